@@ -1,0 +1,66 @@
+"""Connections: a bounded pool whose sessions run under the role that may not touch facts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.orm import Session, sessionmaker
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine.interfaces import DBAPIConnection
+    from sqlalchemy.pool import ConnectionPoolEntry
+
+RUNTIME_ROLE = "credit_portal_runtime"
+"""Made by the first migration: it may insert facts, and never update or delete them."""
+
+_MAY_ASSUME = "SELECT pg_has_role(oid, 'MEMBER') FROM pg_roles WHERE rolname = %s"
+
+
+def make_engine(
+    url: str,
+    *,
+    pool_size: int = 10,
+    max_overflow: int = 10,
+    statement_timeout_seconds: int = 60,
+    role: str | None = RUNTIME_ROLE,
+) -> Engine:
+    """Return an engine on `url` (SQLAlchemy form, driver psycopg2).
+
+    Each connection runs in UTC, takes `role` where the server lets it, and gives up on a
+    statement after `statement_timeout_seconds` (0: never) and on a lock after half of that.
+    """
+    engine = create_engine(
+        url,
+        pool_size=pool_size,
+        max_overflow=max_overflow,
+        pool_timeout=30,
+        pool_pre_ping=True,
+        connect_args={
+            "application_name": "credit-portal",
+            "options": f"-c timezone=UTC -c statement_timeout={statement_timeout_seconds * 1000}"
+            f" -c lock_timeout={statement_timeout_seconds * 500}"
+            " -c idle_in_transaction_session_timeout=300000",
+        },
+    )
+    if role is not None:
+        event.listen(engine, "connect", _role_setter(role))
+    return engine
+
+
+def make_sessions(engine: Engine) -> sessionmaker[Session]:
+    """Return the factory of sessions; a session is one transaction of one request."""
+    return sessionmaker(engine, expire_on_commit=False)
+
+
+def _role_setter(role: str):  # type: ignore[no-untyped-def]  # noqa: ANN202
+    def set_role(connection: DBAPIConnection, _record: ConnectionPoolEntry) -> None:
+        cursor = connection.cursor()
+        cursor.execute(_MAY_ASSUME, (role,))
+        row = cursor.fetchone()
+        if row is not None and row[0]:
+            cursor.execute(f'SET ROLE "{role}"')
+        cursor.close()
+        connection.commit()
+
+    return set_role

@@ -1,0 +1,55 @@
+"""Every table of the portal; importing this package fills the metadata."""
+
+from db.models.accounts import (
+    Account,
+    AccountBalance,
+    AccountingPeriod,
+    AccountMember,
+    Site,
+    TaxPolicy,
+)
+from db.models.base import Base
+from db.models.catalogue import CatalogueVersion, Price, Service
+from db.models.finance import FinanceEntry, FinancePosting, IdempotencyKey
+from db.models.holds import Hold, HoldAllocation, HoldResolution, OpenHold, Refusal
+from db.models.identity import EmailToken, Throttle, User, UserSession
+from db.models.ledger import Allocation, Debt, Entry, Grant, GrantBalance
+from db.models.operations import AuditRecord, JobRun, OutboxMessage, UsageImport
+from db.models.usage import ChargeCarry, UsageEvent, UsageKey
+
+__all__ = [
+    "Account",
+    "AccountBalance",
+    "AccountMember",
+    "AccountingPeriod",
+    "Allocation",
+    "AuditRecord",
+    "Base",
+    "CatalogueVersion",
+    "ChargeCarry",
+    "Debt",
+    "EmailToken",
+    "Entry",
+    "FinanceEntry",
+    "FinancePosting",
+    "Grant",
+    "GrantBalance",
+    "Hold",
+    "HoldAllocation",
+    "HoldResolution",
+    "IdempotencyKey",
+    "JobRun",
+    "OpenHold",
+    "OutboxMessage",
+    "Price",
+    "Refusal",
+    "Service",
+    "Site",
+    "TaxPolicy",
+    "Throttle",
+    "UsageEvent",
+    "UsageImport",
+    "UsageKey",
+    "User",
+    "UserSession",
+]

@@ -1,0 +1,79 @@
+"""What keeps the portal running: outgoing mail, the audit log, jobs and imports."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, Identity, Index, Text, func, text
+from sqlalchemy.dialects.postgresql import BYTEA, JSONB
+from sqlalchemy.orm import Mapped, mapped_column
+
+from db.models.base import Base, BigKey, Instant, Json
+
+
+class OutboxMessage(Base):
+    """A mail to send after the transaction that asked for it; its parameters go once it is sent."""
+
+    __tablename__ = "outbox_messages"
+
+    id: Mapped[BigKey] = mapped_column(Identity(always=True), primary_key=True)
+    recipient: Mapped[str]
+    template: Mapped[str]
+    parameters: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
+    locale: Mapped[str]
+    created_at: Mapped[Instant] = mapped_column(server_default=func.now())
+    available_at: Mapped[Instant] = mapped_column(server_default=func.now())
+    attempts: Mapped[int] = mapped_column(server_default=text("0"))
+    sent_at: Mapped[datetime | None]
+    failed_at: Mapped[datetime | None]
+    last_error: Mapped[str | None]
+
+    __table_args__ = (
+        Index(
+            "ix_outbox_messages_waiting",
+            "available_at",
+            postgresql_where=text("sent_at IS NULL AND failed_at IS NULL"),
+        ),
+    )
+
+
+class AuditRecord(Base):
+    """Who did what, when, from where. Insert-only."""
+
+    __tablename__ = "audit_log"
+
+    id: Mapped[BigKey] = mapped_column(Identity(always=True), primary_key=True)
+    recorded_at: Mapped[Instant] = mapped_column(server_default=func.clock_timestamp())
+    actor: Mapped[str]
+    address: Mapped[str | None]
+    action: Mapped[str]
+    account_id: Mapped[int | None] = mapped_column(BigInteger)
+    details: Mapped[Json]
+
+    __table_args__ = (Index(None, "account_id", "id"),)
+
+
+class JobRun(Base):
+    """When a job last ran, how it went, and when it is due again."""
+
+    __tablename__ = "job_runs"
+
+    name: Mapped[str] = mapped_column(Text, primary_key=True)
+    started_at: Mapped[Instant]
+    finished_at: Mapped[datetime | None]
+    outcome: Mapped[str | None]
+    details: Mapped[str | None]
+
+
+class UsageImport(Base):
+    """How far a usage file has been read, by the digest of its content."""
+
+    __tablename__ = "usage_imports"
+
+    file_digest: Mapped[bytes] = mapped_column(BYTEA, primary_key=True)
+    file_name: Mapped[str]
+    started_at: Mapped[Instant] = mapped_column(server_default=func.now())
+    finished_at: Mapped[datetime | None]
+    rows_read: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    rows_rejected: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))

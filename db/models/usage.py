@@ -1,0 +1,79 @@
+"""Metered calls, the keys that make them count once, and fractions not yet charged."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Numeric,
+)
+from sqlalchemy.orm import Mapped, mapped_column
+
+from db.models.base import HOT_ROWS, Base, BigKey, Digest, ExactMicros, Instant, Json
+
+
+class UsageKey(Base):
+    """The idempotency store of charges: what was said about an event, and the answer."""
+
+    __tablename__ = "usage_keys"
+
+    account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"), primary_key=True)
+    origin: Mapped[str] = mapped_column(primary_key=True)
+    event_id: Mapped[str] = mapped_column(primary_key=True)
+    request_hash: Mapped[Digest]
+    account_sequence: Mapped[int | None] = mapped_column(BigInteger)
+    refusal_number: Mapped[int | None] = mapped_column(BigInteger)
+    recorded_at: Mapped[Instant]
+
+    __table_args__ = (
+        CheckConstraint(
+            "num_nonnulls(account_sequence, refusal_number) = 1", name="one_answer"
+        ),
+    )
+
+
+class UsageEvent(Base):
+    """A metered call, behind the entry that charged it."""
+
+    __tablename__ = "usage_events"
+
+    account_id: Mapped[BigKey] = mapped_column(primary_key=True, autoincrement=False)
+    account_sequence: Mapped[BigKey] = mapped_column(
+        primary_key=True, autoincrement=False
+    )
+    line_number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    origin: Mapped[str]
+    event_id: Mapped[str]
+    service: Mapped[str]
+    model: Mapped[str]
+    occurred_at: Mapped[Instant]
+    quantities: Mapped[Json]
+    exact_micros: Mapped[ExactMicros]
+    catalogue_version: Mapped[int]
+
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["account_id", "account_sequence"],
+            ["entries.account_id", "entries.account_sequence"],
+        ),
+        CheckConstraint("exact_micros >= 0", name="exact"),
+    )
+
+
+class ChargeCarry(Base):
+    """The fraction of a micro that an account's service has used and not yet paid."""
+
+    __tablename__ = "charge_carries"
+
+    account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"), primary_key=True)
+    service: Mapped[str] = mapped_column(primary_key=True)
+    carry_micros: Mapped[Decimal] = mapped_column(Numeric(13, 12))
+
+    __table_args__ = (
+        CheckConstraint("carry_micros >= 0 AND carry_micros < 1", name="fraction"),
+        HOT_ROWS,
+    )
