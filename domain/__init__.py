@@ -1,0 +1,1 @@
+"""What is true: money, prices, the ledger and its services. Knows nothing of pages or routes."""

@@ -1,0 +1,257 @@
+"""Every refusal of the domain, typed, with a stable code for pages and HTTP answers.
+
+A class's docstring is its default message, for logs. What people read is made at the edge,
+in their language, from the code and the attributes.
+"""
+
+# ruff: noqa: N818 - a name that says what is wrong needs no "Error" after it.
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from datetime import date, datetime
+
+
+class BillingError(Exception):
+    """The request cannot be carried out."""
+
+    code: ClassVar[str] = "billing_error"
+
+    @property
+    def message(self) -> str:
+        """The class's one-line description."""
+        return (type(self).__doc__ or "").strip()
+
+    def __str__(self) -> str:
+        """Return the description and the attributes, for logs."""
+        details = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
+        return f"{self.message} ({details})" if details else self.message
+
+
+class InvalidInput(BillingError):
+    """A value that was given is not usable."""
+
+    code = "invalid_input"
+
+    def __init__(self, field: str, reason: str, **values: str | int) -> None:
+        """Name the field, the reason as a stable slug, and what a message may need to say."""
+        super().__init__(field, reason)
+        self.field = field
+        self.reason = reason
+        self.values = values
+
+
+class AmountOutOfRange(BillingError):
+    """The amount is larger than the ledger can hold."""
+
+    code = "amount_out_of_range"
+
+
+class NotFound(BillingError):
+    """There is no such thing, or not for this actor."""
+
+    code = "not_found"
+
+    def __init__(self, kind: str) -> None:
+        """Name the kind of thing only: an id would say that it was looked up."""
+        super().__init__(kind)
+        self.kind = kind
+
+
+class NotAuthorised(BillingError):
+    """The actor's role does not allow this."""
+
+    code = "not_authorised"
+
+
+class Conflict(BillingError):
+    """Something changed, or exists already, so that this is no longer possible."""
+
+    code = "conflict"
+
+    def __init__(self, reason: str) -> None:
+        """Give the reason as a stable slug."""
+        super().__init__(reason)
+        self.reason = reason
+
+
+class IdempotencyMismatch(BillingError):
+    """The idempotency key was used before, for another request."""
+
+    code = "idempotency_mismatch"
+
+    def __init__(self, key: str) -> None:
+        """Name the key that was used twice."""
+        super().__init__(key)
+        self.key = key
+
+
+class InsufficientCredit(BillingError):
+    """The credit that may pay for this does not cover it."""
+
+    code = "insufficient_credit"
+
+    def __init__(self, needed_micros: int, available_micros: int, currency: str) -> None:
+        """Say what was needed and what was available, in micros of the currency."""
+        super().__init__(needed_micros, available_micros, currency)
+        self.needed_micros = needed_micros
+        self.available_micros = available_micros
+        self.currency = currency
+
+
+class AccountFrozen(BillingError):
+    """The account is frozen."""
+
+    code = "account_frozen"
+
+    def __init__(self, account_id: int) -> None:
+        """Name the account."""
+        super().__init__(account_id)
+        self.account_id = account_id
+
+
+class AccountInDebt(BillingError):
+    """The account is in debt, so nothing new can be held on it."""
+
+    code = "account_in_debt"
+
+    def __init__(self, account_id: int, debt_micros: int, currency: str) -> None:
+        """Say how much is owed, as a positive count of micros."""
+        super().__init__(account_id, debt_micros, currency)
+        self.account_id = account_id
+        self.debt_micros = debt_micros
+        self.currency = currency
+
+
+class HoldNotOpen(BillingError):
+    """The hold was captured, released or expired already."""
+
+    code = "hold_not_open"
+
+    def __init__(self, status: str) -> None:
+        """Say what became of the hold."""
+        super().__init__(status)
+        self.status = status
+
+
+class PeriodClosed(BillingError):
+    """The books of this month are closed."""
+
+    code = "period_closed"
+
+    def __init__(self, site: str, month: date) -> None:
+        """Name the site and the first day of the closed month."""
+        super().__init__(site, month)
+        self.site = site
+        self.month = month
+
+
+class ReversalExceedsOriginal(BillingError):
+    """The reversals would sum to more than what they reverse."""
+
+    code = "reversal_exceeds_original"
+
+    def __init__(self, requested_micros: int, reversible_micros: int) -> None:
+        """Say what was asked for and what is left to reverse."""
+        super().__init__(requested_micros, reversible_micros)
+        self.requested_micros = requested_micros
+        self.reversible_micros = reversible_micros
+
+
+class CurrencyMismatch(BillingError):
+    """Amounts of different currencies cannot be combined."""
+
+    code = "currency_mismatch"
+
+    def __init__(self, expected: str, given: str) -> None:
+        """Name both currencies."""
+        super().__init__(expected, given)
+        self.expected = expected
+        self.given = given
+
+
+class RateLimited(BillingError):
+    """There were too many attempts."""
+
+    code = "rate_limited"
+
+    def __init__(self, retry_after_seconds: int) -> None:
+        """Say how long to wait."""
+        super().__init__(retry_after_seconds)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class UnknownCurrency(BillingError):
+    """This is not a currency of the ISO 4217 list with minor units."""
+
+    code = "unknown_currency"
+
+    def __init__(self, currency: str) -> None:
+        """Name what was given as a currency."""
+        super().__init__(currency)
+        self.currency = currency
+
+
+class InvalidCatalogue(BillingError):
+    """The catalogue file does not say clearly what is sold at what price."""
+
+    code = "invalid_catalogue"
+
+    def __init__(self, where: str, reason: str) -> None:
+        """Name the place in the file, and what is wrong there, for whoever edits it."""
+        super().__init__(where, reason)
+        self.where = where
+        self.reason = reason
+
+
+class CatalogueConflict(BillingError):
+    """The catalogue would change a price that usage may have been charged at already."""
+
+    code = "catalogue_conflict"
+
+    def __init__(self, where: str) -> None:
+        """Name the price."""
+        super().__init__(where)
+        self.where = where
+
+
+class UnknownService(BillingError):
+    """The catalogue has no such service."""
+
+    code = "unknown_service"
+
+    def __init__(self, service: str) -> None:
+        """Name what was given as a service."""
+        super().__init__(service)
+        self.service = service
+
+
+class UnknownMeter(BillingError):
+    """The service is not measured by this meter."""
+
+    code = "unknown_meter"
+
+    def __init__(self, service: str, meter: str) -> None:
+        """Name the service and what was given as a meter of it."""
+        super().__init__(service, meter)
+        self.service = service
+        self.meter = meter
+
+
+class NoPrice(BillingError):
+    """The catalogue has no price for this meter at that time in that currency."""
+
+    code = "no_price"
+
+    def __init__(
+        self, service: str, model: str, meter: str, currency: str, occurred_at: datetime
+    ) -> None:
+        """Name everything that a price is looked up by."""
+        super().__init__(service, model, meter, currency, occurred_at)
+        self.service = service
+        self.model = model
+        self.meter = meter
+        self.currency = currency
+        self.occurred_at = occurred_at

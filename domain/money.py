@@ -1,0 +1,316 @@
+"""Money: whole millionths of a currency unit, and the exact fractions beneath them.
+
+An amount in the ledger is an integer count of micros; an exact amount is a Decimal. No float is
+accepted anywhere, because 0.1 + 0.2 is not 0.3.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from decimal import (
+    ROUND_FLOOR,
+    ROUND_HALF_EVEN,
+    Context,
+    Decimal,
+    DivisionByZero,
+    Inexact,
+    InvalidOperation,
+    Overflow,
+)
+from functools import cache, lru_cache, total_ordering
+
+from babel import Locale, UnknownLocaleError
+from babel.numbers import get_currency_symbol, get_decimal_symbol, get_group_symbol
+from iso4217 import Currency
+
+from domain.errors import (
+    AmountOutOfRange,
+    CurrencyMismatch,
+    InvalidInput,
+    UnknownCurrency,
+)
+
+MICROS_PER_UNIT = 1_000_000
+MICRO_DECIMALS = 6
+EXACT_DECIMALS = 12
+"""Decimal places that an exact amount has below the micro; the database's column has as many."""
+
+MIN_MICROS = -(2**63)
+MAX_MICROS = 2**63 - 1
+
+_ONE = Decimal(1)
+_SMALLEST_EXACT = _ONE.scaleb(-EXACT_DECIMALS)
+_FAULTS = [InvalidOperation, DivisionByZero, Overflow]
+EXACT = Context(prec=60, traps=[*_FAULTS, Inexact])
+"""Arithmetic that raises `decimal.Inexact` rather than lose a digit."""
+ROUNDING = Context(prec=60, rounding=ROUND_HALF_EVEN, traps=_FAULTS)
+"""Arithmetic for the places where rounding is meant."""
+
+
+@cache
+def _exponents() -> dict[str, int]:
+    return {
+        currency.code: currency.exponent for currency in Currency if currency.exponent is not None
+    }
+
+
+def known_currency(code: str) -> bool:
+    """Whether this is an ISO 4217 code, in upper case, of a currency that people pay in."""
+    return code in _exponents()
+
+
+def currency_exponent(code: str) -> int:
+    """Return the currency's decimals: VND and JPY 0, USD 2, KWD 3. Raises UnknownCurrency."""
+    try:
+        return _exponents()[code]
+    except KeyError:
+        raise UnknownCurrency(code) from None
+
+
+def check_micros(micros: int) -> int:
+    """Return the count unchanged; raise AmountOutOfRange where a BIGINT cannot hold it."""
+    if not MIN_MICROS <= micros <= MAX_MICROS:
+        raise AmountOutOfRange
+    return micros
+
+
+def exact_micros(amount: Decimal) -> Decimal:
+    """Return an amount of currency units in micros, every digit kept."""
+    return EXACT.multiply(_decimal(amount), Decimal(MICROS_PER_UNIT))
+
+
+def whole_micros(amount: Decimal) -> int:
+    """Return an amount of currency units as whole micros.
+
+    Raises InvalidInput where it has a fraction of a micro, AmountOutOfRange where it is too large.
+    """
+    exact = exact_micros(amount)
+    if exact != exact.to_integral_value():
+        raise InvalidInput("amount", "too_many_decimals", decimals=MICRO_DECIMALS)
+    return check_micros(int(exact))
+
+
+@total_ordering
+@dataclass(frozen=True, slots=True)
+class Money:
+    """An amount of one currency, in whole micros.
+
+    Raises TypeError for a float or a bool, AmountOutOfRange beyond a BIGINT, UnknownCurrency, and
+    CurrencyMismatch where two currencies would be added or compared.
+    """
+
+    micros: int
+    currency: str
+
+    def __post_init__(self) -> None:
+        """Refuse what is not a whole count of a known currency."""
+        check_micros(_integer(self.micros))
+        currency_exponent(self.currency)
+
+    @classmethod
+    def zero(cls, currency: str) -> Money:
+        """Return nothing, in the currency."""
+        return cls(0, currency)
+
+    @classmethod
+    def from_decimal(cls, amount: Decimal, currency: str) -> Money:
+        """Return an amount of currency units; raise InvalidInput on a fraction of a micro."""
+        return cls(whole_micros(amount), currency)
+
+    @classmethod
+    def from_minor_units(cls, count: int, currency: str) -> Money:
+        """Return a count of the currency's smallest coins: yen, cents, fils."""
+        return cls(_integer(count) * _micros_per_minor_unit(currency), currency)
+
+    @classmethod
+    def parse(
+        cls, text: str, currency: str, *, locale: str = "en", minor_units_only: bool = True
+    ) -> Money:
+        """Read an amount as people type it.
+
+        Groups of three may stand apart by the locale's sign, a space, an apostrophe or the
+        other sign of comma and point; the currency's own sign or code may stand beside it.
+        What can be read in two ways is read in the locale's, and refused where that leaves
+        more decimals than the currency has. Raises InvalidInput on the field "amount" with the
+        reason empty, not_a_number, ambiguous, too_many_decimals or out_of_range.
+        """
+        limit = currency_exponent(currency) if minor_units_only else MICRO_DECIMALS
+        amount = _read_amount(text, currency, locale, limit)
+        try:
+            return cls.from_decimal(amount, currency)
+        except AmountOutOfRange:
+            raise InvalidInput("amount", "out_of_range") from None
+
+    def to_decimal(self) -> Decimal:
+        """Return the amount in currency units, with six decimals."""
+        return Decimal(self.micros).scaleb(-MICRO_DECIMALS, EXACT)
+
+    def to_minor_units(self) -> int:
+        """Return the count of the currency's smallest coins.
+
+        Raises InvalidInput where the amount is not a whole count of them.
+        """
+        count, remainder = divmod(self.micros, _micros_per_minor_unit(self.currency))
+        if remainder:
+            raise InvalidInput(
+                "amount", "too_many_decimals", decimals=currency_exponent(self.currency)
+            )
+        return count
+
+    def __add__(self, other: Money) -> Money:
+        """Return the sum."""
+        return Money(self.micros + self._same_currency(other), self.currency)
+
+    def __sub__(self, other: Money) -> Money:
+        """Return the difference."""
+        return Money(self.micros - self._same_currency(other), self.currency)
+
+    def __neg__(self) -> Money:
+        """Return the opposite amount."""
+        return Money(-self.micros, self.currency)
+
+    def __abs__(self) -> Money:
+        """Return the amount without its sign."""
+        return Money(abs(self.micros), self.currency)
+
+    def __lt__(self, other: Money) -> bool:
+        """Whether this is the smaller amount."""
+        return self.micros < self._same_currency(other)
+
+    def _same_currency(self, other: object) -> int:
+        if not isinstance(other, Money):
+            message = f"money goes with money, not with {type(other).__name__}"
+            raise TypeError(message)
+        if other.currency != self.currency:
+            raise CurrencyMismatch(self.currency, other.currency)
+        return other.micros
+
+
+def share_of(total: int, used: int, amount: int) -> int:
+    """Return total x used / amount, half away from zero: the part that goes with what is used.
+
+    Money that was paid for credit becomes revenue by this rule as the credit is used. Raises
+    ValueError unless 0 <= used <= amount and amount > 0.
+    """
+    if not 0 <= _integer(used) <= _integer(amount) or amount == 0:
+        message = "what is used must lie between nothing and the amount"
+        raise ValueError(message)
+    magnitude = (2 * abs(_integer(total)) * used + amount) // (2 * amount)
+    return magnitude if total >= 0 else -magnitude
+
+
+def share_between(total: int, used_before: int, used_after: int, amount: int) -> int:
+    """Return the part of the total that goes with one step of use.
+
+    Steps that follow one another add up to `total` without drift. A step back gives back.
+    """
+    return share_of(total, used_after, amount) - share_of(total, used_before, amount)
+
+
+def split_carry(exact: Decimal, carry: Decimal) -> tuple[int, Decimal]:
+    """Return the whole micros to charge now and the fraction to carry to the next charge.
+
+    The new carry lies in [0, 1), so that what was charged and what is owed never differ by a whole
+    micro. Raises ValueError where a figure has more than twelve decimals or the carry lies
+    outside [0, 1), AmountOutOfRange where the charge is too large.
+    """
+    if not 0 <= _decimal(carry) < 1:
+        message = "a carry is a fraction of one micro"
+        raise ValueError(message)
+    try:
+        owed = EXACT.add(_decimal(exact), carry).quantize(_SMALLEST_EXACT, context=EXACT)
+    except (Inexact, InvalidOperation):
+        message = "an exact amount has at most twelve decimals of a micro"
+        raise ValueError(message) from None
+    charged = owed.to_integral_value(ROUND_FLOOR)
+    return check_micros(int(charged)), EXACT.subtract(owed, charged)
+
+
+def _integer(value: int) -> int:
+    if type(value) is not int:
+        message = f"a count of money is an int, not {type(value).__name__}"
+        raise TypeError(message)
+    return value
+
+
+def _decimal(value: Decimal) -> Decimal:
+    if type(value) is not Decimal:
+        message = f"an exact amount is a Decimal, not {type(value).__name__}"
+        raise TypeError(message)
+    if not value.is_finite():
+        raise InvalidInput("amount", "not_a_number")
+    return value
+
+
+def _micros_per_minor_unit(currency: str) -> int:
+    return int(10 ** (MICRO_DECIMALS - currency_exponent(currency)))
+
+
+_LONGEST_INPUT = 64
+_NEUTRAL_GROUPS = " '_\N{RIGHT SINGLE QUOTATION MARK}"
+_EVERYDAY_SIGNS = {"JPY": ("円",), "VND": ("đ",)}
+"""Signs that people type and the CLDR does not list."""
+
+
+@lru_cache(maxsize=256)
+def _number_pattern(decimal_sign: str, group_signs: str) -> re.Pattern[str]:
+    group = rf"(?P<group>[{re.escape(group_signs)}])"
+    grouped = rf"[1-9]\d{{0,2}}{group}\d{{3}}(?:(?P=group)\d{{3}})*"
+    return re.compile(
+        rf"(?P<whole>{grouped}|\d+)(?:{re.escape(decimal_sign)}(?P<fraction>\d+))?", re.ASCII
+    )
+
+
+@lru_cache(maxsize=256)
+def _affix_pattern(currency: str, locale: str) -> re.Pattern[str]:
+    signs = {currency, *_EVERYDAY_SIGNS.get(currency, ())}
+    signs |= {get_currency_symbol(currency, place) for place in ("en", _babel_locale(locale))}
+    words = sorted((unicodedata.normalize("NFKC", sign) for sign in signs), key=len, reverse=True)
+    affix = rf"(?:{'|'.join(re.escape(word) for word in words)})"
+    return re.compile(
+        rf"(?P<sign>[-+]?)\s*(?:{affix}\s*)?(?P<late>[-+]?)\s*(?P<number>.*?)(?:\s*{affix})?",
+        re.IGNORECASE,
+    )
+
+
+@lru_cache(maxsize=256)
+def _babel_locale(name: str) -> Locale:
+    try:
+        return Locale.parse(name.replace("-", "_"))
+    except (ValueError, UnknownLocaleError):
+        return Locale("en")
+
+
+@lru_cache(maxsize=256)
+def _reading_signs(locale: str) -> tuple[tuple[str, str], tuple[str, str]]:
+    """Return (decimal sign, group signs) as the locale has them, then the other way round."""
+    parsed = _babel_locale(locale)
+    own_group = unicodedata.normalize("NFKC", get_group_symbol(parsed))
+    neutral = _NEUTRAL_GROUPS + own_group.strip(".,")
+    if get_decimal_symbol(parsed) == ",":
+        return (",", "." + neutral), (".", "," + neutral)
+    return (".", "," + neutral), (",", "." + neutral)
+
+
+def _read_amount(text: str, currency: str, locale: str, limit: int) -> Decimal:
+    typed = unicodedata.normalize("NFKC", text).replace("\N{MINUS SIGN}", "-").strip()
+    if not typed:
+        raise InvalidInput("amount", "empty")
+    affixes = _affix_pattern(currency, locale).fullmatch(typed[: _LONGEST_INPUT + 1])
+    if affixes is None or len(typed) > _LONGEST_INPUT or (affixes["sign"] and affixes["late"]):
+        raise InvalidInput("amount", "not_a_number")
+    readings = [
+        reading
+        for decimal_sign, group_signs in _reading_signs(locale)
+        if (reading := _number_pattern(decimal_sign, group_signs).fullmatch(affixes["number"]))
+    ]
+    if not readings:
+        raise InvalidInput("amount", "not_a_number")
+    if len(readings[0]["fraction"] or "") > limit:
+        reason = "ambiguous" if len(readings) > 1 else "too_many_decimals"
+        raise InvalidInput("amount", reason, decimals=limit)
+    whole = re.sub(r"\D", "", readings[0]["whole"])
+    sign = affixes["sign"] or affixes["late"]
+    return Decimal(f"{sign}{whole}.{readings[0]['fraction'] or 0}")
