@@ -1,0 +1,174 @@
+"""Mail that leaves after the transaction that asked for it, and is tried again where it fails.
+
+A message is claimed in one transaction, sent outside of any, and marked in another. A process
+that dies in between leaves it to be sent again later: every message arrives at least once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import select, update
+
+from db.models import OutboxMessage
+from domain import clock
+from domain.errors import NotAuthorised
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from datetime import datetime
+
+    from sqlalchemy.orm import Session, sessionmaker
+
+    from domain.actors import Actor
+
+MAX_ATTEMPTS = 8
+_FIRST_WAIT = timedelta(minutes=1)
+_LONGEST_WAIT = timedelta(hours=6)
+_LONGEST_ERROR = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Mail:
+    """A message as it waits: the template and what goes into it."""
+
+    id: int
+    recipient: str
+    template: str
+    parameters: Mapping[str, Any]
+    locale: str
+    created_at: datetime
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """How many messages of a round were sent, will be tried again, and were given up."""
+
+    sent: int = 0
+    retried: int = 0
+    failed: int = 0
+
+
+def enqueue(
+    session: Session, *, recipient: str, template: str, parameters: Mapping[str, Any], locale: str
+) -> int:
+    """Have a mail sent once the session's transaction is committed; return the message's id."""
+    now = clock.now(session)
+    message = OutboxMessage(
+        recipient=recipient,
+        template=template,
+        parameters=dict(parameters),
+        locale=locale,
+        created_at=now,
+        available_at=now,
+    )
+    session.add(message)
+    session.flush()
+    return message.id
+
+
+def deliver_due(
+    sessions: sessionmaker[Session], *, send: Callable[[Mail], None], limit: int = 50
+) -> Delivery:
+    """Send up to `limit` messages that are due, one after the other.
+
+    `send` raises where the message could not be handed over. Such a message waits longer each
+    time, and after MAX_ATTEMPTS it is given up. What a message was made from is erased once it
+    was sent or given up, because links in it open accounts.
+    """
+    sent = retried = failed = 0
+    for _ in range(limit):
+        with sessions.begin() as session:
+            mail = _claim_next(session)
+        if mail is None:
+            break
+        try:
+            send(mail)
+        except Exception as error:  # noqa: BLE001 - whatever went wrong, the message is tried again
+            with sessions.begin() as session:
+                gave_up = _mark_failure(session, mail, error)
+            failed += gave_up
+            retried += not gave_up
+        else:
+            with sessions.begin() as session:
+                _mark_sent(session, mail)
+            sent += 1
+    return Delivery(sent, retried, failed)
+
+
+def waiting_mail(session: Session, *, actor: Actor, limit: int = 50) -> tuple[Mail, ...]:
+    """Return the newest messages that were not sent yet, links and all.
+
+    For the demo's mailbox alone: only the system may read them. Raises NotAuthorised.
+    """
+    if not actor.is_system:
+        raise NotAuthorised
+    rows = session.scalars(
+        select(OutboxMessage)
+        .where(OutboxMessage.sent_at.is_(None), OutboxMessage.parameters.is_not(None))
+        .order_by(OutboxMessage.id.desc())
+        .limit(limit)
+    )
+    return tuple(_mail(row) for row in rows)
+
+
+def _claim_next(session: Session) -> Mail | None:
+    now = clock.now(session)
+    row = session.scalars(
+        select(OutboxMessage)
+        .where(
+            OutboxMessage.sent_at.is_(None),
+            OutboxMessage.failed_at.is_(None),
+            OutboxMessage.available_at <= now,
+        )
+        .order_by(OutboxMessage.available_at, OutboxMessage.id)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+    ).one_or_none()
+    if row is None:
+        return None
+    row.attempts += 1
+    # Until then nobody else takes it; should this process die now, someone does afterwards.
+    row.available_at = now + _wait_after(row.attempts)
+    return _mail(row)
+
+
+def _wait_after(attempts: int) -> timedelta:
+    return min(_FIRST_WAIT * (1 << 2 * (attempts - 1)), _LONGEST_WAIT)
+
+
+def _mark_sent(session: Session, mail: Mail) -> None:
+    session.execute(
+        update(OutboxMessage)
+        .where(OutboxMessage.id == mail.id)
+        .values(sent_at=clock.now(session), parameters=None, last_error=None)
+    )
+
+
+def _mark_failure(session: Session, mail: Mail, error: Exception) -> bool:
+    gives_up = mail.attempts >= MAX_ATTEMPTS
+    values: dict[str, Any] = {"last_error": f"{type(error).__name__}: {error}"[:_LONGEST_ERROR]}
+    if gives_up:
+        values |= {"failed_at": clock.now(session), "parameters": None}
+    # Another process may have taken it over and sent it in the meantime.
+    session.execute(
+        update(OutboxMessage)
+        .where(OutboxMessage.id == mail.id, OutboxMessage.sent_at.is_(None))
+        .values(**values)
+    )
+    return gives_up
+
+
+def _mail(row: OutboxMessage) -> Mail:
+    return Mail(
+        id=row.id,
+        recipient=row.recipient,
+        template=row.template,
+        parameters=row.parameters or {},
+        locale=row.locale,
+        created_at=row.created_at,
+        attempts=row.attempts,
+    )
