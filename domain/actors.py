@@ -50,7 +50,9 @@ class Actor:
     kind: ActorKind
     user_id: int | None
     staff_role: StaffRole | None = None
-    memberships: Mapping[int, MemberRole] = field(default=_NO_MEMBERSHIPS, hash=False)
+    memberships: Mapping[int, MemberRole] = field(
+        default_factory=lambda: _NO_MEMBERSHIPS, hash=False
+    )
     label: str = ""
     ip: str | None = None
 
@@ -58,14 +60,11 @@ class Actor:
         """Refuse a person without an id, and a system with the rights of a person."""
         if self.kind is ActorKind.USER:
             if self.user_id is None:
-                message = "a user needs an id"
-                raise ValueError(message)
+                raise ValueError("a user needs an id")
         elif self.user_id is not None or self.staff_role is not None or self.memberships:
-            message = "a system has no user, no staff role and no memberships"
-            raise ValueError(message)
+            raise ValueError("a system has no user, no staff role and no memberships")
         elif not self.label:
-            message = "a system needs a label"
-            raise ValueError(message)
+            raise ValueError("a system needs a label")
 
     @property
     def is_system(self) -> bool:

@@ -11,7 +11,6 @@ import unicodedata
 from dataclasses import dataclass
 from decimal import (
     ROUND_FLOOR,
-    ROUND_HALF_EVEN,
     Context,
     Decimal,
     DivisionByZero,
@@ -39,14 +38,13 @@ EXACT_DECIMALS = 12
 
 MIN_MICROS = -(2**63)
 MAX_MICROS = 2**63 - 1
+_MAX_UNITS = Decimal(2**63).scaleb(-MICRO_DECIMALS)
 
 _ONE = Decimal(1)
 _SMALLEST_EXACT = _ONE.scaleb(-EXACT_DECIMALS)
 _FAULTS = [InvalidOperation, DivisionByZero, Overflow]
-EXACT = Context(prec=60, traps=[*_FAULTS, Inexact])
+EXACT = Context(prec=80, traps=[*_FAULTS, Inexact])
 """Arithmetic that raises `decimal.Inexact` rather than lose a digit."""
-ROUNDING = Context(prec=60, rounding=ROUND_HALF_EVEN, traps=_FAULTS)
-"""Arithmetic for the places where rounding is meant."""
 
 
 @cache
@@ -77,8 +75,17 @@ def check_micros(micros: int) -> int:
 
 
 def exact_micros(amount: Decimal) -> Decimal:
-    """Return an amount of currency units in micros, every digit kept."""
-    return EXACT.multiply(_decimal(amount), Decimal(MICROS_PER_UNIT))
+    """Return an amount of currency units in micros, every digit kept.
+
+    Raises AmountOutOfRange beyond what the ledger holds, InvalidInput where it has more digits
+    than exact arithmetic carries.
+    """
+    if _decimal(amount).copy_abs() > _MAX_UNITS:
+        raise AmountOutOfRange
+    try:
+        return EXACT.multiply(amount, Decimal(MICROS_PER_UNIT))
+    except Inexact:
+        raise InvalidInput("amount", "too_many_decimals", decimals=MICRO_DECIMALS) from None
 
 
 def whole_micros(amount: Decimal) -> int:
@@ -87,9 +94,10 @@ def whole_micros(amount: Decimal) -> int:
     Raises InvalidInput where it has a fraction of a micro, AmountOutOfRange where it is too large.
     """
     exact = exact_micros(amount)
-    if exact != exact.to_integral_value():
+    whole = exact.to_integral_value(ROUND_FLOOR)
+    if exact != whole:
         raise InvalidInput("amount", "too_many_decimals", decimals=MICRO_DECIMALS)
-    return check_micros(int(exact))
+    return check_micros(int(whole))
 
 
 @total_ordering
@@ -181,8 +189,7 @@ class Money:
 
     def _same_currency(self, other: object) -> int:
         if not isinstance(other, Money):
-            message = f"money goes with money, not with {type(other).__name__}"
-            raise TypeError(message)
+            raise TypeError(f"money goes with money, not with {type(other).__name__}")
         if other.currency != self.currency:
             raise CurrencyMismatch(self.currency, other.currency)
         return other.micros
@@ -195,8 +202,7 @@ def share_of(total: int, used: int, amount: int) -> int:
     ValueError unless 0 <= used <= amount and amount > 0.
     """
     if not 0 <= _integer(used) <= _integer(amount) or amount == 0:
-        message = "what is used must lie between nothing and the amount"
-        raise ValueError(message)
+        raise ValueError("what is used must lie between nothing and the amount")
     magnitude = (2 * abs(_integer(total)) * used + amount) // (2 * amount)
     return magnitude if total >= 0 else -magnitude
 
@@ -217,28 +223,26 @@ def split_carry(exact: Decimal, carry: Decimal) -> tuple[int, Decimal]:
     outside [0, 1), AmountOutOfRange where the charge is too large.
     """
     if not 0 <= _decimal(carry) < 1:
-        message = "a carry is a fraction of one micro"
-        raise ValueError(message)
+        raise ValueError("a carry is a fraction of one micro")
+    if _decimal(exact).copy_abs() > MAX_MICROS:
+        raise AmountOutOfRange
     try:
-        owed = EXACT.add(_decimal(exact), carry).quantize(_SMALLEST_EXACT, context=EXACT)
+        owed = EXACT.add(exact, carry).quantize(_SMALLEST_EXACT, context=EXACT)
     except (Inexact, InvalidOperation):
-        message = "an exact amount has at most twelve decimals of a micro"
-        raise ValueError(message) from None
+        raise ValueError("an exact amount has at most twelve decimals of a micro") from None
     charged = owed.to_integral_value(ROUND_FLOOR)
     return check_micros(int(charged)), EXACT.subtract(owed, charged)
 
 
 def _integer(value: int) -> int:
     if type(value) is not int:
-        message = f"a count of money is an int, not {type(value).__name__}"
-        raise TypeError(message)
+        raise TypeError(f"a count of money is an int, not {type(value).__name__}")
     return value
 
 
 def _decimal(value: Decimal) -> Decimal:
     if type(value) is not Decimal:
-        message = f"an exact amount is a Decimal, not {type(value).__name__}"
-        raise TypeError(message)
+        raise TypeError(f"an exact amount is a Decimal, not {type(value).__name__}")
     if not value.is_finite():
         raise InvalidInput("amount", "not_a_number")
     return value
