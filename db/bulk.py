@@ -55,9 +55,7 @@ def _copy_text(value: Any) -> str:
 
 
 def _array_text(values: Sequence[str]) -> str:
-    return (
-        "{" + ",".join(json.dumps(value, ensure_ascii=False) for value in values) + "}"
-    )
+    return "{" + ",".join(json.dumps(value, ensure_ascii=False) for value in values) + "}"
 
 
 def integer_array(values: Iterable[int]) -> str:

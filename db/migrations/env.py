@@ -32,9 +32,7 @@ def run() -> None:
 
 def migrate(connection) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Run what Alembic was asked for on `connection`."""
-    connection.execute(
-        text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK}
-    )
+    connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
     connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"))
     context.configure(
         connection=connection,

@@ -42,12 +42,8 @@ class Site(Base):
     )
 
     __table_args__ = (
-        CheckConstraint(
-            "default_currency = ANY (currencies)", name="default_currency_listed"
-        ),
-        CheckConstraint(
-            "expiry_grace >= interval '0'", name="expiry_grace_not_negative"
-        ),
+        CheckConstraint("default_currency = ANY (currencies)", name="default_currency_listed"),
+        CheckConstraint("expiry_grace >= interval '0'", name="expiry_grace_not_negative"),
     )
 
 
@@ -81,9 +77,7 @@ class AccountingPeriod(Base):
     changed_by: Mapped[str]
 
     __table_args__ = (
-        CheckConstraint(
-            "month = date_trunc('month', month)::date", name="first_of_month"
-        ),
+        CheckConstraint("month = date_trunc('month', month)::date", name="first_of_month"),
     )
 
 
@@ -92,9 +86,7 @@ class Account(Base):
 
     __tablename__ = "accounts"
 
-    id: Mapped[BigKey] = mapped_column(
-        Identity(always=True, start=1001), primary_key=True
-    )
+    id: Mapped[BigKey] = mapped_column(Identity(always=True, start=1001), primary_key=True)
     site_code: Mapped[str] = mapped_column(ForeignKey("sites.code"))
     name: Mapped[str]
     country: Mapped[str | None]

@@ -34,9 +34,7 @@ class Service(Base):
     supplier: Mapped[str | None]
     position: Mapped[int]
 
-    __table_args__ = (
-        CheckConstraint(one_of("role", "principal", "agent"), name="role"),
-    )
+    __table_args__ = (CheckConstraint(one_of("role", "principal", "agent"), name="role"),)
 
 
 class Price(Base):
@@ -54,8 +52,6 @@ class Price(Base):
     valid_from: Mapped[datetime] = mapped_column(primary_key=True)
     price: Mapped[Decimal] = mapped_column(Numeric)
     per: Mapped[Decimal] = mapped_column(Numeric)
-    catalogue_version: Mapped[int] = mapped_column(
-        ForeignKey("catalogue_versions.version")
-    )
+    catalogue_version: Mapped[int] = mapped_column(ForeignKey("catalogue_versions.version"))
 
     __table_args__ = (CheckConstraint("price >= 0 AND per > 0", name="price"),)

@@ -34,9 +34,7 @@ class FinanceEntry(Base):
     __tablename__ = "finance_entries"
 
     posting_id: Mapped[BigKey] = mapped_column(primary_key=True, autoincrement=False)
-    line_number: Mapped[int] = mapped_column(
-        SmallInteger, primary_key=True, autoincrement=False
-    )
+    line_number: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
     site_code: Mapped[str] = mapped_column(ForeignKey("sites.code"))
     account_id: Mapped[int | None] = mapped_column(ForeignKey("accounts.id"))
     kind: Mapped[str]

@@ -73,9 +73,7 @@ class HoldResolution(Base):
         ForeignKeyConstraint(
             ["account_id", "hold_number"], ["holds.account_id", "holds.hold_number"]
         ),
-        CheckConstraint(
-            one_of("outcome", "captured", "voided", "expired"), name="outcome"
-        ),
+        CheckConstraint(one_of("outcome", "captured", "voided", "expired"), name="outcome"),
         CheckConstraint(
             "(outcome = 'captured') = (entry_sequence IS NOT NULL)",
             name="captured_by_entry",
@@ -106,9 +104,7 @@ class Refusal(Base):
     __tablename__ = "refusals"
 
     account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"), primary_key=True)
-    refusal_number: Mapped[BigKey] = mapped_column(
-        primary_key=True, autoincrement=False
-    )
+    refusal_number: Mapped[BigKey] = mapped_column(primary_key=True, autoincrement=False)
     operation: Mapped[str]
     reason: Mapped[str]
     service: Mapped[str]
@@ -124,9 +120,7 @@ class Refusal(Base):
     __table_args__ = (
         CheckConstraint(one_of("operation", "charge", "hold"), name="operation"),
         CheckConstraint(
-            one_of(
-                "reason", "insufficient_credit", "account_frozen", "in_debt", "too_old"
-            ),
+            one_of("reason", "insufficient_credit", "account_frozen", "in_debt", "too_old"),
             name="reason",
         ),
         Index("ix_refusals_history", "account_id", "occurred_at", "refusal_number"),

@@ -29,9 +29,7 @@ class User(Base):
 
     __table_args__ = (
         CheckConstraint("email = lower(email)", name="email_lower"),
-        CheckConstraint(
-            one_of("staff_role", "support", "finance", "admin"), name="staff_role"
-        ),
+        CheckConstraint(one_of("staff_role", "support", "finance", "admin"), name="staff_role"),
     )
 
 
@@ -66,9 +64,7 @@ class EmailToken(Base):
     used_at: Mapped[datetime | None]
 
     __table_args__ = (
-        CheckConstraint(
-            one_of("purpose", "verify_email", "reset_password"), name="purpose"
-        ),
+        CheckConstraint(one_of("purpose", "verify_email", "reset_password"), name="purpose"),
         Index(None, "user_id"),
     )
 

@@ -66,17 +66,11 @@ class Grant(Base):
 
     __table_args__ = (
         CheckConstraint(one_of("kind", *GRANT_KINDS), name="kind"),
-        CheckConstraint(
-            "(kind = 'overdraft') = (grant_number = 0)", name="overdraft_is_zero"
-        ),
-        CheckConstraint(
-            "(kind = 'overdraft') = (entry_sequence IS NULL)", name="entry_named"
-        ),
+        CheckConstraint("(kind = 'overdraft') = (grant_number = 0)", name="overdraft_is_zero"),
+        CheckConstraint("(kind = 'overdraft') = (entry_sequence IS NULL)", name="entry_named"),
         CheckConstraint("(amount_micros > 0) = (kind <> 'overdraft')", name="amount"),
         CheckConstraint("consideration_micros >= 0", name="consideration"),
-        CheckConstraint(
-            "services IS NULL OR cardinality(services) > 0", name="services"
-        ),
+        CheckConstraint("services IS NULL OR cardinality(services) > 0", name="services"),
         CheckConstraint("expires_at > starts_at", name="expires_after_start"),
         CheckConstraint(
             "mod(extract(epoch FROM starts_at), 60) = 0"
@@ -129,9 +123,7 @@ class Entry(Base):
     __tablename__ = "entries"
 
     account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"), primary_key=True)
-    account_sequence: Mapped[BigKey] = mapped_column(
-        primary_key=True, autoincrement=False
-    )
+    account_sequence: Mapped[BigKey] = mapped_column(primary_key=True, autoincrement=False)
     kind: Mapped[str]
     service: Mapped[str | None]
     source: Mapped[str]
@@ -148,12 +140,8 @@ class Entry(Base):
     __table_args__ = (
         CheckConstraint(one_of("kind", *ENTRY_KINDS), name="kind"),
         CheckConstraint("account_sequence > 0", name="sequence"),
-        CheckConstraint(
-            "(kind = 'reversal') = (reverses_sequence IS NOT NULL)", name="reverses"
-        ),
-        CheckConstraint(
-            "reverses_sequence < account_sequence", name="reverses_earlier"
-        ),
+        CheckConstraint("(kind = 'reversal') = (reverses_sequence IS NOT NULL)", name="reverses"),
+        CheckConstraint("reverses_sequence < account_sequence", name="reverses_earlier"),
         CheckConstraint(
             "CASE WHEN kind IN ('top_up', 'voucher', 'plan', 'write_off') THEN amount_micros > 0"
             " WHEN kind = 'charge' THEN amount_micros <= 0"
@@ -190,12 +178,8 @@ class Allocation(Base):
     __tablename__ = "allocations"
 
     account_id: Mapped[BigKey] = mapped_column(primary_key=True, autoincrement=False)
-    account_sequence: Mapped[BigKey] = mapped_column(
-        primary_key=True, autoincrement=False
-    )
-    line_number: Mapped[int] = mapped_column(
-        SmallInteger, primary_key=True, autoincrement=False
-    )
+    account_sequence: Mapped[BigKey] = mapped_column(primary_key=True, autoincrement=False)
+    line_number: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
     grant_number: Mapped[BigKey]
     amount_micros: Mapped[Micros]
     remaining_after_micros: Mapped[Micros]
@@ -213,9 +197,7 @@ class Allocation(Base):
             ["account_id", "grant_number"], ["grants.account_id", "grants.grant_number"]
         ),
         CheckConstraint("amount_micros <> 0", name="amount"),
-        CheckConstraint(
-            "grant_number > 0 OR debt_cause IS NOT NULL", name="overdraft_names_debt"
-        ),
+        CheckConstraint("grant_number > 0 OR debt_cause IS NOT NULL", name="overdraft_names_debt"),
         CheckConstraint("(debt_cause IS NULL) = (debt_service IS NULL)", name="debt"),
         Index(None, "account_id", "grant_number", "account_sequence"),
     )

@@ -30,9 +30,7 @@ class UsageKey(Base):
     recorded_at: Mapped[Instant]
 
     __table_args__ = (
-        CheckConstraint(
-            "num_nonnulls(account_sequence, refusal_number) = 1", name="one_answer"
-        ),
+        CheckConstraint("num_nonnulls(account_sequence, refusal_number) = 1", name="one_answer"),
     )
 
 
@@ -42,9 +40,7 @@ class UsageEvent(Base):
     __tablename__ = "usage_events"
 
     account_id: Mapped[BigKey] = mapped_column(primary_key=True, autoincrement=False)
-    account_sequence: Mapped[BigKey] = mapped_column(
-        primary_key=True, autoincrement=False
-    )
+    account_sequence: Mapped[BigKey] = mapped_column(primary_key=True, autoincrement=False)
     line_number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     origin: Mapped[str]
     event_id: Mapped[str]

@@ -91,9 +91,7 @@ def upgrade() -> None:
             server_default=sa.text("now()"),
             nullable=False,
         ),
-        sa.Column(
-            "attempts", sa.Integer(), server_default=sa.text("0"), nullable=False
-        ),
+        sa.Column("attempts", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column("sent_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("failed_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("last_error", sa.Text(), nullable=True),
@@ -113,9 +111,7 @@ def upgrade() -> None:
         sa.Column("role", sa.Text(), nullable=False),
         sa.Column("supplier", sa.Text(), nullable=True),
         sa.Column("position", sa.Integer(), nullable=False),
-        sa.CheckConstraint(
-            "role IN ('principal', 'agent')", name=op.f("ck_services_role")
-        ),
+        sa.CheckConstraint("role IN ('principal', 'agent')", name=op.f("ck_services_role")),
         sa.PrimaryKeyConstraint("slug", name=op.f("pk_services")),
     )
     op.create_table(
@@ -153,9 +149,7 @@ def upgrade() -> None:
         "throttles",
         sa.Column("key_digest", postgresql.BYTEA(), nullable=False),
         sa.Column("window_started_at", sa.DateTime(timezone=True), nullable=False),
-        sa.Column(
-            "failures", sa.Integer(), server_default=sa.text("0"), nullable=False
-        ),
+        sa.Column("failures", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.PrimaryKeyConstraint("key_digest", name=op.f("pk_throttles")),
     )
     op.create_table(
@@ -169,9 +163,7 @@ def upgrade() -> None:
             nullable=False,
         ),
         sa.Column("finished_at", sa.DateTime(timezone=True), nullable=True),
-        sa.Column(
-            "rows_read", sa.BigInteger(), server_default=sa.text("0"), nullable=False
-        ),
+        sa.Column("rows_read", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column(
             "rows_rejected",
             sa.BigInteger(),
@@ -225,22 +217,16 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(
             ["site_code"], ["sites.code"], name=op.f("fk_accounting_periods_site_code")
         ),
-        sa.PrimaryKeyConstraint(
-            "site_code", "month", name=op.f("pk_accounting_periods")
-        ),
+        sa.PrimaryKeyConstraint("site_code", "month", name=op.f("pk_accounting_periods")),
     )
     op.create_table(
         "accounts",
-        sa.Column(
-            "id", sa.BigInteger(), sa.Identity(always=True, start=1001), nullable=False
-        ),
+        sa.Column("id", sa.BigInteger(), sa.Identity(always=True, start=1001), nullable=False),
         sa.Column("site_code", sa.Text(), nullable=False),
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("country", sa.Text(), nullable=True),
         sa.Column("currency", sa.Text(), nullable=False),
-        sa.Column(
-            "status", sa.Text(), server_default=sa.text("'active'"), nullable=False
-        ),
+        sa.Column("status", sa.Text(), server_default=sa.text("'active'"), nullable=False),
         sa.Column("currency_locked_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column(
             "created_at",
@@ -248,15 +234,11 @@ def upgrade() -> None:
             server_default=sa.text("now()"),
             nullable=False,
         ),
-        sa.CheckConstraint(
-            "currency ~ '^[A-Z]{3}$'", name=op.f("ck_accounts_currency")
-        ),
+        sa.CheckConstraint("currency ~ '^[A-Z]{3}$'", name=op.f("ck_accounts_currency")),
         sa.CheckConstraint(
             "status IN ('active', 'frozen', 'closed')", name=op.f("ck_accounts_status")
         ),
-        sa.ForeignKeyConstraint(
-            ["site_code"], ["sites.code"], name=op.f("fk_accounts_site_code")
-        ),
+        sa.ForeignKeyConstraint(["site_code"], ["sites.code"], name=op.f("fk_accounts_site_code")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_accounts")),
     )
     op.create_table(
@@ -276,14 +258,10 @@ def upgrade() -> None:
             "purpose IN ('verify_email', 'reset_password')",
             name=op.f("ck_email_tokens_purpose"),
         ),
-        sa.ForeignKeyConstraint(
-            ["user_id"], ["users.id"], name=op.f("fk_email_tokens_user_id")
-        ),
+        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_email_tokens_user_id")),
         sa.PrimaryKeyConstraint("token_digest", name=op.f("pk_email_tokens")),
     )
-    op.create_index(
-        op.f("ix_email_tokens_user_id"), "email_tokens", ["user_id"], unique=False
-    )
+    op.create_index(op.f("ix_email_tokens_user_id"), "email_tokens", ["user_id"], unique=False)
     op.create_table(
         "finance_postings",
         sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
@@ -317,9 +295,7 @@ def upgrade() -> None:
             ["catalogue_versions.version"],
             name=op.f("fk_prices_catalogue_version"),
         ),
-        sa.ForeignKeyConstraint(
-            ["service"], ["services.slug"], name=op.f("fk_prices_service")
-        ),
+        sa.ForeignKeyConstraint(["service"], ["services.slug"], name=op.f("fk_prices_service")),
         sa.PrimaryKeyConstraint(
             "service",
             "model",
@@ -339,15 +315,11 @@ def upgrade() -> None:
         sa.CheckConstraint(
             "tax_point IN ('TOP_UP', 'USAGE')", name=op.f("ck_tax_policies_tax_point")
         ),
-        sa.CheckConstraint(
-            "tax_rate >= 0 AND tax_rate < 1", name=op.f("ck_tax_policies_tax_rate")
-        ),
+        sa.CheckConstraint("tax_rate >= 0 AND tax_rate < 1", name=op.f("ck_tax_policies_tax_rate")),
         sa.ForeignKeyConstraint(
             ["site_code"], ["sites.code"], name=op.f("fk_tax_policies_site_code")
         ),
-        sa.PrimaryKeyConstraint(
-            "site_code", "valid_from", name=op.f("pk_tax_policies")
-        ),
+        sa.PrimaryKeyConstraint("site_code", "valid_from", name=op.f("pk_tax_policies")),
     )
     op.create_table(
         "account_balances",
@@ -358,9 +330,7 @@ def upgrade() -> None:
             server_default=sa.text("0"),
             nullable=False,
         ),
-        sa.Column(
-            "held_micros", sa.BigInteger(), server_default=sa.text("0"), nullable=False
-        ),
+        sa.Column("held_micros", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column(
             "last_entry_sequence",
             sa.BigInteger(),
@@ -385,9 +355,7 @@ def upgrade() -> None:
             server_default=sa.text("0"),
             nullable=False,
         ),
-        sa.CheckConstraint(
-            "held_micros >= 0", name=op.f("ck_account_balances_held_not_negative")
-        ),
+        sa.CheckConstraint("held_micros >= 0", name=op.f("ck_account_balances_held_not_negative")),
         sa.ForeignKeyConstraint(
             ["account_id"], ["accounts.id"], name=op.f("fk_account_balances_account_id")
         ),
@@ -412,12 +380,8 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(
             ["account_id"], ["accounts.id"], name=op.f("fk_account_members_account_id")
         ),
-        sa.ForeignKeyConstraint(
-            ["user_id"], ["users.id"], name=op.f("fk_account_members_user_id")
-        ),
-        sa.PrimaryKeyConstraint(
-            "account_id", "user_id", name=op.f("pk_account_members")
-        ),
+        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_account_members_user_id")),
+        sa.PrimaryKeyConstraint("account_id", "user_id", name=op.f("pk_account_members")),
     )
     op.create_index(
         op.f("ix_account_members_user_id"), "account_members", ["user_id"], unique=False
@@ -434,9 +398,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(
             ["account_id"], ["accounts.id"], name=op.f("fk_charge_carries_account_id")
         ),
-        sa.PrimaryKeyConstraint(
-            "account_id", "service", name=op.f("pk_charge_carries")
-        ),
+        sa.PrimaryKeyConstraint("account_id", "service", name=op.f("pk_charge_carries")),
         postgresql_with={"fillfactor": "70"},
     )
     op.create_table(
@@ -451,19 +413,13 @@ def upgrade() -> None:
             name=op.f("ck_debts_cause"),
         ),
         sa.CheckConstraint("owed_micros >= 0", name=op.f("ck_debts_owed")),
-        sa.ForeignKeyConstraint(
-            ["account_id"], ["accounts.id"], name=op.f("fk_debts_account_id")
-        ),
-        sa.PrimaryKeyConstraint(
-            "account_id", "service", "cause", name=op.f("pk_debts")
-        ),
+        sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name=op.f("fk_debts_account_id")),
+        sa.PrimaryKeyConstraint("account_id", "service", "cause", name=op.f("pk_debts")),
     )
     op.create_table(
         "entries",
         sa.Column("account_id", sa.BigInteger(), nullable=False),
-        sa.Column(
-            "account_sequence", sa.BigInteger(), autoincrement=False, nullable=False
-        ),
+        sa.Column("account_sequence", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("kind", sa.Text(), nullable=False),
         sa.Column("service", sa.Text(), nullable=True),
         sa.Column("source", sa.Text(), nullable=False),
@@ -500,9 +456,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(
             ["account_id"], ["accounts.id"], name=op.f("fk_entries_account_id")
         ),
-        sa.PrimaryKeyConstraint(
-            "account_id", "account_sequence", name=op.f("pk_entries")
-        ),
+        sa.PrimaryKeyConstraint("account_id", "account_sequence", name=op.f("pk_entries")),
     )
     op.create_index(
         op.f("ix_entries_account_id_reverses_sequence"),
@@ -526,9 +480,7 @@ def upgrade() -> None:
     op.create_table(
         "finance_entries",
         sa.Column("posting_id", sa.BigInteger(), autoincrement=False, nullable=False),
-        sa.Column(
-            "line_number", sa.SmallInteger(), autoincrement=False, nullable=False
-        ),
+        sa.Column("line_number", sa.SmallInteger(), autoincrement=False, nullable=False),
         sa.Column("site_code", sa.Text(), nullable=False),
         sa.Column("account_id", sa.BigInteger(), nullable=True),
         sa.Column("kind", sa.Text(), nullable=False),
@@ -545,18 +497,14 @@ def upgrade() -> None:
         ),
         sa.Column("accounting_date", sa.Date(), nullable=False),
         sa.Column("actor", sa.Text(), nullable=False),
-        sa.CheckConstraint(
-            "amount_micros <> 0", name=op.f("ck_finance_entries_amount")
-        ),
+        sa.CheckConstraint("amount_micros <> 0", name=op.f("ck_finance_entries_amount")),
         sa.ForeignKeyConstraint(
             ["account_id"], ["accounts.id"], name=op.f("fk_finance_entries_account_id")
         ),
         sa.ForeignKeyConstraint(
             ["site_code"], ["sites.code"], name=op.f("fk_finance_entries_site_code")
         ),
-        sa.PrimaryKeyConstraint(
-            "posting_id", "line_number", name=op.f("pk_finance_entries")
-        ),
+        sa.PrimaryKeyConstraint("posting_id", "line_number", name=op.f("pk_finance_entries")),
     )
     op.create_index(
         op.f("ix_finance_entries_site_code_accounting_date"),
@@ -599,19 +547,13 @@ def upgrade() -> None:
             "kind IN ('overdraft', 'plan', 'voucher', 'adjustment', 'top_up')",
             name=op.f("ck_grants_kind"),
         ),
-        sa.CheckConstraint(
-            "tax_point IN ('TOP_UP', 'USAGE')", name=op.f("ck_grants_tax_point")
-        ),
+        sa.CheckConstraint("tax_point IN ('TOP_UP', 'USAGE')", name=op.f("ck_grants_tax_point")),
         sa.CheckConstraint(
             "(paid_micros IS NULL) = (paid_currency IS NULL)",
             name=op.f("ck_grants_paid"),
         ),
-        sa.CheckConstraint(
-            "consideration_micros >= 0", name=op.f("ck_grants_consideration")
-        ),
-        sa.CheckConstraint(
-            "expires_at > starts_at", name=op.f("ck_grants_expires_after_start")
-        ),
+        sa.CheckConstraint("consideration_micros >= 0", name=op.f("ck_grants_consideration")),
+        sa.CheckConstraint("expires_at > starts_at", name=op.f("ck_grants_expires_after_start")),
         sa.CheckConstraint(
             "mod(extract(epoch FROM starts_at), 60) = 0 AND mod(extract(epoch FROM expires_at), 60) = 0",
             name=op.f("ck_grants_whole_minutes"),
@@ -620,9 +562,7 @@ def upgrade() -> None:
             "services IS NULL OR cardinality(services) > 0",
             name=op.f("ck_grants_services"),
         ),
-        sa.ForeignKeyConstraint(
-            ["account_id"], ["accounts.id"], name=op.f("fk_grants_account_id")
-        ),
+        sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name=op.f("fk_grants_account_id")),
         sa.PrimaryKeyConstraint("account_id", "grant_number", name=op.f("pk_grants")),
     )
     op.create_table(
@@ -642,20 +582,14 @@ def upgrade() -> None:
         sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("actor", sa.Text(), nullable=False),
         sa.CheckConstraint("amount_micros > 0", name=op.f("ck_holds_amount")),
-        sa.CheckConstraint(
-            "expires_at > placed_at", name=op.f("ck_holds_expires_after_placing")
-        ),
-        sa.ForeignKeyConstraint(
-            ["account_id"], ["accounts.id"], name=op.f("fk_holds_account_id")
-        ),
+        sa.CheckConstraint("expires_at > placed_at", name=op.f("ck_holds_expires_after_placing")),
+        sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name=op.f("fk_holds_account_id")),
         sa.PrimaryKeyConstraint("account_id", "hold_number", name=op.f("pk_holds")),
     )
     op.create_table(
         "refusals",
         sa.Column("account_id", sa.BigInteger(), nullable=False),
-        sa.Column(
-            "refusal_number", sa.BigInteger(), autoincrement=False, nullable=False
-        ),
+        sa.Column("refusal_number", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("operation", sa.Text(), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("service", sa.Text(), nullable=False),
@@ -671,9 +605,7 @@ def upgrade() -> None:
         sa.Column("occurred_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("posted_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("actor", sa.Text(), nullable=False),
-        sa.CheckConstraint(
-            "operation IN ('charge', 'hold')", name=op.f("ck_refusals_operation")
-        ),
+        sa.CheckConstraint("operation IN ('charge', 'hold')", name=op.f("ck_refusals_operation")),
         sa.CheckConstraint(
             "reason IN ('insufficient_credit', 'account_frozen', 'in_debt', 'too_old')",
             name=op.f("ck_refusals_reason"),
@@ -681,9 +613,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(
             ["account_id"], ["accounts.id"], name=op.f("fk_refusals_account_id")
         ),
-        sa.PrimaryKeyConstraint(
-            "account_id", "refusal_number", name=op.f("pk_refusals")
-        ),
+        sa.PrimaryKeyConstraint("account_id", "refusal_number", name=op.f("pk_refusals")),
     )
     op.create_index(
         "ix_refusals_history",
@@ -707,9 +637,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(
             ["account_id"], ["accounts.id"], name=op.f("fk_usage_keys_account_id")
         ),
-        sa.PrimaryKeyConstraint(
-            "account_id", "origin", "event_id", name=op.f("pk_usage_keys")
-        ),
+        sa.PrimaryKeyConstraint("account_id", "origin", "event_id", name=op.f("pk_usage_keys")),
     )
     op.create_table(
         "user_sessions",
@@ -735,23 +663,15 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(
             ["account_id"], ["accounts.id"], name=op.f("fk_user_sessions_account_id")
         ),
-        sa.ForeignKeyConstraint(
-            ["user_id"], ["users.id"], name=op.f("fk_user_sessions_user_id")
-        ),
+        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_user_sessions_user_id")),
         sa.PrimaryKeyConstraint("token_digest", name=op.f("pk_user_sessions")),
     )
-    op.create_index(
-        op.f("ix_user_sessions_user_id"), "user_sessions", ["user_id"], unique=False
-    )
+    op.create_index(op.f("ix_user_sessions_user_id"), "user_sessions", ["user_id"], unique=False)
     op.create_table(
         "allocations",
         sa.Column("account_id", sa.BigInteger(), autoincrement=False, nullable=False),
-        sa.Column(
-            "account_sequence", sa.BigInteger(), autoincrement=False, nullable=False
-        ),
-        sa.Column(
-            "line_number", sa.SmallInteger(), autoincrement=False, nullable=False
-        ),
+        sa.Column("account_sequence", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("line_number", sa.SmallInteger(), autoincrement=False, nullable=False),
         sa.Column("grant_number", sa.BigInteger(), nullable=False),
         sa.Column("amount_micros", sa.BigInteger(), nullable=False),
         sa.Column("remaining_after_micros", sa.BigInteger(), nullable=False),
@@ -793,9 +713,7 @@ def upgrade() -> None:
         sa.Column("account_id", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("grant_number", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("remaining_micros", sa.BigInteger(), nullable=False),
-        sa.Column(
-            "held_micros", sa.BigInteger(), server_default=sa.text("0"), nullable=False
-        ),
+        sa.Column("held_micros", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("is_open", sa.Boolean(), nullable=False),
         sa.Column("expires_at", sa.DateTime(timezone=True), nullable=True),
         sa.CheckConstraint(
@@ -807,9 +725,7 @@ def upgrade() -> None:
             ["grants.account_id", "grants.grant_number"],
             name=op.f("fk_grant_balances_account_id_grant_number"),
         ),
-        sa.PrimaryKeyConstraint(
-            "account_id", "grant_number", name=op.f("pk_grant_balances")
-        ),
+        sa.PrimaryKeyConstraint("account_id", "grant_number", name=op.f("pk_grant_balances")),
         postgresql_with={"fillfactor": "70"},
     )
     op.create_index(
@@ -832,9 +748,7 @@ def upgrade() -> None:
         sa.Column("hold_number", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("grant_number", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("amount_micros", sa.BigInteger(), nullable=False),
-        sa.CheckConstraint(
-            "amount_micros > 0", name=op.f("ck_hold_allocations_amount")
-        ),
+        sa.CheckConstraint("amount_micros > 0", name=op.f("ck_hold_allocations_amount")),
         sa.ForeignKeyConstraint(
             ["account_id", "grant_number"],
             ["grants.account_id", "grants.grant_number"],
@@ -873,9 +787,7 @@ def upgrade() -> None:
             ["holds.account_id", "holds.hold_number"],
             name=op.f("fk_hold_resolutions_account_id_hold_number"),
         ),
-        sa.PrimaryKeyConstraint(
-            "account_id", "hold_number", name=op.f("pk_hold_resolutions")
-        ),
+        sa.PrimaryKeyConstraint("account_id", "hold_number", name=op.f("pk_hold_resolutions")),
     )
     op.create_table(
         "open_holds",
@@ -887,28 +799,20 @@ def upgrade() -> None:
             ["holds.account_id", "holds.hold_number"],
             name=op.f("fk_open_holds_account_id_hold_number"),
         ),
-        sa.PrimaryKeyConstraint(
-            "account_id", "hold_number", name=op.f("pk_open_holds")
-        ),
+        sa.PrimaryKeyConstraint("account_id", "hold_number", name=op.f("pk_open_holds")),
     )
-    op.create_index(
-        op.f("ix_open_holds_expires_at"), "open_holds", ["expires_at"], unique=False
-    )
+    op.create_index(op.f("ix_open_holds_expires_at"), "open_holds", ["expires_at"], unique=False)
     op.create_table(
         "usage_events",
         sa.Column("account_id", sa.BigInteger(), autoincrement=False, nullable=False),
-        sa.Column(
-            "account_sequence", sa.BigInteger(), autoincrement=False, nullable=False
-        ),
+        sa.Column("account_sequence", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("line_number", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("origin", sa.Text(), nullable=False),
         sa.Column("event_id", sa.Text(), nullable=False),
         sa.Column("service", sa.Text(), nullable=False),
         sa.Column("model", sa.Text(), nullable=False),
         sa.Column("occurred_at", sa.DateTime(timezone=True), nullable=False),
-        sa.Column(
-            "quantities", postgresql.JSONB(astext_type=sa.Text()), nullable=False
-        ),
+        sa.Column("quantities", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
         sa.Column("exact_micros", sa.Numeric(precision=38, scale=12), nullable=False),
         sa.Column("catalogue_version", sa.Integer(), nullable=False),
         sa.CheckConstraint("exact_micros >= 0", name=op.f("ck_usage_events_exact")),

@@ -100,11 +100,7 @@ def upgrade() -> None:
     """Install the triggers, and the role that the portal runs under."""
     op.execute(REFUSE_CHANGE)
     for table in (*FACTS, "usage_keys"):
-        events = (
-            "UPDATE OR TRUNCATE"
-            if table == "usage_keys"
-            else "UPDATE OR DELETE OR TRUNCATE"
-        )
+        events = "UPDATE OR TRUNCATE" if table == "usage_keys" else "UPDATE OR DELETE OR TRUNCATE"
         op.execute(
             f"CREATE TRIGGER {table}_insert_only BEFORE {events} ON {table}"
             " FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()"
@@ -121,13 +117,9 @@ def upgrade() -> None:
     )
     op.execute(MAKE_ROLE)
     op.execute(f"GRANT USAGE ON SCHEMA public TO {RUNTIME_ROLE}")
-    op.execute(
-        f"GRANT SELECT, INSERT ON {', '.join(FACTS)}, usage_keys TO {RUNTIME_ROLE}"
-    )
+    op.execute(f"GRANT SELECT, INSERT ON {', '.join(FACTS)}, usage_keys TO {RUNTIME_ROLE}")
     op.execute(f"GRANT DELETE ON usage_keys TO {RUNTIME_ROLE}")
-    op.execute(
-        f"GRANT SELECT, INSERT, UPDATE, DELETE ON {', '.join(CHANGING)} TO {RUNTIME_ROLE}"
-    )
+    op.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON {', '.join(CHANGING)} TO {RUNTIME_ROLE}")
     op.execute(f"GRANT SELECT ON alembic_version TO {RUNTIME_ROLE}")
     op.execute(
         f"ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT, INSERT ON TABLES TO {RUNTIME_ROLE}"

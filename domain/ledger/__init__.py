@@ -1,0 +1,31 @@
+"""The ledger: the only writer of entries, grants, allocations and holds.
+
+Every function takes a session and leaves the commit to whoever called it; every write has an
+actor and an idempotency key. docs/ledger.md tells the rules.
+"""
+
+from domain.ledger.charges import Charge, ChargeItem, ChargeOutcome, charge, charge_batch
+from domain.ledger.expiry import expire_grants
+from domain.ledger.grants import GrantTerms, PostedGrant, add_grant, open_ledger
+from domain.ledger.holds import HoldOutcome, expire_holds, place_hold, void_hold
+from domain.ledger.reversals import reverse_entry, take_back, write_off_debt
+
+__all__ = [
+    "Charge",
+    "ChargeItem",
+    "ChargeOutcome",
+    "GrantTerms",
+    "HoldOutcome",
+    "PostedGrant",
+    "add_grant",
+    "charge",
+    "charge_batch",
+    "expire_grants",
+    "expire_holds",
+    "open_ledger",
+    "place_hold",
+    "reverse_entry",
+    "take_back",
+    "void_hold",
+    "write_off_debt",
+]

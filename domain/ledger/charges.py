@@ -1,0 +1,359 @@
+"""Charging: one charge is a batch of one, and a batch of thousands is one rule in one path."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from datetime import timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import text
+
+from domain import audit
+from domain.actors import require_system_or_staff
+from domain.allocation import move, plan_burn, tax_inside
+from domain.errors import IdempotencyMismatch, InvalidInput
+from domain.ledger.holds import add_refusal, release_hold, resolve_hold
+from domain.ledger.posting import Posting
+from domain.money import split_carry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from datetime import datetime
+
+    from sqlalchemy.orm import Session
+
+    from domain.actors import Actor
+    from domain.allocation import Line
+    from domain.ledger.state import AccountState
+
+FUTURE_TOLERANCE = timedelta(minutes=5)
+"""How far ahead of the database's clock a metering system's clock may run."""
+
+_ZERO = Decimal(0)
+
+
+@dataclass(frozen=True, slots=True)
+class ChargeItem:
+    """One thing to pay for, counted once under (`origin`, `event_id`).
+
+    `exact_micros` is not negative and has at most twelve decimals. A metered call brings its
+    `quantities`, and is then the same request whatever it is priced at.
+    """
+
+    origin: str
+    event_id: str
+    exact_micros: Decimal
+    occurred_at: datetime
+    model: str = ""
+    quantities: Mapping[str, Any] = field(default_factory=dict)
+    catalogue_version: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """Items of one account and service that are charged by one entry.
+
+    A `refusable` charge is refused whole where credit does not cover it; usage that has already
+    happened is not refusable, and what credit does not cover becomes debt. With `hold_number`
+    the charge captures that hold: what it set aside pays first, and the rest of it is released.
+    """
+
+    account_id: int
+    service: str
+    source: str
+    items: tuple[ChargeItem, ...]
+    description_code: str = "usage"
+    description_parameters: Mapping[str, Any] = field(default_factory=dict)
+    refusable: bool = True
+    hold_number: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChargeOutcome:
+    """What became of a charge.
+
+    `status` is `charged`, `refused` (with `reason`), `replayed` (every item was known: nothing
+    changed, and the numbers are the first answer's) or `mismatch` (an item's key was used for
+    another request; nothing of the charge was posted). `charged_items` counts the new ones.
+    """
+
+    status: str
+    account_id: int
+    amount_micros: int = 0
+    charged_items: int = 0
+    entry_sequence: int | None = None
+    refusal_number: int | None = None
+    reason: str | None = None
+    mismatched_key: str | None = None
+
+
+_KNOWN_KEYS = text("""
+SELECT k.account_id, k.origin, k.event_id, k.request_hash, k.account_sequence, k.refusal_number
+FROM unnest(CAST(:accounts AS bigint[]), CAST(:origins AS text[]), CAST(:events AS text[]))
+     AS n(account_id, origin, event_id)
+JOIN usage_keys k USING (account_id, origin, event_id)
+""")
+
+KnownKeys = dict[tuple[int, str, str], tuple[bytes, int | None, int | None]]
+
+
+def charge(session: Session, *, charge: Charge, actor: Actor) -> ChargeOutcome:
+    """Post one charge; raise IdempotencyMismatch where its key was used for another request."""
+    outcome = charge_batch(session, charges=[charge], actor=actor)[0]
+    if outcome.mismatched_key is not None:
+        raise IdempotencyMismatch(outcome.mismatched_key)
+    return outcome
+
+
+def charge_batch(
+    session: Session, *, charges: Sequence[Charge], actor: Actor
+) -> list[ChargeOutcome]:
+    """Post many charges of many accounts in one transaction; return an outcome for each.
+
+    Charges of one account are posted in the order given. Repeating a batch, or any part of it,
+    changes nothing and answers as before. Raises InvalidInput, before anything is posted, for a
+    charge that can never be right; NotFound for an unknown account.
+    """
+    require_system_or_staff(actor)
+    if not charges:
+        return []
+    posting = Posting(session, {charge.account_id for charge in charges}, actor)
+    for one in charges:
+        _check(one, posting.now)
+    known = _known_keys(session, charges)
+    outcomes = [_charge_once(posting, one, known) for one in charges]
+    posting.write()
+    audit.record(
+        session,
+        action="charge_batch",
+        actor=actor,
+        account_id=charges[0].account_id if len(posting.accounts) == 1 else None,
+        details={
+            "charges": len(charges),
+            "accounts": len(posting.accounts),
+            "charged": sum(outcome.status == "charged" for outcome in outcomes),
+            "refused": sum(outcome.status == "refused" for outcome in outcomes),
+        },
+    )
+    return outcomes
+
+
+def _check(charge: Charge, now: datetime) -> None:
+    if not charge.items:
+        raise InvalidInput("items", "empty")
+    if charge.refusable and charge.hold_number is not None:
+        raise InvalidInput("hold_number", "capture_is_not_refusable")
+    latest = now + FUTURE_TOLERANCE
+    for item in charge.items:
+        if item.exact_micros < _ZERO:
+            raise InvalidInput("exact_micros", "negative")
+        if item.occurred_at.tzinfo is None:
+            raise InvalidInput("occurred_at", "no_time_zone")
+        if item.occurred_at > latest:
+            raise InvalidInput("occurred_at", "in_future")
+
+
+def _known_keys(session: Session, charges: Iterable[Charge]) -> KnownKeys:
+    asked = [
+        (charge.account_id, item.origin, item.event_id)
+        for charge in charges
+        for item in charge.items
+    ]
+    accounts, origins, events = zip(*asked, strict=True)
+    rows = session.execute(
+        _KNOWN_KEYS,
+        {"accounts": list(accounts), "origins": list(origins), "events": list(events)},
+    )
+    return {(row[0], row[1], row[2]): (bytes(row[3]), row[4], row[5]) for row in rows}
+
+
+def _request_hash(charge: Charge, item: ChargeItem) -> bytes:
+    """Digest what was asked; a metered call is asked in its quantities, not in its price."""
+    amount = "" if item.quantities else str(item.exact_micros.normalize())
+    said = (
+        charge.service,
+        item.model,
+        item.occurred_at.timestamp(),
+        sorted((name, str(value)) for name, value in item.quantities.items()),
+        amount,
+        charge.hold_number,
+    )
+    return hashlib.blake2b(repr(said).encode(), digest_size=16).digest()
+
+
+def _charge_once(posting: Posting, charge: Charge, known: KnownKeys) -> ChargeOutcome:
+    account_id = charge.account_id
+    fresh: list[ChargeItem] = []
+    hashes: list[bytes] = []
+    answers: list[tuple[int | None, int | None]] = []
+    for item in charge.items:
+        digest = _request_hash(charge, item)
+        first = known.get((account_id, item.origin, item.event_id))
+        if first is None:
+            fresh.append(item)
+            hashes.append(digest)
+        elif first[0] != digest:
+            return ChargeOutcome("mismatch", account_id, mismatched_key=item.event_id)
+        else:
+            answers.append(first[1:])
+    if not fresh:
+        sequence, refusal = answers[0]
+        return ChargeOutcome(
+            "replayed", account_id, entry_sequence=sequence, refusal_number=refusal
+        )
+    outcome = _post(posting, posting.accounts[account_id], charge, fresh)
+    sequence, refusal = outcome.entry_sequence, outcome.refusal_number
+    for item, digest in zip(fresh, hashes, strict=True):
+        key = (account_id, item.origin, item.event_id)
+        if key in known:
+            raise InvalidInput("items", "repeated_in_one_charge")
+        known[key] = (digest, sequence, refusal)
+        posting.add_row("usage_keys", (*key, digest, sequence, refusal, posting.now))
+    if sequence is not None:
+        _keep_events(posting, charge, fresh, sequence)
+    return outcome
+
+
+def _post(
+    posting: Posting, account: AccountState, charge: Charge, items: list[ChargeItem]
+) -> ChargeOutcome:
+    exact = sum((item.exact_micros for item in items), _ZERO)
+    occurred_at = max(item.occurred_at for item in items)
+    amount, carry = split_carry(exact, account.carries.get(charge.service, _ZERO))
+    if occurred_at < posting.now - account.usage_key_retention:
+        return _refuse(posting, account, charge, items, "too_old", amount, 0)
+    if charge.refusable and account.status != "active":
+        return _refuse(posting, account, charge, items, "account_frozen", amount, 0)
+    captured, lines = _capture(posting, account, charge, amount)
+    missing = amount + sum(line.amount_micros for line in lines)
+    takes, shortfall = plan_burn(
+        account.burning,
+        service=charge.service,
+        amount_micros=missing,
+        occurred_at=occurred_at,
+        now=posting.now,
+        grace=account.expiry_grace,
+    )
+    if shortfall and charge.refusable:
+        available = missing - shortfall
+        return _refuse(posting, account, charge, items, "insufficient_credit", amount, available)
+    account.carries[charge.service] = carry
+    account.changed_carries.add(charge.service)
+    lines.extend(move(grant, -take) for grant, take in takes)
+    if shortfall:
+        terms = posting.tax_terms(account, posting.accounting_date(account, occurred_at))
+        tax = tax_inside(shortfall, terms.rate_millionths)
+        lines.append(posting.owe(account, shortfall, (charge.service, "usage"), tax))
+    sequence = posting.post_entry(
+        account,
+        kind="charge",
+        lines=lines,
+        service=charge.service,
+        source=charge.source,
+        description_code=charge.description_code,
+        description_parameters=_parameters(charge, items),
+        occurred_at=occurred_at,
+    )
+    if captured:
+        resolve_hold(posting, account, captured, "captured", sequence)
+    return ChargeOutcome(
+        "charged",
+        account.account_id,
+        amount_micros=amount,
+        charged_items=len(items),
+        entry_sequence=sequence,
+    )
+
+
+def _capture(
+    posting: Posting, account: AccountState, charge: Charge, amount_micros: int
+) -> tuple[int | None, list[Line]]:
+    """Release the charge's hold where it is open, and spend what it had set aside."""
+    lines: list[Line] = []
+    if charge.hold_number is None:
+        return None, lines
+    set_aside = release_hold(posting, account, charge.hold_number, service=charge.service)
+    if set_aside is None:
+        return None, lines
+    missing = amount_micros
+    for grant, held in set_aside:
+        take = min(held, missing)
+        if take > 0:
+            lines.append(move(grant, -take))
+            missing -= take
+    return charge.hold_number, lines
+
+
+def _parameters(charge: Charge, items: Sequence[ChargeItem]) -> dict[str, Any]:
+    parameters = dict(charge.description_parameters)
+    if items[0].quantities:
+        totals: dict[str, Any] = {}
+        for item in items:
+            for meter, quantity in item.quantities.items():
+                totals[meter] = totals.get(meter, 0) + quantity
+        parameters["calls"] = len(items)
+        parameters["quantities"] = {
+            meter: total if isinstance(total, int) else str(total)
+            for meter, total in totals.items()
+        }
+    return parameters
+
+
+def _keep_events(
+    posting: Posting, charge: Charge, items: Sequence[ChargeItem], sequence: int
+) -> None:
+    for number, item in enumerate(items, start=1):
+        if item.catalogue_version is None:
+            continue
+        posting.add_row(
+            "usage_events",
+            (
+                charge.account_id,
+                sequence,
+                number,
+                item.origin,
+                item.event_id,
+                charge.service,
+                item.model,
+                item.occurred_at,
+                {
+                    name: value if isinstance(value, int) else str(value)
+                    for name, value in item.quantities.items()
+                },
+                item.exact_micros,
+                item.catalogue_version,
+            ),
+        )
+
+
+def _refuse(
+    posting: Posting,
+    account: AccountState,
+    charge: Charge,
+    items: Sequence[ChargeItem],
+    reason: str,
+    amount_micros: int,
+    available_micros: int,
+) -> ChargeOutcome:
+    number = add_refusal(
+        posting,
+        account,
+        operation="charge",
+        reason=reason,
+        service=charge.service,
+        source=charge.source,
+        description_code=charge.description_code,
+        description_parameters=_parameters(charge, items),
+        amount_micros=amount_micros,
+        available_micros=available_micros,
+        occurred_at=max(item.occurred_at for item in items),
+    )
+    return ChargeOutcome(
+        "refused",
+        account.account_id,
+        amount_micros=amount_micros,
+        refusal_number=number,
+        reason=reason,
+    )

@@ -1,0 +1,239 @@
+"""Credit comes in: opening an account's ledger, and granting."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import text
+
+from domain import audit, clock
+from domain.actors import require_system_or_staff
+from domain.allocation import (
+    OVERDRAFT_NUMBER,
+    PRIORITIES,
+    GrantState,
+    is_expiry_due,
+    move,
+    tax_inside,
+)
+from domain.errors import InvalidInput
+from domain.ledger.idempotency import first_answer, keep_answer
+from domain.ledger.posting import Posting
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sqlalchemy.orm import Session
+
+    from domain.actors import Actor
+    from domain.ledger.state import AccountState, TaxTerms
+
+_MINUTE = timedelta(minutes=1)
+
+
+@dataclass(frozen=True, slots=True)
+class GrantTerms:
+    """What a grant can buy, for how long, and what was paid for it.
+
+    `kind` is plan, voucher, adjustment or top_up. `services` limits it (None: every service).
+    Times are rounded to whole minutes in the customer's favour, because usage is charged by the
+    minute. `consideration_micros` is in the account's currency; where the customer paid in
+    another, `paid_micros` and `paid_currency` say what. `origin` names the payment or voucher.
+    """
+
+    kind: str
+    amount_micros: int
+    consideration_micros: int = 0
+    services: tuple[str, ...] | None = None
+    starts_at: datetime | None = None
+    expires_at: datetime | None = None
+    origin: str | None = None
+    paid_micros: int | None = None
+    paid_currency: str | None = None
+    customer_tax_status: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PostedGrant:
+    """The entry that a grant came with, and its number in the account."""
+
+    entry_sequence: int
+    grant_number: int
+
+
+_INSERT_BALANCE = text("INSERT INTO account_balances (account_id) VALUES (:account_id)")
+_INSERT_OVERDRAFT = text("""
+INSERT INTO grants (account_id, grant_number, kind, amount_micros, consideration_micros, priority,
+                    tax_point, tax_rate, place_of_supply, granted_at)
+VALUES (:account_id, :number, 'overdraft', 0, 0, :priority, 'USAGE', 0, '', :now)
+""")
+_INSERT_OVERDRAFT_BALANCE = text("""
+INSERT INTO grant_balances (account_id, grant_number, remaining_micros, is_open)
+VALUES (:account_id, :number, 0, true)
+""")
+
+
+def open_ledger(session: Session, *, account_id: int) -> None:
+    """Give a new account its balance row and its overdraft grant; the account's service calls."""
+    parameters = {
+        "account_id": account_id,
+        "number": OVERDRAFT_NUMBER,
+        "priority": PRIORITIES["overdraft"],
+        "now": clock.now(session),
+    }
+    session.execute(_INSERT_BALANCE, {"account_id": account_id})
+    session.execute(_INSERT_OVERDRAFT, parameters)
+    session.execute(_INSERT_OVERDRAFT_BALANCE, parameters)
+
+
+def add_grant(
+    session: Session,
+    *,
+    account_id: int,
+    terms: GrantTerms,
+    source: str,
+    actor: Actor,
+    idempotency_key: str,
+    description_code: str | None = None,
+    description_parameters: Mapping[str, Any] | None = None,
+    occurred_at: datetime | None = None,
+) -> PostedGrant:
+    """Grant credit once, and let it settle debt that it may settle.
+
+    Raises InvalidInput for terms that make no sense, IdempotencyMismatch for a key used before
+    for other terms.
+    """
+    require_system_or_staff(actor)
+    terms = _checked(terms)
+    posting = Posting(session, [account_id], actor)
+    key = {
+        "account_id": account_id,
+        "key": idempotency_key,
+        "operation": "add_grant",
+        "request": {**asdict(terms), "source": source, "occurred_at": occurred_at},
+    }
+    known = first_answer(session, **key)
+    if known is not None:
+        return PostedGrant(**known)
+    account = posting.accounts[account_id]
+    granted_at = occurred_at or posting.now
+    if granted_at > posting.now:
+        raise InvalidInput("occurred_at", "in_future")
+    grant, tax = _new_grant(posting, account, terms, granted_at)
+    if is_expiry_due(grant, posting.now, account.expiry_grace):
+        raise InvalidInput("expires_at", "in_past")
+    line = move(grant, terms.amount_micros)
+    account.add_grant(grant)
+    sequence = posting.post_entry(
+        account,
+        kind=terms.kind,
+        lines=[line],
+        source=source,
+        description_code=description_code or terms.kind,
+        description_parameters={"origin": terms.origin, **(description_parameters or {})},
+        occurred_at=granted_at,
+    )
+    _add_rows(posting, account, grant, terms, tax, sequence)
+    posted = PostedGrant(sequence, grant.grant_number)
+    keep_answer(session, **key, answer=asdict(posted))
+    posting.write()
+    audit.record(
+        session,
+        action="add_grant",
+        actor=actor,
+        account_id=account_id,
+        details={**asdict(posted), "kind": terms.kind, "amount_micros": terms.amount_micros},
+    )
+    return posted
+
+
+def _checked(terms: GrantTerms) -> GrantTerms:
+    if terms.kind not in PRIORITIES or terms.kind == "overdraft":
+        raise InvalidInput("kind", "unknown")
+    if terms.amount_micros <= 0:
+        raise InvalidInput("amount_micros", "not_positive")
+    if terms.consideration_micros < 0:
+        raise InvalidInput("consideration_micros", "negative")
+    if terms.services is not None and not terms.services:
+        raise InvalidInput("services", "empty")
+    starts_at = _floor_minute(terms.starts_at)
+    expires_at = _ceil_minute(terms.expires_at)
+    if starts_at is not None and expires_at is not None and expires_at <= starts_at:
+        raise InvalidInput("expires_at", "before_start")
+    values = {**_fields(terms), "starts_at": starts_at, "expires_at": expires_at}
+    if terms.services is not None:
+        values["services"] = tuple(sorted(set(terms.services)))
+    return GrantTerms(**values)
+
+
+def _fields(terms: GrantTerms) -> dict[str, Any]:
+    return {name: getattr(terms, name) for name in GrantTerms.__slots__}
+
+
+def _floor_minute(instant: datetime | None) -> datetime | None:
+    return None if instant is None else instant.replace(second=0, microsecond=0)
+
+
+def _ceil_minute(instant: datetime | None) -> datetime | None:
+    floor = _floor_minute(instant)
+    return floor if floor is None or floor == instant else floor + _MINUTE
+
+
+def _new_grant(
+    posting: Posting, account: AccountState, terms: GrantTerms, granted_at: datetime
+) -> tuple[GrantState, TaxTerms]:
+    account.last_grant_number += 1
+    on = posting.accounting_date(account, granted_at)
+    tax = posting.tax_terms(account, on)
+    grant = GrantState(
+        grant_number=account.last_grant_number,
+        kind=terms.kind,
+        amount_micros=terms.amount_micros,
+        consideration_micros=terms.consideration_micros,
+        tax_micros=tax_inside(terms.consideration_micros, tax.rate_millionths),
+        services=None if terms.services is None else frozenset(terms.services),
+        starts_at=terms.starts_at,
+        expires_at=terms.expires_at,
+        priority=PRIORITIES[terms.kind],
+        granted_at=granted_at,
+        remaining_micros=0,
+    )
+    return grant, tax
+
+
+def _add_rows(
+    posting: Posting,
+    account: AccountState,
+    grant: GrantState,
+    terms: GrantTerms,
+    tax: TaxTerms,
+    sequence: int,
+) -> None:
+    key = (account.account_id, grant.grant_number)
+    posting.add_row(
+        "grants",
+        (
+            *key,
+            grant.kind,
+            grant.amount_micros,
+            grant.consideration_micros,
+            terms.services,
+            grant.starts_at,
+            grant.expires_at,
+            grant.priority,
+            terms.origin,
+            terms.paid_micros,
+            terms.paid_currency,
+            tax.tax_point,
+            tax.tax_rate,
+            tax.place_of_supply,
+            terms.customer_tax_status,
+            grant.granted_at,
+            sequence,
+        ),
+    )
+    is_open = grant.remaining_micros > 0
+    row = (*key, grant.remaining_micros, is_open, grant.expires_at)
+    posting.add_row("grant_balances", row)

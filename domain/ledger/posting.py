@@ -1,0 +1,414 @@
+"""The unit of work of the ledger: accounts under their locks, and the facts to write of them.
+
+Services build a posting, post entries into it in memory, and write it once, set-based. Nothing
+else writes entries, allocations, grants, holds or the projections beside them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import text
+
+from db.bulk import copy_rows, integer_array
+from domain import clock
+from domain.allocation import covers, is_expiry_due, is_valid, move
+from domain.audit import actor_name
+from domain.errors import InvalidInput, PeriodClosed
+from domain.ledger.state import DebtState, TaxTerms, load_tax_terms, lock_accounts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from datetime import date, datetime
+
+    from sqlalchemy.orm import Session
+
+    from domain.actors import Actor
+    from domain.allocation import GrantState, Line
+    from domain.ledger.state import AccountState
+
+PAID_DEBT_CAUSES = frozenset({"refund", "dispute", "reversal"})
+"""Debts that only credit that was paid for, and serves everything, may settle."""
+
+_ENTRY_COLUMNS = (
+    "account_id",
+    "account_sequence",
+    "kind",
+    "service",
+    "source",
+    "description_code",
+    "description_parameters",
+    "amount_micros",
+    "balance_after_micros",
+    "occurred_at",
+    "posted_at",
+    "accounting_date",
+    "actor",
+    "reverses_sequence",
+)
+_ALLOCATION_COLUMNS = (
+    "account_id",
+    "account_sequence",
+    "line_number",
+    "grant_number",
+    "amount_micros",
+    "remaining_after_micros",
+    "consideration_micros",
+    "tax_micros",
+    "debt_service",
+    "debt_cause",
+)
+
+_LOCK_PERIOD = text("SELECT pg_advisory_xact_lock_shared(hashtextextended(:period, 0))")
+_PERIOD_IS_CLOSED = text(
+    "SELECT is_closed FROM accounting_periods WHERE site_code = :site AND month = :month"
+)
+_UPDATE_BALANCES = text("""
+UPDATE account_balances b
+SET balance_micros = n.balance, held_micros = n.held, last_entry_sequence = n.entry,
+    last_grant_number = n.grant_number, last_hold_number = n.hold, last_refusal_number = n.refusal
+FROM unnest(CAST(:ids AS bigint[]), CAST(:balances AS bigint[]), CAST(:held AS bigint[]),
+            CAST(:entries AS bigint[]), CAST(:grants AS bigint[]), CAST(:holds AS bigint[]),
+            CAST(:refusals AS bigint[]))
+     AS n(id, balance, held, entry, grant_number, hold, refusal)
+WHERE b.account_id = n.id
+""")
+_UPDATE_GRANTS = text("""
+UPDATE grant_balances r
+SET remaining_micros = n.remaining, held_micros = n.held,
+    is_open = n.remaining > 0 OR n.number = 0
+FROM unnest(CAST(:ids AS bigint[]), CAST(:numbers AS bigint[]), CAST(:remaining AS bigint[]),
+            CAST(:held AS bigint[])) AS n(id, number, remaining, held)
+WHERE r.account_id = n.id AND r.grant_number = n.number
+""")
+_SAVE_CARRIES = text("""
+INSERT INTO charge_carries (account_id, service, carry_micros)
+SELECT * FROM unnest(CAST(:ids AS bigint[]), CAST(:services AS text[]), CAST(:carries AS numeric[]))
+ON CONFLICT (account_id, service) DO UPDATE SET carry_micros = EXCLUDED.carry_micros
+""")
+_SAVE_DEBTS = text("""
+INSERT INTO debts (account_id, service, cause, owed_micros, opened_at)
+SELECT * FROM unnest(CAST(:ids AS bigint[]), CAST(:services AS text[]), CAST(:causes AS text[]),
+                     CAST(:owed AS bigint[]), CAST(:opened AS timestamptz[]))
+ON CONFLICT (account_id, service, cause)
+DO UPDATE SET owed_micros = EXCLUDED.owed_micros, opened_at = EXCLUDED.opened_at
+""")
+
+
+class Posting:
+    """Accounts under their locks, what time it is, and the rows that will be written."""
+
+    def __init__(self, session: Session, account_ids: Iterable[int], actor: Actor) -> None:
+        """Lock the accounts (in id order) and read them; raise NotFound where one is missing."""
+        self.session = session
+        self.actor = actor_name(actor)
+        self.accounts = lock_accounts(session, account_ids)
+        self.now = clock.now(session)
+        self.rows: dict[str, list[tuple[Any, ...]]] = {}
+        self._tax_terms: dict[str, list[TaxTerms]] | None = None
+        self._open_periods: dict[tuple[str, date], bool] = {}
+
+    def post_entry(
+        self,
+        account: AccountState,
+        *,
+        kind: str,
+        lines: Sequence[Line],
+        source: str,
+        description_code: str,
+        description_parameters: Mapping[str, Any],
+        occurred_at: datetime,
+        service: str | None = None,
+        reverses_sequence: int | None = None,
+    ) -> int:
+        """Give the entry its place in the account and return its sequence."""
+        amount = sum(line.amount_micros for line in lines)
+        sequence = account.last_entry_sequence + 1
+        account.last_entry_sequence = sequence
+        account.balance_micros += amount
+        self._rows("entries").append(
+            (
+                account.account_id,
+                sequence,
+                kind,
+                service,
+                source,
+                description_code,
+                description_parameters,
+                amount,
+                account.balance_micros,
+                occurred_at,
+                self.now,
+                self.accounting_date(account, occurred_at),
+                self.actor,
+                reverses_sequence,
+            )
+        )
+        allocations = self._rows("allocations")
+        for number, line in enumerate(lines, start=1):
+            allocations.append((account.account_id, sequence, number, *line))
+        return sequence
+
+    def owe(
+        self, account: AccountState, amount_micros: int, debt: tuple[str, str], tax_micros: int
+    ) -> Line:
+        """Take a positive amount that no grant covers from the overdraft."""
+        state = account.debts.setdefault(debt, DebtState(0, self.now))
+        if state.owed_micros == 0:
+            state.opened_at = self.now
+        state.owed_micros += amount_micros
+        account.changed_debts.add(debt)
+        return move(account.overdraft, -amount_micros, debt=debt, tax_micros=-tax_micros)
+
+    def pay_debt(
+        self, account: AccountState, amount_micros: int, debt: tuple[str, str], tax_micros: int = 0
+    ) -> Line:
+        """Give a positive amount back to the overdraft, towards one debt."""
+        account.debts[debt].owed_micros -= amount_micros
+        account.changed_debts.add(debt)
+        return move(account.overdraft, amount_micros, debt=debt, tax_micros=tax_micros)
+
+    def settle_debts(self, account: AccountState) -> None:
+        """Let credit that is free now pay what is owed, oldest debt first, in one entry."""
+        if account.overdraft.remaining_micros == 0:
+            return
+        lines: list[Line] = []
+        debts = sorted(account.debts.items(), key=lambda item: (item[1].opened_at, item[0]))
+        for debt, state in debts:
+            for grant in account.burning:
+                if state.owed_micros == 0:
+                    break
+                amount = min(grant.free_micros, state.owed_micros)
+                if amount > 0 and self._may_settle(account, grant, debt):
+                    lines.append(move(grant, -amount, debt=debt))
+                    lines.append(self.pay_debt(account, amount, debt))
+        if lines:
+            self.post_entry(
+                account,
+                kind="settlement_of_debt",
+                lines=lines,
+                source="system",
+                description_code="settlement_of_debt",
+                description_parameters={
+                    "settled_micros": sum(max(line.amount_micros, 0) for line in lines)
+                },
+                occurred_at=self.now,
+            )
+
+    def _may_settle(self, account: AccountState, grant: GrantState, debt: tuple[str, str]) -> bool:
+        service, cause = debt
+        if not is_valid(grant, self.now) or is_expiry_due(grant, self.now, account.expiry_grace):
+            return False
+        if cause in PAID_DEBT_CAUSES:
+            return grant.services is None and grant.consideration_micros > 0
+        return covers(grant, service)
+
+    def tax_terms(self, account: AccountState, on: date) -> TaxTerms:
+        """Return the tax policy of the account's site on a date."""
+        if self._tax_terms is None:
+            self._tax_terms = load_tax_terms(self.session)
+        terms = self._tax_terms.get(account.site_code, [])
+        in_force = [policy for policy in terms if policy.valid_from <= on] or terms[:1]
+        if not in_force:
+            raise InvalidInput("site", "no_tax_policy", site=account.site_code)
+        return in_force[-1]
+
+    def accounting_date(self, account: AccountState, occurred_at: datetime) -> date:
+        """Return the day of occurrence in the site's zone, or today where its month is closed.
+
+        Takes the shared lock on the site's month, so that closing it waits for this posting.
+        Raises PeriodClosed where the month of today is closed too.
+        """
+        occurred_on = occurred_at.astimezone(account.time_zone).date()
+        if self._is_open(account.site_code, occurred_on):
+            return occurred_on
+        today = self.now.astimezone(account.time_zone).date()
+        if self._is_open(account.site_code, today):
+            return today
+        raise PeriodClosed(account.site_code, today.replace(day=1))
+
+    def _is_open(self, site: str, on: date) -> bool:
+        month = on.replace(day=1)
+        known = self._open_periods.get((site, month))
+        if known is None:
+            self.session.execute(_LOCK_PERIOD, {"period": period_lock_name(site, month)})
+            closed = self.session.execute(_PERIOD_IS_CLOSED, {"site": site, "month": month})
+            known = not closed.scalar_one_or_none()
+            self._open_periods[site, month] = known
+        return known
+
+    def add_row(self, table: str, row: tuple[Any, ...]) -> None:
+        """Keep a row for one of the tables of `write`."""
+        self._rows(table).append(row)
+
+    def _rows(self, table: str) -> list[tuple[Any, ...]]:
+        return self.rows.setdefault(table, [])
+
+    def write(self) -> None:
+        """Settle debts that free credit can pay, and write everything in a few statements."""
+        for account in self.accounts.values():
+            self.settle_debts(account)
+        for table, columns in _COLUMNS.items():
+            copy_rows(self.session, table, columns, self.rows.get(table, ()))
+        self._update_balances()
+        self._update_grants()
+        self._save_carries()
+        self._save_debts()
+
+    def _update_balances(self) -> None:
+        accounts = self.accounts.values()
+        self.session.execute(
+            _UPDATE_BALANCES,
+            {
+                "ids": integer_array(a.account_id for a in accounts),
+                "balances": integer_array(a.balance_micros for a in accounts),
+                "held": integer_array(a.held_micros for a in accounts),
+                "entries": integer_array(a.last_entry_sequence for a in accounts),
+                "grants": integer_array(a.last_grant_number for a in accounts),
+                "holds": integer_array(a.last_hold_number for a in accounts),
+                "refusals": integer_array(a.last_refusal_number for a in accounts),
+            },
+        )
+
+    def _update_grants(self) -> None:
+        changed = [
+            (account.account_id, grant)
+            for account in self.accounts.values()
+            for grant in account.grants.values()
+            if grant.is_changed
+        ]
+        if changed:
+            self.session.execute(
+                _UPDATE_GRANTS,
+                {
+                    "ids": integer_array(account_id for account_id, _ in changed),
+                    "numbers": integer_array(grant.grant_number for _, grant in changed),
+                    "remaining": integer_array(grant.remaining_micros for _, grant in changed),
+                    "held": integer_array(grant.held_micros for _, grant in changed),
+                },
+            )
+
+    def _save_carries(self) -> None:
+        changed = [
+            (account.account_id, service, account.carries[service])
+            for account in self.accounts.values()
+            for service in account.changed_carries
+        ]
+        if changed:
+            ids, services, carries = zip(*changed, strict=True)
+            self.session.execute(
+                _SAVE_CARRIES,
+                {"ids": list(ids), "services": list(services), "carries": list(carries)},
+            )
+
+    def _save_debts(self) -> None:
+        changed = [
+            (account.account_id, *debt, state.owed_micros, state.opened_at)
+            for account in self.accounts.values()
+            for debt in account.changed_debts
+            for state in (account.debts[debt],)
+        ]
+        if changed:
+            ids, services, causes, owed, opened = map(list, zip(*changed, strict=True))
+            self.session.execute(
+                _SAVE_DEBTS,
+                {
+                    "ids": ids,
+                    "services": services,
+                    "causes": causes,
+                    "owed": owed,
+                    "opened": opened,
+                },
+            )
+
+
+def period_lock_name(site: str, month: date) -> str:
+    """Return the name under which posting into a site's month is locked."""
+    return f"books:{site}:{month:%Y-%m}"
+
+
+_COLUMNS: dict[str, tuple[str, ...]] = {
+    "entries": _ENTRY_COLUMNS,
+    "grants": (
+        "account_id",
+        "grant_number",
+        "kind",
+        "amount_micros",
+        "consideration_micros",
+        "services",
+        "starts_at",
+        "expires_at",
+        "priority",
+        "origin",
+        "paid_micros",
+        "paid_currency",
+        "tax_point",
+        "tax_rate",
+        "place_of_supply",
+        "customer_tax_status",
+        "granted_at",
+        "entry_sequence",
+    ),
+    "grant_balances": ("account_id", "grant_number", "remaining_micros", "is_open", "expires_at"),
+    "allocations": _ALLOCATION_COLUMNS,
+    "refusals": (
+        "account_id",
+        "refusal_number",
+        "operation",
+        "reason",
+        "service",
+        "source",
+        "description_code",
+        "description_parameters",
+        "amount_micros",
+        "available_micros",
+        "occurred_at",
+        "posted_at",
+        "actor",
+    ),
+    "usage_keys": (
+        "account_id",
+        "origin",
+        "event_id",
+        "request_hash",
+        "account_sequence",
+        "refusal_number",
+        "recorded_at",
+    ),
+    "usage_events": (
+        "account_id",
+        "account_sequence",
+        "line_number",
+        "origin",
+        "event_id",
+        "service",
+        "model",
+        "occurred_at",
+        "quantities",
+        "exact_micros",
+        "catalogue_version",
+    ),
+    "holds": (
+        "account_id",
+        "hold_number",
+        "service",
+        "source",
+        "description_code",
+        "description_parameters",
+        "amount_micros",
+        "placed_at",
+        "expires_at",
+        "actor",
+    ),
+    "hold_allocations": ("account_id", "hold_number", "grant_number", "amount_micros"),
+    "open_holds": ("account_id", "hold_number", "expires_at"),
+    "hold_resolutions": (
+        "account_id",
+        "hold_number",
+        "outcome",
+        "entry_sequence",
+        "resolved_at",
+        "actor",
+    ),
+}
+"""The tables that a posting adds rows to, in an order that foreign keys allow."""

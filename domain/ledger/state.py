@@ -1,0 +1,197 @@
+"""An account as a posting sees it, read under its lock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import text
+
+from db.bulk import integer_array
+from domain.allocation import GrantState, burn_order, tax_inside
+from domain.errors import NotFound
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from datetime import date, datetime, timedelta
+    from decimal import Decimal
+
+    from sqlalchemy.orm import Session
+
+
+@dataclass(slots=True)
+class DebtState:
+    """What is owed for one service and cause, and since when."""
+
+    owed_micros: int
+    opened_at: datetime
+
+
+class TaxTerms(NamedTuple):
+    """A site's tax policy from a date on; the rate in millionths."""
+
+    valid_from: date
+    tax_point: str
+    tax_rate: Decimal
+    place_of_supply: str
+
+    @property
+    def rate_millionths(self) -> int:
+        """The rate as a whole count of millionths."""
+        return int(self.tax_rate.scaleb(6))
+
+
+@dataclass(slots=True)
+class AccountState:
+    """One account's row, counters, open grants, debts and carries."""
+
+    account_id: int
+    site_code: str
+    currency: str
+    status: str
+    time_zone: ZoneInfo
+    expiry_grace: timedelta
+    usage_key_retention: timedelta
+    balance_micros: int
+    held_micros: int
+    last_entry_sequence: int
+    last_grant_number: int
+    last_hold_number: int
+    last_refusal_number: int
+    grants: dict[int, GrantState] = field(default_factory=dict)
+    burning: list[GrantState] = field(default_factory=list)
+    debts: dict[tuple[str, str], DebtState] = field(default_factory=dict)
+    carries: dict[str, Decimal] = field(default_factory=dict)
+    changed_debts: set[tuple[str, str]] = field(default_factory=set)
+    changed_carries: set[str] = field(default_factory=set)
+
+    @property
+    def overdraft(self) -> GrantState:
+        """The grant that carries the account's debt."""
+        return self.grants[0]
+
+    @property
+    def debt_micros(self) -> int:
+        """What the account owes, as a positive count."""
+        return -self.overdraft.remaining_micros
+
+    def add_grant(self, grant: GrantState) -> None:
+        """Take a grant into the account's burn order."""
+        self.grants[grant.grant_number] = grant
+        if grant.grant_number:
+            self.burning.append(grant)
+            self.burning.sort(key=burn_order)
+
+
+_LOCK = text("""
+SELECT b.account_id, a.site_code, a.currency, a.status, s.time_zone, s.expiry_grace,
+       s.usage_key_retention, b.balance_micros, b.held_micros, b.last_entry_sequence,
+       b.last_grant_number, b.last_hold_number, b.last_refusal_number
+FROM account_balances b
+JOIN accounts a ON a.id = b.account_id
+JOIN sites s ON s.code = a.site_code
+WHERE b.account_id = ANY(CAST(:ids AS bigint[]))
+ORDER BY b.account_id
+FOR NO KEY UPDATE OF b
+""")
+
+GRANT_COLUMNS = """g.account_id, g.grant_number, g.kind, g.amount_micros, g.consideration_micros,
+       g.tax_rate, g.services, g.starts_at, g.expires_at, g.priority, g.granted_at,
+       r.remaining_micros, r.held_micros"""
+
+_OPEN_GRANTS = text(f"""
+SELECT {GRANT_COLUMNS}
+FROM grant_balances r
+JOIN grants g ON g.account_id = r.account_id AND g.grant_number = r.grant_number
+WHERE r.account_id = ANY(CAST(:ids AS bigint[])) AND r.is_open
+""")  # noqa: S608 - constant text
+
+_SOME_GRANTS = text(f"""
+SELECT {GRANT_COLUMNS}
+FROM grants g
+JOIN grant_balances r ON r.account_id = g.account_id AND r.grant_number = g.grant_number
+WHERE g.account_id = :account_id AND g.grant_number = ANY(CAST(:numbers AS bigint[]))
+""")  # noqa: S608 - constant text
+
+_DEBTS = text("""
+SELECT account_id, service, cause, owed_micros, opened_at FROM debts
+WHERE account_id = ANY(CAST(:ids AS bigint[])) AND owed_micros > 0
+""")
+
+_CARRIES = text("""
+SELECT account_id, service, carry_micros FROM charge_carries
+WHERE account_id = ANY(CAST(:ids AS bigint[]))
+""")
+
+_TAX = text("""
+SELECT site_code, valid_from, tax_point, tax_rate, place_of_supply FROM tax_policies
+ORDER BY site_code, valid_from
+""")
+
+
+def lock_accounts(session: Session, account_ids: Iterable[int]) -> dict[int, AccountState]:
+    """Lock the accounts in id order and return their states; raise NotFound where one lacks.
+
+    Whoever posts holds these locks until its transaction ends, so that every account's entries
+    have one order. What is read here is read after the locks were given.
+    """
+    ids = sorted(set(account_ids))
+    parameters = {"ids": integer_array(ids)}
+    accounts = {
+        row[0]: AccountState(*row[:4], ZoneInfo(row[4]), *row[5:])
+        for row in session.execute(_LOCK, parameters)
+    }
+    if len(accounts) != len(ids):
+        raise NotFound("account")
+    for row in session.execute(_OPEN_GRANTS, parameters):
+        account = accounts[row[0]]
+        grant = grant_state(row)
+        account.grants[grant.grant_number] = grant
+    for account in accounts.values():
+        account.burning = sorted(
+            (grant for number, grant in account.grants.items() if number), key=burn_order
+        )
+    for account_id, service, cause, owed, opened_at in session.execute(_DEBTS, parameters):
+        accounts[account_id].debts[service, cause] = DebtState(owed, opened_at)
+    for account_id, service, carry in session.execute(_CARRIES, parameters):
+        accounts[account_id].carries[service] = carry
+    return accounts
+
+
+def load_grants(session: Session, account: AccountState, numbers: Iterable[int]) -> None:
+    """Take grants that are spent, and so were not read with the open ones, into the state."""
+    missing = [number for number in numbers if number not in account.grants]
+    if not missing:
+        return
+    parameters = {"account_id": account.account_id, "numbers": integer_array(missing)}
+    for row in session.execute(_SOME_GRANTS, parameters):
+        account.add_grant(grant_state(row))
+
+
+def load_tax_terms(session: Session) -> dict[str, list[TaxTerms]]:
+    """Return every site's tax policies, oldest first."""
+    terms: dict[str, list[TaxTerms]] = {}
+    for row in session.execute(_TAX):
+        terms.setdefault(row[0], []).append(TaxTerms(*row[1:]))
+    return terms
+
+
+def grant_state(row: Sequence[object]) -> GrantState:
+    """Return the state of a grant from a row of GRANT_COLUMNS."""
+    (_, number, kind, amount, consideration, rate, services, *rest, remaining, held) = row
+    starts_at, expires_at, priority, granted_at = rest
+    return GrantState(
+        grant_number=number,  # type: ignore[arg-type]
+        kind=kind,  # type: ignore[arg-type]
+        amount_micros=amount,  # type: ignore[arg-type]
+        consideration_micros=consideration,  # type: ignore[arg-type]
+        tax_micros=tax_inside(consideration, int(rate.scaleb(6))) if consideration else 0,  # type: ignore[arg-type, attr-defined]
+        services=None if services is None else frozenset(services),  # type: ignore[call-overload]
+        starts_at=starts_at,  # type: ignore[arg-type]
+        expires_at=expires_at,  # type: ignore[arg-type]
+        priority=priority,  # type: ignore[arg-type]
+        granted_at=granted_at,  # type: ignore[arg-type]
+        remaining_micros=remaining,  # type: ignore[arg-type]
+        held_micros=held,  # type: ignore[arg-type]
+    )
