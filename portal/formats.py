@@ -1,0 +1,160 @@
+"""Amounts, dates and quantities as people write them, in the language of the context.
+
+Amounts have the decimals of their currency (ISO 4217). An amount that is smaller than the
+smallest coin shows as less than it, never as nothing; ask for `exact` to show all of it.
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import date as calendar_date
+from datetime import datetime, timedelta
+from decimal import ROUND_HALF_UP, Decimal, localcontext
+from functools import lru_cache
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from babel import Locale
+from babel.dates import format_date, format_datetime, format_timedelta
+from babel.numbers import NumberPattern, format_decimal, get_currency_symbol, parse_pattern
+
+from domain.errors import CurrencyMismatch
+from domain.money import EXACT, MICRO_DECIMALS, Money, currency_exponent
+from portal.i18n import _, current_language, using
+
+if TYPE_CHECKING:
+    from datetime import tzinfo
+
+MINUS = "\N{MINUS SIGN}"
+
+
+def money(
+    amount: Money | int,
+    currency: str | None = None,
+    *,
+    locale: str | None = None,
+    exact: bool = False,
+    signed: bool = False,
+) -> str:
+    """Return an amount, given as Money or as micros of the currency.
+
+    `exact` shows as many decimals as there are, up to six; `signed` puts a plus before what
+    comes in. Rounding is half away from zero. Raises TypeError for a float.
+    """
+    if not isinstance(amount, Money):
+        if currency is None:
+            raise TypeError("micros need a currency")
+        amount = Money(amount, currency)
+    elif currency not in (None, amount.currency):
+        raise CurrencyMismatch(amount.currency, str(currency))
+    sign = MINUS if amount.micros < 0 else "+" if signed and amount.micros else ""
+    magnitude = Decimal(abs(amount.micros)).scaleb(-MICRO_DECIMALS, EXACT)
+    return sign + _magnitude(magnitude, amount.currency, locale or current_language(), exact=exact)
+
+
+def exact_money(exact_micros: Decimal, currency: str, *, locale: str | None = None) -> str:
+    """Return an exact amount of micros, such as one call's cost, with every digit it has."""
+    if not isinstance(exact_micros, Decimal):
+        raise TypeError("an exact amount is a Decimal")
+    amount = exact_micros.scaleb(-MICRO_DECIMALS, EXACT)
+    sign = MINUS if amount < 0 else ""
+    language = locale or current_language()
+    return sign + _magnitude(amount.copy_abs(), currency, language, exact=True)
+
+
+def number(value: Decimal | int, *, locale: str | None = None) -> str:
+    """Return a count or a measure, grouped, with every decimal it has."""
+    if isinstance(value, bool) or not isinstance(value, Decimal | int):
+        raise TypeError("a quantity is a Decimal or an int")
+    with localcontext(EXACT):
+        return format_decimal(
+            value, locale=locale or current_language(), decimal_quantization=False
+        )
+
+
+def date_time(moment: datetime, zone: tzinfo | str, *, locale: str | None = None) -> str:
+    """Return date and time as the clocks of the zone show them. Raises ValueError if naive."""
+    return format_datetime(
+        _aware(moment), "medium", tzinfo=time_zone(zone), locale=locale or current_language()
+    )
+
+
+def date(day: calendar_date, zone: tzinfo | str | None = None, *, locale: str | None = None) -> str:
+    """Return a date; a moment needs the zone that says which day it is there."""
+    if isinstance(day, datetime):
+        if zone is None:
+            raise TypeError("a moment is on different days in different zones")
+        day = _aware(day).astimezone(time_zone(zone)).date()
+    return format_date(day, "medium", locale=locale or current_language())
+
+
+def relative_days(day: calendar_date, today: calendar_date, *, locale: str | None = None) -> str:
+    """Return how far a day is from today: "today", "tomorrow", "in 12 days", "3 days ago"."""
+    distance = (day - today).days
+    language = locale or current_language()
+    with using(language):
+        words = {-1: _("yesterday"), 0: _("today"), 1: _("tomorrow")}
+    if distance in words:
+        return words[distance]
+    # Days however many: whoever has credit that ends wants to count them, not months.
+    return format_timedelta(
+        timedelta(days=distance),
+        granularity="day",
+        threshold=math.inf,
+        add_direction=True,
+        locale=language,
+    )
+
+
+def time_zone(zone: tzinfo | str) -> tzinfo:
+    """Return the zone of this name; UTC for a name that is unknown, as a browser may send one."""
+    if not isinstance(zone, str):
+        return zone
+    try:
+        return ZoneInfo(zone)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return ZoneInfo("UTC")
+
+
+def _magnitude(amount: Decimal, currency: str, locale: str, *, exact: bool) -> str:
+    decimals = currency_exponent(currency)
+    coin = Decimal(1).scaleb(-decimals)
+    if exact:
+        decimals = max(decimals, _decimals_of(amount))
+        return _currency_text(amount, currency, locale, decimals)
+    rounded = amount.quantize(coin, ROUND_HALF_UP)
+    if amount and not rounded:
+        return f"<{_currency_text(coin, currency, locale, decimals)}"
+    return _currency_text(rounded, currency, locale, decimals)
+
+
+def _decimals_of(amount: Decimal) -> int:
+    exponent = amount.normalize(EXACT).as_tuple().exponent
+    return max(0, -exponent) if isinstance(exponent, int) else 0
+
+
+def _currency_text(amount: Decimal, currency: str, locale: str, decimals: int) -> str:
+    with localcontext(EXACT):
+        text: str = _currency_pattern(currency, locale, decimals).apply(
+            amount, locale, currency, currency_digits=False
+        )
+    return text
+
+
+@lru_cache(maxsize=256)
+def _currency_pattern(currency: str, locale: str, decimals: int) -> NumberPattern:
+    """Return the locale's pattern with this many decimals: Babel's own table is not ISO 4217."""
+    formats = Locale.parse(locale).currency_formats
+    # "KWD 5.000" keeps its letters apart from its digits, "$5.00" does not.
+    symbol = get_currency_symbol(currency, locale)
+    lettered = symbol[-1].isalpha() and "standard:alphaNextToNumber" in formats
+    chosen = formats["standard:alphaNextToNumber" if lettered else "standard"]
+    pattern = parse_pattern(chosen.pattern)
+    pattern.frac_prec = (decimals, decimals)
+    return pattern
+
+
+def _aware(moment: datetime) -> datetime:
+    if moment.tzinfo is None:
+        raise ValueError("a moment without a zone can mean any of them")
+    return moment
