@@ -8,56 +8,91 @@ from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from sqlalchemy.orm import Session
 
-_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
-
 
 def copy_rows(
-    session: Session, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]
+    session: Session, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]
 ) -> None:
     """Insert `rows` into `table` inside the session's transaction with COPY.
 
     Values may be None, int, bool, str, bytes, Decimal, datetime, date, list of str, or dict
-    (written as JSON). COPY is several times faster than any INSERT at a thousand rows.
+    (written as JSON). COPY is several times faster than any INSERT at a thousand rows, and the
+    rows are turned into text a column at a time, which is several times faster than by value.
     """
-    lines = ["\t".join([_copy_text(value) for value in row]) for row in rows]
-    if not lines:
+    if not rows:
         return
-    lines.append("")
-    cursor = session.connection().connection.cursor()
-    with cursor:
+    texts = [_column_text(values) for values in zip(*rows, strict=True)]
+    lines = map("\t".join, zip(*texts, strict=True))
+    with _cursor(session) as cursor:
         cursor.copy_expert(
             f"COPY {table} ({', '.join(columns)}) FROM STDIN",
-            io.StringIO("\n".join(lines)),
+            io.StringIO("\n".join([*lines, ""])),
         )
 
 
-def _copy_text(value: Any) -> str:
-    kind = type(value)
-    if kind is int:
-        return str(value)
-    if kind is str:
-        return value.translate(_ESCAPES) if not value.isalnum() else value  # type: ignore[no-any-return]
-    if value is None:
-        return "\\N"
-    if kind is bytes:
-        return "\\\\x" + value.hex()  # type: ignore[no-any-return]
-    if kind is datetime or kind is date:
-        return value.isoformat()  # type: ignore[no-any-return]
-    if kind is dict:
-        return json.dumps(value, ensure_ascii=False).translate(_ESCAPES)
-    if kind is list or kind is tuple:
-        return _array_text(value).translate(_ESCAPES)
-    return str(value)
+def fetch_rows(session: Session, statement: str, **parameters: Any) -> list[tuple[Any, ...]]:  # noqa: ANN401 - whatever psycopg2 adapts
+    """Run a statement with `%(name)s` parameters and return plain tuples.
 
-
-def _array_text(values: Sequence[str]) -> str:
-    return "{" + ",".join(json.dumps(value, ensure_ascii=False) for value in values) + "}"
+    For the hot path, which reads thousands of rows a batch.
+    """
+    with _cursor(session) as cursor:
+        cursor.execute(statement, parameters)
+        rows: list[tuple[Any, ...]] = cursor.fetchall()
+        return rows
 
 
 def integer_array(values: Iterable[int]) -> str:
     """Return the text of a bigint[]; far cheaper than adapting each element."""
     return "{" + ",".join(map(str, values)) + "}"
+
+
+def text_array(values: Iterable[str]) -> str:
+    """Return the text of a text[]."""
+    return "{" + ",".join([f'"{value.translate(_ARRAY_ESCAPES)}"' for value in values]) + "}"
+
+
+def _cursor(session: Session) -> Any:  # noqa: ANN401 - psycopg2's cursor, behind SQLAlchemy's proxy
+    return session.connection().connection.cursor()
+
+
+def _column_text(values: tuple[Any, ...]) -> list[str]:
+    """Return the COPY text of one column's values; columns of one type take a short cut."""
+    kinds = set(map(type, values))
+    if kinds == {int}:
+        return list(map(str, values))
+    if kinds == {str}:
+        return list(values) if _is_plain("".join(values)) else [_escaped(v) for v in values]
+    if kinds == {type(None)}:
+        return [_NULL] * len(values)
+    return [_value_text(value) for value in values]
+
+
+def _is_plain(text: str) -> bool:
+    return not any(sign in text for sign in "\\\t\n\r")
+
+
+def _escaped(text: str) -> str:
+    return text.translate(_COPY_ESCAPES)
+
+
+def _value_text(value: Any) -> str:  # noqa: ANN401 - any value of the list in copy_rows
+    if value is None:
+        return _NULL
+    return _WRITERS.get(type(value), str)(value)
+
+
+_NULL = "\\N"
+_COPY_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+_ARRAY_ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"'})
+_WRITERS: dict[type, Callable[[Any], str]] = {
+    str: _escaped,
+    bytes: lambda value: "\\\\x" + value.hex(),
+    datetime: datetime.isoformat,
+    date: date.isoformat,
+    dict: lambda value: _escaped(json.dumps(value, ensure_ascii=False)) if value else "{}",
+    list: lambda value: _escaped(text_array(value)),
+    tuple: lambda value: _escaped(text_array(value)),
+}

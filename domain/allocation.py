@@ -139,11 +139,14 @@ def move(
     grant.is_changed = True
     consideration = 0
     tax = tax_micros
-    if grant.consideration_micros:
-        whole = grant.amount_micros
+    whole = grant.amount_micros
+    if grant.consideration_micros == whole:
+        consideration = amount_micros if whole else 0
+    elif grant.consideration_micros:
         consideration = share_between(
             grant.consideration_micros, whole - after, whole - before, whole
         )
+    if grant.tax_micros:
         tax = share_between(grant.tax_micros, whole - after, whole - before, whole)
     service, cause = debt or (None, None)
     return Line(grant.grant_number, amount_micros, after, consideration, tax, service, cause)

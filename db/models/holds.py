@@ -123,5 +123,13 @@ class Refusal(Base):
             one_of("reason", "insufficient_credit", "account_frozen", "in_debt", "too_old"),
             name="reason",
         ),
-        Index("ix_refusals_history", "account_id", "occurred_at", "refusal_number"),
+        Index("ix_refusals_history", "account_id", "operation", "occurred_at", "refusal_number"),
+        Index(
+            "ix_refusals_service_history",
+            "account_id",
+            "operation",
+            "service",
+            "occurred_at",
+            "refusal_number",
+        ),
     )

@@ -151,12 +151,31 @@ class Entry(Base):
             name="sign",
         ),
         Index("ix_entries_history", "account_id", "occurred_at", "account_sequence"),
+        # Charges are most rows, so each kind of index holds either them or everything else.
         Index(
-            "ix_entries_service_history",
+            "ix_entries_charge_history",
             "account_id",
             "service",
             "occurred_at",
             "account_sequence",
+            postgresql_where=text("kind = 'charge'"),
+        ),
+        Index(
+            "ix_entries_kind_history",
+            "account_id",
+            "kind",
+            "occurred_at",
+            "account_sequence",
+            postgresql_where=text("kind <> 'charge'"),
+        ),
+        Index(
+            "ix_entries_kind_service_history",
+            "account_id",
+            "kind",
+            text("shown_service(kind, service, source)"),
+            "occurred_at",
+            "account_sequence",
+            postgresql_where=text("kind <> 'charge'"),
         ),
         Index(
             None,

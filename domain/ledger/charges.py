@@ -8,8 +8,7 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import text
-
+from db.bulk import fetch_rows, integer_array, text_array
 from domain import audit
 from domain.actors import require_system_or_staff
 from domain.allocation import move, plan_burn, tax_inside
@@ -89,12 +88,16 @@ class ChargeOutcome:
     mismatched_key: str | None = None
 
 
-_KNOWN_KEYS = text("""
-SELECT k.account_id, k.origin, k.event_id, k.request_hash, k.account_sequence, k.refusal_number
-FROM unnest(CAST(:accounts AS bigint[]), CAST(:origins AS text[]), CAST(:events AS text[]))
+_KNOWN_KEYS = """
+SELECT n.account_id, n.origin, n.event_id, k.request_hash, k.account_sequence, k.refusal_number
+FROM unnest(%(accounts)s::bigint[], %(origins)s::text[], %(events)s::text[])
      AS n(account_id, origin, event_id)
-JOIN usage_keys k USING (account_id, origin, event_id)
-""")
+CROSS JOIN LATERAL (
+  SELECT request_hash, account_sequence, refusal_number FROM usage_keys
+  WHERE account_id = n.account_id AND origin = n.origin AND event_id = n.event_id LIMIT 1
+) k
+"""
+# LATERAL with LIMIT keeps the look-up on the key's index, whatever the statistics say.
 
 KnownKeys = dict[tuple[int, str, str], tuple[bytes, int | None, int | None]]
 
@@ -162,9 +165,12 @@ def _known_keys(session: Session, charges: Iterable[Charge]) -> KnownKeys:
         for item in charge.items
     ]
     accounts, origins, events = zip(*asked, strict=True)
-    rows = session.execute(
+    rows = fetch_rows(
+        session,
         _KNOWN_KEYS,
-        {"accounts": list(accounts), "origins": list(origins), "events": list(events)},
+        accounts=integer_array(accounts),
+        origins=text_array(origins),
+        events=text_array(events),
     )
     return {(row[0], row[1], row[2]): (bytes(row[3]), row[4], row[5]) for row in rows}
 

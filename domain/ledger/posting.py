@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
-from db.bulk import copy_rows, integer_array
+from db.bulk import copy_rows, integer_array, text_array
 from domain import clock
 from domain.allocation import covers, is_expiry_due, is_valid, move
 from domain.audit import actor_name
@@ -298,7 +298,11 @@ class Posting:
             ids, services, carries = zip(*changed, strict=True)
             self.session.execute(
                 _SAVE_CARRIES,
-                {"ids": list(ids), "services": list(services), "carries": list(carries)},
+                {
+                    "ids": integer_array(ids),
+                    "services": text_array(services),
+                    "carries": "{" + ",".join(map(str, carries)) + "}",
+                },
             )
 
     def _save_debts(self) -> None:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import text
-
-from db.bulk import integer_array
+from db.bulk import fetch_rows, integer_array
 from domain.allocation import GrantState, burn_order, tax_inside
 from domain.errors import NotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
     from datetime import date, datetime, timedelta
     from decimal import Decimal
 
@@ -84,50 +82,50 @@ class AccountState:
             self.burning.sort(key=burn_order)
 
 
-_LOCK = text("""
+_LOCK = """
 SELECT b.account_id, a.site_code, a.currency, a.status, s.time_zone, s.expiry_grace,
        s.usage_key_retention, b.balance_micros, b.held_micros, b.last_entry_sequence,
        b.last_grant_number, b.last_hold_number, b.last_refusal_number
 FROM account_balances b
 JOIN accounts a ON a.id = b.account_id
 JOIN sites s ON s.code = a.site_code
-WHERE b.account_id = ANY(CAST(:ids AS bigint[]))
+WHERE b.account_id = ANY(%(ids)s::bigint[])
 ORDER BY b.account_id
 FOR NO KEY UPDATE OF b
-""")
+"""
 
 GRANT_COLUMNS = """g.account_id, g.grant_number, g.kind, g.amount_micros, g.consideration_micros,
        g.tax_rate, g.services, g.starts_at, g.expires_at, g.priority, g.granted_at,
        r.remaining_micros, r.held_micros"""
 
-_OPEN_GRANTS = text(f"""
+_OPEN_GRANTS = f"""
 SELECT {GRANT_COLUMNS}
 FROM grant_balances r
 JOIN grants g ON g.account_id = r.account_id AND g.grant_number = r.grant_number
-WHERE r.account_id = ANY(CAST(:ids AS bigint[])) AND r.is_open
-""")  # noqa: S608 - constant text
+WHERE r.account_id = ANY(%(ids)s::bigint[]) AND r.is_open
+"""  # noqa: S608 - constant text
 
-_SOME_GRANTS = text(f"""
+_SOME_GRANTS = f"""
 SELECT {GRANT_COLUMNS}
 FROM grants g
 JOIN grant_balances r ON r.account_id = g.account_id AND r.grant_number = g.grant_number
-WHERE g.account_id = :account_id AND g.grant_number = ANY(CAST(:numbers AS bigint[]))
-""")  # noqa: S608 - constant text
+WHERE g.account_id = %(account_id)s AND g.grant_number = ANY(%(numbers)s::bigint[])
+"""  # noqa: S608 - constant text
 
-_DEBTS = text("""
+_DEBTS = """
 SELECT account_id, service, cause, owed_micros, opened_at FROM debts
-WHERE account_id = ANY(CAST(:ids AS bigint[])) AND owed_micros > 0
-""")
+WHERE account_id = ANY(%(ids)s::bigint[]) AND owed_micros > 0
+"""
 
-_CARRIES = text("""
+_CARRIES = """
 SELECT account_id, service, carry_micros FROM charge_carries
-WHERE account_id = ANY(CAST(:ids AS bigint[]))
-""")
+WHERE account_id = ANY(%(ids)s::bigint[])
+"""
 
-_TAX = text("""
+_TAX = """
 SELECT site_code, valid_from, tax_point, tax_rate, place_of_supply FROM tax_policies
 ORDER BY site_code, valid_from
-""")
+"""
 
 
 def lock_accounts(session: Session, account_ids: Iterable[int]) -> dict[int, AccountState]:
@@ -137,14 +135,14 @@ def lock_accounts(session: Session, account_ids: Iterable[int]) -> dict[int, Acc
     have one order. What is read here is read after the locks were given.
     """
     ids = sorted(set(account_ids))
-    parameters = {"ids": integer_array(ids)}
+    wanted = integer_array(ids)
     accounts = {
         row[0]: AccountState(*row[:4], ZoneInfo(row[4]), *row[5:])
-        for row in session.execute(_LOCK, parameters)
+        for row in fetch_rows(session, _LOCK, ids=wanted)
     }
     if len(accounts) != len(ids):
         raise NotFound("account")
-    for row in session.execute(_OPEN_GRANTS, parameters):
+    for row in fetch_rows(session, _OPEN_GRANTS, ids=wanted):
         account = accounts[row[0]]
         grant = grant_state(row)
         account.grants[grant.grant_number] = grant
@@ -152,9 +150,9 @@ def lock_accounts(session: Session, account_ids: Iterable[int]) -> dict[int, Acc
         account.burning = sorted(
             (grant for number, grant in account.grants.items() if number), key=burn_order
         )
-    for account_id, service, cause, owed, opened_at in session.execute(_DEBTS, parameters):
+    for account_id, service, cause, owed, opened_at in fetch_rows(session, _DEBTS, ids=wanted):
         accounts[account_id].debts[service, cause] = DebtState(owed, opened_at)
-    for account_id, service, carry in session.execute(_CARRIES, parameters):
+    for account_id, service, carry in fetch_rows(session, _CARRIES, ids=wanted):
         accounts[account_id].carries[service] = carry
     return accounts
 
@@ -164,34 +162,28 @@ def load_grants(session: Session, account: AccountState, numbers: Iterable[int])
     missing = [number for number in numbers if number not in account.grants]
     if not missing:
         return
-    parameters = {"account_id": account.account_id, "numbers": integer_array(missing)}
-    for row in session.execute(_SOME_GRANTS, parameters):
+    numbers = integer_array(missing)
+    for row in fetch_rows(session, _SOME_GRANTS, account_id=account.account_id, numbers=numbers):
         account.add_grant(grant_state(row))
 
 
 def load_tax_terms(session: Session) -> dict[str, list[TaxTerms]]:
     """Return every site's tax policies, oldest first."""
     terms: dict[str, list[TaxTerms]] = {}
-    for row in session.execute(_TAX):
+    for row in fetch_rows(session, _TAX):
         terms.setdefault(row[0], []).append(TaxTerms(*row[1:]))
     return terms
 
 
-def grant_state(row: Sequence[object]) -> GrantState:
+def grant_state(row: tuple[Any, ...]) -> GrantState:
     """Return the state of a grant from a row of GRANT_COLUMNS."""
-    (_, number, kind, amount, consideration, rate, services, *rest, remaining, held) = row
-    starts_at, expires_at, priority, granted_at = rest
+    consideration, rate, services = row[4:7]
     return GrantState(
-        grant_number=number,  # type: ignore[arg-type]
-        kind=kind,  # type: ignore[arg-type]
-        amount_micros=amount,  # type: ignore[arg-type]
-        consideration_micros=consideration,  # type: ignore[arg-type]
-        tax_micros=tax_inside(consideration, int(rate.scaleb(6))) if consideration else 0,  # type: ignore[arg-type, attr-defined]
-        services=None if services is None else frozenset(services),  # type: ignore[call-overload]
-        starts_at=starts_at,  # type: ignore[arg-type]
-        expires_at=expires_at,  # type: ignore[arg-type]
-        priority=priority,  # type: ignore[arg-type]
-        granted_at=granted_at,  # type: ignore[arg-type]
-        remaining_micros=remaining,  # type: ignore[arg-type]
-        held_micros=held,  # type: ignore[arg-type]
+        row[1],
+        row[2],
+        row[3],
+        consideration,
+        tax_inside(consideration, int(rate.scaleb(6))) if consideration and rate else 0,
+        frozenset(services) if services is not None else None,
+        *row[7:],
     )

@@ -395,9 +395,6 @@ def upgrade() -> None:
             "carry_micros >= 0 AND carry_micros < 1",
             name=op.f("ck_charge_carries_fraction"),
         ),
-        sa.ForeignKeyConstraint(
-            ["account_id"], ["accounts.id"], name=op.f("fk_charge_carries_account_id")
-        ),
         sa.PrimaryKeyConstraint("account_id", "service", name=op.f("pk_charge_carries")),
         postgresql_with={"fillfactor": "70"},
     )
@@ -633,9 +630,6 @@ def upgrade() -> None:
         sa.CheckConstraint(
             "num_nonnulls(account_sequence, refusal_number) = 1",
             name=op.f("ck_usage_keys_one_answer"),
-        ),
-        sa.ForeignKeyConstraint(
-            ["account_id"], ["accounts.id"], name=op.f("fk_usage_keys_account_id")
         ),
         sa.PrimaryKeyConstraint("account_id", "origin", "event_id", name=op.f("pk_usage_keys")),
     )
