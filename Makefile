@@ -1,0 +1,230 @@
+# Every command does its own set-up. `make` lists them. Works with GNU make 3.81 and newer.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.SUFFIXES:
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+.PHONY: help run demo test test-browser check lint types layers format bench clean outdated
+
+# A Python that someone set up for other work must not leak into ours.
+unexport PYTHONHOME
+unexport PYTHONPATH
+
+PYTHON_IN_VENV := .venv/bin/python
+
+# A virtual environment whose Python was removed or is too old is made again.
+VERSION_FITS := import sys; print(sys.version_info >= (3, 11))
+ifneq ($(shell test -x $(PYTHON_IN_VENV) && $(PYTHON_IN_VENV) -ISc '$(VERSION_FITS)' 2>/dev/null),True)
+OUTDATED := outdated
+endif
+
+help:
+	@echo 'make COMMAND [VARIABLE=value ...]'
+	@echo
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' Makefile
+	@echo
+	@awk -F '#: ' '/^#: / { print "  " $$2 }' Makefile
+
+#: PORT                    where the portal listens (8501)
+#: DATA_DIR                where its own PostgreSQL keeps its files (.data)
+#: DATABASE_URL            a PostgreSQL of yours, 15 or newer, instead
+#: MIGRATION_DATABASE_URL  the same database as the tables' owner
+#: PYTHON                  the Python to use (the newest that is found)
+#: CHROMIUM                the browser for the journeys (the one that is found)
+#: ARGS                    more words for pytest or the benchmarks, such as ARGS="-k ledger"
+
+# ── Commands ──────────────────────────────────────────────────────────────────────────────────
+
+run: .venv/.installed ## start the portal, with sample accounts where it has its own database
+	@exec $(PYTHON_IN_VENV) -m portal serve
+
+demo: .venv/.installed ## load the sample accounts and their usage
+	@exec $(PYTHON_IN_VENV) -m portal demo
+
+test: .venv/.installed-dev ## run all tests, and browser journeys where a Chromium is found
+	@sh -c "$$RUN_TESTS" test all
+
+test-browser: .venv/.installed-dev ## run only the browser journeys
+	@sh -c "$$RUN_TESTS" test-browser browser
+
+check: lint types layers test ## everything that must hold before a commit
+
+lint: .venv/.installed-dev ## look for mistakes and bad form
+	@$(PYTHON_IN_VENV) -m ruff check .
+	@$(PYTHON_IN_VENV) -m ruff format --check .
+
+types: .venv/.installed-dev ## check types
+	@$(PYTHON_IN_VENV) -m mypy
+
+layers: .venv/.installed-dev ## check that imports go one way: portal, domain, db
+	@$(PYTHON_IN_VENV) .venv/bin/lint-imports
+
+format: .venv/.installed-dev ## put code into form
+	@$(PYTHON_IN_VENV) -m ruff check --fix --quiet . || true
+	@$(PYTHON_IN_VENV) -m ruff format .
+
+bench: .venv/.installed ## measure, each figure as a ratio to its yardstick
+	@exec $(PYTHON_IN_VENV) -m benchmarks $(ARGS)
+
+clean: ## stop the database and remove .venv and caches; DATA=yes removes the data too
+	@sh -c "$$CLEAN" clean
+
+# ── Set-up ────────────────────────────────────────────────────────────────────────────────────
+
+.venv/.installed: requirements.txt $(OUTDATED)
+	@sh -c "$$SET_UP" set-up requirements.txt
+	@touch $@
+
+.venv/.installed-dev: requirements.txt requirements-dev.txt $(OUTDATED)
+	@sh -c "$$SET_UP" set-up requirements-dev.txt
+	@touch .venv/.installed $@
+
+define SET_UP
+set -eu
+
+fail() {
+    printf '\n%s\n' "$$@" >&2
+    exit 1
+}
+
+install_command() {
+    if [ "$$(id -u)" = 0 ]; then echo "apt install $$1"; else echo "sudo apt install $$1"; fi
+}
+
+# Prints version, whether pip can be put into a new environment, and where it is.
+describe='
+import importlib.util, sys
+version = "%d.%d" % sys.version_info[:2]
+pip = "pip" if importlib.util.find_spec("ensurepip") else "no-pip"
+print("old" if sys.version_info < (3, 11) else pip, version, sys.executable)
+'
+
+find_python() {
+    old= bare=
+    for name in $${PYTHON:+"$$PYTHON"} python3.14 python3.13 python3.12 python3.11 python3; do
+        found=$$("$$name" -c "$$describe" 2>/dev/null) || continue
+        case $$found in
+            "pip "*) python=$$name; version=$${found#pip }; version=$${version%% *}; return ;;
+            "no-pip "*) bare=$${bare:-$${found#no-pip }} ;;
+            "old "*) old=$${old:-$${found#old }} ;;
+        esac
+    done
+    if [ -n "$$bare" ] && command -v apt-get >/dev/null; then
+        fail "Python $${bare%% *} ($${bare#* }) lacks a part that makes virtual environments. Run:" \
+            "    $$(install_command "python$${bare%% *}-venv")"
+    elif [ -n "$$bare" ]; then
+        fail "Python $${bare%% *} ($${bare#* }) lacks the module ensurepip, which makes virtual" \
+            "environments. Install it: it comes with Python or is called python-venv."
+    fi
+    [ -z "$$old" ] || echo "Python $${old%% *} ($${old#* }) is too old." >&2
+    if command -v apt-get >/dev/null; then
+        fail 'Python 3.11 or newer is needed. For instance:' \
+            "    $$(install_command 'python3.11 python3.11-venv')"
+    fi
+    fail 'Python 3.11 or newer is needed: install it from your system, or from www.python.org.' \
+        'If it has an unusual name, say it: make PYTHON=/path/to/python ...'
+}
+
+if ! .venv/bin/python -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+    find_python
+    echo "Making a virtual environment in .venv with Python $$version"
+    "$$python" -m venv --clear .venv || fail 'Python could not make .venv: see above.'
+fi
+
+echo "Installing what $$1 names (minutes the first time, then seconds)"
+log=.venv/pip.log
+if ! .venv/bin/python -m pip install --no-input --no-user --disable-pip-version-check \
+    --progress-bar off -r "$$1" >"$$log" 2>&1 </dev/null
+then
+    grep -E '^ *(ERROR|error):' "$$log" >&2 || tail -n 20 "$$log" >&2
+    if grep -qE 'NewConnection|NameResolution|ConnectTimeout|ReadTimeout|ProxyError|SSLError' \
+        "$$log"
+    then
+        fail 'The package index cannot be reached. Packages are needed once: check the network,' \
+            'and the settings of a proxy (HTTPS_PROXY) or of your own index (PIP_INDEX_URL).'
+    elif grep -qE 'No space left|Disk quota' "$$log"; then
+        fail 'The disk is full: the packages need about 1 GB.'
+    fi
+    fail "pip could not install everything; all that it said is in $$log." \
+        'Where a package is not ready for this Python, choose another: make PYTHON=python3.13 ...'
+fi
+endef
+export SET_UP
+
+# ── Tests ─────────────────────────────────────────────────────────────────────────────────────
+
+define RUN_TESTS
+set -eu
+
+# A browser from a snap is left out: it may not see the folders that a journey gives it.
+find_chromium() {
+    for name in chromium chromium-browser google-chrome google-chrome-stable \
+        '/Applications/Chromium.app/Contents/MacOS/Chromium' \
+        '/Applications/Google Chrome.app/Contents/MacOS/Google Chrome'
+    do
+        found=$$(command -v "$$name") || continue
+        case $$found in /snap/*) continue ;; esac
+        if [ "$$(head -c 2 "$$found")" = '#!' ] && grep -q /snap/ "$$found"; then continue; fi
+        echo "$$found"
+        return
+    done
+}
+
+only= without=
+if [ "$$1" = browser ]; then only=browser; fi
+CHROMIUM=$${CHROMIUM:-$$(find_chromium)}
+if [ -n "$$CHROMIUM" ]; then
+    if ! command -v "$$CHROMIUM" >/dev/null; then
+        echo "CHROMIUM=$$CHROMIUM is no program." >&2
+        exit 1
+    fi
+    export CHROMIUM
+elif [ -n "$$only" ]; then
+    echo 'The journeys need Chromium: install it, or set CHROMIUM=/path/to/it.' >&2
+    exit 1
+else
+    without='not browser'
+    echo 'No Chromium found: the browser journeys are left out (CHROMIUM=/path/to/it runs them).'
+fi
+
+exec .venv/bin/python -m pytest -m "$$only$$without" $(ARGS)
+endef
+export RUN_TESTS
+
+# ── Clean ─────────────────────────────────────────────────────────────────────────────────────
+
+define CLEAN
+set -eu
+
+data=$${DATA_DIR:-.data}
+if [ -e "$$data/startup.lock" ] && [ ! -x .venv/bin/python ] && [ "$${DATA:-}" = yes ]; then
+    echo 'Without .venv the database cannot be stopped: run  make .venv/.installed  first.' >&2
+    exit 1
+fi
+if [ -e "$$data/startup.lock" ] && [ -x .venv/bin/python ]; then
+    .venv/bin/python -c "$$STOP" "$$data" "$${DATA:-}"
+fi
+if [ "$${DATA:-}" = yes ]; then
+    echo "Removing the data in $$data"
+elif [ -d "$$data" ]; then
+    echo "Keeping the data in $$data (make clean DATA=yes removes it)"
+fi
+echo 'Removing .venv and caches'
+rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .ci/reports
+find . -name __pycache__ -type d -prune -exec rm -rf {} +
+endef
+export CLEAN
+
+define STOP
+import sys
+from pathlib import Path
+
+from db.embedded import EmbeddedPostgresError, remove, stop
+
+try:
+    (remove if sys.argv[2] == "yes" else stop)(Path(sys.argv[1]))
+except EmbeddedPostgresError as error:
+    sys.exit(str(error))
+endef
+export STOP
