@@ -378,7 +378,7 @@ def _works(account: Account, binaries: Path) -> bool:
 
 
 def _copy_programs(packages: Path, copy: Path) -> None:
-    """Copy from the folder `packages` what a server needs, open to every user, in one step that a crash cannot halve."""
+    """Copy what a server needs, open to every user, in one step that a crash cannot halve."""
     with tempfile.TemporaryDirectory(prefix=".copying-", dir=copy.parent) as folder:
         staging = Path(folder) / "postgresql"
         # The programs look for each other, and for the wheel's libraries, by relative paths.
