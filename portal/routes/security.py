@@ -1,0 +1,127 @@
+"""The forms of signed-in people about themselves: password, browsers, signing out."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from domain import identity
+from domain.errors import NotFound
+from portal import backend, cookies, formats
+from portal.i18n import _
+from portal.routes.web import FIRST, Call, Form, Reply, form_route, redirect, render
+from portal.routes.wording import notice_text
+from portal.settings import settings
+
+if TYPE_CHECKING:
+    from starlette.responses import Response
+    from starlette.routing import BaseRoute
+
+_BROWSERS = (
+    ("Edg", "Edge"),
+    ("OPR/", "Opera"),
+    ("Firefox/", "Firefox"),
+    ("Chrome/", "Chrome"),
+    ("Safari/", "Safari"),
+)
+_SYSTEMS = (
+    ("Android", "Android"),
+    ("iPhone", "iPhone"),
+    ("iPad", "iPad"),
+    ("Windows", "Windows"),
+    ("Mac OS X", "Mac"),
+    ("Linux", "Linux"),
+)
+
+
+def routes() -> list[BaseRoute]:
+    """Return the routes of these forms."""
+    return [
+        form_route("/password", Form(_submit_password, show=_show_password, for_signed_in=True)),
+        form_route("/sessions", Form(_submit_sessions, show=_show_sessions, for_signed_in=True)),
+        form_route("/sign-out", Form(_submit_sign_out, for_signed_in=True)),
+        form_route("/sign-out-everywhere", Form(_submit_sign_out_everywhere, for_signed_in=True)),
+    ]
+
+
+def _show_password(call: Call, reply: Reply = FIRST) -> Response:
+    return render(call, "password.html", reply, email=call.visitor.email)
+
+
+def _submit_password(call: Call) -> Response:
+    changed = identity.change_password(
+        backend.sessions(),
+        visit=call.visitor,
+        current_password=call.given("current_password"),
+        new_password=call.given("new_password"),
+        client=call.client,
+        rules=settings().rules,
+    )
+    if not changed:
+        fault = {"current_password": _("This is not your current password.")}
+        return _show_password(call, Reply(faults=fault, status=422))
+    return redirect("/sessions?notice=password_changed")
+
+
+def _show_sessions(call: Call, reply: Reply = FIRST) -> Response:
+    actor = call.visitor.actor(call.client.address)
+    sessions = backend.read(identity.list_sessions, actor=actor, rules=settings().rules)
+    return render(
+        call,
+        "sessions.html",
+        reply,
+        notice=notice_text(call.given("notice")),
+        email=call.visitor.email,
+        sessions=[_row(call, each) for each in sessions],
+    )
+
+
+def _row(call: Call, session: identity.SessionSummary) -> dict[str, Any]:
+    zone = call.visitor.time_zone or "UTC"
+    return {
+        "id": session.session_id,
+        "is_here": session.session_id == call.visitor.session_id,
+        "browser": _browser_name(session.user_agent),
+        "address": session.address,
+        "created_at": formats.date_time(session.created_at, zone),
+        "last_seen_at": formats.date_time(session.last_seen_at, zone),
+    }
+
+
+def _submit_sessions(call: Call) -> Response:
+    if call.given("session") == call.visitor.session_id:
+        return _submit_sign_out(call)
+    _revoke(call, call.given("session"))
+    return redirect("/sessions?notice=session_ended")
+
+
+def _submit_sign_out(call: Call) -> Response:
+    _revoke(call, call.visitor.session_id)
+    return _leave("/sign-in?notice=signed_out")
+
+
+def _submit_sign_out_everywhere(call: Call) -> Response:
+    actor = call.visitor.actor(call.client.address)
+    backend.write(identity.revoke_all_sessions, actor=actor)
+    return _leave("/sign-in?notice=signed_out_everywhere")
+
+
+def _revoke(call: Call, session_id: str) -> None:
+    actor = call.visitor.actor(call.client.address)
+    # Ended already, in another tab: what was asked for is so.
+    with contextlib.suppress(NotFound):
+        backend.write(identity.revoke_session, session_id=session_id, actor=actor)
+
+
+def _leave(path: str) -> Response:
+    response = redirect(path)
+    cookies.delete_cookie(response, cookies.session_cookie(settings()), settings())
+    return response
+
+
+def _browser_name(user_agent: str) -> str:
+    browser = next((name for sign, name in _BROWSERS if sign in user_agent), None)
+    system = next((name for sign, name in _SYSTEMS if sign in user_agent), None)
+    if browser and system:
+        return _("{browser} on {system}").format(browser=browser, system=system)
+    return browser or system or _("Unknown browser")

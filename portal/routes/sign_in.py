@@ -1,0 +1,264 @@
+"""The forms of people who are not signed in: sign in, sign up, confirm, forgot, reset."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from babel import Locale
+from babel.numbers import get_currency_name
+
+from domain import identity
+from domain.errors import NotFound
+from domain.identity import RESET_PASSWORD, VERIFY_EMAIL, SignIn, SignInOutcome, SignUp
+from portal import backend, cookies
+from portal.i18n import _, current_language
+from portal.routes.web import (
+    FIRST,
+    Call,
+    Form,
+    Reply,
+    form_route,
+    local_path,
+    message,
+    redirect,
+    render,
+)
+from portal.routes.wording import fault_text, notice_text
+from portal.settings import settings
+
+if TYPE_CHECKING:
+    from starlette.responses import Response
+    from starlette.routing import BaseRoute
+
+
+def routes() -> list[BaseRoute]:
+    """Return the routes of these forms."""
+    return [
+        form_route("/sign-in", Form(_submit_sign_in, show=_show_sign_in)),
+        form_route("/sign-up", Form(_submit_sign_up, show=_show_sign_up)),
+        form_route("/verify-email", Form(_submit_verify, show=_show_verify)),
+        form_route("/forgot-password", Form(_submit_forgot, show=_show_forgot)),
+        form_route("/reset-password", Form(_submit_reset, show=_show_reset)),
+        form_route("/check-mail", Form(None, show=_show_check_mail)),
+    ]
+
+
+# ── Sign in ────────────────────────────────────────────────────────────────────────────────────
+def _show_sign_in(call: Call, reply: Reply = FIRST) -> Response:
+    next_path = local_path(call.given("next"))
+    if call.request.method == "GET" and _visit(call) is not None:
+        return redirect(next_path)
+    return render(
+        call,
+        "sign_in.html",
+        reply,
+        notice=notice_text(call.given("notice")),
+        email=call.given("email"),
+        next_path=next_path,
+    )
+
+
+def _submit_sign_in(call: Call) -> Response:
+    result = identity.authenticate(
+        backend.sessions(),
+        email=call.given("email"),
+        password=call.given("password"),
+        client=call.client,
+        rules=settings().rules,
+    )
+    if result.outcome is SignInOutcome.SIGNED_IN:
+        return _enter(call, result, local_path(call.given("next")))
+    return _show_sign_in(call, Reply(_refusal_text(result.outcome), status=403))
+
+
+def _refusal_text(outcome: SignInOutcome) -> str:
+    if outcome is SignInOutcome.UNVERIFIED:
+        return _("Confirm your email address first: we have just sent you the link again.")
+    if outcome is SignInOutcome.DISABLED:
+        return _("This sign-in is disabled. Write to support.")
+    return _("The email address or the password is wrong.")
+
+
+def _enter(call: Call, result: SignIn, next_path: str) -> Response:
+    """Start the session in this browser, and end the one that it had."""
+    earlier = _visit(call)
+    if earlier is not None:
+        backend.write(
+            identity.revoke_session,
+            session_id=earlier.session_id,
+            actor=earlier.actor(call.client.address),
+        )
+    response = redirect(next_path)
+    name = cookies.session_cookie(settings())
+    cookies.set_cookie(
+        response,
+        name,
+        result.token,
+        settings=settings(),
+        same_site="lax",
+        max_age_seconds=int(result.lifetime.total_seconds()),
+    )
+    cookies.delete_cookie(response, cookies.form_cookie(settings()), settings())
+    return response
+
+
+def _visit(call: Call) -> identity.Visit | None:
+    if call.session_token is None:
+        return None
+    rules = settings().rules
+    return backend.read(identity.session_actor, token=call.session_token, rules=rules)
+
+
+# ── Sign up ────────────────────────────────────────────────────────────────────────────────────
+def _show_sign_up(call: Call, reply: Reply = FIRST) -> Response:
+    country = call.given("country")
+    return render(
+        call,
+        "sign_up.html",
+        reply,
+        typed={name: call.given(name) for name in ("email", "display_name", "account_name")},
+        country=country,
+        currency=call.given("currency"),
+        countries=_countries(),
+        sites=[_site_choice(site, country) for site in backend.read(identity.list_sites)],
+    )
+
+
+def _submit_sign_up(call: Call) -> Response:
+    form = SignUp(
+        email=call.given("email"),
+        display_name=call.given("display_name"),
+        password=call.given("password"),
+        account_name=call.given("account_name"),
+        country=call.given("country"),
+        currency=call.given("currency"),
+    )
+    faults = identity.sign_up_faults(form, backend.read(identity.list_sites))
+    if faults:
+        texts = {fault.field: fault_text(fault) for fault in faults}
+        return _show_sign_up(call, Reply(faults=texts, status=422))
+    backend.write(identity.sign_up, form=form, client=call.client, rules=settings().rules)
+    return redirect("/check-mail?for=sign-up")
+
+
+def _countries() -> list[tuple[str, str]]:
+    """Return (code, name) of every country, sorted by its name in the reader's language."""
+    names = Locale.parse(current_language()).territories
+    return sorted(
+        ((code, names.get(code, code)) for code in identity.country_codes()),
+        key=lambda country: country[1].casefold(),
+    )
+
+
+def _site_choice(site: identity.SiteChoice, country: str) -> dict[str, Any]:
+    locale = Locale.parse(current_language())
+    return {
+        "country": site.country or "",
+        "label": locale.territories.get(site.country or "") or _("Other countries"),
+        "currencies": [
+            (code, f"{code} · {get_currency_name(code, locale=locale)}") for code in site.currencies
+        ],
+        "is_chosen": site.country in {country, None},
+    }
+
+
+# ── Links from mails ───────────────────────────────────────────────────────────────────────────
+def _show_verify(call: Call, reply: Reply = FIRST) -> Response:
+    email = _email_of_link(call, VERIFY_EMAIL)
+    if email is None:
+        return _dead_link(call)
+    return render(
+        call,
+        "verify_email.html",
+        reply,
+        email=email,
+        token=call.given("token"),
+    )
+
+
+def _submit_verify(call: Call) -> Response:
+    try:
+        result = identity.verify_email(
+            backend.sessions(),
+            token=call.given("token"),
+            password=call.given("password"),
+            client=call.client,
+            rules=settings().rules,
+        )
+    except NotFound:
+        return _dead_link(call)
+    if result.outcome is SignInOutcome.SIGNED_IN:
+        return _enter(call, result, "/")
+    return _show_verify(call, Reply(_("The password is wrong."), status=403))
+
+
+def _show_forgot(call: Call, reply: Reply = FIRST) -> Response:
+    return render(
+        call,
+        "forgot_password.html",
+        reply,
+        email=call.given("email"),
+    )
+
+
+def _submit_forgot(call: Call) -> Response:
+    backend.write(
+        identity.request_password_reset,
+        email=call.given("email"),
+        client=call.client,
+        rules=settings().rules,
+    )
+    return redirect("/check-mail?for=reset")
+
+
+def _show_reset(call: Call, reply: Reply = FIRST) -> Response:
+    email = _email_of_link(call, RESET_PASSWORD)
+    if email is None:
+        return _dead_link(call)
+    return render(
+        call,
+        "reset_password.html",
+        reply,
+        email=email,
+        token=call.given("token"),
+    )
+
+
+def _submit_reset(call: Call) -> Response:
+    try:
+        backend.write(
+            identity.reset_password,
+            token=call.given("token"),
+            password=call.given("password"),
+            client=call.client,
+        )
+    except NotFound:
+        return _dead_link(call)
+    return redirect("/sign-in?notice=password_reset")
+
+
+def _email_of_link(call: Call, purpose: str) -> str | None:
+    try:
+        return backend.read(identity.email_of_link, token=call.given("token"), purpose=purpose)
+    except NotFound:
+        return None
+
+
+def _dead_link(call: Call) -> Response:
+    return message(
+        call,
+        _("This link does not work any more"),
+        _("It was used already, or it is too old. Sign in, or ask for a new link there."),
+        link=("/sign-in", _("Sign in")),
+        status=410,
+    )
+
+
+def _show_check_mail(call: Call, reply: Reply = FIRST) -> Response:
+    text = (
+        _("If we know this address, a link is on its way to it. The link works for an hour.")
+        if call.given("for") == "reset"
+        else _("We have sent you a mail. Open the link in it to finish.")
+    )
+    link = ("/sign-in", _("Sign in"))
+    return message(call, _("Check your mail"), text, link=link, status=reply.status)

@@ -1,0 +1,369 @@
+"""What the forms of our own routes share: methods, tokens, who asks, and how answers look.
+
+Requests are parsed in the event loop; what they ask for is done in a worker thread, where the
+database may be waited for.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import logging
+import secrets
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlsplit
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from domain import identity
+from domain.errors import InvalidInput, RateLimited
+from portal import backend, cookies
+from portal.i18n import _, choose_language, current_language, use
+from portal.routes.wording import fault_text, wait_text
+from portal.settings import settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from starlette.types import Receive, Scope, Send
+
+MAX_FORM_BYTES = 64 * 1024
+_MAX_FIELDS = 50
+_LONGEST_PATH = 2000
+_LONGEST_COOKIE = 100
+_TEMPLATES = Path(__file__).resolve().parent.parent / "templates"
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request to a form, with all that its handler may need.
+
+    `fields` are those of the query for a GET and those of the form for a POST. `visit` is who is
+    signed in, on forms that need it. `form_secret` is the cookie's value that form tokens derive
+    from.
+    """
+
+    request: Request
+    fields: Mapping[str, str]
+    client: identity.Client
+    session_token: str | None
+    form_secret: str
+    visit: identity.Visit | None
+
+    def given(self, name: str) -> str:
+        """Return what was given for `name`, or an empty text."""
+        return self.fields.get(name, "")
+
+    @property
+    def visitor(self) -> identity.Visit:
+        """Return who is signed in, on a form that needs it."""
+        if self.visit is None:
+            raise RuntimeError("this form is for anyone: nobody need be signed in")
+        return self.visit
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """How a form is shown: at first with nothing to say, again with what is wrong with it."""
+
+    alert: str | None = None
+    faults: Mapping[str, str] = field(default_factory=dict)
+    status: int = 200
+
+
+FIRST = Reply()
+
+
+class Form:
+    """The ASGI application behind one form: GET shows it, POST submits it, the rest is a 405.
+
+    A POST must come from a page of this origin and carry the token that was in the form. Without
+    `show` there is only the POST: the form stands on another page.
+    """
+
+    def __init__(
+        self,
+        submit: Callable[[Call], Response] | None,
+        *,
+        show: Callable[[Call, Reply], Response] | None = None,
+        for_signed_in: bool = False,
+    ) -> None:
+        self._submit = submit
+        self._show = show
+        self._for_signed_in = for_signed_in
+        self._methods = (["GET", "HEAD"] if show else []) + (["POST"] if submit else [])
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        request = Request(scope, receive)
+        if request.method in self._methods:
+            response = await self._respond(request)
+        else:
+            response = plain_answer(405, {"Allow": ", ".join(self._methods)})
+        await response(scope, receive, send)
+
+    async def _respond(self, request: Request) -> Response:
+        try:
+            fields = await _fields(request)
+        except HTTPException as error:
+            return plain_answer(error.status_code)
+        return await run_in_threadpool(_guarded, self._answer, request, fields)
+
+    def _answer(self, request: Request, fields: Mapping[str, str]) -> Response:
+        call = _call(request, fields, for_signed_in=self._for_signed_in)
+        if self._for_signed_in and call.visit is None:
+            return redirect(sign_in_path(_own_path(request) if self._show else "/"))
+        if request.method == "POST":
+            return self._checked_submit(call)
+        if self._show is None:
+            return plain_answer(405)
+        return _with_form_cookie(call, self._show(call, FIRST))
+
+    def _checked_submit(self, call: Call) -> Response:
+        if self._submit is None:
+            return plain_answer(405)
+        if not _comes_from_own_form(call):
+            text = _("This form was open for too long. Please send it again.")
+            return self._again(call, Reply(text, status=403))
+        try:
+            return self._submit(call)
+        except InvalidInput as fault:
+            return self._again(call, Reply(faults={fault.field: fault_text(fault)}, status=422))
+        except RateLimited as error:
+            text = wait_text(error.retry_after_seconds)
+            response = self._again(call, Reply(text, status=429))
+            response.headers["Retry-After"] = str(error.retry_after_seconds)
+            return response
+
+    def _again(self, call: Call, reply: Reply) -> Response:
+        if self._show is None:
+            title = _("That did not work")
+            return message(call, title, reply.alert or "", status=reply.status)
+        return _with_form_cookie(call, self._show(call, reply))
+
+
+def form_route(path: str, form: Form) -> Route:
+    """Return the route of a form: every method is ours, and a large body is refused."""
+    return Route(path, endpoint=form, max_body_size=MAX_FORM_BYTES)
+
+
+# ── Answers ────────────────────────────────────────────────────────────────────────────────────
+def render(
+    call: Call,
+    template: str,
+    reply: Reply = FIRST,
+    **values: Any,  # noqa: ANN401 - Jinja takes any
+) -> HTMLResponse:
+    """Return a page that nobody keeps, and in which only our own style and script run."""
+    token_secret = call.session_token if call.visit is not None else call.form_secret
+    content = (
+        _environment()
+        .get_template(template)
+        .render(
+            _=_,
+            reply=reply,
+            language=current_language(),
+            form_token=cookies.form_token(token_secret or call.form_secret),
+            style=Markup(_asset("page.css")),  # noqa: S704 - our own file
+            script=Markup(_asset("page.js")),  # noqa: S704 - our own file
+            mailbox="/mailbox" if settings().shows_mailbox else None,
+            **values,
+        )
+    )
+    return HTMLResponse(content, reply.status, _page_headers(current_language()))
+
+
+def message(
+    call: Call, title: str, text: str, *, link: tuple[str, str] | None = None, status: int = 200
+) -> HTMLResponse:
+    """Return a page that says one thing, with a link (address, words) to what comes next."""
+    link = link or ("/", _("Go to billing"))
+    reply = Reply(status=status)
+    return render(call, "message.html", reply, title=title, text=text, link=link)
+
+
+def redirect(path: str) -> RedirectResponse:
+    """Send the browser to a path of this portal, by GET."""
+    return RedirectResponse(path, 303, {"Cache-Control": "no-store"})
+
+
+def plain_answer(status: int, headers: Mapping[str, str] | None = None) -> Response:
+    """Return an answer for programs: a status and no page."""
+    return Response(status_code=status, headers={"Cache-Control": "no-store", **(headers or {})})
+
+
+@cache
+def _environment() -> Environment:
+    return Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+@cache
+def _asset(name: str) -> str:
+    return (_TEMPLATES / name).read_text("utf-8")
+
+
+@cache
+def _content_policy() -> str:
+    style, script = (
+        base64.b64encode(hashlib.sha256(_asset(name).encode()).digest()).decode()
+        for name in ("page.css", "page.js")
+    )
+    return (
+        f"default-src 'none'; style-src 'sha256-{style}'; script-src 'sha256-{script}';"
+        " img-src 'self' data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    )
+
+
+def _page_headers(locale: str) -> dict[str, str]:
+    return {
+        "Cache-Control": "no-store",
+        "Content-Language": locale,
+        "Content-Security-Policy": _content_policy(),
+    }
+
+
+# ── Paths ──────────────────────────────────────────────────────────────────────────────────────
+def local_path(given: str) -> str:
+    """Return the path if it leads to a page of this portal, and "/" if it may lead elsewhere."""
+    # Browsers take \\ for /, and drop tabs and line ends before they look.
+    if not given.startswith("/") or given.startswith("//") or len(given) > _LONGEST_PATH:
+        return "/"
+    if "\\" in given or any(character <= " " or character == "\x7f" for character in given):
+        return "/"
+    try:
+        parts = urlsplit(given)
+    except ValueError:
+        return "/"
+    return "/" if parts.scheme or parts.netloc else given
+
+
+def sign_in_path(next_path: str = "/") -> str:
+    """Return where to sign in, and to come back from."""
+    target = local_path(next_path)
+    return "/sign-in" if target == "/" else f"/sign-in?next={quote(target, safe='/')}"
+
+
+def _own_path(request: Request) -> str:
+    if request.method == "POST" or not request.url.query:
+        return request.url.path
+    return f"{request.url.path}?{request.url.query}"
+
+
+# ── Who asks ───────────────────────────────────────────────────────────────────────────────────
+def client_of(request: Request) -> identity.Client:
+    """Return where the request comes from."""
+    return identity.Client(
+        address=request.client.host if request.client else "",
+        user_agent=request.headers.get("user-agent", ""),
+        locale=language_of(request),
+    )
+
+
+def language_of(request: Request) -> str:
+    """Return the language to answer in: the address's, the cookie's, the browser's, or English."""
+    return choose_language(
+        request.query_params.get("lang"),
+        request.cookies.get(cookies.LANGUAGE),
+        request.headers.get("accept-language"),
+    )
+
+
+def _call(request: Request, fields: Mapping[str, str], *, for_signed_in: bool) -> Call:
+    token = request.cookies.get(cookies.session_cookie(settings()))
+    visit = None
+    if for_signed_in and token:
+        visit = backend.read(identity.session_actor, token=token, rules=settings().rules)
+    return Call(
+        request=request,
+        fields=fields,
+        client=client_of(request),
+        session_token=token,
+        form_secret=_form_cookie_of(request) or secrets.token_urlsafe(32),
+        visit=visit,
+    )
+
+
+def _form_cookie_of(request: Request) -> str | None:
+    value = request.cookies.get(cookies.form_cookie(settings()), "")
+    return value if 0 < len(value) <= _LONGEST_COOKIE else None
+
+
+def _with_form_cookie(call: Call, response: Response) -> Response:
+    if call.visit is None and _form_cookie_of(call.request) is None:
+        name = cookies.form_cookie(settings())
+        cookies.set_cookie(
+            response, name, call.form_secret, settings=settings(), same_site="strict"
+        )
+    return response
+
+
+def _comes_from_own_form(call: Call) -> bool:
+    secret = call.session_token if call.visit is not None else _form_cookie_of(call.request)
+    if secret is None or not cookies.is_form_token(call.given("form_token"), secret):
+        return False
+    origin = call.request.headers.get("origin", "")
+    if settings().allows_any_host:
+        host = call.request.headers.get("host", "")
+        return bool(host) and origin in {f"http://{host}", f"https://{host}"}
+    return origin == own_origin()
+
+
+@cache
+def own_origin() -> str:
+    """Return the origin of BASE_URL as browsers write it."""
+    url = urlsplit(settings().base_url)
+    host = f"[{url.hostname}]" if ":" in (url.hostname or "") else url.hostname
+    is_default = url.port in {None, _DEFAULT_PORTS.get(url.scheme)}
+    return f"{url.scheme}://{host}" if is_default else f"{url.scheme}://{host}:{url.port}"
+
+
+async def _fields(request: Request) -> dict[str, str]:
+    if request.method != "POST":
+        return dict(request.query_params)
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/x-www-form-urlencoded":
+        raise HTTPException(415)
+    async with request.form(max_files=0, max_fields=_MAX_FIELDS) as form:
+        # PostgreSQL keeps no NUL in a text, and nobody types one.
+        return {
+            name: value.replace("\0", "")
+            for name, value in form.items()
+            if not isinstance(value, UploadFile)
+        }
+
+
+def _guarded(
+    answer: Callable[[Request, Mapping[str, str]], Response],
+    request: Request,
+    fields: Mapping[str, str],
+) -> Response:
+    """Answer, and where that fails say so with an id that the log has too."""
+    # Each worker thread's call has a context of its own: nobody else hears this language.
+    use(language_of(request))
+    try:
+        return answer(request, fields)
+    except Exception:  # noqa: BLE001 - the last resort of every form
+        error_id = secrets.token_hex(4)
+        _log.exception("error %s on %s %s", error_id, request.method, request.url.path)
+        call = Call(request, {}, client_of(request), None, "", None)
+        text = _("Something went wrong. If it happens again, tell us this number: {id}")
+        return message(call, _("Something went wrong"), text.format(id=error_id), status=500)

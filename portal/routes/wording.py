@@ -1,0 +1,54 @@
+"""What people read about a form: why a field was refused, and how long to wait."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from portal.i18n import _
+
+if TYPE_CHECKING:
+    from domain.errors import InvalidInput
+
+_MINUTE_SECONDS = 60
+
+
+def fault_text(fault: InvalidInput) -> str:
+    """Return the sentence for what is wrong with a field."""
+    texts = {
+        ("email", "not_an_email"): _("This is not an email address."),
+        ("display_name", "empty"): _("Enter your name."),
+        ("account_name", "empty"): _("Enter a name for the account."),
+        ("country", "empty"): _("Choose your country."),
+        ("country", "unknown"): _("Choose your country."),
+        ("currency", "not_at_site"): _("In your country an account can be in: {currencies}."),
+    }
+    by_reason = {
+        "too_short": _("Use {minimum} characters or more."),
+        "too_long": _("Use {maximum} characters or fewer."),
+        "same_as_email": _("Do not use your email address as the password."),
+        "guessable": _("This password is easy to guess. Use a longer or less common one."),
+        "control_characters": _("Use letters, digits and signs only."),
+    }
+    text = texts.get((fault.field, fault.reason)) or by_reason.get(fault.reason)
+    return (text or _("Check this field.")).format(**fault.values)
+
+
+def wait_text(seconds: int) -> str:
+    """Return the sentence for too many tries."""
+    if seconds < _MINUTE_SECONDS:
+        return _("Too many tries. Wait {seconds} seconds and try again.").format(seconds=seconds)
+    minutes = -(-seconds // _MINUTE_SECONDS)
+    if minutes == 1:
+        return _("Too many tries. Wait a minute and try again.")
+    return _("Too many tries. Wait {minutes} minutes and try again.").format(minutes=minutes)
+
+
+def notice_text(code: str) -> str | None:
+    """Return the sentence for what was just done, by its code in the address."""
+    return {
+        "signed_out": _("You are signed out."),
+        "signed_out_everywhere": _("You are signed out everywhere."),
+        "password_reset": _("Your password is changed. Sign in with the new one."),
+        "password_changed": _("Your password is changed. You are signed out everywhere else."),
+        "session_ended": _("That browser is signed out."),
+    }.get(code)
