@@ -231,7 +231,7 @@ def split_carry(exact: Decimal, carry: Decimal) -> tuple[int, Decimal]:
     except (Inexact, InvalidOperation):
         raise ValueError("an exact amount has at most twelve decimals of a micro") from None
     charged = owed.to_integral_value(ROUND_FLOOR)
-    return check_micros(int(charged)), EXACT.subtract(owed, charged)
+    return int(charged), EXACT.subtract(owed, charged)
 
 
 def _integer(value: int) -> int:

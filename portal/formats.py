@@ -7,6 +7,7 @@ smallest coin shows as less than it, never as nothing; ask for `exact` to show a
 from __future__ import annotations
 
 import math
+import re
 from datetime import date as calendar_date
 from datetime import datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal, localcontext
@@ -144,12 +145,11 @@ def _currency_text(amount: Decimal, currency: str, locale: str, decimals: int) -
 @lru_cache(maxsize=256)
 def _currency_pattern(currency: str, locale: str, decimals: int) -> NumberPattern:
     """Return the locale's pattern with this many decimals: Babel's own table is not ISO 4217."""
-    formats = Locale.parse(locale).currency_formats
-    # "KWD 5.000" keeps its letters apart from its digits, "$5.00" does not.
-    symbol = get_currency_symbol(currency, locale)
-    lettered = symbol[-1].isalpha() and "standard:alphaNextToNumber" in formats
-    chosen = formats["standard:alphaNextToNumber" if lettered else "standard"]
-    pattern = parse_pattern(chosen.pattern)
+    standard = Locale.parse(locale).currency_formats["standard"].pattern
+    # CLDR keeps a symbol that ends in a letter apart from the digits, which Babel leaves out:
+    # "KWD 5.000", but "$5.00".
+    gap = "\N{NO-BREAK SPACE}" if get_currency_symbol(currency, locale)[-1].isalpha() else ""
+    pattern = parse_pattern(re.sub(r"¤(?=[#0])", f"¤{gap}", standard))
     pattern.frac_prec = (decimals, decimals)
     return pattern
 
