@@ -42,11 +42,13 @@ run: .venv/.installed ## start the portal, with sample accounts where it has its
 demo: .venv/.installed ## load the sample accounts and their usage
 	@exec $(PYTHON_IN_VENV) -m portal demo
 
+test test-browser: export SCRIPT = $(RUN_TESTS)
+
 test: .venv/.installed-dev ## run all tests, and browser journeys where a Chromium is found
-	@sh -c "$$RUN_TESTS" test all
+	@sh -c "$$SCRIPT" test all
 
 test-browser: .venv/.installed-dev ## run only the browser journeys
-	@sh -c "$$RUN_TESTS" test-browser browser
+	@sh -c "$$SCRIPT" test-browser browser
 
 check: lint types layers test ## everything that must hold before a commit
 
@@ -67,17 +69,21 @@ format: .venv/.installed-dev ## put code into form
 bench: .venv/.installed ## measure, each figure as a ratio to its yardstick
 	@exec $(PYTHON_IN_VENV) -m benchmarks $(ARGS)
 
+clean: export SCRIPT = $(CLEAN)
+clean: export STOP = $(STOP_DATABASE)
 clean: ## stop the database and remove .venv and caches; DATA=yes removes the data too
-	@sh -c "$$CLEAN" clean
+	@sh -c "$$SCRIPT" clean
 
 # ── Set-up ────────────────────────────────────────────────────────────────────────────────────
 
+.venv/.installed .venv/.installed-dev: export SCRIPT = $(SET_UP)
+
 .venv/.installed: requirements.txt $(OUTDATED)
-	@sh -c "$$SET_UP" set-up requirements.txt
+	@sh -c "$$SCRIPT" set-up requirements.txt
 	@touch $@
 
 .venv/.installed-dev: requirements.txt requirements-dev.txt $(OUTDATED)
-	@sh -c "$$SET_UP" set-up requirements-dev.txt
+	@sh -c "$$SCRIPT" set-up requirements-dev.txt
 	@touch .venv/.installed $@
 
 define SET_UP
@@ -150,7 +156,6 @@ then
         'Where a package is not ready for this Python, choose another: make PYTHON=python3.13 ...'
 fi
 endef
-export SET_UP
 
 # ── Tests ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -188,9 +193,9 @@ else
     echo 'No Chromium found: the browser journeys are left out (CHROMIUM=/path/to/it runs them).'
 fi
 
+unset SCRIPT
 exec .venv/bin/python -m pytest -m "$$only$$without" $(ARGS)
 endef
-export RUN_TESTS
 
 # ── Clean ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -198,25 +203,25 @@ define CLEAN
 set -eu
 
 data=$${DATA_DIR:-.data}
-if [ -e "$$data/startup.lock" ] && [ ! -x .venv/bin/python ] && [ "$${DATA:-}" = yes ]; then
-    echo 'Without .venv the database cannot be stopped: run  make .venv/.installed  first.' >&2
-    exit 1
-fi
-if [ -e "$$data/startup.lock" ] && [ -x .venv/bin/python ]; then
-    .venv/bin/python -c "$$STOP" "$$data" "$${DATA:-}"
-fi
-if [ "$${DATA:-}" = yes ]; then
-    echo "Removing the data in $$data"
-elif [ -d "$$data" ]; then
-    echo "Keeping the data in $$data (make clean DATA=yes removes it)"
+if [ -e "$$data/startup.lock" ]; then
+    if [ -x .venv/bin/python ]; then
+        .venv/bin/python -c "$$STOP" "$$data" "$${DATA:-}"
+    elif [ "$${DATA:-}" = yes ]; then
+        echo 'Without .venv the database cannot be stopped: run  make .venv/.installed  first.' >&2
+        exit 1
+    fi
+    if [ "$${DATA:-}" = yes ]; then
+        echo "Removed the data in $$data"
+    else
+        echo "Keeping the data in $$data (make clean DATA=yes removes it)"
+    fi
 fi
 echo 'Removing .venv and caches'
 rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .ci/reports
 find . -name __pycache__ -type d -prune -exec rm -rf {} +
 endef
-export CLEAN
 
-define STOP
+define STOP_DATABASE
 import sys
 from pathlib import Path
 
@@ -227,4 +232,3 @@ try:
 except EmbeddedPostgresError as error:
     sys.exit(str(error))
 endef
-export STOP
