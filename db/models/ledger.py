@@ -190,8 +190,9 @@ class Allocation(Base):
     """How much of an entry moved which grant.
 
     `consideration_micros` and `tax_micros` are the signed shares of what was paid for the grant
-    and of the tax inside it (on overdraft lines: the tax inside the amount). `debt_service` and
-    `debt_cause` name the debt that the line makes or settles.
+    and of the tax inside it. On overdraft lines they are the money that goes back for what is
+    taken back, and the tax inside the amount. `debt_service` and `debt_cause` name the debt that
+    the line makes or settles.
     """
 
     __tablename__ = "allocations"

@@ -108,7 +108,7 @@ def add_grant(
     require_system_or_staff(actor)
     terms = _checked(terms)
     posting = Posting(session, [account_id], actor)
-    key = {
+    key: dict[str, Any] = {
         "account_id": account_id,
         "key": idempotency_key,
         "operation": "add_grant",

@@ -76,7 +76,7 @@ def place_hold(
     request = {"service": service, "amount": amount_micros, "expires_at": expires_at}
     posting = Posting(session, [account_id], actor)
     account = posting.accounts[account_id]
-    key = {
+    key: dict[str, Any] = {
         "account_id": account_id,
         "key": idempotency_key,
         "operation": "place_hold",
@@ -110,6 +110,7 @@ def place_hold(
 def _hold(
     posting: Posting, account: AccountState, expires_at: datetime, facts: dict[str, Any]
 ) -> HoldOutcome:
+    posting.settle_debts(account)
     takes, shortfall = plan_burn(
         account.burning,
         service=facts["service"],
@@ -161,7 +162,7 @@ def void_hold(
     require_system_or_staff(actor)
     posting = Posting(session, [account_id], actor)
     account = posting.accounts[account_id]
-    key = {
+    key: dict[str, Any] = {
         "account_id": account_id,
         "key": idempotency_key,
         "operation": "void_hold",

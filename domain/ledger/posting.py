@@ -105,6 +105,7 @@ class Posting:
         self.accounts = lock_accounts(session, account_ids)
         self.now = clock.now(session)
         self.rows: dict[str, list[tuple[Any, ...]]] = {}
+        self._touched: set[int] = set()
         self._tax_terms: dict[str, list[TaxTerms]] | None = None
         self._open_periods: dict[tuple[str, date], bool] = {}
 
@@ -122,6 +123,7 @@ class Posting:
         reverses_sequence: int | None = None,
     ) -> int:
         """Give the entry its place in the account and return its sequence."""
+        self._touched.add(account.account_id)
         amount = sum(line.amount_micros for line in lines)
         sequence = account.last_entry_sequence + 1
         account.last_entry_sequence = sequence
@@ -150,15 +152,24 @@ class Posting:
         return sequence
 
     def owe(
-        self, account: AccountState, amount_micros: int, debt: tuple[str, str], tax_micros: int
+        self,
+        account: AccountState,
+        amount_micros: int,
+        debt: tuple[str, str],
+        tax_micros: int,
+        consideration_micros: int = 0,
     ) -> Line:
-        """Take a positive amount that no grant covers from the overdraft."""
+        """Take a positive amount that no grant covers from the overdraft.
+
+        `consideration_micros` is the money that goes back for it, where it is taken back.
+        """
         state = account.debts.setdefault(debt, DebtState(0, self.now))
         if state.owed_micros == 0:
             state.opened_at = self.now
         state.owed_micros += amount_micros
         account.changed_debts.add(debt)
-        return move(account.overdraft, -amount_micros, debt=debt, tax_micros=-tax_micros)
+        line = move(account.overdraft, -amount_micros, debt=debt, tax_micros=-tax_micros)
+        return line._replace(consideration_micros=-consideration_micros)
 
     def pay_debt(
         self, account: AccountState, amount_micros: int, debt: tuple[str, str], tax_micros: int = 0
@@ -238,16 +249,22 @@ class Posting:
         return known
 
     def add_row(self, table: str, row: tuple[Any, ...]) -> None:
-        """Keep a row for one of the tables of `write`."""
+        """Keep a row, which begins with its account's id, for one of the tables of `write`."""
+        self._touched.add(row[0])
         self._rows(table).append(row)
 
     def _rows(self, table: str) -> list[tuple[Any, ...]]:
         return self.rows.setdefault(table, [])
 
     def write(self) -> None:
-        """Settle debts that free credit can pay, and write everything in a few statements."""
-        for account in self.accounts.values():
-            self.settle_debts(account)
+        """Settle debts that free credit can pay, and write everything in a few statements.
+
+        An account of which nothing was posted stays as it is: a repeated request changes nothing.
+        """
+        if not self._touched:
+            return
+        for account_id in self._touched:
+            self.settle_debts(self.accounts[account_id])
         for table, columns in _COLUMNS.items():
             copy_rows(self.session, table, columns, self.rows.get(table, ()))
         self._update_balances()
@@ -256,7 +273,7 @@ class Posting:
         self._save_debts()
 
     def _update_balances(self) -> None:
-        accounts = self.accounts.values()
+        accounts = [self.accounts[account_id] for account_id in self._touched]
         self.session.execute(
             _UPDATE_BALANCES,
             {

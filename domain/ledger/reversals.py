@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 from domain import audit
 from domain.actors import require_system_or_staff
-from domain.allocation import is_expiry_due, move
+from domain.allocation import is_expiry_due, move, tax_inside
 from domain.errors import InvalidInput, NotFound, ReversalExceedsOriginal
 from domain.ledger.expiry import expire
 from domain.ledger.idempotency import first_answer, keep_answer
@@ -50,23 +50,40 @@ WHERE account_id = :account_id AND grant_number > 0
   AND debt_service = :service AND debt_cause = :cause
 GROUP BY grant_number HAVING sum(amount_micros) < 0 ORDER BY grant_number DESC
 """)
-_TAKEN_BACK = text("""
-SELECT coalesce(-sum(amount_micros), 0) FROM entries
-WHERE account_id = :account_id AND kind IN ('refund', 'dispute')
-  AND description_parameters @> jsonb_build_object('grant_number', CAST(:number AS bigint))
+_GONE = text("""
+SELECT g.tax_rate,
+  (SELECT coalesce(-sum(e.amount_micros), 0) FROM entries e
+   WHERE e.account_id = g.account_id AND e.reverses_sequence = g.entry_sequence)
+  + (SELECT coalesce(-sum(e.amount_micros), 0) FROM entries e
+     WHERE e.account_id = g.account_id AND e.kind IN ('refund', 'dispute')
+       AND e.description_parameters @> jsonb_build_object('grant_number', g.grant_number)),
+  (SELECT coalesce(-sum(e.amount_micros), 0) FROM entries e
+   WHERE e.account_id = g.account_id AND e.kind = 'expiry'
+     AND e.description_parameters @> jsonb_build_object('grant_number', g.grant_number))
+FROM grants g
+WHERE g.account_id = :account_id AND g.grant_number = :number AND g.grant_number > 0
 """)
 
 Debt = tuple[str, str]
 
 
 class _Reversible(NamedTuple):
-    """What is left to reverse of one line: on a grant, or on a debt."""
+    """What is left to reverse of one line, and was reversed: on a grant, or on a debt."""
 
     grant_number: int
     debt: Debt | None
     amount_micros: int
+    reversed_micros: int
     original_micros: int
     original_tax_micros: int
+
+
+class _Gone(NamedTuple):
+    """What was taken back of a grant (reversals, refunds, disputes), and what expired of it."""
+
+    rate_millionths: int
+    taken_micros: int
+    expired_micros: int
 
 
 def reverse_entry(
@@ -82,14 +99,15 @@ def reverse_entry(
     """Reverse a charge or a credit, in whole or in part, and return the reversal's sequence.
 
     `amount_micros` is positive; None takes all that is left. A charge gives back in the opposite
-    order of its burning: debt first. What reaches an expired grant expires again at once. A
-    credit takes what is free of its grant; what was spent becomes debt. Raises
-    ReversalExceedsOriginal, NotFound, and InvalidInput for an entry that cannot be reversed.
+    order of its burning: debt first (debt that was written off stays so). What reaches an
+    expired grant expires again at once. A credit takes what is free of its grant; what was spent
+    becomes debt, what expired or was taken back before does not. Raises ReversalExceedsOriginal,
+    NotFound, and InvalidInput for an entry that cannot be reversed.
     """
     require_system_or_staff(actor)
     posting = Posting(session, [account_id], actor)
     account = posting.accounts[account_id]
-    key = {
+    key: dict[str, Any] = {
         "account_id": account_id,
         "key": idempotency_key,
         "operation": "reverse_entry",
@@ -146,11 +164,17 @@ def _reversal_lines(
 ) -> list[Line]:
     left = _left_to_reverse(posting.session, account, sequence)
     reversible = sum(line.amount_micros for line in left)
+    gone = None
+    if original.kind != "charge":
+        gone = _gone(posting.session, account, left[0].grant_number)
+        not_gone = original.amount_micros - gone.taken_micros - gone.expired_micros
+        reversible = min(reversible, not_gone)
     wanted = reversible if amount_micros is None else amount_micros
     if wanted <= 0 or wanted > reversible:
-        raise ReversalExceedsOriginal(wanted, reversible)
-    if original.kind != "charge":
-        return _take(posting, account, left[0].grant_number, wanted, ("", "reversal"))
+        raise ReversalExceedsOriginal(wanted, max(reversible, 0))
+    if gone is not None:
+        number = left[0].grant_number
+        return _take(posting, account, number, amount=wanted, debt=("", "reversal"), gone=gone)
     lines: list[Line] = []
     for line in left:
         part = min(line.amount_micros, wanted)
@@ -181,8 +205,22 @@ def _left_to_reverse(session: Session, account: AccountState, sequence: int) -> 
         already = min(done[name], abs(amount))
         done[name] -= already
         remaining = abs(amount) - already
-        left.append(_Reversible(number, debt, remaining, abs(amount), abs(tax)))
+        if debt is not None and remaining:
+            remaining = min(remaining, _not_written_off(session, account, debt))
+        left.append(_Reversible(number, debt, remaining, already, abs(amount), abs(tax)))
     return left
+
+
+def _not_written_off(session: Session, account: AccountState, debt: Debt) -> int:
+    """Return how much of a debt is owed, or was paid by grants: what was given up is neither."""
+    owed = account.debts[debt].owed_micros if debt in account.debts else 0
+    return owed + sum(paid for _, paid in _settlers(session, account, debt))
+
+
+def _settlers(session: Session, account: AccountState, debt: Debt) -> list[tuple[int, int]]:
+    """Return the grants that paid a debt and how much each, the newest grant first."""
+    key = {"account_id": account.account_id, "service": debt[0], "cause": debt[1]}
+    return [(number, int(paid)) for number, paid in session.execute(_SETTLED_BY, key)]
 
 
 def _give_back(posting: Posting, account: AccountState, line: _Reversible, part: int) -> list[Line]:
@@ -194,7 +232,7 @@ def _give_back(posting: Posting, account: AccountState, line: _Reversible, part:
     owed = account.debts[debt].owed_micros if debt in account.debts else 0
     to_debt = min(owed, part)
     if to_debt:
-        before = line.original_micros - line.amount_micros
+        before = line.reversed_micros
         tax = share_between(
             line.original_tax_micros, before, before + to_debt, line.original_micros
         )
@@ -210,16 +248,13 @@ def _give_back_to_settlers(
     lines: list[Line] = []
     if not amount:
         return lines
-    key = {"account_id": account.account_id, "service": debt[0], "cause": debt[1]}
     missing = amount
-    for number, paid in posting.session.execute(_SETTLED_BY, key).all():
-        part = min(int(paid), missing)
+    for number, paid in _settlers(posting.session, account, debt):
+        part = min(paid, missing)
         if part > 0:
             load_grants(posting.session, account, [number])
             lines.append(move(account.grants[number], part, debt=debt))
             missing -= part
-    if missing:
-        raise ReversalExceedsOriginal(amount, amount - missing)
     return lines
 
 
@@ -238,15 +273,15 @@ def take_back(
     """Take credit back for a refund or a lost dispute (`kind`); return the entry's sequence.
 
     What is free of the grant goes; what was spent, or is held, becomes debt that only paid credit
-    settles. All refunds and disputes of a grant together never exceed its amount
-    (ReversalExceedsOriginal).
+    settles. All refunds, disputes and reversals of a grant together never exceed its amount, and
+    what expired is not refunded (ReversalExceedsOriginal); a bank takes it back all the same.
     """
     require_system_or_staff(actor)
     if kind not in {"refund", "dispute"}:
         raise InvalidInput("kind", "unknown")
     posting = Posting(session, [account_id], actor)
     account = posting.accounts[account_id]
-    key = {
+    key: dict[str, Any] = {
         "account_id": account_id,
         "key": idempotency_key,
         "operation": "take_back",
@@ -255,18 +290,17 @@ def take_back(
     known = first_answer(session, **key)
     if known is not None:
         return int(known["entry_sequence"])
-    load_grants(session, account, [grant_number])
-    grant = account.grants.get(grant_number)
-    if grant is None or grant_number == 0:
-        raise NotFound("grant")
-    taken = session.execute(_TAKEN_BACK, {"account_id": account_id, "number": grant_number})
-    left = grant.amount_micros - int(taken.scalar_one())
+    gone = _gone(session, account, grant_number)
+    left = account.grants[grant_number].amount_micros - gone.taken_micros
+    if kind == "refund":
+        left -= gone.expired_micros
     if not 0 < amount_micros <= left:
-        raise ReversalExceedsOriginal(amount_micros, left)
+        raise ReversalExceedsOriginal(amount_micros, max(left, 0))
+    lines = _take(posting, account, grant_number, amount=amount_micros, debt=("", kind), gone=gone)
     sequence = posting.post_entry(
         account,
         kind=kind,
-        lines=_take(posting, account, grant_number, amount_micros, ("", kind)),
+        lines=lines,
         source=source,
         description_code=kind,
         description_parameters={"grant_number": grant_number, **(description_parameters or {})},
@@ -284,15 +318,40 @@ def take_back(
     return sequence
 
 
+def _gone(session: Session, account: AccountState, grant_number: int) -> _Gone:
+    """Return what is gone of a grant, and take the grant into the account's state."""
+    key = {"account_id": account.account_id, "number": grant_number}
+    row = session.execute(_GONE, key).one_or_none()
+    if row is None:
+        raise NotFound("grant")
+    load_grants(session, account, [grant_number])
+    return _Gone(int(row[0].scaleb(6)), int(row[1]), int(row[2]))
+
+
 def _take(
-    posting: Posting, account: AccountState, grant_number: int, amount: int, debt: Debt
+    posting: Posting,
+    account: AccountState,
+    grant_number: int,
+    *,
+    amount: int,
+    debt: Debt,
+    gone: _Gone,
 ) -> list[Line]:
-    load_grants(posting.session, account, [grant_number])
+    """Take what is free of a grant, and the rest as a debt.
+
+    The debt's line says how much money stands behind it; what was given for nothing has the tax
+    inside it instead, as where a voucher settles a debt.
+    """
     grant = account.grants[grant_number]
     free = min(grant.free_micros, amount)
     lines = [move(grant, -free)] if free > 0 else []
     if amount > free:
-        lines.append(posting.owe(account, amount - free, debt, 0))
+        taken = gone.taken_micros
+        paid = share_between(
+            grant.consideration_micros, taken, taken + amount, grant.amount_micros
+        ) + sum(line.consideration_micros for line in lines)
+        tax = tax_inside(amount - free - paid, gone.rate_millionths)
+        lines.append(posting.owe(account, amount - free, debt, tax, paid))
     return lines
 
 
@@ -312,7 +371,7 @@ def write_off_debt(
     require_system_or_staff(actor)
     posting = Posting(session, [account_id], actor)
     account = posting.accounts[account_id]
-    key = {
+    key: dict[str, Any] = {
         "account_id": account_id,
         "key": idempotency_key,
         "operation": "write_off_debt",
