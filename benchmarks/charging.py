@@ -9,7 +9,7 @@ import uuid
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
@@ -28,6 +28,7 @@ BATCH = 1_000
 BATCHES = 20
 ROUNDS = 3
 ACTOR = system_actor("benchmark")
+Row = tuple[Any, ...]
 
 
 def fill(session: Session) -> list[int]:
@@ -50,7 +51,10 @@ def fill(session: Session) -> list[int]:
         ("voucher", 2_000, None, expiry, 20),
         ("top_up", 100_000_000_000, None, None, 30),
     ]
-    grants, balances, entries, allocations = [], [], [], []
+    grants: list[Row] = []
+    balances: list[Row] = []
+    entries: list[Row] = []
+    allocations: list[Row] = []
     for account in ids:
         balance = 0
         for number, (kind, amount, services, expires_at, priority) in enumerate(kinds):
@@ -64,11 +68,19 @@ def fill(session: Session) -> list[int]:
                 entries.append((account, number, kind, "bank", kind, {}, amount, balance, now, now,
                                 now.date(), "system:benchmark"))  # fmt: skip
                 allocations.append((account, number, 1, number, amount, amount, paid, 0))
-    _copy(session, ids, entries, grants, balances, allocations)
+    _copy(session, ids, entries=entries, grants=grants, balances=balances, allocations=allocations)
     return ids
 
 
-def _copy(session: Session, ids: list[int], entries, grants, balances, allocations) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001, PLR0917
+def _copy(
+    session: Session,
+    ids: list[int],
+    *,
+    entries: list[Row],
+    grants: list[Row],
+    balances: list[Row],
+    allocations: list[Row],
+) -> None:
     total = sum(row[2] for row in balances[: GRANTS + 1])
     copy_rows(
         session,
@@ -113,7 +125,7 @@ def analyse(sessions: sessionmaker[Session]) -> None:
 
 def charges_a_second(sessions: sessionmaker[Session], accounts: list[int], seed: int) -> float:
     """Charge `BATCHES` batches, a commit each, over the accounts; return charges a second."""
-    chance = random.Random(seed)  # noqa: S311 - a benchmark's data
+    chance = random.Random(seed)
     batches = [[_charge(chance, accounts) for _ in range(BATCH)] for _ in range(BATCHES)]
     gc.collect()
     gc.freeze()  # the benchmark's own data; the server does the same once it has started

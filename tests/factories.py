@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 SYSTEM = system_actor("tests")
+Amount = int | str | Decimal
 UNIT = 1_000_000
 """Micros in a currency unit."""
 
@@ -35,7 +36,7 @@ def make_account(session: Session, *, site: str = "global", currency: str = "USD
 
 
 def grant(
-    session: Session, account_id: int, amount: int | str, *, kind: str = "top_up", **terms: Any
+    session: Session, account_id: int, amount: Amount, *, kind: str = "top_up", **terms: Any
 ) -> int:
     """Grant `amount` currency units and return the grant's number; paid in full if a top-up."""
     key = terms.pop("key", None) or next_key("grant")
@@ -55,7 +56,7 @@ def grant(
 
 def make_charge(
     account_id: int,
-    amount: int | str,
+    amount: Amount,
     *,
     occurred_at: datetime,
     service: str = "ai-inference",
@@ -75,7 +76,7 @@ def make_charge(
 
 
 def charge(
-    session: Session, account_id: int, amount: int | str, *, occurred_at: datetime, **options: Any
+    session: Session, account_id: int, amount: Amount, *, occurred_at: datetime, **options: Any
 ) -> ledger.ChargeOutcome:
     """Post one charge."""
     one = make_charge(account_id, amount, occurred_at=occurred_at, **options)

@@ -229,9 +229,11 @@ def _post(
     occurred_at = max(item.occurred_at for item in items)
     amount, carry = split_carry(exact, account.carries.get(charge.service, _ZERO))
     if occurred_at < posting.now - account.usage_key_retention:
-        return _refuse(posting, account, charge, items, "too_old", amount, 0)
+        return _refuse(posting, account, charge, items, reason="too_old", amount_micros=amount)
     if charge.refusable and account.status != "active":
-        return _refuse(posting, account, charge, items, "account_frozen", amount, 0)
+        return _refuse(
+            posting, account, charge, items, reason="account_frozen", amount_micros=amount
+        )
     captured, lines = _capture(posting, account, charge, amount)
     missing = amount + sum(line.amount_micros for line in lines)
     takes, shortfall = plan_burn(
@@ -243,8 +245,15 @@ def _post(
         grace=account.expiry_grace,
     )
     if shortfall and charge.refusable:
-        available = missing - shortfall
-        return _refuse(posting, account, charge, items, "insufficient_credit", amount, available)
+        return _refuse(
+            posting,
+            account,
+            charge,
+            items,
+            reason="insufficient_credit",
+            amount_micros=amount,
+            available_micros=missing - shortfall,
+        )
     account.carries[charge.service] = carry
     account.changed_carries.add(charge.service)
     lines.extend(move(grant, -take) for grant, take in takes)
@@ -339,9 +348,10 @@ def _refuse(
     account: AccountState,
     charge: Charge,
     items: Sequence[ChargeItem],
+    *,
     reason: str,
     amount_micros: int,
-    available_micros: int,
+    available_micros: int = 0,
 ) -> ChargeOutcome:
     number = add_refusal(
         posting,

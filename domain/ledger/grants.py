@@ -19,7 +19,7 @@ from domain.allocation import (
     tax_inside,
 )
 from domain.errors import InvalidInput
-from domain.ledger.idempotency import first_answer, keep_answer
+from domain.ledger.idempotency import WriteOnce, first_answer, keep_answer
 from domain.ledger.posting import Posting
 
 if TYPE_CHECKING:
@@ -108,13 +108,13 @@ def add_grant(
     require_system_or_staff(actor)
     terms = _checked(terms)
     posting = Posting(session, [account_id], actor)
-    key: dict[str, Any] = {
-        "account_id": account_id,
-        "key": idempotency_key,
-        "operation": "add_grant",
-        "request": {**asdict(terms), "source": source, "occurred_at": occurred_at},
-    }
-    known = first_answer(session, **key)
+    write = WriteOnce(
+        account_id,
+        idempotency_key,
+        "add_grant",
+        {**asdict(terms), "source": source, "occurred_at": occurred_at},
+    )
+    known = first_answer(session, write)
     if known is not None:
         return PostedGrant(**known)
     account = posting.accounts[account_id]
@@ -135,9 +135,9 @@ def add_grant(
         description_parameters={"origin": terms.origin, **(description_parameters or {})},
         occurred_at=granted_at,
     )
-    _add_rows(posting, account, grant, terms, tax, sequence)
+    _add_rows(posting, account, grant, terms=terms, tax=tax, sequence=sequence)
     posted = PostedGrant(sequence, grant.grant_number)
-    keep_answer(session, **key, answer=asdict(posted))
+    keep_answer(session, write, asdict(posted))
     posting.write()
     audit.record(
         session,
@@ -207,6 +207,7 @@ def _add_rows(
     posting: Posting,
     account: AccountState,
     grant: GrantState,
+    *,
     terms: GrantTerms,
     tax: TaxTerms,
     sequence: int,

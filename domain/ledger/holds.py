@@ -11,7 +11,7 @@ from domain import audit, clock
 from domain.actors import require_system_or_staff
 from domain.allocation import plan_burn
 from domain.errors import HoldNotOpen, InvalidInput, NotFound
-from domain.ledger.idempotency import first_answer, keep_answer
+from domain.ledger.idempotency import WriteOnce, first_answer, keep_answer
 from domain.ledger.posting import Posting
 from domain.ledger.state import load_grants
 
@@ -76,13 +76,8 @@ def place_hold(
     request = {"service": service, "amount": amount_micros, "expires_at": expires_at}
     posting = Posting(session, [account_id], actor)
     account = posting.accounts[account_id]
-    key: dict[str, Any] = {
-        "account_id": account_id,
-        "key": idempotency_key,
-        "operation": "place_hold",
-        "request": request,
-    }
-    known = first_answer(session, **key)
+    write = WriteOnce(account_id, idempotency_key, "place_hold", request)
+    known = first_answer(session, write)
     if known is not None:
         return HoldOutcome(**known)
     if expires_at <= posting.now:
@@ -95,7 +90,7 @@ def place_hold(
         "amount_micros": amount_micros,
     }
     outcome = _hold(posting, account, expires_at, facts)
-    keep_answer(session, **key, answer=asdict(outcome))
+    keep_answer(session, write, asdict(outcome))
     posting.write()
     audit.record(
         session,
@@ -162,18 +157,13 @@ def void_hold(
     require_system_or_staff(actor)
     posting = Posting(session, [account_id], actor)
     account = posting.accounts[account_id]
-    key: dict[str, Any] = {
-        "account_id": account_id,
-        "key": idempotency_key,
-        "operation": "void_hold",
-        "request": {"hold_number": hold_number},
-    }
-    if first_answer(session, **key) is not None:
+    write = WriteOnce(account_id, idempotency_key, "void_hold", {"hold_number": hold_number})
+    if first_answer(session, write) is not None:
         return
     if release_hold(posting, account, hold_number) is None:
         raise HoldNotOpen(_hold_outcome(session, account_id, hold_number))
     resolve_hold(posting, account, hold_number, "voided")
-    keep_answer(session, **key, answer={})
+    keep_answer(session, write, {})
     posting.write()
     audit.record(
         session,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
@@ -25,45 +26,46 @@ _KEEP = text(
 )
 
 
-def request_digest(request: Mapping[str, Any]) -> bytes:
-    """Return the digest of a request's values, whatever their order."""
-    said = json.dumps(request, default=str, sort_keys=True)
-    return hashlib.blake2b(said.encode(), digest_size=16).digest()
+@dataclass(frozen=True, slots=True)
+class WriteOnce:
+    """A write that is carried out once: its key in the account, and what was asked."""
+
+    account_id: int
+    key: str
+    operation: str
+    request: Mapping[str, Any]
+
+    @property
+    def request_hash(self) -> bytes:
+        """The digest of what was asked, whatever the order of its values."""
+        said = json.dumps(self.request, default=str, sort_keys=True)
+        return hashlib.blake2b(said.encode(), digest_size=16).digest()
 
 
-def first_answer(
-    session: Session, *, account_id: int, key: str, operation: str, request: Mapping[str, Any]
-) -> dict[str, Any] | None:
+def first_answer(session: Session, write: WriteOnce) -> dict[str, Any] | None:
     """Return what was answered to this key before, or None; call it under the account's lock.
 
     Raises IdempotencyMismatch where the key belongs to another operation or request.
     """
-    found = session.execute(_FIND, {"account_id": account_id, "key": key}).one_or_none()
+    key = {"account_id": write.account_id, "key": write.key}
+    found = session.execute(_FIND, key).one_or_none()
     if found is None:
         return None
-    if found[0] != operation or bytes(found[1]) != request_digest(request):
-        raise IdempotencyMismatch(key)
+    if found[0] != write.operation or bytes(found[1]) != write.request_hash:
+        raise IdempotencyMismatch(write.key)
     answer: dict[str, Any] = found[2]
     return answer
 
 
-def keep_answer(
-    session: Session,
-    *,
-    account_id: int,
-    key: str,
-    operation: str,
-    request: Mapping[str, Any],
-    answer: Mapping[str, Any],
-) -> None:
+def keep_answer(session: Session, write: WriteOnce, answer: Mapping[str, Any]) -> None:
     """Keep the answer in the transaction of the write that it tells of."""
     session.execute(
         _KEEP,
         {
-            "account_id": account_id,
-            "key": key,
-            "operation": operation,
-            "request_hash": request_digest(request),
+            "account_id": write.account_id,
+            "key": write.key,
+            "operation": write.operation,
+            "request_hash": write.request_hash,
             "answer": json.dumps(answer),
         },
     )

@@ -12,7 +12,7 @@ from domain.actors import require_system_or_staff
 from domain.allocation import is_expiry_due, move, tax_inside
 from domain.errors import InvalidInput, NotFound, ReversalExceedsOriginal
 from domain.ledger.expiry import expire
-from domain.ledger.idempotency import first_answer, keep_answer
+from domain.ledger.idempotency import WriteOnce, first_answer, keep_answer
 from domain.ledger.posting import Posting
 from domain.ledger.state import load_grants
 from domain.money import share_between
@@ -107,13 +107,13 @@ def reverse_entry(
     require_system_or_staff(actor)
     posting = Posting(session, [account_id], actor)
     account = posting.accounts[account_id]
-    key: dict[str, Any] = {
-        "account_id": account_id,
-        "key": idempotency_key,
-        "operation": "reverse_entry",
-        "request": {"entry": entry_sequence, "amount": amount_micros, "reason": reason},
-    }
-    known = first_answer(session, **key)
+    write = WriteOnce(
+        account_id,
+        idempotency_key,
+        "reverse_entry",
+        {"entry": entry_sequence, "amount": amount_micros, "reason": reason},
+    )
+    known = first_answer(session, write)
     if known is not None:
         return int(known["entry_sequence"])
     original = _original(session, account_id, entry_sequence)
@@ -133,7 +133,7 @@ def reverse_entry(
         grant = account.grants[number]
         if is_expiry_due(grant, posting.now, account.expiry_grace):
             expire(posting, account, grant)
-    keep_answer(session, **key, answer={"entry_sequence": sequence})
+    keep_answer(session, write, {"entry_sequence": sequence})
     posting.write()
     audit.record(
         session,
@@ -281,13 +281,13 @@ def take_back(
         raise InvalidInput("kind", "unknown")
     posting = Posting(session, [account_id], actor)
     account = posting.accounts[account_id]
-    key: dict[str, Any] = {
-        "account_id": account_id,
-        "key": idempotency_key,
-        "operation": "take_back",
-        "request": {"kind": kind, "grant": grant_number, "amount": amount_micros},
-    }
-    known = first_answer(session, **key)
+    write = WriteOnce(
+        account_id,
+        idempotency_key,
+        "take_back",
+        {"kind": kind, "grant": grant_number, "amount": amount_micros},
+    )
+    known = first_answer(session, write)
     if known is not None:
         return int(known["entry_sequence"])
     gone = _gone(session, account, grant_number)
@@ -306,7 +306,7 @@ def take_back(
         description_parameters={"grant_number": grant_number, **(description_parameters or {})},
         occurred_at=posting.now,
     )
-    keep_answer(session, **key, answer={"entry_sequence": sequence})
+    keep_answer(session, write, {"entry_sequence": sequence})
     posting.write()
     audit.record(
         session,
@@ -371,13 +371,10 @@ def write_off_debt(
     require_system_or_staff(actor)
     posting = Posting(session, [account_id], actor)
     account = posting.accounts[account_id]
-    key: dict[str, Any] = {
-        "account_id": account_id,
-        "key": idempotency_key,
-        "operation": "write_off_debt",
-        "request": {"amount": amount_micros, "reason": reason},
-    }
-    known = first_answer(session, **key)
+    write = WriteOnce(
+        account_id, idempotency_key, "write_off_debt", {"amount": amount_micros, "reason": reason}
+    )
+    known = first_answer(session, write)
     if known is not None:
         return int(known["entry_sequence"])
     if not 0 < amount_micros <= account.debt_micros:
@@ -391,7 +388,7 @@ def write_off_debt(
         description_parameters={"reason": reason},
         occurred_at=posting.now,
     )
-    keep_answer(session, **key, answer={"entry_sequence": sequence})
+    keep_answer(session, write, {"entry_sequence": sequence})
     posting.write()
     audit.record(
         session,

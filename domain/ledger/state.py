@@ -137,7 +137,7 @@ def lock_accounts(session: Session, account_ids: Iterable[int]) -> dict[int, Acc
     ids = sorted(set(account_ids))
     wanted = integer_array(ids)
     accounts = {
-        row[0]: AccountState(*row[:4], ZoneInfo(row[4]), *row[5:])
+        row[0]: AccountState(*(*row[:4], ZoneInfo(row[4]), *row[5:]))
         for row in fetch_rows(session, _LOCK, ids=wanted)
     }
     if len(accounts) != len(ids):
@@ -162,8 +162,8 @@ def load_grants(session: Session, account: AccountState, numbers: Iterable[int])
     missing = [number for number in numbers if number not in account.grants]
     if not missing:
         return
-    numbers = integer_array(missing)
-    for row in fetch_rows(session, _SOME_GRANTS, account_id=account.account_id, numbers=numbers):
+    wanted = integer_array(missing)
+    for row in fetch_rows(session, _SOME_GRANTS, account_id=account.account_id, numbers=wanted):
         account.add_grant(grant_state(row))
 
 

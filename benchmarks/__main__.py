@@ -1,0 +1,71 @@
+"""Run the benchmarks: `python -m benchmarks [charging|importing|history ...]`."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from sqlalchemy import create_engine, make_url, text
+
+from benchmarks import charging, history, importing
+from benchmarks.yardstick import Pgbench
+from db.embedded import acquire
+from db.engine import make_engine, make_sessions
+from db.migrate import migrate
+from domain.reference import load_reference
+
+BENCHMARKS = ("charging", "importing", "history")
+
+
+def main(wanted: list[str]) -> int:
+    """Measure on a scratch server, or on databases made on the server of BENCH_DATABASE_URL."""
+    unknown = set(wanted) - set(BENCHMARKS)
+    if unknown:
+        print(f"No such benchmark: {', '.join(sorted(unknown))}. There are {BENCHMARKS}.")
+        return 2
+    given = os.environ.get("BENCH_DATABASE_URL")
+    if given:
+        _run(given, wanted or list(BENCHMARKS))
+        return 0
+    with tempfile.TemporaryDirectory() as folder:
+        server = acquire(Path(folder), settings={"shared_buffers": "1GB"})
+        try:
+            _run(server.url, wanted or list(BENCHMARKS))
+        finally:
+            server.release()
+    return 0
+
+
+def _run(server_url: str, wanted: list[str]) -> None:
+    admin = create_engine(server_url, isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        for name in ("benchmark_yardstick", *(f"benchmark_{name}" for name in wanted)):
+            connection.execute(text(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
+            connection.execute(text(f"CREATE DATABASE {name}"))
+    admin.dispose()
+    pgbench = Pgbench(_url(server_url, "benchmark_yardstick"))
+    for name in wanted:
+        url = _url(server_url, f"benchmark_{name}")
+        migrate(url)
+        engine = make_engine(url, statement_timeout_seconds=0)
+        sessions = make_sessions(engine)
+        with sessions() as session:
+            load_reference(session, actor=charging.ACTOR)
+            session.commit()
+        if name == "charging":
+            charging.run(sessions, pgbench)
+        elif name == "importing":
+            importing.run(sessions, pgbench)
+        else:
+            history.run(sessions)
+        engine.dispose()
+
+
+def _url(server_url: str, database: str) -> str:
+    return make_url(server_url).set(database=database).render_as_string(hide_password=False)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,91 @@
+"""The first page of Credit History with filters, in a small ledger and in one of ten million."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+from statistics import median
+from typing import TYPE_CHECKING
+
+from sqlalchemy import text
+
+from benchmarks.charging import ACTOR, analyse
+from domain.accounts import open_account
+from domain.queries.history import PAGE_SIZE, history_page
+from domain.queries.history_rows import HistoryFilter
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session, sessionmaker
+
+SMALL = 10_000
+LARGE = 10_000_000
+HEAVY = 1_000_000
+OTHERS = 2_000
+REPEATS = 41
+
+_FILL = text("""
+INSERT INTO entries (account_id, account_sequence, kind, service, source, description_code,
+                     description_parameters, amount_micros, balance_after_micros, occurred_at,
+                     posted_at, accounting_date, actor)
+SELECT :account, n, 'charge',
+       (ARRAY['ai-inference', 'gpu-vm', 'gpu-container', 'ai-notebook', 'model-hub'])[n % 5 + 1],
+       'model-' || n % 40, 'usage', '{}', -1000, -1000 * n,
+       CAST(:now AS timestamptz) - make_interval(mins => CAST(:count - n AS integer)),
+       :now, CAST(:now AS date), 'system:benchmark'
+FROM generate_series(1, :count) AS n
+""")
+
+
+def run(sessions: sessionmaker[Session]) -> None:
+    """Fill, read, fill much more, read again, and print the ratio of the medians."""
+    now = datetime.now(UTC)
+    with sessions() as session:
+        small = _account(session, now, SMALL)
+    analyse(sessions)
+    before = _page_seconds(sessions, small, now)
+    with sessions() as session:
+        heavy = _account(session, now, HEAVY)
+        for _ in range(OTHERS):
+            _account(session, now, (LARGE - HEAVY) // OTHERS)
+    analyse(sessions)
+    after = _page_seconds(sessions, heavy, now)
+    print(f"history, 10,000 entries: {before * 1000:.1f} ms a filtered first page")
+    print(f"history, 10,000,000 entries, account of 1,000,000: {after * 1000:.1f} ms (goal 20)")
+    print(f"history, ratio: {after / before:.2f} (goal 1.5)")
+
+
+def _account(session: Session, now: datetime, count: int) -> int:
+    account = open_account(
+        session, site_code="global", name=f"{count} entries", currency="USD", actor=ACTOR
+    )
+    session.execute(_FILL, {"account": account, "count": count, "now": now})
+    session.commit()
+    return account
+
+
+def _page_seconds(sessions: sessionmaker[Session], account: int, now: datetime) -> float:
+    """Return the median over the filters of the median time of a first page."""
+    filters = [
+        HistoryFilter(),
+        HistoryFilter(services=frozenset({"gpu-vm"})),
+        HistoryFilter(
+            services=frozenset({"gpu-vm"}),
+            kinds=frozenset({"charge"}),
+            occurred_from=now - timedelta(days=5),
+        ),
+    ]
+    return median(_median_seconds(sessions, account, wanted) for wanted in filters)
+
+
+def _median_seconds(sessions: sessionmaker[Session], account: int, wanted: HistoryFilter) -> float:
+    times = []
+    for _ in range(REPEATS):
+        with sessions() as session:
+            session.connection()
+            started = time.perf_counter()
+            page = history_page(session, actor=ACTOR, account_id=account, wanted=wanted)
+            times.append(time.perf_counter() - started)
+            if len(page.rows) != PAGE_SIZE:
+                message = f"a page of {len(page.rows)} rows measures nothing"
+                raise RuntimeError(message)
+    return median(times)
