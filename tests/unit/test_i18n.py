@@ -135,7 +135,7 @@ def test_formats_follow_the_context() -> None:
         ("../ja", "\0", ";;,,", "en"),
         (None, None, "vi-VN,vi;q=0.9,ja;q=0.8,en;q=0.7", "ja"),
         (None, None, "en;q=0.3, ja; q=0.9", "ja"),
-        (None, None, "ja;q=0, en;q=0.1", "en"),
+        (None, None, "ja;q=0", "en"),  # by the header's rules: anything but this
         (None, None, "*", "en"),
     ],
 )

@@ -266,6 +266,29 @@ def test_more_than_the_ledger_holds(catalogue: Catalogue) -> None:
         rate(listed, usage("s", price=2 * 10**6), "USD")
 
 
+def test_lines_that_are_too_much_together() -> None:
+    listed = parse_catalogue(dedent(DATED))
+    since = datetime(2024, 1, 1, tzinfo=UTC)
+    parts = {"a": Decimal(6 * 10**12), "b": Decimal(3 * 10**12)}
+    for meter, quantity in parts.items():
+        alone = rate(listed, Usage("s", since, {meter: quantity}), "USD")
+        assert alone.exact_micros == 6 * 10**18
+    with pytest.raises(AmountOutOfRange):
+        rate(listed, Usage("s", since, parts), "USD")
+
+
+def test_more_digits_than_arithmetic_carries() -> None:
+    listed = small_catalogue("price = { USD = 1e18 }", price_per="1e-18")
+    with pytest.raises(AmountOutOfRange):
+        rate(listed, usage("s", price=10**18), "USD")
+
+
+def test_made_up_models_take_no_memory(catalogue: Catalogue) -> None:
+    general = catalogue.tariff("ai-inference", "", "USD")
+    assert catalogue.tariff("ai-inference", "made-up", "USD") is general
+    assert catalogue.tariff("ai-inference", "deepseek-v3", "USD") is not general
+
+
 # ── The catalogue file ────────────────────────────────────────────────────────────────────────
 
 
