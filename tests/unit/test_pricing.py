@@ -278,9 +278,9 @@ def test_lines_that_are_too_much_together() -> None:
 
 
 def test_more_digits_than_arithmetic_carries() -> None:
-    listed = small_catalogue("price = { USD = 1e18 }", price_per="1e-18")
+    listed = small_catalogue("price = { USD = 1e18 }", price_per='3e-18\ntimes = "n"')
     with pytest.raises(AmountOutOfRange):
-        rate(listed, usage("s", price=10**18), "USD")
+        rate(listed, usage("s", price=10**18, n=10**18), "USD")
 
 
 def test_made_up_models_take_no_memory(catalogue: Catalogue) -> None:
