@@ -324,11 +324,10 @@ def _comes_from_own_form(call: Call) -> bool:
     if settings().allows_any_host:
         host = call.request.headers.get("host", "")
         return bool(host) and origin in {f"http://{host}", f"https://{host}"}
-    return origin == own_origin()
+    return origin == _own_origin()
 
 
-@cache
-def own_origin() -> str:
+def _own_origin() -> str:
     """Return the origin of BASE_URL as browsers write it."""
     url = urlsplit(settings().base_url)
     host = f"[{url.hostname}]" if ":" in (url.hostname or "") else url.hostname
