@@ -96,6 +96,7 @@ _LOG_TAIL_BYTES = 4096
 _WATCH_SECONDS = 1.0
 _ORPHAN_GRACE_SECONDS = 5.0
 """How long what is left of a killed server may finish before it is killed as well."""
+_START_ATTEMPTS = 3
 _STOP_SECONDS = 60.0
 """How long a server may take to stop before it is stopped without a last checkpoint."""
 
@@ -318,7 +319,8 @@ def _answers(place: Place) -> bool:
     Raises:
         EmbeddedPostgresError: it does, and refuses our password.
     """
-    if not _has_socket(place):
+    # Else each question would leave a line in the log, where the progress of recovery is read.
+    if not (_has_socket(place) and _is_ready(place)):
         return False
     try:
         _connect(place).close()
@@ -506,19 +508,36 @@ def _start(place: Place, settings: Mapping[str, str], report: Callable[[str], No
     Raises:
         EmbeddedPostgresError: it ended instead.
     """
+    for remaining_attempts in reversed(range(_START_ATTEMPTS)):
+        log_bytes = place.log.stat().st_size if place.log.exists() else 0
+        server = _launch(place, settings, report)
+        if server is None:
+            return
+        said = _log_since(place, log_bytes)
+        was_killed = server.returncode < 0 or "was terminated by signal" in said
+        if not (was_killed and remaining_attempts):
+            raise failure("The built-in database has not started.", said, place.base)
+        report("The database was killed while it started; starting it again")
+        if _settle(place, report):
+            return
+
+
+def _launch(
+    place: Place, settings: Mapping[str, str], report: Callable[[str], None]
+) -> subprocess.Popen[bytes] | None:
+    """Start a server and return None when it answers, or the process that has ended instead."""
     # It names a process that is gone, or a stranger with the same number.
     (place.cluster / "postmaster.pid").unlink(missing_ok=True)
     folder = socket_folder(place)
     clear_socket_folder(folder)
-    log_bytes = place.log.stat().st_size if place.log.exists() else 0
     progress = Progress(report)
     server = _spawn(place, _command(place, folder, settings), progress)
     _started.append(server)
     while not _answers(place):
         if server.poll() is not None:
-            said = _log_since(place, log_bytes)
-            raise failure("The built-in database has not started.", said, place.base)
+            return server
         progress.wait(lambda: f"Starting the database: {_last_words(place)}")
+    return None
 
 
 def _spawn(
@@ -621,5 +640,5 @@ def _log_since(place: Place, start_bytes: int) -> str:
 
 
 def _last_words(place: Place) -> str:
-    lines = _log_since(place, 0).strip().splitlines()
-    return lines[-1].partition("LOG:")[2].strip() or lines[-1] if lines else "it says nothing yet"
+    parts = [line.partition("LOG:") for line in _log_since(place, 0).splitlines()]
+    return next((said.strip() for _, mark, said in reversed(parts) if mark), "it says nothing yet")

@@ -54,7 +54,7 @@ _NO_ROOM = (
     *("File too large", "File size limit exceeded"),
 )
 _NOT_ALLOWED = ("Permission denied", "Operation not permitted", "Read-only file system")
-_USE_ANOTHER_DATABASE = "Or set DATABASE_URL to a PostgreSQL of your own (15 or newer)."
+_USE_ANOTHER_DATABASE = "You can also set DATABASE_URL to a PostgreSQL of your own (15 or newer)."
 
 
 class EmbeddedPostgresError(RuntimeError):
@@ -151,7 +151,7 @@ def failure(what: str, output: str, folder: Path) -> EmbeddedPostgresError:
             " they own, or give them this one."
         )
     else:
-        advice = f"The database's folder is {folder}."
+        advice = f"Its folder is {folder}; what it said stands below."
     return EmbeddedPostgresError(
         f"{what} {advice} {_USE_ANOTHER_DATABASE}\n{output.strip()}".rstrip()
     )

@@ -117,7 +117,7 @@ class OtherProcess:
             text=True,
         )
 
-    def hear(self, key: str) -> Any:  # noqa: ANN401 - JSON
+    def hear(self, key: str) -> Any:
         """Wait until the process says `key`, and return what it says of it."""
         assert self._popen.stdout is not None
         for line in self._popen.stdout:
@@ -174,7 +174,7 @@ class Ground:
         self.servers.append(server)
         return server
 
-    def start(self, data: Path | None = None, **options: Any) -> OtherProcess:  # noqa: ANN401
+    def start(self, data: Path | None = None, **options: Any) -> OtherProcess:
         process = OtherProcess(self.folder, data or self.sow(self.data), options)
         self.processes.append(process)
         return process
@@ -272,7 +272,7 @@ def connected(url: str) -> Iterator[Connection]:
         yield connection
 
 
-def ask(url: str, statement: str) -> Any:  # noqa: ANN401 - whatever the statement returns
+def ask(url: str, statement: str) -> Any:
     with connected(url) as connection, connection.cursor() as cursor:
         cursor.execute(statement)
         row = cursor.fetchone()
@@ -811,6 +811,15 @@ def test_a_slow_start_is_waited_for_and_told(
     gate.touch()
     worker.join()
     assert answers(ground.servers[0].url)
+
+
+def test_kill_9_of_a_server_that_starts(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+    once = ground.folder / "tmp" / "once"
+    wrap_postgres(ground, f"[ -e '{once}' ] || {{ touch '{once}'; kill -9 $$; }}", monkeypatch)
+    assert answers(ground.acquire().url)
+    assert once.exists()
+    assert any("killed while it started" in words for words in ground.reports)
+    once.unlink()
 
 
 # ── What cannot be ────────────────────────────────────────────────────────────────────────────
