@@ -90,7 +90,8 @@ define SET_UP
 set -eu
 
 fail() {
-    printf '\n%s\n' "$$@" >&2
+    printf '\n' >&2
+    printf '%s\n' "$$@" >&2
     exit 1
 }
 
@@ -108,7 +109,8 @@ print("old" if sys.version_info < (3, 11) else pip, version, sys.executable)
 
 find_python() {
     old= bare=
-    for name in $${PYTHON:+"$$PYTHON"} python3.14 python3.13 python3.12 python3.11 python3; do
+    for name in python3.14 python3.13 python3.12 python3.11 python3; do
+        name=$${PYTHON:-$$name}
         found=$$("$$name" -c "$$describe" 2>/dev/null) || continue
         case $$found in
             "pip "*) python=$$name; version=$${found#pip }; version=$${version%% *}; return ;;
@@ -123,6 +125,7 @@ find_python() {
         fail "Python $${bare%% *} ($${bare#* }) lacks the module ensurepip, which makes virtual" \
             "environments. Install it: it comes with Python or is called python-venv."
     fi
+    if [ -n "$${PYTHON:-}" ] && [ -z "$$old" ]; then fail "PYTHON=$$PYTHON is no Python."; fi
     [ -z "$$old" ] || echo "Python $${old%% *} ($${old#* }) is too old." >&2
     if command -v apt-get >/dev/null; then
         fail 'Python 3.11 or newer is needed. For instance:' \
@@ -144,9 +147,7 @@ if ! .venv/bin/python -m pip install --no-input --no-user --disable-pip-version-
     --progress-bar off -r "$$1" >"$$log" 2>&1 </dev/null
 then
     grep -E '^ *(ERROR|error):' "$$log" >&2 || tail -n 20 "$$log" >&2
-    if grep -qE 'NewConnection|NameResolution|ConnectTimeout|ReadTimeout|ProxyError|SSLError' \
-        "$$log"
-    then
+    if grep -qE 'connection broken|from versions: none|Timeout|ProxyError|SSLError' "$$log"; then
         fail 'The package index cannot be reached. Packages are needed once: check the network,' \
             'and the settings of a proxy (HTTPS_PROXY) or of your own index (PIP_INDEX_URL).'
     elif grep -qE 'No space left|Disk quota' "$$log"; then

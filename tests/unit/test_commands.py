@@ -172,6 +172,15 @@ def test_the_chosen_python_comes_first(ready: Checkout) -> None:
     assert ready.calls[0].startswith("my python ")
 
 
+@pytest.mark.parametrize("name", ["/nowhere/python3", "true"])
+def test_a_chosen_python_has_to_be_one(ready: Checkout, name: str) -> None:
+    ready.program("true")
+    done = ready.make("run", PYTHON=name)
+    assert done.returncode != 0
+    assert f"PYTHON={name} is no Python" in done.stderr
+    assert not ready.calls
+
+
 def test_without_ensurepip_the_package_is_named(checkout: Checkout) -> None:
     checkout.program("apt-get")
     checkout.python("python3.13", "3.13", kind="no-pip")
@@ -249,11 +258,16 @@ def test_an_environment_whose_python_has_gone_is_made_again(ready: Checkout) -> 
     assert pip_runs(ready) == ["requirements.txt", "requirements.txt"]
 
 
-def test_without_network_it_says_so(ready: Checkout) -> None:
-    (ready.folder / "pip-fails").write_text(
-        "WARNING: Retrying after connection broken by 'NewConnectionError(...)'\n"
-        "ERROR: No matching distribution found for altair==6.3.0\n"
-    )
+@pytest.mark.parametrize(
+    "said",
+    [
+        "WARNING: Retrying (...) after connection broken by 'NewConnectionError(...)'\n"
+        "ERROR: No matching distribution found for altair==6.3.0\n",
+        "ERROR: Could not find a version of altair==6.3.0 (from versions: none)\n",
+    ],
+)
+def test_without_network_it_says_so(ready: Checkout, said: str) -> None:
+    (ready.folder / "pip-fails").write_text(said)
     done = ready.make("run")
     assert done.returncode != 0
     assert "The package index cannot be reached" in done.stderr
