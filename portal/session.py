@@ -6,7 +6,7 @@ import html
 import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import streamlit as st
 
@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     from typing import Never
 
     from domain.actors import Actor
+
+_BUTTON_STYLE = (
+    "min-height:2.5rem;padding:.25rem .75rem;font:inherit;color:inherit;background:none;"
+    "border:1px solid color-mix(in srgb,currentColor 40%,transparent);border-radius:.375rem;"
+    "cursor:pointer"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +86,17 @@ def require_visitor() -> Visitor:
 
 def go_to_sign_in() -> Never:
     """Have the browser sign in and come back to the page that it is on; end the script."""
-    here = urlsplit(st.context.url or "/")
-    target = sign_in_path(f"{here.path or '/'}?{here.query}" if here.query else here.path or "/")
+    path = urlsplit(st.context.url or "/").path or "/"
+    query = urlencode([(key, value) for key in st.query_params for value in _values(key)])
+    target = sign_in_path(f"{path}?{query}" if query else path)
     # No character of the path can end the script: json quotes it, and "<" is escaped.
     quoted = json.dumps(target).replace("<", "\\u003c")
     st.html(f"<script>location.replace({quoted})</script>", unsafe_allow_javascript=True)
     st.stop()
+
+
+def _values(key: str) -> list[str]:
+    return st.query_params.get_all(key)
 
 
 def choose_account(visitor: Visitor, account_id: int) -> None:
@@ -103,5 +114,5 @@ def sign_out_form(visitor: Visitor, label: str) -> str:
     return (
         '<form method="post" action="/sign-out" target="_self">'
         f'<input type="hidden" name="form_token" value="{visitor.form_token}">'
-        f'<button type="submit">{html.escape(label)}</button></form>'
+        f'<button type="submit" style="{_BUTTON_STYLE}">{html.escape(label)}</button></form>'
     )

@@ -15,7 +15,7 @@
 | `MAIL_FROM` | the sender of mails | `billing@` the host of `BASE_URL` |
 | `SESSION_IDLE_MINUTES`, `SESSION_MAX_HOURS` | how long customers stay signed in | 480, 168 |
 | `SESSION_STAFF_IDLE_MINUTES`, `SESSION_STAFF_MAX_HOURS` | how long staff stay signed in | 60, 12 |
-| `TRUSTED_PROXIES` | addresses or networks whose X-Forwarded-For counts, with commas | none |
+| `TRUSTED_PROXIES` | addresses or networks whose X-Forwarded-For counts | this computer |
 | `DATABASE_POOL_SIZE` | connections that stay open in a process | 10 |
 | `STATEMENT_TIMEOUT_SECONDS` | when a query is given up | 60 |
 | `JOBS` | 1: this process runs the clock's jobs too; 0: `python -m portal jobs` does | 1 |

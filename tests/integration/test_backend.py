@@ -1,0 +1,170 @@
+"""The door to the database: reads see one moment, writes commit as a whole, one engine for all."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError, InternalError
+
+from db.migrate import newest_version
+from portal import backend, startup
+from portal.settings import load_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy.orm import Session
+
+
+@pytest.fixture
+def connected(database_url: str) -> Iterator[str]:
+    backend.connect(database_url, pool_size=5)
+    yield database_url
+    backend.disconnect()
+
+
+def count_users(session: Session) -> int:
+    return session.execute(text("SELECT count(*) FROM users")).scalar_one()
+
+
+def add_user(session: Session, *, email: str) -> str:
+    statement = "INSERT INTO users (email, display_name, password_hash) VALUES (:email, 'x', 'x')"
+    session.execute(text(statement), {"email": email})
+    return email
+
+
+@pytest.mark.usefixtures("connected")
+def test_a_write_is_committed_and_its_result_returned() -> None:
+    assert backend.write(add_user, email="a@example.com") == "a@example.com"
+    assert backend.read(count_users) == 1
+
+
+@pytest.mark.usefixtures("connected")
+def test_a_write_that_fails_leaves_nothing() -> None:
+    def fail(session: Session) -> None:
+        add_user(session, email="a@example.com")
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        backend.write(fail)
+    assert backend.read(count_users) == 0
+
+
+@pytest.mark.usefixtures("connected")
+def test_a_read_cannot_write() -> None:
+    with pytest.raises(InternalError, match="read-only transaction"):
+        backend.read(add_user, email="a@example.com")
+    assert backend.read(count_users) == 0
+    backend.write(add_user, email="a@example.com")
+
+
+@pytest.mark.usefixtures("connected")
+def test_a_read_sees_one_moment() -> None:
+    def look_twice(session: Session) -> tuple[int, int]:
+        first = count_users(session)
+        backend.write(add_user, email="meanwhile@example.com")
+        return first, count_users(session)
+
+    assert backend.read(look_twice) == (0, 0)
+    assert backend.read(count_users) == 1
+
+
+@pytest.mark.usefixtures("connected")
+def test_both_sides_of_a_deadlock_succeed() -> None:
+    for email in ("a@example.com", "b@example.com"):
+        backend.write(add_user, email=email)
+    both_hold_one = threading.Barrier(2)
+
+    def rename(session: Session, *, order: tuple[str, str], runs: list[int]) -> None:
+        runs.append(1)
+        statement = text("UPDATE users SET display_name = display_name || '+' WHERE email = :email")
+        session.execute(statement, {"email": order[0]})
+        if len(runs) == 1:
+            both_hold_one.wait(timeout=30)
+        session.execute(statement, {"email": order[1]})
+
+    emails = ("a@example.com", "b@example.com")
+    runs: tuple[list[int], list[int]] = ([], [])
+    threads = [
+        threading.Thread(target=backend.write, args=(rename,), kwargs={"order": order, "runs": own})
+        for order, own in zip((emails, emails[::-1]), runs, strict=True)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(len(own) for own in runs) == [1, 2]
+    names = backend.read(lambda s: set(s.execute(text("SELECT display_name FROM users")).scalars()))
+    assert names == {"x++"}
+
+
+@pytest.mark.usefixtures("connected")
+def test_a_transaction_that_always_loses_is_given_up() -> None:
+    runs: list[int] = []
+
+    def lose(session: Session) -> None:
+        runs.append(1)
+        session.execute(text("DO $$ BEGIN RAISE SQLSTATE '40001'; END $$"))
+
+    with pytest.raises(DBAPIError):
+        backend.write(lose)
+    assert len(runs) == 4
+
+
+@pytest.mark.usefixtures("connected")
+def test_other_errors_of_the_database_are_not_tried_again() -> None:
+    runs: list[int] = []
+
+    def add_twice(session: Session) -> None:
+        runs.append(1)
+        add_user(session, email="a@example.com")
+        add_user(session, email="a@example.com")
+
+    with pytest.raises(DBAPIError):
+        backend.write(add_twice)
+    assert len(runs) == 1
+
+
+def test_pages_imported_anew_share_the_engine(connected: str) -> None:
+    engine = backend.engine()
+    kept = sys.modules.pop("portal.backend")
+    try:
+        again = importlib.import_module("portal.backend")
+        assert again is not backend
+        assert again.engine() is engine
+        assert again.connect(connected) is engine
+    finally:
+        sys.modules["portal.backend"] = kept
+
+
+def test_without_a_start_there_is_no_engine() -> None:
+    with pytest.raises(RuntimeError, match="not been started"):
+        backend.engine()
+
+
+def test_connecting_elsewhere_leaves_the_first_database(connected: str, server_url: str) -> None:
+    first = backend.engine()
+    assert backend.connect(server_url) is not first
+    assert first.pool.checkedin() == 0
+    assert str(connected) != str(server_url)
+
+
+def test_starting_brings_the_database_up_to_date_and_stopping_lets_go(database_url: str) -> None:
+    with_own_roof = load_settings({"DATABASE_URL": database_url, "DEMO": "1", "JOBS": "0"})
+    running = startup.prepare(with_own_roof)
+    try:
+        version = "SELECT version_num FROM alembic_version"
+        assert backend.read(lambda s: s.execute(text(version)).scalar_one()) == newest_version()
+        sites = "SELECT array_agg(code ORDER BY code) FROM sites"
+        found = backend.read(lambda s: s.execute(text(sites)).scalar_one())
+        assert found == ["global", "jp", "vn"]
+    finally:
+        running.stop()
+    running.stop()
+    with pytest.raises(RuntimeError):
+        backend.engine()

@@ -1,0 +1,189 @@
+"""Who a page is for: asked of the database at every run, never of the browser's memory."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+import pytest
+from sqlalchemy import select, text
+
+from db.models import UserSession
+from domain import accounts, identity
+from domain.actors import MemberRole, StaffRole, system_actor
+from domain.errors import NotFound
+from portal import backend, cookies, session
+from portal.settings import settings
+from tests.factories import make_account
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SYSTEM = system_actor("tests")
+PASSWORD = "violet-kettle-9-march"
+
+
+class Stopped(BaseException):
+    """Stands for the end of a script's run."""
+
+
+class QueryParameters(dict[str, list[str]]):
+    def get_all(self, key: str) -> list[str]:
+        return self[key]
+
+
+@pytest.fixture
+def page(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
+    """What Streamlit tells a script of its browser; the test fills it in."""
+    for name in ("DATABASE_URL", "BASE_URL", "DEMO"):
+        monkeypatch.delenv(name, raising=False)
+    settings.cache_clear()
+    backend.connect(database_url)
+    page = SimpleNamespace(
+        context=SimpleNamespace(
+            cookies=SimpleNamespace(to_dict=dict), ip_address="192.0.2.9", url=None
+        ),
+        query_params=QueryParameters(),
+        written=[],
+    )
+
+    def stop() -> None:
+        raise Stopped
+
+    page.html = lambda content, **_options: page.written.append(content)
+    page.stop = stop
+    monkeypatch.setattr(session, "st", page)
+    yield page
+    backend.disconnect()
+    settings.cache_clear()
+
+
+def make_user(role: StaffRole | None = None) -> int:
+    return backend.write(
+        identity.create_user,
+        email="lan@example.com",
+        display_name="Lan",
+        password=PASSWORD,
+        staff_role=role,
+        actor=SYSTEM,
+        time_zone="Asia/Ho_Chi_Minh",
+    )
+
+
+def sign_in(page: SimpleNamespace, user_id: int) -> str:
+    token = backend.write(
+        identity.create_session,
+        user_id=user_id,
+        client=identity.Client("192.0.2.9"),
+        rules=settings().rules,
+    ).token
+    name = cookies.session_cookie(settings())
+    page.context.cookies.to_dict = lambda: {name: token}
+    return token
+
+
+def test_a_stranger_is_nobody(page: SimpleNamespace) -> None:
+    assert session.current_visitor() is None
+    assert session.current_actor() is None
+    page.context.cookies.to_dict = lambda: {"credit_portal_session": "made up"}
+    assert session.current_visitor() is None
+
+
+def test_a_visitor_is_who_the_database_says_now(page: SimpleNamespace) -> None:
+    user_id = make_user()
+    account_id = backend.write(make_account)
+    backend.write(
+        accounts.add_member,
+        account_id=account_id,
+        user_id=user_id,
+        role=MemberRole.BILLING,
+        actor=SYSTEM,
+    )
+    token = sign_in(page, user_id)
+    visitor = session.require_visitor()
+    assert (visitor.user_id, visitor.email, visitor.display_name) == (
+        user_id,
+        "lan@example.com",
+        "Lan",
+    )
+    assert visitor.time_zone == "Asia/Ho_Chi_Minh"
+    assert visitor.account_id == account_id
+    assert visitor.actor.memberships == {account_id: MemberRole.BILLING}
+    assert visitor.actor.ip == "192.0.2.9"
+    assert session.current_actor() == visitor.actor
+    assert cookies.is_form_token(visitor.form_token, token)
+    assert token not in repr(visitor)
+
+    backend.write(lambda s: s.execute(text("DELETE FROM account_members")))
+    after = session.require_visitor()
+    assert after.account_id is None
+    assert after.actor.memberships == {}
+    backend.write(identity.revoke_all_sessions, actor=visitor.actor)
+    assert session.current_visitor() is None
+
+
+def test_being_here_is_noted_while_reading(page: SimpleNamespace) -> None:
+    sign_in(page, make_user())
+    backend.write(
+        lambda s: s.execute(text("UPDATE user_sessions SET last_seen_at = now() - interval '1 h'"))
+    )
+    before = backend.read(lambda s: s.scalar(select(UserSession.last_seen_at)))
+    assert session.current_visitor() is not None
+    after = backend.read(lambda s: s.scalar(select(UserSession.last_seen_at)))
+    assert after > before
+    assert session.current_visitor() is not None
+    assert backend.read(lambda s: s.scalar(select(UserSession.last_seen_at))) == after
+
+
+def test_a_page_changes_the_session_s_account_to_one_of_the_visitor_s(
+    page: SimpleNamespace,
+) -> None:
+    user_id = make_user()
+    first, second, foreign = (backend.write(make_account) for _ in range(3))
+    for account_id in (first, second):
+        backend.write(
+            accounts.add_member,
+            account_id=account_id,
+            user_id=user_id,
+            role=MemberRole.READER,
+            actor=SYSTEM,
+        )
+    sign_in(page, user_id)
+    session.choose_account(session.require_visitor(), second)
+    assert session.require_visitor().account_id == second
+    with pytest.raises(NotFound):
+        session.choose_account(session.require_visitor(), foreign)
+
+
+@pytest.mark.parametrize(
+    ("url", "query", "target"),
+    [
+        (None, {}, "/sign-in"),
+        ("http://localhost:8501/", {}, "/sign-in"),
+        (
+            "http://localhost:8501/billing",
+            {"status": ["Success", "Failed"], "q": ["a b&c"]},
+            "/sign-in?next=/billing%3Fstatus%3DSuccess%26status%3DFailed%26q%3Da%2Bb%2526c",
+        ),
+        ("http://localhost:8501//evil.example", {}, "/sign-in"),
+        ("http://localhost:8501/</script>", {}, "/sign-in?next=/%3C/script%3E"),
+    ],
+)
+def test_a_stranger_is_sent_to_sign_in_and_back(
+    page: SimpleNamespace, url: str | None, query: dict[str, list[str]], target: str
+) -> None:
+    page.context.url = url
+    page.query_params = QueryParameters(query)
+    with pytest.raises(Stopped):
+        session.require_visitor()
+    assert page.written == [f'<script>location.replace("{target}")</script>']
+
+
+def test_the_sign_out_form_cannot_be_broken_out_of(page: SimpleNamespace) -> None:
+    sign_in(page, make_user(StaffRole.SUPPORT))
+    visitor = session.require_visitor()
+    assert visitor.actor.staff_role is StaffRole.SUPPORT
+    form = session.sign_out_form(visitor, '"><script>')
+    assert "<script>" not in form
+    assert f'name="form_token" value="{visitor.form_token}"' in form
+    assert 'method="post" action="/sign-out"' in form
