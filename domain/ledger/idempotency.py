@@ -38,8 +38,13 @@ class WriteOnce:
     @property
     def request_hash(self) -> bytes:
         """The digest of what was asked, whatever the order of its values."""
-        said = json.dumps(self.request, default=str, sort_keys=True)
-        return hashlib.blake2b(said.encode(), digest_size=16).digest()
+        return request_digest(self.request)
+
+
+def request_digest(request: Mapping[str, Any]) -> bytes:
+    """Return the digest of a request's values, whatever their order."""
+    said = json.dumps(request, default=str, sort_keys=True)
+    return hashlib.blake2b(said.encode(), digest_size=16).digest()
 
 
 def first_answer(session: Session, write: WriteOnce) -> dict[str, Any] | None:

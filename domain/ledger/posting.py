@@ -14,7 +14,8 @@ from db.bulk import copy_rows, integer_array, text_array
 from domain import clock
 from domain.allocation import covers, is_expiry_due, is_valid, move
 from domain.audit import actor_name
-from domain.errors import InvalidInput, PeriodClosed
+from domain.errors import InvalidInput
+from domain.ledger.periods import Books
 from domain.ledger.state import DebtState, TaxTerms, load_tax_terms, lock_accounts
 
 if TYPE_CHECKING:
@@ -59,10 +60,6 @@ _ALLOCATION_COLUMNS = (
     "debt_cause",
 )
 
-_LOCK_PERIOD = text("SELECT pg_advisory_xact_lock_shared(hashtextextended(:period, 0))")
-_PERIOD_IS_CLOSED = text(
-    "SELECT is_closed FROM accounting_periods WHERE site_code = :site AND month = :month"
-)
 _UPDATE_BALANCES = text("""
 UPDATE account_balances b
 SET balance_micros = n.balance, held_micros = n.held, last_entry_sequence = n.entry,
@@ -107,7 +104,7 @@ class Posting:
         self.rows: dict[str, list[tuple[Any, ...]]] = {}
         self._touched: set[int] = set()
         self._tax_terms: dict[str, list[TaxTerms]] | None = None
-        self._open_periods: dict[tuple[str, date], bool] = {}
+        self._books = Books(session, self.now)
 
     def post_entry(
         self,
@@ -225,28 +222,8 @@ class Posting:
         return in_force[-1]
 
     def accounting_date(self, account: AccountState, occurred_at: datetime) -> date:
-        """Return the day of occurrence in the site's zone, or today where its month is closed.
-
-        Takes the shared lock on the site's month, so that closing it waits for this posting.
-        Raises PeriodClosed where the month of today is closed too.
-        """
-        occurred_on = occurred_at.astimezone(account.time_zone).date()
-        if self._is_open(account.site_code, occurred_on):
-            return occurred_on
-        today = self.now.astimezone(account.time_zone).date()
-        if self._is_open(account.site_code, today):
-            return today
-        raise PeriodClosed(account.site_code, today.replace(day=1))
-
-    def _is_open(self, site: str, on: date) -> bool:
-        month = on.replace(day=1)
-        known = self._open_periods.get((site, month))
-        if known is None:
-            self.session.execute(_LOCK_PERIOD, {"period": period_lock_name(site, month)})
-            closed = self.session.execute(_PERIOD_IS_CLOSED, {"site": site, "month": month})
-            known = not closed.scalar_one_or_none()
-            self._open_periods[site, month] = known
-        return known
+        """Return the day that the site's books give an occurrence; raise PeriodClosed."""
+        return self._books.accounting_date(account.site_code, account.time_zone, occurred_at)
 
     def add_row(self, table: str, row: tuple[Any, ...]) -> None:
         """Keep a row, which begins with its account's id, for one of the tables of `write`."""
@@ -341,11 +318,6 @@ class Posting:
                     "opened": opened,
                 },
             )
-
-
-def period_lock_name(site: str, month: date) -> str:
-    """Return the name under which posting into a site's month is locked."""
-    return f"books:{site}:{month:%Y-%m}"
 
 
 _COLUMNS: dict[str, tuple[str, ...]] = {

@@ -38,7 +38,7 @@ SELECT grant_number, amount_micros, tax_micros, debt_service, debt_cause FROM al
 WHERE account_id = :account_id AND account_sequence = :sequence ORDER BY line_number DESC
 """)
 _REVERSED = text("""
-SELECT a.grant_number, a.debt_service, a.debt_cause, sum(a.amount_micros)
+SELECT a.grant_number, a.debt_service, a.debt_cause, CAST(sum(a.amount_micros) AS bigint)
 FROM entries e
 JOIN allocations a USING (account_id, account_sequence)
 WHERE e.account_id = :account_id AND e.reverses_sequence = :sequence
