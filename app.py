@@ -54,6 +54,19 @@ def show_script_error(error: Exception) -> bool:
     return True
 
 
+class PathsWithoutQueries(logging.Filter):
+    """Keeps the access log free of what stands behind the path: a mailed link's token does."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Cut the query off the line's path, and let the line pass."""
+        if isinstance(record.args, tuple):
+            record.args = tuple(
+                value.partition("?")[0] if isinstance(value, str) else value
+                for value in record.args
+            )
+        return True
+
+
 def _middleware(own_routes: list[BaseRoute]) -> list[Middleware]:
     own_paths = frozenset(getattr(route, "path", "") for route in own_routes)
     stack = [Middleware(SecurityHeaders), Middleware(SignInFirst, own_paths=own_paths)]
@@ -67,6 +80,8 @@ try:
     settings()
 except SettingsError as problem:
     sys.exit(f"The settings need a change:\n{problem}")
+
+logging.getLogger("uvicorn.access").addFilter(PathsWithoutQueries())
 
 _routes = [*sign_in.routes(), *security.routes(), *mailbox.routes(), *health.routes()]
 

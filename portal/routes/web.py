@@ -18,6 +18,7 @@ from urllib.parse import quote, urlsplit
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
+from sqlalchemy.exc import OperationalError
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
@@ -360,9 +361,17 @@ def _guarded(
     use(language_of(request))
     try:
         return answer(request, fields)
+    except OperationalError as error:
+        _log.warning("no database for %s %s: %s", request.method, request.url.path, error.orig)
+        text = _("Something is being restarted. Please try again in a minute.")
+        return _apologise(request, _("Not available right now"), text, 503)
     except Exception:  # noqa: BLE001 - the last resort of every form
         error_id = secrets.token_hex(4)
         _log.exception("error %s on %s %s", error_id, request.method, request.url.path)
-        call = Call(request, {}, client_of(request), None, "", None)
         text = _("Something went wrong. If it happens again, tell us this number: {id}")
-        return message(call, _("Something went wrong"), text.format(id=error_id), status=500)
+        return _apologise(request, _("Something went wrong"), text.format(id=error_id), 500)
+
+
+def _apologise(request: Request, title: str, text: str, status: int) -> Response:
+    call = Call(request, {}, client_of(request), None, "", None)
+    return message(call, title, text, status=status)

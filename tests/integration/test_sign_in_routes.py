@@ -777,6 +777,18 @@ def test_an_error_shows_a_number_that_the_log_has_too(
     assert "a secret detail" in caplog.text
 
 
+def test_without_a_database_it_says_so(configure: Callable[..., None]) -> None:
+    assert configure
+    backend.connect("postgresql+psycopg2://nobody@127.0.0.1:1/nothing")
+    try:
+        answer = browser().get("/sign-up")
+    finally:
+        backend.disconnect()
+    assert answer.status_code == 503
+    assert "try again in a minute" in answer.text
+    assert "127.0.0.1" not in answer.text
+
+
 # ── The demo's mailbox ─────────────────────────────────────────────────────────────────────────
 @pytest.mark.usefixtures("database")
 def test_the_demo_shows_mail_on_this_computer_with_links_to_where_one_is() -> None:
