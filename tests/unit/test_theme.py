@@ -45,6 +45,16 @@ def test_text_can_be_read(theme: dict[str, Any], text: str, surface: str) -> Non
     assert contrast(theme[text], theme[surface]) >= 4.5
 
 
+@pytest.mark.parametrize("surface", ["backgroundColor", "secondaryBackgroundColor"])
+def test_a_caption_can_be_read(theme: dict[str, Any], surface: str) -> None:
+    below, text = theme[surface], theme["textColor"]
+    mixed = [
+        round(0.6 * int(text[start : start + 2], 16) + 0.4 * int(below[start : start + 2], 16))
+        for start in (1, 3, 5)
+    ]  # Streamlit draws captions at 60 %
+    assert contrast("#" + "".join(f"{channel:02x}" for channel in mixed), below) >= 4.5
+
+
 def test_a_button_can_be_read_and_seen(theme: dict[str, Any]) -> None:
     assert contrast(theme["primaryColor"], WHITE) >= 4.5
     assert contrast(theme["primaryColor"], theme["backgroundColor"]) >= 3
