@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-import app
+from portal.settings import settings
 
-ROOT = Path(app.__file__).parent
+if TYPE_CHECKING:
+    from types import ModuleType
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def app(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The module as it is imported where the environment says nothing."""
+    for name in ("DATABASE_URL", "BASE_URL", "DEMO", "PORT", "TRUSTED_PROXIES"):
+        monkeypatch.delenv(name, raising=False)
+    settings.cache_clear()
+    return importlib.import_module("app")
 
 
 def test_an_error_on_a_page_shows_a_number_and_no_detail(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    app: ModuleType, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     shown: list[str] = []
     monkeypatch.setattr(app.st, "error", shown.append)
@@ -30,6 +44,7 @@ def test_an_error_on_a_page_shows_a_number_and_no_detail(
     assert "a secret detail" not in text
 
 
+@pytest.mark.usefixtures("app")
 def test_the_access_log_keeps_no_token_of_a_link(caplog: pytest.LogCaptureFixture) -> None:
     log = logging.getLogger("uvicorn.access")
     with caplog.at_level(logging.INFO, logger="uvicorn.access"):
@@ -43,7 +58,7 @@ def test_the_access_log_keeps_no_token_of_a_link(caplog: pytest.LogCaptureFixtur
 
 def test_settings_that_cannot_be_are_said_in_plain_words() -> None:
     environment = {**os.environ, "PORT": "eighty", "DEMO": "0", "SECRET_KEY": ""}
-    ended = subprocess.run(  # noqa: S603 - this very Python
+    ended = subprocess.run(
         [sys.executable, "-c", "import app"],
         cwd=ROOT,
         env=environment,
