@@ -101,8 +101,8 @@ def test_what_fails_waits_longer_each_time_and_is_given_up(
     assert outbox.deliver_due(sessions, send=refuse) == Delivery()
 
 
-def test_a_failure_holds_up_nobody_else(sessions: sessionmaker[Session], clock: TestClock) -> None:
-    assert clock
+@pytest.mark.usefixtures("clock")
+def test_a_failure_holds_up_nobody_else(sessions: sessionmaker[Session]) -> None:
     for recipient in ("a@example.com", "broken@example.com", "c@example.com"):
         enqueue(sessions, recipient)
     sent: list[str] = []

@@ -18,6 +18,9 @@ from tests.factories import make_account
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import datetime
+
+    from sqlalchemy.orm import Session
 
 SYSTEM = system_actor("tests")
 PASSWORD = "violet-kettle-9-march"
@@ -82,6 +85,10 @@ def sign_in(page: SimpleNamespace, user_id: int) -> str:
     return token
 
 
+def last_seen(database: Session) -> datetime:
+    return database.scalars(select(UserSession.last_seen_at)).one()
+
+
 def test_a_stranger_is_nobody(page: SimpleNamespace) -> None:
     assert session.current_visitor() is None
     assert session.current_actor() is None
@@ -127,12 +134,12 @@ def test_being_here_is_noted_while_reading(page: SimpleNamespace) -> None:
     backend.write(
         lambda s: s.execute(text("UPDATE user_sessions SET last_seen_at = now() - interval '1 h'"))
     )
-    before = backend.read(lambda s: s.scalar(select(UserSession.last_seen_at)))
+    before = backend.read(last_seen)
     assert session.current_visitor() is not None
-    after = backend.read(lambda s: s.scalar(select(UserSession.last_seen_at)))
+    after = backend.read(last_seen)
     assert after > before
     assert session.current_visitor() is not None
-    assert backend.read(lambda s: s.scalar(select(UserSession.last_seen_at))) == after
+    assert backend.read(last_seen) == after
 
 
 def test_a_page_changes_the_session_s_account_to_one_of_the_visitor_s(
