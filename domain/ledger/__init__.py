@@ -9,11 +9,13 @@ from domain.ledger.expiry import expire_grants
 from domain.ledger.grants import GrantTerms, PostedGrant, add_grant, open_ledger
 from domain.ledger.holds import HoldOutcome, expire_holds, place_hold, void_hold
 from domain.ledger.reversals import reverse_entry, take_back, write_off_debt
+from domain.ledger.verify import Difference, verify_ledger
 
 __all__ = [
     "Charge",
     "ChargeItem",
     "ChargeOutcome",
+    "Difference",
     "GrantTerms",
     "HoldOutcome",
     "PostedGrant",
@@ -26,6 +28,7 @@ __all__ = [
     "place_hold",
     "reverse_entry",
     "take_back",
+    "verify_ledger",
     "void_hold",
     "write_off_debt",
 ]

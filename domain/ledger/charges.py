@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from domain.allocation import move, plan_burn, tax_inside
 from domain.errors import IdempotencyMismatch, InvalidInput
 from domain.ledger.holds import add_refusal, release_hold, resolve_hold
 from domain.ledger.posting import Posting
-from domain.money import split_carry
+from domain.money import EXACT, split_carry
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -74,18 +74,22 @@ class ChargeOutcome:
     """What became of a charge.
 
     `status` is `charged`, `refused` (with `reason`), `replayed` (every item was known: nothing
-    changed, and the numbers are the first answer's) or `mismatch` (an item's key was used for
-    another request; nothing of the charge was posted). `charged_items` counts the new ones.
+    changed, and the numbers are the first answer's) or `mismatch` (no item was new, and a key was
+    used for another request). Items are counted by what became of them, `exact_micros` sums those
+    that were charged now, and `mismatched_keys` names those that were left out.
     """
 
     status: str
     account_id: int
     amount_micros: int = 0
+    exact_micros: Decimal = Decimal(0)
     charged_items: int = 0
+    refused_items: int = 0
+    replayed_items: int = 0
     entry_sequence: int | None = None
     refusal_number: int | None = None
     reason: str | None = None
-    mismatched_key: str | None = None
+    mismatched_keys: tuple[str, ...] = ()
 
 
 _KNOWN_KEYS = """
@@ -99,14 +103,16 @@ CROSS JOIN LATERAL (
 """
 # LATERAL with LIMIT keeps the look-up on the key's index, whatever the statistics say.
 
-KnownKeys = dict[tuple[int, str, str], tuple[bytes, int | None, int | None]]
+Key = tuple[int, str, str]
+KnownAnswer = tuple[bytes, int | None, int | None]
+KnownKeys = dict[Key, KnownAnswer]
 
 
 def charge(session: Session, *, charge: Charge, actor: Actor) -> ChargeOutcome:
     """Post one charge; raise IdempotencyMismatch where its key was used for another request."""
     outcome = charge_batch(session, charges=[charge], actor=actor)[0]
-    if outcome.mismatched_key is not None:
-        raise IdempotencyMismatch(outcome.mismatched_key)
+    if outcome.mismatched_keys:
+        raise IdempotencyMismatch(outcome.mismatched_keys[0])
     return outcome
 
 
@@ -177,7 +183,7 @@ def _known_keys(session: Session, charges: Iterable[Charge]) -> KnownKeys:
 
 def _request_hash(charge: Charge, item: ChargeItem) -> bytes:
     """Digest what was asked; a metered call is asked in its quantities, not in its price."""
-    amount = "" if item.quantities else str(item.exact_micros.normalize())
+    amount = "" if item.quantities else str(item.exact_micros.normalize(EXACT))
     said = (
         charge.service,
         item.model,
@@ -191,41 +197,59 @@ def _request_hash(charge: Charge, item: ChargeItem) -> bytes:
 
 def _charge_once(posting: Posting, charge: Charge, known: KnownKeys) -> ChargeOutcome:
     account_id = charge.account_id
-    fresh: list[ChargeItem] = []
-    hashes: list[bytes] = []
-    answers: list[tuple[int | None, int | None]] = []
+    fresh: dict[Key, tuple[ChargeItem, bytes]] = {}
+    replayed: list[KnownAnswer] = []
+    mismatched: list[str] = []
     for item in charge.items:
-        digest = _request_hash(charge, item)
-        first = known.get((account_id, item.origin, item.event_id))
-        if first is None:
-            fresh.append(item)
-            hashes.append(digest)
-        elif first[0] != digest:
-            return ChargeOutcome("mismatch", account_id, mismatched_key=item.event_id)
-        else:
-            answers.append(first[1:])
-    if not fresh:
-        sequence, refusal = answers[0]
-        return ChargeOutcome(
-            "replayed", account_id, entry_sequence=sequence, refusal_number=refusal
-        )
-    outcome = _post(posting, posting.accounts[account_id], charge, fresh)
-    sequence, refusal = outcome.entry_sequence, outcome.refusal_number
-    for item, digest in zip(fresh, hashes, strict=True):
         key = (account_id, item.origin, item.event_id)
-        if key in known:
-            raise InvalidInput("items", "repeated_in_one_charge")
+        digest = _request_hash(charge, item)
+        first = known.get(key)
+        twin = fresh.get(key)
+        if not first and not twin:
+            fresh[key] = (item, digest)
+        elif digest != (first[0] if first else twin[1]):  # type: ignore[index]
+            mismatched.append(item.event_id)
+        elif first:
+            replayed.append(first)
+    if not fresh:
+        return _known_outcome(account_id, replayed, mismatched)
+    items = [item for item, _ in fresh.values()]
+    outcome = _post(posting, posting.accounts[account_id], charge, items)
+    sequence, refusal = outcome.entry_sequence, outcome.refusal_number
+    for key, (_, digest) in fresh.items():
         known[key] = (digest, sequence, refusal)
         posting.add_row("usage_keys", (*key, digest, sequence, refusal, posting.now))
     if sequence is not None:
-        _keep_events(posting, charge, fresh, sequence)
-    return outcome
+        _keep_events(posting, charge, items, sequence)
+    if len(items) == len(charge.items):
+        return outcome
+    return replace(
+        outcome,
+        replayed_items=len(charge.items) - len(items) - len(mismatched),
+        mismatched_keys=tuple(mismatched),
+    )
+
+
+def _known_outcome(
+    account_id: int, replayed: list[KnownAnswer], mismatched: list[str]
+) -> ChargeOutcome:
+    _, sequence, refusal = replayed[0] if replayed else (None, None, None)
+    return ChargeOutcome(
+        "replayed" if replayed else "mismatch",
+        account_id,
+        replayed_items=len(replayed),
+        entry_sequence=sequence,
+        refusal_number=refusal,
+        mismatched_keys=tuple(mismatched),
+    )
 
 
 def _post(
     posting: Posting, account: AccountState, charge: Charge, items: list[ChargeItem]
 ) -> ChargeOutcome:
-    exact = sum((item.exact_micros for item in items), _ZERO)
+    exact = items[0].exact_micros
+    for item in items[1:]:
+        exact = EXACT.add(exact, item.exact_micros)
     occurred_at = max(item.occurred_at for item in items)
     amount, carry = split_carry(exact, account.carries.get(charge.service, _ZERO))
     if occurred_at < posting.now - account.usage_key_retention:
@@ -258,9 +282,7 @@ def _post(
     account.changed_carries.add(charge.service)
     lines.extend(move(grant, -take) for grant, take in takes)
     if shortfall:
-        terms = posting.tax_terms(account, posting.accounting_date(account, occurred_at))
-        tax = tax_inside(shortfall, terms.rate_millionths)
-        lines.append(posting.owe(account, shortfall, (charge.service, "usage"), tax))
+        lines.append(_owe(posting, account, charge.service, shortfall, occurred_at))
     sequence = posting.post_entry(
         account,
         kind="charge",
@@ -277,9 +299,18 @@ def _post(
         "charged",
         account.account_id,
         amount_micros=amount,
+        exact_micros=exact,
         charged_items=len(items),
         entry_sequence=sequence,
     )
+
+
+def _owe(
+    posting: Posting, account: AccountState, service: str, shortfall: int, occurred_at: datetime
+) -> Line:
+    terms = posting.tax_terms(account, posting.accounting_date(account, occurred_at))
+    tax = tax_inside(shortfall, terms.rate_millionths)
+    return posting.owe(account, shortfall, (service, "usage"), tax)
 
 
 def _capture(
@@ -370,6 +401,7 @@ def _refuse(
         "refused",
         account.account_id,
         amount_micros=amount_micros,
+        refused_items=len(items),
         refusal_number=number,
         reason=reason,
     )

@@ -1,0 +1,69 @@
+"""Proof of the ledger: everything that is cached or derived, computed again and compared."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqlalchemy import text
+
+from domain.actors import require_system_or_staff
+from domain.ledger.verify_checks import BOOKS, CHECKS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sqlalchemy.orm import Session
+
+    from domain.actors import Actor
+
+MOST_OF_A_CHECK = 1_000
+"""How many differences of one kind are named: enough to see what is wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A place where the ledger contradicts itself.
+
+    `check` names what does not hold, `key` where in the account (None: in no account's ledger);
+    `expected` follows from the facts and `found` is what stands there, None where nothing does.
+    """
+
+    check: str
+    account_id: int | None
+    key: str
+    expected: str | None
+    found: str | None
+
+
+def verify_ledger(
+    session: Session, *, actor: Actor, account_ids: Iterable[int] | None = None
+) -> list[Difference]:
+    """Recompute the ledger of some accounts, or all of it, and return what does not agree.
+
+    It is one statement, so all of it sees one moment, whatever is posted meanwhile; it takes no
+    lock and as long as it needs. Of each check at most MOST_OF_A_CHECK differences are named.
+    """
+    require_system_or_staff(actor)
+    session.execute(text("SET LOCAL statement_timeout = 0"))
+    ids = None if account_ids is None else sorted(set(account_ids))
+    rows = session.execute(_STATEMENT, {"ids": ids})
+    return [Difference(*row) for row in rows]
+
+
+def _statement() -> str:
+    checks = [
+        f"(SELECT '{name}' AS name, d.* FROM ({query}) AS d (account_id, key, expected, found)"  # noqa: S608 - constant text
+        f" LIMIT {MOST_OF_A_CHECK})"
+        for name, query in CHECKS.items()
+    ]
+    scoped = re.sub(
+        r"ACCOUNTS\((\w+)\)",
+        r"(CAST(:ids AS bigint[]) IS NULL OR \1.account_id = ANY(CAST(:ids AS bigint[])))",
+        BOOKS + "\nUNION ALL\n".join(checks),
+    )
+    return scoped.replace("EVERYTHING", "CAST(:ids AS bigint[]) IS NULL")
+
+
+_STATEMENT = text(_statement())
