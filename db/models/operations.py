@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Identity, Index, Text, func, text
+from sqlalchemy import ARRAY, BigInteger, Identity, Index, Text, func, text
 from sqlalchemy.dialects.postgresql import BYTEA, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -73,6 +73,7 @@ class UsageImport(Base):
 
     file_digest: Mapped[bytes] = mapped_column(BYTEA, primary_key=True)
     file_name: Mapped[str]
+    accounts: Mapped[list[int]] = mapped_column(ARRAY(BigInteger))
     started_at: Mapped[Instant] = mapped_column(server_default=func.now())
     finished_at: Mapped[datetime | None]
     rows_read: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))

@@ -156,6 +156,7 @@ def upgrade() -> None:
         "usage_imports",
         sa.Column("file_digest", postgresql.BYTEA(), nullable=False),
         sa.Column("file_name", sa.Text(), nullable=False),
+        sa.Column("accounts", sa.ARRAY(sa.BigInteger()), nullable=False),
         sa.Column(
             "started_at",
             sa.DateTime(timezone=True),

@@ -1,0 +1,300 @@
+"""Importing files of calls: exact, once, resumable; bad rows set aside."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import tomllib
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from sqlalchemy import text
+
+from db.engine import make_engine, make_sessions
+from domain.catalogue_file import CATALOGUE_FILE
+from domain.errors import Conflict, InvalidInput
+from domain.ledger import verify_ledger
+from domain.usage import ImportSummary, import_usage
+from tests.factories import SYSTEM, grant, make_account
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy.orm import Session, sessionmaker
+
+ROOT = Path(__file__).resolve().parents[2]
+TRACE = ROOT.parent / "shared" / "usage" / "AzureLLMInferenceTrace_code.csv"
+needs_trace = pytest.mark.skipif(not TRACE.exists(), reason=f"the usage trace is not at {TRACE}")
+
+TABLES = (
+    "entries",
+    "allocations",
+    "usage_events",
+    "usage_keys",
+    "charge_carries",
+    "grant_balances",
+    "account_balances",
+    "refusals",
+)
+LEDGER = (
+    """SELECT account_id, account_sequence, kind, service, source, description_parameters::text,
+       amount_micros, balance_after_micros, occurred_at FROM entries WHERE kind = 'charge'
+       ORDER BY 1, 2""",
+    """SELECT account_id, account_sequence, line_number, grant_number, amount_micros,
+       remaining_after_micros FROM allocations ORDER BY 1, 2, 3""",
+    """SELECT account_id, account_sequence, line_number, event_id, exact_micros
+       FROM usage_events ORDER BY 1, 2, 3""",
+    "SELECT account_id, service, carry_micros FROM charge_carries ORDER BY 1, 2",
+)
+
+
+def small_trace(path: Path, rows: int = 900) -> Path:
+    """Write calls over ten minutes, some of them alike to the letter."""
+    lines = ["TIMESTAMP,ContextTokens,GeneratedTokens"]
+    for number in range(rows):
+        second, fraction = divmod(number * 661, 1000)
+        stamp = f"2026-02-03 10:{second // 60:02}:{second % 60:02}.{fraction:03}4567"
+        row = f"{stamp},{(number * 977) % 7437 + 3},{(number * 31) % 900 + 1}"
+        lines += [row, row] if number % 50 == 0 else [row]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def open_accounts(sessions: sessionmaker[Session], count: int = 3) -> list[int]:
+    with sessions() as session:
+        accounts = [make_account(session) for _ in range(count)]
+        for account in accounts:
+            grant(session, account, "0.05", kind="voucher", services=("ai-inference",))
+            grant(session, account, 1_000)
+        session.commit()
+    return accounts
+
+
+def run(
+    sessions: sessionmaker[Session], path: Path, accounts: list[int], **options: Any
+) -> ImportSummary:
+    return import_usage(
+        sessions,
+        path=path,
+        accounts=accounts,
+        rejects_path=path.with_suffix(".rejects.csv"),
+        actor=SYSTEM,
+        report=lambda _done, _total: None,
+        **options,
+    )
+
+
+def contents(sessions: sessionmaker[Session], statements: tuple[str, ...]) -> list[Any]:
+    with sessions() as session:
+        return [session.execute(text(statement)).all() for statement in statements]
+
+
+def whole_tables(sessions: sessionmaker[Session]) -> list[Any]:
+    statements = tuple(f"SELECT t::text FROM {table} t ORDER BY 1" for table in TABLES)  # noqa: S608
+    return contents(sessions, statements)
+
+
+def general_prices() -> tuple[Decimal, Decimal]:
+    """Read the USD prices a million tokens straight from the file, without the product's code."""
+    file = tomllib.loads(CATALOGUE_FILE.read_text(), parse_float=Decimal)
+    general = [
+        block
+        for block in file["prices"]
+        if block["service"] == "ai-inference" and "model" not in block
+    ]
+    assert len(general) == 1
+    return general[0]["input-tokens"]["USD"], general[0]["output-tokens"]["USD"]
+
+
+def expected_micros(path: Path) -> tuple[int, Decimal]:
+    price_in, price_out = general_prices()
+    calls, total = 0, Decimal(0)
+    with path.open() as file:
+        for row in csv.DictReader(file):
+            tokens_in = max(int(row["ContextTokens"]), 0)
+            tokens_out = max(int(row["GeneratedTokens"]), 0)
+            total += tokens_in * price_in + tokens_out * price_out
+            calls += 1
+    return calls, total
+
+
+def assert_charged_exactly(sessions: sessionmaker[Session], total: Decimal) -> None:
+    with sessions() as session:
+        exact = session.execute(text("SELECT sum(exact_micros) FROM usage_events")).scalar_one()
+        rows = session.execute(
+            text(
+                "SELECT e.account_id, -sum(e.amount_micros), (SELECT sum(u.exact_micros)"
+                " FROM usage_events u WHERE u.account_id = e.account_id)"
+                " FROM entries e WHERE e.kind = 'charge' GROUP BY e.account_id"
+            )
+        ).all()
+        assert exact == total
+        for _, charged, owed in rows:
+            assert 0 <= owed - charged < 1
+        assert verify_ledger(session, actor=SYSTEM) == []
+
+
+def check_import(sessions: sessionmaker[Session], path: Path) -> None:
+    accounts = open_accounts(sessions)
+    calls, total = expected_micros(path)
+    summary = run(sessions, path, accounts)
+    assert (summary.calls, summary.charged, summary.rejected) == (calls, calls, 0)
+    assert summary.totals == {"USD": total}
+    assert_charged_exactly(sessions, total)
+    before = whole_tables(sessions)
+    again = run(sessions, path, accounts)
+    assert (again.charged, again.replayed) == (0, calls)
+    assert whole_tables(sessions) == before
+
+
+def test_a_small_trace_is_charged_exactly_and_once(
+    sessions: sessionmaker[Session], tmp_path: Path
+) -> None:
+    check_import(sessions, small_trace(tmp_path / "calls.csv"))
+
+
+@needs_trace
+@pytest.mark.shared
+def test_the_production_trace_is_charged_exactly_and_once(
+    sessions: sessionmaker[Session], tmp_path: Path
+) -> None:
+    path = tmp_path / TRACE.name
+    path.write_bytes(TRACE.read_bytes())
+    assert expected_micros(path)[0] == 8_819
+    check_import(sessions, path)
+
+
+def test_one_entry_an_account_service_model_and_minute(
+    sessions: sessionmaker[Session], tmp_path: Path
+) -> None:
+    run(sessions, small_trace(tmp_path / "calls.csv"), open_accounts(sessions), batch_rows=70)
+    doubled = (
+        "SELECT account_id, service, source, date_trunc('minute', occurred_at), count(*)"
+        " FROM entries WHERE kind = 'charge' GROUP BY 1, 2, 3, 4 HAVING count(*) > 1"
+    )
+    assert contents(sessions, (doubled,)) == [[]]
+
+
+IMPORTER = """
+import os, signal, sys
+from pathlib import Path
+from db.engine import make_engine, make_sessions
+from domain.actors import system_actor
+from domain.usage import import_usage
+url, path, stop_after, *accounts = sys.argv[1:]
+reports = iter(range(int(stop_after)))
+def report(done, total):
+    if next(reports, None) is None:
+        os.kill(os.getpid(), signal.SIGKILL)
+import_usage(make_sessions(make_engine(url)), path=Path(path), accounts=[int(a) for a in accounts],
+             rejects_path=Path(path).with_suffix(".rejects.csv"), actor=system_actor("tests"),
+             report=report, batch_rows=70)
+"""
+
+
+@pytest.mark.parametrize("stop_after", [0, 3])
+def test_an_import_killed_half_way_and_resumed_leaves_the_same_ledger(
+    make_database: Callable[[], str], tmp_path: Path, stop_after: int
+) -> None:
+    ledgers = []
+    for name, killed in (("whole", False), ("killed", True)):
+        url = make_database()
+        engine = make_engine(url)
+        sessions = make_sessions(engine)
+        accounts = open_accounts(sessions)
+        path = small_trace(tmp_path / f"{name}.csv")
+        if killed:
+            words = [url, str(path), str(stop_after), *map(str, accounts)]
+            done = subprocess.run(  # noqa: S603 - our own code
+                [sys.executable, "-c", IMPORTER, *words],
+                cwd=ROOT,
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                check=False,
+            )
+            assert done.returncode == -signal.SIGKILL
+            charged = contents(sessions, ("SELECT count(*) FROM usage_events",))[0][0][0]
+            assert 0 < charged < 900
+        run(sessions, path, accounts, batch_rows=70)
+        ledgers.append(contents(sessions, LEDGER))
+        engine.dispose()
+    assert ledgers[0] == ledgers[1]
+
+
+def test_a_renamed_and_longer_file_doubles_nothing(
+    sessions: sessionmaker[Session], tmp_path: Path
+) -> None:
+    accounts = open_accounts(sessions)
+    path = small_trace(tmp_path / "calls.csv", rows=100)
+    first = run(sessions, path, accounts)
+    longer = tmp_path / "renamed.csv"
+    longer.write_text(path.read_text() + "2026-02-03 11:00:00.0000001,10,10\n")
+    second = run(sessions, longer, accounts)
+    assert (second.charged, second.replayed) == (1, first.charged)
+
+
+def test_bad_rows_are_set_aside_with_line_and_reason_and_good_ones_kept(
+    sessions: sessionmaker[Session], tmp_path: Path
+) -> None:
+    account = open_accounts(sessions, 1)[0]
+    path = tmp_path / "calls.csv"
+    path.write_text(
+        "\ufeffid,Timestamp,contexttokens,GENERATEDTOKENS,account,service,model\n"
+        f"a,2026-02-03 10:00:00,100,5,{account},ai-inference,llama-3.1-8b-instruct\n"
+        f"b,yesterday,100,5,{account},,\n"
+        f"c,2026-02-03 10:00:01,-1,5,{account},,\n"
+        f"d,2026-02-03 10:00:01,1.5,5,{account},,\n"
+        "e,2026-02-03 10:00:01,1,5,999999,,\n"
+        f"f,2026-02-03 10:00:01,1,5,{account},no-such-service,\n"
+        f"g,2126-02-03 10:00:01,1,5,{account},,\n"
+        "h,2026-02-03\n"
+        f"a,2026-02-03 10:00:00,100,5,{account},ai-inference,llama-3.1-8b-instruct\n"
+        f"i,2026-02-03 10:00:59.9999999,13394,127,{account},,llama-3.1-8b-instruct\n"
+    )
+    summary = run(sessions, path, [])
+    assert (summary.calls, summary.charged, summary.replayed, summary.rejected) == (10, 2, 1, 7)
+    with path.with_suffix(".rejects.csv").open() as file:
+        rejects = [(int(row["line"]), row["reason"]) for row in csv.DictReader(file)]
+    assert rejects == [
+        (3, "timestamp_unreadable"),
+        (4, "not_a_count"),
+        (5, "not_a_count"),
+        (6, "not_found"),
+        (7, "unknown_service"),
+        (8, "in_future"),
+        (9, "too_few_columns"),
+    ]
+    exact = contents(sessions, ("SELECT exact_micros FROM usage_events WHERE event_id = 'i'",))
+    assert exact[0][0][0] == Decimal("2233.759")
+
+
+def test_a_file_is_not_imported_again_for_other_accounts(
+    sessions: sessionmaker[Session], tmp_path: Path
+) -> None:
+    accounts = open_accounts(sessions)
+    path = small_trace(tmp_path / "calls.csv", rows=20)
+    run(sessions, path, accounts)
+    with pytest.raises(Conflict):
+        run(sessions, path, accounts[:2])
+
+
+@pytest.mark.parametrize(
+    ("header", "reason"),
+    [
+        ("time,in,out", "missing_columns"),
+        ("", "missing_columns"),
+        ("TIMESTAMP,ContextTokens,GeneratedTokens,timestamp", "doubled_columns"),
+    ],
+)
+def test_a_file_of_another_kind_is_refused(
+    sessions: sessionmaker[Session], tmp_path: Path, header: str, reason: str
+) -> None:
+    path = tmp_path / "other.csv"
+    path.write_text(header + "\n")
+    with pytest.raises(InvalidInput) as refused:
+        run(sessions, path, [1])
+    assert refused.value.reason == reason
