@@ -122,7 +122,7 @@ class Entry(Base):
 
     __tablename__ = "entries"
 
-    account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"), primary_key=True)
+    account_id: Mapped[BigKey] = mapped_column(primary_key=True, autoincrement=False)
     account_sequence: Mapped[BigKey] = mapped_column(primary_key=True, autoincrement=False)
     kind: Mapped[str]
     service: Mapped[str | None]
@@ -209,13 +209,6 @@ class Allocation(Base):
     debt_cause: Mapped[str | None]
 
     __table_args__ = (
-        ForeignKeyConstraint(
-            ["account_id", "account_sequence"],
-            ["entries.account_id", "entries.account_sequence"],
-        ),
-        ForeignKeyConstraint(
-            ["account_id", "grant_number"], ["grants.account_id", "grants.grant_number"]
-        ),
         CheckConstraint("amount_micros <> 0", name="amount"),
         CheckConstraint("grant_number > 0 OR debt_cause IS NOT NULL", name="overdraft_names_debt"),
         CheckConstraint("(debt_cause IS NULL) = (debt_service IS NULL)", name="debt"),

@@ -7,7 +7,6 @@ from decimal import Decimal
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
-    ForeignKeyConstraint,
     Numeric,
 )
 from sqlalchemy.orm import Mapped, mapped_column
@@ -53,13 +52,7 @@ class UsageEvent(Base):
     exact_micros: Mapped[ExactMicros]
     catalogue_version: Mapped[int]
 
-    __table_args__ = (
-        ForeignKeyConstraint(
-            ["account_id", "account_sequence"],
-            ["entries.account_id", "entries.account_sequence"],
-        ),
-        CheckConstraint("exact_micros >= 0", name="exact"),
-    )
+    __table_args__ = (CheckConstraint("exact_micros >= 0", name="exact"),)
 
 
 class ChargeCarry(Base):

@@ -451,9 +451,6 @@ def upgrade() -> None:
             "reverses_sequence < account_sequence",
             name=op.f("ck_entries_reverses_earlier"),
         ),
-        sa.ForeignKeyConstraint(
-            ["account_id"], ["accounts.id"], name=op.f("fk_entries_account_id")
-        ),
         sa.PrimaryKeyConstraint("account_id", "account_sequence", name=op.f("pk_entries")),
     )
     op.create_index(
@@ -683,16 +680,6 @@ def upgrade() -> None:
             "grant_number > 0 OR debt_cause IS NOT NULL",
             name=op.f("ck_allocations_overdraft_names_debt"),
         ),
-        sa.ForeignKeyConstraint(
-            ["account_id", "account_sequence"],
-            ["entries.account_id", "entries.account_sequence"],
-            name=op.f("fk_allocations_account_id_account_sequence"),
-        ),
-        sa.ForeignKeyConstraint(
-            ["account_id", "grant_number"],
-            ["grants.account_id", "grants.grant_number"],
-            name=op.f("fk_allocations_account_id_grant_number"),
-        ),
         sa.PrimaryKeyConstraint(
             "account_id", "account_sequence", "line_number", name=op.f("pk_allocations")
         ),
@@ -811,11 +798,6 @@ def upgrade() -> None:
         sa.Column("exact_micros", sa.Numeric(precision=38, scale=12), nullable=False),
         sa.Column("catalogue_version", sa.Integer(), nullable=False),
         sa.CheckConstraint("exact_micros >= 0", name=op.f("ck_usage_events_exact")),
-        sa.ForeignKeyConstraint(
-            ["account_id", "account_sequence"],
-            ["entries.account_id", "entries.account_sequence"],
-            name=op.f("fk_usage_events_account_id_account_sequence"),
-        ),
         sa.PrimaryKeyConstraint(
             "account_id",
             "account_sequence",
