@@ -60,7 +60,7 @@ types: .venv/.installed-dev ## check types
 	@$(PYTHON_IN_VENV) -m mypy
 
 layers: .venv/.installed-dev ## check that imports go one way: portal, domain, db
-	@$(PYTHON_IN_VENV) .venv/bin/lint-imports
+	@$(PYTHON_IN_VENV) .venv/bin/lint-imports --no-logo
 
 format: .venv/.installed-dev ## put code into form
 	@$(PYTHON_IN_VENV) -m ruff check --fix --quiet . || true
