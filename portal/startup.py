@@ -10,7 +10,8 @@ from db import embedded
 from db.migrate import migrate
 from domain.actors import system_actor
 from domain.reference import load_reference
-from portal import backend, mail
+from portal import backend, demo, mail
+from portal.settings import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +22,7 @@ _log = logging.getLogger(__name__)
 
 
 class Running:
-    """What `prepare` started; `stop` ends it in the opposite order."""
+    """What `prepare` or `connect` started; `stop` ends it in the opposite order."""
 
     def __init__(self, database_url: str, stack: ExitStack) -> None:
         self.database_url = database_url
@@ -32,7 +33,7 @@ class Running:
         self._stack.close()
 
 
-def prepare(settings: Settings, *, report: Callable[[str], None] = _log.info) -> Running:
+def connect(settings: Settings, *, report: Callable[[str], None] = _log.info) -> Running:
     """Start the database if it is the portal's own, bring it up to date, and connect to it.
 
     `report` is told in plain words what takes long. Raises EmbeddedPostgresError where there can
@@ -52,6 +53,28 @@ def prepare(settings: Settings, *, report: Callable[[str], None] = _log.info) ->
         )
         stack.callback(backend.disconnect)
         backend.write(load_reference, actor=system_actor("startup"))
+        return Running(url, stack.pop_all())
+
+
+def prepare(settings: Settings, *, report: Callable[[str], None] = _log.info) -> Running:
+    """Connect, and have everything else that a serving portal needs.
+
+    In demo mode that is the demo's data. Raises as `connect` does, and SettingsError where the
+    database is a demo's and the portal is not.
+    """
+    running = connect(settings, report=report)
+    with ExitStack() as stack:
+        stack.callback(running.stop)
+        if settings.demo:
+            demo.load(backend.sessions(), report=report)
+        elif backend.read(demo.anyone_can_sign_in):
+            raise SettingsError((_DEMO_PEOPLE,))
         if mail.make_sender(settings) is None and not settings.demo:
             _log.warning("SMTP_HOST is not set: mail waits in the outbox, and nobody can sign up")
-        return Running(url, stack.pop_all())
+        return Running(running.database_url, stack.pop_all())
+
+
+_DEMO_PEOPLE = (
+    "The database has the demo's people in it, and everybody knows their password: use another"
+    " database, or set DEMO=1."
+)

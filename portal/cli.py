@@ -1,0 +1,380 @@
+"""The command line: `python -m portal COMMAND`. What goes wrong is one clear line, and exit 1."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path  # noqa: TC003 - Typer reads annotations
+from typing import TYPE_CHECKING, Annotated
+
+import psutil
+import typer
+import uvicorn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from sqlalchemy.exc import DBAPIError
+
+from db.embedded import EmbeddedPostgresError
+from domain import identity, ledger, usage
+from domain.actors import StaffRole, system_actor
+from domain.errors import BillingError, Conflict, InvalidInput
+from portal import backend, demo, formats, startup
+from portal.routes.wording import fault_text
+from portal.settings import ROOT, Settings, SettingsError, settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType
+
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+_ACTOR = system_actor("command-line")
+_GRACE_SECONDS = 5
+_HIGHEST_PORT = 65_535
+
+commands = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Credit portal: serve it, and look after its data. The README lists the settings.",
+)
+
+
+class CommandError(Exception):
+    """The command cannot be carried out; the message is the sentence for whoever gave it."""
+
+
+def main() -> None:
+    """Run the command that the arguments name, and exit with its status."""
+    signal.signal(signal.SIGTERM, _exit_quietly)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        commands()
+    except (CommandError, SettingsError, BillingError, EmbeddedPostgresError, DBAPIError) as error:
+        print(_sentence(error), file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _exit_quietly(_signal: int, _frame: FrameType | None) -> None:
+    sys.exit(0)
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, SettingsError):
+        return "The settings need a change:\n" + "\n".join(error.problems)
+    if isinstance(error, DBAPIError):
+        return f"The database does not answer as it should: {_first_line(error.orig)}"
+    if isinstance(error, InvalidInput) and error.field in {"email", "password", "display_name"}:
+        return fault_text(error)
+    return str(error)
+
+
+def _first_line(error: object) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+@contextmanager
+def _database(loaded: Settings | None = None) -> Iterator[Settings]:
+    """Have the database connected and up to date while a command works."""
+    chosen = loaded or settings()
+    running = startup.connect(chosen, report=_say)
+    try:
+        yield chosen
+    finally:
+        running.stop()
+
+
+# ── Serving ───────────────────────────────────────────────────────────────────────────────────
+@commands.command()
+def serve(
+    port: Annotated[
+        int | None, typer.Option(help="Where to listen. Without it: PORT, or 8501.")
+    ] = None,
+    host: Annotated[
+        str, typer.Option(help="The address to listen on; put a proxy with TLS in front.")
+    ] = "127.0.0.1",
+) -> None:
+    """Start the portal, with sample accounts where it has its own database."""
+    if port is not None:
+        # Links in mails and the pages' own idea of their address go by the setting.
+        os.environ["PORT"] = str(port)
+    chosen = settings()
+    listener = _listen(host, chosen.port)
+    _hear_startup()
+    os.chdir(ROOT)
+    _say("Starting the portal")
+    # Streamlit takes seconds to import, which other commands need not wait for.
+    from app import app  # noqa: PLC0415
+
+    guarded = _GuardedStart(app)
+    server = _Server(_server_settings(guarded), chosen, host)
+    try:
+        server.run(sockets=[listener])
+    except (KeyboardInterrupt, SystemExit):
+        # Stopped by a signal, or not started; the lines below tell which.
+        pass
+    finally:
+        listener.close()
+    if guarded.failure is not None:
+        raise guarded.failure
+    _say("Stopped.")
+
+
+def _hear_startup() -> None:
+    """Show in plain words what takes long before the portal is ready."""
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    log = logging.getLogger("portal.startup")
+    log.setLevel(logging.INFO)
+    log.addHandler(handler)
+    log.propagate = False
+
+
+def _server_settings(app: ASGIApp) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        lifespan="on",
+        ws="websockets-sansio",
+        # The application decides itself whose X-Forwarded-For counts.
+        proxy_headers=False,
+        server_header=False,
+        access_log=False,
+        log_level=logging.WARNING,
+        timeout_graceful_shutdown=_GRACE_SECONDS,
+    )
+
+
+class _GuardedStart:
+    """Keeps why the application could not start, for one sentence instead of a traceback."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self.failure: Exception | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan":
+            await self._app(scope, receive, send)
+            return
+
+        is_answered = False
+
+        async def answer(message: Message) -> None:
+            nonlocal is_answered
+            is_answered = True
+            # Without the traceback that a failure's message has.
+            await send({"type": message["type"]})
+
+        try:
+            await self._app(scope, receive, answer)
+        except Exception as error:
+            self.failure = error
+            if is_answered:
+                raise
+            await send({"type": "lifespan.startup.failed"})
+
+
+class _Server(uvicorn.Server):
+    """A server that says where it listens, and in demo mode how to sign in, once it is ready."""
+
+    def __init__(self, config: uvicorn.Config, chosen: Settings, host: str) -> None:
+        super().__init__(config)
+        self._chosen = chosen
+        self._host = host
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started and not self.should_exit:
+            await asyncio.to_thread(_announce, self._chosen, self._host)
+
+
+def _announce(chosen: Settings, host: str) -> None:
+    address = chosen.base_url
+    if chosen.allows_any_host and host not in {"127.0.0.1", "localhost", "::1", "0.0.0.0", "::"}:  # noqa: S104 - compared
+        address = f"http://{host}:{chosen.port}"
+    _say(f"\nThe portal is ready: {address}   (Ctrl-C stops it)")
+    if chosen.demo:
+        _say_sign_ins()
+
+
+def _say_sign_ins() -> None:
+    width = max(len(email) for email, _role in demo.SIGN_INS)
+    _say(f"\nSign in as one of these; the password is {demo.PASSWORD}")
+    for email, role in demo.SIGN_INS:
+        _say(f"  {email:<{width}}  {role}")
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens. Raises CommandError: who has the port, and what to do."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        other = f"set PORT={port + 1 if port < _HIGHEST_PORT else port - 1} to use another."
+        if error.errno == errno.EADDRINUSE:
+            raise CommandError(f"Port {port} is in use{_holder(port)}: {other}") from None
+        if error.errno == errno.EACCES:
+            raise CommandError(f"This system does not let you listen on {port}: {other}") from None
+        reason = error.strerror or str(error)
+        raise CommandError(f"Cannot listen on {host}, port {port}: {reason}.") from None
+
+
+def _holder(port: int) -> str:
+    """Return " by NAME (process NUMBER)", or nothing where the system does not tell."""
+    try:
+        for connection in psutil.net_connections("tcp"):
+            listens = connection.status == psutil.CONN_LISTEN
+            if listens and connection.laddr and connection.laddr.port == port and connection.pid:
+                name = psutil.Process(connection.pid).name()
+                return f" by {name} (process {connection.pid})"
+    except psutil.Error:
+        pass
+    return ""
+
+
+# ── The database ──────────────────────────────────────────────────────────────────────────────
+@commands.command()
+def migrate() -> None:
+    """Bring the database's tables, the sites and the price list up to date."""
+    with _database():
+        _say("The database is up to date.")
+
+
+@commands.command("demo")
+def load_demo() -> None:
+    """Load the sample accounts and their usage; where they exist, change nothing."""
+    if not settings().demo:
+        raise CommandError(
+            "The demo's password is known to everybody, so it is for demo mode alone: set DEMO=1."
+        )
+    with _database():
+        demo.load(backend.sessions(), report=_say)
+    _say("The demo is loaded.")
+    _say_sign_ins()
+
+
+@commands.command("create-user")
+def create_user(
+    email: Annotated[str, typer.Option(prompt="Email")],
+    name: Annotated[str, typer.Option(prompt="Name")],
+    role: Annotated[
+        StaffRole | None, typer.Option(help="What the person does as staff. Without it: no staff.")
+    ] = None,
+) -> None:
+    """Make a person whose address needs no proof, such as the first administrator."""
+    password = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
+    with _database():
+        try:
+            backend.write(
+                identity.create_user,
+                email=email,
+                display_name=name,
+                password=password,
+                staff_role=role,
+                actor=_ACTOR,
+            )
+        except Conflict:
+            raise CommandError(f"There is a person with the address {email} already.") from None
+    _say(f"Made {email}" + (f", {role}." if role else "."))
+
+
+@commands.command()
+def jobs() -> None:
+    """Run the clock's jobs (expiry, mail, checks) until stopped; for JOBS=0 elsewhere."""
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    signal.signal(signal.SIGINT, lambda *_: stop.set())
+    running = startup.prepare(replace(settings(), runs_jobs=True), report=_say)
+    try:
+        _say("The jobs run. Ctrl-C stops them.")
+        stop.wait()
+    finally:
+        running.stop()
+    _say("Stopped.")
+
+
+# ── The ledger ────────────────────────────────────────────────────────────────────────────────
+@commands.command("import-usage")
+def import_usage(
+    file: Annotated[Path, typer.Argument(help="The file of calls.")],
+    account: Annotated[
+        list[int] | None,
+        typer.Option(help="Where rows name no account: spread them over these (repeat it)."),
+    ] = None,
+    rejects: Annotated[
+        Path | None, typer.Option(help="Where rows go that cannot be charged.")
+    ] = None,
+) -> None:
+    """Charge every call of a file once; again, or after a break, it charges what is missing."""
+    if not file.is_file():
+        raise CommandError(f"There is no file {file}.")
+    rejects_path = rejects or file.with_name(f"{file.name}.rejects.csv")
+    with _database(), _progress() as progress:
+        task = progress.add_task(file.name, total=None)
+
+        def report(done_rows: int, total_rows: int | None) -> None:
+            progress.update(task, completed=done_rows, total=total_rows)
+
+        summary = usage.import_usage(
+            backend.sessions(),
+            path=file,
+            accounts=account or (),
+            rejects_path=rejects_path,
+            actor=_ACTOR,
+            report=report,
+        )
+    _say_summary(summary, rejects_path)
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    )
+
+
+def _say_summary(summary: usage.ImportSummary, rejects_path: Path) -> None:
+    counts = (
+        ("calls", summary.calls),
+        ("charged now", summary.charged),
+        ("charged before", summary.replayed),
+        ("refused", summary.refused),
+        ("rejected", summary.rejected),
+    )
+    for words, count in counts:
+        _say(f"  {words:<15} {formats.number(count, locale='en'):>15}")
+    for currency, exact_micros in sorted(summary.totals.items()):
+        _say(f"  {'sum':<15} {formats.exact_money(exact_micros, currency, locale='en'):>15}")
+    if summary.rejected:
+        _say(f"Rows that cannot be charged, and why: {rejects_path}")
+
+
+@commands.command("verify-ledger")
+def verify_ledger() -> None:
+    """Recompute every balance from the facts; exit 1 where anything differs."""
+    with _database():
+        differences = backend.write(ledger.verify_ledger, actor=_ACTOR)
+    for difference in differences:
+        _say(_difference_text(difference))
+    if differences:
+        raise CommandError(f"The ledger has {len(differences)} differences.")
+    _say("The ledger is right.")
+
+
+def _difference_text(difference: ledger.Difference) -> str:
+    where = f"account {difference.account_id}" if difference.account_id else "no account"
+    return (
+        f"{difference.check}: {where}, {difference.key}:"
+        f" expected {difference.expected}, found {difference.found}"
+    )
