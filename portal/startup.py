@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING
 
 from db import embedded
 from db.migrate import migrate
+from domain import outbox
 from domain.actors import system_actor
+from domain.jobs import JobRunner, standard_jobs
 from domain.reference import load_reference
 from portal import backend, demo, mail
 from portal.settings import SettingsError
@@ -59,8 +62,8 @@ def connect(settings: Settings, *, report: Callable[[str], None] = _log.info) ->
 def prepare(settings: Settings, *, report: Callable[[str], None] = _log.info) -> Running:
     """Connect, and have everything else that a serving portal needs.
 
-    In demo mode that is the demo's data. Raises as `connect` does, and SettingsError where the
-    database is a demo's and the portal is not.
+    That is the demo's data in demo mode, and the jobs where this process runs them. Raises as
+    `connect` does, and SettingsError where the database is a demo's and the portal is not.
     """
     running = connect(settings, report=report)
     with ExitStack() as stack:
@@ -71,7 +74,19 @@ def prepare(settings: Settings, *, report: Callable[[str], None] = _log.info) ->
             raise SettingsError((_DEMO_PEOPLE,))
         if mail.make_sender(settings) is None and not settings.demo:
             _log.warning("SMTP_HOST is not set: mail waits in the outbox, and nobody can sign up")
+        if settings.runs_jobs:
+            runner = _job_runner(settings)
+            runner.start()
+            stack.callback(runner.stop)
         return Running(running.database_url, stack.pop_all())
+
+
+def _job_runner(settings: Settings) -> JobRunner:
+    sessions = backend.sessions()
+    actor = system_actor("jobs")
+    sender = mail.make_sender(settings)
+    deliver = None if sender is None else partial(outbox.deliver_due, sessions, send=sender)
+    return JobRunner(sessions, standard_jobs(sessions, actor=actor, deliver_mail=deliver), actor)
 
 
 _DEMO_PEOPLE = (

@@ -1,0 +1,294 @@
+"""What runs by the clock: expiry, mail, purging, and the proof of the ledger.
+
+Every process may have a runner. An advisory lock of the database picks the one that works; the
+others stand by, and one of them takes over when its connection ends. Jobs may be run twice, or
+be cut off anywhere: the services that they call see to that.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+
+from domain import audit, clock, ledger
+from domain.actors import require_system_or_staff
+from domain.identity import purge_identity
+from domain.ledger.charges import FUTURE_TOLERANCE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from datetime import datetime
+
+    from sqlalchemy.orm import Session, sessionmaker
+
+    from domain.actors import Actor
+    from domain.outbox import Delivery
+
+DONE = "done"
+FAILED = "failed"
+STAND_BY_SECONDS = 5.0
+"""How long a process waits before it asks again whether it is the one that works."""
+
+_log = logging.getLogger(__name__)
+
+_ROUND = 500
+_SOONEST_RETRY = timedelta(minutes=1)
+_LATEST_RETRY = timedelta(minutes=15)
+_LONGEST_DETAILS = 500
+_STOP_SECONDS = 10
+
+_LEAD = text("SELECT pg_try_advisory_lock(hashtextextended('jobs', 0))")
+_STEP_DOWN = text("SELECT pg_advisory_unlock(hashtextextended('jobs', 0))")
+_STILL_THERE = text("SELECT 1")
+_LAST_RUN = text("SELECT started_at, finished_at, outcome FROM job_runs WHERE name = :name")
+_BEGIN = text("""
+INSERT INTO job_runs (name, started_at) VALUES (:name, :now)
+ON CONFLICT (name) DO UPDATE
+SET started_at = EXCLUDED.started_at, finished_at = NULL, outcome = NULL, details = NULL
+""")
+_END = text("""
+UPDATE job_runs SET finished_at = :now, outcome = :outcome, details = :details WHERE name = :name
+""")
+_NEXT_ACCOUNT = text("""
+SELECT a.id, s.usage_key_retention FROM accounts a JOIN sites s ON s.code = a.site_code
+WHERE a.id > :after ORDER BY a.id LIMIT 1
+""")
+_PURGE_KEYS = text("""
+DELETE FROM usage_keys WHERE account_id = :account_id AND recorded_at < :before
+RETURNING account_id
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Something to do every `interval`, counted from the start of one run to the next.
+
+    `run` is given the event that asks it to stop soon, and returns what it did, in a few words
+    for the log of jobs. A run that raises is logged and tried again later.
+    """
+
+    name: str
+    interval: timedelta
+    run: Callable[[threading.Event], str]
+
+
+# ── The runner ────────────────────────────────────────────────────────────────────────────────
+class JobRunner:
+    """Runs jobs in a thread of its own for as long as this process is the one that was picked."""
+
+    def __init__(
+        self,
+        sessions: sessionmaker[Session],
+        jobs: Sequence[Job],
+        actor: Actor,
+        *,
+        stand_by_seconds: float = STAND_BY_SECONDS,
+    ) -> None:
+        """Take the jobs. Raises NotAuthorised unless the actor is the system."""
+        require_system_or_staff(actor)
+        self._sessions = sessions
+        self._jobs = tuple(jobs)
+        self._stand_by_seconds = stand_by_seconds
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="jobs", daemon=True)
+
+    def start(self) -> None:
+        """Begin to stand by, or to work."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ask the job that runs to stop soon, and wait for it a few seconds."""
+        self._stop.set()
+        if self._thread.ident is not None:
+            self._thread.join(_STOP_SECONDS)
+
+    def run_due(self) -> None:
+        """Run every job that is due, one after the other; a failure stops none of the others."""
+        for job in self._jobs:
+            if self._stop.is_set():
+                return
+            if self._is_due(job):
+                self._run(job)
+
+    def _work(self) -> None:
+        while not self._stop.is_set():
+            try:
+                with self._leading() as lock:
+                    if lock is not None:
+                        self._lead(lock)
+            except SQLAlchemyError as error:
+                _log.warning("jobs stand by, the database does not answer: %s", error)
+            self._stop.wait(self._stand_by_seconds)
+
+    def _lead(self, lock: Session) -> None:
+        _log.info("this process runs the jobs")
+        while not self._stop.is_set():
+            # The lock ends with its connection, and somebody else may have it then.
+            lock.execute(_STILL_THERE)
+            self.run_due()
+            self._stop.wait(self._stand_by_seconds)
+
+    @contextmanager
+    def _leading(self) -> Iterator[Session | None]:
+        """Hold the lock's connection, or None where another process has it."""
+        with self._sessions() as session:
+            session.connection(execution_options={"isolation_level": "AUTOCOMMIT"})
+            if not session.execute(_LEAD).scalar_one():
+                yield None
+                return
+            try:
+                yield session
+                session.execute(_STEP_DOWN)
+            except BaseException:
+                # A connection that may still have the lock must not go back into the pool.
+                session.invalidate()
+                raise
+
+    def _is_due(self, job: Job) -> bool:
+        with self._sessions() as session:
+            last = session.execute(_LAST_RUN, {"name": job.name}).one_or_none()
+            now = clock.now(session)
+        if last is None or last.finished_at is None:
+            # It never ran, or the process that ran it is gone.
+            return True
+        wait = job.interval
+        if last.outcome == FAILED:
+            wait = min(max(job.interval, _SOONEST_RETRY), _LATEST_RETRY)
+        started_at: datetime = last.started_at
+        return now >= started_at + wait
+
+    def _run(self, job: Job) -> None:
+        with self._sessions.begin() as session:
+            session.execute(_BEGIN, {"name": job.name, "now": clock.now(session)})
+        try:
+            outcome, details = DONE, job.run(self._stop)
+        except Exception as error:  # noqa: BLE001 - whatever it was, the job is tried again
+            _log.exception("the job %s failed and is tried again later", job.name)
+            outcome, details = FAILED, f"{type(error).__name__}: {error}"
+        with self._sessions.begin() as session:
+            session.execute(
+                _END,
+                {
+                    "name": job.name,
+                    "now": clock.now(session),
+                    "outcome": outcome,
+                    "details": details[:_LONGEST_DETAILS],
+                },
+            )
+
+
+# ── The jobs ──────────────────────────────────────────────────────────────────────────────────
+def standard_jobs(
+    sessions: sessionmaker[Session],
+    *,
+    actor: Actor,
+    deliver_mail: Callable[[], Delivery] | None,
+) -> tuple[Job, ...]:
+    """Return the product's jobs; without `deliver_mail` mail waits in the outbox."""
+
+    def in_rounds(service: Callable[..., int]) -> Callable[[threading.Event], str]:
+        return lambda stop: f"{_repeat(sessions, service, actor, stop)} expired"
+
+    def purge(stop: threading.Event) -> str:
+        return f"{purge_usage_keys(sessions, actor=actor, stop=stop)} removed"
+
+    def tidy(_stop: threading.Event) -> str:
+        with sessions.begin() as session:
+            return f"{purge_identity(session, actor=actor)} removed"
+
+    jobs = [
+        Job("expire_holds", timedelta(minutes=1), in_rounds(ledger.expire_holds)),
+        Job("expire_grants", timedelta(minutes=1), in_rounds(ledger.expire_grants)),
+        Job("purge_usage_keys", timedelta(days=1), purge),
+        Job("purge_identity", timedelta(days=1), tidy),
+        Job("verify_ledger", timedelta(days=1), lambda _stop: _verify(sessions, actor)),
+    ]
+    if deliver_mail is not None:
+        jobs.insert(0, Job("deliver_mail", timedelta(seconds=5), _mailing(deliver_mail)))
+    return tuple(jobs)
+
+
+def purge_usage_keys(
+    sessions: sessionmaker[Session], *, actor: Actor, stop: threading.Event | None = None
+) -> int:
+    """Forget events older than their site's retention, an account a transaction; return how many.
+
+    Such events are refused as too old, so that none of them can be charged again.
+    """
+    require_system_or_staff(actor)
+    removed = 0
+    account_id: int | None = 0
+    while account_id is not None and not (stop is not None and stop.is_set()):
+        with sessions.begin() as session:
+            account_id, count = _purge_next_account(session, account_id, actor)
+        removed += count
+    return removed
+
+
+def _purge_next_account(session: Session, after: int, actor: Actor) -> tuple[int | None, int]:
+    account = session.execute(_NEXT_ACCOUNT, {"after": after}).one_or_none()
+    if account is None:
+        return None, 0
+    # A meter's clock may run ahead: what was recorded before this occurred before the retention.
+    before = clock.now(session) - account.usage_key_retention - FUTURE_TOLERANCE
+    session.execute(text("SET LOCAL statement_timeout = 0"))
+    parameters = {"account_id": account.id, "before": before}
+    count = len(session.execute(_PURGE_KEYS, parameters).all())
+    if count:
+        audit.record(
+            session,
+            action="purge_usage_keys",
+            actor=actor,
+            account_id=account.id,
+            details={"keys": count},
+        )
+    return account.id, count
+
+
+def _repeat(
+    sessions: sessionmaker[Session],
+    service: Callable[..., int],
+    actor: Actor,
+    stop: threading.Event,
+) -> int:
+    """Call a service, a transaction each time, until it finds no more than it may do at once."""
+    total = 0
+    while not stop.is_set():
+        with sessions.begin() as session:
+            count = service(session, actor=actor, limit=_ROUND)
+        total += count
+        if count < _ROUND:
+            break
+    return total
+
+
+def _mailing(deliver_mail: Callable[[], Delivery]) -> Callable[[threading.Event], str]:
+    def deliver(stop: threading.Event) -> str:
+        sent = retried = failed = 0
+        while not stop.is_set():
+            delivery = deliver_mail()
+            sent += delivery.sent
+            retried += delivery.retried
+            failed += delivery.failed
+            if not delivery.sent:
+                break
+        if failed:
+            _log.error("%d mails were given up", failed)
+        return f"{sent} sent, {retried} to try again, {failed} given up"
+
+    return deliver
+
+
+def _verify(sessions: sessionmaker[Session], actor: Actor) -> str:
+    with sessions.begin() as session:
+        differences = ledger.verify_ledger(session, actor=actor)
+    for difference in differences:
+        _log.error("the ledger contradicts itself: %s", difference)
+    return f"{len(differences)} differences"
