@@ -1,0 +1,341 @@
+"""Jobs: who runs them, when they are due, what becomes of failures, and what each of them does."""
+
+from __future__ import annotations
+
+import threading
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.orm import sessionmaker
+
+from db.engine import make_engine
+from domain import jobs, ledger
+from domain.actors import Actor, ActorKind, system_actor
+from domain.errors import NotAuthorised
+from domain.jobs import Job, JobRunner, purge_usage_keys, standard_jobs
+from domain.outbox import Delivery
+from tests import factories
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy import Engine
+    from sqlalchemy.orm import Session
+
+ACTOR = system_actor("jobs")
+HOUR = timedelta(hours=1)
+PATIENCE_SECONDS = 30
+
+
+class Clock:
+    """A clock that tests move."""
+
+    def __init__(self) -> None:
+        self.instant = datetime(2026, 3, 10, 9, 30, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        self.instant += timedelta(microseconds=1)
+        return self.instant
+
+
+@pytest.fixture
+def hands() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def timed(engine: Engine, hands: Clock) -> sessionmaker[Session]:
+    """Sessions that go by the test's clock."""
+    return sessionmaker(engine, expire_on_commit=False, info={"clock": hands})
+
+
+class Counting:
+    """A job's work that counts its runs, and fails while told to."""
+
+    def __init__(self) -> None:
+        self.runs = 0
+        self.fails = False
+        self.ran = threading.Event()
+
+    def __call__(self, _stop: threading.Event) -> str:
+        self.runs += 1
+        self.ran.set()
+        if self.fails:
+            raise RuntimeError("out of order")
+        return f"run {self.runs}"
+
+
+def _last_run(sessions: sessionmaker[Session], name: str) -> tuple[str | None, str | None]:
+    with sessions() as session:
+        statement = text("SELECT outcome, details FROM job_runs WHERE name = :name")
+        row = session.execute(statement, {"name": name}).one()
+    return row.outcome, row.details
+
+
+def _job(
+    sessions: sessionmaker[Session], name: str, *, deliver: Callable[[], Delivery] | None = None
+) -> str:
+    """Run one of the standard jobs and return what it says."""
+    found = standard_jobs(sessions, actor=ACTOR, deliver_mail=deliver)
+    (job,) = [job for job in found if job.name == name]
+    return job.run(threading.Event())
+
+
+# ── The runner ────────────────────────────────────────────────────────────────────────────────
+def test_a_job_runs_at_first_and_then_when_its_interval_is_over(
+    timed: sessionmaker[Session], hands: Clock
+) -> None:
+    work = Counting()
+    runner = JobRunner(timed, [Job("work", HOUR, work)], ACTOR)
+    runner.run_due()
+    runner.run_due()
+    assert work.runs == 1
+    hands.instant += timedelta(minutes=59)
+    runner.run_due()
+    assert work.runs == 1
+    hands.instant += timedelta(minutes=2)
+    runner.run_due()
+    assert work.runs == 2
+    assert _last_run(timed, "work") == ("done", "run 2")
+
+
+def test_a_failure_is_logged_kept_and_tried_again_and_stops_no_other_job(
+    timed: sessionmaker[Session], hands: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken, sound = Counting(), Counting()
+    broken.fails = True
+    runner = JobRunner(
+        timed, [Job("broken", timedelta(days=1), broken), Job("sound", HOUR, sound)], ACTOR
+    )
+    runner.run_due()
+    assert sound.runs == 1
+    assert _last_run(timed, "broken") == ("failed", "RuntimeError: out of order")
+    assert "the job broken failed" in caplog.text
+    runner.run_due()
+    assert broken.runs == 1
+    broken.fails = False
+    hands.instant += timedelta(minutes=16)
+    runner.run_due()
+    assert broken.runs == 2
+    assert _last_run(timed, "broken") == ("done", "run 2")
+    hands.instant += timedelta(minutes=16)
+    runner.run_due()
+    assert broken.runs == 2
+
+
+def test_a_failing_job_of_seconds_is_not_tried_every_few_seconds(
+    timed: sessionmaker[Session], hands: Clock
+) -> None:
+    broken = Counting()
+    broken.fails = True
+    runner = JobRunner(timed, [Job("broken", timedelta(seconds=5), broken)], ACTOR)
+    runner.run_due()
+    hands.instant += timedelta(seconds=30)
+    runner.run_due()
+    assert broken.runs == 1
+    hands.instant += timedelta(seconds=31)
+    runner.run_due()
+    assert broken.runs == 2
+
+
+def test_a_run_that_was_cut_off_is_done_again(timed: sessionmaker[Session], hands: Clock) -> None:
+    with timed.begin() as session:
+        session.execute(
+            text("INSERT INTO job_runs (name, started_at) VALUES ('work', :now)"),
+            {"now": hands()},
+        )
+    work = Counting()
+    JobRunner(timed, [Job("work", HOUR, work)], ACTOR).run_due()
+    assert work.runs == 1
+
+
+def test_a_stopped_runner_begins_no_further_job(timed: sessionmaker[Session]) -> None:
+    second = Counting()
+    runner: JobRunner
+
+    def stop_all(_stop: threading.Event) -> str:
+        runner.stop()
+        return "stopped"
+
+    runner = JobRunner(timed, [Job("first", HOUR, stop_all), Job("second", HOUR, second)], ACTOR)
+    runner.run_due()
+    assert second.runs == 0
+
+
+def test_one_process_works_and_another_takes_over(sessions: sessionmaker[Session]) -> None:
+    first, second = Counting(), Counting()
+    interval = timedelta(milliseconds=1)
+    one = JobRunner(sessions, [Job("first", interval, first)], ACTOR, stand_by_seconds=0.02)
+    other = JobRunner(sessions, [Job("second", interval, second)], ACTOR, stand_by_seconds=0.02)
+    try:
+        one.start()
+        assert first.ran.wait(PATIENCE_SECONDS)
+        other.start()
+        first.ran.clear()
+        assert first.ran.wait(PATIENCE_SECONDS)
+        assert second.runs == 0
+        one.stop()
+        runs_of_the_first = first.runs
+        assert second.ran.wait(PATIENCE_SECONDS)
+    finally:
+        one.stop()
+        other.stop()
+    assert first.runs == runs_of_the_first
+    _nobody_has_the_lock(sessions)
+
+
+def test_a_runner_whose_connection_ends_comes_back(
+    database_url: str, sessions: sessionmaker[Session]
+) -> None:
+    work = Counting()
+    job = Job("work", timedelta(milliseconds=1), work)
+    runner = JobRunner(sessions, [job], ACTOR, stand_by_seconds=0.02)
+    runner.start()
+    try:
+        assert work.ran.wait(PATIENCE_SECONDS)
+        assert _end_connection_of_the_lock(database_url) == [True]
+        work.ran.clear()
+        assert work.ran.wait(PATIENCE_SECONDS)
+    finally:
+        runner.stop()
+    _nobody_has_the_lock(sessions)
+
+
+def _end_connection_of_the_lock(database_url: str) -> list[bool]:
+    owner = make_engine(database_url, role=None)
+    try:
+        with owner.begin() as connection:
+            ended = connection.execute(
+                text("""
+                    SELECT pg_terminate_backend(l.pid) FROM pg_locks l
+                    JOIN pg_database d ON d.oid = l.database AND d.datname = current_database()
+                    WHERE l.locktype = 'advisory' AND l.granted
+                """)
+            )
+            return list(ended.scalars())
+    finally:
+        owner.dispose()
+
+
+def _nobody_has_the_lock(sessions: sessionmaker[Session]) -> None:
+    with sessions() as session:
+        assert session.execute(jobs._LEAD).scalar_one()
+        session.execute(jobs._STEP_DOWN)
+
+
+def test_people_run_no_jobs(sessions: sessionmaker[Session]) -> None:
+    with pytest.raises(NotAuthorised):
+        JobRunner(sessions, [], Actor(ActorKind.USER, 7))
+    with pytest.raises(NotAuthorised):
+        purge_usage_keys(sessions, actor=Actor(ActorKind.USER, 7))
+
+
+# ── The jobs ──────────────────────────────────────────────────────────────────────────────────
+def test_grants_and_holds_expire(timed: sessionmaker[Session], hands: Clock) -> None:
+    with timed.begin() as session:
+        account_id = factories.make_account(session)
+        factories.grant(
+            session, account_id, 10, kind="voucher", expires_at=hands.instant + timedelta(days=1)
+        )
+        ledger.place_hold(
+            session,
+            account_id=account_id,
+            service="gpu-vm",
+            amount_micros=4_000_000,
+            expires_at=hands.instant + HOUR,
+            source="vm",
+            actor=ACTOR,
+            idempotency_key="hold",
+        )
+    assert _job(timed, "expire_holds") == "0 expired"
+    hands.instant += 2 * HOUR
+    assert _job(timed, "expire_holds") == "1 expired"
+    assert _job(timed, "expire_grants") == "0 expired"
+    hands.instant += timedelta(days=2)
+    assert _job(timed, "expire_grants") == "1 expired"
+    with timed() as session:
+        balance = text("SELECT balance_micros, held_micros FROM account_balances")
+        assert session.execute(balance).one() == (0, 0)
+
+
+def test_more_than_one_round_expires_in_one_run(
+    timed: sessionmaker[Session], hands: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "_ROUND", 2)
+    with timed.begin() as session:
+        account_id = factories.make_account(session)
+        for _ in range(5):
+            factories.grant(session, account_id, 1, kind="voucher", expires_at=hands.instant + HOUR)
+    hands.instant += timedelta(days=1)
+    assert _job(timed, "expire_grants") == "5 expired"
+
+
+def test_keys_are_forgotten_once_their_events_are_too_old_to_be_charged(
+    timed: sessionmaker[Session], hands: Clock
+) -> None:
+    started_at = hands.instant
+    with timed.begin() as session:
+        session.execute(text("UPDATE sites SET usage_key_retention = '30 days'"))
+        accounts = [factories.make_account(session) for _ in range(2)]
+        for account_id in accounts:
+            factories.grant(session, account_id, 10)
+            factories.charge(session, account_id, 1, occurred_at=started_at, event_id="old")
+    hands.instant += timedelta(days=20)
+    with timed.begin() as session:
+        factories.charge(session, accounts[0], 1, occurred_at=hands.instant, event_id="new")
+    hands.instant = started_at + timedelta(days=30)
+    assert _job(timed, "purge_usage_keys") == "0 removed"
+    hands.instant += timedelta(minutes=10)
+    assert _job(timed, "purge_usage_keys") == "2 removed"
+    assert _job(timed, "purge_usage_keys") == "0 removed"
+    with timed.begin() as session:
+        kept = session.execute(text("SELECT event_id FROM usage_keys")).scalars()
+        assert list(kept) == ["new"]
+        again = factories.charge(session, accounts[0], 1, occurred_at=started_at, event_id="old")
+        assert (again.status, again.reason) == ("refused", "too_old")
+        assert ledger.verify_ledger(session, actor=ACTOR) == []
+
+
+def test_the_nightly_proof_says_and_logs_what_differs(
+    sessions: sessionmaker[Session], caplog: pytest.LogCaptureFixture
+) -> None:
+    with sessions.begin() as session:
+        account_id = factories.make_account(session)
+        factories.grant(session, account_id, 10)
+    assert _job(sessions, "verify_ledger") == "0 differences"
+    assert "contradicts itself" not in caplog.text
+    with sessions.begin() as session:
+        session.execute(text("UPDATE account_balances SET balance_micros = balance_micros + 1"))
+    assert _job(sessions, "verify_ledger") != "0 differences"
+    assert f"account_id={account_id}" in caplog.text
+
+
+def test_mail_goes_out_until_none_is_due(
+    sessions: sessionmaker[Session], caplog: pytest.LogCaptureFixture
+) -> None:
+    rounds = iter([Delivery(sent=50), Delivery(sent=3, retried=1), Delivery(failed=1)])
+    said = _job(sessions, "deliver_mail", deliver=lambda: next(rounds))
+    assert said == "53 sent, 1 to try again, 1 given up"
+    assert "1 mails were given up" in caplog.text
+
+
+def test_without_a_mail_server_mail_waits(sessions: sessionmaker[Session]) -> None:
+    names = {job.name for job in standard_jobs(sessions, actor=ACTOR, deliver_mail=None)}
+    assert "deliver_mail" not in names
+    assert "verify_ledger" in names
+
+
+def test_old_links_and_sessions_are_tidied_away(sessions: sessionmaker[Session]) -> None:
+    with sessions.begin() as session:
+        session.execute(
+            text("""
+                WITH person AS (
+                  INSERT INTO users (email, display_name, password_hash)
+                  VALUES ('a@example.com', 'A', '') RETURNING id)
+                INSERT INTO email_tokens (token_digest, user_id, purpose, expires_at)
+                SELECT 'x', id, 'verify_email', now() - interval '8 days' FROM person
+            """)
+        )
+    assert _job(sessions, "purge_identity") == "1 removed"
