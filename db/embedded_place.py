@@ -49,6 +49,8 @@ ROOT_STORES = (Path("/var/lib/credit-portal"), Path("/var/tmp/credit-portal"))  
 
 POLL_SECONDS = 0.05
 
+_TAIL_LINES = 12
+
 _NO_ROOM = (
     *("No space left on device", "Disk quota exceeded"),
     *("File too large", "File size limit exceeded"),
@@ -152,9 +154,8 @@ def failure(what: str, output: str, folder: Path) -> EmbeddedPostgresError:
         )
     else:
         advice = f"Its folder is {folder}; what it said stands below."
-    return EmbeddedPostgresError(
-        f"{what} {advice} {_USE_ANOTHER_DATABASE}\n{output.strip()}".rstrip()
-    )
+    tail = "\n".join(output.strip().splitlines()[-_TAIL_LINES:])
+    return EmbeddedPostgresError(f"{what} {advice} {_USE_ANOTHER_DATABASE}\n{tail}")
 
 
 # ── Files ─────────────────────────────────────────────────────────────────────────────────────

