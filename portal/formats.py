@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 MINUS = "\N{MINUS SIGN}"
 
+_MARKDOWN = re.compile(r"[\\`*_\[\]$~<>:|#]")
+
 
 def money(
     amount: Money | int,
@@ -71,6 +73,16 @@ def number(value: Decimal | int, *, locale: str | None = None) -> str:
         return format_decimal(
             value, locale=locale or current_language(), decimal_quantization=False
         )
+
+
+def quantity(text: str | int) -> Decimal | int:
+    """Return a measure as JSON keeps it: a whole number, or a decimal written as text."""
+    return text if isinstance(text, int) else Decimal(text)
+
+
+def plain(text: str) -> str:
+    """Return text for a Markdown label as it is: no formula, link or emphasis comes of it."""
+    return _MARKDOWN.sub(r"\\\g<0>", text)
 
 
 def date_time(moment: datetime, zone: tzinfo | str, *, locale: str | None = None) -> str:

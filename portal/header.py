@@ -1,0 +1,76 @@
+"""The line above every page: whose account this is, its balance, and the way out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from domain.queries.accounts import own_accounts
+from portal import backend
+from portal.formats import plain
+from portal.i18n import _
+from portal.session import choose_account, sign_out_form
+
+if TYPE_CHECKING:
+    from streamlit.navigation.page import StreamlitPage
+
+    from portal.viewing import Viewing
+
+
+def draw(viewing: Viewing, billing: StreamlitPage) -> None:
+    """Draw the header; the balance at the right leads to Billing."""
+    with st.container(
+        horizontal=True, horizontal_alignment="right", vertical_alignment="center", key="header"
+    ):
+        _account_name(viewing)
+        if viewing.account is not None:
+            balance = viewing.money(viewing.account.balance_micros)
+            st.page_link(
+                billing,
+                label=plain(_("Balance {amount}").format(amount=balance)),
+                icon=":material/account_balance_wallet:",
+            )
+        st.html(sign_out_form(viewing.visitor, _("Sign out")), width="content")
+    if viewing.account is not None and _looks_as_staff(viewing):
+        text = _("You are looking at account {id}, {name}, as a member of staff.")
+        name = plain(viewing.account.name)
+        st.info(text.format(id=viewing.account.account_id, name=name), icon=":material/visibility:")
+
+
+def _looks_as_staff(viewing: Viewing) -> bool:
+    account = viewing.account
+    return account is not None and viewing.visitor.actor.reads_as_staff(account.account_id)
+
+
+def _account_name(viewing: Viewing) -> None:
+    """Name the account, or let the visitor choose among several."""
+    account = viewing.account
+    memberships = viewing.visitor.actor.memberships
+    if account is None:
+        st.markdown(plain(viewing.visitor.display_name), width="content")
+    elif len(memberships) > 1 and account.account_id in memberships:
+        _switcher(viewing)
+    else:
+        st.markdown(plain(account.name), width="content")
+
+
+def _switcher(viewing: Viewing) -> None:
+    own = backend.read(own_accounts, actor=viewing.visitor.actor)
+    names = {account.account_id: account.name for account in own}
+    current = viewing.account.account_id if viewing.account else None
+
+    def switch() -> None:
+        choose_account(viewing.visitor, st.session_state["account_choice"])
+        st.query_params.clear()
+
+    st.selectbox(
+        _("Account"),
+        list(names),
+        index=list(names).index(current) if current in names else 0,
+        format_func=lambda account_id: names[account_id],
+        key="account_choice",
+        on_change=switch,
+        label_visibility="collapsed",
+        width=240,
+    )

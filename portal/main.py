@@ -1,0 +1,35 @@
+"""Every run of every page: who is it, which pages do they have, the header, and the page."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from domain.errors import BillingError, NotFound
+from portal import header, messages, viewing
+from portal.i18n import _
+
+st.set_page_config(
+    page_title="Credit Portal", page_icon=":material/account_balance_wallet:", layout="wide"
+)
+
+try:
+    here = viewing.start()
+except NotFound:
+    st.query_params.clear()
+    st.session_state.pop("looked_at", None)
+    st.warning(_("There is no such account. This is your own."), icon=":material/search_off:")
+    here = viewing.start()
+
+billing = st.Page("pages/billing.py", title=_("Billing"), icon=":material/receipt_long:")
+accounts = st.Page("pages/accounts.py", title=_("Accounts"), icon=":material/search:")
+is_staff = here.visitor.actor.is_staff
+pages = [accounts, billing] if is_staff else [billing]
+page = st.navigation(pages, position="top" if is_staff else "hidden")
+st.session_state["viewing"] = here
+st.session_state["billing_page"] = billing
+
+header.draw(here, billing)
+try:
+    page.run()
+except BillingError as error:
+    st.error(messages.text_of(error), icon=":material/error:")

@@ -1,0 +1,34 @@
+"""Accounts: staff find one by name or number, and look at its pages."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from domain.queries.accounts import find_accounts
+from portal import backend, viewing
+from portal.formats import plain
+from portal.i18n import _
+
+if TYPE_CHECKING:
+    from portal.viewing import Viewing
+
+here: Viewing = st.session_state["viewing"]
+st.title(_("Accounts"))
+sought = st.text_input(_("Name or number of the account"), max_chars=100, key="sought_account")
+found = backend.read(find_accounts, actor=here.visitor.actor, sought=sought or "")
+if not found:
+    st.info(_("No account matches. Try a part of its name."), icon=":material/search_off:")
+for account in found:
+    with st.container(
+        border=True, horizontal=True, vertical_alignment="center", key=f"found-{account.account_id}"
+    ):
+        st.write(f"**{plain(account.name)}**  \n{account.account_id} · {account.currency}")
+        if st.button(
+            _("Look at account {id}").format(id=account.account_id),
+            key=f"open-{account.account_id}",
+        ):
+            viewing.look_at(account.account_id)
+            st.query_params.clear()
+            st.switch_page(st.session_state["billing_page"])

@@ -1,0 +1,88 @@
+"""Who looks, at which account, in which language and time zone: what every page starts from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from domain.queries.balances import account_summary
+from portal import backend, formats, i18n
+from portal.session import require_visitor
+
+if TYPE_CHECKING:
+    from datetime import tzinfo
+
+    from domain.queries.balances import AccountSummary
+    from portal.session import Visitor
+
+_LANGUAGE_COOKIE = "language"
+_LONGEST_ACCOUNT = 18
+
+
+@dataclass(frozen=True, slots=True)
+class Viewing:
+    """A visitor and the account that they look at; None where there is no account to see."""
+
+    visitor: Visitor
+    account: AccountSummary | None
+    zone: tzinfo
+
+    def money(self, micros: int, *, exact: bool = False, signed: bool = False) -> str:
+        """Return an amount of the account's currency."""
+        if self.account is None:
+            raise ValueError("there is no account, and so no currency")
+        return formats.money(micros, self.account.currency, exact=exact, signed=signed)
+
+    def date_time(self, moment: datetime) -> str:
+        """Return a moment as the viewer's clock shows it."""
+        return formats.date_time(moment, self.zone)
+
+    def date(self, moment: datetime) -> str:
+        """Return the viewer's day of a moment."""
+        return formats.date(moment, self.zone)
+
+    @property
+    def today(self) -> datetime:
+        """The present moment on the viewer's clock."""
+        return datetime.now(UTC).astimezone(self.zone)
+
+
+def start() -> Viewing:
+    """Sign the visitor in if need be, speak their language, and find the account to show.
+
+    An account named in the address is shown to its members and to staff, and to nobody else:
+    the query decides, and raises NotFound.
+    """
+    visitor = require_visitor()
+    i18n.use(
+        i18n.choose_language(
+            st.query_params.get("lang"),
+            visitor.locale or st.context.cookies.to_dict().get(_LANGUAGE_COOKIE),
+            st.context.locale,
+        )
+    )
+    zone = formats.time_zone(visitor.time_zone or st.context.timezone or "UTC")
+    account_id = _wanted_account(visitor)
+    if account_id is None:
+        return Viewing(visitor, None, zone)
+    summary = backend.read(account_summary, actor=visitor.actor, account_id=account_id)
+    return Viewing(visitor, summary, zone)
+
+
+def _wanted_account(visitor: Visitor) -> int | None:
+    named = st.query_params.get("account")
+    if named is not None:
+        is_number = named.isascii() and named.isdigit() and len(named) <= _LONGEST_ACCOUNT
+        return int(named) if is_number else 0
+    if visitor.actor.is_staff and visitor.account_id is None:
+        looked_at: int | None = st.session_state.get("looked_at")
+        return looked_at
+    return visitor.account_id
+
+
+def look_at(account_id: int) -> None:
+    """Have a member of staff look at an account on every page that follows."""
+    st.session_state["looked_at"] = account_id
