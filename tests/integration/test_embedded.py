@@ -272,9 +272,9 @@ def connected(url: str) -> Iterator[Connection]:
         yield connection
 
 
-def ask(url: str, statement: str) -> Any:
+def ask(url: str, statement: str, *parameters: object) -> Any:
     with connected(url) as connection, connection.cursor() as cursor:
-        cursor.execute(statement)
+        cursor.execute(statement, parameters or None)
         row = cursor.fetchone()
         return row and row[0]
 
@@ -737,8 +737,8 @@ def test_start_right_after_kill_9_waits_for_backends_that_still_work(
         busy = threading.Thread(target=run_for_ever, args=[connection])
         busy.start()
         try:
-            watch = f"SELECT state FROM pg_stat_activity WHERE pid = {backend.pid}"
-            eventually(lambda: ask(url, watch) == "active")
+            watch = "SELECT state FROM pg_stat_activity WHERE pid = %s"
+            eventually(lambda: ask(url, watch, backend.pid) == "active")
             other.kill()
             os.kill(server, signal.SIGKILL)
             eventually(lambda: not is_alive(server))
