@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 from datetime import date, datetime
+from decimal import Decimal
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -61,13 +63,14 @@ def _cursor(session: Session) -> Any:  # noqa: ANN401 - psycopg2's cursor, behin
 def _column_text(values: tuple[Any, ...]) -> list[str]:
     """Return the COPY text of one column's values; columns of one type take a short cut."""
     kinds = set(map(type, values))
-    if kinds == {int}:
-        return list(map(str, values))
-    if kinds == {str}:
-        return list(values) if _is_plain("".join(values)) else [_escaped(v) for v in values]
-    if kinds == {type(None)}:
-        return [_NULL] * len(values)
-    return [_value_text(value) for value in values]
+    write = _COLUMN_WRITERS.get(kinds.pop()) if len(kinds) == 1 else None
+    return write(values) if write is not None else [_value_text(value) for value in values]
+
+
+def _escaped_all(texts: list[str]) -> list[str]:
+    if _is_plain("".join(texts)):
+        return texts
+    return [_escaped(text) for text in texts]
 
 
 def _is_plain(text: str) -> bool:
@@ -85,6 +88,7 @@ def _value_text(value: Any) -> str:  # noqa: ANN401 - any value of the list in c
 
 
 _NULL = "\\N"
+_json_text = json.JSONEncoder(ensure_ascii=False).encode
 _COPY_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 _ARRAY_ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"'})
 _WRITERS: dict[type, Callable[[Any], str]] = {
@@ -92,7 +96,15 @@ _WRITERS: dict[type, Callable[[Any], str]] = {
     bytes: lambda value: "\\\\x" + value.hex(),
     datetime: datetime.isoformat,
     date: date.isoformat,
-    dict: lambda value: _escaped(json.dumps(value, ensure_ascii=False)) if value else "{}",
+    dict: lambda value: _escaped(_json_text(value)),
     list: lambda value: _escaped(text_array(value)),
     tuple: lambda value: _escaped(text_array(value)),
+}
+_COLUMN_WRITERS: dict[type, Callable[[tuple[Any, ...]], list[str]]] = {
+    int: lambda values: list(map(str, values)),
+    Decimal: lambda values: list(map(str, values)),
+    str: lambda values: _escaped_all(list(values)),
+    datetime: lambda values: list(map(datetime.isoformat, values)),
+    dict: lambda values: _escaped_all(list(map(_json_text, values))),
+    NoneType: lambda values: [_NULL] * len(values),
 }

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 DONE = "done"
 FAILED = "failed"
-STAND_BY_SECONDS = 5.0
+STAND_BY_SECONDS = 5.0  # not money: seconds
 """How long a process waits before it asks again whether it is the one that works."""
 
 _log = logging.getLogger(__name__)

@@ -1,39 +1,41 @@
-"""Reads files of metered calls: one CSV row a call, checked row by row, never held whole.
+"""Reads files of metered calls: one line a call, checked one by one, never held whole.
 
 Columns, in any order and case: `TIMESTAMP` (UTC where it names no zone), `ContextTokens`,
-`GeneratedTokens`; optional `account`, `service`, `model` and `id`.
+`GeneratedTokens`; optional `account`, `service`, `model` and `id`; others are left alone.
 """
 
 from __future__ import annotations
 
 import csv
 import hashlib
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 from domain.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
     from pathlib import Path
 
 DEFAULT_SERVICE = "ai-inference"
-MOST_ROWS_WITHOUT_ID = 5_000_000
-"""Rows without an id are told apart by content, and that memory is bounded."""
+MOST_ROWS_WITHOUT_ID = 2_000_000
+"""Rows without an id are told apart by content, which takes some 150 bytes of memory each."""
 
+LONGEST_LINE = 10_000
 _REQUIRED = ("timestamp", "contexttokens", "generatedtokens")
 _OPTIONAL = ("account", "service", "model", "id")
-_LONGEST_LINE = 10_000
+_KNOWN = (*_REQUIRED, *_OPTIONAL)
 _LONGEST_NAME = 200
+_LONGEST_DATE = len("2023-11-16")
 _MOST_TOKENS = 10**12
+_LONGEST_COUNT = len(str(_MOST_TOKENS))
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """One row that makes sense; `account_id` is None where the file does not say.
 
-    `content` is a digest of the row, which tells apart rows that bring no id.
+    `content` is a digest of what the row says, however that is written; it tells apart rows that
+    bring no id.
     """
 
     line_number: int
@@ -47,13 +49,16 @@ class Call:
     output_tokens: int
 
 
-@dataclass(frozen=True, slots=True)
-class Reject:
+class Reject(NamedTuple):
     """A row that makes no sense, and why, as a stable slug."""
 
     line_number: int
     reason: str
     row: str
+
+
+class _UnusableRowError(Exception):
+    """A row makes no sense; the message is the reason's slug."""
 
 
 def digest_of_file(path: Path) -> tuple[bytes, int]:
@@ -70,103 +75,138 @@ def digest_of_file(path: Path) -> tuple[bytes, int]:
 def read_calls(path: Path) -> Iterator[Call | Reject]:
     """Yield every row in the file's order, as a call or as a reject.
 
-    Raises InvalidInput where the header lacks a column, the text is not UTF-8, or rows without
-    an id are too many to tell apart.
+    Raises InvalidInput where the header lacks a column, or rows without an id are too many to
+    tell apart.
     """
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        try:
-            yield from _read_rows(csv.reader(_bounded(file)))
-        except UnicodeDecodeError:
-            raise InvalidInput("file", "not_utf8") from None
-        except csv.Error as error:
-            raise InvalidInput("file", "not_csv", detail=str(error)) from None
+    # Bytes that are no UTF-8 spoil their own row alone.
+    with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
+        lines = _lines(file)
+        _, header = next(lines, (1, ""))
+        reader = _RowReader(_cells(header))
+        for line_number, line in lines:
+            row = line.rstrip("\n")
+            if not row.strip():
+                continue
+            try:
+                yield reader.read(line_number, row)
+            except _UnusableRowError as problem:
+                printable = row[:LONGEST_LINE].encode(errors="backslashreplace").decode()
+                yield Reject(line_number, str(problem), printable)
 
 
-def _bounded(lines: Iterator[str]) -> Iterator[str]:
-    for line in lines:
-        if len(line) > _LONGEST_LINE:
-            raise InvalidInput("file", "line_too_long", longest=_LONGEST_LINE)
-        yield line
+def _lines(file: IO[str]) -> Iterator[tuple[int, str]]:
+    """Yield lines with their numbers; of a line that is too long, more than what is allowed."""
+    line_number = 0
+    while line := file.readline(LONGEST_LINE + 2):
+        line_number += 1
+        rest = line
+        while len(rest) == LONGEST_LINE + 2 and not rest.endswith("\n"):
+            rest = file.readline(LONGEST_LINE + 2)
+        yield line_number, line
 
 
-def _read_rows(reader: Iterator[list[str]]) -> Iterator[Call | Reject]:
-    places = _places(next(reader, []))
-    seen: dict[bytes, int] = {}
-    for number, row in enumerate(reader, start=2):
-        if not row:
-            continue
-        call = _read_call(number, row, places, seen)
-        if "id" not in places and len(seen) > MOST_ROWS_WITHOUT_ID:
-            raise InvalidInput("file", "add_an_id_column", most=MOST_ROWS_WITHOUT_ID)
-        yield call
-
-
-def _places(header: list[str]) -> Mapping[str, int]:
-    names = [name.strip().lower() for name in header]
-    missing = [name for name in _REQUIRED if name not in names]
-    if missing:
-        raise InvalidInput("file", "missing_columns", columns=", ".join(missing))
-    known = (*_REQUIRED, *_OPTIONAL)
-    doubled = [name for name in known if names.count(name) > 1]
-    if doubled:
-        raise InvalidInput("file", "doubled_columns", columns=", ".join(doubled))
-    return {name: names.index(name) for name in known if name in names}
-
-
-def _read_call(
-    number: int, row: list[str], places: Mapping[str, int], seen: dict[bytes, int]
-) -> Call | Reject:
+def _cells(row: str) -> list[str]:
+    if '"' not in row:
+        return row.split(",")
     try:
-        if len(row) <= max(places.values()):
-            return _reject(number, row, "too_few_columns")
-        cells = {name: row[place].strip() for name, place in places.items()}
-        occurred_at = _instant(cells["timestamp"])
-        content = _content(cells)
-        return Call(
-            line_number=number,
-            account_id=_count(cells["account"]) if cells.get("account") else None,
-            event_id=_name(cells.get("id", "")) or _event_id(content, seen),
-            content=int.from_bytes(content[:8], "big"),
-            service=_name(cells.get("service", "")) or DEFAULT_SERVICE,
-            model=_name(cells.get("model", "")),
-            occurred_at=occurred_at,
-            input_tokens=_count(cells["contexttokens"]),
-            output_tokens=_count(cells["generatedtokens"]),
+        # A line by itself: a stray quote does not swallow the lines that follow.
+        cells: list[str] = next(csv.reader([row], strict=True))
+    except csv.Error:
+        raise _UnusableRowError("not_csv") from None
+    return cells
+
+
+class _RowReader:
+    """Reads rows under one header, and remembers what the rows without an id said."""
+
+    def __init__(self, header: list[str]) -> None:
+        names = [name.strip().lower() for name in header]
+        missing = [name for name in _REQUIRED if name not in names]
+        if missing:
+            raise InvalidInput("file", "missing_columns", columns=", ".join(missing))
+        doubled = [name for name in _KNOWN if names.count(name) > 1]
+        if doubled:
+            raise InvalidInput("file", "doubled_columns", columns=", ".join(doubled))
+        self._width = len(names)
+        # A column that the file does not have is read from an empty cell behind the row's own.
+        self._places = tuple(names.index(name) if name in names else self._width for name in _KNOWN)
+        self._seen: dict[bytes, int] = {}
+
+    def read(self, line_number: int, row: str) -> Call:
+        """Return the row's call. Raises _UnusableRowError."""
+        if len(row) > LONGEST_LINE:
+            raise _UnusableRowError("line_too_long")
+        if not row.isascii():
+            _require_utf8(row)
+        cells = [cell.strip() for cell in _cells(row)]
+        if len(cells) != self._width:
+            too = "too_few_columns" if len(cells) < self._width else "too_many_columns"
+            raise _UnusableRowError(too)
+        cells.append("")
+        when, context, generated, account, service, model, event = self._places
+        occurred_at = _instant(cells[when])
+        input_tokens = _count(cells[context])
+        output_tokens = _count(cells[generated])
+        account_id = _count(cells[account]) if cells[account] else None
+        named_service = _name(cells[service]) or DEFAULT_SERVICE
+        named_model = _name(cells[model])
+        event_id = _name(cells[event])
+        said = (
+            f"{occurred_at.isoformat()}|{input_tokens}|{output_tokens}|{account_id}"
+            f"|{named_service}|{named_model}|{event_id}"
         )
-    except ValueError as error:
-        return _reject(number, row, str(error))
+        content = hashlib.blake2b(said.encode(), digest_size=16).digest()
+        return Call(
+            line_number,
+            account_id,
+            event_id or self._id_of(content),
+            int.from_bytes(content[:8], "big"),
+            named_service,
+            named_model,
+            occurred_at,
+            input_tokens,
+            output_tokens,
+        )
+
+    def _id_of(self, content: bytes) -> str:
+        """Name a row by what it says, and rows that say the same by their order."""
+        ordinal = self._seen.get(content, 0)
+        if not ordinal and len(self._seen) >= MOST_ROWS_WITHOUT_ID:
+            raise InvalidInput("file", "add_an_id_column", most=MOST_ROWS_WITHOUT_ID)
+        self._seen[content] = ordinal + 1
+        return f"{content.hex()}-{ordinal}" if ordinal else content.hex()
 
 
-def _reject(number: int, row: list[str], reason: str) -> Reject:
-    return Reject(number, reason, ",".join(row))
-
-
-def _content(cells: Mapping[str, str]) -> bytes:
-    return hashlib.blake2b("\x1f".join(cells.values()).encode(), digest_size=16).digest()
-
-
-def _event_id(content: bytes, seen: dict[bytes, int]) -> str:
-    """Name a row by what it says, and rows that say the same by their order among each other."""
-    ordinal = seen.get(content, 0)
-    seen[content] = ordinal + 1
-    return f"{content.hex()}-{ordinal}" if ordinal else content.hex()
+def _require_utf8(row: str) -> None:
+    try:
+        row.encode()
+    except UnicodeEncodeError:
+        raise _UnusableRowError("not_utf8") from None
 
 
 def _instant(text: str) -> datetime:
     try:
         instant = datetime.fromisoformat(text)
-    except ValueError:
-        raise ValueError("timestamp_unreadable") from None
-    return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
+        if instant.tzinfo is not None:
+            return instant.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise _UnusableRowError("timestamp_unreadable") from None
+    # A day without a time would be midnight, which nobody meant.
+    if len(text) <= _LONGEST_DATE:
+        raise _UnusableRowError("timestamp_unreadable")
+    return instant.replace(tzinfo=UTC)
 
 
 def _count(text: str) -> int:
-    if not (text.isascii() and text.isdigit()) or int(text[:20]) > _MOST_TOKENS:
-        raise ValueError("not_a_count")
-    return int(text)
+    if len(text) > _LONGEST_COUNT or not (text.isascii() and text.isdigit()):
+        raise _UnusableRowError("not_a_count")
+    count = int(text)
+    if count > _MOST_TOKENS:
+        raise _UnusableRowError("not_a_count")
+    return count
 
 
 def _name(text: str) -> str:
     if len(text) > _LONGEST_NAME or not text.isprintable():
-        raise ValueError("name_unusable")
+        raise _UnusableRowError("name_unusable")
     return text
