@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import text
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from domain.pricing import Catalogue
 
 FILE_ORIGIN = "usage-file"
+MISMATCH = "id_used_for_another_call"
 BATCH_ROWS = 2_000
 LARGEST_BATCH_ROWS = 20 * BATCH_ROWS
 """Where a single minute has more calls than this, its rest is charged by another entry."""
@@ -39,8 +41,7 @@ LARGEST_BATCH_ROWS = 20 * BATCH_ROWS
 _CURRENCIES = "SELECT id, currency FROM accounts WHERE id = ANY(%(ids)s::bigint[])"
 
 
-@dataclass(frozen=True, slots=True)
-class UsageEvent:
+class UsageEvent(NamedTuple):
     """A metered call of an account: measures by the names of the service's meters."""
 
     account_id: int
@@ -82,15 +83,15 @@ class ImportSummary:
 def record_usage(session: Session, *, events: Sequence[UsageEvent], actor: Actor) -> UsageRecorded:
     """Rate and charge events in one transaction, one entry an account, service, model and minute.
 
-    Repeating events, in whatever order, changes nothing. An event that cannot be rated is
-    rejected, and the others are charged.
+    Repeating events, in whatever order, changes nothing. An event that cannot be rated, or whose
+    id was used for another call, is rejected, and the others are charged.
     """
     require_system_or_staff(actor)
     recorded = UsageRecorded()
     version, catalogue = current_catalogue(session)
     currencies = _currencies(session, events)
     latest = clock.now(session) + FUTURE_TOLERANCE
-    groups: dict[tuple[Any, ...], list[ChargeItem]] = {}
+    groups: dict[tuple[Any, ...], _Group] = {}
     for place, event in enumerate(events):
         try:
             item = _rated_item(event, catalogue, version, currencies, latest)
@@ -99,21 +100,42 @@ def record_usage(session: Session, *, events: Sequence[UsageEvent], actor: Actor
             recorded.rejected.append((place, reason))
             continue
         minute = event.occurred_at.replace(second=0, microsecond=0)
-        group = (event.account_id, event.service, event.model, minute)
-        groups.setdefault(group, []).append(item)
+        key = (event.account_id, event.service, event.model, minute)
+        items, places = groups.setdefault(key, _Group([], []))
+        items.append(item)
+        places.append(place)
     charges = [
         Charge(
             account_id=account_id,
             service=service,
             source=model or service,
-            items=tuple(items),
+            items=tuple(group.items),
             refusable=False,
         )
-        for (account_id, service, model, _), items in groups.items()
+        for (account_id, service, model, _), group in groups.items()
     ]
-    for outcome in charge_batch(session, charges=charges, actor=actor):
+    outcomes = charge_batch(session, charges=charges, actor=actor)
+    for group, outcome in zip(groups.values(), outcomes, strict=True):
         _count(recorded, outcome, currencies)
+        if outcome.mismatched_keys:
+            recorded.rejected += _mismatches(group, outcome)
     return recorded
+
+
+class _Group(NamedTuple):
+    """What one entry charges, and the places of it in the sequence of events."""
+
+    items: list[ChargeItem]
+    places: list[int]
+
+
+def _mismatches(group: _Group, outcome: ChargeOutcome) -> Iterator[tuple[int, str]]:
+    """Yield the later of a group's events whose id says something else already."""
+    left = Counter(outcome.mismatched_keys)
+    for item, place in zip(reversed(group.items), reversed(group.places), strict=True):
+        if left[item.event_id]:
+            left[item.event_id] -= 1
+            yield place, MISMATCH
 
 
 def _currencies(session: Session, events: Sequence[UsageEvent]) -> dict[int, str]:
@@ -131,14 +153,15 @@ def _rated_item(
     currency = currencies.get(event.account_id)
     if currency is None:
         raise NotFound("account")
-    if event.occurred_at > latest:
-        raise InvalidInput("occurred_at", "in_future")
     quantities = {name: Decimal(quantity) for name, quantity in event.quantities.items()}
     usage = Usage(event.service, event.occurred_at, quantities, event.model)
+    rated = rate(catalogue, usage, currency)
+    if event.occurred_at > latest:
+        raise InvalidInput("occurred_at", "in_future")
     return ChargeItem(
         origin=event.origin,
         event_id=event.event_id,
-        exact_micros=rate(catalogue, usage, currency).exact_micros,
+        exact_micros=rated.exact_micros,
         occurred_at=event.occurred_at,
         model=event.model,
         quantities=event.quantities,

@@ -29,13 +29,14 @@ _LONGEST_NAME = 200
 _LONGEST_DATE = len("2023-11-16")
 _MOST_TOKENS = 10**12
 _LONGEST_COUNT = len(str(_MOST_TOKENS))
+_SEPARATOR = "\x1f"
+"""It is not printable, so no name has it."""
 
 
 class Call(NamedTuple):
     """One row that makes sense; `account_id` is None where the file does not say.
 
-    `content` is a digest of what the row says, however that is written; it tells apart rows that
-    bring no id.
+    `content` is a digest of the id or, without one, of what the row says, however that is written.
     """
 
     line_number: int
@@ -82,7 +83,7 @@ def read_calls(path: Path) -> Iterator[Call | Reject]:
     with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
         lines = _lines(file)
         _, header = next(lines, (1, ""))
-        reader = _RowReader(_cells(header))
+        reader = _RowReader(header.rstrip("\n"))
         for line_number, line in lines:
             row = line.rstrip("\n")
             if not row.strip():
@@ -119,8 +120,11 @@ def _cells(row: str) -> list[str]:
 class _RowReader:
     """Reads rows under one header, and remembers what the rows without an id said."""
 
-    def __init__(self, header: list[str]) -> None:
-        names = [name.strip().lower() for name in header]
+    def __init__(self, header: str) -> None:
+        try:
+            names = [name.strip().lower() for name in _cells(header)]
+        except _UnusableRowError as problem:
+            raise InvalidInput("file", str(problem)) from None
         missing = [name for name in _REQUIRED if name not in names]
         if missing:
             raise InvalidInput("file", "missing_columns", columns=", ".join(missing))
@@ -151,9 +155,16 @@ class _RowReader:
         named_service = _name(cells[service]) or DEFAULT_SERVICE
         named_model = _name(cells[model])
         event_id = _name(cells[event])
-        said = (
-            f"{occurred_at.isoformat()}|{input_tokens}|{output_tokens}|{account_id}"
-            f"|{named_service}|{named_model}|{event_id}"
+        # Whoever gives ids may correct what a row says: that must not make it another's row.
+        said = event_id or _SEPARATOR.join(
+            (
+                occurred_at.isoformat(),
+                str(input_tokens),
+                str(output_tokens),
+                str(account_id),
+                named_service,
+                named_model,
+            )
         )
         content = hashlib.blake2b(said.encode(), digest_size=16).digest()
         return Call(
