@@ -368,7 +368,7 @@ def verify_ledger() -> None:
     for difference in differences:
         _say(_difference_text(difference))
     if differences:
-        raise CommandError(f"The ledger has {len(differences)} differences.")
+        raise CommandError(f"The ledger is not right. Differences: {len(differences)}")
     _say("The ledger is right.")
 
 

@@ -1,0 +1,376 @@
+"""The command line, as a terminal sees it: what is said, where, and with which exit status."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager
+from decimal import Decimal
+from http.client import HTTPConnection
+from typing import TYPE_CHECKING
+
+import pytest
+import typer
+from sqlalchemy import text
+from typer.testing import CliRunner
+
+from db.embedded import EmbeddedPostgresError
+from domain import passwords, usage
+from domain.actors import StaffRole
+from domain.errors import Conflict
+from portal import backend, cli, demo, startup
+from portal.settings import ROOT, settings
+from tests import factories
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from sqlalchemy.orm import Session, sessionmaker
+
+SECRET = "a-secret-key-of-these-tests-0123456789"
+PASSWORD = "violet-kettle-9-march"
+READY = "The portal is ready"
+
+
+@pytest.fixture
+def run(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Iterator[Callable[..., tuple[int, str, str]]]:
+    """Run a command in this process; return its exit status, output and complaints."""
+    environment = {"DATABASE_URL": database_url, "DEMO": "0", "SECRET_KEY": SECRET, "JOBS": "0"}
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    settings.cache_clear()
+    before = signal.getsignal(signal.SIGTERM)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["portal", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        said = capfd.readouterr()
+        assert "Traceback" not in said.out + said.err
+        code = ended.value.code
+        return (code if isinstance(code, int) else int(code is not None)), said.out, said.err
+
+    yield run
+    signal.signal(signal.SIGTERM, before)
+    settings.cache_clear()
+    backend.disconnect()
+
+
+@pytest.fixture
+def environment(database_url: str) -> dict[str, str]:
+    """What a portal of its own process needs: no demo, and no jobs."""
+    return {
+        **os.environ,
+        "DATABASE_URL": database_url,
+        "DEMO": "0",
+        "SECRET_KEY": SECRET,
+        "JOBS": "0",
+        "PORT": str(_free_port()),
+    }
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+    return port
+
+
+# ── The database ──────────────────────────────────────────────────────────────────────────────
+def test_migrate_says_that_all_is_well(run: Callable[..., tuple[int, str, str]]) -> None:
+    assert run("migrate") == (0, "The database is up to date.\n", "")
+
+
+def test_a_database_that_is_not_there_is_one_line(
+    run: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nowhere = f"postgresql://nobody@127.0.0.1:{_free_port()}/nothing"
+    monkeypatch.setenv("DATABASE_URL", nowhere)
+    code, out, err = run("migrate")
+    assert (code, out) == (1, "")
+    assert err.startswith("The database does not answer as it should: ")
+    assert err.count("\n") == 1
+
+
+def test_settings_that_cannot_be_are_named(
+    run: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PORT", "eighty")
+    code, _out, err = run("migrate")
+    assert code == 1
+    assert "PORT is a whole number from 1 to 65535." in err
+
+
+def test_a_built_in_database_that_cannot_be_is_one_line(
+    run: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise EmbeddedPostgresError("The disk is full.")
+
+    monkeypatch.setattr(startup, "connect", refuse)
+    assert run("migrate") == (1, "", "The disk is full.\n")
+
+
+def test_the_demo_is_refused_where_it_is_no_demo(
+    run: Callable[..., tuple[int, str, str]], sessions: sessionmaker[Session]
+) -> None:
+    code, _out, err = run("demo")
+    assert code == 1
+    assert "set DEMO=1" in err
+    with sessions() as session:
+        assert not demo.anyone_can_sign_in(session)
+
+
+def test_the_demo_says_how_to_sign_in(
+    run: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[object] = []
+    monkeypatch.setattr(demo, "load", lambda sessions, *, report: loaded.append((sessions, report)))
+    monkeypatch.setenv("DEMO", "1")
+    code, out, _err = run("demo")
+    assert code == 0
+    assert len(loaded) == 1
+    assert demo.PASSWORD in out
+    for email, role in demo.SIGN_INS:
+        assert re.search(rf"{re.escape(email)} +{re.escape(role)}\n", out)
+
+
+# ── People ────────────────────────────────────────────────────────────────────────────────────
+def test_the_first_administrator_is_made_with_a_password_that_is_asked(
+    run: Callable[..., tuple[int, str, str]],
+    sessions: sessionmaker[Session],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[dict[str, bool]] = []
+
+    def prompt(_text: str, **options: bool) -> str:
+        asked.append(options)
+        return PASSWORD
+
+    monkeypatch.setattr(typer, "prompt", prompt)
+    who = ("--email", "Boss@example.com", "--name", "Boss", "--role", "admin")
+    code, out, _err = run("create-user", *who)
+    assert code == 0
+    assert "Made Boss@example.com, admin." in out
+    assert asked == [{"hide_input": True, "confirmation_prompt": True}]
+    with sessions() as session:
+        made = session.execute(text("SELECT email, staff_role, password_hash FROM users")).one()
+    assert (made.email, made.staff_role) == ("boss@example.com", StaffRole.ADMIN)
+    assert passwords.verify_password(PASSWORD, made.password_hash)
+    code, _out, err = run("create-user", *who)
+    assert code == 1
+    assert err == "There is a person with the address Boss@example.com already.\n"
+
+
+@pytest.mark.parametrize(
+    ("email", "password", "sentence"),
+    [
+        ("nobody", PASSWORD, "This is not an email address."),
+        ("boss@example.com", "short", "Use 10 characters or more."),
+        ("boss@example.com", "password1234", "easy to guess"),
+    ],
+)
+def test_what_is_wrong_with_a_person_is_said_in_words(
+    run: Callable[..., tuple[int, str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+    email: str,
+    password: str,
+    sentence: str,
+) -> None:
+    monkeypatch.setattr(typer, "prompt", lambda *_, **__: password)
+    code, _out, err = run("create-user", "--email", email, "--name", "Boss")
+    assert code == 1
+    assert sentence in err
+
+
+# ── The ledger ────────────────────────────────────────────────────────────────────────────────
+def test_a_right_ledger_is_right_and_a_wrong_one_is_exit_1(
+    run: Callable[..., tuple[int, str, str]], sessions: sessionmaker[Session]
+) -> None:
+    with sessions.begin() as session:
+        account_id = factories.make_account(session)
+        factories.grant(session, account_id, 10)
+    assert run("verify-ledger") == (0, "The ledger is right.\n", "")
+    with sessions.begin() as session:
+        session.execute(text("UPDATE account_balances SET balance_micros = balance_micros + 7"))
+    code, out, err = run("verify-ledger")
+    assert code == 1
+    assert re.search(rf"account {account_id}, .*expected 10000000, found 10000007\n", out)
+    assert re.fullmatch(r"The ledger is not right\. Differences: [1-9]\d*\n", err)
+
+
+def test_an_import_reports_what_became_of_the_rows(
+    run: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "calls.csv"
+    file.write_text("not read here\n")
+    given: dict[str, object] = {}
+
+    def import_usage(_sessions: object, **options: object) -> usage.ImportSummary:
+        given.update(options)
+        report = options["report"]
+        assert callable(report)
+        report(1_200, 1_200)
+        totals = {"USD": Decimal("12345678.5"), "VND": Decimal(26_000_000_000)}
+        return usage.ImportSummary(
+            calls=1_200, charged=1_190, replayed=7, rejected=3, totals=totals
+        )
+
+    monkeypatch.setattr(usage, "import_usage", import_usage)
+    code, out, _err = run("import-usage", str(file), "--account", "1001", "--account", "1002")
+    assert code == 0
+    assert given["path"] == file
+    assert list(given["accounts"]) == [1001, 1002]  # type: ignore[call-overload]
+    assert given["rejects_path"] == tmp_path / "calls.csv.rejects.csv"
+    assert re.search(r"calls +1,200\n", out)
+    assert re.search(r"charged now +1,190\n", out)
+    assert re.search(r"sum +\$12\.3456785\n", out)
+    assert re.search(r"sum +₫26,000\n", out)
+    assert "1200/1200" in out
+    assert str(tmp_path / "calls.csv.rejects.csv") in out
+
+
+def test_an_import_of_no_file_or_of_another_kind_of_file_is_one_line(
+    run: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    missing = tmp_path / "missing.csv"
+    assert run("import-usage", str(missing)) == (1, "", f"There is no file {missing}.\n")
+    other = tmp_path / "letter.csv"
+    other.write_text("Dear Sir or Madam\n")
+    code, _out, err = run("import-usage", str(other), "--account", "1001")
+    assert code == 1
+    assert err.count("\n") == 1
+
+
+def test_any_refusal_of_the_domain_is_one_line(
+    run: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise Conflict("busy")
+
+    monkeypatch.setattr(backend, "write", refuse)
+    code, _out, err = run("verify-ledger")
+    assert code == 1
+    assert "busy" in err
+    assert err.count("\n") == 1
+
+
+def test_the_commands_are_listed() -> None:
+    listed = CliRunner().invoke(cli.commands, ["--help"]).output
+    names = "serve migrate demo import-usage verify-ledger create-user jobs"
+    for name in names.split():
+        assert re.search(rf"^.? *{name} ", listed, re.MULTILINE)
+
+
+# ── Serving ───────────────────────────────────────────────────────────────────────────────────
+def test_a_busy_port_is_one_sentence_that_names_who_has_it(
+    run: Callable[..., tuple[int, str, str]],
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        code, out, err = run("serve", "--port", str(port))
+    assert (code, out) == (1, "")
+    assert err.startswith(f"Port {port} is in use by ")
+    assert f"(process {os.getpid()}): set PORT=" in err
+    assert err.count("\n") == 1
+
+
+def test_an_address_of_another_computer_is_one_sentence(
+    run: Callable[..., tuple[int, str, str]],
+) -> None:
+    code, _out, err = run("serve", "--host", "192.0.2.1", "--port", str(_free_port()))
+    assert code == 1
+    assert err.startswith("Cannot listen on 192.0.2.1, port ")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
+def test_it_serves_says_where_and_stops_cleanly(
+    environment: dict[str, str], stop: signal.Signals
+) -> None:
+    with _portal(environment, "serve") as portal:
+        said = _wait_for(portal, READY)
+        assert f"http://localhost:{environment['PORT']} " in said
+        assert _get(environment, "/ready") == b'{"status":"ok"}'
+        assert b"<form" in _get(environment, "/sign-in")
+        portal.send_signal(stop)
+        rest, _ = portal.communicate(timeout=60)
+    assert portal.returncode == 0
+    assert rest.endswith("Stopped.\n")
+    assert demo.PASSWORD not in said + rest
+    assert "Traceback" not in said + rest
+
+
+def test_a_start_that_fails_is_one_sentence(environment: dict[str, str]) -> None:
+    environment["DATABASE_URL"] = f"postgresql://nobody@127.0.0.1:{_free_port()}/nothing"
+    with _portal(environment, "serve") as portal:
+        said, _ = portal.communicate(timeout=60)
+    assert portal.returncode == 1
+    assert "The database does not answer as it should: " in said
+    assert "Traceback" not in said
+
+
+def test_the_jobs_run_in_a_process_of_their_own(
+    environment: dict[str, str], sessions: sessionmaker[Session]
+) -> None:
+    with _portal(environment, "jobs") as portal:
+        _wait_for(portal, "The jobs run.")
+        _wait_for_a_run(sessions)
+        portal.send_signal(signal.SIGTERM)
+        rest, _ = portal.communicate(timeout=60)
+    assert portal.returncode == 0
+    assert rest.endswith("Stopped.\n")
+
+
+def _wait_for_a_run(sessions: sessionmaker[Session]) -> None:
+    """Return once a job has ended well; the test's time limit ends it otherwise."""
+    pause = threading.Event()
+    question = text("SELECT EXISTS (SELECT FROM job_runs WHERE outcome = 'done')")
+    while True:
+        with sessions() as session:
+            if session.execute(question).scalar_one():
+                return
+        pause.wait(0.05)
+
+
+def _get(environment: dict[str, str], path: str) -> bytes:
+    connection = HTTPConnection("127.0.0.1", int(environment["PORT"]), timeout=20)
+    connection.request("GET", path)
+    content = connection.getresponse().read()
+    connection.close()
+    return content
+
+
+@contextmanager
+def _portal(environment: dict[str, str], command: str) -> Iterator[subprocess.Popen[str]]:
+    """A portal in a process of its own, which does not outlive a test that fails."""
+    with subprocess.Popen(  # noqa: S603 - our own commands
+        [sys.executable, "-m", "portal", command],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as portal:
+        try:
+            yield portal
+        finally:
+            portal.kill()
+
+
+def _wait_for(portal: subprocess.Popen[str], words: str) -> str:
+    """Read what the portal says up to the line with these words; the test's time limit ends it."""
+    assert portal.stdout is not None
+    said = ""
+    for line in portal.stdout:
+        said += line
+        if words in line:
+            return said
+    raise AssertionError(f"it ended without {words!r}:\n{said}")
