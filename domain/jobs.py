@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 DONE = "done"
 FAILED = "failed"
-STAND_BY_SECONDS = 5.0  # not money: seconds
+STAND_BY = timedelta(seconds=5)
 """How long a process waits before it asks again whether it is the one that works."""
 
 _log = logging.getLogger(__name__)
@@ -89,13 +89,13 @@ class JobRunner:
         jobs: Sequence[Job],
         actor: Actor,
         *,
-        stand_by_seconds: float = STAND_BY_SECONDS,
+        stand_by: timedelta = STAND_BY,
     ) -> None:
         """Take the jobs. Raises NotAuthorised unless the actor is the system."""
         require_system_or_staff(actor)
         self._sessions = sessions
         self._jobs = tuple(jobs)
-        self._stand_by_seconds = stand_by_seconds
+        self._stand_by = stand_by
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._work, name="jobs", daemon=True)
 
@@ -125,7 +125,7 @@ class JobRunner:
                         self._lead(lock)
             except SQLAlchemyError as error:
                 _log.warning("jobs stand by, the database does not answer: %s", error)
-            self._stop.wait(self._stand_by_seconds)
+            self._stop.wait(self._stand_by.total_seconds())
 
     def _lead(self, lock: Session) -> None:
         _log.info("this process runs the jobs")
@@ -133,7 +133,7 @@ class JobRunner:
             # The lock ends with its connection, and somebody else may have it then.
             lock.execute(_STILL_THERE)
             self.run_due()
-            self._stop.wait(self._stand_by_seconds)
+            self._stop.wait(self._stand_by.total_seconds())
 
     @contextmanager
     def _leading(self) -> Iterator[Session | None]:

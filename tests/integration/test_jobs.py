@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 ACTOR = system_actor("jobs")
 HOUR = timedelta(hours=1)
 PATIENCE_SECONDS = 30
+AT_ONCE = timedelta(milliseconds=20)
 
 
 class Clock:
@@ -167,8 +168,8 @@ def test_a_stopped_runner_begins_no_further_job(timed: sessionmaker[Session]) ->
 def test_one_process_works_and_another_takes_over(sessions: sessionmaker[Session]) -> None:
     first, second = Counting(), Counting()
     interval = timedelta(milliseconds=1)
-    one = JobRunner(sessions, [Job("first", interval, first)], ACTOR, stand_by_seconds=0.02)
-    other = JobRunner(sessions, [Job("second", interval, second)], ACTOR, stand_by_seconds=0.02)
+    one = JobRunner(sessions, [Job("first", interval, first)], ACTOR, stand_by=AT_ONCE)
+    other = JobRunner(sessions, [Job("second", interval, second)], ACTOR, stand_by=AT_ONCE)
     try:
         one.start()
         assert first.ran.wait(PATIENCE_SECONDS)
@@ -191,7 +192,7 @@ def test_a_runner_whose_connection_ends_comes_back(
 ) -> None:
     work = Counting()
     job = Job("work", timedelta(milliseconds=1), work)
-    runner = JobRunner(sessions, [job], ACTOR, stand_by_seconds=0.02)
+    runner = JobRunner(sessions, [job], ACTOR, stand_by=AT_ONCE)
     runner.start()
     try:
         assert work.ran.wait(PATIENCE_SECONDS)
