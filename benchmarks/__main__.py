@@ -11,7 +11,7 @@ from sqlalchemy import create_engine, make_url, text
 
 from benchmarks import charging, history, importing
 from benchmarks.yardstick import Pgbench
-from db.embedded import acquire
+from db.embedded import acquire, remove
 from db.engine import make_engine, make_sessions
 from db.migrate import migrate
 from domain.reference import load_reference
@@ -35,6 +35,7 @@ def main(wanted: list[str]) -> int:
             _run(server.url, wanted or list(BENCHMARKS))
         finally:
             server.release()
+            remove(Path(folder))
     return 0
 
 

@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 RUNTIME_ROLE = "credit_portal_runtime"
 """Made by the first migration: it may insert facts, and never update or delete them."""
 
-_MAY_ASSUME = "SELECT pg_has_role(oid, 'MEMBER') FROM pg_roles WHERE rolname = %s"
+_MAY_ASSUME = """
+SELECT pg_has_role(
+  oid, CASE WHEN current_setting('server_version_num')::int < 160000 THEN 'MEMBER' ELSE 'SET' END
+) FROM pg_roles WHERE rolname = %s
+"""
 
 
 def make_engine(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import create_engine, make_url, text
 
-from db.embedded import acquire
+from db.embedded import acquire, remove
 from db.engine import make_engine, make_sessions
 from db.migrate import migrate
 from domain.actors import system_actor
@@ -33,13 +33,15 @@ def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     if given:
         yield given
         return
+    folder = tmp_path_factory.mktemp("postgres")
     server = acquire(
-        tmp_path_factory.mktemp("postgres"),
+        folder,
         report=lambda _: None,
         settings={"fsync": "off", "full_page_writes": "off"},  # this server need not outlive us
     )
     yield server.url
     server.release()
+    remove(folder)
 
 
 @pytest.fixture(scope="session")

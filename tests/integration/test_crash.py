@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from db.embedded import EmbeddedServer, acquire
+from db.embedded import EmbeddedServer, acquire, remove
 from db.engine import make_engine, make_sessions
 from db.migrate import migrate
 from domain.ledger import verify_ledger
@@ -81,4 +81,5 @@ def test_acknowledged_charges_survive_kill_9_twenty_times(tmp_path: Path) -> Non
             engine.dispose()
     finally:
         server.release()
+        remove(tmp_path)
     assert len(acknowledged) >= ROUNDS

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tomllib
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,10 +17,11 @@ import pytest
 from sqlalchemy import text
 
 from db.engine import make_engine, make_sessions
+from domain.actors import user_actor
 from domain.catalogue_file import CATALOGUE_FILE
-from domain.errors import Conflict, InvalidInput
+from domain.errors import Conflict, InvalidInput, NotAuthorised
 from domain.ledger import verify_ledger
-from domain.usage import ImportSummary, import_usage
+from domain.usage import ImportSummary, UsageEvent, import_usage, record_usage
 from tests.factories import SYSTEM, grant, make_account
 
 if TYPE_CHECKING:
@@ -78,15 +80,20 @@ def open_accounts(sessions: sessionmaker[Session], count: int = 3) -> list[int]:
 def run(
     sessions: sessionmaker[Session], path: Path, accounts: list[int], **options: Any
 ) -> ImportSummary:
+    options.setdefault("actor", SYSTEM)
     return import_usage(
         sessions,
         path=path,
         accounts=accounts,
         rejects_path=path.with_suffix(".rejects.csv"),
-        actor=SYSTEM,
         report=lambda _done, _total: None,
         **options,
     )
+
+
+def read_rejects(path: Path) -> list[tuple[int, str]]:
+    with path.with_suffix(".rejects.csv").open() as file:
+        return [(int(row["line"]), row["reason"]) for row in csv.DictReader(file)]
 
 
 def contents(sessions: sessionmaker[Session], statements: tuple[str, ...]) -> list[Any]:
@@ -99,8 +106,8 @@ def whole_tables(sessions: sessionmaker[Session]) -> list[Any]:
     return contents(sessions, statements)
 
 
-def general_prices() -> tuple[Decimal, Decimal]:
-    """Read the USD prices a million tokens straight from the file, without the product's code."""
+def general_prices(currency: str = "USD") -> tuple[Decimal, Decimal]:
+    """Read the prices a million tokens straight from the file, without the product's code."""
     file = tomllib.loads(CATALOGUE_FILE.read_text(), parse_float=Decimal)
     general = [
         block
@@ -108,7 +115,7 @@ def general_prices() -> tuple[Decimal, Decimal]:
         if block["service"] == "ai-inference" and "model" not in block
     ]
     assert len(general) == 1
-    return general[0]["input-tokens"]["USD"], general[0]["output-tokens"]["USD"]
+    return general[0]["input-tokens"][currency], general[0]["output-tokens"][currency]
 
 
 def expected_micros(path: Path) -> tuple[int, Decimal]:
@@ -183,23 +190,36 @@ def test_one_entry_an_account_service_model_and_minute(
 IMPORTER = """
 import os, signal, sys
 from pathlib import Path
+from sqlalchemy import event
 from db.engine import make_engine, make_sessions
 from domain.actors import system_actor
 from domain.usage import import_usage
-url, path, stop_after, *accounts = sys.argv[1:]
-reports = iter(range(int(stop_after)))
+url, path, place, stop_after, *accounts = sys.argv[1:]
+batches = 0
 def report(done, total):
-    if next(reports, None) is None:
+    global batches
+    batches += 1
+    if place == "between batches" and batches == int(stop_after):
         os.kill(os.getpid(), signal.SIGKILL)
-import_usage(make_sessions(make_engine(url)), path=Path(path), accounts=[int(a) for a in accounts],
+def before(connection, cursor, statement, *rest):
+    # The batch's entries and events are written by then, and nothing of it is committed.
+    if "UPDATE grant_balances" in statement and batches == int(stop_after):
+        os.kill(os.getpid(), signal.SIGKILL)
+engine = make_engine(url)
+if place == "inside a batch":
+    event.listen(engine, "before_cursor_execute", before)
+import_usage(make_sessions(engine), path=Path(path), accounts=[int(a) for a in accounts],
              rejects_path=Path(path).with_suffix(".rejects.csv"), actor=system_actor("tests"),
              report=report, batch_rows=70)
 """
 
 
-@pytest.mark.parametrize("stop_after", [0, 3])
+@pytest.mark.parametrize(
+    ("place", "stop_after"),
+    [("between batches", 1), ("between batches", 4), ("inside a batch", 1), ("inside a batch", 5)],
+)
 def test_an_import_killed_half_way_and_resumed_leaves_the_same_ledger(
-    make_database: Callable[[], str], tmp_path: Path, stop_after: int
+    make_database: Callable[[], str], tmp_path: Path, place: str, stop_after: int
 ) -> None:
     ledgers = []
     for name, killed in (("whole", False), ("killed", True)):
@@ -209,7 +229,7 @@ def test_an_import_killed_half_way_and_resumed_leaves_the_same_ledger(
         accounts = open_accounts(sessions)
         path = small_trace(tmp_path / f"{name}.csv")
         if killed:
-            words = [url, str(path), str(stop_after), *map(str, accounts)]
+            words = [url, str(path), place, str(stop_after), *map(str, accounts)]
             done = subprocess.run(  # noqa: S603 - our own code
                 [sys.executable, "-c", IMPORTER, *words],
                 cwd=ROOT,
@@ -237,6 +257,128 @@ def test_a_renamed_and_longer_file_doubles_nothing(
     assert (second.charged, second.replayed) == (1, first.charged)
 
 
+def test_a_file_in_another_order_and_form_doubles_nothing(
+    sessions: sessionmaker[Session], tmp_path: Path
+) -> None:
+    accounts = open_accounts(sessions)
+    path = small_trace(tmp_path / "calls.csv", rows=200)
+    first = run(sessions, path, accounts)
+    before = whole_tables(sessions)
+    header, *rows = path.read_text().splitlines()
+    parts = [row.split(",") for row in reversed(rows)]
+    other = tmp_path / "other.csv"
+    other.write_text(
+        "GeneratedTokens,TIMESTAMP,ContextTokens\r\n"
+        + "".join(f"{out},{when.replace(' ', 'T')}Z,{into}\r\n" for when, into, out in parts)
+    )
+    assert header.startswith("TIMESTAMP")
+    again = run(sessions, other, accounts)
+    assert (again.charged, again.replayed) == (0, first.charged)
+    assert whole_tables(sessions) == before
+
+
+def test_a_call_that_changed_under_its_id_is_set_aside(
+    sessions: sessionmaker[Session], tmp_path: Path
+) -> None:
+    accounts = open_accounts(sessions)
+    header = "TIMESTAMP,ContextTokens,GeneratedTokens,id\n"
+    rows = [f"2026-02-03 10:00:0{number},100,5,call-{number}\n" for number in range(6)]
+    path = tmp_path / "calls.csv"
+    path.write_text(header + "".join(rows))
+    assert run(sessions, path, accounts).charged == 6
+    before = whole_tables(sessions)
+    changed = tmp_path / "changed.csv"
+    rows[2] = rows[2].replace(",100,", ",101,")
+    rows.append(rows[4].replace(",5,", ",6,"))
+    changed.write_text(header + "".join(rows))
+    summary = run(sessions, changed, accounts)
+    assert (summary.charged, summary.replayed, summary.rejected) == (0, 5, 2)
+    assert read_rejects(changed) == [
+        (4, "id_used_for_another_call"),
+        (8, "id_used_for_another_call"),
+    ]
+    assert whole_tables(sessions) == before
+
+
+def test_rejects_are_the_same_after_a_second_import(
+    sessions: sessionmaker[Session], tmp_path: Path
+) -> None:
+    path = small_trace(tmp_path / "calls.csv", rows=120)
+    path.write_text(path.read_text() + "never,1,1\n")
+    accounts = open_accounts(sessions)
+    run(sessions, path, accounts, batch_rows=30)
+    first = path.with_suffix(".rejects.csv").read_bytes()
+    run(sessions, path, accounts, batch_rows=30)
+    assert path.with_suffix(".rejects.csv").read_bytes() == first
+    assert [reason for _, reason in read_rejects(path)] == ["timestamp_unreadable"]
+
+
+def test_rows_without_an_account_need_accounts(
+    sessions: sessionmaker[Session], tmp_path: Path
+) -> None:
+    summary = run(sessions, small_trace(tmp_path / "calls.csv", rows=3), [])
+    assert (summary.charged, summary.rejected) == (0, summary.calls)
+    assert {reason for _, reason in read_rejects(tmp_path / "calls.csv")} == {"no_account"}
+
+
+def test_each_account_pays_in_its_own_currency(
+    sessions: sessionmaker[Session], tmp_path: Path
+) -> None:
+    places = (("vn", "VND"), ("jp", "JPY"), ("global", "USD"), ("global", "EUR"))
+    with sessions.begin() as session:
+        accounts = {
+            currency: make_account(session, site=site, currency=currency)
+            for site, currency in places
+        }
+    path = tmp_path / "calls.csv"
+    path.write_text(
+        "timestamp,contexttokens,generatedtokens,account\n"
+        + "".join(f"2026-02-03 10:00:00,12345,678,{account}\n" for account in accounts.values())
+    )
+    expected = {}
+    for currency in accounts:
+        price_in, price_out = general_prices(currency)
+        expected[currency] = 12345 * price_in + 678 * price_out
+    assert run(sessions, path, []).totals == expected
+
+
+def test_only_the_system_and_staff_import(sessions: sessionmaker[Session], tmp_path: Path) -> None:
+    path = small_trace(tmp_path / "calls.csv", rows=3)
+    with pytest.raises(NotAuthorised):
+        run(sessions, path, [1], actor=user_actor(7))
+    with sessions() as session, pytest.raises(NotAuthorised):
+        record_usage(session, events=[], actor=user_actor(7))
+
+
+def test_events_that_cannot_be_charged_are_told_and_the_others_charged(session: Session) -> None:
+    account = make_account(session)
+    moment = datetime(2026, 2, 3, 10, 0, 5, tzinfo=UTC)
+    tokens = {"input-tokens": 1_000_000, "output-tokens": 0}
+    good = UsageEvent(account, "tests", "good", "ai-inference", moment, tokens)
+    hours = {"gpu-time": Decimal("0.5"), "gpus": 2}
+    events = [
+        good._replace(event_id="naive", occurred_at=moment.replace(tzinfo=None)),
+        good._replace(event_id="later", occurred_at=datetime.now(UTC) + timedelta(hours=1)),
+        good,
+        good._replace(event_id="meter", quantities={"brush-strokes": 1}),
+        good._replace(event_id="nothing", quantities={}),
+        good._replace(event_id="less", quantities={"input-tokens": -1}),
+        good._replace(event_id="account", account_id=999_999),
+        good._replace(event_id="gpu", service="model-fine-tuning", model="h100", quantities=hours),
+    ]
+    recorded = record_usage(session, events=events, actor=SYSTEM)
+    assert recorded.rejected == [
+        (0, "no_time_zone"),
+        (1, "in_future"),
+        (3, "unknown_meter"),
+        (4, "empty"),
+        (5, "negative"),
+        (6, "not_found"),
+    ]
+    assert (recorded.charged, recorded.replayed) == (2, 0)
+    assert verify_ledger(session, actor=SYSTEM) == []
+
+
 def test_bad_rows_are_set_aside_with_line_and_reason_and_good_ones_kept(
     sessions: sessionmaker[Session], tmp_path: Path
 ) -> None:
@@ -257,9 +399,7 @@ def test_bad_rows_are_set_aside_with_line_and_reason_and_good_ones_kept(
     )
     summary = run(sessions, path, [])
     assert (summary.calls, summary.charged, summary.replayed, summary.rejected) == (10, 2, 1, 7)
-    with path.with_suffix(".rejects.csv").open() as file:
-        rejects = [(int(row["line"]), row["reason"]) for row in csv.DictReader(file)]
-    assert rejects == [
+    assert read_rejects(path) == [
         (3, "timestamp_unreadable"),
         (4, "not_a_count"),
         (5, "not_a_count"),

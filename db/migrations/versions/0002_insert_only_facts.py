@@ -89,7 +89,9 @@ BEGIN
   IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{RUNTIME_ROLE}') THEN
     CREATE ROLE {RUNTIME_ROLE} NOLOGIN;
   END IF;
-  IF NOT pg_has_role('{RUNTIME_ROLE}', 'MEMBER') THEN
+  -- Since PostgreSQL 16 whoever makes a role may grant it, but may not yet change into it.
+  IF NOT pg_has_role('{RUNTIME_ROLE}', CASE
+    WHEN current_setting('server_version_num')::int < 160000 THEN 'MEMBER' ELSE 'SET' END) THEN
     EXECUTE format('GRANT {RUNTIME_ROLE} TO %I', current_user);
   END IF;
 END $$

@@ -1,0 +1,121 @@
+"""The real portal in a process of its own with its demo data, and a real browser."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from playwright.sync_api import sync_playwright
+
+from db.embedded import remove
+from portal import demo
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from playwright.sync_api import Browser, Page
+
+ROOT = Path(__file__).resolve().parents[2]
+PHONE = {"width": 390, "height": 844}
+DESKTOP = {"width": 1280, "height": 900}
+CHROMIUM_FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+@pytest.fixture(scope="session")
+def portal_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a portal that `python -m portal serve` started on an empty folder."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    folder = tmp_path_factory.mktemp("a portal")
+    kept = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG"}}
+    portal = subprocess.Popen(  # noqa: S603 - our own program
+        [sys.executable, "-m", "portal", "serve"],
+        cwd=ROOT,
+        env={**kept, "DATA_DIR": str(folder / "data"), "PORT": str(port)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert portal.stdout is not None
+    printed = []
+    for line in portal.stdout:
+        printed.append(line)
+        if re.search(rf"ready: http://localhost:{port}", line):
+            break
+    else:
+        pytest.fail("The portal did not start:\n" + "".join(printed))
+    drain = threading.Thread(target=portal.stdout.read)
+    drain.start()
+    yield f"http://localhost:{port}"
+    portal.send_signal(signal.SIGTERM)
+    portal.wait(timeout=60)
+    drain.join(timeout=10)
+    portal.stdout.close()
+    assert portal.returncode in {0, -signal.SIGTERM}
+    remove(folder / "data")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Debian's Chromium, or the one that CHROMIUM names."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=os.environ.get("CHROMIUM", "/usr/bin/chromium"),
+            args=list(CHROMIUM_FLAGS),
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
+    """Open a page in a browser window of its own, desktop or phone."""
+    contexts = []
+
+    def opened(viewport: dict[str, int] = DESKTOP) -> Page:
+        context = browser.new_context(
+            viewport=viewport,  # type: ignore[arg-type]
+            locale="en-US",
+            timezone_id="Asia/Tokyo",
+        )
+        context.set_default_timeout(30_000)
+        contexts.append(context)
+        return context.new_page()
+
+    yield opened
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture
+def sign_in(portal_url: str, open_page: Callable[..., Page]) -> Callable[..., Page]:
+    """Sign in as one of the demo's people and wait for the first page."""
+
+    def signed_in(email: str, viewport: dict[str, int] = DESKTOP, path: str = "/") -> Page:
+        page = open_page(viewport)
+        page.goto(portal_url + path)
+        page.wait_for_url("**/sign-in**")
+        page.get_by_label("Email").fill(email)
+        page.get_by_label("Password", exact=True).fill(demo.PASSWORD)
+        page.get_by_role("button", name="Sign in").click()
+        page.get_by_role("button", name="Sign out").wait_for()
+        return page
+
+    return signed_in

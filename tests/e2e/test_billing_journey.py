@@ -1,0 +1,107 @@
+"""A customer signs in, sees the balance, filters, and opens a charge; nobody sees another's."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.e2e.conftest import DESKTOP, PHONE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from playwright.sync_api import Page
+
+pytestmark = pytest.mark.browser
+
+OWNER = "owner@demo.example"
+
+
+def settle(page: Page) -> None:
+    """Wait until no script runs any more."""
+    app = page.get_by_test_id("stApp")
+    expect(app).to_have_attribute("data-test-script-state", "notRunning", timeout=15_000)
+
+
+def tick_first_row(page: Page) -> None:
+    """Click the box at the start of the first row: the table is drawn on a canvas."""
+    settle(page)
+    table = page.get_by_test_id("stDataFrame").first
+    table.scroll_into_view_if_needed()
+    table.click(position={"x": 17, "y": 52})
+
+
+@pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_a_customer_sees_the_balance_filters_and_opens_a_charge(
+    sign_in: Callable[..., Page], viewport: dict[str, int]
+) -> None:
+    page = sign_in(OWNER, viewport)
+    header = page.get_by_role("link", name=re.compile(r"Balance \$\d"))
+    expect(header).to_be_visible()
+    expect(page.get_by_text("Total balance")).to_be_visible()
+    expect(page.get_by_text("Voucher credit").first).to_be_visible()
+    page.get_by_text("Credit History").click()
+    expect(page.get_by_text(re.compile(r"^[\d,]+ rows$"))).to_be_visible()
+    page.get_by_role("combobox", name="Service").click()
+    page.get_by_role("option", name="AI Inference").click()
+    page.keyboard.press("Escape")
+    page.wait_for_url("**service=ai-inference**")
+    tick_first_row(page)
+    expect(page.get_by_text("Which credit this moved")).to_be_visible()
+    expect(page.get_by_text(re.compile(r"The calls behind it"))).to_be_visible()
+    expect(page.get_by_text("Balance after")).to_be_visible()
+    page.reload()
+    expect(page.get_by_text("Which credit this moved")).to_be_visible()
+
+
+def test_the_balance_stands_at_the_top_right(sign_in: Callable[..., Page]) -> None:
+    page = sign_in(OWNER)
+    box = page.get_by_role("link", name=re.compile(r"Balance \$\d")).bounding_box()
+    assert box is not None
+    assert box["x"] > DESKTOP["width"] / 2
+    assert box["y"] < 200
+
+
+@pytest.mark.parametrize("path", ["/?account=1001", "/?account=99999", "/?account=x", "/?row=e1"])
+def test_editing_the_address_shows_nothing_of_another_account(
+    sign_in: Callable[..., Page], path: str
+) -> None:
+    page = sign_in("owner.jp@demo.example", path=path)
+    expect(page.get_by_text("Demo Japan")).to_be_visible()
+    expect(page.get_by_text("Total balance")).to_be_visible()
+    assert "Demo Vietnam" not in page.inner_text("body")
+    assert "₫" not in page.inner_text("body")
+
+
+def test_a_reader_of_two_accounts_switches_between_them(sign_in: Callable[..., Page]) -> None:
+    page = sign_in("reader@demo.example")
+    expect(page.get_by_role("link", name=re.compile(r"Balance"))).to_be_visible()
+    page.get_by_role("combobox", name="Account").click()
+    page.get_by_role("option", name="Demo Europe").click()
+    expect(page.get_by_role("link", name=re.compile(r"Balance.*€"))).to_be_visible()
+
+
+def test_support_finds_an_account_and_is_told_whose_it_is(sign_in: Callable[..., Page]) -> None:
+    page = sign_in("support@demo.example")
+    page.get_by_label("Name or number of the account").fill("Japan")
+    page.keyboard.press("Enter")
+    found = page.get_by_role("button", name=re.compile("Look at account"))
+    expect(found).to_have_count(1)
+    found.click()
+    expect(page.get_by_text("as a member of staff")).to_be_visible()
+    expect(page.get_by_text("Total balance")).to_be_visible()
+    expect(page.get_by_role("link", name=re.compile(r"Balance ¥"))).to_be_visible()
+
+
+def test_sign_out_ends_the_session_for_every_tab(sign_in: Callable[..., Page]) -> None:
+    page = sign_in(OWNER)
+    other = page.context.new_page()
+    other.goto(page.url)
+    other.get_by_role("button", name="Sign out").wait_for()
+    page.get_by_role("button", name="Sign out").click()
+    page.wait_for_url("**/sign-in**")
+    other.get_by_text("Credit History").click()
+    other.wait_for_url("**/sign-in**")
