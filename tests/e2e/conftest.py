@@ -45,7 +45,7 @@ def portal_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         port = free.getsockname()[1]
     folder = tmp_path_factory.mktemp("a portal")
     kept = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG"}}
-    portal = subprocess.Popen(  # noqa: S603 - our own program
+    portal = subprocess.Popen(
         [sys.executable, "-m", "portal", "serve"],
         cwd=ROOT,
         env={**kept, "DATA_DIR": str(folder / "data"), "PORT": str(port)},

@@ -56,6 +56,7 @@ def capture(
     amount: int,
     number: int | None,
     clock: TestClock,
+    *,
     service: str = "gpu-vm",
 ) -> ledger.ChargeOutcome:
     return charge(

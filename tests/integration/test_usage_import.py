@@ -355,7 +355,7 @@ def test_events_that_cannot_be_charged_are_told_and_the_others_charged(session: 
     moment = datetime(2026, 2, 3, 10, 0, 5, tzinfo=UTC)
     tokens = {"input-tokens": 1_000_000, "output-tokens": 0}
     good = UsageEvent(account, "tests", "good", "ai-inference", moment, tokens)
-    hours = {"gpu-time": Decimal("0.5"), "gpus": 2}
+    hours: dict[str, int | Decimal] = {"gpu-time": Decimal("0.5"), "gpus": 2}
     events = [
         good._replace(event_id="naive", occurred_at=moment.replace(tzinfo=None)),
         good._replace(event_id="later", occurred_at=datetime.now(UTC) + timedelta(hours=1)),
