@@ -10,9 +10,8 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
-from domain.usage import import_usage
-
 from benchmarks.charging import ACTOR, fill
+from domain.usage import import_usage
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker

@@ -1,0 +1,71 @@
+"""No serious axe violation on any page, and none at all on our own forms."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.e2e.conftest import DESKTOP, PHONE
+from tests.e2e.test_billing_journey import OWNER, settle, tick_first_row
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from playwright.sync_api import Page
+
+pytestmark = pytest.mark.browser
+
+SERIOUS = {"serious", "critical"}
+
+
+def axe_source() -> str:
+    package = importlib.util.find_spec("axe_playwright_python")
+    assert package is not None
+    assert package.origin is not None
+    return (Path(package.origin).parent / "axe.min.js").read_text(encoding="utf-8")
+
+
+def serious_violations(page: Page) -> dict[str, list[str]]:
+    settle(page)
+    page.evaluate(axe_source())
+    result: dict[str, Any] = page.evaluate("async () => await axe.run(document)")
+    return {
+        violation["id"]: [node["html"][:200] for node in violation["nodes"]]
+        for violation in result["violations"]
+        if violation["impact"] in SERIOUS
+    }
+
+
+@pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_billing_has_no_serious_violation(
+    sign_in: Callable[..., Page], viewport: dict[str, int]
+) -> None:
+    page = sign_in(OWNER, viewport)
+    page.get_by_text("Spent in this order").wait_for()
+    assert serious_violations(page) == {}
+    page.get_by_text("Credit History").click()
+    page.get_by_text("Tick a row").wait_for()
+    assert serious_violations(page) == {}
+    tick_first_row(page)
+    page.get_by_role("button", name="Close").wait_for()
+    assert serious_violations(page) == {}
+
+
+def test_the_look_up_of_accounts_has_no_serious_violation(sign_in: Callable[..., Page]) -> None:
+    page = sign_in("support@demo.example")
+    page.get_by_role("button", name="Look at account").first.wait_for()
+    assert serious_violations(page) == {}
+
+
+@pytest.mark.parametrize("path", ["/sign-in", "/sign-up", "/forgot-password", "/mailbox"])
+def test_own_forms_have_no_violation(
+    portal_url: str, open_page: Callable[..., Page], path: str
+) -> None:
+    page = open_page(PHONE)
+    page.goto(portal_url + path)
+    page.evaluate(axe_source())
+    result = page.evaluate("async () => await axe.run(document)")
+    assert [violation["id"] for violation in result["violations"]] == []
