@@ -44,7 +44,7 @@ def draw(viewing: Viewing, account: AccountSummary) -> None:
         st.warning(plain(text.format(amount=owed)), icon=":material/priority_high:")
     if not found.grants:
         st.info(
-            _("There is no credit yet. Once credit is added, it shows here with its source."),
+            _("There is no credit now. What is added shows here, with where it came from."),
             icon=":material/savings:",
         )
         return
