@@ -93,8 +93,7 @@ class Price:
     per: Decimal
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(NamedTuple):
     """A call, or a stretch of use: measures by the names of the service's meters."""
 
     service: str

@@ -166,7 +166,7 @@ class _RowReader:
                 named_model,
             )
         )
-        content = hashlib.blake2b(said.encode(), digest_size=16).digest()
+        content = hashlib.blake2b(said.encode(), digest_size=12).digest()
         return Call(
             line_number,
             account_id,

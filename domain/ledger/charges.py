@@ -6,7 +6,8 @@ import hashlib
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from db.bulk import fetch_rows, integer_array, text_array
 from domain import audit
@@ -33,8 +34,7 @@ FUTURE_TOLERANCE = timedelta(minutes=5)
 _ZERO = Decimal(0)
 
 
-@dataclass(frozen=True, slots=True)
-class ChargeItem:
+class ChargeItem(NamedTuple):
     """One thing to pay for, counted once under (`origin`, `event_id`).
 
     `exact_micros` is not negative and has at most twelve decimals. A metered call brings its
@@ -46,7 +46,7 @@ class ChargeItem:
     exact_micros: Decimal
     occurred_at: datetime
     model: str = ""
-    quantities: Mapping[str, Any] = field(default_factory=dict)
+    quantities: Mapping[str, int | Decimal] = MappingProxyType({})
     catalogue_version: int | None = None
 
 
@@ -218,7 +218,11 @@ def _charge_once(posting: Posting, charge: Charge, known: KnownKeys) -> ChargeOu
     sequence, refusal = outcome.entry_sequence, outcome.refusal_number
     for key, (_, digest) in fresh.items():
         known[key] = (digest, sequence, refusal)
-        posting.add_row("usage_keys", (*key, digest, sequence, refusal, posting.now))
+    posting.add_rows(
+        "usage_keys",
+        account_id,
+        [(*key, digest, sequence, refusal, posting.now) for key, (_, digest) in fresh.items()],
+    )
     if sequence is not None:
         _keep_events(posting, charge, items, sequence)
     if len(items) == len(charge.items):
@@ -350,28 +354,24 @@ def _parameters(charge: Charge, items: Sequence[ChargeItem]) -> dict[str, Any]:
 def _keep_events(
     posting: Posting, charge: Charge, items: Sequence[ChargeItem], sequence: int
 ) -> None:
-    for number, item in enumerate(items, start=1):
-        if item.catalogue_version is None:
-            continue
-        posting.add_row(
-            "usage_events",
-            (
-                charge.account_id,
-                sequence,
-                number,
-                item.origin,
-                item.event_id,
-                charge.service,
-                item.model,
-                item.occurred_at,
-                {
-                    name: value if isinstance(value, int) else str(value)
-                    for name, value in item.quantities.items()
-                },
-                item.exact_micros,
-                item.catalogue_version,
-            ),
+    rows = [
+        (
+            charge.account_id,
+            sequence,
+            number,
+            item.origin,
+            item.event_id,
+            charge.service,
+            item.model,
+            item.occurred_at,
+            dict(item.quantities),
+            item.exact_micros,
+            item.catalogue_version,
         )
+        for number, item in enumerate(items, start=1)
+        if item.catalogue_version is not None
+    ]
+    posting.add_rows("usage_events", charge.account_id, rows)
 
 
 def _refuse(

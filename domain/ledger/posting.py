@@ -230,6 +230,11 @@ class Posting:
         self._touched.add(row[0])
         self._rows(table).append(row)
 
+    def add_rows(self, table: str, account_id: int, rows: Iterable[tuple[Any, ...]]) -> None:
+        """Keep many rows of one account, as `add_row` does."""
+        self._touched.add(account_id)
+        self._rows(table).extend(rows)
+
     def _rows(self, table: str) -> list[tuple[Any, ...]]:
         return self.rows.setdefault(table, [])
 
