@@ -68,7 +68,8 @@ def _metrics(viewing: Viewing, found: AccountOverview) -> None:
 def _breakdown(viewing: Viewing, found: AccountOverview) -> None:
     st.subheader(_("Where it comes from"))
     remaining = {part.kind: part for part in found.kinds}
-    kinds = [*SHOWN_KINDS, *(kind for kind in remaining if kind not in SHOWN_KINDS)]
+    others = [part.kind for part in found.kinds if part.remaining_micros]
+    kinds = [*SHOWN_KINDS, *(kind for kind in others if kind not in SHOWN_KINDS)]
     figure = go.Figure()
     total = sum(part.remaining_micros for part in found.kinds) / MICROS_PER_UNIT or 1
     for kind in kinds:

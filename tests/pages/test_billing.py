@@ -1,0 +1,242 @@
+"""The billing page as Streamlit runs it, for each kind of person."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from domain import ledger
+from domain.actors import MemberRole, StaffRole, user_actor
+from domain.usage import UsageEvent, record_usage
+from portal import backend, viewing
+from portal.session import Visitor
+from tests.factories import SYSTEM, UNIT, charge, grant, make_account
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from sqlalchemy.orm import Session
+
+MAIN = Path(__file__).resolve().parents[2] / "portal" / "main.py"
+NOW = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=10)
+
+
+@pytest.fixture
+def account(session: Session) -> int:
+    """An account with credit of three kinds, a hold, a charge with a call, and a refusal."""
+    account = make_account(session)
+    grant(session, account, 10, kind="plan", expires_at=NOW + timedelta(days=20))
+    grant(session, account, 20, kind="voucher", origin="WELCOME$20", services=("ai-notebook",))
+    grant(session, account, 30)
+    call = UsageEvent(
+        account,
+        "tests",
+        "call-1",
+        "ai-inference",
+        NOW,
+        {"input-tokens": 13_394, "output-tokens": 127},
+        "llama-3.1-8b-instruct",
+    )
+    record_usage(session, events=[call], actor=SYSTEM)
+    charge(session, account, 500, occurred_at=NOW, service="gpu-vm")
+    ledger.place_hold(
+        session,
+        account_id=account,
+        service="gpu-vm",
+        amount_micros=4 * UNIT,
+        expires_at=NOW + timedelta(days=1),
+        source="vm-1",
+        actor=SYSTEM,
+        idempotency_key="hold",
+    )
+    session.commit()
+    return account
+
+
+@pytest.fixture
+def show(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., AppTest]]:
+    """Run the portal for a person: their account, their other memberships, or a staff role."""
+    backend.connect(database_url)
+
+    def shown(
+        account_id: int | None, *, staff_role: StaffRole | None = None, **query: str
+    ) -> AppTest:
+        memberships = {} if account_id is None else {account_id: MemberRole.OWNER}
+        visitor = Visitor(
+            user_id=1,
+            display_name="Sample Person",
+            email="sample@example.com",
+            locale="en",
+            time_zone="Asia/Tokyo",
+            actor=user_actor(1, staff_role=staff_role, memberships=memberships),
+            account_id=account_id,
+            session_id="session",
+            form_token="token",
+        )
+        monkeypatch.setattr(viewing, "require_visitor", lambda: visitor)
+        app = AppTest.from_file(str(MAIN), default_timeout=30)
+        for name, value in query.items():
+            app.query_params[name] = value
+        app.run()
+        assert not app.exception
+        return app
+
+    yield shown
+    backend.disconnect()
+
+
+def metrics(app: AppTest) -> dict[str, str]:
+    return {metric.label: metric.value.replace("\\", "") for metric in app.metric}
+
+
+def test_the_overview_tells_total_available_held_and_owed(
+    show: Callable[..., AppTest], account: int
+) -> None:
+    app = show(account)
+    assert metrics(app) == {
+        "Total balance": "$60.00",
+        "Available": "$56.00",
+        "Held": "$4.00",
+        "Owed": "$0.00",
+    }
+    kinds = app.dataframe[0].value
+    assert dict(zip(kinds["Credit"], kinds["Remaining"], strict=True)) == {
+        "Plan credit": "$10.00",
+        "Voucher credit": "$20.00",
+        "Top-up credit": "$30.00",
+    }
+    order = app.dataframe[1].value
+    assert list(order["Credit"]) == ["Plan credit", "Voucher credit", "Top-up credit"]
+    assert list(order["Services"]) == ["All", "AI Notebook", "All"]
+
+
+def test_the_history_has_every_row_with_its_status_and_amount(
+    show: Callable[..., AppTest], account: int
+) -> None:
+    rows = show(account, tab="history").dataframe[0].value
+    assert list(rows.columns) == [
+        "Date",
+        "Service",
+        "Source",
+        "Description",
+        "Code",
+        "Status",
+        "Amount (USD)",
+    ]
+    told = dict(zip(rows["Status"], rows["Amount (USD)"], strict=True))
+    assert told["Failed"] == "\N{MINUS SIGN}$500.00"
+    assert told["Processing"] == "\N{MINUS SIGN}$4.00"
+    assert sorted(rows["Status"]).count("Success") == 4
+    assert "+$20.00" in set(rows["Amount (USD)"])
+    assert "WELCOME$20" in set(rows["Code"])
+    assert "1 call · 13,394 input tokens · 127 output tokens" in set(rows["Description"])
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ({"service": "ai-inference"}, 1),
+        ({"status": "failed"}, 1),
+        ({"kind": "voucher"}, 1),
+        ({"kind": "top_up", "status": "success"}, 1),
+        ({"text": "welcome"}, 1),
+        ({"service": "no-such-service", "status": "x"}, 6),
+        ({"older": "garbage", "newer": "garbage"}, 6),
+        ({"from": "not-a-date"}, 6),
+    ],
+)
+def test_filters_in_the_address_combine_and_nonsense_is_ignored(
+    show: Callable[..., AppTest], account: int, query: dict[str, str], expected: int
+) -> None:
+    assert len(show(account, tab="history", **query).dataframe[0].value) == expected
+
+
+def test_filters_that_match_nothing_say_what_to_do(
+    show: Callable[..., AppTest], account: int
+) -> None:
+    app = show(account, tab="history", **{"from": "2020-01-01", "to": "2020-01-31"})
+    assert [info.value for info in app.info] == [
+        "No row matches. Reset the filters, or choose a longer time."
+    ]
+    reset = next(button for button in app.button if button.label == "Reset filters")
+    reset.click().run()
+    assert len(app.dataframe[0].value) == 6
+
+
+def test_a_charge_opens_its_grants_its_calls_and_the_running_balance(
+    show: Callable[..., AppTest], account: int
+) -> None:
+    app = show(account, tab="history", row="e4")
+    assert "Entry 4" in [heading.value for heading in app.subheader]
+    facts = "".join(text.value for text in app.markdown).replace("\\", "")
+    assert "Exact amount: **\N{MINUS SIGN}$0.002233**" in facts
+    assert "Balance before: **$60.00**" in facts
+    assert "Balance after: **$59.997767**" in facts
+    movements, calls = app.dataframe[1].value, app.dataframe[2].value
+    assert list(movements["Credit"]) == ["Plan credit"]
+    assert list(calls["Exact cost"]) == ["$0.002233759"]
+    assert (
+        Decimal("0.002233759")
+        == Decimal(13_394) * Decimal("0.165") / 10**6 + Decimal(127) * Decimal("0.187") / 10**6
+    )
+
+
+@pytest.mark.parametrize("row", ["e999", "r999", "h999", "x1", "e1 OR 1=1"])
+def test_a_row_that_is_not_there_is_said_so(
+    show: Callable[..., AppTest], account: int, row: str
+) -> None:
+    app = show(account, tab="history", row=row)
+    assert [warning.value for warning in app.warning] == ["This account has no such row."]
+
+
+def test_a_refusal_and_a_hold_open_too(show: Callable[..., AppTest], account: int) -> None:
+    assert "Refused: not enough credit" in [
+        heading.value for heading in show(account, tab="history", row="r1").subheader
+    ]
+    assert "Hold 1" in [
+        heading.value for heading in show(account, tab="history", row="h1").subheader
+    ]
+
+
+def test_another_accounts_number_in_the_address_shows_ones_own(
+    show: Callable[..., AppTest], session: Session, account: int
+) -> None:
+    mine = make_account(session)
+    grant(session, mine, 1)
+    session.commit()
+    for named in (str(account), "999999", "0", "-1", "x"):
+        app = show(mine, account=named)
+        assert len(app.warning) == 1
+        assert metrics(app)["Total balance"] == "$1.00"
+
+
+def test_staff_see_an_account_by_its_number_and_that_it_is_not_theirs(
+    show: Callable[..., AppTest], account: int
+) -> None:
+    app = show(None, staff_role=StaffRole.SUPPORT, account=str(account))
+    assert any("as a member of staff" in info.value for info in app.info)
+    app.switch_page("pages/billing.py").run()
+    assert metrics(app)["Total balance"] == "$60.00"
+
+
+def test_a_person_without_an_account_is_told_what_to_do(show: Callable[..., AppTest]) -> None:
+    app = show(None)
+    assert [info.value for info in app.info] == [
+        "You belong to no account yet. Ask an owner of one to add you."
+    ]
+
+
+def test_debt_is_shown_with_what_happens_next(
+    show: Callable[..., AppTest], session: Session
+) -> None:
+    account = make_account(session)
+    charge(session, account, 3, occurred_at=NOW, refusable=False)
+    session.commit()
+    app = show(account)
+    assert metrics(app)["Owed"] == "$3.00"
+    assert "is owed. The next credit pays it first." in app.warning[0].value
