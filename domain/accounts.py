@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 
 from domain import audit
-from domain.actors import MemberRole, require_account_owner, require_system_or_staff
+from domain.actors import MemberRole, StaffRole, require_account_owner, require_system_or_staff
 from domain.errors import Conflict, InvalidInput, NotFound
 from domain.ledger import open_ledger
 
@@ -45,7 +45,7 @@ def open_account(
     under the key of the owner's unique address. Raises NotFound for an unknown site, InvalidInput
     for a currency that the site does not keep or for an empty name.
     """
-    require_system_or_staff(actor)
+    require_system_or_staff(actor, StaffRole.SUPPORT, StaffRole.ADMIN)
     currencies = session.execute(_SITE, {"code": site_code}).scalar_one_or_none()
     if currencies is None:
         raise NotFound("site")

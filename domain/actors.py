@@ -128,6 +128,15 @@ def require_staff(actor: Actor, *roles: StaffRole) -> None:
         raise NotAuthorised
 
 
+def require_system(actor: Actor) -> None:
+    """Let only the product itself pass: what meters and clocks do is nobody's to do by hand.
+
+    Raises NotAuthorised.
+    """
+    if not actor.is_system:
+        raise NotAuthorised
+
+
 def require_system_or_staff(actor: Actor, *roles: StaffRole) -> None:
     """Let the system pass, and whoever passes `require_staff`. Raises NotAuthorised."""
     if not actor.is_system:

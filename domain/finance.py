@@ -87,7 +87,7 @@ def post_finance_entries(
     the first id; with others it raises IdempotencyMismatch. Raises InvalidInput for lines that do
     not balance, NotFound for an unknown site or an account of another, PeriodClosed.
     """
-    require_system_or_staff(actor, StaffRole.FINANCE, StaffRole.ADMIN)
+    require_system_or_staff(actor, StaffRole.FINANCE)
     _check(kind, reference, lines, occurred_at)
     zone = _zone(session, site_code, account_id)
     request = {

@@ -18,7 +18,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from domain import audit, clock, ledger
-from domain.actors import require_system_or_staff
+from domain.actors import require_system
 from domain.identity import purge_identity
 from domain.ledger.charges import FUTURE_TOLERANCE
 
@@ -92,7 +92,7 @@ class JobRunner:
         stand_by: timedelta = STAND_BY,
     ) -> None:
         """Take the jobs. Raises NotAuthorised unless the actor is the system."""
-        require_system_or_staff(actor)
+        require_system(actor)
         self._sessions = sessions
         self._jobs = tuple(jobs)
         self._stand_by = stand_by
@@ -222,7 +222,7 @@ def purge_usage_keys(
 
     Such events are refused as too old, so that none of them can be charged again.
     """
-    require_system_or_staff(actor)
+    require_system(actor)
     removed = 0
     account_id: int | None = 0
     while account_id is not None and not (stop is not None and stop.is_set()):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import text
 
 from domain import audit
-from domain.actors import require_system_or_staff
+from domain.actors import StaffRole, require_system_or_staff
 from domain.catalogue_file import parse_catalogue
 from domain.errors import CatalogueConflict, Conflict, NotFound
 
@@ -76,7 +76,7 @@ def load_reference(
     Raises InvalidCatalogue for a file that cannot be read, CatalogueConflict and Conflict where
     a price or a tax policy that was in force would change.
     """
-    require_system_or_staff(actor)
+    require_system_or_staff(actor, StaffRole.FINANCE)
     session.execute(_LOCK)
     load_sites(session, text_of_file=sites_text or (_FOLDER / "sites.toml").read_text("utf-8"))
     content = catalogue_text or (_FOLDER / "catalogue.toml").read_text("utf-8")

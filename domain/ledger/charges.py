@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from db.bulk import fetch_rows, integer_array, text_array
 from domain import audit
-from domain.actors import require_system_or_staff
+from domain.actors import require_system
 from domain.allocation import move, plan_burn, tax_inside
 from domain.errors import IdempotencyMismatch, InvalidInput
 from domain.ledger.holds import add_refusal, release_hold, resolve_hold
@@ -125,7 +125,7 @@ def charge_batch(
     changes nothing and answers as before. Raises InvalidInput, before anything is posted, for a
     charge that can never be right; NotFound for an unknown account.
     """
-    require_system_or_staff(actor)
+    require_system(actor)
     if not charges:
         return []
     posting = Posting(session, {charge.account_id for charge in charges}, actor)

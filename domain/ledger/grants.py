@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import text
 
 from domain import audit, clock
-from domain.actors import require_system_or_staff
+from domain.actors import StaffRole, require_system_or_staff
 from domain.allocation import (
     OVERDRAFT_NUMBER,
     PRIORITIES,
@@ -31,6 +31,11 @@ if TYPE_CHECKING:
     from domain.ledger.state import AccountState, TaxTerms
 
 _MINUTE = timedelta(minutes=1)
+_MAY_GRANT = {
+    "voucher": (StaffRole.SUPPORT, StaffRole.FINANCE),
+    "adjustment": (StaffRole.SUPPORT, StaffRole.FINANCE),
+}
+"""Who may give which kind of credit; what was paid for is finance's alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +110,7 @@ def add_grant(
     Raises InvalidInput for terms that make no sense, IdempotencyMismatch for a key used before
     for other terms.
     """
-    require_system_or_staff(actor)
+    require_system_or_staff(actor, *_MAY_GRANT.get(terms.kind, (StaffRole.FINANCE,)))
     terms = _checked(terms)
     posting = Posting(session, [account_id], actor)
     write = WriteOnce(

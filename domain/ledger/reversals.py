@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sqlalchemy import text
 
 from domain import audit
-from domain.actors import require_system_or_staff
+from domain.actors import StaffRole, require_system_or_staff
 from domain.allocation import is_expiry_due, move, tax_inside
 from domain.errors import InvalidInput, NotFound, ReversalExceedsOriginal
 from domain.ledger.expiry import expire
@@ -104,7 +104,7 @@ def reverse_entry(
     becomes debt, what expired or was taken back before does not. Raises ReversalExceedsOriginal,
     NotFound, and InvalidInput for an entry that cannot be reversed.
     """
-    require_system_or_staff(actor)
+    require_system_or_staff(actor, StaffRole.SUPPORT, StaffRole.FINANCE)
     posting = Posting(session, [account_id], actor)
     account = posting.accounts[account_id]
     write = WriteOnce(
@@ -276,7 +276,7 @@ def take_back(
     settles. All refunds, disputes and reversals of a grant together never exceed its amount, and
     what expired is not refunded (ReversalExceedsOriginal); a bank takes it back all the same.
     """
-    require_system_or_staff(actor)
+    require_system_or_staff(actor, StaffRole.FINANCE)
     if kind not in {"refund", "dispute"}:
         raise InvalidInput("kind", "unknown")
     posting = Posting(session, [account_id], actor)
@@ -368,7 +368,7 @@ def write_off_debt(
 
     Raises InvalidInput where the amount is not positive or more than is owed.
     """
-    require_system_or_staff(actor)
+    require_system_or_staff(actor, StaffRole.FINANCE)
     posting = Posting(session, [account_id], actor)
     account = posting.accounts[account_id]
     write = WriteOnce(

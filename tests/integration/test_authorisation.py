@@ -1,0 +1,172 @@
+"""Who may do what is checked in the service: each action against each kind of person."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from domain import ledger
+from domain.accounts import open_account
+from domain.actors import Actor, MemberRole, StaffRole, system_actor, user_actor
+from domain.errors import BillingError, NotAuthorised, NotFound
+from domain.finance import FinanceLine, post_finance_entries
+from domain.queries.accounts import find_accounts
+from domain.queries.balances import account_overview
+from domain.queries.details import entry_detail
+from domain.queries.history import history_page
+from domain.queries.history_rows import HistoryFilter
+from domain.reference import load_reference
+from domain.usage import record_usage
+from tests.factories import UNIT, grant, make_account, make_charge, next_key
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy.orm import Session
+
+
+def people(account_id: int) -> dict[str, Actor]:
+    return {
+        "system": system_actor("tests"),
+        **{role.value: user_actor(1, staff_role=role) for role in StaffRole},
+        **{role.value: user_actor(2, memberships={account_id: role}) for role in MemberRole},
+        "stranger": user_actor(3, memberships={account_id + 1: MemberRole.OWNER}),
+    }
+
+
+def give(kind: str) -> Callable[[Session, int, Actor], Any]:
+    def act(session: Session, account: int, actor: Actor) -> Any:
+        return ledger.add_grant(
+            session,
+            account_id=account,
+            terms=ledger.GrantTerms(kind=kind, amount_micros=UNIT),
+            source=kind,
+            actor=actor,
+            idempotency_key=next_key(),
+        )
+
+    return act
+
+
+def call(service: Callable[..., Any], **fixed: Any) -> Callable[[Session, int, Actor], Any]:
+    def act(session: Session, account: int, actor: Actor) -> Any:
+        return service(session, account_id=account, actor=actor, **fixed)
+
+    return act
+
+
+def charge(session: Session, account: int, actor: Actor) -> Any:
+    one = make_charge(account, 1, occurred_at=datetime.now(UTC))
+    return ledger.charge_batch(session, charges=[one], actor=actor)
+
+
+def hold(session: Session, account: int, actor: Actor) -> Any:
+    return ledger.place_hold(
+        session,
+        account_id=account,
+        service="gpu-vm",
+        amount_micros=UNIT,
+        expires_at=datetime.now(UTC) + timedelta(hours=1),
+        source="vm",
+        actor=actor,
+        idempotency_key=next_key(),
+    )
+
+
+MEMBERS = {"owner", "billing", "reader"}
+STAFF = {"support", "finance", "admin"}
+ACTIONS: dict[str, tuple[Callable[[Session, int, Actor], Any], set[str]]] = {
+    "grant a top-up": (give("top_up"), {"finance"}),
+    "grant a plan": (give("plan"), {"finance"}),
+    "grant a voucher": (give("voucher"), {"support", "finance"}),
+    "grant goodwill": (give("adjustment"), {"support", "finance"}),
+    "charge": (charge, set()),
+    "record usage": (lambda s, _, actor: record_usage(s, events=[], actor=actor), set()),
+    "hold": (hold, set()),
+    "void a hold": (call(ledger.void_hold, hold_number=1, idempotency_key="void"), set()),
+    "expire grants": (lambda s, _, actor: ledger.expire_grants(s, actor=actor), set()),
+    "expire holds": (lambda s, _, actor: ledger.expire_holds(s, actor=actor), set()),
+    "reverse": (
+        call(ledger.reverse_entry, entry_sequence=1, reason="mistake", idempotency_key="reverse"),
+        {"support", "finance"},
+    ),
+    "refund": (
+        call(
+            ledger.take_back,
+            kind="refund",
+            grant_number=1,
+            amount_micros=1,
+            source="bank",
+            idempotency_key="refund",
+        ),
+        {"finance"},
+    ),
+    "write off": (
+        call(ledger.write_off_debt, amount_micros=1, reason="lost", idempotency_key="write-off"),
+        {"finance"},
+    ),
+    "verify the ledger": (lambda s, _, actor: ledger.verify_ledger(s, actor=actor), STAFF),
+    "load prices": (lambda s, _, actor: load_reference(s, actor=actor), {"finance"}),
+    "open an account": (
+        lambda s, _, actor: open_account(
+            s, site_code="global", name="New", currency="USD", actor=actor
+        ),
+        {"support", "admin"},
+    ),
+    "find accounts": (lambda s, _, actor: find_accounts(s, actor=actor, sought=""), STAFF),
+    "see the balance": (call(account_overview), MEMBERS | STAFF),
+    "see the history": (call(history_page, wanted=HistoryFilter()), MEMBERS | STAFF),
+    "see an entry": (call(entry_detail, sequence=1), MEMBERS | STAFF),
+}
+ONLY_PEOPLE = {"find accounts"}
+
+
+def may(
+    act: Callable[[Session, int, Actor], Any], session: Session, account: int, actor: Actor
+) -> bool:
+    """Whether the right to act was not in question; the act may fail for lack of a hold or debt."""
+    try:
+        act(session, account, actor)
+    except NotAuthorised:
+        return False
+    except NotFound as missing:
+        return missing.kind != "account"
+    except BillingError:
+        return True
+    return True
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_each_action_is_open_to_these_and_to_nobody_else(session: Session, action: str) -> None:
+    account = make_account(session)
+    grant(session, account, 10)
+    act, allowed = ACTIONS[action]
+    for name, actor in people(account).items():
+        with session.begin_nested() as attempt:
+            if name in allowed or (name == "system" and action not in ONLY_PEOPLE):
+                assert may(act, session, account, actor), (action, name)
+            else:
+                with pytest.raises((NotAuthorised, NotFound)):
+                    act(session, account, actor)
+            attempt.rollback()
+
+
+def test_finance_postings_are_for_finance(session: Session) -> None:
+    lines = [FinanceLine("1010", UNIT, "USD"), FinanceLine("1110.stripe", -UNIT, "USD")]
+    for name, actor in people(make_account(session)).items():
+        arguments = {
+            "site_code": "global",
+            "kind": "payout",
+            "reference": name,
+            "occurred_at": datetime.now(UTC),
+            "lines": lines,
+            "actor": actor,
+            "idempotency_key": name,
+        }
+        if name in {"system", "finance"}:
+            post_finance_entries(session, **arguments)  # type: ignore[arg-type]
+        else:
+            with pytest.raises((NotAuthorised, NotFound)):
+                post_finance_entries(session, **arguments)  # type: ignore[arg-type]
