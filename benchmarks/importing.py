@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import tempfile
 import time
@@ -34,6 +35,8 @@ def run(sessions: sessionmaker[Session], pgbench: Pgbench) -> None:
             yard = pgbench.measure()
             path = Path(folder) / f"calls-{number}.csv"
             _write_calls(path, seed=number)
+            gc.collect()
+            gc.freeze()  # as the command does
             started = time.perf_counter()
             import_usage(
                 sessions,

@@ -55,7 +55,13 @@ def integer_array(values: Iterable[int]) -> str:
 
 def text_array(values: Iterable[str]) -> str:
     """Return the text of a text[]."""
-    return "{" + ",".join([f'"{value.translate(_ARRAY_ESCAPES)}"' for value in values]) + "}"
+    texts = list(values)
+    if not texts:
+        return "{}"
+    together = "".join(texts)
+    if '"' in together or "\\" in together:
+        texts = [value.translate(_ARRAY_ESCAPES) for value in texts]
+    return '{"' + '","'.join(texts) + '"}'
 
 
 def _cursor(session: Session) -> Any:  # noqa: ANN401 - psycopg2's cursor, behind SQLAlchemy's proxy
