@@ -12,7 +12,7 @@ from sqlalchemy import text
 
 from db.bulk import fetch_rows, integer_array
 from domain import clock
-from domain.actors import require_system_or_staff
+from domain.actors import require_system
 from domain.errors import BillingError, Conflict, InvalidInput, NotFound
 from domain.ledger import Charge, ChargeItem, charge_batch
 from domain.ledger.charges import FUTURE_TOLERANCE
@@ -86,7 +86,7 @@ def record_usage(session: Session, *, events: Sequence[UsageEvent], actor: Actor
     Repeating events, in whatever order, changes nothing. An event that cannot be rated, or whose
     id was used for another call, is rejected, and the others are charged.
     """
-    require_system_or_staff(actor)
+    require_system(actor)
     recorded = UsageRecorded()
     version, catalogue = current_catalogue(session)
     currencies = _currencies(session, events)
@@ -99,8 +99,7 @@ def record_usage(session: Session, *, events: Sequence[UsageEvent], actor: Actor
             reason = error.reason if isinstance(error, InvalidInput) else error.code
             recorded.rejected.append((place, reason))
             continue
-        minute = event.occurred_at.replace(second=0, microsecond=0)
-        key = (event.account_id, event.service, event.model, minute)
+        key = (event.account_id, event.service, event.model, _minute(event.occurred_at))
         items, places = groups.setdefault(key, _Group([], []))
         items.append(item)
         places.append(place)
@@ -184,7 +183,7 @@ def _count(recorded: UsageRecorded, outcome: ChargeOutcome, currencies: Mapping[
 _FIND_IMPORT = text("SELECT accounts FROM usage_imports WHERE file_digest = :digest")
 _BEGIN_IMPORT = text("""
 INSERT INTO usage_imports (file_digest, file_name, accounts) VALUES (:digest, :name, :accounts)
-ON CONFLICT (file_digest) DO NOTHING
+ON CONFLICT (file_digest) DO UPDATE SET accounts = EXCLUDED.accounts
 """)
 _END_IMPORT = text("""
 UPDATE usage_imports SET finished_at = clock_timestamp(), rows_read = :read,
@@ -208,11 +207,12 @@ def import_usage(
     batch ends depends on the file alone, so an import that was killed and is started again
     leaves the same ledger. Rows that cannot be charged go to `rejects_path` (a CSV: line, reason,
     row). `report` is told lines done and lines in all. Raises InvalidInput for a file that is no
-    file of calls, Conflict where the file was imported before with other accounts.
+    file of calls and for an account that does not exist, Conflict where the file was imported
+    before with other accounts; without `accounts` it goes on with those of before.
     """
-    require_system_or_staff(actor)
+    require_system(actor)
     digest, lines = digest_of_file(path)
-    _begin(sessions, digest, path, accounts)
+    chosen = _begin(sessions, digest, path, accounts)
     summary = ImportSummary()
     unfinished = rejects_path.with_name(rejects_path.name + ".part")
     with unfinished.open("w", encoding="utf-8", newline="") as file:
@@ -221,7 +221,7 @@ def import_usage(
         for batch in _batches(read_calls(path), batch_rows):
             rejects = [row for row in batch if isinstance(row, Reject)]
             calls = [row for row in batch if isinstance(row, Call)]
-            rejects += _charge_calls(sessions, calls, accounts, actor, summary)
+            rejects += _charge_calls(sessions, calls, chosen, actor, summary)
             for reject in sorted(rejects, key=lambda reject: reject.line_number):
                 writer.writerow((reject.line_number, reject.reason, reject.row))
             summary.calls += len(batch)
@@ -237,32 +237,47 @@ def import_usage(
 
 def _begin(
     sessions: sessionmaker[Session], digest: bytes, path: Path, accounts: Sequence[int]
-) -> None:
-    with sessions() as session:
-        session.execute(
-            _BEGIN_IMPORT, {"digest": digest, "name": path.name, "accounts": list(accounts)}
-        )
-        before = session.execute(_FIND_IMPORT, {"digest": digest}).scalar_one()
-        if list(before) != list(accounts):
+) -> list[int]:
+    """Keep which accounts the file's rows are spread over, and return them."""
+    with sessions.begin() as session:
+        known = dict(fetch_rows(session, _CURRENCIES, ids=integer_array(accounts)))
+        for account_id in accounts:
+            if account_id not in known:
+                raise InvalidInput("account", "unknown", account=account_id)
+        before = session.execute(_FIND_IMPORT, {"digest": digest}).scalar_one_or_none() or []
+        if before and accounts and before != list(accounts):
             raise Conflict("imported_with_other_accounts")
-        session.commit()
+        chosen = list(accounts) or before
+        session.execute(_BEGIN_IMPORT, {"digest": digest, "name": path.name, "accounts": chosen})
+        return chosen
 
 
 def _batches(rows: Iterator[Call | Reject], batch_rows: int) -> Iterator[list[Call | Reject]]:
     """Cut the rows between minutes, so that a minute is charged by one entry."""
     batch: list[Call | Reject] = []
-    minute = None
+    previous: datetime | None = None
     for row in rows:
-        if isinstance(row, Call):
-            own = row.occurred_at.replace(second=0, microsecond=0)
-            is_full = len(batch) >= batch_rows and own != minute
-            if is_full or len(batch) >= LARGEST_BATCH_ROWS:
-                yield batch
-                batch = []
-            minute = own
+        instant = row.occurred_at if isinstance(row, Call) else previous
+        is_full = len(batch) >= batch_rows and (
+            len(batch) >= LARGEST_BATCH_ROWS or not _share_minute(previous, instant)
+        )
+        if is_full:
+            yield batch
+            batch = []
+        previous = instant
         batch.append(row)
     if batch:
         yield batch
+
+
+def _share_minute(one: datetime | None, other: datetime | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return _minute(one) == _minute(other)
+
+
+def _minute(instant: datetime) -> datetime:
+    return instant.replace(second=0, microsecond=0)
 
 
 def _charge_calls(
@@ -302,13 +317,13 @@ def _charge_calls(
 
 def _event(call: Call, account_id: int) -> UsageEvent:
     return UsageEvent(
-        account_id=account_id,
-        origin=FILE_ORIGIN,
-        event_id=call.event_id,
-        service=call.service,
-        occurred_at=call.occurred_at,
-        quantities={"input-tokens": call.input_tokens, "output-tokens": call.output_tokens},
-        model=call.model,
+        account_id,
+        FILE_ORIGIN,
+        call.event_id,
+        call.service,
+        call.occurred_at,
+        {"input-tokens": call.input_tokens, "output-tokens": call.output_tokens},
+        call.model,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import logging
 import os
 import signal
@@ -51,13 +52,23 @@ class CommandError(Exception):
     """The command cannot be carried out; the message is the sentence for whoever gave it."""
 
 
+_EXPECTED = (
+    CommandError,
+    SettingsError,
+    BillingError,
+    EmbeddedPostgresError,
+    DBAPIError,
+    OSError,
+)
+
+
 def main() -> None:
     """Run the command that the arguments name, and exit with its status."""
     signal.signal(signal.SIGTERM, _exit_quietly)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
         commands()
-    except (CommandError, SettingsError, BillingError, EmbeddedPostgresError, DBAPIError) as error:
+    except _EXPECTED as error:
         print(_sentence(error), file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
@@ -75,7 +86,27 @@ def _sentence(error: Exception) -> str:
         return f"The database does not answer as it should: {_first_line(error.orig)}"
     if isinstance(error, InvalidInput) and error.field in {"email", "password", "display_name"}:
         return fault_text(error)
+    if isinstance(error, InvalidInput) and (error.field, error.reason) in _FILE_FAULTS:
+        return _FILE_FAULTS[error.field, error.reason].format(**error.values)
+    if isinstance(error, OSError) and error.strerror:
+        where = f" {error.filename}" if error.filename else " that"
+        return f"This system does not allow{where}: {error.strerror}."
     return str(error)
+
+
+_FILE_FAULTS = {
+    ("file", "missing_columns"): (
+        "The file's first line names no column {columns}."
+        " A file of calls has the columns TIMESTAMP, ContextTokens and GeneratedTokens."
+    ),
+    ("file", "doubled_columns"): "The file's first line names more than one column {columns}.",
+    ("file", "not_csv"): "The file's first line is no line of comma-separated values.",
+    ("file", "add_an_id_column"): (
+        "The file has more than {most} rows without an id, too many to tell apart:"
+        " add a column named id, different in every row."
+    ),
+    ("account", "unknown"): "There is no account {account}.",
+}
 
 
 def _first_line(error: object) -> str:
@@ -321,20 +352,31 @@ def import_usage(
     if not file.is_file():
         raise CommandError(f"There is no file {file}.")
     rejects_path = rejects or file.with_name(f"{file.name}.rejects.csv")
+    if rejects_path.exists() and rejects_path.samefile(file):
+        raise CommandError("The rejects would replace the file of calls: name another file.")
     with _database(), _progress() as progress:
         task = progress.add_task(file.name, total=None)
 
         def report(done_rows: int, total_rows: int | None) -> None:
             progress.update(task, completed=done_rows, total=total_rows)
 
-        summary = usage.import_usage(
-            backend.sessions(),
-            path=file,
-            accounts=account or (),
-            rejects_path=rejects_path,
-            actor=_ACTOR,
-            report=report,
-        )
+        # What is loaded by now stays: the collector need not look at it after every batch.
+        gc.collect()
+        gc.freeze()
+        try:
+            summary = usage.import_usage(
+                backend.sessions(),
+                path=file,
+                accounts=account or (),
+                rejects_path=rejects_path,
+                actor=_ACTOR,
+                report=report,
+            )
+        except Conflict:
+            raise CommandError(
+                "This file was imported before, spread over other accounts:"
+                " name the same ones, or none."
+            ) from None
     _say_summary(summary, rejects_path)
 
 

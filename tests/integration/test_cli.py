@@ -249,6 +249,58 @@ def test_an_import_of_no_file_or_of_another_kind_of_file_is_one_line(
     assert err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("header", "sentence"),
+    [
+        ("TIMESTAMP,ContextTokens", "first line names no column generatedtokens"),
+        ("TIMESTAMP,ContextTokens,GeneratedTokens,ID,id", "more than one column id"),
+        ('TIMESTAMP,"ContextTokens', "no line of comma-separated values"),
+    ],
+)
+def test_an_import_says_what_is_wrong_with_a_file(
+    run: Callable[..., tuple[int, str, str]], tmp_path: Path, header: str, sentence: str
+) -> None:
+    file = tmp_path / "calls.csv"
+    file.write_text(f"{header}\n")
+    code, _out, err = run("import-usage", str(file))
+    assert code == 1
+    assert sentence in err
+    assert err.count("\n") == 1
+
+
+def test_an_import_needs_accounts_that_exist_and_stay_the_same(
+    run: Callable[..., tuple[int, str, str]], sessions: sessionmaker[Session], tmp_path: Path
+) -> None:
+    with sessions.begin() as session:
+        accounts = [str(factories.make_account(session)) for _ in range(2)]
+    file = tmp_path / "calls.csv"
+    file.write_text("TIMESTAMP,ContextTokens,GeneratedTokens\n2026-02-03 10:00:00,5,5\n")
+    words = ("import-usage", str(file))
+    assert run(*words, "--account", "999")[2] == "There is no account 999.\n"
+    code, out, _err = run(*words)
+    assert (code, re.search(r"rejected +1\n", out) is None) == (0, False)
+    code, out, _err = run(*words, "--account", accounts[0])
+    assert (code, re.search(r"charged now +1\n", out) is None) == (0, False)
+    code, _out, err = run(*words, "--account", accounts[1])
+    assert (code, "spread over other accounts" in err) == (1, True)
+    code, out, _err = run(*words)
+    assert (code, re.search(r"charged before +1\n", out) is None) == (0, False)
+
+
+def test_an_import_does_not_write_rejects_where_it_must_not(
+    run: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    file = tmp_path / "calls.csv"
+    file.write_text("TIMESTAMP,ContextTokens,GeneratedTokens\n")
+    code, _out, err = run("import-usage", str(file), "--rejects", str(file))
+    assert (code, "would replace" in err) == (1, True)
+    assert file.read_text().startswith("TIMESTAMP")
+    code, _out, err = run("import-usage", str(file), "--rejects", str(tmp_path / "no" / "where"))
+    assert code == 1
+    assert err.startswith("This system does not allow ")
+    assert err.count("\n") == 1
+
+
 def test_any_refusal_of_the_domain_is_one_line(
     run: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

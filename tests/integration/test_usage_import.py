@@ -17,11 +17,13 @@ import pytest
 from sqlalchemy import text
 
 from db.engine import make_engine, make_sessions
+from domain import usage
 from domain.actors import user_actor
 from domain.catalogue_file import CATALOGUE_FILE
 from domain.errors import Conflict, InvalidInput, NotAuthorised
 from domain.ledger import verify_ledger
 from domain.usage import ImportSummary, UsageEvent, import_usage, record_usage
+from domain.usage_file import Call, Reject
 from tests.factories import SYSTEM, grant, make_account
 
 if TYPE_CHECKING:
@@ -313,6 +315,33 @@ def test_rejects_are_the_same_after_a_second_import(
     assert [reason for _, reason in read_rejects(path)] == ["timestamp_unreadable"]
 
 
+@pytest.mark.parametrize("bad", [False, True])
+def test_a_batch_ends_between_minutes_and_never_grows_without_bound(
+    monkeypatch: pytest.MonkeyPatch, *, bad: bool
+) -> None:
+    monkeypatch.setattr(usage, "LARGEST_BATCH_ROWS", 20)
+    start = datetime(2026, 2, 3, 10, 0, tzinfo=UTC)
+    call = Call(2, None, "id", 1, "ai-inference", "", start, 1, 1)
+    minutes = [number // 4 if number < 32 else 8 for number in range(100)]
+    rows: list[Call | Reject] = [
+        call._replace(occurred_at=start + timedelta(minutes=minute)) for minute in minutes
+    ]
+    if bad:
+        batches = [len(batch) for batch in usage._batches(iter([Reject(2, "bad", "")] * 50), 6)]
+        assert batches == [20, 20, 10]
+    else:
+        assert [len(batch) for batch in usage._batches(iter(rows), 6)] == [
+            8,
+            8,
+            8,
+            8,
+            20,
+            20,
+            20,
+            8,
+        ]
+
+
 def test_rows_without_an_account_need_accounts(
     sessions: sessionmaker[Session], tmp_path: Path
 ) -> None:
@@ -436,5 +465,5 @@ def test_a_file_of_another_kind_is_refused(
     path = tmp_path / "other.csv"
     path.write_text(header + "\n")
     with pytest.raises(InvalidInput) as refused:
-        run(sessions, path, [1])
+        run(sessions, path, [])
     assert refused.value.reason == reason
