@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import tomllib
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -245,6 +246,84 @@ def test_an_import_killed_half_way_and_resumed_leaves_the_same_ledger(
         ledgers.append(contents(sessions, LEDGER))
         engine.dispose()
     assert ledgers[0] == ledgers[1]
+
+
+def with_accounts(path: Path, accounts: list[int], late: int) -> Path:
+    """Name an account in every row; the `late` one is in the last quarter of the rows alone."""
+    header, *rows = path.read_text(encoding="utf-8-sig").splitlines()
+    early = [account for account in accounts if account != late]
+    named = [f"{header},account"]
+    for number, row in enumerate(rows):
+        choice = accounts if number > len(rows) * 3 // 4 else early
+        named.append(f"{row},{choice[number % len(choice)]}")
+    other = path.with_name("named.csv")
+    other.write_text("\n".join(named) + "\n")
+    return other
+
+
+def kill_while_it_waits(url: str, path: Path, late: int) -> None:
+    """Run the command until it waits for the late account, which is locked, and kill it there."""
+    environment = {
+        **os.environ,
+        "DATABASE_URL": url,
+        "DEMO": "0",
+        "SECRET_KEY": "of-these-tests-0123456789-0123456789",
+    }
+    engine = make_engine(url)
+    waits = text(
+        "SELECT EXISTS (SELECT FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
+        " WHERE NOT l.granted AND a.datname = current_database())"
+    )
+    lock = text("SELECT FROM account_balances WHERE account_id = :late FOR UPDATE")
+    with engine.begin() as connection:
+        connection.execute(lock, {"late": late})
+        command = subprocess.Popen(  # noqa: S603 - our own command
+            [sys.executable, "-m", "portal", "import-usage", str(path)],
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.DEVNULL,
+        )
+        while not connection.execute(waits).scalar_one():
+            assert command.poll() is None
+            time.sleep(0.05)  # noqa: TID251 - a poll; the test's time-out is its deadline
+        command.kill()
+        command.wait()
+    engine.dispose()
+
+
+def check_killed_command(make_database: Callable[[], str], trace: Path) -> None:
+    ledgers = []
+    for is_killed in (False, True):
+        url = make_database()
+        engine = make_engine(url)
+        sessions = make_sessions(engine)
+        accounts = open_accounts(sessions)
+        path = with_accounts(trace, accounts, accounts[-1])
+        rows = path.read_text().count("\n") - 1
+        if is_killed:
+            kill_while_it_waits(url, path, accounts[-1])
+            charged = contents(sessions, ("SELECT count(*) FROM usage_events",))[0][0][0]
+            assert 0 < charged < rows
+        assert run(sessions, path, []).calls == rows
+        ledgers.append(contents(sessions, LEDGER))
+        engine.dispose()
+    assert ledgers[0] == ledgers[1]
+
+
+def test_the_command_killed_half_way_and_run_again_leaves_the_same_ledger(
+    make_database: Callable[[], str], tmp_path: Path
+) -> None:
+    check_killed_command(make_database, small_trace(tmp_path / "calls.csv", rows=3_000))
+
+
+@needs_trace
+@pytest.mark.shared
+def test_the_production_trace_killed_half_way_and_run_again_leaves_the_same_ledger(
+    make_database: Callable[[], str], tmp_path: Path
+) -> None:
+    path = tmp_path / TRACE.name
+    path.write_bytes(TRACE.read_bytes())
+    check_killed_command(make_database, path)
 
 
 def test_a_renamed_and_longer_file_doubles_nothing(
