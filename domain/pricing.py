@@ -265,10 +265,12 @@ def _checked_quantity(measure: str, quantity: Decimal) -> Decimal:
         raise TypeError(f"a quantity is a Decimal, not {type(quantity).__name__}")
     if not quantity.is_finite():
         raise InvalidInput("quantities", "not_a_number", measure=measure)
-    if quantity < 0:
+    if quantity < _ZERO:
         raise InvalidInput("quantities", "negative", measure=measure)
     if quantity > MAX_QUANTITY:
         raise InvalidInput("quantities", "out_of_range", measure=measure)
+    if quantity == quantity.to_integral_value():
+        return quantity
     try:
         quantity.quantize(_SMALLEST_QUANTITY, context=EXACT)
     except (Inexact, InvalidOperation):

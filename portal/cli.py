@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 _ACTOR = system_actor("command-line")
 _GRACE_SECONDS = 5
 _HIGHEST_PORT = 65_535
+_OBJECTS_BETWEEN_COLLECTIONS = 50_000
 
 commands = typer.Typer(
     add_completion=False,
@@ -354,15 +355,12 @@ def import_usage(
     rejects_path = rejects or file.with_name(f"{file.name}.rejects.csv")
     if rejects_path.exists() and rejects_path.samefile(file):
         raise CommandError("The rejects would replace the file of calls: name another file.")
-    with _database(), _progress() as progress:
+    with _database(), _progress() as progress, _rare_collections():
         task = progress.add_task(file.name, total=None)
 
         def report(done_rows: int, total_rows: int | None) -> None:
             progress.update(task, completed=done_rows, total=total_rows)
 
-        # What is loaded by now stays: the collector need not look at it after every batch.
-        gc.collect()
-        gc.freeze()
         try:
             summary = usage.import_usage(
                 backend.sessions(),
@@ -378,6 +376,20 @@ def import_usage(
                 " name the same ones, or none."
             ) from None
     _say_summary(summary, rejects_path)
+
+
+@contextmanager
+def _rare_collections() -> Iterator[None]:
+    """Have the garbage collector look rarely: rows make no cycles, and the program stays."""
+    thresholds = gc.get_threshold()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*thresholds)
+        gc.unfreeze()
 
 
 def _progress() -> Progress:

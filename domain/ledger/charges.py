@@ -188,7 +188,7 @@ def _request_hash(charge: Charge, item: ChargeItem) -> bytes:
         charge.service,
         item.model,
         item.occurred_at.timestamp(),
-        sorted((name, str(value)) for name, value in item.quantities.items()),
+        sorted([f"{name}={value}" for name, value in item.quantities.items()]),
         amount,
         charge.hold_number,
     )
