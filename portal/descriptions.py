@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from portal import formats
+import streamlit as st
+
+from domain.queries import accounts as queries
+from portal import backend, formats
 from portal.i18n import N_, _, ngettext
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from decimal import Decimal
 
 _KINDS = {
     "top_up": N_("Top-up"),
@@ -49,6 +53,18 @@ _REASONS = {
     "in_debt": N_("the account owes money"),
     "too_old": N_("it was reported too late"),
 }
+_HOLD_STATUSES = {
+    None: N_("Open"),
+    "captured": N_("Captured"),
+    "voided": N_("Released"),
+    "expired": N_("Ended without use"),
+}
+_CAUSES = {
+    "usage": N_("Usage without credit"),
+    "refund": N_("Refund of spent credit"),
+    "dispute": N_("Disputed payment"),
+    "reversal": N_("Reversal of spent credit"),
+}
 _SOURCES = {
     "system": N_("System"),
     "bank": N_("Bank transfer"),
@@ -59,6 +75,30 @@ _SOURCES = {
     "stripe": "Stripe",
     "paypal": "PayPal",
 }
+
+
+class _Time(NamedTuple):
+    """A measure of time: its name, its unit in seconds, and the size that it goes with."""
+
+    name: str
+    seconds: int
+    size: str
+    unit: str
+
+
+_TIMES = {
+    "gpu-time": _Time(N_("GPU time"), 1, "gpus", N_("GPU")),
+    "cpu-time": _Time(N_("CPU time"), 1, "cpus", N_("vCPU")),
+    "disk-time": _Time(N_("Disk"), 1, "disk-gigabytes", N_("GB disk")),
+    "storage-time": _Time(N_("Storage"), 60, "gigabytes", N_("GB")),
+}
+_SIZES = frozenset(time.size for time in _TIMES.values())
+
+
+@st.cache_data(ttl=300, show_spinner=False)
+def service_names() -> dict[str, str]:
+    """Return the names of services by slug, as they were at most five minutes ago."""
+    return backend.read(queries.service_names)
 
 
 def kind(code: str) -> str:
@@ -91,9 +131,20 @@ def source(code: str) -> str:
     return _(_SOURCES[code]) if code in _SOURCES else code
 
 
-def service(slug: str, names: Mapping[str, str]) -> str:
+def service(slug: str) -> str:
     """Return the name of a service, of a gateway, or of the system."""
-    return names.get(slug) or source(slug)
+    return service_names().get(slug) or source(slug)
+
+
+def hold_status(outcome: str | None) -> str:
+    """Return how a hold ended, or that it has not."""
+    return _(_HOLD_STATUSES.get(outcome, outcome or ""))
+
+
+def debt(cause: str, slug: str) -> str:
+    """Return what is owed for: a service's usage, or what was taken back."""
+    name = _(_CAUSES.get(cause, cause))
+    return f"{name} · {service(slug)}" if slug else name
 
 
 def description(code: str, parameters: Mapping[str, Any]) -> str:
@@ -115,9 +166,32 @@ def _usage(parameters: Mapping[str, Any]) -> str:
     quantities = parameters.get("quantities")
     if not isinstance(quantities, dict) or not calls:
         return _("Usage")
-    words = [ngettext("{count} call", "{count} calls", calls).format(count=formats.number(calls))]
-    words += [
-        f"{formats.number(formats.quantity(value))} {str(name).replace('-', ' ')}"
-        for name, value in quantities.items()
-    ]
-    return " · ".join(words)
+    measured = measures(quantities, calls=calls)
+    if calls == 1 and not quantities.keys().isdisjoint(_TIMES):
+        return measured
+    count = ngettext("{count} call", "{count} calls", calls).format(count=formats.number(calls))
+    return f"{count} · {measured}" if measured else count
+
+
+def measures(quantities: Mapping[str, int | str], *, calls: int = 1) -> str:
+    """Return what was used, as meters counted it in one call, or summed over several.
+
+    A sum of sizes (GPUs, gigabytes) says nothing, so that sizes show for a single call only.
+    """
+    given = {name: formats.quantity(value) for name, value in quantities.items()}
+    return " · ".join(
+        _time(name, value, given if calls == 1 else {})
+        if name in _TIMES
+        else f"{formats.number(value)} {name.replace('-', ' ')}"
+        for name, value in given.items()
+        if name not in _SIZES
+    )
+
+
+def _time(name: str, value: Decimal | int, sizes: Mapping[str, Decimal | int]) -> str:
+    time = _TIMES[name]
+    length = formats.duration(value * time.seconds)
+    size = sizes.get(time.size)
+    if size is None:
+        return f"{_(time.name)} {length}"
+    return f"{formats.number(size)} {_(time.unit)} \N{MULTIPLICATION SIGN} {length}"

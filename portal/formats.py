@@ -18,6 +18,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from babel import Locale
 from babel.dates import format_date, format_datetime, format_timedelta
 from babel.numbers import NumberPattern, format_decimal, get_currency_symbol, parse_pattern
+from babel.units import format_unit
 
 from domain.errors import CurrencyMismatch
 from domain.money import EXACT, MICRO_DECIMALS, Money, currency_exponent
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from datetime import tzinfo
 
 MINUS = "\N{MINUS SIGN}"
+_SECONDS_IN_A_MINUTE = 60
+_MINUTES_IN_AN_HOUR = 60
 
 _MARKDOWN = re.compile(r"[\\`*_\[\]$~<>:|#]")
 
@@ -78,6 +81,16 @@ def number(value: Decimal | int, *, locale: str | None = None) -> str:
 def quantity(text: str | int) -> Decimal | int:
     """Return a measure as JSON keeps it: a whole number, or a decimal written as text."""
     return text if isinstance(text, int) else Decimal(text)
+
+
+def duration(seconds: Decimal | int, *, locale: str | None = None) -> str:
+    """Return a length of time in hours, minutes and seconds, without those that are nothing."""
+    minutes, rest = divmod(Decimal(seconds), _SECONDS_IN_A_MINUTE)
+    hours, minutes = divmod(minutes, _MINUTES_IN_AN_HOUR)
+    parts = (("duration-hour", hours), ("duration-minute", minutes), ("duration-second", rest))
+    language = locale or current_language()
+    words = [format_unit(value, unit, "short", locale=language) for unit, value in parts if value]
+    return " ".join(words) or format_unit(0, "duration-second", "short", locale=language)
 
 
 def plain(text: str) -> str:

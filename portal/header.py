@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import streamlit as st
@@ -17,9 +19,12 @@ if TYPE_CHECKING:
 
     from portal.viewing import Viewing
 
+_STYLE = Path(__file__).with_name("style.css")
+
 
 def draw(viewing: Viewing, billing: StreamlitPage) -> None:
     """Draw the header; the balance at the right leads to Billing."""
+    st.html(_STYLE)
     with st.container(
         horizontal=True, horizontal_alignment="right", vertical_alignment="center", key="header"
     ):
@@ -31,11 +36,25 @@ def draw(viewing: Viewing, billing: StreamlitPage) -> None:
                 label=plain(_("Balance {amount}").format(amount=balance)),
                 icon=":material/account_balance_wallet:",
             )
-        st.html(sign_out_form(viewing.visitor, _("Sign out")), width="content")
+        _menu(viewing)
     if viewing.account is not None and _looks_as_staff(viewing):
         text = _("You are looking at account {id}, {name}, as a member of staff.")
         name = plain(viewing.account.name)
         st.info(text.format(id=viewing.account.account_id, name=name), icon=":material/visibility:")
+
+
+def _menu(viewing: Viewing) -> None:
+    """Draw what concerns the person: who they are, where they are signed in, the way out."""
+    visitor = viewing.visitor
+    with st.popover(_("Menu"), icon=":material/account_circle:", key="menu"):
+        st.markdown(f"**{plain(visitor.display_name)}**  \n{plain(visitor.email)}")
+        st.html(
+            '<nav class="account-menu">'
+            f'<a href="/sessions" target="_self">{html.escape(_("Where you are signed in"))}</a>'
+            f'<a href="/password" target="_self">{html.escape(_("Change password"))}</a>'
+            "</nav>"
+        )
+        st.html(sign_out_form(visitor, _("Sign out")), width="content")
 
 
 def _looks_as_staff(viewing: Viewing) -> bool:

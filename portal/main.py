@@ -15,10 +15,14 @@ st.set_page_config(
 try:
     here = viewing.start()
 except NotFound:
-    st.query_params.clear()
-    st.session_state.pop("looked_at", None)
-    st.warning(_("There is no such account. This is your own."), icon=":material/search_off:")
+    viewing.look_away()
     here = viewing.start()
+    st.warning(
+        _("There is no such account. This is your own.")
+        if here.account
+        else _("There is no such account."),
+        icon=":material/search_off:",
+    )
 
 billing = st.Page("pages/billing.py", title=_("Billing"), icon=":material/receipt_long:")
 accounts = st.Page("pages/accounts.py", title=_("Accounts"), icon=":material/search:")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from domain.queries.balances import account_summary
-from portal import backend, formats, i18n
+from portal import backend, cookies, formats, i18n
 from portal.session import require_visitor
 
 if TYPE_CHECKING:
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
     from domain.queries.balances import AccountSummary
     from portal.session import Visitor
 
-_LANGUAGE_COOKIE = "language"
+_log = logging.getLogger(__name__)
+
+_LOOKED_AT = "looked_at"
 _LONGEST_ACCOUNT = 18
 
 
@@ -60,8 +63,8 @@ def start() -> Viewing:
     i18n.use(
         i18n.choose_language(
             st.query_params.get("lang"),
-            visitor.locale or st.context.cookies.to_dict().get(_LANGUAGE_COOKIE),
-            st.context.locale,
+            st.context.cookies.to_dict().get(cookies.LANGUAGE),
+            visitor.locale or st.context.locale,
         )
     )
     zone = formats.time_zone(visitor.time_zone or st.context.timezone or "UTC")
@@ -69,6 +72,8 @@ def start() -> Viewing:
     if account_id is None:
         return Viewing(visitor, None, zone)
     summary = backend.read(account_summary, actor=visitor.actor, account_id=account_id)
+    if visitor.actor.reads_as_staff(account_id):
+        _remember_look(visitor, account_id)
     return Viewing(visitor, summary, zone)
 
 
@@ -77,12 +82,21 @@ def _wanted_account(visitor: Visitor) -> int | None:
     if named is not None:
         is_number = named.isascii() and named.isdigit() and len(named) <= _LONGEST_ACCOUNT
         return int(named) if is_number else 0
-    if visitor.actor.is_staff and visitor.account_id is None:
-        looked_at: int | None = st.session_state.get("looked_at")
-        return looked_at
-    return visitor.account_id
+    looked_at: int | None = st.session_state.get(_LOOKED_AT)
+    return visitor.account_id if looked_at is None else looked_at
 
 
-def look_at(account_id: int) -> None:
-    """Have a member of staff look at an account on every page that follows."""
-    st.session_state["looked_at"] = account_id
+def _remember_look(visitor: Visitor, account_id: int) -> None:
+    """Keep a look of staff in the address, through every page, and in the log when it begins."""
+    if st.session_state.get(_LOOKED_AT) != account_id:
+        st.session_state[_LOOKED_AT] = account_id
+        role = visitor.actor.staff_role
+        _log.info("user %s (%s) looks at account %s", visitor.user_id, role, account_id)
+    if "account" not in st.query_params:
+        st.query_params["account"] = str(account_id)
+
+
+def look_away() -> None:
+    """Forget which account was looked at: the address named one that cannot be seen."""
+    st.query_params.clear()
+    st.session_state.pop(_LOOKED_AT, None)

@@ -230,6 +230,17 @@ def entry_calls(
     return CallsPage(calls, calls[-1].line_number if len(rows) > page_size else None)
 
 
+def entry_with_calls(
+    session: Session, *, actor: Actor, account_id: int, sequence: int, after_line: int = 0
+) -> tuple[EntryDetail, CallsPage]:
+    """Return an entry and a page of the calls behind it; raise as `entry_detail` does."""
+    detail = entry_detail(session, actor=actor, account_id=account_id, sequence=sequence)
+    calls = entry_calls(
+        session, actor=actor, account_id=account_id, sequence=sequence, after_line=after_line
+    )
+    return detail, calls
+
+
 def refusal_detail(
     session: Session, *, actor: Actor, account_id: int, number: int
 ) -> RefusalDetail:

@@ -7,6 +7,7 @@ where that window ends, the next page goes on.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from domain.actors import require_account_reader
@@ -77,6 +78,36 @@ def history_page(
             session, actor=actor, account_id=account_id, wanted=wanted, page_size=page_size
         )
     return page
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryView:
+    """A page, and how many rows there are over all pages (None where that is not counted)."""
+
+    page: HistoryPage
+    count: CappedCount | None
+
+
+def history_view(
+    session: Session,
+    *,
+    actor: Actor,
+    account_id: int,
+    wanted: HistoryFilter,
+    older_than: HistoryCursor | None = None,
+    newer_than: HistoryCursor | None = None,
+) -> HistoryView:
+    """Return a page and the count that stands above it; raise as `history_page` does."""
+    page = history_page(
+        session,
+        actor=actor,
+        account_id=account_id,
+        wanted=wanted,
+        older_than=older_than,
+        newer_than=newer_than,
+    )
+    count = history_count(session, actor=actor, account_id=account_id, wanted=wanted)
+    return HistoryView(page, count)
 
 
 def history_count(

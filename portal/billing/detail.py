@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import pandas as pd
 import streamlit as st
 
 from domain.errors import InvalidInput, NotFound
-from domain.queries.details import entry_calls, entry_detail, hold_detail, refusal_detail
+from domain.queries.details import entry_with_calls, hold_detail, refusal_detail
 from domain.queries.history_rows import HistoryReference, HistoryStatus
-from portal import backend, descriptions, formats
+from portal import address, backend, descriptions, formats
 from portal.formats import plain
 from portal.i18n import _
 
@@ -19,61 +18,62 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from domain.queries.balances import AccountSummary
-    from domain.queries.details import EntryDetail
+    from domain.queries.details import CallsPage, EntryDetail, GrantMovement
     from portal.viewing import Viewing
 
 
-def draw(
-    viewing: Viewing, account: AccountSummary, reference: str, names: Mapping[str, str]
-) -> None:
+def draw(viewing: Viewing, account: AccountSummary, reference: str) -> None:
     """Draw the row that the address names, or say that this account has none such."""
+    st.button(_("Back to the history"), on_click=_close, icon=":material/arrow_back:")
+    drawers = {
+        HistoryStatus.SUCCESS: _entry,
+        HistoryStatus.FAILED: _refusal,
+        HistoryStatus.PROCESSING: _hold,
+    }
     try:
         wanted = HistoryReference.parse(reference)
-        with st.container(border=True, key="detail"):
-            if wanted.status is HistoryStatus.SUCCESS:
-                _entry(viewing, account, wanted.number, names)
-            elif wanted.status is HistoryStatus.FAILED:
-                _refusal(viewing, account, wanted.number, names)
-            else:
-                _hold(viewing, account, wanted.number, names)
-            st.button(_("Close"), on_click=_close, icon=":material/close:")
+        drawers[wanted.status](viewing, account, wanted.number)
     except (InvalidInput, NotFound):
-        st.query_params.pop("row", None)
         st.warning(_("This account has no such row."), icon=":material/search_off:")
 
 
 def _close() -> None:
-    st.query_params.pop("row", None)
+    address.drop("row", "calls")
 
 
-def _entry(
-    viewing: Viewing, account: AccountSummary, number: int, names: Mapping[str, str]
-) -> None:
-    entry = backend.read(
-        entry_detail,
+def _open(reference: HistoryReference) -> None:
+    address.drop("calls")
+    address.keep("row", str(reference))
+
+
+def _entry(viewing: Viewing, account: AccountSummary, number: int) -> None:
+    after_line = address.number("calls")
+    entry, calls = backend.read(
+        entry_with_calls,
         actor=viewing.visitor.actor,
         account_id=account.account_id,
         sequence=number,
+        after_line=after_line,
     )
     st.subheader(_("Entry {number}").format(number=entry.sequence))
-    _facts(
-        {
-            _("What"): descriptions.description(
-                entry.description_code, entry.description_parameters
-            ),
-            _("Service"): descriptions.service(entry.service, names),
-            _("Occurred"): viewing.date_time(entry.occurred_at),
-            _("Posted"): viewing.date_time(entry.posted_at),
-            _("Booked on"): formats.date(entry.accounting_date),
-            _("Exact amount"): viewing.money(entry.amount_micros, exact=True, signed=True),
-            _("Balance before"): viewing.money(entry.balance_before_micros, exact=True),
-            _("Balance after"): viewing.money(entry.balance_after_micros, exact=True),
-        }
-    )
+    facts = {
+        _("What"): descriptions.description(entry.description_code, entry.description_parameters),
+        _("Service"): descriptions.service(entry.service),
+        _("Source"): descriptions.source(entry.source),
+        _("Occurred"): viewing.date_time(entry.occurred_at),
+        _("Posted"): viewing.date_time(entry.posted_at),
+        _("Booked on"): formats.date(entry.accounting_date),
+        _("Exact amount"): viewing.money(entry.amount_micros, exact=True, signed=True),
+        _("Balance before"): viewing.money(entry.balance_before_micros, exact=True),
+        _("Balance after"): viewing.money(entry.balance_after_micros, exact=True),
+    }
+    if entry.actor is not None:
+        facts[_("Posted by")] = entry.actor
+    _facts(facts)
     _relations(viewing, entry)
     _movements(viewing, entry)
     if entry.call_count:
-        _calls(viewing, account, entry)
+        _calls(viewing, account, entry.call_count, calls, is_first=not after_line)
 
 
 def _facts(facts: Mapping[str, str]) -> None:
@@ -81,29 +81,35 @@ def _facts(facts: Mapping[str, str]) -> None:
 
 
 def _relations(viewing: Viewing, entry: EntryDetail) -> None:
-    if entry.reverses is not None:
-        st.write(_("Reverses entry {number}.").format(number=entry.reverses.sequence))
-    for other in entry.reversed_by:
-        text = _("Reversed by entry {number}: {amount}.")
+    related = [(_("Reverses entry {number}: {amount}"), entry.reverses)] if entry.reverses else []
+    related += [(_("Reversed by entry {number}: {amount}"), one) for one in entry.reversed_by]
+    for text, other in related:
         amount = viewing.money(other.amount_micros, exact=True, signed=True)
-        st.write(plain(text.format(number=other.sequence, amount=amount)))
+        st.button(
+            plain(text.format(number=other.sequence, amount=amount)),
+            key=f"related-{other.sequence}",
+            on_click=_open,
+            args=(HistoryReference(HistoryStatus.SUCCESS, other.sequence),),
+            icon=":material/undo:",
+        )
 
 
 def _movements(viewing: Viewing, entry: EntryDetail) -> None:
     if not entry.movements:
         st.caption(_("This entry moved no credit: its amount is below a millionth."))
         return
-    st.markdown(f"**{_('Which credit this moved')}**")
+    is_charge = entry.kind == "charge"
+    _title(_("Which credit paid this") if is_charge else _("Which credit this moved"))
     table = pd.DataFrame(
         [
             {
                 _("Credit"): descriptions.credit_kind(movement.kind),
-                _("From"): movement.origin or "",
+                _("Amount"): viewing.money(movement.amount_micros, exact=True, signed=True),
+                _("Left there"): viewing.money(movement.remaining_after_micros, exact=True),
+                _("From"): movement.origin or _debt(movement),
                 _("Expires"): viewing.date_time(movement.expires_at)
                 if movement.expires_at
                 else _("Never"),
-                _("Amount"): viewing.money(movement.amount_micros, exact=True, signed=True),
-                _("Left there"): viewing.money(movement.remaining_after_micros, exact=True),
             }
             for movement in entry.movements
         ]
@@ -112,58 +118,64 @@ def _movements(viewing: Viewing, entry: EntryDetail) -> None:
     st.dataframe(
         table,
         hide_index=True,
+        height="content",
         key="movements",
         column_config={_("Amount"): right, _("Left there"): right},
     )
 
 
-def _calls(viewing: Viewing, account: AccountSummary, entry: EntryDetail) -> None:
-    key = f"calls-{entry.sequence}"
-    after = st.session_state.get(key, 0)
-    page = backend.read(
-        entry_calls,
-        actor=viewing.visitor.actor,
-        account_id=account.account_id,
-        sequence=entry.sequence,
-        after_line=after,
-    )
-    title = _("The calls behind it ({count})").format(count=formats.number(entry.call_count))
-    st.markdown(f"**{title}**")
+def _debt(movement: GrantMovement) -> str:
+    """Return which debt a line makes or settles, in words."""
+    if movement.debt_cause is None:
+        return ""
+    return descriptions.debt(movement.debt_cause, movement.debt_service or "")
+
+
+def _calls(
+    viewing: Viewing, account: AccountSummary, count: int, page: CallsPage, *, is_first: bool
+) -> None:
+    _title(_("The calls behind it ({count})").format(count=formats.number(count)))
     table = pd.DataFrame(
         [
             {
                 _("Time"): viewing.date_time(call.occurred_at),
+                _("Exact cost"): formats.exact_money(call.exact_micros, account.currency),
+                _("Used"): descriptions.measures(call.quantities),
                 _("Model"): call.model,
-                _("Used"): _quantities(call.quantities),
-                _("Exact cost"): formats.exact_money(Decimal(call.exact_micros), account.currency),
                 _("Call"): call.event_id,
             }
             for call in page.calls
         ]
     )
     right = st.column_config.TextColumn(alignment="right")
-    st.dataframe(table, hide_index=True, key="calls", column_config={_("Exact cost"): right})
-    with st.container(horizontal=True):
-        if after:
-            st.button(_("First calls"), on_click=_show_calls, args=(key, 0))
-        if page.next_after_line is not None:
-            st.button(_("More calls"), on_click=_show_calls, args=(key, page.next_after_line))
-
-
-def _show_calls(key: str, after_line: int) -> None:
-    st.session_state[key] = after_line
-
-
-def _quantities(quantities: Mapping[str, int | str]) -> str:
-    return " · ".join(
-        f"{formats.number(formats.quantity(value))} {name.replace('-', ' ')}"
-        for name, value in quantities.items()
+    st.dataframe(
+        table,
+        hide_index=True,
+        height="content",
+        key="calls",
+        column_config={_("Exact cost"): right},
     )
+    if is_first and page.next_after_line is None:
+        return
+    with st.container(horizontal=True):
+        st.button(_("First calls"), disabled=is_first, on_click=_show_calls, args=(0,))
+        st.button(
+            _("More calls"),
+            disabled=page.next_after_line is None,
+            on_click=_show_calls,
+            args=(page.next_after_line or 0,),
+        )
 
 
-def _refusal(
-    viewing: Viewing, account: AccountSummary, number: int, names: Mapping[str, str]
-) -> None:
+def _show_calls(after_line: int) -> None:
+    address.keep("calls", str(after_line) if after_line else None)
+
+
+def _title(text: str) -> None:
+    st.markdown(f"**{plain(text)}**")
+
+
+def _refusal(viewing: Viewing, account: AccountSummary, number: int) -> None:
     refusal = backend.read(
         refusal_detail,
         actor=viewing.visitor.actor,
@@ -173,16 +185,20 @@ def _refusal(
     st.subheader(_("Refused: {reason}").format(reason=descriptions.reason(refusal.reason)))
     _facts(
         {
-            _("Service"): descriptions.service(refusal.service, names),
+            _("What"): descriptions.description(
+                refusal.description_code, refusal.description_parameters
+            ),
+            _("Service"): descriptions.service(refusal.service),
             _("Source"): descriptions.source(refusal.source),
             _("Occurred"): viewing.date_time(refusal.occurred_at),
             _("Needed"): viewing.money(refusal.amount_micros, exact=True),
             _("Available then"): viewing.money(refusal.available_micros, exact=True),
         }
     )
+    st.caption(_("Nothing was taken from the balance."))
 
 
-def _hold(viewing: Viewing, account: AccountSummary, number: int, names: Mapping[str, str]) -> None:
+def _hold(viewing: Viewing, account: AccountSummary, number: int) -> None:
     hold = backend.read(
         hold_detail,
         actor=viewing.visitor.actor,
@@ -192,13 +208,33 @@ def _hold(viewing: Viewing, account: AccountSummary, number: int, names: Mapping
     st.subheader(_("Hold {number}").format(number=hold.number))
     _facts(
         {
-            _("Service"): descriptions.service(hold.service, names),
+            _("Service"): descriptions.service(hold.service),
             _("Source"): descriptions.source(hold.source),
             _("Placed"): viewing.date_time(hold.placed_at),
             _("Ends by"): viewing.date_time(hold.expires_at),
-            **{
-                descriptions.credit_kind(part.kind): viewing.money(part.amount_micros, exact=True)
-                for part in hold.parts
-            },
+            _("Status"): descriptions.hold_status(hold.outcome),
+            _("Exact amount"): viewing.money(hold.amount_micros, exact=True),
         }
+    )
+    if hold.entry_sequence is not None:
+        st.button(
+            _("See entry {number}, which captured it").format(number=hold.entry_sequence),
+            on_click=_open,
+            args=(HistoryReference(HistoryStatus.SUCCESS, hold.entry_sequence),),
+        )
+    _title(_("Where it is set aside") if hold.outcome is None else _("Where it was set aside"))
+    table = pd.DataFrame(
+        [
+            {
+                _("Credit"): descriptions.credit_kind(part.kind),
+                _("From"): part.origin or "",
+                _("Expires"): viewing.date_time(part.expires_at) if part.expires_at else _("Never"),
+                _("Amount"): viewing.money(part.amount_micros, exact=True),
+            }
+            for part in hold.parts
+        ]
+    )
+    right = st.column_config.TextColumn(alignment="right")
+    st.dataframe(
+        table, hide_index=True, height="content", key="parts", column_config={_("Amount"): right}
     )

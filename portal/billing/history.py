@@ -1,24 +1,29 @@
-"""Credit History: filters that live in the address, pages, and the row that is open."""
+"""Credit History: filters and places that live in the address, and rows that open."""
 
 from __future__ import annotations
 
 from datetime import date, datetime, time, timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pandas as pd
 import streamlit as st
 
 from domain.errors import InvalidInput
-from domain.queries.accounts import service_names
 from domain.queries.cursors import HistoryCursor
-from domain.queries.history import history_count, history_page
-from domain.queries.history_rows import HISTORY_KINDS, HistoryFilter, HistoryStatus
-from portal import backend, descriptions, formats
+from domain.queries.history import history_view
+from domain.queries.history_rows import (
+    HISTORY_KINDS,
+    LONGEST_TEXT,
+    HistoryFilter,
+    HistoryStatus,
+)
+from portal import address, backend, descriptions, formats
 from portal.billing import detail
 from portal.i18n import _, ngettext
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from domain.queries.balances import AccountSummary
     from domain.queries.history_rows import CappedCount, HistoryPage, HistoryRow
@@ -26,48 +31,44 @@ if TYPE_CHECKING:
 
 _OTHER_SERVICES = ("vnpay", "stripe", "paypal", "bank", "system")
 _FILTERS = ("service", "status", "kind", "from", "to", "text")
-_PLACES = ("older", "newer", "row")
+_PLACES = ("older", "newer")
+_FIRST_DAY = date(2000, 1, 1)
+_LAST_DAY = date(2099, 12, 31)
 
 
 def draw(viewing: Viewing, account: AccountSummary) -> None:
-    """Draw the tab."""
-    names = backend.read(service_names)
-    wanted = _filters(viewing, names)
-    actor, account_id = viewing.visitor.actor, account.account_id
-    page = backend.read(
-        history_page,
-        actor=actor,
-        account_id=account_id,
-        wanted=wanted,
-        older_than=_cursor("older"),
-        newer_than=_cursor("newer"),
-    )
-    count = backend.read(history_count, actor=actor, account_id=account_id, wanted=wanted)
-    if count is not None:
-        _count_line(count)
-    if not page.rows:
-        _empty(wanted, page)
+    """Draw the tab: the row that the address names, or the rows that pass its filters."""
+    if address.given("row"):
+        detail.draw(viewing, account, address.given("row"))
         return
-    _table(viewing, page.rows, names)
-    _pager(page)
-    reference = st.query_params.get("row")
-    if reference:
-        detail.draw(viewing, account, reference, names)
+    wanted = _filters(viewing)
+    older, newer = _cursor("older"), _cursor("newer")
+    found = backend.read(
+        history_view,
+        actor=viewing.visitor.actor,
+        account_id=account.account_id,
+        wanted=wanted,
+        older_than=older,
+        newer_than=None if older else newer,
+    )
+    if found.count is not None:
+        _count_line(found.count)
+    if found.page.rows:
+        _tables(viewing, account, found.page.rows)
+    else:
+        _empty(wanted, found.page)
+    _pager(viewing, found.page, is_first=older is None and newer is None)
 
 
-def _filters(viewing: Viewing, names: Mapping[str, str]) -> HistoryFilter:
-    services = [*names, *_OTHER_SERVICES]
+# ── Filters ────────────────────────────────────────────────────────────────────────────────────
+def _filters(viewing: Viewing) -> HistoryFilter:
+    names = descriptions.service_names()
     with st.expander(_("Filters"), expanded=True, icon=":material/filter_list:", key="filters"):
         with st.container(horizontal=True):
-            chosen = _choice(
-                _("Service"), "service", services, lambda slug: descriptions.service(slug, names)
+            services = _choice(
+                _("Service"), "service", [*names, *_OTHER_SERVICES], descriptions.service
             )
-            statuses = _choice(
-                _("Status"),
-                "status",
-                [status.value for status in HistoryStatus],
-                descriptions.status,
-            )
+            statuses = _choice(_("Status"), "status", list(HistoryStatus), descriptions.status)
             kinds = _choice(_("Kind"), "kind", list(HISTORY_KINDS), descriptions.kind)
         with st.container(horizontal=True, vertical_alignment="bottom"):
             first = _day(_("From"), "from")
@@ -75,7 +76,7 @@ def _filters(viewing: Viewing, names: Mapping[str, str]) -> HistoryFilter:
             sought = _text(_("Text"), "text")
             st.button(_("Reset filters"), on_click=_reset, icon=":material/restart_alt:")
     return HistoryFilter(
-        services=frozenset(chosen),
+        services=frozenset(services),
         statuses=frozenset(HistoryStatus(status) for status in statuses),
         kinds=frozenset(kinds),
         occurred_from=_midnight(viewing, first),
@@ -87,10 +88,9 @@ def _filters(viewing: Viewing, names: Mapping[str, str]) -> HistoryFilter:
 def _choice(
     label: str, name: str, options: Sequence[str], shown: Callable[[str], str]
 ) -> list[str]:
+    given = st.query_params.get_all(name)
     key = f"history_{name}"
-    if key not in st.session_state:
-        given = st.query_params.get_all(name)
-        st.session_state[key] = [option for option in options if option in given]
+    address.set_widget(key, [option for option in options if option in given])
     chosen: list[str] = st.multiselect(
         label,
         options,
@@ -105,30 +105,36 @@ def _choice(
 
 def _day(label: str, name: str) -> date | None:
     key = f"history_{name}"
-    if key not in st.session_state:
-        st.session_state[key] = _date_in_address(name)
+    address.set_widget(key, _date_in_address(name))
     chosen: date | None = st.date_input(
-        label, value=None, key=key, format="YYYY-MM-DD", on_change=_remember, args=(name,)
+        label,
+        value=None,
+        min_value=_FIRST_DAY,
+        max_value=_LAST_DAY,
+        key=key,
+        format="YYYY-MM-DD",
+        on_change=_remember,
+        args=(name,),
     )
     return chosen
 
 
 def _date_in_address(name: str) -> date | None:
     try:
-        return date.fromisoformat(st.query_params.get(name, ""))
+        day = date.fromisoformat(address.given(name))
     except ValueError:
         return None
+    return day if _FIRST_DAY <= day <= _LAST_DAY else None
 
 
 def _text(label: str, name: str) -> str:
     key = f"history_{name}"
-    if key not in st.session_state:
-        st.session_state[key] = st.query_params.get(name, "")[:100]
+    address.set_widget(key, address.given(name)[:LONGEST_TEXT])
     return st.text_input(
         label,
         key=key,
-        max_chars=100,
-        placeholder=_("Model, code, reason …"),
+        max_chars=LONGEST_TEXT,
+        placeholder=_("Resource, model, code …"),
         on_change=_remember,
         args=(name,),
     )
@@ -136,38 +142,20 @@ def _text(label: str, name: str) -> str:
 
 def _remember(name: str) -> None:
     """Put a filter's new value into the address, and begin at the newest row again."""
-    for place in _PLACES:
-        st.query_params.pop(place, None)
+    address.drop(*_PLACES)
     value = st.session_state[f"history_{name}"]
-    if not value:
-        st.query_params.pop(name, None)
-    elif isinstance(value, date):
-        st.query_params[name] = value.isoformat()
-    else:
-        st.query_params[name] = value
+    address.keep(name, value.isoformat() if isinstance(value, date) else value)
 
 
 def _reset() -> None:
-    for name in (*_FILTERS, *_PLACES):
-        st.query_params.pop(name, None)
-        st.session_state.pop(f"history_{name}", None)
+    address.drop(*_FILTERS, *_PLACES)
 
 
 def _midnight(viewing: Viewing, day: date | None) -> datetime | None:
     return None if day is None else datetime.combine(day, time(), tzinfo=viewing.zone)
 
 
-def _cursor(parameter: str) -> HistoryCursor | None:
-    token = st.query_params.get(parameter)
-    if not token or (parameter == "newer" and st.query_params.get("older")):
-        return None
-    try:
-        return HistoryCursor.decode(token)
-    except InvalidInput:
-        st.query_params.pop(parameter, None)
-        return None
-
-
+# ── Rows ───────────────────────────────────────────────────────────────────────────────────────
 def _count_line(found: CappedCount) -> None:
     shown = formats.number(found.count)
     if found.is_capped:
@@ -179,22 +167,20 @@ def _count_line(found: CappedCount) -> None:
 def _empty(wanted: HistoryFilter, page: HistoryPage) -> None:
     if page.older is not None:
         st.info(_("Nothing found so far. Older rows are not searched yet."))
-        _pager(page)
     elif wanted.is_empty:
         st.info(_("Nothing has happened yet. Credit and usage will show here."))
     else:
         st.info(_("No row matches. Reset the filters, or choose a longer time."))
 
 
-def _table(viewing: Viewing, rows: Sequence[HistoryRow], names: Mapping[str, str]) -> None:
-    amount = _("Amount ({currency})").format(
-        currency=viewing.account.currency if viewing.account else ""
-    )
+def _tables(viewing: Viewing, account: AccountSummary, rows: Sequence[HistoryRow]) -> None:
+    """Draw the rows twice, for wide and for narrow screens; the style sheet hides one."""
+    amount = _("Amount ({currency})").format(currency=account.currency)
     table = pd.DataFrame(
         [
             {
                 _("Date"): viewing.date_time(row.occurred_at),
-                _("Service"): descriptions.service(row.service, names),
+                _("Service"): descriptions.service(row.service),
                 _("Source"): descriptions.source(row.source),
                 _("Description"): descriptions.description(
                     row.description_code, row.description_parameters
@@ -206,30 +192,75 @@ def _table(viewing: Viewing, rows: Sequence[HistoryRow], names: Mapping[str, str
             for row in rows
         ]
     )
-    event = st.dataframe(
-        table,
+    everything = list(table.columns)
+    amount_first = [everything[0], amount, *everything[1:-1]]
+    with st.container(key="rows-wide"):
+        _table(table, everything, rows, key="wide")
+    with st.container(key="rows-narrow"):
+        _table(table, amount_first, rows, key="narrow")
+    st.caption(_("Choose a row to see which credit paid it, and the calls behind it."))
+
+
+def _table(table: pd.DataFrame, order: list[str], rows: Sequence[HistoryRow], *, key: str) -> None:
+    # The key holds the rows: a choice in them is none in the rows of another page.
+    widget = f"{key}-{rows[0].reference}-{rows[-1].reference}-{len(rows)}"
+    st.dataframe(
+        table[order],
         hide_index=True,
         height="content",
-        on_select="rerun",
-        selection_mode="single-row",
-        key=f"rows-{rows[0].reference}-{rows[-1].reference}",
+        on_select=partial(_open, widget, [str(row.reference) for row in rows]),
+        selection_mode=("single-row", "single-cell"),
+        key=widget,
         column_config={
-            _("Description"): st.column_config.TextColumn(width=280),
-            amount: st.column_config.TextColumn(alignment="right"),
+            _("Description"): st.column_config.TextColumn(width=330),
+            _("Code"): st.column_config.TextColumn(width=90),
+            **{
+                name: st.column_config.TextColumn(alignment="right")
+                for name in (order[1], order[-1])
+                if name.endswith(")")
+            },
         },
     )
-    chosen = event["selection"]["rows"]
-    if chosen and chosen[0] < len(rows):
-        st.query_params["row"] = str(rows[chosen[0]].reference)
-    st.caption(_("Tick a row to see which credit paid it, and the calls behind it."))
+
+
+def _open(widget: str, references: Sequence[str]) -> None:
+    """Open the row that was chosen by its box or by any of its cells."""
+    chosen = st.session_state[widget]["selection"]
+    rows = [*chosen["rows"], *(row for row, _column in chosen["cells"])]
+    if rows and rows[0] < len(references):
+        address.keep("row", references[rows[0]])
 
 
 def _code(row: HistoryRow) -> str:
     return str(row.description_parameters.get("origin") or "") if row.kind == "voucher" else ""
 
 
-def _pager(page: HistoryPage) -> None:
-    with st.container(horizontal=True):
+# ── Pages ──────────────────────────────────────────────────────────────────────────────────────
+def _cursor(name: str) -> HistoryCursor | None:
+    token = address.given(name)
+    if not token:
+        return None
+    try:
+        return HistoryCursor.decode(token)
+    except InvalidInput:
+        address.drop(name)
+        return None
+
+
+def _pager(viewing: Viewing, page: HistoryPage, *, is_first: bool) -> None:
+    if page.searched_to is not None:
+        until = _("Searched back to {date}.").format(date=viewing.date_time(page.searched_to))
+        st.caption(formats.plain(until))
+    if is_first and page.older is None:
+        return
+    is_searching = page.searched_to is not None
+    with st.container(horizontal=True, key="pager"):
+        st.button(
+            _("Newest"),
+            disabled=is_first,
+            on_click=_go,
+            icon=":material/keyboard_double_arrow_left:",
+        )
         st.button(
             _("Newer"),
             disabled=page.newer is None,
@@ -238,7 +269,7 @@ def _pager(page: HistoryPage) -> None:
             icon=":material/chevron_left:",
         )
         st.button(
-            _("Older"),
+            _("Search older") if is_searching else _("Older"),
             disabled=page.older is None,
             on_click=_go,
             args=("older", page.older),
@@ -246,8 +277,7 @@ def _pager(page: HistoryPage) -> None:
         )
 
 
-def _go(parameter: str, cursor: HistoryCursor | None) -> None:
-    for place in _PLACES:
-        st.query_params.pop(place, None)
+def _go(name: str = "", cursor: HistoryCursor | None = None) -> None:
+    address.drop(*_PLACES)
     if cursor is not None:
-        st.query_params[parameter] = cursor.encode()
+        address.keep(name, cursor.encode())

@@ -5,13 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-import plotly.graph_objects as go
 import streamlit as st
 
-from domain.money import MICROS_PER_UNIT
-from domain.queries.accounts import service_names
 from domain.queries.balances import account_overview
-from portal import backend, descriptions
+from portal import backend, charts, descriptions
 from portal.formats import plain, relative_days
 from portal.i18n import _
 
@@ -21,13 +18,14 @@ if TYPE_CHECKING:
     from domain.queries.balances import AccountOverview, AccountSummary
     from portal.viewing import Viewing
 
-_COLOURS = {
-    "plan": "#5B8DEF",
-    "voucher": "#2FA58A",
-    "adjustment": "#C98A2B",
-    "top_up": "#7A6FD0",
+COLOURS = {
+    "plan": "#3b74d4",
+    "voucher": "#0f8a7e",
+    "adjustment": "#b8651b",
+    "top_up": "#8a63d2",
 }
-SHOWN_KINDS = ("plan", "voucher", "top_up")
+"""Of each kind of credit; they can be told apart from a light and from a dark page."""
+_SHOWN_WITHOUT_CREDIT = frozenset({"plan", "voucher", "top_up"})
 
 
 def draw(viewing: Viewing, account: AccountSummary) -> None:
@@ -38,10 +36,7 @@ def draw(viewing: Viewing, account: AccountSummary) -> None:
     _metrics(viewing, found)
     if account.status == "frozen":
         st.warning(_("This account is frozen. New usage is refused. Contact support."))
-    if found.owed_micros:
-        text = _("{amount} is owed. The next credit pays it first.")
-        owed = viewing.money(found.owed_micros)
-        st.warning(plain(text.format(amount=owed)), icon=":material/priority_high:")
+    _owed(viewing, found)
     if not found.grants:
         st.info(
             _("There is no credit now. What is added shows here, with where it came from."),
@@ -51,6 +46,7 @@ def draw(viewing: Viewing, account: AccountSummary) -> None:
     _breakdown(viewing, found)
     _next_expiry(viewing, found)
     _spending_order(viewing, found)
+    st.caption(plain(_("Times are in {zone}.").format(zone=viewing.zone)))
 
 
 def _metrics(viewing: Viewing, found: AccountOverview) -> None:
@@ -60,51 +56,71 @@ def _metrics(viewing: Viewing, found: AccountOverview) -> None:
         _("Held"): found.summary.held_micros,
         _("Owed"): found.owed_micros,
     }
-    with st.container(horizontal=True):
+    with st.grid(columns=4, min_column_width=150):
         for name, micros in amounts.items():
             st.metric(name, plain(viewing.money(micros)), border=True)
+    if found.restricted_micros:
+        text = _("{amount} of what is available pays for named services only.")
+        st.caption(plain(text.format(amount=viewing.money(found.restricted_micros))))
+
+
+def _owed(viewing: Viewing, found: AccountOverview) -> None:
+    if not found.owed_micros:
+        return
+    text = _("{amount} is owed. The next credit pays it first.")
+    owed = viewing.money(found.owed_micros)
+    st.warning(plain(text.format(amount=owed)), icon=":material/priority_high:")
+    table = pd.DataFrame(
+        [
+            {
+                _("Owed for"): descriptions.debt(debt.cause, debt.service),
+                _("Since"): viewing.date_time(debt.opened_at),
+                _("Owed"): viewing.money(debt.owed_micros),
+            }
+            for debt in found.debts
+        ]
+    )
+    st.dataframe(
+        table, hide_index=True, height="content", key="debts", column_config=_right([_("Owed")])
+    )
 
 
 def _breakdown(viewing: Viewing, found: AccountOverview) -> None:
     st.subheader(_("Where it comes from"))
-    remaining = {part.kind: part for part in found.kinds}
-    others = [part.kind for part in found.kinds if part.remaining_micros]
-    kinds = [*SHOWN_KINDS, *(kind for kind in others if kind not in SHOWN_KINDS)]
-    figure = go.Figure()
-    total = sum(part.remaining_micros for part in found.kinds) / MICROS_PER_UNIT or 1
-    for kind in kinds:
-        micros = remaining[kind].remaining_micros if kind in remaining else 0
-        figure.add_bar(
-            x=[micros / MICROS_PER_UNIT],
-            y=[""],
-            orientation="h",
-            name=descriptions.credit_kind(kind),
-            marker_color=_COLOURS.get(kind, "#888888"),
-            hovertext=[f"{descriptions.credit_kind(kind)}: {viewing.money(micros)}"],
-            hoverinfo="text",
+    kinds = [
+        part for part in found.kinds if part.remaining_micros or part.kind in _SHOWN_WITHOUT_CREDIT
+    ]
+    st.html(
+        charts.share_bar(
+            [
+                charts.Part(
+                    descriptions.credit_kind(part.kind),
+                    viewing.money(part.remaining_micros),
+                    part.remaining_micros,
+                    COLOURS[part.kind],
+                )
+                for part in kinds
+            ]
         )
-    figure.update_layout(
-        barmode="stack",
-        height=120,
-        margin={"l": 0, "r": 0, "t": 0, "b": 0},
-        legend={"orientation": "h", "y": -0.4, "traceorder": "normal"},
-        xaxis={"visible": False, "range": [0, total]},
-        yaxis={"visible": False},
     )
-    st.plotly_chart(figure, config={"displayModeBar": False}, key="breakdown")
     table = pd.DataFrame(
         [
             {
-                _("Credit"): descriptions.credit_kind(kind),
-                _("Remaining"): viewing.money(part.remaining_micros if part else 0),
-                _("Held"): viewing.money(part.held_micros if part else 0),
-                _("Available"): viewing.money(part.available_micros if part else 0),
+                _("Credit"): descriptions.credit_kind(part.kind),
+                _("Remaining"): viewing.money(part.remaining_micros),
+                _("Held"): viewing.money(part.held_micros),
+                _("Available"): viewing.money(part.available_micros),
             }
-            for kind in kinds
-            for part in (remaining.get(kind),)
+            for part in kinds
         ]
     )
-    st.dataframe(table, hide_index=True, column_config=_right(table.columns[1:]))
+    st.dataframe(
+        table,
+        hide_index=True,
+        height="content",
+        key="kinds",
+        column_config=_right(table.columns[1:]),
+    )
 
 
 def _next_expiry(viewing: Viewing, found: AccountOverview) -> None:
@@ -131,13 +147,13 @@ def _spending_order(viewing: Viewing, found: AccountOverview) -> None:
             " soonest. Credit for named services pays only for those."
         )
     )
-    names = backend.read(service_names)
+    names = descriptions.service_names()
     table = pd.DataFrame(
         [
             {
                 _("Credit"): descriptions.credit_kind(grant.kind),
-                _("From"): grant.origin or "",
                 _("Remaining"): viewing.money(grant.remaining_micros),
+                _("From"): grant.origin or "",
                 _("Services"): ", ".join(names.get(slug, slug) for slug in grant.services)
                 if grant.services
                 else _("All"),
@@ -149,7 +165,13 @@ def _spending_order(viewing: Viewing, found: AccountOverview) -> None:
             for grant in found.grants
         ]
     )
-    st.dataframe(table, hide_index=True, column_config=_right([_("Remaining")]))
+    st.dataframe(
+        table,
+        hide_index=True,
+        height="content",
+        key="grants",
+        column_config=_right([_("Remaining")]),
+    )
 
 
 def _right(columns: Iterable[str]) -> dict[str, Any]:

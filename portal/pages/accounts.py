@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from domain.queries.accounts import find_accounts
-from portal import backend, viewing
+from portal import backend
 from portal.formats import plain
 from portal.i18n import _
 
@@ -29,6 +29,7 @@ for account in found:
             _("Look at account {id}").format(id=account.account_id),
             key=f"open-{account.account_id}",
         ):
-            viewing.look_at(account.account_id)
-            st.query_params.clear()
-            st.switch_page(st.session_state["billing_page"])
+            st.switch_page(
+                st.session_state["billing_page"],
+                query_params={"account": str(account.account_id)},
+            )

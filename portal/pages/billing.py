@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from portal import address
 from portal.billing import history, overview
 from portal.i18n import _
 
@@ -18,24 +19,34 @@ here: Viewing = st.session_state["viewing"]
 st.title(_("Billing"))
 
 if here.account is None:
-    st.info(
-        _("You belong to no account yet. Ask an owner of one to add you."),
-        icon=":material/group_add:",
-    )
+    if here.visitor.actor.is_staff:
+        st.info(_("Choose an account first: look it up under Accounts."), icon=":material/search:")
+    else:
+        st.info(
+            _("You belong to no account yet. Ask an owner of one to add you."),
+            icon=":material/group_add:",
+        )
     st.stop()
 
+
+def _show_tab() -> None:
+    chosen = st.session_state["tab"]
+    address.drop_all_but("account")
+    address.keep("tab", None if chosen == TABS[0] else chosen)
+
+
 titles = {"overview": _("Overview"), "history": _("Credit History")}
-wanted = st.query_params.get("tab")
+given = address.given("tab")
+address.set_widget("tab", given if given in TABS else TABS[0])
 tab = st.segmented_control(
     _("View"),
     TABS,
-    default=wanted if wanted in TABS else TABS[0],
+    key="tab",
     format_func=lambda name: titles[name],
     label_visibility="collapsed",
     required=True,
+    on_change=_show_tab,
 )
-if tab != (wanted or TABS[0]):
-    st.query_params["tab"] = tab
 
 if tab == "history":
     history.draw(here, here.account)

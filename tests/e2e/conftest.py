@@ -115,7 +115,7 @@ def sign_in(portal_url: str, open_page: Callable[..., Page]) -> Callable[..., Pa
         page.get_by_label("Email").fill(email)
         page.get_by_label("Password", exact=True).fill(demo.PASSWORD)
         page.get_by_role("button", name="Sign in").click()
-        page.get_by_role("button", name="Sign out").wait_for()
+        page.get_by_role("button", name="Menu").wait_for()
         return page
 
     return signed_in

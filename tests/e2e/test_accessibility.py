@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.e2e.conftest import DESKTOP, PHONE
-from tests.e2e.test_billing_journey import OWNER, settle, tick_first_row
+from tests.e2e.test_billing_journey import OWNER, open_first_row, settle
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,10 +47,13 @@ def test_billing_has_no_serious_violation(
     page.get_by_text("Spent in this order").wait_for()
     assert serious_violations(page) == {}
     page.get_by_text("Credit History").click()
-    page.get_by_text("Tick a row").wait_for()
+    page.get_by_text("Choose a row").wait_for()
     assert serious_violations(page) == {}
-    tick_first_row(page)
-    page.get_by_role("button", name="Close").wait_for()
+    open_first_row(page)
+    page.get_by_role("button", name="Back to the history").wait_for()
+    assert serious_violations(page) == {}
+    page.get_by_role("button", name="Menu").click()
+    page.get_by_role("button", name="Sign out").wait_for()
     assert serious_violations(page) == {}
 
 

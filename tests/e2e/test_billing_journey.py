@@ -26,12 +26,12 @@ def settle(page: Page) -> None:
     expect(app).to_have_attribute("data-test-script-state", "notRunning", timeout=15_000)
 
 
-def tick_first_row(page: Page) -> None:
-    """Click the box at the start of the first row: the table is drawn on a canvas."""
+def open_first_row(page: Page) -> None:
+    """Click into the first row; the table is drawn on a canvas, once for each width of screen."""
     settle(page)
-    table = page.get_by_test_id("stDataFrame").first
+    table = page.get_by_test_id("stDataFrame").locator("visible=true").first
     table.scroll_into_view_if_needed()
-    table.click(position={"x": 17, "y": 52})
+    table.click(position={"x": 120, "y": 52})
 
 
 @pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
@@ -49,12 +49,46 @@ def test_a_customer_sees_the_balance_filters_and_opens_a_charge(
     page.get_by_role("option", name="AI Inference").click()
     page.keyboard.press("Escape")
     page.wait_for_url("**service=ai-inference**")
-    tick_first_row(page)
-    expect(page.get_by_text("Which credit this moved")).to_be_visible()
+    open_first_row(page)
+    expect(page.get_by_text("Which credit paid this")).to_be_in_viewport()
     expect(page.get_by_text(re.compile(r"The calls behind it"))).to_be_visible()
     expect(page.get_by_text("Balance after")).to_be_visible()
     page.reload()
+    expect(page.get_by_text("Which credit paid this")).to_be_visible()
+    page.get_by_role("button", name="Back to the history").click()
+    expect(page.get_by_text("Choose a row")).to_be_visible()
+    assert page.url.endswith("service=ai-inference")
+
+
+def test_back_undoes_a_filter_and_leaves_a_row(sign_in: Callable[..., Page]) -> None:
+    page = sign_in(OWNER)
+    page.get_by_text("Credit History").click()
+    everything = page.get_by_text(re.compile(r"^[\d,]+ rows$")).inner_text()
+    page.get_by_role("combobox", name="Kind").click()
+    page.get_by_role("option", name="Top-up").click()
+    page.keyboard.press("Escape")
+    expect(page.get_by_text(re.compile(r"^\d rows$"))).to_be_visible()
+    open_first_row(page)
     expect(page.get_by_text("Which credit this moved")).to_be_visible()
+    page.go_back()
+    expect(page.get_by_text(re.compile(r"^\d rows$"))).to_be_visible()
+    page.go_back()
+    expect(page.get_by_text(everything)).to_be_visible()
+    page.go_back()
+    expect(page.get_by_text("Total balance")).to_be_visible()
+
+
+def test_pages_lead_to_older_rows_and_back(sign_in: Callable[..., Page]) -> None:
+    page = sign_in(OWNER, path="/?tab=history")
+    page.get_by_role("button", name="Older").click()
+    page.wait_for_url("**older=**")
+    settle(page)
+    page.get_by_role("button", name="Newer").click()
+    page.wait_for_url("**newer=**")
+    settle(page)
+    expect(page.get_by_role("button", name="Newer")).to_be_disabled()
+    page.get_by_role("button", name="Newest").click()
+    expect(page.get_by_role("button", name="Newest")).to_be_disabled()
 
 
 def test_the_balance_stands_at_the_top_right(sign_in: Callable[..., Page]) -> None:
@@ -94,13 +128,19 @@ def test_support_finds_an_account_and_is_told_whose_it_is(sign_in: Callable[...,
     expect(page.get_by_text("as a member of staff")).to_be_visible()
     expect(page.get_by_text("Total balance")).to_be_visible()
     expect(page.get_by_role("link", name=re.compile(r"Balance ¥"))).to_be_visible()
+    page.reload()
+    expect(page.get_by_text("as a member of staff")).to_be_visible()
+    page.get_by_text("Credit History").click()
+    expect(page.get_by_text("as a member of staff")).to_be_visible()
+    expect(page.get_by_text("Choose a row")).to_be_visible()
 
 
 def test_sign_out_ends_the_session_for_every_tab(sign_in: Callable[..., Page]) -> None:
     page = sign_in(OWNER)
     other = page.context.new_page()
     other.goto(page.url)
-    other.get_by_role("button", name="Sign out").wait_for()
+    other.get_by_role("button", name="Menu").wait_for()
+    page.get_by_role("button", name="Menu").click()
     page.get_by_role("button", name="Sign out").click()
     page.wait_for_url("**/sign-in**")
     other.get_by_text("Credit History").click()

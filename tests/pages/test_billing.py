@@ -148,6 +148,7 @@ def test_the_history_has_every_row_with_its_status_and_amount(
         ({"service": "no-such-service", "status": "x"}, 6),
         ({"older": "garbage", "newer": "garbage"}, 6),
         ({"from": "not-a-date"}, 6),
+        ({"from": "0001-01-01", "to": "9999-12-31"}, 6),
     ],
 )
 def test_filters_in_the_address_combine_and_nonsense_is_ignored(
@@ -177,7 +178,7 @@ def test_a_charge_opens_its_grants_its_calls_and_the_running_balance(
     assert "Exact amount: **\N{MINUS SIGN}$0.002233**" in facts
     assert "Balance before: **$60.00**" in facts
     assert "Balance after: **$59.997767**" in facts
-    movements, calls = app.dataframe[1].value, app.dataframe[2].value
+    movements, calls = (table.value for table in app.dataframe)
     assert list(movements["Credit"]) == ["Plan credit"]
     assert list(calls["Exact cost"]) == ["$0.002233759"]
     assert (

@@ -187,3 +187,18 @@ def test_a_known_zone_is_itself() -> None:
     offset = timezone(timedelta(hours=7))
     assert formats.time_zone("Asia/Saigon") == ZoneInfo("Asia/Saigon")
     assert formats.time_zone(offset) is offset
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0 sec"),
+        (59, "59 sec"),
+        (3_600, "1 hr"),
+        (2_703, "45 min 3 sec"),
+        (90_001, "25 hr 1 sec"),
+        (Decimal("90.5"), "1 min 30.5 sec"),
+    ],
+)
+def test_a_length_of_time_leaves_out_what_is_nothing(seconds: Decimal | int, text: str) -> None:
+    assert formats.duration(seconds, locale="en") == text

@@ -1,0 +1,54 @@
+"""What a page keeps in its address, so that it can be shared, reloaded, and undone by Back.
+
+The address is the truth: before a widget is drawn it is set to what the address says, and a
+change of the widget goes to the address first.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def given(name: str) -> str:
+    """Return what the address says under a name; empty where it says nothing."""
+    return st.query_params.get(name, "")
+
+
+def number(name: str) -> int:
+    """Return the whole number that the address has under a name; 0 where there is none."""
+    text = given(name)
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= _LONGEST_NUMBER else 0
+
+
+def keep(name: str, value: str | Sequence[str] | None) -> None:
+    """Put a value into the address, or take the name out of it where the value is empty."""
+    if value:
+        st.query_params[name] = value
+    else:
+        drop(name)
+
+
+def drop(*names: str) -> None:
+    """Take names out of the address."""
+    for name in names:
+        if name in st.query_params:
+            del st.query_params[name]
+
+
+def drop_all_but(*names: str) -> None:
+    """Take everything else out of the address."""
+    drop(*(name for name in list(st.query_params) if name not in names))
+
+
+def set_widget(key: str, value: Any) -> None:  # noqa: ANN401 - each widget has its own type
+    """Have the widget that is drawn next under `key` show what the address says."""
+    if key not in st.session_state or st.session_state[key] != value:
+        st.session_state[key] = value
+
+
+_LONGEST_NUMBER = 18
