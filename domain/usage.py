@@ -276,8 +276,9 @@ def _share_minute(one: datetime | None, other: datetime | None) -> bool:
     return _minute(one) == _minute(other)
 
 
-def _minute(instant: datetime) -> datetime:
-    return instant.replace(second=0, microsecond=0)
+def _minute(instant: datetime) -> int:
+    """Count the whole minutes since 1970, whatever the zone: cheaper than a rounded datetime."""
+    return int(instant.timestamp() // 60)
 
 
 def _charge_calls(

@@ -66,11 +66,13 @@ def digest_of_file(path: Path) -> tuple[bytes, int]:
     """Return the SHA-256 of the content, and the count of its lines."""
     digest = hashlib.sha256()
     lines = 0
+    last = b"\n"
     with path.open("rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)
             lines += block.count(b"\n")
-    return digest.digest(), lines
+            last = block[-1:]
+    return digest.digest(), lines + (last != b"\n")
 
 
 def read_calls(path: Path) -> Iterator[Call | Reject]:
