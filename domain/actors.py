@@ -128,6 +128,15 @@ def require_staff(actor: Actor, *roles: StaffRole) -> None:
         raise NotAuthorised
 
 
+def require_other_account(actor: Actor, account_id: int) -> None:
+    """Stop staff who belong to the account: nobody moves credit to their own advantage.
+
+    Raises NotAuthorised.
+    """
+    if actor.is_staff and account_id in actor.memberships:
+        raise NotAuthorised
+
+
 def require_system(actor: Actor) -> None:
     """Let only the product itself pass: what meters and clocks do is nobody's to do by hand.
 

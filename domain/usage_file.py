@@ -27,7 +27,7 @@ _OPTIONAL = ("account", "service", "model", "id")
 _KNOWN = (*_REQUIRED, *_OPTIONAL)
 _LONGEST_NAME = 200
 _LONGEST_DATE = len("2023-11-16")
-_MOST_TOKENS = 10**12
+_MOST_TOKENS = 10**9
 _LONGEST_COUNT = len(str(_MOST_TOKENS))
 _SEPARATOR = "\x1f"
 """It is not printable, so no name has it."""

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import text
 
 from domain import audit, clock
-from domain.actors import StaffRole, require_system_or_staff
+from domain.actors import StaffRole, require_other_account, require_system_or_staff
 from domain.allocation import (
     OVERDRAFT_NUMBER,
+    PAID_KINDS,
     PRIORITIES,
     GrantState,
     is_expiry_due,
@@ -21,6 +22,7 @@ from domain.allocation import (
 from domain.errors import InvalidInput
 from domain.ledger.idempotency import WriteOnce, first_answer, keep_answer
 from domain.ledger.posting import Posting
+from domain.money import check_micros
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,11 +33,8 @@ if TYPE_CHECKING:
     from domain.ledger.state import AccountState, TaxTerms
 
 _MINUTE = timedelta(minutes=1)
-_MAY_GRANT = {
-    "voucher": (StaffRole.SUPPORT, StaffRole.FINANCE),
-    "adjustment": (StaffRole.SUPPORT, StaffRole.FINANCE),
-}
-"""Who may give which kind of credit; what was paid for is finance's alone."""
+_GIFT_ROLES = (StaffRole.SUPPORT, StaffRole.FINANCE)
+"""Who may give credit that nobody paid for; what was paid for is finance's alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +109,7 @@ def add_grant(
     Raises InvalidInput for terms that make no sense, IdempotencyMismatch for a key used before
     for other terms.
     """
-    require_system_or_staff(actor, *_MAY_GRANT.get(terms.kind, (StaffRole.FINANCE,)))
+    _require_right_to_grant(actor, account_id, terms)
     terms = _checked(terms)
     posting = Posting(session, [account_id], actor)
     write = WriteOnce(
@@ -137,7 +136,7 @@ def add_grant(
         lines=[line],
         source=source,
         description_code=description_code or terms.kind,
-        description_parameters={"origin": terms.origin, **(description_parameters or {})},
+        description_parameters={**(description_parameters or {}), "origin": terms.origin},
         occurred_at=granted_at,
     )
     _add_rows(posting, account, grant, terms=terms, tax=tax, sequence=sequence)
@@ -154,9 +153,18 @@ def add_grant(
     return posted
 
 
+def _require_right_to_grant(actor: Actor, account_id: int, terms: GrantTerms) -> None:
+    is_paid = terms.consideration_micros or terms.paid_micros
+    roles = _GIFT_ROLES if terms.kind not in PAID_KINDS and not is_paid else (StaffRole.FINANCE,)
+    require_system_or_staff(actor, *roles)
+    require_other_account(actor, account_id)
+
+
 def _checked(terms: GrantTerms) -> GrantTerms:
     if terms.kind not in PRIORITIES or terms.kind == "overdraft":
         raise InvalidInput("kind", "unknown")
+    check_micros(terms.amount_micros)
+    check_micros(terms.consideration_micros)
     if terms.amount_micros <= 0:
         raise InvalidInput("amount_micros", "not_positive")
     if terms.consideration_micros < 0:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sqlalchemy import text
 
 from domain import audit
-from domain.actors import StaffRole, require_system_or_staff
-from domain.allocation import is_expiry_due, move, tax_inside
+from domain.actors import StaffRole, require_other_account, require_system_or_staff
+from domain.allocation import PAID_KINDS, is_expiry_due, move, tax_inside
 from domain.errors import InvalidInput, NotFound, ReversalExceedsOriginal
 from domain.ledger.expiry import expire
 from domain.ledger.idempotency import WriteOnce, first_answer, keep_answer
@@ -105,6 +105,7 @@ def reverse_entry(
     NotFound, and InvalidInput for an entry that cannot be reversed.
     """
     require_system_or_staff(actor, StaffRole.SUPPORT, StaffRole.FINANCE)
+    require_other_account(actor, account_id)
     posting = Posting(session, [account_id], actor)
     account = posting.accounts[account_id]
     write = WriteOnce(
@@ -117,6 +118,8 @@ def reverse_entry(
     if known is not None:
         return int(known["entry_sequence"])
     original = _original(session, account_id, entry_sequence)
+    if original.kind in PAID_KINDS:
+        require_system_or_staff(actor, StaffRole.FINANCE)
     lines = _reversal_lines(posting, account, entry_sequence, original, amount_micros)
     sequence = posting.post_entry(
         account,
@@ -277,6 +280,7 @@ def take_back(
     what expired is not refunded (ReversalExceedsOriginal); a bank takes it back all the same.
     """
     require_system_or_staff(actor, StaffRole.FINANCE)
+    require_other_account(actor, account_id)
     if kind not in {"refund", "dispute"}:
         raise InvalidInput("kind", "unknown")
     posting = Posting(session, [account_id], actor)
@@ -303,7 +307,7 @@ def take_back(
         lines=lines,
         source=source,
         description_code=kind,
-        description_parameters={"grant_number": grant_number, **(description_parameters or {})},
+        description_parameters={**(description_parameters or {}), "grant_number": grant_number},
         occurred_at=posting.now,
     )
     keep_answer(session, write, {"entry_sequence": sequence})
@@ -369,6 +373,7 @@ def write_off_debt(
     Raises InvalidInput where the amount is not positive or more than is owed.
     """
     require_system_or_staff(actor, StaffRole.FINANCE)
+    require_other_account(actor, account_id)
     posting = Posting(session, [account_id], actor)
     account = posting.accounts[account_id]
     write = WriteOnce(

@@ -36,12 +36,14 @@ def people(account_id: int) -> dict[str, Actor]:
     }
 
 
-def give(kind: str) -> Callable[[Session, int, Actor], Any]:
+def give(kind: str, consideration_micros: int = 0) -> Callable[[Session, int, Actor], Any]:
     def act(session: Session, account: int, actor: Actor) -> Any:
         return ledger.add_grant(
             session,
             account_id=account,
-            terms=ledger.GrantTerms(kind=kind, amount_micros=UNIT),
+            terms=ledger.GrantTerms(
+                kind=kind, amount_micros=UNIT, consideration_micros=consideration_micros
+            ),
             source=kind,
             actor=actor,
             idempotency_key=next_key(),
@@ -82,14 +84,19 @@ ACTIONS: dict[str, tuple[Callable[[Session, int, Actor], Any], set[str]]] = {
     "grant a plan": (give("plan"), {"finance"}),
     "grant a voucher": (give("voucher"), {"support", "finance"}),
     "grant goodwill": (give("adjustment"), {"support", "finance"}),
+    "grant a voucher that was paid for": (give("voucher", consideration_micros=1), {"finance"}),
     "charge": (charge, set()),
     "record usage": (lambda s, _, actor: record_usage(s, events=[], actor=actor), set()),
     "hold": (hold, set()),
     "void a hold": (call(ledger.void_hold, hold_number=1, idempotency_key="void"), set()),
     "expire grants": (lambda s, _, actor: ledger.expire_grants(s, actor=actor), set()),
     "expire holds": (lambda s, _, actor: ledger.expire_holds(s, actor=actor), set()),
-    "reverse": (
+    "reverse a top-up": (
         call(ledger.reverse_entry, entry_sequence=1, reason="mistake", idempotency_key="reverse"),
+        {"finance"},
+    ),
+    "reverse a voucher": (
+        call(ledger.reverse_entry, entry_sequence=2, reason="mistake", idempotency_key="reverse"),
         {"support", "finance"},
     ),
     "refund": (
@@ -142,6 +149,7 @@ def may(
 def test_each_action_is_open_to_these_and_to_nobody_else(session: Session, action: str) -> None:
     account = make_account(session)
     grant(session, account, 10)
+    grant(session, account, 10, kind="voucher")
     act, allowed = ACTIONS[action]
     for name, actor in people(account).items():
         with session.begin_nested() as attempt:
@@ -170,3 +178,16 @@ def test_finance_postings_are_for_finance(session: Session) -> None:
         else:
             with pytest.raises((NotAuthorised, NotFound)):
                 post_finance_entries(session, **arguments)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "action", ["grant a top-up", "grant goodwill", "reverse a top-up", "refund"]
+)
+def test_staff_move_no_credit_of_an_account_that_they_belong_to(
+    session: Session, action: str
+) -> None:
+    account = make_account(session)
+    grant(session, account, 10)
+    own = user_actor(9, staff_role=StaffRole.FINANCE, memberships={account: MemberRole.READER})
+    with pytest.raises(NotAuthorised):
+        ACTIONS[action][0](session, account, own)
