@@ -47,9 +47,10 @@ def _menu(viewing: Viewing) -> None:
     """Draw what concerns the person: who they are, where they are signed in, the way out."""
     visitor = viewing.visitor
     with st.popover(_("Menu"), icon=":material/account_circle:", key="menu"):
-        st.markdown(f"**{plain(visitor.display_name)}**  \n{plain(visitor.email)}")
         st.html(
-            '<nav class="account-menu">'
+            f"<p><strong>{html.escape(visitor.display_name)}</strong><br>"
+            f"{html.escape(visitor.email)}</p>"
+            f'<nav class="account-menu" aria-label="{html.escape(_("Your sign-in"))}">'
             f'<a href="/sessions" target="_self">{html.escape(_("Where you are signed in"))}</a>'
             f'<a href="/password" target="_self">{html.escape(_("Change password"))}</a>'
             "</nav>"

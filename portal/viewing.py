@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from domain import audit
 from domain.queries.balances import account_summary
 from portal import backend, cookies, formats, i18n
 from portal.session import require_visitor
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from domain.queries.balances import AccountSummary
     from portal.session import Visitor
-
-_log = logging.getLogger(__name__)
 
 _LOOKED_AT = "looked_at"
 _LONGEST_ACCOUNT = 18
@@ -87,11 +85,12 @@ def _wanted_account(visitor: Visitor) -> int | None:
 
 
 def _remember_look(visitor: Visitor, account_id: int) -> None:
-    """Keep a look of staff in the address, through every page, and in the log when it begins."""
+    """Keep a look of staff in the address, through every page, and in the audit log."""
     if st.session_state.get(_LOOKED_AT) != account_id:
+        backend.write(
+            audit.record, action="look_at_account", actor=visitor.actor, account_id=account_id
+        )
         st.session_state[_LOOKED_AT] = account_id
-        role = visitor.actor.staff_role
-        _log.info("user %s (%s) looks at account %s", visitor.user_id, role, account_id)
     if "account" not in st.query_params:
         st.query_params["account"] = str(account_id)
 

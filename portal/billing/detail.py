@@ -227,9 +227,9 @@ def _hold(viewing: Viewing, account: AccountSummary, number: int) -> None:
         [
             {
                 _("Credit"): descriptions.credit_kind(part.kind),
+                _("Amount"): viewing.money(part.amount_micros, exact=True),
                 _("From"): part.origin or "",
                 _("Expires"): viewing.date_time(part.expires_at) if part.expires_at else _("Never"),
-                _("Amount"): viewing.money(part.amount_micros, exact=True),
             }
             for part in hold.parts
         ]

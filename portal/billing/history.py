@@ -51,7 +51,7 @@ def draw(viewing: Viewing, account: AccountSummary) -> None:
         older_than=older,
         newer_than=None if older else newer,
     )
-    if found.count is not None:
+    if found.count is not None and found.count.count:
         _count_line(found.count)
     if found.page.rows:
         _tables(viewing, account, found.page.rows)

@@ -27,10 +27,11 @@ from domain.queries.details import (
     HoldDetail,
     entry_calls,
     entry_detail,
+    entry_with_calls,
     hold_detail,
     refusal_detail,
 )
-from domain.queries.history import history_count, history_page
+from domain.queries.history import history_count, history_page, history_view
 from domain.queries.history_rows import (
     HISTORY_KINDS,
     LONGEST_TEXT,
@@ -807,6 +808,8 @@ ONE_ACCOUNT_QUERIES: list[Callable[..., Any]] = [
     lambda session, **who: history_page(session, wanted=ALL, **who),
     lambda session, **who: history_page(session, wanted=HistoryFilter(text="a"), **who),
     lambda session, **who: history_count(session, wanted=ALL, **who),
+    lambda session, **who: history_view(session, wanted=ALL, **who),
+    lambda session, **who: entry_with_calls(session, sequence=1, **who),
     lambda session, **who: entry_detail(session, sequence=1, **who),
     lambda session, **who: entry_calls(session, sequence=1, **who),
     lambda session, **who: refusal_detail(session, number=1, **who),

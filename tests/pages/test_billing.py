@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from sqlalchemy import text
 from streamlit.testing.v1 import AppTest
 
 from domain import ledger
 from domain.actors import MemberRole, StaffRole, user_actor
+from domain.queries.cursors import HistoryCursor
 from domain.usage import UsageEvent, record_usage
 from portal import backend, viewing
 from portal.session import Visitor
@@ -241,3 +243,139 @@ def test_debt_is_shown_with_what_happens_next(
     app = show(account)
     assert metrics(app)["Owed"] == "$3.00"
     assert "is owed. The next credit pays it first." in app.warning[0].value
+
+
+def test_a_look_of_staff_is_kept_in_the_audit_log_once(
+    show: Callable[..., AppTest], session: Session, account: int
+) -> None:
+    app = show(None, staff_role=StaffRole.SUPPORT, account=str(account))
+    app.run()
+    looks = session.execute(
+        text("SELECT actor, account_id FROM audit_log WHERE action = 'look_at_account'")
+    )
+    assert looks.all() == [("user:1", account)]
+    assert app.query_params["account"] == str(account)
+
+
+def test_staff_who_have_chosen_no_account_are_told_where_to_choose(
+    show: Callable[..., AppTest],
+) -> None:
+    app = show(None, staff_role=StaffRole.FINANCE)
+    app.switch_page("pages/billing.py").run()
+    assert "Accounts" in app.info[0].value
+
+
+def test_staff_find_an_account_by_a_part_of_its_name(
+    show: Callable[..., AppTest], session: Session, account: int
+) -> None:
+    other = make_account(session)
+    session.commit()
+    app = show(None, staff_role=StaffRole.SUPPORT)
+    labels = {f"Look at account {account}", f"Look at account {other}"}
+    assert {button.label for button in app.button} == labels
+    app.text_input[0].set_value(str(other)).run()
+    assert f"Look at account {other}" in {button.label for button in app.button}
+    app.text_input[0].set_value("no such name").run()
+    assert [info.value for info in app.info] == ["No account matches. Try a part of its name."]
+
+
+def test_an_account_that_staff_cannot_find_is_not_called_their_own(
+    show: Callable[..., AppTest],
+) -> None:
+    app = show(None, staff_role=StaffRole.SUPPORT, account="999999")
+    assert [warning.value for warning in app.warning] == ["There is no such account."]
+
+
+def test_a_filter_goes_into_the_address_and_starts_at_the_newest_row(
+    show: Callable[..., AppTest], account: int
+) -> None:
+    token = HistoryCursor(NOW, 1, 5).encode()
+    app = show(account, tab="history", older=token)
+    app.multiselect(key="history_kind").set_value(["voucher", "plan"]).run()
+    assert not app.exception
+    assert app.query_params["kind"] == ["voucher", "plan"]
+    assert "older" not in app.query_params
+    assert len(app.dataframe[0].value) == 2
+    app.multiselect(key="history_kind").set_value([]).run()
+    assert "kind" not in app.query_params
+
+
+def test_an_account_without_history_says_what_will_come(
+    show: Callable[..., AppTest], session: Session
+) -> None:
+    account = make_account(session)
+    session.commit()
+    overview = show(account)
+    assert metrics(overview)["Total balance"] == "$0.00"
+    assert "There is no credit now." in overview.info[0].value
+    assert "Nothing has happened yet." in show(account, tab="history").info[0].value
+
+
+def test_calls_come_in_pages(show: Callable[..., AppTest], session: Session, account: int) -> None:
+    calls = [
+        UsageEvent(
+            account,
+            "tests",
+            f"many-{number}",
+            "ai-inference",
+            NOW,
+            {"input-tokens": 1_000, "output-tokens": 1},
+            "deepseek-v3",
+        )
+        for number in range(60)
+    ]
+    record_usage(session, events=calls, actor=SYSTEM)
+    session.commit()
+    app = show(account, tab="history", row="e5")
+    assert len(app.dataframe[1].value) == 50
+    next(button for button in app.button if button.label == "More calls").click().run()
+    assert len(app.dataframe[1].value) == 10
+    assert app.query_params["calls"] == "50"
+    next(button for button in app.button if button.label == "First calls").click().run()
+    assert len(app.dataframe[1].value) == 50
+
+
+def test_a_reversal_and_its_original_lead_to_each_other(
+    show: Callable[..., AppTest], session: Session, account: int
+) -> None:
+    ledger.reverse_entry(
+        session,
+        account_id=account,
+        entry_sequence=3,
+        reason="sample",
+        actor=SYSTEM,
+        idempotency_key="reversal",
+    )
+    session.commit()
+    app = show(account, tab="history", row="e3")
+    next(button for button in app.button if button.label.startswith("Reversed by")).click().run()
+    assert "Entry 5" in [heading.value for heading in app.subheader]
+    next(button for button in app.button if button.label.startswith("Reverses")).click().run()
+    assert "Entry 3" in [heading.value for heading in app.subheader]
+
+
+def test_what_was_used_reads_as_people_say_it(
+    show: Callable[..., AppTest], session: Session, account: int
+) -> None:
+    container = UsageEvent(
+        account,
+        "tests",
+        "container",
+        "gpu-container",
+        NOW,
+        {"gpus": 2, "gpu-time": 5_400, "disk-gigabytes": 100, "disk-time": 3_600},
+        "h100",
+    )
+    record_usage(session, events=[container], actor=SYSTEM)
+    session.commit()
+    rows = show(account, tab="history", service="gpu-container").dataframe[0].value
+    times = "\N{MULTIPLICATION SIGN}"
+    assert list(rows["Description"]) == [f"2 GPU {times} 1 hr 30 min · 100 GB disk {times} 1 hr"]
+
+
+def test_wide_and_narrow_screens_show_the_same_rows(
+    show: Callable[..., AppTest], account: int
+) -> None:
+    wide, narrow = (table.value for table in show(account, tab="history").dataframe)
+    assert list(narrow.columns)[:2] == ["Date", "Amount (USD)"]
+    assert wide.equals(narrow[wide.columns])
