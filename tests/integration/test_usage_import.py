@@ -270,9 +270,10 @@ def kill_while_it_waits(url: str, path: Path, late: int) -> None:
         "SECRET_KEY": "of-these-tests-0123456789-0123456789",
     }
     engine = make_engine(url)
+    # Not pg_stat_activity: a transaction sees it as it was at its first look.
     waits = text(
-        "SELECT EXISTS (SELECT FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
-        " WHERE NOT l.granted AND a.datname = current_database())"
+        "SELECT EXISTS (SELECT FROM pg_locks"
+        " WHERE NOT granted AND transactionid = CAST(pg_current_xact_id() AS xid))"
     )
     lock = text("SELECT FROM account_balances WHERE account_id = :late FOR UPDATE")
     with engine.begin() as connection:
