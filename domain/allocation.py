@@ -42,13 +42,15 @@ class Line(NamedTuple):
 class GrantState:
     """A grant with what remains of it now, under its account's lock.
 
-    `tax_micros` is the tax inside the whole consideration, at the grant's own rate.
+    `tax_micros` is the tax inside the whole consideration, at the grant's own rate
+    (`rate_millionths`).
     """
 
     grant_number: int
     kind: str
     amount_micros: int
     consideration_micros: int
+    rate_millionths: int
     tax_micros: int
     services: frozenset[str] | None
     starts_at: datetime | None
@@ -57,12 +59,19 @@ class GrantState:
     granted_at: datetime
     remaining_micros: int
     held_micros: int = 0
+    taken_micros: int = 0
+    expired_micros: int = 0
     is_changed: bool = False
 
     @property
     def free_micros(self) -> int:
         """What remains and is not held."""
         return self.remaining_micros - self.held_micros
+
+    @property
+    def kept_micros(self) -> int:
+        """What taking back and expiry left of the amount: never more than this may be free."""
+        return max(self.amount_micros - self.taken_micros - self.expired_micros, 0)
 
 
 def tax_inside(gross_micros: int, rate_millionths: int) -> int:

@@ -83,7 +83,10 @@ class Grant(Base):
 
 
 class GrantBalance(Base):
-    """What remains of a grant, and how much of that is held.
+    """What remains of a grant, how much of that is held, and what is gone of it.
+
+    `taken_micros` was taken back (reversals, refunds, disputes), spent or not; `expired_micros`
+    lapsed.
 
     `is_open` is true while anything remains (always, for the overdraft): it keeps spent grants
     out of the hot path. `expires_at` repeats the grant's, for the expiry job's index.
@@ -97,6 +100,8 @@ class GrantBalance(Base):
     held_micros: Mapped[Micros] = mapped_column(server_default=text("0"))
     is_open: Mapped[bool]
     expires_at: Mapped[datetime | None]
+    taken_micros: Mapped[Micros] = mapped_column(server_default=text("0"))
+    expired_micros: Mapped[Micros] = mapped_column(server_default=text("0"))
 
     __table_args__ = (
         ForeignKeyConstraint(
@@ -107,6 +112,7 @@ class GrantBalance(Base):
             " OR (grant_number > 0 AND remaining_micros >= held_micros AND held_micros >= 0)",
             name="only_overdraft_below_zero",
         ),
+        CheckConstraint("taken_micros >= 0 AND expired_micros >= 0", name="gone"),
         Index(None, "account_id", postgresql_where=text("is_open")),
         Index(
             "ix_grant_balances_due",

@@ -64,4 +64,6 @@ def expire(posting: Posting, account: AccountState, grant: GrantState) -> bool:
         description_parameters={"grant_number": grant.grant_number, "grant_kind": grant.kind},
         occurred_at=grant.expires_at,
     )
+    grant.expired_micros += amount
+    account.reduced_grants.add(grant.grant_number)
     return True

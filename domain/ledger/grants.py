@@ -205,6 +205,7 @@ def _new_grant(
         kind=terms.kind,
         amount_micros=terms.amount_micros,
         consideration_micros=terms.consideration_micros,
+        rate_millionths=tax.rate_millionths,
         tax_micros=tax_inside(terms.consideration_micros, tax.rate_millionths),
         services=None if terms.services is None else frozenset(terms.services),
         starts_at=terms.starts_at,

@@ -17,6 +17,7 @@ from domain.audit import actor_name
 from domain.errors import InvalidInput
 from domain.ledger.periods import Books
 from domain.ledger.state import DebtState, TaxTerms, load_tax_terms, lock_accounts
+from domain.ledger.takings import settle_takings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -76,6 +77,13 @@ SET remaining_micros = n.remaining, held_micros = n.held,
     is_open = n.remaining > 0 OR n.number = 0
 FROM unnest(CAST(:ids AS bigint[]), CAST(:numbers AS bigint[]), CAST(:remaining AS bigint[]),
             CAST(:held AS bigint[])) AS n(id, number, remaining, held)
+WHERE r.account_id = n.id AND r.grant_number = n.number
+""")
+_UPDATE_GONE = text("""
+UPDATE grant_balances r
+SET taken_micros = n.taken, expired_micros = n.expired
+FROM unnest(CAST(:ids AS bigint[]), CAST(:numbers AS bigint[]), CAST(:taken AS bigint[]),
+            CAST(:expired AS bigint[])) AS n(id, number, taken, expired)
 WHERE r.account_id = n.id AND r.grant_number = n.number
 """)
 _SAVE_CARRIES = text("""
@@ -177,7 +185,11 @@ class Posting:
         return move(account.overdraft, amount_micros, debt=debt, tax_micros=tax_micros)
 
     def settle_debts(self, account: AccountState) -> None:
-        """Let credit that is free now pay what is owed, oldest debt first, in one entry."""
+        """Let credit that is free now pay what is owed, oldest debt first, in one entry.
+
+        Credit that was taken back, and is free again, pays the debt of its taking before.
+        """
+        settle_takings(self, account)
         if account.overdraft.remaining_micros == 0:
             return
         lines: list[Line] = []
@@ -191,17 +203,20 @@ class Posting:
                     lines.append(move(grant, -amount, debt=debt))
                     lines.append(self.pay_debt(account, amount, debt))
         if lines:
-            self.post_entry(
-                account,
-                kind="settlement_of_debt",
-                lines=lines,
-                source="system",
-                description_code="settlement_of_debt",
-                description_parameters={
-                    "settled_micros": sum(max(line.amount_micros, 0) for line in lines)
-                },
-                occurred_at=self.now,
-            )
+            self.post_settlement(account, lines)
+
+    def post_settlement(self, account: AccountState, lines: Sequence[Line]) -> None:
+        """Post the zero-sum entry in which credit pays a debt."""
+        settled = sum(max(line.amount_micros, 0) for line in lines)
+        self.post_entry(
+            account,
+            kind="settlement_of_debt",
+            lines=lines,
+            source="system",
+            description_code="settlement_of_debt",
+            description_parameters={"settled_micros": settled},
+            occurred_at=self.now,
+        )
 
     def _may_settle(self, account: AccountState, grant: GrantState, debt: tuple[str, str]) -> bool:
         service, cause = debt
@@ -247,12 +262,17 @@ class Posting:
             return
         for account_id in self._touched:
             self.settle_debts(self.accounts[account_id])
-        for table, columns in _COLUMNS.items():
-            copy_rows(self.session, table, columns, self.rows.get(table, ()))
+        self.write_facts()
         self._update_balances()
         self._update_grants()
+        self._update_gone()
         self._save_carries()
         self._save_debts()
+
+    def write_facts(self) -> None:
+        """Write the rows kept so far; the projections follow in `write`."""
+        for table, columns in _COLUMNS.items():
+            copy_rows(self.session, table, columns, self.rows.pop(table, ()))
 
     def _update_balances(self) -> None:
         accounts = [self.accounts[account_id] for account_id in self._touched]
@@ -284,6 +304,23 @@ class Posting:
                     "numbers": integer_array(grant.grant_number for _, grant in changed),
                     "remaining": integer_array(grant.remaining_micros for _, grant in changed),
                     "held": integer_array(grant.held_micros for _, grant in changed),
+                },
+            )
+
+    def _update_gone(self) -> None:
+        reduced = [
+            (account.account_id, account.grants[number])
+            for account in self.accounts.values()
+            for number in account.reduced_grants
+        ]
+        if reduced:
+            self.session.execute(
+                _UPDATE_GONE,
+                {
+                    "ids": integer_array(account_id for account_id, _ in reduced),
+                    "numbers": integer_array(grant.grant_number for _, grant in reduced),
+                    "taken": integer_array(grant.taken_micros for _, grant in reduced),
+                    "expired": integer_array(grant.expired_micros for _, grant in reduced),
                 },
             )
 

@@ -9,12 +9,13 @@ from sqlalchemy import text
 
 from domain import audit
 from domain.actors import StaffRole, require_other_account, require_system_or_staff
-from domain.allocation import PAID_KINDS, is_expiry_due, move, tax_inside
+from domain.allocation import OVERDRAFT_NUMBER, PAID_KINDS, is_expiry_due, move, tax_inside
 from domain.errors import InvalidInput, NotFound, ReversalExceedsOriginal
 from domain.ledger.expiry import expire
 from domain.ledger.idempotency import WriteOnce, first_answer, keep_answer
 from domain.ledger.posting import Posting
 from domain.ledger.state import load_grants
+from domain.ledger.takings import settle_takings, settlers
 from domain.money import share_between
 
 if TYPE_CHECKING:
@@ -24,8 +25,9 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from domain.actors import Actor
-    from domain.allocation import Line
+    from domain.allocation import GrantState, Line
     from domain.ledger.state import AccountState
+    from domain.ledger.takings import Debt
 
 REVERSIBLE_KINDS = frozenset({"charge", "top_up", "voucher", "plan", "adjustment"})
 
@@ -44,27 +46,6 @@ JOIN allocations a USING (account_id, account_sequence)
 WHERE e.account_id = :account_id AND e.reverses_sequence = :sequence
 GROUP BY a.grant_number, a.debt_service, a.debt_cause
 """)
-_SETTLED_BY = text("""
-SELECT grant_number, -sum(amount_micros) FROM allocations
-WHERE account_id = :account_id AND grant_number > 0
-  AND debt_service = :service AND debt_cause = :cause
-GROUP BY grant_number HAVING sum(amount_micros) < 0 ORDER BY grant_number DESC
-""")
-_GONE = text("""
-SELECT g.tax_rate,
-  (SELECT coalesce(-sum(e.amount_micros), 0) FROM entries e
-   WHERE e.account_id = g.account_id AND e.reverses_sequence = g.entry_sequence)
-  + (SELECT coalesce(-sum(e.amount_micros), 0) FROM entries e
-     WHERE e.account_id = g.account_id AND e.kind IN ('refund', 'dispute')
-       AND e.description_parameters @> jsonb_build_object('grant_number', g.grant_number)),
-  (SELECT coalesce(-sum(e.amount_micros), 0) FROM entries e
-   WHERE e.account_id = g.account_id AND e.kind = 'expiry'
-     AND e.description_parameters @> jsonb_build_object('grant_number', g.grant_number))
-FROM grants g
-WHERE g.account_id = :account_id AND g.grant_number = :number AND g.grant_number > 0
-""")
-
-Debt = tuple[str, str]
 
 
 class _Reversible(NamedTuple):
@@ -76,14 +57,6 @@ class _Reversible(NamedTuple):
     reversed_micros: int
     original_micros: int
     original_tax_micros: int
-
-
-class _Gone(NamedTuple):
-    """What was taken back of a grant (reversals, refunds, disputes), and what expired of it."""
-
-    rate_millionths: int
-    taken_micros: int
-    expired_micros: int
 
 
 def reverse_entry(
@@ -101,7 +74,8 @@ def reverse_entry(
     `amount_micros` is positive; None takes all that is left. A charge gives back in the opposite
     order of its burning: debt first (debt that was written off stays so). What reaches an
     expired grant expires again at once. A credit takes what is free of its grant; what was spent
-    becomes debt, what expired or was taken back before does not. Raises ReversalExceedsOriginal,
+    becomes debt, what expired or was taken back before does not. Credit that reaches a grant which
+    was taken back since pays the debt of that taking. Raises ReversalExceedsOriginal,
     NotFound, and InvalidInput for an entry that cannot be reversed.
     """
     require_system_or_staff(actor, StaffRole.SUPPORT, StaffRole.FINANCE)
@@ -132,7 +106,9 @@ def reverse_entry(
         occurred_at=posting.now,
         reverses_sequence=entry_sequence,
     )
-    for number in sorted({line.grant_number for line in lines if line.amount_micros > 0}):
+    relieved = settle_takings(posting, account)
+    gained = {line.grant_number for line in lines if line.amount_micros > 0}
+    for number in sorted(relieved | gained):
         grant = account.grants[number]
         if is_expiry_due(grant, posting.now, account.expiry_grace):
             expire(posting, account, grant)
@@ -167,17 +143,15 @@ def _reversal_lines(
 ) -> list[Line]:
     left = _left_to_reverse(posting.session, account, sequence)
     reversible = sum(line.amount_micros for line in left)
-    gone = None
+    credit = None
     if original.kind != "charge":
-        gone = _gone(posting.session, account, left[0].grant_number)
-        not_gone = original.amount_micros - gone.taken_micros - gone.expired_micros
-        reversible = min(reversible, not_gone)
+        credit = _credit(posting.session, account, left[0].grant_number)
+        reversible = min(reversible, credit.kept_micros)
     wanted = reversible if amount_micros is None else amount_micros
     if wanted <= 0 or wanted > reversible:
         raise ReversalExceedsOriginal(wanted, max(reversible, 0))
-    if gone is not None:
-        number = left[0].grant_number
-        return _take(posting, account, number, amount=wanted, debt=("", "reversal"), gone=gone)
+    if credit is not None:
+        return _take(posting, account, credit, amount=wanted, debt=("", "reversal"))
     lines: list[Line] = []
     for line in left:
         part = min(line.amount_micros, wanted)
@@ -216,14 +190,7 @@ def _left_to_reverse(session: Session, account: AccountState, sequence: int) -> 
 
 def _not_written_off(session: Session, account: AccountState, debt: Debt) -> int:
     """Return how much of a debt is owed, or was paid by grants: what was given up is neither."""
-    owed = account.debts[debt].owed_micros if debt in account.debts else 0
-    return owed + sum(paid for _, paid in _settlers(session, account, debt))
-
-
-def _settlers(session: Session, account: AccountState, debt: Debt) -> list[tuple[int, int]]:
-    """Return the grants that paid a debt and how much each, the newest grant first."""
-    key = {"account_id": account.account_id, "service": debt[0], "cause": debt[1]}
-    return [(number, int(paid)) for number, paid in session.execute(_SETTLED_BY, key)]
+    return account.owed_micros(debt) + sum(paid for _, paid in settlers(session, account, debt))
 
 
 def _give_back(posting: Posting, account: AccountState, line: _Reversible, part: int) -> list[Line]:
@@ -232,8 +199,7 @@ def _give_back(posting: Posting, account: AccountState, line: _Reversible, part:
         return [move(account.grants[line.grant_number], part)]
     debt = line.debt
     lines: list[Line] = []
-    owed = account.debts[debt].owed_micros if debt in account.debts else 0
-    to_debt = min(owed, part)
+    to_debt = min(account.owed_micros(debt), part)
     if to_debt:
         before = line.reversed_micros
         tax = share_between(
@@ -252,7 +218,7 @@ def _give_back_to_settlers(
     if not amount:
         return lines
     missing = amount
-    for number, paid in _settlers(posting.session, account, debt):
+    for number, paid in settlers(posting.session, account, debt):
         part = min(paid, missing)
         if part > 0:
             load_grants(posting.session, account, [number])
@@ -294,13 +260,12 @@ def take_back(
     known = first_answer(session, write)
     if known is not None:
         return int(known["entry_sequence"])
-    gone = _gone(session, account, grant_number)
-    left = account.grants[grant_number].amount_micros - gone.taken_micros
-    if kind == "refund":
-        left -= gone.expired_micros
+    grant = _credit(session, account, grant_number)
+    not_taken = grant.amount_micros - grant.taken_micros
+    left = grant.kept_micros if kind == "refund" else not_taken
     if not 0 < amount_micros <= left:
-        raise ReversalExceedsOriginal(amount_micros, max(left, 0))
-    lines = _take(posting, account, grant_number, amount=amount_micros, debt=("", kind), gone=gone)
+        raise ReversalExceedsOriginal(amount_micros, left)
+    lines = _take(posting, account, grant, amount=amount_micros, debt=("", kind))
     sequence = posting.post_entry(
         account,
         kind=kind,
@@ -322,40 +287,38 @@ def take_back(
     return sequence
 
 
-def _gone(session: Session, account: AccountState, grant_number: int) -> _Gone:
-    """Return what is gone of a grant, and take the grant into the account's state."""
-    key = {"account_id": account.account_id, "number": grant_number}
-    row = session.execute(_GONE, key).one_or_none()
-    if row is None:
-        raise NotFound("grant")
+def _credit(session: Session, account: AccountState, grant_number: int) -> GrantState:
+    """Return a grant of credit, taken into the account's state; raise NotFound."""
     load_grants(session, account, [grant_number])
-    return _Gone(int(row[0].scaleb(6)), int(row[1]), int(row[2]))
+    if grant_number == OVERDRAFT_NUMBER or grant_number not in account.grants:
+        raise NotFound("grant")
+    return account.grants[grant_number]
 
 
 def _take(
     posting: Posting,
     account: AccountState,
-    grant_number: int,
+    grant: GrantState,
     *,
     amount: int,
     debt: Debt,
-    gone: _Gone,
 ) -> list[Line]:
     """Take what is free of a grant, and the rest as a debt.
 
     The debt's line says how much money stands behind it; what was given for nothing has the tax
     inside it instead, as where a voucher settles a debt.
     """
-    grant = account.grants[grant_number]
     free = min(grant.free_micros, amount)
     lines = [move(grant, -free)] if free > 0 else []
     if amount > free:
-        taken = gone.taken_micros
+        taken = grant.taken_micros
         paid = share_between(
             grant.consideration_micros, taken, taken + amount, grant.amount_micros
         ) + sum(line.consideration_micros for line in lines)
-        tax = tax_inside(amount - free - paid, gone.rate_millionths)
+        tax = tax_inside(amount - free - paid, grant.rate_millionths)
         lines.append(posting.owe(account, amount - free, debt, tax, paid))
+    grant.taken_micros += amount
+    account.reduced_grants.add(grant.grant_number)
     return lines
 
 

@@ -37,7 +37,7 @@ class TaxTerms(NamedTuple):
     @property
     def rate_millionths(self) -> int:
         """The rate as a whole count of millionths."""
-        return int(self.tax_rate.scaleb(6))
+        return rate_millionths(self.tax_rate)
 
 
 @dataclass(slots=True)
@@ -61,6 +61,7 @@ class AccountState:
     burning: list[GrantState] = field(default_factory=list)
     debts: dict[tuple[str, str], DebtState] = field(default_factory=dict)
     carries: dict[str, Decimal] = field(default_factory=dict)
+    reduced_grants: set[int] = field(default_factory=set)
     changed_debts: set[tuple[str, str]] = field(default_factory=set)
     changed_carries: set[str] = field(default_factory=set)
 
@@ -73,6 +74,10 @@ class AccountState:
     def debt_micros(self) -> int:
         """What the account owes, as a positive count."""
         return -self.overdraft.remaining_micros
+
+    def owed_micros(self, debt: tuple[str, str]) -> int:
+        """What is owed of one debt, given by its service and cause."""
+        return self.debts[debt].owed_micros if debt in self.debts else 0
 
     def add_grant(self, grant: GrantState) -> None:
         """Take a grant into the account's burn order."""
@@ -96,7 +101,7 @@ FOR NO KEY UPDATE OF b
 
 GRANT_COLUMNS = """g.account_id, g.grant_number, g.kind, g.amount_micros, g.consideration_micros,
        g.tax_rate, g.services, g.starts_at, g.expires_at, g.priority, g.granted_at,
-       r.remaining_micros, r.held_micros"""
+       r.remaining_micros, r.held_micros, r.taken_micros, r.expired_micros"""
 
 _OPEN_GRANTS = f"""
 SELECT {GRANT_COLUMNS}
@@ -175,15 +180,22 @@ def load_tax_terms(session: Session) -> dict[str, list[TaxTerms]]:
     return terms
 
 
+def rate_millionths(rate: Decimal) -> int:
+    """Return a rate as a whole count of millionths."""
+    return int(rate.scaleb(6))
+
+
 def grant_state(row: tuple[Any, ...]) -> GrantState:
     """Return the state of a grant from a row of GRANT_COLUMNS."""
-    consideration, rate, services = row[4:7]
+    consideration, tax_rate, services = row[4:7]
+    rate = rate_millionths(tax_rate) if tax_rate else 0
     return GrantState(
         row[1],
         row[2],
         row[3],
         consideration,
-        tax_inside(consideration, int(rate.scaleb(6))) if consideration and rate else 0,
+        rate,
+        tax_inside(consideration, rate) if consideration and rate else 0,
         frozenset(services) if services is not None else None,
         *row[7:],
     )

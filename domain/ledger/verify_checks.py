@@ -58,7 +58,8 @@ FROM (
   FROM entries e WHERE ACCOUNTS(e) AND reverses_sequence IS NOT NULL GROUP BY 1, 2
 ) r
 LEFT JOIN entries o ON o.account_id = r.account_id AND o.account_sequence = r.reverses_sequence
-WHERE o.kind IS NULL OR o.kind NOT IN ('charge', 'top_up', 'voucher', 'plan', 'adjustment')
+WHERE o.kind IS NULL
+  OR o.kind NOT IN ('charge', 'top_up', 'voucher', 'plan', 'adjustment', 'write_off')
   OR abs(r.amount) > abs(o.amount_micros) OR sign(r.amount) = sign(o.amount_micros)
 """,
 }
@@ -158,23 +159,41 @@ WHERE ACCOUNTS(g) AND g.grant_number > 0
   AND (e.kind IS DISTINCT FROM g.kind OR e.amount_micros IS DISTINCT FROM g.amount_micros)
 """,
     "taken_back": """
-SELECT g.account_id, 'grant ' || g.grant_number, g.amount_micros::text, t.amount::text
-FROM (
-  SELECT account_id, grant_number, sum(amount) AS amount
+SELECT g.account_id, 'grant ' || g.grant_number, g.amount_micros::text, r.taken_micros::text
+FROM grant_balances r JOIN grants g USING (account_id, grant_number)
+WHERE ACCOUNTS(g) AND g.grant_number > 0 AND r.taken_micros > g.amount_micros
+""",
+    "grant_gone": """
+SELECT g.account_id, 'grant ' || g.grant_number,
+  coalesce(t.taken, 0) || ' and ' || coalesce(t.expired, 0),
+  r.taken_micros || ' and ' || r.expired_micros
+FROM grants g
+JOIN grant_balances r USING (account_id, grant_number)
+LEFT JOIN (
+  SELECT account_id, grant_number, coalesce(sum(amount) FILTER (WHERE NOT lapsed), 0) AS taken,
+    coalesce(sum(amount) FILTER (WHERE lapsed), 0) AS expired
   FROM (
-    SELECT e.account_id, -e.amount_micros AS amount,
-      (e.description_parameters ->> 'grant_number')::bigint AS grant_number
-    FROM entries e WHERE ACCOUNTS(e) AND e.kind IN ('refund', 'dispute')
+    SELECT e.account_id, (e.description_parameters ->> 'grant_number')::bigint AS grant_number,
+      -e.amount_micros AS amount, e.kind = 'expiry' AS lapsed
+    FROM entries e WHERE ACCOUNTS(e) AND e.kind IN ('refund', 'dispute', 'expiry')
     UNION ALL
-    SELECT e.account_id, -e.amount_micros, g.grant_number
+    SELECT e.account_id, g.grant_number, -e.amount_micros, false
     FROM entries e
     JOIN grants g ON g.account_id = e.account_id AND g.entry_sequence = e.reverses_sequence
     WHERE ACCOUNTS(e)
   ) each_time
   GROUP BY 1, 2
-) t
-JOIN grants g USING (account_id, grant_number)
-WHERE t.amount > g.amount_micros
+) t USING (account_id, grant_number)
+WHERE ACCOUNTS(g) AND (
+  r.taken_micros <> coalesce(t.taken, 0) OR r.expired_micros <> coalesce(t.expired, 0))
+""",
+    "free_after_taking": """
+SELECT g.account_id, 'grant ' || g.grant_number,
+  'at most ' || greatest(g.amount_micros - r.taken_micros - r.expired_micros, 0),
+  (r.remaining_micros - r.held_micros)::text
+FROM grants g JOIN grant_balances r USING (account_id, grant_number)
+WHERE ACCOUNTS(g) AND g.grant_number > 0 AND r.remaining_micros - r.held_micros
+  > greatest(g.amount_micros - r.taken_micros - r.expired_micros, 0)
 """,
     "consideration": """
 SELECT a.account_id, 'entry ' || a.account_sequence || ' line ' || a.line_number,

@@ -265,6 +265,89 @@ def test_a_dispute_never_takes_held_credit(
     assert remaining(session, account) == {0: -6, number: 6}
 
 
+def void_hold(session: Session, account_id: int) -> None:
+    ledger.void_hold(
+        session, account_id=account_id, hold_number=1, actor=SYSTEM, idempotency_key=next_key()
+    )
+
+
+def test_a_reversed_charge_pays_for_the_credit_that_was_withdrawn(
+    session: Session, clock: TestClock, account: int
+) -> None:
+    voucher = grant(session, account, 100, kind="voucher")
+    spent = charge(session, account, 50, occurred_at=clock.instant).entry_sequence
+    reverse(session, account, 1)
+    assert remaining(session, account) == {0: -50, voucher: 0}
+    reverse(session, account, spent, 20)
+    assert remaining(session, account) == {0: -30, voucher: 0}
+    reverse(session, account, spent)
+    assert remaining(session, account) == {0: 0, voucher: 0}
+    assert ledger.verify_ledger(session, actor=SYSTEM, account_ids=[account]) == []
+
+
+def test_a_scoped_plan_that_was_refunded_pays_its_own_refund_only(
+    session: Session, clock: TestClock, account: int
+) -> None:
+    other = grant(session, account, 30)
+    plan = grant(
+        session, account, 100, kind="plan", services=("gpu-vm",), consideration_micros=100 * UNIT
+    )
+    spent = charge(session, account, 50, occurred_at=clock.instant, service="gpu-vm")
+    take_back(session, account, "refund", plan, 80)
+    assert remaining(session, account) == {0: 0, other: 0, plan: 0}
+    reverse(session, account, spent.entry_sequence, 10)
+    assert remaining(session, account) == {0: 0, other: 0, plan: 10}
+    reverse(session, account, spent.entry_sequence, 25)
+    assert remaining(session, account) == {0: 0, other: 15, plan: 20}
+    reverse(session, account, spent.entry_sequence)
+    assert remaining(session, account) == {0: 0, other: 30, plan: 20}
+    assert ledger.verify_ledger(session, actor=SYSTEM, account_ids=[account]) == []
+
+
+def test_credit_that_was_taken_under_a_hold_pays_when_the_hold_ends(
+    session: Session, clock: TestClock, account: int
+) -> None:
+    voucher = grant(session, account, 10, kind="voucher")
+    ledger.place_hold(
+        session,
+        account_id=account,
+        service="gpu-vm",
+        amount_micros=6 * UNIT,
+        expires_at=clock.instant + timedelta(hours=1),
+        source="vm",
+        actor=SYSTEM,
+        idempotency_key=next_key(),
+    )
+    reverse(session, account, 1)
+    assert remaining(session, account) == {0: -6, voucher: 6}
+    void_hold(session, account)
+    assert remaining(session, account) == {0: 0, voucher: 0}
+
+
+def test_withdrawn_credit_undoes_the_write_off_of_its_debt(
+    session: Session, clock: TestClock, account: int
+) -> None:
+    voucher = grant(session, account, 10, kind="voucher")
+    spent = charge(session, account, 10, occurred_at=clock.instant).entry_sequence
+    reverse(session, account, 1)
+    write_off(session, account, 3)
+    write_off(session, account, 4)
+    reverse(session, account, spent, 5)
+    assert remaining(session, account) == {0: 0, voucher: 0}
+    reverse(session, account, spent)
+    assert remaining(session, account) == {0: 0, voucher: 0}
+    undone = session.execute(
+        text(
+            "SELECT e.reverses_sequence, e.amount_micros FROM entries e JOIN entries w"
+            " ON w.account_id = e.account_id AND w.account_sequence = e.reverses_sequence"
+            " WHERE e.account_id = :id AND w.kind = 'write_off' ORDER BY e.account_sequence"
+        ),
+        {"id": account},
+    ).all()
+    assert undone == [(5, -2 * UNIT), (5, -2 * UNIT), (4, -3 * UNIT)]
+    assert ledger.verify_ledger(session, actor=SYSTEM, account_ids=[account]) == []
+
+
 def test_promotional_credit_never_settles_a_disputes_debt(
     session: Session, clock: TestClock, account: int
 ) -> None:

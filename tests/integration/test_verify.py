@@ -175,6 +175,9 @@ DAMAGE = {
     "grant_expires_at": "UPDATE grant_balances SET expires_at = now() WHERE grant_number = 1",
     "grant_entry": "UPDATE grants SET entry_sequence = 4 WHERE grant_number = 1",
     "taken_back": "UPDATE grants SET amount_micros = 1 WHERE grant_number = 1",
+    "grant_gone": "UPDATE grant_balances SET expired_micros = 1 WHERE grant_number = 2",
+    "free_after_taking": "UPDATE grant_balances SET taken_micros = 10000000,"
+    " remaining_micros = 1 WHERE grant_number = 1",
     "consideration": "UPDATE allocations SET consideration_micros = consideration_micros + 1"
     " WHERE account_sequence = 4",
     "tax": "UPDATE allocations SET tax_micros = tax_micros - 1 WHERE account_sequence = 4",

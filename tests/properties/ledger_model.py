@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 GRACE = timedelta(hours=1)
 BURNING = ("plan", "voucher", "adjustment", "top_up")
 Debt = tuple[str, str]
+TAKINGS: tuple[Debt, ...] = (("", "dispute"), ("", "refund"), ("", "reversal"))
 Line = tuple[int, int, Debt | None]
 """(grant number, signed amount, the debt it concerns); grant 0 is the overdraft."""
 
@@ -39,6 +40,10 @@ class Grant:
     held: int = 0
     taken: int = 0
     expired: int = 0
+
+    @property
+    def kept(self) -> int:
+        return max(0, self.amount - self.taken - self.expired)
 
     def serves(self, service: str) -> bool:
         return self.services is None or service in self.services
@@ -82,6 +87,17 @@ class Account:
     @property
     def debt(self) -> int:
         return sum(self.owed.values())
+
+    @property
+    def paid_charges(self) -> list[tuple[int, int]]:
+        """Each charge that a grant paid for, by its sequence and the grant's number."""
+        return [
+            (sequence, number)
+            for sequence, entry in enumerate(self.entries, start=1)
+            if entry.kind == "charge"
+            for number, _, _ in entry.lines
+            if number
+        ]
 
     def in_order(self) -> list[Grant]:
         """The grants as they burn, found by repeated comparison rather than by a key."""
@@ -127,7 +143,55 @@ class Account:
                     amount -= part
         return taken
 
+    def settle_takings(self, now: datetime) -> set[int]:
+        """What is free above what was left of a grant pays for takings; who paid is relieved."""
+        relieved: set[int] = set()
+        for grant in self.in_order():
+            over = min(grant.remaining - grant.held, grant.remaining - grant.kept)
+            if over > 0:
+                lines = self._pay_takings(grant, over)
+                back = self._relieve(grant, over - moved(lines))
+                relieved |= {number for number, amount, _ in back if amount > 0}
+                missing = over - moved([*lines, *back])
+                self._owe_again(missing, now)
+                lines += [*back, *self._pay_takings(grant, missing)]
+                assert moved(lines) == over
+                self.post("settlement_of_debt", lines)
+        return relieved
+
+    def _pay_takings(self, grant: Grant, amount: int) -> list[Line]:
+        lines: list[Line] = []
+        for debt in TAKINGS:
+            part = min(self.owed[debt], amount)
+            amount -= part
+            lines += [self._pay(debt, part), self._spend(grant, part, debt)]
+            self.paid_by[debt][grant.number] += part
+        return lines
+
+    def _relieve(self, grant: Grant, amount: int) -> list[Line]:
+        lines: list[Line] = []
+        for debt in TAKINGS:
+            for number in sorted(self.paid_by[debt], reverse=True):
+                other = self.grants[number]
+                part = min(self.paid_by[debt][number], amount, other.kept - other.remaining)
+                if part > 0 and other is not grant:
+                    amount -= part
+                    self.paid_by[debt][number] -= part
+                    self.paid_by[debt][grant.number] += part
+                    lines += [self._spend(other, -part, debt), self._spend(grant, part, debt)]
+        return lines
+
+    def _owe_again(self, amount: int, now: datetime) -> None:
+        for entry in [entry for entry in reversed(self.entries) if entry.kind == "write_off"]:
+            for place, (_, _, debt) in enumerate(entry.lines):
+                part = min(entry.left[place], amount)
+                if part and debt is not None and debt in TAKINGS:
+                    entry.left[place] -= part
+                    amount -= part
+                    self.post("reversal", [self._owe(debt, part, now)])
+
     def settle(self, now: datetime) -> None:
+        self.settle_takings(now)
         lines: list[Line] = []
         for debt in sorted(+self.owed, key=lambda debt: (self.owed_since[debt], debt)):
             service, cause = debt
@@ -284,7 +348,7 @@ class Account:
             self._reverse_charge(entry, amount, now)
         elif entry.kind in BURNING:
             grant = self.grants[entry.lines[0][0]]
-            left = min(entry.left[0], grant.amount - grant.taken - grant.expired)
+            left = min(entry.left[0], grant.kept)
             wanted = left if amount is None else amount
             if not 0 < wanted <= left:
                 raise Refused
@@ -313,7 +377,8 @@ class Account:
             else:
                 lines += self._unpay(debt, part)
         self.post("reversal", lines)
-        for number in sorted({number for number, change, _ in lines if number and change}):
+        gained = {number for number, change, _ in lines if number and change}
+        for number in sorted(gained | self.settle_takings(now)):
             if self.grants[number].is_over(now):
                 self._expire(self.grants[number])
 
@@ -327,6 +392,10 @@ class Account:
             self.paid_by[debt][number] -= part
             lines.append(self._spend(self.grants[number], -part, debt))
         return lines
+
+
+def moved(lines: list[Line]) -> int:
+    return sum(amount for _, amount, _ in lines if amount > 0)
 
 
 def _burns_before(first: Grant, second: Grant) -> bool:

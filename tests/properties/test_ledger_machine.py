@@ -243,7 +243,9 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(data=st.data(), amount=amounts)
     def write_off(self, data: st.DataObject, amount: int) -> None:
         index = data.draw(st.sampled_from([i for i, a in enumerate(self.accounts) if a.debt]))
-        asked = data.draw(st.sampled_from((amount, self.accounts[index].debt)))
+        self.write_off_some(index, data.draw(st.sampled_from((amount, self.accounts[index].debt))))
+
+    def write_off_some(self, index: int, asked: int) -> None:
         self.both(
             lambda: self.accounts[index].write_off(asked, self.now),
             ledger.write_off_debt,
@@ -261,6 +263,45 @@ class LedgerMachine(RuleBasedStateMachine):
         whole = sum(entries[sequence - 1].left)
         if amount is not None and whole:
             amount = data.draw(st.sampled_from((amount, amount % whole + 1)))
+        self.reverse_one(index, sequence, amount)
+
+    @precondition(lambda self: any(account.paid_charges for account in self.accounts))
+    @rule(
+        data=st.data(),
+        between=st.permutations(("pay", "give_up", "pay a little", "give up a little")),
+        steps=st.integers(0, 3),
+        drained=st.booleans(),
+        amount=st.none() | amounts,
+    )
+    def withdraw_then_undo(
+        self,
+        *,
+        data: st.DataObject,
+        between: list[str],
+        steps: int,
+        drained: bool,
+        amount: int | None,
+    ) -> None:
+        """Chance alone seldom reverses just the charge of which the credit was taken back."""
+        spenders = [i for i, account in enumerate(self.accounts) if account.paid_charges]
+        index = data.draw(st.sampled_from(spenders))
+        account = self.accounts[index]
+        sequence, number = data.draw(st.sampled_from(account.paid_charges))
+        if drained:
+            free = sum(grant.remaining - grant.held for grant in account.grants.values())
+            one = self.make_charge(index, SERVICES[0], [Decimal(free)], 0, refusable=False)
+            self.both(lambda: self.expect_capture(index, one), ledger.charge, key=False, charge=one)
+        self.reverse_one(index, account.grants[number].entry, None)
+        for step in between[:steps]:
+            debt = self.accounts[index].debt
+            part = debt // 3 + 1 if "little" in step else debt
+            if debt and step.startswith("pay"):
+                self.give(index, ledger.GrantTerms("top_up", part, part))
+            elif debt:
+                self.write_off_some(index, part)
+        self.reverse_one(index, sequence, amount)
+
+    def reverse_one(self, index: int, sequence: int, amount: int | None) -> None:
         self.both(
             lambda: self.accounts[index].reverse(sequence, amount, self.now),
             ledger.reverse_entry,
@@ -465,6 +506,7 @@ class LedgerMachine(RuleBasedStateMachine):
 def expected_state(account: model.Account) -> dict[str, Any]:
     grants = {grant.number: (grant.remaining, grant.held) for grant in account.grants.values()}
     assert all(0 <= held <= remaining for remaining, held in grants.values())
+    assert all(grant.remaining - grant.held <= grant.kept for grant in account.grants.values())
     granted = sum(remaining for remaining, _ in grants.values())
     moved = sum(amount for entry in account.entries for _, amount, _ in entry.lines)
     assert granted - account.debt == moved
