@@ -31,7 +31,18 @@ MINUS = "\N{MINUS SIGN}"
 _SECONDS_IN_A_MINUTE = 60
 _MINUTES_IN_AN_HOUR = 60
 
-_MARKDOWN = re.compile(r"[\\`*_\[\]$~<>:|#]")
+# What Markdown gives a meaning to, wherever it stands or where a line begins with it.
+_MARKDOWN = re.compile(r"[\\`*_\[\]$~<>:|#&]")
+_LINE_START = re.compile(r"^(\d*)([-=]|[+.)](?=\s|$))")
+_BLANKS = re.compile(r"[ \t-\r\x1c-\x1f\x85\u2028\u2029]+")
+# What Streamlit looks for again when the escapes are gone: web and mail addresses, icons, smileys,
+# arrows. Between the halves of each goes an element that is empty and changes nothing.
+_BETWEEN_HALVES = re.compile(
+    r"(?<=:)(?=//|[^\W\d]|[-+])|(?<=www)(?=\.)|(?<=@)(?=[-\w])"
+    r"|(?<=-)(?=[->])|(?<=<)(?=[-=])|(?<=[>~])(?==)",
+    re.IGNORECASE,
+)
+_NOTHING = ":color[]{}"
 
 
 def money(
@@ -94,8 +105,13 @@ def duration(seconds: Decimal | int, *, locale: str | None = None) -> str:
 
 
 def plain(text: str) -> str:
-    """Return text for a Markdown label as it is: no formula, link or emphasis comes of it."""
-    return _MARKDOWN.sub(r"\\\g<0>", text)
+    """Return text for Markdown as it is: one line, of which nothing but these words comes.
+
+    No emphasis, formula, link, list, icon or arrow is made of it, wherever it is put.
+    """
+    line = _BLANKS.sub(" ", text).strip()
+    halves = (_MARKDOWN.sub(r"\\\g<0>", half) for half in _BETWEEN_HALVES.split(line))
+    return _LINE_START.sub(r"\1\\\2", _NOTHING.join(halves))
 
 
 def date_time(moment: datetime, zone: tzinfo | str, *, locale: str | None = None) -> str:

@@ -37,7 +37,7 @@ class TaxTerms(NamedTuple):
     @property
     def rate_millionths(self) -> int:
         """The rate as a whole count of millionths."""
-        return rate_millionths(self.tax_rate)
+        return int(self.tax_rate.scaleb(6))
 
 
 @dataclass(slots=True)
@@ -88,19 +88,19 @@ class AccountState:
 
 
 _LOCK = """
-SELECT b.account_id, a.site_code, a.currency, a.status, s.time_zone, s.expiry_grace,
-       s.usage_key_retention, b.balance_micros, b.held_micros, b.last_entry_sequence,
-       b.last_grant_number, b.last_hold_number, b.last_refusal_number
+SELECT b.account_id, a.site_code, a.currency, a.status, b.balance_micros, b.held_micros,
+       b.last_entry_sequence, b.last_grant_number, b.last_hold_number, b.last_refusal_number
 FROM account_balances b
 JOIN accounts a ON a.id = b.account_id
-JOIN sites s ON s.code = a.site_code
 WHERE b.account_id = ANY(%(ids)s::bigint[])
 ORDER BY b.account_id
 FOR NO KEY UPDATE OF b
 """
 
+_SITES = "SELECT code, time_zone, expiry_grace, usage_key_retention FROM sites"
+
 GRANT_COLUMNS = """g.account_id, g.grant_number, g.kind, g.amount_micros, g.consideration_micros,
-       g.tax_rate, g.services, g.starts_at, g.expires_at, g.priority, g.granted_at,
+       (g.tax_rate * 1000000)::int, g.services, g.starts_at, g.expires_at, g.priority, g.granted_at,
        r.remaining_micros, r.held_micros, r.taken_micros, r.expired_micros"""
 
 _OPEN_GRANTS = f"""
@@ -141,8 +141,9 @@ def lock_accounts(session: Session, account_ids: Iterable[int]) -> dict[int, Acc
     """
     ids = sorted(set(account_ids))
     wanted = integer_array(ids)
+    sites = {code: (ZoneInfo(zone), *terms) for code, zone, *terms in fetch_rows(session, _SITES)}
     accounts = {
-        row[0]: AccountState(*(*row[:4], ZoneInfo(row[4]), *row[5:]))
+        row[0]: AccountState(*row[:4], *sites[row[1]], *row[4:])
         for row in fetch_rows(session, _LOCK, ids=wanted)
     }
     if len(accounts) != len(ids):
@@ -180,15 +181,9 @@ def load_tax_terms(session: Session) -> dict[str, list[TaxTerms]]:
     return terms
 
 
-def rate_millionths(rate: Decimal) -> int:
-    """Return a rate as a whole count of millionths."""
-    return int(rate.scaleb(6))
-
-
 def grant_state(row: tuple[Any, ...]) -> GrantState:
     """Return the state of a grant from a row of GRANT_COLUMNS."""
-    consideration, tax_rate, services = row[4:7]
-    rate = rate_millionths(tax_rate) if tax_rate else 0
+    consideration, rate, services = row[4:7]
     return GrantState(
         row[1],
         row[2],
