@@ -13,7 +13,7 @@ from sqlalchemy import text
 from db.bulk import fetch_rows, integer_array
 from domain import clock
 from domain.actors import require_system
-from domain.errors import BillingError, Conflict, InvalidInput, NotFound
+from domain.errors import AmountOutOfRange, BillingError, Conflict, InvalidInput, NotFound
 from domain.ledger import Charge, ChargeItem, charge_batch
 from domain.ledger.charges import FUTURE_TOLERANCE
 from domain.money import EXACT
@@ -116,7 +116,9 @@ def record_usage(session: Session, *, events: Sequence[UsageEvent], actor: Actor
     outcomes = charge_batch(session, charges=charges, actor=actor)
     for group, outcome in zip(groups.values(), outcomes, strict=True):
         _count(recorded, outcome, currencies)
-        if outcome.mismatched_keys:
+        if outcome.status == "out_of_range":
+            recorded.rejected += [(place, AmountOutOfRange.code) for place in group.places]
+        elif outcome.mismatched_keys:
             recorded.rejected += _mismatches(group, outcome)
     return recorded
 

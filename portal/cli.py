@@ -349,7 +349,11 @@ def import_usage(
         Path | None, typer.Option(help="Where rows go that cannot be charged.")
     ] = None,
 ) -> None:
-    """Charge every call of a file once; again, or after a break, it charges what is missing."""
+    """Charge every call of a file once; again, or after a break, it charges what is missing.
+
+    Calls without an id are known by their content and their account: the same rows in another
+    file that names other accounts are other calls.
+    """
     if not file.is_file():
         raise CommandError(f"There is no file {file}.")
     rejects_path = rejects or file.with_name(f"{file.name}.rejects.csv")

@@ -13,10 +13,10 @@ from db.bulk import fetch_rows, integer_array, text_array
 from domain import audit
 from domain.actors import require_system
 from domain.allocation import move, plan_burn, tax_inside
-from domain.errors import IdempotencyMismatch, InvalidInput
+from domain.errors import AmountOutOfRange, IdempotencyMismatch, InvalidInput
 from domain.ledger.holds import add_refusal, release_hold, resolve_hold
 from domain.ledger.posting import Posting
-from domain.money import EXACT, split_carry
+from domain.money import EXACT, check_micros, split_carry
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -74,8 +74,9 @@ class ChargeOutcome:
     """What became of a charge.
 
     `status` is `charged`, `refused` (with `reason`), `replayed` (every item was known: nothing
-    changed, and the numbers are the first answer's) or `mismatch` (no item was new, and a key was
-    used for another request). Items are counted by what became of them, `exact_micros` sums those
+    changed, and the numbers are the first answer's), `mismatch` (no item was new, and a key was
+    used for another request) or `out_of_range` (the ledger cannot hold so much: nothing is posted,
+    and its keys stay free). Items are counted by what became of them, `exact_micros` sums those
     that were charged now, and `mismatched_keys` names those that were left out.
     """
 
@@ -109,8 +110,14 @@ KnownKeys = dict[Key, KnownAnswer]
 
 
 def charge(session: Session, *, charge: Charge, actor: Actor) -> ChargeOutcome:
-    """Post one charge; raise IdempotencyMismatch where its key was used for another request."""
+    """Post one charge.
+
+    Raises IdempotencyMismatch where its key was used for another request, AmountOutOfRange where
+    the ledger cannot hold it.
+    """
     outcome = charge_batch(session, charges=[charge], actor=actor)[0]
+    if outcome.status == "out_of_range":
+        raise AmountOutOfRange
     if outcome.mismatched_keys:
         raise IdempotencyMismatch(outcome.mismatched_keys[0])
     return outcome
@@ -214,7 +221,10 @@ def _charge_once(posting: Posting, charge: Charge, known: KnownKeys) -> ChargeOu
     if not fresh:
         return _known_outcome(account_id, replayed, mismatched)
     items = [item for item, _ in fresh.values()]
-    outcome = _post(posting, posting.accounts[account_id], charge, items)
+    try:
+        outcome = _post(posting, posting.accounts[account_id], charge, items)
+    except AmountOutOfRange:
+        return ChargeOutcome("out_of_range", account_id, mismatched_keys=tuple(mismatched))
     sequence, refusal = outcome.entry_sequence, outcome.refusal_number
     for key, (_, digest) in fresh.items():
         known[key] = (digest, sequence, refusal)
@@ -256,6 +266,8 @@ def _post(
         exact = EXACT.add(exact, item.exact_micros)
     occurred_at = max(item.occurred_at for item in items)
     amount, carry = split_carry(exact, account.carries.get(charge.service, _ZERO))
+    # Before anything changes, so that the rest of a batch can be posted.
+    check_micros(min(account.balance_micros, account.overdraft.remaining_micros) - amount)
     if occurred_at < posting.now - account.usage_key_retention:
         return _refuse(posting, account, charge, items, reason="too_old", amount_micros=amount)
     if charge.refusable and account.status != "active":

@@ -18,6 +18,7 @@ from domain.errors import InvalidInput
 from domain.ledger.periods import Books
 from domain.ledger.state import DebtState, TaxTerms, load_tax_terms, lock_accounts
 from domain.ledger.takings import settle_takings
+from domain.money import check_micros
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -127,9 +128,13 @@ class Posting:
         service: str | None = None,
         reverses_sequence: int | None = None,
     ) -> int:
-        """Give the entry its place in the account and return its sequence."""
+        """Give the entry its place in the account and return its sequence.
+
+        Raises AmountOutOfRange where the balance would be more than the ledger can hold.
+        """
         self._touched.add(account.account_id)
         amount = sum(line.amount_micros for line in lines)
+        check_micros(account.balance_micros + amount)
         sequence = account.last_entry_sequence + 1
         account.last_entry_sequence = sequence
         account.balance_micros += amount

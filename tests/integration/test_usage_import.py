@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import tomllib
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -21,8 +22,9 @@ from db.engine import make_engine, make_sessions
 from domain import usage
 from domain.actors import user_actor
 from domain.catalogue_file import CATALOGUE_FILE
-from domain.errors import Conflict, InvalidInput, NotAuthorised
-from domain.ledger import verify_ledger
+from domain.errors import AmountOutOfRange, Conflict, InvalidInput, NotAuthorised
+from domain.ledger import Charge, ChargeItem, charge, verify_ledger
+from domain.money import MAX_MICROS
 from domain.usage import ImportSummary, UsageEvent, import_usage, record_usage
 from domain.usage_file import Call, Reject
 from tests.factories import SYSTEM, grant, make_account
@@ -486,6 +488,48 @@ def test_events_that_cannot_be_charged_are_told_and_the_others_charged(session: 
     ]
     assert (recorded.charged, recorded.replayed) == (2, 0)
     assert verify_ledger(session, actor=SYSTEM) == []
+
+
+def test_calls_beyond_what_an_account_can_hold_are_told_and_the_others_charged(
+    session: Session,
+) -> None:
+    full, other = make_account(session), make_account(session)
+    one = Charge(
+        account_id=full,
+        service="ai-inference",
+        source="llama",
+        items=(ChargeItem("test", "all", Decimal(MAX_MICROS - 5), datetime.now(UTC)),),
+        refusable=False,
+    )
+    assert charge(session, charge=one, actor=SYSTEM).status == "charged"
+    with pytest.raises(AmountOutOfRange), session.begin_nested():
+        charge(
+            session, charge=replace(one, items=(one.items[0]._replace(event_id="b"),)), actor=SYSTEM
+        )
+    at = datetime.now(UTC) - timedelta(minutes=5)
+    events = [
+        UsageEvent(account, "test", f"{account}-{minute}", "ai-inference",
+                   at + timedelta(minutes=minute), {"input-tokens": 900}, "llama")
+        for account in (full, other)
+        for minute in (0, 0, 2)
+    ]  # fmt: skip
+    before = whole(session, full)
+    recorded = record_usage(session, events=events, actor=SYSTEM)
+    assert sorted(recorded.rejected) == [(place, "amount_out_of_range") for place in range(3)]
+    assert recorded.charged == 2
+    assert whole(session, full) == before
+    assert verify_ledger(session, actor=SYSTEM) == []
+
+
+def whole(session: Session, account_id: int) -> list[Any]:
+    """Everything that an account's postings keep."""
+    return [
+        session.execute(
+            text(f"SELECT * FROM {table} WHERE account_id = :id ORDER BY 1, 2, 3"),  # noqa: S608 - a constant of this module
+            {"id": account_id},
+        ).all()
+        for table in TABLES
+    ]
 
 
 def test_bad_rows_are_set_aside_with_line_and_reason_and_good_ones_kept(
