@@ -77,7 +77,8 @@ def _entry(viewing: Viewing, account: AccountSummary, number: int) -> None:
 
 
 def _facts(facts: Mapping[str, str]) -> None:
-    st.markdown("\n".join(f"- {name}: **{plain(value)}**" for name, value in facts.items()))
+    lines = [f"- {name}: **{plain(value)}**" for name, value in facts.items() if value]
+    st.markdown("\n".join(lines))
 
 
 def _relations(viewing: Viewing, entry: EntryDetail) -> None:

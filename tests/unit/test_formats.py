@@ -202,3 +202,27 @@ def test_a_known_zone_is_itself() -> None:
 )
 def test_a_length_of_time_leaves_out_what_is_nothing(seconds: Decimal | int, text: str) -> None:
     assert formats.duration(seconds, locale="en") == text
+
+
+@pytest.mark.parametrize(
+    ("text", "markdown"),
+    [
+        ("Lan's lab, 5.2", "Lan's lab, 5.2"),
+        ("+$5.00", r"+\$5.00"),
+        ("17:03 · 500.000\N{NO-BREAK SPACE}₫", "17\\:03 · 500.000\N{NO-BREAK SPACE}₫"),
+        ("*a* [b] <c> &amp; #1", r"\*a\* \[b\] \<c\> \&amp; \#1"),
+        ("see www.a.example", "see www:color[]{}.a.example"),
+        ("https://a.example", r"https\::color[]{}//a.example"),
+        ("ann@a.example", "ann@:color[]{}a.example"),
+        (":material/home:", r"\::color[]{}material/home\:"),
+        ("a -> b", r"a -:color[]{}\> b"),
+        ("1. one", r"1\. one"),
+        ("- one", r"\- one"),
+        ("1.5", "1.5"),
+        ("=", r"\="),
+        (" one\r\n\n- two\u2028# three ", r"one - two \# three"),
+        ("", ""),
+    ],
+)
+def test_plain_text_has_nothing_that_markdown_takes_for_something(text: str, markdown: str) -> None:
+    assert formats.plain(text) == markdown
