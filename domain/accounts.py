@@ -10,6 +10,7 @@ from domain import audit
 from domain.actors import MemberRole, StaffRole, require_account_owner, require_system_or_staff
 from domain.errors import Conflict, InvalidInput, NotFound
 from domain.ledger import open_ledger
+from domain.texts import check_text, checked_name
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -26,7 +27,6 @@ INSERT INTO account_members (account_id, user_id, role) VALUES (:account_id, :us
 ON CONFLICT (account_id, user_id) DO NOTHING RETURNING role
 """)
 _MEMBERSHIPS = text("SELECT account_id, role FROM account_members WHERE user_id = :user_id")
-_LONGEST_NAME = 200
 
 
 def open_account(
@@ -43,20 +43,19 @@ def open_account(
 
     A customer's account is opened by the sign-up service (as the system) together with its owner,
     under the key of the owner's unique address. Raises NotFound for an unknown site, InvalidInput
-    for a currency that the site does not keep or for an empty name.
+    for a currency that the site does not keep or for a name that nobody can have.
     """
     require_system_or_staff(actor, StaffRole.SUPPORT, StaffRole.ADMIN)
+    check_text(site_code=site_code, country=country)
+    account_name = checked_name(name, "name")
     currencies = session.execute(_SITE, {"code": site_code}).scalar_one_or_none()
     if currencies is None:
         raise NotFound("site")
     if currency not in currencies:
         raise InvalidInput("currency", "not_at_this_site", site=site_code)
-    tidy_name = " ".join(name.split())
-    if not tidy_name or len(tidy_name) > _LONGEST_NAME:
-        raise InvalidInput("name", "length", longest=_LONGEST_NAME)
     account_id: int = session.execute(
         _INSERT,
-        {"site_code": site_code, "name": tidy_name, "country": country, "currency": currency},
+        {"site_code": site_code, "name": account_name, "country": country, "currency": currency},
     ).scalar_one()
     open_ledger(session, account_id=account_id)
     audit.record(session, action="open_account", actor=actor, account_id=account_id)

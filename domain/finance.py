@@ -19,6 +19,7 @@ from domain.errors import IdempotencyMismatch, InvalidInput, NotFound
 from domain.ledger.idempotency import request_digest
 from domain.ledger.periods import Books
 from domain.money import check_micros, currency_exponent
+from domain.texts import check_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -88,6 +89,12 @@ def post_finance_entries(
     not balance, NotFound for an unknown site or an account of another, PeriodClosed.
     """
     require_system_or_staff(actor, StaffRole.FINANCE)
+    check_text(
+        site_code=site_code,
+        reference=reference,
+        lines=[line.ledger_code for line in lines],
+        idempotency_key=idempotency_key,
+    )
     _check(kind, reference, lines, occurred_at)
     zone = _zone(session, site_code, account_id)
     request = {

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
-import re
 import secrets
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -35,6 +34,7 @@ from domain.actors import (
 )
 from domain.audit import record
 from domain.errors import Conflict, InvalidInput, NotAuthorised, NotFound
+from domain.texts import CONTROL, checked_name
 from domain.throttling import Counter, Limit
 
 if TYPE_CHECKING:
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session, sessionmaker
 
-LONGEST_NAME = 100
 LONGEST_USER_AGENT = 300
 VERIFY_EMAIL = "verify_email"
 RESET_PASSWORD = "reset_password"  # noqa: S105 - the purpose of a link, not a password
@@ -55,7 +54,6 @@ _GUESSES_PER_PERSON = Limit(5, timedelta(seconds=30), timedelta(minutes=15), tim
 _GUESSES_PER_ADDRESS = Limit(30, timedelta(seconds=10), timedelta(minutes=15), timedelta(hours=1))
 _REQUESTS_PER_ADDRESS = Limit(20, timedelta(seconds=30), timedelta(hours=1), timedelta(hours=6))
 _MAILS_PER_PERSON = Limit(3, timedelta(minutes=5), timedelta(hours=6), timedelta(hours=24))
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _NOT_COUNTRIES = frozenset(
     ("AC", "CP", "CQ", "DG", "EA", "EU", "EZ", "IC", "QO", "TA", "UN", "XA", "XB", "ZZ")
 )
@@ -234,9 +232,9 @@ def sign_up_faults(form: SignUp, sites: Sequence[SiteChoice]) -> tuple[InvalidIn
 def _sign_up_faults(form: SignUp, sites: Sequence[SiteChoice]) -> Iterator[InvalidInput]:
     checks = (
         lambda: normalise_email(form.email),
-        lambda: _checked_name(form.display_name, "display_name"),
+        lambda: checked_name(form.display_name, "display_name"),
         lambda: passwords.check_password(form.password, email=form.email.strip()),
-        lambda: _checked_name(form.account_name, "account_name"),
+        lambda: checked_name(form.account_name, "account_name"),
         lambda: _checked_currency(form, sites),
     )
     for check in checks:
@@ -251,17 +249,6 @@ def _checked_currency(form: SignUp, sites: Sequence[SiteChoice]) -> SiteChoice:
     if form.currency not in site.currencies:
         raise InvalidInput("currency", "not_at_site", currencies=", ".join(site.currencies))
     return site
-
-
-def _checked_name(name: str, field_name: str) -> str:
-    stripped = " ".join(name.split())
-    if not stripped:
-        raise InvalidInput(field_name, "empty")
-    if len(stripped) > LONGEST_NAME:
-        raise InvalidInput(field_name, "too_long", maximum=LONGEST_NAME)
-    if _CONTROL.search(stripped):
-        raise InvalidInput(field_name, "control_characters")
-    return stripped
 
 
 # ── Signing up ─────────────────────────────────────────────────────────────────────────────────
@@ -281,7 +268,7 @@ def sign_up(session: Session, *, form: SignUp, client: Client, rules: Rules) -> 
     person = _add_user(
         session,
         email=email,
-        display_name=_checked_name(form.display_name, "display_name"),
+        display_name=checked_name(form.display_name, "display_name"),
         password_hash=password_hash,
         locale=client.locale,
     )
@@ -291,7 +278,7 @@ def sign_up(session: Session, *, form: SignUp, client: Client, rules: Rules) -> 
     accounts.open_account(
         session,
         site_code=site_of(form.country, sites).code,
-        name=_checked_name(form.account_name, "account_name"),
+        name=checked_name(form.account_name, "account_name"),
         currency=form.currency,
         country=form.country,
         owner_user_id=person.id,
@@ -323,7 +310,7 @@ def create_user(
     person = _add_user(
         session,
         email=address,
-        display_name=_checked_name(display_name, "display_name"),
+        display_name=checked_name(display_name, "display_name"),
         password_hash=passwords.hash_password(password),
         staff_role=staff_role,
         locale=locale,
@@ -623,7 +610,7 @@ def _open_session(session: Session, person: _Person, client: Client, rules: Rule
             last_seen_at=now,
             expires_at=now + longest,
             address=client.address,
-            user_agent=_CONTROL.sub("", client.user_agent)[:LONGEST_USER_AGENT],
+            user_agent=CONTROL.sub("", client.user_agent)[:LONGEST_USER_AGENT],
         )
     )
     session.flush()

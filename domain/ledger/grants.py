@@ -23,6 +23,7 @@ from domain.errors import InvalidInput
 from domain.ledger.idempotency import WriteOnce, first_answer, keep_answer
 from domain.ledger.posting import Posting
 from domain.money import check_micros
+from domain.texts import check_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -67,6 +68,7 @@ class PostedGrant:
     grant_number: int
 
 
+_SOLD = text("SELECT slug FROM services WHERE slug = ANY(:services)")
 _INSERT_BALANCE = text("INSERT INTO account_balances (account_id) VALUES (:account_id)")
 _INSERT_OVERDRAFT = text("""
 INSERT INTO grants (account_id, grant_number, kind, amount_micros, consideration_micros, priority,
@@ -106,11 +108,12 @@ def add_grant(
 ) -> PostedGrant:
     """Grant credit once, and let it settle debt that it may settle.
 
-    Raises InvalidInput for terms that make no sense, IdempotencyMismatch for a key used before
-    for other terms.
+    Raises InvalidInput for terms that make no sense, text that is not one line or a service that
+    is not sold; IdempotencyMismatch for a key used before for other terms.
     """
     _require_right_to_grant(actor, account_id, terms)
     terms = _checked(terms)
+    check_text(description_code=description_code, description_parameters=description_parameters)
     posting = Posting(session, [account_id], actor)
     write = WriteOnce(
         account_id,
@@ -122,6 +125,7 @@ def add_grant(
     if known is not None:
         return PostedGrant(**known)
     account = posting.accounts[account_id]
+    _check_services(session, terms.services)
     granted_at = occurred_at or posting.now
     if granted_at > posting.now:
         raise InvalidInput("occurred_at", "in_future")
@@ -179,6 +183,16 @@ def _checked(terms: GrantTerms) -> GrantTerms:
     if terms.services is not None:
         values["services"] = tuple(sorted(set(terms.services)))
     return GrantTerms(**values)
+
+
+def _check_services(session: Session, services: tuple[str, ...] | None) -> None:
+    """Refuse a scope that names what is not sold: nothing could ever spend such credit."""
+    if services is None:
+        return
+    sold = set(session.scalars(_SOLD, {"services": list(services)}))
+    for service in services:
+        if service not in sold:
+            raise InvalidInput("services", "unknown", service=service)
 
 
 def _fields(terms: GrantTerms) -> dict[str, Any]:

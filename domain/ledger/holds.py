@@ -14,6 +14,7 @@ from domain.errors import HoldNotOpen, InvalidInput, NotFound
 from domain.ledger.idempotency import WriteOnce, first_answer, keep_answer
 from domain.ledger.posting import Posting
 from domain.ledger.state import load_grants
+from domain.texts import check_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -71,6 +72,11 @@ def place_hold(
 ) -> HoldOutcome:
     """Set credit aside in burn order; refuse it where the account is in debt or lacks credit."""
     require_system(actor)
+    check_text(
+        source=source,
+        description_code=description_code,
+        description_parameters=description_parameters,
+    )
     if amount_micros <= 0:
         raise InvalidInput("amount_micros", "not_positive")
     request = {"service": service, "amount": amount_micros, "expires_at": expires_at}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import text
 
 from domain.errors import IdempotencyMismatch
+from domain.texts import check_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,12 +29,19 @@ _KEEP = text(
 
 @dataclass(frozen=True, slots=True)
 class WriteOnce:
-    """A write that is carried out once: its key in the account, and what was asked."""
+    """A write that is carried out once: its key in the account, and what was asked.
+
+    Raises InvalidInput where the key, or text of what was asked, is not one line.
+    """
 
     account_id: int
     key: str
     operation: str
     request: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        """Look at the text of the request, which every service brings here before it writes."""
+        check_text(idempotency_key=self.key, **self.request)
 
     @property
     def request_hash(self) -> bytes:

@@ -1,0 +1,51 @@
+"""What text may come in: one line that can be shown, for names and for what comes with a write."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+
+from domain.errors import InvalidInput
+
+LONGEST_NAME = 100
+
+# Besides control characters: line separators, marks that turn the direction of what follows, and
+# halves of a character, which no database keeps.
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def checked_name(name: str, field: str) -> str:
+    """Return the name of a person or an account with single spaces.
+
+    Raises InvalidInput on the field: "control_characters", "empty" or "too_long".
+    """
+    tidy = " ".join(name.split())
+    check_text(**{field: tidy})
+    if not any(character.isprintable() and character != " " for character in tidy):
+        raise InvalidInput(field, "empty")
+    if len(tidy) > LONGEST_NAME:
+        raise InvalidInput(field, "too_long", maximum=LONGEST_NAME)
+    return tidy
+
+
+def check_text(**given: object) -> None:
+    """Refuse text that is not one line, by field, also inside collections.
+
+    What is no text passes. Raises InvalidInput(field, "control_characters").
+    """
+    for field, value in given.items():
+        for text in _texts_in(value):
+            # The first question is the cheaper one, and nearly always enough.
+            if not text.isprintable() and CONTROL.search(text):
+                raise InvalidInput(field, "control_characters")
+
+
+def _texts_in(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for pair in value.items():
+            yield from _texts_in(pair)
+    elif isinstance(value, Iterable):
+        for item in value:
+            yield from _texts_in(item)
