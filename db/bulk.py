@@ -50,6 +50,11 @@ def fetch_rows(session: Session, statement: str, **parameters: Any) -> list[tupl
 
 def integer_array(values: Iterable[int]) -> str:
     """Return the text of a bigint[]; far cheaper than adapting each element."""
+    return plain_array(values)
+
+
+def plain_array(values: Iterable[int | Decimal | date]) -> str:
+    """Return the text of an array of numbers or dates, which need no quotes."""
     return "{" + ",".join(map(str, values)) + "}"
 
 

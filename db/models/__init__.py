@@ -15,7 +15,7 @@ from db.models.holds import Hold, HoldAllocation, HoldResolution, OpenHold, Refu
 from db.models.identity import EmailToken, Throttle, User, UserSession
 from db.models.ledger import Allocation, Debt, Entry, Grant, GrantBalance
 from db.models.operations import AuditRecord, JobRun, OutboxMessage, UsageImport
-from db.models.usage import ChargeCarry, UsageEvent, UsageKey
+from db.models.usage import ChargeCarry, DailyQuantity, DailyTotal, UsageEvent, UsageKey
 
 __all__ = [
     "Account",
@@ -27,6 +27,8 @@ __all__ = [
     "Base",
     "CatalogueVersion",
     "ChargeCarry",
+    "DailyQuantity",
+    "DailyTotal",
     "Debt",
     "EmailToken",
     "Entry",

@@ -1,7 +1,8 @@
-"""Metered calls, the keys that make them count once, and fractions not yet charged."""
+"""Metered calls, the keys that make them count once, fractions not yet charged, and roll-ups."""
 
 from __future__ import annotations
 
+from datetime import date
 from decimal import Decimal
 
 from sqlalchemy import (
@@ -11,7 +12,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
-from db.models.base import HOT_ROWS, Base, BigKey, Digest, ExactMicros, Instant, Json
+from db.models.base import HOT_ROWS, Base, BigKey, Digest, ExactMicros, Instant, Json, Micros
 
 
 class UsageKey(Base):
@@ -68,3 +69,39 @@ class ChargeCarry(Base):
         CheckConstraint("carry_micros >= 0 AND carry_micros < 1", name="fraction"),
         HOT_ROWS,
     )
+
+
+class DailyTotal(Base):
+    """What an account's entries of one kind, service and source add up to on a day.
+
+    `day` is the day of occurrence in the zone of the account's site; `service` is empty where an
+    entry names none; `calls` counts the metered calls behind the entries.
+    """
+
+    __tablename__ = "daily_totals"
+
+    account_id: Mapped[BigKey] = mapped_column(primary_key=True, autoincrement=False)
+    day: Mapped[date] = mapped_column(primary_key=True)
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    service: Mapped[str] = mapped_column(primary_key=True)
+    source: Mapped[str] = mapped_column(primary_key=True)
+    amount_micros: Mapped[Micros]
+    entries: Mapped[BigKey]
+    calls: Mapped[BigKey]
+
+    __table_args__ = (CheckConstraint("entries > 0 AND calls >= 0", name="counts"), HOT_ROWS)
+
+
+class DailyQuantity(Base):
+    """How much of a meter the metered calls of a day, service and source used, exactly."""
+
+    __tablename__ = "daily_quantities"
+
+    account_id: Mapped[BigKey] = mapped_column(primary_key=True, autoincrement=False)
+    day: Mapped[date] = mapped_column(primary_key=True)
+    service: Mapped[str] = mapped_column(primary_key=True)
+    source: Mapped[str] = mapped_column(primary_key=True)
+    meter: Mapped[str] = mapped_column(primary_key=True)
+    quantity: Mapped[Decimal] = mapped_column(Numeric)
+
+    __table_args__ = (HOT_ROWS,)

@@ -299,6 +299,7 @@ def _post(
     lines.extend(move(grant, -take) for grant, take in takes)
     if shortfall:
         lines.append(_owe(posting, account, charge.service, shortfall, occurred_at))
+    metered = [item for item in items if item.catalogue_version is not None]
     sequence = posting.post_entry(
         account,
         kind="charge",
@@ -308,6 +309,8 @@ def _post(
         description_code=charge.description_code,
         description_parameters=_parameters(charge, items),
         occurred_at=occurred_at,
+        calls=len(metered),
+        quantities=_quantities(metered) if metered else None,
     )
     if captured:
         resolve_hold(posting, account, captured, "captured", sequence)
@@ -351,16 +354,20 @@ def _capture(
 def _parameters(charge: Charge, items: Sequence[ChargeItem]) -> dict[str, Any]:
     parameters = dict(charge.description_parameters)
     if items[0].quantities:
-        totals: dict[str, Any] = {}
-        for item in items:
-            for meter, quantity in item.quantities.items():
-                totals[meter] = totals.get(meter, 0) + quantity
         parameters["calls"] = len(items)
         parameters["quantities"] = {
             meter: total if isinstance(total, int) else str(total)
-            for meter, total in totals.items()
+            for meter, total in _quantities(items).items()
         }
     return parameters
+
+
+def _quantities(items: Sequence[ChargeItem]) -> dict[str, Decimal | int]:
+    totals: dict[str, Decimal | int] = {}
+    for item in items:
+        for meter, quantity in item.quantities.items():
+            totals[meter] = totals.get(meter, 0) + quantity
+    return totals
 
 
 def _keep_events(

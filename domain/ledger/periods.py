@@ -29,13 +29,12 @@ class Books:
         self._now = now
         self._open: dict[tuple[str, date], bool] = {}
 
-    def accounting_date(self, site_code: str, time_zone: ZoneInfo, occurred_at: datetime) -> date:
+    def accounting_date(self, site_code: str, time_zone: ZoneInfo, occurred_on: date) -> date:
         """Return the day of occurrence in the site's zone, or today where its month is closed.
 
         Takes the shared lock on the site's month, so that closing it waits for this posting.
         Raises PeriodClosed where the month of today is closed too.
         """
-        occurred_on = occurred_at.astimezone(time_zone).date()
         if self._is_open(site_code, occurred_on):
             return occurred_on
         today = self._now.astimezone(time_zone).date()

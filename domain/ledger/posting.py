@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
-from db.bulk import copy_rows, integer_array, text_array
+from db.bulk import copy_rows, integer_array, plain_array, text_array
 from domain import clock
 from domain.allocation import covers, is_expiry_due, is_valid, move
 from domain.audit import actor_name
 from domain.errors import InvalidInput
 from domain.ledger.periods import Books
+from domain.ledger.roll_ups import RollUps
 from domain.ledger.state import DebtState, TaxTerms, load_tax_terms, lock_accounts
 from domain.ledger.takings import settle_takings
 from domain.money import check_micros
@@ -23,6 +24,7 @@ from domain.money import check_micros
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from datetime import date, datetime
+    from decimal import Decimal
 
     from sqlalchemy.orm import Session
 
@@ -114,6 +116,7 @@ class Posting:
         self._touched: set[int] = set()
         self._tax_terms: dict[str, list[TaxTerms]] | None = None
         self._books = Books(session, self.now)
+        self._roll_ups = RollUps()
 
     def post_entry(
         self,
@@ -127,14 +130,22 @@ class Posting:
         occurred_at: datetime,
         service: str | None = None,
         reverses_sequence: int | None = None,
+        calls: int = 0,
+        quantities: Mapping[str, Decimal | int] | None = None,
     ) -> int:
         """Give the entry its place in the account and return its sequence.
 
-        Raises AmountOutOfRange where the balance would be more than the ledger can hold.
+        `calls` counts the metered calls behind it, and `quantities` says what they used. Raises
+        AmountOutOfRange where the balance would be more than the ledger can hold.
         """
         self._touched.add(account.account_id)
         amount = sum(line.amount_micros for line in lines)
         check_micros(account.balance_micros + amount)
+        occurred_on = account.day_of(occurred_at)
+        day = (account.account_id, occurred_on, kind, service or "", source)
+        self._roll_ups.add_entry(day, amount, calls)
+        if quantities:
+            self._roll_ups.add_quantities(day, quantities)
         sequence = account.last_entry_sequence + 1
         account.last_entry_sequence = sequence
         account.balance_micros += amount
@@ -151,7 +162,7 @@ class Posting:
                 account.balance_micros,
                 occurred_at,
                 self.now,
-                self.accounting_date(account, occurred_at),
+                self._accounting_date(account, occurred_on),
                 self.actor,
                 reverses_sequence,
             )
@@ -243,7 +254,10 @@ class Posting:
 
     def accounting_date(self, account: AccountState, occurred_at: datetime) -> date:
         """Return the day that the site's books give an occurrence; raise PeriodClosed."""
-        return self._books.accounting_date(account.site_code, account.time_zone, occurred_at)
+        return self._accounting_date(account, account.day_of(occurred_at))
+
+    def _accounting_date(self, account: AccountState, occurred_on: date) -> date:
+        return self._books.accounting_date(account.site_code, account.time_zone, occurred_on)
 
     def add_row(self, table: str, row: tuple[Any, ...]) -> None:
         """Keep a row, which begins with its account's id, for one of the tables of `write`."""
@@ -273,6 +287,7 @@ class Posting:
         self._update_gone()
         self._save_carries()
         self._save_debts()
+        self._roll_ups.write(self.session)
 
     def write_facts(self) -> None:
         """Write the rows kept so far; the projections follow in `write`."""
@@ -342,7 +357,7 @@ class Posting:
                 {
                     "ids": integer_array(ids),
                     "services": text_array(services),
-                    "carries": "{" + ",".join(map(str, carries)) + "}",
+                    "carries": plain_array(carries),
                 },
             )
 

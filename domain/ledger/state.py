@@ -75,6 +75,10 @@ class AccountState:
         """What the account owes, as a positive count."""
         return -self.overdraft.remaining_micros
 
+    def day_of(self, instant: datetime) -> date:
+        """Return an instant's day in the zone of the account's site."""
+        return instant.astimezone(self.time_zone).date()
+
     def owed_micros(self, debt: tuple[str, str]) -> int:
         """What is owed of one debt, given by its service and cause."""
         return self.debts[debt].owed_micros if debt in self.debts else 0

@@ -374,6 +374,53 @@ WHERE s.exact - s.charged <> coalesce(c.carry_micros, 0)
 """,
 }
 
+_DAYS = {
+    "daily_totals": """
+SELECT coalesce(t.account_id, d.account_id),
+  concat_ws(' ', coalesce(t.day, d.day), coalesce(t.kind, d.kind), coalesce(t.service, d.service),
+            coalesce(t.source, d.source)),
+  concat_ws(' of ', t.amount, t.entries, t.calls),
+  concat_ws(' of ', d.amount_micros, d.entries, d.calls)
+FROM (
+  SELECT e.account_id, (e.occurred_at AT TIME ZONE s.time_zone)::date AS day, e.kind,
+    coalesce(e.service, '') AS service, e.source, sum(e.amount_micros) AS amount,
+    count(*) AS entries, coalesce(sum(u.calls), 0) AS calls
+  FROM entries e
+  JOIN accounts c ON c.id = e.account_id
+  JOIN sites s ON s.code = c.site_code
+  LEFT JOIN (
+    SELECT account_id, account_sequence, count(*) AS calls
+    FROM usage_events u WHERE ACCOUNTS(u) GROUP BY 1, 2
+  ) u ON u.account_id = e.account_id AND u.account_sequence = e.account_sequence
+  WHERE ACCOUNTS(e)
+  GROUP BY 1, 2, 3, 4, 5
+) t
+FULL JOIN (SELECT * FROM daily_totals d WHERE ACCOUNTS(d)) d
+  USING (account_id, day, kind, service, source)
+WHERE (t.amount, t.entries, t.calls) IS DISTINCT FROM (d.amount_micros, d.entries, d.calls)
+""",
+    "daily_quantities": """
+SELECT coalesce(t.account_id, d.account_id),
+  concat_ws(' ', coalesce(t.day, d.day), coalesce(t.service, d.service),
+            coalesce(t.source, d.source), coalesce(t.meter, d.meter)),
+  t.quantity::text, d.quantity::text
+FROM (
+  SELECT e.account_id, (e.occurred_at AT TIME ZONE s.time_zone)::date AS day, e.service,
+    e.source, q.key AS meter, sum((q.value #>> '{}')::numeric) AS quantity
+  FROM entries e
+  JOIN accounts c ON c.id = e.account_id
+  JOIN sites s ON s.code = c.site_code
+  JOIN usage_events u ON u.account_id = e.account_id AND u.account_sequence = e.account_sequence
+  CROSS JOIN LATERAL jsonb_each(u.quantities) q
+  WHERE ACCOUNTS(e)
+  GROUP BY 1, 2, 3, 4, 5
+) t
+FULL JOIN (SELECT * FROM daily_quantities d WHERE ACCOUNTS(d)) d
+  USING (account_id, day, service, source, meter)
+WHERE t.quantity IS DISTINCT FROM d.quantity
+""",
+}
+
 _BOOKS = {
     "finance_balance": """
 SELECT NULL::bigint, 'posting ' || posting_id || ' ' || currency, '0', sum(amount_micros)::text
@@ -430,4 +477,4 @@ WITH books AS MATERIALIZED (
 """
 """The journal's legs by entry and currency, added up once for the checks of the books."""
 
-CHECKS: dict[str, str] = {**_ENTRIES, **_ACCOUNTS, **_GRANTS, **_HOLDS, **_USAGE, **_BOOKS}
+CHECKS: dict[str, str] = {**_ENTRIES, **_ACCOUNTS, **_GRANTS, **_HOLDS, **_USAGE, **_DAYS, **_BOOKS}

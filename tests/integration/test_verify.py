@@ -196,6 +196,8 @@ DAMAGE = {
     "usage_key_entry": "UPDATE usage_keys SET account_sequence = 99 WHERE event_id = 'e1'",
     "usage_key_refusal": "DELETE FROM refusals",
     "carry": "UPDATE charge_carries SET carry_micros = 0.5 WHERE service = 'ai-inference'",
+    "daily_totals": "UPDATE daily_totals SET calls = calls + 1 WHERE kind = 'charge'",
+    "daily_quantities": "UPDATE daily_quantities SET quantity = quantity + 0.001",
     "finance_balance": "UPDATE finance_entries SET amount_micros = 6 WHERE line_number = 1",
     "finance_lines": "DELETE FROM finance_entries",
     "journal_balance": "DELETE FROM allocations WHERE account_sequence = 12 AND grant_number = 0",

@@ -1,0 +1,96 @@
+"""Roll-ups: what an account's entries add up to by day, kept with the entries themselves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import text
+
+from db.bulk import integer_array, plain_array, text_array
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import date
+    from decimal import Decimal
+
+    from sqlalchemy.orm import Session
+
+    Key = tuple[int, date, str, str, str]
+
+_ADD_TOTALS = text("""
+INSERT INTO daily_totals AS t
+  (account_id, day, kind, service, source, amount_micros, entries, calls)
+SELECT * FROM unnest(CAST(:ids AS bigint[]), CAST(:days AS date[]), CAST(:kinds AS text[]),
+                     CAST(:services AS text[]), CAST(:sources AS text[]),
+                     CAST(:amounts AS bigint[]), CAST(:entries AS bigint[]),
+                     CAST(:calls AS bigint[]))
+ON CONFLICT (account_id, day, kind, service, source)
+DO UPDATE SET amount_micros = t.amount_micros + EXCLUDED.amount_micros,
+  entries = t.entries + EXCLUDED.entries, calls = t.calls + EXCLUDED.calls
+""")
+_ADD_QUANTITIES = text("""
+INSERT INTO daily_quantities AS t (account_id, day, service, source, meter, quantity)
+SELECT * FROM unnest(CAST(:ids AS bigint[]), CAST(:days AS date[]), CAST(:services AS text[]),
+                     CAST(:sources AS text[]), CAST(:meters AS text[]),
+                     CAST(:quantities AS numeric[]))
+ON CONFLICT (account_id, day, service, source, meter)
+DO UPDATE SET quantity = t.quantity + EXCLUDED.quantity
+""")
+
+
+class RollUps:
+    """What one posting adds to the days of its accounts."""
+
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        self._totals: dict[Key, list[int]] = {}
+        self._quantities: dict[Key, Decimal | int] = {}
+
+    def add_entry(self, key: Key, amount_micros: int, calls: int) -> None:
+        """Count an entry: its account, day, kind, service and source."""
+        total = self._totals.get(key)
+        if total is None:
+            self._totals[key] = [amount_micros, 1, calls]
+        else:
+            total[0] += amount_micros
+            total[1] += 1
+            total[2] += calls
+
+    def add_quantities(self, key: Key, quantities: Mapping[str, Decimal | int]) -> None:
+        """Count what an entry's metered calls used, by meter."""
+        account_id, day, _, service, source = key
+        for meter, quantity in quantities.items():
+            place = (account_id, day, service, source, meter)
+            self._quantities[place] = self._quantities.get(place, 0) + quantity
+
+    def write(self, session: Session) -> None:
+        """Add everything to the tables, under the locks of the accounts."""
+        if self._totals:
+            ids, days, kinds, services, sources = zip(*self._totals, strict=True)
+            amounts, entries, calls = zip(*self._totals.values(), strict=True)
+            session.execute(
+                _ADD_TOTALS,
+                {
+                    "ids": integer_array(ids),
+                    "days": plain_array(days),
+                    "kinds": text_array(kinds),
+                    "services": text_array(services),
+                    "sources": text_array(sources),
+                    "amounts": integer_array(amounts),
+                    "entries": integer_array(entries),
+                    "calls": integer_array(calls),
+                },
+            )
+        if self._quantities:
+            ids, days, services, sources, meters = zip(*self._quantities, strict=True)
+            session.execute(
+                _ADD_QUANTITIES,
+                {
+                    "ids": integer_array(ids),
+                    "days": plain_array(days),
+                    "services": text_array(services),
+                    "sources": text_array(sources),
+                    "meters": text_array(meters),
+                    "quantities": plain_array(self._quantities.values()),
+                },
+            )
