@@ -1,4 +1,4 @@
-"""Run the benchmarks: `python -m benchmarks [charging|importing|history ...]`."""
+"""Run the benchmarks: `python -m benchmarks [charging|importing|history|usage ...]`."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pathlib import Path
 
 from sqlalchemy import create_engine, make_url, text
 
-from benchmarks import charging, history, importing
+from benchmarks import charging, history, importing, usage
 from benchmarks.yardstick import Pgbench
 from db.embedded import acquire, remove
 from db.engine import make_engine, make_sessions
 from db.migrate import migrate
 from domain.reference import load_reference
 
-BENCHMARKS = ("charging", "importing", "history")
+BENCHMARKS = ("charging", "importing", "history", "usage")
 
 
 def main(wanted: list[str]) -> int:
@@ -59,6 +59,8 @@ def _run(server_url: str, wanted: list[str]) -> None:
             charging.run(sessions, pgbench)
         elif name == "importing":
             importing.run(sessions, pgbench)
+        elif name == "usage":
+            usage.run(sessions)
         else:
             history.run(sessions)
         engine.dispose()

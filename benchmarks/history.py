@@ -30,7 +30,7 @@ INSERT INTO entries (account_id, account_sequence, kind, service, source, descri
 SELECT :account, n, 'charge',
        (ARRAY['ai-inference', 'gpu-vm', 'gpu-container', 'ai-notebook', 'model-hub'])[n % 5 + 1],
        'model-' || n % 40, 'usage', '{}', -1000, -1000 * n,
-       CAST(:now AS timestamptz) - make_interval(mins => CAST(:count - n AS integer)),
+       CAST(:now AS timestamptz) - make_interval(secs => (:count - n) * :seconds_apart),
        :now, CAST(:now AS date), 'system:benchmark'
 FROM generate_series(1, :count) AS n
 """)
@@ -40,13 +40,13 @@ def run(sessions: sessionmaker[Session]) -> None:
     """Fill, read, fill much more, read again, and print the ratio of the medians."""
     now = datetime.now(UTC)
     with sessions() as session:
-        small = _account(session, now, SMALL)
+        small = fill_account(session, now, SMALL)
     analyse(sessions)
     before = _page_seconds(sessions, small, now)
     with sessions() as session:
-        heavy = _account(session, now, HEAVY)
+        heavy = fill_account(session, now, HEAVY)
         for _ in range(OTHERS):
-            _account(session, now, (LARGE - HEAVY) // OTHERS)
+            fill_account(session, now, (LARGE - HEAVY) // OTHERS)
     analyse(sessions)
     after = _page_seconds(sessions, heavy, now)
     print(f"history, 10,000 entries: {before * 1000:.1f} ms a filtered first page")
@@ -54,11 +54,13 @@ def run(sessions: sessionmaker[Session]) -> None:
     print(f"history, ratio: {after / before:.2f} (goal 1.5)")
 
 
-def _account(session: Session, now: datetime, count: int) -> int:
+def fill_account(session: Session, now: datetime, count: int, *, minutes_apart: float = 1) -> int:
+    """Open an account with so many charges, the newest now; return its id."""
     account = open_account(
         session, site_code="global", name=f"{count} entries", currency="USD", actor=ACTOR
     )
-    session.execute(_FILL, {"account": account, "count": count, "now": now})
+    rows = {"account": account, "count": count, "now": now, "seconds_apart": minutes_apart * 60}
+    session.execute(_FILL, rows)
     session.commit()
     return account
 

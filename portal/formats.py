@@ -104,6 +104,11 @@ def duration(seconds: Decimal | int, *, locale: str | None = None) -> str:
     return " ".join(words) or format_unit(0, "duration-second", "short", locale=language)
 
 
+def days(count: int, *, locale: str | None = None) -> str:
+    """Return a number of days in words."""
+    return format_unit(count, "duration-day", "long", locale=locale or current_language())
+
+
 def plain(text: str) -> str:
     """Return text for Markdown as it is: one line, of which nothing but these words comes.
 

@@ -25,10 +25,11 @@ except NotFound:
     )
 
 billing = st.Page("pages/billing.py", title=_("Billing"), icon=":material/receipt_long:")
+usage = st.Page("pages/usage.py", title=_("Usage"), icon=":material/bar_chart:")
 accounts = st.Page("pages/accounts.py", title=_("Accounts"), icon=":material/search:")
 is_staff = here.visitor.actor.is_staff
-pages = [accounts, billing] if is_staff else [billing]
-page = st.navigation(pages, position="top" if is_staff else "hidden")
+pages = [accounts, billing, usage] if is_staff else [billing, usage]
+page = st.navigation(pages, position="top")
 st.session_state["viewing"] = here
 st.session_state["billing_page"] = billing
 

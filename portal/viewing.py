@@ -11,6 +11,7 @@ import streamlit as st
 from domain import audit
 from domain.queries.balances import account_summary
 from portal import backend, cookies, formats, i18n
+from portal.i18n import _
 from portal.session import require_visitor
 
 if TYPE_CHECKING:
@@ -49,6 +50,22 @@ class Viewing:
     def today(self) -> datetime:
         """The present moment on the viewer's clock."""
         return datetime.now(UTC).astimezone(self.zone)
+
+
+def account_or_stop(viewing: Viewing) -> AccountSummary:
+    """Return the account to show, or say how to come to one and end the run."""
+    if viewing.account is None:
+        if viewing.visitor.actor.is_staff:
+            st.info(
+                _("Choose an account first: look it up under Accounts."), icon=":material/search:"
+            )
+        else:
+            st.info(
+                _("You belong to no account yet. Ask an owner of one to add you."),
+                icon=":material/group_add:",
+            )
+        st.stop()
+    return viewing.account
 
 
 def start() -> Viewing:

@@ -24,13 +24,14 @@ from portal.i18n import _, ngettext
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from datetime import tzinfo
 
     from domain.queries.balances import AccountSummary
     from domain.queries.history_rows import CappedCount, HistoryPage, HistoryRow
     from portal.viewing import Viewing
 
 _OTHER_SERVICES = ("vnpay", "stripe", "paypal", "bank", "system")
-_FILTERS = ("service", "status", "kind", "from", "to", "text")
+_FILTERS = ("service", "status", "kind", "from", "to", "zone", "text")
 _PLACES = ("older", "newer")
 _FIRST_DAY = date(2000, 1, 1)
 _LAST_DAY = date(2099, 12, 31)
@@ -75,12 +76,16 @@ def _filters(viewing: Viewing) -> HistoryFilter:
             last = _day(_("To"), "to")
             sought = _text(_("Text"), "text")
             st.button(_("Reset filters"), on_click=_reset, icon=":material/restart_alt:")
+        zone = _zone_of_days(viewing)
+        if zone is not viewing.zone and (first or last):
+            text = _("From and To are days of {zone}; the times below are yours.")
+            st.caption(formats.plain(text.format(zone=zone)))
     return HistoryFilter(
         services=frozenset(services),
         statuses=frozenset(HistoryStatus(status) for status in statuses),
         kinds=frozenset(kinds),
-        occurred_from=_midnight(viewing, first),
-        occurred_before=_midnight(viewing, last and last + timedelta(days=1)),
+        occurred_from=_midnight(zone, first),
+        occurred_before=_midnight(zone, last and last + timedelta(days=1)),
         text=sought,
     )
 
@@ -151,8 +156,18 @@ def _reset() -> None:
     address.drop(*_FILTERS, *_PLACES)
 
 
-def _midnight(viewing: Viewing, day: date | None) -> datetime | None:
-    return None if day is None else datetime.combine(day, time(), tzinfo=viewing.zone)
+def _zone_of_days(viewing: Viewing) -> tzinfo:
+    """Return the zone of From and To: the viewer's, or one that the address names.
+
+    Who comes from a chart means its days, and those are the days of the account's site.
+    """
+    given = address.given("zone")
+    zone = formats.time_zone(given) if given else viewing.zone
+    return viewing.zone if str(zone) == str(viewing.zone) else zone
+
+
+def _midnight(zone: tzinfo, day: date | None) -> datetime | None:
+    return None if day is None else datetime.combine(day, time(), tzinfo=zone)
 
 
 # ── Rows ───────────────────────────────────────────────────────────────────────────────────────

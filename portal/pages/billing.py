@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from portal import address
+from portal import address, viewing
 from portal.billing import history, overview
 from portal.i18n import _
 
@@ -18,15 +18,7 @@ TABS = ("overview", "history")
 here: Viewing = st.session_state["viewing"]
 st.title(_("Billing"))
 
-if here.account is None:
-    if here.visitor.actor.is_staff:
-        st.info(_("Choose an account first: look it up under Accounts."), icon=":material/search:")
-    else:
-        st.info(
-            _("You belong to no account yet. Ask an owner of one to add you."),
-            icon=":material/group_add:",
-        )
-    st.stop()
+account = viewing.account_or_stop(here)
 
 
 def _show_tab() -> None:
@@ -49,6 +41,6 @@ tab = st.segmented_control(
 )
 
 if tab == "history":
-    history.draw(here, here.account)
+    history.draw(here, account)
 else:
-    overview.draw(here, here.account)
+    overview.draw(here, account)

@@ -4,27 +4,23 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from sqlalchemy import text
-from streamlit.testing.v1 import AppTest
 
 from domain import ledger
-from domain.actors import MemberRole, StaffRole, user_actor
+from domain.actors import StaffRole
 from domain.queries.cursors import HistoryCursor
 from domain.usage import UsageEvent, record_usage
-from portal import backend, viewing
-from portal.session import Visitor
 from tests.factories import SYSTEM, UNIT, charge, grant, make_account
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from sqlalchemy.orm import Session
+    from streamlit.testing.v1 import AppTest
 
-MAIN = Path(__file__).resolve().parents[2] / "portal" / "main.py"
 NOW = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=10)
 
 
@@ -58,38 +54,6 @@ def account(session: Session) -> int:
     )
     session.commit()
     return account
-
-
-@pytest.fixture
-def show(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., AppTest]]:
-    """Run the portal for a person: their account, their other memberships, or a staff role."""
-    backend.connect(database_url)
-
-    def shown(
-        account_id: int | None, *, staff_role: StaffRole | None = None, **query: str
-    ) -> AppTest:
-        memberships = {} if account_id is None else {account_id: MemberRole.OWNER}
-        visitor = Visitor(
-            user_id=1,
-            display_name="Sample Person",
-            email="sample@example.com",
-            locale="en",
-            time_zone="Asia/Tokyo",
-            actor=user_actor(1, staff_role=staff_role, memberships=memberships),
-            account_id=account_id,
-            session_id="session",
-            form_token="token",
-        )
-        monkeypatch.setattr(viewing, "require_visitor", lambda: visitor)
-        app = AppTest.from_file(str(MAIN), default_timeout=30)
-        for name, value in query.items():
-            app.query_params[name] = value
-        app.run()
-        assert not app.exception
-        return app
-
-    yield shown
-    backend.disconnect()
 
 
 def metrics(app: AppTest) -> dict[str, str]:

@@ -1,0 +1,50 @@
+"""Pages as Streamlit runs them, for whoever is said to be signed in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from domain.actors import MemberRole, StaffRole, user_actor
+from portal import backend, viewing
+from portal.session import Visitor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+MAIN = Path(__file__).resolve().parents[2] / "portal" / "main.py"
+
+
+@pytest.fixture
+def show(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., AppTest]]:
+    """Run the portal for a person: their account, their other memberships, or a staff role."""
+    backend.connect(database_url)
+
+    def shown(
+        account_id: int | None, *, staff_role: StaffRole | None = None, **query: str
+    ) -> AppTest:
+        memberships = {} if account_id is None else {account_id: MemberRole.OWNER}
+        visitor = Visitor(
+            user_id=1,
+            display_name="Sample Person",
+            email="sample@example.com",
+            locale="en",
+            time_zone="Asia/Tokyo",
+            actor=user_actor(1, staff_role=staff_role, memberships=memberships),
+            account_id=account_id,
+            session_id="session",
+            form_token="token",
+        )
+        monkeypatch.setattr(viewing, "require_visitor", lambda: visitor)
+        app = AppTest.from_file(str(MAIN), default_timeout=30)
+        for name, value in query.items():
+            app.query_params[name] = value
+        app.run()
+        assert not app.exception
+        return app
+
+    yield shown
+    backend.disconnect()
