@@ -30,6 +30,12 @@ ROUNDS = 3
 ACTOR = system_actor("benchmark")
 Row = tuple[Any, ...]
 
+_ROLL_UP = text("""
+INSERT INTO daily_totals (account_id, day, kind, service, source, amount_micros, entries, calls)
+SELECT account_id, accounting_date, kind, '', source, sum(amount_micros), count(*), 0
+FROM entries WHERE account_id >= :first GROUP BY 1, 2, 3, 5
+""")
+
 
 def fill(session: Session) -> list[int]:
     """Open the accounts with four grants each: a scoped voucher, two that expire, a top-up."""
@@ -69,6 +75,7 @@ def fill(session: Session) -> list[int]:
                                 now.date(), "system:benchmark"))  # fmt: skip
                 allocations.append((account, number, 1, number, amount, amount, paid, 0))
     _copy(session, ids, entries=entries, grants=grants, balances=balances, allocations=allocations)
+    session.execute(_ROLL_UP, {"first": first})
     return ids
 
 

@@ -17,6 +17,8 @@ from domain.queries.history_rows import HistoryFilter
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker
 
+    from benchmarks.yardstick import Pgbench
+
 SMALL = 10_000
 LARGE = 10_000_000
 HEAVY = 1_000_000
@@ -36,7 +38,7 @@ FROM generate_series(1, :count) AS n
 """)
 
 
-def run(sessions: sessionmaker[Session]) -> None:
+def run(sessions: sessionmaker[Session], _pgbench: Pgbench) -> None:
     """Fill, read, fill much more, read again, and print the ratio of the medians."""
     now = datetime.now(UTC)
     with sessions() as session:

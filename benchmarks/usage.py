@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session, sessionmaker
 
+    from benchmarks.yardstick import Pgbench
+
     _Measure = Callable[[sessionmaker[Session], int], float]
 
 LIGHT = 1_000
@@ -41,7 +43,7 @@ FROM entries WHERE account_id = :account GROUP BY 1, 2, 3, 4, 5
 """)
 
 
-def run(sessions: sessionmaker[Session]) -> None:
+def run(sessions: sessionmaker[Session], _pgbench: Pgbench) -> None:
     """Fill both accounts over the same year, and print the ratio of the medians."""
     now = datetime.now(UTC)
     accounts = {}
