@@ -22,7 +22,7 @@ from email_validator import EmailNotValidError, validate_email
 from sqlalchemy import ColumnElement, and_, delete, exists, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
-from db.models import AccountMember, EmailToken, Site, User, UserSession
+from db.models import AccountInvitation, AccountMember, EmailToken, Site, User, UserSession
 from domain import accounts, clock, outbox, passwords, throttling
 from domain.actors import (
     Actor,
@@ -485,7 +485,7 @@ def session_actor(session: Session, *, token: str, rules: Rules) -> Visit | None
         _VISIT,
         {
             "now": given() if given is not None else None,
-            "digest": _digest(token),
+            "digest": token_digest(token),
             "seen_every": _SEEN_EVERY,
             "customer_idle": rules.customer_idle,
             "staff_idle": rules.staff_idle,
@@ -511,7 +511,7 @@ def session_actor(session: Session, *, token: str, rules: Rules) -> Visit | None
 
 def session_id_of(token: str) -> str:
     """Return what names a session without opening it: the digest of its token, in hex."""
-    return _digest(token).hex()
+    return token_digest(token).hex()
 
 
 def create_session(session: Session, *, user_id: int, client: Client, rules: Rules) -> SignIn:
@@ -604,7 +604,7 @@ def _open_session(session: Session, person: _Person, client: Client, rules: Rule
     longest = rules.staff_longest if person.staff_role else rules.customer_longest
     session.add(
         UserSession(
-            token_digest=_digest(token),
+            token_digest=token_digest(token),
             user_id=person.id,
             created_at=now,
             last_seen_at=now,
@@ -710,7 +710,7 @@ def _mail_link(session: Session, person: _Person, purpose: str, client: Client) 
     lifetime = _LIFETIMES[purpose]
     session.add(
         EmailToken(
-            token_digest=_digest(token),
+            token_digest=token_digest(token),
             user_id=person.id,
             purpose=purpose,
             created_at=now,
@@ -770,7 +770,7 @@ def _void_links(session: Session, user_id: int) -> None:
 
 def _open_link(session: Session, token: str, purpose: str) -> ColumnElement[bool]:
     return and_(
-        EmailToken.token_digest == _digest(token),
+        EmailToken.token_digest == token_digest(token),
         EmailToken.purpose == purpose,
         EmailToken.used_at.is_(None),
         EmailToken.expires_at > clock.now(session),
@@ -849,13 +849,14 @@ def _network(address: str) -> str:
     return str(parsed)
 
 
-def _digest(token: str) -> bytes:
+def token_digest(token: str) -> bytes:
+    """Return what is kept of a token that opens something: nobody gets the token back from it."""
     return hashlib.sha256(token.encode()).digest()
 
 
 # ── Housekeeping ───────────────────────────────────────────────────────────────────────────────
 def purge_identity(session: Session, *, actor: Actor) -> int:
-    """Delete counters, links and sessions that ended long ago; return how many rows.
+    """Delete counters, links, invitations and sessions that ended long ago; return how many rows.
 
     For the job runner and administrators. Raises NotAuthorised.
     """
@@ -876,5 +877,13 @@ def purge_identity(session: Session, *, actor: Actor) -> int:
         )
         .returning(UserSession.user_id)
     ).all()
+    ended_at = func.coalesce(
+        AccountInvitation.accepted_at, AccountInvitation.withdrawn_at, AccountInvitation.expires_at
+    )
+    invitations = session.execute(
+        delete(AccountInvitation)
+        .where(ended_at < now - timedelta(days=90))
+        .returning(AccountInvitation.id)
+    ).all()
     counters = throttling.purge(session, before=now - timedelta(days=2))
-    return len(links) + len(ended) + counters
+    return len(links) + len(ended) + len(invitations) + counters

@@ -19,7 +19,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
-from db.models.base import HOT_ROWS, Base, BigKey, Instant, Micros, one_of
+from db.models.base import HOT_ROWS, Base, BigKey, Digest, Instant, Micros, one_of
 
 
 class Site(Base):
@@ -114,6 +114,43 @@ class AccountMember(Base):
     __table_args__ = (
         CheckConstraint(one_of("role", "owner", "billing", "reader"), name="role"),
         Index(None, "user_id"),
+    )
+
+
+class AccountInvitation(Base):
+    """A place in an account that was offered to an address by mail.
+
+    Only a digest of the link's token is kept. It is open until it is accepted or withdrawn; who
+    has let it expire can be sent it again.
+    """
+
+    __tablename__ = "account_invitations"
+
+    account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"), primary_key=True)
+    id: Mapped[BigKey] = mapped_column(Identity(always=True), primary_key=True)
+    email: Mapped[str]
+    role: Mapped[str]
+    token_digest: Mapped[Digest]
+    invited_by: Mapped[str]
+    created_at: Mapped[Instant] = mapped_column(server_default=func.now())
+    expires_at: Mapped[Instant]
+    accepted_at: Mapped[datetime | None]
+    accepted_by: Mapped[int | None] = mapped_column(ForeignKey("users.id"))
+    withdrawn_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        CheckConstraint("email = lower(email)", name="email_lower"),
+        CheckConstraint(one_of("role", "owner", "billing", "reader"), name="role"),
+        CheckConstraint("(accepted_at IS NULL) = (accepted_by IS NULL)", name="accepted"),
+        CheckConstraint("accepted_at IS NULL OR withdrawn_at IS NULL", name="ended_once"),
+        Index("uq_account_invitations_token_digest", "token_digest", unique=True),
+        Index(
+            "uq_account_invitations_open",
+            "account_id",
+            "email",
+            unique=True,
+            postgresql_where=text("accepted_at IS NULL AND withdrawn_at IS NULL"),
+        ),
     )
 
 

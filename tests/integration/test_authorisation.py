@@ -6,12 +6,14 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from sqlalchemy import text
 
-from domain import ledger
-from domain.accounts import open_account
+from domain import ledger, members
+from domain.accounts import add_member, open_account
 from domain.actors import Actor, MemberRole, StaffRole, system_actor, user_actor
 from domain.errors import BillingError, NotAuthorised, NotFound
 from domain.finance import FinanceLine, post_finance_entries
+from domain.identity import Rules
 from domain.queries.accounts import find_accounts
 from domain.queries.balances import account_overview
 from domain.queries.details import entry_detail
@@ -27,13 +29,53 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 
+MEMBERS_FROM = 2
+
+
 def people(account_id: int) -> dict[str, Actor]:
     return {
         "system": system_actor("tests"),
         **{role.value: user_actor(1, staff_role=role) for role in StaffRole},
-        **{role.value: user_actor(2, memberships={account_id: role}) for role in MemberRole},
-        "stranger": user_actor(3, memberships={account_id + 1: MemberRole.OWNER}),
+        **{
+            role.value: user_actor(number, memberships={account_id: role})
+            for number, role in enumerate(MemberRole, start=MEMBERS_FROM)
+        },
+        "stranger": user_actor(9, memberships={account_id + 1: MemberRole.OWNER}),
     }
+
+
+def add_people(session: Session, account_id: int) -> None:
+    """Give the members rows, with the ids that `people` says: some services look again."""
+    for number in range(1, MEMBERS_FROM):
+        make_person(session, number)
+    for number, role in enumerate(MemberRole, start=MEMBERS_FROM):
+        add_member(
+            session,
+            account_id=account_id,
+            user_id=make_person(session, number),
+            role=role,
+            actor=system_actor("tests"),
+        )
+    # A second owner, so that the first may go.
+    add_member(
+        session,
+        account_id=account_id,
+        user_id=make_person(session, MEMBERS_FROM + len(MemberRole)),
+        role=MemberRole.OWNER,
+        actor=system_actor("tests"),
+    )
+
+
+def make_person(session: Session, number: int) -> int:
+    user_id = session.execute(
+        text(
+            "INSERT INTO users (email, display_name, password_hash)"
+            " VALUES (:email, 'Sample', '') RETURNING id"
+        ),
+        {"email": f"sample-{number}@example.com"},
+    ).scalar_one()
+    assert user_id == number
+    return number
 
 
 def give(kind: str, consideration_micros: int = 0) -> Callable[[Session, int, Actor], Any]:
@@ -77,6 +119,7 @@ def hold(session: Session, account: int, actor: Actor) -> Any:
     )
 
 
+RULES = Rules(key=b"a key of the tests")
 MEMBERS = {"owner", "billing", "reader"}
 STAFF = {"support", "finance", "admin"}
 ACTIONS: dict[str, tuple[Callable[[Session, int, Actor], Any], set[str]]] = {
@@ -125,9 +168,37 @@ ACTIONS: dict[str, tuple[Callable[[Session, int, Actor], Any], set[str]]] = {
     "find accounts": (lambda s, _, actor: find_accounts(s, actor=actor, sought=""), STAFF),
     "see the balance": (call(account_overview), MEMBERS | STAFF),
     "see the history": (call(history_page, wanted=HistoryFilter()), MEMBERS | STAFF),
+    "see the members": (call(members.list_members), MEMBERS | STAFF),
+    "invite a member": (
+        call(
+            members.invite_member,
+            email="new@example.com",
+            role=MemberRole.READER,
+            idempotency_key="invite",
+            rules=RULES,
+        ),
+        {"owner", "admin"},
+    ),
+    "resend an invitation": (
+        call(members.resend_invitation, invitation_id=1, idempotency_key="resend", rules=RULES),
+        {"owner", "admin"},
+    ),
+    "withdraw an invitation": (
+        call(members.withdraw_invitation, invitation_id=1, idempotency_key="withdraw"),
+        {"owner", "admin"},
+    ),
+    "change a role": (
+        call(members.change_role, user_id=5, role=MemberRole.OWNER, idempotency_key="change"),
+        {"owner", "admin"},
+    ),
+    "remove a member": (
+        call(members.remove_member, user_id=5, idempotency_key="remove"),
+        {"owner", "admin"},
+    ),
+    "leave": (call(members.leave_account, idempotency_key="leave"), MEMBERS),
     "see an entry": (call(entry_detail, sequence=1), MEMBERS | STAFF),
 }
-ONLY_PEOPLE = {"find accounts"}
+ONLY_PEOPLE = {"find accounts", "leave"}
 
 
 def may(
@@ -148,6 +219,7 @@ def may(
 @pytest.mark.parametrize("action", ACTIONS)
 def test_each_action_is_open_to_these_and_to_nobody_else(session: Session, action: str) -> None:
     account = make_account(session)
+    add_people(session, account)
     grant(session, account, 10)
     grant(session, account, 10, kind="voucher")
     act, allowed = ACTIONS[action]
