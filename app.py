@@ -21,7 +21,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from portal import startup
 from portal.i18n import _
 from portal.middleware import SecurityHeaders, SignInFirst
-from portal.routes import health, mailbox, security, sign_in
+from portal.routes import health, invitations, mailbox, security, sign_in, statements
 from portal.settings import SettingsError, settings
 
 if TYPE_CHECKING:
@@ -83,7 +83,14 @@ except SettingsError as problem:
 
 logging.getLogger("uvicorn.access").addFilter(PathsWithoutQueries())
 
-_routes = [*sign_in.routes(), *security.routes(), *mailbox.routes(), *health.routes()]
+_routes = [
+    *sign_in.routes(),
+    *security.routes(),
+    *invitations.routes(),
+    *statements.routes(),
+    *mailbox.routes(),
+    *health.routes(),
+]
 
 app = st.App(
     Path(__file__).resolve().parent / "portal" / "main.py",

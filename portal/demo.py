@@ -19,8 +19,9 @@ from sqlalchemy import text
 from domain import clock, ledger
 from domain.accounts import add_member, open_account
 from domain.actors import MemberRole, StaffRole, system_actor
-from domain.identity import create_user
+from domain.identity import Rules, create_user
 from domain.ledger import Charge, ChargeItem, GrantTerms
+from domain.members import invite_member
 from domain.money import MICROS_PER_UNIT
 from domain.pricing import Usage, rate
 from domain.reference import current_catalogue
@@ -178,6 +179,8 @@ PEOPLE = (
     Person("finance@demo.example", "Finance", StaffRole.FINANCE),
     Person("admin@demo.example", "Administrator", StaffRole.ADMIN),
 )
+INVITED = "newcomer@demo.example"
+"""Who is invited into the global wallet, and has not signed up yet."""
 SIGN_INS = tuple((person.email, person.role) for person in PEOPLE)
 """Address and role of everyone; all have the same password."""
 
@@ -315,6 +318,19 @@ class _Demo:
         for instant, happen in happenings:
             self._instant = max(self._instant, instant)
             happen()
+        self._invite()
+
+    def _invite(self) -> None:
+        """Leave an invitation that waits for somebody who has not signed up."""
+        invite_member(
+            self._session,
+            account_id=self._accounts[_GLOBAL.name],
+            email=INVITED,
+            role=MemberRole.READER,
+            actor=_ACTOR,
+            idempotency_key="demo:invitation",
+            rules=Rules(key=_ORIGIN.encode()),
+        )
 
     def _tick(self) -> datetime:
         self._instant += timedelta(microseconds=1)

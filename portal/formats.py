@@ -135,6 +135,11 @@ def date(day: calendar_date, zone: tzinfo | str | None = None, *, locale: str | 
     return format_date(day, "medium", locale=locale or current_language())
 
 
+def month(day: calendar_date, *, locale: str | None = None) -> str:
+    """Return the month of a day with its year, such as "March 2026"."""
+    return format_date(day, "LLLL yyyy", locale=locale or current_language())
+
+
 def relative_days(day: calendar_date, today: calendar_date, *, locale: str | None = None) -> str:
     """Return how far a day is from today: "today", "tomorrow", "in 12 days", "3 days ago"."""
     distance = (day - today).days

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import html
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import streamlit as st
 
 from domain.queries.accounts import own_accounts
-from portal import backend
+from portal import address, backend
 from portal.formats import plain
 from portal.i18n import _
 from portal.session import choose_account, sign_out_form
+from portal.viewing import look_away
 
 if TYPE_CHECKING:
     from streamlit.navigation.page import StreamlitPage
@@ -76,21 +78,29 @@ def _account_name(viewing: Viewing) -> None:
 
 
 def _switcher(viewing: Viewing) -> None:
+    """Let the visitor choose by name; typing narrows the list, however many there are."""
     own = backend.read(own_accounts, actor=viewing.visitor.actor)
-    names = {account.account_id: account.name for account in own}
+    names = {account.account_id: f"{account.name} · {account.currency}" for account in own}
+    shared = {name for name, count in Counter(names.values()).items() if count > 1}
+    for account_id, name in names.items():
+        if name in shared:
+            names[account_id] = f"{name} · {account_id}"
+    # An account that was just left may still be the one in view.
     current = viewing.account.account_id if viewing.account else None
+    is_known = current in names
 
     def switch() -> None:
         choose_account(viewing.visitor, st.session_state["account_choice"])
-        st.query_params.clear()
+        look_away()
 
-    st.selectbox(
-        _("Account"),
-        list(names),
-        index=list(names).index(current) if current in names else 0,
-        format_func=lambda account_id: names[account_id],
-        key="account_choice",
-        on_change=switch,
-        label_visibility="collapsed",
-        width=240,
-    )
+    address.set_widget("account_choice", current if is_known else next(iter(names)))
+    with st.container(key="accounts", width=300):
+        st.selectbox(
+            _("Account, one of {count}").format(count=len(names)),
+            list(names),
+            format_func=lambda account_id: names.get(account_id, ""),
+            key="account_choice",
+            on_change=switch,
+            label_visibility="collapsed",
+            icon=":material/swap_horiz:",
+        )

@@ -27,14 +27,17 @@ except NotFound:
 billing = st.Page("pages/billing.py", title=_("Billing"), icon=":material/receipt_long:")
 usage = st.Page("pages/usage.py", title=_("Usage"), icon=":material/bar_chart:")
 accounts = st.Page("pages/accounts.py", title=_("Accounts"), icon=":material/search:")
+members = st.Page("pages/members.py", title=_("Members"), icon=":material/group:")
+for_customers = [billing, usage, members]
 is_staff = here.visitor.actor.is_staff
-pages = [accounts, billing, usage] if is_staff else [billing, usage]
-page = st.navigation(pages, position="top")
+page = st.navigation([accounts, *for_customers] if is_staff else for_customers, position="top")
 st.session_state["viewing"] = here
 st.session_state["billing_page"] = billing
 
 header.draw(here, billing)
 try:
-    page.run()
+    # It shows only where the page takes its time, as a first look at a large account may.
+    with st.skeleton(height=240):
+        page.run()
 except BillingError as error:
     st.error(messages.text_of(error), icon=":material/error:")

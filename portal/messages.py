@@ -16,8 +16,17 @@ _TEXTS = {
     "invalid_input": N_("Something in the address cannot be read. Reset the filters."),
     "rate_limited": N_("Too many attempts. Wait a little, then try again."),
 }
+_REASONS = {
+    "last_owner": N_("An account keeps an owner. Make somebody else one first."),
+    "already_a_member": N_("This person belongs to the account already."),
+    "already_invited": N_("This address is invited already. You can send the mail again below."),
+    "not_an_email": N_("This is not an email address."),
+}
 
 
 def text_of(error: BillingError) -> str:
     """Return the message for a refusal of the domain, in the reader's language."""
+    reason = getattr(error, "reason", None)
+    if reason in _REASONS:
+        return _(_REASONS[reason])
     return _(_TEXTS.get(error.code, N_("This cannot be done now. Load the page again.")))

@@ -61,7 +61,7 @@ def account_or_stop(viewing: Viewing) -> AccountSummary:
             )
         else:
             st.info(
-                _("You belong to no account yet. Ask an owner of one to add you."),
+                _("You belong to no account yet. Ask an owner of one to invite you."),
                 icon=":material/group_add:",
             )
         st.stop()

@@ -8,7 +8,8 @@ import pandas as pd
 import streamlit as st
 
 from domain.queries.balances import account_overview
-from portal import backend, charts, descriptions
+from domain.statements import statement_months
+from portal import backend, charts, descriptions, formats
 from portal.formats import plain, relative_days
 from portal.i18n import _
 
@@ -42,10 +43,12 @@ def draw(viewing: Viewing, account: AccountSummary) -> None:
             _("There is no credit now. What is added shows here, with where it came from."),
             icon=":material/savings:",
         )
+        _statement(viewing, account)
         return
     _breakdown(viewing, found)
     _next_expiry(viewing, found)
     _spending_order(viewing, found)
+    _statement(viewing, account)
     st.caption(plain(_("Times are in {zone}.").format(zone=viewing.zone)))
 
 
@@ -172,6 +175,24 @@ def _spending_order(viewing: Viewing, found: AccountOverview) -> None:
         key="grants",
         column_config=_right([_("Remaining")]),
     )
+
+
+def _statement(viewing: Viewing, account: AccountSummary) -> None:
+    st.subheader(_("Statement"))
+    months = backend.read(
+        statement_months, actor=viewing.visitor.actor, account_id=account.account_id
+    )
+    with st.container(horizontal=True, vertical_alignment="bottom", key="statement"):
+        month = st.selectbox(
+            _("Month"),
+            months,
+            format_func=formats.month,
+            key=f"statement_month-{account.account_id}",
+            width=240,
+        )
+        path = f"/statements/{account.account_id}/{month:%Y-%m}"
+        st.link_button(_("Statement"), path, icon=":material/print:")
+    st.caption(_("One page to print: what there was, what moved, and what there is."))
 
 
 def _right(columns: Iterable[str]) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def routes() -> list[BaseRoute]:
 # ── Sign in ────────────────────────────────────────────────────────────────────────────────────
 def _show_sign_in(call: Call, reply: Reply = FIRST) -> Response:
     next_path = local_path(call.given("next"))
-    if call.request.method == "GET" and _visit(call) is not None:
+    if call.request.method == "GET" and visit_of(call) is not None:
         return redirect(next_path)
     return render(
         call,
@@ -67,7 +67,7 @@ def _submit_sign_in(call: Call) -> Response:
         rules=settings().rules,
     )
     if result.outcome is SignInOutcome.SIGNED_IN:
-        return _enter(call, result, local_path(call.given("next")))
+        return enter(call, result, local_path(call.given("next")))
     return _show_sign_in(call, Reply(_refusal_text(result.outcome), status=403))
 
 
@@ -79,9 +79,9 @@ def _refusal_text(outcome: SignInOutcome) -> str:
     return _("The email address or the password is wrong.")
 
 
-def _enter(call: Call, result: SignIn, next_path: str) -> Response:
+def enter(call: Call, result: SignIn, next_path: str) -> Response:
     """Start the session in this browser, and end the one that it had."""
-    earlier = _visit(call)
+    earlier = visit_of(call)
     if earlier is not None:
         backend.write(
             identity.revoke_session,
@@ -102,7 +102,8 @@ def _enter(call: Call, result: SignIn, next_path: str) -> Response:
     return response
 
 
-def _visit(call: Call) -> identity.Visit | None:
+def visit_of(call: Call) -> identity.Visit | None:
+    """Return who is signed in in this browser, on a form that is for anyone."""
     if call.session_token is None:
         return None
     rules = settings().rules
@@ -188,7 +189,7 @@ def _submit_verify(call: Call) -> Response:
     except NotFound:
         return _dead_link(call)
     if result.outcome is SignInOutcome.SIGNED_IN:
-        return _enter(call, result, "/")
+        return enter(call, result, "/")
     return _show_verify(call, Reply(_("The password is wrong."), status=403))
 
 

@@ -33,3 +33,7 @@ if (country && currency) {
   country.addEventListener("change", offer);
   offer();
 }
+for (const button of document.querySelectorAll("button[data-print]")) {
+  button.hidden = false;
+  button.addEventListener("click", () => window.print());
+}

@@ -11,7 +11,7 @@ from sqlalchemy import func, select, text
 
 from db.engine import make_engine, make_sessions
 from db.models import Account, AccountMember, Entry, User
-from domain import ledger, passwords
+from domain import ledger, members, passwords
 from domain.actors import system_actor
 from portal import demo, startup
 from portal.settings import SettingsError, load_settings
@@ -165,3 +165,11 @@ def test_a_portal_that_is_no_demo_refuses_a_database_with_the_known_password(
     finally:
         with sessions.begin() as session:
             session.execute(enable)
+
+
+def test_one_account_has_three_members_and_an_invitation(session: Session) -> None:
+    (account_id,) = session.scalars(select(Account.id).where(Account.name == "Demo Global"))
+    people = members.list_members(session, actor=system_actor("tests"), account_id=account_id)
+    assert len({member.role for member in people.members}) == 3
+    assert [invitation.email for invitation in people.invitations] == [demo.INVITED]
+    assert not people.invitations[0].is_expired

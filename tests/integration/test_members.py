@@ -293,18 +293,18 @@ def test_nobody_is_invited_twice(session: Session, account: int) -> None:
     assert session.scalar(text("SELECT count(*) FROM outbox_messages")) == 1
 
 
+@pytest.mark.usefixtures("clock")
 def test_invitations_are_no_way_to_mail_strangers_without_end(
-    session: Session, clock: TestClock, account: int
+    session: Session, account: int
 ) -> None:
-    assert clock.instant
     for number in range(30):
         invite(session, account, SYSTEM, f"stranger-{number}@example.com")
     with pytest.raises(RateLimited):
         invite(session, account, SYSTEM, "one-more@example.com")
 
 
-def test_one_address_is_not_mailed_from_many_accounts(session: Session, clock: TestClock) -> None:
-    assert clock.instant
+@pytest.mark.usefixtures("clock")
+def test_one_address_is_not_mailed_from_many_accounts(session: Session) -> None:
     for _ in range(3):
         invite(session, make_account(session), SYSTEM)
     with pytest.raises(RateLimited):

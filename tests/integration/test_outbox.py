@@ -272,12 +272,22 @@ def test_without_a_server_there_is_no_sender() -> None:
     [
         ("verify_email", {"token": "t", "hours": 48}, "http://here/verify-email?token=t"),
         ("reset_password", {"token": "t", "hours": 1}, "http://here/reset-password?token=t"),
+        (
+            "invitation",
+            {"token": "t", "days": 7, "inviter": "owner@example.com"},
+            "http://here/accept-invitation?token=t",
+        ),
+        (
+            "invitation",
+            {"token": "t", "days": 7, "inviter": None},
+            "http://here/accept-invitation?token=t",
+        ),
         ("already_signed_up", {}, "http://here/forgot-password"),
         ("password_changed", {}, "http://here/forgot-password"),
     ],
 )
 def test_every_mail_says_what_to_do(
-    template: str, parameters: dict[str, str | int], link: str
+    template: str, parameters: dict[str, str | int | None], link: str
 ) -> None:
     created_at = TestClock().instant
     waiting = Mail(1, "lan@example.com", template, parameters, "xx", created_at, 0)

@@ -194,7 +194,7 @@ def test_staff_see_an_account_by_its_number_and_that_it_is_not_theirs(
 def test_a_person_without_an_account_is_told_what_to_do(show: Callable[..., AppTest]) -> None:
     app = show(None)
     assert [info.value for info in app.info] == [
-        "You belong to no account yet. Ask an owner of one to add you."
+        "You belong to no account yet. Ask an owner of one to invite you."
     ]
 
 

@@ -1,0 +1,214 @@
+"""What one can do on the Members page: invite, change, remove, leave; each carried out once."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from domain import members as services
+from domain.actors import MemberRole
+from domain.errors import BillingError
+from portal import backend, messages, viewing
+from portal.formats import plain
+from portal.i18n import _, current_language
+from portal.roles import role_name, role_rights
+from portal.settings import settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from domain.members import Invitation, Member
+    from portal.viewing import Viewing
+
+_TOLD = "members_told"
+_ONCE = "members_once"
+_ROLES = (MemberRole.READER, MemberRole.BILLING, MemberRole.OWNER)
+
+
+def draw_outcome() -> None:
+    """Say what was just done, or why it was not."""
+    told: tuple[str, bool] | None = st.session_state.pop(_TOLD, None)
+    if told is None:
+        return
+    text, is_good = told
+    if is_good:
+        st.success(text, icon=":material/check_circle:")
+    else:
+        st.error(text, icon=":material/error:")
+
+
+def draw_invite(here: Viewing, account_id: int) -> None:
+    """Draw the form that invites an address."""
+    st.subheader(_("Invite somebody"))
+    with st.form(f"invite-{account_id}", clear_on_submit=True):
+        email = st.text_input(_("Email"), max_chars=254, autocomplete="off", key="invite_email")
+        role = _role_choice("invite_role", MemberRole.READER)
+        is_sent = st.form_submit_button(_("Send invitation"), type="primary")
+    if is_sent:
+
+        def invite(key: str) -> None:
+            backend.write(
+                services.invite_member,
+                account_id=account_id,
+                email=email,
+                role=role,
+                actor=here.visitor.actor,
+                idempotency_key=key,
+                rules=settings().rules,
+                locale=current_language(),
+            )
+
+        with st.spinner(_("Sending…")):
+            _act(invite, _("{email} is invited.").format(email=plain(email)))
+
+
+def draw_change(here: Viewing, account_id: int, members: Sequence[Member]) -> None:
+    """Draw the choice of a member, and what can be done about them."""
+    st.subheader(_("Change or remove a member"))
+    names = {member.user_id: f"{member.display_name} · {member.email}" for member in members}
+    by_id = {member.user_id: member for member in members}
+    user_id = st.selectbox(
+        _("Member"),
+        list(names),
+        format_func=lambda each: names.get(each, ""),
+        key=f"chosen_member-{account_id}",
+    )
+    member = by_id[user_id]
+    role = _role_choice(f"new_role-{account_id}-{user_id}", member.role)
+    with st.container(horizontal=True):
+        is_change = st.button(_("Change role"), disabled=role is member.role, key="change_role")
+        is_removal = st.button(_("Remove…"), icon=":material/person_remove:", key="remove")
+    if is_change:
+
+        def change(key: str) -> None:
+            backend.write(
+                services.change_role,
+                account_id=account_id,
+                user_id=user_id,
+                role=role,
+                actor=here.visitor.actor,
+                idempotency_key=key,
+            )
+
+        told = _("{name} has the role {role} now.")
+        _act(change, told.format(name=plain(member.display_name), role=role_name(role)))
+    if is_removal:
+        _confirm_removal(here, account_id, member)
+
+
+def draw_pending(here: Viewing, account_id: int, invitations: Sequence[Invitation]) -> None:
+    """Draw the choice of an invitation: to send it again, or to take it back."""
+    emails = {each.invitation_id: each.email for each in invitations}
+    invitation_id = st.selectbox(
+        _("Invitation"),
+        list(emails),
+        format_func=lambda each: emails.get(each, ""),
+        key=f"chosen_invitation-{account_id}",
+    )
+    with st.container(horizontal=True):
+        is_again = st.button(_("Send again"), icon=":material/send:", key="resend")
+        is_back = st.button(_("Take back"), icon=":material/cancel:", key="withdraw")
+    email = plain(emails[invitation_id])
+    if is_again:
+
+        def resend(key: str) -> None:
+            backend.write(
+                services.resend_invitation,
+                account_id=account_id,
+                invitation_id=invitation_id,
+                actor=here.visitor.actor,
+                idempotency_key=key,
+                rules=settings().rules,
+                locale=current_language(),
+            )
+
+        told = _("A new link is on its way to {email}; the one before it works no more.")
+        with st.spinner(_("Sending…")):
+            _act(resend, told.format(email=email))
+    if is_back:
+
+        def withdraw(key: str) -> None:
+            backend.write(
+                services.withdraw_invitation,
+                account_id=account_id,
+                invitation_id=invitation_id,
+                actor=here.visitor.actor,
+                idempotency_key=key,
+            )
+
+        _act(withdraw, _("The invitation of {email} is taken back.").format(email=email))
+
+
+def draw_leave(here: Viewing, account_id: int) -> None:
+    """Draw the way out of an account for whoever belongs to it."""
+    if st.button(_("Leave this account…"), icon=":material/logout:", key="leave"):
+        _confirm_leaving(here, account_id)
+
+
+def _role_choice(key: str, role: MemberRole) -> MemberRole:
+    chosen = st.radio(
+        _("Role"),
+        _ROLES,
+        index=_ROLES.index(role),
+        format_func=role_name,
+        captions=[role_rights(each) for each in _ROLES],
+        key=key,
+    )
+    return MemberRole(chosen)
+
+
+def _confirm_removal(here: Viewing, account_id: int, member: Member) -> None:
+    def remove(key: str) -> None:
+        backend.write(
+            services.remove_member,
+            account_id=account_id,
+            user_id=member.user_id,
+            actor=here.visitor.actor,
+            idempotency_key=key,
+        )
+
+    name = plain(member.display_name)
+
+    @st.dialog(_("Remove this member?"))
+    def confirm() -> None:
+        text = _("{name} ({email}) loses this account at once. You can invite them again.")
+        st.write(text.format(name=name, email=plain(member.email)))
+        if st.button(_("Remove {name}").format(name=name), type="primary", key="remove_for_good"):
+            _act(remove, _("{name} is removed.").format(name=name))
+
+    confirm()
+
+
+def _confirm_leaving(here: Viewing, account_id: int) -> None:
+    def leave(key: str) -> None:
+        backend.write(
+            services.leave_account,
+            account_id=account_id,
+            actor=here.visitor.actor,
+            idempotency_key=key,
+        )
+        # The account may be in the address: it is somebody else's from now on.
+        viewing.look_away()
+
+    @st.dialog(_("Leave this account?"))
+    def confirm() -> None:
+        st.write(_("You lose it at once. An owner can invite you again."))
+        if st.button(_("Leave"), type="primary", key="leave_for_good"):
+            _act(leave, _("You have left the account."))
+
+    confirm()
+
+
+def _act(act: Callable[[str], None], done: str) -> None:
+    """Carry out under a key that stays the same until there is an answer; then draw anew."""
+    key: str = st.session_state.setdefault(_ONCE, uuid.uuid4().hex)
+    try:
+        act(key)
+    except BillingError as error:
+        st.session_state[_TOLD] = (messages.text_of(error), False)
+    else:
+        st.session_state[_TOLD] = (done, True)
+    del st.session_state[_ONCE]
+    st.rerun()

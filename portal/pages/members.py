@@ -1,0 +1,57 @@
+"""Members: who belongs to the account, who is invited, and what owners can change about it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from domain.members import list_members
+from portal import backend, viewing
+from portal.i18n import _
+from portal.members import actions, tables
+from portal.settings import settings
+
+if TYPE_CHECKING:
+    from domain.members import AccountPeople
+    from portal.viewing import Viewing
+
+
+def _invitations(here: Viewing, account_id: int, people: AccountPeople) -> None:
+    st.subheader(_("Invited, and not here yet"))
+    if not people.invitations:
+        st.write(_("Nobody. An invitation waits here until it is accepted."))
+        return
+    tables.draw_invitations(here, people.invitations)
+    if settings().shows_mailbox:
+        link = f"[{_('the demo mailbox')}](/mailbox)"
+        st.caption(_("No mail leaves this demo: it is in {mailbox}.").format(mailbox=link))
+    actions.draw_pending(here, account_id, people.invitations)
+
+
+def _draw(here: Viewing) -> None:
+    account = viewing.account_or_stop(here)
+    people = backend.read(list_members, actor=here.visitor.actor, account_id=account.account_id)
+    tables.draw_members(here, people.members)
+    if not people.members:
+        st.info(_("Nobody belongs to this account yet."), icon=":material/group_off:")
+    if people.may_manage:
+        if len(people.members) == 1:
+            text = _(
+                "You are the only one here. Invite a colleague, so that two can look after it."
+            )
+            st.info(text, icon=":material/group_add:")
+        _invitations(here, account.account_id, people)
+        actions.draw_invite(here, account.account_id)
+        if people.members:
+            actions.draw_change(here, account.account_id, people.members)
+    else:
+        st.caption(_("Owners of the account invite people, change roles and remove members."))
+    if account.account_id in here.visitor.actor.memberships:
+        st.divider()
+        actions.draw_leave(here, account.account_id)
+
+
+st.title(_("Members"))
+actions.draw_outcome()
+_draw(st.session_state["viewing"])

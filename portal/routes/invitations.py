@@ -1,0 +1,96 @@
+"""The link of an invitation: accept it as who one is, or sign up with it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from domain import identity, members
+from domain.errors import Conflict, NotFound
+from portal import backend, cookies
+from portal.i18n import _
+from portal.roles import role_name, role_rights
+from portal.routes.sign_in import enter, visit_of
+from portal.routes.web import FIRST, Call, Form, Reply, form_route, message, redirect, render
+from portal.routes.web import sign_in_path as path_to_sign_in
+from portal.settings import settings
+
+if TYPE_CHECKING:
+    from starlette.responses import Response
+    from starlette.routing import BaseRoute
+
+PATH = "/accept-invitation"
+
+
+def routes() -> list[BaseRoute]:
+    """Return the route of the form."""
+    return [form_route(PATH, Form(_submit, show=_show))]
+
+
+def _show(call: Call, reply: Reply = FIRST) -> Response:
+    """Show what is offered, and the one way on: join, sign in, sign up, or sign out first."""
+    token = call.given("token")
+    try:
+        offer = backend.read(members.find_offer, token=token)
+    except NotFound:
+        return _dead_link(call)
+    visit = visit_of(call)
+    return render(
+        call,
+        "invitation.html",
+        reply,
+        offer=offer,
+        role=role_name(offer.role),
+        rights=role_rights(offer.role),
+        token=token,
+        signed_in_as=visit.email if visit else None,
+        is_for_visitor=visit is not None and visit.email == offer.email,
+        sign_in=path_to_sign_in(f"{PATH}?token={quote(token)}"),
+        sign_out_token=cookies.form_token(call.session_token or ""),
+        display_name=call.given("display_name"),
+    )
+
+
+def _submit(call: Call) -> Response:
+    visit = visit_of(call)
+    try:
+        if visit is not None:
+            return _accept(call, visit)
+        return _sign_up(call)
+    except NotFound:
+        return _dead_link(call)
+
+
+def _accept(call: Call, visit: identity.Visit) -> Response:
+    actor = visit.actor(call.client.address)
+    account_id = backend.write(members.accept_invitation, token=call.given("token"), actor=actor)
+    backend.write(
+        identity.choose_account, session_id=visit.session_id, account_id=account_id, actor=actor
+    )
+    return redirect("/")
+
+
+def _sign_up(call: Call) -> Response:
+    try:
+        signed_in, _account_id = backend.write(
+            members.sign_up_invited,
+            token=call.given("token"),
+            display_name=call.given("display_name"),
+            password=call.given("password"),
+            client=call.client,
+            rules=settings().rules,
+        )
+    except Conflict:
+        # The address has signed up since the form was opened: the page says to sign in now.
+        return _show(call, Reply(status=409))
+    return enter(call, signed_in, "/")
+
+
+def _dead_link(call: Call) -> Response:
+    return message(
+        call,
+        _("This invitation does not work any more"),
+        _("It was used, taken back or is too old. Ask whoever invited you to send it again."),
+        link=("/", _("Go to billing")),
+        status=410,
+    )

@@ -1,0 +1,86 @@
+"""Statements: a month of an account as one plain page, made to be printed or kept as a PDF."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from domain import audit
+from domain.errors import BillingError
+from domain.statements import monthly_statement, parse_month
+from portal import backend, descriptions, formats
+from portal.i18n import _, ngettext
+from portal.routes.web import FIRST, Call, Form, Reply, form_route, message, render
+
+if TYPE_CHECKING:
+    from starlette.responses import Response
+    from starlette.routing import BaseRoute
+
+    from domain.statements import Statement, StatementLine
+
+_LONGEST_ACCOUNT = 18
+
+
+def routes() -> list[BaseRoute]:
+    """Return the route of statements: /statements/<account>/<YYYY-MM>."""
+    form = Form(None, show=_show, for_signed_in=True)
+    return [form_route("/statements/{account_id}/{month}", form)]
+
+
+def _show(call: Call, reply: Reply = FIRST) -> Response:
+    named: str = call.request.path_params["account_id"]
+    is_number = named.isascii() and named.isdigit() and len(named) <= _LONGEST_ACCOUNT
+    actor = call.visitor.actor(call.client.address)
+    try:
+        account_id = int(named) if is_number else 0
+        month = parse_month(call.request.path_params["month"])
+        found = backend.read(monthly_statement, actor=actor, account_id=account_id, month=month)
+    except BillingError:
+        text = _("There is no such statement, or it is not for you to see.")
+        return message(call, _("Page not found"), text, status=404)
+    if actor.reads_as_staff(account_id):
+        details = {"statement": f"{month:%Y-%m}"}
+        backend.write(
+            audit.record,
+            action="look_at_account",
+            actor=actor,
+            account_id=account_id,
+            details=details,
+        )
+    return render(
+        call,
+        "statement.html",
+        reply,
+        statement=found,
+        month=formats.month(found.month),
+        lines=[_row(found, line) for line in found.lines],
+        totals=[
+            (descriptions.kind(kind), _money(found, micros, signed=True))
+            for kind, micros in found.totals
+        ],
+        opening=_money(found, found.opening_micros),
+        closing=_money(found, found.closing_micros),
+        as_of=formats.date_time(found.as_of, found.time_zone),
+    )
+
+
+def _row(statement: Statement, line: StatementLine) -> dict[str, str]:
+    balance = line.balance_micros
+    return {
+        "day": formats.date(line.day),
+        "service": descriptions.service(line.service),
+        "what": _what(line),
+        "amount": _money(statement, line.amount_micros, signed=True),
+        "balance": "" if balance is None else _money(statement, balance),
+    }
+
+
+def _what(line: StatementLine) -> str:
+    if line.description_code is not None:
+        return descriptions.description(line.description_code, line.description_parameters)
+    count = ngettext("{count} entry", "{count} entries", line.entries)
+    told = count.format(count=formats.number(line.entries))
+    return f"{descriptions.kind(line.kind)} · {told}"
+
+
+def _money(statement: Statement, micros: int, *, signed: bool = False) -> str:
+    return formats.money(micros, statement.currency, exact=True, signed=signed)

@@ -1,0 +1,288 @@
+"""The link of an invitation and the statement's page, as browsers open them."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import pytest
+from argon2 import PasswordHasher
+from sqlalchemy import select
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
+
+from db.models import AuditRecord, OutboxMessage
+from domain import accounts, identity, members, passwords
+from domain.actors import MemberRole, StaffRole, system_actor
+from portal import backend
+from portal.routes import invitations, security, sign_in, statements
+from portal.settings import settings
+from tests.factories import grant, make_account
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from httpx2 import Response
+    from sqlalchemy.orm import Session
+
+HERE = "http://localhost:8501"
+EMAIL = "lan@example.com"
+PASSWORD = "violet-kettle-9-march"
+SYSTEM = system_actor("tests")
+MONTH = f"{datetime.now(UTC):%Y-%m}"
+
+
+@pytest.fixture(autouse=True)
+def portal(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The portal's settings and database, with quick hashes."""
+    hasher = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+    monkeypatch.setattr(passwords, "_HASHER", hasher)
+    monkeypatch.setattr(passwords, "_nobodys_hash", lambda: hasher.hash("nobody"))
+    for name in ("DATABASE_URL", "BASE_URL", "DEMO", "SMTP_HOST", "PORT", "TRUSTED_PROXIES"):
+        monkeypatch.delenv(name, raising=False)
+    settings.cache_clear()
+    backend.connect(database_url)
+    yield
+    backend.disconnect()
+    settings.cache_clear()
+
+
+@pytest.fixture
+def account() -> int:
+    """An account with ten dollars."""
+
+    def make(session: Session) -> int:
+        made = make_account(session)
+        grant(session, made, 10)
+        return made
+
+    return backend.write(make)
+
+
+@pytest.fixture
+def browser() -> TestClient:
+    """A browser on our own routes."""
+    routes = [
+        *sign_in.routes(),
+        *security.routes(),
+        *invitations.routes(),
+        *statements.routes(),
+    ]
+    return TestClient(
+        Starlette(routes=routes),
+        base_url=HERE,
+        follow_redirects=False,
+        headers={"accept": "text/html", "origin": HERE},
+    )
+
+
+def form_token(page: Response) -> str:
+    found = re.search(r'name="form_token" value="([0-9a-f]+)"', page.text)
+    assert found, page.text
+    return found.group(1)
+
+
+def post(client: TestClient, page: str, **fields: str) -> Response:
+    token = form_token(client.get(page))
+    path = page.partition("?")[0]
+    return client.post(path, data={"form_token": token, **fields})
+
+
+def make_user(email: str = EMAIL, role: StaffRole | None = None) -> int:
+    return backend.write(
+        identity.create_user,
+        email=email,
+        display_name="Lan",
+        password=PASSWORD,
+        staff_role=role,
+        actor=SYSTEM,
+    )
+
+
+def enter(client: TestClient, email: str = EMAIL) -> None:
+    answer = post(client, "/sign-in", email=email, password=PASSWORD)
+    assert answer.status_code == 303
+
+
+def invited(account: int) -> str:
+    backend.write(
+        members.invite_member,
+        account_id=account,
+        email=EMAIL,
+        role=MemberRole.BILLING,
+        actor=SYSTEM,
+        idempotency_key="invite",
+        rules=settings().rules,
+    )
+
+    def newest(session: Session) -> str:
+        mail = session.scalars(select(OutboxMessage).order_by(OutboxMessage.id.desc())).first()
+        assert mail is not None
+        return str((mail.parameters or {})["token"])
+
+    return backend.read(newest)
+
+
+def roles(account: int) -> dict[str, MemberRole]:
+    seen = backend.read(members.list_members, actor=SYSTEM, account_id=account)
+    return {member.email: member.role for member in seen.members}
+
+
+# ── Invitations ────────────────────────────────────────────────────────────────────────────────
+def test_a_signed_in_person_accepts_and_their_session_acts_on_the_account(
+    browser: TestClient, account: int
+) -> None:
+    other = backend.write(make_account)
+    backend.write(
+        accounts.add_member,
+        account_id=other,
+        user_id=make_user(),
+        role=MemberRole.OWNER,
+        actor=SYSTEM,
+    )
+    enter(browser)
+    token = invited(account)
+    page = browser.get(f"/accept-invitation?token={token}")
+    assert "Accept the invitation" in page.text
+    assert roles(account) == {}, "a mail scanner that follows the link accepts nothing"
+    answer = post(browser, f"/accept-invitation?token={token}", token=token)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/")
+    assert roles(account) == {EMAIL: MemberRole.BILLING}
+    session_token = browser.cookies["credit_portal_session"]
+    visit = backend.read(identity.session_actor, token=session_token, rules=settings().rules)
+    assert visit is not None
+    assert visit.account_id == account
+    assert browser.get(f"/accept-invitation?token={token}").status_code == 410
+
+
+def test_a_known_person_signs_in_first_and_comes_back(browser: TestClient, account: int) -> None:
+    make_user()
+    token = invited(account)
+    page = browser.get(f"/accept-invitation?token={token}")
+    assert "Sign in with this address" in page.text
+    assert 'name="password"' not in page.text
+    (path,) = re.findall(r'href="(/sign-in\?next=[^"]+)"', page.text)
+    shown = browser.get(path)
+    (next_path,) = re.findall(r'name="next" value="([^"]+)"', shown.text)
+    answer = post(browser, path, email=EMAIL, password=PASSWORD, next=next_path)
+    assert answer.headers["location"] == f"/accept-invitation?token={token}"
+    assert "Accept the invitation" in browser.get(answer.headers["location"]).text
+
+
+def test_a_stranger_chooses_a_password_and_is_in(browser: TestClient, account: int) -> None:
+    token = invited(account)
+    path = f"/accept-invitation?token={token}"
+    weak = post(browser, path, token=token, display_name="Lan", password="short")
+    assert weak.status_code == 422
+    assert "characters or more" in weak.text
+    answer = post(browser, path, token=token, display_name="Lan", password=PASSWORD)
+    assert answer.status_code == 303
+    assert roles(account) == {EMAIL: MemberRole.BILLING}
+    assert browser.cookies["credit_portal_session"]
+
+
+def test_who_signed_up_meanwhile_is_asked_to_sign_in(browser: TestClient, account: int) -> None:
+    token = invited(account)
+    path = f"/accept-invitation?token={token}"
+    form = form_token(browser.get(path))
+    make_user()
+    fields = {"form_token": form, "token": token, "display_name": "X", "password": PASSWORD}
+    answer = browser.post("/accept-invitation", data=fields)
+    assert answer.status_code == 409
+    assert "Sign in with this address" in answer.text
+    assert roles(account) == {}
+
+
+def test_somebody_else_is_told_to_sign_out(browser: TestClient, account: int) -> None:
+    make_user("other@example.com")
+    enter(browser, "other@example.com")
+    token = invited(account)
+    page = browser.get(f"/accept-invitation?token={token}")
+    assert "You are signed in as other@example.com" in page.text
+    left = browser.post("/sign-out", data={"form_token": form_token(page)})
+    assert left.headers["location"] == "/sign-in?notice=signed_out"
+
+
+def test_somebody_elses_form_takes_nothing(browser: TestClient, account: int) -> None:
+    token = invited(account)
+    make_user("other@example.com")
+    enter(browser, "other@example.com")
+    again = form_token(browser.get("/forgot-password"))
+    answer = browser.post("/accept-invitation", data={"form_token": again, "token": token})
+    assert answer.status_code == 410
+    assert roles(account) == {}
+
+
+def test_a_form_of_another_origin_accepts_nothing(browser: TestClient, account: int) -> None:
+    token = invited(account)
+    fields = {"form_token": "0" * 64, "token": token, "display_name": "X", "password": PASSWORD}
+    answer = browser.post("/accept-invitation", data=fields)
+    assert answer.status_code == 403
+    assert roles(account) == {}
+
+
+@pytest.mark.parametrize("query", ["", "?token=", "?token=nonsense"])
+def test_a_dead_link_says_whom_to_ask(browser: TestClient, query: str) -> None:
+    answer = browser.get(f"/accept-invitation{query}")
+    assert answer.status_code == 410
+    assert "Ask whoever invited you" in answer.text
+
+
+# ── Statements ─────────────────────────────────────────────────────────────────────────────────
+def test_a_member_reads_the_statement(browser: TestClient, account: int) -> None:
+    backend.write(
+        accounts.add_member,
+        account_id=account,
+        user_id=make_user(),
+        role=MemberRole.READER,
+        actor=SYSTEM,
+    )
+    path = f"/statements/{account}/{MONTH}"
+    away = browser.get(path)
+    assert away.headers["location"].startswith("/sign-in?next=/statements/")
+    enter(browser)
+    page = browser.get(path)
+    assert page.status_code == 200
+    assert "Opening balance" in page.text
+    assert "$0.00" in page.text
+    assert page.text.count("$10.00") >= 3
+    assert page.headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize(
+    "path", ["{other}/{month}", "{own}/2999-01", "{own}/x", "x/{month}", "0/{month}"]
+)
+def test_a_statement_of_another_account_or_month_is_not_there(
+    browser: TestClient, account: int, path: str
+) -> None:
+    backend.write(
+        accounts.add_member,
+        account_id=account,
+        user_id=make_user(),
+        role=MemberRole.OWNER,
+        actor=SYSTEM,
+    )
+    other = backend.write(make_account)
+    enter(browser)
+    asked = path.format(own=account, other=other, month=MONTH)
+    answer = browser.get(f"/statements/{asked}")
+    assert answer.status_code == 404
+    assert "no such statement" in answer.text
+
+
+def test_a_look_of_staff_is_written_down(browser: TestClient, account: int) -> None:
+    make_user("support@example.com", StaffRole.SUPPORT)
+    enter(browser, "support@example.com")
+    assert browser.get(f"/statements/{account}/{MONTH}").status_code == 200
+
+    def looks(session: Session) -> list[object]:
+        return list(
+            session.scalars(
+                select(AuditRecord.details).where(
+                    AuditRecord.action == "look_at_account", AuditRecord.account_id == account
+                )
+            )
+        )
+
+    assert backend.read(looks) == [{"statement": MONTH}]
