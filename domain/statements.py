@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from domain.actors import Actor
 
-LISTED_ENTRIES = 300
+LISTED_ENTRIES = 100
 """Up to so many entries a statement lists each; above, it sums them by day, kind and service."""
 
 _MONTHS_IN_A_YEAR = 12

@@ -94,13 +94,13 @@ def _switcher(viewing: Viewing) -> None:
         look_away()
 
     address.set_widget("account_choice", current if is_known else next(iter(names)))
-    with st.container(key="accounts", width=300):
-        st.selectbox(
-            _("Account, one of {count}").format(count=len(names)),
-            list(names),
-            format_func=lambda account_id: names.get(account_id, ""),
-            key="account_choice",
-            on_change=switch,
-            label_visibility="collapsed",
-            icon=":material/swap_horiz:",
-        )
+    st.selectbox(
+        _("Account, one of {count}").format(count=len(names)),
+        list(names),
+        format_func=lambda account_id: names.get(account_id, ""),
+        key="account_choice",
+        on_change=switch,
+        label_visibility="collapsed",
+        icon=":material/swap_horiz:",
+        width=300,
+    )

@@ -69,9 +69,11 @@ def draw_change(here: Viewing, account_id: int, members: Sequence[Member]) -> No
     st.subheader(_("Change or remove a member"))
     names = {member.user_id: f"{member.display_name} · {member.email}" for member in members}
     by_id = {member.user_id: member for member in members}
+    # Oneself last: it is mostly about somebody else.
+    order = sorted(names, key=lambda each: each == here.visitor.user_id)
     user_id = st.selectbox(
         _("Member"),
-        list(names),
+        order,
         format_func=lambda each: names.get(each, ""),
         key=f"chosen_member-{account_id}",
     )

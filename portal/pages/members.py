@@ -25,7 +25,7 @@ def _invitations(here: Viewing, account_id: int, people: AccountPeople) -> None:
     tables.draw_invitations(here, people.invitations)
     if settings().shows_mailbox:
         link = f"[{_('the demo mailbox')}](/mailbox)"
-        st.caption(_("No mail leaves this demo: it is in {mailbox}.").format(mailbox=link))
+        st.write(_("No mail leaves this demo: it is in {mailbox}.").format(mailbox=link))
     actions.draw_pending(here, account_id, people.invitations)
 
 

@@ -117,8 +117,8 @@ def test_many_entries_of_a_day_become_one_line_a_kind_and_service(
     assert found.is_summed
     told = {(line.kind, line.service): (line.entries, line.amount_micros) for line in found.lines}
     assert told == {
-        ("charge", "ai-inference"): (160, -160 * UNIT),
-        ("charge", "gpu-vm"): (160, -160 * UNIT),
+        ("charge", "ai-inference"): (60, -60 * UNIT),
+        ("charge", "gpu-vm"): (60, -60 * UNIT),
         ("top_up", "bank"): (1, 1_000 * UNIT),
     }
 

@@ -7,7 +7,7 @@ from alembic import op
 from sqlalchemy.dialects.postgresql import BYTEA
 
 revision = "0007"
-down_revision = "0005"
+down_revision = "0006"
 
 RUNTIME_ROLE = "credit_portal_runtime"
 
