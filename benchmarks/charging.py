@@ -68,7 +68,8 @@ def fill(session: Session) -> list[int]:
             sequence = number or None
             grants.append((account, number, kind, amount, paid, services, expires_at, priority,
                            "USAGE", Decimal(0), "ZZ", now, sequence))  # fmt: skip
-            balances.append((account, number, amount, True, expires_at))
+            balances.append((account, number, kind, amount, paid, 0, services, expires_at, priority,
+                             now, amount, True))  # fmt: skip
             if number:
                 balance += amount
                 entries.append((account, number, kind, "bank", kind, {}, amount, balance, now, now,
@@ -88,7 +89,7 @@ def _copy(
     balances: list[Row],
     allocations: list[Row],
 ) -> None:
-    total = sum(row[2] for row in balances[: GRANTS + 1])
+    total = sum(row[3] for row in balances[: GRANTS + 1])
     copy_rows(
         session,
         "account_balances",
@@ -111,8 +112,14 @@ def _copy(
          "entry_sequence"),
         grants,
     )  # fmt: skip
-    columns = ("account_id", "grant_number", "remaining_micros", "is_open", "expires_at")
-    copy_rows(session, "grant_balances", columns, balances)
+    copy_rows(
+        session,
+        "grant_balances",
+        ("account_id", "grant_number", "kind", "amount_micros", "consideration_micros",
+         "rate_millionths", "services", "expires_at", "priority", "granted_at",
+         "remaining_micros", "is_open"),
+        balances,
+    )  # fmt: skip
     copy_rows(
         session,
         "allocations",

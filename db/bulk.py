@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from datetime import date, datetime
 from decimal import Decimal
@@ -27,14 +26,24 @@ def copy_rows(
     """
     if not rows:
         return
-    texts = [_column_text(values) for values in zip(*rows, strict=True)]
-    lines = map("\t".join, zip(*texts, strict=True))
     with _cursor(session) as cursor:
-        cursor.copy_expert(
-            f"COPY {table} ({', '.join(columns)}) FROM STDIN",
-            io.BytesIO("\n".join([*lines, ""]).encode()),
-            _COPY_BYTES,
-        )
+        cursor.copy_expert(f"COPY {table} ({', '.join(columns)}) FROM STDIN", _CopyText(rows))
+
+
+class _CopyText:
+    """Rows as COPY reads them: the next ones become text while the server takes in the last."""
+
+    def __init__(self, rows: Sequence[Sequence[Any]]) -> None:
+        self._rows = rows
+        self._done = 0
+
+    def read(self, _size: int) -> bytes:
+        """Return the text of some more rows, however long; nothing when all are given."""
+        rows = self._rows[self._done : self._done + _COPIED_AT_ONCE]
+        self._done += len(rows)
+        texts = [_column_text(values) for values in zip(*rows, strict=True)]
+        lines = map("\t".join, zip(*texts, strict=True))
+        return "".join([line + "\n" for line in lines]).encode()
 
 
 def fetch_rows(session: Session, statement: str, **parameters: Any) -> list[tuple[Any, ...]]:  # noqa: ANN401 - whatever psycopg2 adapts
@@ -101,7 +110,7 @@ def _value_text(value: Any) -> str:  # noqa: ANN401 - any value of the list in c
 
 
 _NULL = "\\N"
-_COPY_BYTES = 1 << 16
+_COPIED_AT_ONCE = 125
 
 
 def _exact_text(value: object) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from domain.money import share_between, share_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
 OVERDRAFT_NUMBER = 0
 PRIORITIES = {"plan": 10, "voucher": 20, "adjustment": 25, "top_up": 30, "overdraft": 90}
@@ -40,19 +40,14 @@ class Line(NamedTuple):
 
 @dataclass(slots=True)
 class GrantState:
-    """A grant with what remains of it now, under its account's lock.
-
-    `tax_micros` is the tax inside the whole consideration, at the grant's own rate
-    (`rate_millionths`).
-    """
+    """A grant with what remains of it now, under its account's lock."""
 
     grant_number: int
     kind: str
     amount_micros: int
     consideration_micros: int
     rate_millionths: int
-    tax_micros: int
-    services: frozenset[str] | None
+    services: Collection[str] | None
     starts_at: datetime | None
     expires_at: datetime | None
     priority: int
@@ -67,6 +62,12 @@ class GrantState:
     def free_micros(self) -> int:
         """What remains and is not held."""
         return self.remaining_micros - self.held_micros
+
+    @property
+    def tax_micros(self) -> int:
+        """The tax inside the whole consideration, at the grant's own rate."""
+        consideration, rate = self.consideration_micros, self.rate_millionths
+        return tax_inside(consideration, rate) if consideration and rate else 0
 
     @property
     def kept_micros(self) -> int:
@@ -155,7 +156,8 @@ def move(
         consideration = share_between(
             grant.consideration_micros, whole - after, whole - before, whole
         )
-    if grant.tax_micros:
-        tax = share_between(grant.tax_micros, whole - after, whole - before, whole)
+    whole_tax = grant.tax_micros
+    if whole_tax:
+        tax = share_between(whole_tax, whole - after, whole - before, whole)
     service, cause = debt or (None, None)
     return Line(grant.grant_number, amount_micros, after, consideration, tax, service, cause)

@@ -16,7 +16,7 @@ from db.models.holds import Hold, HoldAllocation, HoldResolution, OpenHold, Refu
 from db.models.identity import EmailToken, Throttle, User, UserSession
 from db.models.ledger import Allocation, Debt, Entry, Grant, GrantBalance
 from db.models.operations import AuditRecord, JobRun, OutboxMessage, UsageImport
-from db.models.usage import ChargeCarry, DailyQuantity, DailyTotal, UsageEvent, UsageKey
+from db.models.usage import DailyQuantity, DailyTotal, UsageEvent, UsageKey
 
 __all__ = [
     "Account",
@@ -28,7 +28,6 @@ __all__ = [
     "AuditRecord",
     "Base",
     "CatalogueVersion",
-    "ChargeCarry",
     "DailyQuantity",
     "DailyTotal",
     "Debt",

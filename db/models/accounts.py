@@ -19,7 +19,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
-from db.models.base import HOT_ROWS, Base, BigKey, Digest, Instant, Micros, one_of
+from db.models.base import HOT_ROWS, Base, BigKey, Digest, Instant, Json, Micros, one_of
 
 
 class Site(Base):
@@ -158,7 +158,8 @@ class AccountBalance(Base):
     """The row that every posting locks: cached sums and the account's counters.
 
     `balance_micros` is the sum of what remains of all grants, the overdraft's debt included;
-    `held_micros` is the part of it under open holds.
+    `held_micros` is the part of it under open holds. `carries` holds, by service, the fraction of
+    a micro that was used and not charged yet, as text.
     """
 
     __tablename__ = "account_balances"
@@ -170,6 +171,7 @@ class AccountBalance(Base):
     last_grant_number: Mapped[BigKey] = mapped_column(server_default=text("0"))
     last_hold_number: Mapped[BigKey] = mapped_column(server_default=text("0"))
     last_refusal_number: Mapped[BigKey] = mapped_column(server_default=text("0"))
+    carries: Mapped[Json] = mapped_column(server_default=text("'{}'::jsonb"))
 
     __table_args__ = (
         CheckConstraint("held_micros >= 0", name="held_not_negative"),

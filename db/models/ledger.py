@@ -11,6 +11,7 @@ from sqlalchemy import (
     ForeignKey,
     ForeignKeyConstraint,
     Index,
+    Integer,
     Numeric,
     SmallInteger,
     Text,
@@ -89,17 +90,26 @@ class GrantBalance(Base):
     lapsed.
 
     `is_open` is true while anything remains (always, for the overdraft): it keeps spent grants
-    out of the hot path. `expires_at` repeats the grant's, for the expiry job's index.
+    out of the hot path. What a posting needs of the grant's terms is repeated here, so that it
+    reads one table.
     """
 
     __tablename__ = "grant_balances"
 
     account_id: Mapped[BigKey] = mapped_column(primary_key=True, autoincrement=False)
     grant_number: Mapped[BigKey] = mapped_column(primary_key=True, autoincrement=False)
+    kind: Mapped[str]
+    amount_micros: Mapped[Micros]
+    consideration_micros: Mapped[Micros]
+    rate_millionths: Mapped[int] = mapped_column(Integer)
+    services: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
+    starts_at: Mapped[datetime | None]
+    expires_at: Mapped[datetime | None]
+    priority: Mapped[int] = mapped_column(SmallInteger)
+    granted_at: Mapped[Instant]
     remaining_micros: Mapped[Micros]
     held_micros: Mapped[Micros] = mapped_column(server_default=text("0"))
     is_open: Mapped[bool]
-    expires_at: Mapped[datetime | None]
     taken_micros: Mapped[Micros] = mapped_column(server_default=text("0"))
     expired_micros: Mapped[Micros] = mapped_column(server_default=text("0"))
 

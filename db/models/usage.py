@@ -56,21 +56,6 @@ class UsageEvent(Base):
     __table_args__ = (CheckConstraint("exact_micros >= 0", name="exact"),)
 
 
-class ChargeCarry(Base):
-    """The fraction of a micro that an account's service has used and not yet paid."""
-
-    __tablename__ = "charge_carries"
-
-    account_id: Mapped[BigKey] = mapped_column(primary_key=True, autoincrement=False)
-    service: Mapped[str] = mapped_column(primary_key=True)
-    carry_micros: Mapped[Decimal] = mapped_column(Numeric(13, 12))
-
-    __table_args__ = (
-        CheckConstraint("carry_micros >= 0 AND carry_micros < 1", name="fraction"),
-        HOT_ROWS,
-    )
-
-
 class DailyTotal(Base):
     """What an account's entries of one kind, service and source add up to on a day.
 

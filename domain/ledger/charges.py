@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
 from types import MappingProxyType
@@ -69,8 +69,7 @@ class Charge:
     hold_number: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ChargeOutcome:
+class ChargeOutcome(NamedTuple):
     """What became of a charge.
 
     `status` is `charged`, `refused` (with `reason`), `replayed` (every item was known: nothing
@@ -237,8 +236,7 @@ def _charge_once(posting: Posting, charge: Charge, known: KnownKeys) -> ChargeOu
         _keep_events(posting, charge, items, sequence)
     if len(items) == len(charge.items):
         return outcome
-    return replace(
-        outcome,
+    return outcome._replace(
         replayed_items=len(charge.items) - len(items) - len(mismatched),
         mismatched_keys=tuple(mismatched),
     )
@@ -265,7 +263,7 @@ def _post(
     for item in items[1:]:
         exact = EXACT.add(exact, item.exact_micros)
     occurred_at = max(item.occurred_at for item in items)
-    amount, carry = split_carry(exact, account.carries.get(charge.service, _ZERO))
+    amount, carry = split_carry(exact, Decimal(account.carries.get(charge.service, 0)))
     # Before anything changes, so that the rest of a batch can be posted.
     check_micros(min(account.balance_micros, account.overdraft.remaining_micros) - amount)
     if occurred_at < posting.now - account.usage_key_retention:
@@ -294,8 +292,7 @@ def _post(
             amount_micros=amount,
             available_micros=missing - shortfall,
         )
-    account.carries[charge.service] = carry
-    account.changed_carries.add(charge.service)
+    account.carries[charge.service] = str(carry)
     lines.extend(move(grant, -take) for grant, take in takes)
     if shortfall:
         lines.append(_owe(posting, account, charge.service, shortfall, occurred_at))

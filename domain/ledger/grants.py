@@ -17,7 +17,6 @@ from domain.allocation import (
     GrantState,
     is_expiry_due,
     move,
-    tax_inside,
 )
 from domain.errors import InvalidInput
 from domain.ledger.idempotency import WriteOnce, first_answer, keep_answer
@@ -76,8 +75,9 @@ INSERT INTO grants (account_id, grant_number, kind, amount_micros, consideration
 VALUES (:account_id, :number, 'overdraft', 0, 0, :priority, 'USAGE', 0, '', :now)
 """)
 _INSERT_OVERDRAFT_BALANCE = text("""
-INSERT INTO grant_balances (account_id, grant_number, remaining_micros, is_open)
-VALUES (:account_id, :number, 0, true)
+INSERT INTO grant_balances (account_id, grant_number, kind, amount_micros, consideration_micros,
+                            rate_millionths, priority, granted_at, remaining_micros, is_open)
+VALUES (:account_id, :number, 'overdraft', 0, 0, 0, :priority, :now, 0, true)
 """)
 
 
@@ -220,8 +220,7 @@ def _new_grant(
         amount_micros=terms.amount_micros,
         consideration_micros=terms.consideration_micros,
         rate_millionths=tax.rate_millionths,
-        tax_micros=tax_inside(terms.consideration_micros, tax.rate_millionths),
-        services=None if terms.services is None else frozenset(terms.services),
+        services=terms.services,
         starts_at=terms.starts_at,
         expires_at=terms.expires_at,
         priority=PRIORITIES[terms.kind],
@@ -263,6 +262,20 @@ def _add_rows(
             sequence,
         ),
     )
-    is_open = grant.remaining_micros > 0
-    row = (*key, grant.remaining_micros, is_open, grant.expires_at)
-    posting.add_row("grant_balances", row)
+    posting.add_row(
+        "grant_balances",
+        (
+            *key,
+            grant.kind,
+            grant.amount_micros,
+            grant.consideration_micros,
+            grant.rate_millionths,
+            terms.services,
+            grant.starts_at,
+            grant.expires_at,
+            grant.priority,
+            grant.granted_at,
+            grant.remaining_micros,
+            grant.remaining_micros > 0,
+        ),
+    )

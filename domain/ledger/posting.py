@@ -6,11 +6,12 @@ else writes entries, allocations, grants, holds or the projections beside them.
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
-from db.bulk import copy_rows, integer_array, plain_array, text_array
+from db.bulk import copy_rows, integer_array, text_array
 from domain import clock
 from domain.allocation import covers, is_expiry_due, is_valid, move
 from domain.audit import actor_name
@@ -67,11 +68,12 @@ _ALLOCATION_COLUMNS = (
 _UPDATE_BALANCES = text("""
 UPDATE account_balances b
 SET balance_micros = n.balance, held_micros = n.held, last_entry_sequence = n.entry,
-    last_grant_number = n.grant_number, last_hold_number = n.hold, last_refusal_number = n.refusal
+    last_grant_number = n.grant_number, last_hold_number = n.hold, last_refusal_number = n.refusal,
+    carries = n.carries
 FROM unnest(CAST(:ids AS bigint[]), CAST(:balances AS bigint[]), CAST(:held AS bigint[]),
             CAST(:entries AS bigint[]), CAST(:grants AS bigint[]), CAST(:holds AS bigint[]),
-            CAST(:refusals AS bigint[]))
-     AS n(id, balance, held, entry, grant_number, hold, refusal)
+            CAST(:refusals AS bigint[]), CAST(:carries AS jsonb[]))
+     AS n(id, balance, held, entry, grant_number, hold, refusal, carries)
 WHERE b.account_id = n.id
 """)
 _UPDATE_GRANTS = text("""
@@ -88,11 +90,6 @@ SET taken_micros = n.taken, expired_micros = n.expired
 FROM unnest(CAST(:ids AS bigint[]), CAST(:numbers AS bigint[]), CAST(:taken AS bigint[]),
             CAST(:expired AS bigint[])) AS n(id, number, taken, expired)
 WHERE r.account_id = n.id AND r.grant_number = n.number
-""")
-_SAVE_CARRIES = text("""
-INSERT INTO charge_carries (account_id, service, carry_micros)
-SELECT * FROM unnest(CAST(:ids AS bigint[]), CAST(:services AS text[]), CAST(:carries AS numeric[]))
-ON CONFLICT (account_id, service) DO UPDATE SET carry_micros = EXCLUDED.carry_micros
 """)
 _SAVE_DEBTS = text("""
 INSERT INTO debts (account_id, service, cause, owed_micros, opened_at)
@@ -285,7 +282,6 @@ class Posting:
         self._update_balances()
         self._update_grants()
         self._update_gone()
-        self._save_carries()
         self._save_debts()
         self._roll_ups.write(self.session)
 
@@ -306,6 +302,7 @@ class Posting:
                 "grants": integer_array(a.last_grant_number for a in accounts),
                 "holds": integer_array(a.last_hold_number for a in accounts),
                 "refusals": integer_array(a.last_refusal_number for a in accounts),
+                "carries": text_array(json.dumps(a.carries) for a in accounts),
             },
         )
 
@@ -341,23 +338,6 @@ class Posting:
                     "numbers": integer_array(grant.grant_number for _, grant in reduced),
                     "taken": integer_array(grant.taken_micros for _, grant in reduced),
                     "expired": integer_array(grant.expired_micros for _, grant in reduced),
-                },
-            )
-
-    def _save_carries(self) -> None:
-        changed = [
-            (account.account_id, service, account.carries[service])
-            for account in self.accounts.values()
-            for service in account.changed_carries
-        ]
-        if changed:
-            ids, services, carries = zip(*changed, strict=True)
-            self.session.execute(
-                _SAVE_CARRIES,
-                {
-                    "ids": integer_array(ids),
-                    "services": text_array(services),
-                    "carries": plain_array(carries),
                 },
             )
 
@@ -404,7 +384,21 @@ _COLUMNS: dict[str, tuple[str, ...]] = {
         "granted_at",
         "entry_sequence",
     ),
-    "grant_balances": ("account_id", "grant_number", "remaining_micros", "is_open", "expires_at"),
+    "grant_balances": (
+        "account_id",
+        "grant_number",
+        "kind",
+        "amount_micros",
+        "consideration_micros",
+        "rate_millionths",
+        "services",
+        "starts_at",
+        "expires_at",
+        "priority",
+        "granted_at",
+        "remaining_micros",
+        "is_open",
+    ),
     "allocations": _ALLOCATION_COLUMNS,
     "refusals": (
         "account_id",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from db.bulk import fetch_rows, integer_array
-from domain.allocation import GrantState, burn_order, tax_inside
+from domain.allocation import GrantState, burn_order
 from domain.errors import NotFound
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class TaxTerms(NamedTuple):
 
 @dataclass(slots=True)
 class AccountState:
-    """One account's row, counters, open grants, debts and carries."""
+    """One account's row, counters, open grants, debts and carries (by service, as text)."""
 
     account_id: int
     site_code: str
@@ -57,13 +57,12 @@ class AccountState:
     last_grant_number: int
     last_hold_number: int
     last_refusal_number: int
+    carries: dict[str, str]
     grants: dict[int, GrantState] = field(default_factory=dict)
     burning: list[GrantState] = field(default_factory=list)
     debts: dict[tuple[str, str], DebtState] = field(default_factory=dict)
-    carries: dict[str, Decimal] = field(default_factory=dict)
     reduced_grants: set[int] = field(default_factory=set)
     changed_debts: set[tuple[str, str]] = field(default_factory=set)
-    changed_carries: set[str] = field(default_factory=set)
 
     @property
     def overdraft(self) -> GrantState:
@@ -93,7 +92,8 @@ class AccountState:
 
 _LOCK = """
 SELECT b.account_id, a.site_code, a.currency, a.status, b.balance_micros, b.held_micros,
-       b.last_entry_sequence, b.last_grant_number, b.last_hold_number, b.last_refusal_number
+       b.last_entry_sequence, b.last_grant_number, b.last_hold_number, b.last_refusal_number,
+       b.carries
 FROM account_balances b
 JOIN accounts a ON a.id = b.account_id
 WHERE b.account_id = ANY(%(ids)s::bigint[])
@@ -103,32 +103,25 @@ FOR NO KEY UPDATE OF b
 
 _SITES = "SELECT code, time_zone, expiry_grace, usage_key_retention FROM sites"
 
-GRANT_COLUMNS = """g.account_id, g.grant_number, g.kind, g.amount_micros, g.consideration_micros,
-       (g.tax_rate * 1000000)::int, g.services, g.starts_at, g.expires_at, g.priority, g.granted_at,
+GRANT_COLUMNS = """r.account_id, r.grant_number, r.kind, r.amount_micros, r.consideration_micros,
+       r.rate_millionths, r.services, r.starts_at, r.expires_at, r.priority, r.granted_at,
        r.remaining_micros, r.held_micros, r.taken_micros, r.expired_micros"""
 
 _OPEN_GRANTS = f"""
 SELECT {GRANT_COLUMNS}
 FROM grant_balances r
-JOIN grants g ON g.account_id = r.account_id AND g.grant_number = r.grant_number
 WHERE r.account_id = ANY(%(ids)s::bigint[]) AND r.is_open
 """  # noqa: S608 - constant text
 
 _SOME_GRANTS = f"""
 SELECT {GRANT_COLUMNS}
-FROM grants g
-JOIN grant_balances r ON r.account_id = g.account_id AND r.grant_number = g.grant_number
-WHERE g.account_id = %(account_id)s AND g.grant_number = ANY(%(numbers)s::bigint[])
+FROM grant_balances r
+WHERE r.account_id = %(account_id)s AND r.grant_number = ANY(%(numbers)s::bigint[])
 """  # noqa: S608 - constant text
 
 _DEBTS = """
 SELECT account_id, service, cause, owed_micros, opened_at FROM debts
 WHERE account_id = ANY(%(ids)s::bigint[]) AND owed_micros > 0
-"""
-
-_CARRIES = """
-SELECT account_id, service, carry_micros FROM charge_carries
-WHERE account_id = ANY(%(ids)s::bigint[])
 """
 
 _TAX = """
@@ -162,8 +155,6 @@ def lock_accounts(session: Session, account_ids: Iterable[int]) -> dict[int, Acc
         )
     for account_id, service, cause, owed, opened_at in fetch_rows(session, _DEBTS, ids=wanted):
         accounts[account_id].debts[service, cause] = DebtState(owed, opened_at)
-    for account_id, service, carry in fetch_rows(session, _CARRIES, ids=wanted):
-        accounts[account_id].carries[service] = carry
     return accounts
 
 
@@ -187,14 +178,4 @@ def load_tax_terms(session: Session) -> dict[str, list[TaxTerms]]:
 
 def grant_state(row: tuple[Any, ...]) -> GrantState:
     """Return the state of a grant from a row of GRANT_COLUMNS."""
-    consideration, rate, services = row[4:7]
-    return GrantState(
-        row[1],
-        row[2],
-        row[3],
-        consideration,
-        rate,
-        tax_inside(consideration, rate) if consideration and rate else 0,
-        frozenset(services) if services is not None else None,
-        *row[7:],
-    )
+    return GrantState(*row[1:])

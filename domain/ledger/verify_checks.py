@@ -145,10 +145,23 @@ SELECT account_id, 'grant ' || grant_number, (remaining_micros > 0 OR grant_numb
 FROM grant_balances r
 WHERE ACCOUNTS(r) AND is_open <> (remaining_micros > 0 OR grant_number = 0)
 """,
-    "grant_expires_at": """
-SELECT account_id, 'grant ' || grant_number, g.expires_at::text, r.expires_at::text
-FROM grants g JOIN grant_balances r USING (account_id, grant_number)
-WHERE ACCOUNTS(g) AND g.expires_at IS DISTINCT FROM r.expires_at
+    "grant_terms": """
+SELECT account_id, 'grant ' || grant_number, g.terms, r.terms
+FROM (
+  SELECT account_id, grant_number,
+    concat_ws(', ', kind, amount_micros, consideration_micros, (tax_rate * 1000000)::int,
+              coalesce(services::text, 'all'), coalesce(starts_at, '-infinity'),
+              coalesce(expires_at, 'infinity'), priority, granted_at) AS terms
+  FROM grants g WHERE ACCOUNTS(g)
+) g
+JOIN (
+  SELECT account_id, grant_number,
+    concat_ws(', ', kind, amount_micros, consideration_micros, rate_millionths,
+              coalesce(services::text, 'all'), coalesce(starts_at, '-infinity'),
+              coalesce(expires_at, 'infinity'), priority, granted_at) AS terms
+  FROM grant_balances r WHERE ACCOUNTS(r)
+) r USING (account_id, grant_number)
+WHERE g.terms <> r.terms
 """,
     "grant_entry": """
 SELECT g.account_id, 'grant ' || g.grant_number, g.kind || ' ' || g.amount_micros,
@@ -353,7 +366,7 @@ WHERE ACCOUNTS(k) AND k.refusal_number IS NOT NULL AND f.account_id IS NULL
     # add up to the exact sum; the keys say how many items an entry had.
     "carry": """
 SELECT s.account_id, 'service ' || s.service, (s.exact - s.charged)::text,
-  coalesce(c.carry_micros, 0)::text
+  coalesce(b.carries ->> s.service, '0')
 FROM (
   SELECT e.account_id, e.service, -sum(e.amount_micros) AS charged, sum(u.exact) AS exact
   FROM entries e
@@ -369,8 +382,8 @@ FROM (
   GROUP BY 1, 2
   HAVING bool_and(u.events IS NOT NULL AND coalesce(k.items, 0) <= u.events)
 ) s
-LEFT JOIN charge_carries c USING (account_id, service)
-WHERE s.exact - s.charged <> coalesce(c.carry_micros, 0)
+LEFT JOIN account_balances b USING (account_id)
+WHERE s.exact - s.charged <> coalesce((b.carries ->> s.service)::numeric, 0)
 """,
 }
 

@@ -43,7 +43,6 @@ TABLES = (
     "allocations",
     "usage_events",
     "usage_keys",
-    "charge_carries",
     "grant_balances",
     "account_balances",
     "refusals",
@@ -56,7 +55,7 @@ LEDGER = (
        remaining_after_micros FROM allocations ORDER BY 1, 2, 3""",
     """SELECT account_id, account_sequence, line_number, event_id, exact_micros
        FROM usage_events ORDER BY 1, 2, 3""",
-    "SELECT account_id, service, carry_micros FROM charge_carries ORDER BY 1, 2",
+    "SELECT account_id, carries FROM account_balances ORDER BY 1",
 )
 
 

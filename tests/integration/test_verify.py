@@ -172,7 +172,7 @@ DAMAGE = {
     " ck_grant_balances_only_overdraft_below_zero;"
     "UPDATE grant_balances SET remaining_micros = -1 WHERE grant_number = 3",
     "grant_is_open": "UPDATE grant_balances SET is_open = true WHERE grant_number = 2",
-    "grant_expires_at": "UPDATE grant_balances SET expires_at = now() WHERE grant_number = 1",
+    "grant_terms": "UPDATE grant_balances SET expires_at = now() WHERE grant_number = 1",
     "grant_entry": "UPDATE grants SET entry_sequence = 4 WHERE grant_number = 1",
     "taken_back": "UPDATE grants SET amount_micros = 1 WHERE grant_number = 1",
     "grant_gone": "UPDATE grant_balances SET expired_micros = 1 WHERE grant_number = 2",
@@ -195,7 +195,7 @@ DAMAGE = {
     "usage_event_key": "UPDATE usage_keys SET account_sequence = 5 WHERE event_id = 'e1'",
     "usage_key_entry": "UPDATE usage_keys SET account_sequence = 99 WHERE event_id = 'e1'",
     "usage_key_refusal": "DELETE FROM refusals",
-    "carry": "UPDATE charge_carries SET carry_micros = 0.5 WHERE service = 'ai-inference'",
+    "carry": 'UPDATE account_balances SET carries = carries || \'{"ai-inference": "0.5"}\'',
     "daily_totals": "UPDATE daily_totals SET calls = calls + 1 WHERE kind = 'charge'",
     "daily_quantities": "UPDATE daily_quantities SET quantity = quantity + 0.001",
     "finance_balance": "UPDATE finance_entries SET amount_micros = 6 WHERE line_number = 1",
@@ -257,7 +257,7 @@ def test_a_missing_entry_and_a_missing_allocation_are_named(
 
 def test_the_carry_is_the_exact_sum_less_what_was_charged(session: Session, lived_in: int) -> None:
     carry = session.execute(
-        text("SELECT carry_micros FROM charge_carries WHERE account_id = :id AND service = :s"),
+        text("SELECT (carries ->> :s)::numeric FROM account_balances WHERE account_id = :id"),
         {"id": lived_in, "s": "ai-inference"},
     )
     assert carry.scalar_one() == Decimal("0.75")

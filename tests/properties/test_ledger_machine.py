@@ -479,7 +479,7 @@ class LedgerMachine(RuleBasedStateMachine):
             "grants": {number: (left, held) for number, left, held in row.grants or ()},
             "debts": {(service, cause): owed for service, cause, owed in row.debts or ()},
             "open_holds": set(row.open_holds or ()),
-            "carries": {service: Fraction(carry) for service, carry in row.carries or ()},
+            "carries": {service: Fraction(carry) for service, carry in row.carries.items()},
         }
 
     def check_new_entries(self, account_id: int, account: model.Account) -> None:
@@ -532,9 +532,7 @@ SELECT b.*,
    FROM grant_balances WHERE account_id = b.account_id) AS grants,
   (SELECT json_agg(json_build_array(service, cause, owed_micros))
    FROM debts WHERE account_id = b.account_id AND owed_micros > 0) AS debts,
-  (SELECT array_agg(hold_number) FROM open_holds WHERE account_id = b.account_id) AS open_holds,
-  (SELECT json_agg(json_build_array(service, carry_micros::text))
-   FROM charge_carries WHERE account_id = b.account_id) AS carries
+  (SELECT array_agg(hold_number) FROM open_holds WHERE account_id = b.account_id) AS open_holds
 FROM account_balances b WHERE account_id = :id
 """)
 _LINES = text("""
