@@ -30,7 +30,7 @@ def open_first_row(page: Page) -> None:
     """Click into the first row; the table is drawn on a canvas, once for each width of screen."""
     settle(page)
     table = page.get_by_test_id("stDataFrame").locator("visible=true").first
-    table.scroll_into_view_if_needed()
+    table.evaluate("table => table.scrollIntoView({block: 'start'})")
     table.click(position={"x": 120, "y": 52})
 
 

@@ -1,0 +1,101 @@
+"""An owner invites somebody, who joins by the mail's link, gets another role, and is removed."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.e2e.conftest import DESKTOP, PHONE
+from tests.e2e.test_accessibility import axe_source, serious_violations
+from tests.e2e.test_billing_journey import OWNER, settle
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from playwright.sync_api import Page
+
+pytestmark = pytest.mark.browser
+
+
+def open_members(page: Page, portal_url: str) -> None:
+    settle(page)
+    page.goto(portal_url + "/members")
+    expect(page.get_by_role("table", name="Members")).to_be_visible()
+    settle(page)
+
+
+def row_of(page: Page, email: str, table: str = "Members") -> str:
+    row = page.get_by_role("table", name=table).get_by_role("row").filter(has_text=email)
+    return row.inner_text()
+
+
+def choose(page: Page, email: str) -> None:
+    """Choose a member by typing, as the keyboard does."""
+    member = page.get_by_role("combobox", name="Member")
+    member.press("ArrowDown")
+    member.fill(email)
+    page.get_by_role("option", name=re.compile(email)).wait_for()
+    member.press("Enter")
+    settle(page)
+
+
+@pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_members_have_no_serious_violation(
+    portal_url: str, sign_in: Callable[..., Page], viewport: dict[str, int]
+) -> None:
+    page = sign_in(OWNER, viewport)
+    open_members(page, portal_url)
+    assert serious_violations(page) == {}
+
+
+def test_an_invitation_is_sent_accepted_changed_and_taken_away(
+    portal_url: str, sign_in: Callable[..., Page], open_page: Callable[..., Page]
+) -> None:
+    email = "colleague@journey.example"
+    owner = sign_in(OWNER)
+    open_members(owner, portal_url)
+    owner.get_by_role("textbox", name="Email").fill(email)
+    owner.get_by_role("button", name="Send invitation").click()
+    expect(owner.get_by_text(f"{email} is invited.")).to_be_visible()
+    assert "Reader" in row_of(owner, email, "Invitations")
+
+    colleague = open_page(PHONE)
+    colleague.goto(portal_url + "/mailbox")
+    letter = colleague.get_by_role("article").filter(has_text=f"to {email}").first
+    letter.get_by_role("link", name=re.compile("accept-invitation")).click()
+    colleague.get_by_label("Your name").fill("Colleague")
+    colleague.get_by_label("Password", exact=True).fill("a long sentence of words")
+    colleague.get_by_role("button", name="Accept and sign in").click()
+    expect(colleague.get_by_role("link", name=re.compile(r"Balance \$\d"))).to_be_visible()
+
+    open_members(owner, portal_url)
+    assert "Reader" in row_of(owner, email)
+    choose(owner, email)
+    change = owner.get_by_test_id("stRadio").last
+    change.get_by_text("Billing", exact=True).click()
+    owner.get_by_role("button", name="Change role").click()
+    expect(owner.get_by_text("Colleague has the role Billing now.")).to_be_visible()
+    assert "Billing" in row_of(owner, email)
+
+    choose(owner, email)
+    owner.get_by_role("button", name="Remove…").click()
+    owner.get_by_role("button", name="Remove Colleague").click()
+    expect(owner.get_by_text("Colleague is removed.")).to_be_visible()
+    expect(owner.get_by_role("table", name="Members")).not_to_contain_text(email)
+    colleague.reload()
+    expect(colleague.get_by_text("You belong to no account yet.")).to_be_visible()
+
+
+def test_a_months_statement_is_one_page(portal_url: str, sign_in: Callable[..., Page]) -> None:
+    page = sign_in(OWNER)
+    settle(page)
+    link = page.get_by_test_id("stLinkButton").get_by_role("link", name="Statement")
+    page.goto(portal_url + (link.get_attribute("href") or ""))
+    expect(page.get_by_text("Opening balance").first).to_be_visible()
+    expect(page.get_by_text("Closing balance").first).to_be_visible()
+    page.evaluate(axe_source())
+    result = page.evaluate("async () => await axe.run(document)")
+    assert [violation["id"] for violation in result["violations"]] == []
