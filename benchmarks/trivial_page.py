@@ -1,0 +1,8 @@
+"""The least that a page can be: what a rerun costs before the portal adds anything."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+st.title("A page")
+st.button("Again")
