@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Engine, QueuePool, create_engine, event, text
 from sqlalchemy.orm import Session, sessionmaker
 
 if TYPE_CHECKING:
@@ -13,6 +13,14 @@ if TYPE_CHECKING:
 
 RUNTIME_ROLE = "credit_portal_runtime"
 """Made by the first migration: it may insert facts, and never update or delete them."""
+
+_CONNECTIONS_FOR_US = text(
+    "SELECT sum(setting::int * CASE name WHEN 'max_connections' THEN 1 ELSE -1 END)::int"
+    " FROM pg_settings WHERE name IN"
+    " ('max_connections', 'superuser_reserved_connections', 'reserved_connections')"
+)
+_LONGEST_IDLE_SECONDS = 300
+"""How long a transaction may do nothing: whoever began it is gone, or waits for somebody else."""
 
 _MAY_ASSUME = """
 SELECT pg_has_role(
@@ -26,13 +34,17 @@ def make_engine(
     *,
     pool_size: int = 10,
     max_overflow: int = 10,
+    pool_wait_seconds: int = 30,
     statement_timeout_seconds: int = 60,
     role: str | None = RUNTIME_ROLE,
+    pool_class: type[QueuePool] = QueuePool,
 ) -> Engine:
     """Return an engine on `url` (SQLAlchemy form, driver psycopg2).
 
     Each connection runs in UTC, takes `role` where the server lets it, and gives up on a
-    statement after `statement_timeout_seconds` (0: never) and on a lock after half of that.
+    statement after `statement_timeout_seconds` (0: never) and on a lock after half of that. There
+    are at most `pool_size` + `max_overflow` connections; who gets none for `pool_wait_seconds`
+    gets SQLAlchemy's TimeoutError. Errors do not tell the values that a statement was given.
     Pages that are read out of order are priced as memory and solid disks have them: at the
     default price the planner would sooner read a whole table than a batch of its rows.
     """
@@ -40,18 +52,27 @@ def make_engine(
         url,
         pool_size=pool_size,
         max_overflow=max_overflow,
-        pool_timeout=30,
+        pool_timeout=pool_wait_seconds,
+        poolclass=pool_class,
+        hide_parameters=True,
         pool_pre_ping=True,
         connect_args={
             "application_name": "credit-portal",
             "options": f"-c timezone=UTC -c statement_timeout={statement_timeout_seconds * 1000}"
             f" -c lock_timeout={statement_timeout_seconds * 500}"
-            " -c idle_in_transaction_session_timeout=300000 -c random_page_cost=1.1",
+            f" -c idle_in_transaction_session_timeout={_LONGEST_IDLE_SECONDS * 1000}"
+            " -c random_page_cost=1.1",
         },
     )
     if role is not None:
         event.listen(engine, "connect", _role_setter(role))
     return engine
+
+
+def connections_for_us(session: Session) -> int:
+    """Return how many connections the server has for those who are no superuser."""
+    found: int = session.execute(_CONNECTIONS_FOR_US).scalar_one()
+    return found
 
 
 def make_sessions(engine: Engine) -> sessionmaker[Session]:

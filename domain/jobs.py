@@ -48,6 +48,7 @@ _LEAD = text("SELECT pg_try_advisory_lock(hashtextextended('jobs', 0))")
 _STEP_DOWN = text("SELECT pg_advisory_unlock(hashtextextended('jobs', 0))")
 _STILL_THERE = text("SELECT 1")
 _LAST_RUN = text("SELECT started_at, finished_at, outcome FROM job_runs WHERE name = :name")
+_LAST_SUCCESSES = text("SELECT name, finished_at FROM job_runs WHERE outcome = :outcome")
 _BEGIN = text("""
 INSERT INTO job_runs (name, started_at) VALUES (:name, :now)
 ON CONFLICT (name) DO UPDATE
@@ -182,6 +183,12 @@ class JobRunner:
                     "details": details[:_LONGEST_DETAILS],
                 },
             )
+
+
+def last_successes(session: Session) -> dict[str, datetime]:
+    """Return when each job ended whose last run was a success."""
+    rows = session.execute(_LAST_SUCCESSES, {"outcome": DONE})
+    return {name: finished_at for name, finished_at in rows}  # noqa: C416 - rows are no pairs to mypy
 
 
 # ── The jobs ──────────────────────────────────────────────────────────────────────────────────

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import logging
-import sys
 import threading
-from types import ModuleType
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
+from sqlalchemy import event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 
 from db.engine import make_engine, make_sessions
+from portal import metrics
+from portal.process import shared
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sqlalchemy import Engine
+    from sqlalchemy import Connection, Engine
     from sqlalchemy.orm import Session, sessionmaker
 
 P = ParamSpec("P")
@@ -31,20 +32,46 @@ _RETRIED = frozenset(("40001", "40P01"))
 _READING = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 """All queries of one read see one moment, so that the figures of a page agree."""
 
-# Streamlit drops this project's modules from sys.modules when a watched file changes, and pages
-# import them anew. A module without a file is not dropped: routes, jobs and pages share what it
-# holds for as long as the process lives.
-_process: Any = sys.modules.setdefault("_portal_process", ModuleType("_portal_process"))
-_process.__dict__.setdefault("lock", threading.Lock())
-_process.__dict__.setdefault("engine", None)
+_BOUNDS = text("""
+SELECT set_config('statement_timeout', :statement_milliseconds, true),
+       set_config('lock_timeout', :lock_milliseconds, true)
+""")
+
+
+class _State:
+    """What all threads of the process share: its engine, and how long writes and jobs may take."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.engine: Engine | None = None
+        self.write_seconds = 0
+        self.job_seconds = 0
+
+
+_process = shared("backend", _State)
 
 
 def connect(
-    database_url: str, *, pool_size: int = 10, statement_timeout_seconds: int = 60
+    database_url: str,
+    *,
+    pool_size: int = 10,
+    pool_overflow: int | None = None,
+    pool_wait_seconds: int = 5,
+    read_timeout_seconds: int | None = None,
+    statement_timeout_seconds: int = 60,
+    job_timeout_seconds: int = 3600,
 ) -> Engine:
-    """Give this process its engine; the engine of another database is closed first."""
+    """Give this process its engine; the engine of another database is closed first.
+
+    A statement may take `read_timeout_seconds` in a read, `statement_timeout_seconds` in a write
+    (and in a read where nothing else is said), and `job_timeout_seconds` in the sessions of
+    services that make transactions of their own; 0 is no limit. A lock is waited for half as
+    long. `pool_overflow` is as much as `pool_size` where nothing is said.
+    """
+    if read_timeout_seconds is None:
+        read_timeout_seconds = statement_timeout_seconds
     with _process.lock:
-        current: Engine | None = _process.engine
+        current = _process.engine
         if current is not None:
             if current.url == make_url(database_url):
                 return current
@@ -52,10 +79,16 @@ def connect(
         made = make_engine(
             database_url,
             pool_size=pool_size,
-            max_overflow=pool_size,
-            statement_timeout_seconds=statement_timeout_seconds,
+            max_overflow=pool_size if pool_overflow is None else pool_overflow,
+            pool_wait_seconds=pool_wait_seconds,
+            # Of every connection: reads are many, and need no word about it.
+            statement_timeout_seconds=read_timeout_seconds,
+            pool_class=metrics.MeasuredPool,
         )
+        metrics.measure(made)
         _process.engine = made
+        _process.write_seconds = statement_timeout_seconds
+        _process.job_seconds = job_timeout_seconds
         return made
 
 
@@ -69,20 +102,38 @@ def disconnect() -> None:
 
 def engine() -> Engine:
     """Return the one engine of this process. Raises RuntimeError before `connect`."""
-    current: Engine | None = _process.engine
+    current = _process.engine
     if current is None:
         raise RuntimeError("the portal has not been started: portal.startup.prepare connects it")
     return current
 
 
 def sessions() -> sessionmaker[Session]:
-    """Return the factory of sessions, for services that make transactions of their own."""
-    return make_sessions(engine())
+    """Return the factory of sessions, for services that make transactions of their own.
+
+    Those are jobs and imports: their statements may take as long as a job's.
+    """
+    factory = make_sessions(engine())
+    event.listen(factory, "after_begin", _allow_a_job_its_time)
+    return factory
+
+
+def _allow_a_job_its_time(_session: object, _transaction: object, connection: Connection) -> None:
+    _bound(connection, _process.job_seconds)
+
+
+def _bound(executor: Connection | Session, seconds: int) -> None:
+    """Give the statements of the transaction so long, and half of it for a lock."""
+    milliseconds = {
+        "statement_milliseconds": str(seconds * 1000),
+        "lock_milliseconds": str(seconds * 500),
+    }
+    executor.execute(_BOUNDS, milliseconds)
 
 
 def read(query: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
     """Return what the query finds, in a transaction that sees one moment and cannot write."""
-    with sessions()() as session:
+    with make_sessions(engine())() as session:
         session.connection(execution_options=_READING)
         return query(session, *args, **kwargs)
 
@@ -94,7 +145,8 @@ def write(service: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwa
     """
     for attempt in range(1, _ATTEMPTS + 1):
         try:
-            with sessions().begin() as session:
+            with make_sessions(engine()).begin() as session:
+                _bound(session, _process.write_seconds)
                 return service(session, *args, **kwargs)
         except DBAPIError as error:
             if attempt == _ATTEMPTS or _sqlstate(error) not in _RETRIED:

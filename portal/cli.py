@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import gc
 import logging
 import os
 import signal
-import socket
 import sys
 import threading
 from contextlib import contextmanager
@@ -16,7 +14,6 @@ from dataclasses import replace
 from pathlib import Path  # noqa: TC003 - Typer reads annotations
 from typing import TYPE_CHECKING, Annotated
 
-import psutil
 import typer
 import uvicorn
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -26,11 +23,12 @@ from db.embedded import EmbeddedPostgresError
 from domain import identity, ledger, usage
 from domain.actors import StaffRole, system_actor
 from domain.errors import BillingError, Conflict, InvalidInput
-from portal import backend, demo, formats, startup
+from portal import backend, demo, formats, logs, ports, startup
 from portal.routes.wording import fault_text
 from portal.settings import ROOT, Settings, SettingsError, settings
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Iterator
     from types import FrameType
 
@@ -38,7 +36,6 @@ if TYPE_CHECKING:
 
 _ACTOR = system_actor("command-line")
 _GRACE_SECONDS = 5
-_HIGHEST_PORT = 65_535
 _OBJECTS_BETWEEN_COLLECTIONS = 50_000
 
 commands = typer.Typer(
@@ -56,6 +53,7 @@ class CommandError(Exception):
 _EXPECTED = (
     CommandError,
     SettingsError,
+    ports.PortError,
     BillingError,
     EmbeddedPostgresError,
     DBAPIError,
@@ -144,7 +142,8 @@ def serve(
         # Links in mails and the pages' own idea of their address go by the setting.
         os.environ["PORT"] = str(port)
     chosen = settings()
-    listener = _listen(host, chosen.port)
+    listener = ports.listen(host, chosen.port)
+    logs.set_up(chosen)
     _hear_startup()
     os.chdir(ROOT)
     _say("Starting the portal")
@@ -248,34 +247,6 @@ def _say_sign_ins() -> None:
         _say(f"  {email:<{width}}  {role}")
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens. Raises CommandError: who has the port, and what to do."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family, backlog=2048)
-    except OSError as error:
-        other = f"set PORT={port + 1 if port < _HIGHEST_PORT else port - 1} to use another."
-        if error.errno == errno.EADDRINUSE:
-            raise CommandError(f"Port {port} is in use{_holder(port)}: {other}") from None
-        if error.errno == errno.EACCES:
-            raise CommandError(f"This system does not let you listen on {port}: {other}") from None
-        reason = error.strerror or str(error)
-        raise CommandError(f"Cannot listen on {host}, port {port}: {reason}.") from None
-
-
-def _holder(port: int) -> str:
-    """Return " by NAME (process NUMBER)", or nothing where the system does not tell."""
-    try:
-        for connection in psutil.net_connections("tcp"):
-            listens = connection.status == psutil.CONN_LISTEN
-            if listens and connection.laddr and connection.laddr.port == port and connection.pid:
-                name = psutil.Process(connection.pid).name()
-                return f" by {name} (process {connection.pid})"
-    except psutil.Error:
-        pass
-    return ""
-
-
 # ── The database ──────────────────────────────────────────────────────────────────────────────
 @commands.command()
 def migrate() -> None:
@@ -328,6 +299,7 @@ def jobs() -> None:
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     signal.signal(signal.SIGINT, lambda *_: stop.set())
+    logs.set_up(settings())
     running = startup.prepare(replace(settings(), runs_jobs=True), report=_say)
     try:
         _say("The jobs run. Ctrl-C stops them.")

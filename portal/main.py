@@ -5,9 +5,10 @@ from __future__ import annotations
 import streamlit as st
 
 from domain.errors import BillingError, NotFound
-from portal import header, messages, viewing
+from portal import header, messages, reruns, viewing
 from portal.i18n import _
 
+reruns.begin()
 st.set_page_config(
     page_title="Credit Portal", page_icon=":material/account_balance_wallet:", layout="wide"
 )
@@ -38,6 +39,6 @@ header.draw(here, billing)
 try:
     # It shows only where the page takes its time, as a first look at a large account may.
     with st.skeleton(height=240):
-        page.run()
+        reruns.run(page)
 except BillingError as error:
     st.error(messages.text_of(error), icon=":material/error:")

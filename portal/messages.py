@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolExhausted
+
 from portal.i18n import N_, _
 
 if TYPE_CHECKING:
@@ -22,6 +25,31 @@ _REASONS = {
     "already_invited": N_("This address is invited already. You can send the mail again below."),
     "not_an_email": N_("This is not an email address."),
 }
+
+
+_TOO_LONG = frozenset(("57014", "55P03"))
+"""SQLSTATEs of a statement that took too long, or waited too long for another."""
+
+
+def text_of_failure(error: Exception, error_id: str) -> str:
+    """Return the message for what nobody foresaw: what to do, and the number that the log has."""
+    if isinstance(error, PoolExhausted):
+        text = _("Very many people are here right now. Please try again in a minute. ({id})")
+    elif isinstance(error, DBAPIError) and getattr(error.orig, "pgcode", None) in _TOO_LONG:
+        text = _(
+            "This took too long and was stopped. Please choose a shorter time or fewer rows, or"
+            " try again. ({id})"
+        )
+    elif isinstance(error, OperationalError):
+        text = _("Something is being restarted. Please try again in a minute. ({id})")
+    else:
+        text = _("Something went wrong. If it happens again, tell us this number: {id}")
+    return text.format(id=error_id)
+
+
+def is_passing(error: Exception) -> bool:
+    """Whether it is worth trying again: the database is away, at its limit, or too slow."""
+    return isinstance(error, OperationalError | PoolExhausted)
 
 
 def text_of(error: BillingError) -> str:

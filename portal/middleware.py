@@ -1,19 +1,29 @@
-"""What happens to every request, Streamlit's pages included: headers, and the way to sign in."""
+"""What happens to every request, Streamlit's pages included: an id, headers, the way to sign in."""
 
 from __future__ import annotations
 
+import logging
+import time
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import cookie_parser
+from starlette.requests import Request, cookie_parser
+from starlette.routing import Match
 
-from portal import cookies
-from portal.routes.web import redirect, sign_in_path
+from portal import cookies, logs, metrics
+from portal.routes.web import apologise, redirect, sign_in_path
 from portal.settings import settings
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from starlette.routing import BaseRoute
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+REQUEST_ID_HEADER = "X-Request-Id"
+
+_log = logging.getLogger(__name__)
 
 PAGE_POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline';"
@@ -25,6 +35,77 @@ PAGE_POLICY = (
 
 _STREAMLIT_PREFIXES = ("/_stcore/", "/media/", "/component/", "/static/", "/app/static/")
 _YEAR_SECONDS = 31_536_000
+
+
+class Observed:
+    """Give every request an id, count and time it, and write a line about it.
+
+    The line names the route's template and no address: a mailed link's token stands in one.
+    """
+
+    def __init__(self, app: ASGIApp, own_routes: Sequence[BaseRoute]) -> None:
+        self._app = app
+        self._own_routes = tuple(own_routes)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, and the answer back with its id."""
+        if scope["type"] == "websocket":
+            with metrics.websocket_open():
+                await self._app(scope, receive, send)
+        elif scope["type"] == "http":
+            await self._answer(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        activity = logs.begin()
+        started = time.perf_counter()
+        status = 0
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)[REQUEST_ID_HEADER] = activity.id
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_id)
+        except Exception as error:
+            if status:
+                raise
+            await apologise(Request(scope), error)(scope, receive, send_with_id)
+        finally:
+            seconds = time.perf_counter() - started
+            route = self._template(scope)
+            metrics.request_answered(scope["method"], route, status, seconds)
+            # Streamlit's own files are many, and nobody asks who had them.
+            level = logging.DEBUG if route.endswith("*") else logging.INFO
+            _log.log(
+                level,
+                "%s %s %d in %d ms",
+                scope["method"],
+                route,
+                status,
+                seconds * 1000,
+                extra={
+                    "method": scope["method"],
+                    "route": route,
+                    "status": status,
+                    "duration_milliseconds": round(seconds * 1000, 1),
+                },
+            )
+
+    def _template(self, scope: Scope) -> str:
+        """Return the path of the route that answered, without what was filled in."""
+        for route in self._own_routes:
+            if route.matches(scope)[0] is not Match.NONE:
+                return str(getattr(route, "path", "own"))
+        path: str = scope["path"]
+        for prefix in _STREAMLIT_PREFIXES:
+            if path.startswith(prefix):
+                return f"{prefix}*"
+        return "page"
 
 
 class SecurityHeaders:

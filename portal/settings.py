@@ -16,8 +16,14 @@
 | `SESSION_IDLE_MINUTES`, `SESSION_MAX_HOURS` | how long customers stay signed in | 480, 168 |
 | `SESSION_STAFF_IDLE_MINUTES`, `SESSION_STAFF_MAX_HOURS` | how long staff stay signed in | 60, 12 |
 | `TRUSTED_PROXIES` | addresses or networks whose X-Forwarded-For counts | this computer |
-| `DATABASE_POOL_SIZE` | connections that stay open in a process | 10 |
-| `STATEMENT_TIMEOUT_SECONDS` | when a query is given up | 60 |
+| `DATABASE_POOL_SIZE`, `DATABASE_POOL_OVERFLOW` | connections that stay open, and more | 10, 10 |
+| `DATABASE_POOL_WAIT_SECONDS` | when a wait for a free connection is given up | 5 |
+| `READ_TIMEOUT_SECONDS` | when a page's query is given up | 15 |
+| `STATEMENT_TIMEOUT_SECONDS` | when a query of a write is given up | 60 |
+| `JOB_TIMEOUT_SECONDS` | when a query of a job or an import is given up | 3600 |
+| `METRICS_PORT`, `METRICS_HOST` | where Prometheus asks | no port, 127.0.0.1 |
+| `LOG_FORMAT` | `text` or `json`, on standard error | `text` on a terminal, else `json` |
+| `LOG_LEVEL` | `debug`, `info`, `warning` or `error` | `warning` as text, `info` as JSON |
 | `JOBS` | 1: this process runs the clock's jobs too; 0: `python -m portal jobs` does | 1 |
 
 Without `DATABASE_URL` and `DEMO` the portal starts as a demo on its own database: a plain
@@ -28,6 +34,7 @@ Without `DATABASE_URL` and `DEMO` the portal starts as a demo on its own databas
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cache
@@ -94,7 +101,15 @@ class Settings:
     rules: Rules
     trusted_proxies: tuple[str, ...]
     database_pool_size: int
+    database_pool_overflow: int
+    database_pool_wait_seconds: int
+    read_timeout_seconds: int
     statement_timeout_seconds: int
+    job_timeout_seconds: int
+    metrics_port: int | None
+    metrics_host: str
+    log_format: str
+    log_level: str
     runs_jobs: bool
 
     @property
@@ -122,6 +137,9 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
     port = reader.number("PORT", 8501, lowest=1, highest=_HIGHEST_PORT)
     base_url = reader.base_url(port, demo=demo)
     secret_key = reader.secret_key(demo=demo)
+    log_format = reader.choice(
+        "LOG_FORMAT", ("text", "json"), "text" if sys.stderr.isatty() else "json"
+    )
     loaded = Settings(
         database_url=database_url,
         migration_database_url=reader.database_url("MIGRATION_DATABASE_URL") or database_url,
@@ -136,7 +154,19 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
         rules=reader.rules(secret_key),
         trusted_proxies=reader.networks("TRUSTED_PROXIES"),
         database_pool_size=reader.number("DATABASE_POOL_SIZE", 10, highest=1000),
+        database_pool_overflow=reader.number("DATABASE_POOL_OVERFLOW", 10, lowest=0, highest=1000),
+        database_pool_wait_seconds=reader.number("DATABASE_POOL_WAIT_SECONDS", 5, highest=60),
+        read_timeout_seconds=reader.number("READ_TIMEOUT_SECONDS", 15, highest=3600),
         statement_timeout_seconds=reader.number("STATEMENT_TIMEOUT_SECONDS", 60, highest=3600),
+        job_timeout_seconds=reader.number("JOB_TIMEOUT_SECONDS", 3600, highest=86_400),
+        metrics_port=reader.metrics_port(port),
+        metrics_host=reader.text("METRICS_HOST") or "127.0.0.1",
+        log_format=log_format,
+        log_level=reader.choice(
+            "LOG_LEVEL",
+            ("debug", "info", "warning", "error"),
+            "info" if log_format == "json" else "warning",
+        ),
         runs_jobs=reader.flag("JOBS", default=True),
     )
     if reader.problems:
@@ -166,6 +196,21 @@ class _Reader:
             return int(given)
         self.problems.append(f"{name} is a whole number from {lowest} to {highest}.")
         return default
+
+    def choice(self, name: str, words: tuple[str, ...], default: str) -> str:
+        given = (self.text(name) or default).lower()
+        if given in words:
+            return given
+        self.problems.append(f"{name} is {', '.join(words[:-1])} or {words[-1]}.")
+        return default
+
+    def metrics_port(self, port: int) -> int | None:
+        if self.text("METRICS_PORT") is None:
+            return None
+        given = self.number("METRICS_PORT", 9464, highest=_HIGHEST_PORT)
+        if given == port:
+            self.problems.append("METRICS_PORT is another port than PORT: no visitor reads it.")
+        return given
 
     def database_url(self, name: str) -> str | None:
         given = self.text(name)

@@ -8,12 +8,13 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from db import embedded
+from db.engine import connections_for_us
 from db.migrate import migrate
 from domain import outbox
 from domain.actors import system_actor
-from domain.jobs import JobRunner, standard_jobs
+from domain.jobs import JobRunner, last_successes, standard_jobs
 from domain.reference import load_reference
-from portal import backend, demo, mail
+from portal import backend, demo, mail, metrics
 from portal.settings import SettingsError
 
 if TYPE_CHECKING:
@@ -52,7 +53,11 @@ def connect(settings: Settings, *, report: Callable[[str], None] = _log.info) ->
         backend.connect(
             url,
             pool_size=settings.database_pool_size,
+            pool_overflow=settings.database_pool_overflow,
+            pool_wait_seconds=settings.database_pool_wait_seconds,
+            read_timeout_seconds=settings.read_timeout_seconds,
             statement_timeout_seconds=settings.statement_timeout_seconds,
+            job_timeout_seconds=settings.job_timeout_seconds,
         )
         stack.callback(backend.disconnect)
         backend.write(load_reference, actor=system_actor("startup"))
@@ -63,11 +68,15 @@ def prepare(settings: Settings, *, report: Callable[[str], None] = _log.info) ->
     """Connect, and have everything else that a serving portal needs.
 
     That is the demo's data in demo mode, and the jobs where this process runs them. Raises as
-    `connect` does, and SettingsError where the database is a demo's and the portal is not.
+    `connect` does, PortError where the metrics cannot have their port, and SettingsError where
+    the database is a demo's and the portal is not.
     """
-    running = connect(settings, report=report)
     with ExitStack() as stack:
+        if settings.metrics_port is not None:
+            stack.callback(metrics.serve(settings.metrics_host, settings.metrics_port))
+        running = connect(settings, report=report)
         stack.callback(running.stop)
+        _compare_connections(settings)
         if settings.demo:
             demo.load(backend.sessions(), report=report)
         elif backend.read(demo.anyone_can_sign_in):
@@ -86,7 +95,24 @@ def _job_runner(settings: Settings) -> JobRunner:
     actor = system_actor("jobs")
     sender = mail.make_sender(settings)
     deliver = None if sender is None else partial(outbox.deliver_due, sessions, send=sender)
-    return JobRunner(sessions, standard_jobs(sessions, actor=actor, deliver_mail=deliver), actor)
+    jobs = metrics.watched(standard_jobs(sessions, actor=actor, deliver_mail=deliver))
+    for name, succeeded_at in backend.read(last_successes).items():
+        metrics.job_succeeded_before(name, succeeded_at)
+    return JobRunner(sessions, jobs, actor)
+
+
+def _compare_connections(settings: Settings) -> None:
+    """Say so where this process alone could take more connections than the server has."""
+    most = settings.database_pool_size + settings.database_pool_overflow
+    has = backend.read(connections_for_us)
+    if most > has:
+        _log.warning(
+            "The pool may open %d connections, and the database has %d for all: make"
+            " DATABASE_POOL_SIZE and DATABASE_POOL_OVERFLOW smaller, or its max_connections"
+            " larger.",
+            most,
+            has,
+        )
 
 
 _DEMO_PEOPLE = (

@@ -10,7 +10,7 @@ import streamlit as st
 
 from domain import audit
 from domain.queries.balances import account_summary
-from portal import backend, cookies, formats, i18n
+from portal import backend, cookies, formats, i18n, logs
 from portal.i18n import _
 from portal.session import require_visitor
 
@@ -75,6 +75,7 @@ def start() -> Viewing:
     the query decides, and raises NotFound.
     """
     visitor = require_visitor()
+    logs.name_actor(visitor.actor)
     i18n.use(
         i18n.choose_language(
             st.query_params.get("lang"),

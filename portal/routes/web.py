@@ -18,7 +18,6 @@ from urllib.parse import quote, urlsplit
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
-from sqlalchemy.exc import OperationalError
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
@@ -28,7 +27,7 @@ from starlette.routing import Route
 
 from domain import identity
 from domain.errors import InvalidInput, RateLimited
-from portal import backend, cookies
+from portal import backend, cookies, logs, messages
 from portal.i18n import _, choose_language, current_language, use
 from portal.routes.wording import fault_text, wait_text
 from portal.settings import settings
@@ -293,6 +292,8 @@ def _call(request: Request, fields: Mapping[str, str], *, for_signed_in: bool) -
     visit = None
     if for_signed_in and token:
         visit = backend.read(identity.session_actor, token=token, rules=settings().rules)
+    if visit is not None:
+        logs.name_actor(visit.actor(client_of(request).address))
     return Call(
         request=request,
         fields=fields,
@@ -361,17 +362,20 @@ def _guarded(
     use(language_of(request))
     try:
         return answer(request, fields)
-    except OperationalError as error:
-        _log.warning("no database for %s %s: %s", request.method, request.url.path, error.orig)
-        text = _("Something is being restarted. Please try again in a minute.")
-        return _apologise(request, _("Not available right now"), text, 503)
-    except Exception:  # noqa: BLE001 - the last resort of every form
-        error_id = secrets.token_hex(4)
-        _log.exception("error %s on %s %s", error_id, request.method, request.url.path)
-        text = _("Something went wrong. If it happens again, tell us this number: {id}")
-        return _apologise(request, _("Something went wrong"), text.format(id=error_id), 500)
+    except Exception as error:  # noqa: BLE001 - the last resort of every form
+        return apologise(request, error)
 
 
-def _apologise(request: Request, title: str, text: str, status: int) -> Response:
+def apologise(request: Request, error: Exception) -> Response:
+    """Write down what went wrong, and return a page with the number that the log has."""
+    error_id = logs.current().id
+    text = messages.text_of_failure(error, error_id)
+    where = (error_id, request.method, request.url.path)
+    if messages.is_passing(error):
+        _log.warning("error %s on %s %s: %s", *where, error)
+        title, status = _("Not available right now"), 503
+    else:
+        _log.error("error %s on %s %s", *where, exc_info=error)
+        title, status = _("Something went wrong"), 500
     call = Call(request, {}, client_of(request), None, "", None)
     return message(call, title, text, status=status)
