@@ -74,7 +74,7 @@ def set_up(settings: Settings) -> None:
     """
     root = logging.getLogger()
     for handler in list(root.handlers):
-        if isinstance(handler, _Handler):
+        if isinstance(handler, _Handler) or type(handler) is logging.StreamHandler:
             root.removeHandler(handler)
     root.addHandler(_Handler(settings))
     root.setLevel(settings.log_level.upper())
