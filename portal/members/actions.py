@@ -204,13 +204,17 @@ def _confirm_leaving(here: Viewing, account_id: int) -> None:
 
 
 def _act(act: Callable[[str], None], done: str) -> None:
-    """Carry out under a key that stays the same until there is an answer; then draw anew."""
-    key: str = st.session_state.setdefault(_ONCE, uuid.uuid4().hex)
+    """Carry out under a key that stays the same until there is an answer; then draw anew.
+
+    What is said when it is done names who and what, and so tells one request from the next.
+    """
+    once = f"{_ONCE}-{done}"
+    key: str = st.session_state.setdefault(once, uuid.uuid4().hex)
     try:
         act(key)
     except BillingError as error:
         st.session_state[_TOLD] = (messages.text_of(error), False)
     else:
         st.session_state[_TOLD] = (done, True)
-    del st.session_state[_ONCE]
+    del st.session_state[once]
     st.rerun()

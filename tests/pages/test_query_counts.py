@@ -1,0 +1,152 @@
+"""A page asks the database the same few questions, however much there is to show."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+from sqlalchemy import event
+
+from domain.actors import StaffRole
+from domain.usage import UsageEvent, record_usage
+from portal import backend
+from tests.factories import SYSTEM, charge, grant, make_account
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from sqlalchemy.orm import Session
+    from streamlit.testing.v1 import AppTest
+
+NOW = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=10)
+MANY = 60
+ENTRY = "e4"
+"""The first charge with calls, after three grants."""
+
+MOST = {
+    # The header asks who looks at which account (1); the rest is the page's own.
+    "overview": 7,
+    "history": 3,
+    "row": 6,
+    "usage": 14,
+    "members": 3,
+    "accounts": 2,
+}
+"""Statements of one run, by page and tab."""
+
+
+@contextmanager
+def counted() -> Iterator[list[str]]:
+    """Collect the statements that the portal sends meanwhile."""
+    statements: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
+        statements.append(" ".join(statement.split()))
+
+    event.listen(backend.engine(), "before_cursor_execute", note)
+    yield statements
+    event.remove(backend.engine(), "before_cursor_execute", note)
+
+
+def fill(session: Session, account: int, count: int) -> None:
+    """Give the account credit, and so many charges and calls."""
+    for kind in ("plan", "voucher", "top_up"):
+        terms = {} if kind == "top_up" else {"expires_at": NOW + timedelta(days=20)}
+        grant(session, account, 100, kind=kind, **terms)
+    calls = [
+        UsageEvent(
+            account,
+            "tests",
+            f"{account}-{number}",
+            "ai-inference",
+            NOW,
+            {"input-tokens": 1_000, "output-tokens": 1},
+            "deepseek-v3",
+        )
+        for number in range(count)
+    ]
+    record_usage(session, events=calls, actor=SYSTEM)
+    for number in range(count):
+        moment = NOW - timedelta(days=number % 25, minutes=number)
+        charge(
+            session, account, 1, occurred_at=moment, service=("gpu-vm", "ai-notebook")[number % 2]
+        )
+    session.commit()
+
+
+@pytest.fixture(params=[2, MANY])
+def account(session: Session, request: pytest.FixtureRequest) -> int:
+    """An account with a few rows of everything, and one with many."""
+    account = make_account(session)
+    fill(session, account, request.param)
+    return account
+
+
+def statements_of_a_run(app: AppTest) -> list[str]:
+    with counted() as statements:
+        app.run()
+    assert not app.exception
+    return statements
+
+
+@pytest.mark.parametrize(
+    ("page", "query"),
+    [
+        ("overview", {}),
+        ("history", {"tab": "history"}),
+        ("history", {"tab": "history", "service": "gpu-vm", "kind": "charge"}),
+        ("history", {"tab": "history", "text": "model"}),
+        ("row", {"tab": "history", "row": ENTRY}),
+    ],
+)
+def test_billing_asks_as_little_whatever_there_is(
+    show: Callable[..., AppTest], account: int, page: str, query: dict[str, str]
+) -> None:
+    statements = statements_of_a_run(show(account, **query))
+    assert 0 < len(statements) <= MOST[page], "\n".join(statements)
+
+
+def test_usage_asks_as_little_whatever_there_is(show: Callable[..., AppTest], account: int) -> None:
+    app = show(account)
+    app.switch_page("pages/usage.py").run()
+    statements = statements_of_a_run(app)
+    assert 0 < len(statements) <= MOST["usage"], "\n".join(statements)
+
+
+def test_members_asks_as_little_whatever_there_is(
+    show: Callable[..., AppTest], account: int
+) -> None:
+    app = show(account)
+    app.switch_page("pages/members.py").run()
+    statements = statements_of_a_run(app)
+    assert 0 < len(statements) <= MOST["members"], "\n".join(statements)
+
+
+@pytest.mark.parametrize("count", [1, 20])
+def test_accounts_asks_as_little_however_many_are_found(
+    show: Callable[..., AppTest], session: Session, count: int
+) -> None:
+    for _ in range(count):
+        make_account(session)
+    session.commit()
+    app = show(None, staff_role=StaffRole.SUPPORT)
+    statements = statements_of_a_run(app)
+    assert 0 < len(statements) <= MOST["accounts"], "\n".join(statements)
+
+
+@pytest.mark.parametrize(
+    ("query", "closed"),
+    [
+        ({}, ("FROM refusals", "FROM holds", "FROM usage_events")),
+        ({"tab": "history"}, ("FROM grant_balances", "FROM debts", "FROM usage_events")),
+        ({"tab": "history", "row": ENTRY}, ("FROM refusals", "FROM debts")),
+    ],
+)
+def test_what_is_closed_is_not_asked_for(
+    show: Callable[..., AppTest], account: int, query: dict[str, str], closed: tuple[str, ...]
+) -> None:
+    statements = statements_of_a_run(show(account, **query))
+    asked = [part for part in closed for statement in statements if part in statement]
+    assert not asked, "\n".join(statements)
