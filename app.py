@@ -18,7 +18,15 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from portal import logs, reruns, startup
 from portal.middleware import Observed, SecurityHeaders, SignInFirst
-from portal.routes import health, invitations, mailbox, security, sign_in, statements
+from portal.routes import (
+    exports,
+    health,
+    invitations,
+    mailbox,
+    security,
+    sign_in,
+    statements,
+)
 from portal.settings import SettingsError, settings
 
 if TYPE_CHECKING:
@@ -67,6 +75,7 @@ _routes = [
     *security.routes(),
     *invitations.routes(),
     *statements.routes(),
+    *exports.routes(),
     *mailbox.routes(),
     *health.routes(),
 ]

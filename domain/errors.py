@@ -255,3 +255,9 @@ class NoPrice(BillingError):
         self.meter = meter
         self.currency = currency
         self.occurred_at = occurred_at
+
+
+class ExportsBusy(BillingError):
+    """As many files are being written as may be at once."""
+
+    code = "exports_busy"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
-
-import streamlit as st
 
 from domain.queries import accounts as queries
 from portal import backend, formats
@@ -93,11 +93,16 @@ _TIMES = {
     "storage-time": _Time(N_("Storage"), 60, "gigabytes", N_("GB")),
 }
 _SIZES = frozenset(time.size for time in _TIMES.values())
+_NAMES_SECONDS = 300
 
 
-@st.cache_data(ttl=300, show_spinner=False)
 def service_names() -> dict[str, str]:
     """Return the names of services by slug, as they were at most five minutes ago."""
+    return _service_names(str(backend.engine().url), int(monotonic() // _NAMES_SECONDS))
+
+
+@lru_cache(maxsize=1)
+def _service_names(_database: str, _period: int) -> dict[str, str]:
     return backend.read(queries.service_names)
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from domain.actors import Actor
 
-_BUTTON_STYLE = (
+BUTTON_STYLE = (
     "min-height:2.5rem;padding:.25rem .75rem;font:inherit;color:inherit;background:none;"
     "border:1px solid color-mix(in srgb,currentColor 40%,transparent);border-radius:.375rem;"
     "cursor:pointer"
@@ -114,5 +114,5 @@ def sign_out_form(visitor: Visitor, label: str) -> str:
     return (
         '<form method="post" action="/sign-out" target="_self">'
         f'<input type="hidden" name="form_token" value="{visitor.form_token}">'
-        f'<button type="submit" style="{_BUTTON_STYLE}">{html.escape(label)}</button></form>'
+        f'<button type="submit" style="{BUTTON_STYLE}">{html.escape(label)}</button></form>'
     )

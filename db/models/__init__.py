@@ -15,7 +15,7 @@ from db.models.finance import FinanceEntry, FinancePosting, IdempotencyKey
 from db.models.holds import Hold, HoldAllocation, HoldResolution, OpenHold, Refusal
 from db.models.identity import EmailToken, Throttle, User, UserSession
 from db.models.ledger import Allocation, Debt, Entry, Grant, GrantBalance
-from db.models.operations import AuditRecord, JobRun, OutboxMessage, UsageImport
+from db.models.operations import AuditRecord, ExportJob, JobRun, OutboxMessage, UsageImport
 from db.models.usage import DailyQuantity, DailyTotal, UsageEvent, UsageKey
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "Debt",
     "EmailToken",
     "Entry",
+    "ExportJob",
     "FinanceEntry",
     "FinancePosting",
     "Grant",

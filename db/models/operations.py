@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ARRAY, BigInteger, Identity, Index, Text, func, text
+from sqlalchemy import ARRAY, BigInteger, CheckConstraint, Identity, Index, Text, func, text
 from sqlalchemy.dialects.postgresql import BYTEA, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from db.models.base import Base, BigKey, Instant, Json
+from db.models.base import Base, BigKey, Instant, Json, one_of
 
 
 class OutboxMessage(Base):
@@ -78,3 +78,28 @@ class UsageImport(Base):
     finished_at: Mapped[datetime | None]
     rows_read: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     rows_rejected: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+
+
+class ExportJob(Base):
+    """A file that is written for somebody, how far it is, and until when it is kept."""
+
+    __tablename__ = "export_jobs"
+
+    id: Mapped[BigKey] = mapped_column(Identity(always=True), primary_key=True)
+    user_id: Mapped[int] = mapped_column(BigInteger)
+    account_id: Mapped[int] = mapped_column(BigInteger)
+    wish: Mapped[Json]
+    state: Mapped[str] = mapped_column(server_default=text("'running'"))
+    rows_total: Mapped[int | None] = mapped_column(BigInteger)
+    rows_written: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    created_at: Mapped[Instant]
+    progress_at: Mapped[Instant]
+    finished_at: Mapped[datetime | None]
+    expires_at: Mapped[Instant]
+
+    __table_args__ = (
+        CheckConstraint(one_of("state", "running", "done", "failed"), name="state"),
+        Index(None, "user_id", "id"),
+        Index("ix_export_jobs_running", "progress_at", postgresql_where=text("state = 'running'")),
+        Index(None, "expires_at"),
+    )

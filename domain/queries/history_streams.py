@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import (
     ARRAY,
+    BigInteger,
     SmallInteger,
     Text,
     cast,
@@ -60,6 +61,7 @@ _SHOWN = (
     "description_parameters",
     "amount_micros",
     "reason",
+    "balance_after_micros",
 )
 
 
@@ -124,6 +126,7 @@ _ENTRIES = _table(
     Entry.description_parameters,
     Entry.amount_micros,
     cast(null(), Text),
+    Entry.balance_after_micros,
 )
 _REFUSALS = _table(
     HistoryStatus.FAILED,
@@ -136,6 +139,7 @@ _REFUSALS = _table(
     Refusal.description_parameters,
     -Refusal.amount_micros,
     Refusal.reason,
+    cast(null(), BigInteger),
 )
 _HOLDS = _table(
     HistoryStatus.PROCESSING,
@@ -148,6 +152,7 @@ _HOLDS = _table(
     Hold.description_parameters,
     -Hold.amount_micros,
     cast(null(), Text),
+    cast(null(), BigInteger),
 )
 
 
@@ -219,7 +224,7 @@ def _sorted(values: Iterable[str]) -> tuple[str, ...]:
 
 def merge_rows(streams: Iterable[Stream], span: Span) -> Select[Any]:
     """Return the first rows of all streams from the span's place on, in its direction."""
-    parts = [_first_rows(stream, span) for stream in streams]
+    parts = [_first_rows(stream, span, span.limit) for stream in streams]
     merged = union_all(*parts).subquery("merged")
     return select(merged).order_by(*_order(merged, span)).limit(span.limit)
 
@@ -248,15 +253,35 @@ def search_rows(streams: Iterable[Stream], span: Span, window: int, sought: str)
     return select(both).order_by(both.c.is_edge, *_order(both, span))
 
 
+def every_row(streams: Iterable[Stream], sought: str) -> Select[Any]:
+    """Return all rows of the streams that hold the text (if any), in the order of the pages."""
+    span = Span(None, is_backwards=False, limit=0)
+    parts = [_first_rows(stream, span, limit=None) for stream in streams]
+    merged = union_all(*parts).subquery("merged")
+    statement = select(merged).order_by(*_order(merged, span))
+    return statement.where(_holds_text(merged, sought)) if sought else statement
+
+
+def sum_rows(streams: Iterable[Stream], sought: str) -> Select[Any]:
+    """Return for each rank how many rows there are, and what their amounts add up to."""
+    parts = [_any_rows(stream, None, stream.table.columns) for stream in streams]
+    summed = union_all(*parts).subquery("every")
+    statement = select(
+        summed.c.rank, func.count().label("rows"), func.sum(summed.c.amount_micros).label("micros")
+    ).group_by(summed.c.rank)
+    return statement.where(_holds_text(summed, sought)) if sought else statement
+
+
 def count_rows(streams: Iterable[Stream], cap: int) -> Select[int]:
     """Return the count of all streams' rows, at most one more than the cap."""
-    parts = [_any_rows(stream, cap + 1) for stream in streams]
+    one = (literal(1).label("one"),)
+    parts = [_any_rows(stream, cap + 1, one) for stream in streams]
     counted = union_all(*parts).subquery("every")
     capped = select(literal(1)).select_from(counted).limit(cap + 1).subquery("counted")
     return select(func.count()).select_from(capped)
 
 
-def _first_rows(stream: Stream, span: Span) -> Select[Any]:
+def _first_rows(stream: Stream, span: Span, limit: int | None) -> Select[Any]:
     table = stream.table
     order = (
         (table.time, table.number)
@@ -270,13 +295,15 @@ def _first_rows(stream: Stream, span: Span) -> Select[Any]:
         select(*table.columns)
         .where(*stream.conditions, *_beyond(table, span))
         .order_by(*order)
-        .limit(span.limit)
+        .limit(limit)
     )
     return _for_each_key(rows, stream.keys)
 
 
-def _any_rows(stream: Stream, limit: int) -> Select[Any]:
-    rows = select(literal(1).label("one")).where(*stream.conditions).limit(limit)
+def _any_rows(
+    stream: Stream, limit: int | None, columns: Iterable[ColumnElement[Any]]
+) -> Select[Any]:
+    rows = select(*columns).where(*stream.conditions).limit(limit)
     return _for_each_key(rows, stream.keys)
 
 

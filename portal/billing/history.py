@@ -19,7 +19,7 @@ from domain.queries.history_rows import (
     HistoryStatus,
 )
 from portal import address, backend, descriptions, formats
-from portal.billing import detail
+from portal.billing import detail, export
 from portal.i18n import _, ngettext
 
 if TYPE_CHECKING:
@@ -54,6 +54,8 @@ def draw(viewing: Viewing, account: AccountSummary) -> None:
     )
     if found.count is not None and found.count.count:
         _count_line(found.count)
+    has_rows = bool(found.page.rows) or found.page.older is not None
+    export.draw(viewing, account, wanted, has_rows=has_rows)
     if found.page.rows:
         _tables(viewing, account, found.page.rows)
     else:

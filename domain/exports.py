@@ -1,0 +1,282 @@
+"""Exports of Credit History: every row that a filter wants, what they add up to, and the files.
+
+A file is written by a process of its own. Its job's row says how far it is; a job that has not
+said so for a while is lost, and counts as failed. Files are kept for a day.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Text, cast, func, literal, select, text
+
+from db.models import ExportJob
+from domain import audit, clock
+from domain.actors import require_account_reader, require_system
+from domain.errors import ExportsBusy, InvalidInput, NotFound
+from domain.queries.history_rows import HistoryFilter, HistoryStatus
+from domain.queries.history_streams import RANKS, choose_streams, every_row, sum_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from sqlalchemy import Row
+    from sqlalchemy.orm import Session
+
+    from domain.actors import Actor
+
+FORMATS = ("xlsx", "csv")
+AT_ONCE = 2
+"""As many files are written at once; a person has one of them at most."""
+KEPT_FOR = timedelta(days=1)
+LOST_AFTER = timedelta(minutes=2)
+_FETCHED_AT_ONCE = 2_000
+
+_ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(hashtextextended('export_jobs', 0))")
+
+
+@dataclass(frozen=True, slots=True)
+class ExportWish:
+    """What somebody wants in a file: which rows of which account, and how it is to read."""
+
+    account_id: int
+    wanted: HistoryFilter
+    file_format: str
+    zone: str
+    language: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the wish as JSON keeps it."""
+        wanted = self.wanted
+        return {
+            "account_id": self.account_id,
+            "file_format": self.file_format,
+            "zone": self.zone,
+            "language": self.language,
+            "services": sorted(wanted.services),
+            "statuses": sorted(wanted.statuses),
+            "kinds": sorted(wanted.kinds),
+            "occurred_from": _written(wanted.occurred_from),
+            "occurred_before": _written(wanted.occurred_before),
+            "text": wanted.text,
+        }
+
+    @classmethod
+    def from_json(cls, kept: Mapping[str, Any]) -> ExportWish:
+        """Return the wish that `to_json` wrote."""
+        return cls(
+            account_id=kept["account_id"],
+            wanted=HistoryFilter(
+                services=frozenset(kept["services"]),
+                statuses=frozenset(HistoryStatus(status) for status in kept["statuses"]),
+                kinds=frozenset(kept["kinds"]),
+                occurred_from=_read(kept["occurred_from"]),
+                occurred_before=_read(kept["occurred_before"]),
+                text=kept["text"],
+            ),
+            file_format=kept["file_format"],
+            zone=kept["zone"],
+            language=kept["language"],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class StatusTotal:
+    """How many rows have a status, and what their amounts add up to."""
+
+    row_count: int
+    amount_micros: int
+
+
+class ExportState(StrEnum):
+    """How a job stands."""
+
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """A job: `rows_total` is None until the rows are counted."""
+
+    job_id: int
+    account_id: int
+    wish: ExportWish
+    state: ExportState
+    rows_total: int | None
+    rows_written: int
+    created_at: datetime
+    expires_at: datetime
+
+    @property
+    def file_name(self) -> str:
+        """The name of the file in the folder of exports."""
+        return f"{self.job_id}.{self.wish.file_format}"
+
+
+# ── The rows ───────────────────────────────────────────────────────────────────────────────────
+def history_totals(
+    session: Session, *, actor: Actor, account_id: int, wanted: HistoryFilter
+) -> dict[HistoryStatus, StatusTotal]:
+    """Return what the filter's rows add up to, by status; none is left out.
+
+    Raises NotFound where the actor may not read the account.
+    """
+    require_account_reader(actor, account_id)
+    streams = choose_streams(account_id, wanted)
+    found = session.execute(sum_rows(streams, wanted.sought)).all() if streams else []
+    by_rank = {row.rank: StatusTotal(row.rows, int(row.micros)) for row in found}
+    return {status: by_rank.get(rank, StatusTotal(0, 0)) for status, rank in RANKS.items()}
+
+
+def history_lines(
+    session: Session,
+    *,
+    actor: Actor,
+    account_id: int,
+    wanted: HistoryFilter,
+    zone: str,
+    dates_as_text: bool = False,
+) -> Iterator[Sequence[Row[Any]]]:
+    """Yield every row that the filter wants, some thousand at a time, from a cursor of the server.
+
+    A row is (rank, kind, service, source, description code, its parameters as JSON text, amount
+    and balance after in micros, the date on the zone's clocks to the second, the UTC instant as
+    ISO text). Raises NotFound where the actor may not read the account.
+    """
+    require_account_reader(actor, account_id)
+    streams = choose_streams(account_id, wanted)
+    if not streams:
+        return
+    rows = every_row(streams, wanted.sought).subquery("rows_in_order")
+    local = func.timezone(literal(zone), rows.c.occurred_at)
+    statement = select(
+        rows.c.rank,
+        rows.c.kind,
+        rows.c.service,
+        rows.c.source,
+        rows.c.description_code,
+        cast(rows.c.description_parameters, Text),
+        rows.c.amount_micros,
+        rows.c.balance_after_micros,
+        func.to_char(local, "YYYY-MM-DD HH24:MI:SS")
+        if dates_as_text
+        else func.date_trunc("second", local),
+        func.to_char(func.timezone("UTC", rows.c.occurred_at), 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+    ).order_by(rows.c.occurred_at.desc(), rows.c.rank.desc(), rows.c.number.desc())
+    options = {"stream_results": True, "yield_per": _FETCHED_AT_ONCE}
+    yield from session.execute(statement, execution_options=options).partitions()
+
+
+# ── The jobs ───────────────────────────────────────────────────────────────────────────────────
+def begin_export(session: Session, *, actor: Actor, wish: ExportWish) -> int:
+    """Take a place among the files that are written, and return the job's id.
+
+    An export by staff is audited. Raises NotFound where the actor may not read the account,
+    InvalidInput for a format that there is not, and ExportsBusy where no place is free.
+    """
+    require_account_reader(actor, wish.account_id)
+    if actor.user_id is None:
+        raise NotFound("account")
+    if wish.file_format not in FORMATS:
+        raise InvalidInput("format", "not_valid")
+    session.execute(_ONE_AT_A_TIME)
+    now = clock.now(session)
+    running = session.scalars(
+        select(ExportJob.user_id).where(
+            ExportJob.state == ExportState.RUNNING, ExportJob.progress_at > now - LOST_AFTER
+        )
+    ).all()
+    if len(running) >= AT_ONCE or actor.user_id in running:
+        raise ExportsBusy
+    job = ExportJob(
+        user_id=actor.user_id,
+        account_id=wish.account_id,
+        wish=wish.to_json(),
+        created_at=now,
+        progress_at=now,
+        expires_at=now + KEPT_FOR,
+    )
+    session.add(job)
+    session.flush()
+    if actor.reads_as_staff(wish.account_id):
+        details = {"export": job.id, "format": wish.file_format}
+        audit.record(
+            session,
+            action="export_history",
+            actor=actor,
+            account_id=wish.account_id,
+            details=details,
+        )
+    return job.id
+
+
+def find_export(session: Session, *, actor: Actor, job_id: int) -> Export:
+    """Return a job of the actor's own. Raises NotFound for any other, and once it has expired.
+
+    Whoever may no longer read the account may no longer read its files either.
+    """
+    job = session.get(ExportJob, job_id)
+    now = clock.now(session)
+    if job is None or actor.user_id is None or job.user_id != actor.user_id:
+        raise NotFound("export")
+    if job.expires_at <= now:
+        raise NotFound("export")
+    require_account_reader(actor, job.account_id)
+    state = ExportState(job.state)
+    if state is ExportState.RUNNING and job.progress_at <= now - LOST_AFTER:
+        state = ExportState.FAILED
+    return Export(
+        job_id=job.id,
+        account_id=job.account_id,
+        wish=ExportWish.from_json(job.wish),
+        state=state,
+        rows_total=job.rows_total,
+        rows_written=job.rows_written,
+        created_at=job.created_at,
+        expires_at=job.expires_at,
+    )
+
+
+def note_progress(
+    session: Session, *, actor: Actor, job_id: int, rows_written: int, rows_total: int
+) -> None:
+    """Say how far the file is. Raises NotAuthorised unless the actor is the system."""
+    require_system(actor)
+    job = session.get_one(ExportJob, job_id)
+    job.rows_written, job.rows_total = rows_written, rows_total
+    job.progress_at = clock.now(session)
+
+
+def finish_export(session: Session, *, actor: Actor, job_id: int, state: ExportState) -> None:
+    """Say how the job ended; a job that ended already stays as it is. Raises NotAuthorised."""
+    require_system(actor)
+    job = session.get(ExportJob, job_id, with_for_update=True)
+    if job is not None and job.state == ExportState.RUNNING:
+        job.state = state
+        job.finished_at = clock.now(session)
+
+
+def expired_exports(session: Session, *, actor: Actor) -> frozenset[int]:
+    """Forget the jobs whose files are no longer kept. Raises NotAuthorised but for the system."""
+    require_system(actor)
+    gone = text("DELETE FROM export_jobs WHERE expires_at <= :now RETURNING id")
+    return frozenset(session.scalars(gone, {"now": clock.now(session)}))
+
+
+def kept_exports(session: Session, *, actor: Actor) -> frozenset[int]:
+    """Return the jobs whose files are kept. Raises NotAuthorised but for the system."""
+    require_system(actor)
+    return frozenset(session.scalars(select(ExportJob.id)))
+
+
+def _written(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat()
+
+
+def _read(kept: str | None) -> datetime | None:
+    return None if kept is None else datetime.fromisoformat(kept)

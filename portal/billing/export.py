@@ -1,0 +1,113 @@
+"""Export Excel and CSV: a form that our own route answers with a file, and its progress."""
+
+from __future__ import annotations
+
+import html
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from domain.errors import NotFound
+from domain.exports import ExportState
+from portal import address, exporting, formats
+from portal.i18n import _, current_language
+from portal.routes.exports import LISTED, SEPARATOR
+from portal.session import BUTTON_STYLE
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from domain.exports import Export
+    from domain.queries.balances import AccountSummary
+    from domain.queries.history_rows import HistoryFilter
+    from portal.viewing import Viewing
+
+_LOOK_EVERY = timedelta(seconds=1)
+
+
+def draw(
+    viewing: Viewing, account: AccountSummary, wanted: HistoryFilter, *, has_rows: bool
+) -> None:
+    """Draw the buttons, and how far the export is that the address names."""
+    st.html(_form(_fields(viewing, account, wanted), has_rows=has_rows))
+    job_id = address.number("export")
+    if not job_id:
+        return
+    export = _find(viewing, job_id)
+    if export is not None and export.state is ExportState.RUNNING:
+        _watch(viewing, job_id)
+    else:
+        _outcome(export)
+
+
+def _fields(viewing: Viewing, account: AccountSummary, wanted: HistoryFilter) -> dict[str, str]:
+    listed = (wanted.services, wanted.statuses, wanted.kinds)
+    return {
+        "form_token": viewing.visitor.form_token,
+        "account": str(account.account_id),
+        "zone": str(viewing.zone),
+        "language": current_language(),
+        **{
+            name: SEPARATOR.join(sorted(values))
+            for name, values in zip(LISTED, listed, strict=True)
+        },
+        "from": _day(viewing, wanted.occurred_from),
+        "to": _day(viewing, wanted.occurred_before and wanted.occurred_before - timedelta(days=1)),
+        "text": wanted.text,
+    }
+
+
+def _day(viewing: Viewing, moment: datetime | None) -> str:
+    return "" if moment is None else moment.astimezone(viewing.zone).date().isoformat()
+
+
+def _form(fields: dict[str, str], *, has_rows: bool) -> str:
+    hidden = "".join(
+        f'<input type="hidden" name="{name}" value="{html.escape(value)}">'
+        for name, value in fields.items()
+    )
+    off = "" if has_rows else f' disabled title="{html.escape(_("No row matches."))}"'
+    style = BUTTON_STYLE if has_rows else f"{BUTTON_STYLE};opacity:.5;cursor:not-allowed"
+    buttons = " ".join(
+        f'<button type="submit" name="format" value="{name}" style="{style}"{off}>'
+        f"{html.escape(words)}</button>"
+        for name, words in (("xlsx", _("Export Excel")), ("csv", _("CSV")))
+    )
+    return f'<form method="post" action="/exports/history" target="_self">{hidden}{buttons}</form>'
+
+
+# ── Progress ───────────────────────────────────────────────────────────────────────────────────
+def _find(viewing: Viewing, job_id: int) -> Export | None:
+    try:
+        return exporting.find(viewing.visitor.actor, job_id)
+    except NotFound:
+        return None
+
+
+@st.fragment(run_every=_LOOK_EVERY)
+def _watch(viewing: Viewing, job_id: int) -> None:
+    """Show how far the file is, and have the page drawn anew once it is done."""
+    export = _find(viewing, job_id)
+    if export is None or export.state is not ExportState.RUNNING:
+        st.rerun()
+    if export.rows_total:
+        words = _("Writing the file: {done} of {total} rows").format(
+            done=formats.number(export.rows_written), total=formats.number(export.rows_total)
+        )
+        st.progress(min(100, 100 * export.rows_written // export.rows_total), text=words)
+    else:
+        st.progress(0, text=_("Writing the file: the rows are being counted"))
+
+
+def _outcome(export: Export | None) -> None:
+    with st.container(horizontal=True, vertical_alignment="center"):
+        if export is None:
+            st.info(_("This file is not kept any more. Make it again."))
+        elif export.state is ExportState.FAILED:
+            st.error(_("The file could not be written. Try again."))
+        else:
+            words = html.escape(_("Download the file"))
+            link = f'<a href="/exports/file?id={export.job_id}" target="_self">{words}</a>'
+            st.html(f"{html.escape(_('The file is ready.'))} {link}")
+        st.button(_("Close"), on_click=address.drop, args=("export",))

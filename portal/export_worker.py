@@ -1,0 +1,100 @@
+"""A process that writes one export, so that no page waits for it: `python -m portal.export_worker`.
+
+It reads what to write as JSON from its input, and DATABASE_URL from its environment.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from domain import clock, exports
+from domain.actors import MemberRole, StaffRole, system_actor, user_actor
+from domain.exports import ExportState, ExportWish
+from portal import backend, export_file, i18n
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from domain.actors import Actor
+
+_SYSTEM = system_actor("export")
+_NICENESS = 10
+_REPORT_SECONDS = 1
+
+
+def describe(actor: Actor, wish: ExportWish, job_id: int, path: Path) -> dict[str, Any]:
+    """Return what a worker is told, as JSON can carry it."""
+    return {
+        "user_id": actor.user_id,
+        "staff_role": actor.staff_role,
+        "memberships": {str(account): role for account, role in actor.memberships.items()},
+        "wish": wish.to_json(),
+        "job_id": job_id,
+        "path": str(path),
+    }
+
+
+def main() -> None:
+    """Write the file; what goes wrong ends the process, and its starter sees that."""
+    if hasattr(os, "nice"):
+        os.nice(_NICENESS)
+    os.umask(0o077)
+    told = json.load(sys.stdin)
+    backend.connect(os.environ["DATABASE_URL"], pool_size=1, statement_timeout_seconds=0)
+    write(told)
+    backend.disconnect()
+
+
+def write(told: dict[str, Any]) -> None:
+    """Write the file that `describe` described, under a name of its own until it is whole."""
+    wish = ExportWish.from_json(told["wish"])
+    i18n.use(wish.language)
+    actor = user_actor(
+        told["user_id"],
+        staff_role=StaffRole(told["staff_role"]) if told["staff_role"] else None,
+        memberships={int(key): MemberRole(role) for key, role in told["memberships"].items()},
+    )
+    path = Path(told["path"])
+    unfinished = path.with_suffix(".part")
+    backend.read(
+        lambda session: export_file.write_export(
+            session,
+            unfinished,
+            actor=actor,
+            wish=wish,
+            made_at=clock.now(session),
+            report=_reporter(told["job_id"]),
+        )
+    )
+    unfinished.replace(path)
+    backend.write(
+        exports.finish_export, actor=_SYSTEM, job_id=told["job_id"], state=ExportState.DONE
+    )
+
+
+def _reporter(job_id: int) -> Callable[[int, int], None]:
+    """Return what tells the job's row how far the file is, once a second."""
+    told_at = monotonic()
+
+    def report(done: int, count: int) -> None:
+        nonlocal told_at
+        if monotonic() - told_at >= _REPORT_SECONDS or done == count:
+            told_at = monotonic()
+            backend.write(
+                exports.note_progress,
+                actor=_SYSTEM,
+                job_id=job_id,
+                rows_written=done,
+                rows_total=count,
+            )
+
+    return report
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,155 @@
+"""Exports: a form that asks for a file, and the address of a file that is done."""
+
+from __future__ import annotations
+
+from datetime import date, datetime, time, timedelta
+from typing import TYPE_CHECKING
+from urllib.parse import urlencode
+
+from starlette.responses import FileResponse
+
+from domain.errors import ExportsBusy, NotFound
+from domain.exports import ExportState, ExportWish
+from domain.queries.balances import account_summary
+from domain.queries.history import history_count
+from domain.queries.history_rows import HISTORY_KINDS, HistoryFilter, HistoryStatus
+from portal import exporting, formats
+from portal.backend import read
+from portal.i18n import _, available_languages, use
+from portal.routes.web import Call, Form, form_route, message, redirect
+
+if TYPE_CHECKING:
+    from starlette.responses import Response
+    from starlette.routing import BaseRoute
+
+    from domain.actors import Actor
+    from domain.exports import Export
+
+LISTED = ("service", "status", "kind")
+SEPARATOR = ","
+_PATIENCE_SECONDS = 20
+"""How long a browser waits for a file of few rows; any other shows its progress on the page."""
+_SHORT_PATIENCE_SECONDS = 1
+_LONGEST_NUMBER = 18
+_RETRY_SECONDS = 30
+_TYPES = {
+    "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+    "csv": "text/csv; charset=utf-8",
+}
+
+
+def routes() -> list[BaseRoute]:
+    """Return the routes of exports."""
+    return [
+        form_route("/exports/history", Form(_submit, for_signed_in=True)),
+        form_route("/exports/file", Form(None, show=_show_file, for_signed_in=True)),
+    ]
+
+
+def _submit(call: Call) -> Response:
+    """Begin an export, and answer with the file; one that takes long shows on the page."""
+    actor = call.visitor.actor(call.client.address)
+    language = call.given("language")
+    if language in available_languages():
+        use(language)
+    try:
+        wish = _wish(call)
+        count = read(history_count, actor=actor, account_id=wish.account_id, wanted=wish.wanted)
+        job_id, waiting = exporting.start(actor, wish)
+        is_small = count is not None and not count.is_capped
+        waiting.join(_PATIENCE_SECONDS if is_small else _SHORT_PATIENCE_SECONDS)
+        export = exporting.find(actor, job_id)
+    except NotFound:
+        return _not_found(call)
+    except ExportsBusy:
+        return _busy(call)
+    answer = _file(actor, export)
+    return answer or redirect(f"/?{urlencode(_page(call, export), doseq=True)}")
+
+
+def _show_file(call: Call, *_reply: object) -> Response:
+    actor = call.visitor.actor(call.client.address)
+    try:
+        export = exporting.find(actor, _number(call.given("id")))
+    except NotFound:
+        return _not_found(call)
+    return _file(actor, export) or _not_found(call)
+
+
+def _file(actor: Actor, export: Export) -> Response | None:
+    path = exporting.file_of(export)
+    if path is None or export.state is not ExportState.DONE:
+        return None
+    summary = read(account_summary, actor=actor, account_id=export.account_id)
+    day = export.created_at.astimezone(formats.time_zone(export.wish.zone)).date()
+    extension = export.wish.file_format
+    name = f"credit-history-{summary.account_id}-{day.isoformat()}.{extension}"
+    headers = {"Cache-Control": "no-store"}
+    return FileResponse(path, filename=name, media_type=_TYPES[extension], headers=headers)
+
+
+# ── What was asked for ─────────────────────────────────────────────────────────────────────────
+def _wish(call: Call) -> ExportWish:
+    zone = str(formats.time_zone(call.given("zone")))
+    language = call.given("language")
+    return ExportWish(
+        account_id=_number(call.given("account")),
+        wanted=_filter(call, zone),
+        file_format=call.given("format"),
+        zone=zone,
+        language=language if language in available_languages() else available_languages()[0],
+    )
+
+
+def _filter(call: Call, zone: str) -> HistoryFilter:
+    """Return the filter of the form: words that are none are left out, as the page does."""
+    first, last = _day(call.given("from")), _day(call.given("to"))
+    known = {"status": frozenset(HistoryStatus), "kind": frozenset(HISTORY_KINDS)}
+    services, statuses, kinds = (
+        frozenset(part for part in call.given(name).split(SEPARATOR) if part) for name in LISTED
+    )
+    return HistoryFilter(
+        services=services,
+        statuses=frozenset(HistoryStatus(each) for each in statuses & known["status"]),
+        kinds=kinds & known["kind"],
+        occurred_from=_midnight(first, zone),
+        occurred_before=_midnight(last and last + timedelta(days=1), zone),
+        text=call.given("text"),
+    )
+
+
+def _midnight(day: date | None, zone: str) -> datetime | None:
+    return None if day is None else datetime.combine(day, time(), formats.time_zone(zone))
+
+
+def _day(text: str) -> date | None:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        return None
+
+
+def _number(text: str) -> int:
+    is_number = text.isascii() and text.isdigit() and len(text) <= _LONGEST_NUMBER
+    return int(text) if is_number else 0
+
+
+# ── Answers ────────────────────────────────────────────────────────────────────────────────────
+def _page(call: Call, export: Export) -> dict[str, list[str]]:
+    """Return the query of the page that the form stood on, with the export to watch."""
+    names = ("account", "from", "to", "text")
+    query = {name: [call.given(name)] for name in names if call.given(name)}
+    query |= {name: call.given(name).split(SEPARATOR) for name in LISTED if call.given(name)}
+    return {"tab": ["history"], **query, "export": [str(export.job_id)]}
+
+
+def _not_found(call: Call) -> Response:
+    text = _("There is no such file, or it is not kept any more. Make it again.")
+    return message(call, _("Not found"), text, status=404)
+
+
+def _busy(call: Call) -> Response:
+    text = _("Other files are being written. Please try again in a minute.")
+    response = message(call, _("Busy right now"), text, status=503)
+    response.headers["Retry-After"] = str(_RETRY_SECONDS)
+    return response

@@ -1,0 +1,102 @@
+"""Spreadsheets: the one writer of large workbooks, and what text may do in a cell."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any
+
+from rustpy_xlsxwriter import Format, write_worksheets
+
+from domain.money import currency_exponent
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from rustpy_xlsxwriter.rustpy_xlsxwriter import MergeRange
+
+SHEET_ROWS = 1_048_576
+"""As many rows has a sheet of Excel."""
+LONGEST_TEXT = 32_767
+"""As many characters has a cell of Excel."""
+DATES = "yyyy-mm-dd hh:mm:ss"
+_STARTS_OF_FORMULAS = frozenset("=+-@\t\r\n")
+_MICROS = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column: its title, its width in characters, and how Excel shows its numbers."""
+
+    title: str
+    width: int
+    number_format: str | None = None
+
+
+def write_workbook(
+    path: Path,
+    *,
+    name: str,
+    columns: Sequence[Column],
+    rows: Iterable[Sequence[Any]],
+    row_count: int,
+    heading: Sequence[str],
+    sheet_rows: int = SHEET_ROWS,
+) -> None:
+    """Write rows to a workbook in bounded memory; what one sheet cannot hold goes on in the next.
+
+    Above the titles stand the lines of the heading, on every sheet. A cell is text, a number, a
+    naive datetime, or None. `row_count` decides how many sheets there are, and must be right.
+    """
+    first = len(heading) + 2
+    capacity = sheet_rows - first
+    count = max(1, -(-row_count // capacity))
+    names = [name if number == 1 else f"{name} {number}" for number in range(1, count + 1)]
+    titles = [column.title for column in columns]
+    records = (dict(zip(titles, row, strict=True)) for row in rows)
+    top: list[MergeRange] = [
+        (line, 0, line, len(columns) - 1, text) for line, text in enumerate(heading)
+    ]
+    write_worksheets(
+        [(sheet, _or_titles(islice(records, capacity), titles)) for sheet in names],
+        str(path),
+        freeze_panes={"general": {"row": first, "col": 0}},
+        datetime_format=DATES,
+        bold_headers=True,
+        column_widths={sheet: {c.title: float(c.width) for c in columns} for sheet in names},
+        column_formats={
+            sheet: {
+                column.title: Format().set_num_format(column.number_format)
+                for column in columns
+                if column.number_format
+            }
+            for sheet in names
+        },
+        header_row=dict.fromkeys(names, first - 1),
+        merge_ranges=dict.fromkeys(names, top),
+        autofilter=dict.fromkeys(names, True),
+    )
+
+
+def _or_titles(records: Iterator[dict[str, Any]], titles: Sequence[str]) -> Iterable[Any]:
+    """Yield the records; a sheet without any still shows its titles."""
+    one = next(records, None)
+    return chain([dict.fromkeys(titles) if one is None else one], records)
+
+
+def safe_text(text: str) -> str:
+    """Return text that no program takes for a formula, not longer than a cell."""
+    guarded = f"'{text}" if text and text[0] in _STARTS_OF_FORMULAS else text
+    return guarded[:LONGEST_TEXT]
+
+
+def amount_cell(micros: int | None) -> float | None:
+    """Return an amount as Excel keeps numbers: to 15 digits. The exact one stands beside it."""
+    return None if micros is None else micros / _MICROS
+
+
+def amount_format(currency: str) -> str:
+    """Return how Excel shows amounts of the currency: grouped, with its decimals."""
+    decimals = currency_exponent(currency)
+    return f"#,##0.{'0' * decimals}" if decimals else "#,##0"
