@@ -7,11 +7,11 @@ said so for a while is lost, and counts as failed. Files are kept for a day.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Text, cast, func, literal, select, text
+from sqlalchemy import Text, cast, delete, func, literal, select, text
 
 from db.models import ExportJob
 from domain import audit, clock
@@ -21,7 +21,7 @@ from domain.queries.history_rows import HistoryFilter, HistoryStatus
 from domain.queries.history_streams import RANKS, choose_streams, every_row, sum_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from sqlalchemy import Row
     from sqlalchemy.orm import Session
@@ -34,6 +34,8 @@ AT_ONCE = 2
 KEPT_FOR = timedelta(days=1)
 LOST_AFTER = timedelta(minutes=2)
 _FETCHED_AT_ONCE = 2_000
+_LARGEST_ID = 2**63 - 1
+_MOST_WORDS = 200
 
 _ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(hashtextextended('export_jobs', 0))")
 
@@ -65,21 +67,31 @@ class ExportWish:
         }
 
     @classmethod
-    def from_json(cls, kept: Mapping[str, Any]) -> ExportWish:
-        """Return the wish that `to_json` wrote."""
+    def from_json(cls, kept: object) -> ExportWish:
+        """Return the wish that `to_json` wrote; raise InvalidInput for what it never wrote."""
+        try:
+            return cls._read(kept)
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise InvalidInput("export", "not_valid") from error
+
+    @classmethod
+    def _read(cls, kept: Any) -> ExportWish:  # noqa: ANN401 - JSON from wherever
+        account_id = kept["account_id"]
+        if type(account_id) is not int or not 0 < account_id <= _LARGEST_ID:
+            raise ValueError(account_id)
         return cls(
-            account_id=kept["account_id"],
+            account_id=account_id,
             wanted=HistoryFilter(
-                services=frozenset(kept["services"]),
-                statuses=frozenset(HistoryStatus(status) for status in kept["statuses"]),
-                kinds=frozenset(kept["kinds"]),
-                occurred_from=_read(kept["occurred_from"]),
-                occurred_before=_read(kept["occurred_before"]),
-                text=kept["text"],
+                services=_words(kept["services"]),
+                statuses=frozenset(HistoryStatus(status) for status in _words(kept["statuses"])),
+                kinds=_words(kept["kinds"]),
+                occurred_from=_moment(kept["occurred_from"]),
+                occurred_before=_moment(kept["occurred_before"]),
+                text=_word(kept["text"]),
             ),
-            file_format=kept["file_format"],
-            zone=kept["zone"],
-            language=kept["language"],
+            file_format=_word(kept["file_format"]),
+            zone=_word(kept["zone"]),
+            language=_word(kept["language"]),
         )
 
 
@@ -243,12 +255,18 @@ def find_export(session: Session, *, actor: Actor, job_id: int) -> Export:
 
 
 def note_progress(
-    session: Session, *, actor: Actor, job_id: int, rows_written: int, rows_total: int
+    session: Session, *, actor: Actor, job_id: int, progress: tuple[int, int] | None = None
 ) -> None:
-    """Say how far the file is. Raises NotAuthorised unless the actor is the system."""
+    """Say that the file is being written, and how many rows of how many are.
+
+    Raises NotAuthorised unless the actor is the system.
+    """
     require_system(actor)
-    job = session.get_one(ExportJob, job_id)
-    job.rows_written, job.rows_total = rows_written, rows_total
+    job = session.get(ExportJob, job_id, with_for_update=True)
+    if job is None:
+        return
+    if progress is not None:
+        job.rows_written, job.rows_total = progress
     job.progress_at = clock.now(session)
 
 
@@ -261,22 +279,43 @@ def finish_export(session: Session, *, actor: Actor, job_id: int, state: ExportS
         job.finished_at = clock.now(session)
 
 
-def expired_exports(session: Session, *, actor: Actor) -> frozenset[int]:
-    """Forget the jobs whose files are no longer kept. Raises NotAuthorised but for the system."""
+def forget_exports(session: Session, *, actor: Actor) -> int:
+    """Forget the jobs whose files are no longer kept, and return how many those were.
+
+    Raises NotAuthorised unless the actor is the system.
+    """
     require_system(actor)
-    gone = text("DELETE FROM export_jobs WHERE expires_at <= :now RETURNING id")
-    return frozenset(session.scalars(gone, {"now": clock.now(session)}))
+    gone = delete(ExportJob).where(ExportJob.expires_at <= clock.now(session))
+    return len(session.scalars(gone.returning(ExportJob.id)).all())
 
 
 def kept_exports(session: Session, *, actor: Actor) -> frozenset[int]:
     """Return the jobs whose files are kept. Raises NotAuthorised but for the system."""
     require_system(actor)
-    return frozenset(session.scalars(select(ExportJob.id)))
+    kept = select(ExportJob.id).where(ExportJob.expires_at > clock.now(session))
+    return frozenset(session.scalars(kept))
 
 
 def _written(moment: datetime | None) -> str | None:
     return None if moment is None else moment.isoformat()
 
 
-def _read(kept: str | None) -> datetime | None:
-    return None if kept is None else datetime.fromisoformat(kept)
+def _moment(kept: str | None) -> datetime | None:
+    if kept is None:
+        return None
+    moment = datetime.fromisoformat(kept)
+    if moment.tzinfo is None:
+        raise ValueError(kept)
+    return moment.astimezone(UTC)
+
+
+def _words(kept: object) -> frozenset[str]:
+    if not isinstance(kept, list) or len(kept) > _MOST_WORDS:
+        raise TypeError(kept)
+    return frozenset(_word(word) for word in kept)
+
+
+def _word(kept: object) -> str:
+    if not isinstance(kept, str) or "\0" in kept:
+        raise TypeError(kept)
+    return kept

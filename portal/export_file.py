@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from domain.exports import history_lines, history_totals
 from domain.queries.balances import account_summary
-from domain.queries.history_rows import HistoryStatus
 from domain.queries.history_streams import RANKS
 from portal import descriptions, formats
 from portal.i18n import _
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
     from domain.actors import Actor
     from domain.exports import ExportWish, StatusTotal
     from domain.queries.balances import AccountSummary
-    from domain.queries.history_rows import HistoryFilter
+    from domain.queries.history_rows import HistoryFilter, HistoryStatus
 
 _STATUS_OF_RANK = {rank: status for status, rank in RANKS.items()}
 _MICRO_DIGITS = 6
@@ -62,7 +61,9 @@ def write_export(
         zone=wish.zone,
         dates_as_text=wish.file_format == "csv",
     )
-    _description.cache_clear()
+    for words in (_description, _service, _source, _status):
+        # They are those of the language, which another file may have been in.
+        words.cache_clear()
     rows = _reported(pages, count, report)
     if wish.file_format == "csv":
         _write_csv(path, summary.currency, rows)
@@ -71,8 +72,8 @@ def write_export(
         path,
         name=_("Credit History"),
         columns=_columns(summary.currency),
-        rows=_with_total(map(_sheet_row, rows), totals[HistoryStatus.SUCCESS]),
-        row_count=count + 1,
+        rows=map(_sheet_row, rows),
+        row_count=count,
         heading=_heading(summary, wish, totals, made_at),
     )
 
@@ -117,26 +118,6 @@ def _sheet_row(row: Any) -> tuple[Any, ...]:  # noqa: ANN401 - a row of the data
         amount_cell(micros),
         exact_text(micros),
         amount_cell(balance),
-    )
-
-
-def _with_total(rows: Iterator[tuple[Any, ...]], total: StatusTotal) -> Iterator[tuple[Any, ...]]:
-    yield from rows
-    micros = total.amount_micros
-    words = _("Total of the rows with status {status}").format(
-        status=descriptions.status(HistoryStatus.SUCCESS)
-    )
-    yield (
-        None,
-        None,
-        None,
-        None,
-        words,
-        None,
-        None,
-        amount_cell(micros),
-        exact_text(micros),
-        None,
     )
 
 

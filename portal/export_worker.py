@@ -60,21 +60,26 @@ def write(told: dict[str, Any]) -> None:
         memberships={int(key): MemberRole(role) for key, role in told["memberships"].items()},
     )
     path = Path(told["path"])
-    unfinished = path.with_suffix(".part")
+    part = unfinished(path)
     backend.read(
         lambda session: export_file.write_export(
             session,
-            unfinished,
+            part,
             actor=actor,
             wish=wish,
             made_at=clock.now(session),
             report=_reporter(told["job_id"]),
         )
     )
-    unfinished.replace(path)
+    part.replace(path)
     backend.write(
         exports.finish_export, actor=_SYSTEM, job_id=told["job_id"], state=ExportState.DONE
     )
+
+
+def unfinished(path: Path) -> Path:
+    """Return the name that a file has until it is whole."""
+    return path.with_suffix(".part")
 
 
 def _reporter(job_id: int) -> Callable[[int, int], None]:
@@ -89,8 +94,7 @@ def _reporter(job_id: int) -> Callable[[int, int], None]:
                 exports.note_progress,
                 actor=_SYSTEM,
                 job_id=job_id,
-                rows_written=done,
-                rows_total=count,
+                progress=(done, count),
             )
 
     return report

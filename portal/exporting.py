@@ -8,11 +8,13 @@ import os
 import subprocess
 import sys
 import threading
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from domain import exports
 from domain.actors import system_actor
 from domain.exports import Export, ExportState, ExportWish
+from domain.jobs import Job
 from portal import backend, export_worker
 from portal.settings import ROOT, settings
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from domain.actors import Actor
 
 _SYSTEM = system_actor("export")
+_SIGN_OF_LIFE_SECONDS = 20
 _KEPT_VARIABLES = frozenset(
     ("PATH", "HOME", "LANG", "TMPDIR", "SYSTEMROOT", "TEMP", "LD_LIBRARY_PATH", "SSL_CERT_FILE")
 )
@@ -43,9 +46,10 @@ def start(actor: Actor, wish: ExportWish) -> tuple[int, threading.Thread]:
     Raises NotFound, InvalidInput and ExportsBusy as `begin_export` does.
     """
     job_id = backend.write(exports.begin_export, actor=actor, wish=wish)
-    told = export_worker.describe(actor, wish, job_id, folder() / f"{job_id}.{wish.file_format}")
+    path = folder() / f"{job_id}.{wish.file_format}"
+    told = export_worker.describe(actor, wish, job_id, path)
     # A thread ends with its process; that loses the export, and its row tells so.
-    waiting = threading.Thread(target=_work, args=(job_id, json.dumps(told)), daemon=True)
+    waiting = threading.Thread(target=_work, args=(job_id, json.dumps(told), path), daemon=True)
     waiting.start()
     return job_id, waiting
 
@@ -61,22 +65,61 @@ def file_of(export: Export) -> Path | None:
     return path if export.state is ExportState.DONE and path.is_file() else None
 
 
-def _work(job_id: int, told: str) -> None:
+def remove_forgotten() -> int:
+    """Delete the files of this process's folder that are no longer kept; return how many."""
+    found = [path for path in folder().iterdir() if path.is_file()]
+    kept = backend.read(exports.kept_exports, actor=_SYSTEM)
+    gone = [path for path in found if path.stem not in {str(job_id) for job_id in kept}]
+    for path in gone:
+        path.unlink(missing_ok=True)
+    return len(gone)
+
+
+def job() -> Job:
+    """Return the job that forgets exports when their time is over, and deletes their files."""
+
+    def forget(_stop: threading.Event) -> str:
+        forgotten = backend.write(exports.forget_exports, actor=_SYSTEM)
+        return f"{forgotten} forgotten, {remove_forgotten()} files deleted"
+
+    return Job("forget_exports", timedelta(hours=1), forget)
+
+
+def _work(job_id: int, told: str, path: Path) -> None:
     """Run the worker; whatever ends it, the job's row does not say "running" for long."""
     try:
-        done = subprocess.run(  # noqa: S603 - our own module, no word of it from outside
+        # Where several processes serve, each deletes what stands in a folder of its own.
+        remove_forgotten()
+        worker = subprocess.Popen(  # noqa: S603 - our own module, no word of it from outside
             [sys.executable, "-m", export_worker.__name__],
-            input=told,
             env=_environment(),
             cwd=ROOT,
-            capture_output=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
             text=True,
-            check=False,
         )
-        if done.returncode:
-            _log.error("export %d failed: %s", job_id, done.stderr)
+        faults = _wait(worker, job_id, told)
+        if worker.returncode:
+            _log.error("export %d failed: %s", job_id, faults)
     finally:
         backend.write(exports.finish_export, actor=_SYSTEM, job_id=job_id, state=ExportState.FAILED)
+        export_worker.unfinished(path).unlink(missing_ok=True)
+
+
+def _wait(worker: subprocess.Popen[str], job_id: int, told: str) -> str:
+    """Wait for the worker, saying that it lives: rows may take long to be counted."""
+    given: str | None = told
+    try:
+        while True:
+            try:
+                return worker.communicate(given, timeout=_SIGN_OF_LIFE_SECONDS)[1]
+            except subprocess.TimeoutExpired:
+                given = None
+                backend.write(exports.note_progress, actor=_SYSTEM, job_id=job_id)
+    finally:
+        worker.kill()
+        worker.wait()
 
 
 def _environment() -> dict[str, str]:

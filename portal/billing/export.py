@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import html
+import json
 from datetime import timedelta
 from typing import TYPE_CHECKING
+from urllib.parse import urlencode
 
 import streamlit as st
 
 from domain.errors import NotFound
-from domain.exports import ExportState
+from domain.exports import ExportState, ExportWish
 from portal import address, exporting, formats
 from portal.i18n import _, current_language
-from portal.routes.exports import LISTED, SEPARATOR
 from portal.session import BUTTON_STYLE
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from domain.exports import Export
     from domain.queries.balances import AccountSummary
     from domain.queries.history_rows import HistoryFilter
@@ -42,24 +41,19 @@ def draw(
 
 
 def _fields(viewing: Viewing, account: AccountSummary, wanted: HistoryFilter) -> dict[str, str]:
-    listed = (wanted.services, wanted.statuses, wanted.kinds)
+    wish = ExportWish(
+        account_id=account.account_id,
+        wanted=wanted,
+        file_format="",
+        zone=str(viewing.zone),
+        language=current_language(),
+    )
+    page = {name: st.query_params.get_all(name) for name in st.query_params}
     return {
         "form_token": viewing.visitor.form_token,
-        "account": str(account.account_id),
-        "zone": str(viewing.zone),
-        "language": current_language(),
-        **{
-            name: SEPARATOR.join(sorted(values))
-            for name, values in zip(LISTED, listed, strict=True)
-        },
-        "from": _day(viewing, wanted.occurred_from),
-        "to": _day(viewing, wanted.occurred_before and wanted.occurred_before - timedelta(days=1)),
-        "text": wanted.text,
+        "wish": json.dumps(wish.to_json()),
+        "page": urlencode(page, doseq=True),
     }
-
-
-def _day(viewing: Viewing, moment: datetime | None) -> str:
-    return "" if moment is None else moment.astimezone(viewing.zone).date().isoformat()
 
 
 def _form(fields: dict[str, str], *, has_rows: bool) -> str:
@@ -72,7 +66,7 @@ def _form(fields: dict[str, str], *, has_rows: bool) -> str:
     buttons = " ".join(
         f'<button type="submit" name="format" value="{name}" style="{style}"{off}>'
         f"{html.escape(words)}</button>"
-        for name, words in (("xlsx", _("Export Excel")), ("csv", _("CSV")))
+        for name, words in (("xlsx", _("Export Excel")), ("csv", _("Export CSV")))
     )
     return f'<form method="post" action="/exports/history" target="_self">{hidden}{buttons}</form>'
 

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime, time, timedelta
+import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode
 
 from starlette.responses import FileResponse
 
-from domain.errors import ExportsBusy, NotFound
+from domain.errors import ExportsBusy, InvalidInput, NotFound
 from domain.exports import ExportState, ExportWish
 from domain.queries.balances import account_summary
 from domain.queries.history import history_count
-from domain.queries.history_rows import HISTORY_KINDS, HistoryFilter, HistoryStatus
 from portal import exporting, formats
 from portal.backend import read
-from portal.i18n import _, available_languages, use
+from portal.i18n import _, available_languages, current_language, use
 from portal.routes.web import Call, Form, form_route, message, redirect
 
 if TYPE_CHECKING:
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from domain.actors import Actor
     from domain.exports import Export
 
-LISTED = ("service", "status", "kind")
-SEPARATOR = ","
 _PATIENCE_SECONDS = 20
 """How long a browser waits for a file of few rows; any other shows its progress on the page."""
 _SHORT_PATIENCE_SECONDS = 1
@@ -49,9 +47,6 @@ def routes() -> list[BaseRoute]:
 def _submit(call: Call) -> Response:
     """Begin an export, and answer with the file; one that takes long shows on the page."""
     actor = call.visitor.actor(call.client.address)
-    language = call.given("language")
-    if language in available_languages():
-        use(language)
     try:
         wish = _wish(call)
         count = read(history_count, actor=actor, account_id=wish.account_id, wanted=wish.wanted)
@@ -59,12 +54,13 @@ def _submit(call: Call) -> Response:
         is_small = count is not None and not count.is_capped
         waiting.join(_PATIENCE_SECONDS if is_small else _SHORT_PATIENCE_SECONDS)
         export = exporting.find(actor, job_id)
+    except InvalidInput:
+        return _misunderstood(call)
     except NotFound:
         return _not_found(call)
     except ExportsBusy:
         return _busy(call)
-    answer = _file(actor, export)
-    return answer or redirect(f"/?{urlencode(_page(call, export), doseq=True)}")
+    return _file(actor, export) or redirect(f"/?{_page(call, export)}")
 
 
 def _show_file(call: Call, *_reply: object) -> Response:
@@ -90,43 +86,15 @@ def _file(actor: Actor, export: Export) -> Response | None:
 
 # ── What was asked for ─────────────────────────────────────────────────────────────────────────
 def _wish(call: Call) -> ExportWish:
-    zone = str(formats.time_zone(call.given("zone")))
-    language = call.given("language")
-    return ExportWish(
-        account_id=_number(call.given("account")),
-        wanted=_filter(call, zone),
-        file_format=call.given("format"),
-        zone=zone,
-        language=language if language in available_languages() else available_languages()[0],
-    )
-
-
-def _filter(call: Call, zone: str) -> HistoryFilter:
-    """Return the filter of the form: words that are none are left out, as the page does."""
-    first, last = _day(call.given("from")), _day(call.given("to"))
-    known = {"status": frozenset(HistoryStatus), "kind": frozenset(HISTORY_KINDS)}
-    services, statuses, kinds = (
-        frozenset(part for part in call.given(name).split(SEPARATOR) if part) for name in LISTED
-    )
-    return HistoryFilter(
-        services=services,
-        statuses=frozenset(HistoryStatus(each) for each in statuses & known["status"]),
-        kinds=kinds & known["kind"],
-        occurred_from=_midnight(first, zone),
-        occurred_before=_midnight(last and last + timedelta(days=1), zone),
-        text=call.given("text"),
-    )
-
-
-def _midnight(day: date | None, zone: str) -> datetime | None:
-    return None if day is None else datetime.combine(day, time(), formats.time_zone(zone))
-
-
-def _day(text: str) -> date | None:
+    """Return what the form on the page holds; raise InvalidInput for what no page ever held."""
     try:
-        return date.fromisoformat(text)
-    except ValueError:
-        return None
+        wish = ExportWish.from_json(json.loads(call.given("wish")))
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput("export", "not_valid") from error
+    language = wish.language if wish.language in available_languages() else current_language()
+    use(language)
+    zone = str(formats.time_zone(wish.zone))
+    return replace(wish, file_format=call.given("format"), zone=zone, language=language)
 
 
 def _number(text: str) -> int:
@@ -135,17 +103,20 @@ def _number(text: str) -> int:
 
 
 # ── Answers ────────────────────────────────────────────────────────────────────────────────────
-def _page(call: Call, export: Export) -> dict[str, list[str]]:
+def _page(call: Call, export: Export) -> str:
     """Return the query of the page that the form stood on, with the export to watch."""
-    names = ("account", "from", "to", "text")
-    query = {name: [call.given(name)] for name in names if call.given(name)}
-    query |= {name: call.given(name).split(SEPARATOR) for name in LISTED if call.given(name)}
-    return {"tab": ["history"], **query, "export": [str(export.job_id)]}
+    query = [pair for pair in parse_qsl(call.given("page")) if pair[0] != "export"]
+    return urlencode([*query, ("export", str(export.job_id))])
 
 
 def _not_found(call: Call) -> Response:
     text = _("There is no such file, or it is not kept any more. Make it again.")
     return message(call, _("Not found"), text, status=404)
+
+
+def _misunderstood(call: Call) -> Response:
+    text = _("The page that asked for this file is out of date. Open it again, and try once more.")
+    return message(call, _("That did not work"), text, status=422)
 
 
 def _busy(call: Call) -> Response:
