@@ -31,7 +31,10 @@ INSERT INTO entries (account_id, account_sequence, kind, service, source, descri
                      posted_at, accounting_date, actor)
 SELECT :account, n, 'charge',
        (ARRAY['ai-inference', 'gpu-vm', 'gpu-container', 'ai-notebook', 'model-hub'])[n % 5 + 1],
-       'model-' || n % 40, 'usage', '{}', -1000, -1000 * n,
+       'model-' || n % 40, 'usage',
+       jsonb_build_object('calls', n % 60 + 1, 'quantities', jsonb_build_object(
+         'input-tokens', n % 90000 * 11, 'output-tokens', n % 7000)),
+       -1000, -1000 * n,
        CAST(:now AS timestamptz) - make_interval(secs => (:count - n) * :seconds_apart),
        :now, CAST(:now AS date), 'system:benchmark'
 FROM generate_series(1, :count) AS n

@@ -87,7 +87,7 @@ class _PageRun:
 
     def __call__(self, _sessions: sessionmaker[Session], account: int) -> float:
         """Return the time of one more run of the account's page."""
-        visitor = _visitor(account)
+        visitor = visitor_of(account)
         with mock.patch.object(viewing, "require_visitor", return_value=visitor):
             page = self._pages.get(account) or self._open(account)
             started = time.perf_counter()
@@ -103,7 +103,8 @@ class _PageRun:
         return page
 
 
-def _visitor(account: int) -> Visitor:
+def visitor_of(account: int) -> Visitor:
+    """Return the owner of an account, signed in."""
     return Visitor(
         user_id=1,
         display_name="Owner",

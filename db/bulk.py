@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime
 from decimal import Decimal
 from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from sqlalchemy import Select
     from sqlalchemy.orm import Session
+
+    AnySelect = Select[*tuple[Any, ...]]
 
 
 def copy_rows(
@@ -44,6 +48,44 @@ class _CopyText:
         texts = [_column_text(values) for values in zip(*rows, strict=True)]
         lines = map("\t".join, zip(*texts, strict=True))
         return "".join([line + "\n" for line in lines]).encode()
+
+
+def copy_query(session: Session, statement: AnySelect, write: Callable[[bytes], object]) -> None:
+    """Have the server write what a query finds as CSV; `write` is given a row a call."""
+    query = f"COPY ({_literal(session, statement)}) TO STDOUT (FORMAT csv)"
+    with _cursor(session) as cursor:
+        cursor.copy_expert(query, _CopyTarget(write))
+
+
+def stream_query(
+    session: Session, statement: AnySelect, rows_at_once: int
+) -> Iterator[list[tuple[Any, ...]]]:
+    """Yield what a query finds as plain tuples from a cursor of the server, so many at a time.
+
+    The next ones are fetched while the caller works on the last.
+    """
+    cursor: Any = session.connection().connection.cursor(name="stream_query")
+    with cursor, ThreadPoolExecutor(1) as fetcher:
+        cursor.execute(_literal(session, statement))
+        coming = fetcher.submit(cursor.fetchmany, rows_at_once)
+        while rows := coming.result():
+            coming = fetcher.submit(cursor.fetchmany, rows_at_once)
+            yield rows
+
+
+def _literal(session: Session, statement: AnySelect) -> str:
+    """Return the query as one text, its values quoted by the driver."""
+    compiled = statement.compile(session.connection(), compile_kwargs={"render_postcompile": True})
+    with _cursor(session) as cursor:
+        query: bytes = cursor.mogrify(str(compiled), compiled.params)
+        return query.decode()
+
+
+class _CopyTarget:
+    """What psycopg2 takes for a file: all that it asks of one is to write."""
+
+    def __init__(self, write: Callable[[bytes], object]) -> None:
+        self.write = write
 
 
 def fetch_rows(session: Session, statement: str, **parameters: Any) -> list[tuple[Any, ...]]:  # noqa: ANN401 - whatever psycopg2 adapts

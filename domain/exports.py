@@ -1,4 +1,4 @@
-"""Exports of Credit History: every row that a filter wants, what they add up to, and the files.
+"""Exports of Credit History: what somebody wants in a file, and the jobs that write the files.
 
 A file is written by a process of its own. Its job's row says how far it is; a job that has not
 said so for a while is lost, and counts as failed. Files are kept for a day.
@@ -11,19 +11,15 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Text, cast, delete, func, literal, select, text
+from sqlalchemy import delete, select, text
 
 from db.models import ExportJob
 from domain import audit, clock
 from domain.actors import require_account_reader, require_system
 from domain.errors import ExportsBusy, InvalidInput, NotFound
 from domain.queries.history_rows import HistoryFilter, HistoryStatus
-from domain.queries.history_streams import RANKS, choose_streams, every_row, sum_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from sqlalchemy import Row
     from sqlalchemy.orm import Session
 
     from domain.actors import Actor
@@ -33,7 +29,6 @@ AT_ONCE = 2
 """As many files are written at once; a person has one of them at most."""
 KEPT_FOR = timedelta(days=1)
 LOST_AFTER = timedelta(minutes=2)
-_FETCHED_AT_ONCE = 2_000
 _LARGEST_ID = 2**63 - 1
 _MOST_WORDS = 200
 
@@ -95,14 +90,6 @@ class ExportWish:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class StatusTotal:
-    """How many rows have a status, and what their amounts add up to."""
-
-    row_count: int
-    amount_micros: int
-
-
 class ExportState(StrEnum):
     """How a job stands."""
 
@@ -128,60 +115,6 @@ class Export:
     def file_name(self) -> str:
         """The name of the file in the folder of exports."""
         return f"{self.job_id}.{self.wish.file_format}"
-
-
-# ── The rows ───────────────────────────────────────────────────────────────────────────────────
-def history_totals(
-    session: Session, *, actor: Actor, account_id: int, wanted: HistoryFilter
-) -> dict[HistoryStatus, StatusTotal]:
-    """Return what the filter's rows add up to, by status; none is left out.
-
-    Raises NotFound where the actor may not read the account.
-    """
-    require_account_reader(actor, account_id)
-    streams = choose_streams(account_id, wanted)
-    found = session.execute(sum_rows(streams, wanted.sought)).all() if streams else []
-    by_rank = {row.rank: StatusTotal(row.rows, int(row.micros)) for row in found}
-    return {status: by_rank.get(rank, StatusTotal(0, 0)) for status, rank in RANKS.items()}
-
-
-def history_lines(
-    session: Session,
-    *,
-    actor: Actor,
-    account_id: int,
-    wanted: HistoryFilter,
-    zone: str,
-    dates_as_text: bool = False,
-) -> Iterator[Sequence[Row[Any]]]:
-    """Yield every row that the filter wants, some thousand at a time, from a cursor of the server.
-
-    A row is (rank, kind, service, source, description code, its parameters as JSON text, amount
-    and balance after in micros, the date on the zone's clocks to the second, the UTC instant as
-    ISO text). Raises NotFound where the actor may not read the account.
-    """
-    require_account_reader(actor, account_id)
-    streams = choose_streams(account_id, wanted)
-    if not streams:
-        return
-    rows = every_row(streams, wanted.sought).subquery("rows_in_order")
-    local = func.timezone(literal(zone), rows.c.occurred_at)
-    statement = select(
-        rows.c.rank,
-        rows.c.kind,
-        rows.c.service,
-        rows.c.source,
-        rows.c.description_code,
-        cast(rows.c.description_parameters, Text),
-        rows.c.amount_micros,
-        rows.c.balance_after_micros,
-        func.to_char(local, "YYYY-MM-DD HH24:MI:SS")
-        if dates_as_text
-        else func.date_trunc("second", local),
-        func.to_char(func.timezone("UTC", rows.c.occurred_at), 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
-    ).order_by(rows.c.occurred_at.desc(), rows.c.rank.desc(), rows.c.number.desc())
-    options = {"stream_results": True, "yield_per": _FETCHED_AT_ONCE}
-    yield from session.execute(statement, execution_options=options).partitions()
 
 
 # ── The jobs ───────────────────────────────────────────────────────────────────────────────────

@@ -7,6 +7,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from domain.queries import accounts as queries
+from domain.queries.history_export import HistoryNames
 from portal import backend, formats
 from portal.i18n import N_, _, ngettext
 
@@ -106,6 +107,18 @@ def _service_names(_database: str, _period: int) -> dict[str, str]:
     return backend.read(queries.service_names)
 
 
+def history_names() -> HistoryNames:
+    """Return every name that a file of Credit History may need."""
+    sources = {code: source(code) for code in _SOURCES}
+    return HistoryNames(
+        services={**sources, **service_names()},
+        sources=sources,
+        kinds={code: kind(code) for code in _KINDS},
+        statuses={code: status(code) for code in _STATUSES},
+        reasons={code: reason(code) for code in _REASONS},
+    )
+
+
 def kind(code: str) -> str:
     """Return the name of a kind of entry."""
     return _(_KINDS.get(code, code))
@@ -183,20 +196,26 @@ def measures(quantities: Mapping[str, int | str], *, calls: int = 1) -> str:
 
     A sum of sizes (GPUs, gigabytes) says nothing, so that sizes show for a single call only.
     """
-    given = {name: formats.quantity(value) for name, value in quantities.items()}
     return " · ".join(
-        _time(name, value, given if calls == 1 else {})
-        if name in _TIMES
-        else f"{formats.number(value)} {name.replace('-', ' ')}"
-        for name, value in given.items()
-        if name not in _SIZES
+        [
+            _measure(name, formats.quantity(value), quantities if calls == 1 else {})
+            for name, value in quantities.items()
+            if name not in _SIZES
+        ]
     )
 
 
-def _time(name: str, value: Decimal | int, sizes: Mapping[str, Decimal | int]) -> str:
+def _measure(name: str, value: Decimal | int, sizes: Mapping[str, int | str]) -> str:
+    if name in _TIMES:
+        return _time(name, value, sizes)
+    return f"{formats.number(value)} {name.replace('-', ' ')}"
+
+
+def _time(name: str, value: Decimal | int, sizes: Mapping[str, int | str]) -> str:
     time = _TIMES[name]
     length = formats.duration(value * time.seconds)
     size = sizes.get(time.size)
     if size is None:
         return f"{_(time.name)} {length}"
-    return f"{formats.number(size)} {_(time.unit)} \N{MULTIPLICATION SIGN} {length}"
+    count = formats.number(formats.quantity(size))
+    return f"{count} {_(time.unit)} \N{MULTIPLICATION SIGN} {length}"

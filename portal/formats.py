@@ -17,7 +17,13 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from babel import Locale
 from babel.dates import format_date, format_datetime, format_timedelta
-from babel.numbers import NumberPattern, format_decimal, get_currency_symbol, parse_pattern
+from babel.numbers import (
+    NumberPattern,
+    format_decimal,
+    get_currency_symbol,
+    get_group_symbol,
+    parse_pattern,
+)
 from babel.units import format_unit
 
 from domain.errors import CurrencyMismatch
@@ -30,6 +36,7 @@ if TYPE_CHECKING:
 MINUS = "\N{MINUS SIGN}"
 _SECONDS_IN_A_MINUTE = 60
 _MINUTES_IN_AN_HOUR = 60
+_THOUSANDS = (3, 3)
 
 # What Markdown gives a meaning to, wherever it stands or where a line begins with it.
 _MARKDOWN = re.compile(r"[\\`*_\[\]$~<>:|#&]")
@@ -81,12 +88,24 @@ def exact_money(exact_micros: Decimal, currency: str, *, locale: str | None = No
 
 def number(value: Decimal | int, *, locale: str | None = None) -> str:
     """Return a count or a measure, grouped, with every decimal it has."""
+    language = locale or current_language()
+    if type(value) is int and value >= 0:
+        # What nearly all are: a file has millions of them, and Babel takes its time.
+        separator = _separator(language)
+        if separator is not None:
+            return f"{value:,}".replace(",", separator)
     if isinstance(value, bool) or not isinstance(value, Decimal | int):
         raise TypeError("a quantity is a Decimal or an int")
     with localcontext(EXACT):
-        return format_decimal(
-            value, locale=locale or current_language(), decimal_quantization=False
-        )
+        return format_decimal(value, locale=language, decimal_quantization=False)
+
+
+@lru_cache(maxsize=64)
+def _separator(locale: str) -> str | None:
+    """Return what stands between groups of digits, or None where those are not of three."""
+    pattern = Locale.parse(locale).decimal_formats[None]
+    is_plain = pattern.grouping == _THOUSANDS and not pattern.prefix[0] and not pattern.suffix[0]
+    return get_group_symbol(locale) if is_plain else None
 
 
 def quantity(text: str | int) -> Decimal | int:

@@ -14,7 +14,8 @@ from domain import outbox
 from domain.actors import system_actor
 from domain.jobs import JobRunner, last_successes, standard_jobs
 from domain.reference import load_reference
-from portal import backend, demo, exporting, mail, metrics
+from portal import backend, demo, mail, metrics
+from portal.exports import jobs as export_jobs
 from portal.settings import SettingsError
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def _job_runner(settings: Settings) -> JobRunner:
     sender = mail.make_sender(settings)
     deliver = None if sender is None else partial(outbox.deliver_due, sessions, send=sender)
     standard = standard_jobs(sessions, actor=actor, deliver_mail=deliver)
-    jobs = metrics.watched((*standard, exporting.job()))
+    jobs = metrics.watched((*standard, export_jobs.job()))
     for name, succeeded_at in backend.read(last_successes).items():
         metrics.job_succeeded_before(name, succeeded_at)
     return JobRunner(sessions, jobs, actor)

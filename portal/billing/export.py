@@ -12,7 +12,8 @@ import streamlit as st
 
 from domain.errors import NotFound
 from domain.exports import ExportState, ExportWish
-from portal import address, exporting, formats
+from portal import address, formats
+from portal.exports import jobs
 from portal.i18n import _, current_language
 from portal.session import BUTTON_STYLE
 
@@ -74,7 +75,7 @@ def _form(fields: dict[str, str], *, has_rows: bool) -> str:
 # ── Progress ───────────────────────────────────────────────────────────────────────────────────
 def _find(viewing: Viewing, job_id: int) -> Export | None:
     try:
-        return exporting.find(viewing.visitor.actor, job_id)
+        return jobs.find(viewing.visitor.actor, job_id)
     except NotFound:
         return None
 

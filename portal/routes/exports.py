@@ -13,8 +13,9 @@ from domain.errors import ExportsBusy, InvalidInput, NotFound
 from domain.exports import ExportState, ExportWish
 from domain.queries.balances import account_summary
 from domain.queries.history import history_count
-from portal import exporting, formats
+from portal import formats
 from portal.backend import read
+from portal.exports import jobs
 from portal.i18n import _, available_languages, current_language, use
 from portal.routes.web import Call, Form, form_route, message, redirect
 
@@ -50,10 +51,10 @@ def _submit(call: Call) -> Response:
     try:
         wish = _wish(call)
         count = read(history_count, actor=actor, account_id=wish.account_id, wanted=wish.wanted)
-        job_id, waiting = exporting.start(actor, wish)
+        job_id, waiting = jobs.start(actor, wish)
         is_small = count is not None and not count.is_capped
         waiting.join(_PATIENCE_SECONDS if is_small else _SHORT_PATIENCE_SECONDS)
-        export = exporting.find(actor, job_id)
+        export = jobs.find(actor, job_id)
     except InvalidInput:
         return _misunderstood(call)
     except NotFound:
@@ -66,14 +67,14 @@ def _submit(call: Call) -> Response:
 def _show_file(call: Call, *_reply: object) -> Response:
     actor = call.visitor.actor(call.client.address)
     try:
-        export = exporting.find(actor, _number(call.given("id")))
+        export = jobs.find(actor, _number(call.given("id")))
     except NotFound:
         return _not_found(call)
     return _file(actor, export) or _not_found(call)
 
 
 def _file(actor: Actor, export: Export) -> Response | None:
-    path = exporting.file_of(export)
+    path = jobs.file_of(export)
     if path is None or export.state is not ExportState.DONE:
         return None
     summary = read(account_summary, actor=actor, account_id=export.account_id)

@@ -15,7 +15,8 @@ from domain import exports
 from domain.actors import system_actor
 from domain.exports import Export, ExportState, ExportWish
 from domain.jobs import Job
-from portal import backend, export_worker
+from portal import backend
+from portal.exports import worker
 from portal.settings import ROOT, settings
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def start(actor: Actor, wish: ExportWish) -> tuple[int, threading.Thread]:
     """
     job_id = backend.write(exports.begin_export, actor=actor, wish=wish)
     path = folder() / f"{job_id}.{wish.file_format}"
-    told = export_worker.describe(actor, wish, job_id, path)
+    told = worker.describe(actor, wish, job_id, path)
     # A thread ends with its process; that loses the export, and its row tells so.
     waiting = threading.Thread(target=_work, args=(job_id, json.dumps(told), path), daemon=True)
     waiting.start()
@@ -90,8 +91,8 @@ def _work(job_id: int, told: str, path: Path) -> None:
     try:
         # Where several processes serve, each deletes what stands in a folder of its own.
         remove_forgotten()
-        worker = subprocess.Popen(  # noqa: S603 - our own module, no word of it from outside
-            [sys.executable, "-m", export_worker.__name__],
+        process = subprocess.Popen(  # noqa: S603 - our own module, no word of it from outside
+            [sys.executable, "-m", worker.__name__],
             env=_environment(),
             cwd=ROOT,
             stdin=subprocess.PIPE,
@@ -99,27 +100,27 @@ def _work(job_id: int, told: str, path: Path) -> None:
             stderr=subprocess.PIPE,
             text=True,
         )
-        faults = _wait(worker, job_id, told)
-        if worker.returncode:
+        faults = _wait(process, job_id, told)
+        if process.returncode:
             _log.error("export %d failed: %s", job_id, faults)
     finally:
         backend.write(exports.finish_export, actor=_SYSTEM, job_id=job_id, state=ExportState.FAILED)
-        export_worker.unfinished(path).unlink(missing_ok=True)
+        worker.unfinished(path).unlink(missing_ok=True)
 
 
-def _wait(worker: subprocess.Popen[str], job_id: int, told: str) -> str:
+def _wait(process: subprocess.Popen[str], job_id: int, told: str) -> str:
     """Wait for the worker, saying that it lives: rows may take long to be counted."""
     given: str | None = told
     try:
         while True:
             try:
-                return worker.communicate(given, timeout=_SIGN_OF_LIFE_SECONDS)[1]
+                return process.communicate(given, timeout=_SIGN_OF_LIFE_SECONDS)[1]
             except subprocess.TimeoutExpired:
                 given = None
                 backend.write(exports.note_progress, actor=_SYSTEM, job_id=job_id)
     finally:
-        worker.kill()
-        worker.wait()
+        process.kill()
+        process.wait()
 
 
 def _environment() -> dict[str, str]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from functools import lru_cache
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from domain.exports import history_lines, history_totals
 from domain.queries.balances import account_summary
+from domain.queries.history_export import copy_history, history_lines, history_totals
 from domain.queries.history_streams import RANKS
 from portal import descriptions, formats
 from portal.i18n import _
@@ -21,20 +21,23 @@ from portal.spreadsheets import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
     from datetime import datetime
     from pathlib import Path
 
     from sqlalchemy.orm import Session
 
     from domain.actors import Actor
-    from domain.exports import ExportWish, StatusTotal
+    from domain.exports import ExportWish
     from domain.queries.balances import AccountSummary
+    from domain.queries.history_export import StatusTotal
     from domain.queries.history_rows import HistoryFilter, HistoryStatus
 
 _STATUS_OF_RANK = {rank: status for status, rank in RANKS.items()}
 _MICRO_DIGITS = 6
 _REMEMBERED = 4_096
+_REPORTED_ROWS = 10_000
+_BUFFERED_BYTES = 1 << 20
 
 
 def write_export(
@@ -52,43 +55,87 @@ def write_export(
     """
     summary = account_summary(session, actor=actor, account_id=wish.account_id)
     totals = history_totals(session, actor=actor, account_id=wish.account_id, wanted=wish.wanted)
-    count = sum(total.row_count for total in totals.values())
-    pages = history_lines(
-        session,
-        actor=actor,
-        account_id=wish.account_id,
-        wanted=wish.wanted,
-        zone=wish.zone,
-        dates_as_text=wish.file_format == "csv",
-    )
-    for words in (_description, _service, _source, _status):
-        # They are those of the language, which another file may have been in.
-        words.cache_clear()
-    rows = _reported(pages, count, report)
+    progress = Progress(report, sum(total.row_count for total in totals.values()))
     if wish.file_format == "csv":
-        _write_csv(path, summary.currency, rows)
+        _write_csv(session, path, summary.currency, progress, actor=actor, wish=wish)
         return
     write_workbook(
         path,
         name=_("Credit History"),
         columns=_columns(summary.currency),
-        rows=map(_sheet_row, rows),
-        row_count=count,
+        rows=sheet_rows(session, actor=actor, wish=wish, progress=progress),
+        row_count=progress.count,
         heading=_heading(summary, wish, totals, made_at),
     )
 
 
-def _reported(
-    pages: Iterable[Sequence[Any]], count: int, report: Callable[[int, int], None]
-) -> Iterator[Any]:
-    done = 0
-    for page in pages:
-        yield from page
-        done += len(page)
-        report(done, count)
+class Progress:
+    """How many rows are written."""
+
+    def __init__(self, report: Callable[[int, int], None], count: int) -> None:
+        self.count = count
+        self._report = report
+        self._done = 0
+        report(0, count)
+
+    def add(self, rows: int) -> None:
+        """Count rows that are written."""
+        self._done += rows
+        self._report(self._done, self.count)
 
 
-# ── Columns and rows ───────────────────────────────────────────────────────────────────────────
+# ── CSV, for programs ──────────────────────────────────────────────────────────────────────────
+def _write_csv(
+    session: Session,
+    path: Path,
+    currency: str,
+    progress: Progress,
+    *,
+    actor: Actor,
+    wish: ExportWish,
+) -> None:
+    """Write a line of titles and one for each row: RFC 4180, UTF-8 with the mark that Excel needs.
+
+    What was used stands as numbers and not in a sentence, so that the server can write it all.
+    """
+    written = count(1)
+    with path.open("wb", buffering=_BUFFERED_BYTES) as file:
+
+        def write(line: bytes) -> None:
+            file.write(line)
+            if not next(written) % _REPORTED_ROWS:
+                progress.add(_REPORTED_ROWS)
+
+        file.write(",".join(_csv_titles(currency)).encode("utf-8-sig") + b"\n")
+        copy_history(
+            session,
+            actor=actor,
+            account_id=wish.account_id,
+            wanted=wish.wanted,
+            zone=wish.zone,
+            names=descriptions.history_names(),
+            write=write,
+        )
+
+
+def _csv_titles(currency: str) -> list[str]:
+    return [
+        _("Date"),
+        _("Time (UTC)"),
+        _("Service"),
+        _("Source"),
+        _("Kind"),
+        _("Code"),
+        _("Details"),
+        _("Calls"),
+        _("Used"),
+        _("Status"),
+        _("Amount ({currency})").format(currency=currency),
+        _("Balance after ({currency})").format(currency=currency),
+    ]
+
+
+# ── Excel, for people ──────────────────────────────────────────────────────────────────────────
 def _columns(currency: str) -> list[Column]:
     amounts = amount_format(currency)
     return [
@@ -105,6 +152,22 @@ def _columns(currency: str) -> list[Column]:
     ]
 
 
+def sheet_rows(
+    session: Session, *, actor: Actor, wish: ExportWish, progress: Progress | None = None
+) -> Iterator[tuple[Any, ...]]:
+    """Yield the rows as a sheet has them; raises NotFound as `write_export` does."""
+    for words in (_description, _service, _source, _status):
+        # They are those of the language, which another file may have been in.
+        words.cache_clear()
+    pages = history_lines(
+        session, actor=actor, account_id=wish.account_id, wanted=wish.wanted, zone=wish.zone
+    )
+    for page in pages:
+        yield from map(_sheet_row, page)
+        if progress is not None:
+            progress.add(len(page))
+
+
 def _sheet_row(row: Any) -> tuple[Any, ...]:  # noqa: ANN401 - a row of the database
     rank, kind, service, source, code, parameters, micros, balance, local, instant = row
     return (
@@ -118,32 +181,6 @@ def _sheet_row(row: Any) -> tuple[Any, ...]:  # noqa: ANN401 - a row of the data
         amount_cell(micros),
         exact_text(micros),
         amount_cell(balance),
-    )
-
-
-def _write_csv(path: Path, currency: str, rows: Iterable[Any]) -> None:
-    """Write one line of titles and one for each row, for programs: RFC 4180, UTF-8 with a mark."""
-    titles = [column.title for column in _columns(currency)]
-    with path.open("w", encoding="utf-8-sig", newline="", buffering=1 << 20) as file:
-        writer = csv.writer(file)
-        writer.writerow(titles)
-        writer.writerows(map(_text_row, rows))
-
-
-def _text_row(row: Any) -> tuple[Any, ...]:  # noqa: ANN401 - a row of the database
-    rank, kind, service, source, code, parameters, micros, balance, local, instant = row
-    amount = exact_text(micros)
-    return (
-        local,
-        instant,
-        _service(service),
-        _source(source),
-        _description(code, parameters),
-        _voucher(parameters) if kind == "voucher" else "",
-        _status(rank),
-        amount,
-        amount,
-        "" if balance is None else exact_text(balance),
     )
 
 

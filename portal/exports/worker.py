@@ -1,6 +1,7 @@
-"""A process that writes one export, so that no page waits for it: `python -m portal.export_worker`.
+"""A process that writes one export, so that no page waits for it.
 
-It reads what to write as JSON from its input, and DATABASE_URL from its environment.
+`python -m portal.exports.worker` reads what to write as JSON from its input, and DATABASE_URL from
+its environment.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from domain import clock, exports
 from domain.actors import MemberRole, StaffRole, system_actor, user_actor
 from domain.exports import ExportState, ExportWish
-from portal import backend, export_file, i18n
+from portal import backend, i18n
+from portal.exports import files
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,7 +64,7 @@ def write(told: dict[str, Any]) -> None:
     path = Path(told["path"])
     part = unfinished(path)
     backend.read(
-        lambda session: export_file.write_export(
+        lambda session: files.write_export(
             session,
             part,
             actor=actor,
