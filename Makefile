@@ -194,8 +194,13 @@ else
     echo 'No Chromium found: the browser journeys are left out (CHROMIUM=/path/to/it runs them).'
 fi
 
+if ! command -v soffice >/dev/null; then
+    without="$${without:+$$without and }not office"
+    echo 'No LibreOffice found: the test that opens a file in it is left out.'
+fi
+
 unset SCRIPT
-exec .venv/bin/python -m pytest -m "$$only$$without" $(ARGS)
+exec .venv/bin/python -m pytest -m "$${only:-$$without}" $(ARGS)
 endef
 
 # ── Clean ─────────────────────────────────────────────────────────────────────────────────────

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from rustpy_xlsxwriter import Format, write_worksheets
@@ -79,10 +79,16 @@ def write_workbook(
     )
 
 
-def _or_titles(records: Iterator[dict[str, Any]], titles: Sequence[str]) -> Iterable[Any]:
-    """Yield the records; a sheet without any still shows its titles."""
-    one = next(records, None)
-    return chain([dict.fromkeys(titles) if one is None else one], records)
+def _or_titles(
+    records: Iterator[dict[str, Any]], titles: Sequence[str]
+) -> Iterator[dict[str, Any]]:
+    """Yield the records, none before it is asked for; a sheet without any still has its titles."""
+    is_empty = True
+    for record in records:
+        is_empty = False
+        yield record
+    if is_empty:
+        yield dict.fromkeys(titles)
 
 
 def safe_text(text: str) -> str:

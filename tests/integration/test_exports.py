@@ -1,0 +1,445 @@
+"""Files of Credit History: every row, exact sums, inert text, and nobody else's."""
+
+from __future__ import annotations
+
+import csv
+import io
+import shutil
+import subprocess
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from openpyxl import load_workbook
+from sqlalchemy import select
+
+from db.models import AuditRecord
+from domain import exports, ledger
+from domain.actors import MemberRole, StaffRole, user_actor
+from domain.errors import ExportsBusy, InvalidInput, NotFound
+from domain.exports import ExportState, ExportWish
+from domain.queries.balances import account_summary
+from domain.queries.history import history_page
+from domain.queries.history_rows import HistoryFilter, HistoryStatus
+from portal import backend, descriptions
+from portal.exports.files import write_export
+from portal.spreadsheets import Column, write_workbook
+from tests.factories import SYSTEM, UNIT, charge, grant, make_account, make_charge, next_key
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from sqlalchemy.orm import Session
+
+    from tests.conftest import TestClock
+
+ZONE = "Asia/Ho_Chi_Minh"
+HEADING_ROWS = 7
+EVIL = '=HYPERLINK("http://evil.example","Win")'
+QUANTITIES = {"input-tokens": 12_345, "output-tokens": 67}
+
+
+@pytest.fixture(autouse=True)
+def portal(database_url: str) -> Iterator[None]:
+    """The names of services are read through the portal's own connection."""
+    backend.connect(database_url)
+    yield
+    backend.disconnect()
+
+
+@pytest.fixture
+def account(session: Session, clock: TestClock) -> int:
+    """Credit of three kinds, usage, a refusal, a hold, a reversal, and text that wants to run."""
+    account = make_account(session)
+    grant(session, account, 20)
+    grant(session, account, 5, kind="voucher", origin=EVIL)
+    for number in range(12):
+        at = clock.advance(hours=7)
+        done = charge(
+            session,
+            account,
+            Decimal("0.000001") * (number * 100_003 + 1),
+            occurred_at=at,
+            service=("ai-inference", "gpu-vm")[number % 2],
+            description_parameters={"calls": 3, "quantities": QUANTITIES},
+        )
+    ledger.charge(
+        session, charge=make_charge(account, 999, occurred_at=clock.advance(hours=1)), actor=SYSTEM
+    )
+    ledger.place_hold(
+        session,
+        account_id=account,
+        service="gpu-vm",
+        amount_micros=UNIT,
+        expires_at=clock.instant + timedelta(days=1),
+        source="+1+cmd",
+        actor=SYSTEM,
+        idempotency_key=next_key(),
+    )
+    ledger.reverse_entry(
+        session,
+        account_id=account,
+        entry_sequence=done.entry_sequence or 0,
+        reason="@outage",
+        actor=SYSTEM,
+        idempotency_key=next_key(),
+    )
+    session.commit()
+    return account
+
+
+def wish(account: int, file_format: str, **wanted: Any) -> ExportWish:
+    return ExportWish(account, HistoryFilter(**wanted), file_format, ZONE, "en")
+
+
+def write(session: Session, folder: Path, wanted: ExportWish) -> Path:
+    path = folder / f"history.{wanted.file_format}"
+    write_export(session, path, actor=SYSTEM, wish=wanted, made_at=datetime(2026, 4, 1, tzinfo=UTC))
+    return path
+
+
+def sheet(path: Path) -> tuple[list[str], list[dict[str, Any]]]:
+    """Return the lines on top, and the rows by title."""
+    book = load_workbook(path)
+    rows = list(book.active.iter_rows(values_only=True))
+    top = [str(row[0]) for row in rows[:HEADING_ROWS]]
+    titles = rows[HEADING_ROWS + 1]
+    return top, [dict(zip(titles, row, strict=True)) for row in rows[HEADING_ROWS + 2 :]]
+
+
+def lines(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+# ── What is in the files ───────────────────────────────────────────────────────────────────────
+def test_a_workbook_has_every_row_of_the_page_in_its_order(
+    session: Session, account: int, tmp_path: Path
+) -> None:
+    top, rows = sheet(write(session, tmp_path, wish(account, "xlsx")))
+    page = history_page(session, actor=SYSTEM, account_id=account, wanted=HistoryFilter())
+    assert len(rows) == len(page.rows) == 17
+    for told, row in zip(rows, page.rows, strict=True):
+        local = row.occurred_at.astimezone(ZoneInfo(ZONE)).replace(tzinfo=None, microsecond=0)
+        assert told["Date"] == local
+        assert datetime.fromisoformat(told["Time (UTC)"]) == row.occurred_at
+        assert told["Status"] == descriptions.status(row.status)
+        assert told["Service"] == descriptions.service(row.service)
+        assert Decimal(told["Exact amount (USD)"]) * UNIT == row.amount_micros
+        assert told["Amount (USD)"] == pytest.approx(row.amount_micros / UNIT)
+    assert rows[2]["Description"] == "Usage"
+    assert "3 calls · 12,345 input tokens · 67 output tokens" in {r["Description"] for r in rows}
+    assert top[1] == "Filter: every row"
+    assert top[3] == f"Time zone of the dates: {ZONE}"
+
+
+def test_both_files_add_up_to_the_balance(session: Session, account: int, tmp_path: Path) -> None:
+    balance = account_summary(session, actor=SYSTEM, account_id=account).balance_micros
+    _, rows = sheet(write(session, tmp_path, wish(account, "xlsx")))
+    exact = [Decimal(row["Exact amount (USD)"]) for row in rows if row["Status"] == "Success"]
+    assert sum(exact) * UNIT == balance
+    told = lines(write(session, tmp_path, wish(account, "csv")))
+    assert len(told) == len(rows)
+    amounts = [Decimal(line["Amount (USD)"]) for line in told if line["Status"] == "Success"]
+    assert sum(amounts) * UNIT == balance
+    newest = next(line for line in told if line["Status"] == "Success")
+    assert Decimal(newest["Balance after (USD)"]) * UNIT == balance
+
+
+def test_the_heading_tells_the_sums_of_each_status(
+    session: Session, account: int, tmp_path: Path
+) -> None:
+    top, rows = sheet(write(session, tmp_path, wish(account, "xlsx")))
+    for line, status in zip(top[4:], ("Success", "Failed", "Processing"), strict=True):
+        of_status = [row for row in rows if row["Status"] == status]
+        total = sum(Decimal(row["Exact amount (USD)"]) for row in of_status)
+        amount = f"{total:,.6f}".replace("-", "\N{MINUS SIGN}$") if total < 0 else f"${total:,.6f}"
+        trimmed = amount.rstrip("0")
+        assert line.startswith(f"{status}: {len(of_status)} rows, {trimmed}"), line
+
+
+def test_a_line_of_csv_tells_a_charge_in_numbers(
+    session: Session, account: int, tmp_path: Path
+) -> None:
+    told = lines(write(session, tmp_path, wish(account, "csv", kinds=frozenset({"charge"}))))
+    line = next(line for line in told if line["Service"] == "GPU VM")
+    assert (line["Kind"], line["Source"], line["Calls"]) == ("Usage", "test-model", "3")
+    assert line["Used"] == '{"input-tokens": 12345, "output-tokens": 67}'
+    refused = next(line for line in told if line["Status"] == "Failed")
+    assert (refused["Details"], refused["Amount (USD)"]) == ("not enough credit", "-999.000000")
+    assert refused["Balance after (USD)"] == ""
+
+
+def test_no_text_is_a_formula_in_either_file(
+    session: Session, account: int, tmp_path: Path
+) -> None:
+    path = write(session, tmp_path, wish(account, "xlsx"))
+    cells = [cell for row in load_workbook(path).active.iter_rows() for cell in row]
+    assert [cell.coordinate for cell in cells if cell.data_type == "f"] == []
+    texts = {cell.value for cell in cells if isinstance(cell.value, str)}
+    assert {f"'{EVIL}", "'+1+cmd"} <= texts
+    assert not [text for text in texts if text[0] in "=+@\t" or text[:2] == "-c"]
+    told = lines(write(session, tmp_path, wish(account, "csv")))
+    assert {f"'{EVIL}"} == {line["Code"] for line in told} - {""}
+    assert "'+1+cmd" in {line["Source"] for line in told}
+    assert "'@outage" in {line["Details"] for line in told}
+    amounts = {"Amount (USD)", "Balance after (USD)"}
+    words = [text for line in told for name, text in line.items() if name not in amounts]
+    assert not [word for word in words if word[:1] in set("=+-@\t\r\n") - {""}]
+
+
+@pytest.mark.parametrize("file_format", ["xlsx", "csv"])
+def test_the_filter_decides_what_is_in_the_file(
+    session: Session, account: int, clock: TestClock, tmp_path: Path, file_format: str
+) -> None:
+    wanted = wish(
+        account,
+        file_format,
+        services=frozenset({"gpu-vm"}),
+        statuses=frozenset({HistoryStatus.SUCCESS}),
+        kinds=frozenset({"charge"}),
+        occurred_from=clock.instant - timedelta(days=2),
+        text="test-model",
+    )
+    path = write(session, tmp_path, wanted)
+    page = history_page(session, actor=SYSTEM, account_id=account, wanted=wanted.wanted)
+    assert 0 < len(page.rows) < 6
+    if file_format == "csv":
+        assert len(lines(path)) == len(page.rows)
+        return
+    top, rows = sheet(path)
+    assert len(rows) == len(page.rows)
+    assert "Service = GPU VM · Status = Success · Kind = Usage · From Mar " in top[1]
+    assert top[1].endswith("Text = test-model")
+
+
+@pytest.mark.parametrize("file_format", ["xlsx", "csv"])
+def test_a_filter_that_nothing_passes_makes_a_file_of_titles(
+    session: Session, account: int, tmp_path: Path, file_format: str
+) -> None:
+    wanted = wish(account, file_format, services=frozenset({"no-such-service"}))
+    path = write(session, tmp_path, wanted)
+    if file_format == "csv":
+        text = path.read_text("utf-8-sig")
+        assert text.startswith("Date,Time (UTC),Service")
+        assert lines(path) == []
+    else:
+        _, rows = sheet(path)
+        assert [row for row in rows if any(value is not None for value in row.values())] == []
+
+
+def test_progress_is_told_from_the_beginning_to_the_end(
+    session: Session, account: int, tmp_path: Path
+) -> None:
+    told: list[tuple[int, int]] = []
+    write_export(
+        session,
+        tmp_path / "history.xlsx",
+        actor=SYSTEM,
+        wish=wish(account, "xlsx"),
+        made_at=datetime.now(UTC),
+        report=lambda done, count: told.append((done, count)),
+    )
+    assert (told[0], told[-1]) == ((0, 17), (17, 17))
+
+
+def test_what_one_sheet_cannot_hold_goes_on_in_the_next(tmp_path: Path) -> None:
+    path = tmp_path / "long.xlsx"
+    columns = [Column("Number", 10), Column("Text", 10)]
+    rows = [(number, f"row {number}") for number in range(25)]
+    write_workbook(
+        path,
+        name="Long",
+        columns=columns,
+        rows=iter(rows),
+        row_count=len(rows),
+        heading=["Top"],
+        sheet_rows=13,
+    )
+    book = load_workbook(path)
+    assert book.sheetnames == ["Long", "Long 2", "Long 3"]
+    found = []
+    for name in book.sheetnames:
+        told = list(book[name].iter_rows(values_only=True))
+        assert (told[0][0], told[2]) == ("Top", ("Number", "Text"))
+        assert len(told) <= 13
+        found += told[3:]
+    assert found == rows
+
+
+@pytest.mark.office
+def test_libreoffice_adds_the_workbook_up_to_the_balance(
+    session: Session, account: int, tmp_path: Path
+) -> None:
+    """LibreOffice opens the file, and its own SUMIF over the amounts is what the header shows."""
+    path = write(session, tmp_path, wish(account, "xlsx"))
+    book = load_workbook(path)
+    last = book.active.max_row
+    total = book.active.cell(last + 2, 12, f'=SUMIF(G1:G{last},"Success",H1:H{last})')
+    total.number_format = "0.000000"
+    book.save(tmp_path / "summed.xlsx")
+    told = recalculated(tmp_path / "summed.xlsx")
+    balance = account_summary(session, actor=SYSTEM, account_id=account).balance_micros
+    assert Decimal(told[-1][11]) * UNIT == balance
+    exact = [Decimal(row[8]) for row in told if len(row) > 8 and row[6] == "Success"]
+    assert sum(exact) * UNIT == balance
+
+
+def recalculated(path: Path) -> list[list[str]]:
+    """Return the first sheet as LibreOffice shows it."""
+    office = shutil.which("soffice")
+    assert office is not None, "the tests of files need LibreOffice Calc"
+    profile = path.parent / "office"
+    # A profile of its own: another LibreOffice may be running.
+    subprocess.run(  # noqa: S603
+        [
+            office,
+            "--headless",
+            f"-env:UserInstallation={profile.as_uri()}",
+            "--convert-to",
+            "csv:Text - txt - csv (StarCalc):44,34,76,1,,0,false,true",
+            "--outdir",
+            str(path.parent),
+            str(path),
+        ],
+        check=True,
+        capture_output=True,
+        timeout=100,
+    )
+    text = path.with_suffix(".csv").read_text("utf-8")
+    return [row for row in csv.reader(io.StringIO(text)) if row]
+
+
+# ── Wishes ─────────────────────────────────────────────────────────────────────────────────────
+def test_a_wish_survives_json() -> None:
+    wanted = wish(
+        7,
+        "csv",
+        services=frozenset({"gpu-vm"}),
+        statuses=frozenset({HistoryStatus.FAILED}),
+        kinds=frozenset({"charge", "hold"}),
+        occurred_from=datetime(2026, 3, 1, tzinfo=UTC),
+        occurred_before=datetime(2026, 4, 1, tzinfo=UTC),
+        text="50%_",
+    )
+    assert ExportWish.from_json(wanted.to_json()) == wanted
+
+
+_ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=5,
+)
+
+
+@given(st.sampled_from(sorted(wish(7, "csv").to_json())), _ANYTHING)
+def test_a_wish_of_anything_else_is_refused_and_not_a_crash(name: str, value: object) -> None:
+    given_ = {**wish(7, "csv").to_json(), name: value}
+    try:
+        read = ExportWish.from_json(given_)
+    except InvalidInput:
+        return
+    assert ExportWish.from_json(read.to_json()) == read
+
+
+@given(_ANYTHING)
+def test_what_is_no_wish_is_refused(value: object) -> None:
+    with pytest.raises(InvalidInput):
+        ExportWish.from_json(value)
+
+
+# ── Jobs ───────────────────────────────────────────────────────────────────────────────────────
+def owner(account: int, user_id: int = 1) -> Any:
+    return user_actor(user_id, memberships={account: MemberRole.READER})
+
+
+def begin(session: Session, account: int, user_id: int = 1, file_format: str = "csv") -> int:
+    return exports.begin_export(
+        session, actor=owner(account, user_id), wish=wish(account, file_format)
+    )
+
+
+def test_an_export_of_another_account_is_not_begun(session: Session, account: int) -> None:
+    stranger = user_actor(2, memberships={make_account(session): MemberRole.OWNER})
+    with pytest.raises(NotFound):
+        exports.begin_export(session, actor=stranger, wish=wish(account, "csv"))
+
+
+def test_an_export_is_its_makers_alone_and_only_while_they_may_read(
+    session: Session, account: int
+) -> None:
+    job = begin(session, account)
+    assert exports.find_export(session, actor=owner(account), job_id=job).account_id == account
+    staff = user_actor(3, staff_role=StaffRole.ADMIN)
+    for other in (owner(account, 2), staff, user_actor(1, memberships={})):
+        with pytest.raises(NotFound):
+            exports.find_export(session, actor=other, job_id=job)
+
+
+def test_an_export_by_staff_is_audited(session: Session, account: int) -> None:
+    staff = user_actor(3, staff_role=StaffRole.SUPPORT)
+    job = exports.begin_export(session, actor=staff, wish=wish(account, "xlsx"))
+    record = session.scalars(
+        select(AuditRecord).where(AuditRecord.action == "export_history")
+    ).one()
+    assert (record.account_id, record.details) == (account, {"export": job, "format": "xlsx"})
+
+
+def test_a_format_that_there_is_not_is_refused(session: Session, account: int) -> None:
+    with pytest.raises(InvalidInput):
+        begin(session, account, file_format="../../etc/passwd")
+
+
+def test_places_are_few_and_one_a_person(session: Session, account: int, clock: TestClock) -> None:
+    first = begin(session, account)
+    with pytest.raises(ExportsBusy):
+        begin(session, account)
+    begin(session, account, user_id=2)
+    with pytest.raises(ExportsBusy):
+        begin(session, account, user_id=3)
+    exports.finish_export(session, actor=SYSTEM, job_id=first, state=ExportState.DONE)
+    begin(session, account, user_id=3)
+    clock.advance(minutes=1, seconds=59)
+    exports.note_progress(session, actor=SYSTEM, job_id=first + 1)
+    clock.advance(seconds=2)
+    begin(session, account, user_id=4)
+    with pytest.raises(ExportsBusy):
+        begin(session, account, user_id=5)
+
+
+def test_a_job_that_fell_silent_counts_as_failed(
+    session: Session, account: int, clock: TestClock
+) -> None:
+    job = begin(session, account)
+    exports.note_progress(session, actor=SYSTEM, job_id=job, progress=(5, 17))
+    found = exports.find_export(session, actor=owner(account), job_id=job)
+    assert (found.state, found.rows_written, found.rows_total) == (ExportState.RUNNING, 5, 17)
+    clock.advance(minutes=2)
+    found = exports.find_export(session, actor=owner(account), job_id=job)
+    assert found.state is ExportState.FAILED
+
+
+def test_an_end_is_final(session: Session, account: int) -> None:
+    job = begin(session, account)
+    exports.finish_export(session, actor=SYSTEM, job_id=job, state=ExportState.DONE)
+    exports.finish_export(session, actor=SYSTEM, job_id=job, state=ExportState.FAILED)
+    found = exports.find_export(session, actor=owner(account), job_id=job)
+    assert found.state is ExportState.DONE
+
+
+def test_a_file_is_kept_for_a_day(session: Session, account: int, clock: TestClock) -> None:
+    old = begin(session, account)
+    clock.advance(hours=23)
+    new = begin(session, account, user_id=2)
+    assert exports.kept_exports(session, actor=SYSTEM) == {old, new}
+    clock.advance(hours=1)
+    assert exports.kept_exports(session, actor=SYSTEM) == {new}
+    with pytest.raises(NotFound):
+        exports.find_export(session, actor=owner(account), job_id=old)
+    assert exports.forget_exports(session, actor=SYSTEM) == 1
+    assert exports.forget_exports(session, actor=SYSTEM) == 0
