@@ -194,7 +194,7 @@ else
     echo 'No Chromium found: the browser journeys are left out (CHROMIUM=/path/to/it runs them).'
 fi
 
-if ! command -v soffice >/dev/null; then
+if [ -z "$$only" ] && ! command -v soffice >/dev/null; then
     without="$${without:+$$without and }not office"
     echo 'No LibreOffice found: the test that opens a file in it is left out.'
 fi

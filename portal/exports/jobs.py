@@ -50,7 +50,12 @@ def start(actor: Actor, wish: ExportWish) -> tuple[int, threading.Thread]:
     path = folder() / f"{job_id}.{wish.file_format}"
     told = worker.describe(actor, wish, job_id, path)
     # A thread ends with its process; that loses the export, and its row tells so.
-    waiting = threading.Thread(target=_work, args=(job_id, json.dumps(told), path), daemon=True)
+    waiting = threading.Thread(
+        target=_work,
+        args=(job_id, json.dumps(told), path),
+        name=f"export-{job_id}",
+        daemon=True,
+    )
     waiting.start()
     return job_id, waiting
 
@@ -92,8 +97,8 @@ def _work(job_id: int, told: str, path: Path) -> None:
         # Where several processes serve, each deletes what stands in a folder of its own.
         remove_forgotten()
         process = subprocess.Popen(  # noqa: S603 - our own module, no word of it from outside
-            [sys.executable, "-m", worker.__name__],
-            env=_environment(),
+            _command(),
+            env=environment(),
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
@@ -123,7 +128,11 @@ def _wait(process: subprocess.Popen[str], job_id: int, told: str) -> str:
         process.wait()
 
 
-def _environment() -> dict[str, str]:
+def _command() -> list[str]:
+    return [sys.executable, "-m", worker.__name__]
+
+
+def environment() -> dict[str, str]:
     """Return what the worker needs to know: the database, and none of the portal's secrets."""
     kept = {
         name: value

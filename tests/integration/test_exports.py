@@ -106,9 +106,9 @@ def write(session: Session, folder: Path, wanted: ExportWish) -> Path:
 def sheet(path: Path) -> tuple[list[str], list[dict[str, Any]]]:
     """Return the lines on top, and the rows by title."""
     book = load_workbook(path)
-    rows = list(book.active.iter_rows(values_only=True))
+    rows = list(book["Credit History"].iter_rows(values_only=True))
     top = [str(row[0]) for row in rows[:HEADING_ROWS]]
-    titles = rows[HEADING_ROWS + 1]
+    titles = [str(title) for title in rows[HEADING_ROWS + 1]]
     return top, [dict(zip(titles, row, strict=True)) for row in rows[HEADING_ROWS + 2 :]]
 
 
@@ -179,7 +179,7 @@ def test_no_text_is_a_formula_in_either_file(
     session: Session, account: int, tmp_path: Path
 ) -> None:
     path = write(session, tmp_path, wish(account, "xlsx"))
-    cells = [cell for row in load_workbook(path).active.iter_rows() for cell in row]
+    cells = [cell for row in load_workbook(path)["Credit History"].iter_rows() for cell in row]
     assert [cell.coordinate for cell in cells if cell.data_type == "f"] == []
     texts = {cell.value for cell in cells if isinstance(cell.value, str)}
     assert {f"'{EVIL}", "'+1+cmd"} <= texts
@@ -279,8 +279,9 @@ def test_libreoffice_adds_the_workbook_up_to_the_balance(
     """LibreOffice opens the file, and its own SUMIF over the amounts is what the header shows."""
     path = write(session, tmp_path, wish(account, "xlsx"))
     book = load_workbook(path)
-    last = book.active.max_row
-    total = book.active.cell(last + 2, 12, f'=SUMIF(G1:G{last},"Success",H1:H{last})')
+    shown = book["Credit History"]
+    last = shown.max_row
+    total = shown.cell(last + 2, 12, f'=SUMIF(G1:G{last},"Success",H1:H{last})')
     total.number_format = "0.000000"
     book.save(tmp_path / "summed.xlsx")
     told = recalculated(tmp_path / "summed.xlsx")

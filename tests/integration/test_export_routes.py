@@ -1,0 +1,333 @@
+"""Files as browsers ask for them, and the processes that write them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import logging
+import re
+import subprocess
+import sys
+import threading
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from argon2 import PasswordHasher
+from openpyxl import load_workbook
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
+
+from domain import accounts, clock, exports, identity, passwords
+from domain.actors import MemberRole, StaffRole, system_actor, user_actor
+from domain.exports import ExportState, ExportWish
+from domain.queries.history_rows import HistoryFilter
+from portal import backend, cookies
+from portal.exports import jobs, worker
+from portal.routes import exports as routes
+from portal.routes import sign_in
+from portal.settings import settings
+from tests.factories import charge, grant, make_account
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from httpx2 import Response
+    from sqlalchemy.orm import Session
+
+HERE = "http://localhost:8501"
+EMAIL = "lan@example.com"
+PASSWORD = "violet-kettle-9-march"
+SYSTEM = system_actor("tests")
+SIGNED_IN = re.compile(r'name="form_token" value="([0-9a-f]+)"')
+
+
+@pytest.fixture(autouse=True)
+def portal(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The portal's settings, database and folder, with quick hashes."""
+    hasher = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+    monkeypatch.setattr(passwords, "_HASHER", hasher)
+    for name in ("DATABASE_URL", "BASE_URL", "DEMO", "SMTP_HOST", "PORT", "TRUSTED_PROXIES"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("DATA_DIR", str(tmp_path))
+    settings.cache_clear()
+    backend.connect(database_url)
+    yield
+    backend.disconnect()
+    settings.cache_clear()
+
+
+@pytest.fixture
+def account() -> int:
+    """An account with ten dollars and three charges."""
+
+    def make(session: Session) -> int:
+        made = make_account(session)
+        grant(session, made, 10)
+        for number in range(3):
+            charge(session, made, number + 1, occurred_at=clock.now(session))
+        return made
+
+    return backend.write(make)
+
+
+@pytest.fixture
+def browser(account: int) -> TestClient:
+    """A reader of the account, signed in."""
+    found = TestClient(
+        Starlette(routes=[*sign_in.routes(), *routes.routes()]),
+        base_url=HERE,
+        follow_redirects=False,
+        headers={"accept": "text/html", "origin": HERE},
+    )
+    user_id = backend.write(
+        identity.create_user,
+        email=EMAIL,
+        display_name="Lan",
+        password=PASSWORD,
+        staff_role=None,
+        actor=SYSTEM,
+    )
+    backend.write(
+        accounts.add_member,
+        account_id=account,
+        user_id=user_id,
+        role=MemberRole.READER,
+        actor=SYSTEM,
+    )
+    token = SIGNED_IN.findall(found.get("/sign-in").text)[0]
+    answer = found.post(
+        "/sign-in", data={"form_token": token, "email": EMAIL, "password": PASSWORD}
+    )
+    assert answer.status_code == 303
+    return found
+
+
+def visit_of(client: TestClient) -> identity.Visit:
+    token = client.cookies["credit_portal_session"]
+    visit = backend.read(identity.session_actor, token=token, rules=settings().rules)
+    assert visit is not None
+    return visit
+
+
+def form_token(client: TestClient) -> str:
+    return cookies.form_token(client.cookies["credit_portal_session"])
+
+
+def ask(client: TestClient, account: int, file_format: str = "csv", **fields: str) -> Response:
+    wish = ExportWish(account, HistoryFilter(), "", "Asia/Tokyo", "en")
+    data = {
+        "form_token": form_token(client),
+        "wish": json.dumps(wish.to_json()),
+        "page": "tab=history&service=gpu-vm",
+        "format": file_format,
+        **fields,
+    }
+    return client.post("/exports/history", data=data)
+
+
+def job_of(answer: Response) -> int:
+    query = parse_qs(urlsplit(answer.headers["location"]).query)
+    return int(query["export"][0])
+
+
+# ── Small files come at once ───────────────────────────────────────────────────────────────────
+def test_a_small_csv_is_the_answer(browser: TestClient, account: int) -> None:
+    answer = ask(browser, account)
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/csv")
+    assert answer.headers["cache-control"] == "no-store"
+    name = answer.headers["content-disposition"]
+    assert re.search(rf'filename="credit-history-{account}-\d{{4}}-\d\d-\d\d\.csv"', name)
+    rows = list(csv.DictReader(io.StringIO(answer.content.decode("utf-8-sig"))))
+    assert [row["Amount (USD)"] for row in rows][:3] == ["-3.000000", "-2.000000", "-1.000000"]
+
+
+def test_a_small_workbook_is_the_answer(browser: TestClient, account: int) -> None:
+    answer = ask(browser, account, "xlsx")
+    assert answer.status_code == 200
+    sheet = load_workbook(io.BytesIO(answer.content))["Credit History"]
+    assert str(sheet["A1"].value).startswith("Account: Account-")
+    files = list(jobs.folder().iterdir())
+    assert [path.suffix for path in files] == [".xlsx"]
+    assert files[0].stat().st_mode & 0o077 == 0, "nobody else of the machine reads it"
+
+
+def test_a_file_can_be_had_again_by_its_maker_alone(browser: TestClient, account: int) -> None:
+    ask(browser, account)
+    (path,) = jobs.folder().iterdir()
+    address = f"/exports/file?id={path.stem}"
+    assert browser.get(address).content == path.read_bytes()
+    other = backend.write(
+        identity.create_user,
+        email="other@example.com",
+        display_name="Other",
+        password=PASSWORD,
+        staff_role=StaffRole.ADMIN,
+        actor=SYSTEM,
+    )
+    assert other
+    browser.cookies.clear()
+    assert browser.get(address).headers["location"].startswith("/sign-in?next=/exports/file")
+    token = SIGNED_IN.findall(browser.get("/sign-in").text)[0]
+    fields = {"form_token": token, "email": "other@example.com", "password": PASSWORD}
+    assert browser.post("/sign-in", data=fields).status_code == 303
+    assert browser.get(address).status_code == 404
+
+
+# ── What is refused ────────────────────────────────────────────────────────────────────────────
+def test_another_account_is_not_found(browser: TestClient) -> None:
+    stranger = backend.write(make_account)
+    assert ask(browser, stranger).status_code == 404
+    assert list(jobs.folder().iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "wish", ["", "[]", "{}", "null", "[" * 20_000, '{"account_id": "1"}', '{"account_id": 1e999}']
+)
+def test_a_wish_of_no_page_is_explained(browser: TestClient, account: int, wish: str) -> None:
+    answer = ask(browser, account, wish=wish)
+    assert answer.status_code == 422
+    assert "Open it again" in answer.text
+
+
+def test_an_unknown_format_is_explained(browser: TestClient, account: int) -> None:
+    assert ask(browser, account, "exe").status_code == 422
+
+
+def test_a_form_of_another_site_is_refused(browser: TestClient, account: int) -> None:
+    answer = ask(browser, account, form_token="0" * 64)
+    assert answer.status_code == 403
+
+
+@pytest.mark.parametrize("number", ["", "0", "-1", "1; DROP", "9" * 40, "²"])
+def test_a_number_of_no_file_is_not_found(browser: TestClient, number: str) -> None:
+    assert browser.get("/exports/file", params={"id": number}).status_code == 404
+
+
+def test_who_waits_for_a_file_is_told_to_wait_with_the_next(
+    browser: TestClient, account: int
+) -> None:
+    actor = visit_of(browser).actor("127.0.0.1")
+    wish = ExportWish(account, HistoryFilter(), "csv", "UTC", "en")
+    backend.write(exports.begin_export, actor=actor, wish=wish)
+    answer = ask(browser, account)
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "30")
+    assert "in a minute" in answer.text
+
+
+# ── Files that take long ───────────────────────────────────────────────────────────────────────
+def test_a_file_that_takes_long_is_watched_on_its_page(
+    browser: TestClient, account: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(routes, "_PATIENCE_SECONDS", 0)
+    answer = ask(browser, account)
+    assert answer.status_code == 303
+    location = answer.headers["location"]
+    assert location.startswith("/?tab=history&service=gpu-vm&export=")
+    job_id = job_of(answer)
+    actor = visit_of(browser).actor("127.0.0.1")
+    wait_for_end(actor, job_id)
+    assert jobs.find(actor, job_id).state is ExportState.DONE
+    assert browser.get(f"/exports/file?id={job_id}").content.startswith(b"\xef\xbb\xbfDate,")
+
+
+def wait_for_end(actor: Any, job_id: int) -> None:
+    for thread in threading.enumerate():
+        if thread.name == f"export-{job_id}":
+            thread.join(60)
+    assert jobs.find(actor, job_id).state is not ExportState.RUNNING
+
+
+def test_an_address_from_elsewhere_leads_nowhere_else(
+    browser: TestClient, account: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(routes, "_PATIENCE_SECONDS", 0)
+    answer = ask(browser, account, page="//evil.example/?x=1&export=77\r\nX: y")
+    location = answer.headers["location"]
+    assert location.startswith("/?")
+    assert "\n" not in location
+    assert job_of(answer) != 77
+    wait_for_end(visit_of(browser).actor("127.0.0.1"), job_of(answer))
+
+
+def test_a_process_that_fails_is_told_and_leaves_nothing(
+    account: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(jobs, "_command", lambda: [sys.executable, "-c", "import sys; sys.exit(3)"])
+    actor = user_actor(1, memberships={account: MemberRole.OWNER})
+    wish = ExportWish(account, HistoryFilter(), "csv", "UTC", "en")
+    with caplog.at_level(logging.ERROR):
+        job_id, waiting = jobs.start(actor, wish)
+        waiting.join(60)
+    assert jobs.find(actor, job_id).state is ExportState.FAILED
+    assert list(jobs.folder().iterdir()) == []
+    assert f"export {job_id} failed" in caplog.text
+
+
+def test_a_process_that_is_silent_for_long_is_still_known_to_live(
+    account: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "_SIGN_OF_LIFE_SECONDS", 0.05)
+    program = "import sys, time; sys.stdin.read(); time.sleep(0.5)"
+    monkeypatch.setattr(jobs, "_command", lambda: [sys.executable, "-c", program])
+    actor = user_actor(1, memberships={account: MemberRole.OWNER})
+    wish = ExportWish(account, HistoryFilter(), "csv", "UTC", "en")
+    signs = []
+    write = backend.write
+
+    def watched(service: Any, **given: Any) -> Any:
+        signs.append(service)
+        return write(service, **given)
+
+    monkeypatch.setattr(backend, "write", watched)
+    _, waiting = jobs.start(actor, wish)
+    waiting.join(60)
+    assert signs.count(exports.note_progress) > 1
+
+
+def test_the_process_knows_no_secret_of_the_portal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SMTP_PASSWORD", "hush")
+    monkeypatch.setenv("STRIPE_SECRET_KEY", "hush")
+    assert "hush" not in jobs.environment().values()
+
+
+def test_the_worker_says_why_it_ended_without_telling_values(account: int) -> None:
+    actor = user_actor(1, memberships={account: MemberRole.OWNER})
+    wish = ExportWish(account, HistoryFilter(text="test-model"), "csv", "No/Zone", "en")
+    told = worker.describe(actor, wish, 1, jobs.folder() / "1.csv")
+    done = subprocess.run(  # noqa: S603
+        [sys.executable, "-m", worker.__name__],
+        input=json.dumps(told),
+        env=jobs.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode != 0
+    assert "time zone" in done.stderr
+    assert "test-model" not in done.stderr
+
+
+# ── The end of files ───────────────────────────────────────────────────────────────────────────
+def test_files_whose_time_is_over_are_deleted(account: int) -> None:
+    actor = user_actor(1, memberships={account: MemberRole.OWNER})
+    wish = ExportWish(account, HistoryFilter(), "csv", "UTC", "en")
+    job_id, waiting = jobs.start(actor, wish)
+    waiting.join(60)
+    for stray in ("999.part", "998.xlsx", "nobody.csv"):
+        (jobs.folder() / stray).touch()
+    assert jobs.remove_forgotten() == 3
+    assert [path.name for path in jobs.folder().iterdir()] == [f"{job_id}.csv"]
+
+    def age(session: Session) -> None:
+        session.info["clock"] = lambda: datetime.now(UTC) + exports.KEPT_FOR
+        assert exports.forget_exports(session, actor=SYSTEM) == 1
+
+    backend.write(age)
+    assert jobs.job().run(None) == "0 forgotten, 1 files deleted"  # type: ignore[arg-type]
+    assert list(jobs.folder().iterdir()) == []
