@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from domain.actors import Actor
 
 BUTTON_STYLE = (
-    "min-height:2.5rem;padding:.25rem .75rem;font:inherit;color:inherit;background:none;"
-    "border:1px solid color-mix(in srgb,currentColor 40%,transparent);border-radius:.375rem;"
-    "cursor:pointer"
+    "min-height:2.5rem;padding:.25rem .75rem;font:inherit;font-size:.875rem;color:inherit;"
+    "background:none;border:1px solid color-mix(in srgb,currentColor 40%,transparent);"
+    "border-radius:.375rem;cursor:pointer"
 )
 
 

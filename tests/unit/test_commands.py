@@ -329,11 +329,19 @@ def test_journeys_are_left_out_without_a_browser(ready: Checkout) -> None:
     done = ready.make("test")
     assert done.returncode == 0
     assert "No Chromium found: the browser journeys are left out" in done.stdout
-    assert ready.calls[-1] == "-m pytest -m not browser"
+    assert "No LibreOffice found: the test that opens a file in it is left out" in done.stdout
+    assert ready.calls[-1] == "-m pytest -m not browser and not office"
+
+
+def test_a_browser_alone_leaves_out_the_office(ready: Checkout) -> None:
+    ready.program("chromium")
+    ready.make("test")
+    assert ready.calls[-1] == "-m pytest -m not office"
 
 
 def test_journeys_run_with_the_rest_where_a_browser_is(ready: Checkout) -> None:
     chromium = ready.program("chromium")
+    ready.program("soffice")
     done = ready.make("test")
     assert "left out" not in done.stdout
     assert ready.calls[-1].split() == ["-m", "pytest", "-m"]
@@ -367,7 +375,7 @@ def test_a_named_browser_has_to_exist(ready: Checkout) -> None:
 
 def test_more_words_go_to_pytest(ready: Checkout) -> None:
     ready.make("test", "ARGS=-k 'one and two' -x")
-    assert ready.calls[-1] == "-m pytest -m not browser -k one and two -x"
+    assert ready.calls[-1] == "-m pytest -m not browser and not office -k one and two -x"
 
 
 def test_a_failing_test_fails_the_command(ready: Checkout) -> None:
@@ -435,6 +443,7 @@ def test_clean_touches_no_foreign_folder(used: Checkout) -> None:
 REPORT = """<testsuites><testsuite>
 <testcase classname="tests.unit.test_one" name="test_a">{inner}</testcase>
 <testcase classname="tests.{folder}.test_two" name="test_b"/>
+<testcase classname="tests.integration.test_three" name="test_{office}_adds_up"/>
 </testsuite></testsuites>
 """
 
@@ -442,6 +451,7 @@ REPORT = """<testsuites><testsuite>
 def run_ci(checkout: Checkout, report: str, *, make_exit: int = 0) -> tuple[int, str]:
     """Run .ci/run where make only notes its words and leaves `report`; return exit and output."""
     checkout.program("chromium")
+    checkout.program("soffice")
     (checkout.folder / "report").write_text(report)
     (checkout.folder / ".venv/bin").mkdir(parents=True)
     (checkout.folder / ".venv/bin/python").symlink_to(sys.executable)
@@ -459,7 +469,7 @@ def run_ci(checkout: Checkout, report: str, *, make_exit: int = 0) -> tuple[int,
 
 
 def test_ci_checks_everything_and_pytest_speaks_last(checkout: Checkout) -> None:
-    code, said = run_ci(checkout, REPORT.format(folder="e2e", inner=""))
+    code, said = run_ci(checkout, REPORT.format(folder="e2e", inner="", office="libreoffice"))
     makes = " ".join((checkout.folder / "makes").read_text().split("\n"))
     assert code == 0, said
     assert said.endswith("1 passed\n")
@@ -469,17 +479,25 @@ def test_ci_checks_everything_and_pytest_speaks_last(checkout: Checkout) -> None
 @pytest.mark.parametrize("kind", ["pytest.skip", "pytest.xfail"])
 def test_ci_fails_on_a_skipped_test(checkout: Checkout, kind: str) -> None:
     skipped = f'<skipped type="{kind}" message="no server"/>'
-    code, said = run_ci(checkout, REPORT.format(folder="e2e", inner=skipped))
+    code, said = run_ci(checkout, REPORT.format(folder="e2e", inner=skipped, office="libreoffice"))
     assert code != 0
     assert "skipped: tests.unit.test_one.test_a: no server" in said
 
 
 def test_ci_fails_where_no_journey_ran(checkout: Checkout) -> None:
-    code, said = run_ci(checkout, REPORT.format(folder="pages", inner=""))
+    code, said = run_ci(checkout, REPORT.format(folder="pages", inner="", office="libreoffice"))
     assert code != 0
     assert "no browser journey ran" in said
 
 
+def test_ci_fails_where_no_file_was_opened(checkout: Checkout) -> None:
+    code, said = run_ci(checkout, REPORT.format(folder="e2e", inner="", office="nothing"))
+    assert code != 0
+    assert "LibreOffice opened no file" in said
+
+
 def test_ci_fails_where_pytest_does(checkout: Checkout) -> None:
-    code, _said = run_ci(checkout, REPORT.format(folder="e2e", inner=""), make_exit=2)
+    code, _said = run_ci(
+        checkout, REPORT.format(folder="e2e", inner="", office="libreoffice"), make_exit=2
+    )
     assert code != 0
