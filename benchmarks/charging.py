@@ -36,6 +36,13 @@ SELECT account_id, accounting_date, kind, '', source, sum(amount_micros), count(
 FROM entries WHERE account_id >= :first GROUP BY 1, 2, 3, 5
 """)
 
+_SUM_UP = text("""
+INSERT INTO site_totals
+  (site_code, country, currency, day, kind, service, amount_micros, entries, calls)
+SELECT 'global', '', 'USD', day, kind, service, sum(amount_micros), sum(entries), sum(calls)
+FROM daily_totals WHERE account_id >= :first GROUP BY day, kind, service
+""")
+
 
 def fill(session: Session) -> list[int]:
     """Open the accounts with four grants each: a scoped voucher, two that expire, a top-up."""
@@ -77,6 +84,7 @@ def fill(session: Session) -> list[int]:
                 allocations.append((account, number, 1, number, amount, amount, paid, 0))
     _copy(session, ids, entries=entries, grants=grants, balances=balances, allocations=allocations)
     session.execute(_ROLL_UP, {"first": first})
+    session.execute(_SUM_UP, {"first": first})
     return ids
 
 

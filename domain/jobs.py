@@ -39,6 +39,8 @@ STAND_BY = timedelta(seconds=5)
 _log = logging.getLogger(__name__)
 
 _ROUND = 500
+_FOLDING = timedelta(seconds=15)
+_FOLDED_AT_ONCE = 10_000
 _SOONEST_RETRY = timedelta(minutes=1)
 _LATEST_RETRY = timedelta(minutes=15)
 _LONGEST_DETAILS = 500
@@ -200,8 +202,10 @@ def standard_jobs(
 ) -> tuple[Job, ...]:
     """Return the product's jobs; without `deliver_mail` mail waits in the outbox."""
 
-    def in_rounds(service: Callable[..., int]) -> Callable[[threading.Event], str]:
-        return lambda stop: f"{_repeat(sessions, service, actor, stop)} expired"
+    def in_rounds(
+        service: Callable[..., int], done: str, limit: int = _ROUND
+    ) -> Callable[[threading.Event], str]:
+        return lambda stop: f"{_repeat(sessions, service, actor, stop, limit)} {done}"
 
     def purge(stop: threading.Event) -> str:
         return f"{purge_usage_keys(sessions, actor=actor, stop=stop)} removed"
@@ -211,8 +215,9 @@ def standard_jobs(
             return f"{purge_identity(session, actor=actor)} removed"
 
     jobs = [
-        Job("expire_holds", timedelta(minutes=1), in_rounds(ledger.expire_holds)),
-        Job("expire_grants", timedelta(minutes=1), in_rounds(ledger.expire_grants)),
+        Job("expire_holds", timedelta(minutes=1), in_rounds(ledger.expire_holds, "expired")),
+        Job("expire_grants", timedelta(minutes=1), in_rounds(ledger.expire_grants, "expired")),
+        Job("fold_totals", _FOLDING, in_rounds(ledger.fold_totals, "folded", _FOLDED_AT_ONCE)),
         Job("purge_usage_keys", timedelta(days=1), purge),
         Job("purge_identity", timedelta(days=1), tidy),
         Job("verify_ledger", timedelta(days=1), lambda _stop: _verify(sessions, actor)),
@@ -264,14 +269,15 @@ def _repeat(
     service: Callable[..., int],
     actor: Actor,
     stop: threading.Event,
+    limit: int,
 ) -> int:
     """Call a service, a transaction each time, until it finds no more than it may do at once."""
     total = 0
     while not stop.is_set():
         with sessions.begin() as session:
-            count = service(session, actor=actor, limit=_ROUND)
+            count = service(session, actor=actor, limit=limit)
         total += count
-        if count < _ROUND:
+        if count < limit:
             break
     return total
 

@@ -16,7 +16,14 @@ from db.models.holds import Hold, HoldAllocation, HoldResolution, OpenHold, Refu
 from db.models.identity import EmailToken, Throttle, User, UserSession
 from db.models.ledger import Allocation, Debt, Entry, Grant, GrantBalance
 from db.models.operations import AuditRecord, ExportJob, JobRun, OutboxMessage, UsageImport
-from db.models.usage import DailyQuantity, DailyTotal, UsageEvent, UsageKey
+from db.models.usage import (
+    DailyQuantity,
+    DailyTotal,
+    SiteTotal,
+    TotalChange,
+    UsageEvent,
+    UsageKey,
+)
 
 __all__ = [
     "Account",
@@ -49,8 +56,10 @@ __all__ = [
     "Refusal",
     "Service",
     "Site",
+    "SiteTotal",
     "TaxPolicy",
     "Throttle",
+    "TotalChange",
     "UsageEvent",
     "UsageImport",
     "UsageKey",

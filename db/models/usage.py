@@ -8,6 +8,7 @@ from decimal import Decimal
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
+    Identity,
     Numeric,
 )
 from sqlalchemy.orm import Mapped, mapped_column
@@ -75,6 +76,45 @@ class DailyTotal(Base):
     calls: Mapped[BigKey]
 
     __table_args__ = (CheckConstraint("entries > 0 AND calls >= 0", name="counts"), HOT_ROWS)
+
+
+class SiteTotal(Base):
+    """What all accounts of a site, country and currency add up to on a day, as far as folded.
+
+    The rest waits in `total_changes`: only the two together are exact. `country` and `service`
+    are empty where there is none. The sums of many accounts may go beyond what one can hold.
+    """
+
+    __tablename__ = "site_totals"
+
+    site_code: Mapped[str] = mapped_column(primary_key=True)
+    country: Mapped[str] = mapped_column(primary_key=True)
+    currency: Mapped[str] = mapped_column(primary_key=True)
+    day: Mapped[date] = mapped_column(primary_key=True)
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    service: Mapped[str] = mapped_column(primary_key=True)
+    amount_micros: Mapped[Decimal] = mapped_column(Numeric(38, 0))
+    entries: Mapped[BigKey]
+    calls: Mapped[BigKey]
+
+    __table_args__ = (CheckConstraint("entries > 0 AND calls >= 0", name="counts"), HOT_ROWS)
+
+
+class TotalChange(Base):
+    """What one posting adds to its sites' days, until a job has added it to `site_totals`."""
+
+    __tablename__ = "total_changes"
+
+    change_number: Mapped[BigKey] = mapped_column(Identity(always=True), primary_key=True)
+    site_code: Mapped[str]
+    country: Mapped[str]
+    currency: Mapped[str]
+    day: Mapped[date]
+    kind: Mapped[str]
+    service: Mapped[str]
+    amount_micros: Mapped[Decimal] = mapped_column(Numeric(38, 0))
+    entries: Mapped[BigKey]
+    calls: Mapped[BigKey]
 
 
 class DailyQuantity(Base):

@@ -9,6 +9,7 @@ from domain.ledger.expiry import expire_grants
 from domain.ledger.grants import GrantTerms, PostedGrant, add_grant, open_ledger
 from domain.ledger.holds import HoldOutcome, expire_holds, place_hold, void_hold
 from domain.ledger.reversals import reverse_entry, take_back, write_off_debt
+from domain.ledger.summaries import fold_totals
 from domain.ledger.verify import Difference, verify_ledger
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "charge_batch",
     "expire_grants",
     "expire_holds",
+    "fold_totals",
     "open_ledger",
     "place_hold",
     "reverse_entry",

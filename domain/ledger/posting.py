@@ -283,7 +283,7 @@ class Posting:
         self._update_grants()
         self._update_gone()
         self._save_debts()
-        self._roll_ups.write(self.session)
+        self._roll_ups.write(self.session, self.accounts)
 
     def write_facts(self) -> None:
         """Write the rows kept so far; the projections follow in `write`."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 
 from db.bulk import integer_array, plain_array, text_array
+from domain.ledger.summaries import add_changes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from sqlalchemy.orm import Session
+
+    from domain.ledger.state import AccountState
 
     Key = tuple[int, date, str, str, str]
 
@@ -63,7 +66,7 @@ class RollUps:
             place = (account_id, day, service, source, meter)
             self._quantities[place] = self._quantities.get(place, 0) + quantity
 
-    def write(self, session: Session) -> None:
+    def write(self, session: Session, accounts: Mapping[int, AccountState]) -> None:
         """Add everything to the tables, under the locks of the accounts."""
         if self._totals:
             ids, days, kinds, services, sources = zip(*self._totals, strict=True)
@@ -81,6 +84,7 @@ class RollUps:
                     "calls": integer_array(calls),
                 },
             )
+            add_changes(session, self._totals, accounts)
         if self._quantities:
             ids, days, services, sources, meters = zip(*self._quantities, strict=True)
             session.execute(

@@ -42,10 +42,14 @@ class TaxTerms(NamedTuple):
 
 @dataclass(slots=True)
 class AccountState:
-    """One account's row, counters, open grants, debts and carries (by service, as text)."""
+    """One account's row, counters, open grants, debts and carries (by service, as text).
+
+    `country` is empty where the account has none.
+    """
 
     account_id: int
     site_code: str
+    country: str
     currency: str
     status: str
     time_zone: ZoneInfo
@@ -91,9 +95,9 @@ class AccountState:
 
 
 _LOCK = """
-SELECT b.account_id, a.site_code, a.currency, a.status, b.balance_micros, b.held_micros,
-       b.last_entry_sequence, b.last_grant_number, b.last_hold_number, b.last_refusal_number,
-       b.carries
+SELECT b.account_id, a.site_code, coalesce(a.country, ''), a.currency, a.status,
+       b.balance_micros, b.held_micros, b.last_entry_sequence, b.last_grant_number,
+       b.last_hold_number, b.last_refusal_number, b.carries
 FROM account_balances b
 JOIN accounts a ON a.id = b.account_id
 WHERE b.account_id = ANY(%(ids)s::bigint[])
@@ -140,7 +144,7 @@ def lock_accounts(session: Session, account_ids: Iterable[int]) -> dict[int, Acc
     wanted = integer_array(ids)
     sites = {code: (ZoneInfo(zone), *terms) for code, zone, *terms in fetch_rows(session, _SITES)}
     accounts = {
-        row[0]: AccountState(*row[:4], *sites[row[1]], *row[4:])
+        row[0]: AccountState(*row[:5], *sites[row[1]], *row[5:])
         for row in fetch_rows(session, _LOCK, ids=wanted)
     }
     if len(accounts) != len(ids):

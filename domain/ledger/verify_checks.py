@@ -412,6 +412,33 @@ FULL JOIN (SELECT * FROM daily_totals d WHERE ACCOUNTS(d)) d
   USING (account_id, day, kind, service, source)
 WHERE (t.amount, t.entries, t.calls) IS DISTINCT FROM (d.amount_micros, d.entries, d.calls)
 """,
+    "site_totals": """
+SELECT NULL::bigint,
+  concat_ws(' ', coalesce(t.site_code, d.site_code), coalesce(t.country, d.country),
+            coalesce(t.currency, d.currency), coalesce(t.day, d.day), coalesce(t.kind, d.kind),
+            coalesce(t.service, d.service)),
+  concat_ws(' of ', t.amount, t.entries, t.calls), concat_ws(' of ', d.amount, d.entries, d.calls)
+FROM (
+  SELECT c.site_code, coalesce(c.country, '') AS country, c.currency, d.day, d.kind, d.service,
+    sum(d.amount_micros) AS amount, sum(d.entries) AS entries, sum(d.calls) AS calls
+  FROM daily_totals d JOIN accounts c ON c.id = d.account_id
+  GROUP BY 1, 2, 3, 4, 5, 6
+) t
+FULL JOIN (
+  SELECT site_code, country, currency, day, kind, service,
+    sum(amount_micros) AS amount, sum(entries) AS entries, sum(calls) AS calls
+  FROM (
+    SELECT site_code, country, currency, day, kind, service, amount_micros, entries, calls
+    FROM site_totals
+    UNION ALL
+    SELECT site_code, country, currency, day, kind, service, amount_micros, entries, calls
+    FROM total_changes
+  ) each_time
+  GROUP BY 1, 2, 3, 4, 5, 6
+) d USING (site_code, country, currency, day, kind, service)
+WHERE EVERYTHING
+  AND (t.amount, t.entries, t.calls) IS DISTINCT FROM (d.amount, d.entries, d.calls)
+""",
     "daily_quantities": """
 SELECT coalesce(t.account_id, d.account_id),
   concat_ws(' ', coalesce(t.day, d.day), coalesce(t.service, d.service),

@@ -133,6 +133,7 @@ ACTIONS: dict[str, tuple[Callable[[Session, int, Actor], Any], set[str]]] = {
     "hold": (hold, set()),
     "void a hold": (call(ledger.void_hold, hold_number=1, idempotency_key="void"), set()),
     "expire grants": (lambda s, _, actor: ledger.expire_grants(s, actor=actor), set()),
+    "fold totals": (lambda s, _, actor: ledger.fold_totals(s, actor=actor), set()),
     "expire holds": (lambda s, _, actor: ledger.expire_holds(s, actor=actor), set()),
     "reverse a top-up": (
         call(ledger.reverse_entry, entry_sequence=1, reason="mistake", idempotency_key="reverse"),

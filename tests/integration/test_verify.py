@@ -197,6 +197,8 @@ DAMAGE = {
     "usage_key_refusal": "DELETE FROM refusals",
     "carry": 'UPDATE account_balances SET carries = carries || \'{"ai-inference": "0.5"}\'',
     "daily_totals": "UPDATE daily_totals SET calls = calls + 1 WHERE kind = 'charge'",
+    "site_totals": "UPDATE total_changes SET amount_micros = amount_micros + 1"
+    " WHERE kind = 'expiry'",
     "daily_quantities": "UPDATE daily_quantities SET quantity = quantity + 0.001",
     "finance_balance": "UPDATE finance_entries SET amount_micros = 6 WHERE line_number = 1",
     "finance_lines": "DELETE FROM finance_entries",
