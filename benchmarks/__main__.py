@@ -1,4 +1,4 @@
-"""Run the benchmarks: `python -m benchmarks [charging|importing|history|usage|exports|...]`."""
+"""Run the benchmarks, all of them or those named: `python -m benchmarks charging usage`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from db.engine import make_engine, make_sessions
 from db.migrate import migrate
 from domain.reference import load_reference
 
-BENCHMARKS = ("charging", "importing", "history", "usage", "exports", "sessions")
+BENCHMARKS = ("charging", "importing", "history", "usage", "analytics", "exports", "sessions")
 
 
 def main(wanted: list[str]) -> int:

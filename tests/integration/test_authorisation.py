@@ -15,6 +15,7 @@ from domain.errors import BillingError, NotAuthorised, NotFound
 from domain.finance import FinanceLine, post_finance_entries
 from domain.identity import Rules
 from domain.queries.accounts import find_accounts
+from domain.queries.analytics import analytics_choices
 from domain.queries.balances import account_overview
 from domain.queries.details import entry_detail
 from domain.queries.history import history_page
@@ -167,6 +168,10 @@ ACTIONS: dict[str, tuple[Callable[[Session, int, Actor], Any], set[str]]] = {
         {"support", "admin"},
     ),
     "find accounts": (lambda s, _, actor: find_accounts(s, actor=actor, sought=""), STAFF),
+    "see the analytics": (
+        lambda s, _, actor: analytics_choices(s, actor=actor),
+        {"finance", "admin"},
+    ),
     "see the balance": (call(account_overview), MEMBERS | STAFF),
     "see the history": (call(history_page, wanted=HistoryFilter()), MEMBERS | STAFF),
     "see the members": (call(members.list_members), MEMBERS | STAFF),
