@@ -204,7 +204,7 @@ ACTIONS: dict[str, tuple[Callable[[Session, int, Actor], Any], set[str]]] = {
     "leave": (call(members.leave_account, idempotency_key="leave"), MEMBERS),
     "see an entry": (call(entry_detail, sequence=1), MEMBERS | STAFF),
 }
-ONLY_PEOPLE = {"find accounts", "leave"}
+ONLY_PEOPLE = {"find accounts", "see the analytics", "leave"}
 
 
 def may(
