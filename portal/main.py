@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
+from domain.actors import StaffRole
 from domain.errors import BillingError, NotFound
 from portal import header, messages, reruns, viewing
 from portal.i18n import _
@@ -29,9 +30,13 @@ billing = st.Page("pages/billing.py", title=_("Billing"), icon=":material/receip
 usage = st.Page("pages/usage.py", title=_("Usage"), icon=":material/bar_chart:")
 accounts = st.Page("pages/accounts.py", title=_("Accounts"), icon=":material/search:")
 members = st.Page("pages/members.py", title=_("Members"), icon=":material/group:")
+analytics = st.Page("pages/analytics.py", title=_("Analytics"), icon=":material/query_stats:")
 for_customers = [billing, usage, members]
-is_staff = here.visitor.actor.is_staff
-page = st.navigation([accounts, *for_customers] if is_staff else for_customers, position="top")
+actor = here.visitor.actor
+for_staff = [accounts] if actor.is_staff else []
+if actor.staff_role in {StaffRole.FINANCE, StaffRole.ADMIN}:
+    for_staff.append(analytics)
+page = st.navigation([*for_staff, *for_customers], position="top")
 st.session_state["viewing"] = here
 st.session_state["billing_page"] = billing
 

@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 import streamlit.elements.plotly_chart  # noqa: F401 - registers the template of the page's theme
 
 from domain.money import MICROS_PER_UNIT
-from portal.i18n import _
+from portal.i18n import N_, _
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,8 +44,13 @@ class Line(NamedTuple):
     is_forecast: bool = False
 
 
-def stacked_bars(series: Sequence[Series], currency: str) -> go.Figure:
-    """Return bars that are cut into series; a point's custom data is its series' key."""
+def stacked_bars(
+    series: Sequence[Series], currency: str, title: str = N_("Spent ({currency})")
+) -> go.Figure:
+    """Return bars that are cut into series, those below zero hanging from it.
+
+    A point's custom data begins with its series' key and its day.
+    """
     figure = go.Figure(
         [
             go.Bar(
@@ -60,7 +65,7 @@ def stacked_bars(series: Sequence[Series], currency: str) -> go.Figure:
         ]
     )
     figure.update_layout(barmode="relative", hovermode="closest", clickmode="event+select")
-    return _finish(figure, _("Spent ({currency})").format(currency=currency))
+    return _finish(figure, _(title).format(currency=currency))
 
 
 def balance_lines(lines: Sequence[Line], currency: str) -> go.Figure:

@@ -12,7 +12,7 @@ from portal import address
 from portal.i18n import N_, _
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
 PERIODS = {
     "30": N_("Last 30 days"),
@@ -29,6 +29,14 @@ _FIRST_DAY = date(2000, 1, 1)
 _LONG_FOR_DAYS = 92
 
 
+class Days(NamedTuple):
+    """The days looked at, inclusive, and the length of a bar."""
+
+    first: date
+    last: date
+    grain: str
+
+
 class Chosen(NamedTuple):
     """The days looked at, inclusive; the length of a bar; and what its colours stand for."""
 
@@ -41,19 +49,30 @@ class Chosen(NamedTuple):
 def choose(today: date) -> Chosen:
     """Draw the choice and return it."""
     with st.container(horizontal=True, vertical_alignment="bottom", key="usage-choice"):
-        period = _select(_("Period"), "period", list(PERIODS), PERIODS)
-        first, last = _days(period, today)
-        if period == "own":
-            first = _day(_("From"), "from", first, today)
-            last = _day(_("To"), "to", last, today)
-        # A long time in days is a comb.
-        grains = GRAINS if (last - first).days <= _LONG_FOR_DAYS else GRAINS[1:]
-        grain = _select(_("Bars"), "bars", grains, _GRAIN_NAMES)
-        group = _select(_("Group by"), "group", list(GROUPS), GROUPS)
-    if last < first:
+        days = choose_days(today)
+        group = select(_("Group by"), "group", list(GROUPS), lambda one: _(GROUPS[one]))
+    return Chosen(*usable(days), group)
+
+
+def choose_days(today: date) -> Days:
+    """Draw the choice of days, and return them as they were chosen: see `usable`."""
+    period = select(_("Period"), "period", list(PERIODS), lambda one: _(PERIODS[one]))
+    first, last = _days(period, today)
+    if period == "own":
+        first = _day(_("From"), "from", first, today)
+        last = _day(_("To"), "to", last, today)
+    # A long time in days is a comb.
+    grains = GRAINS if (last - first).days <= _LONG_FOR_DAYS else GRAINS[1:]
+    grain = select(_("Bars"), "bars", grains, lambda one: _(_GRAIN_NAMES[one]))
+    return Days(first, last, grain)
+
+
+def usable(days: Days) -> Days:
+    """Return the days, no more than can be asked for; say so and stop where they are none."""
+    if days.last < days.first:
         st.warning(_("The period ends before it begins. Choose a later To."))
         st.stop()
-    return Chosen(max(first, last - LONGEST_PERIOD), last, grain, group)
+    return days._replace(first=max(days.first, days.last - LONGEST_PERIOD))
 
 
 def _days(period: str, today: date) -> tuple[date, date]:
@@ -67,7 +86,8 @@ def _days(period: str, today: date) -> tuple[date, date]:
     return today - timedelta(days=days - 1), today
 
 
-def _select(label: str, name: str, options: Sequence[str], names: Mapping[str, str]) -> str:
+def select(label: str, name: str, options: Sequence[str], shown: Callable[[str], str]) -> str:
+    """Draw a choice that the address keeps under `name`; the first option is the usual one."""
     key = f"usage_{name}"
     given = address.given(name)
     address.set_widget(key, given if given in options else options[0])
@@ -75,7 +95,7 @@ def _select(label: str, name: str, options: Sequence[str], names: Mapping[str, s
         label,
         options,
         key=key,
-        format_func=lambda option: _(names[option]),
+        format_func=shown,
         on_change=_remember,
         args=(name, options[0]),
         width=160,

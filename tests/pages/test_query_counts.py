@@ -33,6 +33,7 @@ MOST = {
     "usage": 14,
     "members": 3,
     "accounts": 2,
+    "analytics": 3,
 }
 """Statements of one run, by page and tab."""
 
@@ -122,6 +123,16 @@ def test_members_asks_as_little_whatever_there_is(
     app.switch_page("pages/members.py").run()
     statements = statements_of_a_run(app)
     assert 0 < len(statements) <= MOST["members"], "\n".join(statements)
+
+
+@pytest.mark.usefixtures("account")
+def test_analytics_asks_as_little_whatever_there_is(show: Callable[..., AppTest]) -> None:
+    app = show(None, staff_role=StaffRole.FINANCE)
+    app.switch_page("pages/analytics.py")
+    app.query_params["accounts"] = "yes"
+    app.run()
+    statements = statements_of_a_run(app)
+    assert 0 < len(statements) <= MOST["analytics"], "\n".join(statements)
 
 
 @pytest.mark.parametrize("count", [1, 20])

@@ -1,0 +1,180 @@
+"""The Analytics page as an Excel file."""
+
+from __future__ import annotations
+
+import io
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from openpyxl import Workbook
+from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
+from openpyxl.styles import Font
+from openpyxl.utils import get_column_letter
+
+from domain.money import EXACT, MICRO_DECIMALS, currency_exponent
+from portal import descriptions
+from portal.analytics import words
+from portal.analytics.report import parts
+from portal.i18n import _
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from openpyxl.worksheet.worksheet import Worksheet
+
+    from domain.queries.analytics import AccountShares, AnalyticsChoices, AnalyticsReport, Flow
+
+_NARROW = 14
+_WIDE = 30
+_FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r")
+_BOLD = Font(bold=True)
+_DAY = "yyyy-mm-dd"
+_COUNT = "#,##0"
+
+
+class _Amount:
+    """An amount in a row: two cells, a number to calculate with and its exact text."""
+
+    def __init__(self, micros: int, currency: str) -> None:
+        self.value = Decimal(micros).scaleb(-MICRO_DECIMALS, EXACT)
+        decimals = currency_exponent(currency)
+        self.format = f"#,##0.{'0' * decimals}" if decimals else _COUNT
+
+
+def make_workbook(
+    report: AnalyticsReport,
+    shares: Sequence[AccountShares],
+    choices: AnalyticsChoices,
+    filters: Sequence[tuple[str, str]],
+) -> bytes:
+    """Return the file; each sheet has the filters on top, then a frozen row of headings.
+
+    What went has a minus, so that a row adds up. Accounts are those with most use.
+    """
+    book = Workbook()
+    book.remove(book.worksheets[0])
+    currency = _("Currency")
+    flow = _flow_headings(report)
+    sheets: list[tuple[str, list[str], Iterable[list[Any]]]] = [
+        (_("Summary"), [currency, _("What"), *_amount_headings(_("Amount"))], _summary(report)),
+        (
+            _("By period"),
+            [_("From"), currency, *flow],
+            ([one.begins, one.currency, *_flow(one.flow, one.currency)] for one in report.buckets),
+        ),
+        (
+            _("By site"),
+            [_("Site"), _("Name"), currency, *flow],
+            (
+                [one.code, choices.sites.get(one.code, ""), one.currency,
+                 *_flow(one.flow, one.currency)]
+                for one in report.sites
+            ),
+        ),
+        (
+            _("By country"),
+            [_("Country"), _("Name"), currency, *flow],
+            (
+                [one.code, words.country(one.code), one.currency, *_flow(one.flow, one.currency)]
+                for one in report.countries
+            ),
+        ),
+        (
+            _("By service"),
+            [_("Service"), _("Name"), currency, *_amount_headings(_("Used")), _("Calls")],
+            (
+                [one.service, descriptions.service(one.service), one.currency,
+                 _Amount(one.used_micros, one.currency), one.calls]
+                for one in report.services
+            ),
+        ),
+        (
+            _("Accounts"),
+            [_("Account"), _("Name"), _("Site"), _("Country"), currency,
+             *_amount_headings(_("Used")), _("Calls")],
+            _accounts(shares),
+        ),
+    ]  # fmt: skip
+    for title, headings, rows in sheets:
+        _fill(book.create_sheet(title), headings, rows, filters)
+    file = io.BytesIO()
+    book.save(file)
+    return file.getvalue()
+
+
+def _amount_headings(name: str) -> list[str]:
+    return [name, _("{amount}, exact").format(amount=name)]
+
+
+def _flow_headings(report: AnalyticsReport) -> list[str]:
+    flow = next(iter(report.totals.values()))
+    return [heading for name, _micros in parts(flow) for heading in _amount_headings(name)]
+
+
+def _flow(flow: Flow, currency: str) -> list[_Amount]:
+    return [_Amount(micros, currency) for _name, micros in parts(flow)]
+
+
+def _summary(report: AnalyticsReport) -> Iterable[list[Any]]:
+    for currency, flow in report.totals.items():
+        for name, micros in parts(flow):
+            if name != _("Granted"):
+                yield [currency, name, _Amount(micros, currency)]
+                continue
+            for kind, granted in flow.granted.items():
+                what = f"{name}: {descriptions.credit_kind(kind)}"
+                yield [currency, what, _Amount(granted, currency)]
+
+
+def _accounts(shares: Sequence[AccountShares]) -> Iterable[list[Any]]:
+    for found in shares:
+        for one in found.accounts:
+            used = _Amount(one.used_micros, found.currency)
+            yield [one.account_id, one.name, one.site_code, one.country, found.currency, used,
+                   one.calls]  # fmt: skip
+        if found.other_accounts:
+            others = _("{count} other accounts").format(count=found.other_accounts)
+            used = _Amount(found.other_micros, found.currency)
+            yield ["", others, "", "", found.currency, used, found.other_calls]
+
+
+def _fill(
+    sheet: Worksheet,
+    headings: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    filters: Sequence[tuple[str, str]],
+) -> None:
+    for number, (name, value) in enumerate(filters, start=1):
+        _write(sheet, number, 1, name)
+        _write(sheet, number, 2, value)
+    top = len(filters) + 2
+    for column, heading in enumerate(headings, start=1):
+        _write(sheet, top, column, heading)
+        sheet.cell(top, column).font = _BOLD
+        width = _WIDE if heading in {_("Name"), _("What")} else max(_NARROW, len(heading) + 2)
+        sheet.column_dimensions[get_column_letter(column)].width = width
+    for number, row in enumerate(rows, start=top + 1):
+        column = 1
+        for value in row:
+            column += _write(sheet, number, column, value)
+    sheet.freeze_panes = f"A{top + 1}"
+
+
+def _write(sheet: Worksheet, row: int, column: int, value: Any) -> int:  # noqa: ANN401 - texts, counts, days, amounts
+    """Write a value and return how many cells it took."""
+    cell = sheet.cell(row, column)
+    if isinstance(value, _Amount):
+        cell.value = value.value
+        cell.number_format = value.format
+        _write(sheet, row, column + 1, f"{value.value:f}")
+        return 2
+    if isinstance(value, str):
+        text = ILLEGAL_CHARACTERS_RE.sub("", value)
+        cell.value = text
+        # A text that begins like a formula stays a text, even when somebody edits the cell.
+        cell.data_type = "s"
+        cell.quotePrefix = text.startswith(_FORMULA_SIGNS)
+        return 1
+    cell.value = value
+    cell.number_format = _COUNT if isinstance(value, int) else _DAY
+    return 1

@@ -1,0 +1,43 @@
+"""Analytics: finance sees what all accounts were granted, used and have left."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from domain.queries.analytics import analytics_choices, analytics_report
+from portal import backend
+from portal.analytics import download, filters, report
+from portal.i18n import _
+
+if TYPE_CHECKING:
+    from portal.viewing import Viewing
+
+here: Viewing = st.session_state["viewing"]
+st.title(_("Analytics"))
+actor = here.visitor.actor
+choices = backend.read(analytics_choices, actor=actor)
+if not choices.currencies:
+    st.info(
+        _("No account has had credit or usage yet. Give one credit, and it shows here."),
+        icon=":material/query_stats:",
+    )
+    st.stop()
+wanted = filters.choose(here.today.date(), choices)
+found = backend.read(
+    analytics_report,
+    actor=actor,
+    grain=wanted.days.grain,
+    currency=wanted.currency or None,
+    **wanted.period,
+    **wanted.places,
+)
+if not found.totals:
+    st.info(
+        _("Nothing matches. Reset the filters, or choose a longer period."),
+        icon=":material/filter_list_off:",
+    )
+    st.stop()
+download.draw(actor, wanted, choices)
+report.draw(here, found, wanted, choices)
