@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 
 def given(name: str) -> str:
@@ -31,6 +31,16 @@ def keep(name: str, value: str | Sequence[str] | None) -> None:
         st.query_params[name] = value
     else:
         drop(name)
+
+
+def keep_all(values: Mapping[str, str]) -> None:
+    """Put several values into the address in one step, so that one step back undoes them all.
+
+    An empty value takes its name out; everything else stays.
+    """
+    present = {name: st.query_params.get_all(name) for name in st.query_params}
+    together = {**present, **values}
+    st.query_params.from_dict({name: value for name, value in together.items() if value})
 
 
 def drop(*names: str) -> None:

@@ -89,12 +89,6 @@ def told(wanted: Wanted, choices: AnalyticsChoices) -> list[tuple[str, str]]:
     ]
 
 
-def narrow(**values: str) -> None:
-    """Put filters into the address; the others stay."""
-    for name, value in values.items():
-        address.keep(name, value)
-
-
 def reset() -> None:
     """Take every filter out of the address."""
-    address.drop(*_NAMES)
+    address.keep_all(dict.fromkeys(_NAMES, ""))

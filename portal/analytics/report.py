@@ -171,16 +171,18 @@ def _open_bar(key: str, wanted: Wanted, currency: str) -> None:
     service, begins, *_words = points[0]["customdata"]
     first = pd.Timestamp(begins).date()
     whole = pd.Period(first, freq={"day": "D", "week": "W", "month": "M"}[wanted.days.grain])
-    filters.narrow(
-        period="own",
-        to=min(whole.end_time.date(), wanted.days.last).isoformat(),
-        shown=currency,
-        accounts=_SHOW,
-        **{"from": max(first, wanted.days.first).isoformat()},
+    is_service = service not in {_GRANTED, _REST}
+    address.keep_all(
+        {
+            "period": "own",
+            "from": max(first, wanted.days.first).isoformat(),
+            "to": min(whole.end_time.date(), wanted.days.last).isoformat(),
+            "bars": "",
+            "shown": currency,
+            "accounts": _SHOW,
+            "service": service if is_service else wanted.service,
+        }
     )
-    address.drop("bars")
-    if service not in {_GRANTED, _REST}:
-        filters.narrow(service=service)
 
 
 # ── Tables ─────────────────────────────────────────────────────────────────────────────────────
@@ -274,7 +276,7 @@ def _table(
 def _narrow_to_row(key: str, choices: Sequence[Mapping[str, str]]) -> None:
     number = _chosen_row(st.session_state[key])
     if number is not None and number < len(choices):
-        filters.narrow(**choices[number])
+        address.keep_all(choices[number])
 
 
 def _chosen_row(event: Mapping[str, Any]) -> int | None:

@@ -63,6 +63,16 @@ def test_the_look_up_of_accounts_has_no_serious_violation(sign_in: Callable[...,
     assert serious_violations(page) == {}
 
 
+@pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_analytics_has_no_serious_violation(
+    sign_in: Callable[..., Page], viewport: dict[str, int]
+) -> None:
+    page = sign_in("finance@demo.example", viewport, "/analytics?accounts=yes")
+    page.locator("g.bars g.point").first.wait_for()
+    page.get_by_text("Choose a row to see the account's charges").wait_for()
+    assert serious_violations(page) == {}
+
+
 @pytest.mark.parametrize("path", ["/sign-in", "/sign-up", "/forgot-password", "/mailbox"])
 def test_own_forms_have_no_violation(
     portal_url: str, open_page: Callable[..., Page], path: str
