@@ -45,12 +45,12 @@ def draw(
     """Draw the page under its filters."""
     currency = _shown_currency(report)
     _metrics(report.totals[currency], currency)
-    _chart(report, wanted, currency)
-    _accounts(viewing, wanted, currency)
     if wanted.service:
         st.caption(
             _("Credit has no service: choose all services to see what was granted and remains.")
         )
+    _chart(report, wanted, currency)
+    _accounts(viewing, wanted, currency)
     _services(report, wanted)
     if not wanted.service:
         _kinds(report)

@@ -85,6 +85,20 @@ def test_what_is_folded_is_added_to_what_was(
     assert ledger.verify_ledger(session, actor=SYSTEM) == []
 
 
+def test_a_batch_queues_what_accounts_of_one_place_add_together(
+    session: Session, clock: TestClock
+) -> None:
+    charges = [
+        make_charge(make_account(session), amount, occurred_at=clock.instant, refusable=False)
+        for amount in (1, 2, 4)
+    ]
+    ledger.charge_batch(session, charges=charges, actor=SYSTEM)
+    assert session.execute(QUEUED).scalar_one() == 1
+    assert sums(session) == [
+        ("global", "", "USD", "2026-03-10", "charge", "ai-inference", -7 * UNIT, 3)
+    ]
+
+
 @pytest.mark.usefixtures("accounts")
 def test_a_round_takes_the_oldest_and_no_more_than_its_limit(session: Session) -> None:
     expected = sums(session)
