@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rustpy_xlsxwriter import Format, write_worksheets
 
 from domain.money import currency_exponent
+from domain.queries.history_export import FORMULA_STARTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -21,7 +22,6 @@ SHEET_ROWS = 1_048_576
 LONGEST_TEXT = 32_767
 """As many characters has a cell of Excel."""
 DATES = "yyyy-mm-dd hh:mm:ss"
-_STARTS_OF_FORMULAS = frozenset("=+-@\t\r\n")
 _MICROS = 1_000_000
 
 
@@ -93,7 +93,7 @@ def _or_titles(
 
 def safe_text(text: str) -> str:
     """Return text that no program takes for a formula, not longer than a cell."""
-    guarded = f"'{text}" if text and text[0] in _STARTS_OF_FORMULAS else text
+    guarded = f"'{text}" if text and text[0] in FORMULA_STARTS else text
     return guarded[:LONGEST_TEXT]
 
 

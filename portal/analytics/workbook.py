@@ -12,6 +12,7 @@ from openpyxl.styles import Font
 from openpyxl.utils import get_column_letter
 
 from domain.money import EXACT, MICRO_DECIMALS, currency_exponent
+from domain.queries.history_export import FORMULA_STARTS
 from portal import descriptions
 from portal.analytics import words
 from portal.analytics.report import parts
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 _NARROW = 14
 _WIDE = 30
-_FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r")
 _BOLD = Font(bold=True)
 _DAY = "yyyy-mm-dd"
 _COUNT = "#,##0"
@@ -173,7 +173,7 @@ def _write(sheet: Worksheet, row: int, column: int, value: Any) -> int:  # noqa:
         cell.value = text
         # A text that begins like a formula stays a text, even when somebody edits the cell.
         cell.data_type = "s"
-        cell.quotePrefix = text.startswith(_FORMULA_SIGNS)
+        cell.quotePrefix = text.startswith(tuple(FORMULA_STARTS))
         return 1
     cell.value = value
     cell.number_format = _COUNT if isinstance(value, int) else _DAY
