@@ -38,6 +38,7 @@ def make_engine(
     statement_timeout_seconds: int = 60,
     role: str | None = RUNTIME_ROLE,
     pool_class: type[QueuePool] = QueuePool,
+    pool_pre_ping: bool = True,
 ) -> Engine:
     """Return an engine on `url` (SQLAlchemy form, driver psycopg2).
 
@@ -55,7 +56,8 @@ def make_engine(
         pool_timeout=pool_wait_seconds,
         poolclass=pool_class,
         hide_parameters=True,
-        pool_pre_ping=True,
+        pool_pre_ping=pool_pre_ping,
+        pool_use_lifo=True,
         connect_args={
             "application_name": "credit-portal",
             "options": f"-c timezone=UTC -c statement_timeout={statement_timeout_seconds * 1000}"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 from sqlalchemy import event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
 
 from db.engine import make_engine, make_sessions
 from portal import metrics
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sqlalchemy import Connection, Engine
-    from sqlalchemy.orm import Session, sessionmaker
+    from sqlalchemy.orm import sessionmaker
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -84,6 +85,8 @@ def connect(
             # Of every connection: reads are many, and need no word about it.
             statement_timeout_seconds=read_timeout_seconds,
             pool_class=metrics.MeasuredPool,
+            # `read` and `write` ask again where a connection is gone, instead of asking each time.
+            pool_pre_ping=False,
         )
         metrics.measure(made)
         _process.engine = made
@@ -132,24 +135,40 @@ def _bound(executor: Connection | Session, seconds: int) -> None:
 
 
 def read(query: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-    """Return what the query finds, in a transaction that sees one moment and cannot write."""
-    with make_sessions(engine())() as session:
-        session.connection(execution_options=_READING)
-        return query(session, *args, **kwargs)
+    """Return what the query finds, in a transaction that sees one moment and cannot write.
+
+    A connection that was lost while it lay in the pool is replaced.
+    """
+
+    def ask() -> T:
+        with Session(engine(), expire_on_commit=False) as session:
+            session.connection(execution_options=_READING)
+            return query(session, *args, **kwargs)
+
+    try:
+        return ask()
+    except DBAPIError as error:
+        if not error.connection_invalidated:
+            raise
+        return ask()
 
 
 def write(service: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
     """Run the service in one transaction, commit it, and return its result.
 
-    A transaction that lost a deadlock or a race is run again, a few times, from its beginning.
+    A transaction that lost a deadlock or a race is run again, a few times, from its beginning;
+    so is one whose connection was lost before the service began.
     """
     for attempt in range(1, _ATTEMPTS + 1):
+        has_begun = False
         try:
-            with make_sessions(engine()).begin() as session:
+            with Session(engine(), expire_on_commit=False) as session, session.begin():
                 _bound(session, _process.write_seconds)
+                has_begun = True
                 return service(session, *args, **kwargs)
         except DBAPIError as error:
-            if attempt == _ATTEMPTS or _sqlstate(error) not in _RETRIED:
+            was_gone = error.connection_invalidated and not has_begun
+            if attempt == _ATTEMPTS or not (was_gone or _sqlstate(error) in _RETRIED):
                 raise
             _log.info("transaction of %r is run again: %s", service, _sqlstate(error))
     raise AssertionError("unreachable: the last attempt returns or raises")

@@ -16,9 +16,9 @@ from portal import backend, startup
 from portal.settings import load_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-    from sqlalchemy.orm import Session
+    from sqlalchemy.orm import Session, sessionmaker
 
 
 @pytest.fixture
@@ -168,3 +168,44 @@ def test_starting_brings_the_database_up_to_date_and_stopping_lets_go(database_u
     running.stop()
     with pytest.raises(RuntimeError):
         backend.engine()
+
+
+# ── Connections that are lost in the pool ──────────────────────────────────────────────────────
+def end_connections(sessions: sessionmaker[Session]) -> None:
+    """End every connection but the one that says so, as a restarted server does."""
+    with sessions() as session:
+        session.execute(text("RESET ROLE"))
+        others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname ="
+        session.execute(text(f"{others} current_database() AND pid <> pg_backend_pid()"))
+
+
+def one(session: Session) -> int:
+    found: int = session.execute(text("SELECT 1")).scalar_one()
+    return found
+
+
+@pytest.mark.parametrize("ask", [backend.read, backend.write], ids=["read", "write"])
+@pytest.mark.usefixtures("connected")
+def test_a_connection_that_was_lost_in_the_pool_is_replaced(
+    ask: Callable[[Callable[[Session], int]], int], sessions: sessionmaker[Session]
+) -> None:
+    assert ask(one) == 1
+    end_connections(sessions)
+    assert ask(one) == 1
+
+
+@pytest.mark.usefixtures("connected")
+def test_a_write_whose_connection_is_lost_within_is_not_run_again(
+    sessions: sessionmaker[Session],
+) -> None:
+    begun = []
+
+    def cut_off(session: Session) -> None:
+        begun.append(one(session))
+        end_connections(sessions)
+        one(session)
+
+    with pytest.raises(DBAPIError) as caught:
+        backend.write(cut_off)
+    assert caught.value.connection_invalidated
+    assert begun == [1]
