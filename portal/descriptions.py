@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from decimal import Decimal
 
+    from sqlalchemy import Engine
+
 _KINDS = {
     "top_up": N_("Top-up"),
     "voucher": N_("Voucher"),
@@ -99,11 +101,11 @@ _NAMES_SECONDS = 300
 
 def service_names() -> dict[str, str]:
     """Return the names of services by slug, as they were at most five minutes ago."""
-    return _service_names(str(backend.engine().url), int(monotonic() // _NAMES_SECONDS))
+    return _service_names(backend.engine(), int(monotonic() // _NAMES_SECONDS))
 
 
 @lru_cache(maxsize=1)
-def _service_names(_database: str, _period: int) -> dict[str, str]:
+def _service_names(_database: Engine, _period: int) -> dict[str, str]:
     return backend.read(queries.service_names)
 
 

@@ -37,6 +37,8 @@ MINUS = "\N{MINUS SIGN}"
 _SECONDS_IN_A_MINUTE = 60
 _MINUTES_IN_AN_HOUR = 60
 _THOUSANDS = (3, 3)
+_REMEMBERED = 8_192
+"""A page is drawn again and again, and says mostly what it said before."""
 
 # What Markdown gives a meaning to, wherever it stands or where a line begins with it.
 _MARKDOWN = re.compile(r"[\\`*_\[\]$~<>:|#&]")
@@ -140,9 +142,12 @@ def plain(text: str) -> str:
 
 def date_time(moment: datetime, zone: tzinfo | str, *, locale: str | None = None) -> str:
     """Return date and time as the clocks of the zone show them. Raises ValueError if naive."""
-    return format_datetime(
-        _aware(moment), "medium", tzinfo=time_zone(zone), locale=locale or current_language()
-    )
+    return _date_time(_aware(moment), time_zone(zone), locale or current_language())
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _date_time(moment: datetime, zone: tzinfo, locale: str) -> str:
+    return format_datetime(moment, "medium", tzinfo=zone, locale=locale)
 
 
 def date(day: calendar_date, zone: tzinfo | str | None = None, *, locale: str | None = None) -> str:
@@ -187,6 +192,7 @@ def time_zone(zone: tzinfo | str) -> tzinfo:
         return ZoneInfo("UTC")
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def _magnitude(amount: Decimal, currency: str, locale: str, *, exact: bool) -> str:
     decimals = currency_exponent(currency)
     coin = Decimal(1).scaleb(-decimals)
