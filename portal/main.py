@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import streamlit as st
 
 from domain.actors import StaffRole
@@ -42,8 +44,12 @@ st.session_state["billing_page"] = billing
 
 header.draw(here, billing)
 try:
-    # It shows only where the page takes its time, as a first look at a large account may.
-    with st.skeleton(height=240):
+    # It shows only where the page takes its time, as a first look at a large account may. Each
+    # has a thread of its own, so that a page that is merely drawn again goes without.
+    seen = (page.url_path, here.account and here.account.account_id)
+    is_new = st.session_state.get("seen") != seen
+    st.session_state["seen"] = seen
+    with st.skeleton(height=240) if is_new else nullcontext(st.empty()):
         reruns.run(page)
 except BillingError as error:
     st.error(messages.text_of(error), icon=":material/error:")

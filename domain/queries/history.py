@@ -96,8 +96,13 @@ def history_view(
     wanted: HistoryFilter,
     older_than: HistoryCursor | None = None,
     newer_than: HistoryCursor | None = None,
+    is_counted: bool = True,
 ) -> HistoryView:
-    """Return a page and the count that stands above it; raise as `history_page` does."""
+    """Return a page and the count that stands above it; raise as `history_page` does.
+
+    Whoever knows already that there are more rows than are counted need not have them counted
+    again: facts stay.
+    """
     page = history_page(
         session,
         actor=actor,
@@ -106,6 +111,8 @@ def history_view(
         older_than=older_than,
         newer_than=newer_than,
     )
+    if not is_counted:
+        return HistoryView(page, CappedCount(COUNT_CAP, is_capped=True))
     count = history_count(session, actor=actor, account_id=account_id, wanted=wanted)
     return HistoryView(page, count)
 

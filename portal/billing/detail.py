@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pandas as pd
+import pyarrow as pa
 import streamlit as st
 
 from domain.errors import InvalidInput, NotFound
@@ -101,7 +101,7 @@ def _movements(viewing: Viewing, entry: EntryDetail) -> None:
         return
     is_charge = entry.kind == "charge"
     _title(_("Which credit paid this") if is_charge else _("Which credit this moved"))
-    table = pd.DataFrame(
+    table = pa.Table.from_pylist(
         [
             {
                 _("Credit"): descriptions.credit_kind(movement.kind),
@@ -136,7 +136,7 @@ def _calls(
     viewing: Viewing, account: AccountSummary, count: int, page: CallsPage, *, is_first: bool
 ) -> None:
     _title(_("The calls behind it ({count})").format(count=formats.number(count)))
-    table = pd.DataFrame(
+    table = pa.Table.from_pylist(
         [
             {
                 _("Time"): viewing.date_time(call.occurred_at),
@@ -224,7 +224,7 @@ def _hold(viewing: Viewing, account: AccountSummary, number: int) -> None:
             args=(HistoryReference(HistoryStatus.SUCCESS, hold.entry_sequence),),
         )
     _title(_("Where it is set aside") if hold.outcome is None else _("Where it was set aside"))
-    table = pd.DataFrame(
+    table = pa.Table.from_pylist(
         [
             {
                 _("Credit"): descriptions.credit_kind(part.kind),

@@ -6,7 +6,7 @@ from datetime import date, datetime, time, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
-import pandas as pd
+import pyarrow as pa
 import streamlit as st
 
 from domain.errors import InvalidInput
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 _OTHER_SERVICES = ("vnpay", "stripe", "paypal", "bank", "system")
 _FILTERS = ("service", "status", "kind", "from", "to", "zone", "text")
 _PLACES = ("older", "newer")
+_LONG = "long_history"
 _FIRST_DAY = date(2000, 1, 1)
 _LAST_DAY = date(2099, 12, 31)
 
@@ -44,6 +45,7 @@ def draw(viewing: Viewing, account: AccountSummary) -> None:
         return
     wanted = _filters(viewing)
     older, newer = _cursor("older"), _cursor("newer")
+    is_known_to_be_long = _is_known_to_be_long(account, wanted)
     found = backend.read(
         history_view,
         actor=viewing.visitor.actor,
@@ -51,7 +53,10 @@ def draw(viewing: Viewing, account: AccountSummary) -> None:
         wanted=wanted,
         older_than=older,
         newer_than=None if older else newer,
+        is_counted=not is_known_to_be_long,
     )
+    if found.count is not None and found.count.is_capped:
+        st.session_state.setdefault(_LONG, set()).add((account.account_id, wanted))
     if found.count is not None and found.count.count:
         _count_line(found.count)
     has_rows = bool(found.page.rows) or found.page.older is not None
@@ -61,6 +66,15 @@ def draw(viewing: Viewing, account: AccountSummary) -> None:
     else:
         _empty(wanted, found.page)
     _pager(viewing, found.page, is_first=older is None and newer is None)
+
+
+def _is_known_to_be_long(account: AccountSummary, wanted: HistoryFilter) -> bool:
+    """Whether these rows were more than are counted when they were last shown here.
+
+    Only holds come to an end; without them rows get no fewer.
+    """
+    has_facts = not wanted.statuses or HistoryStatus.SUCCESS in wanted.statuses
+    return has_facts and (account.account_id, wanted) in st.session_state.get(_LONG, ())
 
 
 # ── Filters ────────────────────────────────────────────────────────────────────────────────────
@@ -193,7 +207,7 @@ def _empty(wanted: HistoryFilter, page: HistoryPage) -> None:
 def _tables(viewing: Viewing, account: AccountSummary, rows: Sequence[HistoryRow]) -> None:
     """Draw the rows twice, for wide and for narrow screens; the style sheet hides one."""
     amount = _("Amount ({currency})").format(currency=account.currency)
-    table = pd.DataFrame(
+    table = pa.Table.from_pylist(
         [
             {
                 _("Date"): viewing.date_time(row.occurred_at),
@@ -209,7 +223,7 @@ def _tables(viewing: Viewing, account: AccountSummary, rows: Sequence[HistoryRow
             for row in rows
         ]
     )
-    everything = list(table.columns)
+    everything = list(table.column_names)
     amount_first = [everything[0], amount, *everything[1:-1]]
     with st.container(key="rows-wide"):
         _table(table, everything, rows, key="wide")
@@ -218,11 +232,11 @@ def _tables(viewing: Viewing, account: AccountSummary, rows: Sequence[HistoryRow
     st.caption(_("Choose a row to see which credit paid it, and the calls behind it."))
 
 
-def _table(table: pd.DataFrame, order: list[str], rows: Sequence[HistoryRow], *, key: str) -> None:
+def _table(table: pa.Table, order: list[str], rows: Sequence[HistoryRow], *, key: str) -> None:
     # The key holds the rows: a choice in them is none in the rows of another page.
     widget = f"{key}-{rows[0].reference}-{rows[-1].reference}-{len(rows)}"
     st.dataframe(
-        table[order],
+        table.select(order),
         hide_index=True,
         height="content",
         on_select=partial(_open, widget, [str(row.reference) for row in rows]),

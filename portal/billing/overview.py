@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
+import pyarrow as pa
 import streamlit as st
 
 from domain.queries.balances import account_overview
@@ -73,7 +73,7 @@ def _owed(viewing: Viewing, found: AccountOverview) -> None:
     text = _("{amount} is owed. The next credit pays it first.")
     owed = viewing.money(found.owed_micros)
     st.warning(plain(text.format(amount=owed)), icon=":material/priority_high:")
-    table = pd.DataFrame(
+    table = pa.Table.from_pylist(
         [
             {
                 _("Owed for"): descriptions.debt(debt.cause, debt.service),
@@ -106,7 +106,7 @@ def _breakdown(viewing: Viewing, found: AccountOverview) -> None:
             ]
         )
     )
-    table = pd.DataFrame(
+    table = pa.Table.from_pylist(
         [
             {
                 _("Credit"): descriptions.credit_kind(part.kind),
@@ -122,7 +122,7 @@ def _breakdown(viewing: Viewing, found: AccountOverview) -> None:
         hide_index=True,
         height="content",
         key="kinds",
-        column_config=_right(table.columns[1:]),
+        column_config=_right(table.column_names[1:]),
     )
 
 
@@ -151,7 +151,7 @@ def _spending_order(viewing: Viewing, found: AccountOverview) -> None:
         )
     )
     names = descriptions.service_names()
-    table = pd.DataFrame(
+    table = pa.Table.from_pylist(
         [
             {
                 _("Credit"): descriptions.credit_kind(grant.kind),

@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import event
 
 from domain.actors import StaffRole
+from domain.queries import history
 from domain.usage import UsageEvent, record_usage
 from portal import backend
 from tests.factories import SYSTEM, charge, grant, make_account
@@ -161,3 +162,21 @@ def test_what_is_closed_is_not_asked_for(
     statements = statements_of_a_run(show(account, **query))
     asked = [part for part in closed for statement in statements if part in statement]
     assert not asked, "\n".join(statements)
+
+
+def test_a_history_that_is_known_to_be_long_is_not_counted_again(
+    show: Callable[..., AppTest], session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "COUNT_CAP", 5)
+    account = make_account(session)
+    fill(session, account, 4)
+    with counted() as first:
+        app = show(account, tab="history")
+    assert [statement for statement in first if "count(*)" in statement]
+    again = statements_of_a_run(app)
+    assert not [statement for statement in again if "count(*)" in statement]
+    assert "More than 5 rows" in [caption.value for caption in app.caption]
+    app.query_params["kind"] = "plan"
+    other = statements_of_a_run(app)
+    assert [statement for statement in other if "count(*)" in statement]
+    assert "1 row" in [caption.value for caption in app.caption]
