@@ -35,6 +35,11 @@ if TYPE_CHECKING:
     from starlette.routing import BaseRoute
 
 
+_LONGEST_TURN_SECONDS = 0.0005
+"""How long a page may compute while others wait. At Python's own 5 ms, whoever comes back from the
+database stands in line for as long as the question took, again and again."""
+
+
 @asynccontextmanager
 async def lifespan(_app: st.App) -> AsyncIterator[dict[str, Any]]:
     """Have a database and everything else running while the process serves."""
@@ -45,6 +50,7 @@ async def lifespan(_app: st.App) -> AsyncIterator[dict[str, Any]]:
         # What start-up made stays for good: the collector need not look at it again and again.
         gc.collect()
         gc.freeze()
+        sys.setswitchinterval(_LONGEST_TURN_SECONDS)
         yield {}
     finally:
         await run_in_threadpool(running.stop)
