@@ -8,6 +8,7 @@ where that window ends, the next page goes on.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from domain.actors import require_account_reader
@@ -30,7 +31,7 @@ from domain.queries.history_streams import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sqlalchemy import Row
+    from sqlalchemy import Row, Select
     from sqlalchemy.orm import Session
 
     from domain.actors import Actor
@@ -58,18 +59,14 @@ def history_page(
     Raises NotFound where the actor may not read the account.
     """
     require_account_reader(actor, account_id)
-    streams = choose_streams(account_id, wanted)
-    if not streams:
-        return _EMPTY
     is_backwards = newer_than is not None and older_than is None
     cursor = newer_than if is_backwards else older_than
     span = Span(cursor, is_backwards, page_size + 1)
-    sought = wanted.sought
-    statement = (
-        search_rows(streams, span, SEARCH_WINDOW, sought) if sought else merge_rows(streams, span)
-    )
+    statement = _rows_of(account_id, wanted, span)
+    if statement is None:
+        return _EMPTY
     found = session.execute(statement).all()
-    edges = [row for row in found if sought and row.is_edge]
+    edges = [row for row in found if wanted.sought and row.is_edge]
     rows = found[: len(found) - len(edges)]
     page = _page(rows, edges, span)
     if is_backwards and page.newer is None:
@@ -78,6 +75,18 @@ def history_page(
             session, actor=actor, account_id=account_id, wanted=wanted, page_size=page_size
         )
     return page
+
+
+# A page is drawn again and again, and to build its statement takes longer than to run it.
+@lru_cache(maxsize=512)
+def _rows_of(account_id: int, wanted: HistoryFilter, span: Span) -> Select[Any] | None:
+    """Return the statement that finds the rows of a page, or None where there can be none."""
+    streams = choose_streams(account_id, wanted)
+    if not streams:
+        return None
+    if wanted.sought:
+        return search_rows(streams, span, SEARCH_WINDOW, wanted.sought)
+    return merge_rows(streams, span)
 
 
 @dataclass(frozen=True, slots=True)
