@@ -205,7 +205,7 @@ def _services(report: AnalyticsReport, wanted: Wanted) -> None:
         for one in report.services
     ]
     _table(rows, key=f"analytics-services-{wanted}", choices=choices)
-    st.caption(_("Choose a row to see the accounts that used it."))
+    st.caption(_("Tick a row to see the accounts that used it."))
 
 
 def _kinds(report: AnalyticsReport) -> None:
@@ -261,7 +261,7 @@ def _table(
     if choices:
         options = {
             "on_select": partial(_narrow_to_row, key, choices),
-            "selection_mode": ("single-row", "single-cell"),
+            "selection_mode": "single-row",
         }
     st.dataframe(
         table,
@@ -280,9 +280,8 @@ def _narrow_to_row(key: str, choices: Sequence[Mapping[str, str]]) -> None:
 
 
 def _chosen_row(event: Mapping[str, Any]) -> int | None:
-    """Return the row that was chosen by its box or by any of its cells."""
-    chosen = event["selection"]
-    rows: list[int] = [*chosen["rows"], *(row for row, _column in chosen["cells"])]
+    """Return the row whose box was ticked; a cell is chosen by whoever only passes with Tab."""
+    rows: list[int] = event["selection"]["rows"]
     return rows[0] if rows else None
 
 
@@ -326,13 +325,13 @@ def _accounts(viewing: Viewing, wanted: Wanted, currency: str) -> None:
         height="content",
         key=f"analytics-accounts-{wanted}-{currency}",
         on_select="rerun",
-        selection_mode=("single-row", "single-cell"),
+        selection_mode="single-row",
         column_config={
             name: st.column_config.TextColumn(alignment="right") for name in (_("Used"), _("Calls"))
         },
     )
     _others(shares)
-    st.caption(_("Choose a row to see the account's charges in Credit History."))
+    st.caption(_("Tick a row to see the account's charges in Credit History."))
     number = _chosen_row(event)
     if number is not None and number < len(shares.accounts):
         _open_history(shares.accounts[number], wanted)

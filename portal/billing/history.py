@@ -229,7 +229,7 @@ def _tables(viewing: Viewing, account: AccountSummary, rows: Sequence[HistoryRow
         _table(table, everything, rows, key="wide")
     with st.container(key="rows-narrow"):
         _table(table, amount_first, rows, key="narrow")
-    st.caption(_("Choose a row to see which credit paid it, and the calls behind it."))
+    st.caption(_("Tick a row to see which credit paid it, and the calls behind it."))
 
 
 def _table(table: pa.Table, order: list[str], rows: Sequence[HistoryRow], *, key: str) -> None:
@@ -240,7 +240,7 @@ def _table(table: pa.Table, order: list[str], rows: Sequence[HistoryRow], *, key
         hide_index=True,
         height="content",
         on_select=partial(_open, widget, [str(row.reference) for row in rows]),
-        selection_mode=("single-row", "single-cell"),
+        selection_mode="single-row",
         key=widget,
         column_config={
             _("Description"): st.column_config.TextColumn(width=330),
@@ -255,9 +255,8 @@ def _table(table: pa.Table, order: list[str], rows: Sequence[HistoryRow], *, key
 
 
 def _open(widget: str, references: Sequence[str]) -> None:
-    """Open the row that was chosen by its box or by any of its cells."""
-    chosen = st.session_state[widget]["selection"]
-    rows = [*chosen["rows"], *(row for row, _column in chosen["cells"])]
+    """Open the row whose box was ticked; a cell is chosen by whoever only passes with Tab."""
+    rows = st.session_state[widget]["selection"]["rows"]
     if rows and rows[0] < len(references):
         address.keep("row", references[rows[0]])
 

@@ -47,7 +47,7 @@ def test_billing_has_no_serious_violation(
     page.get_by_text("Spent in this order").wait_for()
     assert serious_violations(page) == {}
     page.get_by_text("Credit History").click()
-    page.get_by_text("Choose a row").wait_for()
+    page.get_by_text("Tick a row").wait_for()
     assert serious_violations(page) == {}
     open_first_row(page)
     page.get_by_role("button", name="Back to the history").wait_for()
@@ -69,7 +69,7 @@ def test_analytics_has_no_serious_violation(
 ) -> None:
     page = sign_in("finance@demo.example", viewport, "/analytics?accounts=yes")
     page.locator("g.bars g.point").first.wait_for()
-    page.get_by_text("Choose a row to see the account's charges").wait_for()
+    page.get_by_text("Tick a row to see the account's charges").wait_for()
     assert serious_violations(page) == {}
 
 

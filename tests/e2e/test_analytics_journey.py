@@ -46,7 +46,7 @@ def choose_first_row(page: Page, heading: str) -> None:
     title = page.get_by_role("heading", name=heading, exact=True)
     title.evaluate("title => title.scrollIntoView({block: 'start'})")
     below = title.locator("xpath=following::*[@data-testid='stDataFrame']").first
-    below.click(position={"x": 120, "y": 52})
+    below.click(position={"x": 18, "y": 52})
 
 
 def test_finance_comes_from_the_whole_to_an_accounts_charges(sign_in: Callable[..., Page]) -> None:
@@ -75,11 +75,11 @@ def test_a_click_on_a_bar_shows_its_accounts_and_back_undoes_it(
     whole = figure(page, "Used")
     page.locator("g.bars g.point").nth(2).click(force=True)
     page.wait_for_url(re.compile(r"period=own.*accounts=yes"))
-    expect(page.get_by_text("Choose a row to see the account's charges")).to_be_visible()
+    expect(page.get_by_text("Tick a row to see the account's charges")).to_be_visible()
     settle(page)
     assert 0 > figure(page, "Used") > whole
     page.go_back()
-    expect(page.get_by_text("Choose a row to see the account's charges")).to_have_count(0)
+    expect(page.get_by_text("Tick a row to see the account's charges")).to_have_count(0)
     settle(page)
     assert figure(page, "Used") == whole
     assert page.url.endswith("/analytics")

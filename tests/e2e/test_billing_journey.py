@@ -31,7 +31,7 @@ def open_first_row(page: Page) -> None:
     settle(page)
     table = page.get_by_test_id("stDataFrame").locator("visible=true").first
     table.evaluate("table => table.scrollIntoView({block: 'start'})")
-    table.click(position={"x": 120, "y": 52})
+    table.click(position={"x": 18, "y": 52})
 
 
 @pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
@@ -56,7 +56,7 @@ def test_a_customer_sees_the_balance_filters_and_opens_a_charge(
     page.reload()
     expect(page.get_by_text("Which credit paid this")).to_be_visible()
     page.get_by_role("button", name="Back to the history").click()
-    expect(page.get_by_text("Choose a row")).to_be_visible()
+    expect(page.get_by_text("Tick a row")).to_be_visible()
     assert page.url.endswith("service=ai-inference")
 
 
@@ -132,7 +132,7 @@ def test_support_finds_an_account_and_is_told_whose_it_is(sign_in: Callable[...,
     expect(page.get_by_text("as a member of staff")).to_be_visible()
     page.get_by_text("Credit History").click()
     expect(page.get_by_text("as a member of staff")).to_be_visible()
-    expect(page.get_by_text("Choose a row")).to_be_visible()
+    expect(page.get_by_text("Tick a row")).to_be_visible()
 
 
 def test_sign_out_ends_the_session_for_every_tab(sign_in: Callable[..., Page]) -> None:

@@ -54,7 +54,7 @@ def test_the_workbook_of_everything_adds_up_to_the_balance(
 ) -> None:
     page = sign_in(OWNER, viewport)
     page.goto(page.url.split("?")[0] + "?tab=history")
-    page.get_by_text("Choose a row").wait_for()
+    page.get_by_text("Tick a row").wait_for()
     path = download(page, "Export Excel")
     assert re.fullmatch(r"credit-history-\d+-\d{4}-\d\d-\d\d\.xlsx", path.name)
     assert exact_sum(path).quantize(COIN, ROUND_HALF_UP) == balance_on(page)
@@ -84,7 +84,7 @@ def test_support_exports_the_account_that_it_looks_at(sign_in: Callable[..., Pag
     found.click()
     page.get_by_text("Total balance").wait_for()
     page.get_by_text("Credit History").click()
-    page.get_by_text("Choose a row").wait_for()
+    page.get_by_text("Tick a row").wait_for()
     looked_at = re.search(r"account=(\d+)", page.url)
     assert looked_at is not None
     path = download(page, "Export Excel")
