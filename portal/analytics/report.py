@@ -50,7 +50,7 @@ def draw(
             _("Credit has no service: choose all services to see what was granted and remains.")
         )
     _chart(report, wanted, currency)
-    _accounts(viewing, wanted, currency)
+    _accounts(viewing, wanted, currency, choices)
     _services(report, wanted)
     if not wanted.service:
         _kinds(report)
@@ -286,7 +286,7 @@ def _chosen_row(event: Mapping[str, Any]) -> int | None:
 
 
 # ── Accounts ───────────────────────────────────────────────────────────────────────────────────
-def _accounts(viewing: Viewing, wanted: Wanted, currency: str) -> None:
+def _accounts(viewing: Viewing, wanted: Wanted, currency: str, choices: AnalyticsChoices) -> None:
     st.subheader(_("Accounts"))
     address.set_widget("analytics_accounts", address.given("accounts") == _SHOW)
     is_shown = st.toggle(
@@ -314,7 +314,7 @@ def _accounts(viewing: Viewing, wanted: Wanted, currency: str) -> None:
             _("Number"): str(share.account_id),
             _("Used"): words.amount(share.used_micros, currency),
             _("Calls"): formats.number(share.calls) if share.calls else "",
-            _("Site"): share.site_code,
+            _("Site"): choices.sites.get(share.site_code, share.site_code),
             _("Country"): words.country(share.country),
         }
         for share in shares.accounts
