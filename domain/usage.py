@@ -19,6 +19,7 @@ from domain.ledger.charges import FUTURE_TOLERANCE
 from domain.money import EXACT
 from domain.pricing import Usage, rate
 from domain.reference import current_catalogue
+from domain.texts import check_text
 from domain.usage_file import Call, Reject, digest_of_file, read_calls
 
 if TYPE_CHECKING:
@@ -154,6 +155,7 @@ def _rated_item(
     currency = currencies.get(event.account_id)
     if currency is None:
         raise NotFound("account")
+    check_text(event_id=event.event_id, model=event.model)
     quantities = {name: Decimal(quantity) for name, quantity in event.quantities.items()}
     usage = Usage(event.service, event.occurred_at, quantities, event.model)
     rated = rate(catalogue, usage, currency)

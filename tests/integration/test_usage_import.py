@@ -460,6 +460,21 @@ def test_only_the_system_and_staff_import(sessions: sessionmaker[Session], tmp_p
         record_usage(session, events=[], actor=user_actor(7))
 
 
+@pytest.mark.parametrize("field", ["event_id", "model"])
+def test_an_event_whose_words_are_no_line_is_told_and_the_others_charged(
+    session: Session, field: str
+) -> None:
+    account = make_account(session)
+    moment = datetime(2026, 2, 3, 10, 0, 5, tzinfo=UTC)
+    tokens = {"input-tokens": 1_000_000, "output-tokens": 0}
+    good = UsageEvent(account, "tests", "good", "ai-inference", moment, tokens)
+    words: dict[str, Any] = {"event_id": "bad", field: "two\nlines"}
+    bad = good._replace(**words)
+    recorded = record_usage(session, events=[bad, good], actor=SYSTEM)
+    assert recorded.rejected == [(0, "control_characters")]
+    assert recorded.charged == 1
+
+
 def test_events_that_cannot_be_charged_are_told_and_the_others_charged(session: Session) -> None:
     account = make_account(session)
     moment = datetime(2026, 2, 3, 10, 0, 5, tzinfo=UTC)
