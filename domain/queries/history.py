@@ -78,7 +78,7 @@ def history_page(
 
 
 # A page is drawn again and again, and to build its statement takes longer than to run it.
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=128)
 def _rows_of(account_id: int, wanted: HistoryFilter, span: Span) -> Select[Any] | None:
     """Return the statement that finds the rows of a page, or None where there can be none."""
     streams = choose_streams(account_id, wanted)

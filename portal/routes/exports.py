@@ -81,7 +81,8 @@ def _file(actor: Actor, export: Export) -> Response | None:
     day = export.created_at.astimezone(formats.time_zone(export.wish.zone)).date()
     extension = export.wish.file_format
     name = f"credit-history-{summary.account_id}-{day.isoformat()}.{extension}"
-    headers = {"Cache-Control": "no-store"}
+    # To compress a large file again would keep the event loop from everybody's pages.
+    headers = {"Cache-Control": "no-store", "Content-Encoding": "identity"}
     return FileResponse(path, filename=name, media_type=_TYPES[extension], headers=headers)
 
 

@@ -140,6 +140,7 @@ def test_a_small_csv_is_the_answer(browser: TestClient, account: int) -> None:
     assert answer.status_code == 200
     assert answer.headers["content-type"].startswith("text/csv")
     assert answer.headers["cache-control"] == "no-store"
+    assert answer.headers["content-encoding"] == "identity"
     name = answer.headers["content-disposition"]
     assert re.search(rf'filename="credit-history-{account}-\d{{4}}-\d\d-\d\d\.csv"', name)
     rows = list(csv.DictReader(io.StringIO(answer.content.decode("utf-8-sig"))))
