@@ -52,7 +52,7 @@ def current_visitor() -> Visitor | None:
     token = st.context.cookies.to_dict().get(cookies.session_cookie(settings()))
     if not token:
         return None
-    visit = backend.read(identity.session_actor, token=token, rules=settings().rules)
+    visit = backend.look_up(identity.session_actor, token=token, rules=settings().rules)
     if visit is None:
         return None
     if visit.touch_due:

@@ -87,7 +87,7 @@ def start() -> Viewing:
     account_id = _wanted_account(visitor)
     if account_id is None:
         return Viewing(visitor, None, zone)
-    summary = backend.read(account_summary, actor=visitor.actor, account_id=account_id)
+    summary = backend.look_up(account_summary, actor=visitor.actor, account_id=account_id)
     if visitor.actor.reads_as_staff(account_id):
         _remember_look(visitor, account_id)
     return Viewing(visitor, summary, zone)

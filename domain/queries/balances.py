@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import select, text
 
-from db.models import Account, AccountBalance, Debt
+from db.models import Debt
 from domain import clock
 from domain.actors import require_account_reader
 from domain.allocation import OVERDRAFT_NUMBER, PRIORITIES, burn_order, is_valid
@@ -29,6 +29,12 @@ CREDIT_KINDS = tuple(
     sorted((kind for kind in PRIORITIES if kind != "overdraft"), key=PRIORITIES.__getitem__)
 )
 """The kinds of credit, in the order in which they are spent."""
+
+_SUMMARY = text("""
+SELECT a.id, a.name, a.currency, a.status, a.site_code, b.balance_micros, b.held_micros
+FROM accounts a JOIN account_balances b ON b.account_id = a.id
+WHERE a.id = :account_id
+""")
 
 _OPEN_GRANTS = text(f"""
 SELECT {GRANT_COLUMNS}, g.origin
@@ -131,21 +137,12 @@ class AccountOverview:
 
 
 def account_summary(session: Session, *, actor: Actor, account_id: int) -> AccountSummary:
-    """Return the account's name and sum; raise NotFound where the actor may not read it."""
+    """Return the account's name and sum; raise NotFound where the actor may not read it.
+
+    One query: every page asks it.
+    """
     require_account_reader(actor, account_id)
-    row = session.execute(
-        select(
-            Account.id,
-            Account.name,
-            Account.currency,
-            Account.status,
-            Account.site_code,
-            AccountBalance.balance_micros,
-            AccountBalance.held_micros,
-        )
-        .join(AccountBalance, AccountBalance.account_id == Account.id)
-        .where(Account.id == account_id)
-    ).one_or_none()
+    row = session.execute(_SUMMARY, {"account_id": account_id}).one_or_none()
     if row is None:
         raise NotFound("account")
     return AccountSummary(*row)

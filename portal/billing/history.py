@@ -207,21 +207,19 @@ def _empty(wanted: HistoryFilter, page: HistoryPage) -> None:
 def _tables(viewing: Viewing, account: AccountSummary, rows: Sequence[HistoryRow]) -> None:
     """Draw the rows twice, for wide and for narrow screens; the style sheet hides one."""
     amount = _("Amount ({currency})").format(currency=account.currency)
-    table = pa.Table.from_pylist(
-        [
-            {
-                _("Date"): viewing.date_time(row.occurred_at),
-                _("Service"): descriptions.service(row.service),
-                _("Source"): descriptions.source(row.source),
-                _("Description"): descriptions.description(
-                    row.description_code, row.description_parameters
-                ),
-                _("Code"): _code(row),
-                _("Status"): descriptions.status(row.status),
-                amount: viewing.money(row.amount_micros, signed=True),
-            }
-            for row in rows
-        ]
+    table = pa.table(
+        {
+            _("Date"): [viewing.date_time(row.occurred_at) for row in rows],
+            _("Service"): [descriptions.service(row.service) for row in rows],
+            _("Source"): [descriptions.source(row.source) for row in rows],
+            _("Description"): [
+                descriptions.description(row.description_code, row.description_parameters)
+                for row in rows
+            ],
+            _("Code"): [_code(row) for row in rows],
+            _("Status"): [descriptions.status(row.status) for row in rows],
+            amount: [viewing.money(row.amount_micros, signed=True) for row in rows],
+        }
     )
     everything = list(table.column_names)
     amount_first = [everything[0], amount, *everything[1:-1]]
