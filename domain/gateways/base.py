@@ -1,0 +1,347 @@
+"""What every gateway does, in our own words.
+
+A gateway's file translates between these and its provider's protocol. Amounts are `Money` in whole
+minor units; moments carry their time zone. Everything that is returned was verified: it came
+under a valid signature, or in the answer to an authenticated question of ours. Calls wait for the
+network, so no transaction may be open around them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, ClassVar, Protocol
+
+from domain.errors import BillingError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
+    from domain.money import Money
+
+
+# ── What we ask ───────────────────────────────────────────────────────────────────────────────
+@dataclass(frozen=True, slots=True)
+class CheckoutRequest:
+    """A payment that somebody is about to make.
+
+    `reference` is ours: 20 characters A to Z and 0 to 9, unique for ever, and the idempotency key
+    of what is created. `description` has letters, digits and spaces of ASCII only. The browser
+    comes back to `return_url`, also after a cancellation. `language` is en, vi or ja.
+    """
+
+    reference: str
+    amount: Money
+    description: str
+    return_url: str
+    cancel_url: str
+    customer_email: str
+    customer_ip: str
+    language: str
+    created_at: datetime
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Checkout:
+    """Where the customer pays. `gateway_reference` is the gateway's own name of it, if it has one.
+
+    `expires_at` is when the gateway itself gives it up.
+    """
+
+    redirect_url: str
+    gateway_reference: str | None
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class KnownPayment:
+    """What we know of a payment that we ask about or give back."""
+
+    reference: str
+    gateway_reference: str | None
+    gateway_payment_id: str | None
+    amount: Money
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RefundRequest:
+    """Money to give back. `reference` is ours, unique for ever, and the idempotency key.
+
+    `amount` is in the currency that was paid; `is_whole` says that it is all that was paid.
+    `actor` is who asked for it, as the gateway may keep it: letters and digits.
+    """
+
+    payment: KnownPayment
+    reference: str
+    amount: Money
+    is_whole: bool
+    actor: str
+    requested_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class InboundMessage:
+    """A request that somebody made to us, as it came.
+
+    `headers` have names in lower case. `query` keeps every pair in the order of the address,
+    decoded once; `raw_query` is the same undecoded.
+    """
+
+    method: str
+    headers: Mapping[str, str]
+    query: Sequence[tuple[str, str]]
+    raw_query: str
+    body: bytes
+    received_at: datetime
+
+
+# ── What is true ──────────────────────────────────────────────────────────────────────────────
+class PaymentState(StrEnum):
+    """How a payment stands at its gateway.
+
+    OPEN: the customer has not finished. AWAITING: they have, and the money comes later (konbini).
+    APPROVED: it waits for our capture. UNDER_REVIEW: money was taken and the gateway doubts it.
+    UNKNOWN: the gateway has no such payment.
+    """
+
+    OPEN = "open"
+    AWAITING = "awaiting"
+    APPROVED = "approved"
+    PAID = "paid"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+    UNDER_REVIEW = "under_review"
+    UNKNOWN = "unknown"
+
+
+class RefundState(StrEnum):
+    """How a refund stands at the gateway."""
+
+    PENDING = "pending"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+
+
+class DisputeState(StrEnum):
+    """How a dispute stands: LOST took the money for good, WON gave it back."""
+
+    OPEN = "open"
+    WON = "won"
+    LOST = "lost"
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentFact:
+    """How a payment stands, as the gateway says.
+
+    `reference` is ours as the gateway gave it back. `gateway_payment_id` names the money itself
+    (VNPay's transaction, Stripe's PaymentIntent, PayPal's capture) and is there wherever the
+    state is PAID. `amount` is what was paid. `code` is the gateway's own word for why not.
+    `method` is how it was paid, such as "card" or "konbini". `pay_by` is the end of AWAITING.
+    """
+
+    state: PaymentState
+    reference: str | None = None
+    gateway_reference: str | None = None
+    gateway_payment_id: str | None = None
+    amount: Money | None = None
+    fee: Money | None = None
+    occurred_at: datetime | None = None
+    code: str | None = None
+    method: str | None = None
+    pay_by: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RefundFact:
+    """Money that was given back, or is on its way. `reference` is ours where we asked for it.
+
+    `gateway_refund_id` is unique at the gateway, and what a refund is recognised by.
+    """
+
+    gateway_refund_id: str
+    state: RefundState
+    amount: Money
+    gateway_payment_id: str | None = None
+    payment_reference: str | None = None
+    reference: str | None = None
+    occurred_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DisputeFact:
+    """A payment that the customer's bank asks back. `amount` is what is disputed."""
+
+    gateway_dispute_id: str
+    state: DisputeState
+    amount: Money
+    gateway_payment_id: str | None = None
+    payment_reference: str | None = None
+    reason: str | None = None
+    respond_by: datetime | None = None
+    occurred_at: datetime | None = None
+
+
+Fact = PaymentFact | RefundFact | DisputeFact
+
+
+@dataclass(frozen=True, slots=True)
+class Notification:
+    """A message of the gateway that was verified.
+
+    `event_id` is unique at the gateway: the same again is a repetition. `facts` are what it says;
+    `asks_about` names payments (by our reference or the gateway's id) whose present state must be
+    fetched, because the message alone does not tell it.
+    """
+
+    event_id: str
+    event_type: str
+    facts: tuple[Fact, ...] = ()
+    asks_about: tuple[KnownName, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class KnownName:
+    """A payment as a message names it; at least one of the three is there."""
+
+    reference: str | None = None
+    gateway_reference: str | None = None
+    gateway_payment_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything that the gateway says about one payment now."""
+
+    payment: PaymentFact
+    refunds: tuple[RefundFact, ...] = ()
+    disputes: tuple[DisputeFact, ...] = ()
+
+
+# ── How we answer ─────────────────────────────────────────────────────────────────────────────
+class Outcome(StrEnum):
+    """What became of a message, for the answer to the gateway.
+
+    BAD_SIGNATURE and MALFORMED are what `parse_notification` refuses; the others are found when
+    its facts are written. UNAVAILABLE: we could not write, and the gateway must come again.
+    """
+
+    RECORDED = "recorded"
+    REPEATED = "repeated"
+    UNKNOWN_PAYMENT = "unknown_payment"
+    WRONG_AMOUNT = "wrong_amount"
+    BAD_SIGNATURE = "bad_signature"
+    MALFORMED = "malformed"
+    UNAVAILABLE = "unavailable"
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledgement:
+    """The HTTP answer that a gateway expects."""
+
+    status: int
+    body: bytes = b""
+    media_type: str = "text/plain"
+
+
+# ── What goes wrong ───────────────────────────────────────────────────────────────────────────
+class GatewayUnavailable(BillingError):  # noqa: N818 - as domain.errors
+    """The gateway did not answer as it should: what became of the request is unknown."""
+
+    code: ClassVar[str] = "gateway_unavailable"
+
+    def __init__(self, gateway: str, reason: str) -> None:
+        """Name the gateway, and why in a few words without any secret."""
+        super().__init__(gateway, reason)
+        self.gateway = gateway
+        self.reason = reason
+
+
+class GatewayRefused(BillingError):  # noqa: N818 - as domain.errors
+    """The gateway answered that it will not do this."""
+
+    code: ClassVar[str] = "gateway_refused"
+
+    def __init__(self, gateway: str, reason: str) -> None:
+        """Name the gateway, and its own code of the reason."""
+        super().__init__(gateway, reason)
+        self.gateway = gateway
+        self.reason = reason
+
+
+class NotificationRefused(BillingError):  # noqa: N818 - as domain.errors
+    """A message cannot be believed, or cannot be read."""
+
+    code: ClassVar[str] = "notification_refused"
+
+    def __init__(self, outcome: Outcome, reason: str) -> None:
+        """Say BAD_SIGNATURE or MALFORMED, and why in a slug such as "old" or "wrong_merchant"."""
+        super().__init__(outcome, reason)
+        self.outcome = outcome
+        self.reason = reason
+
+
+# ── The protocol ──────────────────────────────────────────────────────────────────────────────
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a gateway takes of a currency in one payment; None where it says nothing."""
+
+    minimum: Money | None = None
+    maximum: Money | None = None
+
+
+class Gateway(Protocol):
+    """One provider. Network calls raise GatewayUnavailable and GatewayRefused."""
+
+    @property
+    def name(self) -> str:
+        """The slug that payments, addresses and the journal know it by: vnpay, stripe, paypal."""
+
+    @property
+    def is_sandbox(self) -> bool:
+        """Whether it speaks to a sandbox, so that no money moves."""
+
+    def limits(self, currency: str) -> Limits | None:
+        """Return what it takes of a currency, or None where it does not take it."""
+
+    def create_checkout(self, request: CheckoutRequest) -> Checkout:
+        """Have the gateway expect a payment. Again with the same reference: the same checkout."""
+
+    def parse_return(self, message: InboundMessage) -> KnownName:
+        """Return which payment a returning browser speaks of: nothing more can be believed.
+
+        Raises NotificationRefused.
+        """
+
+    def parse_notification(self, message: InboundMessage) -> Notification:
+        """Verify and read a message. Raises NotificationRefused; asks nobody but for certificates.
+
+        A message that is genuine and of no interest is a Notification with no facts.
+        """
+
+    def acknowledge(self, outcome: Outcome) -> Acknowledgement:
+        """Return the answer that the gateway understands."""
+
+    def fetch_payment(self, payment: KnownPayment) -> Snapshot:
+        """Ask how the payment stands now, its refunds and disputes included."""
+
+    def complete_payment(self, payment: KnownPayment) -> Snapshot:
+        """Take what the customer approved where that is left to us, then `fetch_payment`."""
+
+    def refund(self, request: RefundRequest) -> RefundFact:
+        """Give money back. Again with the same reference: the same refund."""
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """A value that must not show: its repr and str hide it."""
+
+    value: str = field(repr=False)
+
+    def __str__(self) -> str:
+        """Return no part of it."""
+        return "***"

@@ -1,0 +1,36 @@
+"""Runs the stand-ins: `python -m sandbox --port 8502 --portal-url http://localhost:8501`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import uvicorn
+
+from sandbox.app import make_app
+from sandbox.store import Store
+
+
+def main(
+    port: Annotated[int, typer.Option(help="Where to listen, on this computer only.")] = 8502,
+    base_url: Annotated[
+        str, typer.Option(help="How browsers reach it; without it, this computer and the port.")
+    ] = "",
+    portal_url: Annotated[
+        str, typer.Option(help="Where the portal takes notifications.")
+    ] = "http://localhost:8501",
+    folder: Annotated[Path, typer.Option(help="Where it keeps what it remembers.")] = Path(
+        ".data/sandbox"
+    ),
+) -> None:
+    """Stand in for VNPay, Stripe and PayPal with test money."""
+    folder.mkdir(parents=True, exist_ok=True)
+    app = make_app(
+        base_url or f"http://localhost:{port}", portal_url, Store(folder / "sandbox.db"), folder
+    )
+    uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning", server_header=False)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,93 @@
+"""Notifications on their way: sent after a while, again where nobody takes them, or never."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+import httpx2
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+_log = logging.getLogger(__name__)
+
+_AT_ONCE = 5
+_LATE_SECONDS = 10.0
+_TIMEOUT_SECONDS = 10.0
+
+
+class Delivery(StrEnum):
+    """How the person at the hosted page wants the notification to come."""
+
+    NORMAL = "normal"
+    DUPLICATE = "duplicate"
+    LATE = "late"
+    NEVER = "never"
+    FORGED = "forged"
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """A request to send. `make` is asked anew for each attempt, as signatures carry their time."""
+
+    make: Callable[[], Message]
+    is_taken: Callable[[int, bytes], bool]
+    waits_seconds: Sequence[float] = (2, 5, 15, 60, 300)
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """An HTTP request as it goes out."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+
+
+class Courier:
+    """Sends parcels from the event loop that the stand-ins run in."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._client = httpx2.AsyncClient(timeout=_TIMEOUT_SECONDS, follow_redirects=False)
+
+    async def close(self) -> None:
+        """Give up what is on its way."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._client.aclose()
+
+    def send(self, parcel: Parcel, delivery: Delivery = Delivery.NORMAL) -> None:
+        """Send a parcel as wanted; call it from the event loop. NEVER sends nothing."""
+        if delivery is Delivery.NEVER:
+            return
+        copies = _AT_ONCE if delivery is Delivery.DUPLICATE else 1
+        wait = _LATE_SECONDS if delivery is Delivery.LATE else 0.0
+        for _ in range(copies):
+            task = asyncio.get_running_loop().create_task(self._carry(parcel, wait))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _carry(self, parcel: Parcel, first_wait: float) -> None:
+        for wait in (first_wait, *parcel.waits_seconds):
+            await asyncio.sleep(wait)
+            if await self._is_taken(parcel):
+                return
+        _log.warning("a notification was given up")
+
+    async def _is_taken(self, parcel: Parcel) -> bool:
+        message = parcel.make()
+        try:
+            answer = await self._client.request(
+                message.method, message.url, headers=dict(message.headers), content=message.body
+            )
+        except httpx2.HTTPError as error:
+            _log.info("nobody takes a notification: %s", type(error).__name__)
+            return False
+        return parcel.is_taken(answer.status_code, answer.content)

@@ -1,0 +1,61 @@
+"""The page where the customer pays: what a real gateway shows, with choices of how it goes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.responses import HTMLResponse
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A button: the value that it posts as `outcome`, and its words."""
+
+    value: str
+    label: str
+    is_main: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class HostedPage:
+    """What to show. `action` is the path that the form posts `outcome` and `delivery` to."""
+
+    gateway: str
+    merchant: str
+    amount: str
+    description: str
+    action: str
+    choices: Sequence[Choice]
+    note: str = ""
+
+
+def show(page: HostedPage, status: int = 200) -> HTMLResponse:
+    """Return the page."""
+    content = _environment().get_template("pay.html").render(page=page)
+    return HTMLResponse(content, status, {"Cache-Control": "no-store"})
+
+
+def say(gateway: str, title: str, text: str, status: int = 200) -> HTMLResponse:
+    """Return a page that says one thing, such as that a payment has expired."""
+    content = (
+        _environment().get_template("say.html").render(gateway=gateway, title=title, text=text)
+    )
+    return HTMLResponse(content, status, {"Cache-Control": "no-store"})
+
+
+@cache
+def _environment() -> Environment:
+    folder = Path(__file__).resolve().parent / "templates"
+    return Environment(
+        loader=FileSystemLoader(folder),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+    )
