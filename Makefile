@@ -5,7 +5,7 @@ SHELL := /bin/sh
 .SUFFIXES:
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help run demo test test-browser check lint types layers format bench clean outdated
+.PHONY: help run demo test test-browser test-peers check lint types layers format bench clean outdated
 
 # A Python that someone set up for other work must not leak into ours.
 unexport PYTHONHOME
@@ -50,6 +50,11 @@ test: .venv/.installed-dev ## run all tests, and browser journeys where a Chromi
 test-browser: .venv/.installed-dev ## run only the browser journeys
 	@sh -c "$$SCRIPT" test-browser browser
 
+test-peers: export SCRIPT = $(RUN_TESTS)
+
+test-peers: .venv/.installed-dev .venv-peers/.installed tests/peers/node_modules/.installed ## compare with independent implementations of the gateways
+	@sh -c "$$SCRIPT" test-peers peers
+
 check: lint types layers test ## everything that must hold before a commit
 
 lint: .venv/.installed-dev ## look for mistakes and bad form
@@ -85,6 +90,17 @@ clean: ## stop the database and remove .venv and caches; DATA=yes removes the da
 .venv/.installed-dev: requirements.txt requirements-dev.txt $(OUTDATED)
 	@sh -c "$$SCRIPT" set-up requirements-dev.txt
 	@touch .venv/.installed $@
+
+.venv-peers/.installed: requirements-peers.txt .venv/.installed-dev
+	@.venv/bin/python -m venv --clear .venv-peers
+	@.venv-peers/bin/python -m pip install --quiet --no-input --disable-pip-version-check \
+	    -r requirements-peers.txt </dev/null
+	@touch $@
+
+tests/peers/node_modules/.installed: tests/peers/package-lock.json
+	@command -v npm >/dev/null || { echo 'npm is needed: apt install nodejs npm' >&2; exit 1; }
+	@npm ci --prefix tests/peers --silent --no-audit --no-fund </dev/null
+	@touch $@
 
 define SET_UP
 set -eu
@@ -177,7 +193,12 @@ find_chromium() {
     done
 }
 
-only= without=
+if [ "$$1" = peers ]; then
+    unset SCRIPT
+    exec .venv/bin/python -m pytest -m peers $(ARGS)
+fi
+
+only= without='not peers'
 if [ "$$1" = browser ]; then only=browser; fi
 CHROMIUM=$${CHROMIUM:-$$(find_chromium)}
 if [ -n "$$CHROMIUM" ]; then
@@ -190,12 +211,12 @@ elif [ -n "$$only" ]; then
     echo 'The journeys need Chromium: install it, or set CHROMIUM=/path/to/it.' >&2
     exit 1
 else
-    without='not browser'
+    without="$$without and not browser"
     echo 'No Chromium found: the browser journeys are left out (CHROMIUM=/path/to/it runs them).'
 fi
 
 if [ -z "$$only" ] && ! command -v soffice >/dev/null; then
-    without="$${without:+$$without and }not office"
+    without="$$without and not office"
     echo 'No LibreOffice found: the test that opens a file in it is left out.'
 fi
 
@@ -223,7 +244,7 @@ if [ -e "$$data/startup.lock" ]; then
     fi
 fi
 echo 'Removing .venv and caches'
-rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .ci/reports
+rm -rf .venv .venv-peers tests/peers/node_modules .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .ci/reports
 find . -name __pycache__ -type d -prune -exec rm -rf {} +
 endef
 
