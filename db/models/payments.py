@@ -1,0 +1,378 @@
+"""Money that comes in: payments, what gateways said of them, refunds, disputes and documents."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from decimal import Decimal
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    Numeric,
+    Text,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import BYTEA
+from sqlalchemy.orm import Mapped, mapped_column
+
+from db.models.base import Base, BigKey, Digest, Instant, Json, Micros, one_of
+
+PAYMENT_STATES = (
+    "created",
+    "pending",
+    "awaiting",
+    "succeeded",
+    "failed",
+    "cancelled",
+    "expired",
+    "under_review",
+)
+OPEN_PAYMENT_STATES = ("created", "pending", "awaiting")
+
+
+class Payment(Base):
+    """One redirect to a gateway, or one bank transfer: what is paid, and what is credited for it.
+
+    `reference` is ours, `gateway_reference` the gateway's name of the checkout, and
+    `gateway_payment_id` that of the money itself. `next_check_at` is when the reconciler asks.
+    """
+
+    __tablename__ = "payments"
+
+    id: Mapped[BigKey] = mapped_column(Identity(always=True), primary_key=True)
+    account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"))
+    reference: Mapped[str]
+    gateway: Mapped[str]
+    is_sandbox: Mapped[bool] = mapped_column(Boolean)
+    state: Mapped[str]
+    pay_micros: Mapped[Micros]
+    pay_currency: Mapped[str]
+    credit_micros: Mapped[Micros]
+    credit_currency: Mapped[str]
+    quote_id: Mapped[int | None] = mapped_column(ForeignKey("exchange_quotes.id"))
+    profile_version: Mapped[int] = mapped_column(Integer)
+    consent_version: Mapped[str]
+    language: Mapped[str]
+    created_by: Mapped[str]
+    idempotency_key: Mapped[str]
+    request_hash: Mapped[Digest]
+    created_at: Mapped[Instant]
+    expires_at: Mapped[Instant]
+    redirect_url: Mapped[str | None]
+    gateway_reference: Mapped[str | None]
+    gateway_payment_id: Mapped[str | None]
+    method: Mapped[str | None]
+    code: Mapped[str | None]
+    pay_by: Mapped[datetime | None]
+    paid_at: Mapped[datetime | None]
+    credited_at: Mapped[datetime | None]
+    entry_sequence: Mapped[int | None] = mapped_column(BigInteger)
+    grant_number: Mapped[int | None] = mapped_column(BigInteger)
+    fee_micros: Mapped[int | None] = mapped_column(BigInteger)
+    refunded_micros: Mapped[Micros] = mapped_column(server_default=text("0"))
+    disputed_micros: Mapped[Micros] = mapped_column(server_default=text("0"))
+    next_check_at: Mapped[datetime | None]
+    checks: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+
+    __table_args__ = (
+        CheckConstraint(one_of("state", *PAYMENT_STATES), name="state"),
+        CheckConstraint("pay_micros > 0 AND credit_micros > 0", name="amounts"),
+        CheckConstraint(
+            "(state = 'succeeded') = (entry_sequence IS NOT NULL)"
+            " AND (entry_sequence IS NULL) = (grant_number IS NULL)"
+            " AND (entry_sequence IS NULL) = (credited_at IS NULL)",
+            name="credited",
+        ),
+        CheckConstraint(
+            "entry_sequence IS NULL OR gateway_payment_id IS NOT NULL", name="credit_has_money"
+        ),
+        CheckConstraint("refunded_micros BETWEEN 0 AND pay_micros", name="refunded"),
+        CheckConstraint("disputed_micros BETWEEN 0 AND pay_micros", name="disputed"),
+        Index("uq_payments_reference", "reference", unique=True),
+        Index("uq_payments_key", "account_id", "idempotency_key", unique=True),
+        Index("uq_payments_gateway_reference", "gateway", "gateway_reference", unique=True),
+        Index("uq_payments_gateway_payment_id", "gateway", "gateway_payment_id", unique=True),
+        Index("uq_payments_quote_id", "quote_id", unique=True),
+        Index(None, "account_id", "created_at", "id"),
+        Index(
+            "ix_payments_next_check_at",
+            "next_check_at",
+            postgresql_where=text("next_check_at IS NOT NULL"),
+        ),
+    )
+
+
+class PaymentEvent(Base):
+    """A step of a payment's life, for its timeline. Insert-only."""
+
+    __tablename__ = "payment_events"
+
+    account_id: Mapped[BigKey] = mapped_column(primary_key=True, autoincrement=False)
+    payment_id: Mapped[int] = mapped_column(
+        ForeignKey("payments.id"), primary_key=True, autoincrement=False
+    )
+    id: Mapped[BigKey] = mapped_column(Identity(always=True), primary_key=True)
+    happened_at: Mapped[Instant] = mapped_column(server_default=func.clock_timestamp())
+    kind: Mapped[str]
+    actor: Mapped[str]
+    details: Mapped[Json]
+
+
+class GatewayMessage(Base):
+    """What a gateway, or somebody in its name, sent us, and what became of it. Insert-only.
+
+    The same message with the same outcome is kept once. `payload` is encrypted, since gateways
+    tell names and addresses; `account_id` 0 stands for nobody known.
+    """
+
+    __tablename__ = "gateway_messages"
+
+    id: Mapped[BigKey] = mapped_column(Identity(always=True), primary_key=True)
+    gateway: Mapped[str]
+    event_id: Mapped[str]
+    event_type: Mapped[str]
+    outcome: Mapped[str]
+    reason: Mapped[str | None]
+    payment_id: Mapped[int | None] = mapped_column(BigInteger)
+    account_id: Mapped[BigKey] = mapped_column(server_default=text("0"))
+    received_at: Mapped[Instant]
+    payload_digest: Mapped[Digest]
+    payload: Mapped[bytes] = mapped_column(BYTEA)
+
+    __table_args__ = (
+        Index("uq_gateway_messages_event", "gateway", "event_id", "outcome", unique=True),
+        Index(None, "payment_id", "id", postgresql_where=text("payment_id IS NOT NULL")),
+        Index(None, "received_at"),
+    )
+
+
+class DataKey(Base):
+    """The key of what is kept encrypted about an account in a year; without it that is gone."""
+
+    __tablename__ = "data_keys"
+
+    account_id: Mapped[BigKey] = mapped_column(primary_key=True, autoincrement=False)
+    year: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    wrapped_key: Mapped[bytes] = mapped_column(BYTEA)
+    made_at: Mapped[Instant] = mapped_column(server_default=func.now())
+
+
+class Refund(Base):
+    """Money that goes back for a payment, and the credit that was taken for it.
+
+    `reference` is ours where we asked for it; a refund that was made at the gateway has none.
+    `restored_grant_number` is the credit that was given again because the refund failed.
+    """
+
+    __tablename__ = "refunds"
+
+    id: Mapped[BigKey] = mapped_column(Identity(always=True), primary_key=True)
+    account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"))
+    payment_id: Mapped[int] = mapped_column(ForeignKey("payments.id"))
+    gateway: Mapped[str]
+    reference: Mapped[str | None]
+    gateway_refund_id: Mapped[str | None]
+    state: Mapped[str]
+    pay_micros: Mapped[Micros]
+    credit_micros: Mapped[Micros]
+    reason: Mapped[str]
+    requested_by: Mapped[str]
+    requested_at: Mapped[Instant]
+    settled_at: Mapped[datetime | None]
+    entry_sequence: Mapped[int | None] = mapped_column(BigInteger)
+    restored_grant_number: Mapped[int | None] = mapped_column(BigInteger)
+    next_check_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        CheckConstraint(
+            one_of("state", "requested", "pending", "succeeded", "failed"), name="state"
+        ),
+        CheckConstraint("pay_micros > 0 AND credit_micros > 0", name="amounts"),
+        Index("uq_refunds_reference", "reference", unique=True),
+        Index("uq_refunds_gateway_refund_id", "gateway", "gateway_refund_id", unique=True),
+        Index(None, "payment_id", "id"),
+        Index(
+            "ix_refunds_next_check_at",
+            "next_check_at",
+            postgresql_where=text("next_check_at IS NOT NULL"),
+        ),
+    )
+
+
+class Dispute(Base):
+    """A payment that the customer's bank asks back, and how that went."""
+
+    __tablename__ = "disputes"
+
+    id: Mapped[BigKey] = mapped_column(Identity(always=True), primary_key=True)
+    account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"))
+    payment_id: Mapped[int] = mapped_column(ForeignKey("payments.id"))
+    gateway: Mapped[str]
+    gateway_dispute_id: Mapped[str]
+    state: Mapped[str]
+    pay_micros: Mapped[Micros]
+    credit_micros: Mapped[Micros]
+    reason: Mapped[str | None]
+    opened_at: Mapped[Instant]
+    respond_by: Mapped[datetime | None]
+    closed_at: Mapped[datetime | None]
+    entry_sequence: Mapped[int | None] = mapped_column(BigInteger)
+    restored_grant_number: Mapped[int | None] = mapped_column(BigInteger)
+
+    __table_args__ = (
+        CheckConstraint(one_of("state", "open", "won", "lost"), name="state"),
+        CheckConstraint("pay_micros > 0 AND credit_micros > 0", name="amounts"),
+        Index("uq_disputes_gateway_dispute_id", "gateway", "gateway_dispute_id", unique=True),
+        Index(None, "payment_id", "id"),
+    )
+
+
+class AccountFreeze(Base):
+    """Why an account is frozen: it is as long as one of these is not lifted."""
+
+    __tablename__ = "account_freezes"
+
+    account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"), primary_key=True)
+    cause: Mapped[str] = mapped_column(primary_key=True)
+    frozen_at: Mapped[Instant]
+    frozen_by: Mapped[str]
+    lifted_at: Mapped[datetime | None]
+
+
+class ExchangeRate(Base):
+    """What one unit of `base_currency` costs in `quote_currency`, in force once it is approved.
+
+    `margin_basis_points` is added to what customers pay. A rate is proposed by one person and
+    approved by another.
+    """
+
+    __tablename__ = "exchange_rates"
+
+    id: Mapped[BigKey] = mapped_column(Identity(always=True), primary_key=True)
+    base_currency: Mapped[str]
+    quote_currency: Mapped[str]
+    rate: Mapped[Decimal] = mapped_column(Numeric(20, 10))
+    margin_basis_points: Mapped[int] = mapped_column(Integer)
+    source: Mapped[str]
+    as_of: Mapped[Instant]
+    state: Mapped[str] = mapped_column(server_default=text("'proposed'"))
+    proposed_by: Mapped[str]
+    proposed_at: Mapped[Instant]
+    decided_by: Mapped[str | None]
+    decided_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        CheckConstraint(one_of("state", "proposed", "approved", "refused"), name="state"),
+        CheckConstraint("rate > 0", name="rate"),
+        CheckConstraint("margin_basis_points BETWEEN 0 AND 2000", name="margin"),
+        CheckConstraint("base_currency <> quote_currency", name="currencies"),
+        CheckConstraint("decided_by IS NULL OR decided_by <> proposed_by", name="two_people"),
+        CheckConstraint("(state = 'proposed') = (decided_at IS NULL)", name="decided"),
+        Index(
+            "ix_exchange_rates_in_force",
+            "base_currency",
+            "quote_currency",
+            "decided_at",
+            postgresql_where=text("state = 'approved'"),
+        ),
+    )
+
+
+class ExchangeQuote(Base):
+    """A price that was shown: so much credit for so much of another currency. Insert-only."""
+
+    __tablename__ = "exchange_quotes"
+
+    id: Mapped[BigKey] = mapped_column(Identity(always=True), primary_key=True)
+    account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"))
+    rate_id: Mapped[int] = mapped_column(ForeignKey("exchange_rates.id"))
+    pay_micros: Mapped[Micros]
+    pay_currency: Mapped[str]
+    credit_micros: Mapped[Micros]
+    credit_currency: Mapped[str]
+    effective_rate: Mapped[Decimal] = mapped_column(Numeric(20, 10))
+    made_at: Mapped[Instant]
+    expires_at: Mapped[Instant]
+    made_by: Mapped[str]
+
+    __table_args__ = (
+        CheckConstraint("pay_micros > 0 AND credit_micros > 0", name="amounts"),
+        Index(None, "account_id", "id"),
+    )
+
+
+class BankTransfer(Base):
+    """Money on the bank account that finance records, and a second person approves."""
+
+    __tablename__ = "bank_transfers"
+
+    id: Mapped[BigKey] = mapped_column(Identity(always=True), primary_key=True)
+    account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"))
+    amount_micros: Mapped[Micros]
+    currency: Mapped[str]
+    bank_reference: Mapped[str]
+    received_on: Mapped[date]
+    evidence_name: Mapped[str]
+    evidence_type: Mapped[str]
+    evidence: Mapped[bytes] = mapped_column(BYTEA)
+    note: Mapped[str]
+    state: Mapped[str] = mapped_column(server_default=text("'requested'"))
+    requested_by: Mapped[str]
+    requested_at: Mapped[Instant]
+    decided_by: Mapped[str | None]
+    decided_at: Mapped[datetime | None]
+    payment_id: Mapped[int | None] = mapped_column(ForeignKey("payments.id"))
+
+    __table_args__ = (
+        CheckConstraint(one_of("state", "requested", "approved", "refused"), name="state"),
+        CheckConstraint("amount_micros > 0", name="amount"),
+        CheckConstraint("decided_by IS NULL OR decided_by <> requested_by", name="two_people"),
+        CheckConstraint("(state = 'approved') = (payment_id IS NOT NULL)", name="approved"),
+        Index(
+            "uq_bank_transfers_bank_reference",
+            "bank_reference",
+            unique=True,
+            postgresql_where=text("state <> 'refused'"),
+        ),
+        Index(None, "account_id", "id"),
+    )
+
+
+class Document(Base):
+    """A numbered document, with everything that stands on it. Insert-only.
+
+    Numbers have no gap in a site's year and kind: the issuing job gives them one after the other.
+    `content` is encrypted, since it names the customer.
+    """
+
+    __tablename__ = "documents"
+
+    site_code: Mapped[str] = mapped_column(ForeignKey("sites.code"), primary_key=True)
+    kind: Mapped[str] = mapped_column(Text, primary_key=True)
+    year: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    number: Mapped[BigKey] = mapped_column(primary_key=True, autoincrement=False)
+    account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"))
+    payment_id: Mapped[int] = mapped_column(ForeignKey("payments.id"))
+    refund_id: Mapped[int | None] = mapped_column(ForeignKey("refunds.id"))
+    issued_at: Mapped[Instant]
+    content: Mapped[bytes] = mapped_column(BYTEA)
+
+    __table_args__ = (
+        CheckConstraint(one_of("kind", "receipt", "credit_note"), name="kind"),
+        CheckConstraint("number > 0", name="number"),
+        CheckConstraint("(kind = 'credit_note') = (refund_id IS NOT NULL)", name="refund"),
+        Index(
+            "uq_documents_payment_id",
+            "payment_id",
+            unique=True,
+            postgresql_where=text("kind = 'receipt'"),
+        ),
+        Index("uq_documents_refund_id", "refund_id", unique=True),
+        Index(None, "account_id", "issued_at"),
+    )
