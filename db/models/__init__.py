@@ -10,6 +10,7 @@ from db.models.accounts import (
     TaxPolicy,
 )
 from db.models.base import Base
+from db.models.billing import BillingProfileVersion, TopUpLimit
 from db.models.catalogue import CatalogueVersion, Price, Service
 from db.models.finance import FinanceEntry, FinancePosting, IdempotencyKey
 from db.models.holds import Hold, HoldAllocation, HoldResolution, OpenHold, Refusal
@@ -49,6 +50,7 @@ __all__ = [
     "AuditRecord",
     "BankTransfer",
     "Base",
+    "BillingProfileVersion",
     "CatalogueVersion",
     "DailyQuantity",
     "DailyTotal",
@@ -83,6 +85,7 @@ __all__ = [
     "SiteTotal",
     "TaxPolicy",
     "Throttle",
+    "TopUpLimit",
     "TotalChange",
     "UsageEvent",
     "UsageImport",

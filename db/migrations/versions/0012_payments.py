@@ -7,7 +7,7 @@ from alembic import op
 from sqlalchemy.dialects import postgresql
 
 revision = "0012"
-down_revision = "0010"
+down_revision = "0011"
 
 RUNTIME_ROLE = "credit_portal_runtime"
 
@@ -344,6 +344,7 @@ def upgrade() -> None:
         sa.Column("payment_id", sa.BigInteger(), nullable=False),
         sa.Column("gateway", sa.Text(), nullable=False),
         sa.Column("reference", sa.Text(), nullable=True),
+        sa.Column("request_key", sa.Text(), nullable=True),
         sa.Column("gateway_refund_id", sa.Text(), nullable=True),
         sa.Column("state", sa.Text(), nullable=False),
         sa.Column("pay_micros", sa.BigInteger(), nullable=False),
@@ -379,6 +380,7 @@ def upgrade() -> None:
     op.create_index(
         "uq_refunds_gateway_refund_id", "refunds", ["gateway", "gateway_refund_id"], unique=True
     )
+    op.create_index("uq_refunds_request_key", "refunds", ["request_key"], unique=True)
     op.create_index("uq_refunds_reference", "refunds", ["reference"], unique=True)
     op.create_table(
         "documents",
