@@ -177,6 +177,7 @@ class Refund(Base):
     payment_id: Mapped[int] = mapped_column(ForeignKey("payments.id"))
     gateway: Mapped[str]
     reference: Mapped[str | None]
+    request_key: Mapped[str | None]
     gateway_refund_id: Mapped[str | None]
     state: Mapped[str]
     pay_micros: Mapped[Micros]
@@ -195,6 +196,7 @@ class Refund(Base):
         ),
         CheckConstraint("pay_micros > 0 AND credit_micros > 0", name="amounts"),
         Index("uq_refunds_reference", "reference", unique=True),
+        Index("uq_refunds_request_key", "request_key", unique=True),
         Index("uq_refunds_gateway_refund_id", "gateway", "gateway_refund_id", unique=True),
         Index(None, "payment_id", "id"),
         Index(

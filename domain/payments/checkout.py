@@ -1,0 +1,298 @@
+"""A payment begins: what is to be paid is written down, then the gateway expects it.
+
+The intent is committed before the gateway is called, and the outcome after it. The reference is
+the idempotency key at the gateway, so that a second try meets the same checkout.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from sqlalchemy import func, select
+
+from db.models import Account, Payment
+from domain import audit, clock
+from domain.actors import require_account_billing
+from domain.billing_profiles import current_profile
+from domain.errors import Conflict, IdempotencyMismatch, InvalidInput, NotFound, RateLimited
+from domain.exchange import find_quote
+from domain.gateways.base import CheckoutRequest, GatewayRefused
+from domain.ledger.idempotency import request_digest
+from domain.payments.methods import CONSENT_VERSION, methods_of
+from domain.payments.records import FIRST_CHECK, OPEN_STATES, lock_payment, note, pay_amount
+from domain.texts import check_text
+from domain.top_up_limits import limits_of
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session, sessionmaker
+
+    from domain.actors import Actor
+    from domain.exchange import Quote
+    from domain.gateways.base import Checkout, Gateway
+    from domain.money import Money
+
+LIFETIME = timedelta(minutes=30)
+"""How long a checkout may take; what is paid later still counts."""
+
+_REFERENCE_ALPHABET = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
+_REFERENCE_LENGTH = 20
+_OPEN_AT_MOST = 30
+_OPEN_WITHIN = timedelta(hours=1)
+_LANGUAGES = frozenset({"en", "vi", "ja"})
+
+
+@dataclass(frozen=True, slots=True)
+class StartedPayment:
+    """A payment that was written down; `reference` names it in addresses."""
+
+    payment_id: int
+    reference: str
+
+
+def start_payment(
+    session: Session,
+    *,
+    account_id: int,
+    gateway: Gateway,
+    credit: Money,
+    quote_id: int | None,
+    consent_version: str,
+    language: str,
+    actor: Actor,
+    idempotency_key: str,
+) -> StartedPayment:
+    """Write down that somebody is about to pay for so much credit; repeated, answer the same.
+
+    `quote_id` is the locked price where the method's currency is not the account's. Raises
+    InvalidInput for an amount outside the limits, a method that the country does not have, or a
+    consent that is not the present one; Conflict without a profile, or for a quote that lapsed
+    or was used; NotFound and NotAuthorised for those who may not pay; RateLimited.
+    """
+    require_account_billing(actor, account_id)
+    check_text(idempotency_key=idempotency_key)
+    request = {
+        "gateway": gateway.name,
+        "credit": [credit.micros, credit.currency],
+        "quote": quote_id,
+        "consent": consent_version,
+    }
+    # Two clicks wait for each other here, and the second finds what the first wrote.
+    account = session.get(Account, account_id, with_for_update={"key_share": True})
+    if account is None:
+        raise NotFound("account")
+    repeated = _find(session, account_id, idempotency_key, request_digest(request))
+    if repeated is not None:
+        return repeated
+    if consent_version != CONSENT_VERSION:
+        raise InvalidInput("consent", "not_given")
+    profile = current_profile(session, actor=actor, account_id=account_id)
+    if profile is None:
+        raise Conflict("no_billing_profile")
+    check_amount(session, account.currency, credit)
+    pay = credit
+    if quote_id is not None:
+        pay = _quoted(session, account_id, credit, quote_id).pay
+    _check_method(account.currency, profile.profile.country, gateway, pay)
+    _check_pace(session, account_id)
+    now = clock.now(session)
+    payment = Payment(
+        account_id=account_id,
+        reference=new_reference(),
+        gateway=gateway.name,
+        is_sandbox=gateway.is_sandbox,
+        state="created",
+        pay_micros=pay.micros,
+        pay_currency=pay.currency,
+        credit_micros=credit.micros,
+        credit_currency=credit.currency,
+        quote_id=quote_id,
+        profile_version=profile.version,
+        consent_version=consent_version,
+        language=language if language in _LANGUAGES else "en",
+        created_by=audit.actor_name(actor),
+        idempotency_key=idempotency_key,
+        request_hash=request_digest(request),
+        created_at=now,
+        expires_at=now + LIFETIME,
+        next_check_at=now + LIFETIME,
+    )
+    session.add(payment)
+    session.flush()
+    details = {"gateway": gateway.name, "consent": consent_version}
+    note(session, payment, "created", actor=actor, details=details)
+    audit.record(
+        session,
+        action="start_payment",
+        actor=actor,
+        account_id=account_id,
+        details={"payment": payment.id, **details},
+    )
+    return StartedPayment(payment.id, payment.reference)
+
+
+def new_reference() -> str:
+    """Return a name that no other payment ever has, without look-alikes."""
+    return "".join(secrets.choice(_REFERENCE_ALPHABET) for _ in range(_REFERENCE_LENGTH))
+
+
+def _find(
+    session: Session, account_id: int, idempotency_key: str, request_hash: bytes
+) -> StartedPayment | None:
+    payment = session.scalars(
+        select(Payment).where(
+            Payment.account_id == account_id, Payment.idempotency_key == idempotency_key
+        )
+    ).one_or_none()
+    if payment is None:
+        return None
+    if bytes(payment.request_hash) != request_hash:
+        raise IdempotencyMismatch(idempotency_key)
+    return StartedPayment(payment.id, payment.reference)
+
+
+def _check_method(account_currency: str, country: str, gateway: Gateway, pay: Money) -> None:
+    """Raise InvalidInput unless the gateway may be paid so much from the country."""
+    currencies = {
+        method.currency
+        for method in methods_of(country, account_currency)
+        if method.gateway == gateway.name
+    }
+    if pay.currency not in currencies:
+        raise InvalidInput("method", "not_in_this_country", country=country)
+    limits = gateway.limits(pay.currency)
+    if limits is None:
+        raise InvalidInput("method", "not_in_this_currency", currency=pay.currency)
+    if limits.minimum is not None and pay < limits.minimum:
+        raise InvalidInput("amount", "below_gateway_minimum", gateway=gateway.name)
+    if limits.maximum is not None and limits.maximum < pay:
+        raise InvalidInput("amount", "above_gateway_maximum", gateway=gateway.name)
+
+
+def check_amount(session: Session, currency: str, credit: Money) -> None:
+    """Raise InvalidInput unless the amount may be topped up in the account's currency."""
+    if credit.currency != currency:
+        raise InvalidInput("amount", "wrong_currency", currency=currency)
+    credit.to_minor_units()
+    limits = limits_of(session, currency)
+    if credit.micros < limits.minimum.micros:
+        raise InvalidInput("amount", "below_minimum", minimum=limits.minimum.micros)
+    if credit.micros > limits.maximum.micros:
+        raise InvalidInput("amount", "above_maximum", maximum=limits.maximum.micros)
+
+
+def _quoted(session: Session, account_id: int, credit: Money, quote_id: int) -> Quote:
+    quote = find_quote(session, account_id=account_id, quote_id=quote_id)
+    if quote.credit != credit:
+        raise InvalidInput("quote", "another_amount")
+    if quote.expires_at <= clock.now(session):
+        raise Conflict("quote_lapsed")
+    used = session.scalars(select(Payment.id).where(Payment.quote_id == quote_id)).first()
+    if used is not None:
+        raise Conflict("quote_used")
+    return quote
+
+
+def _check_pace(session: Session, account_id: int) -> None:
+    since = clock.now(session) - _OPEN_WITHIN
+    count = session.scalars(
+        select(func.count())
+        .select_from(Payment)
+        .where(
+            Payment.account_id == account_id,
+            Payment.created_at > since,
+            Payment.state.in_(OPEN_STATES),
+        )
+    ).one()
+    if count >= _OPEN_AT_MOST:
+        raise RateLimited(int(_OPEN_WITHIN.total_seconds()))
+
+
+def open_checkout(
+    sessions: sessionmaker[Session],
+    *,
+    gateway: Gateway,
+    payment_id: int,
+    return_url: str,
+    cancel_url: str,
+    customer_ip: str,
+    actor: Actor,
+) -> str:
+    """Have the gateway expect a payment that was written down, and return where to pay it.
+
+    Raises GatewayUnavailable where it does not answer: the same payment may be tried again.
+    Where it refuses, the payment has failed and GatewayRefused is raised.
+    """
+    with sessions.begin() as session:
+        payment = session.get(Payment, payment_id)
+        if payment is None:
+            raise NotFound("payment")
+        require_account_billing(actor, payment.account_id)
+        if payment.redirect_url is not None:
+            return payment.redirect_url
+        if payment.state != "created":
+            raise Conflict("payment_is_over")
+        profile = current_profile(session, actor=actor, account_id=payment.account_id)
+        request = CheckoutRequest(
+            reference=payment.reference,
+            amount=pay_amount(payment),
+            description=f"Credit {payment.reference}",
+            return_url=return_url,
+            cancel_url=cancel_url,
+            customer_email=profile.profile.email if profile else "",
+            customer_ip=customer_ip,
+            language=payment.language,
+            created_at=payment.created_at,
+            expires_at=payment.expires_at,
+        )
+    try:
+        checkout = gateway.create_checkout(request)
+    except GatewayRefused as error:
+        _close(sessions, payment_id, error.reason, actor)
+        raise
+    return _opened(sessions, payment_id, checkout, actor)
+
+
+def _opened(
+    sessions: sessionmaker[Session], payment_id: int, checkout: Checkout, actor: Actor
+) -> str:
+    with sessions.begin() as session:
+        payment = lock_payment(session, payment_id)
+        if payment is None:
+            raise NotFound("payment")
+        if payment.redirect_url is None:
+            payment.redirect_url = checkout.redirect_url
+            payment.gateway_reference = checkout.gateway_reference or payment.gateway_reference
+            payment.expires_at = max(payment.expires_at, checkout.expires_at)
+            note(session, payment, "opened", actor=actor)
+        if payment.state == "created":
+            payment.state = "pending"
+            payment.next_check_at = clock.now(session) + FIRST_CHECK
+        return payment.redirect_url
+
+
+def _close(sessions: sessionmaker[Session], payment_id: int, code: str, actor: Actor) -> None:
+    with sessions.begin() as session:
+        payment = lock_payment(session, payment_id)
+        if payment is not None and payment.state == "created":
+            payment.state = "failed"
+            payment.code = code
+            payment.next_check_at = None
+            note(session, payment, "failed", actor=actor, details={"code": code})
+
+
+def give_up(session: Session, *, reference: str, actor: Actor) -> None:
+    """Note that the customer came back without paying; should they have paid, that still counts."""
+    payment = session.scalars(
+        select(Payment).where(Payment.reference == reference).with_for_update()
+    ).one_or_none()
+    if payment is None:
+        raise NotFound("payment")
+    require_account_billing(actor, payment.account_id)
+    if payment.state in {"created", "pending"}:
+        payment.state = "cancelled"
+        payment.code = "customer"
+        payment.next_check_at = clock.now(session) + FIRST_CHECK
+        note(session, payment, "cancelled", actor=actor, details={"code": "customer"})

@@ -1,0 +1,156 @@
+"""How payments are found, locked and written down, for the services beside this file."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import select
+
+from db.models import Account, Payment, PaymentEvent
+from domain import audit, clock
+from domain.finance import FinanceLine, post_finance_entries
+from domain.gateways.base import KnownPayment
+from domain.ledger import GrantTerms
+from domain.money import Money, share_between
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sqlalchemy.orm import Session
+
+    from domain.actors import Actor
+    from domain.gateways.base import KnownName
+
+OPEN_STATES = frozenset({"created", "pending", "awaiting"})
+"""States in which the customer may still be about to pay."""
+
+FIRST_CHECK = timedelta(minutes=1)
+"""How long a gateway may be silent before it is asked."""
+
+
+def lock_payment(session: Session, payment_id: int) -> Payment | None:
+    """Return a payment that nobody else changes until the transaction ends."""
+    return session.get(Payment, payment_id, with_for_update=True, populate_existing=True)
+
+
+def lock_by_name(
+    session: Session, *, gateway: str, is_sandbox: bool, name: KnownName
+) -> Payment | None:
+    """Return the payment that a gateway names, locked; the first name that is known counts.
+
+    One that was begun with the real gateway is none of its sandbox's, and the other way round.
+    """
+    for column, value in (
+        (Payment.reference, name.reference),
+        (Payment.gateway_reference, name.gateway_reference),
+        (Payment.gateway_payment_id, name.gateway_payment_id),
+    ):
+        if value:
+            found = session.scalars(
+                select(Payment)
+                .where(
+                    Payment.gateway == gateway, Payment.is_sandbox == is_sandbox, column == value
+                )
+                .with_for_update()
+                .execution_options(populate_existing=True)
+            ).one_or_none()
+            if found is not None:
+                return found
+    return None
+
+
+def known(payment: Payment) -> KnownPayment:
+    """Return what a gateway needs to recognise the payment."""
+    return KnownPayment(
+        reference=payment.reference,
+        gateway_reference=payment.gateway_reference,
+        gateway_payment_id=payment.gateway_payment_id,
+        amount=pay_amount(payment),
+        created_at=payment.created_at,
+    )
+
+
+def pay_amount(payment: Payment) -> Money:
+    """Return what is paid."""
+    return Money(payment.pay_micros, payment.pay_currency)
+
+
+def credit_amount(payment: Payment) -> Money:
+    """Return what is credited."""
+    return Money(payment.credit_micros, payment.credit_currency)
+
+
+def note(
+    session: Session,
+    payment: Payment,
+    kind: str,
+    *,
+    actor: Actor,
+    details: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a step into the payment's timeline; details are codes, ids and amounts only."""
+    session.add(
+        PaymentEvent(
+            account_id=payment.account_id,
+            payment_id=payment.id,
+            kind=kind,
+            actor=audit.actor_name(actor),
+            details=dict(details or {}),
+        )
+    )
+
+
+def grant_terms(payment: Payment, credit_micros: int, pay_micros: int) -> GrantTerms:
+    """Return the terms of credit that so much of the payment's money buys."""
+    is_exchanged = payment.pay_currency != payment.credit_currency
+    return GrantTerms(
+        kind="top_up",
+        amount_micros=credit_micros,
+        consideration_micros=credit_micros,
+        origin=payment.reference,
+        paid_micros=pay_micros if is_exchanged else None,
+        paid_currency=payment.pay_currency if is_exchanged else None,
+    )
+
+
+def credit_share(payment: Payment, before_micros: int, after_micros: int) -> int:
+    """Return the credit that goes with a part of what was paid, by the price of that day.
+
+    Parts that follow one another add up to the whole credit.
+    """
+    return share_between(payment.credit_micros, before_micros, after_micros, payment.pay_micros)
+
+
+def gateway_clearing(payment: Payment) -> str:
+    """Return the account of the chart for money that the gateway holds for us."""
+    return f"1110.{payment.gateway}"
+
+
+def post_gateway_money(
+    session: Session,
+    payment: Payment,
+    *,
+    kind: str,
+    debit: str,
+    credit: str,
+    amount: Money,
+    key: str,
+    actor: Actor,
+) -> None:
+    """Post money that moves between two accounts of the chart and concerns no credit, once."""
+    account = session.get_one(Account, payment.account_id)
+    post_finance_entries(
+        session,
+        site_code=account.site_code,
+        kind=kind,
+        reference=payment.gateway_payment_id or payment.reference,
+        lines=(
+            FinanceLine(debit, amount.micros, amount.currency),
+            FinanceLine(credit, -amount.micros, amount.currency),
+        ),
+        occurred_at=clock.now(session),
+        actor=actor,
+        idempotency_key=key,
+        account_id=payment.account_id,
+    )
