@@ -1,0 +1,324 @@
+"""Payments as people see them: the history of an account, one payment, and its whole timeline."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import func, select, tuple_
+
+from db.models import (
+    BillingProfileVersion,
+    Dispute,
+    Document,
+    GatewayMessage,
+    Payment,
+    PaymentEvent,
+    Refund,
+)
+from domain.actors import require_account_reader, require_staff
+from domain.errors import NotFound
+from domain.money import Money
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from sqlalchemy import Row, Select
+    from sqlalchemy.orm import Session
+
+    from domain.actors import Actor
+
+PAGE_SIZE = 50
+_LONGEST_REFERENCE = 20
+
+
+class PaymentStatus(StrEnum):
+    """How a payment reads in the history: the three that customers know."""
+
+    SUCCESS = "success"
+    PENDING = "pending"
+    FAILED = "failed"
+
+
+_STATUSES = {
+    PaymentStatus.SUCCESS: ("succeeded",),
+    PaymentStatus.PENDING: ("created", "pending", "awaiting", "under_review"),
+    PaymentStatus.FAILED: ("failed", "cancelled", "expired"),
+}
+_STATUS_OF = {state: status for status, states in _STATUSES.items() for state in states}
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentView:
+    """A payment. `state` is the detail behind `status`.
+
+    `redirect_url` is where an open payment is paid, `email` who gets the receipt. `has_receipt`
+    says that it was issued, `has_open_dispute` that the bank asks the money back.
+    """
+
+    payment_id: int
+    account_id: int
+    reference: str
+    gateway: str
+    is_sandbox: bool
+    state: str
+    code: str | None
+    method: str | None
+    pay: Money
+    credit: Money
+    refunded: Money
+    has_open_dispute: bool
+    created_at: datetime
+    expires_at: datetime
+    paid_at: datetime | None
+    pay_by: datetime | None
+    entry_sequence: int | None
+    redirect_url: str | None
+    gateway_reference: str | None
+    gateway_payment_id: str | None
+    email: str | None
+    has_receipt: bool
+
+    @property
+    def status(self) -> PaymentStatus:
+        """The status that the history shows."""
+        return _STATUS_OF[self.state]
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it may still come to an end by itself."""
+        return self.state in {"created", "pending", "awaiting"}
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentPage:
+    """Payments, newest first, and the id to go on from, where there are more."""
+
+    rows: tuple[PaymentView, ...]
+    older_than: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class TimelineStep:
+    """Something that happened to a payment. `kind` is a code, `details` its parameters."""
+
+    happened_at: datetime
+    kind: str
+    actor: str
+    details: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedMessage:
+    """A message of the gateway about the payment, without what it said."""
+
+    received_at: datetime
+    event_type: str
+    event_id: str
+    outcome: str
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RefundView:
+    """A refund of a payment."""
+
+    refund_id: int
+    state: str
+    pay: Money
+    credit: Money
+    reason: str
+    requested_by: str
+    requested_at: datetime
+    settled_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class DisputeView:
+    """A dispute of a payment."""
+
+    dispute_id: int
+    state: str
+    pay: Money
+    reason: str | None
+    opened_at: datetime
+    respond_by: datetime | None
+    closed_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentTimeline:
+    """Everything that is known of a payment, for staff."""
+
+    payment: PaymentView
+    steps: tuple[TimelineStep, ...]
+    messages: tuple[ReceivedMessage, ...]
+    refunds: tuple[RefundView, ...]
+    disputes: tuple[DisputeView, ...]
+
+
+def payment_page(
+    session: Session,
+    *,
+    actor: Actor,
+    account_id: int,
+    status: PaymentStatus | None = None,
+    older_than: int | None = None,
+) -> PaymentPage:
+    """Return the account's newest payments, or those before another.
+
+    Raises NotFound where the actor may not read the account.
+    """
+    require_account_reader(actor, account_id)
+    statement = _payments().where(Payment.account_id == account_id)
+    if status is not None:
+        statement = statement.where(Payment.state.in_(_STATUSES[status]))
+    if older_than is not None:
+        edge = select(Payment.created_at, Payment.id).where(Payment.id == older_than)
+        statement = statement.where(tuple_(Payment.created_at, Payment.id) < edge.scalar_subquery())
+    newest_first = (Payment.created_at.desc(), Payment.id.desc())
+    rows = session.execute(statement.order_by(*newest_first).limit(PAGE_SIZE + 1)).all()
+    shown = tuple(_view(row) for row in rows[:PAGE_SIZE])
+    return PaymentPage(shown, shown[-1].payment_id if len(rows) > PAGE_SIZE else None)
+
+
+def find_payment(session: Session, *, actor: Actor, reference: str) -> PaymentView:
+    """Return the payment of a reference. Raises NotFound, also where it is not theirs to see."""
+    row = None
+    if len(reference) <= _LONGEST_REFERENCE and reference.isascii() and reference.isalnum():
+        row = session.execute(_payments().where(Payment.reference == reference)).one_or_none()
+    if row is None:
+        raise NotFound("payment")
+    found = _view(row)
+    try:
+        require_account_reader(actor, found.account_id)
+    except NotFound:
+        raise NotFound("payment") from None
+    return found
+
+
+def payment_timeline(session: Session, *, actor: Actor, reference: str) -> PaymentTimeline:
+    """Return everything about a payment, for staff."""
+    require_staff(actor)
+    payment = find_payment(session, actor=actor, reference=reference)
+    return PaymentTimeline(
+        payment=payment,
+        steps=_steps(session, payment),
+        messages=_messages(session, payment),
+        refunds=_refunds(session, payment),
+        disputes=_disputes(session, payment),
+    )
+
+
+def _payments() -> Select[Any]:
+    email = (
+        select(BillingProfileVersion.email)
+        .where(
+            BillingProfileVersion.account_id == Payment.account_id,
+            BillingProfileVersion.version == Payment.profile_version,
+        )
+        .scalar_subquery()
+    )
+    disputed = select(func.count(Dispute.id)).where(
+        Dispute.payment_id == Payment.id, Dispute.state == "open"
+    )
+    receipts = select(func.count()).where(
+        Document.payment_id == Payment.id, Document.kind == "receipt"
+    )
+    return select(
+        Payment,
+        email.label("email"),
+        disputed.scalar_subquery().label("disputes"),
+        receipts.scalar_subquery().label("receipts"),
+    )
+
+
+def _view(row: Row[Any]) -> PaymentView:
+    payment: Payment = row.Payment
+    return PaymentView(
+        payment_id=payment.id,
+        account_id=payment.account_id,
+        reference=payment.reference,
+        gateway=payment.gateway,
+        is_sandbox=payment.is_sandbox,
+        state=payment.state,
+        code=payment.code,
+        method=payment.method,
+        pay=Money(payment.pay_micros, payment.pay_currency),
+        credit=Money(payment.credit_micros, payment.credit_currency),
+        refunded=Money(payment.refunded_micros, payment.pay_currency),
+        has_open_dispute=row.disputes > 0,
+        created_at=payment.created_at,
+        expires_at=payment.expires_at,
+        paid_at=payment.paid_at,
+        pay_by=payment.pay_by,
+        entry_sequence=payment.entry_sequence,
+        redirect_url=payment.redirect_url,
+        gateway_reference=payment.gateway_reference,
+        gateway_payment_id=payment.gateway_payment_id,
+        email=row.email,
+        has_receipt=row.receipts > 0,
+    )
+
+
+def _steps(session: Session, payment: PaymentView) -> tuple[TimelineStep, ...]:
+    rows = session.scalars(
+        select(PaymentEvent)
+        .where(
+            PaymentEvent.account_id == payment.account_id,
+            PaymentEvent.payment_id == payment.payment_id,
+        )
+        .order_by(PaymentEvent.id)
+    )
+    return tuple(TimelineStep(row.happened_at, row.kind, row.actor, row.details) for row in rows)
+
+
+def _messages(session: Session, payment: PaymentView) -> tuple[ReceivedMessage, ...]:
+    rows = session.scalars(
+        select(GatewayMessage)
+        .where(GatewayMessage.payment_id == payment.payment_id)
+        .order_by(GatewayMessage.id)
+    )
+    return tuple(
+        ReceivedMessage(row.received_at, row.event_type, row.event_id, row.outcome, row.reason)
+        for row in rows
+    )
+
+
+def _refunds(session: Session, payment: PaymentView) -> tuple[RefundView, ...]:
+    rows = session.scalars(
+        select(Refund).where(Refund.payment_id == payment.payment_id).order_by(Refund.id)
+    )
+    return tuple(
+        RefundView(
+            refund_id=row.id,
+            state=row.state,
+            pay=Money(row.pay_micros, payment.pay.currency),
+            credit=Money(row.credit_micros, payment.credit.currency),
+            reason=row.reason,
+            requested_by=row.requested_by,
+            requested_at=row.requested_at,
+            settled_at=row.settled_at,
+        )
+        for row in rows
+    )
+
+
+def _disputes(session: Session, payment: PaymentView) -> tuple[DisputeView, ...]:
+    rows = session.scalars(
+        select(Dispute).where(Dispute.payment_id == payment.payment_id).order_by(Dispute.id)
+    )
+    return tuple(
+        DisputeView(
+            dispute_id=row.id,
+            state=row.state,
+            pay=Money(row.pay_micros, payment.pay.currency),
+            reason=row.reason,
+            opened_at=row.opened_at,
+            respond_by=row.respond_by,
+            closed_at=row.closed_at,
+        )
+        for row in rows
+    )
