@@ -1,4 +1,4 @@
-"""Loads what the product is configured by: the sites, their tax, and the price list.
+"""Loads what the product is configured by: the sites, their tax, the price list, top-up limits.
 
 The files are read at every start. Loading is idempotent; a new version of the catalogue is kept
 beside the old ones, and a price that usage may have been charged at is never changed.
@@ -19,6 +19,7 @@ from domain import audit
 from domain.actors import StaffRole, require_system_or_staff
 from domain.catalogue_file import parse_catalogue
 from domain.errors import CatalogueConflict, Conflict, NotFound
+from domain.top_up_limits import load_limits
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -71,7 +72,7 @@ def load_reference(
     sites_text: str | None = None,
     catalogue_text: str | None = None,
 ) -> None:
-    """Load both files (the product's own where no text is given) in one transaction.
+    """Load the files (the product's own where no text is given) in one transaction.
 
     Raises InvalidCatalogue for a file that cannot be read, CatalogueConflict and Conflict where
     a price or a tax policy that was in force would change.
@@ -81,6 +82,7 @@ def load_reference(
     load_sites(session, text_of_file=sites_text or (_FOLDER / "sites.toml").read_text("utf-8"))
     content = catalogue_text or (_FOLDER / "catalogue.toml").read_text("utf-8")
     load_catalogue(session, content=content, actor=actor)
+    load_limits(session, actor=actor)
 
 
 def load_sites(session: Session, *, text_of_file: str) -> None:

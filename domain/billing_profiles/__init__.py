@@ -1,0 +1,45 @@
+"""Who an account's bills are made out to: saved version by version, never changed or erased.
+
+The first profile locks the account's currency. What is kept has been checked and brought into one
+form; the newest version is the current one, and a payment remembers which it was made under.
+"""
+
+from domain.billing_profiles.checks import (
+    LONGEST_ADDRESS,
+    LONGEST_CITY,
+    LONGEST_NAME,
+    BillingProfile,
+    ProfileKind,
+    checked_profile,
+    profile_faults,
+)
+from domain.billing_profiles.reading import (
+    ProfileChoices,
+    ProfileVersion,
+    current_profile,
+    find_profile,
+    profile_choices,
+    profile_history,
+)
+from domain.billing_profiles.saving import SavedProfile, save_profile
+from domain.billing_profiles.tax_codes import LONGEST_TAX_CODE, checked_tax_code
+
+__all__ = [
+    "LONGEST_ADDRESS",
+    "LONGEST_CITY",
+    "LONGEST_NAME",
+    "LONGEST_TAX_CODE",
+    "BillingProfile",
+    "ProfileChoices",
+    "ProfileKind",
+    "ProfileVersion",
+    "SavedProfile",
+    "checked_profile",
+    "checked_tax_code",
+    "current_profile",
+    "find_profile",
+    "profile_choices",
+    "profile_faults",
+    "profile_history",
+    "save_profile",
+]
