@@ -117,7 +117,8 @@ def _email(text: str) -> str:
 def _country(code: str) -> str:
     if not code:
         raise InvalidInput("country", "empty")
-    if pycountry.countries.get(alpha_2=code) is None:
+    found = pycountry.countries.get(alpha_2=code)
+    if found is None or found.alpha_2 != code:  # it finds small letters too
         raise InvalidInput("country", "unknown")
     return code
 
