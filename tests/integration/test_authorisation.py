@@ -11,9 +11,18 @@ from sqlalchemy import text
 from domain import ledger, members
 from domain.accounts import add_member, open_account
 from domain.actors import Actor, MemberRole, StaffRole, system_actor, user_actor
+from domain.billing_profiles import (
+    BillingProfile,
+    ProfileKind,
+    current_profile,
+    profile_choices,
+    profile_history,
+    save_profile,
+)
 from domain.errors import BillingError, NotAuthorised, NotFound
 from domain.finance import FinanceLine, post_finance_entries
 from domain.identity import Rules
+from domain.money import Money
 from domain.queries.accounts import find_accounts
 from domain.queries.analytics import analytics_choices
 from domain.queries.balances import account_overview
@@ -21,6 +30,7 @@ from domain.queries.details import entry_detail
 from domain.queries.history import history_page
 from domain.queries.history_rows import HistoryFilter
 from domain.reference import load_reference
+from domain.top_up_limits import change_limits, list_limits
 from domain.usage import record_usage
 from tests.factories import UNIT, grant, make_account, make_charge, next_key
 
@@ -121,6 +131,13 @@ def hold(session: Session, account: int, actor: Actor) -> Any:
 
 
 RULES = Rules(key=b"a key of the tests")
+PROFILE = BillingProfile(
+    kind=ProfileKind.PERSONAL,
+    name="Sample",
+    email="sample@example.com",
+    address="1 Rue Sample",
+    country="FR",
+)
 MEMBERS = {"owner", "billing", "reader"}
 STAFF = {"support", "finance", "admin"}
 ACTIONS: dict[str, tuple[Callable[[Session, int, Actor], Any], set[str]]] = {
@@ -203,8 +220,35 @@ ACTIONS: dict[str, tuple[Callable[[Session, int, Actor], Any], set[str]]] = {
     ),
     "leave": (call(members.leave_account, idempotency_key="leave"), MEMBERS),
     "see an entry": (call(entry_detail, sequence=1), MEMBERS | STAFF),
+    "save the billing profile": (
+        call(
+            save_profile,
+            profile=PROFILE,
+            currency=None,
+            expected_version=0,
+            idempotency_key="profile",
+        ),
+        {"owner", "billing"},
+    ),
+    "see the billing profile": (call(current_profile), MEMBERS | STAFF),
+    "see the history of the billing profile": (call(profile_history), MEMBERS | STAFF),
+    "see what a billing profile may say": (call(profile_choices), MEMBERS | STAFF),
+    "see the limits of top-ups": (lambda s, _, actor: list_limits(s, actor=actor), STAFF),
+    "change the limits of top-ups": (
+        lambda s, _, actor: change_limits(
+            s,
+            currency="USD",
+            minimum=Money(UNIT, "USD"),
+            maximum=Money(UNIT, "USD"),
+            presets=[Money(UNIT, "USD")],
+            expected_version=1,
+            actor=actor,
+            idempotency_key="limits",
+        ),
+        {"finance"},
+    ),
 }
-ONLY_PEOPLE = {"find accounts", "see the analytics", "leave"}
+ONLY_PEOPLE = {"find accounts", "see the analytics", "leave", "change the limits of top-ups"}
 
 
 def may(
