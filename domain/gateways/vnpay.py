@@ -1,0 +1,441 @@
+"""VNPay 2.1.0: signed addresses to the pay page, IPN by GET, and querydr and refund as JSON.
+
+Amounts on the wire are dong times 100, and every moment is of Vietnam's clock, whatever ours
+says. Sources: VNPay's integration documents for pay, IPN, querydr and refund, version 2.1.0.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import uuid
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote_plus
+from zoneinfo import ZoneInfo
+
+import httpx2
+
+from domain.gateways.base import (
+    Acknowledgement,
+    Checkout,
+    GatewayRefused,
+    GatewayUnavailable,
+    KnownName,
+    Limits,
+    Notification,
+    NotificationRefused,
+    Outcome,
+    PaymentFact,
+    PaymentState,
+    RefundFact,
+    RefundState,
+    Snapshot,
+)
+from domain.money import Money
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from domain.gateways.base import (
+        CheckoutRequest,
+        InboundMessage,
+        KnownPayment,
+        RefundRequest,
+    )
+
+NAME = "vnpay"
+CURRENCY = "VND"
+
+_VERSION = "2.1.0"
+_ZONE = ZoneInfo("Asia/Ho_Chi_Minh")
+_TIME = "%Y%m%d%H%M%S"
+_WIRE_UNITS = 100
+_LEAST, _MOST = 5_000, 999_999_999
+_LONGEST_AMOUNT = 15
+_TIMEOUT = httpx2.Timeout(20.0, connect=5.0)
+_LONGEST_ANSWER = 64 * 1024
+_GOOD = "00"
+_HASH = "vnp_SecureHash"
+_UNSIGNED = frozenset({_HASH, "vnp_SecureHashType"})
+
+QUERY_REQUEST = (
+    "vnp_RequestId",
+    "vnp_Version",
+    "vnp_Command",
+    "vnp_TmnCode",
+    "vnp_TxnRef",
+    "vnp_TransactionDate",
+    "vnp_CreateDate",
+    "vnp_IpAddr",
+    "vnp_OrderInfo",
+)
+"""The values that a querydr request is signed over, in this order; so with the next three."""
+
+QUERY_RESPONSE = (
+    "vnp_ResponseId",
+    "vnp_Command",
+    "vnp_ResponseCode",
+    "vnp_Message",
+    "vnp_TmnCode",
+    "vnp_TxnRef",
+    "vnp_Amount",
+    "vnp_BankCode",
+    "vnp_PayDate",
+    "vnp_TransactionNo",
+    "vnp_TransactionType",
+    "vnp_TransactionStatus",
+    "vnp_OrderInfo",
+    "vnp_PromotionCode",
+    "vnp_PromotionAmount",
+)
+REFUND_REQUEST = (
+    "vnp_RequestId",
+    "vnp_Version",
+    "vnp_Command",
+    "vnp_TmnCode",
+    "vnp_TransactionType",
+    "vnp_TxnRef",
+    "vnp_Amount",
+    "vnp_TransactionNo",
+    "vnp_TransactionDate",
+    "vnp_CreateBy",
+    "vnp_CreateDate",
+    "vnp_IpAddr",
+    "vnp_OrderInfo",
+)
+REFUND_RESPONSE = QUERY_RESPONSE[:-2]
+
+_WHOLE_REFUND, _PART_REFUND, _PAYMENT = "02", "03", "01"
+_CANCELLED, _EXPIRED, _SUSPECTED = "24", "11", "07"
+_NOT_FOUND = "91"
+_ALREADY_ASKED = "94"
+_REFUND_STATES = {
+    "00": RefundState.SUCCEEDED,
+    "05": RefundState.PENDING,
+    "06": RefundState.PENDING,
+    "09": RefundState.FAILED,
+}
+_ANSWERS = {
+    Outcome.RECORDED: ("00", "Confirm Success"),
+    Outcome.REPEATED: ("02", "Order already confirmed"),
+    Outcome.UNKNOWN_PAYMENT: ("01", "Order not found"),
+    Outcome.WRONG_AMOUNT: ("04", "Invalid amount"),
+    Outcome.BAD_SIGNATURE: ("97", "Invalid signature"),
+    Outcome.MALFORMED: ("99", "Input data required"),
+    Outcome.UNAVAILABLE: ("99", "Unknown error"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class VNPaySettings:
+    """A terminal and its secret, VNPay's two addresses, and the address of our server."""
+
+    tmn_code: str
+    hash_secret: str = field(repr=False)
+    pay_url: str
+    api_url: str
+    is_sandbox: bool
+    server_ip: str = "127.0.0.1"
+
+
+# ── Signatures ────────────────────────────────────────────────────────────────────────────────
+def hash_data(parameters: Iterable[tuple[str, str]]) -> str:
+    """Return what a pay address, a return or an IPN is signed over.
+
+    Every `vnp_` parameter with a value, sorted by name, as a form encodes them.
+    """
+    pairs = sorted((name, value) for name, value in parameters if _is_signed(name) and value)
+    return "&".join(f"{_encode(name)}={_encode(value)}" for name, value in pairs)
+
+
+def sign(secret: str, data: str) -> str:
+    """Return the HMAC-SHA512 of the data in lower-case hex."""
+    return hmac.new(secret.encode(), data.encode(), hashlib.sha512).hexdigest()
+
+
+def _encode(text: str) -> str:
+    """Encode as browsers encode forms: a space is +, and only * - . _ stand as they are."""
+    return quote_plus(text, safe="*-._").replace("~", "%7E")
+
+
+def _is_signed(name: str) -> bool:
+    return name.startswith("vnp_") and name not in _UNSIGNED
+
+
+def _joined(values: Mapping[str, Any], names: Iterable[str]) -> str:
+    return "|".join(str(values.get(name, "") or "") for name in names)
+
+
+def _is_same(given: str, expected: str) -> bool:
+    return hmac.compare_digest(given.lower().encode("utf-8", "replace"), expected.encode())
+
+
+def _wire_time(moment: datetime) -> str:
+    return moment.astimezone(_ZONE).strftime(_TIME)
+
+
+def _moment(text: str) -> datetime | None:
+    try:
+        return datetime.strptime(text, _TIME).replace(tzinfo=_ZONE).astimezone(UTC)
+    except ValueError:
+        return None
+
+
+def _amount(text: str) -> Money:
+    """Return an amount of the wire; raise ValueError where it is none, or no whole dong."""
+    if not text.isascii() or not text.isdigit() or len(text) > _LONGEST_AMOUNT:
+        raise ValueError("not an amount")
+    dong, rest = divmod(int(text), _WIRE_UNITS)
+    if rest:
+        raise ValueError("not a whole amount")
+    return Money.from_minor_units(dong, CURRENCY)
+
+
+def _wire_amount(amount: Money) -> str:
+    return str(amount.to_minor_units() * _WIRE_UNITS)
+
+
+class VNPay:
+    """The gateway; safe to use from many threads."""
+
+    name = NAME
+
+    def __init__(
+        self, settings: VNPaySettings, transport: httpx2.BaseTransport | None = None
+    ) -> None:
+        self._settings = settings
+        self._client = httpx2.Client(timeout=_TIMEOUT, follow_redirects=False, transport=transport)
+
+    @property
+    def is_sandbox(self) -> bool:
+        """Whether it speaks to a sandbox."""
+        return self._settings.is_sandbox
+
+    def limits(self, currency: str) -> Limits | None:
+        """Return what VNPay takes at once, in dong; it takes nothing else."""
+        if currency != CURRENCY:
+            return None
+        return Limits(
+            Money.from_minor_units(_LEAST, CURRENCY), Money.from_minor_units(_MOST, CURRENCY)
+        )
+
+    # ── Paying ────────────────────────────────────────────────────────────────────────────────
+    def create_checkout(self, request: CheckoutRequest) -> Checkout:
+        """Return the signed address of the pay page; nobody is called."""
+        if request.amount.currency != CURRENCY:
+            raise GatewayRefused(NAME, "currency")
+        parameters = {
+            "vnp_Version": _VERSION,
+            "vnp_Command": "pay",
+            "vnp_TmnCode": self._settings.tmn_code,
+            "vnp_Amount": _wire_amount(request.amount),
+            "vnp_CurrCode": CURRENCY,
+            "vnp_CreateDate": _wire_time(request.created_at),
+            "vnp_ExpireDate": _wire_time(request.expires_at),
+            "vnp_IpAddr": request.customer_ip,
+            "vnp_Locale": "vn" if request.language == "vi" else "en",
+            "vnp_OrderInfo": request.description,
+            "vnp_OrderType": "other",
+            "vnp_ReturnUrl": request.return_url,
+            "vnp_TxnRef": request.reference,
+        }
+        data = hash_data(parameters.items())
+        signature = sign(self._settings.hash_secret, data)
+        url = f"{self._settings.pay_url}?{data}&{_HASH}={signature}"
+        return Checkout(url, None, request.expires_at)
+
+    def parse_return(self, message: InboundMessage) -> KnownName:
+        """Return the payment that a signed return names."""
+        return KnownName(reference=self._verified(message)["vnp_TxnRef"])
+
+    def parse_notification(self, message: InboundMessage) -> Notification:
+        """Verify an IPN. Success is a good response code and a good status, both."""
+        given = self._verified(message)
+        try:
+            amount = _amount(given.get("vnp_Amount", ""))
+        except ValueError:
+            raise NotificationRefused(Outcome.MALFORMED, "amount") from None
+        number = given.get("vnp_TransactionNo", "")
+        code, status = given.get("vnp_ResponseCode", ""), given.get("vnp_TransactionStatus", "")
+        state = _state(code, status)
+        if state is PaymentState.PAID and number in {"", "0"}:
+            raise NotificationRefused(Outcome.MALFORMED, "transaction_number")
+        fact = PaymentFact(
+            state=state,
+            reference=given["vnp_TxnRef"],
+            gateway_payment_id=number if number not in {"", "0"} else None,
+            amount=amount,
+            occurred_at=_moment(given.get("vnp_PayDate", "")),
+            code=None if state is PaymentState.PAID else (code if code != _GOOD else status),
+            method=given.get("vnp_CardType"),
+        )
+        event_id = ":".join((given["vnp_TxnRef"], number, code, status))
+        return Notification(event_id, "ipn", (fact,))
+
+    def _verified(self, message: InboundMessage) -> dict[str, str]:
+        """Return the signed parameters; raise NotificationRefused where they cannot be believed."""
+        pairs = [(name, value) for name, value in message.query if name.startswith("vnp_")]
+        given = dict(pairs)
+        if not pairs:
+            raise NotificationRefused(Outcome.MALFORMED, "empty")
+        if len(given) != len(pairs):
+            raise NotificationRefused(Outcome.BAD_SIGNATURE, "doubled_parameter")
+        expected = sign(self._settings.hash_secret, hash_data(pairs))
+        if not _is_same(given.get(_HASH, ""), expected):
+            raise NotificationRefused(Outcome.BAD_SIGNATURE, "signature")
+        if given.get("vnp_TmnCode") != self._settings.tmn_code:
+            raise NotificationRefused(Outcome.BAD_SIGNATURE, "wrong_merchant")
+        if not given.get("vnp_TxnRef"):
+            raise NotificationRefused(Outcome.MALFORMED, "reference")
+        return given
+
+    def acknowledge(self, outcome: Outcome) -> Acknowledgement:
+        """Return the JSON that VNPay wants: it comes again on all but 00 and 02."""
+        code, message = _ANSWERS[outcome]
+        body = json.dumps({"RspCode": code, "Message": message}).encode()
+        return Acknowledgement(200, body, "application/json")
+
+    # ── Asking ────────────────────────────────────────────────────────────────────────────────
+    def fetch_payment(self, payment: KnownPayment) -> Snapshot:
+        """Ask by querydr. What is not signed, or is about another payment, is no answer."""
+        request = {
+            "vnp_RequestId": uuid.uuid4().hex,
+            "vnp_Version": _VERSION,
+            "vnp_Command": "querydr",
+            "vnp_TmnCode": self._settings.tmn_code,
+            "vnp_TxnRef": payment.reference,
+            "vnp_TransactionDate": _wire_time(payment.created_at),
+            "vnp_CreateDate": _wire_time(datetime.now(UTC)),
+            "vnp_IpAddr": self._settings.server_ip,
+            "vnp_OrderInfo": f"Query {payment.reference}",
+        }
+        answer = self._post(request, QUERY_REQUEST)
+        code = str(answer.get("vnp_ResponseCode", ""))
+        if code == _NOT_FOUND and _HASH not in answer:
+            return Snapshot(PaymentFact(PaymentState.UNKNOWN, code=code))
+        self._check_answer(answer, QUERY_RESPONSE, payment.reference)
+        if code == _NOT_FOUND:
+            return Snapshot(PaymentFact(PaymentState.UNKNOWN, code=code))
+        if code != _GOOD:
+            raise GatewayUnavailable(NAME, f"querydr {code}")
+        return _snapshot(answer, payment)
+
+    complete_payment = fetch_payment
+
+    def refund(self, request: RefundRequest) -> RefundFact:
+        """Ask for a refund; VNPay accepts it and settles it later."""
+        payment = request.payment
+        body = {
+            "vnp_RequestId": request.reference,
+            "vnp_Version": _VERSION,
+            "vnp_Command": "refund",
+            "vnp_TmnCode": self._settings.tmn_code,
+            "vnp_TransactionType": _WHOLE_REFUND if request.is_whole else _PART_REFUND,
+            "vnp_TxnRef": payment.reference,
+            "vnp_Amount": _wire_amount(request.amount),
+            "vnp_TransactionNo": payment.gateway_payment_id or "0",
+            "vnp_TransactionDate": _wire_time(payment.created_at),
+            "vnp_CreateBy": request.actor,
+            "vnp_CreateDate": _wire_time(request.requested_at),
+            "vnp_IpAddr": self._settings.server_ip,
+            "vnp_OrderInfo": f"Refund {payment.reference}",
+        }
+        answer = self._post(body, REFUND_REQUEST)
+        code = str(answer.get("vnp_ResponseCode", ""))
+        if code not in {_GOOD, _ALREADY_ASKED}:
+            if _HASH in answer:
+                self._check_answer(answer, REFUND_RESPONSE, payment.reference)
+                raise GatewayRefused(NAME, code)
+            raise GatewayUnavailable(NAME, f"refund {code}")
+        self._check_answer(answer, REFUND_RESPONSE, payment.reference)
+        status = str(answer.get("vnp_TransactionStatus", ""))
+        number = str(answer.get("vnp_TransactionNo", "") or "")
+        return RefundFact(
+            gateway_refund_id=number if number not in {"", "0"} else request.reference,
+            state=_REFUND_STATES.get(status, RefundState.PENDING),
+            amount=request.amount,
+            gateway_payment_id=payment.gateway_payment_id,
+            payment_reference=payment.reference,
+            reference=request.reference,
+            occurred_at=_moment(str(answer.get("vnp_PayDate", ""))),
+        )
+
+    def _post(self, body: dict[str, str], signed: Iterable[str]) -> dict[str, Any]:
+        signature = sign(self._settings.hash_secret, _joined(body, signed))
+        try:
+            answer = self._client.post(self._settings.api_url, json={**body, _HASH: signature})
+        except httpx2.HTTPError as error:
+            raise GatewayUnavailable(NAME, type(error).__name__) from None
+        if answer.status_code != httpx2.codes.OK or len(answer.content) > _LONGEST_ANSWER:
+            raise GatewayUnavailable(NAME, f"HTTP {answer.status_code}")
+        try:
+            # Numbers are read as they are written: the signature is over their text.
+            found = json.loads(answer.content, parse_int=str, parse_float=str)
+        except ValueError:
+            raise GatewayUnavailable(NAME, "no JSON") from None
+        if not isinstance(found, dict):
+            raise GatewayUnavailable(NAME, "no JSON object")
+        return found
+
+    def _check_answer(
+        self, answer: Mapping[str, Any], signed: Iterable[str], reference: str
+    ) -> None:
+        expected = sign(self._settings.hash_secret, _joined(answer, signed))
+        if not _is_same(str(answer.get(_HASH, "")), expected):
+            raise GatewayUnavailable(NAME, "an answer without a valid signature")
+        is_ours = answer.get("vnp_TmnCode") == self._settings.tmn_code
+        if not is_ours or answer.get("vnp_TxnRef") != reference:
+            raise GatewayUnavailable(NAME, "an answer about another payment")
+
+
+def _state(code: str, status: str) -> PaymentState:
+    """Return what the two codes of an IPN say together: both must be good for it to be paid."""
+    if _SUSPECTED in {code, status}:
+        return PaymentState.UNDER_REVIEW
+    if code == _GOOD:
+        return _STATES.get(status, PaymentState.FAILED)
+    return _CODES.get(code, PaymentState.FAILED)
+
+
+_CODES = {_CANCELLED: PaymentState.CANCELLED, _EXPIRED: PaymentState.EXPIRED}
+_STATES = {
+    "00": PaymentState.PAID,
+    "01": PaymentState.OPEN,
+    "02": PaymentState.FAILED,
+    "04": PaymentState.UNDER_REVIEW,
+    "07": PaymentState.UNDER_REVIEW,
+}
+
+
+def _snapshot(answer: Mapping[str, Any], payment: KnownPayment) -> Snapshot:
+    """Return what a verified querydr says: of the payment, or of its latest refund."""
+    try:
+        amount = _amount(str(answer.get("vnp_Amount", "")))
+    except ValueError:
+        raise GatewayUnavailable(NAME, "an answer without an amount") from None
+    number = str(answer.get("vnp_TransactionNo", "") or "")
+    status = str(answer.get("vnp_TransactionStatus", ""))
+    occurred_at = _moment(str(answer.get("vnp_PayDate", "")))
+    if answer.get("vnp_TransactionType") in {_WHOLE_REFUND, _PART_REFUND}:
+        refund = RefundFact(
+            gateway_refund_id=number,
+            state=_REFUND_STATES.get(status, RefundState.PENDING),
+            amount=amount,
+            gateway_payment_id=payment.gateway_payment_id,
+            payment_reference=payment.reference,
+            occurred_at=occurred_at,
+        )
+        return Snapshot(PaymentFact(PaymentState.OPEN), (refund,))
+    state = _STATES.get(status, PaymentState.OPEN)
+    fact = PaymentFact(
+        state=state,
+        reference=payment.reference,
+        gateway_payment_id=number if number not in {"", "0"} else None,
+        amount=amount,
+        occurred_at=occurred_at,
+        code=None if state is PaymentState.PAID else status,
+    )
+    return Snapshot(fact)

@@ -1,0 +1,327 @@
+"""A stand-in for VNPay 2.1.0: the pay page, IPN, querydr and refund, with its own signatures."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from datetime import timedelta, timezone
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, urlencode
+
+from starlette.responses import JSONResponse, RedirectResponse
+from starlette.routing import Route
+
+from sandbox.courier import Delivery, Message, Parcel
+from sandbox.hosted_page import Choice, HostedPage, say, show
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from sandbox.app import Context
+
+DEMO_TMN_CODE = "DEMOTMN1"
+DEMO_HASH_SECRET = "DEMO-VNPAY-HASH-SECRET-0123456789"  # noqa: S105 - known to everybody
+
+_NAME = "VNPay"
+_KIND = "vnpay"
+_VIETNAM = timezone(timedelta(hours=7))
+_TIME = "%Y%m%d%H%M%S"
+_WAITS = (2, 4, 8, 16, 30, 30, 30, 30, 30)
+_REFUND_SETTLES = timedelta(seconds=5)
+_LEAST, _MOST = 500_000, 99_999_999_900
+_OUTCOMES = {
+    "succeed": ("00", "00"),
+    "fail": ("51", "02"),
+    "cancel": ("24", "02"),
+    "suspect": ("07", "07"),
+}
+_CHOICES = (
+    Choice("succeed", "Pay", is_main=True),
+    Choice("fail", "Fail: not enough money"),
+    Choice("suspect", "Pay, and be suspected of fraud"),
+    Choice("cancel", "Cancel"),
+)
+_QUERY = (
+    "RequestId",
+    "Version",
+    "Command",
+    "TmnCode",
+    "TxnRef",
+    "TransactionDate",
+    "CreateDate",
+    "IpAddr",
+    "OrderInfo",
+)
+_QUERY_ANSWER = (
+    "ResponseId",
+    "Command",
+    "ResponseCode",
+    "Message",
+    "TmnCode",
+    "TxnRef",
+    "Amount",
+    "BankCode",
+    "PayDate",
+    "TransactionNo",
+    "TransactionType",
+    "TransactionStatus",
+    "OrderInfo",
+    "PromotionCode",
+    "PromotionAmount",
+)
+_REFUND = (
+    "RequestId",
+    "Version",
+    "Command",
+    "TmnCode",
+    "TransactionType",
+    "TxnRef",
+    "Amount",
+    "TransactionNo",
+    "TransactionDate",
+    "CreateBy",
+    "CreateDate",
+    "IpAddr",
+    "OrderInfo",
+)
+_REFUND_ANSWER = _QUERY_ANSWER[:13]
+
+
+def routes(context: Context) -> list[Route]:
+    """Return the routes that VNPay has, and those of the page that stands for it."""
+    stand_in = _VNPay(context)
+    return [
+        Route("/paymentv2/vpcpay.html", stand_in.open_page),
+        Route("/pay/{reference}", stand_in.choose, methods=["POST"]),
+        Route("/merchant_webapi/api/transaction", stand_in.answer, methods=["POST"]),
+    ]
+
+
+def form_hash(parameters: dict[str, str]) -> str:
+    """Return the signature of a pay address, a return or an IPN."""
+    named = {name: value for name, value in parameters.items() if value}
+    for name in ("vnp_SecureHash", "vnp_SecureHashType"):
+        named.pop(name, None)
+    return _hmac(urlencode(sorted(named.items())))
+
+
+def pipe_hash(values: dict[str, Any], names: tuple[str, ...]) -> str:
+    """Return the signature of a JSON request or answer."""
+    return _hmac("|".join(str(values.get(f"vnp_{name}") or "") for name in names))
+
+
+def _hmac(text: str) -> str:
+    return hmac.new(DEMO_HASH_SECRET.encode(), text.encode(), "sha512").hexdigest()
+
+
+class _VNPay:
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    # ── The pay page ──────────────────────────────────────────────────────────────────────────
+    async def open_page(self, request: Request) -> Response:
+        """Show what is to be paid, if the address is signed and new."""
+        pairs = parse_qsl(request.url.query, keep_blank_values=True)
+        given = {name: value for name, value in pairs if name.startswith("vnp_")}
+        fault = self._fault(given)
+        if fault is not None:
+            return say(_NAME, "This payment cannot be opened", fault, 400)
+        order, _ = self._context.store.put_first(
+            _KIND, given["vnp_TxnRef"], lambda: {**given, "state": "open", "refunds": []}
+        )
+        if order["state"] != "open":
+            return say(_NAME, "This payment is over", "Go back to the shop and start a new one.")
+        dong = int(given["vnp_Amount"]) // 100
+        return show(
+            HostedPage(
+                gateway=_NAME,
+                merchant=given["vnp_TmnCode"],
+                amount=f"{dong:,} VND".replace(",", "."),
+                description=given["vnp_OrderInfo"],
+                action=f"{self._context.base_url}/vnpay/pay/{given['vnp_TxnRef']}",
+                choices=_CHOICES,
+            )
+        )
+
+    def _fault(self, given: dict[str, str]) -> str | None:
+        if not hmac.compare_digest(given.get("vnp_SecureHash", "").lower(), form_hash(given)):
+            return "Code 97: the signature is wrong."
+        if given.get("vnp_TmnCode") != DEMO_TMN_CODE:
+            return "Code 02: there is no such terminal."
+        amount = given.get("vnp_Amount", "")
+        if not amount.isdigit() or not _LEAST <= int(amount) <= _MOST:
+            return "Code 03: the amount is not one that can be paid."
+        if given.get("vnp_ExpireDate", "") <= self._now():
+            return "Code 11: the time for this payment is over."
+        return None
+
+    def _now(self) -> str:
+        return self._context.now().astimezone(_VIETNAM).strftime(_TIME)
+
+    async def choose(self, request: Request) -> Response:
+        """Carry out what was chosen, tell the merchant's server, and send the browser back."""
+        reference = request.path_params["reference"]
+        form = await request.form()
+        outcome, delivery = str(form.get("outcome", "")), str(form.get("delivery", "normal"))
+        order = self._context.store.get(_KIND, reference)
+        if order is None or outcome not in _OUTCOMES:
+            return say(_NAME, "There is no such payment", "Go back to the shop.", 404)
+        if order["state"] == "open":
+            order = self._context.store.change(
+                _KIND, reference, lambda found: self._finish(found, outcome)
+            )
+            forged = delivery == Delivery.FORGED
+            self._notify(order, Delivery(delivery), forged=forged)
+        query = urlencode(self._result(order))
+        joint = "&" if "?" in order["vnp_ReturnUrl"] else "?"
+        return RedirectResponse(f"{order['vnp_ReturnUrl']}{joint}{query}", 303)
+
+    def _finish(self, order: dict[str, Any], outcome: str) -> None:
+        order["state"] = outcome
+        order["paid_at"] = self._now()
+        is_paid = outcome in {"succeed", "suspect"}
+        order["number"] = self._number(order["vnp_TxnRef"]) if is_paid else "0"
+
+    @staticmethod
+    def _number(text: str) -> str:
+        """Return a transaction number: the same for the same payment."""
+        digest = hashlib.sha256(text.encode()).digest()
+        return str(10_000_000 + int.from_bytes(digest[:6], "big") % 10**14)
+
+    def _result(self, order: dict[str, Any]) -> dict[str, str]:
+        """Return the signed parameters that both the return and the IPN carry."""
+        code, status = _OUTCOMES[order["state"]]
+        result = {
+            "vnp_TmnCode": order["vnp_TmnCode"],
+            "vnp_Amount": order["vnp_Amount"],
+            "vnp_BankCode": "NCB",
+            "vnp_CardType": "ATM",
+            "vnp_OrderInfo": order["vnp_OrderInfo"],
+            "vnp_PayDate": order["paid_at"],
+            "vnp_ResponseCode": code,
+            "vnp_TransactionNo": order["number"],
+            "vnp_TransactionStatus": status,
+            "vnp_TxnRef": order["vnp_TxnRef"],
+        }
+        return {**result, "vnp_SecureHash": form_hash(result)}
+
+    def _notify(self, order: dict[str, Any], delivery: Delivery, *, forged: bool) -> None:
+        result = self._result(order)
+        if forged:
+            result["vnp_SecureHash"] = "0" * 128
+        url = f"{self._context.portal_url}/notifications/vnpay?{urlencode(result)}"
+        parcel = Parcel(lambda: Message("GET", url), _is_taken, _WAITS)
+        self._context.courier.send(parcel, delivery)
+
+    # ── The API ───────────────────────────────────────────────────────────────────────────────
+    async def answer(self, request: Request) -> Response:
+        """Answer a querydr or a refund."""
+        try:
+            given = json.loads(await request.body())
+        except ValueError:
+            return JSONResponse({"vnp_ResponseCode": "03", "vnp_Message": "Invalid format"})
+        if not isinstance(given, dict):
+            return JSONResponse({"vnp_ResponseCode": "03", "vnp_Message": "Invalid format"})
+        handlers: dict[str, tuple[tuple[str, ...], Callable[[dict[str, Any]], Response]]] = {
+            "querydr": (_QUERY, self._query),
+            "refund": (_REFUND, self._refund),
+        }
+        names, handle = handlers.get(str(given.get("vnp_Command")), ((), self._unknown))
+        given_hash = str(given.get("vnp_SecureHash", "")).lower()
+        if not names or not hmac.compare_digest(given_hash, pipe_hash(given, names)):
+            return JSONResponse({"vnp_ResponseCode": "97", "vnp_Message": "Invalid checksum"})
+        if given.get("vnp_TmnCode") != DEMO_TMN_CODE:
+            return JSONResponse({"vnp_ResponseCode": "02", "vnp_Message": "Invalid terminal"})
+        return handle(given)
+
+    def _unknown(self, _given: dict[str, Any]) -> Response:
+        return JSONResponse({"vnp_ResponseCode": "99", "vnp_Message": "Unknown command"})
+
+    def _query(self, given: dict[str, Any]) -> Response:
+        order = self._context.store.get(_KIND, str(given["vnp_TxnRef"]))
+        is_known = order is not None and (
+            order["vnp_CreateDate"] == str(given["vnp_TransactionDate"])
+        )
+        if order is None or not is_known:
+            return self._signed(given, "91", "Transaction not found", {}, _QUERY_ANSWER)
+        refund = order["refunds"][-1] if order["refunds"] else None
+        if refund is not None:
+            return self._signed(given, "00", "Success", self._refund_values(refund), _QUERY_ANSWER)
+        status = "01" if order["state"] == "open" else _OUTCOMES[order["state"]][1]
+        values = {
+            "Amount": order["vnp_Amount"],
+            "BankCode": "NCB",
+            "PayDate": order.get("paid_at", ""),
+            "TransactionNo": order.get("number", "0"),
+            "TransactionType": "01",
+            "TransactionStatus": status,
+            "OrderInfo": order["vnp_OrderInfo"],
+        }
+        return self._signed(given, "00", "QueryDR Success", values, _QUERY_ANSWER)
+
+    def _refund(self, given: dict[str, Any]) -> Response:
+        order = self._context.store.get(_KIND, str(given["vnp_TxnRef"]))
+        if order is None:
+            return self._signed(given, "91", "Transaction not found", {}, _REFUND_ANSWER)
+        known = [r for r in order["refunds"] if r["request"] == given["vnp_RequestId"]]
+        if known:
+            values = self._refund_values(known[0])
+            return self._signed(given, "94", "Already asked for", values, _REFUND_ANSWER)
+        given_back = sum(int(refund["amount"]) for refund in order["refunds"])
+        amount = int(str(given["vnp_Amount"]))
+        if order["state"] != "succeed" or given_back + amount > int(order["vnp_Amount"]):
+            return self._signed(given, "95", "Not successful or too much", {}, _REFUND_ANSWER)
+        refund = {
+            "request": given["vnp_RequestId"],
+            "amount": str(amount),
+            "type": given["vnp_TransactionType"],
+            "number": self._number(str(given["vnp_RequestId"])),
+            "asked_at": self._context.now().isoformat(),
+            "date": self._now(),
+            "info": given["vnp_OrderInfo"],
+        }
+        self._context.store.change(
+            _KIND, order["vnp_TxnRef"], lambda found: found["refunds"].append(refund)
+        )
+        return self._signed(given, "00", "Success", self._refund_values(refund), _REFUND_ANSWER)
+
+    def _refund_values(self, refund: dict[str, Any]) -> dict[str, str]:
+        settled_after = (self._context.now() - _REFUND_SETTLES).isoformat()
+        return {
+            "Amount": refund["amount"],
+            "BankCode": "NCB",
+            "PayDate": refund["date"],
+            "TransactionNo": refund["number"],
+            "TransactionType": refund["type"],
+            "TransactionStatus": "00" if refund["asked_at"] <= settled_after else "05",
+            "OrderInfo": refund["info"],
+        }
+
+    def _signed(
+        self, given: dict[str, Any], code: str, message: str, values: dict[str, str],
+        names: tuple[str, ...],
+    ) -> Response:  # fmt: skip
+        answer = {
+            "vnp_ResponseId": str(given.get("vnp_RequestId", "")),
+            "vnp_Command": str(given.get("vnp_Command", "")),
+            "vnp_ResponseCode": code,
+            "vnp_Message": message,
+            "vnp_TmnCode": DEMO_TMN_CODE,
+            "vnp_TxnRef": str(given.get("vnp_TxnRef", "")),
+            **{f"vnp_{name}": value for name, value in values.items()},
+        }
+        answer["vnp_SecureHash"] = pipe_hash(answer, names)
+        return JSONResponse(answer)
+
+
+def _is_taken(status: int, body: bytes) -> bool:
+    """Whether the merchant answered with a code on which VNPay stops."""
+    try:
+        code = json.loads(body).get("RspCode") if status == 200 else None  # noqa: PLR2004
+    except (ValueError, AttributeError):
+        return False
+    return code in {"00", "02"}

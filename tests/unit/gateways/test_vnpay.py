@@ -1,0 +1,486 @@
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+import httpx2
+import pytest
+
+from domain.gateways.base import (
+    CheckoutRequest,
+    GatewayRefused,
+    GatewayUnavailable,
+    InboundMessage,
+    KnownPayment,
+    NotificationRefused,
+    Outcome,
+    PaymentState,
+    RefundRequest,
+    RefundState,
+)
+from domain.gateways.vnpay import (
+    QUERY_REQUEST,
+    QUERY_RESPONSE,
+    REFUND_REQUEST,
+    REFUND_RESPONSE,
+    VNPay,
+    VNPaySettings,
+    hash_data,
+    sign,
+)
+from domain.money import Money
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+VECTORS = Path(__file__).parents[3].parent / "shared" / "vnpay" / "vectors.json"
+needs_vectors = pytest.mark.skipif(
+    not VECTORS.exists(), reason=f"the shared vectors are not at {VECTORS}"
+)
+SECRET = "TESTSECRETKEY0123456789ABCDEFGHIJ"
+SETTINGS = VNPaySettings(
+    tmn_code="TESTTMN1",
+    hash_secret=SECRET,
+    pay_url="https://pay.example.com/vpcpay.html",
+    api_url="https://api.example.com/transaction",
+    is_sandbox=False,
+    server_ip="203.0.113.9",
+)
+MORNING = datetime(2026, 1, 15, 2, 30, tzinfo=UTC)
+REFERENCE = "ABCDEFGHJKLMNPQRSTUV"
+AMOUNT = Money.from_minor_units(500_000, "VND")
+PAYMENT = KnownPayment(REFERENCE, None, "14422574", AMOUNT, MORNING)
+REQUEST = CheckoutRequest(
+    reference=REFERENCE,
+    amount=AMOUNT,
+    description="Credit ABC",
+    return_url="https://portal.example.com/payments/return/vnpay",
+    cancel_url="https://portal.example.com/payment",
+    customer_email="lan@example.com",
+    customer_ip="203.0.113.7",
+    language="vi",
+    created_at=MORNING,
+    expires_at=MORNING + timedelta(minutes=30),
+)
+
+
+def ipn(secret: str = SECRET, **changes: str) -> dict[str, str]:
+    """Return the parameters of a signed IPN; what is empty is left out."""
+    given = {
+        "vnp_TmnCode": "TESTTMN1",
+        "vnp_Amount": "50000000",
+        "vnp_BankCode": "NCB",
+        "vnp_CardType": "ATM",
+        "vnp_OrderInfo": "Credit ABC",
+        "vnp_PayDate": "20260115093312",
+        "vnp_ResponseCode": "00",
+        "vnp_TransactionNo": "14422574",
+        "vnp_TransactionStatus": "00",
+        "vnp_TxnRef": REFERENCE,
+    } | {f"vnp_{name}": value for name, value in changes.items()}
+    given = {name: value for name, value in given.items() if value}
+    return {**given, "vnp_SecureHash": sign(secret, hash_data(given.items()))}
+
+
+def message(pairs: dict[str, str] | list[tuple[str, str]]) -> InboundMessage:
+    items = list(pairs.items()) if isinstance(pairs, dict) else pairs
+    return InboundMessage("GET", {}, items, urlencode(items), b"", MORNING)
+
+
+def refused(pairs: dict[str, str] | list[tuple[str, str]]) -> NotificationRefused:
+    with pytest.raises(NotificationRefused) as caught:
+        VNPay(SETTINGS).parse_notification(message(pairs))
+    return caught.value
+
+
+def answering(respond: Callable[[dict[str, Any]], httpx2.Response]) -> VNPay:
+    """Return a gateway whose server is the function."""
+    transport = httpx2.MockTransport(lambda request: respond(json.loads(request.content)))
+    return VNPay(SETTINGS, transport)
+
+
+def signed_answer(
+    values: dict[str, str], names: tuple[str, ...] = QUERY_RESPONSE
+) -> httpx2.Response:
+    answer = {
+        "vnp_ResponseId": "r1",
+        "vnp_Command": "querydr",
+        "vnp_ResponseCode": "00",
+        "vnp_TmnCode": "TESTTMN1",
+        "vnp_TxnRef": REFERENCE,
+        "vnp_Amount": "50000000",
+        "vnp_TransactionNo": "14422574",
+        "vnp_TransactionType": "01",
+        "vnp_TransactionStatus": "00",
+    } | values
+    data = "|".join(str(answer.get(name, "") or "") for name in names)
+    return httpx2.Response(200, json={**answer, "vnp_SecureHash": sign(SECRET, data)})
+
+
+# ── Paying ────────────────────────────────────────────────────────────────────────────────────
+def test_the_pay_address_has_dong_times_a_hundred_and_a_valid_signature() -> None:
+    checkout = VNPay(SETTINGS).create_checkout(REQUEST)
+    pairs = parse_qsl(urlsplit(checkout.redirect_url).query)
+    given = dict(pairs)
+    assert given["vnp_Amount"] == "50000000"
+    assert given["vnp_TxnRef"] == REFERENCE
+    assert given["vnp_Locale"] == "vn"
+    assert given["vnp_SecureHash"] == sign(SECRET, hash_data(pairs))
+    assert "vnp_SecureHashType" not in given
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Tokyo", "Asia/Ho_Chi_Minh"])
+def test_times_are_of_vietnam_whatever_the_server_says(
+    zone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(os.environ, "TZ", zone)
+    time.tzset()
+    try:
+        url = VNPay(SETTINGS).create_checkout(REQUEST).redirect_url
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    given = dict(parse_qsl(urlsplit(url).query))
+    assert given["vnp_CreateDate"] == "20260115093000"
+    assert given["vnp_ExpireDate"] == "20260115100000"
+
+
+def test_only_dong_are_taken() -> None:
+    gateway = VNPay(SETTINGS)
+    assert gateway.limits("JPY") is None
+    limits = gateway.limits("VND")
+    assert limits is not None
+    assert limits.minimum == Money.from_minor_units(5_000, "VND")
+    with pytest.raises(GatewayRefused):
+        gateway.create_checkout(replace(REQUEST, amount=Money.from_minor_units(100, "USD")))
+
+
+def test_secrets_do_not_show() -> None:
+    assert SECRET not in repr(SETTINGS)
+    assert SECRET not in repr(VNPay(SETTINGS).create_checkout(REQUEST))
+
+
+@needs_vectors
+@pytest.mark.shared
+def test_every_shared_vector_is_signed_alike() -> None:
+    vectors = json.loads(VECTORS.read_text())
+    for vector in [*vectors["pay"], *vectors["ipn"][:2]]:
+        assert hash_data(vector["params"].items()) == vector["hash_data"], vector["name"]
+        signature = sign(vectors["secret"], vector["hash_data"])
+        assert signature == vector["vnp_SecureHash"], vector["name"]
+    pairs = [
+        (QUERY_REQUEST, vectors["querydr"], "request"),
+        (QUERY_RESPONSE, vectors["querydr"], "response"),
+        (REFUND_REQUEST, vectors["refund"], "request"),
+        (REFUND_RESPONSE, vectors["refund"], "response"),
+    ]
+    for names, group, side in pairs:
+        for vector in group if isinstance(group, list) else [group]:
+            body = vector[side].get("body", vector[side])
+            data = "|".join(str(body.get(name, "") or "") for name in names)
+            assert data == vector[f"{side}_hash_data"]
+            assert sign(vectors["secret"], data) == body["vnp_SecureHash"]
+
+
+@needs_vectors
+@pytest.mark.shared
+def test_every_shared_ipn_is_believed_or_not_as_it_should_be() -> None:
+    vectors = json.loads(VECTORS.read_text())
+    assert len(vectors["ipn"]) == 4
+    for vector in vectors["ipn"]:
+        given = {**vector["params"], "vnp_SecureHash": vector["vnp_SecureHash"]}
+        pairs = parse_qsl(vector["raw_query"]) if "raw_query" in vector else list(given.items())
+        if not vector["expected"]["python_canonical_case_insensitive"]:
+            assert refused(pairs).outcome is Outcome.BAD_SIGNATURE, vector["name"]
+            continue
+        (fact,) = VNPay(SETTINGS).parse_notification(message(pairs)).facts
+        codes = {given["vnp_ResponseCode"], given["vnp_TransactionStatus"]}
+        assert (fact.state is PaymentState.PAID) == (codes == {"00"}), vector["name"]
+
+
+# ── IPN ───────────────────────────────────────────────────────────────────────────────────────
+def test_a_success_is_read() -> None:
+    (fact,) = VNPay(SETTINGS).parse_notification(message(ipn())).facts
+    assert fact.state is PaymentState.PAID
+    assert fact.amount == AMOUNT
+    assert (fact.reference, fact.gateway_payment_id, fact.method) == (REFERENCE, "14422574", "ATM")
+    assert fact.occurred_at == datetime(2026, 1, 15, 2, 33, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "state"),
+    [
+        ("00", "02", PaymentState.FAILED),
+        ("00", "01", PaymentState.OPEN),
+        ("51", "00", PaymentState.FAILED),
+        ("51", "02", PaymentState.FAILED),
+        ("07", "00", PaymentState.UNDER_REVIEW),
+        ("00", "07", PaymentState.UNDER_REVIEW),
+        ("00", "04", PaymentState.UNDER_REVIEW),
+        ("24", "02", PaymentState.CANCELLED),
+        ("11", "02", PaymentState.EXPIRED),
+        ("99", "99", PaymentState.FAILED),
+    ],
+)
+def test_paid_needs_both_codes(code: str, status: str, state: PaymentState) -> None:
+    given = message(ipn(ResponseCode=code, TransactionStatus=status))
+    (fact,) = VNPay(SETTINGS).parse_notification(given).facts
+    assert fact.state is state
+
+
+def test_an_uppercase_hash_is_the_same_hash() -> None:
+    given = ipn()
+    given["vnp_SecureHash"] = given["vnp_SecureHash"].upper()
+    assert VNPay(SETTINGS).parse_notification(message(given)).facts
+
+
+def test_parameters_of_others_are_not_signed() -> None:
+    given = {**ipn(), "utm_source": "mail", "SecureHash": "x"}
+    assert VNPay(SETTINGS).parse_notification(message(given)).facts
+
+
+def test_a_hash_type_is_not_signed() -> None:
+    given = {**ipn(), "vnp_SecureHashType": "HmacSHA512"}
+    assert VNPay(SETTINGS).parse_notification(message(given)).facts
+
+
+def test_a_missing_hash_is_a_wrong_one() -> None:
+    given = ipn()
+    del given["vnp_SecureHash"]
+    assert refused(given).outcome is Outcome.BAD_SIGNATURE
+
+
+def test_a_wrong_secret_is_refused() -> None:
+    assert refused(ipn("another-secret")).outcome is Outcome.BAD_SIGNATURE
+
+
+@pytest.mark.parametrize("name", ["vnp_Amount", "vnp_TxnRef", "vnp_ResponseCode"])
+def test_a_changed_value_is_refused(name: str) -> None:
+    given = ipn()
+    given[name] = given[name][:-1] + "9"
+    assert refused(given).outcome is Outcome.BAD_SIGNATURE
+
+
+def test_a_doubled_amount_is_refused() -> None:
+    pairs = [*ipn().items(), ("vnp_Amount", "1")]
+    assert refused(pairs).reason == "doubled_parameter"
+
+
+def test_another_terminal_is_refused_though_it_is_signed() -> None:
+    assert refused(ipn(TmnCode="OTHERTMN")).reason == "wrong_merchant"
+
+
+@pytest.mark.parametrize(
+    "amount", ["10.5", "-50000000", "", "50000050", "\u0665\u0660\u0660", "9" * 30]
+)
+def test_an_amount_that_is_none_is_refused(amount: str) -> None:
+    assert refused(ipn(Amount=amount)).outcome is Outcome.MALFORMED
+
+
+def test_money_without_a_number_is_refused() -> None:
+    assert refused(ipn(TransactionNo="0")).outcome is Outcome.MALFORMED
+
+
+def test_nothing_at_all_is_malformed() -> None:
+    assert refused({}).outcome is Outcome.MALFORMED
+
+
+def test_a_return_names_its_payment_and_is_verified() -> None:
+    gateway = VNPay(SETTINGS)
+    assert gateway.parse_return(message(ipn())).reference == REFERENCE
+    with pytest.raises(NotificationRefused):
+        gateway.parse_return(message(ipn("another-secret")))
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code"),
+    [
+        (Outcome.RECORDED, "00"),
+        (Outcome.REPEATED, "02"),
+        (Outcome.UNKNOWN_PAYMENT, "01"),
+        (Outcome.WRONG_AMOUNT, "04"),
+        (Outcome.BAD_SIGNATURE, "97"),
+        (Outcome.MALFORMED, "99"),
+        (Outcome.UNAVAILABLE, "99"),
+    ],
+)
+def test_answers_are_those_that_vnpay_knows(outcome: Outcome, code: str) -> None:
+    answer = VNPay(SETTINGS).acknowledge(outcome)
+    assert answer.status == 200
+    assert json.loads(answer.body)["RspCode"] == code
+
+
+# ── querydr ───────────────────────────────────────────────────────────────────────────────────
+def test_querydr_asks_with_the_date_of_the_payment() -> None:
+    asked: list[dict[str, Any]] = []
+
+    def respond(body: dict[str, Any]) -> httpx2.Response:
+        asked.append(body)
+        return signed_answer({})
+
+    snapshot = answering(respond).fetch_payment(PAYMENT)
+    assert snapshot.payment.state is PaymentState.PAID
+    assert snapshot.payment.amount == AMOUNT
+    (body,) = asked
+    assert body["vnp_TransactionDate"] == "20260115093000"
+    data = "|".join(str(body.get(name, "")) for name in QUERY_REQUEST)
+    assert body["vnp_SecureHash"] == sign(SECRET, data)
+    assert len(body["vnp_RequestId"]) <= 32
+
+
+@pytest.mark.parametrize(
+    ("status", "state"),
+    [
+        ("01", PaymentState.OPEN),
+        ("02", PaymentState.FAILED),
+        ("04", PaymentState.UNDER_REVIEW),
+        ("07", PaymentState.UNDER_REVIEW),
+    ],
+)
+def test_querydr_statuses(status: str, state: PaymentState) -> None:
+    gateway = answering(lambda _: signed_answer({"vnp_TransactionStatus": status}))
+    assert gateway.fetch_payment(PAYMENT).payment.state is state
+
+
+def test_querydr_status_01_may_be_00_later() -> None:
+    statuses = iter(["01", "00"])
+    gateway = answering(lambda _: signed_answer({"vnp_TransactionStatus": next(statuses)}))
+    assert gateway.fetch_payment(PAYMENT).payment.state is PaymentState.OPEN
+    assert gateway.fetch_payment(PAYMENT).payment.state is PaymentState.PAID
+
+
+def test_querydr_91_is_unknown_and_never_failed() -> None:
+    short = httpx2.Response(200, json={"vnp_ResponseCode": "91", "vnp_Message": "Not found"})
+    for answer in (short, signed_answer({"vnp_ResponseCode": "91"})):
+        gateway = answering(lambda _, answer=answer: answer)  # type: ignore[misc]
+        assert gateway.fetch_payment(PAYMENT).payment.state is PaymentState.UNKNOWN
+
+
+@pytest.mark.parametrize("code", ["94", "97", "99"])
+def test_querydr_errors_tell_nothing(code: str) -> None:
+    gateway = answering(lambda _: signed_answer({"vnp_ResponseCode": code}))
+    with pytest.raises(GatewayUnavailable):
+        gateway.fetch_payment(PAYMENT)
+
+
+def test_an_unsigned_or_changed_answer_is_no_answer() -> None:
+    def unsigned(_: dict[str, Any]) -> httpx2.Response:
+        answer = signed_answer({}).json()
+        del answer["vnp_SecureHash"]
+        return httpx2.Response(200, json=answer)
+
+    def changed(_: dict[str, Any]) -> httpx2.Response:
+        return httpx2.Response(200, json={**signed_answer({}).json(), "vnp_Amount": "1"})
+
+    for respond in (unsigned, changed):
+        with pytest.raises(GatewayUnavailable, match="signature"):
+            answering(respond).fetch_payment(PAYMENT)
+
+
+def test_an_answer_about_another_payment_is_no_answer() -> None:
+    gateway = answering(lambda _: signed_answer({"vnp_TxnRef": "ANOTHER"}))
+    with pytest.raises(GatewayUnavailable, match="another payment"):
+        gateway.fetch_payment(PAYMENT)
+
+
+def test_numbers_in_an_answer_are_signed_as_they_are_written() -> None:
+    def respond(_: dict[str, Any]) -> httpx2.Response:
+        answer = signed_answer({}).json()
+        return httpx2.Response(200, json={**answer, "vnp_Amount": 50_000_000})
+
+    assert answering(respond).fetch_payment(PAYMENT).payment.amount == AMOUNT
+
+
+def test_a_server_that_is_away_is_unavailable() -> None:
+    def respond(_: dict[str, Any]) -> httpx2.Response:
+        raise httpx2.ConnectTimeout("away")
+
+    with pytest.raises(GatewayUnavailable):
+        answering(respond).fetch_payment(PAYMENT)
+    with pytest.raises(GatewayUnavailable, match="HTTP 502"):
+        answering(lambda _: httpx2.Response(502)).fetch_payment(PAYMENT)
+
+
+# ── Refunds ───────────────────────────────────────────────────────────────────────────────────
+REFUND = RefundRequest(
+    payment=PAYMENT,
+    reference="REFUNDREFUNDREFUND22",
+    amount=Money.from_minor_units(100_000, "VND"),
+    is_whole=False,
+    actor="user7",
+    requested_at=MORNING + timedelta(days=1),
+)
+
+
+def test_a_refund_is_asked_for_in_part_and_waits() -> None:
+    asked: list[dict[str, Any]] = []
+
+    def respond(body: dict[str, Any]) -> httpx2.Response:
+        asked.append(body)
+        values = {
+            "vnp_Command": "refund",
+            "vnp_TransactionType": "03",
+            "vnp_TransactionStatus": "05",
+            "vnp_TransactionNo": "14430000",
+            "vnp_Amount": "10000000",
+        }
+        return signed_answer(values, REFUND_RESPONSE)
+
+    fact = answering(respond).refund(REFUND)
+    assert (fact.state, fact.gateway_refund_id) == (RefundState.PENDING, "14430000")
+    (body,) = asked
+    assert (body["vnp_TransactionType"], body["vnp_Amount"]) == ("03", "10000000")
+    assert body["vnp_RequestId"] == REFUND.reference
+    data = "|".join(str(body.get(name, "")) for name in REFUND_REQUEST)
+    assert body["vnp_SecureHash"] == sign(SECRET, data)
+
+
+def test_a_whole_refund_without_a_number_sends_and_signs_zero() -> None:
+    asked: list[dict[str, Any]] = []
+
+    def respond(body: dict[str, Any]) -> httpx2.Response:
+        asked.append(body)
+        return signed_answer({"vnp_TransactionStatus": "05"}, REFUND_RESPONSE)
+
+    whole = replace(
+        REFUND, payment=replace(PAYMENT, gateway_payment_id=None), amount=AMOUNT, is_whole=True
+    )
+    answering(respond).refund(whole)
+    assert (asked[0]["vnp_TransactionNo"], asked[0]["vnp_TransactionType"]) == ("0", "02")
+
+
+def test_a_refund_that_was_asked_for_already_is_the_same_refund() -> None:
+    values = {"vnp_ResponseCode": "94", "vnp_TransactionStatus": "05"}
+    gateway = answering(lambda _: signed_answer(values, REFUND_RESPONSE))
+    assert gateway.refund(REFUND).state is RefundState.PENDING
+
+
+def test_a_refund_of_what_was_not_paid_is_refused() -> None:
+    gateway = answering(lambda _: signed_answer({"vnp_ResponseCode": "95"}, REFUND_RESPONSE))
+    with pytest.raises(GatewayRefused, match="95"):
+        gateway.refund(REFUND)
+
+
+def test_an_unsigned_refusal_of_a_refund_is_no_answer() -> None:
+    answer = httpx2.Response(200, json={"vnp_ResponseCode": "99"})
+    with pytest.raises(GatewayUnavailable):
+        answering(lambda _: answer).refund(REFUND)
+
+
+def test_querydr_tells_how_a_refund_stands() -> None:
+    values = {
+        "vnp_TransactionType": "03",
+        "vnp_TransactionStatus": "00",
+        "vnp_TransactionNo": "14430000",
+        "vnp_Amount": "10000000",
+    }
+    snapshot = answering(lambda _: signed_answer(values)).fetch_payment(PAYMENT)
+    assert snapshot.payment.state is PaymentState.OPEN
+    (refund,) = snapshot.refunds
+    assert (refund.state, refund.amount) == (RefundState.SUCCEEDED, REFUND.amount)
