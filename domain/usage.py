@@ -40,6 +40,11 @@ LARGEST_BATCH_ROWS = 20 * BATCH_ROWS
 """Where a single minute has more calls than this, its rest is charged by another entry."""
 
 _CURRENCIES = "SELECT id, currency FROM accounts WHERE id = ANY(%(ids)s::bigint[])"
+# A first billing profile may change the currency until it locks it: not while calls are rated.
+_KEEP_CURRENCIES = """
+SELECT id FROM accounts WHERE id = ANY(%(ids)s::bigint[]) AND currency_locked_at IS NULL
+ORDER BY id FOR SHARE
+"""
 
 
 class UsageEvent(NamedTuple):
@@ -142,6 +147,7 @@ def _mismatches(group: _Group, outcome: ChargeOutcome) -> Iterator[tuple[int, st
 
 def _currencies(session: Session, events: Sequence[UsageEvent]) -> dict[int, str]:
     ids = integer_array({event.account_id for event in events})
+    fetch_rows(session, _KEEP_CURRENCIES, ids=ids)
     return dict(fetch_rows(session, _CURRENCIES, ids=ids))
 
 

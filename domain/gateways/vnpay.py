@@ -55,7 +55,7 @@ _TIME = "%Y%m%d%H%M%S"
 _WIRE_UNITS = 100
 _LEAST, _MOST = 5_000, 999_999_999
 _LONGEST_AMOUNT = 15
-_TIMEOUT = httpx2.Timeout(20.0, connect=5.0)
+_TIMEOUT = httpx2.Timeout(20, connect=5)
 _LONGEST_ANSWER = 64 * 1024
 _GOOD = "00"
 _HASH = "vnp_SecureHash"

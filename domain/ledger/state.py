@@ -97,13 +97,17 @@ class AccountState:
 _LOCK = """
 SELECT b.account_id, a.site_code, coalesce(a.country, ''), a.currency, a.status,
        b.balance_micros, b.held_micros, b.last_entry_sequence, b.last_grant_number,
-       b.last_hold_number, b.last_refusal_number, b.carries
+       b.last_hold_number, b.last_refusal_number, b.carries, a.currency_locked_at IS NULL
 FROM account_balances b
 JOIN accounts a ON a.id = b.account_id
 WHERE b.account_id = ANY(%(ids)s::bigint[])
 ORDER BY b.account_id
 FOR NO KEY UPDATE OF b
 """
+
+# Of one whose lock was waited for, the row of `accounts` above is from before the wait. Whoever
+# changes a currency that is not locked yet holds the same lock, so here it is the present one.
+_CURRENCIES = "SELECT id, currency FROM accounts WHERE id = ANY(%(ids)s::bigint[])"
 
 _SITES = "SELECT code, time_zone, expiry_grace, usage_key_retention FROM sites"
 
@@ -143,12 +147,15 @@ def lock_accounts(session: Session, account_ids: Iterable[int]) -> dict[int, Acc
     ids = sorted(set(account_ids))
     wanted = integer_array(ids)
     sites = {code: (ZoneInfo(zone), *terms) for code, zone, *terms in fetch_rows(session, _SITES)}
-    accounts = {
-        row[0]: AccountState(*row[:5], *sites[row[1]], *row[5:])
-        for row in fetch_rows(session, _LOCK, ids=wanted)
-    }
+    locked = fetch_rows(session, _LOCK, ids=wanted)
+    accounts = {row[0]: AccountState(*row[:5], *sites[row[1]], *row[5:-1]) for row in locked}
     if len(accounts) != len(ids):
         raise NotFound("account")
+    unsettled = [row[0] for row in locked if row[-1]]
+    if unsettled:
+        settled = integer_array(unsettled)
+        for account_id, currency in fetch_rows(session, _CURRENCIES, ids=settled):
+            accounts[account_id].currency = currency
     for row in fetch_rows(session, _OPEN_GRANTS, ids=wanted):
         account = accounts[row[0]]
         grant = grant_state(row)

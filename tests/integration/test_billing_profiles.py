@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -403,6 +404,35 @@ def test_the_choice_waits_for_a_posting_that_has_begun(sessions: sessionmaker[Se
         saver.rollback()
         poster.commit()
         assert fault(saver, account, PERSON, currency="EUR") == ("currency", "locked")
+
+
+def test_a_credit_that_waited_for_the_choice_is_in_the_chosen_currency(
+    sessions: sessionmaker[Session],
+) -> None:
+    # Not pg_stat_activity: a transaction sees it as it was at its first look.
+    waits = text(
+        "SELECT EXISTS (SELECT FROM pg_locks"
+        " WHERE NOT granted AND transactionid = CAST(pg_current_xact_id() AS xid))"
+    )
+    with sessions() as session:
+        account = make_account(session)
+        session.commit()
+
+    def post() -> None:
+        with sessions() as poster:
+            grant(poster, account, 5)
+            poster.commit()
+
+    with sessions() as saver, ThreadPoolExecutor() as pool:
+        save(saver, account, currency="EUR")
+        posting = pool.submit(post)
+        while not saver.execute(waits).scalar_one():
+            assert not posting.done()
+            time.sleep(0.02)  # noqa: TID251 - a poll; the test's time-out is its deadline
+        saver.commit()
+        posting.result()
+    with sessions() as session:
+        assert ledger.verify_ledger(session, actor=SYSTEM) == []
 
 
 # ── Who may ────────────────────────────────────────────────────────────────────────────────────
