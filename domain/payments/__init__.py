@@ -3,3 +3,28 @@
 Services that take a `sessionmaker` speak to a gateway between transactions; all others are one
 transaction of whoever calls them. docs/payments.md tells the rules.
 """
+
+from domain.payments.checking import CHECK_EVERY, check_due, check_payment
+from domain.payments.checkout import StartedPayment, give_up, open_checkout, start_payment
+from domain.payments.methods import CONSENT_VERSION, Method, methods_of
+from domain.payments.notifications import take_notification
+from domain.payments.records import reference_of
+from domain.payments.refunds import PlannedRefund, request_refund, send_refund
+
+__all__ = [
+    "CHECK_EVERY",
+    "CONSENT_VERSION",
+    "Method",
+    "PlannedRefund",
+    "StartedPayment",
+    "check_due",
+    "check_payment",
+    "give_up",
+    "methods_of",
+    "open_checkout",
+    "reference_of",
+    "request_refund",
+    "send_refund",
+    "start_payment",
+    "take_notification",
+]

@@ -60,6 +60,19 @@ def lock_by_name(
     return None
 
 
+def reference_of(session: Session, *, gateway: str, name: KnownName) -> str | None:
+    """Return our reference of a payment as its gateway names it, or None."""
+    column, value = (
+        (Payment.reference, name.reference)
+        if name.reference
+        else (Payment.gateway_reference, name.gateway_reference)
+    )
+    if not value:
+        return None
+    statement = select(Payment.reference).where(Payment.gateway == gateway, column == value)
+    return session.scalars(statement).first()
+
+
 def known(payment: Payment) -> KnownPayment:
     """Return what a gateway needs to recognise the payment."""
     return KnownPayment(
