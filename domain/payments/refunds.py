@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import or_, select
 
-from db.models import Payment, Refund
+from db.models import Dispute, Payment, Refund
 from domain import audit, clock, ledger
 from domain.actors import StaffRole, require_other_account, require_staff
 from domain.errors import Conflict, InvalidInput, NotFound, ReversalExceedsOriginal
@@ -105,7 +105,7 @@ def request_refund(
         return PlannedRefund(repeated.id, repeated.entry_sequence)
     if payment.state != "succeeded":
         raise Conflict("not_paid")
-    if payment.disputed_micros:
+    if _has_open_dispute(session, payment_id):
         raise Conflict("payment_is_disputed")
     if amount.currency != payment.pay_currency:
         raise InvalidInput("amount", "wrong_currency", currency=payment.pay_currency)
@@ -126,6 +126,16 @@ def request_refund(
     return PlannedRefund(refund.id, refund.entry_sequence)
 
 
+def _has_open_dispute(session: Session, payment_id: int) -> bool:
+    found = select(Dispute.id).where(Dispute.payment_id == payment_id, Dispute.state == "open")
+    return session.scalars(found.limit(1)).first() is not None
+
+
+def _left_to_refund(payment: Payment) -> int:
+    """Return what was neither given back nor asked back by a bank."""
+    return payment.pay_micros - payment.refunded_micros - payment.disputed_micros
+
+
 def _write_down(
     session: Session,
     payment: Payment,
@@ -139,10 +149,10 @@ def _write_down(
     gateway_refund_id: str | None = None,
 ) -> Refund:
     """Write a refund and take its credit; raise ReversalExceedsOriginal where too much is asked."""
-    left = payment.pay_micros - payment.refunded_micros
+    left = _left_to_refund(payment)
     if not 0 < pay_micros <= left:
         raise ReversalExceedsOriginal(pay_micros, left)
-    before = payment.refunded_micros
+    before = payment.refunded_micros + payment.disputed_micros
     credit_micros = max(credit_share(payment, before, before + pay_micros), 1)
     refund = Refund(
         account_id=payment.account_id,
@@ -300,7 +310,7 @@ def _find(
 
 def _take_over(session: Session, payment: Payment, fact: RefundFact, actor: Actor) -> Refund | None:
     """Write down a refund that somebody made at the gateway, as far as money is left for it."""
-    left = payment.pay_micros - payment.refunded_micros
+    left = _left_to_refund(payment)
     is_same = fact.amount.currency == payment.pay_currency
     if payment.grant_number is None or not is_same or not 0 < fact.amount.micros <= left:
         details = {"gateway_refund": fact.gateway_refund_id, "amount": fact.amount.micros}
