@@ -23,6 +23,7 @@ from portal.routes import (
     health,
     invitations,
     mailbox,
+    payments,
     security,
     sign_in,
     statements,
@@ -82,6 +83,7 @@ _routes = [
     *invitations.routes(),
     *statements.routes(),
     *exports.routes(),
+    *payments.routes(),
     *mailbox.routes(),
     *health.routes(),
 ]

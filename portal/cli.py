@@ -20,10 +20,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from sqlalchemy.exc import DBAPIError
 
 from db.embedded import EmbeddedPostgresError
-from domain import identity, ledger, usage
+from domain import identity, ledger, payments, usage
 from domain.actors import StaffRole, system_actor
 from domain.errors import BillingError, Conflict, InvalidInput
-from portal import backend, demo, formats, logs, ports, startup
+from portal import backend, demo, formats, logs, ports, stand_ins, startup
+from portal.gateways import gateways
 from portal.routes.wording import fault_text
 from portal.settings import ROOT, Settings, SettingsError, settings
 
@@ -153,7 +154,8 @@ def serve(
     guarded = _GuardedStart(app)
     server = _Server(_server_settings(guarded), chosen, host)
     try:
-        server.run(sockets=[listener])
+        with stand_ins.running(chosen):
+            server.run(sockets=[listener])
     except (KeyboardInterrupt, SystemExit):
         # Stopped by a signal, or not started; the lines below tell which.
         pass
@@ -238,6 +240,8 @@ def _announce(chosen: Settings, host: str) -> None:
     _say(f"\nThe portal is ready: {address}   (Ctrl-C stops it)")
     if chosen.demo:
         _say_sign_ins()
+    if chosen.gateways.sandbox_url is not None:
+        _say("\nPayments go to stand-ins of the gateways, with test money.")
 
 
 def _say_sign_ins() -> None:
@@ -307,6 +311,14 @@ def jobs() -> None:
     finally:
         running.stop()
     _say("Stopped.")
+
+
+# ── Payments ──────────────────────────────────────────────────────────────────────────────────
+@commands.command("check-payments")
+def check_payments() -> None:
+    """Ask the gateways about every payment and refund that is due, as the clock's job does."""
+    with _database():
+        _say(payments.check_due(backend.sessions(), gateways=gateways(), actor=_ACTOR))
 
 
 # ── The ledger ────────────────────────────────────────────────────────────────────────────────

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from domain.actors import MemberRole
 from domain.queries.accounts import own_accounts
 from portal import address, backend
 from portal.formats import plain
 from portal.i18n import _
 from portal.session import choose_account, sign_out_form
+from portal.top_up import dialog
 from portal.viewing import look_away
 
 if TYPE_CHECKING:
@@ -38,11 +40,24 @@ def draw(viewing: Viewing, billing: StreamlitPage) -> None:
                 label=plain(_("Balance {amount}").format(amount=balance)),
                 icon=":material/account_balance_wallet:",
             )
+        _add_credit(viewing)
         _menu(viewing)
     if viewing.account is not None and _looks_as_staff(viewing):
         text = _("You are looking at account {id}, {name}, as a member of staff.")
         name = plain(viewing.account.name)
         st.info(text.format(id=viewing.account.account_id, name=name), icon=":material/visibility:")
+
+
+def _add_credit(viewing: Viewing) -> None:
+    """Draw the button for those who may pay for the account."""
+    account = viewing.account
+    if account is None:
+        return
+    role = viewing.visitor.actor.memberships.get(account.account_id)
+    if role not in {MemberRole.OWNER, MemberRole.BILLING}:
+        return
+    if st.button(_("Add credit"), type="primary", icon=":material/add:", key="add_credit_open"):
+        dialog.open_dialog(viewing, account)
 
 
 def _menu(viewing: Viewing) -> None:

@@ -33,7 +33,14 @@ usage = st.Page("pages/usage.py", title=_("Usage"), icon=":material/bar_chart:")
 accounts = st.Page("pages/accounts.py", title=_("Accounts"), icon=":material/search:")
 members = st.Page("pages/members.py", title=_("Members"), icon=":material/group:")
 analytics = st.Page("pages/analytics.py", title=_("Analytics"), icon=":material/query_stats:")
-for_customers = [billing, usage, members]
+payment = st.Page(
+    "pages/payment.py",
+    title=_("Payment"),
+    icon=":material/payments:",
+    url_path="payment",
+    visibility="hidden",
+)
+for_customers = [billing, usage, members, payment]
 actor = here.visitor.actor
 for_staff = [accounts] if actor.is_staff else []
 if actor.staff_role in {StaffRole.FINANCE, StaffRole.ADMIN}:

@@ -87,6 +87,9 @@ class _Metrics:
         self.pool_size = Gauge("pool_size", "Connections that stay open", **own)
         self.pool_checked_out = Gauge("pool_checked_out", "Connections at work", **own)
         self.pool_overflow = Gauge("pool_overflow", "Connections above the pool's size", **own)
+        self.notifications = Counter(
+            "notifications", "Messages in the name of a gateway", ("gateway", "outcome"), **own
+        )
         self.job_runs = Counter("job_runs", "Runs of a job", ("job",), **own)
         self.job_failures = Counter("job_failures", "Runs of a job that failed", ("job",), **own)
         self.job_seconds = Gauge("job_last_run_seconds", "How long the last run took", ("job",),
@@ -109,6 +112,11 @@ def request_answered(method: str, route: str, status: int, seconds: float) -> No
     known = method if method in _METHODS else "other"
     figures.requests.labels(known, route, str(status)).inc()
     figures.request_seconds.labels(route).observe(seconds)
+
+
+def notification_taken(gateway: str, outcome: str) -> None:
+    """Count a message in the name of a gateway, by what became of it."""
+    _all().notifications.labels(gateway, outcome).inc()
 
 
 @contextmanager

@@ -14,13 +14,13 @@ class PortError(Exception):
     """A port cannot be had; the message is the sentence for whoever starts the portal."""
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens for the portal. Raises PortError."""
+def listen(host: str, port: int, setting: str = "PORT") -> socket.socket:
+    """Return a socket that listens; `setting` chooses its port. Raises PortError."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
-        raise PortError(reason(error, host, port, "PORT")) from None
+        raise PortError(reason(error, host, port, setting)) from None
 
 
 def reason(error: OSError, host: str, port: int, setting: str) -> str:

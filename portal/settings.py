@@ -15,6 +15,11 @@
 | `MAIL_FROM` | the sender of mails | `billing@` the host of `BASE_URL` |
 | `SESSION_IDLE_MINUTES`, `SESSION_MAX_HOURS` | how long customers stay signed in | 480, 168 |
 | `SESSION_STAFF_IDLE_MINUTES`, `SESSION_STAFF_MAX_HOURS` | how long staff stay signed in | 60, 12 |
+| `VNPAY_TMN_CODE`, `VNPAY_HASH_SECRET` | VNPay's terminal and its secret | test money, see below |
+| `VNPAY_PAY_URL`, `VNPAY_API_URL` | VNPay's addresses | the live ones |
+| `SANDBOX_PORT` | where the stand-ins of the gateways listen in the demo | `PORT` + 1 |
+| `SERVER_IP` | this server's address, for VNPay | 127.0.0.1 |
+| `SANDBOX_URL` | how browsers reach them | `http://localhost:SANDBOX_PORT` |
 | `TRUSTED_PROXIES` | addresses or networks whose X-Forwarded-For counts | this computer |
 | `DATABASE_POOL_SIZE`, `DATABASE_POOL_OVERFLOW` | connections that stay open, and more | 10, 10 |
 | `DATABASE_POOL_WAIT_SECONDS` | when a wait for a free connection is given up | 5 |
@@ -29,6 +34,9 @@
 Without `DATABASE_URL` and `DEMO` the portal starts as a demo on its own database: a plain
 `streamlit run app.py` shows something at once. With `DATABASE_URL` it is not a demo unless
 `DEMO=1` says so, and then it needs a secret key of its own and, away from this computer, https.
+
+A gateway whose variables are set is spoken to with them. One whose are not has a stand-in with test
+money in the demo, and is not offered outside of it.
 """
 
 from __future__ import annotations
@@ -46,6 +54,7 @@ from urllib.parse import urlsplit
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from domain.gateways.vnpay import VNPaySettings
 from domain.identity import Rules
 
 if TYPE_CHECKING:
@@ -58,6 +67,15 @@ _DEMO_SECRET_KEY = "demo-secret-key-that-everybody-knows"  # noqa: S105 - refuse
 _SHORTEST_SECRET_KEY = 32
 _HIGHEST_PORT = 65_535
 _DRIVER = "postgresql+psycopg2"
+
+
+_VNPAY_PAY = "https://pay.vnpay.vn/vpcpay.html"
+_VNPAY_API = "https://merchant.vnpay.vn/merchant_webapi/api/transaction"
+# The stand-ins know the same, so that a demo needs no account anywhere. Nothing else takes them.
+_DEMO_SECRETS = {
+    "VNPAY_TMN_CODE": "DEMOTMN1",
+    "VNPAY_HASH_SECRET": "DEMO-VNPAY-HASH-SECRET-0123456789",
+}
 
 
 class SettingsError(Exception):
@@ -80,6 +98,19 @@ class Smtp:
 
 
 @dataclass(frozen=True, slots=True)
+class GatewaySettings:
+    """How each gateway is spoken to; None where it is not offered.
+
+    `sandbox_url` is where browsers and the portal reach the stand-ins, and `sandbox_port` where
+    they listen; both are None where no gateway needs them.
+    """
+
+    vnpay: VNPaySettings | None
+    sandbox_url: str | None
+    sandbox_port: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything that the environment decides. Secrets stay out of its repr.
 
@@ -99,6 +130,7 @@ class Settings:
     smtp: Smtp | None
     mail_from: str
     rules: Rules
+    gateways: GatewaySettings
     trusted_proxies: tuple[str, ...]
     database_pool_size: int
     database_pool_overflow: int
@@ -152,6 +184,7 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
         smtp=reader.smtp(),
         mail_from=reader.text("MAIL_FROM") or f"billing@{urlsplit(base_url).hostname}",
         rules=reader.rules(secret_key),
+        gateways=reader.gateways(port, demo=demo),
         trusted_proxies=reader.networks("TRUSTED_PROXIES"),
         database_pool_size=reader.number("DATABASE_POOL_SIZE", 10, highest=1000),
         database_pool_overflow=reader.number("DATABASE_POOL_OVERFLOW", 10, lowest=0, highest=1000),
@@ -172,6 +205,14 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
     if reader.problems:
         raise SettingsError(tuple(reader.problems))
     return loaded
+
+
+@dataclass(frozen=True, slots=True)
+class _Keys:
+    """What a gateway knows us by, in the order that it was asked for."""
+
+    values: tuple[str, ...] = field(repr=False)
+    is_demo: bool
 
 
 class _Reader:
@@ -268,6 +309,48 @@ class _Reader:
             customer_longest=hours("SESSION_MAX_HOURS", 168),
             staff_idle=minutes("SESSION_STAFF_IDLE_MINUTES", 60),
             staff_longest=hours("SESSION_STAFF_MAX_HOURS", 12),
+        )
+
+    def gateways(self, port: int, *, demo: bool) -> GatewaySettings:
+        sandbox_port = self.number(
+            "SANDBOX_PORT", min(port + 1, _HIGHEST_PORT), highest=_HIGHEST_PORT
+        )
+        sandbox_url = (self.text("SANDBOX_URL") or f"http://localhost:{sandbox_port}").rstrip("/")
+        vnpay = self._keys(demo, "VNPAY_TMN_CODE", "VNPAY_HASH_SECRET")
+        uses_sandbox = vnpay is not None and vnpay.is_demo
+        return GatewaySettings(
+            vnpay=None if vnpay is None else self._vnpay(vnpay, sandbox_url),
+            sandbox_url=sandbox_url if uses_sandbox else None,
+            sandbox_port=sandbox_port if uses_sandbox else None,
+        )
+
+    def _keys(self, demo: bool, *names: str) -> _Keys | None:  # noqa: FBT001 - one of ours
+        """Return a gateway's keys: those given, the demo's, or none; half of them is a fault."""
+        given = {name: self.text(name) for name in names}
+        if not any(given.values()):
+            return (
+                _Keys(tuple(_DEMO_SECRETS[name] for name in names), is_demo=True) if demo else None
+            )
+        for name, value in given.items():
+            if value is None:
+                self.problems.append(f"{name} goes with {' and '.join(set(names) - {name})}.")
+            elif value == _DEMO_SECRETS[name]:
+                self.problems.append(f"{name} is the demo's, which everybody knows.")
+        return _Keys(tuple(value or "" for value in given.values()), is_demo=False)
+
+    def _vnpay(self, keys: _Keys, sandbox_url: str) -> VNPaySettings:
+        pay_url = self.text("VNPAY_PAY_URL") or _VNPAY_PAY
+        api_url = self.text("VNPAY_API_URL") or _VNPAY_API
+        if keys.is_demo:
+            pay_url = f"{sandbox_url}/vnpay/paymentv2/vpcpay.html"
+            api_url = f"{sandbox_url}/vnpay/merchant_webapi/api/transaction"
+        return VNPaySettings(
+            tmn_code=keys.values[0],
+            hash_secret=keys.values[1],
+            pay_url=pay_url,
+            api_url=api_url,
+            is_sandbox=keys.is_demo or "sandbox" in pay_url,
+            server_ip=self.text("SERVER_IP") or "127.0.0.1",
         )
 
     def networks(self, name: str) -> tuple[str, ...]:

@@ -10,17 +10,20 @@ from typing import TYPE_CHECKING
 from db import embedded
 from db.engine import connections_for_us
 from db.migrate import migrate
-from domain import outbox
+from domain import outbox, payments
 from domain.actors import system_actor
-from domain.jobs import JobRunner, last_successes, standard_jobs
+from domain.jobs import Job, JobRunner, last_successes, standard_jobs
 from domain.reference import load_reference
 from portal import backend, demo, mail, metrics
 from portal.exports import jobs as export_jobs
+from portal.gateways import gateways
 from portal.settings import SettingsError
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable
 
+    from domain.actors import Actor
     from portal.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -97,10 +100,17 @@ def _job_runner(settings: Settings) -> JobRunner:
     sender = mail.make_sender(settings)
     deliver = None if sender is None else partial(outbox.deliver_due, sessions, send=sender)
     standard = standard_jobs(sessions, actor=actor, deliver_mail=deliver)
-    jobs = metrics.watched((*standard, export_jobs.job()))
+    jobs = metrics.watched((*standard, export_jobs.job(), _payment_job(actor)))
     for name, succeeded_at in backend.read(last_successes).items():
         metrics.job_succeeded_before(name, succeeded_at)
     return JobRunner(sessions, jobs, actor)
+
+
+def _payment_job(actor: Actor) -> Job:
+    def check(stop: threading.Event) -> str:
+        return payments.check_due(backend.sessions(), gateways=gateways(), actor=actor, stop=stop)
+
+    return Job("check_payments", payments.CHECK_EVERY, check)
 
 
 def _compare_connections(settings: Settings) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 from pathlib import Path
 from typing import Annotated
 
@@ -23,13 +25,27 @@ def main(
     folder: Annotated[Path, typer.Option(help="Where it keeps what it remembers.")] = Path(
         ".data/sandbox"
     ),
+    *,
+    until_input_ends: Annotated[
+        bool, typer.Option("--until-input-ends", help="Stop with whoever started it.")
+    ] = False,
 ) -> None:
     """Stand in for VNPay, Stripe and PayPal with test money."""
     folder.mkdir(parents=True, exist_ok=True)
     app = make_app(
         base_url or f"http://localhost:{port}", portal_url, Store(folder / "sandbox.db"), folder
     )
-    uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning", server_header=False)
+    server = uvicorn.Server(
+        uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning", server_header=False)
+    )
+    if until_input_ends:
+        threading.Thread(target=_stop_after_input, args=(server,), daemon=True).start()
+    server.run()
+
+
+def _stop_after_input(server: uvicorn.Server) -> None:
+    sys.stdin.buffer.read()
+    server.should_exit = True
 
 
 if __name__ == "__main__":

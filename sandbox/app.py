@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from sandbox.store import Store
 
-GATEWAYS = ("vnpay", "stripe", "paypal")
+GATEWAYS = ("vnpay",)
 
 
 @dataclass(frozen=True, slots=True)

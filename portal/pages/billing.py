@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from portal import address, viewing
-from portal.billing import history, overview
+from portal.billing import history, overview, payments, settings
 from portal.i18n import _
 
 if TYPE_CHECKING:
     from portal.viewing import Viewing
 
-TABS = ("overview", "history")
+TABS = ("overview", "history", "payments", "settings")
 
 here: Viewing = st.session_state["viewing"]
 st.title(_("Billing"))
@@ -27,7 +27,12 @@ def _show_tab() -> None:
     address.keep("tab", None if chosen == TABS[0] else chosen)
 
 
-titles = {"overview": _("Overview"), "history": _("Credit History")}
+titles = {
+    "overview": _("Overview"),
+    "history": _("Credit History"),
+    "payments": _("Payment History"),
+    "settings": _("Settings"),
+}
 given = address.given("tab")
 address.set_widget("tab", given if given in TABS else TABS[0])
 tab = st.segmented_control(
@@ -42,5 +47,9 @@ tab = st.segmented_control(
 
 if tab == "history":
     history.draw(here, account)
+elif tab == "payments":
+    payments.draw(here, account)
+elif tab == "settings":
+    settings.draw(here, account)
 else:
     overview.draw(here, account)

@@ -40,15 +40,21 @@ CHROMIUM_FLAGS = (
 @pytest.fixture(scope="session")
 def portal_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a portal that `python -m portal serve` started on an empty folder."""
-    with socket.socket() as free:
+    with socket.socket() as free, socket.socket() as another:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+        another.bind(("127.0.0.1", 0))
+        port, sandbox_port = free.getsockname()[1], another.getsockname()[1]
     folder = tmp_path_factory.mktemp("a portal")
     kept = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG"}}
     portal = subprocess.Popen(
         [sys.executable, "-m", "portal", "serve"],
         cwd=ROOT,
-        env={**kept, "DATA_DIR": str(folder / "data"), "PORT": str(port)},
+        env={
+            **kept,
+            "DATA_DIR": str(folder / "data"),
+            "PORT": str(port),
+            "SANDBOX_PORT": str(sandbox_port),
+        },
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

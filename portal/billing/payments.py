@@ -1,0 +1,133 @@
+"""Payment History: every top-up, how it stands, and its receipt."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import streamlit as st
+
+from domain.queries.payments import PaymentStatus, payment_page
+from portal import address, backend, formats
+from portal.i18n import _
+from portal.top_up import words
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from domain.queries.balances import AccountSummary
+    from domain.queries.payments import PaymentPage, PaymentView
+    from portal.viewing import Viewing
+
+_PLACE = "before"
+
+
+def draw(viewing: Viewing, account: AccountSummary) -> None:
+    """Draw the tab."""
+    status = _status()
+    found = backend.read(
+        payment_page,
+        actor=viewing.visitor.actor,
+        account_id=account.account_id,
+        status=status,
+        older_than=address.number(_PLACE) or None,
+    )
+    if not found.rows:
+        _empty(status)
+    else:
+        _table(viewing, found.rows)
+    _pager(found)
+
+
+def _status() -> PaymentStatus | None:
+    given = address.given("status")
+    known = {str(each): each for each in PaymentStatus}
+    address.set_widget("payments_status", given if given in known else "")
+
+    def remember() -> None:
+        address.drop(_PLACE)
+        address.keep("status", st.session_state["payments_status"])
+
+    chosen = st.selectbox(
+        _("Status"),
+        ["", *known],
+        format_func=lambda code: words.status(code) if code else _("All"),
+        key="payments_status",
+        on_change=remember,
+        width=240,
+    )
+    return known.get(chosen or "")
+
+
+def _empty(status: PaymentStatus | None) -> None:
+    if status is None:
+        st.info(
+            _("No payments yet. Add credit at the top right makes the first one."),
+            icon=":material/payments:",
+        )
+    else:
+        st.info(_("No payment has this status. Choose another."))
+
+
+def _table(viewing: Viewing, rows: Sequence[PaymentView]) -> None:
+    table = pa.table(
+        {
+            _("Date"): [viewing.date_time(row.created_at) for row in rows],
+            _("Paid"): [formats.money(row.pay) for row in rows],
+            _("Status"): [words.status(row.status) for row in rows],
+            _("Detail"): [words.state(row) for row in rows],
+            _("Credited"): [
+                formats.money(row.credit) if row.entry_sequence else "" for row in rows
+            ],
+            _("Method"): [words.gateway(row.gateway) for row in rows],
+            _("Email"): [row.email or "" for row in rows],
+            _("Receipt"): [_receipt(row) for row in rows],
+            _("Reference"): [row.reference for row in rows],
+        }
+    )
+    widget = f"payments-{rows[0].payment_id}-{rows[-1].payment_id}-{len(rows)}"
+    right = st.column_config.TextColumn(alignment="right")
+    st.dataframe(
+        table,
+        hide_index=True,
+        height="content",
+        on_select=partial(_open, widget, [row.reference for row in rows]),
+        selection_mode="single-row",
+        key=widget,
+        column_config={_("Paid"): right, _("Credited"): right},
+    )
+    st.caption(_("Tick a row to see the payment."))
+    reference = st.session_state.pop("payment_to_open", None)
+    if reference is not None:
+        st.switch_page("pages/payment.py", query_params={"ref": reference})
+
+
+def _credited(row: PaymentView) -> str:
+    return formats.money(row.credit) if row.entry_sequence is not None else ""
+
+
+def _receipt(row: PaymentView) -> str:
+    if row.has_receipt:
+        return _("Ready")
+    return _("Processing") if row.status is PaymentStatus.SUCCESS else ""
+
+
+def _open(widget: str, references: Sequence[str]) -> None:
+    rows = st.session_state[widget]["selection"]["rows"]
+    if rows and rows[0] < len(references):
+        st.session_state["payment_to_open"] = references[rows[0]]
+
+
+def _pager(found: PaymentPage) -> None:
+    is_first = not address.given(_PLACE)
+    if is_first and found.older_than is None:
+        return
+    with st.container(horizontal=True):
+        st.button(_("Newest"), disabled=is_first, on_click=address.drop, args=(_PLACE,))
+        st.button(
+            _("Older"),
+            disabled=found.older_than is None,
+            on_click=address.keep,
+            args=(_PLACE, str(found.older_than)),
+        )

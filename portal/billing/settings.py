@@ -1,0 +1,76 @@
+"""Settings: who is billed, in which currency, and what it said before."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import streamlit as st
+from babel import Locale
+
+from domain.actors import MemberRole
+from domain.billing_profiles import ProfileKind, current_profile, profile_choices, profile_history
+from portal import backend
+from portal.i18n import _, current_language
+from portal.top_up import profile_form, words
+
+if TYPE_CHECKING:
+    from domain.billing_profiles import ProfileVersion
+    from domain.queries.balances import AccountSummary
+    from portal.viewing import Viewing
+
+_SAVED = "billing_profile_saved"
+
+
+def draw(viewing: Viewing, account: AccountSummary) -> None:
+    """Draw the tab: a form for those who may change it, the facts for everybody else."""
+    actor, account_id = viewing.visitor.actor, account.account_id
+    current = backend.read(current_profile, actor=actor, account_id=account_id)
+    st.subheader(_("Billing information"))
+    if st.session_state.pop(_SAVED, False):
+        st.success(_("Saved. Receipts from now on show this."), icon=":material/check_circle:")
+    if actor.memberships.get(account_id) in {MemberRole.OWNER, MemberRole.BILLING}:
+        choices = backend.read(profile_choices, actor=actor, account_id=account_id)
+        version = current.version if current is not None else 0
+        saved = profile_form.draw(
+            viewing,
+            choices,
+            current,
+            key=f"billing_profile-{account_id}-{version}",
+            submit_label=_("Save"),
+        )
+        if saved is not None:
+            st.session_state[_SAVED] = True
+            st.rerun()
+    elif current is None:
+        st.info(_("No billing information yet. An owner of the account enters it."))
+    else:
+        st.html(words.definition_list(_facts(current)))
+    _history(viewing, account_id)
+
+
+def _facts(version: ProfileVersion) -> dict[str, str]:
+    profile = version.profile
+    countries = Locale.parse(current_language()).territories
+    kinds = {ProfileKind.PERSONAL: _("Personal"), ProfileKind.COMPANY: _("Company")}
+    return {
+        _("Billing type"): kinds[profile.kind],
+        _("Name"): profile.name,
+        _("Email"): profile.email,
+        _("Address"): ", ".join(filter(None, (profile.address, profile.city))),
+        _("Country"): countries.get(profile.country, profile.country),
+        _("Tax code"): profile.tax_code or _("none"),
+    }
+
+
+def _history(viewing: Viewing, account_id: int) -> None:
+    versions = backend.read(profile_history, actor=viewing.visitor.actor, account_id=account_id)
+    if len(versions) < 2:  # noqa: PLR2004 - one version is the present one
+        return
+    with st.expander(_("What it said before"), icon=":material/history:"):
+        columns: dict[str, list[str]] = {_("Saved"): []}
+        for version in versions:
+            columns[_("Saved")].append(viewing.date_time(version.changed_at))
+            for name, value in _facts(version).items():
+                columns.setdefault(name, []).append(value)
+        st.dataframe(pa.table(columns), hide_index=True, height="content")

@@ -1,0 +1,40 @@
+"""The gateways of this process, as the settings have them, and the vault of their messages."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING
+
+from domain.gateways.vnpay import VNPay
+from domain.vault import Vault
+from portal.process import shared
+from portal.settings import settings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from domain.gateways.base import Gateway
+
+
+def gateways() -> Mapping[str, Gateway]:
+    """Return every gateway that is offered, by name. They keep connections and tokens."""
+    return shared("gateways", _make)
+
+
+def gateway_of(name: str) -> Gateway | None:
+    """Return the gateway of that name, or None where it is not offered."""
+    return gateways().get(name)
+
+
+def _make() -> dict[str, Gateway]:
+    chosen = settings().gateways
+    made: dict[str, Gateway] = {}
+    if chosen.vnpay is not None:
+        made["vnpay"] = VNPay(chosen.vnpay)
+    return made
+
+
+@cache
+def vault() -> Vault:
+    """Return what seals personal data, under a key derived from SECRET_KEY."""
+    return Vault(settings().secret_key.encode())

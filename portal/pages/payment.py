@@ -1,0 +1,31 @@
+"""A payment's result: right whatever came first, and watched for as long as it is open."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from domain.errors import NotFound
+from domain.queries.payments import find_payment
+from portal import address, backend
+from portal.i18n import _
+from portal.top_up import result
+
+if TYPE_CHECKING:
+    from portal.viewing import Viewing
+
+here: Viewing = st.session_state["viewing"]
+st.title(_("Your payment"))
+
+try:
+    payment = backend.read(find_payment, actor=here.visitor.actor, reference=address.given("ref"))
+except NotFound:
+    st.info(
+        _("There is no such payment here. Payment History under Billing has all of yours."),
+        icon=":material/search_off:",
+    )
+    st.page_link(st.session_state["billing_page"], label=_("Go to Billing"))
+    st.stop()
+
+result.draw(here, payment, came_back_without_paying=bool(address.given("cancelled")))

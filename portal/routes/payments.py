@@ -1,0 +1,168 @@
+"""Gateways' messages, customers who come back from a gateway, and the way there.
+
+Whoever sends something here is believed only as far as the gateway's own file verified it. A
+browser that comes back changes nothing: the page that it is sent to asks the gateway itself.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+from urllib.parse import urlencode
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+
+from domain.actors import system_actor
+from domain.errors import BillingError
+from domain.gateways.base import InboundMessage, KnownName, NotificationRefused
+from domain.payments import reference_of, take_notification
+from domain.queries.payments import find_payment
+from portal import backend, metrics
+from portal.gateways import gateway_of, vault
+from portal.i18n import _
+from portal.routes.web import (
+    FIRST,
+    Call,
+    Form,
+    Reply,
+    form_route,
+    message,
+    plain_answer,
+    redirect,
+)
+
+if TYPE_CHECKING:
+    from starlette.routing import BaseRoute
+    from starlette.types import Receive, Scope, Send
+
+    from domain.gateways.base import Gateway
+
+_log = logging.getLogger(__name__)
+
+_LARGEST_MESSAGE_BYTES = 256 * 1024
+_ACTOR = system_actor("gateways")
+_METHODS = {"vnpay": ("GET",)}
+
+
+def routes() -> list[BaseRoute]:
+    """Return the routes: /notifications/…, /payments/return/… and /pay/…."""
+    return [
+        Route("/notifications/{gateway}", endpoint=_Notifications()),
+        Route("/payments/return/{gateway}", endpoint=_Returns()),
+        form_route("/pay/{reference}", Form(None, show=_leave, for_signed_in=True)),
+    ]
+
+
+class _Notifications:
+    """Takes what a gateway's server sends, and answers as that gateway expects."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one message."""
+        request = Request(scope, receive)
+        response = await self._answer(request)
+        await response(scope, receive, send)
+
+    async def _answer(self, request: Request) -> Response:
+        gateway = gateway_of(request.path_params["gateway"])
+        if gateway is None:
+            return plain_answer(404)
+        allowed = _METHODS.get(gateway.name, ("POST",))
+        if request.method not in allowed:
+            return plain_answer(405, {"Allow": ", ".join(allowed)})
+        body = await _body(request)
+        if body is None:
+            return plain_answer(413)
+        return await run_in_threadpool(_take, gateway, _inbound(request, body))
+
+
+def _take(gateway: Gateway, inbound: InboundMessage) -> Response:
+    outcome, answer = take_notification(
+        backend.sessions(), gateway=gateway, message=inbound, vault=vault(), actor=_ACTOR
+    )
+    metrics.notification_taken(gateway.name, outcome.value)
+    return Response(
+        answer.body,
+        answer.status,
+        {"Cache-Control": "no-store"},
+        media_type=answer.media_type,
+    )
+
+
+async def _body(request: Request) -> bytes | None:
+    """Return the body as it came, or None where it is larger than any gateway's."""
+    content = bytearray()
+    try:
+        async for chunk in request.stream():
+            content += chunk
+            if len(content) > _LARGEST_MESSAGE_BYTES:
+                return None
+    except ClientDisconnect:
+        return None
+    return bytes(content)
+
+
+def _inbound(request: Request, body: bytes) -> InboundMessage:
+    return InboundMessage(
+        method=request.method,
+        headers={name.lower(): value for name, value in request.headers.items()},
+        query=tuple(request.query_params.multi_items()),
+        raw_query=request.scope["query_string"].decode("latin-1"),
+        body=body,
+        received_at=datetime.now(UTC),
+    )
+
+
+# ── Browsers ──────────────────────────────────────────────────────────────────────────────────
+class _Returns:
+    """Sends a browser that comes back from a gateway to the page of its payment."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one browser; a gateway that returns by POST is answered too."""
+        request = Request(scope, receive)
+        response = await self._answer(request)
+        await response(scope, receive, send)
+
+    async def _answer(self, request: Request) -> Response:
+        gateway = gateway_of(request.path_params["gateway"])
+        if gateway is None:
+            return redirect("/")
+        if request.method not in {"GET", "HEAD", "POST"}:
+            return plain_answer(405, {"Allow": "GET, HEAD, POST"})
+        return await run_in_threadpool(_come_back, gateway, _inbound(request, b""))
+
+
+def _come_back(gateway: Gateway, inbound: InboundMessage) -> Response:
+    reference = None
+    try:
+        name: KnownName | None = gateway.parse_return(inbound)
+    except NotificationRefused as refusal:
+        _log.warning("somebody came back from %s unbelievably: %s", gateway.name, refusal.reason)
+        name = None
+    if name is not None:
+        reference = backend.read(reference_of, gateway=gateway.name, name=name)
+    return redirect(payment_path(reference or ""))
+
+
+def payment_path(reference: str, *, is_cancelled: bool = False) -> str:
+    """Return where a payment's result is shown, for somebody who may see it."""
+    query = {"ref": reference} | ({"cancelled": "1"} if is_cancelled else {})
+    return f"/payment?{urlencode(query)}"
+
+
+def _leave(call: Call, _reply: Reply = FIRST) -> Response:
+    """Send somebody who may pay to where the gateway waits for them."""
+    reference = call.request.path_params["reference"]
+    actor = call.visitor.actor(call.client.address)
+    try:
+        payment = backend.read(find_payment, actor=actor, reference=reference)
+    except BillingError:
+        text = _("There is no such payment, or it is not for you to see.")
+        return message(call, _("Page not found"), text, status=404)
+    is_payer = payment.account_id in actor.memberships
+    if not is_payer or not payment.is_open or payment.redirect_url is None:
+        return redirect(payment_path(payment.reference))
+    return RedirectResponse(payment.redirect_url, 303, {"Cache-Control": "no-store"})

@@ -1,0 +1,146 @@
+"""What people read about payments: gateways, states, reasons, and what is wrong with a form."""
+
+from __future__ import annotations
+
+import html
+from typing import TYPE_CHECKING
+
+from domain.errors import BillingError, InvalidInput
+from domain.exchange import RateUnavailable
+from domain.gateways.base import GatewayRefused, GatewayUnavailable
+from domain.money import Money
+from portal import formats, messages
+from portal.i18n import N_, _
+from portal.routes.wording import wait_text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from domain.queries.payments import PaymentView
+
+_GATEWAYS = {
+    "vnpay": N_("VNPay"),
+    "stripe": N_("Stripe"),
+    "paypal": N_("PayPal"),
+    "bank": N_("Bank transfer"),
+}
+_ACCEPTED = {
+    "vnpay": N_("Local ATM cards, banking apps, and credit cards (Visa, Master, JCB, UnionPay)."),
+    "stripe": N_(
+        "Major international cards (Visa, Master, JCB, American Express) and convenience stores."
+    ),
+    "paypal": N_("PayPal balance or linked cards."),
+}
+_STATES = {
+    "created": N_("Not paid yet"),
+    "pending": N_("Waiting for the payment"),
+    "awaiting": N_("Waiting for the money"),
+    "succeeded": N_("Paid"),
+    "failed": N_("Failed"),
+    "cancelled": N_("Cancelled"),
+    "expired": N_("Expired"),
+    "under_review": N_("Under review"),
+}
+_STATUSES = {
+    "success": N_("Success"),
+    "pending": N_("Pending"),
+    "failed": N_("Failed"),
+}
+_FAULTS = {
+    ("name", "empty"): N_("Enter a name."),
+    ("email", "empty"): N_("Enter an email address."),
+    ("email", "not_an_email"): N_("This is not an email address."),
+    ("address", "empty"): N_("Enter an address."),
+    ("country", "empty"): N_("Choose a country."),
+    ("country", "not_at_site"): N_("Accounts of this country are kept at another site."),
+    ("currency", "locked"): N_("The currency of this account cannot be changed any more."),
+    ("tax_code", "empty"): N_("A company needs a tax code."),
+    ("amount", "empty"): N_("Enter an amount."),
+    ("amount", "not_a_number"): N_("Enter an amount in digits, such as 500000."),
+    ("amount", "ambiguous"): N_("This can be read in two ways. Enter the digits alone."),
+    ("amount", "too_many_decimals"): N_("This has more decimals than the currency."),
+    ("amount", "out_of_range"): N_("This is more than can be paid at once."),
+    ("amount", "below_gateway_minimum"): N_("This is less than the payment method takes."),
+    ("amount", "above_gateway_maximum"): N_("This is more than the payment method takes at once."),
+    ("consent", "not_given"): N_("Agree that credit is non-refundable first."),
+}
+_BY_REASON = {
+    "too_long": N_("Use {maximum} characters or fewer."),
+    "control_characters": N_("Use letters, digits and signs only."),
+}
+_CONFLICTS = {
+    "no_billing_profile": N_("Enter the billing information first."),
+    "profile_changed": N_("Somebody else changed this meanwhile. Load the page again."),
+    "quote_lapsed": N_("The exchange rate was locked for a while only. Review the payment again."),
+    "quote_used": N_("This payment was begun already. See Payment History."),
+    "payment_is_over": N_("This payment is over. Start a new one."),
+}
+
+
+def gateway(name: str) -> str:
+    """Return what people call a gateway."""
+    return _(_GATEWAYS.get(name, name))
+
+
+def accepted(name: str) -> str:
+    """Return what a gateway accepts."""
+    return _(_ACCEPTED.get(name, ""))
+
+
+def status(code: str) -> str:
+    """Return one of the three statuses of the history."""
+    return _(_STATUSES.get(code, code))
+
+
+def state(payment: PaymentView) -> str:
+    """Return how a payment stands in detail: refunds and disputes come before what was paid."""
+    if payment.has_open_dispute:
+        return _("Disputed")
+    if payment.refunded.micros == payment.pay.micros:
+        return _("Refunded")
+    if payment.refunded.micros:
+        return _("Refunded in part")
+    return _(_STATES.get(payment.state, payment.state))
+
+
+def fault(error: InvalidInput, currency: str | None = None) -> str:
+    """Return the sentence for what is wrong with a field; `currency` is that of its amounts."""
+    if error.reason in {"below_minimum", "above_maximum"} and currency is not None:
+        limit = error.values.get("minimum") or error.values.get("maximum") or 0
+        shown = formats.money(Money(int(limit), currency))
+        if error.reason == "below_minimum":
+            return _("The least is {amount}.").format(amount=shown)
+        return _("The most is {amount}.").format(amount=shown)
+    text = _FAULTS.get((error.field, error.reason)) or _BY_REASON.get(error.reason)
+    if text is None and error.field == "tax_code":
+        text = N_("This is no tax code of the country. Check its digits.")
+    return _(text or N_("Check this field.")).format(**error.values)
+
+
+def refusal(error: BillingError, currency: str | None = None) -> str:
+    """Return the sentence for why a payment cannot be begun."""
+    if isinstance(error, InvalidInput):
+        return fault(error, currency)
+    if isinstance(error, RateUnavailable):
+        return _("There is no exchange rate for this method right now. Choose another, or wait.")
+    if isinstance(error, GatewayUnavailable):
+        return _("{gateway} does not answer right now. Nothing was charged. Try again.").format(
+            gateway=gateway(error.gateway)
+        )
+    if isinstance(error, GatewayRefused):
+        return _("{gateway} does not take this payment. Nothing was charged.").format(
+            gateway=gateway(error.gateway)
+        )
+    if error.code == "rate_limited":
+        return wait_text(getattr(error, "retry_after_seconds", 0))
+    conflict = _CONFLICTS.get(getattr(error, "reason", ""))
+    return _(conflict) if conflict else messages.text_of(error)
+
+
+def definition_list(lines: Mapping[str, str]) -> str:
+    """Return names and values as HTML for `st.html`."""
+    rows = "".join(
+        f"<dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd>"
+        for name, value in lines.items()
+    )
+    return f'<dl class="facts">{rows}</dl>'
