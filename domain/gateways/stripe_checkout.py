@@ -342,7 +342,7 @@ def _session_parameters(request: CheckoutRequest) -> SessionCreateParams:
                 },
             }
         ],
-        "payment_method_types": ["card"],
+        "allowed_payment_method_types": ["card"],
         "client_reference_id": request.reference,
         "metadata": metadata,
         "payment_intent_data": {"metadata": metadata, "description": request.description},
@@ -356,7 +356,7 @@ def _session_parameters(request: CheckoutRequest) -> SessionCreateParams:
         parameters["customer_email"] = request.customer_email
     is_yen = request.amount.currency == _KONBINI_CURRENCY
     if is_yen and _KONBINI_LEAST <= count <= _KONBINI_MOST:
-        parameters["payment_method_types"] = ["card", "konbini"]
+        parameters["allowed_payment_method_types"] = ["card", "konbini"]
         parameters["payment_method_options"] = {"konbini": {"expires_after_days": _KONBINI_DAYS}}
     return parameters
 
@@ -441,9 +441,8 @@ def _metadata(found: _Object) -> dict[str, str]:
 
 def _reference_of_session(session: _Object) -> str | None:
     """Return our reference, or None where the session is not one of ours."""
-    reference = session.get("client_reference_id")
-    is_ours = reference is not None and reference == _metadata(session).get(_PAYMENT_REFERENCE)
-    return reference if is_ours else None
+    reference = _metadata(session).get(_PAYMENT_REFERENCE)
+    return reference if session.get("client_reference_id") == reference else None
 
 
 def _names_of_charge(charge: _Object) -> tuple[KnownName, ...]:
