@@ -208,7 +208,7 @@ class StripeCheckout:
                 continue
             except (AttributeError, TypeError, ValueError):
                 raise NotificationRefused(Outcome.MALFORMED, "json") from None
-            if event.get("livemode") is self._settings.is_sandbox:
+            if event.get("livemode") is not (not self._settings.is_sandbox):
                 raise NotificationRefused(Outcome.BAD_SIGNATURE, "wrong_mode")
             return event
         is_old = signed_at < now - _TOLERANCE_SECONDS
@@ -427,7 +427,9 @@ def _money(count: int, currency: str) -> Money:
 
 def _id_of(value: object) -> str | None:
     """Return the id of an object that came as its id, or whole."""
-    return _text(value["id"]) if isinstance(value, dict) else (value and _text(value)) or None
+    if value is None:
+        return None
+    return _text(value["id"] if isinstance(value, dict) else value)
 
 
 def _whole(value: object) -> _Object:
@@ -442,7 +444,8 @@ def _metadata(found: _Object) -> dict[str, str]:
 def _reference_of_session(session: _Object) -> str | None:
     """Return our reference, or None where the session is not one of ours."""
     reference = _metadata(session).get(_PAYMENT_REFERENCE)
-    return reference if session.get("client_reference_id") == reference else None
+    is_ours = session.get("client_reference_id") == reference
+    return reference if is_ours else None
 
 
 def _names_of_charge(charge: _Object) -> tuple[KnownName, ...]:
@@ -560,7 +563,7 @@ def _fact_of_intent(intent: _Object) -> PaymentFact:
     voucher = _whole(_whole(intent.get("next_action")).get("konbini_display_details"))
     fault = _whole(intent.get("last_payment_error"))
     code = str(fault.get("code") or intent["status"])
-    method = _whole(charge.get("payment_method_details")).get("type")
+    charged = _whole(charge.get("payment_method_details")).get("type")
     return PaymentFact(
         state=state,
         reference=_metadata(intent).get(_PAYMENT_REFERENCE),
@@ -569,7 +572,7 @@ def _fact_of_intent(intent: _Object) -> PaymentFact:
         fee=_fee(charge, intent["currency"]) if is_paid else None,
         occurred_at=_moment(charge["created"]) if is_paid and charge else None,
         code=code if state is PaymentState.FAILED else None,
-        method=method or ("konbini" if voucher else None),
+        method="konbini" if voucher else charged,
         pay_by=_moment(voucher["expires_at"]) if voucher else None,
     )
 

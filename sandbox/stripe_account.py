@@ -1,0 +1,498 @@
+"""The account that the stand-in for Stripe keeps: what it holds, and the events that tell of it."""
+
+from __future__ import annotations
+
+import hmac
+import json
+import re
+import secrets
+from datetime import UTC, datetime, timedelta, timezone
+from typing import TYPE_CHECKING
+
+from sandbox.courier import Delivery, Message, Parcel
+
+if TYPE_CHECKING:
+    from sandbox.app import Context
+    from sandbox.store import Document
+
+API_VERSION = "2026-10-28.endive"
+SESSION, INTENT, CHARGE = "stripe.session", "stripe.intent", "stripe.charge"
+TRANSACTION, REFUND, DISPUTE = "stripe.transaction", "stripe.refund", "stripe.dispute"
+JAPAN = timezone(timedelta(hours=9))
+LONGEST = timedelta(hours=24)
+
+_INTENT_DATA = "stripe.intent_data"
+_CALLED = {SESSION: "checkout.session", INTENT: "payment_intent"}
+_FORGERS_SECRET = "whsec_of_somebody_else"  # noqa: S105 - signs what must be refused
+_DUE_IN = timedelta(days=7)
+_ZERO_DECIMAL = frozenset({"jpy", "vnd", "krw"})
+_KONBINI_LEAST, _KONBINI_MOST, _KONBINI_DAYS = 120, 300_000, 3
+_FEE_PER_MILLE = 36
+_BAD_REQUEST, _NOT_FOUND = 400, 404
+_TAKEN = range(200, 300)
+
+
+def signature(body: bytes, timestamp: int, secret: str) -> str:
+    """Return the Stripe-Signature header of a webhook's body."""
+    signed = str(timestamp).encode() + b"." + body
+    return f"t={timestamp},v1={hmac.digest(secret.encode(), signed, 'sha256').hex()}"
+
+
+class Refusal(Exception):  # noqa: N818 - it is an answer
+    """An error as the API answers it. What is `kept` is answered again to the same key."""
+
+    def __init__(
+        self,
+        code: str | None,
+        message: str,
+        *,
+        param: str | None = None,
+        status: int = _BAD_REQUEST,
+        kept: bool = False,
+        kind: str = "invalid_request_error",
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.kept = kept
+        details = {"code": code, "message": message, "param": param, "type": kind}
+        self.body = {"error": {name: value for name, value in details.items() if value}}
+
+
+def new_id(prefix: str) -> str:
+    """Return an id that nobody else has."""
+    return f"{prefix}_{secrets.token_hex(12)}"
+
+
+def words(count: int, currency: str) -> str:
+    """Return an amount of minor units as people read it."""
+    if currency in _ZERO_DECIMAL:
+        return f"{count:,} {currency.upper()}"
+    return f"{count // 100:,}.{count % 100:02} {currency.upper()}"
+
+
+def whole_number(given: Document, name: str, default: int, param: str | None = None) -> int:
+    """Return a parameter that counts something; refuse what is no whole number."""
+    text = str(given.get(name, default))
+    if not re.fullmatch(r"\d{1,15}", text, re.ASCII):
+        message = f"Invalid integer: {text}"
+        raise Refusal("parameter_invalid_integer", message, param=param or name)
+    return int(text)
+
+
+class Account:
+    """Sessions, payments, refunds and disputes, and the events that tell of them."""
+
+    def __init__(self, context: Context, webhook_secret: str) -> None:
+        self.context = context
+        self._webhook_secret = webhook_secret
+        self.store = context.store
+
+    def now(self) -> int:
+        """Return the present second."""
+        return int(self.context.now().timestamp())
+
+    def url(self, path: str) -> str:
+        """Return the address of one of our pages."""
+        return f"{self.context.base_url}/stripe/{path}"
+
+    def find(self, kind: str, key: str, param: str = "id") -> Document:
+        """Return an object as it stands now; refuse as Stripe does where there is none."""
+        found = self.store.get(kind, key)
+        if found is None:
+            name = _CALLED.get(kind, kind.removeprefix("stripe."))
+            raise Refusal(
+                "resource_missing", f"No such {name}: '{key}'", param=param, status=_NOT_FOUND
+            )
+        return found
+
+    def session(self, key: str) -> Document:
+        """Return a session; one whose time is over ends when it is looked at."""
+        session = self.find(SESSION, key)
+        if session["status"] == "open" and session["expires_at"] <= self.now():
+            return self.expire(key)
+        voucher = self.voucher(session)
+        if voucher is not None and voucher["expires_at"] <= self.now():
+            self.lapse(session)
+        return self.find(SESSION, key)
+
+    def voucher(self, session: Document) -> Document | None:
+        """Return what the customer has in hand to pay at a store, while they may."""
+        if session["status"] != "complete" or session["payment_status"] != "unpaid":
+            return None
+        intent = self.find(INTENT, session["payment_intent"])
+        details = (intent["next_action"] or {}).get("konbini_display_details")
+        return dict(details) if details else None
+
+    def tell(self, event_type: str, found: Document, delivery: Delivery = Delivery.NORMAL) -> None:
+        """Send an event with the object as it is now."""
+        event = {
+            "id": new_id("evt"),
+            "object": "event",
+            "api_version": API_VERSION,
+            "created": self.now(),
+            "data": {"object": found},
+            "livemode": False,
+            "pending_webhooks": 1,
+            "request": {"id": None, "idempotency_key": None},
+            "type": event_type,
+        }
+        body = json.dumps(event).encode()
+        secret = _FORGERS_SECRET if delivery is Delivery.FORGED else self._webhook_secret
+        url = f"{self.context.portal_url}/notifications/stripe"
+
+        def make() -> Message:
+            headers = {
+                "Content-Type": "application/json; charset=utf-8",
+                "Stripe-Signature": signature(body, self.now(), secret),
+            }
+            return Message("POST", url, headers, body)
+
+        self.context.courier.send(Parcel(make, _is_taken), delivery)
+
+    def change(self, kind: str, key: str, **values: object) -> Document:
+        """Change an object and return it."""
+        return self.store.change(kind, key, lambda found: found.update(values))
+
+    # ── Sessions ──────────────────────────────────────────────────────────────────────────────
+    def open_session(self, given: Document, amount: int, currency: str) -> Document:
+        """Keep a new session."""
+        key = f"cs_test_{secrets.token_hex(24)}"
+        now = self.now()
+        options = given.get("payment_method_options", {}).get("konbini", {})
+        days = int(options.get("expires_after_days", _KONBINI_DAYS))
+        session = {
+            "id": key,
+            "object": "checkout.session",
+            "adaptive_pricing": given.get("adaptive_pricing") and {"enabled": False},
+            "allowed_payment_method_types": given.get("allowed_payment_method_types"),
+            "amount_subtotal": amount,
+            "amount_total": amount,
+            "cancel_url": given.get("cancel_url"),
+            "client_reference_id": given.get("client_reference_id"),
+            "created": now,
+            "currency": currency,
+            "customer": None,
+            "customer_email": given.get("customer_email"),
+            "expires_at": int(given.get("expires_at", now + LONGEST.total_seconds())),
+            "livemode": False,
+            "locale": given.get("locale"),
+            "metadata": given.get("metadata", {}),
+            "mode": "payment",
+            "payment_intent": None,
+            "payment_method_options": {"konbini": {"expires_after_days": days}},
+            "payment_method_types": _methods(given, amount, currency),
+            "payment_status": "unpaid",
+            "presentment_details": None,
+            "status": "open",
+            "success_url": given["success_url"],
+            "ui_mode": "hosted_page",
+            "url": self.url(f"pay/{key}"),
+        }
+        self.store.put(SESSION, key, session)
+        intent_data = given.get("payment_intent_data", {})
+        self.store.put(
+            _INTENT_DATA,
+            key,
+            {
+                "description": intent_data.get("description"),
+                "metadata": intent_data.get("metadata", {}),
+                "name": given["line_items"][0]["price_data"]["product_data"]["name"],
+            },
+        )
+        return session
+
+    def intent_data(self, session: Document) -> Document:
+        """Return what the payment of a session will be called."""
+        return self.find(_INTENT_DATA, session["id"])
+
+    def expire(self, key: str) -> Document:
+        """End an open session."""
+        session = self.find(SESSION, key)
+        if session["status"] != "open":
+            raise Refusal(
+                None,
+                'Only Checkout Sessions with a status in ["open"] can be expired. '
+                f"This Checkout Session has a status of {session['status']}.",
+                kept=True,
+            )
+        session = self.change(SESSION, key, status="expired", url=None)
+        self.tell("checkout.session.expired", session)
+        return session
+
+    # ── Payments ──────────────────────────────────────────────────────────────────────────────
+    def _confirm(self, session: Document) -> Document:
+        """Return the payment of a session, made when the customer first tries."""
+        if session["payment_intent"] is not None:
+            return self.find(INTENT, session["payment_intent"])
+        data = self.intent_data(session)
+        intent = {
+            "id": new_id("pi"),
+            "object": "payment_intent",
+            "amount": session["amount_total"],
+            "amount_received": 0,
+            "canceled_at": None,
+            "created": self.now(),
+            "currency": session["currency"],
+            "description": data["description"],
+            "last_payment_error": None,
+            "latest_charge": None,
+            "livemode": False,
+            "metadata": data["metadata"],
+            "next_action": None,
+            "payment_method_types": session["payment_method_types"],
+            "status": "requires_payment_method",
+        }
+        self.store.put(INTENT, intent["id"], intent)
+        self.change(SESSION, session["id"], payment_intent=intent["id"])
+        return intent
+
+    def _charge(self, intent: Document, method: str, *, fault: str | None = None) -> Document:
+        details: Document = {"type": method}
+        if method == "card":
+            details["card"] = {"brand": "visa", "country": "JP", "last4": "4242"}
+        charge = {
+            "id": new_id("ch"),
+            "object": "charge",
+            "amount": intent["amount"],
+            "amount_captured": 0 if fault else intent["amount"],
+            "amount_refunded": 0,
+            "balance_transaction": None if fault else self._transaction(intent),
+            "created": self.now(),
+            "currency": intent["currency"],
+            "description": intent["description"],
+            "disputed": False,
+            "failure_code": fault,
+            "livemode": False,
+            "metadata": intent["metadata"],
+            "paid": fault is None,
+            "payment_intent": intent["id"],
+            "payment_method_details": details,
+            "refunded": False,
+            "status": "failed" if fault else "succeeded",
+        }
+        self.store.put(CHARGE, charge["id"], charge)
+        return charge
+
+    def _transaction(self, intent: Document) -> str:
+        fee = intent["amount"] * _FEE_PER_MILLE // 1000
+        transaction = {
+            "id": new_id("txn"),
+            "object": "balance_transaction",
+            "amount": intent["amount"],
+            "created": self.now(),
+            "currency": intent["currency"],
+            "fee": fee,
+            "net": intent["amount"] - fee,
+            "status": "pending",
+            "type": "charge",
+        }
+        self.store.put(TRANSACTION, transaction["id"], transaction)
+        return str(transaction["id"])
+
+    def _receive(self, intent: Document, method: str) -> tuple[Document, Document]:
+        charge = self._charge(intent, method)
+        received = self.change(
+            INTENT,
+            intent["id"],
+            amount_received=intent["amount"],
+            last_payment_error=None,
+            latest_charge=charge["id"],
+            next_action=None,
+            status="succeeded",
+        )
+        return received, charge
+
+    def pay_by_card(self, session: Document, delivery: Delivery) -> None:
+        """Take the money at once."""
+        intent, charge = self._receive(self._confirm(session), "card")
+        session = self.change(
+            SESSION, session["id"], payment_status="paid", status="complete", url=None
+        )
+        self.tell("charge.succeeded", charge, delivery)
+        self.tell("payment_intent.succeeded", intent, delivery)
+        self.tell("checkout.session.completed", session, delivery)
+
+    def decline(self, session: Document, delivery: Delivery) -> None:
+        """Refuse the card; the customer may try again on the same page."""
+        intent = self._confirm(session)
+        charge = self._charge(intent, "card", fault="card_declined")
+        fault = {
+            "charge": charge["id"],
+            "code": "card_declined",
+            "decline_code": "generic_decline",
+            "message": "Your card was declined.",
+            "type": "card_error",
+        }
+        intent = self.change(
+            INTENT, intent["id"], last_payment_error=fault, latest_charge=charge["id"]
+        )
+        self.tell("charge.failed", charge, delivery)
+        self.tell("payment_intent.payment_failed", intent, delivery)
+
+    def promise(self, session: Document, delivery: Delivery) -> None:
+        """Give the customer a number to pay with at a store, until the end of a day in Japan."""
+        intent = self._confirm(session)
+        days = session["payment_method_options"]["konbini"]["expires_after_days"]
+        day = datetime.fromtimestamp(self.now(), UTC).astimezone(JAPAN) + timedelta(days=days)
+        details = {
+            "expires_at": int(day.replace(hour=23, minute=59, second=59).timestamp()),
+            "hosted_voucher_url": self.url(f"konbini/{session['id']}"),
+            "stores": {"lawson": {"confirmation_number": "000000", "payment_code": "123456"}},
+        }
+        action = {"konbini_display_details": details, "type": "konbini_display_details"}
+        intent = self.change(
+            INTENT,
+            intent["id"],
+            last_payment_error=None,
+            next_action=action,
+            status="requires_action",
+        )
+        session = self.change(SESSION, session["id"], status="complete", url=None)
+        self.tell("payment_intent.requires_action", intent, delivery)
+        self.tell("checkout.session.completed", session, delivery)
+
+    def pay_at_store(self, session: Document, delivery: Delivery) -> None:
+        """Take the money that was promised."""
+        intent, charge = self._receive(self._confirm(session), "konbini")
+        session = self.change(SESSION, session["id"], payment_status="paid")
+        self.tell("charge.succeeded", charge, delivery)
+        self.tell("payment_intent.succeeded", intent, delivery)
+        self.tell("checkout.session.async_payment_succeeded", session, delivery)
+
+    def lapse(self, session: Document, delivery: Delivery = Delivery.NORMAL) -> None:
+        """Give up waiting for money that was promised."""
+        fault = {
+            "code": "payment_intent_payment_attempt_expired",
+            "message": "The customer did not pay in time.",
+            "type": "invalid_request_error",
+        }
+        intent = self.change(
+            INTENT,
+            session["payment_intent"],
+            last_payment_error=fault,
+            next_action=None,
+            status="requires_payment_method",
+        )
+        self.tell("payment_intent.payment_failed", intent, delivery)
+        self.tell("checkout.session.async_payment_failed", session, delivery)
+
+    # ── Refunds ───────────────────────────────────────────────────────────────────────────────
+    def refund(
+        self,
+        charge: Document,
+        amount: int | None,
+        metadata: Document,
+        delivery: Delivery = Delivery.NORMAL,
+    ) -> Document:
+        """Give money back: at once by card, later where the customer must say where to."""
+        self._check_refundable(charge, amount)
+        left = charge["amount"] - charge["amount_refunded"]
+        given_back = left if amount is None else amount
+        is_at_once = charge["payment_method_details"]["type"] == "card"
+        refund = {
+            "id": new_id("re"),
+            "object": "refund",
+            "amount": given_back,
+            "charge": charge["id"],
+            "created": self.now(),
+            "currency": charge["currency"],
+            "failure_reason": None,
+            "metadata": metadata,
+            "payment_intent": charge["payment_intent"],
+            "reason": None,
+            "status": "succeeded" if is_at_once else "pending",
+        }
+        self.store.put(REFUND, refund["id"], refund)
+        charge = self._add_refunded(charge["id"], given_back)
+        self.tell("refund.created", refund, delivery)
+        self.tell("charge.refunded", charge, delivery)
+        return refund
+
+    def _check_refundable(self, charge: Document, amount: int | None) -> None:
+        left = charge["amount"] - charge["amount_refunded"]
+        if charge["status"] != "succeeded":
+            raise Refusal(
+                "payment_intent_unexpected_state",
+                "This payment has no successful charge to refund.",
+                kept=True,
+            )
+        if any(one["status"] != "won" for one in self.disputes(charge)):
+            message = f"Charge {charge['id']} has been charged back; cannot issue a refund."
+            raise Refusal("charge_disputed", message, kept=True)
+        if left == 0:
+            message = f"Charge {charge['id']} has already been refunded."
+            raise Refusal("charge_already_refunded", message, kept=True)
+        if amount is not None and amount > left:
+            message = f"Refund amount ({amount}) is greater than unrefunded amount ({left})."
+            raise Refusal(None, message, param="amount", kept=True)
+
+    def _add_refunded(self, charge: str, amount: int) -> Document:
+        def add(found: Document) -> None:
+            found["amount_refunded"] += amount
+            found["refunded"] = found["amount_refunded"] == found["amount"]
+
+        return self.store.change(CHARGE, charge, add)
+
+    def settle_refund(self, refund: Document, delivery: Delivery) -> None:
+        """Let a refund that waits arrive."""
+        refund = self.change(REFUND, refund["id"], status="succeeded")
+        self.tell("refund.updated", refund, delivery)
+
+    def fail_refund(self, refund: Document, delivery: Delivery) -> None:
+        """Let a refund come back, as from an account that was closed."""
+        refund = self.change(
+            REFUND,
+            refund["id"],
+            failure_reason="lost_or_stolen_card",
+            status="failed",
+        )
+        self._add_refunded(refund["charge"], -refund["amount"])
+        self.tell("refund.updated", refund, delivery)
+        self.tell("refund.failed", refund, delivery)
+
+    # ── Disputes ──────────────────────────────────────────────────────────────────────────────
+    def disputes(self, charge: Document) -> list[Document]:
+        """Return the disputes about a charge, oldest first."""
+        return self.store.find(DISPUTE, charge=charge["id"])
+
+    def open_dispute(self, charge: Document, delivery: Delivery) -> None:
+        """Have the customer's bank ask for the money."""
+        due_by = self.now() + int(_DUE_IN.total_seconds())
+        dispute = {
+            "id": new_id("du"),
+            "object": "dispute",
+            "amount": charge["amount"],
+            "charge": charge["id"],
+            "created": self.now(),
+            "currency": charge["currency"],
+            "evidence_details": {"due_by": due_by, "has_evidence": False},
+            "is_charge_refundable": False,
+            "livemode": False,
+            "metadata": {},
+            "payment_intent": charge["payment_intent"],
+            "reason": "fraudulent",
+            "status": "needs_response",
+        }
+        self.store.put(DISPUTE, dispute["id"], dispute)
+        self.change(CHARGE, charge["id"], disputed=True)
+        self.tell("charge.dispute.created", dispute, delivery)
+        self.tell("charge.dispute.funds_withdrawn", dispute, delivery)
+
+    def close_dispute(self, dispute: Document, status: str, delivery: Delivery) -> None:
+        """Have the bank decide: won or lost."""
+        dispute = self.change(DISPUTE, dispute["id"], status=status)
+        self.tell("charge.dispute.closed", dispute, delivery)
+        if status == "won":
+            self.tell("charge.dispute.funds_reinstated", dispute, delivery)
+
+
+def _methods(given: Document, amount: int, currency: str) -> list[str]:
+    """Return which of the allowed ways of paying take this amount."""
+    takes_konbini = currency == "jpy" and _KONBINI_LEAST <= amount <= _KONBINI_MOST
+    eligible = ["card", "konbini"] if takes_konbini else ["card"]
+    allowed = given.get("allowed_payment_method_types", eligible)
+    return [method for method in eligible if method in allowed]
+
+
+def _is_taken(status: int, _body: bytes) -> bool:
+    return status in _TAKEN

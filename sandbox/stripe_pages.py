@@ -1,0 +1,240 @@
+"""The pages of the stand-in for Stripe: where customers pay, and the account's dashboard."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from starlette.responses import RedirectResponse
+from starlette.routing import Route
+from starlette.templating import Jinja2Templates
+
+from sandbox.courier import Delivery
+from sandbox.hosted_page import Choice, HostedPage, say, show
+from sandbox.stripe_account import (
+    CHARGE,
+    INTENT,
+    JAPAN,
+    REFUND,
+    SESSION,
+    Refusal,
+    whole_number,
+    words,
+)
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from sandbox.store import Document
+    from sandbox.stripe_account import Account
+
+_NAME = "Stripe"
+_SEE_OTHER, _NOT_FOUND, _WRONG_STATE = 303, 404, 409
+
+
+class Pages:
+    """What customers see, and the dashboard of whoever runs the account."""
+
+    def __init__(self, account: Account) -> None:
+        self._account = account
+        self._templates = Jinja2Templates(Path(__file__).resolve().parent / "templates")
+
+    def routes(self) -> list[Route]:
+        """Return where they are."""
+        return [
+            Route("/pay/{session}", self.open_session),
+            Route("/pay/{session}", self.choose, methods=["POST"]),
+            Route("/konbini/{session}", self.open_voucher),
+            Route("/konbini/{session}", self.use_voucher, methods=["POST"]),
+            Route("/dashboard", self.open_dashboard),
+            Route("/dashboard", self.operate, methods=["POST"]),
+        ]
+
+    def _session(self, request: Request) -> Document | None:
+        try:
+            return self._account.session(request.path_params["session"])
+        except Refusal:
+            return None
+
+    def _back(self, session: Document) -> Response:
+        url = session["success_url"].replace("{CHECKOUT_SESSION_ID}", session["id"])
+        return RedirectResponse(url, _SEE_OTHER)
+
+    async def open_session(self, request: Request) -> Response:
+        """Show what is to be paid, and the ways to pay it."""
+        session = self._session(request)
+        if session is None:
+            return _nothing_here()
+        if session["status"] != "open":
+            return _over()
+        choices = list(self._offered(session).values())
+        note = ""
+        if session["payment_intent"] is not None:
+            note = "Your card was declined. Try again, or pay in another way."
+        return show(self._page(session, f"pay/{session['id']}", choices, note))
+
+    @staticmethod
+    def _offered(session: Document) -> dict[str, Choice]:
+        choices = [
+            Choice("succeed", "Pay by card", is_main=True),
+            Choice("fail", "Pay by card, and be declined"),
+            Choice("konbini", "Pay at a convenience store"),
+            Choice("cancel", "Cancel"),
+        ]
+        takes_konbini = "konbini" in session["payment_method_types"]
+        return {one.value: one for one in choices if takes_konbini or one.value != "konbini"}
+
+    def _page(self, session: Document, path: str, choices: list[Choice], note: str) -> HostedPage:
+        return HostedPage(
+            gateway=_NAME,
+            merchant="the demo account",
+            amount=words(session["amount_total"], session["currency"]),
+            description=self._account.intent_data(session)["name"],
+            action=self._account.url(path),
+            choices=choices,
+            note=note,
+        )
+
+    async def choose(self, request: Request) -> Response:
+        """Carry out what the customer chose, and send the browser where it then belongs."""
+        session = self._session(request)
+        outcome, delivery = await _chosen(request)
+        if session is None or outcome not in self._offered(session):
+            return _nothing_here()
+        if session["status"] == "complete":
+            return self._back(session)
+        if session["status"] == "expired":
+            return _over()
+        if outcome == "cancel":
+            return RedirectResponse(session["cancel_url"] or session["success_url"], _SEE_OTHER)
+        return self._pay(session, outcome, delivery)
+
+    def _pay(self, session: Document, outcome: str, delivery: Delivery) -> Response:
+        if outcome == "fail":
+            self._account.decline(session, delivery)
+            return RedirectResponse(self._account.url(f"pay/{session['id']}"), _SEE_OTHER)
+        if outcome == "konbini":
+            self._account.promise(session, delivery)
+            return RedirectResponse(self._account.url(f"konbini/{session['id']}"), _SEE_OTHER)
+        self._account.pay_by_card(session, delivery)
+        return self._back(session)
+
+    async def open_voucher(self, request: Request) -> Response:
+        """Show what the customer would take to the store."""
+        session = self._session(request)
+        voucher = session and self._account.voucher(session)
+        if session is None:
+            return _nothing_here()
+        if not voucher:
+            return say(_NAME, "There is nothing to pay at a store", "Go back to the shop.")
+        until = datetime.fromtimestamp(voucher["expires_at"], JAPAN)
+        choices = [
+            Choice("pay", "Pay at the store now", is_main=True),
+            Choice("lapse", "Let it lapse"),
+            Choice("later", "Back to the shop, and pay later"),
+        ]
+        note = f"To be paid at a store until {until:%Y-%m-%d %H:%M} (Japan). Keep this address."
+        return show(self._page(session, f"konbini/{session['id']}", choices, note))
+
+    async def use_voucher(self, request: Request) -> Response:
+        """Have the customer pay at the store, or not."""
+        session = self._session(request)
+        outcome, delivery = await _chosen(request)
+        if session is None or outcome not in {"pay", "lapse", "later"}:
+            return _nothing_here()
+        if self._account.voucher(session):
+            if outcome == "pay":
+                self._account.pay_at_store(session, delivery)
+            elif outcome == "lapse":
+                self._account.lapse(session, delivery)
+        return self._back(session)
+
+    # ── The dashboard ─────────────────────────────────────────────────────────────────────────
+    async def open_dashboard(self, request: Request) -> Response:
+        """List the payments, newest first, with what can be done to each."""
+        payments = [
+            self._row(session)
+            for session in reversed(self._account.store.find(SESSION))
+            if session["payment_intent"] is not None
+        ]
+        context = {
+            "gateway": _NAME,
+            "action": self._account.url("dashboard"),
+            "payments": payments,
+            "deliveries": [delivery.value for delivery in Delivery],
+        }
+        return self._templates.TemplateResponse(
+            request, "stripe_dashboard.html", context, headers={"Cache-Control": "no-store"}
+        )
+
+    def _row(self, session: Document) -> Document:
+        intent = self._account.find(INTENT, session["payment_intent"])
+        key, currency = intent["latest_charge"], session["currency"]
+        charge = self._account.find(CHARGE, key) if key else None
+        is_paid = charge is not None and charge["status"] == "succeeded"
+        left = charge["amount"] - charge["amount_refunded"] if is_paid and charge else 0
+        voucher = self._account.voucher(session)
+        return {
+            "id": intent["id"],
+            "amount": words(intent["amount"], currency),
+            "status": intent["status"],
+            "reference": session["client_reference_id"] or "",
+            "refunded": words(charge["amount_refunded"] if charge else 0, currency),
+            "left": left,
+            "refunds": self._account.store.find(REFUND, payment_intent=intent["id"]),
+            "disputes": self._account.disputes(charge) if charge else [],
+            "is_paid": is_paid,
+            "voucher_url": voucher["hosted_voucher_url"] if voucher else None,
+        }
+
+    async def operate(self, request: Request) -> Response:
+        """Do what a button of the dashboard says."""
+        form = await request.form()
+        action, delivery = await _chosen(request)
+        amount = str(form.get("amount", ""))
+        try:
+            intent = self._account.find(INTENT, str(form.get("payment", "")))
+            charge = self._account.find(CHARGE, intent["latest_charge"] or "")
+            if action == "refund":
+                count = whole_number({"amount": amount}, "amount", 0) if amount else None
+                self._account.refund(charge, count, {}, delivery)
+            else:
+                self._act(action, charge, delivery)
+        except Refusal as refusal:
+            return say(_NAME, "This cannot be done", str(refusal), _WRONG_STATE)
+        return RedirectResponse(self._account.url("dashboard"), _SEE_OTHER)
+
+    def _act(self, action: str, charge: Document, delivery: Delivery) -> None:
+        account = self._account
+        refunds = account.store.find(REFUND, charge=charge["id"])
+        pending = [one for one in refunds if one["status"] == "pending"]
+        alive = [one for one in refunds if one["status"] != "failed"]
+        disputed = [one for one in account.disputes(charge) if one["status"] == "needs_response"]
+        if action == "settle" and pending:
+            account.settle_refund(pending[-1], delivery)
+        elif action == "fail" and alive:
+            account.fail_refund(alive[-1], delivery)
+        elif action == "dispute" and charge["status"] == "succeeded" and not disputed:
+            account.open_dispute(charge, delivery)
+        elif action in {"win", "lose"} and disputed:
+            status = "won" if action == "win" else "lost"
+            account.close_dispute(disputed[-1], status, delivery)
+        else:
+            raise Refusal(None, "The payment is not in a state for that.")
+
+
+async def _chosen(request: Request) -> tuple[str, Delivery]:
+    form = await request.form()
+    wanted = str(form.get("delivery", ""))
+    is_known = wanted in set(Delivery)
+    return str(form.get("outcome", "")), Delivery(wanted) if is_known else Delivery.NORMAL
+
+
+def _nothing_here() -> Response:
+    return say(_NAME, "There is no such payment", "Go back to the shop.", _NOT_FOUND)
+
+
+def _over() -> Response:
+    return say(_NAME, "This page is over", "Go back to the shop and start a new payment.")
