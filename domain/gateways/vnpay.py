@@ -209,6 +209,10 @@ class VNPay:
         self._settings = settings
         self._client = httpx2.Client(timeout=_TIMEOUT, follow_redirects=False, transport=transport)
 
+    def close(self) -> None:
+        """Close the connections to VNPay."""
+        self._client.close()
+
     @property
     def is_sandbox(self) -> bool:
         """Whether it speaks to a sandbox."""

@@ -14,7 +14,7 @@ from domain.actors import require_account_billing
 from domain.errors import NotFound
 from domain.gateways.base import GatewayRefused, GatewayUnavailable, PaymentState
 from domain.payments.facts import apply_facts, apply_payment_fact
-from domain.payments.records import OPEN_STATES, known, lock_payment, note
+from domain.payments.records import GATEWAY_ACTOR, OPEN_STATES, known, lock_payment, note
 from domain.payments.refunds import ask_later, due_refunds, send_refund
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker
 
     from domain.actors import Actor
-    from domain.gateways.base import Gateway, Snapshot
+    from domain.gateways.base import Fact, Gateway, Snapshot
 
 _log = logging.getLogger(__name__)
 
@@ -59,12 +59,10 @@ def check_payment(
         _log.warning("payment %d cannot be asked about: %s", payment_id, error)
         snapshot = None
     with sessions.begin() as session:
-        return _take(session, gateway, payment_id, snapshot, actor)
+        return _take(session, gateway, payment_id, snapshot)
 
 
-def _take(
-    session: Session, gateway: Gateway, payment_id: int, snapshot: Snapshot | None, actor: Actor
-) -> str:
+def _take(session: Session, gateway: Gateway, payment_id: int, snapshot: Snapshot | None) -> str:
     payment = lock_payment(session, payment_id)
     if payment is None:
         raise NotFound("payment")
@@ -73,11 +71,10 @@ def _take(
     payment.checks += 1
     payment.next_check_at = next_check(payment, now)
     if snapshot is not None:
-        apply_payment_fact(session, payment, snapshot.payment, actor=actor)
-        apply_facts(
-            session, gateway=gateway, facts=(*snapshot.refunds, *snapshot.disputes), actor=actor
-        )
-        _expire(session, payment, snapshot.payment.state, now, actor)
+        apply_payment_fact(session, payment, snapshot.payment, actor=GATEWAY_ACTOR)
+        told: tuple[Fact, ...] = (*snapshot.refunds, *snapshot.disputes)
+        apply_facts(session, gateway=gateway, facts=told, actor=GATEWAY_ACTOR)
+        _expire(session, payment, snapshot.payment.state, now)
         if payment.state == "succeeded":
             payment.next_check_at = None
     return payment.state
@@ -96,16 +93,14 @@ def next_check(payment: Payment, now: datetime) -> datetime | None:
     return later[0] if later else None
 
 
-def _expire(
-    session: Session, payment: Payment, said: PaymentState, now: datetime, actor: Actor
-) -> None:
+def _expire(session: Session, payment: Payment, said: PaymentState, now: datetime) -> None:
     """Call a payment expired whose time is over and of which the gateway knows no money."""
     over_at = (payment.pay_by or payment.expires_at) + _GRACE
     is_unpaid = said in {PaymentState.OPEN, PaymentState.UNKNOWN}
     if payment.state in OPEN_STATES and is_unpaid and now >= over_at:
         payment.state = "expired"
         payment.next_check_at = next_check(payment, now)
-        note(session, payment, "expired", actor=actor)
+        note(session, payment, "expired", actor=GATEWAY_ACTOR)
 
 
 def due_payments(session: Session, *, limit: int = _AT_ONCE) -> tuple[tuple[int, str], ...]:
@@ -160,7 +155,7 @@ def _send_refunds(
         if refund.is_sent:
             check_payment(sessions, gateway=gateway, payment_id=refund.payment_id, actor=actor)
         else:
-            state = send_refund(sessions, gateway=gateway, refund_id=refund.refund_id, actor=actor)
+            state = send_refund(sessions, gateway=gateway, refund_id=refund.refund_id)
             sent += state != "requested"
     return sent
 

@@ -15,13 +15,12 @@ from db.models import GatewayMessage, Payment
 from domain import clock
 from domain.gateways.base import Acknowledgement, NotificationRefused, Outcome
 from domain.payments.facts import apply_facts
-from domain.payments.records import lock_by_name
+from domain.payments.records import GATEWAY_ACTOR, lock_by_name
 from domain.vault import NOBODY
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker
 
-    from domain.actors import Actor
     from domain.gateways.base import Gateway, InboundMessage, Notification
     from domain.vault import Vault
 
@@ -39,7 +38,6 @@ def take_notification(
     gateway: Gateway,
     message: InboundMessage,
     vault: Vault,
-    actor: Actor,
 ) -> tuple[Outcome, Acknowledgement]:
     """Take a message in and return what became of it, and the answer for whoever sent it.
 
@@ -53,23 +51,22 @@ def take_notification(
         return refusal.outcome, gateway.acknowledge(refusal.outcome)
     try:
         with sessions.begin() as session:
-            outcome = _act(session, gateway, message, notification, vault, actor)
+            outcome = _act(session, gateway, message, notification, vault)
     except SQLAlchemyError:
         _log.exception("a notification of %s cannot be written", gateway.name)
         outcome = Outcome.UNAVAILABLE
     return outcome, gateway.acknowledge(outcome)
 
 
-def _act(  # noqa: PLR0917 - one message and all that it needs
+def _act(
     session: Session,
     gateway: Gateway,
     message: InboundMessage,
     notification: Notification,
     vault: Vault,
-    actor: Actor,
 ) -> Outcome:
     outcome, payment_id = apply_facts(
-        session, gateway=gateway, facts=notification.facts, actor=actor
+        session, gateway=gateway, facts=notification.facts, actor=GATEWAY_ACTOR
     )
     for name in notification.asks_about:
         payment = lock_by_name(

@@ -9,6 +9,7 @@ from sqlalchemy import select
 
 from db.models import Account, Payment, PaymentEvent
 from domain import audit, clock
+from domain.actors import system_actor
 from domain.finance import FinanceLine, post_finance_entries
 from domain.gateways.base import KnownPayment
 from domain.ledger import GrantTerms
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
     from domain.actors import Actor
     from domain.gateways.base import KnownName
+
+GATEWAY_ACTOR = system_actor("gateways")
+"""In whose name facts of gateways are written, whoever had the gateway asked."""
 
 OPEN_STATES = frozenset({"created", "pending", "awaiting"})
 """States in which the customer may still be about to pay."""

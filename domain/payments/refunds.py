@@ -28,6 +28,7 @@ from domain.gateways.base import (
 )
 from domain.money import Money
 from domain.payments.records import (
+    GATEWAY_ACTOR,
     credit_share,
     gateway_clearing,
     grant_terms,
@@ -208,9 +209,7 @@ def _grant_to_take(session: Session, payment: Payment) -> int:
 
 
 # ── The gateway ───────────────────────────────────────────────────────────────────────────────
-def send_refund(
-    sessions: sessionmaker[Session], *, gateway: Gateway, refund_id: int, actor: Actor
-) -> str:
+def send_refund(sessions: sessionmaker[Session], *, gateway: Gateway, refund_id: int) -> str:
     """Ask the gateway for a refund that was written down; return its state.
 
     Asked again, the gateway knows it by its reference. Where it does not answer, the refund waits
@@ -237,25 +236,23 @@ def send_refund(
             session.get_one(Refund, refund_id).next_check_at = clock.now(session) + _RETRY
         return "requested"
     except GatewayRefused as error:
-        return _refused(sessions, refund_id, error, actor)
+        return _refused(sessions, refund_id, error)
     with sessions.begin() as session:
         refund = session.get_one(Refund, refund_id)
         locked = lock_payment(session, refund.payment_id)
         if locked is None:
             raise NotFound("payment")
-        apply_refund(session, locked, fact, actor=actor, asked_for=refund_id)
+        apply_refund(session, locked, fact, actor=GATEWAY_ACTOR, asked_for=refund_id)
         return session.get_one(Refund, refund_id).state
 
 
-def _refused(
-    sessions: sessionmaker[Session], refund_id: int, error: GatewayRefused, actor: Actor
-) -> str:
+def _refused(sessions: sessionmaker[Session], refund_id: int, error: GatewayRefused) -> str:
     with sessions.begin() as session:
         refund = session.get_one(Refund, refund_id)
         payment = lock_payment(session, refund.payment_id)
         session.refresh(refund)
         if payment is not None and refund.state == "requested":
-            _fail(session, payment, refund, actor, error.reason)
+            _fail(session, payment, refund, GATEWAY_ACTOR, error.reason)
         return refund.state
 
 

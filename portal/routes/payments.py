@@ -16,7 +16,6 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from domain.actors import system_actor
 from domain.errors import BillingError
 from domain.gateways.base import InboundMessage, KnownName, NotificationRefused
 from domain.payments import reference_of, take_notification
@@ -44,7 +43,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _LARGEST_MESSAGE_BYTES = 256 * 1024
-_ACTOR = system_actor("gateways")
 _METHODS = {"vnpay": ("GET",)}
 
 
@@ -81,7 +79,7 @@ class _Notifications:
 
 def _take(gateway: Gateway, inbound: InboundMessage) -> Response:
     outcome, answer = take_notification(
-        backend.sessions(), gateway=gateway, message=inbound, vault=vault(), actor=_ACTOR
+        backend.sessions(), gateway=gateway, message=inbound, vault=vault()
     )
     metrics.notification_taken(gateway.name, outcome.value)
     return Response(

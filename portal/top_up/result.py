@@ -31,7 +31,10 @@ def draw(here: Viewing, payment: PaymentView, *, came_back_without_paying: bool)
     if came_back_without_paying and payment.is_open and is_payer:
         payment = _give_up(here, payment)
     if payment.is_open or (came_back_without_paying and payment.state == "cancelled"):
+        before = payment.state
         payment = _ask(here, payment)
+        if payment.state != before and not payment.is_open:
+            st.rerun()  # the balance above was read before
     if payment.is_open:
         _watch(here, payment.reference)
     else:

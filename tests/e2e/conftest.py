@@ -9,19 +9,25 @@ import socket
 import subprocess
 import sys
 import threading
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from playwright.sync_api import sync_playwright
 
-from db.embedded import remove
+from db.embedded import acquire, remove
+from db.engine import make_engine, make_sessions
+from domain import identity
+from domain.accounts import open_account
+from domain.actors import system_actor
 from portal import demo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from playwright.sync_api import Browser, Page
+    from sqlalchemy.orm import Session, sessionmaker
 
 ROOT = Path(__file__).resolve().parents[2]
 PHONE = {"width": 390, "height": 844}
@@ -38,13 +44,19 @@ CHROMIUM_FLAGS = (
 
 
 @pytest.fixture(scope="session")
-def portal_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def portal_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the portal of this run keeps its data."""
+    return tmp_path_factory.mktemp("a portal")
+
+
+@pytest.fixture(scope="session")
+def portal_url(portal_folder: Path) -> Iterator[str]:
     """The address of a portal that `python -m portal serve` started on an empty folder."""
+    folder = portal_folder
     with socket.socket() as free, socket.socket() as another:
         free.bind(("127.0.0.1", 0))
         another.bind(("127.0.0.1", 0))
         port, sandbox_port = free.getsockname()[1], another.getsockname()[1]
-    folder = tmp_path_factory.mktemp("a portal")
     kept = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG"}}
     portal = subprocess.Popen(
         [sys.executable, "-m", "portal", "serve"],
@@ -76,6 +88,47 @@ def portal_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     portal.stdout.close()
     assert portal.returncode in {0, -signal.SIGTERM}
     remove(folder / "data")
+
+
+@pytest.fixture(scope="session")
+def portal_sessions(portal_folder: Path, portal_url: str) -> Iterator[sessionmaker[Session]]:
+    """Sessions on the database of the portal that runs."""
+    assert portal_url
+    server = acquire(portal_folder / "data", report=lambda _: None)
+    engine = make_engine(server.url)
+    yield make_sessions(engine)
+    engine.dispose()
+    server.release()
+
+
+@pytest.fixture
+def new_owner(portal_sessions: sessionmaker[Session]) -> Callable[[str], str]:
+    """Make a person with an empty account of their own at a site; return their address."""
+    currencies = {"vn": "VND", "jp": "JPY", "global": "USD"}
+
+    def make(site: str) -> str:
+        email = f"{uuid.uuid4().hex[:12]}@example.com"
+        actor = system_actor("tests")
+        with portal_sessions.begin() as session:
+            user = identity.create_user(
+                session,
+                email=email,
+                display_name="Lan Tran",
+                password=demo.PASSWORD,
+                staff_role=None,
+                actor=actor,
+            )
+            open_account(
+                session,
+                site_code=site,
+                name="Lan's account",
+                currency=currencies[site],
+                actor=actor,
+                owner_user_id=user,
+            )
+        return email
+
+    return make
 
 
 @pytest.fixture(scope="session")

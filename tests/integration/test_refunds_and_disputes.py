@@ -68,7 +68,7 @@ class Paid:
             ).refund_id
 
     def send(self, refund_id: int) -> str:
-        return send_refund(self.sessions, gateway=self.gateway, refund_id=refund_id, actor=GATEWAYS)
+        return send_refund(self.sessions, gateway=self.gateway, refund_id=refund_id)
 
     def spend(self, amount: int) -> None:
         with self.sessions.begin() as session:
