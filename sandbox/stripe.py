@@ -268,7 +268,7 @@ def _read(pairs: list[tuple[str, str]], known: frozenset[str]) -> Document:
     """Return parameters as a tree, `a[b][0]=c` as {"a": {"b": ["c"]}}; refuse unknown ones."""
     root: Document = {}
     for name, value in pairs:
-        shape = re.sub(r"metadata\[[^\]]+\]$", "metadata[*]", re.sub(r"\[\d+\]", "[]", name))
+        shape = re.sub(r"(metadata\]?)\[[^\]]+\]$", r"\1[*]", re.sub(r"\[\d+\]", "[]", name))
         if shape not in known:
             message = f"Received unknown parameter: {name}"
             raise Refusal("parameter_unknown", message, param=name)
