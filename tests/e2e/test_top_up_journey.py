@@ -1,0 +1,151 @@
+"""From the Add credit button to the higher balance, and every way in which that can go wrong."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.e2e.conftest import DESKTOP, PHONE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from playwright.sync_api import Page
+
+pytestmark = pytest.mark.browser
+
+_LOOKS, _LOOK_EVERY_MILLISECONDS = 40, 4_000
+
+
+def fill_profile(page: Page) -> None:
+    """Enter who pays; the country of Vietnam's and Japan's sites stands there already."""
+    page.get_by_label("Name", exact=True).fill("Lan Tran")
+    page.get_by_label("Email for receipts").fill("lan@example.com")
+    page.get_by_label("Address").fill("1 Nguyen Hue")
+    page.get_by_role("button", name="Continue").click()
+
+
+def go_to_review(page: Page, preset: str, method: str) -> None:
+    page.get_by_role("button", name="Add credit").click()
+    fill_profile(page)
+    page.get_by_text("Or another amount").wait_for()
+    page.get_by_text(preset, exact=True).first.click()
+    expect(page.get_by_role("radio", name=preset)).to_be_checked()
+    page.get_by_role("button", name="Continue").click()
+    page.get_by_text("Payment method").wait_for()
+    page.get_by_text(f"{method} (in").click()
+    page.get_by_role("button", name="Continue").click()
+    page.get_by_text("I agree that credit").click()
+
+
+def leave_for_vnpay(page: Page) -> None:
+    go_to_review(page, "₫1,000,000", "VNPay")
+    page.get_by_role("button", name="Pay ₫1,000,000").click()
+    page.wait_for_url("**/vpcpay.html**")
+
+
+@pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_dong_by_vnpay_raise_the_balance(
+    new_owner: Callable[[str], str], sign_in: Callable[..., Page], viewport: dict[str, int]
+) -> None:
+    page = sign_in(new_owner("vn"), viewport)
+    expect(page.get_by_role("link", name="Balance ₫0")).to_be_visible()
+    leave_for_vnpay(page)
+    expect(page.get_by_text("1.000.000 VND")).to_be_visible()
+    page.get_by_role("button", name="Pay", exact=True).click()
+    expect(page.get_by_text("₫1,000,000 was added to your balance")).to_be_visible()
+    expect(page.get_by_role("link", name="Balance ₫1,000,000")).to_be_visible()
+    page.reload()
+    expect(page.get_by_text("₫1,000,000 was added to your balance")).to_be_visible()
+    page.get_by_role("link", name="Balance").click()
+    page.get_by_role("radio", name="Payment History").click()
+    expect(page.get_by_text("Tick a row to see the payment.")).to_be_visible()
+    page.get_by_role("radio", name="Credit History").click()
+    expect(page.get_by_text("1 row", exact=True)).to_be_visible()
+
+
+@pytest.mark.parametrize(
+    ("choice", "told"),
+    [("Cancel", "was cancelled"), ("Fail: not enough money", "did not go through")],
+)
+def test_what_was_not_paid_is_not_credited(
+    new_owner: Callable[[str], str], sign_in: Callable[..., Page], choice: str, told: str
+) -> None:
+    page = sign_in(new_owner("vn"))
+    leave_for_vnpay(page)
+    page.get_by_role("button", name=choice).click()
+    expect(page.get_by_text(told)).to_be_visible()
+    expect(page.get_by_role("link", name="Balance ₫0")).to_be_visible()
+
+
+def test_suspected_money_waits_for_a_person(
+    new_owner: Callable[[str], str], sign_in: Callable[..., Page]
+) -> None:
+    page = sign_in(new_owner("vn"))
+    leave_for_vnpay(page)
+    page.get_by_role("button", name="Pay, and be suspected of fraud").click()
+    expect(page.get_by_text("is being looked at by our staff")).to_be_visible()
+    expect(page.get_by_role("link", name="Balance ₫0")).to_be_visible()
+
+
+@pytest.mark.parametrize("delivery", ["Ten seconds later", "Five times at once", "Never"])
+def test_the_result_is_right_whatever_comes_first(
+    new_owner: Callable[[str], str], sign_in: Callable[..., Page], delivery: str
+) -> None:
+    page = sign_in(new_owner("vn"))
+    leave_for_vnpay(page)
+    page.get_by_label("How the merchant hears of it").select_option(label=delivery)
+    page.get_by_role("button", name="Pay", exact=True).click()
+    expect(page.get_by_text("₫1,000,000 was added to your balance")).to_be_visible()
+    expect(page.get_by_role("link", name="Balance ₫1,000,000")).to_be_visible()
+
+
+@pytest.mark.timeout(240)
+def test_the_reconciler_mends_what_nobody_told_us(
+    new_owner: Callable[[str], str], sign_in: Callable[..., Page], portal_url: str
+) -> None:
+    """The customer pays and never comes back, and the gateway's message never comes."""
+    page = sign_in(new_owner("vn"))
+    leave_for_vnpay(page)
+    # Paid, but by a request that follows no redirect: the browser never comes back.
+    action = page.locator("form").get_attribute("action") or ""
+    answer = page.request.post(
+        action, form={"outcome": "succeed", "delivery": "never"}, max_redirects=0
+    )
+    assert answer.status == 303
+    balance = page.get_by_role("link", name=re.compile("^.*Balance ₫"))
+    for _ in range(_LOOKS):
+        page.goto(f"{portal_url}/?tab=settings")
+        balance.wait_for()
+        if "₫1,000,000" in balance.inner_text():
+            return
+        page.wait_for_timeout(_LOOK_EVERY_MILLISECONDS)
+    pytest.fail("the clock's job did not ask the gateway")
+
+
+def test_two_clicks_on_pay_are_one_payment(
+    new_owner: Callable[[str], str], sign_in: Callable[..., Page], portal_url: str
+) -> None:
+    page = sign_in(new_owner("vn"))
+    go_to_review(page, "₫500,000", "VNPay")
+    page.get_by_role("button", name="Pay ₫500,000").dblclick()
+    page.wait_for_url("**/vpcpay.html**")
+    page.goto(f"{portal_url}/?tab=payments")
+    page.get_by_text("Tick a row to see the payment.").wait_for()
+    # The table is drawn on a canvas; its rows stand in the accessible table behind it.
+    expect(page.get_by_role("gridcell", name="₫500,000")).to_have_count(1)
+
+
+def test_a_payment_of_somebody_else_is_not_shown(
+    new_owner: Callable[[str], str], sign_in: Callable[..., Page], portal_url: str
+) -> None:
+    page = sign_in(new_owner("vn"))
+    leave_for_vnpay(page)
+    page.get_by_role("button", name="Pay", exact=True).click()
+    page.get_by_text("was added to your balance").wait_for()
+    address = page.url
+    stranger = sign_in(new_owner("vn"), path=address.removeprefix(portal_url))
+    expect(stranger.get_by_text("There is no such payment here")).to_be_visible()
