@@ -1,0 +1,376 @@
+"""What PayPal's documents say, in our words: orders, captures, refunds, disputes and events.
+
+Documents are read with care whoever they are from: what is missing or of another shape raises
+ValueError. Nothing here speaks to anybody.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from datetime import datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from domain.errors import BillingError
+from domain.gateways.base import (
+    DisputeFact,
+    DisputeState,
+    Limits,
+    PaymentFact,
+    PaymentState,
+    RefundFact,
+    RefundState,
+)
+from domain.money import Money
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from domain.gateways.base import Fact
+
+Document = dict[str, Any]
+
+LARGEST_USD, LARGEST_EUR, LARGEST_GBP, LARGEST_JPY = 10_000, 8_000, 5_500, 1_000_000
+"""Most of a currency in one payment, in whole units: what PayPal published, a safe choice still.
+
+Today PayPal's own limit depends on the account, and it refuses what lies above.
+"""
+
+CURRENCIES: dict[str, int | None] = {
+    "AUD": None,
+    "BRL": None,
+    "CAD": None,
+    "CHF": None,
+    "CNY": None,
+    "CZK": None,
+    "DKK": None,
+    "EUR": LARGEST_EUR,
+    "GBP": LARGEST_GBP,
+    "HKD": None,
+    "HUF": None,
+    "ILS": None,
+    "JPY": LARGEST_JPY,
+    "MXN": None,
+    "MYR": None,
+    "NOK": None,
+    "NZD": None,
+    "PHP": None,
+    "PLN": None,
+    "SEK": None,
+    "SGD": None,
+    "THB": None,
+    "TWD": None,
+    "USD": LARGEST_USD,
+}
+"""What PayPal takes, and most of it. BRL, CNY and MYR only into accounts of their countries."""
+
+WITHOUT_DECIMALS = frozenset(("HUF", "JPY", "TWD"))
+"""Currencies that PayPal takes in whole units alone, whatever ISO 4217 says of them."""
+
+_DECIMALS = 2
+_AMOUNT = re.compile(r"(-?)(\d{1,15}(?:\.\d{1,2})?)", re.ASCII)
+_REFUND_PREFIX = "refund-"
+
+_CAPTURE_STATES = {
+    "COMPLETED": PaymentState.PAID,
+    "PARTIALLY_REFUNDED": PaymentState.PAID,
+    "REFUNDED": PaymentState.PAID,
+    "PENDING": PaymentState.AWAITING,
+    "DECLINED": PaymentState.FAILED,
+    "FAILED": PaymentState.FAILED,
+}
+_ORDER_STATES = {
+    "CREATED": PaymentState.OPEN,
+    "SAVED": PaymentState.OPEN,
+    "PAYER_ACTION_REQUIRED": PaymentState.OPEN,
+    "APPROVED": PaymentState.APPROVED,
+    "VOIDED": PaymentState.CANCELLED,
+}
+_REFUND_STATES = {
+    "COMPLETED": RefundState.SUCCEEDED,
+    "PENDING": RefundState.PENDING,
+    "FAILED": RefundState.FAILED,
+    "CANCELLED": RefundState.FAILED,
+}
+_DISPUTE_STATES = {
+    "RESOLVED_BUYER_FAVOUR": DisputeState.LOST,
+    "ACCEPTED": DisputeState.LOST,
+    "RESOLVED_SELLER_FAVOUR": DisputeState.WON,
+    "CANCELED_BY_BUYER": DisputeState.WON,
+    "DENIED": DisputeState.WON,
+    # PayPal bears it: the money stays with us.
+    "RESOLVED_WITH_PAYOUT": DisputeState.WON,
+}
+_BEST_FIRST = (PaymentState.PAID, PaymentState.AWAITING, PaymentState.FAILED)
+
+
+# ── Amounts ───────────────────────────────────────────────────────────────────────────────────
+def limits(currency: str) -> Limits | None:
+    """Return what PayPal takes of a currency in one payment, or None where it does not take it."""
+    if currency not in CURRENCIES:
+        return None
+    smallest = Decimal(1).scaleb(-_decimals(currency))
+    largest = CURRENCIES[currency]
+    return Limits(
+        Money.from_decimal(smallest, currency),
+        None if largest is None else Money.from_decimal(Decimal(largest), currency),
+    )
+
+
+def wire_amount(amount: Money) -> dict[str, str]:
+    """Return an amount as PayPal wants it; raise ValueError where it has too many decimals."""
+    exact = amount.to_decimal()
+    rounded = exact.quantize(Decimal(1).scaleb(-_decimals(amount.currency)))
+    if rounded != exact:
+        raise ValueError("too many decimals")
+    return {"currency_code": amount.currency, "value": f"{rounded:f}"}
+
+
+def _decimals(currency: str) -> int:
+    return 0 if currency in WITHOUT_DECIMALS else _DECIMALS
+
+
+def read_amount(found: object) -> Money:
+    """Return an amount of a document, without its sign; raise ValueError where it is none."""
+    values = _document(found)
+    match = _AMOUNT.fullmatch(_text(values.get("value")))
+    if match is None:
+        raise ValueError("not an amount")
+    try:
+        amount = Money.from_decimal(Decimal(match[2]), _text(values.get("currency_code")))
+        amount.to_minor_units()
+    except BillingError:
+        raise ValueError("not an amount of its currency") from None
+    return amount
+
+
+# ── Payments ──────────────────────────────────────────────────────────────────────────────────
+def order_fact(order: Document) -> PaymentFact:
+    """Return how an order stands: by its capture where it has one, else by its own status."""
+    unit = purchase_unit(order)
+    reference, order_id = _optional(unit.get("custom_id")), _text(order.get("id"))
+    found = [capture_fact(capture) for capture in _payments(unit, "captures")]
+    if found:
+        best = min(reversed(found), key=lambda fact: _BEST_FIRST.index(fact.state))
+        return replace(
+            best,
+            reference=best.reference or reference,
+            gateway_reference=order_id,
+        )
+    state = _ORDER_STATES.get(_text(order.get("status")))
+    if state is None:
+        raise ValueError("an order of no known status")
+    return PaymentFact(state, reference=reference, gateway_reference=order_id)
+
+
+def capture_fact(capture: Document) -> PaymentFact:
+    """Return what a capture says of its payment."""
+    state = _CAPTURE_STATES.get(_text(capture.get("status")))
+    if state is None:
+        raise ValueError("a capture of no known status")
+    reason = _optional(_document(capture.get("status_details") or {}).get("reason"))
+    related = _document(_document(capture.get("supplementary_data") or {}).get("related_ids") or {})
+    breakdown = _document(capture.get("seller_receivable_breakdown") or {})
+    fee = breakdown.get("paypal_fee")
+    return PaymentFact(
+        state=state,
+        reference=_optional(capture.get("custom_id")),
+        gateway_reference=_optional(related.get("order_id")),
+        gateway_payment_id=_text(capture.get("id")),
+        amount=read_amount(capture.get("amount")),
+        fee=None if fee is None else read_amount(fee),
+        occurred_at=_latest(capture),
+        code=None if state is PaymentState.PAID else reason or _text(capture.get("status")),
+        method="paypal",
+    )
+
+
+def purchase_unit(order: Document) -> Document:
+    """Return the one thing that an order is about; raise ValueError where there is none."""
+    units = order.get("purchase_units")
+    if not isinstance(units, list) or len(units) != 1:
+        raise ValueError("an order of another shape")
+    return _document(units[0])
+
+
+# ── Refunds ───────────────────────────────────────────────────────────────────────────────────
+def refund_reference(reference: str) -> str:
+    """Return our reference of a refund as PayPal keeps it: a payment's is told from it."""
+    return _REFUND_PREFIX + reference
+
+
+def order_refunds(order: Document) -> tuple[RefundFact, ...]:
+    """Return the refunds that an order has had."""
+    return tuple(refund_fact(refund) for refund in _payments(purchase_unit(order), "refunds"))
+
+
+def refund_fact(refund: Document) -> RefundFact:
+    """Return what a refund says. A reversal, which has no status, took the money already."""
+    custom = _optional(refund.get("custom_id")) or ""
+    is_ours = custom.startswith(_REFUND_PREFIX)
+    status = _optional(refund.get("status")) or "COMPLETED"
+    return RefundFact(
+        gateway_refund_id=_text(refund.get("id")),
+        state=_REFUND_STATES.get(status, RefundState.PENDING),
+        amount=read_amount(refund.get("amount")),
+        gateway_payment_id=_capture_id(refund),
+        payment_reference=None if is_ours else custom or None,
+        reference=custom.removeprefix(_REFUND_PREFIX) if is_ours else None,
+        occurred_at=_latest(refund),
+    )
+
+
+def _capture_id(refund: Document) -> str | None:
+    """Return which capture a refund is of, by its link upwards or, of a reversal, to itself."""
+    links = {
+        _text(link.get("rel")): _text(link.get("href"))
+        for link in map(_document, _list(refund.get("links")))
+    }
+    for rel in ("up", "self"):
+        before, found, after = links.get(rel, "").rpartition("/captures/")
+        if before and found and after.isascii() and after.isalnum():
+            return after
+    return None
+
+
+# ── Disputes ──────────────────────────────────────────────────────────────────────────────────
+def dispute_facts(dispute: Document) -> tuple[DisputeFact, ...]:
+    """Return what a dispute says, once for each payment that it is about.
+
+    Where there are several, each has its own amount and a name of its own.
+    """
+    number = _text(dispute.get("dispute_id"))
+    due = _optional(dispute.get("seller_response_due_date"))
+    transactions = [_document(one) for one in _list(dispute.get("disputed_transactions"))]
+    facts = []
+    for transaction in transactions:
+        capture = _text(transaction.get("seller_transaction_id"))
+        is_one = len(transactions) == 1
+        total = dispute.get("dispute_amount") if is_one else transaction.get("gross_amount")
+        facts.append(
+            DisputeFact(
+                gateway_dispute_id=number if is_one else f"{number}:{capture}",
+                state=_dispute_state(dispute),
+                amount=read_amount(total),
+                gateway_payment_id=capture,
+                payment_reference=_optional(transaction.get("custom")),
+                reason=_optional(dispute.get("reason")),
+                respond_by=None if due is None else _moment(due),
+                occurred_at=_latest(dispute),
+            )
+        )
+    return tuple(facts)
+
+
+def dispute_numbers(found: Document) -> list[str]:
+    """Return the names of the disputes of a list."""
+    return [_text(_document(one).get("dispute_id")) for one in _list(found.get("items") or [])]
+
+
+def _dispute_state(dispute: Document) -> DisputeState:
+    """Return OPEN until it is resolved in a way that is known: a person looks at what is not."""
+    if dispute.get("status") != "RESOLVED":
+        return DisputeState.OPEN
+    outcome = _document(dispute.get("dispute_outcome") or {})
+    return _DISPUTE_STATES.get(str(outcome.get("outcome_code")), DisputeState.OPEN)
+
+
+# ── Events ────────────────────────────────────────────────────────────────────────────────────
+def event_facts(event_type: str, resource: object) -> tuple[Fact, ...]:
+    """Return what an event says; nothing where it is of no interest. Raises ValueError."""
+    read = _EVENTS.get(event_type)
+    return () if read is None else read(_document(resource))
+
+
+def _approved(order: Document) -> tuple[Fact, ...]:
+    reference = _optional(purchase_unit(order).get("custom_id"))
+    order_id = _text(order.get("id"))
+    return (PaymentFact(PaymentState.APPROVED, reference=reference, gateway_reference=order_id),)
+
+
+def _given_up(approval: Document) -> tuple[Fact, ...]:
+    reference = _optional(purchase_unit(approval).get("custom_id"))
+    order_id = _text(approval.get("order_id") or approval.get("id"))
+    fact = PaymentFact(
+        PaymentState.EXPIRED,
+        reference=reference,
+        gateway_reference=order_id,
+        code="PAYMENT-APPROVAL.REVERSED",
+    )
+    return (fact,)
+
+
+def _captured(capture: Document) -> tuple[Fact, ...]:
+    return (capture_fact(capture),)
+
+
+def _denied(capture: Document) -> tuple[Fact, ...]:
+    # The event decides: PayPal's own word for the status of a denied capture has changed.
+    fact = capture_fact({**capture, "status": "DECLINED"})
+    return (fact,)
+
+
+def _given_back(refund: Document) -> tuple[Fact, ...]:
+    return (refund_fact(refund),)
+
+
+def _reversed(reversal: Document) -> tuple[Fact, ...]:
+    # A reversal has happened, whatever word its status is; a capture's own may stand there.
+    return (refund_fact({**reversal, "status": "COMPLETED"}),)
+
+
+_EVENTS: dict[str, Callable[[Document], tuple[Fact, ...]]] = {
+    "CHECKOUT.ORDER.APPROVED": _approved,
+    "CHECKOUT.PAYMENT-APPROVAL.REVERSED": _given_up,
+    "PAYMENT.CAPTURE.COMPLETED": _captured,
+    "PAYMENT.CAPTURE.PENDING": _captured,
+    "PAYMENT.CAPTURE.DENIED": _denied,
+    "PAYMENT.CAPTURE.DECLINED": _denied,
+    "PAYMENT.CAPTURE.REFUNDED": _given_back,
+    "PAYMENT.CAPTURE.REVERSED": _reversed,
+    "CUSTOMER.DISPUTE.CREATED": dispute_facts,
+    "CUSTOMER.DISPUTE.UPDATED": dispute_facts,
+    "CUSTOMER.DISPUTE.RESOLVED": dispute_facts,
+}
+
+
+# ── Shapes ────────────────────────────────────────────────────────────────────────────────────
+def _document(found: object) -> Document:
+    if not isinstance(found, dict):
+        raise ValueError("not a document")  # noqa: TRY004 - what is read is wrong, not the call
+    return found
+
+
+def _list(found: object) -> list[object]:
+    if not isinstance(found, list):
+        raise ValueError("not a list")  # noqa: TRY004 - as above
+    return found
+
+
+def _text(found: object) -> str:
+    if not isinstance(found, str) or not found:
+        raise ValueError("not a text")
+    return found
+
+
+def _optional(found: object) -> str | None:
+    return found if isinstance(found, str) and found else None
+
+
+def _payments(unit: Document, kind: str) -> list[Document]:
+    payments = _document(unit.get("payments") or {})
+    return [_document(one) for one in _list(payments.get(kind) or [])]
+
+
+def _latest(found: Document) -> datetime | None:
+    text = _optional(found.get("update_time")) or _optional(found.get("create_time"))
+    return None if text is None else _moment(text)
+
+
+def _moment(text: str) -> datetime:
+    """Return a moment; raise ValueError where it is none, or of no time zone."""
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError("a moment without a time zone")
+    return moment

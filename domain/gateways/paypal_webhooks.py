@@ -1,0 +1,276 @@
+"""Whether a webhook was sent by PayPal: its signature, and the certificate that it was made with.
+
+PayPal signs `transmission id|transmission time|webhook id|crc32 of the body` by RSA and SHA-256,
+and names the address of its certificate. Nothing here trusts what such a message says of itself:
+the address must be PayPal's, and the certificate must lead to a root that is trusted for PayPal's
+name. The identifier of the webhook is ours, never one from the message.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+import threading
+import warnings
+import zlib
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Protocol
+from urllib.parse import urlsplit
+
+import certifi
+import httpx2
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.utils import CryptographyDeprecationWarning
+from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
+
+from domain.gateways.base import NotificationRefused, Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from domain.gateways.base import InboundMessage
+
+Chain = tuple[x509.Certificate, ...]
+"""A certificate and those that lead from it to a root."""
+
+ALGORITHM = "SHA256withRSA"
+SIMULATOR_WEBHOOK_ID = "WEBHOOK_ID"
+"""What PayPal's simulator signs with: anybody can have a message signed under it."""
+
+_HEADERS = (
+    "paypal-transmission-id",
+    "paypal-transmission-time",
+    "paypal-transmission-sig",
+    "paypal-cert-url",
+    "paypal-auth-algo",
+)
+_CERTIFICATE_PATH = "/v1/notifications/certs/"
+_CERTIFICATE_URL = re.compile(
+    r"https://(?P<host>(?:[a-z0-9-]+\.)*paypal\.com)(?::443)?/v1/notifications/certs/"
+    r"(?P<name>[A-Za-z0-9_-]{1,200})",
+    re.ASCII,
+)
+"""The whole address: no user, no other port, no query, no path that climbs."""
+
+_NAME_SUFFIX = ".paypal.com"
+_SANDBOX_SUFFIX = ".sandbox.paypal.com"
+_LONGEST_HEADER = 2_000
+_LARGEST_CERTIFICATE = 64 * 1024
+_TIMEOUT = httpx2.Timeout(10, connect=5)
+_LONGEST_WAIT_SECONDS = 15
+_KEPT = 16
+
+
+class CertificateUnavailable(Exception):  # noqa: N818 - as the other errors of the gateways
+    """A certificate cannot be had now."""
+
+
+class Certificates(Protocol):
+    """Where PayPal's certificates come from, and what they must lead to."""
+
+    def fetch(self, url: str) -> bytes:
+        """Return the certificates at an address as PEM; raise CertificateUnavailable."""
+
+    def anchors(self) -> Sequence[x509.Certificate]:
+        """Return the roots that are trusted; raise CertificateUnavailable."""
+
+
+class PublicCertificates:
+    """PayPal's own certificates over HTTPS, under the public roots or those that are given."""
+
+    def __init__(
+        self,
+        anchors: Sequence[x509.Certificate] | None = None,
+        transport: httpx2.BaseTransport | None = None,
+    ) -> None:
+        self._given = anchors
+        self._client = httpx2.Client(timeout=_TIMEOUT, follow_redirects=False, transport=transport)
+
+    def fetch(self, url: str) -> bytes:
+        """Return what is at the address, which must be of HTTPS; no redirect is followed."""
+        if not url.startswith("https://"):
+            raise CertificateUnavailable("not https")
+        return _download(self._client, url)
+
+    def anchors(self) -> Sequence[x509.Certificate]:
+        """Return the roots."""
+        if self._given is None:
+            self._given = public_roots()
+        return self._given
+
+
+class SandboxCertificates:
+    """The certificates of a stand-in on this computer, which is asked under its own address.
+
+    The addresses in its messages look as PayPal's do, and are checked as PayPal's are; what they
+    lead to comes from the stand-in. Its root is trusted for its own messages alone.
+    """
+
+    def __init__(self, api_base: str, transport: httpx2.BaseTransport | None = None) -> None:
+        self._api_base = api_base.rstrip("/")
+        self._client = httpx2.Client(timeout=_TIMEOUT, follow_redirects=False, transport=transport)
+
+    def fetch(self, url: str) -> bytes:
+        """Return the certificate of that name from the stand-in."""
+        return _download(self._client, self._api_base + urlsplit(url).path)
+
+    def anchors(self) -> Sequence[x509.Certificate]:
+        """Return the stand-in's root."""
+        found = _download(self._client, f"{self._api_base}{_CERTIFICATE_PATH}ca")
+        return _read_certificates(found)
+
+
+def public_roots() -> list[x509.Certificate]:
+    """Return the roots that browsers trust; one that breaks the standard is left out."""
+    found: list[x509.Certificate] = []
+    ending = "-----END CERTIFICATE-----"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", CryptographyDeprecationWarning)
+        for block in certifi.contents().split(ending)[:-1]:
+            try:
+                found.append(x509.load_pem_x509_certificate((block + ending).encode()))
+            except (ValueError, CryptographyDeprecationWarning):
+                continue
+    return found
+
+
+def signed_text(
+    transmission_id: str, transmission_time: str, webhook_id: str, body: bytes
+) -> bytes:
+    """Return what PayPal signs of a message."""
+    return f"{transmission_id}|{transmission_time}|{webhook_id}|{zlib.crc32(body)}".encode()
+
+
+class WebhookVerifier:
+    """Refuses every message that PayPal did not sign for our webhook. Safe in many threads."""
+
+    def __init__(self, webhook_id: str, certificates: Certificates, *, is_sandbox: bool) -> None:
+        self._webhook_id = webhook_id
+        self._certificates = certificates
+        self._is_sandbox = is_sandbox
+        self._lock = threading.Lock()
+        self._known: OrderedDict[str, tuple[Chain, Store]] = OrderedDict()
+
+    def verify(self, message: InboundMessage) -> None:
+        """Raise NotificationRefused unless the message is PayPal's, for our webhook, unchanged."""
+        if self._webhook_id in {"", SIMULATOR_WEBHOOK_ID}:
+            raise _refused("simulator")
+        given = [message.headers.get(name, "") for name in _HEADERS]
+        if not all(given) or any(len(value) > _LONGEST_HEADER for value in given):
+            raise _refused("unsigned")
+        transmission_id, transmission_time, signature_text, url, algorithm = given
+        if algorithm != ALGORITHM:
+            raise _refused("algorithm")
+        self._check_url(url)
+        try:
+            signature = base64.b64decode(signature_text, validate=True)
+        except (binascii.Error, ValueError):
+            raise _refused("signature") from None
+        key = self._key(url, message.received_at)
+        text = signed_text(transmission_id, transmission_time, self._webhook_id, message.body)
+        try:
+            key.verify(signature, text, padding.PKCS1v15(), SHA256())
+        except InvalidSignature:
+            raise _refused("signature") from None
+
+    def _check_url(self, url: str) -> None:
+        found = _CERTIFICATE_URL.fullmatch(url)
+        if found is None:
+            raise _refused("certificate_url")
+        if not self._is_sandbox and f".{found['host']}".endswith(_SANDBOX_SUFFIX):
+            raise _refused("sandbox_certificate")
+
+    def _key(self, url: str, moment: datetime) -> rsa.RSAPublicKey:
+        """Return the key of the certificate at an address, if it is to be trusted now."""
+        # One at a time: whoever sends false messages makes us ask one thing at once, no more.
+        if not self._lock.acquire(timeout=_LONGEST_WAIT_SECONDS):
+            raise _refused("certificate_unavailable")
+        try:
+            known = self._known.get(url)
+            if known is None:
+                chain = _read_certificates(self._certificates.fetch(url))
+                known = chain, Store(list(self._certificates.anchors()))
+            self._check_chain(*known, moment)
+            self._known[url] = known
+            self._known.move_to_end(url)
+            while len(self._known) > _KEPT:
+                self._known.popitem(last=False)
+        except CertificateUnavailable:
+            # It comes again, as it does after every refusal.
+            raise _refused("certificate_unavailable") from None
+        finally:
+            self._lock.release()
+        key = known[0][0].public_key()
+        if not isinstance(key, rsa.RSAPublicKey):
+            raise _refused("certificate_key")
+        return key
+
+    def _check_chain(self, chain: Chain, store: Store, moment: datetime) -> None:
+        leaf = chain[0]
+        if not leaf.not_valid_before_utc <= moment <= leaf.not_valid_after_utc:
+            raise _refused("certificate_expired")
+        name = self._name(leaf)
+        verifier = (
+            PolicyBuilder().store(store).time(moment).build_server_verifier(x509.DNSName(name))
+        )
+        try:
+            verifier.verify(leaf, list(chain[1:]))
+        except VerificationError:
+            raise _refused("certificate_untrusted") from None
+
+    def _name(self, leaf: x509.Certificate) -> str:
+        """Return the name under paypal.com that a certificate is for."""
+        try:
+            extension = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+            names = extension.value.get_values_for_type(x509.DNSName)
+        except (x509.ExtensionNotFound, ValueError):
+            raise _refused("certificate_name") from None
+        ours = [name for name in names if name.endswith(_NAME_SUFFIX) and "*" not in name]
+        if not self._is_sandbox:
+            ours = [name for name in ours if not name.endswith(_SANDBOX_SUFFIX)]
+        if not ours:
+            raise _refused("certificate_name")
+        return ours[0]
+
+
+def read_event(body: bytes) -> dict[str, object]:
+    """Return the event of a verified body; raise NotificationRefused where it is none."""
+    try:
+        event = json.loads(body)
+    except ValueError:
+        raise NotificationRefused(Outcome.MALFORMED, "no_json") from None
+    if not isinstance(event, dict):
+        raise NotificationRefused(Outcome.MALFORMED, "no_object")
+    return event
+
+
+def _download(client: httpx2.Client, url: str) -> bytes:
+    content = bytearray()
+    try:
+        with client.stream("GET", url) as answer:
+            if answer.status_code != httpx2.codes.OK:
+                raise CertificateUnavailable(f"HTTP {answer.status_code}")
+            for chunk in answer.iter_bytes():
+                content += chunk
+                if len(content) > _LARGEST_CERTIFICATE:
+                    raise CertificateUnavailable("too large")
+    except httpx2.HTTPError as error:
+        raise CertificateUnavailable(type(error).__name__) from None
+    return bytes(content)
+
+
+def _read_certificates(content: bytes) -> Chain:
+    try:
+        return tuple(x509.load_pem_x509_certificates(content))
+    except ValueError:
+        raise _refused("certificate_unreadable") from None
+
+
+def _refused(reason: str) -> NotificationRefused:
+    return NotificationRefused(Outcome.BAD_SIGNATURE, reason)
