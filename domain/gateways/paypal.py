@@ -71,7 +71,14 @@ _BUSY = "HTTP 429"
 _LOCALES = {"en": "en-US", "ja": "ja-JP", "vi": "en-US"}
 _PAYER_LINKS = ("payer-action", "approve")
 _ASK_AGAIN = frozenset(("ORDER_ALREADY_CAPTURED", "ORDER_COMPLETION_IN_PROGRESS"))
-_PAYER_MUST_ACT = frozenset(("INSTRUMENT_DECLINED", "ORDER_NOT_APPROVED", "PAYER_ACTION_REQUIRED"))
+_PAYER_MUST_ACT = frozenset(
+    (
+        "INSTRUMENT_DECLINED",
+        "ORDER_NOT_APPROVED",
+        "PAYER_ACTION_REQUIRED",
+        "REDIRECT_PAYER_FOR_ALTERNATE_FUNDING",
+    )
+)
 _EXPIRED = "ORDER_EXPIRED"
 _STATUSES = {
     Outcome.RECORDED: httpx2.codes.OK,

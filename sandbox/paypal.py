@@ -1,0 +1,318 @@
+"""A stand-in for PayPal: Orders v2, refunds, disputes, signed webhooks, and the page to pay at."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+import json
+import secrets
+from datetime import datetime, timedelta
+from functools import cache
+from http import HTTPStatus
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlencode
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse
+from starlette.responses import Response as AnyResponse
+from starlette.routing import Route
+
+from sandbox.courier import Delivery
+from sandbox.hosted_page import Choice, HostedPage, say, show
+from sandbox.paypal_books import CAPTURE, DEMO_WEBHOOK_ID, DISPUTE, ORDER, Books, Refusal
+from sandbox.paypal_documents import PAYER_ID, error
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from sandbox.app import Context
+    from sandbox.paypal_documents import Document
+
+__all__ = ["DEMO_CLIENT_ID", "DEMO_CLIENT_SECRET", "DEMO_WEBHOOK_ID", "routes"]
+
+DEMO_CLIENT_ID = "demo-client-id"
+DEMO_CLIENT_SECRET = "demo-client-secret-0123456789"  # noqa: S105 - known to everybody
+
+_NAME = "PayPal"
+_TOKEN = "paypal.token"  # noqa: S105 - the kind of document that tokens are kept as
+_TOKEN_LIVES = timedelta(seconds=32_400)
+_PEM = "application/x-pem-file"
+_CHOICES = (
+    Choice("succeed", "Pay", is_main=True),
+    Choice("decline", "Pay, and be declined when it is captured"),
+    Choice("pending", "Pay, and be held for review"),
+    Choice("cancel", "Cancel"),
+)
+_OUTCOMES = frozenset(choice.value for choice in _CHOICES)
+_WAITING = ("CREATED", "PAYER_ACTION_REQUIRED")
+_DISPUTE_ENDS = {
+    "win": ("RESOLVED_SELLER_FAVOUR", False),
+    "lose": ("RESOLVED_BUYER_FAVOUR", False),
+    "lose_reversed": ("RESOLVED_BUYER_FAVOUR", True),
+}
+
+
+def routes(context: Context) -> list[Route]:
+    """Return the routes that PayPal's API has, and those of the pages that stand for it."""
+    books = Books(context)
+    api, pages = _Api(context, books), _Pages(context, books)
+    certificates = "/v1/notifications/certs/{name}"
+    return [
+        Route("/v1/oauth2/token", api.token, methods=["POST"]),
+        Route("/v2/checkout/orders", api.asked(api.create), methods=["POST"]),
+        Route("/v2/checkout/orders/{id}", api.asked(api.order)),
+        Route("/v2/checkout/orders/{id}/capture", api.asked(api.take), methods=["POST"]),
+        Route("/v2/payments/captures/{id}", api.asked(api.capture)),
+        Route("/v2/payments/captures/{id}/refund", api.asked(api.give_back), methods=["POST"]),
+        Route("/v2/payments/refunds/{id}", api.asked(api.refund)),
+        Route("/v1/customer/disputes", api.asked(api.disputes)),
+        Route("/v1/customer/disputes/{id}", api.asked(api.dispute)),
+        Route(certificates, api.certificate),
+        Route("/pay/{id}", pages.open),
+        Route("/pay/{id}", pages.choose, methods=["POST"]),
+        Route("/dashboard", pages.dashboard),
+        Route("/dashboard", pages.operate, methods=["POST"]),
+    ]
+
+
+class _Api:
+    def __init__(self, context: Context, books: Books) -> None:
+        self._context = context
+        self._books = books
+
+    # ── Who asks ──────────────────────────────────────────────────────────────────────────────
+    async def token(self, request: Request) -> Response:
+        """Give a token to who has the application's keys."""
+        kind, _, given = request.headers.get("authorization", "").partition(" ")
+        try:
+            client = base64.b64decode(given, validate=True)
+        except (binascii.Error, ValueError):
+            client = b""
+        expected = f"{DEMO_CLIENT_ID}:{DEMO_CLIENT_SECRET}".encode()
+        if kind.lower() != "basic" or not hmac.compare_digest(client, expected):
+            return _token_error("invalid_client", "Client Authentication failed", 401)
+        form = await request.form()
+        if form.get("grant_type") != "client_credentials":
+            return _token_error("unsupported_grant_type", "Grant Type is NOT supported.", 400)
+        token = secrets.token_urlsafe(32)
+        ends = self._context.now() + _TOKEN_LIVES
+        self._context.store.put(_TOKEN, token, {"ends": ends.isoformat()})
+        answer = {
+            "scope": "https://uri.paypal.com/services/payments/payment",
+            "access_token": token,
+            "token_type": "Bearer",
+            "app_id": "APP-DEMO",
+            "expires_in": int(_TOKEN_LIVES.total_seconds()),
+            "nonce": secrets.token_hex(16),
+        }
+        return JSONResponse(answer)
+
+    def asked(
+        self, answer: Callable[[Request, Document], Response]
+    ) -> Callable[[Request], Awaitable[Response]]:
+        """Return what answers those who have a token, once their body is read."""
+
+        async def respond(request: Request) -> Response:
+            if not self._is_known(request):
+                return error(HTTPStatus.UNAUTHORIZED)
+            try:
+                return answer(request, await _body(request))
+            except Refusal as refusal:
+                return error(refusal.status, refusal.issue)
+
+        return respond
+
+    def _is_known(self, request: Request) -> bool:
+        kind, _, token = request.headers.get("authorization", "").partition(" ")
+        found = self._context.store.get(_TOKEN, token)
+        if kind.lower() != "bearer" or found is None:
+            return False
+        return datetime.fromisoformat(found["ends"]) > self._context.now()
+
+    # ── What they ask ─────────────────────────────────────────────────────────────────────────
+    def create(self, request: Request, body: Document) -> Response:
+        """Create an order: 201, or 200 where it is there already or awaits its payer."""
+        order, is_new = self._books.create(body, _request_id(request))
+        status = HTTPStatus.CREATED if is_new and order["status"] == "CREATED" else HTTPStatus.OK
+        if "return=representation" not in request.headers.get("prefer", ""):
+            order = {name: order[name] for name in ("id", "status", "links")}
+        return JSONResponse(order, status)
+
+    def order(self, request: Request, _body: Document) -> Response:
+        """Show an order."""
+        return JSONResponse(self._books.order(request.path_params["id"]))
+
+    def take(self, request: Request, _body: Document) -> Response:
+        """Capture an order."""
+        order, is_new = self._books.take(request.path_params["id"], _request_id(request))
+        return JSONResponse(order, HTTPStatus.CREATED if is_new else HTTPStatus.OK)
+
+    def capture(self, request: Request, _body: Document) -> Response:
+        """Show a capture."""
+        return JSONResponse(self._books.capture(request.path_params["id"]))
+
+    def give_back(self, request: Request, body: Document) -> Response:
+        """Refund a capture."""
+        number = request.path_params["id"]
+        refund, is_new = self._books.give_back(number, body, _request_id(request))
+        return JSONResponse(refund, HTTPStatus.CREATED if is_new else HTTPStatus.OK)
+
+    def refund(self, request: Request, _body: Document) -> Response:
+        """Show a refund."""
+        return JSONResponse(self._books.refund(request.path_params["id"]))
+
+    def disputes(self, request: Request, _body: Document) -> Response:
+        """List disputes."""
+        about = request.query_params.get("disputed_transaction_id")
+        return JSONResponse(self._books.disputes(about))
+
+    def dispute(self, request: Request, _body: Document) -> Response:
+        """Show a dispute."""
+        return JSONResponse(self._books.dispute(request.path_params["id"]))
+
+    async def certificate(self, request: Request) -> Response:
+        """Give the certificate that webhooks are signed under, or its root."""
+        identity, name = self._books.identity, request.path_params["name"]
+        if name == "ca":
+            return AnyResponse(identity.root_pem(), media_type=_PEM)
+        if name == identity.name:
+            return AnyResponse(identity.certificate_pem(), media_type=_PEM)
+        return error(HTTPStatus.NOT_FOUND, "INVALID_RESOURCE_ID")
+
+
+class _Pages:
+    def __init__(self, context: Context, books: Books) -> None:
+        self._context = context
+        self._books = books
+
+    async def open(self, request: Request) -> Response:
+        """Show what is to be paid."""
+        try:
+            record = self._books.record(request.path_params["id"])
+        except Refusal:
+            return _gone()
+        if record["order"]["status"] not in _WAITING:
+            return say(_NAME, "This payment is over", "Go back to the shop and start a new one.")
+        unit = record["order"]["purchase_units"][0]
+        return show(
+            HostedPage(
+                gateway=_NAME,
+                merchant=record["merchant"],
+                amount=f"{unit['amount']['value']} {unit['amount']['currency_code']}",
+                description=unit.get("description", ""),
+                action=f"{self._context.base_url}/paypal/pay/{record['id']}",
+                choices=_CHOICES,
+            )
+        )
+
+    async def choose(self, request: Request) -> Response:
+        """Approve or cancel as was chosen, and send the browser back to the shop."""
+        form = await request.form()
+        outcome, wanted = str(form.get("outcome", "")), str(form.get("delivery", "normal"))
+        try:
+            record = self._books.record(request.path_params["id"])
+        except Refusal:
+            return _gone()
+        if outcome not in _OUTCOMES or wanted not in set(Delivery):
+            return say(_NAME, "There is no such choice", "Go back to the shop.", 400)
+        token = {"token": record["id"]}
+        if outcome == "cancel":
+            return _back(record["cancel_url"], token)
+        if record["order"]["status"] in _WAITING:
+            self._books.approve(record["id"], outcome, Delivery(wanted))
+        return _back(record["return_url"], {**token, "PayerID": PAYER_ID})
+
+    # ── The operator's page ───────────────────────────────────────────────────────────────────
+    async def dashboard(self, _request: Request) -> Response:
+        """Show what was paid, with what may happen to it; the latest first."""
+        store = self._context.store
+        payments = [
+            {
+                **kept["capture"],
+                "merchant": (store.get(ORDER, kept["order"]) or {}).get("merchant", ""),
+                "disputes": [one["dispute"] for one in store.find(DISPUTE, capture=kept["id"])],
+            }
+            for kept in reversed(store.find(CAPTURE))
+        ]
+        action = f"{self._context.base_url}/paypal/dashboard"
+        template = _environment().get_template("paypal_dashboard.html")
+        content = template.render(payments=payments, action=action)
+        return HTMLResponse(content, headers={"Cache-Control": "no-store"})
+
+    async def operate(self, request: Request) -> Response:
+        """Do to a payment or a dispute what the operator chose."""
+        form = await request.form()
+        name, number = str(form.get("action", "")), str(form.get("id", ""))
+        amount = str(form.get("amount", "")).strip()
+        try:
+            self._operate(name, number, amount)
+        except Refusal as refusal:
+            return say(_NAME, "PayPal would refuse this", refusal.issue or "", refusal.status)
+        return RedirectResponse(f"{self._context.base_url}/paypal/dashboard", 303)
+
+    def _operate(self, name: str, number: str, amount: str) -> None:
+        if name in _DISPUTE_ENDS:
+            outcome_code, reverses = _DISPUTE_ENDS[name]
+            self._books.resolve(number, outcome_code, reverses=reverses)
+        elif name == "dispute":
+            self._books.open_dispute(number)
+        elif name in {"complete", "deny"}:
+            self._books.decide(number, is_good=name == "complete")
+        elif name == "refund":
+            currency = self._books.capture(number)["amount"]["currency_code"]
+            part = {"amount": {"currency_code": currency, "value": amount}} if amount else {}
+            self._books.give_back(number, part, None)
+        else:
+            raise Refusal(HTTPStatus.BAD_REQUEST, "INVALID_PARAMETER_VALUE")
+
+
+async def _body(request: Request) -> Document:
+    """Return the JSON object of a request, which may be empty; raise Refusal."""
+    if request.method != "POST":
+        return {}
+    kind = request.headers.get("content-type", "").partition(";")[0].strip()
+    if kind != "application/json":
+        raise Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
+    content = await request.body()
+    try:
+        found = json.loads(content or b"{}")
+    except ValueError:
+        raise Refusal(HTTPStatus.BAD_REQUEST, "MALFORMED_REQUEST_JSON") from None
+    if not isinstance(found, dict):
+        raise Refusal(HTTPStatus.BAD_REQUEST, "MALFORMED_REQUEST_JSON")
+    return found
+
+
+def _request_id(request: Request) -> str | None:
+    return request.headers.get("paypal-request-id") or None
+
+
+def _token_error(code: str, description: str, status: int) -> Response:
+    return JSONResponse({"error": code, "error_description": description}, status)
+
+
+def _gone() -> Response:
+    return say(_NAME, "There is no such payment", "It may be over. Go back to the shop.", 404)
+
+
+def _back(url: str | None, query: dict[str, str]) -> Response:
+    if not url:
+        return say(_NAME, "Done", "The shop gave no address to go back to.")
+    joint = "&" if "?" in url else "?"
+    return RedirectResponse(f"{url}{joint}{urlencode(query)}", 303)
+
+
+@cache
+def _environment() -> Environment:
+    folder = Path(__file__).resolve().parent / "templates"
+    return Environment(
+        loader=FileSystemLoader(folder),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+    )

@@ -1,0 +1,458 @@
+"""The orders, captures, refunds and disputes of the stand-in for PayPal, and its webhooks."""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+from datetime import datetime, timedelta
+from decimal import Decimal
+from functools import cached_property
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from sandbox import paypal_documents as documents
+from sandbox.courier import Delivery, Message, Parcel
+from sandbox.paypal_certificates import load_or_make
+from sandbox.paypal_documents import link, money, new_id, wire_time
+
+if TYPE_CHECKING:
+    from sandbox.app import Context
+    from sandbox.paypal_certificates import Identity
+    from sandbox.paypal_documents import Document
+
+DEMO_WEBHOOK_ID = "DEMO-WEBHOOK-ID-0123456789"
+
+ORDER, CAPTURE, REFUND, DISPUTE = (
+    "paypal.order",
+    "paypal.capture",
+    "paypal.refund",
+    "paypal.dispute",
+)
+_DONE = "paypal.request"
+_ORDER_LIVES = timedelta(hours=3)
+_SELLER_HAS = timedelta(days=10)
+_WAITS = (2, 5, 15, 60, 300, 900)
+_DECIMAL = re.compile(r"\d{1,15}(\.\d{1,2})?", re.ASCII)
+_GOOD_STATUSES = range(200, 300)
+
+
+class Refusal(Exception):  # noqa: N818 - it is an answer
+    """What PayPal answers instead: a status, and its code of the reason."""
+
+    def __init__(self, status: int, issue: str | None = None) -> None:
+        super().__init__(status, issue)
+        self.status = status
+        self.issue = issue
+
+
+class Books:
+    """What was ordered, paid and given back."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._store = context.store
+        self._base = f"{context.base_url}/paypal"
+
+    @cached_property
+    def identity(self) -> Identity:
+        """What webhooks are signed with."""
+        return load_or_make(self._context.folder)
+
+    # ── Orders ────────────────────────────────────────────────────────────────────────────────
+    def create(self, body: Document, request_id: str | None) -> tuple[Document, bool]:
+        """Return the order of a request, and whether it is new."""
+        unit, source = _checked_unit(body), body.get("payment_source")
+        if source is not None and not isinstance(source, dict):
+            raise Refusal(HTTPStatus.BAD_REQUEST, "INVALID_PARAMETER_SYNTAX")
+        if source and request_id is None:
+            raise Refusal(HTTPStatus.BAD_REQUEST, "PAYPAL_REQUEST_ID_REQUIRED")
+        with self._store.changing():
+            known = self._done("create", request_id)
+            if known is not None:
+                return self.order(known), False
+            order_id, now = new_id(), self._context.now()
+            wallet = (source or {}).get("paypal") or {}
+            experience = wallet.get("experience_context") or body.get("application_context") or {}
+            order: Document = {
+                "id": order_id,
+                "status": "PAYER_ACTION_REQUIRED" if source else "CREATED",
+                "intent": "CAPTURE",
+                "purchase_units": [{"reference_id": "default", **unit}],
+                "create_time": wire_time(now),
+                "links": self._order_links(order_id, "payer-action" if source else "approve"),
+            } | ({"payment_source": {"paypal": {}}} if source else {})
+            record = {
+                "id": order_id,
+                "order": order,
+                "created": now.isoformat(),
+                "return_url": experience.get("return_url"),
+                "cancel_url": experience.get("cancel_url"),
+                "merchant": experience.get("brand_name") or "Test shop",
+                "outcome": None,
+                "delivery": "normal",
+                "capture": None,
+            }
+            self._store.put(ORDER, order_id, record)
+            self._remember("create", request_id, order_id)
+        return self.order(order_id), True
+
+    def _order_links(self, order_id: str, payer_rel: str) -> list[Document]:
+        address = f"{self._base}/v2/checkout/orders/{order_id}"
+        return [
+            link(address, "self"),
+            link(f"{self._base}/pay/{order_id}", payer_rel),
+            link(f"{address}/capture", "capture", "POST"),
+        ]
+
+    def record(self, order_id: str) -> Document:
+        """Return what is kept of an order; one that nobody paid is gone after three hours."""
+        record = self._store.get(ORDER, order_id)
+        if record is None:
+            raise Refusal(HTTPStatus.NOT_FOUND, "INVALID_RESOURCE_ID")
+        ends = datetime.fromisoformat(record["created"]) + _ORDER_LIVES
+        if record["capture"] is None and ends <= self._context.now():
+            raise Refusal(HTTPStatus.NOT_FOUND, "INVALID_RESOURCE_ID")
+        return record
+
+    def order(self, order_id: str) -> Document:
+        """Return an order as PayPal shows it now, with its payments."""
+        record = self.record(order_id)
+        order: Document = dict(record["order"])
+        if record["capture"] is not None:
+            refunds = self._store.find(REFUND, capture=record["capture"])
+            payments: Document = {"captures": [self.capture(record["capture"])]}
+            if refunds:
+                payments["refunds"] = [refund["refund"] for refund in refunds]
+            order["purchase_units"] = [{**order["purchase_units"][0], "payments": payments}]
+        return order
+
+    def approve(self, order_id: str, outcome: str, delivery: Delivery) -> None:
+        """Have the payer approve an order; what comes of its capture is decided with it."""
+
+        def change(record: dict[str, Any]) -> None:
+            record["outcome"], record["delivery"] = outcome, delivery.value
+            record["order"]["status"] = "APPROVED"
+            record["order"]["payer"] = {
+                "payer_id": documents.PAYER_ID,
+                "email_address": documents.PAYER_EMAIL,
+            }
+
+        self._store.change(ORDER, order_id, change)
+        self._tell("CHECKOUT.ORDER.APPROVED", "checkout-order", self.order(order_id), delivery)
+
+    # ── Captures ──────────────────────────────────────────────────────────────────────────────
+    def take(self, order_id: str, request_id: str | None) -> tuple[Document, bool]:
+        """Capture an approved order; return it, and whether that was done now."""
+        with self._store.changing():
+            record = self.record(order_id)
+            if record["capture"] is not None:
+                if self._done("capture", request_id) == order_id:
+                    return self.order(order_id), False
+                raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "ORDER_ALREADY_CAPTURED")
+            if record["order"]["status"] != "APPROVED":
+                raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "ORDER_NOT_APPROVED")
+            if record["outcome"] == "decline":
+                self._store.change(ORDER, order_id, _send_back)
+                raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "INSTRUMENT_DECLINED")
+            self._refuse_known_invoice(record)
+            capture_id = self._make_capture(record)
+            self._remember("capture", request_id, order_id)
+        event = "PENDING" if record["outcome"] == "pending" else "COMPLETED"
+        self._tell_capture(event, capture_id, Delivery(record["delivery"]))
+        return self.order(order_id), True
+
+    def _refuse_known_invoice(self, record: Document) -> None:
+        invoice = record["order"]["purchase_units"][0].get("invoice_id")
+        captured = (one["capture"].get("invoice_id") for one in self._store.find(CAPTURE))
+        if invoice is not None and invoice in captured:
+            raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "DUPLICATE_INVOICE_ID")
+
+    def _make_capture(self, record: Document) -> str:
+        unit = record["order"]["purchase_units"][0]
+        capture_id, now = new_id(), wire_time(self._context.now())
+        address = f"{self._base}/v2/payments/captures/{capture_id}"
+        is_pending = record["outcome"] == "pending"
+        amount = {name: unit["amount"][name] for name in ("currency_code", "value")}
+        capture: Document = {
+            "id": capture_id,
+            "status": "PENDING" if is_pending else "COMPLETED",
+            "amount": amount,
+            "final_capture": True,
+            "create_time": now,
+            "update_time": now,
+            "links": [
+                link(address, "self"),
+                link(f"{address}/refund", "refund", "POST"),
+                link(f"{self._base}/v2/checkout/orders/{record['id']}", "up"),
+            ],
+        }
+        capture |= {name: unit[name] for name in ("custom_id", "invoice_id") if name in unit}
+        if is_pending:
+            capture["status_details"] = {"reason": "PENDING_REVIEW"}
+        else:
+            capture["seller_receivable_breakdown"] = documents.breakdown(amount)
+        kept = {"id": capture_id, "order": record["id"], "capture": capture}
+        self._store.put(CAPTURE, capture_id, kept)
+
+        def finish(found: dict[str, Any]) -> None:
+            found["capture"] = capture_id
+            found["order"]["status"] = "COMPLETED"
+
+        self._store.change(ORDER, record["id"], finish)
+        return capture_id
+
+    def capture(self, capture_id: str) -> Document:
+        """Return a capture as PayPal shows it."""
+        found = self._store.get(CAPTURE, capture_id)
+        if found is None:
+            raise Refusal(HTTPStatus.NOT_FOUND, "INVALID_RESOURCE_ID")
+        capture: Document = found["capture"]
+        return capture
+
+    def decide(self, capture_id: str, *, is_good: bool) -> None:
+        """End the review of a pending capture."""
+
+        def change(found: dict[str, Any]) -> None:
+            capture = found["capture"]
+            capture["status"] = "COMPLETED" if is_good else "DECLINED"
+            capture["update_time"] = wire_time(self._context.now())
+            capture.pop("status_details", None)
+            if is_good:
+                capture["seller_receivable_breakdown"] = documents.breakdown(capture["amount"])
+
+        with self._store.changing():
+            if self.capture(capture_id)["status"] != "PENDING":
+                return
+            self._store.change(CAPTURE, capture_id, change)
+        self._tell_capture("COMPLETED" if is_good else "DENIED", capture_id, Delivery.NORMAL)
+
+    def _tell_capture(self, event: str, capture_id: str, delivery: Delivery) -> None:
+        found = self._store.get(CAPTURE, capture_id)
+        if found is not None:
+            related = {"supplementary_data": {"related_ids": {"order_id": found["order"]}}}
+            resource = {**found["capture"], **related}
+            self._tell(f"PAYMENT.CAPTURE.{event}", "capture", resource, delivery)
+
+    # ── Refunds ───────────────────────────────────────────────────────────────────────────────
+    def give_back(
+        self, capture_id: str, body: Document, request_id: str | None
+    ) -> tuple[Document, bool]:
+        """Refund a capture, or what is left of it; return the refund, and whether it is new."""
+        with self._store.changing():
+            known = self._done("refund", request_id)
+            if known is not None:
+                return self.refund(known), False
+            capture = self.capture(capture_id)
+            amount, left = self._refundable(capture, body)
+            refund = self._make_refund(capture, amount, body)
+            self._store.put(
+                REFUND,
+                refund["id"],
+                {"id": refund["id"], "capture": capture_id, "refund": refund},
+            )
+            status = "REFUNDED" if amount == left else "PARTIALLY_REFUNDED"
+
+            def change(found: dict[str, Any]) -> None:
+                found["capture"]["status"] = status
+
+            self._store.change(CAPTURE, capture_id, change)
+            self._remember("refund", request_id, refund["id"])
+        self._tell("PAYMENT.CAPTURE.REFUNDED", "refund", refund, Delivery.NORMAL)
+        return refund, True
+
+    def _refundable(self, capture: Document, body: Document) -> tuple[Decimal, Decimal]:
+        """Return how much to give back, and how much there is; raise Refusal."""
+        currency = capture["amount"]["currency_code"]
+        refusals = {
+            "REFUNDED": "CAPTURE_FULLY_REFUNDED",
+            "PENDING": "PENDING_CAPTURE",
+            "DECLINED": "REFUND_NOT_ALLOWED",
+        }
+        if capture["status"] in refusals:
+            raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, refusals[capture["status"]])
+        refunds = self._store.find(REFUND, capture=capture["id"])
+        given = sum((Decimal(one["refund"]["amount"]["value"]) for one in refunds), Decimal(0))
+        left = Decimal(capture["amount"]["value"]) - given
+        wanted = body.get("amount")
+        if wanted is None:
+            return left, left
+        amount = _checked_amount(wanted)
+        if wanted["currency_code"] != currency:
+            raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "REFUND_CAPTURE_CURRENCY_MISMATCH")
+        if amount > left:
+            raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "REFUND_AMOUNT_EXCEEDED")
+        return amount, left
+
+    def _make_refund(self, capture: Document, amount: Decimal, body: Document) -> Document:
+        refund_id, now = new_id(), wire_time(self._context.now())
+        refund: Document = {
+            "id": refund_id,
+            "status": "COMPLETED",
+            "amount": money(amount, capture["amount"]["currency_code"]),
+            "create_time": now,
+            "update_time": now,
+            "links": [
+                link(f"{self._base}/v2/payments/refunds/{refund_id}", "self"),
+                link(f"{self._base}/v2/payments/captures/{capture['id']}", "up"),
+            ],
+        }
+        for name in ("custom_id", "invoice_id"):
+            value = body.get(name) or capture.get(name)
+            refund |= {name: value} if value else {}
+        return refund
+
+    def refund(self, refund_id: str) -> Document:
+        """Return a refund as PayPal shows it."""
+        found = self._store.get(REFUND, refund_id)
+        if found is None:
+            raise Refusal(HTTPStatus.NOT_FOUND, "INVALID_RESOURCE_ID")
+        refund: Document = found["refund"]
+        return refund
+
+    # ── Disputes ──────────────────────────────────────────────────────────────────────────────
+    def open_dispute(self, capture_id: str) -> Document:
+        """Have the payer's bank ask for a capture back."""
+        capture, now = self.capture(capture_id), self._context.now()
+        number = f"PP-D-{new_id()}"
+        dispute: Document = {
+            "dispute_id": number,
+            "create_time": wire_time(now),
+            "update_time": wire_time(now),
+            "disputed_transactions": [
+                {
+                    "seller_transaction_id": capture_id,
+                    "buyer_transaction_id": new_id(),
+                    "create_time": capture["create_time"],
+                    "transaction_status": "COMPLETED",
+                    "gross_amount": capture["amount"],
+                }
+                | ({"custom": capture["custom_id"]} if "custom_id" in capture else {})
+            ],
+            "reason": "UNAUTHORISED",
+            "status": "WAITING_FOR_SELLER_RESPONSE",
+            "dispute_amount": capture["amount"],
+            "dispute_life_cycle_stage": "CHARGEBACK",
+            "dispute_channel": "INTERNAL",
+            "seller_response_due_date": wire_time(now + _SELLER_HAS),
+            "links": [link(f"{self._base}/v1/customer/disputes/{number}", "self")],
+        }
+        kept = {"id": number, "capture": capture_id, "dispute": dispute}
+        self._store.put(DISPUTE, number, kept)
+        self._tell("CUSTOMER.DISPUTE.CREATED", "dispute", dispute, Delivery.NORMAL)
+        return dispute
+
+    def resolve(self, number: str, outcome_code: str, *, reverses: bool = False) -> None:
+        """End a dispute; a lost one may reverse the payment in a message of its own as well."""
+
+        def change(found: dict[str, Any]) -> None:
+            found["dispute"] |= {
+                "status": "RESOLVED",
+                "update_time": wire_time(self._context.now()),
+                "dispute_outcome": {"outcome_code": outcome_code},
+            }
+
+        with self._store.changing():
+            if self.dispute(number)["status"] == "RESOLVED":
+                return
+            kept = self._store.change(DISPUTE, number, change)
+        self._tell("CUSTOMER.DISPUTE.RESOLVED", "dispute", kept["dispute"], Delivery.NORMAL)
+        if reverses:
+            reversal = self._make_refund(
+                self.capture(kept["capture"]),
+                Decimal(kept["dispute"]["dispute_amount"]["value"]),
+                {},
+            )
+            self._tell("PAYMENT.CAPTURE.REVERSED", "refund", reversal, Delivery.NORMAL)
+
+    def dispute(self, number: str) -> Document:
+        """Return a dispute as PayPal shows it."""
+        found = self._store.get(DISPUTE, number)
+        if found is None:
+            raise Refusal(HTTPStatus.NOT_FOUND, "INVALID_RESOURCE_ID")
+        dispute: Document = found["dispute"]
+        return dispute
+
+    def disputes(self, capture_id: str | None) -> Document:
+        """Return the list of disputes about a capture, or of all, with what lists tell."""
+        about = {} if capture_id is None else {"capture": capture_id}
+        left_out = {"disputed_transactions", "dispute_outcome"}
+        items = [
+            {name: value for name, value in kept["dispute"].items() if name not in left_out}
+            for kept in self._store.find(DISPUTE, **about)
+        ]
+        links = [link(f"{self._base}/v1/customer/disputes", "self")]
+        return ({"items": items} if items else {}) | {"links": links}
+
+    # ── Webhooks ──────────────────────────────────────────────────────────────────────────────
+    def _tell(self, event: str, kind: str, resource: Document, delivery: Delivery) -> None:
+        told = documents.event(self._context.now(), event, kind, resource)
+        body = json.dumps(told, ensure_ascii=False).encode()
+        is_forged = delivery is Delivery.FORGED
+        parcel = Parcel(
+            lambda: self._signed(body, is_forged=is_forged),
+            lambda status, _answer: status in _GOOD_STATUSES,
+            _WAITS,
+        )
+        self._context.courier.send(parcel, delivery)
+
+    def _signed(self, body: bytes, *, is_forged: bool) -> Message:
+        transmission_id, sent_at = str(uuid.uuid4()), wire_time(self._context.now())
+        signed = b"{}" if is_forged else body
+        signature = self.identity.sign(transmission_id, sent_at, DEMO_WEBHOOK_ID, signed)
+        headers = {
+            "Content-Type": "application/json",
+            "PAYPAL-TRANSMISSION-ID": transmission_id,
+            "PAYPAL-TRANSMISSION-TIME": sent_at,
+            "PAYPAL-TRANSMISSION-SIG": signature,
+            "PAYPAL-CERT-URL": (
+                "https://api.sandbox.paypal.com/v1/notifications/certs/" + self.identity.name
+            ),
+            "PAYPAL-AUTH-ALGO": "SHA256withRSA",
+        }
+        url = f"{self._context.portal_url}/notifications/paypal"
+        return Message("POST", url, headers, body)
+
+    # ── The same request again ────────────────────────────────────────────────────────────────
+    def _done(self, action: str, request_id: str | None) -> str | None:
+        if request_id is None:
+            return None
+        found = self._store.get(_DONE, f"{action}:{request_id}")
+        return None if found is None else str(found["made"])
+
+    def _remember(self, action: str, request_id: str | None, made: str) -> None:
+        if request_id is not None:
+            self._store.put(_DONE, f"{action}:{request_id}", {"made": made})
+
+
+def _send_back(record: dict[str, Any]) -> None:
+    """Ask the payer for another way to pay."""
+    record["outcome"] = None
+    record["order"]["status"] = "PAYER_ACTION_REQUIRED"
+
+
+def _checked_unit(body: Document) -> Document:
+    """Return the one purchase unit of an order; raise Refusal."""
+    units = body.get("purchase_units")
+    if body.get("intent") != "CAPTURE":
+        raise Refusal(HTTPStatus.BAD_REQUEST, "INVALID_PARAMETER_VALUE")
+    if not isinstance(units, list) or len(units) != 1 or not isinstance(units[0], dict):
+        raise Refusal(HTTPStatus.BAD_REQUEST, "MISSING_REQUIRED_PARAMETER")
+    _checked_amount(units[0].get("amount"))
+    unit: Document = units[0]
+    return unit
+
+
+def _checked_amount(amount: object) -> Decimal:
+    """Return an amount that can be paid; raise Refusal."""
+    values = amount if isinstance(amount, dict) else {}
+    value, currency = values.get("value"), values.get("currency_code")
+    if not isinstance(value, str) or _DECIMAL.fullmatch(value) is None:
+        raise Refusal(HTTPStatus.BAD_REQUEST, "INVALID_PARAMETER_SYNTAX")
+    if currency not in documents.CURRENCIES:
+        raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "INVALID_CURRENCY_CODE")
+    if "." in value and currency in documents.WHOLE_ONLY:
+        raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "DECIMAL_PRECISION")
+    if not Decimal(value):
+        raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "CANNOT_BE_ZERO_OR_NEGATIVE")
+    return Decimal(value)
