@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
-from domain import clock, ledger
+from domain import clock, exchange, ledger
 from domain.accounts import add_member, open_account
 from domain.actors import MemberRole, StaffRole, system_actor
 from domain.identity import Rules, create_user
@@ -38,6 +38,7 @@ PASSWORD = "try-the-demo-portal"  # noqa: S105 - shown to everybody who starts t
 DAYS = 92
 
 _ACTOR = system_actor("demo")
+_COST_OF_A_DOLLAR = {"VND": "25400", "JPY": "152.4"}
 _ORIGIN = "demo-metering"
 _STEP = timedelta(hours=6)
 _EXPIRY_ROUND = 500
@@ -554,3 +555,20 @@ def _exact_micros(
     measured = {measure: Decimal(quantity) for measure, quantity in quantities.items()}
     usage = Usage(habit.service, occurred_at, measured, habit.model)
     return rate(catalogue, usage, currency).exact_micros
+
+
+def load_rates(session: Session) -> None:
+    """Put today's rates of exchange in force, so that a demo offers every payment method."""
+    now = clock.now(session)
+    for quoted, cost in _COST_OF_A_DOLLAR.items():
+        rate_id = exchange.propose_rate(
+            session,
+            base_currency="USD",
+            quote_currency=quoted,
+            rate=Decimal(cost),
+            margin_basis_points=150,
+            source="sample rate",
+            as_of=now,
+            actor=_ACTOR,
+        )
+        exchange.load_rate(session, rate_id=rate_id, actor=system_actor("startup"))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING
 
+from domain.gateways.paypal import PayPal
+from domain.gateways.stripe_checkout import StripeCheckout
 from domain.gateways.vnpay import VNPay
 from domain.vault import Vault
 from portal.process import shared
@@ -31,6 +33,10 @@ def _make() -> dict[str, Gateway]:
     made: dict[str, Gateway] = {}
     if chosen.vnpay is not None:
         made["vnpay"] = VNPay(chosen.vnpay)
+    if chosen.stripe is not None:
+        made["stripe"] = StripeCheckout(chosen.stripe)
+    if chosen.paypal is not None:
+        made["paypal"] = PayPal(chosen.paypal)
     return made
 
 

@@ -17,6 +17,9 @@
 | `SESSION_STAFF_IDLE_MINUTES`, `SESSION_STAFF_MAX_HOURS` | how long staff stay signed in | 60, 12 |
 | `VNPAY_TMN_CODE`, `VNPAY_HASH_SECRET` | VNPay's terminal and its secret | test money, see below |
 | `VNPAY_PAY_URL`, `VNPAY_API_URL` | VNPay's addresses | the live ones |
+| `STRIPE_SECRET_KEY`, `STRIPE_WEBHOOK_SECRETS` | Stripe's keys; secrets as `a,b` | test money |
+| `PAYPAL_CLIENT_ID`, `PAYPAL_CLIENT_SECRET`, `PAYPAL_WEBHOOK_ID` | PayPal's keys | test money |
+| `PAYPAL_API_URL` | PayPal's address | the live one |
 | `SANDBOX_PORT` | where the stand-ins of the gateways listen in the demo | `PORT` + 1 |
 | `SERVER_IP` | this server's address, for VNPay | 127.0.0.1 |
 | `SANDBOX_URL` | how browsers reach them | `http://localhost:SANDBOX_PORT` |
@@ -54,6 +57,8 @@ from urllib.parse import urlsplit
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from domain.gateways.paypal import PayPalSettings
+from domain.gateways.stripe_checkout import StripeSettings
 from domain.gateways.vnpay import VNPaySettings
 from domain.identity import Rules
 
@@ -71,10 +76,18 @@ _DRIVER = "postgresql+psycopg2"
 
 _VNPAY_PAY = "https://pay.vnpay.vn/vpcpay.html"
 _VNPAY_API = "https://merchant.vnpay.vn/merchant_webapi/api/transaction"
+_STRIPE_API = "https://api.stripe.com"
+_PAYPAL_API = "https://api-m.paypal.com"
+_BRAND = "AI Marketplace"
 # The stand-ins know the same, so that a demo needs no account anywhere. Nothing else takes them.
 _DEMO_SECRETS = {
     "VNPAY_TMN_CODE": "DEMOTMN1",
     "VNPAY_HASH_SECRET": "DEMO-VNPAY-HASH-SECRET-0123456789",
+    "STRIPE_SECRET_KEY": "sk_test_demo_0123456789",
+    "STRIPE_WEBHOOK_SECRETS": "whsec_demo_0123456789",
+    "PAYPAL_CLIENT_ID": "demo-client-id",
+    "PAYPAL_CLIENT_SECRET": "demo-client-secret-0123456789",
+    "PAYPAL_WEBHOOK_ID": "DEMO-WEBHOOK-ID-0123456789",
 }
 
 
@@ -106,6 +119,8 @@ class GatewaySettings:
     """
 
     vnpay: VNPaySettings | None
+    stripe: StripeSettings | None
+    paypal: PayPalSettings | None
     sandbox_url: str | None
     sandbox_port: int | None
 
@@ -316,10 +331,16 @@ class _Reader:
             "SANDBOX_PORT", min(port + 1, _HIGHEST_PORT), highest=_HIGHEST_PORT
         )
         sandbox_url = (self.text("SANDBOX_URL") or f"http://localhost:{sandbox_port}").rstrip("/")
+        # Wherever browsers reach them, they run on this computer.
+        sandbox_api = f"http://127.0.0.1:{sandbox_port}"
         vnpay = self._keys(demo, "VNPAY_TMN_CODE", "VNPAY_HASH_SECRET")
-        uses_sandbox = vnpay is not None and vnpay.is_demo
+        stripe = self._keys(demo, "STRIPE_SECRET_KEY", "STRIPE_WEBHOOK_SECRETS")
+        paypal = self._keys(demo, "PAYPAL_CLIENT_ID", "PAYPAL_CLIENT_SECRET", "PAYPAL_WEBHOOK_ID")
+        uses_sandbox = any(keys and keys.is_demo for keys in (vnpay, stripe, paypal))
         return GatewaySettings(
-            vnpay=None if vnpay is None else self._vnpay(vnpay, sandbox_url),
+            vnpay=None if vnpay is None else self._vnpay(vnpay, sandbox_url, sandbox_api),
+            stripe=None if stripe is None else self._stripe(stripe, sandbox_api),
+            paypal=None if paypal is None else self._paypal(paypal, sandbox_api),
             sandbox_url=sandbox_url if uses_sandbox else None,
             sandbox_port=sandbox_port if uses_sandbox else None,
         )
@@ -338,12 +359,12 @@ class _Reader:
                 self.problems.append(f"{name} is the demo's, which everybody knows.")
         return _Keys(tuple(value or "" for value in given.values()), is_demo=False)
 
-    def _vnpay(self, keys: _Keys, sandbox_url: str) -> VNPaySettings:
+    def _vnpay(self, keys: _Keys, sandbox_url: str, sandbox_api: str) -> VNPaySettings:
         pay_url = self.text("VNPAY_PAY_URL") or _VNPAY_PAY
         api_url = self.text("VNPAY_API_URL") or _VNPAY_API
         if keys.is_demo:
             pay_url = f"{sandbox_url}/vnpay/paymentv2/vpcpay.html"
-            api_url = f"{sandbox_url}/vnpay/merchant_webapi/api/transaction"
+            api_url = f"{sandbox_api}/vnpay/merchant_webapi/api/transaction"
         return VNPaySettings(
             tmn_code=keys.values[0],
             hash_secret=keys.values[1],
@@ -351,6 +372,25 @@ class _Reader:
             api_url=api_url,
             is_sandbox=keys.is_demo or "sandbox" in pay_url,
             server_ip=self.text("SERVER_IP") or "127.0.0.1",
+        )
+
+    def _stripe(self, keys: _Keys, sandbox_api: str) -> StripeSettings:
+        return StripeSettings(
+            secret_key=keys.values[0],
+            webhook_secrets=tuple(part.strip() for part in keys.values[1].split(",")),
+            api_base=f"{sandbox_api}/stripe" if keys.is_demo else _STRIPE_API,
+            is_sandbox=keys.is_demo or "_test_" in keys.values[0],
+        )
+
+    def _paypal(self, keys: _Keys, sandbox_api: str) -> PayPalSettings:
+        api_base = (self.text("PAYPAL_API_URL") or _PAYPAL_API).rstrip("/")
+        return PayPalSettings(
+            client_id=keys.values[0],
+            client_secret=keys.values[1],
+            webhook_id=keys.values[2],
+            api_base=f"{sandbox_api}/paypal" if keys.is_demo else api_base,
+            is_sandbox=keys.is_demo or "sandbox" in api_base,
+            brand_name=_BRAND,
         )
 
     def networks(self, name: str) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from sandbox.store import Store
 
-GATEWAYS = ("vnpay",)
+GATEWAYS = ("vnpay", "stripe", "paypal")
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from playwright.sync_api import expect
+from sqlalchemy import text
 
 from tests.e2e.conftest import DESKTOP, PHONE
 
@@ -14,23 +15,27 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from playwright.sync_api import Page
+    from sqlalchemy.orm import Session, sessionmaker
 
 pytestmark = pytest.mark.browser
 
 _LOOKS, _LOOK_EVERY_MILLISECONDS = 40, 4_000
 
 
-def fill_profile(page: Page) -> None:
+def fill_profile(page: Page, country: str | None = None) -> None:
     """Enter who pays; the country of Vietnam's and Japan's sites stands there already."""
+    if country is not None:
+        page.get_by_label("Country").fill(country)
+        page.get_by_role("option", name=country).click()
     page.get_by_label("Name", exact=True).fill("Lan Tran")
     page.get_by_label("Email for receipts").fill("lan@example.com")
     page.get_by_label("Address").fill("1 Nguyen Hue")
     page.get_by_role("button", name="Continue").click()
 
 
-def go_to_review(page: Page, preset: str, method: str) -> None:
+def go_to_review(page: Page, preset: str, method: str, country: str | None = None) -> None:
     page.get_by_role("button", name="Add credit").click()
-    fill_profile(page)
+    fill_profile(page, country)
     page.get_by_text("Or another amount").wait_for()
     page.get_by_text(preset, exact=True).first.click()
     expect(page.get_by_role("radio", name=preset)).to_be_checked()
@@ -127,16 +132,21 @@ def test_the_reconciler_mends_what_nobody_told_us(
 
 
 def test_two_clicks_on_pay_are_one_payment(
-    new_owner: Callable[[str], str], sign_in: Callable[..., Page], portal_url: str
+    new_owner: Callable[[str], str],
+    sign_in: Callable[..., Page],
+    portal_sessions: sessionmaker[Session],
 ) -> None:
-    page = sign_in(new_owner("vn"))
+    email = new_owner("vn")
+    page = sign_in(email)
     go_to_review(page, "₫500,000", "VNPay")
     page.get_by_role("button", name="Pay ₫500,000").dblclick()
     page.wait_for_url("**/vpcpay.html**")
-    page.goto(f"{portal_url}/?tab=payments")
-    page.get_by_text("Tick a row to see the payment.").wait_for()
-    # The table is drawn on a canvas; its rows stand in the accessible table behind it.
-    expect(page.get_by_role("gridcell", name="₫500,000")).to_have_count(1)
+    count = text(
+        "SELECT count(*) FROM payments p JOIN account_members m USING (account_id)"
+        " JOIN users u ON u.id = m.user_id WHERE u.email = :email"
+    )
+    with portal_sessions() as session:
+        assert session.execute(count, {"email": email}).scalar_one() == 1
 
 
 def test_a_payment_of_somebody_else_is_not_shown(
@@ -149,3 +159,64 @@ def test_a_payment_of_somebody_else_is_not_shown(
     address = page.url
     stranger = sign_in(new_owner("vn"), path=address.removeprefix(portal_url))
     expect(stranger.get_by_text("There is no such payment here")).to_be_visible()
+
+
+# ── Japan: Stripe ─────────────────────────────────────────────────────────────────────────────
+def leave_for_stripe(page: Page) -> None:
+    go_to_review(page, "¥10,000", "Stripe")
+    page.get_by_role("button", name="Pay ¥10,000").click()
+    page.wait_for_url("**/stripe/**")
+    expect(page.get_by_text("10,000").first).to_be_visible()
+
+
+def test_yen_by_card_raise_the_balance(
+    new_owner: Callable[[str], str], sign_in: Callable[..., Page]
+) -> None:
+    page = sign_in(new_owner("jp"))
+    leave_for_stripe(page)
+    page.get_by_role("button", name="Pay by card").click()
+    expect(page.get_by_text("¥10,000 was added to your balance")).to_be_visible()
+    expect(page.get_by_role("link", name="Balance ¥10,000")).to_be_visible()
+
+
+def test_yen_at_a_convenience_store_come_later(
+    new_owner: Callable[[str], str], sign_in: Callable[..., Page]
+) -> None:
+    page = sign_in(new_owner("jp"))
+    leave_for_stripe(page)
+    page.get_by_role("button", name="Pay at a convenience store").click()
+    page.get_by_role("button", name="Back to the shop, and pay later").click()
+    page.wait_for_url("**/payment?ref=**")
+    expect(page.get_by_text("Waiting for your money")).to_be_visible()
+    expect(page.get_by_role("link", name="Balance ¥0")).to_be_visible()
+    shop = page.url
+    page.go_back()
+    page.get_by_role("button", name="Pay at the store now").click()
+    page.goto(shop)
+    expect(page.get_by_role("link", name="Balance ¥10,000")).to_be_visible(timeout=20_000)
+
+
+# ── Elsewhere, and dollars for a wallet of dong: PayPal ───────────────────────────────────────
+def test_dollars_by_paypal_raise_the_balance(
+    new_owner: Callable[[str], str], sign_in: Callable[..., Page]
+) -> None:
+    page = sign_in(new_owner("global"))
+    go_to_review(page, "$100.00", "PayPal", "France")
+    page.get_by_role("button", name="Pay $100.00").click()
+    page.wait_for_url("**/paypal/**")
+    page.get_by_role("button", name="Pay", exact=True).click()
+    expect(page.get_by_text("$100.00 was added to your balance")).to_be_visible()
+    expect(page.get_by_role("link", name="Balance $100.00")).to_be_visible()
+
+
+def test_dollars_buy_dong_at_the_rate_that_was_shown(
+    new_owner: Callable[[str], str], sign_in: Callable[..., Page]
+) -> None:
+    page = sign_in(new_owner("vn"))
+    go_to_review(page, "₫1,000,000", "PayPal")
+    expect(page.get_by_text("margin of 1.5 %")).to_be_visible()
+    # 1,000,000 / (25,400 x 0.985) = 39.9696..., rounded up to the cent.
+    page.get_by_role("button", name="Pay $39.97").click()
+    page.wait_for_url("**/paypal/**")
+    page.get_by_role("button", name="Pay", exact=True).click()
+    expect(page.get_by_text("₫1,000,000 was added to your balance")).to_be_visible()
