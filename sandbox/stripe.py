@@ -229,9 +229,6 @@ class _Api:
     def _create_refund(self, _key: str, pairs: list[tuple[str, str]]) -> Document:
         given = _read(pairs, _REFUND_PARAMETERS)
         amount = whole_number(given, "amount", 0) if "amount" in given else None
-        if amount is not None and amount < 1:
-            message = "This value must be greater than or equal to 1."
-            raise Refusal("parameter_invalid_integer", message, param="amount")
         return self._account.refund(self._charge_of(given), amount, given.get("metadata", {}))
 
     def _charge_of(self, given: Document) -> Document:

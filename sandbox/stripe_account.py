@@ -409,6 +409,9 @@ class Account:
         return refund
 
     def _check_refundable(self, charge: Document, amount: int | None) -> None:
+        if amount is not None and amount < 1:
+            message = "This value must be greater than or equal to 1."
+            raise Refusal("parameter_invalid_integer", message, param="amount")
         left = charge["amount"] - charge["amount_refunded"]
         if charge["status"] != "succeeded":
             raise Refusal(

@@ -620,6 +620,8 @@ def test_a_dispute_after_a_whole_refund_is_told(shop: Shop) -> None:
 def test_the_dashboard_does_only_what_can_be_done(shop: Shop, action: str) -> None:
     known = shop.paid()
     assert shop.operate(known, action).status_code == 409
+    assert shop.operate(known, "refund", "0").status_code == 409
+    assert shop.operate(known, "refund", "ten").status_code == 409
     assert shop.operate(replace(known, gateway_payment_id="pi_none"), "refund").status_code == 409
     assert shop.mailbox.empty()
 
