@@ -172,9 +172,10 @@ def load_rate(session: Session, *, rate_id: int, actor: Actor) -> None:
 
 
 def _decide(session: Session, row: ExchangeRate, state: str, actor: Actor) -> None:
+    now = clock.now(session)  # asks the database, which would see half of what follows
     row.state = state
     row.decided_by = audit.actor_name(actor)
-    row.decided_at = clock.now(session)
+    row.decided_at = now
     session.flush()
     audit.record(session, action=f"{state}_rate", actor=actor, details={"rate": row.id})
 

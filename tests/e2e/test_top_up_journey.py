@@ -174,7 +174,7 @@ def test_yen_by_card_raise_the_balance(
 ) -> None:
     page = sign_in(new_owner("jp"))
     leave_for_stripe(page)
-    page.get_by_role("button", name="Pay by card").click()
+    page.get_by_role("button", name="Pay by card", exact=True).click()
     expect(page.get_by_text("¥10,000 was added to your balance")).to_be_visible()
     expect(page.get_by_role("link", name="Balance ¥10,000")).to_be_visible()
 

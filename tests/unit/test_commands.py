@@ -330,13 +330,13 @@ def test_journeys_are_left_out_without_a_browser(ready: Checkout) -> None:
     assert done.returncode == 0
     assert "No Chromium found: the browser journeys are left out" in done.stdout
     assert "No LibreOffice found: the test that opens a file in it is left out" in done.stdout
-    assert ready.calls[-1] == "-m pytest -m not browser and not office"
+    assert ready.calls[-1] == "-m pytest -m not peers and not browser and not office"
 
 
 def test_a_browser_alone_leaves_out_the_office(ready: Checkout) -> None:
     ready.program("chromium")
     ready.make("test")
-    assert ready.calls[-1] == "-m pytest -m not office"
+    assert ready.calls[-1] == "-m pytest -m not peers and not office"
 
 
 def test_journeys_run_with_the_rest_where_a_browser_is(ready: Checkout) -> None:
@@ -344,7 +344,7 @@ def test_journeys_run_with_the_rest_where_a_browser_is(ready: Checkout) -> None:
     ready.program("soffice")
     done = ready.make("test")
     assert "left out" not in done.stdout
-    assert ready.calls[-1].split() == ["-m", "pytest", "-m"]
+    assert ready.calls[-1] == "-m pytest -m not peers"
     assert ready.seen("CHROMIUM") == str(chromium)
 
 
@@ -375,7 +375,7 @@ def test_a_named_browser_has_to_exist(ready: Checkout) -> None:
 
 def test_more_words_go_to_pytest(ready: Checkout) -> None:
     ready.make("test", "ARGS=-k 'one and two' -x")
-    assert ready.calls[-1] == "-m pytest -m not browser and not office -k one and two -x"
+    assert ready.calls[-1] == "-m pytest -m not peers and not browser and not office -k one and two -x"
 
 
 def test_a_failing_test_fails_the_command(ready: Checkout) -> None:
@@ -452,6 +452,7 @@ def run_ci(checkout: Checkout, report: str, *, make_exit: int = 0) -> tuple[int,
     """Run .ci/run where make only notes its words and leaves `report`; return exit and output."""
     checkout.program("chromium")
     checkout.program("soffice")
+    checkout.program("npm")
     (checkout.folder / "report").write_text(report)
     (checkout.folder / ".venv/bin").mkdir(parents=True)
     (checkout.folder / ".venv/bin/python").symlink_to(sys.executable)
@@ -473,7 +474,7 @@ def test_ci_checks_everything_and_pytest_speaks_last(checkout: Checkout) -> None
     makes = " ".join((checkout.folder / "makes").read_text().split("\n"))
     assert code == 0, said
     assert said.endswith("1 passed\n")
-    assert makes.split() == ["make", "lint", "types", "layers", "make", "test"]
+    assert makes.split() == ["make", "lint", "types", "layers", "make", "test-peers", "make", "test"]
 
 
 @pytest.mark.parametrize("kind", ["pytest.skip", "pytest.xfail"])
