@@ -407,7 +407,7 @@ class PayPal:
             state = PaymentState.OPEN
         elif answer.issue == _EXPIRED or answer.status == httpx2.codes.NOT_FOUND:
             state = PaymentState.EXPIRED
-        elif answer.status == httpx2.codes.UNPROCESSABLE_ENTITY:
+        elif answer.status == httpx2.codes.UNPROCESSABLE_CONTENT:
             state = PaymentState.FAILED
         else:
             raise GatewayRefused(NAME, answer.issue)

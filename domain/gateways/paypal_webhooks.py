@@ -90,13 +90,13 @@ class PublicCertificates:
         transport: httpx2.BaseTransport | None = None,
     ) -> None:
         self._given = anchors
-        self._client = httpx2.Client(timeout=_TIMEOUT, follow_redirects=False, transport=transport)
+        self._transport = transport
 
     def fetch(self, url: str) -> bytes:
         """Return what is at the address, which must be of HTTPS; no redirect is followed."""
         if not url.startswith("https://"):
             raise CertificateUnavailable("not https")
-        return _download(self._client, url)
+        return _download(self._transport, url)
 
     def anchors(self) -> Sequence[x509.Certificate]:
         """Return the roots."""
@@ -114,15 +114,15 @@ class SandboxCertificates:
 
     def __init__(self, api_base: str, transport: httpx2.BaseTransport | None = None) -> None:
         self._api_base = api_base.rstrip("/")
-        self._client = httpx2.Client(timeout=_TIMEOUT, follow_redirects=False, transport=transport)
+        self._transport = transport
 
     def fetch(self, url: str) -> bytes:
         """Return the certificate of that name from the stand-in."""
-        return _download(self._client, self._api_base + urlsplit(url).path)
+        return _download(self._transport, self._api_base + urlsplit(url).path)
 
     def anchors(self) -> Sequence[x509.Certificate]:
         """Return the stand-in's root."""
-        found = _download(self._client, f"{self._api_base}{_CERTIFICATE_PATH}ca")
+        found = _download(self._transport, f"{self._api_base}{_CERTIFICATE_PATH}ca")
         return _read_certificates(found)
 
 
@@ -250,10 +250,12 @@ def read_event(body: bytes) -> dict[str, object]:
     return event
 
 
-def _download(client: httpx2.Client, url: str) -> bytes:
+def _download(transport: httpx2.BaseTransport | None, url: str) -> bytes:
+    """Return what is at an address. It is asked once in years: no connection is kept."""
     content = bytearray()
+    client = httpx2.Client(timeout=_TIMEOUT, follow_redirects=False, transport=transport)
     try:
-        with client.stream("GET", url) as answer:
+        with client, client.stream("GET", url) as answer:
             if answer.status_code != httpx2.codes.OK:
                 raise CertificateUnavailable(f"HTTP {answer.status_code}")
             for chunk in answer.iter_bytes():

@@ -1,0 +1,566 @@
+"""The adapter and the stand-in, each with its own idea of PayPal, over a real port."""
+
+from __future__ import annotations
+
+import json
+import queue
+import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx2
+import pytest
+import uvicorn
+from jsonschema import Draft4Validator
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Mount, Route
+
+from domain.gateways.base import (
+    CheckoutRequest,
+    DisputeState,
+    GatewayRefused,
+    GatewayUnavailable,
+    InboundMessage,
+    KnownPayment,
+    Notification,
+    NotificationRefused,
+    Outcome,
+    PaymentState,
+    RefundRequest,
+    RefundState,
+)
+from domain.gateways.paypal import PayPal, PayPalSettings
+from domain.money import Money
+from sandbox import paypal as stand_in
+from sandbox.app import Context
+from sandbox.courier import Courier
+from sandbox.paypal_certificates import load_or_make
+from sandbox.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+SHARED = Path(__file__).resolve().parents[3].parent / "shared" / "paypal-openapi"
+needs_openapi = pytest.mark.skipif(
+    not SHARED.exists(), reason=f"PayPal's OpenAPI documents are not at {SHARED}"
+)
+REFERENCE = "ABCDEFGHJKLMNPQRSTUV"
+SHOP = "https://portal.example.com/payments/return/paypal"
+WAIT_SECONDS = 20
+
+
+@dataclass(frozen=True)
+class Later(Context):
+    """A context whose clock somebody puts forward."""
+
+    clock: list[timedelta]
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) + self.clock[0]
+
+
+@dataclass(frozen=True)
+class World:
+    """A stand-in at an address, the messages that it sends, and the gateway that asks it."""
+
+    base_url: str
+    messages: queue.Queue[InboundMessage]
+    gateway: PayPal
+    recorder: Recorder
+    clock: list[timedelta]
+
+    def told(self) -> Notification:
+        """Return the next notification, verified."""
+        return self.gateway.parse_notification(self.messages.get(timeout=WAIT_SECONDS))
+
+    def told_until(self, event_type: str) -> Notification:
+        """Return the next notification of a kind; those before it are verified too."""
+        while True:
+            found = self.told()
+            if found.event_type == event_type:
+                return found
+
+    def choose(self, url: str, outcome: str, delivery: str = "normal") -> httpx2.Response:
+        """Press a button of the page to pay at."""
+        assert httpx2.get(url).status_code == 200
+        return httpx2.post(url, data={"outcome": outcome, "delivery": delivery})
+
+    def operate(self, action: str, number: str, amount: str = "") -> httpx2.Response:
+        """Press a button of the operator's page."""
+        form = {"action": action, "id": number, "amount": amount}
+        return httpx2.post(f"{self.base_url}/paypal/dashboard", data=form)
+
+
+class Recorder(httpx2.BaseTransport):
+    """Passes requests on, keeps what went over the wire, and loses answers when told to."""
+
+    def __init__(self) -> None:
+        self.inner = httpx2.HTTPTransport()
+        self.seen: list[tuple[httpx2.Request, int, bytes]] = []
+        self.loses: set[str] = set()
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        answer = self.inner.handle_request(request)
+        content = answer.read()
+        self.seen.append((request, answer.status_code, content))
+        for end in self.loses:
+            if request.url.path.endswith(end):
+                self.loses.remove(end)
+                raise httpx2.ReadTimeout("lost", request=request)
+        return httpx2.Response(answer.status_code, headers=answer.headers, content=content)
+
+    def close(self) -> None:
+        self.inner.close()
+
+
+def settings(base_url: str) -> PayPalSettings:
+    return PayPalSettings(
+        client_id=stand_in.DEMO_CLIENT_ID,
+        client_secret=stand_in.DEMO_CLIENT_SECRET,
+        webhook_id=stand_in.DEMO_WEBHOOK_ID,
+        api_base=f"{base_url}/paypal",
+        is_sandbox=True,
+        brand_name="Credit portal",
+    )
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    listener = socket.create_server(("127.0.0.1", 0))
+    base_url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    messages: queue.Queue[InboundMessage] = queue.Queue()
+
+    async def take(request: Request) -> Response:
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        body = await request.body()
+        messages.put(InboundMessage("POST", headers, (), "", body, datetime.now(UTC)))
+        return PlainTextResponse("")
+
+    clock = [timedelta(0)]
+    store = Store()
+    context = Later(base_url, base_url, store, Courier(), tmp_path, clock)
+
+    @asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        yield
+        await context.courier.close()
+
+    app = Starlette(
+        routes=[
+            Mount("/paypal", routes=stand_in.routes(context)),
+            Route("/notifications/paypal", take, methods=["POST"]),
+        ],
+        lifespan=lifespan,
+    )
+    server = uvicorn.Server(uvicorn.Config(app, log_level="error", ws="none"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    recorder = Recorder()
+    gateway = PayPal(settings(base_url), transport=recorder)
+    try:
+        yield World(base_url, messages, gateway, recorder, clock)
+    finally:
+        recorder.close()
+        server.should_exit = True
+        thread.join()
+        store.close()
+
+
+def checkout(amount: Money | None = None, reference: str = REFERENCE) -> CheckoutRequest:
+    now = datetime.now(UTC)
+    return CheckoutRequest(
+        reference=reference,
+        amount=amount or Money.from_minor_units(1_000, "USD"),
+        description="Credit ABC",
+        return_url=SHOP,
+        cancel_url=f"{SHOP}?cancelled=1",
+        customer_email="lan@example.com",
+        customer_ip="203.0.113.7",
+        language="en",
+        created_at=now,
+        expires_at=now + timedelta(minutes=30),
+    )
+
+
+def ordered(world: World, request: CheckoutRequest | None = None) -> tuple[KnownPayment, str]:
+    """Create an order; return the payment as we know it then, and where it is paid."""
+    request = request or checkout()
+    made = world.gateway.create_checkout(request)
+    payment = KnownPayment(
+        request.reference, made.gateway_reference, None, request.amount, request.created_at
+    )
+    return payment, made.redirect_url
+
+
+def paid(world: World, request: CheckoutRequest | None = None) -> KnownPayment:
+    """Pay and capture, with nothing told; return the payment as we know it then."""
+    payment, url = ordered(world, request)
+    world.choose(url, "succeed", "never")
+    fact = world.gateway.complete_payment(payment).payment
+    assert fact.state is PaymentState.PAID
+    return replace(payment, gateway_payment_id=fact.gateway_payment_id)
+
+
+def refund_request(
+    payment: KnownPayment, cents: int, reference: str = "REFUNDREFUNDREFUND22"
+) -> RefundRequest:
+    amount = Money.from_minor_units(cents, payment.amount.currency)
+    return RefundRequest(
+        payment, reference, amount, amount == payment.amount, "user7", datetime.now(UTC)
+    )
+
+
+# ── Paying ────────────────────────────────────────────────────────────────────────────────────
+def test_a_payment_is_approved_captured_and_told(world: World) -> None:
+    payment, url = ordered(world)
+    assert world.gateway.fetch_payment(payment).payment.state is PaymentState.OPEN
+    back = world.choose(url, "succeed")
+    assert back.status_code == 303
+    returned = httpx2.URL(back.headers["location"])
+    query = InboundMessage("GET", {}, returned.params.multi_items(), "", b"", datetime.now(UTC))
+    assert world.gateway.parse_return(query).gateway_reference == payment.gateway_reference
+    approved = world.told()
+    assert approved.event_type == "CHECKOUT.ORDER.APPROVED"
+    assert [fact.state for fact in approved.facts if hasattr(fact, "fee")] == [
+        PaymentState.APPROVED
+    ]
+    fact = world.gateway.complete_payment(payment).payment
+    assert (fact.state, fact.amount) == (PaymentState.PAID, payment.amount)
+    assert fact.fee == Money.from_minor_units(69, "USD")
+    completed = world.told()
+    assert completed.event_type == "PAYMENT.CAPTURE.COMPLETED"
+    assert completed.facts == (replace(fact, gateway_reference=payment.gateway_reference),)
+
+
+def test_the_same_checkout_twice_is_one_order(world: World) -> None:
+    request = checkout()
+    assert world.gateway.create_checkout(request) == world.gateway.create_checkout(request)
+
+
+def test_a_lost_answer_of_create_is_the_same_order_the_next_time(world: World) -> None:
+    request = checkout()
+    world.recorder.loses.add("/v2/checkout/orders")
+    with pytest.raises(GatewayUnavailable):
+        world.gateway.create_checkout(request)
+    made = world.gateway.create_checkout(request)
+    first = json.loads(world.recorder.seen[-2][2])
+    assert made.gateway_reference == first["id"]
+
+
+def test_a_lost_answer_of_a_capture_is_asked_after(world: World) -> None:
+    payment, url = ordered(world)
+    world.choose(url, "succeed", "never")
+    world.recorder.loses.add("/capture")
+    fact = world.gateway.complete_payment(payment).payment
+    assert (fact.state, fact.amount) == (PaymentState.PAID, payment.amount)
+
+
+def test_a_return_and_a_webhook_that_race_capture_once(world: World) -> None:
+    payment, url = ordered(world)
+    world.choose(url, "succeed", "never")
+    with ThreadPoolExecutor(8) as pool:
+        facts = list(pool.map(lambda _: world.gateway.complete_payment(payment).payment, range(8)))
+    assert {fact.state for fact in facts} == {PaymentState.PAID}
+    assert len({fact.gateway_payment_id for fact in facts}) == 1
+
+
+def test_yen_have_no_decimals(world: World) -> None:
+    payment = paid(world, checkout(Money.from_minor_units(1_500, "JPY")))
+    snapshot = world.gateway.fetch_payment(payment)
+    assert snapshot.payment.amount == Money.from_minor_units(1_500, "JPY")
+
+
+def test_a_declined_instrument_may_be_replaced(world: World) -> None:
+    payment, url = ordered(world)
+    world.choose(url, "decline", "never")
+    declined = world.gateway.complete_payment(payment).payment
+    assert (declined.state, declined.code) == (PaymentState.OPEN, "INSTRUMENT_DECLINED")
+    world.choose(url, "succeed", "never")
+    assert world.gateway.complete_payment(payment).payment.state is PaymentState.PAID
+
+
+def test_a_cancelled_payment_may_be_approved_after_all(world: World) -> None:
+    payment, url = ordered(world)
+    back = world.choose(url, "cancel")
+    assert back.headers["location"] == f"{SHOP}?cancelled=1&token={payment.gateway_reference}"
+    assert world.gateway.complete_payment(payment).payment.state is PaymentState.OPEN
+    world.choose(url, "succeed", "never")
+    assert world.gateway.complete_payment(payment).payment.state is PaymentState.PAID
+
+
+def test_an_order_that_nobody_pays_is_gone_after_three_hours(world: World) -> None:
+    payment, url = ordered(world)
+    world.clock[0] = timedelta(hours=3)
+    assert world.gateway.complete_payment(payment).payment.state is PaymentState.EXPIRED
+    assert httpx2.get(url).status_code == 404
+    made = world.gateway.create_checkout(checkout(reference=REFERENCE[::-1]))
+    assert made.gateway_reference != payment.gateway_reference
+
+
+def test_a_token_that_has_ended_is_replaced(world: World) -> None:
+    payment, _ = ordered(world)
+    world.clock[0] = timedelta(hours=9)
+    assert world.gateway.fetch_payment(payment).payment.state is PaymentState.EXPIRED
+    statuses = [status for _request, status, _content in world.recorder.seen]
+    assert statuses[-3:] == [401, 200, 404]
+
+
+def test_wrong_keys_get_no_token(world: World) -> None:
+    wrong = replace(settings(world.base_url), client_secret="another")
+    with pytest.raises(GatewayUnavailable, match="invalid_client"):
+        PayPal(wrong, transport=world.recorder).create_checkout(checkout())
+
+
+def test_a_second_order_of_a_captured_invoice_is_refused(world: World) -> None:
+    paid(world)
+    body = json.loads(world.recorder.seen[1][0].content)
+    token = world.recorder.seen[1][0].headers["authorization"]
+    headers = {"Authorization": token, "PayPal-Request-Id": "another"}
+    order = httpx2.post(f"{world.base_url}/paypal/v2/checkout/orders", json=body, headers=headers)
+    again = KnownPayment(
+        REFERENCE, order.json()["id"], None, checkout().amount, checkout().created_at
+    )
+    world.choose(f"{world.base_url}/paypal/pay/{again.gateway_reference}", "succeed", "never")
+    refused = world.gateway.complete_payment(again).payment
+    assert (refused.state, refused.code) == (PaymentState.FAILED, "DUPLICATE_INVOICE_ID")
+
+
+# ── What the person at the page may want ──────────────────────────────────────────────────────
+def test_a_payment_in_review_comes_later_or_never(world: World) -> None:
+    for reference, action, state in (
+        (REFERENCE, "complete", PaymentState.PAID),
+        (REFERENCE[::-1], "deny", PaymentState.FAILED),
+    ):
+        payment, url = ordered(world, checkout(reference=reference))
+        world.choose(url, "pending")
+        waiting = world.gateway.complete_payment(payment).payment
+        assert (waiting.state, waiting.code) == (PaymentState.AWAITING, "PENDING_REVIEW")
+        assert waiting.gateway_payment_id is not None
+        told = world.told_until("PAYMENT.CAPTURE.PENDING")
+        assert told.facts[0] == waiting
+        assert world.operate(action, waiting.gateway_payment_id).status_code == 303
+        ended = world.gateway.fetch_payment(payment).payment
+        assert ended.state is state
+        name = "COMPLETED" if state is PaymentState.PAID else "DENIED"
+        assert world.told_until(f"PAYMENT.CAPTURE.{name}").facts == (ended,)
+
+
+def test_five_copies_of_a_message_are_one_event(world: World) -> None:
+    payment, url = ordered(world)
+    world.choose(url, "succeed", "duplicate")
+    assert len({world.told().event_id for _ in range(5)}) == 1
+    assert world.gateway.complete_payment(payment).payment.state is PaymentState.PAID
+
+
+def test_a_forged_message_is_refused(world: World) -> None:
+    _, url = ordered(world)
+    world.choose(url, "succeed", "forged")
+    with pytest.raises(NotificationRefused) as caught:
+        world.told()
+    assert (caught.value.outcome, caught.value.reason) == (Outcome.BAD_SIGNATURE, "signature")
+
+
+def test_a_message_for_another_webhook_is_refused(world: World) -> None:
+    _, url = ordered(world)
+    world.choose(url, "succeed")
+    message = world.messages.get(timeout=WAIT_SECONDS)
+    another = replace(settings(world.base_url), webhook_id="ANOTHER-WEBHOOK")
+    with pytest.raises(NotificationRefused, match="signature"):
+        PayPal(another, transport=world.recorder).parse_notification(message)
+
+
+def test_a_live_gateway_believes_nothing_of_a_stand_in(world: World) -> None:
+    _, url = ordered(world)
+    world.choose(url, "succeed")
+    message = world.messages.get(timeout=WAIT_SECONDS)
+    live = replace(settings(world.base_url), api_base="https://api-m.paypal.com", is_sandbox=False)
+    with pytest.raises(NotificationRefused, match="sandbox_certificate"):
+        PayPal(live, transport=world.recorder).parse_notification(message)
+
+
+def test_the_certificate_outlives_a_restart(world: World, tmp_path: Path) -> None:
+    certificates = f"{world.base_url}/paypal/v1/notifications/certs"
+    root = httpx2.get(f"{certificates}/ca").content
+    assert load_or_make(tmp_path).root_pem() == root
+    assert httpx2.get(f"{certificates}/{load_or_make(tmp_path).name}").status_code == 200
+    assert httpx2.get(f"{certificates}/CERT-unknown").status_code == 404
+    kept = tmp_path / "paypal-webhooks.pem"
+    assert kept.stat().st_mode & 0o077 == 0
+
+
+# ── Refunds and disputes ──────────────────────────────────────────────────────────────────────
+def test_partial_refunds_until_nothing_is_left(world: World) -> None:
+    payment = paid(world)
+    first = world.gateway.refund(refund_request(payment, 300))
+    assert first.state is RefundState.SUCCEEDED
+    assert world.gateway.refund(refund_request(payment, 300)) == first
+    told = world.told()
+    assert told.event_type == "PAYMENT.CAPTURE.REFUNDED"
+    assert told.facts == (replace(first, payment_reference=None),)
+    with pytest.raises(GatewayRefused, match="REFUND_AMOUNT_EXCEEDED"):
+        world.gateway.refund(refund_request(payment, 701, "REFUNDREFUNDREFUND33"))
+    second = world.gateway.refund(refund_request(payment, 700, "REFUNDREFUNDREFUND44"))
+    snapshot = world.gateway.fetch_payment(payment)
+    assert snapshot.payment.state is PaymentState.PAID
+    assert snapshot.refunds == (first, second)
+    with pytest.raises(GatewayRefused, match="CAPTURE_FULLY_REFUNDED"):
+        world.gateway.refund(refund_request(payment, 1, "REFUNDREFUNDREFUND55"))
+
+
+def test_a_lost_answer_of_a_refund_is_the_same_refund_the_next_time(world: World) -> None:
+    payment = paid(world)
+    world.recorder.loses.add("/refund")
+    with pytest.raises(GatewayUnavailable):
+        world.gateway.refund(refund_request(payment, 1_000))
+    refund = world.gateway.refund(refund_request(payment, 1_000))
+    assert world.gateway.fetch_payment(payment).refunds == (refund,)
+
+
+def test_an_operator_gives_back_what_we_did_not_ask_for(world: World) -> None:
+    payment = paid(world)
+    assert payment.gateway_payment_id is not None
+    assert world.operate("refund", payment.gateway_payment_id, "2.50").status_code == 303
+    (fact,) = world.gateway.fetch_payment(payment).refunds
+    assert (fact.reference, fact.amount) == (None, Money.from_minor_units(250, "USD"))
+    (told,) = world.told().facts
+    assert told == fact
+    assert world.operate("refund", payment.gateway_payment_id, "8").status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("action", "state"),
+    [
+        ("win", DisputeState.WON),
+        ("lose", DisputeState.LOST),
+        ("lose_reversed", DisputeState.LOST),
+    ],
+)
+def test_a_dispute_is_opened_and_ends(world: World, action: str, state: DisputeState) -> None:
+    payment = paid(world)
+    assert payment.gateway_payment_id is not None
+    world.operate("dispute", payment.gateway_payment_id)
+    (opened,) = world.gateway.fetch_payment(payment).disputes
+    assert (opened.state, opened.amount) == (DisputeState.OPEN, payment.amount)
+    assert world.told_until("CUSTOMER.DISPUTE.CREATED").facts == (opened,)
+    assert opened.gateway_dispute_id in httpx2.get(f"{world.base_url}/paypal/dashboard").text
+    world.operate(action, opened.gateway_dispute_id)
+    (ended,) = world.gateway.fetch_payment(payment).disputes
+    assert ended.state is state
+    told = {}
+    for _ in range(2 if action == "lose_reversed" else 1):
+        notification = world.told()
+        told[notification.event_type] = notification.facts[0]
+    assert told.pop("CUSTOMER.DISPUTE.RESOLVED") == ended
+    reversals = [
+        (fact.gateway_payment_id, fact.amount, getattr(fact, "reference", ""))
+        for fact in told.values()
+    ]
+    expected = [(payment.gateway_payment_id, payment.amount, None)]
+    assert reversals == (expected if action == "lose_reversed" else [])
+
+
+# ── The documents that PayPal publishes ───────────────────────────────────────────────────────
+REQUESTS = {
+    "/v2/checkout/orders": ("orders", "order_request"),
+    "/capture": ("orders", "order_capture_request"),
+    "/refund": ("payments", "refund_request"),
+}
+
+
+def schema_of(path: str) -> tuple[str, str]:
+    """Return which document describes the answer from a path, and under which name."""
+    if path.endswith("/refund") or "/refunds/" in path:
+        return "payments", "refund"
+    if "/captures/" in path:
+        return "payments", "capture-2"
+    if path.endswith("/disputes"):
+        return "disputes", "dispute_search"
+    return ("disputes", "dispute") if "/disputes/" in path else ("orders", "order")
+
+
+def check_document(document: object, file: str, name: str) -> None:
+    """Fail unless the document is of a schema of PayPal's."""
+    root = json.loads((SHARED / f"{file}.json").read_text("utf-8"))
+    schema = {**root, "$ref": f"#/components/schemas/{name}"}
+    faults = [error.message for error in Draft4Validator(schema).iter_errors(document)]
+    assert faults == [], f"{name}: {document}"
+
+
+def refusal_schema(path: str, status: int) -> list[tuple[str, str]]:
+    """Return what describes a refusal: its shape, and the codes that it may have."""
+    file = schema_of(path)[0]
+    if file == "disputes":
+        return [(file, "error")]
+    kinds = {"/capture": "orders.capture-422", "/refund": "captures.refund-422"}
+    end = next((kind for end, kind in kinds.items() if path.endswith(end)), "422")
+    codes = end if status == 422 else str(status)
+    return [(file, f"error_{status}"), (file, codes)]
+
+
+@needs_openapi
+@pytest.mark.shared
+def test_all_that_we_send_and_all_that_is_answered_is_as_paypal_describes(world: World) -> None:
+    payment, url = ordered(world)
+    world.gateway.complete_payment(payment)
+    world.choose(url, "decline")
+    world.gateway.complete_payment(payment)
+    world.choose(url, "succeed")
+    captured = world.gateway.complete_payment(payment).payment.gateway_payment_id
+    assert captured is not None
+    payment = replace(payment, gateway_payment_id=captured)
+    world.gateway.refund(refund_request(payment, 300))
+    with pytest.raises(GatewayRefused):
+        world.gateway.refund(refund_request(payment, 900, "REFUNDREFUNDREFUND33"))
+    world.operate("dispute", captured)
+    (dispute,) = world.gateway.fetch_payment(payment).disputes
+    world.operate("lose_reversed", dispute.gateway_dispute_id)
+    world.gateway.fetch_payment(payment)
+    world.gateway.fetch_payment(replace(payment, gateway_reference="UNKNOWNORDER"))
+    events = [world.messages.get(timeout=WAIT_SECONDS) for _ in range(7)]
+    seen = [one for one in world.recorder.seen if not one[0].url.path.endswith("/token")]
+    api = [one for one in seen if "/notifications/" not in one[0].url.path]
+    assert {status for _request, status, _content in api} == {200, 201, 404, 422}
+    for request, status, content in api:
+        path = request.url.path.removeprefix("/paypal")
+        for end, (file, name) in REQUESTS.items():
+            if request.method == "POST" and path.endswith(end):
+                check_document(json.loads(request.content), file, name)
+        schemas = [schema_of(path)] if status < 400 else refusal_schema(path, status)
+        for file, name in schemas:
+            check_document(json.loads(content), file, name)
+    for event in events:
+        check_event(json.loads(event.body))
+
+
+def check_event(event: dict[str, Any]) -> None:
+    check_document(event, "webhooks", "event")
+    kinds = {
+        "checkout-order": ("orders", "order"),
+        "capture": ("payments", "capture-2"),
+        "refund": ("payments", "refund"),
+        "dispute": ("disputes", "dispute"),
+    }
+    check_document(event["resource"], *kinds[event["resource_type"]])
+
+
+@needs_openapi
+@pytest.mark.shared
+@pytest.mark.parametrize(
+    "change",
+    [{"intent": "BUY"}, {"purchase_units": []}, {"purchase_units": [{"amount": {"value": 10}}]}],
+)
+def test_the_documents_would_notice_a_wrong_order(world: World, change: dict[str, Any]) -> None:
+    ordered(world)
+    body = json.loads(world.recorder.seen[1][0].content)
+    check_document(body, "orders", "order_request")
+    with pytest.raises(AssertionError, match="order_request"):
+        check_document({**body, **change}, "orders", "order_request")
