@@ -133,8 +133,14 @@ def settings(base_url: str) -> PayPalSettings:
     )
 
 
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with one certificate for all tests: making it takes long."""
+    return tmp_path_factory.mktemp("keys")
+
+
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
+def world(keys: Path) -> Iterator[World]:
     listener = socket.create_server(("127.0.0.1", 0))
     base_url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     messages: queue.Queue[InboundMessage] = queue.Queue()
@@ -147,7 +153,7 @@ def world(tmp_path: Path) -> Iterator[World]:
 
     clock = [timedelta(0)]
     store = Store()
-    context = Later(base_url, base_url, store, Courier(), tmp_path, clock)
+    context = Later(base_url, base_url, store, Courier(), keys, clock)
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
@@ -387,13 +393,13 @@ def test_a_live_gateway_believes_nothing_of_a_stand_in(world: World) -> None:
         PayPal(live, transport=world.recorder).parse_notification(message)
 
 
-def test_the_certificate_outlives_a_restart(world: World, tmp_path: Path) -> None:
+def test_the_certificate_outlives_a_restart(world: World, keys: Path) -> None:
     certificates = f"{world.base_url}/paypal/v1/notifications/certs"
     root = httpx2.get(f"{certificates}/ca").content
-    assert load_or_make(tmp_path).root_pem() == root
-    assert httpx2.get(f"{certificates}/{load_or_make(tmp_path).name}").status_code == 200
+    assert load_or_make(keys).root_pem() == root
+    assert httpx2.get(f"{certificates}/{load_or_make(keys).name}").status_code == 200
     assert httpx2.get(f"{certificates}/CERT-unknown").status_code == 404
-    kept = tmp_path / "paypal-webhooks.pem"
+    kept = keys / "paypal-webhooks.pem"
     assert kept.stat().st_mode & 0o077 == 0
 
 

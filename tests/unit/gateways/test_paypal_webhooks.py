@@ -1,0 +1,446 @@
+"""Nothing counts as PayPal's that PayPal did not sign, whatever it says of itself."""
+
+from __future__ import annotations
+
+import base64
+import json
+import warnings
+import zlib
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import httpx2
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from domain.gateways.base import InboundMessage, NotificationRefused, Outcome
+from domain.gateways.paypal_webhooks import (
+    CertificateUnavailable,
+    PublicCertificates,
+    SandboxCertificates,
+    WebhookVerifier,
+    public_roots,
+    read_event,
+    signed_text,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+NOW = datetime(2026, 1, 15, 2, 33, 12, tzinfo=UTC)
+WEBHOOK_ID = "1JE4291016473214C"
+URL = "https://api.paypal.com/v1/notifications/certs/CERT-360caa42-fca2a594"
+HOST = "messageverificationcerts.paypal.com"
+BODY = json.dumps({"id": "WH-1", "event_type": "PAYMENT.CAPTURE.COMPLETED"}).encode()
+YEAR = timedelta(days=365)
+ROOT_KEY = rsa.generate_private_key(65537, 2048)
+KEY = rsa.generate_private_key(65537, 2048)
+STRANGER = rsa.generate_private_key(65537, 2048)
+
+
+@dataclass(frozen=True)
+class Making:
+    """How a certificate is made; what is given is what is odd about it."""
+
+    key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey = KEY
+    names: Sequence[str] = (HOST,)
+    issuer_key: rsa.RSAPrivateKey = ROOT_KEY
+    issuer: str = "A root"
+    starts: datetime = NOW - YEAR
+    ends: datetime = NOW + YEAR
+    is_authority: bool = False
+
+
+def make(how: Making) -> x509.Certificate:
+    def named(text: str) -> x509.Name:
+        return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+
+    public_key = how.key.public_key()
+    is_root = how.is_authority
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(named(how.issuer if is_root else "a certificate"))
+        .issuer_name(named(how.issuer))
+        .public_key(public_key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(how.starts)
+        .not_valid_after(how.ends)
+        .add_extension(x509.BasicConstraints(is_root, None), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(how.issuer_key.public_key()),
+            critical=False,
+        )
+        .add_extension(usage_of(is_root=is_root), critical=True)
+    )
+    if how.names and not is_root:
+        names = x509.SubjectAlternativeName([x509.DNSName(name) for name in how.names])
+        usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
+        builder = builder.add_extension(names, critical=False).add_extension(usage, critical=False)
+    return builder.sign(how.issuer_key, hashes.SHA256())
+
+
+def usage_of(*, is_root: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not is_root,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=is_root,
+        crl_sign=is_root,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+ROOT = make(Making(key=ROOT_KEY, is_authority=True))
+LEAF = make(Making())
+
+
+@dataclass
+class Given:
+    """Certificates that a test gives; what was asked for stands in `asked`."""
+
+    chain: bytes = field(default_factory=lambda: LEAF.public_bytes(Encoding.PEM))
+    roots: Sequence[x509.Certificate] = (ROOT,)
+    asked: list[str] = field(default_factory=list)
+
+    def fetch(self, url: str) -> bytes:
+        self.asked.append(url)
+        return self.chain
+
+    def anchors(self) -> Sequence[x509.Certificate]:
+        return self.roots
+
+
+def message(
+    *,
+    body: bytes = BODY,
+    signed: bytes | None = None,
+    key: rsa.RSAPrivateKey = KEY,
+    webhook_id: str = WEBHOOK_ID,
+    **headers: str,
+) -> InboundMessage:
+    """Return a message; what is given is what is odd about it."""
+    transmission_id, sent_at = "69cd13f0-d67a-11e5-baa3-778b53f4ae55", "2026-01-15T02:33:12Z"
+    text = f"{transmission_id}|{sent_at}|{webhook_id}|{zlib.crc32(signed or body)}"
+    signature = key.sign(text.encode(), padding.PKCS1v15(), hashes.SHA256())
+    given = {
+        "paypal-transmission-id": transmission_id,
+        "paypal-transmission-time": sent_at,
+        "paypal-transmission-sig": base64.b64encode(signature).decode(),
+        "paypal-cert-url": URL,
+        "paypal-auth-algo": "SHA256withRSA",
+    } | {f"paypal-{name.replace('_', '-')}": value for name, value in headers.items()}
+    return InboundMessage("POST", given, (), "", body, NOW)
+
+
+def verifier(certificates: Given, webhook_id: str = WEBHOOK_ID) -> WebhookVerifier:
+    return WebhookVerifier(webhook_id, certificates, is_sandbox=False)
+
+
+def refusal(
+    given: InboundMessage, certificates: Given | None = None, webhook_id: str = WEBHOOK_ID
+) -> str:
+    """Return why a message is refused."""
+    with pytest.raises(NotificationRefused) as caught:
+        verifier(certificates or Given(), webhook_id).verify(given)
+    assert caught.value.outcome is Outcome.BAD_SIGNATURE
+    return caught.value.reason
+
+
+def chain_of(how: Making) -> Given:
+    return Given(make(how).public_bytes(Encoding.PEM))
+
+
+# ── Signatures ────────────────────────────────────────────────────────────────────────────────
+def test_what_paypal_signed_is_believed() -> None:
+    verifier(Given()).verify(message())
+
+
+def test_the_checksum_is_decimal_and_of_the_bytes_as_they_came() -> None:
+    body = (
+        '{"id":"WH-1","event_type":"PAYMENT.CAPTURE.COMPLETED",'
+        '"resource":{"id":"3C6","note":"Nạp tiền"}}'
+    ).encode()
+    text = signed_text(
+        "69cd13f0-d67a-11e5-baa3-778b53f4ae55", "2026-01-15T02:33:12Z", WEBHOOK_ID, body
+    )
+    assert text.decode().split("|") == [
+        "69cd13f0-d67a-11e5-baa3-778b53f4ae55",
+        "2026-01-15T02:33:12Z",
+        WEBHOOK_ID,
+        "1516667967",
+    ]
+
+
+def test_a_changed_body_is_refused() -> None:
+    assert refusal(message(body=BODY + b" ", signed=BODY)) == "signature"
+
+
+def test_another_webhook_identifier_is_refused() -> None:
+    assert refusal(message(webhook_id="8PT597110X687430LKGECATA")) == "signature"
+
+
+def test_the_simulator_is_refused() -> None:
+    assert refusal(message(webhook_id="WEBHOOK_ID")) == "signature"
+    assert refusal(message(webhook_id="WEBHOOK_ID"), webhook_id="WEBHOOK_ID") == "simulator"
+    assert refusal(message(webhook_id=""), webhook_id="") == "simulator"
+
+
+def test_another_key_is_refused() -> None:
+    assert refusal(message(key=STRANGER)) == "signature"
+
+
+@pytest.mark.parametrize("algorithm", ["SHA1withRSA", "sha256withrsa", "none"])
+def test_another_algorithm_is_refused(algorithm: str) -> None:
+    assert refusal(message(auth_algo=algorithm)) == "algorithm"
+
+
+@pytest.mark.parametrize("signature", ["%%%", "YQ==", "é"])
+def test_what_is_no_signature_is_refused(signature: str) -> None:
+    assert refusal(message(transmission_sig=signature)) == "signature"
+
+
+@pytest.mark.parametrize("name", sorted(message().headers))
+def test_every_header_is_needed(name: str) -> None:
+    given = message()
+    headers = {key: value for key, value in given.headers.items() if key != name}
+    assert refusal(replace(given, headers=headers)) == "unsigned"
+    assert refusal(replace(given, headers={**headers, name: "x" * 3_000})) == "unsigned"
+
+
+# ── The certificate's address ─────────────────────────────────────────────────────────────────
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://api.paypal.com.evil.test/v1/notifications/certs/CERT-1",
+        "https://evilpaypal.com/v1/notifications/certs/CERT-1",
+        "http://api.paypal.com/v1/notifications/certs/CERT-1",
+        "ftp://api.paypal.com/v1/notifications/certs/CERT-1",
+        "https://evil.test/?.paypal.com/v1/notifications/certs/CERT-1",
+        "https://evil.test/v1/notifications/certs/CERT-1#.paypal.com",
+        "https://evil.test/.paypal.com/v1/notifications/certs/CERT-1",
+        "https://api.paypal.com@evil.test/v1/notifications/certs/CERT-1",
+        "https://user:secret@api.paypal.com/v1/notifications/certs/CERT-1",
+        "https://api.paypal.com:8443/v1/notifications/certs/CERT-1",
+        "https://api.paypal.com:443@evil.test/v1/notifications/certs/CERT-1",
+        "https://evil.test\\.paypal.com/v1/notifications/certs/CERT-1",
+        "https://evil.test\t.paypal.com/v1/notifications/certs/CERT-1",
+        "https://api.paypal.com\n/v1/notifications/certs/CERT-1",
+        "https://api.paypal.com/v1/notifications/certs/CERT-1\n",
+        "https://api.paypal.com/v1/notifications/certs/../../redirect?to=https://evil.test",
+        "https://api.paypal.com/v1/notifications/certs/CERT-1?next=https://evil.test",
+        "https://api.paypal.com/upload/CERT-1",
+        "https://аpi.pаypal.com/v1/notifications/certs/CERT-1",  # noqa: RUF001 - looks alike
+        "https://[::1]/v1/notifications/certs/CERT-1",
+        "//api.paypal.com/v1/notifications/certs/CERT-1",
+        "data:application/x-pem-file,CERT",
+    ],
+)
+def test_an_address_that_is_not_paypals_is_not_even_asked(url: str) -> None:
+    certificates = Given()
+    assert refusal(message(cert_url=url), certificates) == "certificate_url"
+    assert certificates.asked == []
+
+
+@pytest.mark.parametrize("host", ["api.paypal.com", "paypal.com", "api-m.paypal.com:443"])
+def test_paypals_own_addresses_are_asked(host: str) -> None:
+    certificates = Given()
+    url = f"https://{host}/v1/notifications/certs/CERT-1"
+    verifier(certificates).verify(message(cert_url=url))
+    assert certificates.asked == [url]
+
+
+def test_a_certificate_of_the_sandbox_says_nothing_about_live_money() -> None:
+    url = URL.replace("api.paypal.com", "api.sandbox.paypal.com")
+    assert refusal(message(cert_url=url)) == "sandbox_certificate"
+    names = Making(names=("messageverificationcerts.sandbox.paypal.com",))
+    assert refusal(message(), chain_of(names)) == "certificate_name"
+    sandbox = WebhookVerifier(WEBHOOK_ID, chain_of(names), is_sandbox=True)
+    sandbox.verify(message(cert_url=url))
+
+
+# ── The certificate ───────────────────────────────────────────────────────────────────────────
+def test_a_certificate_is_fetched_once() -> None:
+    certificates = Given()
+    ours = verifier(certificates)
+    for _ in range(3):
+        ours.verify(message())
+    assert certificates.asked == [URL]
+
+
+def test_a_certificate_that_was_refused_is_not_kept() -> None:
+    certificates = chain_of(Making(ends=NOW - timedelta(days=1)))
+    ours = verifier(certificates)
+    with pytest.raises(NotificationRefused):
+        ours.verify(message())
+    certificates.chain = LEAF.public_bytes(Encoding.PEM)
+    ours.verify(message())
+    assert len(certificates.asked) == 2
+
+
+def test_no_more_than_a_few_certificates_are_kept() -> None:
+    certificates = Given()
+    ours = verifier(certificates)
+    for number in range(20):
+        ours.verify(message(cert_url=f"{URL}-{number}"))
+    ours.verify(message(cert_url=f"{URL}-19"))
+    assert len(certificates.asked) == 20
+    ours.verify(message(cert_url=f"{URL}-0"))
+    assert len(certificates.asked) == 21
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        Making(starts=NOW - 2 * YEAR, ends=NOW - timedelta(seconds=1)),
+        Making(starts=NOW + timedelta(seconds=1)),
+    ],
+)
+def test_a_certificate_counts_in_its_time_only(how: Making) -> None:
+    assert refusal(message(), chain_of(how)) == "certificate_expired"
+
+
+def test_a_certificate_that_ends_while_it_is_kept_is_refused() -> None:
+    ours = verifier(Given())
+    ours.verify(message())
+    with pytest.raises(NotificationRefused, match="certificate_expired"):
+        ours.verify(replace(message(), received_at=NOW + 2 * YEAR))
+
+
+def test_a_self_signed_certificate_is_refused() -> None:
+    how = Making(issuer="a certificate", issuer_key=KEY)
+    assert refusal(message(), chain_of(how)) == "certificate_untrusted"
+
+
+def test_a_certificate_under_another_root_of_that_name_is_refused() -> None:
+    assert refusal(message(), chain_of(Making(issuer_key=STRANGER))) == "certificate_untrusted"
+
+
+def test_a_root_that_comes_with_the_certificate_is_not_trusted() -> None:
+    root = make(Making(key=STRANGER, issuer_key=STRANGER, issuer="Theirs", is_authority=True))
+    leaf = make(Making(issuer_key=STRANGER, issuer="Theirs"))
+    both = leaf.public_bytes(Encoding.PEM) + root.public_bytes(Encoding.PEM)
+    assert refusal(message(), Given(both)) == "certificate_untrusted"
+    verifier(Given(both, roots=(ROOT, root))).verify(message())
+
+
+@pytest.mark.parametrize(
+    "names",
+    [(), ("paypal.com.evil.test",), ("evilpaypal.com",), ("*.paypal.com",), ("evil.test",)],
+)
+def test_a_certificate_for_another_name_is_refused(names: tuple[str, ...]) -> None:
+    assert refusal(message(), chain_of(Making(names=names))) == "certificate_name"
+
+
+def test_a_certificate_with_another_kind_of_key_is_refused() -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    assert refusal(message(), chain_of(Making(key=key))) == "certificate_key"
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>", b"-----BEGIN CERTIFICATE-----\nYQ==\n"])
+def test_what_is_no_certificate_is_refused(content: bytes) -> None:
+    assert refusal(message(), Given(content)) == "certificate_unreadable"
+
+
+# ── Where certificates come from ──────────────────────────────────────────────────────────────
+def answering(respond: Callable[[httpx2.Request], httpx2.Response]) -> httpx2.MockTransport:
+    return httpx2.MockTransport(respond)
+
+
+def test_no_redirect_is_followed() -> None:
+    asked: list[str] = []
+
+    def respond(request: httpx2.Request) -> httpx2.Response:
+        asked.append(str(request.url))
+        return httpx2.Response(302, headers={"Location": "https://evil.test/cert"})
+
+    ours = WebhookVerifier(
+        WEBHOOK_ID, PublicCertificates([ROOT], answering(respond)), is_sandbox=False
+    )
+    with pytest.raises(NotificationRefused, match="certificate_unavailable"):
+        ours.verify(message())
+    assert asked == [URL]
+
+
+@pytest.mark.parametrize("status", [404, 500])
+def test_a_certificate_that_cannot_be_had_is_asked_for_again(status: int) -> None:
+    answers = iter([httpx2.Response(status), httpx2.Response(200, content=Given().chain)])
+    public = PublicCertificates([ROOT], answering(lambda _: next(answers)))
+    ours = WebhookVerifier(WEBHOOK_ID, public, is_sandbox=False)
+    with pytest.raises(NotificationRefused, match="certificate_unavailable"):
+        ours.verify(message())
+    ours.verify(message())
+
+
+def test_a_certificate_that_never_ends_is_given_up() -> None:
+    taken = 0
+
+    def endless() -> object:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield b"x" * 4_096
+
+    transport = answering(lambda _: httpx2.Response(200, content=endless()))  # type: ignore[arg-type]
+    with pytest.raises(CertificateUnavailable, match="too large"):
+        PublicCertificates([ROOT], transport).fetch(URL)
+    assert taken < 50
+
+
+def test_a_server_that_is_away_is_unavailable() -> None:
+    def respond(_: httpx2.Request) -> httpx2.Response:
+        raise httpx2.ConnectTimeout("away")
+
+    with pytest.raises(CertificateUnavailable, match="ConnectTimeout"):
+        PublicCertificates([ROOT], answering(respond)).fetch(URL)
+
+
+def test_only_https_is_spoken() -> None:
+    transport = answering(lambda _: httpx2.Response(200, content=Given().chain))
+    with pytest.raises(CertificateUnavailable, match="not https"):
+        PublicCertificates([ROOT], transport).fetch(URL.replace("https", "http"))
+
+
+def test_the_public_roots_are_those_of_browsers() -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        roots = public_roots()
+    assert caught == []
+    names = {root.subject.rfc4514_string() for root in roots}
+    assert any("CN=DigiCert Global Root G2" in name for name in names)
+    assert len(PublicCertificates().anchors()) == len(roots) > 100
+    assert refusal(message(), Given(roots=roots)) == "certificate_untrusted"
+
+
+def test_a_stand_in_is_asked_at_its_own_address() -> None:
+    asked: list[str] = []
+
+    def respond(request: httpx2.Request) -> httpx2.Response:
+        asked.append(str(request.url))
+        found = ROOT if request.url.path.endswith("/ca") else LEAF
+        return httpx2.Response(200, content=found.public_bytes(Encoding.PEM))
+
+    stand_in = SandboxCertificates("http://localhost:8502/paypal", answering(respond))
+    ours = WebhookVerifier(WEBHOOK_ID, stand_in, is_sandbox=True)
+    for _ in range(2):
+        ours.verify(message())
+    base = "http://localhost:8502/paypal/v1/notifications/certs"
+    assert asked == [f"{base}/CERT-360caa42-fca2a594", f"{base}/ca"]
+    evil = "https://evil.test/v1/notifications/certs/CERT-1"
+    with pytest.raises(NotificationRefused, match="certificate_url"):
+        ours.verify(message(cert_url=evil))
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'"text"', b"\xff"])
+def test_a_body_that_is_no_event_is_malformed(body: bytes) -> None:
+    with pytest.raises(NotificationRefused) as caught:
+        read_event(body)
+    assert caught.value.outcome is Outcome.MALFORMED
