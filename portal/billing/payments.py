@@ -82,7 +82,6 @@ def _table(viewing: Viewing, rows: Sequence[PaymentView]) -> None:
             ],
             _("Method"): [words.gateway(row.gateway) for row in rows],
             _("Email"): [row.email or "" for row in rows],
-            _("Receipt"): [_receipt(row) for row in rows],
             _("Reference"): [row.reference for row in rows],
         }
     )
@@ -105,12 +104,6 @@ def _table(viewing: Viewing, rows: Sequence[PaymentView]) -> None:
 
 def _credited(row: PaymentView) -> str:
     return formats.money(row.credit) if row.entry_sequence is not None else ""
-
-
-def _receipt(row: PaymentView) -> str:
-    if row.has_receipt:
-        return _("Ready")
-    return _("Processing") if row.status is PaymentStatus.SUCCESS else ""
 
 
 def _open(widget: str, references: Sequence[str]) -> None:

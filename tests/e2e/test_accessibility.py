@@ -10,6 +10,7 @@ import pytest
 
 from tests.e2e.conftest import DESKTOP, PHONE
 from tests.e2e.test_billing_journey import OWNER, open_first_row, settle
+from tests.e2e.test_top_up_journey import fill_profile
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,6 +72,35 @@ def test_analytics_has_no_serious_violation(
     page.locator("g.bars g.point").first.wait_for()
     page.get_by_text("Tick a row to see the account's charges").wait_for()
     assert serious_violations(page) == {}
+
+
+@pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_the_way_to_a_payment_has_no_serious_violation(
+    new_owner: Callable[[str], str], sign_in: Callable[..., Page], viewport: dict[str, int]
+) -> None:
+    page = sign_in(new_owner("vn"), viewport)
+    page.get_by_role("button", name="Add credit").click()
+    page.get_by_text("Who pays?").wait_for()
+    assert serious_violations(page) == {}
+    fill_profile(page)
+    page.get_by_text("Or another amount").wait_for()
+    assert serious_violations(page) == {}
+    page.get_by_role("textbox", name="Or another amount").fill("600000")
+    page.get_by_role("button", name="Continue").click()
+    page.get_by_text("Payment method").wait_for()
+    assert serious_violations(page) == {}
+    page.get_by_role("button", name="Continue").click()
+    page.get_by_text("I agree that credit").click()
+    assert serious_violations(page) == {}
+    page.get_by_role("button", name="Pay ₫600,000").click()
+    page.wait_for_url("**/vpcpay.html**")
+    page.get_by_role("button", name="Pay", exact=True).click()
+    page.get_by_text("was added to your balance").wait_for()
+    assert serious_violations(page) == {}
+    for tab, told in (("payments", "Tick a row"), ("settings", "Billing information")):
+        page.goto(page.url.split("/payment")[0].split("/?")[0] + f"/?tab={tab}")
+        page.get_by_text(told).first.wait_for()
+        assert serious_violations(page) == {}
 
 
 @pytest.mark.parametrize("path", ["/sign-in", "/sign-up", "/forgot-password", "/mailbox"])

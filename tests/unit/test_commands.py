@@ -375,7 +375,9 @@ def test_a_named_browser_has_to_exist(ready: Checkout) -> None:
 
 def test_more_words_go_to_pytest(ready: Checkout) -> None:
     ready.make("test", "ARGS=-k 'one and two' -x")
-    assert ready.calls[-1] == "-m pytest -m not peers and not browser and not office -k one and two -x"
+    assert (
+        ready.calls[-1] == "-m pytest -m not peers and not browser and not office -k one and two -x"
+    )
 
 
 def test_a_failing_test_fails_the_command(ready: Checkout) -> None:
@@ -474,7 +476,16 @@ def test_ci_checks_everything_and_pytest_speaks_last(checkout: Checkout) -> None
     makes = " ".join((checkout.folder / "makes").read_text().split("\n"))
     assert code == 0, said
     assert said.endswith("1 passed\n")
-    assert makes.split() == ["make", "lint", "types", "layers", "make", "test-peers", "make", "test"]
+    assert makes.split() == [
+        "make",
+        "lint",
+        "types",
+        "layers",
+        "make",
+        "test-peers",
+        "make",
+        "test",
+    ]
 
 
 @pytest.mark.parametrize("kind", ["pytest.skip", "pytest.xfail"])

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from portal.settings import SettingsError, load_settings
+from sandbox import stripe, vnpay
 
 KEY = "k" * 32
 SERVED = {
@@ -154,3 +155,109 @@ def test_mail_and_sessions_follow_the_environment() -> None:
     assert (rules.staff_idle, rules.staff_longest) == (timedelta(minutes=5), timedelta(hours=1))
     assert settings.trusted_proxies == ("10.0.0.0/8", "127.0.0.1")
     assert not settings.runs_jobs
+
+
+# ── Gateways ──────────────────────────────────────────────────────────────────────────────────
+VNPAY = {"VNPAY_TMN_CODE": "OURTMN01", "VNPAY_HASH_SECRET": "our-secret"}
+STRIPE = {"STRIPE_SECRET_KEY": "sk_live_ours", "STRIPE_WEBHOOK_SECRETS": "whsec_a, whsec_b"}
+PAYPAL = {
+    "PAYPAL_CLIENT_ID": "our-client",
+    "PAYPAL_CLIENT_SECRET": "our-client-secret",
+    "PAYPAL_WEBHOOK_ID": "our-webhook",
+}
+
+
+def test_a_demo_has_stand_ins_with_test_money() -> None:
+    gateways = load_settings({"PORT": "9000"}).gateways
+    assert gateways.vnpay is not None
+    assert gateways.stripe is not None
+    assert gateways.paypal is not None
+    assert gateways.vnpay.pay_url.startswith("http://localhost:9001/vnpay/")
+    assert gateways.vnpay.api_url.startswith("http://127.0.0.1:9001/vnpay/")
+    assert gateways.stripe.api_base == "http://127.0.0.1:9001/stripe"
+    assert gateways.paypal.api_base == "http://127.0.0.1:9001/paypal"
+    assert gateways.vnpay.is_sandbox
+    assert gateways.stripe.is_sandbox
+    assert gateways.paypal.is_sandbox
+    assert (gateways.sandbox_url, gateways.sandbox_port) == ("http://localhost:9001", 9001)
+
+
+def test_outside_the_demo_a_gateway_without_keys_is_not_offered() -> None:
+    gateways = load_settings(SERVED).gateways
+    offered = (gateways.vnpay, gateways.stripe, gateways.paypal)
+    assert offered == (None, None, None)
+    assert (gateways.sandbox_url, gateways.sandbox_port) == (None, None)
+
+
+def test_with_keys_the_real_gateways_are_spoken_to() -> None:
+    gateways = load_settings({**SERVED, **VNPAY, **STRIPE, **PAYPAL}).gateways
+    assert gateways.vnpay is not None
+    assert gateways.stripe is not None
+    assert gateways.paypal is not None
+    assert gateways.vnpay.pay_url == "https://pay.vnpay.vn/vpcpay.html"
+    assert gateways.stripe.api_base == "https://api.stripe.com"
+    assert gateways.stripe.webhook_secrets == ("whsec_a", "whsec_b")
+    assert gateways.paypal.api_base == "https://api-m.paypal.com"
+    real = (gateways.vnpay, gateways.stripe, gateways.paypal)
+    assert [gateway.is_sandbox for gateway in real] == [False, False, False]
+    assert gateways.sandbox_url is None
+
+
+def test_a_provider_s_own_sandbox_is_known_as_one() -> None:
+    changed = {
+        "VNPAY_PAY_URL": "https://sandbox.vnpayment.vn/paymentv2/vpcpay.html",
+        "STRIPE_SECRET_KEY": "sk_test_ours",
+        "PAYPAL_API_URL": "https://api-m.sandbox.paypal.com",
+    }
+    gateways = load_settings({**SERVED, **VNPAY, **STRIPE, **PAYPAL, **changed}).gateways
+    assert gateways.vnpay is not None
+    assert gateways.stripe is not None
+    assert gateways.paypal is not None
+    assert gateways.vnpay.is_sandbox
+    assert gateways.stripe.is_sandbox
+    assert gateways.paypal.is_sandbox
+
+
+def test_in_a_demo_one_gateway_may_be_real() -> None:
+    gateways = load_settings(STRIPE).gateways
+    assert gateways.stripe is not None
+    assert gateways.vnpay is not None
+    assert not gateways.stripe.is_sandbox
+    assert gateways.vnpay.is_sandbox
+
+
+@pytest.mark.parametrize("name", [*VNPAY, *STRIPE, *PAYPAL])
+def test_half_of_a_gateway_s_keys_are_a_fault(name: str) -> None:
+    keys = {**VNPAY, **STRIPE, **PAYPAL}
+    del keys[name]
+    assert name in problems(**SERVED, **keys)
+
+
+@pytest.mark.parametrize("demo", ["0", "1"])
+def test_the_demo_s_keys_are_refused_wherever_they_are_given(demo: str) -> None:
+    known = {
+        "VNPAY_TMN_CODE": "OURTMN01",
+        "VNPAY_HASH_SECRET": "DEMO-VNPAY-HASH-SECRET-0123456789",
+        **STRIPE,
+        "STRIPE_WEBHOOK_SECRETS": "whsec_demo_0123456789",
+    }
+    said = problems(**SERVED, **known, DEMO=demo)
+    assert "VNPAY_HASH_SECRET is the demo's" in said
+    assert "STRIPE_WEBHOOK_SECRETS is the demo's" in said
+
+
+def test_keys_of_gateways_are_not_printed() -> None:
+    shown = repr(load_settings({**SERVED, **VNPAY, **STRIPE, **PAYPAL}))
+    for secret in ("our-secret", "sk_live_ours", "whsec_a", "our-client-secret", "our-webhook"):
+        assert secret not in shown
+
+
+def test_the_stand_ins_know_the_demo_s_keys() -> None:
+    gateways = load_settings({}).gateways
+    assert gateways.vnpay is not None
+    assert gateways.stripe is not None
+    assert gateways.paypal is not None
+    assert gateways.vnpay.tmn_code == vnpay.DEMO_TMN_CODE
+    assert gateways.vnpay.hash_secret == vnpay.DEMO_HASH_SECRET
+    assert gateways.stripe.secret_key == stripe.DEMO_SECRET_KEY
+    assert gateways.stripe.webhook_secrets == (stripe.DEMO_WEBHOOK_SECRET,)
