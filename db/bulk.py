@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import date, datetime
 from decimal import Decimal
 from types import NoneType
 from typing import TYPE_CHECKING, Any
+
+import psycopg2
+from sqlalchemy.exc import DBAPIError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,25 +28,43 @@ def copy_rows(
     """Insert `rows` into `table` inside the session's transaction with COPY.
 
     Values may be None, int, bool, str, bytes, Decimal, datetime, date, list of str, or dict
-    (written as JSON, a Decimal in it as a string). COPY is several times faster than any INSERT
-    at a thousand rows, and the rows are turned into text a column at a time, which is several
-    times faster than by value.
+    (written as JSON, a Decimal in it as a string); raises TypeError or ValueError for what cannot
+    be written. COPY is several times faster than any INSERT at a thousand rows, and the rows are
+    turned into text a column at a time, which is several times faster than by value.
     """
     if not rows:
         return
-    with _cursor(session) as cursor:
-        cursor.copy_expert(f"COPY {table} ({', '.join(columns)}) FROM STDIN", _CopyText(rows))
+    copied = _CopyText(rows)
+    try:
+        with _cursor(session) as cursor:
+            cursor.copy_expert(f"COPY {table} ({', '.join(columns)}) FROM STDIN", copied)
+    except DBAPIError:
+        # The driver tells of a row that cannot be written as of a statement that was cancelled.
+        if copied.fault is not None:
+            raise copied.fault from None
+        raise
 
 
 class _CopyText:
-    """Rows as COPY reads them: the next ones become text while the server takes in the last."""
+    """Rows as COPY reads them: the next ones become text while the server takes in the last.
+
+    `fault` is why a row could not become text.
+    """
 
     def __init__(self, rows: Sequence[Sequence[Any]]) -> None:
+        self.fault: Exception | None = None
         self._rows = rows
         self._done = 0
 
     def read(self, _size: int) -> bytes:
         """Return the text of some more rows, however long; nothing when all are given."""
+        try:
+            return self._more()
+        except Exception as fault:
+            self.fault = fault
+            raise
+
+    def _more(self) -> bytes:
         rows = self._rows[self._done : self._done + _COPIED_AT_ONCE]
         self._done += len(rows)
         texts = [_column_text(values) for values in zip(*rows, strict=True)]
@@ -64,9 +86,9 @@ def stream_query(
 
     The next ones are fetched while the caller works on the last.
     """
-    cursor: Any = session.connection().connection.cursor(name="stream_query")
-    with cursor, ThreadPoolExecutor(1) as fetcher:
-        cursor.execute(_literal(session, statement))
+    query = _literal(session, statement)
+    with _cursor(session, "stream_query") as cursor, ThreadPoolExecutor(1) as fetcher:
+        cursor.execute(query)
         coming = fetcher.submit(cursor.fetchmany, rows_at_once)
         while rows := coming.result():
             coming = fetcher.submit(cursor.fetchmany, rows_at_once)
@@ -120,8 +142,22 @@ def text_array(values: Iterable[str]) -> str:
     return '{"' + '","'.join(texts) + '"}'
 
 
-def _cursor(session: Session) -> Any:  # noqa: ANN401 - psycopg2's cursor, behind SQLAlchemy's proxy
-    return session.connection().connection.cursor()
+@contextmanager
+def _cursor(session: Session, name: str | None = None) -> Iterator[Any]:
+    """Give psycopg2's cursor, one of the server where it has a name.
+
+    What it raises within the block becomes SQLAlchemy's DBAPIError, as that of any other
+    statement: so it is counted, tried again and told alike, and a connection that is lost leaves
+    the pool. It never tells the statement, which may have values in its text.
+    """
+    connection = session.connection()
+    try:
+        made: Any = connection.connection.cursor(name)
+        with made as cursor:
+            yield cursor
+    except psycopg2.Error as error:
+        # The one place that does all of this; events, dialect and pool are not ours to imitate.
+        connection._handle_dbapi_exception(error, None, None, None, None)  # noqa: SLF001
 
 
 def _column_text(values: tuple[Any, ...]) -> list[str]:

@@ -1,0 +1,141 @@
+"""Statements that go to the driver itself: what goes wrong with them is told like any other's."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+from prometheus_client.exposition import generate_latest
+from sqlalchemy import literal, select, text
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
+
+from db.bulk import copy_query, copy_rows, fetch_rows, stream_query
+from portal import backend, messages, metrics
+from tests.factories import make_account
+from tests.integration.test_backend import end_connections
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from sqlalchemy.orm import Session, sessionmaker
+
+LOCK = "SELECT id FROM accounts WHERE id = %(account)s FOR UPDATE"
+EVERY_USE: dict[str, Callable[[Session], object]] = {
+    "fetch_rows": lambda session: fetch_rows(session, "SELECT 1"),
+    "copy_rows": lambda session: copy_rows(session, "users", ["email"], [["a@example.com"]]),
+    "copy_query": lambda session: copy_query(session, select(literal(1)), lambda _row: None),
+    "stream_query": lambda session: list(stream_query(session, select(literal(1)), 1)),
+}
+
+
+@pytest.fixture
+def connected(database_url: str) -> Iterator[None]:
+    backend.connect(database_url, pool_size=5, statement_timeout_seconds=1)
+    yield
+    backend.disconnect()
+
+
+def errors_counted(reason: str) -> float:
+    name = f'portal_query_errors_total{{reason="{reason}"}}'
+    lines = generate_latest(metrics._all().registry).decode().splitlines()
+    return sum(float(line.removeprefix(name)) for line in lines if line.startswith(name))
+
+
+def test_a_deadlock_is_tried_again(session: Session, database_url: str) -> None:
+    accounts = make_account(session), make_account(session)
+    session.commit()
+    both_hold_one = threading.Barrier(2)
+    runs: tuple[list[int], list[int]] = ([], [])
+    ended: list[int] = []
+
+    def lock_both(session: Session, *, order: tuple[int, int], own: list[int]) -> None:
+        own.append(1)
+        fetch_rows(session, LOCK, account=order[0])
+        if len(own) == 1:
+            both_hold_one.wait(timeout=30)
+        fetch_rows(session, LOCK, account=order[1])
+
+    def write(order: tuple[int, int], own: list[int]) -> None:
+        backend.write(lock_both, order=order, own=own)
+        ended.append(1)
+
+    backend.connect(database_url)
+    counted = errors_counted("deadlock")
+    threads = [
+        threading.Thread(target=write, args=arguments)
+        for arguments in zip((accounts, accounts[::-1]), runs, strict=True)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    backend.disconnect()
+    assert max(len(own) for own in runs) > 1
+    assert len(ended) == 2
+    assert errors_counted("deadlock") > counted
+
+
+@pytest.mark.usefixtures("connected")
+def test_a_lock_that_is_waited_for_too_long_is_told_as_passing(session: Session) -> None:
+    account = make_account(session)
+    session.commit()
+    fetch_rows(session, LOCK, account=account)
+    counted = errors_counted("lock_timeout")
+    with pytest.raises(OperationalError) as caught:
+        backend.write(lambda other: fetch_rows(other, LOCK, account=account))
+    assert messages.is_passing(caught.value)
+    assert messages.text_of_failure(caught.value, "7").startswith("This took too long")
+    assert errors_counted("lock_timeout") == counted + 1
+
+
+@pytest.mark.parametrize("use", EVERY_USE.values(), ids=EVERY_USE)
+@pytest.mark.usefixtures("connected")
+def test_a_connection_that_is_lost_leaves_the_pool(
+    use: Callable[[Session], object], sessions: sessionmaker[Session]
+) -> None:
+    def cut_off(session: Session) -> None:
+        session.execute(text("SELECT 1"))
+        end_connections(sessions)
+        use(session)
+
+    with pytest.raises(OperationalError) as caught:
+        backend.write(cut_off)
+    assert caught.value.connection_invalidated
+    assert backend.write(lambda session: session.execute(text("SELECT 1")).scalar_one()) == 1
+
+
+def test_a_stream_that_breaks_while_it_is_read_is_told_too(
+    session: Session, sessions: sessionmaker[Session]
+) -> None:
+    numbers = select(text("n FROM generate_series(1, 9) AS n"))
+    stream = stream_query(session, numbers, 1)
+    next(stream)
+    end_connections(sessions)
+    with pytest.raises(DBAPIError) as caught:
+        list(stream)
+    assert caught.value.connection_invalidated
+
+
+def test_an_error_never_tells_the_values_in_a_statement(session: Session) -> None:
+    wrong = select(text("1 / 0")).where(literal("my secret") == literal("my secret"))
+    with pytest.raises(DBAPIError) as caught:
+        copy_query(session, wrong, lambda _row: None)
+    assert "division by zero" in str(caught.value)
+    assert "my secret" not in str(caught.value)
+
+
+def test_a_row_that_is_there_twice_is_refused_as_by_any_insert(session: Session) -> None:
+    columns, row = ["email", "display_name", "password_hash"], ["a@example.com", "A", "x"]
+    with pytest.raises(IntegrityError):
+        copy_rows(session, "users", columns, [row, row])
+
+
+@pytest.mark.parametrize(
+    ("value", "fault"), [("\ud800", UnicodeEncodeError), ({"a": object()}, TypeError)]
+)
+def test_a_row_that_cannot_be_written_is_no_fault_of_the_database(
+    value: object, fault: type[Exception], session: Session
+) -> None:
+    with pytest.raises(fault):
+        copy_rows(session, "users", ["email"], [[value]])
