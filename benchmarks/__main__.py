@@ -17,7 +17,16 @@ from db.engine import make_engine, make_sessions
 from db.migrate import migrate
 from domain.reference import load_reference
 
-BENCHMARKS = ("charging", "importing", "history", "usage", "analytics", "exports", "sessions")
+BENCHMARKS = (
+    "charging",
+    "importing",
+    "history",
+    "usage",
+    "analytics",
+    "exports",
+    "sessions",
+    "callbacks",
+)
 
 
 def main(wanted: list[str]) -> int:

@@ -90,11 +90,11 @@ def run(sessions: sessionmaker[Session], _pgbench: Pgbench) -> None:
         "JOBS": "0",
     }
     trivial_command = ["-m", "uvicorn", "benchmarks.trivial_app:app", "--log-level", "warning"]
-    with _server([*trivial_command, "--ws", "websockets-sansio", "--port"], {}) as server:
-        trivial = asyncio.run(_measure(server, [""] * PEOPLE, ("",), YARDSTICK_SECONDS))
-    with _server(["-m", "portal", "serve", "--port"], environment) as server:
-        cookies = _sign_in(server.address, people)
-        billing = asyncio.run(_measure(server, cookies, VIEWS, SECONDS))
+    with server([*trivial_command, "--ws", "websockets-sansio", "--port"], {}) as trivial_server:
+        trivial = asyncio.run(_measure(trivial_server, [""] * PEOPLE, ("",), YARDSTICK_SECONDS))
+    with server(["-m", "portal", "serve", "--port"], environment) as portal:
+        cookies = sign_in_all(portal.address, people)
+        billing = asyncio.run(_measure(portal, cookies, VIEWS, SECONDS))
     _report("trivial page", trivial)
     _report("billing page", billing)
     p95, yard = _percentile(billing.all_seconds, 95), _percentile(trivial.all_seconds, 95)
@@ -147,17 +147,20 @@ def _add_person(session: Session, account: int, number: int) -> str:
 
 # ── Servers ───────────────────────────────────────────────────────────────────────────────────
 @dataclass(frozen=True)
-class _Server:
+class Server:
+    """A server of its own, and its process."""
+
     port: int
     process: psutil.Process
 
     @property
     def address(self) -> str:
+        """Where it is reached."""
         return f"http://localhost:{self.port}"
 
 
 @contextmanager
-def _server(arguments: Sequence[str], environment: dict[str, str]) -> Iterator[_Server]:
+def server(arguments: Sequence[str], environment: dict[str, str]) -> Iterator[Server]:
     """Run a server of its own until the block ends; the last argument is its port."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
@@ -167,7 +170,7 @@ def _server(arguments: Sequence[str], environment: dict[str, str]) -> Iterator[_
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    server = _Server(port, psutil.Process(process.pid))
+    server = Server(port, psutil.Process(process.pid))
     try:
         _wait_until_it_answers(server, process)
         yield server
@@ -176,7 +179,7 @@ def _server(arguments: Sequence[str], environment: dict[str, str]) -> Iterator[_
         process.wait()
 
 
-def _wait_until_it_answers(server: _Server, process: subprocess.Popen[bytes]) -> None:
+def _wait_until_it_answers(server: Server, process: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
         try:
@@ -187,7 +190,7 @@ def _wait_until_it_answers(server: _Server, process: subprocess.Popen[bytes]) ->
     raise RuntimeError("the server did not start")
 
 
-def _sign_in(address: str, people: Sequence[str]) -> list[str]:
+def sign_in_all(address: str, people: Sequence[str]) -> list[str]:
     """Return a session's cookie header for each, got as a browser gets it."""
     with ThreadPoolExecutor(max_workers=4) as pool:
         return list(pool.map(lambda email: _sign_in_one(address, email), people))
@@ -214,7 +217,7 @@ def _sign_in_one(address: str, email: str) -> str:
 
 # ── People ────────────────────────────────────────────────────────────────────────────────────
 async def _measure(
-    server: _Server, cookies: Sequence[str], views: Sequence[str], seconds: float
+    server: Server, cookies: Sequence[str], views: Sequence[str], seconds: float
 ) -> Figures:
     """Have everyone come within the warm-up, then click for the measured time."""
     figures = Figures()
@@ -223,7 +226,7 @@ async def _measure(
     processor_before = sum(server.process.cpu_times()[:2])
     async with asyncio.TaskGroup() as group:
         for number, cookie in enumerate(cookies):
-            person = _Person(server, cookie, views, number, figures)
+            person = Person(server, cookie, views, number, figures)
             group.create_task(person.visit(measured_from, until))
         group.create_task(_watch_memory(server, figures, measured_from, until))
     spent = sum(server.process.cpu_times()[:2]) - processor_before
@@ -232,7 +235,7 @@ async def _measure(
 
 
 async def _watch_memory(
-    server: _Server, figures: Figures, measured_from: float, until: float
+    server: Server, figures: Figures, measured_from: float, until: float
 ) -> None:
     await asyncio.sleep(max(0, measured_from - time.monotonic()))
     while time.monotonic() < until:
@@ -240,11 +243,11 @@ async def _watch_memory(
         await asyncio.sleep(MEMORY_EVERY_SECONDS)
 
 
-class _Person:
+class Person:
     """One browser: it opens the page, then clicks, waits until all is drawn, and thinks."""
 
     def __init__(
-        self, server: _Server, cookie: str, views: Sequence[str], number: int, figures: Figures
+        self, server: Server, cookie: str, views: Sequence[str], number: int, figures: Figures
     ) -> None:
         self._server = server
         self._cookie = cookie
@@ -254,6 +257,7 @@ class _Person:
         self._chance = random.Random(number)
 
     async def visit(self, measured_from: float, until: float) -> None:
+        """Come, look and click until the time is over."""
         await asyncio.sleep(WARM_UP_SECONDS * self._number / PEOPLE)
         async with connect(
             f"ws://localhost:{self._server.port}/_stcore/stream",

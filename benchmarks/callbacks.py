@@ -1,0 +1,225 @@
+"""A gateway that sends 200 notifications a second while people look at pages.
+
+Of all that is sent, 30 % are repetitions and 10 % have a wrong signature. Every payment must be
+credited once, and the slowest hundredth is printed beside that of a route which does nothing,
+asked in the same seconds. CALLBACKS_SECONDS sets how long.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from statistics import quantiles
+from typing import TYPE_CHECKING
+from urllib.parse import urlencode
+
+import httpx2
+from sqlalchemy import text
+
+from benchmarks.charging import ACTOR
+from benchmarks.sessions import PASSWORD, SECRET_KEY, Figures, Person, server, sign_in_all
+from domain import accounts, identity
+from domain.actors import MemberRole, user_actor
+from domain.billing_profiles import BillingProfile, ProfileKind, save_profile
+from domain.gateways.vnpay import VNPay, VNPaySettings, hash_data, sign
+from domain.money import Money
+from domain.payments import CONSENT_VERSION, start_payment
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session, sessionmaker
+
+    from benchmarks.sessions import Server
+    from benchmarks.yardstick import Pgbench
+
+PER_SECOND = 200
+SECONDS = float(os.environ.get("CALLBACKS_SECONDS", "30"))
+REPEATED, FORGED = 0.3, 0.1
+PAYMENTS_OF_AN_ACCOUNT = 10
+PEOPLE = 20
+PROBES_PER_SECOND = 20
+AMOUNT = Money.from_minor_units(500_000, "VND")
+KEYS = VNPaySettings(
+    tmn_code="BENCHTMN",
+    hash_secret="the-benchmark-signs-with-these-words",  # noqa: S106 - as long as it runs
+    pay_url="https://pay.example.com",
+    api_url="https://pay.example.com",
+    is_sandbox=False,
+)
+_LANES = 64
+
+
+@dataclass
+class Answers:
+    """What came back, and how long each took in seconds."""
+
+    codes: Counter[str] = field(default_factory=Counter)
+    seconds: list[float] = field(default_factory=list)
+    probe_seconds: list[float] = field(default_factory=list)
+
+
+def run(sessions: sessionmaker[Session], _pgbench: Pgbench) -> None:
+    """Print what became of the notifications and how slow the slowest hundredth was."""
+    total = int(PER_SECOND * SECONDS)
+    fresh = int(total * (1 - REPEATED - FORGED))
+    references = _begin_payments(sessions, fresh)
+    people = _add_people(sessions)
+    environment = {
+        "DATABASE_URL": sessions.kw["bind"].url.render_as_string(hide_password=False),
+        "DEMO": "0",
+        "SECRET_KEY": SECRET_KEY,
+        "JOBS": "0",
+        "VNPAY_TMN_CODE": KEYS.tmn_code,
+        "VNPAY_HASH_SECRET": KEYS.hash_secret,
+    }
+    queries = _queries(references, total)
+    with server(["-m", "portal", "serve", "--port"], environment) as portal:
+        cookies = sign_in_all(portal.address, people)
+        answers = asyncio.run(_load(portal, queries, cookies))
+    _report(sessions, answers, len(references))
+
+
+def _begin_payments(sessions: sessionmaker[Session], count: int) -> list[str]:
+    gateway = VNPay(KEYS)
+    references: list[str] = []
+    while len(references) < count:
+        with sessions.begin() as session:
+            account = _account(session)
+            owner = user_actor(1, memberships={account: MemberRole.OWNER})
+            for number in range(min(PAYMENTS_OF_AN_ACCOUNT, count - len(references))):
+                started = start_payment(
+                    session,
+                    account_id=account,
+                    gateway=gateway,
+                    credit=AMOUNT,
+                    quote_id=None,
+                    consent_version=CONSENT_VERSION,
+                    language="en",
+                    actor=owner,
+                    idempotency_key=f"payment-{number}",
+                )
+                references.append(started.reference)
+    gateway.close()
+    return references
+
+
+def _account(session: Session) -> int:
+    account = accounts.open_account(
+        session, site_code="vn", name="Account", currency="VND", actor=ACTOR
+    )
+    save_profile(
+        session,
+        account_id=account,
+        profile=BillingProfile(
+            ProfileKind.PERSONAL, "Lan Tran", "lan@example.com", "1 Sample Street", "VN"
+        ),
+        currency=None,
+        expected_version=0,
+        actor=ACTOR,
+        idempotency_key="profile",
+    )
+    return account
+
+
+def _add_people(sessions: sessionmaker[Session]) -> list[str]:
+    emails = [f"person-{number}@example.com" for number in range(PEOPLE)]
+    with sessions.begin() as session:
+        account = _account(session)
+        for email in emails:
+            user = identity.create_user(
+                session,
+                email=email,
+                display_name="Person",
+                password=PASSWORD,
+                staff_role=None,
+                actor=ACTOR,
+            )
+            accounts.add_member(
+                session, account_id=account, user_id=user, role=MemberRole.READER, actor=ACTOR
+            )
+    return emails
+
+
+def _queries(references: list[str], total: int) -> list[str]:
+    """Return the addresses' queries in the order in which they are sent."""
+    chance = random.Random(1)
+    good = [_query(reference, KEYS.hash_secret) for reference in references]
+    forged = [
+        _query(chance.choice(references), "another-secret") for _ in range(int(total * FORGED))
+    ]
+    repeated = [chance.choice(good) for _ in range(total - len(good) - len(forged))]
+    sent = [*good, *forged, *repeated]
+    chance.shuffle(sent)
+    return sent
+
+
+def _query(reference: str, secret: str) -> str:
+    given = {
+        "vnp_TmnCode": KEYS.tmn_code,
+        "vnp_Amount": str(AMOUNT.to_minor_units() * 100),
+        "vnp_ResponseCode": "00",
+        "vnp_TransactionNo": str(int.from_bytes(reference.encode()[-6:], "big")),
+        "vnp_TransactionStatus": "00",
+        "vnp_TxnRef": reference,
+    }
+    return urlencode({**given, "vnp_SecureHash": sign(secret, hash_data(given.items()))})
+
+
+async def _load(portal: Server, queries: list[str], cookies: list[str]) -> Answers:
+    answers = Answers()
+    figures = Figures()
+    limits = httpx2.Limits(max_connections=_LANES, max_keepalive_connections=_LANES)
+    until = time.monotonic() + SECONDS
+    async with (
+        httpx2.AsyncClient(base_url=portal.address, limits=limits, timeout=60) as client,
+        asyncio.TaskGroup() as group,
+    ):
+        for number, cookie in enumerate(cookies):
+            person = Person(portal, cookie, ("", "tab=history"), number, figures)
+            group.create_task(person.visit(time.monotonic(), until))
+        group.create_task(_probe(client, answers, until))
+        started = time.monotonic()
+        for number, query in enumerate(queries):
+            await asyncio.sleep(max(0, started + number / PER_SECOND - time.monotonic()))
+            group.create_task(_send(client, query, answers))
+    return answers
+
+
+async def _send(client: httpx2.AsyncClient, query: str, answers: Answers) -> None:
+    started = time.perf_counter()
+    answer = await client.get(f"/notifications/vnpay?{query}")
+    answers.seconds.append(time.perf_counter() - started)
+    answers.codes[answer.json()["RspCode"]] += 1
+
+
+async def _probe(client: httpx2.AsyncClient, answers: Answers, until: float) -> None:
+    while time.monotonic() < until:
+        started = time.perf_counter()
+        await client.get("/health")
+        answers.probe_seconds.append(time.perf_counter() - started)
+        await asyncio.sleep(1 / PROBES_PER_SECOND)
+
+
+def _report(sessions: sessionmaker[Session], answers: Answers, expected: int) -> None:
+    counts = text(
+        "SELECT (SELECT count(*) FROM payments WHERE state = 'succeeded'),"
+        " (SELECT count(*) FROM entries WHERE kind = 'top_up'),"
+        " (SELECT count(DISTINCT description_parameters ->> 'origin') FROM entries)"
+    )
+    with sessions() as session:
+        succeeded, entries, distinct = session.execute(counts).one()
+    p50, p99 = (_percentile(answers.seconds, percent) * 1000 for percent in (50, 99))
+    probe = _percentile(answers.probe_seconds, 99) * 1000
+    print(f"callbacks: {sum(answers.codes.values())} sent, answered {dict(answers.codes)}")
+    print(
+        f"callbacks: {expected} payments, {succeeded} succeeded, {entries} entries,"
+        f" {distinct} of them different (all four the same)"
+    )
+    print(f"callbacks: p50 {p50:.0f} ms, p99 {p99:.0f} ms; an empty route's p99 {probe:.0f} ms")
+
+
+def _percentile(values: list[float], percent: int) -> float:
+    return quantiles(values, n=100)[percent - 1]
