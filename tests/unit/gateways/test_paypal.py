@@ -1,0 +1,912 @@
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import httpx2
+import pytest
+
+from domain.gateways.base import (
+    CheckoutRequest,
+    DisputeFact,
+    DisputeState,
+    GatewayRefused,
+    GatewayUnavailable,
+    InboundMessage,
+    KnownPayment,
+    Limits,
+    NotificationRefused,
+    Outcome,
+    PaymentFact,
+    PaymentState,
+    RefundFact,
+    RefundRequest,
+    RefundState,
+)
+from domain.gateways.paypal import PayPal, PayPalSettings
+from domain.gateways.paypal_webhooks import (
+    PublicCertificates,
+    SandboxCertificates,
+    WebhookVerifier,
+)
+from domain.money import Money
+
+Document = dict[str, Any]
+
+REFERENCE = "ABCDEFGHJKLMNPQRSTUV"
+ORDER_ID, CAPTURE_ID, REFUND_ID = "5O190127TN364715T", "3C679366HH908993F", "1JU08902781691411"
+SECRET = "a-client-secret-0123456789"
+MORNING = datetime(2026, 1, 15, 2, 30, tzinfo=UTC)
+LATER = "2026-01-15T02:35:00Z"
+USD_10 = Money.from_minor_units(1_000, "USD")
+SETTINGS = PayPalSettings(
+    client_id="client",
+    client_secret=SECRET,
+    webhook_id="1JE4291016473214C",
+    api_base="https://api-m.paypal.com",
+    is_sandbox=False,
+    brand_name="Credit portal",
+)
+PAYMENT = KnownPayment(REFERENCE, ORDER_ID, None, USD_10, MORNING)
+REQUEST = CheckoutRequest(
+    reference=REFERENCE,
+    amount=USD_10,
+    description="Credit ABC",
+    return_url="https://portal.example.com/payments/return/paypal",
+    cancel_url="https://portal.example.com/payment",
+    customer_email="lan@example.com",
+    customer_ip="203.0.113.7",
+    language="ja",
+    created_at=MORNING,
+    expires_at=MORNING + timedelta(minutes=30),
+)
+ORDERS = "/v2/checkout/orders"
+ORDER = f"{ORDERS}/{ORDER_ID}"
+TAKE = f"{ORDER}/capture"
+REFUND = f"/v2/payments/captures/{CAPTURE_ID}/refund"
+DISPUTES = "/v1/customer/disputes"
+
+
+def money(value: str, currency: str = "USD") -> Document:
+    return {"currency_code": currency, "value": value}
+
+
+def capture(**changes: object) -> Document:
+    return {
+        "id": CAPTURE_ID,
+        "status": "COMPLETED",
+        "amount": money("10.00"),
+        "custom_id": REFERENCE,
+        "create_time": LATER,
+        "seller_receivable_breakdown": {
+            "gross_amount": money("10.00"),
+            "paypal_fee": money("0.69"),
+            "net_amount": money("9.31"),
+        },
+    } | changes
+
+
+def refund(**changes: object) -> Document:
+    up = f"https://api-m.paypal.com/v2/payments/captures/{CAPTURE_ID}"
+    return {
+        "id": REFUND_ID,
+        "status": "COMPLETED",
+        "amount": money("3.00"),
+        "create_time": LATER,
+        "links": [{"rel": "up", "href": up, "method": "GET"}],
+    } | changes
+
+
+def order(status: str, *captures: Document, **changes: Any) -> Document:
+    unit: Document = {"reference_id": "default", "custom_id": REFERENCE, "amount": money("10.00")}
+    if captures:
+        unit["payments"] = {"captures": list(captures), "refunds": changes.pop("refunds", [])}
+    return {"id": ORDER_ID, "status": status, "purchase_units": [unit]} | changes
+
+
+def dispute(**changes: object) -> Document:
+    return {
+        "dispute_id": "PP-D-1",
+        "status": "WAITING_FOR_SELLER_RESPONSE",
+        "reason": "UNAUTHORISED",
+        "dispute_amount": money("10.00"),
+        "disputed_transactions": [{"seller_transaction_id": CAPTURE_ID, "custom": REFERENCE}],
+        "seller_response_due_date": "2026-01-25T00:00:00.000Z",
+        "update_time": LATER,
+    } | changes
+
+
+def refusal(status: int, name: str, issue: str | None = None) -> httpx2.Response:
+    details = [] if issue is None else [{"issue": issue}]
+    body = {"name": name, "message": "no", "debug_id": "d1", "details": details}
+    return httpx2.Response(status, json=body, headers={"PayPal-Debug-Id": "b7e8c9"})
+
+
+def unprocessable(issue: str) -> httpx2.Response:
+    return refusal(422, "UNPROCESSABLE_ENTITY", issue)
+
+
+Answer = Document | httpx2.Response | Exception
+
+
+class Api(httpx2.BaseTransport):
+    """PayPal as a test tells it: the answers to each request in turn, the last one for ever."""
+
+    def __init__(self, answers: dict[str, Answer | list[Answer]] | None = None) -> None:
+        self.answers: dict[str, list[Answer]] = {
+            key: list(value) if isinstance(value, list) else [value]
+            for key, value in (answers or {}).items()
+        }
+        self.answers.setdefault(f"GET {DISPUTES}", [{}])
+        self.asked: list[httpx2.Request] = []
+        self.tokens = 0
+        self.lives = 32_400
+        self._lock = threading.Lock()
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        request.read()
+        with self._lock:
+            if request.url.path == "/v1/oauth2/token":
+                return self._token(request)
+            self.asked.append(request)
+            waiting = self.answers[f"{request.method} {request.url.path}"]
+            answer = waiting.pop(0) if len(waiting) > 1 else waiting[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer if isinstance(answer, httpx2.Response) else httpx2.Response(200, json=answer)
+
+    def _token(self, request: httpx2.Request) -> httpx2.Response:
+        self.tokens += 1
+        assert request.content == b"grant_type=client_credentials"
+        assert request.headers["authorization"].startswith("Basic ")
+        body = {"access_token": f"token-{self.tokens}", "expires_in": self.lives}
+        return httpx2.Response(200, json=body)
+
+    def lines(self) -> list[str]:
+        """Return what was asked, disputes left out."""
+        lines = [f"{request.method} {request.url.path}" for request in self.asked]
+        return [line for line in lines if DISPUTES not in line]
+
+
+def told(api: Api) -> PayPal:
+    return PayPal(SETTINGS, transport=api)
+
+
+def fetched(document: Document | httpx2.Response) -> PaymentFact:
+    return told(Api({f"GET {ORDER}": document})).fetch_payment(PAYMENT).payment
+
+
+# ── Paying ────────────────────────────────────────────────────────────────────────────────────
+def created(**changes: object) -> Document:
+    link = {"rel": "payer-action", "href": "https://www.paypal.com/checkoutnow?token=1"}
+    return {"id": ORDER_ID, "status": "PAYER_ACTION_REQUIRED", "links": [link]} | changes
+
+
+def test_an_order_is_created_under_our_reference() -> None:
+    api = Api({f"POST {ORDERS}": created()})
+    checkout = told(api).create_checkout(REQUEST)
+    assert checkout.redirect_url == "https://www.paypal.com/checkoutnow?token=1"
+    assert checkout.gateway_reference == ORDER_ID
+    assert checkout.expires_at == MORNING + timedelta(hours=3)
+    (asked,) = api.asked
+    assert asked.headers["paypal-request-id"] == f"order-{REFERENCE}"
+    assert asked.headers["content-type"] == "application/json"
+    assert asked.headers["prefer"] == "return=representation"
+    body = json.loads(asked.content)
+    assert body["intent"] == "CAPTURE"
+    (unit,) = body["purchase_units"]
+    assert (unit["custom_id"], unit["invoice_id"]) == (REFERENCE, REFERENCE)
+    assert unit["amount"] == money("10.00")
+    context = body["payment_source"]["paypal"]["experience_context"]
+    assert context == {
+        "return_url": REQUEST.return_url,
+        "cancel_url": REQUEST.cancel_url,
+        "user_action": "PAY_NOW",
+        "shipping_preference": "NO_SHIPPING",
+        "brand_name": "Credit portal",
+        "locale": "ja-JP",
+        "payment_method_preference": "IMMEDIATE_PAYMENT_REQUIRED",
+    }
+
+
+def test_a_created_order_and_its_approve_link_are_taken_too() -> None:
+    links = [{"rel": "self", "href": "x"}, {"rel": "approve", "href": "https://pay.example.com"}]
+    answer = httpx2.Response(201, json=created(links=links, status="CREATED"))
+    checkout = told(Api({f"POST {ORDERS}": answer})).create_checkout(REQUEST)
+    assert checkout.redirect_url == "https://pay.example.com"
+
+
+@pytest.mark.parametrize("changes", [{"links": []}, {"links": None}, {"id": None}])
+def test_an_order_that_nobody_can_pay_is_no_answer(changes: Document) -> None:
+    with pytest.raises(GatewayUnavailable, match="address"):
+        told(Api({f"POST {ORDERS}": created(**changes)})).create_checkout(REQUEST)
+
+
+@pytest.mark.parametrize(
+    ("amount", "currency", "value"),
+    [("1500", "JPY", "1500"), ("900", "HUF", "900"), ("30", "TWD", "30"), ("8.5", "EUR", "8.50")],
+)
+def test_amounts_have_the_decimals_of_paypal(amount: str, currency: str, value: str) -> None:
+    api = Api({f"POST {ORDERS}": created()})
+    request = replace(REQUEST, amount=Money.from_decimal(Decimal(amount), currency))
+    told(api).create_checkout(request)
+    (unit,) = json.loads(api.asked[0].content)["purchase_units"]
+    assert unit["amount"] == money(value, currency)
+
+
+@pytest.mark.parametrize(
+    ("amount", "currency"), [("1500.5", "JPY"), ("9.01", "HUF"), ("1.5", "TWD"), ("1.001", "USD")]
+)
+def test_decimals_that_paypal_does_not_take_are_refused_by_us(amount: str, currency: str) -> None:
+    api = Api()
+    request = replace(REQUEST, amount=Money.from_decimal(Decimal(amount), currency))
+    with pytest.raises(GatewayRefused, match="DECIMAL_PRECISION"):
+        told(api).create_checkout(request)
+    assert api.asked == []
+
+
+def test_dong_are_refused_by_us() -> None:
+    dong = Money.from_minor_units(500_000, "VND")
+    assert PayPal(SETTINGS).limits("VND") is None
+    with pytest.raises(GatewayRefused, match="CURRENCY_NOT_SUPPORTED"):
+        told(Api()).create_checkout(replace(REQUEST, amount=dong))
+
+
+@pytest.mark.parametrize(
+    ("currency", "least", "most"),
+    [
+        ("USD", "0.01", "10000"),
+        ("EUR", "0.01", "8000"),
+        ("GBP", "0.01", "5500"),
+        ("JPY", "1", "1000000"),
+        ("HUF", "1", None),
+        ("AUD", "0.01", None),
+    ],
+)
+def test_limits(currency: str, least: str, most: str | None) -> None:
+    expected = Limits(
+        Money.from_decimal(Decimal(least), currency),
+        None if most is None else Money.from_decimal(Decimal(most), currency),
+    )
+    assert PayPal(SETTINGS).limits(currency) == expected
+
+
+def test_what_paypal_refuses_is_refused_with_its_code() -> None:
+    api = Api({f"POST {ORDERS}": unprocessable("TRANSACTION_LIMIT_EXCEEDED")})
+    with pytest.raises(GatewayRefused, match="TRANSACTION_LIMIT_EXCEEDED"):
+        told(api).create_checkout(REQUEST)
+    named = Api({f"POST {ORDERS}": refusal(400, "INVALID_REQUEST")})
+    with pytest.raises(GatewayRefused, match="INVALID_REQUEST"):
+        told(named).create_checkout(REQUEST)
+
+
+def test_a_timeout_of_create_asks_for_the_same_order_the_next_time() -> None:
+    api = Api({f"POST {ORDERS}": [httpx2.ReadTimeout("lost"), created()]})
+    gateway = told(api)
+    with pytest.raises(GatewayUnavailable, match="ReadTimeout"):
+        gateway.create_checkout(REQUEST)
+    assert gateway.create_checkout(REQUEST).gateway_reference == ORDER_ID
+    first, second = api.asked
+    assert first.headers["paypal-request-id"] == second.headers["paypal-request-id"]
+    assert first.content == second.content
+
+
+# ── The token ─────────────────────────────────────────────────────────────────────────────────
+def test_a_token_is_fetched_once_by_many_threads() -> None:
+    api = Api({f"GET {ORDER}": order("CREATED")})
+    gateway = told(api)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: gateway.fetch_payment(PAYMENT), range(20)))
+    assert (len(api.asked), api.tokens) == (20, 1)
+
+
+def test_a_token_is_replaced_before_it_ends() -> None:
+    api = Api({f"GET {ORDER}": order("CREATED")})
+    api.lives = 120
+    gateway = told(api)
+    gateway.fetch_payment(PAYMENT)
+    gateway.fetch_payment(PAYMENT)
+    assert api.tokens == 2
+
+
+def test_a_refused_token_is_replaced_once() -> None:
+    unauthorised = refusal(401, "AUTHENTICATION_FAILURE")
+    api = Api({f"GET {ORDER}": [unauthorised, order("CREATED")]})
+    assert told(api).fetch_payment(PAYMENT).payment.state is PaymentState.OPEN
+    tokens = [request.headers["authorization"] for request in api.asked]
+    assert tokens == ["Bearer token-1", "Bearer token-2"]
+    never = Api({f"GET {ORDER}": unauthorised})
+    with pytest.raises(GatewayUnavailable, match="401"):
+        told(never).fetch_payment(PAYMENT)
+    assert (len(never.asked), never.tokens) == (2, 2)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        httpx2.Response(401, json={"error": "invalid_client", "error_description": "no"}),
+        httpx2.Response(200, json={"expires_in": 3}),
+        httpx2.Response(503, content=b"away"),
+    ],
+)
+def test_without_a_token_nothing_is_known(answer: httpx2.Response) -> None:
+    gateway = PayPal(SETTINGS, transport=httpx2.MockTransport(lambda _: answer))
+    with pytest.raises(GatewayUnavailable, match="token"):
+        gateway.fetch_payment(PAYMENT)
+
+
+def test_secrets_show_in_no_text(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "domain")
+    api = Api({f"GET {ORDER}": refusal(500, "INTERNAL_SERVER_ERROR")})
+    with pytest.raises(GatewayUnavailable) as caught:
+        told(api).fetch_payment(PAYMENT)
+    assert "b7e8c9" in caplog.text
+    shown = repr(SETTINGS) + caplog.text + str(caught.value)
+    assert SECRET not in shown
+    assert "token-1" not in shown
+
+
+def test_keys_do_not_travel_in_clear_text() -> None:
+    for base in ("http://api-m.paypal.com", "http://localhost.evil.test/paypal", "ftp://localhost"):
+        with pytest.raises(ValueError, match="https"):
+            PayPal(replace(SETTINGS, api_base=base, is_sandbox=True))
+    with pytest.raises(ValueError, match="https"):
+        PayPal(replace(SETTINGS, api_base="http://localhost:8502/paypal"))
+
+
+def test_only_a_stand_in_on_this_computer_has_certificates_of_its_own() -> None:
+    here = replace(SETTINGS, api_base="http://localhost:8502/paypal", is_sandbox=True)
+    assert isinstance(certificates_of(PayPal(here)), SandboxCertificates)
+    for base in ("https://api-m.sandbox.paypal.com", "https://localhost:8502/paypal"):
+        public = PayPal(replace(here, api_base=base))
+        assert isinstance(certificates_of(public), PublicCertificates)
+
+
+def certificates_of(gateway: PayPal) -> object:
+    return gateway._verifier._certificates
+
+
+# ── Asking ────────────────────────────────────────────────────────────────────────────────────
+@pytest.mark.parametrize(
+    ("status", "state"),
+    [
+        ("CREATED", PaymentState.OPEN),
+        ("SAVED", PaymentState.OPEN),
+        ("PAYER_ACTION_REQUIRED", PaymentState.OPEN),
+        ("APPROVED", PaymentState.APPROVED),
+        ("VOIDED", PaymentState.CANCELLED),
+    ],
+)
+def test_an_order_without_a_capture_is_what_its_status_says(
+    status: str, state: PaymentState
+) -> None:
+    fact = fetched(order(status))
+    assert (fact.state, fact.reference, fact.gateway_reference) == (state, REFERENCE, ORDER_ID)
+    assert fact.amount is None
+
+
+@pytest.mark.parametrize(
+    ("status", "state"),
+    [
+        ("COMPLETED", PaymentState.PAID),
+        ("PARTIALLY_REFUNDED", PaymentState.PAID),
+        ("REFUNDED", PaymentState.PAID),
+        ("PENDING", PaymentState.AWAITING),
+        ("DECLINED", PaymentState.FAILED),
+        ("FAILED", PaymentState.FAILED),
+    ],
+)
+def test_a_completed_order_is_what_its_capture_says(status: str, state: PaymentState) -> None:
+    fact = fetched(order("COMPLETED", capture(status=status)))
+    assert (fact.state, fact.gateway_payment_id) == (state, CAPTURE_ID)
+    assert (fact.amount, fact.fee) == (USD_10, Money.from_minor_units(69, "USD"))
+    assert fact.code == (None if state is PaymentState.PAID else status)
+    assert fact.occurred_at == datetime(2026, 1, 15, 2, 35, tzinfo=UTC)
+
+
+def test_a_pending_capture_says_why() -> None:
+    waiting = capture(status="PENDING", status_details={"reason": "ECHECK"})
+    assert fetched(order("COMPLETED", waiting)).code == "ECHECK"
+
+
+def test_of_several_captures_the_one_with_money_counts() -> None:
+    declined = capture(status="DECLINED", id="DECLINED1")
+    for captures in ((declined, capture()), (capture(), declined)):
+        assert fetched(order("COMPLETED", *captures)).gateway_payment_id == CAPTURE_ID
+
+
+def test_what_was_captured_is_told_as_it_is_also_in_another_currency() -> None:
+    yen = capture(amount=money("10", "JPY"), seller_receivable_breakdown=None)
+    assert fetched(order("COMPLETED", yen)).amount == Money.from_minor_units(10, "JPY")
+
+
+def test_an_order_that_is_gone_has_expired() -> None:
+    gone = refusal(404, "RESOURCE_NOT_FOUND", "INVALID_RESOURCE_ID")
+    assert fetched(gone).state is PaymentState.EXPIRED
+    gateway = told(Api({f"GET {ORDER}": gone}))
+    assert gateway.complete_payment(PAYMENT).payment.state is PaymentState.EXPIRED
+    paid = replace(PAYMENT, gateway_payment_id=CAPTURE_ID)
+    assert gateway.fetch_payment(paid).payment.state is PaymentState.UNKNOWN
+
+
+def test_a_payment_without_an_order_is_unknown_and_nobody_is_asked() -> None:
+    api = Api()
+    unmade = replace(PAYMENT, gateway_reference=None)
+    assert told(api).fetch_payment(unmade).payment.state is PaymentState.UNKNOWN
+    assert told(api).complete_payment(unmade).payment.state is PaymentState.UNKNOWN
+    assert (api.asked, api.tokens) == ([], 0)
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        order("COMPLETED", capture(custom_id="ANOTHERREFERENCE0000")),
+        order("CREATED", purchase_units=[{"custom_id": "ANOTHERREFERENCE0000"}]),
+        order("CREATED", id="ANOTHERORDER"),
+    ],
+)
+def test_an_answer_about_another_payment_is_no_answer(document: Document) -> None:
+    with pytest.raises(GatewayUnavailable, match="another payment"):
+        fetched(document)
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {},
+        order("COMPLETED"),
+        order("APPROVED", purchase_units=[]),
+        order("COMPLETED", capture(status="NEW")),
+        order("COMPLETED", capture(id=None)),
+        order("COMPLETED", capture(amount=None)),
+        order("COMPLETED", capture(amount=money("10.005"))),
+        order("COMPLETED", capture(amount=money("1e3"))),
+        order("COMPLETED", capture(amount={"currency_code": "USD", "value": 10})),
+        order("COMPLETED", capture(amount=money("10.50", "JPY"))),
+        order("COMPLETED", capture(amount=money("10.00", "XXY"))),
+        order("COMPLETED", capture(create_time="yesterday")),
+        order("COMPLETED", capture(create_time="2026-01-15T02:35:00")),
+    ],
+)
+def test_what_cannot_be_read_is_no_answer(document: Document) -> None:
+    with pytest.raises(GatewayUnavailable, match="cannot be read"):
+        fetched(document)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        refusal(429, "RATE_LIMIT_REACHED"),
+        refusal(500, "INTERNAL_SERVER_ERROR"),
+        refusal(409, "RESOURCE_CONFLICT"),
+        httpx2.Response(502, content=b"<html>"),
+        httpx2.Response(200, content=b"<html>"),
+        httpx2.Response(200, content=b"[]"),
+        httpx2.Response(302, headers={"Location": "https://evil.test"}),
+        httpx2.Response(200, content=b" " * 2_000_000),
+    ],
+)
+def test_a_server_that_does_not_answer_is_unavailable(answer: httpx2.Response) -> None:
+    with pytest.raises(GatewayUnavailable):
+        fetched(answer)
+
+
+def test_refunds_and_disputes_come_with_the_payment() -> None:
+    pending = refund(id="R2", status="PENDING", custom_id="refund-REFUNDREFUNDREFUND22")
+    failed = refund(id="R3", status="CANCELLED", custom_id=REFERENCE, links=[])
+    lost = dispute(status="RESOLVED", dispute_outcome={"outcome_code": "ACCEPTED"})
+    api = Api(
+        {
+            f"GET {ORDER}": order("COMPLETED", capture(), refunds=[refund(), pending, failed]),
+            f"GET {DISPUTES}": {"items": [{"dispute_id": "PP-D-1"}]},
+            f"GET {DISPUTES}/PP-D-1": lost,
+        }
+    )
+    snapshot = told(api).fetch_payment(PAYMENT)
+    states = [(one.gateway_refund_id, one.state, one.reference) for one in snapshot.refunds]
+    assert states == [
+        (REFUND_ID, RefundState.SUCCEEDED, None),
+        ("R2", RefundState.PENDING, "REFUNDREFUNDREFUND22"),
+        ("R3", RefundState.FAILED, None),
+    ]
+    assert {one.gateway_payment_id for one in snapshot.refunds} == {CAPTURE_ID}
+    assert {one.payment_reference for one in snapshot.refunds} == {REFERENCE}
+    (fact,) = snapshot.disputes
+    assert (fact.state, fact.amount, fact.gateway_dispute_id) == (
+        DisputeState.LOST,
+        USD_10,
+        "PP-D-1",
+    )
+    assert api.asked[1].url.params["disputed_transaction_id"] == CAPTURE_ID
+
+
+def test_an_application_that_may_not_read_disputes_still_reads_payments() -> None:
+    forbidden = refusal(403, "NOT_AUTHORIZED", "PERMISSION_DENIED")
+    api = Api({f"GET {ORDER}": order("COMPLETED", capture()), f"GET {DISPUTES}": forbidden})
+    snapshot = told(api).fetch_payment(PAYMENT)
+    assert (snapshot.payment.state, snapshot.disputes) == (PaymentState.PAID, ())
+
+
+# ── Capturing ─────────────────────────────────────────────────────────────────────────────────
+def completing(taken: Answer | list[Answer], *orders: Document) -> tuple[PaymentFact, Api]:
+    """Return what a capture came to, and what was asked for it."""
+    waiting: list[Answer] = list(orders or [order("APPROVED")])
+    api = Api({f"GET {ORDER}": waiting, f"POST {TAKE}": taken})
+    return told(api).complete_payment(PAYMENT).payment, api
+
+
+def test_what_was_approved_is_captured_under_our_reference() -> None:
+    answer = httpx2.Response(201, json=order("COMPLETED", capture()))
+    fact, api = completing(answer)
+    assert (fact.state, fact.amount) == (PaymentState.PAID, USD_10)
+    assert api.lines() == [f"GET {ORDER}", f"POST {TAKE}"]
+    asked = api.asked[1]
+    assert asked.content == b"{}"
+    assert asked.headers["content-type"] == "application/json"
+    assert asked.headers["paypal-request-id"] == f"cap-{REFERENCE}"
+
+
+def test_an_order_completed_with_a_pending_capture_is_no_money() -> None:
+    fact, _ = completing(order("COMPLETED", capture(status="PENDING")))
+    assert fact.state is PaymentState.AWAITING
+
+
+def test_a_short_answer_to_a_capture_is_asked_after() -> None:
+    short = {"id": ORDER_ID, "status": "COMPLETED"}
+    fact, api = completing(short, order("APPROVED"), order("COMPLETED", capture()))
+    assert fact.state is PaymentState.PAID
+    assert api.lines()[-1] == f"GET {ORDER}"
+
+
+@pytest.mark.parametrize("status", ["CREATED", "PAYER_ACTION_REQUIRED"])
+def test_what_was_not_approved_is_not_captured(status: str) -> None:
+    fact, api = completing({}, order(status))
+    assert fact.state is PaymentState.OPEN
+    assert api.lines() == [f"GET {ORDER}"]
+
+
+@pytest.mark.parametrize("issue", ["ORDER_ALREADY_CAPTURED", "ORDER_COMPLETION_IN_PROGRESS"])
+def test_what_somebody_else_captured_is_asked_for(issue: str) -> None:
+    done = order("COMPLETED", capture())
+    fact, _ = completing(unprocessable(issue), order("APPROVED"), done)
+    assert fact.state is PaymentState.PAID
+    fact, _ = completing(unprocessable(issue))
+    assert fact.state is PaymentState.APPROVED
+
+
+@pytest.mark.parametrize(
+    ("issue", "state"),
+    [
+        ("ORDER_NOT_APPROVED", PaymentState.OPEN),
+        ("INSTRUMENT_DECLINED", PaymentState.OPEN),
+        ("PAYER_ACTION_REQUIRED", PaymentState.OPEN),
+        ("REDIRECT_PAYER_FOR_ALTERNATE_FUNDING", PaymentState.OPEN),
+        ("ORDER_EXPIRED", PaymentState.EXPIRED),
+        ("TRANSACTION_REFUSED", PaymentState.FAILED),
+        ("COMPLIANCE_VIOLATION", PaymentState.FAILED),
+        ("DUPLICATE_INVOICE_ID", PaymentState.FAILED),
+        ("TRANSACTION_RECEIVING_LIMIT_EXCEEDED", PaymentState.FAILED),
+    ],
+)
+def test_a_refused_capture_says_what_it_means(issue: str, state: PaymentState) -> None:
+    fact, api = completing(unprocessable(issue))
+    assert (fact.state, fact.code, fact.reference) == (state, issue, REFERENCE)
+    assert api.lines() == [f"GET {ORDER}", f"POST {TAKE}"]
+
+
+def test_an_order_that_is_gone_when_it_is_captured_has_expired() -> None:
+    gone = refusal(404, "RESOURCE_NOT_FOUND", "INVALID_RESOURCE_ID")
+    assert completing(gone)[0].state is PaymentState.EXPIRED
+
+
+def test_a_capture_that_we_may_not_make_is_refused() -> None:
+    with pytest.raises(GatewayRefused, match="PERMISSION_DENIED"):
+        completing(refusal(403, "NOT_AUTHORIZED", "PERMISSION_DENIED"))
+
+
+@pytest.mark.parametrize(
+    "failure", [httpx2.ReadTimeout("lost"), refusal(500, "INTERNAL_SERVER_ERROR")]
+)
+def test_a_capture_of_unknown_result_is_asked_after_and_not_repeated(failure: Answer) -> None:
+    done = order("COMPLETED", capture())
+    fact, api = completing(failure, order("APPROVED"), done)
+    assert fact.state is PaymentState.PAID
+    assert api.lines() == [f"GET {ORDER}", f"POST {TAKE}", f"GET {ORDER}"]
+
+
+@pytest.mark.parametrize(
+    "failure", [httpx2.ReadTimeout("lost"), refusal(500, "INTERNAL_SERVER_ERROR")]
+)
+def test_a_capture_that_was_not_made_is_repeated_once_with_the_same_id(failure: Answer) -> None:
+    fact, api = completing([failure, order("COMPLETED", capture())])
+    assert fact.state is PaymentState.PAID
+    ids = [one.headers["paypal-request-id"] for one in api.asked if one.method == "POST"]
+    assert ids == [f"cap-{REFERENCE}"] * 2
+    api = Api({f"GET {ORDER}": order("APPROVED"), f"POST {TAKE}": failure})
+    with pytest.raises(GatewayUnavailable):
+        told(api).complete_payment(PAYMENT)
+    assert api.lines().count(f"POST {TAKE}") == 2
+
+
+def test_a_busy_paypal_is_left_alone() -> None:
+    busy = refusal(429, "RATE_LIMIT_REACHED")
+    api = Api({f"GET {ORDER}": order("APPROVED"), f"POST {TAKE}": busy})
+    with pytest.raises(GatewayUnavailable, match="429"):
+        told(api).complete_payment(PAYMENT)
+    assert api.lines() == [f"GET {ORDER}", f"POST {TAKE}"]
+
+
+# ── Refunds ───────────────────────────────────────────────────────────────────────────────────
+REFUND_REQUEST = RefundRequest(
+    payment=replace(PAYMENT, gateway_payment_id=CAPTURE_ID),
+    reference="REFUNDREFUNDREFUND22",
+    amount=Money.from_minor_units(300, "USD"),
+    is_whole=False,
+    actor="user7",
+    requested_at=MORNING + timedelta(days=1),
+)
+
+
+@pytest.mark.parametrize(
+    ("status", "state"),
+    [
+        ("COMPLETED", RefundState.SUCCEEDED),
+        ("PENDING", RefundState.PENDING),
+        ("FAILED", RefundState.FAILED),
+        ("CANCELLED", RefundState.FAILED),
+    ],
+)
+def test_a_refund_is_asked_for_under_our_reference(status: str, state: RefundState) -> None:
+    api = Api({f"POST {REFUND}": httpx2.Response(201, json=refund(status=status))})
+    assert told(api).refund(REFUND_REQUEST) == RefundFact(
+        gateway_refund_id=REFUND_ID,
+        state=state,
+        amount=REFUND_REQUEST.amount,
+        gateway_payment_id=CAPTURE_ID,
+        payment_reference=REFERENCE,
+        reference=REFUND_REQUEST.reference,
+        occurred_at=datetime(2026, 1, 15, 2, 35, tzinfo=UTC),
+    )
+    (asked,) = api.asked
+    assert asked.headers["paypal-request-id"] == REFUND_REQUEST.reference
+    assert json.loads(asked.content) == {
+        "amount": money("3.00"),
+        "custom_id": "refund-REFUNDREFUNDREFUND22",
+    }
+
+
+def test_a_short_answer_to_a_refund_is_enough() -> None:
+    short = {"id": REFUND_ID, "status": "PENDING"}
+    fact = told(Api({f"POST {REFUND}": short})).refund(REFUND_REQUEST)
+    assert (fact.state, fact.amount) == (RefundState.PENDING, REFUND_REQUEST.amount)
+
+
+def test_a_refund_that_paypal_refuses_or_does_not_answer() -> None:
+    with pytest.raises(GatewayRefused, match="REFUND_AMOUNT_EXCEEDED"):
+        told(Api({f"POST {REFUND}": unprocessable("REFUND_AMOUNT_EXCEEDED")})).refund(
+            REFUND_REQUEST
+        )
+    with pytest.raises(GatewayUnavailable):
+        told(Api({f"POST {REFUND}": httpx2.ReadTimeout("lost")})).refund(REFUND_REQUEST)
+    with pytest.raises(GatewayUnavailable, match="cannot be read"):
+        told(Api({f"POST {REFUND}": {"status": "COMPLETED"}})).refund(REFUND_REQUEST)
+
+
+def test_a_refund_of_what_was_not_captured_is_refused_by_us() -> None:
+    api = Api()
+    with pytest.raises(GatewayRefused, match="CAPTURE_UNKNOWN"):
+        told(api).refund(replace(REFUND_REQUEST, payment=PAYMENT))
+    assert api.asked == []
+
+
+# ── Returns and notifications ─────────────────────────────────────────────────────────────────
+def came_back(*query: tuple[str, str]) -> InboundMessage:
+    return InboundMessage("GET", {}, query, "", b"", MORNING)
+
+
+def test_a_return_names_its_order() -> None:
+    message = came_back(("token", ORDER_ID), ("PayerID", "X"))
+    name = PayPal(SETTINGS).parse_return(message)
+    assert (name.gateway_reference, name.reference) == (ORDER_ID, None)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        (),
+        (("token", ""),),
+        (("token", "A"), ("token", "B")),
+        (("token", "../x"),),
+        (("token", "A" * 99),),
+        (("token", "٣٤"),),
+    ],
+)
+def test_a_return_that_names_no_order_is_refused(query: tuple[tuple[str, str], ...]) -> None:
+    with pytest.raises(NotificationRefused) as caught:
+        PayPal(SETTINGS).parse_return(came_back(*query))
+    assert caught.value.outcome is Outcome.MALFORMED
+
+
+def event(event_type: object, resource: object, **changes: object) -> InboundMessage:
+    body = {"id": "WH-1", "event_type": event_type, "resource": resource} | changes
+    return InboundMessage("POST", {}, (), "", json.dumps(body).encode(), MORNING)
+
+
+@pytest.fixture
+def believing(monkeypatch: pytest.MonkeyPatch) -> PayPal:
+    """A gateway that asks for no signature: test_paypal_webhooks.py is about those."""
+    monkeypatch.setattr(WebhookVerifier, "verify", lambda _self, _message: None)
+    return PayPal(SETTINGS)
+
+
+def test_nothing_is_read_of_what_is_not_signed() -> None:
+    with pytest.raises(NotificationRefused) as caught:
+        PayPal(SETTINGS).parse_notification(event("PAYMENT.CAPTURE.COMPLETED", capture()))
+    assert caught.value.outcome is Outcome.BAD_SIGNATURE
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "state"),
+    [
+        ("COMPLETED", "COMPLETED", PaymentState.PAID),
+        ("COMPLETED", "PENDING", PaymentState.AWAITING),
+        ("PENDING", "PENDING", PaymentState.AWAITING),
+        ("DENIED", "DECLINED", PaymentState.FAILED),
+        ("DENIED", "DENIED", PaymentState.FAILED),
+        ("DECLINED", "DECLINED", PaymentState.FAILED),
+    ],
+)
+def test_events_of_captures(believing: PayPal, name: str, status: str, state: PaymentState) -> None:
+    related = {"related_ids": {"order_id": ORDER_ID}}
+    resource = capture(status=status, supplementary_data=related)
+    told_of = believing.parse_notification(event(f"PAYMENT.CAPTURE.{name}", resource))
+    assert (told_of.event_id, told_of.event_type) == ("WH-1", f"PAYMENT.CAPTURE.{name}")
+    (fact,) = told_of.facts
+    assert isinstance(fact, PaymentFact)
+    assert (fact.state, fact.reference, fact.gateway_reference, fact.gateway_payment_id) == (
+        state,
+        REFERENCE,
+        ORDER_ID,
+        CAPTURE_ID,
+    )
+    assert fact.amount == USD_10
+
+
+def test_an_approved_order_waits_for_our_capture(believing: PayPal) -> None:
+    message = event("CHECKOUT.ORDER.APPROVED", order("APPROVED"))
+    expected = PaymentFact(PaymentState.APPROVED, reference=REFERENCE, gateway_reference=ORDER_ID)
+    assert believing.parse_notification(message).facts == (expected,)
+
+
+def test_an_approval_that_was_given_up_has_expired(believing: PayPal) -> None:
+    resource = {"order_id": ORDER_ID, "purchase_units": [{"custom_id": REFERENCE}]}
+    message = event("CHECKOUT.PAYMENT-APPROVAL.REVERSED", resource)
+    (fact,) = believing.parse_notification(message).facts
+    assert isinstance(fact, PaymentFact)
+    assert (fact.state, fact.reference, fact.gateway_reference) == (
+        PaymentState.EXPIRED,
+        REFERENCE,
+        ORDER_ID,
+    )
+
+
+def test_a_refund_event_names_its_capture_by_the_link_upwards(believing: PayPal) -> None:
+    for custom, payment_reference, reference in (
+        (REFERENCE, REFERENCE, None),
+        ("refund-REFUNDREFUNDREFUND22", None, "REFUNDREFUNDREFUND22"),
+        (None, None, None),
+    ):
+        message = event("PAYMENT.CAPTURE.REFUNDED", refund(custom_id=custom))
+        (fact,) = believing.parse_notification(message).facts
+        assert fact == RefundFact(
+            gateway_refund_id=REFUND_ID,
+            state=RefundState.SUCCEEDED,
+            amount=Money.from_minor_units(300, "USD"),
+            gateway_payment_id=CAPTURE_ID,
+            payment_reference=payment_reference,
+            reference=reference,
+            occurred_at=datetime(2026, 1, 15, 2, 35, tzinfo=UTC),
+        )
+
+
+def test_a_reversal_took_the_money_whatever_its_status(believing: PayPal) -> None:
+    own = f"https://api-m.paypal.com/v2/payments/captures/{CAPTURE_ID}"
+    for resource, number in (
+        (refund(status=None, amount=money("-10.00")), REFUND_ID),
+        (capture(status="REVERSED", links=[{"rel": "self", "href": own}]), CAPTURE_ID),
+    ):
+        message = event("PAYMENT.CAPTURE.REVERSED", resource)
+        (fact,) = believing.parse_notification(message).facts
+        assert isinstance(fact, RefundFact)
+        assert (fact.gateway_refund_id, fact.gateway_payment_id) == (number, CAPTURE_ID)
+        assert (fact.state, fact.amount) == (RefundState.SUCCEEDED, USD_10)
+
+
+@pytest.mark.parametrize(
+    ("changes", "state"),
+    [
+        ({}, DisputeState.OPEN),
+        ({"status": "UNDER_REVIEW"}, DisputeState.OPEN),
+        ({"outcome": "RESOLVED_BUYER_FAVOUR"}, DisputeState.LOST),
+        ({"outcome": "ACCEPTED"}, DisputeState.LOST),
+        ({"outcome": "RESOLVED_SELLER_FAVOUR"}, DisputeState.WON),
+        ({"outcome": "CANCELED_BY_BUYER"}, DisputeState.WON),
+        ({"outcome": "DENIED"}, DisputeState.WON),
+        ({"outcome": "RESOLVED_WITH_PAYOUT"}, DisputeState.WON),
+        ({"outcome": "NONE"}, DisputeState.OPEN),
+    ],
+)
+@pytest.mark.parametrize("name", ["CREATED", "UPDATED", "RESOLVED"])
+def test_events_of_disputes(
+    believing: PayPal, name: str, changes: dict[str, str], state: DisputeState
+) -> None:
+    outcome = changes.get("outcome")
+    ended = {"status": "RESOLVED", "dispute_outcome": {"outcome_code": outcome}}
+    resource = dispute(**(ended if outcome else changes))
+    message = event(f"CUSTOMER.DISPUTE.{name}", resource)
+    assert believing.parse_notification(message).facts == (
+        DisputeFact(
+            gateway_dispute_id="PP-D-1",
+            state=state,
+            amount=USD_10,
+            gateway_payment_id=CAPTURE_ID,
+            payment_reference=REFERENCE,
+            reason="UNAUTHORISED",
+            respond_by=datetime(2026, 1, 25, tzinfo=UTC),
+            occurred_at=datetime(2026, 1, 15, 2, 35, tzinfo=UTC),
+        ),
+    )
+
+
+def test_a_dispute_about_several_payments_is_one_about_each(believing: PayPal) -> None:
+    transactions = [
+        {"seller_transaction_id": "CAPTURE1", "gross_amount": money("4.00")},
+        {"seller_transaction_id": "CAPTURE2", "gross_amount": money("6.00")},
+    ]
+    message = event("CUSTOMER.DISPUTE.CREATED", dispute(disputed_transactions=transactions))
+    facts = believing.parse_notification(message).facts
+    assert [
+        (fact.gateway_dispute_id, fact.amount.to_minor_units())
+        for fact in facts
+        if isinstance(fact, DisputeFact)
+    ] == [("PP-D-1:CAPTURE1", 400), ("PP-D-1:CAPTURE2", 600)]
+
+
+def test_events_of_no_interest_say_nothing(believing: PayPal) -> None:
+    message = event("BILLING.PLAN.CREATED", {"id": "P-1"})
+    assert believing.parse_notification(message).facts == ()
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        event("PAYMENT.CAPTURE.COMPLETED", None),
+        event("PAYMENT.CAPTURE.COMPLETED", []),
+        event("PAYMENT.CAPTURE.COMPLETED", capture(amount=money("ten"))),
+        event("PAYMENT.CAPTURE.COMPLETED", capture(), id=None),
+        event(None, capture()),
+        event("PAYMENT.CAPTURE.REFUNDED", refund(id="")),
+        event("CUSTOMER.DISPUTE.CREATED", dispute(disputed_transactions=None)),
+        event("CHECKOUT.ORDER.APPROVED", {"id": ORDER_ID}),
+    ],
+)
+def test_a_signed_event_of_another_shape_is_malformed(
+    believing: PayPal, message: InboundMessage
+) -> None:
+    with pytest.raises(NotificationRefused) as caught:
+        believing.parse_notification(message)
+    assert caught.value.outcome is Outcome.MALFORMED
+
+
+@pytest.mark.parametrize("outcome", list(Outcome))
+def test_paypal_comes_again_unless_it_was_taken(outcome: Outcome) -> None:
+    is_done = outcome in {Outcome.RECORDED, Outcome.REPEATED, Outcome.WRONG_AMOUNT}
+    status = PayPal(SETTINGS).acknowledge(outcome).status
+    assert (200 <= status < 300) is is_done
+    assert status < 400 or not is_done
