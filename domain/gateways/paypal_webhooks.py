@@ -25,7 +25,9 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.utils import CryptographyDeprecationWarning
+from cryptography.x509.oid import AuthorityInformationAccessOID
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
 from domain.gateways.base import NotificationRefused, Outcome
@@ -58,12 +60,16 @@ _CERTIFICATE_URL = re.compile(
 )
 """The whole address: no user, no other port, no query, no path that climbs."""
 
+_ISSUER_URL = re.compile(r"https?://(?:[a-z0-9-]+\.)+[a-z]{2,}/[A-Za-z0-9._/-]{1,200}", re.ASCII)
+"""Where an issuer's certificate may lie: at a public name, never at an address within."""
+
 _NAME_SUFFIX = ".paypal.com"
 _SANDBOX_SUFFIX = ".sandbox.paypal.com"
 _LONGEST_HEADER = 2_000
 _LARGEST_CERTIFICATE = 64 * 1024
 _TIMEOUT = httpx2.Timeout(10, connect=5)
-_LONGEST_WAIT_SECONDS = 15
+_LONGEST_WAIT_SECONDS = 5
+_MOST_ISSUERS = 3
 _KEPT = 16
 
 
@@ -93,16 +99,41 @@ class PublicCertificates:
         self._transport = transport
 
     def fetch(self, url: str) -> bytes:
-        """Return what is at the address, which must be of HTTPS; no redirect is followed."""
+        """Return what is at the address, which must be of HTTPS, and what it leaves out.
+
+        No redirect is followed.
+        """
         if not url.startswith("https://"):
             raise CertificateUnavailable("not https")
-        return _download(self._transport, url)
+        content = _download(self._transport, url)
+        return content + self._issuers(content)
 
     def anchors(self) -> Sequence[x509.Certificate]:
         """Return the roots."""
         if self._given is None:
             self._given = public_roots()
         return self._given
+
+    def _issuers(self, content: bytes) -> bytes:
+        """Return what leads from the last certificate to a root, as PEM.
+
+        PayPal gives the certificate that it signs with alone. Certificates name where that of
+        their issuer lies, at an address of plain HTTP (RFC 5280, 4.2.2.1): what comes from there
+        counts only once a root vouches for it.
+        """
+        try:
+            last = x509.load_pem_x509_certificates(content)[-1]
+        except ValueError:
+            return b""  # whoever reads it finds out
+        roots = {root.subject for root in self.anchors()}
+        found = b""
+        for _ in range(_MOST_ISSUERS):
+            url = _issuer_url(last)
+            if url is None or last.issuer in roots:
+                break
+            last = _read_issuer(_download(self._transport, url))
+            found += b"\n" + last.public_bytes(Encoding.PEM)
+        return found
 
 
 class SandboxCertificates:
@@ -154,6 +185,7 @@ class WebhookVerifier:
         self._webhook_id = webhook_id
         self._certificates = certificates
         self._is_sandbox = is_sandbox
+        self._fetching = threading.Lock()
         self._lock = threading.Lock()
         self._known: OrderedDict[str, tuple[Chain, Store]] = OrderedDict()
 
@@ -188,28 +220,48 @@ class WebhookVerifier:
 
     def _key(self, url: str, moment: datetime) -> rsa.RSAPublicKey:
         """Return the key of the certificate at an address, if it is to be trusted now."""
-        # One at a time: whoever sends false messages makes us ask one thing at once, no more.
-        if not self._lock.acquire(timeout=_LONGEST_WAIT_SECONDS):
-            raise _refused("certificate_unavailable")
-        try:
-            known = self._known.get(url)
-            if known is None:
-                chain = _read_certificates(self._certificates.fetch(url))
-                known = chain, Store(list(self._certificates.anchors()))
+        known = self._recall(url)
+        if known is None:
+            known = self._learn(url, moment)
+        else:
             self._check_chain(*known, moment)
-            self._known[url] = known
-            self._known.move_to_end(url)
-            while len(self._known) > _KEPT:
-                self._known.popitem(last=False)
-        except CertificateUnavailable:
-            # It comes again, as it does after every refusal.
-            raise _refused("certificate_unavailable") from None
-        finally:
-            self._lock.release()
         key = known[0][0].public_key()
         if not isinstance(key, rsa.RSAPublicKey):
             raise _refused("certificate_key")
         return key
+
+    def _recall(self, url: str) -> tuple[Chain, Store] | None:
+        with self._lock:
+            known = self._known.get(url)
+            if known is not None:
+                self._known.move_to_end(url)
+            return known
+
+    def _learn(self, url: str, moment: datetime) -> tuple[Chain, Store]:
+        """Fetch a certificate, and keep it if it is to be trusted."""
+        # One at a time: whoever sends false messages makes us ask for one thing at once, and
+        # nobody waits for it whose certificate is known.
+        if not self._fetching.acquire(timeout=_LONGEST_WAIT_SECONDS):
+            raise _refused("certificate_unavailable")
+        try:
+            known = self._recall(url)
+            if known is None:
+                chain = _read_certificates(self._certificates.fetch(url))
+                known = chain, Store(list(self._certificates.anchors()))
+            self._check_chain(*known, moment)
+            self._keep(url, known)
+        except CertificateUnavailable:
+            # It comes again, as it does after every refusal.
+            raise _refused("certificate_unavailable") from None
+        finally:
+            self._fetching.release()
+        return known
+
+    def _keep(self, url: str, known: tuple[Chain, Store]) -> None:
+        with self._lock:
+            self._known[url] = known
+            while len(self._known) > _KEPT:
+                self._known.popitem(last=False)
 
     def _check_chain(self, chain: Chain, store: Store, moment: datetime) -> None:
         leaf = chain[0]
@@ -265,6 +317,26 @@ def _download(transport: httpx2.BaseTransport | None, url: str) -> bytes:
     except httpx2.HTTPError as error:
         raise CertificateUnavailable(type(error).__name__) from None
     return bytes(content)
+
+
+def _issuer_url(certificate: x509.Certificate) -> str | None:
+    """Return where a certificate says that its issuer's lies."""
+    try:
+        access = certificate.extensions.get_extension_for_class(x509.AuthorityInformationAccess)
+    except (x509.ExtensionNotFound, ValueError):
+        return None
+    for found in access.value:
+        is_issuer = found.access_method == AuthorityInformationAccessOID.CA_ISSUERS
+        if is_issuer and _ISSUER_URL.fullmatch(str(found.access_location.value)):
+            return str(found.access_location.value)
+    return None
+
+
+def _read_issuer(content: bytes) -> x509.Certificate:
+    try:
+        return x509.load_der_x509_certificate(content)
+    except ValueError:
+        raise CertificateUnavailable("no issuer") from None
 
 
 def _read_certificates(content: bytes) -> Chain:

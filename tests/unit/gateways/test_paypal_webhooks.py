@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
+import threading
 import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -16,8 +18,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, NameOID
 
+from domain.gateways import paypal_webhooks
 from domain.gateways.base import InboundMessage, NotificationRefused, Outcome
 from domain.gateways.paypal_webhooks import (
     CertificateUnavailable,
@@ -54,6 +57,8 @@ class Making:
     starts: datetime = NOW - YEAR
     ends: datetime = NOW + YEAR
     is_authority: bool = False
+    subject: str = ""
+    issuer_at: str = ""
 
 
 def make(how: Making) -> x509.Certificate:
@@ -64,7 +69,7 @@ def make(how: Making) -> x509.Certificate:
     is_root = how.is_authority
     builder = (
         x509.CertificateBuilder()
-        .subject_name(named(how.issuer if is_root else "a certificate"))
+        .subject_name(named(how.subject or (how.issuer if is_root else "a certificate")))
         .issuer_name(named(how.issuer))
         .public_key(public_key)
         .serial_number(x509.random_serial_number())
@@ -78,6 +83,12 @@ def make(how: Making) -> x509.Certificate:
         )
         .add_extension(usage_of(is_root=is_root), critical=True)
     )
+    if how.issuer_at:
+        issuer_at = x509.AccessDescription(
+            AuthorityInformationAccessOID.CA_ISSUERS, x509.UniformResourceIdentifier(how.issuer_at)
+        )
+        access = x509.AuthorityInformationAccess([issuer_at])
+        builder = builder.add_extension(access, critical=False)
     if how.names and not is_root:
         names = x509.SubjectAlternativeName([x509.DNSName(name) for name in how.names])
         usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
@@ -276,6 +287,47 @@ def test_a_certificate_is_fetched_once() -> None:
     assert certificates.asked == [URL]
 
 
+def test_a_certificate_that_many_need_at_once_is_fetched_once() -> None:
+    certificates = Given()
+    ours = verifier(certificates)
+    given = message()
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: ours.verify(given), range(20)))
+    assert certificates.asked == [URL]
+
+
+class Stuck(Given):
+    """Certificates of which one does not come until it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_asked, self.may_come = threading.Event(), threading.Event()
+
+    def fetch(self, url: str) -> bytes:
+        if url.endswith("-stuck"):
+            self.is_asked.set()
+            self.may_come.wait()
+        return super().fetch(url)
+
+
+def test_nobody_waits_for_a_certificate_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paypal_webhooks, "_LONGEST_WAIT_SECONDS", 0)
+    certificates = Stuck()
+    ours = verifier(certificates)
+    ours.verify(message())
+    with ThreadPoolExecutor(1) as pool:
+        stuck = pool.submit(ours.verify, message(cert_url=f"{URL}-stuck"))
+        try:
+            assert certificates.is_asked.wait(20)
+            ours.verify(message())
+            with pytest.raises(NotificationRefused, match="certificate_unavailable"):
+                ours.verify(message(cert_url=f"{URL}-unknown"))
+        finally:
+            certificates.may_come.set()
+        stuck.result()
+    assert certificates.asked == [URL, f"{URL}-stuck"]
+
+
 def test_a_certificate_that_was_refused_is_not_kept() -> None:
     certificates = chain_of(Making(ends=NOW - timedelta(days=1)))
     ours = verifier(certificates)
@@ -353,6 +405,106 @@ def test_what_is_no_certificate_is_refused(content: bytes) -> None:
 # ── Where certificates come from ──────────────────────────────────────────────────────────────
 def answering(respond: Callable[[httpx2.Request], httpx2.Response]) -> httpx2.MockTransport:
     return httpx2.MockTransport(respond)
+
+
+BETWEEN_KEY = rsa.generate_private_key(65537, 2048)
+ISSUER_AT = "http://cacerts.example.com/Between-1.crt"
+BETWEEN = make(
+    Making(key=BETWEEN_KEY, subject="Between", issuer_key=ROOT_KEY, is_authority=True)
+).public_bytes(Encoding.DER)
+
+
+class Web(httpx2.BaseTransport):
+    """PayPal, which gives its certificate alone, and where the issuer's may lie."""
+
+    def __init__(self, *issuers: bytes, issuer_at: str = ISSUER_AT) -> None:
+        how = Making(issuer="Between", issuer_key=BETWEEN_KEY, issuer_at=issuer_at)
+        self.leaf = make(how).public_bytes(Encoding.PEM)
+        self.issuers = list(issuers)
+        self.asked: list[str] = []
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        self.asked.append(str(request.url))
+        if request.url.host.endswith("paypal.com"):
+            return httpx2.Response(200, content=self.leaf)
+        issuer = self.issuers.pop(0) if len(self.issuers) > 1 else self.issuers[0]
+        return httpx2.Response(200, content=issuer) if issuer else httpx2.Response(503)
+
+
+def public(web: Web) -> WebhookVerifier:
+    return WebhookVerifier(WEBHOOK_ID, PublicCertificates([ROOT], web), is_sandbox=False)
+
+
+def test_an_issuer_that_paypal_leaves_out_is_fetched_once() -> None:
+    web = Web(BETWEEN)
+    ours = public(web)
+    for _ in range(2):
+        ours.verify(message())
+    assert web.asked == [URL, ISSUER_AT]
+
+
+def test_an_issuer_that_paypal_gives_is_not_fetched() -> None:
+    web = Web(b"")
+    between = x509.load_der_x509_certificate(BETWEEN)
+    web.leaf = web.leaf.rstrip() + b"\n" + between.public_bytes(Encoding.PEM)
+    public(web).verify(message())
+    assert web.asked == [URL]
+
+
+def test_an_issuer_counts_only_under_a_root() -> None:
+    false = Making(key=BETWEEN_KEY, subject="Between", issuer_key=STRANGER, is_authority=True)
+    for issuer in (false, replace(false, issuer="Between", issuer_key=BETWEEN_KEY)):
+        web = Web(make(issuer).public_bytes(Encoding.DER))
+        with pytest.raises(NotificationRefused, match="certificate_untrusted"):
+            public(web).verify(message())
+        assert web.asked == [URL, ISSUER_AT]
+
+
+@pytest.mark.parametrize(
+    "issuer_at",
+    [
+        "",
+        "http://127.0.0.1/issuer.crt",
+        "http://169.254.169.254/latest/meta-data",
+        "http://localhost/issuer.crt",
+        "http://[::1]/issuer.crt",
+        "http://cacerts.example.com:8080/issuer.crt",
+        "http://user@cacerts.example.com/issuer.crt",
+        "http://cacerts.example.com/issuer.crt?x=1",
+        "file:///etc/hostname",
+        "ldap://cacerts.example.com/issuer",
+    ],
+)
+def test_an_issuer_lies_at_a_public_name_or_is_not_asked_for(issuer_at: str) -> None:
+    web = Web(BETWEEN, issuer_at=issuer_at)
+    with pytest.raises(NotificationRefused, match="certificate_untrusted"):
+        public(web).verify(message())
+    assert web.asked == [URL]
+
+
+def test_an_issuer_that_cannot_be_had_is_asked_for_again() -> None:
+    for answer in (b"", b"<html>"):
+        web = Web(answer, BETWEEN)
+        ours = public(web)
+        with pytest.raises(NotificationRefused, match="certificate_unavailable"):
+            ours.verify(message())
+        ours.verify(message())
+        assert web.asked == [URL, ISSUER_AT] * 2
+
+
+def test_issuers_without_an_end_are_given_up() -> None:
+    how = Making(
+        key=BETWEEN_KEY,
+        subject="Between",
+        issuer="Between",
+        issuer_key=BETWEEN_KEY,
+        is_authority=True,
+        issuer_at=ISSUER_AT,
+    )
+    web = Web(make(how).public_bytes(Encoding.DER))
+    with pytest.raises(NotificationRefused, match="certificate_untrusted"):
+        public(web).verify(message())
+    assert web.asked == [URL, *[ISSUER_AT] * 3]
 
 
 def test_no_redirect_is_followed() -> None:
