@@ -381,9 +381,17 @@ def refusal_schema(path: str, status: int) -> list[tuple[str, str]]:
     if file == "disputes":
         return [(file, "error")]
     kinds = {"/capture": "orders.capture-422", "/refund": "captures.refund-422"}
+    if status == 415:
+        return [(file, "error_415")]
     end = next((kind for end, kind in kinds.items() if path.endswith(end)), "422")
     codes = end if status == 422 else str(status)
     return [(file, f"error_{status}"), (file, codes)]
+
+
+def check_answer(path: str, status: int, content: bytes) -> None:
+    schemas = [schema_of(path)] if status < 400 else refusal_schema(path, status)
+    for file, name in schemas:
+        check_document(json.loads(content), file, name)
 
 
 @needs_openapi
@@ -414,9 +422,7 @@ def test_all_that_we_send_and_all_that_is_answered_is_as_paypal_describes(world:
         for end, (file, name) in REQUESTS.items():
             if request.method == "POST" and path.endswith(end):
                 check_document(json.loads(request.content), file, name)
-        schemas = [schema_of(path)] if status < 400 else refusal_schema(path, status)
-        for file, name in schemas:
-            check_document(json.loads(content), file, name)
+        check_answer(path, status, content)
     for event in events:
         check_event(json.loads(event.body))
 
@@ -430,6 +436,93 @@ def check_event(event: dict[str, Any]) -> None:
         "dispute": ("disputes", "dispute"),
     }
     check_document(event["resource"], *kinds[event["resource_type"]])
+
+
+class Asker:
+    """Asks the stand-in what our adapter never asks, and checks what is answered."""
+
+    def __init__(self, world: World) -> None:
+        self.base_url = f"{world.base_url}/paypal"
+        self.order = json.loads(world.recorder.seen[1][0].content)
+        self.token = world.recorder.seen[1][0].headers["authorization"]
+        self.asked = 0
+
+    def __call__(self, method: str, path: str, body: object = None, **headers: str) -> int:
+        self.asked += 1
+        given = {
+            "Authorization": self.token,
+            "Content-Type": "application/json",
+            "PayPal-Request-Id": f"asked-{self.asked}",
+        } | {name.replace("_", "-"): value for name, value in headers.items()}
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        answer = httpx2.request(
+            method,
+            self.base_url + path,
+            headers=given,
+            content=None if method == "GET" else content,
+        )
+        check_answer(path, answer.status_code, answer.content)
+        assert ("paypal-debug-id" in answer.headers) is (answer.status_code >= 400)
+        return answer.status_code
+
+
+def usd(value: object, currency: str = "USD") -> dict[str, object]:
+    return {"amount": {"currency_code": currency, "value": value}}
+
+
+@needs_openapi
+@pytest.mark.shared
+def test_orders_that_we_never_ask_for_are_answered_as_paypal_describes(world: World) -> None:
+    ordered(world)
+    ask = Asker(world)
+    path = "/v2/checkout/orders"
+    assert ask("POST", path, ask.order) == 200
+    assert ask("POST", path, {"intent": "CAPTURE", "purchase_units": [usd("1.00")]}) == 201
+    assert ask("POST", path, ask.order, PayPal_Request_Id="") == 400
+    changed = ({**ask.order, "payment_source": 3}, {**ask.order, "intent": "X"})
+    unreadable: tuple[object, ...] = ({}, [], b"{")
+    for wrong in (*unreadable, *changed):
+        assert ask("POST", path, wrong) == 400
+    assert ask("POST", path, {**ask.order, "purchase_units": [usd(5)]}) == 400
+    for amount in (usd("5", "VND"), usd("5.5", "JPY"), usd("0.00")):
+        assert ask("POST", path, {**ask.order, "purchase_units": [amount]}) == 422
+    assert ask("POST", path, b"x", Content_Type="text/plain") == 415
+    assert ask("GET", f"{path}/UNKNOWN") == 404
+    assert ask("GET", f"{path}/UNKNOWN", Authorization="Bearer unknown") == 401
+    assert ask("POST", f"{path}/UNKNOWN/capture", {}) == 404
+    assert ask("POST", f"{path}/UNKNOWN/capture", {}, Content_Type="") == 415
+
+
+@needs_openapi
+@pytest.mark.shared
+@pytest.mark.parametrize(("action", "is_paid"), [("complete", True), ("deny", False)])
+def test_captures_and_refunds_are_answered_as_paypal_describes(
+    world: World, action: str, *, is_paid: bool
+) -> None:
+    payment, url = ordered(world)
+    ask = Asker(world)
+    order = f"/v2/checkout/orders/{payment.gateway_reference}"
+    world.choose(url, "pending", "never")
+    captured = world.gateway.complete_payment(payment).payment.gateway_payment_id
+    assert captured is not None
+    path = f"/v2/payments/captures/{captured}"
+    assert (ask("GET", order), ask("GET", path)) == (200, 200)
+    assert ask("POST", f"{path}/refund", {}) == 422
+    world.operate(action, captured)
+    assert (ask("GET", order), ask("GET", path)) == (200, 200)
+    assert ask("POST", f"{order}/capture", {}) == 422
+    assert ask("POST", f"{path}/refund", usd("x")) == (400 if is_paid else 422)
+    for amount in (usd("1.00", "EUR"), usd("0.00"), usd("10.01")):
+        assert ask("POST", f"{path}/refund", amount) == 422
+    assert ask("POST", f"{path}/refund", {}) == (201 if is_paid else 422)
+    assert ask("POST", f"{path}/refund", {}) == 422
+    for refund in world.gateway.fetch_payment(payment).refunds:
+        assert ask("GET", f"/v2/payments/refunds/{refund.gateway_refund_id}") == 200
+    assert (ask("GET", order), ask("GET", path)) == (200, 200)
+    for unknown in ("/v2/payments/captures/UNKNOWN", "/v2/payments/refunds/UNKNOWN"):
+        assert ask("GET", unknown) == 404
+    assert ask("GET", "/v1/customer/disputes") == 200
+    assert ask("GET", "/v1/customer/disputes/UNKNOWN") == 404
 
 
 @needs_openapi
