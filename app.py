@@ -24,6 +24,7 @@ from portal.routes import (
     invitations,
     mailbox,
     payments,
+    receipts,
     security,
     sign_in,
     statements,
@@ -84,6 +85,7 @@ _routes = [
     *statements.routes(),
     *exports.routes(),
     *payments.routes(),
+    *receipts.routes(),
     *mailbox.routes(),
     *health.routes(),
 ]

@@ -16,7 +16,7 @@ from domain.jobs import Job, JobRunner, last_successes, standard_jobs
 from domain.reference import load_reference
 from portal import backend, demo, mail, metrics
 from portal.exports import jobs as export_jobs
-from portal.gateways import gateways
+from portal.gateways import gateways, vault
 from portal.settings import SettingsError
 
 if TYPE_CHECKING:
@@ -101,17 +101,25 @@ def _job_runner(settings: Settings) -> JobRunner:
     sender = mail.make_sender(settings)
     deliver = None if sender is None else partial(outbox.deliver_due, sessions, send=sender)
     standard = standard_jobs(sessions, actor=actor, deliver_mail=deliver)
-    jobs = metrics.watched((*standard, export_jobs.job(), _payment_job(actor)))
+    jobs = metrics.watched((*standard, export_jobs.job(), *_payment_jobs(actor)))
     for name, succeeded_at in backend.read(last_successes).items():
         metrics.job_succeeded_before(name, succeeded_at)
     return JobRunner(sessions, jobs, actor)
 
 
-def _payment_job(actor: Actor) -> Job:
+def _payment_jobs(actor: Actor) -> tuple[Job, ...]:
     def check(stop: threading.Event) -> str:
         return payments.check_due(backend.sessions(), gateways=gateways(), actor=actor, stop=stop)
 
-    return Job("check_payments", payments.CHECK_EVERY, check)
+    def issue(_stop: threading.Event) -> str:
+        with backend.sessions().begin() as session:
+            count = payments.issue_documents(session, vault=vault(), actor=actor)
+        return f"{count} issued"
+
+    return (
+        Job("check_payments", payments.CHECK_EVERY, check),
+        Job("issue_documents", payments.CHECK_EVERY, issue),
+    )
 
 
 def _compare_connections(settings: Settings) -> None:

@@ -77,6 +77,7 @@ class Payment(Base):
     fee_micros: Mapped[int | None] = mapped_column(BigInteger)
     refunded_micros: Mapped[Micros] = mapped_column(server_default=text("0"))
     disputed_micros: Mapped[Micros] = mapped_column(server_default=text("0"))
+    has_receipt: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
     next_check_at: Mapped[datetime | None]
     checks: Mapped[int] = mapped_column(Integer, server_default=text("0"))
 
@@ -104,6 +105,11 @@ class Payment(Base):
             "ix_payments_next_check_at",
             "next_check_at",
             postgresql_where=text("next_check_at IS NOT NULL"),
+        ),
+        Index(
+            "ix_payments_without_receipt",
+            "credited_at",
+            postgresql_where=text("state = 'succeeded' AND NOT has_receipt"),
         ),
     )
 
@@ -188,6 +194,7 @@ class Refund(Base):
     settled_at: Mapped[datetime | None]
     entry_sequence: Mapped[int | None] = mapped_column(BigInteger)
     restored_grant_number: Mapped[int | None] = mapped_column(BigInteger)
+    has_credit_note: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
     next_check_at: Mapped[datetime | None]
 
     __table_args__ = (
@@ -203,6 +210,11 @@ class Refund(Base):
             "ix_refunds_next_check_at",
             "next_check_at",
             postgresql_where=text("next_check_at IS NOT NULL"),
+        ),
+        Index(
+            "ix_refunds_without_credit_note",
+            "settled_at",
+            postgresql_where=text("state = 'succeeded' AND NOT has_credit_note"),
         ),
     )
 

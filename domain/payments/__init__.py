@@ -6,6 +6,12 @@ transaction of whoever calls them. docs/payments.md tells the rules.
 
 from domain.payments.checking import CHECK_EVERY, check_due, check_payment
 from domain.payments.checkout import StartedPayment, give_up, open_checkout, start_payment
+from domain.payments.documents import (
+    DocumentContent,
+    documents_of,
+    issue_documents,
+    resend_receipt,
+)
 from domain.payments.methods import CONSENT_VERSION, Method, methods_of
 from domain.payments.notifications import take_notification
 from domain.payments.records import reference_of
@@ -14,16 +20,20 @@ from domain.payments.refunds import PlannedRefund, request_refund, send_refund
 __all__ = [
     "CHECK_EVERY",
     "CONSENT_VERSION",
+    "DocumentContent",
     "Method",
     "PlannedRefund",
     "StartedPayment",
     "check_due",
     "check_payment",
+    "documents_of",
     "give_up",
+    "issue_documents",
     "methods_of",
     "open_checkout",
     "reference_of",
     "request_refund",
+    "resend_receipt",
     "send_refund",
     "start_payment",
     "take_notification",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import or_, select
 
-from db.models import Account, Service
+from db.models import Account, Service, Site
 from domain.actors import require_staff
 
 if TYPE_CHECKING:
@@ -64,3 +64,13 @@ def service_names(session: Session) -> dict[str, str]:
     """Return the name of every service by its slug, in the catalogue's order."""
     rows = session.execute(select(Service.slug, Service.name).order_by(Service.position))
     return {row.slug: row.name for row in rows}
+
+
+def site_zone(session: Session, *, account_id: int) -> str:
+    """Return the time zone of the account's site, for who has looked at the actor's rights."""
+    zone: str = session.execute(
+        select(Site.time_zone)
+        .join(Account, Account.site_code == Site.code)
+        .where(Account.id == account_id)
+    ).scalar_one()
+    return zone

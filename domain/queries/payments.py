@@ -11,7 +11,6 @@ from sqlalchemy import func, select, tuple_
 from db.models import (
     BillingProfileVersion,
     Dispute,
-    Document,
     GatewayMessage,
     Payment,
     PaymentEvent,
@@ -224,14 +223,10 @@ def _payments() -> Select[Any]:
     disputed = select(func.count(Dispute.id)).where(
         Dispute.payment_id == Payment.id, Dispute.state == "open"
     )
-    receipts = select(func.count()).where(
-        Document.payment_id == Payment.id, Document.kind == "receipt"
-    )
     return select(
         Payment,
         email.label("email"),
         disputed.scalar_subquery().label("disputes"),
-        receipts.scalar_subquery().label("receipts"),
     )
 
 
@@ -259,7 +254,7 @@ def _view(row: Row[Any]) -> PaymentView:
         gateway_reference=payment.gateway_reference,
         gateway_payment_id=payment.gateway_payment_id,
         email=row.email,
-        has_receipt=row.receipts > 0,
+        has_receipt=payment.has_receipt,
     )
 
 

@@ -82,6 +82,7 @@ def _table(viewing: Viewing, rows: Sequence[PaymentView]) -> None:
             ],
             _("Method"): [words.gateway(row.gateway) for row in rows],
             _("Email"): [row.email or "" for row in rows],
+            _("Receipt"): [_receipt(row) for row in rows],
             _("Reference"): [row.reference for row in rows],
         }
     )
@@ -96,7 +97,7 @@ def _table(viewing: Viewing, rows: Sequence[PaymentView]) -> None:
         key=widget,
         column_config={_("Paid"): right, _("Credited"): right},
     )
-    st.caption(_("Tick a row to see the payment."))
+    st.caption(_("Tick a row to see the payment and its receipt."))
     reference = st.session_state.pop("payment_to_open", None)
     if reference is not None:
         st.switch_page("pages/payment.py", query_params={"ref": reference})
@@ -104,6 +105,12 @@ def _table(viewing: Viewing, rows: Sequence[PaymentView]) -> None:
 
 def _credited(row: PaymentView) -> str:
     return formats.money(row.credit) if row.entry_sequence is not None else ""
+
+
+def _receipt(row: PaymentView) -> str:
+    if row.has_receipt:
+        return _("Ready")
+    return _("Processing") if row.status is PaymentStatus.SUCCESS else ""
 
 
 def _open(widget: str, references: Sequence[str]) -> None:

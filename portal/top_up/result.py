@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import time
 from typing import TYPE_CHECKING
 
@@ -125,6 +126,11 @@ def _decided(here: Viewing, payment: PaymentView) -> None:
             icon=":material/error:",
         )
     _facts(here, payment)
+    if payment.has_receipt:
+        label = html.escape(_("Open the receipt (PDF)"))
+        st.html(f'<a href="/receipts/{payment.reference}" target="_blank">{label}</a>')
+    elif payment.status is PaymentStatus.SUCCESS:
+        st.caption(_("The receipt is made in a moment, and goes to you by mail too."))
     st.page_link(st.session_state["billing_page"], label=_("Go to Billing"))
 
 

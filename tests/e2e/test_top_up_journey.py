@@ -67,7 +67,7 @@ def test_dong_by_vnpay_raise_the_balance(
     expect(page.get_by_text("₫1,000,000 was added to your balance")).to_be_visible()
     page.get_by_role("link", name="Balance").click()
     page.get_by_role("radio", name="Payment History").click()
-    expect(page.get_by_text("Tick a row to see the payment.")).to_be_visible()
+    expect(page.get_by_text("Tick a row to see the payment and its receipt.")).to_be_visible()
     page.get_by_role("radio", name="Credit History").click()
     expect(page.get_by_text("1 row", exact=True)).to_be_visible()
 

@@ -180,6 +180,7 @@ def upgrade() -> None:
         sa.Column("fee_micros", sa.BigInteger(), nullable=True),
         sa.Column("refunded_micros", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("disputed_micros", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
+        sa.Column("has_receipt", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("next_check_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("checks", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.CheckConstraint(
@@ -210,6 +211,13 @@ def upgrade() -> None:
             ["quote_id"], ["exchange_quotes.id"], name=op.f("fk_payments_quote_id")
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_payments")),
+    )
+    op.create_index(
+        "ix_payments_without_receipt",
+        "payments",
+        ["credited_at"],
+        unique=False,
+        postgresql_where=sa.text("state = 'succeeded' AND NOT has_receipt"),
     )
     op.create_index(
         op.f("ix_payments_account_id_created_at_id"),
@@ -355,6 +363,7 @@ def upgrade() -> None:
         sa.Column("settled_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("entry_sequence", sa.BigInteger(), nullable=True),
         sa.Column("restored_grant_number", sa.BigInteger(), nullable=True),
+        sa.Column("has_credit_note", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("next_check_at", sa.DateTime(timezone=True), nullable=True),
         sa.CheckConstraint(
             "state IN ('requested', 'pending', 'succeeded', 'failed')",
@@ -368,6 +377,13 @@ def upgrade() -> None:
             ["payment_id"], ["payments.id"], name=op.f("fk_refunds_payment_id")
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_refunds")),
+    )
+    op.create_index(
+        "ix_refunds_without_credit_note",
+        "refunds",
+        ["settled_at"],
+        unique=False,
+        postgresql_where=sa.text("state = 'succeeded' AND NOT has_credit_note"),
     )
     op.create_index(
         "ix_refunds_next_check_at",

@@ -1,0 +1,284 @@
+"""Receipts and credit notes: numbered one after the other by a job, and never changed.
+
+A document keeps everything that stands on it as it was when it was issued, encrypted, since it
+names the customer. A receipt is no tax invoice. Where tax falls due with the top-up, it is shown
+as included; where it falls due with use, none is.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import func, select, text
+
+from db.models import Account, Document, ExchangeQuote, Grant, Payment, Refund, Site
+from domain import audit, clock, outbox
+from domain.actors import StaffRole, require_account_reader, require_staff, require_system
+from domain.allocation import tax_inside
+from domain.billing_profiles import find_profile
+from domain.errors import NotFound
+from domain.money import Money
+from domain.payments.records import GATEWAY_ACTOR
+
+if TYPE_CHECKING:
+    from decimal import Decimal
+
+    from sqlalchemy.orm import Session
+
+    from domain.actors import Actor
+    from domain.vault import Vault
+
+RECEIPT, CREDIT_NOTE = "receipt", "credit_note"
+_RATE_PLACES = 6
+_LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended('documents:' || :series, 0))")
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentContent:
+    """What stands on a document. Amounts are micros; `tax_micros` is None where none is shown.
+
+    `net_micros` and `tax_micros` are of the credit's currency. `refers_to` is the number of the
+    receipt that a credit note is about.
+    """
+
+    kind: str
+    number: str
+    issued_on: str
+    seller: str
+    seller_country: str
+    customer: str
+    address: str
+    country: str
+    tax_code: str
+    email: str
+    reference: str
+    gateway: str
+    gateway_payment_id: str
+    is_sandbox: bool
+    happened_at: str
+    pay_micros: int
+    pay_currency: str
+    credit_micros: int
+    credit_currency: str
+    exchange_rate: str
+    tax_point: str
+    tax_rate: str
+    tax_micros: int | None
+    refers_to: str
+    language: str
+
+    @property
+    def pay(self) -> Money:
+        """What was paid, or given back."""
+        return Money(self.pay_micros, self.pay_currency)
+
+    @property
+    def credit(self) -> Money:
+        """What was credited, or taken back."""
+        return Money(self.credit_micros, self.credit_currency)
+
+    @property
+    def tax(self) -> Money | None:
+        """The tax inside the credit, where it fell due with the top-up."""
+        return None if self.tax_micros is None else Money(self.tax_micros, self.credit_currency)
+
+
+def issue_documents(session: Session, *, vault: Vault, actor: Actor, limit: int = 100) -> int:
+    """Issue what lacks its document: receipts of credited payments, notes of paid refunds.
+
+    Returns how many. Each series is locked until the commit, so that its numbers have no gap.
+    """
+    require_system(actor)
+    payments = session.scalars(
+        select(Payment)
+        .where(Payment.state == "succeeded", ~Payment.has_receipt)
+        .order_by(Payment.credited_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    ).all()
+    for payment in payments:
+        _issue(session, vault, payment, None, actor)
+        payment.has_receipt = True
+    refunds = session.scalars(
+        select(Refund)
+        .where(Refund.state == "succeeded", ~Refund.has_credit_note)
+        .order_by(Refund.settled_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    ).all()
+    noted = 0
+    for refund in refunds:
+        payment = session.get_one(Payment, refund.payment_id)
+        if payment.has_receipt:
+            _issue(session, vault, payment, refund, actor)
+            refund.has_credit_note = True
+            noted += 1
+    return len(payments) + noted
+
+
+def _issue(
+    session: Session, vault: Vault, payment: Payment, refund: Refund | None, actor: Actor
+) -> None:
+    account = session.get_one(Account, payment.account_id)
+    site = session.get_one(Site, account.site_code)
+    now = clock.now(session)
+    today = now.astimezone(ZoneInfo(site.time_zone)).date()
+    kind = RECEIPT if refund is None else CREDIT_NOTE
+    number = _next_number(session, site.code, kind, today.year)
+    content = _content(session, payment, refund, site, name_of(site.code, kind, today, number))
+    sealed = json.dumps({**content, "issued_on": today.isoformat()}).encode()
+    document = Document(
+        site_code=site.code,
+        kind=kind,
+        year=today.year,
+        number=number,
+        account_id=payment.account_id,
+        payment_id=payment.id,
+        refund_id=None if refund is None else refund.id,
+        issued_at=now,
+        content=vault.seal(session, account_id=payment.account_id, content=sealed),
+    )
+    session.add(document)
+    session.flush()
+    details = {"kind": kind, "number": content["number"], "payment": payment.id}
+    audit.record(
+        session, action="issue_document", actor=actor, account_id=account.id, details=details
+    )
+    _mail(session, payment, content)
+
+
+def _next_number(session: Session, site_code: str, kind: str, year: int) -> int:
+    session.execute(_LOCK, {"series": f"{site_code}:{kind}:{year}"})
+    highest = select(func.max(Document.number)).where(
+        Document.site_code == site_code, Document.kind == kind, Document.year == year
+    )
+    return (session.scalars(highest).one() or 0) + 1
+
+
+def name_of(site_code: str, kind: str, on: date, number: int) -> str:
+    """Return a document's number as it is printed, such as VN-R-2026-000123."""
+    letter = "R" if kind == RECEIPT else "C"
+    return f"{site_code.upper()}-{letter}-{on.year}-{number:06}"
+
+
+def _content(
+    session: Session, payment: Payment, refund: Refund | None, site: Site, number: str
+) -> dict[str, Any]:
+    profile = find_profile(
+        session, actor=GATEWAY_ACTOR, account_id=payment.account_id, version=payment.profile_version
+    ).profile
+    grant = session.get_one(Grant, (payment.account_id, payment.grant_number))
+    part = payment if refund is None else refund
+    is_taxed = grant.tax_point == "TOP_UP" and grant.tax_rate > 0
+    rate_millionths = int(grant.tax_rate.scaleb(_RATE_PLACES))
+    happened_at = payment.paid_at if refund is None else refund.settled_at
+    return asdict(
+        DocumentContent(
+            kind=RECEIPT if refund is None else CREDIT_NOTE,
+            number=number,
+            issued_on="",
+            seller=site.legal_entity,
+            seller_country=site.country or "",
+            customer=profile.name,
+            address=", ".join(filter(None, (profile.address, profile.city))),
+            country=profile.country,
+            tax_code=profile.tax_code or "",
+            email=profile.email,
+            reference=payment.reference,
+            gateway=payment.gateway,
+            gateway_payment_id=payment.gateway_payment_id or "",
+            is_sandbox=payment.is_sandbox,
+            happened_at=(happened_at or clock.now(session)).isoformat(),
+            pay_micros=part.pay_micros,
+            pay_currency=payment.pay_currency,
+            credit_micros=part.credit_micros,
+            credit_currency=payment.credit_currency,
+            exchange_rate=_rate(session, payment),
+            tax_point=grant.tax_point,
+            tax_rate=str((grant.tax_rate * 100).normalize()),
+            tax_micros=tax_inside(part.credit_micros, rate_millionths) if is_taxed else None,
+            refers_to="" if refund is None else _receipt_number(session, payment),
+            language=payment.language,
+        )
+    )
+
+
+def _rate(session: Session, payment: Payment) -> str:
+    if payment.quote_id is None:
+        return ""
+    rate: Decimal = session.get_one(ExchangeQuote, payment.quote_id).effective_rate
+    return str(rate.normalize())
+
+
+def _receipt_number(session: Session, payment: Payment) -> str:
+    row = session.scalars(
+        select(Document).where(Document.payment_id == payment.id, Document.kind == RECEIPT)
+    ).one()
+    return name_of(row.site_code, RECEIPT, date(row.year, 1, 1), row.number)
+
+
+def _mail(session: Session, payment: Payment, content: dict[str, Any]) -> None:
+    """Tell whom the profile names; the document itself is behind the sign-in."""
+    outbox.enqueue(
+        session,
+        recipient=content["email"],
+        template="receipt",
+        parameters={
+            "number": content["number"],
+            "reference": payment.reference,
+            "is_receipt": content["kind"] == RECEIPT,
+        },
+        locale=payment.language,
+    )
+
+
+def documents_of(
+    session: Session, *, vault: Vault, actor: Actor, reference: str
+) -> tuple[DocumentContent, ...]:
+    """Return the documents of a payment, the receipt first.
+
+    Raises NotFound where there is none, or it is not the actor's to see.
+    """
+    payment = session.scalars(select(Payment).where(Payment.reference == reference)).one_or_none()
+    if payment is None:
+        raise NotFound("document")
+    require_account_reader(actor, payment.account_id)
+    rows = session.scalars(
+        select(Document)
+        .where(Document.payment_id == payment.id)
+        .order_by(Document.kind.desc(), Document.issued_at)
+    )
+    found = tuple(
+        DocumentContent(
+            **json.loads(vault.open(session, account_id=row.account_id, sealed=bytes(row.content)))
+        )
+        for row in rows
+    )
+    if not found:
+        raise NotFound("document")
+    return found
+
+
+def resend_receipt(session: Session, *, vault: Vault, reference: str, actor: Actor) -> str:
+    """Mail a payment's receipt again; return to whom."""
+    require_staff(actor, StaffRole.SUPPORT, StaffRole.FINANCE)
+    receipt = documents_of(session, vault=vault, actor=actor, reference=reference)[0]
+    payment = session.scalars(select(Payment).where(Payment.reference == reference)).one()
+    _mail(session, payment, asdict(receipt))
+    audit.record(
+        session,
+        action="resend_receipt",
+        actor=actor,
+        account_id=payment.account_id,
+        details={"payment": payment.id},
+    )
+    return receipt.email
+
+
+def moment(content: DocumentContent) -> datetime:
+    """Return when the money moved."""
+    return datetime.fromisoformat(content.happened_at)

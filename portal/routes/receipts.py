@@ -1,0 +1,49 @@
+"""Receipts: a payment's documents as PDF, for those who may see its account."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from starlette.responses import Response
+
+from domain.errors import BillingError
+from domain.payments import documents_of
+from domain.queries.accounts import site_zone
+from domain.queries.payments import find_payment
+from portal import backend, receipts
+from portal.gateways import vault
+from portal.i18n import _, using
+from portal.routes.web import FIRST, Call, Form, Reply, form_route, message
+
+if TYPE_CHECKING:
+    from starlette.routing import BaseRoute
+
+
+def routes() -> list[BaseRoute]:
+    """Return the route: /receipts/<payment>, and /receipts/<payment>/<2, 3 …> for credit notes."""
+    form = Form(None, show=_show, for_signed_in=True)
+    return [
+        form_route("/receipts/{reference}", form),
+        form_route("/receipts/{reference}/{place}", form),
+    ]
+
+
+def _show(call: Call, _reply: Reply = FIRST) -> Response:
+    reference = call.request.path_params["reference"]
+    place = str(call.request.path_params.get("place", "1"))
+    actor = call.visitor.actor(call.client.address)
+    try:
+        payment = backend.read(find_payment, actor=actor, reference=reference)
+        found = backend.read(documents_of, vault=vault(), actor=actor, reference=reference)
+        content = found[int(place) - 1 if place.isdecimal() and place != "0" else len(found)]
+    except (BillingError, IndexError):
+        text = _("There is no such receipt yet, or it is not for you to see.")
+        return message(call, _("Page not found"), text, status=404)
+    zone = backend.read(site_zone, account_id=payment.account_id)
+    with using(content.language):
+        pdf = receipts.render(content, zone=zone)
+    headers = {
+        "Content-Disposition": f'inline; filename="{content.number}.pdf"',
+        "Cache-Control": "private, no-store",
+    }
+    return Response(pdf, headers=headers, media_type="application/pdf")

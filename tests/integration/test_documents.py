@@ -1,0 +1,193 @@
+"""Receipts and credit notes: one each, numbers without a gap, and for nobody else's eyes."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from threading import Barrier
+from typing import TYPE_CHECKING
+
+import pytest
+from sqlalchemy import select, text
+
+from db.models import Document, OutboxMessage
+from domain.actors import MemberRole, StaffRole, system_actor, user_actor
+from domain.errors import NotAuthorised, NotFound
+from domain.gateways.base import RefundFact, RefundState
+from domain.payments import documents_of, issue_documents, resend_receipt
+from domain.payments.facts import apply_facts
+from domain.vault import Vault, destroy_keys, destroy_keys_before
+from tests.gateways import GATEWAYS, ScriptedGateway, begin, dong, paid, payer
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session, sessionmaker
+
+    from domain.actors import Actor
+
+VAULT = Vault(b"the-secret-key-of-these-tests-0123456789")
+JOBS = system_actor("jobs")
+CREDIT = dong(550_000)
+
+
+def pay(sessions: sessionmaker[Session], account: int, owner: Actor) -> str:
+    gateway = ScriptedGateway()
+    with sessions.begin() as session:
+        reference = begin(session, gateway, account, owner, CREDIT).reference
+    with sessions.begin() as session:
+        fact = paid(reference, CREDIT, number=f"money-{reference}")
+        apply_facts(session, gateway=gateway, facts=(fact,), actor=GATEWAYS)
+    return reference
+
+
+def issue(sessions: sessionmaker[Session]) -> int:
+    with sessions.begin() as session:
+        return issue_documents(session, vault=VAULT, actor=JOBS)
+
+
+@pytest.fixture
+def owned(sessions: sessionmaker[Session]) -> tuple[int, Actor]:
+    with sessions.begin() as session:
+        return payer(session)
+
+
+def test_a_credited_payment_gets_one_receipt_with_the_tax_inside(
+    sessions: sessionmaker[Session], owned: tuple[int, Actor]
+) -> None:
+    account, owner = owned
+    reference = pay(sessions, account, owner)
+    assert (issue(sessions), issue(sessions)) == (1, 0)
+    with sessions() as session:
+        (receipt,) = documents_of(session, vault=VAULT, actor=owner, reference=reference)
+        year = session.scalars(select(Document.year)).one()
+        letters = session.scalars(select(OutboxMessage.template)).all()
+    assert receipt.number == f"VN-R-{year}-000001"
+    assert (receipt.customer, receipt.email) == ("Lan Tran", "lan@example.com")
+    assert (receipt.pay, receipt.credit, receipt.tax) == (CREDIT, CREDIT, dong(50_000))
+    assert letters == ["receipt"]
+
+
+def test_what_was_not_paid_gets_none(
+    sessions: sessionmaker[Session], owned: tuple[int, Actor]
+) -> None:
+    with sessions.begin() as session:
+        begin(session, ScriptedGateway(), *owned, CREDIT)
+    assert issue(sessions) == 0
+
+
+def test_in_japan_no_tax_is_shown(sessions: sessionmaker[Session]) -> None:
+    gateway = ScriptedGateway("stripe")
+    with sessions.begin() as session:
+        account, owner = payer(session, site="jp")
+        yen = CREDIT.from_minor_units(10_000, "JPY")
+        reference = begin(session, gateway, account, owner, yen).reference
+        apply_facts(session, gateway=gateway, facts=(paid(reference, yen),), actor=GATEWAYS)
+    issue(sessions)
+    with sessions() as session:
+        (receipt,) = documents_of(session, vault=VAULT, actor=owner, reference=reference)
+    assert (receipt.tax_point, receipt.tax) == ("USAGE", None)
+
+
+def test_a_paid_refund_gets_a_credit_note_that_names_the_receipt(
+    sessions: sessionmaker[Session], owned: tuple[int, Actor]
+) -> None:
+    account, owner = owned
+    reference = pay(sessions, account, owner)
+    issue(sessions)
+    fact = RefundFact(
+        "r1", RefundState.SUCCEEDED, dong(110_000), gateway_payment_id=f"money-{reference}"
+    )
+    with sessions.begin() as session:
+        apply_facts(session, gateway=ScriptedGateway(), facts=(fact,), actor=GATEWAYS)
+    assert (issue(sessions), issue(sessions)) == (1, 0)
+    with sessions() as session:
+        receipt, note = documents_of(session, vault=VAULT, actor=owner, reference=reference)
+    assert (note.kind, note.refers_to) == ("credit_note", receipt.number)
+    assert (note.pay, note.tax) == (dong(110_000), dong(10_000))
+
+
+def test_numbers_have_no_gap_though_two_jobs_issue_at_once(
+    sessions: sessionmaker[Session], owned: tuple[int, Actor]
+) -> None:
+    for _ in range(12):
+        pay(sessions, *owned)
+    barrier = Barrier(2)
+
+    def work() -> int:
+        barrier.wait()
+        done = 0
+        for _ in range(8):
+            with sessions.begin() as session:
+                done += issue_documents(session, vault=VAULT, actor=JOBS, limit=2)
+        return done
+
+    with ThreadPoolExecutor(2) as pool:
+        counts = [future.result() for future in [pool.submit(work) for _ in range(2)]]
+    assert sum(counts) + issue(sessions) == 12
+    with sessions() as session:
+        assert sorted(session.scalars(select(Document.number))) == list(range(1, 13))
+
+
+def test_documents_are_for_those_who_may_see_the_account(
+    sessions: sessionmaker[Session], owned: tuple[int, Actor]
+) -> None:
+    account, owner = owned
+    reference = pay(sessions, account, owner)
+    issue(sessions)
+    stranger = user_actor(5, memberships={account + 10_000: MemberRole.OWNER})
+    support = user_actor(6, staff_role=StaffRole.SUPPORT)
+    with sessions() as session:
+        assert documents_of(session, vault=VAULT, actor=support, reference=reference)
+        for actor, name in ((stranger, reference), (owner, "UNKNOWN")):
+            with pytest.raises(NotFound):
+                documents_of(session, vault=VAULT, actor=actor, reference=name)
+
+
+def test_staff_send_a_receipt_again(
+    sessions: sessionmaker[Session], owned: tuple[int, Actor]
+) -> None:
+    account, owner = owned
+    reference = pay(sessions, account, owner)
+    issue(sessions)
+    support = user_actor(6, staff_role=StaffRole.SUPPORT)
+    with sessions.begin() as session:
+        with pytest.raises(NotAuthorised):
+            resend_receipt(session, vault=VAULT, reference=reference, actor=owner)
+        told = resend_receipt(session, vault=VAULT, reference=reference, actor=support)
+    assert told == "lan@example.com"
+    with sessions() as session:
+        assert len(session.scalars(select(OutboxMessage.id)).all()) == 2
+
+
+def test_what_stands_on_a_document_goes_with_its_key(
+    sessions: sessionmaker[Session], owned: tuple[int, Actor]
+) -> None:
+    account, owner = owned
+    reference = pay(sessions, account, owner)
+    issue(sessions)
+    with sessions() as session:
+        sealed = bytes(session.scalars(select(Document.content)).one())
+    assert b"Lan Tran" not in sealed
+    with sessions.begin() as session:
+        destroy_keys(session, account_id=account)
+    with sessions() as session, pytest.raises(NotFound):
+        documents_of(session, vault=VAULT, actor=owner, reference=reference)
+
+
+def test_keys_of_old_years_lapse(session: Session) -> None:
+    VAULT.seal(session, account_id=1, content=b"x")
+    this_year = datetime.now(UTC).year
+    assert destroy_keys_before(session, year=this_year) == 0
+    session.execute(text("INSERT INTO data_keys VALUES (1, 2001, 'x', now())"))
+    assert destroy_keys_before(session, year=this_year) == 1
+
+
+def test_one_account_s_key_opens_nothing_of_another(session: Session) -> None:
+    sealed = VAULT.seal(session, account_id=1, content=b"secret")
+    VAULT.seal(session, account_id=2, content=b"other")
+    assert VAULT.open(session, account_id=1, sealed=sealed) == b"secret"
+    with pytest.raises(NotFound):
+        VAULT.open(session, account_id=2, sealed=sealed)
+    with pytest.raises(NotFound):
+        Vault(b"another-secret-key-of-these-tests-012345").open(
+            session, account_id=1, sealed=sealed
+        )
