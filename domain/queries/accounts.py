@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import or_, select
 
-from db.models import Account, Service, Site
+from db.models import Account, AccountMember, Service, Site, User
 from domain.actors import require_staff
 
 if TYPE_CHECKING:
@@ -42,18 +42,27 @@ def own_accounts(session: Session, *, actor: Actor) -> tuple[AccountChoice, ...]
 
 
 def find_accounts(session: Session, *, actor: Actor, sought: str) -> tuple[AccountChoice, ...]:
-    """Return accounts whose id is, or whose name holds, what staff look for; the newest first.
+    """Return accounts by id, a member's whole address, or a part of the name; the newest first.
 
     At most `FOUND_LIMIT` come; an empty search finds the newest. Raises NotAuthorised for anyone
     who is no staff.
     """
     require_staff(actor)
     tidy = sought.replace("\0", "").strip()
-    by_name = Account.name.icontains(tidy, autoescape=True)
+    members = (
+        select(AccountMember.account_id)
+        .join(User, User.id == AccountMember.user_id)
+        .where(User.email == tidy.lower())
+    )
+    conditions = [Account.name.icontains(tidy, autoescape=True)]
+    if "@" in tidy:
+        conditions.append(Account.id.in_(members))
     is_id = tidy.isascii() and tidy.isdigit() and int(tidy[:19]) <= _LARGEST_ID
+    if is_id:
+        conditions.append(Account.id == int(tidy[:19]))
     rows = session.execute(
         select(Account.id, Account.name, Account.currency, Account.site_code)
-        .where(or_(by_name, Account.id == int(tidy[:19])) if is_id else by_name)
+        .where(or_(*conditions))
         .order_by(Account.id.desc())
         .limit(FOUND_LIMIT)
     )

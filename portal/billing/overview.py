@@ -192,7 +192,7 @@ def _statement(viewing: Viewing, account: AccountSummary) -> None:
         )
         path = f"/statements/{account.account_id}/{month:%Y-%m}"
         st.link_button(_("Statement"), path, icon=":material/print:")
-    st.caption(_("One page to print: what there was, what moved, and what there is."))
+    st.caption(_("To print or keep: what there was, what moved, and what there is."))
 
 
 def _right(columns: Iterable[str]) -> dict[str, Any]:

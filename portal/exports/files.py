@@ -11,7 +11,7 @@ from domain.queries.balances import account_summary
 from domain.queries.history_export import copy_history, history_lines, history_totals
 from domain.queries.history_streams import RANKS
 from portal import descriptions, formats
-from portal.i18n import _
+from portal.i18n import _, ngettext
 from portal.spreadsheets import (
     Column,
     amount_cell,
@@ -238,7 +238,8 @@ def _heading(
 
 
 def _rows_and_amount(count: int, amount: str) -> str:
-    return _("{count} rows, {amount}").format(count=formats.number(count), amount=amount)
+    text = ngettext("{count} row, {amount}", "{count} rows, {amount}", count)
+    return text.format(count=formats.number(count), amount=amount)
 
 
 def filter_words(wanted: HistoryFilter, zone: str) -> str:

@@ -1,4 +1,4 @@
-"""Accounts: staff find one by name or number, and look at its pages."""
+"""Accounts: staff find one by name, number or a member's address, and look at its pages."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 here: Viewing = st.session_state["viewing"]
 st.title(_("Accounts"))
-sought = st.text_input(_("Name or number of the account"), max_chars=100, key="sought_account")
+sought = st.text_input(_("Name, number or email"), max_chars=100, key="sought_account")
 found = backend.read(find_accounts, actor=here.visitor.actor, sought=sought or "")
 if not found:
     st.info(_("No account matches. Try a part of its name."), icon=":material/search_off:")

@@ -80,8 +80,9 @@ def _change(report: UsageReport) -> str | None:
     before = report.before_micros
     if before <= 0:
         return None
-    percent = (report.spent_micros - before) * _PERCENT // before
-    return f"{percent:+d} %" if percent <= _LARGEST_CHANGE else None
+    percent = _rounded((report.spent_micros - before) * _PERCENT, before)
+    # Streamlit paints a sign; nothing has none.
+    return (f"{percent:+d} %" if percent else None) if percent <= _LARGEST_CHANGE else None
 
 
 def _runway(outlook: Outlook | None) -> str:
@@ -213,7 +214,12 @@ def _resources(viewing: Viewing, account: AccountSummary, report: UsageReport) -
 def _share(resource: Resource, whole: int) -> str:
     if whole <= 0 or resource.spent_micros <= 0:
         return ""
-    return f"{resource.spent_micros * _PERCENT // whole or '< 1'} %"
+    return f"{_rounded(resource.spent_micros * _PERCENT, whole) or '< 1'} %"
+
+
+def _rounded(amount: int, whole: int) -> int:
+    """Return the quotient, half of one rounded up."""
+    return (2 * amount + whole) // (2 * whole)
 
 
 # ── Balance ────────────────────────────────────────────────────────────────────────────────────

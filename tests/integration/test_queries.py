@@ -17,8 +17,10 @@ from sqlalchemy import event, text
 
 from db.engine import make_engine, make_sessions
 from domain import ledger
+from domain.accounts import add_member
 from domain.actors import MemberRole, StaffRole, user_actor
 from domain.errors import InvalidInput, NotAuthorised, NotFound
+from domain.identity import create_user
 from domain.queries import history
 from domain.queries.accounts import find_accounts, own_accounts, service_names
 from domain.queries.balances import GrantStatus, account_overview, account_summary
@@ -863,6 +865,23 @@ def test_people_choose_between_their_own_accounts(session: Session) -> None:
     assert own_accounts(session, actor=reader_of()) == ()
     chosen = own_accounts(session, actor=reader_of(*accounts[:2]))
     assert {one.account_id for one in chosen} == set(accounts[:2])
+
+
+def test_staff_find_the_accounts_of_an_address(session: Session) -> None:
+    first, second = make_account(session), make_account(session)
+    user = create_user(
+        session,
+        email="lan@example.com",
+        display_name="Lan",
+        password="violet-kettle-9-march",
+        staff_role=None,
+        actor=SYSTEM,
+    )
+    for account in (first, second):
+        add_member(session, account_id=account, user_id=user, role=MemberRole.READER, actor=SYSTEM)
+    found = find_accounts(session, actor=STAFF, sought=" Lan@Example.com ")
+    assert [one.account_id for one in found] == [second, first]
+    assert find_accounts(session, actor=STAFF, sought="lan@example.co") == ()
 
 
 def test_staff_find_accounts_by_number_and_by_name(session: Session) -> None:

@@ -287,15 +287,6 @@ def test_a_certificate_is_fetched_once() -> None:
     assert certificates.asked == [URL]
 
 
-def test_a_certificate_that_many_need_at_once_is_fetched_once() -> None:
-    certificates = Given()
-    ours = verifier(certificates)
-    given = message()
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda _: ours.verify(given), range(20)))
-    assert certificates.asked == [URL]
-
-
 class Stuck(Given):
     """Certificates of which one does not come until it is told to."""
 
@@ -308,6 +299,35 @@ class Stuck(Given):
             self.is_asked.set()
             self.may_come.wait()
         return super().fetch(url)
+
+
+class Queue:
+    """A lock that says when as many as are expected have come to it."""
+
+    def __init__(self, expected: int) -> None:
+        self.are_all_here = threading.Event()
+        self._coming = iter(range(expected - 1, -1, -1))
+        self._lock = threading.Lock()
+
+    def acquire(self, timeout: float) -> bool:
+        if next(self._coming) == 0:
+            self.are_all_here.set()
+        return self._lock.acquire(timeout=timeout)
+
+    def release(self) -> None:
+        self._lock.release()
+
+
+def test_a_certificate_that_many_need_at_once_is_fetched_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    queue, certificates, given = Queue(8), Stuck(), message(cert_url=f"{URL}-stuck")
+    certificates.may_come = queue.are_all_here
+    ours = verifier(certificates)
+    monkeypatch.setattr(ours, "_fetching", queue)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: ours.verify(given), range(8)))
+    assert certificates.asked == [f"{URL}-stuck"]
 
 
 def test_nobody_waits_for_a_certificate_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -347,6 +367,11 @@ def test_no_more_than_a_few_certificates_are_kept() -> None:
     assert len(certificates.asked) == 20
     ours.verify(message(cert_url=f"{URL}-0"))
     assert len(certificates.asked) == 21
+    # What was used stays longer than what was not.
+    ours.verify(message(cert_url=f"{URL}-5"))
+    ours.verify(message(cert_url=f"{URL}-1"))
+    ours.verify(message(cert_url=f"{URL}-5"))
+    assert len(certificates.asked) == 22
 
 
 @pytest.mark.parametrize(
@@ -410,7 +435,13 @@ def answering(respond: Callable[[httpx2.Request], httpx2.Response]) -> httpx2.Mo
 BETWEEN_KEY = rsa.generate_private_key(65537, 2048)
 ISSUER_AT = "http://cacerts.example.com/Between-1.crt"
 BETWEEN = make(
-    Making(key=BETWEEN_KEY, subject="Between", issuer_key=ROOT_KEY, is_authority=True)
+    Making(
+        key=BETWEEN_KEY,
+        subject="Between",
+        issuer_key=ROOT_KEY,
+        is_authority=True,
+        issuer_at="http://cacerts.example.com/Root.crt",
+    )
 ).public_bytes(Encoding.DER)
 
 
