@@ -18,6 +18,17 @@ if TYPE_CHECKING:
 
 CLOCK = "clock"
 
+PLACES_OF_ZONES = {
+    "CET": "Europe/Brussels",
+    "EET": "Europe/Athens",
+    "MET": "Europe/Brussels",
+    "WET": "Europe/Lisbon",
+}
+"""Names that are zones with summer time to browsers and Python, and offsets without to PostgreSQL.
+
+Beside each stands the zone that both know and that has the same time.
+"""
+
 
 def now(session: Session) -> datetime:
     """Return this very instant (not the transaction's start), in UTC."""

@@ -18,7 +18,8 @@ from sqlalchemy import text
 from domain import audit
 from domain.actors import StaffRole, require_system_or_staff
 from domain.catalogue_file import parse_catalogue
-from domain.errors import CatalogueConflict, Conflict, NotFound
+from domain.clock import PLACES_OF_ZONES
+from domain.errors import CatalogueConflict, Conflict, InvalidInput, NotFound
 from domain.top_up_limits import load_limits
 
 if TYPE_CHECKING:
@@ -74,8 +75,8 @@ def load_reference(
 ) -> None:
     """Load the files (the product's own where no text is given) in one transaction.
 
-    Raises InvalidCatalogue for a file that cannot be read, CatalogueConflict and Conflict where
-    a price or a tax policy that was in force would change.
+    Raises InvalidCatalogue and InvalidInput for a file that cannot be used, CatalogueConflict and
+    Conflict where a price or a tax policy that was in force would change.
     """
     require_system_or_staff(actor, StaffRole.FINANCE)
     session.execute(_LOCK)
@@ -86,9 +87,19 @@ def load_reference(
 
 
 def load_sites(session: Session, *, text_of_file: str) -> None:
-    """Save the sites and add their tax policies; raise Conflict where a policy would change."""
+    """Save the sites and add their tax policies.
+
+    Raises Conflict where a policy would change, and InvalidInput for a time zone whose days are
+    others in the database than in the portal.
+    """
     file: dict[str, Any] = tomllib.loads(text_of_file, parse_float=Decimal)
     for site in file["site"]:
+        zone: str = site["time_zone"]
+        if zone.upper() in PLACES_OF_ZONES:
+            place = PLACES_OF_ZONES[zone.upper()]
+            raise InvalidInput(
+                "time_zone", "not_a_place", site=site["code"], zone=zone, place=place
+            )
         policies = site.pop("tax")
         session.execute(_SAVE_SITE, {"country": None, **site})
         for policy in policies:

@@ -26,6 +26,7 @@ from babel.numbers import (
 )
 from babel.units import format_unit
 
+from domain.clock import PLACES_OF_ZONES
 from domain.errors import CurrencyMismatch
 from domain.money import EXACT, MICRO_DECIMALS, Money, currency_exponent
 from portal.i18n import _, current_language, using
@@ -183,11 +184,14 @@ def relative_days(day: calendar_date, today: calendar_date, *, locale: str | Non
 
 
 def time_zone(zone: tzinfo | str) -> tzinfo:
-    """Return the zone of this name; UTC for a name that is unknown, as a browser may send one."""
+    """Return the zone of this name; UTC for a name that is unknown, as a browser may send one.
+
+    A name that the database takes for an offset without summer time becomes a place's.
+    """
     if not isinstance(zone, str):
         return zone
     try:
-        return ZoneInfo(zone)
+        return ZoneInfo(PLACES_OF_ZONES.get(zone.upper(), zone))
     except (ZoneInfoNotFoundError, ValueError, OSError):
         return ZoneInfo("UTC")
 

@@ -190,6 +190,20 @@ def test_a_known_zone_is_itself() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        ("CET", "Europe/Brussels"),
+        ("MET", "Europe/Brussels"),
+        ("EET", "Europe/Athens"),
+        ("WET", "Europe/Lisbon"),
+        ("cet", "Europe/Brussels"),
+    ],
+)
+def test_a_zone_that_the_database_takes_for_an_offset_is_a_place(name: str, place: str) -> None:
+    assert formats.time_zone(name) == ZoneInfo(place)
+
+
+@pytest.mark.parametrize(
     ("seconds", "text"),
     [
         (0, "0 sec"),
