@@ -29,6 +29,8 @@ PLACES_OF_ZONES = {
 Beside each stands the zone that both know and that has the same time.
 """
 
+_KNOWS = text("SELECT EXISTS (SELECT FROM pg_timezone_names WHERE name = :zone)")
+
 
 def now(session: Session) -> datetime:
     """Return this very instant (not the transaction's start), in UTC."""
@@ -37,3 +39,9 @@ def now(session: Session) -> datetime:
         return given()
     instant: datetime = session.execute(text("SELECT clock_timestamp()")).scalar_one()
     return instant
+
+
+def knows_zone(session: Session, *, zone: str) -> bool:
+    """Whether the database can tell the time in the zone of this name."""
+    known: bool = session.execute(_KNOWS, {"zone": zone}).scalar_one()
+    return known

@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
-from domain import audit
+from domain import audit, clock
 from domain.actors import StaffRole, require_system_or_staff
 from domain.catalogue_file import parse_catalogue
-from domain.clock import PLACES_OF_ZONES
 from domain.errors import CatalogueConflict, Conflict, InvalidInput, NotFound
 from domain.top_up_limits import load_limits
 
@@ -89,17 +88,19 @@ def load_reference(
 def load_sites(session: Session, *, text_of_file: str) -> None:
     """Save the sites and add their tax policies.
 
-    Raises Conflict where a policy would change, and InvalidInput for a time zone whose days are
-    others in the database than in the portal.
+    Raises Conflict where a policy would change, and InvalidInput for a time zone that the
+    database does not know, or whose days are others in the database than in the portal.
     """
     file: dict[str, Any] = tomllib.loads(text_of_file, parse_float=Decimal)
     for site in file["site"]:
         zone: str = site["time_zone"]
-        if zone.upper() in PLACES_OF_ZONES:
-            place = PLACES_OF_ZONES[zone.upper()]
+        place = clock.PLACES_OF_ZONES.get(zone.upper())
+        if place is not None:
             raise InvalidInput(
                 "time_zone", "not_a_place", site=site["code"], zone=zone, place=place
             )
+        if not clock.knows_zone(session, zone=zone):
+            raise InvalidInput("time_zone", "not_known", site=site["code"], zone=zone)
         policies = site.pop("tax")
         session.execute(_SAVE_SITE, {"country": None, **site})
         for policy in policies:

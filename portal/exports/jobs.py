@@ -8,10 +8,11 @@ import os
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from domain import exports
+from domain import clock, exports
 from domain.actors import system_actor
 from domain.exports import Export, ExportState, ExportWish
 from domain.jobs import Job
@@ -44,8 +45,11 @@ def folder() -> Path:
 def start(actor: Actor, wish: ExportWish) -> tuple[int, threading.Thread]:
     """Have a process write the file; return the job's id, and the thread that waits for it.
 
+    In a zone that the database does not know, such as this machine's own, the dates are UTC's.
     Raises NotFound, InvalidInput and ExportsBusy as `begin_export` does.
     """
+    if not backend.look_up(clock.knows_zone, zone=wish.zone):
+        wish = replace(wish, zone="UTC")
     job_id = backend.write(exports.begin_export, actor=actor, wish=wish)
     path = folder() / f"{job_id}.{wish.file_format}"
     told = worker.describe(actor, wish, job_id, path)

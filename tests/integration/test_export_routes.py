@@ -179,6 +179,23 @@ def test_a_file_can_be_had_again_by_its_maker_alone(browser: TestClient, account
     assert browser.get(address).status_code == 404
 
 
+def test_a_zone_that_only_this_machine_knows_is_utc_in_the_file(account: int) -> None:
+    actor = user_actor(1, memberships={account: MemberRole.OWNER})
+    wish = ExportWish(account, HistoryFilter(), "csv", "localtime", "en")
+    job_id, waiting = jobs.start(actor, wish)
+    waiting.join(60)
+    export = jobs.find(actor, job_id)
+    assert (export.state, export.wish.zone) == (ExportState.DONE, "UTC")
+    path = jobs.file_of(export)
+    assert path is not None
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert rows
+    for row in rows:
+        told = datetime.fromisoformat(row["Time (UTC)"]).replace(microsecond=0, tzinfo=None)
+        assert datetime.fromisoformat(row["Date"]) == told
+
+
 # ── What is refused ────────────────────────────────────────────────────────────────────────────
 def test_another_account_is_not_found(browser: TestClient) -> None:
     stranger = backend.write(make_account)

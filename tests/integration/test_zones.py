@@ -48,3 +48,16 @@ def test_a_site_whose_days_would_be_others_in_the_database_is_refused(
         reference.load_sites(session, text_of_file=named)
     place = {"site": "jp", "zone": zone, "place": "Europe/Brussels"}
     assert (refusal.value.field, refusal.value.values) == ("time_zone", place)
+
+
+@pytest.mark.parametrize("zone", ["localtime", "Nowhere/Else"])
+def test_a_site_whose_zone_the_database_does_not_know_is_refused(
+    session: Session, zone: str
+) -> None:
+    named = SITES.replace("Asia/Tokyo", zone)
+    with pytest.raises(InvalidInput) as refusal:
+        reference.load_sites(session, text_of_file=named)
+    assert (refusal.value.reason, refusal.value.values) == (
+        "not_known",
+        {"site": "jp", "zone": zone},
+    )
