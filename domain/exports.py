@@ -251,4 +251,5 @@ def _words(kept: object) -> frozenset[str]:
 def _word(kept: object) -> str:
     if not isinstance(kept, str) or "\0" in kept:
         raise TypeError(kept)
+    kept.encode()  # JSON can hold half a character, which the database and files cannot
     return kept

@@ -212,6 +212,17 @@ def test_a_wish_of_no_page_is_explained(browser: TestClient, account: int, wish:
     assert "Open it again" in answer.text
 
 
+@pytest.mark.parametrize(
+    "part",
+    [{"text": "\ud800"}, {"services": ["\ud800"]}, {"zone": "\ud800"}, {"language": "\ud800"}],
+)
+def test_a_wish_with_half_a_character_is_explained(
+    browser: TestClient, account: int, part: dict[str, Any]
+) -> None:
+    wish = ExportWish(account, HistoryFilter(), "", "Asia/Tokyo", "en").to_json()
+    assert ask(browser, account, wish=json.dumps(wish | part)).status_code == 422
+
+
 def test_an_unknown_format_is_explained(browser: TestClient, account: int) -> None:
     assert ask(browser, account, "exe").status_code == 422
 
