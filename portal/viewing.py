@@ -15,7 +15,8 @@ from portal.i18n import _
 from portal.session import require_visitor
 
 if TYPE_CHECKING:
-    from datetime import tzinfo
+    from collections.abc import Iterable
+    from datetime import date, tzinfo
 
     from domain.queries.balances import AccountSummary
     from portal.session import Visitor
@@ -50,6 +51,12 @@ class Viewing:
     def today(self) -> datetime:
         """The present moment on the viewer's clock."""
         return datetime.now(UTC).astimezone(self.zone)
+
+
+def day_of_sites(zones: Iterable[str]) -> date:
+    """Return the latest day that it is now in one of these zones: no charge is of a later one."""
+    now = datetime.now(UTC)
+    return max(now.astimezone(formats.time_zone(zone)).date() for zone in zones)
 
 
 def account_or_stop(viewing: Viewing) -> AccountSummary:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from domain import ledger
 from domain.accounts import open_account
 from domain.actors import system_actor
+from domain.reference import load_sites
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -26,6 +27,27 @@ _numbers = itertools.count(1)
 def next_key(prefix: str = "key") -> str:
     """Return an idempotency key that was not used before in this run."""
     return f"{prefix}-{next(_numbers)}"
+
+
+def make_site(session: Session, *, code: str, zone: str) -> str:
+    """Open a site for dollars in this time zone, and return its code."""
+    text_of_file = f"""
+        [[site]]
+        code = "{code}"
+        name = "{code.title()}"
+        legal_entity = "Sample"
+        time_zone = "{zone}"
+        default_currency = "USD"
+        currencies = ["USD"]
+
+        [[site.tax]]
+        valid_from = 2020-01-01
+        tax_point = "USAGE"
+        tax_rate = 0.00
+        place_of_supply = "ZZ"
+    """
+    load_sites(session, text_of_file=text_of_file)
+    return code
 
 
 def make_account(session: Session, *, site: str = "global", currency: str = "USD") -> int:

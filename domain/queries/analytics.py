@@ -88,7 +88,7 @@ ORDER BY u.used DESC, c.id
 LIMIT :limit
 """)
 _CHOICES = text(f"""
-SELECT DISTINCT t.site_code, s.name, t.country, t.currency, t.service
+SELECT DISTINCT t.site_code, s.name, s.time_zone, t.country, t.currency, t.service
 FROM {_CHANGES} JOIN sites s ON s.code = t.site_code
 """)  # noqa: S608 - constant text
 
@@ -209,9 +209,13 @@ class AccountShares:
 
 @dataclass(frozen=True, slots=True)
 class AnalyticsChoices:
-    """What occurs, to choose from: sites with their names by code, and codes of the rest."""
+    """What occurs, to choose from: sites with their names by code, and codes of the rest.
+
+    `zones` are the time zones of the sites, by their codes.
+    """
 
     sites: Mapping[str, str]
+    zones: Mapping[str, str]
     countries: tuple[str, ...]
     currencies: tuple[str, ...]
     services: tuple[str, ...]
@@ -402,6 +406,7 @@ def analytics_choices(session: Session, *, actor: Actor) -> AnalyticsChoices:
     rows = session.execute(_CHOICES).all()
     return AnalyticsChoices(
         sites=dict(sorted({(row.site_code, row.name) for row in rows})),
+        zones={row.site_code: row.time_zone for row in rows},
         countries=tuple(sorted({row.country for row in rows})),
         currencies=tuple(sorted({row.currency for row in rows})),
         services=tuple(sorted({row.service for row in rows if row.service})),

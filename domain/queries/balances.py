@@ -31,8 +31,8 @@ CREDIT_KINDS = tuple(
 """The kinds of credit, in the order in which they are spent."""
 
 _SUMMARY = text("""
-SELECT a.id, a.name, a.currency, a.status, a.site_code, b.balance_micros, b.held_micros
-FROM accounts a JOIN account_balances b ON b.account_id = a.id
+SELECT a.id, a.name, a.currency, a.status, a.site_code, s.time_zone, b.balance_micros, b.held_micros
+FROM accounts a JOIN account_balances b ON b.account_id = a.id JOIN sites s ON s.code = a.site_code
 WHERE a.id = :account_id
 """)
 
@@ -55,13 +55,14 @@ class GrantStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class AccountSummary:
-    """An account's name and sum, as every page's header shows them."""
+    """An account's name and sum, as every page's header shows them; `zone` is its site's."""
 
     account_id: int
     name: str
     currency: str
     status: str
     site_code: str
+    zone: str
     balance_micros: int
     held_micros: int
 

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from portal import address, descriptions, formats
+from portal import address, descriptions, formats, viewing
 from portal.analytics import words
 from portal.i18n import _
 from portal.usage import period
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from datetime import date
 
     from domain.queries.analytics import AnalyticsChoices
     from portal.usage.period import Days
@@ -48,8 +47,14 @@ class Wanted:
         return {"first": self.days.first, "last": self.days.last}
 
 
-def choose(today: date, choices: AnalyticsChoices) -> Wanted:
-    """Draw the filters and return what they say."""
+def choose(choices: AnalyticsChoices) -> Wanted:
+    """Draw the filters and return what they say.
+
+    The last day is the latest that has begun at a site which is looked at.
+    """
+    site_given = address.given("site")
+    zones = [zone for code, zone in choices.zones.items() if code == site_given]
+    today = viewing.day_of_sites(zones or choices.zones.values())
     with st.container(horizontal=True, vertical_alignment="bottom", key="analytics-choice"):
         days = period.choose_days(today)
         site = _one_of(_("Site"), "site", list(choices.sites), lambda code: choices.sites[code])

@@ -24,7 +24,7 @@ if not choices.currencies:
         icon=":material/query_stats:",
     )
     st.stop()
-wanted = filters.choose(here.today.date(), choices)
+wanted = filters.choose(choices)
 found = backend.read(
     analytics_report,
     actor=actor,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 here: Viewing = st.session_state["viewing"]
 st.title(_("Usage"))
 account = viewing.account_or_stop(here)
-chosen = period.choose(here.today.date())
+chosen = period.choose(viewing.day_of_sites([account.zone]))
 found = backend.read(
     usage_report,
     actor=here.visitor.actor,

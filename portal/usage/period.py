@@ -47,7 +47,7 @@ class Chosen(NamedTuple):
 
 
 def choose(today: date) -> Chosen:
-    """Draw the choice and return it."""
+    """Draw the choice and return it; `today` is the last day there is, at the account's site."""
     with st.container(horizontal=True, vertical_alignment="bottom", key="usage-choice"):
         days = choose_days(today)
         group = select(_("Group by"), "group", list(GROUPS), lambda one: _(GROUPS[one]))

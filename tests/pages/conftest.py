@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 MAIN = Path(__file__).resolve().parents[2] / "portal" / "main.py"
+FURTHEST_EAST = "Pacific/Kiritimati"
+FURTHEST_WEST = "Pacific/Pago_Pago"
+"""A day and an hour behind: it is never the same day in both."""
 
 
 @pytest.fixture
@@ -24,7 +27,11 @@ def show(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
     backend.connect(database_url)
 
     def shown(
-        account_id: int | None, *, staff_role: StaffRole | None = None, **query: str
+        account_id: int | None,
+        *,
+        staff_role: StaffRole | None = None,
+        time_zone: str = "Asia/Tokyo",
+        **query: str,
     ) -> AppTest:
         memberships = {} if account_id is None else {account_id: MemberRole.OWNER}
         visitor = Visitor(
@@ -32,7 +39,7 @@ def show(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
             display_name="Sample Person",
             email="sample@example.com",
             locale="en",
-            time_zone="Asia/Tokyo",
+            time_zone=time_zone,
             actor=user_actor(1, staff_role=staff_role, memberships=memberships),
             account_id=account_id,
             session_id="session",

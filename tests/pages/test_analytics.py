@@ -24,7 +24,8 @@ from domain.queries.analytics import (
 from portal.analytics import words
 from portal.analytics.workbook import make_workbook
 from portal.formats import MINUS
-from tests.factories import SYSTEM, UNIT, charge, grant, make_account
+from tests.factories import SYSTEM, UNIT, charge, grant, make_account, make_site
+from tests.pages.conftest import FURTHEST_EAST, FURTHEST_WEST
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -126,6 +127,22 @@ def test_filters_stand_in_the_address_and_narrow_the_page(page: Callable[..., Ap
     app.button[0].click().run()
     assert metrics(app)["Used"] == f"{MINUS}$9.00"
     assert "period" not in app.query_params
+
+
+@pytest.mark.usefixtures("dollars")
+@pytest.mark.parametrize("site", ["", "east"])
+def test_a_viewer_behind_the_sites_clock_sees_the_sites_day(
+    show: Callable[..., AppTest], session: Session, site: str
+) -> None:
+    """The viewer's clock is a day and an hour behind the one site's, and hours behind the rest."""
+    account = make_account(session, site=make_site(session, code="east", zone=FURTHEST_EAST))
+    charge(session, account, 7, occurred_at=NOW, refusable=False)
+    session.commit()
+    app = show(None, staff_role=StaffRole.FINANCE, time_zone=FURTHEST_WEST)
+    app.switch_page(PAGE)
+    app.query_params["site"] = site
+    app.run()
+    assert metrics(app)["Used"] == (f"{MINUS}$7.00" if site else f"{MINUS}$16.00")
 
 
 @pytest.mark.usefixtures("dollars")
@@ -271,7 +288,9 @@ def test_accounts_beyond_the_first_are_one_line(session: Session) -> None:
     report = analytics_report(session, actor=FINANCE, first=FIRST, last=LAST, currency="USD")
     share = AccountShare(1, "A", "global", "", "UTC", 3 * UNIT, 1)
     shares = [AccountShares("USD", (share,), 7, 6 * UNIT, 2)]
-    choices = AnalyticsChoices({"global": "Global"}, ("",), ("USD",), ("gpu-vm",))
+    choices = AnalyticsChoices(
+        {"global": "Global"}, {"global": "UTC"}, ("",), ("USD",), ("gpu-vm",)
+    )
     book = load_workbook(io.BytesIO(make_workbook(report, shares, choices, FILTERS)))
     assert [(row["Name"], row["Used"], row["Calls"]) for row in rows(book, "Accounts")] == [
         ("A", 3, 1),

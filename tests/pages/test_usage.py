@@ -9,7 +9,8 @@ import pytest
 
 from domain.actors import StaffRole
 from domain.usage import UsageEvent, record_usage
-from tests.factories import SYSTEM, charge, grant, make_account
+from tests.factories import SYSTEM, charge, grant, make_account, make_site
+from tests.pages.conftest import FURTHEST_EAST, FURTHEST_WEST
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -103,6 +104,18 @@ def test_staff_see_the_account_they_look_at(show: Callable[..., AppTest], accoun
     assert metrics(open_usage(app))["Calls"] == "1"
     nobody = open_usage(show(None, staff_role=StaffRole.SUPPORT))
     assert "Choose an account first" in nobody.info[0].value
+
+
+def test_a_viewer_behind_the_sites_clock_sees_the_sites_day(
+    show: Callable[..., AppTest], session: Session
+) -> None:
+    """The viewer's clock is a day and an hour behind the site's."""
+    account = make_account(session, site=make_site(session, code="east", zone=FURTHEST_EAST))
+    grant(session, account, 100)
+    charge(session, account, 7, occurred_at=NOW)
+    session.commit()
+    app = open_usage(show(account, time_zone=FURTHEST_WEST))
+    assert metrics(app)["Spent"] == "$7.00"
 
 
 def test_days_of_a_chart_are_the_sites_days_in_the_history(
