@@ -43,11 +43,12 @@ SELECT set_config('statement_timeout', :statement_milliseconds, true),
 
 
 class _State:
-    """What all threads of the process share: its engine, and how long writes and jobs may take."""
+    """What all threads of the process share: its engine, its sessions, how long they may take."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.engine: Engine | None = None
+        self.sessions: sessionmaker[Session] | None = None
         self.write_seconds = 0
         self.job_seconds = 0
 
@@ -88,11 +89,13 @@ def connect(
             # Of every connection: reads are many, and need no word about it.
             statement_timeout_seconds=read_timeout_seconds,
             pool_class=metrics.MeasuredPool,
-            # `read` and `write` ask again where a connection is gone, instead of asking each time.
+            # `read` and `write` ask again where a connection is gone, instead of asking each time;
+            # `sessions` does ask each time.
             pool_pre_ping=False,
         )
         metrics.measure(made)
         _process.engine = made
+        _process.sessions = _sessions_on(made)
         _process.write_seconds = statement_timeout_seconds
         _process.job_seconds = job_timeout_seconds
         return made
@@ -104,24 +107,46 @@ def disconnect() -> None:
         if _process.engine is not None:
             _process.engine.dispose()
             _process.engine = None
+            _process.sessions = None
 
 
 def engine() -> Engine:
     """Return the one engine of this process. Raises RuntimeError before `connect`."""
-    current = _process.engine
-    if current is None:
+    return _current(_process.engine)
+
+
+def _current(made: T | None) -> T:
+    if made is None:
         raise RuntimeError("the portal has not been started: portal.startup.prepare connects it")
-    return current
+    return made
 
 
 def sessions() -> sessionmaker[Session]:
     """Return the factory of sessions, for services that make transactions of their own.
 
-    Those are jobs and imports: their statements may take as long as a job's.
+    Those are sign-in, jobs and imports: their statements may take as long as a job's. Nobody runs
+    such a transaction again, and so its connection is asked whether it lives before it begins.
     """
-    factory = make_sessions(engine())
+    return _current(_process.sessions)
+
+
+def _sessions_on(made: Engine) -> sessionmaker[Session]:
+    # The same pool; what listens to this engine does not listen to the one of `read` and `write`.
+    asked_first = made.execution_options()
+    event.listen(asked_first, "engine_connect", _replace_if_lost)
+    factory = make_sessions(asked_first)
     event.listen(factory, "after_begin", _allow_a_job_its_time)
     return factory
+
+
+def _replace_if_lost(connection: Connection) -> None:
+    """Have a connection that was lost in the pool connect anew, and with it all of its age."""
+    try:
+        connection.exec_driver_sql("SELECT 1")
+    except DBAPIError as error:
+        if not error.connection_invalidated:
+            raise
+    connection.rollback()
 
 
 def _allow_a_job_its_time(_session: object, _transaction: object, connection: Connection) -> None:

@@ -8,7 +8,7 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
-from sqlalchemy import make_url, text
+from sqlalchemy import event, make_url, text
 from sqlalchemy.exc import DBAPIError, InternalError
 
 from db.migrate import newest_version
@@ -192,6 +192,50 @@ def test_a_connection_that_was_lost_in_the_pool_is_replaced(
     assert ask(one) == 1
     end_connections(sessions)
     assert ask(one) == 1
+
+
+@pytest.mark.usefixtures("connected")
+def test_a_transaction_of_a_service_begins_on_a_connection_that_lives(
+    sessions: sessionmaker[Session],
+) -> None:
+    """All connections of the pool are lost, and not just the first that is taken from it."""
+    pooled = [backend.engine().connect() for _ in range(3)]
+    for connection in pooled:
+        connection.close()
+    end_connections(sessions)
+    for _ in pooled:
+        with backend.sessions()() as first, backend.sessions()() as second:
+            assert (one(first), one(second)) == (1, 1)
+
+
+@pytest.mark.usefixtures("connected")
+def test_a_service_commits_what_it_did_on_a_replaced_connection(
+    sessions: sessionmaker[Session],
+) -> None:
+    assert backend.read(one) == 1
+    end_connections(sessions)
+    with backend.sessions().begin() as session:
+        add_user(session, email="a@example.com")
+        timeout = session.execute(text("SHOW statement_timeout")).scalar_one()
+    assert timeout == "1h"
+    assert backend.read(count_users) == 1
+
+
+@pytest.mark.usefixtures("connected")
+def test_reads_and_writes_are_not_asked_whether_they_live() -> None:
+    statements: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
+        statements.append(statement)
+
+    event.listen(backend.engine(), "before_cursor_execute", note)
+    made = backend.sessions()
+    assert backend.read(count_users) == 0
+    backend.write(add_user, email="a@example.com")
+    assert "SELECT 1" not in statements
+    with made() as session:
+        count_users(session)
+    assert "SELECT 1" in statements
 
 
 @pytest.mark.usefixtures("connected")
