@@ -130,8 +130,16 @@ def _decided(here: Viewing, payment: PaymentView) -> None:
         label = html.escape(_("Open the receipt (PDF)"))
         st.html(f'<a href="/receipts/{payment.reference}" target="_blank">{label}</a>')
     elif payment.status is PaymentStatus.SUCCESS:
-        st.caption(_("The receipt is made in a moment, and goes to you by mail too."))
+        _await_receipt(here, payment.reference)
     st.page_link(st.session_state["billing_page"], label=_("Go to Billing"))
+
+
+@st.fragment(run_every=_LOOK_EVERY_SECONDS)
+def _await_receipt(here: Viewing, reference: str) -> None:
+    """Look until the clock's job has made the receipt, and draw the page again with it."""
+    if _read(here, reference).has_receipt:
+        st.rerun()
+    st.caption(_("The receipt is made in a moment, and goes to you by mail too."))
 
 
 def _facts(here: Viewing, payment: PaymentView) -> None:

@@ -65,6 +65,11 @@ def test_dong_by_vnpay_raise_the_balance(
     expect(page.get_by_role("link", name="Balance ₫1,000,000")).to_be_visible()
     page.reload()
     expect(page.get_by_text("₫1,000,000 was added to your balance")).to_be_visible()
+    receipt = page.get_by_role("link", name="Open the receipt (PDF)")
+    expect(receipt).to_be_visible(timeout=30_000)
+    answer = page.request.get(str(receipt.evaluate("link => link.href")))
+    assert answer.headers["content-type"] == "application/pdf"
+    assert answer.body().startswith(b"%PDF")
     page.get_by_role("link", name="Balance").click()
     page.get_by_role("radio", name="Payment History").click()
     expect(page.get_by_text("Tick a row to see the payment and its receipt.")).to_be_visible()
@@ -159,6 +164,9 @@ def test_a_payment_of_somebody_else_is_not_shown(
     address = page.url
     stranger = sign_in(new_owner("vn"), path=address.removeprefix(portal_url))
     expect(stranger.get_by_text("There is no such payment here")).to_be_visible()
+    reference = address.split("ref=")[1]
+    for path in (f"/receipts/{reference}", f"/pay/{reference}"):
+        assert stranger.request.get(portal_url + path).status == 404
 
 
 # ── Japan: Stripe ─────────────────────────────────────────────────────────────────────────────
