@@ -47,6 +47,8 @@ _log = logging.getLogger(__name__)
 GATEWAY_REVIEW = "gateway_review"
 """Why a payment is under review where the gateway itself has doubts."""
 
+_TAKEN_BACK = "denied_after_credit"
+
 _CLOSING = {
     PaymentState.FAILED: "failed",
     PaymentState.CANCELLED: "cancelled",
@@ -97,7 +99,7 @@ def apply_payment_fact(
     if fact.state is PaymentState.PAID:
         return _take_money(session, payment, fact, actor)
     if payment.state == "succeeded":
-        return Outcome.REPEATED  # whatever came before the money, came late
+        return _after_the_money(session, payment, fact, actor)
     if fact.amount is not None and fact.amount != pay_amount(payment):
         return _doubt(session, payment, "wrong_amount", fact, actor)
     if fact.state is PaymentState.UNDER_REVIEW:
@@ -106,6 +108,20 @@ def apply_payment_fact(
     if says_nothing or payment.state not in OPEN_STATES:
         return Outcome.REPEATED
     return _step(session, payment, fact, actor)
+
+
+def _after_the_money(
+    session: Session, payment: Payment, fact: PaymentFact, actor: Actor
+) -> Outcome:
+    """Take what comes after the credit for late, unless the gateway takes its word back."""
+    is_same_money = fact.gateway_payment_id == payment.gateway_payment_id
+    if fact.state is not PaymentState.FAILED or not is_same_money:
+        return Outcome.REPEATED
+    if payment.code != _TAKEN_BACK:
+        payment.code = _TAKEN_BACK
+        _report(session, payment, _TAKEN_BACK, fact, actor)
+        return Outcome.RECORDED
+    return Outcome.REPEATED
 
 
 def _step(session: Session, payment: Payment, fact: PaymentFact, actor: Actor) -> Outcome:

@@ -342,6 +342,20 @@ def test_a_failure_after_the_success_is_ignored(begun: Begun) -> None:
     assert begun.row().state == "succeeded"
 
 
+def test_money_that_the_gateway_denies_after_the_credit_is_told_to_people(begun: Begun) -> None:
+    begun.apply(paid(begun.reference, CREDIT, number="capture-1"))
+    denied = PaymentFact(
+        PaymentState.FAILED, reference=begun.reference, gateway_payment_id="capture-1"
+    )
+    assert begun.apply(denied) is Outcome.RECORDED
+    assert begun.apply(denied) is Outcome.REPEATED
+    assert begun.row().state == "succeeded"
+    staff = user_actor(5, staff_role=StaffRole.FINANCE)
+    with begun.sessions() as session:
+        steps = payment_timeline(session, actor=staff, reference=begun.reference).steps
+    assert [step.kind for step in steps].count("denied_after_credit") == 1
+
+
 @pytest.mark.parametrize("state", ["expired", "cancelled", "failed"])
 def test_a_late_success_is_honoured(begun: Begun, state: str) -> None:
     with begun.sessions.begin() as session:
