@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select
 
 from db.models import Payment
-from domain import audit, clock, ledger
+from domain import clock, ledger
 from domain.gateways.base import (
     DisputeFact,
     KnownName,
@@ -58,12 +58,12 @@ _CLOSING = {
 
 def apply_facts(
     session: Session, *, gateway: Gateway, facts: Iterable[Fact], actor: Actor
-) -> tuple[Outcome, int | None]:
-    """Write what facts of one message change; return the outcome and the payment's id.
+) -> tuple[Outcome, Payment | None]:
+    """Write what facts of one message change; return the outcome and the payment.
 
     The outcome is RECORDED where anything changed, else that of the last fact.
     """
-    outcome, payment_id = Outcome.REPEATED, None
+    outcome, found = Outcome.REPEATED, None
     for fact in facts:
         payment = lock_by_name(
             session, gateway=gateway.name, is_sandbox=gateway.is_sandbox, name=_name(fact)
@@ -71,11 +71,11 @@ def apply_facts(
         if payment is None:
             became = Outcome.UNKNOWN_PAYMENT
         else:
-            payment_id = payment.id
+            found = payment
             became = _apply(session, payment, fact, actor)
         if outcome is not Outcome.RECORDED:
             outcome = became
-    return outcome, payment_id
+    return outcome, found
 
 
 def _name(fact: Fact) -> KnownName:
@@ -202,13 +202,6 @@ def _credit(session: Session, payment: Payment, fact: PaymentFact, actor: Actor)
     payment.next_check_at = None if fact.fee is not None else now + FIRST_CHECK
     details = {"entry": posted.entry_sequence, "was": was, "method": fact.method}
     note(session, payment, "succeeded", actor=actor, details=details)
-    audit.record(
-        session,
-        action="credit_payment",
-        actor=actor,
-        account_id=payment.account_id,
-        details={"payment": payment.id, "entry": posted.entry_sequence},
-    )
 
 
 def _learn(payment: Payment, fact: PaymentFact) -> None:

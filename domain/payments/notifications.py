@@ -11,7 +11,7 @@ from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import SQLAlchemyError
 
-from db.models import GatewayMessage, Payment
+from db.models import GatewayMessage
 from domain import clock
 from domain.gateways.base import Acknowledgement, NotificationRefused, Outcome
 from domain.payments.facts import apply_facts
@@ -21,6 +21,7 @@ from domain.vault import NOBODY
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker
 
+    from db.models import Payment
     from domain.gateways.base import Gateway, InboundMessage, Notification
     from domain.vault import Vault
 
@@ -65,15 +66,17 @@ def _act(
     notification: Notification,
     vault: Vault,
 ) -> Outcome:
-    outcome, payment_id = apply_facts(
+    if _is_kept(session, gateway, notification.event_id, Outcome.RECORDED):
+        return Outcome.REPEATED  # whatever it said was done, and committed with this row
+    outcome, payment = apply_facts(
         session, gateway=gateway, facts=notification.facts, actor=GATEWAY_ACTOR
     )
     for name in notification.asks_about:
-        payment = lock_by_name(
+        asked = lock_by_name(
             session, gateway=gateway.name, is_sandbox=gateway.is_sandbox, name=name
         )
-        if payment is not None:
-            payment_id = payment.id
+        if asked is not None:
+            payment = asked
             payment.next_check_at = clock.now(session)
             outcome = Outcome.RECORDED
     if not notification.facts and not notification.asks_about:
@@ -86,7 +89,7 @@ def _act(
         event_id=notification.event_id,
         event_type=notification.event_type,
         outcome=outcome,
-        payment_id=payment_id,
+        payment=payment,
     )
     return outcome
 
@@ -100,33 +103,23 @@ def _keep(
     event_id: str,
     event_type: str,
     outcome: Outcome,
-    payment_id: int | None = None,
+    payment: Payment | None = None,
     reason: str | None = None,
 ) -> None:
     """Write the message down, encrypted; the same again, with the same outcome, is kept once."""
-    event_id = event_id[:_LONGEST_NAME]
-    known = select(GatewayMessage.id).where(
-        GatewayMessage.gateway == gateway.name,
-        GatewayMessage.event_id == event_id,
-        GatewayMessage.outcome == outcome.value,
-    )
-    if session.scalars(known).first() is not None:
+    if outcome is not Outcome.RECORDED and _is_kept(session, gateway, event_id, outcome):
         return
-    account_id = NOBODY
-    if payment_id is not None:
-        account_id = session.scalars(
-            select(Payment.account_id).where(Payment.id == payment_id)
-        ).one()
+    account_id = NOBODY if payment is None else payment.account_id
     content = _content(message)
     session.execute(
         insert(GatewayMessage)
         .values(
             gateway=gateway.name,
-            event_id=event_id,
+            event_id=event_id[:_LONGEST_NAME],
             event_type=event_type[:_LONGEST_NAME],
             outcome=outcome.value,
             reason=reason,
-            payment_id=payment_id,
+            payment_id=None if payment is None else payment.id,
             account_id=account_id,
             received_at=message.received_at,
             payload_digest=_digest(content),
@@ -134,6 +127,15 @@ def _keep(
         )
         .on_conflict_do_nothing(index_elements=["gateway", "event_id", "outcome"])
     )
+
+
+def _is_kept(session: Session, gateway: Gateway, event_id: str, outcome: Outcome) -> bool:
+    known = select(GatewayMessage.id).where(
+        GatewayMessage.gateway == gateway.name,
+        GatewayMessage.event_id == event_id[:_LONGEST_NAME],
+        GatewayMessage.outcome == outcome.value,
+    )
+    return session.scalars(known).first() is not None
 
 
 def _keep_refused(
