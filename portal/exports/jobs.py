@@ -80,9 +80,17 @@ def remove_forgotten() -> int:
     found = [path for path in folder().iterdir() if path.is_file()]
     kept = backend.read(exports.kept_exports, actor=_SYSTEM)
     gone = [path for path in found if path.stem not in {str(job_id) for job_id in kept}]
-    for path in gone:
+    return sum(_delete(path) for path in gone)
+
+
+def _delete(path: Path) -> bool:
+    """Delete a file, and say whether it is gone: one that cannot be is no fault of an export."""
+    try:
         path.unlink(missing_ok=True)
-    return len(gone)
+    except OSError:
+        _log.warning("a file of exports cannot be deleted", exc_info=True)
+        return False
+    return True
 
 
 def job() -> Job:
@@ -113,8 +121,9 @@ def _work(job_id: int, told: str, path: Path) -> None:
         if process.returncode:
             _log.error("export %d failed: %s", job_id, faults)
     finally:
+        # First: who sees the end of the job finds nothing unfinished.
+        _delete(worker.unfinished(path))
         backend.write(exports.finish_export, actor=_SYSTEM, job_id=job_id, state=ExportState.FAILED)
-        worker.unfinished(path).unlink(missing_ok=True)
 
 
 def _wait(process: subprocess.Popen[str], job_id: int, told: str) -> str:
@@ -126,7 +135,7 @@ def _wait(process: subprocess.Popen[str], job_id: int, told: str) -> str:
                 return process.communicate(given, timeout=_SIGN_OF_LIFE_SECONDS)[1]
             except subprocess.TimeoutExpired:
                 given = None
-                backend.write(exports.note_progress, actor=_SYSTEM, job_id=job_id)
+                worker.note_progress(job_id)
     finally:
         process.kill()
         process.wait()

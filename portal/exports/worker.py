@@ -7,11 +7,14 @@ its environment.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
+
+from sqlalchemy.exc import SQLAlchemyError
 
 from domain import clock, exports
 from domain.actors import MemberRole, StaffRole, system_actor, user_actor
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
 _SYSTEM = system_actor("export")
 _NICENESS = 10
 _REPORT_SECONDS = 1
+
+_log = logging.getLogger(__name__)
 
 
 def describe(actor: Actor, wish: ExportWish, job_id: int, path: Path) -> dict[str, Any]:
@@ -84,6 +89,14 @@ def unfinished(path: Path) -> Path:
     return path.with_suffix(".part")
 
 
+def note_progress(job_id: int, progress: tuple[int, int] | None = None) -> None:
+    """Tell the job's row that the file is being written; no file is lost where that fails."""
+    try:
+        backend.write(exports.note_progress, actor=_SYSTEM, job_id=job_id, progress=progress)
+    except SQLAlchemyError:
+        _log.warning("the progress of export %d cannot be noted", job_id, exc_info=True)
+
+
 def _reporter(job_id: int) -> Callable[[int, int], None]:
     """Return what tells the job's row how far the file is, once a second."""
     told_at = monotonic()
@@ -92,12 +105,7 @@ def _reporter(job_id: int) -> Callable[[int, int], None]:
         nonlocal told_at
         if monotonic() - told_at >= _REPORT_SECONDS or done == count:
             told_at = monotonic()
-            backend.write(
-                exports.note_progress,
-                actor=_SYSTEM,
-                job_id=job_id,
-                progress=(done, count),
-            )
+            note_progress(job_id, (done, count))
 
     return report
 

@@ -11,12 +11,14 @@ import subprocess
 import sys
 import threading
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from argon2 import PasswordHasher
 from openpyxl import load_workbook
+from sqlalchemy.exc import OperationalError
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
@@ -33,7 +35,6 @@ from tests.factories import charge, grant, make_account
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from httpx2 import Response
     from sqlalchemy.orm import Session
@@ -316,6 +317,84 @@ def test_a_process_that_is_silent_for_long_is_still_known_to_live(
     _, waiting = jobs.start(actor, wish)
     waiting.join(60)
     assert signs.count(exports.note_progress) > 1
+
+
+def test_a_file_is_written_though_its_progress_cannot_be_noted(
+    account: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_session: Any, **_given: Any) -> None:
+        raise OperationalError("", {}, Exception("away"))
+
+    monkeypatch.setattr(exports, "note_progress", fail)
+    actor = user_actor(1, memberships={account: MemberRole.OWNER})
+    wish = ExportWish(account, HistoryFilter(), "xlsx", "UTC", "en")
+    job_id = backend.write(exports.begin_export, actor=actor, wish=wish)
+    path = jobs.folder() / f"{job_id}.xlsx"
+    worker.write(worker.describe(actor, wish, job_id, path))
+    assert jobs.find(actor, job_id).state is ExportState.DONE
+    assert path.is_file()
+    assert f"the progress of export {job_id} cannot be noted" in caplog.text
+
+
+def test_an_export_is_waited_for_though_its_progress_cannot_be_noted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    noted = []
+
+    def fail(*_session: Any, **_given: Any) -> None:
+        noted.append(1)
+        raise OperationalError("", {}, Exception("away"))
+
+    monkeypatch.setattr(exports, "note_progress", fail)
+    monkeypatch.setattr(jobs, "_SIGN_OF_LIFE_SECONDS", 0.05)
+    program = "import sys, time; sys.stdin.read(); time.sleep(0.5); sys.exit('ended by itself')"
+    process = subprocess.Popen(  # noqa: S603
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert jobs._wait(process, 1, "{}").strip() == "ended by itself"
+    assert noted
+
+
+def test_the_end_of_a_job_leaves_nothing_unfinished_behind(
+    account: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = "import json, sys; open(json.load(sys.stdin)['path'][:-3] + 'part', 'w')"
+    monkeypatch.setattr(jobs, "_command", lambda: [sys.executable, "-c", program])
+    actor = user_actor(1, memberships={account: MemberRole.OWNER})
+    wish = ExportWish(account, HistoryFilter(), "csv", "UTC", "en")
+    finish, left = exports.finish_export, []
+
+    def finished(session: Session, **given: Any) -> None:
+        left.append(list(jobs.folder().iterdir()))
+        finish(session, **given)
+
+    monkeypatch.setattr(exports, "finish_export", finished)
+    _, waiting = jobs.start(actor, wish)
+    waiting.join(60)
+    assert left == [[]]
+
+
+def test_a_file_that_cannot_be_deleted_fails_no_export_of_another(
+    account: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    delete = Path.unlink
+
+    def unlink(path: Path, *, missing_ok: bool = False) -> None:
+        if path.stem == "999":
+            raise PermissionError(13, "no", str(path))
+        delete(path, missing_ok=missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", unlink)
+    for stray in ("999.csv", "998.csv"):
+        (jobs.folder() / stray).touch()
+    actor = user_actor(1, memberships={account: MemberRole.OWNER})
+    wish = ExportWish(account, HistoryFilter(), "csv", "UTC", "en")
+    job_id, waiting = jobs.start(actor, wish)
+    waiting.join(60)
+    assert jobs.find(actor, job_id).state is ExportState.DONE
+    assert {path.stem for path in jobs.folder().iterdir()} == {"999", str(job_id)}
+    assert jobs.remove_forgotten() == 0
+    assert "cannot be deleted" in caplog.text
 
 
 def test_the_process_knows_no_secret_of_the_portal(monkeypatch: pytest.MonkeyPatch) -> None:
