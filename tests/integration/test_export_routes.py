@@ -24,6 +24,7 @@ from starlette.testclient import TestClient
 
 from domain import accounts, clock, exports, identity, passwords
 from domain.actors import MemberRole, StaffRole, system_actor, user_actor
+from domain.errors import NotFound
 from domain.exports import ExportState, ExportWish
 from domain.queries.history_rows import HistoryFilter
 from portal import backend, cookies
@@ -195,6 +196,25 @@ def test_a_zone_that_only_this_machine_knows_is_utc_in_the_file(account: int) ->
     for row in rows:
         told = datetime.fromisoformat(row["Time (UTC)"]).replace(microsecond=0, tzinfo=None)
         assert datetime.fromisoformat(row["Date"]) == told
+
+
+def test_access_that_ends_while_a_file_is_answered_is_no_fault(
+    browser: TestClient, account: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who may read is asked once: whoever may not any more is told so by that, and no later."""
+    ask(browser, account)
+    (path,) = jobs.folder().iterdir()
+
+    def refuse(*_query: Any, **_given: Any) -> None:
+        raise NotFound("account")
+
+    with monkeypatch.context() as after:
+        after.setattr(routes, "read", refuse)
+        answer = browser.get(f"/exports/file?id={path.stem}")
+        assert (answer.status_code, answer.content) == (200, path.read_bytes())
+    monkeypatch.setattr(jobs, "find", refuse)
+    assert browser.get(f"/exports/file?id={path.stem}").status_code == 404
+    assert ask(browser, account).status_code == 404
 
 
 # ── What is refused ────────────────────────────────────────────────────────────────────────────
