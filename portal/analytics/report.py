@@ -13,7 +13,7 @@ from domain.queries.analytics import account_shares
 from portal import address, backend, descriptions, formats
 from portal.analytics import filters, words
 from portal.i18n import _, ngettext
-from portal.usage.figures import Bar, Series, stacked_bars
+from portal.usage.figures import Bar, Series, stacked_bars, told_apart
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
 _COLOURS = 7
 _REST = ""
-_GRANTED = "granted"
+_GRANTED = "+"
+"""As _REST, the key of no service: theirs begin with a letter or a digit."""
 _CHART_OPTIONS: dict[str, Any] = {"displayModeBar": False, "scrollZoom": False}
 _SHOW = "yes"
 _LAST_PART = 5
@@ -160,18 +161,22 @@ def _series(report: AnalyticsReport, currency: str) -> list[Series]:
     if granted:
         bars = [Bar(day, micros, words.amount(micros, currency)) for day, micros in granted.items()]
         series.append(Series(_GRANTED, _("Granted"), bars, is_rest=True))
-    return series
+    return told_apart(series)
 
 
 def _open_bar(key: str, wanted: Wanted, currency: str) -> None:
-    """Narrow everything to the bar's days and service, and show the accounts behind it."""
+    """Narrow everything to the bar's days and service, and show the accounts behind it.
+
+    Nothing shows several services and not the rest, so that the others' bar opens nothing.
+    """
     points = st.session_state[key]["selection"]["points"]
     if not points:
         return
     service, begins, *_words = points[0]["customdata"]
+    if service == _REST:
+        return
     first = pd.Timestamp(begins).date()
     whole = pd.Period(first, freq={"day": "D", "week": "W", "month": "M"}[wanted.days.grain])
-    is_service = service not in {_GRANTED, _REST}
     address.keep_all(
         {
             "period": "own",
@@ -180,7 +185,7 @@ def _open_bar(key: str, wanted: Wanted, currency: str) -> None:
             "bars": "",
             "shown": currency,
             "accounts": _SHOW,
-            "service": service if is_service else wanted.service,
+            "service": wanted.service if service == _GRANTED else service,
         }
     )
 

@@ -36,6 +36,22 @@ class Series(NamedTuple):
     is_rest: bool = False
 
 
+def told_apart(series: Sequence[Series]) -> list[Series]:
+    """Return the series under names of their own: a name that is taken has its key behind it.
+
+    What has no colour of its own keeps its name, for its key says nothing.
+    """
+    taken = {one.name for one in series if one.is_rest}
+    named = []
+    for one in series:
+        name = one.name
+        while name in taken and not one.is_rest:
+            name = f"{name} ({one.key})"
+        taken.add(name)
+        named.append(one._replace(name=name))
+    return named
+
+
 class Line(NamedTuple):
     """A line of a chart over days."""
 

@@ -11,7 +11,7 @@ import streamlit as st
 
 from portal import descriptions, formats
 from portal.i18n import _
-from portal.usage.figures import Bar, Line, Series, balance_lines, stacked_bars
+from portal.usage.figures import Bar, Line, Series, balance_lines, stacked_bars, told_apart
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -136,7 +136,7 @@ def _series(viewing: Viewing, report: UsageReport, group: str) -> list[Series]:
     for one in report.spendings:
         key = getattr(one, group)
         amounts[key if key in amounts else _REST][one.begins] += one.spent_micros
-    return [
+    series = [
         Series(
             key,
             _name(key, group),
@@ -146,6 +146,7 @@ def _series(viewing: Viewing, report: UsageReport, group: str) -> list[Series]:
         for key, days in amounts.items()
         if days
     ]
+    return told_apart(series)
 
 
 def _name(key: str, group: str) -> str:

@@ -21,9 +21,13 @@ from domain.queries.analytics import (
     analytics_choices,
     analytics_report,
 )
+from portal import address, descriptions
+from portal.analytics import report as drawing
 from portal.analytics import words
+from portal.analytics.filters import Wanted
 from portal.analytics.workbook import make_workbook
 from portal.formats import MINUS
+from portal.usage.period import Days
 from tests.factories import SYSTEM, UNIT, charge, grant, make_account, make_site
 from tests.pages.conftest import FURTHEST_EAST, FURTHEST_WEST
 
@@ -143,6 +147,40 @@ def test_a_viewer_behind_the_sites_clock_sees_the_sites_day(
     app.query_params["site"] = site
     app.run()
     assert metrics(app)["Used"] == (f"{MINUS}$7.00" if site else f"{MINUS}$16.00")
+
+
+@pytest.mark.usefixtures("dollars")
+def test_services_of_one_name_keep_their_figures_apart(
+    page: Callable[..., AppTest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(descriptions, "service", lambda _slug: "Granted")
+    figures = page().dataframe[0].value
+    assert set(figures.columns) == {"Granted", "Granted (gpu-vm)", "Granted (ai-notebook)"}
+    assert set(figures["Granted"]) == {"", "$100.00"}
+    assert set(figures["Granted (gpu-vm)"]) == {"", "$6.00"}
+    assert set(figures["Granted (ai-notebook)"]) == {"", "$3.00"}
+
+
+@pytest.mark.parametrize(
+    ("key", "opened"),
+    [
+        (drawing._REST, None),
+        (drawing._GRANTED, "ai-notebook"),
+        ("granted", "granted"),
+    ],
+)
+def test_a_bar_opens_what_it_stands_for(
+    key: str, opened: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of several services together there is no list, and of all of them it would be another's."""
+    kept: dict[str, str] = {}
+    point = {"customdata": [key, LAST.isoformat(), "$1.00"]}
+    monkeypatch.setattr("streamlit.session_state", {"bars": {"selection": {"points": [point]}}})
+    monkeypatch.setattr(address, "keep_all", kept.update)
+    wanted = Wanted(Days(FIRST, LAST, "day"), "", "", "", "ai-notebook")
+    drawing._open_bar("bars", wanted, "USD")
+    assert kept.get("service") == opened
+    assert bool(kept) == (opened is not None)
 
 
 @pytest.mark.usefixtures("dollars")
