@@ -180,7 +180,7 @@ async def _load(portal: Server, queries: list[str], cookies: list[str]) -> Answe
         for number, cookie in enumerate(cookies):
             person = Person(portal, cookie, ("", "tab=history"), number, figures)
             group.create_task(person.visit(time.monotonic(), until))
-        group.create_task(_probe(client, answers, until))
+        group.create_task(_probe(portal, answers, until))
         started = time.monotonic()
         for number, query in enumerate(queries):
             await asyncio.sleep(max(0, started + number / PER_SECOND - time.monotonic()))
@@ -195,12 +195,14 @@ async def _send(client: httpx2.AsyncClient, query: str, answers: Answers) -> Non
     answers.codes[answer.json()["RspCode"]] += 1
 
 
-async def _probe(client: httpx2.AsyncClient, answers: Answers, until: float) -> None:
-    while time.monotonic() < until:
-        started = time.perf_counter()
-        await client.get("/health")
-        answers.probe_seconds.append(time.perf_counter() - started)
-        await asyncio.sleep(1 / PROBES_PER_SECOND)
+async def _probe(portal: Server, answers: Answers, until: float) -> None:
+    # Connections of its own: those of the notifications may all be waiting.
+    async with httpx2.AsyncClient(base_url=portal.address, timeout=60) as client:
+        while time.monotonic() < until:
+            started = time.perf_counter()
+            await client.get("/health")
+            answers.probe_seconds.append(time.perf_counter() - started)
+            await asyncio.sleep(1 / PROBES_PER_SECOND)
 
 
 def _report(sessions: sessionmaker[Session], answers: Answers, expected: int) -> None:

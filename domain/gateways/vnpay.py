@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import re
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote_plus
@@ -59,6 +60,7 @@ _TIMEOUT = httpx2.Timeout(20, connect=5)
 _LONGEST_ANSWER = 64 * 1024
 _GOOD = "00"
 _HASH = "vnp_SecureHash"
+_NO_NUMBER = frozenset({"", "0"})
 _UNSIGNED = frozenset({_HASH, "vnp_SecureHashType"})
 
 QUERY_REQUEST = (
@@ -108,7 +110,8 @@ REFUND_REQUEST = (
 )
 REFUND_RESPONSE = QUERY_RESPONSE[:-2]
 
-_WHOLE_REFUND, _PART_REFUND, _PAYMENT = "02", "03", "01"
+_PAYMENT, _WHOLE_REFUND, _PART_REFUND = "01", "02", "03"
+_REFUNDS = frozenset({_WHOLE_REFUND, _PART_REFUND})
 _CANCELLED, _EXPIRED, _SUSPECTED = "24", "11", "07"
 _NOT_FOUND = "91"
 _ALREADY_ASKED = "94"
@@ -117,6 +120,18 @@ _REFUND_STATES = {
     "05": RefundState.PENDING,
     "06": RefundState.PENDING,
     "09": RefundState.FAILED,
+}
+_CODES = {_CANCELLED: PaymentState.CANCELLED, _EXPIRED: PaymentState.EXPIRED}
+_STATES = {
+    "00": PaymentState.PAID,
+    "01": PaymentState.OPEN,
+    "02": PaymentState.FAILED,
+    "04": PaymentState.UNDER_REVIEW,
+    "07": PaymentState.UNDER_REVIEW,
+    # Refund under way, sent, refused: there was money, so somebody must look where we have none.
+    "05": PaymentState.UNDER_REVIEW,
+    "06": PaymentState.UNDER_REVIEW,
+    "09": PaymentState.UNDER_REVIEW,
 }
 _ANSWERS = {
     Outcome.RECORDED: ("00", "Confirm Success"),
@@ -153,12 +168,14 @@ def hash_data(parameters: Iterable[tuple[str, str]]) -> str:
 
 def sign(secret: str, data: str) -> str:
     """Return the HMAC-SHA512 of the data in lower-case hex."""
-    return hmac.new(secret.encode(), data.encode(), hashlib.sha512).hexdigest()
+    # JSON may carry half a character: such an answer is signed wrongly, and no reason to fall over.
+    text = data.encode(errors="surrogatepass")
+    return hmac.new(secret.encode(), text, hashlib.sha512).hexdigest()
 
 
 def _encode(text: str) -> str:
     """Encode as browsers encode forms: a space is +, and only * - . _ stand as they are."""
-    return quote_plus(text, safe="*-._").replace("~", "%7E")
+    return quote_plus(text, safe="*-._", errors="surrogatepass").replace("~", "%7E")
 
 
 def _is_signed(name: str) -> bool:
@@ -166,7 +183,11 @@ def _is_signed(name: str) -> bool:
 
 
 def _joined(values: Mapping[str, Any], names: Iterable[str]) -> str:
-    return "|".join(str(values.get(name, "") or "") for name in names)
+    return "|".join(_text(values, name) for name in names)
+
+
+def _text(values: Mapping[str, Any], name: str) -> str:
+    return str(values.get(name, "") or "")
 
 
 def _is_same(given: str, expected: str) -> bool:
@@ -228,9 +249,14 @@ class VNPay:
 
     # ── Paying ────────────────────────────────────────────────────────────────────────────────
     def create_checkout(self, request: CheckoutRequest) -> Checkout:
-        """Return the signed address of the pay page; nobody is called."""
+        """Return the signed address of the pay page; nobody is called.
+
+        Raises GatewayRefused for another currency, and for more or less than VNPay takes.
+        """
         if request.amount.currency != CURRENCY:
             raise GatewayRefused(NAME, "currency")
+        if not _LEAST <= request.amount.to_minor_units() <= _MOST:
+            raise GatewayRefused(NAME, "amount")
         parameters = {
             "vnp_Version": _VERSION,
             "vnp_Command": "pay",
@@ -265,12 +291,12 @@ class VNPay:
         number = given.get("vnp_TransactionNo", "")
         code, status = given.get("vnp_ResponseCode", ""), given.get("vnp_TransactionStatus", "")
         state = _state(code, status)
-        if state is PaymentState.PAID and number in {"", "0"}:
+        if state is PaymentState.PAID and number in _NO_NUMBER:
             raise NotificationRefused(Outcome.MALFORMED, "transaction_number")
         fact = PaymentFact(
             state=state,
             reference=given["vnp_TxnRef"],
-            gateway_payment_id=number if number not in {"", "0"} else None,
+            gateway_payment_id=None if number in _NO_NUMBER else number,
             amount=amount,
             occurred_at=_moment(given.get("vnp_PayDate", "")),
             code=None if state is PaymentState.PAID else (code if code != _GOOD else status),
@@ -317,10 +343,10 @@ class VNPay:
             "vnp_OrderInfo": f"Query {payment.reference}",
         }
         answer = self._post(request, QUERY_REQUEST)
-        code = str(answer.get("vnp_ResponseCode", ""))
-        if code == _NOT_FOUND and _HASH not in answer:
-            return Snapshot(PaymentFact(PaymentState.UNKNOWN, code=code))
-        self._check_answer(answer, QUERY_RESPONSE, payment.reference)
+        code = _text(answer, "vnp_ResponseCode")
+        # Errors may come unsigned. That there is no such payment closes nothing and may be heard.
+        if code != _NOT_FOUND or _HASH in answer:
+            self._check_answer(answer, QUERY_RESPONSE, payment.reference)
         if code == _NOT_FOUND:
             return Snapshot(PaymentFact(PaymentState.UNKNOWN, code=code))
         if code != _GOOD:
@@ -330,7 +356,10 @@ class VNPay:
     complete_payment = fetch_payment
 
     def refund(self, request: RefundRequest) -> RefundFact:
-        """Ask for a refund; VNPay accepts it and settles it later."""
+        """Ask for a refund; VNPay accepts it and settles it later.
+
+        Its note names the refund, so that a later querydr tells whose state it is.
+        """
         payment = request.payment
         body = {
             "vnp_RequestId": request.reference,
@@ -343,29 +372,47 @@ class VNPay:
             "vnp_TransactionNo": payment.gateway_payment_id or "0",
             "vnp_TransactionDate": _wire_time(payment.created_at),
             "vnp_CreateBy": request.actor,
-            "vnp_CreateDate": _wire_time(request.requested_at),
+            # The moment of this request, also where it repeats one: VNPay compares it with its own.
+            "vnp_CreateDate": _wire_time(datetime.now(UTC)),
             "vnp_IpAddr": self._settings.server_ip,
-            "vnp_OrderInfo": f"Refund {payment.reference}",
+            "vnp_OrderInfo": f"Refund {payment.reference} {request.reference}",
         }
         answer = self._post(body, REFUND_REQUEST)
-        code = str(answer.get("vnp_ResponseCode", ""))
-        if code not in {_GOOD, _ALREADY_ASKED}:
-            if _HASH in answer:
-                self._check_answer(answer, REFUND_RESPONSE, payment.reference)
-                raise GatewayRefused(NAME, code)
-            raise GatewayUnavailable(NAME, f"refund {code}")
+        code = _text(answer, "vnp_ResponseCode")
+        if code == _ALREADY_ASKED:
+            return self._refund_under_way(request, answer)
         self._check_answer(answer, REFUND_RESPONSE, payment.reference)
-        status = str(answer.get("vnp_TransactionStatus", ""))
-        number = str(answer.get("vnp_TransactionNo", "") or "")
+        if code != _GOOD:
+            raise GatewayRefused(NAME, code)
+        if _text(answer, "vnp_Amount") not in {"", body["vnp_Amount"]}:
+            raise GatewayUnavailable(NAME, "an answer about another amount")
+        status = _text(answer, "vnp_TransactionStatus")
         return RefundFact(
-            gateway_refund_id=number if number not in {"", "0"} else request.reference,
+            gateway_refund_id=_refund_number(answer, payment) or request.reference,
             state=_REFUND_STATES.get(status, RefundState.PENDING),
             amount=request.amount,
             gateway_payment_id=payment.gateway_payment_id,
             payment_reference=payment.reference,
             reference=request.reference,
-            occurred_at=_moment(str(answer.get("vnp_PayDate", ""))),
+            occurred_at=_moment(_text(answer, "vnp_PayDate")),
         )
+
+    def _refund_under_way(self, request: RefundRequest, answer: Mapping[str, Any]) -> RefundFact:
+        """Return the refund that VNPay has already, if it is this one.
+
+        A payment has one refund under way at a time: another one's must not pass for ours, which
+        then has to wait.
+        """
+        payment = request.payment
+        found = []
+        if _HASH in answer:
+            self._check_answer(answer, REFUND_RESPONSE, payment.reference)
+            found.append(_refund_fact(answer, payment))
+        found.extend(self.fetch_payment(payment).refunds)
+        for fact in found:
+            if fact is not None and _is_ours(fact, request):
+                return replace(fact, reference=request.reference)
+        raise GatewayUnavailable(NAME, f"refund {_ALREADY_ASKED}")
 
     def _post(self, body: dict[str, str], signed: Iterable[str]) -> dict[str, Any]:
         signature = sign(self._settings.hash_secret, _joined(body, signed))
@@ -378,7 +425,7 @@ class VNPay:
         try:
             # Numbers are read as they are written: the signature is over their text.
             found = json.loads(answer.content, parse_int=str, parse_float=str)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise GatewayUnavailable(NAME, "no JSON") from None
         if not isinstance(found, dict):
             raise GatewayUnavailable(NAME, "no JSON object")
@@ -404,42 +451,68 @@ def _state(code: str, status: str) -> PaymentState:
     return _CODES.get(code, PaymentState.FAILED)
 
 
-_CODES = {_CANCELLED: PaymentState.CANCELLED, _EXPIRED: PaymentState.EXPIRED}
-_STATES = {
-    "00": PaymentState.PAID,
-    "01": PaymentState.OPEN,
-    "02": PaymentState.FAILED,
-    "04": PaymentState.UNDER_REVIEW,
-    "07": PaymentState.UNDER_REVIEW,
-}
-
-
 def _snapshot(answer: Mapping[str, Any], payment: KnownPayment) -> Snapshot:
     """Return what a verified querydr says: of the payment, or of its latest refund."""
-    try:
-        amount = _amount(str(answer.get("vnp_Amount", "")))
-    except ValueError:
-        raise GatewayUnavailable(NAME, "an answer without an amount") from None
-    number = str(answer.get("vnp_TransactionNo", "") or "")
-    status = str(answer.get("vnp_TransactionStatus", ""))
-    occurred_at = _moment(str(answer.get("vnp_PayDate", "")))
-    if answer.get("vnp_TransactionType") in {_WHOLE_REFUND, _PART_REFUND}:
-        refund = RefundFact(
-            gateway_refund_id=number,
-            state=_REFUND_STATES.get(status, RefundState.PENDING),
-            amount=amount,
-            gateway_payment_id=payment.gateway_payment_id,
-            payment_reference=payment.reference,
-            occurred_at=occurred_at,
-        )
-        return Snapshot(PaymentFact(PaymentState.OPEN), (refund,))
+    kind, status = _text(answer, "vnp_TransactionType"), _text(answer, "vnp_TransactionStatus")
+    if kind in _REFUNDS:
+        # What has a refund had money; how much, it does not say here.
+        refund = _refund_fact(answer, payment)
+        fact = PaymentFact(PaymentState.UNDER_REVIEW, payment.reference, code=f"refund {status}")
+        return Snapshot(fact, () if refund is None else (refund,))
+    amount = _answered_amount(answer)
+    number = _text(answer, "vnp_TransactionNo")
     state = _STATES.get(status, PaymentState.OPEN)
+    if state is PaymentState.PAID and (kind != _PAYMENT or number in _NO_NUMBER or amount is None):
+        raise GatewayUnavailable(NAME, "a success without its number, its amount or its type")
     fact = PaymentFact(
         state=state,
         reference=payment.reference,
-        gateway_payment_id=number if number not in {"", "0"} else None,
+        gateway_payment_id=None if number in _NO_NUMBER else number,
         amount=amount,
-        occurred_at=occurred_at,
+        occurred_at=_moment(_text(answer, "vnp_PayDate")),
         code=None if state is PaymentState.PAID else status,
     )
     return Snapshot(fact)
+
+
+def _answered_amount(answer: Mapping[str, Any]) -> Money | None:
+    """Return the amount of a verified answer, or None where it has none."""
+    text = _text(answer, "vnp_Amount")
+    try:
+        return _amount(text) if text else None
+    except ValueError:
+        raise GatewayUnavailable(NAME, "an answer with no amount of dong") from None
+
+
+def _refund_fact(answer: Mapping[str, Any], payment: KnownPayment) -> RefundFact | None:
+    """Return the refund that a verified answer is about, or None where it does not name one."""
+    note = rf"Refund {re.escape(payment.reference)} ([A-Z0-9]+)"
+    named = re.fullmatch(note, _text(answer, "vnp_OrderInfo"))
+    reference = None if named is None else named[1]
+    number = _refund_number(answer, payment) or reference
+    amount = _answered_amount(answer)
+    if number is None or amount is None or _text(answer, "vnp_TransactionType") not in _REFUNDS:
+        return None
+    status = _text(answer, "vnp_TransactionStatus")
+    return RefundFact(
+        gateway_refund_id=number,
+        state=_REFUND_STATES.get(status, RefundState.PENDING),
+        amount=amount,
+        gateway_payment_id=payment.gateway_payment_id,
+        payment_reference=payment.reference,
+        reference=reference,
+        occurred_at=_moment(_text(answer, "vnp_PayDate")),
+    )
+
+
+def _refund_number(answer: Mapping[str, Any], payment: KnownPayment) -> str | None:
+    """Return VNPay's number of a refund, where it is not that of the payment itself."""
+    number = _text(answer, "vnp_TransactionNo")
+    return None if number in {*_NO_NUMBER, payment.gateway_payment_id} else number
+
+
+def _is_ours(fact: RefundFact, request: RefundRequest) -> bool:
+    """Whether this is the refund; one without our note is where its amount is, and it stands."""
+    if fact.reference is not None:
+        return fact.reference == request.reference
+    return fact.amount == request.amount and fact.state is not RefundState.FAILED

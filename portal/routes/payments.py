@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
+from anyio import CapacityLimiter, to_thread
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import RedirectResponse, Response
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _LARGEST_MESSAGE_BYTES = 256 * 1024
+_AT_ONCE = 4
 _METHODS = {"vnpay": ("GET",)}
 
 
@@ -57,6 +59,9 @@ def routes() -> list[BaseRoute]:
 
 class _Notifications:
     """Takes what a gateway's server sends, and answers as that gateway expects."""
+
+    def __init__(self) -> None:
+        self._limiter = CapacityLimiter(_AT_ONCE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one message."""
@@ -74,7 +79,10 @@ class _Notifications:
         body = await _body(request)
         if body is None:
             return plain_answer(413)
-        return await run_in_threadpool(_take, gateway, _inbound(request, body))
+        # A few at a time: what is more than the processor can do only stands in its way.
+        return await to_thread.run_sync(
+            _take, gateway, _inbound(request, body), limiter=self._limiter
+        )
 
 
 def _take(gateway: Gateway, inbound: InboundMessage) -> Response:
