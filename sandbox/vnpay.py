@@ -33,6 +33,23 @@ _TIME = "%Y%m%d%H%M%S"
 _WAITS = (2, 4, 8, 16, 30, 30, 30, 30, 30)
 _REFUND_SETTLES = timedelta(seconds=5)
 _LEAST, _MOST = 500_000, 99_999_999_900
+_NEEDED = (
+    "Version",
+    "Command",
+    "TmnCode",
+    "Amount",
+    "CurrCode",
+    "CreateDate",
+    "ExpireDate",
+    "IpAddr",
+    "Locale",
+    "OrderInfo",
+    "OrderType",
+    "ReturnUrl",
+    "TxnRef",
+)
+_FORMAT_FAULT = "Code 03: the address is not as it should be."
+_WHOLE, _PART = "02", "03"
 _OUTCOMES = {
     "succeed": ("00", "00"),
     "fail": ("51", "02"),
@@ -118,6 +135,12 @@ def _hmac(text: str) -> str:
     return hmac.new(DEMO_HASH_SECRET.encode(), text.encode(), "sha512").hexdigest()
 
 
+def _is_well_formed(given: dict[str, str]) -> bool:
+    fixed = tuple(given.get(f"vnp_{name}") for name in ("Version", "Command", "CurrCode"))
+    has_all = all(given.get(f"vnp_{name}") for name in _NEEDED)
+    return has_all and fixed == ("2.1.0", "pay", "VND")
+
+
 class _VNPay:
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -126,8 +149,9 @@ class _VNPay:
     async def open_page(self, request: Request) -> Response:
         """Show what is to be paid, if the address is signed and new."""
         pairs = parse_qsl(request.url.query, keep_blank_values=True)
-        given = {name: value for name, value in pairs if name.startswith("vnp_")}
-        fault = self._fault(given)
+        named = [(name, value) for name, value in pairs if name.startswith("vnp_")]
+        given = dict(named)
+        fault = self._fault(given) if len(given) == len(named) else _FORMAT_FAULT
         if fault is not None:
             return say(_NAME, "This payment cannot be opened", fault, 400)
         order, _ = self._context.store.put_first(
@@ -152,10 +176,12 @@ class _VNPay:
             return "Code 97: the signature is wrong."
         if given.get("vnp_TmnCode") != DEMO_TMN_CODE:
             return "Code 02: there is no such terminal."
-        amount = given.get("vnp_Amount", "")
+        if not _is_well_formed(given):
+            return _FORMAT_FAULT
+        amount = given["vnp_Amount"]
         if not amount.isdigit() or not _LEAST <= int(amount) <= _MOST:
             return "Code 03: the amount is not one that can be paid."
-        if given.get("vnp_ExpireDate", "") <= self._now():
+        if given["vnp_ExpireDate"] <= self._now():
             return "Code 11: the time for this payment is over."
         return None
 
@@ -168,7 +194,7 @@ class _VNPay:
         form = await request.form()
         outcome, delivery = str(form.get("outcome", "")), str(form.get("delivery", "normal"))
         order = self._context.store.get(_KIND, reference)
-        if order is None or outcome not in _OUTCOMES:
+        if order is None or outcome not in _OUTCOMES or delivery not in tuple(Delivery):
             return say(_NAME, "There is no such payment", "Go back to the shop.", 404)
         if order["state"] == "open":
             order = self._context.store.change(
@@ -236,17 +262,16 @@ class _VNPay:
             return JSONResponse({"vnp_ResponseCode": "97", "vnp_Message": "Invalid checksum"})
         if given.get("vnp_TmnCode") != DEMO_TMN_CODE:
             return JSONResponse({"vnp_ResponseCode": "02", "vnp_Message": "Invalid terminal"})
+        if not all(given.get(f"vnp_{name}") for name in names if name != "TransactionNo"):
+            return JSONResponse({"vnp_ResponseCode": "03", "vnp_Message": "Invalid format"})
         return handle(given)
 
     def _unknown(self, _given: dict[str, Any]) -> Response:
         return JSONResponse({"vnp_ResponseCode": "99", "vnp_Message": "Unknown command"})
 
     def _query(self, given: dict[str, Any]) -> Response:
-        order = self._context.store.get(_KIND, str(given["vnp_TxnRef"]))
-        is_known = order is not None and (
-            order["vnp_CreateDate"] == str(given["vnp_TransactionDate"])
-        )
-        if order is None or not is_known:
+        order = self._order(given)
+        if order is None:
             return self._signed(given, "91", "Transaction not found", {}, _QUERY_ANSWER)
         refund = order["refunds"][-1] if order["refunds"] else None
         if refund is not None:
@@ -264,21 +289,25 @@ class _VNPay:
         return self._signed(given, "00", "QueryDR Success", values, _QUERY_ANSWER)
 
     def _refund(self, given: dict[str, Any]) -> Response:
-        order = self._context.store.get(_KIND, str(given["vnp_TxnRef"]))
+        amount = str(given.get("vnp_Amount", ""))
+        kind = given.get("vnp_TransactionType")
+        if not amount.isdigit() or int(amount) == 0 or kind not in {_WHOLE, _PART}:
+            return self._signed(given, "03", "Invalid format", {}, _REFUND_ANSWER)
+        order = self._paid_order(given)
         if order is None:
             return self._signed(given, "91", "Transaction not found", {}, _REFUND_ANSWER)
-        known = [r for r in order["refunds"] if r["request"] == given["vnp_RequestId"]]
-        if known:
-            values = self._refund_values(known[0])
-            return self._signed(given, "94", "Already asked for", values, _REFUND_ANSWER)
-        given_back = sum(int(refund["amount"]) for refund in order["refunds"])
-        amount = int(str(given["vnp_Amount"]))
-        if order["state"] != "succeed" or given_back + amount > int(order["vnp_Amount"]):
+        for known in order["refunds"]:
+            values = self._refund_values(known)
+            if known["request"] == given["vnp_RequestId"] or values["TransactionStatus"] == "05":
+                return self._signed(given, "94", "Already asked for", values, _REFUND_ANSWER)
+        left = int(order["vnp_Amount"]) - sum(int(known["amount"]) for known in order["refunds"])
+        is_whole = amount == order["vnp_Amount"]
+        if order["state"] != "succeed" or int(amount) > left or (kind == _WHOLE) != is_whole:
             return self._signed(given, "95", "Not successful or too much", {}, _REFUND_ANSWER)
         refund = {
             "request": given["vnp_RequestId"],
-            "amount": str(amount),
-            "type": given["vnp_TransactionType"],
+            "amount": amount,
+            "type": kind,
             "number": self._number(str(given["vnp_RequestId"])),
             "asked_at": self._context.now().isoformat(),
             "date": self._now(),
@@ -288,6 +317,20 @@ class _VNPay:
             _KIND, order["vnp_TxnRef"], lambda found: found["refunds"].append(refund)
         )
         return self._signed(given, "00", "Success", self._refund_values(refund), _REFUND_ANSWER)
+
+    def _paid_order(self, given: dict[str, Any]) -> dict[str, Any] | None:
+        """Return the order that a refund names by its reference, its day and its number."""
+        order = self._order(given)
+        number = str(given.get("vnp_TransactionNo") or "0")
+        if order is None or number not in {"0", order.get("number")}:
+            return None
+        return order
+
+    def _order(self, given: dict[str, Any]) -> dict[str, Any] | None:
+        order = self._context.store.get(_KIND, str(given["vnp_TxnRef"]))
+        if order is None or order["vnp_CreateDate"] != str(given["vnp_TransactionDate"]):
+            return None
+        return order
 
     def _refund_values(self, refund: dict[str, Any]) -> dict[str, str]:
         settled_after = (self._context.now() - _REFUND_SETTLES).isoformat()

@@ -59,6 +59,7 @@ _LONGEST_AMOUNT = 15
 _TIMEOUT = httpx2.Timeout(20, connect=5)
 _LONGEST_ANSWER = 64 * 1024
 _GOOD = "00"
+_CODE_LENGTH = 2
 _HASH = "vnp_SecureHash"
 _NO_NUMBER = frozenset({"", "0"})
 _UNSIGNED = frozenset({_HASH, "vnp_SecureHashType"})
@@ -115,6 +116,7 @@ _REFUNDS = frozenset({_WHOLE_REFUND, _PART_REFUND})
 _CANCELLED, _EXPIRED, _SUSPECTED = "24", "11", "07"
 _NOT_FOUND = "91"
 _ALREADY_ASKED = "94"
+_REFUND_REFUSALS = frozenset({"03", "91", "95"})
 _REFUND_STATES = {
     "00": RefundState.SUCCEEDED,
     "05": RefundState.PENDING,
@@ -382,8 +384,10 @@ class VNPay:
         if code == _ALREADY_ASKED:
             return self._refund_under_way(request, answer)
         self._check_answer(answer, REFUND_RESPONSE, payment.reference)
-        if code != _GOOD:
+        if code in _REFUND_REFUSALS:
             raise GatewayRefused(NAME, code)
+        if code != _GOOD:
+            raise GatewayUnavailable(NAME, f"refund {code}")
         if _text(answer, "vnp_Amount") not in {"", body["vnp_Amount"]}:
             raise GatewayUnavailable(NAME, "an answer about another amount")
         status = _text(answer, "vnp_TransactionStatus")
@@ -436,7 +440,8 @@ class VNPay:
     ) -> None:
         expected = sign(self._settings.hash_secret, _joined(answer, signed))
         if not _is_same(str(answer.get(_HASH, "")), expected):
-            raise GatewayUnavailable(NAME, "an answer without a valid signature")
+            code = _text(answer, "vnp_ResponseCode")[:_CODE_LENGTH]
+            raise GatewayUnavailable(NAME, f"an answer without a valid signature: {code!r}")
         is_ours = answer.get("vnp_TmnCode") == self._settings.tmn_code
         if not is_ours or answer.get("vnp_TxnRef") != reference:
             raise GatewayUnavailable(NAME, "an answer about another payment")

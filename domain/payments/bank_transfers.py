@@ -1,0 +1,277 @@
+"""Money on the bank account: one person of finance records it, and another approves it.
+
+An approved transfer becomes a payment like any other and is credited through the same door. One
+line of the bank's is one transfer: its reference counts once.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqlalchemy import select
+from stdnum import luhn
+
+from db.models import Account, BankTransfer, Payment
+from domain import audit, clock
+from domain.actors import StaffRole, require_other_account, require_staff
+from domain.billing_profiles import current_profile
+from domain.errors import Conflict, InvalidInput, NotAuthorised, NotFound
+from domain.gateways.base import PaymentFact, PaymentState
+from domain.ledger.idempotency import request_digest
+from domain.money import Money
+from domain.payments.checkout import new_reference
+from domain.payments.facts import apply_payment_fact
+from domain.payments.records import GATEWAY_ACTOR, note
+from domain.texts import check_text
+
+if TYPE_CHECKING:
+    from datetime import date, datetime
+
+    from sqlalchemy.orm import Session
+
+    from domain.actors import Actor
+
+GATEWAY = "bank"
+LARGEST_EVIDENCE_BYTES = 5 * 1024 * 1024
+_LONGEST = 200
+_TYPES = {b"%PDF-": "application/pdf", b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg"}
+_CARD_NUMBER = re.compile(rb"(?<!\d)(?:\d[ -]?){13,19}(?!\d)")
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """A file that shows the transfer."""
+
+    name: str
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedTransfer:
+    """A transfer as staff see it; names of people are those that facts keep."""
+
+    transfer_id: int
+    account_id: int
+    amount: Money
+    bank_reference: str
+    received_on: date
+    evidence_name: str
+    note: str
+    state: str
+    requested_by: str
+    requested_at: datetime
+    decided_by: str | None
+    payment_id: int | None
+
+
+def record_transfer(
+    session: Session,
+    *,
+    account_id: int,
+    amount: Money,
+    bank_reference: str,
+    received_on: date,
+    evidence: Evidence,
+    remark: str,
+    actor: Actor,
+) -> int:
+    """Write a transfer down for somebody else to approve; return its id.
+
+    The bank's reference is the key: the same again, with the same facts, answers the first id.
+    Raises InvalidInput, NotFound for an unknown account, and Conflict("no_billing_profile") or
+    Conflict("line_is_taken") where another transfer has that reference.
+    """
+    require_staff(actor, StaffRole.FINANCE)
+    require_other_account(actor, account_id)
+    reference, remark = " ".join(bank_reference.split()), remark.strip()
+    check_text(bank_reference=reference, remark=remark, evidence=evidence.name)
+    if not 0 < len(reference) <= _LONGEST:
+        raise InvalidInput("bank_reference", "too_long" if reference else "empty")
+    if len(remark) > _LONGEST:
+        raise InvalidInput("remark", "too_long", maximum=_LONGEST)
+    account = session.get(Account, account_id)
+    if account is None:
+        raise NotFound("account")
+    _check_amount(amount, account.currency)
+    now = clock.now(session)
+    if received_on > now.date():
+        raise InvalidInput("received_on", "in_future")
+    if current_profile(session, actor=actor, account_id=account_id) is None:
+        raise Conflict("no_billing_profile")
+    row = BankTransfer(
+        account_id=account_id,
+        amount_micros=amount.micros,
+        currency=amount.currency,
+        bank_reference=reference,
+        received_on=received_on,
+        evidence_name=evidence.name[:_LONGEST],
+        evidence_type=_checked_type(evidence),
+        evidence=evidence.content,
+        note=remark,
+        requested_by=audit.actor_name(actor),
+        requested_at=now,
+    )
+    known = _same_line(session, row)
+    if known is not None:
+        return known
+    session.add(row)
+    session.flush()
+    details = {"transfer": row.id, "amount_micros": amount.micros}
+    audit.record(
+        session, action="record_transfer", actor=actor, account_id=account_id, details=details
+    )
+    return row.id
+
+
+def _check_amount(amount: Money, currency: str) -> None:
+    if amount.currency != currency:
+        raise InvalidInput("amount", "wrong_currency", currency=currency)
+    if amount.micros <= 0:
+        raise InvalidInput("amount", "not_positive")
+    amount.to_minor_units()
+
+
+def _checked_type(evidence: Evidence) -> str:
+    """Return what the file is, by its content; refuse what may hold a card's number."""
+    if len(evidence.content) > LARGEST_EVIDENCE_BYTES:
+        raise InvalidInput("evidence", "too_large", maximum=LARGEST_EVIDENCE_BYTES)
+    for start, kind in _TYPES.items():
+        if evidence.content.startswith(start):
+            if _has_card_number(evidence.content):
+                raise InvalidInput("evidence", "card_number")
+            return kind
+    raise InvalidInput("evidence", "not_a_document")
+
+
+def _has_card_number(content: bytes) -> bool:
+    found = (re.sub(rb"[ -]", b"", each) for each in _CARD_NUMBER.findall(content))
+    return any(luhn.is_valid(digits.decode()) and int(digits) for digits in found)
+
+
+def _same_line(session: Session, row: BankTransfer) -> int | None:
+    known = session.scalars(
+        select(BankTransfer).where(
+            BankTransfer.bank_reference == row.bank_reference, BankTransfer.state != "refused"
+        )
+    ).one_or_none()
+    if known is None:
+        return None
+    facts = ("account_id", "amount_micros", "currency", "received_on", "requested_by")
+    if any(getattr(known, name) != getattr(row, name) for name in facts):
+        raise Conflict("line_is_taken")
+    return known.id
+
+
+def decide_transfer(
+    session: Session, *, transfer_id: int, is_approved: bool, actor: Actor
+) -> int | None:
+    """Approve a transfer, which credits it, or refuse it; return the payment's id, if any.
+
+    Raises NotAuthorised for whoever recorded it, Conflict where it was decided otherwise.
+    """
+    require_staff(actor, StaffRole.FINANCE, StaffRole.ADMIN)
+    row = session.get(BankTransfer, transfer_id, with_for_update=True, populate_existing=True)
+    if row is None:
+        raise NotFound("transfer")
+    require_other_account(actor, row.account_id)
+    wanted = "approved" if is_approved else "refused"
+    if row.state != "requested":
+        if row.state != wanted:
+            raise Conflict("already_decided")
+        return row.payment_id
+    if row.requested_by == audit.actor_name(actor):
+        raise NotAuthorised
+    now = clock.now(session)
+    payment_id = _credit(session, row, actor) if is_approved else None
+    row.state, row.payment_id = wanted, payment_id
+    row.decided_by, row.decided_at = audit.actor_name(actor), now
+    session.flush()
+    audit.record(
+        session,
+        action=f"{wanted}_transfer",
+        actor=actor,
+        account_id=row.account_id,
+        details={"transfer": row.id, "payment": payment_id},
+    )
+    return payment_id
+
+
+def _credit(session: Session, row: BankTransfer, actor: Actor) -> int:
+    profile = current_profile(session, actor=actor, account_id=row.account_id)
+    if profile is None:
+        raise Conflict("no_billing_profile")
+    now = clock.now(session)
+    key = f"bank-transfer-{row.id}"
+    payment = Payment(
+        account_id=row.account_id,
+        reference=new_reference(),
+        gateway=GATEWAY,
+        is_sandbox=False,
+        state="created",
+        pay_micros=row.amount_micros,
+        pay_currency=row.currency,
+        credit_micros=row.amount_micros,
+        credit_currency=row.currency,
+        profile_version=profile.version,
+        consent_version="",
+        language="en",
+        created_by=row.requested_by,
+        idempotency_key=key,
+        request_hash=request_digest({"transfer": row.id}),
+        created_at=now,
+        expires_at=now,
+    )
+    session.add(payment)
+    session.flush()
+    details = {"transfer": row.id, "requested_by": row.requested_by}
+    note(session, payment, "approved_transfer", actor=actor, details=details)
+    fact = PaymentFact(
+        state=PaymentState.PAID,
+        reference=payment.reference,
+        gateway_payment_id=row.bank_reference,
+        amount=Money(row.amount_micros, row.currency),
+        method="transfer",
+    )
+    apply_payment_fact(session, payment, fact, actor=GATEWAY_ACTOR)
+    payment.next_check_at = None  # there is nobody to ask
+    return payment.id
+
+
+def list_transfers(
+    session: Session, *, actor: Actor, limit: int = 100
+) -> tuple[RecordedTransfer, ...]:
+    """Return the newest transfers, those that wait first."""
+    require_staff(actor)
+    rows = session.scalars(
+        select(BankTransfer)
+        .order_by(BankTransfer.state != "requested", BankTransfer.id.desc())
+        .limit(limit)
+    )
+    return tuple(
+        RecordedTransfer(
+            transfer_id=row.id,
+            account_id=row.account_id,
+            amount=Money(row.amount_micros, row.currency),
+            bank_reference=row.bank_reference,
+            received_on=row.received_on,
+            evidence_name=row.evidence_name,
+            note=row.note,
+            state=row.state,
+            requested_by=row.requested_by,
+            requested_at=row.requested_at,
+            decided_by=row.decided_by,
+            payment_id=row.payment_id,
+        )
+        for row in rows
+    )
+
+
+def evidence_of(session: Session, *, transfer_id: int, actor: Actor) -> tuple[str, str, bytes]:
+    """Return the name, the type and the content of a transfer's evidence, for finance."""
+    require_staff(actor, StaffRole.FINANCE, StaffRole.ADMIN)
+    row = session.get(BankTransfer, transfer_id)
+    if row is None:
+        raise NotFound("transfer")
+    return row.evidence_name, row.evidence_type, bytes(row.evidence)

@@ -1,0 +1,170 @@
+"""Money on the bank account: two people, one line one credit, and evidence that is bounded."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, date, datetime, timedelta
+from threading import Barrier
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from sqlalchemy import text
+
+from domain import ledger
+from domain.actors import MemberRole, StaffRole, user_actor
+from domain.errors import Conflict, InvalidInput, NotAuthorised, NotFound
+from domain.payments.bank_transfers import (
+    LARGEST_EVIDENCE_BYTES,
+    Evidence,
+    decide_transfer,
+    evidence_of,
+    list_transfers,
+    record_transfer,
+)
+from tests.factories import SYSTEM, make_account
+from tests.gateways import dong, payer
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session, sessionmaker
+
+MAKER = user_actor(900, staff_role=StaffRole.FINANCE)
+CHECKER = user_actor(901, staff_role=StaffRole.FINANCE)
+ADMIN = user_actor(902, staff_role=StaffRole.ADMIN)
+SLIP = Evidence("slip.pdf", b"%PDF-1.7 a slip of 2026")
+AMOUNT = dong(20_000_000)
+
+
+def record(session: Session, account: int, **changes: Any) -> int:
+    given: dict[str, Any] = {
+        "account_id": account,
+        "amount": AMOUNT,
+        "bank_reference": "FT26329 0001",
+        "received_on": date(2026, 1, 15),
+        "evidence": SLIP,
+        "remark": "Invoice 7",
+        "actor": MAKER,
+    }
+    return record_transfer(session, **(given | changes))
+
+
+def fault(session: Session, account: int, **changes: Any) -> tuple[str, str]:
+    with pytest.raises(InvalidInput) as caught:
+        record(session, account, **changes)
+    return caught.value.field, caught.value.reason
+
+
+def test_a_second_person_s_approval_credits_through_the_bank(session: Session) -> None:
+    account, owner = payer(session)
+    transfer = record(session, account)
+    payment = decide_transfer(session, transfer_id=transfer, is_approved=True, actor=CHECKER)
+    assert payment is not None
+    again = decide_transfer(session, transfer_id=transfer, is_approved=True, actor=CHECKER)
+    assert again == payment
+    legs = session.execute(
+        text("SELECT ledger_code, sum(amount_micros)::bigint FROM journal GROUP BY 1")
+    )
+    assert {row[0]: row[1] for row in legs}["1010"] == AMOUNT.micros
+    assert ledger.verify_ledger(session, actor=SYSTEM) == []
+    assert owner.memberships
+    (listed,) = list_transfers(session, actor=CHECKER)
+    assert (listed.state, listed.requested_by, listed.decided_by) == (
+        "approved",
+        "user:900",
+        "user:901",
+    )
+
+
+def test_nobody_approves_what_they_recorded(session: Session) -> None:
+    account, _ = payer(session)
+    transfer = record(session, account)
+    with pytest.raises(NotAuthorised):
+        decide_transfer(session, transfer_id=transfer, is_approved=True, actor=MAKER)
+    assert decide_transfer(session, transfer_id=transfer, is_approved=True, actor=ADMIN)
+
+
+def test_who_may_not(session: Session) -> None:
+    account, owner = payer(session)
+    support = user_actor(903, staff_role=StaffRole.SUPPORT)
+    insider = user_actor(
+        904, staff_role=StaffRole.FINANCE, memberships={account: MemberRole.READER}
+    )
+    for actor in (owner, support, SYSTEM, insider, ADMIN):
+        with pytest.raises(NotAuthorised):
+            record(session, account, actor=actor)
+    transfer = record(session, account)
+    for actor in (owner, support, SYSTEM, insider):
+        with pytest.raises(NotAuthorised):
+            decide_transfer(session, transfer_id=transfer, is_approved=True, actor=actor)
+    with pytest.raises(NotAuthorised):
+        evidence_of(session, transfer_id=transfer, actor=support)
+    assert evidence_of(session, transfer_id=transfer, actor=CHECKER)[2] == SLIP.content
+
+
+def test_one_line_of_the_bank_is_one_transfer(session: Session) -> None:
+    account, _ = payer(session)
+    other, _ = payer(session)
+    first = record(session, account)
+    assert record(session, account, bank_reference=" FT26329  0001 ") == first
+    with pytest.raises(Conflict):
+        record(session, other)
+    with pytest.raises(Conflict):
+        record(session, account, amount=dong(1))
+
+
+def test_a_refused_line_may_be_recorded_again(session: Session) -> None:
+    account, _ = payer(session)
+    transfer = record(session, account)
+    assert decide_transfer(session, transfer_id=transfer, is_approved=False, actor=CHECKER) is None
+    with pytest.raises(Conflict):
+        decide_transfer(session, transfer_id=transfer, is_approved=True, actor=CHECKER)
+    assert record(session, account) != transfer
+
+
+def test_two_approvals_at_once_credit_once(sessions: sessionmaker[Session]) -> None:
+    with sessions.begin() as session:
+        account, _ = payer(session)
+        transfer = record(session, account)
+    barrier = Barrier(2)
+
+    def approve(actor: Any) -> int | None:
+        barrier.wait()
+        with sessions.begin() as session:
+            return decide_transfer(session, transfer_id=transfer, is_approved=True, actor=actor)
+
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(approve, (CHECKER, ADMIN))
+    assert first == second
+    with sessions() as session:
+        count = session.execute(text("SELECT count(*) FROM entries")).scalar_one()
+    assert count == 1
+
+
+def test_what_is_wrong_is_named(session: Session) -> None:
+    account, _ = payer(session)
+    tomorrow = datetime.now(UTC).date() + timedelta(days=2)
+    assert fault(session, account, amount=dong(0)) == ("amount", "not_positive")
+    assert fault(session, account, bank_reference=" ") == ("bank_reference", "empty")
+    assert fault(session, account, received_on=tomorrow) == ("received_on", "in_future")
+    assert fault(session, account, remark="x" * 300) == ("remark", "too_long")
+    with pytest.raises(NotFound):
+        record(session, 999_999)
+    with pytest.raises(Conflict):
+        record(session, make_account(session, site="vn", currency="VND"))
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"%PDF-" + b"x" * LARGEST_EVIDENCE_BYTES, "too_large"),
+        (b"MZ a program", "not_a_document"),
+        (b"", "not_a_document"),
+        (b"<html>", "not_a_document"),
+        (b"%PDF-1.7 card 4111 1111 1111 1111 paid", "card_number"),
+        (b"%PDF-1.7 card 5500-0000-0000-0004 paid", "card_number"),
+    ],
+)
+def test_evidence_is_a_bounded_document_without_a_card_number(
+    session: Session, content: bytes, reason: str
+) -> None:
+    account, _ = payer(session)
+    assert fault(session, account, evidence=Evidence("x", content)) == ("evidence", reason)
