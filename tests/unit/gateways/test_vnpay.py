@@ -4,7 +4,7 @@ import json
 import os
 import time
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -20,6 +20,7 @@ from domain.gateways.base import (
     KnownPayment,
     NotificationRefused,
     Outcome,
+    PaymentFact,
     PaymentState,
     RefundRequest,
     RefundState,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 VECTORS = Path(__file__).parents[3].parent / "shared" / "vnpay" / "vectors.json"
+OWN = json.loads(Path(__file__).with_name("vnpay_vectors.json").read_text())
 needs_vectors = pytest.mark.skipif(
     not VECTORS.exists(), reason=f"the shared vectors are not at {VECTORS}"
 )
@@ -157,13 +159,89 @@ def test_only_dong_are_taken() -> None:
     limits = gateway.limits("VND")
     assert limits is not None
     assert limits.minimum == Money.from_minor_units(5_000, "VND")
+    assert limits.maximum == Money.from_minor_units(999_999_999, "VND")
     with pytest.raises(GatewayRefused):
         gateway.create_checkout(replace(REQUEST, amount=Money.from_minor_units(100, "USD")))
+
+
+@pytest.mark.parametrize("dong", [4_999, 1_000_000_000])
+def test_more_or_less_than_vnpay_takes_is_refused(dong: int) -> None:
+    with pytest.raises(GatewayRefused, match="amount"):
+        VNPay(SETTINGS).create_checkout(
+            replace(REQUEST, amount=Money.from_minor_units(dong, "VND"))
+        )
+
+
+@pytest.mark.parametrize("dong", [5_000, 999_999_999])
+def test_the_least_and_the_most_are_taken(dong: int) -> None:
+    request = replace(REQUEST, amount=Money.from_minor_units(dong, "VND"))
+    url = VNPay(SETTINGS).create_checkout(request).redirect_url
+    assert dict(parse_qsl(urlsplit(url).query))["vnp_Amount"] == f"{dong}00"
+
+
+def test_midnight_is_that_of_vietnam_and_the_reference_is_ours_on_both_sides_of_it() -> None:
+    before = datetime(2026, 1, 15, 16, 59, 59, tzinfo=UTC)
+    found = []
+    for moment in (before, before + timedelta(seconds=1)):
+        request = replace(REQUEST, created_at=moment)
+        given = dict(
+            parse_qsl(urlsplit(VNPay(SETTINGS).create_checkout(request).redirect_url).query)
+        )
+        found.append((given["vnp_CreateDate"], given["vnp_TxnRef"]))
+    assert found == [("20260115235959", REFERENCE), ("20260116000000", REFERENCE)]
+
+
+def test_the_same_checkout_again_is_the_same_address() -> None:
+    first, second = (VNPay(SETTINGS).create_checkout(REQUEST) for _ in range(2))
+    assert first == second
+    assert (first.gateway_reference, first.expires_at) == (None, REQUEST.expires_at)
 
 
 def test_secrets_do_not_show() -> None:
     assert SECRET not in repr(SETTINGS)
     assert SECRET not in repr(VNPay(SETTINGS).create_checkout(REQUEST))
+
+
+# ── Signatures that others made ───────────────────────────────────────────────────────────────
+@pytest.mark.parametrize("address", OWN["addresses"])
+def test_addresses_that_npm_signed_are_signed_alike(address: str) -> None:
+    data, _, signature = urlsplit(address).query.rpartition("&vnp_SecureHash=")
+    pairs = parse_qsl(data)
+    assert hash_data(reversed(pairs)) == data
+    assert sign(OWN["secret"], data) == signature
+
+
+@pytest.mark.parametrize(
+    ("name", "order"),
+    [
+        ("querydr_request", QUERY_REQUEST),
+        ("refund_request", REFUND_REQUEST),
+        ("querydr_answer", QUERY_RESPONSE),
+        ("refund_answer", REFUND_RESPONSE),
+    ],
+)
+def test_bodies_that_others_signed_are_signed_alike(name: str, order: tuple[str, ...]) -> None:
+    body = OWN[name]
+    assert sign(OWN["secret"], "|".join(str(body[key]) for key in order)) == body["vnp_SecureHash"]
+
+
+def test_what_others_signed_is_believed() -> None:
+    settings = replace(SETTINGS, tmn_code=OWN["tmn_code"], hash_secret=OWN["secret"])
+    amount = Money.from_minor_units(123_456, "VND")
+    known = replace(PAYMENT, reference="OWNREFERENCE00000001", amount=amount)
+    by_ipn = VNPay(settings).parse_notification(message(parse_qsl(OWN["notification"])))
+    answer = httpx2.Response(200, json=OWN["querydr_answer"])
+    asked = VNPay(settings, httpx2.MockTransport(lambda _: answer)).fetch_payment(known)
+    for fact in (by_ipn.facts[0], asked.payment):
+        assert isinstance(fact, PaymentFact)
+        assert (fact.state, fact.amount) == (PaymentState.PAID, amount)
+        assert fact.gateway_payment_id == "14422574"
+    refund = replace(
+        REFUND, payment=known, reference="OWNREFUND1", amount=Money.from_minor_units(23_456, "VND")
+    )
+    accepted = httpx2.Response(200, json=OWN["refund_answer"])
+    told = VNPay(settings, httpx2.MockTransport(lambda _: accepted)).refund(refund)
+    assert (told.state, told.gateway_refund_id) == (RefundState.PENDING, "14430000")
 
 
 @needs_vectors
@@ -232,6 +310,35 @@ def test_paid_needs_both_codes(code: str, status: str, state: PaymentState) -> N
     given = message(ipn(ResponseCode=code, TransactionStatus=status))
     (fact,) = VNPay(SETTINGS).parse_notification(given).facts
     assert fact.state is state
+
+
+def test_one_event_has_one_name_and_another_has_another() -> None:
+    gateway = VNPay(SETTINGS)
+    first, again = (gateway.parse_notification(message(ipn())).event_id for _ in range(2))
+    assert first == again
+    others = [
+        ipn(ResponseCode="51", TransactionStatus="02"),
+        ipn(TransactionStatus="02"),
+        ipn(TransactionNo="14422575"),
+        ipn(TxnRef="ABCDEFGHJKLMNPQRSTUW"),
+    ]
+    names = {gateway.parse_notification(message(other)).event_id for other in others}
+    assert len(names | {first}) == len(others) + 1
+
+
+def test_a_signed_amount_that_differs_is_told_as_it_is() -> None:
+    (fact,) = VNPay(SETTINGS).parse_notification(message(ipn(Amount="60000000"))).facts
+    assert isinstance(fact, PaymentFact)
+    assert fact.amount == Money.from_minor_units(600_000, "VND")
+
+
+def test_why_not_is_the_first_of_the_two_codes_that_is_not_good() -> None:
+    gateway = VNPay(SETTINGS)
+    for codes, expected in ((("51", "02"), "51"), (("00", "02"), "02"), (("00", "00"), None)):
+        given = ipn(ResponseCode=codes[0], TransactionStatus=codes[1])
+        (fact,) = gateway.parse_notification(message(given)).facts
+        assert isinstance(fact, PaymentFact)
+        assert fact.code == expected
 
 
 def test_an_uppercase_hash_is_the_same_hash() -> None:
@@ -397,6 +504,69 @@ def test_numbers_in_an_answer_are_signed_as_they_are_written() -> None:
     assert answering(respond).fetch_payment(PAYMENT).payment.amount == AMOUNT
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"vnp_TransactionNo": "0"},
+        {"vnp_TransactionNo": ""},
+        {"vnp_Amount": ""},
+        {"vnp_Amount": "10.5"},
+        {"vnp_TransactionType": ""},
+    ],
+    ids=["number 0", "no number", "no amount", "half a dong", "no type"],
+)
+def test_a_success_that_lacks_what_it_is_known_by_is_no_answer(values: dict[str, str]) -> None:
+    with pytest.raises(GatewayUnavailable):
+        answering(lambda _: signed_answer(values)).fetch_payment(PAYMENT)
+
+
+def test_what_is_not_paid_needs_no_amount() -> None:
+    values = {"vnp_TransactionStatus": "02", "vnp_Amount": "", "vnp_TransactionNo": "0"}
+    fact = answering(lambda _: signed_answer(values)).fetch_payment(PAYMENT).payment
+    assert (fact.state, fact.amount, fact.gateway_payment_id) == (PaymentState.FAILED, None, None)
+
+
+def test_an_answer_of_another_terminal_is_no_answer() -> None:
+    gateway = answering(lambda _: signed_answer({"vnp_TmnCode": "OTHERTMN"}))
+    with pytest.raises(GatewayUnavailable, match="another payment"):
+        gateway.fetch_payment(PAYMENT)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"[]", b"null", b"<html>", b"\xff", b"[" * 20_000, b'{"vnp_Message": "\\ud800"}'],
+    ids=["empty", "list", "null", "page", "bytes", "deep", "half a character"],
+)
+def test_an_answer_that_cannot_be_read_is_no_answer(body: bytes) -> None:
+    with pytest.raises(GatewayUnavailable):
+        answering(lambda _: httpx2.Response(200, content=body)).fetch_payment(PAYMENT)
+
+
+def test_an_answer_without_end_is_no_answer() -> None:
+    with pytest.raises(GatewayUnavailable):
+        answering(lambda _: signed_answer({"vnp_BankTranNo": "x" * 70_000})).fetch_payment(PAYMENT)
+
+
+def test_every_question_has_a_name_of_its_own() -> None:
+    names: set[str] = set()
+
+    def respond(body: dict[str, Any]) -> httpx2.Response:
+        names.add(body["vnp_RequestId"])
+        return signed_answer({})
+
+    gateway = answering(respond)
+    gateway.fetch_payment(PAYMENT)
+    gateway.complete_payment(PAYMENT)
+    assert len(names) == 2
+
+
+def test_a_failed_question_tells_no_secret(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(0)
+    with pytest.raises(GatewayUnavailable) as caught:
+        answering(lambda _: signed_answer({"vnp_ResponseCode": "97"})).fetch_payment(PAYMENT)
+    assert SECRET not in f"{caught.value!r}{caught.value}{caplog.text}"
+
+
 def test_a_server_that_is_away_is_unavailable() -> None:
     def respond(_: dict[str, Any]) -> httpx2.Response:
         raise httpx2.ConnectTimeout("away")
@@ -455,10 +625,126 @@ def test_a_whole_refund_without_a_number_sends_and_signs_zero() -> None:
     assert (asked[0]["vnp_TransactionNo"], asked[0]["vnp_TransactionType"]) == ("0", "02")
 
 
-def test_a_refund_that_was_asked_for_already_is_the_same_refund() -> None:
-    values = {"vnp_ResponseCode": "94", "vnp_TransactionStatus": "05"}
-    gateway = answering(lambda _: signed_answer(values, REFUND_RESPONSE))
-    assert gateway.refund(REFUND).state is RefundState.PENDING
+def refund_answers(
+    first: dict[str, str], then: dict[str, str] | None = None
+) -> Callable[[dict[str, Any]], httpx2.Response]:
+    """Answer a refund with the first values, and the querydr after it with the others."""
+
+    def respond(body: dict[str, Any]) -> httpx2.Response:
+        if body["vnp_Command"] == "refund":
+            return signed_answer(first, REFUND_RESPONSE)
+        return signed_answer(then or {})
+
+    return respond
+
+
+UNDER_WAY = {
+    "vnp_TransactionType": "03",
+    "vnp_TransactionStatus": "05",
+    "vnp_TransactionNo": "14430000",
+    "vnp_Amount": "10000000",
+}
+OURS = {"vnp_OrderInfo": f"Refund {REFERENCE} {REFUND.reference}"}
+OF_ANOTHER = {"vnp_OrderInfo": f"Refund {REFERENCE} REFUNDREFUNDREFUND99"}
+ASKED_BEFORE = {"vnp_ResponseCode": "94"}
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        (ASKED_BEFORE | UNDER_WAY | OURS, {}),
+        (ASKED_BEFORE, UNDER_WAY | OURS),
+        (ASKED_BEFORE | UNDER_WAY | OF_ANOTHER, UNDER_WAY | OURS),
+        (ASKED_BEFORE, UNDER_WAY),
+    ],
+    ids=["said at once", "said by querydr", "querydr knows better", "known by its amount"],
+)
+def test_code_94_for_a_refund_that_was_asked_for_already_is_the_same_refund(
+    first: dict[str, str], then: dict[str, str]
+) -> None:
+    fact = answering(refund_answers(first, then)).refund(REFUND)
+    assert (fact.state, fact.gateway_refund_id) == (RefundState.PENDING, "14430000")
+    assert (fact.reference, fact.amount) == (REFUND.reference, REFUND.amount)
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        (ASKED_BEFORE | UNDER_WAY | OF_ANOTHER, UNDER_WAY | OF_ANOTHER),
+        (ASKED_BEFORE, UNDER_WAY | {"vnp_Amount": "20000000"}),
+        (ASKED_BEFORE, UNDER_WAY | {"vnp_TransactionStatus": "09"}),
+        (ASKED_BEFORE, {}),
+    ],
+    ids=["another one", "another amount", "refused before", "no refund at all"],
+)
+def test_code_94_because_of_another_refund_makes_ours_wait(
+    first: dict[str, str], then: dict[str, str]
+) -> None:
+    with pytest.raises(GatewayUnavailable, match="94"):
+        answering(refund_answers(first, then)).refund(REFUND)
+
+
+def test_code_94_without_a_signature_is_asked_about() -> None:
+    def respond(body: dict[str, Any]) -> httpx2.Response:
+        if body["vnp_Command"] == "refund":
+            return httpx2.Response(200, json=ASKED_BEFORE)
+        return signed_answer(UNDER_WAY | OURS)
+
+    assert answering(respond).refund(REFUND).gateway_refund_id == "14430000"
+
+
+def test_a_refund_that_timed_out_is_found_by_querydr() -> None:
+    def respond(body: dict[str, Any]) -> httpx2.Response:
+        if body["vnp_Command"] == "refund":
+            raise httpx2.ReadTimeout("late")
+        return signed_answer(UNDER_WAY | OURS)
+
+    gateway = answering(respond)
+    with pytest.raises(GatewayUnavailable):
+        gateway.refund(REFUND)
+    (found,) = gateway.fetch_payment(PAYMENT).refunds
+    assert (found.reference, found.state) == (REFUND.reference, RefundState.PENDING)
+
+
+def test_a_refund_that_is_sent_again_has_the_same_name_and_the_time_of_now() -> None:
+    asked: list[dict[str, Any]] = []
+
+    def respond(body: dict[str, Any]) -> httpx2.Response:
+        asked.append(body)
+        raise httpx2.ReadTimeout("late")
+
+    gateway = answering(respond)
+    before = datetime.now(UTC).replace(microsecond=0)
+    for _ in range(2):
+        with pytest.raises(GatewayUnavailable):
+            gateway.refund(REFUND)
+    assert {body["vnp_RequestId"] for body in asked} == {REFUND.reference}
+    vietnam = timezone(timedelta(hours=7))
+    for body in asked:
+        at = datetime.strptime(body["vnp_CreateDate"], "%Y%m%d%H%M%S").replace(tzinfo=vietnam)
+        assert before <= at <= datetime.now(UTC)
+
+
+def test_a_refund_is_never_named_as_its_payment() -> None:
+    values = UNDER_WAY | {"vnp_TransactionNo": "14422574"}
+    fact = answering(lambda _: signed_answer(values, REFUND_RESPONSE)).refund(REFUND)
+    assert fact.gateway_refund_id == REFUND.reference
+    assert answering(lambda _: signed_answer(values)).fetch_payment(PAYMENT).refunds == ()
+    (told,) = answering(lambda _: signed_answer(values | OURS)).fetch_payment(PAYMENT).refunds
+    assert told.gateway_refund_id == told.reference == REFUND.reference
+
+
+def test_an_answer_about_another_amount_is_no_answer() -> None:
+    values = UNDER_WAY | {"vnp_Amount": "20000000"}
+    with pytest.raises(GatewayUnavailable, match="amount"):
+        answering(lambda _: signed_answer(values, REFUND_RESPONSE)).refund(REFUND)
+
+
+@pytest.mark.parametrize("code", ["02", "97", "99"])
+def test_a_refund_that_went_wrong_for_reasons_of_no_payment_waits(code: str) -> None:
+    gateway = answering(lambda _: signed_answer({"vnp_ResponseCode": code}, REFUND_RESPONSE))
+    with pytest.raises(GatewayUnavailable, match=code):
+        gateway.refund(REFUND)
 
 
 def test_a_refund_of_what_was_not_paid_is_refused() -> None:
@@ -473,14 +759,26 @@ def test_an_unsigned_refusal_of_a_refund_is_no_answer() -> None:
         answering(lambda _: answer).refund(REFUND)
 
 
-def test_querydr_tells_how_a_refund_stands() -> None:
-    values = {
-        "vnp_TransactionType": "03",
-        "vnp_TransactionStatus": "00",
-        "vnp_TransactionNo": "14430000",
-        "vnp_Amount": "10000000",
-    }
+@pytest.mark.parametrize(
+    ("status", "state"),
+    [
+        ("00", RefundState.SUCCEEDED),
+        ("05", RefundState.PENDING),
+        ("06", RefundState.PENDING),
+        ("09", RefundState.FAILED),
+    ],
+)
+def test_querydr_tells_how_a_refund_stands(status: str, state: RefundState) -> None:
+    values = UNDER_WAY | OURS | {"vnp_TransactionStatus": status}
     snapshot = answering(lambda _: signed_answer(values)).fetch_payment(PAYMENT)
-    assert snapshot.payment.state is PaymentState.OPEN
     (refund,) = snapshot.refunds
-    assert (refund.state, refund.amount) == (RefundState.SUCCEEDED, REFUND.amount)
+    assert (refund.state, refund.amount) == (state, REFUND.amount)
+    assert (refund.gateway_refund_id, refund.reference) == ("14430000", REFUND.reference)
+
+
+@pytest.mark.parametrize("values", [UNDER_WAY, {"vnp_TransactionStatus": "05"}])
+def test_money_that_was_given_back_before_we_heard_of_it_is_for_people(
+    values: dict[str, str],
+) -> None:
+    snapshot = answering(lambda _: signed_answer(values)).fetch_payment(PAYMENT)
+    assert snapshot.payment.state is PaymentState.UNDER_REVIEW
