@@ -42,7 +42,8 @@ payment = st.Page(
 )
 for_customers = [billing, usage, members, payment]
 actor = here.visitor.actor
-for_staff = [accounts] if actor.is_staff else []
+payments = st.Page("pages/payments.py", title=_("Payments"), icon=":material/payments:")
+for_staff = [accounts, payments] if actor.is_staff else []
 if actor.staff_role in {StaffRole.FINANCE, StaffRole.ADMIN}:
     for_staff.append(analytics)
 page = st.navigation([*for_staff, *for_customers], position="top")

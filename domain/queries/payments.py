@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import func, select, tuple_
+from sqlalchemy import func, or_, select, tuple_
 
 from db.models import (
     BillingProfileVersion,
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 PAGE_SIZE = 50
 _LONGEST_REFERENCE = 20
+_LONGEST_SOUGHT = 200
+_LONGEST_NUMBER = 18
 
 
 class PaymentStatus(StrEnum):
@@ -196,6 +198,29 @@ def find_payment(session: Session, *, actor: Actor, reference: str) -> PaymentVi
     except NotFound:
         raise NotFound("payment") from None
     return found
+
+
+def find_payments(
+    session: Session, *, actor: Actor, sought: str, limit: int = PAGE_SIZE
+) -> tuple[PaymentView, ...]:
+    """Return the newest payments by our reference, a gateway's name of it, or an account's id.
+
+    An empty search finds the newest of all. Raises NotAuthorised for anyone who is no staff.
+    """
+    require_staff(actor)
+    tidy = sought.replace("\0", "").strip()[:_LONGEST_SOUGHT]
+    statement = _payments()
+    if tidy:
+        names = [
+            Payment.reference == tidy.upper(),
+            Payment.gateway_reference == tidy,
+            Payment.gateway_payment_id == tidy,
+        ]
+        if tidy.isascii() and tidy.isdigit() and len(tidy) <= _LONGEST_NUMBER:
+            names.append(Payment.account_id == int(tidy))
+        statement = statement.where(or_(*names))
+    rows = session.execute(statement.order_by(Payment.id.desc()).limit(limit))
+    return tuple(_view(row) for row in rows)
 
 
 def payment_timeline(session: Session, *, actor: Actor, reference: str) -> PaymentTimeline:

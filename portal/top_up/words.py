@@ -6,7 +6,6 @@ import html
 from typing import TYPE_CHECKING
 
 from domain.errors import BillingError, InvalidInput
-from domain.exchange import RateUnavailable
 from domain.gateways.base import GatewayRefused, GatewayUnavailable
 from domain.money import Money
 from portal import formats, messages
@@ -62,13 +61,21 @@ _FAULTS = {
     ("amount", "out_of_range"): N_("This is more than can be paid at once."),
     ("amount", "below_gateway_minimum"): N_("This is less than the payment method takes."),
     ("amount", "above_gateway_maximum"): N_("This is more than the payment method takes at once."),
+    ("reason", "empty"): N_("Say why."),
     ("consent", "not_given"): N_("Agree that credit is non-refundable first."),
 }
 _BY_REASON = {
     "too_long": N_("Use {maximum} characters or fewer."),
     "control_characters": N_("Use letters, digits and signs only."),
 }
+_CODES = {
+    "reversal_exceeds_original": N_("This is more than is left of the payment."),
+}
 _CONFLICTS = {
+    "no_rate": N_("There is no exchange rate for this method. Choose another, or ask support."),
+    "rate_too_old": N_("The exchange rate is out of date. Choose another method, or ask support."),
+    "not_paid": N_("Only what was paid can be refunded."),
+    "payment_is_disputed": N_("The bank asks this money back already. Wait for its decision."),
     "no_billing_profile": N_("Enter the billing information first."),
     "profile_changed": N_("Somebody else changed this meanwhile. Load the page again."),
     "quote_lapsed": N_("The exchange rate was locked for a while only. Review the payment again."),
@@ -117,23 +124,23 @@ def fault(error: InvalidInput, currency: str | None = None) -> str:
     return _(text or N_("Check this field.")).format(**error.values)
 
 
+def _of_gateway(error: GatewayUnavailable | GatewayRefused) -> str:
+    if isinstance(error, GatewayUnavailable):
+        text = _("{gateway} does not answer right now. Nothing was charged. Try again.")
+    else:
+        text = _("{gateway} does not take this payment. Nothing was charged.")
+    return text.format(gateway=gateway(error.gateway))
+
+
 def refusal(error: BillingError, currency: str | None = None) -> str:
     """Return the sentence for why a payment cannot be begun."""
     if isinstance(error, InvalidInput):
         return fault(error, currency)
-    if isinstance(error, RateUnavailable):
-        return _("There is no exchange rate for this method right now. Choose another, or wait.")
-    if isinstance(error, GatewayUnavailable):
-        return _("{gateway} does not answer right now. Nothing was charged. Try again.").format(
-            gateway=gateway(error.gateway)
-        )
-    if isinstance(error, GatewayRefused):
-        return _("{gateway} does not take this payment. Nothing was charged.").format(
-            gateway=gateway(error.gateway)
-        )
+    if isinstance(error, GatewayUnavailable | GatewayRefused):
+        return _of_gateway(error)
     if error.code == "rate_limited":
         return wait_text(getattr(error, "retry_after_seconds", 0))
-    conflict = _CONFLICTS.get(getattr(error, "reason", ""))
+    conflict = _CONFLICTS.get(getattr(error, "reason", "")) or _CODES.get(error.code)
     return _(conflict) if conflict else messages.text_of(error)
 
 

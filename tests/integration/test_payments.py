@@ -37,7 +37,12 @@ from domain.gateways.vnpay import VNPay, VNPaySettings, hash_data, sign
 from domain.money import Money
 from domain.payments import check_due, check_payment, give_up, open_checkout, take_notification
 from domain.payments.facts import apply_facts
-from domain.queries.payments import find_payment, payment_page, payment_timeline
+from domain.queries.payments import (
+    find_payment,
+    find_payments,
+    payment_page,
+    payment_timeline,
+)
 from domain.vault import Vault
 from tests.factories import SYSTEM, make_account, next_key
 from tests.gateways import GATEWAYS, ScriptedGateway, away, begin, dong, paid, payer
@@ -522,6 +527,18 @@ def test_a_payment_is_seen_by_its_members_and_by_staff_alone(begun: Begun) -> No
             payment_page(session, actor=stranger, account_id=begun.account)
         with pytest.raises(NotAuthorised):
             payment_timeline(session, actor=begun.owner, **reading)
+
+
+def test_staff_find_a_payment_by_any_of_its_names(begun: Begun) -> None:
+    take(begun.sessions, ipn(begun.reference))
+    support = user_actor(11, staff_role=StaffRole.SUPPORT)
+    with begun.sessions() as session:
+        for sought in (f" {begun.reference.lower()} ", "14422574", str(begun.account), ""):
+            found = find_payments(session, actor=support, sought=sought)
+            assert [row.reference for row in found] == [begun.reference], sought
+        assert find_payments(session, actor=support, sought="nothing") == ()
+        with pytest.raises(NotAuthorised):
+            find_payments(session, actor=begun.owner, sought=begun.reference)
 
 
 def test_the_history_goes_back_page_by_page(begun: Begun) -> None:

@@ -1,0 +1,67 @@
+"""The search for payments, and the table of those that it finds."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import streamlit as st
+
+from domain.queries.payments import find_payments
+from portal import address, backend, formats
+from portal.i18n import _
+from portal.top_up import words
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from portal.viewing import Viewing
+
+_LONGEST = 100
+
+
+def draw(here: Viewing) -> None:
+    """Draw the search and what it found; a ticked row goes to the address."""
+    address.set_widget("payments_sought", address.given("q")[:_LONGEST])
+    sought = st.text_input(
+        _("Reference, the gateway's number, or an account's number"),
+        max_chars=_LONGEST,
+        key="payments_sought",
+        on_change=lambda: address.keep("q", st.session_state["payments_sought"]),
+    )
+    found = backend.read(find_payments, actor=here.visitor.actor, sought=sought or "")
+    if not found:
+        st.info(
+            _("No payment has this name. The reference stands on the customer's page and receipt."),
+            icon=":material/search_off:",
+        )
+        return
+    table = pa.table(
+        {
+            _("Date"): [here.date_time(row.created_at) for row in found],
+            _("Account"): [str(row.account_id) for row in found],
+            _("Paid"): [formats.money(row.pay) for row in found],
+            _("Status"): [words.status(row.status) for row in found],
+            _("Detail"): [words.state(row) for row in found],
+            _("Method"): [words.gateway(row.gateway) for row in found],
+            _("Reference"): [row.reference for row in found],
+        }
+    )
+    widget = f"found-{found[0].payment_id}-{found[-1].payment_id}-{len(found)}"
+    st.dataframe(
+        table,
+        hide_index=True,
+        height="content",
+        on_select=partial(_open, widget, [row.reference for row in found]),
+        selection_mode="single-row",
+        key=widget,
+        column_config={_("Paid"): st.column_config.TextColumn(alignment="right")},
+    )
+    st.caption(_("Tick a row to see everything that happened to the payment."))
+
+
+def _open(widget: str, references: Sequence[str]) -> None:
+    rows = st.session_state[widget]["selection"]["rows"]
+    if rows and rows[0] < len(references):
+        address.keep("ref", references[rows[0]])

@@ -1,0 +1,235 @@
+"""One payment for staff: its facts, what happened, and what can be done about it."""
+
+from __future__ import annotations
+
+import html
+import uuid
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import streamlit as st
+
+from domain import audit, payments
+from domain.actors import StaffRole
+from domain.errors import BillingError
+from domain.money import Money
+from domain.queries.payments import PaymentStatus, payment_timeline
+from portal import address, backend, formats
+from portal.formats import plain
+from portal.gateways import gateway_of, vault
+from portal.i18n import N_, _, current_language
+from portal.top_up import words
+
+if TYPE_CHECKING:
+    from domain.queries.payments import PaymentTimeline, PaymentView
+    from portal.viewing import Viewing
+
+_TOLD = "payments_told"
+_LOOKED_AT = "payments_looked_at"
+_LONGEST_REASON = 200
+_STEPS = {
+    "created": N_("Begun by the customer, who agreed to the terms"),
+    "opened": N_("The gateway expects it"),
+    "awaiting": N_("The customer promised to pay later"),
+    "approved": N_("The customer approved it at the gateway"),
+    "succeeded": N_("The money came, and the credit was given"),
+    "failed": N_("It failed"),
+    "cancelled": N_("The customer gave it up"),
+    "expired": N_("Its time was over"),
+    "wrong_amount": N_("Money came, and not what was asked for: decide what to do"),
+    "money_of_another": N_("The gateway names money that another payment has: look into it"),
+    "second_money": N_("It was paid a second time: give the second money back at the gateway"),
+    "gateway_review": N_("The gateway doubts the money: wait for its decision"),
+    "denied_after_credit": N_("The gateway denies money that was credited: look into it"),
+    "refund_requested": N_("A refund was asked for, and its credit taken"),
+    "refund_pending": N_("The gateway is paying the refund"),
+    "refund_succeeded": N_("The refund was paid"),
+    "refund_failed": N_("The refund failed, and the credit was given again"),
+    "refund_of_too_much": N_("The gateway refunded more than is left: look into it"),
+    "dispute_opened": N_("The bank asks the money back: the account is frozen"),
+    "dispute_won": N_("The dispute was won"),
+    "dispute_lost": N_("The dispute was lost, and the credit taken"),
+    "dispute_without_credit": N_("A payment that was never credited is disputed: look into it"),
+    "dispute_of_nothing": N_("A dispute came, and nothing is left of the payment"),
+    "approved_transfer": N_("A bank transfer was approved"),
+}
+
+
+def draw(here: Viewing, reference: str) -> None:
+    """Draw the payment. Raises NotFound where there is none."""
+    found = backend.read(payment_timeline, actor=here.visitor.actor, reference=reference)
+    _remember_look(here, found.payment)
+    if st.button(_("Back to the payments"), icon=":material/arrow_back:"):
+        address.drop("ref")
+        st.rerun()
+    _tell()
+    st.html(words.definition_list(_facts(here, found.payment)))
+    _actions(here, found)
+    _steps(here, found)
+    _messages(here, found)
+
+
+def _remember_look(here: Viewing, payment: PaymentView) -> None:
+    looked_at: set[int] = st.session_state.setdefault(_LOOKED_AT, set())
+    if here.visitor.actor.reads_as_staff(payment.account_id) and (
+        payment.payment_id not in looked_at
+    ):
+        backend.write(
+            audit.record,
+            action="look_at_payment",
+            actor=here.visitor.actor,
+            account_id=payment.account_id,
+            details={"payment": payment.payment_id},
+        )
+        looked_at.add(payment.payment_id)
+
+
+def _tell() -> None:
+    told: tuple[str, bool] | None = st.session_state.pop(_TOLD, None)
+    if told is not None:
+        text, is_good = told
+        (st.success if is_good else st.error)(plain(text))
+
+
+def _facts(here: Viewing, payment: PaymentView) -> dict[str, str]:
+    return {
+        _("Payment"): payment.reference,
+        _("Account"): str(payment.account_id),
+        _("Status"): f"{words.status(payment.status)} · {words.state(payment)}",
+        _("Method"): words.gateway(payment.gateway),
+        _("The gateway's number"): payment.gateway_payment_id or _("none yet"),
+        _("Paid"): formats.money(payment.pay),
+        _("Credit"): formats.money(payment.credit),
+        _("Refunded"): formats.money(payment.refunded),
+        _("Started"): here.date_time(payment.created_at),
+        _("Email"): payment.email or "",
+    }
+
+
+# ── What can be done ──────────────────────────────────────────────────────────────────────────
+def _actions(here: Viewing, found: PaymentTimeline) -> None:
+    payment, role = found.payment, here.visitor.actor.staff_role
+    with st.container(horizontal=True):
+        gateway = gateway_of(payment.gateway)
+        if gateway is not None and st.button(_("Ask the gateway now"), icon=":material/sync:"):
+            _ask(here, payment)
+        can_send = role in {StaffRole.SUPPORT, StaffRole.FINANCE}
+        if (
+            payment.has_receipt
+            and can_send
+            and st.button(_("Send the receipt again"), icon=":material/send:")
+        ):
+            _resend(here, payment)
+        left = payment.pay - payment.refunded
+        may_refund = role is StaffRole.FINANCE and payment.status is PaymentStatus.SUCCESS
+        if may_refund and left.micros and st.button(_("Refund…"), icon=":material/undo:"):
+            _refund_dialog(here, payment, left)
+        if payment.has_receipt:
+            label = html.escape(_("Open the receipt (PDF)"))
+            st.html(f'<a href="/receipts/{payment.reference}" target="_blank">{label}</a>')
+        st.page_link(
+            st.session_state["billing_page"],
+            label=_("Go to the account"),
+            query_params={"account": str(payment.account_id)},
+        )
+
+
+def _done(text: str, *, is_good: bool = True) -> None:
+    st.session_state[_TOLD] = (text, is_good)
+    st.rerun()
+
+
+def _ask(here: Viewing, payment: PaymentView) -> None:
+    gateway = gateway_of(payment.gateway)
+    if gateway is None:
+        return
+    with st.spinner(_("Asking {gateway}…").format(gateway=words.gateway(payment.gateway))):
+        payments.check_payment(
+            backend.sessions(),
+            gateway=gateway,
+            payment_id=payment.payment_id,
+            actor=here.visitor.actor,
+        )
+    _done(_("The gateway was asked. What it said stands below."))
+
+
+def _resend(here: Viewing, payment: PaymentView) -> None:
+    recipient = backend.write(
+        payments.resend_receipt,
+        vault=vault(),
+        reference=payment.reference,
+        actor=here.visitor.actor,
+    )
+    _done(_("The receipt is on its way to {email}.").format(email=recipient))
+
+
+def _refund_dialog(here: Viewing, payment: PaymentView, left: Money) -> None:
+    key = f"refund-{payment.reference}-{left.micros}"
+    st.session_state.setdefault(key, uuid.uuid4().hex)
+
+    @st.dialog(_("Refund this payment"))
+    def ask() -> None:
+        st.write(_("The credit goes at once; what was spent of it is owed then."))
+        amount = st.text_input(
+            _("Amount ({currency})").format(currency=left.currency),
+            formats.number(left.to_decimal().normalize()),
+            key=f"{key}-amount",
+        )
+        reason = st.text_input(_("Reason"), max_chars=_LONGEST_REASON, key=f"{key}-reason")
+        if st.button(_("Refund"), type="primary", key=f"{key}-send"):
+            try:
+                _refund(here, payment, amount, reason, st.session_state[key])
+            except BillingError as error:
+                st.error(words.refusal(error, left.currency), icon=":material/error:")
+                return
+            del st.session_state[key]
+            _done(_("The refund was asked for."))
+
+    ask()
+
+
+def _refund(here: Viewing, payment: PaymentView, amount: str, reason: str, key: str) -> None:
+    planned = backend.write(
+        payments.request_refund,
+        payment_id=payment.payment_id,
+        amount=Money.parse(amount, payment.pay.currency, locale=current_language()),
+        reason=reason,
+        actor=here.visitor.actor,
+        idempotency_key=key,
+    )
+    gateway = gateway_of(payment.gateway)
+    if gateway is not None:
+        with st.spinner(_("Asking {gateway}…").format(gateway=words.gateway(payment.gateway))):
+            payments.send_refund(backend.sessions(), gateway=gateway, refund_id=planned.refund_id)
+
+
+# ── What happened ─────────────────────────────────────────────────────────────────────────────
+def _steps(here: Viewing, found: PaymentTimeline) -> None:
+    st.subheader(_("What happened"))
+    rows = [
+        (step.happened_at, _(_STEPS.get(step.kind, step.kind)), step.actor) for step in found.steps
+    ]
+    table = pa.table(
+        {
+            _("When"): [here.date_time(moment) for moment, _text, _actor in rows],
+            _("What"): [text for _moment, text, _actor in rows],
+            _("By"): [actor for _moment, _text, actor in rows],
+        }
+    )
+    st.dataframe(table, hide_index=True, height="content")
+
+
+def _messages(here: Viewing, found: PaymentTimeline) -> None:
+    st.subheader(_("Messages of the gateway"))
+    if not found.messages:
+        st.caption(_("None came. The clock asks the gateway, and so can you."))
+        return
+    table = pa.table(
+        {
+            _("When"): [here.date_time(each.received_at) for each in found.messages],
+            _("About"): [each.event_type for each in found.messages],
+            _("Outcome"): [each.outcome for each in found.messages],
+            _("Number"): [each.event_id for each in found.messages],
+        }
+    )
+    st.dataframe(table, hide_index=True, height="content")
