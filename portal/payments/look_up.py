@@ -31,6 +31,9 @@ def draw(here: Viewing) -> None:
         on_change=lambda: address.keep("q", st.session_state["payments_sought"]),
     )
     found = backend.read(find_payments, actor=here.visitor.actor, sought=sought or "")
+    if not found and not sought:
+        st.info(_("No payments yet. They show here as customers make them."))
+        return
     if not found:
         st.info(
             _("No payment has this name. The reference stands on the customer's page and receipt."),

@@ -2,134 +2,436 @@
 
 from __future__ import annotations
 
-from contextlib import closing
-from dataclasses import replace
+import queue
+import socket
+import threading
+import time
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import httpx2
 import pytest
+import uvicorn
+from starlette.applications import Starlette
+from starlette.responses import Response
+from starlette.routing import Mount, Route
 
+import sandbox.vnpay
 from domain.gateways.base import (
     CheckoutRequest,
     GatewayRefused,
+    GatewayUnavailable,
     InboundMessage,
     KnownPayment,
+    NotificationRefused,
+    Outcome,
+    PaymentFact,
     PaymentState,
     RefundRequest,
     RefundState,
 )
-from domain.gateways.vnpay import VNPay, VNPaySettings
+from domain.gateways.vnpay import VNPay, VNPaySettings, hash_data, sign
 from domain.money import Money
-from sandbox.vnpay import DEMO_HASH_SECRET, DEMO_TMN_CODE
+from sandbox.app import Context
+from sandbox.courier import Courier
+from sandbox.store import Store
+from sandbox.vnpay import DEMO_HASH_SECRET, DEMO_TMN_CODE, routes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
+
+    from starlette.requests import Request
 
 AMOUNT = Money.from_minor_units(500_000, "VND")
-NOW = datetime.now(UTC)
-REQUEST = CheckoutRequest(
-    reference="ABCDEFGHJKLMNPQRSTUV",
-    amount=AMOUNT,
-    description="Credit ABC",
-    return_url="http://portal.example/payments/return/vnpay",
-    cancel_url="http://portal.example/payment",
-    customer_email="lan@example.com",
-    customer_ip="127.0.0.1",
-    language="en",
-    created_at=NOW,
-    expires_at=NOW + timedelta(minutes=15),
-)
-KNOWN = KnownPayment(REQUEST.reference, None, None, AMOUNT, NOW)
+REFERENCE = "ABCDEFGHJKLMNPQRSTUV"
+CALLS_IN_ALL = 10
+
+
+@dataclass
+class Shop:
+    """A merchant with the stand-in: what it is told, what it answers, and the clock of both."""
+
+    base_url: str
+    courier: Courier
+    gateway: VNPay
+    mailbox: queue.Queue[InboundMessage] = field(default_factory=queue.Queue)
+    answers: list[Outcome] = field(default_factory=list)
+    now: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    def request(self) -> CheckoutRequest:
+        return CheckoutRequest(
+            reference=REFERENCE,
+            amount=AMOUNT,
+            description="Credit ABC",
+            return_url=f"{self.base_url}/payments/return/vnpay",
+            cancel_url=f"{self.base_url}/payment",
+            customer_email="lan@example.com",
+            customer_ip="127.0.0.1",
+            language="en",
+            created_at=self.now,
+            expires_at=self.now + timedelta(minutes=15),
+        )
+
+    def open(self) -> KnownPayment:
+        """Open the pay page."""
+        page = httpx2.get(self.gateway.create_checkout(self.request()).redirect_url)
+        assert page.status_code == 200
+        assert "500.000 VND" in page.text
+        assert "Test money" in page.text
+        return KnownPayment(REFERENCE, None, None, AMOUNT, self.now)
+
+    def choose(self, outcome: str, delivery: str = "never") -> InboundMessage:
+        """Choose on the pay page, and return what the browser comes back with."""
+        chosen = httpx2.post(
+            f"{self.base_url}/vnpay/pay/{REFERENCE}",
+            data={"outcome": outcome, "delivery": delivery},
+        )
+        assert chosen.status_code == 303
+        address, _, query = chosen.headers["location"].partition("?")
+        assert address == self.request().return_url
+        return InboundMessage("GET", {}, parse_qsl(query), query, b"", self.now)
+
+    def paid(self) -> KnownPayment:
+        """Return a payment that was made."""
+        known = self.open()
+        self.choose("succeed")
+        number = self.gateway.fetch_payment(known).payment.gateway_payment_id
+        return replace(known, gateway_payment_id=number)
+
+    def heard(self) -> list[InboundMessage]:
+        """Return everything that was told, once nothing more is on its way."""
+        while self.courier._tasks:
+            time.sleep(0.01)  # noqa: TID251 - a poll; the test's time-out is its deadline
+        return [self.mailbox.get_nowait() for _ in range(self.mailbox.qsize())]
 
 
 @pytest.fixture
-def gateway(sandbox_url: str) -> Iterator[VNPay]:
-    base = f"{sandbox_url}/vnpay"
-    with closing(
-        VNPay(
-            VNPaySettings(
-                tmn_code=DEMO_TMN_CODE,
-                hash_secret=DEMO_HASH_SECRET,
-                pay_url=f"{base}/paymentv2/vpcpay.html",
-                api_url=f"{base}/merchant_webapi/api/transaction",
-                is_sandbox=True,
-            )
-        )
-    ) as made:
-        yield made
-
-
-def pay(gateway: VNPay, sandbox_url: str, outcome: str) -> InboundMessage:
-    """Open the pay page, choose, and return what the browser comes back with."""
-    page = httpx2.get(gateway.create_checkout(REQUEST).redirect_url)
-    assert page.status_code == 200
-    assert "500.000 VND" in page.text
-    assert "Test money" in page.text
-    chosen = httpx2.post(
-        f"{sandbox_url}/vnpay/pay/{REQUEST.reference}",
-        data={"outcome": outcome, "delivery": "never"},
+def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
+    # What nobody takes comes again at once, as often as it would with waits.
+    monkeypatch.setattr(sandbox.vnpay, "_WAITS", (0,) * len(sandbox.vnpay._WAITS))
+    listener = socket.create_server(("127.0.0.1", 0))
+    base_url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    context = Context(base_url, base_url, Store(tmp_path / "sandbox.db"), Courier(), tmp_path)
+    settings = VNPaySettings(
+        tmn_code=DEMO_TMN_CODE,
+        hash_secret=DEMO_HASH_SECRET,
+        pay_url=f"{base_url}/vnpay/paymentv2/vpcpay.html",
+        api_url=f"{base_url}/vnpay/merchant_webapi/api/transaction",
+        is_sandbox=True,
     )
-    assert chosen.status_code == 303
-    query = urlsplit(chosen.headers["location"]).query
-    return InboundMessage("GET", {}, parse_qsl(query), query, b"", NOW)
+    with closing(VNPay(settings)) as gateway:
+        shop = Shop(base_url, context.courier, gateway)
+        monkeypatch.setattr(Context, "now", lambda _context: shop.now)
+        server = uvicorn.Server(uvicorn.Config(_app(context, shop), log_level="warning"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        while not server.started:
+            time.sleep(0.01)  # noqa: TID251 - a poll; the test's time-out is its deadline
+        yield shop
+        server.should_exit = True
+        thread.join()
+    listener.close()
 
 
+def _app(context: Context, shop: Shop) -> Starlette:
+    async def receive(request: Request) -> Response:
+        query = request.url.query
+        message = InboundMessage("GET", {}, parse_qsl(query), query, b"", shop.now)
+        try:
+            shop.gateway.parse_notification(message)
+            outcome = shop.answers.pop(0) if shop.answers else Outcome.RECORDED
+        except NotificationRefused as error:
+            outcome = error.outcome
+        shop.mailbox.put(message)
+        answer = shop.gateway.acknowledge(outcome)
+        return Response(answer.body, answer.status, media_type=answer.media_type)
+
+    @asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        yield
+        await context.courier.close()
+        context.store.close()
+
+    return Starlette(
+        routes=[
+            Mount("/vnpay", routes=routes(context)),
+            Route("/notifications/vnpay", receive),
+        ],
+        lifespan=lifespan,
+    )
+
+
+def fact_of(gateway: VNPay, message: InboundMessage) -> PaymentFact:
+    (fact,) = gateway.parse_notification(message).facts
+    assert isinstance(fact, PaymentFact)
+    return fact
+
+
+# ── Paying ────────────────────────────────────────────────────────────────────────────────────
 @pytest.mark.parametrize(
-    ("outcome", "state"),
+    ("outcome", "state", "code"),
     [
-        ("succeed", PaymentState.PAID),
-        ("fail", PaymentState.FAILED),
-        ("cancel", PaymentState.CANCELLED),
-        ("suspect", PaymentState.UNDER_REVIEW),
+        ("succeed", PaymentState.PAID, None),
+        ("fail", PaymentState.FAILED, "51"),
+        ("cancel", PaymentState.CANCELLED, "24"),
+        ("suspect", PaymentState.UNDER_REVIEW, "07"),
     ],
 )
 def test_every_outcome_comes_back_signed(
-    gateway: VNPay, sandbox_url: str, outcome: str, state: PaymentState
+    shop: Shop, outcome: str, state: PaymentState, code: str | None
 ) -> None:
-    back = pay(gateway, sandbox_url, outcome)
-    assert gateway.parse_return(back).reference == REQUEST.reference
-    (fact,) = gateway.parse_notification(back).facts
-    assert (fact.state, fact.amount) == (state, AMOUNT)
+    shop.open()
+    back = shop.choose(outcome)
+    assert shop.gateway.parse_return(back).reference == REFERENCE
+    fact = fact_of(shop.gateway, back)
+    assert (fact.state, fact.amount, fact.code) == (state, AMOUNT, code)
 
 
-def test_querydr_tells_what_happened(gateway: VNPay, sandbox_url: str) -> None:
-    assert gateway.fetch_payment(KNOWN).payment.state is PaymentState.UNKNOWN
-    httpx2.get(gateway.create_checkout(REQUEST).redirect_url)
-    assert gateway.fetch_payment(KNOWN).payment.state is PaymentState.OPEN
-    pay(gateway, sandbox_url, "succeed")
-    fact = gateway.fetch_payment(KNOWN).payment
+def test_a_choice_is_made_once(shop: Shop) -> None:
+    shop.open()
+    first, second = shop.choose("succeed"), shop.choose("cancel")
+    assert first.raw_query == second.raw_query
+    again = httpx2.get(shop.gateway.create_checkout(shop.request()).redirect_url)
+    assert "This payment is over" in again.text
+
+
+def test_a_choice_that_is_none_changes_nothing(shop: Shop) -> None:
+    known = shop.open()
+    for form in ({"outcome": "steal"}, {"outcome": "succeed", "delivery": "by pigeon"}):
+        assert httpx2.post(f"{shop.base_url}/vnpay/pay/{REFERENCE}", data=form).status_code == 404
+    assert shop.gateway.fetch_payment(known).payment.state is PaymentState.OPEN
+
+
+def signed_address(shop: Shop, secret: str = DEMO_HASH_SECRET, **changes: str) -> str:
+    """Return the address of the pay page with some values changed, and signed again."""
+    address, _, query = shop.gateway.create_checkout(shop.request()).redirect_url.partition("?")
+    given = dict(parse_qsl(query)) | {f"vnp_{name}": value for name, value in changes.items()}
+    del given["vnp_SecureHash"]
+    data = hash_data(given.items())
+    return f"{address}?{data}&vnp_SecureHash={sign(secret, data)}"
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"TmnCode": "OTHERTMN"}, "02"),
+        ({"Amount": "499900"}, "03"),
+        ({"Amount": "100000000000"}, "03"),
+        ({"Amount": "10.5"}, "03"),
+        ({"CurrCode": "USD"}, "03"),
+        ({"OrderInfo": ""}, "03"),
+        ({"ExpireDate": "20200101000000"}, "11"),
+    ],
+)
+def test_an_address_that_vnpay_would_not_take_is_not_opened(
+    shop: Shop, changes: dict[str, str], code: str
+) -> None:
+    page = httpx2.get(signed_address(shop, **changes))
+    assert page.status_code == 400
+    assert f"Code {code}" in page.text
+
+
+def test_a_wrong_signature_is_code_97(shop: Shop) -> None:
+    url = shop.gateway.create_checkout(shop.request()).redirect_url
+    addresses = [
+        url.replace("vnp_Amount=50000000", "vnp_Amount=60000000"),
+        url.partition("&vnp_SecureHash=")[0],
+        signed_address(shop, "another-secret"),
+    ]
+    for address in addresses:
+        page = httpx2.get(address)
+        assert page.status_code == 400
+        assert "Code 97" in page.text
+
+
+def test_a_doubled_parameter_is_not_opened(shop: Shop) -> None:
+    url = shop.gateway.create_checkout(shop.request()).redirect_url
+    assert httpx2.get(f"{url}&vnp_Amount=50000000").status_code == 400
+
+
+# ── IPN ───────────────────────────────────────────────────────────────────────────────────────
+def test_the_server_is_told_what_the_browser_brings(shop: Shop) -> None:
+    shop.open()
+    back = shop.choose("succeed", "normal")
+    (told,) = shop.heard()
+    assert told.raw_query == back.raw_query
+    assert fact_of(shop.gateway, told).state is PaymentState.PAID
+
+
+def test_five_copies_are_one_event(shop: Shop) -> None:
+    shop.open()
+    shop.choose("succeed", "duplicate")
+    told = shop.heard()
+    assert len(told) == 5
+    assert len({shop.gateway.parse_notification(one).event_id for one in told}) == 1
+
+
+def test_no_notification_is_none(shop: Shop) -> None:
+    known = shop.open()
+    shop.choose("succeed", "never")
+    assert shop.heard() == []
+    assert shop.gateway.fetch_payment(known).payment.state is PaymentState.PAID
+
+
+@pytest.mark.parametrize(
+    "outcome", [Outcome.UNAVAILABLE, Outcome.UNKNOWN_PAYMENT, Outcome.WRONG_AMOUNT]
+)
+def test_an_ipn_comes_ten_times_in_all_after_99_01_and_04(shop: Shop, outcome: Outcome) -> None:
+    shop.open()
+    shop.answers.extend([outcome] * (2 * CALLS_IN_ALL))
+    shop.choose("succeed", "normal")
+    assert len(shop.heard()) == CALLS_IN_ALL
+
+
+@pytest.mark.parametrize("outcome", [Outcome.RECORDED, Outcome.REPEATED])
+def test_an_ipn_comes_again_until_00_or_02(shop: Shop, outcome: Outcome) -> None:
+    shop.open()
+    shop.answers.extend([Outcome.UNAVAILABLE, Outcome.UNAVAILABLE, outcome, Outcome.UNAVAILABLE])
+    shop.choose("succeed", "normal")
+    assert len(shop.heard()) == 3
+
+
+def test_a_forged_ipn_is_refused_every_time(shop: Shop) -> None:
+    shop.open()
+    shop.choose("succeed", "forged")
+    told = shop.heard()
+    assert len(told) == CALLS_IN_ALL
+    for one in told:
+        with pytest.raises(NotificationRefused):
+            shop.gateway.parse_notification(one)
+
+
+# ── querydr ───────────────────────────────────────────────────────────────────────────────────
+def test_querydr_tells_what_happened(shop: Shop) -> None:
+    known = KnownPayment(REFERENCE, None, None, AMOUNT, shop.now)
+    assert shop.gateway.fetch_payment(known).payment.state is PaymentState.UNKNOWN
+    shop.open()
+    assert shop.gateway.fetch_payment(known).payment.state is PaymentState.OPEN
+    shop.choose("succeed")
+    fact = shop.gateway.fetch_payment(known).payment
     assert (fact.state, fact.amount) == (PaymentState.PAID, AMOUNT)
     assert fact.gateway_payment_id is not None
-    another_day = replace(KNOWN, created_at=NOW - timedelta(days=1))
-    assert gateway.fetch_payment(another_day).payment.state is PaymentState.UNKNOWN
+    another_day = replace(known, created_at=known.created_at - timedelta(days=1))
+    assert shop.gateway.fetch_payment(another_day).payment.state is PaymentState.UNKNOWN
 
 
-def test_a_changed_address_is_not_opened(gateway: VNPay) -> None:
-    url = gateway.create_checkout(REQUEST).redirect_url
-    changed = httpx2.get(url.replace("vnp_Amount=50000000", "vnp_Amount=50000"))
-    assert changed.status_code == 400
-    assert "97" in changed.text
+def test_a_payment_that_is_made_after_its_time_is_told(shop: Shop) -> None:
+    known = shop.open()
+    shop.now += timedelta(hours=2)
+    shop.choose("succeed")
+    assert shop.gateway.fetch_payment(known).payment.state is PaymentState.PAID
 
 
-def test_refunds_are_accepted_then_settled_and_never_more_than_was_paid(
-    gateway: VNPay, sandbox_url: str
-) -> None:
-    pay(gateway, sandbox_url, "succeed")
-    number = gateway.fetch_payment(KNOWN).payment.gateway_payment_id
-    request = RefundRequest(
-        payment=replace(KNOWN, gateway_payment_id=number),
-        reference="REFUNDREFUNDREFUND22",
-        amount=Money.from_minor_units(400_000, "VND"),
-        is_whole=False,
+def test_a_question_under_another_secret_is_not_answered(shop: Shop) -> None:
+    known = shop.open()
+    settings = replace(shop.gateway._settings, hash_secret="another-secret")
+    with closing(VNPay(settings)) as stranger, pytest.raises(GatewayUnavailable):
+        stranger.fetch_payment(known)
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"{", b'{"vnp_Command": "querydr"}', b"{}"])
+def test_what_is_no_signed_question_is_code_03_or_97(shop: Shop, body: bytes) -> None:
+    url = f"{shop.base_url}/vnpay/merchant_webapi/api/transaction"
+    answer = httpx2.post(url, content=body)
+    assert answer.status_code == 200
+    assert answer.json()["vnp_ResponseCode"] in {"03", "97"}
+
+
+# ── Refunds ───────────────────────────────────────────────────────────────────────────────────
+def refund_of(known: KnownPayment, dong: int, reference: str) -> RefundRequest:
+    return RefundRequest(
+        payment=known,
+        reference=reference,
+        amount=Money.from_minor_units(dong, "VND"),
+        is_whole=Money.from_minor_units(dong, "VND") == known.amount,
         actor="user7",
-        requested_at=NOW,
+        requested_at=known.created_at,
     )
-    first = gateway.refund(request)
+
+
+def test_a_refund_is_accepted_and_settled_after_a_while(shop: Shop) -> None:
+    known = shop.paid()
+    request = refund_of(known, 400_000, "REFUNDREFUNDREFUND22")
+    first = shop.gateway.refund(request)
     assert first.state is RefundState.PENDING
-    assert gateway.refund(request).gateway_refund_id == first.gateway_refund_id
+    (told,) = shop.gateway.fetch_payment(known).refunds
+    assert told.state is RefundState.PENDING
+    shop.now += timedelta(minutes=1)
+    (settled,) = shop.gateway.fetch_payment(known).refunds
+    assert (settled.state, settled.amount) == (RefundState.SUCCEEDED, request.amount)
+    assert settled.gateway_refund_id == first.gateway_refund_id
+    assert settled.reference == request.reference
+
+
+def test_the_same_refund_again_is_the_same_before_and_after_it_settled(shop: Shop) -> None:
+    request = refund_of(shop.paid(), 500_000, "REFUNDREFUNDREFUND22")
+    first = shop.gateway.refund(request)
+    assert shop.gateway.refund(request) == first
+    shop.now += timedelta(minutes=1)
+    again = shop.gateway.refund(request)
+    assert again == replace(first, state=RefundState.SUCCEEDED)
+
+
+def test_a_second_refund_waits_for_the_first_and_takes_no_more_than_is_left(shop: Shop) -> None:
+    known = shop.paid()
+    first = shop.gateway.refund(refund_of(known, 300_000, "REFUNDREFUNDREFUND22"))
+    second = refund_of(known, 200_000, "REFUNDREFUNDREFUND33")
+    with pytest.raises(GatewayUnavailable, match="94"):
+        shop.gateway.refund(second)
+    shop.now += timedelta(minutes=1)
     with pytest.raises(GatewayRefused, match="95"):
-        gateway.refund(replace(request, reference="REFUNDREFUNDREFUND33"))
-    (told,) = gateway.fetch_payment(request.payment).refunds
-    assert (told.gateway_refund_id, told.amount) == (first.gateway_refund_id, request.amount)
+        shop.gateway.refund(refund_of(known, 200_001, "REFUNDREFUNDREFUND44"))
+    accepted = shop.gateway.refund(second)
+    assert accepted.state is RefundState.PENDING
+    assert accepted.gateway_refund_id != first.gateway_refund_id
+
+
+def test_what_was_not_paid_is_not_given_back(shop: Shop) -> None:
+    known = shop.open()
+    request = refund_of(known, 500_000, "REFUNDREFUNDREFUND22")
+    with pytest.raises(GatewayRefused, match="95"):
+        shop.gateway.refund(request)
+    shop.choose("cancel")
+    with pytest.raises(GatewayRefused, match="95"):
+        shop.gateway.refund(request)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"created_at": datetime(2026, 1, 15, tzinfo=UTC)},
+        {"gateway_payment_id": "1"},
+        {"reference": "ANOTHERREFERENCE2345"},
+    ],
+    ids=["day", "number", "reference"],
+)
+def test_a_refund_that_names_no_payment_of_theirs_is_refused(
+    shop: Shop, changes: dict[str, str]
+) -> None:
+    known = replace(shop.paid(), **changes)
+    with pytest.raises(GatewayRefused, match="91"):
+        shop.gateway.refund(refund_of(known, 100_000, "REFUNDREFUNDREFUND22"))
+
+
+def test_what_the_stand_in_knows_outlives_it(tmp_path: Path) -> None:
+    """A second stand-in with the same file answers as the first would."""
+    now = datetime.now(UTC)
+    request = CheckoutRequest(
+        REFERENCE, AMOUNT, "Credit ABC", "http://127.0.0.1/back", "http://127.0.0.1/no",
+        "lan@example.com", "127.0.0.1", "en", now, now + timedelta(minutes=15),
+    )  # fmt: skip
+    answers = []
+    for step in ("open", "ask"):
+        store = Store(tmp_path / "sandbox.db")
+        context = Context("http://127.0.0.1:1", "http://127.0.0.1:1", store, Courier(), tmp_path)
+        answers.append(_call(context, request, step))
+        store.close()
+    assert answers == [200, PaymentState.OPEN]
+
+
+def _call(context: Context, request: CheckoutRequest, step: str) -> object:
+    raise NotImplementedError
