@@ -1,0 +1,256 @@
+"""Rates that two people decide, quotes that are locked, and dollars that buy dong."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from threading import Barrier
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sqlalchemy import text
+
+from domain import ledger
+from domain.actors import MemberRole, StaffRole, user_actor
+from domain.errors import BillingError, Conflict, InvalidInput, NotAuthorised, NotFound
+from domain.exchange import (
+    Rate,
+    RateUnavailable,
+    decide_rate,
+    list_rates,
+    make_quote,
+    price_of,
+    propose_rate,
+    rate_in_force,
+)
+from domain.money import Money
+from domain.payments.facts import apply_facts
+from tests.factories import SYSTEM
+from tests.gateways import GATEWAYS, ScriptedGateway, begin, dong, paid, payer
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session, sessionmaker
+
+    from tests.conftest import TestClock
+
+MAKER = user_actor(900, staff_role=StaffRole.FINANCE)
+CHECKER = user_actor(901, staff_role=StaffRole.FINANCE)
+ADMIN = user_actor(902, staff_role=StaffRole.ADMIN)
+CREDIT = dong(1_000_000)
+
+
+def propose(session: Session, rate: str = "25400", **changes: Any) -> int:
+    terms: dict[str, Any] = {
+        "base_currency": "USD",
+        "quote_currency": "VND",
+        "rate": Decimal(rate),
+        "margin_basis_points": 150,
+        "source": "Vietcombank, transfer",
+        "as_of": datetime.now(UTC) - timedelta(minutes=5),
+        "actor": MAKER,
+    }
+    return propose_rate(session, **(terms | changes))
+
+
+def put_in_force(session: Session, rate: str = "25400", **changes: Any) -> int:
+    rate_id = propose(session, rate, **changes)
+    decide_rate(session, rate_id=rate_id, is_approved=True, actor=ADMIN)
+    return rate_id
+
+
+def in_force(session: Session) -> Rate:
+    return rate_in_force(session, base_currency="USD", quote_currency="VND")
+
+
+# ── Two people ────────────────────────────────────────────────────────────────────────────────
+def test_a_rate_is_in_force_once_somebody_else_approved_it(session: Session) -> None:
+    put_in_force(session)
+    near = propose(session, "25900")
+    assert in_force(session).rate == Decimal(25400)
+    decide_rate(session, rate_id=near, is_approved=True, actor=CHECKER)
+    assert in_force(session).rate == Decimal(25900)
+
+
+def test_nobody_approves_their_own(session: Session) -> None:
+    for maker in (MAKER, ADMIN):
+        rate_id = propose(session, actor=maker)
+        with pytest.raises(NotAuthorised):
+            decide_rate(session, rate_id=rate_id, is_approved=True, actor=maker)
+
+
+def test_a_first_rate_and_one_that_moved_far_need_an_administrator(session: Session) -> None:
+    first = propose(session)
+    with pytest.raises(NotAuthorised):
+        decide_rate(session, rate_id=first, is_approved=True, actor=CHECKER)
+    decide_rate(session, rate_id=first, is_approved=True, actor=ADMIN)
+    for far in ("0.0000393701", "27000", "23000"):
+        rate_id = propose(session, far)
+        with pytest.raises(NotAuthorised):
+            decide_rate(session, rate_id=rate_id, is_approved=True, actor=CHECKER)
+    decide_rate(session, rate_id=propose(session, "26000"), is_approved=True, actor=CHECKER)
+
+
+def test_a_refused_rate_is_never_in_force(session: Session) -> None:
+    rate_id = propose(session)
+    decide_rate(session, rate_id=rate_id, is_approved=False, actor=CHECKER)
+    decide_rate(session, rate_id=rate_id, is_approved=False, actor=CHECKER)
+    with pytest.raises(Conflict):
+        decide_rate(session, rate_id=rate_id, is_approved=True, actor=ADMIN)
+    with pytest.raises(RateUnavailable):
+        in_force(session)
+
+
+def test_two_decisions_at_once_decide_once(sessions: sessionmaker[Session]) -> None:
+    with sessions.begin() as session:
+        rate_id = propose(session)
+    barrier = Barrier(2)
+
+    def decide(is_approved: bool) -> str:  # noqa: FBT001 - mapped over both answers
+        barrier.wait()
+        try:
+            with sessions.begin() as session:
+                decide_rate(session, rate_id=rate_id, is_approved=is_approved, actor=ADMIN)
+        except BillingError:
+            return "refused"
+        return "done"
+
+    with ThreadPoolExecutor(2) as pool:
+        assert sorted(pool.map(decide, (True, False))) == ["done", "refused"]
+
+
+def test_who_may_not(session: Session) -> None:
+    support = user_actor(903, staff_role=StaffRole.SUPPORT)
+    rate_id = propose(session)
+    with pytest.raises(NotAuthorised):
+        propose(session, actor=support)
+    with pytest.raises(NotAuthorised):
+        decide_rate(session, rate_id=rate_id, is_approved=True, actor=support)
+    with pytest.raises(NotAuthorised):
+        list_rates(session, actor=user_actor(1))
+    assert [rate.id for rate in list_rates(session, actor=support)] == [rate_id]
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"rate": "0"}, "out_of_range"),
+        ({"rate": "-1"}, "out_of_range"),
+        ({"rate": "NaN"}, "out_of_range"),
+        ({"rate": "1.12345678901"}, "too_many_decimals"),
+        ({"quote_currency": "USD"}, "same_currency"),
+        ({"margin_basis_points": 2001}, "out_of_range"),
+        ({"source": " "}, "empty"),
+        ({"as_of": datetime(2999, 1, 1, tzinfo=UTC)}, "in_future"),
+    ],
+)
+def test_what_is_no_rate_is_named(session: Session, changes: dict[str, Any], reason: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        propose(session, **({"rate": "25400"} | changes))
+    assert caught.value.reason == reason
+
+
+# ── Age ───────────────────────────────────────────────────────────────────────────────────────
+@pytest.mark.parametrize(
+    ("made", "good_hours", "bad_hours"),
+    [
+        (datetime(2026, 3, 10, 9, tzinfo=UTC), 25, 27),
+        (datetime(2026, 3, 13, 9, tzinfo=UTC), 73, 75),
+    ],
+    ids=["on a Tuesday", "on a Friday, over the weekend"],
+)
+def test_a_rate_that_is_too_old_is_not_gone_by(
+    session: Session, clock: TestClock, made: datetime, good_hours: int, bad_hours: int
+) -> None:
+    session.info["clock"] = clock
+    clock.instant = made + timedelta(minutes=1)
+    put_in_force(session, as_of=made)
+    clock.instant = made + timedelta(hours=good_hours)
+    assert in_force(session).rate == Decimal(25400)
+    clock.instant = made + timedelta(hours=bad_hours)
+    with pytest.raises(RateUnavailable, match="rate_too_old"):
+        in_force(session)
+
+
+# ── Price ─────────────────────────────────────────────────────────────────────────────────────
+@settings(max_examples=300, deadline=None)
+@given(
+    credit=st.integers(1, 10**9),
+    rate=st.decimals("0.0001", "100000", places=6, allow_nan=False, allow_infinity=False),
+    margin=st.integers(0, 2000),
+)
+def test_rounding_never_favours_the_payer(credit: int, rate: Decimal, margin: int) -> None:
+    priced = Rate(
+        1, "USD", "VND", rate, margin, "s", datetime.now(UTC), "approved", "a",
+        datetime.now(UTC), "b", datetime.now(UTC),
+    )  # fmt: skip
+    pay, effective = price_of(dong(credit), priced)
+    assert effective <= rate
+    bought = pay.to_decimal() * effective
+    assert bought >= credit
+    assert (pay.to_decimal() - Decimal("0.01")) * effective < credit
+
+
+def test_the_margin_is_in_the_price(session: Session) -> None:
+    put_in_force(session)
+    pay, effective = price_of(CREDIT, in_force(session))
+    assert effective == Decimal(25019)
+    assert pay == Money.from_minor_units(3_997, "USD")
+
+
+# ── Quotes ────────────────────────────────────────────────────────────────────────────────────
+def test_dollars_buy_exactly_the_dong_that_were_quoted(session: Session) -> None:
+    put_in_force(session)
+    account, owner = payer(session)
+    quote = make_quote(session, account_id=account, credit=CREDIT, pay_currency="USD", actor=owner)
+    gateway = ScriptedGateway("paypal")
+    started = begin(session, gateway, account, owner, CREDIT, quote_id=quote.id)
+    # The rate moves before the money comes: the quote counts.
+    decide_rate(session, rate_id=propose(session, "26500"), is_approved=True, actor=CHECKER)
+    apply_facts(
+        session, gateway=gateway, facts=(paid(started.reference, quote.pay),), actor=GATEWAYS
+    )
+    rows = session.execute(
+        text("SELECT ledger_code, currency, sum(amount_micros)::bigint FROM journal GROUP BY 1, 2")
+    )
+    legs = {(row[0], row[1]): row[2] for row in rows}
+    assert legs["1110.paypal", "USD"] == quote.pay.micros
+    assert legs["1900", "USD"] == -quote.pay.micros
+    assert legs["1900", "VND"] == CREDIT.micros
+    assert legs["2100", "VND"] + legs["2400", "VND"] == -CREDIT.micros
+    assert ledger.verify_ledger(session, actor=SYSTEM) == []
+
+
+def test_a_quote_is_used_once_in_time_and_for_its_own_amount(
+    session: Session, clock: TestClock
+) -> None:
+    session.info["clock"] = clock
+    put_in_force(session, as_of=clock())
+    account, owner = payer(session)
+    gateway = ScriptedGateway("paypal")
+    quote = make_quote(session, account_id=account, credit=CREDIT, pay_currency="USD", actor=owner)
+    with pytest.raises(InvalidInput, match="another_amount"):
+        begin(session, gateway, account, owner, dong(2_000_000), quote_id=quote.id)
+    begin(session, gateway, account, owner, CREDIT, quote_id=quote.id)
+    with pytest.raises(Conflict, match="quote_used"):
+        begin(session, gateway, account, owner, CREDIT, quote_id=quote.id)
+    late = make_quote(session, account_id=account, credit=CREDIT, pay_currency="USD", actor=owner)
+    clock.advance(minutes=16)
+    with pytest.raises(Conflict, match="quote_lapsed"):
+        begin(session, gateway, account, owner, CREDIT, quote_id=late.id)
+
+
+def test_a_quote_is_its_account_s_alone(session: Session) -> None:
+    put_in_force(session)
+    account, owner = payer(session)
+    other, stranger = payer(session)
+    quote = make_quote(session, account_id=account, credit=CREDIT, pay_currency="USD", actor=owner)
+    with pytest.raises(NotFound):
+        begin(session, ScriptedGateway("paypal"), other, stranger, CREDIT, quote_id=quote.id)
+    with pytest.raises(NotFound):
+        make_quote(session, account_id=account, credit=CREDIT, pay_currency="USD", actor=stranger)
+    reader = user_actor(5, memberships={account: MemberRole.READER})
+    with pytest.raises(NotAuthorised):
+        make_quote(session, account_id=account, credit=CREDIT, pay_currency="USD", actor=reader)
