@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
+from streamlit.runtime.pages_manager import PagesManager
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from portal import logs, reruns, startup
@@ -77,6 +78,10 @@ except SettingsError as problem:
     sys.exit(f"The settings need a change:\n{problem}")
 
 logs.set_up(settings())
+
+# Streamlit would run a page of its own accord, without portal/main.py before it, for whoever comes
+# first after a start and comes by a page's address: there is a folder of that name.
+PagesManager.uses_pages_directory = False
 
 _routes = [
     *sign_in.routes(),

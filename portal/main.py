@@ -40,12 +40,13 @@ payment = st.Page(
     url_path="payment",
     visibility="hidden",
 )
+rates = st.Page("pages/rates.py", title=_("Rates and limits"), icon=":material/currency_exchange:")
 for_customers = [billing, usage, members, payment]
 actor = here.visitor.actor
 payments = st.Page("pages/payments.py", title=_("Payments"), icon=":material/payments:")
 for_staff = [accounts, payments] if actor.is_staff else []
 if actor.staff_role in {StaffRole.FINANCE, StaffRole.ADMIN}:
-    for_staff.append(analytics)
+    for_staff += [analytics, rates]
 page = st.navigation([*for_staff, *for_customers], position="top")
 st.session_state["viewing"] = here
 st.session_state["billing_page"] = billing

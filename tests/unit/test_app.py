@@ -31,6 +31,16 @@ def app(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return importlib.import_module("app")
 
 
+def test_whoever_comes_first_by_a_page_s_address_meets_the_portal_and_not_the_bare_page() -> None:
+    """Streamlit runs files of a folder "pages" by themselves unless it is told not to."""
+    asked = (
+        "import app; from streamlit.runtime.pages_manager import PagesManager as Manager;"
+        "Manager('portal/main.py'); assert Manager.uses_pages_directory is False"
+    )
+    kept = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME"}}
+    subprocess.run([sys.executable, "-c", asked], cwd=ROOT, env=kept, check=True)  # noqa: S603 - our own
+
+
 def test_an_error_on_a_page_shows_a_number_and_no_detail(
     app: ModuleType, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

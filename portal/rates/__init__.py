@@ -1,0 +1,1 @@
+"""Exchange rates and the limits of top-ups, as finance keeps them."""

@@ -1,0 +1,65 @@
+"""Finance proposes a rate, somebody else approves it; and what may be topped up."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.e2e.conftest import DESKTOP, PHONE
+from tests.e2e.test_accessibility import serious_violations
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from playwright.sync_api import Page
+
+pytestmark = pytest.mark.browser
+
+
+def test_one_proposes_a_rate_and_another_approves_it(sign_in: Callable[..., Page]) -> None:
+    finance = sign_in("finance@demo.example", path="/rates")
+    finance.get_by_label("What one unit of what is paid costs").fill("nonsense")
+    finance.get_by_label("Source").fill("the bank's page")
+    finance.get_by_role("button", name="Propose").click()
+    expect(finance.get_by_text("Enter the rate as a number above 0")).to_be_visible()
+    finance.get_by_label("What one unit of what is paid costs").fill("25400.5")
+    finance.get_by_role("button", name="Propose").click()
+    expect(finance.get_by_text("You proposed this. Somebody else decides.")).to_be_visible()
+    expect(finance.get_by_role("button", name="Approve")).to_have_count(0)
+
+    admin = sign_in("admin@demo.example", path="/rates")
+    expect(admin.get_by_text("1 USD = 25,400.5 VND")).to_be_visible()
+    admin.get_by_role("button", name="Approve").click()
+    expect(admin.get_by_text("The rate is in force.")).to_be_visible()
+
+
+def test_finance_changes_what_is_offered(sign_in: Callable[..., Page]) -> None:
+    page = sign_in("finance@demo.example", path="/rates")
+    chosen = page.get_by_label("Change the limits of")
+    chosen.press("ArrowDown")
+    chosen.fill("CHF")
+    chosen.press("Enter")
+    offered = page.get_by_label("Offered amounts")
+    expect(offered).to_be_visible()
+    offered.fill("1 2")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_text("What is offered is at least the least.")).to_be_visible()
+    offered.fill("30 60 90")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_text("It counts for payments from now on.")).to_be_visible()
+
+
+@pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_the_page_has_no_serious_violation(
+    sign_in: Callable[..., Page], viewport: dict[str, int]
+) -> None:
+    page = sign_in("finance@demo.example", viewport, "/rates")
+    page.get_by_text("Change the limits of").wait_for()
+    assert serious_violations(page) == {}
+
+
+def test_support_has_no_such_page(sign_in: Callable[..., Page]) -> None:
+    page = sign_in("support@demo.example", path="/rates")
+    expect(page.get_by_role("heading", name="Rates and limits")).to_have_count(0)
