@@ -137,9 +137,7 @@ def _form(here: Viewing) -> None:
         with st.container(horizontal=True):
             paid = st.selectbox(_("Paid"), _PAID, key="rate_paid")
             credited = st.selectbox(_("Credited"), _CREDITED, key="rate_credited")
-        rate = st.text_input(
-            _("What one unit of what is paid costs"), max_chars=_LONGEST, key="rate_value"
-        )
+        rate = st.text_input(_("Credited for one unit paid"), max_chars=_LONGEST, key="rate_value")
         margin = st.text_input(_("Margin (%)"), "1.5", max_chars=_LONGEST, key="rate_margin")
         source = st.text_input(
             _("Source, such as the bank's page"), max_chars=_LONGEST_SOURCE, key="rate_source"

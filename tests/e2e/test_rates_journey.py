@@ -20,11 +20,11 @@ pytestmark = pytest.mark.browser
 
 def test_one_proposes_a_rate_and_another_approves_it(sign_in: Callable[..., Page]) -> None:
     finance = sign_in("finance@demo.example", path="/rates")
-    finance.get_by_label("What one unit of what is paid costs").fill("nonsense")
+    finance.get_by_label("Credited for one unit paid").fill("nonsense")
     finance.get_by_label("Source").fill("the bank's page")
     finance.get_by_role("button", name="Propose").click()
     expect(finance.get_by_text("Enter the rate as a number above 0")).to_be_visible()
-    finance.get_by_label("What one unit of what is paid costs").fill("25400.5")
+    finance.get_by_label("Credited for one unit paid").fill("25400.5")
     finance.get_by_role("button", name="Propose").click()
     expect(finance.get_by_text("You proposed this. Somebody else decides.")).to_be_visible()
     expect(finance.get_by_role("button", name="Approve")).to_have_count(0)
