@@ -504,6 +504,13 @@ def test_numbers_in_an_answer_are_signed_as_they_are_written() -> None:
     assert answering(respond).fetch_payment(PAYMENT).payment.amount == AMOUNT
 
 
+def test_a_nought_in_an_answer_is_signed_too() -> None:
+    values = {"vnp_TransactionStatus": "01", "vnp_TransactionNo": "0", "vnp_PromotionAmount": "0"}
+    noughts = {"vnp_TransactionNo": 0, "vnp_PromotionAmount": 0}
+    answer = httpx2.Response(200, json={**signed_answer(values).json(), **noughts})
+    assert answering(lambda _: answer).fetch_payment(PAYMENT).payment.state is PaymentState.OPEN
+
+
 @pytest.mark.parametrize(
     "values",
     [
