@@ -160,7 +160,8 @@ def test_the_heading_tells_the_sums_of_each_status(
         total = sum(Decimal(row["Exact amount (USD)"]) for row in of_status)
         amount = f"{total:,.6f}".replace("-", "\N{MINUS SIGN}$") if total < 0 else f"${total:,.6f}"
         trimmed = amount.rstrip("0")
-        assert line.startswith(f"{status}: {len(of_status)} rows, {trimmed}"), line
+        noun = "row" if len(of_status) == 1 else "rows"
+        assert line.startswith(f"{status}: {len(of_status)} {noun}, {trimmed}"), line
 
 
 def test_a_line_of_csv_tells_a_charge_in_numbers(
