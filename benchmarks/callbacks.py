@@ -161,7 +161,7 @@ def _query(reference: str, secret: str) -> str:
         "vnp_TmnCode": KEYS.tmn_code,
         "vnp_Amount": str(AMOUNT.to_minor_units() * 100),
         "vnp_ResponseCode": "00",
-        "vnp_TransactionNo": str(int.from_bytes(reference.encode()[-6:], "big")),
+        "vnp_TransactionNo": str(int(reference, 36)),
         "vnp_TransactionStatus": "00",
         "vnp_TxnRef": reference,
     }

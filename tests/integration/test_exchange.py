@@ -178,7 +178,7 @@ def test_a_rate_that_is_too_old_is_not_gone_by(
 @settings(max_examples=300, deadline=None)
 @given(
     credit=st.integers(1, 10**9),
-    rate=st.decimals("0.0001", "100000", places=6, allow_nan=False, allow_infinity=False),
+    rate=st.decimals("0.001", "100000", places=6, allow_nan=False, allow_infinity=False),
     margin=st.integers(0, 2000),
 )
 def test_rounding_never_favours_the_payer(credit: int, rate: Decimal, margin: int) -> None:
