@@ -221,7 +221,9 @@ if [ -z "$$only" ] && ! command -v soffice >/dev/null; then
 fi
 
 unset SCRIPT
-exec .venv/bin/python -m pytest -m "$${only:-$$without}" $(ARGS)
+# Each process has a database and a portal of its own; a file's tests stay together.
+exec .venv/bin/python -m pytest -n logical --maxprocesses 4 --dist loadfile \
+    -m "$${only:-$$without}" $(ARGS)
 endef
 
 # ── Clean ─────────────────────────────────────────────────────────────────────────────────────

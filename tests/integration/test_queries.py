@@ -804,22 +804,22 @@ def test_a_hold_says_where_it_is_set_aside_and_how_it_ended(
 
 
 # ── Who may read ───────────────────────────────────────────────────────────────────────────────
-ONE_ACCOUNT_QUERIES: list[Callable[..., Any]] = [
-    account_summary,
-    account_overview,
-    lambda session, **who: history_page(session, wanted=ALL, **who),
-    lambda session, **who: history_page(session, wanted=HistoryFilter(text="a"), **who),
-    lambda session, **who: history_count(session, wanted=ALL, **who),
-    lambda session, **who: history_view(session, wanted=ALL, **who),
-    lambda session, **who: entry_with_calls(session, sequence=1, **who),
-    lambda session, **who: entry_detail(session, sequence=1, **who),
-    lambda session, **who: entry_calls(session, sequence=1, **who),
-    lambda session, **who: refusal_detail(session, number=1, **who),
-    lambda session, **who: hold_detail(session, number=1, **who),
-]
+ONE_ACCOUNT_QUERIES: dict[str, Callable[..., Any]] = {
+    "summary": account_summary,
+    "overview": account_overview,
+    "page": lambda session, **who: history_page(session, wanted=ALL, **who),
+    "search": lambda session, **who: history_page(session, wanted=HistoryFilter(text="a"), **who),
+    "count": lambda session, **who: history_count(session, wanted=ALL, **who),
+    "view": lambda session, **who: history_view(session, wanted=ALL, **who),
+    "calls": lambda session, **who: entry_with_calls(session, sequence=1, **who),
+    "entry": lambda session, **who: entry_detail(session, sequence=1, **who),
+    "more calls": lambda session, **who: entry_calls(session, sequence=1, **who),
+    "refusal": lambda session, **who: refusal_detail(session, number=1, **who),
+    "hold": lambda session, **who: hold_detail(session, number=1, **who),
+}
 
 
-@pytest.mark.parametrize("query", ONE_ACCOUNT_QUERIES, ids=str)
+@pytest.mark.parametrize("query", ONE_ACCOUNT_QUERIES.values(), ids=ONE_ACCOUNT_QUERIES.keys())
 def test_nobody_reads_an_account_of_others(
     session: Session, busy_account: int, query: Callable[..., Any]
 ) -> None:

@@ -24,6 +24,8 @@ TOOLS = (
     *("mkdir", "rm", "sh", "tail", "touch"),
 )
 
+PYTEST = "-m pytest -n logical --maxprocesses 4 --dist loadfile"
+
 PRETENDED_PYTHON = """#!/bin/sh
 # Describes itself as told, makes environments that hold a Python which notes what it is asked.
 case "$1 $2" in
@@ -330,13 +332,13 @@ def test_journeys_are_left_out_without_a_browser(ready: Checkout) -> None:
     assert done.returncode == 0
     assert "No Chromium found: the browser journeys are left out" in done.stdout
     assert "No LibreOffice found: the test that opens a file in it is left out" in done.stdout
-    assert ready.calls[-1] == "-m pytest -m not peers and not browser and not office"
+    assert ready.calls[-1] == f"{PYTEST} -m not peers and not browser and not office"
 
 
 def test_a_browser_alone_leaves_out_the_office(ready: Checkout) -> None:
     ready.program("chromium")
     ready.make("test")
-    assert ready.calls[-1] == "-m pytest -m not peers and not office"
+    assert ready.calls[-1] == f"{PYTEST} -m not peers and not office"
 
 
 def test_journeys_run_with_the_rest_where_a_browser_is(ready: Checkout) -> None:
@@ -344,14 +346,14 @@ def test_journeys_run_with_the_rest_where_a_browser_is(ready: Checkout) -> None:
     ready.program("soffice")
     done = ready.make("test")
     assert "left out" not in done.stdout
-    assert ready.calls[-1] == "-m pytest -m not peers"
+    assert ready.calls[-1] == f"{PYTEST} -m not peers"
     assert ready.seen("CHROMIUM") == str(chromium)
 
 
 def test_journeys_alone(ready: Checkout) -> None:
     ready.program("chromium")
     assert ready.make("test-browser").returncode == 0
-    assert ready.calls[-1] == "-m pytest -m browser"
+    assert ready.calls[-1] == f"{PYTEST} -m browser"
 
 
 def test_journeys_alone_need_a_browser(ready: Checkout) -> None:
@@ -376,7 +378,7 @@ def test_a_named_browser_has_to_exist(ready: Checkout) -> None:
 def test_more_words_go_to_pytest(ready: Checkout) -> None:
     ready.make("test", "ARGS=-k 'one and two' -x")
     assert (
-        ready.calls[-1] == "-m pytest -m not peers and not browser and not office -k one and two -x"
+        ready.calls[-1] == f"{PYTEST} -m not peers and not browser and not office -k one and two -x"
     )
 
 
