@@ -50,6 +50,7 @@ if actor.staff_role in {StaffRole.FINANCE, StaffRole.ADMIN}:
 page = st.navigation([*for_staff, *for_customers], position="top")
 st.session_state["viewing"] = here
 st.session_state["billing_page"] = billing
+st.session_state["payment_page"] = payment
 
 header.draw(here, billing)
 try:
