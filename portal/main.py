@@ -8,13 +8,11 @@ import streamlit as st
 
 from domain.actors import StaffRole
 from domain.errors import BillingError, NotFound
-from portal import header, messages, reruns, viewing
+from portal import header, messages, reruns, tab, viewing
 from portal.i18n import _
 
 reruns.begin()
-st.set_page_config(
-    page_title="Credit Portal", page_icon=":material/account_balance_wallet:", layout="wide"
-)
+st.set_page_config(page_title=tab.NAME, page_icon=tab.ICON, layout="wide")
 
 try:
     here = viewing.start()
@@ -48,8 +46,10 @@ for_staff = [accounts, payments] if actor.is_staff else []
 if actor.staff_role in {StaffRole.FINANCE, StaffRole.ADMIN}:
     for_staff += [analytics, rates]
 page = st.navigation([*for_staff, *for_customers], position="top")
+st.set_page_config(page_title=tab.title(page.title))
 st.session_state["viewing"] = here
 st.session_state["billing_page"] = billing
+st.session_state["payment_page"] = payment
 
 header.draw(here, billing)
 try:

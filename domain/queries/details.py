@@ -14,6 +14,7 @@ from db.models import (
     Hold,
     HoldAllocation,
     HoldResolution,
+    Payment,
     Refusal,
     UsageEvent,
 )
@@ -64,6 +65,7 @@ class EntryDetail:
     """A posted entry with its grants, in the order in which they paid.
 
     `call_count` counts the metered calls behind it. `actor` is who posted it, for staff only.
+    `payment_reference` names the payment that a top-up credits.
     """
 
     sequence: int
@@ -83,6 +85,7 @@ class EntryDetail:
     reversed_by: tuple[RelatedEntry, ...]
     call_count: int
     actor: str | None
+    payment_reference: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +198,9 @@ def entry_detail(session: Session, *, actor: Actor, account_id: int, sequence: i
         reversed_by=tuple(one for one in related if one.sequence > sequence),
         call_count=_call_count(session, account_id, sequence),
         actor=row.actor if actor.is_staff else None,
+        payment_reference=(
+            _payment_reference(session, account_id, sequence) if row.kind == "top_up" else None
+        ),
     )
 
 
@@ -352,6 +358,14 @@ def _call_count(session: Session, account_id: int, sequence: int) -> int:
             UsageEvent.account_id == account_id, UsageEvent.account_sequence == sequence
         )
     ).scalar_one()
+
+
+def _payment_reference(session: Session, account_id: int, sequence: int) -> str | None:
+    return session.scalar(
+        select(Payment.reference).where(
+            Payment.account_id == account_id, Payment.entry_sequence == sequence
+        )
+    )
 
 
 def _held_parts(session: Session, account_id: int, number: int) -> tuple[HeldPart, ...]:

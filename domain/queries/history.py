@@ -2,17 +2,23 @@
 
 A page is one query over entries (Success), refusals (Failed) and open holds (Processing). Text
 has no index: it is looked for in the newest `SEARCH_WINDOW` rows that pass the other filters, and
-where that window ends, the next page goes on.
+where that window ends, the next page goes on. Payments under way stand above the newest page.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from domain.actors import require_account_reader
 from domain.queries.cursors import HistoryCursor
+from domain.queries.history_payments import (
+    PAYMENT_RANK,
+    before_rows,
+    open_payments,
+    payment_of,
+)
 from domain.queries.history_rows import (
     CappedCount,
     HistoryFilter,
@@ -65,7 +71,9 @@ def history_page(
     statement = _rows_of(account_id, wanted, span)
     if statement is None:
         return _EMPTY
-    found = session.execute(statement).all()
+    every = session.execute(statement).all()
+    payments = tuple(payment_of(row) for row in every if row.rank == PAYMENT_RANK)
+    found = every[len(payments) :]
     edges = [row for row in found if wanted.sought and row.is_edge]
     rows = found[: len(found) - len(edges)]
     page = _page(rows, edges, span)
@@ -74,7 +82,7 @@ def history_page(
         return history_page(
             session, actor=actor, account_id=account_id, wanted=wanted, page_size=page_size
         )
-    return page
+    return replace(page, payments=payments)
 
 
 # A page is drawn again and again, and to build its statement takes longer than to run it.
@@ -82,11 +90,16 @@ def history_page(
 def _rows_of(account_id: int, wanted: HistoryFilter, span: Span) -> Select[Any] | None:
     """Return the statement that finds the rows of a page, or None where there can be none."""
     streams = choose_streams(account_id, wanted)
+    payments = open_payments(account_id, wanted) if span.cursor is None else None
     if not streams:
-        return None
+        return payments
     if wanted.sought:
-        return search_rows(streams, span, SEARCH_WINDOW, wanted.sought)
-    return merge_rows(streams, span)
+        rows = search_rows(streams, span, SEARCH_WINDOW, wanted.sought)
+    else:
+        rows = merge_rows(streams, span)
+    if payments is None:
+        return rows
+    return before_rows(payments, rows, has_edge=bool(wanted.sought))
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,8 +115,24 @@ class HistoryRow:
 
 
 @dataclass(frozen=True, slots=True)
+class OpenPayment:
+    """A payment that is under way: `amount_micros` is credited once its money has come.
+
+    `state` is the payment's own, such as "awaiting".
+    """
+
+    reference: str
+    created_at: datetime
+    gateway: str
+    state: str
+    amount_micros: int
+
+
+@dataclass(frozen=True, slots=True)
 class HistoryPage:
     """Rows, newest first, and where the pages beside this one begin.
+
+    Only the newest page has `payments`: those under way that pass the filter, newest first.
 
     `searched_to` is given where a text search stopped before it reached the oldest row: `older`
     goes on from there.
@@ -126,6 +142,7 @@ class HistoryPage:
     newer: HistoryCursor | None
     older: HistoryCursor | None
     searched_to: datetime | None = None
+    payments: tuple[OpenPayment, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

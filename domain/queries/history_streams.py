@@ -239,7 +239,7 @@ def search_rows(streams: Iterable[Stream], span: Span, window: int, sought: str)
     order = _order(searched, span)
     found = (
         select(searched, literal(value=False).label("is_edge"))
-        .where(_holds_text(searched, sought))
+        .where(holds_text(searched, sought))
         .order_by(*order)
         .limit(span.limit)
     )
@@ -259,7 +259,7 @@ def every_row(streams: Iterable[Stream], sought: str) -> Select[Any]:
     parts = [_first_rows(stream, span, limit=None) for stream in streams]
     merged = union_all(*parts).subquery("merged")
     statement = select(merged).order_by(*_order(merged, span))
-    return statement.where(_holds_text(merged, sought)) if sought else statement
+    return statement.where(holds_text(merged, sought)) if sought else statement
 
 
 def sum_rows(streams: Iterable[Stream], sought: str) -> Select[Any]:
@@ -269,7 +269,7 @@ def sum_rows(streams: Iterable[Stream], sought: str) -> Select[Any]:
     statement = select(
         summed.c.rank, func.count().label("rows"), func.sum(summed.c.amount_micros).label("micros")
     ).group_by(summed.c.rank)
-    return statement.where(_holds_text(summed, sought)) if sought else statement
+    return statement.where(holds_text(summed, sought)) if sought else statement
 
 
 def count_rows(streams: Iterable[Stream], cap: int) -> Select[int]:
@@ -355,8 +355,8 @@ def _order(rows: FromClause, span: Span) -> list[ColumnElement[Any]]:
     return [column if span.is_backwards else column.desc() for column in columns]
 
 
-def _holds_text(rows: FromClause, sought: str) -> ColumnElement[bool]:
-    """Whether service, source or a value of the description holds the text, whatever its case."""
+def holds_text(rows: FromClause, sought: str) -> ColumnElement[bool]:
+    """Return whether service, source or a value of the description holds it, whatever the case."""
     escaped = sought.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
     pattern = f"%{escaped}%"
     path = f'$.* ? (@ like_regex {json.dumps(sought)} flag "iq")'

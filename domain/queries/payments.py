@@ -43,12 +43,12 @@ class PaymentStatus(StrEnum):
     FAILED = "failed"
 
 
-_STATUSES = {
+STATES_OF = {
     PaymentStatus.SUCCESS: ("succeeded",),
     PaymentStatus.PENDING: ("created", "pending", "awaiting", "under_review"),
     PaymentStatus.FAILED: ("failed", "cancelled", "expired"),
 }
-_STATUS_OF = {state: status for status, states in _STATUSES.items() for state in states}
+_STATUS_OF = {state: status for status, states in STATES_OF.items() for state in states}
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +175,7 @@ def payment_page(
     require_account_reader(actor, account_id)
     statement = _payments().where(Payment.account_id == account_id)
     if status is not None:
-        statement = statement.where(Payment.state.in_(_STATUSES[status]))
+        statement = statement.where(Payment.state.in_(STATES_OF[status]))
     if older_than is not None:
         edge = select(Payment.created_at, Payment.id).where(Payment.id == older_than)
         statement = statement.where(tuple_(Payment.created_at, Payment.id) < edge.scalar_subquery())

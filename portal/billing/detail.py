@@ -71,6 +71,13 @@ def _entry(viewing: Viewing, account: AccountSummary, number: int) -> None:
         facts[_("Posted by")] = entry.actor
     _facts(facts)
     _relations(viewing, entry)
+    if entry.payment_reference is not None:
+        st.page_link(
+            st.session_state["payment_page"],
+            label=_("See the payment"),
+            icon=":material/payments:",
+            query_params={"ref": entry.payment_reference},
+        )
     _movements(viewing, entry)
     if entry.call_count:
         _calls(viewing, account, entry.call_count, calls, is_first=not after_line)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
@@ -21,13 +22,14 @@ from domain.queries.history_rows import (
 from portal import address, backend, descriptions, formats
 from portal.billing import detail, export
 from portal.i18n import _, ngettext
+from portal.top_up import words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import tzinfo
 
     from domain.queries.balances import AccountSummary
-    from domain.queries.history_rows import CappedCount, HistoryPage, HistoryRow
+    from domain.queries.history_rows import CappedCount, HistoryPage, HistoryRow, OpenPayment
     from portal.viewing import Viewing
 
 _OTHER_SERVICES = ("vnpay", "stripe", "paypal", "bank", "system")
@@ -36,6 +38,7 @@ _PLACES = ("older", "newer")
 _LONG = "long_history"
 _FIRST_DAY = date(2000, 1, 1)
 _LAST_DAY = date(2099, 12, 31)
+_PAYMENT_TO_OPEN = "history_payment_to_open"
 
 
 def draw(viewing: Viewing, account: AccountSummary) -> None:
@@ -57,12 +60,11 @@ def draw(viewing: Viewing, account: AccountSummary) -> None:
     )
     if found.count is not None and found.count.is_capped:
         st.session_state.setdefault(_LONG, set()).add((account.account_id, wanted))
-    if found.count is not None and found.count.count:
-        _count_line(found.count)
+    _count_line(found.count, len(found.page.payments))
     has_rows = bool(found.page.rows) or found.page.older is not None
     export.draw(viewing, account, wanted, has_rows=has_rows)
-    if found.page.rows:
-        _tables(viewing, account, found.page.rows)
+    if found.page.rows or found.page.payments:
+        _tables(viewing, account, found.page)
     else:
         _empty(wanted, found.page)
     _pager(viewing, found.page, is_first=older is None and newer is None)
@@ -187,12 +189,62 @@ def _midnight(zone: tzinfo, day: date | None) -> datetime | None:
 
 
 # ── Rows ───────────────────────────────────────────────────────────────────────────────────────
-def _count_line(found: CappedCount) -> None:
-    shown = formats.number(found.count)
-    if found.is_capped:
-        st.caption(_("More than {count} rows").format(count=shown))
-    else:
-        st.caption(ngettext("{count} row", "{count} rows", found.count).format(count=shown))
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """What the tables show of a row or of a payment; `opens` is that one's name in an address."""
+
+    occurred_at: datetime
+    service: str
+    source: str
+    description: str
+    code: str
+    status: str
+    amount_micros: int
+    opens: str
+    is_payment: bool = False
+
+
+def _line_of_payment(payment: OpenPayment) -> _Line:
+    name = words.gateway(payment.gateway)
+    return _Line(
+        occurred_at=payment.created_at,
+        service=name,
+        source=name,
+        description=f"{descriptions.kind('top_up')} · {words.state_name(payment.state)}",
+        code="",
+        status=descriptions.status(HistoryStatus.PROCESSING),
+        amount_micros=payment.amount_micros,
+        opens=payment.reference,
+        is_payment=True,
+    )
+
+
+def _line_of_row(row: HistoryRow) -> _Line:
+    return _Line(
+        occurred_at=row.occurred_at,
+        service=descriptions.service(row.service),
+        source=descriptions.source(row.source),
+        description=descriptions.description(row.description_code, row.description_parameters),
+        code=_code(row),
+        status=descriptions.status(row.status),
+        amount_micros=row.amount_micros,
+        opens=str(row.reference),
+    )
+
+
+def _count_line(found: CappedCount | None, payments: int) -> None:
+    """Say how many rows there are, and how many payments besides: they are no entries yet."""
+    said = []
+    if found is not None and found.is_capped:
+        said.append(_("More than {count} rows").format(count=formats.number(found.count)))
+    elif found is not None and found.count:
+        text = ngettext("{count} row", "{count} rows", found.count)
+        said.append(text.format(count=formats.number(found.count)))
+    if payments:
+        text = ngettext("{count} payment under way", "{count} payments under way", payments)
+        said.append(text.format(count=formats.number(payments)))
+    if said:
+        st.caption(" · ".join(said))
 
 
 def _empty(wanted: HistoryFilter, page: HistoryPage) -> None:
@@ -204,40 +256,44 @@ def _empty(wanted: HistoryFilter, page: HistoryPage) -> None:
         st.info(_("No row matches. Reset the filters, or choose a longer time."))
 
 
-def _tables(viewing: Viewing, account: AccountSummary, rows: Sequence[HistoryRow]) -> None:
+def _tables(viewing: Viewing, account: AccountSummary, page: HistoryPage) -> None:
     """Draw the rows twice, for wide and for narrow screens; the style sheet hides one."""
+    lines = [
+        *(_line_of_payment(payment) for payment in page.payments),
+        *(_line_of_row(row) for row in page.rows),
+    ]
     amount = _("Amount ({currency})").format(currency=account.currency)
     table = pa.table(
         {
-            _("Date"): [viewing.date_time(row.occurred_at) for row in rows],
-            _("Service"): [descriptions.service(row.service) for row in rows],
-            _("Source"): [descriptions.source(row.source) for row in rows],
-            _("Description"): [
-                descriptions.description(row.description_code, row.description_parameters)
-                for row in rows
-            ],
-            _("Code"): [_code(row) for row in rows],
-            _("Status"): [descriptions.status(row.status) for row in rows],
-            amount: [viewing.money(row.amount_micros, signed=True) for row in rows],
+            _("Date"): [viewing.date_time(line.occurred_at) for line in lines],
+            _("Service"): [line.service for line in lines],
+            _("Source"): [line.source for line in lines],
+            _("Description"): [line.description for line in lines],
+            _("Code"): [line.code for line in lines],
+            _("Status"): [line.status for line in lines],
+            amount: [viewing.money(line.amount_micros, signed=True) for line in lines],
         }
     )
     everything = list(table.column_names)
     amount_first = [everything[0], amount, *everything[1:-1]]
     with st.container(key="rows-wide"):
-        _table(table, everything, rows, key="wide")
+        _table(table, everything, lines, key="wide")
     with st.container(key="rows-narrow"):
-        _table(table, amount_first, rows, key="narrow")
+        _table(table, amount_first, lines, key="narrow")
     st.caption(_("Tick a row to see which credit paid it, and the calls behind it."))
+    reference = st.session_state.pop(_PAYMENT_TO_OPEN, None)
+    if reference is not None:
+        st.switch_page("pages/payment.py", query_params={"ref": reference})
 
 
-def _table(table: pa.Table, order: list[str], rows: Sequence[HistoryRow], *, key: str) -> None:
+def _table(table: pa.Table, order: list[str], lines: Sequence[_Line], *, key: str) -> None:
     # The key holds the rows: a choice in them is none in the rows of another page.
-    widget = f"{key}-{rows[0].reference}-{rows[-1].reference}-{len(rows)}"
+    widget = f"{key}-{lines[0].opens}-{lines[-1].opens}-{len(lines)}"
     st.dataframe(
         table.select(order),
         hide_index=True,
         height="content",
-        on_select=partial(_open, widget, [str(row.reference) for row in rows]),
+        on_select=partial(_open, widget, lines),
         selection_mode="single-row",
         key=widget,
         column_config={
@@ -252,11 +308,16 @@ def _table(table: pa.Table, order: list[str], rows: Sequence[HistoryRow], *, key
     )
 
 
-def _open(widget: str, references: Sequence[str]) -> None:
+def _open(widget: str, lines: Sequence[_Line]) -> None:
     """Open the row whose box was ticked; a cell is chosen by whoever only passes with Tab."""
     rows = st.session_state[widget]["selection"]["rows"]
-    if rows and rows[0] < len(references):
-        address.keep("row", references[rows[0]])
+    if not rows or rows[0] >= len(lines):
+        return
+    line = lines[rows[0]]
+    if line.is_payment:
+        st.session_state[_PAYMENT_TO_OPEN] = line.opens
+    else:
+        address.keep("row", line.opens)
 
 
 def _code(row: HistoryRow) -> str:

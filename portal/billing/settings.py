@@ -1,4 +1,4 @@
-"""Settings: who is billed, in which currency, and what it said before."""
+"""Settings: who is billed, in which currency, what it said before, and how one sees it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from babel import Locale
 from domain.actors import MemberRole
 from domain.billing_profiles import ProfileKind, current_profile, profile_choices, profile_history
 from portal import backend
+from portal.billing import display
 from portal.i18n import _, current_language
 from portal.top_up import profile_form, words
 
@@ -47,6 +48,7 @@ def draw(viewing: Viewing, account: AccountSummary) -> None:
     else:
         st.html(words.definition_list(_facts(current)))
     _history(viewing, account_id)
+    display.draw(viewing, account)
 
 
 def _facts(version: ProfileVersion) -> dict[str, str]:

@@ -27,7 +27,7 @@ from starlette.routing import Route
 
 from domain import identity
 from domain.errors import InvalidInput, RateLimited
-from portal import backend, cookies, logs, messages
+from portal import backend, cookies, logs, messages, tab
 from portal.i18n import _, choose_language, current_language, use
 from portal.routes.wording import fault_text, wait_text
 from portal.settings import settings
@@ -176,6 +176,8 @@ def render(
             _=_,
             reply=reply,
             language=current_language(),
+            icon=tab.ICON,
+            product=tab.NAME,
             form_token=cookies.form_token(token_secret or call.form_secret),
             style=Markup(_asset("page.css")),  # noqa: S704 - our own file
             script=Markup(_asset("page.js")),  # noqa: S704 - our own file

@@ -107,7 +107,12 @@ def state(payment: PaymentView) -> str:
         return _("Refunded")
     if payment.refunded.micros:
         return _("Refunded in part")
-    return _(_STATES.get(payment.state, payment.state))
+    return state_name(payment.state)
+
+
+def state_name(code: str) -> str:
+    """Return what a state is called by itself."""
+    return _(_STATES.get(code, code))
 
 
 def fault(error: InvalidInput, currency: str | None = None) -> str:

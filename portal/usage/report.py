@@ -40,6 +40,10 @@ def draw(
 ) -> None:
     """Draw the page under its choice of days."""
     _metrics(viewing, report, outlook)
+    if outlook is not None and account.held_micros > 0:
+        held = viewing.money(account.held_micros)
+        text = _("{amount} is held for work under way: the forecast does not spend it.")
+        st.caption(formats.plain(text.format(amount=held)))
     if report.resources:
         _spending(viewing, account, report, chosen)
         _resources(viewing, account, report)

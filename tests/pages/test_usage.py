@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from domain import ledger
 from domain.actors import StaffRole
 from domain.usage import UsageEvent, record_usage
-from tests.factories import SYSTEM, charge, grant, make_account, make_site
+from tests.factories import SYSTEM, UNIT, charge, grant, make_account, make_site
 from tests.pages.conftest import FURTHEST_EAST, FURTHEST_WEST
 
 if TYPE_CHECKING:
@@ -61,6 +62,44 @@ def test_the_page_tells_what_was_spent_on_what(show: Callable[..., AppTest], acc
     assert list(dearest["Service"]) == ["GPU VM", "AI Notebook", "AI Inference"]
     assert list(dearest["Used"])[-1] == "2,000,000 input tokens · 1,000 output tokens"
     assert "over a year" not in told["Credit lasts"]
+
+
+def test_credit_that_is_held_is_said_to_be_out_of_the_forecast(
+    show: Callable[..., AppTest], session: Session, account: int
+) -> None:
+    def told() -> list[str]:
+        captions = [
+            caption.value.replace("\\", "") for caption in open_usage(show(account)).caption
+        ]
+        return [caption for caption in captions if "forecast" in caption]
+
+    assert told() == []
+    ledger.place_hold(
+        session,
+        account_id=account,
+        service="gpu-vm",
+        amount_micros=4 * UNIT,
+        expires_at=NOW + timedelta(days=1),
+        source="vm-1",
+        actor=SYSTEM,
+        idempotency_key="hold",
+    )
+    session.commit()
+    assert told() == ["$4.00 is held for work under way: the forecast does not spend it."]
+
+
+def test_time_used_reads_in_hours_and_sizes_are_not_summed(
+    show: Callable[..., AppTest], session: Session
+) -> None:
+    account = make_account(session)
+    grant(session, account, 100)
+    for number, gpus in enumerate((1, 2)):
+        quantities = {"gpus": gpus, "gpu-time": 5_400, "disk-gigabytes": 100, "disk-time": 3_600}
+        event = UsageEvent(account, "t", f"c{number}", "gpu-container", NOW, quantities, "h100")
+        record_usage(session, events=[event], actor=SYSTEM)
+    session.commit()
+    dearest = open_usage(show(account)).dataframe[1].value
+    assert list(dearest["Used"]) == ["Disk 2 hr · GPU time 3 hr"]
 
 
 def test_a_longer_period_has_more_and_weeks_for_days(

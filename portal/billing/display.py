@@ -1,0 +1,64 @@
+"""How the person who looks is shown things, and in which currency: nobody else's view changes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from domain.preferences import save_preferences, time_zones
+from portal import backend, formats
+from portal.i18n import _, available_languages, language_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from domain.queries.balances import AccountSummary
+    from portal.viewing import Viewing
+
+_SAVED = "preferences_saved"
+
+
+def draw(viewing: Viewing, account: AccountSummary) -> None:
+    """Draw the form of the person's own language and time zone, and say what is not theirs."""
+    st.subheader(_("Display"))
+    if st.session_state.pop(_SAVED, False):
+        st.success(_("Saved. This is how you see every page now."), icon=":material/check_circle:")
+    currency = _("Amounts are shown in {currency}, the currency of this account at its site.")
+    st.caption(formats.plain(currency.format(currency=account.currency)))
+    visitor = viewing.visitor
+    with st.form("preferences", border=True):
+        language = _choice(
+            _("Your language"), available_languages(), visitor.locale, names=language_name
+        )
+        zone = _choice(
+            _("Your time zone"), time_zones(), visitor.time_zone, names=lambda name: name
+        )
+        st.caption(_("Only what you see changes. Statements keep the days of the account's site."))
+        is_sent = st.form_submit_button(_("Save display"))
+    if is_sent:
+        backend.write(
+            save_preferences,
+            actor=visitor.actor,
+            locale=language or None,
+            time_zone=zone or None,
+        )
+        st.session_state[_SAVED] = True
+        st.rerun()
+
+
+def _choice(
+    label: str, known: Sequence[str], current: str | None, *, names: Callable[[str], str]
+) -> str:
+    """Draw the choice among what is known and what was chosen before; "" is the browser's word."""
+    options = ["", *known]
+    if current and current not in options:
+        options.insert(1, current)
+    chosen: str | None = st.selectbox(
+        label,
+        options,
+        index=options.index(current or ""),
+        format_func=lambda value: names(value) if value else _("As my browser says"),
+        width=360,
+    )
+    return chosen or ""

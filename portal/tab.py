@@ -1,0 +1,19 @@
+"""What a browser's tab shows of the portal, on its pages as on its own routes."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+NAME = "Credit Portal"
+# As data: an icon by name would be asked of another host, and ours forbids that.
+ICON = "data:image/svg+xml," + quote(
+    "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'>"
+    "<circle cx='8' cy='8' r='8' fill='#1a5fb4'/>"
+    "<path d='M4 8h8M8 4v8' stroke='#fff' stroke-width='2'/></svg>",
+    safe=" ='/:",
+)
+
+
+def title(page: str) -> str:
+    """Return a tab's title for a page of this title."""
+    return f"{page} · {NAME}"

@@ -1,0 +1,88 @@
+"""Credit History shows a payment under way, and leads from it and to it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from domain.actors import MemberRole, user_actor
+from domain.payments.facts import apply_facts
+from tests.gateways import GATEWAYS, ScriptedGateway, begin, dong, paid, payer
+from tests.pages.test_query_counts import MOST, statements_of_a_run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy.orm import Session
+    from streamlit.testing.v1 import AppTest
+
+CREDIT = dong(500_000)
+
+
+@pytest.fixture
+def paying(session: Session) -> tuple[int, str]:
+    """An account whose only doing is a payment that was begun, and the payment's reference."""
+    account, _owner = payer(session)
+    return account, begun(session, account)
+
+
+def begun(session: Session, account: int) -> str:
+    owner = user_actor(9, memberships={account: MemberRole.OWNER})
+    started = begin(session, ScriptedGateway(), account, owner, CREDIT)
+    session.commit()
+    return started.reference
+
+
+def credit(session: Session, reference: str) -> None:
+    fact = paid(reference, CREDIT)
+    apply_facts(session, gateway=ScriptedGateway(), facts=(fact,), actor=GATEWAYS)
+    session.commit()
+
+
+def test_a_payment_under_way_is_a_row_that_is_processing(
+    show: Callable[..., AppTest], paying: tuple[int, str]
+) -> None:
+    app = show(paying[0], tab="history")
+    wide, narrow = (table.value for table in app.dataframe)
+    row = wide.iloc[0]
+    assert len(wide) == 1
+    assert row["Status"] == "Processing"
+    assert row["Service"] == row["Source"] == "VNPay"
+    assert row["Description"] == "Top-up · Not paid yet"
+    assert row["Amount (VND)"] == "+₫500,000"
+    assert row["Date"]
+    assert wide.equals(narrow[wide.columns])
+    assert "1 payment under way" in [caption.value for caption in app.caption]
+    assert not app.info
+
+
+def test_a_credited_payment_is_an_entry_that_leads_to_it(
+    show: Callable[..., AppTest], session: Session, paying: tuple[int, str]
+) -> None:
+    account, reference = paying
+    credit(session, reference)
+    app = show(account, tab="history")
+    assert list(app.dataframe[0].value["Status"]) == ["Success"]
+    assert next(caption.value for caption in app.caption) == "1 row"
+    opened = show(account, tab="history", row="e1")
+    links = [link for link in opened.get("page_link") if link.proto.label == "See the payment"]
+    assert [link.proto.query_string for link in links] == [f"ref={reference}"]
+
+
+def test_rows_and_a_payment_are_counted_apart(
+    show: Callable[..., AppTest], session: Session, paying: tuple[int, str]
+) -> None:
+    account, reference = paying
+    credit(session, reference)
+    begun(session, account)
+    app = show(account, tab="history")
+    assert list(app.dataframe[0].value["Status"]) == ["Processing", "Success"]
+    assert next(caption.value for caption in app.caption) == "1 row · 1 payment under way"
+
+
+def test_the_page_asks_as_little_with_a_payment_under_way(
+    show: Callable[..., AppTest], paying: tuple[int, str]
+) -> None:
+    statements = statements_of_a_run(show(paying[0], tab="history"))
+    assert 0 < len(statements) <= MOST["history"], "\n".join(statements)
