@@ -104,60 +104,53 @@ def _buttons(
         st.caption(_(_OBSTACLES[review.obstacle]))
     elif not is_proposed:
         st.caption(_("Accepting takes two people: you propose it, and somebody else decides."))
-    key = f"{review.doubt.id}"
-    label = _("Accept…") if is_proposed else _("Propose to accept…")
     with st.container(horizontal=True):
-        if review.obstacle is None and st.button(label, type="primary", key=f"accept-{key}"):
-            _ask_acceptance(here, payment, review, done)
-        if st.button(_("Refuse…"), key=f"refuse-{key}"):
-            _ask_refusal(here, payment, review, done)
+        if review.obstacle is None:
+            with st.popover(_("Accept…") if is_proposed else _("Propose to accept…")):
+                _acceptance(here, payment, review, done)
+        with st.popover(_("Refuse…")):
+            _refusal(here, payment, review, done)
 
 
-def _ask_acceptance(
+def _acceptance(
     here: Viewing, payment: PaymentView, review: OpenReview, done: Callable[[str], None]
 ) -> None:
-    is_proposed = review.proposed_by is not None
-    amount = "" if review.credit is None else formats.money(review.credit)
-    if is_proposed:
+    if review.proposed_by is not None:
         service, title = accept_payment, _("Accept this payment")
-        text = _("{amount} is credited at once. This cannot be undone but by a refund.")
+        text = _("{amount} is credited at once. Only a refund takes it back.")
         told = _("Accepted. The credit was given.")
     else:
         service, title = propose_acceptance, _("Propose to accept this payment")
         text = _("Somebody else decides. Then {amount} is credited.")
         told = _("Proposed. Somebody else decides.")
-    act = partial(service, payment_id=payment.payment_id, doubt_id=review.doubt.id)
-    _confirm(here, title, text.format(amount=amount), act, told, done)
+    amount = "" if review.credit is None else formats.money(review.credit)
+    reason = _confirmed(f"accept-{review.doubt.id}", text.format(amount=amount), title, _("Reason"))
+    if reason is not None:
+        act = partial(service, payment_id=payment.payment_id, doubt_id=review.doubt.id)
+        _try(partial(backend.write, act, reason=reason, actor=here.visitor.actor), told, done)
 
 
-def _ask_refusal(
+def _refusal(
     here: Viewing, payment: PaymentView, review: OpenReview, done: Callable[[str], None]
 ) -> None:
     text = _("Nothing is credited, and this cannot be undone.")
     if review.doubt.has_money:
         text += " " + _("What came must then be given back by hand, at the gateway.")
-    act = partial(refuse_payment, payment_id=payment.payment_id, doubt_id=review.doubt.id)
-    _confirm(here, _("Refuse this payment"), text, act, _("Refused. Nothing was credited."), done)
+    title = _("Refuse this payment")
+    reason = _confirmed(f"refuse-{review.doubt.id}", text, title, _("Reason"))
+    if reason is not None:
+        act = partial(refuse_payment, payment_id=payment.payment_id, doubt_id=review.doubt.id)
+        told = _("Refused. Nothing was credited.")
+        _try(partial(backend.write, act, reason=reason, actor=here.visitor.actor), told, done)
 
 
-def _confirm(
-    here: Viewing,
-    title: str,
-    text: str,
-    act: Callable[..., None],
-    told: str,
-    done: Callable[[str], None],
-) -> None:
-    """Ask why, in a dialog, and carry it out; a refusal of the domain stands in the dialog."""
-
-    @st.dialog(title)
-    def ask() -> None:
+def _confirmed(key: str, text: str, title: str, label: str) -> str | None:
+    """Say what follows and ask for one line; return it once it was sent."""
+    with st.form(f"form-{key}", border=False):
         st.markdown(plain(text))
-        reason = st.text_input(_("Reason"), max_chars=_LONGEST, key="review_reason")
-        if st.button(title, type="primary", key="review_confirm"):
-            _try(lambda: backend.write(act, reason=reason, actor=here.visitor.actor), told, done)
-
-    ask()
+        given = st.text_input(label, max_chars=_LONGEST, key=f"line-{key}")
+        is_sent = st.form_submit_button(title, type="primary")
+    return given if is_sent else None
 
 
 def _try(act: Callable[[], None], told: str, done: Callable[[str], None]) -> None:
@@ -203,28 +196,13 @@ def _owed(here: Viewing, decision: Decision, done: Callable[[str], None]) -> Non
         _("Give this money back at the gateway. Where the gateway tells us, this ends by itself."),
         icon=":material/undo:",
     )
-    is_decider = here.visitor.actor.staff_role in _DECIDERS
-    label = _("It was given back…")
-    if is_decider and st.button(label, key=f"returned-{decision.review_id}"):
-        _ask_return(here, decision, done)
-
-
-def _ask_return(here: Viewing, decision: Decision, done: Callable[[str], None]) -> None:
-    @st.dialog(_("The money was given back"))
-    def ask() -> None:
-        reference = st.text_input(
-            _("The gateway's or the bank's number of it"),
-            max_chars=_LONGEST,
-            key="return_reference",
-        )
-        if st.button(_("Record it"), type="primary", key="return_confirm"):
-            act = partial(
-                backend.write,
-                record_return,
-                review_id=decision.review_id,
-                reference=reference,
-                actor=here.visitor.actor,
-            )
-            _try(act, _("Recorded. Nothing is owed any more."), done)
-
-    ask()
+    if here.visitor.actor.staff_role not in _DECIDERS:
+        return
+    with st.popover(_("It was given back…")):
+        text = _("Record it once the money has left.")
+        label = _("The gateway's or the bank's number of it")
+        reference = _confirmed(f"return-{decision.review_id}", text, _("Record it"), label)
+        if reference is not None:
+            act = partial(record_return, review_id=decision.review_id, reference=reference)
+            told = _("Recorded. Nothing is owed any more.")
+            _try(partial(backend.write, act, actor=here.visitor.actor), told, done)
