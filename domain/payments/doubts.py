@@ -166,7 +166,7 @@ def tells_more(doubt: Doubt, fact: PaymentFact) -> bool:
     return any(said[name] is not None and said[name] != known[name] for name in names)
 
 
-def _told(payment: Payment) -> Select[tuple[PaymentEvent]]:
+def _told(payment: Payment) -> Select[PaymentEvent]:
     return select(PaymentEvent).where(
         PaymentEvent.account_id == payment.account_id, PaymentEvent.payment_id == payment.id
     )

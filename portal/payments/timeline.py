@@ -106,7 +106,7 @@ def _facts(here: Viewing, payment: PaymentView) -> dict[str, str]:
         _("Status"): f"{words.status(payment.status)} · {words.state(payment)}",
         _("Method"): words.gateway(payment.gateway),
         _("The gateway's number"): payment.gateway_payment_id or _("none yet"),
-        _("Paid"): formats.money(payment.pay),
+        _("Paid") if payment.paid_at else _("Asked for"): formats.money(payment.pay),
         _("Credit"): formats.money(payment.credit),
         _("Refunded"): formats.money(payment.refunded),
         _("Started"): here.date_time(payment.created_at),

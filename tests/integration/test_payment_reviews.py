@@ -554,6 +554,13 @@ def test_another_wrong_money_does_not_hide_the_first(payment: Doubted) -> None:
     payment.pay(CAME, "money-1")
     numbers = [each.doubt.gateway_payment_id for each in payment.reviews().waiting]
     assert numbers == ["money-2", "money-1"]
+    payment.pay(ASKED, "money-1")
+    assert payment.balance() == 550_000
+    (waiting,) = payment.reviews().waiting
+    assert waiting.doubt.gateway_payment_id == "money-2"
+    payment.refuse()
+    payment.give_back(payment.reviews().decided[-1].review_id)
+    assert payment.waiting() == 0
 
 
 @pytest.mark.parametrize(
