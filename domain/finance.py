@@ -1,7 +1,8 @@
 """Finance postings: balanced lines for what concerns no customer's credit.
 
 Gateway fees, payouts to the bank, disputes as they open and are won, refunds as they are paid,
-tax and differences of exchange. What moves credit is in the ledger; the journal shows both.
+money that was refused and goes back, tax and differences of exchange. What moves credit is in the
+ledger; the journal shows both.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ FINANCE_KINDS = (
     "dispute_won",
     "dispute_fee",
     "refund_paid",
+    "unapplied_receipt",
+    "unapplied_returned",
     "tax",
     "exchange_difference",
 )

@@ -28,6 +28,7 @@ from db.models.payments import (
     GatewayMessage,
     Payment,
     PaymentEvent,
+    PaymentReview,
     Refund,
 )
 from db.models.usage import (
@@ -77,6 +78,7 @@ __all__ = [
     "OutboxMessage",
     "Payment",
     "PaymentEvent",
+    "PaymentReview",
     "Price",
     "Refund",
     "Refusal",

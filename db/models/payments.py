@@ -111,6 +111,11 @@ class Payment(Base):
             "credited_at",
             postgresql_where=text("state = 'succeeded' AND NOT has_receipt"),
         ),
+        Index(
+            "ix_payments_under_review",
+            "id",
+            postgresql_where=text("state = 'under_review'"),
+        ),
     )
 
 
@@ -128,6 +133,75 @@ class PaymentEvent(Base):
     kind: Mapped[str]
     actor: Mapped[str]
     details: Mapped[Json]
+
+    __table_args__ = (
+        Index(
+            "ix_payment_events_second_money",
+            "payment_id",
+            postgresql_where=text("kind = 'second_money'"),
+        ),
+    )
+
+
+class PaymentReview(Base):
+    """What people decided about money that came and was not clear: one row for one doubt.
+
+    `doubt_id` is the step of the timeline that told of it. A proposal to accept counts only while
+    that doubt is the payment's. `came_micros` is what the gateway verified; where it was refused,
+    `return_state` says whether it still has to be given back.
+    """
+
+    __tablename__ = "payment_reviews"
+
+    id: Mapped[BigKey] = mapped_column(Identity(always=True), primary_key=True)
+    account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"))
+    payment_id: Mapped[int] = mapped_column(ForeignKey("payments.id"))
+    doubt_id: Mapped[int] = mapped_column(BigInteger)
+    doubt: Mapped[str]
+    state: Mapped[str]
+    proposed_by: Mapped[str | None]
+    proposed_at: Mapped[datetime | None]
+    proposal_reason: Mapped[str | None]
+    decided_by: Mapped[str | None]
+    decided_at: Mapped[datetime | None]
+    decision_reason: Mapped[str | None]
+    gateway_payment_id: Mapped[str | None]
+    came_micros: Mapped[int | None] = mapped_column(BigInteger)
+    came_currency: Mapped[str | None]
+    return_state: Mapped[str | None]
+    returned_by: Mapped[str | None]
+    returned_at: Mapped[datetime | None]
+    return_reference: Mapped[str | None]
+
+    __table_args__ = (
+        CheckConstraint(one_of("state", "proposed", "accepted", "refused"), name="state"),
+        CheckConstraint("decided_by IS NULL OR decided_by <> proposed_by", name="two_people"),
+        CheckConstraint("state = 'refused' OR proposed_by IS NOT NULL", name="proposed"),
+        CheckConstraint(
+            "(state = 'proposed') = (decided_by IS NULL)"
+            " AND (decided_by IS NULL) = (decided_at IS NULL)"
+            " AND (decided_by IS NULL) = (decision_reason IS NULL)",
+            name="decided",
+        ),
+        CheckConstraint(
+            "(came_micros IS NULL) = (came_currency IS NULL) AND came_micros > 0", name="came"
+        ),
+        CheckConstraint(
+            "return_state IN ('owed', 'returned', 'never_came')"
+            " AND (return_state IS NULL OR state = 'refused')",
+            name="return_state",
+        ),
+        CheckConstraint(
+            "(returned_at IS NULL) = (coalesce(return_state, 'owed') = 'owed')", name="returned"
+        ),
+        Index("uq_payment_reviews_doubt_id", "doubt_id", unique=True),
+        Index(None, "payment_id", "id"),
+        Index(
+            "ix_payment_reviews_owed",
+            "payment_id",
+            postgresql_where=text("return_state = 'owed'"),
+        ),
+    )
 
 
 class GatewayMessage(Base):

@@ -13,7 +13,8 @@ from domain import clock
 from domain.actors import require_account_billing
 from domain.errors import NotFound
 from domain.gateways.base import GatewayRefused, GatewayUnavailable, PaymentState
-from domain.payments.facts import apply_facts, apply_payment_fact
+from domain.payments.doubts import GATEWAY_REVIEW
+from domain.payments.facts import REVIEW_CHECK, apply_facts, apply_payment_fact
 from domain.payments.records import GATEWAY_ACTOR, OPEN_STATES, known, lock_payment, note
 from domain.payments.refunds import ask_later, due_refunds, send_refund
 
@@ -33,6 +34,7 @@ CHECK_EVERY = timedelta(seconds=5)
 _WAITS = tuple(timedelta(minutes=minutes) for minutes in (1, 2, 5, 10, 30, 60))
 _GRACE = timedelta(hours=1)
 _LATE = tuple(timedelta(hours=hours) for hours in (1, 6, 24, 72))
+_REVIEWED_WITHIN = timedelta(days=30)
 _AT_ONCE = 50
 
 
@@ -85,6 +87,8 @@ def next_check(payment: Payment, now: datetime) -> datetime | None:
 
     A gateway may hear of money long after its customer's time is over.
     """
+    if payment.state == "under_review" and payment.code == GATEWAY_REVIEW:
+        return now + REVIEW_CHECK if now < payment.expires_at + _REVIEWED_WITHIN else None
     if payment.state in {"succeeded", "under_review"}:
         return None
     if payment.state in OPEN_STATES:

@@ -7,11 +7,9 @@ name, and the credit an idempotency key of its own: each of the three would be e
 from __future__ import annotations
 
 import logging
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from sqlalchemy import select
-
-from db.models import Payment
 from domain import clock, ledger
 from domain.gateways.base import (
     DisputeFact,
@@ -21,6 +19,7 @@ from domain.gateways.base import (
     PaymentState,
     RefundFact,
 )
+from domain.payments import doubts
 from domain.payments.disputes import apply_dispute
 from domain.payments.records import (
     FIRST_CHECK,
@@ -33,19 +32,22 @@ from domain.payments.records import (
     post_gateway_money,
 )
 from domain.payments.refunds import apply_refund
+from domain.payments.returns import refused_money, settle_by_failure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
+    from typing import Any
 
     from sqlalchemy.orm import Session
 
+    from db.models import Payment
     from domain.actors import Actor
     from domain.gateways.base import Fact, Gateway
 
 _log = logging.getLogger(__name__)
 
-GATEWAY_REVIEW = "gateway_review"
-"""Why a payment is under review where the gateway itself has doubts."""
+REVIEW_CHECK = timedelta(hours=6)
+"""How often a gateway that doubts money is asked whether it still does."""
 
 _TAKEN_BACK = "denied_after_credit"
 
@@ -96,18 +98,51 @@ def apply_payment_fact(
     session: Session, payment: Payment, fact: PaymentFact, *, actor: Actor
 ) -> Outcome:
     """Bring a locked payment to where the gateway says that it stands."""
+    if payment.state not in OPEN_STATES:
+        settled = _of_refused(session, payment, fact, actor)
+        if settled is not None:
+            return settled
     if fact.state is PaymentState.PAID:
         return _take_money(session, payment, fact, actor)
     if payment.state == "succeeded":
         return _after_the_money(session, payment, fact, actor)
+    return _without_money(session, payment, fact, actor)
+
+
+def _without_money(session: Session, payment: Payment, fact: PaymentFact, actor: Actor) -> Outcome:
+    """Take a fact of a payment that is not credited, and that does not say that it was paid."""
+    doubt = doubts.current_doubt(session, payment)
+    if doubt is not None and doubts.is_ended_by(doubt, fact):
+        outcome = _step(session, payment, fact, actor)
+        if doubt.reason == doubts.MONEY_AFTER_REFUSAL:
+            payment.code = doubts.REFUSED_BY_STAFF
+        return outcome
     if fact.amount is not None and fact.amount != pay_amount(payment):
-        return _doubt(session, payment, "wrong_amount", fact, actor)
+        return _doubt(session, payment, doubts.WRONG_AMOUNT, fact, actor)
     if fact.state is PaymentState.UNDER_REVIEW:
-        return _doubt(session, payment, GATEWAY_REVIEW, fact, actor)
+        return _doubt(session, payment, doubts.GATEWAY_REVIEW, fact, actor)
     says_nothing = fact.state in {PaymentState.OPEN, PaymentState.UNKNOWN}
     if says_nothing or payment.state not in OPEN_STATES:
         return Outcome.REPEATED
     return _step(session, payment, fact, actor)
+
+
+def _of_refused(
+    session: Session, payment: Payment, fact: PaymentFact, actor: Actor
+) -> Outcome | None:
+    """Keep to what people refused; None where the fact is of something else.
+
+    Money that they refused is not credited later: it goes back, or went. Other money that comes
+    for a payment that they refused is theirs to decide again.
+    """
+    if refused_money(session, payment, fact.gateway_payment_id) is not None:
+        is_news = fact.state is PaymentState.FAILED and settle_by_failure(session, payment, fact)
+        return Outcome.RECORDED if is_news else Outcome.REPEATED
+    if payment.state != "failed" or payment.code != doubts.REFUSED_BY_STAFF:
+        return None
+    if fact.state is not PaymentState.PAID:
+        return Outcome.REPEATED
+    return _doubt(session, payment, doubts.MONEY_AFTER_REFUSAL, fact, actor)
 
 
 def _after_the_money(
@@ -119,7 +154,7 @@ def _after_the_money(
         return Outcome.REPEATED
     if payment.code != _TAKEN_BACK:
         payment.code = _TAKEN_BACK
-        _report(session, payment, _TAKEN_BACK, fact, actor)
+        _report(session, payment, _TAKEN_BACK, doubts.said_by(fact), actor)
         return Outcome.RECORDED
     return Outcome.REPEATED
 
@@ -155,28 +190,31 @@ def _take_money(session: Session, payment: Payment, fact: PaymentFact, actor: Ac
             return _second_money(session, payment, fact, actor)
         _book_fee(session, payment, fact, actor)
         return Outcome.REPEATED
+    if payment.state == "under_review" and payment.code == doubts.MONEY_AFTER_REFUSAL:
+        return _doubt(session, payment, doubts.MONEY_AFTER_REFUSAL, fact, actor)
     if fact.amount != pay_amount(payment) or fact.gateway_payment_id is None:
-        return _doubt(session, payment, "wrong_amount", fact, actor)
-    if _is_credited_elsewhere(session, payment, fact.gateway_payment_id):
-        return _doubt(session, payment, "money_of_another", fact, actor)
-    _credit(session, payment, fact, actor)
+        return _doubt(session, payment, doubts.WRONG_AMOUNT, fact, actor)
+    if doubts.is_credited_elsewhere(session, payment, fact.gateway_payment_id):
+        return _doubt(session, payment, doubts.MONEY_OF_ANOTHER, fact, actor)
+    _keep_other_money(session, payment, fact, actor)
+    credit_money(session, payment, fact, actor)
     _book_fee(session, payment, fact, actor)
     return Outcome.RECORDED
 
 
-def _is_credited_elsewhere(session: Session, payment: Payment, gateway_payment_id: str) -> bool:
-    other = session.scalars(
-        select(Payment.id).where(
-            Payment.gateway == payment.gateway,
-            Payment.gateway_payment_id == gateway_payment_id,
-            Payment.id != payment.id,
-        )
-    ).first()
-    return other is not None
+def _keep_other_money(session: Session, payment: Payment, fact: PaymentFact, actor: Actor) -> None:
+    """Tell people of money under review that another money of the payment takes the place of."""
+    doubt = doubts.current_doubt(session, payment)
+    if doubt is None or not doubt.has_money or doubt.gateway_payment_id is None:
+        return
+    if doubt.gateway_payment_id == fact.gateway_payment_id:
+        return
+    if not doubts.is_reported(session, payment, doubt.gateway_payment_id):
+        _report(session, payment, doubts.SECOND_MONEY, doubts.said_of(doubt), actor)
 
 
-def _credit(session: Session, payment: Payment, fact: PaymentFact, actor: Actor) -> None:
-    """Give the credit, in the transaction that says that the money came."""
+def credit_money(session: Session, payment: Payment, fact: PaymentFact, actor: Actor) -> None:
+    """Give a locked payment's credit, in the transaction that says that its money came."""
     now = clock.now(session)
     paid_at = min(fact.occurred_at or now, now)
     was = payment.state
@@ -232,29 +270,49 @@ def _book_fee(session: Session, payment: Payment, fact: PaymentFact, actor: Acto
 def _doubt(
     session: Session, payment: Payment, reason: str, fact: PaymentFact, actor: Actor
 ) -> Outcome:
-    """Put a payment aside for people: money came, and it is not clear for what."""
-    is_known = payment.state == "under_review" and payment.code == reason
-    if not is_known:
+    """Put a payment aside for people: money came, and it is not clear for what.
+
+    What is told again is not told to people again; what says more of the money is.
+    """
+    known = doubts.current_doubt(session, payment)
+    if known is not None and not _is_news(session, payment, known, reason, fact):
+        is_known = True
+    else:
+        is_known = known is not None and known.reason == reason
+        _keep_other_money(session, payment, fact, actor)
         payment.state = "under_review"
         payment.code = reason
-        payment.next_check_at = None
+        is_at_gateway = reason == doubts.GATEWAY_REVIEW
+        payment.next_check_at = clock.now(session) + REVIEW_CHECK if is_at_gateway else None
         _learn(payment, fact)
-        _report(session, payment, reason, fact, actor)
-    if reason != GATEWAY_REVIEW:
+        _report(session, payment, reason, doubts.said_by(fact), actor)
+    if reason in {doubts.WRONG_AMOUNT, doubts.MONEY_OF_ANOTHER}:
         return Outcome.WRONG_AMOUNT
     return Outcome.REPEATED if is_known else Outcome.RECORDED
 
 
+def _is_news(
+    session: Session, payment: Payment, known: doubts.Doubt, reason: str, fact: PaymentFact
+) -> bool:
+    brings_money = fact.state in {PaymentState.PAID, PaymentState.UNDER_REVIEW}
+    if known.has_money and not brings_money:
+        return False
+    if fact.gateway_payment_id is None and fact.amount is None:
+        return False
+    is_aside = doubts.is_reported(session, payment, fact.gateway_payment_id)
+    return not is_aside and (known.reason != reason or doubts.tells_more(known, fact))
+
+
 def _second_money(session: Session, payment: Payment, fact: PaymentFact, actor: Actor) -> Outcome:
-    """Tell people that a payment was paid twice: the second money bought nothing."""
-    _report(session, payment, "second_money", fact, actor)
+    """Tell people, once, that a payment was paid twice: the second money bought nothing."""
+    if doubts.is_reported(session, payment, fact.gateway_payment_id):
+        return Outcome.REPEATED
+    _report(session, payment, doubts.SECOND_MONEY, doubts.said_by(fact), actor)
     return Outcome.RECORDED
 
 
 def _report(
-    session: Session, payment: Payment, reason: str, fact: PaymentFact, actor: Actor
+    session: Session, payment: Payment, reason: str, said: Mapping[str, Any], actor: Actor
 ) -> None:
-    amount = None if fact.amount is None else [fact.amount.micros, fact.amount.currency]
-    details = {"gateway_payment": fact.gateway_payment_id, "amount": amount, "code": fact.code}
-    note(session, payment, reason, actor=actor, details=details)
+    note(session, payment, reason, actor=actor, details=said)
     _log.error("payment %d needs a person: %s", payment.id, reason)

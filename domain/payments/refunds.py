@@ -27,6 +27,7 @@ from domain.gateways.base import (
     RefundState,
 )
 from domain.money import Money
+from domain.payments.doubts import UNFIT_REFUND
 from domain.payments.records import (
     GATEWAY_ACTOR,
     credit_share,
@@ -37,6 +38,7 @@ from domain.payments.records import (
     note,
     post_gateway_money,
 )
+from domain.payments.returns import REFUNDS_PAYABLE, settle_by_refund
 from domain.texts import check_text
 
 if TYPE_CHECKING:
@@ -47,7 +49,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_REFUNDS_PAYABLE = "2150"
 _REFERENCE_ALPHABET = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
 _REFERENCE_LENGTH = 20
 _LONGEST_REASON = 200
@@ -269,6 +270,8 @@ def apply_refund(
     if refund is None:
         if fact.state is RefundState.FAILED:
             return Outcome.REPEATED
+        if settle_by_refund(session, payment, fact):
+            return Outcome.RECORDED
         refund = _take_over(session, payment, fact, actor)
         if refund is None:
             return Outcome.RECORDED
@@ -311,7 +314,7 @@ def _take_over(session: Session, payment: Payment, fact: RefundFact, actor: Acto
     is_same = fact.amount.currency == payment.pay_currency
     if payment.grant_number is None or not is_same or not 0 < fact.amount.micros <= left:
         details = {"gateway_refund": fact.gateway_refund_id, "amount": fact.amount.micros}
-        note(session, payment, "refund_of_too_much", actor=actor, details=details)
+        note(session, payment, UNFIT_REFUND, actor=actor, details=details)
         _log.error("payment %d was refunded for more than is left of it", payment.id)
         return None
     return _write_down(
@@ -333,7 +336,7 @@ def _settle(session: Session, payment: Payment, refund: Refund, actor: Actor) ->
         session,
         payment,
         kind="refund_paid",
-        debit=_REFUNDS_PAYABLE,
+        debit=REFUNDS_PAYABLE,
         credit=gateway_clearing(payment),
         amount=Money(refund.pay_micros, payment.pay_currency),
         key=f"refund-paid:{refund.id}",
@@ -368,7 +371,7 @@ def _fail(session: Session, payment: Payment, refund: Refund, actor: Actor, code
             session,
             payment,
             kind="refund_paid",
-            debit=_REFUNDS_PAYABLE,
+            debit=REFUNDS_PAYABLE,
             credit=gateway_clearing(payment),
             amount=Money(refund.pay_micros, payment.pay_currency),
             key=f"refund-failed:{refund.id}",

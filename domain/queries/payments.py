@@ -19,6 +19,7 @@ from db.models import (
 from domain.actors import require_account_reader, require_staff
 from domain.errors import NotFound
 from domain.money import Money
+from domain.payments.review import needs_decision
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -201,11 +202,17 @@ def find_payment(session: Session, *, actor: Actor, reference: str) -> PaymentVi
 
 
 def find_payments(
-    session: Session, *, actor: Actor, sought: str, limit: int = PAGE_SIZE
+    session: Session,
+    *,
+    actor: Actor,
+    sought: str,
+    only_waiting: bool = False,
+    limit: int = PAGE_SIZE,
 ) -> tuple[PaymentView, ...]:
     """Return the newest payments by our reference, a gateway's name of it, or an account's id.
 
-    An empty search finds the newest of all. Raises NotAuthorised for anyone who is no staff.
+    An empty search finds the newest of all; `only_waiting` leaves those that people have to
+    decide about. Raises NotAuthorised for anyone who is no staff.
     """
     require_staff(actor)
     tidy = sought.replace("\0", "").strip()[:_LONGEST_SOUGHT]
@@ -219,6 +226,8 @@ def find_payments(
         if tidy.isascii() and tidy.isdigit() and len(tidy) <= _LONGEST_NUMBER:
             names.append(Payment.account_id == int(tidy))
         statement = statement.where(or_(*names))
+    if only_waiting:
+        statement = statement.where(needs_decision())
     rows = session.execute(statement.order_by(Payment.id.desc()).limit(limit))
     return tuple(_view(row) for row in rows)
 

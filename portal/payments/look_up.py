@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import streamlit as st
 
+from domain.payments.review import count_waiting
 from domain.queries.payments import find_payments
 from portal import address, backend, formats
 from portal.i18n import _
@@ -30,7 +31,16 @@ def draw(here: Viewing) -> None:
         key="payments_sought",
         on_change=lambda: address.keep("q", st.session_state["payments_sought"]),
     )
-    found = backend.read(find_payments, actor=here.visitor.actor, sought=sought or "")
+    only_waiting = _filter(here)
+    found = backend.read(
+        find_payments,
+        actor=here.visitor.actor,
+        sought=sought or "",
+        only_waiting=only_waiting,
+    )
+    if not found and only_waiting:
+        st.info(_("Nothing waits for staff here."), icon=":material/task_alt:")
+        return
     if not found and not sought:
         st.info(_("No payments yet. They show here as customers make them."))
         return
@@ -62,6 +72,24 @@ def draw(here: Viewing) -> None:
         column_config={_("Paid"): st.column_config.TextColumn(alignment="right")},
     )
     st.caption(_("Tick a row to see everything that happened to the payment."))
+
+
+def _filter(here: Viewing) -> bool:
+    """Draw how many payments wait for people, and return whether only those are wanted."""
+    count = backend.read(count_waiting, actor=here.visitor.actor)
+    address.set_widget("payments_waiting", address.given("waiting") == "yes")
+    return st.toggle(
+        _("Only what waits for staff ({count})").format(count=formats.number(count)),
+        key="payments_waiting",
+        on_change=_remember_filter,
+    )
+
+
+def _remember_filter() -> None:
+    if st.session_state["payments_waiting"]:
+        address.keep("waiting", "yes")
+    else:
+        address.drop("waiting")
 
 
 def _open(widget: str, references: Sequence[str]) -> None:

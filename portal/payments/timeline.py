@@ -18,6 +18,7 @@ from portal import address, backend, formats
 from portal.formats import plain
 from portal.gateways import gateway_of, vault
 from portal.i18n import N_, _, current_language
+from portal.payments import decision
 from portal.top_up import words
 
 if TYPE_CHECKING:
@@ -38,8 +39,14 @@ _STEPS = {
     "expired": N_("Its time was over"),
     "wrong_amount": N_("Money came, and not what was asked for: decide what to do"),
     "money_of_another": N_("The gateway names money that another payment has: look into it"),
-    "second_money": N_("It was paid a second time: give the second money back at the gateway"),
-    "gateway_review": N_("The gateway doubts the money: wait for its decision"),
+    "second_money": N_("Other money came, which bought nothing: decide what to do"),
+    "gateway_review": N_("The gateway doubts the money: it may settle that, or people decide"),
+    "money_after_refusal": N_("Money came after it was refused: decide what to do"),
+    "acceptance_proposed": N_("Accepting it was proposed: somebody else decides"),
+    "accepted": N_("Somebody else accepted it"),
+    "refused_by_staff": N_("It was refused: what came has to be given back"),
+    "money_returned": N_("What was refused was given back"),
+    "money_never_came": N_("The gateway says now that what was refused never came"),
     "denied_after_credit": N_("The gateway denies money that was credited: look into it"),
     "refund_requested": N_("A refund was asked for, and its credit taken"),
     "refund_pending": N_("The gateway is paying the refund"),
@@ -64,6 +71,7 @@ def draw(here: Viewing, reference: str) -> None:
         st.rerun()
     _tell()
     st.html(words.definition_list(_facts(here, found.payment)))
+    decision.draw(here, found.payment, _done)
     _actions(here, found)
     _steps(here, found)
     _messages(here, found)
@@ -98,7 +106,7 @@ def _facts(here: Viewing, payment: PaymentView) -> dict[str, str]:
         _("Status"): f"{words.status(payment.status)} · {words.state(payment)}",
         _("Method"): words.gateway(payment.gateway),
         _("The gateway's number"): payment.gateway_payment_id or _("none yet"),
-        _("Paid"): formats.money(payment.pay),
+        _("Paid") if payment.paid_at else _("Asked for"): formats.money(payment.pay),
         _("Credit"): formats.money(payment.credit),
         _("Refunded"): formats.money(payment.refunded),
         _("Started"): here.date_time(payment.created_at),

@@ -10,6 +10,7 @@ import streamlit as st
 
 from domain import payments
 from domain.errors import BillingError
+from domain.payments.doubts import REFUSED_BY_STAFF
 from domain.queries.payments import PaymentStatus, find_payment
 from portal import backend, formats
 from portal.formats import plain
@@ -110,8 +111,19 @@ def _decided(here: Viewing, payment: PaymentView) -> None:
         st.success(plain(text), icon=":material/check_circle:")
     elif payment.state == "under_review":
         st.warning(
-            _("This payment is being looked at by our staff. Nothing is lost: we will write."),
+            _(
+                "This payment is being looked at by our staff. Nothing is lost: here and in"
+                " Payment History you see what becomes of it."
+            ),
             icon=":material/policy:",
+        )
+    elif payment.state == "failed" and payment.code == REFUSED_BY_STAFF:
+        st.error(
+            _(
+                "This payment was not accepted, and nothing was credited. Money that came for it"
+                " goes back the way it came."
+            ),
+            icon=":material/undo:",
         )
     elif payment.state == "cancelled":
         st.warning(_("This payment was cancelled. Nothing was charged."), icon=":material/cancel:")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from domain.errors import BillingError, InvalidInput
 from domain.gateways.base import GatewayRefused, GatewayUnavailable
 from domain.money import Money
+from domain.payments.doubts import REFUSED_BY_STAFF
 from portal import formats, messages
 from portal.i18n import N_, _
 from portal.routes.wording import wait_text
@@ -62,6 +63,7 @@ _FAULTS = {
     ("amount", "below_gateway_minimum"): N_("This is less than the payment method takes."),
     ("amount", "above_gateway_maximum"): N_("This is more than the payment method takes at once."),
     ("reason", "empty"): N_("Say why."),
+    ("reference", "empty"): N_("Enter the number."),
     ("consent", "not_given"): N_("Agree that credit is non-refundable first."),
 }
 _BY_REASON = {
@@ -80,6 +82,10 @@ _CONFLICTS = {
     "profile_changed": N_("Somebody else changed this meanwhile. Load the page again."),
     "quote_lapsed": N_("The exchange rate was locked for a while only. Review the payment again."),
     "quote_used": N_("This payment was begun already. See Payment History."),
+    "doubt_is_over": N_("The gateway has said more since, or it was decided. Load the page again."),
+    "already_proposed": N_("Somebody else proposed it already. Load the page again."),
+    "not_proposed": N_("Nobody has proposed to accept this yet. Load the page again."),
+    "nothing_to_return": N_("Nothing is owed any more. Load the page again."),
     "payment_is_over": N_("This payment is over. Start a new one."),
 }
 
@@ -107,6 +113,8 @@ def state(payment: PaymentView) -> str:
         return _("Refunded")
     if payment.refunded.micros:
         return _("Refunded in part")
+    if payment.state == "failed" and payment.code == REFUSED_BY_STAFF:
+        return _("Not accepted")
     return state_name(payment.state)
 
 

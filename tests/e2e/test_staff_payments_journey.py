@@ -1,4 +1,4 @@
-"""Support explains a payment, and finance gives it back."""
+"""Support explains a payment, finance gives it back, and two people decide about doubtful money."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from playwright.sync_api import expect
 
+from tests.e2e.conftest import PHONE
 from tests.e2e.test_accessibility import serious_violations
 from tests.e2e.test_top_up_journey import leave_for_vnpay
 
@@ -46,4 +47,65 @@ def test_support_explains_a_payment_and_finance_refunds_it(
     expect(finance.get_by_text("The refund was asked for")).to_be_visible()
     expect(finance.get_by_text("Success · Refunded")).to_be_visible()
     customer.reload()
+    expect(customer.get_by_role("link", name="Balance ₫0")).to_be_visible()
+
+
+def test_two_people_accept_suspected_money(
+    new_owner: Callable[[str], str], sign_in: Callable[..., Page]
+) -> None:
+    customer = sign_in(new_owner("vn"))
+    leave_for_vnpay(customer)
+    customer.get_by_role("button", name="Pay, and be suspected of fraud").click()
+    expect(customer.get_by_text("is being looked at by our staff")).to_be_visible()
+    reference = customer.url.split("ref=")[1]
+
+    finance = sign_in("finance@demo.example", path=f"/payments?ref={reference}")
+    expect(finance.get_by_role("heading", name="This payment needs a decision")).to_be_visible()
+    finance.get_by_role("button", name="Propose to accept…").click()
+    expect(finance.get_by_text("Then ₫1,000,000 is credited")).to_be_visible()
+    finance.get_by_label("Reason").locator("visible=true").fill("The bank vouches for it")
+    finance.get_by_role("button", name="Propose to accept this payment").click()
+    expect(finance.get_by_text("You proposed to accept this. Somebody else")).to_be_visible()
+    expect(finance.get_by_role("button", name="Refuse…")).to_have_count(0)
+    assert serious_violations(finance) == {}
+
+    support = sign_in("support@demo.example", PHONE, f"/payments?ref={reference}")
+    expect(support.get_by_text("Finance decides.")).to_be_visible()
+    expect(support.get_by_role("button", name="Accept…")).to_have_count(0)
+    assert serious_violations(support) == {}
+
+    admin = sign_in("admin@demo.example", path="/payments?waiting=yes")
+    expect(admin.get_by_text("Only what waits for staff (")).to_be_visible()
+    admin.goto(f"{admin.url.split('?')[0]}?ref={reference}")
+    expect(admin.get_by_text("The bank vouches for it")).to_be_visible()
+    admin.get_by_role("button", name="Accept…").click()
+    admin.get_by_label("Reason").locator("visible=true").fill("Agreed")
+    admin.get_by_role("button", name="Accept this payment").click()
+    expect(admin.get_by_text("Accepted. The credit was given.")).to_be_visible()
+    expect(admin.get_by_role("heading", name="Accepted by two people")).to_be_visible()
+    customer.reload()
+    expect(customer.get_by_role("link", name="Balance ₫1,000,000")).to_be_visible()
+
+
+def test_refused_money_is_owed_until_it_was_given_back(
+    new_owner: Callable[[str], str], sign_in: Callable[..., Page]
+) -> None:
+    customer = sign_in(new_owner("vn"))
+    leave_for_vnpay(customer)
+    customer.get_by_role("button", name="Pay, and be suspected of fraud").click()
+    expect(customer.get_by_text("is being looked at by our staff")).to_be_visible()
+    reference = customer.url.split("ref=")[1]
+
+    finance = sign_in("finance@demo.example", PHONE, f"/payments?ref={reference}")
+    finance.get_by_role("button", name="Refuse…").click()
+    finance.get_by_label("Reason").locator("visible=true").fill("Nobody vouches for it")
+    finance.get_by_role("button", name="Refuse this payment").click()
+    expect(finance.get_by_text("₫1,000,000 must be given back by hand")).to_be_visible()
+    assert serious_violations(finance) == {}
+    finance.get_by_role("button", name="It was given back…").click()
+    finance.get_by_label("The gateway's or the bank's number").fill("FT 77")
+    finance.get_by_role("button", name="Record it").click()
+    expect(finance.get_by_text("₫1,000,000 was given back")).to_be_visible()
+    customer.reload()
+    expect(customer.get_by_text("was not accepted, and nothing was credited")).to_be_visible()
     expect(customer.get_by_role("link", name="Balance ₫0")).to_be_visible()

@@ -1,0 +1,186 @@
+"""What is not clear about a payment's money, as its timeline keeps the gateway's verified word."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import select
+
+from db.models import Payment, PaymentEvent, PaymentReview
+from domain.gateways.base import PaymentState
+from domain.money import Money
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from sqlalchemy import Select
+    from sqlalchemy.orm import Session
+
+    from domain.gateways.base import PaymentFact
+
+WRONG_AMOUNT = "wrong_amount"
+MONEY_OF_ANOTHER = "money_of_another"
+GATEWAY_REVIEW = "gateway_review"
+"""Why a payment is under review where the gateway itself has doubts."""
+
+MONEY_AFTER_REFUSAL = "money_after_refusal"
+SECOND_MONEY = "second_money"
+"""Money beside that which was credited, or that is under review: it can only go back."""
+
+REFUSED_BY_STAFF = "refused_by_staff"
+"""The code of a payment that people refused."""
+
+UNFIT_REFUND = "refund_of_too_much"
+"""The step that tells of a refund at the gateway that no credit of ours stands for."""
+
+_WITH_MONEY = frozenset({PaymentState.PAID.value, PaymentState.UNDER_REVIEW.value})
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """A step of the timeline that people decide about; `said` is the state at the gateway then.
+
+    `amount` and `gateway_payment_id` are of the money as it was verified; None where the gateway
+    did not say. `said` is None in steps that were written before it was kept.
+    """
+
+    id: int
+    reason: str
+    since: datetime
+    said: str | None
+    amount: Money | None
+    gateway_payment_id: str | None
+    code: str | None
+
+    @property
+    def has_money(self) -> bool:
+        """Whether the gateway said that money was taken for this payment and no other."""
+        return self.reason != MONEY_OF_ANOTHER and (self.said is None or self.said in _WITH_MONEY)
+
+    @property
+    def is_paid(self) -> bool:
+        """Whether the gateway called it paid, or may have."""
+        return self.said in {None, PaymentState.PAID.value}
+
+
+def said_by(fact: PaymentFact) -> dict[str, Any]:
+    """Return what the timeline keeps of a fact: codes, ids and amounts only."""
+    amount = None if fact.amount is None else [fact.amount.micros, fact.amount.currency]
+    return {
+        "state": fact.state.value,
+        "gateway_payment": fact.gateway_payment_id,
+        "amount": amount,
+        "code": fact.code,
+    }
+
+
+def said_of(doubt: Doubt) -> dict[str, Any]:
+    """Return the same of a doubt, for a step of its own."""
+    amount = None if doubt.amount is None else [doubt.amount.micros, doubt.amount.currency]
+    return {
+        "state": doubt.said,
+        "gateway_payment": doubt.gateway_payment_id,
+        "amount": amount,
+        "code": doubt.code,
+    }
+
+
+def current_doubt(session: Session, payment: Payment) -> Doubt | None:
+    """Return why a payment is under review, or None where it is not."""
+    if payment.state != "under_review":
+        return None
+    row = session.scalars(
+        _told(payment).where(PaymentEvent.kind == payment.code).order_by(PaymentEvent.id.desc())
+    ).first()
+    return None if row is None else _doubt(row)
+
+
+def open_doubts(session: Session, payment: Payment) -> tuple[Doubt, ...]:
+    """Return what people have to decide about a payment: its review first, then other money."""
+    current = current_doubt(session, payment)
+    decided = select(PaymentReview.doubt_id).where(
+        PaymentReview.payment_id == payment.id, PaymentReview.state != "proposed"
+    )
+    others = session.scalars(
+        _told(payment)
+        .where(PaymentEvent.kind == SECOND_MONEY, PaymentEvent.id.not_in(decided))
+        .order_by(PaymentEvent.id)
+    )
+    found = [] if current is None else [current]
+    found += [
+        doubt
+        for doubt in map(_doubt, others)
+        if not _is_credited(payment, doubt)
+        and (current is None or doubt.gateway_payment_id != current.gateway_payment_id)
+    ]
+    return tuple(found)
+
+
+def _is_credited(payment: Payment, doubt: Doubt) -> bool:
+    return doubt.gateway_payment_id is not None and (
+        doubt.gateway_payment_id == payment.gateway_payment_id
+    )
+
+
+def is_reported(session: Session, payment: Payment, gateway_payment_id: str | None) -> bool:
+    """Whether this money was reported before as one that can only go back."""
+    rows = session.scalars(_told(payment).where(PaymentEvent.kind == SECOND_MONEY))
+    return any(_doubt(row).gateway_payment_id == gateway_payment_id for row in rows)
+
+
+def has_unfit_refund(session: Session, payment: Payment) -> bool:
+    """Whether the gateway told of money going back that we never credited."""
+    told = _told(payment).where(PaymentEvent.kind == UNFIT_REFUND)
+    return session.scalars(told.limit(1)).first() is not None
+
+
+def is_credited_elsewhere(session: Session, payment: Payment, gateway_payment_id: str) -> bool:
+    """Whether another payment has been credited for this money."""
+    other = session.scalars(
+        select(Payment.id).where(
+            Payment.gateway == payment.gateway,
+            Payment.gateway_payment_id == gateway_payment_id,
+            Payment.id != payment.id,
+        )
+    ).first()
+    return other is not None
+
+
+def is_ended_by(doubt: Doubt, fact: PaymentFact) -> bool:
+    """Whether a failure is of the money in doubt: that of another attempt says nothing of it."""
+    if fact.state is not PaymentState.FAILED:
+        return False
+    if fact.gateway_payment_id is not None and fact.gateway_payment_id == doubt.gateway_payment_id:
+        return True
+    is_nameless = fact.gateway_payment_id is None or doubt.gateway_payment_id is None
+    return is_nameless and not doubt.is_paid
+
+
+def tells_more(doubt: Doubt, fact: PaymentFact) -> bool:
+    """Whether a fact says something of the money that the doubt's step does not."""
+    said = said_by(fact)
+    known = said_of(doubt)
+    names = ("state", "gateway_payment", "amount")
+    return any(said[name] is not None and said[name] != known[name] for name in names)
+
+
+def _told(payment: Payment) -> Select[PaymentEvent]:
+    return select(PaymentEvent).where(
+        PaymentEvent.account_id == payment.account_id, PaymentEvent.payment_id == payment.id
+    )
+
+
+def _doubt(row: PaymentEvent) -> Doubt:
+    details: Mapping[str, Any] = row.details
+    amount = details.get("amount")
+    return Doubt(
+        id=row.id,
+        reason=row.kind,
+        since=row.happened_at,
+        said=details.get("state"),
+        amount=None if amount is None else Money(int(amount[0]), str(amount[1])),
+        gateway_payment_id=details.get("gateway_payment"),
+        code=details.get("code"),
+    )

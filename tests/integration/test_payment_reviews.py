@@ -1,0 +1,643 @@
+"""Money that came and is not clear: two people credit it, one refuses it, none of it is lost."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from threading import Barrier
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from sqlalchemy import select, text, update
+from sqlalchemy.exc import IntegrityError
+
+from db.models import Payment, PaymentEvent, PaymentReview
+from domain import ledger
+from domain.actors import MemberRole, StaffRole, user_actor
+from domain.errors import Conflict, InvalidInput, NotAuthorised
+from domain.exchange import decide_rate, make_quote, propose_rate
+from domain.gateways.base import (
+    Outcome,
+    PaymentFact,
+    PaymentState,
+    RefundFact,
+    RefundState,
+    Snapshot,
+)
+from domain.money import Money
+from domain.payments import check_due, check_payment, request_refund
+from domain.payments.facts import apply_facts
+from domain.payments.review import (
+    accept_payment,
+    count_waiting,
+    propose_acceptance,
+    record_return,
+    refuse_payment,
+    reviews_of,
+)
+from domain.queries.payments import find_payments
+from tests.factories import SYSTEM
+from tests.gateways import GATEWAYS, ScriptedGateway, begin, dong, paid, payer
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session, sessionmaker
+
+    from domain.actors import Actor
+    from domain.gateways.base import Fact
+    from domain.payments.review import PaymentReviews
+
+ASKED, CAME = dong(550_000), dong(330_000)
+MAKER = user_actor(900, staff_role=StaffRole.FINANCE)
+CHECKER = user_actor(901, staff_role=StaffRole.FINANCE)
+ADMIN = user_actor(902, staff_role=StaffRole.ADMIN)
+SUPPORT = user_actor(903, staff_role=StaffRole.SUPPORT)
+
+
+class Doubted:
+    """A payment of 550,000 dong that was begun, and what people and its gateway do."""
+
+    def __init__(self, sessions: sessionmaker[Session]) -> None:
+        self.sessions = sessions
+        self.gateway = ScriptedGateway()
+        with sessions.begin() as session:
+            self.account, self.owner = payer(session)
+            started = begin(session, self.gateway, self.account, self.owner, ASKED)
+        self.payment_id, self.reference = started.payment_id, started.reference
+
+    def apply(self, *facts: Fact) -> Outcome:
+        with self.sessions.begin() as session:
+            outcome, _ = apply_facts(session, gateway=self.gateway, facts=facts, actor=GATEWAYS)
+        return outcome
+
+    def fact(self, state: PaymentState, number: str | None, amount: Money | None) -> PaymentFact:
+        return PaymentFact(
+            state, reference=self.reference, gateway_payment_id=number, amount=amount, code="07"
+        )
+
+    def suspect(self, number: str = "money-1") -> None:
+        self.apply(self.fact(PaymentState.UNDER_REVIEW, number, ASKED))
+
+    def pay(self, amount: Money, number: str = "money-1") -> Outcome:
+        return self.apply(paid(self.reference, amount, number=number))
+
+    def reviews(self) -> PaymentReviews:
+        with self.sessions() as session:
+            return reviews_of(session, payment_id=self.payment_id, actor=SUPPORT)
+
+    def doubt(self) -> int:
+        return self.reviews().waiting[0].doubt.id
+
+    def do(
+        self, action: Any, actor: Actor, *, doubt: int | None = None, reason: str = "Seen"
+    ) -> None:
+        doubt_id = doubt or self.doubt()
+        with self.sessions.begin() as session:
+            action(
+                session, payment_id=self.payment_id, doubt_id=doubt_id, reason=reason, actor=actor
+            )
+
+    def accept(self) -> None:
+        doubt = self.doubt()
+        self.do(propose_acceptance, MAKER, doubt=doubt)
+        self.do(accept_payment, CHECKER, doubt=doubt)
+
+    def refuse(self) -> int:
+        self.do(refuse_payment, MAKER)
+        return self.reviews().decided[-1].review_id
+
+    def give_back(self, review_id: int, actor: Actor = MAKER, reference: str = "FT 1") -> None:
+        with self.sessions.begin() as session:
+            record_return(session, review_id=review_id, reference=reference, actor=actor)
+
+    def row(self) -> Payment:
+        with self.sessions() as session:
+            return session.get_one(Payment, self.payment_id)
+
+    def state(self) -> tuple[str, str | None]:
+        row = self.row()
+        return row.state, row.code
+
+    def steps(self) -> list[tuple[str, str]]:
+        with self.sessions() as session:
+            rows = session.scalars(
+                select(PaymentEvent)
+                .where(PaymentEvent.payment_id == self.payment_id)
+                .order_by(PaymentEvent.id)
+            )
+            return [(row.kind, row.actor) for row in rows]
+
+    def kinds(self) -> list[str]:
+        return [kind for kind, _actor in self.steps()]
+
+    def balance(self) -> int:
+        query = text("SELECT balance_micros FROM account_balances WHERE account_id = :id")
+        with self.sessions() as session:
+            return int(session.execute(query, {"id": self.account}).scalar_one() / 1_000_000)
+
+    def legs(self) -> dict[str, int]:
+        """Return what stands on each account of the chart, in dong."""
+        rows = text(
+            "SELECT ledger_code, sum(amount_micros)::bigint / 1000000 FROM journal"
+            " WHERE account_id = :id GROUP BY 1 HAVING sum(amount_micros) <> 0"
+        )
+        with self.sessions() as session:
+            return {row[0]: row[1] for row in session.execute(rows, {"id": self.account})}
+
+    def audited(self) -> list[tuple[str, str]]:
+        rows = text(
+            "SELECT action, actor FROM audit_log WHERE account_id = :id AND actor LIKE 'user:90%'"
+            " ORDER BY id"
+        )
+        with self.sessions() as session:
+            return [(row[0], row[1]) for row in session.execute(rows, {"id": self.account})]
+
+    def waiting(self) -> int:
+        with self.sessions() as session:
+            return count_waiting(session, actor=SUPPORT)
+
+
+@pytest.fixture
+def payment(sessions: sessionmaker[Session]) -> Any:
+    made = Doubted(sessions)
+    yield made
+    unbalanced = text(
+        "SELECT account_id, currency FROM journal GROUP BY 1, 2 HAVING sum(amount_micros) <> 0"
+    )
+    with sessions() as session:
+        assert ledger.verify_ledger(session, actor=SYSTEM) == []
+        assert session.execute(unbalanced).all() == []
+
+
+def conflict(act: Any, *given: Any, **named: Any) -> str:
+    with pytest.raises(Conflict) as caught:
+        act(*given, **named)
+    return caught.value.reason
+
+
+# ── Accepting ─────────────────────────────────────────────────────────────────────────────────
+@pytest.mark.parametrize("came", [CAME, dong(700_000)])
+def test_what_really_came_is_credited_by_two_people(payment: Doubted, came: Money) -> None:
+    payment.pay(came)
+    assert payment.state() == ("under_review", "wrong_amount")
+    assert payment.legs() == {}
+    (waiting,) = payment.reviews().waiting
+    assert (waiting.doubt.amount, waiting.credit, waiting.obstacle) == (came, came, None)
+    payment.accept()
+    row = payment.row()
+    assert (row.state, row.pay_micros, row.credit_micros) == (
+        "succeeded",
+        came.micros,
+        came.micros,
+    )
+    whole = came.micros // 1_000_000
+    assert payment.balance() == whole
+    assert payment.legs()["1110.vnpay"] == whole
+    assert ("acceptance_proposed", "user:900") in payment.steps()
+    assert ("accepted", "user:901") in payment.steps()
+    assert payment.audited() == [("acceptance_proposed", "user:900"), ("accepted", "user:901")]
+    (decided,) = payment.reviews().decided
+    assert (decided.proposed_by, decided.decided_by) == ("user:900", "user:901")
+    assert (payment.waiting(), payment.reviews().waiting) == (0, ())
+
+
+def test_what_was_accepted_can_be_refunded_up_to_what_came(payment: Doubted) -> None:
+    payment.pay(CAME)
+    payment.accept()
+    with payment.sessions.begin() as session:
+        request_refund(
+            session,
+            payment_id=payment.payment_id,
+            amount=CAME,
+            reason="Asked",
+            actor=MAKER,
+            idempotency_key="all",
+        )
+    assert payment.balance() == 0
+
+
+def test_dollars_buy_by_the_payment_s_own_price(sessions: sessionmaker[Session]) -> None:
+    gateway = ScriptedGateway("paypal")
+    with sessions.begin() as session:
+        account, owner = payer(session)
+        rate = propose_rate(
+            session,
+            base_currency="USD",
+            quote_currency="VND",
+            rate=Decimal(25000),
+            margin_basis_points=0,
+            source="bank",
+            as_of=datetime.now(UTC) - timedelta(minutes=1),
+            actor=MAKER,
+        )
+        decide_rate(session, rate_id=rate, is_approved=True, actor=ADMIN)
+        quote = make_quote(
+            session, account_id=account, credit=dong(1_000_000), pay_currency="USD", actor=owner
+        )
+        started = begin(session, gateway, account, owner, dong(1_000_000), quote_id=quote.id)
+    assert quote.pay == Money.parse("40", "USD", locale="en")
+    came = Money.parse("25.50", "USD", locale="en")
+    with sessions.begin() as session:
+        fact = paid(started.reference, came, number="capture-1")
+        apply_facts(session, gateway=gateway, facts=(fact,), actor=GATEWAYS)
+    for action, actor in ((propose_acceptance, MAKER), (accept_payment, CHECKER)):
+        with sessions.begin() as session:
+            waiting = reviews_of(session, payment_id=started.payment_id, actor=actor).waiting[0]
+            assert waiting.credit == dong(637_500)
+            action(
+                session,
+                payment_id=started.payment_id,
+                doubt_id=waiting.doubt.id,
+                reason="Came",
+                actor=actor,
+            )
+    with sessions() as session:
+        rows = session.execute(
+            text("SELECT ledger_code, currency, sum(amount_micros)::bigint FROM journal"
+                 " GROUP BY 1, 2")
+        ).all()  # fmt: skip
+        assert ("1110.paypal", "USD", came.micros) in [tuple(row) for row in rows]
+        assert ledger.verify_ledger(session, actor=SYSTEM) == []
+
+
+def test_suspected_money_is_credited_by_two_people(payment: Doubted) -> None:
+    payment.suspect()
+    payment.accept()
+    assert payment.state() == ("succeeded", None)
+    assert payment.balance() == 550_000
+    assert payment.apply(payment.fact(PaymentState.UNDER_REVIEW, "money-1", ASKED)) is (
+        Outcome.REPEATED
+    )
+    assert payment.pay(ASKED) is Outcome.REPEATED
+    assert payment.balance() == 550_000
+
+
+def test_nobody_accepts_alone(payment: Doubted) -> None:
+    payment.pay(CAME)
+    assert conflict(payment.do, accept_payment, CHECKER) == "not_proposed"
+    payment.do(propose_acceptance, MAKER)
+    payment.do(propose_acceptance, MAKER)
+    assert conflict(payment.do, propose_acceptance, CHECKER) == "already_proposed"
+    for action in (accept_payment, refuse_payment):
+        with pytest.raises(NotAuthorised):
+            payment.do(action, MAKER)
+    assert payment.state() == ("under_review", "wrong_amount")
+    payment.do(accept_payment, ADMIN)
+    assert payment.balance() == 330_000
+
+
+def test_the_database_itself_wants_two_people(payment: Doubted) -> None:
+    payment.pay(CAME)
+    payment.do(propose_acceptance, MAKER)
+    with payment.sessions() as session, pytest.raises(IntegrityError):
+        session.execute(
+            update(PaymentReview).values(
+                state="accepted",
+                decided_by="user:900",
+                decided_at=datetime.now(UTC),
+                decision_reason="x",
+            )
+        )
+
+
+def test_each_decision_again_has_no_effect(payment: Doubted) -> None:
+    payment.pay(CAME)
+    doubt = payment.doubt()
+    payment.accept()
+    payment.do(accept_payment, CHECKER, doubt=doubt)
+    payment.do(propose_acceptance, MAKER, doubt=doubt)
+    assert conflict(payment.do, refuse_payment, CHECKER, doubt=doubt) == "doubt_is_over"
+    assert payment.balance() == 330_000
+    assert payment.kinds().count("accepted") == 1
+
+
+def test_what_the_gateway_did_not_say_is_asked_first(payment: Doubted) -> None:
+    payment.apply(payment.fact(PaymentState.UNDER_REVIEW, None, None))
+    assert conflict(payment.do, propose_acceptance, MAKER) == "ask_gateway_first"
+    payment.gateway.snapshot = Snapshot(payment.fact(PaymentState.UNDER_REVIEW, "money-1", ASKED))
+    check_payment(
+        payment.sessions, gateway=payment.gateway, payment_id=payment.payment_id, actor=MAKER
+    )
+    payment.accept()
+    assert payment.balance() == 550_000
+
+
+def test_a_failure_of_another_amount_brings_no_money(payment: Doubted) -> None:
+    payment.apply(payment.fact(PaymentState.FAILED, None, CAME))
+    assert conflict(payment.do, propose_acceptance, MAKER) == "ask_gateway_first"
+    payment.refuse()
+    assert payment.reviews().decided[0].return_state is None
+    assert payment.legs() == {}
+
+
+def test_money_in_another_currency_is_not_credited(payment: Doubted) -> None:
+    payment.pay(Money.parse("20", "USD", locale="en"))
+    assert conflict(payment.do, propose_acceptance, MAKER) == "money_in_other_currency"
+    payment.refuse()
+    assert payment.reviews().decided[0].return_state == "owed"
+
+
+def test_money_of_another_payment_is_not_credited_twice_and_not_given_back(
+    payment: Doubted,
+) -> None:
+    payment.pay(ASKED)
+    with payment.sessions.begin() as session:
+        other = begin(session, payment.gateway, payment.account, payment.owner, ASKED)
+    first, payment.payment_id, payment.reference = (
+        payment.payment_id,
+        other.payment_id,
+        other.reference,
+    )
+    assert payment.pay(ASKED) is Outcome.WRONG_AMOUNT
+    assert conflict(payment.do, propose_acceptance, MAKER) == "money_is_of_another"
+    payment.refuse()
+    assert payment.reviews().decided[0].return_state is None
+    assert payment.balance() == 550_000
+    assert payment.payment_id != first
+
+
+def test_money_that_went_back_already_is_not_credited(payment: Doubted) -> None:
+    payment.pay(CAME)
+    back = RefundFact("r1", RefundState.SUCCEEDED, CAME, payment_reference=payment.reference)
+    payment.apply(back)
+    assert conflict(payment.do, propose_acceptance, MAKER) == "money_went_back"
+
+
+# ── Refusing ──────────────────────────────────────────────────────────────────────────────────
+def test_refused_money_is_owed_until_it_went_back(payment: Doubted) -> None:
+    payment.pay(CAME)
+    review = payment.refuse()
+    assert payment.state() == ("failed", "refused_by_staff")
+    assert payment.balance() == 0
+    assert payment.legs() == {"1110.vnpay": 330_000, "2150": -330_000}
+    assert payment.waiting() == 1
+    payment.give_back(review)
+    payment.give_back(review)
+    assert payment.legs() == {}
+    assert payment.waiting() == 0
+    assert conflict(payment.give_back, review, CHECKER) == "nothing_to_return"
+    (decided,) = payment.reviews().decided
+    assert (decided.return_state, decided.return_reference) == ("returned", "FT 1")
+    assert [kind for kind, actor in payment.steps() if actor == "user:900"] == [
+        "refused_by_staff",
+        "money_returned",
+    ]
+    assert payment.audited() == [("refused_by_staff", "user:900"), ("record_return", "user:900")]
+
+
+def test_the_second_person_may_refuse_what_was_proposed(payment: Doubted) -> None:
+    payment.suspect()
+    doubt = payment.doubt()
+    payment.do(propose_acceptance, MAKER)
+    payment.do(refuse_payment, CHECKER)
+    payment.do(refuse_payment, CHECKER, doubt=doubt)
+    assert payment.state() == ("failed", "refused_by_staff")
+    assert payment.legs() == {"1110.vnpay": 550_000, "2150": -550_000}
+    (decided,) = payment.reviews().decided
+    assert (decided.proposed_by, decided.decided_by) == ("user:900", "user:901")
+
+
+def test_what_was_refused_is_never_credited_later(payment: Doubted) -> None:
+    payment.suspect()
+    payment.refuse()
+    assert payment.pay(ASKED) is Outcome.REPEATED
+    payment.suspect()
+    payment.apply(payment.fact(PaymentState.UNDER_REVIEW, None, None))
+    assert payment.state() == ("failed", "refused_by_staff")
+    assert payment.balance() == 0
+    assert payment.legs() == {"1110.vnpay": 550_000, "2150": -550_000}
+
+
+def test_a_refund_at_the_gateway_is_the_return(payment: Doubted) -> None:
+    payment.suspect()
+    payment.refuse()
+    back = RefundFact("r1", RefundState.PENDING, ASKED, payment_reference=payment.reference)
+    payment.apply(back)
+    assert payment.reviews().decided[0].return_state == "owed"
+    for _ in range(2):
+        payment.apply(replace(back, state=RefundState.SUCCEEDED))
+    assert payment.reviews().decided[0].return_state == "returned"
+    assert payment.legs() == {}
+    assert payment.kinds().count("money_returned") == 1
+    assert "refund_of_too_much" not in payment.kinds()
+
+
+def test_a_part_that_went_back_leaves_people_to_look(payment: Doubted) -> None:
+    payment.suspect()
+    payment.refuse()
+    payment.apply(
+        RefundFact("r1", RefundState.SUCCEEDED, CAME, payment_reference=payment.reference)
+    )
+    assert payment.reviews().decided[0].return_state == "owed"
+    assert "refund_of_too_much" in payment.kinds()
+
+
+def test_refused_money_that_never_came_is_not_owed(payment: Doubted) -> None:
+    payment.suspect()
+    payment.refuse()
+    denied = payment.fact(PaymentState.FAILED, "money-1", ASKED)
+    assert payment.apply(denied) is Outcome.RECORDED
+    assert payment.apply(denied) is Outcome.REPEATED
+    assert payment.reviews().decided[0].return_state == "never_came"
+    assert payment.legs() == {}
+
+
+def test_other_money_after_a_refusal_is_people_s_to_decide_again(payment: Doubted) -> None:
+    payment.apply(payment.fact(PaymentState.FAILED, None, CAME))
+    payment.refuse()
+    assert payment.pay(ASKED, "money-2") is Outcome.RECORDED
+    assert payment.pay(ASKED, "money-2") is Outcome.REPEATED
+    assert payment.state() == ("under_review", "money_after_refusal")
+    assert payment.balance() == 0
+    payment.accept()
+    assert payment.balance() == 550_000
+
+
+def test_second_money_goes_back_and_the_first_stays(payment: Doubted) -> None:
+    payment.pay(ASKED)
+    assert payment.pay(ASKED, "money-2") is Outcome.RECORDED
+    assert payment.pay(ASKED, "money-2") is Outcome.REPEATED
+    assert payment.waiting() == 1
+    assert conflict(payment.do, propose_acceptance, MAKER) == "second_money_goes_back"
+    payment.refuse()
+    assert payment.state() == ("succeeded", None)
+    assert payment.legs()["2150"] == -550_000
+    back = RefundFact("r1", RefundState.SUCCEEDED, ASKED, gateway_payment_id="money-2",
+                      payment_reference=payment.reference)  # fmt: skip
+    payment.apply(back)
+    assert "2150" not in payment.legs()
+    assert payment.balance() == 550_000
+    assert payment.waiting() == 0
+
+
+# ── Who may ───────────────────────────────────────────────────────────────────────────────────
+def test_who_may_not(payment: Doubted) -> None:
+    payment.pay(CAME)
+    insider = user_actor(
+        904, staff_role=StaffRole.FINANCE, memberships={payment.account: MemberRole.READER}
+    )
+    for action in (propose_acceptance, accept_payment, refuse_payment):
+        for actor in (SUPPORT, payment.owner, SYSTEM, insider):
+            with pytest.raises(NotAuthorised):
+                payment.do(action, actor)
+    with payment.sessions() as session:
+        for actor in (payment.owner, SYSTEM):
+            with pytest.raises(NotAuthorised):
+                reviews_of(session, payment_id=payment.payment_id, actor=actor)
+            with pytest.raises(NotAuthorised):
+                count_waiting(session, actor=actor)
+    payment.do(propose_acceptance, MAKER)
+    with pytest.raises(NotAuthorised):
+        payment.do(accept_payment, insider)
+    review = payment.reviews()
+    assert review.waiting[0].proposed_by == "user:900"
+    payment.do(refuse_payment, CHECKER)
+    for actor in (SUPPORT, payment.owner, SYSTEM, insider):
+        with pytest.raises(NotAuthorised):
+            payment.give_back(payment.reviews().decided[0].review_id, actor)
+
+
+@pytest.mark.parametrize("reason", ["", "  ", "x" * 201, "a\0b"])
+def test_a_reason_is_needed(payment: Doubted, reason: str) -> None:
+    payment.pay(CAME)
+    for action in (propose_acceptance, accept_payment, refuse_payment):
+        with pytest.raises(InvalidInput):
+            payment.do(action, MAKER, reason=reason)
+
+
+def test_staff_find_what_waits(payment: Doubted) -> None:
+    assert payment.waiting() == 0
+    payment.suspect()
+    assert payment.waiting() == 1
+    with payment.sessions.begin() as session:
+        begin(session, payment.gateway, payment.account, payment.owner, ASKED)
+    with payment.sessions() as session:
+        found = find_payments(session, actor=SUPPORT, sought="", only_waiting=True)
+    assert [row.reference for row in found] == [payment.reference]
+
+
+# ── What the gateway says later ───────────────────────────────────────────────────────────────
+@pytest.mark.parametrize("number", ["money-1", None])
+def test_a_failure_ends_the_gateway_s_doubt(payment: Doubted, number: str | None) -> None:
+    payment.suspect()
+    payment.do(propose_acceptance, MAKER)
+    doubt = payment.doubt()
+    assert payment.apply(payment.fact(PaymentState.FAILED, number, None)) is Outcome.RECORDED
+    assert payment.state() == ("failed", "07")
+    assert conflict(payment.do, accept_payment, CHECKER, doubt=doubt) == "doubt_is_over"
+    assert payment.balance() == 0
+
+
+def test_the_right_money_ends_the_gateway_s_doubt(payment: Doubted) -> None:
+    payment.suspect()
+    assert payment.pay(ASKED) is Outcome.RECORDED
+    assert payment.state() == ("succeeded", None)
+    assert payment.balance() == 550_000
+    assert payment.waiting() == 0
+
+
+def test_the_right_money_does_not_hide_the_wrong(payment: Doubted) -> None:
+    payment.pay(CAME, "money-1")
+    payment.pay(ASKED, "money-2")
+    assert payment.balance() == 550_000
+    (waiting,) = payment.reviews().waiting
+    assert (waiting.doubt.gateway_payment_id, waiting.doubt.amount) == ("money-1", CAME)
+    payment.refuse()
+    assert payment.legs()["2150"] == -330_000
+
+
+def test_another_wrong_money_does_not_hide_the_first(payment: Doubted) -> None:
+    payment.pay(CAME, "money-1")
+    payment.pay(dong(1), "money-2")
+    payment.pay(CAME, "money-1")
+    numbers = [each.doubt.gateway_payment_id for each in payment.reviews().waiting]
+    assert numbers == ["money-2", "money-1"]
+    payment.pay(ASKED, "money-1")
+    assert payment.balance() == 550_000
+    (waiting,) = payment.reviews().waiting
+    assert waiting.doubt.gateway_payment_id == "money-2"
+    payment.refuse()
+    payment.give_back(payment.reviews().decided[-1].review_id)
+    assert payment.waiting() == 0
+
+
+@pytest.mark.parametrize(
+    "fact",
+    [
+        (PaymentState.FAILED, "another-try", None),
+        (PaymentState.FAILED, None, None),
+        (PaymentState.FAILED, "another-try", dong(7)),
+        (PaymentState.OPEN, None, None),
+        (PaymentState.UNKNOWN, None, None),
+        (PaymentState.CANCELLED, None, None),
+        (PaymentState.EXPIRED, None, None),
+        (PaymentState.UNDER_REVIEW, None, None),
+    ],
+)
+def test_what_is_of_another_try_leaves_paid_money_to_people(
+    payment: Doubted, fact: tuple[PaymentState, str | None, Money | None]
+) -> None:
+    payment.pay(CAME)
+    doubt = payment.doubt()
+    payment.apply(payment.fact(*fact))
+    assert payment.state() == ("under_review", "wrong_amount")
+    assert payment.doubt() == doubt
+
+
+def test_the_clock_asks_a_gateway_that_doubts(payment: Doubted) -> None:
+    payment.suspect()
+    assert payment.row().next_check_at is not None
+    for answer, state in (
+        (payment.fact(PaymentState.UNDER_REVIEW, "money-1", ASKED), "under_review"),
+        (paid(payment.reference, ASKED, number="money-1"), "succeeded"),
+    ):
+        with payment.sessions.begin() as session:
+            session.execute(update(Payment).values(next_check_at=datetime(2026, 1, 1, tzinfo=UTC)))
+        payment.gateway.snapshot = Snapshot(answer)
+        check_due(payment.sessions, gateways={"vnpay": payment.gateway}, actor=GATEWAYS)
+        assert payment.row().state == state
+    assert payment.balance() == 550_000
+
+
+def test_a_decision_and_a_late_fact_at_once_credit_once(payment: Doubted) -> None:
+    payment.suspect()
+    doubt = payment.doubt()
+    payment.do(propose_acceptance, MAKER)
+    barrier = Barrier(8)
+
+    def race(number: int) -> None:
+        barrier.wait()
+        with suppress(Conflict):
+            if number % 2:
+                payment.pay(ASKED)
+            else:
+                payment.do(accept_payment, CHECKER, doubt=doubt)
+
+    with ThreadPoolExecutor(8) as pool:
+        for future in [pool.submit(race, number) for number in range(8)]:
+            future.result()
+    assert payment.state() == ("succeeded", None)
+    assert payment.balance() == 550_000
+
+
+def test_a_refusal_and_a_late_fact_at_once_are_one_of_the_two(payment: Doubted) -> None:
+    payment.suspect()
+    doubt = payment.doubt()
+    barrier = Barrier(6)
+
+    def race(number: int) -> None:
+        barrier.wait()
+        with suppress(Conflict):
+            if number % 2:
+                payment.pay(ASKED)
+            else:
+                payment.do(refuse_payment, (MAKER, CHECKER)[number % 4 // 2], doubt=doubt)
+
+    with ThreadPoolExecutor(6) as pool:
+        for future in [pool.submit(race, number) for number in range(6)]:
+            future.result()
+    credited = payment.row().state == "succeeded"
+    assert payment.balance() == (550_000 if credited else 0)
+    assert (payment.legs().get("2150") is None) == credited

@@ -1,0 +1,229 @@
+"""A payment that needs a decision, as each member of staff sees it, and as the customer does."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from domain.actors import StaffRole, user_actor
+from domain.gateways.base import PaymentFact, PaymentState
+from domain.payments.facts import apply_facts
+from domain.payments.review import propose_acceptance, refuse_payment, reviews_of
+from tests.gateways import GATEWAYS, ScriptedGateway, begin, dong, paid, payer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy.orm import Session
+    from streamlit.testing.v1 import AppTest
+
+    from domain.money import Money
+    from domain.payments import StartedPayment
+
+OTHER = user_actor(900, staff_role=StaffRole.FINANCE)
+PROPOSE, ACCEPT, REFUSE, RECORD = FAMILIAR = (
+    "Propose to accept this payment",
+    "Accept this payment",
+    "Refuse this payment",
+    "Record it",
+)
+
+
+class Case:
+    """A payment of 1,000,000 dong for which something else came."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.gateway = ScriptedGateway()
+        self.account, owner = payer(session)
+        self.payment: StartedPayment = begin(
+            session, self.gateway, self.account, owner, dong(1_000_000)
+        )
+
+    def comes(self, amount: Money | None, state: PaymentState = PaymentState.PAID) -> None:
+        fact = PaymentFact(
+            state,
+            reference=self.payment.reference,
+            gateway_payment_id=None if amount is None else "money-1",
+            amount=amount,
+        )
+        apply_facts(self.session, gateway=self.gateway, facts=(fact,), actor=GATEWAYS)
+        self.session.commit()
+
+    def doubt(self) -> int:
+        found = reviews_of(self.session, payment_id=self.payment.payment_id, actor=OTHER)
+        return found.waiting[0].doubt.id
+
+
+@pytest.fixture
+def case(session: Session) -> Case:
+    return Case(session)
+
+
+def look(show: Callable[..., AppTest], case: Case, role: StaffRole) -> AppTest:
+    app = show(None, staff_role=role)
+    app.switch_page("pages/payments.py")
+    app.query_params["ref"] = case.payment.reference
+    app.run()
+    assert not app.exception
+    return app
+
+
+def offered(app: AppTest) -> list[str]:
+    return [button.label for button in app.button if button.label in FAMILIAR]
+
+
+def click(app: AppTest, label: str) -> None:
+    next(button for button in app.button if button.label == label).click()
+    app.run()
+    assert not app.exception
+
+
+def confirm(app: AppTest, label: str, reason: str) -> None:
+    asked = {ACCEPT: "accept", PROPOSE: "accept", REFUSE: "refuse", RECORD: "return"}[label]
+    field = next(each for each in app.text_input if str(each.key).startswith(f"line-{asked}-"))
+    field.set_value(reason)
+    click(app, label)
+
+
+def facts(app: AppTest) -> str:
+    return " ".join(str(block.proto.body) for block in app.get("html"))
+
+
+def test_finance_proposes_and_then_waits_for_somebody_else(
+    show: Callable[..., AppTest], case: Case
+) -> None:
+    case.comes(dong(700_000))
+    app = look(show, case, StaffRole.FINANCE)
+    assert "This payment needs a decision" in [heading.value for heading in app.subheader]
+    shown = facts(app)
+    assert "₫1,000,000" in shown
+    assert shown.count("₫700,000") == 2
+    assert offered(app) == [PROPOSE, REFUSE]
+    click(app, PROPOSE)
+    assert [error.value for error in app.error] == ["Say why."]
+    confirm(app, PROPOSE, "Seen on the statement")
+    assert [done.value for done in app.success] == ["Proposed. Somebody else decides."]
+    assert offered(app) == []
+    assert "You proposed to accept this. Somebody else decides." in [c.value for c in app.caption]
+
+
+def test_somebody_else_accepts_with_both_names(show: Callable[..., AppTest], case: Case) -> None:
+    case.comes(dong(700_000))
+    propose_acceptance(
+        case.session,
+        payment_id=case.payment.payment_id,
+        doubt_id=case.doubt(),
+        reason="Seen on the statement",
+        actor=OTHER,
+    )
+    case.session.commit()
+    app = look(show, case, StaffRole.ADMIN)
+    assert "Seen on the statement" in facts(app)
+    assert offered(app) == [ACCEPT, REFUSE]
+    confirm(app, ACCEPT, "Agreed")
+    assert [done.value for done in app.success] == ["Accepted. The credit was given."]
+    shown = facts(app)
+    assert "user:900" in shown
+    assert "user:1" in shown
+    assert "Success · Paid" in shown
+    assert offered(app) == []
+
+
+def test_finance_refuses_and_records_that_it_went_back(
+    show: Callable[..., AppTest], case: Case
+) -> None:
+    case.comes(dong(700_000))
+    app = look(show, case, StaffRole.FINANCE)
+    confirm(app, REFUSE, "Not theirs")
+    assert "Failed · Not accepted" in facts(app)
+    assert "₫700,000 must be given back by hand" in facts(app)
+    confirm(app, RECORD, "FT 77")
+    assert "₫700,000 was given back" in facts(app)
+    assert offered(app) == []
+
+
+def test_support_reads_only(show: Callable[..., AppTest], case: Case) -> None:
+    case.comes(dong(700_000))
+    app = look(show, case, StaffRole.SUPPORT)
+    assert "This payment needs a decision" in [heading.value for heading in app.subheader]
+    assert offered(app) == []
+    refuse_payment(
+        case.session,
+        payment_id=case.payment.payment_id,
+        doubt_id=case.doubt(),
+        reason="x",
+        actor=OTHER,
+    )
+    case.session.commit()
+    app.run()
+    assert "must be given back by hand" in facts(app)
+    assert offered(app) == []
+
+
+def test_without_the_gateway_s_word_it_can_only_be_asked_or_refused(
+    show: Callable[..., AppTest], case: Case
+) -> None:
+    case.comes(None, PaymentState.UNDER_REVIEW)
+    app = look(show, case, StaffRole.FINANCE)
+    assert offered(app) == [REFUSE]
+    assert any("Ask the gateway first" in caption.value for caption in app.caption)
+
+
+def test_a_decision_that_came_too_late_says_so(show: Callable[..., AppTest], case: Case) -> None:
+    case.comes(dong(700_000))
+    app = look(show, case, StaffRole.FINANCE)
+    fact = paid(case.payment.reference, dong(1_000_000), number="money-1")
+    apply_facts(case.session, gateway=case.gateway, facts=(fact,), actor=GATEWAYS)
+    case.session.commit()
+    confirm(app, REFUSE, "Too late")
+    assert not app.success
+    assert "Success · Paid" in facts(app)
+
+
+def test_finance_finds_what_waits(show: Callable[..., AppTest], case: Case) -> None:
+    app = show(None, staff_role=StaffRole.FINANCE)
+    app.switch_page("pages/payments.py").run()
+    (toggle,) = app.toggle
+    assert toggle.label == "Only what waits for staff (0)"
+    toggle.set_value(True)
+    app.run()
+    assert [info.value for info in app.info] == ["Nothing waits for staff here."]
+    case.comes(dong(700_000))
+    app.run()
+    assert app.toggle[0].label == "Only what waits for staff (1)"
+    assert app.dataframe[0].value["Detail"].to_list() == ["Under review"]
+
+
+@pytest.mark.parametrize(
+    ("decision", "detail", "said"),
+    [
+        (None, "Under review", "is being looked at by our staff"),
+        (refuse_payment, "Not accepted", "was not accepted, and nothing was credited"),
+    ],
+)
+def test_what_the_customer_reads(
+    show: Callable[..., AppTest],
+    case: Case,
+    decision: Callable[..., None] | None,
+    detail: str,
+    said: str,
+) -> None:
+    case.comes(dong(700_000))
+    if decision is not None:
+        decision(
+            case.session,
+            payment_id=case.payment.payment_id,
+            doubt_id=case.doubt(),
+            reason="x",
+            actor=OTHER,
+        )
+        case.session.commit()
+    app = show(case.account, tab="payments")
+    assert app.dataframe[0].value["Detail"].to_list() == [detail]
+    app.switch_page("pages/payment.py")
+    app.query_params["ref"] = case.payment.reference
+    app.run()
+    shown = [box.value for box in (*app.warning, *app.error)]
+    assert any(said in text for text in shown)
