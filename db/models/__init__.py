@@ -16,7 +16,14 @@ from db.models.finance import FinanceEntry, FinancePosting, IdempotencyKey
 from db.models.holds import Hold, HoldAllocation, HoldResolution, OpenHold, Refusal
 from db.models.identity import EmailToken, Throttle, User, UserSession
 from db.models.ledger import Allocation, Debt, Entry, Grant, GrantBalance
-from db.models.operations import AuditRecord, ExportJob, JobRun, OutboxMessage, UsageImport
+from db.models.operations import (
+    AuditRecord,
+    AuditSeal,
+    ExportJob,
+    JobRun,
+    OutboxMessage,
+    UsageImport,
+)
 from db.models.payments import (
     AccountFreeze,
     BankTransfer,
@@ -30,6 +37,7 @@ from db.models.payments import (
     PaymentEvent,
     Refund,
 )
+from db.models.support import AccountNote, ActionLimit, ApprovalRequest, StaffAct
 from db.models.usage import (
     DailyQuantity,
     DailyTotal,
@@ -38,6 +46,15 @@ from db.models.usage import (
     UsageEvent,
     UsageKey,
 )
+from db.models.vouchers import (
+    AccountSignal,
+    Campaign,
+    CampaignAmount,
+    CampaignPart,
+    VoucherBatch,
+    VoucherCode,
+    VoucherRedemption,
+)
 
 __all__ = [
     "Account",
@@ -45,12 +62,20 @@ __all__ = [
     "AccountFreeze",
     "AccountInvitation",
     "AccountMember",
+    "AccountNote",
+    "AccountSignal",
     "AccountingPeriod",
+    "ActionLimit",
     "Allocation",
+    "ApprovalRequest",
     "AuditRecord",
+    "AuditSeal",
     "BankTransfer",
     "Base",
     "BillingProfileVersion",
+    "Campaign",
+    "CampaignAmount",
+    "CampaignPart",
     "CatalogueVersion",
     "DailyQuantity",
     "DailyTotal",
@@ -83,6 +108,7 @@ __all__ = [
     "Service",
     "Site",
     "SiteTotal",
+    "StaffAct",
     "TaxPolicy",
     "Throttle",
     "TopUpLimit",
@@ -92,4 +118,7 @@ __all__ = [
     "UsageKey",
     "User",
     "UserSession",
+    "VoucherBatch",
+    "VoucherCode",
+    "VoucherRedemption",
 ]
