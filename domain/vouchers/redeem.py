@@ -139,7 +139,6 @@ def redeem_for(
         return _redeemed(session, campaign, int(known["redemption"]))
     row = session.get_one(VoucherCode, code, with_for_update=True, populate_existing=True)
     _check_code(session, campaign, row, account_id)
-    row.uses += 1
     redemption = give(
         session,
         campaign=campaign,
@@ -149,6 +148,7 @@ def redeem_for(
         instrument_digest=None,
         actor=actor,
     )
+    row.uses += 1
     keep_answer(session, write, {"redemption": redemption.id})
     return _redeemed(session, campaign, redemption.id)
 
