@@ -88,6 +88,18 @@ class IdempotencyMismatch(BillingError):
         self.key = key
 
 
+class VoucherRefused(BillingError):
+    """The voucher code gives this account nothing."""
+
+    code = "voucher_refused"
+
+    def __init__(self, reason: str, when: datetime | None = None) -> None:
+        """Give the reason as a stable slug, and the moment that it is about, if there is one."""
+        super().__init__(reason, when)
+        self.reason = reason
+        self.when = when
+
+
 class InsufficientCredit(BillingError):
     """The credit that may pay for this does not cover it."""
 

@@ -16,7 +16,14 @@ from db.models.finance import FinanceEntry, FinancePosting, IdempotencyKey
 from db.models.holds import Hold, HoldAllocation, HoldResolution, OpenHold, Refusal
 from db.models.identity import EmailToken, Throttle, User, UserSession
 from db.models.ledger import Allocation, Debt, Entry, Grant, GrantBalance
-from db.models.operations import AuditRecord, ExportJob, JobRun, OutboxMessage, UsageImport
+from db.models.operations import (
+    AuditRecord,
+    AuditSeal,
+    ExportJob,
+    JobRun,
+    OutboxMessage,
+    UsageImport,
+)
 from db.models.payments import (
     AccountFreeze,
     BankTransfer,
@@ -31,6 +38,7 @@ from db.models.payments import (
     PaymentReview,
     Refund,
 )
+from db.models.support import AccountNote, ActionLimit, ApprovalRequest, StaffAct
 from db.models.usage import (
     DailyQuantity,
     DailyTotal,
@@ -39,6 +47,15 @@ from db.models.usage import (
     UsageEvent,
     UsageKey,
 )
+from db.models.vouchers import (
+    AccountSignal,
+    Campaign,
+    CampaignAmount,
+    CampaignPart,
+    VoucherBatch,
+    VoucherCode,
+    VoucherRedemption,
+)
 
 __all__ = [
     "Account",
@@ -46,12 +63,20 @@ __all__ = [
     "AccountFreeze",
     "AccountInvitation",
     "AccountMember",
+    "AccountNote",
+    "AccountSignal",
     "AccountingPeriod",
+    "ActionLimit",
     "Allocation",
+    "ApprovalRequest",
     "AuditRecord",
+    "AuditSeal",
     "BankTransfer",
     "Base",
     "BillingProfileVersion",
+    "Campaign",
+    "CampaignAmount",
+    "CampaignPart",
     "CatalogueVersion",
     "DailyQuantity",
     "DailyTotal",
@@ -85,6 +110,7 @@ __all__ = [
     "Service",
     "Site",
     "SiteTotal",
+    "StaffAct",
     "TaxPolicy",
     "Throttle",
     "TopUpLimit",
@@ -94,4 +120,7 @@ __all__ = [
     "UsageKey",
     "User",
     "UserSession",
+    "VoucherBatch",
+    "VoucherCode",
+    "VoucherRedemption",
 ]

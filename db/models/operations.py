@@ -9,7 +9,7 @@ from sqlalchemy import ARRAY, BigInteger, CheckConstraint, Identity, Index, Text
 from sqlalchemy.dialects.postgresql import BYTEA, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from db.models.base import Base, BigKey, Instant, Json, one_of
+from db.models.base import Base, BigKey, Digest, Instant, Json, one_of
 
 
 class OutboxMessage(Base):
@@ -52,6 +52,17 @@ class AuditRecord(Base):
     details: Mapped[Json]
 
     __table_args__ = (Index(None, "account_id", "id"),)
+
+
+class AuditSeal(Base):
+    """A row of the audit log in the chain: its digest takes in that of the row before."""
+
+    __tablename__ = "audit_seals"
+
+    position: Mapped[BigKey] = mapped_column(primary_key=True, autoincrement=False)
+    audit_id: Mapped[int] = mapped_column(BigInteger, unique=True)
+    digest: Mapped[Digest]
+    sealed_at: Mapped[Instant]
 
 
 class JobRun(Base):

@@ -1,0 +1,119 @@
+"""What staff do for customers: limits, requests that wait for a second person, acts and notes."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    CheckConstraint,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.orm import Mapped, mapped_column
+
+from db.models.base import Base, BigKey, Instant, Json, Micros, one_of
+
+REQUEST_STATES = ("waiting", "approved", "refused", "withdrawn", "expired")
+
+
+class ActionLimit(Base):
+    """How much one person of a role may do of an action for an account in a day, alone."""
+
+    __tablename__ = "action_limits"
+
+    action: Mapped[str] = mapped_column(Text, primary_key=True)
+    role: Mapped[str] = mapped_column(Text, primary_key=True)
+    currency: Mapped[str] = mapped_column(Text, primary_key=True)
+    daily_micros: Mapped[Micros]
+    version: Mapped[int] = mapped_column(Integer)
+    updated_at: Mapped[Instant]
+    updated_by: Mapped[str]
+
+    __table_args__ = (
+        CheckConstraint("daily_micros >= 0", name="daily"),
+        CheckConstraint("currency ~ '^[A-Z]{3}$'", name="currency"),
+        CheckConstraint("version > 0", name="version"),
+    )
+
+
+class ApprovalRequest(Base):
+    """An act that waits for somebody else, with all that it needs to be carried out then."""
+
+    __tablename__ = "approval_requests"
+
+    id: Mapped[BigKey] = mapped_column(Identity(always=True), primary_key=True)
+    action: Mapped[str]
+    account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"))
+    currency: Mapped[str]
+    amount_micros: Mapped[Micros]
+    parameters: Mapped[Json]
+    reason: Mapped[str]
+    idempotency_key: Mapped[str]
+    requested_by: Mapped[str]
+    requested_at: Mapped[Instant]
+    expires_at: Mapped[Instant]
+    state: Mapped[str] = mapped_column(server_default=text("'waiting'"))
+    decided_by: Mapped[str | None]
+    decided_at: Mapped[datetime | None]
+    remark: Mapped[str | None]
+
+    __table_args__ = (
+        CheckConstraint(one_of("state", *REQUEST_STATES), name="state"),
+        CheckConstraint("(state = 'waiting') = (decided_at IS NULL)", name="decided"),
+        CheckConstraint(
+            "state NOT IN ('approved', 'refused') OR decided_by <> requested_by", name="two_people"
+        ),
+        CheckConstraint("amount_micros > 0", name="amount"),
+        UniqueConstraint("requested_by", "idempotency_key"),
+        Index("ix_approval_requests_waiting", "id", postgresql_where=text("state = 'waiting'")),
+        Index(None, "account_id", "id"),
+    )
+
+
+class StaffAct(Base):
+    """Something that staff did to an account's credit, alone or after an approval. Insert-only."""
+
+    __tablename__ = "staff_acts"
+
+    id: Mapped[BigKey] = mapped_column(Identity(always=True), primary_key=True)
+    action: Mapped[str]
+    account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"))
+    currency: Mapped[str]
+    amount_micros: Mapped[Micros]
+    maker: Mapped[str]
+    checker: Mapped[str | None]
+    request_id: Mapped[int | None] = mapped_column(ForeignKey("approval_requests.id"))
+    reason: Mapped[str]
+    entries: Mapped[list[int]] = mapped_column(ARRAY(BigInteger))
+    code: Mapped[str | None]
+    acted_at: Mapped[Instant]
+
+    __table_args__ = (
+        CheckConstraint("amount_micros > 0", name="amount"),
+        CheckConstraint("checker <> maker", name="two_people"),
+        CheckConstraint("(checker IS NULL) = (request_id IS NULL)", name="approved"),
+        UniqueConstraint("request_id"),
+        Index(None, "maker", "account_id", "action", "acted_at"),
+        Index(None, "account_id", "id"),
+    )
+
+
+class AccountNote(Base):
+    """What staff wrote down about an account, for other staff. Insert-only."""
+
+    __tablename__ = "account_notes"
+
+    id: Mapped[BigKey] = mapped_column(Identity(always=True), primary_key=True)
+    account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"))
+    text: Mapped[str]
+    written_by: Mapped[str]
+    written_at: Mapped[Instant]
+
+    __table_args__ = (Index(None, "account_id", "id"),)

@@ -1,0 +1,315 @@
+"""Codes: made from randomness that nobody can guess, read as people type them, and taken back."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqlalchemy import func, select, text, update
+
+from db.bulk import copy_rows
+from db.models import Account, Campaign, VoucherBatch, VoucherCode
+from domain import audit, clock
+from domain.actors import StaffRole, require_staff
+from domain.errors import Conflict, InvalidInput, NotFound
+from domain.ledger.idempotency import WriteOnce, first_answer, keep_answer
+from domain.texts import check_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from datetime import datetime
+
+    from sqlalchemy.orm import Session
+
+    from domain.actors import Actor
+
+CODE_LENGTH = 10
+MOST_CODES_AT_ONCE = 100_000
+
+_ALPHABET = "ABCDEFGHJKMNPQRSTUVWXYZ23456789"
+"""Without 0, 1, I, L and O: people read codes aloud."""
+
+_CODE = re.compile(r"[A-Z0-9]{10}")
+_LEFT_OUT = re.compile(r"[\s\-\u2010-\u2015_.]+")
+_SHOWN = 4
+_LONGEST_REASON = 200
+_NO_ACCOUNT = 0
+"""The account under which the keys of these writes are kept: they concern none."""
+
+_TAKEN = text("SELECT code FROM voucher_codes WHERE code = ANY(:codes)")
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Codes that came together."""
+
+    batch_id: int
+    campaign_id: int
+    kind: str
+    codes: int
+    made_by: str
+    made_at: datetime
+
+
+def read_code(typed: str) -> str:
+    """Return a code as it is kept: upper case, without spaces and dashes; "" where it is none.
+
+    Full-width letters, as a Japanese keyboard may give them, count as the letters that they are.
+    """
+    folded = typed.translate(_HALF_WIDTH)
+    code = _LEFT_OUT.sub("", folded).upper()
+    return code if _CODE.fullmatch(code) else ""
+
+
+_HALF_WIDTH = {0xFEE0 + ascii_code: ascii_code for ascii_code in range(0x21, 0x7F)} | {0x3000: 0x20}
+
+
+def hide_code(code: str) -> str:
+    """Return the code for those who need only recognise it: its last four characters."""
+    return "•" * (CODE_LENGTH - _SHOWN) + code[-_SHOWN:]
+
+
+def generate_codes(
+    session: Session, *, campaign_id: int, count: int, actor: Actor, idempotency_key: str
+) -> int:
+    """Make so many codes for a campaign and return their batch; repeated, the same batch.
+
+    Raises InvalidInput("count", "out_of_range"), Conflict("campaign_not_approved") or
+    Conflict("code_budget_spent"), NotFound, NotAuthorised.
+    """
+    require_staff(actor, StaffRole.FINANCE, StaffRole.ADMIN)
+    if not 0 < count <= MOST_CODES_AT_ONCE:
+        raise InvalidInput("count", "out_of_range", maximum=MOST_CODES_AT_ONCE)
+    write = WriteOnce(
+        _NO_ACCOUNT,
+        f"codes:{idempotency_key}",
+        "generate_codes",
+        {"campaign": campaign_id, "count": count},
+    )
+    campaign = lock_campaign(session, campaign_id)
+    known = first_answer(session, write)
+    if known is not None:
+        return int(known["batch"])
+    batch = _add_codes(session, campaign, _new_codes(session, count), kind="generated", actor=actor)
+    keep_answer(session, write, {"batch": batch})
+    return batch
+
+
+def import_codes(
+    session: Session,
+    *,
+    campaign_id: int,
+    typed: Sequence[str],
+    actor: Actor,
+    idempotency_key: str,
+) -> int:
+    """Bring in codes that were made elsewhere, all or none, and return their batch.
+
+    Raises InvalidInput on "codes" ("empty", "too_many", "not_a_code" or "twice" with the line,
+    "taken" with the first that is), and as `generate_codes` does.
+    """
+    require_staff(actor, StaffRole.FINANCE, StaffRole.ADMIN)
+    codes = _read_all(typed)
+    write = WriteOnce(
+        _NO_ACCOUNT,
+        f"codes:{idempotency_key}",
+        "import_codes",
+        {"campaign": campaign_id, "codes": codes},
+    )
+    campaign = lock_campaign(session, campaign_id)
+    known = first_answer(session, write)
+    if known is not None:
+        return int(known["batch"])
+    taken = session.scalars(_TAKEN, {"codes": codes}).first()
+    if taken is not None:
+        raise InvalidInput("codes", "taken", code=hide_code(taken))
+    batch = _add_codes(session, campaign, codes, kind="imported", actor=actor)
+    keep_answer(session, write, {"batch": batch})
+    return batch
+
+
+def issue_code(session: Session, *, campaign: Campaign, account_id: int, actor: Actor) -> str:
+    """Make one code of a locked campaign that only this account can use, and return it.
+
+    The caller has checked who may do this. Raises as `generate_codes` does, and NotFound.
+    """
+    if session.get(Account, account_id) is None:
+        raise NotFound("account")
+    (code,) = _new_codes(session, 1)
+    _add_codes(session, campaign, [code], kind="issued", actor=actor, account_id=account_id)
+    return code
+
+
+def revoke_codes(
+    session: Session,
+    *,
+    campaign_id: int,
+    reason: str,
+    actor: Actor,
+    code: str | None = None,
+    batch_id: int | None = None,
+) -> int:
+    """Take back what is left of one code, a batch, or all codes of a campaign; return how many.
+
+    Credit that they gave already stays. Codes that are used up or taken back are left as they
+    are, so that a repetition changes nothing. Raises InvalidInput for a reason that is missing.
+    """
+    require_staff(actor, StaffRole.FINANCE, StaffRole.ADMIN)
+    reason = checked_reason(reason)
+    lock_campaign(session, campaign_id)
+    statement = (
+        update(VoucherCode)
+        .where(
+            VoucherCode.campaign_id == campaign_id,
+            VoucherCode.revoked_at.is_(None),
+            VoucherCode.uses < VoucherCode.most_uses,
+        )
+        .values(
+            revoked_at=clock.now(session),
+            revoked_by=audit.actor_name(actor),
+            revoked_reason=reason,
+        )
+        .returning(VoucherCode.code)
+    )
+    if code is not None:
+        statement = statement.where(VoucherCode.code == code)
+    if batch_id is not None:
+        statement = statement.where(VoucherCode.batch_id == batch_id)
+    revoked = len(session.scalars(statement).all())
+    details = {"campaign": campaign_id, "batch": batch_id, "codes": revoked, "reason": reason}
+    if code is not None:
+        details["code"] = hide_code(code)
+    if revoked:
+        audit.record(session, action="revoke_codes", actor=actor, details=details)
+    return revoked
+
+
+def list_batches(session: Session, *, campaign_id: int, actor: Actor) -> tuple[Batch, ...]:
+    """Return a campaign's batches, the newest first, without those of single codes."""
+    require_staff(actor, StaffRole.FINANCE, StaffRole.ADMIN)
+    rows = session.scalars(
+        select(VoucherBatch)
+        .where(VoucherBatch.campaign_id == campaign_id, VoucherBatch.kind != "issued")
+        .order_by(VoucherBatch.id.desc())
+    )
+    return tuple(
+        Batch(row.id, row.campaign_id, row.kind, row.codes, row.made_by, row.made_at)
+        for row in rows
+    )
+
+
+def codes_of_batch(session: Session, *, batch_id: int, actor: Actor) -> Iterator[str]:
+    """Return a batch's codes in full, for the file that goes to whoever gives them away.
+
+    That somebody took them is written to the audit log. Raises NotFound and NotAuthorised.
+    """
+    require_staff(actor, StaffRole.FINANCE, StaffRole.ADMIN)
+    batch = session.get(VoucherBatch, batch_id)
+    if batch is None:
+        raise NotFound("voucher_batch")
+    details = {"campaign": batch.campaign_id, "batch": batch_id}
+    audit.record(session, action="download_codes", actor=actor, details=details)
+    statement = (
+        select(VoucherCode.code).where(VoucherCode.batch_id == batch_id).order_by(VoucherCode.code)
+    )
+    return iter(session.scalars(statement).all())
+
+
+def lock_campaign(session: Session, campaign_id: int) -> Campaign:
+    """Return a campaign that nobody else changes until the transaction ends; raise NotFound."""
+    campaign = session.get(Campaign, campaign_id, with_for_update=True, populate_existing=True)
+    if campaign is None:
+        raise NotFound("campaign")
+    return campaign
+
+
+def checked_reason(reason: str) -> str:
+    """Return a reason as one tidy line; raise InvalidInput where it is missing or too long."""
+    tidy = " ".join(reason.split())
+    check_text(reason=tidy)
+    if not tidy:
+        raise InvalidInput("reason", "empty")
+    if len(tidy) > _LONGEST_REASON:
+        raise InvalidInput("reason", "too_long", maximum=_LONGEST_REASON)
+    return tidy
+
+
+def _read_all(typed: Sequence[str]) -> list[str]:
+    if not typed:
+        raise InvalidInput("codes", "empty")
+    if len(typed) > MOST_CODES_AT_ONCE:
+        raise InvalidInput("codes", "too_many", maximum=MOST_CODES_AT_ONCE)
+    codes: dict[str, int] = {}
+    for line, each in enumerate(typed, start=1):
+        code = read_code(each)
+        if not code:
+            raise InvalidInput("codes", "not_a_code", line=line)
+        if code in codes:
+            raise InvalidInput("codes", "twice", line=line)
+        codes[code] = line
+    return list(codes)
+
+
+def _new_codes(session: Session, count: int) -> list[str]:
+    """Return codes that nobody has: one in a hundred million million is met by chance."""
+    codes: set[str] = set()
+    while len(codes) < count:
+        more = {_random_code() for _ in range(count - len(codes))} - codes
+        codes |= more - set(session.scalars(_TAKEN, {"codes": list(more)}))
+    return list(codes)
+
+
+def _random_code() -> str:
+    return "".join(secrets.choice(_ALPHABET) for _ in range(CODE_LENGTH))
+
+
+def _add_codes(
+    session: Session,
+    campaign: Campaign,
+    codes: Sequence[str],
+    *,
+    kind: str,
+    actor: Actor,
+    account_id: int | None = None,
+) -> int:
+    _require_room(campaign, len(codes))
+    batch = VoucherBatch(
+        campaign_id=campaign.id,
+        kind=kind,
+        codes=len(codes),
+        made_by=audit.actor_name(actor),
+        made_at=clock.now(session),
+    )
+    session.add(batch)
+    campaign.codes += len(codes)
+    session.flush()
+    copy_rows(
+        session,
+        "voucher_codes",
+        ("code", "campaign_id", "batch_id", "account_id", "most_uses"),
+        [(code, campaign.id, batch.id, account_id, campaign.uses_per_code) for code in codes],
+    )
+    details = {"campaign": campaign.id, "batch": batch.id, "codes": len(codes), "kind": kind}
+    audit.record(session, action="add_codes", actor=actor, account_id=account_id, details=details)
+    return batch.id
+
+
+def _require_room(campaign: Campaign, count: int) -> None:
+    if campaign.state != "approved" or campaign.trigger != "code":
+        raise Conflict("campaign_not_approved")
+    if campaign.codes + count > campaign.code_budget:
+        raise Conflict("code_budget_spent")
+
+
+def count_codes(session: Session, *, campaign_id: int) -> dict[str, int]:
+    """Return how many codes of a campaign there are, were used, and were taken back."""
+    total, used, revoked = session.execute(
+        select(
+            func.count(),
+            func.count().filter(VoucherCode.uses > 0),
+            func.count(VoucherCode.revoked_at),
+        ).where(VoucherCode.campaign_id == campaign_id)
+    ).one()
+    return {"made": total, "used": used, "revoked": revoked}
