@@ -23,6 +23,7 @@ BENCHMARKS = (
     "history",
     "usage",
     "analytics",
+    "search",
     "exports",
     "sessions",
     "callbacks",

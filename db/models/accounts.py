@@ -96,6 +96,17 @@ class Account(Base):
     created_at: Mapped[Instant] = mapped_column(server_default=func.now())
 
     __table_args__ = (
+        Index(
+            "ix_accounts_name_parts",
+            func.lower(text("name")).label("name_parts"),
+            postgresql_using="gin",
+            postgresql_ops={"name_parts": "gin_trgm_ops"},
+        ),
+        Index(
+            "ix_accounts_name_start",
+            func.lower(text("name")).label("name_start"),
+            postgresql_ops={"name_start": "text_pattern_ops"},
+        ),
         CheckConstraint(one_of("status", "active", "frozen", "closed"), name="status"),
         CheckConstraint("currency ~ '^[A-Z]{3}$'", name="currency"),
     )

@@ -1,4 +1,4 @@
-"""Accounts: staff find one by name, number or a member's address, and look at its pages."""
+"""Accounts: staff find one by what they were told of it, and look at its pages."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from domain.queries.accounts import find_accounts
+from domain.queries.account_search import find_accounts
 from portal import backend
 from portal.formats import plain
 from portal.i18n import _
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 here: Viewing = st.session_state["viewing"]
 st.title(_("Accounts"))
-sought = st.text_input(_("Name, number or email"), max_chars=100, key="sought_account")
+sought = st.text_input(
+    _("Name, number, email, payment or voucher code"), max_chars=100, key="sought_account"
+)
 found = backend.read(find_accounts, actor=here.visitor.actor, sought=sought or "")
 if not found:
     st.info(_("No account matches. Try a part of its name."), icon=":material/search_off:")

@@ -120,7 +120,7 @@ def test_a_reader_of_two_accounts_switches_between_them(sign_in: Callable[..., P
 
 def test_support_finds_an_account_and_is_told_whose_it_is(sign_in: Callable[..., Page]) -> None:
     page = sign_in("support@demo.example")
-    page.get_by_label("Name, number or email").fill("Japan")
+    page.get_by_label("Name, number, email").fill("Japan")
     page.keyboard.press("Enter")
     found = page.get_by_role("button", name=re.compile("Look at account"))
     expect(found).to_have_count(1)

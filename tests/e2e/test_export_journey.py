@@ -77,7 +77,7 @@ def test_a_csv_has_the_rows_that_the_page_counts(sign_in: Callable[..., Page]) -
 
 def test_support_exports_the_account_that_it_looks_at(sign_in: Callable[..., Page]) -> None:
     page = sign_in("support@demo.example")
-    page.get_by_label("Name, number or email").fill("Japan")
+    page.get_by_label("Name, number, email").fill("Japan")
     page.keyboard.press("Enter")
     found = page.get_by_role("button", name=re.compile("Look at account"))
     expect(found).to_have_count(1)

@@ -131,7 +131,7 @@ def test_usage_and_members_need_no_mouse(portal_url: str, open_page: Callable[..
 def test_staff_need_no_mouse(portal_url: str, open_page: Callable[..., Page]) -> None:
     page = open_page(DESKTOP)
     enter(page, portal_url, "finance@demo.example")
-    tab_to(page, "^Name, number or email")
+    tab_to(page, "^Name, number, email")
     page.keyboard.type("Japan")
     page.keyboard.press("Enter")
     expect(page.get_by_role("button", name=re.compile("Look at account"))).to_have_count(1)

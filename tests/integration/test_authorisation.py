@@ -23,7 +23,7 @@ from domain.errors import BillingError, NotAuthorised, NotFound
 from domain.finance import FinanceLine, post_finance_entries
 from domain.identity import Rules
 from domain.money import Money
-from domain.queries.accounts import find_accounts
+from domain.queries.account_search import find_accounts
 from domain.queries.analytics import analytics_choices
 from domain.queries.balances import account_overview
 from domain.queries.details import entry_detail

@@ -22,7 +22,8 @@ from domain.actors import MemberRole, StaffRole, user_actor
 from domain.errors import InvalidInput, NotAuthorised, NotFound
 from domain.identity import create_user
 from domain.queries import history
-from domain.queries.accounts import find_accounts, own_accounts, service_names
+from domain.queries.account_search import find_accounts
+from domain.queries.accounts import own_accounts, service_names
 from domain.queries.balances import GrantStatus, account_overview, account_summary
 from domain.queries.cursors import HistoryCursor
 from domain.queries.details import (
