@@ -39,12 +39,15 @@ payment = st.Page(
     visibility="hidden",
 )
 rates = st.Page("pages/rates.py", title=_("Rates and limits"), icon=":material/currency_exchange:")
+bank_transfers = st.Page(
+    "pages/bank_transfers.py", title=_("Bank transfers"), icon=":material/account_balance:"
+)
 for_customers = [billing, usage, members, payment]
 actor = here.visitor.actor
 payments = st.Page("pages/payments.py", title=_("Payments"), icon=":material/payments:")
 for_staff = [accounts, payments] if actor.is_staff else []
 if actor.staff_role in {StaffRole.FINANCE, StaffRole.ADMIN}:
-    for_staff += [analytics, rates]
+    for_staff += [bank_transfers, analytics, rates]
 page = st.navigation([*for_staff, *for_customers], position="top")
 st.set_page_config(page_title=tab.title(page.title))
 st.session_state["viewing"] = here

@@ -9,11 +9,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import select
+from sqlalchemy.orm import defer
 from stdnum import luhn
 
-from db.models import Account, BankTransfer, Payment
+from db.models import Account, BankTransfer, Payment, Site
 from domain import audit, clock
 from domain.actors import StaffRole, require_other_account, require_staff
 from domain.billing_profiles import current_profile
@@ -54,6 +56,7 @@ class RecordedTransfer:
 
     transfer_id: int
     account_id: int
+    account_name: str
     amount: Money
     bank_reference: str
     received_on: date
@@ -63,7 +66,7 @@ class RecordedTransfer:
     requested_by: str
     requested_at: datetime
     decided_by: str | None
-    payment_id: int | None
+    payment_reference: str | None
 
 
 def record_transfer(
@@ -96,7 +99,7 @@ def record_transfer(
         raise NotFound("account")
     _check_amount(amount, account.currency)
     now = clock.now(session)
-    if received_on > now.date():
+    if received_on > now.astimezone(_zone_of(session, account)).date():
         raise InvalidInput("received_on", "in_future")
     if current_profile(session, actor=actor, account_id=account_id) is None:
         raise Conflict("no_billing_profile")
@@ -123,6 +126,11 @@ def record_transfer(
         session, action="record_transfer", actor=actor, account_id=account_id, details=details
     )
     return row.id
+
+
+def _zone_of(session: Session, account: Account) -> ZoneInfo:
+    """Return the zone by whose days the account's bank goes."""
+    return ZoneInfo(session.get_one(Site, account.site_code).time_zone)
 
 
 def _check_amount(amount: Money, currency: str) -> None:
@@ -244,8 +252,11 @@ def list_transfers(
 ) -> tuple[RecordedTransfer, ...]:
     """Return the newest transfers, those that wait first."""
     require_staff(actor)
-    rows = session.scalars(
-        select(BankTransfer)
+    rows = session.execute(
+        select(BankTransfer, Account.name, Payment.reference)
+        .join(Account, Account.id == BankTransfer.account_id)
+        .outerjoin(Payment, Payment.id == BankTransfer.payment_id)
+        .options(defer(BankTransfer.evidence))  # megabytes, which a list does not show
         .order_by(BankTransfer.state != "requested", BankTransfer.id.desc())
         .limit(limit)
     )
@@ -253,6 +264,7 @@ def list_transfers(
         RecordedTransfer(
             transfer_id=row.id,
             account_id=row.account_id,
+            account_name=name,
             amount=Money(row.amount_micros, row.currency),
             bank_reference=row.bank_reference,
             received_on=row.received_on,
@@ -262,9 +274,9 @@ def list_transfers(
             requested_by=row.requested_by,
             requested_at=row.requested_at,
             decided_by=row.decided_by,
-            payment_id=row.payment_id,
+            payment_reference=payment_reference,
         )
-        for row in rows
+        for row, name, payment_reference in rows
     )
 
 

@@ -27,6 +27,8 @@ from tests.gateways import dong, payer
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker
 
+    from tests.conftest import TestClock
+
 MAKER = user_actor(900, staff_role=StaffRole.FINANCE)
 CHECKER = user_actor(901, staff_role=StaffRole.FINANCE)
 ADMIN = user_actor(902, staff_role=StaffRole.ADMIN)
@@ -51,6 +53,13 @@ def fault(session: Session, account: int, **changes: Any) -> tuple[str, str]:
     with pytest.raises(InvalidInput) as caught:
         record(session, account, **changes)
     return caught.value.field, caught.value.reason
+
+
+def test_the_day_that_it_came_is_one_of_the_site(session: Session, clock: TestClock) -> None:
+    account, _owner = payer(session)
+    clock.instant = datetime(2026, 3, 10, 20, tzinfo=UTC)  # in Vietnam it is the 11th
+    assert fault(session, account, received_on=date(2026, 3, 12)) == ("received_on", "in_future")
+    record(session, account, received_on=date(2026, 3, 11))
 
 
 def test_a_second_person_s_approval_credits_through_the_bank(session: Session) -> None:

@@ -1,0 +1,1 @@
+"""Bank transfers, as finance records them and somebody else approves them."""

@@ -1,0 +1,149 @@
+"""Transfers that wait for a second person, and those that were decided."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import streamlit as st
+
+from domain import audit
+from domain.errors import BillingError, NotAuthorised
+from domain.payments.bank_transfers import decide_transfer, evidence_of
+from portal import backend, formats
+from portal.formats import plain
+from portal.i18n import N_, _
+from portal.top_up import words
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from domain.payments.bank_transfers import RecordedTransfer
+    from portal.viewing import Viewing
+
+_TOLD = "transfers_told"
+_STATES = {"approved": N_("Credited"), "refused": N_("Refused")}
+_CONFLICTS = {
+    "already_decided": N_("Somebody else decided about it meanwhile."),
+    "no_billing_profile": N_(
+        "The account has no billing information yet. Ask its owner to fill in Billing, Settings."
+    ),
+}
+
+
+def draw(here: Viewing, transfers: Sequence[RecordedTransfer]) -> None:
+    """Draw what waits, then what was decided."""
+    told: str | None = st.session_state.pop(_TOLD, None)
+    if told is not None:
+        st.success(plain(told), icon=":material/check_circle:")
+    waiting = [each for each in transfers if each.state == "requested"]
+    decided = [each for each in transfers if each.state != "requested"]
+    st.header(_("Waiting for approval"))
+    if not waiting:
+        st.info(_("No transfer waits for approval."), icon=":material/task_alt:")
+    for transfer in waiting:
+        with st.container(border=True, key=f"transfer-{transfer.transfer_id}"):
+            _waiting(here, transfer)
+    if decided:
+        st.header(_("Decided"))
+        _table(decided)
+
+
+def tell(text: str) -> None:
+    """Draw the page again with this on top."""
+    st.session_state[_TOLD] = text
+    st.rerun()
+
+
+def _waiting(here: Viewing, transfer: RecordedTransfer) -> None:
+    st.subheader(plain(f"{formats.money(transfer.amount)} · {transfer.account_name}"))
+    lines = {
+        _("Account"): str(transfer.account_id),
+        _("The bank's reference"): transfer.bank_reference,
+        _("Received on"): formats.date(transfer.received_on),
+        _("Recorded by"): transfer.requested_by,
+        _("Recorded"): here.date_time(transfer.requested_at),
+    }
+    if transfer.note:
+        lines[_("Remark")] = transfer.note
+    st.html(words.definition_list(lines))
+    with st.container(horizontal=True):
+        st.download_button(
+            _("Open the evidence"),
+            data=partial(_evidence, here, transfer.transfer_id),
+            file_name=transfer.evidence_name,
+            icon=":material/attach_file:",
+            key=f"evidence-{transfer.transfer_id}",
+            on_click="ignore",
+        )
+        if transfer.requested_by != audit.actor_name(here.visitor.actor):
+            _buttons(here, transfer)
+    if transfer.requested_by == audit.actor_name(here.visitor.actor):
+        st.caption(_("You recorded this. Somebody else decides."))
+
+
+def _evidence(here: Viewing, transfer_id: int) -> bytes:
+    _name, _kind, content = backend.read(
+        evidence_of, transfer_id=transfer_id, actor=here.visitor.actor
+    )
+    return content
+
+
+def _buttons(here: Viewing, transfer: RecordedTransfer) -> None:
+    amount, name = formats.money(transfer.amount), transfer.account_name
+    with st.popover(_("Approve…")):
+        text = _("{amount} is credited to {name} at once. Only a refund takes it back.")
+        st.markdown(plain(text.format(amount=amount, name=name)))
+        label = _("Credit {amount}").format(amount=amount)
+        if st.button(plain(label), type="primary", key=f"approve-{transfer.transfer_id}"):
+            told = _("{amount} is credited to {name}.").format(amount=amount, name=name)
+            _decide(here, transfer, is_approved=True, told=told)
+    with st.popover(_("Refuse…")):
+        st.markdown(_("Nothing is credited. The same line can then be recorded again, rightly."))
+        if st.button(_("Refuse this transfer"), key=f"refuse-{transfer.transfer_id}"):
+            _decide(here, transfer, is_approved=False, told=_("Refused. Nothing is credited."))
+
+
+def _decide(here: Viewing, transfer: RecordedTransfer, *, is_approved: bool, told: str) -> None:
+    try:
+        backend.write(
+            decide_transfer,
+            transfer_id=transfer.transfer_id,
+            is_approved=is_approved,
+            actor=here.visitor.actor,
+        )
+    except NotAuthorised:
+        st.error(_("This is for somebody else of finance to decide."), icon=":material/error:")
+    except BillingError as error:
+        conflict = _CONFLICTS.get(getattr(error, "reason", ""))
+        st.error(_(conflict) if conflict else words.refusal(error), icon=":material/error:")
+    else:
+        tell(told)
+
+
+def _table(decided: Sequence[RecordedTransfer]) -> None:
+    table = pa.table(
+        {
+            _("Received on"): [formats.date(each.received_on) for each in decided],
+            _("Account"): [f"{each.account_name} · {each.account_id}" for each in decided],
+            _("Amount"): [formats.money(each.amount) for each in decided],
+            _("Status"): [_(_STATES[each.state]) for each in decided],
+            _("The bank's reference"): [each.bank_reference for each in decided],
+            _("Recorded by"): [each.requested_by for each in decided],
+            _("Decided by"): [each.decided_by or "" for each in decided],
+            _("Payment"): [
+                f"/payments?ref={each.payment_reference}" if each.payment_reference else None
+                for each in decided
+            ],
+        }
+    )
+    st.dataframe(
+        table,
+        hide_index=True,
+        height="content",
+        column_config={
+            _("Amount"): st.column_config.TextColumn(alignment="right"),
+            _("Payment"): st.column_config.LinkColumn(display_text=_("Look at it")),
+        },
+    )

@@ -1,0 +1,163 @@
+"""The form that a transfer is recorded with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from domain.errors import BillingError, InvalidInput, NotAuthorised, NotFound
+from domain.money import Money
+from domain.payments.bank_transfers import (
+    LARGEST_EVIDENCE_BYTES,
+    Evidence,
+    record_transfer,
+)
+from domain.queries.balances import account_summary
+from portal import address, backend, formats
+from portal.bank_transfers.decisions import tell
+from portal.formats import plain
+from portal.i18n import N_, _, current_language
+from portal.top_up import words
+
+if TYPE_CHECKING:
+    from datetime import date
+
+    from streamlit.runtime.uploaded_file_manager import UploadedFile
+
+    from domain.queries.balances import AccountSummary
+    from portal.viewing import Viewing
+
+_LONGEST = 200
+_LONGEST_NUMBER = 18
+_MEGABYTE = 1024 * 1024
+_RECORDED = "transfers_recorded"
+_FAULTS = {
+    ("amount", "not_positive"): N_("Enter an amount above 0."),
+    ("bank_reference", "empty"): N_("Enter the bank's reference: it counts once."),
+    ("received_on", "in_future"): N_("The day that it came is today or before."),
+    ("evidence", "too_large"): N_("The file is larger than 5 MB. Save it smaller, and try again."),
+    ("evidence", "not_a_document"): N_("Give the evidence as PDF, PNG or JPEG."),
+    ("evidence", "card_number"): N_(
+        "The file seems to show a card's number. Black it out: such numbers are not kept here."
+    ),
+}
+_CONFLICTS = {
+    "no_billing_profile": N_(
+        "The account has no billing information yet. Ask its owner to fill in Billing, Settings."
+    ),
+    "line_is_taken": N_(
+        "A transfer with this reference was recorded with other facts. Look at it first."
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Filled:
+    """The form as it was sent."""
+
+    amount: str
+    reference: str
+    received_on: date
+    evidence: UploadedFile | None
+    remark: str
+
+
+def draw(here: Viewing) -> None:
+    """Draw the choice of an account and, once there is one, the form."""
+    st.header(_("Record a transfer"))
+    account = _account(here)
+    if account is not None:
+        _form(here, account)
+
+
+def _account(here: Viewing) -> AccountSummary | None:
+    """Return the account that the address or the person names, or say how to name one."""
+    address.set_widget("transfer_account", address.given("for")[:_LONGEST_NUMBER])
+    typed = st.text_input(
+        _("The account's number"),
+        max_chars=_LONGEST_NUMBER,
+        key="transfer_account",
+        on_change=lambda: address.keep("for", st.session_state["transfer_account"].strip()),
+    )
+    number = typed.strip()
+    unknown = _("There is no account with this number.")
+    if not number:
+        st.caption(_("It stands beside the name under Accounts, and in the customer's header."))
+        return None
+    if not (number.isascii() and number.isdigit()):
+        st.error(unknown, icon=":material/search_off:")
+        return None
+    try:
+        account = backend.look_up(account_summary, actor=here.visitor.actor, account_id=int(number))
+    except NotFound:
+        st.error(unknown, icon=":material/search_off:")
+        return None
+    shown = _("{name}, in {currency}").format(name=account.name, currency=account.currency)
+    st.markdown(f"**{plain(shown)}**")
+    return account
+
+
+def _form(here: Viewing, account: AccountSummary) -> None:
+    today = datetime.now(formats.time_zone(account.zone)).date()
+    # A form that was recorded is followed by an empty one; one that was refused stays as it is.
+    number = st.session_state.setdefault(_RECORDED, 0)
+    with st.form(f"{_RECORDED}-{number}"):
+        amount = st.text_input(
+            _("Amount ({currency})").format(currency=account.currency), key=f"transfer_amount_{number}"
+        )
+        reference = st.text_input(
+            _("The bank's reference"),
+            max_chars=_LONGEST,
+            help=_("The number of the line on the bank's statement. One line is one transfer."),
+            key=f"transfer_reference_{number}",
+        )
+        received_on = st.date_input(
+            _("Received on"), value=today, max_value=today, key=f"transfer_received_on_{number}"
+        )
+        evidence = st.file_uploader(
+            _("Evidence: the bank's advice or statement, as PDF, PNG or JPEG"),
+            type=["pdf", "png", "jpg", "jpeg"],
+            max_upload_size=LARGEST_EVIDENCE_BYTES // _MEGABYTE,
+            key=f"transfer_evidence_{number}",
+        )
+        remark = st.text_input(_("Remark (optional)"), max_chars=_LONGEST, key=f"transfer_remark_{number}")
+        is_sent = st.form_submit_button(_("Record it"), type="primary")
+    if is_sent:
+        _record(here, account, _Filled(amount, reference, received_on, evidence, remark))
+
+
+def _record(here: Viewing, account: AccountSummary, filled: _Filled) -> None:
+    if filled.evidence is None:
+        st.error(_("Add the evidence: somebody else approves by it."), icon=":material/error:")
+        return
+    try:
+        money = Money.parse(filled.amount, account.currency, locale=current_language())
+        backend.write(
+            record_transfer,
+            account_id=account.account_id,
+            amount=money,
+            bank_reference=filled.reference,
+            received_on=filled.received_on,
+            evidence=Evidence(filled.evidence.name, filled.evidence.getvalue()),
+            remark=filled.remark,
+            actor=here.visitor.actor,
+        )
+    except BillingError as error:
+        st.error(_refusal(error), icon=":material/error:")
+    else:
+        st.session_state[_RECORDED] += 1
+        text = _("{amount} is recorded for {name}. Somebody else approves it.")
+        tell(text.format(amount=formats.money(money), name=account.name))
+
+
+def _refusal(error: BillingError) -> str:
+    if isinstance(error, InvalidInput):
+        text = _FAULTS.get((error.field, error.reason))
+        return _(text) if text else words.fault(error)
+    if isinstance(error, NotAuthorised):
+        return _("This account is yours too: somebody else records its transfers.")
+    conflict = _CONFLICTS.get(getattr(error, "reason", ""))
+    return _(conflict) if conflict else words.refusal(error)

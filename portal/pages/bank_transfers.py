@@ -1,0 +1,23 @@
+"""Bank transfers: what came on the bank account becomes credit, by two people of finance."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from domain.actors import StaffRole
+from domain.payments.bank_transfers import list_transfers
+from portal import backend
+from portal.bank_transfers import decisions, recording
+from portal.i18n import _
+
+if TYPE_CHECKING:
+    from portal.viewing import Viewing
+
+here: Viewing = st.session_state["viewing"]
+st.title(_("Bank transfers"))
+transfers = backend.read(list_transfers, actor=here.visitor.actor)
+decisions.draw(here, transfers)
+if here.visitor.actor.staff_role is StaffRole.FINANCE:
+    recording.draw(here)

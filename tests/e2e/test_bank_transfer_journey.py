@@ -1,0 +1,95 @@
+"""Money on the bank account becomes credit, by two people of finance."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from playwright.sync_api import expect
+from sqlalchemy import select
+
+from db.models import AccountMember, User
+from domain.actors import system_actor
+from domain.billing_profiles import BillingProfile, ProfileKind, save_profile
+from tests.e2e.conftest import PHONE
+from tests.e2e.test_accessibility import serious_violations
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from playwright.sync_api import Page
+    from sqlalchemy.orm import Session, sessionmaker
+
+pytestmark = pytest.mark.browser
+
+PDF = b"%PDF-1.4\n1 0 obj <</Type /Catalog>> endobj\ntrailer <</Root 1 0 R>>\n%%EOF\n"
+
+
+def account_of(sessions: sessionmaker[Session], email: str) -> int:
+    """Return the owner's account, with billing information."""
+    with sessions.begin() as session:
+        account = session.scalars(
+            select(AccountMember.account_id)
+            .join(User, User.id == AccountMember.user_id)
+            .where(User.email == email)
+        ).one()
+        save_profile(
+            session,
+            account_id=account,
+            profile=BillingProfile(
+                ProfileKind.PERSONAL, "Lan Tran", email, "1 Sample Street", "VN"
+            ),
+            currency=None,
+            expected_version=0,
+            actor=system_actor("tests"),
+            idempotency_key="profile",
+        )
+    return account
+
+
+def test_finance_records_a_transfer_and_somebody_else_approves(
+    portal_sessions: sessionmaker[Session],
+    new_owner: Callable[[str], str],
+    sign_in: Callable[..., Page],
+    tmp_path: Path,
+) -> None:
+    email = new_owner("vn")
+    account = account_of(portal_sessions, email)
+    line = f"FT{uuid.uuid4().hex[:10]}"
+    slip = tmp_path / "advice.pdf"
+    slip.write_bytes(PDF)
+
+    finance = sign_in("finance@demo.example", path="/bank_transfers")
+    finance.get_by_label("The account's number").fill(str(account))
+    finance.keyboard.press("Enter")
+    finance.get_by_label("Amount (VND)").fill("20,000,000")
+    finance.get_by_role("textbox", name="The bank's reference").fill(line)
+    finance.locator("input[type=file]").set_input_files(slip)
+    expect(finance.get_by_text("advice.pdf")).to_be_visible()
+    finance.get_by_role("button", name="Record it").click()
+    expect(finance.get_by_text("₫20,000,000 is recorded for Lan's account")).to_be_visible()
+    mine = finance.locator("[class*=st-key-transfer-]").filter(has_text=line)
+    expect(mine.get_by_text("You recorded this. Somebody else decides.")).to_be_visible()
+    expect(mine.get_by_role("button", name="Approve…")).to_have_count(0)
+    assert serious_violations(finance) == {}
+
+    admin = sign_in("admin@demo.example", PHONE, "/bank_transfers")
+    waiting = admin.locator("[class*=st-key-transfer-]").filter(has_text=line)
+    with admin.expect_download() as download:
+        waiting.get_by_role("button", name="Open the evidence").click()
+    assert Path(download.value.path()).read_bytes() == PDF
+    waiting.get_by_role("button", name="Approve…").click()
+    assert serious_violations(admin) == {}
+    admin.get_by_role("button", name="Credit ₫20,000,000").click()
+    expect(admin.get_by_text("₫20,000,000 is credited to Lan's account.")).to_be_visible()
+
+    customer = sign_in(email)
+    expect(customer.get_by_role("link", name="Balance ₫20,000,000")).to_be_visible()
+
+
+def test_support_does_not_see_the_page(sign_in: Callable[..., Page]) -> None:
+    support = sign_in("support@demo.example")
+    expect(support.get_by_role("link", name="Payments").first).to_be_visible()
+    expect(support.get_by_role("link", name="Bank transfers")).to_have_count(0)

@@ -1,0 +1,182 @@
+"""The page of bank transfers, for each who may and may not use it."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from domain.actors import StaffRole, user_actor
+from domain.payments.bank_transfers import Evidence, decide_transfer, record_transfer
+from tests.factories import make_account
+from tests.gateways import dong, payer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy.orm import Session
+    from streamlit.testing.v1 import AppTest
+
+PDF = b"%PDF-1.7 a slip"
+MAKER = user_actor(900, staff_role=StaffRole.FINANCE)
+AMOUNT = "₫20,000,000"
+
+
+@pytest.fixture
+def page(show: Callable[..., AppTest]) -> Callable[..., AppTest]:
+    """Show the page for staff."""
+
+    def shown(role: StaffRole = StaffRole.FINANCE, **query: str) -> AppTest:
+        app = show(None, staff_role=role, **query)
+        app.switch_page("pages/bank_transfers.py")
+        for name, value in query.items():
+            app.query_params[name] = value
+        return app.run()
+
+    return shown
+
+
+def recorded(session: Session, account: int, reference: str = "FT1") -> int:
+    number = record_transfer(
+        session,
+        account_id=account,
+        amount=dong(20_000_000),
+        bank_reference=reference,
+        received_on=date(2026, 1, 15),
+        evidence=Evidence("slip.pdf", PDF),
+        remark="",
+        actor=MAKER,
+    )
+    session.commit()
+    return number
+
+
+def a_payer(session: Session) -> int:
+    account, _owner = payer(session)
+    session.commit()
+    return account
+
+
+def fill(app: AppTest, *, evidence: bytes = PDF, **fields: str) -> AppTest:
+    for name, value in {"amount": "20,000,000", "reference": "FT1", **fields}.items():
+        app.text_input(key=f"transfer_{name}_0").set_value(value)
+    app.file_uploader(key="transfer_evidence_0").upload("slip.pdf", evidence, "application/pdf")
+    (sent,) = [button for button in app.button if button.label == "Record it"]
+    return sent.click().run()
+
+
+def texts(elements: Any) -> list[str]:
+    return [element.value for element in elements]
+
+
+def test_an_empty_page_says_that_nothing_waits(page: Callable[..., AppTest]) -> None:
+    app = page()
+    assert texts(app.info) == ["No transfer waits for approval."]
+    assert "Record a transfer" in texts(app.header)
+
+
+def test_a_transfer_is_recorded_and_then_somebody_else_decides(
+    session: Session, page: Callable[..., AppTest]
+) -> None:
+    app = fill(page(**{"for": str(a_payer(session))}))
+    assert not app.error
+    assert app.success[0].value.startswith(f"{AMOUNT} is recorded for")
+    assert any(AMOUNT in text for text in texts(app.subheader))
+    assert "You recorded this. Somebody else decides." in texts(app.caption)
+    assert app.text_input(key="transfer_amount_1").value == ""
+    assert not [button for button in app.button if "Credit" in button.label]
+
+
+def test_the_same_line_again_is_recorded_once(
+    session: Session, page: Callable[..., AppTest]
+) -> None:
+    account = str(a_payer(session))
+    fill(page(**{"for": account}))
+    app = fill(page(**{"for": account}))
+    assert not app.error
+    assert len(app.subheader) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"amount": "0"}, "Enter an amount above 0."),
+        ({"amount": "ten"}, "Enter an amount"),
+        ({"amount": "20.5"}, "decimals"),
+        ({"reference": " "}, "Enter the bank's reference"),
+        ({"evidence": b"MZ a program"}, "as PDF, PNG or JPEG"),
+        ({"evidence": PDF + b" 4111 1111 1111 1111"}, "a card's number"),
+    ],
+    ids=["nothing", "words", "decimals", "reference", "program", "card"],
+)
+def test_each_fault_is_said_plainly(
+    session: Session, page: Callable[..., AppTest], changes: dict[str, Any], words: str
+) -> None:
+    app = fill(page(**{"for": str(a_payer(session))}), **changes)
+    (error,) = texts(app.error)
+    assert words in error
+    assert texts(app.info) == ["No transfer waits for approval."]
+
+
+def test_evidence_is_asked_for(session: Session, page: Callable[..., AppTest]) -> None:
+    app = page(**{"for": str(a_payer(session))})
+    app.text_input(key="transfer_amount_0").set_value("20,000,000")
+    (sent,) = [button for button in app.button if button.label == "Record it"]
+    sent.click().run()
+    assert texts(app.error) == ["Add the evidence: somebody else approves by it."]
+
+
+def test_an_account_without_billing_information_is_told_of(
+    session: Session, page: Callable[..., AppTest]
+) -> None:
+    account = make_account(session, site="vn", currency="VND")
+    session.commit()
+    app = fill(page(**{"for": str(account)}))
+    assert "no billing information yet" in app.error[0].value
+
+
+@pytest.mark.parametrize("number", ["999999999", "abc", "１"])  # noqa: RUF001
+def test_an_account_that_does_not_exist_is_told_of(
+    page: Callable[..., AppTest], number: str
+) -> None:
+    app = page(**{"for": number})
+    assert texts(app.error) == ["There is no account with this number."]
+
+
+def test_somebody_else_approves(session: Session, page: Callable[..., AppTest]) -> None:
+    number = recorded(session, a_payer(session))
+    app = page()
+    app.button(key=f"approve-{number}").click().run()
+    assert app.success[0].value.startswith(f"{AMOUNT} is credited to")
+    assert texts(app.info) == ["No transfer waits for approval."]
+    assert app.dataframe[0].value["Status"].tolist() == ["Credited"]
+
+
+def test_somebody_else_refuses(session: Session, page: Callable[..., AppTest]) -> None:
+    number = recorded(session, a_payer(session))
+    app = page(StaffRole.ADMIN)
+    app.button(key=f"refuse-{number}").click().run()
+    assert app.success[0].value == "Refused. Nothing is credited."
+    assert app.dataframe[0].value["Status"].tolist() == ["Refused"]
+
+
+def test_what_was_decided_meanwhile_is_told(session: Session, page: Callable[..., AppTest]) -> None:
+    number = recorded(session, a_payer(session))
+    app = page()
+    checker = user_actor(901, staff_role=StaffRole.FINANCE)
+    decide_transfer(session, transfer_id=number, is_approved=False, actor=checker)
+    session.commit()
+    app.button(key=f"approve-{number}").click().run()
+    # The page that is drawn again shows it among what was decided.
+    assert app.dataframe[0].value["Status"].tolist() == ["Refused"]
+
+
+def test_an_administrator_approves_and_records_nothing(page: Callable[..., AppTest]) -> None:
+    assert "Record a transfer" not in texts(page(StaffRole.ADMIN).header)
+
+
+def test_support_has_no_such_page(show: Callable[..., AppTest]) -> None:
+    app = show(None, staff_role=StaffRole.SUPPORT)
+    with pytest.raises(Exception, match="bank_transfers"):
+        app.switch_page("pages/bank_transfers.py").run()
