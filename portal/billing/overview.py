@@ -12,6 +12,7 @@ from domain.statements import statement_months
 from portal import backend, charts, descriptions, formats
 from portal.formats import plain, relative_days
 from portal.i18n import _
+from portal.vouchers import redeeming
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,6 +32,7 @@ _SHOWN_WITHOUT_CREDIT = frozenset({"plan", "voucher", "top_up"})
 
 def draw(viewing: Viewing, account: AccountSummary) -> None:
     """Draw the tab."""
+    redeeming.show_told()
     found = backend.read(
         account_overview, actor=viewing.visitor.actor, account_id=account.account_id
     )
@@ -38,6 +40,7 @@ def draw(viewing: Viewing, account: AccountSummary) -> None:
     if account.status == "frozen":
         st.warning(_("This account is frozen. New usage is refused. Contact support."))
     _owed(viewing, found)
+    redeeming.draw(viewing, account)
     if not found.grants:
         st.info(
             _("There is no credit now. What is added shows here, with where it came from."),

@@ -9,11 +9,12 @@ import streamlit as st
 from portal import address, viewing
 from portal.billing import history, overview, payments, settings
 from portal.i18n import _
+from portal.vouchers import listing
 
 if TYPE_CHECKING:
     from portal.viewing import Viewing
 
-TABS = ("overview", "history", "payments", "settings")
+TABS = ("overview", "history", "payments", "vouchers", "settings")
 
 here: Viewing = st.session_state["viewing"]
 st.title(_("Billing"))
@@ -31,6 +32,7 @@ titles = {
     "overview": _("Overview"),
     "history": _("Credit History"),
     "payments": _("Payment History"),
+    "vouchers": _("Voucher list"),
     "settings": _("Settings"),
 }
 given = address.given("tab")
@@ -49,6 +51,8 @@ if tab == "history":
     history.draw(here, account)
 elif tab == "payments":
     payments.draw(here, account)
+elif tab == "vouchers":
+    listing.draw(here, account)
 elif tab == "settings":
     settings.draw(here, account)
 else:

@@ -1,0 +1,1 @@
+"""Vouchers for customers: a code becomes credit, and what became of those before."""

@@ -1,0 +1,118 @@
+"""Add Voucher: a code is typed, or one that waits is taken, and the balance is higher."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from domain.actors import MemberRole
+from domain.errors import BillingError, RateLimited, VoucherRefused
+from domain.vouchers import read_code, redeem_once_counted
+from portal import backend, formats, messages
+from portal.formats import plain
+from portal.i18n import N_, _
+from portal.routes.wording import wait_text
+from portal.settings import settings
+
+if TYPE_CHECKING:
+    from domain.queries.balances import AccountSummary
+    from domain.vouchers import Redeemed
+    from portal.viewing import Viewing
+
+_TOLD = "voucher_told"
+_KEY = "voucher_key"
+_LONGEST = 40
+_REFUSALS = {
+    "unknown": N_("There is no such code. Check it: ten letters and digits."),
+    "used": N_("This code was used already."),
+    "used_by_this_account": N_("This account had its share of this offer already."),
+    "revoked": N_("This code is no longer valid. Ask whoever gave it to you."),
+    "not_for_this_account": N_("This code is for another account."),
+    "wrong_currency": N_("This code is for another currency than this account's."),
+    "wrong_site": N_("This code is for another site than this account's."),
+    "wrong_country": N_("This code is not for the country of your billing information."),
+    "no_billing_profile": N_("Fill in your billing information first, under Settings."),
+    "not_new": N_("This code is for new accounts only: before any top-up, voucher or usage."),
+    "budget_spent": N_("All credit of this offer was given. Ask whoever gave the code to you."),
+}
+_REFUSALS_WITH_MOMENT = {
+    "expired": N_("This code had to be used before {when}."),
+    "not_yet": N_("This code can be used from {when}."),
+}
+
+
+def may_redeem(viewing: Viewing, account: AccountSummary) -> bool:
+    """Whether this person may turn codes into credit of the account."""
+    role = viewing.visitor.actor.memberships.get(account.account_id)
+    return role in {MemberRole.OWNER, MemberRole.BILLING}
+
+
+def show_told() -> None:
+    """Say what was redeemed in the run before this one."""
+    told: str | None = st.session_state.pop(_TOLD, None)
+    if told is not None:
+        st.success(plain(told), icon=":material/redeem:")
+
+
+def draw(viewing: Viewing, account: AccountSummary) -> None:
+    """Draw the form, for those who may redeem."""
+    if not may_redeem(viewing, account):
+        return
+    st.subheader(_("Add Voucher"))
+    with st.form(f"voucher-{_wish()}", border=False):
+        typed = st.text_input(
+            _("Voucher code"),
+            max_chars=_LONGEST,
+            placeholder="ABCD234567",
+            key=f"voucher_code-{_wish()}",
+            width=320,
+        )
+        is_sent = st.form_submit_button(_("Apply Code"))
+    if is_sent:
+        redeem(viewing, account, typed)
+
+
+def redeem(viewing: Viewing, account: AccountSummary, typed: str) -> None:
+    """Redeem a code and draw the page again with the new balance, or say why not."""
+    try:
+        redeemed = redeem_once_counted(
+            backend.sessions(),
+            account_id=account.account_id,
+            typed=typed,
+            actor=viewing.visitor.actor,
+            # The same until something was redeemed: a second click asks for the same once more.
+            idempotency_key=f"{_wish()}:{read_code(typed)}",
+            key=settings().rules.key,
+        )
+    except BillingError as error:
+        st.error(_refusal(viewing, error), icon=":material/error:")
+    else:
+        st.session_state.pop(_KEY, None)
+        st.session_state[_TOLD] = _success(viewing, redeemed)
+        st.rerun()
+
+
+def _wish() -> str:
+    wish: str = st.session_state.setdefault(_KEY, uuid.uuid4().hex)
+    return wish
+
+
+def _success(viewing: Viewing, redeemed: Redeemed) -> str:
+    done = _("Your voucher has been applied successfully.")
+    gave = _("{amount} was added, for use until {when}.").format(
+        amount=formats.money(redeemed.amount), when=viewing.date_time(redeemed.expires_at)
+    )
+    return f"{done} {gave}"
+
+
+def _refusal(viewing: Viewing, error: BillingError) -> str:
+    if isinstance(error, RateLimited):
+        return wait_text(error.retry_after_seconds)
+    if not isinstance(error, VoucherRefused):
+        return messages.text_of(error)
+    if error.when is not None and error.reason in _REFUSALS_WITH_MOMENT:
+        text = _(_REFUSALS_WITH_MOMENT[error.reason])
+        return text.format(when=viewing.date_time(error.when))
+    return _(_REFUSALS[error.reason])
