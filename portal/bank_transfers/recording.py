@@ -106,7 +106,8 @@ def _form(here: Viewing, account: AccountSummary) -> None:
     number = st.session_state.setdefault(_RECORDED, 0)
     with st.form(f"{_RECORDED}-{number}"):
         amount = st.text_input(
-            _("Amount ({currency})").format(currency=account.currency), key=f"transfer_amount_{number}"
+            _("Amount ({currency})").format(currency=account.currency),
+            key=f"transfer_amount_{number}",
         )
         reference = st.text_input(
             _("The bank's reference"),
@@ -123,7 +124,9 @@ def _form(here: Viewing, account: AccountSummary) -> None:
             max_upload_size=LARGEST_EVIDENCE_BYTES // _MEGABYTE,
             key=f"transfer_evidence_{number}",
         )
-        remark = st.text_input(_("Remark (optional)"), max_chars=_LONGEST, key=f"transfer_remark_{number}")
+        remark = st.text_input(
+            _("Remark (optional)"), max_chars=_LONGEST, key=f"transfer_remark_{number}"
+        )
         is_sent = st.form_submit_button(_("Record it"), type="primary")
     if is_sent:
         _record(here, account, _Filled(amount, reference, received_on, evidence, remark))
