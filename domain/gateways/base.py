@@ -71,7 +71,8 @@ class RefundRequest:
     """Money to give back. `reference` is ours, unique for ever, and the idempotency key.
 
     `amount` is in the currency that was paid; `is_whole` says that it is all that was paid.
-    `actor` is who asked for it, as the gateway may keep it: letters and digits.
+    `actor` is who asked for it, as the gateway may keep it: letters and digits. `others` are the
+    gateway's names of the payment's other refunds, so that none of them passes for this one.
     """
 
     payment: KnownPayment
@@ -80,6 +81,7 @@ class RefundRequest:
     is_whole: bool
     actor: str
     requested_at: datetime
+    others: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,6 +306,10 @@ class Gateway(Protocol):
     @property
     def is_sandbox(self) -> bool:
         """Whether it speaks to a sandbox, so that no money moves."""
+
+    @property
+    def tells_latest_refund_only(self) -> bool:
+        """Whether it tells of a payment's latest refund alone: the next waits for its end."""
 
     def limits(self, currency: str) -> Limits | None:
         """Return what it takes of a currency, or None where it does not take it."""

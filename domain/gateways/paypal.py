@@ -243,6 +243,7 @@ class PayPal:
     """The gateway; safe to use from many threads."""
 
     name = NAME
+    tells_latest_refund_only = False
 
     def __init__(
         self,

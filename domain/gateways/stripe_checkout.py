@@ -128,6 +128,7 @@ class StripeCheckout:
     """The gateway; safe to use from many threads."""
 
     name = NAME
+    tells_latest_refund_only = False
 
     def __init__(
         self, settings: StripeSettings, http_client: stripe.HTTPClient | None = None

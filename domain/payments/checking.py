@@ -15,7 +15,7 @@ from domain.errors import NotFound
 from domain.gateways.base import GatewayRefused, GatewayUnavailable, PaymentState
 from domain.payments.facts import apply_facts, apply_payment_fact
 from domain.payments.records import GATEWAY_ACTOR, OPEN_STATES, known, lock_payment, note
-from domain.payments.refunds import ask_later, due_refunds, send_refund
+from domain.payments.refunds import WAITS, ask_later, due_refunds, send_refund
 
 if TYPE_CHECKING:
     import threading
@@ -156,7 +156,7 @@ def _send_refunds(
             check_payment(sessions, gateway=gateway, payment_id=refund.payment_id, actor=actor)
         else:
             state = send_refund(sessions, gateway=gateway, refund_id=refund.refund_id)
-            sent += state != "requested"
+            sent += state not in {"requested", WAITS}
     return sent
 
 

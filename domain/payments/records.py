@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from db.models import Account, Payment, PaymentEvent
 from domain import audit, clock
@@ -116,6 +116,32 @@ def note(
             details=dict(details or {}),
         )
     )
+
+
+def note_once(
+    session: Session, payment: Payment, kind: str, *, actor: Actor, details: Mapping[str, Any]
+) -> bool:
+    """Write a step of a locked payment unless it stands there; return whether it was written."""
+    if count_steps(session, payment, kind, details=details):
+        return False
+    note(session, payment, kind, actor=actor, details=details)
+    return True
+
+
+def count_steps(
+    session: Session, payment: Payment, kind: str, *, details: Mapping[str, Any]
+) -> int:
+    """Return how many steps of a kind have these details, among others."""
+    return session.scalars(
+        select(func.count())
+        .select_from(PaymentEvent)
+        .where(
+            PaymentEvent.account_id == payment.account_id,
+            PaymentEvent.payment_id == payment.id,
+            PaymentEvent.kind == kind,
+            PaymentEvent.details.contains(dict(details)),
+        )
+    ).one()
 
 
 def grant_terms(payment: Payment, credit_micros: int, pay_micros: int) -> GrantTerms:
