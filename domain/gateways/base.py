@@ -129,8 +129,13 @@ class RefundState(StrEnum):
 
 
 class DisputeState(StrEnum):
-    """How a dispute stands: LOST took the money for good, WON gave it back."""
+    """How a dispute stands: LOST took the money for good, WON gave it back.
 
+    An INQUIRY asks and takes nothing; it may become a dispute, or end as INQUIRY_CLOSED.
+    """
+
+    INQUIRY = "inquiry"
+    INQUIRY_CLOSED = "inquiry_closed"
     OPEN = "open"
     WON = "won"
     LOST = "lost"

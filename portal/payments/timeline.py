@@ -47,6 +47,11 @@ _STEPS = {
     "refund_succeeded": N_("The refund was paid"),
     "refund_failed": N_("The refund failed, and the credit was given again"),
     "refund_of_too_much": N_("The gateway refunded more than is left: look into it"),
+    "dispute_inquiry": N_(
+        "The bank asks about it, and no money moved: answer at the gateway, or refund it"
+    ),
+    "dispute_inquiry_closed": N_("The bank's inquiry ended, and no money moved"),
+    "attempt_refused": N_("The customer's way to pay was declined: they may choose another"),
     "dispute_opened": N_("The bank asks the money back: the account is frozen"),
     "dispute_won": N_("The dispute was won"),
     "dispute_lost": N_("The dispute was lost, and the credit taken"),

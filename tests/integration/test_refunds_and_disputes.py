@@ -385,6 +385,37 @@ def test_a_reversal_and_a_dispute_of_one_money_take_it_once(payment: Paid) -> No
     assert [row.state for row in payment.all_of(Refund)] == []
 
 
+def test_an_inquiry_is_told_to_staff_and_moves_nothing(payment: Paid) -> None:
+    before = payment.legs()
+    for state in (DisputeState.INQUIRY, DisputeState.INQUIRY_CLOSED):
+        assert payment.apply(payment.dispute_fact(state)) is Outcome.RECORDED
+        assert payment.apply(payment.dispute_fact(state)) is Outcome.REPEATED
+    assert payment.status() == "active"
+    assert payment.legs() == before
+    assert payment.all_of(Dispute) == []
+    told = [row.kind for row in payment.all_of(PaymentEvent)]
+    assert told[-2:] == ["dispute_inquiry", "dispute_inquiry_closed"]
+    payment.send(payment.ask(CREDIT))
+    assert payment.balance() == 0
+
+
+def test_an_inquiry_that_becomes_a_dispute_acts_in_full(payment: Paid) -> None:
+    payment.apply(payment.dispute_fact(DisputeState.INQUIRY))
+    assert payment.apply(payment.dispute_fact(DisputeState.OPEN)) is Outcome.RECORDED
+    assert payment.status() == "frozen"
+    assert payment.legs() == {"1120": 550_000, "2100": -500_000, "2400": -50_000}
+    # What was said before it and comes late changes nothing.
+    assert payment.apply(payment.dispute_fact(DisputeState.INQUIRY)) is Outcome.REPEATED
+    assert payment.apply(payment.dispute_fact(DisputeState.LOST)) is Outcome.RECORDED
+    assert payment.balance() == 0
+
+
+def test_a_dispute_that_was_won_is_not_opened_by_what_comes_late(payment: Paid) -> None:
+    payment.apply(payment.dispute_fact(DisputeState.WON))
+    assert payment.apply(payment.dispute_fact(DisputeState.OPEN)) is Outcome.REPEATED
+    assert payment.status() == "active"
+
+
 def test_the_account_stays_frozen_until_the_last_dispute_is_over(payment: Paid) -> None:
     half = dong(275_000)
     for name in ("dp_1", "dp_2"):
