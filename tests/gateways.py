@@ -56,6 +56,7 @@ class ScriptedGateway:
     refunded: RefundFact | None = None
     failure: Exception | None = None
     asked: list[str] = field(default_factory=list)
+    attempts: list[int] = field(default_factory=list)
     refund_requests: list[RefundRequest] = field(default_factory=list)
 
     def limits(self, currency: str) -> Limits | None:
@@ -85,6 +86,7 @@ class ScriptedGateway:
         return self.snapshot
 
     def complete_payment(self, payment: KnownPayment) -> Snapshot:
+        self.attempts.append(payment.refusals)
         return self.fetch_payment(payment)
 
     def refund(self, request: RefundRequest) -> RefundFact:

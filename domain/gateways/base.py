@@ -57,13 +57,17 @@ class Checkout:
 
 @dataclass(frozen=True, slots=True)
 class KnownPayment:
-    """What we know of a payment that we ask about or give back."""
+    """What we know of a payment that we ask about or give back.
+
+    `refusals` numbers the next attempt to take what was approved: those before it were refused.
+    """
 
     reference: str
     gateway_reference: str | None
     gateway_payment_id: str | None
     amount: Money
     created_at: datetime
+    refusals: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +153,8 @@ class PaymentFact:
     (VNPay's transaction, Stripe's PaymentIntent, PayPal's capture) and is there wherever the
     state is PAID. `amount` is what was paid. `code` is the gateway's own word for why not.
     `method` is how it was paid, such as "card" or "konbini". `pay_by` is the end of AWAITING.
+    `refusal` is the number of an attempt to take the money that was refused for good, while the
+    customer may still pay another way: APPROVED where the gateway offers the same once more.
     """
 
     state: PaymentState
@@ -161,6 +167,7 @@ class PaymentFact:
     code: str | None = None
     method: str | None = None
     pay_by: datetime | None = None
+    refusal: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

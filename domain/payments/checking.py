@@ -52,7 +52,7 @@ def check_payment(
             require_account_billing(actor, payment.account_id)
         if payment.is_sandbox != gateway.is_sandbox:
             return payment.state
-        about = known(payment)
+        about = known(session, payment)
     try:
         snapshot = gateway.complete_payment(about)
     except (GatewayUnavailable, GatewayRefused) as error:

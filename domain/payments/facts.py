@@ -23,8 +23,10 @@ from domain.gateways.base import (
 )
 from domain.payments.disputes import apply_dispute
 from domain.payments.records import (
+    ATTEMPT_REFUSED,
     FIRST_CHECK,
     OPEN_STATES,
+    count_steps,
     gateway_clearing,
     grant_terms,
     lock_by_name,
@@ -100,14 +102,25 @@ def apply_payment_fact(
         return _take_money(session, payment, fact, actor)
     if payment.state == "succeeded":
         return _after_the_money(session, payment, fact, actor)
-    if fact.amount is not None and fact.amount != pay_amount(payment):
-        return _doubt(session, payment, "wrong_amount", fact, actor)
-    if fact.state is PaymentState.UNDER_REVIEW:
-        return _doubt(session, payment, GATEWAY_REVIEW, fact, actor)
+    is_wrong = fact.amount is not None and fact.amount != pay_amount(payment)
+    if is_wrong or fact.state is PaymentState.UNDER_REVIEW:
+        reason = "wrong_amount" if is_wrong else GATEWAY_REVIEW
+        return _doubt(session, payment, reason, fact, actor)
+    if fact.refusal is not None:
+        return _note_refusal(session, payment, fact, actor)
     says_nothing = fact.state in {PaymentState.OPEN, PaymentState.UNKNOWN}
     if says_nothing or payment.state not in OPEN_STATES:
         return Outcome.REPEATED
     return _step(session, payment, fact, actor)
+
+
+def _note_refusal(session: Session, payment: Payment, fact: PaymentFact, actor: Actor) -> Outcome:
+    """Count a refused attempt, once however many asked for it: the next is a new one."""
+    if fact.refusal != count_steps(session, payment, ATTEMPT_REFUSED):
+        return Outcome.REPEATED
+    details = {"code": fact.code, "is_offered_again": fact.state is PaymentState.APPROVED}
+    note(session, payment, ATTEMPT_REFUSED, actor=actor, details=details)
+    return Outcome.RECORDED
 
 
 def _after_the_money(

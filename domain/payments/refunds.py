@@ -255,7 +255,7 @@ def _request(session: Session, payment: Payment, refund: Refund, reference: str)
         )
     )
     return RefundRequest(
-        payment=known(payment),
+        payment=known(session, payment),
         reference=reference,
         amount=Money(refund.pay_micros, payment.pay_currency),
         is_whole=refund.pay_micros == payment.pay_micros,

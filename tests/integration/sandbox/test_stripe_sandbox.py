@@ -639,7 +639,9 @@ def test_a_dispute_after_a_whole_refund_is_told(shop: Shop) -> None:
     assert len(found.refunds) == len(found.disputes) == 1
 
 
-@pytest.mark.parametrize("action", ["win", "lose", "escalate", "close", "settle", "fail", "nonsense"])
+@pytest.mark.parametrize(
+    "action", ["win", "lose", "escalate", "close", "settle", "fail", "nonsense"]
+)
 def test_the_dashboard_does_only_what_can_be_done(shop: Shop, action: str) -> None:
     known = shop.paid()
     assert shop.operate(known, action).status_code == 409
