@@ -196,7 +196,10 @@ def _known_form(email: str) -> str | None:
 
 
 def country_codes() -> tuple[str, ...]:
-    """Return the ISO 3166 codes of the countries that an account can be of."""
+    """Return the codes of the countries that an account can be of, and is billed in.
+
+    Those of ISO 3166, and XK, by which everybody but ISO knows Kosovo.
+    """
     return tuple(
         code
         for code in sorted(Locale("en").territories)

@@ -143,26 +143,37 @@ class Books:
 
     # ── Captures ──────────────────────────────────────────────────────────────────────────────
     def take(self, order_id: str, request_id: str | None) -> tuple[Document, bool]:
-        """Capture an approved order; return it, and whether that was done now."""
+        """Capture an approved order; return it, and whether that was done now.
+
+        The same request has the same answer, a refusal too.
+        """
         with self._store.changing():
             record = self.record(order_id)
-            if record["capture"] is not None:
-                if self._done("capture", request_id) == order_id:
-                    return self.order(order_id), False
-                raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "ORDER_ALREADY_CAPTURED")
-            if record["order"]["status"] != "APPROVED":
-                raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "ORDER_NOT_APPROVED")
-            if record["outcome"] == "decline":
-                self._store.change(ORDER, order_id, _send_back)
-                raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "INSTRUMENT_DECLINED")
-            self._refuse_known_invoice(record)
+            if self._done("capture", request_id) == order_id:
+                return self.order(order_id), False
+            refused = self._done("refused", request_id)
+            if refused is not None:
+                raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, refused)
+            try:
+                self._refuse(record)
+            except Refusal as refusal:
+                self._remember("refused", request_id, str(refusal.issue))
+                raise
             capture_id = self._make_capture(record)
             self._remember("capture", request_id, order_id)
         event = "PENDING" if record["outcome"] == "pending" else "COMPLETED"
         self._tell_capture(event, capture_id, Delivery(record["delivery"]))
         return self.order(order_id), True
 
-    def _refuse_known_invoice(self, record: Document) -> None:
+    def _refuse(self, record: Document) -> None:
+        """Raise Refusal where an order cannot be captured."""
+        if record["capture"] is not None:
+            raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "ORDER_ALREADY_CAPTURED")
+        if record["order"]["status"] != "APPROVED":
+            raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "ORDER_NOT_APPROVED")
+        if record["outcome"] == "decline":
+            self._store.change(ORDER, record["id"], _send_back)
+            raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "INSTRUMENT_DECLINED")
         invoice = record["order"]["purchase_units"][0].get("invoice_id")
         captured = (one["capture"].get("invoice_id") for one in self._store.find(CAPTURE))
         if invoice is not None and invoice in captured:

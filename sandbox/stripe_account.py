@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 API_VERSION = "2026-10-28.endive"
 SESSION, INTENT, CHARGE = "stripe.session", "stripe.intent", "stripe.charge"
+_HARMLESS = frozenset(("won", "warning_needs_response", "warning_closed"))
 TRANSACTION, REFUND, DISPUTE = "stripe.transaction", "stripe.refund", "stripe.dispute"
 JAPAN = timezone(timedelta(hours=9))
 LONGEST = timedelta(hours=24)
@@ -419,7 +420,7 @@ class Account:
                 "This payment has no successful charge to refund.",
                 kept=True,
             )
-        if any(one["status"] != "won" for one in self.disputes(charge)):
+        if any(one["status"] not in _HARMLESS for one in self.disputes(charge)):
             message = f"Charge {charge['id']} has been charged back; cannot issue a refund."
             raise Refusal("charge_disputed", message, kept=True)
         if left == 0:
@@ -458,8 +459,10 @@ class Account:
         """Return the disputes about a charge, oldest first."""
         return self.store.find(DISPUTE, charge=charge["id"])
 
-    def open_dispute(self, charge: Document, delivery: Delivery) -> None:
-        """Have the customer's bank ask for the money."""
+    def open_dispute(
+        self, charge: Document, delivery: Delivery, *, is_inquiry: bool = False
+    ) -> None:
+        """Have the customer's bank ask for the money, or only about it."""
         due_by = self.now() + int(_DUE_IN.total_seconds())
         dispute = {
             "id": new_id("du"),
@@ -474,15 +477,25 @@ class Account:
             "metadata": {},
             "payment_intent": charge["payment_intent"],
             "reason": "fraudulent",
-            "status": "needs_response",
-        }
+            "status": "warning_needs_response" if is_inquiry else "needs_response",
+        } | ({"is_charge_refundable": True} if is_inquiry else {})
         self.store.put(DISPUTE, dispute["id"], dispute)
-        self.change(CHARGE, charge["id"], disputed=True)
         self.tell("charge.dispute.created", dispute, delivery)
+        if not is_inquiry:
+            self.change(CHARGE, charge["id"], disputed=True)
+            self.tell("charge.dispute.funds_withdrawn", dispute, delivery)
+
+    def escalate(self, charge: Document, dispute: Document, delivery: Delivery) -> None:
+        """Have an inquiry become a dispute, which takes the money."""
+        dispute = self.change(
+            DISPUTE, dispute["id"], status="needs_response", is_charge_refundable=False
+        )
+        self.change(CHARGE, charge["id"], disputed=True)
+        self.tell("charge.dispute.updated", dispute, delivery)
         self.tell("charge.dispute.funds_withdrawn", dispute, delivery)
 
     def close_dispute(self, dispute: Document, status: str, delivery: Delivery) -> None:
-        """Have the bank decide: won or lost."""
+        """Have the bank decide: won or lost, or an inquiry closed."""
         dispute = self.change(DISPUTE, dispute["id"], status=status)
         self.tell("charge.dispute.closed", dispute, delivery)
         if status == "won":

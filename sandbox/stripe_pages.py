@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from sandbox.stripe_account import Account
 
 _NAME = "Stripe"
+_NOT_NOW = "The payment is not in a state for that."
 _SEE_OTHER, _NOT_FOUND, _WRONG_STATE = 303, 404, 409
 
 
@@ -211,18 +212,31 @@ class Pages:
         refunds = account.store.find(REFUND, charge=charge["id"])
         pending = [one for one in refunds if one["status"] == "pending"]
         alive = [one for one in refunds if one["status"] != "failed"]
-        disputed = [one for one in account.disputes(charge) if one["status"] == "needs_response"]
-        if action == "settle" and pending:
+        if action in {"dispute", "inquire", "escalate", "close", "win", "lose"}:
+            self._dispute(action, charge, delivery)
+        elif action == "settle" and pending:
             account.settle_refund(pending[-1], delivery)
         elif action == "fail" and alive:
             account.fail_refund(alive[-1], delivery)
-        elif action == "dispute" and charge["status"] == "succeeded" and not disputed:
-            account.open_dispute(charge, delivery)
-        elif action in {"win", "lose"} and disputed:
-            status = "won" if action == "win" else "lost"
-            account.close_dispute(disputed[-1], status, delivery)
         else:
-            raise Refusal(None, "The payment is not in a state for that.")
+            raise Refusal(None, _NOT_NOW)
+
+    def _dispute(self, action: str, charge: Document, delivery: Delivery) -> None:
+        account = self._account
+        last = [{"status": ""}, *account.disputes(charge)][-1]
+        is_asked = last["status"] == "warning_needs_response"
+        is_disputed = last["status"] == "needs_response"
+        is_free = charge["status"] == "succeeded" and not is_asked and not is_disputed
+        if action in {"dispute", "inquire"} and is_free:
+            account.open_dispute(charge, delivery, is_inquiry=action == "inquire")
+        elif action == "escalate" and is_asked:
+            account.escalate(charge, last, delivery)
+        elif action == "close" and is_asked:
+            account.close_dispute(last, "warning_closed", delivery)
+        elif action in {"win", "lose"} and is_disputed:
+            account.close_dispute(last, "won" if action == "win" else "lost", delivery)
+        else:
+            raise Refusal(None, _NOT_NOW)
 
 
 async def _chosen(request: Request) -> tuple[str, Delivery]:

@@ -29,9 +29,10 @@ DEMO_HASH_SECRET = "DEMO-VNPAY-HASH-SECRET-0123456789"  # noqa: S105 - known to 
 _NAME = "VNPay"
 _KIND = "vnpay"
 _VIETNAM = timezone(timedelta(hours=7))
-_TIME = "%Y%m%d%H%M%S"
+_TIME, _DAY_LENGTH = "%Y%m%d%H%M%S", 8
 _WAITS = (2, 4, 8, 16, 30, 30, 30, 30, 30)
 _REFUND_SETTLES = timedelta(seconds=5)
+_SHORTEST_ADDRESS, _LONGEST_ADDRESS = 7, 45
 _LEAST, _MOST = 500_000, 99_999_999_900
 _NEEDED = (
     "Version",
@@ -135,10 +136,16 @@ def _hmac(text: str) -> str:
     return hmac.new(DEMO_HASH_SECRET.encode(), text.encode(), "sha512").hexdigest()
 
 
+def _is_address(text: object) -> bool:
+    """Whether a text is as long as VNPay wants an IP address to be."""
+    return isinstance(text, str) and _SHORTEST_ADDRESS <= len(text) <= _LONGEST_ADDRESS
+
+
 def _is_well_formed(given: dict[str, str]) -> bool:
     fixed = tuple(given.get(f"vnp_{name}") for name in ("Version", "Command", "CurrCode"))
     has_all = all(given.get(f"vnp_{name}") for name in _NEEDED)
-    return has_all and fixed == ("2.1.0", "pay", "VND")
+    is_address = _is_address(given.get("vnp_IpAddr"))
+    return has_all and is_address and fixed == ("2.1.0", "pay", "VND")
 
 
 class _VNPay:
@@ -262,7 +269,8 @@ class _VNPay:
             return JSONResponse({"vnp_ResponseCode": "97", "vnp_Message": "Invalid checksum"})
         if given.get("vnp_TmnCode") != DEMO_TMN_CODE:
             return JSONResponse({"vnp_ResponseCode": "02", "vnp_Message": "Invalid terminal"})
-        if not all(given.get(f"vnp_{name}") for name in names if name != "TransactionNo"):
+        has_all = all(given.get(f"vnp_{name}") for name in names if name != "TransactionNo")
+        if not has_all or not _is_address(given.get("vnp_IpAddr")):
             return JSONResponse({"vnp_ResponseCode": "03", "vnp_Message": "Invalid format"})
         return handle(given)
 
@@ -298,7 +306,10 @@ class _VNPay:
             return self._signed(given, "91", "Transaction not found", {}, _REFUND_ANSWER)
         for known in order["refunds"]:
             values = self._refund_values(known)
-            if known["request"] == given["vnp_RequestId"] or values["TransactionStatus"] == "05":
+            # A request's id is unique for a day only: on the next one it is a new request.
+            is_today = known["date"][:_DAY_LENGTH] == self._now()[:_DAY_LENGTH]
+            is_repeated = is_today and known["request"] == given["vnp_RequestId"]
+            if is_repeated or values["TransactionStatus"] == "05":
                 return self._signed(given, "94", "Already asked for", values, _REFUND_ANSWER)
         left = int(order["vnp_Amount"]) - sum(int(known["amount"]) for known in order["refunds"])
         is_whole = amount == order["vnp_Amount"]
@@ -308,7 +319,7 @@ class _VNPay:
             "request": given["vnp_RequestId"],
             "amount": amount,
             "type": kind,
-            "number": self._number(str(given["vnp_RequestId"])),
+            "number": self._number(f"{given['vnp_RequestId']}{len(order['refunds']) or ''}"),
             "asked_at": self._context.now().isoformat(),
             "date": self._now(),
             "info": given["vnp_OrderInfo"],

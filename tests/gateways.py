@@ -51,10 +51,13 @@ class ScriptedGateway:
 
     name: str = "vnpay"
     is_sandbox: bool = False
+    tells_latest_refund_only: bool = False
     snapshot: Snapshot = field(default_factory=lambda: Snapshot(PaymentFact(PaymentState.OPEN)))
     refunded: RefundFact | None = None
     failure: Exception | None = None
     asked: list[str] = field(default_factory=list)
+    attempts: list[int] = field(default_factory=list)
+    refund_requests: list[RefundRequest] = field(default_factory=list)
 
     def limits(self, currency: str) -> Limits | None:
         return Limits() if currency in {"VND", "JPY", "USD", "EUR"} else None
@@ -83,10 +86,12 @@ class ScriptedGateway:
         return self.snapshot
 
     def complete_payment(self, payment: KnownPayment) -> Snapshot:
+        self.attempts.append(payment.refusals)
         return self.fetch_payment(payment)
 
     def refund(self, request: RefundRequest) -> RefundFact:
         self.asked.append(f"refund {request.reference}")
+        self.refund_requests.append(request)
         self._fail()
         told = self.refunded or RefundFact(
             gateway_refund_id=f"refund-{next(_numbers)}",

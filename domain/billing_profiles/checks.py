@@ -7,11 +7,9 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-import pycountry
-
 from domain.billing_profiles.tax_codes import checked_tax_code
 from domain.errors import InvalidInput
-from domain.identity import normalise_email
+from domain.identity import country_codes, normalise_email
 from domain.texts import check_text
 
 if TYPE_CHECKING:
@@ -33,7 +31,7 @@ class ProfileKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class BillingProfile:
-    """Who is billed. `country` is an ISO 3166 code of two letters.
+    """Who is billed. `country` is a code of `domain.identity.country_codes`, as at sign-up.
 
     `city` and, for a person, `tax_code` may be None.
     """
@@ -117,8 +115,7 @@ def _email(text: str) -> str:
 def _country(code: str) -> str:
     if not code:
         raise InvalidInput("country", "empty")
-    found = pycountry.countries.get(alpha_2=code)
-    if found is None or found.alpha_2 != code:  # it finds small letters too
+    if code not in country_codes():
         raise InvalidInput("country", "unknown")
     return code
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import pycountry
 from sqlalchemy import select
 
 from db.models import Account, BillingProfileVersion, Site
 from domain.actors import require_account_reader
 from domain.billing_profiles.checks import BillingProfile, ProfileKind
 from domain.errors import NotFound
-from domain.identity import list_sites
+from domain.identity import country_codes, list_sites
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -105,8 +104,7 @@ def served_countries(session: Session, site_code: str) -> tuple[str, ...]:
     if country is not None:
         return (country,)
     taken = set(own.values())
-    codes = (each.alpha_2 for each in pycountry.countries)
-    return tuple(sorted(code for code in codes if code not in taken))
+    return tuple(code for code in country_codes() if code not in taken)
 
 
 def newest_row(session: Session, account_id: int) -> BillingProfileVersion | None:

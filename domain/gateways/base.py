@@ -57,13 +57,17 @@ class Checkout:
 
 @dataclass(frozen=True, slots=True)
 class KnownPayment:
-    """What we know of a payment that we ask about or give back."""
+    """What we know of a payment that we ask about or give back.
+
+    `refusals` numbers the next attempt to take what was approved: those before it were refused.
+    """
 
     reference: str
     gateway_reference: str | None
     gateway_payment_id: str | None
     amount: Money
     created_at: datetime
+    refusals: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +75,8 @@ class RefundRequest:
     """Money to give back. `reference` is ours, unique for ever, and the idempotency key.
 
     `amount` is in the currency that was paid; `is_whole` says that it is all that was paid.
-    `actor` is who asked for it, as the gateway may keep it: letters and digits.
+    `actor` is who asked for it, as the gateway may keep it: letters and digits. `others` are the
+    gateway's names of the payment's other refunds, so that none of them passes for this one.
     """
 
     payment: KnownPayment
@@ -80,6 +85,7 @@ class RefundRequest:
     is_whole: bool
     actor: str
     requested_at: datetime
+    others: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +133,13 @@ class RefundState(StrEnum):
 
 
 class DisputeState(StrEnum):
-    """How a dispute stands: LOST took the money for good, WON gave it back."""
+    """How a dispute stands: LOST took the money for good, WON gave it back.
 
+    An INQUIRY asks and takes nothing; it may become a dispute, or end as INQUIRY_CLOSED.
+    """
+
+    INQUIRY = "inquiry"
+    INQUIRY_CLOSED = "inquiry_closed"
     OPEN = "open"
     WON = "won"
     LOST = "lost"
@@ -142,6 +153,8 @@ class PaymentFact:
     (VNPay's transaction, Stripe's PaymentIntent, PayPal's capture) and is there wherever the
     state is PAID. `amount` is what was paid. `code` is the gateway's own word for why not.
     `method` is how it was paid, such as "card" or "konbini". `pay_by` is the end of AWAITING.
+    `refusal` is the number of an attempt to take the money that was refused for good, while the
+    customer may still pay another way: APPROVED where the gateway offers the same once more.
     """
 
     state: PaymentState
@@ -154,6 +167,7 @@ class PaymentFact:
     code: str | None = None
     method: str | None = None
     pay_by: datetime | None = None
+    refusal: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,6 +318,10 @@ class Gateway(Protocol):
     @property
     def is_sandbox(self) -> bool:
         """Whether it speaks to a sandbox, so that no money moves."""
+
+    @property
+    def tells_latest_refund_only(self) -> bool:
+        """Whether it tells of a payment's latest refund alone: the next waits for its end."""
 
     def limits(self, currency: str) -> Limits | None:
         """Return what it takes of a currency, or None where it does not take it."""

@@ -243,6 +243,7 @@ class PayPal:
     """The gateway; safe to use from many threads."""
 
     name = NAME
+    tells_latest_refund_only = False
 
     def __init__(
         self,
@@ -383,7 +384,7 @@ class PayPal:
     def _capture(self, payment: KnownPayment, *, may_repeat: bool) -> Snapshot:
         path = f"{_order_path(payment.gateway_reference or '')}/capture"
         try:
-            answer = self._api.ask("POST", path, {}, request_id=f"cap-{payment.reference}")
+            answer = self._api.ask("POST", path, {}, request_id=_attempt(payment))
         except GatewayUnavailable as error:
             if error.reason == _BUSY or not may_repeat:
                 raise
@@ -404,8 +405,12 @@ class PayPal:
         if answer.issue in _ASK_AGAIN:
             return self.fetch_payment(payment)
         if answer.issue in _PAYER_MUST_ACT:
-            state = PaymentState.OPEN
-        elif answer.issue == _EXPIRED or answer.status == httpx2.codes.NOT_FOUND:
+            snapshot = self.fetch_payment(payment)
+            if snapshot.payment.state not in {PaymentState.OPEN, PaymentState.APPROVED}:
+                return snapshot
+            refused = replace(snapshot.payment, code=answer.issue, refusal=payment.refusals)
+            return Snapshot(refused)
+        if answer.issue == _EXPIRED or answer.status == httpx2.codes.NOT_FOUND:
             state = PaymentState.EXPIRED
         elif answer.status == httpx2.codes.UNPROCESSABLE_CONTENT:
             state = PaymentState.FAILED
@@ -486,6 +491,15 @@ def _payer_link(order: dict[str, Any]) -> str | None:
 
 def _order_path(order_id: str) -> str:
     return f"/v2/checkout/orders/{quote(order_id, safe='')}"
+
+
+def _attempt(payment: KnownPayment) -> str:
+    """Return the name of an attempt to capture, which is the same until it was refused.
+
+    PayPal answers a request that it knows with what it answered before: a refusal too, after the
+    customer has approved another way to pay.
+    """
+    return f"cap-{payment.reference}" + (f"-{payment.refusals}" if payment.refusals else "")
 
 
 def _is_paid(fact: PaymentFact) -> bool:

@@ -13,6 +13,7 @@ import binascii
 import json
 import re
 import threading
+import time
 import warnings
 import zlib
 from collections import OrderedDict
@@ -68,6 +69,7 @@ _SANDBOX_SUFFIX = ".sandbox.paypal.com"
 _LONGEST_HEADER = 2_000
 _LARGEST_CERTIFICATE = 64 * 1024
 _TIMEOUT = httpx2.Timeout(10, connect=5)
+_LONGEST_DOWNLOAD_NS = 15 * 1_000_000_000
 _LONGEST_WAIT_SECONDS = 5
 _MOST_ISSUERS = 3
 _KEPT = 16
@@ -119,19 +121,23 @@ class PublicCertificates:
 
         PayPal gives the certificate that it signs with alone. Certificates name where that of
         their issuer lies, at an address of plain HTTP (RFC 5280, 4.2.2.1): what comes from there
-        counts only once a root vouches for it.
+        counts only once a root vouches for it. Nor is anything of it read before it is shown to
+        have signed the one before: who answers in its place could else have us ask anywhere.
         """
         try:
             last = x509.load_pem_x509_certificates(content)[-1]
         except ValueError:
             return b""  # whoever reads it finds out
         roots = {root.subject for root in self.anchors()}
-        found = b""
-        for _ in range(_MOST_ISSUERS):
+        found, asked = b"", set[str]()
+        while len(asked) < _MOST_ISSUERS:
             url = _issuer_url(last)
-            if url is None or last.issuer in roots:
+            if url is None or url in asked or last.issuer in roots:
                 break
-            last = _read_issuer(_download(self._transport, url))
+            asked.add(url)
+            issuer = _read_issuer(_download(self._transport, url))
+            _check_issued(last, issuer)
+            last = issuer
             found += b"\n" + last.public_bytes(Encoding.PEM)
         return found
 
@@ -305,6 +311,7 @@ def read_event(body: bytes) -> dict[str, object]:
 def _download(transport: httpx2.BaseTransport | None, url: str) -> bytes:
     """Return what is at an address. It is asked once in years: no connection is kept."""
     content = bytearray()
+    ends_ns = time.monotonic_ns() + _LONGEST_DOWNLOAD_NS
     client = httpx2.Client(timeout=_TIMEOUT, follow_redirects=False, transport=transport)
     try:
         with client, client.stream("GET", url) as answer:
@@ -314,6 +321,8 @@ def _download(transport: httpx2.BaseTransport | None, url: str) -> bytes:
                 content += chunk
                 if len(content) > _LARGEST_CERTIFICATE:
                     raise CertificateUnavailable("too large")
+                if time.monotonic_ns() > ends_ns:
+                    raise CertificateUnavailable("too slow")
     except httpx2.HTTPError as error:
         raise CertificateUnavailable(type(error).__name__) from None
     return bytes(content)
@@ -337,6 +346,13 @@ def _read_issuer(content: bytes) -> x509.Certificate:
         return x509.load_der_x509_certificate(content)
     except ValueError:
         raise CertificateUnavailable("no issuer") from None
+
+
+def _check_issued(certificate: x509.Certificate, issuer: x509.Certificate) -> None:
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except (InvalidSignature, TypeError, ValueError):
+        raise CertificateUnavailable("not the issuer") from None
 
 
 def _read_certificates(content: bytes) -> Chain:

@@ -95,7 +95,10 @@ _REFUND_STATES = {
     "canceled": RefundState.FAILED,
 }
 _DISPUTE_STATES = {
-    "warning_closed": DisputeState.WON,
+    # The bank asks and takes nothing: the same dispute needs a response where it becomes one.
+    "warning_needs_response": DisputeState.INQUIRY,
+    "warning_under_review": DisputeState.INQUIRY,
+    "warning_closed": DisputeState.INQUIRY_CLOSED,
     "won": DisputeState.WON,
     # Settled before it began; what the customer got back then is a refund of its own.
     "prevented": DisputeState.WON,
@@ -128,6 +131,7 @@ class StripeCheckout:
     """The gateway; safe to use from many threads."""
 
     name = NAME
+    tells_latest_refund_only = False
 
     def __init__(
         self, settings: StripeSettings, http_client: stripe.HTTPClient | None = None
@@ -633,5 +637,8 @@ _READERS: dict[str, Callable[[_Object, datetime], Fact | None]] = {
     "refund.updated": _refund_changed,
     "refund.failed": _refund_changed,
     "charge.dispute.created": _dispute_changed,
+    # These two tell that an inquiry became a dispute.
+    "charge.dispute.updated": _dispute_changed,
+    "charge.dispute.funds_withdrawn": _dispute_changed,
     "charge.dispute.closed": _dispute_changed,
 }

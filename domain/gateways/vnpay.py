@@ -12,7 +12,8 @@ import json
 import re
 import uuid
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote_plus
 from zoneinfo import ZoneInfo
@@ -38,7 +39,7 @@ from domain.gateways.base import (
 from domain.money import Money
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from domain.gateways.base import (
         CheckoutRequest,
@@ -56,6 +57,8 @@ _TIME = "%Y%m%d%H%M%S"
 _WIRE_UNITS = 100
 _LEAST, _MOST = 5_000, 999_999_999
 _LONGEST_AMOUNT = 15
+_SHORTEST_ADDRESS, _LOOPBACK = 7, "127.0.0.1"
+_CLOCKS_DIFFER = timedelta(minutes=10)
 _TIMEOUT = httpx2.Timeout(20, connect=5)
 _LONGEST_ANSWER = 64 * 1024
 _GOOD = "00"
@@ -158,6 +161,10 @@ class VNPaySettings:
     server_ip: str = "127.0.0.1"
 
 
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
 # ── Signatures ────────────────────────────────────────────────────────────────────────────────
 def hash_data(parameters: Iterable[tuple[str, str]]) -> str:
     """Return what a pay address, a return or an IPN is signed over.
@@ -196,6 +203,22 @@ def _is_same(given: str, expected: str) -> bool:
     return hmac.compare_digest(given.lower().encode("utf-8", "replace"), expected.encode())
 
 
+def wire_address(text: str, otherwise: str = _LOOPBACK) -> str:
+    """Return an IP address in the 7 to 45 characters that VNPay takes.
+
+    This computer is 127.0.0.1 however it was called. What is no address gives way to the other:
+    the server that speaks for whoever cannot be named.
+    """
+    try:
+        address = ip_address(text.strip().partition("%")[0])
+    except ValueError:
+        return wire_address(otherwise)
+    address = getattr(address, "ipv4_mapped", None) or address
+    if address.is_loopback:
+        return _LOOPBACK
+    return str(address) if len(str(address)) >= _SHORTEST_ADDRESS else address.exploded
+
+
 def _wire_time(moment: datetime) -> str:
     return moment.astimezone(_ZONE).strftime(_TIME)
 
@@ -225,11 +248,16 @@ class VNPay:
     """The gateway; safe to use from many threads."""
 
     name = NAME
+    tells_latest_refund_only = True
 
     def __init__(
-        self, settings: VNPaySettings, transport: httpx2.BaseTransport | None = None
+        self,
+        settings: VNPaySettings,
+        transport: httpx2.BaseTransport | None = None,
+        now: Callable[[], datetime] = _now,
     ) -> None:
         self._settings = settings
+        self._now = now
         self._client = httpx2.Client(timeout=_TIMEOUT, follow_redirects=False, transport=transport)
 
     def close(self) -> None:
@@ -267,7 +295,7 @@ class VNPay:
             "vnp_CurrCode": CURRENCY,
             "vnp_CreateDate": _wire_time(request.created_at),
             "vnp_ExpireDate": _wire_time(request.expires_at),
-            "vnp_IpAddr": request.customer_ip,
+            "vnp_IpAddr": wire_address(request.customer_ip, self._settings.server_ip),
             "vnp_Locale": "vn" if request.language == "vi" else "en",
             "vnp_OrderInfo": request.description,
             "vnp_OrderType": "other",
@@ -340,8 +368,8 @@ class VNPay:
             "vnp_TmnCode": self._settings.tmn_code,
             "vnp_TxnRef": payment.reference,
             "vnp_TransactionDate": _wire_time(payment.created_at),
-            "vnp_CreateDate": _wire_time(datetime.now(UTC)),
-            "vnp_IpAddr": self._settings.server_ip,
+            "vnp_CreateDate": _wire_time(self._now()),
+            "vnp_IpAddr": wire_address(self._settings.server_ip),
             "vnp_OrderInfo": f"Query {payment.reference}",
         }
         answer = self._post(request, QUERY_REQUEST)
@@ -360,9 +388,13 @@ class VNPay:
     def refund(self, request: RefundRequest) -> RefundFact:
         """Ask for a refund; VNPay accepts it and settles it later.
 
-        Its note names the refund, so that a later querydr tells whose state it is.
+        Its note names the refund, so that a later querydr tells whose state it is. VNPay knows
+        the request by its id on the day that it came only: on any other day, it is asked first.
         """
         payment = request.payment
+        known = self._made_before(request) if self._is_of_another_day(request) else None
+        if known is not None:
+            return known
         body = {
             "vnp_RequestId": request.reference,
             "vnp_Version": _VERSION,
@@ -375,8 +407,8 @@ class VNPay:
             "vnp_TransactionDate": _wire_time(payment.created_at),
             "vnp_CreateBy": request.actor,
             # The moment of this request, also where it repeats one: VNPay compares it with its own.
-            "vnp_CreateDate": _wire_time(datetime.now(UTC)),
-            "vnp_IpAddr": self._settings.server_ip,
+            "vnp_CreateDate": _wire_time(self._now()),
+            "vnp_IpAddr": wire_address(self._settings.server_ip),
             "vnp_OrderInfo": f"Refund {payment.reference} {request.reference}",
         }
         answer = self._post(body, REFUND_REQUEST)
@@ -400,6 +432,28 @@ class VNPay:
             reference=request.reference,
             occurred_at=_moment(_text(answer, "vnp_PayDate")),
         )
+
+    def _is_of_another_day(self, request: RefundRequest) -> bool:
+        """Whether VNPay may have forgotten it: its day is over there, or soon by its clock."""
+        latest = self._now() + _CLOCKS_DIFFER
+        asked_on, today = (at.astimezone(_ZONE).date() for at in (request.requested_at, latest))
+        return asked_on != today
+
+    def _made_before(self, request: RefundRequest) -> RefundFact | None:
+        """Return the refund where an earlier request has made it, or None where none has.
+
+        Raises GatewayUnavailable where that cannot be told, such as behind a refund that
+        somebody made at VNPay itself: it waits rather than being paid twice.
+        """
+        snapshot = self.fetch_payment(request.payment)
+        for fact in snapshot.refunds:
+            if _is_ours(fact, request):
+                return replace(fact, reference=request.reference)
+            if fact.reference is not None or fact.gateway_refund_id in request.others:
+                return None  # one of ours before it: this one would be the latest
+        if snapshot.payment.state is not PaymentState.PAID:
+            raise GatewayUnavailable(NAME, "whether the refund was made cannot be told")
+        return None
 
     def _refund_under_way(self, request: RefundRequest, answer: Mapping[str, Any]) -> RefundFact:
         """Return the refund that VNPay has already, if it is this one.
@@ -520,4 +574,6 @@ def _is_ours(fact: RefundFact, request: RefundRequest) -> bool:
     """Whether this is the refund; one without our note is where its amount is, and it stands."""
     if fact.reference is not None:
         return fact.reference == request.reference
+    if fact.gateway_refund_id in request.others:
+        return False
     return fact.amount == request.amount and fact.state is not RefundState.FAILED

@@ -15,11 +15,12 @@ from domain.payments.documents import (
 from domain.payments.methods import CONSENT_VERSION, Method, methods_of
 from domain.payments.notifications import take_notification
 from domain.payments.records import reference_of
-from domain.payments.refunds import PlannedRefund, request_refund, send_refund
+from domain.payments.refunds import WAITS, PlannedRefund, request_refund, send_refund
 
 __all__ = [
     "CHECK_EVERY",
     "CONSENT_VERSION",
+    "WAITS",
     "DocumentContent",
     "Method",
     "PlannedRefund",

@@ -16,7 +16,7 @@ from domain.gateways.base import GatewayRefused, GatewayUnavailable, PaymentStat
 from domain.payments.doubts import GATEWAY_REVIEW
 from domain.payments.facts import REVIEW_CHECK, apply_facts, apply_payment_fact
 from domain.payments.records import GATEWAY_ACTOR, OPEN_STATES, known, lock_payment, note
-from domain.payments.refunds import ask_later, due_refunds, send_refund
+from domain.payments.refunds import WAITS, ask_later, due_refunds, send_refund
 
 if TYPE_CHECKING:
     import threading
@@ -54,7 +54,7 @@ def check_payment(
             require_account_billing(actor, payment.account_id)
         if payment.is_sandbox != gateway.is_sandbox:
             return payment.state
-        about = known(payment)
+        about = known(session, payment)
     try:
         snapshot = gateway.complete_payment(about)
     except (GatewayUnavailable, GatewayRefused) as error:
@@ -160,7 +160,7 @@ def _send_refunds(
             check_payment(sessions, gateway=gateway, payment_id=refund.payment_id, actor=actor)
         else:
             state = send_refund(sessions, gateway=gateway, refund_id=refund.refund_id)
-            sent += state != "requested"
+            sent += state not in {"requested", WAITS}
     return sent
 
 

@@ -16,6 +16,7 @@ from domain.payments.records import (
     gateway_clearing,
     grant_terms,
     note,
+    note_once,
     post_gateway_money,
 )
 
@@ -29,34 +30,57 @@ _log = logging.getLogger(__name__)
 
 CAUSE = "dispute"
 _DISPUTED_FUNDS = "1120"
+_INQUIRIES = {
+    DisputeState.INQUIRY: "dispute_inquiry",
+    DisputeState.INQUIRY_CLOSED: "dispute_inquiry_closed",
+}
 
 
 def apply_dispute(
     session: Session, payment: Payment, fact: DisputeFact, *, actor: Actor
 ) -> Outcome:
-    """Open, win or lose a dispute of a locked payment; what was done already is not done again."""
+    """Open, win or lose a dispute of a locked payment; what was done already is not done again.
+
+    An inquiry is told to staff: no money moves, so nothing is frozen or posted.
+    """
+    if fact.state in _INQUIRIES:
+        return _tell_of_inquiry(session, payment, fact, actor)
     if payment.grant_number is None:
         note(session, payment, "dispute_without_credit", actor=actor)
         _log.error("payment %d is disputed and was never credited", payment.id)
         return Outcome.RECORDED
-    dispute = session.scalars(
-        select(Dispute).where(
-            Dispute.gateway == payment.gateway,
-            Dispute.gateway_dispute_id == fact.gateway_dispute_id,
-        )
-    ).one_or_none()
+    dispute = _find(session, payment, fact)
     if dispute is None:
         opened = _open(session, payment, fact, actor)
         if opened is None:
             return Outcome.REPEATED
         dispute = opened
-    elif dispute.state == fact.state.value:
-        return Outcome.REPEATED
+    elif fact.state is DisputeState.OPEN or dispute.state == fact.state.value:
+        return Outcome.REPEATED  # also where the end was heard of before
     if fact.state is DisputeState.WON:
         _win(session, payment, dispute, actor)
     elif fact.state is DisputeState.LOST:
         _lose(session, payment, dispute, actor)
     return Outcome.RECORDED
+
+
+def _find(session: Session, payment: Payment, fact: DisputeFact) -> Dispute | None:
+    return session.scalars(
+        select(Dispute).where(
+            Dispute.gateway == payment.gateway,
+            Dispute.gateway_dispute_id == fact.gateway_dispute_id,
+        )
+    ).one_or_none()
+
+
+def _tell_of_inquiry(
+    session: Session, payment: Payment, fact: DisputeFact, actor: Actor
+) -> Outcome:
+    if _find(session, payment, fact) is not None:
+        return Outcome.REPEATED  # it has become a dispute since
+    details = {"inquiry": fact.gateway_dispute_id, "reason": fact.reason}
+    is_new = note_once(session, payment, _INQUIRIES[fact.state], actor=actor, details=details)
+    return Outcome.RECORDED if is_new else Outcome.REPEATED
 
 
 def _open(session: Session, payment: Payment, fact: DisputeFact, actor: Actor) -> Dispute | None:

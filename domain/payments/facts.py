@@ -22,8 +22,10 @@ from domain.gateways.base import (
 from domain.payments import doubts
 from domain.payments.disputes import apply_dispute
 from domain.payments.records import (
+    ATTEMPT_REFUSED,
     FIRST_CHECK,
     OPEN_STATES,
+    count_steps,
     gateway_clearing,
     grant_terms,
     lock_by_name,
@@ -121,6 +123,8 @@ def _without_money(session: Session, payment: Payment, fact: PaymentFact, actor:
         return _doubt(session, payment, doubts.WRONG_AMOUNT, fact, actor)
     if fact.state is PaymentState.UNDER_REVIEW:
         return _doubt(session, payment, doubts.GATEWAY_REVIEW, fact, actor)
+    if fact.refusal is not None:
+        return _note_refusal(session, payment, fact, actor)
     says_nothing = fact.state in {PaymentState.OPEN, PaymentState.UNKNOWN}
     if says_nothing or payment.state not in OPEN_STATES:
         return Outcome.REPEATED
@@ -143,6 +147,15 @@ def _of_refused(
     if fact.state is not PaymentState.PAID:
         return Outcome.REPEATED
     return _doubt(session, payment, doubts.MONEY_AFTER_REFUSAL, fact, actor)
+
+
+def _note_refusal(session: Session, payment: Payment, fact: PaymentFact, actor: Actor) -> Outcome:
+    """Count a refused attempt, once however many asked for it: the next is a new one."""
+    if fact.refusal != count_steps(session, payment, ATTEMPT_REFUSED):
+        return Outcome.REPEATED
+    details = {"code": fact.code, "is_offered_again": fact.state is PaymentState.APPROVED}
+    note(session, payment, ATTEMPT_REFUSED, actor=actor, details=details)
+    return Outcome.RECORDED
 
 
 def _after_the_money(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from db.models import Account, Payment, PaymentEvent
 from domain import audit, clock
@@ -29,8 +29,13 @@ GATEWAY_ACTOR = system_actor("gateways")
 OPEN_STATES = frozenset({"created", "pending", "awaiting"})
 """States in which the customer may still be about to pay."""
 
+ATTEMPT_REFUSED = "attempt_refused"
+"""The step that a gateway refused to take what was approved, and the customer may try again."""
+
 FIRST_CHECK = timedelta(minutes=1)
 """How long a gateway may be silent before it is asked."""
+
+_MOST_DOUBLINGS = 6
 
 
 def lock_payment(session: Session, payment_id: int) -> Payment | None:
@@ -77,15 +82,39 @@ def reference_of(session: Session, *, gateway: str, name: KnownName) -> str | No
     return session.scalars(statement).first()
 
 
-def known(payment: Payment) -> KnownPayment:
-    """Return what a gateway needs to recognise the payment."""
+def known(session: Session, payment: Payment) -> KnownPayment:
+    """Return what a gateway needs to recognise the payment, and to take its money once."""
     return KnownPayment(
         reference=payment.reference,
         gateway_reference=payment.gateway_reference,
         gateway_payment_id=payment.gateway_payment_id,
         amount=pay_amount(payment),
         created_at=payment.created_at,
+        refusals=_next_attempt(session, payment),
     )
+
+
+def _next_attempt(session: Session, payment: Payment) -> int:
+    """Return the number of the next attempt to take what was approved.
+
+    The last one's number again, which changes nothing, while the gateway offers what it has just
+    refused: nobody is asked for money over and over.
+    """
+    refused = session.execute(
+        select(PaymentEvent.happened_at, PaymentEvent.details)
+        .where(
+            PaymentEvent.account_id == payment.account_id,
+            PaymentEvent.payment_id == payment.id,
+            PaymentEvent.kind == ATTEMPT_REFUSED,
+        )
+        .order_by(PaymentEvent.id)
+    ).all()
+    count = len(refused)
+    if not refused or not refused[-1].details.get("is_offered_again"):
+        return count
+    wait = FIRST_CHECK * 2 ** min(count - 1, _MOST_DOUBLINGS)
+    is_too_soon = clock.now(session) < refused[-1].happened_at + wait
+    return count - 1 if is_too_soon else count
 
 
 def pay_amount(payment: Payment) -> Money:
@@ -116,6 +145,32 @@ def note(
             details=dict(details or {}),
         )
     )
+
+
+def note_once(
+    session: Session, payment: Payment, kind: str, *, actor: Actor, details: Mapping[str, Any]
+) -> bool:
+    """Write a step of a locked payment unless it stands there; return whether it was written."""
+    if count_steps(session, payment, kind, details=details):
+        return False
+    note(session, payment, kind, actor=actor, details=details)
+    return True
+
+
+def count_steps(
+    session: Session, payment: Payment, kind: str, *, details: Mapping[str, Any] | None = None
+) -> int:
+    """Return how many steps of a kind have these details, among others."""
+    return session.scalars(
+        select(func.count())
+        .select_from(PaymentEvent)
+        .where(
+            PaymentEvent.account_id == payment.account_id,
+            PaymentEvent.payment_id == payment.id,
+            PaymentEvent.kind == kind,
+            PaymentEvent.details.contains(dict(details or {})),
+        )
+    ).one()
 
 
 def grant_terms(payment: Payment, credit_micros: int, pay_micros: int) -> GrantTerms:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from sqlalchemy import or_, select
+from sqlalchemy import and_, or_, select
 
 from db.models import Dispute, Payment, Refund
 from domain import audit, clock, ledger
@@ -36,6 +36,7 @@ from domain.payments.records import (
     known,
     lock_payment,
     note,
+    note_once,
     post_gateway_money,
 )
 from domain.payments.returns import REFUNDS_PAYABLE, settle_by_refund
@@ -48,6 +49,9 @@ if TYPE_CHECKING:
     from domain.gateways.base import Gateway
 
 _log = logging.getLogger(__name__)
+
+WAITS = "waits"
+"""What became of a refund that is held until the one before it has settled."""
 
 _REFERENCE_ALPHABET = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
 _REFERENCE_LENGTH = 20
@@ -211,24 +215,20 @@ def _grant_to_take(session: Session, payment: Payment) -> int:
 
 # ── The gateway ───────────────────────────────────────────────────────────────────────────────
 def send_refund(sessions: sessionmaker[Session], *, gateway: Gateway, refund_id: int) -> str:
-    """Ask the gateway for a refund that was written down; return its state.
+    """Ask the gateway for a refund that was written down; return its state, or WAITS.
 
     Asked again, the gateway knows it by its reference. Where it does not answer, the refund waits
-    and is sent again later.
+    and is sent again later; so it does for the one before it at a gateway that tells of one only.
     """
     with sessions.begin() as session:
-        refund = session.get_one(Refund, refund_id)
-        payment = session.get_one(Payment, refund.payment_id)
-        if refund.state != "requested" or refund.reference is None:
+        payment = lock_payment(session, session.get_one(Refund, refund_id).payment_id)
+        refund = session.get_one(Refund, refund_id, populate_existing=True)
+        if payment is None or refund.state != "requested" or refund.reference is None:
             return refund.state
-        request = RefundRequest(
-            payment=known(payment),
-            reference=refund.reference,
-            amount=Money(refund.pay_micros, payment.pay_currency),
-            is_whole=refund.pay_micros == payment.pay_micros,
-            actor="".join(char for char in refund.requested_by if char.isalnum()),
-            requested_at=refund.requested_at,
-        )
+        if gateway.tells_latest_refund_only and _has_one_before(session, refund):
+            _hold(session, payment, refund)
+            return WAITS
+        request = _request(session, payment, refund, refund.reference)
     try:
         fact = gateway.refund(request)
     except GatewayUnavailable as error:
@@ -245,6 +245,45 @@ def send_refund(sessions: sessionmaker[Session], *, gateway: Gateway, refund_id:
             raise NotFound("payment")
         apply_refund(session, locked, fact, actor=GATEWAY_ACTOR, asked_for=refund_id)
         return session.get_one(Refund, refund_id).state
+
+
+def _request(session: Session, payment: Payment, refund: Refund, reference: str) -> RefundRequest:
+    others = session.scalars(
+        select(Refund.gateway_refund_id).where(
+            Refund.payment_id == payment.id,
+            Refund.id != refund.id,
+            Refund.gateway_refund_id.is_not(None),
+        )
+    )
+    return RefundRequest(
+        payment=known(session, payment),
+        reference=reference,
+        amount=Money(refund.pay_micros, payment.pay_currency),
+        is_whole=refund.pay_micros == payment.pay_micros,
+        actor="".join(char for char in refund.requested_by if char.isalnum()),
+        requested_at=refund.requested_at,
+        others=frozenset(name for name in others if name is not None),
+    )
+
+
+def _has_one_before(session: Session, refund: Refund) -> bool:
+    """Whether another refund of the payment, older or sent already, has not come to its end."""
+    found = select(Refund.id).where(
+        Refund.payment_id == refund.payment_id,
+        Refund.id != refund.id,
+        or_(
+            Refund.state == RefundState.PENDING.value,
+            and_(Refund.state == "requested", Refund.id < refund.id),
+        ),
+    )
+    return session.scalars(found.limit(1)).first() is not None
+
+
+def _hold(session: Session, payment: Payment, refund: Refund) -> None:
+    """Have a refund wait for the one before it, and tell staff so once."""
+    refund.next_check_at = clock.now(session) + _RETRY
+    details = {"refund": refund.id}
+    note_once(session, payment, "refund_waits", actor=GATEWAY_ACTOR, details=details)
 
 
 def _refused(sessions: sessionmaker[Session], refund_id: int, error: GatewayRefused) -> str:

@@ -49,10 +49,16 @@ _STEPS = {
     "money_never_came": N_("The gateway says now that what was refused never came"),
     "denied_after_credit": N_("The gateway denies money that was credited: look into it"),
     "refund_requested": N_("A refund was asked for, and its credit taken"),
+    "refund_waits": N_("The refund waits until the one before it has settled, and is sent then"),
     "refund_pending": N_("The gateway is paying the refund"),
     "refund_succeeded": N_("The refund was paid"),
     "refund_failed": N_("The refund failed, and the credit was given again"),
     "refund_of_too_much": N_("The gateway refunded more than is left: look into it"),
+    "dispute_inquiry": N_(
+        "The bank asks about it, and no money moved: answer at the gateway, or refund it"
+    ),
+    "dispute_inquiry_closed": N_("The bank's inquiry ended, and no money moved"),
+    "attempt_refused": N_("The customer's way to pay was declined: they may choose another"),
     "dispute_opened": N_("The bank asks the money back: the account is frozen"),
     "dispute_won": N_("The dispute was won"),
     "dispute_lost": N_("The dispute was lost, and the credit taken"),
@@ -186,17 +192,18 @@ def _refund_dialog(here: Viewing, payment: PaymentView, left: Money) -> None:
         reason = st.text_input(_("Reason"), max_chars=_LONGEST_REASON, key=f"{key}-reason")
         if st.button(_("Refund"), type="primary", key=f"{key}-send"):
             try:
-                _refund(here, payment, amount, reason, st.session_state[key])
+                told = _refund(here, payment, amount, reason, st.session_state[key])
             except BillingError as error:
                 st.error(words.refusal(error, left.currency), icon=":material/error:")
                 return
             del st.session_state[key]
-            _done(_("The refund was asked for."))
+            _done(told)
 
     ask()
 
 
-def _refund(here: Viewing, payment: PaymentView, amount: str, reason: str, key: str) -> None:
+def _refund(here: Viewing, payment: PaymentView, amount: str, reason: str, key: str) -> str:
+    """Ask for a refund, send it where a gateway is there, and return what to say of it."""
     planned = backend.write(
         payments.request_refund,
         payment_id=payment.payment_id,
@@ -206,9 +213,18 @@ def _refund(here: Viewing, payment: PaymentView, amount: str, reason: str, key: 
         idempotency_key=key,
     )
     gateway = gateway_of(payment.gateway)
+    name, state = words.gateway(payment.gateway), ""
     if gateway is not None:
-        with st.spinner(_("Asking {gateway}…").format(gateway=words.gateway(payment.gateway))):
-            payments.send_refund(backend.sessions(), gateway=gateway, refund_id=planned.refund_id)
+        with st.spinner(_("Asking {gateway}…").format(gateway=name)):
+            state = payments.send_refund(
+                backend.sessions(), gateway=gateway, refund_id=planned.refund_id
+            )
+    if state == payments.WAITS:
+        return _(
+            "The credit was taken, and the refund waits: {gateway} tells of one refund of a"
+            " payment at a time. It is sent by itself once the one before it has settled."
+        ).format(gateway=name)
+    return _("The refund was asked for.")
 
 
 # ── What happened ─────────────────────────────────────────────────────────────────────────────

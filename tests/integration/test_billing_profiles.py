@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from threading import Barrier
 from typing import TYPE_CHECKING, Any
 
+import pycountry
 import pytest
 from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError
@@ -26,6 +27,7 @@ from domain.billing_profiles import (
     profile_faults,
     save_profile,
 )
+from domain.billing_profiles.reading import served_countries
 from domain.errors import (
     BillingError,
     Conflict,
@@ -34,6 +36,7 @@ from domain.errors import (
     NotAuthorised,
     NotFound,
 )
+from domain.identity import country_codes
 from tests.factories import SYSTEM, charge, grant, make_account, make_charge, next_key
 
 if TYPE_CHECKING:
@@ -286,17 +289,23 @@ def test_what_a_profile_says_does_not_get_into_logs() -> None:
 
 # ── Sites and their countries ──────────────────────────────────────────────────────────────────
 @pytest.mark.parametrize("site", ["vn", "jp", "global"])
-@pytest.mark.parametrize("country", ["VN", "JP", "FR", "US"])
+@pytest.mark.parametrize("country", ["VN", "JP", "FR", "US", "XK"])
 def test_a_site_bills_its_countries(session: Session, site: str, country: str) -> None:
     account = make_account(session, site=site, currency=CURRENCY_OF[site])
     profile = replace(PERSON, country=country)
-    served = {"vn": {"VN"}, "jp": {"JP"}, "global": {"FR", "US"}}[site]
+    served = {"vn": {"VN"}, "jp": {"JP"}, "global": {"FR", "US", "XK"}}[site]
     choices = billing_profiles.profile_choices(session, actor=SYSTEM, account_id=account)
     assert (country in choices.countries) == (country in served)
     if country in served:
         assert save(session, account, profile).version == 1
     else:
         assert fault(session, account, profile) == ("country", "not_at_site")
+
+
+def test_everybody_who_can_sign_up_can_be_billed(session: Session) -> None:
+    offered = {code for site in ("vn", "jp", "global") for code in served_countries(session, site)}
+    assert offered == set(country_codes())
+    assert offered == {each.alpha_2 for each in pycountry.countries} | {"XK"}
 
 
 def test_the_form_offers_what_can_be_saved(session: Session) -> None:

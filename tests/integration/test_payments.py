@@ -11,10 +11,11 @@ from urllib.parse import urlencode
 
 import pytest
 from sqlalchemy import select, text, update
+from sqlalchemy.orm import sessionmaker
 
 from db.engine import make_engine, make_sessions
-from db.models import GatewayMessage, Payment
-from domain import ledger
+from db.models import GatewayMessage, Payment, PaymentEvent
+from domain import clock, ledger
 from domain.actors import MemberRole, StaffRole, user_actor
 from domain.errors import (
     Conflict,
@@ -37,6 +38,7 @@ from domain.gateways.vnpay import VNPay, VNPaySettings, hash_data, sign
 from domain.money import Money
 from domain.payments import check_due, check_payment, give_up, open_checkout, take_notification
 from domain.payments.facts import apply_facts
+from domain.payments.records import OPEN_STATES
 from domain.queries.payments import (
     find_payment,
     find_payments,
@@ -48,7 +50,7 @@ from tests.factories import SYSTEM, make_account, next_key
 from tests.gateways import GATEWAYS, ScriptedGateway, away, begin, dong, paid, payer
 
 if TYPE_CHECKING:
-    from sqlalchemy.orm import Session, sessionmaker
+    from sqlalchemy.orm import Session
 
     from domain.actors import Actor
     from domain.gateways.base import Checkout, CheckoutRequest
@@ -461,6 +463,53 @@ def test_whoever_may_pay_can_have_the_gateway_asked_and_is_credited(begun: Begun
 def make_due(begun: Begun) -> None:
     with begun.sessions.begin() as session:
         session.execute(update(Payment).values(next_check_at=datetime(2026, 1, 1, tzinfo=UTC)))
+
+
+class Capturing:
+    """A payment whose gateway refuses to take what was approved, at a time that can pass."""
+
+    def __init__(self, begun: Begun) -> None:
+        self.payment_id, self.gateway = begun.started.payment_id, ScriptedGateway()
+        self.later = timedelta(0)
+        self.sessions = sessionmaker(
+            **{**begun.sessions.kw, "info": {clock.CLOCK: lambda: datetime.now(UTC) + self.later}}
+        )
+
+    def check(self, state: PaymentState, attempt: int) -> int:
+        """Have the gateway refuse an attempt; return which it was asked for."""
+        fact = PaymentFact(state, code="INSTRUMENT_DECLINED", refusal=attempt)
+        self.gateway.snapshot = Snapshot(fact)
+        check_payment(
+            self.sessions, gateway=self.gateway, payment_id=self.payment_id, actor=GATEWAYS
+        )
+        return self.gateway.attempts[-1]
+
+    def refusals(self) -> int:
+        of_it = PaymentEvent.payment_id == self.payment_id
+        with self.sessions() as session:
+            kinds = session.scalars(select(PaymentEvent.kind).where(of_it)).all()
+        return list(kinds).count("attempt_refused")
+
+
+def test_instrument_declined_then_a_second_try_is_a_new_attempt(begun: Begun) -> None:
+    capturing = Capturing(begun)
+    # Two that asked at once asked for one attempt, and were refused as one.
+    assert [capturing.check(PaymentState.OPEN, 0) for _ in range(2)] == [0, 1]
+    assert capturing.refusals() == 1
+    assert [capturing.check(PaymentState.OPEN, 1) for _ in range(2)] == [1, 2]
+    assert capturing.refusals() == 2
+    assert begun.row().state in OPEN_STATES
+
+
+def test_what_is_offered_again_is_asked_for_ever_more_seldom(begun: Begun) -> None:
+    capturing = Capturing(begun)
+    assert [capturing.check(PaymentState.APPROVED, 0) for _ in range(3)] == [0, 0, 0]
+    assert capturing.refusals() == 1
+    capturing.later += timedelta(seconds=61)
+    assert [capturing.check(PaymentState.APPROVED, 1) for _ in range(2)] == [1, 1]
+    assert capturing.refusals() == 2
+    capturing.later += timedelta(seconds=61)
+    assert capturing.check(PaymentState.APPROVED, 2) == 2
 
 
 def test_a_gateway_that_is_away_is_asked_again_later(begun: Begun) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from sqlalchemy import select, text, update
 
-from db.models import Account, Dispute, Payment, Refund
+from db.models import Account, Dispute, Payment, PaymentEvent, Refund
 from domain import ledger
 from domain.actors import StaffRole, user_actor
 from domain.errors import Conflict, InvalidInput, NotAuthorised, ReversalExceedsOriginal
@@ -194,6 +195,80 @@ def test_a_refund_that_waits_at_the_gateway_is_asked_about(payment: Paid) -> Non
     assert payment.legs() == {}
 
 
+class _OneAtATime:
+    """A gateway as VNPay is: it tells of the latest refund alone, and pays them later."""
+
+    def __init__(self, payment: Paid) -> None:
+        self.payment, self.gateway = payment, payment.gateway
+        self.gateway.tells_latest_refund_only = True
+        self.gateway.refunded = RefundFact("r1", RefundState.PENDING, CREDIT)
+
+    def sent(self) -> list[str]:
+        return [asked for asked in self.gateway.asked if asked.startswith("refund")]
+
+    def later(self) -> None:
+        with self.payment.sessions.begin() as session:
+            session.execute(update(Refund).values(next_check_at=datetime(2026, 1, 1, tzinfo=UTC)))
+            session.execute(update(Payment).values(next_check_at=None))
+        check_due(self.payment.sessions, gateways={"vnpay": self.gateway}, actor=GATEWAYS)
+
+    def waits(self) -> int:
+        return [row.kind for row in self.payment.all_of(PaymentEvent)].count("refund_waits")
+
+
+@pytest.mark.parametrize("end", [RefundState.SUCCEEDED, RefundState.FAILED])
+def test_the_next_refund_waits_until_the_one_before_it_has_settled(
+    payment: Paid, end: RefundState
+) -> None:
+    only_latest, part = _OneAtATime(payment), dong(100_000)
+    first, second = payment.ask(part), payment.ask(part)
+    assert payment.send(second) == "waits"
+    assert payment.send(first) == "pending"
+    for _ in range(2):
+        assert payment.send(second) == "waits"
+    assert payment.balance() == 350_000
+    assert (len(only_latest.sent()), only_latest.waits()) == (1, 1)
+    snapshot = Snapshot(
+        PaymentFact(PaymentState.OPEN), (payment.refund_fact("r1", RefundState.PENDING, part),)
+    )
+    payment.gateway.snapshot = snapshot
+    only_latest.later()
+    assert len(only_latest.sent()) == 1
+    payment.gateway.snapshot = replace(snapshot, refunds=(payment.refund_fact("r1", end, part),))
+    payment.gateway.refunded = RefundFact("r2", RefundState.SUCCEEDED, part)
+    only_latest.later()
+    only_latest.later()
+    assert len(only_latest.sent()) == 2
+    assert [row.state for row in payment.all_of(Refund)] == [end.value, "succeeded"]
+    assert [row.gateway_refund_id for row in payment.all_of(Refund)] == ["r1", "r2"]
+
+
+def test_a_refund_that_nobody_answered_is_before_the_next_too(payment: Paid) -> None:
+    only_latest = _OneAtATime(payment)
+    first, second = payment.ask(dong(100_000)), payment.ask(dong(100_000))
+    payment.gateway.failure = away()
+    assert payment.send(first) == "requested"
+    payment.gateway.failure = None
+    assert payment.send(second) == "waits"
+    assert len(only_latest.sent()) == 1
+
+
+def test_where_every_refund_is_told_none_waits_for_another(payment: Paid) -> None:
+    payment.gateway.refunded = RefundFact("r1", RefundState.PENDING, CREDIT)
+    assert payment.send(payment.ask(dong(100_000))) == "pending"
+    payment.gateway.refunded = RefundFact("r2", RefundState.PENDING, CREDIT)
+    assert payment.send(payment.ask(dong(100_000))) == "pending"
+
+
+def test_the_gateway_is_told_the_names_of_the_other_refunds(payment: Paid) -> None:
+    payment.gateway.refunded = RefundFact("r1", RefundState.SUCCEEDED, CREDIT)
+    payment.send(payment.ask(dong(100_000)))
+    payment.gateway.refunded = RefundFact("r2", RefundState.SUCCEEDED, CREDIT)
+    payment.send(payment.ask(dong(100_000)))
+    first, second = payment.gateway.refund_requests
+    assert (first.others, second.others) == (frozenset(), frozenset({"r1"}))
+
+
 def test_a_refund_that_failed_after_it_was_paid_restores_too(payment: Paid) -> None:
     payment.gateway.refunded = RefundFact("r1", RefundState.SUCCEEDED, CREDIT)
     payment.send(payment.ask(CREDIT))
@@ -308,6 +383,37 @@ def test_a_reversal_and_a_dispute_of_one_money_take_it_once(payment: Paid) -> No
     payment.apply(reversed_too)
     assert payment.balance() == 0
     assert [row.state for row in payment.all_of(Refund)] == []
+
+
+def test_an_inquiry_is_told_to_staff_and_moves_nothing(payment: Paid) -> None:
+    before = payment.legs()
+    for state in (DisputeState.INQUIRY, DisputeState.INQUIRY_CLOSED):
+        assert payment.apply(payment.dispute_fact(state)) is Outcome.RECORDED
+        assert payment.apply(payment.dispute_fact(state)) is Outcome.REPEATED
+    assert payment.status() == "active"
+    assert payment.legs() == before
+    assert payment.all_of(Dispute) == []
+    told = [row.kind for row in payment.all_of(PaymentEvent)]
+    assert told[-2:] == ["dispute_inquiry", "dispute_inquiry_closed"]
+    payment.send(payment.ask(CREDIT))
+    assert payment.balance() == 0
+
+
+def test_an_inquiry_that_becomes_a_dispute_acts_in_full(payment: Paid) -> None:
+    payment.apply(payment.dispute_fact(DisputeState.INQUIRY))
+    assert payment.apply(payment.dispute_fact(DisputeState.OPEN)) is Outcome.RECORDED
+    assert payment.status() == "frozen"
+    assert payment.legs() == {"1120": 550_000, "2100": -500_000, "2400": -50_000}
+    # What was said before it and comes late changes nothing.
+    assert payment.apply(payment.dispute_fact(DisputeState.INQUIRY)) is Outcome.REPEATED
+    assert payment.apply(payment.dispute_fact(DisputeState.LOST)) is Outcome.RECORDED
+    assert payment.balance() == 0
+
+
+def test_a_dispute_that_was_won_is_not_opened_by_what_comes_late(payment: Paid) -> None:
+    payment.apply(payment.dispute_fact(DisputeState.WON))
+    assert payment.apply(payment.dispute_fact(DisputeState.OPEN)) is Outcome.REPEATED
+    assert payment.status() == "active"
 
 
 def test_the_account_stays_frozen_until_the_last_dispute_is_over(payment: Paid) -> None:

@@ -164,8 +164,25 @@ def test_a_declined_instrument_may_be_replaced(world: World) -> None:
     world.choose(url, "decline", "never")
     declined = world.gateway.complete_payment(payment).payment
     assert (declined.state, declined.code) == (PaymentState.OPEN, "INSTRUMENT_DECLINED")
+    assert declined.refusal == 0
     world.choose(url, "succeed", "never")
+    # The same attempt has the same answer, whatever was approved since.
+    assert world.gateway.complete_payment(payment).payment.refusal == 0
+    payment = replace(payment, refusals=1)
     assert world.gateway.complete_payment(payment).payment.state is PaymentState.PAID
+    # And so has one that was a success: it is not made twice.
+    assert world.gateway.complete_payment(payment).payment.state is PaymentState.PAID
+
+
+def test_a_refused_capture_is_answered_alike_and_another_is_made(world: World) -> None:
+    payment, url = ordered(world)
+    world.choose(url, "decline", "never")
+    world.gateway.complete_payment(payment)
+    world.choose(url, "succeed", "never")
+    ask = Asker(world)
+    path = f"/v2/checkout/orders/{payment.gateway_reference}/capture"
+    for name, status in ((f"cap-{payment.reference}", 422), ("another", 201), ("another", 200)):
+        assert ask("POST", path, {}, PayPal_Request_Id=name) == status
 
 
 def test_a_cancelled_payment_may_be_approved_after_all(world: World) -> None:
@@ -402,6 +419,7 @@ def test_all_that_we_send_and_all_that_is_answered_is_as_paypal_describes(world:
     world.choose(url, "decline")
     world.gateway.complete_payment(payment)
     world.choose(url, "succeed")
+    payment = replace(payment, refusals=1)
     captured = world.gateway.complete_payment(payment).payment.gateway_payment_id
     assert captured is not None
     payment = replace(payment, gateway_payment_id=captured)

@@ -606,6 +606,29 @@ def test_a_dispute_is_opened_and_then_won_or_lost(
     assert shop.fetch(known).disputes == (closed,)
 
 
+@pytest.mark.parametrize(
+    ("end", "state", "count"),
+    [("close", DisputeState.INQUIRY_CLOSED, 1), ("escalate", DisputeState.OPEN, 2)],
+)
+def test_an_inquiry_is_closed_or_becomes_a_dispute(
+    shop: Shop, end: str, state: DisputeState, count: int
+) -> None:
+    known = shop.paid()
+    assert shop.operate(known, "inquire").status_code == 303
+    asked = only(shop.hear(1)["charge.dispute.created"])
+    assert isinstance(asked, DisputeFact)
+    assert asked.state is DisputeState.INQUIRY
+    # No money was taken, so that it can still be given back.
+    shop.refund(known, yen(100))
+    shop.hear(2)
+    assert shop.operate(known, end).status_code == 303
+    for told in shop.hear(count).values():
+        fact = only(told)
+        assert isinstance(fact, DisputeFact)
+        assert (fact.state, fact.gateway_dispute_id) == (state, asked.gateway_dispute_id)
+    assert [one.state for one in shop.fetch(known).disputes] == [state]
+
+
 def test_a_dispute_after_a_whole_refund_is_told(shop: Shop) -> None:
     known = shop.paid()
     shop.refund(known, known.amount)
@@ -616,7 +639,9 @@ def test_a_dispute_after_a_whole_refund_is_told(shop: Shop) -> None:
     assert len(found.refunds) == len(found.disputes) == 1
 
 
-@pytest.mark.parametrize("action", ["win", "lose", "settle", "fail", "nonsense"])
+@pytest.mark.parametrize(
+    "action", ["win", "lose", "escalate", "close", "settle", "fail", "nonsense"]
+)
 def test_the_dashboard_does_only_what_can_be_done(shop: Shop, action: str) -> None:
     known = shop.paid()
     assert shop.operate(known, action).status_code == 409

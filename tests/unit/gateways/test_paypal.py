@@ -583,10 +583,6 @@ def test_what_somebody_else_captured_is_asked_for(issue: str) -> None:
 @pytest.mark.parametrize(
     ("issue", "state"),
     [
-        ("ORDER_NOT_APPROVED", PaymentState.OPEN),
-        ("INSTRUMENT_DECLINED", PaymentState.OPEN),
-        ("PAYER_ACTION_REQUIRED", PaymentState.OPEN),
-        ("REDIRECT_PAYER_FOR_ALTERNATE_FUNDING", PaymentState.OPEN),
         ("ORDER_EXPIRED", PaymentState.EXPIRED),
         ("TRANSACTION_REFUSED", PaymentState.FAILED),
         ("COMPLIANCE_VIOLATION", PaymentState.FAILED),
@@ -597,7 +593,42 @@ def test_what_somebody_else_captured_is_asked_for(issue: str) -> None:
 def test_a_refused_capture_says_what_it_means(issue: str, state: PaymentState) -> None:
     fact, api = completing(unprocessable(issue))
     assert (fact.state, fact.code, fact.reference) == (state, issue, REFERENCE)
+    assert fact.refusal is None
     assert api.lines() == [f"GET {ORDER}", f"POST {TAKE}"]
+
+
+@pytest.mark.parametrize(
+    "issue",
+    [
+        "ORDER_NOT_APPROVED",
+        "INSTRUMENT_DECLINED",
+        "PAYER_ACTION_REQUIRED",
+        "REDIRECT_PAYER_FOR_ALTERNATE_FUNDING",
+    ],
+)
+@pytest.mark.parametrize(
+    ("status", "state"),
+    [("PAYER_ACTION_REQUIRED", PaymentState.OPEN), ("APPROVED", PaymentState.APPROVED)],
+)
+def test_an_attempt_that_was_refused_leaves_the_customer_to_pay_another_way(
+    issue: str, status: str, state: PaymentState
+) -> None:
+    fact, _ = completing(unprocessable(issue), order("APPROVED"), order(status))
+    assert (fact.state, fact.code, fact.refusal) == (state, issue, 0)
+    done = order("COMPLETED", capture())
+    fact, _ = completing(unprocessable(issue), order("APPROVED"), done)
+    assert (fact.state, fact.refusal) == (PaymentState.PAID, None)
+
+
+def test_an_attempt_after_a_refusal_has_a_name_of_its_own_and_the_same_has_the_same() -> None:
+    names = []
+    for refusals in (0, 0, 1, 1, 2):
+        taken = httpx2.Response(201, json=order("COMPLETED", capture()))
+        api = Api({f"GET {ORDER}": order("APPROVED"), f"POST {TAKE}": taken})
+        told(api).complete_payment(replace(PAYMENT, refusals=refusals))
+        names.append(api.asked[1].headers["paypal-request-id"])
+    first = f"cap-{REFERENCE}"
+    assert names == [first, first, f"{first}-1", f"{first}-1", f"{first}-2"]
 
 
 def test_an_order_that_is_gone_when_it_is_captured_has_expired() -> None:

@@ -535,7 +535,54 @@ def test_issuers_without_an_end_are_given_up() -> None:
     web = Web(make(how).public_bytes(Encoding.DER))
     with pytest.raises(NotificationRefused, match="certificate_untrusted"):
         public(web).verify(message())
-    assert web.asked == [URL, *[ISSUER_AT] * 3]
+    assert web.asked == [URL, ISSUER_AT]
+
+
+def linked(keys: list[rsa.RSAPrivateKey]) -> list[bytes]:
+    """Return a certificate for each key, signed by the next one; the last is signed by the root."""
+    found = []
+    for number, key in enumerate(keys):
+        is_last = number == len(keys) - 1
+        how = Making(
+            key=key,
+            subject="Between" if number == 0 else f"Between {number}",
+            issuer="A root" if is_last else f"Between {number + 1}",
+            issuer_key=ROOT_KEY if is_last else keys[number + 1],
+            is_authority=True,
+            issuer_at=f"http://cacerts.example.com/Between-{number + 2}.crt",
+        )
+        found.append(make(how).public_bytes(Encoding.DER))
+    return found
+
+
+OTHER_KEYS = [rsa.generate_private_key(65537, 2048) for _ in range(3)]
+
+
+@pytest.mark.parametrize(("length", "is_enough"), [(1, True), (2, True), (3, True), (4, False)])
+def test_issuers_of_issuers_are_followed_up_to_three(length: int, *, is_enough: bool) -> None:
+    web = Web(*linked([BETWEEN_KEY, *OTHER_KEYS][:length]))
+    if is_enough:
+        public(web).verify(message())
+    else:
+        with pytest.raises(NotificationRefused, match="certificate_untrusted"):
+            public(web).verify(message())
+    between = [
+        f"http://cacerts.example.com/Between-{number}.crt" for number in range(1, length + 1)
+    ]
+    assert web.asked == [URL, *between[:3]]
+
+
+def test_who_did_not_sign_is_asked_for_nothing_more() -> None:
+    # Whoever answers in an issuer's place would have us ask elsewhere.
+    for how in (
+        Making(key=STRANGER, subject="Between", issuer="Between 2", issuer_key=STRANGER),
+        Making(key=BETWEEN_KEY, subject="Stranger", issuer="Between 2", issuer_key=STRANGER),
+    ):
+        elsewhere = replace(how, is_authority=True, issuer_at="http://intranet.example.com/x")
+        web = Web(make(elsewhere).public_bytes(Encoding.DER))
+        with pytest.raises(NotificationRefused, match="certificate_unavailable"):
+            public(web).verify(message())
+        assert web.asked == [URL, ISSUER_AT]
 
 
 def test_no_redirect_is_followed() -> None:
@@ -576,6 +623,15 @@ def test_a_certificate_that_never_ends_is_given_up() -> None:
     with pytest.raises(CertificateUnavailable, match="too large"):
         PublicCertificates([ROOT], transport).fetch(URL)
     assert taken < 50
+
+
+def test_a_certificate_that_comes_drop_by_drop_is_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(paypal_webhooks, "_LONGEST_DOWNLOAD_NS", -1)
+    transport = answering(lambda _: httpx2.Response(200, content=Given().chain))
+    with pytest.raises(CertificateUnavailable, match="too slow"):
+        PublicCertificates([ROOT], transport).fetch(URL)
 
 
 def test_a_server_that_is_away_is_unavailable() -> None:

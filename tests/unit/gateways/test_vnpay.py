@@ -4,7 +4,7 @@ import json
 import os
 import time
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -55,6 +55,7 @@ SETTINGS = VNPaySettings(
     server_ip="203.0.113.9",
 )
 MORNING = datetime(2026, 1, 15, 2, 30, tzinfo=UTC)
+NEXT_MORNING = MORNING + timedelta(days=1)
 REFERENCE = "ABCDEFGHJKLMNPQRSTUV"
 AMOUNT = Money.from_minor_units(500_000, "VND")
 PAYMENT = KnownPayment(REFERENCE, None, "14422574", AMOUNT, MORNING)
@@ -101,10 +102,12 @@ def refused(pairs: dict[str, str] | list[tuple[str, str]]) -> NotificationRefuse
     return caught.value
 
 
-def answering(respond: Callable[[dict[str, Any]], httpx2.Response]) -> VNPay:
+def answering(
+    respond: Callable[[dict[str, Any]], httpx2.Response], now: datetime | None = None
+) -> VNPay:
     """Return a gateway whose server is the function."""
     transport = httpx2.MockTransport(lambda request: respond(json.loads(request.content)))
-    return VNPay(SETTINGS, transport)
+    return VNPay(SETTINGS, transport, lambda: now or NEXT_MORNING)
 
 
 def signed_answer(
@@ -197,6 +200,42 @@ def test_the_same_checkout_again_is_the_same_address() -> None:
     assert (first.gateway_reference, first.expires_at) == (None, REQUEST.expires_at)
 
 
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        ("203.0.113.7", "203.0.113.7"),
+        ("1.1.1.1", "1.1.1.1"),
+        ("127.0.0.2", "127.0.0.1"),
+        ("::1", "127.0.0.1"),
+        ("::ffff:203.0.113.7", "203.0.113.7"),
+        ("2001:db8::7", "2001:db8::7"),
+        ("2001::", "2001:0000:0000:0000:0000:0000:0000:0000"),
+        ("fe80::1234%eth0", "fe80::1234"),
+        ("", "203.0.113.9"),
+        ("unknown", "203.0.113.9"),
+    ],
+)
+def test_an_address_has_the_7_to_45_characters_that_vnpay_takes(given: str, sent: str) -> None:
+    checkout = VNPay(SETTINGS).create_checkout(replace(REQUEST, customer_ip=given))
+    assert dict(parse_qsl(urlsplit(checkout.redirect_url).query))["vnp_IpAddr"] == sent
+
+
+@pytest.mark.parametrize(("given", "sent"), [("::1", "127.0.0.1"), ("", "127.0.0.1")])
+def test_the_address_of_our_server_is_long_enough_too(given: str, sent: str) -> None:
+    asked: list[str] = []
+
+    def respond(request: httpx2.Request) -> httpx2.Response:
+        asked.append(json.loads(request.content)["vnp_IpAddr"])
+        raise httpx2.ReadTimeout("late")
+
+    settings = replace(SETTINGS, server_ip=given)
+    gateway = VNPay(settings, httpx2.MockTransport(respond), lambda: NEXT_MORNING)
+    for ask in (lambda: gateway.fetch_payment(PAYMENT), lambda: gateway.refund(REFUND)):
+        with pytest.raises(GatewayUnavailable):
+            ask()
+    assert asked == [sent, sent]
+
+
 def test_secrets_do_not_show() -> None:
     assert SECRET not in repr(SETTINGS)
     assert SECRET not in repr(VNPay(SETTINGS).create_checkout(REQUEST))
@@ -240,7 +279,8 @@ def test_what_others_signed_is_believed() -> None:
         REFUND, payment=known, reference="OWNREFUND1", amount=Money.from_minor_units(23_456, "VND")
     )
     accepted = httpx2.Response(200, json=OWN["refund_answer"])
-    told = VNPay(settings, httpx2.MockTransport(lambda _: accepted)).refund(refund)
+    transport = httpx2.MockTransport(lambda _: accepted)
+    told = VNPay(settings, transport, lambda: NEXT_MORNING).refund(refund)
     assert (told.state, told.gateway_refund_id) == (RefundState.PENDING, "14430000")
 
 
@@ -591,7 +631,7 @@ REFUND = RefundRequest(
     amount=Money.from_minor_units(100_000, "VND"),
     is_whole=False,
     actor="user7",
-    requested_at=MORNING + timedelta(days=1),
+    requested_at=NEXT_MORNING,
 )
 
 
@@ -720,16 +760,94 @@ def test_a_refund_that_is_sent_again_has_the_same_name_and_the_time_of_now() -> 
         asked.append(body)
         raise httpx2.ReadTimeout("late")
 
-    gateway = answering(respond)
-    before = datetime.now(UTC).replace(microsecond=0)
-    for _ in range(2):
+    for minutes in (0, 1):
         with pytest.raises(GatewayUnavailable):
-            gateway.refund(REFUND)
+            answering(respond, NEXT_MORNING + timedelta(minutes=minutes)).refund(REFUND)
     assert {body["vnp_RequestId"] for body in asked} == {REFUND.reference}
-    vietnam = timezone(timedelta(hours=7))
-    for body in asked:
-        at = datetime.strptime(body["vnp_CreateDate"], "%Y%m%d%H%M%S").replace(tzinfo=vietnam)
-        assert before <= at <= datetime.now(UTC)
+    assert [body["vnp_CreateDate"] for body in asked] == ["20260116093000", "20260116093100"]
+
+
+# VNPay knows a request by its id for a day only: 17:00 UTC is midnight there.
+MIDNIGHT = datetime(2026, 1, 16, 17, 0, tzinfo=UTC)
+WITHOUT_NOTE = UNDER_WAY | {"vnp_TransactionNo": "14430099"}
+
+
+@pytest.mark.parametrize(
+    ("now", "is_asked"),
+    [
+        (MIDNIGHT - timedelta(hours=1), False),
+        (MIDNIGHT - timedelta(minutes=5), True),
+        (MIDNIGHT, True),
+        (MIDNIGHT + timedelta(days=40), True),
+    ],
+    ids=["the same day", "midnight by a clock that is ahead", "the next day", "weeks later"],
+)
+def test_a_refund_of_another_day_is_asked_about_before_it_is_sent_again(
+    now: datetime, *, is_asked: bool
+) -> None:
+    commands: list[str] = []
+
+    def respond(body: dict[str, Any]) -> httpx2.Response:
+        commands.append(body["vnp_Command"])
+        if body["vnp_Command"] == "querydr":
+            return signed_answer({})
+        return signed_answer(UNDER_WAY | OURS, REFUND_RESPONSE)
+
+    assert answering(respond, now).refund(REFUND).gateway_refund_id == "14430000"
+    assert commands == (["querydr", "refund"] if is_asked else ["refund"])
+
+
+def never_refunding(then: dict[str, str]) -> VNPay:
+    """Return a gateway to which it is the day after, and a second refund would be a mistake."""
+
+    def respond(body: dict[str, Any]) -> httpx2.Response:
+        assert body["vnp_Command"] == "querydr"
+        return signed_answer(then)
+
+    return answering(respond, MIDNIGHT)
+
+
+@pytest.mark.parametrize("status", ["00", "05", "06", "09"])
+def test_a_refund_that_was_made_on_another_day_is_not_made_again(status: str) -> None:
+    then = UNDER_WAY | OURS | {"vnp_TransactionStatus": status}
+    fact = never_refunding(then).refund(REFUND)
+    assert (fact.reference, fact.gateway_refund_id) == (REFUND.reference, "14430000")
+    assert (fact.state is RefundState.FAILED) == (status == "09")
+
+
+@pytest.mark.parametrize(
+    "then",
+    [
+        WITHOUT_NOTE | {"vnp_Amount": "20000000"},
+        WITHOUT_NOTE | {"vnp_TransactionStatus": "09"},
+        {"vnp_TransactionStatus": "05"},
+        {"vnp_ResponseCode": "91"},
+        {"vnp_ResponseCode": "94"},
+    ],
+    ids=["hidden behind another's", "refused, whosever it was", "no refund named", "91", "94"],
+)
+def test_a_refund_of_another_day_waits_where_it_cannot_be_told(then: dict[str, str]) -> None:
+    with pytest.raises(GatewayUnavailable):
+        never_refunding(then).refund(REFUND)
+
+
+@pytest.mark.parametrize("then", [UNDER_WAY | OF_ANOTHER, WITHOUT_NOTE])
+def test_a_refund_of_another_day_is_sent_where_the_one_before_it_is_the_latest(
+    then: dict[str, str],
+) -> None:
+    made = signed_answer(UNDER_WAY | OURS, REFUND_RESPONSE)
+
+    def respond(body: dict[str, Any]) -> httpx2.Response:
+        return made if body["vnp_Command"] == "refund" else signed_answer(then)
+
+    asked = replace(REFUND, others=frozenset({"14430099"}))
+    assert answering(respond, MIDNIGHT).refund(asked).gateway_refund_id == "14430000"
+
+
+def test_a_refund_that_is_known_never_passes_for_another_of_its_amount() -> None:
+    asked = replace(REFUND, others=frozenset({"14430099"}))
+    with pytest.raises(GatewayUnavailable, match="94"):
+        answering(refund_answers(ASKED_BEFORE, WITHOUT_NOTE)).refund(asked)
 
 
 def test_a_refund_is_never_named_as_its_payment() -> None:
