@@ -249,6 +249,7 @@ def _say_sign_ins() -> None:
     _say(f"\nSign in as one of these; the password is {demo.PASSWORD}")
     for email, role in demo.SIGN_INS:
         _say(f"  {email:<{width}}  {role}")
+    _say(f"\nA voucher code to try: {demo.VOUCHER_CODE}")
 
 
 # ── The database ──────────────────────────────────────────────────────────────────────────────

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
-from domain import clock, exchange, ledger
+from domain import clock, exchange, ledger, vouchers
 from domain.accounts import add_member, open_account
-from domain.actors import MemberRole, StaffRole, system_actor
+from domain.actors import MemberRole, StaffRole, system_actor, user_actor
 from domain.identity import Rules, create_user
 from domain.ledger import Charge, ChargeItem, GrantTerms
 from domain.members import invite_member
-from domain.money import MICROS_PER_UNIT
+from domain.money import MICROS_PER_UNIT, Money
 from domain.pricing import Usage, rate
 from domain.reference import current_catalogue
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from sqlalchemy import TextClause
     from sqlalchemy.orm import Session, sessionmaker
 
+    from domain.actors import Actor
     from domain.pricing import Catalogue
 
 PASSWORD = "try-the-demo-portal"  # noqa: S105 - shown to everybody who starts the demo
@@ -45,6 +46,7 @@ _EXPIRY_ROUND = 500
 
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended('demo', 0))")
 _HAS_USERS = text("SELECT EXISTS (SELECT FROM users WHERE email = ANY(:emails))")
+_USER = text("SELECT id FROM users WHERE email = :email")
 _CAN_SIGN_IN = text(
     "SELECT EXISTS (SELECT FROM users WHERE email = ANY(:emails) AND disabled_at IS NULL)"
 )
@@ -182,6 +184,15 @@ PEOPLE = (
 )
 INVITED = "newcomer@demo.example"
 """Who is invited into the global wallet, and has not signed up yet."""
+VOUCHER_CODE = "WELCOME100"
+"""A code that every account of the demo can redeem once."""
+_MOST_WELCOMED = 1_000
+_WELCOME = {
+    "USD": Money.from_minor_units(10_000, "USD"),
+    "EUR": Money.from_minor_units(10_000, "EUR"),
+    "JPY": Money.from_minor_units(15_000, "JPY"),
+    "VND": Money.from_minor_units(2_500_000, "VND"),
+}
 SIGN_INS = tuple((person.email, person.role) for person in PEOPLE)
 """Address and role of everyone; all have the same password."""
 
@@ -572,3 +583,45 @@ def load_rates(session: Session) -> None:
             actor=_ACTOR,
         )
         exchange.load_rate(session, rate_id=rate_id, actor=system_actor("startup"))
+
+
+def load_voucher(session: Session) -> None:
+    """Leave a code that any account of the demo can redeem, agreed on by the demo's two people."""
+    finance, admin = (_staff(session, role) for role in (StaffRole.FINANCE, StaffRole.ADMIN))
+    now = clock.now(session)
+    terms = vouchers.CampaignTerms(
+        name="Welcome",
+        description="Welcome credit",
+        offers=tuple(
+            vouchers.Offer(
+                (vouchers.Part(amount),), Money(amount.micros * _MOST_WELCOMED, currency)
+            )
+            for currency, amount in _WELCOME.items()
+        ),
+        redeem_from=now,
+        redeem_until=now + timedelta(days=365),
+        validity_days=30,
+        code_budget=1,
+        uses_per_code=_MOST_WELCOMED,
+    )
+    if any(
+        each.terms.name == terms.name for each in vouchers.list_campaigns(session, actor=finance)
+    ):
+        return
+    campaign = vouchers.propose_campaign(
+        session, terms=terms, actor=finance, idempotency_key="demo:welcome"
+    )
+    vouchers.decide_campaign(session, campaign_id=campaign, is_approved=True, actor=admin)
+    vouchers.import_codes(
+        session,
+        campaign_id=campaign,
+        typed=[VOUCHER_CODE],
+        actor=finance,
+        idempotency_key="demo:welcome",
+    )
+
+
+def _staff(session: Session, role: StaffRole) -> Actor:
+    (email,) = [person.email for person in PEOPLE if person.staff_role is role]
+    user_id: int = session.execute(_USER, {"email": email}).scalar_one()
+    return user_actor(user_id, staff_role=role)

@@ -1,0 +1,55 @@
+"""A customer turns a code into credit, and finds it again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from playwright.sync_api import expect
+
+from portal import demo
+from tests.e2e.conftest import DESKTOP, PHONE
+from tests.e2e.test_accessibility import serious_violations
+from tests.e2e.test_bank_transfer_journey import account_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from playwright.sync_api import Page
+    from sqlalchemy.orm import Session, sessionmaker
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_a_customer_redeems_a_code(
+    portal_sessions: sessionmaker[Session],
+    new_owner: Callable[[str], str],
+    sign_in: Callable[..., Page],
+    viewport: dict[str, int],
+) -> None:
+    email = new_owner("vn")
+    page = sign_in(email, viewport)
+    code = page.get_by_label("Voucher code")
+    apply = page.get_by_role("button", name="Apply Code")
+    code.fill(demo.VOUCHER_CODE)
+    apply.click()
+    expect(page.get_by_text("Fill in your billing information first")).to_be_visible()
+    account_of(portal_sessions, email)
+    code.fill("no such code")
+    apply.click()
+    expect(page.get_by_text("There is no such code.")).to_be_visible()
+    assert serious_violations(page) == {}
+    code.fill(" welcome-100 ")
+    apply.dblclick()
+    expect(page.get_by_text("Your voucher has been applied successfully.")).to_be_visible()
+    expect(page.get_by_role("link", name="Balance ₫2,500,000")).to_be_visible()
+
+    page.get_by_text("Voucher list").click()
+    expect(page.get_by_text("Times are in")).to_be_visible()
+    assert serious_violations(page) == {}
+    code.fill(demo.VOUCHER_CODE)
+    apply.click()
+    expect(page.get_by_text("This account had its share of this offer already.")).to_be_visible()
+    page.get_by_text("Credit History").click()
+    expect(page.get_by_text("1 row")).to_be_visible()
