@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from domain.errors import InvalidInput
 
 LONGEST_NAME = 100
+LONGEST_REASON = 200
 
 # Besides control characters: line separators, marks that turn the direction of what follows, and
 # halves of a character, which no database keeps.
@@ -25,6 +26,20 @@ def checked_name(name: str, field: str) -> str:
         raise InvalidInput(field, "empty")
     if len(tidy) > LONGEST_NAME:
         raise InvalidInput(field, "too_long", maximum=LONGEST_NAME)
+    return tidy
+
+
+def checked_reason(reason: str) -> str:
+    """Return why somebody does something, as one tidy line.
+
+    Raises InvalidInput("reason"): "control_characters", "empty" or "too_long".
+    """
+    tidy = " ".join(reason.split())
+    check_text(reason=tidy)
+    if not tidy:
+        raise InvalidInput("reason", "empty")
+    if len(tidy) > LONGEST_REASON:
+        raise InvalidInput("reason", "too_long", maximum=LONGEST_REASON)
     return tidy
 
 

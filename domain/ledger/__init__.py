@@ -8,7 +8,7 @@ from domain.ledger.charges import Charge, ChargeItem, ChargeOutcome, charge, cha
 from domain.ledger.expiry import expire_grants
 from domain.ledger.grants import GrantTerms, PostedGrant, add_grant, open_ledger
 from domain.ledger.holds import HoldOutcome, expire_holds, place_hold, void_hold
-from domain.ledger.reversals import reverse_entry, take_back, write_off_debt
+from domain.ledger.reversals import reverse_entry, reversible_micros, take_back, write_off_debt
 from domain.ledger.summaries import fold_totals
 from domain.ledger.verify import Difference, verify_ledger
 
@@ -29,6 +29,7 @@ __all__ = [
     "open_ledger",
     "place_hold",
     "reverse_entry",
+    "reversible_micros",
     "take_back",
     "verify_ledger",
     "void_hold",

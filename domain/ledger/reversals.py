@@ -124,6 +124,29 @@ def reverse_entry(
     return sequence
 
 
+def reversible_micros(
+    session: Session, *, account_id: int, entry_sequence: int, actor: Actor
+) -> int:
+    """Return how much of an entry `reverse_entry` would reverse now, 0 where nothing is left.
+
+    The account stays locked until the transaction ends. Raises as `reverse_entry` does.
+    """
+    require_system_or_staff(actor, StaffRole.SUPPORT, StaffRole.FINANCE)
+    account = Posting(session, [account_id], actor).accounts[account_id]
+    original = _original(session, account_id, entry_sequence)
+    left = _left_to_reverse(session, account, entry_sequence)
+    return _reversible(session, account, original, left)
+
+
+def _reversible(
+    session: Session, account: AccountState, original: Row[Any], left: Sequence[_Reversible]
+) -> int:
+    reversible = sum(line.amount_micros for line in left)
+    if original.kind == "charge":
+        return reversible
+    return max(min(reversible, _credit(session, account, left[0].grant_number).kept_micros), 0)
+
+
 def _original(session: Session, account_id: int, sequence: int) -> Row[Any]:
     key = {"account_id": account_id, "sequence": sequence}
     original = session.execute(_ORIGINAL, key).one_or_none()
@@ -142,15 +165,12 @@ def _reversal_lines(
     amount_micros: int | None,
 ) -> list[Line]:
     left = _left_to_reverse(posting.session, account, sequence)
-    reversible = sum(line.amount_micros for line in left)
-    credit = None
-    if original.kind != "charge":
-        credit = _credit(posting.session, account, left[0].grant_number)
-        reversible = min(reversible, credit.kept_micros)
+    reversible = _reversible(posting.session, account, original, left)
     wanted = reversible if amount_micros is None else amount_micros
     if wanted <= 0 or wanted > reversible:
-        raise ReversalExceedsOriginal(wanted, max(reversible, 0))
-    if credit is not None:
+        raise ReversalExceedsOriginal(wanted, reversible)
+    if original.kind != "charge":
+        credit = _credit(posting.session, account, left[0].grant_number)
         return _take(posting, account, credit, amount=wanted, debt=("", "reversal"))
     lines: list[Line] = []
     for line in left:

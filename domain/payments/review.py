@@ -17,14 +17,14 @@ from sqlalchemy.orm import aliased
 from db.models import Payment, PaymentEvent, PaymentReview
 from domain import audit, clock
 from domain.actors import StaffRole, require_other_account, require_staff
-from domain.errors import Conflict, InvalidInput, NotAuthorised, NotFound
+from domain.errors import Conflict, NotAuthorised, NotFound
 from domain.gateways.base import PaymentFact, PaymentState
 from domain.money import Money
 from domain.payments import doubts
 from domain.payments.facts import credit_money
 from domain.payments.records import GATEWAY_ACTOR, lock_payment, note
 from domain.payments.returns import owe, record_return
-from domain.texts import check_text
+from domain.texts import checked_reason
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,8 +48,6 @@ __all__ = [
     "refuse_payment",
     "reviews_of",
 ]
-
-_LONGEST_REASON = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,10 +298,7 @@ def refuse_payment(
 def _checked(session: Session, payment_id: int, reason: str, actor: Actor) -> tuple[Payment, str]:
     """Return the payment, locked, and the reason, tidy; raise where the actor may not decide."""
     require_staff(actor, StaffRole.FINANCE, StaffRole.ADMIN)
-    reason = " ".join(reason.split())
-    check_text(reason=reason)
-    if not 0 < len(reason) <= _LONGEST_REASON:
-        raise InvalidInput("reason", "too_long" if reason else "empty", maximum=_LONGEST_REASON)
+    reason = checked_reason(reason)
     payment = lock_payment(session, payment_id)
     if payment is None:
         raise NotFound("payment")

@@ -15,7 +15,7 @@ from domain import audit, clock
 from domain.actors import StaffRole, require_staff
 from domain.errors import Conflict, InvalidInput, NotFound
 from domain.ledger.idempotency import WriteOnce, first_answer, keep_answer
-from domain.texts import check_text
+from domain.texts import checked_reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -34,7 +34,6 @@ _ALPHABET = "ABCDEFGHJKMNPQRSTUVWXYZ23456789"
 _CODE = re.compile(r"[A-Z0-9]{10}")
 _LEFT_OUT = re.compile(r"[\s\-\u2010-\u2015_.]+")
 _SHOWN = 4
-_LONGEST_REASON = 200
 _NO_ACCOUNT = 0
 """The account under which the keys of these writes are kept: they concern none."""
 
@@ -223,17 +222,6 @@ def lock_campaign(session: Session, campaign_id: int) -> Campaign:
     if campaign is None:
         raise NotFound("campaign")
     return campaign
-
-
-def checked_reason(reason: str) -> str:
-    """Return a reason as one tidy line; raise InvalidInput where it is missing or too long."""
-    tidy = " ".join(reason.split())
-    check_text(reason=tidy)
-    if not tidy:
-        raise InvalidInput("reason", "empty")
-    if len(tidy) > _LONGEST_REASON:
-        raise InvalidInput("reason", "too_long", maximum=_LONGEST_REASON)
-    return tidy
 
 
 def _read_all(typed: Sequence[str]) -> list[str]:

@@ -158,22 +158,27 @@ def _check_code(session: Session, campaign: Campaign, row: VoucherCode, account_
         raise VoucherRefused("not_for_this_account")
     if row.account_id is None and campaign.is_for_named_accounts:
         raise VoucherRefused("not_for_this_account")
-    if row.revoked_at is not None or campaign.state != "approved":
+    if row.revoked_at is not None:
         raise VoucherRefused("revoked")
-    if row.uses >= row.most_uses:
+    if row.uses >= row.most_uses and campaign.state == "approved":
         raise VoucherRefused("used")
-    _check_window(campaign, clock.now(session))
-    _check_account(session, campaign, account_id)
+    check_campaign(session, campaign)
+    check_account(session, campaign, account_id)
 
 
-def _check_window(campaign: Campaign, now: datetime) -> None:
+def check_campaign(session: Session, campaign: Campaign) -> None:
+    """Let a campaign pass that gives credit now. Raises VoucherRefused."""
+    now = clock.now(session)
+    if campaign.state != "approved":
+        raise VoucherRefused("revoked")
     if now < campaign.redeem_from:
         raise VoucherRefused("not_yet", when=campaign.redeem_from)
     if now >= campaign.redeem_until:
         raise VoucherRefused("expired", when=campaign.redeem_until)
 
 
-def _check_account(session: Session, campaign: Campaign, account_id: int) -> None:
+def check_account(session: Session, campaign: Campaign, account_id: int) -> None:
+    """Let an account pass that the campaign is for. Raises VoucherRefused."""
     account = session.get_one(Account, account_id, populate_existing=True)
     profile = current_profile(session, actor=VOUCHER_ACTOR, account_id=account_id)
     if profile is None:

@@ -1,0 +1,54 @@
+"""What staff do for customers: acts on an account's credit, the second person, limits and notes."""
+
+from domain.support.acts import (
+    REQUEST_LIFETIME,
+    Done,
+    Waiting,
+    act,
+    approve_request,
+    expire_requests,
+    refuse_request,
+    withdraw_request,
+)
+from domain.support.limits import (
+    MAKER_ROLES,
+    Limit,
+    change_action_limit,
+    list_action_limits,
+    load_action_limits,
+)
+from domain.support.notes import LONGEST_NOTE, add_note
+from domain.support.wishes import (
+    LONGEST_GOODWILL_DAYS,
+    WISHES,
+    ApplyCode,
+    GiveGoodwill,
+    IssueVoucher,
+    ReverseEntry,
+    Wish,
+)
+
+__all__ = [
+    "LONGEST_GOODWILL_DAYS",
+    "LONGEST_NOTE",
+    "MAKER_ROLES",
+    "REQUEST_LIFETIME",
+    "WISHES",
+    "ApplyCode",
+    "Done",
+    "GiveGoodwill",
+    "IssueVoucher",
+    "Limit",
+    "ReverseEntry",
+    "Waiting",
+    "Wish",
+    "act",
+    "add_note",
+    "approve_request",
+    "change_action_limit",
+    "expire_requests",
+    "list_action_limits",
+    "load_action_limits",
+    "refuse_request",
+    "withdraw_request",
+]

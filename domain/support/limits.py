@@ -1,0 +1,158 @@
+"""How much one person may do for an account alone: a row an action, role and currency.
+
+The first figures come from a file; administrators, who move no credit themselves, edit them. What
+has no row needs a second person from the first unit on.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import select, text
+from sqlalchemy.dialects.postgresql import insert
+
+from db.models import ActionLimit, TopUpLimit
+from domain import audit, clock
+from domain.actors import StaffRole, require_staff, require_system
+from domain.errors import Conflict, InvalidInput
+from domain.ledger.idempotency import WriteOnce, first_answer, keep_answer
+from domain.money import MAX_MICROS, Money
+from domain.support.wishes import WISHES
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from sqlalchemy.orm import Session
+
+    from domain.actors import Actor
+
+MAKER_ROLES = (StaffRole.SUPPORT, StaffRole.FINANCE)
+"""Who acts on accounts' credit. Administrators, who decide who is who, do not."""
+
+_FILE = Path(__file__).with_name("limits.toml")
+_NO_ACCOUNT = 0
+_LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended('action_limits', 0))")
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """What one person of the role may do of the action for an account in 24 hours, alone."""
+
+    action: str
+    role: StaffRole
+    daily: Money
+    version: int
+    updated_at: datetime
+    updated_by: str
+
+
+def list_action_limits(session: Session, *, actor: Actor) -> tuple[Limit, ...]:
+    """Return all limits, for staff, by currency, action and role."""
+    require_staff(actor)
+    rows = session.scalars(
+        select(ActionLimit)
+        .order_by(ActionLimit.currency, ActionLimit.action, ActionLimit.role)
+        .execution_options(populate_existing=True)
+    )
+    return tuple(
+        Limit(
+            action=row.action,
+            role=StaffRole(row.role),
+            daily=Money(row.daily_micros, row.currency),
+            version=row.version,
+            updated_at=row.updated_at,
+            updated_by=row.updated_by,
+        )
+        for row in rows
+    )
+
+
+def limit_of(session: Session, *, action: str, role: StaffRole, currency: str) -> Money:
+    """Return how much of the action the role may do in a day alone: nothing without a row."""
+    row = session.get(ActionLimit, (action, role.value, currency), populate_existing=True)
+    return Money(0 if row is None else row.daily_micros, currency)
+
+
+def change_action_limit(
+    session: Session,
+    *,
+    action: str,
+    role: StaffRole,
+    daily: Money,
+    expected_version: int,
+    actor: Actor,
+    idempotency_key: str,
+) -> int:
+    """Give an action another limit, as an administrator; return its version.
+
+    `expected_version` is the one that was edited, 0 for one that has no row yet. Raises
+    NotAuthorised; InvalidInput on "action", "role" or "daily"; UnknownCurrency;
+    Conflict("limits_changed") where somebody else changed it meanwhile; IdempotencyMismatch.
+    """
+    require_staff(actor, StaffRole.ADMIN)
+    _check(action, role, daily)
+    values = {"action": action, "role": role.value, "currency": daily.currency}
+    asked = {**values, "daily_micros": daily.micros, "expected_version": expected_version}
+    key = f"action_limits:{idempotency_key}"
+    write = WriteOnce(_NO_ACCOUNT, key, "change_action_limit", asked)
+    session.execute(_LOCK)
+    known = first_answer(session, write)
+    if known is not None:
+        return int(known["version"])
+    row = session.get(ActionLimit, tuple(values.values()), populate_existing=True)
+    if expected_version != (0 if row is None else row.version):
+        raise Conflict("limits_changed")
+    before = None if row is None else row.daily_micros
+    changed = {
+        "daily_micros": daily.micros,
+        "version": expected_version + 1,
+        "updated_at": clock.now(session),
+        "updated_by": audit.actor_name(actor),
+    }
+    session.execute(
+        insert(ActionLimit)
+        .values(**values, **changed)
+        .on_conflict_do_update(index_elements=list(values), set_=changed)
+    )
+    keep_answer(session, write, {"version": expected_version + 1})
+    details = {**values, "from": before, "to": daily.micros}
+    audit.record(session, action="change_action_limit", actor=actor, details=details)
+    return expected_version + 1
+
+
+def _check(action: str, role: StaffRole, daily: Money) -> None:
+    if action not in WISHES:
+        raise InvalidInput("action", "unknown")
+    if role not in MAKER_ROLES:
+        raise InvalidInput("role", "unknown")
+    if not 0 <= daily.micros <= MAX_MICROS:
+        raise InvalidInput("daily", "out_of_range")
+    daily.to_minor_units()
+
+
+def load_action_limits(session: Session, *, actor: Actor) -> None:
+    """Add the file's limits for the currencies of top-ups that have none yet."""
+    require_system(actor)
+    file: dict[str, dict[str, int]] = tomllib.loads(_FILE.read_text("utf-8"))
+    shared: dict[str, Any] = {
+        "version": 1,
+        "updated_at": clock.now(session),
+        "updated_by": audit.actor_name(actor),
+    }
+    rows = [
+        {
+            "action": action,
+            "role": role,
+            "currency": least.currency,
+            "daily_micros": least.minimum_micros * times,
+            **shared,
+        }
+        for least in session.scalars(select(TopUpLimit))
+        for role, actions in file.items()
+        for action, times in actions.items()
+    ]
+    if rows:
+        session.execute(insert(ActionLimit).values(rows).on_conflict_do_nothing())
