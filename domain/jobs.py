@@ -21,6 +21,7 @@ from domain import audit, clock, ledger
 from domain.actors import require_system
 from domain.identity import purge_identity
 from domain.ledger.charges import FUTURE_TOLERANCE
+from domain.support import expire_requests
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -210,6 +211,10 @@ def standard_jobs(
     def purge(stop: threading.Event) -> str:
         return f"{purge_usage_keys(sessions, actor=actor, stop=stop)} removed"
 
+    def end_requests(_stop: threading.Event) -> str:
+        with sessions.begin() as session:
+            return f"{expire_requests(session, actor=actor)} expired"
+
     def tidy(_stop: threading.Event) -> str:
         with sessions.begin() as session:
             return f"{purge_identity(session, actor=actor)} removed"
@@ -218,6 +223,7 @@ def standard_jobs(
         Job("expire_holds", timedelta(minutes=1), in_rounds(ledger.expire_holds, "expired")),
         Job("expire_grants", timedelta(minutes=1), in_rounds(ledger.expire_grants, "expired")),
         Job("fold_totals", _FOLDING, in_rounds(ledger.fold_totals, "folded", _FOLDED_AT_ONCE)),
+        Job("expire_requests", timedelta(minutes=5), end_requests),
         Job("purge_usage_keys", timedelta(days=1), purge),
         Job("purge_identity", timedelta(days=1), tidy),
         Job("verify_ledger", timedelta(days=1), lambda _stop: _verify(sessions, actor)),

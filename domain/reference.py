@@ -19,6 +19,7 @@ from domain import audit, clock
 from domain.actors import StaffRole, require_system_or_staff
 from domain.catalogue_file import parse_catalogue
 from domain.errors import CatalogueConflict, Conflict, InvalidInput, NotFound
+from domain.support.limits import load_action_limits
 from domain.top_up_limits import load_limits
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ def load_reference(
     content = catalogue_text or (_FOLDER / "catalogue.toml").read_text("utf-8")
     load_catalogue(session, content=content, actor=actor)
     load_limits(session, actor=actor)
+    load_action_limits(session, actor=actor)
 
 
 def load_sites(session: Session, *, text_of_file: str) -> None:

@@ -51,7 +51,17 @@ class AuditRecord(Base):
     account_id: Mapped[int | None] = mapped_column(BigInteger)
     details: Mapped[Json]
 
-    __table_args__ = (Index(None, "account_id", "id"),)
+    __table_args__ = (
+        Index(None, "account_id", "id"),
+        # Meters may write a row a charge; an account's timeline shows what people did.
+        Index(
+            "ix_audit_log_people",
+            "account_id",
+            "recorded_at",
+            "id",
+            postgresql_where=text("actor LIKE 'user:%'"),
+        ),
+    )
 
 
 class AuditSeal(Base):

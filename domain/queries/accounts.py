@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select
 
 from db.models import Account, Service, Site
+from domain.errors import NotFound
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -44,10 +45,15 @@ def service_names(session: Session) -> dict[str, str]:
 
 
 def site_zone(session: Session, *, account_id: int) -> str:
-    """Return the time zone of the account's site, for who has looked at the actor's rights."""
-    zone: str = session.execute(
+    """Return the time zone of the account's site, for who has looked at the actor's rights.
+
+    Raises NotFound.
+    """
+    zone: str | None = session.execute(
         select(Site.time_zone)
         .join(Account, Account.site_code == Site.code)
         .where(Account.id == account_id)
-    ).scalar_one()
+    ).scalar_one_or_none()
+    if zone is None:
+        raise NotFound("account")
     return zone

@@ -93,7 +93,7 @@ def act(
     wish = wish.settled(session, account=account, actor=actor)
     amount = wish.value(session, account=account)
     if _is_within_limit(session, wish, amount, account_id, actor):
-        by = By(actor, reason, write.key)
+        by = By(actor, reason, f"{write.key}:done")
         done = _carry_out(session, account, wish, amount, by, request=None)
         keep_answer(session, write, {"act": done.act_id})
         return done

@@ -16,7 +16,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from db.models import ActionLimit, TopUpLimit
 from domain import audit, clock
-from domain.actors import StaffRole, require_staff, require_system
+from domain.actors import StaffRole, require_staff, require_system_or_staff
 from domain.errors import Conflict, InvalidInput
 from domain.ledger.idempotency import WriteOnce, first_answer, keep_answer
 from domain.money import MAX_MICROS, Money
@@ -135,7 +135,7 @@ def _check(action: str, role: StaffRole, daily: Money) -> None:
 
 def load_action_limits(session: Session, *, actor: Actor) -> None:
     """Add the file's limits for the currencies of top-ups that have none yet."""
-    require_system(actor)
+    require_system_or_staff(actor, StaffRole.FINANCE)
     file: dict[str, dict[str, int]] = tomllib.loads(_FILE.read_text("utf-8"))
     shared: dict[str, Any] = {
         "version": 1,

@@ -1,0 +1,36 @@
+"""The names of people, where facts keep only who they are, as `user:12`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import select
+
+from db.models import User
+from domain.actors import require_staff
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sqlalchemy.orm import Session
+
+    from domain.actors import Actor
+
+_PREFIX = "user:"
+
+
+def names_of(session: Session, *, actor: Actor, actors: Iterable[str | None]) -> dict[str, str]:
+    """Return, for staff, what people are called, by how facts name them.
+
+    Parts of the system are left out: `system:jobs` has no name but this.
+    """
+    require_staff(actor)
+    wanted = {
+        int(each.removeprefix(_PREFIX)) for each in actors if each and each.startswith(_PREFIX)
+    }
+    if not wanted:
+        return {}
+    rows = session.execute(
+        select(User.id, User.display_name, User.email).where(User.id.in_(sorted(wanted)))
+    )
+    return {f"{_PREFIX}{row.id}": row.display_name or row.email for row in rows}

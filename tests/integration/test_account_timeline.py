@@ -1,0 +1,117 @@
+"""Everything that happened to an account, in the order in which it happened."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from domain import audit, support
+from domain.actors import MemberRole, StaffRole, user_actor
+from domain.clock import CLOCK
+from domain.errors import NotAuthorised, NotFound
+from domain.queries.account_timeline import account_timeline
+from domain.support import GiveGoodwill, IssueVoucher, act, approve_request
+from tests.factories import UNIT, charge, grant, make_account
+from tests.integration.test_support import agent, checker, make_person
+from tests.integration.test_vouchers import campaign, customer
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from domain.actors import Actor
+    from domain.queries.account_timeline import TimelineItem
+
+__all__ = ["agent", "checker", "make_person"]
+
+
+def do(session: Session, account: int, wish: Any, actor: Actor, key: str) -> Any:
+    return act(
+        session,
+        account_id=account,
+        wish=wish,
+        reason="Slow answers",
+        actor=actor,
+        idempotency_key=key,
+    )
+
+
+def timeline(session: Session, actor: Actor, account: int) -> list[TimelineItem]:
+    return list(account_timeline(session, actor=actor, account_id=account).items)
+
+
+def test_everything_is_on_one_line(session: Session, agent: Actor, checker: Actor) -> None:
+    account, _ = customer(session)
+    grant(session, account, 100)
+    charge(session, account, 60, occurred_at=datetime.now(UTC))
+    do(session, account, GiveGoodwill(10 * UNIT, 30), agent, "small")
+    waiting = do(session, account, GiveGoodwill(500 * UNIT, 30), agent, "large")
+    approve_request(session, request_id=waiting.request_id, actor=checker)
+    do(session, account, IssueVoucher(campaign(session, is_for_support=True)), agent, "voucher")
+    support.add_note(
+        session, account_id=account, text="Calls back", actor=agent, idempotency_key="n"
+    )
+    audit.record(session, action="save_preferences", actor=checker, account_id=account)
+    audit.record(session, action="look_at_account", actor=checker, account_id=account)
+
+    items = timeline(session, agent, account)
+
+    found = [(each.kind, each.code, each.amount_micros) for each in items]
+    assert sorted(found, key=str) == sorted(
+        [
+            ("entry", "top_up", 100 * UNIT),
+            ("entry", "adjustment", 10 * UNIT),
+            ("entry", "adjustment", 500 * UNIT),
+            ("usage", "usage", -60 * UNIT),
+            ("request", "give_goodwill", 500 * UNIT),
+            ("act", "issue_voucher", 50 * UNIT),
+            ("note", "note", None),
+            ("change", "save_preferences", None),
+        ],
+        key=str,
+    )
+    moments = [each.at for each in items]
+    assert moments == sorted(moments, reverse=True)
+    (large,) = (each for each in items if each.amount_micros == 500 * UNIT and each.kind == "entry")
+    assert (large.actor, large.checker) == (f"user:{agent.user_id}", f"user:{checker.user_id}")
+    assert large.details["reason"] == "Slow answers"
+    (asked,) = (each for each in items if each.kind == "request")
+    assert asked.details["state"] == "approved"
+    assert timeline(session, agent, make_account(session)) == []
+
+
+def test_pages_give_everything_once(session: Session, agent: Actor) -> None:
+    account = make_account(session)
+    start = datetime.now(UTC) - timedelta(days=20)
+    session.info[CLOCK] = lambda: start  # the same moment for all: only their numbers differ
+    for number in range(7):
+        grant(session, account, 1 + number)
+    for number in range(6):
+        charge(session, account, 1, occurred_at=start + timedelta(days=number % 3 - 5))
+    for number in range(5):
+        support.add_note(
+            session, account_id=account, text=f"{number}", actor=agent, idempotency_key=f"{number}"
+        )
+    seen: list[TimelineItem] = []
+    older = None
+    while not seen or older is not None:
+        page = account_timeline(
+            session, actor=agent, account_id=account, older_than=older, page_size=2
+        )
+        assert len(page.items) <= 2
+        seen += page.items
+        older = page.older
+    assert seen == timeline(session, agent, account)
+    assert len({(each.kind, each.number) for each in seen}) == len(seen) == 7 + 3 + 5
+
+
+def test_staff_alone_see_it(session: Session, agent: Actor) -> None:
+    account = make_account(session)
+    owner = user_actor(agent.user_id or 0, memberships={account: MemberRole.OWNER})
+    with pytest.raises(NotAuthorised):
+        account_timeline(session, actor=owner, account_id=account)
+    for role in StaffRole:
+        assert timeline(session, user_actor(1, staff_role=role), account) == []
+    with pytest.raises(NotFound):
+        account_timeline(session, actor=agent, account_id=99)
