@@ -115,7 +115,7 @@ def test_paypals_client_orders_captures_and_refunds(world: World, ask: Ask) -> N
     order = create(ask)
     (pay,) = (link["href"] for link in order["links"] if link["rel"] == "payer-action")
     assert httpx2.URL(pay).path == f"/paypal/pay/{order['id']}"
-    early = ask("orders.capture_order", id=order["id"], paypal_request_id="cap-1")
+    early = ask("orders.capture_order", id=order["id"], paypal_request_id="cap-0")
     assert early[:2] == [422, "UNPROCESSABLE_ENTITY"]
     assert early[2]
     assert early[3] == ["ORDER_NOT_APPROVED"]

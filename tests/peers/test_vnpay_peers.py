@@ -194,7 +194,7 @@ def listening(answer: dict[str, Any]) -> tuple[VNPay, list[dict[str, Any]]]:
         sent.append(json.loads(request.content))
         return httpx2.Response(200, json=answer)
 
-    return VNPay(SETTINGS, httpx2.MockTransport(respond)), sent
+    return VNPay(SETTINGS, httpx2.MockTransport(respond), now=lambda: NOW), sent
 
 
 def querydr_answer(**changes: str) -> dict[str, str]:
