@@ -180,18 +180,27 @@ PEOPLE = (
     ),
     Person("support@demo.example", "Support", StaffRole.SUPPORT),
     Person("finance@demo.example", "Finance", StaffRole.FINANCE),
+    Person("controller@demo.example", "Finance, second person", StaffRole.FINANCE),
     Person("admin@demo.example", "Administrator", StaffRole.ADMIN),
 )
 INVITED = "newcomer@demo.example"
 """Who is invited into the global wallet, and has not signed up yet."""
 VOUCHER_CODE = "WELCOME100"
 """A code that every account of the demo can redeem once."""
-_MOST_WELCOMED = 1_000
+_FINANCE = ("finance@demo.example", "controller@demo.example")
+"""Who proposes the demo's campaigns, and who approves them."""
+_MOST_VOUCHERS = 1_000
 _WELCOME = {
     "USD": Money.from_minor_units(10_000, "USD"),
     "EUR": Money.from_minor_units(10_000, "EUR"),
     "JPY": Money.from_minor_units(15_000, "JPY"),
     "VND": Money.from_minor_units(2_500_000, "VND"),
+}
+_APOLOGY = {
+    "USD": Money.from_minor_units(2_000, "USD"),
+    "EUR": Money.from_minor_units(2_000, "EUR"),
+    "JPY": Money.from_minor_units(3_000, "JPY"),
+    "VND": Money.from_minor_units(500_000, "VND"),
 }
 SIGN_INS = tuple((person.email, person.role) for person in PEOPLE)
 """Address and role of everyone; all have the same password."""
@@ -585,43 +594,74 @@ def load_rates(session: Session) -> None:
         exchange.load_rate(session, rate_id=rate_id, actor=system_actor("startup"))
 
 
-def load_voucher(session: Session) -> None:
-    """Leave a code that any account of the demo can redeem, agreed on by the demo's two people."""
-    finance, admin = (_staff(session, role) for role in (StaffRole.FINANCE, StaffRole.ADMIN))
+def load_campaigns(session: Session) -> None:
+    """Leave a code that any account of the demo can redeem, and vouchers that support can issue."""
+    proposer, approver = (_person(session, email) for email in _FINANCE)
+    known = {each.terms.name for each in vouchers.list_campaigns(session, actor=proposer)}
     now = clock.now(session)
-    terms = vouchers.CampaignTerms(
+    for terms in _campaigns(now):
+        if terms.name in known:
+            continue
+        key = f"demo:{terms.name.lower()}"
+        campaign = vouchers.propose_campaign(
+            session, terms=terms, actor=proposer, idempotency_key=key
+        )
+        vouchers.decide_campaign(session, campaign_id=campaign, is_approved=True, actor=approver)
+        if not terms.is_for_support:
+            vouchers.import_codes(
+                session,
+                campaign_id=campaign,
+                typed=[VOUCHER_CODE],
+                actor=proposer,
+                idempotency_key=key,
+            )
+
+
+def _campaigns(now: datetime) -> tuple[vouchers.CampaignTerms, ...]:
+    in_a_year = now + timedelta(days=365)
+    welcome = vouchers.CampaignTerms(
         name="Welcome",
         description="Welcome credit",
-        offers=tuple(
-            vouchers.Offer(
-                (vouchers.Part(amount),), Money(amount.micros * _MOST_WELCOMED, currency)
-            )
-            for currency, amount in _WELCOME.items()
-        ),
-        redeem_from=now,
-        redeem_until=now + timedelta(days=365),
+        offers=_offers(_WELCOME),
         validity_days=30,
         code_budget=1,
-        uses_per_code=_MOST_WELCOMED,
+        uses_per_code=_MOST_VOUCHERS,
+        redeem_from=now,
+        redeem_until=in_a_year,
     )
-    if any(
-        each.terms.name == terms.name for each in vouchers.list_campaigns(session, actor=finance)
-    ):
-        return
-    campaign = vouchers.propose_campaign(
-        session, terms=terms, actor=finance, idempotency_key="demo:welcome"
+    apology = vouchers.CampaignTerms(
+        name="Apology",
+        description="For the trouble",
+        offers=_offers(_APOLOGY),
+        validity_days=60,
+        code_budget=_MOST_VOUCHERS,
+        uses_per_account=3,
+        is_for_named_accounts=True,
+        is_for_support=True,
+        redeem_from=now,
+        redeem_until=in_a_year,
     )
-    vouchers.decide_campaign(session, campaign_id=campaign, is_approved=True, actor=admin)
-    vouchers.import_codes(
-        session,
-        campaign_id=campaign,
-        typed=[VOUCHER_CODE],
-        actor=finance,
-        idempotency_key="demo:welcome",
+    return welcome, apology
+
+
+def _offers(amounts: Mapping[str, Money]) -> tuple[vouchers.Offer, ...]:
+    return tuple(
+        vouchers.Offer((vouchers.Part(amount),), Money(amount.micros * _MOST_VOUCHERS, currency))
+        for currency, amount in amounts.items()
     )
 
 
-def _staff(session: Session, role: StaffRole) -> Actor:
-    (email,) = [person.email for person in PEOPLE if person.staff_role is role]
-    user_id: int = session.execute(_USER, {"email": email}).scalar_one()
-    return user_actor(user_id, staff_role=role)
+def _person(session: Session, email: str) -> Actor:
+    """Return one of the demo's staff, who is hired where an older demo does not have them."""
+    (person,) = [each for each in PEOPLE if each.email == email]
+    user_id = session.execute(_USER, {"email": email}).scalar_one_or_none()
+    if user_id is None:
+        user_id = create_user(
+            session,
+            email=email,
+            display_name=person.display_name,
+            password=PASSWORD,
+            staff_role=person.staff_role,
+            actor=_ACTOR,
+        )
+    return user_actor(user_id, staff_role=person.staff_role)

@@ -8,7 +8,8 @@ import streamlit as st
 
 from domain.actors import StaffRole
 from domain.errors import BillingError, NotFound
-from portal import header, messages, reruns, tab, viewing
+from domain.queries.approvals import waiting_counts
+from portal import backend, header, messages, reruns, tab, viewing
 from portal.i18n import _
 
 reruns.begin()
@@ -26,6 +27,11 @@ except NotFound:
         icon=":material/search_off:",
     )
 
+waiting = (
+    backend.look_up(waiting_counts, actor=here.visitor.actor).total
+    if here.visitor.actor.staff_role is StaffRole.FINANCE
+    else 0
+)
 billing = st.Page("pages/billing.py", title=_("Billing"), icon=":material/receipt_long:")
 usage = st.Page("pages/usage.py", title=_("Usage"), icon=":material/bar_chart:")
 accounts = st.Page("pages/accounts.py", title=_("Accounts"), icon=":material/search:")
@@ -42,10 +48,17 @@ rates = st.Page("pages/rates.py", title=_("Rates and limits"), icon=":material/c
 bank_transfers = st.Page(
     "pages/bank_transfers.py", title=_("Bank transfers"), icon=":material/account_balance:"
 )
-for_customers = [billing, usage, members, payment]
 actor = here.visitor.actor
+account = st.Page("pages/account.py", title=_("Account"), icon=":material/badge:")
+approvals = st.Page(
+    "pages/approvals.py",
+    title=_("Approvals ({count})").format(count=waiting) if waiting else _("Approvals"),
+    icon=":material/approval:",
+    url_path="approvals",
+)
+for_customers = [billing, usage, members, payment]
 payments = st.Page("pages/payments.py", title=_("Payments"), icon=":material/payments:")
-for_staff = [accounts, payments] if actor.is_staff else []
+for_staff = [accounts, account, payments, approvals] if actor.is_staff else []
 if actor.staff_role in {StaffRole.FINANCE, StaffRole.ADMIN}:
     for_staff += [bank_transfers, analytics, rates]
 page = st.navigation([*for_staff, *for_customers], position="top")
@@ -53,6 +66,9 @@ st.set_page_config(page_title=tab.title(page.title))
 st.session_state["viewing"] = here
 st.session_state["billing_page"] = billing
 st.session_state["payment_page"] = payment
+st.session_state["account_page"] = account
+st.session_state["usage_page"] = usage
+st.session_state["members_page"] = members
 
 header.draw(here, billing)
 try:

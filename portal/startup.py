@@ -84,7 +84,7 @@ def prepare(settings: Settings, *, report: Callable[[str], None] = _log.info) ->
         if settings.demo:
             demo.load(backend.sessions(), report=report)
             backend.write(demo.load_rates)
-            backend.write(demo.load_voucher)
+            backend.write(demo.load_campaigns)
         elif backend.read(demo.anyone_can_sign_in):
             raise SettingsError((_DEMO_PEOPLE,))
         if mail.make_sender(settings) is None and not settings.demo:

@@ -179,7 +179,7 @@ def decide_transfer(
 
     Raises NotAuthorised for whoever recorded it, Conflict where it was decided otherwise.
     """
-    require_staff(actor, StaffRole.FINANCE, StaffRole.ADMIN)
+    require_staff(actor, StaffRole.FINANCE)
     row = session.get(BankTransfer, transfer_id, with_for_update=True, populate_existing=True)
     if row is None:
         raise NotFound("transfer")

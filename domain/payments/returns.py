@@ -119,7 +119,7 @@ def record_return(session: Session, *, review_id: int, reference: str, actor: Ac
     Again with the same reference: no effect. Raises InvalidInput, NotFound, and
     Conflict("nothing_to_return") where nothing is owed or it went back otherwise.
     """
-    require_staff(actor, StaffRole.FINANCE, StaffRole.ADMIN)
+    require_staff(actor, StaffRole.FINANCE)
     reference = " ".join(reference.split())
     check_text(reference=reference)
     if not 0 < len(reference) <= _LONGEST:

@@ -297,7 +297,7 @@ def refuse_payment(
 
 def _checked(session: Session, payment_id: int, reason: str, actor: Actor) -> tuple[Payment, str]:
     """Return the payment, locked, and the reason, tidy; raise where the actor may not decide."""
-    require_staff(actor, StaffRole.FINANCE, StaffRole.ADMIN)
+    require_staff(actor, StaffRole.FINANCE)
     reason = checked_reason(reason)
     payment = lock_payment(session, payment_id)
     if payment is None:

@@ -111,7 +111,7 @@ def propose_campaign(
     Raises InvalidInput, by field of the terms, for terms that do not fit together;
     Conflict("name_is_taken"); IdempotencyMismatch; NotAuthorised.
     """
-    require_staff(actor, StaffRole.FINANCE, StaffRole.ADMIN)
+    require_staff(actor, StaffRole.FINANCE)
     terms = _checked(session, terms)
     write = WriteOnce(_NO_ACCOUNT, f"campaign:{idempotency_key}", "propose_campaign", _plain(terms))
     session.execute(_LOCK)
@@ -137,7 +137,7 @@ def decide_campaign(session: Session, *, campaign_id: int, is_approved: bool, ac
 
     Raises NotAuthorised for whoever proposed it, Conflict("already_decided").
     """
-    require_staff(actor, StaffRole.FINANCE, StaffRole.ADMIN)
+    require_staff(actor, StaffRole.FINANCE)
     campaign = lock_campaign(session, campaign_id)
     wanted = "approved" if is_approved else "refused"
     if campaign.proposed_by == audit.actor_name(actor):
@@ -159,7 +159,7 @@ def end_campaign(session: Session, *, campaign_id: int, actor: Actor) -> None:
 
     What was redeemed stays. Repeated, it changes nothing. Raises Conflict("campaign_not_approved").
     """
-    require_staff(actor, StaffRole.FINANCE, StaffRole.ADMIN)
+    require_staff(actor, StaffRole.FINANCE)
     campaign = lock_campaign(session, campaign_id)
     if campaign.state == "ended":
         return

@@ -78,7 +78,7 @@ def generate_codes(
     Raises InvalidInput("count", "out_of_range"), Conflict("campaign_not_approved") or
     Conflict("code_budget_spent"), NotFound, NotAuthorised.
     """
-    require_staff(actor, StaffRole.FINANCE, StaffRole.ADMIN)
+    require_staff(actor, StaffRole.FINANCE)
     if not 0 < count <= MOST_CODES_AT_ONCE:
         raise InvalidInput("count", "out_of_range", maximum=MOST_CODES_AT_ONCE)
     write = WriteOnce(
@@ -109,7 +109,7 @@ def import_codes(
     Raises InvalidInput on "codes" ("empty", "too_many", "not_a_code" or "twice" with the line,
     "taken" with the first that is), and as `generate_codes` does.
     """
-    require_staff(actor, StaffRole.FINANCE, StaffRole.ADMIN)
+    require_staff(actor, StaffRole.FINANCE)
     codes = _read_all(typed)
     write = WriteOnce(
         _NO_ACCOUNT,
@@ -155,7 +155,7 @@ def revoke_codes(
     Credit that they gave already stays. Codes that are used up or taken back are left as they
     are, so that a repetition changes nothing. Raises InvalidInput for a reason that is missing.
     """
-    require_staff(actor, StaffRole.FINANCE, StaffRole.ADMIN)
+    require_staff(actor, StaffRole.FINANCE)
     reason = checked_reason(reason)
     lock_campaign(session, campaign_id)
     statement = (
@@ -204,7 +204,7 @@ def codes_of_batch(session: Session, *, batch_id: int, actor: Actor) -> Iterator
 
     That somebody took them is written to the audit log. Raises NotFound and NotAuthorised.
     """
-    require_staff(actor, StaffRole.FINANCE, StaffRole.ADMIN)
+    require_staff(actor, StaffRole.FINANCE)
     batch = session.get(VoucherBatch, batch_id)
     if batch is None:
         raise NotFound("voucher_batch")

@@ -32,6 +32,6 @@ for account in found:
             key=f"open-{account.account_id}",
         ):
             st.switch_page(
-                st.session_state["billing_page"],
+                st.session_state["account_page"],
                 query_params={"account": str(account.account_id)},
             )

@@ -68,6 +68,11 @@ _STEPS = {
 }
 
 
+def step(kind: str) -> str:
+    """Return the sentence for a step of a payment's life."""
+    return _(_STEPS.get(kind, kind))
+
+
 def draw(here: Viewing, reference: str) -> None:
     """Draw the payment. Raises NotFound where there is none."""
     found = backend.read(payment_timeline, actor=here.visitor.actor, reference=reference)
@@ -230,9 +235,7 @@ def _refund(here: Viewing, payment: PaymentView, amount: str, reason: str, key: 
 # ── What happened ─────────────────────────────────────────────────────────────────────────────
 def _steps(here: Viewing, found: PaymentTimeline) -> None:
     st.subheader(_("What happened"))
-    rows = [
-        (step.happened_at, _(_STEPS.get(step.kind, step.kind)), step.actor) for step in found.steps
-    ]
+    rows = [(each.happened_at, step(each.kind), each.actor) for each in found.steps]
     table = pa.table(
         {
             _("When"): [here.date_time(moment) for moment, _text, _actor in rows],

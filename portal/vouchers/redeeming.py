@@ -87,7 +87,7 @@ def redeem(viewing: Viewing, account: AccountSummary, typed: str) -> None:
             key=settings().rules.key,
         )
     except BillingError as error:
-        st.error(_refusal(viewing, error), icon=":material/error:")
+        st.error(refusal(viewing, error), icon=":material/error:")
     else:
         st.session_state.pop(_KEY, None)
         st.session_state[_TOLD] = _success(viewing, redeemed)
@@ -107,7 +107,8 @@ def _success(viewing: Viewing, redeemed: Redeemed) -> str:
     return f"{done} {gave}"
 
 
-def _refusal(viewing: Viewing, error: BillingError) -> str:
+def refusal(viewing: Viewing, error: BillingError) -> str:
+    """Return the sentence for why a code gives nothing."""
     if isinstance(error, RateLimited):
         return wait_text(error.retry_after_seconds)
     if not isinstance(error, VoucherRefused):

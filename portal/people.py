@@ -1,0 +1,29 @@
+"""What people are called, where facts keep only who they are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from domain.queries.people import names_of
+from portal import backend
+from portal.i18n import _
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from portal.viewing import Viewing
+
+
+def naming(here: Viewing, actors: Iterable[str | None]) -> Callable[[str | None], str]:
+    """Return a function that names each of these people, for staff; one query finds them all."""
+    found = backend.read(names_of, actor=here.visitor.actor, actors=actors)
+    me = f"user:{here.visitor.actor.user_id}"
+
+    def name(actor: str | None) -> str:
+        if actor is None:
+            return ""
+        if actor == me:
+            return _("You")
+        return found.get(actor) or actor.replace("system:", _("System: "))
+
+    return name

@@ -1,0 +1,82 @@
+"""What an account is, at a glance, for staff."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from domain.billing_profiles import current_profile
+from domain.members import list_members
+from domain.queries.approvals import list_requests
+from domain.queries.balances import account_overview
+from portal import backend, descriptions, formats
+from portal.formats import plain
+from portal.i18n import N_, _
+from portal.people import naming
+from portal.roles import role_name
+from portal.support import words
+from portal.top_up.words import definition_list
+
+if TYPE_CHECKING:
+    from domain.queries.balances import AccountSummary
+    from portal.viewing import Viewing
+
+_STATUSES = {"open": N_("Open"), "frozen": N_("Frozen"), "closed": N_("Closed")}
+
+
+def draw(here: Viewing, account: AccountSummary) -> None:
+    """Draw its facts, what waits for it, and the ways to its pages."""
+    actor, account_id = here.visitor.actor, account.account_id
+    found = backend.read(account_overview, actor=actor, account_id=account_id)
+    people = backend.read(list_members, actor=actor, account_id=account_id)
+    profile = backend.read(current_profile, actor=actor, account_id=account_id)
+    kinds = [
+        f"{descriptions.credit_kind(part.kind)} {here.money(part.remaining_micros)}"
+        for part in found.kinds
+        if part.remaining_micros
+    ]
+    lines = {
+        _("Account"): f"{account.name} · {account_id}",
+        _("Status"): _(_STATUSES.get(account.status, account.status)),
+        _("Balance"): here.money(account.balance_micros),
+        _("Available"): here.money(found.available_micros),
+        _("Made of"): " · ".join(kinds) or _("No credit"),
+        _("Members"): ", ".join(
+            f"{each.display_name} ({each.email}, {role_name(each.role)})" for each in people.members
+        )
+        or _("Nobody"),
+        _("Billed to"): _("Not said yet")
+        if profile is None
+        else f"{profile.profile.name} · {profile.profile.email} · {profile.profile.country}",
+    }
+    if found.owed_micros:
+        lines[_("Owed")] = here.money(found.owed_micros)
+    st.html(definition_list(lines))
+    _ways(account_id)
+    _waiting(here, account_id)
+
+
+def _ways(account_id: int) -> None:
+    query = {"account": str(account_id)}
+    ways = {
+        "billing_page": (_("Billing"), ":material/receipt_long:"),
+        "usage_page": (_("Usage"), ":material/bar_chart:"),
+        "members_page": (_("Members"), ":material/group:"),
+    }
+    with st.container(horizontal=True):
+        for page, (label, icon) in ways.items():
+            st.page_link(st.session_state[page], label=label, icon=icon, query_params=query)
+
+
+def _waiting(here: Viewing, account_id: int) -> None:
+    requests = backend.read(list_requests, actor=here.visitor.actor, account_id=account_id)
+    waiting = [each for each in requests if each.state == "waiting"]
+    name = naming(here, {each.requested_by for each in waiting})
+    for each in waiting:
+        text = _("Waits for approval: {what}, {amount}, asked for by {name}.").format(
+            what=words.action(each.action),
+            amount=formats.money(each.amount),
+            name=name(each.requested_by),
+        )
+        st.warning(plain(text), icon=":material/hourglass_top:")

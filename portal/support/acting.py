@@ -1,0 +1,274 @@
+"""The forms with which staff act on an account."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from domain.errors import BillingError, InvalidInput
+from domain.money import Money
+from domain.support import (
+    LONGEST_GOODWILL_DAYS,
+    MAKER_ROLES,
+    ApplyCode,
+    Done,
+    GiveGoodwill,
+    IssueVoucher,
+    ReverseEntry,
+    act,
+    list_action_limits,
+)
+from domain.texts import LONGEST_REASON
+from domain.vouchers import list_campaigns
+from portal import address, backend, descriptions, formats
+from portal.formats import plain
+from portal.i18n import _, current_language
+from portal.support import words
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from domain.queries.balances import AccountSummary
+    from domain.support import Waiting, Wish
+    from portal.viewing import Viewing
+
+_TOLD = "acted"
+_ONCE = "act_once"
+_USUAL_DAYS = 90
+_LONGEST_NUMBER = 18
+_LONGEST_CODE = 40
+_LONGEST_AMOUNT = 40
+
+
+def draw(here: Viewing, account: AccountSummary) -> None:
+    """Draw the choice of acts, and the form of the chosen one."""
+    _tell(here)
+    if here.visitor.actor.staff_role not in MAKER_ROLES:
+        st.info(
+            _("Support and finance act on accounts. Administrators decide who may, and how much."),
+            icon=":material/info:",
+        )
+        return
+    if account.account_id in here.visitor.actor.memberships:
+        st.info(
+            _("You belong to this account. Somebody else of the staff acts on it."),
+            icon=":material/info:",
+        )
+        return
+    given = address.given("do")
+    address.set_widget("act", given if given in words.ACTIONS else next(iter(words.ACTIONS)))
+    chosen = st.segmented_control(
+        _("What to do"),
+        list(words.ACTIONS),
+        key="act",
+        format_func=words.action,
+        required=True,
+        on_change=_choose,
+    )
+    if chosen is None:
+        return
+    _say_limit(here, account, chosen)
+    _FORMS[chosen](here, account)
+
+
+def _choose() -> None:
+    address.drop("entry")
+    address.keep("do", st.session_state["act"])
+
+
+def _say_limit(here: Viewing, account: AccountSummary, action: str) -> None:
+    limits = backend.read(list_action_limits, actor=here.visitor.actor)
+    daily = next(
+        (
+            each.daily
+            for each in limits
+            if (each.action, each.role) == (action, here.visitor.actor.staff_role)
+            and each.daily.currency == account.currency
+        ),
+        Money(0, account.currency),
+    )
+    text = _(
+        "Up to {amount} for one account in 24 hours is yours to do. Above that, somebody of"
+        " finance approves it."
+    )
+    st.caption(plain(text.format(amount=formats.money(daily))))
+
+
+def _issue_voucher(here: Viewing, account: AccountSummary) -> None:
+    now = datetime.now(UTC)
+    offered = {
+        campaign.campaign_id: (campaign.terms, offer.amount)
+        for campaign in backend.read(list_campaigns, actor=here.visitor.actor)
+        for offer in campaign.terms.offers
+        if campaign.state == "approved"
+        and campaign.terms.is_for_support
+        and campaign.terms.redeem_from <= now < campaign.terms.redeem_until
+        and offer.budget.currency == account.currency
+    }
+    if not offered:
+        text = _("No campaign lets support issue vouchers in {currency}. Ask finance for one.")
+        st.info(text.format(currency=account.currency), icon=":material/redeem:")
+        return
+
+    def name(campaign_id: int) -> str:
+        terms, amount = offered[campaign_id]
+        return f"{formats.money(amount)} · {terms.name}"
+
+    with st.form("issue_voucher", border=False):
+        campaign_id = st.selectbox(_("Campaign"), list(offered), format_func=name, key="campaign")
+        reason = _reason()
+        is_sent = st.form_submit_button(_("Issue the voucher"), type="primary")
+    if is_sent:
+        _act(here, account, reason, lambda: IssueVoucher(campaign_id))
+
+
+def _apply_code(here: Viewing, account: AccountSummary) -> None:
+    with st.form("apply_code", border=False):
+        typed = st.text_input(
+            _("Voucher code"), max_chars=_LONGEST_CODE, key="act_code", placeholder="ABCD234567"
+        )
+        reason = _reason()
+        is_sent = st.form_submit_button(_("Apply the code"), type="primary")
+    if is_sent:
+        _act(here, account, reason, lambda: ApplyCode(typed))
+
+
+def _give_goodwill(here: Viewing, account: AccountSummary) -> None:
+    services = descriptions.service_names()
+    with st.form("give_goodwill", border=False):
+        with st.grid(columns=2, min_column_width=200):
+            amount = st.text_input(
+                _("Amount in {currency}").format(currency=account.currency),
+                max_chars=_LONGEST_AMOUNT,
+                key="act_amount",
+            )
+            days = st.number_input(
+                _("Days that it lasts"),
+                min_value=1,
+                max_value=LONGEST_GOODWILL_DAYS,
+                value=_USUAL_DAYS,
+                key="act_days",
+            )
+        chosen = st.multiselect(
+            _("Only for these services"),
+            list(services),
+            format_func=lambda slug: services[slug],
+            placeholder=_("All services"),
+            key="act_services",
+        )
+        reason = _reason()
+        is_sent = st.form_submit_button(_("Give the credit"), type="primary")
+    if is_sent:
+        _act(
+            here,
+            account,
+            reason,
+            lambda: GiveGoodwill(_amount(amount, account).micros, int(days), tuple(chosen) or None),
+        )
+
+
+def _reverse_entry(here: Viewing, account: AccountSummary) -> None:
+    st.caption(
+        _(
+            "A charge is given back to the credit that paid it. A voucher or goodwill is taken"
+            " back: what was spent of it is owed."
+        )
+    )
+    with st.form("reverse_entry", border=False):
+        with st.grid(columns=2, min_column_width=200):
+            number = st.text_input(
+                _("Number of the entry"),
+                str(address.number("entry") or ""),
+                max_chars=_LONGEST_NUMBER,
+                key="act_entry",
+            )
+            amount = st.text_input(
+                _("Amount in {currency}, or empty for all").format(currency=account.currency),
+                max_chars=_LONGEST_AMOUNT,
+                key="act_reversed",
+            )
+        reason = _reason()
+        is_sent = st.form_submit_button(_("Reverse it"), type="primary")
+    if is_sent:
+        _act(here, account, reason, lambda: _reversal(number, amount, account))
+
+
+def _reversal(number: str, amount: str, account: AccountSummary) -> ReverseEntry:
+    number = number.strip()
+    if not (number.isascii() and number.isdigit()):
+        raise InvalidInput("entry_number", "empty")
+    micros = _amount(amount, account).micros if amount.strip() else None
+    return ReverseEntry(int(number), micros)
+
+
+def _amount(typed: str, account: AccountSummary) -> Money:
+    if not typed.strip():
+        raise InvalidInput("amount", "empty")
+    return Money.parse(typed, account.currency, locale=current_language())
+
+
+def _reason() -> str:
+    return st.text_input(
+        _("Reason"),
+        max_chars=LONGEST_REASON,
+        key="act_reason",
+        placeholder=_("What happened, and who said so"),
+    )
+
+
+_FORMS: dict[str, Callable[[Viewing, AccountSummary], None]] = {
+    "issue_voucher": _issue_voucher,
+    "apply_code": _apply_code,
+    "give_goodwill": _give_goodwill,
+    "reverse_entry": _reverse_entry,
+}
+
+
+def _act(
+    here: Viewing, account: AccountSummary, reason: str, make_wish: Callable[[], Wish]
+) -> None:
+    try:
+        wish = make_wish()
+        # The same until it is done: a second click asks for the same once more.
+        once: dict[str, str] = st.session_state.setdefault(_ONCE, {})
+        said = f"{account.account_id}|{wish!r}|{reason}"
+        became = backend.write(
+            act,
+            account_id=account.account_id,
+            wish=wish,
+            reason=reason,
+            actor=here.visitor.actor,
+            idempotency_key=once.setdefault(said, uuid.uuid4().hex),
+        )
+    except BillingError as error:
+        st.error(plain(words.refusal(here, error)), icon=":material/error:")
+    else:
+        st.session_state.pop(_ONCE, None)
+        for field in ("act_reason", "act_amount", "act_code", "act_reversed"):
+            st.session_state.pop(field, None)
+        st.session_state[_TOLD] = (wish.name, became)
+        st.rerun()
+
+
+def _tell(here: Viewing) -> None:
+    told: tuple[str, Done | Waiting] | None = st.session_state.pop(_TOLD, None)
+    if told is None:
+        return
+    action, became = told
+    amount = formats.money(became.amount)
+    if not isinstance(became, Done):
+        text = _(
+            "{what}, {amount}: somebody of finance decides before {when}. Until then nothing"
+            " changes."
+        ).format(what=words.action(action), amount=amount, when=here.date_time(became.expires_at))
+        st.warning(plain(text), icon=":material/hourglass_top:")
+    elif action == "issue_voucher":
+        text = _("A voucher of {amount} waits for the customer under Voucher list. Its code:")
+        st.success(plain(text.format(amount=amount)), icon=":material/check_circle:")
+        st.code(became.code or "", language=None)
+    else:
+        text = _("Done: {what}, {amount}.").format(what=words.action(action), amount=amount)
+        st.success(plain(text), icon=":material/check_circle:")

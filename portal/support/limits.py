@@ -1,0 +1,111 @@
+"""How much one person may do alone, by act, role and currency. Administrators edit it."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import streamlit as st
+
+from domain.actors import StaffRole
+from domain.errors import BillingError
+from domain.money import Money
+from domain.support import MAKER_ROLES, change_action_limit, list_action_limits
+from portal import backend, formats
+from portal.formats import plain
+from portal.i18n import _, current_language
+from portal.roles import staff_role_name
+from portal.support import words
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from domain.support import Limit
+    from portal.viewing import Viewing
+
+_TOLD = "action_limits_told"
+_ONCE = "action_limits_once"
+_LONGEST_AMOUNT = 40
+
+
+def draw(here: Viewing) -> None:
+    """Draw the limits of a currency and, for administrators, the form that changes one."""
+    if st.session_state.pop(_TOLD, False):
+        st.success(_("Saved. It counts from now on."))
+    limits = backend.read(list_action_limits, actor=here.visitor.actor)
+    text = _(
+        "What one person may do for one account in 24 hours without a second person. Above it,"
+        " somebody of finance approves."
+    )
+    st.caption(text)
+    currencies = sorted({each.daily.currency for each in limits})
+    if not currencies:
+        st.info(_("There are no limits yet: everything takes two people."), icon=":material/info:")
+        return
+    currency = st.selectbox(_("Currency"), currencies, key="limits_of", width=200)
+    of_currency = {
+        (each.action, each.role): each for each in limits if each.daily.currency == currency
+    }
+    _table(of_currency, currency)
+    if here.visitor.actor.staff_role is StaffRole.ADMIN:
+        _form(here, of_currency, currency)
+    else:
+        st.caption(_("Administrators change these, who move no credit themselves."))
+
+
+def _table(limits: Mapping[tuple[str, StaffRole], Limit], currency: str) -> None:
+    none = Money(0, currency)
+    columns = {_("Act"): [_(name) for name in words.ACTIONS.values()]}
+    for role in MAKER_ROLES:
+        found = [limits.get((action, role)) for action in words.ACTIONS]
+        columns[staff_role_name(role)] = [
+            formats.money(none if each is None else each.daily) for each in found
+        ]
+    right = st.column_config.TextColumn(alignment="right")
+    st.dataframe(
+        pa.table(columns),
+        hide_index=True,
+        height="content",
+        key="limits",
+        column_config={staff_role_name(role): right for role in MAKER_ROLES},
+    )
+
+
+def _form(here: Viewing, limits: Mapping[tuple[str, StaffRole], Limit], currency: str) -> None:
+    st.subheader(_("Change a limit"))
+    with st.grid(columns=2, min_column_width=200):
+        action = st.selectbox(
+            _("Act"), list(words.ACTIONS), format_func=words.action, key="limit_action"
+        )
+        role = st.selectbox(_("Role"), MAKER_ROLES, format_func=staff_role_name, key="limit_role")
+    current = limits.get((action, role))
+    version = 0 if current is None else current.version
+    key = f"limit-{currency}-{action}-{role}-{version}"
+    with st.form(key, border=False):
+        shown = "0" if current is None else f"{current.daily.to_decimal().normalize():f}"
+        typed = st.text_input(
+            _("Amount in {currency}").format(currency=currency),
+            shown,
+            max_chars=_LONGEST_AMOUNT,
+            key=f"{key}-amount",
+        )
+        is_sent = st.form_submit_button(_("Save"), type="primary")
+    if not is_sent:
+        return
+    once: dict[str, str] = st.session_state.setdefault(_ONCE, {})
+    try:
+        backend.write(
+            change_action_limit,
+            action=action,
+            role=role,
+            daily=Money.parse(typed, currency, locale=current_language()),
+            expected_version=version,
+            actor=here.visitor.actor,
+            idempotency_key=once.setdefault(f"{key}|{typed}", uuid.uuid4().hex),
+        )
+    except BillingError as error:
+        st.error(plain(words.refusal(here, error)), icon=":material/error:")
+    else:
+        st.session_state[_TOLD] = True
+        st.rerun()

@@ -1,0 +1,201 @@
+"""Everything that happened to an account, and the notes of staff, on one line of time."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import date, datetime
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import streamlit as st
+
+from domain.errors import BillingError
+from domain.queries.account_timeline import TimelineCursor, account_timeline
+from domain.queries.history_rows import HistoryReference, HistoryStatus
+from domain.support import LONGEST_NOTE, add_note
+from portal import address, backend, descriptions, formats
+from portal.formats import plain
+from portal.i18n import N_, _
+from portal.payments.timeline import step
+from portal.people import naming
+from portal.support import words
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from domain.queries.account_timeline import TimelineItem
+    from domain.queries.balances import AccountSummary
+    from portal.viewing import Viewing
+
+_NOTE = "note_once"
+_CHANGES = {
+    "open_account": N_("The account was opened"),
+    "add_member": N_("A member was added"),
+    "invite_member": N_("Somebody was invited"),
+    "resend_invitation": N_("An invitation was sent again"),
+    "withdraw_invitation": N_("An invitation was taken back"),
+    "accept_invitation": N_("An invitation was accepted"),
+    "change_role": N_("A member's role was changed"),
+    "remove_member": N_("A member was removed"),
+    "leave_account": N_("A member left"),
+    "save_billing_profile": N_("Billing information was saved"),
+    "lock_currency": N_("The currency was chosen for good"),
+    "save_preferences": N_("Preferences were saved"),
+    "resend_receipt": N_("A receipt was sent again"),
+    "export_history": N_("Credit History was exported"),
+    "record_transfer": N_("A bank transfer was recorded"),
+    "approved_transfer": N_("A bank transfer was approved"),
+    "refused_transfer": N_("A bank transfer was refused"),
+    "record_return": N_("Money was given back"),
+    "write_off_debt": N_("Debt was written off"),
+    "freeze": N_("The account was frozen"),
+    "thaw": N_("The account was thawed"),
+}
+
+
+def draw(here: Viewing, account: AccountSummary) -> None:
+    """Draw the form for a note and the timeline, newest first."""
+    _note_form(here, account)
+    page = backend.read(
+        account_timeline,
+        actor=here.visitor.actor,
+        account_id=account.account_id,
+        older_than=_cursor(),
+    )
+    if not page.items:
+        st.info(_("Nothing happened to this account yet."), icon=":material/history:")
+        return
+    _table(here, page.items)
+    st.caption(plain(_("Times are in {zone}.").format(zone=here.zone)))
+    with st.container(horizontal=True):
+        if address.given("before"):
+            st.button(_("Newest"), on_click=address.drop, args=("before",))
+        if page.older is not None:
+            older = f"{page.older.at.isoformat()}~{page.older.rank}~{page.older.number}"
+            st.button(_("Older"), on_click=address.keep, args=("before", older))
+
+
+def _cursor() -> TimelineCursor | None:
+    """Return where the address says that the page begins; the newest where it says nonsense."""
+    try:
+        at, rank, number = address.given("before").split("~")
+        moment = datetime.fromisoformat(at)
+        cursor = TimelineCursor(moment, int(rank[:2]), int(number[:18]))
+    except ValueError:
+        return None
+    return cursor if moment.tzinfo is not None else None
+
+
+def _note_form(here: Viewing, account: AccountSummary) -> None:
+    key = st.session_state.setdefault(_NOTE, uuid.uuid4().hex)
+    with st.expander(_("Write a note"), icon=":material/edit_note:"):
+        with st.form(f"note-{key}", border=False):
+            written = st.text_area(
+                _("Note, for staff only"), max_chars=LONGEST_NOTE, key=f"note_text-{key}"
+            )
+            is_sent = st.form_submit_button(_("Keep the note"))
+        if not is_sent:
+            return
+        try:
+            backend.write(
+                add_note,
+                account_id=account.account_id,
+                text=written,
+                actor=here.visitor.actor,
+                idempotency_key=key,
+            )
+        except BillingError as error:
+            st.error(words.refusal(here, error), icon=":material/error:")
+        else:
+            del st.session_state[_NOTE]
+            st.rerun()
+
+
+def _table(here: Viewing, items: tuple[TimelineItem, ...]) -> None:
+    name = naming(here, {who for each in items for who in (each.actor, each.checker)})
+    table = pa.table(
+        {
+            _("When"): [here.date_time(each.at) for each in items],
+            _("What"): [_what(each) for each in items],
+            _("Amount"): [
+                "" if each.amount_micros is None else here.money(each.amount_micros, signed=True)
+                for each in items
+            ],
+            _("Who"): [_who(each, name(each.actor), name(each.checker)) for each in items],
+            _("Told"): [_told(each) for each in items],
+            _("Open"): [_link(here, each) for each in items],
+        }
+    )
+    st.dataframe(
+        table,
+        hide_index=True,
+        height="content",
+        key="timeline",
+        column_config={
+            _("Amount"): st.column_config.TextColumn(alignment="right"),
+            _("Open"): st.column_config.LinkColumn(display_text=_("Open")),
+        },
+    )
+
+
+def _what(item: TimelineItem) -> str:
+    return _NAMED[item.kind](item)
+
+
+def _entry(item: TimelineItem) -> str:
+    return descriptions.description(item.code, item.details["parameters"])
+
+
+def _usage(item: TimelineItem) -> str:
+    day = formats.date(date.fromisoformat(item.details["day"]))
+    return _("Usage of {day}").format(day=day)
+
+
+def _change(item: TimelineItem) -> str:
+    return _(_CHANGES[item.code]) if item.code in _CHANGES else item.code.replace("_", " ")
+
+
+def _request(item: TimelineItem) -> str:
+    what, state = words.action(item.code), words.state(item.details["state"])
+    return _("Asked for: {what} · {state}").format(what=what, state=state)
+
+
+_NAMED: dict[str, Callable[[TimelineItem], str]] = {
+    "entry": _entry,
+    "usage": _usage,
+    "payment": lambda item: step(item.code),
+    "note": lambda _item: _("Note"),
+    "change": _change,
+    "act": lambda item: words.action(item.code),
+    "request": _request,
+}
+
+
+def _who(item: TimelineItem, actor: str, checker: str) -> str:
+    if checker and item.kind != "request":
+        return _("{maker}, approved by {checker}").format(maker=actor, checker=checker)
+    if checker:
+        return _("{maker}, decided by {checker}").format(maker=actor, checker=checker)
+    return actor
+
+
+def _told(item: TimelineItem) -> str:
+    if item.kind == "usage":
+        return _("{calls} calls").format(calls=formats.number(int(item.details["calls"])))
+    if item.kind == "act" and item.details.get("code"):
+        code = _("code ends in {end}").format(end=item.details["code"])
+        return f"{item.details['reason']} · {code}"
+    parts = (item.details.get(name) for name in ("reason", "remark", "text"))
+    return " · ".join(part for part in parts if part)
+
+
+def _link(here: Viewing, item: TimelineItem) -> str | None:
+    account = here.account.account_id if here.account else 0
+    if item.kind == "entry":
+        row = HistoryReference(HistoryStatus.SUCCESS, item.number)
+        return f"/billing?account={account}&tab=history&row={row}"
+    if item.kind == "payment":
+        return f"/payments?ref={item.reference}"
+    if item.kind == "usage":
+        return f"/usage?account={account}"
+    return None

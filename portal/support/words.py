@@ -1,0 +1,103 @@
+"""What staff read about acts on accounts: their names, what became of them, and why not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from domain.errors import BillingError, Conflict, InvalidInput, VoucherRefused
+from portal import descriptions, formats
+from portal.i18n import N_, _
+from portal.top_up import words
+from portal.vouchers import redeeming
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from portal.viewing import Viewing
+
+ACTIONS = {
+    "issue_voucher": N_("Issue a voucher"),
+    "apply_code": N_("Apply a code"),
+    "give_goodwill": N_("Give goodwill credit"),
+    "reverse_entry": N_("Reverse an entry"),
+}
+_STATES = {
+    "waiting": N_("Waiting"),
+    "approved": N_("Approved"),
+    "refused": N_("Refused"),
+    "withdrawn": N_("Withdrawn"),
+    "expired": N_("Expired"),
+}
+_VOUCHERS = {
+    "not_for_support": N_("Support cannot issue vouchers of this campaign."),
+    "revoked": N_("This campaign, or this code, gives nothing any more."),
+    "used_by_this_account": N_(
+        "This account had its share of this campaign, or a voucher of it waits for the customer."
+    ),
+    "wrong_country": N_("It is not for the country of the customer's billing information."),
+    "no_billing_profile": N_("Ask the customer to fill in Billing, Settings first."),
+}
+_FAULTS = {
+    ("amount", "not_positive"): N_("Enter an amount above 0."),
+    ("days", "out_of_range"): N_("Choose 1 to {maximum} days."),
+    ("entry", "not_reversible"): N_(
+        "This entry cannot be reversed. Paid credit is refunded with its payment."
+    ),
+    ("entry_number", "empty"): N_("Enter the entry's number. Credit History shows it."),
+    ("text", "empty"): N_("Write something first."),
+    ("daily", "out_of_range"): N_("Enter 0 or more."),
+}
+_CONFLICTS = {
+    "already_decided": N_("Somebody else decided about it meanwhile."),
+    "request_expired": N_("It waited too long and has expired. It has to be asked for again."),
+    "request_changed": N_("What it is worth has changed meanwhile. It has to be asked for again."),
+    "maker_may_not": N_(
+        "Whoever asked for it may no longer do so. Refuse it, and have it asked for again."
+    ),
+    "limits_changed": N_("Somebody else changed this limit meanwhile. Load the page again."),
+    "code_budget_spent": N_("All codes of this campaign were given. Choose another."),
+    "campaign_not_approved": N_("This campaign gives nothing now. Choose another."),
+}
+_CODES = {
+    ("reversal_exceeds_original", ""): N_("This is more than is left of the entry to reverse."),
+    ("not_authorised", ""): N_("This is for somebody else to do."),
+    ("not_found", "entry"): N_("This account has no such entry."),
+}
+
+
+def action(code: str) -> str:
+    """Return the name of an act."""
+    return _(ACTIONS.get(code, code))
+
+
+def state(code: str) -> str:
+    """Return what became of a request."""
+    return _(_STATES.get(code, code))
+
+
+def what(code: str, parameters: Mapping[str, Any], campaign: str | None) -> str:
+    """Return what a request asks for, besides its amount."""
+    if code == "issue_voucher":
+        return _("A voucher of the campaign {name}").format(name=campaign or "")
+    if code == "apply_code":
+        return _("The code that ends in {end}").format(end=str(parameters["code"])[-4:])
+    if code == "reverse_entry":
+        return _("Entry {number}").format(number=parameters["entry_sequence"])
+    lasting = _("for {days}").format(days=formats.days(parameters["days"]))
+    services = parameters.get("services")
+    if not services:
+        return lasting
+    return f"{lasting} · {', '.join(descriptions.service(slug) for slug in services)}"
+
+
+def refusal(here: Viewing, error: BillingError) -> str:
+    """Return the sentence for why an act, or a decision, is not possible."""
+    if isinstance(error, VoucherRefused):
+        own = _VOUCHERS.get(error.reason)
+        return _(own) if own else redeeming.refusal(here, error)
+    if isinstance(error, InvalidInput) and (error.field, error.reason) in _FAULTS:
+        return _(_FAULTS[error.field, error.reason]).format(**error.values)
+    if isinstance(error, Conflict) and error.reason in _CONFLICTS:
+        return _(_CONFLICTS[error.reason])
+    named = _CODES.get((error.code, getattr(error, "kind", "")))
+    return _(named) if named else words.refusal(error)
