@@ -58,10 +58,19 @@ approvals = st.Page(
 )
 for_customers = [billing, usage, members, payment]
 payments = st.Page("pages/payments.py", title=_("Payments"), icon=":material/payments:")
-for_staff = [accounts, account, payments, approvals] if actor.is_staff else []
-if actor.staff_role in {StaffRole.FINANCE, StaffRole.ADMIN}:
-    for_staff += [bank_transfers, analytics, rates]
-page = st.navigation([*for_staff, *for_customers], position="top")
+for_staff = [accounts, account, payments, approvals]
+if not actor.is_staff:
+    pages = {"": for_customers}
+elif actor.staff_role is StaffRole.SUPPORT:
+    pages = {"": [*for_staff, *for_customers]}
+else:
+    # More than one line holds: what is not needed all day long is a click further.
+    pages = {
+        "": for_staff,
+        _("Finance"): [bank_transfers, analytics, rates],
+        _("Customer's pages"): for_customers,
+    }
+page = st.navigation(pages, position="top")
 st.set_page_config(page_title=tab.title(page.title))
 st.session_state["viewing"] = here
 st.session_state["billing_page"] = billing

@@ -92,7 +92,7 @@ FROM (
   SELECT day, sum(amount_micros) AS amount, sum(entries) AS charges, sum(calls) AS calls,
          least(CAST(day + 1 AS timestamp) AT TIME ZONE :zone, now()) AS at
   FROM daily_totals
-  WHERE account_id = :account_id AND kind = 'charge'
+  WHERE account_id = :account_id AND kind = 'charge' AND :with_usage
     AND day <= CAST(CAST(:at AS timestamptz) AT TIME ZONE :zone AS date)
   GROUP BY day ORDER BY day DESC LIMIT :most + 2
 ) d
@@ -155,9 +155,12 @@ def account_timeline(
     actor: Actor,
     account_id: int,
     older_than: TimelineCursor | None = None,
+    with_usage: bool = True,
     page_size: int = PAGE_SIZE,
 ) -> TimelinePage:
     """Return the newest of what happened to an account, or what is older than a cursor.
+
+    The usage of each day can be left out, which is most of it.
 
     Raises NotAuthorised for anyone who is no staff, NotFound.
     """
@@ -166,6 +169,7 @@ def account_timeline(
         "account_id": account_id,
         "zone": site_zone(session, account_id=account_id),
         "most": page_size + 1,
+        "with_usage": with_usage,
         "at": "infinity" if older_than is None else older_than.at,
         "rank": len(_KINDS) if older_than is None else older_than.rank,
         "number": 0 if older_than is None else older_than.number,

@@ -9,15 +9,17 @@ import pyarrow as pa
 import streamlit as st
 
 from domain import audit
+from domain.actors import StaffRole
 from domain.errors import BillingError, NotAuthorised
 from domain.payments.bank_transfers import decide_transfer, evidence_of
 from portal import backend, formats
 from portal.formats import plain
 from portal.i18n import N_, _
+from portal.people import naming
 from portal.top_up import words
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from domain.payments.bank_transfers import RecordedTransfer
     from portal.viewing import Viewing
@@ -37,6 +39,7 @@ def draw(here: Viewing, transfers: Sequence[RecordedTransfer]) -> None:
     told: str | None = st.session_state.pop(_TOLD, None)
     if told is not None:
         st.success(plain(told), icon=":material/check_circle:")
+    name = naming(here, {who for each in transfers for who in (each.requested_by, each.decided_by)})
     waiting = [each for each in transfers if each.state == "requested"]
     decided = [each for each in transfers if each.state != "requested"]
     st.header(_("Waiting for approval"))
@@ -44,10 +47,10 @@ def draw(here: Viewing, transfers: Sequence[RecordedTransfer]) -> None:
         st.info(_("No transfer waits for approval."), icon=":material/task_alt:")
     for transfer in waiting:
         with st.container(border=True, key=f"transfer-{transfer.transfer_id}"):
-            _waiting(here, transfer)
+            _waiting(here, transfer, name)
     if decided:
         st.header(_("Decided"))
-        _table(decided)
+        _table(decided, name)
 
 
 def tell(text: str) -> None:
@@ -56,13 +59,13 @@ def tell(text: str) -> None:
     st.rerun()
 
 
-def _waiting(here: Viewing, transfer: RecordedTransfer) -> None:
+def _waiting(here: Viewing, transfer: RecordedTransfer, name: Callable[[str | None], str]) -> None:
     st.subheader(plain(f"{formats.money(transfer.amount)} · {transfer.account_name}"))
     lines = {
         _("Account"): str(transfer.account_id),
         _("The bank's reference"): transfer.bank_reference,
         _("Received on"): formats.date(transfer.received_on),
-        _("Recorded by"): transfer.requested_by,
+        _("Recorded by"): name(transfer.requested_by),
         _("Recorded"): here.date_time(transfer.requested_at),
     }
     if transfer.note:
@@ -77,9 +80,10 @@ def _waiting(here: Viewing, transfer: RecordedTransfer) -> None:
             key=f"evidence-{transfer.transfer_id}",
             on_click="ignore",
         )
-        if transfer.requested_by != audit.actor_name(here.visitor.actor):
+        is_mine = transfer.requested_by == audit.actor_name(here.visitor.actor)
+        if here.visitor.actor.staff_role is StaffRole.FINANCE and not is_mine:
             _buttons(here, transfer)
-    if transfer.requested_by == audit.actor_name(here.visitor.actor):
+    if is_mine:
         st.caption(_("You recorded this. Somebody else decides."))
 
 
@@ -122,7 +126,7 @@ def _decide(here: Viewing, transfer: RecordedTransfer, *, is_approved: bool, tol
         tell(told)
 
 
-def _table(decided: Sequence[RecordedTransfer]) -> None:
+def _table(decided: Sequence[RecordedTransfer], name: Callable[[str | None], str]) -> None:
     table = pa.table(
         {
             _("Received on"): [formats.date(each.received_on) for each in decided],
@@ -130,8 +134,8 @@ def _table(decided: Sequence[RecordedTransfer]) -> None:
             _("Amount"): [formats.money(each.amount) for each in decided],
             _("Status"): [_(_STATES[each.state]) for each in decided],
             _("The bank's reference"): [each.bank_reference for each in decided],
-            _("Recorded by"): [each.requested_by for each in decided],
-            _("Decided by"): [each.decided_by or "" for each in decided],
+            _("Recorded by"): [name(each.requested_by) for each in decided],
+            _("Decided by"): [name(each.decided_by) for each in decided],
             _("Payment"): [
                 f"/payments?ref={each.payment_reference}" if each.payment_reference else None
                 for each in decided

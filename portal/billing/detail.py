@@ -8,11 +8,15 @@ import pyarrow as pa
 import streamlit as st
 
 from domain.errors import InvalidInput, NotFound
+from domain.queries.approvals import acts_of_entry
 from domain.queries.details import entry_with_calls, hold_detail, refusal_detail
 from domain.queries.history_rows import HistoryReference, HistoryStatus
+from domain.support import MAKER_ROLES
+from domain.support.wishes import REVERSIBLE_KINDS
 from portal import address, backend, descriptions, formats
 from portal.formats import plain
 from portal.i18n import _
+from portal.people import naming
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -68,9 +72,21 @@ def _entry(viewing: Viewing, account: AccountSummary, number: int) -> None:
         _("Balance after"): viewing.money(entry.balance_after_micros, exact=True),
     }
     if entry.actor is not None:
-        facts[_("Posted by")] = entry.actor
+        facts |= _posted_by(viewing, account, entry)
     _facts(facts)
     _relations(viewing, entry)
+    if viewing.visitor.actor.staff_role in MAKER_ROLES and entry.kind in REVERSIBLE_KINDS:
+        st.page_link(
+            st.session_state["account_page"],
+            label=_("Reverse it"),
+            icon=":material/undo:",
+            query_params={
+                "account": str(account.account_id),
+                "show": "act",
+                "do": "reverse_entry",
+                "entry": str(entry.sequence),
+            },
+        )
     if entry.payment_reference is not None:
         st.page_link(
             st.session_state["payment_page"],
@@ -81,6 +97,25 @@ def _entry(viewing: Viewing, account: AccountSummary, number: int) -> None:
     _movements(viewing, entry)
     if entry.call_count:
         _calls(viewing, account, entry.call_count, calls, is_first=not after_line)
+
+
+def _posted_by(viewing: Viewing, account: AccountSummary, entry: EntryDetail) -> dict[str, str]:
+    """Return, for staff, who posted it, and who of them agreed and why."""
+    acts = backend.read(
+        acts_of_entry,
+        actor=viewing.visitor.actor,
+        account_id=account.account_id,
+        entry_sequence=entry.sequence,
+    )
+    name = naming(
+        viewing, [entry.actor, *(who for each in acts for who in (each.maker, each.checker))]
+    )
+    facts = {_("Posted by"): name(entry.actor)}
+    for act in acts:
+        facts[_("Asked for by")] = name(act.maker)
+        facts[_("Approved by")] = name(act.checker)
+        facts[_("Reason")] = act.reason
+    return facts
 
 
 def _facts(facts: Mapping[str, str]) -> None:

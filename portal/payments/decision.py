@@ -20,6 +20,7 @@ from domain.payments.review import (
 from portal import backend, formats
 from portal.formats import plain
 from portal.i18n import N_, _
+from portal.people import naming
 from portal.top_up import words
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from portal.viewing import Viewing
 
 _LONGEST = 200
-_DECIDERS = frozenset((StaffRole.FINANCE, StaffRole.ADMIN))
 _WHY = {
     "wrong_amount": N_("Money came, and not what was asked for."),
     "money_of_another": N_("The gateway names money that another payment was credited for."),
@@ -85,10 +85,11 @@ def _waiting(
     if doubt.code:
         lines[_("The gateway's code")] = doubt.code
     if review.proposed_by is not None:
-        lines[_("Accepting was proposed by")] = review.proposed_by
+        name = naming(here, [review.proposed_by])
+        lines[_("Accepting was proposed by")] = name(review.proposed_by)
         lines[_("Because")] = review.proposal_reason or ""
     st.html(words.definition_list(lines))
-    if here.visitor.actor.staff_role not in _DECIDERS:
+    if here.visitor.actor.staff_role is not StaffRole.FINANCE:
         st.caption(_("Finance decides. Asking the gateway may settle it too."))
     elif review.proposed_by == audit.actor_name(here.visitor.actor):
         st.caption(_("You proposed to accept this. Somebody else decides."))
@@ -170,13 +171,14 @@ def _try(act: Callable[[], None], told: str, done: Callable[[str], None]) -> Non
 def _decided(here: Viewing, decision: Decision, done: Callable[[str], None]) -> None:
     is_accepted = decision.state == "accepted"
     st.subheader(_("Accepted by two people") if is_accepted else _("Refused"))
+    name = naming(here, [decision.proposed_by, decision.decided_by])
     lines = {_("Why it was looked at"): _(_WHY[decision.reason])}
     if decision.proposed_by is not None:
-        lines[_("Accepting was proposed by")] = decision.proposed_by
+        lines[_("Accepting was proposed by")] = name(decision.proposed_by)
         lines[_("Because")] = decision.proposal_reason or ""
     if decision.decided_at is not None:
         lines[_("Decided")] = here.date_time(decision.decided_at)
-    lines[_("Decided by")] = decision.decided_by or ""
+    lines[_("Decided by")] = name(decision.decided_by)
     lines[_("Reason")] = decision.decision_reason or ""
     if decision.return_state is not None:
         amount = _("An amount that the gateway did not say")
@@ -196,7 +198,7 @@ def _owed(here: Viewing, decision: Decision, done: Callable[[str], None]) -> Non
         _("Give this money back at the gateway. Where the gateway tells us, this ends by itself."),
         icon=":material/undo:",
     )
-    if here.visitor.actor.staff_role not in _DECIDERS:
+    if here.visitor.actor.staff_role is not StaffRole.FINANCE:
         return
     with st.popover(_("It was given back…")):
         text = _("Record it once the money has left.")

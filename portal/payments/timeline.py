@@ -19,6 +19,7 @@ from portal.formats import plain
 from portal.gateways import gateway_of, vault
 from portal.i18n import N_, _, current_language
 from portal.payments import decision
+from portal.people import naming
 from portal.top_up import words
 
 if TYPE_CHECKING:
@@ -235,7 +236,8 @@ def _refund(here: Viewing, payment: PaymentView, amount: str, reason: str, key: 
 # ── What happened ─────────────────────────────────────────────────────────────────────────────
 def _steps(here: Viewing, found: PaymentTimeline) -> None:
     st.subheader(_("What happened"))
-    rows = [(each.happened_at, step(each.kind), each.actor) for each in found.steps]
+    name = naming(here, {each.actor for each in found.steps})
+    rows = [(each.happened_at, step(each.kind), name(each.actor)) for each in found.steps]
     table = pa.table(
         {
             _("When"): [here.date_time(moment) for moment, _text, _actor in rows],

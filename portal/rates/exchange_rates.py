@@ -15,6 +15,7 @@ from domain.exchange import decide_rate, list_rates, propose_rate
 from portal import backend, formats
 from portal.formats import plain
 from portal.i18n import N_, _
+from portal.people import naming
 from portal.top_up import words
 
 if TYPE_CHECKING:
@@ -106,6 +107,7 @@ def _say(text: str, *, is_good: bool = True) -> None:
 
 
 def _table(here: Viewing, rates: Sequence[Rate]) -> None:
+    name = naming(here, {who for each in rates for who in (each.proposed_by, each.decided_by)})
     table = pa.table(
         {
             _("Pair"): [f"{rate.base_currency} → {rate.quote_currency}" for rate in rates],
@@ -114,8 +116,8 @@ def _table(here: Viewing, rates: Sequence[Rate]) -> None:
             _("As of"): [here.date_time(rate.as_of) for rate in rates],
             _("Status"): [_(_STATES[rate.state]) for rate in rates],
             _("Source"): [rate.source for rate in rates],
-            _("Proposed by"): [rate.proposed_by for rate in rates],
-            _("Decided by"): [rate.decided_by or "" for rate in rates],
+            _("Proposed by"): [name(rate.proposed_by) for rate in rates],
+            _("Decided by"): [name(rate.decided_by) for rate in rates],
         }
     )
     right = st.column_config.TextColumn(alignment="right")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from domain.queries.balances import AccountSummary
     from portal.viewing import Viewing
 
-_STATUSES = {"open": N_("Open"), "frozen": N_("Frozen"), "closed": N_("Closed")}
+_STATUSES = {"active": N_("Active"), "frozen": N_("Frozen"), "closed": N_("Closed")}
 
 
 def draw(here: Viewing, account: AccountSummary) -> None:
@@ -53,20 +53,7 @@ def draw(here: Viewing, account: AccountSummary) -> None:
     if found.owed_micros:
         lines[_("Owed")] = here.money(found.owed_micros)
     st.html(definition_list(lines))
-    _ways(account_id)
     _waiting(here, account_id)
-
-
-def _ways(account_id: int) -> None:
-    query = {"account": str(account_id)}
-    ways = {
-        "billing_page": (_("Billing"), ":material/receipt_long:"),
-        "usage_page": (_("Usage"), ":material/bar_chart:"),
-        "members_page": (_("Members"), ":material/group:"),
-    }
-    with st.container(horizontal=True):
-        for page, (label, icon) in ways.items():
-            st.page_link(st.session_state[page], label=label, icon=icon, query_params=query)
 
 
 def _waiting(here: Viewing, account_id: int) -> None:

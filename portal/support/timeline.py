@@ -15,7 +15,7 @@ from domain.queries.history_rows import HistoryReference, HistoryStatus
 from domain.support import LONGEST_NOTE, add_note
 from portal import address, backend, descriptions, formats
 from portal.formats import plain
-from portal.i18n import N_, _
+from portal.i18n import N_, _, ngettext
 from portal.payments.timeline import step
 from portal.people import naming
 from portal.support import words
@@ -56,11 +56,14 @@ _CHANGES = {
 def draw(here: Viewing, account: AccountSummary) -> None:
     """Draw the form for a note and the timeline, newest first."""
     _note_form(here, account)
+    address.set_widget("timeline_usage", address.given("usage") != "off")
+    shows_usage = st.toggle(_("Usage of each day"), key="timeline_usage", on_change=_show_usage)
     page = backend.read(
         account_timeline,
         actor=here.visitor.actor,
         account_id=account.account_id,
         older_than=_cursor(),
+        with_usage=shows_usage,
     )
     if not page.items:
         st.info(_("Nothing happened to this account yet."), icon=":material/history:")
@@ -73,6 +76,11 @@ def draw(here: Viewing, account: AccountSummary) -> None:
         if page.older is not None:
             older = f"{page.older.at.isoformat()}~{page.older.rank}~{page.older.number}"
             st.button(_("Older"), on_click=address.keep, args=("before", older))
+
+
+def _show_usage() -> None:
+    address.drop("before")
+    address.keep("usage", None if st.session_state["timeline_usage"] else "off")
 
 
 def _cursor() -> TimelineCursor | None:
@@ -115,7 +123,7 @@ def _table(here: Viewing, items: tuple[TimelineItem, ...]) -> None:
     name = naming(here, {who for each in items for who in (each.actor, each.checker)})
     table = pa.table(
         {
-            _("When"): [here.date_time(each.at) for each in items],
+            _("When"): [_when(here, each) for each in items],
             _("What"): [_what(each) for each in items],
             _("Amount"): [
                 "" if each.amount_micros is None else here.money(each.amount_micros, signed=True)
@@ -146,9 +154,10 @@ def _entry(item: TimelineItem) -> str:
     return descriptions.description(item.code, item.details["parameters"])
 
 
-def _usage(item: TimelineItem) -> str:
-    day = formats.date(date.fromisoformat(item.details["day"]))
-    return _("Usage of {day}").format(day=day)
+def _when(here: Viewing, item: TimelineItem) -> str:
+    if item.kind == "usage":
+        return formats.date(date.fromisoformat(item.details["day"]))
+    return here.date_time(item.at)
 
 
 def _change(item: TimelineItem) -> str:
@@ -162,7 +171,7 @@ def _request(item: TimelineItem) -> str:
 
 _NAMED: dict[str, Callable[[TimelineItem], str]] = {
     "entry": _entry,
-    "usage": _usage,
+    "usage": lambda _item: _("Usage of the day"),
     "payment": lambda item: step(item.code),
     "note": lambda _item: _("Note"),
     "change": _change,
@@ -181,7 +190,9 @@ def _who(item: TimelineItem, actor: str, checker: str) -> str:
 
 def _told(item: TimelineItem) -> str:
     if item.kind == "usage":
-        return _("{calls} calls").format(calls=formats.number(int(item.details["calls"])))
+        calls = int(item.details["calls"])
+        text = ngettext("{count} call", "{count} calls", calls)
+        return text.format(count=formats.number(calls))
     if item.kind == "act" and item.details.get("code"):
         code = _("code ends in {end}").format(end=item.details["code"])
         return f"{item.details['reason']} · {code}"

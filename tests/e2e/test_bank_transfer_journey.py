@@ -75,7 +75,7 @@ def test_finance_records_a_transfer_and_somebody_else_approves(
     expect(mine.get_by_role("button", name="Approve…")).to_have_count(0)
     assert serious_violations(finance) == {}
 
-    admin = sign_in("admin@demo.example", PHONE, "/bank_transfers")
+    admin = sign_in("controller@demo.example", PHONE, "/bank_transfers")
     waiting = admin.locator("[class*=st-key-transfer-]").filter(has_text=line)
     with admin.expect_download() as download:
         waiting.get_by_role("button", name="Open the evidence").click()

@@ -74,7 +74,7 @@ def test_two_people_accept_suspected_money(
     expect(support.get_by_role("button", name="Accept…")).to_have_count(0)
     assert serious_violations(support) == {}
 
-    admin = sign_in("admin@demo.example", path="/payments?waiting=yes")
+    admin = sign_in("controller@demo.example", path="/payments?waiting=yes")
     expect(admin.get_by_text("Only what waits for staff (")).to_be_visible()
     admin.goto(f"{admin.url.split('?')[0]}?ref={reference}")
     expect(admin.get_by_text("The bank vouches for it")).to_be_visible()

@@ -79,6 +79,8 @@ def test_everything_is_on_one_line(session: Session, agent: Actor, checker: Acto
     (asked,) = (each for each in items if each.kind == "request")
     assert asked.details["state"] == "approved"
     assert timeline(session, agent, make_account(session)) == []
+    without = account_timeline(session, actor=agent, account_id=account, with_usage=False).items
+    assert [each for each in items if each.kind != "usage"] == list(without)
 
 
 def test_pages_give_everything_once(session: Session, agent: Actor) -> None:

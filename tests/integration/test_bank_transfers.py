@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 MAKER = user_actor(900, staff_role=StaffRole.FINANCE)
 CHECKER = user_actor(901, staff_role=StaffRole.FINANCE)
 ADMIN = user_actor(902, staff_role=StaffRole.ADMIN)
+ANOTHER = user_actor(905, staff_role=StaffRole.FINANCE)
 SLIP = Evidence("slip.pdf", b"%PDF-1.7 a slip of 2026")
 AMOUNT = dong(20_000_000)
 
@@ -88,7 +89,7 @@ def test_nobody_approves_what_they_recorded(session: Session) -> None:
     transfer = record(session, account)
     with pytest.raises(NotAuthorised):
         decide_transfer(session, transfer_id=transfer, is_approved=True, actor=MAKER)
-    assert decide_transfer(session, transfer_id=transfer, is_approved=True, actor=ADMIN)
+    assert decide_transfer(session, transfer_id=transfer, is_approved=True, actor=CHECKER)
 
 
 def test_who_may_not(session: Session) -> None:
@@ -101,7 +102,7 @@ def test_who_may_not(session: Session) -> None:
         with pytest.raises(NotAuthorised):
             record(session, account, actor=actor)
     transfer = record(session, account)
-    for actor in (owner, support, SYSTEM, insider):
+    for actor in (owner, support, SYSTEM, insider, ADMIN):
         with pytest.raises(NotAuthorised):
             decide_transfer(session, transfer_id=transfer, is_approved=True, actor=actor)
     with pytest.raises(NotAuthorised):
@@ -141,7 +142,7 @@ def test_two_approvals_at_once_credit_once(sessions: sessionmaker[Session]) -> N
             return decide_transfer(session, transfer_id=transfer, is_approved=True, actor=actor)
 
     with ThreadPoolExecutor(2) as pool:
-        first, second = pool.map(approve, (CHECKER, ADMIN))
+        first, second = pool.map(approve, (CHECKER, ANOTHER))
     assert first == second
     with sessions() as session:
         count = session.execute(text("SELECT count(*) FROM entries")).scalar_one()

@@ -284,7 +284,7 @@ def test_nobody_accepts_alone(payment: Doubted) -> None:
         with pytest.raises(NotAuthorised):
             payment.do(action, MAKER)
     assert payment.state() == ("under_review", "wrong_amount")
-    payment.do(accept_payment, ADMIN)
+    payment.do(accept_payment, CHECKER)
     assert payment.balance() == 330_000
 
 

@@ -119,14 +119,14 @@ def test_somebody_else_accepts_with_both_names(show: Callable[..., AppTest], cas
         actor=OTHER,
     )
     case.session.commit()
-    app = look(show, case, StaffRole.ADMIN)
+    app = look(show, case, StaffRole.FINANCE)
     assert "Seen on the statement" in facts(app)
     assert offered(app) == [ACCEPT, REFUSE]
     confirm(app, ACCEPT, "Agreed")
     assert [done.value for done in app.success] == ["Accepted. The credit was given."]
     shown = facts(app)
     assert "user:900" in shown
-    assert "user:1" in shown
+    assert "<dt>Decided by</dt><dd>You</dd>" in shown
     assert "Success · Paid" in shown
     assert offered(app) == []
 

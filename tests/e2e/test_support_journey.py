@@ -1,0 +1,84 @@
+"""Support helps a customer: within the limit alone, and above it with somebody of finance."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.e2e.conftest import DESKTOP, PHONE
+from tests.e2e.test_accessibility import serious_violations
+from tests.e2e.test_bank_transfer_journey import account_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from playwright.sync_api import Page
+    from sqlalchemy.orm import Session, sessionmaker
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_support_issues_a_voucher_and_the_customer_redeems_it(
+    portal_sessions: sessionmaker[Session],
+    new_owner: Callable[[str], str],
+    sign_in: Callable[..., Page],
+    viewport: dict[str, int],
+) -> None:
+    email = new_owner("vn")
+    account = account_of(portal_sessions, email)
+    agent = sign_in("support@demo.example", viewport, "/")
+    agent.get_by_role("textbox", name="Name, number, email").fill(email)
+    agent.keyboard.press("Enter")
+    agent.get_by_role("button", name=f"Look at account {account}").click()
+    expect(agent.get_by_text("The account was opened")).not_to_be_visible()  # nobody's hand did
+    agent.get_by_text("Act", exact=True).click()
+    expect(agent.get_by_role("combobox", name="Campaign")).to_be_visible()
+    assert serious_violations(agent) == {}
+    agent.get_by_label("Reason").fill("Slow answers on Monday")
+    agent.get_by_role("button", name="Issue the voucher").click()
+    expect(agent.get_by_text("waits for the customer under Voucher list")).to_be_visible()
+    code = agent.locator("code").inner_text().strip()
+    assert re.fullmatch("[A-Z2-9]{10}", code)
+
+    customer = sign_in(email, viewport, "/billing?tab=vouchers")
+    customer.get_by_role("button", name=f"Redeem {code}").click()
+    expect(customer.get_by_text("Your voucher has been applied successfully.")).to_be_visible()
+    expect(customer.get_by_role("link", name="Balance ₫500,000")).to_be_visible()
+
+
+def test_above_the_limit_a_second_person_approves(
+    portal_sessions: sessionmaker[Session],
+    new_owner: Callable[[str], str],
+    sign_in: Callable[..., Page],
+) -> None:
+    account = account_of(portal_sessions, new_owner("vn"))
+    finance = sign_in(
+        "finance@demo.example", DESKTOP, f"/account?account={account}&show=act&do=give_goodwill"
+    )
+    finance.get_by_label("Amount in VND").fill("90,000,000")
+    finance.get_by_label("Reason").fill("A week without service")
+    finance.get_by_role("button", name="Give the credit").dblclick()
+    expect(finance.get_by_text("somebody of finance decides before")).to_be_visible()
+    finance.get_by_role("link", name="Approvals").click()
+    mine = finance.locator("[class*=st-key-request-]").filter(has_text=f"· {account}")
+    expect(mine).to_have_count(1)
+    expect(
+        mine.get_by_text("You asked for this. Somebody else of finance decides.")
+    ).to_be_visible()
+    expect(mine.get_by_role("button", name="Approve…")).to_have_count(0)
+
+    other = sign_in("controller@demo.example", PHONE, "/approvals")
+    waiting = other.locator("[class*=st-key-request-]").filter(has_text=f"· {account}")
+    expect(waiting.get_by_text("A week without service")).to_be_visible()
+    assert serious_violations(other) == {}
+    waiting.get_by_role("button", name="Approve…").click()
+    other.get_by_role("button", name="Give goodwill credit of ₫90,000,000").click()
+    expect(other.get_by_text("Done: Give goodwill credit, ₫90,000,000.")).to_be_visible()
+
+    finance.goto(finance.url.split("/approvals")[0] + f"/account?account={account}")
+    expect(finance.get_by_role("link", name="Balance ₫90,000,000")).to_be_visible()
+    assert serious_violations(finance) == {}

@@ -1,0 +1,288 @@
+"""An account's page for staff, acts on it, approvals and limits, as Streamlit runs them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from sqlalchemy import text
+
+from domain import support
+from domain.actors import StaffRole, user_actor
+from domain.queries.balances import account_summary
+from tests.factories import SYSTEM, UNIT, grant, make_account
+from tests.integration.test_support import agent, checker, do, goodwill, make_person
+from tests.integration.test_vouchers import campaign, codes, customer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy.orm import Session
+    from streamlit.testing.v1 import AppTest
+
+    from domain.actors import Actor
+
+__all__ = ["agent", "checker", "make_person"]
+
+
+@pytest.fixture
+def page(show: Callable[..., AppTest]) -> Callable[..., AppTest]:
+    """Show a page for staff, as the person with number 1."""
+
+    def shown(name: str, role: StaffRole = StaffRole.SUPPORT, **query: str) -> AppTest:
+        app = show(None, staff_role=role, **query)
+        app.switch_page(f"pages/{name}.py")
+        for key, value in query.items():
+            app.query_params[key] = value
+        app.run()
+        assert not app.exception
+        return app
+
+    return shown
+
+
+def texts(elements: Any) -> list[str]:
+    return [element.value.replace("\\", "") for element in elements]
+
+
+def press(app: AppTest, label: str) -> AppTest:
+    (button,) = [each for each in app.button if each.label.replace("\\", "") == label]
+    button.click().run()
+    assert not app.exception
+    return app
+
+
+def account_with(session: Session, amount: int = 0) -> int:
+    account = make_account(session)
+    if amount:
+        grant(session, account, amount)
+    session.commit()
+    return account
+
+
+def balance(session: Session, account: int) -> int:
+    session.rollback()
+    return account_summary(session, actor=SYSTEM, account_id=account).balance_micros // UNIT
+
+
+def test_an_account_shows_what_happened_to_it(
+    session: Session, page: Callable[..., AppTest]
+) -> None:
+    app = page("account", account=str(account_with(session, 100)))
+    table = app.dataframe[0].value
+    assert table["What"].tolist() == ["Top-up"]
+    assert table["Amount"].tolist() == ["+$100.00"]
+    (note,) = app.text_area
+    note.set_value("Calls back on Monday")
+    press(app, "Keep the note")
+    assert app.dataframe[0].value["Told"].tolist() == ["Calls back on Monday", ""]
+    assert app.text_area[0].value == ""
+
+
+def test_nonsense_in_the_address_shows_the_newest(
+    session: Session, page: Callable[..., AppTest]
+) -> None:
+    account = str(account_with(session, 100))
+    for before in ("~~", "2026-01-01~1~2", "x", "2026-01-01T00:00:00+00:00~9~x"):
+        app = page("account", account=account, before=before, show="?")
+        assert app.dataframe[0].value["What"].tolist() == ["Top-up"]
+
+
+def test_goodwill_within_the_limit_is_given(session: Session, page: Callable[..., AppTest]) -> None:
+    account = account_with(session)
+    app = page("account", account=str(account), show="act", do="give_goodwill")
+    assert any("Up to $50.00 for one account" in words for words in texts(app.caption))
+    app.text_input(key="act_amount").set_value("12.50")
+    press(app, "Give the credit")
+    assert texts(app.error) == ["Say why."]
+    app.text_input(key="act_reason").set_value("Slow answers")
+    press(app, "Give the credit")
+    assert texts(app.success) == ["Done: Give goodwill credit, $12.50."]
+    assert app.text_input(key="act_amount").value == ""
+    assert balance(session, account) == 12
+
+
+def test_above_the_limit_it_waits_and_says_so(
+    session: Session, page: Callable[..., AppTest]
+) -> None:
+    account = account_with(session)
+    app = page("account", account=str(account), show="act", do="give_goodwill")
+    app.text_input(key="act_amount").set_value("500")
+    app.text_input(key="act_reason").set_value("A week without service")
+    press(app, "Give the credit")
+    told = texts(app.warning)
+    assert any("somebody of finance decides before" in words for words in told)
+    assert any(words.startswith("Waits for approval: Give goodwill credit") for words in told)
+    assert balance(session, account) == 0
+
+
+@pytest.mark.parametrize(
+    ("amount", "told"),
+    [
+        ("", "Enter an amount."),
+        ("ten", "Enter an amount in digits, such as 500000."),
+        ("0", "Enter an amount above 0."),
+        ("1.0015", "This has more decimals than the currency."),
+    ],
+)
+def test_a_wrong_amount_is_told(
+    session: Session, page: Callable[..., AppTest], amount: str, told: str
+) -> None:
+    app = page("account", account=str(account_with(session)), show="act", do="give_goodwill")
+    app.text_input(key="act_amount").set_value(amount)
+    app.text_input(key="act_reason").set_value("Slow answers")
+    press(app, "Give the credit")
+    assert texts(app.error) == [told]
+    assert app.text_input(key="act_reason").value == "Slow answers"
+
+
+def test_a_voucher_is_issued_and_its_code_shown(
+    session: Session, page: Callable[..., AppTest]
+) -> None:
+    account, _ = customer(session)
+    session.commit()
+    app = page("account", account=str(account), show="act")
+    assert any("No campaign lets support issue" in words for words in texts(app.info))
+    campaign(session, is_for_support=True, name="Sorry")
+    session.commit()
+    app.run()
+    assert app.selectbox(key="campaign").options == ["$50.00 · Sorry"]
+    app.text_input(key="act_reason").set_value("Slow answers")
+    press(app, "Issue the voucher")
+    (code,) = app.code
+    assert len(code.value) == 10
+    kept = session.scalars(
+        text("SELECT account_id FROM voucher_codes WHERE code = :code"), {"code": code.value}
+    ).one()
+    assert kept == account
+
+
+def test_a_code_is_applied(session: Session, page: Callable[..., AppTest]) -> None:
+    account, _ = customer(session)
+    (code,) = codes(session, campaign(session))
+    session.commit()
+    app = page("account", account=str(account), show="act", do="apply_code")
+    app.text_input(key="act_code").set_value("nothing")
+    app.text_input(key="act_reason").set_value("Read out on the phone")
+    press(app, "Apply the code")
+    assert texts(app.error) == ["There is no such code. Check it: ten letters and digits."]
+    app.text_input(key="act_code").set_value(code)
+    press(app, "Apply the code")
+    assert balance(session, account) == 50
+
+
+def test_an_entry_is_reversed(session: Session, page: Callable[..., AppTest]) -> None:
+    account = account_with(session)
+    grant(session, account, 40, kind="adjustment")
+    session.commit()
+    query = {"account": str(account), "show": "act", "do": "reverse_entry"}
+    app = page("account", **query, entry="1")
+    assert app.text_input(key="act_entry").value == "1"
+    app.text_input(key="act_reason").set_value("Given twice")
+    for typed, told in (
+        ("", "Enter the entry's number. Credit History shows it."),
+        ("9", "This account has no such entry."),
+    ):
+        app.text_input(key="act_entry").set_value(typed)
+        press(app, "Reverse it")
+        assert texts(app.error) == [told]
+    app.text_input(key="act_entry").set_value("1")
+    app.text_input(key="act_reversed").set_value("41")
+    press(app, "Reverse it")
+    assert texts(app.error) == ["This is more than is left of the entry to reverse."]
+    app.text_input(key="act_reversed").set_value("15")
+    press(app, "Reverse it")
+    assert balance(session, account) == 25
+
+
+@pytest.mark.parametrize("role", [StaffRole.ADMIN])
+def test_administrators_do_not_act(
+    session: Session, page: Callable[..., AppTest], role: StaffRole
+) -> None:
+    app = page("account", role, account=str(account_with(session)), show="act")
+    assert any("Administrators decide who may" in words for words in texts(app.info))
+    assert not [each for each in app.button if each.key is None]
+
+
+def test_finance_approves_and_refuses(
+    session: Session, page: Callable[..., AppTest], agent: Actor
+) -> None:
+    # Person 1, who looks, is the agent of the fixture: they have to be two.
+    another = user_actor((agent.user_id or 0) + 500, staff_role=StaffRole.SUPPORT)
+    session.execute(
+        text(
+            "INSERT INTO users (id, email, display_name, password_hash, staff_role)"
+            " OVERRIDING SYSTEM VALUE VALUES (:id, 'a@example.com', 'Agent A', 'x', 'support')"
+        ),
+        {"id": another.user_id},
+    )
+    account = account_with(session)
+    first = do(session, account, goodwill(500), another)
+    second = do(session, account, goodwill(600), another)
+    session.commit()
+    app = page("approvals", StaffRole.FINANCE)
+    assert texts(app.subheader) == [
+        "Give goodwill credit · $500.00",
+        "Give goodwill credit · $600.00",
+    ]
+    app.button(key=f"approve-{first.request_id}").click().run()
+    assert texts(app.success) == ["Done: Give goodwill credit, $500.00."]
+    app.button(key=f"refuse-{second.request_id}").click().run()
+    assert texts(app.error) == ["Say why."]
+    app.text_input(key=f"why-{second.request_id}").set_value("Too much")
+    app.button(key=f"refuse-{second.request_id}").click().run()
+    assert texts(app.success) == ["Refused. Nothing was changed."]
+    table = app.dataframe[0].value
+    assert table["Status"].tolist() == ["Refused", "Approved"]
+    assert table["Asked for by"].tolist() == ["Agent A", "Agent A"]
+    assert table["Decided by"].tolist() == ["You", "You"]
+    assert balance(session, account) == 500
+
+
+def test_the_maker_takes_it_back(
+    session: Session, page: Callable[..., AppTest], agent: Actor
+) -> None:
+    assert agent.user_id == 1
+    waiting = do(session, account_with(session), goodwill(500), agent)
+    session.commit()
+    app = page("approvals")
+    assert not [each for each in app.button if each.key and each.key.startswith("approve")]
+    app.button(key=f"withdraw-{waiting.request_id}").click().run()
+    assert texts(app.success) == ["Taken back. Nothing was changed."]
+    assert app.dataframe[0].value["Status"].tolist() == ["Withdrawn"]
+
+
+def test_support_sees_requests_and_decides_none(
+    session: Session, page: Callable[..., AppTest], agent: Actor, checker: Actor
+) -> None:
+    assert texts(page("approvals").info) != []
+    do(session, account_with(session), goodwill(50_000), checker)
+    session.commit()
+    app = page("approvals")
+    assert texts(app.subheader) == ["Give goodwill credit · $50,000.00"]
+    assert not [each for each in app.button if each.key]
+    del agent
+
+
+def test_an_administrator_changes_a_limit(session: Session, page: Callable[..., AppTest]) -> None:
+    app = page("approvals", StaffRole.ADMIN, show="limits")
+    app.selectbox(key="limits_of").set_value("USD").run()
+    app.selectbox(key="limit_action").set_value("give_goodwill").run()
+    key = "limit-USD-give_goodwill-support-1-amount"
+    app.text_input(key=key).set_value("-1")
+    press(app, "Save")
+    assert texts(app.error) == ["Enter 0 or more."]
+    app.text_input(key=key).set_value("7")
+    press(app, "Save")
+    assert texts(app.success) == ["Saved. It counts from now on."]
+    limits = support.list_action_limits(session, actor=user_actor(1, staff_role=StaffRole.ADMIN))
+    (changed,) = [each for each in limits if each.version == 2]
+    assert changed.daily.to_decimal() == 7
+    assert not page("approvals", StaffRole.FINANCE, show="limits").text_input
+
+
+def test_customers_have_no_such_pages(session: Session, show: Callable[..., AppTest]) -> None:
+    for name in ("account", "approvals"):
+        app = show(account_with(session))
+        with pytest.raises(Exception, match=name):
+            app.switch_page(f"pages/{name}.py").run()
