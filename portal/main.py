@@ -32,9 +32,19 @@ waiting = (
     if here.visitor.actor.staff_role is StaffRole.FINANCE
     else 0
 )
-billing = st.Page("pages/billing.py", title=_("Billing"), icon=":material/receipt_long:")
+actor = here.visitor.actor
+# The first page has no name in the address; one that is kept in a link has to be found all the
+# same: whoever's first page it is has it in the list twice.
+billing = st.Page(
+    "pages/billing.py",
+    title=_("Billing"),
+    icon=":material/receipt_long:",
+    url_path="billing" if actor.is_staff else "home",
+)
 usage = st.Page("pages/usage.py", title=_("Usage"), icon=":material/bar_chart:")
-accounts = st.Page("pages/accounts.py", title=_("Accounts"), icon=":material/search:")
+accounts = st.Page(
+    "pages/accounts.py", title=_("Accounts"), icon=":material/search:", url_path="home"
+)
 members = st.Page("pages/members.py", title=_("Members"), icon=":material/group:")
 analytics = st.Page("pages/analytics.py", title=_("Analytics"), icon=":material/query_stats:")
 payment = st.Page(
@@ -48,7 +58,6 @@ rates = st.Page("pages/rates.py", title=_("Rates and limits"), icon=":material/c
 bank_transfers = st.Page(
     "pages/bank_transfers.py", title=_("Bank transfers"), icon=":material/account_balance:"
 )
-actor = here.visitor.actor
 account = st.Page("pages/account.py", title=_("Account"), icon=":material/badge:")
 approvals = st.Page(
     "pages/approvals.py",
@@ -58,19 +67,17 @@ approvals = st.Page(
 )
 for_customers = [billing, usage, members, payment]
 payments = st.Page("pages/payments.py", title=_("Payments"), icon=":material/payments:")
-for_staff = [accounts, account, payments, approvals]
-if not actor.is_staff:
-    pages = {"": for_customers}
-elif actor.staff_role is StaffRole.SUPPORT:
-    pages = {"": [*for_staff, *for_customers]}
-else:
-    # More than one line holds: what is not needed all day long is a click further.
-    pages = {
-        "": for_staff,
-        _("Finance"): [bank_transfers, analytics, rates],
-        _("Customer's pages"): for_customers,
-    }
-page = st.navigation(pages, position="top")
+for_staff = [accounts, account, payments, approvals] if actor.is_staff else []
+if actor.staff_role in {StaffRole.FINANCE, StaffRole.ADMIN}:
+    for_staff += [bank_transfers, analytics, rates]
+by_name = st.Page(
+    "pages/accounts.py" if actor.is_staff else "pages/billing.py",
+    title=accounts.title if actor.is_staff else billing.title,
+    url_path="accounts" if actor.is_staff else "billing",
+    visibility="hidden",
+)
+# Flat: what sections make of it on a phone is no list to a screen reader.
+page = st.navigation([*for_staff, *for_customers, by_name], position="top")
 st.set_page_config(page_title=tab.title(page.title))
 st.session_state["viewing"] = here
 st.session_state["billing_page"] = billing
