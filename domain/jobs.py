@@ -19,6 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from domain import audit, clock, ledger
 from domain.actors import require_system
+from domain.audit_chain import seal_audit_log
 from domain.identity import purge_identity
 from domain.ledger.charges import FUTURE_TOLERANCE
 from domain.support import expire_requests
@@ -42,6 +43,7 @@ _log = logging.getLogger(__name__)
 _ROUND = 500
 _FOLDING = timedelta(seconds=15)
 _FOLDED_AT_ONCE = 10_000
+_SEALED = 5_000
 _SOONEST_RETRY = timedelta(minutes=1)
 _LATEST_RETRY = timedelta(minutes=15)
 _LONGEST_DETAILS = 500
@@ -224,6 +226,7 @@ def standard_jobs(
         Job("expire_grants", timedelta(minutes=1), in_rounds(ledger.expire_grants, "expired")),
         Job("fold_totals", _FOLDING, in_rounds(ledger.fold_totals, "folded", _FOLDED_AT_ONCE)),
         Job("expire_requests", timedelta(minutes=5), end_requests),
+        Job("seal_audit_log", timedelta(minutes=1), in_rounds(seal_audit_log, "sealed", _SEALED)),
         Job("purge_usage_keys", timedelta(days=1), purge),
         Job("purge_identity", timedelta(days=1), tidy),
         Job("verify_ledger", timedelta(days=1), lambda _stop: _verify(sessions, actor)),

@@ -20,8 +20,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from sqlalchemy.exc import DBAPIError
 
 from db.embedded import EmbeddedPostgresError
-from domain import identity, ledger, payments, usage
+from domain import audit_chain, identity, ledger, payments, usage
 from domain.actors import StaffRole, system_actor
+from domain.audit_chain import Head
 from domain.errors import BillingError, Conflict, InvalidInput
 from portal import backend, demo, formats, logs, ports, stand_ins, startup
 from portal.gateways import gateways
@@ -35,9 +36,20 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    from domain.audit_chain import Break
+
 _ACTOR = system_actor("command-line")
 _GRACE_SECONDS = 5
 _OBJECTS_BETWEEN_COLLECTIONS = 50_000
+
+_BREAKS = {
+    "seal_missing": "its seal is missing.",
+    "row_deleted": "the row was deleted.",
+    "row_changed": "the row was changed, or swapped with another.",
+    "never_sealed": "the row was written past the sealer.",
+    "cut": "the chain ends before the head that was kept.",
+    "other_chain": "the head that was kept is of another chain.",
+}
 
 commands = typer.Typer(
     add_completion=False,
@@ -413,6 +425,30 @@ def verify_ledger() -> None:
     if differences:
         raise CommandError(f"The ledger is not right. Differences: {len(differences)}")
     _say("The ledger is right.")
+
+
+@commands.command("verify-audit")
+def verify_audit(
+    head: Annotated[
+        str, typer.Option(help="A head that was kept elsewhere, as this command printed it.")
+    ] = "",
+) -> None:
+    """Prove that nothing of the audit log was changed or removed; exit 1 where it was."""
+    kept = Head.parse(head) if head else None
+    with _database():
+        proof = backend.write(audit_chain.verify_audit, actor=_ACTOR, kept=kept)
+    if proof.first_break is not None:
+        raise CommandError(_break_text(proof.first_break))
+    _say(f"The audit log is proved: {proof.rows} rows. Waiting for a seal: {proof.waiting}.")
+    if proof.head is not None:
+        _say(f"Keep this head where nobody of the database comes: {proof.head}")
+
+
+def _break_text(found: Break) -> str:
+    where = f"position {found.position}"
+    if found.audit_id is not None:
+        where += f", row {found.audit_id}"
+    return f"The audit log is broken at {where}: {_BREAKS[found.kind]}"
 
 
 def _difference_text(difference: ledger.Difference) -> str:

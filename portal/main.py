@@ -70,6 +70,7 @@ payments = st.Page("pages/payments.py", title=_("Payments"), icon=":material/pay
 for_staff = [accounts, account, payments, approvals] if actor.is_staff else []
 if actor.staff_role in {StaffRole.FINANCE, StaffRole.ADMIN}:
     for_staff += [bank_transfers, analytics, rates]
+    for_staff.append(st.Page("pages/audit.py", title=_("Audit"), icon=":material/fact_check:"))
 by_name = st.Page(
     "pages/accounts.py" if actor.is_staff else "pages/billing.py",
     title=accounts.title if actor.is_staff else billing.title,

@@ -11,6 +11,8 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from db.models.base import Base, BigKey, Digest, Instant, Json, one_of
 
+_BY_PEOPLE = text("actor LIKE 'user:%'")
+
 
 class OutboxMessage(Base):
     """A mail to send after the transaction that asked for it; its parameters go once it is sent."""
@@ -53,13 +55,18 @@ class AuditRecord(Base):
 
     __table_args__ = (
         Index(None, "account_id", "id"),
-        # Meters may write a row a charge; an account's timeline shows what people did.
+        Index("ix_audit_log_recorded", "recorded_at", "id"),
+        # Meters may write a row a charge: what people did is found without them.
+        Index("ix_audit_log_people", "recorded_at", "id", postgresql_where=_BY_PEOPLE),
         Index(
-            "ix_audit_log_people",
+            "ix_audit_log_people_account",
             "account_id",
             "recorded_at",
             "id",
-            postgresql_where=text("actor LIKE 'user:%'"),
+            postgresql_where=_BY_PEOPLE,
+        ),
+        Index(
+            "ix_audit_log_people_actor", "actor", "recorded_at", "id", postgresql_where=_BY_PEOPLE
         ),
     )
 
@@ -73,6 +80,8 @@ class AuditSeal(Base):
     audit_id: Mapped[int] = mapped_column(BigInteger, unique=True)
     digest: Mapped[Digest]
     sealed_at: Mapped[Instant]
+
+    __table_args__ = (Index("ix_audit_seals_sealed_at", "sealed_at"),)
 
 
 class JobRun(Base):

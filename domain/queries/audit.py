@@ -1,0 +1,155 @@
+"""The audit log as finance and administrators read it, newest first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Select, select, text, tuple_
+
+from db.models import AuditRecord, User
+from domain import audit
+from domain.actors import StaffRole, require_staff
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from datetime import datetime
+
+    from sqlalchemy.orm import Session
+
+    from domain.actors import Actor
+
+PAGE_SIZE = 50
+LARGEST_FILE = 200_000
+"""Rows of one file: what is more is asked for by shorter periods."""
+
+_AT_ONCE = 2_000
+_READERS = (StaffRole.FINANCE, StaffRole.ADMIN)
+_BY_PEOPLE = text("actor LIKE 'user:%'")
+_ACTIONS = text("""
+SELECT DISTINCT action
+FROM (SELECT action FROM audit_log WHERE actor LIKE 'user:%' ORDER BY recorded_at DESC LIMIT 2000)
+     AS lately
+ORDER BY action
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class AuditFilter:
+    """Which rows: `who` is people, system or all, or one person's address."""
+
+    who: str = "people"
+    action: str = ""
+    account_id: int = 0
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRow:
+    """One thing that somebody did; `actor` is named as facts name people."""
+
+    number: int
+    recorded_at: datetime
+    actor: str
+    address: str | None
+    action: str
+    account_id: int | None
+    details: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class AuditCursor:
+    """The last row of a page."""
+
+    recorded_at: datetime
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class AuditPage:
+    """Rows, and where older ones begin (None: there are none)."""
+
+    rows: tuple[AuditRow, ...]
+    older: AuditCursor | None
+
+
+def audit_page(
+    session: Session,
+    *,
+    actor: Actor,
+    wanted: AuditFilter,
+    older_than: AuditCursor | None = None,
+    page_size: int = PAGE_SIZE,
+) -> AuditPage:
+    """Return the newest rows that the filter wants, or those older than a cursor.
+
+    Raises NotAuthorised for all but finance and administrators.
+    """
+    require_staff(actor, *_READERS)
+    statement = _wanted(session, wanted).limit(page_size + 1)
+    if older_than is not None:
+        place = tuple_(AuditRecord.recorded_at, AuditRecord.id)
+        statement = statement.where(place < (older_than.recorded_at, older_than.number))
+    rows = [_row(each) for each in session.scalars(statement)]
+    shown = tuple(rows[:page_size])
+    is_last = len(rows) <= page_size
+    return AuditPage(
+        shown, None if is_last else AuditCursor(shown[-1].recorded_at, shown[-1].number)
+    )
+
+
+def audit_rows(session: Session, *, actor: Actor, wanted: AuditFilter) -> Iterator[AuditRow]:
+    """Yield the newest `LARGEST_FILE` rows that the filter wants, in bounded memory."""
+    require_staff(actor, *_READERS)
+    options = {"stream_results": True, "yield_per": _AT_ONCE}
+    statement = _wanted(session, wanted).limit(LARGEST_FILE).execution_options(**options)
+    for each in session.scalars(statement):
+        yield _row(each)
+
+
+def record_export(session: Session, *, actor: Actor, wanted: AuditFilter) -> None:
+    """Write down that somebody takes rows of the audit log away."""
+    require_staff(actor, *_READERS)
+    details = {"who": wanted.who, "what": wanted.action, "account": wanted.account_id}
+    audit.record(session, action="export_audit", actor=actor, details=details)
+
+
+def actions_of_people(session: Session, *, actor: Actor) -> tuple[str, ...]:
+    """Return what people did lately, to choose from."""
+    require_staff(actor, *_READERS)
+    return tuple(session.scalars(_ACTIONS))
+
+
+def _wanted(session: Session, wanted: AuditFilter) -> Select[AuditRecord]:
+    statement = select(AuditRecord).order_by(AuditRecord.recorded_at.desc(), AuditRecord.id.desc())
+    if wanted.who == "people":
+        statement = statement.where(_BY_PEOPLE)
+    elif wanted.who == "system":
+        statement = statement.where(AuditRecord.actor.like("system:%"))
+    elif wanted.who != "all":
+        person = session.scalars(
+            select(User.id).where(User.email == wanted.who.strip().lower())
+        ).one_or_none()
+        statement = statement.where(_BY_PEOPLE, AuditRecord.actor == f"user:{person or 0}")
+    if wanted.action:
+        statement = statement.where(AuditRecord.action == wanted.action)
+    if wanted.account_id:
+        statement = statement.where(AuditRecord.account_id == wanted.account_id)
+    if wanted.since is not None:
+        statement = statement.where(AuditRecord.recorded_at >= wanted.since)
+    if wanted.until is not None:
+        statement = statement.where(AuditRecord.recorded_at < wanted.until)
+    return statement
+
+
+def _row(each: AuditRecord) -> AuditRow:
+    return AuditRow(
+        number=each.id,
+        recorded_at=each.recorded_at,
+        actor=each.actor,
+        address=each.address,
+        action=each.action,
+        account_id=each.account_id,
+        details=each.details,
+    )

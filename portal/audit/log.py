@@ -1,0 +1,193 @@
+"""The audit log: its chain, the filters, and the rows."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, time, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import streamlit as st
+
+from domain.audit_chain import chain_state
+from domain.queries.audit import AuditCursor, AuditFilter, actions_of_people, audit_page
+from portal import address, backend, formats
+from portal.audit import download
+from portal.formats import plain
+from portal.i18n import N_, _
+from portal.people import naming
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import date
+
+    from domain.queries.audit import AuditRow
+    from portal.viewing import Viewing
+
+_WHO = {
+    "people": N_("People"),
+    "system": N_("The system"),
+    "all": N_("Everybody"),
+    "person": N_("One person"),
+}
+_LONGEST_EMAIL = 254
+_LONGEST_NUMBER = 18
+
+
+def draw(here: Viewing) -> None:
+    """Draw the state of the chain, the filters, the rows and the ways to take them away."""
+    _chain(here)
+    wanted = _wanted(here)
+    page = backend.read(audit_page, actor=here.visitor.actor, wanted=wanted, older_than=_cursor())
+    if not page.rows:
+        st.info(
+            _("Nothing was done like this. Choose another person or a longer period."),
+            icon=":material/history:",
+        )
+        return
+    _table(here, page.rows)
+    st.caption(plain(_("Times are in {zone}.").format(zone=here.zone)))
+    with st.container(horizontal=True):
+        if address.given("before"):
+            st.button(_("Newest"), on_click=address.drop, args=("before",))
+        if page.older is not None:
+            older = f"{page.older.recorded_at.isoformat()}~{page.older.number}"
+            st.button(_("Older"), on_click=address.keep, args=("before", older))
+    download.draw(here, wanted)
+
+
+def _chain(here: Viewing) -> None:
+    state = backend.read(chain_state, actor=here.visitor.actor)
+    if state.head is None or state.sealed_at is None:
+        text = _("No row is sealed yet. A job seals them every minute.")
+    else:
+        text = _(
+            "{count} rows are sealed in a chain, the last at {when}; {waiting} wait. The command"
+            " verify-audit proves that none was changed or removed. Head: {head}"
+        ).format(
+            count=formats.number(state.head.position),
+            when=here.date_time(state.sealed_at),
+            waiting=formats.number(state.waiting),
+            head=state.head,
+        )
+    st.caption(plain(text))
+
+
+def _wanted(here: Viewing) -> AuditFilter:
+    """Draw the filters as the address has them, and return what they say."""
+    who = address.given("who")
+    address.set_widget("audit_who", who if who in _WHO else "people")
+    address.set_widget("audit_person", address.given("person"))
+    actions = ["", *backend.read(actions_of_people, actor=here.visitor.actor)]
+    action = address.given("what")
+    if action not in actions:
+        actions.append(action)
+    address.set_widget("audit_what", action)
+    address.set_widget("audit_account", str(address.number("of") or ""))
+    with st.grid(columns=4, min_column_width=200):
+        st.selectbox(
+            _("Who"),
+            list(_WHO),
+            format_func=lambda name: _(_WHO[name]),
+            key="audit_who",
+            on_change=_keep,
+            args=("who",),
+        )
+        st.selectbox(
+            _("What"),
+            actions,
+            format_func=lambda name: name.replace("_", " ") or _("Everything"),
+            key="audit_what",
+            on_change=_keep,
+            args=("what",),
+        )
+        st.text_input(
+            _("Number of the account"),
+            max_chars=_LONGEST_NUMBER,
+            key="audit_account",
+            on_change=_keep,
+            args=("account", "of"),
+        )
+        days = st.date_input(
+            _("Days"), value=[], max_value=here.today.date(), key="audit_days", on_change=_newest
+        )
+    if st.session_state["audit_who"] == "person":
+        st.text_input(
+            _("Email"),
+            max_chars=_LONGEST_EMAIL,
+            key="audit_person",
+            on_change=_keep,
+            args=("person",),
+        )
+    since, until = _period(here, days)
+    name = st.session_state["audit_who"]
+    return AuditFilter(
+        who=(st.session_state["audit_person"] or "-") if name == "person" else name,
+        action=st.session_state["audit_what"],
+        account_id=address.number("of"),
+        since=since,
+        until=until,
+    )
+
+
+def _keep(widget: str, name: str = "") -> None:
+    _newest()
+    address.keep(name or widget, st.session_state[f"audit_{widget}"])
+
+
+def _newest() -> None:
+    address.drop("before")
+
+
+def _period(here: Viewing, days: Any) -> tuple[datetime | None, datetime | None]:  # noqa: ANN401 - a tuple while it is being chosen
+    """Return the moments that the chosen days begin and end at, on the viewer's clock."""
+    chosen: tuple[date, ...] = days if isinstance(days, tuple) else (days,)
+    if not chosen:
+        return None, None
+    first, last = chosen[0], chosen[-1]
+    return (
+        datetime.combine(first, time(), here.zone),
+        datetime.combine(last + timedelta(days=1), time(), here.zone),
+    )
+
+
+def _cursor() -> AuditCursor | None:
+    try:
+        at, number = address.given("before").split("~")
+        cursor = AuditCursor(datetime.fromisoformat(at), int(number[:_LONGEST_NUMBER]))
+    except ValueError:
+        return None
+    return cursor if cursor.recorded_at.tzinfo is not None else None
+
+
+def _table(here: Viewing, rows: Sequence[AuditRow]) -> None:
+    name = naming(here, {each.actor for each in rows})
+    table = pa.table(
+        {
+            _("When"): [here.date_time(each.recorded_at) for each in rows],
+            _("Who"): [name(each.actor) for each in rows],
+            _("What"): [each.action.replace("_", " ") for each in rows],
+            _("Account"): [
+                f"/account?account={each.account_id}" if each.account_id else None for each in rows
+            ],
+            _("Details"): [_details(each) for each in rows],
+            _("From"): [each.address or "" for each in rows],
+        }
+    )
+    st.dataframe(
+        table,
+        hide_index=True,
+        height="content",
+        key="audit",
+        column_config={
+            _("Account"): st.column_config.LinkColumn(display_text="account=([0-9]+)"),
+            _("Details"): st.column_config.TextColumn(width="large"),
+        },
+    )
+
+
+def _details(row: AuditRow) -> str:
+    return ", ".join(
+        f"{name.replace('_', ' ')}: {value if isinstance(value, str) else json.dumps(value)}"
+        for name, value in row.details.items()
+    )
