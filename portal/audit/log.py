@@ -189,5 +189,5 @@ def _table(here: Viewing, rows: Sequence[AuditRow]) -> None:
 def _details(row: AuditRow) -> str:
     return ", ".join(
         f"{name.replace('_', ' ')}: {value if isinstance(value, str) else json.dumps(value)}"
-        for name, value in row.details.items()
+        for name, value in sorted(row.details.items())
     )
