@@ -67,7 +67,8 @@ approvals = st.Page(
 )
 for_customers = [billing, usage, members, payment]
 payments = st.Page("pages/payments.py", title=_("Payments"), icon=":material/payments:")
-for_staff = [accounts, account, payments, approvals] if actor.is_staff else []
+campaigns = st.Page("pages/campaigns.py", title=_("Campaigns"), icon=":material/redeem:")
+for_staff = [accounts, account, payments, approvals, campaigns] if actor.is_staff else []
 if actor.staff_role in {StaffRole.FINANCE, StaffRole.ADMIN}:
     for_staff += [bank_transfers, analytics, rates]
     for_staff.append(st.Page("pages/audit.py", title=_("Audit"), icon=":material/fact_check:"))
@@ -81,11 +82,16 @@ by_name = st.Page(
 page = st.navigation([*for_staff, *for_customers, by_name], position="top")
 st.set_page_config(page_title=tab.title(page.title))
 st.session_state["viewing"] = here
-st.session_state["billing_page"] = billing
-st.session_state["payment_page"] = payment
-st.session_state["account_page"] = account
-st.session_state["usage_page"] = usage
-st.session_state["members_page"] = members
+for name, each in {
+    "billing": billing,
+    "payment": payment,
+    "account": account,
+    "campaigns": campaigns,
+    "payments": payments,
+    "bank_transfers": bank_transfers,
+    "rates": rates,
+}.items():
+    st.session_state[f"{name}_page"] = each
 
 header.draw(here, billing)
 try:

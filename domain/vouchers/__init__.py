@@ -1,6 +1,7 @@
 """Vouchers: campaigns that finance approves, codes that people redeem, and what they gave."""
 
 from domain.vouchers.campaigns import (
+    LONGEST_DESCRIPTION,
     CampaignTerms,
     CampaignView,
     Offer,
@@ -36,6 +37,7 @@ from domain.vouchers.redeem import (
 
 __all__ = [
     "CODE_LENGTH",
+    "LONGEST_DESCRIPTION",
     "MOST_CODES_AT_ONCE",
     "VOUCHER_ACTOR",
     "Batch",

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 LONGEST_VALIDITY_DAYS = 3660
 _LARGEST_CODE_BUDGET = 10_000_000
 _MOST_USES = 1_000_000
-_LONGEST_DESCRIPTION = 200
+LONGEST_DESCRIPTION = 200
 _NO_ACCOUNT = 0
 
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended('campaigns', 0))")
@@ -290,8 +290,8 @@ def _checked(session: Session, terms: CampaignTerms) -> CampaignTerms:
     check_text(description=description)
     if not description:
         raise InvalidInput("description", "empty")
-    if len(description) > _LONGEST_DESCRIPTION:
-        raise InvalidInput("description", "too_long", maximum=_LONGEST_DESCRIPTION)
+    if len(description) > LONGEST_DESCRIPTION:
+        raise InvalidInput("description", "too_long", maximum=LONGEST_DESCRIPTION)
     if terms.redeem_until <= max(terms.redeem_from, clock.now(session)):
         raise InvalidInput("redeem_until", "too_early")
     is_earned = terms.trigger == "first_top_up"

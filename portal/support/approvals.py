@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
 _TOLD = "approvals_told"
 _ELSEWHERE = (
-    ("campaigns", N_("Campaigns"), "/campaigns"),
-    ("transfers", N_("Bank transfers"), "/bank_transfers"),
-    ("rates", N_("Exchange rates"), "/rates"),
-    ("payments", N_("Payments under review"), "/payments?status=review"),
+    ("campaigns", N_("Campaigns ({count})"), "campaigns_page", {}),
+    ("transfers", N_("Bank transfers ({count})"), "bank_transfers_page", {}),
+    ("rates", N_("Exchange rates ({count})"), "rates_page", {}),
+    ("payments", N_("Payments under review ({count})"), "payments_page", {"waiting": "yes"}),
 )
 
 
@@ -59,14 +59,17 @@ def draw(here: Viewing) -> None:
 
 
 def _elsewhere(counts: WaitingCounts) -> None:
-    lines = [
-        f"[{_(title)} ({formats.number(count)})]({address})"
-        for field, title, address in _ELSEWHERE
-        if (count := getattr(counts, field))
-    ]
-    if lines:
-        text = _("Decided on pages of their own: {pages}.")
-        st.markdown(text.format(pages=" · ".join(lines)))
+    """Draw the ways to what is decided on pages of its own."""
+    with st.container(horizontal=True):
+        for field, label, page, query in _ELSEWHERE:
+            count = getattr(counts, field)
+            if count:
+                st.page_link(
+                    st.session_state[page],
+                    label=_(label).format(count=formats.number(count)),
+                    icon=":material/arrow_forward:",
+                    query_params=query,
+                )
 
 
 def _waiting(here: Viewing, request: RequestView, name: Callable[[str | None], str]) -> None:

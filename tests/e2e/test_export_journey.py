@@ -82,6 +82,8 @@ def test_support_exports_the_account_that_it_looks_at(sign_in: Callable[..., Pag
     found = page.get_by_role("button", name=re.compile("Look at account"))
     expect(found).to_have_count(1)
     found.click()
+    page.get_by_text("Usage of each day").wait_for()
+    page.get_by_role("link", name="Billing", exact=True).click()
     page.get_by_text("Total balance").wait_for()
     page.get_by_text("Credit History").click()
     page.get_by_text("Tick a row").wait_for()

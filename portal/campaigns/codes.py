@@ -1,0 +1,270 @@
+"""A campaign's codes: made, brought in, taken away as files, and revoked."""
+
+from __future__ import annotations
+
+import csv
+import io
+import tempfile
+import uuid
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import openpyxl
+import pyarrow as pa
+import streamlit as st
+
+from domain.actors import StaffRole
+from domain.errors import BillingError, InvalidInput
+from domain.texts import LONGEST_REASON
+from domain.vouchers import (
+    MOST_CODES_AT_ONCE,
+    codes_of_batch,
+    count_codes,
+    generate_codes,
+    import_codes,
+    list_batches,
+    read_code,
+    revoke_codes,
+)
+from portal import backend, formats
+from portal.campaigns import words
+from portal.formats import plain
+from portal.i18n import _, current_language, using
+from portal.people import naming
+from portal.spreadsheets import Column, write_workbook
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from streamlit.runtime.uploaded_file_manager import UploadedFile
+
+    from domain.actors import Actor
+    from domain.vouchers import Batch, CampaignView
+    from portal.viewing import Viewing
+
+_EXCEL = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+_LARGEST_FILE_MEGABYTES = 8
+_LONGEST_CODE = 40
+_ONCE = "codes_once"
+
+
+def draw(here: Viewing, campaign: CampaignView) -> None:
+    """Draw the batches of codes and, for finance, what can be done with them."""
+    st.subheader(_("Codes"))
+    counted = backend.read(count_codes, campaign_id=campaign.campaign_id)
+    text = _("{made} made, {used} used, {revoked} revoked.")
+    st.caption(text.format(**{name: formats.number(each) for name, each in counted.items()}))
+    batches = backend.read(list_batches, campaign_id=campaign.campaign_id, actor=here.visitor.actor)
+    is_finance = here.visitor.actor.staff_role is StaffRole.FINANCE
+    if batches:
+        _table(here, batches)
+        if is_finance:
+            _download(here, batches)
+    if not is_finance:
+        return
+    if campaign.state == "approved":
+        _generate(here, campaign.campaign_id)
+        _bring_in(here, campaign.campaign_id)
+    if batches:
+        _revoke(here, campaign.campaign_id)
+
+
+def _table(here: Viewing, batches: Sequence[Batch]) -> None:
+    name = naming(here, {each.made_by for each in batches})
+    table = pa.table(
+        {
+            _("Batch"): [str(each.batch_id) for each in batches],
+            _("Where from"): [words.kind(each.kind) for each in batches],
+            _("Codes"): [formats.number(each.codes) for each in batches],
+            _("By"): [name(each.made_by) for each in batches],
+            _("When"): [here.date_time(each.made_at) for each in batches],
+        }
+    )
+    st.dataframe(
+        table,
+        hide_index=True,
+        height="content",
+        key="batches",
+        column_config={_("Codes"): st.column_config.TextColumn(alignment="right")},
+    )
+
+
+# ── Taking them away ──────────────────────────────────────────────────────────────────────────
+def _download(here: Viewing, batches: Sequence[Batch]) -> None:
+    numbers = [each.batch_id for each in batches]
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        batch = st.selectbox(_("Batch"), numbers, key="batch", width=120)
+        for label, ending, mime, make in (
+            (_("Download as Excel"), "xlsx", _EXCEL, _workbook),
+            (_("Download as CSV"), "csv", "text/csv", _csv),
+        ):
+            st.download_button(
+                label,
+                partial(_make, here.visitor.actor, batch, make, current_language()),
+                file_name=f"codes-{batch}.{ending}",
+                mime=mime,
+                on_click="ignore",
+                icon=":material/download:",
+                key=f"codes-{ending}",
+            )
+    st.caption(_("The files show the codes in full. Who took one stands in the audit log."))
+
+
+def _make(
+    actor: Actor, batch_id: int, make: Callable[[Iterable[str]], bytes], language: str
+) -> bytes:
+    """Return the file; it is made in a thread that knows nothing of the page's language."""
+    found = backend.write(codes_of_batch, batch_id=batch_id, actor=actor)
+    with using(language):
+        return make(found)
+
+
+def _csv(found: Iterable[str]) -> bytes:
+    written = io.StringIO()
+    writer = csv.writer(written)
+    writer.writerow([_("Code")])
+    writer.writerows([code] for code in found)
+    return written.getvalue().encode("utf-8-sig")
+
+
+def _workbook(found: Iterable[str]) -> bytes:
+    codes = list(found)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "codes.xlsx"
+        write_workbook(
+            path,
+            name=_("Codes"),
+            columns=[Column(_("Code"), 16)],
+            rows=([code] for code in codes),
+            row_count=len(codes),
+            heading=[],
+        )
+        return path.read_bytes()
+
+
+# ── Making and bringing in ────────────────────────────────────────────────────────────────────
+def _generate(here: Viewing, campaign_id: int) -> None:
+    with st.form("generate"):
+        count = st.number_input(
+            _("How many codes"), 1, MOST_CODES_AT_ONCE, 100, key="generate_count", width=240
+        )
+        is_sent = st.form_submit_button(_("Make the codes"), type="primary")
+    if is_sent:
+        _do(
+            lambda key: backend.write(
+                generate_codes,
+                campaign_id=campaign_id,
+                count=int(count),
+                actor=here.visitor.actor,
+                idempotency_key=key,
+            ),
+            said=f"{campaign_id}|{count}",
+            waiting=_("Making {count} codes").format(count=formats.number(int(count))),
+            told=_("{count} codes are made.").format(count=formats.number(int(count))),
+        )
+
+
+def _bring_in(here: Viewing, campaign_id: int) -> None:
+    with st.form("bring_in"):
+        file = st.file_uploader(
+            _("Codes that were made elsewhere: a text, CSV or Excel file, one code a line"),
+            type=["txt", "csv", "xlsx"],
+            max_upload_size=_LARGEST_FILE_MEGABYTES,
+            key="codes_file",
+        )
+        is_sent = st.form_submit_button(_("Bring the codes in"))
+    if not is_sent:
+        return
+    if file is None:
+        st.error(_("Choose the file first."), icon=":material/error:")
+        return
+    _do(
+        lambda key: backend.write(
+            import_codes,
+            campaign_id=campaign_id,
+            typed=_typed(file),
+            actor=here.visitor.actor,
+            idempotency_key=key,
+        ),
+        said=f"{campaign_id}|{file.file_id}",
+        waiting=_("Bringing the codes in"),
+        told=_("The codes are brought in."),
+    )
+
+
+def _typed(file: UploadedFile) -> list[str]:
+    """Return what stands in a file's first column, without a title and without empty lines."""
+    content = file.getvalue()
+    if len(content) > _LARGEST_FILE_MEGABYTES * 1024 * 1024:
+        raise InvalidInput("codes", "too_large")
+    try:
+        lines = _cells(content) if content.startswith(b"PK") else _lines(content)
+    except Exception as error:
+        # Whatever a library says of a file that is none: the person needs to know only that.
+        raise InvalidInput("codes", "not_readable") from error
+    found = [line.strip() for line in lines if line.strip()]
+    has_title = found[:1] != [] and not read_code(found[0]) and len(found) > 1
+    return found[1:] if has_title else found
+
+
+def _lines(content: bytes) -> list[str]:
+    text = content.decode("utf-8-sig")
+    return [row[0] for row in csv.reader(io.StringIO(text)) if row]
+
+
+def _cells(content: bytes) -> list[str]:
+    book = openpyxl.load_workbook(io.BytesIO(content), read_only=True)
+    sheet = book.worksheets[0]
+    return [
+        str(row[0] or "")
+        for row in sheet.iter_rows(max_col=1, max_row=MOST_CODES_AT_ONCE + 2, values_only=True)
+    ]
+
+
+# ── Taking back ───────────────────────────────────────────────────────────────────────────────
+def _revoke(here: Viewing, campaign_id: int) -> None:
+    with st.expander(_("Revoke codes"), icon=":material/block:"), st.form("revoke", border=False):
+        code = st.text_input(
+            _("One code, or empty for all that are not used up"),
+            max_chars=_LONGEST_CODE,
+            key="revoke_code",
+        )
+        reason = st.text_input(_("Reason"), max_chars=LONGEST_REASON, key="revoke_reason")
+        is_sent = st.form_submit_button(_("Revoke"))
+    if not is_sent:
+        return
+    named = read_code(code)
+    if code.strip() and not named:
+        st.error(_("This is no code: ten letters and digits."), icon=":material/error:")
+        return
+    try:
+        count = backend.write(
+            revoke_codes,
+            campaign_id=campaign_id,
+            reason=reason,
+            actor=here.visitor.actor,
+            code=named or None,
+        )
+    except BillingError as error:
+        st.error(words.refusal(error), icon=":material/error:")
+    else:
+        text = _("Revoked: {count}. What they gave already stays.")
+        _tell(text.format(count=formats.number(count)))
+
+
+def _do(make: Callable[[str], object], *, said: str, waiting: str, told: str) -> None:
+    once: dict[str, str] = st.session_state.setdefault(_ONCE, {})
+    try:
+        with st.spinner(plain(waiting), show_time=True):
+            make(once.setdefault(said, uuid.uuid4().hex))
+    except BillingError as error:
+        st.error(plain(words.refusal(error)), icon=":material/error:")
+    else:
+        st.session_state.pop(_ONCE, None)
+        _tell(told)
+
+
+def _tell(text: str) -> None:
+    st.session_state["campaigns_told"] = text
+    st.rerun()

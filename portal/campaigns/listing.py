@@ -1,0 +1,164 @@
+"""The campaigns there are, and one of them with its terms and the decision about it."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import streamlit as st
+
+from domain import audit
+from domain.actors import StaffRole
+from domain.errors import BillingError, NotFound
+from domain.vouchers import decide_campaign, end_campaign, find_campaign, list_campaigns
+from portal import address, backend, formats
+from portal.campaigns import codes, words
+from portal.formats import plain
+from portal.i18n import _
+from portal.people import naming
+from portal.top_up.words import definition_list
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from domain.vouchers import CampaignView
+    from portal.viewing import Viewing
+
+_TOLD = "campaigns_told"
+
+
+def tell(text: str) -> None:
+    """Draw the page again with this on top."""
+    st.session_state[_TOLD] = text
+    st.rerun()
+
+
+def show_told() -> None:
+    """Say what was done in the run before this one."""
+    told: str | None = st.session_state.pop(_TOLD, None)
+    if told is not None:
+        st.success(plain(told), icon=":material/check_circle:")
+
+
+def draw_all(here: Viewing) -> None:
+    """Draw the list; a ticked row goes to the address."""
+    campaigns = backend.read(list_campaigns, actor=here.visitor.actor)
+    if not campaigns:
+        text = _("No campaign yet. Propose one below: somebody else of finance then approves it.")
+        st.info(text, icon=":material/redeem:")
+        return
+    table = pa.table(
+        {
+            _("Campaign"): [each.terms.name for each in campaigns],
+            _("Status"): [words.state(each.state) for each in campaigns],
+            _("Gives"): [words.amounts(each.terms) for each in campaigns],
+            _("Given so far"): [
+                " · ".join(formats.money(amount) for amount in each.granted) for each in campaigns
+            ],
+            _("Redeemed"): [formats.number(each.redemptions) for each in campaigns],
+            _("Codes"): [formats.number(each.codes) for each in campaigns],
+            _("Until"): [here.date_time(each.terms.redeem_until) for each in campaigns],
+        }
+    )
+    right = st.column_config.TextColumn(alignment="right")
+    st.dataframe(
+        table,
+        hide_index=True,
+        height="content",
+        on_select=partial(_open, [each.campaign_id for each in campaigns]),
+        selection_mode="single-row",
+        key="campaigns",
+        column_config={_("Redeemed"): right, _("Codes"): right},
+    )
+    st.caption(_("Tick a row to see its terms and its codes."))
+
+
+def _open(ids: Sequence[int]) -> None:
+    rows = st.session_state["campaigns"]["selection"]["rows"]
+    if rows and rows[0] < len(ids):
+        address.keep("id", str(ids[rows[0]]))
+
+
+def draw_one(here: Viewing, campaign_id: int) -> None:
+    """Draw a campaign, what can be decided about it, and its codes."""
+    st.button(
+        _("Back to the campaigns"),
+        icon=":material/arrow_back:",
+        on_click=address.drop,
+        args=("id",),
+    )
+    try:
+        found = backend.read(find_campaign, campaign_id=campaign_id, actor=here.visitor.actor)
+    except NotFound:
+        st.warning(_("There is no such campaign."), icon=":material/search_off:")
+        return
+    name = naming(here, [found.proposed_by, found.decided_by])
+    st.header(plain(found.terms.name))
+    lines = {
+        _("Status"): words.state(found.state),
+        **words.facts(here, found.terms),
+        _("Given so far"): _("{amounts} in {count} redemptions").format(
+            amounts=" · ".join(formats.money(amount) for amount in found.granted),
+            count=formats.number(found.redemptions),
+        ),
+        _("Proposed by"): name(found.proposed_by),
+    }
+    if found.decided_by is not None:
+        lines[_("Decided by")] = name(found.decided_by)
+    st.html(definition_list(lines))
+    if here.visitor.actor.staff_role is StaffRole.FINANCE:
+        _decisions(here, found)
+    if here.visitor.actor.staff_role is not StaffRole.SUPPORT and found.terms.trigger == "code":
+        codes.draw(here, found)
+
+
+def _decisions(here: Viewing, found: CampaignView) -> None:
+    if found.state == "proposed" and found.proposed_by == audit.actor_name(here.visitor.actor):
+        st.caption(_("You proposed this. Somebody else of finance decides."))
+    elif found.state == "proposed":
+        with st.container(horizontal=True):
+            if st.button(_("Approve the campaign"), type="primary"):
+                _try(
+                    partial(
+                        backend.write,
+                        decide_campaign,
+                        campaign_id=found.campaign_id,
+                        is_approved=True,
+                        actor=here.visitor.actor,
+                    ),
+                    _("Approved. Its codes can be made now."),
+                )
+            if st.button(_("Refuse the campaign")):
+                _try(
+                    partial(
+                        backend.write,
+                        decide_campaign,
+                        campaign_id=found.campaign_id,
+                        is_approved=False,
+                        actor=here.visitor.actor,
+                    ),
+                    _("Refused. It gives nothing."),
+                )
+    elif found.state == "approved":
+        with st.popover(_("End the campaign…")):
+            st.markdown(_("No code of it gives anything any more. What was redeemed stays."))
+            if st.button(_("End it now")):
+                _try(
+                    partial(
+                        backend.write,
+                        end_campaign,
+                        campaign_id=found.campaign_id,
+                        actor=here.visitor.actor,
+                    ),
+                    _("Ended. No code of it gives anything any more."),
+                )
+
+
+def _try(do: Callable[[], object], told: str) -> None:
+    try:
+        do()
+    except BillingError as error:
+        st.error(words.refusal(error), icon=":material/error:")
+    else:
+        tell(told)

@@ -1,0 +1,210 @@
+"""The form with which a campaign is proposed."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime, time, timedelta
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+
+from domain.errors import BillingError, InvalidInput
+from domain.identity import country_codes, list_sites
+from domain.money import Money
+from domain.texts import LONGEST_NAME
+from domain.vouchers import LONGEST_DESCRIPTION, CampaignTerms, Offer, Part, propose_campaign
+from portal import backend, descriptions
+from portal.analytics.words import country
+from portal.campaigns import listing, words
+from portal.formats import plain
+from portal.i18n import N_, _, current_language
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from portal.viewing import Viewing
+
+_ONCE = "campaign_once"
+_MOST_PARTS = 6
+_LONGEST_AMOUNT = 40
+_USUAL_DAYS = 30
+_MOST = 10_000_000
+_TRIGGERS = {"code": N_("A code"), "first_top_up": N_("An account's first top-up")}
+_FLAGS = {
+    "is_for_new_accounts": N_("Only accounts that never had a top-up, voucher or usage"),
+    "is_for_named_accounts": N_("Only codes that were made for an account"),
+    "is_for_support": N_("Support may issue vouchers of it, one at a time"),
+    "blocks_suspects": N_("Refuse accounts that look like somebody's second one"),
+}
+
+
+def draw(here: Viewing) -> None:
+    """Draw the form; what is wrong with it is said, and nothing typed is lost."""
+    st.header(_("Propose a campaign"))
+    name = st.text_input(_("Name, for staff"), max_chars=LONGEST_NAME, key="c_name")
+    description = st.text_input(
+        _("What the customer reads"), max_chars=LONGEST_DESCRIPTION, key="c_description"
+    )
+    trigger = st.radio(
+        _("Earned by"),
+        list(_TRIGGERS),
+        format_func=lambda each: _(_TRIGGERS[each]),
+        horizontal=True,
+        key="c_trigger",
+    )
+    sites = backend.read(list_sites)
+    currencies = sorted({each for site in sites for each in site.currencies})
+    chosen = st.multiselect(_("Currencies"), currencies, key="c_currencies")
+    amounts = _amounts(chosen, is_earned=trigger == "first_top_up")
+    days = _numbers(here, is_earned=trigger == "first_top_up")
+    audience = _audience({site.code: site.name for site in sites})
+    if st.button(_("Propose the campaign"), type="primary"):
+        try:
+            terms = CampaignTerms(
+                name=name,
+                description=description,
+                offers=amounts.offers(),
+                trigger=trigger,
+                **days,
+                **audience,
+            )
+            _propose(here, terms)
+        except BillingError as error:
+            st.error(plain(words.refusal(error)), icon=":material/error:")
+
+
+class _Amounts:
+    """What was typed: parts by currency, their services, budgets and least top-ups."""
+
+    def __init__(self) -> None:
+        self.services: list[tuple[str, ...] | None] = []
+        self.parts: dict[str, list[str]] = {}
+        self.budgets: dict[str, str] = {}
+        self.least: dict[str, str] = {}
+
+    def offers(self) -> tuple[Offer, ...]:
+        """Return the offers; raise InvalidInput on what is no amount."""
+        return tuple(
+            Offer(
+                parts=tuple(
+                    Part(_money(typed, currency), services)
+                    for typed, services in zip(parts, self.services, strict=True)
+                ),
+                budget=_money(self.budgets[currency], currency),
+                minimum_top_up=_money(self.least[currency], currency)
+                if currency in self.least
+                else None,
+            )
+            for currency, parts in self.parts.items()
+        )
+
+
+def _money(typed: str, currency: str) -> Money:
+    if not typed.strip():
+        raise InvalidInput("amount", "empty")
+    return Money.parse(typed, currency, locale=current_language())
+
+
+def _amounts(currencies: Sequence[str], *, is_earned: bool) -> _Amounts:
+    typed = _Amounts()
+    count = st.number_input(
+        _("Parts, each with services of its own"), 1, _MOST_PARTS, 1, key="c_parts", width=280
+    )
+    names = descriptions.service_names()
+    typed.parts = {currency: [] for currency in currencies}
+    for part in range(1, int(count) + 1):
+        services = st.multiselect(
+            _("Services of part {number}").format(number=part),
+            list(names),
+            format_func=lambda slug: names[slug],
+            placeholder=_("All services"),
+            key=f"c_services_{part}",
+        )
+        typed.services.append(tuple(services) or None)
+        if currencies:
+            with st.grid(columns=len(currencies), min_column_width=160):
+                for currency in currencies:
+                    label = _("Part {number} in {currency}").format(number=part, currency=currency)
+                    typed.parts[currency].append(_text(label, f"c_part_{part}_{currency}"))
+    for currency in currencies:
+        with st.grid(columns=2, min_column_width=200):
+            label = _("Budget in {currency}, for all of it").format(currency=currency)
+            typed.budgets[currency] = _text(label, f"c_budget_{currency}")
+            if is_earned:
+                label = _("Least top-up in {currency}").format(currency=currency)
+                typed.least[currency] = _text(label, f"c_least_{currency}")
+    return typed
+
+
+def _text(label: str, key: str) -> str:
+    return st.text_input(label, max_chars=_LONGEST_AMOUNT, key=key)
+
+
+def _numbers(here: Viewing, *, is_earned: bool) -> dict[str, Any]:
+    """Draw the window and the counts, and return them by the name of the term."""
+    today = here.today.date()
+    with st.grid(columns=3, min_column_width=180):
+        first = st.date_input(_("First day"), today, key="c_first")
+        last = st.date_input(_("Last day"), today + timedelta(days=_USUAL_DAYS), key="c_last")
+        lasting = st.number_input(
+            _("Days that the credit lasts"), 1, 3660, _USUAL_DAYS, key="c_validity"
+        )
+    found: dict[str, Any] = {
+        "redeem_from": datetime.combine(first, time(), here.zone),
+        "redeem_until": datetime.combine(last + timedelta(days=1), time(), here.zone),
+        "validity_days": int(lasting),
+    }
+    if is_earned:
+        return found
+    with st.grid(columns=3, min_column_width=180):
+        found["code_budget"] = int(
+            st.number_input(_("Codes at most"), 1, _MOST, 1_000, key="c_codes")
+        )
+        found["uses_per_code"] = int(
+            st.number_input(_("Uses of a code"), 1, 1_000_000, 1, key="c_uses")
+        )
+        found["uses_per_account"] = int(
+            st.number_input(_("Uses of an account"), 1, 1_000_000, 1, key="c_account_uses")
+        )
+    return found
+
+
+def _audience(sites: dict[str, str]) -> dict[str, Any]:
+    """Draw who may redeem, and return it by the name of the term."""
+    with st.grid(columns=2, min_column_width=200):
+        chosen = st.multiselect(
+            _("Sites"),
+            list(sites),
+            format_func=lambda code: sites[code],
+            placeholder=_("All sites"),
+            key="c_sites",
+        )
+        countries = st.multiselect(
+            _("Countries of billing"),
+            country_codes(),
+            format_func=country,
+            placeholder=_("All countries"),
+            key="c_countries",
+        )
+    found: dict[str, Any] = {
+        "site_codes": tuple(chosen) or None,
+        "countries": tuple(countries) or None,
+    }
+    for name, label in _FLAGS.items():
+        found[name] = st.checkbox(_(label), key=f"c_{name}")
+    return found
+
+
+def _propose(here: Viewing, terms: CampaignTerms) -> None:
+    # The same until it is proposed: a second click proposes the same once more.
+    once: dict[str, str] = st.session_state.setdefault(_ONCE, {})
+    backend.write(
+        propose_campaign,
+        terms=terms,
+        actor=here.visitor.actor,
+        idempotency_key=once.setdefault(repr(terms), uuid.uuid4().hex),
+    )
+    for key in [each for each in st.session_state if str(each).startswith("c_")]:
+        del st.session_state[key]
+    st.session_state.pop(_ONCE, None)
+    listing.tell(_("Proposed. Somebody else of finance decides about it."))

@@ -1,0 +1,26 @@
+"""Campaigns: what vouchers give, to whom and how much of it; for staff to see, finance to run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from domain.actors import StaffRole
+from portal import address
+from portal.campaigns import listing, proposal
+from portal.i18n import _
+
+if TYPE_CHECKING:
+    from portal.viewing import Viewing
+
+here: Viewing = st.session_state["viewing"]
+st.title(_("Campaigns"))
+listing.show_told()
+number = address.number("id")
+if number:
+    listing.draw_one(here, number)
+else:
+    listing.draw_all(here)
+    if here.visitor.actor.staff_role is StaffRole.FINANCE:
+        proposal.draw(here)

@@ -1,0 +1,92 @@
+"""A starter pack: proposed, approved by somebody else, its codes taken away, and redeemed."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING
+
+import openpyxl
+import pytest
+from playwright.sync_api import expect
+from sqlalchemy import text
+
+from tests.e2e.conftest import DESKTOP, PHONE
+from tests.e2e.test_accessibility import serious_violations
+from tests.e2e.test_bank_transfer_journey import account_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from playwright.sync_api import Page
+    from sqlalchemy.orm import Session, sessionmaker
+
+pytestmark = pytest.mark.browser
+
+
+def choose(page: Page, label: str, option: str) -> None:
+    """Choose one of many in a field that takes several."""
+    field = page.get_by_role("combobox", name=label)
+    field.click()
+    field.fill(option)
+    page.get_by_role("option", name=option).click()
+    page.keyboard.press("Escape")
+
+
+def propose(page: Page, name: str) -> None:
+    page.get_by_label("Name, for staff").fill(name)
+    page.get_by_label("What the customer reads").fill("Starter credit")
+    choose(page, "Currencies", "VND")
+    page.get_by_label("Parts, each with services of its own").fill("2")
+    page.keyboard.press("Enter")
+    expect(page.get_by_label("Part 2 in VND")).to_be_visible()
+    choose(page, "Services of part 1", "AI Inference")
+    page.get_by_label("Part 1 in VND").fill("600,000")
+    page.get_by_label("Part 2 in VND").fill("400,000")
+    page.get_by_label("Budget in VND, for all of it").fill("100,000,000")
+    page.keyboard.press("Tab")
+    page.get_by_role("button", name="Propose the campaign").click()
+    expect(page.get_by_text("Proposed. Somebody else of finance decides about it.")).to_be_visible()
+
+
+def test_a_starter_pack_gives_its_split(
+    portal_sessions: sessionmaker[Session],
+    new_owner: Callable[[str], str],
+    sign_in: Callable[..., Page],
+    tmp_path: Path,
+) -> None:
+    name = f"Starter {uuid.uuid4().hex[:8]}"
+    propose(sign_in("finance@demo.example", DESKTOP, "/campaigns"), name)
+
+    other = sign_in("controller@demo.example", DESKTOP, "/approvals")
+    other.get_by_role("link", name="Campaigns (").click()
+    expect(other.get_by_text("Tick a row to see its terms")).to_be_visible()
+    assert serious_violations(other) == {}
+    with portal_sessions() as session:
+        number = session.scalars(
+            text("SELECT id FROM campaigns WHERE name = :name"), {"name": name}
+        ).one()
+    other = sign_in("controller@demo.example", PHONE, f"/campaigns?id={number}")
+    expect(other.get_by_text("₫600,000 for AI Inference + ₫400,000 for all")).to_be_visible()
+    assert serious_violations(other) == {}
+    other.get_by_role("button", name="Approve the campaign").click()
+    expect(other.get_by_text("Approved. Its codes can be made now.")).to_be_visible()
+    other.get_by_role("button", name="Make the codes").click()
+    expect(other.get_by_text("100 codes are made.")).to_be_visible()
+    assert serious_violations(other) == {}
+    with other.expect_download() as downloading:
+        other.get_by_role("button", name="Download as Excel").click()
+    path = tmp_path / "codes.xlsx"
+    downloading.value.save_as(path)
+    (sheet,) = openpyxl.load_workbook(path).worksheets
+    codes = [row[0] for row in sheet.values if row[0] and row[0] != "Code"]
+    assert len(set(codes)) == 100
+
+    email = new_owner("vn")
+    account_of(portal_sessions, email)
+    customer = sign_in(email, PHONE)
+    customer.get_by_label("Voucher code").fill(str(codes[0]))
+    customer.get_by_role("button", name="Apply Code").click()
+    expect(customer.get_by_role("link", name="Balance ₫1,000,000")).to_be_visible()
+    customer.get_by_text("Credit History").click()
+    expect(customer.get_by_text("2 rows")).to_be_visible()

@@ -1,0 +1,236 @@
+"""The page of campaigns, for each who may and may not use it."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import TYPE_CHECKING, Any
+
+import openpyxl
+import pytest
+from sqlalchemy import text
+
+from domain.actors import StaffRole, user_actor
+from domain.vouchers import (
+    codes_of_batch,
+    find_campaign,
+    list_batches,
+    list_campaigns,
+    propose_campaign,
+)
+from portal.campaigns import codes as files
+from portal.i18n import current_language
+from tests.integration.test_vouchers import FINANCE, campaign, codes, terms
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy.orm import Session
+    from streamlit.testing.v1 import AppTest
+
+ME = user_actor(1, staff_role=StaffRole.FINANCE)
+
+
+@pytest.fixture
+def page(show: Callable[..., AppTest]) -> Callable[..., AppTest]:
+    def shown(role: StaffRole = StaffRole.FINANCE, **query: str) -> AppTest:
+        app = show(None, staff_role=role)
+        app.switch_page("pages/campaigns.py")
+        for key, value in query.items():
+            app.query_params[key] = value
+        app.run()
+        assert not app.exception
+        return app
+
+    return shown
+
+
+def texts(elements: Any) -> list[str]:
+    return [element.value.replace("\\", "") for element in elements]
+
+
+def press(app: AppTest, label: str) -> AppTest:
+    (button,) = [each for each in app.button if each.label == label]
+    button.click().run()
+    assert not app.exception
+    return app
+
+
+def filled(app: AppTest) -> AppTest:
+    """Fill in a starter pack of two parts, for dollars."""
+    app.text_input(key="c_name").set_value("Starter")
+    app.text_input(key="c_description").set_value("Starter credit")
+    app.multiselect(key="c_currencies").set_value(["USD"])
+    app.number_input(key="c_parts").set_value(2).run()
+    app.multiselect(key="c_services_1").set_value(["ai-inference"])
+    app.text_input(key="c_part_1_USD").set_value("60")
+    app.text_input(key="c_part_2_USD").set_value("40")
+    app.text_input(key="c_budget_USD").set_value("10,000")
+    return app
+
+
+def test_an_empty_page_says_what_to_do(page: Callable[..., AppTest]) -> None:
+    app = page()
+    assert texts(app.info) == [
+        "No campaign yet. Propose one below: somebody else of finance then approves it."
+    ]
+    assert "Propose a campaign" in texts(app.header)
+
+
+def test_a_campaign_is_proposed_and_somebody_else_decides(
+    session: Session, page: Callable[..., AppTest]
+) -> None:
+    app = press(filled(page()), "Propose the campaign")
+    assert texts(app.success) == ["Proposed. Somebody else of finance decides about it."]
+    assert app.text_input(key="c_name").value == ""
+    (found,) = list_campaigns(session, actor=ME)
+    (offer,) = found.terms.offers
+    assert [(int(part.amount.to_decimal()), part.services) for part in offer.parts] == [
+        (60, ("ai-inference",)),
+        (40, None),
+    ]
+    app = page(id=str(found.campaign_id))
+    assert "You proposed this. Somebody else of finance decides." in texts(app.caption)
+    assert not [each for each in app.button if each.label == "Approve the campaign"]
+    session.execute(text("UPDATE campaigns SET proposed_by = 'user:901'"))
+    session.commit()
+    app = press(page(id=str(found.campaign_id)), "Approve the campaign")
+    assert texts(app.success) == ["Approved. Its codes can be made now."]
+    assert find_campaign(session, campaign_id=found.campaign_id, actor=ME).state == "approved"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("c_name", " ", "Give the campaign a name."),
+        ("c_description", "", "Write what the customer reads, such as Spring credit."),
+        ("c_part_1_USD", "", "Enter an amount."),
+        ("c_part_1_USD", "0", "Enter amounts above 0."),
+        ("c_budget_USD", "99", "The budget covers at least one redemption."),
+    ],
+)
+def test_what_is_wrong_is_told_and_nothing_is_lost(
+    page: Callable[..., AppTest], key: str, value: str, told: str
+) -> None:
+    app = filled(page())
+    app.text_input(key=key).set_value(value)
+    press(app, "Propose the campaign")
+    assert texts(app.error) == [told]
+    assert app.text_input(key="c_part_2_USD").value == "40"
+
+
+def test_without_a_currency_nothing_is_proposed(page: Callable[..., AppTest]) -> None:
+    app = page()
+    app.text_input(key="c_name").set_value("Nothing")
+    app.text_input(key="c_description").set_value("Nothing")
+    press(app, "Propose the campaign")
+    assert texts(app.error) == ["Choose at least one currency."]
+
+
+def test_codes_are_made_and_taken_away(session: Session, page: Callable[..., AppTest]) -> None:
+    number = campaign(session)
+    session.commit()
+    app = page(id=str(number))
+    app.number_input(key="generate_count").set_value(250)
+    press(app, "Make the codes")
+    assert texts(app.success) == ["250 codes are made."]
+    assert app.dataframe[0].value["Codes"].tolist() == ["250"]
+    app.number_input(key="generate_count").set_value(2_000)
+    press(app, "Make the codes")
+    assert texts(app.error) == ["That is more codes than the campaign has left."]
+
+    (batch,) = list_batches(session, campaign_id=number, actor=FINANCE)
+    made = set(codes_of_batch(session, batch_id=batch.batch_id, actor=FINANCE))
+    session.commit()
+    arguments = (FINANCE, batch.batch_id)
+    listed = files._make(*arguments, files._csv, current_language()).decode("utf-8-sig")
+    book = files._make(*arguments, files._workbook, current_language())
+    (sheet,) = openpyxl.load_workbook(io.BytesIO(book)).worksheets
+    assert {row[0] for row in csv.reader(io.StringIO(listed))} == made | {"Code"}
+    assert {row[0] for row in sheet.values if row[0]} == made | {"Code"}
+    taken = text("SELECT count(*) FROM audit_log WHERE action = 'download_codes'")
+    assert session.scalars(taken).one() == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("codes.txt", b"ABCD234567\nEFGH234567\n", None),
+        ("codes.csv", b"Code,Note\r\nABCD234567,x\r\n\r\nefgh-234-567,y\r\n", None),
+        ("codes.txt", b"ABCD234567\nEFGH23456\n", "Line 2 is no code"),
+        ("codes.txt", b"ABCD234567\nabcd234567\n", "Line 2 has a code a second time."),
+        ("codes.txt", b"\n \n", "The file has no codes"),
+        ("codes.txt", b"\xff\xfe\x00\x81", "This is no text, CSV or Excel file"),
+        ("codes.xlsx", b"PK no book", "This is no text, CSV or Excel file"),
+    ],
+)
+def test_codes_are_brought_in_all_or_none(
+    session: Session, page: Callable[..., AppTest], name: str, content: bytes, told: str | None
+) -> None:
+    number = campaign(session)
+    session.commit()
+    app = page(id=str(number))
+    press(app, "Bring the codes in")
+    assert texts(app.error) == ["Choose the file first."]
+    app.file_uploader(key="codes_file").upload(name, content, "text/plain")
+    press(app, "Bring the codes in")
+    kept = session.scalars(text("SELECT code FROM voucher_codes ORDER BY code")).all()
+    if told is None:
+        assert texts(app.success) == ["The codes are brought in."]
+        assert kept == ["ABCD234567", "EFGH234567"]
+    else:
+        assert texts(app.error)[0].startswith(told)
+        assert not kept
+
+
+def test_codes_of_a_workbook_are_brought_in(session: Session, page: Callable[..., AppTest]) -> None:
+    number = campaign(session)
+    session.commit()
+    book = openpyxl.Workbook()
+    for value in ("Code", "ABCD234567", None, "EFGH234567"):
+        book.worksheets[0].append([value])
+    content = io.BytesIO()
+    book.save(content)
+    app = page(id=str(number))
+    app.file_uploader(key="codes_file").upload("codes.xlsx", content.getvalue(), "x")
+    press(app, "Bring the codes in")
+    assert texts(app.success) == ["The codes are brought in."]
+
+
+def test_codes_are_revoked_and_the_campaign_ends(
+    session: Session, page: Callable[..., AppTest]
+) -> None:
+    number = campaign(session)
+    made = codes(session, number, 3)
+    session.commit()
+    app = page(id=str(number))
+    press(app, "Revoke")
+    assert texts(app.error) == ["Say why."]
+    app.text_input(key="revoke_code").set_value("short")
+    app.text_input(key="revoke_reason").set_value("Leaked")
+    press(app, "Revoke")
+    assert texts(app.error) == ["This is no code: ten letters and digits."]
+    app.text_input(key="revoke_code").set_value(made[0].lower())
+    press(app, "Revoke")
+    assert texts(app.success) == ["Revoked: 1. What they gave already stays."]
+    app.text_input(key="revoke_code").set_value("")
+    app.text_input(key="revoke_reason").set_value("Leaked")
+    press(app, "Revoke")
+    assert texts(app.success) == ["Revoked: 2. What they gave already stays."]
+    press(app, "End it now")
+    assert texts(app.success) == ["Ended. No code of it gives anything any more."]
+
+
+@pytest.mark.parametrize("role", [StaffRole.SUPPORT, StaffRole.ADMIN])
+def test_others_look_and_change_nothing(
+    session: Session, page: Callable[..., AppTest], role: StaffRole
+) -> None:
+    number = propose_campaign(
+        session, terms=terms(name="Spring"), actor=FINANCE, idempotency_key="one"
+    )
+    session.commit()
+    assert page(role).dataframe[0].value["Campaign"].tolist() == ["Spring"]
+    assert not page(role).header
+    app = page(role, id=str(number))
+    assert [each.label for each in app.button if each.key is None] == ["Back to the campaigns"]
+    assert texts(page(role, id="99").warning) == ["There is no such campaign."]
