@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from portal.viewing import Viewing
 
 _TOLD = "approvals_told"
-_ELSEWHERE = (
+_ELSEWHERE: tuple[tuple[str, str, str, dict[str, str]], ...] = (
     ("campaigns", N_("Campaigns ({count})"), "campaigns_page", {}),
     ("transfers", N_("Bank transfers ({count})"), "bank_transfers_page", {}),
     ("rates", N_("Exchange rates ({count})"), "rates_page", {}),
