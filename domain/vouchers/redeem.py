@@ -15,7 +15,7 @@ from db.models import (
     VoucherCode,
     VoucherRedemption,
 )
-from domain import audit, clock, ledger
+from domain import audit, clock, ledger, signals
 from domain.actors import require_account_billing, system_actor
 from domain.billing_profiles import current_profile
 from domain.errors import VoucherRefused
@@ -137,6 +137,8 @@ def redeem_for(
     known = first_answer(session, write)
     if known is not None:
         return _redeemed(session, campaign, int(known["redemption"]))
+    if actor.ip is not None and account_id in actor.memberships:
+        signals.learn_network(session, account_id=account_id, address=actor.ip)
     row = session.get_one(VoucherCode, code, with_for_update=True, populate_existing=True)
     _check_code(session, campaign, row, account_id)
     redemption = give(
@@ -163,7 +165,9 @@ def _check_code(session: Session, campaign: Campaign, row: VoucherCode, account_
     if row.uses >= row.most_uses:
         raise VoucherRefused("used")
     _check_window(campaign, clock.now(session))
-    _check_account(session, campaign, account_id)
+    check_account(session, campaign, account_id)
+    if campaign.is_for_new_accounts and not is_unused(session, account_id):
+        raise VoucherRefused("not_new")
 
 
 def _check_window(campaign: Campaign, now: datetime) -> None:
@@ -173,7 +177,8 @@ def _check_window(campaign: Campaign, now: datetime) -> None:
         raise VoucherRefused("expired", when=campaign.redeem_until)
 
 
-def _check_account(session: Session, campaign: Campaign, account_id: int) -> None:
+def check_account(session: Session, campaign: Campaign, account_id: int) -> None:
+    """Raise VoucherRefused unless a locked campaign is for an account, whatever was before."""
     account = session.get_one(Account, account_id, populate_existing=True)
     profile = current_profile(session, actor=VOUCHER_ACTOR, account_id=account_id)
     if profile is None:
@@ -184,8 +189,10 @@ def _check_account(session: Session, campaign: Campaign, account_id: int) -> Non
         raise VoucherRefused("wrong_site")
     if campaign.countries is not None and profile.profile.country not in campaign.countries:
         raise VoucherRefused("wrong_country")
-    if campaign.is_for_new_accounts and not is_unused(session, account_id):
-        raise VoucherRefused("not_new")
+    if campaign.blocks_suspects and signals.is_suspect(
+        session, account_id=account_id, campaign_id=campaign.id
+    ):
+        raise VoucherRefused("suspect")
 
 
 def is_unused(session: Session, account_id: int) -> bool:
@@ -228,9 +235,7 @@ def give(
     amount.redemptions += 1
     expires_at = _end_of_validity(now, campaign.validity_days)
     named = f"{campaign.id}:{account_id}:{number}"
-    posted = _post(
-        session, campaign, account_id, currency, expires_at, origin=code or campaign.name, key=named
-    )
+    posted = _post(session, campaign, account_id, currency, expires_at, origin=code, key=named)
     redemption = VoucherRedemption(
         campaign_id=campaign.id,
         account_id=account_id,
@@ -280,9 +285,12 @@ def _post(
     currency: str,
     expires_at: datetime,
     *,
-    origin: str,
+    origin: str | None,
     key: str,
 ) -> Sequence[ledger.PostedGrant]:
+    said = {"campaign": campaign.name}
+    if origin is None:  # no code tells the customer where this comes from
+        said["reason"] = campaign.description
     return [
         ledger.add_grant(
             session,
@@ -297,7 +305,7 @@ def _post(
             source=SOURCE,
             actor=VOUCHER_ACTOR,
             idempotency_key=f"voucher:{key}:{position}",
-            description_parameters={"campaign": campaign.name},
+            description_parameters=said,
         )
         for position, part in enumerate(
             parts_of(session, campaign_id=campaign.id, currency=currency), start=1

@@ -65,6 +65,11 @@ _STEPS = {
     "dispute_without_credit": N_("A payment that was never credited is disputed: look into it"),
     "dispute_of_nothing": N_("A dispute came, and nothing is left of the payment"),
     "approved_transfer": N_("A bank transfer was approved"),
+    "starter_pack": N_("It was the account's first, and earned the credit of a campaign"),
+    "starter_pack_waits": N_(
+        "It was the account's first: the gateway is asked what it was paid with"
+    ),
+    "starter_pack_refused": N_("It was the account's first, and a campaign gave it nothing"),
 }
 
 
