@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -19,13 +20,21 @@ if TYPE_CHECKING:
 DIGEST_KEY = "digest_key"
 """Where a session has it: `Session(..., info={DIGEST_KEY: digest_key(secret_key)})`."""
 
+
+@dataclass(frozen=True, slots=True)
+class DigestKey:
+    """The key, which shows in no text."""
+
+    value: bytes = field(repr=False)
+
+
 _KEY_BYTES = 32
 _PURPOSE = b"credit-portal account signals"
 
 
-def digest_key(secret_key: bytes) -> bytes:
+def digest_key(secret_key: bytes) -> DigestKey:
     """Return the key of digests: the same after every start, and of no use for anything else."""
-    return HKDF(SHA256(), _KEY_BYTES, salt=None, info=_PURPOSE).derive(secret_key)
+    return DigestKey(HKDF(SHA256(), _KEY_BYTES, salt=None, info=_PURPOSE).derive(secret_key))
 
 
 def keyed_digest(session: Session, *parts: str) -> bytes | None:
@@ -33,8 +42,8 @@ def keyed_digest(session: Session, *parts: str) -> bytes | None:
 
     None in a session without a key, as tools have that know no secret of the portal's.
     """
-    key: bytes | None = session.info.get(DIGEST_KEY)
+    key: DigestKey | None = session.info.get(DIGEST_KEY)
     if key is None:
         return None
     message = b"\0".join(part.encode() for part in parts)
-    return hmac.new(key, message, hashlib.sha256).digest()
+    return hmac.new(key.value, message, hashlib.sha256).digest()

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
     from sqlalchemy.orm import sessionmaker
 
+    from domain.digests import DigestKey
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -67,7 +69,7 @@ def connect(
     read_timeout_seconds: int | None = None,
     statement_timeout_seconds: int = 60,
     job_timeout_seconds: int = 3600,
-    digest_key: bytes | None = None,
+    digest_key: DigestKey | None = None,
 ) -> Engine:
     """Give this process its engine; the engine of another database is closed first.
 
