@@ -159,7 +159,7 @@ def order_fact(order: Document) -> PaymentFact:
             best,
             reference=best.reference or reference,
             gateway_reference=order_id,
-            instrument=_payer(order),
+            instrument=_payer(order) if best.state is PaymentState.PAID else None,
             asking_tells_instrument=False,
         )
     state = _ORDER_STATES.get(_text(order.get("status")))

@@ -19,9 +19,11 @@ from domain.gateways.base import (
     GatewayRefused,
     GatewayUnavailable,
     InboundMessage,
+    Instrument,
     KnownPayment,
     NotificationRefused,
     Outcome,
+    PaymentFact,
     PaymentState,
     RefundRequest,
     RefundState,
@@ -118,7 +120,27 @@ def test_a_payment_is_approved_captured_and_told(world: World) -> None:
     assert fact.fee == Money.from_minor_units(69, "USD")
     completed = world.told()
     assert completed.event_type == "PAYMENT.CAPTURE.COMPLETED"
-    assert completed.facts == (replace(fact, gateway_reference=payment.gateway_reference),)
+    of_capture = replace(
+        fact,
+        gateway_reference=payment.gateway_reference,
+        instrument=None,
+        asking_tells_instrument=True,
+    )
+    assert completed.facts == (of_capture,)
+
+
+def test_an_order_says_who_paid_and_its_capture_does_not(world: World) -> None:
+    payment, url = ordered(world)
+    form = {"outcome": "succeed", "delivery": "normal", "instrument": "TESTPAYER6789"}
+    assert httpx2.post(url, data=form).status_code == 303
+    fact = world.gateway.complete_payment(payment).payment
+    assert fact.instrument == Instrument("TESTPAYER6789", "PayPal …789")
+    (told,) = world.told_until("PAYMENT.CAPTURE.COMPLETED").facts
+    assert isinstance(told, PaymentFact)
+    assert (told.instrument, told.asking_tells_instrument) == (None, True)
+    _, other = ordered(world, checkout(reference="OTHERORDER0123456789"))
+    form = {"outcome": "succeed", "instrument": "NOBODY"}
+    assert httpx2.post(other, data=form).status_code == 400
 
 
 def test_the_same_checkout_twice_is_one_order(world: World) -> None:
