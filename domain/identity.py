@@ -850,6 +850,8 @@ def token_digest(token: str) -> bytes:
 def purge_identity(session: Session, *, actor: Actor) -> int:
     """Delete counters, links, invitations and sessions that ended long ago; return how many rows.
 
+    From where accounts were used goes too, after ninety days.
+
     For the job runner and administrators. Raises NotAuthorised.
     """
     require_system_or_staff(actor, StaffRole.ADMIN)
@@ -878,4 +880,5 @@ def purge_identity(session: Session, *, actor: Actor) -> int:
         .returning(AccountInvitation.id)
     ).all()
     counters = throttling.purge(session, before=now - timedelta(days=2))
-    return len(links) + len(ended) + len(invitations) + counters
+    networks = signals.forget_networks(session, before=now - timedelta(days=90))
+    return len(links) + len(ended) + len(invitations) + counters + networks

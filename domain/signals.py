@@ -88,6 +88,10 @@ WHERE n.account_id <> :account_id
 ORDER BY n.digest, n.account_id
 LIMIT :limit
 """)
+_FORGET_NETWORKS = text("""
+DELETE FROM account_signals WHERE kind = 'network_address' AND first_seen_at < :before
+RETURNING account_id
+""")
 # An account is not held up by those that came after it: anybody can type its tax code.
 _IS_SUSPECT = text("""
 SELECT EXISTS (
@@ -210,6 +214,14 @@ def _learn(
     if rows:
         session.execute(_LEARN, rows)
     return digest
+
+
+def forget_networks(session: Session, *, before: datetime) -> int:
+    """Forget from where accounts were used before a moment; return how many signals that were.
+
+    Such addresses go from hand to hand, and only rows of new accounts are told by them.
+    """
+    return len(session.execute(_FORGET_NETWORKS, {"before": before}).all())
 
 
 # ── One form of what is written in many ────────────────────────────────────────────────────────

@@ -22,7 +22,7 @@ from portal.payments import decision
 from portal.top_up import words
 
 if TYPE_CHECKING:
-    from domain.queries.payments import PaymentTimeline, PaymentView
+    from domain.queries.payments import PaymentTimeline, PaymentView, TimelineStep
     from portal.viewing import Viewing
 
 _TOLD = "payments_told"
@@ -70,6 +70,18 @@ _STEPS = {
         "It was the account's first: the gateway is asked what it was paid with"
     ),
     "starter_pack_refused": N_("It was the account's first, and a campaign gave it nothing"),
+}
+_PACK_REFUSALS = {
+    "budget_spent": N_("all of its credit was given"),
+    "instrument_seen": N_("the same card or payer had it before"),
+    "money_went_back": N_("the money went back"),
+    "no_billing_profile": N_("there is no billing information"),
+    "not_new": N_("the account had a voucher or usage before"),
+    "over": N_("it ended meanwhile"),
+    "suspect": N_("the account shares something with another"),
+    "used_by_this_account": N_("the account had it before"),
+    "wrong_country": N_("it is for another country"),
+    "wrong_site": N_("it is for another site"),
 }
 
 
@@ -235,9 +247,7 @@ def _refund(here: Viewing, payment: PaymentView, amount: str, reason: str, key: 
 # ── What happened ─────────────────────────────────────────────────────────────────────────────
 def _steps(here: Viewing, found: PaymentTimeline) -> None:
     st.subheader(_("What happened"))
-    rows = [
-        (step.happened_at, _(_STEPS.get(step.kind, step.kind)), step.actor) for step in found.steps
-    ]
+    rows = [(step.happened_at, _step(step), step.actor) for step in found.steps]
     table = pa.table(
         {
             _("When"): [here.date_time(moment) for moment, _text, _actor in rows],
@@ -246,6 +256,12 @@ def _steps(here: Viewing, found: PaymentTimeline) -> None:
         }
     )
     st.dataframe(table, hide_index=True, height="content")
+
+
+def _step(step: TimelineStep) -> str:
+    text = _(_STEPS.get(step.kind, step.kind))
+    why = _PACK_REFUSALS.get(str(step.details.get("reason")))
+    return f"{text}: {_(why)}" if step.kind == "starter_pack_refused" and why else text
 
 
 def _messages(here: Viewing, found: PaymentTimeline) -> None:

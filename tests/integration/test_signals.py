@@ -423,6 +423,23 @@ def now_tied(
         ]
 
 
+def test_networks_are_forgotten_after_ninety_days_and_nothing_else(session: Session) -> None:
+    account = make_account(session)
+    for days, address in ((91, "203.0.113.1"), (89, "198.51.100.1")):
+        moment = datetime.now(UTC) - timedelta(days=days)
+        session.info["clock"] = lambda moment=moment: moment
+        signals.learn_network(session, account_id=account, address=address)
+        signals.learn_email(session, account_id=account, email=f"lan{days}@example.com")
+    del session.info["clock"]
+    assert identity.purge_identity(session, actor=SYSTEM) == 1
+    left = session.scalars(
+        select(AccountSignal.shown)
+        .where(AccountSignal.account_id == account)
+        .order_by(AccountSignal.shown)
+    )
+    assert left.all() == ["198.51.100.…", "l…@example.com", "l…@example.com"]
+
+
 def test_a_reason_tells_since_when(session: Session) -> None:
     moments = [datetime(2026, 3, day, tzinfo=UTC) for day in (1, 5)]
     accounts = []
