@@ -62,7 +62,8 @@ JOIN accounts a ON a.id = other.account_id
 WHERE mine.account_id = :account_id AND mine.kind <> 'network_address'
 ORDER BY mine.kind, mine.first_seen_at, mine.digest, other.account_id
 """)
-# Every week that begins with one of the accounts and has this one in it is looked at.
+# Every week that begins with one of the accounts and has this one in it is looked at. They all
+# overlap, so that what lies between the first and the last of them is what they have in them.
 _MANY = text("""
 WITH near AS (
   SELECT mine.digest, mine.shown, o.account_id, o.first_seen_at, a.name, a.created_at,
@@ -78,12 +79,14 @@ WITH near AS (
     AND a.created_at BETWEEN me.created_at - CAST(:span AS interval)
                          AND me.created_at + CAST(:span AS interval)
   WHERE mine.account_id = :account_id AND mine.kind = 'network_address'
+), rows AS (
+  SELECT digest, min(created_at) AS first_at, max(created_at) + CAST(:span AS interval) AS last_at
+  FROM near WHERE following >= :many AND created_at <= my_start
+  GROUP BY digest
 )
-SELECT DISTINCT n.digest, n.shown, n.account_id, n.name, n.first_seen_at
+SELECT n.digest, n.shown, n.account_id, n.name, n.first_seen_at
 FROM near n
-JOIN near week ON week.digest = n.digest AND week.following >= :many
-  AND week.created_at BETWEEN week.my_start - CAST(:span AS interval) AND week.my_start
-  AND n.created_at BETWEEN week.created_at AND week.created_at + CAST(:span AS interval)
+JOIN rows r ON r.digest = n.digest AND n.created_at BETWEEN r.first_at AND r.last_at
 WHERE n.account_id <> :account_id
 ORDER BY n.digest, n.account_id
 LIMIT :limit
