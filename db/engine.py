@@ -8,6 +8,8 @@ from sqlalchemy import Engine, QueuePool, create_engine, event, text
 from sqlalchemy.orm import Session, sessionmaker
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from sqlalchemy.engine.interfaces import DBAPIConnection
     from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -77,9 +79,14 @@ def connections_for_us(session: Session) -> int:
     return found
 
 
-def make_sessions(engine: Engine) -> sessionmaker[Session]:
-    """Return the factory of sessions; a session is one transaction of one request."""
-    return sessionmaker(engine, expire_on_commit=False)
+def make_sessions(
+    engine: Engine, info: Mapping[str, object] | None = None
+) -> sessionmaker[Session]:
+    """Return the factory of sessions; a session is one transaction of one request.
+
+    `info` is what each of them knows, such as the key of digests.
+    """
+    return sessionmaker(engine, expire_on_commit=False, info=dict(info or {}))
 
 
 def _role_setter(role: str):  # type: ignore[no-untyped-def]  # noqa: ANN202

@@ -10,7 +10,6 @@ slow hash runs, and no connection or lock is held while it runs.
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import secrets
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -23,7 +22,7 @@ from sqlalchemy import ColumnElement, and_, delete, exists, func, or_, select, t
 from sqlalchemy.dialects.postgresql import insert
 
 from db.models import AccountInvitation, AccountMember, EmailToken, Site, User, UserSession
-from domain import accounts, clock, outbox, passwords, throttling
+from domain import accounts, clock, outbox, passwords, signals, throttling
 from domain.actors import (
     Actor,
     ActorKind,
@@ -278,7 +277,7 @@ def sign_up(session: Session, *, form: SignUp, client: Client, rules: Rules) -> 
     if person is None:
         _answer_known_address(session, email, client, rules)
         return
-    accounts.open_account(
+    account_id = accounts.open_account(
         session,
         site_code=site_of(form.country, sites).code,
         name=checked_name(form.account_name, "account_name"),
@@ -287,6 +286,8 @@ def sign_up(session: Session, *, form: SignUp, client: Client, rules: Rules) -> 
         owner_user_id=person.id,
         actor=_door(client),
     )
+    signals.learn_network(session, account_id=account_id, address=client.address)
+    signals.learn_email(session, account_id=account_id, email=email)
     _mail_link(session, person, VERIFY_EMAIL, client)
     record(session, action="sign_up", actor=_acting(person, client))
 
@@ -617,6 +618,7 @@ def _open_session(session: Session, person: _Person, client: Client, rules: Rule
         )
     )
     session.flush()
+    signals.learn_network_of_person(session, user_id=person.id, address=client.address)
     record(session, action="sign_in", actor=_acting(person, client))
     return SignIn(SignInOutcome.SIGNED_IN, token, longest)
 
@@ -827,7 +829,7 @@ def _door(client: Client) -> Actor:
 
 
 def _guess_counters(rules: Rules, email: str, client: Client) -> tuple[Counter, Counter]:
-    network = _network(client.address)
+    network = signals.network_of(client.address)
     return (
         throttling.counter(rules.key, rules.guesses_per_person, "guess", email, network),
         throttling.counter(rules.key, rules.guesses_per_address, "guess", network),
@@ -835,21 +837,8 @@ def _guess_counters(rules: Rules, email: str, client: Client) -> tuple[Counter, 
 
 
 def _address_counter(rules: Rules, purpose: str, client: Client) -> Counter:
-    network = _network(client.address)
+    network = signals.network_of(client.address)
     return throttling.counter(rules.key, rules.requests_per_address, purpose, network)
-
-
-def _network(address: str) -> str:
-    """Return what one household or server has of the network: an IPv6 /64, or the address."""
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return address
-    if isinstance(parsed, ipaddress.IPv6Address):
-        if parsed.ipv4_mapped is not None:
-            return str(parsed.ipv4_mapped)
-        return str(ipaddress.ip_network((parsed, 64), strict=False))
-    return str(parsed)
 
 
 def token_digest(token: str) -> bytes:
@@ -860,6 +849,8 @@ def token_digest(token: str) -> bytes:
 # ── Housekeeping ───────────────────────────────────────────────────────────────────────────────
 def purge_identity(session: Session, *, actor: Actor) -> int:
     """Delete counters, links, invitations and sessions that ended long ago; return how many rows.
+
+    From where accounts were used goes too, after ninety days.
 
     For the job runner and administrators. Raises NotAuthorised.
     """
@@ -889,4 +880,5 @@ def purge_identity(session: Session, *, actor: Actor) -> int:
         .returning(AccountInvitation.id)
     ).all()
     counters = throttling.purge(session, before=now - timedelta(days=2))
-    return len(links) + len(ended) + len(invitations) + counters
+    networks = signals.forget_networks(session, before=now - timedelta(days=90))
+    return len(links) + len(ended) + len(invitations) + counters + networks

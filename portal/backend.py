@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from db.engine import make_engine, make_sessions
+from domain.digests import DIGEST_KEY
 from portal import metrics
 from portal.process import shared
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Engine
     from sqlalchemy.orm import sessionmaker
+
+    from domain.digests import DigestKey
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -49,6 +52,7 @@ class _State:
         self.lock = threading.Lock()
         self.engine: Engine | None = None
         self.sessions: sessionmaker[Session] | None = None
+        self.info: dict[str, object] = {}
         self.write_seconds = 0
         self.job_seconds = 0
 
@@ -65,13 +69,15 @@ def connect(
     read_timeout_seconds: int | None = None,
     statement_timeout_seconds: int = 60,
     job_timeout_seconds: int = 3600,
+    digest_key: DigestKey | None = None,
 ) -> Engine:
     """Give this process its engine; the engine of another database is closed first.
 
     A statement may take `read_timeout_seconds` in a read, `statement_timeout_seconds` in a write
     (and in a read where nothing else is said), and `job_timeout_seconds` in the sessions of
     services that make transactions of their own; 0 is no limit. A lock is waited for half as
-    long. `pool_overflow` is as much as `pool_size` where nothing is said.
+    long. `pool_overflow` is as much as `pool_size` where nothing is said. Every session knows
+    `digest_key`, with which is compared what accounts have in common.
     """
     if read_timeout_seconds is None:
         read_timeout_seconds = statement_timeout_seconds
@@ -95,7 +101,8 @@ def connect(
         )
         metrics.measure(made)
         _process.engine = made
-        _process.sessions = _sessions_on(made)
+        _process.info = {} if digest_key is None else {DIGEST_KEY: digest_key}
+        _process.sessions = _sessions_on(made, _process.info)
         _process.write_seconds = statement_timeout_seconds
         _process.job_seconds = job_timeout_seconds
         return made
@@ -130,11 +137,11 @@ def sessions() -> sessionmaker[Session]:
     return _current(_process.sessions)
 
 
-def _sessions_on(made: Engine) -> sessionmaker[Session]:
+def _sessions_on(made: Engine, info: Mapping[str, object]) -> sessionmaker[Session]:
     # The same pool; what listens to this engine does not listen to the one of `read` and `write`.
     asked_first = made.execution_options()
     event.listen(asked_first, "engine_connect", _replace_if_lost)
-    factory = make_sessions(asked_first)
+    factory = make_sessions(asked_first, info)
     event.listen(factory, "after_begin", _allow_a_job_its_time)
     return factory
 
@@ -180,7 +187,7 @@ def look_up(query: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwa
 
 def _ask(options: Mapping[str, object], question: Callable[[Session], T]) -> T:
     def ask() -> T:
-        with Session(engine(), expire_on_commit=False) as session:
+        with Session(engine(), expire_on_commit=False, info=_process.info) as session:
             session.connection(execution_options=options)
             return question(session)
 
@@ -201,7 +208,10 @@ def write(service: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwa
     for attempt in range(1, _ATTEMPTS + 1):
         has_begun = False
         try:
-            with Session(engine(), expire_on_commit=False) as session, session.begin():
+            with (
+                Session(engine(), expire_on_commit=False, info=_process.info) as session,
+                session.begin(),
+            ):
                 _bound(session, _process.write_seconds)
                 has_begun = True
                 return service(session, *args, **kwargs)

@@ -12,6 +12,7 @@ from db.engine import connections_for_us
 from db.migrate import migrate
 from domain import outbox, payments
 from domain.actors import system_actor
+from domain.digests import digest_key
 from domain.jobs import Job, JobRunner, last_successes, standard_jobs
 from domain.reference import load_reference
 from portal import backend, demo, mail, metrics
@@ -62,6 +63,7 @@ def connect(settings: Settings, *, report: Callable[[str], None] = _log.info) ->
             read_timeout_seconds=settings.read_timeout_seconds,
             statement_timeout_seconds=settings.statement_timeout_seconds,
             job_timeout_seconds=settings.job_timeout_seconds,
+            digest_key=digest_key(settings.secret_key.encode()),
         )
         stack.callback(backend.disconnect)
         backend.write(load_reference, actor=system_actor("startup"))

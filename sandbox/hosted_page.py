@@ -25,7 +25,10 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class HostedPage:
-    """What to show. `action` is the path that the form posts `outcome` and `delivery` to."""
+    """What to show. `action` is the path that the form posts `outcome` and `delivery` to.
+
+    `instruments` are what may be paid with, the usual one first; the form posts `instrument`.
+    """
 
     gateway: str
     merchant: str
@@ -34,6 +37,7 @@ class HostedPage:
     action: str
     choices: Sequence[Choice]
     note: str = ""
+    instruments: Sequence[Choice] = ()
 
 
 def show(page: HostedPage, status: int = 200) -> HTMLResponse:

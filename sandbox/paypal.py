@@ -22,7 +22,7 @@ from starlette.routing import Route
 from sandbox.courier import Delivery
 from sandbox.hosted_page import Choice, HostedPage, say, show
 from sandbox.paypal_books import CAPTURE, DEMO_WEBHOOK_ID, DISPUTE, ORDER, Books, Refusal
-from sandbox.paypal_documents import PAYER_ID, error
+from sandbox.paypal_documents import PAYERS, USUAL_PAYER, error
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -207,6 +207,7 @@ class _Pages:
                 description=unit.get("description", ""),
                 action=f"{self._context.base_url}/paypal/pay/{record['id']}",
                 choices=_CHOICES,
+                instruments=[Choice(number, email) for number, email in PAYERS.items()],
             )
         )
 
@@ -218,14 +219,15 @@ class _Pages:
             record = self._books.record(request.path_params["id"])
         except Refusal:
             return _gone()
-        if outcome not in _OUTCOMES or wanted not in set(Delivery):
+        payer = str(form.get("instrument", USUAL_PAYER))
+        if outcome not in _OUTCOMES or wanted not in set(Delivery) or payer not in PAYERS:
             return say(_NAME, "There is no such choice", "Go back to the shop.", 400)
         token = {"token": record["id"]}
         if outcome == "cancel":
             return _back(record["cancel_url"], token)
         if record["order"]["status"] in _WAITING:
-            self._books.approve(record["id"], outcome, Delivery(wanted))
-        return _back(record["return_url"], {**token, "PayerID": PAYER_ID})
+            self._books.approve(record["id"], outcome, Delivery(wanted), payer)
+        return _back(record["return_url"], {**token, "PayerID": payer})
 
     # ── The operator's page ───────────────────────────────────────────────────────────────────
     async def dashboard(self, _request: Request) -> Response:

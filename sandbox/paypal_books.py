@@ -127,16 +127,23 @@ class Books:
             order["purchase_units"] = [{**order["purchase_units"][0], "payments": payments}]
         return order
 
-    def approve(self, order_id: str, outcome: str, delivery: Delivery) -> None:
+    def approve(
+        self,
+        order_id: str,
+        outcome: str,
+        delivery: Delivery,
+        payer: str = documents.USUAL_PAYER,
+    ) -> None:
         """Have the payer approve an order; what comes of its capture is decided with it."""
 
         def change(record: dict[str, Any]) -> None:
             record["outcome"], record["delivery"] = outcome, delivery.value
             record["order"]["status"] = "APPROVED"
-            record["order"]["payer"] = {
-                "payer_id": documents.PAYER_ID,
-                "email_address": documents.PAYER_EMAIL,
-            }
+            email = documents.PAYERS[payer]
+            record["order"]["payer"] = {"payer_id": payer, "email_address": email}
+            if "payment_source" in record["order"]:
+                wallet = {"account_id": payer, "account_status": "VERIFIED", "email_address": email}
+                record["order"]["payment_source"] = {"paypal": wallet}
 
         self._store.change(ORDER, order_id, change)
         self._tell("CHECKOUT.ORDER.APPROVED", "checkout-order", self.order(order_id), delivery)

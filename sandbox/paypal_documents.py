@@ -21,8 +21,10 @@ CURRENCIES = (
     *("AUD", "BRL", "CAD", "CHF", "CNY", "CZK", "DKK", "EUR", "GBP", "HKD", "HUF", "ILS"),
     *("JPY", "MXN", "MYR", "NOK", "NZD", "PHP", "PLN", "SEK", "SGD", "THB", "TWD", "USD"),
 )
-PAYER_ID = "TESTPAYER2345"
-PAYER_EMAIL = "payer@example.com"
+PAYERS = {"TESTPAYER2345": "payer@example.com", "TESTPAYER6789": "another-payer@example.com"}
+"""The test accounts at PayPal, by the number that PayPal gives a shop, the usual one first."""
+
+USUAL_PAYER = "TESTPAYER2345"
 
 _LETTERS = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
 _ID_LETTERS = 17

@@ -29,6 +29,14 @@ _DUE_IN = timedelta(days=7)
 _ZERO_DECIMAL = frozenset({"jpy", "vnd", "krw"})
 _KONBINI_LEAST, _KONBINI_MOST, _KONBINI_DAYS = 120, 300_000, 3
 _FEE_PER_MILLE = 36
+CARDS: dict[str, dict[str, str]] = {
+    "4242": {"brand": "visa", "country": "JP", "fingerprint": "TestVisa4242aaaa"},
+    "4444": {"brand": "mastercard", "country": "US", "fingerprint": "TestMaster4444bb"},
+    "0505": {"brand": "jcb", "country": "JP", "fingerprint": "TestJcb0505ccccc"},
+}
+"""The cards of the tests by their last four digits; each has one fingerprint, whoever pays."""
+
+USUAL_CARD = "4242"
 _BAD_REQUEST, _NOT_FOUND = 400, 404
 _TAKEN = range(200, 300)
 
@@ -247,10 +255,19 @@ class Account:
         self.change(SESSION, session["id"], payment_intent=intent["id"])
         return intent
 
-    def _charge(self, intent: Document, method: str, *, fault: str | None = None) -> Document:
+    def _charge(
+        self,
+        intent: Document,
+        method: str,
+        *,
+        card: str = USUAL_CARD,
+        fault: str | None = None,
+    ) -> Document:
         details: Document = {"type": method}
         if method == "card":
-            details["card"] = {"brand": "visa", "country": "JP", "last4": "4242"}
+            details["card"] = {**CARDS[card], "funding": "credit", "last4": card}
+        else:
+            details[method] = {"store": "lawson"}
         charge = {
             "id": new_id("ch"),
             "object": "charge",
@@ -290,8 +307,10 @@ class Account:
         self.store.put(TRANSACTION, transaction["id"], transaction)
         return str(transaction["id"])
 
-    def _receive(self, intent: Document, method: str) -> tuple[Document, Document]:
-        charge = self._charge(intent, method)
+    def _receive(
+        self, intent: Document, method: str, card: str = USUAL_CARD
+    ) -> tuple[Document, Document]:
+        charge = self._charge(intent, method, card=card)
         received = self.change(
             INTENT,
             intent["id"],
@@ -303,9 +322,9 @@ class Account:
         )
         return received, charge
 
-    def pay_by_card(self, session: Document, delivery: Delivery) -> None:
+    def pay_by_card(self, session: Document, delivery: Delivery, card: str = USUAL_CARD) -> None:
         """Take the money at once."""
-        intent, charge = self._receive(self._confirm(session), "card")
+        intent, charge = self._receive(self._confirm(session), "card", card)
         session = self.change(
             SESSION, session["id"], payment_status="paid", status="complete", url=None
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,11 +14,13 @@ from starlette.templating import Jinja2Templates
 from sandbox.courier import Delivery
 from sandbox.hosted_page import Choice, HostedPage, say, show
 from sandbox.stripe_account import (
+    CARDS,
     CHARGE,
     INTENT,
     JAPAN,
     REFUND,
     SESSION,
+    USUAL_CARD,
     Refusal,
     whole_number,
     words,
@@ -74,7 +77,11 @@ class Pages:
         note = ""
         if session["payment_intent"] is not None:
             note = "Your card was declined. Try again, or pay in another way."
-        return show(self._page(session, f"pay/{session['id']}", choices, note))
+        page = self._page(session, f"pay/{session['id']}", choices, note)
+        cards = [
+            Choice(last4, f"{card['brand'].capitalize()} …{last4}") for last4, card in CARDS.items()
+        ]
+        return show(replace(page, instruments=cards))
 
     @staticmethod
     def _offered(session: Document) -> dict[str, Choice]:
@@ -110,16 +117,19 @@ class Pages:
             return _over()
         if outcome == "cancel":
             return RedirectResponse(session["cancel_url"] or session["success_url"], _SEE_OTHER)
-        return self._pay(session, outcome, delivery)
+        card = str((await request.form()).get("instrument", USUAL_CARD))
+        if card not in CARDS:
+            return _nothing_here()
+        return self._pay(session, outcome, delivery, card)
 
-    def _pay(self, session: Document, outcome: str, delivery: Delivery) -> Response:
+    def _pay(self, session: Document, outcome: str, delivery: Delivery, card: str) -> Response:
         if outcome == "fail":
             self._account.decline(session, delivery)
             return RedirectResponse(self._account.url(f"pay/{session['id']}"), _SEE_OTHER)
         if outcome == "konbini":
             self._account.promise(session, delivery)
             return RedirectResponse(self._account.url(f"konbini/{session['id']}"), _SEE_OTHER)
-        self._account.pay_by_card(session, delivery)
+        self._account.pay_by_card(session, delivery, card)
         return self._back(session)
 
     async def open_voucher(self, request: Request) -> Response:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import select, text, update
 
 from db.models import Account, AccountMember, BillingProfileVersion, Site
-from domain import audit, clock
+from domain import audit, clock, signals
 from domain.actors import MemberRole, require_account_billing
 from domain.billing_profiles.checks import checked_profile
 from domain.billing_profiles.reading import newest_row, profile_of, served_countries
@@ -129,6 +129,15 @@ def _save(  # noqa: PLR0917 - one saving's facts
         session.add(row)
         session.flush()
         details = {"version": version, "changed": changed, "digest": _digest(profile)}
+        signals.learn_profile(
+            session,
+            account_id=account_id,
+            email=profile.email,
+            address=profile.address,
+            city=profile.city,
+            country=profile.country,
+            tax_code=profile.tax_code,
+        )
         _record(session, "save_billing_profile", actor, account_id, details)
     return {"version": version, "currency": settled, "is_changed": bool(changed)}
 

@@ -146,6 +146,18 @@ class DisputeState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Instrument:
+    """What a payment was made with: a card, or an account at the gateway.
+
+    `identity` is the gateway's own name of it, the same in every payment that it makes; nobody
+    keeps it in clear. `shown` is what staff may see, such as "card …4242".
+    """
+
+    identity: str = field(repr=False)
+    shown: str
+
+
+@dataclass(frozen=True, slots=True)
 class PaymentFact:
     """How a payment stands, as the gateway says.
 
@@ -155,6 +167,8 @@ class PaymentFact:
     `method` is how it was paid, such as "card" or "konbini". `pay_by` is the end of AWAITING.
     `refusal` is the number of an attempt to take the money that was refused for good, while the
     customer may still pay another way: APPROVED where the gateway offers the same once more.
+    `instrument` is None where the gateway has none that it recognises, and where this message
+    leaves it out, `asking_tells_instrument`.
     """
 
     state: PaymentState
@@ -168,6 +182,8 @@ class PaymentFact:
     method: str | None = None
     pay_by: datetime | None = None
     refusal: int | None = None
+    instrument: Instrument | None = None
+    asking_tells_instrument: bool = False
 
 
 @dataclass(frozen=True, slots=True)

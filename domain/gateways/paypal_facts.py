@@ -16,6 +16,7 @@ from domain.errors import BillingError
 from domain.gateways.base import (
     DisputeFact,
     DisputeState,
+    Instrument,
     Limits,
     PaymentFact,
     PaymentState,
@@ -71,6 +72,7 @@ WITHOUT_DECIMALS = frozenset(("HUF", "JPY", "TWD"))
 _DECIMALS = 2
 _AMOUNT = re.compile(r"(-?)(\d{1,15}(?:\.\d{1,2})?)", re.ASCII)
 _REFUND_PREFIX = "refund-"
+_SHOWN_OF_PAYER = 3
 
 _CAPTURE_STATES = {
     "COMPLETED": PaymentState.PAID,
@@ -157,6 +159,8 @@ def order_fact(order: Document) -> PaymentFact:
             best,
             reference=best.reference or reference,
             gateway_reference=order_id,
+            instrument=_payer(order) if best.state is PaymentState.PAID else None,
+            asking_tells_instrument=False,
         )
     state = _ORDER_STATES.get(_text(order.get("status")))
     if state is None:
@@ -164,8 +168,16 @@ def order_fact(order: Document) -> PaymentFact:
     return PaymentFact(state, reference=reference, gateway_reference=order_id)
 
 
+def _payer(order: Document) -> Instrument | None:
+    """Return the account at PayPal that paid, by its number: emails can be changed."""
+    wallet = _document(_document(order.get("payment_source") or {}).get("paypal") or {})
+    payer = _document(order.get("payer") or {})
+    number = _optional(wallet.get("account_id")) or _optional(payer.get("payer_id"))
+    return None if number is None else Instrument(number, f"PayPal …{number[-_SHOWN_OF_PAYER:]}")
+
+
 def capture_fact(capture: Document) -> PaymentFact:
-    """Return what a capture says of its payment."""
+    """Return what a capture says of its payment: all but who paid, which its order says."""
     state = _CAPTURE_STATES.get(_text(capture.get("status")))
     if state is None:
         raise ValueError("a capture of no known status")
@@ -183,6 +195,7 @@ def capture_fact(capture: Document) -> PaymentFact:
         occurred_at=_latest(capture),
         code=None if state is PaymentState.PAID else reason or _text(capture.get("status")),
         method="paypal",
+        asking_tells_instrument=state is PaymentState.PAID,
     )
 
 

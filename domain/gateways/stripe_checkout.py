@@ -24,6 +24,7 @@ from domain.gateways.base import (
     DisputeState,
     GatewayRefused,
     GatewayUnavailable,
+    Instrument,
     KnownName,
     Limits,
     Notification,
@@ -507,6 +508,7 @@ def _fact(
         code=code,
         method=method,
         pay_by=pay_by,
+        asking_tells_instrument=state is PaymentState.PAID,
     )
 
 
@@ -532,6 +534,7 @@ def _intent_succeeded(intent: _Object, at: datetime) -> PaymentFact | None:
         gateway_payment_id=_text(intent["id"]),
         amount=_money(intent["amount_received"], intent["currency"]),
         occurred_at=at,
+        asking_tells_instrument=True,
     )
 
 
@@ -557,6 +560,7 @@ def _fact_of_session(session: _Object) -> PaymentFact:
         code=money.code,
         method=money.method,
         pay_by=money.pay_by,
+        instrument=money.instrument,
     )
 
 
@@ -578,7 +582,20 @@ def _fact_of_intent(intent: _Object) -> PaymentFact:
         code=code if state is PaymentState.FAILED else None,
         method="konbini" if voucher else charged,
         pay_by=_moment(voucher["expires_at"]) if voucher else None,
+        instrument=_instrument(charge) if is_paid else None,
     )
+
+
+def _instrument(charge: _Object) -> Instrument | None:
+    """Return the card by its fingerprint, which is the same for each account that it pays for.
+
+    Stripe knows nobody who pays at a store.
+    """
+    card = _whole(_whole(charge.get("payment_method_details")).get("card"))
+    fingerprint = card.get("fingerprint")
+    if not fingerprint:
+        return None
+    return Instrument(_text(fingerprint), f"card …{card.get('last4') or ''}")
 
 
 def _fee(charge: _Object, currency: str) -> Money | None:

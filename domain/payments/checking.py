@@ -79,6 +79,9 @@ def _take(session: Session, gateway: Gateway, payment_id: int, snapshot: Snapsho
         _expire(session, payment, snapshot.payment.state, now)
         if payment.state == "succeeded":
             payment.next_check_at = None
+    elif payment.credited_at is not None and now < payment.credited_at + _LATE[-1]:
+        # The fee and what it was paid with are still to be told.
+        payment.next_check_at = now + _WAITS[min(payment.checks, len(_WAITS)) - 1]
     return payment.state
 
 

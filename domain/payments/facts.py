@@ -10,7 +10,7 @@ import logging
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from domain import clock, ledger
+from domain import clock, ledger, signals
 from domain.gateways.base import (
     DisputeFact,
     KnownName,
@@ -35,6 +35,7 @@ from domain.payments.records import (
 )
 from domain.payments.refunds import apply_refund
 from domain.payments.returns import refused_money, settle_by_failure
+from domain.payments.starter_packs import give_packs, lock_packs, settle_packs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -201,6 +202,8 @@ def _take_money(session: Session, payment: Payment, fact: PaymentFact, actor: Ac
     if payment.state == "succeeded":
         if fact.gateway_payment_id not in {None, payment.gateway_payment_id}:
             return _second_money(session, payment, fact, actor)
+        settle_packs(session, payment, fact, actor)
+        _learn_instrument(session, payment, fact)
         _book_fee(session, payment, fact, actor)
         return Outcome.REPEATED
     if payment.state == "under_review" and payment.code == doubts.MONEY_AFTER_REFUSAL:
@@ -231,6 +234,8 @@ def credit_money(session: Session, payment: Payment, fact: PaymentFact, actor: A
     now = clock.now(session)
     paid_at = min(fact.occurred_at or now, now)
     was = payment.state
+    packs = lock_packs(session, payment)  # before the account, as whoever redeems a code does
+    _learn_instrument(session, payment, fact)
     posted = ledger.add_grant(
         session,
         account_id=payment.account_id,
@@ -253,6 +258,16 @@ def credit_money(session: Session, payment: Payment, fact: PaymentFact, actor: A
     payment.next_check_at = None if fact.fee is not None else now + FIRST_CHECK
     details = {"entry": posted.entry_sequence, "was": was, "method": fact.method}
     note(session, payment, "succeeded", actor=actor, details=details)
+    give_packs(session, payment, fact, packs, actor)
+
+
+def _learn_instrument(session: Session, payment: Payment, fact: PaymentFact) -> None:
+    signals.learn_instrument(
+        session,
+        account_id=payment.account_id,
+        gateway=payment.gateway,
+        instrument=fact.instrument,
+    )
 
 
 def _learn(payment: Payment, fact: PaymentFact) -> None:

@@ -253,6 +253,7 @@ def accept_payment(
         gateway_payment_id=doubt.gateway_payment_id,
         amount=came,
         occurred_at=doubt.since,
+        asking_tells_instrument=True,
     )
     credit_money(session, payment, fact, GATEWAY_ACTOR)
 

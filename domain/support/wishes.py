@@ -17,7 +17,7 @@ from domain import clock, ledger
 from domain.errors import InvalidInput, NotFound, ReversalExceedsOriginal, VoucherRefused
 from domain.money import MAX_MICROS, Money
 from domain.vouchers import issue_code, lock_campaign, read_code, redeem_for
-from domain.vouchers.redeem import check_account, check_campaign
+from domain.vouchers.redeem import check_account, check_campaign, check_is_new
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -81,6 +81,7 @@ class IssueVoucher:
         check_campaign(session, campaign)
         try:
             check_account(session, campaign, account.id)
+            check_is_new(session, campaign, account.id)
         except VoucherRefused as refusal:
             # They are asked for their billing information when they redeem it.
             if refusal.reason != "no_billing_profile":

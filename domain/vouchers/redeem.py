@@ -15,7 +15,7 @@ from db.models import (
     VoucherCode,
     VoucherRedemption,
 )
-from domain import audit, clock, ledger
+from domain import audit, clock, ledger, signals
 from domain.actors import require_account_billing, system_actor
 from domain.billing_profiles import current_profile
 from domain.errors import VoucherRefused
@@ -137,6 +137,8 @@ def redeem_for(
     known = first_answer(session, write)
     if known is not None:
         return _redeemed(session, campaign, int(known["redemption"]))
+    if actor.ip is not None and account_id in actor.memberships:
+        signals.learn_network(session, account_id=account_id, address=actor.ip)
     row = session.get_one(VoucherCode, code, with_for_update=True, populate_existing=True)
     _check_code(session, campaign, row, account_id)
     redemption = give(
@@ -164,6 +166,7 @@ def _check_code(session: Session, campaign: Campaign, row: VoucherCode, account_
         raise VoucherRefused("used")
     check_campaign(session, campaign)
     check_account(session, campaign, account_id)
+    check_is_new(session, campaign, account_id)
 
 
 def check_campaign(session: Session, campaign: Campaign) -> None:
@@ -178,7 +181,7 @@ def check_campaign(session: Session, campaign: Campaign) -> None:
 
 
 def check_account(session: Session, campaign: Campaign, account_id: int) -> None:
-    """Let an account pass that the campaign is for. Raises VoucherRefused."""
+    """Let an account pass that a locked campaign is for, whatever was before, or VoucherRefused."""
     account = session.get_one(Account, account_id, populate_existing=True)
     profile = current_profile(session, actor=VOUCHER_ACTOR, account_id=account_id)
     if profile is None:
@@ -189,6 +192,14 @@ def check_account(session: Session, campaign: Campaign, account_id: int) -> None
         raise VoucherRefused("wrong_site")
     if campaign.countries is not None and profile.profile.country not in campaign.countries:
         raise VoucherRefused("wrong_country")
+    if campaign.blocks_suspects and signals.is_suspect(
+        session, account_id=account_id, campaign_id=campaign.id
+    ):
+        raise VoucherRefused("suspect")
+
+
+def check_is_new(session: Session, campaign: Campaign, account_id: int) -> None:
+    """Let an account pass that had nothing yet, where the campaign asks that, or VoucherRefused."""
     if campaign.is_for_new_accounts and not is_unused(session, account_id):
         raise VoucherRefused("not_new")
 
@@ -233,9 +244,7 @@ def give(
     amount.redemptions += 1
     expires_at = _end_of_validity(now, campaign.validity_days)
     named = f"{campaign.id}:{account_id}:{number}"
-    posted = _post(
-        session, campaign, account_id, currency, expires_at, origin=code or campaign.name, key=named
-    )
+    posted = _post(session, campaign, account_id, currency, expires_at, origin=code, key=named)
     redemption = VoucherRedemption(
         campaign_id=campaign.id,
         account_id=account_id,
@@ -285,9 +294,12 @@ def _post(
     currency: str,
     expires_at: datetime,
     *,
-    origin: str,
+    origin: str | None,
     key: str,
 ) -> Sequence[ledger.PostedGrant]:
+    said = {"campaign": campaign.name}
+    if origin is None:  # no code tells the customer where this comes from
+        said["reason"] = campaign.description
     return [
         ledger.add_grant(
             session,
@@ -302,7 +314,7 @@ def _post(
             source=SOURCE,
             actor=VOUCHER_ACTOR,
             idempotency_key=f"voucher:{key}:{position}",
-            description_parameters={"campaign": campaign.name},
+            description_parameters=said,
         )
         for position, part in enumerate(
             parts_of(session, campaign_id=campaign.id, currency=currency), start=1

@@ -23,7 +23,7 @@ from portal.people import naming
 from portal.top_up import words
 
 if TYPE_CHECKING:
-    from domain.queries.payments import PaymentTimeline, PaymentView
+    from domain.queries.payments import PaymentTimeline, PaymentView, TimelineStep
     from portal.viewing import Viewing
 
 _TOLD = "payments_told"
@@ -66,6 +66,23 @@ _STEPS = {
     "dispute_without_credit": N_("A payment that was never credited is disputed: look into it"),
     "dispute_of_nothing": N_("A dispute came, and nothing is left of the payment"),
     "approved_transfer": N_("A bank transfer was approved"),
+    "starter_pack": N_("It was the account's first, and earned the credit of a campaign"),
+    "starter_pack_waits": N_(
+        "It was the account's first: the gateway is asked what it was paid with"
+    ),
+    "starter_pack_refused": N_("It was the account's first, and a campaign gave it nothing"),
+}
+_PACK_REFUSALS = {
+    "budget_spent": N_("all of its credit was given"),
+    "instrument_seen": N_("the same card or payer had it before"),
+    "money_went_back": N_("the money went back"),
+    "no_billing_profile": N_("there is no billing information"),
+    "not_new": N_("the account had a voucher or usage before"),
+    "over": N_("it ended meanwhile"),
+    "suspect": N_("the account shares something with another"),
+    "used_by_this_account": N_("the account had it before"),
+    "wrong_country": N_("it is for another country"),
+    "wrong_site": N_("it is for another site"),
 }
 
 
@@ -237,7 +254,7 @@ def _refund(here: Viewing, payment: PaymentView, amount: str, reason: str, key: 
 def _steps(here: Viewing, found: PaymentTimeline) -> None:
     st.subheader(_("What happened"))
     name = naming(here, {each.actor for each in found.steps})
-    rows = [(each.happened_at, step(each.kind), name(each.actor)) for each in found.steps]
+    rows = [(each.happened_at, _step(each), name(each.actor)) for each in found.steps]
     table = pa.table(
         {
             _("When"): [here.date_time(moment) for moment, _text, _actor in rows],
@@ -246,6 +263,12 @@ def _steps(here: Viewing, found: PaymentTimeline) -> None:
         }
     )
     st.dataframe(table, hide_index=True, height="content")
+
+
+def _step(taken: TimelineStep) -> str:
+    text = step(taken.kind)
+    why = _PACK_REFUSALS.get(str(taken.details.get("reason")))
+    return f"{text}: {_(why)}" if taken.kind == "starter_pack_refused" and why else text
 
 
 def _messages(here: Viewing, found: PaymentTimeline) -> None:

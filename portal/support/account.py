@@ -10,6 +10,7 @@ from domain.billing_profiles import current_profile
 from domain.members import list_members
 from domain.queries.approvals import list_requests
 from domain.queries.balances import account_overview
+from domain.signals import reasons_of
 from portal import backend, descriptions, formats
 from portal.formats import plain
 from portal.i18n import N_, _
@@ -22,6 +23,13 @@ if TYPE_CHECKING:
     from domain.queries.balances import AccountSummary
     from portal.viewing import Viewing
 
+_TIES = {
+    "instrument": N_("Paid with what another account paid with"),
+    "tax_code": N_("The tax code of another account"),
+    "email": N_("The email of another account, or an alias of it"),
+    "address": N_("The address of another account"),
+    "network_address": N_("Many new accounts from one network address"),
+}
 _STATUSES = {"active": N_("Active"), "frozen": N_("Frozen"), "closed": N_("Closed")}
 
 
@@ -54,6 +62,7 @@ def draw(here: Viewing, account: AccountSummary) -> None:
         lines[_("Owed")] = here.money(found.owed_micros)
     st.html(definition_list(lines))
     _waiting(here, account_id)
+    _ties(here, account_id)
 
 
 def _waiting(here: Viewing, account_id: int) -> None:
@@ -67,3 +76,16 @@ def _waiting(here: Viewing, account_id: int) -> None:
             name=name(each.requested_by),
         )
         st.warning(plain(text), icon=":material/hourglass_top:")
+
+
+def _ties(here: Viewing, account_id: int) -> None:
+    """Say what the account has in common with others, which advises and decides nothing."""
+    for reason in backend.read(reasons_of, account_id=account_id, actor=here.visitor.actor):
+        with st.expander(plain(f"{_(_TIES[reason.kind])}: {reason.shown}"), icon=":material/link:"):
+            lines = [
+                _("{name} · {id}, since {when}").format(
+                    name=other.name, id=other.account_id, when=here.date_time(other.since)
+                )
+                for other in reason.accounts
+            ]
+            st.markdown("\n".join(f"- {plain(line)}" for line in lines))

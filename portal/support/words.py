@@ -35,6 +35,7 @@ _VOUCHERS = {
         "This account had its share of this campaign, or a voucher of it waits for the customer."
     ),
     "wrong_country": N_("It is not for the country of the customer's billing information."),
+    "suspect": N_("This campaign refuses accounts that are tied to an older one: see above."),
     "no_billing_profile": N_("Ask the customer to fill in Billing, Settings first."),
 }
 _FAULTS = {

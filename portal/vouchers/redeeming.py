@@ -35,6 +35,7 @@ _REFUSALS = {
     "wrong_country": N_("This code is not for the country of your billing information."),
     "no_billing_profile": N_("Fill in your billing information first, under Settings."),
     "not_new": N_("This code is for new accounts only: before any top-up, voucher or usage."),
+    "suspect": N_("This code cannot be used with this account. Please contact support."),
     "budget_spent": N_("All credit of this offer was given. Ask whoever gave the code to you."),
 }
 _REFUSALS_WITH_MOMENT = {

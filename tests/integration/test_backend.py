@@ -11,7 +11,9 @@ import pytest
 from sqlalchemy import event, make_url, text
 from sqlalchemy.exc import DBAPIError, InternalError
 
+from db.engine import make_sessions
 from db.migrate import newest_version
+from domain.digests import DIGEST_KEY, digest_key, keyed_digest
 from portal import backend, startup
 from portal.settings import load_settings
 
@@ -154,6 +156,10 @@ def test_connecting_elsewhere_leaves_the_first_database(connected: str, server_u
     assert first.url == make_url(connected)
 
 
+def digest_of_lan(session: Session) -> bytes | None:
+    return keyed_digest(session, "email", "lan@example.com")
+
+
 def test_starting_brings_the_database_up_to_date_and_stopping_lets_go(database_url: str) -> None:
     with_own_roof = load_settings({"DATABASE_URL": database_url, "DEMO": "1", "JOBS": "0"})
     running = startup.prepare(with_own_roof)
@@ -163,6 +169,14 @@ def test_starting_brings_the_database_up_to_date_and_stopping_lets_go(database_u
         sites = "SELECT array_agg(code ORDER BY code) FROM sites"
         found = backend.read(lambda s: s.execute(text(sites)).scalar_one())
         assert found == ["global", "jp", "vn"]
+        with make_sessions(
+            backend.engine(), {DIGEST_KEY: digest_key(with_own_roof.secret_key.encode())}
+        )() as session:
+            expected = digest_of_lan(session)
+        assert expected is not None
+        with backend.sessions()() as session:
+            assert digest_of_lan(session) == expected
+        assert backend.read(digest_of_lan) == backend.write(digest_of_lan) == expected
     finally:
         running.stop()
     running.stop()

@@ -8,7 +8,7 @@ import re
 import socket
 from datetime import timedelta
 from http.client import HTTPConnection
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 def connect(database_url: str) -> Iterator[Callable[..., None]]:
     """Connect with limits of the test's own."""
 
-    def connected(**limits: int) -> None:
+    def connected(**limits: Any) -> None:
         backend.connect(database_url, **limits)
 
     yield connected

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from sqlalchemy import text
 
 from domain.actors import MemberRole, StaffRole, user_actor
 from domain.billing_profiles import BillingProfile, ProfileKind, save_profile
@@ -104,6 +105,26 @@ def test_a_code_that_waits_is_redeemed_by_one_click(
     assert texts(app.success)[0].startswith(DONE)
     assert app.dataframe[0].value["Code"].tolist() == [code]
     assert not [each for each in app.button if each.label.startswith("Redeem")]
+
+
+def test_a_suspect_is_sent_to_support_and_not_told_why(
+    session: Session, show: Callable[..., AppTest]
+) -> None:
+    first, second = account_with_profile(session), account_with_profile(session)
+    for account in (first, second):
+        session.execute(
+            text(
+                "INSERT INTO account_signals (kind, digest, account_id, shown, first_seen_at)"
+                " VALUES ('email', 'same', :account, 'l…@example.com', now())"
+            ),
+            {"account": account},
+        )
+    code = a_code(session, blocks_suspects=True)
+    session.commit()
+    app = apply(show(second), code)
+    assert texts(app.error) == [
+        "This code cannot be used with this account. Please contact support."
+    ]
 
 
 def test_an_empty_list_says_what_to_do(session: Session, show: Callable[..., AppTest]) -> None:

@@ -19,9 +19,11 @@ from domain.gateways.base import (
     GatewayRefused,
     GatewayUnavailable,
     InboundMessage,
+    Instrument,
     KnownPayment,
     NotificationRefused,
     Outcome,
+    PaymentFact,
     PaymentState,
     RefundRequest,
     RefundState,
@@ -71,6 +73,12 @@ def checkout(amount: Money | None = None, reference: str = REFERENCE) -> Checkou
     )
 
 
+def as_a_capture_says(fact: PaymentFact) -> PaymentFact:
+    """Return what an order says without who paid, for which one has to ask."""
+    is_paid = fact.state is PaymentState.PAID
+    return replace(fact, instrument=None, asking_tells_instrument=is_paid)
+
+
 def ordered(world: World, request: CheckoutRequest | None = None) -> tuple[KnownPayment, str]:
     """Create an order; return the payment as we know it then, and where it is paid."""
     request = request or checkout()
@@ -118,7 +126,22 @@ def test_a_payment_is_approved_captured_and_told(world: World) -> None:
     assert fact.fee == Money.from_minor_units(69, "USD")
     completed = world.told()
     assert completed.event_type == "PAYMENT.CAPTURE.COMPLETED"
-    assert completed.facts == (replace(fact, gateway_reference=payment.gateway_reference),)
+    of_order = replace(fact, gateway_reference=payment.gateway_reference)
+    assert completed.facts == (as_a_capture_says(of_order),)
+
+
+def test_an_order_says_who_paid_and_its_capture_does_not(world: World) -> None:
+    payment, url = ordered(world)
+    form = {"outcome": "succeed", "delivery": "normal", "instrument": "TESTPAYER6789"}
+    assert httpx2.post(url, data=form).status_code == 303
+    fact = world.gateway.complete_payment(payment).payment
+    assert fact.instrument == Instrument("TESTPAYER6789", "PayPal …789")
+    (told,) = world.told_until("PAYMENT.CAPTURE.COMPLETED").facts
+    assert isinstance(told, PaymentFact)
+    assert (told.instrument, told.asking_tells_instrument) == (None, True)
+    _, other = ordered(world, checkout(reference="OTHERORDER0123456789"))
+    form = {"outcome": "succeed", "instrument": "NOBODY"}
+    assert httpx2.post(other, data=form).status_code == 400
 
 
 def test_the_same_checkout_twice_is_one_order(world: World) -> None:
@@ -248,7 +271,7 @@ def test_a_payment_in_review_comes_later_or_never(world: World) -> None:
         ended = world.gateway.fetch_payment(payment).payment
         assert ended.state is state
         name = "COMPLETED" if state is PaymentState.PAID else "DENIED"
-        assert world.told_until(f"PAYMENT.CAPTURE.{name}").facts == (ended,)
+        assert world.told_until(f"PAYMENT.CAPTURE.{name}").facts == (as_a_capture_says(ended),)
 
 
 def test_five_copies_of_a_message_are_one_event(world: World) -> None:

@@ -243,6 +243,23 @@ def test_a_card_pays_and_three_events_and_the_api_agree(shop: Shop) -> None:
     assert (fetched.method, fetched.fee) == ("card", yen(108))
 
 
+def test_a_card_is_the_same_for_everybody_and_another_is_another(shop: Shop) -> None:
+    seen = []
+    for number, card in enumerate(("4242", "4242", "0505")):
+        checkout, known = shop.open(reference=REFERENCE[:-1] + "ABC"[number])
+        form = {"outcome": "succeed", "delivery": "normal", "instrument": card}
+        assert shop.browser.post(checkout.redirect_url, data=form).status_code == 303
+        shop.hear(3)
+        fact = shop.fetch(known).payment
+        assert fact.instrument is not None
+        assert fact.instrument.shown == f"card …{card}"
+        seen.append(fact.instrument.identity)
+    assert seen[0] == seen[1] != seen[2]
+    checkout, _ = shop.open(reference="Z" * 20)
+    form = {"outcome": "succeed", "instrument": "1111"}
+    assert shop.browser.post(checkout.redirect_url, data=form).status_code == 404
+
+
 def test_dollars_are_paid_in_cents(shop: Shop) -> None:
     amount = Money.from_minor_units(2_550, "USD")
     checkout, known = shop.open(amount)

@@ -19,6 +19,7 @@ from domain.gateways.base import (
     GatewayRefused,
     GatewayUnavailable,
     InboundMessage,
+    Instrument,
     KnownPayment,
     Limits,
     NotificationRefused,
@@ -408,6 +409,25 @@ def test_a_completed_order_is_what_its_capture_says(status: str, state: PaymentS
     assert (fact.amount, fact.fee) == (USD_10, Money.from_minor_units(69, "USD"))
     assert fact.code == (None if state is PaymentState.PAID else status)
     assert fact.occurred_at == datetime(2026, 1, 15, 2, 35, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("said", "instrument"),
+    [
+        (
+            {"payment_source": {"paypal": {"account_id": "QYR5Z8XDVJNXQ"}}},
+            Instrument("QYR5Z8XDVJNXQ", "PayPal …NXQ"),
+        ),
+        ({"payer": {"payer_id": "QYR5Z8XDVJNXQ"}}, Instrument("QYR5Z8XDVJNXQ", "PayPal …NXQ")),
+        ({"payment_source": {"card": {"last_digits": "4242"}}}, None),
+        ({}, None),
+    ],
+    ids=["wallet", "payer", "card", "nothing"],
+)
+def test_an_order_says_whose_account_paid(said: Document, instrument: Instrument | None) -> None:
+    fact = fetched(order("COMPLETED", capture(), **said))
+    assert (fact.instrument, fact.asking_tells_instrument) == (instrument, False)
+    assert "QYR5Z8XDVJNXQ" not in repr(fact)
 
 
 def test_a_pending_capture_says_why() -> None:
@@ -807,6 +827,8 @@ def test_events_of_captures(believing: PayPal, name: str, status: str, state: Pa
         CAPTURE_ID,
     )
     assert fact.amount == USD_10
+    # A capture does not say who paid: its order does, for whoever asks.
+    assert (fact.instrument, fact.asking_tells_instrument) == (None, state is PaymentState.PAID)
 
 
 def test_an_approved_order_waits_for_our_capture(believing: PayPal) -> None:

@@ -18,6 +18,7 @@ from domain.gateways.base import (
     GatewayRefused,
     GatewayUnavailable,
     InboundMessage,
+    Instrument,
     KnownName,
     KnownPayment,
     NotificationRefused,
@@ -501,6 +502,7 @@ def test_completed_and_paid_is_paid() -> None:
             gateway_payment_id=INTENT,
             amount=YEN,
             occurred_at=MORNING,
+            asking_tells_instrument=True,
         ),
     )
 
@@ -734,6 +736,54 @@ def test_a_paid_session_is_fetched_with_its_fee_refunds_and_disputes() -> None:
         "expand[2]": "payment_intent.latest_charge.balance_transaction",
     }
     assert server.calls[1].parameters == {"payment_intent": INTENT, "limit": "100"}
+
+
+@pytest.mark.parametrize(
+    ("details", "instrument"),
+    [
+        (
+            {"type": "card", "card": {"brand": "visa", "fingerprint": "Xt5EW", "last4": "4242"}},
+            Instrument("Xt5EW", "card …4242"),
+        ),
+        ({"type": "card", "card": {"fingerprint": None, "last4": "4242"}}, None),
+        ({"type": "konbini", "konbini": {"store": "lawson"}}, None),
+    ],
+    ids=["card", "unrecognised", "konbini"],
+)
+def test_a_card_is_recognised_by_its_fingerprint_once_stripe_is_asked(
+    details: dict[str, Any], instrument: Instrument | None
+) -> None:
+    paid = intent(latest_charge=charge(payment_method_details=details))
+    for answer, known in (
+        (session(payment_intent=paid), PAYMENT),
+        (paid, replace(PAYMENT, gateway_reference=None)),
+    ):
+        gateway, _ = answering((200, answer), page(), page())
+        fact = gateway.fetch_payment(known).payment
+        assert (fact.instrument, fact.asking_tells_instrument) == (instrument, False)
+        assert "Xt5EW" not in repr(fact)
+
+
+@pytest.mark.parametrize(
+    ("event_type", "about"),
+    [
+        ("checkout.session.completed", session()),
+        ("checkout.session.async_payment_succeeded", session()),
+        ("payment_intent.succeeded", intent(latest_charge="ch_1")),
+    ],
+)
+def test_an_event_does_not_say_what_was_paid_with(event_type: str, about: dict[str, Any]) -> None:
+    fact = payment_of(event_type, about)
+    assert (fact.instrument, fact.asking_tells_instrument) == (None, True)
+
+
+def test_a_declined_card_is_no_instrument() -> None:
+    declined = charge(
+        payment_method_details={"type": "card", "card": {"fingerprint": "Xt5EW", "last4": "0002"}}
+    )
+    unpaid = intent(status="requires_payment_method", latest_charge=declined)
+    gateway, _ = answering((200, session(payment_status="unpaid", payment_intent=unpaid)))
+    assert gateway.fetch_payment(PAYMENT).payment.instrument is None
 
 
 def test_more_refunds_than_one_page_are_all_fetched() -> None:

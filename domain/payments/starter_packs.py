@@ -1,0 +1,164 @@
+"""What campaigns give with an account's first top-up: once an account, and once an instrument.
+
+Nothing here stops a top-up's credit: what a campaign does not give is noted, and the credit stays.
+Locks are taken in the order payment, campaigns by their ids, account, as redeeming a code does.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from sqlalchemy import select, text
+from sqlalchemy.exc import IntegrityError
+
+from db.models import PaymentEvent, VoucherRedemption
+from domain import clock, signals
+from domain.errors import BillingError, VoucherRefused
+from domain.payments.records import note
+from domain.vouchers import VOUCHER_ACTOR, check_account, give, lock_campaign
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from db.models import Campaign, Payment
+    from domain.actors import Actor
+    from domain.gateways.base import PaymentFact
+
+_log = logging.getLogger(__name__)
+
+GIVEN, REFUSED, WAITS = "starter_pack", "starter_pack_refused", "starter_pack_waits"
+
+# Credit that came by no payment, such as by a file of another system, counts as a top-up too.
+_HAD_TOP_UP = text("""
+SELECT EXISTS (
+  SELECT FROM grants WHERE account_id = :account_id AND kind = 'top_up'
+    AND grant_number < coalesce(:before, 9223372036854775807))
+""")
+# As it stood when the money was credited, however late it is known what it was paid with.
+_FITTING = text("""
+SELECT c.id FROM campaigns c
+JOIN campaign_amounts a ON a.campaign_id = c.id AND a.currency = :currency
+JOIN accounts account ON account.id = :account_id
+WHERE c.trigger = 'first_top_up' AND c.state = 'approved' AND c.decided_at <= :at
+  AND c.redeem_from <= :at AND c.redeem_until > :at
+  AND (c.site_codes IS NULL OR account.site_code = ANY (c.site_codes))
+  AND a.minimum_top_up_micros <= :credit_micros
+ORDER BY c.id
+""")
+
+
+def lock_packs(session: Session, payment: Payment) -> list[Campaign]:
+    """Return the campaigns that a payment about to be credited may earn something of, locked.
+
+    To be called before anything locks the account. None where it had a top-up before.
+    """
+    if _had_top_up(session, payment):
+        return []
+    asked = {
+        "account_id": payment.account_id,
+        "currency": payment.credit_currency,
+        "credit_micros": payment.credit_micros,
+        "at": payment.credited_at or clock.now(session),
+    }
+    found = [lock_campaign(session, number) for number in session.scalars(_FITTING, asked).all()]
+    return [campaign for campaign in found if campaign.state == "approved"]
+
+
+def give_packs(
+    session: Session, payment: Payment, fact: PaymentFact, packs: list[Campaign], actor: Actor
+) -> None:
+    """Give what the locked campaigns have for a payment that was credited in this transaction.
+
+    Where the gateway has not said yet what it was paid with, it is asked at once, and what it
+    answers goes to `settle_packs`.
+    """
+    if not packs or _had_top_up(session, payment):
+        return
+    if fact.asking_tells_instrument:
+        note(session, payment, WAITS, actor=actor)
+        payment.next_check_at = clock.now(session)
+        return
+    digest = signals.learn_instrument(
+        session,
+        account_id=payment.account_id,
+        gateway=payment.gateway,
+        instrument=fact.instrument,
+    )
+    is_unknown = fact.instrument is not None and digest is None
+    for campaign in packs:
+        reason = "no_key" if is_unknown else _give(session, payment, campaign, digest)
+        details: dict[str, object] = {"campaign": campaign.id}
+        if reason is not None:
+            details["reason"] = reason
+        note(session, payment, REFUSED if reason else GIVEN, actor=actor, details=details)
+
+
+def settle_packs(session: Session, payment: Payment, fact: PaymentFact, actor: Actor) -> None:
+    """Give a credited payment what waits for what it was paid with, now that this is known."""
+    if fact.asking_tells_instrument:
+        return
+    steps = session.scalars(
+        select(PaymentEvent.kind).where(
+            PaymentEvent.account_id == payment.account_id,
+            PaymentEvent.payment_id == payment.id,
+            PaymentEvent.kind.in_((GIVEN, REFUSED, WAITS)),
+        )
+    ).all()
+    if set(steps) != {WAITS}:
+        return
+    packs = lock_packs(session, payment)
+    went_back = payment.refunded_micros + payment.disputed_micros > 0
+    if packs and not went_back:
+        give_packs(session, payment, fact, packs, actor)
+    else:
+        reason = "money_went_back" if went_back else "over"
+        note(session, payment, REFUSED, actor=actor, details={"reason": reason})
+
+
+def _had_top_up(session: Session, payment: Payment) -> bool:
+    had: bool = session.execute(
+        _HAD_TOP_UP, {"account_id": payment.account_id, "before": payment.grant_number}
+    ).scalar_one()
+    return had
+
+
+def _give(
+    session: Session, payment: Payment, campaign: Campaign, digest: bytes | None
+) -> str | None:
+    """Give one campaign's credit and return None, or why not."""
+    try:
+        with session.begin_nested():
+            check_account(session, campaign, payment.account_id)
+            _check_payment(session, payment, campaign, digest)
+            give(
+                session,
+                campaign=campaign,
+                account_id=payment.account_id,
+                code=None,
+                payment_id=payment.id,
+                instrument_digest=digest,
+                actor=VOUCHER_ACTOR,
+            )
+    except VoucherRefused as refusal:
+        return refusal.reason
+    except (BillingError, IntegrityError):
+        _log.exception("campaign %d gives payment %d nothing", campaign.id, payment.id)
+        return "fault"
+    return None
+
+
+def _check_payment(
+    session: Session, payment: Payment, campaign: Campaign, digest: bytes | None
+) -> None:
+    # The account's first entry is this payment's: there was no voucher, no usage, nothing.
+    if campaign.is_for_new_accounts and payment.entry_sequence != 1:
+        raise VoucherRefused("not_new")
+    if digest is None:
+        return
+    seen = select(VoucherRedemption.id).where(
+        VoucherRedemption.campaign_id == campaign.id,
+        VoucherRedemption.instrument_digest == digest,
+    )
+    if session.scalars(seen).first() is not None:
+        raise VoucherRefused("instrument_seen")
