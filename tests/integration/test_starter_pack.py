@@ -536,6 +536,35 @@ def test_one_card_in_many_accounts_at_once_gives_it_once(sessions: sessionmaker[
         check_ledger(session)
 
 
+def test_answers_and_notifications_at_once_give_it_once(sessions: sessionmaker[Session]) -> None:
+    """Two accounts with one card, each with two payments: some wait, and some are told at once."""
+    with sessions.begin() as session:
+        pack(session)
+        facts, accounts = [], []
+        for _ in range(2):
+            account, owner = payer(session, site="jp")
+            first = begin(session, STRIPE, account, owner, TOP_UP).reference
+            waiting = pay(session, first, instrument=None, asking_tells_instrument=True)
+            second = paid(begin(session, STRIPE, account, owner, TOP_UP).reference, TOP_UP)
+            answered = replace(waiting, instrument=CARD, asking_tells_instrument=False)
+            facts += [answered, answered, waiting, replace(second, instrument=CARD)]
+            accounts.append(account)
+
+    def telling(fact: PaymentFact) -> Callable[[], None]:
+        def job() -> None:
+            with sessions.begin() as session:
+                apply_facts(session, gateway=STRIPE, facts=(fact,), actor=GATEWAYS)
+
+        return job
+
+    at_once([telling(fact) for fact in facts])
+    with sessions() as session:
+        balances = sorted(balance(session, account).micros for account in accounts)
+        twice = (TOP_UP + TOP_UP).micros
+        assert balances == [twice, twice + PACK.micros]
+        check_ledger(session)
+
+
 def test_a_code_of_the_same_account_meanwhile_waits_for_nobody_in_a_circle(
     sessions: sessionmaker[Session],
 ) -> None:
