@@ -5,7 +5,7 @@ SHELL := /bin/sh
 .SUFFIXES:
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help run demo test test-browser test-peers check lint types layers format bench clean outdated
+.PHONY: help permissions run demo test test-browser test-peers check lint types layers format bench clean outdated
 
 # A Python that someone set up for other work must not leak into ours.
 unexport PYTHONHOME
@@ -54,6 +54,9 @@ test-peers: export SCRIPT = $(RUN_TESTS)
 
 test-peers: .venv/.installed-dev .venv-peers/.installed tests/peers/node_modules/.installed ## compare with independent implementations of the gateways
 	@sh -c "$$SCRIPT" test-peers peers
+
+permissions: .venv/.installed ## write docs/permissions.md anew from the table of permissions
+	@$(PYTHON_IN_VENV) -m portal permissions > docs/permissions.md
 
 check: lint types layers test ## everything that must hold before a commit
 

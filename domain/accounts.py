@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 
 from domain import audit
-from domain.actors import MemberRole, StaffRole, require_account_owner, require_system_or_staff
+from domain.actors import MemberRole
 from domain.errors import Conflict, InvalidInput, NotFound
 from domain.ledger import open_ledger
+from domain.permissions import require
 from domain.texts import check_text, checked_name
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def open_account(
     under the key of the owner's unique address. Raises NotFound for an unknown site, InvalidInput
     for a currency that the site does not keep or for a name that nobody can have.
     """
-    require_system_or_staff(actor, StaffRole.SUPPORT, StaffRole.ADMIN)
+    require(actor, "open_account")
     check_text(site_code=site_code, country=country)
     account_name = checked_name(name, "name")
     currencies = session.execute(_SITE, {"code": site_code}).scalar_one_or_none()
@@ -68,7 +69,7 @@ def add_member(
     session: Session, *, account_id: int, user_id: int, role: MemberRole, actor: Actor
 ) -> None:
     """Give a person a place in an account; raise Conflict where they have one."""
-    require_account_owner(actor, account_id)
+    require(actor, "add_member", account_id)
     _join(session, account_id, user_id, role, actor)
 
 

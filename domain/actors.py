@@ -1,4 +1,4 @@
-"""Who asks, and what they may do. Every service checks its actor here, whatever a page hides."""
+"""Who asks: a person with a role, or a part of the product. What they may do: permissions.py."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING
-
-from domain.errors import NotAuthorised, NotFound
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -95,64 +93,3 @@ def user_actor(
 def system_actor(label: str) -> Actor:
     """Return the actor of a part of the product, such as "jobs", "import" or "demo"."""
     return Actor(ActorKind.SYSTEM, None, label=label)
-
-
-def require_account_reader(actor: Actor, account_id: int) -> None:
-    """Let any member, any staff and the system pass; raise NotFound for everyone else."""
-    if actor.is_system or actor.is_staff or account_id in actor.memberships:
-        return
-    raise NotFound("account")
-
-
-def require_account_billing(actor: Actor, account_id: int) -> None:
-    """Let those pass who may handle the account's money: its owner and billing members.
-
-    Raises NotFound where the actor may not see the account, NotAuthorised where they may see
-    it and no more (readers, and staff, who act through services of their own).
-    """
-    _require_member(actor, account_id, MemberRole.OWNER, MemberRole.BILLING)
-
-
-def require_account_owner(actor: Actor, account_id: int) -> None:
-    """Let the account's owner and the system pass; raise as `require_account_billing` does."""
-    _require_member(actor, account_id, MemberRole.OWNER)
-
-
-def require_staff(actor: Actor, *roles: StaffRole) -> None:
-    """Let a person pass who has one of the roles, or any staff role where none is named.
-
-    The system does not pass: what needs a person's judgement is not done by a job.
-    Raises NotAuthorised.
-    """
-    if not actor.is_staff or (roles and actor.staff_role not in roles):
-        raise NotAuthorised
-
-
-def require_other_account(actor: Actor, account_id: int) -> None:
-    """Stop staff who belong to the account: nobody moves credit to their own advantage.
-
-    Raises NotAuthorised.
-    """
-    if actor.is_staff and account_id in actor.memberships:
-        raise NotAuthorised
-
-
-def require_system(actor: Actor) -> None:
-    """Let only the product itself pass: what meters and clocks do is nobody's to do by hand.
-
-    Raises NotAuthorised.
-    """
-    if not actor.is_system:
-        raise NotAuthorised
-
-
-def require_system_or_staff(actor: Actor, *roles: StaffRole) -> None:
-    """Let the system pass, and whoever passes `require_staff`. Raises NotAuthorised."""
-    if not actor.is_system:
-        require_staff(actor, *roles)
-
-
-def _require_member(actor: Actor, account_id: int, *roles: MemberRole) -> None:
-    require_account_reader(actor, account_id)
-    if not actor.is_system and actor.memberships.get(account_id) not in roles:
-        raise NotAuthorised

@@ -24,8 +24,8 @@ from sqlalchemy import insert, select, text
 
 from db.models import AuditSeal
 from domain import clock
-from domain.actors import StaffRole, require_staff, require_system, require_system_or_staff
 from domain.errors import InvalidInput
+from domain.permissions import require
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -125,7 +125,7 @@ class ChainState:
 
 def seal_audit_log(session: Session, *, actor: Actor, limit: int = _AT_ONCE) -> int:
     """Seal the next rows of the audit log and return how many; again and in parallel, once each."""
-    require_system(actor)
+    require(actor, "seal_audit")
     session.execute(_LOCK)
     now = clock.now(session)
     last = _last(session)
@@ -161,7 +161,7 @@ def verify_audit(session: Session, *, actor: Actor, kept: Head | None = None) ->
 
     Raises NotAuthorised for all but the system, finance and administrators.
     """
-    require_system_or_staff(actor, StaffRole.FINANCE, StaffRole.ADMIN)
+    require(actor, "verify_audit")
     session.execute(text("SET LOCAL statement_timeout = 0"))
     head: Head | None = None
     found: Break | None = None
@@ -204,7 +204,7 @@ def _links(session: Session, kept: Head | None) -> Iterator[tuple[Head | None, B
 
 def chain_state(session: Session, *, actor: Actor) -> ChainState:
     """Return how far the chain goes and how much waits, for finance and administrators."""
-    require_staff(actor, StaffRole.FINANCE, StaffRole.ADMIN)
+    require(actor, "see_audit")
     last = _last(session)
     since = clock.now(session) - LATEST
     waiting = len(session.execute(_NEXT, {"since": since, "most": _AT_ONCE}).all())

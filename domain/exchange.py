@@ -17,9 +17,10 @@ from sqlalchemy import select
 
 from db.models import ExchangeQuote, ExchangeRate
 from domain import audit, clock
-from domain.actors import StaffRole, require_account_billing, require_staff, require_system_or_staff
+from domain.actors import StaffRole
 from domain.errors import Conflict, InvalidInput, NotAuthorised, NotFound
 from domain.money import MICROS_PER_UNIT, Money, currency_exponent
+from domain.permissions import require, require_another
 from domain.texts import check_text
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def propose_rate(
 
     Repeating a proposal that waits answers its id. Raises InvalidInput.
     """
-    require_system_or_staff(actor, StaffRole.FINANCE, StaffRole.ADMIN)
+    require(actor, "propose_rate")
     check_text(source=source)
     now = clock.now(session)
     _check(base_currency, quote_currency, rate, margin_basis_points)
@@ -144,7 +145,7 @@ def decide_rate(session: Session, *, rate_id: int, is_approved: bool, actor: Act
     Raises NotAuthorised for whoever proposed it, and for all but administrators where it is the
     first of its pair or moved by more than a twentieth; Conflict where it was decided otherwise.
     """
-    require_staff(actor, StaffRole.FINANCE, StaffRole.ADMIN)
+    require(actor, "decide_rate")
     row = session.get(ExchangeRate, rate_id, with_for_update=True)
     if row is None:
         raise NotFound("rate")
@@ -153,8 +154,7 @@ def decide_rate(session: Session, *, rate_id: int, is_approved: bool, actor: Act
         if row.state == wanted and row.decided_by == audit.actor_name(actor):
             return
         raise Conflict("already_decided")
-    if row.proposed_by == audit.actor_name(actor):
-        raise NotAuthorised
+    require_another(actor, row.proposed_by)
     if is_approved and actor.staff_role is not StaffRole.ADMIN and is_far(session, row_of(row)):
         raise NotAuthorised
     _decide(session, row, wanted, actor)
@@ -162,8 +162,7 @@ def decide_rate(session: Session, *, rate_id: int, is_approved: bool, actor: Act
 
 def load_rate(session: Session, *, rate_id: int, actor: Actor) -> None:
     """Put a rate in force that comes with the product's own data, such as a demo's."""
-    if not actor.is_system:
-        raise NotAuthorised
+    require(actor, "load_rate")
     row = session.get(ExchangeRate, rate_id, with_for_update=True)
     if row is None:
         raise NotFound("rate")
@@ -188,7 +187,7 @@ def is_far(session: Session, rate: Rate) -> bool:
 
 def list_rates(session: Session, *, actor: Actor, limit: int = 100) -> tuple[Rate, ...]:
     """Return the newest rates, those that wait for approval first."""
-    require_staff(actor)
+    require(actor, "see_rates")
     rows = session.scalars(
         select(ExchangeRate)
         .order_by(ExchangeRate.state != "proposed", ExchangeRate.id.desc())
@@ -216,7 +215,7 @@ def make_quote(
     session: Session, *, account_id: int, credit: Money, pay_currency: str, actor: Actor
 ) -> Quote:
     """Lock a price for a quarter of an hour, for somebody who may pay for the account."""
-    require_account_billing(actor, account_id)
+    require(actor, "pay", account_id)
     rate = rate_in_force(session, base_currency=pay_currency, quote_currency=credit.currency)
     pay, effective_rate = price_of(credit, rate)
     now = clock.now(session)

@@ -15,8 +15,8 @@ from sqlalchemy import delete, select, text
 
 from db.models import ExportJob
 from domain import audit, clock
-from domain.actors import require_account_reader, require_system
 from domain.errors import ExportsBusy, InvalidInput, NotFound
+from domain.permissions import require
 from domain.queries.history_rows import HistoryFilter, HistoryStatus
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def begin_export(session: Session, *, actor: Actor, wish: ExportWish) -> int:
     An export by staff is audited. Raises NotFound where the actor may not read the account,
     InvalidInput for a format that there is not, and ExportsBusy where no place is free.
     """
-    require_account_reader(actor, wish.account_id)
+    require(actor, "see_account", wish.account_id)
     if actor.user_id is None:
         raise NotFound("account")
     if wish.file_format not in FORMATS:
@@ -171,7 +171,7 @@ def find_export(session: Session, *, actor: Actor, job_id: int) -> Export:
         raise NotFound("export")
     if job.expires_at <= now:
         raise NotFound("export")
-    require_account_reader(actor, job.account_id)
+    require(actor, "see_account", job.account_id)
     state = ExportState(job.state)
     if state is ExportState.RUNNING and job.progress_at <= now - LOST_AFTER:
         state = ExportState.FAILED
@@ -194,7 +194,7 @@ def note_progress(
 
     Raises NotAuthorised unless the actor is the system.
     """
-    require_system(actor)
+    require(actor, "run_jobs")
     job = session.get(ExportJob, job_id, with_for_update=True)
     if job is None:
         return
@@ -205,7 +205,7 @@ def note_progress(
 
 def finish_export(session: Session, *, actor: Actor, job_id: int, state: ExportState) -> None:
     """Say how the job ended; a job that ended already stays as it is. Raises NotAuthorised."""
-    require_system(actor)
+    require(actor, "run_jobs")
     job = session.get(ExportJob, job_id, with_for_update=True)
     if job is not None and job.state == ExportState.RUNNING:
         job.state = state
@@ -217,14 +217,14 @@ def forget_exports(session: Session, *, actor: Actor) -> int:
 
     Raises NotAuthorised unless the actor is the system.
     """
-    require_system(actor)
+    require(actor, "run_jobs")
     gone = delete(ExportJob).where(ExportJob.expires_at <= clock.now(session))
     return len(session.scalars(gone.returning(ExportJob.id)).all())
 
 
 def kept_exports(session: Session, *, actor: Actor) -> frozenset[int]:
     """Return the jobs whose files are kept. Raises NotAuthorised but for the system."""
-    require_system(actor)
+    require(actor, "run_jobs")
     kept = select(ExportJob.id).where(ExportJob.expires_at > clock.now(session))
     return frozenset(session.scalars(kept))
 

@@ -15,11 +15,11 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import text
 
 from domain import audit, clock
-from domain.actors import StaffRole, require_system_or_staff
 from domain.errors import IdempotencyMismatch, InvalidInput, NotFound
 from domain.ledger.idempotency import request_digest
 from domain.ledger.periods import Books
 from domain.money import check_micros, currency_exponent
+from domain.permissions import require
 from domain.texts import check_text
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def post_finance_entries(
     the first id; with others it raises IdempotencyMismatch. Raises InvalidInput for lines that do
     not balance, NotFound for an unknown site or an account of another, PeriodClosed.
     """
-    require_system_or_staff(actor, StaffRole.FINANCE)
+    require(actor, "post_finance_entries")
     check_text(
         site_code=site_code,
         reference=reference,

@@ -23,16 +23,10 @@ from sqlalchemy.dialects.postgresql import insert
 
 from db.models import AccountInvitation, AccountMember, EmailToken, Site, User, UserSession
 from domain import accounts, clock, outbox, passwords, signals, throttling
-from domain.actors import (
-    Actor,
-    ActorKind,
-    MemberRole,
-    StaffRole,
-    require_system_or_staff,
-    user_actor,
-)
+from domain.actors import Actor, ActorKind, MemberRole, StaffRole, user_actor
 from domain.audit import record
 from domain.errors import Conflict, InvalidInput, NotAuthorised, NotFound
+from domain.permissions import require
 from domain.texts import CONTROL, checked_name
 from domain.throttling import Counter, Limit
 
@@ -308,7 +302,7 @@ def create_user(
     The system and administrators may. Raises NotAuthorised, InvalidInput, and Conflict
     ("email_taken").
     """
-    require_system_or_staff(actor, StaffRole.ADMIN)
+    require(actor, "manage_people")
     address = normalise_email(email)
     passwords.check_password(password, email=address)
     person = _add_user(
@@ -326,24 +320,6 @@ def create_user(
     details = {"user_id": person.id, "staff_role": staff_role}
     record(session, action="create_user", actor=actor, details=details)
     return person.id
-
-
-def disable_user(session: Session, *, user_id: int, actor: Actor) -> None:
-    """Sign a person out everywhere, and let them in no more.
-
-    The system and administrators may. Raises NotAuthorised, NotFound.
-    """
-    require_system_or_staff(actor, StaffRole.ADMIN)
-    disabled = session.execute(
-        update(User)
-        .where(User.id == user_id)
-        .values(disabled_at=func.coalesce(User.disabled_at, clock.now(session)))
-        .returning(User.id)
-    ).scalar_one_or_none()
-    if disabled is None:
-        raise NotFound("user")
-    _revoke(session, user_id)
-    record(session, action="disable_user", actor=actor, details={"user_id": user_id})
 
 
 def _add_user(session: Session, *, email: str, **values: Any) -> _Person | None:  # noqa: ANN401
@@ -854,7 +830,7 @@ def purge_identity(session: Session, *, actor: Actor) -> int:
 
     For the job runner and administrators. Raises NotAuthorised.
     """
-    require_system_or_staff(actor, StaffRole.ADMIN)
+    require(actor, "purge_identity")
     now = clock.now(session)
     links = session.execute(
         delete(EmailToken)

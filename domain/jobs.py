@@ -18,10 +18,10 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from domain import audit, clock, ledger
-from domain.actors import require_system
 from domain.audit_chain import seal_audit_log
 from domain.identity import purge_identity
 from domain.ledger.charges import FUTURE_TOLERANCE
+from domain.permissions import require
 from domain.support import expire_requests
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class JobRunner:
         stand_by: timedelta = STAND_BY,
     ) -> None:
         """Take the jobs. Raises NotAuthorised unless the actor is the system."""
-        require_system(actor)
+        require(actor, "run_jobs")
         self._sessions = sessions
         self._jobs = tuple(jobs)
         self._stand_by = stand_by
@@ -243,7 +243,7 @@ def purge_usage_keys(
 
     Such events are refused as too old, so that none of them can be charged again.
     """
-    require_system(actor)
+    require(actor, "run_jobs")
     removed = 0
     account_id: int | None = 0
     while account_id is not None and not (stop is not None and stop.is_set()):

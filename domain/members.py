@@ -15,16 +15,10 @@ from sqlalchemy import delete, func, select, text, update
 
 from db.models import Account, AccountInvitation, AccountMember, User
 from domain import audit, clock, identity, outbox, throttling
-from domain.actors import (
-    Actor,
-    ActorKind,
-    MemberRole,
-    StaffRole,
-    require_account_owner,
-    require_account_reader,
-)
+from domain.actors import Actor, ActorKind, MemberRole
 from domain.errors import Conflict, NotAuthorised, NotFound
 from domain.ledger.idempotency import WriteOnce, first_answer, keep_answer
+from domain.permissions import allows, require
 from domain.throttling import Limit
 
 if TYPE_CHECKING:
@@ -99,7 +93,7 @@ def list_members(session: Session, *, actor: Actor, account_id: int) -> AccountP
     Every member and all staff may look; invitations are for those who may manage. Raises
     NotFound for everyone else.
     """
-    require_account_reader(actor, account_id)
+    require(actor, "see_account", account_id)
     may_manage = can_manage(actor, account_id)
     return AccountPeople(
         members=_members(session, account_id),
@@ -110,9 +104,7 @@ def list_members(session: Session, *, actor: Actor, account_id: int) -> AccountP
 
 def can_manage(actor: Actor, account_id: int) -> bool:
     """Whether the actor may invite, change roles and remove: owners, administrators, the system."""
-    if actor.is_system or actor.staff_role is StaffRole.ADMIN:
-        return True
-    return actor.memberships.get(account_id) is MemberRole.OWNER
+    return allows(actor, "manage_members", account_id)
 
 
 def _members(session: Session, account_id: int) -> tuple[Member, ...]:
@@ -517,8 +509,7 @@ def _manage(
     session: Session, write: WriteOnce, actor: Actor, act: Callable[[], dict[str, Any]]
 ) -> Mapping[str, Any]:
     """Carry out once, under the account's lock, what only who manages the account may do."""
-    if not can_manage(actor, write.account_id):
-        require_account_owner(actor, write.account_id)
+    require(actor, "manage_members", write.account_id)
     session.execute(_LOCK, {"account_id": write.account_id})
     answer = first_answer(session, write)
     if answer is not None:
@@ -531,7 +522,7 @@ def _manage(
 
 def _require_manager_now(session: Session, account_id: int, actor: Actor) -> None:
     """Look again under the lock: the actor's role may have gone while it was waited for."""
-    if actor.is_system or actor.staff_role is StaffRole.ADMIN:
+    if allows(actor, "manage_members"):
         if session.get(Account, account_id) is None:
             raise NotFound("account")
         return

@@ -14,7 +14,7 @@ from sqlalchemy import select, update
 
 from db.models import OutboxMessage
 from domain import clock
-from domain.errors import NotAuthorised
+from domain.permissions import require
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -104,8 +104,7 @@ def waiting_mail(session: Session, *, actor: Actor, limit: int = 50) -> tuple[Ma
 
     For the demo's mailbox alone: only the system may read them. Raises NotAuthorised.
     """
-    if not actor.is_system:
-        raise NotAuthorised
+    require(actor, "run_jobs")
     rows = session.scalars(
         select(OutboxMessage)
         .where(OutboxMessage.sent_at.is_(None), OutboxMessage.parameters.is_not(None))

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import text
 
 from domain import audit, clock
-from domain.actors import StaffRole, require_system_or_staff
 from domain.catalogue_file import parse_catalogue
 from domain.errors import CatalogueConflict, Conflict, InvalidInput, NotFound
+from domain.permissions import require
 from domain.support.limits import load_action_limits
 from domain.top_up_limits import load_limits
 
@@ -78,7 +78,7 @@ def load_reference(
     Raises InvalidCatalogue and InvalidInput for a file that cannot be used, CatalogueConflict and
     Conflict where a price or a tax policy that was in force would change.
     """
-    require_system_or_staff(actor, StaffRole.FINANCE)
+    require(actor, "load_reference")
     session.execute(_LOCK)
     load_sites(session, text_of_file=sites_text or (_FOLDER / "sites.toml").read_text("utf-8"))
     content = catalogue_text or (_FOLDER / "catalogue.toml").read_text("utf-8")

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 
 from domain import clock
-from domain.actors import require_staff
 from domain.digests import keyed_digest
+from domain.permissions import require
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -274,7 +274,7 @@ def _plain_letters(words: str) -> str:
 # ── Asking ────────────────────────────────────────────────────────────────────────────────────
 def reasons_of(session: Session, *, account_id: int, actor: Actor) -> tuple[Reason, ...]:
     """Return what an account has in common with others, for staff. Raises NotAuthorised."""
-    require_staff(actor)
+    require(actor, "see_ties")
     asked = {"account_id": account_id, "limit": _MOST_SHOWN}
     span = {"span": f"{MANY_WITHIN_DAYS} days", "many": MANY_ACCOUNTS}
     found: dict[tuple[str, bytes, str], list[SharedBy]] = {}

@@ -17,8 +17,8 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import text
 
 from domain import clock
-from domain.actors import require_account_reader
 from domain.errors import InvalidInput, NotFound
+from domain.permissions import require
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -206,7 +206,7 @@ def monthly_statement(session: Session, *, actor: Actor, account_id: int, month:
 
 
 def _account(session: Session, actor: Actor, account_id: int) -> Row[Any]:
-    require_account_reader(actor, account_id)
+    require(actor, "see_account", account_id)
     found = session.execute(_ACCOUNT, {"account_id": account_id}).one_or_none()
     if found is None:
         raise NotFound("account")

@@ -17,10 +17,10 @@ from sqlalchemy.dialects.postgresql import insert
 
 from db.models import TopUpLimit
 from domain import audit, clock
-from domain.actors import StaffRole, require_staff, require_system_or_staff
 from domain.errors import Conflict, CurrencyMismatch, InvalidInput, NotFound
 from domain.ledger.idempotency import WriteOnce, first_answer, keep_answer
 from domain.money import Money
+from domain.permissions import require
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,7 +63,7 @@ def limits_of(session: Session, currency: str) -> TopUpLimits:
 
 def list_limits(session: Session, *, actor: Actor) -> tuple[TopUpLimits, ...]:
     """Return every currency's limits, for staff; raise NotAuthorised."""
-    require_system_or_staff(actor)
+    require(actor, "see_top_up_limits")
     rows = session.scalars(
         select(TopUpLimit).order_by(TopUpLimit.currency).execution_options(populate_existing=True)
     )
@@ -89,7 +89,7 @@ def change_limits(
     "too_many"); Conflict("limits_changed") where somebody else changed them meanwhile;
     IdempotencyMismatch.
     """
-    require_staff(actor, StaffRole.FINANCE)
+    require(actor, "change_top_up_limits")
     offered = tuple(sorted(set(presets)))
     _check(currency, minimum, maximum, offered)
     values = {
@@ -113,7 +113,7 @@ def load_limits(session: Session, *, actor: Actor, text_of_file: str | None = No
 
     Raises as `change_limits` does for a file that does not fit together.
     """
-    require_system_or_staff(actor, StaffRole.FINANCE)
+    require(actor, "load_reference")
     file: dict[str, dict[str, Any]] = tomllib.loads(
         text_of_file or _FILE.read_text("utf-8"), parse_float=Decimal
     )

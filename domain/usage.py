@@ -12,11 +12,11 @@ from sqlalchemy import text
 
 from db.bulk import fetch_rows, integer_array
 from domain import clock
-from domain.actors import require_system
 from domain.errors import AmountOutOfRange, BillingError, Conflict, InvalidInput, NotFound
 from domain.ledger import Charge, ChargeItem, charge_batch
 from domain.ledger.charges import FUTURE_TOLERANCE
 from domain.money import EXACT
+from domain.permissions import require
 from domain.pricing import Usage, rate
 from domain.reference import current_catalogue
 from domain.texts import check_text
@@ -92,7 +92,7 @@ def record_usage(session: Session, *, events: Sequence[UsageEvent], actor: Actor
     Repeating events, in whatever order, changes nothing. An event that cannot be rated, or whose
     id was used for another call, is rejected, and the others are charged.
     """
-    require_system(actor)
+    require(actor, "charge")
     recorded = UsageRecorded()
     version, catalogue = current_catalogue(session)
     currencies = _currencies(session, events)
@@ -220,7 +220,7 @@ def import_usage(
     file of calls and for an account that does not exist, Conflict where the file was imported
     before with other accounts; without `accounts` it goes on with those of before.
     """
-    require_system(actor)
+    require(actor, "charge")
     digest, lines = digest_of_file(path)
     chosen = _begin(sessions, digest, path, accounts)
     summary = ImportSummary()

@@ -24,6 +24,7 @@ from domain import audit_chain, identity, ledger, payments, usage
 from domain.actors import StaffRole, system_actor
 from domain.audit_chain import Head
 from domain.errors import BillingError, Conflict, InvalidInput
+from domain.permissions_page import permissions_page
 from portal import backend, demo, formats, logs, ports, stand_ins, startup
 from portal.gateways import gateways
 from portal.routes.wording import fault_text
@@ -425,6 +426,12 @@ def verify_ledger() -> None:
     if differences:
         raise CommandError(f"The ledger is not right. Differences: {len(differences)}")
     _say("The ledger is right.")
+
+
+@commands.command("permissions")
+def permissions() -> None:
+    """Print who may do what, as docs/permissions.md has it."""
+    typer.echo(permissions_page(), nl=False)
 
 
 @commands.command("verify-audit")

@@ -6,8 +6,8 @@ from contextlib import nullcontext
 
 import streamlit as st
 
-from domain.actors import StaffRole
 from domain.errors import BillingError, NotFound
+from domain.permissions import allows
 from domain.queries.approvals import waiting_counts
 from portal import backend, header, messages, reruns, tab, viewing
 from portal.i18n import _
@@ -29,7 +29,7 @@ except NotFound:
 
 waiting = (
     backend.look_up(waiting_counts, actor=here.visitor.actor).total
-    if here.visitor.actor.staff_role is StaffRole.FINANCE
+    if allows(here.visitor.actor, "decide_request")
     else 0
 )
 actor = here.visitor.actor
@@ -69,9 +69,12 @@ for_customers = [billing, usage, members, payment]
 payments = st.Page("pages/payments.py", title=_("Payments"), icon=":material/payments:")
 campaigns = st.Page("pages/campaigns.py", title=_("Campaigns"), icon=":material/redeem:")
 for_staff = [accounts, account, payments, approvals, campaigns] if actor.is_staff else []
-if actor.staff_role in {StaffRole.FINANCE, StaffRole.ADMIN}:
+if allows(actor, "see_analytics"):
     for_staff += [bank_transfers, analytics, rates]
-    for_staff.append(st.Page("pages/audit.py", title=_("Audit"), icon=":material/fact_check:"))
+    for_staff += [
+        st.Page("pages/audit.py", title=_("Audit"), icon=":material/fact_check:"),
+        st.Page("pages/staff.py", title=_("Staff"), icon=":material/shield_person:"),
+    ]
 by_name = st.Page(
     "pages/accounts.py" if actor.is_staff else "pages/billing.py",
     title=accounts.title if actor.is_staff else billing.title,

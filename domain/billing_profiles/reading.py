@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select
 
 from db.models import Account, BillingProfileVersion, Site
-from domain.actors import require_account_reader
 from domain.billing_profiles.checks import BillingProfile, ProfileKind
 from domain.errors import NotFound
 from domain.identity import country_codes, list_sites
+from domain.permissions import require
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -48,7 +48,7 @@ class ProfileChoices:
 
 def current_profile(session: Session, *, actor: Actor, account_id: int) -> ProfileVersion | None:
     """Return the newest version, or None; raise NotFound where the actor may not see it."""
-    require_account_reader(actor, account_id)
+    require(actor, "see_account", account_id)
     row = newest_row(session, account_id)
     return _version_of(row) if row is not None else None
 
@@ -57,7 +57,7 @@ def find_profile(
     session: Session, *, actor: Actor, account_id: int, version: int
 ) -> ProfileVersion:
     """Return one version, such as that of a payment; raise NotFound."""
-    require_account_reader(actor, account_id)
+    require(actor, "see_account", account_id)
     row = session.get(BillingProfileVersion, (account_id, version))
     if row is None:
         raise NotFound("billing_profile")
@@ -68,7 +68,7 @@ def profile_history(
     session: Session, *, actor: Actor, account_id: int
 ) -> tuple[ProfileVersion, ...]:
     """Return every version, the newest first; raise NotFound where the actor may not see it."""
-    require_account_reader(actor, account_id)
+    require(actor, "see_account", account_id)
     rows = session.scalars(
         select(BillingProfileVersion)
         .where(BillingProfileVersion.account_id == account_id)
@@ -79,7 +79,7 @@ def profile_history(
 
 def profile_choices(session: Session, *, actor: Actor, account_id: int) -> ProfileChoices:
     """Return what a new version may say; raise NotFound where the actor may not see it."""
-    require_account_reader(actor, account_id)
+    require(actor, "see_account", account_id)
     row = session.execute(
         select(Account.currency, Account.currency_locked_at, Account.site_code, Site.currencies)
         .join(Site, Site.code == Account.site_code)

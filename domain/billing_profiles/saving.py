@@ -11,11 +11,12 @@ from sqlalchemy import select, text, update
 
 from db.models import Account, AccountMember, BillingProfileVersion, Site
 from domain import audit, clock, signals
-from domain.actors import MemberRole, require_account_billing
+from domain.actors import MemberRole
 from domain.billing_profiles.checks import checked_profile
 from domain.billing_profiles.reading import newest_row, profile_of, served_countries
 from domain.errors import Conflict, InvalidInput, NotAuthorised, NotFound
 from domain.ledger.idempotency import WriteOnce, first_answer, keep_answer
+from domain.permissions import require
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -65,7 +66,7 @@ def save_profile(
     "not_at_site" and on "currency" with "not_at_site" or "locked"; Conflict("profile_changed")
     where somebody else saved meanwhile; NotFound, NotAuthorised, IdempotencyMismatch.
     """
-    require_account_billing(actor, account_id)
+    require(actor, "save_profile", account_id)
     given = checked_profile(profile)
     request = {
         **asdict(given),

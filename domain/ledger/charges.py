@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from db.bulk import fetch_rows, integer_array, text_array
 from domain import audit
-from domain.actors import require_system
 from domain.allocation import move, plan_burn, tax_inside
 from domain.errors import AmountOutOfRange, IdempotencyMismatch, InvalidInput
 from domain.ledger.holds import add_refusal, release_hold, resolve_hold
 from domain.ledger.posting import Posting
 from domain.money import EXACT, check_micros, split_carry
+from domain.permissions import require
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -131,7 +131,7 @@ def charge_batch(
     changes nothing and answers as before. Raises InvalidInput, before anything is posted, for a
     charge that can never be right; NotFound for an unknown account.
     """
-    require_system(actor)
+    require(actor, "charge")
     if not charges:
         return []
     posting = Posting(session, {charge.account_id for charge in charges}, actor)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 
 from domain import audit, clock
-from domain.actors import require_system
 from domain.allocation import GrantState, is_expiry_due, move
 from domain.ledger.posting import Posting
+from domain.permissions import require
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -34,7 +34,7 @@ def expire_grants(session: Session, *, actor: Actor, limit: int = 500) -> int:
 
     What is held stays until its hold ends, and then lapses at the next call.
     """
-    require_system(actor)
+    require(actor, "charge")
     due = session.execute(_DUE, {"now": clock.now(session), "limit": limit}).all()
     if not due:
         return 0

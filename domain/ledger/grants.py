@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import text
 
 from domain import audit, clock
-from domain.actors import StaffRole, require_other_account, require_system_or_staff
 from domain.allocation import (
     OVERDRAFT_NUMBER,
     PAID_KINDS,
@@ -22,6 +21,7 @@ from domain.errors import InvalidInput
 from domain.ledger.idempotency import WriteOnce, first_answer, keep_answer
 from domain.ledger.posting import Posting
 from domain.money import check_micros
+from domain.permissions import require
 from domain.texts import check_text
 
 if TYPE_CHECKING:
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from domain.ledger.state import AccountState, TaxTerms
 
 _MINUTE = timedelta(minutes=1)
-_GIFT_ROLES = (StaffRole.SUPPORT, StaffRole.FINANCE)
-"""Who may give credit that nobody paid for; what was paid for is finance's alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,9 +157,8 @@ def add_grant(
 
 def _require_right_to_grant(actor: Actor, account_id: int, terms: GrantTerms) -> None:
     is_paid = terms.consideration_micros or terms.paid_micros
-    roles = _GIFT_ROLES if terms.kind not in PAID_KINDS and not is_paid else (StaffRole.FINANCE,)
-    require_system_or_staff(actor, *roles)
-    require_other_account(actor, account_id)
+    is_gift = terms.kind not in PAID_KINDS and not is_paid
+    require(actor, "give_credit" if is_gift else "post_paid_credit", account_id)
 
 
 def _checked(terms: GrantTerms) -> GrantTerms:

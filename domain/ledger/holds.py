@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import text
 
 from domain import audit, clock
-from domain.actors import require_system
 from domain.allocation import plan_burn
 from domain.errors import HoldNotOpen, InvalidInput, NotFound
 from domain.ledger.idempotency import WriteOnce, first_answer, keep_answer
 from domain.ledger.posting import Posting
 from domain.ledger.state import load_grants
+from domain.permissions import require
 from domain.texts import check_text
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def place_hold(
     description_parameters: Mapping[str, Any] | None = None,
 ) -> HoldOutcome:
     """Set credit aside in burn order; refuse it where the account is in debt or lacks credit."""
-    require_system(actor)
+    require(actor, "charge")
     check_text(
         source=source,
         description_code=description_code,
@@ -160,7 +160,7 @@ def void_hold(
     session: Session, *, account_id: int, hold_number: int, actor: Actor, idempotency_key: str
 ) -> None:
     """Release an open hold; raise HoldNotOpen where it has ended, NotFound where it never was."""
-    require_system(actor)
+    require(actor, "charge")
     posting = Posting(session, [account_id], actor)
     account = posting.accounts[account_id]
     write = WriteOnce(account_id, idempotency_key, "void_hold", {"hold_number": hold_number})
@@ -182,7 +182,7 @@ def void_hold(
 
 def expire_holds(session: Session, *, actor: Actor, limit: int = 500) -> int:
     """Release holds whose time is over; return how many (call again while it is `limit`)."""
-    require_system(actor)
+    require(actor, "charge")
     due = session.execute(_DUE, {"now": clock.now(session), "limit": limit}).all()
     if not due:
         return 0

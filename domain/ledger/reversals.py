@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sqlalchemy import text
 
 from domain import audit
-from domain.actors import StaffRole, require_other_account, require_system_or_staff
 from domain.allocation import OVERDRAFT_NUMBER, PAID_KINDS, is_expiry_due, move, tax_inside
 from domain.errors import InvalidInput, NotFound, ReversalExceedsOriginal
 from domain.ledger.expiry import expire
@@ -17,6 +16,7 @@ from domain.ledger.posting import Posting
 from domain.ledger.state import load_grants
 from domain.ledger.takings import settle_takings, settlers
 from domain.money import share_between
+from domain.permissions import require
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -78,8 +78,7 @@ def reverse_entry(
     was taken back since pays the debt of that taking. Raises ReversalExceedsOriginal,
     NotFound, and InvalidInput for an entry that cannot be reversed.
     """
-    require_system_or_staff(actor, StaffRole.SUPPORT, StaffRole.FINANCE)
-    require_other_account(actor, account_id)
+    require(actor, "reverse_entry", account_id)
     posting = Posting(session, [account_id], actor)
     account = posting.accounts[account_id]
     write = WriteOnce(
@@ -93,7 +92,7 @@ def reverse_entry(
         return int(known["entry_sequence"])
     original = _original(session, account_id, entry_sequence)
     if original.kind in PAID_KINDS:
-        require_system_or_staff(actor, StaffRole.FINANCE)
+        require(actor, "reverse_paid_credit", account_id)
     lines = _reversal_lines(posting, account, entry_sequence, original, amount_micros)
     sequence = posting.post_entry(
         account,
@@ -131,7 +130,7 @@ def reversible_micros(
 
     The account stays locked until the transaction ends. Raises as `reverse_entry` does.
     """
-    require_system_or_staff(actor, StaffRole.SUPPORT, StaffRole.FINANCE)
+    require(actor, "reverse_entry", account_id)
     account = Posting(session, [account_id], actor).accounts[account_id]
     original = _original(session, account_id, entry_sequence)
     left = _left_to_reverse(session, account, entry_sequence)
@@ -265,8 +264,7 @@ def take_back(
     settles. All refunds, disputes and reversals of a grant together never exceed its amount, and
     what expired is not refunded (ReversalExceedsOriginal); a bank takes it back all the same.
     """
-    require_system_or_staff(actor, StaffRole.FINANCE)
-    require_other_account(actor, account_id)
+    require(actor, "take_back_credit", account_id)
     if kind not in {"refund", "dispute"}:
         raise InvalidInput("kind", "unknown")
     posting = Posting(session, [account_id], actor)
@@ -355,8 +353,7 @@ def write_off_debt(
 
     Raises InvalidInput where the amount is not positive or more than is owed.
     """
-    require_system_or_staff(actor, StaffRole.FINANCE)
-    require_other_account(actor, account_id)
+    require(actor, "write_off_debt", account_id)
     posting = Posting(session, [account_id], actor)
     account = posting.accounts[account_id]
     write = WriteOnce(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 
 from db.bulk import integer_array, plain_array, text_array
-from domain.actors import require_system
+from domain.permissions import require
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -96,6 +96,6 @@ def fold_totals(session: Session, *, actor: Actor, limit: int = 500) -> int:
 
     Two at once share the queue: what one of them has taken, the other does not find.
     """
-    require_system(actor)
+    require(actor, "run_jobs")
     count: int = session.execute(_FOLD, {"limit": limit}).scalar_one()
     return count

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
-from domain.actors import require_system_or_staff
 from domain.ledger.verify_checks import BOOKS, CHECKS
+from domain.permissions import require
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -45,7 +45,7 @@ def verify_ledger(
     It is one statement, so all of it sees one moment, whatever is posted meanwhile; it takes no
     lock and as long as it needs. Of each check at most MOST_OF_A_CHECK differences are named.
     """
-    require_system_or_staff(actor)
+    require(actor, "verify_ledger")
     session.execute(text("SET LOCAL statement_timeout = 0"))
     ids = None if account_ids is None else sorted(set(account_ids))
     rows = session.execute(_STATEMENT, {"ids": ids})

@@ -17,15 +17,15 @@ from stdnum import luhn
 
 from db.models import Account, BankTransfer, Payment, Site
 from domain import audit, clock
-from domain.actors import StaffRole, require_other_account, require_staff
 from domain.billing_profiles import current_profile
-from domain.errors import Conflict, InvalidInput, NotAuthorised, NotFound
+from domain.errors import Conflict, InvalidInput, NotFound
 from domain.gateways.base import PaymentFact, PaymentState
 from domain.ledger.idempotency import request_digest
 from domain.money import Money
 from domain.payments.checkout import new_reference
 from domain.payments.facts import apply_payment_fact
 from domain.payments.records import GATEWAY_ACTOR, note
+from domain.permissions import require, require_another
 from domain.texts import check_text
 
 if TYPE_CHECKING:
@@ -86,8 +86,7 @@ def record_transfer(
     Raises InvalidInput, NotFound for an unknown account, and Conflict("no_billing_profile") or
     Conflict("line_is_taken") where another transfer has that reference.
     """
-    require_staff(actor, StaffRole.FINANCE)
-    require_other_account(actor, account_id)
+    require(actor, "record_transfer", account_id)
     reference, remark = " ".join(bank_reference.split()), remark.strip()
     check_text(bank_reference=reference, remark=remark, evidence=evidence.name)
     if not 0 < len(reference) <= _LONGEST:
@@ -179,18 +178,17 @@ def decide_transfer(
 
     Raises NotAuthorised for whoever recorded it, Conflict where it was decided otherwise.
     """
-    require_staff(actor, StaffRole.FINANCE)
+    require(actor, "decide_transfer")
     row = session.get(BankTransfer, transfer_id, with_for_update=True, populate_existing=True)
     if row is None:
         raise NotFound("transfer")
-    require_other_account(actor, row.account_id)
+    require(actor, "decide_transfer", row.account_id)
     wanted = "approved" if is_approved else "refused"
     if row.state != "requested":
         if row.state != wanted:
             raise Conflict("already_decided")
         return row.payment_id
-    if row.requested_by == audit.actor_name(actor):
-        raise NotAuthorised
+    require_another(actor, row.requested_by)
     now = clock.now(session)
     payment_id = _credit(session, row, actor) if is_approved else None
     row.state, row.payment_id = wanted, payment_id
@@ -251,7 +249,7 @@ def list_transfers(
     session: Session, *, actor: Actor, limit: int = 100
 ) -> tuple[RecordedTransfer, ...]:
     """Return the newest transfers, those that wait first."""
-    require_staff(actor)
+    require(actor, "see_transfers")
     rows = session.execute(
         select(BankTransfer, Account.name, Payment.reference)
         .join(Account, Account.id == BankTransfer.account_id)
@@ -282,7 +280,7 @@ def list_transfers(
 
 def evidence_of(session: Session, *, transfer_id: int, actor: Actor) -> tuple[str, str, bytes]:
     """Return the name, the type and the content of a transfer's evidence, for finance."""
-    require_staff(actor, StaffRole.FINANCE, StaffRole.ADMIN)
+    require(actor, "see_evidence")
     row = session.get(BankTransfer, transfer_id)
     if row is None:
         raise NotFound("transfer")

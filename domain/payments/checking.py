@@ -10,13 +10,13 @@ from sqlalchemy import select
 
 from db.models import Payment
 from domain import clock
-from domain.actors import require_account_billing
 from domain.errors import NotFound
 from domain.gateways.base import GatewayRefused, GatewayUnavailable, PaymentState
 from domain.payments.doubts import GATEWAY_REVIEW
 from domain.payments.facts import REVIEW_CHECK, apply_facts, apply_payment_fact
 from domain.payments.records import GATEWAY_ACTOR, OPEN_STATES, known, lock_payment, note
 from domain.payments.refunds import WAITS, ask_later, due_refunds, send_refund
+from domain.permissions import require
 
 if TYPE_CHECKING:
     import threading
@@ -50,8 +50,7 @@ def check_payment(
         payment = session.get(Payment, payment_id)
         if payment is None or payment.gateway != gateway.name:
             raise NotFound("payment")
-        if not actor.is_staff:
-            require_account_billing(actor, payment.account_id)
+        require(actor, "ask_gateway", payment.account_id)
         if payment.is_sandbox != gateway.is_sandbox:
             return payment.state
         about = known(session, payment)

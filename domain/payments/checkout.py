@@ -15,7 +15,6 @@ from sqlalchemy import func, select
 
 from db.models import Account, Payment
 from domain import audit, clock
-from domain.actors import require_account_billing
 from domain.billing_profiles import current_profile
 from domain.errors import Conflict, IdempotencyMismatch, InvalidInput, NotFound, RateLimited
 from domain.exchange import find_quote
@@ -23,6 +22,7 @@ from domain.gateways.base import CheckoutRequest, GatewayRefused
 from domain.ledger.idempotency import request_digest
 from domain.payments.methods import CONSENT_VERSION, methods_of
 from domain.payments.records import FIRST_CHECK, OPEN_STATES, lock_payment, note, pay_amount
+from domain.permissions import require
 from domain.texts import check_text
 from domain.top_up_limits import limits_of
 
@@ -71,7 +71,7 @@ def start_payment(
     consent that is not the present one; Conflict without a profile, or for a quote that lapsed
     or was used; NotFound and NotAuthorised for those who may not pay; RateLimited.
     """
-    require_account_billing(actor, account_id)
+    require(actor, "pay", account_id)
     check_text(idempotency_key=idempotency_key)
     request = {
         "gateway": gateway.name,
@@ -229,7 +229,7 @@ def open_checkout(
         payment = session.get(Payment, payment_id)
         if payment is None:
             raise NotFound("payment")
-        require_account_billing(actor, payment.account_id)
+        require(actor, "pay", payment.account_id)
         if payment.redirect_url is not None:
             return payment.redirect_url
         if payment.state != "created":
@@ -290,7 +290,7 @@ def give_up(session: Session, *, reference: str, actor: Actor) -> None:
     ).one_or_none()
     if payment is None:
         raise NotFound("payment")
-    require_account_billing(actor, payment.account_id)
+    require(actor, "pay", payment.account_id)
     if payment.state in {"created", "pending"}:
         payment.state = "cancelled"
         payment.code = "customer"

@@ -17,12 +17,12 @@ from sqlalchemy import func, select, text
 
 from db.models import Account, Document, ExchangeQuote, Grant, Payment, Refund, Site
 from domain import audit, clock, outbox
-from domain.actors import StaffRole, require_account_reader, require_staff, require_system
 from domain.allocation import tax_inside
 from domain.billing_profiles import find_profile
 from domain.errors import NotFound
 from domain.money import Money
 from domain.payments.records import GATEWAY_ACTOR
+from domain.permissions import require
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -92,7 +92,7 @@ def issue_documents(session: Session, *, vault: Vault, actor: Actor, limit: int 
 
     Returns how many. Each series is locked until the commit, so that its numbers have no gap.
     """
-    require_system(actor)
+    require(actor, "issue_documents")
     payments = session.scalars(
         select(Payment)
         .where(Payment.state == "succeeded", ~Payment.has_receipt)
@@ -246,7 +246,7 @@ def documents_of(
     payment = session.scalars(select(Payment).where(Payment.reference == reference)).one_or_none()
     if payment is None:
         raise NotFound("document")
-    require_account_reader(actor, payment.account_id)
+    require(actor, "see_account", payment.account_id)
     rows = session.scalars(
         select(Document)
         .where(Document.payment_id == payment.id)
@@ -265,7 +265,7 @@ def documents_of(
 
 def resend_receipt(session: Session, *, vault: Vault, reference: str, actor: Actor) -> str:
     """Mail a payment's receipt again; return to whom."""
-    require_staff(actor, StaffRole.SUPPORT, StaffRole.FINANCE)
+    require(actor, "resend_receipt")
     receipt = documents_of(session, vault=vault, actor=actor, reference=reference)[0]
     payment = session.scalars(select(Payment).where(Payment.reference == reference)).one()
     _mail(session, payment, asdict(receipt))

@@ -16,7 +16,6 @@ from sqlalchemy import and_, or_, select
 
 from db.models import Dispute, Payment, Refund
 from domain import audit, clock, ledger
-from domain.actors import StaffRole, require_other_account, require_staff
 from domain.errors import Conflict, InvalidInput, NotFound, ReversalExceedsOriginal
 from domain.gateways.base import (
     GatewayRefused,
@@ -40,6 +39,7 @@ from domain.payments.records import (
     post_gateway_money,
 )
 from domain.payments.returns import REFUNDS_PAYABLE, settle_by_refund
+from domain.permissions import require
 from domain.texts import check_text
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def request_refund(
     while the gateway works. Raises ReversalExceedsOriginal where more is asked than is left of the
     payment or of its unspent and spent credit, Conflict while it is disputed.
     """
-    require_staff(actor, StaffRole.FINANCE)
+    require(actor, "refund_payment")
     reason = reason.strip()
     check_text(reason=reason, idempotency_key=idempotency_key)
     if not reason or len(reason) > _LONGEST_REASON:
@@ -102,7 +102,7 @@ def request_refund(
     payment = lock_payment(session, payment_id)
     if payment is None:
         raise NotFound("payment")
-    require_other_account(actor, payment.account_id)
+    require(actor, "refund_payment", payment.account_id)
     known_key = f"{payment.reference}:{idempotency_key}"
     repeated = session.scalars(
         select(Refund).where(Refund.payment_id == payment_id, Refund.request_key == known_key)

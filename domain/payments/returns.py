@@ -12,7 +12,6 @@ from sqlalchemy import or_, select
 
 from db.models import Payment, PaymentReview
 from domain import audit, clock
-from domain.actors import StaffRole, require_other_account, require_staff
 from domain.errors import Conflict, InvalidInput, NotFound
 from domain.gateways.base import RefundState
 from domain.money import Money
@@ -23,6 +22,7 @@ from domain.payments.records import (
     note,
     post_gateway_money,
 )
+from domain.permissions import require
 from domain.texts import check_text
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def record_return(session: Session, *, review_id: int, reference: str, actor: Ac
     Again with the same reference: no effect. Raises InvalidInput, NotFound, and
     Conflict("nothing_to_return") where nothing is owed or it went back otherwise.
     """
-    require_staff(actor, StaffRole.FINANCE)
+    require(actor, "record_return")
     reference = " ".join(reference.split())
     check_text(reference=reference)
     if not 0 < len(reference) <= _LONGEST:
@@ -128,7 +128,7 @@ def record_return(session: Session, *, review_id: int, reference: str, actor: Ac
     payment = None if found is None else lock_payment(session, found.payment_id)
     if found is None or payment is None:
         raise NotFound("review")
-    require_other_account(actor, payment.account_id)
+    require(actor, "record_return", payment.account_id)
     session.refresh(found)
     is_mine = found.returned_by == audit.actor_name(actor) and found.return_reference == reference
     if found.return_state == "returned" and is_mine:

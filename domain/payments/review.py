@@ -16,7 +16,6 @@ from sqlalchemy.orm import aliased
 
 from db.models import Payment, PaymentEvent, PaymentReview
 from domain import audit, clock
-from domain.actors import StaffRole, require_other_account, require_staff
 from domain.errors import Conflict, NotAuthorised, NotFound
 from domain.gateways.base import PaymentFact, PaymentState
 from domain.money import Money
@@ -24,6 +23,7 @@ from domain.payments import doubts
 from domain.payments.facts import credit_money
 from domain.payments.records import GATEWAY_ACTOR, lock_payment, note
 from domain.payments.returns import owe, record_return
+from domain.permissions import require, require_another
 from domain.texts import checked_reason
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class PaymentReviews:
 # ── Reading ───────────────────────────────────────────────────────────────────────────────────
 def reviews_of(session: Session, *, payment_id: int, actor: Actor) -> PaymentReviews:
     """Return what waits and what was decided, for staff. Raises NotFound."""
-    require_staff(actor)
+    require(actor, "look_up_payments")
     payment = session.get(Payment, payment_id)
     if payment is None:
         raise NotFound("payment")
@@ -176,7 +176,7 @@ def needs_decision() -> ColumnElement[bool]:
 
 def count_waiting(session: Session, *, actor: Actor) -> int:
     """Return how many payments wait for people, for staff."""
-    require_staff(actor)
+    require(actor, "look_up_payments")
     return session.scalars(select(func.count(Payment.id)).where(needs_decision())).one()
 
 
@@ -233,8 +233,7 @@ def accept_payment(
     doubt = _doubt(session, payment, doubt_id)
     if row is None or row.state != "proposed":
         raise Conflict("not_proposed")
-    if row.proposed_by == name:
-        raise NotAuthorised
+    require_another(actor, row.proposed_by or "")
     came, credit_micros = _credit_of(session, payment, doubt)
     now = clock.now(session)
     row.state, row.decided_by, row.decided_at, row.decision_reason = "accepted", name, now, reason
@@ -298,12 +297,12 @@ def refuse_payment(
 
 def _checked(session: Session, payment_id: int, reason: str, actor: Actor) -> tuple[Payment, str]:
     """Return the payment, locked, and the reason, tidy; raise where the actor may not decide."""
-    require_staff(actor, StaffRole.FINANCE)
+    require(actor, "decide_payment")
     reason = checked_reason(reason)
     payment = lock_payment(session, payment_id)
     if payment is None:
         raise NotFound("payment")
-    require_other_account(actor, payment.account_id)
+    require(actor, "decide_payment", payment.account_id)
     return payment, reason
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
-from domain.actors import require_staff
+from domain.permissions import require
 from domain.queries.accounts import AccountChoice
 from domain.vouchers.codes import read_code
 
@@ -66,7 +66,7 @@ def find_accounts(session: Session, *, actor: Actor, sought: str) -> tuple[Accou
     there are fewer than three letters. At most `FOUND_LIMIT` come; an empty search finds the
     newest. Raises NotAuthorised for anyone who is no staff.
     """
-    require_staff(actor)
+    require(actor, "find_accounts")
     tidy = " ".join(re.sub(r"[\x00\ud800-\udfff]", "", sought).split())
     values = _exact_values(tidy)
     parts = [_EXACT[each] for each in values]

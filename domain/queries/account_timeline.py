@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
-from domain.actors import require_staff
+from domain.permissions import require
 from domain.queries.accounts import site_zone
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ def account_timeline(
 
     Raises NotAuthorised for anyone who is no staff, NotFound.
     """
-    require_staff(actor)
+    require(actor, "see_timeline")
     values: dict[str, Any] = {
         "account_id": account_id,
         "zone": site_zone(session, account_id=account_id),

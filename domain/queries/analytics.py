@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
-from domain.actors import StaffRole, require_staff
 from domain.errors import InvalidInput
+from domain.permissions import require
 from domain.queries.usage import GRAINS, LONGEST_PERIOD
 
 if TYPE_CHECKING:
@@ -402,7 +402,7 @@ def account_shares(
 
 def analytics_choices(session: Session, *, actor: Actor) -> AnalyticsChoices:
     """Return what the filters can find. Raises NotAuthorised as `analytics_report` does."""
-    require_staff(actor, StaffRole.FINANCE, StaffRole.ADMIN)
+    require(actor, "see_analytics")
     rows = session.execute(_CHOICES).all()
     return AnalyticsChoices(
         sites=dict(sorted({(row.site_code, row.name) for row in rows})),
@@ -414,6 +414,6 @@ def analytics_choices(session: Session, *, actor: Actor) -> AnalyticsChoices:
 
 
 def _check(actor: Actor, first: date, last: date) -> None:
-    require_staff(actor, StaffRole.FINANCE, StaffRole.ADMIN)
+    require(actor, "see_analytics")
     if not timedelta(0) <= last - first <= LONGEST_PERIOD:
         raise InvalidInput("period", "unusable")

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import select, text
 
 from db.models import Account, ApprovalRequest, Campaign, StaffAct
-from domain.actors import StaffRole, require_staff
 from domain.money import Money
+from domain.permissions import allows, require
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -99,7 +99,7 @@ def list_requests(
     session: Session, *, actor: Actor, account_id: int | None = None
 ) -> tuple[RequestView, ...]:
     """Return, for staff, what waits, the oldest first, and then what was decided last."""
-    require_staff(actor)
+    require(actor, "see_requests")
     is_decided = ApprovalRequest.state != "waiting"
     wanted = (
         select(ApprovalRequest, Account.name, Campaign.name)
@@ -117,8 +117,8 @@ def list_requests(
 
 def waiting_counts(session: Session, *, actor: Actor) -> WaitingCounts:
     """Return how much waits for this person of finance to decide; nothing for other staff."""
-    require_staff(actor)
-    if actor.staff_role is not StaffRole.FINANCE:
+    require(actor, "see_requests")
+    if not allows(actor, "decide_request"):
         return WaitingCounts(0, 0, 0, 0, 0)
     row = session.execute(_COUNTS, {"name": f"user:{actor.user_id}"}).one()
     return WaitingCounts(*row)
@@ -128,7 +128,7 @@ def acts_of_entry(
     session: Session, *, actor: Actor, account_id: int, entry_sequence: int
 ) -> tuple[ActView, ...]:
     """Return, for staff, the act that posted an entry, if staff did."""
-    require_staff(actor)
+    require(actor, "see_requests")
     rows = session.scalars(
         select(StaffAct).where(
             StaffAct.account_id == account_id, StaffAct.entries.any_() == entry_sequence

@@ -9,7 +9,8 @@ from sqlalchemy import Select, select, text, tuple_
 
 from db.models import AuditRecord, User
 from domain import audit
-from domain.actors import StaffRole, require_staff
+from domain.actors import StaffRole
+from domain.permissions import require
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -86,7 +87,7 @@ def audit_page(
 
     Raises NotAuthorised for all but finance and administrators.
     """
-    require_staff(actor, *_READERS)
+    require(actor, "see_audit")
     statement = _wanted(session, wanted).limit(page_size + 1)
     if older_than is not None:
         place = tuple_(AuditRecord.recorded_at, AuditRecord.id)
@@ -101,7 +102,7 @@ def audit_page(
 
 def audit_rows(session: Session, *, actor: Actor, wanted: AuditFilter) -> Iterator[AuditRow]:
     """Yield the newest `LARGEST_FILE` rows that the filter wants, in bounded memory."""
-    require_staff(actor, *_READERS)
+    require(actor, "see_audit")
     options = {"stream_results": True, "yield_per": _AT_ONCE}
     statement = _wanted(session, wanted).limit(LARGEST_FILE).execution_options(**options)
     for each in session.scalars(statement):
@@ -110,14 +111,14 @@ def audit_rows(session: Session, *, actor: Actor, wanted: AuditFilter) -> Iterat
 
 def record_export(session: Session, *, actor: Actor, wanted: AuditFilter) -> None:
     """Write down that somebody takes rows of the audit log away."""
-    require_staff(actor, *_READERS)
+    require(actor, "see_audit")
     details = {"who": wanted.who, "what": wanted.action, "account": wanted.account_id}
     audit.record(session, action="export_audit", actor=actor, details=details)
 
 
 def actions_of_people(session: Session, *, actor: Actor) -> tuple[str, ...]:
     """Return what people did lately, to choose from."""
-    require_staff(actor, *_READERS)
+    require(actor, "see_audit")
     return tuple(session.scalars(_ACTIONS))
 
 

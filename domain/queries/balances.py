@@ -11,10 +11,10 @@ from sqlalchemy import select, text
 
 from db.models import Debt
 from domain import clock
-from domain.actors import require_account_reader
 from domain.allocation import OVERDRAFT_NUMBER, PRIORITIES, burn_order, is_valid
 from domain.errors import NotFound
 from domain.ledger.state import GRANT_COLUMNS, grant_state
+from domain.permissions import require
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -142,7 +142,7 @@ def account_summary(session: Session, *, actor: Actor, account_id: int) -> Accou
 
     One query: every page asks it.
     """
-    require_account_reader(actor, account_id)
+    require(actor, "see_account", account_id)
     row = session.execute(_SUMMARY, {"account_id": account_id}).one_or_none()
     if row is None:
         raise NotFound("account")

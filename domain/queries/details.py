@@ -18,8 +18,8 @@ from db.models import (
     Refusal,
     UsageEvent,
 )
-from domain.actors import require_account_reader
 from domain.errors import NotFound
+from domain.permissions import require
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -160,7 +160,7 @@ class HoldDetail:
 
 def entry_detail(session: Session, *, actor: Actor, account_id: int, sequence: int) -> EntryDetail:
     """Return an entry of the account; raise NotFound where it or the right to read it lacks."""
-    require_account_reader(actor, account_id)
+    require(actor, "see_account", account_id)
     row = session.execute(
         select(
             Entry.kind,
@@ -214,7 +214,7 @@ def entry_calls(
     page_size: int = CALLS_PAGE_SIZE,
 ) -> CallsPage:
     """Return the calls behind an entry, in the order in which they were metered."""
-    require_account_reader(actor, account_id)
+    require(actor, "see_account", account_id)
     rows = session.execute(
         select(
             UsageEvent.line_number,
@@ -251,7 +251,7 @@ def refusal_detail(
     session: Session, *, actor: Actor, account_id: int, number: int
 ) -> RefusalDetail:
     """Return a refusal of the account; raise NotFound where it or the right to read it lacks."""
-    require_account_reader(actor, account_id)
+    require(actor, "see_account", account_id)
     row = session.execute(
         select(
             Refusal.refusal_number,
@@ -274,7 +274,7 @@ def refusal_detail(
 
 def hold_detail(session: Session, *, actor: Actor, account_id: int, number: int) -> HoldDetail:
     """Return a hold of the account; raise NotFound where it or the right to read it lacks."""
-    require_account_reader(actor, account_id)
+    require(actor, "see_account", account_id)
     row = session.execute(
         select(
             Hold.service,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from domain.actors import require_account_reader
+from domain.permissions import require
 from domain.queries.cursors import HistoryCursor
 from domain.queries.history_payments import (
     PAYMENT_RANK,
@@ -64,7 +64,7 @@ def history_page(
 
     Raises NotFound where the actor may not read the account.
     """
-    require_account_reader(actor, account_id)
+    require(actor, "see_account", account_id)
     is_backwards = newer_than is not None and older_than is None
     cursor = newer_than if is_backwards else older_than
     span = Span(cursor, is_backwards, page_size + 1)
@@ -146,7 +146,7 @@ def history_count(
 
     Raises NotFound where the actor may not read the account.
     """
-    require_account_reader(actor, account_id)
+    require(actor, "see_account", account_id)
     if wanted.sought:
         return None
     streams = choose_streams(account_id, wanted)

@@ -10,7 +10,7 @@ from sqlalchemy import Numeric, Text, case, cast, func, literal, select
 from sqlalchemy.dialects.postgresql import JSONB
 
 from db.bulk import copy_query, stream_query
-from domain.actors import require_account_reader
+from domain.permissions import require
 from domain.queries.history_streams import RANKS, choose_streams, every_row, sum_rows
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def history_totals(
 
     Raises NotFound where the actor may not read the account.
     """
-    require_account_reader(actor, account_id)
+    require(actor, "see_account", account_id)
     streams = choose_streams(account_id, wanted)
     found = session.execute(sum_rows(streams, wanted.sought)).all() if streams else []
     by_rank = {row.rank: StatusTotal(row.rows, int(row.micros)) for row in found}
@@ -135,7 +135,7 @@ def copy_history(
 
 def _rows(actor: Actor, account_id: int, wanted: HistoryFilter) -> Subquery | None:
     """Return the rows that the filter wants, or None where there can be none."""
-    require_account_reader(actor, account_id)
+    require(actor, "see_account", account_id)
     streams = choose_streams(account_id, wanted)
     return every_row(streams, wanted.sought).subquery("rows_in_order") if streams else None
 

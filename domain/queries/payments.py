@@ -16,10 +16,10 @@ from db.models import (
     PaymentEvent,
     Refund,
 )
-from domain.actors import require_account_reader, require_staff
 from domain.errors import NotFound
 from domain.money import Money
 from domain.payments.review import needs_decision
+from domain.permissions import require
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -173,7 +173,7 @@ def payment_page(
 
     Raises NotFound where the actor may not read the account.
     """
-    require_account_reader(actor, account_id)
+    require(actor, "see_account", account_id)
     statement = _payments().where(Payment.account_id == account_id)
     if status is not None:
         statement = statement.where(Payment.state.in_(STATES_OF[status]))
@@ -195,7 +195,7 @@ def find_payment(session: Session, *, actor: Actor, reference: str) -> PaymentVi
         raise NotFound("payment")
     found = _view(row)
     try:
-        require_account_reader(actor, found.account_id)
+        require(actor, "see_account", found.account_id)
     except NotFound:
         raise NotFound("payment") from None
     return found
@@ -214,7 +214,7 @@ def find_payments(
     An empty search finds the newest of all; `only_waiting` leaves those that people have to
     decide about. Raises NotAuthorised for anyone who is no staff.
     """
-    require_staff(actor)
+    require(actor, "look_up_payments")
     tidy = sought.replace("\0", "").strip()[:_LONGEST_SOUGHT]
     statement = _payments()
     if tidy:
@@ -234,7 +234,7 @@ def find_payments(
 
 def payment_timeline(session: Session, *, actor: Actor, reference: str) -> PaymentTimeline:
     """Return everything about a payment, for staff."""
-    require_staff(actor)
+    require(actor, "look_up_payments")
     payment = find_payment(session, actor=actor, reference=reference)
     return PaymentTimeline(
         payment=payment,

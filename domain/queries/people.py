@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select
 
 from db.models import User
-from domain.actors import require_staff
+from domain.permissions import require
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,7 +24,7 @@ def names_of(session: Session, *, actor: Actor, actors: Iterable[str | None]) ->
 
     Parts of the system are left out: `system:jobs` has no name but this.
     """
-    require_staff(actor)
+    require(actor, "see_people")
     wanted = {
         int(each.removeprefix(_PREFIX)) for each in actors if each and each.startswith(_PREFIX)
     }

@@ -14,9 +14,9 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import text
 
 from domain import clock
-from domain.actors import require_account_reader
 from domain.errors import InvalidInput, NotFound
 from domain.forecast import Forecast, forecast
+from domain.permissions import require
 from domain.queries.balances import open_grants
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def usage_report(
     Raises NotFound where the actor may not read the account, InvalidInput for a period that ends
     before it begins or is longer than LONGEST_PERIOD, or another grain.
     """
-    require_account_reader(actor, account_id)
+    require(actor, "see_account", account_id)
     if grain not in GRAINS:
         raise InvalidInput("grain", "unknown")
     if not timedelta(0) <= last - first <= LONGEST_PERIOD:
@@ -202,7 +202,7 @@ def spending_outlook(session: Session, *, actor: Actor, account_id: int) -> Outl
     A service whose spending was given back in full counts as nothing. Raises NotFound where the
     actor may not read the account.
     """
-    require_account_reader(actor, account_id)
+    require(actor, "see_account", account_id)
     zone, _ = _site(session, account_id)
     now = clock.now(session)
     today = now.astimezone(ZoneInfo(zone)).date()

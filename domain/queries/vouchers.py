@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
-from domain.actors import require_account_reader
 from domain.money import Money
+from domain.permissions import require
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -96,7 +96,7 @@ def account_vouchers(
     session: Session, *, actor: Actor, account_id: int, limit: int = 500
 ) -> tuple[VoucherRow, ...]:
     """Return what was redeemed, the newest first. Raises NotFound for those who may not see it."""
-    require_account_reader(actor, account_id)
+    require(actor, "see_account", account_id)
     rows = session.execute(_REDEEMED, {"account_id": account_id, "limit": limit})
     return tuple(
         VoucherRow(
@@ -131,7 +131,7 @@ def waiting_vouchers(
     session: Session, *, actor: Actor, account_id: int, limit: int = 100
 ) -> tuple[WaitingVoucher, ...]:
     """Return codes made for the account that were not redeemed, those that end first on top."""
-    require_account_reader(actor, account_id)
+    require(actor, "see_account", account_id)
     rows = session.execute(_WAITING, {"account_id": account_id, "limit": limit})
     return tuple(
         WaitingVoucher(

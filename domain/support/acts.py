@@ -15,18 +15,12 @@ from sqlalchemy import func, select, text, update
 
 from db.models import Account, AccountMember, ApprovalRequest, StaffAct, User
 from domain import audit, clock
-from domain.actors import (
-    MemberRole,
-    StaffRole,
-    require_other_account,
-    require_staff,
-    require_system,
-    user_actor,
-)
+from domain.actors import MemberRole, StaffRole, user_actor
 from domain.errors import Conflict, NotAuthorised, NotFound
 from domain.ledger.idempotency import WriteOnce, first_answer, keep_answer
 from domain.money import Money
-from domain.support.limits import MAKER_ROLES, limit_of
+from domain.permissions import allows, require, require_another
+from domain.support.limits import limit_of
 from domain.support.wishes import By, of_plain, plain
 from domain.texts import checked_reason
 from domain.vouchers import hide_code
@@ -78,8 +72,7 @@ def act(
     Raises NotAuthorised for who may not, or belongs to the account; InvalidInput for a reason that
     is missing; NotFound; IdempotencyMismatch; and what the wish itself is refused with.
     """
-    require_staff(actor, *MAKER_ROLES)
-    require_other_account(actor, account_id)
+    require(actor, "act_on_account", account_id)
     reason = checked_reason(reason)
     maker = audit.actor_name(actor)
     asked = {"action": wish.name, "reason": reason, **plain(wish)}
@@ -235,7 +228,7 @@ def refuse_request(session: Session, *, request_id: int, reason: str, actor: Act
 
 def withdraw_request(session: Session, *, request_id: int, actor: Actor) -> None:
     """Take one's own wish back; again, it changes nothing. Raises as `approve_request`."""
-    require_staff(actor)
+    require(actor, "see_requests")
     row = _locked(session, request_id)
     if row.requested_by != audit.actor_name(actor):
         raise NotAuthorised
@@ -247,7 +240,7 @@ def withdraw_request(session: Session, *, request_id: int, actor: Actor) -> None
 
 def expire_requests(session: Session, *, actor: Actor) -> int:
     """End the wishes that nobody decided in time; return how many."""
-    require_system(actor)
+    require(actor, "expire_requests")
     now = clock.now(session)
     ended = session.execute(
         update(ApprovalRequest)
@@ -274,11 +267,10 @@ def _locked(session: Session, request_id: int) -> ApprovalRequest:
 
 
 def _to_decide(session: Session, request_id: int, actor: Actor) -> ApprovalRequest:
-    require_staff(actor, StaffRole.FINANCE)
+    require(actor, "decide_request")
     row = _locked(session, request_id)
-    require_other_account(actor, row.account_id)
-    if row.requested_by == audit.actor_name(actor):
-        raise NotAuthorised
+    require(actor, "decide_request", row.account_id)
+    require_another(actor, row.requested_by)
     return row
 
 
@@ -304,7 +296,7 @@ def _maker(session: Session, row: ApprovalRequest) -> Actor:
         staff_role=StaffRole(person.staff_role),
         memberships={account_id: MemberRole(role) for account_id, role in memberships},
     )
-    if maker.staff_role not in MAKER_ROLES or row.account_id in maker.memberships:
+    if not allows(maker, "act_on_account", row.account_id):
         raise Conflict("maker_may_not")
     return maker
 

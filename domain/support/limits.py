@@ -16,10 +16,11 @@ from sqlalchemy.dialects.postgresql import insert
 
 from db.models import ActionLimit, TopUpLimit
 from domain import audit, clock
-from domain.actors import StaffRole, require_staff, require_system_or_staff
+from domain.actors import StaffRole
 from domain.errors import Conflict, InvalidInput
 from domain.ledger.idempotency import WriteOnce, first_answer, keep_answer
 from domain.money import MAX_MICROS, Money
+from domain.permissions import require
 from domain.support.wishes import WISHES
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class Limit:
 
 def list_action_limits(session: Session, *, actor: Actor) -> tuple[Limit, ...]:
     """Return all limits, for staff, by currency, action and role."""
-    require_staff(actor)
+    require(actor, "see_action_limits")
     rows = session.scalars(
         select(ActionLimit)
         .order_by(ActionLimit.currency, ActionLimit.action, ActionLimit.role)
@@ -92,7 +93,7 @@ def change_action_limit(
     NotAuthorised; InvalidInput on "action", "role" or "daily"; UnknownCurrency;
     Conflict("limits_changed") where somebody else changed it meanwhile; IdempotencyMismatch.
     """
-    require_staff(actor, StaffRole.ADMIN)
+    require(actor, "change_action_limit")
     _check(action, role, daily)
     values = {"action": action, "role": role.value, "currency": daily.currency}
     asked = {**values, "daily_micros": daily.micros, "expected_version": expected_version}
@@ -135,7 +136,7 @@ def _check(action: str, role: StaffRole, daily: Money) -> None:
 
 def load_action_limits(session: Session, *, actor: Actor) -> None:
     """Add the file's limits for the currencies of top-ups that have none yet."""
-    require_system_or_staff(actor, StaffRole.FINANCE)
+    require(actor, "load_reference")
     file: dict[str, dict[str, int]] = tomllib.loads(_FILE.read_text("utf-8"))
     shared: dict[str, Any] = {
         "version": 1,

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from db.models import Account, AccountNote
 from domain import audit, clock
-from domain.actors import require_staff
 from domain.errors import InvalidInput, NotFound
 from domain.ledger.idempotency import WriteOnce, first_answer, keep_answer
+from domain.permissions import require
 from domain.texts import check_text
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def add_note(
 
     Raises NotAuthorised, NotFound, IdempotencyMismatch, and InvalidInput("text").
     """
-    require_staff(actor)
+    require(actor, "write_note")
     lines = [line.rstrip() for line in text.strip().splitlines()]
     check_text(text=lines)
     tidy = "\n".join(lines)

@@ -9,10 +9,10 @@ from sqlalchemy import func, select, text
 
 from db.models import Campaign, CampaignAmount, CampaignPart
 from domain import audit, clock
-from domain.actors import StaffRole, require_staff
-from domain.errors import Conflict, InvalidInput, NotAuthorised, NotFound
+from domain.errors import Conflict, InvalidInput, NotFound
 from domain.ledger.idempotency import WriteOnce, first_answer, keep_answer
 from domain.money import MAX_MICROS, Money
+from domain.permissions import require, require_another
 from domain.texts import check_text, checked_name
 from domain.vouchers.codes import lock_campaign
 
@@ -111,7 +111,7 @@ def propose_campaign(
     Raises InvalidInput, by field of the terms, for terms that do not fit together;
     Conflict("name_is_taken"); IdempotencyMismatch; NotAuthorised.
     """
-    require_staff(actor, StaffRole.FINANCE)
+    require(actor, "propose_campaign")
     terms = _checked(session, terms)
     write = WriteOnce(_NO_ACCOUNT, f"campaign:{idempotency_key}", "propose_campaign", _plain(terms))
     session.execute(_LOCK)
@@ -137,11 +137,10 @@ def decide_campaign(session: Session, *, campaign_id: int, is_approved: bool, ac
 
     Raises NotAuthorised for whoever proposed it, Conflict("already_decided").
     """
-    require_staff(actor, StaffRole.FINANCE)
+    require(actor, "decide_campaign")
     campaign = lock_campaign(session, campaign_id)
     wanted = "approved" if is_approved else "refused"
-    if campaign.proposed_by == audit.actor_name(actor):
-        raise NotAuthorised
+    require_another(actor, campaign.proposed_by)
     if campaign.state == wanted and campaign.decided_by == audit.actor_name(actor):
         return
     if campaign.state != "proposed":
@@ -159,7 +158,7 @@ def end_campaign(session: Session, *, campaign_id: int, actor: Actor) -> None:
 
     What was redeemed stays. Repeated, it changes nothing. Raises Conflict("campaign_not_approved").
     """
-    require_staff(actor, StaffRole.FINANCE)
+    require(actor, "end_campaign")
     campaign = lock_campaign(session, campaign_id)
     if campaign.state == "ended":
         return
@@ -174,7 +173,7 @@ def end_campaign(session: Session, *, campaign_id: int, actor: Actor) -> None:
 
 def list_campaigns(session: Session, *, actor: Actor) -> tuple[CampaignView, ...]:
     """Return all campaigns, the newest first; support sees them too."""
-    require_staff(actor)
+    require(actor, "see_campaigns")
     campaigns = session.scalars(
         select(Campaign).order_by(Campaign.id.desc()).execution_options(populate_existing=True)
     ).all()
@@ -183,7 +182,7 @@ def list_campaigns(session: Session, *, actor: Actor) -> tuple[CampaignView, ...
 
 def find_campaign(session: Session, *, campaign_id: int, actor: Actor) -> CampaignView:
     """Return one campaign for staff. Raises NotFound, NotAuthorised."""
-    require_staff(actor)
+    require(actor, "see_campaigns")
     campaign = session.get(Campaign, campaign_id, populate_existing=True)
     if campaign is None:
         raise NotFound("campaign")

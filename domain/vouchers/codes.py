@@ -12,9 +12,9 @@ from sqlalchemy import func, select, text, update
 from db.bulk import copy_rows
 from db.models import Account, Campaign, VoucherBatch, VoucherCode
 from domain import audit, clock
-from domain.actors import StaffRole, require_staff
 from domain.errors import Conflict, InvalidInput, NotFound
 from domain.ledger.idempotency import WriteOnce, first_answer, keep_answer
+from domain.permissions import require
 from domain.texts import checked_reason
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def generate_codes(
     Raises InvalidInput("count", "out_of_range"), Conflict("campaign_not_approved") or
     Conflict("code_budget_spent"), NotFound, NotAuthorised.
     """
-    require_staff(actor, StaffRole.FINANCE)
+    require(actor, "make_codes")
     if not 0 < count <= MOST_CODES_AT_ONCE:
         raise InvalidInput("count", "out_of_range", maximum=MOST_CODES_AT_ONCE)
     write = WriteOnce(
@@ -109,7 +109,7 @@ def import_codes(
     Raises InvalidInput on "codes" ("empty", "too_many", "not_a_code" or "twice" with the line,
     "taken" with the first that is), and as `generate_codes` does.
     """
-    require_staff(actor, StaffRole.FINANCE)
+    require(actor, "make_codes")
     codes = _read_all(typed)
     write = WriteOnce(
         _NO_ACCOUNT,
@@ -155,7 +155,7 @@ def revoke_codes(
     Credit that they gave already stays. Codes that are used up or taken back are left as they
     are, so that a repetition changes nothing. Raises InvalidInput for a reason that is missing.
     """
-    require_staff(actor, StaffRole.FINANCE)
+    require(actor, "revoke_codes")
     reason = checked_reason(reason)
     lock_campaign(session, campaign_id)
     statement = (
@@ -187,7 +187,7 @@ def revoke_codes(
 
 def list_batches(session: Session, *, campaign_id: int, actor: Actor) -> tuple[Batch, ...]:
     """Return a campaign's batches, the newest first, without those of single codes."""
-    require_staff(actor, StaffRole.FINANCE, StaffRole.ADMIN)
+    require(actor, "see_batches")
     rows = session.scalars(
         select(VoucherBatch)
         .where(VoucherBatch.campaign_id == campaign_id, VoucherBatch.kind != "issued")
@@ -204,7 +204,7 @@ def codes_of_batch(session: Session, *, batch_id: int, actor: Actor) -> Iterator
 
     That somebody took them is written to the audit log. Raises NotFound and NotAuthorised.
     """
-    require_staff(actor, StaffRole.FINANCE)
+    require(actor, "download_codes")
     batch = session.get(VoucherBatch, batch_id)
     if batch is None:
         raise NotFound("voucher_batch")

@@ -16,11 +16,12 @@ from db.models import (
     VoucherRedemption,
 )
 from domain import audit, clock, ledger, signals
-from domain.actors import require_account_billing, system_actor
+from domain.actors import system_actor
 from domain.billing_profiles import current_profile
 from domain.errors import VoucherRefused
 from domain.ledger.idempotency import WriteOnce, first_answer, keep_answer
 from domain.money import Money
+from domain.permissions import require
 from domain.throttling import Limit, count_try, counter, give_back
 from domain.vouchers.campaigns import parts_of
 from domain.vouchers.codes import hide_code, lock_campaign, read_code
@@ -75,7 +76,7 @@ def redeem_code(
     Raises VoucherRefused with why not, RateLimited, NotAuthorised, NotFound. Whoever calls this
     for people counts their tries first: see `redeem_once_counted`.
     """
-    require_account_billing(actor, account_id)
+    require(actor, "redeem_code", account_id)
     return redeem_for(
         session, account_id=account_id, typed=typed, actor=actor, idempotency_key=idempotency_key
     )
@@ -95,7 +96,7 @@ def redeem_once_counted(
     `key` is the secret that counters are made with. Raises as `redeem_code` does, and RateLimited
     with the seconds to wait after many refusals, by person, account and network address.
     """
-    require_account_billing(actor, account_id)
+    require(actor, "redeem_code", account_id)
     counters = _counters(key, account_id, actor)
     with sessions.begin() as session:
         count_try(session, counters)

@@ -9,9 +9,9 @@ import pyarrow as pa
 import streamlit as st
 
 from domain import audit
-from domain.actors import StaffRole
 from domain.errors import BillingError, NotAuthorised
 from domain.payments.bank_transfers import decide_transfer, evidence_of
+from domain.permissions import allows
 from portal import backend, formats
 from portal.formats import plain
 from portal.i18n import N_, _
@@ -81,7 +81,7 @@ def _waiting(here: Viewing, transfer: RecordedTransfer, name: Callable[[str | No
             on_click="ignore",
         )
         is_mine = transfer.requested_by == audit.actor_name(here.visitor.actor)
-        if here.visitor.actor.staff_role is StaffRole.FINANCE and not is_mine:
+        if allows(here.visitor.actor, "decide_transfer") and not is_mine:
             _buttons(here, transfer)
     if is_mine:
         st.caption(_("You recorded this. Somebody else decides."))

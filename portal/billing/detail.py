@@ -8,10 +8,10 @@ import pyarrow as pa
 import streamlit as st
 
 from domain.errors import InvalidInput, NotFound
+from domain.permissions import allows
 from domain.queries.approvals import acts_of_entry
 from domain.queries.details import entry_with_calls, hold_detail, refusal_detail
 from domain.queries.history_rows import HistoryReference, HistoryStatus
-from domain.support import MAKER_ROLES
 from domain.support.wishes import REVERSIBLE_KINDS
 from portal import address, backend, descriptions, formats
 from portal.formats import plain
@@ -75,7 +75,10 @@ def _entry(viewing: Viewing, account: AccountSummary, number: int) -> None:
         facts |= _posted_by(viewing, account, entry)
     _facts(facts)
     _relations(viewing, entry)
-    if viewing.visitor.actor.staff_role in MAKER_ROLES and entry.kind in REVERSIBLE_KINDS:
+    if (
+        allows(viewing.visitor.actor, "act_on_account", account.account_id)
+        and entry.kind in REVERSIBLE_KINDS
+    ):
         st.page_link(
             st.session_state["account_page"],
             label=_("Reverse it"),

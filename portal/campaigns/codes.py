@@ -14,8 +14,8 @@ import openpyxl
 import pyarrow as pa
 import streamlit as st
 
-from domain.actors import StaffRole
 from domain.errors import BillingError, InvalidInput
+from domain.permissions import allows
 from domain.texts import LONGEST_REASON
 from domain.vouchers import (
     MOST_CODES_AT_ONCE,
@@ -56,7 +56,7 @@ def draw(here: Viewing, campaign: CampaignView) -> None:
     text = _("{made} made, {used} used, {revoked} revoked.")
     st.caption(text.format(**{name: formats.number(each) for name, each in counted.items()}))
     batches = backend.read(list_batches, campaign_id=campaign.campaign_id, actor=here.visitor.actor)
-    is_finance = here.visitor.actor.staff_role is StaffRole.FINANCE
+    is_finance = allows(here.visitor.actor, "make_codes")
     if batches:
         _table(here, batches)
         if is_finance:

@@ -9,8 +9,8 @@ import pyarrow as pa
 import streamlit as st
 
 from domain import audit
-from domain.actors import StaffRole
 from domain.errors import BillingError, NotFound
+from domain.permissions import allows
 from domain.vouchers import decide_campaign, end_campaign, find_campaign, list_campaigns
 from portal import address, backend, formats
 from portal.campaigns import codes, words
@@ -107,9 +107,9 @@ def draw_one(here: Viewing, campaign_id: int) -> None:
     if found.decided_by is not None:
         lines[_("Decided by")] = name(found.decided_by)
     st.html(definition_list(lines))
-    if here.visitor.actor.staff_role is StaffRole.FINANCE:
+    if allows(here.visitor.actor, "decide_campaign"):
         _decisions(here, found)
-    if here.visitor.actor.staff_role is not StaffRole.SUPPORT and found.terms.trigger == "code":
+    if allows(here.visitor.actor, "see_batches") and found.terms.trigger == "code":
         codes.draw(here, found)
 
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from domain.actors import StaffRole
 from domain.payments.bank_transfers import list_transfers
+from domain.permissions import allows
 from portal import backend
 from portal.bank_transfers import decisions, recording
 from portal.i18n import _
@@ -19,5 +19,5 @@ here: Viewing = st.session_state["viewing"]
 st.title(_("Bank transfers"))
 transfers = backend.read(list_transfers, actor=here.visitor.actor)
 decisions.draw(here, transfers)
-if here.visitor.actor.staff_role is StaffRole.FINANCE:
+if allows(here.visitor.actor, "record_transfer"):
     recording.draw(here)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from domain.actors import StaffRole
+from domain.permissions import allows
 from portal import address
 from portal.campaigns import listing, proposal
 from portal.i18n import _
@@ -22,5 +22,5 @@ if number:
     listing.draw_one(here, number)
 else:
     listing.draw_all(here)
-    if here.visitor.actor.staff_role is StaffRole.FINANCE:
+    if allows(here.visitor.actor, "propose_campaign"):
         proposal.draw(here)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from domain import audit
-from domain.actors import StaffRole
 from domain.errors import BillingError, NotAuthorised
 from domain.payments.review import (
     accept_payment,
@@ -17,6 +16,7 @@ from domain.payments.review import (
     refuse_payment,
     reviews_of,
 )
+from domain.permissions import allows
 from portal import backend, formats
 from portal.formats import plain
 from portal.i18n import N_, _
@@ -89,7 +89,7 @@ def _waiting(
         lines[_("Accepting was proposed by")] = name(review.proposed_by)
         lines[_("Because")] = review.proposal_reason or ""
     st.html(words.definition_list(lines))
-    if here.visitor.actor.staff_role is not StaffRole.FINANCE:
+    if not allows(here.visitor.actor, "decide_payment"):
         st.caption(_("Finance decides. Asking the gateway may settle it too."))
     elif review.proposed_by == audit.actor_name(here.visitor.actor):
         st.caption(_("You proposed to accept this. Somebody else decides."))
@@ -198,7 +198,7 @@ def _owed(here: Viewing, decision: Decision, done: Callable[[str], None]) -> Non
         _("Give this money back at the gateway. Where the gateway tells us, this ends by itself."),
         icon=":material/undo:",
     )
-    if here.visitor.actor.staff_role is not StaffRole.FINANCE:
+    if not allows(here.visitor.actor, "record_return"):
         return
     with st.popover(_("It was given back…")):
         text = _("Record it once the money has left.")

@@ -10,9 +10,9 @@ import streamlit as st
 
 from domain.errors import BillingError, InvalidInput
 from domain.money import Money
+from domain.permissions import allows
 from domain.support import (
     LONGEST_GOODWILL_DAYS,
-    MAKER_ROLES,
     ApplyCode,
     Done,
     GiveGoodwill,
@@ -46,7 +46,7 @@ _LONGEST_AMOUNT = 40
 def draw(here: Viewing, account: AccountSummary) -> None:
     """Draw the choice of acts, and the form of the chosen one."""
     _tell(here)
-    if here.visitor.actor.staff_role not in MAKER_ROLES:
+    if not allows(here.visitor.actor, "act_on_account"):
         st.info(
             _("Support and finance act on accounts. Administrators decide who may, and how much."),
             icon=":material/info:",

@@ -8,8 +8,8 @@ import pyarrow as pa
 import streamlit as st
 
 from domain import audit
-from domain.actors import StaffRole
 from domain.errors import BillingError
+from domain.permissions import allows
 from domain.queries.approvals import list_requests, waiting_counts
 from domain.support import approve_request, refuse_request, withdraw_request
 from domain.texts import LONGEST_REASON
@@ -42,7 +42,7 @@ def draw(here: Viewing) -> None:
         st.success(plain(told), icon=":material/check_circle:")
     requests = backend.read(list_requests, actor=here.visitor.actor)
     name = naming(here, {who for each in requests for who in (each.requested_by, each.decided_by)})
-    if here.visitor.actor.staff_role is StaffRole.FINANCE:
+    if allows(here.visitor.actor, "decide_request"):
         _elsewhere(backend.read(waiting_counts, actor=here.visitor.actor))
     waiting = [each for each in requests if each.state == "waiting"]
     st.header(_("Waiting for approval"))
@@ -103,7 +103,7 @@ def _waiting(here: Viewing, request: RequestView, name: Callable[[str | None], s
                     ),
                     _("Taken back. Nothing was changed."),
                 )
-        elif here.visitor.actor.staff_role is StaffRole.FINANCE:
+        elif allows(here.visitor.actor, "decide_request"):
             _buttons(here, request)
     if is_mine:
         st.caption(_("You asked for this. Somebody else of finance decides."))

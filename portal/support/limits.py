@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import streamlit as st
 
-from domain.actors import StaffRole
 from domain.errors import BillingError
 from domain.money import Money
+from domain.permissions import allows
 from domain.support import MAKER_ROLES, change_action_limit, list_action_limits
 from portal import backend, formats
 from portal.formats import plain
@@ -21,6 +21,7 @@ from portal.support import words
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from domain.actors import StaffRole
     from domain.support import Limit
     from portal.viewing import Viewing
 
@@ -48,7 +49,7 @@ def draw(here: Viewing) -> None:
         (each.action, each.role): each for each in limits if each.daily.currency == currency
     }
     _table(of_currency, currency)
-    if here.visitor.actor.staff_role is StaffRole.ADMIN:
+    if allows(here.visitor.actor, "change_action_limit"):
         _form(here, of_currency, currency)
     else:
         st.caption(_("Administrators change these, who move no credit themselves."))

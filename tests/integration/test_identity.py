@@ -16,6 +16,7 @@ from domain import accounts, identity, passwords
 from domain.actors import MemberRole, StaffRole, system_actor, user_actor
 from domain.errors import Conflict, InvalidInput, NotAuthorised, NotFound, RateLimited
 from domain.identity import Client, Rules, SignIn, SignInOutcome, SignUp
+from domain.staff import disable_user
 from tests.conftest import TestClock
 from tests.factories import make_account
 
@@ -350,7 +351,7 @@ def test_a_disabled_person_is_out_at_once_and_stays_out(
 ) -> None:
     user_id = make_user(session)
     token = sign_in(sessions).token
-    identity.disable_user(session, user_id=user_id, actor=SYSTEM)
+    disable_user(session, user_id=user_id, is_disabled=True, reason="left", actor=SYSTEM)
     session.commit()
     assert visit(sessions, token) is None
     assert sign_in(sessions).outcome is SignInOutcome.DISABLED
@@ -792,7 +793,7 @@ def test_a_reset_proves_the_address(sessions: sessionmaker[Session], session: Se
 
 def test_a_reset_asked_for_nobody_sends_nothing(session: Session) -> None:
     user_id = make_user(session)
-    identity.disable_user(session, user_id=user_id, actor=SYSTEM)
+    disable_user(session, user_id=user_id, is_disabled=True, reason="left", actor=SYSTEM)
     for email in (EMAIL, "nobody@example.com", "no address"):
         ask_for_reset(session, email)
     assert session.scalar(select(func.count()).select_from(OutboxMessage)) == 0
@@ -821,7 +822,7 @@ def test_only_administrators_make_and_disable_people(
             actor=actor,
         )
     with pytest.raises(NotAuthorised):
-        identity.disable_user(session, user_id=1, actor=actor)
+        disable_user(session, user_id=1, is_disabled=True, reason="left", actor=actor)
     with pytest.raises(NotAuthorised):
         identity.purge_identity(session, actor=actor)
 
@@ -831,7 +832,7 @@ def test_an_address_is_one_person(session: Session) -> None:
     with pytest.raises(Conflict):
         make_user(session)
     with pytest.raises(NotFound):
-        identity.disable_user(session, user_id=999, actor=SYSTEM)
+        disable_user(session, user_id=999, is_disabled=True, reason="left", actor=SYSTEM)
 
 
 def test_the_audit_log_knows_what_happened_and_no_secret(

@@ -24,6 +24,7 @@ from domain.errors import (
     RateLimited,
 )
 from domain.identity import Client, Rules
+from domain.staff import disable_user
 from tests.factories import make_account, next_key
 
 if TYPE_CHECKING:
@@ -383,7 +384,7 @@ def test_the_last_owner_stays(session: Session, account: int) -> None:
 def test_an_owner_who_cannot_sign_in_does_not_count(session: Session, account: int) -> None:
     owner = member(session, account, "owner@example.com", MemberRole.OWNER)
     gone = member(session, account, "gone@example.com", MemberRole.OWNER)
-    identity.disable_user(session, user_id=gone.user_id or 0, actor=SYSTEM)
+    disable_user(session, user_id=gone.user_id or 0, is_disabled=True, reason="left", actor=SYSTEM)
     with pytest.raises(Conflict, match="last_owner"):
         remove(session, account, owner, SYSTEM)
     remove(session, account, gone, owner)

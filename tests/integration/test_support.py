@@ -355,7 +355,7 @@ def test_nobody_acts_for_an_account_of_their_own(
 )
 def test_others_do_not_act(session: Session, actor: Actor) -> None:
     account = make_account(session)
-    with pytest.raises(NotAuthorised):
+    with pytest.raises((NotAuthorised, NotFound)):
         do(session, account, goodwill(1), actor)
 
 

@@ -1,0 +1,47 @@
+"""docs/permissions.md, made of the table that every service asks."""
+
+from __future__ import annotations
+
+from domain.permissions import (
+    ANOTHER,
+    MEMBER_LETTERS,
+    NOT_OWN,
+    PERMISSIONS,
+    STAFF_LETTERS,
+    SYSTEM_LETTER,
+)
+
+_HEAD = """# Who may do what
+
+Made of `domain/permissions.py` by `make permissions`: change the table there, not this page. Every
+service asks that table itself, whatever a page shows or hides, and a test asks each service for
+each role.
+
+Owner, billing and reader are the roles of an account's members, for that account alone. Product is
+what runs by itself: jobs, meters, gateways' messages and the command line.
+
+- ¹ not for an account that one belongs to
+- ² by another person than whoever asked
+"""
+_RULES = {NOT_OWN: "¹", ANOTHER: "²"}
+
+
+def permissions_page() -> str:
+    """Return the page in Markdown."""
+    letters = {
+        **{role.value: letter for role, letter in STAFF_LETTERS.items()},
+        **{role.value: letter for role, letter in MEMBER_LETTERS.items()},
+        "product": SYSTEM_LETTER,
+    }
+    lines = [_HEAD]
+    for area, actions in PERMISSIONS.items():
+        lines += [f"## {area.replace('_', ' ').capitalize()}", ""]
+        lines.append("| | " + " | ".join(letters) + " |")
+        lines.append("|---" * (len(letters) + 1) + "|")
+        for permission in actions.values():
+            marks = "".join(_RULES[rule] for rule in permission.rules)
+            cells = ["✓" if letter in permission.letters else " " for letter in letters.values()]
+            name = f"{permission.meaning} {marks}".strip()
+            lines.append(f"| {name} | " + " | ".join(cells) + " |")
+        lines.append("")
+    return "\n".join(lines)

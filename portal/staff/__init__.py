@@ -1,0 +1,1 @@
+"""Who works here, and what an access review takes away."""

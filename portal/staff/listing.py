@@ -1,0 +1,149 @@
+"""The people with a role, and the forms that give and take away."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import streamlit as st
+
+from domain.actors import StaffRole
+from domain.errors import BillingError, NotAuthorised
+from domain.permissions import allows
+from domain.staff import change_staff_role, disable_user, find_person, list_staff
+from domain.texts import LONGEST_REASON
+from portal import backend
+from portal.formats import plain
+from portal.i18n import _
+from portal.people import naming
+from portal.roles import staff_role_name
+from portal.staff import review
+from portal.top_up import words
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from domain.staff import StaffMember
+    from portal.viewing import Viewing
+
+_TOLD = "staff_told"
+_LONGEST_EMAIL = 254
+
+
+def draw(here: Viewing) -> None:
+    """Draw who works here and, for administrators, the forms."""
+    told: str | None = st.session_state.pop(_TOLD, None)
+    if told is not None:
+        st.success(plain(told), icon=":material/check_circle:")
+    staff = backend.read(list_staff, actor=here.visitor.actor)
+    _table(here, staff)
+    review.draw(here)
+    if allows(here.visitor.actor, "manage_people"):
+        _give(here)
+        _change(here, staff)
+    else:
+        st.caption(_("Administrators give roles and take them away."))
+
+
+def _table(here: Viewing, staff: Sequence[StaffMember]) -> None:
+    name = naming(here, {each.given_by for each in staff})
+    table = pa.table(
+        {
+            _("Name"): [each.display_name for each in staff],
+            _("Email"): [each.email for each in staff],
+            _("Role"): [staff_role_name(each.role) for each in staff],
+            _("State"): [_("Disabled") if each.is_disabled else _("Active") for each in staff],
+            _("Last seen"): [
+                here.date_time(each.last_seen_at) if each.last_seen_at else _("Never")
+                for each in staff
+            ],
+            _("Given by"): [name(each.given_by) for each in staff],
+            _("Given"): [here.date_time(each.given_at) if each.given_at else "" for each in staff],
+        }
+    )
+    st.dataframe(table, hide_index=True, height="content", key="staff")
+
+
+def _give(here: Viewing) -> None:
+    st.subheader(_("Give somebody a role"))
+    st.caption(_("They sign up first, with the address that they work with."))
+    with st.form("give_role", border=False):
+        with st.grid(columns=2, min_column_width=220):
+            email = st.text_input(_("Email"), max_chars=_LONGEST_EMAIL, key="staff_email")
+            role = st.selectbox(
+                _("Role"), list(StaffRole), format_func=staff_role_name, key="staff_role"
+            )
+        reason = st.text_input(_("Reason"), max_chars=LONGEST_REASON, key="staff_reason")
+        is_sent = st.form_submit_button(_("Give the role"), type="primary")
+    if is_sent:
+
+        def give() -> None:
+            user_id = backend.read(find_person, email=email, actor=here.visitor.actor)
+            _set_role(here, user_id, role, reason)
+
+        _try(give, _("They have the role now, and sign in again to use it."))
+
+
+def _change(here: Viewing, staff: Sequence[StaffMember]) -> None:
+    others = {each.user_id: each for each in staff if each.user_id != here.visitor.actor.user_id}
+    if not others:
+        st.info(
+            _("You are the only one here. Give a second person a role, so that two can decide."),
+            icon=":material/group_add:",
+        )
+        return
+    st.subheader(_("Change or take away"))
+    chosen = st.selectbox(
+        _("Person"),
+        list(others),
+        format_func=lambda user_id: f"{others[user_id].display_name} · {others[user_id].email}",
+        key="staff_person",
+    )
+    person = others[chosen]
+    reason = st.text_input(_("Reason"), max_chars=LONGEST_REASON, key="staff_change_reason")
+    with st.container(horizontal=True):
+        for role in StaffRole:
+            label = _("Make {role}").format(role=staff_role_name(role))
+            if role is not person.role and st.button(label, key=f"make-{role}"):
+                _try(lambda role=role: _set_role(here, chosen, role, reason), _("Changed."))  # type: ignore[misc]
+        if st.button(_("Take the role away"), key="take_role"):
+            _try(lambda: _set_role(here, chosen, None, reason), _("The role is taken away."))
+        label = _("Let in again") if person.is_disabled else _("Disable")
+        if st.button(label, key="disable"):
+            _try(lambda: _disable(here, person, reason), _("Changed."))
+
+
+def _set_role(here: Viewing, user_id: int, role: StaffRole | None, reason: str) -> None:
+    backend.write(
+        change_staff_role, user_id=user_id, role=role, reason=reason, actor=here.visitor.actor
+    )
+
+
+def _disable(here: Viewing, person: StaffMember, reason: str) -> None:
+    backend.write(
+        disable_user,
+        user_id=person.user_id,
+        is_disabled=not person.is_disabled,
+        reason=reason,
+        actor=here.visitor.actor,
+    )
+
+
+def _try(do: Callable[[], None], told: str) -> None:
+    try:
+        do()
+    except NotAuthorised:
+        st.error(_("Nobody changes their own place. Ask another administrator."))
+    except BillingError as error:
+        st.error(_refusal(error), icon=":material/error:")
+    else:
+        st.session_state[_TOLD] = told
+        st.rerun()
+
+
+def _refusal(error: BillingError) -> str:
+    if getattr(error, "reason", "") == "last_admin":
+        return _("This is the last administrator. Give somebody else that role first.")
+    if error.code == "not_found":
+        return _("Nobody has signed up with this address yet.")
+    return words.refusal(error)
