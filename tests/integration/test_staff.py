@@ -1,0 +1,158 @@
+"""Who works here: roles given and taken away, and the last administrator."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import pytest
+from sqlalchemy import func, select, text
+
+from db.models import User
+from domain import audit
+from domain.actors import StaffRole, user_actor
+from domain.errors import Conflict, InvalidInput, NotAuthorised, NotFound
+from domain.staff import change_staff_role, disable_user, find_person, list_deeds, list_staff
+from tests.factories import SYSTEM
+from tests.integration.test_support import make_person
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy.orm import Session, sessionmaker
+
+    from domain.actors import Actor
+
+__all__ = ["make_person"]
+
+
+def change(session: Session, who: Actor, role: StaffRole | None, by: Actor) -> None:
+    change_staff_role(session, user_id=who.user_id or 0, role=role, reason="moved", actor=by)
+
+
+def role_of(session: Session, who: Actor) -> str | None:
+    return session.scalars(select(User.staff_role).where(User.id == who.user_id)).one()
+
+
+def admins(session: Session) -> int:
+    is_admin = (User.staff_role == "admin") & User.disabled_at.is_(None)
+    return session.scalars(select(func.count()).where(is_admin)).one()
+
+
+def test_an_administrator_changes_a_role_with_both_in_the_log(
+    session: Session, make_person: Callable[[StaffRole], Actor]
+) -> None:
+    admin, agent = make_person(StaffRole.ADMIN), make_person(StaffRole.SUPPORT)
+    change(session, agent, StaffRole.FINANCE, admin)
+    change(session, agent, StaffRole.FINANCE, admin)
+    assert role_of(session, agent) == "finance"
+    details = session.scalars(
+        text("SELECT details FROM audit_log WHERE action = 'change_staff_role'")
+    ).all()
+    assert details == [
+        {"user_id": agent.user_id, "from": "support", "to": "finance", "reason": "moved"}
+    ]
+    (found,) = [each for each in list_staff(session, actor=admin) if each.user_id == agent.user_id]
+    assert (found.role, found.given_by) == (StaffRole.FINANCE, f"user:{admin.user_id}")
+
+
+def test_nobody_changes_their_own_place(
+    session: Session, make_person: Callable[[StaffRole], Actor]
+) -> None:
+    admin = make_person(StaffRole.ADMIN)
+    make_person(StaffRole.ADMIN)
+    with pytest.raises(NotAuthorised):
+        change(session, admin, StaffRole.FINANCE, admin)
+    with pytest.raises(NotAuthorised):
+        disable(session, admin, admin)
+
+
+def disable(session: Session, who: Actor, by: Actor, *, is_disabled: bool = True) -> None:
+    disable_user(
+        session, user_id=who.user_id or 0, is_disabled=is_disabled, reason="left", actor=by
+    )
+
+
+@pytest.mark.parametrize("role", [None, StaffRole.SUPPORT])
+def test_the_last_administrator_stays(
+    session: Session, make_person: Callable[[StaffRole], Actor], role: StaffRole | None
+) -> None:
+    admin = make_person(StaffRole.ADMIN)
+    with pytest.raises(Conflict, match="last_admin"):
+        change(session, admin, role, SYSTEM)
+    with pytest.raises(Conflict, match="last_admin"):
+        disable(session, admin, SYSTEM)
+    other = make_person(StaffRole.ADMIN)
+    disable(session, other, admin)
+    with pytest.raises(Conflict, match="last_admin"):
+        change(session, admin, role, SYSTEM)
+    disable(session, other, admin, is_disabled=False)
+    change(session, admin, role, other)
+    assert admins(session) == 1
+
+
+def test_administrators_who_remove_each_other_at_once_leave_one(
+    session: Session,
+    sessions: sessionmaker[Session],
+    make_person: Callable[[StaffRole], Actor],
+) -> None:
+    people = [make_person(StaffRole.ADMIN) for _ in range(6)]
+    session.commit()
+
+    def remove(number: int) -> None:
+        victim, by = people[(number + 1) % 6], people[number]
+        with sessions.begin() as mine:
+            try:
+                if number % 2:
+                    disable(mine, victim, by)
+                else:
+                    change(mine, victim, None, by)
+            except Conflict:
+                return
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(remove, range(6)))
+    session.rollback()
+    assert admins(session) == 1
+
+
+def test_who_is_changed_is_signed_out(
+    session: Session, make_person: Callable[[StaffRole], Actor]
+) -> None:
+    admin, agent = make_person(StaffRole.ADMIN), make_person(StaffRole.SUPPORT)
+    session.execute(
+        text(
+            "INSERT INTO user_sessions (token_digest, user_id, expires_at, address, user_agent)"
+            " VALUES ('x', :id, now() + interval '1 day', '', '')"
+        ),
+        {"id": agent.user_id},
+    )
+    change(session, agent, None, admin)
+    assert session.scalars(text("SELECT revoked_at FROM user_sessions")).one() is not None
+
+
+def test_people_are_found_by_their_address(
+    session: Session, make_person: Callable[[StaffRole], Actor]
+) -> None:
+    admin, agent = make_person(StaffRole.ADMIN), make_person(StaffRole.SUPPORT)
+    email = session.scalars(select(User.email).where(User.id == agent.user_id)).one()
+    assert find_person(session, email=f" {email.upper()} ", actor=admin) == agent.user_id
+    with pytest.raises(NotFound):
+        find_person(session, email="nobody@example.com", actor=admin)
+    with pytest.raises(InvalidInput):
+        find_person(session, email=" ", actor=admin)
+    with pytest.raises(NotFound):
+        change(session, user_actor(999), StaffRole.SUPPORT, admin)
+    with pytest.raises(InvalidInput, match="reason"):
+        change_staff_role(session, user_id=agent.user_id or 0, role=None, reason=" ", actor=admin)
+
+
+def test_a_review_counts_what_people_did(
+    session: Session, make_person: Callable[[StaffRole], Actor]
+) -> None:
+    admin, agent = make_person(StaffRole.ADMIN), make_person(StaffRole.SUPPORT)
+    for _ in range(3):
+        audit.record(session, action="look_at_account", actor=agent, account_id=1)
+    audit.record(session, action="look_at_account", actor=user_actor(12_345), account_id=1)
+    found = [(each.user_id, each.action, each.times) for each in list_deeds(session, actor=admin)]
+    assert found == [(agent.user_id, "look_at_account", 3)]

@@ -1,0 +1,141 @@
+"""The page of staff, and the access review."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any
+
+import openpyxl
+import pytest
+from sqlalchemy import select, text
+
+from db.models import User
+from domain.actors import StaffRole, user_actor
+from portal.formats import time_zone
+from portal.i18n import current_language
+from portal.session import Visitor
+from portal.staff import review
+from portal.viewing import Viewing
+from tests.integration.test_support import make_person
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy.orm import Session
+    from streamlit.testing.v1 import AppTest
+
+    from domain.actors import Actor
+
+__all__ = ["make_person"]
+
+
+@pytest.fixture
+def admin(session: Session, make_person: Callable[[StaffRole], Actor]) -> Actor:
+    """The person who looks: number 1."""
+    found = make_person(StaffRole.ADMIN)
+    session.commit()
+    assert found.user_id == 1
+    return found
+
+
+@pytest.fixture
+def page(show: Callable[..., AppTest]) -> Callable[..., AppTest]:
+    def shown(role: StaffRole = StaffRole.ADMIN) -> AppTest:
+        app = show(None, staff_role=role)
+        app.switch_page("pages/staff.py")
+        app.run()
+        assert not app.exception
+        return app
+
+    return shown
+
+
+def texts(elements: Any) -> list[str]:
+    return [element.value.replace("\\", "") for element in elements]
+
+
+def press(app: AppTest, label: str) -> AppTest:
+    (button,) = [each for each in app.button if each.label == label]
+    button.click().run()
+    assert not app.exception
+    return app
+
+
+def test_alone_one_is_told_to_find_a_second(page: Callable[..., AppTest], admin: Actor) -> None:
+    app = page()
+    assert app.dataframe[0].value["Role"].tolist() == ["Administration"]
+    assert any("You are the only one here." in each for each in texts(app.info))
+    assert admin.is_staff
+
+
+def test_a_role_is_given_changed_and_taken_away(
+    session: Session,
+    page: Callable[..., AppTest],
+    admin: Actor,
+    make_person: Callable[[StaffRole], Actor],
+) -> None:
+    del admin
+    person = make_person(StaffRole.SUPPORT)
+    email = session.scalars(select(User.email).where(User.id == person.user_id)).one()
+    session.execute(text("UPDATE users SET staff_role = NULL WHERE id = 2"))
+    session.commit()
+    app = page()
+    app.text_input(key="staff_email").set_value("nobody@example.com")
+    app.text_input(key="staff_reason").set_value("Hired")
+    press(app, "Give the role")
+    assert texts(app.error) == ["Nobody has signed up with this address yet."]
+    app.text_input(key="staff_email").set_value(email)
+    app.text_input(key="staff_reason").set_value("")
+    press(app, "Give the role")
+    assert texts(app.error) == ["Say why."]
+    app.text_input(key="staff_reason").set_value("Hired")
+    press(app, "Give the role")
+    assert texts(app.success) == ["They have the role now, and sign in again to use it."]
+    app.text_input(key="staff_change_reason").set_value("Moved")
+    press(app, "Make Finance")
+    assert app.dataframe[0].value["Role"].tolist() == ["Administration", "Finance"]
+    app.text_input(key="staff_change_reason").set_value("Away for a year")
+    press(app, "Disable")
+    assert app.dataframe[0].value["State"].tolist() == ["Active", "Disabled"]
+    press(app, "Let in again")
+    press(app, "Take the role away")
+    assert app.dataframe[0].value["Role"].tolist() == ["Administration"]
+
+
+def test_finance_looks_and_changes_nothing(page: Callable[..., AppTest], admin: Actor) -> None:
+    app = page(StaffRole.FINANCE)
+    assert not app.text_input
+    assert "Administrators give roles and take them away." in texts(app.caption)
+    assert admin.is_staff
+
+
+def test_support_has_no_such_page(show: Callable[..., AppTest]) -> None:
+    app = show(None, staff_role=StaffRole.SUPPORT)
+    with pytest.raises(Exception, match="staff"):
+        app.switch_page("pages/staff.py").run()
+
+
+def test_the_access_review_says_who_may_and_who_did(
+    page: Callable[..., AppTest], admin: Actor
+) -> None:
+    page()  # connects
+    visitor = Visitor(
+        user_id=1,
+        display_name="Sample",
+        email="sample@example.com",
+        locale="en",
+        time_zone="UTC",
+        actor=user_actor(1, staff_role=StaffRole.ADMIN),
+        account_id=None,
+        session_id="s",
+        form_token="t",
+    )
+    here = Viewing(visitor, None, time_zone("UTC"))
+    content = review._make(here, current_language())
+    people, may, did = openpyxl.load_workbook(io.BytesIO(content)).worksheets
+    assert [row[2] for row in people.values] == ["Role", "Administration"]
+    actions = {row[2] for row in may.values}
+    assert "Change what one person may do alone" in actions
+    assert "Refund a payment" not in actions
+    assert [row[1:3] for row in did.values] == [("Action", "Times"), ("export_access_review", 1)]
+    assert admin.is_staff
