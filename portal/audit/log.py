@@ -168,7 +168,7 @@ def _table(here: Viewing, rows: Sequence[AuditRow]) -> None:
             _("Who"): [name(each.actor) for each in rows],
             _("What"): [each.action.replace("_", " ") for each in rows],
             _("Account"): [
-                f"/account?account={each.account_id}" if each.account_id else None for each in rows
+                f"/account?account={each.account_id}" if each.account_id else "" for each in rows
             ],
             _("Details"): [_details(each) for each in rows],
             _("From"): [each.address or "" for each in rows],

@@ -137,7 +137,7 @@ def _table(decided: Sequence[RecordedTransfer], name: Callable[[str | None], str
             _("Recorded by"): [name(each.requested_by) for each in decided],
             _("Decided by"): [name(each.decided_by) for each in decided],
             _("Payment"): [
-                f"/payments?ref={each.payment_reference}" if each.payment_reference else None
+                f"/payments?ref={each.payment_reference}" if each.payment_reference else ""
                 for each in decided
             ],
         }

@@ -200,7 +200,7 @@ def _told(item: TimelineItem) -> str:
     return " · ".join(part for part in parts if part)
 
 
-def _link(here: Viewing, item: TimelineItem) -> str | None:
+def _link(here: Viewing, item: TimelineItem) -> str:
     account = here.account.account_id if here.account else 0
     if item.kind == "entry":
         row = HistoryReference(HistoryStatus.SUCCESS, item.number)
@@ -209,4 +209,4 @@ def _link(here: Viewing, item: TimelineItem) -> str | None:
         return f"/payments?ref={item.reference}"
     if item.kind == "usage":
         return f"/usage?account={account}"
-    return None
+    return ""
