@@ -12,6 +12,7 @@ from sqlalchemy import text
 
 from domain.actors import StaffRole, user_actor
 from domain.vouchers import (
+    MOST_CODES_AT_ONCE,
     codes_of_batch,
     find_campaign,
     list_batches,
@@ -150,6 +151,24 @@ def test_codes_are_made_and_taken_away(session: Session, page: Callable[..., App
     assert {row[0] for row in sheet.values if row[0]} == made | {"Code"}
     taken = text("SELECT count(*) FROM audit_log WHERE action = 'download_codes'")
     assert session.scalars(taken).one() == 3
+
+
+def test_a_hundred_thousand_codes_are_made_taken_away_and_read_again(
+    session: Session, page: Callable[..., AppTest]
+) -> None:
+    number = campaign(session, code_budget=MOST_CODES_AT_ONCE)
+    session.commit()
+    app = page(id=str(number))
+    app.number_input(key="generate_count").set_value(MOST_CODES_AT_ONCE)
+    press(app, "Make the codes")
+    assert texts(app.success) == ["100,000 codes are made."]
+    (batch,) = list_batches(session, campaign_id=number, actor=FINANCE)
+    book = files._make(FINANCE, batch.batch_id, files._workbook, current_language())
+    (sheet,) = openpyxl.load_workbook(io.BytesIO(book), read_only=True).worksheets
+    taken = {row[0] for row in sheet.iter_rows(values_only=True) if row[0]} - {"Code"}
+    kept = set(session.scalars(text("SELECT code FROM voucher_codes")))
+    assert len(kept) == MOST_CODES_AT_ONCE
+    assert taken == kept
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -9,6 +10,7 @@ from sqlalchemy import text
 
 from domain import support
 from domain.actors import StaffRole, user_actor
+from domain.clock import CLOCK
 from domain.queries.balances import account_summary
 from tests.factories import SYSTEM, UNIT, grant, make_account
 from tests.integration.test_support import agent, checker, do, goodwill, make_person
@@ -237,6 +239,20 @@ def test_finance_approves_and_refuses(
     assert table["Asked for by"].tolist() == ["Agent A", "Agent A"]
     assert table["Decided by"].tolist() == ["You", "You"]
     assert balance(session, account) == 500
+
+
+def test_a_wish_that_waited_too_long_is_told(
+    session: Session, page: Callable[..., AppTest], agent: Actor, checker: Actor
+) -> None:
+    del agent  # who looks is person 1, and the maker is another
+    account = account_with(session)
+    session.info[CLOCK] = lambda: datetime.now(UTC) - support.REQUEST_LIFETIME
+    waiting = do(session, account, goodwill(50_000), checker)
+    session.commit()
+    app = page("approvals", StaffRole.FINANCE)
+    app.button(key=f"approve-{waiting.request_id}").click().run()
+    assert texts(app.error) == ["It waited too long and has expired. It has to be asked for again."]
+    assert balance(session, account) == 0
 
 
 def test_the_maker_takes_it_back(
