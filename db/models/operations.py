@@ -66,6 +66,11 @@ class AuditRecord(Base):
             postgresql_where=_BY_PEOPLE,
         ),
         Index(
+            "ix_audit_log_roles",
+            "id",
+            postgresql_where=text("action IN ('create_user', 'change_staff_role')"),
+        ),
+        Index(
             "ix_audit_log_people_actor", "actor", "recorded_at", "id", postgresql_where=_BY_PEOPLE
         ),
     )

@@ -35,6 +35,7 @@ from domain.vouchers.redeem import (
     redeem_code,
     redeem_for,
     redeem_once_counted,
+    try_counted,
 )
 
 __all__ = [
@@ -68,4 +69,5 @@ __all__ = [
     "redeem_for",
     "redeem_once_counted",
     "revoke_codes",
+    "try_counted",
 ]

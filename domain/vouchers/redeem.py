@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 from sqlalchemy import func, select, text
 
@@ -27,13 +28,15 @@ from domain.vouchers.campaigns import parts_of
 from domain.vouchers.codes import hide_code, lock_campaign, read_code
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from datetime import datetime
 
     from sqlalchemy.orm import Session, sessionmaker
 
     from domain.actors import Actor
     from domain.throttling import Counter
+
+T = TypeVar("T")
 
 VOUCHER_ACTOR = system_actor("vouchers")
 """In whose name the credit of vouchers is posted; who redeemed stands in the redemption."""
@@ -97,19 +100,40 @@ def redeem_once_counted(
     with the seconds to wait after many refusals, by person, account and network address.
     """
     require(actor, "redeem_code", account_id)
-    counters = _counters(key, account_id, actor)
-    with sessions.begin() as session:
-        count_try(session, counters)
-    with sessions.begin() as session:
-        redeemed = redeem_code(
-            session,
+    return try_counted(
+        sessions,
+        partial(
+            redeem_code,
             account_id=account_id,
             typed=typed,
             actor=actor,
             idempotency_key=idempotency_key,
-        )
+        ),
+        account_id=account_id,
+        actor=actor,
+        key=key,
+    )
+
+
+def try_counted(
+    sessions: sessionmaker[Session],
+    attempt: Callable[[Session], T],
+    *,
+    account_id: int,
+    actor: Actor,
+    key: bytes,
+) -> T:
+    """Count somebody's try of a code, carry it out, and take it off the count if it succeeds.
+
+    Raises RateLimited, and what the attempt raises.
+    """
+    counters = _counters(key, account_id, actor)
+    with sessions.begin() as session:
+        count_try(session, counters)
+    with sessions.begin() as session:
+        done = attempt(session)
         give_back(session, counters)
-    return redeemed
+    return done
 
 
 def _counters(key: bytes, account_id: int, actor: Actor) -> list[Counter]:

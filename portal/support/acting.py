@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 import streamlit as st
@@ -22,14 +23,17 @@ from domain.support import (
     list_action_limits,
 )
 from domain.texts import LONGEST_REASON
-from domain.vouchers import list_campaigns
+from domain.vouchers import list_campaigns, try_counted
 from portal import address, backend, descriptions, formats
 from portal.formats import plain
 from portal.i18n import _, current_language
+from portal.settings import settings
 from portal.support import words
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from sqlalchemy.orm import Session
 
     from domain.queries.balances import AccountSummary
     from domain.support import Waiting, Wish
@@ -235,7 +239,7 @@ def _act(
         # The same until it is done: a second click asks for the same once more.
         once: dict[str, str] = st.session_state.setdefault(_ONCE, {})
         said = f"{account.account_id}|{wish!r}|{reason}"
-        became = backend.write(
+        do = partial(
             act,
             account_id=account.account_id,
             wish=wish,
@@ -243,6 +247,7 @@ def _act(
             actor=here.visitor.actor,
             idempotency_key=once.setdefault(said, uuid.uuid4().hex),
         )
+        became = _guess(here, account, do) if isinstance(wish, ApplyCode) else backend.write(do)
     except BillingError as error:
         st.error(plain(words.refusal(here, error)), icon=":material/error:")
     else:
@@ -251,6 +256,19 @@ def _act(
             st.session_state.pop(field, None)
         st.session_state[_TOLD] = (wish.name, became)
         st.rerun()
+
+
+def _guess(
+    here: Viewing, account: AccountSummary, do: Callable[[Session], Done | Waiting]
+) -> Done | Waiting:
+    """Try a code, as slowly as customers may: staff guess no codes either."""
+    return try_counted(
+        backend.sessions(),
+        do,
+        account_id=account.account_id,
+        actor=here.visitor.actor,
+        key=settings().rules.key,
+    )
 
 
 def _tell(here: Viewing) -> None:

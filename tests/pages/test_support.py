@@ -173,6 +173,20 @@ def test_a_code_is_applied(session: Session, page: Callable[..., AppTest]) -> No
     assert balance(session, account) == 50
 
 
+def test_staff_guess_no_codes_either(session: Session, page: Callable[..., AppTest]) -> None:
+    account, _ = customer(session)
+    session.commit()
+    app = page("account", account=str(account), show="act", do="apply_code")
+    told: list[str] = []
+    for number in range(12):
+        app.text_input(key="act_code").set_value(f"ABCDEFGH{number + 22}")
+        app.text_input(key="act_reason").set_value("Read out on the phone")
+        press(app, "Apply the code")
+        told += texts(app.error)
+    assert told[0] == "There is no such code. Check it: ten letters and digits."
+    assert told[-1].startswith("Too many tries.")
+
+
 def test_an_entry_is_reversed(session: Session, page: Callable[..., AppTest]) -> None:
     account = account_with(session)
     grant(session, account, 40, kind="adjustment")
