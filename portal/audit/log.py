@@ -11,7 +11,7 @@ import streamlit as st
 
 from domain.audit_chain import chain_state
 from domain.queries.audit import AuditCursor, AuditFilter, actions_of_people, audit_page
-from portal import address, backend, formats
+from portal import address, backend, formats, paging
 from portal.audit import download
 from portal.formats import plain
 from portal.i18n import N_, _
@@ -47,12 +47,8 @@ def draw(here: Viewing) -> None:
         return
     _table(here, page.rows)
     st.caption(plain(_("Times are in {zone}.").format(zone=here.zone)))
-    with st.container(horizontal=True):
-        if address.given("before"):
-            st.button(_("Newest"), on_click=address.drop, args=("before",))
-        if page.older is not None:
-            older = f"{page.older.recorded_at.isoformat()}~{page.older.number}"
-            st.button(_("Older"), on_click=address.keep, args=("before", older))
+    end = page.older
+    paging.draw(None if end is None else f"{end.recorded_at.isoformat()}~{end.number}")
     download.draw(here, wanted)
 
 
@@ -136,7 +132,7 @@ def _keep(widget: str, name: str = "") -> None:
 
 
 def _newest() -> None:
-    address.drop("before")
+    address.drop(paging.BEFORE)
 
 
 def _period(here: Viewing, days: Any) -> tuple[datetime | None, datetime | None]:  # noqa: ANN401 - a tuple while it is being chosen
@@ -153,7 +149,7 @@ def _period(here: Viewing, days: Any) -> tuple[datetime | None, datetime | None]
 
 def _cursor() -> AuditCursor | None:
     try:
-        at, number = address.given("before").split("~")
+        at, number = address.given(paging.BEFORE).split("~")
         cursor = AuditCursor(datetime.fromisoformat(at), int(number[:_LONGEST_NUMBER]))
     except ValueError:
         return None

@@ -13,7 +13,7 @@ from domain.errors import BillingError
 from domain.queries.account_timeline import TimelineCursor, account_timeline
 from domain.queries.history_rows import HistoryReference, HistoryStatus
 from domain.support import LONGEST_NOTE, add_note
-from portal import address, backend, descriptions, formats
+from portal import address, backend, descriptions, formats, paging
 from portal.formats import plain
 from portal.i18n import N_, _, ngettext
 from portal.payments.timeline import step
@@ -70,23 +70,19 @@ def draw(here: Viewing, account: AccountSummary) -> None:
         return
     _table(here, page.items)
     st.caption(plain(_("Times are in {zone}.").format(zone=here.zone)))
-    with st.container(horizontal=True):
-        if address.given("before"):
-            st.button(_("Newest"), on_click=address.drop, args=("before",))
-        if page.older is not None:
-            older = f"{page.older.at.isoformat()}~{page.older.rank}~{page.older.number}"
-            st.button(_("Older"), on_click=address.keep, args=("before", older))
+    end = page.older
+    paging.draw(None if end is None else f"{end.at.isoformat()}~{end.rank}~{end.number}")
 
 
 def _show_usage() -> None:
-    address.drop("before")
+    address.drop(paging.BEFORE)
     address.keep("usage", None if st.session_state["timeline_usage"] else "off")
 
 
 def _cursor() -> TimelineCursor | None:
     """Return where the address says that the page begins; the newest where it says nonsense."""
     try:
-        at, rank, number = address.given("before").split("~")
+        at, rank, number = address.given(paging.BEFORE).split("~")
         moment = datetime.fromisoformat(at)
         cursor = TimelineCursor(moment, int(rank[:2]), int(number[:18]))
     except ValueError:

@@ -55,3 +55,19 @@ def show(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
 
     yield shown
     backend.disconnect()
+
+
+@pytest.fixture
+def staff_page(show: Callable[..., AppTest]) -> Callable[..., AppTest]:
+    """Run a page for a member of staff, the person with number 1, at an address."""
+
+    def shown(name: str, role: StaffRole, **query: str) -> AppTest:
+        app = show(None, staff_role=role, **query)
+        app.switch_page(f"pages/{name}.py")
+        for key, value in query.items():
+            app.query_params[key] = value
+        app.run()
+        assert not app.exception
+        return app
+
+    return shown

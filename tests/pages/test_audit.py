@@ -30,15 +30,9 @@ OTHER = user_actor(77, staff_role=StaffRole.SUPPORT, ip="203.0.113.9")
 
 
 @pytest.fixture
-def page(show: Callable[..., AppTest]) -> Callable[..., AppTest]:
+def page(staff_page: Callable[..., AppTest]) -> Callable[..., AppTest]:
     def shown(role: StaffRole = StaffRole.ADMIN, **query: str) -> AppTest:
-        app = show(None, staff_role=role)
-        app.switch_page("pages/audit.py")
-        for key, value in query.items():
-            app.query_params[key] = value
-        app.run()
-        assert not app.exception
-        return app
+        return staff_page("audit", role, **query)
 
     return shown
 

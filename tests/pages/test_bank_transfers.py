@@ -24,15 +24,9 @@ AMOUNT = "₫20,000,000"
 
 
 @pytest.fixture
-def page(show: Callable[..., AppTest]) -> Callable[..., AppTest]:
-    """Show the page for staff."""
-
+def page(staff_page: Callable[..., AppTest]) -> Callable[..., AppTest]:
     def shown(role: StaffRole = StaffRole.FINANCE, **query: str) -> AppTest:
-        app = show(None, staff_role=role, **query)
-        app.switch_page("pages/bank_transfers.py")
-        for name, value in query.items():
-            app.query_params[name] = value
-        return app.run()
+        return staff_page("bank_transfers", role, **query)
 
     return shown
 

@@ -33,15 +33,9 @@ ME = user_actor(1, staff_role=StaffRole.FINANCE)
 
 
 @pytest.fixture
-def page(show: Callable[..., AppTest]) -> Callable[..., AppTest]:
+def page(staff_page: Callable[..., AppTest]) -> Callable[..., AppTest]:
     def shown(role: StaffRole = StaffRole.FINANCE, **query: str) -> AppTest:
-        app = show(None, staff_role=role)
-        app.switch_page("pages/campaigns.py")
-        for key, value in query.items():
-            app.query_params[key] = value
-        app.run()
-        assert not app.exception
-        return app
+        return staff_page("campaigns", role, **query)
 
     return shown
 

@@ -39,13 +39,9 @@ def admin(session: Session, make_person: Callable[[StaffRole], Actor]) -> Actor:
 
 
 @pytest.fixture
-def page(show: Callable[..., AppTest]) -> Callable[..., AppTest]:
-    def shown(role: StaffRole = StaffRole.ADMIN) -> AppTest:
-        app = show(None, staff_role=role)
-        app.switch_page("pages/staff.py")
-        app.run()
-        assert not app.exception
-        return app
+def page(staff_page: Callable[..., AppTest]) -> Callable[..., AppTest]:
+    def shown(role: StaffRole = StaffRole.ADMIN, **query: str) -> AppTest:
+        return staff_page("staff", role, **query)
 
     return shown
 

@@ -28,17 +28,9 @@ __all__ = ["agent", "checker", "make_person"]
 
 
 @pytest.fixture
-def page(show: Callable[..., AppTest]) -> Callable[..., AppTest]:
-    """Show a page for staff, as the person with number 1."""
-
+def page(staff_page: Callable[..., AppTest]) -> Callable[..., AppTest]:
     def shown(name: str, role: StaffRole = StaffRole.SUPPORT, **query: str) -> AppTest:
-        app = show(None, staff_role=role, **query)
-        app.switch_page(f"pages/{name}.py")
-        for key, value in query.items():
-            app.query_params[key] = value
-        app.run()
-        assert not app.exception
-        return app
+        return staff_page(name, role, **query)
 
     return shown
 
