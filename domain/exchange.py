@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 
@@ -121,7 +121,9 @@ def propose_rate(
     row = ExchangeRate(**values, proposed_at=now)
     session.add(row)
     session.flush()
-    audit.record(session, action="propose_rate", actor=actor, details={"rate": row.id})
+    before = _in_force(session, base_currency, quote_currency)
+    details = {"rate": row.id, "from": _figures(before), "to": _figures(row)}
+    audit.record(session, action="propose_rate", actor=actor, details=details)
     return row.id
 
 
@@ -171,12 +173,30 @@ def load_rate(session: Session, *, rate_id: int, actor: Actor) -> None:
 
 
 def _decide(session: Session, row: ExchangeRate, state: str, actor: Actor) -> None:
-    now = clock.now(session)  # asks the database, which would see half of what follows
+    # Both ask the database, which would see half of what follows.
+    now = clock.now(session)
+    before = _in_force(session, row.base_currency, row.quote_currency)
     row.state = state
     row.decided_by = audit.actor_name(actor)
     row.decided_at = now
     session.flush()
-    audit.record(session, action=f"{state}_rate", actor=actor, details={"rate": row.id})
+    after = row if state == "approved" else before
+    details = {"rate": row.id, "from": _figures(before), "to": _figures(after)}
+    audit.record(session, action=f"{state}_rate", actor=actor, details=details)
+
+
+def _figures(row: ExchangeRate | None) -> dict[str, Any] | None:
+    """Return the rate that is in force, or would be, as the audit log keeps it."""
+    if row is None:
+        return None
+    return {
+        "rate": row.id,
+        "pair": f"{row.base_currency}/{row.quote_currency}",
+        "price": f"{row.rate.normalize(_EXACT):f}",
+        "margin_basis_points": row.margin_basis_points,
+        "source": row.source,
+        "as_of": row.as_of.isoformat(),
+    }
 
 
 def is_far(session: Session, rate: Rate) -> bool:

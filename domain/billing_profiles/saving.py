@@ -129,7 +129,12 @@ def _save(  # noqa: PLR0917 - one saving's facts
         )
         session.add(row)
         session.flush()
-        details = {"version": version, "changed": changed, "digest": _digest(profile)}
+        details = {
+            "version": version,
+            "changed": changed,
+            "from": _digest(profile_of(before)) if before is not None else None,
+            "to": _digest(profile),
+        }
         signals.learn_profile(
             session,
             account_id=account_id,

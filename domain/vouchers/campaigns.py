@@ -149,7 +149,7 @@ def decide_campaign(session: Session, *, campaign_id: int, is_approved: bool, ac
     campaign.state = wanted
     campaign.decided_by = audit.actor_name(actor)
     campaign.decided_at = decided_at
-    details = {"campaign": campaign_id, "is_approved": is_approved}
+    details = {"campaign": campaign_id, "from": "proposed", "to": wanted}
     audit.record(session, action="decide_campaign", actor=actor, details=details)
 
 
@@ -168,7 +168,8 @@ def end_campaign(session: Session, *, campaign_id: int, actor: Actor) -> None:
     campaign.state = "ended"
     campaign.ended_by = audit.actor_name(actor)
     campaign.ended_at = ended_at
-    audit.record(session, action="end_campaign", actor=actor, details={"campaign": campaign_id})
+    details = {"campaign": campaign_id, "from": "approved", "to": "ended"}
+    audit.record(session, action="end_campaign", actor=actor, details=details)
 
 
 def list_campaigns(session: Session, *, actor: Actor) -> tuple[CampaignView, ...]:

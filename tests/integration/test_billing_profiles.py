@@ -629,8 +629,9 @@ def test_the_log_names_the_fields_and_tells_nothing_of_what_they_say(
     assert first["version"] == 1
     assert first["changed"] == ["kind", "name", "email", "address", "country", "city"]
     assert second["changed"] == ["kind", "name", "email", "tax_code"]
-    assert len(second["digest"]) == 64
-    assert first["digest"] != second["digest"]
+    assert first["from"] is None
+    assert second["from"] == first["to"] != second["to"]
+    assert len(second["to"]) == 64
     kept = session.execute(
         text(
             "SELECT (SELECT json_agg(a) FROM audit_log a), (SELECT json_agg(k) FROM"

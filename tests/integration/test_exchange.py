@@ -103,6 +103,28 @@ def test_a_refused_rate_is_never_in_force(session: Session) -> None:
         in_force(session)
 
 
+def test_what_was_in_force_before_and_after_is_written_down(session: Session) -> None:
+    first = put_in_force(session)
+    second = put_in_force(session, "25900.50")
+    refused = propose(session, "1")
+    decide_rate(session, rate_id=refused, is_approved=False, actor=CHECKER)
+    rows = session.execute(
+        text("SELECT action, details FROM audit_log WHERE action LIKE '%_rate' ORDER BY id")
+    ).all()
+    told = [(row.action, *(row.details[name] for name in ("rate", "from", "to"))) for row in rows]
+    before, after = told[1][3], told[3][3]
+    assert (before["rate"], before["price"], before["pair"]) == (first, "25400", "USD/VND")
+    assert (after["price"], after["margin_basis_points"]) == ("25900.5", 150)
+    assert told[:4] == [
+        ("propose_rate", first, None, before),
+        ("approved_rate", first, None, before),
+        ("propose_rate", second, before, after),
+        ("approved_rate", second, before, after),
+    ]
+    assert told[4][:3] == ("propose_rate", refused, after)
+    assert told[5] == ("refused_rate", refused, after, after)
+
+
 def test_two_decisions_at_once_decide_once(sessions: sessionmaker[Session]) -> None:
     with sessions.begin() as session:
         rate_id = propose(session)

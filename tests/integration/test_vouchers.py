@@ -200,6 +200,18 @@ def test_nobody_approves_their_own_campaign(session: Session) -> None:
     assert find_campaign(session, campaign_id=campaign_id, actor=SUPPORT).state == "approved"
 
 
+def test_what_a_campaign_was_before_and_after_is_written_down(session: Session) -> None:
+    campaign_id = campaign(session)
+    end_campaign(session, campaign_id=campaign_id, actor=FINANCE)
+    wanted = AuditRecord.action.in_(("decide_campaign", "end_campaign"))
+    assert list(
+        session.scalars(select(AuditRecord.details).where(wanted).order_by(AuditRecord.id))
+    ) == [
+        {"campaign": campaign_id, "from": "proposed", "to": "approved"},
+        {"campaign": campaign_id, "from": "approved", "to": "ended"},
+    ]
+
+
 def test_a_refused_campaign_makes_no_codes(session: Session) -> None:
     campaign_id = propose_campaign(session, terms=terms(), actor=FINANCE, idempotency_key="one")
     decide_campaign(session, campaign_id=campaign_id, is_approved=False, actor=ANOTHER)
