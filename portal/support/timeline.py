@@ -126,7 +126,7 @@ def _table(here: Viewing, items: tuple[TimelineItem, ...]) -> None:
                 for each in items
             ],
             _("Who"): [_who(each, name(each.actor), name(each.checker)) for each in items],
-            _("Told"): [_told(each) for each in items],
+            _("Details"): [_details(each) for each in items],
             _("Open"): [_link(here, each) for each in items],
         }
     )
@@ -184,7 +184,7 @@ def _who(item: TimelineItem, actor: str, checker: str) -> str:
     return actor
 
 
-def _told(item: TimelineItem) -> str:
+def _details(item: TimelineItem) -> str:
     if item.kind == "usage":
         calls = int(item.details["calls"])
         text = ngettext("{count} call", "{count} calls", calls)

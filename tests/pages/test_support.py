@@ -69,7 +69,7 @@ def test_an_account_shows_what_happened_to_it(
     (note,) = app.text_area
     note.set_value("Calls back on Monday")
     press(app, "Keep the note")
-    assert app.dataframe[0].value["Told"].tolist() == ["Calls back on Monday", ""]
+    assert app.dataframe[0].value["Details"].tolist() == ["Calls back on Monday", ""]
     assert app.text_area[0].value == ""
 
 
