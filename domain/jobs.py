@@ -18,7 +18,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from domain import audit, clock, ledger
-from domain.audit_chain import seal_audit_log
+from domain.audit_chain import seal_audit_log, verify_audit
 from domain.identity import purge_identity
 from domain.ledger.charges import FUTURE_TOLERANCE
 from domain.permissions import require
@@ -230,6 +230,7 @@ def standard_jobs(
         Job("purge_usage_keys", timedelta(days=1), purge),
         Job("purge_identity", timedelta(days=1), tidy),
         Job("verify_ledger", timedelta(days=1), lambda _stop: _verify(sessions, actor)),
+        Job("verify_audit", timedelta(days=1), lambda _stop: _verify_audit(sessions, actor)),
     ]
     if deliver_mail is not None:
         jobs.insert(0, Job("deliver_mail", timedelta(seconds=5), _mailing(deliver_mail)))
@@ -314,3 +315,12 @@ def _verify(sessions: sessionmaker[Session], actor: Actor) -> str:
     for difference in differences:
         _log.error("the ledger contradicts itself: %s", difference)
     return f"{len(differences)} differences"
+
+
+def _verify_audit(sessions: sessionmaker[Session], actor: Actor) -> str:
+    with sessions.begin() as session:
+        proof = verify_audit(session, actor=actor)
+    if proof.first_break is not None:
+        _log.error("the audit log was changed: %s", proof.first_break)
+        return f"broken: {proof.first_break.kind} at {proof.first_break.position}"
+    return f"{proof.rows} rows proved"

@@ -3,7 +3,8 @@
 A letter stands for a role: S support, F finance, A administration; o an account's owner, b its
 billing members, r its readers; + the product itself (its jobs, meters and command line). A rule
 behind it is checked where its subject is known: `not_own` keeps staff from accounts that they
-belong to, `another` wants another person than whoever asked.
+belong to, `another` wants another person than whoever asked, and `not_staff` keeps out members who
+work here: whoever can have codes made redeems none.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 STAFF_LETTERS = {StaffRole.SUPPORT: "S", StaffRole.FINANCE: "F", StaffRole.ADMIN: "A"}
 MEMBER_LETTERS = {MemberRole.OWNER: "o", MemberRole.BILLING: "b", MemberRole.READER: "r"}
 SYSTEM_LETTER = "+"
-NOT_OWN, ANOTHER = "not_own", "another"
+NOT_OWN, ANOTHER, NOT_STAFF = "not_own", "another", "not_staff"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,7 @@ PERMISSIONS = _table(
         "load_reference": ("Load sites, prices and first limits", "F +"),
     },
     vouchers={
-        "redeem_code": ("Redeem a code", "ob +"),
+        "redeem_code": ("Redeem a code", "ob +", "not_staff"),
         "see_campaigns": ("See campaigns", "SFA"),
         "propose_campaign": ("Propose a campaign", "F"),
         "decide_campaign": ("Approve or refuse a campaign", "F", "another"),
@@ -142,7 +143,7 @@ def allows(actor: Actor, action: str, account_id: int | None = None) -> bool:
         return SYSTEM_LETTER in permission.letters
     member = None if account_id is None else actor.memberships.get(account_id)
     if member is not None and MEMBER_LETTERS[member] in permission.letters:
-        return True
+        return not (actor.is_staff and NOT_STAFF in permission.rules)
     staff = actor.staff_role
     if staff is None or STAFF_LETTERS[staff] not in permission.letters:
         return False

@@ -6,6 +6,7 @@ from domain.permissions import (
     ANOTHER,
     MEMBER_LETTERS,
     NOT_OWN,
+    NOT_STAFF,
     PERMISSIONS,
     STAFF_LETTERS,
     SYSTEM_LETTER,
@@ -22,8 +23,9 @@ what runs by itself: jobs, meters, gateways' messages and the command line.
 
 - ¹ not for an account that one belongs to
 - ² by another person than whoever asked
+- ³ not by members who work here
 """
-_RULES = {NOT_OWN: "¹", ANOTHER: "²"}
+_RULES = {NOT_OWN: "¹", ANOTHER: "²", NOT_STAFF: "³"}
 
 
 def permissions_page() -> str:

@@ -24,6 +24,7 @@ from domain.vouchers.codes import (
     issue_code,
     list_batches,
     lock_campaign,
+    make_codes_for,
     read_code,
     revoke_codes,
 )
@@ -63,6 +64,7 @@ __all__ = [
     "list_batches",
     "list_campaigns",
     "lock_campaign",
+    "make_codes_for",
     "propose_campaign",
     "read_code",
     "redeem_code",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 from dataclasses import dataclass
+from itertools import repeat
 from typing import TYPE_CHECKING
 
 from sqlalchemy import func, select, text, update
@@ -12,7 +13,7 @@ from sqlalchemy import func, select, text, update
 from db.bulk import copy_rows
 from db.models import Account, Campaign, VoucherBatch, VoucherCode
 from domain import audit, clock
-from domain.errors import Conflict, InvalidInput, NotFound
+from domain.errors import Conflict, InvalidInput, NotAuthorised, NotFound
 from domain.ledger.idempotency import WriteOnce, first_answer, keep_answer
 from domain.permissions import require
 from domain.texts import checked_reason
@@ -37,6 +38,7 @@ _SHOWN = 4
 _NO_ACCOUNT = 0
 """The account under which the keys of these writes are kept: they concern none."""
 
+_KNOWN = text("SELECT id FROM accounts WHERE id = ANY (:accounts)")
 _TAKEN = text("SELECT code FROM voucher_codes WHERE code = ANY(:codes)")
 
 
@@ -96,6 +98,56 @@ def generate_codes(
     return batch
 
 
+def make_codes_for(
+    session: Session,
+    *,
+    campaign_id: int,
+    accounts: Sequence[int],
+    actor: Actor,
+    idempotency_key: str,
+) -> int:
+    """Make a code for each of these accounts, which no other can use, and return their batch.
+
+    Each finds its code in its list of vouchers. Raises InvalidInput on "accounts" ("empty",
+    "too_many", "twice" or "unknown" with the account), NotAuthorised for an account that the
+    actor belongs to, and as `generate_codes` does.
+    """
+    require(actor, "make_codes")
+    _check_accounts(session, accounts)
+    if any(account_id in actor.memberships for account_id in accounts):
+        raise NotAuthorised
+    write = WriteOnce(
+        _NO_ACCOUNT,
+        f"codes:{idempotency_key}",
+        "make_codes_for",
+        {"campaign": campaign_id, "accounts": list(accounts)},
+    )
+    campaign = lock_campaign(session, campaign_id)
+    known = first_answer(session, write)
+    if known is not None:
+        return int(known["batch"])
+    codes = _new_codes(session, len(accounts))
+    batch = _add_codes(
+        session, campaign, codes, kind="generated", actor=actor, accounts=list(accounts)
+    )
+    keep_answer(session, write, {"batch": batch})
+    return batch
+
+
+def _check_accounts(session: Session, accounts: Sequence[int]) -> None:
+    if not accounts:
+        raise InvalidInput("accounts", "empty")
+    if len(accounts) > MOST_CODES_AT_ONCE:
+        raise InvalidInput("accounts", "too_many", maximum=MOST_CODES_AT_ONCE)
+    if len(set(accounts)) < len(accounts):
+        twice = next(each for each in accounts if list(accounts).count(each) > 1)
+        raise InvalidInput("accounts", "twice", account=twice)
+    known = set(session.scalars(_KNOWN, {"accounts": list(accounts)}))
+    unknown = [each for each in accounts if each not in known]
+    if unknown:
+        raise InvalidInput("accounts", "unknown", account=unknown[0])
+
+
 def import_codes(
     session: Session,
     *,
@@ -137,7 +189,7 @@ def issue_code(session: Session, *, campaign: Campaign, account_id: int, actor: 
     if session.get(Account, account_id) is None:
         raise NotFound("account")
     (code,) = _new_codes(session, 1)
-    _add_codes(session, campaign, [code], kind="issued", actor=actor, account_id=account_id)
+    _add_codes(session, campaign, [code], kind="issued", actor=actor, accounts=[account_id])
     return code
 
 
@@ -260,8 +312,9 @@ def _add_codes(
     *,
     kind: str,
     actor: Actor,
-    account_id: int | None = None,
+    accounts: Sequence[int] | None = None,
 ) -> int:
+    """Add codes, each for the account at its place, or for whoever has them."""
     _require_room(campaign, len(codes))
     batch = VoucherBatch(
         campaign_id=campaign.id,
@@ -277,10 +330,14 @@ def _add_codes(
         session,
         "voucher_codes",
         ("code", "campaign_id", "batch_id", "account_id", "most_uses"),
-        [(code, campaign.id, batch.id, account_id, campaign.uses_per_code) for code in codes],
+        [
+            (code, campaign.id, batch.id, account_id, campaign.uses_per_code)
+            for code, account_id in zip(codes, accounts or repeat(None), strict=False)
+        ],
     )
     details = {"campaign": campaign.id, "batch": batch.id, "codes": len(codes), "kind": kind}
-    audit.record(session, action="add_codes", actor=actor, account_id=account_id, details=details)
+    only = accounts[0] if accounts is not None and len(accounts) == 1 else None
+    audit.record(session, action="add_codes", actor=actor, account_id=only, details=details)
     return batch.id
 
 

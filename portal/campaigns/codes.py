@@ -24,6 +24,7 @@ from domain.vouchers import (
     generate_codes,
     import_codes,
     list_batches,
+    make_codes_for,
     read_code,
     revoke_codes,
 )
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
 _EXCEL = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 _LARGEST_FILE_MEGABYTES = 8
 _LONGEST_CODE = 40
+_LONGEST_LIST = 200_000
+_LONGEST_NUMBER = 18
 _ONCE = "codes_once"
 
 
@@ -63,7 +66,9 @@ def draw(here: Viewing, campaign: CampaignView) -> None:
             _download(here, batches)
     if not is_finance:
         return
-    if campaign.state == "approved":
+    if campaign.state == "approved" and campaign.terms.is_for_named_accounts:
+        _name_accounts(here, campaign.campaign_id)
+    elif campaign.state == "approved":
         _generate(here, campaign.campaign_id)
         _bring_in(here, campaign.campaign_id)
     if batches:
@@ -163,6 +168,38 @@ def _generate(here: Viewing, campaign_id: int) -> None:
             waiting=_("Making {count} codes").format(count=formats.number(int(count))),
             told=_("{count} codes are made.").format(count=formats.number(int(count))),
         )
+
+
+def _name_accounts(here: Viewing, campaign_id: int) -> None:
+    with st.form("name_accounts"):
+        typed = st.text_area(
+            _("Numbers of the accounts, one on each line"),
+            max_chars=_LONGEST_LIST,
+            key="named_accounts",
+        )
+        st.caption(_("Each gets a code of its own, and finds it in its Voucher list."))
+        is_sent = st.form_submit_button(_("Make a code for each"), type="primary")
+    if is_sent:
+        _do(
+            lambda key: backend.write(
+                make_codes_for,
+                campaign_id=campaign_id,
+                accounts=_numbers(typed),
+                actor=here.visitor.actor,
+                idempotency_key=key,
+            ),
+            said=f"{campaign_id}|{typed}",
+            waiting=_("Making the codes"),
+            told=_("The codes are made, and wait in the accounts' lists of vouchers."),
+        )
+
+
+def _numbers(typed: str) -> list[int]:
+    words = typed.replace(",", " ").split()
+    for line, each in enumerate(words, start=1):
+        if not (each.isascii() and each.isdigit() and len(each) <= _LONGEST_NUMBER):
+            raise InvalidInput("accounts", "not_a_number", line=line)
+    return [int(each) for each in words]
 
 
 def _bring_in(here: Viewing, campaign_id: int) -> None:

@@ -38,6 +38,11 @@ _FAULTS = {
     ("minimum_top_up", "empty"): N_("Enter the least top-up that earns it."),
     ("minimum_top_up", "not_positive"): N_("The least top-up is above 0."),
     ("count", "out_of_range"): N_("Make 1 to {maximum} codes at once."),
+    ("accounts", "empty"): N_("Enter the accounts' numbers, one on each line."),
+    ("accounts", "too_many"): N_("Name {maximum} accounts at once, or fewer."),
+    ("accounts", "twice"): N_("Account {account} stands there twice. No code was made."),
+    ("accounts", "unknown"): N_("There is no account {account}. No code was made."),
+    ("accounts", "not_a_number"): N_("Line {line} is no account's number. No code was made."),
     ("codes", "empty"): N_("The file has no codes: one on each line, or in its first column."),
     ("codes", "too_many"): N_("Bring in {maximum} codes at once, or fewer."),
     ("codes", "not_a_code"): N_(

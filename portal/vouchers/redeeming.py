@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from domain.actors import MemberRole
 from domain.errors import BillingError, RateLimited, VoucherRefused
+from domain.permissions import allows
 from domain.vouchers import read_code, redeem_once_counted
 from portal import backend, formats, messages
 from portal.formats import plain
@@ -46,8 +46,7 @@ _REFUSALS_WITH_MOMENT = {
 
 def may_redeem(viewing: Viewing, account: AccountSummary) -> bool:
     """Whether this person may turn codes into credit of the account."""
-    role = viewing.visitor.actor.memberships.get(account.account_id)
-    return role in {MemberRole.OWNER, MemberRole.BILLING}
+    return allows(viewing.visitor.actor, "redeem_code", account.account_id)
 
 
 def show_told() -> None:

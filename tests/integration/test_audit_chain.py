@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from domain.actors import StaffRole, user_actor
 from domain.audit_chain import Head, chain_state, seal_audit_log, verify_audit
 from domain.clock import CLOCK
 from domain.errors import InvalidInput, NotAuthorised
+from domain.jobs import standard_jobs
 from tests.factories import SYSTEM
 
 if TYPE_CHECKING:
@@ -253,6 +255,19 @@ def test_sealers_at_once_seal_each_row_once(
     assert proof.first_break is None
     assert proof.waiting == 0
     assert sum(counts) == proof.rows
+
+
+def test_the_nightly_proof_tells_of_a_break(
+    session: Session, sessions: sessionmaker[Session], tamper: Callable[[str], None]
+) -> None:
+    head = sealed(session)
+    number = id_at(session, head.position)
+    session.rollback()
+    jobs = standard_jobs(sessions, actor=SYSTEM, deliver_mail=None)
+    (nightly,) = [each for each in jobs if each.name == "verify_audit"]
+    assert nightly.run(threading.Event()) == f"{head.position} rows proved"
+    tamper(f"UPDATE audit_log SET actor = 'user:2' WHERE id = {number}")  # noqa: S608 - of this test
+    assert nightly.run(threading.Event()) == f"broken: row_changed at {head.position}"
 
 
 def test_the_portal_itself_cannot_change_the_chain(session: Session) -> None:

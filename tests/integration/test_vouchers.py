@@ -47,6 +47,7 @@ from domain.vouchers import (
     issue_code,
     list_batches,
     lock_campaign,
+    make_codes_for,
     propose_campaign,
     read_code,
     redeem_code,
@@ -792,3 +793,52 @@ def test_32_at_once_never_get_more_than_budget_uses_and_share(
     assert set(outcomes) <= {"redeemed", "used", "used_by_this_account", "budget_spent"}
     if "budget_spent" in outcomes:
         assert redeemed == affordable
+
+
+# ── Codes for named accounts ──────────────────────────────────────────────────────────────────
+def name_accounts(
+    session: Session, number: int, accounts: list[int], actor: Actor = FINANCE, key: str = ""
+) -> int:
+    return make_codes_for(
+        session,
+        campaign_id=number,
+        accounts=accounts,
+        actor=actor,
+        idempotency_key=key or next_key(),
+    )
+
+
+def test_each_named_account_finds_a_code_that_only_it_can_use(session: Session) -> None:
+    number = campaign(session, is_for_named_accounts=True)
+    (first, owner), (second, other) = customer(session), customer(session)
+    batch = name_accounts(session, number, [first, second], key="one")
+    assert name_accounts(session, number, [first, second], key="one") == batch
+    (waiting,) = waiting_vouchers(session, actor=owner, account_id=first)
+    assert refusal(session, second, other, waiting.code) == "not_for_this_account"
+    redeem(session, first, owner, waiting.code)
+    assert balance(session, first) == dollars(50)
+    assert len(waiting_vouchers(session, actor=other, account_id=second)) == 1
+    assert count_codes(session, campaign_id=number)["made"] == 2
+
+
+def test_accounts_that_make_no_sense_get_no_code(session: Session) -> None:
+    number = campaign(session, is_for_named_accounts=True)
+    account, _ = customer(session)
+    for accounts in ([], [account, account], [account, 999_999]):
+        with pytest.raises(InvalidInput, match="accounts"):
+            name_accounts(session, number, accounts)
+    insider = user_actor(
+        905, staff_role=StaffRole.FINANCE, memberships={account: MemberRole.READER}
+    )
+    with pytest.raises(NotAuthorised):
+        name_accounts(session, number, [account], insider)
+    with pytest.raises(NotAuthorised):
+        name_accounts(session, number, [account], SUPPORT)
+    assert count_codes(session, campaign_id=number)["made"] == 0
+
+
+def test_whoever_works_here_redeems_no_code(session: Session) -> None:
+    account, owner = customer(session)
+    (code,) = codes(session, campaign(session))
+    with pytest.raises(NotAuthorised):
+        redeem(session, account, replace(owner, staff_role=StaffRole.FINANCE), code)

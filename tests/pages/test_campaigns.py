@@ -21,7 +21,7 @@ from domain.vouchers import (
 )
 from portal.campaigns import codes as files
 from portal.i18n import current_language
-from tests.integration.test_vouchers import FINANCE, campaign, codes, terms
+from tests.integration.test_vouchers import FINANCE, campaign, codes, customer, terms
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -194,6 +194,29 @@ def test_codes_are_brought_in_all_or_none(
     else:
         assert texts(app.error)[0].startswith(told)
         assert not kept
+
+
+def test_codes_for_named_accounts(session: Session, page: Callable[..., AppTest]) -> None:
+    number = campaign(session, is_for_named_accounts=True)
+    account, _ = customer(session)
+    session.commit()
+    app = page(id=str(number))
+    for typed, told in (
+        ("", "Enter the accounts' numbers, one on each line."),
+        (f"{account}\nx", "Line 2 is no account's number. No code was made."),
+        (f"{account}\n99", "There is no account 99. No code was made."),
+        (f"{account}, {account}", f"Account {account} stands there twice. No code was made."),
+    ):
+        app.text_area(key="named_accounts").set_value(typed)
+        press(app, "Make a code for each")
+        assert texts(app.error) == [told]
+    app.text_area(key="named_accounts").set_value(str(account))
+    press(app, "Make a code for each")
+    assert texts(app.success) == [
+        "The codes are made, and wait in the accounts' lists of vouchers."
+    ]
+    kept = session.scalars(text("SELECT account_id FROM voucher_codes")).all()
+    assert kept == [account]
 
 
 def test_codes_of_a_workbook_are_brought_in(session: Session, page: Callable[..., AppTest]) -> None:

@@ -44,7 +44,7 @@ def test_letters_and_rules_are_known() -> None:
     for permission in ACTIONS.values():
         assert permission.letters
         assert set(permission.letters) <= set("SFAobr+")
-        assert set(permission.rules) <= {"not_own", "another"}
+        assert set(permission.rules) <= {"not_own", "another", "not_staff"}
 
 
 def test_refusals_hide_accounts_from_strangers() -> None:
@@ -64,6 +64,12 @@ def test_staff_who_belong_to_an_account_are_members_there() -> None:
     assert allows(FINANCE, "refund_payment", ACCOUNT)
     assert not allows(mine, "refund_payment", ACCOUNT)
     assert allows(mine, "refund_payment", ACCOUNT + 1)
+
+
+def test_whoever_works_here_redeems_no_codes() -> None:
+    mine = user_actor(6, staff_role=StaffRole.SUPPORT, memberships={ACCOUNT: MemberRole.OWNER})
+    assert not allows(mine, "redeem_code", ACCOUNT)
+    assert allows(user_actor(6, memberships={ACCOUNT: MemberRole.OWNER}), "redeem_code", ACCOUNT)
 
 
 def test_an_action_that_the_table_lacks_is_a_mistake() -> None:
