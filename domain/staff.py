@@ -8,20 +8,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import func, select, text, update
+from sqlalchemy import select, text, update
 
 from db.models import User, UserSession
 from domain import audit, clock
-from domain.actors import StaffRole
-from domain.errors import Conflict, InvalidInput, NotFound
+from domain.actors import MemberRole, StaffRole
+from domain.errors import Conflict, InvalidInput, NotAuthorised, NotFound
 from domain.permissions import require, require_another
 from domain.texts import checked_reason
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
+    from sqlalchemy import Row
     from sqlalchemy.orm import Session
 
     from domain.actors import Actor
@@ -39,6 +41,28 @@ WHERE action IN ('create_user', 'change_staff_role')
   AND CAST(details ->> 'user_id' AS bigint) = ANY (:ids)
 GROUP BY 1
 """)
+# A person's newest acts are few back to the sign-in before them, which the log never forgets.
+_PEOPLE = """
+SELECT u.id, u.display_name, u.email, u.staff_role, u.disabled_at,
+       (SELECT a.recorded_at FROM audit_log a
+        WHERE a.actor LIKE 'user:%' AND a.actor = 'user:' || u.id AND a.action = 'sign_in'
+        ORDER BY a.recorded_at DESC LIMIT 1) AS signed_in_at
+FROM users u WHERE {which} ORDER BY u.staff_role, u.display_name, u.id
+"""
+_ALL_STAFF = text(_PEOPLE.format(which="u.staff_role IS NOT NULL"))
+_OF_ADDRESS = text(_PEOPLE.format(which="u.email = :email"))
+_PLACES = text("""
+SELECT m.user_id, u.email, m.account_id, c.name, m.role, given.actor, given.recorded_at
+FROM users u JOIN account_members m ON m.user_id = u.id JOIN accounts c ON c.id = m.account_id
+LEFT JOIN LATERAL (
+    SELECT a.actor, a.recorded_at FROM audit_log a
+    WHERE a.account_id = m.account_id
+      AND a.action IN ('add_member', 'accept_invitation', 'change_role')
+      AND CAST(a.details ->> 'user_id' AS bigint) = m.user_id
+    ORDER BY a.id DESC LIMIT 1
+) given ON true
+WHERE u.staff_role IS NOT NULL ORDER BY u.email, m.account_id
+""")
 _DONE = text("""
 SELECT actor, action, count(*) AS times, max(recorded_at) AS last_at FROM audit_log
 WHERE actor LIKE 'user:%' AND actor = ANY (:names) AND recorded_at >= :since
@@ -48,14 +72,27 @@ GROUP BY actor, action ORDER BY actor, action
 
 @dataclass(frozen=True, slots=True)
 class StaffMember:
-    """A person with a role here; `given_by` and `given_at` are of the last change of it."""
+    """A person, with a role here or without; `given_by` and `given_at` are of its last change."""
 
     user_id: int
     display_name: str
     email: str
-    role: StaffRole
+    role: StaffRole | None
     is_disabled: bool
-    last_seen_at: datetime | None
+    signed_in_at: datetime | None
+    given_by: str | None
+    given_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A role on an account that a member of staff holds besides, who gave it and when."""
+
+    user_id: int
+    email: str
+    account_id: int
+    account_name: str
+    role: MemberRole
     given_by: str | None
     given_at: datetime | None
 
@@ -73,31 +110,23 @@ class Deed:
 def list_staff(session: Session, *, actor: Actor) -> tuple[StaffMember, ...]:
     """Return everybody with a role, by role and name, for administrators and finance."""
     require(actor, "review_access")
-    seen = (
-        select(UserSession.user_id, func.max(UserSession.last_seen_at).label("at"))
-        .group_by(UserSession.user_id)
-        .subquery()
-    )
-    rows = session.execute(
-        select(User, seen.c.at)
-        .outerjoin(seen, seen.c.user_id == User.id)
-        .where(User.staff_role.is_not(None))
-        .order_by(User.staff_role, User.display_name, User.id)
-        .execution_options(populate_existing=True)
-    ).all()
-    given = _given(session, [person.id for person, _seen in rows])
+    return _people(session, session.execute(_ALL_STAFF).all())
+
+
+def _people(session: Session, rows: Sequence[Row[Any]]) -> tuple[StaffMember, ...]:
+    given = _given(session, [row.id for row in rows])
     return tuple(
         StaffMember(
-            user_id=person.id,
-            display_name=person.display_name,
-            email=person.email,
-            role=StaffRole(person.staff_role),
-            is_disabled=person.disabled_at is not None,
-            last_seen_at=seen_at,
-            given_by=given[person.id][0] if person.id in given else None,
-            given_at=given[person.id][1] if person.id in given else None,
+            user_id=row.id,
+            display_name=row.display_name,
+            email=row.email,
+            role=StaffRole(row.staff_role) if row.staff_role else None,
+            is_disabled=row.disabled_at is not None,
+            signed_in_at=row.signed_in_at,
+            given_by=given[row.id][0] if row.id in given else None,
+            given_at=given[row.id][1] if row.id in given else None,
         )
-        for person, seen_at in rows
+        for row in rows
     )
 
 
@@ -106,6 +135,23 @@ def _given(session: Session, ids: list[int]) -> dict[int, tuple[str, datetime]]:
     wanted = text("SELECT id, actor, recorded_at FROM audit_log WHERE id = ANY (:ids)")
     rows = session.execute(wanted, {"ids": list(newest)})
     return {newest[row.id]: (row.actor, row.recorded_at) for row in rows}
+
+
+def list_places(session: Session, *, actor: Actor) -> tuple[Place, ...]:
+    """Return the accounts that members of staff belong to, with what they may do there."""
+    require(actor, "review_access")
+    return tuple(
+        Place(
+            user_id=row.user_id,
+            email=row.email,
+            account_id=row.account_id,
+            account_name=row.name,
+            role=MemberRole(row.role),
+            given_by=row.actor,
+            given_at=row.recorded_at,
+        )
+        for row in session.execute(_PLACES)
+    )
 
 
 def list_deeds(session: Session, *, actor: Actor) -> tuple[Deed, ...]:
@@ -138,13 +184,11 @@ def change_staff_role(
     """
     require(actor, "manage_people")
     reason = checked_reason(reason)
-    admins = session.scalars(_LOCK_ADMINS).all()
-    person = _locked(session, user_id)
-    require_another(actor, f"user:{person.id}")
+    admins, person = _locked(session, user_id, actor)
     before = person.staff_role
     if before == role:
         return
-    if list(admins) == [person.id]:
+    if admins == [person.id]:
         raise Conflict("last_admin")
     person.staff_role = role
     session.flush()
@@ -162,12 +206,10 @@ def disable_user(
     """
     require(actor, "manage_people")
     reason = checked_reason(reason)
-    admins = session.scalars(_LOCK_ADMINS).all()
-    person = _locked(session, user_id)
-    require_another(actor, f"user:{person.id}")
+    admins, person = _locked(session, user_id, actor)
     if (person.disabled_at is not None) == is_disabled:
         return
-    if is_disabled and list(admins) == [person.id]:
+    if is_disabled and admins == [person.id]:
         raise Conflict("last_admin")
     now = clock.now(session)
     person.disabled_at = now if is_disabled else None
@@ -177,32 +219,61 @@ def disable_user(
         session,
         action="disable_user" if is_disabled else "enable_user",
         actor=actor,
-        details={"user_id": person.id, "reason": reason},
+        details={
+            "user_id": person.id,
+            "from": "active" if is_disabled else "disabled",
+            "to": "disabled" if is_disabled else "active",
+            "reason": reason,
+        },
     )
 
 
-def find_person(session: Session, *, email: str, actor: Actor) -> int:
-    """Return who has an address, to give them a role. Raises NotFound("user"), InvalidInput."""
+def end_sessions(session: Session, *, user_id: int, reason: str, actor: Actor) -> int:
+    """Sign a person out everywhere, who may sign in again; return how many sessions ended.
+
+    Raises as `change_staff_role` does.
+    """
+    require(actor, "manage_people")
+    reason = checked_reason(reason)
+    _admins, person = _locked(session, user_id, actor)
+    ended = _sign_out(session, person.id)
+    details = {"user_id": person.id, "sessions": ended, "reason": reason}
+    audit.record(session, action="end_sessions", actor=actor, details=details)
+    return ended
+
+
+def find_person(session: Session, *, email: str, actor: Actor) -> StaffMember:
+    """Return who has an address, with a role or without. Raises NotFound("user"), InvalidInput."""
     require(actor, "manage_people")
     tidy = email.strip().lower()
     if not tidy:
         raise InvalidInput("email", "empty")
-    user_id = session.scalars(select(User.id).where(User.email == tidy)).one_or_none()
-    if user_id is None:
+    found = _people(session, session.execute(_OF_ADDRESS, {"email": tidy}).all())
+    if not found:
         raise NotFound("user")
-    return user_id
+    return found[0]
 
 
-def _locked(session: Session, user_id: int) -> User:
+def _locked(session: Session, user_id: int, actor: Actor) -> tuple[list[int], User]:
+    """Return who administers, and the person, both locked.
+
+    The actor may have lost their role while they waited. Raises NotFound and NotAuthorised.
+    """
+    admins = list(session.scalars(_LOCK_ADMINS))
     person = session.get(User, user_id, with_for_update=True, populate_existing=True)
     if person is None:
         raise NotFound("user")
-    return person
+    require_another(actor, f"user:{person.id}")
+    if not actor.is_system and actor.user_id not in admins:
+        raise NotAuthorised
+    return admins, person
 
 
-def _sign_out(session: Session, user_id: int) -> None:
-    session.execute(
+def _sign_out(session: Session, user_id: int) -> int:
+    ended = session.execute(
         update(UserSession)
         .where(UserSession.user_id == user_id, UserSession.revoked_at.is_(None))
         .values(revoked_at=clock.now(session))
+        .returning(UserSession.user_id)
     )
+    return len(ended.all())
