@@ -55,7 +55,12 @@ _PLACES = text("""
 SELECT m.user_id, u.email, m.account_id, c.name, m.role, given.actor, given.recorded_at
 FROM users u JOIN account_members m ON m.user_id = u.id JOIN accounts c ON c.id = m.account_id
 LEFT JOIN LATERAL (
-    SELECT a.actor, a.recorded_at FROM audit_log a
+    SELECT coalesce(
+        (SELECT i.actor FROM audit_log i
+         WHERE i.account_id = a.account_id AND i.action = 'invite_member'
+           AND i.details ->> 'invitation_id' = a.details ->> 'invitation_id'
+         ORDER BY i.id DESC LIMIT 1), a.actor) AS actor, a.recorded_at
+    FROM audit_log a
     WHERE a.account_id = m.account_id
       AND a.action IN ('add_member', 'accept_invitation', 'change_role')
       AND CAST(a.details ->> 'user_id' AS bigint) = m.user_id

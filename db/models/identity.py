@@ -30,6 +30,7 @@ class User(Base):
     __table_args__ = (
         CheckConstraint("email = lower(email)", name="email_lower"),
         CheckConstraint(one_of("staff_role", "support", "finance", "admin"), name="staff_role"),
+        Index("ix_users_staff", "staff_role", postgresql_where=text("staff_role IS NOT NULL")),
     )
 
 

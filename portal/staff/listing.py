@@ -10,7 +10,13 @@ import streamlit as st
 from domain.actors import StaffRole
 from domain.errors import BillingError, NotAuthorised
 from domain.permissions import allows
-from domain.staff import change_staff_role, disable_user, find_person, list_staff
+from domain.staff import (
+    change_staff_role,
+    disable_user,
+    end_sessions,
+    find_person,
+    list_staff,
+)
 from domain.texts import LONGEST_REASON
 from portal import backend
 from portal.formats import plain
@@ -18,6 +24,7 @@ from portal.i18n import _
 from portal.people import naming
 from portal.roles import staff_role_name
 from portal.staff import review
+from portal.staff.words import role_words, state_words
 from portal.top_up import words
 
 if TYPE_CHECKING:
@@ -27,6 +34,7 @@ if TYPE_CHECKING:
     from portal.viewing import Viewing
 
 _TOLD = "staff_told"
+_SOUGHT = "staff_sought"
 _LONGEST_EMAIL = 254
 
 
@@ -51,12 +59,9 @@ def _table(here: Viewing, staff: Sequence[StaffMember]) -> None:
         {
             _("Name"): [each.display_name for each in staff],
             _("Email"): [each.email for each in staff],
-            _("Role"): [staff_role_name(each.role) for each in staff],
-            _("State"): [_("Disabled") if each.is_disabled else _("Active") for each in staff],
-            _("Last seen"): [
-                here.date_time(each.last_seen_at) if each.last_seen_at else _("Never")
-                for each in staff
-            ],
+            _("Role"): [role_words(each) for each in staff],
+            _("State"): [state_words(each) for each in staff],
+            _("Last sign-in"): [_signed_in(here, each) for each in staff],
             _("Given by"): [name(each.given_by) for each in staff],
             _("Given"): [here.date_time(each.given_at) if each.given_at else "" for each in staff],
         }
@@ -78,21 +83,26 @@ def _give(here: Viewing) -> None:
     if is_sent:
 
         def give() -> None:
-            user_id = backend.read(find_person, email=email, actor=here.visitor.actor)
-            _set_role(here, user_id, role, reason)
+            person = backend.read(find_person, email=email, actor=here.visitor.actor)
+            _set_role(here, person.user_id, role, reason)
 
         _try(give, _("They have the role now, and sign in again to use it."))
 
 
 def _change(here: Viewing, staff: Sequence[StaffMember]) -> None:
-    others = {each.user_id: each for each in staff if each.user_id != here.visitor.actor.user_id}
+    me = here.visitor.actor.user_id
+    others = {each.user_id: each for each in staff if each.user_id != me}
     if not others:
         st.info(
             _("You are the only one here. Give a second person a role, so that two can decide."),
             icon=":material/group_add:",
         )
-        return
     st.subheader(_("Change or take away"))
+    sought = _sought(here)
+    if sought is not None and sought.user_id != me:
+        others.setdefault(sought.user_id, sought)
+    if not others:
+        return
     chosen = st.selectbox(
         _("Person"),
         list(others),
@@ -100,23 +110,73 @@ def _change(here: Viewing, staff: Sequence[StaffMember]) -> None:
         key="staff_person",
     )
     person = others[chosen]
+    told = (role_words(person), state_words(person), _signed_in(here, person))
+    st.caption(
+        plain(
+            _("{role} · {state} · last sign-in: {when}").format(
+                role=told[0], state=told[1], when=told[2]
+            )
+        )
+    )
     reason = st.text_input(_("Reason"), max_chars=LONGEST_REASON, key="staff_change_reason")
+    _buttons(here, person, reason)
+
+
+def _sought(here: Viewing) -> StaffMember | None:
+    """Draw the way to somebody who has no role, such as a customer, and return who was found."""
+    with st.form("look_up_person", border=False):
+        email = st.text_input(
+            _("Somebody without a role, by email"), max_chars=_LONGEST_EMAIL, key="sought_email"
+        )
+        is_sent = st.form_submit_button(_("Look up"), icon=":material/search:")
+    if is_sent:
+        st.session_state[_SOUGHT] = email
+    if not st.session_state.get(_SOUGHT):
+        return None
+    try:
+        person = backend.read(
+            find_person, email=st.session_state[_SOUGHT], actor=here.visitor.actor
+        )
+    except BillingError as error:
+        st.error(_refusal(error), icon=":material/error:")
+        return None
+    if is_sent:
+        st.session_state["staff_person"] = person.user_id
+    return person
+
+
+def _buttons(here: Viewing, person: StaffMember, reason: str) -> None:
     with st.container(horizontal=True):
-        for role in StaffRole:
+        for role in StaffRole if person.role is not None else ():
             label = _("Make {role}").format(role=staff_role_name(role))
             if role is not person.role and st.button(label, key=f"make-{role}"):
-                _try(lambda role=role: _set_role(here, chosen, role, reason), _("Changed."))  # type: ignore[misc]
-        if st.button(_("Take the role away"), key="take_role"):
-            _try(lambda: _set_role(here, chosen, None, reason), _("The role is taken away."))
+                _try(lambda role=role: _set_role(here, person.user_id, role, reason), _("Changed."))  # type: ignore[misc]
+        if person.role is not None and st.button(_("Take the role away"), key="take_role"):
+            _try(
+                lambda: _set_role(here, person.user_id, None, reason), _("The role is taken away.")
+            )
+        if st.button(_("Sign out everywhere"), key="end_sessions"):
+            _try(
+                lambda: _end_sessions(here, person, reason),
+                _("They are signed out, and can sign in again."),
+            )
         label = _("Let in again") if person.is_disabled else _("Disable")
         if st.button(label, key="disable"):
             _try(lambda: _disable(here, person, reason), _("Changed."))
+
+
+def _signed_in(here: Viewing, person: StaffMember) -> str:
+    return here.date_time(person.signed_in_at) if person.signed_in_at else _("Never")
 
 
 def _set_role(here: Viewing, user_id: int, role: StaffRole | None, reason: str) -> None:
     backend.write(
         change_staff_role, user_id=user_id, role=role, reason=reason, actor=here.visitor.actor
     )
+
+
+def _end_sessions(here: Viewing, person: StaffMember, reason: str) -> None:
+    backend.write(end_sessions, user_id=person.user_id, reason=reason, actor=here.visitor.actor)
 
 
 def _disable(here: Viewing, person: StaffMember, reason: str) -> None:

@@ -1,8 +1,10 @@
-"""The access review as an Excel file: who may do what, and who did."""
+"""The access review as a file: who has which role on what, what it lets them do, and who did."""
 
 from __future__ import annotations
 
+import csv
 import io
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -12,19 +14,22 @@ from openpyxl.styles import Font
 from openpyxl.utils import get_column_letter
 
 from domain.permissions import PERMISSIONS, STAFF_LETTERS
-from domain.staff import REVIEWED, list_deeds, list_staff, record_review
+from domain.queries.people import names_of
+from domain.staff import REVIEWED, list_deeds, list_places, list_staff, record_review
 from portal import backend
 from portal.i18n import _, current_language, using
-from portal.people import naming
-from portal.roles import staff_role_name
+from portal.roles import role_name, staff_role_name
 from portal.spreadsheets import safe_text
+from portal.staff.words import role_words, state_words
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from openpyxl.worksheet.worksheet import Worksheet
+    from sqlalchemy.orm import Session
 
-    from domain.staff import Deed, StaffMember
+    from domain.actors import Actor
+    from domain.staff import Deed, Place, StaffMember
     from portal.viewing import Viewing
 
 _MIME = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
@@ -32,59 +37,116 @@ _WIDTH = 26
 
 
 def draw(here: Viewing) -> None:
-    """Draw the button; the file is made when it is pressed, and that stands in the audit log."""
-    st.download_button(
-        _("Download the access review"),
-        partial(_make, here, current_language()),
-        file_name="access-review.xlsx",
-        mime=_MIME,
-        on_click="ignore",
-        icon=":material/download:",
-        key="access_review",
-    )
+    """Draw the buttons; a file is made when one is pressed, and that stands in the audit log."""
+    language = current_language()
+    with st.container(horizontal=True):
+        for label, name, mime, make in (
+            (_("Download the access review"), "access-review.xlsx", _MIME, workbook),
+            (_("The roles alone, as CSV"), "access-review.csv", "text/csv", roles_csv),
+        ):
+            st.download_button(
+                label,
+                partial(_make, here.visitor.actor, make, language),
+                file_name=name,
+                mime=mime,
+                on_click="ignore",
+                icon=":material/download:",
+                key=name,
+            )
     text = _("Who may do what, since when and by whom, and what they did in {days} days.")
     st.caption(text.format(days=REVIEWED.days))
 
 
-def _make(here: Viewing, language: str) -> bytes:
+@dataclass(frozen=True, slots=True)
+class Review:
+    """All that a review tells, of one moment; `names` are of who gave roles."""
+
+    staff: tuple[StaffMember, ...]
+    places: tuple[Place, ...]
+    deeds: tuple[Deed, ...]
+    names: dict[str, str]
+
+
+def _read(session: Session, *, actor: Actor) -> Review:
+    staff = list_staff(session, actor=actor)
+    places = list_places(session, actor=actor)
+    givers = {each.given_by for each in staff} | {each.given_by for each in places}
+    return Review(
+        staff,
+        places,
+        list_deeds(session, actor=actor),
+        names_of(session, actor=actor, actors=givers),
+    )
+
+
+def _make(actor: Actor, make: Callable[[Review], bytes], language: str) -> bytes:
     """Return the file; it is made in a thread that knows nothing of the page's language."""
-    actor = here.visitor.actor
     backend.write(record_review, actor=actor)
-    staff = backend.read(list_staff, actor=actor)
-    deeds = backend.read(list_deeds, actor=actor)
+    found = backend.read(_read, actor=actor)
     with using(language):
-        return workbook(here, staff, deeds)
+        return make(found)
 
 
-def workbook(here: Viewing, staff: Sequence[StaffMember], deeds: Sequence[Deed]) -> bytes:
-    """Return the workbook: people, what their roles may do, and what they did. Times are UTC."""
+def _role_titles() -> list[str]:
+    return [
+        _("Name"),
+        _("Email"),
+        _("Role"),
+        _("On"),
+        _("State"),
+        _("Last sign-in (UTC)"),
+        _("Given by"),
+        _("Given (UTC)"),
+    ]
+
+
+def _roles(found: Review) -> Iterator[tuple[str, ...]]:
+    """Yield each role that somebody here holds: of staff, and beside it on accounts."""
+    people = {each.user_id: each for each in found.staff}
+    for each in found.staff:
+        yield _role(found, each, role_words(each), _("everything"), each)
+    for place in found.places:
+        account = f"{place.account_name} · {place.account_id}"
+        yield _role(found, people[place.user_id], role_name(place.role), account, place)
+
+
+def _role(
+    found: Review, person: StaffMember, role: str, on: str, given: StaffMember | Place
+) -> tuple[str, ...]:
+    return (
+        person.display_name,
+        person.email,
+        role,
+        on,
+        state_words(person),
+        person.signed_in_at.isoformat() if person.signed_in_at else "",
+        found.names.get(given.given_by or "", given.given_by or ""),
+        given.given_at.isoformat() if given.given_at else "",
+    )
+
+
+def roles_csv(found: Review) -> bytes:
+    """Return each role that somebody holds as a line: RFC 4180, with the mark that Excel needs."""
+    written = io.StringIO()
+    writer = csv.writer(written)
+    writer.writerow(_role_titles())
+    writer.writerows([safe_text(cell) for cell in row] for row in _roles(found))
+    return written.getvalue().encode("utf-8-sig")
+
+
+def workbook(found: Review) -> bytes:
+    """Return the workbook: roles, what those of staff may do, and what people did."""
     book = Workbook()
     book.remove(book.worksheets[0])
-    people = {each.user_id: each for each in staff}
-    name = naming(here, {each.given_by for each in staff})
-    _fill(
-        book.create_sheet(_("People")),
-        [_("Name"), _("Email"), _("Role"), _("State"), _("Last seen"), _("Given by"), _("Given")],
-        (
-            (
-                each.display_name,
-                each.email,
-                staff_role_name(each.role),
-                _("Disabled") if each.is_disabled else _("Active"),
-                each.last_seen_at.isoformat() if each.last_seen_at else "",
-                name(each.given_by),
-                each.given_at.isoformat() if each.given_at else "",
-            )
-            for each in staff
-        ),
-    )
+    people = {each.user_id: each for each in found.staff}
+    _fill(book.create_sheet(_("Roles")), _role_titles(), _roles(found))
     _fill(
         book.create_sheet(_("Who may")),
         [_("Email"), _("Role"), _("Action")],
         (
             (each.email, staff_role_name(each.role), permission.meaning)
-            for each in staff
-            if not each.is_disabled
+            for each in found.staff
+            if each.role is not None and not each.is_disabled
             for area in PERMISSIONS.values()
             for permission in area.values()
             if STAFF_LETTERS[each.role] in permission.letters
@@ -95,7 +157,7 @@ def workbook(here: Viewing, staff: Sequence[StaffMember], deeds: Sequence[Deed])
         [_("Email"), _("Action"), _("Times"), _("Last")],
         (
             (people[each.user_id].email, each.action, each.times, each.last_at.isoformat())
-            for each in deeds
+            for each in found.deeds
             if each.user_id in people
         ),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,10 +11,20 @@ from sqlalchemy import func, select, text
 
 from db.models import User
 from domain import audit
-from domain.actors import StaffRole, user_actor
+from domain.accounts import add_member
+from domain.actors import MemberRole, StaffRole, user_actor
 from domain.errors import Conflict, InvalidInput, NotAuthorised, NotFound
-from domain.staff import change_staff_role, disable_user, find_person, list_deeds, list_staff
-from tests.factories import SYSTEM
+from domain.identity import Client, Rules, create_session
+from domain.staff import (
+    change_staff_role,
+    disable_user,
+    end_sessions,
+    find_person,
+    list_deeds,
+    list_places,
+    list_staff,
+)
+from tests.factories import SYSTEM, make_account
 from tests.integration.test_support import make_person
 
 if TYPE_CHECKING:
@@ -24,6 +35,8 @@ if TYPE_CHECKING:
     from domain.actors import Actor
 
 __all__ = ["make_person"]
+
+RULES = Rules(key=b"a key of the tests")
 
 
 def change(session: Session, who: Actor, role: StaffRole | None, by: Actor) -> None:
@@ -91,29 +104,28 @@ def test_the_last_administrator_stays(
     assert admins(session) == 1
 
 
-def test_administrators_who_remove_each_other_at_once_leave_one(
+@pytest.mark.parametrize("pairs", [1, 4])
+def test_of_two_administrators_who_remove_each_other_at_once_one_stays(
     session: Session,
     sessions: sessionmaker[Session],
     make_person: Callable[[StaffRole], Actor],
+    pairs: int,
 ) -> None:
-    people = [make_person(StaffRole.ADMIN) for _ in range(6)]
+    people = [make_person(StaffRole.ADMIN) for _ in range(2 * pairs)]
     session.commit()
 
     def remove(number: int) -> None:
-        victim, by = people[(number + 1) % 6], people[number]
-        with sessions.begin() as mine:
-            try:
-                if number % 2:
-                    disable(mine, victim, by)
-                else:
-                    change(mine, victim, None, by)
-            except Conflict:
-                return
+        victim, by = people[number ^ 1], people[number]
+        with sessions.begin() as mine, suppress(Conflict, NotAuthorised):
+            if number % 2:
+                disable(mine, victim, by)
+            else:
+                change(mine, victim, None, by)
 
-    with ThreadPoolExecutor(6) as pool:
-        list(pool.map(remove, range(6)))
+    with ThreadPoolExecutor(2 * pairs) as pool:
+        list(pool.map(remove, range(2 * pairs)))
     session.rollback()
-    assert admins(session) == 1
+    assert admins(session) == pairs
 
 
 def test_who_is_changed_is_signed_out(
@@ -131,12 +143,89 @@ def test_who_is_changed_is_signed_out(
     assert session.scalars(text("SELECT revoked_at FROM user_sessions")).one() is not None
 
 
+def test_who_lost_the_role_while_they_waited_changes_nobody(
+    session: Session, make_person: Callable[[StaffRole], Actor]
+) -> None:
+    first, second, third = (make_person(StaffRole.ADMIN) for _ in range(3))
+    change(session, second, None, first)
+    with pytest.raises(NotAuthorised):
+        change(session, third, None, second)
+    with pytest.raises(NotAuthorised):
+        disable(session, third, second)
+    with pytest.raises(NotAuthorised):
+        end_sessions(session, user_id=third.user_id or 0, reason="left", actor=second)
+    assert admins(session) == 2
+
+
+def test_sessions_are_ended_and_the_person_may_come_back(
+    session: Session, make_person: Callable[[StaffRole], Actor]
+) -> None:
+    admin, agent = make_person(StaffRole.ADMIN), make_person(StaffRole.SUPPORT)
+    signed_in(session, agent)
+
+    def end() -> int:
+        return end_sessions(session, user_id=agent.user_id or 0, reason="lost laptop", actor=admin)
+
+    assert end() == 1
+    assert end() == 0
+    signed_in(session, agent)
+    details = session.scalars(
+        text("SELECT details FROM audit_log WHERE action = 'end_sessions' ORDER BY id")
+    ).all()
+    assert [each["sessions"] for each in details] == [1, 0]
+
+
+def signed_in(session: Session, person: Actor) -> None:
+    client = Client("192.0.2.1")
+    create_session(session, user_id=person.user_id or 0, client=client, rules=RULES)
+
+
+def test_the_last_sign_in_is_known_when_its_session_is_long_forgotten(
+    session: Session, make_person: Callable[[StaffRole], Actor]
+) -> None:
+    admin, agent = make_person(StaffRole.ADMIN), make_person(StaffRole.SUPPORT)
+    signed_in(session, agent)
+    session.execute(text("DELETE FROM user_sessions"))
+    seen = {each.user_id: each.signed_in_at for each in list_staff(session, actor=admin)}
+    at = text("SELECT recorded_at FROM audit_log WHERE action = 'sign_in'")
+    assert seen == {admin.user_id: None, agent.user_id: session.scalars(at).one()}
+
+
+def test_a_review_names_the_accounts_of_staff_and_who_let_them_in(
+    session: Session, make_person: Callable[[StaffRole], Actor]
+) -> None:
+    admin, agent = make_person(StaffRole.ADMIN), make_person(StaffRole.SUPPORT)
+    added, invited = make_account(session), make_account(session)
+    add_member(
+        session, account_id=added, user_id=agent.user_id or 0, role=MemberRole.READER, actor=SYSTEM
+    )
+    owner = user_actor(500, memberships={invited: MemberRole.OWNER})
+    one = {"invitation_id": 7}
+    audit.record(session, action="invite_member", actor=owner, account_id=invited, details=one)
+    session.execute(
+        text("INSERT INTO account_members (account_id, user_id, role) VALUES (:at, :who, 'owner')"),
+        {"at": invited, "who": agent.user_id},
+    )
+    both = {**one, "user_id": agent.user_id}
+    audit.record(session, action="accept_invitation", actor=agent, account_id=invited, details=both)
+    places = list_places(session, actor=admin)
+    assert [(each.user_id, each.account_id, each.role, each.given_by) for each in places] == [
+        (agent.user_id, added, MemberRole.READER, "system:tests"),
+        (agent.user_id, invited, MemberRole.OWNER, "user:500"),
+    ]
+    assert all(each.given_at is not None for each in places)
+
+
 def test_people_are_found_by_their_address(
     session: Session, make_person: Callable[[StaffRole], Actor]
 ) -> None:
     admin, agent = make_person(StaffRole.ADMIN), make_person(StaffRole.SUPPORT)
     email = session.scalars(select(User.email).where(User.id == agent.user_id)).one()
-    assert find_person(session, email=f" {email.upper()} ", actor=admin) == agent.user_id
+    found = find_person(session, email=f" {email.upper()} ", actor=admin)
+    assert (found.user_id, found.role) == (agent.user_id, StaffRole.SUPPORT)
+    change(session, agent, None, admin)
+    found = find_person(session, email=email, actor=admin)
+    assert (found.role, found.given_by) == (None, f"user:{admin.user_id}")
     with pytest.raises(NotFound):
         find_person(session, email="nobody@example.com", actor=admin)
     with pytest.raises(InvalidInput):

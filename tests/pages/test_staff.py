@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 from typing import TYPE_CHECKING, Any
 
@@ -9,13 +10,12 @@ import openpyxl
 import pytest
 from sqlalchemy import select, text
 
-from db.models import User
-from domain.actors import StaffRole, user_actor
-from portal.formats import time_zone
+from db.models import AuditRecord, User
+from domain.accounts import add_member
+from domain.actors import MemberRole, StaffRole, user_actor
 from portal.i18n import current_language
-from portal.session import Visitor
 from portal.staff import review
-from portal.viewing import Viewing
+from tests.factories import make_account
 from tests.integration.test_support import make_person
 
 if TYPE_CHECKING:
@@ -115,23 +115,57 @@ def test_the_access_review_says_who_may_and_who_did(
     page: Callable[..., AppTest], admin: Actor
 ) -> None:
     page()  # connects
-    visitor = Visitor(
-        user_id=1,
-        display_name="Sample",
-        email="sample@example.com",
-        locale="en",
-        time_zone="UTC",
-        actor=user_actor(1, staff_role=StaffRole.ADMIN),
-        account_id=None,
-        session_id="s",
-        form_token="t",
-    )
-    here = Viewing(visitor, None, time_zone("UTC"))
-    content = review._make(here, current_language())
+    content = review._make(admin, review.workbook, current_language())
     people, may, did = openpyxl.load_workbook(io.BytesIO(content)).worksheets
     assert [row[2] for row in people.values] == ["Role", "Administration"]
     actions = {row[2] for row in may.values}
     assert "Change what one person may do alone" in actions
     assert "Refund a payment" not in actions
     assert [row[1:3] for row in did.values] == [("Action", "Times"), ("export_access_review", 1)]
-    assert admin.is_staff
+
+
+def test_the_roles_alone_say_on_what_and_by_whom(
+    session: Session, page: Callable[..., AppTest], admin: Actor
+) -> None:
+    page()  # connects
+    account = make_account(session)
+    owner = user_actor(900, memberships={account: MemberRole.OWNER})
+    add_member(session, account_id=account, user_id=1, role=MemberRole.READER, actor=owner)
+    session.execute(text("UPDATE accounts SET name = '=cmd()' WHERE id = :id"), {"id": account})
+    session.commit()
+    content = review._make(admin, review.roles_csv, current_language()).decode("utf-8-sig")
+    titles, staff, member = csv.reader(io.StringIO(content))
+    assert titles[2:4] == ["Role", "On"]
+    assert staff[2:7] == ["Administration", "everything", "Active", "", "system:tests"]
+    assert member[2:4] == ["Reader", f"'=cmd() · {account}"]
+    assert member[6] == "user:900"
+    actions = session.scalars(select(AuditRecord.action)).all()
+    assert actions.count("export_access_review") == 1
+
+
+def test_a_customer_is_looked_up_shut_out_and_let_in_again(
+    session: Session,
+    page: Callable[..., AppTest],
+    admin: Actor,
+    make_person: Callable[[StaffRole], Actor],
+) -> None:
+    del admin
+    make_person(StaffRole.SUPPORT)
+    session.execute(text("UPDATE users SET staff_role = NULL WHERE id = 2"))
+    email = session.scalars(select(User.email).where(User.id == 2)).one()
+    session.commit()
+    app = page()
+    app.text_input(key="sought_email").set_value("nobody@example.com")
+    press(app, "Look up")
+    assert texts(app.error) == ["Nobody has signed up with this address yet."]
+    app.text_input(key="sought_email").set_value(email)
+    press(app, "Look up")
+    assert "No role · Active · last sign-in: Never" in texts(app.caption)
+    assert "Take the role away" not in [each.label for each in app.button]
+    app.text_input(key="staff_change_reason").set_value("Stolen card")
+    press(app, "Sign out everywhere")
+    assert texts(app.success) == ["They are signed out, and can sign in again."]
+    press(app, "Disable")
+    assert "No role · Disabled · last sign-in: Never" in texts(app.caption)
+    press(app, "Let in again")
+    assert "No role · Active · last sign-in: Never" in texts(app.caption)
