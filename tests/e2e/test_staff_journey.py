@@ -29,7 +29,7 @@ def test_a_role_is_given(
 ) -> None:
     email = new_owner("global")
     page = sign_in("admin@demo.example", viewport, "/staff")
-    page.get_by_role("textbox", name="Email").fill(email)
+    page.get_by_role("textbox", name="Email", exact=True).fill(email)
     page.get_by_role("textbox", name="Reason").first.fill("Hired for the night shift")
     page.get_by_role("button", name="Give the role").click()
     expect(page.get_by_text("They have the role now")).to_be_visible()
@@ -44,3 +44,27 @@ def test_a_role_is_given(
     assert "change_staff_role" in {row[1] for row in did.values}
     agent = sign_in(email, viewport, "/approvals")
     expect(agent.get_by_text("Nothing waits here.")).to_be_visible()
+
+
+def test_a_customer_is_looked_up_and_shut_out(
+    new_owner: Callable[[str], str], sign_in: Callable[..., Page], tmp_path: Path
+) -> None:
+    email = new_owner("global")
+    customer = sign_in(email, DESKTOP, "/members")
+    expect(customer.get_by_role("heading", name="Members", exact=True)).to_be_visible()
+    page = sign_in("admin@demo.example", DESKTOP, "/staff")
+    page.get_by_role("textbox", name="Somebody without a role").fill(email)
+    page.get_by_role("button", name="Look up").click()
+    expect(page.get_by_text("No role · Active")).to_be_visible()
+    page.get_by_role("textbox", name="Reason").last.fill("Stolen card")
+    page.get_by_role("button", name="Disable", exact=True).click()
+    expect(page.get_by_text("No role · Disabled")).to_be_visible()
+    assert serious_violations(page) == {}
+    customer.reload()
+    expect(customer.get_by_role("button", name="Sign in")).to_be_visible()
+    with page.expect_download() as downloading:
+        page.get_by_role("button", name="The roles alone, as CSV").click()
+    path = tmp_path / "roles.csv"
+    downloading.value.save_as(path)
+    lines = path.read_text("utf-8-sig").splitlines()
+    assert any("admin@demo.example" in line and "everything" in line for line in lines)
