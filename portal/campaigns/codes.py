@@ -50,6 +50,7 @@ _LONGEST_CODE = 40
 _LONGEST_LIST = 200_000
 _LONGEST_NUMBER = 18
 _ONCE = "codes_once"
+_DONE = "codes_done"
 
 
 def draw(here: Viewing, campaign: CampaignView) -> None:
@@ -149,10 +150,15 @@ def _workbook(found: Iterable[str]) -> bytes:
 
 
 # ── Making and bringing in ────────────────────────────────────────────────────────────────────
+def _key(name: str) -> str:
+    """Return a form's or field's key, another after each time: a second click reaches nobody."""
+    return f"{name}-{st.session_state.get(_DONE, 0)}"
+
+
 def _generate(here: Viewing, campaign_id: int) -> None:
-    with st.form("generate"):
+    with st.form(_key("generate")):
         count = st.number_input(
-            _("How many codes"), 1, MOST_CODES_AT_ONCE, 100, key="generate_count", width=240
+            _("How many codes"), 1, MOST_CODES_AT_ONCE, 100, key=_key("generate_count"), width=240
         )
         is_sent = st.form_submit_button(_("Make the codes"), type="primary")
     if is_sent:
@@ -171,11 +177,11 @@ def _generate(here: Viewing, campaign_id: int) -> None:
 
 
 def _name_accounts(here: Viewing, campaign_id: int) -> None:
-    with st.form("name_accounts"):
+    with st.form(_key("name_accounts")):
         typed = st.text_area(
             _("Numbers of the accounts, one on each line"),
             max_chars=_LONGEST_LIST,
-            key="named_accounts",
+            key=_key("named_accounts"),
         )
         st.caption(_("Each gets a code of its own, and finds it in its Voucher list."))
         is_sent = st.form_submit_button(_("Make a code for each"), type="primary")
@@ -203,12 +209,12 @@ def _numbers(typed: str) -> list[int]:
 
 
 def _bring_in(here: Viewing, campaign_id: int) -> None:
-    with st.form("bring_in"):
+    with st.form(_key("bring_in")):
         file = st.file_uploader(
             _("Codes that were made elsewhere: a text, CSV or Excel file, one code a line"),
             type=["txt", "csv", "xlsx"],
             max_upload_size=_LARGEST_FILE_MEGABYTES,
-            key="codes_file",
+            key=_key("codes_file"),
         )
         is_sent = st.form_submit_button(_("Bring the codes in"))
     if not is_sent:
@@ -299,6 +305,7 @@ def _do(make: Callable[[str], object], *, said: str, waiting: str, told: str) ->
         st.error(plain(words.refusal(error)), icon=":material/error:")
     else:
         st.session_state.pop(_ONCE, None)
+        st.session_state[_DONE] = st.session_state.get(_DONE, 0) + 1
         _tell(told)
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from portal.viewing import Viewing
 
 _ONCE = "campaign_once"
+_DONE = "campaigns_proposed"
 _MOST_PARTS = 6
 _LONGEST_AMOUNT = 40
 _USUAL_DAYS = 30
@@ -58,7 +59,9 @@ def draw(here: Viewing) -> None:
     amounts = _amounts(chosen, is_earned=trigger == "first_top_up")
     days = _numbers(here, is_earned=trigger == "first_top_up")
     audience = _audience({site.code: site.name for site in sites})
-    if st.button(_("Propose the campaign"), type="primary"):
+    # Another after each proposal: a second click on the old one reaches nobody.
+    number = st.session_state.setdefault(_DONE, 0)
+    if st.button(_("Propose the campaign"), type="primary", key=f"propose-{number}"):
         try:
             terms = CampaignTerms(
                 name=name,
@@ -207,4 +210,5 @@ def _propose(here: Viewing, terms: CampaignTerms) -> None:
     for key in [each for each in st.session_state if str(each).startswith("c_")]:
         del st.session_state[key]
     st.session_state.pop(_ONCE, None)
+    st.session_state[_DONE] += 1
     listing.tell(_("Proposed. Somebody else of finance decides about it."))

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 _TOLD = "acted"
 _ONCE = "act_once"
+_DONE = "acts_done"
 _USUAL_DAYS = 90
 _LONGEST_NUMBER = 18
 _LONGEST_CODE = 40
@@ -101,6 +102,14 @@ def _say_limit(here: Viewing, account: AccountSummary, action: str) -> None:
     st.caption(plain(text.format(amount=formats.money(daily))))
 
 
+def _key(name: str) -> str:
+    """Return a form's or field's key, which is another after each act.
+
+    What was done is followed by an empty form, and a second click on the old one reaches nobody.
+    """
+    return f"{name}-{st.session_state.get(_DONE, 0)}"
+
+
 def _issue_voucher(here: Viewing, account: AccountSummary) -> None:
     now = datetime.now(UTC)
     offered = {
@@ -121,8 +130,10 @@ def _issue_voucher(here: Viewing, account: AccountSummary) -> None:
         terms, amount = offered[campaign_id]
         return f"{formats.money(amount)} · {terms.name}"
 
-    with st.form("issue_voucher", border=False):
-        campaign_id = st.selectbox(_("Campaign"), list(offered), format_func=name, key="campaign")
+    with st.form(_key("issue_voucher"), border=False):
+        campaign_id = st.selectbox(
+            _("Campaign"), list(offered), format_func=name, key=_key("campaign")
+        )
         reason = _reason()
         is_sent = st.form_submit_button(_("Issue the voucher"), type="primary")
     if is_sent:
@@ -130,9 +141,12 @@ def _issue_voucher(here: Viewing, account: AccountSummary) -> None:
 
 
 def _apply_code(here: Viewing, account: AccountSummary) -> None:
-    with st.form("apply_code", border=False):
+    with st.form(_key("apply_code"), border=False):
         typed = st.text_input(
-            _("Voucher code"), max_chars=_LONGEST_CODE, key="act_code", placeholder="ABCD234567"
+            _("Voucher code"),
+            max_chars=_LONGEST_CODE,
+            key=_key("act_code"),
+            placeholder="ABCD234567",
         )
         reason = _reason()
         is_sent = st.form_submit_button(_("Apply the code"), type="primary")
@@ -142,26 +156,26 @@ def _apply_code(here: Viewing, account: AccountSummary) -> None:
 
 def _give_goodwill(here: Viewing, account: AccountSummary) -> None:
     services = descriptions.service_names()
-    with st.form("give_goodwill", border=False):
+    with st.form(_key("give_goodwill"), border=False):
         with st.grid(columns=2, min_column_width=200):
             amount = st.text_input(
                 _("Amount in {currency}").format(currency=account.currency),
                 max_chars=_LONGEST_AMOUNT,
-                key="act_amount",
+                key=_key("act_amount"),
             )
             days = st.number_input(
                 _("Days that it lasts"),
                 min_value=1,
                 max_value=LONGEST_GOODWILL_DAYS,
                 value=_USUAL_DAYS,
-                key="act_days",
+                key=_key("act_days"),
             )
         chosen = st.multiselect(
             _("Only for these services"),
             list(services),
             format_func=lambda slug: services[slug],
             placeholder=_("All services"),
-            key="act_services",
+            key=_key("act_services"),
         )
         reason = _reason()
         is_sent = st.form_submit_button(_("Give the credit"), type="primary")
@@ -181,18 +195,18 @@ def _reverse_entry(here: Viewing, account: AccountSummary) -> None:
             " back: what was spent of it is owed."
         )
     )
-    with st.form("reverse_entry", border=False):
+    with st.form(_key("reverse_entry"), border=False):
         with st.grid(columns=2, min_column_width=200):
             number = st.text_input(
                 _("Number of the entry"),
                 str(address.number("entry") or ""),
                 max_chars=_LONGEST_NUMBER,
-                key="act_entry",
+                key=_key("act_entry"),
             )
             amount = st.text_input(
                 _("Amount in {currency}, or empty for all").format(currency=account.currency),
                 max_chars=_LONGEST_AMOUNT,
-                key="act_reversed",
+                key=_key("act_reversed"),
             )
         reason = _reason()
         is_sent = st.form_submit_button(_("Reverse it"), type="primary")
@@ -218,7 +232,7 @@ def _reason() -> str:
     return st.text_input(
         _("Reason"),
         max_chars=LONGEST_REASON,
-        key="act_reason",
+        key=_key("act_reason"),
         placeholder=_("What happened, and who said so"),
     )
 
@@ -252,8 +266,7 @@ def _act(
         st.error(plain(words.refusal(here, error)), icon=":material/error:")
     else:
         st.session_state.pop(_ONCE, None)
-        for field in ("act_reason", "act_amount", "act_code", "act_reversed"):
-            st.session_state.pop(field, None)
+        st.session_state[_DONE] = st.session_state.get(_DONE, 0) + 1
         st.session_state[_TOLD] = (wish.name, became)
         st.rerun()
 

@@ -126,11 +126,11 @@ def test_codes_are_made_and_taken_away(session: Session, page: Callable[..., App
     number = campaign(session)
     session.commit()
     app = page(id=str(number))
-    app.number_input(key="generate_count").set_value(250)
+    app.number_input(key="generate_count-0").set_value(250)
     press(app, "Make the codes")
     assert texts(app.success) == ["250 codes are made."]
     assert app.dataframe[0].value["Codes"].tolist() == ["250"]
-    app.number_input(key="generate_count").set_value(2_000)
+    app.number_input(key="generate_count-0").set_value(2_000)
     press(app, "Make the codes")
     assert texts(app.error) == ["That is more codes than the campaign has left."]
 
@@ -153,7 +153,7 @@ def test_a_hundred_thousand_codes_are_made_taken_away_and_read_again(
     number = campaign(session, code_budget=MOST_CODES_AT_ONCE)
     session.commit()
     app = page(id=str(number))
-    app.number_input(key="generate_count").set_value(MOST_CODES_AT_ONCE)
+    app.number_input(key="generate_count-0").set_value(MOST_CODES_AT_ONCE)
     press(app, "Make the codes")
     assert texts(app.success) == ["100,000 codes are made."]
     (batch,) = list_batches(session, campaign_id=number, actor=FINANCE)
@@ -185,7 +185,7 @@ def test_codes_are_brought_in_all_or_none(
     app = page(id=str(number))
     press(app, "Bring the codes in")
     assert texts(app.error) == ["Choose the file first."]
-    app.file_uploader(key="codes_file").upload(name, content, "text/plain")
+    app.file_uploader(key="codes_file-0").upload(name, content, "text/plain")
     press(app, "Bring the codes in")
     kept = session.scalars(text("SELECT code FROM voucher_codes ORDER BY code")).all()
     if told is None:
@@ -207,10 +207,10 @@ def test_codes_for_named_accounts(session: Session, page: Callable[..., AppTest]
         (f"{account}\n99", "There is no account 99. No code was made."),
         (f"{account}, {account}", f"Account {account} stands there twice. No code was made."),
     ):
-        app.text_area(key="named_accounts").set_value(typed)
+        app.text_area(key="named_accounts-0").set_value(typed)
         press(app, "Make a code for each")
         assert texts(app.error) == [told]
-    app.text_area(key="named_accounts").set_value(str(account))
+    app.text_area(key="named_accounts-0").set_value(str(account))
     press(app, "Make a code for each")
     assert texts(app.success) == [
         "The codes are made, and wait in the accounts' lists of vouchers."
@@ -228,7 +228,7 @@ def test_codes_of_a_workbook_are_brought_in(session: Session, page: Callable[...
     content = io.BytesIO()
     book.save(content)
     app = page(id=str(number))
-    app.file_uploader(key="codes_file").upload("codes.xlsx", content.getvalue(), "x")
+    app.file_uploader(key="codes_file-0").upload("codes.xlsx", content.getvalue(), "x")
     press(app, "Bring the codes in")
     assert texts(app.success) == ["The codes are brought in."]
 

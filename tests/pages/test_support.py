@@ -86,13 +86,13 @@ def test_goodwill_within_the_limit_is_given(session: Session, page: Callable[...
     account = account_with(session)
     app = page("account", account=str(account), show="act", do="give_goodwill")
     assert any("Up to $50.00 for one account" in words for words in texts(app.caption))
-    app.text_input(key="act_amount").set_value("12.50")
+    app.text_input(key="act_amount-0").set_value("12.50")
     press(app, "Give the credit")
     assert texts(app.error) == ["Say why."]
-    app.text_input(key="act_reason").set_value("Slow answers")
+    app.text_input(key="act_reason-0").set_value("Slow answers")
     press(app, "Give the credit")
     assert texts(app.success) == ["Done: Give goodwill credit, $12.50."]
-    assert app.text_input(key="act_amount").value == ""
+    assert app.text_input(key="act_amount-0").value == ""
     assert balance(session, account) == 12
 
 
@@ -101,8 +101,8 @@ def test_above_the_limit_it_waits_and_says_so(
 ) -> None:
     account = account_with(session)
     app = page("account", account=str(account), show="act", do="give_goodwill")
-    app.text_input(key="act_amount").set_value("500")
-    app.text_input(key="act_reason").set_value("A week without service")
+    app.text_input(key="act_amount-0").set_value("500")
+    app.text_input(key="act_reason-0").set_value("A week without service")
     press(app, "Give the credit")
     told = texts(app.warning)
     assert any("somebody of finance decides before" in words for words in told)
@@ -123,11 +123,11 @@ def test_a_wrong_amount_is_told(
     session: Session, page: Callable[..., AppTest], amount: str, told: str
 ) -> None:
     app = page("account", account=str(account_with(session)), show="act", do="give_goodwill")
-    app.text_input(key="act_amount").set_value(amount)
-    app.text_input(key="act_reason").set_value("Slow answers")
+    app.text_input(key="act_amount-0").set_value(amount)
+    app.text_input(key="act_reason-0").set_value("Slow answers")
     press(app, "Give the credit")
     assert texts(app.error) == [told]
-    assert app.text_input(key="act_reason").value == "Slow answers"
+    assert app.text_input(key="act_reason-0").value == "Slow answers"
 
 
 def test_a_voucher_is_issued_and_its_code_shown(
@@ -140,8 +140,8 @@ def test_a_voucher_is_issued_and_its_code_shown(
     campaign(session, is_for_support=True, name="Sorry")
     session.commit()
     app.run()
-    assert app.selectbox(key="campaign").options == ["$50.00 · Sorry"]
-    app.text_input(key="act_reason").set_value("Slow answers")
+    assert app.selectbox(key="campaign-0").options == ["$50.00 · Sorry"]
+    app.text_input(key="act_reason-0").set_value("Slow answers")
     press(app, "Issue the voucher")
     (code,) = app.code
     assert len(code.value) == 10
@@ -156,11 +156,11 @@ def test_a_code_is_applied(session: Session, page: Callable[..., AppTest]) -> No
     (code,) = codes(session, campaign(session))
     session.commit()
     app = page("account", account=str(account), show="act", do="apply_code")
-    app.text_input(key="act_code").set_value("nothing")
-    app.text_input(key="act_reason").set_value("Read out on the phone")
+    app.text_input(key="act_code-0").set_value("nothing")
+    app.text_input(key="act_reason-0").set_value("Read out on the phone")
     press(app, "Apply the code")
     assert texts(app.error) == ["There is no such code. Check it: ten letters and digits."]
-    app.text_input(key="act_code").set_value(code)
+    app.text_input(key="act_code-0").set_value(code)
     press(app, "Apply the code")
     assert balance(session, account) == 50
 
@@ -171,8 +171,8 @@ def test_staff_guess_no_codes_either(session: Session, page: Callable[..., AppTe
     app = page("account", account=str(account), show="act", do="apply_code")
     told: list[str] = []
     for number in range(12):
-        app.text_input(key="act_code").set_value(f"ABCDEFGH{number + 22}")
-        app.text_input(key="act_reason").set_value("Read out on the phone")
+        app.text_input(key="act_code-0").set_value(f"ABCDEFGH{number + 22}")
+        app.text_input(key="act_reason-0").set_value("Read out on the phone")
         press(app, "Apply the code")
         told += texts(app.error)
     assert told[0] == "There is no such code. Check it: ten letters and digits."
@@ -185,20 +185,20 @@ def test_an_entry_is_reversed(session: Session, page: Callable[..., AppTest]) ->
     session.commit()
     query = {"account": str(account), "show": "act", "do": "reverse_entry"}
     app = page("account", **query, entry="1")
-    assert app.text_input(key="act_entry").value == "1"
-    app.text_input(key="act_reason").set_value("Given twice")
+    assert app.text_input(key="act_entry-0").value == "1"
+    app.text_input(key="act_reason-0").set_value("Given twice")
     for typed, told in (
         ("", "Enter the entry's number. Credit History shows it."),
         ("9", "This account has no such entry."),
     ):
-        app.text_input(key="act_entry").set_value(typed)
+        app.text_input(key="act_entry-0").set_value(typed)
         press(app, "Reverse it")
         assert texts(app.error) == [told]
-    app.text_input(key="act_entry").set_value("1")
-    app.text_input(key="act_reversed").set_value("41")
+    app.text_input(key="act_entry-0").set_value("1")
+    app.text_input(key="act_reversed-0").set_value("41")
     press(app, "Reverse it")
     assert texts(app.error) == ["This is more than is left of the entry to reverse."]
-    app.text_input(key="act_reversed").set_value("15")
+    app.text_input(key="act_reversed-0").set_value("15")
     press(app, "Reverse it")
     assert balance(session, account) == 25
 
