@@ -57,7 +57,9 @@ def test_finance_comes_from_the_whole_to_an_accounts_charges(sign_in: Callable[.
     page.get_by_role("option", name="Japan").click()
     page.wait_for_url("**site=jp**")
     settle(page)
-    assert sum(figure(page, name) for name in PARTS) == figure(page, END)
+    # Each is shown in whole yen by itself; that they add up exactly is seen in the file below.
+    difference = sum(figure(page, name) for name in PARTS) - figure(page, END)
+    assert abs(difference) <= Decimal(len(PARTS) + 1) / 2
     choose_first_row(page, "Services")
     page.wait_for_url(re.compile(r"service=.*accounts=yes|accounts=yes.*service="))
     expect(page.get_by_text("Credit has no service")).to_be_visible()

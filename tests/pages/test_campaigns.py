@@ -130,7 +130,7 @@ def test_codes_are_made_and_taken_away(session: Session, page: Callable[..., App
     press(app, "Make the codes")
     assert texts(app.success) == ["250 codes are made."]
     assert app.dataframe[0].value["Codes"].tolist() == ["250"]
-    app.number_input(key="generate_count-0").set_value(2_000)
+    app.number_input(key="generate_count-1").set_value(2_000)
     press(app, "Make the codes")
     assert texts(app.error) == ["That is more codes than the campaign has left."]
 

@@ -92,7 +92,7 @@ def test_goodwill_within_the_limit_is_given(session: Session, page: Callable[...
     app.text_input(key="act_reason-0").set_value("Slow answers")
     press(app, "Give the credit")
     assert texts(app.success) == ["Done: Give goodwill credit, $12.50."]
-    assert app.text_input(key="act_amount-0").value == ""
+    assert app.text_input(key="act_amount-1").value == ""
     assert balance(session, account) == 12
 
 
