@@ -189,8 +189,13 @@ def end_connections(sessions: sessionmaker[Session]) -> None:
     """End every connection but the one that says so, as a restarted server does."""
     with sessions() as session:
         session.execute(text("RESET ROLE"))
-        others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname ="
-        session.execute(text(f"{others} current_database() AND pid <> pg_backend_pid()"))
+        # The database's own workers are nobody's connections, and not ours to end.
+        others = (
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE backend_type = 'client backend'"
+            " AND datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        session.execute(text(others))
 
 
 def one(session: Session) -> int:
