@@ -34,6 +34,9 @@ PAYMENT_STATES = (
     "under_review",
 )
 OPEN_PAYMENT_STATES = ("created", "pending", "awaiting")
+REFUND_STATES = ("requested", "pending", "succeeded", "failed", "merged")
+DISPUTE_STATES = ("open", "won", "lost")
+DOCUMENT_KINDS = ("receipt", "credit_note", "cancellation")
 
 
 class Payment(Base):
@@ -75,6 +78,7 @@ class Payment(Base):
     entry_sequence: Mapped[int | None] = mapped_column(BigInteger)
     grant_number: Mapped[int | None] = mapped_column(BigInteger)
     fee_micros: Mapped[int | None] = mapped_column(BigInteger)
+    fee_currency: Mapped[str | None]
     refunded_micros: Mapped[Micros] = mapped_column(server_default=text("0"))
     disputed_micros: Mapped[Micros] = mapped_column(server_default=text("0"))
     has_receipt: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
@@ -93,8 +97,10 @@ class Payment(Base):
         CheckConstraint(
             "entry_sequence IS NULL OR gateway_payment_id IS NOT NULL", name="credit_has_money"
         ),
-        CheckConstraint("refunded_micros BETWEEN 0 AND pay_micros", name="refunded"),
-        CheckConstraint("disputed_micros BETWEEN 0 AND pay_micros", name="disputed"),
+        # A gateway may give back more than was paid; what is too much waits for a person.
+        CheckConstraint("refunded_micros >= 0", name="refunded"),
+        CheckConstraint("disputed_micros >= 0", name="disputed"),
+        CheckConstraint("(fee_micros IS NULL) = (fee_currency IS NULL)", name="fee"),
         Index("uq_payments_reference", "reference", unique=True),
         Index("uq_payments_key", "account_id", "idempotency_key", unique=True),
         Index("uq_payments_gateway_reference", "gateway", "gateway_reference", unique=True),
@@ -244,10 +250,16 @@ class DataKey(Base):
 
 
 class Refund(Base):
-    """Money that goes back for a payment, and the credit that was taken for it.
+    """Money that goes back for a payment, and the credit that was clawed back for it.
 
     `reference` is ours where we asked for it; a refund that was made at the gateway has none.
-    `restored_grant_number` is the credit that was given again because the refund failed.
+    `gateway_payment_id` names the money that goes back; `is_reversal` says that the gateway took
+    it by itself. A reversal that turns out to belong to a dispute is `merged` into it.
+
+    `outflow_micros` is what goes, or went, out of the payment's money: all of it until the refund
+    fails. `unapplied_micros` of that is money whose credit staff had reversed before, and for
+    `clawed_back_micros` credit was clawed back, `credit_micros` in all. What is left of the
+    outflow is more than was left of the payment, and waits for a person.
     """
 
     __tablename__ = "refunds"
@@ -256,26 +268,42 @@ class Refund(Base):
     account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"))
     payment_id: Mapped[int] = mapped_column(ForeignKey("payments.id"))
     gateway: Mapped[str]
+    gateway_payment_id: Mapped[str | None]
     reference: Mapped[str | None]
     request_key: Mapped[str | None]
+    request_hash: Mapped[bytes | None] = mapped_column(BYTEA)
     gateway_refund_id: Mapped[str | None]
+    is_reversal: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
     state: Mapped[str]
     pay_micros: Mapped[Micros]
-    credit_micros: Mapped[Micros]
+    outflow_micros: Mapped[Micros] = mapped_column(server_default=text("0"))
+    unapplied_micros: Mapped[Micros] = mapped_column(server_default=text("0"))
+    clawed_back_micros: Mapped[Micros] = mapped_column(server_default=text("0"))
+    credit_micros: Mapped[Micros] = mapped_column(server_default=text("0"))
     reason: Mapped[str]
     requested_by: Mapped[str]
     requested_at: Mapped[Instant]
     settled_at: Mapped[datetime | None]
-    entry_sequence: Mapped[int | None] = mapped_column(BigInteger)
-    restored_grant_number: Mapped[int | None] = mapped_column(BigInteger)
+    stated_at: Mapped[datetime | None]
+    revision: Mapped[int] = mapped_column(Integer, server_default=text("0"))
     has_credit_note: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
     next_check_at: Mapped[datetime | None]
+    checks: Mapped[int] = mapped_column(Integer, server_default=text("0"))
 
     __table_args__ = (
+        CheckConstraint(one_of("state", *REFUND_STATES), name="state"),
+        CheckConstraint("pay_micros > 0", name="amount"),
         CheckConstraint(
-            one_of("state", "requested", "pending", "succeeded", "failed"), name="state"
+            "unapplied_micros >= 0 AND clawed_back_micros >= 0"
+            " AND unapplied_micros + clawed_back_micros <= outflow_micros"
+            " AND (credit_micros = 0) = (clawed_back_micros = 0)",
+            name="outflow",
         ),
-        CheckConstraint("pay_micros > 0 AND credit_micros > 0", name="amounts"),
+        CheckConstraint(
+            "outflow_micros = 0 OR outflow_micros = pay_micros"
+            " AND state IN ('requested', 'pending', 'succeeded')",
+            name="outflow_of_state",
+        ),
         Index("uq_refunds_reference", "reference", unique=True),
         Index("uq_refunds_request_key", "request_key", unique=True),
         Index("uq_refunds_gateway_refund_id", "gateway", "gateway_refund_id", unique=True),
@@ -290,11 +318,27 @@ class Refund(Base):
             "settled_at",
             postgresql_where=text("state = 'succeeded' AND NOT has_credit_note"),
         ),
+        Index(
+            "ix_refunds_with_void_credit_note",
+            "settled_at",
+            postgresql_where=text("state <> 'succeeded' AND has_credit_note"),
+        ),
+        Index(
+            "ix_refunds_excess",
+            "payment_id",
+            postgresql_where=text("outflow_micros > unapplied_micros + clawed_back_micros"),
+        ),
     )
 
 
 class Dispute(Base):
-    """A payment that the customer's bank asks back, and how that went."""
+    """A payment that the customer's bank asks back, and how that went.
+
+    `outflow_micros` is the part that the customer has been given: nothing at first, all or a part
+    of it once it is lost, and still while an appeal is open. While the dispute is open, the gateway
+    holds the rest. The other amounts are as those of a refund. `stated_at` is when the gateway
+    said so; what it said before that is news no more.
+    """
 
     __tablename__ = "disputes"
 
@@ -305,19 +349,80 @@ class Dispute(Base):
     gateway_dispute_id: Mapped[str]
     state: Mapped[str]
     pay_micros: Mapped[Micros]
-    credit_micros: Mapped[Micros]
+    outflow_micros: Mapped[Micros] = mapped_column(server_default=text("0"))
+    unapplied_micros: Mapped[Micros] = mapped_column(server_default=text("0"))
+    clawed_back_micros: Mapped[Micros] = mapped_column(server_default=text("0"))
+    credit_micros: Mapped[Micros] = mapped_column(server_default=text("0"))
     reason: Mapped[str | None]
     opened_at: Mapped[Instant]
     respond_by: Mapped[datetime | None]
     closed_at: Mapped[datetime | None]
-    entry_sequence: Mapped[int | None] = mapped_column(BigInteger)
-    restored_grant_number: Mapped[int | None] = mapped_column(BigInteger)
+    stated_at: Mapped[datetime | None]
+    revision: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    fee_micros: Mapped[Micros] = mapped_column(server_default=text("0"))
+    fee_currency: Mapped[str | None]
 
     __table_args__ = (
-        CheckConstraint(one_of("state", "open", "won", "lost"), name="state"),
-        CheckConstraint("pay_micros > 0 AND credit_micros > 0", name="amounts"),
+        CheckConstraint(one_of("state", *DISPUTE_STATES), name="state"),
+        CheckConstraint("pay_micros > 0", name="amount"),
+        CheckConstraint(
+            "outflow_micros BETWEEN 0 AND pay_micros"
+            " AND unapplied_micros >= 0 AND clawed_back_micros >= 0"
+            " AND unapplied_micros + clawed_back_micros <= outflow_micros"
+            " AND (credit_micros = 0) = (clawed_back_micros = 0)",
+            name="outflow",
+        ),
+        CheckConstraint("state <> 'won' OR outflow_micros = 0", name="won"),
+        CheckConstraint("state <> 'lost' OR outflow_micros > 0", name="lost"),
+        CheckConstraint("(state = 'open') = (closed_at IS NULL)", name="closed"),
+        CheckConstraint("fee_micros = 0 OR fee_currency IS NOT NULL", name="fee"),
         Index("uq_disputes_gateway_dispute_id", "gateway", "gateway_dispute_id", unique=True),
         Index(None, "payment_id", "id"),
+        Index(None, "account_id", postgresql_where=text("state = 'open'")),
+        Index(
+            "ix_disputes_excess",
+            "payment_id",
+            postgresql_where=text("outflow_micros > unapplied_micros + clawed_back_micros"),
+        ),
+    )
+
+
+class PaymentCredit(Base):
+    """What a payment did to its account's credit: one row for each ledger entry. Insert-only.
+
+    `credit_micros` is positive where credit was granted (the payment itself, and what was restored
+    of a refund or a dispute) and negative where it was clawed back; `pay_micros` is the money that
+    went with it, with the same sign. A row without an entry moves a clawback from a reversal to
+    the dispute that it belongs to.
+    """
+
+    __tablename__ = "payment_credits"
+
+    account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"), primary_key=True)
+    payment_id: Mapped[int] = mapped_column(ForeignKey("payments.id"), primary_key=True)
+    number: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    refund_id: Mapped[int | None] = mapped_column(ForeignKey("refunds.id"))
+    dispute_id: Mapped[int | None] = mapped_column(ForeignKey("disputes.id"))
+    entry_sequence: Mapped[int | None] = mapped_column(BigInteger)
+    credit_micros: Mapped[Micros]
+    pay_micros: Mapped[Micros]
+    posted_at: Mapped[Instant]
+
+    __table_args__ = (
+        CheckConstraint("number > 0", name="number"),
+        CheckConstraint("num_nonnulls(refund_id, dispute_id) <= 1", name="cause"),
+        CheckConstraint("credit_micros <> 0 AND pay_micros <> 0", name="amounts"),
+        CheckConstraint("sign(credit_micros) = sign(pay_micros)", name="signs"),
+        CheckConstraint(
+            "entry_sequence IS NOT NULL OR num_nonnulls(refund_id, dispute_id) = 1", name="moved"
+        ),
+        Index(
+            "uq_payment_credits_entry_sequence",
+            "account_id",
+            "entry_sequence",
+            unique=True,
+            postgresql_where=text("entry_sequence IS NOT NULL"),
+        ),
     )
 
 
@@ -436,7 +541,8 @@ class Document(Base):
     """A numbered document, with everything that stands on it. Insert-only.
 
     Numbers have no gap in a site's year and kind: the issuing job gives them one after the other.
-    `content` is encrypted, since it names the customer.
+    A cancellation takes back the credit note of a refund that failed after all. `content` is
+    encrypted, since it names the customer.
     """
 
     __tablename__ = "documents"
@@ -452,15 +558,15 @@ class Document(Base):
     content: Mapped[bytes] = mapped_column(BYTEA)
 
     __table_args__ = (
-        CheckConstraint(one_of("kind", "receipt", "credit_note"), name="kind"),
+        CheckConstraint(one_of("kind", *DOCUMENT_KINDS), name="kind"),
         CheckConstraint("number > 0", name="number"),
-        CheckConstraint("(kind = 'credit_note') = (refund_id IS NOT NULL)", name="refund"),
+        CheckConstraint("(kind = 'receipt') = (refund_id IS NULL)", name="refund"),
         Index(
             "uq_documents_payment_id",
             "payment_id",
             unique=True,
             postgresql_where=text("kind = 'receipt'"),
         ),
-        Index("uq_documents_refund_id", "refund_id", unique=True),
+        Index(None, "refund_id", postgresql_where=text("refund_id IS NOT NULL")),
         Index(None, "account_id", "issued_at"),
     )

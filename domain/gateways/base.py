@@ -133,7 +133,7 @@ class RefundState(StrEnum):
 
 
 class DisputeState(StrEnum):
-    """How a dispute stands: LOST took the money for good, WON gave it back.
+    """How a dispute stands: LOST took the money, WON gave it back, and an appeal opens it again.
 
     An INQUIRY asks and takes nothing; it may become a dispute, or end as INQUIRY_CLOSED.
     """
@@ -191,6 +191,8 @@ class RefundFact:
     """Money that was given back, or is on its way. `reference` is ours where we asked for it.
 
     `gateway_refund_id` is unique at the gateway, and what a refund is recognised by.
+    `is_reversal` says that the gateway took the money back by itself, as it does for a dispute
+    (PayPal's PAYMENT.CAPTURE.REVERSED), and nobody gave it.
     """
 
     gateway_refund_id: str
@@ -200,20 +202,30 @@ class RefundFact:
     payment_reference: str | None = None
     reference: str | None = None
     occurred_at: datetime | None = None
+    is_reversal: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class DisputeFact:
-    """A payment that the customer's bank asks back. `amount` is what is disputed."""
+    """A payment that the customer's bank asks back. `amount` is what is disputed.
+
+    `lost` is the part that a dispute which is over gave to the customer: None for all of it where
+    the state is LOST, and nothing where it is WON. `occurred_at` is when it was opened, `stated_at`
+    when the gateway said that it stands so: messages arrive in any order, and the newest counts.
+    `fee` is all that the gateway has charged for the dispute so far, None where it does not say.
+    """
 
     gateway_dispute_id: str
     state: DisputeState
     amount: Money
+    lost: Money | None = None
     gateway_payment_id: str | None = None
     payment_reference: str | None = None
     reason: str | None = None
     respond_by: datetime | None = None
     occurred_at: datetime | None = None
+    stated_at: datetime | None = None
+    fee: Money | None = None
 
 
 Fact = PaymentFact | RefundFact | DisputeFact
@@ -245,11 +257,16 @@ class KnownName:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Everything that the gateway says about one payment now."""
+    """Everything that the gateway says about one payment now.
+
+    `unread` names what it would not tell this time ("refunds", "disputes"): the payment itself
+    counts all the same, and the rest is asked for again.
+    """
 
     payment: PaymentFact
     refunds: tuple[RefundFact, ...] = ()
     disputes: tuple[DisputeFact, ...] = ()
+    unread: frozenset[str] = frozenset()
 
 
 # ── How we answer ─────────────────────────────────────────────────────────────────────────────
