@@ -35,6 +35,7 @@ FINANCE_KINDS = (
     "gateway_fee",
     "dispute_opened",
     "dispute_won",
+    "dispute_uncovered",
     "dispute_fee",
     "refund_paid",
     "unapplied_receipt",
@@ -123,7 +124,9 @@ def post_finance_entries(
         "reference": reference,
         "occurred_at": occurred_at,
         "posted_at": now,
-        "accounting_date": Books(session, now).accounting_date(site_code, zone, occurred_at),
+        "accounting_date": Books(session, now).accounting_date(
+            site_code, zone, occurred_at.astimezone(zone).date()
+        ),
         "actor": audit.actor_name(actor),
     }
     _insert(session, shared, lines)

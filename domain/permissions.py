@@ -66,6 +66,8 @@ PERMISSIONS = _table(
         "look_up_payments": ("Find payments, see their timelines and doubts", "SFA"),
         "resend_receipt": ("Send a receipt again", "SF"),
         "refund_payment": ("Refund a payment", "F", "not_own"),
+        "record_payout": ("Record that finance paid a refund itself", "F", "not_own"),
+        "cancel_refund": ("Cancel a refund that was not paid", "F", "not_own"),
         "decide_payment": ("Decide about money under review", "F", "not_own another"),
         "record_return": ("Record that refused money went back", "F", "not_own"),
         "see_transfers": ("See bank transfers", "SFA"),

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from db.engine import make_engine, make_sessions
 from domain.digests import DIGEST_KEY
+from domain.transactions import MAX_ATTEMPTS, RETRIED_SQLSTATES, sqlstate
 from portal import metrics
 from portal.process import shared
 
@@ -28,10 +29,6 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
-
-_ATTEMPTS = 4
-_RETRIED = frozenset(("40001", "40P01"))
-"""SQLSTATEs of a transaction that PostgreSQL ended so that another could go on."""
 
 _READING = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 """All queries of one read see one moment, so that the figures of a page agree."""
@@ -205,7 +202,7 @@ def write(service: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwa
     A transaction that lost a deadlock or a race is run again, a few times, from its beginning;
     so is one whose connection was lost before the service began.
     """
-    for attempt in range(1, _ATTEMPTS + 1):
+    for attempt in range(1, MAX_ATTEMPTS + 1):
         has_begun = False
         try:
             with (
@@ -217,12 +214,7 @@ def write(service: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwa
                 return service(session, *args, **kwargs)
         except DBAPIError as error:
             was_gone = error.connection_invalidated and not has_begun
-            if attempt == _ATTEMPTS or not (was_gone or _sqlstate(error) in _RETRIED):
+            if attempt == MAX_ATTEMPTS or not (was_gone or sqlstate(error) in RETRIED_SQLSTATES):
                 raise
-            _log.info("transaction of %r is run again: %s", service, _sqlstate(error))
+            _log.info("transaction of %r is run again: %s", service, sqlstate(error))
     raise AssertionError("unreachable: the last attempt returns or raises")
-
-
-def _sqlstate(error: DBAPIError) -> str | None:
-    code: str | None = getattr(error.orig, "pgcode", None)
-    return code

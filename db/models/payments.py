@@ -334,10 +334,11 @@ class Refund(Base):
 class Dispute(Base):
     """A payment that the customer's bank asks back, and how that went.
 
-    `outflow_micros` is the part that the customer has been given: nothing at first, all or a part
-    of it once it is lost, and still while an appeal is open. While the dispute is open, the gateway
-    holds the rest. The other amounts are as those of a refund. `stated_at` is when the gateway
-    said so; what it said before that is news no more.
+    `lost_micros` is the part that the customer has been given: nothing at first, all or a part of
+    it once it is lost, and still while an appeal is open. `held_micros` is what the gateway holds:
+    the rest while the dispute is open. `outflow_micros` is what of the loss is booked, the other
+    amounts are as those of a refund. `stated_at` is when the gateway said so; what it said before
+    that counts no more. Before the payment is credited nothing is held or booked.
     """
 
     __tablename__ = "disputes"
@@ -346,9 +347,12 @@ class Dispute(Base):
     account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"))
     payment_id: Mapped[int] = mapped_column(ForeignKey("payments.id"))
     gateway: Mapped[str]
+    gateway_payment_id: Mapped[str | None]
     gateway_dispute_id: Mapped[str]
     state: Mapped[str]
     pay_micros: Mapped[Micros]
+    lost_micros: Mapped[Micros] = mapped_column(server_default=text("0"))
+    held_micros: Mapped[Micros] = mapped_column(server_default=text("0"))
     outflow_micros: Mapped[Micros] = mapped_column(server_default=text("0"))
     unapplied_micros: Mapped[Micros] = mapped_column(server_default=text("0"))
     clawed_back_micros: Mapped[Micros] = mapped_column(server_default=text("0"))
@@ -366,14 +370,18 @@ class Dispute(Base):
         CheckConstraint(one_of("state", *DISPUTE_STATES), name="state"),
         CheckConstraint("pay_micros > 0", name="amount"),
         CheckConstraint(
-            "outflow_micros BETWEEN 0 AND pay_micros"
+            "outflow_micros IN (0, lost_micros) AND lost_micros BETWEEN 0 AND pay_micros"
             " AND unapplied_micros >= 0 AND clawed_back_micros >= 0"
             " AND unapplied_micros + clawed_back_micros <= outflow_micros"
             " AND (credit_micros = 0) = (clawed_back_micros = 0)",
             name="outflow",
         ),
-        CheckConstraint("state <> 'won' OR outflow_micros = 0", name="won"),
-        CheckConstraint("state <> 'lost' OR outflow_micros > 0", name="lost"),
+        CheckConstraint("state <> 'won' OR lost_micros = 0", name="won"),
+        CheckConstraint("state <> 'lost' OR lost_micros > 0", name="lost"),
+        CheckConstraint(
+            "held_micros = 0 OR state = 'open' AND held_micros = pay_micros - lost_micros",
+            name="held",
+        ),
         CheckConstraint("(state = 'open') = (closed_at IS NULL)", name="closed"),
         CheckConstraint("fee_micros = 0 OR fee_currency IS NOT NULL", name="fee"),
         Index("uq_disputes_gateway_dispute_id", "gateway", "gateway_dispute_id", unique=True),

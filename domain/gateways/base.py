@@ -192,7 +192,8 @@ class RefundFact:
 
     `gateway_refund_id` is unique at the gateway, and what a refund is recognised by.
     `is_reversal` says that the gateway took the money back by itself, as it does for a dispute
-    (PayPal's PAYMENT.CAPTURE.REVERSED), and nobody gave it.
+    (PayPal's PAYMENT.CAPTURE.REVERSED), and nobody gave it. `stated_at` is when the gateway said
+    that it stands so.
     """
 
     gateway_refund_id: str
@@ -203,6 +204,7 @@ class RefundFact:
     reference: str | None = None
     occurred_at: datetime | None = None
     is_reversal: bool = False
+    stated_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

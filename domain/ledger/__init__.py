@@ -5,10 +5,11 @@ actor and an idempotency key. docs/ledger.md tells the rules.
 """
 
 from domain.ledger.charges import Charge, ChargeItem, ChargeOutcome, charge, charge_batch
+from domain.ledger.clawbacks import claw_back_credit
 from domain.ledger.expiry import expire_grants
 from domain.ledger.grants import GrantTerms, PostedGrant, add_grant, open_ledger
 from domain.ledger.holds import HoldOutcome, expire_holds, place_hold, void_hold
-from domain.ledger.reversals import reverse_entry, reversible_micros, take_back, write_off_debt
+from domain.ledger.reversals import reverse_entry, reversible_micros, write_off_debt
 from domain.ledger.summaries import fold_totals
 from domain.ledger.verify import Difference, verify_ledger
 
@@ -23,6 +24,7 @@ __all__ = [
     "add_grant",
     "charge",
     "charge_batch",
+    "claw_back_credit",
     "expire_grants",
     "expire_holds",
     "fold_totals",
@@ -30,7 +32,6 @@ __all__ = [
     "place_hold",
     "reverse_entry",
     "reversible_micros",
-    "take_back",
     "verify_ledger",
     "void_hold",
     "write_off_debt",

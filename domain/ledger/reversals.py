@@ -1,4 +1,4 @@
-"""Taking back: reversals of what was posted wrongly, refunds and disputes, written-off debt."""
+"""Reversals of what was posted wrongly, and written-off debt."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sqlalchemy import text
 
 from domain import audit
-from domain.allocation import OVERDRAFT_NUMBER, PAID_KINDS, is_expiry_due, move, tax_inside
+from domain.allocation import PAID_KINDS, is_expiry_due, move
 from domain.errors import InvalidInput, NotFound, ReversalExceedsOriginal
+from domain.ledger.clawbacks import GrantPart, credit_grant, take_credit, taken_parameters
 from domain.ledger.expiry import expire
 from domain.ledger.idempotency import WriteOnce, first_answer, keep_answer
 from domain.ledger.posting import Posting
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from domain.actors import Actor
-    from domain.allocation import GrantState, Line
+    from domain.allocation import Line
     from domain.ledger.state import AccountState
     from domain.ledger.takings import Debt
 
@@ -93,7 +94,15 @@ def reverse_entry(
     original = _original(session, account_id, entry_sequence)
     if original.kind in PAID_KINDS:
         require(actor, "reverse_paid_credit", account_id)
-    lines = _reversal_lines(posting, account, entry_sequence, original, amount_micros)
+    left = _left_to_reverse(session, account, entry_sequence)
+    amount = _checked_amount(session, account, original, left, amount_micros)
+    taken: dict[str, Any] = {}
+    if original.kind == "charge":
+        lines = _charge_lines(posting, account, left, amount)
+    else:
+        part = GrantPart(credit_grant(session, account, left[0].grant_number), amount)
+        lines = take_credit(posting, account, part, ("", "reversal"))
+        taken = taken_parameters(session, account_id, [part], None)
     sequence = posting.post_entry(
         account,
         kind="reversal",
@@ -101,7 +110,7 @@ def reverse_entry(
         service=original.service,
         source=original.source,
         description_code="reversal",
-        description_parameters={"reverses": entry_sequence, "reason": reason},
+        description_parameters={"reverses": entry_sequence, "reason": reason, **taken},
         occurred_at=posting.now,
         reverses_sequence=entry_sequence,
     )
@@ -143,7 +152,7 @@ def _reversible(
     reversible = sum(line.amount_micros for line in left)
     if original.kind == "charge":
         return reversible
-    return max(min(reversible, _credit(session, account, left[0].grant_number).kept_micros), 0)
+    return max(min(reversible, credit_grant(session, account, left[0].grant_number).kept_micros), 0)
 
 
 def _original(session: Session, account_id: int, sequence: int) -> Row[Any]:
@@ -156,27 +165,29 @@ def _original(session: Session, account_id: int, sequence: int) -> Row[Any]:
     return original
 
 
-def _reversal_lines(
-    posting: Posting,
+def _checked_amount(
+    session: Session,
     account: AccountState,
-    sequence: int,
     original: Row[Any],
+    left: Sequence[_Reversible],
     amount_micros: int | None,
+) -> int:
+    reversible = _reversible(session, account, original, left)
+    amount = reversible if amount_micros is None else amount_micros
+    if not 0 < amount <= reversible:
+        raise ReversalExceedsOriginal(amount, reversible)
+    return amount
+
+
+def _charge_lines(
+    posting: Posting, account: AccountState, left: Sequence[_Reversible], amount: int
 ) -> list[Line]:
-    left = _left_to_reverse(posting.session, account, sequence)
-    reversible = _reversible(posting.session, account, original, left)
-    wanted = reversible if amount_micros is None else amount_micros
-    if wanted <= 0 or wanted > reversible:
-        raise ReversalExceedsOriginal(wanted, reversible)
-    if original.kind != "charge":
-        credit = _credit(posting.session, account, left[0].grant_number)
-        return _take(posting, account, credit, amount=wanted, debt=("", "reversal"))
     lines: list[Line] = []
     for line in left:
-        part = min(line.amount_micros, wanted)
+        part = min(line.amount_micros, amount)
         if part > 0:
             lines.extend(_give_back(posting, account, line, part))
-            wanted -= part
+            amount -= part
     return lines
 
 
@@ -243,100 +254,6 @@ def _give_back_to_settlers(
             load_grants(posting.session, account, [number])
             lines.append(move(account.grants[number], part, debt=debt))
             missing -= part
-    return lines
-
-
-def take_back(
-    session: Session,
-    *,
-    account_id: int,
-    kind: str,
-    grant_number: int,
-    amount_micros: int,
-    source: str,
-    actor: Actor,
-    idempotency_key: str,
-    description_parameters: dict[str, Any] | None = None,
-) -> int:
-    """Take credit back for a refund or a lost dispute (`kind`); return the entry's sequence.
-
-    What is free of the grant goes; what was spent, or is held, becomes debt that only paid credit
-    settles. All refunds, disputes and reversals of a grant together never exceed its amount, and
-    what expired is not refunded (ReversalExceedsOriginal); a bank takes it back all the same.
-    """
-    require(actor, "take_back_credit", account_id)
-    if kind not in {"refund", "dispute"}:
-        raise InvalidInput("kind", "unknown")
-    posting = Posting(session, [account_id], actor)
-    account = posting.accounts[account_id]
-    write = WriteOnce(
-        account_id,
-        idempotency_key,
-        "take_back",
-        {"kind": kind, "grant": grant_number, "amount": amount_micros},
-    )
-    known = first_answer(session, write)
-    if known is not None:
-        return int(known["entry_sequence"])
-    grant = _credit(session, account, grant_number)
-    not_taken = grant.amount_micros - grant.taken_micros
-    left = grant.kept_micros if kind == "refund" else not_taken
-    if not 0 < amount_micros <= left:
-        raise ReversalExceedsOriginal(amount_micros, left)
-    lines = _take(posting, account, grant, amount=amount_micros, debt=("", kind))
-    sequence = posting.post_entry(
-        account,
-        kind=kind,
-        lines=lines,
-        source=source,
-        description_code=kind,
-        description_parameters={**(description_parameters or {}), "grant_number": grant_number},
-        occurred_at=posting.now,
-    )
-    keep_answer(session, write, {"entry_sequence": sequence})
-    posting.write()
-    audit.record(
-        session,
-        action=kind,
-        actor=actor,
-        account_id=account_id,
-        details={"entry": sequence, "grant": grant_number, "amount_micros": amount_micros},
-    )
-    return sequence
-
-
-def _credit(session: Session, account: AccountState, grant_number: int) -> GrantState:
-    """Return a grant of credit, taken into the account's state; raise NotFound."""
-    load_grants(session, account, [grant_number])
-    if grant_number == OVERDRAFT_NUMBER or grant_number not in account.grants:
-        raise NotFound("grant")
-    return account.grants[grant_number]
-
-
-def _take(
-    posting: Posting,
-    account: AccountState,
-    grant: GrantState,
-    *,
-    amount: int,
-    debt: Debt,
-) -> list[Line]:
-    """Take what is free of a grant, and the rest as a debt.
-
-    The debt's line says how much money stands behind it; what was given for nothing has the tax
-    inside it instead, as where a voucher settles a debt.
-    """
-    free = min(grant.free_micros, amount)
-    lines = [move(grant, -free)] if free > 0 else []
-    if amount > free:
-        taken = grant.taken_micros
-        paid = share_between(
-            grant.consideration_micros, taken, taken + amount, grant.amount_micros
-        ) + sum(line.consideration_micros for line in lines)
-        tax = tax_inside(amount - free - paid, grant.rate_millionths)
-        lines.append(posting.owe(account, amount - free, debt, tax, paid))
-    grant.taken_micros += amount
-    account.reduced_grants.add(grant.grant_number)
     return lines
 
 

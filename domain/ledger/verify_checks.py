@@ -187,8 +187,12 @@ LEFT JOIN (
     coalesce(sum(amount) FILTER (WHERE lapsed), 0) AS expired
   FROM (
     SELECT e.account_id, (e.description_parameters ->> 'grant_number')::bigint AS grant_number,
-      -e.amount_micros AS amount, e.kind = 'expiry' AS lapsed
-    FROM entries e WHERE ACCOUNTS(e) AND e.kind IN ('refund', 'dispute', 'expiry')
+      -e.amount_micros AS amount, true AS lapsed
+    FROM entries e WHERE ACCOUNTS(e) AND e.kind = 'expiry'
+    UNION ALL
+    SELECT e.account_id, (part ->> 'grant')::bigint, (part ->> 'credit_micros')::bigint, false
+    FROM entries e, jsonb_array_elements(e.description_parameters -> 'taken') part
+    WHERE ACCOUNTS(e) AND e.kind IN ('refund', 'dispute')
     UNION ALL
     SELECT e.account_id, g.grant_number, -e.amount_micros, false
     FROM entries e

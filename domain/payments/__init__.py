@@ -15,7 +15,14 @@ from domain.payments.documents import (
 from domain.payments.methods import CONSENT_VERSION, Method, methods_of
 from domain.payments.notifications import take_notification
 from domain.payments.records import reference_of
-from domain.payments.refunds import WAITS, PlannedRefund, request_refund, send_refund
+from domain.payments.refunds import (
+    WAITS,
+    PlannedRefund,
+    cancel_refund,
+    record_payout,
+    request_refund,
+    send_refund,
+)
 
 __all__ = [
     "CHECK_EVERY",
@@ -25,6 +32,7 @@ __all__ = [
     "Method",
     "PlannedRefund",
     "StartedPayment",
+    "cancel_refund",
     "check_due",
     "check_payment",
     "documents_of",
@@ -32,6 +40,7 @@ __all__ = [
     "issue_documents",
     "methods_of",
     "open_checkout",
+    "record_payout",
     "reference_of",
     "request_refund",
     "resend_receipt",

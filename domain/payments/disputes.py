@@ -3,65 +3,122 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, or_, select, update
 
-from db.models import Account, AccountFreeze, Dispute, Payment
-from domain import audit, clock, ledger
-from domain.gateways.base import DisputeState, Outcome
-from domain.money import Money
+from db.models import Account, AccountFreeze, Dispute, Payment, Refund
+from domain import audit, clock
+from domain.gateways.base import DisputeFact, DisputeState, Outcome
+from domain.money import Money, share_of
+from domain.payments.outflows import (
+    DISPUTED_FUNDS,
+    STANDING_REFUNDS,
+    change_outflow,
+    is_booked,
+    lock_account,
+    merge_reversal,
+    post_transfer,
+)
 from domain.payments.records import (
-    credit_share,
-    gateway_clearing,
-    grant_terms,
+    cash_account,
     note,
     note_once,
+    pay_amount,
     post_gateway_money,
 )
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from sqlalchemy.orm import Session
 
     from domain.actors import Actor
-    from domain.gateways.base import DisputeFact
+    from domain.gateways.base import PaymentFact
 
 _log = logging.getLogger(__name__)
 
 CAUSE = "dispute"
-_DISPUTED_FUNDS = "1120"
+DENIED = "denied"
+"""The reason of a dispute that is a capture which the gateway denied after all."""
+
+DISPUTE_EXCEEDS_PAYMENT = "dispute_exceeds_payment"
+_DISPUTE_FEES = "6110"
 _INQUIRIES = {
     DisputeState.INQUIRY: "dispute_inquiry",
     DisputeState.INQUIRY_CLOSED: "dispute_inquiry_closed",
 }
 
 
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """What the row of a dispute says from now on."""
+
+    state: str
+    pay_micros: int
+    lost_micros: int
+    closed_at: datetime | None
+
+
 def apply_dispute(
     session: Session, payment: Payment, fact: DisputeFact, *, actor: Actor
 ) -> Outcome:
-    """Open, win or lose a dispute of a locked payment; what was done already is not done again.
+    """Open, lose or win a dispute of a locked payment, or open it again for an appeal.
 
-    An inquiry is told to staff: no money moves, so nothing is frozen or posted.
+    An inquiry is told to staff: no money moves, so nothing is frozen or posted. Before the payment
+    is credited a dispute is written down, and booked with the credit.
     """
     if fact.state in _INQUIRIES:
-        return _tell_of_inquiry(session, payment, fact, actor)
-    if payment.grant_number is None:
-        note(session, payment, "dispute_without_credit", actor=actor)
-        _log.error("payment %d is disputed and was never credited", payment.id)
-        return Outcome.RECORDED
+        return _note_inquiry(session, payment, fact, actor)
+    lock_account(session, payment.account_id)
     dispute = _find(session, payment, fact)
     if dispute is None:
-        opened = _open(session, payment, fact, actor)
-        if opened is None:
-            return Outcome.REPEATED
-        dispute = opened
-    elif fact.state is DisputeState.OPEN or dispute.state == fact.state.value:
-        return Outcome.REPEATED  # also where the end was heard of before
-    if fact.state is DisputeState.WON:
-        _win(session, payment, dispute, actor)
-    elif fact.state is DisputeState.LOST:
-        _lose(session, payment, dispute, actor)
+        dispute = _write_down(session, payment, fact)
+        is_new = True
+    else:
+        is_new = False
+        session.refresh(dispute)
+        if not _is_news(payment, dispute, fact):
+            return _book_fee(session, payment, dispute, fact, actor)
+    _merge_reversals(session, payment, dispute)
+    _move(session, payment, dispute, fact, actor, is_new=is_new)
+    _book_fee(session, payment, dispute, fact, actor)
     return Outcome.RECORDED
+
+
+def deny_money(session: Session, payment: Payment, fact: PaymentFact, *, actor: Actor) -> Outcome:
+    """Claw back the credit of a capture that the gateway denied after it had called it paid."""
+    if fact.gateway_payment_id is None:
+        raise ValueError("a denial names the money")
+    paid_at, denied_at = payment.paid_at, fact.occurred_at
+    if paid_at is not None and denied_at is not None and denied_at < paid_at:
+        return Outcome.REPEATED  # it was paid since
+    return apply_dispute(session, payment, _denial(payment, fact, DisputeState.LOST), actor=actor)
+
+
+def restore_money(
+    session: Session, payment: Payment, fact: PaymentFact, *, actor: Actor
+) -> Outcome:
+    """Grant credit again where a capture that was denied is paid after all."""
+    denial = _denial(payment, fact, DisputeState.WON)
+    dispute = _find(session, payment, denial)
+    if dispute is None or fact.occurred_at is None:
+        return Outcome.REPEATED
+    return apply_dispute(session, payment, denial, actor=actor)
+
+
+def _denial(payment: Payment, fact: PaymentFact, state: DisputeState) -> DisputeFact:
+    return DisputeFact(
+        gateway_dispute_id=f"{DENIED}:{fact.gateway_payment_id}",
+        state=state,
+        amount=pay_amount(payment),
+        gateway_payment_id=fact.gateway_payment_id,
+        payment_reference=payment.reference,
+        reason=DENIED,
+        occurred_at=fact.occurred_at,
+        stated_at=fact.occurred_at,
+    )
 
 
 def _find(session: Session, payment: Payment, fact: DisputeFact) -> Dispute | None:
@@ -73,9 +130,7 @@ def _find(session: Session, payment: Payment, fact: DisputeFact) -> Dispute | No
     ).one_or_none()
 
 
-def _tell_of_inquiry(
-    session: Session, payment: Payment, fact: DisputeFact, actor: Actor
-) -> Outcome:
+def _note_inquiry(session: Session, payment: Payment, fact: DisputeFact, actor: Actor) -> Outcome:
     if _find(session, payment, fact) is not None:
         return Outcome.REPEATED  # it has become a dispute since
     details = {"inquiry": fact.gateway_dispute_id, "reason": fact.reason}
@@ -83,102 +138,225 @@ def _tell_of_inquiry(
     return Outcome.RECORDED if is_new else Outcome.REPEATED
 
 
-def _open(session: Session, payment: Payment, fact: DisputeFact, actor: Actor) -> Dispute | None:
-    """Write the dispute down and freeze the account; None where nothing of the money is left.
-
-    What was given back already cannot be asked back: a dispute is for the rest at most.
-    """
-    before = payment.refunded_micros + payment.disputed_micros
-    amount = min(_paid_part(payment, fact.amount), payment.pay_micros - before)
-    if amount <= 0:
-        note(session, payment, "dispute_of_nothing", actor=actor)
-        return None
+# ── What counts ───────────────────────────────────────────────────────────────────────────────
+def _write_down(session: Session, payment: Payment, fact: DisputeFact) -> Dispute:
+    """Write a dispute down as open, for all that is disputed; nothing of it is booked yet."""
     now = clock.now(session)
     dispute = Dispute(
         account_id=payment.account_id,
         payment_id=payment.id,
         gateway=payment.gateway,
+        gateway_payment_id=fact.gateway_payment_id,
         gateway_dispute_id=fact.gateway_dispute_id,
         state=DisputeState.OPEN.value,
-        pay_micros=amount,
-        credit_micros=max(credit_share(payment, before, before + amount), 1),
+        pay_micros=_disputed_micros(payment, fact),
+        lost_micros=0,
+        held_micros=0,
+        outflow_micros=0,
+        unapplied_micros=0,
+        clawed_back_micros=0,
+        credit_micros=0,
+        fee_micros=0,
+        revision=0,
         reason=fact.reason,
         opened_at=min(fact.occurred_at or now, now),
         respond_by=fact.respond_by,
     )
     session.add(dispute)
     session.flush()
-    payment.disputed_micros += amount
-    post_gateway_money(
-        session,
-        payment,
-        kind="dispute_opened",
-        debit=_DISPUTED_FUNDS,
-        credit=gateway_clearing(payment),
-        amount=Money(amount, payment.pay_currency),
-        key=f"dispute-opened:{dispute.id}",
-        actor=actor,
-    )
-    freeze(session, account_id=payment.account_id, cause=CAUSE, actor=actor)
-    note(session, payment, "dispute_opened", actor=actor, details={"dispute": dispute.id})
     return dispute
 
 
-def _paid_part(payment: Payment, amount: Money) -> int:
+def _disputed_micros(payment: Payment, fact: DisputeFact) -> int:
     """Return what is disputed in the currency that was paid; all of it where another is named."""
-    return amount.micros if amount.currency == payment.pay_currency else payment.pay_micros
+    if fact.amount.currency != payment.pay_currency:
+        return payment.pay_micros
+    return min(max(fact.amount.micros, 1), payment.pay_micros)
 
 
-def _win(session: Session, payment: Payment, dispute: Dispute, actor: Actor) -> None:
-    """Give back what the dispute froze, and credit that it had taken if it was lost before."""
-    was_lost = dispute.state == DisputeState.LOST.value
-    dispute.state = DisputeState.WON.value
-    dispute.closed_at = clock.now(session)
-    payment.disputed_micros -= dispute.pay_micros
-    if was_lost:
-        dispute.restored_grant_number = ledger.add_grant(
-            session,
-            account_id=payment.account_id,
-            terms=grant_terms(payment, dispute.credit_micros, dispute.pay_micros),
-            source=payment.gateway,
-            actor=actor,
-            idempotency_key=f"dispute-won:{dispute.id}",
-        ).grant_number
+def _lost_micros(payment: Payment, fact: DisputeFact, disputed: int) -> int:
+    """Return the part that the customer got, where the dispute is over."""
+    if fact.lost is None:
+        return disputed if fact.state is DisputeState.LOST else 0
+    if fact.lost.currency == payment.pay_currency:
+        lost = fact.lost.micros
+    elif fact.lost.currency == fact.amount.currency and fact.amount.micros > 0:
+        part = min(max(fact.lost.micros, 0), fact.amount.micros)
+        lost = share_of(disputed, part, fact.amount.micros)
     else:
-        post_gateway_money(
-            session,
-            payment,
-            kind="dispute_won",
-            debit=gateway_clearing(payment),
-            credit=_DISPUTED_FUNDS,
-            amount=Money(dispute.pay_micros, payment.pay_currency),
-            key=f"dispute-won:{dispute.id}",
-            actor=actor,
+        lost = disputed
+    return min(max(lost, 0), disputed)
+
+
+def _is_news(payment: Payment, dispute: Dispute, fact: DisputeFact) -> bool:
+    """Whether a statement is newer than the one that the dispute stands at, and says another thing.
+
+    Of two statements of the same moment the end counts, and of two ends the greater loss; one
+    without a time reopens nothing.
+    """
+    is_open = fact.state is DisputeState.OPEN
+    was_open = dispute.state == DisputeState.OPEN.value
+    disputed = _disputed_micros(payment, fact)
+    lost = dispute.lost_micros if is_open else _lost_micros(payment, fact, disputed)
+    is_same_end = is_open == was_open and lost == dispute.lost_micros
+    if _is_old(dispute, fact, is_less=is_open and not was_open):
+        return False
+    if not is_open and not was_open and fact.stated_at == dispute.stated_at is not None:
+        return lost > dispute.lost_micros
+    if fact.stated_at is not None:
+        dispute.stated_at = fact.stated_at
+    is_same_claim = disputed == dispute.pay_micros and fact.respond_by in {
+        None,
+        dispute.respond_by,
+    }
+    return not is_same_end or (is_open and not is_same_claim)
+
+
+def _is_old(dispute: Dispute, fact: DisputeFact, *, is_less: bool) -> bool:
+    """Whether a statement is older than what is known, or of its moment and says less."""
+    if fact.stated_at is None or dispute.stated_at is None:
+        return is_less
+    return fact.stated_at < dispute.stated_at or (fact.stated_at == dispute.stated_at and is_less)
+
+
+def _merge_reversals(session: Session, payment: Payment, dispute: Dispute) -> None:
+    """Make what the gateway took by itself, before it told of the dispute, a part of it."""
+    rows = session.scalars(
+        select(Refund)
+        .where(
+            Refund.payment_id == payment.id,
+            Refund.is_reversal,
+            Refund.state.in_(STANDING_REFUNDS),
         )
-    note(session, payment, "dispute_won", actor=actor, details={"dispute": dispute.id})
-    _thaw_if_over(session, payment.account_id, actor)
+        .order_by(Refund.id)
+    ).all()
+    for row in rows:
+        is_same_money = None in {row.gateway_payment_id, dispute.gateway_payment_id} or (
+            row.gateway_payment_id == dispute.gateway_payment_id
+        )
+        fits = dispute.lost_micros + row.pay_micros <= dispute.pay_micros
+        if is_same_money and fits and not dispute.held_micros:
+            dispute.state, dispute.closed_at = DisputeState.OPEN.value, None
+            merge_reversal(session, payment, row, dispute)
 
 
-def _lose(session: Session, payment: Payment, dispute: Dispute, actor: Actor) -> None:
-    """Take the credit back: what is unspent goes, what was spent is owed."""
-    if payment.grant_number is None:
-        raise RuntimeError("a dispute is of a payment that was credited")
-    dispute.state = DisputeState.LOST.value
-    dispute.closed_at = clock.now(session)
-    dispute.entry_sequence = ledger.take_back(
-        session,
-        account_id=payment.account_id,
-        kind="dispute",
-        grant_number=payment.grant_number,
-        amount_micros=dispute.credit_micros,
-        source=payment.gateway,
-        actor=actor,
-        idempotency_key=f"dispute-lost:{dispute.id}",
-        description_parameters={"origin": payment.reference},
+# ── Moving it on ──────────────────────────────────────────────────────────────────────────────
+def _move(
+    session: Session,
+    payment: Payment,
+    dispute: Dispute,
+    fact: DisputeFact,
+    actor: Actor,
+    *,
+    is_new: bool,
+) -> None:
+    """Bring a dispute to where the gateway says that it stands."""
+    was = None if is_new else dispute.state
+    disputed = max(_disputed_micros(payment, fact), 0)
+    is_open = fact.state is DisputeState.OPEN
+    lost = min(dispute.lost_micros, disputed) if is_open else _lost_micros(payment, fact, disputed)
+    state = DisputeState.OPEN if is_open else DisputeState.LOST if lost else DisputeState.WON
+    if fact.stated_at is not None:
+        dispute.stated_at = fact.stated_at
+    dispute.respond_by = fact.respond_by or dispute.respond_by
+    dispute.reason = fact.reason or dispute.reason
+    standing = _Standing(
+        state=state.value,
+        pay_micros=disputed,
+        lost_micros=lost,
+        closed_at=None if is_open else clock.now(session),
     )
-    details = {"dispute": dispute.id, "entry": dispute.entry_sequence}
-    note(session, payment, "dispute_lost", actor=actor, details=details)
-    _thaw_if_over(session, payment.account_id, actor)
+    if is_booked(payment, dispute):
+        _book(session, payment, dispute, standing, actor)
+    else:
+        for name, value in asdict(standing).items():
+            setattr(dispute, name, value)
+        session.flush()
+    details = {"dispute": dispute.id, "amount": [lost or disputed, payment.pay_currency]}
+    if was == state.value and is_open:
+        kind = "dispute_changed"
+    elif is_open and was is not None:
+        kind = "dispute_reopened"
+    else:
+        kind = {"open": "dispute_opened", "lost": "dispute_lost", "won": "dispute_won"}[state.value]
+    note(session, payment, kind, actor=actor, details=details)
+
+
+def _book(
+    session: Session, payment: Payment, dispute: Dispute, standing: _Standing, actor: Actor
+) -> None:
+    """Book where a dispute stands now: what is held, what the customer got, the freeze."""
+    lost = standing.lost_micros
+    is_open = standing.state == DisputeState.OPEN.value
+    held_before, lost_before = dispute.held_micros, dispute.outflow_micros
+    held = standing.pay_micros - lost if is_open else 0
+    change_outflow(
+        session, payment, dispute, lost, actor=actor, held_micros=held, **asdict(standing)
+    )
+    payment.disputed_micros += held - held_before
+    gone = held + lost - held_before - lost_before
+    post_transfer(
+        session,
+        payment,
+        kind="dispute_opened" if gone > 0 else "dispute_won",
+        debit=DISPUTED_FUNDS,
+        credit=cash_account(payment),
+        micros=gone,
+        key=f"dispute:{dispute.id}:{dispute.revision}",
+        actor=actor,
+    )
+    if is_open:
+        freeze(session, account_id=payment.account_id, cause=CAUSE, actor=actor)
+    else:
+        _thaw_if_over(session, payment.account_id, actor)
+    excess = dispute.outflow_micros - dispute.unapplied_micros - dispute.clawed_back_micros
+    if excess > 0:
+        details = {"dispute": dispute.id, "amount": [excess, payment.pay_currency]}
+        note_once(session, payment, DISPUTE_EXCEEDS_PAYMENT, actor=actor, details=details)
+        _log.error("payment %d lost more in a dispute than is left of it", payment.id)
+
+
+def apply_kept_dispute(session: Session, payment: Payment, dispute: Dispute, actor: Actor) -> None:
+    """Book a dispute that was told before its payment was credited."""
+    standing = _Standing(dispute.state, dispute.pay_micros, dispute.lost_micros, dispute.closed_at)
+    _book(session, payment, dispute, standing, actor)
+
+
+def _book_fee(
+    session: Session, payment: Payment, dispute: Dispute, fact: DisputeFact, actor: Actor
+) -> Outcome:
+    """Post what the gateway charges for the dispute, or the difference to what it said before."""
+    if fact.fee is None or not is_booked(payment, dispute):
+        return Outcome.REPEATED
+    if dispute.fee_currency not in {None, fact.fee.currency}:
+        _post_fee(session, payment, dispute, -dispute.fee_micros, actor)
+        dispute.fee_micros = 0
+    change = fact.fee.micros - dispute.fee_micros
+    if change == 0:
+        return Outcome.REPEATED
+    dispute.fee_currency = fact.fee.currency
+    _post_fee(session, payment, dispute, change, actor)
+    dispute.fee_micros = fact.fee.micros
+    return Outcome.RECORDED
+
+
+def _post_fee(
+    session: Session, payment: Payment, dispute: Dispute, micros: int, actor: Actor
+) -> None:
+    if micros == 0 or dispute.fee_currency is None:
+        return
+    dispute.revision += 1
+    fees, cash = _DISPUTE_FEES, cash_account(payment)
+    post_gateway_money(
+        session,
+        payment,
+        kind="dispute_fee",
+        debit=fees if micros > 0 else cash,
+        credit=cash if micros > 0 else fees,
+        amount=Money(abs(micros), dispute.fee_currency),
+        key=f"dispute:{dispute.id}:{dispute.revision}:fee",
+        actor=actor,
+    )
 
 
 # ── Freezing ──────────────────────────────────────────────────────────────────────────────────
@@ -201,9 +379,17 @@ def freeze(session: Session, *, account_id: int, cause: str, actor: Actor) -> No
 
 def _thaw_if_over(session: Session, account_id: int, actor: Actor) -> None:
     still_open = session.scalars(
-        select(func.count())
-        .select_from(Dispute)
-        .where(Dispute.account_id == account_id, Dispute.state == DisputeState.OPEN.value)
+        select(func.count(Dispute.id))
+        .join(Payment, Payment.id == Dispute.payment_id)
+        .where(
+            Dispute.account_id == account_id,
+            Dispute.state == DisputeState.OPEN.value,
+            Payment.grant_number.is_not(None),
+            or_(
+                Dispute.gateway_payment_id.is_(None),
+                Dispute.gateway_payment_id == Payment.gateway_payment_id,
+            ),
+        )
     ).one()
     row = session.get(AccountFreeze, (account_id, CAUSE), with_for_update=True)
     if still_open or row is None or row.lifted_at is not None:

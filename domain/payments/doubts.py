@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import select
+from sqlalchemy import or_, select
 
-from db.models import Payment, PaymentEvent, PaymentReview
+from db.models import Payment, PaymentEvent, PaymentReview, Refund
 from domain.gateways.base import PaymentState
 from domain.money import Money
 
@@ -130,10 +130,14 @@ def is_reported(session: Session, payment: Payment, gateway_payment_id: str | No
     return any(_doubt(row).gateway_payment_id == gateway_payment_id for row in rows)
 
 
-def has_unfit_refund(session: Session, payment: Payment) -> bool:
-    """Whether the gateway told of money going back that we never credited."""
-    told = _told(payment).where(PaymentEvent.kind == UNFIT_REFUND)
-    return session.scalars(told.limit(1)).first() is not None
+def went_back(session: Session, payment: Payment, gateway_payment_id: str | None) -> bool:
+    """Whether the gateway told that this money, which was never credited, went back."""
+    rows = select(Refund.id).where(
+        Refund.payment_id == payment.id,
+        Refund.state.in_(("pending", "succeeded")),
+        or_(Refund.gateway_payment_id.is_(None), Refund.gateway_payment_id == gateway_payment_id),
+    )
+    return session.scalars(rows.limit(1)).first() is not None
 
 
 def is_credited_elsewhere(session: Session, payment: Payment, gateway_payment_id: str) -> bool:

@@ -10,6 +10,9 @@ import logging
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from sqlalchemy import select
+
+from db.models import Dispute, Payment, Refund
 from domain import clock, ledger, signals
 from domain.gateways.base import (
     DisputeFact,
@@ -19,22 +22,27 @@ from domain.gateways.base import (
     PaymentState,
     RefundFact,
 )
+from domain.money import Money
 from domain.payments import doubts
-from domain.payments.disputes import apply_dispute
+from domain.payments.disputes import apply_dispute, apply_kept_dispute, deny_money, restore_money
+from domain.payments.outflows import STANDING_REFUNDS, is_booked, keep_credit
 from domain.payments.records import (
     ATTEMPT_REFUSED,
+    BANK,
     FIRST_CHECK,
     OPEN_STATES,
+    cash_account,
     count_steps,
-    gateway_clearing,
+    find_id,
     grant_terms,
     lock_by_name,
+    lock_payment,
     note,
     pay_amount,
     post_gateway_money,
 )
-from domain.payments.refunds import apply_refund
-from domain.payments.returns import refused_money, settle_by_failure
+from domain.payments.refunds import apply_kept_refund, apply_refund
+from domain.payments.returns import refused_money, settle_by_failure, settle_by_kept_refund
 from domain.payments.starter_packs import give_packs, lock_packs, settle_packs
 
 if TYPE_CHECKING:
@@ -43,7 +51,6 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-    from db.models import Payment
     from domain.actors import Actor
     from domain.gateways.base import Fact, Gateway
 
@@ -52,6 +59,13 @@ _log = logging.getLogger(__name__)
 REVIEW_CHECK = timedelta(hours=6)
 """How often a gateway that doubts money is asked whether it still does."""
 
+AWAITING_CHECK = timedelta(hours=1)
+"""When a gateway is first asked about money that was promised, such as at a store."""
+
+_LONGEST_ON_THE_WAY = timedelta(days=366)
+"""How long before its approval a bank transfer may have come."""
+
+_GATEWAY_FEES = "6100"
 _TAKEN_BACK = "denied_after_credit"
 
 _CLOSING = {
@@ -69,18 +83,45 @@ def apply_facts(
     The outcome is RECORDED where anything changed, else that of the last fact.
     """
     outcome, found = Outcome.REPEATED, None
-    for fact in facts:
-        payment = lock_by_name(
-            session, gateway=gateway.name, is_sandbox=gateway.is_sandbox, name=_name(fact)
-        )
+    for fact, payment in _with_payments(session, gateway, tuple(facts)):
         if payment is None:
             became = Outcome.UNKNOWN_PAYMENT
+            _report_unknown(gateway, fact)
         else:
             found = payment
             became = _apply(session, payment, fact, actor)
         if outcome is not Outcome.RECORDED:
             outcome = became
     return outcome, found
+
+
+def _with_payments(
+    session: Session, gateway: Gateway, facts: tuple[Fact, ...]
+) -> list[tuple[Fact, Payment | None]]:
+    """Return each fact with its payment, locked: several payments in the order of their ids."""
+    if len(facts) > 1:
+        ids = {
+            payment_id
+            for fact in facts
+            if (payment_id := find_id(session, gateway, _name(fact))) is not None
+        }
+        for payment_id in sorted(ids):
+            lock_payment(session, payment_id)
+    return [
+        (
+            fact,
+            lock_by_name(
+                session, gateway=gateway.name, is_sandbox=gateway.is_sandbox, name=_name(fact)
+            ),
+        )
+        for fact in facts
+    ]
+
+
+def _report_unknown(gateway: Gateway, fact: Fact) -> None:
+    """Say so where money came for a payment that we never began: somebody has to find out."""
+    if isinstance(fact, PaymentFact) and fact.state is PaymentState.PAID and fact.reference:
+        _log.error("%s took money for a payment that is not known here", gateway.name)
 
 
 def _name(fact: Fact) -> KnownName:
@@ -166,11 +207,10 @@ def _after_the_money(
     is_same_money = fact.gateway_payment_id == payment.gateway_payment_id
     if fact.state is not PaymentState.FAILED or not is_same_money:
         return Outcome.REPEATED
-    if payment.code != _TAKEN_BACK:
-        payment.code = _TAKEN_BACK
+    outcome = deny_money(session, payment, fact, actor=actor)
+    if outcome is Outcome.RECORDED:
         _report(session, payment, _TAKEN_BACK, doubts.said_by(fact), actor)
-        return Outcome.RECORDED
-    return Outcome.REPEATED
+    return outcome
 
 
 def _step(session: Session, payment: Payment, fact: PaymentFact, actor: Actor) -> Outcome:
@@ -181,7 +221,7 @@ def _step(session: Session, payment: Payment, fact: PaymentFact, actor: Actor) -
         is_new = payment.state != "awaiting"
         payment.state = "awaiting"
         payment.pay_by = fact.pay_by or payment.pay_by
-        payment.next_check_at = now + FIRST_CHECK if payment.pay_by is None else payment.pay_by
+        payment.next_check_at = now + (FIRST_CHECK if payment.pay_by is None else AWAITING_CHECK)
     elif fact.state is PaymentState.APPROVED:
         is_new = True
         payment.next_check_at = now
@@ -205,7 +245,7 @@ def _take_money(session: Session, payment: Payment, fact: PaymentFact, actor: Ac
         settle_packs(session, payment, fact, actor)
         _learn_instrument(session, payment, fact)
         _book_fee(session, payment, fact, actor)
-        return Outcome.REPEATED
+        return restore_money(session, payment, fact, actor=actor)
     if payment.state == "under_review" and payment.code == doubts.MONEY_AFTER_REFUSAL:
         return _doubt(session, payment, doubts.MONEY_AFTER_REFUSAL, fact, actor)
     if fact.amount != pay_amount(payment) or fact.gateway_payment_id is None:
@@ -232,7 +272,9 @@ def _keep_other_money(session: Session, payment: Payment, fact: PaymentFact, act
 def credit_money(session: Session, payment: Payment, fact: PaymentFact, actor: Actor) -> None:
     """Give a locked payment's credit, in the transaction that says that its money came."""
     now = clock.now(session)
-    paid_at = min(fact.occurred_at or now, now)
+    # A gateway's clock may be wrong; nothing was paid before the payment was begun.
+    begun_at = payment.created_at if payment.gateway != BANK else now - _LONGEST_ON_THE_WAY
+    paid_at = max(min(fact.occurred_at or now, now), min(begun_at, now))
     was = payment.state
     packs = lock_packs(session, payment)  # before the account, as whoever redeems a code does
     _learn_instrument(session, payment, fact)
@@ -243,7 +285,7 @@ def credit_money(session: Session, payment: Payment, fact: PaymentFact, actor: A
         source=payment.gateway,
         actor=actor,
         idempotency_key=f"payment:{payment.reference}",
-        occurred_at=now,
+        occurred_at=paid_at,
     )
     _learn(payment, fact)
     payment.state = "succeeded"
@@ -256,9 +298,32 @@ def credit_money(session: Session, payment: Payment, fact: PaymentFact, actor: A
     payment.grant_number = posted.grant_number
     # Once more for what the gateway tells only after a while, such as its fee.
     payment.next_check_at = None if fact.fee is not None else now + FIRST_CHECK
+    keep_credit(
+        session,
+        payment,
+        None,
+        posted.entry_sequence,
+        credit=payment.credit_micros,
+        pay=payment.pay_micros,
+        number=1,
+    )
     details = {"entry": posted.entry_sequence, "was": was, "method": fact.method}
     note(session, payment, "succeeded", actor=actor, details=details)
     give_packs(session, payment, fact, packs, actor)
+    _apply_kept(session, payment, actor)
+
+
+def _apply_kept(session: Session, payment: Payment, actor: Actor) -> None:
+    """Book refunds and disputes that were told before the money was credited."""
+    session.flush()
+    refunds = select(Refund).where(Refund.payment_id == payment.id).order_by(Refund.id)
+    for refund in session.scalars(refunds).all():
+        if refund.state in STANDING_REFUNDS and is_booked(payment, refund):
+            apply_kept_refund(session, payment, refund, actor)
+    disputes = select(Dispute).where(Dispute.payment_id == payment.id).order_by(Dispute.id)
+    for dispute in session.scalars(disputes).all():
+        if is_booked(payment, dispute):
+            apply_kept_dispute(session, payment, dispute, actor)
 
 
 def _learn_instrument(session: Session, payment: Payment, fact: PaymentFact) -> None:
@@ -277,20 +342,35 @@ def _learn(payment: Payment, fact: PaymentFact) -> None:
 
 
 def _book_fee(session: Session, payment: Payment, fact: PaymentFact, actor: Actor) -> None:
-    """Post what the gateway keeps of the money, once it says how much that is."""
-    if payment.fee_micros is not None or fact.fee is None:
+    """Post what the gateway keeps of the money once it says how much, or the difference since."""
+    fee = fact.fee
+    if fee is None or (payment.fee_micros, payment.fee_currency) == (fee.micros, fee.currency):
         return
-    payment.fee_micros = fact.fee.micros
-    if fact.fee.micros <= 0:
+    known, currency = payment.fee_micros or 0, payment.fee_currency
+    key = f"fee:{payment.reference}"
+    if payment.fee_micros is not None:
+        note(session, payment, "fee_changed", actor=actor, details={"fee": fee.micros})
+        session.flush()
+        key += f":{count_steps(session, payment, 'fee_changed')}"
+    if currency not in {None, fee.currency}:
+        _post_fee(session, payment, Money(-known, currency or ""), f"{key}:undone", actor)
+        known = 0
+    _post_fee(session, payment, Money(fee.micros - known, fee.currency), key, actor)
+    payment.fee_micros, payment.fee_currency = fee.micros, fee.currency
+
+
+def _post_fee(session: Session, payment: Payment, fee: Money, key: str, actor: Actor) -> None:
+    if not fee.micros:
         return
+    fees, cash = _GATEWAY_FEES, cash_account(payment)
     post_gateway_money(
         session,
         payment,
         kind="gateway_fee",
-        debit="6100",
-        credit=gateway_clearing(payment),
-        amount=fact.fee,
-        key=f"fee:{payment.reference}",
+        debit=fees if fee.micros > 0 else cash,
+        credit=cash if fee.micros > 0 else fees,
+        amount=Money(abs(fee.micros), fee.currency),
+        key=key,
         actor=actor,
     )
 
@@ -336,6 +416,7 @@ def _second_money(session: Session, payment: Payment, fact: PaymentFact, actor: 
     if doubts.is_reported(session, payment, fact.gateway_payment_id):
         return Outcome.REPEATED
     _report(session, payment, doubts.SECOND_MONEY, doubts.said_by(fact), actor)
+    settle_by_kept_refund(session, payment, fact.gateway_payment_id)
     return Outcome.RECORDED
 
 

@@ -13,7 +13,7 @@ from domain.actors import system_actor
 from domain.finance import FinanceLine, post_finance_entries
 from domain.gateways.base import KnownPayment
 from domain.ledger import GrantTerms
-from domain.money import Money, share_between
+from domain.money import Money
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,10 +21,13 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from domain.actors import Actor
-    from domain.gateways.base import KnownName
+    from domain.gateways.base import Gateway, KnownName
 
 GATEWAY_ACTOR = system_actor("gateways")
 """In whose name facts of gateways are written, whoever had the gateway asked."""
+
+BANK = "bank"
+"""The gateway of payments that came on the bank account: nobody can be asked about them."""
 
 OPEN_STATES = frozenset({"created", "pending", "awaiting"})
 """States in which the customer may still be about to pay."""
@@ -63,6 +66,26 @@ def lock_by_name(
                 )
                 .with_for_update()
                 .execution_options(populate_existing=True)
+            ).one_or_none()
+            if found is not None:
+                return found
+    return None
+
+
+def find_id(session: Session, gateway: Gateway, name: KnownName) -> int | None:
+    """Return the id of the payment that a gateway names, without locking it."""
+    for column, value in (
+        (Payment.reference, name.reference),
+        (Payment.gateway_reference, name.gateway_reference),
+        (Payment.gateway_payment_id, name.gateway_payment_id),
+    ):
+        if value:
+            found = session.scalars(
+                select(Payment.id).where(
+                    Payment.gateway == gateway.name,
+                    Payment.is_sandbox == gateway.is_sandbox,
+                    column == value,
+                )
             ).one_or_none()
             if found is not None:
                 return found
@@ -120,11 +143,6 @@ def _next_attempt(session: Session, payment: Payment) -> int:
 def pay_amount(payment: Payment) -> Money:
     """Return what is paid."""
     return Money(payment.pay_micros, payment.pay_currency)
-
-
-def credit_amount(payment: Payment) -> Money:
-    """Return what is credited."""
-    return Money(payment.credit_micros, payment.credit_currency)
 
 
 def note(
@@ -186,17 +204,9 @@ def grant_terms(payment: Payment, credit_micros: int, pay_micros: int) -> GrantT
     )
 
 
-def credit_share(payment: Payment, before_micros: int, after_micros: int) -> int:
-    """Return the credit that goes with a part of what was paid, by the price of that day.
-
-    Parts that follow one another add up to the whole credit.
-    """
-    return share_between(payment.credit_micros, before_micros, after_micros, payment.pay_micros)
-
-
-def gateway_clearing(payment: Payment) -> str:
-    """Return the account of the chart for money that the gateway holds for us."""
-    return f"1110.{payment.gateway}"
+def cash_account(payment: Payment) -> str:
+    """Return the account of the chart where the payment's money is: the bank, or a gateway."""
+    return "1010" if payment.gateway == BANK else f"1110.{payment.gateway}"
 
 
 def post_gateway_money(

@@ -1,7 +1,7 @@
-"""Money that goes back: credit is taken first, then the gateway is asked, and a failure restores.
+"""Money that goes back: credit is clawed back first, then the gateway is asked.
 
 A refund that was made at the gateway itself is taken over as it comes. Each is known by the
-gateway's id of it, and once that is known, by nothing else.
+gateway's id of it, by our reference, or as the one of its amount that still waits.
 """
 
 from __future__ import annotations
@@ -15,8 +15,14 @@ from typing import TYPE_CHECKING
 from sqlalchemy import and_, or_, select
 
 from db.models import Dispute, Payment, Refund
-from domain import audit, clock, ledger
-from domain.errors import Conflict, InvalidInput, NotFound, ReversalExceedsOriginal
+from domain import audit, clock
+from domain.errors import (
+    Conflict,
+    IdempotencyMismatch,
+    InvalidInput,
+    NotFound,
+    ReversalExceedsOriginal,
+)
 from domain.gateways.base import (
     GatewayRefused,
     GatewayUnavailable,
@@ -25,22 +31,29 @@ from domain.gateways.base import (
     RefundRequest,
     RefundState,
 )
+from domain.ledger.idempotency import request_digest
 from domain.money import Money
 from domain.payments.doubts import UNFIT_REFUND
+from domain.payments.outflows import (
+    STANDING_REFUNDS,
+    change_outflow,
+    is_booked,
+    lock_account,
+    post_refund_paid,
+)
 from domain.payments.records import (
+    BANK,
     GATEWAY_ACTOR,
-    credit_share,
-    gateway_clearing,
-    grant_terms,
+    OPEN_STATES,
     known,
     lock_payment,
     note,
     note_once,
-    post_gateway_money,
 )
-from domain.payments.returns import REFUNDS_PAYABLE, settle_by_refund
+from domain.payments.returns import settle_by_kept_refund, settle_by_refund
 from domain.permissions import require
-from domain.texts import check_text
+from domain.texts import check_text, checked_reason
+from domain.transactions import run_transaction
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker
@@ -53,12 +66,18 @@ _log = logging.getLogger(__name__)
 WAITS = "waits"
 """What became of a refund that is held until the one before it has settled."""
 
+REVERSAL_OF_DISPUTE = "reversal_of_dispute"
+"""The step that tells of money which a dispute took, told a second time."""
+
 _REFERENCE_ALPHABET = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
 _REFERENCE_LENGTH = 20
-_LONGEST_REASON = 200
+_MAX_REASON_LENGTH = 200
+_MAX_BANK_REFERENCE_LENGTH = 200
 _CHECK_EVERY = timedelta(hours=1)
 _RETRY = timedelta(minutes=1)
 _ON_ITS_WAY = frozenset({RefundState.PENDING.value, "requested"})
+_RANKS = {"requested": 0, "pending": 1, "succeeded": 2, "failed": 3}
+"""Of two statements of the same moment, the later stage counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +85,6 @@ class PlannedRefund:
     """A refund that was written down and waits to be sent."""
 
     refund_id: int
-    entry_sequence: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +97,7 @@ class DueRefund:
     is_sent: bool
 
 
+# ── Our own ───────────────────────────────────────────────────────────────────────────────────
 def request_refund(
     session: Session,
     *,
@@ -88,48 +107,63 @@ def request_refund(
     actor: Actor,
     idempotency_key: str,
 ) -> PlannedRefund:
-    """Take the credit of a refund, and have it sent to the gateway after the commit.
+    """Claw the credit of a refund back, and have it sent to the gateway after the commit.
 
     `amount` is in the currency that was paid. The credit goes at once, so that it cannot be spent
-    while the gateway works. Raises ReversalExceedsOriginal where more is asked than is left of the
-    payment or of its unspent and spent credit, Conflict while it is disputed.
+    while the gateway works. One of a bank transfer waits until its payout is recorded. Raises
+    ReversalExceedsOriginal where more is asked than is left of the payment, Conflict while it is
+    disputed, and IdempotencyMismatch where the key was used for another refund.
     """
     require(actor, "refund_payment")
     reason = reason.strip()
     check_text(reason=reason, idempotency_key=idempotency_key)
-    if not reason or len(reason) > _LONGEST_REASON:
+    if not reason or len(reason) > _MAX_REASON_LENGTH:
         raise InvalidInput("reason", "too_long" if reason else "empty")
     payment = lock_payment(session, payment_id)
     if payment is None:
         raise NotFound("payment")
     require(actor, "refund_payment", payment.account_id)
-    known_key = f"{payment.reference}:{idempotency_key}"
+    key = f"{payment.reference}:{idempotency_key}"
+    digest = request_digest({"amount": [amount.micros, amount.currency], "reason": reason})
     repeated = session.scalars(
-        select(Refund).where(Refund.payment_id == payment_id, Refund.request_key == known_key)
+        select(Refund).where(Refund.payment_id == payment_id, Refund.request_key == key)
     ).one_or_none()
-    if repeated is not None and repeated.entry_sequence is not None:
-        return PlannedRefund(repeated.id, repeated.entry_sequence)
+    if repeated is not None:
+        if repeated.request_hash is None or bytes(repeated.request_hash) != digest:
+            raise IdempotencyMismatch(idempotency_key)
+        return PlannedRefund(repeated.id)
+    lock_account(session, payment.account_id)
+    _check_refundable(session, payment, amount)
+    refund = Refund(
+        account_id=payment.account_id,
+        payment_id=payment.id,
+        gateway=payment.gateway,
+        gateway_payment_id=payment.gateway_payment_id,
+        reference="".join(secrets.choice(_REFERENCE_ALPHABET) for _ in range(_REFERENCE_LENGTH)),
+        request_key=key,
+        request_hash=digest,
+        state="requested",
+        pay_micros=amount.micros,
+        reason=reason,
+        requested_by=audit.actor_name(actor),
+        requested_at=clock.now(session),
+        next_check_at=None if payment.gateway == BANK else clock.now(session),
+    )
+    _book(session, payment, refund, actor)
+    return PlannedRefund(refund.id)
+
+
+def _check_refundable(session: Session, payment: Payment, amount: Money) -> None:
     if payment.state != "succeeded":
         raise Conflict("not_paid")
-    if _has_open_dispute(session, payment_id):
+    if _has_open_dispute(session, payment.id):
         raise Conflict("payment_is_disputed")
     if amount.currency != payment.pay_currency:
         raise InvalidInput("amount", "wrong_currency", currency=payment.pay_currency)
     amount.to_minor_units()
-    refund = _write_down(
-        session,
-        payment,
-        pay_micros=amount.micros,
-        state="requested",
-        reason=reason,
-        actor=actor,
-        reference="".join(secrets.choice(_REFERENCE_ALPHABET) for _ in range(_REFERENCE_LENGTH)),
-        request_key=known_key,
-    )
-    refund.next_check_at = clock.now(session)
-    if refund.entry_sequence is None:
-        raise RuntimeError("a refund takes credit")
-    return PlannedRefund(refund.id, refund.entry_sequence)
+    left = refundable_micros(payment)
+    if not 0 < amount.micros <= left:
+        raise ReversalExceedsOriginal(amount.micros, left)
 
 
 def _has_open_dispute(session: Session, payment_id: int) -> bool:
@@ -137,80 +171,119 @@ def _has_open_dispute(session: Session, payment_id: int) -> bool:
     return session.scalars(found.limit(1)).first() is not None
 
 
-def _left_to_refund(payment: Payment) -> int:
-    """Return what was neither given back nor asked back by a bank."""
-    return payment.pay_micros - payment.refunded_micros - payment.disputed_micros
+def refundable_micros(payment: Payment) -> int:
+    """Return what was neither given back nor asked back by a bank, in what was paid."""
+    return max(payment.pay_micros - payment.refunded_micros - payment.disputed_micros, 0)
 
 
-def _write_down(
-    session: Session,
-    payment: Payment,
-    *,
-    pay_micros: int,
-    state: str,
-    reason: str,
-    actor: Actor,
-    reference: str | None = None,
-    request_key: str | None = None,
-    gateway_refund_id: str | None = None,
-) -> Refund:
-    """Write a refund and take its credit; raise ReversalExceedsOriginal where too much is asked."""
-    left = _left_to_refund(payment)
-    if not 0 < pay_micros <= left:
-        raise ReversalExceedsOriginal(pay_micros, left)
-    before = payment.refunded_micros + payment.disputed_micros
-    credit_micros = max(credit_share(payment, before, before + pay_micros), 1)
-    refund = Refund(
-        account_id=payment.account_id,
-        payment_id=payment.id,
-        gateway=payment.gateway,
-        reference=reference,
-        request_key=request_key,
-        gateway_refund_id=gateway_refund_id,
-        state=state,
-        pay_micros=pay_micros,
-        credit_micros=credit_micros,
-        reason=reason,
-        requested_by=audit.actor_name(actor),
-        requested_at=clock.now(session),
-    )
+def _book(session: Session, payment: Payment, refund: Refund, actor: Actor) -> None:
+    """Write a new refund down; where its money was credited, claw the credit back."""
     session.add(refund)
     session.flush()
-    refund.entry_sequence = _take_credit(session, payment, refund, actor)
-    payment.refunded_micros += pay_micros
-    details = {"refund": refund.id, "entry": refund.entry_sequence, "state": state}
+    if is_booked(payment, refund):
+        change_outflow(session, payment, refund, refund.pay_micros, actor=actor)
+    details = {
+        "refund": refund.id,
+        "amount": [refund.pay_micros, payment.pay_currency],
+        "state": refund.state,
+    }
     note(session, payment, "refund_requested", actor=actor, details=details)
-    return refund
+    if not is_booked(payment, refund) and payment.state not in OPEN_STATES:
+        _report_unfit(session, payment, refund, refund.pay_micros, actor)
+    _report_excess(session, payment, refund, actor)
 
 
-def _take_credit(session: Session, payment: Payment, refund: Refund, actor: Actor) -> int:
-    if payment.grant_number is None:
-        raise Conflict("not_paid")
-    return ledger.take_back(
+def _report_excess(session: Session, payment: Payment, refund: Refund, actor: Actor) -> None:
+    """Say so where more went back than the payment had: a person has to find out why."""
+    excess = refund.outflow_micros - refund.unapplied_micros - refund.clawed_back_micros
+    if excess > 0:
+        _report_unfit(session, payment, refund, excess, actor)
+
+
+def _report_unfit(
+    session: Session, payment: Payment, refund: Refund, micros: int, actor: Actor
+) -> None:
+    details = {"refund": refund.id, "amount": [micros, payment.pay_currency]}
+    note_once(session, payment, UNFIT_REFUND, actor=actor, details=details)
+    _log.error("payment %d was refunded for more than was credited", payment.id)
+
+
+def record_payout(session: Session, *, refund_id: int, reference: str, actor: Actor) -> None:
+    """Record that finance paid a refund itself; `reference` is the bank's or the gateway's.
+
+    That is the end of a refund of a bank transfer, and of one that a gateway never answered. Again
+    with the same reference: no effect. Raises InvalidInput, NotFound, and
+    Conflict("refund_is_settled") where it ended otherwise or is still being sent.
+    """
+    reference = " ".join(reference.split())
+    check_text(reference=reference)
+    if not 0 < len(reference) <= _MAX_BANK_REFERENCE_LENGTH:
+        raise InvalidInput(
+            "reference",
+            "too_long" if reference else "empty",
+            maximum=_MAX_BANK_REFERENCE_LENGTH,
+        )
+    payment, refund = _refund_of_people(session, refund_id, "record_payout", actor)
+    if refund.state == "succeeded" and refund.gateway_refund_id == reference:
+        return
+    if not _waits_for_people(refund):
+        raise Conflict("refund_is_settled")
+    taken = select(Refund.id).where(
+        Refund.gateway == refund.gateway, Refund.gateway_refund_id == reference
+    )
+    if session.scalars(taken).first() is not None:
+        raise Conflict("line_is_taken")
+    refund.gateway_refund_id = reference
+    _succeed(session, payment, refund, actor)
+    details = {"payment": payment.id, "refund": refund.id}
+    audit.record(
         session,
-        account_id=payment.account_id,
-        kind="refund",
-        grant_number=_grant_to_take(session, payment),
-        amount_micros=refund.credit_micros,
-        source=payment.gateway,
+        action="record_payout",
         actor=actor,
-        idempotency_key=f"refund:{refund.id}",
-        description_parameters={"origin": payment.reference},
+        account_id=payment.account_id,
+        details=details,
     )
 
 
-def _grant_to_take(session: Session, payment: Payment) -> int:
-    """Return the grant that holds the payment's credit: the newest that a failure restored."""
-    restored = session.scalars(
-        select(Refund.restored_grant_number)
-        .where(Refund.payment_id == payment.id, Refund.restored_grant_number.is_not(None))
-        .order_by(Refund.id.desc())
-        .limit(1)
-    ).one_or_none()
-    number = restored or payment.grant_number
-    if number is None:
-        raise Conflict("not_paid")
-    return number
+def cancel_refund(session: Session, *, refund_id: int, reason: str, actor: Actor) -> None:
+    """Give up a refund that was not paid, and grant its credit again; again: no effect.
+
+    Raises as `record_payout` does. Should the gateway say later that it paid, that counts.
+    """
+    reason = checked_reason(reason)
+    payment, refund = _refund_of_people(session, refund_id, "cancel_refund", actor)
+    if refund.state == "failed":
+        return
+    if not _waits_for_people(refund):
+        raise Conflict("refund_is_settled")
+    _fail(session, payment, refund, actor, "cancelled")
+    details = {"payment": payment.id, "refund": refund.id, "reason": reason}
+    audit.record(
+        session,
+        action="cancel_refund",
+        actor=actor,
+        account_id=payment.account_id,
+        details=details,
+    )
+
+
+def _refund_of_people(
+    session: Session, refund_id: int, action: str, actor: Actor
+) -> tuple[Payment, Refund]:
+    """Return a refund and its payment, locked; raise NotFound."""
+    require(actor, action)
+    found = session.get(Refund, refund_id)
+    payment = None if found is None else lock_payment(session, found.payment_id)
+    if found is None or payment is None:
+        raise NotFound("refund")
+    require(actor, action, payment.account_id)
+    lock_account(session, payment.account_id)
+    session.refresh(found)
+    return payment, found
+
+
+def _waits_for_people(refund: Refund) -> bool:
+    return refund.state in _ON_ITS_WAY and refund.next_check_at is None
 
 
 # ── The gateway ───────────────────────────────────────────────────────────────────────────────
@@ -237,14 +310,18 @@ def send_refund(sessions: sessionmaker[Session], *, gateway: Gateway, refund_id:
             session.get_one(Refund, refund_id).next_check_at = clock.now(session) + _RETRY
         return "requested"
     except GatewayRefused as error:
-        return _refused(sessions, refund_id, error)
-    with sessions.begin() as session:
-        refund = session.get_one(Refund, refund_id)
-        locked = lock_payment(session, refund.payment_id)
-        if locked is None:
-            raise NotFound("payment")
-        apply_refund(session, locked, fact, actor=GATEWAY_ACTOR, asked_for=refund_id)
-        return session.get_one(Refund, refund_id).state
+        reason = error.reason
+        return run_transaction(sessions, lambda session: _refused(session, refund_id, reason))
+    return run_transaction(sessions, lambda session: _answered(session, refund_id, fact))
+
+
+def _answered(session: Session, refund_id: int, fact: RefundFact) -> str:
+    refund = session.get_one(Refund, refund_id)
+    payment = lock_payment(session, refund.payment_id)
+    if payment is None:
+        raise NotFound("payment")
+    apply_refund(session, payment, fact, actor=GATEWAY_ACTOR, asked_for=refund_id)
+    return refund.state
 
 
 def _request(session: Session, payment: Payment, refund: Refund, reference: str) -> RefundRequest:
@@ -286,16 +363,18 @@ def _hold(session: Session, payment: Payment, refund: Refund) -> None:
     note_once(session, payment, "refund_waits", actor=GATEWAY_ACTOR, details=details)
 
 
-def _refused(sessions: sessionmaker[Session], refund_id: int, error: GatewayRefused) -> str:
-    with sessions.begin() as session:
-        refund = session.get_one(Refund, refund_id)
-        payment = lock_payment(session, refund.payment_id)
+def _refused(session: Session, refund_id: int, reason: str) -> str:
+    refund = session.get_one(Refund, refund_id)
+    payment = lock_payment(session, refund.payment_id)
+    if payment is not None:
+        lock_account(session, payment.account_id)
         session.refresh(refund)
-        if payment is not None and refund.state == "requested":
-            _fail(session, payment, refund, GATEWAY_ACTOR, error.reason)
-        return refund.state
+        if refund.state == "requested":
+            _fail(session, payment, refund, GATEWAY_ACTOR, reason)
+    return refund.state
 
 
+# ── What the gateway says ─────────────────────────────────────────────────────────────────────
 def apply_refund(
     session: Session,
     payment: Payment,
@@ -305,119 +384,190 @@ def apply_refund(
     asked_for: int | None = None,
 ) -> Outcome:
     """Bring a refund of a locked payment to where the gateway says that it stands."""
+    lock_account(session, payment.account_id)
     refund = _find(session, payment, fact, asked_for)
-    if refund is None:
-        if fact.state is RefundState.FAILED:
-            return Outcome.REPEATED
-        if settle_by_refund(session, payment, fact):
-            return Outcome.RECORDED
-        refund = _take_over(session, payment, fact, actor)
-        if refund is None:
-            return Outcome.RECORDED
-    elif refund.gateway_refund_id is None:
-        refund.gateway_refund_id = fact.gateway_refund_id
-    if refund.state in {fact.state.value, RefundState.FAILED.value}:
+    if refund is not None:
+        return _advance(session, payment, refund, fact, actor)
+    if fact.state is RefundState.FAILED:
         return Outcome.REPEATED
-    if fact.state is RefundState.SUCCEEDED:
-        _settle(session, payment, refund, actor)
-    elif fact.state is RefundState.FAILED:
-        _fail(session, payment, refund, actor, "gateway")
-    elif refund.state == "requested":
-        refund.state = RefundState.PENDING.value
-        refund.next_check_at = clock.now(session) + _CHECK_EVERY
-        note(session, payment, "refund_pending", actor=actor, details={"refund": refund.id})
-    else:
-        return Outcome.REPEATED  # money that was given back does not wait again
-    return Outcome.RECORDED
+    if settle_by_refund(session, payment, fact):
+        return Outcome.RECORDED
+    if fact.is_reversal and _is_part_of_dispute(session, payment, fact):
+        details = {"gateway_refund": fact.gateway_refund_id, "amount": fact.amount.micros}
+        is_new = note_once(session, payment, REVERSAL_OF_DISPUTE, actor=actor, details=details)
+        return Outcome.RECORDED if is_new else Outcome.REPEATED
+    return _take_over(session, payment, fact, actor)
 
 
 def _find(
     session: Session, payment: Payment, fact: RefundFact, asked_for: int | None
 ) -> Refund | None:
-    names = [Refund.gateway_refund_id == fact.gateway_refund_id]
-    if fact.reference:
-        names.append(Refund.reference == fact.reference)
-    if asked_for is not None:
-        names.append(Refund.id == asked_for)
-    return session.scalars(
+    """Return our row of a refund: by the gateway's id, our reference, or as the one that waits.
+
+    One that has our reference and another id is a second refund, which took the first one's place.
+    """
+    rows = session.scalars(
         select(Refund)
-        .where(Refund.payment_id == payment.id, or_(*names))
+        .where(Refund.payment_id == payment.id)
         .order_by(Refund.id)
-        .with_for_update()
-    ).first()
-
-
-def _take_over(session: Session, payment: Payment, fact: RefundFact, actor: Actor) -> Refund | None:
-    """Write down a refund that somebody made at the gateway, as far as money is left for it."""
-    left = _left_to_refund(payment)
-    is_same = fact.amount.currency == payment.pay_currency
-    if payment.grant_number is None or not is_same or not 0 < fact.amount.micros <= left:
-        details = {"gateway_refund": fact.gateway_refund_id, "amount": fact.amount.micros}
-        note(session, payment, UNFIT_REFUND, actor=actor, details=details)
-        _log.error("payment %d was refunded for more than is left of it", payment.id)
+        .execution_options(populate_existing=True)
+    ).all()
+    by_id = [row for row in rows if row.gateway_refund_id == fact.gateway_refund_id]
+    if by_id:
+        return by_id[0]
+    ours = [
+        row
+        for row in rows
+        if row.id == asked_for or (fact.reference and row.reference == fact.reference)
+    ]
+    if ours:
+        return ours[0] if _has_no_other_id(ours[0]) else None
+    if fact.reference is not None or fact.is_reversal:
         return None
-    return _write_down(
-        session,
-        payment,
-        pay_micros=fact.amount.micros,
-        state="requested",
-        reason="gateway",
-        actor=actor,
+    waiting = (row for row in rows if _may_be(payment, row, fact))
+    return next(waiting, None)
+
+
+def _has_no_other_id(refund: Refund) -> bool:
+    """Whether the gateway has not named it yet: until it does, our reference may stand there."""
+    return refund.gateway_refund_id in {None, refund.reference}
+
+
+def _may_be(payment: Payment, refund: Refund, fact: RefundFact) -> bool:
+    """Whether a refund that the gateway tells without our reference may be one of ours."""
+    return (
+        refund.state in _ON_ITS_WAY
+        and refund.reference is not None
+        and _has_no_other_id(refund)
+        and refund.pay_micros == fact.amount.micros
+        and payment.pay_currency == fact.amount.currency
+        and fact.gateway_payment_id in {None, refund.gateway_payment_id}
+    )
+
+
+def _is_part_of_dispute(session: Session, payment: Payment, fact: RefundFact) -> bool:
+    """Whether a dispute of the same money is open or lost, which this reversal then carries out."""
+    rows = session.scalars(
+        select(Dispute).where(Dispute.payment_id == payment.id, Dispute.state != "won")
+    )
+    return any(
+        None in {row.gateway_payment_id, fact.gateway_payment_id}
+        or row.gateway_payment_id == fact.gateway_payment_id
+        for row in rows
+    )
+
+
+def _take_over(session: Session, payment: Payment, fact: RefundFact, actor: Actor) -> Outcome:
+    """Write down a refund that somebody made at the gateway."""
+    if fact.amount.currency != payment.pay_currency or fact.amount.micros <= 0:
+        details = {
+            "gateway_refund": fact.gateway_refund_id,
+            "amount": [fact.amount.micros, fact.amount.currency],
+        }
+        is_new = note_once(session, payment, UNFIT_REFUND, actor=actor, details=details)
+        _log.error("payment %d was refunded in another currency", payment.id)
+        return Outcome.RECORDED if is_new else Outcome.REPEATED
+    refund = Refund(
+        account_id=payment.account_id,
+        payment_id=payment.id,
+        gateway=payment.gateway,
+        gateway_payment_id=fact.gateway_payment_id,
         gateway_refund_id=fact.gateway_refund_id,
+        is_reversal=fact.is_reversal,
+        state="pending",
+        pay_micros=fact.amount.micros,
+        reason="gateway",
+        requested_by=audit.actor_name(actor),
+        requested_at=clock.now(session),
+        next_check_at=clock.now(session) + _CHECK_EVERY,
+        stated_at=fact.stated_at,
     )
+    _book(session, payment, refund, actor)
+    if fact.state is RefundState.SUCCEEDED:
+        _succeed(session, payment, refund, actor)
+    return Outcome.RECORDED
 
 
-def _settle(session: Session, payment: Payment, refund: Refund, actor: Actor) -> None:
-    refund.state = RefundState.SUCCEEDED.value
-    refund.settled_at = clock.now(session)
-    refund.next_check_at = None
-    post_gateway_money(
-        session,
-        payment,
-        kind="refund_paid",
-        debit=REFUNDS_PAYABLE,
-        credit=gateway_clearing(payment),
-        amount=Money(refund.pay_micros, payment.pay_currency),
-        key=f"refund-paid:{refund.id}",
-        actor=actor,
-    )
+def _advance(
+    session: Session, payment: Payment, refund: Refund, fact: RefundFact, actor: Actor
+) -> Outcome:
+    """Take a statement about a refund that we know, unless a newer one was taken before."""
+    if _has_no_other_id(refund):
+        refund.gateway_refund_id = fact.gateway_refund_id
+    if refund.state == "merged" or not _is_news(refund, fact):
+        return Outcome.REPEATED
+    if fact.stated_at is not None:
+        refund.stated_at = fact.stated_at
+    if fact.state is RefundState.SUCCEEDED:
+        _succeed(session, payment, refund, actor)
+    elif fact.state is RefundState.FAILED:
+        _fail(session, payment, refund, actor, "gateway")
+    else:
+        refund.state = RefundState.PENDING.value
+        refund.next_check_at = clock.now(session) + _CHECK_EVERY
+        note(session, payment, "refund_pending", actor=actor, details={"refund": refund.id})
+    return Outcome.RECORDED
+
+
+def _is_news(refund: Refund, fact: RefundFact) -> bool:
+    if refund.state == fact.state.value:
+        if fact.stated_at is not None and refund.stated_at is not None:
+            refund.stated_at = max(refund.stated_at, fact.stated_at)
+        return False
+    if fact.state is RefundState.PENDING:
+        return refund.state == "requested"  # money that came or went does not wait again
+    if fact.stated_at is None or refund.stated_at is None:
+        return True
+    if fact.stated_at == refund.stated_at:
+        return _RANKS[fact.state.value] > _RANKS[refund.state]
+    return fact.stated_at > refund.stated_at
+
+
+def _succeed(session: Session, payment: Payment, refund: Refund, actor: Actor) -> None:
+    """Take it that the money left; where the refund had failed, its credit goes again."""
+    settled = {
+        "state": RefundState.SUCCEEDED.value,
+        "settled_at": clock.now(session),
+        "next_check_at": None,
+    }
+    if refund.state not in STANDING_REFUNDS and is_booked(payment, refund):
+        change_outflow(session, payment, refund, refund.pay_micros, actor=actor, **settled)
+        _report_excess(session, payment, refund, actor)
+    else:
+        for name, value in settled.items():
+            setattr(refund, name, value)
+    if refund.outflow_micros:
+        post_refund_paid(session, payment, refund, refund.pay_micros, actor)
+    else:
+        session.flush()
+        settle_by_kept_refund(session, payment, refund.gateway_payment_id)
     note(session, payment, "refund_succeeded", actor=actor, details={"refund": refund.id})
 
 
 def _fail(session: Session, payment: Payment, refund: Refund, actor: Actor, code: str) -> None:
-    """Give the credit again: the money did not go back.
-
-    The new credit's money stands in clearing, where the refund's posting below puts it right:
-    together they leave what there was before the refund was asked for.
-    """
-    was_paid = refund.state == RefundState.SUCCEEDED.value
-    refund.state = RefundState.FAILED.value
-    refund.settled_at = clock.now(session)
-    refund.next_check_at = None
-    posted = ledger.add_grant(
+    """Grant the credit again: the money did not go back, or came back."""
+    if refund.state == RefundState.SUCCEEDED.value and refund.outflow_micros:
+        post_refund_paid(session, payment, refund, -refund.pay_micros, actor)
+    change_outflow(
         session,
-        account_id=payment.account_id,
-        terms=grant_terms(payment, refund.credit_micros, refund.pay_micros),
-        source=payment.gateway,
+        payment,
+        refund,
+        0,
         actor=actor,
-        idempotency_key=f"refund-failed:{refund.id}",
-        description_parameters={"reason": "refund_failed"},
+        state=RefundState.FAILED.value,
+        settled_at=clock.now(session),
+        next_check_at=None,
     )
-    refund.restored_grant_number = posted.grant_number
-    payment.refunded_micros -= refund.pay_micros
-    if not was_paid:
-        post_gateway_money(
-            session,
-            payment,
-            kind="refund_paid",
-            debit=REFUNDS_PAYABLE,
-            credit=gateway_clearing(payment),
-            amount=Money(refund.pay_micros, payment.pay_currency),
-            key=f"refund-failed:{refund.id}",
-            actor=actor,
-        )
-    details = {"refund": refund.id, "entry": posted.entry_sequence, "code": code}
+    details = {"refund": refund.id, "code": code}
     note(session, payment, "refund_failed", actor=actor, details=details)
+
+
+def apply_kept_refund(session: Session, payment: Payment, refund: Refund, actor: Actor) -> None:
+    """Book a refund that was told before its payment was credited."""
+    change_outflow(session, payment, refund, refund.pay_micros, actor=actor)
+    if refund.state == RefundState.SUCCEEDED.value:
+        post_refund_paid(session, payment, refund, refund.pay_micros, actor)
+    _report_excess(session, payment, refund, actor)
 
 
 def due_refunds(session: Session, *, limit: int) -> tuple[DueRefund, ...]:

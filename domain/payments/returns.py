@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import or_, select
 
-from db.models import Payment, PaymentReview
+from db.models import Payment, PaymentReview, Refund
 from domain import audit, clock
 from domain.errors import Conflict, InvalidInput, NotFound
 from domain.gateways.base import RefundState
 from domain.money import Money
+from domain.payments.doubts import SECOND_MONEY, open_doubts
+from domain.payments.outflows import REFUNDS_PAYABLE
 from domain.payments.records import (
     GATEWAY_ACTOR,
-    gateway_clearing,
+    cash_account,
     lock_payment,
     note,
     post_gateway_money,
@@ -30,8 +32,8 @@ if TYPE_CHECKING:
 
     from domain.actors import Actor
     from domain.gateways.base import PaymentFact, RefundFact
+    from domain.payments.doubts import Doubt
 
-REFUNDS_PAYABLE = "2150"
 _LONGEST = 200
 
 
@@ -47,7 +49,7 @@ def owe(session: Session, payment: Payment, review: PaymentReview) -> None:
         session,
         payment,
         kind="unapplied_receipt",
-        debit=gateway_clearing(payment),
+        debit=cash_account(payment),
         credit=REFUNDS_PAYABLE,
         amount=_came(review),
         key=f"unapplied:{review.id}",
@@ -88,8 +90,13 @@ def settle_by_failure(session: Session, payment: Payment, fact: PaymentFact) -> 
 def settle_by_refund(session: Session, payment: Payment, fact: RefundFact) -> bool:
     """Take a refund at the gateway for the return of refused money, where it is one; say whether.
 
-    Only a whole return is one: a part of it leaves people to look.
+    Only a whole return is one: a part of it leaves people to look. What goes back of a second
+    money that nobody has decided about rejects it.
     """
+    name = fact.gateway_payment_id
+    is_other = None not in {name, payment.gateway_payment_id} and name != payment.gateway_payment_id
+    if is_other and fact.state is RefundState.SUCCEEDED:
+        _owed_review(session, payment, name, fact.amount)
     rows = session.scalars(
         select(PaymentReview)
         .where(PaymentReview.payment_id == payment.id, PaymentReview.return_state.is_not(None))
@@ -111,6 +118,77 @@ def settle_by_refund(session: Session, payment: Payment, fact: RefundFact) -> bo
             _settle(session, payment, row, state="returned", actor=GATEWAY_ACTOR, reference=name)
         return True
     return False
+
+
+def settle_by_kept_refund(
+    session: Session, payment: Payment, gateway_payment_id: str | None
+) -> None:
+    """Take refunds that no credit stands for as the return of money that was rejected, or will be.
+
+    Together they are all of it: a part leaves people to look. Money that came beside a credited
+    one, and has gone back by itself, is nobody's to decide.
+    """
+    kept = session.scalars(
+        select(Refund)
+        .where(
+            Refund.payment_id == payment.id,
+            Refund.state == RefundState.SUCCEEDED.value,
+            Refund.outflow_micros == 0,
+            or_(
+                Refund.gateway_payment_id == gateway_payment_id,
+                Refund.gateway_payment_id.is_(None),
+            ),
+        )
+        .order_by(Refund.id)
+    ).all()
+    if not kept:
+        return
+    amount = Money(sum(refund.pay_micros for refund in kept), payment.pay_currency)
+    review = _owed_review(session, payment, gateway_payment_id, amount)
+    if review is not None:
+        name = kept[-1].gateway_refund_id
+        _settle(session, payment, review, state="returned", actor=GATEWAY_ACTOR, reference=name)
+
+
+def _owed_review(
+    session: Session, payment: Payment, gateway_payment_id: str | None, amount: Money
+) -> PaymentReview | None:
+    """Return the rejected money of this name and amount that is still owed.
+
+    A second money that nobody has decided about is rejected here.
+    """
+    review = refused_money(session, payment, gateway_payment_id)
+    if review is not None:
+        is_owed = review.return_state == "owed"
+        is_same = (review.came_micros, review.came_currency) == (amount.micros, amount.currency)
+        return review if is_owed and is_same else None
+    for doubt in open_doubts(session, payment):
+        is_it = doubt.reason == SECOND_MONEY and doubt.gateway_payment_id == gateway_payment_id
+        if is_it and doubt.amount == amount:
+            return _reject_second_money(session, payment, doubt)
+    return None
+
+
+def _reject_second_money(session: Session, payment: Payment, doubt: Doubt) -> PaymentReview:
+    if doubt.amount is None:
+        raise ValueError("nobody knows how much came")
+    review = PaymentReview(
+        account_id=payment.account_id,
+        payment_id=payment.id,
+        doubt_id=doubt.id,
+        doubt=doubt.reason,
+        state="refused",
+        decided_by=audit.actor_name(GATEWAY_ACTOR),
+        decided_at=clock.now(session),
+        decision_reason="refunded_at_gateway",
+        gateway_payment_id=doubt.gateway_payment_id,
+        came_micros=doubt.amount.micros,
+        came_currency=doubt.amount.currency,
+    )
+    session.add(review)
+    session.flush()
+    owe(session, payment, review)
+    return review
 
 
 def record_return(session: Session, *, review_id: int, reference: str, actor: Actor) -> None:
@@ -166,7 +244,7 @@ def _settle(
             payment,
             kind="unapplied_returned",
             debit=REFUNDS_PAYABLE,
-            credit=gateway_clearing(payment),
+            credit=cash_account(payment),
             amount=_came(review),
             key=f"unapplied-{state}:{review.id}",
             actor=GATEWAY_ACTOR,

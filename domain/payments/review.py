@@ -22,7 +22,7 @@ from domain.money import Money
 from domain.payments import doubts
 from domain.payments.facts import credit_money
 from domain.payments.records import GATEWAY_ACTOR, lock_payment, note
-from domain.payments.returns import owe, record_return
+from domain.payments.returns import owe, record_return, settle_by_kept_refund
 from domain.permissions import require, require_another
 from domain.texts import checked_reason
 
@@ -288,6 +288,7 @@ def refuse_payment(
     session.flush()
     if doubt.has_money:
         owe(session, payment, row)
+        settle_by_kept_refund(session, payment, doubt.gateway_payment_id)
     if doubt.reason != doubts.SECOND_MONEY:
         payment.state, payment.code = "failed", doubts.REFUSED_BY_STAFF
         payment.pay_by = payment.next_check_at = None
@@ -333,7 +334,7 @@ def _credit_of(session: Session, payment: Payment, doubt: Doubt) -> tuple[Money,
         raise Conflict("ask_gateway_first")
     if came.currency != payment.pay_currency:
         raise Conflict("money_in_other_currency")
-    if doubts.has_unfit_refund(session, payment):
+    if doubts.went_back(session, payment, number):
         raise Conflict("money_went_back")
     # More may have come than was asked for; what is left of a micro is ours.
     credit_micros = payment.credit_micros * came.micros // payment.pay_micros

@@ -92,11 +92,11 @@ def accounts(session: Session, clock: TestClock) -> Accounts:
         idempotency_key=next_key(),
     )
     grant(session, found.osaka, 3, kind="adjustment")
-    ledger.take_back(
+    ledger.claw_back_credit(
         session,
         account_id=found.tokyo,
         kind="refund",
-        grant_number=1,
+        grant_numbers=[1],
         amount_micros=9 * UNIT,
         source="bank",
         actor=SYSTEM,

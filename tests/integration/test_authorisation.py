@@ -163,9 +163,9 @@ ACTIONS: dict[str, tuple[Callable[[Session, int, Actor], Any], set[str]]] = {
     ),
     "refund": (
         call(
-            ledger.take_back,
+            ledger.claw_back_credit,
             kind="refund",
-            grant_number=1,
+            grant_numbers=[1],
             amount_micros=1,
             source="bank",
             idempotency_key="refund",

@@ -58,11 +58,11 @@ def unbalanced(session: Session) -> list[Any]:
 
 
 def take_back(session: Session, account_id: int, kind: str, number: int, amount: int) -> int:
-    return ledger.take_back(
+    return ledger.claw_back_credit(
         session,
         account_id=account_id,
         kind=kind,
-        grant_number=number,
+        grant_numbers=[number],
         amount_micros=amount * UNIT,
         source="stripe",
         actor=SYSTEM,
@@ -435,11 +435,11 @@ def test_fractions_never_unbalance_an_entry(
         reverse(session, account, done.entry_sequence)
         take_back_micros = [(3, 20), (1, 100)]
         for number, micros in take_back_micros:
-            ledger.take_back(
+            ledger.claw_back_credit(
                 session,
                 account_id=account,
                 kind="dispute",
-                grant_number=number,
+                grant_numbers=[number],
                 amount_micros=micros,
                 source="stripe",
                 actor=SYSTEM,

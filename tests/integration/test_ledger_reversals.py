@@ -67,11 +67,11 @@ def reverse(
 
 
 def take_back(session: Session, account_id: int, kind: str, number: int, amount: int) -> int:
-    return ledger.take_back(
+    return ledger.claw_back_credit(
         session,
         account_id=account_id,
         kind=kind,
-        grant_number=number,
+        grant_numbers=[number],
         amount_micros=amount * UNIT,
         source="stripe",
         actor=SYSTEM,

@@ -431,7 +431,9 @@ def test_a_promise_to_pay_keeps_the_payment_open_until_its_day(begun: Begun) -> 
     assert begun.apply(fact) is Outcome.RECORDED
     assert begun.apply(fact) is Outcome.REPEATED
     row = begun.row()
-    assert (row.state, row.pay_by, row.next_check_at) == ("awaiting", day, day)
+    assert (row.state, row.pay_by) == ("awaiting", day)
+    assert row.next_check_at is not None
+    assert row.next_check_at < day  # a store may have told of it before, and the word been lost
     assert begun.apply(paid(begun.reference, CREDIT)) is Outcome.RECORDED
 
 

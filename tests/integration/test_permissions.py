@@ -304,9 +304,9 @@ CALLS: dict[str, Callable[[World, Actor], Any]] = {
     "reverse_entry": lambda world, actor: reverse(world, actor, 2),
     "reverse_paid_credit": lambda world, actor: reverse(world, actor, 1),
     "take_back_credit": on_account(
-        ledger.take_back,
+        ledger.claw_back_credit,
         kind="refund",
-        grant_number=1,
+        grant_numbers=[1],
         amount_micros=1,
         source="bank",
         idempotency_key="back",

@@ -267,11 +267,11 @@ def reverse(
 
 
 def refund(session: Session, account_id: int, *, grant_number: int, amount: int) -> int:
-    return ledger.take_back(
+    return ledger.claw_back_credit(
         session,
         account_id=account_id,
         kind="refund",
-        grant_number=grant_number,
+        grant_numbers=[grant_number],
         amount_micros=amount * UNIT,
         source="paypal",
         actor=SYSTEM,

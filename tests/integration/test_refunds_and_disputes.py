@@ -288,10 +288,13 @@ def test_refunds_made_at_the_gateway_are_taken_over_once_each(payment: Paid) -> 
     assert payment.legs()["1110.vnpay"] == 300_000
 
 
-def test_a_refund_of_more_than_is_left_is_reported_and_takes_nothing(payment: Paid) -> None:
+def test_a_refund_of_more_than_is_left_takes_what_there_is_and_is_reported(payment: Paid) -> None:
     too_much = payment.refund_fact("r1", RefundState.SUCCEEDED, dong(550_001))
     assert payment.apply(too_much) is Outcome.RECORDED
-    assert payment.balance() == 550_000
+    assert payment.balance() == 0
+    assert payment.legs() == {"1110.vnpay": -1, "2150": 1}
+    (row,) = payment.all_of(Refund)
+    assert row.outflow_micros - row.clawed_back_micros == dong(1).micros
 
 
 def test_our_refund_that_the_gateway_tells_first_is_one_refund(payment: Paid) -> None:
@@ -371,16 +374,20 @@ def test_a_dispute_that_was_won_after_it_was_lost_gives_the_credit_again(payment
     assert payment.legs() == {"1110.vnpay": 550_000, "2100": -500_000, "2400": -50_000}
 
 
-def test_a_dispute_after_a_whole_refund_takes_nothing_again(payment: Paid) -> None:
+def test_a_dispute_lost_after_a_whole_refund_takes_no_credit_and_is_reported(payment: Paid) -> None:
     payment.send(payment.ask(CREDIT))
-    assert payment.apply(payment.dispute_fact(DisputeState.LOST)) is Outcome.REPEATED
+    assert payment.apply(payment.dispute_fact(DisputeState.LOST)) is Outcome.RECORDED
     assert payment.balance() == 0
+    assert payment.legs() == {"1110.vnpay": -550_000, "2150": 550_000}
+    assert "dispute_exceeds_payment" in {row.kind for row in payment.all_of(PaymentEvent)}
+    payment.apply(payment.dispute_fact(DisputeState.WON))
+    assert payment.legs() == {}
 
 
 def test_a_reversal_and_a_dispute_of_one_money_take_it_once(payment: Paid) -> None:
     payment.apply(payment.dispute_fact(DisputeState.LOST))
     reversed_too = payment.refund_fact("reversal-1", RefundState.SUCCEEDED, CREDIT)
-    payment.apply(reversed_too)
+    payment.apply(replace(reversed_too, is_reversal=True))
     assert payment.balance() == 0
     assert [row.state for row in payment.all_of(Refund)] == []
 

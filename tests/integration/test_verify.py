@@ -117,11 +117,11 @@ def lived_in(session: Session, clock: TestClock) -> int:
         service="gpu-container",
         refusable=False,
     )  # 9
-    ledger.take_back(
+    ledger.claw_back_credit(
         session,
         account_id=account,
         kind="refund",
-        grant_number=1,
+        grant_numbers=[1],
         amount_micros=2 * UNIT,
         source="bank",
         actor=SYSTEM,

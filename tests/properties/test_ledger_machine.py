@@ -235,10 +235,10 @@ class LedgerMachine(RuleBasedStateMachine):
         asked = data.draw(st.sampled_from((whole, amount, amount % whole + 1)))
         self.both(
             lambda: self.accounts[index].take_back(kind, number, asked, self.now),
-            ledger.take_back,
+            ledger.claw_back_credit,
             account_id=self.ids[index],
             kind=kind,
-            grant_number=number,
+            grant_numbers=[number],
             amount_micros=asked,
             source="stripe",
         )

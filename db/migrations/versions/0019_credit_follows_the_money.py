@@ -1,6 +1,6 @@
 """Credit follows the money of a payment: outflows, one row for each entry of a payment, fees.
 
-A reversal of paid credit stands on refunds payable (2150) until its money goes back, what is
+A reversal of a payment's credit stands on refunds payable (2150) until its money goes back, what is
 restored stands against what was booked when it was clawed back, and money in another currency is
 the very money of the refund or dispute, so that no rounding is left anywhere.
 """
@@ -52,7 +52,10 @@ SELECT e.account_id, e.account_sequence, a.line_number, e.kind, e.service, e.acc
     THEN coalesce(-(e.description_parameters ->> 'paid_micros')::bigint, p.paid_micros)
     END AS paid,
   CASE
-    WHEN e.kind = 'reversal' OR e.kind = 'refund' OR e.description_code = 'refund_failed' THEN '2150'
+    WHEN e.kind = 'refund' OR e.description_code = 'refund_failed' THEN '2150'
+    WHEN e.kind = 'reversal' AND EXISTS (
+      SELECT FROM payment_credits x
+      WHERE x.account_id = e.account_id AND x.entry_sequence = e.reverses_sequence) THEN '2150'
     WHEN e.kind = 'dispute' OR e.description_code = 'dispute_won' THEN '1120'
     WHEN e.source IN ('bank', 'bank_transfer') THEN '1010'
     ELSE '1110.' || e.source END AS counterpart
@@ -139,7 +142,9 @@ UPDATE payments SET fee_currency = pay_currency WHERE fee_micros IS NOT NULL;
 UPDATE refunds SET outflow_micros = CASE WHEN state = 'failed' THEN 0 ELSE pay_micros END,
   clawed_back_micros = CASE WHEN state = 'failed' THEN 0 ELSE pay_micros END,
   credit_micros = CASE WHEN state = 'failed' THEN 0 ELSE credit_micros END;
-UPDATE disputes SET outflow_micros = CASE WHEN state = 'lost' THEN pay_micros ELSE 0 END,
+UPDATE disputes SET held_micros = CASE WHEN state = 'open' THEN pay_micros ELSE 0 END,
+  lost_micros = CASE WHEN state = 'lost' THEN pay_micros ELSE 0 END,
+  outflow_micros = CASE WHEN state = 'lost' THEN pay_micros ELSE 0 END,
   clawed_back_micros = CASE WHEN state = 'lost' THEN pay_micros ELSE 0 END,
   credit_micros = CASE WHEN state = 'lost' THEN credit_micros ELSE 0 END;
 INSERT INTO payment_credits (account_id, payment_id, number, refund_id, dispute_id, entry_sequence,
@@ -180,10 +185,10 @@ def _change_payments() -> None:
         op.create_check_constraint(name, "payments", f"{name}_micros >= 0")
 
 
-def _amounts() -> list[sa.Column[int]]:
+def _amounts(*others: str) -> list[sa.Column[int]]:
     return [
         sa.Column(name, sa.BigInteger(), nullable=False, server_default=sa.text("0"))
-        for name in ("outflow_micros", "unapplied_micros", "clawed_back_micros")
+        for name in (*others, "outflow_micros", "unapplied_micros", "clawed_back_micros")
     ]
 
 
@@ -209,7 +214,8 @@ def _change_refunds() -> None:
 
 def _change_disputes() -> None:
     for column in (
-        *_amounts(),
+        *_amounts("lost_micros", "held_micros"),
+        sa.Column("gateway_payment_id", sa.Text()),
         sa.Column("stated_at", sa.DateTime(timezone=True)),
         sa.Column("revision", sa.Integer(), nullable=False, server_default=sa.text("0")),
         sa.Column("fee_micros", sa.BigInteger(), nullable=False, server_default=sa.text("0")),
@@ -320,13 +326,18 @@ def _finish_refunds_and_disputes() -> None:
     op.create_check_constraint(
         "outflow",
         "disputes",
-        "outflow_micros BETWEEN 0 AND pay_micros"
+        "outflow_micros IN (0, lost_micros) AND lost_micros BETWEEN 0 AND pay_micros"
         " AND unapplied_micros >= 0 AND clawed_back_micros >= 0"
         " AND unapplied_micros + clawed_back_micros <= outflow_micros"
         " AND (credit_micros = 0) = (clawed_back_micros = 0)",
     )
-    op.create_check_constraint("won", "disputes", "state <> 'won' OR outflow_micros = 0")
-    op.create_check_constraint("lost", "disputes", "state <> 'lost' OR outflow_micros > 0")
+    op.create_check_constraint("won", "disputes", "state <> 'won' OR lost_micros = 0")
+    op.create_check_constraint("lost", "disputes", "state <> 'lost' OR lost_micros > 0")
+    op.create_check_constraint(
+        "held",
+        "disputes",
+        "held_micros = 0 OR state = 'open' AND held_micros = pay_micros - lost_micros",
+    )
     op.create_check_constraint("closed", "disputes", "(state = 'open') = (closed_at IS NULL)")
     op.create_check_constraint("fee", "payments", "(fee_micros IS NULL) = (fee_currency IS NULL)")
     op.create_index(

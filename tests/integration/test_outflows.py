@@ -1,0 +1,466 @@
+"""Credit follows the money of a payment: faults that were met once, each by its name."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from sqlalchemy import text
+
+from db.models import Dispute, Payment, PaymentReview, Refund
+from domain import ledger
+from domain.actors import StaffRole, user_actor
+from domain.errors import Conflict, IdempotencyMismatch
+from domain.gateways.base import (
+    DisputeFact,
+    DisputeState,
+    GatewayRefused,
+    Outcome,
+    PaymentFact,
+    PaymentState,
+    RefundFact,
+    RefundState,
+)
+from domain.money import Money
+from domain.payments import cancel_refund, record_payout, request_refund
+from domain.payments.facts import apply_facts
+from tests.factories import next_key
+from tests.gateways import GATEWAYS, ScriptedGateway, away, begin, dong, paid, payer
+from tests.integration.test_refunds_and_disputes import CREDIT, FINANCE, Paid, payment
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session, sessionmaker
+
+__all__ = ["payment"]
+
+START = datetime(2026, 11, 1, tzinfo=UTC)
+
+
+def at(hours: int) -> datetime:
+    return START + timedelta(hours=hours)
+
+
+def reverse_top_up(payment: Paid, amount: int) -> None:
+    with payment.sessions.begin() as session:
+        row = session.get_one(Payment, payment.payment_id)
+        assert row.entry_sequence is not None
+        ledger.reverse_entry(
+            session,
+            account_id=payment.account,
+            entry_sequence=row.entry_sequence,
+            amount_micros=dong(amount).micros,
+            reason="recorded too high",
+            actor=FINANCE,
+            idempotency_key=next_key(),
+        )
+
+
+def dispute(payment: Paid, state: DisputeState, hours: int, name: str = "dp_1") -> Outcome:
+    return payment.apply(replace(payment.dispute_fact(state, name), stated_at=at(hours)))
+
+
+# ── Restored credit ───────────────────────────────────────────────────────────────────────────
+def test_dispute_lost_after_refused_refund_takes_all_grants(payment: Paid) -> None:
+    payment.gateway.failure = GatewayRefused("vnpay", "95")
+    payment.send(payment.ask(dong(200_000)))
+    payment.spend(50_000)
+    assert payment.apply(payment.dispute_fact(DisputeState.LOST)) is Outcome.RECORDED
+    assert payment.balance() == -50_000
+    assert payment.status() == "active"
+    assert payment.legs()["1300"] == 50_000
+
+
+def test_refund_after_lost_and_won_dispute_takes_restored_credit(payment: Paid) -> None:
+    payment.apply(payment.dispute_fact(DisputeState.LOST))
+    payment.apply(payment.dispute_fact(DisputeState.WON))
+    assert payment.balance() == 550_000
+    assert payment.send(payment.ask(CREDIT)) == "succeeded"
+    assert payment.balance() == 0
+    assert payment.legs() == {}
+
+
+def test_second_dispute_after_lost_and_won_takes_restored_credit(payment: Paid) -> None:
+    payment.apply(payment.dispute_fact(DisputeState.LOST))
+    payment.apply(payment.dispute_fact(DisputeState.WON))
+    payment.apply(payment.dispute_fact(DisputeState.LOST, "dp_2"))
+    assert payment.balance() == 0
+    assert payment.legs() == {}
+
+
+def test_refund_at_gateway_after_reversal_of_one_dong_leaves_nothing(payment: Paid) -> None:
+    reverse_top_up(payment, 1)
+    assert payment.legs()["2150"] == -1
+    payment.apply(payment.refund_fact("r1", RefundState.SUCCEEDED, CREDIT))
+    assert payment.balance() == 0
+    assert payment.legs() == {}
+
+
+def test_refund_after_reversal_gives_back_reversed_money_first(payment: Paid) -> None:
+    reverse_top_up(payment, 100_000)
+    payment.send(payment.ask(dong(100_000)))
+    assert payment.balance() == 450_000
+    (row,) = payment.all_of(Refund)
+    assert (row.unapplied_micros, row.clawed_back_micros) == (dong(100_000).micros, 0)
+
+
+# ── Order ─────────────────────────────────────────────────────────────────────────────────────
+def test_dispute_changes_its_end_and_back_each_once(payment: Paid) -> None:
+    for hours, state, balance in (
+        (1, DisputeState.OPEN, 550_000),
+        (2, DisputeState.WON, 550_000),
+        (3, DisputeState.LOST, 0),
+        (4, DisputeState.WON, 550_000),
+        (5, DisputeState.LOST, 0),
+    ):
+        assert dispute(payment, state, hours) is Outcome.RECORDED
+        assert dispute(payment, state, hours) is Outcome.REPEATED
+        assert payment.balance() == balance
+    assert dispute(payment, DisputeState.WON, 4) is Outcome.REPEATED
+    assert dispute(payment, DisputeState.OPEN, 1) is Outcome.REPEATED
+    assert payment.balance() == 0
+
+
+def test_appeal_of_a_won_dispute_freezes_and_holds_again(payment: Paid) -> None:
+    dispute(payment, DisputeState.OPEN, 1)
+    dispute(payment, DisputeState.WON, 2)
+    assert payment.status() == "active"
+    dispute(payment, DisputeState.OPEN, 3)
+    assert payment.status() == "frozen"
+    assert payment.legs()["1120"] == 550_000
+    dispute(payment, DisputeState.LOST, 4)
+    assert (payment.status(), payment.balance(), payment.legs()) == ("active", 0, {})
+
+
+def test_appeal_of_a_lost_dispute_keeps_the_loss_until_it_is_won(payment: Paid) -> None:
+    dispute(payment, DisputeState.LOST, 1)
+    dispute(payment, DisputeState.OPEN, 2)
+    assert (payment.status(), payment.balance(), payment.legs()) == ("frozen", 0, {})
+    dispute(payment, DisputeState.WON, 3)
+    assert (payment.status(), payment.balance()) == ("active", 550_000)
+
+
+def test_dispute_lost_in_part_takes_that_part(payment: Paid) -> None:
+    dispute(payment, DisputeState.OPEN, 1)
+    part = replace(payment.dispute_fact(DisputeState.LOST), lost=dong(150_000), stated_at=at(2))
+    payment.apply(part)
+    assert payment.balance() == 400_000
+    assert payment.legs()["1110.vnpay"] == 400_000
+    assert "1120" not in payment.legs()
+    payment.apply(replace(part, lost=dong(350_000), stated_at=at(3)))
+    assert payment.balance() == 200_000
+    payment.apply(replace(part, lost=dong(50_000), stated_at=at(4)))
+    assert payment.balance() == 500_000
+
+
+def test_dispute_opened_while_a_refund_waits_is_no_loss_when_it_fails(payment: Paid) -> None:
+    payment.gateway.refunded = RefundFact("r1", RefundState.PENDING, CREDIT)
+    payment.send(payment.ask(CREDIT))
+    dispute(payment, DisputeState.OPEN, 1)
+    payment.apply(payment.refund_fact("r1", RefundState.FAILED, CREDIT))
+    assert payment.balance() == 550_000
+    dispute(payment, DisputeState.LOST, 2)
+    assert (payment.balance(), payment.legs()) == (0, {})
+
+
+def test_reversal_before_its_dispute_is_a_part_of_it(payment: Paid) -> None:
+    reversal = replace(payment.refund_fact("rev", RefundState.SUCCEEDED, CREDIT), is_reversal=True)
+    payment.apply(reversal)
+    assert payment.balance() == 0
+    dispute(payment, DisputeState.OPEN, 1)
+    assert payment.balance() == 0
+    assert [row.state for row in payment.all_of(Refund)] == ["merged"]
+    dispute(payment, DisputeState.WON, 2)
+    assert payment.balance() == 550_000
+    payment.apply(reversal)
+    assert payment.balance() == 550_000
+
+
+def test_refund_told_before_the_payment_takes_its_credit_with_it(
+    sessions: sessionmaker[Session],
+) -> None:
+    gateway = ScriptedGateway()
+    with sessions.begin() as session:
+        account, owner = payer(session)
+        started = begin(session, gateway, account, owner, CREDIT)
+    early = RefundFact(
+        "r1",
+        RefundState.SUCCEEDED,
+        dong(200_000),
+        gateway_payment_id="m1",
+        payment_reference=started.reference,
+    )
+    lost = DisputeFact(
+        "d1",
+        DisputeState.LOST,
+        dong(300_000),
+        gateway_payment_id="m1",
+        payment_reference=started.reference,
+    )
+    with sessions.begin() as session:
+        for fact in (early, lost):
+            apply_facts(session, gateway=gateway, facts=(fact,), actor=GATEWAYS)
+        assert session.execute(text("SELECT count(*) FROM journal")).scalar_one() == 0
+        money = paid(started.reference, CREDIT, number="m1")
+        apply_facts(session, gateway=gateway, facts=(money,), actor=GATEWAYS)
+    with sessions() as session:
+        balance = text("SELECT balance_micros FROM account_balances WHERE account_id = :id")
+        assert session.execute(balance, {"id": account}).scalar_one() == dong(50_000).micros
+        assert ledger.verify_ledger(session, actor=GATEWAYS) == []
+
+
+def test_denied_capture_takes_its_credit_and_gives_it_back(payment: Paid) -> None:
+    now = datetime.now(UTC)
+    denied = PaymentFact(
+        PaymentState.FAILED,
+        reference=payment.reference,
+        gateway_payment_id=payment.money,
+        amount=CREDIT,
+        occurred_at=now + timedelta(minutes=1),
+        code="DENIED",
+    )
+    assert payment.apply(denied) is Outcome.RECORDED
+    assert payment.apply(denied) is Outcome.REPEATED
+    assert (payment.balance(), payment.legs()) == (0, {})
+    again = replace(denied, state=PaymentState.PAID, code=None)
+    assert payment.apply(again) is Outcome.REPEATED
+    assert payment.apply(replace(again, occurred_at=now + timedelta(minutes=2))) is Outcome.RECORDED
+    assert payment.balance() == 550_000
+
+
+def test_refund_of_a_second_money_never_takes_the_first_ones_credit(payment: Paid) -> None:
+    second = paid(payment.reference, CREDIT, number="second")
+    back = RefundFact("r2", RefundState.SUCCEEDED, CREDIT, gateway_payment_id="second")
+    payment.apply(second)
+    payment.apply(replace(back, payment_reference=payment.reference))
+    assert payment.balance() == 550_000
+    (review,) = payment.all_of(PaymentReview)
+    assert (review.state, review.return_state) == ("refused", "returned")
+
+
+def test_second_money_told_after_its_refund_is_not_on_the_work_list(payment: Paid) -> None:
+    back = RefundFact(
+        "r2",
+        RefundState.SUCCEEDED,
+        CREDIT,
+        gateway_payment_id="second",
+        payment_reference=payment.reference,
+    )
+    payment.apply(back)
+    payment.apply(paid(payment.reference, CREDIT, number="second"))
+    assert payment.balance() == 550_000
+    (review,) = payment.all_of(PaymentReview)
+    assert (review.state, review.return_state) == ("refused", "returned")
+
+
+def test_refund_called_failed_that_succeeds_later_takes_its_credit(payment: Paid) -> None:
+    payment.gateway.failure = GatewayRefused("vnpay", "95")
+    payment.send(payment.ask(dong(100_000)))
+    assert payment.balance() == 550_000
+    (row,) = payment.all_of(Refund)
+    late = replace(
+        payment.refund_fact("r1", RefundState.SUCCEEDED, dong(100_000)), reference=row.reference
+    )
+    assert payment.apply(late) is Outcome.RECORDED
+    assert payment.balance() == 450_000
+    assert payment.apply(late) is Outcome.REPEATED
+
+
+def test_refund_that_fails_after_it_succeeded_gives_its_credit_back(payment: Paid) -> None:
+    payment.apply(payment.refund_fact("r1", RefundState.SUCCEEDED, dong(100_000)))
+    payment.apply(payment.refund_fact("r1", RefundState.FAILED, dong(100_000)))
+    assert payment.balance() == 550_000
+    assert payment.legs()["1110.vnpay"] == 550_000
+
+
+# ── Ours, told by the gateway ─────────────────────────────────────────────────────────────────
+def test_refund_told_without_our_reference_is_the_one_that_waits(payment: Paid) -> None:
+    payment.gateway.failure = away()
+    refund = payment.ask(dong(100_000))
+    payment.send(refund)
+    payment.apply(payment.refund_fact("r1", RefundState.SUCCEEDED, dong(100_000)))
+    assert len(payment.all_of(Refund)) == 1
+    assert payment.balance() == 450_000
+
+
+def test_another_refund_of_the_same_amount_is_a_second_one(payment: Paid) -> None:
+    payment.ask(dong(100_000))
+    payment.apply(payment.refund_fact("made-by-hand", RefundState.SUCCEEDED, dong(100_000)))
+    (row,) = payment.all_of(Refund)
+    ours = replace(
+        payment.refund_fact("r1", RefundState.SUCCEEDED, dong(100_000)), reference=row.reference
+    )
+    payment.apply(ours)
+    payment.apply(ours)
+    assert payment.balance() == 350_000
+    assert len(payment.all_of(Refund)) == 2
+
+
+def test_refund_key_reused_for_another_amount_is_refused(payment: Paid) -> None:
+    payment.ask(dong(100), key="again")
+    with pytest.raises(IdempotencyMismatch):
+        payment.ask(dong(101), key="again")
+    assert payment.balance() == 549_900
+
+
+# ── Two currencies ────────────────────────────────────────────────────────────────────────────
+@pytest.mark.parametrize(
+    "parts",
+    [
+        ("3.33", "3.33", "3.34"),
+        ("0.01", "9.98", "0.01"),
+        ("7.77", "-7.77", "1.11", "8.89"),
+        ("5.00", "-5.00", "10.00"),
+    ],
+)
+def test_foreign_refunds_leave_no_position(
+    sessions: sessionmaker[Session], parts: tuple[str, ...]
+) -> None:
+    foreign = Foreign(sessions)
+    for number, part in enumerate(parts):
+        foreign.refund(number, part)
+    assert foreign.legs() == {}
+    assert foreign.balance() == 0
+
+
+@pytest.mark.parametrize("reversed_micros", [1, 77_777, 123_456_789_012])
+def test_foreign_reversal_then_refund_leaves_no_position(
+    sessions: sessionmaker[Session], reversed_micros: int
+) -> None:
+    foreign = Foreign(sessions)
+    foreign.reverse(reversed_micros)
+    foreign.refund(1, "4.56")
+    foreign.refund(2, "5.44")
+    assert foreign.legs() == {}
+    assert foreign.balance() == 0
+
+
+class Foreign:
+    """253,333.333333 dong of credit that were paid with 10 dollars."""
+
+    def __init__(self, sessions: sessionmaker[Session]) -> None:
+        self.sessions, self.gateway = sessions, ScriptedGateway("paypal")
+        with sessions.begin() as session:
+            self.account, owner = payer(session)
+            started = begin(session, ScriptedGateway(), self.account, owner, CREDIT)
+            row = session.get_one(Payment, started.payment_id)
+            row.gateway = self.gateway.name
+            row.pay_micros, row.pay_currency = 10_000_000, "USD"
+            row.credit_micros = 253_333_333_333
+            session.flush()
+            money = paid(started.reference, Money(10_000_000, "USD"), number="capture")
+            apply_facts(session, gateway=self.gateway, facts=(money,), actor=GATEWAYS)
+
+    def refund(self, number: int, amount: str) -> None:
+        """Give so many dollars back; a negative amount: the one before it failed."""
+        failed = amount.startswith("-")
+        fact = RefundFact(
+            f"r{number - 1 if failed else number}",
+            RefundState.FAILED if failed else RefundState.SUCCEEDED,
+            Money.parse(amount.removeprefix("-"), "USD"),
+            gateway_payment_id="capture",
+        )
+        with self.sessions.begin() as session:
+            apply_facts(session, gateway=self.gateway, facts=(fact,), actor=GATEWAYS)
+
+    def reverse(self, micros: int) -> None:
+        with self.sessions.begin() as session:
+            ledger.reverse_entry(
+                session,
+                account_id=self.account,
+                entry_sequence=1,
+                amount_micros=micros,
+                reason="a mistake",
+                actor=user_actor(901, staff_role=StaffRole.FINANCE),
+                idempotency_key=next_key(),
+            )
+
+    def legs(self) -> dict[Any, int]:
+        rows = text(
+            "SELECT ledger_code, currency, sum(amount_micros) FROM journal"
+            " WHERE account_id = :id GROUP BY 1, 2 HAVING sum(amount_micros) <> 0"
+        )
+        with self.sessions() as session:
+            assert ledger.verify_ledger(session, actor=GATEWAYS) == []
+            found = session.execute(rows, {"id": self.account}).all()
+        return {(row[0], row[1]): int(row[2]) for row in found}
+
+    def balance(self) -> int:
+        query = text("SELECT balance_micros FROM account_balances WHERE account_id = :id")
+        with self.sessions() as session:
+            return int(session.execute(query, {"id": self.account}).scalar_one())
+
+
+# ── Fees, and refunds that people end ─────────────────────────────────────────────────────────
+def test_fee_that_changes_is_posted_by_its_difference(payment: Paid) -> None:
+    for fee in (dong(0), dong(7_000), dong(6_500), dong(7_000), dong(6_500), Money(30_000, "USD")):
+        payment.apply(replace(paid(payment.reference, CREDIT, number=payment.money), fee=fee))
+    rows = text(
+        "SELECT currency, sum(amount_micros) FROM journal WHERE ledger_code = '6100' GROUP BY 1"
+    )
+    with payment.sessions() as session:
+        assert {row[0]: row[1] for row in session.execute(rows)} == {"VND": 0, "USD": 30_000}
+
+
+def test_dispute_fee_is_posted_once_and_its_difference_later(payment: Paid) -> None:
+    for hours, fee in ((1, 15_000), (2, 15_000), (3, 0), (4, 15_000)):
+        fact = replace(payment.dispute_fact(DisputeState.OPEN), fee=dong(fee), stated_at=at(hours))
+        payment.apply(fact)
+        assert payment.legs().get("6110", 0) == fee
+
+
+def test_refund_of_a_bank_transfer_ends_with_its_payout(sessions: sessionmaker[Session]) -> None:
+    transfer = Transfer(sessions)
+    refund = transfer.ask(dong(220_000))
+    assert transfer.legs() == {"1010": 550_000, "2100": -300_000, "2400": -30_000, "2150": -220_000}
+    for _ in range(2):
+        with sessions.begin() as session:
+            record_payout(session, refund_id=refund, reference="FT 1", actor=FINANCE)
+    assert transfer.legs() == {"1010": 330_000, "2100": -300_000, "2400": -30_000}
+    with sessions.begin() as session, pytest.raises(Conflict):
+        cancel_refund(session, refund_id=refund, reason="too late", actor=FINANCE)
+
+
+def test_refund_of_a_bank_transfer_can_be_cancelled(sessions: sessionmaker[Session]) -> None:
+    transfer = Transfer(sessions)
+    refund = transfer.ask(CREDIT)
+    for _ in range(2):
+        with sessions.begin() as session:
+            cancel_refund(session, refund_id=refund, reason="wrong account", actor=FINANCE)
+    assert transfer.legs() == {"1010": 550_000, "2100": -500_000, "2400": -50_000}
+    with sessions.begin() as session, pytest.raises(Conflict):
+        record_payout(session, refund_id=refund, reference="FT 2", actor=FINANCE)
+
+
+class Transfer(Paid):
+    """550,000 dong that came on the bank account."""
+
+    def __init__(self, sessions: sessionmaker[Session]) -> None:
+        super().__init__(sessions)
+        with sessions.begin() as session:
+            self.account, owner = payer(session)
+            started = begin(session, self.gateway, self.account, owner, CREDIT)
+            session.get_one(Payment, started.payment_id).gateway = "bank"
+            self.gateway = ScriptedGateway("bank")
+        self.payment_id, self.reference = started.payment_id, started.reference
+        self.apply(paid(self.reference, CREDIT, number="FT 0"))
+
+    def ask(self, amount: Money, *, key: str | None = None) -> int:
+        with self.sessions.begin() as session:
+            return request_refund(
+                session,
+                payment_id=self.payment_id,
+                amount=amount,
+                reason="Paid twice",
+                actor=FINANCE,
+                idempotency_key=key or next_key("refund"),
+            ).refund_id
+
+
+def test_disputes_of_one_row_count_once(payment: Paid) -> None:
+    for state in (DisputeState.OPEN, DisputeState.LOST):
+        for _ in range(3):
+            payment.apply(payment.dispute_fact(state))
+    assert len(payment.all_of(Dispute)) == 1
+    assert payment.legs() == {}
