@@ -324,6 +324,11 @@ class Refund(Base):
             postgresql_where=text("state <> 'succeeded' AND has_credit_note"),
         ),
         Index(
+            "ix_refunds_waits_for_person",
+            "payment_id",
+            postgresql_where=text("state IN ('requested', 'pending') AND next_check_at IS NULL"),
+        ),
+        Index(
             "ix_refunds_excess",
             "payment_id",
             postgresql_where=text("outflow_micros > unapplied_micros + clawed_back_micros"),

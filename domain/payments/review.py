@@ -19,7 +19,7 @@ from domain import audit, clock
 from domain.errors import Conflict, NotAuthorised, NotFound
 from domain.gateways.base import PaymentFact, PaymentState
 from domain.money import Money
-from domain.payments import doubts
+from domain.payments import doubts, exceptions
 from domain.payments.facts import credit_money
 from domain.payments.records import GATEWAY_ACTOR, lock_payment, note
 from domain.payments.returns import owe, record_return, settle_by_kept_refund
@@ -158,7 +158,7 @@ def needs_decision() -> ColumnElement[bool]:
     )
     about = aliased(Payment)
     number = PaymentEvent.details["gateway_payment"].astext
-    # Each of the three has an index of its own, which one condition of all would not use.
+    # Each part has an index of its own, which one condition of all would not use.
     return Payment.id.in_(
         union_all(
             select(about.id).where(about.state == "under_review"),
@@ -170,6 +170,7 @@ def needs_decision() -> ColumnElement[bool]:
                 ~reviewed,
                 number.is_distinct_from(about.gateway_payment_id),
             ),
+            *exceptions.payments_with_exceptions(),
         )
     )
 

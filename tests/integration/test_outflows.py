@@ -25,7 +25,9 @@ from domain.gateways.base import (
 )
 from domain.money import Money
 from domain.payments import cancel_refund, record_payout, request_refund
+from domain.payments.exceptions import get_exceptions
 from domain.payments.facts import apply_facts
+from domain.payments.review import count_waiting
 from tests.factories import next_key
 from tests.gateways import GATEWAYS, ScriptedGateway, away, begin, dong, paid, payer
 from tests.integration.test_refunds_and_disputes import CREDIT, FINANCE, Paid, payment
@@ -302,6 +304,50 @@ def test_refund_key_reused_for_another_amount_is_refused(payment: Paid) -> None:
     with pytest.raises(IdempotencyMismatch):
         payment.ask(dong(101), key="again")
     assert payment.balance() == 549_900
+
+
+# ── The work list ─────────────────────────────────────────────────────────────────────────────
+def work_list(payment: Paid) -> tuple[int, int, int, int]:
+    """Return how many payments wait, and of this one what money, credit and refunds do."""
+    with payment.sessions() as session:
+        found = get_exceptions(session, payment_id=payment.payment_id, actor=FINANCE)
+        count = count_waiting(session, actor=FINANCE)
+    unit = 1_000_000
+    return (
+        count,
+        found.money_without_credit.micros // unit,
+        found.credit_without_money.micros // unit,
+        len(found.waiting_refunds),
+    )
+
+
+def test_reversed_credit_is_on_the_work_list_until_its_money_went_back(payment: Paid) -> None:
+    assert work_list(payment) == (0, 0, 0, 0)
+    reverse_top_up(payment, 30_000)
+    assert work_list(payment) == (1, 30_000, 0, 0)
+    payment.apply(payment.refund_fact("r1", RefundState.SUCCEEDED, dong(20_000)))
+    assert work_list(payment) == (1, 10_000, 0, 0)
+    payment.apply(payment.refund_fact("r2", RefundState.SUCCEEDED, dong(10_000)))
+    assert work_list(payment) == (0, 0, 0, 0)
+    assert payment.balance() == 520_000
+
+
+def test_money_out_beyond_the_payment_is_on_the_work_list(payment: Paid) -> None:
+    payment.apply(payment.refund_fact("r1", RefundState.SUCCEEDED, dong(500_000)))
+    dispute(payment, DisputeState.LOST, 1)
+    assert work_list(payment) == (1, 0, 500_000, 0)
+    dispute(payment, DisputeState.WON, 2)
+    assert work_list(payment) == (0, 0, 0, 0)
+    assert payment.balance() == 50_000
+
+
+def test_refund_of_a_bank_transfer_is_on_the_work_list(sessions: sessionmaker[Session]) -> None:
+    transfer = Transfer(sessions)
+    refund = transfer.ask(dong(220_000))
+    assert work_list(transfer) == (1, 0, 0, 1)
+    with sessions.begin() as session:
+        record_payout(session, refund_id=refund, reference="FT 1", actor=FINANCE)
+    assert work_list(transfer) == (0, 0, 0, 0)
 
 
 # ── Two currencies ────────────────────────────────────────────────────────────────────────────

@@ -347,6 +347,12 @@ def _finish_refunds_and_disputes() -> None:
         postgresql_where=sa.text("state <> 'succeeded' AND has_credit_note"),
     )
     op.create_index(
+        "ix_refunds_waits_for_person",
+        "refunds",
+        ["payment_id"],
+        postgresql_where=sa.text("state IN ('requested', 'pending') AND next_check_at IS NULL"),
+    )
+    op.create_index(
         op.f("ix_disputes_account_id"),
         "disputes",
         ["account_id"],
