@@ -223,7 +223,9 @@ def record_payout(session: Session, *, refund_id: int, reference: str, actor: Ac
             "too_long" if reference else "empty",
             maximum=_MAX_BANK_REFERENCE_LENGTH,
         )
-    payment, refund = _refund_of_people(session, refund_id, "record_payout", actor)
+    require(actor, "record_payout")
+    payment, refund = _locked_refund(session, refund_id)
+    require(actor, "record_payout", payment.account_id)
     if refund.state == "succeeded" and refund.gateway_refund_id == reference:
         return
     if not _waits_for_people(refund):
@@ -251,7 +253,9 @@ def cancel_refund(session: Session, *, refund_id: int, reason: str, actor: Actor
     Raises as `record_payout` does. Should the gateway say later that it paid, that counts.
     """
     reason = checked_reason(reason)
-    payment, refund = _refund_of_people(session, refund_id, "cancel_refund", actor)
+    require(actor, "cancel_refund")
+    payment, refund = _locked_refund(session, refund_id)
+    require(actor, "cancel_refund", payment.account_id)
     if refund.state == "failed":
         return
     if not _waits_for_people(refund):
@@ -267,16 +271,12 @@ def cancel_refund(session: Session, *, refund_id: int, reason: str, actor: Actor
     )
 
 
-def _refund_of_people(
-    session: Session, refund_id: int, action: str, actor: Actor
-) -> tuple[Payment, Refund]:
-    """Return a refund and its payment, locked; raise NotFound."""
-    require(actor, action)
+def _locked_refund(session: Session, refund_id: int) -> tuple[Payment, Refund]:
+    """Return a refund's payment and the refund, both locked; raise NotFound."""
     found = session.get(Refund, refund_id)
     payment = None if found is None else lock_payment(session, found.payment_id)
     if found is None or payment is None:
         raise NotFound("refund")
-    require(actor, action, payment.account_id)
     lock_account(session, payment.account_id)
     session.refresh(found)
     return payment, found

@@ -242,6 +242,8 @@ CALLS: dict[str, Callable[[World, Actor], Any]] = {
         world.session, payment_id=world.payment, doubt_id=1, reason="seen", actor=actor
     ),
     "record_return": on_session(review.record_return, review_id=1, reference="R1"),
+    "record_payout": on_session(payments.record_payout, refund_id=1, reference="R1"),
+    "cancel_refund": on_session(payments.cancel_refund, refund_id=1, reason="a mistake"),
     "see_transfers": on_session(bank_transfers.list_transfers),
     "see_evidence": lambda world, actor: bank_transfers.evidence_of(
         world.session, transfer_id=world.transfer, actor=actor
