@@ -26,6 +26,7 @@ from domain.accounts import add_member, open_account
 from domain.actors import MemberRole, StaffRole, system_actor, user_actor
 from domain.billing_profiles import save_profile
 from domain.errors import BillingError, NotAuthorised, NotFound
+from domain.gateways.base import RefundFact, RefundState
 from domain.identity import Rules, purge_identity
 from domain.ledger.verify import verify_ledger
 from domain.money import Money
@@ -129,6 +130,8 @@ def refused_money(session: Session, account: int, owner: Actor) -> None:
         reason="odd",
         actor=MAKER,
     )
+    part = RefundFact("part", RefundState.PENDING, dong(10), payment_reference=started.reference)
+    apply_facts(session, gateway=gateway, facts=(part,), actor=GATEWAYS)
 
 
 def transfer_of(account: int, reference: str) -> dict[str, Any]:
