@@ -32,6 +32,12 @@ from domain.gateways.base import (
     PaymentState,
     Snapshot,
 )
+from domain.gateways.guards import (
+    optional_text,
+    read_each,
+    reading_answer,
+    reading_message,
+)
 from domain.gateways.paypal_webhooks import (
     PublicCertificates,
     SandboxCertificates,
@@ -40,6 +46,8 @@ from domain.gateways.paypal_webhooks import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from domain.gateways.base import (
         CheckoutRequest,
         DisputeFact,
@@ -57,6 +65,8 @@ NAME = "paypal"
 _log = logging.getLogger(__name__)
 
 _TIMEOUT = httpx2.Timeout(20, connect=5)
+# Money that was captured does not wait long for what else there is to say of it.
+_FOLLOW_UP_TIMEOUT = httpx2.Timeout(10, connect=5)
 _LONGEST_ANSWER = 1024 * 1024
 _LOOPBACK = frozenset(("localhost", "127.0.0.1", "::1"))
 _NANOSECONDS = 1_000_000_000
@@ -131,7 +141,8 @@ class _Answer:
         details = self.body.get("details")
         first = details[0] if isinstance(details, list) and details else None
         issue = first.get("issue") if isinstance(first, dict) else None
-        return str(issue or self.body.get("name") or f"HTTP {self.status}")
+        code = optional_text(issue) or optional_text(self.body.get("name"))
+        return code or f"HTTP {self.status}"
 
 
 class _Api:
@@ -145,21 +156,32 @@ class _Api:
         self._token_ends_ns = 0
 
     def ask(
-        self, method: str, path: str, body: object = None, *, request_id: str | None = None
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        request_id: str | None = None,
+        timeout: httpx2.Timeout = _TIMEOUT,
     ) -> _Answer:
         """Return what PayPal did or refused; raise GatewayUnavailable where that is unknown."""
         headers = {"Prefer": "return=representation"}
         if request_id is not None:
             headers["PayPal-Request-Id"] = request_id
         token = self._current_token()
-        response = self._send(method, path, body, headers, token)
+        response = self._send(method, path, body, _bearing(token, headers), timeout)
         if response.status_code == httpx2.codes.UNAUTHORIZED:
             token = self._current_token(worn_out=token)
-            response = self._send(method, path, body, headers, token)
+            response = self._send(method, path, body, _bearing(token, headers), timeout)
         return self._read(response)
 
     def _send(
-        self, method: str, path: str, body: object, headers: dict[str, str], token: str
+        self,
+        method: str,
+        path: str,
+        body: object,
+        headers: dict[str, str],
+        timeout: httpx2.Timeout,
     ) -> httpx2.Response:
         content = None
         if body is not None:
@@ -170,7 +192,8 @@ class _Api:
                 method,
                 self._settings.api_base.rstrip("/") + path,
                 content=content,
-                headers={**headers, "Authorization": f"Bearer {token}"},
+                headers=headers,
+                timeout=timeout,
             )
         except httpx2.HTTPError as error:
             raise GatewayUnavailable(NAME, type(error).__name__) from None
@@ -217,12 +240,17 @@ class _Api:
             raise GatewayUnavailable(NAME, type(error).__name__) from None
         body = _json_object(response) or {}
         token, seconds = body.get("access_token"), body.get("expires_in")
-        if response.status_code != httpx2.codes.OK or not isinstance(token, str) or not token:
+        is_token = isinstance(token, str) and token.isascii() and token.isprintable() and token
+        if response.status_code != httpx2.codes.OK or not is_token:
             # Keys can be put right, and nothing was asked for yet: this is no refusal.
-            reason = str(body.get("error") or f"HTTP {response.status_code}")
+            reason = optional_text(body.get("error")) or f"HTTP {response.status_code}"
             _log.error("PayPal gives no token: %s (debug_id %s)", reason, _debug_id(response))
             raise GatewayUnavailable(NAME, f"token {reason}"[:_LONGEST_TEXT])
-        return token, seconds if isinstance(seconds, int) else 0
+        return str(token), seconds if isinstance(seconds, int) else 0
+
+
+def _bearing(token: str, headers: dict[str, str]) -> dict[str, str]:
+    return {**headers, "Authorization": f"Bearer {token}"}
 
 
 def _json_object(response: httpx2.Response) -> dict[str, Any] | None:
@@ -230,7 +258,7 @@ def _json_object(response: httpx2.Response) -> dict[str, Any] | None:
         return None
     try:
         found = json.loads(response.content)
-    except ValueError:
+    except (RecursionError, ValueError):
         return None
     return found if isinstance(found, dict) else None
 
@@ -272,6 +300,7 @@ class PayPal:
         return paypal_facts.limits(currency)
 
     # ── Paying ────────────────────────────────────────────────────────────────────────────────
+    @reading_answer(NAME)
     def create_checkout(self, request: CheckoutRequest) -> Checkout:
         """Create an order, and return where the customer approves it."""
         unit = {
@@ -305,6 +334,7 @@ class PayPal:
             raise GatewayUnavailable(NAME, "an order without an address to pay at")
         return Checkout(url, order_id, request.created_at + _ORDER_LIVES)
 
+    @reading_message(NAME)
     def parse_return(self, message: InboundMessage) -> KnownName:
         """Return the order that the address names; it is not signed, and proves nothing."""
         tokens = [value for name, value in message.query if name == "token"]
@@ -313,17 +343,17 @@ class PayPal:
             raise NotificationRefused(Outcome.MALFORMED, "token")
         return KnownName(gateway_reference=tokens[0])
 
+    @reading_message(NAME)
     def parse_notification(self, message: InboundMessage) -> Notification:
         """Verify and read an event; nothing of it is read before it is verified."""
         self._verifier.verify(message)
         event = read_event(message.body)
-        event_id, event_type = event.get("id"), event.get("event_type")
-        if not isinstance(event_id, str) or not event_id or not isinstance(event_type, str):
+        event_id = optional_text(event.get("id"))
+        event_type = optional_text(event.get("event_type"))
+        if event_id is None or event_type is None:
             raise NotificationRefused(Outcome.MALFORMED, "event")
-        try:
-            facts = paypal_facts.event_facts(event_type, event.get("resource"))
-        except ValueError:
-            raise NotificationRefused(Outcome.MALFORMED, "resource") from None
+        sent_at = event.get("create_time")
+        facts = paypal_facts.event_facts(event_type, event.get("resource"), sent_at)
         return Notification(event_id, event_type, facts)
 
     def acknowledge(self, outcome: Outcome) -> Acknowledgement:
@@ -331,11 +361,13 @@ class PayPal:
         return Acknowledgement(int(_STATUSES[outcome]))
 
     # ── Asking ────────────────────────────────────────────────────────────────────────────────
+    @reading_answer(NAME)
     def fetch_payment(self, payment: KnownPayment) -> Snapshot:
         """Ask for the order, its captures and refunds, and the disputes about its money."""
         order = self._order(payment)
         return _nothing(payment) if order is None else self._snapshot(order, payment)
 
+    @reading_answer(NAME)
     def complete_payment(self, payment: KnownPayment) -> Snapshot:
         """Capture what was approved; ask how it stands where that cannot be or was done."""
         order = self._order(payment)
@@ -346,6 +378,7 @@ class PayPal:
             return snapshot
         return self._capture(payment, may_repeat=True)
 
+    @reading_answer(NAME)
     def refund(self, request: RefundRequest) -> RefundFact:
         """Give back a part of a capture or all of it; the amount is named in either case."""
         payment = request.payment
@@ -359,10 +392,7 @@ class PayPal:
         answer = self._api.ask("POST", path, body, request_id=request.reference)
         if not answer.is_good:
             raise GatewayRefused(NAME, answer.issue)
-        try:
-            fact = paypal_facts.refund_fact({"amount": body["amount"], "links": [], **answer.body})
-        except ValueError:
-            raise GatewayUnavailable(NAME, "a refund that cannot be read") from None
+        fact = paypal_facts.refund_fact({"amount": body["amount"], "links": [], **answer.body})
         return replace(
             fact,
             gateway_payment_id=payment.gateway_payment_id,
@@ -419,48 +449,58 @@ class PayPal:
         return Snapshot(_fact(payment, state, answer.issue))
 
     def _snapshot(self, order: dict[str, Any], payment: KnownPayment) -> Snapshot:
-        try:
-            fact = paypal_facts.order_fact(order)
-            refunds = paypal_facts.order_refunds(order)
-        except ValueError:
-            raise GatewayUnavailable(NAME, "an order that cannot be read") from None
+        """Return what an order says; its money counts also where the rest cannot be read."""
+        fact = paypal_facts.order_fact(order)
         named = fact.reference or payment.reference
         if named != payment.reference or fact.gateway_reference != payment.gateway_reference:
             raise GatewayUnavailable(NAME, "an answer about another payment")
         fact = replace(fact, reference=payment.reference)
-        refunds = tuple(
-            replace(
-                refund,
-                payment_reference=payment.reference,
-                gateway_payment_id=refund.gateway_payment_id or fact.gateway_payment_id,
-            )
-            for refund in refunds
+
+        def refund_facts(refund: dict[str, Any]) -> tuple[RefundFact]:
+            told = paypal_facts.refund_fact(refund)
+            capture = told.gateway_payment_id or fact.gateway_payment_id
+            named = replace(told, payment_reference=payment.reference, gateway_payment_id=capture)
+            return (named,)
+
+        refunds, refunds_unread = read_each(
+            NAME, "refunds", paypal_facts.order_refunds(order), refund_facts
         )
-        disputes = self._disputes(fact.gateway_payment_id) if _is_paid(fact) else ()
-        return Snapshot(fact, refunds, disputes)
+        if fact.state is not PaymentState.PAID:
+            return Snapshot(fact, refunds, unread=refunds_unread)
+        disputes, disputes_unread = self._disputes(paypal_facts.captures_of(order))
+        return Snapshot(fact, refunds, disputes, refunds_unread | disputes_unread)
 
-    def _disputes(self, capture_id: str | None) -> tuple[DisputeFact, ...]:
-        """Return the disputes about a capture.
+    def _disputes(
+        self, captures: tuple[str, ...]
+    ) -> tuple[tuple[DisputeFact, ...], frozenset[str]]:
+        """Return the disputes about an order's captures, and whether PayPal would not tell them."""
+        facts, unread = read_each(
+            NAME, "disputes", self._dispute_documents(captures), paypal_facts.dispute_facts
+        )
+        return tuple(fact for fact in facts if fact.gateway_payment_id in captures), unread
 
-        An application that may not read disputes has none to tell: its webhooks still do.
-        """
-        query = f"disputed_transaction_id={quote(capture_id or '', safe='')}"
-        answer = self._api.ask("GET", f"/v1/customer/disputes?{query}&page_size={_MOST_DISPUTES}")
-        if answer.status in {httpx2.codes.FORBIDDEN, httpx2.codes.NOT_FOUND}:
-            return ()
+    def _dispute_documents(self, captures: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+        # The list leaves out how each was resolved, and which payments it is about.
+        seen = set[str]()
+        for capture in captures:
+            query = f"disputed_transaction_id={quote(capture, safe='')}"
+            path = f"/v1/customer/disputes?{query}&page_size={_MOST_DISPUTES}"
+            answer = self._follow_up(path)
+            if answer is None:
+                continue
+            for number in paypal_facts.dispute_numbers(answer):
+                if number not in seen:
+                    seen.add(number)
+                    yield self._follow_up(f"/v1/customer/disputes/{quote(number, safe='')}") or {}
+
+    def _follow_up(self, path: str) -> dict[str, Any] | None:
+        """Return a document that is not waited for long, or None where there is none."""
+        answer = self._api.ask("GET", path, timeout=_FOLLOW_UP_TIMEOUT)
+        if answer.status == httpx2.codes.NOT_FOUND:
+            return None
         if not answer.is_good:
             raise GatewayRefused(NAME, answer.issue)
-        # The list leaves out how each was resolved, and which payments it is about.
-        facts: list[DisputeFact] = []
-        try:
-            for number in paypal_facts.dispute_numbers(answer.body):
-                told = self._api.ask("GET", f"/v1/customer/disputes/{quote(number, safe='')}")
-                if not told.is_good:
-                    raise GatewayUnavailable(NAME, told.issue)
-                facts.extend(paypal_facts.dispute_facts(told.body))
-        except ValueError:
-            raise GatewayUnavailable(NAME, "a dispute that cannot be read") from None
-        return tuple(fact for fact in facts if fact.gateway_payment_id == capture_id)
+        return answer.body
 
 
 def _own_certificates(settings: PayPalSettings) -> Certificates:
@@ -500,10 +540,6 @@ def _attempt(payment: KnownPayment) -> str:
     customer has approved another way to pay.
     """
     return f"cap-{payment.reference}" + (f"-{payment.refusals}" if payment.refusals else "")
-
-
-def _is_paid(fact: PaymentFact) -> bool:
-    return fact.state is PaymentState.PAID
 
 
 def _fact(payment: KnownPayment, state: PaymentState, code: str | None = None) -> PaymentFact:

@@ -23,10 +23,11 @@ from domain.gateways.base import (
     RefundFact,
     RefundState,
 )
+from domain.gateways.guards import optional_text, positive, readable, required_text
 from domain.money import Money
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from domain.gateways.base import Fact
 
@@ -104,6 +105,9 @@ _DISPUTE_STATES = {
     # PayPal bears it: the money stays with us.
     "RESOLVED_WITH_PAYOUT": DisputeState.WON,
 }
+_UNDECIDED = "NONE"
+_SELLER, _DEBIT = "SELLER", "DEBIT"
+_DISPUTE_FEES = frozenset(("CHARGEBACK_FEE", "DISPUTE_FEE", "DISPUTE_SETTLEMENT_FEE"))
 _BEST_FIRST = (PaymentState.PAID, PaymentState.AWAITING, PaymentState.FAILED)
 
 
@@ -155,11 +159,12 @@ def order_fact(order: Document) -> PaymentFact:
     found = [capture_fact(capture) for capture in _payments(unit, "captures")]
     if found:
         best = min(reversed(found), key=lambda fact: _BEST_FIRST.index(fact.state))
+        is_paid = best.state is PaymentState.PAID
         return replace(
             best,
             reference=best.reference or reference,
             gateway_reference=order_id,
-            instrument=_payer(order) if best.state is PaymentState.PAID else None,
+            instrument=readable(lambda: _payer(order)) if is_paid else None,
             asking_tells_instrument=False,
         )
     state = _ORDER_STATES.get(_text(order.get("status")))
@@ -183,19 +188,34 @@ def capture_fact(capture: Document) -> PaymentFact:
         raise ValueError("a capture of no known status")
     reason = _optional(_document(capture.get("status_details") or {}).get("reason"))
     related = _document(_document(capture.get("supplementary_data") or {}).get("related_ids") or {})
-    breakdown = _document(capture.get("seller_receivable_breakdown") or {})
-    fee = breakdown.get("paypal_fee")
     return PaymentFact(
         state=state,
         reference=_optional(capture.get("custom_id")),
         gateway_reference=_optional(related.get("order_id")),
         gateway_payment_id=_text(capture.get("id")),
         amount=read_amount(capture.get("amount")),
-        fee=None if fee is None else read_amount(fee),
+        fee=readable(lambda: _fee(capture)),
         occurred_at=_latest(capture),
         code=None if state is PaymentState.PAID else reason or _text(capture.get("status")),
         method="paypal",
         asking_tells_instrument=state is PaymentState.PAID,
+    )
+
+
+def _fee(capture: Document) -> Money | None:
+    """Return what PayPal keeps, in the currency that it takes it in: the payment's or ours."""
+    breakdown = _document(capture.get("seller_receivable_breakdown") or {})
+    fee = breakdown.get("paypal_fee_in_receivable_currency") or breakdown.get("paypal_fee")
+    return None if fee is None else read_amount(fee)
+
+
+def captures_of(order: Document) -> tuple[str, ...]:
+    """Return the names of the captures that brought an order's money."""
+    found = map(capture_fact, _payments(purchase_unit(order), "captures"))
+    return tuple(
+        fact.gateway_payment_id
+        for fact in found
+        if fact.state is PaymentState.PAID and fact.gateway_payment_id is not None
     )
 
 
@@ -213,24 +233,26 @@ def refund_reference(reference: str) -> str:
     return _REFUND_PREFIX + reference
 
 
-def order_refunds(order: Document) -> tuple[RefundFact, ...]:
-    """Return the refunds that an order has had."""
-    return tuple(refund_fact(refund) for refund in _payments(purchase_unit(order), "refunds"))
+def order_refunds(order: Document) -> Iterator[Document]:
+    """Return the refunds that an order has had, for `refund_fact`."""
+    yield from _payments(purchase_unit(order), "refunds")
 
 
 def refund_fact(refund: Document) -> RefundFact:
-    """Return what a refund says. A reversal, which has no status, took the money already."""
+    """Return what a refund says."""
     custom = _optional(refund.get("custom_id")) or ""
     is_ours = custom.startswith(_REFUND_PREFIX)
     status = _optional(refund.get("status")) or "COMPLETED"
+    latest = _latest(refund)
     return RefundFact(
         gateway_refund_id=_text(refund.get("id")),
         state=_REFUND_STATES.get(status, RefundState.PENDING),
-        amount=read_amount(refund.get("amount")),
+        amount=positive(read_amount(refund.get("amount"))),
         gateway_payment_id=_capture_id(refund),
         payment_reference=None if is_ours else custom or None,
-        reference=custom.removeprefix(_REFUND_PREFIX) if is_ours else None,
-        occurred_at=_latest(refund),
+        reference=custom.removeprefix(_REFUND_PREFIX) or None if is_ours else None,
+        occurred_at=_first(refund) or latest,
+        stated_at=latest,
     )
 
 
@@ -251,26 +273,35 @@ def _capture_id(refund: Document) -> str | None:
 def dispute_facts(dispute: Document) -> tuple[DisputeFact, ...]:
     """Return what a dispute says, once for each payment that it is about.
 
-    Where there are several, each has its own amount and a name of its own.
+    Where there are several, each has its own amount, a name of its own, and its share of what the
+    customer was given; PayPal's fee stands at the first.
     """
     number = _text(dispute.get("dispute_id"))
     due = _optional(dispute.get("seller_response_due_date"))
     transactions = [_document(one) for one in _list(dispute.get("disputed_transactions"))]
+    is_one = len(transactions) == 1
+    amounts = [
+        positive(read_amount(dispute.get("dispute_amount") if is_one else one.get("gross_amount")))
+        for one in transactions
+    ]
+    fee, latest = readable(lambda: _dispute_fee(dispute)), _latest(dispute)
     facts = []
-    for transaction in transactions:
+    for place, (transaction, amount) in enumerate(zip(transactions, amounts, strict=True)):
         capture = _text(transaction.get("seller_transaction_id"))
-        is_one = len(transactions) == 1
-        total = dispute.get("dispute_amount") if is_one else transaction.get("gross_amount")
+        state, lost = _dispute_end(dispute, amounts, place)
         facts.append(
             DisputeFact(
-                gateway_dispute_id=number if is_one else f"{number}:{capture}",
-                state=_dispute_state(dispute),
-                amount=read_amount(total),
+                gateway_dispute_id=number if is_one else _text(f"{number}:{capture}"),
+                state=state,
+                amount=amount,
+                lost=lost,
                 gateway_payment_id=capture,
                 payment_reference=_optional(transaction.get("custom")),
                 reason=_optional(dispute.get("reason")),
                 respond_by=None if due is None else _moment(due),
-                occurred_at=_latest(dispute),
+                occurred_at=_first(dispute) or latest,
+                stated_at=latest,
+                fee=None if place else fee,
             )
         )
     return tuple(facts)
@@ -281,19 +312,77 @@ def dispute_numbers(found: Document) -> list[str]:
     return [_text(_document(one).get("dispute_id")) for one in _list(found.get("items") or [])]
 
 
-def _dispute_state(dispute: Document) -> DisputeState:
-    """Return OPEN until it is resolved in a way that is known: a person looks at what is not."""
+def _dispute_end(
+    dispute: Document, amounts: list[Money], place: int
+) -> tuple[DisputeState, Money | None]:
+    """Return how a dispute stands for one of its payments, and which part of it was lost.
+
+    OPEN until it is resolved in a way that is known: a person looks at what is not. A dispute that
+    was lost and gave the customer nothing is won, and one that was closed without a decision is
+    what was given. Of what PayPal bears itself we lose nothing.
+    """
     if dispute.get("status") != "RESOLVED":
-        return DisputeState.OPEN
+        return DisputeState.OPEN, None
     outcome = _document(dispute.get("dispute_outcome") or {})
-    return _DISPUTE_STATES.get(str(outcome.get("outcome_code")), DisputeState.OPEN)
+    code, given = _optional(outcome.get("outcome_code")), outcome.get("amount_refunded")
+    state = _DISPUTE_STATES.get(code or "", DisputeState.OPEN)
+    if code == _UNDECIDED:
+        state = DisputeState.WON if given is None else DisputeState.LOST
+    if state is not DisputeState.LOST or given is None:
+        return state, None
+    refunded = read_amount(given)
+    if any(amount.currency != refunded.currency for amount in amounts):
+        return state, None
+    lost = _share(refunded, amounts, place)
+    if not lost.micros:
+        return DisputeState.WON, None
+    return state, None if lost == amounts[place] else lost
+
+
+def _share(given: Money, amounts: list[Money], place: int) -> Money:
+    """Return how much of what was given back is of one amount: the shares add up to the whole."""
+    counts = [amount.to_minor_units() for amount in amounts]
+    total, before = sum(counts), sum(counts[:place])
+    whole = min(total, given.to_minor_units())
+    share = whole * (before + counts[place]) // total - whole * before // total
+    return Money.from_minor_units(share, given.currency)
+
+
+def _dispute_fee(dispute: Document) -> Money | None:
+    """Return what PayPal charged us for a dispute so far, less what it gave back of that."""
+    moved = [_document(one) for one in _list(dispute.get("money_movements") or [])]
+    fees = [
+        (read_amount(one.get("amount")), one.get("type") == _DEBIT)
+        for one in moved
+        if one.get("affected_party") == _SELLER and one.get("reason") in _DISPUTE_FEES
+    ]
+    currencies = {amount.currency for amount, _is_debit in fees}
+    if len(currencies) != 1:
+        return None
+    total = sum(amount.micros if is_debit else -amount.micros for amount, is_debit in fees)
+    return Money(max(0, total), currencies.pop())
 
 
 # ── Events ────────────────────────────────────────────────────────────────────────────────────
-def event_facts(event_type: str, resource: object) -> tuple[Fact, ...]:
-    """Return what an event says; nothing where it is of no interest. Raises ValueError."""
+def event_facts(event_type: str, resource: object, sent_at: object = None) -> tuple[Fact, ...]:
+    """Return what an event says; nothing where it is of no interest. Raises ValueError.
+
+    `sent_at` is the event's own time, and counts where its resource has none.
+    """
     read = _EVENTS.get(event_type)
-    return () if read is None else read(_document(resource))
+    if read is None:
+        return ()
+    text = _optional(sent_at)
+    moment = None if text is None else readable(lambda: _moment(text))
+    return tuple(_timed(fact, moment) for fact in read(_document(resource)))
+
+
+def _timed(fact: Fact, moment: datetime | None) -> Fact:
+    if isinstance(fact, PaymentFact):
+        is_known = fact.occurred_at is not None or fact.gateway_payment_id is None
+        return fact if is_known else replace(fact, occurred_at=moment)
+    stated_at = fact.stated_at or moment
+    return replace(fact, occurred_at=fact.occurred_at or stated_at, stated_at=stated_at)
 
 
 def _approved(order: Document) -> tuple[Fact, ...]:
@@ -319,7 +408,8 @@ def _captured(capture: Document) -> tuple[Fact, ...]:
 
 
 def _denied(capture: Document) -> tuple[Fact, ...]:
-    # The event decides: PayPal's own word for the status of a denied capture has changed.
+    # The event decides: PayPal's own word for the status of a denied capture has changed. It also
+    # comes for one that was completed: the money then is gone again.
     fact = capture_fact({**capture, "status": "DECLINED"})
     return (fact,)
 
@@ -329,8 +419,18 @@ def _given_back(refund: Document) -> tuple[Fact, ...]:
 
 
 def _reversed(reversal: Document) -> tuple[Fact, ...]:
-    # A reversal has happened, whatever word its status is; a capture's own may stand there.
-    return (refund_fact({**reversal, "status": "COMPLETED"}),)
+    # A reversal has happened, whatever word its status is; a capture's own may stand there, whose
+    # beginning is that of the payment.
+    fact = refund_fact({**reversal, "status": "COMPLETED"})
+    return (replace(fact, is_reversal=True, occurred_at=fact.stated_at),)
+
+
+def _refund_failed(refund: Document) -> tuple[Fact, ...]:
+    return (refund_fact({**refund, "status": "FAILED"}),)
+
+
+def _refund_pending(refund: Document) -> tuple[Fact, ...]:
+    return (refund_fact({**refund, "status": "PENDING"}),)
 
 
 _EVENTS: dict[str, Callable[[Document], tuple[Fact, ...]]] = {
@@ -342,6 +442,11 @@ _EVENTS: dict[str, Callable[[Document], tuple[Fact, ...]]] = {
     "PAYMENT.CAPTURE.DECLINED": _denied,
     "PAYMENT.CAPTURE.REFUNDED": _given_back,
     "PAYMENT.CAPTURE.REVERSED": _reversed,
+    # PayPal's list of events lacks these four, and some accounts are sent them.
+    "PAYMENT.REFUND.COMPLETED": _given_back,
+    "PAYMENT.REFUND.PENDING": _refund_pending,
+    "PAYMENT.REFUND.FAILED": _refund_failed,
+    "PAYMENT.REFUND.CANCELLED": _refund_failed,
     "CUSTOMER.DISPUTE.CREATED": dispute_facts,
     "CUSTOMER.DISPUTE.UPDATED": dispute_facts,
     "CUSTOMER.DISPUTE.RESOLVED": dispute_facts,
@@ -361,14 +466,7 @@ def _list(found: object) -> list[object]:
     return found
 
 
-def _text(found: object) -> str:
-    if not isinstance(found, str) or not found:
-        raise ValueError("not a text")
-    return found
-
-
-def _optional(found: object) -> str | None:
-    return found if isinstance(found, str) and found else None
+_text, _optional = required_text, optional_text
 
 
 def _payments(unit: Document, kind: str) -> list[Document]:
@@ -378,6 +476,11 @@ def _payments(unit: Document, kind: str) -> list[Document]:
 
 def _latest(found: Document) -> datetime | None:
     text = _optional(found.get("update_time")) or _optional(found.get("create_time"))
+    return None if text is None else _moment(text)
+
+
+def _first(found: Document) -> datetime | None:
+    text = _optional(found.get("create_time"))
     return None if text is None else _moment(text)
 
 

@@ -17,13 +17,14 @@ import time
 import warnings
 import zlib
 from collections import OrderedDict
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
 import certifi
 import httpx2
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -34,7 +35,7 @@ from cryptography.x509.verification import PolicyBuilder, Store, VerificationErr
 from domain.gateways.base import NotificationRefused, Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
 
     from domain.gateways.base import InboundMessage
@@ -68,9 +69,17 @@ _NAME_SUFFIX = ".paypal.com"
 _SANDBOX_SUFFIX = ".sandbox.paypal.com"
 _LONGEST_HEADER = 2_000
 _LARGEST_CERTIFICATE = 64 * 1024
-_TIMEOUT = httpx2.Timeout(10, connect=5)
-_LONGEST_DOWNLOAD_NS = 15 * 1_000_000_000
+_NANOSECONDS = 1_000_000_000
+_MAX_READ_SECONDS, _MAX_CONNECT_SECONDS = 10, 5
+_MAX_FETCH_NS = 15 * _NANOSECONDS
 _LONGEST_WAIT_SECONDS = 5
+_MAX_FETCHING = 2
+"""Messages at once whose certificate is not known yet: one has it fetched, the others wait.
+
+They stand in the way of all other webhooks, which are taken a few at a time.
+"""
+_REFUSED_FOR_NS = 30 * _NANOSECONDS
+_MAX_REFUSED = 256
 _MOST_ISSUERS = 3
 _KEPT = 16
 
@@ -107,8 +116,9 @@ class PublicCertificates:
         """
         if not url.startswith("https://"):
             raise CertificateUnavailable("not https")
-        content = _download(self._transport, url)
-        return content + self._issuers(content)
+        ends_ns = time.monotonic_ns() + _MAX_FETCH_NS
+        content = _download(self._transport, url, ends_ns)
+        return content + self._issuers(content, ends_ns)
 
     def anchors(self) -> Sequence[x509.Certificate]:
         """Return the roots."""
@@ -116,7 +126,7 @@ class PublicCertificates:
             self._given = public_roots()
         return self._given
 
-    def _issuers(self, content: bytes) -> bytes:
+    def _issuers(self, content: bytes, ends_ns: int) -> bytes:
         """Return what leads from the last certificate to a root, as PEM.
 
         PayPal gives the certificate that it signs with alone. Certificates name where that of
@@ -135,7 +145,7 @@ class PublicCertificates:
             if url is None or url in asked or last.issuer in roots:
                 break
             asked.add(url)
-            issuer = _read_issuer(_download(self._transport, url))
+            issuer = _read_issuer(_download(self._transport, url, ends_ns))
             _check_issued(last, issuer)
             last = issuer
             found += b"\n" + last.public_bytes(Encoding.PEM)
@@ -155,11 +165,13 @@ class SandboxCertificates:
 
     def fetch(self, url: str) -> bytes:
         """Return the certificate of that name from the stand-in."""
-        return _download(self._transport, self._api_base + urlsplit(url).path)
+        ends_ns = time.monotonic_ns() + _MAX_FETCH_NS
+        return _download(self._transport, self._api_base + urlsplit(url).path, ends_ns)
 
     def anchors(self) -> Sequence[x509.Certificate]:
         """Return the stand-in's root."""
-        found = _download(self._transport, f"{self._api_base}{_CERTIFICATE_PATH}ca")
+        ends_ns = time.monotonic_ns() + _MAX_FETCH_NS
+        found = _download(self._transport, f"{self._api_base}{_CERTIFICATE_PATH}ca", ends_ns)
         return _read_certificates(found)
 
 
@@ -185,15 +197,30 @@ def signed_text(
 
 
 class WebhookVerifier:
-    """Refuses every message that PayPal did not sign for our webhook. Safe in many threads."""
+    """Refuses every message that PayPal did not sign for our webhook. Safe in many threads.
 
-    def __init__(self, webhook_id: str, certificates: Certificates, *, is_sandbox: bool) -> None:
+    Forged messages are cheap: nobody waits for a certificate but those who need an unknown one, of
+    whom there are `_MAX_FETCHING` at once, and an address that failed is not asked again for a
+    while. Whoever is refused for that comes again, if it is PayPal.
+    """
+
+    def __init__(
+        self,
+        webhook_id: str,
+        certificates: Certificates,
+        *,
+        is_sandbox: bool,
+        clock_ns: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
         self._webhook_id = webhook_id
         self._certificates = certificates
         self._is_sandbox = is_sandbox
+        self._clock_ns = clock_ns
+        self._places = threading.BoundedSemaphore(_MAX_FETCHING)
         self._fetching = threading.Lock()
         self._lock = threading.Lock()
         self._known: OrderedDict[str, tuple[Chain, Store]] = OrderedDict()
+        self._refused: OrderedDict[str, tuple[int, str]] = OrderedDict()
 
     def verify(self, message: InboundMessage) -> None:
         """Raise NotificationRefused unless the message is PayPal's, for our webhook, unchanged."""
@@ -231,7 +258,8 @@ class WebhookVerifier:
             known = self._learn(url, moment)
         else:
             self._check_chain(*known, moment)
-        key = known[0][0].public_key()
+        with _reading_certificates():
+            key = known[0][0].public_key()
         if not isinstance(key, rsa.RSAPublicKey):
             raise _refused("certificate_key")
         return key
@@ -245,23 +273,52 @@ class WebhookVerifier:
 
     def _learn(self, url: str, moment: datetime) -> tuple[Chain, Store]:
         """Fetch a certificate, and keep it if it is to be trusted."""
-        # One at a time: whoever sends false messages makes us ask for one thing at once, and
-        # nobody waits for it whose certificate is known.
-        if not self._fetching.acquire(timeout=_LONGEST_WAIT_SECONDS):
+        self._check_not_refused(url)
+        if not self._places.acquire(blocking=False):
             raise _refused("certificate_unavailable")
         try:
-            known = self._recall(url)
-            if known is None:
+            # One at a time: whoever sends false messages makes us ask for one thing at once.
+            if not self._fetching.acquire(timeout=_LONGEST_WAIT_SECONDS):
+                raise _refused("certificate_unavailable")
+            try:
+                return self._fetch(url, moment)
+            finally:
+                self._fetching.release()
+        finally:
+            self._places.release()
+
+    def _fetch(self, url: str, moment: datetime) -> tuple[Chain, Store]:
+        known = self._recall(url)
+        if known is not None:
+            self._check_chain(*known, moment)
+            return known
+        self._check_not_refused(url)
+        try:
+            with _reading_certificates():
                 chain = _read_certificates(self._certificates.fetch(url))
                 known = chain, Store(list(self._certificates.anchors()))
-            self._check_chain(*known, moment)
-            self._keep(url, known)
+                self._check_chain(*known, moment)
         except CertificateUnavailable:
-            # It comes again, as it does after every refusal.
+            self._refuse(url, "certificate_unavailable")
             raise _refused("certificate_unavailable") from None
-        finally:
-            self._fetching.release()
+        except NotificationRefused as refusal:
+            self._refuse(url, refusal.reason)
+            raise
+        self._keep(url, known)
         return known
+
+    def _check_not_refused(self, url: str) -> None:
+        with self._lock:
+            ends_ns, reason = self._refused.get(url, (0, ""))
+        if self._clock_ns() < ends_ns:
+            raise _refused(reason)
+
+    def _refuse(self, url: str, reason: str) -> None:
+        with self._lock:
+            self._refused[url] = self._clock_ns() + _REFUSED_FOR_NS, reason
+            self._refused.move_to_end(url)
+            while len(self._refused) > _MAX_REFUSED:
+                self._refused.popitem(last=False)
 
     def _keep(self, url: str, known: tuple[Chain, Store]) -> None:
         with self._lock:
@@ -301,18 +358,25 @@ def read_event(body: bytes) -> dict[str, object]:
     """Return the event of a verified body; raise NotificationRefused where it is none."""
     try:
         event = json.loads(body)
-    except ValueError:
+    except (RecursionError, ValueError):
         raise NotificationRefused(Outcome.MALFORMED, "no_json") from None
     if not isinstance(event, dict):
         raise NotificationRefused(Outcome.MALFORMED, "no_object")
     return event
 
 
-def _download(transport: httpx2.BaseTransport | None, url: str) -> bytes:
-    """Return what is at an address. It is asked once in years: no connection is kept."""
+def _download(transport: httpx2.BaseTransport | None, url: str, ends_ns: int) -> bytes:
+    """Return what is at an address. It is asked once in years: no connection is kept.
+
+    Raises CertificateUnavailable where that takes until the moment `ends_ns` or longer.
+    """
     content = bytearray()
-    ends_ns = time.monotonic_ns() + _LONGEST_DOWNLOAD_NS
-    client = httpx2.Client(timeout=_TIMEOUT, follow_redirects=False, transport=transport)
+    seconds = (ends_ns - time.monotonic_ns()) // _NANOSECONDS
+    if seconds < 0:
+        raise CertificateUnavailable("too slow")
+    read, connect = min(_MAX_READ_SECONDS, seconds + 1), min(_MAX_CONNECT_SECONDS, seconds + 1)
+    timeout = httpx2.Timeout(read, connect=connect)
+    client = httpx2.Client(timeout=timeout, follow_redirects=False, transport=transport)
     try:
         with client, client.stream("GET", url) as answer:
             if answer.status_code != httpx2.codes.OK:
@@ -353,6 +417,15 @@ def _check_issued(certificate: x509.Certificate, issuer: x509.Certificate) -> No
         certificate.verify_directly_issued_by(issuer)
     except (InvalidSignature, TypeError, ValueError):
         raise CertificateUnavailable("not the issuer") from None
+
+
+@contextmanager
+def _reading_certificates() -> Iterator[None]:
+    """Refuse the message whose certificate the library knows how to load and not how to read."""
+    try:
+        yield
+    except (UnsupportedAlgorithm, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
+        raise _refused("certificate_unreadable") from None
 
 
 def _read_certificates(content: bytes) -> Chain:

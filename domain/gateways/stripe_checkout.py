@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import re
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 import stripe
 
-from domain.errors import BillingError
 from domain.gateways.base import (
     Acknowledgement,
     Checkout,
@@ -35,6 +34,16 @@ from domain.gateways.base import (
     RefundFact,
     RefundState,
     Snapshot,
+)
+from domain.gateways.guards import (
+    minor_units,
+    optional_text,
+    positive,
+    read_each,
+    readable,
+    reading_answer,
+    reading_message,
+    required_text,
 )
 from domain.money import Money
 
@@ -55,6 +64,8 @@ NAME = "stripe"
 
 _CONNECT_SECONDS, _READ_SECONDS = 5, 20
 _RETRIES = 2
+# Money that was taken does not wait long for what else there is to say of it.
+_FOLLOW_UP_SECONDS = 10
 _PAGE = 100
 
 # Only currencies whose minor unit is the same to Stripe as to ISO 4217: it counts some that have
@@ -104,10 +115,13 @@ _DISPUTE_STATES = {
     # Settled before it began; what the customer got back then is a refund of its own.
     "prevented": DisputeState.WON,
     "lost": DisputeState.LOST,
-    # The money is gone until the appeal is won.
-    "appeal_needs_response": DisputeState.LOST,
-    "appeal_under_review": DisputeState.LOST,
+    # An appeal opens a lost dispute again, and its money stays gone meanwhile. Where that is the
+    # first that is heard of it, it counts as any open dispute: the account is frozen, and nothing
+    # is clawed back before the appeal is decided.
+    "appeal_needs_response": DisputeState.OPEN,
+    "appeal_under_review": DisputeState.OPEN,
 }
+_ENDED = frozenset((DisputeState.WON, DisputeState.LOST))
 
 # The SDK would write an id of this computer into the home folder and send it along.
 stripe.enable_telemetry = False
@@ -145,6 +159,13 @@ class StripeCheckout:
             http_client=http_client
             or stripe.RequestsClient(timeout=(_CONNECT_SECONDS, _READ_SECONDS)),
         )
+        self._follow_up_client = stripe.StripeClient(
+            settings.secret_key,
+            base_addresses={"api": settings.api_base},
+            max_network_retries=0,
+            http_client=http_client
+            or stripe.RequestsClient(timeout=(_CONNECT_SECONDS, _FOLLOW_UP_SECONDS)),
+        )
 
     @property
     def is_sandbox(self) -> bool:
@@ -164,12 +185,17 @@ class StripeCheckout:
     def create_checkout(self, request: CheckoutRequest) -> Checkout:
         """Create a session, or return the one that was created for the same reference."""
         self._check_amount(request.amount)
+        minor_units(NAME, request.amount)
         with _speaking():
             session = self._client.v1.checkout.sessions.create(
                 _session_parameters(request),
                 {"idempotency_key": f"checkout-{request.reference}"},
             ).to_dict()
-            return Checkout(_text(session["url"]), session["id"], _moment(session["expires_at"]))
+            # An address is longer than other texts.
+            url = session["url"]
+            if not isinstance(url, str) or not url:
+                raise TypeError("no address to pay at")
+            return Checkout(url, _text(session["id"]), _moment(session["expires_at"]))
 
     def _check_amount(self, amount: Money) -> None:
         limits = self.limits(amount.currency)
@@ -190,11 +216,8 @@ class StripeCheckout:
     # ── Webhooks ──────────────────────────────────────────────────────────────────────────────
     def parse_notification(self, message: InboundMessage) -> Notification:
         """Verify a webhook over its body as it came, and read the events that matter."""
-        event = self._verified(message)
-        try:
-            return self._read(event)
-        except (KeyError, TypeError, ValueError, OverflowError, BillingError):
-            raise NotificationRefused(Outcome.MALFORMED, "fields") from None
+        with reading_message(NAME):
+            return self._read(self._verified(message))
 
     def _verified(self, message: InboundMessage) -> _Object:
         header = message.headers.get("stripe-signature", "")
@@ -211,7 +234,7 @@ class StripeCheckout:
                 ).to_dict()
             except stripe.SignatureVerificationError:
                 continue
-            except (AttributeError, TypeError, ValueError):
+            except (AttributeError, RecursionError, TypeError, ValueError):
                 raise NotificationRefused(Outcome.MALFORMED, "json") from None
             if event.get("livemode") is not (not self._settings.is_sandbox):
                 raise NotificationRefused(Outcome.BAD_SIGNATURE, "wrong_mode")
@@ -240,25 +263,38 @@ class StripeCheckout:
 
     # ── Asking ────────────────────────────────────────────────────────────────────────────────
     def fetch_payment(self, payment: KnownPayment) -> Snapshot:
-        """Ask for the session, or for the money where no session is known, and what followed."""
+        """Ask for the session, or for the money where no session is known, and what followed.
+
+        Money that was taken is told also where what followed cannot be read.
+        """
         try:
             with _speaking():
                 fact = self._payment_fact(payment)
-                if fact.state is not PaymentState.PAID or fact.gateway_payment_id is None:
-                    return Snapshot(fact)
-                refunds = self._refunds(fact.gateway_payment_id)
-                disputes = self._disputes(fact.gateway_payment_id)
-                return Snapshot(
-                    fact,
-                    tuple(_refund_fact(found) for found in refunds),
-                    tuple(_dispute_fact(found) for found in disputes),
-                )
         except GatewayRefused as refusal:
             if refusal.reason != "resource_missing":
                 raise
             return Snapshot(PaymentFact(PaymentState.UNKNOWN, code=refusal.reason))
+        if fact.state is not PaymentState.PAID or fact.gateway_payment_id is None:
+            return Snapshot(fact)
+        return self._with_what_followed(fact, fact.gateway_payment_id)
 
     complete_payment = fetch_payment
+
+    def _with_what_followed(self, fact: PaymentFact, payment_intent: str) -> Snapshot:
+        client = self._follow_up_client
+        refunds, refunds_unread = read_each(
+            NAME,
+            "refunds",
+            _pages(client.v1.refunds.list, payment_intent),
+            lambda found: (_refund_fact(found),),
+        )
+        disputes, disputes_unread = read_each(
+            NAME,
+            "disputes",
+            _pages(client.v1.disputes.list, payment_intent),
+            lambda found: (_dispute_fact(found),),
+        )
+        return Snapshot(fact, refunds, disputes, refunds_unread | disputes_unread)
 
     def _payment_fact(self, payment: KnownPayment) -> PaymentFact:
         if payment.gateway_reference is not None:
@@ -271,24 +307,16 @@ class StripeCheckout:
                     ]
                 },
             ).to_dict()
-            _check_is_about(payment, _reference_of_session(session))
+            _check_is_about(payment, _reference(session))
             return _fact_of_session(session)
         if payment.gateway_payment_id is not None:
             intent = self._client.v1.payment_intents.retrieve(
                 payment.gateway_payment_id, {"expand": list(_EXPANDED_INTENT)}
             ).to_dict()
-            _check_is_about(payment, _metadata(intent).get(_PAYMENT_REFERENCE))
+            _check_is_about(payment, _reference(intent))
             return _fact_of_intent(intent)
         # Nobody was sent to a session whose creation was not answered.
         return PaymentFact(PaymentState.UNKNOWN)
-
-    def _refunds(self, payment_intent: str) -> list[_Object]:
-        found = self._client.v1.refunds.list({"payment_intent": payment_intent, "limit": _PAGE})
-        return [one.to_dict() for one in found.auto_paging_iter()]
-
-    def _disputes(self, payment_intent: str) -> list[_Object]:
-        found = self._client.v1.disputes.list({"payment_intent": payment_intent, "limit": _PAGE})
-        return [one.to_dict() for one in found.auto_paging_iter()]
 
     # ── Giving back ───────────────────────────────────────────────────────────────────────────
     def refund(self, request: RefundRequest) -> RefundFact:
@@ -299,14 +327,15 @@ class StripeCheckout:
         payment_intent = request.payment.gateway_payment_id
         if payment_intent is None:
             raise GatewayRefused(NAME, "not_paid")
+        count = minor_units(NAME, request.amount)
         with _speaking():
-            for known in self._refunds(payment_intent):
-                if _metadata(known).get(_REFUND_REFERENCE) == request.reference:
+            for known in _pages(self._client.v1.refunds.list, payment_intent):
+                if _reference(known, _REFUND_REFERENCE) == request.reference:
                     return _refund_fact(known)
             made = self._client.v1.refunds.create(
                 {
                     "payment_intent": payment_intent,
-                    "amount": request.amount.to_minor_units(),
+                    "amount": count,
                     "metadata": {
                         _PAYMENT_REFERENCE: request.payment.reference,
                         _REFUND_REFERENCE: request.reference,
@@ -377,12 +406,19 @@ def _expiry(request: CheckoutRequest) -> int:
 @contextmanager
 def _speaking() -> Iterator[None]:
     """Tell what the SDK raises in our words; none of Stripe's, as they may quote what was sent."""
-    try:
-        yield
-    except stripe.StripeError as error:
-        raise _translated(error) from None
-    except (AttributeError, KeyError, TypeError, ValueError):
-        raise GatewayUnavailable(NAME, "an answer that cannot be read") from None
+    with reading_answer(NAME):
+        try:
+            yield
+        except stripe.StripeError as error:
+            raise _translated(error) from None
+
+
+def _pages(list_page: Callable[[Any], Any], payment_intent: str) -> Iterator[_Object]:
+    """Return all objects of a list about a payment, page after page."""
+    with _speaking():
+        found = list_page({"payment_intent": payment_intent, "limit": _PAGE})
+        for one in found.auto_paging_iter():
+            yield one.to_dict()
 
 
 def _translated(error: stripe.StripeError) -> GatewayUnavailable | GatewayRefused:
@@ -414,10 +450,7 @@ def _signed_at(header: str) -> int | None:
     return int(text) if is_time else None
 
 
-def _text(value: object) -> str:
-    if not isinstance(value, str) or not value:
-        raise TypeError("not a text")
-    return value
+_text = required_text
 
 
 def _moment(seconds: object) -> datetime:
@@ -427,6 +460,8 @@ def _moment(seconds: object) -> datetime:
 
 
 def _money(count: int, currency: str) -> Money:
+    if count < 0:
+        raise ValueError("less than nothing")
     return Money.from_minor_units(count, currency.upper())
 
 
@@ -442,20 +477,19 @@ def _whole(value: object) -> _Object:
     return value if isinstance(value, dict) else {}
 
 
-def _metadata(found: _Object) -> dict[str, str]:
-    return _whole(found.get("metadata"))
+def _reference(found: _Object, name: str = _PAYMENT_REFERENCE) -> str | None:
+    """Return a reference of ours, or None where the object is not one of ours.
 
-
-def _reference_of_session(session: _Object) -> str | None:
-    """Return our reference, or None where the session is not one of ours."""
-    reference = _metadata(session).get(_PAYMENT_REFERENCE)
-    is_ours = session.get("client_reference_id") == reference
-    return reference if is_ours else None
+    Our metadata says so, and it alone: who opens a payment link may write the session's
+    `client_reference_id`.
+    """
+    reference = _whole(found.get("metadata")).get(name)
+    return None if reference is None else _text(reference)
 
 
 def _names_of_charge(charge: _Object) -> tuple[KnownName, ...]:
     payment_intent = _id_of(charge.get("payment_intent"))
-    reference = _metadata(charge).get(_PAYMENT_REFERENCE)
+    reference = _reference(charge)
     if payment_intent is None and reference is None:
         return ()
     return (KnownName(reference=reference, gateway_payment_id=payment_intent),)
@@ -463,7 +497,7 @@ def _names_of_charge(charge: _Object) -> tuple[KnownName, ...]:
 
 def _session_done(session: _Object, at: datetime) -> PaymentFact | None:
     """Read a session that the customer finished, or whose money came later."""
-    if _reference_of_session(session) is None:
+    if _reference(session) is None:
         return None
     if session["payment_status"] == "paid":
         return _fact(session, PaymentState.PAID, at=at)
@@ -475,13 +509,13 @@ def _session_done(session: _Object, at: datetime) -> PaymentFact | None:
 
 
 def _session_failed(session: _Object, at: datetime) -> PaymentFact | None:
-    if _reference_of_session(session) is None:
+    if _reference(session) is None:
         return None
     return _fact(session, PaymentState.FAILED, at=at, code="async_payment_failed")
 
 
 def _session_expired(session: _Object, at: datetime) -> PaymentFact | None:
-    if _reference_of_session(session) is None:
+    if _reference(session) is None:
         return None
     return _fact(session, PaymentState.EXPIRED, at=at, code="expired")
 
@@ -500,7 +534,7 @@ def _fact(
         raise ValueError("paid by no payment")
     return PaymentFact(
         state=state,
-        reference=_reference_of_session(session),
+        reference=_reference(session),
         gateway_reference=_text(session["id"]),
         gateway_payment_id=payment_intent,
         amount=_money(session["amount_total"], session["currency"]),
@@ -524,13 +558,13 @@ def _pay_by(session: _Object, at: datetime) -> datetime | None:
 
 def _intent_succeeded(intent: _Object, at: datetime) -> PaymentFact | None:
     """Read money that came: a second word of what its session says, and of no other kind."""
-    if _PAYMENT_REFERENCE not in _metadata(intent):
+    if _reference(intent) is None:
         return None
     if intent["status"] != "succeeded":
         raise ValueError("succeeded and did not")
     return PaymentFact(
         state=PaymentState.PAID,
-        reference=_metadata(intent)[_PAYMENT_REFERENCE],
+        reference=_reference(intent),
         gateway_payment_id=_text(intent["id"]),
         amount=_money(intent["amount_received"], intent["currency"]),
         occurred_at=at,
@@ -551,7 +585,7 @@ def _fact_of_session(session: _Object) -> PaymentFact:
     money = _fact_of_intent(intent)
     return PaymentFact(
         state=PaymentState.PAID if session["payment_status"] == "paid" else money.state,
-        reference=_reference_of_session(session),
+        reference=_reference(session),
         gateway_reference=_text(session["id"]),
         gateway_payment_id=money.gateway_payment_id,
         amount=_money(session["amount_total"], session["currency"]),
@@ -570,19 +604,19 @@ def _fact_of_intent(intent: _Object) -> PaymentFact:
     charge = _whole(intent.get("latest_charge"))
     voucher = _whole(_whole(intent.get("next_action")).get("konbini_display_details"))
     fault = _whole(intent.get("last_payment_error"))
-    code = str(fault.get("code") or intent["status"])
-    charged = _whole(charge.get("payment_method_details")).get("type")
+    code = optional_text(fault.get("code")) or _text(intent["status"])
+    charged = optional_text(_whole(charge.get("payment_method_details")).get("type"))
     return PaymentFact(
         state=state,
-        reference=_metadata(intent).get(_PAYMENT_REFERENCE),
+        reference=_reference(intent),
         gateway_payment_id=_text(intent["id"]),
         amount=_money(intent["amount_received" if is_paid else "amount"], intent["currency"]),
-        fee=_fee(charge, intent["currency"]) if is_paid else None,
+        fee=readable(lambda: _fee(charge)) if is_paid else None,
         occurred_at=_moment(charge["created"]) if is_paid and charge else None,
         code=code if state is PaymentState.FAILED else None,
         method="konbini" if voucher else charged,
         pay_by=_moment(voucher["expires_at"]) if voucher else None,
-        instrument=_instrument(charge) if is_paid else None,
+        instrument=readable(lambda: _instrument(charge)) if is_paid else None,
     )
 
 
@@ -595,53 +629,95 @@ def _instrument(charge: _Object) -> Instrument | None:
     fingerprint = card.get("fingerprint")
     if not fingerprint:
         return None
-    return Instrument(_text(fingerprint), f"card …{card.get('last4') or ''}")
+    return Instrument(_text(fingerprint), f"card …{optional_text(card.get('last4')) or ''}")
 
 
-def _fee(charge: _Object, currency: str) -> Money | None:
-    """Return what Stripe keeps, once it knows that, in the currency of the payment only."""
+def _fee(charge: _Object) -> Money | None:
+    """Return what Stripe keeps, once it knows that, in the currency of the account's balance."""
     transaction = _whole(charge.get("balance_transaction"))
-    if transaction.get("currency") != currency:
-        return None
-    return _money(transaction["fee"], currency)
+    return _money(transaction["fee"], transaction["currency"]) if transaction else None
 
 
 def _refund_fact(refund: _Object) -> RefundFact:
     return RefundFact(
         gateway_refund_id=_text(refund["id"]),
         state=_REFUND_STATES.get(refund["status"], RefundState.PENDING),
-        amount=_money(refund["amount"], refund["currency"]),
+        amount=positive(_money(refund["amount"], refund["currency"])),
         gateway_payment_id=_id_of(refund.get("payment_intent")),
-        payment_reference=_metadata(refund).get(_PAYMENT_REFERENCE),
-        reference=_metadata(refund).get(_REFUND_REFERENCE),
+        payment_reference=_reference(refund),
+        reference=_reference(refund, _REFUND_REFERENCE),
         occurred_at=_moment(refund["created"]),
     )
 
 
+# ── Disputes ──────────────────────────────────────────────────────────────────────────────────
 def _dispute_fact(dispute: _Object) -> DisputeFact:
     due_by = _whole(dispute.get("evidence_details")).get("due_by")
+    amount = positive(_money(dispute["amount"], dispute["currency"]))
+    movements = [one for one in dispute.get("balance_transactions") or [] if isinstance(one, dict)]
+    state = _DISPUTE_STATES.get(dispute["status"], DisputeState.OPEN)
+    lost = None
+    if state is DisputeState.LOST:
+        lost = readable(lambda: _part_lost(movements, amount))
+        state = DisputeState.WON if lost is not None and not lost.micros else state
     return DisputeFact(
         gateway_dispute_id=_text(dispute["id"]),
-        state=_DISPUTE_STATES.get(dispute["status"], DisputeState.OPEN),
-        amount=_money(dispute["amount"], dispute["currency"]),
+        state=state,
+        amount=amount,
+        lost=lost if state is DisputeState.LOST and lost != amount else None,
         gateway_payment_id=_id_of(dispute.get("payment_intent")),
-        payment_reference=_metadata(dispute).get(_PAYMENT_REFERENCE),
-        reason=dispute.get("reason"),
+        payment_reference=_reference(dispute),
+        reason=optional_text(dispute.get("reason")),
         respond_by=None if due_by is None else _moment(due_by),
         occurred_at=_moment(dispute["created"]),
+        fee=readable(lambda: _dispute_fee(movements)),
     )
 
 
-def _refund_changed(refund: _Object, _at: datetime) -> RefundFact | None:
-    fact = _refund_fact(refund)
+def _part_lost(movements: list[_Object], amount: Money) -> Money | None:
+    """Return what a lost dispute keeps of its amount, where something of it was reinstated.
+
+    Stripe has no word for that: the movements of the balance tell, where they are of the dispute's
+    currency. A part comes back where the payment had been refunded in part before.
+    """
+    if any(_text(one["currency"]).upper() != amount.currency for one in movements):
+        return None
+    if not any(one["amount"] > 0 for one in movements):
+        return None
+    gone = max(0, -sum(one["amount"] for one in movements))
+    return min(amount, Money.from_minor_units(gone, amount.currency))
+
+
+def _dispute_fee(movements: list[_Object]) -> Money | None:
+    """Return all that Stripe charged for a dispute, less what it gave back of that."""
+    currencies = {_text(one["currency"]) for one in movements}
+    if len(currencies) != 1:
+        return None
+    return _money(max(0, sum(one["fee"] for one in movements)), currencies.pop())
+
+
+def _refund_changed(refund: _Object, at: datetime) -> RefundFact | None:
+    fact = replace(_refund_fact(refund), stated_at=at)
     is_nameless = fact.gateway_payment_id is None and fact.payment_reference is None
     return None if is_nameless else fact
 
 
-def _dispute_changed(dispute: _Object, _at: datetime) -> DisputeFact | None:
-    fact = _dispute_fact(dispute)
+def _dispute_changed(dispute: _Object, at: datetime) -> DisputeFact | None:
+    fact = replace(_dispute_fact(dispute), stated_at=at)
     is_nameless = fact.gateway_payment_id is None and fact.payment_reference is None
     return None if is_nameless else fact
+
+
+def _funds_reinstated(dispute: _Object, at: datetime) -> DisputeFact | None:
+    """Read that the money is back: won, unless Stripe says that it ended otherwise.
+
+    It follows the end of a dispute, and of one that was lost where a part came back, as after an
+    earlier refund.
+    """
+    fact = _dispute_changed(dispute, at)
+    if fact is None or fact.state in _ENDED:
+        return fact
+    return replace(fact, state=DisputeState.WON)
 
 
 _READERS: dict[str, Callable[[_Object, datetime], Fact | None]] = {
@@ -658,4 +734,5 @@ _READERS: dict[str, Callable[[_Object, datetime], Fact | None]] = {
     "charge.dispute.updated": _dispute_changed,
     "charge.dispute.funds_withdrawn": _dispute_changed,
     "charge.dispute.closed": _dispute_changed,
+    "charge.dispute.funds_reinstated": _funds_reinstated,
 }

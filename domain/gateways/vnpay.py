@@ -14,7 +14,7 @@ import uuid
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 from urllib.parse import quote_plus
 from zoneinfo import ZoneInfo
 
@@ -35,6 +35,14 @@ from domain.gateways.base import (
     RefundFact,
     RefundState,
     Snapshot,
+)
+from domain.gateways.guards import (
+    minor_units,
+    optional_text,
+    positive,
+    reading_answer,
+    reading_message,
+    required_text,
 )
 from domain.money import Money
 
@@ -226,7 +234,7 @@ def _wire_time(moment: datetime) -> str:
 def _moment(text: str) -> datetime | None:
     try:
         return datetime.strptime(text, _TIME).replace(tzinfo=_ZONE).astimezone(UTC)
-    except ValueError:
+    except (OverflowError, ValueError):
         return None
 
 
@@ -241,7 +249,7 @@ def _amount(text: str) -> Money:
 
 
 def _wire_amount(amount: Money) -> str:
-    return str(amount.to_minor_units() * _WIRE_UNITS)
+    return str(minor_units(NAME, amount) * _WIRE_UNITS)
 
 
 class VNPay:
@@ -278,6 +286,7 @@ class VNPay:
         )
 
     # ── Paying ────────────────────────────────────────────────────────────────────────────────
+    @reading_answer(NAME)
     def create_checkout(self, request: CheckoutRequest) -> Checkout:
         """Return the signed address of the pay page; nobody is called.
 
@@ -285,7 +294,7 @@ class VNPay:
         """
         if request.amount.currency != CURRENCY:
             raise GatewayRefused(NAME, "currency")
-        if not _LEAST <= request.amount.to_minor_units() <= _MOST:
+        if not _LEAST <= minor_units(NAME, request.amount) <= _MOST:
             raise GatewayRefused(NAME, "amount")
         parameters = {
             "vnp_Version": _VERSION,
@@ -307,10 +316,12 @@ class VNPay:
         url = f"{self._settings.pay_url}?{data}&{_HASH}={signature}"
         return Checkout(url, None, request.expires_at)
 
+    @reading_message(NAME)
     def parse_return(self, message: InboundMessage) -> KnownName:
         """Return the payment that a signed return names."""
         return KnownName(reference=self._verified(message)["vnp_TxnRef"])
 
+    @reading_message(NAME)
     def parse_notification(self, message: InboundMessage) -> Notification:
         """Verify an IPN. Success is a good response code and a good status, both."""
         given = self._verified(message)
@@ -329,10 +340,10 @@ class VNPay:
             gateway_payment_id=None if number in _NO_NUMBER else number,
             amount=amount,
             occurred_at=_moment(given.get("vnp_PayDate", "")),
-            code=None if state is PaymentState.PAID else (code if code != _GOOD else status),
-            method=given.get("vnp_CardType"),
+            code=None if state is PaymentState.PAID else _why(code, status),
+            method=optional_text(given.get("vnp_CardType")),
         )
-        event_id = ":".join((given["vnp_TxnRef"], number, code, status))
+        event_id = required_text(":".join((given["vnp_TxnRef"], number, code, status)))
         return Notification(event_id, "ipn", (fact,))
 
     def _verified(self, message: InboundMessage) -> dict[str, str]:
@@ -359,6 +370,7 @@ class VNPay:
         return Acknowledgement(200, body, "application/json")
 
     # ── Asking ────────────────────────────────────────────────────────────────────────────────
+    @reading_answer(NAME)
     def fetch_payment(self, payment: KnownPayment) -> Snapshot:
         """Ask by querydr. What is not signed, or is about another payment, is no answer."""
         request = {
@@ -385,6 +397,7 @@ class VNPay:
 
     complete_payment = fetch_payment
 
+    @reading_answer(NAME)
     def refund(self, request: RefundRequest) -> RefundFact:
         """Ask for a refund; VNPay accepts it and settles it later.
 
@@ -424,7 +437,7 @@ class VNPay:
             raise GatewayUnavailable(NAME, "an answer about another amount")
         status = _text(answer, "vnp_TransactionStatus")
         return RefundFact(
-            gateway_refund_id=_refund_number(answer, payment) or request.reference,
+            gateway_refund_id=_refund_name(answer, payment, request.reference),
             state=_REFUND_STATES.get(status, RefundState.PENDING),
             amount=request.amount,
             gateway_payment_id=payment.gateway_payment_id,
@@ -501,6 +514,10 @@ class VNPay:
             raise GatewayUnavailable(NAME, "an answer about another payment")
 
 
+def _why(code: str, status: str) -> str | None:
+    return optional_text(code if code != _GOOD else status)
+
+
 def _state(code: str, status: str) -> PaymentState:
     """Return what the two codes of an IPN say together: both must be good for it to be paid."""
     if _SUSPECTED in {code, status}:
@@ -516,7 +533,8 @@ def _snapshot(answer: Mapping[str, Any], payment: KnownPayment) -> Snapshot:
     if kind in _REFUNDS:
         # What has a refund had money; how much, it does not say here.
         refund = _refund_fact(answer, payment)
-        fact = PaymentFact(PaymentState.UNDER_REVIEW, payment.reference, code=f"refund {status}")
+        code = optional_text(f"refund {status}")
+        fact = PaymentFact(PaymentState.UNDER_REVIEW, payment.reference, code=code)
         return Snapshot(fact, () if refund is None else (refund,))
     amount = _answered_amount(answer)
     number = _text(answer, "vnp_TransactionNo")
@@ -526,10 +544,10 @@ def _snapshot(answer: Mapping[str, Any], payment: KnownPayment) -> Snapshot:
     fact = PaymentFact(
         state=state,
         reference=payment.reference,
-        gateway_payment_id=None if number in _NO_NUMBER else number,
+        gateway_payment_id=None if number in _NO_NUMBER else required_text(number),
         amount=amount,
         occurred_at=_moment(_text(answer, "vnp_PayDate")),
-        code=None if state is PaymentState.PAID else status,
+        code=None if state is PaymentState.PAID else optional_text(status),
     )
     return Snapshot(fact)
 
@@ -547,16 +565,16 @@ def _refund_fact(answer: Mapping[str, Any], payment: KnownPayment) -> RefundFact
     """Return the refund that a verified answer is about, or None where it does not name one."""
     note = rf"Refund {re.escape(payment.reference)} ([A-Z0-9]+)"
     named = re.fullmatch(note, _text(answer, "vnp_OrderInfo"))
-    reference = None if named is None else named[1]
-    number = _refund_number(answer, payment) or reference
+    reference = None if named is None else required_text(named[1])
+    name = _refund_name(answer, payment, reference)
     amount = _answered_amount(answer)
-    if number is None or amount is None or _text(answer, "vnp_TransactionType") not in _REFUNDS:
+    if name is None or amount is None or _text(answer, "vnp_TransactionType") not in _REFUNDS:
         return None
     status = _text(answer, "vnp_TransactionStatus")
     return RefundFact(
-        gateway_refund_id=number,
+        gateway_refund_id=name,
         state=_REFUND_STATES.get(status, RefundState.PENDING),
-        amount=amount,
+        amount=positive(amount),
         gateway_payment_id=payment.gateway_payment_id,
         payment_reference=payment.reference,
         reference=reference,
@@ -564,10 +582,30 @@ def _refund_fact(answer: Mapping[str, Any], payment: KnownPayment) -> RefundFact
     )
 
 
-def _refund_number(answer: Mapping[str, Any], payment: KnownPayment) -> str | None:
-    """Return VNPay's number of a refund, where it is not that of the payment itself."""
+@overload
+def _refund_name(answer: Mapping[str, Any], payment: KnownPayment, reference: str) -> str: ...
+
+
+@overload
+def _refund_name(
+    answer: Mapping[str, Any], payment: KnownPayment, reference: str | None
+) -> str | None: ...
+
+
+def _refund_name(
+    answer: Mapping[str, Any], payment: KnownPayment, reference: str | None
+) -> str | None:
+    """Return VNPay's number of a refund, or our own reference of it while it has none.
+
+    The name of the same refund so changes once, from our reference to the number: every fact that
+    knows the reference carries it, and one without is matched by its amount. The number of the
+    payment itself may stand there too, and where we do not know that one, our reference is surer.
+    """
     number = _text(answer, "vnp_TransactionNo")
-    return None if number in {*_NO_NUMBER, payment.gateway_payment_id} else number
+    is_unsure = payment.gateway_payment_id is None and reference is not None
+    if is_unsure or number in {*_NO_NUMBER, payment.gateway_payment_id}:
+        return reference
+    return required_text(number)
 
 
 def _is_ours(fact: RefundFact, request: RefundRequest) -> bool:

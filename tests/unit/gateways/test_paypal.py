@@ -551,6 +551,116 @@ def test_an_application_that_may_not_read_disputes_still_reads_payments() -> Non
     api = Api({f"GET {ORDER}": order("COMPLETED", capture()), f"GET {DISPUTES}": forbidden})
     snapshot = told(api).fetch_payment(PAYMENT)
     assert (snapshot.payment.state, snapshot.disputes) == (PaymentState.PAID, ())
+    assert snapshot.unread == {"disputes"}
+
+
+# ── What cannot be read beside the money ──────────────────────────────────────────────────────
+UNREAD_DISPUTES = [
+    refusal(403, "NOT_AUTHORIZED", "PERMISSION_DENIED"),
+    refusal(401, "AUTHENTICATION_FAILURE"),
+    refusal(422, "UNPROCESSABLE_ENTITY"),
+    refusal(429, "RATE_LIMIT_REACHED"),
+    refusal(500, "INTERNAL_SERVER_ERROR"),
+    httpx2.Response(502, content=b"<html>"),
+    httpx2.Response(200, content=b"[]"),
+    httpx2.ReadTimeout("never"),
+    httpx2.ConnectError("away"),
+    {"items": [{"dispute_id": None}]},
+    {"items": 7},
+]
+
+
+@pytest.mark.parametrize("answer", UNREAD_DISPUTES)
+@pytest.mark.parametrize("is_listed", [True, False])
+def test_captured_money_is_told_where_disputes_cannot_be_read(
+    answer: Answer, *, is_listed: bool
+) -> None:
+    listed = {"items": [{"dispute_id": "PP-D-1"}]}
+    api = Api(
+        {
+            f"GET {ORDER}": [order("APPROVED"), order("COMPLETED", capture(), refunds=[refund()])],
+            f"POST {TAKE}": order("COMPLETED", capture(), refunds=[refund()]),
+            f"GET {DISPUTES}": listed if is_listed else answer,
+            f"GET {DISPUTES}/PP-D-1": answer,
+        }
+    )
+    gateway = told(api)
+    for snapshot in (gateway.complete_payment(PAYMENT), gateway.fetch_payment(PAYMENT)):
+        assert (snapshot.payment.state, snapshot.payment.amount) == (PaymentState.PAID, USD_10)
+        assert [one.gateway_refund_id for one in snapshot.refunds] == [REFUND_ID]
+        assert (snapshot.disputes, snapshot.unread) == ((), {"disputes"})
+
+
+def test_disputes_and_refunds_that_can_be_read_are_told_beside_those_that_cannot() -> None:
+    api = Api(
+        {
+            f"GET {ORDER}": order("COMPLETED", capture(), refunds=[{"id": "R0"}, refund()]),
+            f"GET {DISPUTES}": {"items": [{"dispute_id": f"PP-D-{number}"} for number in (1, 2)]},
+            f"GET {DISPUTES}/PP-D-1": {"dispute_id": "PP-D-1"},
+            f"GET {DISPUTES}/PP-D-2": dispute(dispute_id="PP-D-2"),
+        }
+    )
+    snapshot = told(api).fetch_payment(PAYMENT)
+    assert snapshot.payment.state is PaymentState.PAID
+    assert [one.gateway_refund_id for one in snapshot.refunds] == [REFUND_ID]
+    assert [one.gateway_dispute_id for one in snapshot.disputes] == ["PP-D-2"]
+    assert snapshot.unread == {"refunds", "disputes"}
+
+
+@pytest.mark.parametrize("payments", [{"refunds": 7}, {"refunds": {}}, {"refunds": ["x"]}])
+def test_captured_money_is_told_where_its_refunds_cannot_be_read(payments: Document) -> None:
+    told_of = order("COMPLETED", capture())
+    told_of["purchase_units"][0]["payments"] |= payments
+    snapshot = told(Api({f"GET {ORDER}": told_of})).fetch_payment(PAYMENT)
+    is_odd = bool(payments["refunds"])
+    assert snapshot.payment.state is PaymentState.PAID
+    assert snapshot.unread == ({"refunds"} if is_odd else set())
+
+
+def test_disputes_are_not_waited_for_as_long_as_money() -> None:
+    api = Api({f"GET {ORDER}": order("COMPLETED", capture())})
+    told(api).fetch_payment(PAYMENT)
+    waits = [request.extensions["timeout"]["read"] for request in api.asked]
+    assert waits == [20, 10]
+
+
+def test_a_capture_that_does_not_exist_has_no_disputes() -> None:
+    gone = refusal(404, "RESOURCE_NOT_FOUND", "INVALID_RESOURCE_ID")
+    api = Api({f"GET {ORDER}": order("COMPLETED", capture()), f"GET {DISPUTES}": gone})
+    snapshot = told(api).fetch_payment(PAYMENT)
+    assert (snapshot.disputes, snapshot.unread) == ((), frozenset())
+
+
+# ── Fees ──────────────────────────────────────────────────────────────────────────────────────
+@pytest.mark.parametrize(
+    ("breakdown", "fee"),
+    [
+        ({"paypal_fee": money("0.69")}, Money.from_minor_units(69, "USD")),
+        (
+            {
+                "paypal_fee": money("0.69"),
+                "paypal_fee_in_receivable_currency": money("105", "JPY"),
+            },
+            Money.from_minor_units(105, "JPY"),
+        ),
+        ({"paypal_fee": money("0.60", "EUR")}, Money.from_minor_units(60, "EUR")),
+        ({"paypal_fee": money("0.69", "ZZZ")}, None),
+        ({"paypal_fee": 7}, None),
+        ([], None),
+        ("none", None),
+    ],
+)
+def test_fee_is_told_in_the_currency_that_it_is_taken_in(
+    breakdown: object, fee: Money | None
+) -> None:
+    fact = fetched(order("COMPLETED", capture(seller_receivable_breakdown=breakdown)))
+    assert (fact.state, fact.amount, fact.fee) == (PaymentState.PAID, USD_10, fee)
+
+
+@pytest.mark.parametrize("payer", [7, [], {"payer_id": 7}, {"payer_id": "\x00"}])
+def test_payer_that_cannot_be_read_is_no_reason_to_keep_money_waiting(payer: object) -> None:
+    fact = fetched(order("COMPLETED", capture(), payer=payer))
+    assert (fact.state, fact.instrument) == (PaymentState.PAID, None)
 
 
 # ── Capturing ─────────────────────────────────────────────────────────────────────────────────
@@ -723,6 +833,7 @@ def test_a_refund_is_asked_for_under_our_reference(status: str, state: RefundSta
         payment_reference=REFERENCE,
         reference=REFUND_REQUEST.reference,
         occurred_at=datetime(2026, 1, 15, 2, 35, tzinfo=UTC),
+        stated_at=datetime(2026, 1, 15, 2, 35, tzinfo=UTC),
     )
     (asked,) = api.asked
     assert asked.headers["paypal-request-id"] == REFUND_REQUEST.reference
@@ -865,6 +976,7 @@ def test_a_refund_event_names_its_capture_by_the_link_upwards(believing: PayPal)
             payment_reference=payment_reference,
             reference=reference,
             occurred_at=datetime(2026, 1, 15, 2, 35, tzinfo=UTC),
+            stated_at=datetime(2026, 1, 15, 2, 35, tzinfo=UTC),
         )
 
 
@@ -879,6 +991,7 @@ def test_a_reversal_took_the_money_whatever_its_status(believing: PayPal) -> Non
         assert isinstance(fact, RefundFact)
         assert (fact.gateway_refund_id, fact.gateway_payment_id) == (number, CAPTURE_ID)
         assert (fact.state, fact.amount) == (RefundState.SUCCEEDED, USD_10)
+        assert fact.is_reversal
 
 
 @pytest.mark.parametrize(
@@ -892,7 +1005,8 @@ def test_a_reversal_took_the_money_whatever_its_status(believing: PayPal) -> Non
         ({"outcome": "CANCELED_BY_BUYER"}, DisputeState.WON),
         ({"outcome": "DENIED"}, DisputeState.WON),
         ({"outcome": "RESOLVED_WITH_PAYOUT"}, DisputeState.WON),
-        ({"outcome": "NONE"}, DisputeState.OPEN),
+        ({"outcome": "NONE"}, DisputeState.WON),
+        ({"outcome": "A_CODE_OF_NEXT_YEAR"}, DisputeState.OPEN),
     ],
 )
 @pytest.mark.parametrize("name", ["CREATED", "UPDATED", "RESOLVED"])
@@ -913,8 +1027,201 @@ def test_events_of_disputes(
             reason="UNAUTHORISED",
             respond_by=datetime(2026, 1, 25, tzinfo=UTC),
             occurred_at=datetime(2026, 1, 15, 2, 35, tzinfo=UTC),
+            stated_at=datetime(2026, 1, 15, 2, 35, tzinfo=UTC),
         ),
     )
+
+
+def resolved(code: object, given: object = None, **changes: object) -> Document:
+    outcome: Document = {"outcome_code": code}
+    if given is not None:
+        outcome["amount_refunded"] = given
+    return dispute(status="RESOLVED", dispute_outcome=outcome, **changes)
+
+
+@pytest.mark.parametrize(
+    ("code", "given", "state", "lost"),
+    [
+        ("RESOLVED_BUYER_FAVOUR", "4.00", DisputeState.LOST, 400),
+        ("ACCEPTED", "0.01", DisputeState.LOST, 1),
+        ("ACCEPTED", "10.00", DisputeState.LOST, None),
+        ("ACCEPTED", "12.00", DisputeState.LOST, None),
+        ("RESOLVED_BUYER_FAVOUR", "0.00", DisputeState.WON, None),
+        ("NONE", "4.00", DisputeState.LOST, 400),
+        ("NONE", "10.00", DisputeState.LOST, None),
+        ("NONE", "0.00", DisputeState.WON, None),
+        # PayPal pays it.
+        ("RESOLVED_WITH_PAYOUT", "10.00", DisputeState.WON, None),
+        ("RESOLVED_SELLER_FAVOUR", "4.00", DisputeState.WON, None),
+        ("A_CODE_OF_NEXT_YEAR", "4.00", DisputeState.OPEN, None),
+    ],
+)
+def test_dispute_outcome_loses_what_the_customer_was_given(
+    believing: PayPal, code: str, given: str, state: DisputeState, lost: int | None
+) -> None:
+    message = event("CUSTOMER.DISPUTE.RESOLVED", resolved(code, money(given)))
+    (fact,) = believing.parse_notification(message).facts
+    assert isinstance(fact, DisputeFact)
+    expected = None if lost is None else Money.from_minor_units(lost, "USD")
+    assert (fact.state, fact.amount, fact.lost) == (state, USD_10, expected)
+
+
+def test_dispute_given_in_another_currency_is_lost_as_a_whole(believing: PayPal) -> None:
+    message = event("CUSTOMER.DISPUTE.RESOLVED", resolved("ACCEPTED", money("400", "JPY")))
+    (fact,) = believing.parse_notification(message).facts
+    assert isinstance(fact, DisputeFact)
+    assert (fact.state, fact.lost) == (DisputeState.LOST, None)
+
+
+def test_dispute_appealed_after_its_end_is_open_and_newer(believing: PayPal) -> None:
+    first = event("CUSTOMER.DISPUTE.RESOLVED", resolved("ACCEPTED"))
+    appeal = dispute(
+        status="UNDER_REVIEW",
+        dispute_outcome={"outcome_code": "ACCEPTED"},
+        create_time="2026-01-14T00:00:00Z",
+        update_time="2026-01-16T00:00:00Z",
+    )
+    (lost,) = believing.parse_notification(first).facts
+    (again,) = believing.parse_notification(event("CUSTOMER.DISPUTE.UPDATED", appeal)).facts
+    assert isinstance(lost, DisputeFact)
+    assert isinstance(again, DisputeFact)
+    assert (lost.state, again.state) == (DisputeState.LOST, DisputeState.OPEN)
+    assert again.occurred_at == datetime(2026, 1, 14, tzinfo=UTC)
+    assert again.stated_at == datetime(2026, 1, 16, tzinfo=UTC)
+    assert lost.stated_at is not None
+    assert lost.stated_at < again.stated_at
+
+
+def moved(reason: str, value: str, kind: str = "DEBIT", party: str = "SELLER") -> Document:
+    currency = "EUR" if value.endswith("e") else "USD"
+    amount = money(value.removesuffix("e"), currency)
+    return {"affected_party": party, "amount": amount, "type": kind, "reason": reason}
+
+
+@pytest.mark.parametrize(
+    ("movements", "fee"),
+    [
+        (None, None),
+        ([moved("DISPUTE_SETTLEMENT", "10.00")], None),
+        ([moved("DISPUTE_FEE", "15.00"), moved("DISPUTE_SETTLEMENT", "10.00")], 1_500),
+        ([moved("CHARGEBACK_FEE", "20.00"), moved("DISPUTE_SETTLEMENT_FEE", "0.30")], 2_030),
+        ([moved("DISPUTE_FEE", "15.00"), moved("DISPUTE_FEE", "15.00", "CREDIT")], 0),
+        ([moved("DISPUTE_FEE", "15.00", party="BUYER")], None),
+        ([moved("DISPUTE_FEE", "15.00"), moved("DISPUTE_FEE", "15.00e")], None),
+        (["x"], None),
+        (7, None),
+    ],
+)
+def test_dispute_fee_is_what_paypal_took_of_us(
+    believing: PayPal, movements: object, fee: int | None
+) -> None:
+    message = event("CUSTOMER.DISPUTE.UPDATED", dispute(money_movements=movements))
+    (fact,) = believing.parse_notification(message).facts
+    assert isinstance(fact, DisputeFact)
+    assert fact.fee == (None if fee is None else Money.from_minor_units(fee, "USD"))
+
+
+def test_dispute_about_several_payments_shares_what_was_given_without_a_rest(
+    believing: PayPal,
+) -> None:
+    transactions = [
+        {"seller_transaction_id": f"CAPTURE{number}", "gross_amount": money(value)}
+        for number, value in enumerate(("3.33", "3.33", "3.34", "0.01"))
+    ]
+    document = resolved(
+        "ACCEPTED",
+        money("5.00"),
+        disputed_transactions=transactions,
+        money_movements=[moved("DISPUTE_FEE", "15.00")],
+    )
+    facts = believing.parse_notification(event("CUSTOMER.DISPUTE.RESOLVED", document)).facts
+    disputes = [fact for fact in facts if isinstance(fact, DisputeFact)]
+    assert {fact.state for fact in disputes} == {DisputeState.LOST}
+    lost = [fact.lost and fact.lost.to_minor_units() for fact in disputes]
+    assert lost == [166, 166, 167, None]  # all of the last one, which is a cent
+    fee = Money.from_minor_units(1_500, "USD")
+    assert [fact.fee for fact in disputes] == [fee, None, None, None]
+
+
+# ── What goes out of a capture ────────────────────────────────────────────────────────────────
+def test_capture_denied_after_it_was_completed_names_its_money_and_its_moment(
+    believing: PayPal,
+) -> None:
+    denied = capture(status="DENIED", update_time="2026-01-17T08:00:00Z")
+    (fact,) = believing.parse_notification(event("PAYMENT.CAPTURE.DENIED", denied)).facts
+    assert isinstance(fact, PaymentFact)
+    assert (fact.state, fact.gateway_payment_id) == (PaymentState.FAILED, CAPTURE_ID)
+    assert (fact.reference, fact.amount) == (REFERENCE, USD_10)
+    assert fact.occurred_at == datetime(2026, 1, 17, 8, 0, tzinfo=UTC)
+    polled = fetched(order("COMPLETED", {**denied, "status": "DECLINED"}))
+    assert (polled.state, polled.gateway_payment_id) == (PaymentState.FAILED, CAPTURE_ID)
+
+
+def test_capture_without_a_moment_has_that_of_its_event(believing: PayPal) -> None:
+    timeless = capture(create_time=None)
+    message = event("PAYMENT.CAPTURE.DENIED", timeless, create_time="2026-01-17T08:00:00Z")
+    (fact,) = believing.parse_notification(message).facts
+    assert fact.occurred_at == datetime(2026, 1, 17, 8, 0, tzinfo=UTC)
+    for odd in ("yesterday", 7, None, "2026-01-17T08:00:00"):
+        message = event("PAYMENT.CAPTURE.DENIED", timeless, create_time=odd)
+        (fact,) = believing.parse_notification(message).facts
+        assert fact.occurred_at is None
+
+
+def test_disputes_of_every_capture_that_brought_money_are_asked_for() -> None:
+    captures = [capture(id=name) for name in ("CAPTURE1", "CAPTURE2")]
+    declined = capture(id="CAPTURE0", status="DECLINED")
+    about = {
+        number: dispute(
+            dispute_id=f"PP-D-{number}",
+            disputed_transactions=[{"seller_transaction_id": f"CAPTURE{number}"}],
+        )
+        for number in (1, 2)
+    }
+    api = Api(
+        {
+            f"GET {ORDER}": order("COMPLETED", declined, *captures),
+            f"GET {DISPUTES}": [{"items": [{"dispute_id": f"PP-D-{number}"}]} for number in about],
+        }
+        | {f"GET {DISPUTES}/PP-D-{number}": document for number, document in about.items()}
+    )
+    snapshot = told(api).fetch_payment(PAYMENT)
+    assert [one.gateway_payment_id for one in snapshot.disputes] == ["CAPTURE1", "CAPTURE2"]
+    lists = [one for one in api.asked if one.url.path == DISPUTES]
+    assert [one.url.params["disputed_transaction_id"] for one in lists] == ["CAPTURE1", "CAPTURE2"]
+
+
+def test_refund_that_failed_later_is_told_by_its_newest_moment(believing: PayPal) -> None:
+    made, failed = "2026-01-15T02:35:00Z", "2026-01-20T00:00:00Z"
+    document = refund(status="FAILED", create_time=made, update_time=failed)
+    expected = (
+        RefundState.FAILED,
+        datetime.fromisoformat(made),
+        datetime.fromisoformat(failed),
+    )
+    api = Api({f"GET {ORDER}": order("COMPLETED", capture(), refunds=[document])})
+    (polled,) = told(api).fetch_payment(PAYMENT).refunds
+    assert (polled.state, polled.occurred_at, polled.stated_at) == expected
+    for name, status in (("FAILED", None), ("CANCELLED", "COMPLETED")):
+        message = event(f"PAYMENT.REFUND.{name}", {**document, "status": status})
+        (heard,) = believing.parse_notification(message).facts
+        assert isinstance(heard, RefundFact)
+        assert (heard.state, heard.occurred_at, heard.stated_at) == expected
+    message = event("PAYMENT.REFUND.PENDING", {**document, "status": None})
+    (heard,) = believing.parse_notification(message).facts
+    assert isinstance(heard, RefundFact)
+    assert (heard.state, heard.is_reversal) == (RefundState.PENDING, False)
+
+
+def test_reversal_that_is_the_capture_itself_is_not_as_old_as_the_capture(
+    believing: PayPal,
+) -> None:
+    own = [{"rel": "self", "href": f"https://api-m.paypal.com/v2/payments/captures/{CAPTURE_ID}"}]
+    reversed_ = capture(links=own, update_time="2026-01-20T00:00:00Z")
+    (fact,) = believing.parse_notification(event("PAYMENT.CAPTURE.REVERSED", reversed_)).facts
+    assert isinstance(fact, RefundFact)
+    assert fact.is_reversal
+    assert fact.occurred_at == fact.stated_at == datetime(2026, 1, 20, tzinfo=UTC)
 
 
 def test_a_dispute_about_several_payments_is_one_about_each(believing: PayPal) -> None:

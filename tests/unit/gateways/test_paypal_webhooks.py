@@ -302,32 +302,43 @@ class Stuck(Given):
 
 
 class Queue:
-    """A lock that says when as many as are expected have come to it."""
+    """A lock that says when somebody waits for it."""
 
-    def __init__(self, expected: int) -> None:
-        self.are_all_here = threading.Event()
-        self._coming = iter(range(expected - 1, -1, -1))
+    def __init__(self) -> None:
+        self.is_waited_for = threading.Event()
         self._lock = threading.Lock()
 
     def acquire(self, timeout: float) -> bool:
-        if next(self._coming) == 0:
-            self.are_all_here.set()
+        if self._lock.acquire(blocking=False):
+            return True
+        self.is_waited_for.set()
         return self._lock.acquire(timeout=timeout)
 
     def release(self) -> None:
         self._lock.release()
 
 
-def test_a_certificate_that_many_need_at_once_is_fetched_once(
+def test_unknown_certificate_two_messages_fetch_it_once_and_others_are_refused_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    queue, certificates, given = Queue(8), Stuck(), message(cert_url=f"{URL}-stuck")
-    certificates.may_come = queue.are_all_here
+    queue, certificates, given = Queue(), Stuck(), message(cert_url=f"{URL}-stuck")
     ours = verifier(certificates)
     monkeypatch.setattr(ours, "_fetching", queue)
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda _: ours.verify(given), range(8)))
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(ours.verify, given)
+        assert certificates.is_asked.wait(20)
+        second = pool.submit(ours.verify, given)
+        assert queue.is_waited_for.wait(20)
+        # The places are taken: nobody else stands in the way of other webhooks.
+        for url in (f"{URL}-stuck", *(f"{URL}-forged-{number}" for number in range(50))):
+            with pytest.raises(NotificationRefused, match="certificate_unavailable"):
+                ours.verify(message(cert_url=url))
+        assert not second.done()
+        certificates.may_come.set()
+        first.result(20)
+        second.result(20)
     assert certificates.asked == [f"{URL}-stuck"]
+    ours.verify(message(cert_url=f"{URL}-next"))
 
 
 def test_nobody_waits_for_a_certificate_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -348,14 +359,56 @@ def test_nobody_waits_for_a_certificate_of_another(monkeypatch: pytest.MonkeyPat
     assert certificates.asked == [URL, f"{URL}-stuck"]
 
 
-def test_a_certificate_that_was_refused_is_not_kept() -> None:
-    certificates = chain_of(Making(ends=NOW - timedelta(days=1)))
-    ours = verifier(certificates)
-    with pytest.raises(NotificationRefused):
-        ours.verify(message())
+class Clock:
+    """A clock that a test puts forward."""
+
+    def __init__(self) -> None:
+        self.seconds = 1_000
+
+    def __call__(self) -> int:
+        return self.seconds * 1_000_000_000
+
+
+def test_refused_certificate_is_asked_for_again_after_30_seconds_only() -> None:
+    certificates, clock = chain_of(Making(ends=NOW - timedelta(days=1))), Clock()
+    ours = WebhookVerifier(WEBHOOK_ID, certificates, is_sandbox=False, clock_ns=clock)
+    for seconds in (0, 0, 29):
+        clock.seconds += seconds
+        with pytest.raises(NotificationRefused, match="certificate_expired"):
+            ours.verify(message())
+    assert len(certificates.asked) == 1
     certificates.chain = LEAF.public_bytes(Encoding.PEM)
+    clock.seconds += 1
     ours.verify(message())
     assert len(certificates.asked) == 2
+
+
+def test_refused_addresses_that_are_remembered_are_bounded_and_the_oldest_goes_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(paypal_webhooks, "_MAX_REFUSED", 3)
+    certificates = Given(b"<html>")
+    ours = verifier(certificates)
+
+    def ask(number: int) -> int:
+        with pytest.raises(NotificationRefused, match="certificate_unreadable"):
+            ours.verify(message(cert_url=f"{URL}-{number}"))
+        return len(certificates.asked)
+
+    assert [ask(number) for number in (0, 1, 2, 3)] == [1, 2, 3, 4]
+    assert [ask(number) for number in (1, 2, 3)] == [4, 4, 4]
+    assert ask(0) == 5
+
+
+def test_known_certificate_is_believed_while_others_fail() -> None:
+    certificates = Given()
+    ours = verifier(certificates)
+    ours.verify(message())
+    certificates.chain = b"<html>"
+    for number in range(300):
+        with pytest.raises(NotificationRefused):
+            ours.verify(message(cert_url=f"{URL}-{number}"))
+        ours.verify(message())
 
 
 def test_no_more_than_a_few_certificates_are_kept() -> None:
@@ -515,10 +568,13 @@ def test_an_issuer_lies_at_a_public_name_or_is_not_asked_for(issuer_at: str) -> 
 
 def test_an_issuer_that_cannot_be_had_is_asked_for_again() -> None:
     for answer in (b"", b"<html>"):
-        web = Web(answer, BETWEEN)
-        ours = public(web)
+        web, clock = Web(answer, BETWEEN), Clock()
+        ours = WebhookVerifier(
+            WEBHOOK_ID, PublicCertificates([ROOT], web), is_sandbox=False, clock_ns=clock
+        )
         with pytest.raises(NotificationRefused, match="certificate_unavailable"):
             ours.verify(message())
+        clock.seconds += 30
         ours.verify(message())
         assert web.asked == [URL, ISSUER_AT] * 2
 
@@ -603,10 +659,12 @@ def test_no_redirect_is_followed() -> None:
 @pytest.mark.parametrize("status", [404, 500])
 def test_a_certificate_that_cannot_be_had_is_asked_for_again(status: int) -> None:
     answers = iter([httpx2.Response(status), httpx2.Response(200, content=Given().chain)])
-    public = PublicCertificates([ROOT], answering(lambda _: next(answers)))
-    ours = WebhookVerifier(WEBHOOK_ID, public, is_sandbox=False)
-    with pytest.raises(NotificationRefused, match="certificate_unavailable"):
-        ours.verify(message())
+    public, clock = PublicCertificates([ROOT], answering(lambda _: next(answers))), Clock()
+    ours = WebhookVerifier(WEBHOOK_ID, public, is_sandbox=False, clock_ns=clock)
+    for _ in range(2):
+        with pytest.raises(NotificationRefused, match="certificate_unavailable"):
+            ours.verify(message())
+    clock.seconds += 30
     ours.verify(message())
 
 
@@ -628,10 +686,35 @@ def test_a_certificate_that_never_ends_is_given_up() -> None:
 def test_a_certificate_that_comes_drop_by_drop_is_given_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(paypal_webhooks, "_LONGEST_DOWNLOAD_NS", -1)
-    transport = answering(lambda _: httpx2.Response(200, content=Given().chain))
+    clock = Clock()
+    monkeypatch.setattr(paypal_webhooks.time, "monotonic_ns", clock)
+
+    def drops() -> object:
+        for _ in range(1_000):
+            clock.seconds += 1
+            yield b"x"
+
+    transport = answering(lambda _: httpx2.Response(200, content=drops()))  # type: ignore[arg-type]
     with pytest.raises(CertificateUnavailable, match="too slow"):
         PublicCertificates([ROOT], transport).fetch(URL)
+    assert clock.seconds == 1_016
+
+
+def test_a_certificate_and_its_issuers_have_15_seconds_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock, waits = Clock(), []
+    monkeypatch.setattr(paypal_webhooks.time, "monotonic_ns", clock)
+    web = Web(*linked([BETWEEN_KEY, *OTHER_KEYS]))
+
+    def respond(request: httpx2.Request) -> httpx2.Response:
+        waits.append(request.extensions["timeout"]["read"])
+        clock.seconds += 7
+        return web.handle_request(request)
+
+    with pytest.raises(CertificateUnavailable, match="too slow"):
+        PublicCertificates([ROOT], answering(respond)).fetch(URL)
+    assert waits == [10, 9, 2]
 
 
 def test_a_server_that_is_away_is_unavailable() -> None:

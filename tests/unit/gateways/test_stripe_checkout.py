@@ -588,16 +588,14 @@ def test_what_cost_nothing_brings_no_money() -> None:
 @pytest.mark.parametrize(
     ("event_type", "about"),
     [
-        ("checkout.session.completed", session(client_reference_id="other")),
         ("checkout.session.completed", session(metadata={})),
         ("checkout.session.expired", session(client_reference_id=None, metadata=None)),
-        ("checkout.session.async_payment_failed", session(metadata={"payment_reference": "x"})),
         ("payment_intent.succeeded", intent(metadata={"order": "7"})),
         ("refund.created", refund(payment_intent=None)),
         ("charge.dispute.created", dispute(payment_intent=None)),
         ("charge.refunded", charge(payment_intent=None, metadata={})),
         ("customer.created", {"id": "cus_1", "object": "customer"}),
-        ("charge.dispute.funds_reinstated", dispute()),
+        ("charge.dispute.funds_reinstated", dispute(payment_intent=None)),
         ("payment_intent.payment_failed", intent(status="requires_payment_method")),
     ],
 )
@@ -660,6 +658,7 @@ def test_a_refund_is_told_with_our_reference_and_its_state(
         payment_reference=REFERENCE,
         reference=REFUND.reference,
         occurred_at=datetime.fromtimestamp(1_768_445_000, UTC),
+        stated_at=MORNING,
     )
 
 
@@ -676,7 +675,12 @@ def test_a_refund_is_told_with_our_reference_and_its_state(
         ("charge.dispute.closed", "warning_closed", DisputeState.INQUIRY_CLOSED),
         ("charge.dispute.closed", "prevented", DisputeState.WON),
         ("charge.dispute.closed", "lost", DisputeState.LOST),
-        ("charge.dispute.closed", "appeal_under_review", DisputeState.LOST),
+        # An appeal opens it again, whichever of the two was heard first.
+        ("charge.dispute.updated", "appeal_needs_response", DisputeState.OPEN),
+        ("charge.dispute.updated", "appeal_under_review", DisputeState.OPEN),
+        ("charge.dispute.funds_reinstated", "won", DisputeState.WON),
+        ("charge.dispute.funds_reinstated", "under_review", DisputeState.WON),
+        ("charge.dispute.funds_reinstated", "lost", DisputeState.LOST),
     ],
 )
 def test_a_dispute_created_won_and_lost(event_type: str, status: str, state: DisputeState) -> None:
@@ -688,6 +692,7 @@ def test_a_dispute_created_won_and_lost(event_type: str, status: str, state: Dis
         reason="fraudulent",
         respond_by=datetime.fromtimestamp(1_769_050_000, UTC),
         occurred_at=datetime.fromtimestamp(1_768_446_000, UTC),
+        stated_at=MORNING,
     )
 
 
@@ -799,13 +804,154 @@ def test_more_refunds_than_one_page_are_all_fetched() -> None:
 
 
 @pytest.mark.parametrize(
-    "transaction",
-    [None, "txn_1", {"id": "txn_1", "object": "balance_transaction", "currency": "usd", "fee": 1}],
+    ("transaction", "fee"),
+    [
+        (None, None),
+        ("txn_1", None),
+        ({"currency": "jpy", "fee": 0}, Money.zero("JPY")),
+        ({"currency": "usd", "fee": 75}, Money.from_minor_units(75, "USD")),
+        ({"currency": "zzz", "fee": 75}, None),
+        ({"currency": "usd", "fee": "75"}, None),
+        ({"currency": "usd"}, None),
+    ],
 )
-def test_a_fee_that_is_not_known_or_in_another_currency_is_not_told(transaction: object) -> None:
+def test_fee_is_told_in_the_currency_of_the_balance_once_it_is_known(
+    transaction: object, fee: Money | None
+) -> None:
     paid = intent(latest_charge=charge(balance_transaction=transaction))
     gateway, _ = answering((200, session(payment_intent=paid)), page(), page())
-    assert gateway.fetch_payment(PAYMENT).payment.fee is None
+    fact = gateway.fetch_payment(PAYMENT).payment
+    assert (fact.state, fact.amount, fact.fee) == (PaymentState.PAID, YEN, fee)
+
+
+# ── What cannot be read beside the money ──────────────────────────────────────────────────────
+UNREAD: list[Answer] = [
+    error(403, type="invalid_request_error", code="more_permissions"),
+    error(404, type="invalid_request_error", code="resource_missing"),
+    error(429, type="invalid_request_error", code="rate_limit"),
+    error(500, type="api_error"),
+    (200, "<html>"),
+    (200, {"object": "list", "data": 7}),
+    (200, {"object": "list", "url": "/v1/x", "has_more": False, "data": [{"id": "x"}]}),
+    lost("no answer"),
+]
+
+
+@pytest.mark.parametrize("answer", UNREAD)
+def test_money_is_told_where_its_refunds_and_disputes_cannot_be_read(answer: Answer) -> None:
+    paid = (200, session(payment_intent=intent()))
+    for answers, unread, counts in (
+        ((answer, page(dispute())), {"refunds"}, (0, 1)),
+        ((page(refund()), answer), {"disputes"}, (1, 0)),
+        ((answer, answer), {"refunds", "disputes"}, (0, 0)),
+    ):
+        gateway, server = answering(paid, *answers)
+        found = gateway.complete_payment(PAYMENT)
+        assert (found.payment.state, found.payment.amount) == (PaymentState.PAID, YEN)
+        assert (found.unread, (len(found.refunds), len(found.disputes))) == (unread, counts)
+        # It is asked for again later, and not meanwhile.
+        assert len(server.calls) == 3
+
+
+def test_refunds_that_can_be_read_are_told_beside_those_that_cannot() -> None:
+    odd = refund(id="re_2", currency="zzz")
+    gateway, _ = answering(
+        (200, session(payment_intent=intent())),
+        page(refund(id="re_3"), odd, refund(), has_more=True),
+        error(500, type="api_error"),
+        page(),
+    )
+    found = gateway.fetch_payment(PAYMENT)
+    assert [one.gateway_refund_id for one in found.refunds] == ["re_3", "re_1"]
+    assert found.unread == {"refunds"}
+
+
+def test_refunds_and_disputes_are_not_waited_for_as_long_as_money() -> None:
+    gateway = StripeCheckout(SETTINGS)
+    waits = [
+        client._requestor._client._timeout
+        for client in (gateway._client, gateway._follow_up_client)
+    ]
+    assert waits == [(5, 20), (5, 10)]
+
+
+# ── How disputes end ──────────────────────────────────────────────────────────────────────────
+def balance(amount: int, fee: int = 0, currency: str = "jpy") -> dict[str, Any]:
+    return {"object": "balance_transaction", "amount": amount, "fee": fee, "currency": currency}
+
+
+@pytest.mark.parametrize(
+    ("status", "movements", "state", "part"),
+    [
+        ("lost", [balance(-3000, 1500)], DisputeState.LOST, None),
+        ("lost", [balance(-3000), balance(1000)], DisputeState.LOST, 2_000),
+        ("lost", [balance(-3000), balance(3000), balance(-3000)], DisputeState.LOST, None),
+        ("lost", [balance(-3000), balance(3000)], DisputeState.WON, None),
+        ("lost", [balance(-30, 0, "usd"), balance(10, 0, "usd")], DisputeState.LOST, None),
+        ("lost", [balance(-3000), {"amount": "x"}], DisputeState.LOST, None),
+        ("lost", None, DisputeState.LOST, None),
+        ("lost", ["txn_1"], DisputeState.LOST, None),
+        ("won", [balance(-3000)], DisputeState.WON, None),
+        ("won", [balance(-3000), balance(1000)], DisputeState.WON, None),
+        ("needs_response", [balance(-3000), balance(1000)], DisputeState.OPEN, None),
+    ],
+)
+def test_dispute_loses_what_was_not_reinstated(
+    status: str, movements: object, state: DisputeState, part: int | None
+) -> None:
+    document = dispute(status=status, balance_transactions=movements)
+    gateway, _ = answering((200, session(payment_intent=intent())), page(), page(document))
+    (polled,) = gateway.fetch_payment(PAYMENT).disputes
+    heard = fact_of("charge.dispute.closed", document)
+    assert isinstance(heard, DisputeFact)
+    expected = None if part is None else Money.from_minor_units(part, "JPY")
+    for fact in (polled, heard):
+        assert (fact.state, fact.amount, fact.lost) == (state, YEN, expected)
+    # An answer is as of the question; a message is as of when it was made.
+    assert (polled.stated_at, heard.stated_at) == (None, MORNING)
+
+
+@pytest.mark.parametrize(
+    ("movements", "fee"),
+    [
+        (None, None),
+        ([], None),
+        (["txn_1"], None),
+        ([balance(-3000)], Money.zero("JPY")),
+        ([balance(-3000, 1_500)], Money.from_minor_units(1_500, "JPY")),
+        ([balance(-3000, 1_500), balance(3000, -1_500)], Money.zero("JPY")),
+        ([balance(-20, 1_500, "usd")], Money.from_minor_units(1_500, "USD")),
+        ([balance(-20, 1_500, "usd"), balance(-3000, 10)], None),
+        ([balance(-20, 1_500, "zzz")], None),
+        ([{"amount": -20}], None),
+    ],
+)
+def test_dispute_fee_is_that_of_its_balance_transactions(
+    movements: object, fee: Money | None
+) -> None:
+    fact = fact_of("charge.dispute.created", dispute(balance_transactions=movements))
+    assert isinstance(fact, DisputeFact)
+    assert (fact.state, fact.fee) == (DisputeState.OPEN, fee)
+
+
+@pytest.mark.parametrize("client_reference", ["other", None, 7])
+@pytest.mark.parametrize(
+    ("event_type", "state"),
+    [
+        ("checkout.session.completed", PaymentState.PAID),
+        ("checkout.session.async_payment_failed", PaymentState.FAILED),
+        ("checkout.session.expired", PaymentState.EXPIRED),
+    ],
+)
+def test_session_is_ours_by_its_metadata_alone(
+    event_type: str, state: PaymentState, client_reference: object
+) -> None:
+    """A paid one is told to somebody, also where nobody here knows its reference."""
+    names = {"payment_reference": "NOBODYKNOWSTHISONE00"}
+    about = session(client_reference_id=client_reference, metadata=names)
+    fact = payment_of(event_type, about)
+    assert (fact.state, fact.reference) == (state, "NOBODYKNOWSTHISONE00")
+    assert fact.amount == YEN
 
 
 VOUCHER = {"konbini_display_details": {"expires_at": 1_768_748_399}}

@@ -1,0 +1,144 @@
+"""What every adapter reads with: a strange document is an error of the gateway, and never of ours.
+
+Only GatewayUnavailable, GatewayRefused and NotificationRefused leave an adapter. Its public methods
+stand under `reading_answer` or `reading_message`, whatever goes wrong inside them.
+"""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from domain.errors import BillingError
+from domain.gateways.base import (
+    GatewayRefused,
+    GatewayUnavailable,
+    NotificationRefused,
+    Outcome,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from domain.money import Money
+
+_log = logging.getLogger(__name__)
+
+_Fact = TypeVar("_Fact")
+_Value = TypeVar("_Value")
+
+MAX_TEXT_LENGTH = 255
+
+UNREADABLE: tuple[type[Exception], ...] = (
+    ArithmeticError,
+    AttributeError,
+    BillingError,
+    LookupError,
+    OSError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+"""What reading a document of another shape may raise, our own refusals of amounts among it."""
+
+
+@contextmanager
+def reading_answer(gateway: str) -> Iterator[None]:
+    """Raise GatewayUnavailable for an answer that cannot be read; let an adapter's own errors pass.
+
+    The original error may quote the document, so that only its type and place are logged.
+    """
+    try:
+        yield
+    except (GatewayRefused, GatewayUnavailable):
+        raise
+    except UNREADABLE as error:
+        _log_place(gateway, "an answer", error)
+        raise GatewayUnavailable(gateway, "an answer that cannot be read") from None
+
+
+@contextmanager
+def reading_message(gateway: str) -> Iterator[None]:
+    """Raise NotificationRefused, MALFORMED, for a message that cannot be read."""
+    try:
+        yield
+    except NotificationRefused:
+        raise
+    except UNREADABLE as error:
+        _log_place(gateway, "a message", error)
+        raise NotificationRefused(Outcome.MALFORMED, "fields") from None
+
+
+def _log_place(gateway: str, what: str, error: Exception) -> None:
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    kind = type(error).__name__
+    _log.warning("%s of %s cannot be read: %s in %s", what, gateway, kind, place.name)
+
+
+def read_each(
+    gateway: str,
+    kind: str,
+    documents: Iterable[dict[str, Any]],
+    facts: Callable[[dict[str, Any]], Iterable[_Fact]],
+) -> tuple[tuple[_Fact, ...], frozenset[str]]:
+    """Return what follows from documents that may come from the network, and what is unread.
+
+    The second is empty, or the kind where documents did not come or one could not be read. What
+    was read before counts: a document that cannot be read hides no other.
+    """
+    found: list[_Fact] = []
+    unread: frozenset[str] = frozenset()
+    try:
+        with reading_answer(gateway):
+            for document in documents:
+                try:
+                    with reading_answer(gateway):
+                        found.extend(facts(document))
+                except GatewayUnavailable:
+                    unread = frozenset((kind,))
+    except (GatewayRefused, GatewayUnavailable) as error:
+        _log.warning("%s does not tell the %s of a payment: %s", gateway, kind, error.reason)
+        unread = frozenset((kind,))
+    return tuple(found), unread
+
+
+def readable(read: Callable[[], _Value]) -> _Value | None:
+    """Return what is good to know and not needed, or None where it cannot be read."""
+    try:
+        return read()
+    except UNREADABLE:
+        return None
+
+
+def required_text(found: object) -> str:
+    """Return a name or code of a document; raise ValueError where it is none that can be kept."""
+    if not isinstance(found, str) or not found or not _can_be_kept(found):
+        raise ValueError("not a text")
+    return found
+
+
+def optional_text(found: object) -> str | None:
+    """Return a name or code of a document, or None where it is none that can be kept."""
+    return found if isinstance(found, str) and found and _can_be_kept(found) else None
+
+
+def _can_be_kept(text: str) -> bool:
+    """Whether the database takes it: not so NUL, nor half a character."""
+    return len(text) <= MAX_TEXT_LENGTH and text.isprintable()
+
+
+def positive(amount: Money) -> Money:
+    """Return an amount unchanged; raise ValueError where nothing or less is moved."""
+    if amount.micros <= 0:
+        raise ValueError("not an amount that moves")
+    return amount
+
+
+def minor_units(gateway: str, amount: Money) -> int:
+    """Return an amount to send; raise GatewayRefused where no coin of its currency is so small."""
+    try:
+        return amount.to_minor_units()
+    except BillingError:
+        raise GatewayRefused(gateway, "amount") from None
