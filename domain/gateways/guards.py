@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import traceback
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from domain.errors import BillingError
@@ -30,6 +31,7 @@ _Fact = TypeVar("_Fact")
 _Value = TypeVar("_Value")
 
 MAX_TEXT_LENGTH = 255
+_EARLIEST, _LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
 
 UNREADABLE: tuple[type[Exception], ...] = (
     ArithmeticError,
@@ -127,6 +129,14 @@ def optional_text(found: object) -> str | None:
 def _can_be_kept(text: str) -> bool:
     """Whether the database takes it: not so NUL, nor half a character."""
     return len(text) <= MAX_TEXT_LENGTH and text.isprintable()
+
+
+def sane_moment(moment: datetime) -> datetime:
+    """Return a moment in UTC; raise ValueError where no payment can be of its century."""
+    found = moment.astimezone(UTC)
+    if not _EARLIEST <= found < _LATEST:
+        raise ValueError("not a moment of a payment")
+    return found
 
 
 def positive(amount: Money) -> Money:

@@ -23,7 +23,7 @@ from domain.gateways.base import (
     RefundFact,
     RefundState,
 )
-from domain.gateways.guards import optional_text, positive, readable, required_text
+from domain.gateways.guards import optional_text, positive, readable, required_text, sane_moment
 from domain.money import Money
 
 if TYPE_CHECKING:
@@ -489,4 +489,4 @@ def _moment(text: str) -> datetime:
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
         raise ValueError("a moment without a time zone")
-    return moment
+    return sane_moment(moment)

@@ -44,6 +44,7 @@ from domain.gateways.guards import (
     reading_answer,
     reading_message,
     required_text,
+    sane_moment,
 )
 from domain.money import Money
 
@@ -66,7 +67,7 @@ _CONNECT_SECONDS, _READ_SECONDS = 5, 20
 _RETRIES = 2
 # Money that was taken does not wait long for what else there is to say of it.
 _FOLLOW_UP_SECONDS = 10
-_PAGE = 100
+_PAGE, _MAX_LISTED = 100, 1_000
 
 # Only currencies whose minor unit is the same to Stripe as to ISO 4217: it counts some that have
 # none, such as the Icelandic króna, in hundredths.
@@ -417,7 +418,9 @@ def _pages(list_page: Callable[[Any], Any], payment_intent: str) -> Iterator[_Ob
     """Return all objects of a list about a payment, page after page."""
     with _speaking():
         found = list_page({"payment_intent": payment_intent, "limit": _PAGE})
-        for one in found.auto_paging_iter():
+        for count, one in enumerate(found.auto_paging_iter()):
+            if count == _MAX_LISTED:
+                raise ValueError("a list without an end")
             yield one.to_dict()
 
 
@@ -456,7 +459,7 @@ _text = required_text
 def _moment(seconds: object) -> datetime:
     if type(seconds) is not int:
         raise TypeError("not a time")
-    return datetime.fromtimestamp(seconds, UTC)
+    return sane_moment(datetime.fromtimestamp(seconds, UTC))
 
 
 def _money(count: int, currency: str) -> Money:

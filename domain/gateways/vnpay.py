@@ -43,6 +43,7 @@ from domain.gateways.guards import (
     reading_answer,
     reading_message,
     required_text,
+    sane_moment,
 )
 from domain.money import Money
 
@@ -207,6 +208,10 @@ def _text(values: Mapping[str, Any], name: str) -> str:
     return str(values.get(name, "") or "")
 
 
+def _code(answer: Mapping[str, Any]) -> str:
+    return optional_text(_text(answer, "vnp_ResponseCode")) or ""
+
+
 def _is_same(given: str, expected: str) -> bool:
     return hmac.compare_digest(given.lower().encode("utf-8", "replace"), expected.encode())
 
@@ -233,7 +238,7 @@ def _wire_time(moment: datetime) -> str:
 
 def _moment(text: str) -> datetime | None:
     try:
-        return datetime.strptime(text, _TIME).replace(tzinfo=_ZONE).astimezone(UTC)
+        return sane_moment(datetime.strptime(text, _TIME).replace(tzinfo=_ZONE))
     except (OverflowError, ValueError):
         return None
 
@@ -359,7 +364,7 @@ class VNPay:
             raise NotificationRefused(Outcome.BAD_SIGNATURE, "signature")
         if given.get("vnp_TmnCode") != self._settings.tmn_code:
             raise NotificationRefused(Outcome.BAD_SIGNATURE, "wrong_merchant")
-        if not given.get("vnp_TxnRef"):
+        if optional_text(given.get("vnp_TxnRef")) is None:
             raise NotificationRefused(Outcome.MALFORMED, "reference")
         return given
 
@@ -385,7 +390,7 @@ class VNPay:
             "vnp_OrderInfo": f"Query {payment.reference}",
         }
         answer = self._post(request, QUERY_REQUEST)
-        code = _text(answer, "vnp_ResponseCode")
+        code = _code(answer)
         # Errors may come unsigned. That there is no such payment closes nothing and may be heard.
         if code != _NOT_FOUND or _HASH in answer:
             self._check_answer(answer, QUERY_RESPONSE, payment.reference)
@@ -425,7 +430,7 @@ class VNPay:
             "vnp_OrderInfo": f"Refund {payment.reference} {request.reference}",
         }
         answer = self._post(body, REFUND_REQUEST)
-        code = _text(answer, "vnp_ResponseCode")
+        code = _code(answer)
         if code == _ALREADY_ASKED:
             return self._refund_under_way(request, answer)
         self._check_answer(answer, REFUND_RESPONSE, payment.reference)
@@ -507,7 +512,7 @@ class VNPay:
     ) -> None:
         expected = sign(self._settings.hash_secret, _joined(answer, signed))
         if not _is_same(str(answer.get(_HASH, "")), expected):
-            code = _text(answer, "vnp_ResponseCode")[:_CODE_LENGTH]
+            code = _code(answer)[:_CODE_LENGTH]
             raise GatewayUnavailable(NAME, f"an answer without a valid signature: {code!r}")
         is_ours = answer.get("vnp_TmnCode") == self._settings.tmn_code
         if not is_ours or answer.get("vnp_TxnRef") != reference:

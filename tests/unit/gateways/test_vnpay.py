@@ -907,3 +907,42 @@ def test_money_that_was_given_back_before_we_heard_of_it_is_for_people(
 ) -> None:
     snapshot = answering(lambda _: signed_answer(values)).fetch_payment(PAYMENT)
     assert snapshot.payment.state is PaymentState.UNDER_REVIEW
+
+
+# ── The name of a refund ──────────────────────────────────────────────────────────────────────
+NOTE = f"Refund {REFERENCE} RRRRRRRRRRRRRRRRRRRR"
+
+
+@pytest.mark.parametrize(
+    ("money", "number", "note", "name", "reference"),
+    [
+        # Before VNPay has a number, the refund has our name.
+        ("14422574", "0", NOTE, "R" * 20, "R" * 20),
+        ("14422574", "14422574", NOTE, "R" * 20, "R" * 20),
+        ("14422574", "14499999", NOTE, "14499999", "R" * 20),
+        # The number may be the payment's own, which we do not know.
+        (None, "14422574", NOTE, "R" * 20, "R" * 20),
+        (None, "14499999", "Made at VNPay", "14499999", None),
+        ("14422574", "14499999", "Made at VNPay", "14499999", None),
+    ],
+)
+def test_refund_told_by_querydr_has_its_reference_beside_whatever_name(
+    money: str | None, number: str, note: str, name: str, reference: str | None
+) -> None:
+    values = {
+        "vnp_TransactionType": "03",
+        "vnp_TransactionStatus": "05",
+        "vnp_TransactionNo": number,
+        "vnp_OrderInfo": note,
+    }
+    gateway = answering(lambda _: signed_answer(values))
+    known = replace(PAYMENT, gateway_payment_id=money)
+    (refund,) = gateway.fetch_payment(known).refunds
+    assert (refund.gateway_refund_id, refund.reference) == (name, reference)
+    assert refund.payment_reference == REFERENCE
+
+
+@pytest.mark.parametrize("text", ["00010101000000", "99991231235959", "20261301000000"])
+def test_pay_date_of_no_century_of_ours_is_none(text: str) -> None:
+    (fact,) = VNPay(SETTINGS).parse_notification(message(ipn(PayDate=text))).facts
+    assert (fact.occurred_at, fact.amount) == (None, AMOUNT)
