@@ -90,6 +90,10 @@ class _Metrics:
         self.notifications = Counter(
             "notifications", "Messages in the name of a gateway", ("gateway", "outcome"), **own
         )
+        self.payment_check_failures = Counter(
+            "payment_check_failures", "Questions to a gateway about a payment that failed",
+            ("gateway",), **own,
+        )  # fmt: skip
         self.job_runs = Counter("job_runs", "Runs of a job", ("job",), **own)
         self.job_failures = Counter("job_failures", "Runs of a job that failed", ("job",), **own)
         self.job_seconds = Gauge("job_last_run_seconds", "How long the last run took", ("job",),
@@ -117,6 +121,11 @@ def request_answered(method: str, route: str, status: int, seconds: float) -> No
 def notification_taken(gateway: str, outcome: str) -> None:
     """Count a message in the name of a gateway, by what became of it."""
     _all().notifications.labels(gateway, outcome).inc()
+
+
+def payment_check_failed(gateway: str) -> None:
+    """Count a question about a payment that failed, or whose answer could not be processed."""
+    _all().payment_check_failures.labels(gateway).inc()
 
 
 @contextmanager

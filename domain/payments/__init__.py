@@ -4,7 +4,6 @@ Services that take a `sessionmaker` speak to a gateway between transactions; all
 transaction of whoever calls them. docs/payments.md tells the rules.
 """
 
-from domain.payments.checking import CHECK_EVERY, check_due, check_payment
 from domain.payments.checkout import StartedPayment, give_up, open_checkout, start_payment
 from domain.payments.documents import (
     DocumentContent,
@@ -14,6 +13,7 @@ from domain.payments.documents import (
 )
 from domain.payments.methods import CONSENT_VERSION, Method, methods_of
 from domain.payments.notifications import take_notification
+from domain.payments.polling import CHECK_EVERY, check_due, check_payment
 from domain.payments.records import reference_of
 from domain.payments.refunds import (
     WAITS,

@@ -87,16 +87,6 @@ class PlannedRefund:
     refund_id: int
 
 
-@dataclass(frozen=True, slots=True)
-class DueRefund:
-    """A refund to send, or to ask about where it `is_sent`."""
-
-    refund_id: int
-    payment_id: int
-    gateway: str
-    is_sent: bool
-
-
 # ── Our own ───────────────────────────────────────────────────────────────────────────────────
 def request_refund(
     session: Session,
@@ -568,23 +558,3 @@ def apply_kept_refund(session: Session, payment: Payment, refund: Refund, actor:
     if refund.state == RefundState.SUCCEEDED.value:
         post_refund_paid(session, payment, refund, refund.pay_micros, actor)
     _report_excess(session, payment, refund, actor)
-
-
-def due_refunds(session: Session, *, limit: int) -> tuple[DueRefund, ...]:
-    """Return the refunds whose time to be sent, or asked about, has come."""
-    rows = session.scalars(
-        select(Refund)
-        .where(Refund.next_check_at <= clock.now(session), Refund.state.in_(_ON_ITS_WAY))
-        .order_by(Refund.next_check_at)
-        .limit(limit)
-    )
-    return tuple(
-        DueRefund(row.id, row.payment_id, row.gateway, is_sent=row.state != "requested")
-        for row in rows
-    )
-
-
-def ask_later(session: Session, *, refund_id: int) -> None:
-    """Leave a refund that was sent alone for an hour."""
-    refund = session.get_one(Refund, refund_id)
-    refund.next_check_at = clock.now(session) + _CHECK_EVERY

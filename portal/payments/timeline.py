@@ -13,6 +13,7 @@ from domain import audit, payments
 from domain.actors import StaffRole
 from domain.errors import BillingError
 from domain.money import Money
+from domain.payments.polling import CHECK_FAILED
 from domain.queries.payments import PaymentStatus, payment_timeline
 from portal import address, backend, formats
 from portal.formats import plain
@@ -274,6 +275,8 @@ def _steps(here: Viewing, found: PaymentTimeline) -> None:
 
 def _step(taken: TimelineStep) -> str:
     text = step(taken.kind)
+    if taken.kind == CHECK_FAILED:
+        return f"{text} ({taken.details.get('error')})"
     why = _PACK_REFUSALS.get(str(taken.details.get("reason")))
     return f"{text}: {_(why)}" if taken.kind == "starter_pack_refused" and why else text
 

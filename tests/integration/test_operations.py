@@ -287,6 +287,12 @@ def test_jobs_are_counted_and_their_last_success_is_known(
     assert {DONE, FAILED} == set(backend.read(_outcomes))
 
 
+def test_failed_payment_check_is_counted_by_gateway(figures: Callable[..., float]) -> None:
+    before = figures("portal_payment_check_failures_total", gateway="vnpay")
+    metrics.payment_check_failed("vnpay")
+    assert figures("portal_payment_check_failures_total", gateway="vnpay") == before + 1
+
+
 def _outcomes(session: Session) -> list[str]:
     return list(session.execute(text("SELECT outcome FROM job_runs")).scalars())
 
@@ -326,5 +332,5 @@ def test_no_label_can_name_an_account_or_a_person(figures: Callable[..., float])
         if sample.name.startswith("portal_")
         for label in sample.labels
     }
-    known = {"method", "route", "status", "page", "outcome", "verb", "reason", "job", "le"}
-    assert names <= known
+    known = {"method", "route", "status", "page", "outcome", "verb", "reason", "job", "gateway"}
+    assert names <= known | {"le"}

@@ -1,0 +1,475 @@
+"""Ask the gateways how payments and refunds stand: it repairs lost webhooks and lost answers.
+
+Each gateway is asked by itself, and each payment alone: whatever a question or its answer raises
+sets that payment aside for longer and longer, and the next one is asked about.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from itertools import chain, zip_longest
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import case, select
+from sqlalchemy.exc import OperationalError
+
+from db.models import Payment, Refund
+from domain import clock
+from domain.errors import NotFound
+from domain.gateways.base import GatewayRefused, GatewayUnavailable, PaymentState
+from domain.payments.facts import apply_facts, apply_payment_fact
+from domain.payments.records import (
+    GATEWAY_ACTOR,
+    OPEN_STATES,
+    count_steps,
+    known,
+    lock_payment,
+    note,
+    note_once,
+)
+from domain.payments.refunds import WAITS, send_refund
+from domain.payments.schedule import (
+    MAX_REFUND_CHECKS,
+    REFUND_UNANSWERED_AFTER,
+    earliest,
+    failure_wait,
+    next_check,
+    next_check_after_failure,
+    payment_end,
+    refund_wait,
+)
+from domain.permissions import require
+from domain.transactions import run_transaction
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable, Mapping
+    from datetime import datetime
+
+    from sqlalchemy.orm import Session, sessionmaker
+
+    from domain.actors import Actor
+    from domain.gateways.base import (
+        DisputeFact,
+        Fact,
+        Gateway,
+        KnownPayment,
+        RefundFact,
+        Snapshot,
+    )
+
+__all__ = [
+    "CHECK_EVERY",
+    "CHECK_FAILED",
+    "REFUND_UNANSWERED",
+    "ask_later",
+    "check_due",
+    "check_payment",
+    "due_payments",
+    "due_refunds",
+    "next_check",
+]
+
+_log = logging.getLogger(__name__)
+
+CHECK_EVERY = timedelta(seconds=5)
+PASS_DEADLINE_SECONDS = 60
+"""How long a pass over one gateway goes on to the next payment."""
+
+CHECK_FAILED = "check_failed"
+"""The event that a question failed, or that its answer could not be processed: once an error."""
+
+REFUND_UNANSWERED = "refund_unanswered"
+"""The event that a refund is not sent again: no gateway said whether it was made."""
+
+_BATCH_SIZE = 50
+_MAX_FAILURE_EVENTS = 20
+_MAX_ERROR_LENGTH = 120
+_HELD_REFUND_WAIT = timedelta(minutes=5)
+_IN_PROGRESS = ("requested", "pending")
+
+
+@dataclass(frozen=True, slots=True)
+class DueRefund:
+    """A refund to send, or to ask about where it `is_sent`."""
+
+    refund_id: int
+    payment_id: int
+    is_sent: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """What is asked, when, and what the payment's plan was then; `is_due` if the clock asks."""
+
+    payment_id: int
+    about: KnownPayment
+    asked_at: datetime
+    state: str
+    planned: datetime | None
+    is_due: bool
+
+
+# ── One payment ───────────────────────────────────────────────────────────────────────────────
+def check_payment(
+    sessions: sessionmaker[Session],
+    *,
+    gateway: Gateway,
+    payment_id: int,
+    actor: Actor,
+    on_failure: Callable[[str], None] | None = None,
+) -> str:
+    """Ask the gateway how a payment stands, take what was approved, and return its state after.
+
+    Whoever may pay for the account, staff and the system may ask. A gateway that does not answer,
+    or whose answer cannot be processed, leaves everything as it is: `on_failure` is given its name,
+    and it is asked again later. Raises NotFound and NotAuthorised.
+    """
+    with sessions.begin() as session:
+        payment = session.get(Payment, payment_id)
+        if payment is None or payment.gateway != gateway.name:
+            raise NotFound("payment")
+        require(actor, "ask_gateway", payment.account_id)
+        if payment.is_sandbox != gateway.is_sandbox:
+            return payment.state
+        question = _question(session, payment, clock.now(session), is_due=False)
+    return _ask(sessions, gateway, question, on_failure)
+
+
+def _question(session: Session, payment: Payment, asked_at: datetime, *, is_due: bool) -> _Question:
+    return _Question(
+        payment_id=payment.id,
+        about=known(session, payment),
+        asked_at=asked_at,
+        state=payment.state,
+        planned=payment.next_check_at,
+        is_due=is_due,
+    )
+
+
+def _ask(
+    sessions: sessionmaker[Session],
+    gateway: Gateway,
+    question: _Question,
+    on_failure: Callable[[str], None] | None,
+) -> str:
+    try:
+        snapshot = gateway.complete_payment(question.about)
+        return run_transaction(
+            sessions, lambda session: _apply(session, gateway, question, snapshot)
+        )
+    except Exception as error:  # noqa: BLE001 - a payment must not hold up the others
+        if on_failure is not None:
+            on_failure(gateway.name)
+        return _set_aside(sessions, question.payment_id, error)
+
+
+def _apply(session: Session, gateway: Gateway, question: _Question, snapshot: Snapshot) -> str:
+    payment = lock_payment(session, question.payment_id)
+    if payment is None:
+        raise NotFound("payment")
+    now = clock.now(session)
+    state, planned = payment.state, payment.next_check_at
+    apply_payment_fact(session, payment, snapshot.payment, actor=GATEWAY_ACTOR)
+    facts: list[Fact] = [_stated(fact, question.asked_at) for fact in snapshot.refunds]
+    facts += [_stated(fact, question.asked_at) for fact in snapshot.disputes]
+    apply_facts(session, gateway=gateway, facts=facts, actor=GATEWAY_ACTOR)
+    _expire(session, payment, snapshot.payment.state, now)
+    scheduled = next_check(payment, now)
+    if payment.state != state:
+        payment.checks = 0
+        if payment.next_check_at != planned:  # what changed it may want to be asked soon
+            scheduled = earliest(scheduled, payment.next_check_at)
+    elif not question.is_due and not snapshot.unread:
+        return payment.state  # people who ask often do not make the clock ask seldom
+    if snapshot.unread:
+        _log.warning(
+            "payment %d: %s told nothing of %s", payment.id, gateway.name, sorted(snapshot.unread)
+        )
+        scheduled = earliest(scheduled, now + failure_wait(payment))
+    # A webhook that came during the question may know more than the answer.
+    is_replanned = planned != question.planned
+    payment.next_check_at = earliest(scheduled, planned) if is_replanned else scheduled
+    return payment.state
+
+
+def _stated(fact: RefundFact | DisputeFact, asked_at: datetime) -> RefundFact | DisputeFact:
+    """Date a statement that has no date of its own: it is true as of the question, not later."""
+    return fact if fact.stated_at is not None else replace(fact, stated_at=asked_at)
+
+
+def _expire(session: Session, payment: Payment, told: PaymentState, now: datetime) -> None:
+    """Call a payment expired whose time is over and of which the gateway knows no money."""
+    is_unpaid = told in {PaymentState.OPEN, PaymentState.UNKNOWN}
+    if payment.state in OPEN_STATES and is_unpaid and now >= payment_end(payment):
+        payment.state = "expired"
+        note(session, payment, "expired", actor=GATEWAY_ACTOR)
+
+
+# ── What fails ────────────────────────────────────────────────────────────────────────────────
+def _set_aside(
+    sessions: sessionmaker[Session],
+    payment_id: int,
+    error: Exception,
+    *,
+    refund_id: int | None = None,
+) -> str:
+    """Keep why a payment could not be asked about, plan the next time, and return its state."""
+    if isinstance(error, GatewayUnavailable | GatewayRefused):
+        _log.warning("payment %d cannot be asked about: %s", payment_id, error)
+    else:
+        _log.error("the check of payment %d failed", payment_id, exc_info=error)
+    with sessions.begin() as session:
+        payment = lock_payment(session, payment_id)
+        if payment is None:
+            raise NotFound("payment")
+        now = clock.now(session)
+        if payment.next_check_at is not None and payment.next_check_at <= now:
+            _back_off(payment, now)
+        # A lost connection or a lock that was waited for in vain says nothing of the payment.
+        is_told = count_steps(session, payment, CHECK_FAILED) >= _MAX_FAILURE_EVENTS
+        if not is_told and not isinstance(error, OperationalError):
+            details: dict[str, Any] = {"error": _error_name(error)}
+            if refund_id is not None:
+                details["refund"] = refund_id
+            note_once(session, payment, CHECK_FAILED, actor=GATEWAY_ACTOR, details=details)
+        return payment.state
+
+
+def _error_name(error: Exception) -> str:
+    """Name an error without what it is about: messages may tell names and addresses."""
+    if isinstance(error, GatewayUnavailable | GatewayRefused):
+        return f"{error.code}: {error.reason}"[:_MAX_ERROR_LENGTH]
+    place, trace = "", error.__traceback__
+    while trace is not None:
+        module = str(trace.tb_frame.f_globals.get("__name__", ""))
+        if module.startswith("domain."):
+            place = f" in {module}.{trace.tb_frame.f_code.co_name}"
+        trace = trace.tb_next
+    return f"{type(error).__name__}{place}"[:_MAX_ERROR_LENGTH]
+
+
+def _back_off(payment: Payment, now: datetime) -> None:
+    payment.checks += 1
+    payment.next_check_at = next_check_after_failure(payment, now)
+
+
+# ── What is due ───────────────────────────────────────────────────────────────────────────────
+def due_payments(
+    session: Session, *, gateway: Gateway, limit: int = _BATCH_SIZE
+) -> tuple[int, ...]:
+    """Return the payments of a gateway that are to be asked about, those without credit first.
+
+    One that began in the sandbox is not the live gateway's, and the other way round.
+    """
+    rank = case((Payment.state.in_(OPEN_STATES), 0), (Payment.credited_at.is_(None), 1), else_=2)
+    rows = session.scalars(
+        select(Payment.id)
+        .where(
+            Payment.gateway == gateway.name,
+            Payment.is_sandbox == gateway.is_sandbox,
+            Payment.next_check_at <= clock.now(session),
+        )
+        .order_by(rank, Payment.next_check_at, Payment.id)
+        .limit(limit)
+    )
+    return tuple(rows)
+
+
+def due_refunds(
+    session: Session, *, gateway: Gateway, limit: int = _BATCH_SIZE
+) -> tuple[DueRefund, ...]:
+    """Return the refunds of a gateway whose time to be sent, or asked about, has come."""
+    rows = session.execute(
+        select(Refund.id, Refund.payment_id, Refund.state)
+        .join(Payment, Payment.id == Refund.payment_id)
+        .where(
+            Payment.gateway == gateway.name,
+            Payment.is_sandbox == gateway.is_sandbox,
+            Refund.next_check_at <= clock.now(session),
+            Refund.state.in_(_IN_PROGRESS),
+        )
+        .order_by(Refund.next_check_at, Refund.id)
+        .limit(limit)
+    )
+    return tuple(DueRefund(row.id, row.payment_id, row.state != "requested") for row in rows)
+
+
+def ask_later(session: Session, *, refund_id: int) -> None:
+    """Count a time that a refund is sent or asked about, and plan the next one, later each time."""
+    refund = session.get_one(Refund, refund_id)
+    refund.checks += 1
+    refund.next_check_at = clock.now(session) + refund_wait(refund.checks)
+
+
+# ── The pass ──────────────────────────────────────────────────────────────────────────────────
+def check_due(
+    sessions: sessionmaker[Session],
+    *,
+    gateways: Mapping[str, Gateway],
+    actor: Actor,
+    stop: threading.Event | None = None,
+    deadline_seconds: int = PASS_DEADLINE_SECONDS,
+    on_failure: Callable[[str], None] | None = None,
+) -> str:
+    """Ask about every payment that is due and send refunds that wait; return what was done.
+
+    Gateways are asked side by side, each for about `deadline_seconds`; the rest stays due. What
+    belongs to a gateway that is not among them is left alone. `on_failure` is given the name of
+    the gateway at each failure. Raises NotAuthorised unless the actor may ask for every account.
+    """
+    require(actor, "ask_gateway")
+    passes = [
+        _Pass(sessions, gateway, stop, deadline_seconds, on_failure)
+        for gateway in gateways.values()
+    ]
+    if len(passes) == 1:
+        passes[0].run()
+    elif passes:
+        with ThreadPoolExecutor(len(passes), thread_name_prefix="polling") as pool:
+            for running in [pool.submit(each.run) for each in passes]:
+                running.result()
+    asked, closed, sent, failed = (
+        sum(getattr(each, name) for each in passes)
+        for name in ("asked", "closed", "sent", "failed")
+    )
+    failures = f", {failed} failed" if failed else ""
+    return f"{asked} asked about, {closed} of them closed, {sent} refunds sent{failures}"
+
+
+class _Pass:
+    """One pass over what is due at one gateway."""
+
+    def __init__(
+        self,
+        sessions: sessionmaker[Session],
+        gateway: Gateway,
+        stop: threading.Event | None,
+        deadline_seconds: int,
+        on_failure: Callable[[str], None] | None,
+    ) -> None:
+        self._sessions = sessions
+        self._gateway = gateway
+        self._stop = stop
+        self._deadline_seconds = deadline_seconds
+        self._on_failure = on_failure
+        self.asked = self.closed = self.sent = self.failed = 0
+
+    def run(self) -> None:
+        """Take payments and refunds in turn, so that neither waits for all of the other."""
+        ends_at = time.monotonic() + self._deadline_seconds
+        with self._sessions.begin() as session:
+            payments = due_payments(session, gateway=self._gateway)
+            refunds = due_refunds(session, gateway=self._gateway)
+        for due in chain.from_iterable(zip_longest(payments, refunds)):
+            is_stopped = self._stop is not None and self._stop.is_set()
+            if is_stopped or time.monotonic() >= ends_at:
+                break
+            if due is not None:
+                self._take(due)
+
+    def _take(self, due: int | DueRefund) -> None:
+        payment_id = due if isinstance(due, int) else due.payment_id
+        refund_id = None if isinstance(due, int) else due.refund_id
+        try:
+            if isinstance(due, int):
+                self._check_payment(due)
+            else:
+                self._check_refund(due)
+        except Exception as error:  # noqa: BLE001 - a payment must not hold up the others
+            self._count_failure(self._gateway.name)
+            try:
+                _set_aside(self._sessions, payment_id, error, refund_id=refund_id)
+            except Exception:  # noqa: BLE001 - the database may be away
+                _log.exception("payment %d could not be set aside", payment_id)
+
+    def _count_failure(self, gateway: str) -> None:
+        self.failed += 1
+        if self._on_failure is not None:
+            self._on_failure(gateway)
+
+    def _check_payment(self, payment_id: int) -> None:
+        question = self._claim(payment_id)
+        if question is None:
+            return
+        self.asked += 1
+        state = _ask(self._sessions, self._gateway, question, self._count_failure)
+        self.closed += question.state in OPEN_STATES and state not in OPEN_STATES
+
+    def _claim(self, payment_id: int) -> _Question | None:
+        """Plan the next question before this one: what ends this process is not asked at once."""
+        with self._sessions.begin() as session:
+            payment = lock_payment(session, payment_id)
+            now = clock.now(session)
+            if payment is None or payment.next_check_at is None or payment.next_check_at > now:
+                return None  # somebody else asked meanwhile
+            _back_off(payment, now)
+            return _question(session, payment, now, is_due=True)
+
+    def _check_refund(self, due: DueRefund) -> None:
+        with self._sessions.begin() as session:
+            if not _claim_refund(session, due):
+                return
+        if due.is_sent:
+            check_payment(
+                self._sessions,
+                gateway=self._gateway,
+                payment_id=due.payment_id,
+                actor=GATEWAY_ACTOR,
+                on_failure=self._count_failure,
+            )
+            return
+        state = send_refund(self._sessions, gateway=self._gateway, refund_id=due.refund_id)
+        self.sent += state not in {"requested", WAITS}
+        if state in {"requested", WAITS}:
+            with self._sessions.begin() as session:
+                _plan_unsent(session, due, is_held=state == WAITS)
+
+
+def _claim_refund(session: Session, due: DueRefund) -> bool:
+    """Plan a refund's next time, and return whether it is to be sent or asked about now."""
+    payment = lock_payment(session, due.payment_id)
+    refund = session.get_one(Refund, due.refund_id, populate_existing=True)
+    now = clock.now(session)
+    is_due = refund.next_check_at is not None and refund.next_check_at <= now
+    is_as_found = refund.state == ("pending" if due.is_sent else "requested")
+    if payment is None or not is_due or not is_as_found:
+        return False  # somebody else took it meanwhile
+    if not due.is_sent and _is_unanswered(session, payment, refund, now):
+        refund.next_check_at = None
+        details = {"refund": refund.id}
+        note_once(session, payment, REFUND_UNANSWERED, actor=GATEWAY_ACTOR, details=details)
+        _log.error("refund %d needs a person: its gateway never answered", refund.id)
+        return False
+    ask_later(session, refund_id=refund.id)
+    return True
+
+
+def _is_unanswered(session: Session, payment: Payment, refund: Refund, now: datetime) -> bool:
+    """Whether a refund was sent for so long that a person decides.
+
+    The days in which it was held for the one before it do not count.
+    """
+    if refund.checks >= MAX_REFUND_CHECKS:
+        return True
+    if refund.checks == 0 or now < refund.requested_at + REFUND_UNANSWERED_AFTER:
+        return False
+    return not count_steps(session, payment, "refund_waits", details={"refund": refund.id})
+
+
+def _plan_unsent(session: Session, due: DueRefund, *, is_held: bool) -> None:
+    """Plan a refund that got no answer; one that is held was not sent, and is tried soon."""
+    lock_payment(session, due.payment_id)
+    refund = session.get_one(Refund, due.refund_id, populate_existing=True)
+    if refund.state != "requested":
+        return
+    now = clock.now(session)
+    if is_held:
+        refund.checks -= 1
+        refund.next_check_at = now + _HELD_REFUND_WAIT
+    else:
+        refund.next_check_at = now + refund_wait(refund.checks)
