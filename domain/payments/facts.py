@@ -43,6 +43,7 @@ from domain.payments.records import (
 )
 from domain.payments.refunds import apply_kept_refund, apply_refund
 from domain.payments.returns import refused_money, settle_by_failure, settle_by_kept_refund
+from domain.payments.schedule import next_check
 from domain.payments.starter_packs import give_packs, lock_packs, settle_packs
 
 if TYPE_CHECKING:
@@ -58,9 +59,6 @@ _log = logging.getLogger(__name__)
 
 REVIEW_CHECK = timedelta(hours=6)
 """How often a gateway that doubts money is asked whether it still does."""
-
-AWAITING_CHECK = timedelta(hours=1)
-"""When a gateway is first asked about money that was promised, such as at a store."""
 
 _LONGEST_ON_THE_WAY = timedelta(days=366)
 """How long before its approval a bank transfer may have come."""
@@ -221,7 +219,7 @@ def _step(session: Session, payment: Payment, fact: PaymentFact, actor: Actor) -
         is_new = payment.state != "awaiting"
         payment.state = "awaiting"
         payment.pay_by = fact.pay_by or payment.pay_by
-        payment.next_check_at = now + (FIRST_CHECK if payment.pay_by is None else AWAITING_CHECK)
+        payment.next_check_at = next_check(payment, now)
     elif fact.state is PaymentState.APPROVED:
         is_new = True
         payment.next_check_at = now
