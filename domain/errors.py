@@ -77,6 +77,23 @@ class Conflict(BillingError):
         self.reason = reason
 
 
+class AlreadyDecided(Conflict):
+    """Somebody decided about it before."""
+
+    def __init__(
+        self,
+        state: str,
+        decided_by: str | None,
+        decided_at: datetime | None,
+        reason: str = "already_decided",
+    ) -> None:
+        """Say what became of it, and who decided that when, as facts name people."""
+        super().__init__(reason)
+        self.state = state
+        self.decided_by = decided_by
+        self.decided_at = decided_at
+
+
 class IdempotencyMismatch(BillingError):
     """The idempotency key was used before, for another request."""
 

@@ -2,30 +2,33 @@
 
 A rate says what one unit of the currency that is paid costs in the currency that is credited. One
 person proposes it and another approves; a first rate, and one that moved far, needs an
-administrator. The margin is ours and is shown. What is credited is fixed, and what is paid is
-rounded up to the smallest coin.
+administrator, and the far one a reason. The margin is ours and is shown. What is credited is fixed,
+and what is paid is rounded up to the smallest coin.
+
+A rate serves until two hours after its own time of day on the next business day of the countries
+of both currencies, by the clock of the site whose currency is credited.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
-from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
+from datetime import UTC, datetime, timedelta
+from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context, Decimal
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import select
 
-from db.models import ExchangeQuote, ExchangeRate
+from db.models import ExchangeQuote, ExchangeRate, Site
 from domain import audit, clock
 from domain.actors import StaffRole
-from domain.errors import Conflict, InvalidInput, NotAuthorised, NotFound
+from domain.business_days import next_business_day
+from domain.errors import AlreadyDecided, Conflict, InvalidInput, NotAuthorised, NotFound
 from domain.money import MICROS_PER_UNIT, Money, currency_exponent
 from domain.permissions import require, require_another
-from domain.texts import check_text
+from domain.texts import check_text, checked_reason
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from sqlalchemy.orm import Session
 
     from domain.actors import Actor
@@ -33,10 +36,11 @@ if TYPE_CHECKING:
 QUOTE_LIFETIME = timedelta(minutes=15)
 """How long a payment may be begun at a quoted price; once begun, the price is the payment's."""
 
-_FRIDAY = 4
-_OLDEST = timedelta(hours=26)
-_OLDEST_AT_WEEKEND = timedelta(hours=74)
-_FAR = Decimal("0.05")
+FAR_PERCENT = 5
+"""From how far on, in percent, a rate needs a reason and an administrator."""
+
+_VALID_LONGER = timedelta(hours=2)
+_HUNDREDTH = Decimal("0.01")
 _WHOLE_BASIS_POINTS = 10_000
 _MOST_MARGIN = 2_000
 _RATE_DECIMALS = 10
@@ -60,6 +64,19 @@ class Rate:
     proposed_at: datetime
     decided_by: str | None
     decided_at: datetime | None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Distance:
+    """How far a rate is from the one in force: `percent` is signed, with two decimals.
+
+    `is_far` is decided by the exact rates, and not by the rounded percent.
+    """
+
+    rate_in_force: Decimal
+    percent: Decimal
+    is_far: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +108,12 @@ def propose_rate(
     source: str,
     as_of: datetime,
     actor: Actor,
+    reason: str = "",
 ) -> int:
     """Write down a rate for somebody else to approve; return its id.
 
-    Repeating a proposal that waits answers its id. Raises InvalidInput.
+    A rate that is more than FAR_PERCENT from the one in force needs a reason. Repeating a proposal
+    that waits answers its id. Raises InvalidInput.
     """
     require(actor, "propose_rate")
     check_text(source=source)
@@ -104,6 +123,9 @@ def propose_rate(
         raise InvalidInput("source", "empty")
     if as_of.tzinfo is None or as_of > now:
         raise InvalidInput("as_of", "in_future")
+    before = _in_force(session, base_currency, quote_currency)
+    distance = _distance(rate, before)
+    is_reason_needed = distance is not None and distance.is_far
     values = {
         "base_currency": base_currency,
         "quote_currency": quote_currency,
@@ -111,6 +133,7 @@ def propose_rate(
         "margin_basis_points": margin_basis_points,
         "source": source.strip(),
         "as_of": as_of,
+        "reason": checked_reason(reason) if reason.strip() or is_reason_needed else None,
         "proposed_by": audit.actor_name(actor),
     }
     waiting = session.scalars(
@@ -121,8 +144,8 @@ def propose_rate(
     row = ExchangeRate(**values, proposed_at=now)
     session.add(row)
     session.flush()
-    before = _in_force(session, base_currency, quote_currency)
     details = {"rate": row.id, "from": _figures(before), "to": _figures(row)}
+    details |= _explained(row, distance)
     audit.record(session, action="propose_rate", actor=actor, details=details)
     return row.id
 
@@ -145,7 +168,8 @@ def decide_rate(session: Session, *, rate_id: int, is_approved: bool, actor: Act
     """Approve a proposed rate, which puts it in force, or refuse it; again: no effect.
 
     Raises NotAuthorised for whoever proposed it, and for all but administrators where it is the
-    first of its pair or moved by more than a twentieth; Conflict where it was decided otherwise.
+    first of its pair or far from the one in force; AlreadyDecided where somebody decided; and
+    Conflict("rate_moved_meanwhile") where it is far now, and was not when it was proposed.
     """
     require(actor, "decide_rate")
     row = session.get(ExchangeRate, rate_id, with_for_update=True)
@@ -155,11 +179,20 @@ def decide_rate(session: Session, *, rate_id: int, is_approved: bool, actor: Act
     if row.state != "proposed":
         if row.state == wanted and row.decided_by == audit.actor_name(actor):
             return
-        raise Conflict("already_decided")
+        raise AlreadyDecided(row.state, row.decided_by, row.decided_at)
     require_another(actor, row.proposed_by)
-    if is_approved and actor.staff_role is not StaffRole.ADMIN and is_far(session, row_of(row)):
-        raise NotAuthorised
+    if is_approved:
+        _check_distance(session, row, actor)
     _decide(session, row, wanted, actor)
+
+
+def _check_distance(session: Session, row: ExchangeRate, actor: Actor) -> None:
+    distance = _distance(row.rate, _in_force(session, row.base_currency, row.quote_currency))
+    if distance is not None and distance.is_far and not row.reason:
+        raise Conflict("rate_moved_meanwhile")
+    is_first_or_far = distance is None or distance.is_far
+    if is_first_or_far and actor.staff_role is not StaffRole.ADMIN:
+        raise NotAuthorised
 
 
 def load_rate(session: Session, *, rate_id: int, actor: Actor) -> None:
@@ -182,6 +215,7 @@ def _decide(session: Session, row: ExchangeRate, state: str, actor: Actor) -> No
     session.flush()
     after = row if state == "approved" else before
     details = {"rate": row.id, "from": _figures(before), "to": _figures(after)}
+    details |= _explained(row, _distance(row.rate, before))
     audit.record(session, action=f"{state}_rate", actor=actor, details=details)
 
 
@@ -199,10 +233,30 @@ def _figures(row: ExchangeRate | None) -> dict[str, Any] | None:
     }
 
 
-def is_far(session: Session, rate: Rate) -> bool:
-    """Whether it is the first rate of its pair, or moved more than a twentieth from the last."""
-    last = _in_force(session, rate.base_currency, rate.quote_currency)
-    return last is None or abs(rate.rate - last.rate) > last.rate * _FAR
+def _explained(row: ExchangeRate, distance: Distance | None) -> dict[str, str]:
+    """Return how far a rate is from the one in force and why, as the audit log keeps it."""
+    found = {} if distance is None else {"distance_percent": str(distance.percent)}
+    return found if row.reason is None else {**found, "reason": row.reason}
+
+
+def _distance(rate: Decimal, last: ExchangeRate | None) -> Distance | None:
+    if last is None:
+        return None
+    moved = rate - last.rate
+    percent = _EXACT.divide(moved * 100, last.rate)
+    return Distance(
+        rate_in_force=last.rate,
+        percent=percent.quantize(_HUNDREDTH, ROUND_HALF_EVEN, _EXACT),
+        is_far=abs(moved) * 100 > last.rate * FAR_PERCENT,
+    )
+
+
+def get_distance(
+    session: Session, *, base_currency: str, quote_currency: str, rate: Decimal, actor: Actor
+) -> Distance | None:
+    """Return how far a rate is from the one in force, for staff; None where there is none yet."""
+    require(actor, "see_rates")
+    return _distance(rate, _in_force(session, base_currency, quote_currency))
 
 
 def list_rates(session: Session, *, actor: Actor, limit: int = 100) -> tuple[Rate, ...]:
@@ -219,16 +273,34 @@ def list_rates(session: Session, *, actor: Actor, limit: int = 100) -> tuple[Rat
 def rate_in_force(session: Session, *, base_currency: str, quote_currency: str) -> Rate:
     """Return the rate that quotes go by. Raises RateUnavailable where there is none or it is old.
 
-    Banks give no rates at weekends: one of a Friday may be as old as the weekend is long.
+    Banks give no rates at weekends and on public holidays: see `get_end_of_rate`.
     """
     row = _in_force(session, base_currency, quote_currency)
     if row is None:
         raise RateUnavailable("no_rate")
-    age = clock.now(session) - row.as_of
-    is_over_weekend = row.as_of.weekday() >= _FRIDAY
-    if age > (_OLDEST_AT_WEEKEND if is_over_weekend else _OLDEST):
+    rate = row_of(row)
+    if clock.now(session) >= get_end_of_rate(session, rate=rate):
         raise RateUnavailable("rate_too_old")
-    return row_of(row)
+    return rate
+
+
+def get_end_of_rate(session: Session, *, rate: Rate) -> datetime:
+    """Return until when a rate serves once it is in force.
+
+    That is two hours after its own time of day on the next business day after the day that it is
+    as of, so that the next rate is there before this one ends. A business day is one in the
+    countries of both currencies.
+    """
+    zone = session.scalars(
+        select(Site.time_zone)
+        .where(Site.default_currency == rate.quote_currency)
+        .order_by(Site.code)
+        .limit(1)
+    ).one_or_none()
+    made = rate.as_of.astimezone(UTC if zone is None else ZoneInfo(zone))
+    day = next_business_day(made.date(), (rate.base_currency, rate.quote_currency))
+    # The hours are added in UTC, since a day may have 23 or 25 of them.
+    return datetime.combine(day, made.timetz()).astimezone(UTC) + _VALID_LONGER
 
 
 def make_quote(

@@ -589,6 +589,7 @@ def load_rates(session: Session) -> None:
             margin_basis_points=150,
             source="sample rate",
             as_of=now,
+            reason="sample rate",
             actor=_ACTOR,
         )
         exchange.load_rate(session, rate_id=rate_id, actor=system_actor("startup"))

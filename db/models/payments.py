@@ -455,7 +455,7 @@ class ExchangeRate(Base):
     """What one unit of `base_currency` costs in `quote_currency`, in force once it is approved.
 
     `margin_basis_points` is added to what customers pay. A rate is proposed by one person and
-    approved by another.
+    approved by another; `reason` says why it is far from the one before it.
     """
 
     __tablename__ = "exchange_rates"
@@ -467,6 +467,7 @@ class ExchangeRate(Base):
     margin_basis_points: Mapped[int] = mapped_column(Integer)
     source: Mapped[str]
     as_of: Mapped[Instant]
+    reason: Mapped[str | None]
     state: Mapped[str] = mapped_column(server_default=text("'proposed'"))
     proposed_by: Mapped[str]
     proposed_at: Mapped[Instant]
@@ -514,7 +515,10 @@ class ExchangeQuote(Base):
 
 
 class BankTransfer(Base):
-    """Money on the bank account that finance records, and a second person approves."""
+    """Money on the bank account that finance records, and a second person approves.
+
+    `normalised_reference` is the bank's reference as it is compared: it counts once.
+    """
 
     __tablename__ = "bank_transfers"
 
@@ -523,6 +527,7 @@ class BankTransfer(Base):
     amount_micros: Mapped[Micros]
     currency: Mapped[str]
     bank_reference: Mapped[str]
+    normalised_reference: Mapped[str]
     received_on: Mapped[date]
     evidence_name: Mapped[str]
     evidence_type: Mapped[str]
@@ -541,8 +546,8 @@ class BankTransfer(Base):
         CheckConstraint("decided_by IS NULL OR decided_by <> requested_by", name="two_people"),
         CheckConstraint("(state = 'approved') = (payment_id IS NOT NULL)", name="approved"),
         Index(
-            "uq_bank_transfers_bank_reference",
-            "bank_reference",
+            "uq_bank_transfers_normalised_reference",
+            "normalised_reference",
             unique=True,
             postgresql_where=text("state <> 'refused'"),
         ),

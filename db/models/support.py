@@ -78,7 +78,11 @@ class ApprovalRequest(Base):
 
 
 class StaffAct(Base):
-    """Something that staff did to an account's credit, alone or after an approval. Insert-only."""
+    """Something that staff did to an account's credit, alone or after an approval. Insert-only.
+
+    `refund_id` is the refund of a payment where the act requested one; its amount is then of the
+    currency that was paid.
+    """
 
     __tablename__ = "staff_acts"
 
@@ -93,6 +97,7 @@ class StaffAct(Base):
     reason: Mapped[str]
     entries: Mapped[list[int]] = mapped_column(ARRAY(BigInteger))
     code: Mapped[str | None]
+    refund_id: Mapped[int | None] = mapped_column(ForeignKey("refunds.id"))
     acted_at: Mapped[Instant]
 
     __table_args__ = (
@@ -101,6 +106,13 @@ class StaffAct(Base):
         CheckConstraint("(checker IS NULL) = (request_id IS NULL)", name="approved"),
         UniqueConstraint("request_id"),
         Index(None, "maker", "account_id", "action", "acted_at"),
+        Index(None, "maker", "action", "currency", "acted_at"),
+        Index(
+            "uq_staff_acts_refund_id",
+            "refund_id",
+            unique=True,
+            postgresql_where=text("refund_id IS NOT NULL"),
+        ),
         Index(None, "account_id", "id"),
     )
 

@@ -11,19 +11,29 @@ import streamlit as st
 
 from domain import audit
 from domain.errors import BillingError, InvalidInput, NotAuthorised
-from domain.exchange import decide_rate, list_rates, propose_rate
-from portal import backend, formats
+from domain.exchange import (
+    FAR_PERCENT,
+    decide_rate,
+    get_distance,
+    get_end_of_rate,
+    list_rates,
+    propose_rate,
+)
+from domain.texts import LONGEST_REASON
+from portal import approving, backend, formats
 from portal.formats import plain
 from portal.i18n import N_, _
 from portal.people import naming
 from portal.top_up import words
+from portal.top_up.words import definition_list
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from domain.exchange import Rate
+    from domain.exchange import Distance, Rate
     from portal.viewing import Viewing
 
+_PLACE = "rates"
 _TOLD = "rates_told"
 _CREDITED = ("VND", "JPY")
 _PAID = ("USD", "EUR")
@@ -45,23 +55,28 @@ _FAULTS = {
 
 def draw(here: Viewing) -> None:
     """Draw the rates and what can be done about them."""
+    pressed = approving.take_pressed(_PLACE)
+    if pressed is not None:
+        _decide(here, pressed.item, is_approved=pressed.action == "approve")
     told: tuple[str, bool] | None = st.session_state.pop(_TOLD, None)
     if told is not None:
         text, is_good = told
         (st.success if is_good else st.error)(plain(text))
     rates = backend.read(list_rates, actor=here.visitor.actor)
+    name = naming(here, {who for each in rates for who in (each.proposed_by, each.decided_by)})
     own_name = audit.actor_name(here.visitor.actor)
     waiting = [rate for rate in rates if rate.state == "proposed"]
     for rate in waiting:
-        _waiting(here, rate, is_own=rate.proposed_by == own_name)
+        _waiting(here, rate, name, is_own=rate.proposed_by == own_name)
     if rates:
-        _table(here, rates)
+        _in_force(here, rates)
+        _table(here, rates, name)
     else:
         st.info(_("No rate yet. Without one, nobody can pay dollars for dong or yen."))
     _form(here)
 
 
-def _waiting(here: Viewing, rate: Rate, *, is_own: bool) -> None:
+def _waiting(here: Viewing, rate: Rate, name: Callable[[str | None], str], *, is_own: bool) -> None:
     with st.container(border=True, key=f"rate-{rate.id}"):
         text = _("1 {paid} = {rate} {credited}, margin {percent} %, from {source}")
         shown = text.format(
@@ -72,31 +87,59 @@ def _waiting(here: Viewing, rate: Rate, *, is_own: bool) -> None:
             source=rate.source,
         )
         st.markdown(plain(shown))
+        distance = backend.read(
+            get_distance,
+            base_currency=rate.base_currency,
+            quote_currency=rate.quote_currency,
+            rate=rate.rate,
+            actor=here.visitor.actor,
+        )
+        lines = {_("Change"): _change(distance), _("Proposed by"): name(rate.proposed_by)}
+        if rate.reason is not None:
+            lines[_("Reason")] = rate.reason
+        st.html(definition_list(lines))
+        if distance is None or distance.is_far:
+            text = _("An administrator approves a first rate, and one more than {percent} % away.")
+            st.caption(text.format(percent=FAR_PERCENT))
         if is_own:
             st.caption(_("You proposed this. Somebody else decides."))
             return
         with st.container(horizontal=True):
-            if st.button(_("Approve"), type="primary", key=f"approve-{rate.id}"):
-                _decide(here, rate, is_approved=True)
-            if st.button(_("Refuse"), key=f"refuse-{rate.id}"):
-                _decide(here, rate, is_approved=False)
+            approving.button(
+                _("Approve"), place=_PLACE, action="approve", item=rate.id, is_primary=True
+            )
+            approving.button(_("Refuse"), place=_PLACE, action="refuse", item=rate.id)
 
 
-def _decide(here: Viewing, rate: Rate, *, is_approved: bool) -> None:
+def _change(distance: Distance | None) -> str:
+    """Return how far a rate is from the one in force."""
+    if distance is None:
+        return _("The first rate of its pair")
+    size = formats.number(abs(distance.percent))
+    in_force = formats.number(distance.rate_in_force.normalize())
+    if not distance.percent:
+        return _("As the rate in force, {rate}").format(rate=in_force)
+    text = (
+        _("{percent} % above the rate in force, {rate}")
+        if distance.percent > 0
+        else _("{percent} % below the rate in force, {rate}")
+    )
+    return text.format(percent=size, rate=in_force)
+
+
+def _decide(here: Viewing, rate_id: int, *, is_approved: bool) -> None:
     try:
         backend.write(
-            decide_rate, rate_id=rate.id, is_approved=is_approved, actor=here.visitor.actor
+            decide_rate, rate_id=rate_id, is_approved=is_approved, actor=here.visitor.actor
         )
     except NotAuthorised:
-        _say(
-            _(
-                "A first rate, and one that moved by more than 5 %, is approved by an"
-                " administrator."
-            ),
-            is_good=False,
+        text = _(
+            "This is for somebody else to decide: nobody approves their own rate, and a first rate,"
+            " or one more than 5 % from the one in force, is approved by an administrator."
         )
+        _say(text, is_good=False)
     except BillingError as error:
-        _say(words.refusal(error), is_good=False)
+        _say(approving.what_happened(here, error) or words.refusal(error), is_good=False)
     else:
         _say(_("The rate is in force.") if is_approved else _("The rate is refused."))
 
@@ -106,8 +149,31 @@ def _say(text: str, *, is_good: bool = True) -> None:
     st.rerun()
 
 
-def _table(here: Viewing, rates: Sequence[Rate]) -> None:
-    name = naming(here, {who for each in rates for who in (each.proposed_by, each.decided_by)})
+def _in_force(here: Viewing, rates: Sequence[Rate]) -> None:
+    """Say until when the newest approved rate of each pair serves."""
+    newest: dict[tuple[str, str], Rate] = {}
+    for rate in rates:
+        pair = (rate.base_currency, rate.quote_currency)
+        if rate.decided_at is None or rate.state != "approved":
+            continue
+        known = newest.get(pair)
+        if known is None or (known.decided_at or rate.decided_at, known.id) < (
+            rate.decided_at,
+            rate.id,
+        ):
+            newest[pair] = rate
+    for (paid, credited), rate in sorted(newest.items()):
+        end = backend.read(get_end_of_rate, rate=rate)
+        text = (
+            _("{pair}: valid until {when}, after weekends and public holidays of both countries.")
+            if end > datetime.now(UTC)
+            else _("{pair}: out of date since {when}. Propose a rate, or nobody can pay with it.")
+        )
+        pair = f"{paid} → {credited}"
+        st.caption(plain(text.format(pair=pair, when=here.date_time(end))))
+
+
+def _table(here: Viewing, rates: Sequence[Rate], name: Callable[[str | None], str]) -> None:
     table = pa.table(
         {
             _("Pair"): [f"{rate.base_currency} → {rate.quote_currency}" for rate in rates],
@@ -118,6 +184,7 @@ def _table(here: Viewing, rates: Sequence[Rate]) -> None:
             _("Source"): [rate.source for rate in rates],
             _("Proposed by"): [name(rate.proposed_by) for rate in rates],
             _("Decided by"): [name(rate.decided_by) for rate in rates],
+            _("Reason"): [rate.reason or "" for rate in rates],
         }
     )
     right = st.column_config.TextColumn(alignment="right")
@@ -144,27 +211,52 @@ def _form(here: Viewing) -> None:
         source = st.text_input(
             _("Source, such as the bank's page"), max_chars=_LONGEST_SOURCE, key="rate_source"
         )
+        reason = st.text_input(
+            _("Reason (required more than {percent} % from the rate in force)").format(
+                percent=FAR_PERCENT
+            ),
+            max_chars=LONGEST_REASON,
+            key="rate_reason",
+        )
         is_sent = st.form_submit_button(_("Propose"), type="primary")
     if not is_sent:
         return
+    proposed = Decimal(0)
     try:
+        proposed = _number(rate, "rate")
         backend.write(
             propose_rate,
             base_currency=paid,
             quote_currency=credited,
-            rate=_number(rate, "rate"),
+            rate=proposed,
             margin_basis_points=int(_number(margin, "margin_basis_points") * _BASIS_POINTS),
             source=source,
             as_of=datetime.now(UTC).replace(second=0, microsecond=0),
+            reason=reason,
             actor=here.visitor.actor,
         )
     except InvalidInput as fault:
+        if (fault.field, fault.reason) == ("reason", "empty"):
+            st.error(_ask_reason(here, paid, credited, proposed), icon=":material/error:")
+            return
         text = _FAULTS.get((fault.field, fault.reason))
         st.error(_(text) if text else words.fault(fault), icon=":material/error:")
     except BillingError as error:
         st.error(words.refusal(error), icon=":material/error:")
     else:
         _say(_("Proposed. Somebody else approves it."))
+
+
+def _ask_reason(here: Viewing, paid: str, credited: str, rate: Decimal) -> str:
+    distance = backend.read(
+        get_distance,
+        base_currency=paid,
+        quote_currency=credited,
+        rate=rate,
+        actor=here.visitor.actor,
+    )
+    text = _("This rate is {change}. Check it, and enter the reason if it is right.")
+    return text.format(change=_change(distance))
 
 
 def _number(text: str, field: str) -> Decimal:

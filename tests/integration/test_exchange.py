@@ -15,11 +15,21 @@ from sqlalchemy import text
 
 from domain import ledger
 from domain.actors import MemberRole, StaffRole, user_actor
-from domain.errors import BillingError, Conflict, InvalidInput, NotAuthorised, NotFound
+from domain.errors import (
+    AlreadyDecided,
+    BillingError,
+    Conflict,
+    InvalidInput,
+    NotAuthorised,
+    NotFound,
+)
 from domain.exchange import (
+    Distance,
     Rate,
     RateUnavailable,
     decide_rate,
+    get_distance,
+    get_end_of_rate,
     list_rates,
     make_quote,
     price_of,
@@ -87,7 +97,7 @@ def test_a_first_rate_and_one_that_moved_far_need_an_administrator(session: Sess
         decide_rate(session, rate_id=first, is_approved=True, actor=CHECKER)
     decide_rate(session, rate_id=first, is_approved=True, actor=ADMIN)
     for far in ("0.0000393701", "27000", "23000"):
-        rate_id = propose(session, far)
+        rate_id = propose(session, far, reason="The central bank let it go")
         with pytest.raises(NotAuthorised):
             decide_rate(session, rate_id=rate_id, is_approved=True, actor=CHECKER)
     decide_rate(session, rate_id=propose(session, "26000"), is_approved=True, actor=CHECKER)
@@ -106,7 +116,7 @@ def test_a_refused_rate_is_never_in_force(session: Session) -> None:
 def test_what_was_in_force_before_and_after_is_written_down(session: Session) -> None:
     first = put_in_force(session)
     second = put_in_force(session, "25900.50")
-    refused = propose(session, "1")
+    refused = propose(session, "1", reason="A slip of the pen")
     decide_rate(session, rate_id=refused, is_approved=False, actor=CHECKER)
     rows = session.execute(
         text("SELECT action, details FROM audit_log WHERE action LIKE '%_rate' ORDER BY id")
@@ -174,6 +184,68 @@ def test_what_is_no_rate_is_named(session: Session, changes: dict[str, Any], rea
     assert caught.value.reason == reason
 
 
+# ── Far from the one in force ─────────────────────────────────────────────────────────────────
+@pytest.mark.parametrize(
+    ("rate", "percent"), [("26671", "5.00"), ("24129", "-5.00"), ("1", "-100.00")]
+)
+def test_far_rate_without_reason_is_refused(session: Session, rate: str, percent: str) -> None:
+    put_in_force(session)
+    with pytest.raises(InvalidInput) as caught:
+        propose(session, rate)
+    assert (caught.value.field, caught.value.reason) == ("reason", "empty")
+    distance = distance_of(session, rate)
+    assert distance is not None
+    assert (distance.is_far, str(distance.percent)) == (True, percent)
+
+
+@pytest.mark.parametrize("rate", ["26670", "24130", "25400"])
+def test_near_rate_needs_no_reason(session: Session, rate: str) -> None:
+    put_in_force(session)
+    distance = distance_of(session, rate)
+    assert distance is not None
+    assert not distance.is_far
+    assert propose(session, rate)
+
+
+def distance_of(session: Session, rate: str) -> Distance | None:
+    return get_distance(
+        session, base_currency="USD", quote_currency="VND", rate=Decimal(rate), actor=CHECKER
+    )
+
+
+def test_far_rate_is_audited_with_distance_and_reason(session: Session) -> None:
+    put_in_force(session)
+    far = propose(session, "27940", reason="  The central bank\n let it go ")
+    decide_rate(session, rate_id=far, is_approved=True, actor=ADMIN)
+    rows = session.execute(
+        text("SELECT details FROM audit_log WHERE details ->> 'rate' = :rate ORDER BY id"),
+        {"rate": str(far)},
+    ).scalars()
+    told = [(row["distance_percent"], row["reason"]) for row in rows]
+    assert told == [("10.00", "The central bank let it go")] * 2
+    assert list_rates(session, actor=CHECKER)[0].reason == "The central bank let it go"
+
+
+def test_rate_that_became_far_while_it_waited_is_not_approved(session: Session) -> None:
+    put_in_force(session)
+    near = propose(session, "25900")
+    far = propose(session, "28000", reason="The central bank let it go")
+    decide_rate(session, rate_id=far, is_approved=True, actor=ADMIN)
+    with pytest.raises(Conflict, match="rate_moved_meanwhile"):
+        decide_rate(session, rate_id=near, is_approved=True, actor=ADMIN)
+    decide_rate(session, rate_id=near, is_approved=False, actor=CHECKER)
+    assert in_force(session).rate == Decimal(28000)
+
+
+def test_second_decision_says_who_decided_and_when(session: Session) -> None:
+    rate_id = propose(session)
+    decide_rate(session, rate_id=rate_id, is_approved=True, actor=ADMIN)
+    with pytest.raises(AlreadyDecided) as caught:
+        decide_rate(session, rate_id=rate_id, is_approved=True, actor=CHECKER)
+    assert (caught.value.state, caught.value.decided_by) == ("approved", "user:902")
+    assert caught.value.decided_at is not None
+
+
 # ── Age ───────────────────────────────────────────────────────────────────────────────────────
 @pytest.mark.parametrize(
     ("made", "good_hours", "bad_hours"),
@@ -194,6 +266,50 @@ def test_a_rate_that_is_too_old_is_not_gone_by(
     clock.instant = made + timedelta(hours=bad_hours)
     with pytest.raises(RateUnavailable, match="rate_too_old"):
         in_force(session)
+
+
+@pytest.mark.parametrize(
+    ("quote", "made", "end"),
+    [
+        ("VND", "2026-03-13 09:00", "2026-03-16 11:00"),  # Friday: over the weekend
+        ("VND", "2026-03-14 09:00", "2026-03-16 11:00"),  # Saturday
+        ("VND", "2026-03-15 16:00", "2026-03-16 18:00"),  # Sunday does not serve until Thursday
+        ("VND", "2026-03-12 23:30", "2026-03-16 01:30"),  # Friday already in Vietnam
+        ("VND", "2027-02-03 03:00", "2027-02-11 05:00"),  # the day before Tet
+        ("VND", "2027-02-07 03:00", "2027-02-11 05:00"),  # in the middle of Tet
+        ("JPY", "2027-02-03 03:00", "2027-02-04 05:00"),  # Tet is no holiday in Japan
+        ("JPY", "2027-04-30 03:00", "2027-05-06 05:00"),  # Golden Week after Showa Day
+        ("JPY", "2027-04-28 03:00", "2027-04-30 05:00"),  # Showa Day itself
+        ("VND", "2027-04-29 03:00", "2027-05-04 05:00"),  # Reunification and Labour Day
+        ("JPY", "2026-12-30 03:00", "2027-01-04 05:00"),  # banks of Japan end the year early
+        ("VND", "2026-12-31 03:00", "2027-01-04 05:00"),  # New Year on a Friday
+        ("VND", "2027-01-15 03:00", "2027-01-19 05:00"),  # a Monday off in the United States
+    ],
+)
+def test_rate_serves_until_the_next_business_day(
+    session: Session, clock: TestClock, quote: str, made: str, end: str
+) -> None:
+    session.info["clock"] = clock
+    as_of = datetime.fromisoformat(f"{made}+00:00")
+    over = datetime.fromisoformat(f"{end}+00:00")
+    clock.instant = as_of
+    rate_id = put_in_force(session, "150", quote_currency=quote, as_of=as_of)
+    pair = {"base_currency": "USD", "quote_currency": quote}
+    clock.instant = over - timedelta(seconds=1)
+    rate = rate_in_force(session, **pair)
+    assert (rate.id, get_end_of_rate(session, rate=rate)) == (rate_id, over)
+    clock.instant = over
+    with pytest.raises(RateUnavailable, match="rate_too_old"):
+        rate_in_force(session, **pair)
+
+
+def test_euro_follows_the_central_bank_of_europe(session: Session, clock: TestClock) -> None:
+    session.info["clock"] = clock
+    clock.instant = as_of = datetime(2027, 3, 25, 3, tzinfo=UTC)  # the Thursday before Easter
+    put_in_force(session, "27000", base_currency="EUR", as_of=as_of)
+    clock.instant = datetime(2027, 3, 30, 4, 59, tzinfo=UTC)  # the Tuesday after it
+    rate = rate_in_force(session, base_currency="EUR", quote_currency="VND")
+    assert get_end_of_rate(session, rate=rate) == datetime(2027, 3, 30, 5, tzinfo=UTC)
 
 
 # ── Price ─────────────────────────────────────────────────────────────────────────────────────

@@ -1,0 +1,110 @@
+"""The second person's buttons, and what a decision that came too late is answered with.
+
+A pressed button is remembered before the page runs again: the page that is drawn then may have the
+item no more, and would say nothing. Whoever is late reads what happened meanwhile.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from domain.errors import AlreadyDecided, Conflict
+from portal.formats import plain
+from portal.i18n import N_, _
+from portal.people import naming
+
+if TYPE_CHECKING:
+    from domain.errors import BillingError
+    from portal.viewing import Viewing
+
+_DECISIONS = {
+    "approved": N_("Nothing was changed: already approved by {name}, {when}."),
+    "accepted": N_("Nothing was changed: already approved by {name}, {when}."),
+    "refused": N_("Nothing was changed: already rejected by {name}, {when}."),
+    "withdrawn": N_("Nothing was changed: withdrawn by {name}, {when}."),
+    "ended": N_("Nothing was changed: already ended by {name}, {when}."),
+    "expired": N_("Nothing was changed: it expired {when} without a decision. Request it again."),
+}
+_CHANGES = {
+    "request_changed": N_(
+        "Nothing was changed: its value has changed since it was requested. Request it again."
+    ),
+    "rate_moved_meanwhile": N_(
+        "Nothing was changed: the rate in force has changed since it was proposed, and this one is"
+        " now more than 5 % from it. Reject it, and propose it again with a reason."
+    ),
+    "doubt_is_over": N_(
+        "Nothing was changed: the gateway has settled this since. The page shows it as it is now."
+    ),
+    "already_proposed": N_(
+        "Nothing was changed: somebody else requested this already. Approve or reject that request."
+    ),
+    "not_proposed": N_("Nothing was changed: this has not been requested. Request it first."),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Pressed:
+    """A button of an item that was pressed, and what was typed beside it."""
+
+    action: str
+    item: int
+    text: str
+
+
+def button(
+    label: str,
+    *,
+    place: str,
+    action: str,
+    item: int,
+    field: str | None = None,
+    is_primary: bool = False,
+) -> None:
+    """Draw a button; the next run of the page gets it from `take_pressed(place)`.
+
+    `field` is the key of the widget whose text goes with it. Its own key is "<action>-<item>".
+    """
+    st.button(
+        plain(label),
+        key=f"{action}-{item}",
+        type="primary" if is_primary else "secondary",
+        on_click=_remember,
+        args=(place, action, item, field),
+    )
+
+
+def submit_button(label: str, *, place: str, action: str, item: int, field: str) -> None:
+    """Draw the button of a form, as `button` does."""
+    st.form_submit_button(
+        label, type="primary", on_click=_remember, args=(place, action, item, field)
+    )
+
+
+def _remember(place: str, action: str, item: int, field: str | None) -> None:
+    typed = str(st.session_state.get(field, "")) if field else ""
+    st.session_state[_key(place)] = Pressed(action, item, typed)
+
+
+def take_pressed(place: str) -> Pressed | None:
+    """Return what was pressed on a page before this run of it, once."""
+    pressed: Pressed | None = st.session_state.pop(_key(place), None)
+    return pressed
+
+
+def _key(place: str) -> str:
+    return f"pressed-{place}"
+
+
+def what_happened(here: Viewing, error: BillingError) -> str | None:
+    """Return what became of an item that somebody wanted to decide; None for other errors."""
+    if isinstance(error, AlreadyDecided) and error.state in _DECISIONS:
+        name = naming(here, [error.decided_by])(error.decided_by)
+        when = "" if error.decided_at is None else here.date_time(error.decided_at)
+        return _(_DECISIONS[error.state]).format(name=name, when=when)
+    if isinstance(error, Conflict) and error.reason in _CHANGES:
+        return _(_CHANGES[error.reason])
+    return None

@@ -1,0 +1,121 @@
+"""The page of exchange rates: how far a rate is, why, and what a late decision is told."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from domain.actors import StaffRole, user_actor
+from domain.exchange import decide_rate, list_rates, propose_rate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy.orm import Session
+    from streamlit.testing.v1 import AppTest
+
+MAKER = user_actor(900, staff_role=StaffRole.FINANCE)
+ADMIN = user_actor(902, staff_role=StaffRole.ADMIN)
+WHY = "The central bank let it go"
+
+
+@pytest.fixture
+def page(staff_page: Callable[..., AppTest]) -> Callable[..., AppTest]:
+    def shown(role: StaffRole = StaffRole.FINANCE) -> AppTest:
+        return staff_page("rates", role)
+
+    return shown
+
+
+def propose(session: Session, rate: str, *, reason: str = "") -> int:
+    rate_id = propose_rate(
+        session,
+        base_currency="USD",
+        quote_currency="VND",
+        rate=Decimal(rate),
+        margin_basis_points=150,
+        source="the bank's page",
+        as_of=datetime.now(UTC) - timedelta(minutes=5),
+        reason=reason,
+        actor=MAKER,
+    )
+    session.commit()
+    return rate_id
+
+
+def put_in_force(session: Session, rate: str) -> int:
+    rate_id = propose(session, rate)
+    decide_rate(session, rate_id=rate_id, is_approved=True, actor=ADMIN)
+    session.commit()
+    return rate_id
+
+
+def fill(app: AppTest, rate: str, reason: str = "") -> AppTest:
+    app.text_input(key="rate_value").set_value(rate)
+    app.text_input(key="rate_source").set_value("the bank's page")
+    app.text_input(key="rate_reason").set_value(reason)
+    (sent,) = [button for button in app.button if button.label == "Propose"]
+    sent.click().run()
+    assert not app.exception
+    return app
+
+
+def texts(elements: Any) -> list[str]:
+    return [element.value.replace("\\", "") for element in elements]
+
+
+def facts(app: AppTest) -> str:
+    return " ".join(element.proto.body for element in app.get("html"))
+
+
+def test_far_rate_asks_its_maker_for_a_reason(
+    session: Session, page: Callable[..., AppTest]
+) -> None:
+    put_in_force(session, "25400")
+    app = fill(page(), "254000")
+    (error,) = texts(app.error)
+    assert error.startswith("This rate is 900 % above the rate in force, 25,400.")
+    assert len(list_rates(session, actor=ADMIN)) == 1
+    app = fill(app, "27940", WHY)
+    assert texts(app.success) == ["Proposed. Somebody else approves it."]
+    assert "10 % above the rate in force, 25,400" in facts(app)
+    assert WHY in facts(app)
+
+
+def test_checker_reads_how_far_a_rate_is_and_why(
+    session: Session, page: Callable[..., AppTest]
+) -> None:
+    put_in_force(session, "25400")
+    rate_id = propose(session, "22860", reason=WHY)
+    app = page()
+    assert "10 % below the rate in force, 25,400" in facts(app)
+    assert WHY in facts(app)
+    app.button(key=f"approve-{rate_id}").click().run()
+    assert "approved by an administrator" in texts(app.error)[0]
+    app = page(StaffRole.ADMIN)
+    app.button(key=f"approve-{rate_id}").click().run()
+    assert texts(app.success) == ["The rate is in force."]
+    assert app.dataframe[0].value["Reason"].tolist()[0] == WHY
+
+
+@pytest.mark.parametrize(
+    ("is_approved", "told"), [(True, "already approved by"), (False, "already rejected by")]
+)
+def test_late_decision_on_a_rate_says_what_happened(
+    session: Session, page: Callable[..., AppTest], *, is_approved: bool, told: str
+) -> None:
+    rate_id = propose(session, "25400")
+    app = page(StaffRole.ADMIN)
+    decide_rate(session, rate_id=rate_id, is_approved=is_approved, actor=ADMIN)
+    session.commit()
+    app.button(key=f"approve-{rate_id}").click().run()
+    (error,) = texts(app.error)
+    assert error.startswith(f"Nothing was changed: {told} user:902, ")
+
+
+def test_page_says_until_when_a_rate_serves(session: Session, page: Callable[..., AppTest]) -> None:
+    put_in_force(session, "25400")
+    assert any(words.startswith("USD → VND: valid until ") for words in texts(page().caption))
