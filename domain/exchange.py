@@ -273,24 +273,24 @@ def list_rates(session: Session, *, actor: Actor, limit: int = 100) -> tuple[Rat
 def rate_in_force(session: Session, *, base_currency: str, quote_currency: str) -> Rate:
     """Return the rate that quotes go by. Raises RateUnavailable where there is none or it is old.
 
-    Banks give no rates at weekends and on public holidays: see `get_end_of_rate`.
+    Banks give no rates at weekends and on public holidays, and a rate serves over them.
     """
     row = _in_force(session, base_currency, quote_currency)
     if row is None:
         raise RateUnavailable("no_rate")
     rate = row_of(row)
-    if clock.now(session) >= get_end_of_rate(session, rate=rate):
+    if clock.now(session) >= _end_of(session, rate):
         raise RateUnavailable("rate_too_old")
     return rate
 
 
-def get_end_of_rate(session: Session, *, rate: Rate) -> datetime:
-    """Return until when a rate serves once it is in force.
+def get_end_of_rate(session: Session, *, rate: Rate, actor: Actor) -> datetime:
+    """Return until when a rate serves once it is in force, for staff."""
+    require(actor, "see_rates")
+    return _end_of(session, rate)
 
-    That is two hours after its own time of day on the next business day after the day that it is
-    as of, so that the next rate is there before this one ends. A business day is one in the
-    countries of both currencies.
-    """
+
+def _end_of(session: Session, rate: Rate) -> datetime:
     zone = session.scalars(
         select(Site.time_zone)
         .where(Site.default_currency == rate.quote_currency)
@@ -299,7 +299,7 @@ def get_end_of_rate(session: Session, *, rate: Rate) -> datetime:
     ).one_or_none()
     made = rate.as_of.astimezone(UTC if zone is None else ZoneInfo(zone))
     day = next_business_day(made.date(), (rate.base_currency, rate.quote_currency))
-    # The hours are added in UTC, since a day may have 23 or 25 of them.
+    # The next rate is there before this one ends. Hours are added in UTC: days may have 23 of them.
     return datetime.combine(day, made.timetz()).astimezone(UTC) + _VALID_LONGER
 
 

@@ -17,7 +17,7 @@ from domain.ledger.posting import Posting
 from domain.ledger.state import load_grants
 from domain.ledger.takings import settle_takings, settlers
 from domain.money import share_between
-from domain.permissions import require
+from domain.permissions import allows, require
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,6 +69,7 @@ def reverse_entry(
     actor: Actor,
     idempotency_key: str,
     amount_micros: int | None = None,
+    only_unspent: bool = False,
 ) -> int:
     """Reverse a charge or a credit, in whole or in part, and return the reversal's sequence.
 
@@ -76,8 +77,9 @@ def reverse_entry(
     order of its burning: debt first (debt that was written off stays so). What reaches an
     expired grant expires again at once. A credit takes what is free of its grant; what was spent
     becomes debt, what expired or was taken back before does not. Credit that reaches a grant which
-    was taken back since pays the debt of that taking. Raises ReversalExceedsOriginal,
-    NotFound, and InvalidInput for an entry that cannot be reversed.
+    was taken back since pays the debt of that taking. With `only_unspent`, and always for an actor
+    who may not reverse paid credit, a credit's reversal ends at what is free of its grant. Raises
+    ReversalExceedsOriginal, NotFound, and InvalidInput for an entry that cannot be reversed.
     """
     require(actor, "reverse_entry", account_id)
     posting = Posting(session, [account_id], actor)
@@ -86,16 +88,24 @@ def reverse_entry(
         account_id,
         idempotency_key,
         "reverse_entry",
-        {"entry": entry_sequence, "amount": amount_micros, "reason": reason},
+        {
+            "entry": entry_sequence,
+            "amount": amount_micros,
+            "reason": reason,
+            **({"only_unspent": True} if only_unspent else {}),
+        },
     )
     known = first_answer(session, write)
     if known is not None:
         return int(known["entry_sequence"])
+    only_unspent = only_unspent or not allows(actor, "reverse_paid_credit", account_id)
     original = _original(session, account_id, entry_sequence)
     if original.kind in PAID_KINDS:
         require(actor, "reverse_paid_credit", account_id)
     left = _left_to_reverse(session, account, entry_sequence)
-    amount = _checked_amount(session, account, original, left, amount_micros)
+    amount = _checked_amount(
+        session, account, original, left, amount_micros, only_unspent=only_unspent
+    )
     taken: dict[str, Any] = {}
     if original.kind == "charge":
         lines = _charge_lines(posting, account, left, amount)
@@ -133,7 +143,12 @@ def reverse_entry(
 
 
 def reversible_micros(
-    session: Session, *, account_id: int, entry_sequence: int, actor: Actor
+    session: Session,
+    *,
+    account_id: int,
+    entry_sequence: int,
+    actor: Actor,
+    only_unspent: bool = False,
 ) -> int:
     """Return how much of an entry `reverse_entry` would reverse now, 0 where nothing is left.
 
@@ -143,16 +158,24 @@ def reversible_micros(
     account = Posting(session, [account_id], actor).accounts[account_id]
     original = _original(session, account_id, entry_sequence)
     left = _left_to_reverse(session, account, entry_sequence)
-    return _reversible(session, account, original, left)
+    only_unspent = only_unspent or not allows(actor, "reverse_paid_credit", account_id)
+    return _reversible(session, account, original, left, only_unspent=only_unspent)
 
 
 def _reversible(
-    session: Session, account: AccountState, original: Row[Any], left: Sequence[_Reversible]
+    session: Session,
+    account: AccountState,
+    original: Row[Any],
+    left: Sequence[_Reversible],
+    *,
+    only_unspent: bool,
 ) -> int:
     reversible = sum(line.amount_micros for line in left)
     if original.kind == "charge":
         return reversible
-    return max(min(reversible, credit_grant(session, account, left[0].grant_number).kept_micros), 0)
+    credit = credit_grant(session, account, left[0].grant_number)
+    kept = min(credit.kept_micros, credit.free_micros) if only_unspent else credit.kept_micros
+    return max(min(reversible, kept), 0)
 
 
 def _original(session: Session, account_id: int, sequence: int) -> Row[Any]:
@@ -171,8 +194,10 @@ def _checked_amount(
     original: Row[Any],
     left: Sequence[_Reversible],
     amount_micros: int | None,
+    *,
+    only_unspent: bool,
 ) -> int:
-    reversible = _reversible(session, account, original, left)
+    reversible = _reversible(session, account, original, left, only_unspent=only_unspent)
     amount = reversible if amount_micros is None else amount_micros
     if not 0 < amount <= reversible:
         raise ReversalExceedsOriginal(amount, reversible)

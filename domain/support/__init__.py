@@ -14,16 +14,19 @@ from domain.support.limits import (
     MAKER_ROLES,
     Limit,
     change_action_limit,
+    get_maker_roles,
     list_action_limits,
     load_action_limits,
 )
 from domain.support.notes import LONGEST_NOTE, add_note
+from domain.support.previews import Preview, Standing, preview_act
 from domain.support.wishes import (
     LONGEST_GOODWILL_DAYS,
     WISHES,
     ApplyCode,
     GiveGoodwill,
     IssueVoucher,
+    RefundPayment,
     ReverseEntry,
     Wish,
 )
@@ -39,7 +42,10 @@ __all__ = [
     "GiveGoodwill",
     "IssueVoucher",
     "Limit",
+    "Preview",
+    "RefundPayment",
     "ReverseEntry",
+    "Standing",
     "Waiting",
     "Wish",
     "act",
@@ -47,8 +53,10 @@ __all__ = [
     "approve_request",
     "change_action_limit",
     "expire_requests",
+    "get_maker_roles",
     "list_action_limits",
     "load_action_limits",
+    "preview_act",
     "refuse_request",
     "withdraw_request",
 ]

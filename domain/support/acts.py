@@ -1,7 +1,8 @@
 """Acts of staff: done at once within the maker's limit, and above it by two people.
 
-The limit is on the sum of what one person did alone for one account in 24 hours, so that splitting
-an amount does not help, over midnight either. Whatever waits is judged again, whole, when somebody
+The limit is on the sum of what one person did alone for one account in 24 hours (for all accounts,
+where money goes back), so that splitting an amount does not help, over midnight either. Whatever
+waits is judged again, whole, when somebody
 else agrees to it; nobody agrees to their own wish, and no member of an account acts on it as staff.
 """
 
@@ -16,7 +17,7 @@ from sqlalchemy import func, select, text, update
 from db.models import Account, AccountMember, ApprovalRequest, StaffAct, User
 from domain import audit, clock
 from domain.actors import MemberRole, StaffRole, user_actor
-from domain.errors import Conflict, NotAuthorised, NotFound
+from domain.errors import AlreadyDecided, Conflict, NotAuthorised, NotFound
 from domain.ledger.idempotency import WriteOnce, first_answer, keep_answer
 from domain.money import Money
 from domain.permissions import allows, require, require_another
@@ -42,11 +43,15 @@ _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """An act that was carried out. `code` is the voucher's, where it made or used one."""
+    """An act that was carried out. `code` is the voucher's, where it made or used one.
+
+    `refund_id` is a refund that it requested, to be sent to the gateway after the commit.
+    """
 
     act_id: int
     amount: Money
     code: str | None
+    refund_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +77,14 @@ def act(
     Raises NotAuthorised for who may not, or belongs to the account; InvalidInput for a reason that
     is missing; NotFound; IdempotencyMismatch; and what the wish itself is refused with.
     """
-    require(actor, "act_on_account", account_id)
+    require(actor, wish.permission, account_id)
     reason = checked_reason(reason)
     maker = audit.actor_name(actor)
     asked = {"action": wish.name, "reason": reason, **plain(wish)}
     write = WriteOnce(account_id, f"act:{maker}:{idempotency_key}", "act", asked)
     # One after the other, so that each counts what the others did.
-    session.execute(_LOCK, {"name": f"act:{maker}:{account_id}"})
+    whose = str(account_id) if wish.is_limited_by_account else wish.name
+    session.execute(_LOCK, {"name": f"act:{maker}:{whose}"})
     known = first_answer(session, write)
     if known is not None:
         return _known(session, known)
@@ -110,7 +116,7 @@ def _known(session: Session, answer: dict[str, int]) -> Done | Waiting:
 
 
 def _done(row: StaffAct) -> Done:
-    return Done(row.id, Money(row.amount_micros, row.currency), row.code)
+    return Done(row.id, Money(row.amount_micros, row.currency), row.code, row.refund_id)
 
 
 def _is_within_limit(
@@ -118,15 +124,16 @@ def _is_within_limit(
 ) -> bool:
     if actor.staff_role is None:
         return False
-    done_micros = session.scalars(
-        select(func.coalesce(func.sum(StaffAct.amount_micros), 0)).where(
-            StaffAct.maker == audit.actor_name(actor),
-            StaffAct.account_id == account_id,
-            StaffAct.action == wish.name,
-            StaffAct.checker.is_(None),
-            StaffAct.acted_at > clock.now(session) - _LIMIT_PERIOD,
-        )
-    ).one()
+    done = select(func.coalesce(func.sum(StaffAct.amount_micros), 0)).where(
+        StaffAct.maker == audit.actor_name(actor),
+        StaffAct.action == wish.name,
+        StaffAct.currency == amount.currency,
+        StaffAct.checker.is_(None),
+        StaffAct.acted_at > clock.now(session) - _LIMIT_PERIOD,
+    )
+    if wish.is_limited_by_account:
+        done = done.where(StaffAct.account_id == account_id)
+    done_micros = session.scalars(done).one()
     limit = limit_of(session, action=wish.name, role=actor.staff_role, currency=amount.currency)
     return int(done_micros) + amount.micros <= limit.micros
 
@@ -176,6 +183,7 @@ def _carry_out(
         reason=by.reason,
         entries=list(effect.entries),
         code=effect.code,
+        refund_id=effect.refund_id,
         acted_at=clock.now(session),
     )
     session.add(row)
@@ -185,6 +193,8 @@ def _carry_out(
         details["approved_by"] = checker
     if effect.code is not None:
         details["code"] = hide_code(effect.code)
+    if effect.refund_id is not None:
+        details["refund"] = effect.refund_id
     audit.record(session, action=wish.name, actor=by.actor, account_id=account.id, details=details)
     return _done(row)
 
@@ -195,8 +205,8 @@ def approve_request(session: Session, *, request_id: int, actor: Actor) -> Done:
 
     Everything is judged again as it is now: whether the maker may still ask for it, and whether
     it is still worth the same. The same person's second approval answers as the first did. Raises
-    NotAuthorised, NotFound, Conflict ("already_decided", "request_expired", "request_changed",
-    "maker_may_not") and what the wish itself is refused with; the request then waits on.
+    NotAuthorised, NotFound, AlreadyDecided (also where it has expired), Conflict
+    ("request_changed", "maker_may_not") and what the wish itself is refused with; it then waits on.
     """
     row = _to_decide(session, request_id, actor)
     checker = audit.actor_name(actor)
@@ -204,9 +214,10 @@ def approve_request(session: Session, *, request_id: int, actor: Actor) -> Done:
         done = select(StaffAct).where(StaffAct.request_id == row.id)
         return _done(session.scalars(done).one())
     _check_waiting(session, row)
-    maker = _maker(session, row)
+    asked = of_plain(row.action, row.parameters)
+    maker = _maker(session, row, asked)
     account = _account(session, row.account_id)
-    wish = of_plain(row.action, row.parameters).settled(session, account=account, actor=maker)
+    wish = asked.settled(session, account=account, actor=maker)
     amount = wish.value(session, account=account)
     if amount != Money(row.amount_micros, row.currency):
         raise Conflict("request_changed")
@@ -276,12 +287,12 @@ def _to_decide(session: Session, request_id: int, actor: Actor) -> ApprovalReque
 
 def _check_waiting(session: Session, row: ApprovalRequest) -> None:
     if row.state == "expired" or (row.state == "waiting" and clock.now(session) >= row.expires_at):
-        raise Conflict("request_expired")
+        raise AlreadyDecided("expired", None, row.expires_at, "request_expired")
     if row.state != "waiting":
-        raise Conflict("already_decided")
+        raise AlreadyDecided(row.state, row.decided_by, row.decided_at)
 
 
-def _maker(session: Session, row: ApprovalRequest) -> Actor:
+def _maker(session: Session, row: ApprovalRequest, wish: Wish) -> Actor:
     """Return whoever asked, with the role and the accounts that they have now."""
     person = session.get(User, int(row.requested_by.removeprefix("user:")), populate_existing=True)
     if person is None or person.disabled_at is not None or person.staff_role is None:
@@ -296,7 +307,7 @@ def _maker(session: Session, row: ApprovalRequest) -> Actor:
         staff_role=StaffRole(person.staff_role),
         memberships={account_id: MemberRole(role) for account_id, role in memberships},
     )
-    if not allows(maker, "act_on_account", row.account_id):
+    if not allows(maker, wish.permission, row.account_id):
         raise Conflict("maker_may_not")
     return maker
 

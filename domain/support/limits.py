@@ -1,4 +1,4 @@
-"""How much one person may do for an account alone: a row an action, role and currency.
+"""How much one person may do alone in a day: a row an action, role and currency.
 
 The first figures come from a file; administrators, who move no credit themselves, edit them. What
 has no row needs a second person from the first unit on.
@@ -33,14 +33,24 @@ if TYPE_CHECKING:
 MAKER_ROLES = (StaffRole.SUPPORT, StaffRole.FINANCE)
 """Who acts on accounts' credit. Administrators, who decide who is who, do not."""
 
+_MAKERS_OF = {"refund_payment": (StaffRole.FINANCE,)}
+
 _FILE = Path(__file__).with_name("limits.toml")
 _NO_ACCOUNT = 0
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended('action_limits', 0))")
 
 
+def get_maker_roles(action: str) -> tuple[StaffRole, ...]:
+    """Return the roles that may do an action at all, and so have a limit of it."""
+    return _MAKERS_OF.get(action, MAKER_ROLES)
+
+
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """What one person of the role may do of the action for an account in 24 hours, alone."""
+    """What one person of the role may do of the action in 24 hours, alone.
+
+    It is on what they do for one account; on refunds, for all accounts together.
+    """
 
     action: str
     role: StaffRole
@@ -127,7 +137,7 @@ def change_action_limit(
 def _check(action: str, role: StaffRole, daily: Money) -> None:
     if action not in WISHES:
         raise InvalidInput("action", "unknown")
-    if role not in MAKER_ROLES:
+    if role not in get_maker_roles(action):
         raise InvalidInput("role", "unknown")
     if not 0 <= daily.micros <= MAX_MICROS:
         raise InvalidInput("daily", "out_of_range")

@@ -9,13 +9,16 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+from uuid import uuid4
 
 from sqlalchemy import func, select
 
-from db.models import CampaignAmount, Entry, VoucherCode, VoucherRedemption
+from db.models import CampaignAmount, Entry, Payment, VoucherCode, VoucherRedemption
 from domain import clock, ledger
 from domain.errors import InvalidInput, NotFound, ReversalExceedsOriginal, VoucherRefused
 from domain.money import MAX_MICROS, Money
+from domain.payments import request_refund
+from domain.permissions import require
 from domain.vouchers import issue_code, lock_campaign, read_code, redeem_for
 from domain.vouchers.redeem import check_account, check_campaign, check_is_new
 
@@ -32,10 +35,11 @@ REVERSIBLE_KINDS = frozenset({"charge", "voucher", "adjustment"})
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """What an act left behind: the entries that it posted, and the code that it made or used."""
+    """What an act left behind: entries that it posted, a code that it made or used, a refund."""
 
     entries: tuple[int, ...]
     code: str | None = None
+    refund_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +52,22 @@ class By:
 
 
 class Wish(Protocol):
-    """An act on an account that staff ask for. Its fields are plain values."""
+    """An act on an account that staff ask for. Its fields are plain values.
+
+    `permission` is what its maker needs. Its limit is on what one person did for one account in a
+    day where `is_limited_by_account`, else on what they did for all accounts.
+    """
 
     name: ClassVar[str]
+    permission: ClassVar[str]
+    is_limited_by_account: ClassVar[bool]
 
     def settled(self, session: Session, *, account: Account, actor: Actor) -> Self:
         """Return the wish with everything said that was left open; raise where it cannot be."""
         ...
 
     def value(self, session: Session, *, account: Account) -> Money:
-        """Return what the act is worth, in the account's currency."""
+        """Return what the act is worth, in the currency of its limit."""
         ...
 
     def carry_out(self, session: Session, *, account: Account, by: By) -> Effect:
@@ -70,6 +80,8 @@ class IssueVoucher:
     """A code of a campaign, made for this account, which its people redeem themselves."""
 
     name: ClassVar[str] = "issue_voucher"
+    permission: ClassVar[str] = "act_on_account"
+    is_limited_by_account: ClassVar[bool] = True
     campaign_id: int
 
     def settled(self, session: Session, *, account: Account, actor: Actor) -> Self:
@@ -106,6 +118,8 @@ class ApplyCode:
     """A code that the customer has, redeemed for them."""
 
     name: ClassVar[str] = "apply_code"
+    permission: ClassVar[str] = "act_on_account"
+    is_limited_by_account: ClassVar[bool] = True
     code: str
 
     def settled(self, session: Session, *, account: Account, actor: Actor) -> Self:
@@ -143,6 +157,8 @@ class GiveGoodwill:
     """Credit for nothing, such as for an outage, for so many days and, if named, services."""
 
     name: ClassVar[str] = "give_goodwill"
+    permission: ClassVar[str] = "act_on_account"
+    is_limited_by_account: ClassVar[bool] = True
     amount_micros: int
     days: int
     services: tuple[str, ...] | None = None
@@ -185,13 +201,18 @@ class GiveGoodwill:
 class ReverseEntry:
     """A wrong charge given back, or credit that was given wrongly taken back, in part or whole.
 
-    Without an amount it is all that is left to reverse when it is asked for. Credit that was paid
-    for is refunded with its payment instead.
+    Without an amount it is all that is left to reverse when it is asked for. A voucher or goodwill
+    is taken back as far as it is unspent; `includes_spent` goes on, and makes the spent part an
+    amount due, for whoever may reverse paid credit. Credit that was paid for is refunded with its
+    payment instead.
     """
 
     name: ClassVar[str] = "reverse_entry"
+    permission: ClassVar[str] = "act_on_account"
+    is_limited_by_account: ClassVar[bool] = True
     entry_sequence: int
     amount_micros: int | None = None
+    includes_spent: bool = False
 
     def settled(self, session: Session, *, account: Account, actor: Actor) -> Self:
         """Say how much. Raises NotFound, InvalidInput, ReversalExceedsOriginal, NotAuthorised."""
@@ -200,13 +221,19 @@ class ReverseEntry:
             raise NotFound("entry")
         if entry.kind not in REVERSIBLE_KINDS:
             raise InvalidInput("entry", "not_reversible", kind=entry.kind)
+        if self.includes_spent:
+            require(actor, "reverse_paid_credit", account.id)
         left = ledger.reversible_micros(
-            session, account_id=account.id, entry_sequence=self.entry_sequence, actor=actor
+            session,
+            account_id=account.id,
+            entry_sequence=self.entry_sequence,
+            actor=actor,
+            only_unspent=not self.includes_spent,
         )
         wanted = left if self.amount_micros is None else self.amount_micros
         if not 0 < wanted <= left:
             raise ReversalExceedsOriginal(wanted, left)
-        return type(self)(self.entry_sequence, wanted)
+        return type(self)(self.entry_sequence, wanted, self.includes_spent)
 
     def value(self, session: Session, *, account: Account) -> Money:
         """Return the amount."""
@@ -220,6 +247,7 @@ class ReverseEntry:
             account_id=account.id,
             entry_sequence=self.entry_sequence,
             amount_micros=self.amount_micros,
+            only_unspent=not self.includes_spent,
             reason=by.reason,
             actor=by.actor,
             idempotency_key=by.idempotency_key,
@@ -227,8 +255,54 @@ class ReverseEntry:
         return Effect((sequence,))
 
 
+@dataclass(frozen=True, slots=True)
+class RefundPayment:
+    """Money of a payment that goes back, in the currency that was paid, with its credit."""
+
+    name: ClassVar[str] = "refund_payment"
+    permission: ClassVar[str] = "refund_payment"
+    is_limited_by_account: ClassVar[bool] = False
+    payment_id: int
+    amount_micros: int
+    currency: str
+
+    def settled(self, session: Session, *, account: Account, actor: Actor) -> Self:
+        """Try it and take it back again: it is judged by the very service that carries it out.
+
+        Raises NotFound for a payment of another account, and as `request_refund` does.
+        """
+        payment = session.get(Payment, self.payment_id, populate_existing=True)
+        if payment is None or payment.account_id != account.id:
+            raise NotFound("payment")
+        savepoint = session.begin_nested()
+        try:
+            self.carry_out(session, account=account, by=By(actor, "tried", f"try:{uuid4().hex}"))
+        finally:
+            savepoint.rollback()
+        return self
+
+    def value(self, session: Session, *, account: Account) -> Money:
+        """Return the amount, in the currency that was paid."""
+        del session, account
+        return Money(self.amount_micros, self.currency)
+
+    def carry_out(self, session: Session, *, account: Account, by: By) -> Effect:
+        """Request the refund; whoever has the gateway sends it after the commit."""
+        del account
+        planned = request_refund(
+            session,
+            payment_id=self.payment_id,
+            amount=Money(self.amount_micros, self.currency),
+            reason=by.reason,
+            actor=by.actor,
+            idempotency_key=by.idempotency_key,
+        )
+        sequence = planned.entry_sequence
+        return Effect(() if sequence is None else (sequence,), refund_id=planned.refund_id)
+
+
 WISHES: dict[str, type[Wish]] = {
-    each.name: each for each in (IssueVoucher, ApplyCode, GiveGoodwill, ReverseEntry)
+    each.name: each for each in (IssueVoucher, ApplyCode, GiveGoodwill, ReverseEntry, RefundPayment)
 }
 
 

@@ -163,7 +163,7 @@ def _in_force(here: Viewing, rates: Sequence[Rate]) -> None:
         ):
             newest[pair] = rate
     for (paid, credited), rate in sorted(newest.items()):
-        end = backend.read(get_end_of_rate, rate=rate)
+        end = backend.read(get_end_of_rate, rate=rate, actor=here.visitor.actor)
         text = (
             _("{pair}: valid until {when}, after weekends and public holidays of both countries.")
             if end > datetime.now(UTC)

@@ -297,7 +297,7 @@ def test_rate_serves_until_the_next_business_day(
     pair = {"base_currency": "USD", "quote_currency": quote}
     clock.instant = over - timedelta(seconds=1)
     rate = rate_in_force(session, **pair)
-    assert (rate.id, get_end_of_rate(session, rate=rate)) == (rate_id, over)
+    assert (rate.id, get_end_of_rate(session, rate=rate, actor=CHECKER)) == (rate_id, over)
     clock.instant = over
     with pytest.raises(RateUnavailable, match="rate_too_old"):
         rate_in_force(session, **pair)
@@ -309,7 +309,9 @@ def test_euro_follows_the_central_bank_of_europe(session: Session, clock: TestCl
     put_in_force(session, "27000", base_currency="EUR", as_of=as_of)
     clock.instant = datetime(2027, 3, 30, 4, 59, tzinfo=UTC)  # the Tuesday after it
     rate = rate_in_force(session, base_currency="EUR", quote_currency="VND")
-    assert get_end_of_rate(session, rate=rate) == datetime(2027, 3, 30, 5, tzinfo=UTC)
+    assert get_end_of_rate(session, rate=rate, actor=CHECKER) == datetime(
+        2027, 3, 30, 5, tzinfo=UTC
+    )
 
 
 # ── Price ─────────────────────────────────────────────────────────────────────────────────────

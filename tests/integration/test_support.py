@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import func, select, text
 
 from db.models import ApprovalRequest, Entry, IdempotencyKey, StaffAct, VoucherCode
-from domain import support
+from domain import ledger, support
 from domain.actors import MemberRole, StaffRole, user_actor
 from domain.clock import CLOCK
 from domain.errors import (
@@ -28,7 +28,7 @@ from domain.identity import create_user
 from domain.ledger.verify import verify_ledger
 from domain.money import Money
 from domain.queries.approvals import acts_of_entry, list_requests, waiting_counts
-from domain.queries.balances import account_summary
+from domain.queries.balances import account_overview, account_summary
 from domain.queries.people import names_of
 from domain.support import (
     ApplyCode,
@@ -39,6 +39,7 @@ from domain.support import (
     Waiting,
     act,
     approve_request,
+    preview_act,
     refuse_request,
     withdraw_request,
 )
@@ -489,6 +490,113 @@ def test_a_reason_is_needed(session: Session, agent: Actor) -> None:
                 actor=agent,
                 idempotency_key="why",
             )
+
+
+# ── Reversals end at unspent credit ───────────────────────────────────────────────────────────
+@pytest.mark.parametrize("kind", ["voucher", "adjustment"])
+def test_reversal_of_spent_credit_ends_at_what_is_unspent(
+    session: Session, agent: Actor, kind: str
+) -> None:
+    account = make_account(session)
+    grant(session, account, 1_000)
+    grant(session, account, 60, kind=kind)
+    charge(session, account, 40, occurred_at=datetime.now(UTC))
+    with pytest.raises(ReversalExceedsOriginal):
+        do(session, account, ReverseEntry(2, 21 * UNIT), agent)
+    done = do(session, account, ReverseEntry(2), agent)
+    assert done.amount == dollars(20)
+    assert paid_credit(session, account) == 1_000
+    for amount in (None, UNIT):
+        with pytest.raises(ReversalExceedsOriginal):
+            do(session, account, ReverseEntry(2, amount), agent)
+    assert not list(verify_ledger(session, actor=SYSTEM))
+
+
+def test_reversal_leaves_held_credit_alone(session: Session, agent: Actor) -> None:
+    account = make_account(session)
+    grant(session, account, 60, kind="voucher")
+    ledger.place_hold(
+        session,
+        account_id=account,
+        service="ai-inference",
+        amount_micros=50 * UNIT,
+        expires_at=datetime.now(UTC) + timedelta(hours=1),
+        source="test-model",
+        actor=SYSTEM,
+        idempotency_key=next_key("hold"),
+    )
+    assert do(session, account, ReverseEntry(1), agent).amount == dollars(10)
+    with pytest.raises(ReversalExceedsOriginal):
+        do(session, account, ReverseEntry(1), agent)
+
+
+def test_support_may_not_reverse_what_was_spent(session: Session, agent: Actor) -> None:
+    account = make_account(session)
+    grant(session, account, 60, kind="voucher")
+    charge(session, account, 40, occurred_at=datetime.now(UTC))
+    before = facts(session)
+    with pytest.raises(NotAuthorised):
+        do(session, account, ReverseEntry(1, includes_spent=True), agent)
+    with pytest.raises(ReversalExceedsOriginal):
+        ledger.reverse_entry(
+            session,
+            account_id=account,
+            entry_sequence=1,
+            amount_micros=60 * UNIT,
+            reason="Past the form",
+            actor=agent,
+            idempotency_key="past",
+        )
+    assert facts(session) == before
+
+
+def test_finance_reverses_what_was_spent_where_it_says_so(session: Session, checker: Actor) -> None:
+    account = make_account(session)
+    grant(session, account, 1_000)
+    grant(session, account, 60, kind="voucher")
+    charge(session, account, 40, occurred_at=datetime.now(UTC))
+    assert do(session, account, ReverseEntry(2), checker).amount == dollars(20)
+    assert paid_credit(session, account) == 1_000
+    assert do(session, account, ReverseEntry(2, includes_spent=True), checker).amount == dollars(40)
+    assert paid_credit(session, account) == 960
+    assert not list(verify_ledger(session, actor=SYSTEM))
+
+
+def test_approval_does_not_reach_further_than_its_maker(
+    session: Session, agent: Actor, checker: Actor
+) -> None:
+    account = make_account(session)
+    grant(session, account, 900, kind="voucher")
+    waiting = do(session, account, ReverseEntry(1), agent)
+    charge(session, account, 40, occurred_at=datetime.now(UTC))
+    with pytest.raises(ReversalExceedsOriginal):
+        approve_request(session, request_id=waiting.request_id, actor=checker)
+    assert balance(session, account) == 860
+
+
+def test_preview_shows_the_effect_and_leaves_nothing(session: Session, agent: Actor) -> None:
+    account = make_account(session)
+    grant(session, account, 1_000)
+    grant(session, account, 60, kind="voucher")
+    charge(session, account, 40, occurred_at=datetime.now(UTC))
+    before = facts(session)
+    found = preview_act(session, account_id=account, wish=ReverseEntry(2), actor=agent)
+    assert found.amount == dollars(20)
+    assert (found.before.balance_micros, found.after.balance_micros) == (1_020 * UNIT, 1_000 * UNIT)
+    assert facts(session) == before
+    assert balance(session, account) == 1_020
+    with pytest.raises(NotAuthorised):
+        preview_act(
+            session,
+            account_id=account,
+            wish=ReverseEntry(2),
+            actor=user_actor(1, staff_role=StaffRole.ADMIN),
+        )
+
+
+def paid_credit(session: Session, account: int) -> int:
+    overview = account_overview(session, actor=SYSTEM, account_id=account)
+    return sum(each.remaining_micros for each in overview.kinds if each.kind == "top_up") // UNIT
 
 
 # ── Limits ────────────────────────────────────────────────────────────────────────────────────
