@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select, text
 
-from db.models import Account, ApprovalRequest, Campaign, StaffAct
+from db.models import Account, ApprovalRequest, Campaign, Payment, StaffAct
 from domain.money import Money
 from domain.permissions import allows, require
 
@@ -26,7 +26,8 @@ DECIDED_SHOWN = 100
 class RequestView:
     """A wish of staff that waits, or what became of it; people are named as facts name them.
 
-    `campaign` is the name of the campaign where the wish is a voucher of it.
+    `campaign` is the name of the campaign where the wish is a voucher of it; the last two name the
+    payment where it is a refund.
     """
 
     request_id: int
@@ -44,6 +45,8 @@ class RequestView:
     decided_by: str | None
     decided_at: datetime | None
     remark: str | None
+    payment_reference: str | None
+    payment_gateway: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +105,10 @@ def list_requests(
     require(actor, "see_requests")
     is_decided = ApprovalRequest.state != "waiting"
     wanted = (
-        select(ApprovalRequest, Account.name, Campaign.name)
+        select(ApprovalRequest, Account.name, Campaign.name, Payment.reference, Payment.gateway)
         .join(Account, Account.id == ApprovalRequest.account_id)
         .outerjoin(Campaign, Campaign.id == ApprovalRequest.parameters["campaign_id"].as_integer())
+        .outerjoin(Payment, Payment.id == ApprovalRequest.parameters["payment_id"].as_integer())
         .execution_options(populate_existing=True)
     )
     if account_id is not None:
@@ -137,7 +141,13 @@ def acts_of_entry(
     return tuple(_act(row) for row in rows)
 
 
-def _request(row: ApprovalRequest, account_name: str, campaign: str | None) -> RequestView:
+def _request(
+    row: ApprovalRequest,
+    account_name: str,
+    campaign: str | None,
+    payment_reference: str | None,
+    payment_gateway: str | None,
+) -> RequestView:
     return RequestView(
         request_id=row.id,
         action=row.action,
@@ -154,6 +164,8 @@ def _request(row: ApprovalRequest, account_name: str, campaign: str | None) -> R
         decided_by=row.decided_by,
         decided_at=row.decided_at,
         remark=row.remark,
+        payment_reference=payment_reference,
+        payment_gateway=payment_gateway,
     )
 
 
