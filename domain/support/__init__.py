@@ -22,6 +22,7 @@ from domain.support.notes import LONGEST_NOTE, add_note
 from domain.support.previews import Preview, Standing, preview_act
 from domain.support.wishes import (
     LONGEST_GOODWILL_DAYS,
+    REVERSIBLE_CREDITS,
     WISHES,
     ApplyCode,
     GiveGoodwill,
@@ -36,6 +37,7 @@ __all__ = [
     "LONGEST_NOTE",
     "MAKER_ROLES",
     "REQUEST_LIFETIME",
+    "REVERSIBLE_CREDITS",
     "WISHES",
     "ApplyCode",
     "Done",

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from domain.actors import Actor
 
 LONGEST_GOODWILL_DAYS = 365
-REVERSIBLE_KINDS = frozenset({"charge", "voucher", "adjustment"})
+REVERSIBLE_CREDITS = frozenset({"voucher", "adjustment"})
+REVERSIBLE_KINDS = REVERSIBLE_CREDITS | {"charge"}
 """What was paid for goes back through its payment, as a refund."""
 
 

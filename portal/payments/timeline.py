@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import uuid
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -11,15 +10,13 @@ import streamlit as st
 
 from domain import audit, payments
 from domain.actors import StaffRole
-from domain.errors import BillingError
-from domain.money import Money
 from domain.payments.polling import CHECK_FAILED
-from domain.queries.payments import PaymentStatus, payment_timeline
+from domain.queries.payments import payment_timeline
 from portal import address, backend, formats
 from portal.formats import plain
 from portal.gateways import gateway_of, vault
-from portal.i18n import N_, _, current_language
-from portal.payments import decision
+from portal.i18n import N_, _
+from portal.payments import decision, refunding
 from portal.people import naming
 from portal.top_up import words
 
@@ -29,7 +26,6 @@ if TYPE_CHECKING:
 
 _TOLD = "payments_told"
 _LOOKED_AT = "payments_looked_at"
-_LONGEST_REASON = 200
 _STEPS = {
     "created": N_("Begun by the customer, who agreed to the terms"),
     "opened": N_("The gateway expects it"),
@@ -165,10 +161,7 @@ def _actions(here: Viewing, found: PaymentTimeline) -> None:
             and st.button(_("Send the receipt again"), icon=":material/send:")
         ):
             _resend(here, payment)
-        left = payment.pay - payment.refunded
-        may_refund = role is StaffRole.FINANCE and payment.status is PaymentStatus.SUCCESS
-        if may_refund and left.micros and st.button(_("Refund…"), icon=":material/undo:"):
-            _refund_dialog(here, payment, left)
+        refunding.draw(here, payment, _done)
         if payment.has_receipt:
             label = html.escape(_("Open the receipt (PDF)"))
             st.html(f'<a href="/receipts/{payment.reference}" target="_blank">{label}</a>')
@@ -206,56 +199,6 @@ def _resend(here: Viewing, payment: PaymentView) -> None:
         actor=here.visitor.actor,
     )
     _done(_("The receipt is on its way to {email}.").format(email=recipient))
-
-
-def _refund_dialog(here: Viewing, payment: PaymentView, left: Money) -> None:
-    key = f"refund-{payment.reference}-{left.micros}"
-    st.session_state.setdefault(key, uuid.uuid4().hex)
-
-    @st.dialog(_("Refund this payment"))
-    def ask() -> None:
-        st.write(_("The credit goes at once; what was spent of it is owed then."))
-        amount = st.text_input(
-            _("Amount ({currency})").format(currency=left.currency),
-            formats.number(left.to_decimal().normalize()),
-            key=f"{key}-amount",
-        )
-        reason = st.text_input(_("Reason"), max_chars=_LONGEST_REASON, key=f"{key}-reason")
-        if st.button(_("Refund"), type="primary", key=f"{key}-send"):
-            try:
-                told = _refund(here, payment, amount, reason, st.session_state[key])
-            except BillingError as error:
-                st.error(words.refusal(error, left.currency), icon=":material/error:")
-                return
-            del st.session_state[key]
-            _done(told)
-
-    ask()
-
-
-def _refund(here: Viewing, payment: PaymentView, amount: str, reason: str, key: str) -> str:
-    """Ask for a refund, send it where a gateway is there, and return what to say of it."""
-    planned = backend.write(
-        payments.request_refund,
-        payment_id=payment.payment_id,
-        amount=Money.parse(amount, payment.pay.currency, locale=current_language()),
-        reason=reason,
-        actor=here.visitor.actor,
-        idempotency_key=key,
-    )
-    gateway = gateway_of(payment.gateway)
-    name, state = words.gateway(payment.gateway), ""
-    if gateway is not None:
-        with st.spinner(_("Asking {gateway}…").format(gateway=name)):
-            state = payments.send_refund(
-                backend.sessions(), gateway=gateway, refund_id=planned.refund_id
-            )
-    if state == payments.WAITS:
-        return _(
-            "The credit was taken, and the refund waits: {gateway} tells of one refund of a"
-            " payment at a time. It is sent by itself once the one before it has settled."
-        ).format(gateway=name)
-    return _("The refund was asked for.")
 
 
 # ── What happened ─────────────────────────────────────────────────────────────────────────────

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from domain.errors import BillingError, InvalidInput
+from domain.errors import BillingError, InvalidInput, ReversalExceedsOriginal
 from domain.money import Money
 from domain.permissions import allows
+from domain.queries.details import entry_detail
 from domain.support import (
     LONGEST_GOODWILL_DAYS,
+    REVERSIBLE_CREDITS,
     ApplyCode,
     Done,
     GiveGoodwill,
@@ -21,6 +23,7 @@ from domain.support import (
     ReverseEntry,
     act,
     list_action_limits,
+    preview_act,
 )
 from domain.texts import LONGEST_REASON
 from domain.vouchers import list_campaigns, try_counted
@@ -29,6 +32,7 @@ from portal.formats import plain
 from portal.i18n import _, current_language
 from portal.settings import settings
 from portal.support import words
+from portal.top_up.words import definition_list
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +40,8 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from domain.queries.balances import AccountSummary
-    from domain.support import Waiting, Wish
+    from domain.queries.details import EntryDetail
+    from domain.support import Preview, Waiting, Wish
     from portal.viewing import Viewing
 
 _TOLD = "acted"
@@ -192,34 +197,100 @@ def _reverse_entry(here: Viewing, account: AccountSummary) -> None:
     st.caption(
         _(
             "A charge is given back to the credit that paid it. A voucher or goodwill is taken"
-            " back: what was spent of it is owed."
+            " back as far as it is unspent."
         )
     )
-    with st.form(_key("reverse_entry"), border=False):
-        with st.grid(columns=2, min_column_width=200):
-            number = st.text_input(
-                _("Number of the entry"),
-                str(address.number("entry") or ""),
-                max_chars=_LONGEST_NUMBER,
-                key=_key("act_entry"),
-            )
-            amount = st.text_input(
-                _("Amount in {currency}, or empty for all").format(currency=account.currency),
-                max_chars=_LONGEST_AMOUNT,
-                key=_key("act_reversed"),
-            )
-        reason = _reason()
-        is_sent = st.form_submit_button(_("Reverse it"), type="primary")
-    if is_sent:
-        _act(here, account, reason, lambda: _reversal(number, amount, account))
-
-
-def _reversal(number: str, amount: str, account: AccountSummary) -> ReverseEntry:
-    number = number.strip()
+    typed = st.text_input(
+        _("Number of the entry"),
+        str(address.number("entry") or ""),
+        max_chars=_LONGEST_NUMBER,
+        key=_key("act_entry"),
+    )
+    number = typed.strip()
     if not (number.isascii() and number.isdigit()):
-        raise InvalidInput("entry_number", "empty")
-    micros = _amount(amount, account).micros if amount.strip() else None
-    return ReverseEntry(int(number), micros)
+        st.info(_("Enter the entry's number. Credit History shows it."), icon=":material/info:")
+        return
+    try:
+        entry = backend.read(
+            entry_detail,
+            actor=here.visitor.actor,
+            account_id=account.account_id,
+            sequence=int(number),
+        )
+        _show_entry(here, entry)
+        wish = _reversal(here, account, entry)
+    except BillingError as error:
+        st.error(plain(words.refusal(here, error)), icon=":material/error:")
+        return
+    if wish is None:
+        return
+    reason = _reason()
+    if st.button(_("Reverse it"), type="primary", key=_key("reverse_send")):
+        _act(here, account, reason, lambda: wish)
+
+
+def _show_entry(here: Viewing, entry: EntryDetail) -> None:
+    text = descriptions.description(entry.description_code, entry.description_parameters)
+    lines = {
+        _("Entry"): f"{descriptions.kind(entry.kind)} · {text}",
+        _("Amount"): here.money(entry.amount_micros, signed=True),
+        _("Date"): here.date_time(entry.occurred_at),
+    }
+    done = sum(each.amount_micros for each in entry.reversed_by)
+    if done:
+        lines[_("Reversed so far")] = here.money(abs(done))
+    st.html(definition_list(lines))
+
+
+def _reversal(here: Viewing, account: AccountSummary, entry: EntryDetail) -> ReverseEntry | None:
+    """Ask how much to reverse, say what that does, and return it; None where nothing is left."""
+    includes_spent = False
+    may_go_on = allows(here.visitor.actor, "reverse_paid_credit", account.account_id)
+    if may_go_on and entry.kind in REVERSIBLE_CREDITS:
+        includes_spent = st.checkbox(
+            _("Take back what was spent too: paid credit or an amount due pays for it"),
+            key=_key(f"act_spent-{entry.sequence}"),
+        )
+    whole = ReverseEntry(entry.sequence, None, includes_spent)
+    try:
+        found = _preview(here, account, whole)
+    except ReversalExceedsOriginal:
+        text = (
+            _("Nothing is left to reverse: it was spent, is held, has ended, or was reversed.")
+            if entry.kind in REVERSIBLE_CREDITS and not includes_spent
+            else _("Nothing is left to reverse: this entry was reversed in full.")
+        )
+        st.info(text, icon=":material/info:")
+        return None
+    st.markdown(plain(_("Left to reverse: {amount}").format(amount=formats.money(found.amount))))
+    typed = st.text_input(
+        _("Amount in {currency}, or empty for all").format(currency=account.currency),
+        max_chars=_LONGEST_AMOUNT,
+        key=_key("act_reversed"),
+    )
+    if not typed.strip():
+        _show_effect(here, found)
+        return whole
+    part = ReverseEntry(entry.sequence, _amount(typed, account).micros, includes_spent)
+    _show_effect(here, _preview(here, account, part))
+    return part
+
+
+def _preview(here: Viewing, account: AccountSummary, wish: ReverseEntry) -> Preview:
+    return backend.write(
+        preview_act, account_id=account.account_id, wish=wish, actor=here.visitor.actor
+    )
+
+
+def _show_effect(here: Viewing, found: Preview) -> None:
+    lines = {
+        _("Balance before"): here.money(found.before.balance_micros),
+        _("Balance after"): here.money(found.after.balance_micros),
+    }
+    if found.before.due_micros != found.after.due_micros:
+        lines[_("Amount due before")] = here.money(found.before.due_micros)
+        lines[_("Amount due after")] = here.money(found.after.due_micros)
+    st.html(definition_list(lines))
 
 
 def _amount(typed: str, account: AccountSummary) -> Money:

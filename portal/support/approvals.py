@@ -13,19 +13,23 @@ from domain.permissions import allows
 from domain.queries.approvals import list_requests, waiting_counts
 from domain.support import approve_request, refuse_request, withdraw_request
 from domain.texts import LONGEST_REASON
-from portal import backend, formats
+from portal import approving, backend, formats
 from portal.formats import plain
 from portal.i18n import N_, _
+from portal.payments import refunding
 from portal.people import naming
 from portal.support import words
+from portal.top_up import words as payment_words
 from portal.top_up.words import definition_list
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from domain.queries.approvals import RequestView, WaitingCounts
+    from portal.approving import Pressed
     from portal.viewing import Viewing
 
+_PLACE = "approvals"
 _TOLD = "approvals_told"
 _ELSEWHERE: tuple[tuple[str, str, str, dict[str, str]], ...] = (
     ("campaigns", N_("Campaigns ({count})"), "campaigns_page", {}),
@@ -37,10 +41,11 @@ _ELSEWHERE: tuple[tuple[str, str, str, dict[str, str]], ...] = (
 
 def draw(here: Viewing) -> None:
     """Draw what waits, for all staff to see and for finance to decide."""
-    told: str | None = st.session_state.pop(_TOLD, None)
-    if told is not None:
-        st.success(plain(told), icon=":material/check_circle:")
     requests = backend.read(list_requests, actor=here.visitor.actor)
+    pressed = approving.take_pressed(_PLACE)
+    if pressed is not None:
+        _decide(here, pressed, next((r for r in requests if r.request_id == pressed.item), None))
+    _tell()
     name = naming(here, {who for each in requests for who in (each.requested_by, each.decided_by)})
     if allows(here.visitor.actor, "decide_request"):
         _elsewhere(backend.read(waiting_counts, actor=here.visitor.actor))
@@ -56,6 +61,14 @@ def draw(here: Viewing) -> None:
     if decided:
         st.header(_("Decided"))
         _table(here, decided, name)
+
+
+def _tell() -> None:
+    told: tuple[str, bool] | None = st.session_state.pop(_TOLD, None)
+    if told is not None:
+        text, is_good = told
+        icon = ":material/check_circle:" if is_good else ":material/error:"
+        (st.success if is_good else st.error)(plain(text), icon=icon)
 
 
 def _elsewhere(counts: WaitingCounts) -> None:
@@ -77,7 +90,7 @@ def _waiting(here: Viewing, request: RequestView, name: Callable[[str | None], s
     st.subheader(plain(title))
     lines = {
         _("Account"): f"{request.account_name} · {request.account_id}",
-        _("What"): words.what(request.action, request.parameters, request.campaign),
+        _("What"): words.what(request),
         _("Reason"): request.reason,
         _("Asked for by"): name(request.requested_by),
         _("Asked"): here.date_time(request.requested_at),
@@ -92,56 +105,74 @@ def _waiting(here: Viewing, request: RequestView, name: Callable[[str | None], s
             icon=":material/search:",
             query_params={"account": str(request.account_id)},
         )
+        if request.payment_reference is not None:
+            st.page_link(
+                st.session_state["payments_page"],
+                label=_("Look at the payment"),
+                icon=":material/receipt_long:",
+                query_params={"ref": request.payment_reference},
+            )
         if is_mine:
-            if st.button(_("Take it back"), key=f"withdraw-{request.request_id}"):
-                _decide(
-                    here,
-                    lambda: backend.write(
-                        withdraw_request,
-                        request_id=request.request_id,
-                        actor=here.visitor.actor,
-                    ),
-                    _("Taken back. Nothing was changed."),
-                )
+            approving.button(
+                _("Take it back"), place=_PLACE, action="withdraw", item=request.request_id
+            )
         elif allows(here.visitor.actor, "decide_request"):
-            _buttons(here, request)
+            _buttons(request)
     if is_mine:
         st.caption(_("You asked for this. Somebody else of finance decides."))
 
 
-def _buttons(here: Viewing, request: RequestView) -> None:
+def _buttons(request: RequestView) -> None:
     amount, number = formats.money(request.amount), request.request_id
     with st.popover(_("Approve…")):
         st.markdown(_("It is judged again as it is now, and then done at once."))
         label = _("{what} of {amount}").format(what=words.action(request.action), amount=amount)
-        if st.button(plain(label), type="primary", key=f"approve-{number}"):
-            _decide(
-                here,
-                lambda: backend.write(approve_request, request_id=number, actor=here.visitor.actor),
-                _("Done: {what}, {amount}.").format(
-                    what=words.action(request.action), amount=amount
-                ),
-            )
+        approving.button(label, place=_PLACE, action="approve", item=number, is_primary=True)
     with st.popover(_("Refuse…")):
-        reason = st.text_input(_("Reason"), max_chars=LONGEST_REASON, key=f"why-{number}")
-        if st.button(_("Refuse it"), key=f"refuse-{number}"):
-            _decide(
-                here,
-                lambda: backend.write(
-                    refuse_request, request_id=number, reason=reason, actor=here.visitor.actor
-                ),
-                _("Refused. Nothing was changed."),
-            )
+        field = f"why-{number}"
+        st.text_input(_("Reason"), max_chars=LONGEST_REASON, key=field)
+        approving.button(_("Refuse it"), place=_PLACE, action="refuse", item=number, field=field)
 
 
-def _decide(here: Viewing, decision: Callable[[], object], told: str) -> None:
+def _decide(here: Viewing, pressed: Pressed, request: RequestView | None) -> None:
     try:
-        decision()
+        text = _DECISIONS[pressed.action](here, pressed, request)
     except BillingError as error:
-        st.error(plain(words.refusal(here, error)), icon=":material/error:")
+        told = words.refusal(here, error)
+        if request is not None and request.action == "refund_payment":
+            told = approving.what_happened(here, error) or payment_words.refusal(error)
+        st.session_state[_TOLD] = (told, False)
     else:
-        st.session_state[_TOLD] = told
-        st.rerun()
+        st.session_state[_TOLD] = (text, True)
+    st.rerun()
+
+
+def _approve(here: Viewing, pressed: Pressed, request: RequestView | None) -> str:
+    done = backend.write(approve_request, request_id=pressed.item, actor=here.visitor.actor)
+    text = _("Done: {what}, {amount}.").format(
+        what="" if request is None else words.action(request.action),
+        amount=formats.money(done.amount),
+    )
+    if done.refund_id is None or request is None or request.payment_gateway is None:
+        return text
+    return f"{text} {refunding.send_refund(request.payment_gateway, done.refund_id)}"
+
+
+def _refuse(here: Viewing, pressed: Pressed, request: RequestView | None) -> str:
+    del request
+    backend.write(
+        refuse_request, request_id=pressed.item, reason=pressed.text, actor=here.visitor.actor
+    )
+    return _("Refused. Nothing was changed.")
+
+
+def _withdraw(here: Viewing, pressed: Pressed, request: RequestView | None) -> str:
+    del request
+    backend.write(withdraw_request, request_id=pressed.item, actor=here.visitor.actor)
+    return _("Taken back. Nothing was changed.")
+
+
+_DECISIONS = {"approve": _approve, "refuse": _refuse, "withdraw": _withdraw}
 
 
 def _table(

@@ -11,7 +11,7 @@ import streamlit as st
 from domain.errors import BillingError
 from domain.money import Money
 from domain.permissions import allows
-from domain.support import MAKER_ROLES, change_action_limit, list_action_limits
+from domain.support import MAKER_ROLES, change_action_limit, get_maker_roles, list_action_limits
 from portal import backend, formats
 from portal.formats import plain
 from portal.i18n import _, current_language
@@ -37,7 +37,7 @@ def draw(here: Viewing) -> None:
     limits = backend.read(list_action_limits, actor=here.visitor.actor)
     text = _(
         "What one person may do for one account in 24 hours without a second person. Above it,"
-        " somebody of finance approves."
+        " somebody of finance approves. Refunds count over all accounts, in the currency paid."
     )
     st.caption(text)
     currencies = sorted({each.daily.currency for each in limits})
@@ -57,11 +57,11 @@ def draw(here: Viewing) -> None:
 
 def _table(limits: Mapping[tuple[str, StaffRole], Limit], currency: str) -> None:
     none = Money(0, currency)
-    columns = {_("Act"): [_(name) for name in words.ACTIONS.values()]}
+    columns = {_("Act"): [_(name) for name in words.LIMITED_ACTIONS.values()]}
     for role in MAKER_ROLES:
-        found = [limits.get((action, role)) for action in words.ACTIONS]
         columns[staff_role_name(role)] = [
-            formats.money(none if each is None else each.daily) for each in found
+            _shown(limits.get((action, role)), none) if role in get_maker_roles(action) else ""
+            for action in words.LIMITED_ACTIONS
         ]
     right = st.column_config.TextColumn(alignment="right")
     st.dataframe(
@@ -73,13 +73,20 @@ def _table(limits: Mapping[tuple[str, StaffRole], Limit], currency: str) -> None
     )
 
 
+def _shown(limit: Limit | None, none: Money) -> str:
+    return formats.money(none if limit is None else limit.daily)
+
+
 def _form(here: Viewing, limits: Mapping[tuple[str, StaffRole], Limit], currency: str) -> None:
     st.subheader(_("Change a limit"))
     with st.grid(columns=2, min_column_width=200):
         action = st.selectbox(
-            _("Act"), list(words.ACTIONS), format_func=words.action, key="limit_action"
+            _("Act"), list(words.LIMITED_ACTIONS), format_func=words.action, key="limit_action"
         )
-        role = st.selectbox(_("Role"), MAKER_ROLES, format_func=staff_role_name, key="limit_role")
+        roles = get_maker_roles(action)
+        role = st.selectbox(
+            _("Role"), roles, format_func=staff_role_name, key=f"limit_role-{len(roles)}"
+        )
     current = limits.get((action, role))
     version = 0 if current is None else current.version
     key = f"limit-{currency}-{action}-{role}-{version}"

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from domain.errors import BillingError, Conflict, InvalidInput, VoucherRefused
-from portal import descriptions, formats
+from portal import approving, descriptions, formats
 from portal.i18n import N_, _
 from portal.top_up import words
 from portal.vouchers import redeeming
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
+    from domain.queries.approvals import RequestView
     from portal.viewing import Viewing
 
 ACTIONS = {
@@ -21,6 +20,8 @@ ACTIONS = {
     "give_goodwill": N_("Give goodwill credit"),
     "reverse_entry": N_("Reverse an entry"),
 }
+LIMITED_ACTIONS = {**ACTIONS, "refund_payment": N_("Refund a payment")}
+"""The acts of an account's page, and those of other pages that have a limit too."""
 _STATES = {
     "waiting": N_("Waiting"),
     "approved": N_("Approved"),
@@ -49,9 +50,6 @@ _FAULTS = {
     ("daily", "out_of_range"): N_("Enter 0 or more."),
 }
 _CONFLICTS = {
-    "already_decided": N_("Somebody else decided about it meanwhile."),
-    "request_expired": N_("It waited too long and has expired. It has to be asked for again."),
-    "request_changed": N_("What it is worth has changed meanwhile. It has to be asked for again."),
     "maker_may_not": N_(
         "Whoever asked for it may no longer do so. Refuse it, and have it asked for again."
     ),
@@ -60,7 +58,9 @@ _CONFLICTS = {
     "campaign_not_approved": N_("This campaign gives nothing now. Choose another."),
 }
 _CODES = {
-    ("reversal_exceeds_original", ""): N_("This is more than is left of the entry to reverse."),
+    ("reversal_exceeds_original", ""): N_(
+        "This is more than is left to reverse. What was spent of a voucher or of goodwill stays."
+    ),
     ("not_authorised", ""): N_("This is for somebody else to do."),
     ("not_found", "entry"): N_("This account has no such entry."),
 }
@@ -68,7 +68,7 @@ _CODES = {
 
 def action(code: str) -> str:
     """Return the name of an act."""
-    return _(ACTIONS.get(code, code))
+    return _(LIMITED_ACTIONS.get(code, code))
 
 
 def state(code: str) -> str:
@@ -76,14 +76,22 @@ def state(code: str) -> str:
     return _(_STATES.get(code, code))
 
 
-def what(code: str, parameters: Mapping[str, Any], campaign: str | None) -> str:
+def what(request: RequestView) -> str:
     """Return what a request asks for, besides its amount."""
+    code, parameters = request.action, request.parameters
     if code == "issue_voucher":
-        return _("A voucher of the campaign {name}").format(name=campaign or "")
+        return _("A voucher of the campaign {name}").format(name=request.campaign or "")
     if code == "apply_code":
         return _("The code that ends in {end}").format(end=str(parameters["code"])[-4:])
     if code == "reverse_entry":
-        return _("Entry {number}").format(number=parameters["entry_sequence"])
+        text = (
+            _("Entry {number}, with what was spent of it")
+            if parameters.get("includes_spent")
+            else _("Entry {number}")
+        )
+        return text.format(number=parameters["entry_sequence"])
+    if code == "refund_payment":
+        return _("Payment {reference}").format(reference=request.payment_reference or "")
     lasting = _("for {days}").format(days=formats.days(parameters["days"]))
     services = parameters.get("services")
     if not services:
@@ -93,6 +101,9 @@ def what(code: str, parameters: Mapping[str, Any], campaign: str | None) -> str:
 
 def refusal(here: Viewing, error: BillingError) -> str:
     """Return the sentence for why an act, or a decision, is not possible."""
+    happened = approving.what_happened(here, error)
+    if happened is not None:
+        return happened
     if isinstance(error, VoucherRefused):
         own = _VOUCHERS.get(error.reason)
         return _(own) if own else redeeming.refusal(here, error)

@@ -12,7 +12,7 @@ from domain import support
 from domain.actors import StaffRole, user_actor
 from domain.clock import CLOCK
 from domain.queries.balances import account_summary
-from tests.factories import SYSTEM, UNIT, grant, make_account
+from tests.factories import SYSTEM, UNIT, charge, grant, make_account
 from tests.integration.test_support import agent, checker, do, goodwill, make_person
 from tests.integration.test_vouchers import campaign, codes, customer
 
@@ -179,28 +179,68 @@ def test_staff_guess_no_codes_either(session: Session, page: Callable[..., AppTe
     assert told[-1].startswith("Too many tries.")
 
 
+def facts(app: AppTest) -> str:
+    return " ".join(element.proto.body for element in app.get("html"))
+
+
+def reversal_page(
+    page: Callable[..., AppTest], account: int, role: StaffRole, entry: int
+) -> AppTest:
+    query = {"account": str(account), "show": "act", "do": "reverse_entry"}
+    return page("account", role, **query, entry=str(entry))
+
+
 def test_an_entry_is_reversed(session: Session, page: Callable[..., AppTest]) -> None:
     account = account_with(session)
     grant(session, account, 40, kind="adjustment")
     session.commit()
-    query = {"account": str(account), "show": "act", "do": "reverse_entry"}
-    app = page("account", **query, entry="1")
+    app = reversal_page(page, account, StaffRole.SUPPORT, 1)
     assert app.text_input(key="act_entry-0").value == "1"
+    app.text_input(key="act_entry-0").set_value("").run()
+    assert "Enter the entry's number. Credit History shows it." in texts(app.info)
+    app.text_input(key="act_entry-0").set_value("9").run()
+    assert texts(app.error) == ["This account has no such entry."]
+    app.text_input(key="act_entry-0").set_value("1").run()
+    assert "Left to reverse: $40.00" in texts(app.markdown)
+    app.text_input(key="act_reversed-0").set_value("41").run()
+    assert "more than is left to reverse" in texts(app.error)[0]
+    assert not [each for each in app.button if each.label == "Reverse it"]
+    app.text_input(key="act_reversed-0").set_value("15").run()
+    assert "<dt>Balance before</dt><dd>$40.00</dd>" in facts(app)
+    assert "<dt>Balance after</dt><dd>$25.00</dd>" in facts(app)
     app.text_input(key="act_reason-0").set_value("Given twice")
-    for typed, told in (
-        ("", "Enter the entry's number. Credit History shows it."),
-        ("9", "This account has no such entry."),
-    ):
-        app.text_input(key="act_entry-0").set_value(typed)
-        press(app, "Reverse it")
-        assert texts(app.error) == [told]
-    app.text_input(key="act_entry-0").set_value("1")
-    app.text_input(key="act_reversed-0").set_value("41")
-    press(app, "Reverse it")
-    assert texts(app.error) == ["This is more than is left of the entry to reverse."]
-    app.text_input(key="act_reversed-0").set_value("15")
     press(app, "Reverse it")
     assert balance(session, account) == 25
+
+
+def test_reversal_form_offers_nothing_for_an_entry_that_was_reversed(
+    session: Session, page: Callable[..., AppTest], agent: Actor
+) -> None:
+    account = account_with(session)
+    grant(session, account, 40, kind="adjustment")
+    do(session, account, support.ReverseEntry(1), agent)
+    session.commit()
+    app = reversal_page(page, account, StaffRole.SUPPORT, 1)
+    assert any(words.startswith("Nothing is left to reverse") for words in texts(app.info))
+    assert "<dt>Reversed so far</dt><dd>$40.00</dd>" in facts(app)
+    assert not [each for each in app.button if each.label == "Reverse it"]
+
+
+def test_reversal_form_lets_only_finance_reach_what_was_spent(
+    session: Session, page: Callable[..., AppTest]
+) -> None:
+    account = account_with(session, 100)
+    grant(session, account, 40, kind="voucher")
+    charge(session, account, 30, occurred_at=datetime.now(UTC))
+    session.commit()
+    app = reversal_page(page, account, StaffRole.SUPPORT, 2)
+    assert "Left to reverse: $10.00" in texts(app.markdown)
+    assert not app.checkbox
+    app = reversal_page(page, account, StaffRole.FINANCE, 2)
+    assert "Left to reverse: $10.00" in texts(app.markdown)
+    app.checkbox[0].check().run()
+    assert "Left to reverse: $40.00" in texts(app.markdown)
+    assert "<dt>Balance after</dt><dd>$70.00</dd>" in facts(app)
 
 
 @pytest.mark.parametrize("role", [StaffRole.ADMIN])
@@ -257,8 +297,40 @@ def test_a_wish_that_waited_too_long_is_told(
     session.commit()
     app = page("approvals", StaffRole.FINANCE)
     app.button(key=f"approve-{waiting.request_id}").click().run()
-    assert texts(app.error) == ["It waited too long and has expired. It has to be asked for again."]
+    (error,) = texts(app.error)
+    assert error.startswith("Nothing was changed: it expired ")
+    assert error.endswith("without a decision. Request it again.")
     assert balance(session, account) == 0
+
+
+@pytest.mark.parametrize("ending", ["approved", "rejected", "withdrawn"])
+def test_late_decision_on_a_request_says_what_happened(
+    session: Session,
+    page: Callable[..., AppTest],
+    agent: Actor,
+    make_person: Callable[[StaffRole], Actor],
+    ending: str,
+) -> None:
+    del agent  # who looks is person 1, and the maker is another
+    maker, other = make_person(StaffRole.SUPPORT), make_person(StaffRole.FINANCE)
+    account = account_with(session)
+    waiting = do(session, account, goodwill(500), maker)
+    session.commit()
+    app = page("approvals", StaffRole.FINANCE)
+    request = {"request_id": waiting.request_id}
+    if ending == "approved":
+        support.approve_request(session, **request, actor=other)
+    elif ending == "rejected":
+        support.refuse_request(session, **request, reason="Too much", actor=other)
+    else:
+        support.withdraw_request(session, **request, actor=maker)
+    session.commit()
+    app.button(key=f"approve-{waiting.request_id}").click().run()
+    (error,) = texts(app.error)
+    name = "Support Person" if ending == "withdrawn" else "Finance Person"
+    assert error.startswith("Nothing was changed: ")
+    assert f"{ending} by {name}, " in error
+    assert balance(session, account) == (500 if ending == "approved" else 0)
 
 
 def test_the_maker_takes_it_back(

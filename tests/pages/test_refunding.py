@@ -1,0 +1,117 @@
+"""The form with which finance refunds a payment, and the approval of what is above the limit."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from sqlalchemy import select, text
+
+from db.models import ApprovalRequest, Refund
+from domain.actors import StaffRole, user_actor
+from tests.factories import charge
+from tests.integration.test_refund_limits import PAID, pay, refund
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy.orm import Session
+    from streamlit.testing.v1 import AppTest
+
+    from db.models import Payment
+
+
+@pytest.fixture
+def payment(session: Session) -> Payment:
+    found = pay(session)
+    charge(session, found.account_id, 400_000, occurred_at=datetime.now(UTC))
+    session.commit()
+    return found
+
+
+def key(payment: Payment, name: str) -> str:
+    return f"refund-{payment.reference}-{PAID.micros}-{name}"
+
+
+def texts(elements: Any) -> list[str]:
+    return [element.value.replace("\\", "") for element in elements]
+
+
+def facts(app: AppTest) -> str:
+    return " ".join(element.proto.body for element in app.get("html"))
+
+
+def send(app: AppTest, payment: Payment) -> AppTest:
+    app.text_input(key=key(payment, "reason")).set_value("Paid by mistake")
+    app.button(key=key(payment, "send")).click().run()
+    assert not app.exception
+    return app
+
+
+def test_refund_form_shows_what_is_left_and_what_it_takes(
+    session: Session, staff_page: Callable[..., AppTest], payment: Payment
+) -> None:
+    app = staff_page("payments", StaffRole.FINANCE, ref=payment.reference)
+    assert "Left to refund: ₫500,000" in texts(app.markdown)
+    app.text_input(key=key(payment, "amount")).set_value("300,000").run()
+    shown = facts(app)
+    for name, amount in (
+        ("Credit clawed back", "₫300,000"),
+        ("Balance before", "₫100,000"),
+        ("Balance after", "-₫200,000"),
+        ("Added to the amount due", "₫200,000"),
+    ):
+        assert f"<dt>{name}</dt><dd>{amount}</dd>" in shown.replace("\N{MINUS SIGN}", "-")
+    assert session.scalars(select(Refund)).all() == []
+    app.text_input(key=key(payment, "amount")).set_value("500,001").run()
+    assert texts(app.error) == ["This is more than is left of the payment."]
+    app.text_input(key=key(payment, "amount")).set_value("300,000").run()
+    send(app, payment)
+    assert "The refund was asked for." in texts(app.success)
+    session.rollback()
+    assert session.scalars(select(Refund.pay_micros)).one() == 300_000_000_000
+
+
+def test_refund_above_the_limit_waits_and_is_approved_by_another(
+    session: Session, staff_page: Callable[..., AppTest], payment: Payment
+) -> None:
+    session.execute(text("UPDATE action_limits SET daily_micros = 0"))
+    session.commit()
+    app = staff_page("payments", StaffRole.FINANCE, ref=payment.reference)
+    send(app, payment)
+    assert "above your limit of the day" in texts(app.success)[0]
+    session.rollback()
+    assert session.scalars(select(Refund)).all() == []
+    waiting = session.scalars(select(ApprovalRequest)).one()
+    app = staff_page("approvals", StaffRole.FINANCE)
+    assert f"Payment {payment.reference}" in facts(app)
+    assert not [each for each in app.button if each.key == f"approve-{waiting.id}"]
+
+
+def test_approving_a_refund_requests_it(
+    session: Session, staff_page: Callable[..., AppTest], payment: Payment
+) -> None:
+    session.execute(text("UPDATE action_limits SET daily_micros = 0"))
+    session.execute(
+        text(
+            "INSERT INTO users (id, email, display_name, password_hash, staff_role)"
+            " OVERRIDING SYSTEM VALUE VALUES (77, 'f@example.com', 'Maker', 'x', 'finance')"
+        )
+    )
+    waiting = refund(session, payment, user_actor(77, staff_role=StaffRole.FINANCE))
+    session.commit()
+    app = staff_page("approvals", StaffRole.FINANCE)
+    app.button(key=f"approve-{waiting.request_id}").click().run()
+    (told,) = texts(app.success)
+    assert told == "Done: Refund a payment, ₫500,000. The refund was asked for."
+    session.rollback()
+    assert session.scalars(select(Refund.requested_by)).one() == "user:77"
+
+
+@pytest.mark.parametrize("role", [StaffRole.SUPPORT, StaffRole.ADMIN])
+def test_others_have_no_refund_form(
+    staff_page: Callable[..., AppTest], payment: Payment, role: StaffRole
+) -> None:
+    app = staff_page("payments", role, ref=payment.reference)
+    assert not [each for each in app.button if each.key and each.key.startswith("refund-")]
