@@ -1,12 +1,13 @@
 """Money on the bank account: one person of finance records it, and another approves it.
 
 An approved transfer becomes a payment like any other and is credited through the same door. One
-line of the bank's is one transfer: its reference counts once.
+line of the bank's is one transfer: its reference counts once, however it is spaced and dashed.
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
@@ -18,7 +19,7 @@ from stdnum import luhn
 from db.models import Account, BankTransfer, Payment, Site
 from domain import audit, clock
 from domain.billing_profiles import current_profile
-from domain.errors import Conflict, InvalidInput, NotFound
+from domain.errors import AlreadyDecided, Conflict, InvalidInput, NotFound
 from domain.gateways.base import PaymentFact, PaymentState
 from domain.ledger.idempotency import request_digest
 from domain.money import Money
@@ -39,6 +40,8 @@ GATEWAY = "bank"
 LARGEST_EVIDENCE_BYTES = 5 * 1024 * 1024
 _LONGEST = 200
 _TYPES = {b"%PDF-": "application/pdf", b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg"}
+_IGNORED_CATEGORIES = frozenset({"Zs", "Zl", "Zp", "Pd", "Cc", "Cf"})
+_OTHER_DASHES = frozenset("\N{MINUS SIGN}\N{HYPHEN BULLET}\N{SWUNG DASH}\u02d7")
 _CARD_NUMBER = re.compile(rb"(?<!\d)(?:\d[ -]?){13,19}(?!\d)")
 
 
@@ -48,6 +51,16 @@ class Evidence:
 
     name: str
     content: bytes
+
+
+class TransferLooksRepeated(Conflict):
+    """The account has a transfer of the same amount on the same day already."""
+
+    def __init__(self, transfer_id: int, bank_reference: str) -> None:
+        """Name the other transfer, and the bank's reference of it."""
+        super().__init__("same_amount_and_day")
+        self.transfer_id = transfer_id
+        self.bank_reference = bank_reference
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +82,16 @@ class RecordedTransfer:
     payment_reference: str | None
 
 
+def normalise_reference(reference: str) -> str:
+    """Return a bank's reference as it is compared: without spaces, dashes, case and width."""
+    compatible = unicodedata.normalize("NFKC", reference).casefold()
+    return "".join(
+        char
+        for char in compatible
+        if unicodedata.category(char) not in _IGNORED_CATEGORIES and char not in _OTHER_DASHES
+    )
+
+
 def record_transfer(
     session: Session,
     *,
@@ -79,18 +102,21 @@ def record_transfer(
     evidence: Evidence,
     remark: str,
     actor: Actor,
+    is_confirmed: bool = False,
 ) -> int:
     """Write a transfer down for somebody else to approve; return its id.
 
     The bank's reference is the key: the same again, with the same facts, answers the first id.
-    Raises InvalidInput, NotFound for an unknown account, and Conflict("no_billing_profile") or
-    Conflict("line_is_taken") where another transfer has that reference.
+    Raises InvalidInput, NotFound for an unknown account, Conflict("no_billing_profile"),
+    Conflict("line_is_taken") where another transfer has that reference, and, unless it
+    `is_confirmed`, TransferLooksRepeated where the account has one of the same amount and day.
     """
     require(actor, "record_transfer", account_id)
     reference, remark = " ".join(bank_reference.split()), remark.strip()
     check_text(bank_reference=reference, remark=remark, evidence=evidence.name)
-    if not 0 < len(reference) <= _LONGEST:
-        raise InvalidInput("bank_reference", "too_long" if reference else "empty")
+    normalised = normalise_reference(reference)
+    if not normalised or len(reference) > _LONGEST:
+        raise InvalidInput("bank_reference", "too_long" if normalised else "empty")
     if len(remark) > _LONGEST:
         raise InvalidInput("remark", "too_long", maximum=_LONGEST)
     account = session.get(Account, account_id)
@@ -107,6 +133,7 @@ def record_transfer(
         amount_micros=amount.micros,
         currency=amount.currency,
         bank_reference=reference,
+        normalised_reference=normalised,
         received_on=received_on,
         evidence_name=evidence.name[:_LONGEST],
         evidence_type=_checked_type(evidence),
@@ -118,9 +145,14 @@ def record_transfer(
     known = _same_line(session, row)
     if known is not None:
         return known
+    similar = _similar(session, row)
+    if similar is not None and not is_confirmed:
+        raise TransferLooksRepeated(similar.id, similar.bank_reference)
     session.add(row)
     session.flush()
     details = {"transfer": row.id, "amount_micros": amount.micros}
+    if similar is not None:
+        details["confirmed_beside"] = similar.id
     audit.record(
         session, action="record_transfer", actor=actor, account_id=account_id, details=details
     )
@@ -160,7 +192,8 @@ def _has_card_number(content: bytes) -> bool:
 def _same_line(session: Session, row: BankTransfer) -> int | None:
     known = session.scalars(
         select(BankTransfer).where(
-            BankTransfer.bank_reference == row.bank_reference, BankTransfer.state != "refused"
+            BankTransfer.normalised_reference == row.normalised_reference,
+            BankTransfer.state != "refused",
         )
     ).one_or_none()
     if known is None:
@@ -171,12 +204,30 @@ def _same_line(session: Session, row: BankTransfer) -> int | None:
     return known.id
 
 
+def _similar(session: Session, row: BankTransfer) -> BankTransfer | None:
+    """Return a transfer of the account with the same amount and day, and another reference."""
+    return session.scalars(
+        select(BankTransfer)
+        .where(
+            BankTransfer.account_id == row.account_id,
+            BankTransfer.amount_micros == row.amount_micros,
+            BankTransfer.currency == row.currency,
+            BankTransfer.received_on == row.received_on,
+            BankTransfer.state != "refused",
+        )
+        .options(defer(BankTransfer.evidence))
+        .order_by(BankTransfer.id.desc())
+        .limit(1)
+    ).one_or_none()
+
+
 def decide_transfer(
     session: Session, *, transfer_id: int, is_approved: bool, actor: Actor
 ) -> int | None:
     """Approve a transfer, which credits it, or refuse it; return the payment's id, if any.
 
-    Raises NotAuthorised for whoever recorded it, Conflict where it was decided otherwise.
+    The same person's same decision changes nothing. Raises NotAuthorised for whoever recorded it,
+    AlreadyDecided where somebody decided, and Conflict where it cannot be credited.
     """
     require(actor, "decide_transfer")
     row = session.get(BankTransfer, transfer_id, with_for_update=True, populate_existing=True)
@@ -185,8 +236,8 @@ def decide_transfer(
     require(actor, "decide_transfer", row.account_id)
     wanted = "approved" if is_approved else "refused"
     if row.state != "requested":
-        if row.state != wanted:
-            raise Conflict("already_decided")
+        if (row.state, row.decided_by) != (wanted, audit.actor_name(actor)):
+            raise AlreadyDecided(row.state, row.decided_by, row.decided_at)
         return row.payment_id
     require_another(actor, row.requested_by)
     now = clock.now(session)

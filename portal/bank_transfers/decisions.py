@@ -10,9 +10,9 @@ import streamlit as st
 
 from domain import audit
 from domain.errors import BillingError, NotAuthorised
-from domain.payments.bank_transfers import decide_transfer, evidence_of
+from domain.payments.bank_transfers import decide_transfer, evidence_of, list_transfers
 from domain.permissions import allows
-from portal import backend, formats
+from portal import approving, backend, formats
 from portal.formats import plain
 from portal.i18n import N_, _
 from portal.people import naming
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from domain.payments.bank_transfers import RecordedTransfer
     from portal.viewing import Viewing
 
+_PLACE = "bank_transfers"
 _TOLD = "transfers_told"
 _STATES = {"approved": N_("Credited"), "refused": N_("Refused")}
 _CONFLICTS = {
-    "already_decided": N_("Somebody else decided about it meanwhile."),
     "no_billing_profile": N_(
         "The account has no billing information yet. Ask its owner to fill in Billing, Settings."
     ),
@@ -36,9 +36,7 @@ _CONFLICTS = {
 
 def draw(here: Viewing, transfers: Sequence[RecordedTransfer]) -> None:
     """Draw what waits, then what was decided."""
-    told: str | None = st.session_state.pop(_TOLD, None)
-    if told is not None:
-        st.success(plain(told), icon=":material/check_circle:")
+    _tell()
     name = naming(here, {who for each in transfers for who in (each.requested_by, each.decided_by)})
     waiting = [each for each in transfers if each.state == "requested"]
     decided = [each for each in transfers if each.state != "requested"]
@@ -53,10 +51,25 @@ def draw(here: Viewing, transfers: Sequence[RecordedTransfer]) -> None:
         _table(decided, name)
 
 
-def tell(text: str) -> None:
+def decide_pressed(here: Viewing) -> None:
+    """Carry out what was pressed before this run; before the transfers are read."""
+    pressed = approving.take_pressed(_PLACE)
+    if pressed is not None:
+        _decide(here, pressed.item, is_approved=pressed.action == "approve")
+
+
+def tell(text: str, *, is_good: bool = True) -> None:
     """Draw the page again with this on top."""
-    st.session_state[_TOLD] = text
+    st.session_state[_TOLD] = (text, is_good)
     st.rerun()
+
+
+def _tell() -> None:
+    told: tuple[str, bool] | None = st.session_state.pop(_TOLD, None)
+    if told is not None:
+        text, is_good = told
+        icon = ":material/check_circle:" if is_good else ":material/error:"
+        (st.success if is_good else st.error)(plain(text), icon=icon)
 
 
 def _waiting(here: Viewing, transfer: RecordedTransfer, name: Callable[[str | None], str]) -> None:
@@ -82,7 +95,7 @@ def _waiting(here: Viewing, transfer: RecordedTransfer, name: Callable[[str | No
         )
         is_mine = transfer.requested_by == audit.actor_name(here.visitor.actor)
         if allows(here.visitor.actor, "decide_transfer") and not is_mine:
-            _buttons(here, transfer)
+            _buttons(transfer)
     if is_mine:
         st.caption(_("You recorded this. Somebody else decides."))
 
@@ -94,36 +107,44 @@ def _evidence(here: Viewing, transfer_id: int) -> bytes:
     return content
 
 
-def _buttons(here: Viewing, transfer: RecordedTransfer) -> None:
+def _buttons(transfer: RecordedTransfer) -> None:
     amount, name = formats.money(transfer.amount), transfer.account_name
+    number = transfer.transfer_id
     with st.popover(_("Approve…")):
         text = _("{amount} is credited to {name} at once. Only a refund takes it back.")
         st.markdown(plain(text.format(amount=amount, name=name)))
         label = _("Credit {amount}").format(amount=amount)
-        if st.button(plain(label), type="primary", key=f"approve-{transfer.transfer_id}"):
-            told = _("{amount} is credited to {name}.").format(amount=amount, name=name)
-            _decide(here, transfer, is_approved=True, told=told)
+        approving.button(label, place=_PLACE, action="approve", item=number, is_primary=True)
     with st.popover(_("Refuse…")):
         st.markdown(_("Nothing is credited. The same line can then be recorded again, rightly."))
-        if st.button(_("Refuse this transfer"), key=f"refuse-{transfer.transfer_id}"):
-            _decide(here, transfer, is_approved=False, told=_("Refused. Nothing is credited."))
+        approving.button(_("Refuse this transfer"), place=_PLACE, action="refuse", item=number)
 
 
-def _decide(here: Viewing, transfer: RecordedTransfer, *, is_approved: bool, told: str) -> None:
+def _decide(here: Viewing, transfer_id: int, *, is_approved: bool) -> None:
     try:
         backend.write(
             decide_transfer,
-            transfer_id=transfer.transfer_id,
+            transfer_id=transfer_id,
             is_approved=is_approved,
             actor=here.visitor.actor,
         )
     except NotAuthorised:
-        st.error(_("This is for somebody else of finance to decide."), icon=":material/error:")
+        tell(_("This is for somebody else of finance to decide."), is_good=False)
     except BillingError as error:
         conflict = _CONFLICTS.get(getattr(error, "reason", ""))
-        st.error(_(conflict) if conflict else words.refusal(error), icon=":material/error:")
+        told = approving.what_happened(here, error)
+        tell(told or (_(conflict) if conflict else words.refusal(error)), is_good=False)
     else:
-        tell(told)
+        tell(_approved(here, transfer_id) if is_approved else _("Refused. Nothing is credited."))
+
+
+def _approved(here: Viewing, transfer_id: int) -> str:
+    transfers = backend.read(list_transfers, actor=here.visitor.actor)
+    for each in transfers:
+        if each.transfer_id == transfer_id:
+            text = _("{amount} is credited to {name}.")
+            return text.format(amount=formats.money(each.amount), name=each.account_name)
+    return _("The transfer is credited.")
 
 
 def _table(decided: Sequence[RecordedTransfer], name: Callable[[str | None], str]) -> None:

@@ -13,6 +13,7 @@ from domain.money import Money
 from domain.payments.bank_transfers import (
     LARGEST_EVIDENCE_BYTES,
     Evidence,
+    TransferLooksRepeated,
     record_transfer,
 )
 from domain.queries.balances import account_summary
@@ -34,6 +35,8 @@ _LONGEST = 200
 _LONGEST_NUMBER = 18
 _MEGABYTE = 1024 * 1024
 _RECORDED = "transfers_recorded"
+_DOUBTED = "transfers_doubted"
+_WARNING = "transfers_warning"
 _FAULTS = {
     ("amount", "not_positive"): N_("Enter an amount above 0."),
     ("bank_reference", "empty"): N_("Enter the bank's reference: it counts once."),
@@ -63,6 +66,7 @@ class _Filled:
     received_on: date
     evidence: UploadedFile | None
     remark: str
+    is_confirmed: bool
 
 
 def draw(here: Viewing) -> None:
@@ -127,12 +131,21 @@ def _form(here: Viewing, account: AccountSummary) -> None:
         remark = st.text_input(
             _("Remark (optional)"), max_chars=_LONGEST, key=f"transfer_remark_{number}"
         )
+        # Only asked once it is needed: a tick that is always there is made without a look.
+        is_confirmed = st.session_state.get(_DOUBTED) == number and st.checkbox(
+            _("It is another transfer of the same amount and day"),
+            key=f"transfer_confirmed_{number}",
+        )
         is_sent = st.form_submit_button(_("Record it"), type="primary")
     if is_sent:
-        _record(here, account, _Filled(amount, reference, received_on, evidence, remark))
+        filled = _Filled(amount, reference, received_on, evidence, remark, is_confirmed)
+        _record(here, account, filled, number)
+    warning = st.session_state.pop(_WARNING, None)
+    if warning is not None:
+        st.warning(plain(warning), icon=":material/warning:")
 
 
-def _record(here: Viewing, account: AccountSummary, filled: _Filled) -> None:
+def _record(here: Viewing, account: AccountSummary, filled: _Filled, number: int) -> None:
     if filled.evidence is None:
         st.error(_("Add the evidence: somebody else approves by it."), icon=":material/error:")
         return
@@ -146,8 +159,21 @@ def _record(here: Viewing, account: AccountSummary, filled: _Filled) -> None:
             received_on=filled.received_on,
             evidence=Evidence(filled.evidence.name, filled.evidence.getvalue()),
             remark=filled.remark,
+            is_confirmed=filled.is_confirmed,
             actor=here.visitor.actor,
         )
+    except TransferLooksRepeated as doubt:
+        text = _(
+            "This account has a transfer of {amount} on {day} already, with the bank's reference"
+            " {reference}. If this is another one, confirm it in the form, and record it again."
+        )
+        st.session_state[_DOUBTED] = number
+        st.session_state[_WARNING] = text.format(
+            amount=formats.money(money),
+            day=formats.date(filled.received_on),
+            reference=doubt.bank_reference,
+        )
+        st.rerun()
     except BillingError as error:
         st.error(_refusal(error), icon=":material/error:")
     else:

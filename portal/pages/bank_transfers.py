@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 here: Viewing = st.session_state["viewing"]
 st.title(_("Bank transfers"))
+decisions.decide_pressed(here)
 transfers = backend.read(list_transfers, actor=here.visitor.actor)
 decisions.draw(here, transfers)
 if allows(here.visitor.actor, "record_transfer"):

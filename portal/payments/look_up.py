@@ -12,6 +12,7 @@ from domain.payments.review import count_waiting
 from domain.queries.payments import find_payments
 from portal import address, backend, formats
 from portal.i18n import _
+from portal.payments import payouts
 from portal.top_up import words
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ def draw(here: Viewing) -> None:
         on_change=lambda: address.keep("q", st.session_state["payments_sought"]),
     )
     only_waiting = _filter(here)
+    if only_waiting:
+        payouts.draw_all(here)
     found = backend.read(
         find_payments,
         actor=here.visitor.actor,

@@ -16,7 +16,7 @@ from portal import address, backend, formats
 from portal.formats import plain
 from portal.gateways import gateway_of, vault
 from portal.i18n import N_, _
-from portal.payments import decision, refunding
+from portal.payments import decision, payouts, refunding
 from portal.people import naming
 from portal.top_up import words
 
@@ -97,6 +97,7 @@ def step(kind: str) -> str:
 
 def draw(here: Viewing, reference: str) -> None:
     """Draw the payment. Raises NotFound where there is none."""
+    payouts.decide_pressed(here, _done)
     found = backend.read(payment_timeline, actor=here.visitor.actor, reference=reference)
     _remember_look(here, found.payment)
     if st.button(_("Back to the payments"), icon=":material/arrow_back:"):
@@ -105,6 +106,7 @@ def draw(here: Viewing, reference: str) -> None:
     _tell()
     st.html(words.definition_list(_facts(here, found.payment)))
     decision.draw(here, found.payment, _done)
+    payouts.draw(here, found.payment)
     _actions(here, found)
     _steps(here, found)
     _messages(here, found)

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
 
 from domain import ledger
 from domain.actors import MemberRole, StaffRole, user_actor
-from domain.errors import Conflict, InvalidInput, NotAuthorised, NotFound
+from domain.errors import AlreadyDecided, Conflict, InvalidInput, NotAuthorised, NotFound
 from domain.payments.bank_transfers import (
     LARGEST_EVIDENCE_BYTES,
     Evidence,
+    TransferLooksRepeated,
     decide_transfer,
     evidence_of,
     list_transfers,
@@ -121,6 +123,61 @@ def test_one_line_of_the_bank_is_one_transfer(session: Session) -> None:
         record(session, account, amount=dong(1))
 
 
+@pytest.mark.parametrize(
+    "written",
+    [
+        "ft263290001",
+        "FT-26329-0001",
+        "FT\u201326329\u20140001",
+        "FT\u221226329\u00ad0001",
+        "\uff26\uff3426329\u30000001",
+        "F T 2 6 3 2 9\u00a00001",
+        "FT26329\u200b0001",
+    ],
+)
+def test_reference_counts_once_however_it_is_written(session: Session, written: str) -> None:
+    account, _ = payer(session)
+    first = record(session, account)
+    assert record(session, account, bank_reference=written) == first
+    with pytest.raises(Conflict, match="line_is_taken"):
+        record(session, account, bank_reference=written, amount=dong(1))
+    assert record(session, account, bank_reference="FT26329 0002", is_confirmed=True) != first
+
+
+def test_database_keeps_a_reference_once(session: Session) -> None:
+    account, _ = payer(session)
+    record(session, account)
+    second = record(session, account, bank_reference="FT2", is_confirmed=True)
+    with pytest.raises(IntegrityError, match="uq_bank_transfers_normalised_reference"):
+        session.execute(
+            text("UPDATE bank_transfers SET normalised_reference = 'ft263290001' WHERE id = :id"),
+            {"id": second},
+        )
+
+
+def test_same_amount_on_the_same_day_wants_a_confirmation(session: Session) -> None:
+    account, _ = payer(session)
+    other, _ = payer(session)
+    first = record(session, account)
+    with pytest.raises(TransferLooksRepeated) as caught:
+        record(session, account, bank_reference="FT2")
+    assert (caught.value.transfer_id, caught.value.bank_reference) == (first, "FT26329 0001")
+    record(session, account, bank_reference="FT3", received_on=date(2026, 1, 16))
+    record(session, account, bank_reference="FT4", amount=dong(19_999_999))
+    record(session, other, bank_reference="FT5")
+    confirmed = record(session, account, bank_reference="FT2", is_confirmed=True)
+    told = session.scalars(
+        text("SELECT details FROM audit_log WHERE details ->> 'confirmed_beside' IS NOT NULL")
+    ).one()
+    assert (told["transfer"], told["confirmed_beside"]) == (confirmed, first)
+
+
+def test_refused_transfer_is_no_reason_to_confirm(session: Session) -> None:
+    account, _ = payer(session)
+    decide_transfer(session, transfer_id=record(session, account), is_approved=False, actor=CHECKER)
+    assert record(session, account, bank_reference="FT2")
+
+
 def test_a_refused_line_may_be_recorded_again(session: Session) -> None:
     account, _ = payer(session)
     transfer = record(session, account)
@@ -136,14 +193,20 @@ def test_two_approvals_at_once_credit_once(sessions: sessionmaker[Session]) -> N
         transfer = record(session, account)
     barrier = Barrier(2)
 
-    def approve(actor: Any) -> int | None:
+    def approve(actor: Any) -> str:
         barrier.wait()
-        with sessions.begin() as session:
-            return decide_transfer(session, transfer_id=transfer, is_approved=True, actor=actor)
+        try:
+            with sessions.begin() as session:
+                decide_transfer(session, transfer_id=transfer, is_approved=True, actor=actor)
+        except AlreadyDecided as late:
+            winner = {"user:901": "user:905", "user:905": "user:901"}[f"user:{actor.user_id}"]
+            return (
+                f"late: {late.state}, {late.decided_by == winner and late.decided_at is not None}"
+            )
+        return "credited"
 
     with ThreadPoolExecutor(2) as pool:
-        first, second = pool.map(approve, (CHECKER, ANOTHER))
-    assert first == second
+        assert sorted(pool.map(approve, (CHECKER, ANOTHER))) == ["credited", "late: approved, True"]
     with sessions() as session:
         count = session.execute(text("SELECT count(*) FROM entries")).scalar_one()
     assert count == 1

@@ -92,6 +92,25 @@ def test_the_same_line_again_is_recorded_once(
     assert len(app.subheader) == 1
 
 
+def test_same_amount_and_day_is_confirmed_in_the_form(
+    session: Session, page: Callable[..., AppTest]
+) -> None:
+    account = a_payer(session)
+    recorded(session, account, "FT9")
+    app = page(**{"for": str(account)})
+    assert not app.checkbox
+    app.date_input(key="transfer_received_on_0").set_value(date(2026, 1, 15))
+    app = fill(app)
+    assert "already, with the bank's reference FT9" in app.warning[0].value.replace("\\", "")
+    assert len(app.subheader) == 1
+    assert app.text_input(key="transfer_reference_0").value == "FT1"
+    app.checkbox(key="transfer_confirmed_0").check()
+    app = fill(app)
+    assert not app.warning
+    assert app.success[0].value.startswith(f"{AMOUNT} is recorded for")
+    assert len(app.subheader) == 2
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -162,7 +181,8 @@ def test_what_was_decided_meanwhile_is_told(session: Session, page: Callable[...
     decide_transfer(session, transfer_id=number, is_approved=False, actor=checker)
     session.commit()
     app.button(key=f"approve-{number}").click().run()
-    # The page that is drawn again shows it among what was decided.
+    (error,) = texts(app.error)
+    assert error.replace("\\", "").startswith("Nothing was changed: already rejected by user:901, ")
     assert app.dataframe[0].value["Status"].tolist() == ["Refused"]
 
 

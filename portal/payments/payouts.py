@@ -1,0 +1,129 @@
+"""Refunds of bank transfers that wait for their payout: record it, or cancel the refund."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import streamlit as st
+
+from domain import payments
+from domain.errors import BillingError
+from domain.permissions import allows
+from domain.queries.payouts import list_payouts
+from domain.texts import LONGEST_REASON
+from portal import approving, backend, formats
+from portal.formats import plain
+from portal.i18n import _
+from portal.people import naming
+from portal.top_up import words
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from domain.queries.payments import PaymentView
+    from domain.queries.payouts import PayoutView
+    from portal.approving import Pressed
+    from portal.viewing import Viewing
+
+_PLACE = "payouts"
+_MAX_REFERENCE_LENGTH = 200
+
+
+def decide_pressed(here: Viewing, done: Callable[..., None]) -> None:
+    """Carry out what was pressed before this run of the page; `done` tells and draws again."""
+    pressed = approving.take_pressed(_PLACE)
+    if pressed is None:
+        return
+    try:
+        told = _decide(here, pressed)
+    except BillingError as error:
+        done(approving.what_happened(here, error) or words.refusal(error), is_good=False)
+    else:
+        done(told)
+
+
+def _decide(here: Viewing, pressed: Pressed) -> str:
+    actor = here.visitor.actor
+    if pressed.action == "pay_out":
+        backend.write(
+            payments.record_payout, refund_id=pressed.item, reference=pressed.text, actor=actor
+        )
+        return _("The payout is recorded. The refund is done.")
+    backend.write(payments.cancel_refund, refund_id=pressed.item, reason=pressed.text, actor=actor)
+    return _("The refund is cancelled. Its credit was granted again.")
+
+
+def draw(here: Viewing, payment: PaymentView) -> None:
+    """Draw the payment's refunds that wait for a payout, with what can be done about each."""
+    found = backend.read(list_payouts, actor=here.visitor.actor, payment_id=payment.payment_id)
+    name = naming(here, {each.requested_by for each in found})
+    for each in found:
+        with st.container(border=True, key=f"payout-{each.refund_id}"):
+            _one(here, each, name)
+
+
+def _one(here: Viewing, payout: PayoutView, name: Callable[[str | None], str]) -> None:
+    st.subheader(_("A refund waits for its payout"))
+    lines = {
+        _("Amount"): formats.money(payout.amount),
+        _("Reason"): payout.reason,
+        _("Requested by"): name(payout.requested_by),
+        _("Requested"): here.date_time(payout.requested_at),
+    }
+    st.html(words.definition_list(lines))
+    if not allows(here.visitor.actor, "refund_payment", payout.account_id):
+        st.caption(_("Finance pays it from the bank account, and records the payout here."))
+        return
+    with st.container(horizontal=True):
+        with st.popover(_("Record payout…")):
+            st.markdown(_("Record it once the bank has sent the money."))
+            field = f"payout-reference-{payout.refund_id}"
+            st.text_input(_("The bank's reference"), max_chars=_MAX_REFERENCE_LENGTH, key=field)
+            approving.button(
+                _("Record payout"),
+                place=_PLACE,
+                action="pay_out",
+                item=payout.refund_id,
+                field=field,
+                is_primary=True,
+            )
+        with st.popover(_("Cancel refund…")):
+            st.markdown(_("The money stays here, and the credit is granted again."))
+            field = f"cancel-reason-{payout.refund_id}"
+            st.text_input(_("Reason"), max_chars=LONGEST_REASON, key=field)
+            approving.button(
+                _("Cancel refund"),
+                place=_PLACE,
+                action="cancel_refund",
+                item=payout.refund_id,
+                field=field,
+            )
+
+
+def draw_all(here: Viewing) -> None:
+    """Draw, above the list of payments, every refund that waits for its payout."""
+    found = backend.read(list_payouts, actor=here.visitor.actor)
+    if not found:
+        return
+    st.subheader(_("Refunds waiting for payout ({count})").format(count=formats.number(len(found))))
+    table = pa.table(
+        {
+            _("Requested"): [here.date_time(each.requested_at) for each in found],
+            _("Account"): [f"{each.account_name} · {each.account_id}" for each in found],
+            _("Amount"): [formats.money(each.amount) for each in found],
+            _("Reason"): [each.reason for each in found],
+            _("Payment"): [f"/payments?ref={each.payment_reference}" for each in found],
+        }
+    )
+    st.dataframe(
+        table,
+        hide_index=True,
+        height="content",
+        key="payouts",
+        column_config={
+            _("Amount"): st.column_config.TextColumn(alignment="right"),
+            _("Payment"): st.column_config.LinkColumn(display_text=_("Open payment")),
+        },
+    )
+    st.caption(plain(_("Pay each from the bank account, then record the payout on its payment.")))

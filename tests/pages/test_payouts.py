@@ -1,0 +1,101 @@
+"""Refunds of bank transfers: they wait for finance, and end by a payout or are cancelled."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from sqlalchemy import select
+
+from db.models import Payment, Refund
+from domain.actors import StaffRole, user_actor
+from domain.payments.bank_transfers import decide_transfer
+from domain.queries.balances import account_summary
+from domain.support import Done
+from tests.factories import SYSTEM, UNIT
+from tests.gateways import dong, payer
+from tests.integration.test_bank_transfers import record
+from tests.integration.test_refund_limits import refund
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy.orm import Session
+    from streamlit.testing.v1 import AppTest
+
+CHECKER = user_actor(901, staff_role=StaffRole.FINANCE)
+
+
+@pytest.fixture
+def refunded(session: Session) -> Payment:
+    """A payment by bank transfer, of which a part goes back."""
+    account, _owner = payer(session)
+    transfer = record(session, account)
+    payment_id = decide_transfer(session, transfer_id=transfer, is_approved=True, actor=CHECKER)
+    payment = session.get_one(Payment, payment_id)
+    assert isinstance(refund(session, payment, CHECKER, dong(1_000_000)), Done)
+    session.commit()
+    return payment
+
+
+def texts(elements: Any) -> list[str]:
+    return [element.value.replace("\\", "") for element in elements]
+
+
+def state(session: Session) -> str:
+    session.rollback()
+    return session.scalars(select(Refund.state)).one()
+
+
+def balance(session: Session, payment: Payment) -> int:
+    found = account_summary(session, actor=SYSTEM, account_id=payment.account_id)
+    return found.balance_micros // UNIT
+
+
+def refund_id(session: Session) -> int:
+    return session.scalars(select(Refund.id)).one()
+
+
+def test_work_list_shows_refunds_that_wait_for_payout(
+    staff_page: Callable[..., AppTest], refunded: Payment
+) -> None:
+    app = staff_page("payments", StaffRole.FINANCE, waiting="yes")
+    assert "Refunds waiting for payout (1)" in texts(app.subheader)
+    table = app.dataframe[0].value
+    assert table["Amount"].tolist() == ["₫1,000,000"]
+    assert table["Payment"].tolist() == [f"/payments?ref={refunded.reference}"]
+
+
+def test_support_sees_a_payout_and_records_none(
+    session: Session, staff_page: Callable[..., AppTest], refunded: Payment
+) -> None:
+    app = staff_page("payments", StaffRole.SUPPORT, ref=refunded.reference)
+    assert "A refund waits for its payout" in texts(app.subheader)
+    number = refund_id(session)
+    keys = {each.key for each in app.button}
+    assert not keys & {f"pay_out-{number}", f"cancel_refund-{number}"}
+
+
+def test_recorded_payout_ends_the_refund(
+    session: Session, staff_page: Callable[..., AppTest], refunded: Payment
+) -> None:
+    number = refund_id(session)
+    app = staff_page("payments", StaffRole.FINANCE, ref=refunded.reference)
+    app.text_input(key=f"payout-reference-{number}").set_value("FT900")
+    app.button(key=f"pay_out-{number}").click().run()
+    assert "The payout is recorded. The refund is done." in texts(app.success)
+    assert "A refund waits for its payout" not in texts(app.subheader)
+    assert state(session) == "succeeded"
+    assert balance(session, refunded) == 19_000_000
+
+
+def test_cancelled_refund_grants_its_credit_again(
+    session: Session, staff_page: Callable[..., AppTest], refunded: Payment
+) -> None:
+    number = refund_id(session)
+    app = staff_page("payments", StaffRole.FINANCE, ref=refunded.reference)
+    app.text_input(key=f"cancel-reason-{number}").set_value("The customer changed their mind")
+    app.button(key=f"cancel_refund-{number}").click().run()
+    assert any(told.startswith("The refund is cancelled.") for told in texts(app.success))
+    assert state(session) == "failed"
+    assert balance(session, refunded) == 20_000_000
