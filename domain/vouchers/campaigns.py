@@ -9,7 +9,7 @@ from sqlalchemy import func, select, text
 
 from db.models import Campaign, CampaignAmount, CampaignPart
 from domain import audit, clock
-from domain.errors import Conflict, InvalidInput, NotFound
+from domain.errors import AlreadyDecided, Conflict, InvalidInput, NotFound
 from domain.ledger.idempotency import WriteOnce, first_answer, keep_answer
 from domain.money import MAX_MICROS, Money
 from domain.permissions import require, require_another
@@ -135,7 +135,7 @@ def propose_campaign(
 def decide_campaign(session: Session, *, campaign_id: int, is_approved: bool, actor: Actor) -> None:
     """Approve or refuse a campaign that somebody else proposed; the same again changes nothing.
 
-    Raises NotAuthorised for whoever proposed it, Conflict("already_decided").
+    Raises NotAuthorised for whoever proposed it, and AlreadyDecided.
     """
     require(actor, "decide_campaign")
     campaign = lock_campaign(session, campaign_id)
@@ -143,8 +143,10 @@ def decide_campaign(session: Session, *, campaign_id: int, is_approved: bool, ac
     require_another(actor, campaign.proposed_by)
     if campaign.state == wanted and campaign.decided_by == audit.actor_name(actor):
         return
+    if campaign.state == "ended":
+        raise AlreadyDecided("ended", campaign.ended_by, campaign.ended_at)
     if campaign.state != "proposed":
-        raise Conflict("already_decided")
+        raise AlreadyDecided(campaign.state, campaign.decided_by, campaign.decided_at)
     decided_at = clock.now(session)
     campaign.state = wanted
     campaign.decided_by = audit.actor_name(actor)
@@ -156,12 +158,15 @@ def decide_campaign(session: Session, *, campaign_id: int, is_approved: bool, ac
 def end_campaign(session: Session, *, campaign_id: int, actor: Actor) -> None:
     """End an approved campaign now: no code of it gives anything any more.
 
-    What was redeemed stays. Repeated, it changes nothing. Raises Conflict("campaign_not_approved").
+    What was redeemed stays. The same person's repetition changes nothing. Raises AlreadyDecided
+    where somebody else ended it, and Conflict("campaign_not_approved").
     """
     require(actor, "end_campaign")
     campaign = lock_campaign(session, campaign_id)
-    if campaign.state == "ended":
+    if campaign.state == "ended" and campaign.ended_by == audit.actor_name(actor):
         return
+    if campaign.state == "ended":
+        raise AlreadyDecided("ended", campaign.ended_by, campaign.ended_at)
     if campaign.state != "approved":
         raise Conflict("campaign_not_approved")
     ended_at = clock.now(session)

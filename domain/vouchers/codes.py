@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from datetime import datetime
 
+    from sqlalchemy import ColumnElement
     from sqlalchemy.orm import Session
 
     from domain.actors import Actor
@@ -193,6 +194,67 @@ def issue_code(session: Session, *, campaign: Campaign, account_id: int, actor: 
     return code
 
 
+@dataclass(frozen=True, slots=True)
+class Revocable:
+    """How many of some codes can be revoked, and who revoked the last of the others.
+
+    `used` are those that are used up; a code that was revoked counts as `revoked` alone.
+    """
+
+    count: int
+    used: int
+    revoked: int
+    last_revoked_by: str | None
+    last_revoked_at: datetime | None
+
+    @property
+    def total(self) -> int:
+        """All of the codes."""
+        return self.count + self.used + self.revoked
+
+
+def count_revocable(
+    session: Session,
+    *,
+    campaign_id: int,
+    actor: Actor,
+    code: str | None = None,
+    batch_id: int | None = None,
+) -> Revocable:
+    """Return what `revoke_codes` would revoke of one code, a batch, or a whole campaign."""
+    require(actor, "see_batches")
+    is_revoked, is_used = (
+        VoucherCode.revoked_at.is_not(None),
+        (VoucherCode.uses >= VoucherCode.most_uses),
+    )
+    chosen = _chosen(campaign_id, code, batch_id)
+    count, used, revoked = session.execute(
+        select(
+            func.count().filter(~is_revoked, ~is_used),
+            func.count().filter(~is_revoked, is_used),
+            func.count().filter(is_revoked),
+        ).where(*chosen)
+    ).one()
+    last = session.execute(
+        select(VoucherCode.revoked_by, VoucherCode.revoked_at)
+        .where(*chosen, is_revoked)
+        .order_by(VoucherCode.revoked_at.desc())
+        .limit(1)
+    ).one_or_none()
+    return Revocable(count, used, revoked, *((None, None) if last is None else last))
+
+
+def _chosen(
+    campaign_id: int, code: str | None, batch_id: int | None
+) -> tuple[ColumnElement[bool], ...]:
+    found = [VoucherCode.campaign_id == campaign_id]
+    if code is not None:
+        found.append(VoucherCode.code == code)
+    if batch_id is not None:
+        found.append(VoucherCode.batch_id == batch_id)
+    return tuple(found)
+
+
 def revoke_codes(
     session: Session,
     *,
@@ -201,40 +263,42 @@ def revoke_codes(
     actor: Actor,
     code: str | None = None,
     batch_id: int | None = None,
+    expected_count: int | None = None,
 ) -> int:
     """Take back what is left of one code, a batch, or all codes of a campaign; return how many.
 
     Credit that they gave already stays. Codes that are used up or taken back are left as they
-    are, so that a repetition changes nothing. Raises InvalidInput for a reason that is missing.
+    are, so that a repetition changes nothing. Raises InvalidInput for a reason that is missing and
+    for more codes than MOST_CODES_AT_ONCE, and Conflict("codes_changed") where it would not be the
+    `expected_count` that somebody confirmed.
     """
     require(actor, "revoke_codes")
     reason = checked_reason(reason)
     lock_campaign(session, campaign_id)
-    statement = (
+    chosen = _chosen(campaign_id, code, batch_id)
+    left = (*chosen, VoucherCode.revoked_at.is_(None), VoucherCode.uses < VoucherCode.most_uses)
+    count = session.scalars(select(func.count()).select_from(VoucherCode).where(*left)).one()
+    if count > MOST_CODES_AT_ONCE:
+        raise InvalidInput("codes", "too_many_to_revoke", maximum=MOST_CODES_AT_ONCE)
+    if expected_count is not None and count != expected_count:
+        raise Conflict("codes_changed")
+    if not count:
+        return 0
+    session.execute(
         update(VoucherCode)
-        .where(
-            VoucherCode.campaign_id == campaign_id,
-            VoucherCode.revoked_at.is_(None),
-            VoucherCode.uses < VoucherCode.most_uses,
-        )
+        .where(*left)
         .values(
             revoked_at=clock.now(session),
             revoked_by=audit.actor_name(actor),
             revoked_reason=reason,
         )
-        .returning(VoucherCode.code)
+        .execution_options(synchronize_session=False)
     )
-    if code is not None:
-        statement = statement.where(VoucherCode.code == code)
-    if batch_id is not None:
-        statement = statement.where(VoucherCode.batch_id == batch_id)
-    revoked = len(session.scalars(statement).all())
-    details = {"campaign": campaign_id, "batch": batch_id, "codes": revoked, "reason": reason}
+    details = {"campaign": campaign_id, "batch": batch_id, "codes": count, "reason": reason}
     if code is not None:
         details["code"] = hide_code(code)
-    if revoked:
-        audit.record(session, action="revoke_codes", actor=actor, details=details)
-    return revoked
+    audit.record(session, action="revoke_codes", actor=actor, details=details)
+    return count
 
 
 def list_batches(session: Session, *, campaign_id: int, actor: Actor) -> tuple[Batch, ...]:

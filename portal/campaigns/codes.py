@@ -16,11 +16,12 @@ import streamlit as st
 
 from domain.errors import BillingError, InvalidInput
 from domain.permissions import allows
-from domain.texts import LONGEST_REASON
+from domain.texts import LONGEST_NAME, LONGEST_REASON
 from domain.vouchers import (
     MOST_CODES_AT_ONCE,
     codes_of_batch,
     count_codes,
+    count_revocable,
     generate_codes,
     import_codes,
     list_batches,
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from streamlit.runtime.uploaded_file_manager import UploadedFile
 
     from domain.actors import Actor
-    from domain.vouchers import Batch, CampaignView
+    from domain.vouchers import Batch, CampaignView, Revocable
     from portal.viewing import Viewing
 
 _EXCEL = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
@@ -51,6 +52,7 @@ _LONGEST_LIST = 200_000
 _LONGEST_NUMBER = 18
 _ONCE = "codes_once"
 _DONE = "codes_done"
+_ALL, _SINGLE, _BATCH = "all", "single", "batch-"
 
 
 def draw(here: Viewing, campaign: CampaignView) -> None:
@@ -72,8 +74,8 @@ def draw(here: Viewing, campaign: CampaignView) -> None:
     elif campaign.state == "approved":
         _generate(here, campaign.campaign_id)
         _bring_in(here, campaign.campaign_id)
-    if batches:
-        _revoke(here, campaign.campaign_id)
+    if counted["made"]:
+        _revoke(here, campaign, batches)
 
 
 def _table(here: Viewing, batches: Sequence[Batch]) -> None:
@@ -266,34 +268,134 @@ def _cells(content: bytes) -> list[str]:
 
 
 # ── Taking back ───────────────────────────────────────────────────────────────────────────────
-def _revoke(here: Viewing, campaign_id: int) -> None:
-    with st.expander(_("Revoke codes"), icon=":material/block:"), st.form("revoke", border=False):
-        code = st.text_input(
-            _("One code, or empty for all that are not used up"),
-            max_chars=_LONGEST_CODE,
-            key="revoke_code",
+def _revoke(here: Viewing, campaign: CampaignView, batches: Sequence[Batch]) -> None:
+    with st.expander(_("Revoke codes"), icon=":material/block:"):
+        named = {f"{_BATCH}{each.batch_id}": each for each in batches}
+        chosen = st.selectbox(
+            _("Codes to revoke"),
+            [_ALL, *named, _SINGLE],
+            format_func=lambda choice: _scope(campaign, choice, named.get(choice)),
+            key="revoke_scope",
         )
-        reason = st.text_input(_("Reason"), max_chars=LONGEST_REASON, key="revoke_reason")
-        is_sent = st.form_submit_button(_("Revoke"))
+        if chosen == _SINGLE:
+            _revoke_single(here, campaign)
+        else:
+            batch = named.get(chosen)
+            scope = _scope(campaign, chosen, batch)
+            _revoke_many(here, campaign, scope, None if batch is None else batch.batch_id)
+
+
+def _scope(campaign: CampaignView, choice: str, batch: Batch | None) -> str:
+    if choice == _SINGLE:
+        return _("A single code")
+    if batch is None:
+        return _("All codes of {campaign}").format(campaign=campaign.terms.name)
+    text = _("Batch {number} ({count} codes, {kind})")
+    return text.format(
+        number=batch.batch_id, count=formats.number(batch.codes), kind=words.kind(batch.kind)
+    )
+
+
+def _revoke_single(here: Viewing, campaign: CampaignView) -> None:
+    with st.form("revoke_single", border=False):
+        typed = st.text_input(_("Code"), max_chars=_LONGEST_CODE, key="revoke_code")
+        reason = st.text_input(_("Reason"), max_chars=LONGEST_REASON, key="revoke_reason_single")
+        is_sent = st.form_submit_button(_("Revoke this code"))
     if not is_sent:
         return
-    named = read_code(code)
-    if code.strip() and not named:
+    code = read_code(typed)
+    if not code:
         st.error(_("This is no code: ten letters and digits."), icon=":material/error:")
         return
+    found = _count(here, campaign, code=code)
+    if not found.total:
+        st.error(_("This campaign has no such code."), icon=":material/error:")
+    elif not found.count:
+        st.error(_nothing_left(here, found), icon=":material/error:")
+    else:
+        told = _("The code that ends in {end} is revoked. What it gave already stays.")
+        _carry_out(here, campaign, reason, told.format(end=code[-4:]), found, code=code)
+
+
+def _revoke_many(here: Viewing, campaign: CampaignView, scope: str, batch_id: int | None) -> None:
+    found = _count(here, campaign, batch_id=batch_id)
+    text = _("{count} of {total} codes can be revoked: {used} are used up, {revoked} revoked.")
+    counts = {"count": found.count, "total": found.total, "used": found.used}
+    shown = {name: formats.number(each) for name, each in counts.items()}
+    st.markdown(text.format(**shown, revoked=formats.number(found.revoked)))
+    with st.form(f"revoke-{batch_id or _ALL}", border=False):
+        reason = st.text_input(
+            _("Reason"), max_chars=LONGEST_REASON, key=f"revoke_reason-{batch_id or _ALL}"
+        )
+        confirmed = st.text_input(
+            _("To confirm, type the number of codes, or the campaign's name"),
+            max_chars=LONGEST_NAME,
+            key=f"revoke_confirmed-{batch_id or _ALL}",
+        )
+        is_sent = st.form_submit_button(_("Revoke these codes"))
+    if not is_sent:
+        return
+    if not found.count:
+        st.error(_nothing_left(here, found), icon=":material/error:")
+    elif not _is_confirmed(confirmed, found.count, campaign.terms.name):
+        text = _("Nothing was revoked: type {count}, or {campaign}, to confirm.")
+        shown_text = text.format(count=formats.number(found.count), campaign=campaign.terms.name)
+        st.error(plain(shown_text), icon=":material/error:")
+    else:
+        text = _("Revoked: {count} ({scope}). What they gave already stays.")
+        told = text.format(count=formats.number(found.count), scope=scope)
+        _carry_out(here, campaign, reason, told, found, batch_id=batch_id)
+
+
+def _is_confirmed(typed: str, count: int, name: str) -> bool:
+    tidy = " ".join(typed.split())
+    return tidy.casefold() == name.casefold() or tidy in {str(count), formats.number(count)}
+
+
+def _count(
+    here: Viewing, campaign: CampaignView, *, code: str | None = None, batch_id: int | None = None
+) -> Revocable:
+    return backend.read(
+        count_revocable,
+        campaign_id=campaign.campaign_id,
+        code=code,
+        batch_id=batch_id,
+        actor=here.visitor.actor,
+    )
+
+
+def _nothing_left(here: Viewing, found: Revocable) -> str:
+    if found.last_revoked_at is None:
+        return _("Nothing was changed: there is no code left to revoke.")
+    text = _("Nothing was changed: already revoked by {name}, {when}, or used up.")
+    name = naming(here, [found.last_revoked_by])(found.last_revoked_by)
+    return plain(text.format(name=name, when=here.date_time(found.last_revoked_at)))
+
+
+def _carry_out(
+    here: Viewing,
+    campaign: CampaignView,
+    reason: str,
+    told: str,
+    found: Revocable,
+    *,
+    code: str | None = None,
+    batch_id: int | None = None,
+) -> None:
     try:
-        count = backend.write(
+        backend.write(
             revoke_codes,
-            campaign_id=campaign_id,
+            campaign_id=campaign.campaign_id,
             reason=reason,
             actor=here.visitor.actor,
-            code=named or None,
+            code=code,
+            batch_id=batch_id,
+            expected_count=found.count,
         )
     except BillingError as error:
         st.error(words.refusal(error), icon=":material/error:")
     else:
-        text = _("Revoked: {count}. What they gave already stays.")
-        _tell(text.format(count=formats.number(count)))
+        _tell(told)
 
 
 def _do(make: Callable[[str], object], *, said: str, waiting: str, told: str) -> None:
@@ -310,5 +412,5 @@ def _do(make: Callable[[str], object], *, said: str, waiting: str, told: str) ->
 
 
 def _tell(text: str) -> None:
-    st.session_state["campaigns_told"] = text
+    st.session_state["campaigns_told"] = (text, True)
     st.rerun()

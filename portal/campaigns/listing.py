@@ -12,33 +12,61 @@ from domain import audit
 from domain.errors import BillingError, NotFound
 from domain.permissions import allows
 from domain.vouchers import decide_campaign, end_campaign, find_campaign, list_campaigns
-from portal import address, backend, formats
+from portal import address, approving, backend, formats
 from portal.campaigns import codes, words
 from portal.formats import plain
-from portal.i18n import _
+from portal.i18n import N_, _
 from portal.people import naming
 from portal.top_up.words import definition_list
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from domain.vouchers import CampaignView
     from portal.viewing import Viewing
 
+_PLACE = "campaigns"
 _TOLD = "campaigns_told"
+_DONE = {
+    "approve": N_("Approved. Its codes can be made now."),
+    "refuse": N_("Refused. It gives nothing."),
+    "end": N_("Ended. No code of it gives anything any more."),
+}
 
 
-def tell(text: str) -> None:
+def tell(text: str, *, is_good: bool = True) -> None:
     """Draw the page again with this on top."""
-    st.session_state[_TOLD] = text
+    st.session_state[_TOLD] = (text, is_good)
     st.rerun()
 
 
 def show_told() -> None:
     """Say what was done in the run before this one."""
-    told: str | None = st.session_state.pop(_TOLD, None)
+    told: tuple[str, bool] | None = st.session_state.pop(_TOLD, None)
     if told is not None:
-        st.success(plain(told), icon=":material/check_circle:")
+        text, is_good = told
+        icon = ":material/check_circle:" if is_good else ":material/error:"
+        (st.success if is_good else st.error)(plain(text), icon=icon)
+
+
+def decide_pressed(here: Viewing) -> None:
+    """Carry out what was pressed before this run of the page; before a campaign is read."""
+    pressed = approving.take_pressed(_PLACE)
+    if pressed is None:
+        return
+    actor = here.visitor.actor
+    try:
+        if pressed.action == "end":
+            backend.write(end_campaign, campaign_id=pressed.item, actor=actor)
+        else:
+            is_approved = pressed.action == "approve"
+            backend.write(
+                decide_campaign, campaign_id=pressed.item, is_approved=is_approved, actor=actor
+            )
+    except BillingError as error:
+        tell(approving.what_happened(here, error) or words.refusal(error), is_good=False)
+    else:
+        tell(_(_DONE[pressed.action]))
 
 
 def draw_all(here: Viewing) -> None:
@@ -118,47 +146,17 @@ def _decisions(here: Viewing, found: CampaignView) -> None:
         st.caption(_("You proposed this. Somebody else of finance decides."))
     elif found.state == "proposed":
         with st.container(horizontal=True):
-            if st.button(_("Approve the campaign"), type="primary"):
-                _try(
-                    partial(
-                        backend.write,
-                        decide_campaign,
-                        campaign_id=found.campaign_id,
-                        is_approved=True,
-                        actor=here.visitor.actor,
-                    ),
-                    _("Approved. Its codes can be made now."),
-                )
-            if st.button(_("Refuse the campaign")):
-                _try(
-                    partial(
-                        backend.write,
-                        decide_campaign,
-                        campaign_id=found.campaign_id,
-                        is_approved=False,
-                        actor=here.visitor.actor,
-                    ),
-                    _("Refused. It gives nothing."),
-                )
+            approving.button(
+                _("Approve the campaign"),
+                place=_PLACE,
+                action="approve",
+                item=found.campaign_id,
+                is_primary=True,
+            )
+            approving.button(
+                _("Refuse the campaign"), place=_PLACE, action="refuse", item=found.campaign_id
+            )
     elif found.state == "approved":
         with st.popover(_("End the campaign…")):
             st.markdown(_("No code of it gives anything any more. What was redeemed stays."))
-            if st.button(_("End it now")):
-                _try(
-                    partial(
-                        backend.write,
-                        end_campaign,
-                        campaign_id=found.campaign_id,
-                        actor=here.visitor.actor,
-                    ),
-                    _("Ended. No code of it gives anything any more."),
-                )
-
-
-def _try(do: Callable[[], object], told: str) -> None:
-    try:
-        do()
-    except BillingError as error:
-        st.error(words.refusal(error), icon=":material/error:")
-    else:
-        tell(told)
+            approving.button(_("End it now"), place=_PLACE, action="end", item=found.campaign_id)

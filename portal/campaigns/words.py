@@ -50,12 +50,16 @@ _FAULTS = {
     ),
     ("codes", "twice"): N_("Line {line} has a code a second time. Nothing was brought in."),
     ("codes", "taken"): N_("The code {code} exists already. Nothing was brought in."),
+    ("codes", "too_many_to_revoke"): N_("Revoke at most {maximum} codes at a time: by batch."),
     ("codes", "not_readable"): N_("This is no text, CSV or Excel file that can be read."),
     ("codes", "too_large"): N_("The file is too large. Bring in 100,000 codes at once, or fewer."),
 }
 _CONFLICTS = {
     "name_is_taken": N_("Another campaign has this name. Choose another."),
-    "already_decided": N_("Somebody else decided about it meanwhile."),
+    "codes_changed": N_(
+        "Nothing was changed: the number of codes that can be revoked has changed. Look at it, and"
+        " confirm it again."
+    ),
     "campaign_not_approved": N_("Codes are made once it is approved, and while it runs."),
     "code_budget_spent": N_("That is more codes than the campaign has left."),
 }

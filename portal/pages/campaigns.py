@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 here: Viewing = st.session_state["viewing"]
 st.title(_("Campaigns"))
+listing.decide_pressed(here)
 listing.show_told()
 number = address.number("id")
 if number:

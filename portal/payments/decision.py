@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
 import streamlit as st
 
 from domain import audit
-from domain.errors import BillingError, NotAuthorised
+from domain.errors import AlreadyDecided, BillingError, NotAuthorised
 from domain.payments.review import (
     accept_payment,
     propose_acceptance,
@@ -17,7 +16,8 @@ from domain.payments.review import (
     reviews_of,
 )
 from domain.permissions import allows
-from portal import backend, formats
+from domain.queries.payment_reviews import find_outcome
+from portal import approving, backend, formats
 from portal.formats import plain
 from portal.i18n import N_, _
 from portal.people import naming
@@ -28,9 +28,12 @@ if TYPE_CHECKING:
 
     from domain.payments.review import Decision, OpenReview
     from domain.queries.payments import PaymentView
+    from portal.approving import Pressed
     from portal.viewing import Viewing
 
+_PLACE = "reviews"
 _LONGEST = 200
+_LATE = frozenset({"doubt_is_over", "already_proposed", "not_proposed"})
 _WHY = {
     "wrong_amount": N_("Money came, and not what was asked for."),
     "money_of_another": N_("The gateway names money that another payment was credited for."),
@@ -56,20 +59,73 @@ _RETURNS = {
 }
 
 
-def draw(here: Viewing, payment: PaymentView, done: Callable[[str], None]) -> None:
-    """Draw what waits for a decision and what was decided; `done` tells and draws again."""
+def decide_pressed(here: Viewing, payment: PaymentView, done: Callable[..., None]) -> None:
+    """Carry out what was pressed before this run of the page; `done` tells and draws again."""
+    pressed = approving.take_pressed(_PLACE)
+    if pressed is None:
+        return
+    try:
+        told = _decide(here, payment, pressed)
+    except NotAuthorised:
+        done(_("This is for somebody else of finance to decide."), is_good=False)
+    except BillingError as error:
+        done(_refusal_of(here, pressed, error), is_good=False)
+    else:
+        done(told)
+
+
+def _decide(here: Viewing, payment: PaymentView, pressed: Pressed) -> str:
+    actor = here.visitor.actor
+    if pressed.action == "return":
+        backend.write(record_return, review_id=pressed.item, reference=pressed.text, actor=actor)
+        return _("Recorded. Nothing is owed any more.")
+    service, told = {
+        "accept": (accept_payment, _("Accepted. The credit was given.")),
+        "propose": (propose_acceptance, _("Proposed. Somebody else decides.")),
+        "refuse": (refuse_payment, _("Refused. Nothing was credited.")),
+    }[pressed.action]
+    backend.write(
+        service,
+        payment_id=payment.payment_id,
+        doubt_id=pressed.item,
+        reason=pressed.text,
+        actor=actor,
+    )
+    return told
+
+
+def _refusal_of(here: Viewing, pressed: Pressed, error: BillingError) -> str:
+    """Say why it was not done; where somebody was faster, who it was and when."""
+    reason = getattr(error, "reason", "")
+    if pressed.action != "return" and reason in _LATE:
+        found = backend.read(find_outcome, doubt_id=pressed.item, actor=here.visitor.actor)
+        if found is not None and found.decided_at is not None:
+            error = AlreadyDecided(found.state, found.decided_by, found.decided_at)
+        elif found is not None and found.proposed_at is not None:
+            text = _(
+                "Nothing was changed: already requested by {name}, {when}. Approve or reject that"
+                " request."
+            )
+            name = naming(here, [found.proposed_by])(found.proposed_by)
+            return text.format(name=name, when=here.date_time(found.proposed_at))
+    obstacle = _OBSTACLES.get(reason)
+    return approving.what_happened(here, error) or (
+        _(obstacle) if obstacle else words.refusal(error)
+    )
+
+
+def draw(here: Viewing, payment: PaymentView) -> None:
+    """Draw what waits for a decision and what was decided."""
     found = backend.read(reviews_of, payment_id=payment.payment_id, actor=here.visitor.actor)
     for review in found.waiting:
         with st.container(border=True, key=f"review-{review.doubt.id}"):
-            _waiting(here, payment, review, done)
+            _waiting(here, payment, review)
     for decision in found.decided:
         with st.container(border=True, key=f"decision-{decision.review_id}"):
-            _decided(here, decision, done)
+            _decided(here, decision)
 
 
-def _waiting(
-    here: Viewing, payment: PaymentView, review: OpenReview, done: Callable[[str], None]
-) -> None:
+def _waiting(here: Viewing, payment: PaymentView, review: OpenReview) -> None:
     doubt = review.doubt
     st.subheader(_("This payment needs a decision"))
     st.markdown(plain(_(_WHY[doubt.reason])))
@@ -94,12 +150,10 @@ def _waiting(
     elif review.proposed_by == audit.actor_name(here.visitor.actor):
         st.caption(_("You proposed to accept this. Somebody else decides."))
     else:
-        _buttons(here, payment, review, done)
+        _buttons(review)
 
 
-def _buttons(
-    here: Viewing, payment: PaymentView, review: OpenReview, done: Callable[[str], None]
-) -> None:
+def _buttons(review: OpenReview) -> None:
     is_proposed = review.proposed_by is not None
     if review.obstacle is not None:
         st.caption(_(_OBSTACLES[review.obstacle]))
@@ -108,67 +162,43 @@ def _buttons(
     with st.container(horizontal=True):
         if review.obstacle is None:
             with st.popover(_("Accept…") if is_proposed else _("Propose to accept…")):
-                _acceptance(here, payment, review, done)
+                _acceptance(review)
         with st.popover(_("Refuse…")):
-            _refusal(here, payment, review, done)
+            _refusal(review)
 
 
-def _acceptance(
-    here: Viewing, payment: PaymentView, review: OpenReview, done: Callable[[str], None]
-) -> None:
+def _acceptance(review: OpenReview) -> None:
     if review.proposed_by is not None:
-        service, title = accept_payment, _("Accept this payment")
+        action, title = "accept", _("Accept this payment")
         text = _("{amount} is credited at once. Only a refund takes it back.")
-        told = _("Accepted. The credit was given.")
     else:
-        service, title = propose_acceptance, _("Propose to accept this payment")
+        action, title = "propose", _("Propose to accept this payment")
         text = _("Somebody else decides. Then {amount} is credited.")
-        told = _("Proposed. Somebody else decides.")
     amount = "" if review.credit is None else formats.money(review.credit)
-    reason = _confirmed(f"accept-{review.doubt.id}", text.format(amount=amount), title, _("Reason"))
-    if reason is not None:
-        act = partial(service, payment_id=payment.payment_id, doubt_id=review.doubt.id)
-        _try(partial(backend.write, act, reason=reason, actor=here.visitor.actor), told, done)
+    key = f"accept-{review.doubt.id}"
+    _confirmation(key, text.format(amount=amount), title, _("Reason"), (action, review.doubt.id))
 
 
-def _refusal(
-    here: Viewing, payment: PaymentView, review: OpenReview, done: Callable[[str], None]
-) -> None:
+def _refusal(review: OpenReview) -> None:
     text = _("Nothing is credited, and this cannot be undone.")
     if review.doubt.has_money:
         text += " " + _("What came must then be given back by hand, at the gateway.")
-    title = _("Refuse this payment")
-    reason = _confirmed(f"refuse-{review.doubt.id}", text, title, _("Reason"))
-    if reason is not None:
-        act = partial(refuse_payment, payment_id=payment.payment_id, doubt_id=review.doubt.id)
-        told = _("Refused. Nothing was credited.")
-        _try(partial(backend.write, act, reason=reason, actor=here.visitor.actor), told, done)
+    title, key = _("Refuse this payment"), f"refuse-{review.doubt.id}"
+    _confirmation(key, text, title, _("Reason"), ("refuse", review.doubt.id))
 
 
-def _confirmed(key: str, text: str, title: str, label: str) -> str | None:
-    """Say what follows and ask for one line; return it once it was sent."""
+def _confirmation(key: str, text: str, title: str, label: str, pressed: tuple[str, int]) -> None:
+    """Say what follows and ask for one line; the next run of the page carries it out."""
+    action, item = pressed
     with st.form(f"form-{key}", border=False):
         st.markdown(plain(text))
-        given = st.text_input(label, max_chars=_LONGEST, key=f"line-{key}")
-        is_sent = st.form_submit_button(title, type="primary")
-    return given if is_sent else None
-
-
-def _try(act: Callable[[], None], told: str, done: Callable[[str], None]) -> None:
-    try:
-        act()
-    except NotAuthorised:
-        st.error(_("This is for somebody else of finance to decide."), icon=":material/error:")
-    except BillingError as error:
-        obstacle = _OBSTACLES.get(getattr(error, "reason", ""))
-        text = _(obstacle) if obstacle else words.refusal(error)
-        st.error(text, icon=":material/error:")
-    else:
-        done(told)
+        field = f"line-{key}"
+        st.text_input(label, max_chars=_LONGEST, key=field)
+        approving.submit_button(title, place=_PLACE, action=action, item=item, field=field)
 
 
 # ── What was decided ──────────────────────────────────────────────────────────────────────────
-def _decided(here: Viewing, decision: Decision, done: Callable[[str], None]) -> None:
+def _decided(here: Viewing, decision: Decision) -> None:
     is_accepted = decision.state == "accepted"
     st.subheader(_("Accepted by two people") if is_accepted else _("Refused"))
     name = naming(here, [decision.proposed_by, decision.decided_by])
@@ -190,10 +220,10 @@ def _decided(here: Viewing, decision: Decision, done: Callable[[str], None]) -> 
         lines[_("Reference of the return")] = decision.return_reference
     st.html(words.definition_list(lines))
     if decision.return_state == "owed":
-        _owed(here, decision, done)
+        _owed(here, decision)
 
 
-def _owed(here: Viewing, decision: Decision, done: Callable[[str], None]) -> None:
+def _owed(here: Viewing, decision: Decision) -> None:
     st.warning(
         _("Give this money back at the gateway. Where the gateway tells us, this ends by itself."),
         icon=":material/undo:",
@@ -203,8 +233,5 @@ def _owed(here: Viewing, decision: Decision, done: Callable[[str], None]) -> Non
     with st.popover(_("It was given back…")):
         text = _("Record it once the money has left.")
         label = _("The gateway's or the bank's number of it")
-        reference = _confirmed(f"return-{decision.review_id}", text, _("Record it"), label)
-        if reference is not None:
-            act = partial(record_return, review_id=decision.review_id, reference=reference)
-            told = _("Recorded. Nothing is owed any more.")
-            _try(partial(backend.write, act, actor=here.visitor.actor), told, done)
+        key = f"return-{decision.review_id}"
+        _confirmation(key, text, _("Record it"), label, ("return", decision.review_id))

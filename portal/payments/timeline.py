@@ -99,13 +99,14 @@ def draw(here: Viewing, reference: str) -> None:
     """Draw the payment. Raises NotFound where there is none."""
     payouts.decide_pressed(here, _done)
     found = backend.read(payment_timeline, actor=here.visitor.actor, reference=reference)
+    decision.decide_pressed(here, found.payment, _done)
     _remember_look(here, found.payment)
     if st.button(_("Back to the payments"), icon=":material/arrow_back:"):
         address.drop("ref")
         st.rerun()
     _tell()
     st.html(words.definition_list(_facts(here, found.payment)))
-    decision.draw(here, found.payment, _done)
+    decision.draw(here, found.payment)
     payouts.draw(here, found.payment)
     _actions(here, found)
     _steps(here, found)

@@ -20,6 +20,7 @@ from domain import ledger
 from domain.actors import MemberRole, StaffRole, user_actor
 from domain.billing_profiles import BillingProfile, ProfileKind, save_profile
 from domain.errors import (
+    AlreadyDecided,
     Conflict,
     IdempotencyMismatch,
     InvalidInput,
@@ -38,6 +39,7 @@ from domain.vouchers import (
     Part,
     codes_of_batch,
     count_codes,
+    count_revocable,
     decide_campaign,
     end_campaign,
     find_campaign,
@@ -54,6 +56,7 @@ from domain.vouchers import (
     redeem_once_counted,
     revoke_codes,
 )
+from domain.vouchers import codes as voucher_codes
 from tests.factories import SYSTEM, charge, grant, make_account, next_key
 
 if TYPE_CHECKING:
@@ -644,6 +647,54 @@ def test_codes_are_taken_back_by_one_by_batch_and_altogether(session: Session) -
     assert revoke() == 2
     with pytest.raises(InvalidInput, match="reason"):
         revoke_codes(session, campaign_id=campaign_id, reason=" ", actor=FINANCE)
+
+
+def test_revoking_wants_the_count_that_was_confirmed(session: Session) -> None:
+    campaign_id = campaign(session)
+    first, *_others = codes(session, campaign_id, 3)
+
+    def revoke(expected_count: int) -> int:
+        return revoke_codes(
+            session,
+            campaign_id=campaign_id,
+            reason="leaked",
+            actor=FINANCE,
+            expected_count=expected_count,
+        )
+
+    revoke_codes(session, campaign_id=campaign_id, code=first, reason="leaked", actor=FINANCE)
+    with pytest.raises(Conflict, match="codes_changed"):
+        revoke(3)
+    found = count_revocable(session, campaign_id=campaign_id, actor=FINANCE)
+    assert (found.count, found.total, found.used, found.revoked) == (2, 3, 0, 1)
+    assert found.last_revoked_by == f"user:{FINANCE.user_id}"
+    assert revoke(2) == 2
+    with pytest.raises(NotAuthorised):
+        count_revocable(session, campaign_id=campaign_id, actor=SUPPORT)
+
+
+def test_revoking_is_bounded(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    campaign_id = campaign(session)
+    codes(session, campaign_id, 3)
+    monkeypatch.setattr(voucher_codes, "MOST_CODES_AT_ONCE", 2)
+    with pytest.raises(InvalidInput, match="too_many_to_revoke"):
+        revoke_codes(session, campaign_id=campaign_id, reason="leaked", actor=FINANCE)
+
+
+def test_second_end_of_a_campaign_says_who_ended_it(session: Session) -> None:
+    campaign_id = campaign(session)
+    for _ in range(2):
+        end_campaign(session, campaign_id=campaign_id, actor=FINANCE)
+    for late in (
+        lambda: end_campaign(session, campaign_id=campaign_id, actor=ANOTHER),
+        lambda: decide_campaign(session, campaign_id=campaign_id, is_approved=True, actor=ANOTHER),
+    ):
+        with pytest.raises(AlreadyDecided) as caught:
+            late()
+        assert (caught.value.state, caught.value.decided_by) == (
+            "ended",
+            f"user:{FINANCE.user_id}",
+        )
 
 
 def test_facts_of_vouchers_are_only_ever_added(session: Session) -> None:

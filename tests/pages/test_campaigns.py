@@ -14,14 +14,17 @@ from domain.actors import StaffRole, user_actor
 from domain.vouchers import (
     MOST_CODES_AT_ONCE,
     codes_of_batch,
+    count_revocable,
+    decide_campaign,
     find_campaign,
     list_batches,
     list_campaigns,
     propose_campaign,
+    revoke_codes,
 )
 from portal.campaigns import codes as files
 from portal.i18n import current_language
-from tests.integration.test_vouchers import FINANCE, campaign, codes, customer, terms
+from tests.integration.test_vouchers import ANOTHER, FINANCE, campaign, codes, customer, terms
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -233,28 +236,77 @@ def test_codes_of_a_workbook_are_brought_in(session: Session, page: Callable[...
     assert texts(app.success) == ["The codes are brought in."]
 
 
-def test_codes_are_revoked_and_the_campaign_ends(
+def test_single_code_is_revoked_and_the_campaign_ends(
     session: Session, page: Callable[..., AppTest]
 ) -> None:
     number = campaign(session)
     made = codes(session, number, 3)
     session.commit()
     app = page(id=str(number))
-    press(app, "Revoke")
-    assert texts(app.error) == ["Say why."]
-    app.text_input(key="revoke_code").set_value("short")
-    app.text_input(key="revoke_reason").set_value("Leaked")
-    press(app, "Revoke")
-    assert texts(app.error) == ["This is no code: ten letters and digits."]
-    app.text_input(key="revoke_code").set_value(made[0].lower())
-    press(app, "Revoke")
-    assert texts(app.success) == ["Revoked: 1. What they gave already stays."]
-    app.text_input(key="revoke_code").set_value("")
-    app.text_input(key="revoke_reason").set_value("Leaked")
-    press(app, "Revoke")
-    assert texts(app.success) == ["Revoked: 2. What they gave already stays."]
+    app.selectbox(key="revoke_scope").set_value("single").run()
+    for typed, told in (
+        ("short", "This is no code: ten letters and digits."),
+        ("ABCDE22222", "This campaign has no such code."),
+        (made[0].lower(), "Say why."),
+    ):
+        app.text_input(key="revoke_code").set_value(typed)
+        press(app, "Revoke this code")
+        assert texts(app.error) == [told]
+    app.text_input(key="revoke_reason_single").set_value("Leaked")
+    press(app, "Revoke this code")
+    told = f"The code that ends in {made[0][-4:]} is revoked. What it gave already stays."
+    assert texts(app.success) == [told]
+    press(app, "Revoke this code")
+    (error,) = texts(app.error)
+    assert error.startswith("Nothing was changed: already revoked by You, ")
     press(app, "End it now")
     assert texts(app.success) == ["Ended. No code of it gives anything any more."]
+
+
+@pytest.mark.parametrize("confirmed", ["2", " spring  CREDIT "])
+def test_batch_is_revoked_once_its_number_is_typed(
+    session: Session, page: Callable[..., AppTest], confirmed: str
+) -> None:
+    number = campaign(session, name="Spring credit")
+    made = codes(session, number, 3)
+    codes(session, number, 4)
+    batch = min(each.batch_id for each in list_batches(session, campaign_id=number, actor=FINANCE))
+    revoke_codes(session, campaign_id=number, code=made[0], reason="Leaked", actor=FINANCE)
+    session.commit()
+    app = page(id=str(number))
+    choice = f"batch-{batch}"
+    assert "All codes of Spring credit" in app.selectbox(key="revoke_scope").options
+    app.selectbox(key="revoke_scope").set_value(choice).run()
+    shown = "2 of 3 codes can be revoked: 0 are used up, 1 revoked."
+    assert shown in texts(app.markdown)
+    app.text_input(key=f"revoke_reason-{batch}").set_value("Leaked")
+    for typed in ("", "3", "yes"):
+        app.text_input(key=f"revoke_confirmed-{batch}").set_value(typed)
+        press(app, "Revoke these codes")
+        told = "Nothing was revoked: type 2, or Spring credit, to confirm."
+        assert texts(app.error) == [told]
+    app.text_input(key=f"revoke_confirmed-{batch}").set_value(confirmed)
+    press(app, "Revoke these codes")
+    scope = f"Batch {batch} (3 codes, Made here)"
+    assert texts(app.success) == [f"Revoked: 2 ({scope}). What they gave already stays."]
+    press(app, "Revoke these codes")
+    (error,) = texts(app.error)
+    assert error.startswith("Nothing was changed: already revoked by You, ")
+    left = count_revocable(session, campaign_id=number, actor=FINANCE)
+    assert (left.count, left.revoked) == (4, 3)
+
+
+def test_late_decision_on_a_campaign_says_what_happened(
+    session: Session, page: Callable[..., AppTest]
+) -> None:
+    number = propose_campaign(session, terms=terms(), actor=FINANCE, idempotency_key="one")
+    session.commit()
+    app = page(id=str(number))
+    decide_campaign(session, campaign_id=number, is_approved=False, actor=ANOTHER)
+    session.commit()
+    app.button(key=f"approve-{number}").click().run()
+    (error,) = texts(app.error)
+    assert error.startswith(f"Nothing was changed: already rejected by user:{ANOTHER.user_id}, ")
 
 
 @pytest.mark.parametrize("role", [StaffRole.SUPPORT, StaffRole.ADMIN])

@@ -179,7 +179,36 @@ def test_a_decision_that_came_too_late_says_so(show: Callable[..., AppTest], cas
     case.session.commit()
     confirm(app, REFUSE, "Too late")
     assert not app.success
+    (error,) = app.error
+    assert error.value.replace("\\", "").startswith(
+        "Nothing was changed: the gateway has settled this since."
+    )
     assert "Success · Paid" in facts(app)
+
+
+@pytest.mark.parametrize(
+    ("faster", "told"),
+    [
+        (refuse_payment, "already rejected by user:900, "),
+        (propose_acceptance, "already requested by"),
+    ],
+)
+def test_late_decision_on_a_review_says_who_was_faster(
+    show: Callable[..., AppTest], case: Case, faster: Callable[..., None], told: str
+) -> None:
+    case.comes(dong(700_000))
+    app = look(show, case, StaffRole.FINANCE)
+    faster(
+        case.session,
+        payment_id=case.payment.payment_id,
+        doubt_id=case.doubt(),
+        reason="Faster",
+        actor=OTHER,
+    )
+    case.session.commit()
+    confirm(app, PROPOSE, "Seen on the statement")
+    (error,) = app.error
+    assert error.value.replace("\\", "").startswith(f"Nothing was changed: {told}")
 
 
 def test_finance_finds_what_waits(show: Callable[..., AppTest], case: Case) -> None:
