@@ -144,7 +144,7 @@ def propose_rate(
     row = ExchangeRate(**values, proposed_at=now)
     session.add(row)
     session.flush()
-    details = {"rate": row.id, "from": _figures(before), "to": _figures(row)}
+    details: dict[str, Any] = {"rate": row.id, "from": _figures(before), "to": _figures(row)}
     details |= _explained(row, distance)
     audit.record(session, action="propose_rate", actor=actor, details=details)
     return row.id
@@ -214,7 +214,11 @@ def _decide(session: Session, row: ExchangeRate, state: str, actor: Actor) -> No
     row.decided_at = now
     session.flush()
     after = row if state == "approved" else before
-    details = {"rate": row.id, "from": _figures(before), "to": _figures(after)}
+    details: dict[str, Any] = {
+        "rate": row.id,
+        "from": _figures(before),
+        "to": _figures(after),
+    }
     details |= _explained(row, _distance(row.rate, before))
     audit.record(session, action=f"{state}_rate", actor=actor, details=details)
 

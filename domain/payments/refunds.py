@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import and_, or_, select
 
-from db.models import Dispute, Payment, Refund
+from db.models import Dispute, Payment, PaymentCredit, Refund
 from domain import audit, clock
 from domain.errors import (
     Conflict,
@@ -82,9 +82,13 @@ _RANKS = {"requested": 0, "pending": 1, "succeeded": 2, "failed": 3}
 
 @dataclass(frozen=True, slots=True)
 class PlannedRefund:
-    """A refund that was written down and waits to be sent."""
+    """A refund that was written down and waits to be sent, and the entry of its clawback.
+
+    There is none where its money was without credit.
+    """
 
     refund_id: int
+    entry_sequence: int | None
 
 
 # ── Our own ───────────────────────────────────────────────────────────────────────────────────
@@ -121,7 +125,7 @@ def request_refund(
     if repeated is not None:
         if repeated.request_hash is None or bytes(repeated.request_hash) != digest:
             raise IdempotencyMismatch(idempotency_key)
-        return PlannedRefund(repeated.id)
+        return _planned(session, repeated)
     lock_account(session, payment.account_id)
     _check_refundable(session, payment, amount)
     refund = Refund(
@@ -140,7 +144,20 @@ def request_refund(
         next_check_at=None if payment.gateway == BANK else clock.now(session),
     )
     _book(session, payment, refund, actor)
-    return PlannedRefund(refund.id)
+    return _planned(session, refund)
+
+
+def _planned(session: Session, refund: Refund) -> PlannedRefund:
+    sequence = session.scalars(
+        select(PaymentCredit.entry_sequence)
+        .where(
+            PaymentCredit.account_id == refund.account_id,
+            PaymentCredit.payment_id == refund.payment_id,
+            PaymentCredit.refund_id == refund.id,
+        )
+        .order_by(PaymentCredit.number)
+    ).first()
+    return PlannedRefund(refund.id, sequence)
 
 
 def _check_refundable(session: Session, payment: Payment, amount: Money) -> None:

@@ -169,8 +169,8 @@ def _in_force(here: Viewing, rates: Sequence[Rate]) -> None:
             if end > datetime.now(UTC)
             else _("{pair}: out of date since {when}. Propose a rate, or nobody can pay with it.")
         )
-        pair = f"{paid} → {credited}"
-        st.caption(plain(text.format(pair=pair, when=here.date_time(end))))
+        shown = text.format(pair=f"{paid} → {credited}", when=here.date_time(end))
+        st.caption(plain(shown))
 
 
 def _table(here: Viewing, rates: Sequence[Rate], name: Callable[[str | None], str]) -> None:
