@@ -1,4 +1,4 @@
-"""Receipts and credit notes as PDF, in the customer's language and any script of their name.
+"""Receipts, credit notes and their cancellations as PDF, in the customer's language and script.
 
 Latin letters, Vietnamese among them, are Source Sans; what it lacks comes from Kurinto Sans JP.
 Both are embedded, so that a document looks the same everywhere. The same content makes the same
@@ -18,9 +18,9 @@ from fontTools.ttLib import TTFont
 from fpdf import FPDF
 from fpdf.enums import XPos, YPos
 
-from domain.payments.documents import RECEIPT, moment
+from domain.payments.documents import CANCELLATION, CREDIT_NOTE, RECEIPT, moment
 from portal import formats
-from portal.i18n import _, current_language
+from portal.i18n import N_, _, current_language
 from portal.top_up import words
 
 if TYPE_CHECKING:
@@ -32,6 +32,32 @@ _LABEL_MM = 55
 _BODY_PT, _SMALL_PT, _TITLE_PT, _TOTAL_PT = 10, 8.5, 22, 16
 _GREY, _BLACK, _WARNING = (95, 95, 95), (20, 20, 20), (170, 60, 0)
 _LONGEST_LINE = 400
+_WORDS = {
+    RECEIPT: {
+        "title": N_("Receipt"),
+        "about": N_("Payment"),
+        "moment": N_("Paid on"),
+        "credit": N_("Credit added"),
+        "total": N_("Amount paid"),
+    },
+    CREDIT_NOTE: {
+        "title": N_("Credit note"),
+        "refers_to": N_("For receipt {number}"),
+        "about": N_("Refund"),
+        "moment": N_("Paid back on"),
+        "credit": N_("Credit taken back"),
+        "total": N_("Amount paid back"),
+    },
+    CANCELLATION: {
+        "title": N_("Cancellation of a credit note"),
+        "refers_to": N_("Cancels credit note {number}"),
+        "about": N_("Refund that was not paid"),
+        "moment": N_("Ended on"),
+        "credit": N_("Credit of the credit note"),
+        "total": N_("Amount cancelled"),
+        "note": N_("The refund of this credit note was not paid, or became part of a dispute."),
+    },
+}
 _MISSING = "\N{GETA MARK}"
 _FONTS = "static/weblate_fonts"
 _REGULAR = "source-sans/ttf/SourceSans3-Regular.ttf"
@@ -93,7 +119,10 @@ class _Page:
         self._notes()
 
     def _title(self) -> str:
-        return _("Receipt") if self._content.kind == RECEIPT else _("Credit note")
+        return self._word("title")
+
+    def _word(self, name: str) -> str:
+        return _(_WORDS[self._content.kind][name])
 
     def _head(self) -> None:
         content = self._content
@@ -102,7 +131,7 @@ class _Page:
         issued = formats.date(calendar_date.fromisoformat(content.issued_on))
         self._text(_("Date: {date}").format(date=issued), size=_BODY_PT)
         if content.refers_to:
-            refers = _("For receipt {number}").format(number=content.refers_to)
+            refers = self._word("refers_to").format(number=content.refers_to)
             self._text(refers, size=_BODY_PT)
         if content.is_sandbox:
             self._text(_("TEST: no money moved"), size=_BODY_PT, style="B", color=_WARNING)
@@ -127,13 +156,12 @@ class _Page:
 
     def _amounts(self) -> None:
         content = self._content
-        is_receipt = content.kind == RECEIPT
-        self._heading(_("Payment") if is_receipt else _("Refund"))
+        self._heading(self._word("about"))
         self._row(_("Method"), words.gateway(content.gateway))
         self._row(_("Reference"), content.reference)
         self._row(_("Transaction"), content.gateway_payment_id)
         self._row(
-            _("Paid on") if is_receipt else _("Paid back on"),
+            self._word("moment"),
             formats.date_time(moment(content), self._zone),
         )
         if content.exchange_rate:
@@ -143,17 +171,13 @@ class _Page:
                 credited=content.credit_currency,
             )
             self._row(_("Exchange rate"), rate)
-        self._row(
-            _("Credit added") if is_receipt else _("Credit taken back"),
-            formats.money(content.credit),
-        )
+        self._row(self._word("credit"), formats.money(content.credit))
         self._tax()
         self._gap()
         self.pdf.set_draw_color(*_GREY)
         self.pdf.line(_MARGIN_MM, self.pdf.y, self.pdf.w - _MARGIN_MM, self.pdf.y)
         self._gap()
-        total = _("Amount paid") if is_receipt else _("Amount paid back")
-        self._row(total, formats.money(content.pay), size=_TOTAL_PT, style="B")
+        self._row(self._word("total"), formats.money(content.pay), size=_TOTAL_PT, style="B")
 
     def _tax(self) -> None:
         tax = self._content.tax
@@ -165,6 +189,8 @@ class _Page:
 
     def _notes(self) -> None:
         self._gap()
+        if "note" in _WORDS[self._content.kind]:
+            self._text(self._word("note"), size=_SMALL_PT, color=_GREY)
         if self._content.tax_point != "TOP_UP":
             text = _("No tax is shown here: it falls due when the credit is used.")
             self._text(text, size=_SMALL_PT, color=_GREY)

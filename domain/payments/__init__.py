@@ -9,6 +9,7 @@ from domain.payments.documents import (
     DocumentContent,
     documents_of,
     issue_documents,
+    list_document_names,
     resend_receipt,
 )
 from domain.payments.methods import CONSENT_VERSION, Method, methods_of
@@ -38,6 +39,7 @@ __all__ = [
     "documents_of",
     "give_up",
     "issue_documents",
+    "list_document_names",
     "methods_of",
     "open_checkout",
     "record_payout",

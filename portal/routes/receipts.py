@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def routes() -> list[BaseRoute]:
-    """Return the route: /receipts/<payment>, and /receipts/<payment>/<2, 3 …> for credit notes."""
+    """Return the routes: /receipts/<payment>, and /receipts/<payment>/<2, 3 …> for later ones."""
     form = Form(None, show=_show, for_signed_in=True)
     return [
         form_route("/receipts/{reference}", form),

@@ -10,11 +10,16 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import select, text
 
-from db.models import Document, OutboxMessage
+from db.models import Dispute, Document, OutboxMessage, Payment, Refund
 from domain.actors import MemberRole, StaffRole, system_actor, user_actor
 from domain.errors import NotAuthorised, NotFound
 from domain.gateways.base import RefundFact, RefundState
-from domain.payments import documents_of, issue_documents, resend_receipt
+from domain.payments import (
+    documents_of,
+    issue_documents,
+    list_document_names,
+    resend_receipt,
+)
 from domain.payments.facts import apply_facts
 from domain.vault import Vault, destroy_keys, destroy_keys_before
 from tests.gateways import GATEWAYS, ScriptedGateway, begin, dong, paid, payer
@@ -23,6 +28,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker
 
     from domain.actors import Actor
+    from domain.payments import DocumentContent
 
 VAULT = Vault(b"the-secret-key-of-these-tests-0123456789")
 JOBS = system_actor("jobs")
@@ -103,6 +109,143 @@ def test_a_paid_refund_gets_a_credit_note_that_names_the_receipt(
         receipt, note = documents_of(session, vault=VAULT, actor=owner, reference=reference)
     assert (note.kind, note.refers_to) == ("credit_note", receipt.number)
     assert (note.pay, note.tax) == (dong(110_000), dong(10_000))
+
+
+def refunded(sessions: sessionmaker[Session], reference: str) -> int:
+    """Return a refund of a part of the payment that was paid."""
+    with sessions.begin() as session:
+        payment = session.scalars(select(Payment).where(Payment.reference == reference)).one()
+        refund = Refund(
+            account_id=payment.account_id,
+            payment_id=payment.id,
+            gateway=payment.gateway,
+            gateway_refund_id="r1",
+            state="succeeded",
+            pay_micros=dong(110_000).micros,
+            outflow_micros=dong(110_000).micros,
+            clawed_back_micros=dong(110_000).micros,
+            credit_micros=dong(110_000).micros,
+            reason="gateway",
+            requested_by="system:gateways",
+            requested_at=datetime.now(UTC),
+            settled_at=datetime.now(UTC),
+        )
+        session.add(refund)
+        session.flush()
+        return refund.id
+
+
+def bring(sessions: sessionmaker[Session], refund_id: int, state: str) -> None:
+    """Have a refund come to a state, as a later statement of the gateway may."""
+    amount = dong(110_000).micros if state in {"succeeded", "pending"} else 0
+    with sessions.begin() as session:
+        session.execute(
+            text(
+                "UPDATE refunds SET state = :state, outflow_micros = :amount,"
+                " clawed_back_micros = :amount, credit_micros = :amount, settled_at = now()"
+                " WHERE id = :id"
+            ),
+            {"state": state, "amount": amount, "id": refund_id},
+        )
+
+
+def documents(
+    sessions: sessionmaker[Session], owner: Actor, reference: str
+) -> list[DocumentContent]:
+    with sessions() as session:
+        return list(documents_of(session, vault=VAULT, actor=owner, reference=reference))
+
+
+@pytest.mark.parametrize("state", ["failed", "merged", "pending"])
+def test_credit_note_of_a_refund_that_was_not_paid_is_cancelled(
+    sessions: sessionmaker[Session], owned: tuple[int, Actor], state: str
+) -> None:
+    account, owner = owned
+    reference = pay(sessions, account, owner)
+    issue(sessions)
+    refund_id = refunded(sessions, reference)
+    assert issue(sessions) == 1
+    bring(sessions, refund_id, state)
+    assert (issue(sessions), issue(sessions)) == (1, 0)
+    receipt, note, cancellation = documents(sessions, owner, reference)
+    year = receipt.issued_on[:4]
+    assert (note.number, cancellation.number) == (f"VN-C-{year}-000001", f"VN-X-{year}-000001")
+    assert (cancellation.kind, cancellation.refers_to) == ("cancellation", note.number)
+    assert (cancellation.pay, cancellation.credit, cancellation.tax) == (
+        dong(110_000),
+        dong(110_000),
+        dong(10_000),
+    )
+    with sessions() as session:
+        told = session.scalars(select(OutboxMessage.parameters).order_by(OutboxMessage.id)).all()
+    assert [each["place"] for each in told] == [1, 2, 3]
+    assert [each["is_cancellation"] for each in told] == [False, False, True]
+
+
+def test_refund_that_is_paid_in_the_end_gets_another_credit_note(
+    sessions: sessionmaker[Session], owned: tuple[int, Actor]
+) -> None:
+    account, owner = owned
+    reference = pay(sessions, account, owner)
+    refund_id = refunded(sessions, reference)
+    assert issue(sessions) == 2
+    for state, count in (("failed", 1), ("succeeded", 1), ("failed", 1), ("succeeded", 1)):
+        bring(sessions, refund_id, state)
+        assert issue(sessions) == count
+    found = documents(sessions, owner, reference)
+    assert [each.number[3:4] + each.number[-1] for each in found] == [
+        "R1", "C1", "X1", "C2", "X2", "C3",
+    ]  # fmt: skip
+    assert [each.refers_to[-8:] for each in found[2::2]] == [
+        found[1].number[-8:],
+        found[3].number[-8:],
+    ]
+    with sessions() as session:
+        payment_id = session.scalars(select(Payment.id)).one()
+        names = list_document_names(session, payment_id=payment_id, actor=owner)
+    assert [number for _kind, number in names] == [each.number for each in found]
+
+
+def test_cancellation_is_issued_though_the_key_of_the_note_is_gone(
+    sessions: sessionmaker[Session], owned: tuple[int, Actor]
+) -> None:
+    account, owner = owned
+    reference = pay(sessions, account, owner)
+    refund_id = refunded(sessions, reference)
+    issue(sessions)
+    with sessions.begin() as session:
+        destroy_keys(session, account_id=account)
+    bring(sessions, refund_id, "failed")
+    assert (issue(sessions), issue(sessions)) == (1, 0)
+    with sessions() as session:
+        kinds = session.scalars(select(Document.kind).order_by(Document.issued_at)).all()
+    assert kinds[-1] == "cancellation"
+
+
+def test_lost_dispute_gets_no_document(
+    sessions: sessionmaker[Session], owned: tuple[int, Actor]
+) -> None:
+    account, owner = owned
+    reference = pay(sessions, account, owner)
+    assert issue(sessions) == 1
+    with sessions.begin() as session:
+        payment = session.scalars(select(Payment).where(Payment.reference == reference)).one()
+        session.add(
+            Dispute(
+                account_id=account,
+                payment_id=payment.id,
+                gateway=payment.gateway,
+                gateway_dispute_id="d1",
+                state="lost",
+                pay_micros=CREDIT.micros,
+                outflow_micros=CREDIT.micros,
+                clawed_back_micros=CREDIT.micros,
+                credit_micros=CREDIT.micros,
+                opened_at=datetime.now(UTC),
+                closed_at=datetime.now(UTC),
+            )
+        )
+    assert issue(sessions) == 0
 
 
 def test_numbers_have_no_gap_though_two_jobs_issue_at_once(

@@ -77,6 +77,28 @@ def check(content: DocumentContent, wanted: Iterable[str]) -> None:
         assert each in text, each
 
 
+def test_cancellation_names_the_credit_note_and_says_why() -> None:
+    cancellation = replace(
+        VIETNAM, kind="cancellation", number="VN-X-2026-000001", refers_to="VN-C-2026-000009"
+    )
+    check(
+        cancellation,
+        [
+            "Cancellation of a credit note",
+            "VN-X-2026-000001",
+            "Cancels credit note VN-C-2026-000009",
+            "Amount cancelled",
+            "₫1,000,000",
+            "was not paid, or became part of a dispute",
+        ],
+    )
+
+
+def test_credit_note_names_the_receipt() -> None:
+    note = replace(VIETNAM, kind="credit_note", refers_to="VN-R-2026-000123")
+    check(note, ["Credit note", "For receipt VN-R-2026-000123", "Amount paid back"])
+
+
 def test_vietnamese_and_dong() -> None:
     check(
         VIETNAM,
