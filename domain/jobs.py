@@ -3,12 +3,16 @@
 Every process may have a runner. An advisory lock of the database picks the one that works; the
 others stand by, and one of them takes over when its connection ends. Jobs may be run twice, or
 be cut off anywhere: the services that they call see to that.
+
+Jobs of one lane run one after the other, and lanes side by side, a thread each: what waits for a
+mail server or a gateway, or takes minutes at night, holds up nothing else.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -21,6 +25,7 @@ from domain import audit, clock, ledger
 from domain.audit_chain import seal_audit_log, verify_audit
 from domain.identity import purge_identity
 from domain.ledger.charges import FUTURE_TOLERANCE
+from domain.outbox import Delivery, MailServerUnavailable
 from domain.permissions import require
 from domain.support import expire_requests
 
@@ -31,10 +36,12 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker
 
     from domain.actors import Actor
-    from domain.outbox import Delivery
 
 DONE = "done"
 FAILED = "failed"
+QUICK, NIGHTLY, MAIL = "quick", "nightly", "mail"
+"""Lanes: what takes moments, what takes minutes once a day, and what waits for a mail server."""
+
 STAND_BY = timedelta(seconds=5)
 """How long a process waits before it asks again whether it is the one that works."""
 
@@ -48,6 +55,7 @@ _SOONEST_RETRY = timedelta(minutes=1)
 _LATEST_RETRY = timedelta(minutes=15)
 _LONGEST_DETAILS = 500
 _STOP_SECONDS = 10
+_LANES_STOP_SECONDS = 8
 
 _LEAD = text("SELECT pg_try_advisory_lock(hashtextextended('jobs', 0))")
 _STEP_DOWN = text("SELECT pg_advisory_unlock(hashtextextended('jobs', 0))")
@@ -77,17 +85,19 @@ class Job:
     """Something to do every `interval`, counted from the start of one run to the next.
 
     `run` is given the event that asks it to stop soon, and returns what it did, in a few words
-    for the log of jobs. A run that raises is logged and tried again later.
+    for the log of jobs. A run that raises is logged and tried again later. What waits for a
+    network has a `lane` of its own for each server that it waits for.
     """
 
     name: str
     interval: timedelta
     run: Callable[[threading.Event], str]
+    lane: str = QUICK
 
 
 # ── The runner ────────────────────────────────────────────────────────────────────────────────
 class JobRunner:
-    """Runs jobs in a thread of its own for as long as this process is the one that was picked."""
+    """Runs jobs, a thread each lane, for as long as this process is the one that was picked."""
 
     def __init__(
         self,
@@ -101,29 +111,54 @@ class JobRunner:
         require(actor, "run_jobs")
         self._sessions = sessions
         self._jobs = tuple(jobs)
-        self._stand_by = stand_by
+        self._stand_by_seconds = stand_by.total_seconds()
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="jobs", daemon=True)
+        self._leads = threading.Event()
+        self._keeper = threading.Thread(target=self._keep_lock, name="jobs", daemon=True)
+        lanes: dict[str, list[Job]] = {}
+        for job in self._jobs:
+            lanes.setdefault(job.lane, []).append(job)
+        self._lanes = [
+            threading.Thread(target=self._work, args=(each,), name=f"jobs-{lane}", daemon=True)
+            for lane, each in lanes.items()
+        ]
 
     def start(self) -> None:
         """Begin to stand by, or to work."""
-        self._thread.start()
+        for thread in (*self._lanes, self._keeper):
+            thread.start()
 
     def stop(self) -> None:
-        """Ask the job that runs to stop soon, and wait for it a few seconds."""
+        """Ask the jobs that run to stop soon, and wait for them a few seconds."""
         self._stop.set()
-        if self._thread.ident is not None:
-            self._thread.join(_STOP_SECONDS)
+        self._leads.set()  # wakes the lanes that stand by
+        if self._keeper.ident is not None:
+            self._keeper.join(_STOP_SECONDS)
+            self._wait_for_lanes(_STOP_SECONDS)
 
     def run_due(self) -> None:
         """Run every job that is due, one after the other; a failure stops none of the others."""
-        for job in self._jobs:
+        self._run_due(self._jobs)
+
+    def _run_due(self, jobs: Sequence[Job]) -> None:
+        for job in jobs:
             if self._stop.is_set():
                 return
             if self._is_due(job):
                 self._run(job)
 
-    def _work(self) -> None:
+    def _work(self, jobs: Sequence[Job]) -> None:
+        """Run the jobs of one lane while this process leads; a job that runs is not cut off."""
+        while not self._stop.is_set():
+            if not self._leads.wait(self._stand_by_seconds):
+                continue
+            try:
+                self._run_due(jobs)
+            except SQLAlchemyError as error:
+                _log.warning("jobs wait, the database does not answer: %s", error)
+            self._stop.wait(self._stand_by_seconds)
+
+    def _keep_lock(self) -> None:
         while not self._stop.is_set():
             try:
                 with self._leading() as lock:
@@ -131,15 +166,27 @@ class JobRunner:
                         self._lead(lock)
             except SQLAlchemyError as error:
                 _log.warning("jobs stand by, the database does not answer: %s", error)
-            self._stop.wait(self._stand_by.total_seconds())
+            self._stop.wait(self._stand_by_seconds)
 
     def _lead(self, lock: Session) -> None:
         _log.info("this process runs the jobs")
-        while not self._stop.is_set():
-            # The lock ends with its connection, and somebody else may have it then.
-            lock.execute(_STILL_THERE)
-            self.run_due()
-            self._stop.wait(self._stand_by.total_seconds())
+        try:
+            while not self._stop.is_set():
+                # The lock ends with its connection, and somebody else may have it then.
+                lock.execute(_STILL_THERE)
+                self._leads.set()
+                self._stop.wait(self._stand_by_seconds)
+        finally:
+            if not self._stop.is_set():
+                self._leads.clear()
+        # Nobody else begins before what runs here has ended, or will not end.
+        self._wait_for_lanes(_LANES_STOP_SECONDS)
+
+    def _wait_for_lanes(self, seconds: int) -> None:
+        ends_at = time.monotonic() + seconds
+        for thread in self._lanes:
+            if thread is not threading.current_thread():
+                thread.join(max(0, ends_at - time.monotonic()))
 
     @contextmanager
     def _leading(self) -> Iterator[Session | None]:
@@ -221,19 +268,20 @@ def standard_jobs(
         with sessions.begin() as session:
             return f"{purge_identity(session, actor=actor)} removed"
 
+    day = timedelta(days=1)
     jobs = [
         Job("expire_holds", timedelta(minutes=1), in_rounds(ledger.expire_holds, "expired")),
         Job("expire_grants", timedelta(minutes=1), in_rounds(ledger.expire_grants, "expired")),
         Job("fold_totals", _FOLDING, in_rounds(ledger.fold_totals, "folded", _FOLDED_AT_ONCE)),
         Job("expire_requests", timedelta(minutes=5), end_requests),
         Job("seal_audit_log", timedelta(minutes=1), in_rounds(seal_audit_log, "sealed", _SEALED)),
-        Job("purge_usage_keys", timedelta(days=1), purge),
-        Job("purge_identity", timedelta(days=1), tidy),
-        Job("verify_ledger", timedelta(days=1), lambda _stop: _verify(sessions, actor)),
-        Job("verify_audit", timedelta(days=1), lambda _stop: _verify_audit(sessions, actor)),
+        Job("purge_usage_keys", day, purge, NIGHTLY),
+        Job("purge_identity", day, tidy, NIGHTLY),
+        Job("verify_ledger", day, lambda _stop: _verify(sessions, actor), NIGHTLY),
+        Job("verify_audit", day, lambda _stop: _verify_audit(sessions, actor), NIGHTLY),
     ]
     if deliver_mail is not None:
-        jobs.insert(0, Job("deliver_mail", timedelta(seconds=5), _mailing(deliver_mail)))
+        jobs.append(Job("deliver_mail", timedelta(seconds=5), _mailing(deliver_mail), MAIL))
     return tuple(jobs)
 
 
@@ -295,15 +343,18 @@ def _repeat(
 def _mailing(deliver_mail: Callable[[], Delivery]) -> Callable[[threading.Event], str]:
     def deliver(stop: threading.Event) -> str:
         sent = retried = failed = 0
+        delivery = Delivery()
         while not stop.is_set():
             delivery = deliver_mail()
             sent += delivery.sent
             retried += delivery.retried
             failed += delivery.failed
-            if not delivery.sent:
+            if delivery.is_unavailable or not delivery.sent:
                 break
         if failed:
             _log.error("%d mails were given up", failed)
+        if delivery.is_unavailable:
+            raise MailServerUnavailable("the mail server cannot be reached")
         return f"{sent} sent, {retried} to try again, {failed} given up"
 
     return deliver

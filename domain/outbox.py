@@ -30,6 +30,10 @@ _LONGEST_WAIT = timedelta(hours=6)
 _LONGEST_ERROR = 200
 
 
+class MailServerUnavailable(OSError):  # noqa: N818 - as domain.errors
+    """The mail server cannot be reached, or says nothing: no other message could be sent now."""
+
+
 @dataclass(frozen=True, slots=True)
 class Mail:
     """A message as it waits: the template and what goes into it."""
@@ -45,11 +49,15 @@ class Mail:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """How many messages of a round were sent, will be tried again, and were given up."""
+    """How many messages of a round were sent, will be tried again, and were given up.
+
+    `is_unavailable` says that the round ended early, because the server cannot be reached.
+    """
 
     sent: int = 0
     retried: int = 0
     failed: int = 0
+    is_unavailable: bool = False
 
 
 def enqueue(
@@ -77,9 +85,11 @@ def deliver_due(
 
     `send` raises where the message could not be handed over. Such a message waits longer each
     time, and after MAX_ATTEMPTS it is given up. What a message was made from is erased once it
-    was sent or given up, because links in it open accounts.
+    was sent or given up, because links in it open accounts. MailServerUnavailable ends the round:
+    the other messages would wait as long for nothing.
     """
     sent = retried = failed = 0
+    is_unavailable = False
     for _ in range(limit):
         with sessions.begin() as session:
             mail = _claim_next(session)
@@ -92,11 +102,14 @@ def deliver_due(
                 gave_up = _mark_failure(session, mail, error)
             failed += gave_up
             retried += not gave_up
+            is_unavailable = isinstance(error, MailServerUnavailable)
+            if is_unavailable:
+                break
         else:
             with sessions.begin() as session:
                 _mark_sent(session, mail)
             sent += 1
-    return Delivery(sent, retried, failed)
+    return Delivery(sent, retried, failed, is_unavailable)
 
 
 def waiting_mail(session: Session, *, actor: Actor, limit: int = 50) -> tuple[Mail, ...]:

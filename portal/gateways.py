@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from domain.gateways.base import Gateway
+    from portal.settings import Settings
 
 
 def gateways() -> Mapping[str, Gateway]:
@@ -26,6 +27,13 @@ def gateways() -> Mapping[str, Gateway]:
 def gateway_of(name: str) -> Gateway | None:
     """Return the gateway of that name, or None where it is not offered."""
     return gateways().get(name)
+
+
+def gateway_names(given: Settings) -> tuple[str, ...]:
+    """Return the names of the gateways that these settings offer."""
+    chosen = given.gateways
+    offered = {"vnpay": chosen.vnpay, "stripe": chosen.stripe, "paypal": chosen.paypal}
+    return tuple(name for name, chosen in offered.items() if chosen is not None)
 
 
 def _make() -> dict[str, Gateway]:

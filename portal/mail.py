@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 import smtplib
+import socket
 import ssl
+import threading
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from email.message import EmailMessage
 from email.utils import format_datetime
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from domain.outbox import MailServerUnavailable
 from portal.i18n import _, using
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from domain.outbox import Mail
     from portal.settings import Settings, Smtp
 
 _TEMPLATES = Path(__file__).resolve().parent / "templates" / "mail"
-_TIMEOUT_SECONDS = 20
+_READY = 220
+_CONNECT_SECONDS = 5
+_ANSWER_SECONDS = 10
+_MAIL_SECONDS = 30
+"""How long a message may take in all, however slowly the server goes on answering."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +55,8 @@ def render(mail: Mail, *, base_url: str) -> Letter:
 def make_sender(settings: Settings) -> Callable[[Mail], None] | None:
     """Return what hands one mail to the SMTP server, or None where there is no server.
 
-    It raises OSError or smtplib.SMTPException where the server cannot be reached or refuses.
+    It raises MailServerUnavailable where the server cannot be reached or says nothing, and OSError
+    or smtplib.SMTPException where it refuses, or takes longer than a message may.
     """
     smtp = settings.smtp
     if smtp is None:
@@ -57,6 +66,9 @@ def make_sender(settings: Settings) -> Callable[[Mail], None] | None:
         message = compose(mail, sender=settings.mail_from, base_url=settings.base_url)
         with _connection(smtp) as connection:
             connection.send_message(message)
+            # It was taken: what goes wrong now must not have it sent again.
+            with suppress(OSError):
+                connection.quit()
 
     return send
 
@@ -77,24 +89,80 @@ def compose(mail: Mail, *, sender: str, base_url: str) -> EmailMessage:
     return message
 
 
-def _connection(smtp: Smtp) -> smtplib.SMTP:
-    context = ssl.create_default_context()
-    connection: smtplib.SMTP
-    if smtp.security == "tls":
-        connection = smtplib.SMTP_SSL(
-            smtp.host, smtp.port, timeout=_TIMEOUT_SECONDS, context=context
-        )
-    else:
-        connection = smtplib.SMTP(smtp.host, smtp.port, timeout=_TIMEOUT_SECONDS)
+@contextmanager
+def _connection(smtp: Smtp) -> Iterator[smtplib.SMTP]:
+    """Speak to the server for no longer than a message may take, then hang up."""
+    link = _connect(smtp)
+    is_late = threading.Event()
+
+    def cut() -> None:
+        is_late.set()
+        # Wakes whoever waits for an answer; a closed socket would not.
+        with suppress(OSError):
+            link.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(_MAIL_SECONDS, cut)
+    timer.daemon = True
+    timer.start()
+    connection = _Connection(link, is_tls=smtp.security == "tls")
     try:
+        _greet(connection, smtp)
+        yield connection
+    except OSError as error:
+        if is_late.is_set() and not isinstance(error, MailServerUnavailable):
+            raise TimeoutError(f"the mail took longer than {_MAIL_SECONDS} seconds") from error
+        raise
+    finally:
+        timer.cancel()
+        connection.close()
+        link.close()
+
+
+def _connect(smtp: Smtp) -> socket.socket:
+    try:
+        return socket.create_connection((smtp.host, smtp.port), _CONNECT_SECONDS)
+    except OSError as error:
+        raise MailServerUnavailable(str(error)) from error
+
+
+def _greet(connection: smtplib.SMTP, smtp: Smtp) -> None:
+    """Have the server say that it is there, and sign in to it."""
+    try:
+        connection.connect(smtp.host, smtp.port)
         if smtp.security == "starttls":
-            connection.starttls(context=context)
+            connection.starttls(context=ssl.create_default_context())
         if smtp.user is not None:
             connection.login(smtp.user, smtp.password or "")
-    except BaseException:
-        connection.close()
+    except (smtplib.SMTPServerDisconnected, smtplib.SMTPConnectError) as error:
+        raise MailServerUnavailable(str(error)) from error
+    except smtplib.SMTPException:
         raise
-    return connection
+    except OSError as error:
+        raise MailServerUnavailable(str(error)) from error
+
+
+class _Connection(smtplib.SMTP):
+    """SMTP over a copy of an open socket, so that its owner can end it whatever it waits for."""
+
+    def __init__(self, link: socket.socket, *, is_tls: bool) -> None:
+        super().__init__(timeout=_ANSWER_SECONDS)
+        self._link = link
+        self._is_tls = is_tls
+
+    def _get_socket(self, host: str, _port: int, timeout: float) -> socket.socket:
+        self._host = host  # whose certificate STARTTLS asks for
+        copy = self._link.dup()
+        copy.settimeout(timeout)
+        if not self._is_tls:
+            return copy
+        return ssl.create_default_context().wrap_socket(copy, server_hostname=host)
+
+    def connect(self, *given: Any, **named: Any) -> tuple[int, bytes]:  # noqa: ANN401 - smtplib's
+        """Hear the server's greeting. Raises SMTPConnectError where it is none."""
+        code, text = super().connect(*given, **named)
+        if code != _READY:
+            raise smtplib.SMTPConnectError(code, text)
+        return code, text
 
 
 @cache

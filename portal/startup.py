@@ -17,7 +17,7 @@ from domain.jobs import Job, JobRunner, last_successes, standard_jobs
 from domain.reference import load_reference
 from portal import backend, demo, mail, metrics
 from portal.exports import jobs as export_jobs
-from portal.gateways import gateways, vault
+from portal.gateways import gateway_names, gateways, vault
 from portal.settings import SettingsError
 
 if TYPE_CHECKING:
@@ -104,25 +104,37 @@ def _job_runner(settings: Settings) -> JobRunner:
     sender = mail.make_sender(settings)
     deliver = None if sender is None else partial(outbox.deliver_due, sessions, send=sender)
     standard = standard_jobs(sessions, actor=actor, deliver_mail=deliver)
-    jobs = metrics.watched((*standard, export_jobs.job(), *_payment_jobs(actor)))
+    jobs = metrics.watched((*standard, export_jobs.job(), *_payment_jobs(settings, actor)))
     for name, succeeded_at in backend.read(last_successes).items():
         metrics.job_succeeded_before(name, succeeded_at)
     return JobRunner(sessions, jobs, actor)
 
 
-def _payment_jobs(actor: Actor) -> tuple[Job, ...]:
-    def check(stop: threading.Event) -> str:
-        return payments.check_due(backend.sessions(), gateways=gateways(), actor=actor, stop=stop)
-
+def _payment_jobs(settings: Settings, actor: Actor) -> tuple[Job, ...]:
     def issue(_stop: threading.Event) -> str:
         with backend.sessions().begin() as session:
             count = payments.issue_documents(session, vault=vault(), actor=actor)
         return f"{count} issued"
 
     return (
-        Job("check_payments", payments.CHECK_EVERY, check),
+        *(_polling(name, actor) for name in gateway_names(settings)),
         Job("issue_documents", payments.CHECK_EVERY, issue),
     )
+
+
+def _polling(name: str, actor: Actor) -> Job:
+    """Return the job that asks one gateway, in its own lane: none waits for another."""
+
+    def check(stop: threading.Event) -> str:
+        return payments.check_due(
+            backend.sessions(),
+            gateways={name: gateways()[name]},
+            actor=actor,
+            stop=stop,
+            on_failure=metrics.payment_check_failed,
+        )
+
+    return Job(f"check_payments_{name}", payments.CHECK_EVERY, check, lane=f"gateway-{name}")
 
 
 def _compare_connections(settings: Settings) -> None:

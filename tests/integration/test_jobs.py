@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
+import socket
 import threading
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
+import httpx2
 import pytest
-from sqlalchemy import text
+from sqlalchemy import text, update
 from sqlalchemy.orm import sessionmaker
 
 from db.engine import make_engine
-from domain import jobs, ledger
+from db.models import Payment
+from domain import jobs, ledger, outbox
 from domain.actors import Actor, ActorKind, system_actor
 from domain.errors import NotAuthorised
+from domain.gateways import vnpay
 from domain.jobs import Job, JobRunner, purge_usage_keys, standard_jobs
 from domain.outbox import Delivery
+from domain.payments import check_due
+from portal import mail
+from portal.settings import load_settings
 from tests import factories
+from tests.gateways import ScriptedGateway, begin, dong, payer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session
+
+    from domain.gateways.base import Gateway
 
 ACTOR = system_actor("jobs")
 HOUR = timedelta(hours=1)
@@ -204,6 +216,191 @@ def test_a_runner_whose_connection_ends_comes_back(
     _nobody_has_the_lock(sessions)
 
 
+class Hanging:
+    """A job's work that waits until it is let go."""
+
+    def __init__(self) -> None:
+        self.runs = 0
+        self.began, self.let_go = threading.Event(), threading.Event()
+
+    def __call__(self, _stop: threading.Event) -> str:
+        self.runs += 1
+        self.began.set()
+        assert self.let_go.wait(PATIENCE_SECONDS)
+        return "let go"
+
+
+def test_lane_that_hangs_holds_up_no_other_lane(sessions: sessionmaker[Session]) -> None:
+    mailing, gateway, quick = Hanging(), Hanging(), Counting()
+    interval = timedelta(milliseconds=1)
+    jobs = [
+        Job("mail", interval, mailing, lane="mail"),
+        Job("gateway", interval, gateway, lane="gateway-vnpay"),
+        Job("quick", interval, quick),
+    ]
+    runner = JobRunner(sessions, jobs, ACTOR, stand_by=AT_ONCE)
+    runner.start()
+    try:
+        assert mailing.began.wait(PATIENCE_SECONDS)
+        assert gateway.began.wait(PATIENCE_SECONDS)
+        for _ in range(3):
+            quick.ran.clear()
+            assert quick.ran.wait(PATIENCE_SECONDS)
+        assert (mailing.runs, gateway.runs) == (1, 1)
+    finally:
+        mailing.let_go.set()
+        gateway.let_go.set()
+        runner.stop()
+
+
+@contextmanager
+def silent_server() -> Iterator[int]:
+    """A port that accepts and never answers, until the block ends."""
+    accepted: list[socket.socket] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def accept() -> None:
+            with suppress(OSError):
+                while True:
+                    accepted.append(listener.accept()[0])
+
+        thread = threading.Thread(target=accept, daemon=True)
+        thread.start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
+    for connection in accepted:
+        connection.close()
+
+
+def test_silent_mail_server_and_silent_gateway_hold_up_nothing(
+    sessions: sessionmaker[Session], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Longer than this test may take: neither gives up while it runs.
+    monkeypatch.setattr(mail, "_ANSWER_SECONDS", 600)
+    monkeypatch.setattr(mail, "_MAIL_SECONDS", 600)
+    monkeypatch.setattr(vnpay, "_TIMEOUT", httpx2.Timeout(600))
+    with silent_server() as port:
+        silent = vnpay.VNPay(_vnpay_at(port))
+        sound = ScriptedGateway("paypal")
+        reference = _leave_work(sessions, silent, sound)
+        mailing = partial(outbox.deliver_due, sessions, send=_sender(port))
+        found = [
+            *standard_jobs(sessions, actor=ACTOR, deliver_mail=mailing),
+            *(_polling(sessions, gateway) for gateway in (silent, sound)),
+        ]
+        runner = JobRunner(sessions, found, ACTOR, stand_by=AT_ONCE)
+        runner.start()
+        _wait_for(sessions, "deliver_mail", None)
+        _wait_for(sessions, "vnpay", None)
+        with sessions.begin() as session:
+            session.execute(
+                text("DELETE FROM job_runs WHERE name NOT IN ('deliver_mail', 'vnpay')")
+            )
+        for name in ("expire_holds", "seal_audit_log", "paypal", "verify_audit"):
+            _wait_for(sessions, name, "done")
+        assert sound.asked == [f"fetch {reference}"]
+        assert [_outcome(sessions, name) for name in ("deliver_mail", "vnpay")] == [(None,)] * 2
+    runner.stop()
+
+
+def _vnpay_at(port: int) -> vnpay.VNPaySettings:
+    address = f"http://127.0.0.1:{port}"
+    return vnpay.VNPaySettings("TESTTMN1", "secret", address, address, is_sandbox=False)
+
+
+def _sender(port: int) -> Callable[[outbox.Mail], None]:
+    given = {"SMTP_HOST": "127.0.0.1", "SMTP_PORT": str(port), "SMTP_SECURITY": "none"}
+    send = mail.make_sender(load_settings({**given, "MAIL_FROM": "billing@example.com"}))
+    assert send is not None
+    return send
+
+
+def _leave_work(
+    sessions: sessionmaker[Session], silent: vnpay.VNPay, sound: ScriptedGateway
+) -> str:
+    """Leave a mail and a payment at each gateway that are due; return the sound one's reference."""
+    with sessions.begin() as session:
+        outbox.enqueue(
+            session,
+            recipient="lan@example.com",
+            template="password_changed",
+            parameters={},
+            locale="en",
+        )
+        account, owner = payer(session)
+        started = [begin(session, silent, account, owner, dong(500_000)) for _ in range(2)]
+        session.execute(update(Payment).values(next_check_at=text("now()")))
+        other = session.get_one(Payment, started[1].payment_id)
+        other.gateway = sound.name
+        return other.reference
+
+
+def _polling(sessions: sessionmaker[Session], gateway: Gateway) -> Job:
+    def check(stop: threading.Event) -> str:
+        return check_due(sessions, gateways={gateway.name: gateway}, actor=ACTOR, stop=stop)
+
+    return Job(gateway.name, timedelta(seconds=5), check, lane=f"gateway-{gateway.name}")
+
+
+def _outcome(sessions: sessionmaker[Session], name: str) -> tuple[str | None] | None:
+    statement = text("SELECT outcome FROM job_runs WHERE name = :name")
+    with sessions() as session:
+        row = session.execute(statement, {"name": name}).one_or_none()
+    return None if row is None else (row.outcome,)
+
+
+def _wait_for(sessions: sessionmaker[Session], name: str, outcome: str | None) -> None:
+    """Return once the job has this outcome, None while it runs; the time limit ends it else."""
+    pause = threading.Event()
+    while _outcome(sessions, name) != (outcome,):
+        pause.wait(AT_ONCE.total_seconds())
+
+
+def test_jobs_of_one_lane_run_one_after_the_other(sessions: sessionmaker[Session]) -> None:
+    first, second = Hanging(), Counting()
+    interval = timedelta(milliseconds=1)
+    jobs = [Job("first", interval, first), Job("second", interval, second)]
+    runner = JobRunner(sessions, jobs, ACTOR, stand_by=AT_ONCE)
+    runner.start()
+    try:
+        assert first.began.wait(PATIENCE_SECONDS)
+        assert second.runs == 0
+        first.let_go.set()
+        assert second.ran.wait(PATIENCE_SECONDS)
+    finally:
+        first.let_go.set()
+        runner.stop()
+
+
+def test_nobody_takes_over_before_the_lanes_of_a_stopped_runner_end(
+    sessions: sessionmaker[Session],
+) -> None:
+    ends = threading.Event()
+
+    def work(stop: threading.Event) -> str:
+        stop.wait(PATIENCE_SECONDS)
+        with sessions() as session:
+            free = session.execute(jobs._LEAD).scalar_one()
+        assert not free
+        ends.set()
+        return "ended"
+
+    work_began = Counting()
+    runner = JobRunner(
+        sessions,
+        [Job("began", HOUR, work_began), Job("work", HOUR, work, lane="mail")],
+        ACTOR,
+        stand_by=AT_ONCE,
+    )
+    runner.start()
+    assert work_began.ran.wait(PATIENCE_SECONDS)
+    _wait_for(sessions, "work", None)
+    runner.stop()
+    assert ends.is_set()
+    _nobody_has_the_lock(sessions)
+
+
 def _end_connection_of_the_lock(database_url: str) -> list[bool]:
     owner = make_engine(database_url, role=None)
     try:
@@ -320,6 +517,39 @@ def test_mail_goes_out_until_none_is_due(
     said = _job(sessions, "deliver_mail", deliver=lambda: next(rounds))
     assert said == "53 sent, 1 to try again, 1 given up"
     assert "1 mails were given up" in caplog.text
+
+
+def test_unreachable_mail_server_fails_the_job_which_then_waits(
+    timed: sessionmaker[Session], hands: Clock
+) -> None:
+    rounds = 0
+
+    def deliver() -> Delivery:
+        nonlocal rounds
+        rounds += 1
+        return Delivery(sent=1, retried=1, is_unavailable=True)
+
+    found = standard_jobs(timed, actor=ACTOR, deliver_mail=deliver)
+    (job,) = [job for job in found if job.name == "deliver_mail"]
+    runner = JobRunner(timed, [job], ACTOR)
+    runner.run_due()
+    assert _last_run(timed, "deliver_mail")[0] == "failed"
+    hands.instant += timedelta(seconds=50)
+    runner.run_due()
+    assert rounds == 1
+    hands.instant += timedelta(seconds=11)
+    runner.run_due()
+    assert rounds == 2
+
+
+def test_jobs_that_wait_for_a_network_have_lanes_of_their_own(
+    sessions: sessionmaker[Session],
+) -> None:
+    found = standard_jobs(sessions, actor=ACTOR, deliver_mail=Delivery)
+    lanes = {job.name: job.lane for job in found}
+    assert lanes["deliver_mail"] == "mail"
+    quick = {"expire_holds", "expire_grants", "fold_totals", "expire_requests", "seal_audit_log"}
+    assert {name for name, lane in lanes.items() if lane == "quick"} == quick
 
 
 def test_without_a_mail_server_mail_waits(sessions: sessionmaker[Session]) -> None:

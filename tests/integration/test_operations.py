@@ -287,6 +287,21 @@ def test_jobs_are_counted_and_their_last_success_is_known(
     assert {DONE, FAILED} == set(backend.read(_outcomes))
 
 
+def test_each_gateway_that_is_configured_is_asked_in_a_lane_of_its_own() -> None:
+    found = startup._payment_jobs(load_settings({"DEMO": "1"}), SYSTEM)
+    lanes = {job.name: job.lane for job in found}
+    assert lanes == {
+        "check_payments_vnpay": "gateway-vnpay",
+        "check_payments_stripe": "gateway-stripe",
+        "check_payments_paypal": "gateway-paypal",
+        "issue_documents": "quick",
+    }
+    own = {"DEMO": "0", "SECRET_KEY": "x" * 40, "BASE_URL": "https://billing.example.com"}
+    keys = {"VNPAY_TMN_CODE": "TESTTMN1", "VNPAY_HASH_SECRET": "secret-of-tests-0123456789"}
+    found = startup._payment_jobs(load_settings(own | keys), SYSTEM)
+    assert [job.name for job in found] == ["check_payments_vnpay", "issue_documents"]
+
+
 def test_failed_payment_check_is_counted_by_gateway(figures: Callable[..., float]) -> None:
     before = figures("portal_payment_check_failures_total", gateway="vnpay")
     metrics.payment_check_failed("vnpay")

@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 import smtplib
+import socket
 import socketserver
+import ssl
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from email import message_from_string, policy
 from typing import TYPE_CHECKING
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from sqlalchemy import select
 
 from db.models import OutboxMessage
 from domain import outbox
 from domain.actors import StaffRole, system_actor, user_actor
 from domain.errors import NotAuthorised
-from domain.outbox import Delivery, Mail
+from domain.outbox import Delivery, Mail, MailServerUnavailable
 from portal import mail
 from portal.settings import load_settings
 from tests.conftest import TestClock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from sqlalchemy.orm import Session, sessionmaker
 
@@ -99,6 +107,24 @@ def test_what_fails_waits_longer_each_time_and_is_given_up(
     assert row(sessions).parameters is None
     clock.advance(days=9)
     assert outbox.deliver_due(sessions, send=refuse) == Delivery()
+
+
+@pytest.mark.usefixtures("clock")
+def test_server_that_cannot_be_reached_ends_the_round(sessions: sessionmaker[Session]) -> None:
+    for recipient in ("a@example.com", "b@example.com"):
+        enqueue(sessions, recipient)
+    tried: list[str] = []
+
+    def send(each: Mail) -> None:
+        tried.append(each.recipient)
+        raise MailServerUnavailable("refused")
+
+    delivery = outbox.deliver_due(sessions, send=send)
+    assert delivery == Delivery(retried=1, is_unavailable=True)
+    assert tried == ["a@example.com"]
+    with sessions() as session:
+        attempts = select(OutboxMessage.attempts).order_by(OutboxMessage.id)
+        assert list(session.scalars(attempts)) == [1, 0]
 
 
 @pytest.mark.usefixtures("clock")
@@ -261,6 +287,178 @@ def test_a_server_without_tls_gets_no_mail_where_tls_is_asked_for(
     with pytest.raises(smtplib.SMTPNotSupportedError):
         send(waiting)
     assert smtp_server.received == []  # type: ignore[attr-defined]
+
+
+def a_mail(recipient: str = "lan@example.com") -> Mail:
+    parameters = {"token": "t", "hours": 1}
+    return Mail(1, recipient, "reset_password", parameters, "en", TestClock().instant, 0)
+
+
+def sender(port: int, security: str = "none", host: str = "127.0.0.1") -> Callable[[Mail], None]:
+    given = {"SMTP_HOST": host, "SMTP_PORT": str(port), "SMTP_SECURITY": security}
+    made = mail.make_sender(load_settings({**given, "MAIL_FROM": "billing@example.com"}))
+    assert made is not None
+    return made
+
+
+@contextmanager
+def served(handle: Callable[[socket.socket], None]) -> Iterator[int]:
+    """Serve one connection at a time on a port, which is given."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            with suppress(OSError):
+                while True:
+                    connection, _address = listener.accept()
+                    with connection, suppress(OSError):
+                        handle(connection)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+def wait_for_the_end(connection: socket.socket) -> None:
+    while connection.recv(1024):
+        pass
+
+
+@pytest.mark.parametrize("security", ["none", "starttls", "tls"])
+def test_server_that_accepts_and_says_nothing_is_unavailable_at_the_deadline(
+    monkeypatch: pytest.MonkeyPatch, security: str
+) -> None:
+    monkeypatch.setattr(mail, "_ANSWER_SECONDS", 0.2)
+    with served(wait_for_the_end) as port, pytest.raises(MailServerUnavailable):
+        sender(port, security)(a_mail())
+
+
+def test_server_that_is_not_there_is_unavailable() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    with pytest.raises(MailServerUnavailable):
+        sender(port)(a_mail())
+
+
+def test_server_that_answers_byte_by_byte_ends_at_the_deadline_of_the_message(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(mail, "_MAIL_SECONDS", 1)
+
+    def drip(connection: socket.socket) -> None:
+        connection.settimeout(0.02)
+        while True:
+            connection.sendall(b"2")  # never a whole line
+            try:
+                if not connection.recv(1024):
+                    return
+            except TimeoutError:
+                continue
+
+    with served(drip) as port, pytest.raises(MailServerUnavailable):
+        sender(port)(a_mail())
+
+
+def test_server_that_hangs_amid_a_message_ends_that_message_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(mail, "_MAIL_SECONDS", 1)
+
+    def greet(connection: socket.socket) -> None:
+        connection.sendall(b"220 test\r\n")
+        connection.recv(1024)
+        connection.sendall(b"250 fine\r\n")
+        wait_for_the_end(connection)
+
+    with served(greet) as port, pytest.raises(TimeoutError, match="longer than 1 seconds"):
+        sender(port)(a_mail())
+
+
+def test_mail_that_was_taken_is_not_sent_again_where_the_goodbye_hangs(
+    monkeypatch: pytest.MonkeyPatch, sessions: sessionmaker[Session]
+) -> None:
+    monkeypatch.setattr(mail, "_ANSWER_SECONDS", 0.5)
+    enqueue(sessions)
+
+    def take(connection: socket.socket) -> None:
+        connection.sendall(b"220 test\r\n")
+        lines = connection.makefile("rb")
+        for line in map(bytes.upper, lines):
+            if line.startswith(b"QUIT"):
+                wait_for_the_end(connection)
+                return
+            if line.startswith(b"DATA"):
+                connection.sendall(b"354 go on\r\n")
+                while lines.readline() != b".\r\n":
+                    pass
+            connection.sendall(b"250 fine\r\n")
+
+    with served(take) as port:
+        assert outbox.deliver_due(sessions, send=sender(port)) == Delivery(sent=1)
+
+
+@pytest.fixture
+def certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
+    """What a mail server named localhost proves itself with; this process trusts it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    path = tmp_path / "server.pem"
+    pem, plain = serialization.Encoding.PEM, serialization.NoEncryption()
+    secret = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain)
+    path.write_bytes(secret + made.public_bytes(pem))
+    monkeypatch.setenv("SSL_CERT_FILE", str(path))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(path)
+    return context
+
+
+@pytest.mark.parametrize("security", ["starttls", "tls"])
+def test_mail_over_tls_reaches_a_server_that_proves_its_name(
+    certificate: ssl.SSLContext, security: str
+) -> None:
+    received: list[bytes] = []
+
+    def talk(connection: socket.socket, *, greets: bool) -> None:
+        if greets:
+            connection.sendall(b"220 test\r\n")
+        lines = connection.makefile("rb")
+        for line in map(bytes.upper, lines):
+            if line.startswith(b"STARTTLS"):
+                connection.sendall(b"220 go on\r\n")
+                with certificate.wrap_socket(connection, server_side=True) as inner:
+                    talk(inner, greets=False)
+                return
+            if line.startswith(b"DATA"):
+                connection.sendall(b"354 go on\r\n")
+                received.append(b"".join(iter(lines.readline, b".\r\n")))
+            elif line.startswith(b"EHLO"):
+                connection.sendall(b"250-test\r\n250 STARTTLS\r\n")
+                continue
+            connection.sendall(b"250 fine\r\n")
+
+    def serve(connection: socket.socket) -> None:
+        if security == "tls":
+            with certificate.wrap_socket(connection, server_side=True) as inner:
+                talk(inner, greets=True)
+        else:
+            talk(connection, greets=True)
+
+    with served(serve) as port:
+        with pytest.raises(MailServerUnavailable):
+            sender(port, security, host="127.0.0.1")(a_mail())  # another name than it proves
+        sender(port, security, host="localhost")(a_mail())
+    assert len(received) == 1
+    assert b"Choose a new password" in received[0]
 
 
 def test_without_a_server_there_is_no_sender() -> None:
