@@ -11,6 +11,7 @@ import unicodedata
 from dataclasses import dataclass
 from decimal import (
     ROUND_FLOOR,
+    ROUND_HALF_UP,
     Context,
     Decimal,
     DivisionByZero,
@@ -19,6 +20,7 @@ from decimal import (
     Overflow,
 )
 from functools import cache, lru_cache, total_ordering
+from typing import NamedTuple
 
 from babel import Locale, UnknownLocaleError
 from babel.numbers import get_currency_symbol, get_decimal_symbol, get_group_symbol
@@ -134,18 +136,26 @@ class Money:
 
     @classmethod
     def parse(
-        cls, text: str, currency: str, *, locale: str = "en", minor_units_only: bool = True
+        cls,
+        text: str,
+        currency: str,
+        *,
+        locale: str = "en",
+        second_locale: str | None = None,
+        minor_units_only: bool = True,
     ) -> Money:
         """Read an amount as people type it.
 
-        Groups of three may stand apart by the locale's sign, a space, an apostrophe or the
-        other sign of comma and point; the currency's own sign or code may stand beside it.
-        What can be read in two ways is read in the locale's, and refused where that leaves
-        more decimals than the currency has. Raises InvalidInput on the field "amount" with the
-        reason empty, not_a_number, ambiguous, too_many_decimals or out_of_range.
+        Groups of three may stand apart by a comma, a point, a space or an apostrophe; the
+        currency's own sign or code may stand beside it. In a currency without decimals a comma
+        and a point can only separate groups. In any other, what can be read in two ways is read
+        in the locale's, unless that leaves more decimals than the currency has, or
+        `second_locale`, another one that the reader uses, reads it otherwise. Raises InvalidInput
+        on the field "amount" with the reason empty, not_a_number, ambiguous, too_many_decimals
+        or out_of_range; an ambiguous one names both readings (`first_micros`, `second_micros`).
         """
         limit = currency_exponent(currency) if minor_units_only else MICRO_DECIMALS
-        amount = _read_amount(text, currency, locale, limit)
+        amount = _read_amount(text, currency, (locale, second_locale or locale), limit)
         try:
             return cls.from_decimal(amount, currency)
         except AmountOutOfRange:
@@ -256,15 +266,19 @@ _LONGEST_INPUT = 64
 _NEUTRAL_GROUPS = " '_\N{RIGHT SINGLE QUOTATION MARK}"
 _EVERYDAY_SIGNS = {"JPY": ("円",), "VND": ("đ",)}
 """Signs that people type and the CLDR does not list."""
+_OTHER_SIGN = {".": ",", ",": "."}
+_GROUP_DIGITS = 3
+_SHORT_GROUP = re.compile(r"(?P<whole>[1-9]\d{0,2})(?P<sign>[.,])(?P<rest>\d{1,2})", re.ASCII)
+"""What may be a decimal fraction, or thousands of which the last digits are missing."""
 
 
 @lru_cache(maxsize=256)
 def _number_pattern(decimal_sign: str, group_signs: str) -> re.Pattern[str]:
+    """Match a number in groups; without a decimal sign, a whole number."""
     group = rf"(?P<group>[{re.escape(group_signs)}])"
     grouped = rf"[1-9]\d{{0,2}}{group}\d{{3}}(?:(?P=group)\d{{3}})*"
-    return re.compile(
-        rf"(?P<whole>{grouped}|\d+)(?:{re.escape(decimal_sign)}(?P<fraction>\d+))?", re.ASCII
-    )
+    fraction = rf"(?:{re.escape(decimal_sign)}(?P<fraction>\d+))?" if decimal_sign else ""
+    return re.compile(rf"(?P<whole>{grouped}|\d+){fraction}", re.ASCII)
 
 
 @lru_cache(maxsize=256)
@@ -288,33 +302,85 @@ def _babel_locale(name: str) -> Locale:
 
 
 @lru_cache(maxsize=256)
-def _reading_signs(locale: str) -> tuple[tuple[str, str], tuple[str, str]]:
-    """Return (decimal sign, group signs) as the locale has them, then the other way round."""
+def _signs(locale: str) -> tuple[str, str]:
+    """Return the locale's decimal sign, comma or point, and the group signs that go with it."""
     parsed = _babel_locale(locale)
     own_group = unicodedata.normalize("NFKC", get_group_symbol(parsed))
-    neutral = _NEUTRAL_GROUPS + own_group.strip(".,")
-    if get_decimal_symbol(parsed) == ",":
-        return (",", "." + neutral), (".", "," + neutral)
-    return (".", "," + neutral), (",", "." + neutral)
+    decimal_sign = "," if get_decimal_symbol(parsed) == "," else "."
+    return decimal_sign, _NEUTRAL_GROUPS + own_group.strip(".,")
 
 
-def _read_amount(text: str, currency: str, locale: str, limit: int) -> Decimal:
+class _Readings(NamedTuple):
+    """The two amounts that a text may mean."""
+
+    smaller: Decimal
+    larger: Decimal
+
+
+def _read_amount(text: str, currency: str, locales: tuple[str, str], limit: int) -> Decimal:
     typed = unicodedata.normalize("NFKC", text).replace("\N{MINUS SIGN}", "-").strip()
     if not typed:
         raise InvalidInput("amount", "empty")
-    affixes = _affix_pattern(currency, locale).fullmatch(typed[: _LONGEST_INPUT + 1])
+    affixes = _affix_pattern(currency, locales[0]).fullmatch(typed[: _LONGEST_INPUT + 1])
     if affixes is None or len(typed) > _LONGEST_INPUT or (affixes["sign"] and affixes["late"]):
         raise InvalidInput("amount", "not_a_number")
-    readings = [
-        reading
-        for decimal_sign, group_signs in _reading_signs(locale)
-        if (reading := _number_pattern(decimal_sign, group_signs).fullmatch(affixes["number"]))
-    ]
-    if not readings:
+    number = affixes["number"]
+    found = _whole(number, locales[0]) if limit == 0 else _choose(number, locales, limit)
+    sign = -1 if "-" in {affixes["sign"], affixes["late"]} else 1
+    if isinstance(found, Decimal):
+        return found.copy_negate() if sign < 0 else found
+    coin = Decimal(1).scaleb(-limit)
+    first, second = (whole_micros(each.quantize(coin, ROUND_HALF_UP)) for each in found)
+    raise InvalidInput(
+        "amount",
+        "ambiguous",
+        first_micros=sign * first,
+        second_micros=sign * second,
+        currency=currency,
+    )
+
+
+def _whole(number: str, locale: str) -> Decimal:
+    """Read a number of a currency without decimals: every sign in it separates groups."""
+    _decimal_sign, neutral = _signs(locale)
+    if _number_pattern("", ".," + neutral).fullmatch(number):
+        return Decimal(re.sub(r"\D", "", number))
+    has_fraction = any(_read(number, sign, neutral) is not None for sign in _OTHER_SIGN)
+    reason = "too_many_decimals" if has_fraction else "not_a_number"
+    raise InvalidInput("amount", reason, decimals=0)
+
+
+def _choose(number: str, locales: tuple[str, str], limit: int) -> Decimal | _Readings:
+    """Return the amount, or both that it may be where the locales do not decide."""
+    (sign, neutral), (second_sign, _) = (_signs(locale) for locale in locales)
+    short = _SHORT_GROUP.fullmatch(number)
+    if short is not None:
+        fraction = Decimal(f"{short['whole']}.{short['rest']}")
+        if short["sign"] in {sign, second_sign}:
+            return fraction
+        thousands = short["rest"].ljust(_GROUP_DIGITS, "0")
+        return _Readings(fraction, Decimal(short["whole"] + thousands))
+    own, other = _read(number, sign, neutral), _read(number, _OTHER_SIGN[sign], neutral)
+    read = other if own is None else own
+    if read is None:
         raise InvalidInput("amount", "not_a_number")
-    if len(readings[0]["fraction"] or "") > limit:
-        reason = "ambiguous" if len(readings) > 1 else "too_many_decimals"
-        raise InvalidInput("amount", reason, decimals=limit)
-    whole = re.sub(r"\D", "", readings[0]["whole"])
-    sign = affixes["sign"] or affixes["late"]
-    return Decimal(f"{sign}{whole}.{readings[0]['fraction'] or 0}")
+    has_two = own is not None and other is not None and own != other
+    if has_two and (sign != second_sign or _decimals(read) > limit):
+        return _Readings(*sorted(each for each in (own, other) if each is not None))
+    if _decimals(read) > limit:
+        raise InvalidInput("amount", "too_many_decimals", decimals=limit)
+    return read
+
+
+def _read(number: str, decimal_sign: str, neutral: str) -> Decimal | None:
+    """Read a number by one decimal sign, with the digits of its fraction as typed."""
+    found = _number_pattern(decimal_sign, _OTHER_SIGN[decimal_sign] + neutral).fullmatch(number)
+    if found is None:
+        return None
+    whole = re.sub(r"\D", "", found["whole"])
+    return Decimal(f"{whole}.{found['fraction']}" if found["fraction"] else whole)
+
+
+def _decimals(amount: Decimal) -> int:
+    exponent = amount.as_tuple().exponent
+    return -exponent if isinstance(exponent, int) and exponent < 0 else 0

@@ -79,6 +79,20 @@ def money(
     return sign + _magnitude(magnitude, amount.currency, locale or current_language(), exact=exact)
 
 
+def amount(money: Money, *, locale: str | None = None) -> str:
+    """Return an amount's figure alone, with the decimals of its currency: "1,500.00".
+
+    For what stands beside the name of the currency, or in a field that is labelled with it.
+    """
+    decimals = currency_exponent(money.currency)
+    figure = Decimal(money.micros).scaleb(-MICRO_DECIMALS, EXACT)
+    rounded = figure.quantize(Decimal(1).scaleb(-decimals), ROUND_HALF_UP)
+    pattern = parse_pattern(f"#,##0.{'0' * decimals}" if decimals else "#,##0")
+    with localcontext(EXACT):
+        text: str = pattern.apply(rounded, locale or current_language())
+    return text.replace("-", MINUS)
+
+
 def exact_money(exact_micros: Decimal, currency: str, *, locale: str | None = None) -> str:
     """Return an exact amount of micros, such as one call's cost, with every digit it has."""
     if not isinstance(exact_micros, Decimal):

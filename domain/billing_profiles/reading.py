@@ -36,10 +36,12 @@ class ProfileVersion:
 class ProfileChoices:
     """What the account's form offers: the countries of its site, and its currencies.
 
-    `currency` is the account's own, the only one of `currencies` once it is locked.
+    `country` is the one that was given when the account was opened. `currency` is the account's
+    own, the only one of `currencies` once it is locked.
     """
 
     site_code: str
+    country: str | None
     countries: tuple[str, ...]
     currencies: tuple[str, ...]
     currency: str
@@ -81,7 +83,13 @@ def profile_choices(session: Session, *, actor: Actor, account_id: int) -> Profi
     """Return what a new version may say; raise NotFound where the actor may not see it."""
     require(actor, "see_account", account_id)
     row = session.execute(
-        select(Account.currency, Account.currency_locked_at, Account.site_code, Site.currencies)
+        select(
+            Account.country,
+            Account.currency,
+            Account.currency_locked_at,
+            Account.site_code,
+            Site.currencies,
+        )
         .join(Site, Site.code == Account.site_code)
         .where(Account.id == account_id)
     ).one_or_none()
@@ -90,6 +98,7 @@ def profile_choices(session: Session, *, actor: Actor, account_id: int) -> Profi
     is_locked = row.currency_locked_at is not None
     return ProfileChoices(
         site_code=row.site_code,
+        country=row.country,
         countries=served_countries(session, row.site_code),
         currencies=(row.currency,) if is_locked else tuple(row.currencies),
         currency=row.currency,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import json
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
@@ -14,8 +14,9 @@ import streamlit as st
 
 from domain import payments
 from domain.billing_profiles import current_profile, profile_choices
-from domain.errors import BillingError
+from domain.errors import BillingError, Conflict, InvalidInput
 from domain.exchange import make_quote
+from domain.gateways.base import GatewayRefused
 from domain.money import Money
 from domain.payments import CONSENT_VERSION, methods_of
 from domain.payments.checkout import check_amount
@@ -27,11 +28,14 @@ from portal.i18n import _, current_language
 from portal.routes.payments import payment_path
 from portal.settings import settings
 from portal.top_up import profile_form, words
+from portal.ui.field_errors import FieldErrors
+from portal.ui.fragments import redraw_fragment
 
 if TYPE_CHECKING:
     from domain.exchange import Quote
     from domain.payments import Method
     from domain.queries.balances import AccountSummary
+    from domain.top_up_limits import TopUpLimits
     from portal.viewing import Viewing
 
 T = TypeVar("T")
@@ -43,29 +47,71 @@ _LONGEST_AMOUNT = 30
 
 @dataclass
 class _Steps:
-    """How far somebody is; it lives as long as their dialog. `key` makes the payment one."""
+    """How far somebody is, and what they chose; it lives as long as their dialog.
 
-    step: str = "profile"
+    `key` makes the payment one; `opening` keeps the widgets of two openings apart. A step that is
+    left takes its widgets' values with it, so what was chosen stands here as well.
+    """
+
+    step: str
+    preset: int | None = None
+    typed: str = ""
     credit: Money | None = None
     method: Method | None = None
+    instead_of: str | None = None
     quote: Quote | None = None
+    agreed_to: tuple[Money, Method, Money] | None = None
+    notice: str | None = None
     key: str = field(default_factory=lambda: uuid.uuid4().hex)
+    opening: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
 
     @property
     def pay(self) -> Money | None:
         """What will be paid."""
         return self.quote.pay if self.quote is not None else self.credit
 
+    def widget(self, name: str) -> str:
+        """Return the key of a widget of this opening."""
+        return f"add_credit_{name}-{self.opening}"
 
-def open_dialog(here: Viewing, account: AccountSummary) -> None:
-    """Open the dialog at its first step."""
-    st.session_state[_STATE] = _Steps()
+
+def open_dialog(
+    here: Viewing,
+    account: AccountSummary,
+    *,
+    credit: Money | None = None,
+    instead_of: str | None = None,
+) -> None:
+    """Open the dialog at its first step.
+
+    With `credit`, an amount that was chosen before, that is the method; `instead_of` names the
+    gateway that did not take it.
+    """
+    # Streamlit cannot go on to another step in the run that opens a dialog.
+    actor, account_id = here.visitor.actor, account.account_id
+    has_profile = backend.read(current_profile, actor=actor, account_id=account_id) is not None
+    steps = _Steps("amount" if has_profile else "profile", instead_of=instead_of)
+    if credit is not None and credit.currency == account.currency:
+        _take_over(steps, credit)
+    st.session_state[_STATE] = steps
     # The title is read when the dialog is made, so it is made in the reader's language.
-    st.dialog(_("Add credit"), width="medium")(_draw)(here, account)
+    st.dialog(_("Add credit"), width="medium")(_draw)(replace(here, account=account), account)
+
+
+def _take_over(steps: _Steps, credit: Money) -> None:
+    """Begin with an amount; where it is offered as a preset, it is chosen there."""
+    limits = backend.read(limits_of, currency=credit.currency)
+    steps.credit = credit
+    if credit in limits.presets:
+        steps.preset = credit.micros
+    else:
+        steps.typed = formats.amount(credit)
+    if steps.step == "amount":
+        steps.step = "method"
 
 
 def _draw(here: Viewing, account: AccountSummary) -> None:
-    steps: _Steps = st.session_state.setdefault(_STATE, _Steps())
+    steps: _Steps = st.session_state[_STATE]
     draw = {
         "profile": _profile,
         "amount": _amount,
@@ -76,63 +122,97 @@ def _draw(here: Viewing, account: AccountSummary) -> None:
     try:
         draw(here, account, steps)
     except BillingError as error:
-        st.error(words.refusal(error, account.currency), icon=":material/error:")
+        st.error(plain(words.refusal(error, account.currency)), icon=":material/error:")
 
 
 def _go(steps: _Steps, step: str) -> None:
     steps.step = step
-    st.rerun(scope="fragment")
+    redraw_fragment()
 
 
-# ── Steps ─────────────────────────────────────────────────────────────────────────────────────
+# ── Billing information ───────────────────────────────────────────────────────────────────────
 def _profile(here: Viewing, account: AccountSummary, steps: _Steps) -> None:
     actor, account_id = here.visitor.actor, account.account_id
-    if backend.read(current_profile, actor=actor, account_id=account_id) is None:
-        st.write(_("Who pays? This stands on your receipts."))
-        choices = backend.read(profile_choices, actor=actor, account_id=account_id)
-        saved = profile_form.draw(
-            here, choices, None, key="add_credit_profile", submit_label=_("Continue")
-        )
-        if saved is None:
-            return
-    _go(steps, "amount")
+    st.write(_("Billing information. It appears on your receipts and invoices."))
+    choices = backend.read(profile_choices, actor=actor, account_id=account_id)
+    saved = profile_form.draw(
+        here, choices, None, key=steps.widget("profile"), submit_label=_("Continue")
+    )
+    if saved is not None:
+        _go(steps, "amount" if steps.credit is None else "method")
 
 
+# ── Amount ────────────────────────────────────────────────────────────────────────────────────
 def _amount(here: Viewing, account: AccountSummary, steps: _Steps) -> None:
     # The currency may have been chosen a moment ago, in the step before.
     currency = backend.read(
         profile_choices, actor=here.visitor.actor, account_id=account.account_id
     ).currency
     limits = backend.read(limits_of, currency=currency)
-    presets = {amount.micros: formats.money(amount) for amount in limits.presets}
-    chosen = st.pills(
-        _("Amount"),
-        list(presets),
-        format_func=lambda micros: plain(presets[micros]),
-        key="add_credit_preset",
-    )
-    typed = st.text_input(
-        _("Or another amount ({currency})").format(currency=currency),
-        key="add_credit_amount",
-        max_chars=_LONGEST_AMOUNT,
-        placeholder=formats.number(limits.minimum.to_decimal().normalize()),
-        help=_("A number typed here counts instead of the choice above."),
-    )
-    least = _("The least is {amount}.").format(amount=formats.money(limits.minimum))
-    st.caption(plain(least))
-    if not st.button(_("Continue"), type="primary", key="add_credit_to_method"):
+    errors = _amount_fields(steps, limits)
+    if not st.button(_("Continue"), type="primary", key=steps.widget("to_method")):
         return
-    if not typed.strip() and chosen is None:
-        st.error(_("Choose or enter an amount."), icon=":material/error:")
+    try:
+        steps.credit = _read_amount(steps, currency)
+        backend.read(check_amount, currency=currency, credit=steps.credit)
+    except InvalidInput as error:
+        errors.show({"amount": words.fault(error, currency)})
         return
-    credit = Money(chosen or 0, currency)
-    if typed.strip():
-        credit = Money.parse(typed, currency, locale=current_language())
-    backend.read(check_amount, currency=currency, credit=credit)
-    steps.credit = credit
     _go(steps, "method")
 
 
+def _amount_fields(steps: _Steps, limits: TopUpLimits) -> FieldErrors:
+    """Draw the offered amounts and the field for another: what was touched last counts alone."""
+    presets = {amount.micros: formats.money(amount) for amount in limits.presets}
+    preset_key, typed_key = steps.widget("preset"), steps.widget("amount")
+    st.session_state.setdefault(preset_key, steps.preset if steps.preset in presets else None)
+    st.session_state.setdefault(typed_key, steps.typed)
+
+    def choose() -> None:
+        if st.session_state[preset_key] is not None:
+            st.session_state[typed_key] = ""
+
+    def type_another() -> None:
+        # A preset that was clicked right after typing arrives together with the text.
+        is_clicked_too = st.session_state[preset_key] != steps.preset
+        if st.session_state[typed_key].strip() and not is_clicked_too:
+            st.session_state[preset_key] = None
+
+    steps.preset = st.pills(
+        _("Amount"),
+        list(presets),
+        format_func=lambda micros: plain(presets[micros]),
+        key=preset_key,
+        on_change=choose,
+    )
+    steps.typed = st.text_input(
+        _("Or another amount ({currency})").format(currency=limits.currency),
+        key=typed_key,
+        max_chars=_LONGEST_AMOUNT,
+        placeholder=formats.money(limits.minimum),
+        on_change=type_another,
+    )
+    errors = FieldErrors()
+    errors.place("amount", typed_key)
+    bounds = _("Minimum {minimum}, maximum {maximum}").format(
+        minimum=formats.money(limits.minimum), maximum=formats.money(limits.maximum)
+    )
+    st.caption(plain(bounds))
+    return errors
+
+
+def _read_amount(steps: _Steps, currency: str) -> Money:
+    """Return the amount that was chosen or typed. Raises InvalidInput."""
+    if not steps.typed.strip():
+        if steps.preset is None:
+            raise InvalidInput("amount", "not_chosen")
+        return Money(steps.preset, currency)
+    return Money.parse(
+        steps.typed, currency, locale=current_language(), second_locale=st.context.locale
+    )
+
+
+# ── Method ────────────────────────────────────────────────────────────────────────────────────
 def _method(here: Viewing, account: AccountSummary, steps: _Steps) -> None:
     credit = _chosen(steps.credit)
     profile = backend.read(current_profile, actor=here.visitor.actor, account_id=account.account_id)
@@ -148,20 +228,35 @@ def _method(here: Viewing, account: AccountSummary, steps: _Steps) -> None:
         st.info(_("No payment method is set up for your country yet. Contact support."))
         _back(steps, "amount")
         return
-    method = st.radio(
+    steps.method = st.radio(
         _("Payment method"),
         offered,
+        index=_method_index(steps, offered),
         format_func=_method_name,
         captions=[words.accepted(each.gateway) for each in offered],
-        key="add_credit_method",
+        key=steps.widget("method"),
     )
+    errors = FieldErrors()
+    errors.place("method", steps.widget("method"))
     with st.container(horizontal=True):
-        is_sent = st.button(_("Continue"), type="primary", key="add_credit_to_review")
+        is_sent = st.button(_("Continue"), type="primary", key=steps.widget("to_review"))
         _back(steps, "amount")
-    if is_sent:
-        steps.method = method
+    if not is_sent:
+        return
+    try:
         _price(here, account, steps)
-        _go(steps, "review")
+    except BillingError as error:
+        errors.show({"method": words.refusal(error, account.currency)})
+        return
+    _go(steps, "review")
+
+
+def _method_index(steps: _Steps, offered: list[Method]) -> int:
+    """Return which method is chosen at first: the one of before, or another than failed."""
+    if steps.method in offered:
+        return offered.index(steps.method)
+    others = (at for at, each in enumerate(offered) if each.gateway != steps.instead_of)
+    return next(others, 0)
 
 
 def _method_name(method: Method) -> str:
@@ -184,6 +279,7 @@ def _price(here: Viewing, account: AccountSummary, steps: _Steps) -> None:
         )
 
 
+# ── Review ────────────────────────────────────────────────────────────────────────────────────
 def _review(here: Viewing, account: AccountSummary, steps: _Steps) -> None:
     credit, method, pay = _chosen(steps.credit), _chosen(steps.method), _chosen(steps.pay)
     lines = {
@@ -193,22 +289,45 @@ def _review(here: Viewing, account: AccountSummary, steps: _Steps) -> None:
         **_exchange_lines(here, steps.quote),
     }
     st.html(words.definition_list(lines))
+    terms = (credit, method, pay)
     agreed = st.checkbox(
-        _("I agree that credit I buy is non-refundable."), key=f"add_credit_consent-{steps.key}"
+        _("I agree that credit I buy is non-refundable."),
+        value=steps.agreed_to == terms,
+        key=f"add_credit_consent-{steps.key}",
     )
+    steps.agreed_to = terms if agreed else None
+    errors = FieldErrors()
+    errors.place_rest()
+    if steps.notice is not None:
+        errors.show({"payment": steps.notice})
+        steps.notice = None
     with st.container(horizontal=True):
         is_sent = st.button(
             plain(_("Pay {amount}").format(amount=formats.money(pay))),
             type="primary",
             disabled=not agreed,
-            key="add_credit_pay",
+            key=steps.widget("pay"),
         )
         _back(steps, "method")
     if is_sent and agreed:
-        with st.spinner(_("Opening {gateway}…").format(gateway=words.gateway(method.gateway))):
+        _pay(here, account, steps, errors)
+
+
+def _pay(here: Viewing, account: AccountSummary, steps: _Steps, errors: FieldErrors) -> None:
+    """Begin the payment and leave; what was refused is priced anew, and is another payment."""
+    name = words.gateway(_chosen(steps.method).gateway)
+    try:
+        with st.spinner(_("Opening {gateway}…").format(gateway=name)):
             reference = _begin(here, account, steps)
-        st.session_state["add_credit_reference"] = reference
-        _go(steps, "leave")
+    except (Conflict, GatewayRefused) as error:
+        steps.notice = words.refusal(error, account.currency)
+        _price(here, account, steps)
+        redraw_fragment()
+    except BillingError as error:
+        errors.show({"payment": words.refusal(error, account.currency)})
+        return
+    st.session_state["add_credit_reference"] = reference
+    _go(steps, "leave")
 
 
 def _exchange_lines(here: Viewing, quote: Quote | None) -> dict[str, str]:
@@ -282,7 +401,7 @@ def _leave(_here: Viewing, _account: AccountSummary, steps: _Steps) -> None:
 
 
 def _back(steps: _Steps, step: str) -> None:
-    if st.button(_("Back"), key=f"add_credit_back_to_{step}"):
+    if st.button(_("Back"), key=steps.widget(f"back_to_{step}")):
         _go(steps, step)
 
 

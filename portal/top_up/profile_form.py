@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import streamlit as st
@@ -23,12 +24,26 @@ from domain.errors import BillingError
 from portal import backend
 from portal.i18n import _, current_language
 from portal.top_up import words
+from portal.ui.field_errors import FieldErrors
 
 if TYPE_CHECKING:
     from domain.billing_profiles import ProfileChoices, ProfileVersion
     from portal.viewing import Viewing
 
 _LONGEST_EMAIL = 254
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """What the form begins with, where its errors go, and what its widgets' keys begin with."""
+
+    first: BillingProfile
+    errors: FieldErrors
+    key: str
+
+    def widget(self, field: str) -> str:
+        """Return the key of the field's widget."""
+        return f"{self.key}-{field}"
 
 
 def draw(
@@ -39,13 +54,33 @@ def draw(
     key: str,
     submit_label: str,
 ) -> SavedProfile | None:
-    """Draw the form, and return what was saved in this run, or None."""
+    """Draw the form, and return what was saved in this run, or None.
+
+    A first profile begins with what the person said when they signed up.
+    """
     kind = _kind(current, key)
+    form = _Form(_first(here, choices, current, kind), FieldErrors(), key)
     with st.form(f"{key}-form", border=False):
-        given = _fields(choices, current, kind, key)
-        currency = _currency(choices, key)
+        given = _fields(choices, form)
+        currency = _currency(choices, form)
+        form.errors.place_rest()
         is_sent = st.form_submit_button(submit_label, type="primary")
-    return _save(here, given, currency, current, key) if is_sent else None
+    return _save(here, given, currency, current, form) if is_sent else None
+
+
+def _first(
+    here: Viewing, choices: ProfileChoices, current: ProfileVersion | None, kind: ProfileKind
+) -> BillingProfile:
+    if current is not None:
+        return replace(current.profile, kind=kind)
+    return BillingProfile(
+        kind=kind,
+        # A person's name is no company's.
+        name=here.visitor.display_name if kind is ProfileKind.PERSONAL else "",
+        email=here.visitor.email,
+        address="",
+        country=choices.country or "",
+    )
 
 
 def _kind(current: ProfileVersion | None, key: str) -> ProfileKind:
@@ -64,49 +99,34 @@ def _kind(current: ProfileVersion | None, key: str) -> ProfileKind:
     return chosen
 
 
-def _fields(
-    choices: ProfileChoices, current: ProfileVersion | None, kind: ProfileKind, key: str
-) -> BillingProfile:
-    was = current.profile if current is not None else None
-    is_company = kind is ProfileKind.COMPANY
-    name = st.text_input(
+def _fields(choices: ProfileChoices, form: _Form) -> BillingProfile:
+    first = form.first
+    is_company = first.kind is ProfileKind.COMPANY
+
+    def text(field: str, label: str, value: str | None, maximum: int, autocomplete: str) -> str:
+        # Each kind has a name of its own: one is a person's, the other a company's.
+        widget = form.widget(f"{first.kind}-{field}" if field == "name" else field)
+        typed = st.text_input(
+            label, value or "", max_chars=maximum, key=widget, autocomplete=autocomplete
+        )
+        form.errors.place(field, widget)
+        return typed
+
+    name = text(
+        "name",
         _("Company name") if is_company else _("Name"),
-        was.name if was else "",
-        max_chars=LONGEST_NAME,
-        key=f"{key}-name",
-        autocomplete="organization" if is_company else "name",
+        first.name,
+        LONGEST_NAME,
+        "organization" if is_company else "name",
     )
-    email = st.text_input(
-        _("Email for receipts"),
-        was.email if was else "",
-        max_chars=_LONGEST_EMAIL,
-        key=f"{key}-email",
-        autocomplete="email",
-    )
-    address = st.text_input(
-        _("Address"),
-        was.address if was else "",
-        max_chars=LONGEST_ADDRESS,
-        key=f"{key}-address",
-        autocomplete="street-address",
-    )
-    city = st.text_input(
-        _("City (optional)"),
-        (was.city or "") if was else "",
-        max_chars=LONGEST_CITY,
-        key=f"{key}-city",
-        autocomplete="address-level2",
-    )
-    country = _country(choices, was, key)
-    tax_code = st.text_input(
-        _("Tax code") if is_company else _("Tax code (optional)"),
-        (was.tax_code or "") if was else "",
-        max_chars=LONGEST_TAX_CODE,
-        key=f"{key}-tax-code",
-        autocomplete="off",
-    )
+    email = text("email", _("Email for receipts"), first.email, _LONGEST_EMAIL, "email")
+    address = text("address", _("Address"), first.address, LONGEST_ADDRESS, "street-address")
+    city = text("city", _("City (optional)"), first.city, LONGEST_CITY, "address-level2")
+    country = _country(choices, form)
+    tax_label = _("Tax code") if is_company else _("Tax code (optional)")
+    tax_code = text("tax_code", tax_label, first.tax_code, LONGEST_TAX_CODE, "off")
     return BillingProfile(
-        kind=kind,
+        kind=first.kind,
         name=name,
         email=email,
         address=address,
@@ -116,22 +136,24 @@ def _fields(
     )
 
 
-def _country(choices: ProfileChoices, was: BillingProfile | None, key: str) -> str | None:
+def _country(choices: ProfileChoices, form: _Form) -> str | None:
     names = Locale.parse(current_language()).territories
     codes = sorted(choices.countries, key=lambda code: names.get(code, code))
-    at = codes.index(was.country) if was and was.country in codes else None
+    first = form.first.country
+    at = codes.index(first) if first in codes else None
     chosen: str | None = st.selectbox(
         _("Country"),
         codes,
         index=0 if len(codes) == 1 else at,
         format_func=lambda code: names.get(code, code),
         placeholder=_("Choose a country"),
-        key=f"{key}-country",
+        key=form.widget("country"),
     )
+    form.errors.place("country", form.widget("country"))
     return chosen
 
 
-def _currency(choices: ProfileChoices, key: str) -> str | None:
+def _currency(choices: ProfileChoices, form: _Form) -> str | None:
     """Let them choose the currency once, where there is a choice."""
     names = Locale.parse(current_language()).currencies
 
@@ -146,8 +168,9 @@ def _currency(choices: ProfileChoices, key: str) -> str | None:
         choices.currencies,
         index=choices.currencies.index(choices.currency),
         format_func=shown,
-        key=f"{key}-currency",
+        key=form.widget("currency"),
     )
+    form.errors.place("currency", form.widget("currency"))
     st.caption(_("The currency cannot be changed once this is saved."))
     return chosen
 
@@ -157,15 +180,14 @@ def _save(
     given: BillingProfile,
     currency: str | None,
     current: ProfileVersion | None,
-    key: str,
+    form: _Form,
 ) -> SavedProfile | None:
     faults = profile_faults(given)
-    for fault in faults:
-        st.error(f"{_field_name(fault.field)}: {words.fault(fault)}", icon=":material/error:")
+    form.errors.show({fault.field: words.fault(fault) for fault in reversed(faults)})
     if faults or here.account is None:
         return None
     # The same again, by an impatient second click, is the same write.
-    once = st.session_state.setdefault(f"{key}-once", {})
+    once = st.session_state.setdefault(form.widget("once"), {})
     said = repr((given.kind, given.country, currency)) + "".join(
         (given.name, given.email, given.address, given.city or "", given.tax_code or "")
     )
@@ -181,19 +203,7 @@ def _save(
             idempotency_key=write_key,
         )
     except BillingError as error:
-        st.error(words.refusal(error), icon=":material/error:")
+        form.errors.show({getattr(error, "field", "form"): words.refusal(error)})
         return None
-    st.session_state.pop(f"{key}-once", None)
+    st.session_state.pop(form.widget("once"), None)
     return saved
-
-
-def _field_name(field: str) -> str:
-    return {
-        "name": _("Name"),
-        "email": _("Email"),
-        "address": _("Address"),
-        "city": _("City"),
-        "country": _("Country"),
-        "tax_code": _("Tax code"),
-        "currency": _("Currency"),
-    }.get(field, field)

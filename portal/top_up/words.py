@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from domain.errors import BillingError, InvalidInput
 from domain.gateways.base import GatewayRefused, GatewayUnavailable
-from domain.money import Money
+from domain.money import Money, currency_exponent
 from domain.payments.doubts import REFUSED_BY_STAFF
 from portal import formats, messages
 from portal.i18n import N_, _
@@ -31,6 +31,9 @@ _ACCEPTED = {
     ),
     "paypal": N_("PayPal balance or linked cards."),
 }
+_EXAMPLE_COINS = 250_000
+"""Of the smallest coin: 250,000 dong, 2,500.00 dollars."""
+
 _STATES = {
     "created": N_("Not paid yet"),
     "pending": N_("Waiting for the payment"),
@@ -56,8 +59,8 @@ _FAULTS = {
     ("currency", "locked"): N_("The currency of this account cannot be changed any more."),
     ("tax_code", "empty"): N_("A company needs a tax code."),
     ("amount", "empty"): N_("Enter an amount."),
+    ("amount", "not_chosen"): N_("Choose or enter an amount."),
     ("amount", "not_a_number"): N_("Enter an amount in digits, such as 500000."),
-    ("amount", "ambiguous"): N_("This can be read in two ways. Enter the digits alone."),
     ("amount", "too_many_decimals"): N_("This has more decimals than the currency."),
     ("amount", "out_of_range"): N_("This is more than can be paid at once."),
     ("amount", "below_gateway_minimum"): N_("This is less than the payment method takes."),
@@ -129,12 +132,39 @@ def fault(error: InvalidInput, currency: str | None = None) -> str:
         limit = error.values.get("minimum") or error.values.get("maximum") or 0
         shown = formats.money(Money(int(limit), currency))
         if error.reason == "below_minimum":
-            return _("The least is {amount}.").format(amount=shown)
-        return _("The most is {amount}.").format(amount=shown)
+            return _("Minimum is {amount}.").format(amount=shown)
+        return _("Maximum is {amount}.").format(amount=shown)
+    if error.field == "amount" and (of_amount := _of_amount(error, currency)):
+        return of_amount
     text = _FAULTS.get((error.field, error.reason)) or _BY_REASON.get(error.reason)
     if text is None and error.field == "tax_code":
         text = N_("This is no tax code of the country. Check its digits.")
     return _(text or N_("Check this field.")).format(**error.values)
+
+
+def _of_amount(error: InvalidInput, currency: str | None) -> str | None:
+    """Return what is wrong with a typed amount, where its currency says it better."""
+    named = str(error.values.get("currency") or currency or "")
+    if error.reason == "ambiguous":
+        readings = (
+            formats.amount(Money(int(error.values[name]), named))
+            for name in ("first_micros", "second_micros")
+        )
+        text = _("Did you mean {first} or {second} {currency}? Enter it as one of the two.")
+        first, second = readings
+        return text.format(first=first, second=second, currency=named)
+    if error.reason == "too_many_decimals" and named:
+        decimals = currency_exponent(named)
+        text = (
+            _("Enter an amount with {count} decimals at most.")
+            if decimals
+            else _("Enter a whole number: {currency} has no decimals.")
+        )
+        return text.format(count=decimals, currency=named)
+    if error.reason == "not_a_number" and named:
+        example = formats.amount(Money.from_minor_units(_EXAMPLE_COINS, named))
+        return _("Enter an amount in digits, such as {example}.").format(example=example)
+    return None
 
 
 def _of_gateway(error: GatewayUnavailable | GatewayRefused) -> str:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from decimal import Decimal
+from decimal import ROUND_HALF_UP, Decimal
 from fractions import Fraction
 from itertools import pairwise
 
@@ -73,6 +73,66 @@ def test_any_text_is_an_amount_or_is_refused(text: str, currency: str, locale: s
         typed = [character for character in text if character.isdigit()]
         assert typed
         assert read.to_minor_units() * 10**6 == read.micros * 10 ** currency_exponent(currency)
+
+
+@given(
+    st.integers(0, 10**12),
+    st.sampled_from(["VND", "JPY"]),
+    st.sampled_from(",.' _"),
+    LOCALES,
+    LOCALES,
+)
+def test_whole_currency_any_consistent_grouping_is_read(
+    count: int, currency: str, sign: str, locale: str, second: str
+) -> None:
+    text = f"{count:,}".replace(",", sign)
+    read = Money.parse(text, currency, locale=locale, second_locale=second)
+    assert read == Money.from_minor_units(count, currency)
+
+
+@given(
+    st.integers(0, 10**9),
+    st.text("0123456789", min_size=1, max_size=6),
+    st.sampled_from(["VND", "JPY"]),
+    st.sampled_from(".,"),
+    LOCALES,
+)
+def test_whole_currency_fraction_is_refused(
+    count: int, fraction: str, currency: str, sign: str, locale: str
+) -> None:
+    text = f"{count}{sign}{fraction}"
+    if len(fraction) == 3 and 0 < count < 1000:
+        assert Money.parse(text, currency, locale=locale).to_minor_units() == int(
+            f"{count}{fraction}"
+        )
+        return
+    with pytest.raises(InvalidInput) as refusal:
+        Money.parse(text, currency, locale=locale)
+    assert refusal.value.reason == "too_many_decimals"
+    assert refusal.value.values == {"decimals": 0}
+
+
+@given(
+    st.integers(1, 999),
+    st.text("0123456789", min_size=1, max_size=3),
+    st.sampled_from(".,"),
+    LOCALES,
+    LOCALES,
+)
+def test_one_sign_is_read_as_the_locale_says_or_asked_about(
+    whole: int, rest: str, sign: str, locale: str, second: str
+) -> None:
+    """Whatever the locales: the amount is one of the two readings, or both are named."""
+    fraction = Decimal(f"{whole}.{rest}").quantize(Decimal("0.01"), ROUND_HALF_UP)
+    thousands = Decimal(f"{whole}{rest.ljust(3, '0')}")
+    readings = [Money.from_decimal(each, "USD").micros for each in (fraction, thousands)]
+    try:
+        read = Money.parse(f"{whole}{sign}{rest}", "USD", locale=locale, second_locale=second)
+    except InvalidInput as refusal:
+        assert refusal.reason == "ambiguous"  # noqa: PT017 - one of two good answers
+        assert [refusal.values["first_micros"], refusal.values["second_micros"]] == readings  # noqa: PT017 - as above
+    else:
+        assert read.micros == readings[len(rest) == 3]
 
 
 @given(st.tuples(SMALL, SMALL, SMALL))

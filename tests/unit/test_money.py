@@ -180,7 +180,8 @@ def test_to_decimal_keeps_every_micro() -> None:
         (" 25.5 ", "USD", "en", "25.5"),
         ("1,234.56", "USD", "en", "1234.56"),
         ("1.234,56", "USD", "en", "1234.56"),  # can be read in one way only
-        ("25,50", "USD", "en", "25.50"),
+        ("1234,50", "USD", "en", "1234.50"),  # four digits are no group
+        ("0,50", "USD", "en", "0.50"),
         ("1 234.56", "USD", "en", "1234.56"),
         ("1_000", "USD", "en", "1000"),
         ("$25", "USD", "en", "25"),
@@ -192,6 +193,14 @@ def test_to_decimal_keeps_every_micro() -> None:
         ("USD 25", "USD", "en", "25"),
         ("500,000", "VND", "en", "500000"),
         ("500.000", "VND", "vi", "500000"),
+        # Without decimals, every sign separates groups, in any language.
+        ("500.000", "VND", "en", "500000"),
+        ("500,000", "VND", "vi", "500000"),
+        ("3.000", "JPY", "en", "3000"),
+        ("3,000", "JPY", "ja", "3000"),
+        ("1'234'567", "VND", "en", "1234567"),
+        ("1 234 567", "JPY", "vi", "1234567"),
+        ("¥3.000", "JPY", "en", "3000"),
         ("500.000\N{NO-BREAK SPACE}\N{DONG SIGN}", "VND", "vi", "500000"),
         ("500000đ", "VND", "vi", "500000"),
         ("1.234.567", "VND", "en", "1234567"),
@@ -221,9 +230,16 @@ def test_parse_reads_what_people_type(text: str, currency: str, locale: str, amo
     [
         ("", "USD", "en", "empty"),
         ("  ", "USD", "en", "empty"),
-        ("500.000", "VND", "en", "ambiguous"),  # 500 with idle zeros, or half a million
-        ("500,000", "VND", "vi", "ambiguous"),
+        ("1.5", "VND", "en", "too_many_decimals"),
+        ("1,5", "VND", "vi", "too_many_decimals"),
+        ("3,000.00", "JPY", "en", "too_many_decimals"),
+        ("1.000,000", "VND", "en", "too_many_decimals"),  # two signs are no grouping
+        ("0.500", "VND", "vi", "too_many_decimals"),
+        ("1,23,456", "JPY", "en", "not_a_number"),
+        ("1 000.000.000", "VND", "en", "not_a_number"),
         ("25.000", "USD", "en", "ambiguous"),
+        ("25,50", "USD", "en", "ambiguous"),
+        ("1.5", "USD", "vi", "ambiguous"),
         ("0.001", "USD", "en", "too_many_decimals"),
         ("3000.5", "JPY", "en", "too_many_decimals"),
         ("25.5000", "USD", "en", "too_many_decimals"),
@@ -249,6 +265,50 @@ def test_parse_refuses_what_is_doubtful(text: str, currency: str, locale: str, r
     with pytest.raises(InvalidInput) as refusal:
         Money.parse(text, currency, locale=locale)
     assert (refusal.value.field, refusal.value.reason) == ("amount", reason)
+
+
+@pytest.mark.parametrize(
+    ("text", "locale", "second_locale", "first", "second"),
+    [
+        ("1.500", "en", None, "1.50", "1500"),
+        ("1,5", "en", None, "1.50", "1500"),
+        ("-1,5", "en", None, "-1.50", "-1500"),
+        ("$12,34", "en", None, "12.34", "12340"),
+        ("1.234", "en", None, "1.23", "1234"),
+        ("1,234", "vi", None, "1.23", "1234"),
+        ("1,234", "en", "de", "1.23", "1234"),  # the page is English and the browser German
+        ("1.234", "de", "en", "1.23", "1234"),
+        ("1.5", "vi", None, "1.50", "1500"),
+    ],
+)
+def test_parse_ambiguous_amount_names_both_readings(
+    text: str, locale: str, second_locale: str | None, first: str, second: str
+) -> None:
+    with pytest.raises(InvalidInput) as refusal:
+        Money.parse(text, "USD", locale=locale, second_locale=second_locale)
+    assert (refusal.value.field, refusal.value.reason) == ("amount", "ambiguous")
+    readings = (Money.from_decimal(Decimal(each), "USD").micros for each in (first, second))
+    assert refusal.value.values == {
+        **dict(zip(("first_micros", "second_micros"), readings, strict=True)),
+        "currency": "USD",
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "locale", "second_locale", "amount"),
+    [
+        ("1,5", "en", "de", "1.5"),
+        ("1.5", "de", "en", "1.5"),
+        ("1,234", "en", "en_GB", "1234"),
+        ("1,234.50", "en", "de", "1234.50"),
+        ("1,234,567", "de", "en", "1234567"),
+    ],
+)
+def test_parse_second_locale_settles_what_it_can(
+    text: str, locale: str, second_locale: str, amount: str
+) -> None:
+    read = Money.parse(text, "USD", locale=locale, second_locale=second_locale)
+    assert read == Money.from_decimal(Decimal(amount), "USD")
 
 
 def test_parse_takes_micros_where_they_are_wanted() -> None:

@@ -1,0 +1,66 @@
+"""Errors that stand at their field, and are brought into view."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import uuid
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from portal.formats import plain
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from streamlit.delta_generator import DeltaGenerator
+
+_ICON = ":material/error:"
+_NO_CLASS_CHARACTER = re.compile(r"[^a-zA-Z0-9_-]")
+# After the error has been drawn, which moves what stands below it.
+_BRING_INTO_VIEW = """
+setTimeout(() => {
+  const field = document.querySelector(`.${CSS.escape(%s)}`);
+  if (!field) return;
+  const input = field.querySelector("input, textarea, button");
+  if (input) input.focus({preventScroll: true});
+  field.scrollIntoView({block: "center"});
+}, 100);
+"""
+
+
+class FieldErrors:
+    """The places for the errors of one form, in the order of its fields."""
+
+    def __init__(self) -> None:
+        self._places: dict[str, tuple[DeltaGenerator, str]] = {}
+        self._rest: DeltaGenerator | None = None
+
+    def place(self, field: str, widget_key: str) -> None:
+        """Keep room for the error of a field; call it right below the widget of that key."""
+        self._places[field] = (st.empty(), widget_key)
+
+    def place_rest(self) -> None:
+        """Keep room for what concerns no field of the form; call it above the button."""
+        self._rest = st.empty()
+
+    def show(self, errors: Mapping[str, str]) -> None:
+        """Show errors by field, those of unknown fields with the rest, and go to the first."""
+        shown = [field for field in self._places if field in errors]
+        for field in shown:
+            self._places[field][0].error(plain(errors[field]), icon=_ICON)
+        others = [text for field, text in errors.items() if field not in self._places]
+        if others and self._rest is not None:
+            self._rest.error(plain(" ".join(others)), icon=_ICON)
+        if shown:
+            _bring_into_view(self._places[shown[0]][1])
+
+
+def _bring_into_view(widget_key: str) -> None:
+    """Move the focus to a widget; the browser runs the script because it is new each time."""
+    css_class = f"st-key-{_NO_CLASS_CHARACTER.sub('-', widget_key.strip())}"
+    script = _BRING_INTO_VIEW % json.dumps(css_class)
+    mark = html.escape(uuid.uuid4().hex)
+    st.html(f"<script>/* {mark} */{script}</script>", unsafe_allow_javascript=True)
