@@ -177,7 +177,8 @@ def description(code: str, parameters: Mapping[str, Any]) -> str:
         name = credit_kind(str(parameters.get("grant_kind", "")))
         return _("{credit} expired").format(credit=name)
     given = parameters.get("origin") or parameters.get("reason") or ""
-    name = kind(code)
+    # Credit goes with a dispute only when that is lost; payments say it in the same words.
+    name = _("Disputed, lost") if code == "dispute" else kind(code)
     return f"{name} · {given}" if given else name
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import func, or_, select, tuple_
+from sqlalchemy import and_, exists, or_, select, tuple_
 
 from db.models import (
     BillingProfileVersion,
@@ -16,16 +16,18 @@ from db.models import (
     PaymentEvent,
     Refund,
 )
+from db.models.payments import OPEN_PAYMENT_STATES
 from domain.errors import NotFound
 from domain.money import Money
+from domain.payments.records import ATTEMPT_REFUSED
 from domain.payments.review import needs_decision
-from domain.permissions import require
+from domain.permissions import allows, require
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from sqlalchemy import Row, Select
+    from sqlalchemy import ColumnElement, Row, Select
     from sqlalchemy.orm import Session
 
     from domain.actors import Actor
@@ -34,6 +36,7 @@ PAGE_SIZE = 50
 _LONGEST_REFERENCE = 20
 _LONGEST_SOUGHT = 200
 _LONGEST_NUMBER = 18
+_MERGED = "merged"
 
 
 class PaymentStatus(StrEnum):
@@ -57,7 +60,9 @@ class PaymentView:
     """A payment. `state` is the detail behind `status`.
 
     `redirect_url` is where an open payment is paid, `email` who gets the receipt. `has_receipt`
-    says that it was issued, `has_open_dispute` that the bank asks the money back.
+    says that it was issued, `has_open_dispute` that the bank asks the money back, and
+    `has_lost_dispute` that it got it. `has_declined_attempt` is of an open payment: what it was to
+    be paid with was declined, and it may still be paid with something else.
     """
 
     payment_id: int
@@ -72,6 +77,8 @@ class PaymentView:
     credit: Money
     refunded: Money
     has_open_dispute: bool
+    has_lost_dispute: bool
+    has_declined_attempt: bool
     created_at: datetime
     expires_at: datetime
     paid_at: datetime | None
@@ -125,29 +132,44 @@ class ReceivedMessage:
 
 @dataclass(frozen=True, slots=True)
 class RefundView:
-    """A refund of a payment."""
+    """A refund of a payment.
+
+    `is_reversal` says that the gateway took the money by itself. `reason` and `requested_by` are
+    for staff, None for anybody else.
+    """
 
     refund_id: int
     state: str
+    is_reversal: bool
     pay: Money
     credit: Money
-    reason: str
-    requested_by: str
+    reason: str | None
+    requested_by: str | None
     requested_at: datetime
     settled_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
 class DisputeView:
-    """A dispute of a payment."""
+    """A dispute of a payment: `lost` is what went to the customer, `reason` the gateway's code."""
 
     dispute_id: int
     state: str
     pay: Money
+    lost: Money
     reason: str | None
     opened_at: datetime
     respond_by: datetime | None
     closed_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentOutcome:
+    """A payment, and what went back of it, for whoever may see its account."""
+
+    payment: PaymentView
+    refunds: tuple[RefundView, ...]
+    disputes: tuple[DisputeView, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +223,19 @@ def find_payment(session: Session, *, actor: Actor, reference: str) -> PaymentVi
     return found
 
 
+def payment_outcome(session: Session, *, actor: Actor, reference: str) -> PaymentOutcome:
+    """Return a payment with its refunds and disputes. Raises NotFound as `find_payment` does."""
+    payment = find_payment(session, actor=actor, reference=reference)
+    if payment.entry_sequence is None:
+        return PaymentOutcome(payment, (), ())
+    is_staff = allows(actor, "look_up_payments")
+    return PaymentOutcome(
+        payment,
+        _refunds(session, payment, is_staff=is_staff),
+        _disputes(session, payment),
+    )
+
+
 def find_payments(
     session: Session,
     *,
@@ -240,7 +275,7 @@ def payment_timeline(session: Session, *, actor: Actor, reference: str) -> Payme
         payment=payment,
         steps=_steps(session, payment),
         messages=_messages(session, payment),
-        refunds=_refunds(session, payment),
+        refunds=_refunds(session, payment, is_staff=True),
         disputes=_disputes(session, payment),
     )
 
@@ -254,14 +289,22 @@ def _payments() -> Select[Any]:
         )
         .scalar_subquery()
     )
-    disputed = select(func.count(Dispute.id)).where(
-        Dispute.payment_id == Payment.id, Dispute.state == "open"
+    declined = exists().where(
+        PaymentEvent.account_id == Payment.account_id,
+        PaymentEvent.payment_id == Payment.id,
+        PaymentEvent.kind == ATTEMPT_REFUSED,
     )
     return select(
         Payment,
         email.label("email"),
-        disputed.scalar_subquery().label("disputes"),
+        _has_dispute("open").label("has_open_dispute"),
+        _has_dispute("lost").label("has_lost_dispute"),
+        and_(Payment.state.in_(OPEN_PAYMENT_STATES), declined).label("has_declined_attempt"),
     )
+
+
+def _has_dispute(state: str) -> ColumnElement[bool]:
+    return exists().where(Dispute.payment_id == Payment.id, Dispute.state == state)
 
 
 def _view(row: Row[Any]) -> PaymentView:
@@ -278,7 +321,9 @@ def _view(row: Row[Any]) -> PaymentView:
         pay=Money(payment.pay_micros, payment.pay_currency),
         credit=Money(payment.credit_micros, payment.credit_currency),
         refunded=Money(payment.refunded_micros, payment.pay_currency),
-        has_open_dispute=row.disputes > 0,
+        has_open_dispute=row.has_open_dispute,
+        has_lost_dispute=row.has_lost_dispute,
+        has_declined_attempt=row.has_declined_attempt,
         created_at=payment.created_at,
         expires_at=payment.expires_at,
         paid_at=payment.paid_at,
@@ -316,18 +361,22 @@ def _messages(session: Session, payment: PaymentView) -> tuple[ReceivedMessage, 
     )
 
 
-def _refunds(session: Session, payment: PaymentView) -> tuple[RefundView, ...]:
+def _refunds(session: Session, payment: PaymentView, *, is_staff: bool) -> tuple[RefundView, ...]:
+    """Return the refunds; a reversal that became part of a dispute is told with that."""
     rows = session.scalars(
-        select(Refund).where(Refund.payment_id == payment.payment_id).order_by(Refund.id)
+        select(Refund)
+        .where(Refund.payment_id == payment.payment_id, Refund.state != _MERGED)
+        .order_by(Refund.id)
     )
     return tuple(
         RefundView(
             refund_id=row.id,
             state=row.state,
+            is_reversal=row.is_reversal,
             pay=Money(row.pay_micros, payment.pay.currency),
             credit=Money(row.credit_micros, payment.credit.currency),
-            reason=row.reason,
-            requested_by=row.requested_by,
+            reason=row.reason if is_staff else None,
+            requested_by=row.requested_by if is_staff else None,
             requested_at=row.requested_at,
             settled_at=row.settled_at,
         )
@@ -344,6 +393,7 @@ def _disputes(session: Session, payment: PaymentView) -> tuple[DisputeView, ...]
             dispute_id=row.id,
             state=row.state,
             pay=Money(row.pay_micros, payment.pay.currency),
+            lost=Money(row.outflow_micros, payment.pay.currency),
             reason=row.reason,
             opened_at=row.opened_at,
             respond_by=row.respond_by,

@@ -11,7 +11,7 @@ import streamlit as st
 from domain.queries.payments import PaymentStatus, payment_page
 from portal import address, backend, formats
 from portal.i18n import _
-from portal.top_up import words
+from portal.top_up import result, words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,12 +74,10 @@ def _table(viewing: Viewing, rows: Sequence[PaymentView]) -> None:
     table = pa.table(
         {
             _("Date"): [viewing.date_time(row.created_at) for row in rows],
-            _("Paid"): [formats.money(row.pay) for row in rows],
+            _("Amount"): [formats.money(row.pay) for row in rows],
             _("Status"): [words.status(row.status) for row in rows],
             _("Detail"): [words.state(row) for row in rows],
-            _("Credited"): [
-                formats.money(row.credit) if row.entry_sequence else "" for row in rows
-            ],
+            _("Credited"): [_credited(row) for row in rows],
             _("Method"): [words.gateway(row.gateway) for row in rows],
             _("Email"): [row.email or "" for row in rows],
             _("Receipt"): [_receipt(row) for row in rows],
@@ -95,7 +93,7 @@ def _table(viewing: Viewing, rows: Sequence[PaymentView]) -> None:
         on_select=partial(_open, widget, [row.reference for row in rows]),
         selection_mode="single-row",
         key=widget,
-        column_config={_("Paid"): right, _("Credited"): right},
+        column_config={_("Amount"): right, _("Credited"): right},
     )
     st.caption(_("Tick a row to see the payment and its receipt."))
     reference = st.session_state.pop("payment_to_open", None)
@@ -108,9 +106,10 @@ def _credited(row: PaymentView) -> str:
 
 
 def _receipt(row: PaymentView) -> str:
-    if row.has_receipt:
+    if result.offers_receipt(row):
         return _("Ready")
-    return _("Processing") if row.status is PaymentStatus.SUCCESS else ""
+    is_due = row.status is PaymentStatus.SUCCESS and not row.has_lost_dispute
+    return _("Processing") if is_due else ""
 
 
 def _open(widget: str, references: Sequence[str]) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from domain.errors import NotFound
-from domain.queries.payments import find_payment
+from domain.queries.payments import payment_outcome
 from portal import address, backend
 from portal.i18n import _
 from portal.top_up import result
@@ -19,7 +19,7 @@ here: Viewing = st.session_state["viewing"]
 st.title(_("Your payment"))
 
 try:
-    payment = backend.read(find_payment, actor=here.visitor.actor, reference=address.given("ref"))
+    found = backend.read(payment_outcome, actor=here.visitor.actor, reference=address.given("ref"))
 except NotFound:
     st.info(
         _("There is no such payment here. Payment History under Billing has all of yours."),
@@ -28,4 +28,4 @@ except NotFound:
     st.page_link(st.session_state["billing_page"], label=_("Go to Billing"))
     st.stop()
 
-result.draw(here, payment, came_back_without_paying=bool(address.given("cancelled")))
+result.draw(here, found, came_back_without_paying=bool(address.given("cancelled")))

@@ -57,7 +57,7 @@ def draw(here: Viewing) -> None:
         {
             _("Date"): [here.date_time(row.created_at) for row in found],
             _("Account"): [str(row.account_id) for row in found],
-            _("Paid"): [formats.money(row.pay) for row in found],
+            _("Amount"): [formats.money(row.pay) for row in found],
             _("Status"): [words.status(row.status) for row in found],
             _("Detail"): [words.state(row) for row in found],
             _("Method"): [words.gateway(row.gateway) for row in found],
@@ -72,7 +72,7 @@ def draw(here: Viewing) -> None:
         on_select=partial(_open, widget, [row.reference for row in found]),
         selection_mode="single-row",
         key=widget,
-        column_config={_("Paid"): st.column_config.TextColumn(alignment="right")},
+        column_config={_("Amount"): st.column_config.TextColumn(alignment="right")},
     )
     st.caption(_("Tick a row to see everything that happened to the payment."))
 

@@ -18,7 +18,7 @@ from portal.gateways import gateway_of, vault
 from portal.i18n import N_, _
 from portal.payments import decision, payouts, refunding
 from portal.people import naming
-from portal.top_up import words
+from portal.top_up import result, words
 
 if TYPE_CHECKING:
     from domain.queries.payments import PaymentTimeline, PaymentView, TimelineStep
@@ -146,7 +146,7 @@ def _facts(here: Viewing, payment: PaymentView) -> dict[str, str]:
         _("Status"): f"{words.status(payment.status)} · {words.state(payment)}",
         _("Method"): words.gateway(payment.gateway),
         _("The gateway's number"): payment.gateway_payment_id or _("none yet"),
-        _("Paid") if payment.paid_at else _("Asked for"): formats.money(payment.pay),
+        _("Amount"): formats.money(payment.pay),
         _("Credit"): formats.money(payment.credit),
         _("Refunded"): formats.money(payment.refunded),
         _("Started"): here.date_time(payment.created_at),
@@ -163,13 +163,13 @@ def _actions(here: Viewing, found: PaymentTimeline) -> None:
             _ask(here, payment)
         can_send = role in {StaffRole.SUPPORT, StaffRole.FINANCE}
         if (
-            payment.has_receipt
+            result.offers_receipt(payment)
             and can_send
             and st.button(_("Send the receipt again"), icon=":material/send:")
         ):
             _resend(here, payment)
         refunding.draw(here, payment, _done)
-        if payment.has_receipt:
+        if result.offers_receipt(payment):
             _documents(here, payment)
         st.page_link(
             st.session_state["billing_page"],

@@ -1,89 +1,98 @@
-"""What became of a payment: asked of the gateway at once, then watched until it is decided."""
+"""What became of a payment: drawn as it is known, and watched until it is decided.
+
+The gateway is asked beside the page, which reads what the answer changed.
+"""
 
 from __future__ import annotations
 
 import html
-import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import streamlit as st
 
 from domain import payments
-from domain.errors import BillingError
-from domain.payments.doubts import REFUSED_BY_STAFF
-from domain.queries.payments import PaymentStatus, find_payment
+from domain.actors import MemberRole
+from domain.payments.doubts import GATEWAY_REVIEW, MONEY_OF_ANOTHER, REFUSED_BY_STAFF
+from domain.permissions import allows
+from domain.queries.balances import account_summary
+from domain.queries.payments import PaymentStatus, find_payment, payment_outcome
 from portal import backend, formats
 from portal.formats import plain
 from portal.gateways import gateway_of
 from portal.i18n import _
-from portal.top_up import words
+from portal.top_up import dialog, words
+from portal.top_up.background_checks import checks
 
 if TYPE_CHECKING:
-    from domain.queries.payments import PaymentView
+    from collections.abc import Iterable
+
+    from domain.queries.payments import DisputeView, PaymentOutcome, PaymentView, RefundView
     from portal.viewing import Viewing
 
-_LOOK_EVERY_SECONDS = 2
-_ASK_EVERY_SECONDS = 10
-_ASKED = "payment_asked"
+_LOOK_EVERY_SECONDS = 1
+_RECEIPT_EVERY_SECONDS = 2
+_PAYING_ROLES = frozenset({MemberRole.OWNER, MemberRole.BILLING})
 
 
-def draw(here: Viewing, payment: PaymentView, *, came_back_without_paying: bool) -> None:
+def draw(here: Viewing, found: PaymentOutcome, *, came_back_without_paying: bool) -> None:
     """Draw the result; where somebody came back without paying, the payment is given up first."""
-    is_payer = payment.account_id in here.visitor.actor.memberships
-    if came_back_without_paying and payment.is_open and is_payer:
-        payment = _give_up(here, payment)
-    if payment.is_open or (came_back_without_paying and payment.state == "cancelled"):
-        before = payment.state
-        payment = _ask(here, payment)
-        if payment.state != before and not payment.is_open:
-            st.rerun()  # the balance above was read before
+    payment = found.payment
+    if came_back_without_paying and payment.is_open and _is_member(here, payment):
+        backend.write(payments.give_up, reference=payment.reference, actor=here.visitor.actor)
+        found = _read(here, payment.reference)
+        payment = found.payment
+    may_have_paid = came_back_without_paying and payment.state == "cancelled"
+    if payment.is_open or may_have_paid:
+        _ask(here, payment)
     if payment.is_open:
-        _watch(here, payment.reference)
+        _watch(here, payment.reference, has_declined_attempt=payment.has_declined_attempt)
     else:
-        _decided(here, payment)
+        _decided(here, found)
+    if payment.is_open and payment.has_declined_attempt:
+        _offer_another_method(here, payment, _("Try another method"))
+    if may_have_paid:
+        _await_change(here, payment.reference, payment.state)
 
 
 @st.fragment(run_every=_LOOK_EVERY_SECONDS)
-def _watch(here: Viewing, reference: str) -> None:
-    """Look again and again; once it is decided, draw the whole page, with its new balance."""
-    payment = _ask(here, _read(here, reference))
-    if not payment.is_open:
+def _watch(here: Viewing, reference: str, *, has_declined_attempt: bool) -> None:
+    """Look again and again; what is decided draws the whole page, with its new balance."""
+    payment = _read_payment(here, reference)
+    if not payment.is_open or payment.has_declined_attempt != has_declined_attempt:
         st.rerun()
+    _ask(here, payment)
     _open(here, payment)
 
 
-def _read(here: Viewing, reference: str) -> PaymentView:
+@st.fragment(run_every=_LOOK_EVERY_SECONDS)
+def _await_change(here: Viewing, reference: str, state: str) -> None:
+    """Look whether what was given up was paid all the same, and draw the page again with it."""
+    if _read_payment(here, reference).state != state:
+        st.rerun()
+
+
+def _read(here: Viewing, reference: str) -> PaymentOutcome:
+    return backend.read(payment_outcome, actor=here.visitor.actor, reference=reference)
+
+
+def _read_payment(here: Viewing, reference: str) -> PaymentView:
     return backend.read(find_payment, actor=here.visitor.actor, reference=reference)
 
 
-def _give_up(here: Viewing, payment: PaymentView) -> PaymentView:
-    backend.write(payments.give_up, reference=payment.reference, actor=here.visitor.actor)
-    return _read(here, payment.reference)
+def _is_member(here: Viewing, payment: PaymentView) -> bool:
+    return payment.account_id in here.visitor.actor.memberships
 
 
-def _ask(here: Viewing, payment: PaymentView) -> PaymentView:
-    """Have the gateway asked, at most every few seconds, by those who may pay."""
+def _ask(here: Viewing, payment: PaymentView) -> None:
+    """Have the gateway asked, beside this page, for those who may ask."""
     gateway = gateway_of(payment.gateway)
-    asked: dict[str, float] = st.session_state.setdefault(_ASKED, {})
-    is_due = time.monotonic() - asked.get(payment.reference, -_ASK_EVERY_SECONDS) >= (
-        _ASK_EVERY_SECONDS
-    )
-    if gateway is None or not is_due:
-        return payment
-    asked[payment.reference] = time.monotonic()
-    try:
-        payments.check_payment(
-            backend.sessions(),
-            gateway=gateway,
-            payment_id=payment.payment_id,
-            actor=here.visitor.actor,
-        )
-    except BillingError:
-        return payment  # somebody who may look only: the clock asks too
-    return _read(here, payment.reference)
+    actor = here.visitor.actor
+    if gateway is not None and allows(actor, "ask_gateway", payment.account_id):
+        checks().start(gateway=gateway, payment_id=payment.payment_id, actor=actor)
 
 
-# ── What is drawn ─────────────────────────────────────────────────────────────────────────────
+# ── A payment that is open ────────────────────────────────────────────────────────────────────
 def _open(here: Viewing, payment: PaymentView) -> None:
     gateway = words.gateway(payment.gateway)
     if payment.state == "awaiting":
@@ -94,62 +103,129 @@ def _open(here: Viewing, payment: PaymentView) -> None:
         if payment.pay_by is not None:
             until = _("Pay until {moment}.").format(moment=here.date_time(payment.pay_by))
             st.markdown(plain(until))
+    elif payment.has_declined_attempt:
+        text = _(
+            "{gateway} declined what you chose to pay with. Nothing was charged. Choose something"
+            " else at {gateway}, or try another method."
+        )
+        st.error(plain(text.format(gateway=gateway)), icon=":material/credit_card_off:")
     else:
         text = _("Waiting for {gateway}. This page changes by itself.").format(gateway=gateway)
         st.info(text, icon=":material/hourglass_top:")
     _facts(here, payment)
-    is_payer = payment.account_id in here.visitor.actor.memberships
-    if payment.redirect_url is not None and payment.state == "pending" and is_payer:
+    if (
+        payment.redirect_url is not None
+        and payment.state == "pending"
+        and _is_member(here, payment)
+    ):
         label = _("Not paid yet? Go to {gateway}").format(gateway=gateway)
-        st.html(f'<a href="/pay/{payment.reference}" target="_self">{label}</a>')
+        st.html(f'<a href="/pay/{payment.reference}" target="_self">{html.escape(label)}</a>')
 
 
-def _decided(here: Viewing, payment: PaymentView) -> None:
-    credit = formats.money(payment.credit)
+# ── A payment that is decided ─────────────────────────────────────────────────────────────────
+def _decided(here: Viewing, found: PaymentOutcome) -> None:
+    payment = found.payment
     if payment.status is PaymentStatus.SUCCESS:
-        text = _("{amount} was added to your balance. Thank you.").format(amount=credit)
-        st.success(plain(text), icon=":material/check_circle:")
+        _say_what_became_of_credit(found)
     elif payment.state == "under_review":
-        st.warning(
-            _(
-                "This payment is being looked at by our staff. Nothing is lost: here and in"
-                " Payment History you see what becomes of it."
-            ),
-            icon=":material/policy:",
-        )
-    elif payment.state == "failed" and payment.code == REFUSED_BY_STAFF:
-        st.error(
-            _(
-                "This payment was not accepted, and nothing was credited. Money that came for it"
-                " goes back the way it came."
-            ),
-            icon=":material/undo:",
-        )
-    elif payment.state == "cancelled":
-        st.warning(_("This payment was cancelled. Nothing was charged."), icon=":material/cancel:")
-    elif payment.state == "expired":
-        st.warning(
-            _("This payment took too long and has expired. If you did pay, it still counts."),
-            icon=":material/timer_off:",
-        )
+        st.warning(plain(_under_review(payment)), icon=":material/policy:")
     else:
-        st.error(
-            _("This payment did not go through. Nothing was credited. Try again."),
-            icon=":material/error:",
-        )
+        _say_why_not(payment)
     _facts(here, payment)
-    if payment.has_receipt:
+    _went_back(here, found)
+    if payment.status is PaymentStatus.FAILED and payment.code != REFUSED_BY_STAFF:
+        is_declined = payment.state == "failed"
+        label = _("Try another method") if is_declined else _("Try again")
+        _offer_another_method(here, payment, label)
+    if offers_receipt(payment):
         label = html.escape(_("Open the receipt (PDF)"))
         st.html(f'<a href="/receipts/{payment.reference}" target="_blank">{label}</a>')
-    elif payment.status is PaymentStatus.SUCCESS:
+    elif payment.status is PaymentStatus.SUCCESS and not payment.has_lost_dispute:
         _await_receipt(here, payment.reference)
     st.page_link(st.session_state["billing_page"], label=_("Go to Billing"))
 
 
-@st.fragment(run_every=_LOOK_EVERY_SECONDS)
+def offers_receipt(payment: PaymentView) -> bool:
+    """Whether the receipt is there, and the money that it tells of was not lost since."""
+    return payment.has_receipt and not payment.has_lost_dispute
+
+
+def _say_what_became_of_credit(found: PaymentOutcome) -> None:
+    payment = found.payment
+    if payment.has_open_dispute:
+        text = _(
+            "This payment is disputed: the payer's bank or {gateway} asks the money back. The"
+            " account gets no new holds until that is decided."
+        ).format(gateway=words.gateway(payment.gateway))
+        st.warning(plain(text), icon=":material/gavel:")
+    elif payment.has_lost_dispute:
+        text = _("The dispute of this payment was lost. Its money went back, and its credit too.")
+        st.error(text, icon=":material/gavel:")
+    elif payment.refunded.micros:
+        text = _("{amount} of this payment was refunded.")
+        shown = text.format(amount=formats.money(payment.refunded))
+        st.info(plain(shown), icon=":material/undo:")
+    else:
+        text = _("{amount} was added to your balance. Thank you.")
+        shown = text.format(amount=formats.money(payment.credit))
+        st.success(plain(shown), icon=":material/check_circle:")
+
+
+def _under_review(payment: PaymentView) -> str:
+    if payment.code == MONEY_OF_ANOTHER:
+        return _(
+            "This payment is being looked at by our staff. Nothing is lost: here and in Payment"
+            " History you see what becomes of it."
+        )
+    if payment.gateway == "paypal" and payment.code == GATEWAY_REVIEW:
+        return _(
+            "You have paid, and need do nothing more. PayPal is reviewing this payment: your"
+            " credit is added when PayPal releases the money."
+        )
+    return _(
+        "You have paid, and need do nothing more. This payment is being looked at by our staff:"
+        " here and in Payment History you see what becomes of it."
+    )
+
+
+def _say_why_not(payment: PaymentView) -> None:
+    if payment.state == "failed" and payment.code == REFUSED_BY_STAFF:
+        text = _(
+            "This payment was not accepted, and nothing was credited. Money that came for it"
+            " goes back the way it came."
+        )
+        st.error(text, icon=":material/undo:")
+    elif payment.state == "cancelled":
+        st.warning(_("This payment was cancelled. Nothing was charged."), icon=":material/cancel:")
+    elif payment.state == "expired":
+        text = _("This payment took too long and has expired. If you did pay, it still counts.")
+        st.warning(text, icon=":material/timer_off:")
+    else:
+        st.error(plain(words.decline(payment)), icon=":material/credit_card_off:")
+
+
+def _offer_another_method(here: Viewing, payment: PaymentView, label: str) -> None:
+    """Draw a button that opens Add credit at the methods, with the same amount."""
+    actor = here.visitor.actor
+    if actor.memberships.get(payment.account_id) not in _PAYING_ROLES:
+        return
+    if st.button(label, type="primary", icon=":material/replay:", key="try_another_method"):
+        account = here.account
+        if account is None or account.account_id != payment.account_id:
+            account = backend.read(account_summary, actor=actor, account_id=payment.account_id)
+        is_declined = payment.state == "failed" or payment.has_declined_attempt
+        dialog.open_dialog(
+            replace(here, account=account),
+            account,
+            credit=payment.credit,
+            instead_of=payment.gateway if is_declined else None,
+        )
+
+
+@st.fragment(run_every=_RECEIPT_EVERY_SECONDS)
 def _await_receipt(here: Viewing, reference: str) -> None:
     """Look until the clock's job has made the receipt, and draw the page again with it."""
-    if _read(here, reference).has_receipt:
+    if _read_payment(here, reference).has_receipt:
         st.rerun()
     st.caption(_("The receipt is made in a moment, and goes to you by mail too."))
 
@@ -158,11 +234,69 @@ def _facts(here: Viewing, payment: PaymentView) -> None:
     lines = {
         _("Payment"): payment.reference,
         _("Method"): words.gateway(payment.gateway),
-        _("Amount paid") if payment.paid_at else _("Amount"): formats.money(payment.pay),
-        _("Credit"): formats.money(payment.credit),
-        _("Status"): words.state(payment),
-        _("Started"): here.date_time(payment.created_at),
+        _("Amount"): formats.money(payment.pay),
     }
+    if payment.status is PaymentStatus.SUCCESS:
+        lines[_("Credit")] = formats.money(payment.credit)
+    elif payment.status is PaymentStatus.PENDING:
+        lines[_("Credit to be added")] = formats.money(payment.credit)
+    lines[_("Status")] = words.state(payment)
+    lines[_("Started")] = here.date_time(payment.created_at)
     if payment.is_sandbox:
         lines[_("Note")] = _("Test money: nothing was charged.")
     st.html(words.definition_list(lines))
+
+
+# ── What went back ────────────────────────────────────────────────────────────────────────────
+def _went_back(here: Viewing, found: PaymentOutcome) -> None:
+    """List refunds and disputes; a dispute's reason is the gateway's, a refund's is for staff."""
+    if not found.refunds and not found.disputes:
+        return
+    heading = _("Refunds and disputes")
+    rows = [
+        *(_refund_line(here, found.payment, each) for each in found.refunds),
+        *(_dispute_line(here, each) for each in found.disputes),
+    ]
+    titles = (_("Date"), _("Status"), _("Amount"), _("Reason"))
+    st.html(f"<h3>{html.escape(heading)}</h3>{_table(heading, titles, rows)}")
+
+
+def _refund_line(here: Viewing, payment: PaymentView, refund: RefundView) -> tuple[str, ...]:
+    reason = refund.reason or ""
+    if refund.is_reversal:
+        text = _("{gateway} took the money back")
+        reason = text.format(gateway=words.gateway(payment.gateway))
+    return (
+        here.date_time(refund.settled_at or refund.requested_at),
+        _("Refund: {state}").format(state=words.refund_state(refund.state)),
+        formats.money(refund.pay),
+        reason,
+    )
+
+
+def _dispute_line(here: Viewing, dispute: DisputeView) -> tuple[str, ...]:
+    amount = dispute.lost if dispute.state == "lost" and dispute.lost.micros else dispute.pay
+    return (
+        here.date_time(dispute.closed_at or dispute.opened_at),
+        words.dispute_state(dispute.state),
+        formats.money(amount),
+        words.dispute_reason(dispute.reason),
+    )
+
+
+def _table(name: str, titles: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    """Return a table as HTML; on a phone each row is a card, by the style of `people`."""
+    head = "".join(f'<th scope="col">{html.escape(title)}</th>' for title in titles)
+    body = "".join(
+        "<tr>"
+        + "".join(
+            f'<td data-name="{html.escape(title)}">{html.escape(value) or "&mdash;"}</td>'
+            for title, value in zip(titles, row, strict=True)
+        )
+        + "</tr>"
+        for row in rows
+    )
+    return (
+        f'<table class="people" aria-label="{html.escape(name)}">'
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    )

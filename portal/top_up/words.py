@@ -49,6 +49,62 @@ _STATUSES = {
     "pending": N_("Pending"),
     "failed": N_("Failed"),
 }
+_REFUND_STATES = {
+    "requested": N_("On its way"),
+    "pending": N_("On its way"),
+    "succeeded": N_("Refunded"),
+    "failed": N_("Failed"),
+}
+_DISPUTE_STATES = {
+    "open": N_("Disputed"),
+    "lost": N_("Disputed, lost"),
+    "won": N_("Disputed, won"),
+}
+_DISPUTE_REASONS = {
+    # Stripe
+    "bank_cannot_process": N_("The bank could not process the payment"),
+    "credit_not_processed": N_("A refund that was promised did not arrive"),
+    "customer_initiated": N_("The payer asked for the money back"),
+    "debit_not_authorized": N_("The payer did not authorise the payment"),
+    "duplicate": N_("The payer was charged twice"),
+    "fraudulent": N_("The payer did not authorise the payment"),
+    "general": N_("The payer's bank gave no particular reason"),
+    "incorrect_account_details": N_("The account details were wrong"),
+    "insufficient_funds": N_("The payer's account had not enough money"),
+    "noncompliant": N_("The card network's rules were not followed"),
+    "product_not_received": N_("The payer did not receive what was paid for"),
+    "product_unacceptable": N_("What was paid for was not as described"),
+    "subscription_canceled": N_("The payer was charged after cancelling"),
+    "unrecognized": N_("The payer does not recognise the payment"),
+    # PayPal
+    "merchandise_or_service_not_received": N_("The payer did not receive what was paid for"),
+    "merchandise_or_service_not_as_described": N_("What was paid for was not as described"),
+    "unauthorised": N_("The payer did not authorise the payment"),
+    "duplicate_transaction": N_("The payer was charged twice"),
+    "incorrect_amount": N_("The amount was wrong"),
+    "payment_by_other_means": N_("The payer paid in another way"),
+    "canceled_recurring_billing": N_("The payer was charged after cancelling"),
+    "problem_with_remittance": N_("The money could not be sent on"),
+    "other": N_("The payer gave another reason"),
+    "denied": N_("The payment was denied after it had been completed"),
+}
+_DECLINES = {
+    # VNPay
+    "09": N_("the card or account is not registered for online banking"),
+    "10": N_("the card or account was not verified correctly"),
+    "11": N_("the time to pay was over"),
+    "12": N_("the card or account is blocked"),
+    "13": N_("the one-time password was wrong"),
+    "51": N_("there is not enough money in the account"),
+    "65": N_("the account is over its limit of today"),
+    "75": N_("the bank is under maintenance"),
+    "79": N_("the payment password was wrong too often"),
+    # Stripe
+    "authentication_required": N_("the bank asks for authentication"),
+    "expired_card": N_("the card has expired"),
+    "insufficient_funds": N_("there is not enough money in the account"),
+}
+
 _FAULTS = {
     ("name", "empty"): N_("Enter a name."),
     ("email", "empty"): N_("Enter an email address."),
@@ -111,7 +167,9 @@ def status(code: str) -> str:
 def state(payment: PaymentView) -> str:
     """Return how a payment stands in detail: refunds and disputes come before what was paid."""
     if payment.has_open_dispute:
-        return _("Disputed")
+        return dispute_state("open")
+    if payment.has_lost_dispute:
+        return dispute_state("lost")
     if payment.refunded.micros == payment.pay.micros:
         return _("Refunded")
     if payment.refunded.micros:
@@ -124,6 +182,34 @@ def state(payment: PaymentView) -> str:
 def state_name(code: str) -> str:
     """Return what a state is called by itself."""
     return _(_STATES.get(code, code))
+
+
+def refund_state(code: str) -> str:
+    """Return how a refund stands."""
+    return _(_REFUND_STATES.get(code, code))
+
+
+def dispute_state(code: str) -> str:
+    """Return how a dispute stands; a payment that is disputed reads the same."""
+    return _(_DISPUTE_STATES.get(code, code))
+
+
+def dispute_reason(code: str | None) -> str:
+    """Return why a payment is disputed, in words; empty where the gateway does not say."""
+    known = (code or "").strip().lower()
+    if known in _DISPUTE_REASONS:
+        return _(_DISPUTE_REASONS[known])
+    return known.replace("_", " ").capitalize()
+
+
+def decline(payment: PaymentView) -> str:
+    """Return that a payment was declined, with the reason where customers can use it."""
+    why = _DECLINES.get(payment.code or "")
+    name = gateway(payment.gateway)
+    if why is None:
+        return _("{gateway} declined this payment. Nothing was charged.").format(gateway=name)
+    text = _("{gateway} declined this payment: {reason}. Nothing was charged.")
+    return text.format(gateway=name, reason=_(why))
 
 
 def fault(error: InvalidInput, currency: str | None = None) -> str:

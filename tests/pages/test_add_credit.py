@@ -188,11 +188,11 @@ def test_company_does_not_begin_with_a_persons_name(
 # ── Errors ────────────────────────────────────────────────────────────────────────────────────
 def order_of(app: AppTest, *kinds: str) -> list[tuple[str, str]]:
     """Return labels of fields and texts of errors in the order in which they are drawn."""
-    found = []
-    for element in app.main:
-        if element.type in kinds:
-            found.append((element.type, getattr(element, "label", "") or str(element.value)))
-    return found
+    return [
+        (element.type, getattr(element, "label", "") or str(element.value))
+        for element in app.main
+        if element.type in kinds
+    ]
 
 
 def test_billing_profile_errors_stand_below_their_fields(

@@ -1,0 +1,344 @@
+"""The page of a payment and Payment History: what each state says, shows and offers."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from sqlalchemy import update
+
+from db.models import Dispute, Payment, Refund
+from domain.actors import StaffRole
+from domain.gateways.base import PaymentFact, PaymentState, Snapshot
+from domain.payments.facts import apply_facts
+from portal.top_up import dialog, result
+from portal.top_up.background_checks import BackgroundChecks
+from tests.gateways import GATEWAYS, ScriptedGateway, begin, dong, paid, payer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from sqlalchemy.orm import Session
+    from streamlit.testing.v1 import AppTest
+
+    from domain.gateways.base import KnownPayment
+
+CREDIT = dong(500_000)
+ANOTHER = "Try another method"
+
+
+class Case:
+    """A payment of 500,000 dong by VNPay, and the account that it is of."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.gateway = ScriptedGateway()
+        self.account, owner = payer(session)
+        self.payment = begin(session, self.gateway, self.account, owner, CREDIT)
+        session.commit()
+
+    def becomes(self, **values: Any) -> None:
+        chosen = Payment.id == self.payment.payment_id
+        self.session.execute(update(Payment).where(chosen).values(**values))
+        self.session.commit()
+
+    def told(self, fact: PaymentFact) -> None:
+        apply_facts(self.session, gateway=self.gateway, facts=(fact,), actor=GATEWAYS)
+        self.session.commit()
+
+    def credited(self) -> None:
+        self.told(paid(self.payment.reference, CREDIT))
+        self.becomes(has_receipt=True)
+
+    def disputed(self, state: str, reason: str = "product_not_received") -> None:
+        row = self.session.get_one(Payment, self.payment.payment_id)
+        is_lost = state == "lost"
+        self.session.add(
+            Dispute(
+                account_id=row.account_id,
+                payment_id=row.id,
+                gateway=row.gateway,
+                gateway_dispute_id="dispute-1",
+                state=state,
+                pay_micros=CREDIT.micros,
+                outflow_micros=CREDIT.micros if is_lost else 0,
+                clawed_back_micros=CREDIT.micros if is_lost else 0,
+                credit_micros=CREDIT.micros if is_lost else 0,
+                reason=reason,
+                opened_at=row.created_at,
+                closed_at=None if state == "open" else row.created_at,
+            )
+        )
+        self.session.commit()
+
+    def refunded(self, **values: Any) -> None:
+        row = self.session.get_one(Payment, self.payment.payment_id)
+        given = {
+            "state": "succeeded",
+            "pay_micros": dong(200_000).micros,
+            "outflow_micros": dong(200_000).micros,
+            "clawed_back_micros": dong(200_000).micros,
+            "credit_micros": dong(200_000).micros,
+            "reason": "An agent's own words",
+            "requested_by": "user:7",
+            "requested_at": row.created_at,
+            **values,
+        }
+        self.session.add(
+            Refund(account_id=row.account_id, payment_id=row.id, gateway=row.gateway, **given)
+        )
+        row.refunded_micros = dong(200_000).micros
+        self.session.commit()
+
+
+@pytest.fixture
+def case(session: Session, monkeypatch: pytest.MonkeyPatch) -> Case:
+    made = Case(session)
+    monkeypatch.setattr(result, "gateway_of", lambda _name: made.gateway)
+    monkeypatch.setattr(dialog, "gateway_of", lambda _name: made.gateway)
+    return made
+
+
+@pytest.fixture(autouse=True)
+def questions(monkeypatch: pytest.MonkeyPatch) -> Iterator[BackgroundChecks]:
+    """Questions of this test alone: each database counts its payments from 1."""
+    own = BackgroundChecks()
+    monkeypatch.setattr(result, "checks", lambda: own)
+    yield own
+    assert own.join(10)
+
+
+def look(show: Callable[..., AppTest], case: Case, **query: str) -> AppTest:
+    app = show(case.account)
+    app.switch_page("pages/payment.py")
+    for name, value in {"ref": case.payment.reference, **query}.items():
+        app.query_params[name] = value
+    app.run()
+    assert not app.exception
+    return app
+
+
+def html_of(app: AppTest) -> str:
+    return " ".join(str(element.proto.body) for element in app.get("html"))
+
+
+def facts_of(app: AppTest) -> dict[str, str]:
+    (text,) = (
+        each.proto.body for each in app.get("html") if '<dl class="facts">' in each.proto.body
+    )
+    names = [part.split("</dt>")[0] for part in text.split("<dt>")[1:]]
+    values = [part.split("</dd>")[0] for part in text.split("<dd>")[1:]]
+    return dict(zip(names, values, strict=True))
+
+
+def labels(app: AppTest) -> list[str]:
+    return [button.label for button in app.button]
+
+
+# ── Words ─────────────────────────────────────────────────────────────────────────────────────
+@pytest.mark.parametrize(
+    ("state", "status", "offered"),
+    [
+        ("failed", "Failed", ANOTHER),
+        ("cancelled", "Cancelled", "Try again"),
+        ("expired", "Expired", "Try again"),
+    ],
+)
+def test_payment_that_failed_shows_no_credit_and_another_way(
+    show: Callable[..., AppTest], case: Case, state: str, status: str, offered: str
+) -> None:
+    case.becomes(state=state)
+    app = look(show, case)
+    facts = facts_of(app)
+    assert facts["Amount"] == "₫500,000"
+    assert facts["Status"] == status
+    assert not [name for name in facts if "redit" in name or "aid" in name]
+    assert offered in labels(app)
+
+
+def test_declined_payment_says_so_and_opens_add_credit_with_its_amount(
+    show: Callable[..., AppTest], case: Case
+) -> None:
+    fact = PaymentFact(PaymentState.FAILED, reference=case.payment.reference, code="51")
+    case.told(fact)
+    app = look(show, case)
+    (told,) = (error.value.replace("\\", "") for error in app.error)
+    assert told.startswith("VNPay declined this payment: there is not enough money in the account.")
+    next(button for button in app.button if button.label == ANOTHER).click()
+    app.run()
+    assert not app.exception
+    (methods,) = app.radio
+    assert methods.label == "Payment method"
+    assert "You add ₫500,000." in [text.value for text in app.markdown]
+
+
+def test_attempt_that_was_declined_offers_another_method_while_the_payment_is_open(
+    show: Callable[..., AppTest], case: Case
+) -> None:
+    case.becomes(state="pending", redirect_url="https://pay.example.com/")
+    refused = PaymentFact(
+        PaymentState.OPEN, reference=case.payment.reference, code="INSTRUMENT_DECLINED", refusal=0
+    )
+    case.told(refused)
+    app = look(show, case)
+    assert "VNPay declined what you chose to pay with." in app.error[0].value
+    assert ANOTHER in labels(app)
+    assert "Go to VNPay" in html_of(app)
+
+
+@pytest.mark.parametrize(
+    ("gateway", "code", "said"),
+    [
+        ("paypal", "gateway_review", "PayPal is reviewing this payment"),
+        ("vnpay", "gateway_review", "This payment is being looked at by our staff"),
+        ("vnpay", "wrong_amount", "This payment is being looked at by our staff"),
+    ],
+)
+def test_payment_under_review_says_that_it_was_paid(
+    show: Callable[..., AppTest], case: Case, gateway: str, code: str, said: str
+) -> None:
+    case.becomes(state="under_review", code=code, gateway=gateway)
+    app = look(show, case)
+    (told,) = (warning.value for warning in app.warning)
+    assert told.startswith("You have paid, and need do nothing more.")
+    assert said in told
+    assert facts_of(app)["Credit to be added"] == "₫500,000"
+    assert ANOTHER not in labels(app)
+
+
+@pytest.mark.parametrize(
+    ("state", "status", "has_receipt"),
+    [("open", "Disputed", True), ("lost", "Disputed, lost", False), ("won", "Paid", True)],
+)
+def test_dispute_reads_the_same_everywhere(  # noqa: PLR0917 - fixtures, and one row
+    show: Callable[..., AppTest],
+    staff_page: Callable[..., AppTest],
+    case: Case,
+    state: str,
+    status: str,
+    has_receipt: bool,  # noqa: FBT001
+) -> None:
+    case.credited()
+    case.disputed(state)
+    app = look(show, case)
+    assert facts_of(app)["Status"] == status
+    shown = html_of(app)
+    assert "The payer did not receive what was paid for" in shown
+    assert ("/receipts/" in shown) == has_receipt
+    history = show(case.account, tab="payments").dataframe[0].value
+    assert list(history["Detail"]) == [status]
+    assert list(history["Receipt"]) == ["Ready" if has_receipt else ""]
+    finance = staff_page("payments", StaffRole.FINANCE, ref=case.payment.reference)
+    assert facts_of(finance)["Status"].endswith(status)
+    assert ("/receipts/" in html_of(finance)) == has_receipt
+    assert ("Refund…" in labels(finance)) == (state != "lost")
+    assert ("Send the receipt again" in labels(finance)) == has_receipt
+    listed = staff_page("payments", StaffRole.FINANCE, q=case.payment.reference)
+    assert list(listed.dataframe[0].value["Detail"]) == [status]
+
+
+def test_refund_shows_amount_and_date_and_its_reason_to_staff_alone(
+    show: Callable[..., AppTest], case: Case
+) -> None:
+    case.credited()
+    case.refunded()
+    app = look(show, case)
+    shown = html_of(app)
+    assert "Refund: Refunded" in shown
+    assert "₫200,000" in shown
+    assert "An agent's own words" not in shown.replace("&#x27;", "'")
+    assert facts_of(app)["Status"] == "Refunded in part"
+    staff = show(None, staff_role=StaffRole.SUPPORT)
+    staff.switch_page("pages/payment.py")
+    staff.query_params["ref"] = case.payment.reference
+    staff.run()
+    assert "An agent's own words" in html_of(staff).replace("&#x27;", "'")
+
+
+def test_reversal_that_became_part_of_a_dispute_is_told_once(
+    show: Callable[..., AppTest], case: Case
+) -> None:
+    case.credited()
+    case.refunded(
+        state="merged", outflow_micros=0, clawed_back_micros=0, credit_micros=0, is_reversal=True
+    )
+    case.disputed("lost")
+    shown = html_of(look(show, case))
+    assert "Refund:" not in shown
+    assert shown.count('data-name="Status"') == 1
+
+
+def test_payment_history_names_amounts_and_not_payments(
+    show: Callable[..., AppTest], case: Case
+) -> None:
+    table = show(case.account, tab="payments").dataframe[0].value
+    assert "Paid" not in table.columns
+    assert list(table["Amount"]) == ["₫500,000"]
+    assert list(table["Credited"]) == [""]
+
+
+# ── A gateway that does not answer ────────────────────────────────────────────────────────────
+class HangingGateway(ScriptedGateway):
+    """A gateway that answers when it is told to, and not before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answers = threading.Event()
+
+    def complete_payment(self, payment: KnownPayment) -> Snapshot:
+        self.answers.wait(30)
+        return Snapshot(paid(payment.reference, CREDIT))
+
+
+@pytest.mark.parametrize("query", [{}, {"cancelled": "1"}])
+def test_page_is_drawn_before_the_gateway_answers(
+    show: Callable[..., AppTest],
+    case: Case,
+    questions: BackgroundChecks,
+    query: dict[str, str],
+) -> None:
+    case.becomes(state="pending")
+    hanging = case.gateway = HangingGateway()
+    try:
+        started = time.monotonic()
+        app = look(show, case, **query)
+        assert time.monotonic() - started < 20, "it waited for the gateway"
+        assert facts_of(app)["Amount"] == "₫500,000"
+        assert questions.join(0) is False, "the gateway is being asked meanwhile"
+    finally:
+        hanging.answers.set()
+    assert questions.join(10)
+    app = look(show, case, **query)
+    assert "was added to your balance" in app.success[0].value
+
+
+def test_gateway_is_asked_once_however_often_the_page_is_drawn(
+    show: Callable[..., AppTest], case: Case, questions: BackgroundChecks
+) -> None:
+    case.becomes(state="pending")
+    app = look(show, case)
+    assert questions.join(10)
+    app.run()
+    assert questions.join(10)
+    assert len(case.gateway.asked) == 1
+
+
+def test_hanging_gateway_keeps_few_threads_and_none_of_another() -> None:
+    answers = threading.Event()
+    own = BackgroundChecks(lambda _gateway, _payment, _actor: bool(answers.wait(30)) and None)
+    hanging, other = ScriptedGateway(), ScriptedGateway("paypal")
+
+    def start(gateway: ScriptedGateway, payment_id: int) -> bool:
+        return own.start(gateway=gateway, payment_id=payment_id, actor=GATEWAYS)  # type: ignore[arg-type]
+
+    try:
+        assert sum(start(hanging, number) for number in range(20)) == 8
+        assert start(other, 1)
+        assert not start(other, 1), "it is being asked already"
+    finally:
+        answers.set()
+    assert own.join(10)
+    assert start(hanging, 21)
+    assert own.join(10)
