@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from dataclasses import dataclass
+from datetime import datetime, time
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
@@ -30,7 +31,7 @@ from domain.permissions import require, require_another
 from domain.texts import check_text
 
 if TYPE_CHECKING:
-    from datetime import date, datetime
+    from datetime import date
 
     from sqlalchemy.orm import Session
 
@@ -164,6 +165,12 @@ def _zone_of(session: Session, account: Account) -> ZoneInfo:
     return ZoneInfo(session.get_one(Site, account.site_code).time_zone)
 
 
+def _received_at(session: Session, row: BankTransfer) -> datetime:
+    """Return the noon of the day on which a transfer came, by the clock of its site."""
+    zone = _zone_of(session, session.get_one(Account, row.account_id))
+    return datetime.combine(row.received_on, time(12), tzinfo=zone)
+
+
 def _check_amount(amount: Money, currency: str) -> None:
     if amount.currency != currency:
         raise InvalidInput("amount", "wrong_currency", currency=currency)
@@ -290,6 +297,7 @@ def _credit(session: Session, row: BankTransfer, actor: Actor) -> int:
         gateway_payment_id=row.bank_reference,
         amount=Money(row.amount_micros, row.currency),
         method="transfer",
+        occurred_at=_received_at(session, row),
     )
     apply_payment_fact(session, payment, fact, actor=GATEWAY_ACTOR)
     payment.next_check_at = None  # there is nobody to ask

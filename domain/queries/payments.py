@@ -76,6 +76,7 @@ class PaymentView:
     pay: Money
     credit: Money
     refunded: Money
+    disputed: Money
     has_open_dispute: bool
     has_lost_dispute: bool
     has_declined_attempt: bool
@@ -94,6 +95,12 @@ class PaymentView:
     def status(self) -> PaymentStatus:
         """The status that the history shows."""
         return _STATUS_OF[self.state]
+
+    @property
+    def refundable(self) -> Money:
+        """What was neither given back nor asked back by a bank."""
+        left = self.pay - self.refunded - self.disputed
+        return max(left, Money(0, left.currency))
 
     @property
     def is_open(self) -> bool:
@@ -321,6 +328,7 @@ def _view(row: Row[Any]) -> PaymentView:
         pay=Money(payment.pay_micros, payment.pay_currency),
         credit=Money(payment.credit_micros, payment.credit_currency),
         refunded=Money(payment.refunded_micros, payment.pay_currency),
+        disputed=Money(payment.disputed_micros, payment.pay_currency),
         has_open_dispute=row.has_open_dispute,
         has_lost_dispute=row.has_lost_dispute,
         has_declined_attempt=row.has_declined_attempt,

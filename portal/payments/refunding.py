@@ -31,7 +31,7 @@ _LONGEST_AMOUNT = 40
 
 def draw(here: Viewing, payment: PaymentView, done: Callable[[str], None]) -> None:
     """Draw the form for those who may refund, while something is left; `done` tells what was."""
-    left = payment.pay - payment.refunded
+    left = payment.refundable
     if not allows(here.visitor.actor, "refund_payment", payment.account_id):
         return
     if payment.entry_sequence is None or left.micros <= 0:
