@@ -17,12 +17,10 @@ from domain.payments.outflows import get_position
 from domain.permissions import require
 
 if TYPE_CHECKING:
-    from sqlalchemy import Select, TextualSelect
+    from sqlalchemy import ColumnElement, Select, TextualSelect
     from sqlalchemy.orm import Session
 
     from domain.actors import Actor
-
-WAITING_REFUND_STATES = ("requested", "pending")
 
 # Reversals of what a payment granted, less what of their money has gone out.
 _UNAPPLIED = text("""
@@ -42,19 +40,11 @@ class PaymentExceptions:
     """What of a payment needs a person.
 
     `money_without_credit` is here though its credit was reversed; `credit_without_money` went out
-    beyond what the payment had. `waiting_refunds` are paid by finance itself, or were never
-    answered by the gateway.
+    beyond what the payment had.
     """
 
     money_without_credit: Money
     credit_without_money: Money
-    waiting_refunds: tuple[int, ...]
-
-    @property
-    def is_none(self) -> bool:
-        """Whether nothing needs anybody."""
-        amounts = self.money_without_credit.micros or self.credit_without_money.micros
-        return not amounts and not self.waiting_refunds
 
 
 def get_exceptions(session: Session, *, payment_id: int, actor: Actor) -> PaymentExceptions:
@@ -80,13 +70,9 @@ def get_exceptions(session: Session, *, payment_id: int, actor: Actor) -> Paymen
         ).one()
         for row in (Refund, Dispute)
     )
-    waiting = session.scalars(
-        _waiting_refunds(Refund.id).where(Refund.payment_id == payment_id).order_by(Refund.id)
-    )
     return PaymentExceptions(
         money_without_credit=Money(position.unapplied_micros, payment.pay_currency),
         credit_without_money=Money(excess, payment.pay_currency),
-        waiting_refunds=tuple(waiting),
     )
 
 
@@ -99,12 +85,11 @@ def payments_with_exceptions() -> tuple[Select[Any] | TextualSelect, ...]:
             )
             for row in (Refund, Dispute)
         ),
-        _waiting_refunds(Refund.payment_id),
+        select(Refund.payment_id).where(refund_waits_for_person()),
         _UNAPPLIED,
     )
 
 
-def _waiting_refunds(column: Any) -> Select[Any]:  # noqa: ANN401 - a column of Refund
-    return select(column).where(
-        Refund.state.in_(WAITING_REFUND_STATES), Refund.next_check_at.is_(None)
-    )
+def refund_waits_for_person() -> ColumnElement[bool]:
+    """Return the condition of refunds that finance pays itself, or that were never answered."""
+    return Refund.state.in_(("requested", "pending")) & Refund.next_check_at.is_(None)

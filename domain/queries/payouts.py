@@ -1,4 +1,4 @@
-"""Refunds of bank transfers: nobody sends them but finance, who then records the payout."""
+"""Refunds that wait for finance: of bank transfers, and those that a gateway never answered."""
 
 from __future__ import annotations
 
@@ -9,23 +9,25 @@ from sqlalchemy import select
 
 from db.models import Account, Payment, Refund
 from domain.money import Money
+from domain.payments.exceptions import refund_waits_for_person
 from domain.permissions import require
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from sqlalchemy import ColumnElement
     from sqlalchemy.orm import Session
 
     from domain.actors import Actor
 
-BANK = "bank"
 MAX_PAYOUTS = 100
 
 
 @dataclass(frozen=True, slots=True)
 class PayoutView:
-    """A refund that waits to be paid from the bank account; people are named as facts name them."""
+    """A refund that waits for finance to pay it, or to find out at the gateway whether it was paid.
+
+    People are named as facts name them.
+    """
 
     refund_id: int
     payment_id: int
@@ -33,14 +35,10 @@ class PayoutView:
     account_id: int
     account_name: str
     amount: Money
+    gateway: str
     reason: str
     requested_by: str
     requested_at: datetime
-
-
-def waits_for_payout() -> ColumnElement[bool]:
-    """Return the condition of refunds that finance has to pay from the bank account."""
-    return (Refund.gateway == BANK) & Refund.state.in_(("requested", "pending"))
 
 
 def list_payouts(
@@ -52,7 +50,7 @@ def list_payouts(
         select(Refund, Payment, Account.name)
         .join(Payment, Payment.id == Refund.payment_id)
         .join(Account, Account.id == Refund.account_id)
-        .where(waits_for_payout())
+        .where(refund_waits_for_person())
         .order_by(Refund.id)
         .limit(MAX_PAYOUTS)
     )
@@ -66,6 +64,7 @@ def list_payouts(
             account_id=payment.account_id,
             account_name=name,
             amount=Money(refund.pay_micros, payment.pay_currency),
+            gateway=payment.gateway,
             reason=refund.reason,
             requested_by=refund.requested_by,
             requested_at=refund.requested_at,

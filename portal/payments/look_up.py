@@ -42,7 +42,7 @@ def draw(here: Viewing) -> None:
         only_waiting=only_waiting,
     )
     if not found and only_waiting:
-        st.info(_("Nothing waits for staff here."), icon=":material/task_alt:")
+        st.info(_("No payment needs a decision."), icon=":material/task_alt:")
         return
     if not found and not sought:
         st.info(_("No payments yet. They show here as customers make them."))
@@ -82,7 +82,7 @@ def _filter(here: Viewing) -> bool:
     count = backend.read(count_waiting, actor=here.visitor.actor)
     address.set_widget("payments_waiting", address.given("waiting") == "yes")
     return st.toggle(
-        _("Only what waits for staff ({count})").format(count=formats.number(count)),
+        _("Only what needs a decision ({count})").format(count=formats.number(count)),
         key="payments_waiting",
         on_change=_remember_filter,
     )

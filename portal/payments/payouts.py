@@ -1,4 +1,4 @@
-"""Refunds of bank transfers that wait for their payout: record it, or cancel the refund."""
+"""Refunds that wait for finance: record the payout, or cancel the refund."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import streamlit as st
 
 from domain import payments
 from domain.errors import BillingError
+from domain.payments.records import BANK
 from domain.permissions import allows
 from domain.queries.payouts import list_payouts
 from domain.texts import LONGEST_REASON
@@ -64,7 +65,11 @@ def draw(here: Viewing, payment: PaymentView) -> None:
 
 
 def _one(here: Viewing, payout: PayoutView, name: Callable[[str | None], str]) -> None:
-    st.subheader(_("A refund waits for its payout"))
+    is_transfer = payout.gateway == BANK
+    st.subheader(_("Refund waiting for payout") if is_transfer else _("Refund without an answer"))
+    if not is_transfer:
+        text = _("{gateway} never said whether it paid this. Look it up there, then decide.")
+        st.markdown(plain(text.format(gateway=words.gateway(payout.gateway))))
     lines = {
         _("Amount"): formats.money(payout.amount),
         _("Reason"): payout.reason,
@@ -72,14 +77,18 @@ def _one(here: Viewing, payout: PayoutView, name: Callable[[str | None], str]) -
         _("Requested"): here.date_time(payout.requested_at),
     }
     st.html(words.definition_list(lines))
-    if not allows(here.visitor.actor, "refund_payment", payout.account_id):
+    if not allows(here.visitor.actor, "record_payout", payout.account_id):
         st.caption(_("Finance pays it from the bank account, and records the payout here."))
         return
     with st.container(horizontal=True):
         with st.popover(_("Record payout…")):
-            st.markdown(_("Record it once the bank has sent the money."))
+            st.markdown(_("Record it once the money has been sent."))
             field = f"payout-reference-{payout.refund_id}"
-            st.text_input(_("The bank's reference"), max_chars=_MAX_REFERENCE_LENGTH, key=field)
+            st.text_input(
+                _("Bank reference") if is_transfer else _("Gateway transaction ID"),
+                max_chars=_MAX_REFERENCE_LENGTH,
+                key=field,
+            )
             approving.button(
                 _("Record payout"),
                 place=_PLACE,
@@ -89,7 +98,7 @@ def _one(here: Viewing, payout: PayoutView, name: Callable[[str | None], str]) -
                 is_primary=True,
             )
         with st.popover(_("Cancel refund…")):
-            st.markdown(_("The money stays here, and the credit is granted again."))
+            st.markdown(_("No money was sent, and the credit is granted again."))
             field = f"cancel-reason-{payout.refund_id}"
             st.text_input(_("Reason"), max_chars=LONGEST_REASON, key=field)
             approving.button(
@@ -106,12 +115,15 @@ def draw_all(here: Viewing) -> None:
     found = backend.read(list_payouts, actor=here.visitor.actor)
     if not found:
         return
-    st.subheader(_("Refunds waiting for payout ({count})").format(count=formats.number(len(found))))
+    st.subheader(
+        _("Refunds waiting for finance ({count})").format(count=formats.number(len(found)))
+    )
     table = pa.table(
         {
             _("Requested"): [here.date_time(each.requested_at) for each in found],
             _("Account"): [f"{each.account_name} · {each.account_id}" for each in found],
             _("Amount"): [formats.money(each.amount) for each in found],
+            _("Method"): [words.gateway(each.gateway) for each in found],
             _("Reason"): [each.reason for each in found],
             _("Payment"): [f"/payments?ref={each.payment_reference}" for each in found],
         }
@@ -126,4 +138,6 @@ def draw_all(here: Viewing) -> None:
             _("Payment"): st.column_config.LinkColumn(display_text=_("Open payment")),
         },
     )
-    st.caption(plain(_("Pay each from the bank account, then record the payout on its payment.")))
+    st.caption(
+        plain(_("Pay each, or look it up at its gateway, then record the payout on its payment."))
+    )

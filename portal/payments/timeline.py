@@ -10,6 +10,7 @@ import streamlit as st
 
 from domain import audit, payments
 from domain.actors import StaffRole
+from domain.payments.exceptions import get_exceptions
 from domain.payments.polling import CHECK_FAILED
 from domain.queries.payments import payment_timeline
 from portal import address, backend, formats
@@ -112,9 +113,29 @@ def draw(here: Viewing, reference: str) -> None:
     st.html(words.definition_list(_facts(here, found.payment)))
     decision.draw(here, found.payment)
     payouts.draw(here, found.payment)
+    _exceptions(here, found.payment)
     _actions(here, found)
     _steps(here, found)
     _messages(here, found)
+
+
+def _exceptions(here: Viewing, payment: PaymentView) -> None:
+    """Say where the payment's money and credit differ, and what to do about it."""
+    found = backend.read(get_exceptions, payment_id=payment.payment_id, actor=here.visitor.actor)
+    if found.money_without_credit.micros:
+        text = _(
+            "Money without credit: {amount}. Its credit was reversed and the money is still here:"
+            " refund it to the customer."
+        )
+        shown = text.format(amount=formats.money(found.money_without_credit))
+        st.warning(plain(shown), icon=":material/balance:")
+    if found.credit_without_money.micros:
+        text = _(
+            "More went out than this payment had: {amount}. Compare its refunds and disputes with"
+            " the gateway's, and claim the difference there."
+        )
+        shown = text.format(amount=formats.money(found.credit_without_money))
+        st.warning(plain(shown), icon=":material/balance:")
 
 
 def _remember_look(here: Viewing, payment: PaymentView) -> None:

@@ -75,7 +75,7 @@ def test_two_people_accept_suspected_money(
     assert serious_violations(support) == {}
 
     admin = sign_in("controller@demo.example", path="/payments?waiting=yes")
-    expect(admin.get_by_text("Only what waits for staff (")).to_be_visible()
+    expect(admin.get_by_text("Only what needs a decision (")).to_be_visible()
     admin.goto(f"{admin.url.split('?')[0]}?ref={reference}")
     expect(admin.get_by_text("The bank vouches for it")).to_be_visible()
     admin.get_by_role("button", name="Accept…").click()

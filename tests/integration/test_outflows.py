@@ -28,6 +28,7 @@ from domain.payments import cancel_refund, record_payout, request_refund
 from domain.payments.exceptions import get_exceptions
 from domain.payments.facts import apply_facts
 from domain.payments.review import count_waiting
+from domain.queries.payouts import list_payouts
 from tests.factories import next_key
 from tests.gateways import GATEWAYS, ScriptedGateway, away, begin, dong, paid, payer
 from tests.integration.test_refunds_and_disputes import CREDIT, FINANCE, Paid, payment
@@ -308,16 +309,17 @@ def test_refund_key_reused_for_another_amount_is_refused(payment: Paid) -> None:
 
 # ── The work list ─────────────────────────────────────────────────────────────────────────────
 def work_list(payment: Paid) -> tuple[int, int, int, int]:
-    """Return how many payments wait, and of this one what money, credit and refunds do."""
+    """Return how many payments wait, and of this one what money, credit and refunds wait."""
     with payment.sessions() as session:
         found = get_exceptions(session, payment_id=payment.payment_id, actor=FINANCE)
         count = count_waiting(session, actor=FINANCE)
+        refunds = list_payouts(session, actor=FINANCE, payment_id=payment.payment_id)
     unit = 1_000_000
     return (
         count,
         found.money_without_credit.micros // unit,
         found.credit_without_money.micros // unit,
-        len(found.waiting_refunds),
+        len(refunds),
     )
 
 

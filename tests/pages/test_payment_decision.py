@@ -215,13 +215,13 @@ def test_finance_finds_what_waits(show: Callable[..., AppTest], case: Case) -> N
     app = show(None, staff_role=StaffRole.FINANCE)
     app.switch_page("pages/payments.py").run()
     (toggle,) = app.toggle
-    assert toggle.label == "Only what waits for staff (0)"
+    assert toggle.label == "Only what needs a decision (0)"
     toggle.set_value(True)
     app.run()
-    assert [info.value for info in app.info] == ["Nothing waits for staff here."]
+    assert [info.value for info in app.info] == ["No payment needs a decision."]
     case.comes(dong(700_000))
     app.run()
-    assert app.toggle[0].label == "Only what waits for staff (1)"
+    assert app.toggle[0].label == "Only what needs a decision (1)"
     assert app.dataframe[0].value["Detail"].to_list() == ["Under review"]
 
 

@@ -7,6 +7,8 @@ the very money of the refund or dispute, so that no rounding is left anywhere.
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import BYTEA
@@ -193,7 +195,7 @@ def _amounts(*others: str) -> list[sa.Column[int]]:
 
 
 def _change_refunds() -> None:
-    for column in (
+    columns: tuple[sa.Column[Any], ...] = (
         *_amounts(),
         sa.Column("gateway_payment_id", sa.Text()),
         sa.Column("request_hash", BYTEA()),
@@ -201,7 +203,8 @@ def _change_refunds() -> None:
         sa.Column("stated_at", sa.DateTime(timezone=True)),
         sa.Column("revision", sa.Integer(), nullable=False, server_default=sa.text("0")),
         sa.Column("checks", sa.Integer(), nullable=False, server_default=sa.text("0")),
-    ):
+    )
+    for column in columns:
         op.add_column("refunds", column)
     op.alter_column("refunds", "credit_micros", server_default=sa.text("0"))
     for name in ("state", "amounts"):
@@ -213,14 +216,15 @@ def _change_refunds() -> None:
 
 
 def _change_disputes() -> None:
-    for column in (
+    columns: tuple[sa.Column[Any], ...] = (
         *_amounts("lost_micros", "held_micros"),
         sa.Column("gateway_payment_id", sa.Text()),
         sa.Column("stated_at", sa.DateTime(timezone=True)),
         sa.Column("revision", sa.Integer(), nullable=False, server_default=sa.text("0")),
         sa.Column("fee_micros", sa.BigInteger(), nullable=False, server_default=sa.text("0")),
         sa.Column("fee_currency", sa.Text()),
-    ):
+    )
+    for column in columns:
         op.add_column("disputes", column)
     op.alter_column("disputes", "credit_micros", server_default=sa.text("0"))
     op.drop_constraint("amounts", "disputes", type_="check")
