@@ -60,7 +60,7 @@ def test_work_list_shows_refunds_that_wait_for_payout(
     staff_page: Callable[..., AppTest], refunded: Payment
 ) -> None:
     app = staff_page("payments", StaffRole.FINANCE, waiting="yes")
-    assert "Refunds waiting for payout (1)" in texts(app.subheader)
+    assert "Refunds waiting for finance (1)" in texts(app.subheader)
     table = app.dataframe[0].value
     assert table["Amount"].tolist() == ["₫1,000,000"]
     assert table["Payment"].tolist() == [f"/payments?ref={refunded.reference}"]
@@ -70,7 +70,7 @@ def test_support_sees_a_payout_and_records_none(
     session: Session, staff_page: Callable[..., AppTest], refunded: Payment
 ) -> None:
     app = staff_page("payments", StaffRole.SUPPORT, ref=refunded.reference)
-    assert "A refund waits for its payout" in texts(app.subheader)
+    assert "Refund waiting for payout" in texts(app.subheader)
     number = refund_id(session)
     keys = {each.key for each in app.button}
     assert not keys & {f"pay_out-{number}", f"cancel_refund-{number}"}
@@ -84,7 +84,7 @@ def test_recorded_payout_ends_the_refund(
     app.text_input(key=f"payout-reference-{number}").set_value("FT900")
     app.button(key=f"pay_out-{number}").click().run()
     assert "The payout is recorded. The refund is done." in texts(app.success)
-    assert "A refund waits for its payout" not in texts(app.subheader)
+    assert "Refund waiting for payout" not in texts(app.subheader)
     assert state(session) == "succeeded"
     assert balance(session, refunded) == 19_000_000
 
