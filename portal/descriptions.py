@@ -7,7 +7,6 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from domain.queries import accounts as queries
-from domain.queries.history_export import HistoryNames
 from portal import backend, formats
 from portal.i18n import N_, _, ngettext
 
@@ -107,18 +106,6 @@ def service_names() -> dict[str, str]:
 @lru_cache(maxsize=1)
 def _service_names(_database: Engine, _period: int) -> dict[str, str]:
     return backend.read(queries.service_names)
-
-
-def history_names() -> HistoryNames:
-    """Return every name that a file of Credit History may need."""
-    sources = {code: source(code) for code in _SOURCES}
-    return HistoryNames(
-        services={**sources, **service_names()},
-        sources=sources,
-        kinds={code: kind(code) for code in _KINDS},
-        statuses={code: status(code) for code in _STATUSES},
-        reasons={code: reason(code) for code in _REASONS},
-    )
 
 
 def kind(code: str) -> str:

@@ -1,24 +1,18 @@
 """Credit History: what was posted, refused or is held, newest first, in pages that cost the same.
 
-A page is one query over entries (Success), refusals (Failed) and open holds (Processing). Text
-has no index: it is looked for in the newest `SEARCH_WINDOW` rows that pass the other filters, and
-where that window ends, the next page goes on. Payments under way stand above the newest page.
+A page is one query over entries (Success), refusals (Failed), and open holds and payments under
+way (Processing), in the order of their dates. Text has no index: it is looked for in the newest
+`SEARCH_WINDOW` rows that pass the other filters, and where that window ends, the next page goes on.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from domain.permissions import require
 from domain.queries.cursors import HistoryCursor
-from domain.queries.history_payments import (
-    PAYMENT_RANK,
-    before_rows,
-    open_payments,
-    payment_of,
-)
 from domain.queries.history_rows import (
     CappedCount,
     HistoryFilter,
@@ -26,7 +20,9 @@ from domain.queries.history_rows import (
     HistoryRow,
 )
 from domain.queries.history_streams import (
-    RANKS,
+    PAYMENT_RANK,
+    PAYMENT_REFERENCE,
+    STATUS_OF_RANK,
     Span,
     choose_streams,
     count_rows,
@@ -47,7 +43,6 @@ COUNT_CAP = 10_000
 SEARCH_WINDOW = 2_500
 
 _EMPTY = HistoryPage(rows=(), newer=None, older=None)
-_STATUSES = {rank: status for status, rank in RANKS.items()}
 
 
 def history_page(
@@ -71,9 +66,7 @@ def history_page(
     statement = _rows_of(account_id, wanted, span)
     if statement is None:
         return _EMPTY
-    every = session.execute(statement).all()
-    payments = tuple(payment_of(row) for row in every if row.rank == PAYMENT_RANK)
-    found = every[len(payments) :]
+    found = session.execute(statement).all()
     edges = [row for row in found if wanted.sought and row.is_edge]
     rows = found[: len(found) - len(edges)]
     page = _page(rows, edges, span)
@@ -82,7 +75,7 @@ def history_page(
         return history_page(
             session, actor=actor, account_id=account_id, wanted=wanted, page_size=page_size
         )
-    return replace(page, payments=payments)
+    return page
 
 
 # A page is drawn again and again, and to build its statement takes longer than to run it.
@@ -90,16 +83,11 @@ def history_page(
 def _rows_of(account_id: int, wanted: HistoryFilter, span: Span) -> Select[Any] | None:
     """Return the statement that finds the rows of a page, or None where there can be none."""
     streams = choose_streams(account_id, wanted)
-    payments = open_payments(account_id, wanted) if span.cursor is None else None
     if not streams:
-        return payments
+        return None
     if wanted.sought:
-        rows = search_rows(streams, span, SEARCH_WINDOW, wanted.sought)
-    else:
-        rows = merge_rows(streams, span)
-    if payments is None:
-        return rows
-    return before_rows(payments, rows, has_edge=bool(wanted.sought))
+        return search_rows(streams, span, SEARCH_WINDOW, wanted.sought)
+    return merge_rows(streams, span)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,8 +165,9 @@ def _cursor(row: Row[Any]) -> HistoryCursor:
 
 
 def _history_row(row: Row[Any]) -> HistoryRow:
+    is_payment = row.rank == PAYMENT_RANK
     return HistoryRow(
-        status=_STATUSES[row.rank],
+        status=STATUS_OF_RANK[row.rank],
         number=row.number,
         occurred_at=row.occurred_at,
         kind=row.kind,
@@ -188,4 +177,5 @@ def _history_row(row: Row[Any]) -> HistoryRow:
         description_parameters=row.description_parameters,
         amount_micros=row.amount_micros,
         reason=row.reason,
+        payment_reference=row.description_parameters[PAYMENT_REFERENCE] if is_payment else None,
     )

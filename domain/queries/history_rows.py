@@ -95,6 +95,8 @@ class HistoryRow:
 
     `amount_micros` is what was moved, or (not a success) what would have been. `service` is a
     slug, the gateway that moved the money, or `SYSTEM_SERVICE`. `reason` says why it was refused.
+    A payment under way has its `payment_reference`, its id as `number`, and its own state, such as
+    "awaiting", as `description_code`.
     """
 
     status: HistoryStatus
@@ -107,32 +109,19 @@ class HistoryRow:
     description_parameters: Mapping[str, Any]
     amount_micros: int
     reason: str | None = None
+    payment_reference: str | None = None
 
     @property
     def reference(self) -> HistoryReference:
-        """The row's name in URLs."""
+        """The row's name in URLs. Raises ValueError for a payment, which has a page of its own."""
+        if self.payment_reference is not None:
+            raise ValueError("a payment is opened by its own reference")
         return HistoryReference(self.status, self.number)
-
-
-@dataclass(frozen=True, slots=True)
-class OpenPayment:
-    """A payment that is under way: `amount_micros` is credited once its money has come.
-
-    `state` is the payment's own, such as "awaiting".
-    """
-
-    reference: str
-    created_at: datetime
-    gateway: str
-    state: str
-    amount_micros: int
 
 
 @dataclass(frozen=True, slots=True)
 class HistoryPage:
     """Rows, newest first, and where the pages beside this one begin.
-
-    Only the newest page has `payments`: those under way that pass the filter, newest first.
 
     `searched_to` is given where a text search stopped before it reached the oldest row: `older`
     goes on from there.
@@ -142,7 +131,6 @@ class HistoryPage:
     newer: HistoryCursor | None
     older: HistoryCursor | None
     searched_to: datetime | None = None
-    payments: tuple[OpenPayment, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

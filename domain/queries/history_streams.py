@@ -3,7 +3,8 @@
 - no service and no kind: one stream on (account, time);
 - charges: one stream a service, on the partial index that holds charges only;
 - every other kind: one stream a kind, or a kind and service, on partial indexes without charges;
-- refusals: one stream an operation, or an operation and service.
+- refusals: one stream an operation, or an operation and service;
+- payments under way: one stream on (account, time).
 
 A page is then merged from the first rows of each stream, whatever the size of the account.
 """
@@ -30,7 +31,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONPATH
 
-from db.models import Entry, Hold, OpenHold, Refusal, Service
+from db.models import Entry, Hold, OpenHold, Payment, Refusal, Service
 from db.models.ledger import ENTRY_KINDS
 from domain.queries.history_rows import (
     CHARGE,
@@ -38,6 +39,7 @@ from domain.queries.history_rows import (
     HistoryFilter,
     HistoryStatus,
 )
+from domain.queries.payments import STATES_OF, PaymentStatus
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -48,8 +50,15 @@ if TYPE_CHECKING:
 
     from domain.queries.cursors import HistoryCursor
 
+_PROCESSING = HistoryStatus.PROCESSING
 RANKS = {HistoryStatus.SUCCESS: 1, HistoryStatus.FAILED: 2, HistoryStatus.PROCESSING: 3}
 """The order of rows of one instant that come from different tables."""
+PAYMENT_RANK = 4
+"""The rank of payments under way: they are processing as holds are, and in a table of their own."""
+STATUS_OF_RANK = {**{rank: status for status, rank in RANKS.items()}, PAYMENT_RANK: _PROCESSING}
+PAYMENT_REFERENCE = "reference"
+"""The parameter of a payment's row that names the payment."""
+TOP_UP = "top_up"
 _SHOWN_SERVICE = func.shown_service(Entry.kind, Entry.service, Entry.source, type_=Text)
 """An entry's own service, else the gateway that moved the money, else "system"."""
 _OTHER_KINDS = tuple(kind for kind in ENTRY_KINDS if kind != CHARGE)
@@ -98,13 +107,13 @@ class Span(NamedTuple):
 
 
 def _table(
-    status: HistoryStatus,
+    rank_number: int,
     time: QueryableAttribute[datetime],
     number: QueryableAttribute[int],
     *shown: ColumnElement[Any] | QueryableAttribute[Any],
 ) -> _Table:
     """Describe a table; what its rows show stands in the order of `_SHOWN`."""
-    rank = cast(literal(RANKS[status]), SmallInteger).label("rank")
+    rank = cast(literal(rank_number), SmallInteger).label("rank")
     named = (column.label(name) for column, name in zip(shown, _SHOWN, strict=True))
     columns: tuple[ColumnElement[Any], ...] = (
         time.label("occurred_at"),
@@ -112,11 +121,11 @@ def _table(
         number.label("number"),
         *named,
     )
-    return _Table(RANKS[status], time.expression, number.expression, columns)
+    return _Table(rank_number, time.expression, number.expression, columns)
 
 
 _ENTRIES = _table(
-    HistoryStatus.SUCCESS,
+    RANKS[HistoryStatus.SUCCESS],
     Entry.occurred_at,
     Entry.account_sequence,
     Entry.kind,
@@ -129,7 +138,7 @@ _ENTRIES = _table(
     Entry.balance_after_micros,
 )
 _REFUSALS = _table(
-    HistoryStatus.FAILED,
+    RANKS[HistoryStatus.FAILED],
     Refusal.occurred_at,
     Refusal.refusal_number,
     Refusal.operation,
@@ -142,7 +151,7 @@ _REFUSALS = _table(
     cast(null(), BigInteger),
 )
 _HOLDS = _table(
-    HistoryStatus.PROCESSING,
+    RANKS[HistoryStatus.PROCESSING],
     Hold.placed_at,
     Hold.hold_number,
     cast(literal(HOLD), Text),
@@ -155,17 +164,33 @@ _HOLDS = _table(
     cast(null(), BigInteger),
 )
 
+# What is credited once its money has come: it is in no balance yet.
+_PAYMENTS = _table(
+    PAYMENT_RANK,
+    Payment.created_at,
+    Payment.id,
+    cast(literal(TOP_UP), Text),
+    Payment.gateway,
+    Payment.gateway,
+    Payment.state,
+    func.jsonb_build_object(PAYMENT_REFERENCE, Payment.reference),
+    Payment.credit_micros,
+    cast(null(), Text),
+    cast(null(), BigInteger),
+)
+
 
 def choose_streams(account_id: int, wanted: HistoryFilter) -> list[Stream]:
     """Return the streams whose rows, together, are those that the filter wants (but its text)."""
-    makers = {
-        HistoryStatus.SUCCESS: _entry_streams,
-        HistoryStatus.FAILED: _refusal_streams,
-        HistoryStatus.PROCESSING: _hold_streams,
-    }
+    makers = (
+        (HistoryStatus.SUCCESS, _entry_streams),
+        (HistoryStatus.FAILED, _refusal_streams),
+        (HistoryStatus.PROCESSING, _hold_streams),
+        (HistoryStatus.PROCESSING, _payment_streams),
+    )
     return [
         stream._replace(conditions=(*stream.conditions, *_dates(stream.table, wanted)))
-        for status, make in makers.items()
+        for status, make in makers
         if not wanted.statuses or status in wanted.statuses
         for stream in make(account_id, wanted)
     ]
@@ -216,6 +241,18 @@ def _hold_streams(account_id: int, wanted: HistoryFilter) -> Iterable[Stream]:
     if wanted.services:
         conditions.append(Hold.service.in_(_sorted(wanted.services)))
     yield Stream(_HOLDS, tuple(conditions))
+
+
+def _payment_streams(account_id: int, wanted: HistoryFilter) -> Iterable[Stream]:
+    if wanted.kinds and TOP_UP not in wanted.kinds:
+        return
+    conditions = [
+        Payment.account_id == account_id,
+        Payment.state.in_(STATES_OF[PaymentStatus.PENDING]),
+    ]
+    if wanted.services:
+        conditions.append(Payment.gateway.in_(_sorted(wanted.services)))
+    yield Stream(_PAYMENTS, tuple(conditions))
 
 
 def _sorted(values: Iterable[str]) -> tuple[str, ...]:

@@ -28,8 +28,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import tzinfo
 
+    from pandas.io.formats.style import Styler
+
     from domain.queries.balances import AccountSummary
-    from domain.queries.history_rows import CappedCount, HistoryPage, HistoryRow, OpenPayment
+    from domain.queries.history_rows import CappedCount, HistoryPage, HistoryRow
     from portal.viewing import Viewing
 
 _OTHER_SERVICES = ("vnpay", "stripe", "paypal", "bank", "system")
@@ -38,6 +40,8 @@ _PLACES = ("older", "newer")
 _LONG = "long_history"
 _FIRST_DAY = date(2000, 1, 1)
 _LAST_DAY = date(2099, 12, 31)
+_MUTED = {"light": "#5b6472", "dark": "#a7b1c0"}
+"""Text that is told apart from the rest, and still at more than 4.5 to 1 on its ground."""
 _PAYMENT_TO_OPEN = "history_payment_to_open"
 
 
@@ -60,10 +64,10 @@ def draw(viewing: Viewing, account: AccountSummary) -> None:
     )
     if found.count is not None and found.count.is_capped:
         st.session_state.setdefault(_LONG, set()).add((account.account_id, wanted))
-    _count_line(found.count, len(found.page.payments))
+    _count_line(found.count)
     has_rows = bool(found.page.rows) or found.page.older is not None
     export.draw(viewing, account, wanted, has_rows=has_rows)
-    if found.page.rows or found.page.payments:
+    if found.page.rows:
         _tables(viewing, account, found.page)
     else:
         _empty(wanted, found.page)
@@ -191,7 +195,7 @@ def _midnight(zone: tzinfo, day: date | None) -> datetime | None:
 # ── Rows ───────────────────────────────────────────────────────────────────────────────────────
 @dataclass(frozen=True, slots=True)
 class _Line:
-    """What the tables show of a row or of a payment; `opens` is that one's name in an address."""
+    """What the tables show of a row; `opens` is its name, or its payment's, in an address."""
 
     occurred_at: datetime
     service: str
@@ -199,52 +203,36 @@ class _Line:
     description: str
     code: str
     status: str
-    amount_micros: int
+    amount: str
     opens: str
-    is_payment: bool = False
+    is_payment: bool
 
 
-def _line_of_payment(payment: OpenPayment) -> _Line:
-    name = words.gateway(payment.gateway)
-    return _Line(
-        occurred_at=payment.created_at,
-        service=name,
-        source=name,
-        description=f"{descriptions.kind('top_up')} · {words.state_name(payment.state)}",
-        code="",
-        status=descriptions.status(HistoryStatus.PROCESSING),
-        amount_micros=payment.amount_micros,
-        opens=payment.reference,
-        is_payment=True,
-    )
-
-
-def _line_of_row(row: HistoryRow) -> _Line:
+def _line(viewing: Viewing, row: HistoryRow) -> _Line:
+    is_payment = row.payment_reference is not None
     return _Line(
         occurred_at=row.occurred_at,
         service=descriptions.service(row.service),
         source=descriptions.source(row.source),
-        description=descriptions.description(row.description_code, row.description_parameters),
+        description=words.under_way(row.description_code)
+        if is_payment
+        else descriptions.description(row.description_code, row.description_parameters),
         code=_code(row),
         status=descriptions.status(row.status),
-        amount_micros=row.amount_micros,
-        opens=str(row.reference),
+        # Money that has not come adds nothing yet: no plus.
+        amount=viewing.money(row.amount_micros, signed=not is_payment),
+        opens=row.payment_reference or str(row.reference),
+        is_payment=is_payment,
     )
 
 
-def _count_line(found: CappedCount | None, payments: int) -> None:
-    """Say how many rows there are, and how many payments besides: they are no entries yet."""
-    said = []
+def _count_line(found: CappedCount | None) -> None:
+    """Say how many rows there are."""
     if found is not None and found.is_capped:
-        said.append(_("More than {count} rows").format(count=formats.number(found.count)))
+        st.caption(_("More than {count} rows").format(count=formats.number(found.count)))
     elif found is not None and found.count:
         text = ngettext("{count} row", "{count} rows", found.count)
-        said.append(text.format(count=formats.number(found.count)))
-    if payments:
-        text = ngettext("{count} payment under way", "{count} payments under way", payments)
-        said.append(text.format(count=formats.number(payments)))
-    if said:
-        st.caption(" · ".join(said))
+        st.caption(text.format(count=formats.number(found.count)))
 
 
 def _empty(wanted: HistoryFilter, page: HistoryPage) -> None:
@@ -258,10 +246,7 @@ def _empty(wanted: HistoryFilter, page: HistoryPage) -> None:
 
 def _tables(viewing: Viewing, account: AccountSummary, page: HistoryPage) -> None:
     """Draw the rows twice, for wide and for narrow screens; the style sheet hides one."""
-    lines = [
-        *(_line_of_payment(payment) for payment in page.payments),
-        *(_line_of_row(row) for row in page.rows),
-    ]
+    lines = [_line(viewing, row) for row in page.rows]
     amount = _("Amount ({currency})").format(currency=account.currency)
     table = pa.table(
         {
@@ -271,7 +256,7 @@ def _tables(viewing: Viewing, account: AccountSummary, page: HistoryPage) -> Non
             _("Description"): [line.description for line in lines],
             _("Code"): [line.code for line in lines],
             _("Status"): [line.status for line in lines],
-            amount: [viewing.money(line.amount_micros, signed=True) for line in lines],
+            amount: [line.amount for line in lines],
         }
     )
     everything = list(table.column_names)
@@ -281,6 +266,7 @@ def _tables(viewing: Viewing, account: AccountSummary, page: HistoryPage) -> Non
     with st.container(key="rows-narrow"):
         _table(table, amount_first, lines, key="narrow")
     st.caption(_("Tick a row to see which credit paid it, and the calls behind it."))
+    st.caption(formats.plain(_("Times are in {zone}.").format(zone=viewing.zone)))
     reference = st.session_state.pop(_PAYMENT_TO_OPEN, None)
     if reference is not None:
         st.switch_page("pages/payment.py", query_params={"ref": reference})
@@ -290,7 +276,7 @@ def _table(table: pa.Table, order: list[str], lines: Sequence[_Line], *, key: st
     # The key holds the rows: a choice in them is none in the rows of another page.
     widget = f"{key}-{lines[0].opens}-{lines[-1].opens}-{len(lines)}"
     st.dataframe(
-        table.select(order),
+        _muted(table.select(order), lines),
         hide_index=True,
         height="content",
         on_select=partial(_open, widget, lines),
@@ -306,6 +292,15 @@ def _table(table: pa.Table, order: list[str], lines: Sequence[_Line], *, key: st
             },
         },
     )
+
+
+def _muted(table: pa.Table, lines: Sequence[_Line]) -> pa.Table | Styler:
+    """Return the table with payments under way in a muted colour; a plain one is drawn faster."""
+    if not any(line.is_payment for line in lines):
+        return table
+    colour = _MUTED["dark" if st.context.theme.type == "dark" else "light"]
+    styles = [f"color: {colour}" if line.is_payment else "" for line in lines]
+    return table.to_pandas().style.apply(lambda _column: styles, axis=0)
 
 
 def _open(widget: str, lines: Sequence[_Line]) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from functools import lru_cache
-from itertools import count
 from typing import TYPE_CHECKING, Any
 
+from domain.money import currency_exponent
 from domain.queries.balances import account_summary
-from domain.queries.history_export import copy_history, history_lines, history_totals
-from domain.queries.history_streams import RANKS
+from domain.queries.history_export import history_lines, history_totals
+from domain.queries.history_rows import HistoryStatus
+from domain.queries.history_streams import PAYMENT_RANK, STATUS_OF_RANK
 from portal import descriptions, formats
 from portal.i18n import _, ngettext
 from portal.spreadsheets import (
@@ -19,6 +21,7 @@ from portal.spreadsheets import (
     safe_text,
     write_workbook,
 )
+from portal.top_up import words as top_up_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,13 +33,11 @@ if TYPE_CHECKING:
     from domain.actors import Actor
     from domain.exports import ExportWish
     from domain.queries.balances import AccountSummary
-    from domain.queries.history_export import StatusTotal
-    from domain.queries.history_rows import HistoryFilter, HistoryStatus
+    from domain.queries.history_export import HistoryTotals
+    from domain.queries.history_rows import HistoryFilter
 
-_STATUS_OF_RANK = {rank: status for status, rank in RANKS.items()}
 _MICRO_DIGITS = 6
 _REMEMBERED = 4_096
-_REPORTED_ROWS = 10_000
 _BUFFERED_BYTES = 1 << 20
 
 
@@ -55,14 +56,14 @@ def write_export(
     """
     summary = account_summary(session, actor=actor, account_id=wish.account_id)
     totals = history_totals(session, actor=actor, account_id=wish.account_id, wanted=wish.wanted)
-    progress = Progress(report, sum(total.row_count for total in totals.values()))
+    progress = Progress(report, totals.row_count)
     if wish.file_format == "csv":
         _write_csv(session, path, summary.currency, progress, actor=actor, wish=wish)
         return
     write_workbook(
         path,
         name=_("Credit History"),
-        columns=_columns(summary.currency),
+        columns=_columns(summary.currency, wish.zone),
         rows=sheet_rows(session, actor=actor, wish=wish, progress=progress),
         row_count=progress.count,
         heading=_heading(summary, wish, totals, made_at),
@@ -84,7 +85,7 @@ class Progress:
         self._report(self._done, self.count)
 
 
-# ── CSV, for programs ──────────────────────────────────────────────────────────────────────────
+# ── CSV ────────────────────────────────────────────────────────────────────────────────────────
 def _write_csv(
     session: Session,
     path: Path,
@@ -94,52 +95,39 @@ def _write_csv(
     actor: Actor,
     wish: ExportWish,
 ) -> None:
-    """Write a line of titles and one for each row: RFC 4180, UTF-8 with the mark that Excel needs.
-
-    What was used stands as numbers and not in a sentence, so that the server can write it all.
-    """
-    written = count(1)
-    with path.open("wb", buffering=_BUFFERED_BYTES) as file:
-
-        def write(line: bytes) -> None:
-            file.write(line)
-            if not next(written) % _REPORTED_ROWS:
-                progress.add(_REPORTED_ROWS)
-
-        file.write(",".join(_csv_titles(currency)).encode("utf-8-sig") + b"\n")
-        copy_history(
-            session,
-            actor=actor,
-            account_id=wish.account_id,
-            wanted=wish.wanted,
-            zone=wish.zone,
-            names=descriptions.history_names(),
-            write=write,
-        )
+    """Write the columns and words of the workbook: RFC 4180, UTF-8 with the mark Excel needs."""
+    decimals = currency_exponent(currency)
+    titles = [column.title for column in _columns(currency, wish.zone)]
+    with path.open("w", encoding="utf-8-sig", newline="", buffering=_BUFFERED_BYTES) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(titles)
+        for page in _pages(session, actor=actor, wish=wish):
+            writer.writerows(_csv_line(row, decimals) for row in page)
+            progress.add(len(page))
 
 
-def _csv_titles(currency: str) -> list[str]:
-    return [
-        _("Date"),
-        _("Time (UTC)"),
-        _("Service"),
-        _("Source"),
-        _("Kind"),
-        _("Code"),
-        _("Details"),
-        _("Calls"),
-        _("Used"),
-        _("Status"),
-        _("Amount ({currency})").format(currency=currency),
-        _("Balance after ({currency})").format(currency=currency),
-    ]
+def _csv_line(row: Any, decimals: int) -> tuple[Any, ...]:  # noqa: ANN401 - a row of the database
+    micros, balance = row[6:8]
+    return (
+        *_words(row),
+        _plain_amount(micros, decimals),
+        exact_text(micros),
+        "" if balance is None else _plain_amount(balance, decimals),
+    )
 
 
-# ── Excel, for people ──────────────────────────────────────────────────────────────────────────
-def _columns(currency: str) -> list[Column]:
+def _plain_amount(micros: int, decimals: int) -> str:
+    """Return an amount for programs, with the currency's decimals and more where it has more."""
+    whole, _point, fraction = exact_text(micros).partition(".")
+    kept = fraction.rstrip("0").ljust(decimals, "0")
+    return f"{whole}.{kept}" if kept else whole
+
+
+# ── Excel ──────────────────────────────────────────────────────────────────────────
+def _columns(currency: str, zone: str) -> list[Column]:
     amounts = amount_format(currency)
     return [
-        Column(_("Date"), 20, "yyyy-mm-dd hh:mm:ss"),
+        Column(_("Date ({zone})").format(zone=zone), 24, "yyyy-mm-dd hh:mm:ss"),
         Column(_("Time (UTC)"), 28),
         Column(_("Service"), 20),
         Column(_("Source"), 24),
@@ -156,31 +144,38 @@ def sheet_rows(
     session: Session, *, actor: Actor, wish: ExportWish, progress: Progress | None = None
 ) -> Iterator[tuple[Any, ...]]:
     """Yield the rows as a sheet has them; raises NotFound as `write_export` does."""
-    for words in (_description, _service, _source, _status):
-        # They are those of the language, which another file may have been in.
-        words.cache_clear()
-    pages = history_lines(
-        session, actor=actor, account_id=wish.account_id, wanted=wish.wanted, zone=wish.zone
-    )
-    for page in pages:
+    for page in _pages(session, actor=actor, wish=wish):
         yield from map(_sheet_row, page)
         if progress is not None:
             progress.add(len(page))
 
 
 def _sheet_row(row: Any) -> tuple[Any, ...]:  # noqa: ANN401 - a row of the database
-    rank, kind, service, source, code, parameters, micros, balance, local, instant = row
+    micros, balance = row[6:8]
+    return (*_words(row), amount_cell(micros), exact_text(micros), amount_cell(balance))
+
+
+# ── What both files say of a row ───────────────────────────────────────────────────────────────
+def _pages(session: Session, *, actor: Actor, wish: ExportWish) -> Iterator[list[tuple[Any, ...]]]:
+    for words in (_description, _payment, _service, _source, _status):
+        # They are those of the language, which another file may have been in.
+        words.cache_clear()
+    yield from history_lines(
+        session, actor=actor, account_id=wish.account_id, wanted=wish.wanted, zone=wish.zone
+    )
+
+
+def _words(row: Any) -> tuple[Any, ...]:  # noqa: ANN401 - a row of the database
+    """Return what stands before the amounts: when, what and how it stands, as the page says it."""
+    rank, kind, service, source, code, parameters, _micros, _balance, local, instant = row
     return (
         local,
         instant,
         _service(service),
         _source(source),
-        _description(code, parameters),
+        _payment(code) if rank == PAYMENT_RANK else _description(code, parameters),
         _voucher(parameters) if kind == "voucher" else None,
         _status(rank),
-        amount_cell(micros),
-        exact_text(micros),
-        amount_cell(balance),
     )
 
 
@@ -198,6 +193,11 @@ def _description(code: str, parameters: str) -> str:
 
 
 @lru_cache(maxsize=_REMEMBERED)
+def _payment(state: str) -> str:
+    return safe_text(top_up_words.under_way(state))
+
+
+@lru_cache(maxsize=_REMEMBERED)
 def _service(slug: str) -> str:
     return safe_text(descriptions.service(slug))
 
@@ -207,9 +207,9 @@ def _source(code: str) -> str:
     return safe_text(descriptions.source(code))
 
 
-@lru_cache(maxsize=len(RANKS))
+@lru_cache(maxsize=len(STATUS_OF_RANK))
 def _status(rank: int) -> str:
-    return descriptions.status(_STATUS_OF_RANK[rank])
+    return descriptions.status(STATUS_OF_RANK[rank])
 
 
 def _voucher(parameters: str) -> str:
@@ -220,7 +220,7 @@ def _voucher(parameters: str) -> str:
 def _heading(
     summary: AccountSummary,
     wish: ExportWish,
-    totals: dict[HistoryStatus, StatusTotal],
+    totals: HistoryTotals,
     made_at: datetime,
 ) -> list[str]:
     zone = formats.time_zone(wish.zone)
@@ -231,9 +231,16 @@ def _heading(
         (_("Made"), formats.date_time(made_at, zone)),
         (_("Time zone of the dates"), wish.zone),
     ]
-    for status, total in totals.items():
+    named = [(descriptions.status(status), each) for status, each in totals.by_status.items()]
+    if totals.payments.row_count:
+        # What may be credited is no sum with what is set aside.
+        processing = descriptions.status(HistoryStatus.PROCESSING)
+        named[-1] = (_("{status}, holds").format(status=processing), named[-1][1])
+        name = _("{status}, payments under way").format(status=processing)
+        named.append((name, totals.payments))
+    for name, total in named:
         amount = formats.money(total.amount_micros, summary.currency, exact=True)
-        lines.append((descriptions.status(status), _rows_and_amount(total.row_count, amount)))
+        lines.append((name, _rows_and_amount(total.row_count, amount)))
     return [safe_text(f"{name}: {words}") for name, words in lines]
 
 

@@ -9,7 +9,7 @@ from domain.errors import BillingError, InvalidInput
 from domain.gateways.base import GatewayRefused, GatewayUnavailable
 from domain.money import Money, currency_exponent
 from domain.payments.doubts import REFUSED_BY_STAFF
-from portal import formats, messages
+from portal import descriptions, formats, messages
 from portal.i18n import N_, _
 from portal.routes.wording import wait_text
 
@@ -182,6 +182,11 @@ def state(payment: PaymentView) -> str:
 def state_name(code: str) -> str:
     """Return what a state is called by itself."""
     return _(_STATES.get(code, code))
+
+
+def under_way(state: str) -> str:
+    """Return the description of a payment under way in Credit History."""
+    return f"{descriptions.kind('top_up')} · {state_name(state)}"
 
 
 def refund_state(code: str) -> str:

@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 from playwright.sync_api import sync_playwright
+from sqlalchemy import select
 
 from db.embedded import acquire, remove
 from db.engine import make_engine, make_sessions
+from db.models import AccountMember, User
 from domain import identity
 from domain.accounts import open_account
 from domain.actors import system_actor
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker
 
 ROOT = Path(__file__).resolve().parents[2]
+PROCESS_ID = "portal.pid"
 PHONE = {"width": 390, "height": 844}
 DESKTOP = {"width": 1280, "height": 900}
 CHROMIUM_FLAGS = (
@@ -79,6 +82,7 @@ def portal_url(portal_folder: Path) -> Iterator[str]:
             break
     else:
         pytest.fail("The portal did not start:\n" + "".join(printed))
+    (folder / PROCESS_ID).write_text(str(portal.pid))
     drain = threading.Thread(target=portal.stdout.read)
     drain.start()
     yield f"http://localhost:{port}"
@@ -129,6 +133,63 @@ def new_owner(portal_sessions: sessionmaker[Session]) -> Callable[[str], str]:
         return email
 
     return make
+
+
+@pytest.fixture
+def new_billing_member(portal_sessions: sessionmaker[Session]) -> Callable[[str], str]:
+    """Make a person with the role Billing in the account of an owner; return their address."""
+
+    def make(owner: str) -> str:
+        email = f"{uuid.uuid4().hex[:12]}@example.com"
+        with portal_sessions.begin() as session:
+            user = identity.create_user(
+                session,
+                email=email,
+                display_name="Minh Le",
+                password=demo.PASSWORD,
+                staff_role=None,
+                actor=system_actor("tests"),
+            )
+            account = session.scalars(
+                select(AccountMember.account_id)
+                .join(User, User.id == AccountMember.user_id)
+                .where(User.email == owner)
+            ).one()
+            session.add(AccountMember(account_id=account, user_id=user, role="billing"))
+        return email
+
+    return make
+
+
+@pytest.fixture
+def hanging_gateways(portal_folder: Path, portal_url: str) -> Iterator[Callable[[], None]]:
+    """Return what stops the stand-ins: their socket takes connections and never answers.
+
+    They go on when the test calls it again, or ends.
+    """
+    assert portal_url
+    portal_id = int((portal_folder / PROCESS_ID).read_text())
+    sandbox_id = next(each for each in children_of(portal_id) if "sandbox" in command_of(each))
+    is_stopped = False
+
+    def toggle() -> None:
+        nonlocal is_stopped
+        is_stopped = not is_stopped
+        os.kill(sandbox_id, signal.SIGSTOP if is_stopped else signal.SIGCONT)
+
+    yield toggle
+    os.kill(sandbox_id, signal.SIGCONT)
+
+
+def children_of(process_id: int) -> list[int]:
+    """Return the processes that any thread of a process started."""
+    listed = Path(f"/proc/{process_id}/task").glob("*/children")
+    return [int(number) for path in listed for number in path.read_text().split()]
+
+
+def command_of(process_id: int) -> str:
+    """Return the command line of a process."""
+    return Path(f"/proc/{process_id}/cmdline").read_text().replace("\0", " ")
 
 
 @pytest.fixture(scope="session")

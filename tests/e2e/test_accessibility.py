@@ -80,7 +80,7 @@ def test_the_way_to_a_payment_has_no_serious_violation(
 ) -> None:
     page = sign_in(new_owner("vn"), viewport)
     page.get_by_role("button", name="Add credit").click()
-    page.get_by_text("Who pays?").wait_for()
+    page.get_by_text("It appears on your receipts").wait_for()
     assert serious_violations(page) == {}
     fill_profile(page)
     page.get_by_text("Or another amount").wait_for()

@@ -29,7 +29,7 @@ def test_a_payment_left_at_the_gateway_opens_from_the_history(
     page = sign_in(new_owner("vn"), viewport)
     leave_for_vnpay(page)
     page.goto(f"{portal_url}/?tab=history")
-    expect(page.get_by_text("1 payment under way")).to_be_visible()
+    expect(page.get_by_text("1 row", exact=True)).to_be_visible()
     expect(page.get_by_role("link", name="Balance ₫0")).to_be_visible()
     open_first_row(page)
     page.wait_for_url("**/payment?ref=*")

@@ -29,6 +29,8 @@ from portal import backend, descriptions
 from portal.exports.files import write_export
 from portal.spreadsheets import Column, write_workbook
 from tests.factories import SYSTEM, UNIT, charge, grant, make_account, make_charge, next_key
+from tests.gateways import ScriptedGateway, dong, payer
+from tests.gateways import begin as begin_payment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -103,13 +105,13 @@ def write(session: Session, folder: Path, wanted: ExportWish) -> Path:
     return path
 
 
-def sheet(path: Path) -> tuple[list[str], list[dict[str, Any]]]:
+def sheet(path: Path, heading_rows: int = HEADING_ROWS) -> tuple[list[str], list[dict[str, Any]]]:
     """Return the lines on top, and the rows by title."""
     book = load_workbook(path)
     rows = list(book["Credit History"].iter_rows(values_only=True))
-    top = [str(row[0]) for row in rows[:HEADING_ROWS]]
-    titles = [str(title) for title in rows[HEADING_ROWS + 1]]
-    return top, [dict(zip(titles, row, strict=True)) for row in rows[HEADING_ROWS + 2 :]]
+    top = [str(row[0]) for row in rows[:heading_rows]]
+    titles = [str(title) for title in rows[heading_rows + 1]]
+    return top, [dict(zip(titles, row, strict=True)) for row in rows[heading_rows + 2 :]]
 
 
 def lines(path: Path) -> list[dict[str, str]]:
@@ -126,7 +128,7 @@ def test_a_workbook_has_every_row_of_the_page_in_its_order(
     assert len(rows) == len(page.rows) == 17
     for told, row in zip(rows, page.rows, strict=True):
         local = row.occurred_at.astimezone(ZoneInfo(ZONE)).replace(tzinfo=None, microsecond=0)
-        assert told["Date"] == local
+        assert told[f"Date ({ZONE})"] == local
         assert datetime.fromisoformat(told["Time (UTC)"]) == row.occurred_at
         assert told["Status"] == descriptions.status(row.status)
         assert told["Service"] == descriptions.service(row.service)
@@ -164,16 +166,39 @@ def test_the_heading_tells_the_sums_of_each_status(
         assert line.startswith(f"{status}: {len(of_status)} {noun}, {trimmed}"), line
 
 
-def test_a_line_of_csv_tells_a_charge_in_numbers(
+def test_csv_has_the_columns_and_words_of_the_workbook(
     session: Session, account: int, tmp_path: Path
 ) -> None:
-    told = lines(write(session, tmp_path, wish(account, "csv", kinds=frozenset({"charge"}))))
-    line = next(line for line in told if line["Service"] == "GPU VM")
-    assert (line["Kind"], line["Source"], line["Calls"]) == ("Usage", "test-model", "3")
-    assert line["Used"] == '{"input-tokens": 12345, "output-tokens": 67}'
+    _, rows = sheet(write(session, tmp_path, wish(account, "xlsx")))
+    told = lines(write(session, tmp_path, wish(account, "csv")))
+    assert list(told[0]) == list(rows[0])
+    assert f"Date ({ZONE})" in told[0]
+    for line, row in zip(told, rows, strict=True):
+        for title, value in row.items():
+            if title in {"Amount (USD)", "Balance after (USD)"}:
+                number = "" if value is None else float(line[title])
+                assert number == ("" if value is None else pytest.approx(value))
+            else:
+                assert line[title] == ("" if value is None else str(value))
+    assert "3 calls · 12,345 input tokens · 67 output tokens" in {r["Description"] for r in told}
     refused = next(line for line in told if line["Status"] == "Failed")
-    assert (refused["Details"], refused["Amount (USD)"]) == ("not enough credit", "-999.000000")
-    assert refused["Balance after (USD)"] == ""
+    assert (refused["Amount (USD)"], refused["Balance after (USD)"]) == ("-999.00", "")
+
+
+def test_payment_under_way_is_in_both_files(session: Session, tmp_path: Path) -> None:
+    account, owner = payer(session)
+    grant(session, account, 1_000_000)
+    begin_payment(session, ScriptedGateway(), account, owner, dong(500_000))
+    session.flush()
+    top, rows = sheet(write(session, tmp_path, wish(account, "xlsx")), heading_rows=8)
+    told = lines(write(session, tmp_path, wish(account, "csv")))
+    assert "Processing, payments under way: 1 row, ₫500,000" in top
+    for listed in (rows, told):
+        (line,) = (each for each in listed if each["Status"] == "Processing")
+        assert (line["Service"], line["Description"]) == ("VNPay", "Top-up · Not paid yet")
+        assert line["Exact amount (VND)"] == "500000.000000"
+        assert not line["Balance after (VND)"]
+    assert next(each for each in told if each["Status"] == "Processing")["Amount (VND)"] == "500000"
 
 
 def test_no_text_is_a_formula_in_either_file(
@@ -188,8 +213,7 @@ def test_no_text_is_a_formula_in_either_file(
     told = lines(write(session, tmp_path, wish(account, "csv")))
     assert {f"'{EVIL}"} == {line["Code"] for line in told} - {""}
     assert "'+1+cmd" in {line["Source"] for line in told}
-    assert "'@outage" in {line["Details"] for line in told}
-    amounts = {"Amount (USD)", "Balance after (USD)"}
+    amounts = {"Amount (USD)", "Exact amount (USD)", "Balance after (USD)"}
     words = [text for line in told for name, text in line.items() if name not in amounts]
     assert not [word for word in words if word[:1] in set("=+-@\t\r\n") - {""}]
 
@@ -227,7 +251,7 @@ def test_a_filter_that_nothing_passes_makes_a_file_of_titles(
     path = write(session, tmp_path, wanted)
     if file_format == "csv":
         text = path.read_text("utf-8-sig")
-        assert text.startswith("Date,Time (UTC),Service")
+        assert text.startswith(f"Date ({ZONE}),Time (UTC),Service")
         assert lines(path) == []
     else:
         _, rows = sheet(path)

@@ -1,4 +1,4 @@
-"""Payments under way stand above the history: on its newest page, and in no figure of it."""
+"""Payments under way stand among the rows of the history, on its pages and in its files."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
-from sqlalchemy import event, update
+from sqlalchemy import event, func, select, update
 
-from db.models import Payment
+from db.models import Entry, Payment
 from domain.actors import MemberRole, user_actor
 from domain.errors import NotFound
 from domain.payments.facts import apply_facts
 from domain.queries.details import entry_detail
 from domain.queries.history import history_page, history_view
-from domain.queries.history_export import history_lines, history_totals
+from domain.queries.history_export import StatusTotal, history_lines, history_totals
 from domain.queries.history_rows import HistoryFilter, HistoryStatus
 from tests.factories import SYSTEM, grant, make_account
 from tests.gateways import GATEWAYS, ScriptedGateway, begin, dong, paid, payer
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from domain.actors import Actor
     from domain.payments import StartedPayment
+    from domain.queries.history_rows import HistoryPage
 
 ALL = HistoryFilter()
 NOW = datetime.now(UTC)
@@ -47,7 +48,7 @@ class Paying:
 
     def shown(self, wanted: HistoryFilter = ALL) -> list[str]:
         page = history_page(self.session, actor=self.owner, account_id=self.account, wanted=wanted)
-        return [payment.reference for payment in page.payments]
+        return [row.payment_reference for row in page.rows if row.payment_reference is not None]
 
     def credit(self, payment: StartedPayment) -> None:
         fact = paid(payment.reference, CREDIT)
@@ -59,15 +60,26 @@ def paying(session: Session) -> Paying:
     return Paying(session)
 
 
-def test_payments_under_way_come_first_with_what_will_be_credited(paying: Paying) -> None:
+def test_payments_under_way_stand_in_the_order_of_dates(paying: Paying) -> None:
+    chosen = Payment.reference == paying.first.reference
+    started = datetime.now(UTC) - timedelta(days=2)
+    paying.session.execute(update(Payment).where(chosen).values(created_at=started))
     page = history_page(paying.session, actor=paying.owner, account_id=paying.account, wanted=ALL)
-    assert [payment.reference for payment in page.payments] == [
+    moments = [row.occurred_at for row in page.rows]
+    assert moments == sorted(moments, reverse=True)
+    assert [row.payment_reference for row in page.rows] == [
         paying.second.reference,
+        None,
+        None,
+        None,
         paying.first.reference,
     ]
-    assert {payment.amount_micros for payment in page.payments} == {CREDIT.micros}
-    assert {(payment.gateway, payment.state) for payment in page.payments} == {("vnpay", "created")}
-    assert [row.number for row in page.rows] == [3, 2, 1]
+    newest = page.rows[0]
+    assert newest.status is HistoryStatus.PROCESSING
+    assert (newest.kind, newest.service, newest.description_code) == ("top_up", "vnpay", "created")
+    assert newest.amount_micros == CREDIT.micros
+    with pytest.raises(ValueError, match="reference"):
+        _ = newest.reference
 
 
 @pytest.mark.parametrize(
@@ -99,44 +111,60 @@ def test_a_payment_is_found_by_its_reference(paying: Paying) -> None:
     ]
 
 
-@pytest.mark.parametrize("wanted", [ALL, HistoryFilter(text="ank")])
-def test_pages_go_on_as_if_there_were_no_payments(paying: Paying, wanted: HistoryFilter) -> None:
-    def page(**place: object) -> tuple[list[int], int, object, object]:
-        found = history_page(
+@pytest.mark.parametrize("page_size", [1, 2, 3])
+@pytest.mark.parametrize("wanted", [ALL, HistoryFilter(text="a")])
+def test_pages_go_through_rows_and_payments_both_ways(
+    paying: Paying, wanted: HistoryFilter, page_size: int
+) -> None:
+    chosen = Payment.reference == paying.first.reference
+    between = select(func.min(Entry.occurred_at)).where(Entry.account_id == paying.account)
+    started = paying.session.scalars(between).one() + timedelta(microseconds=1)
+    paying.session.execute(update(Payment).where(chosen).values(created_at=started))
+
+    def page(**place: object) -> HistoryPage:
+        return history_page(
             paying.session,
             actor=paying.owner,
             account_id=paying.account,
             wanted=wanted,
-            page_size=2,
+            page_size=page_size,
             **place,  # type: ignore[arg-type]
         )
-        return [row.number for row in found.rows], len(found.payments), found.newer, found.older
 
-    payments = 0 if wanted.text else 2
-    rows, shown, newer, older = page()
-    assert (rows, shown, newer) == ([3, 2], payments, None)
-    rows, shown, newer, beyond = page(older_than=older)
-    assert (rows, shown, beyond) == ([1], 0, None)
-    rows, shown, _newer, _older = page(newer_than=newer)
-    assert (rows, shown) == ([3, 2], payments)
+    forth = [page()]
+    while forth[-1].older is not None:
+        forth.append(page(older_than=forth[-1].older))
+    shown = [(row.status, row.number) for each in forth for row in each.rows]
+    assert len(shown) == len(set(shown)) == 5
+    back = [forth[-1]]
+    while back[-1].newer is not None:
+        back.append(page(newer_than=back[-1].newer))
+    assert {(row.status, row.number) for each in back for row in each.rows} == set(shown)
 
 
-def test_no_figure_and_no_file_has_them(paying: Paying) -> None:
+def test_counts_sums_and_files_have_them(paying: Paying) -> None:
     session, who = paying.session, {"actor": paying.owner, "account_id": paying.account}
     view = history_view(session, wanted=ALL, **who)  # type: ignore[arg-type]
     assert view.count is not None
-    assert view.count.count == 3
+    assert view.count.count == 5
     totals = history_totals(session, wanted=ALL, **who)  # type: ignore[arg-type]
-    assert totals[HistoryStatus.PROCESSING].row_count == 0
-    assert sum(total.row_count for total in totals.values()) == 3
+    assert totals.by_status[HistoryStatus.PROCESSING].row_count == 0
+    assert totals.payments == StatusTotal(2, 2 * CREDIT.micros)
+    assert totals.row_count == 5
     files = history_lines(session, wanted=ALL, zone="UTC", **who)  # type: ignore[arg-type]
-    assert sum(len(lines) for lines in files) == 3
+    assert sum(len(lines) for lines in files) == 5
 
 
 def test_what_is_credited_is_an_entry_that_names_its_payment(paying: Paying) -> None:
     paying.credit(paying.first)
     page = history_page(paying.session, actor=paying.owner, account_id=paying.account, wanted=ALL)
-    assert [payment.reference for payment in page.payments] == [paying.second.reference]
+    assert [row.payment_reference for row in page.rows] == [
+        None,
+        paying.second.reference,
+        None,
+        None,
+        None,
+    ]
     assert page.rows[0].number == 4
 
     def named(sequence: int) -> str | None:
@@ -166,7 +194,7 @@ def test_they_are_nobody_elses(paying: Paying) -> None:
     session = paying.session
     other = make_account(session)
     stranger: Actor = user_actor(9, memberships={other: MemberRole.OWNER})
-    assert not history_page(session, actor=stranger, account_id=other, wanted=ALL).payments
+    assert not history_page(session, actor=stranger, account_id=other, wanted=ALL).rows
     with pytest.raises(NotFound):
         history_page(session, actor=stranger, account_id=paying.account, wanted=ALL)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -40,6 +41,16 @@ def credit(session: Session, reference: str) -> None:
     session.commit()
 
 
+def captions(app: AppTest) -> list[str]:
+    return [caption.value.replace("\\", "") for caption in app.caption]
+
+
+def style_of(table: Any) -> str:
+    """Return how the first row of a table is styled."""
+    styles = re.search(r"row0_col\d+[^{]*\{\s*([^;}]+)", table.proto.arrow_data.styler.styles)
+    return styles[1].strip() if styles else ""
+
+
 def test_a_payment_under_way_is_a_row_that_is_processing(
     show: Callable[..., AppTest], paying: tuple[int, str]
 ) -> None:
@@ -50,11 +61,13 @@ def test_a_payment_under_way_is_a_row_that_is_processing(
     assert row["Status"] == "Processing"
     assert row["Service"] == row["Source"] == "VNPay"
     assert row["Description"] == "Top-up · Not paid yet"
-    assert row["Amount (VND)"] == "+₫500,000"
+    assert row["Amount (VND)"] == "₫500,000", "nothing has come: no plus"
     assert row["Date"]
     assert wide.equals(narrow[wide.columns])
-    assert "1 payment under way" in [caption.value for caption in app.caption]
+    assert captions(app)[0] == "1 row"
+    assert "Times are in Asia/Tokyo." in captions(app)
     assert not app.info
+    assert {style_of(table) for table in app.dataframe} == {"color: #5b6472"}
 
 
 def test_a_credited_payment_is_an_entry_that_leads_to_it(
@@ -64,13 +77,15 @@ def test_a_credited_payment_is_an_entry_that_leads_to_it(
     credit(session, reference)
     app = show(account, tab="history")
     assert list(app.dataframe[0].value["Status"]) == ["Success"]
-    assert next(caption.value for caption in app.caption) == "1 row"
+    assert captions(app)[0] == "1 row"
+    assert app.dataframe[0].value["Amount (VND)"].iloc[0] == "+₫500,000"
+    assert {style_of(table) for table in app.dataframe} == {""}
     opened = show(account, tab="history", row="e1")
     links = [link for link in opened.get("page_link") if link.proto.label == "See the payment"]
     assert [link.proto.query_string for link in links] == [f"ref={reference}"]
 
 
-def test_rows_and_a_payment_are_counted_apart(
+def test_rows_and_a_payment_are_counted_together(
     show: Callable[..., AppTest], session: Session, paying: tuple[int, str]
 ) -> None:
     account, reference = paying
@@ -78,7 +93,7 @@ def test_rows_and_a_payment_are_counted_apart(
     begun(session, account)
     app = show(account, tab="history")
     assert list(app.dataframe[0].value["Status"]) == ["Processing", "Success"]
-    assert next(caption.value for caption in app.caption) == "1 row · 1 payment under way"
+    assert captions(app)[0] == "2 rows"
 
 
 def test_the_page_asks_as_little_with_a_payment_under_way(
