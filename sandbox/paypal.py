@@ -8,6 +8,7 @@ import hmac
 import json
 import secrets
 from datetime import datetime, timedelta
+from decimal import Decimal, InvalidOperation
 from functools import cache
 from http import HTTPStatus
 from pathlib import Path
@@ -19,9 +20,18 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse
 from starlette.responses import Response as AnyResponse
 from starlette.routing import Route
 
+from sandbox.controls import Controls
 from sandbox.courier import Delivery
 from sandbox.hosted_page import Choice, HostedPage, say, show
-from sandbox.paypal_books import CAPTURE, DEMO_WEBHOOK_ID, DISPUTE, ORDER, Books, Refusal
+from sandbox.paypal_books import (
+    CAPTURE,
+    DEMO_WEBHOOK_ID,
+    DISPUTE,
+    ORDER,
+    REFUND,
+    Books,
+    Refusal,
+)
 from sandbox.paypal_documents import PAYERS, USUAL_PAYER, error
 
 if TYPE_CHECKING:
@@ -54,36 +64,51 @@ _DISPUTE_ENDS = {
     "win": ("RESOLVED_SELLER_FAVOUR", False),
     "lose": ("RESOLVED_BUYER_FAVOUR", False),
     "lose_reversed": ("RESOLVED_BUYER_FAVOUR", True),
+    "accept": ("ACCEPTED", False),
+    "payout": ("RESOLVED_WITH_PAYOUT", False),
+    "close_undecided": ("NONE", False),
 }
+"""How a dispute ends, and whether a reversal is told as well; an amount says what was given."""
+
+_GROUPS = frozenset(("token", "orders", "captures", "refunds", "disputes", "certificates"))
 
 
 def routes(context: Context) -> list[Route]:
     """Return the routes that PayPal's API has, and those of the pages that stand for it."""
-    books = Books(context)
-    api, pages = _Api(context, books), _Pages(context, books)
+    controls = Controls(context.store, "paypal", _GROUPS)
+    books = Books(context, controls)
+    api, pages = _Api(context, books, controls), _Pages(context, books)
+    orders, captures, disputes = (
+        "/v2/checkout/orders",
+        "/v2/payments/captures/{id}",
+        "/v1/customer/disputes",
+    )
     certificates = "/v1/notifications/certs/{name}"
+    post = ["POST"]
     return [
-        Route("/v1/oauth2/token", api.token, methods=["POST"]),
-        Route("/v2/checkout/orders", api.asked(api.create), methods=["POST"]),
-        Route("/v2/checkout/orders/{id}", api.asked(api.order)),
-        Route("/v2/checkout/orders/{id}/capture", api.asked(api.take), methods=["POST"]),
-        Route("/v2/payments/captures/{id}", api.asked(api.capture)),
-        Route("/v2/payments/captures/{id}/refund", api.asked(api.give_back), methods=["POST"]),
-        Route("/v2/payments/refunds/{id}", api.asked(api.refund)),
-        Route("/v1/customer/disputes", api.asked(api.disputes)),
-        Route("/v1/customer/disputes/{id}", api.asked(api.dispute)),
-        Route(certificates, api.certificate),
+        Route("/v1/oauth2/token", api.guarded(api.token, "token"), methods=post),
+        Route(orders, api.asked(api.create, "orders"), methods=post),
+        Route(f"{orders}/{{id}}", api.asked(api.order, "orders")),
+        Route(f"{orders}/{{id}}/capture", api.asked(api.take, "captures"), methods=post),
+        Route(captures, api.asked(api.capture, "captures")),
+        Route(f"{captures}/refund", api.asked(api.give_back, "refunds"), methods=post),
+        Route("/v2/payments/refunds/{id}", api.asked(api.refund, "refunds")),
+        Route(disputes, api.asked(api.disputes, "disputes")),
+        Route(f"{disputes}/{{id}}", api.asked(api.dispute, "disputes")),
+        Route(certificates, api.guarded(api.certificate, "certificates")),
         Route("/pay/{id}", pages.open),
-        Route("/pay/{id}", pages.choose, methods=["POST"]),
+        Route("/pay/{id}", pages.choose, methods=post),
         Route("/dashboard", pages.dashboard),
-        Route("/dashboard", pages.operate, methods=["POST"]),
+        Route("/dashboard", pages.operate, methods=post),
+        controls.route(),
     ]
 
 
 class _Api:
-    def __init__(self, context: Context, books: Books) -> None:
+    def __init__(self, context: Context, books: Books, controls: Controls) -> None:
         self._context = context
         self._books = books
+        self._controls = controls
 
     # ── Who asks ──────────────────────────────────────────────────────────────────────────────
     async def token(self, request: Request) -> Response:
@@ -112,8 +137,19 @@ class _Api:
         }
         return JSONResponse(answer)
 
+    def guarded(
+        self, answer: Callable[[Request], Awaitable[Response]], group: str
+    ) -> Callable[[Request], Awaitable[Response]]:
+        """Return what answers, unless the group of such requests is told to be of no use."""
+
+        async def respond(request: Request) -> Response:
+            instead = await self._controls.stand_in_the_way(request, group, error)
+            return await answer(request) if instead is None else instead
+
+        return respond
+
     def asked(
-        self, answer: Callable[[Request, Document], Response]
+        self, answer: Callable[[Request, Document], Response], group: str
     ) -> Callable[[Request], Awaitable[Response]]:
         """Return what answers those who have a token, once their body is read."""
 
@@ -125,7 +161,7 @@ class _Api:
             except Refusal as refusal:
                 return error(refusal.status, refusal.issue)
 
-        return respond
+        return self.guarded(respond, group)
 
     def _is_known(self, request: Request) -> bool:
         kind, _, token = request.headers.get("authorization", "").partition(" ")
@@ -238,6 +274,7 @@ class _Pages:
                 **kept["capture"],
                 "merchant": (store.get(ORDER, kept["order"]) or {}).get("merchant", ""),
                 "disputes": [one["dispute"] for one in store.find(DISPUTE, capture=kept["id"])],
+                "refunds": [one["refund"] for one in store.find(REFUND, capture=kept["id"])],
             }
             for kept in reversed(store.find(CAPTURE))
         ]
@@ -258,19 +295,35 @@ class _Pages:
         return RedirectResponse(f"{self._context.base_url}/paypal/dashboard", 303)
 
     def _operate(self, name: str, number: str, amount: str) -> None:
+        books, count = self._books, _decimal(amount)
         if name in _DISPUTE_ENDS:
             outcome_code, reverses = _DISPUTE_ENDS[name]
-            self._books.resolve(number, outcome_code, reverses=reverses)
-        elif name == "dispute":
-            self._books.open_dispute(number)
+            books.resolve(number, outcome_code, given=count, reverses=reverses)
         elif name in {"complete", "deny"}:
-            self._books.decide(number, is_good=name == "complete")
-        elif name == "refund":
-            currency = self._books.capture(number)["amount"]["currency_code"]
+            books.decide(number, is_good=name == "complete")
+        elif name in {"refund", "refund_unnamed"}:
+            currency = books.capture(number)["amount"]["currency_code"]
             part = {"amount": {"currency_code": currency, "value": amount}} if amount else {}
-            self._books.give_back(number, part, None)
+            books.give_back(number, part, None, is_named=name == "refund")
+        elif name == "reverse":
+            books.reverse(number, count)
         else:
-            raise Refusal(HTTPStatus.BAD_REQUEST, "INVALID_PARAMETER_VALUE")
+            rest: dict[str, Callable[[str], object]] = {
+                "appeal": books.appeal,
+                "dispute": books.open_dispute,
+                "fail_refund": books.fail_refund,
+            }
+            if name not in rest:
+                raise Refusal(HTTPStatus.BAD_REQUEST, "INVALID_PARAMETER_VALUE")
+            rest[name](number)
+
+
+def _decimal(amount: str) -> Decimal | None:
+    """Return an amount that was typed, or None where none was; raise Refusal."""
+    try:
+        return Decimal(amount) if amount else None
+    except InvalidOperation:
+        raise Refusal(HTTPStatus.BAD_REQUEST, "INVALID_PARAMETER_SYNTAX") from None
 
 
 async def _body(request: Request) -> Document:

@@ -18,6 +18,7 @@ from sandbox.paypal_documents import link, money, new_id, wire_time
 
 if TYPE_CHECKING:
     from sandbox.app import Context
+    from sandbox.controls import Controls
     from sandbox.paypal_certificates import Identity
     from sandbox.paypal_documents import Document
 
@@ -49,8 +50,9 @@ class Refusal(Exception):  # noqa: N818 - it is an answer
 class Books:
     """What was ordered, paid and given back."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, controls: Controls) -> None:
         self._context = context
+        self._controls = controls
         self._store = context.store
         self._base = f"{context.base_url}/paypal"
 
@@ -209,7 +211,7 @@ class Books:
         if is_pending:
             capture["status_details"] = {"reason": "PENDING_REVIEW"}
         else:
-            capture["seller_receivable_breakdown"] = documents.breakdown(amount)
+            capture["seller_receivable_breakdown"] = self._breakdown(amount)
         kept = {"id": capture_id, "order": record["id"], "capture": capture}
         self._store.put(CAPTURE, capture_id, kept)
 
@@ -228,8 +230,11 @@ class Books:
         capture: Document = found["capture"]
         return capture
 
+    def _breakdown(self, amount: Document) -> Document:
+        return documents.breakdown(amount, self._controls.settles_in)
+
     def decide(self, capture_id: str, *, is_good: bool) -> None:
-        """End the review of a pending capture."""
+        """End the review of a pending capture; one that was let through may be denied after all."""
 
         def change(found: dict[str, Any]) -> None:
             capture = found["capture"]
@@ -237,10 +242,11 @@ class Books:
             capture["update_time"] = wire_time(self._context.now())
             capture.pop("status_details", None)
             if is_good:
-                capture["seller_receivable_breakdown"] = documents.breakdown(capture["amount"])
+                capture["seller_receivable_breakdown"] = self._breakdown(capture["amount"])
 
         with self._store.changing():
-            if self.capture(capture_id)["status"] != "PENDING":
+            status = self.capture(capture_id)["status"]
+            if status != "PENDING" and (is_good or status != "COMPLETED"):
                 return
             self._store.change(CAPTURE, capture_id, change)
         self._tell_capture("COMPLETED" if is_good else "DENIED", capture_id, Delivery.NORMAL)
@@ -254,30 +260,58 @@ class Books:
 
     # ── Refunds ───────────────────────────────────────────────────────────────────────────────
     def give_back(
-        self, capture_id: str, body: Document, request_id: str | None
+        self, capture_id: str, body: Document, request_id: str | None, *, is_named: bool = True
     ) -> tuple[Document, bool]:
-        """Refund a capture, or what is left of it; return the refund, and whether it is new."""
+        """Refund a capture, or what is left of it; return the refund, and whether it is new.
+
+        One that is not named has none of the shop's references.
+        """
         with self._store.changing():
             known = self._done("refund", request_id)
             if known is not None:
                 return self.refund(known), False
             capture = self.capture(capture_id)
             amount, left = self._refundable(capture, body)
-            refund = self._make_refund(capture, amount, body)
+            refund = self._make_refund(capture, amount, body, is_named=is_named)
             self._store.put(
                 REFUND,
                 refund["id"],
                 {"id": refund["id"], "capture": capture_id, "refund": refund},
             )
-            status = "REFUNDED" if amount == left else "PARTIALLY_REFUNDED"
-
-            def change(found: dict[str, Any]) -> None:
-                found["capture"]["status"] = status
-
-            self._store.change(CAPTURE, capture_id, change)
+            self._set_status(capture_id, "REFUNDED" if amount == left else "PARTIALLY_REFUNDED")
             self._remember("refund", request_id, refund["id"])
         self._tell("PAYMENT.CAPTURE.REFUNDED", "refund", refund, Delivery.NORMAL)
         return refund, True
+
+    def fail_refund(self, refund_id: str) -> None:
+        """Let a refund come back, as from a bank account that was closed.
+
+        PayPal has no message for that: who asks is told.
+        """
+
+        def change(found: dict[str, Any]) -> None:
+            found["refund"] |= {
+                "status": "FAILED",
+                "update_time": wire_time(self._context.now()),
+            }
+
+        with self._store.changing():
+            if self.refund(refund_id)["status"] != "COMPLETED":
+                raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "REFUND_NOT_ALLOWED")
+            capture_id = self._store.change(REFUND, refund_id, change)["capture"]
+            is_partly = self._given_back(capture_id) > 0
+            self._set_status(capture_id, "PARTIALLY_REFUNDED" if is_partly else "COMPLETED")
+
+    def _given_back(self, capture_id: str) -> Decimal:
+        refunds = [one["refund"] for one in self._store.find(REFUND, capture=capture_id)]
+        alive = (one for one in refunds if one["status"] != "FAILED")
+        return sum((Decimal(one["amount"]["value"]) for one in alive), Decimal(0))
+
+    def _set_status(self, capture_id: str, status: str) -> None:
+        def change(found: dict[str, Any]) -> None:
+            found["capture"]["status"] = status
+
+        self._store.change(CAPTURE, capture_id, change)
 
     def _refundable(self, capture: Document, body: Document) -> tuple[Decimal, Decimal]:
         """Return how much to give back, and how much there is; raise Refusal."""
@@ -289,9 +323,7 @@ class Books:
         }
         if capture["status"] in refusals:
             raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, refusals[capture["status"]])
-        refunds = self._store.find(REFUND, capture=capture["id"])
-        given = sum((Decimal(one["refund"]["amount"]["value"]) for one in refunds), Decimal(0))
-        left = Decimal(capture["amount"]["value"]) - given
+        left = Decimal(capture["amount"]["value"]) - self._given_back(capture["id"])
         wanted = body.get("amount")
         if wanted is None:
             return left, left
@@ -302,7 +334,9 @@ class Books:
             raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "REFUND_AMOUNT_EXCEEDED")
         return amount, left
 
-    def _make_refund(self, capture: Document, amount: Decimal, body: Document) -> Document:
+    def _make_refund(
+        self, capture: Document, amount: Decimal, body: Document, *, is_named: bool = True
+    ) -> Document:
         refund_id, now = new_id(), wire_time(self._context.now())
         refund: Document = {
             "id": refund_id,
@@ -315,10 +349,18 @@ class Books:
                 link(f"{self._base}/v2/payments/captures/{capture['id']}", "up"),
             ],
         }
-        for name in ("custom_id", "invoice_id"):
-            value = body.get(name) or capture.get(name)
-            refund |= {name: value} if value else {}
+        if is_named and self._controls.names_refunds:
+            for name in ("custom_id", "invoice_id"):
+                value = body.get(name) or capture.get(name)
+                refund |= {name: value} if value else {}
         return refund
+
+    def reverse(self, capture_id: str, amount: Decimal | None = None) -> None:
+        """Take a capture's money back, or a part of it, and say only that."""
+        capture = self.capture(capture_id)
+        count = Decimal(capture["amount"]["value"]) if amount is None else amount
+        reversal = self._make_refund(capture, count, {})
+        self._tell("PAYMENT.CAPTURE.REVERSED", "refund", reversal, Delivery.NORMAL)
 
     def refund(self, refund_id: str) -> Document:
         """Return a refund as PayPal shows it."""
@@ -355,19 +397,38 @@ class Books:
             "seller_response_due_date": wire_time(now + _SELLER_HAS),
             "links": [link(f"{self._base}/v1/customer/disputes/{number}", "self")],
         }
+        currency = self._controls.settles_in or capture["amount"]["currency_code"]
+        fee = self._controls.dispute_fee(currency)
+        if fee is not None:
+            taken = documents.movement("DISPUTE_FEE", money(fee, currency), now)
+            dispute["money_movements"] = [taken]
         kept = {"id": number, "capture": capture_id, "dispute": dispute}
         self._store.put(DISPUTE, number, kept)
         self._tell("CUSTOMER.DISPUTE.CREATED", "dispute", dispute, Delivery.NORMAL)
         return dispute
 
-    def resolve(self, number: str, outcome_code: str, *, reverses: bool = False) -> None:
-        """End a dispute; a lost one may reverse the payment in a message of its own as well."""
+    def resolve(
+        self,
+        number: str,
+        outcome_code: str,
+        *,
+        given: Decimal | None = None,
+        reverses: bool = False,
+    ) -> None:
+        """End a dispute; a lost one may reverse the payment in a message of its own as well.
+
+        `given` is what the customer is given, where that is told.
+        """
+        currency = self.dispute(number)["dispute_amount"]["currency_code"]
+        outcome: Document = {"outcome_code": outcome_code}
+        if given is not None:
+            outcome["amount_refunded"] = money(given, currency)
 
         def change(found: dict[str, Any]) -> None:
             found["dispute"] |= {
                 "status": "RESOLVED",
                 "update_time": wire_time(self._context.now()),
-                "dispute_outcome": {"outcome_code": outcome_code},
+                "dispute_outcome": outcome,
             }
 
         with self._store.changing():
@@ -376,12 +437,22 @@ class Books:
             kept = self._store.change(DISPUTE, number, change)
         self._tell("CUSTOMER.DISPUTE.RESOLVED", "dispute", kept["dispute"], Delivery.NORMAL)
         if reverses:
-            reversal = self._make_refund(
-                self.capture(kept["capture"]),
-                Decimal(kept["dispute"]["dispute_amount"]["value"]),
-                {},
-            )
-            self._tell("PAYMENT.CAPTURE.REVERSED", "refund", reversal, Delivery.NORMAL)
+            self.reverse(kept["capture"], Decimal(kept["dispute"]["dispute_amount"]["value"]))
+
+    def appeal(self, number: str) -> None:
+        """Have who lost a dispute appeal, so that PayPal looks at it again."""
+
+        def change(found: dict[str, Any]) -> None:
+            found["dispute"] |= {
+                "status": "UNDER_REVIEW",
+                "update_time": wire_time(self._context.now()),
+            }
+
+        with self._store.changing():
+            if self.dispute(number)["status"] != "RESOLVED":
+                raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "ACTION_NOT_ALLOWED")
+            kept = self._store.change(DISPUTE, number, change)
+        self._tell("CUSTOMER.DISPUTE.UPDATED", "dispute", kept["dispute"], Delivery.NORMAL)
 
     def dispute(self, number: str) -> Document:
         """Return a dispute as PayPal shows it."""

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.responses import JSONResponse
 
+from sandbox.controls import convert
+
 if TYPE_CHECKING:
     from datetime import datetime
 
@@ -37,9 +39,12 @@ _CURRENCY_CODE = (
 _ERRORS = {
     400: ("INVALID_REQUEST", "Request is not well-formed, syntactically incorrect, or violates schema."),  # noqa: E501
     401: ("AUTHENTICATION_FAILURE", "Authentication failed due to missing authorization header, or invalid authentication credentials."),  # noqa: E501
+    403: ("NOT_AUTHORIZED", "Authorization failed due to insufficient permissions."),
     404: ("RESOURCE_NOT_FOUND", "The specified resource does not exist."),
     415: ("UNSUPPORTED_MEDIA_TYPE", "The server does not support the request payload's media type."),  # noqa: E501
     422: ("UNPROCESSABLE_ENTITY", "The requested action could not be performed, semantically incorrect, or failed business validation."),  # noqa: E501
+    429: ("RATE_LIMIT_REACHED", "Too many requests. Blocked due to rate limiting."),
+    500: ("INTERNAL_SERVER_ERROR", "An internal server error occurred."),
 }  # fmt: skip
 _DESCRIPTIONS = {
     "CAPTURE_FULLY_REFUNDED": "The capture has already been fully refunded",
@@ -64,7 +69,7 @@ def new_id() -> str:
 
 def wire_time(moment: datetime) -> str:
     """Return a moment as PayPal writes it."""
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03}Z"
 
 
 def money(value: Decimal, currency: str) -> Document:
@@ -90,15 +95,33 @@ def error(status: int, issue: str | None = None) -> Response:
     return JSONResponse(body, status, {"PayPal-Debug-Id": debug_id})
 
 
-def breakdown(amount: Document) -> Document:
-    """Return what the merchant receives of a capture, and what PayPal keeps."""
+def breakdown(amount: Document, settles_in: str | None = None) -> Document:
+    """Return what the merchant receives of a capture, and what PayPal keeps.
+
+    Where the account is settled in another currency, that one is told too.
+    """
     gross, currency = Decimal(amount["value"]), amount["currency_code"]
     fixed = Decimal(0) if currency in WHOLE_ONLY else _FEE_FIXED
     fee = money(min(gross, gross * _FEE_SHARE + fixed), currency)
-    return {
+    found: Document = {
         "gross_amount": dict(amount),
         "paypal_fee": fee,
         "net_amount": money(gross - Decimal(fee["value"]), currency),
+    }
+    if settles_in is not None and settles_in != currency:
+        taken = convert(Decimal(fee["value"]), currency, settles_in)
+        found["paypal_fee_in_receivable_currency"] = money(taken, settles_in)
+    return found
+
+
+def movement(reason: str, amount: Document, moment: datetime) -> Document:
+    """Return what a dispute took of the merchant."""
+    return {
+        "affected_party": "SELLER",
+        "amount": amount,
+        "initiated_time": wire_time(moment),
+        "reason": reason,
+        "type": "DEBIT",
     }
 
 

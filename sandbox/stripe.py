@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import json
 import re
+from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
@@ -17,6 +18,7 @@ from urllib.parse import parse_qsl
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+from sandbox.controls import Controls
 from sandbox.stripe_account import (
     API_VERSION,
     CHARGE,
@@ -34,7 +36,7 @@ from sandbox.stripe_account import (
 from sandbox.stripe_pages import Pages
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable
 
     from starlette.requests import Request
     from starlette.responses import Response
@@ -53,6 +55,12 @@ _MOST = 99_999_999
 _LONGEST_KEY = 255
 _PAGE, _LARGEST_PAGE = 10, 100
 _OK, _UNAUTHORIZED, _NOT_FOUND = 200, 401, 404
+_GROUPS = frozenset(("sessions", "payments", "refunds", "disputes"))
+_TROUBLE = {
+    403: ("more_permissions_required", "invalid_request_error"),
+    429: ("rate_limit", "invalid_request_error"),
+    500: (None, "api_error"),
+}
 
 _SESSION_PARAMETERS = frozenset(
     {
@@ -93,8 +101,12 @@ _EXPAND_ONLY = frozenset({"expand[]"})
 
 def routes(context: Context) -> list[Route]:
     """Return the routes of the API, of the pages where customers pay, and of the dashboard."""
-    account = Account(context, DEMO_WEBHOOK_SECRET)
-    return [*_Api(account).routes(), *Pages(account).routes()]
+    controls = Controls(context.store, "stripe", _GROUPS)
+    account = Account(context, DEMO_WEBHOOK_SECRET, controls)
+    return [*_Api(account).routes(), *Pages(account).routes(), controls.route()]
+
+
+_Handler = Callable[[str, list[tuple[str, str]]], dict[str, Any]]
 
 
 class _Api:
@@ -106,26 +118,31 @@ class _Api:
     def routes(self) -> list[Route]:
         """Return what is understood; everything else is refused as Stripe does."""
         read, write = ["GET"], ["POST"]
+        found: list[tuple[str, str, _Handler, list[str]]] = [
+            ("/checkout/sessions", "sessions", self._create_session, write),
+            ("/checkout/sessions/{id}", "sessions", self._get_session, read),
+            ("/checkout/sessions/{id}/expire", "sessions", self._expire, write),
+            ("/payment_intents/{id}", "payments", self._getter(INTENT), read),
+            ("/charges/{id}", "payments", self._getter(CHARGE), read),
+            ("/refunds", "refunds", self._create_refund, write),
+            ("/refunds", "refunds", self._lister(REFUND), read),
+            ("/refunds/{id}", "refunds", self._getter(REFUND), read),
+            ("/disputes", "disputes", self._lister(DISPUTE), read),
+            ("/disputes/{id}", "disputes", self._getter(DISPUTE), read),
+            ("/{rest:path}", "", _unknown_url, ["GET", "POST", "DELETE"]),
+        ]
         return [
-            Route("/v1/checkout/sessions", self._with(self._create_session), methods=write),
-            Route("/v1/checkout/sessions/{id}", self._with(self._get_session), methods=read),
-            Route("/v1/checkout/sessions/{id}/expire", self._with(self._expire), methods=write),
-            Route("/v1/payment_intents/{id}", self._with(self._getter(INTENT)), methods=read),
-            Route("/v1/charges/{id}", self._with(self._getter(CHARGE)), methods=read),
-            Route("/v1/refunds", self._with(self._create_refund), methods=write),
-            Route("/v1/refunds", self._with(self._lister(REFUND)), methods=read),
-            Route("/v1/refunds/{id}", self._with(self._getter(REFUND)), methods=read),
-            Route("/v1/disputes", self._with(self._lister(DISPUTE)), methods=read),
-            Route("/v1/disputes/{id}", self._with(self._getter(DISPUTE)), methods=read),
-            Route("/v1/{rest:path}", self._with(_unknown_url), methods=["GET", "POST", "DELETE"]),
+            Route(f"/v1{path}", self._with(handle, group), methods=methods)
+            for path, group, handle, methods in found
         ]
 
-    def _with(
-        self, handle: Callable[[str, list[tuple[str, str]]], Document]
-    ) -> Callable[[Request], Awaitable[Response]]:
+    def _with(self, handle: _Handler, group: str) -> Callable[[Request], Awaitable[Response]]:
         """Return an endpoint that checks the key, reads the parameters and answers in JSON."""
 
         async def answer(request: Request) -> Response:
+            instead = await self._account.controls.stand_in_the_way(request, group, _trouble)
+            if instead is not None:
+                return instead
             is_post = request.method == "POST"
             text = (await request.body()).decode() if is_post else request.url.query
             pairs = parse_qsl(text, keep_blank_values=True)
@@ -242,6 +259,11 @@ class _Api:
             message = f"This PaymentIntent ({intent['id']}) does not have a charge to refund."
             raise Refusal("payment_intent_unexpected_state", message, kept=True)
         return self._account.find(CHARGE, intent["latest_charge"])
+
+
+def _trouble(status: int) -> Response:
+    code, kind = _TROUBLE[status]
+    return _reply(status, Refusal(code, "Not now.", status=status, kind=kind).body)
 
 
 def _unknown_url(rest: str, _pairs: list[tuple[str, str]]) -> Document:

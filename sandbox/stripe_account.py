@@ -7,12 +7,15 @@ import json
 import re
 import secrets
 from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from sandbox.controls import convert
 from sandbox.courier import Delivery, Message, Parcel
 
 if TYPE_CHECKING:
     from sandbox.app import Context
+    from sandbox.controls import Controls
     from sandbox.store import Document
 
 API_VERSION = "2026-10-28.endive"
@@ -91,8 +94,9 @@ def whole_number(given: Document, name: str, default: int, param: str | None = N
 class Account:
     """Sessions, payments, refunds and disputes, and the events that tell of them."""
 
-    def __init__(self, context: Context, webhook_secret: str) -> None:
+    def __init__(self, context: Context, webhook_secret: str, controls: Controls) -> None:
         self.context = context
+        self.controls = controls
         self._webhook_secret = webhook_secret
         self.store = context.store
 
@@ -292,20 +296,33 @@ class Account:
         return charge
 
     def _transaction(self, intent: Document) -> str:
-        fee = intent["amount"] * _FEE_PER_MILLE // 1000
-        transaction = {
+        amount, currency = self._settled(intent["amount"], intent["currency"])
+        fee = amount * _FEE_PER_MILLE // 1000
+        return str(self._book("charge", amount, currency, fee)["id"])
+
+    def _settled(self, count: int, currency: str) -> tuple[int, str]:
+        """Return an amount in the currency of the account's balance."""
+        settles_in = self.controls.settles_in
+        if settles_in is None:
+            return count, currency
+        amount = convert(_major(count, currency), currency.upper(), settles_in)
+        return _minor(amount, settles_in.lower()), settles_in.lower()
+
+    def _book(self, kind: str, amount: int, currency: str, fee: int = 0) -> Document:
+        """Keep what moves the account's balance."""
+        transaction: Document = {
             "id": new_id("txn"),
             "object": "balance_transaction",
-            "amount": intent["amount"],
+            "amount": amount,
             "created": self.now(),
-            "currency": intent["currency"],
+            "currency": currency,
             "fee": fee,
-            "net": intent["amount"] - fee,
+            "net": amount - fee,
             "status": "pending",
-            "type": "charge",
+            "type": kind,
         }
         self.store.put(TRANSACTION, transaction["id"], transaction)
-        return str(transaction["id"])
+        return transaction
 
     def _receive(
         self, intent: Document, method: str, card: str = USUAL_CARD
@@ -417,7 +434,7 @@ class Account:
             "created": self.now(),
             "currency": charge["currency"],
             "failure_reason": None,
-            "metadata": metadata,
+            "metadata": metadata if self.controls.names_refunds else {},
             "payment_intent": charge["payment_intent"],
             "reason": None,
             "status": "succeeded" if is_at_once else "pending",
@@ -487,6 +504,7 @@ class Account:
             "id": new_id("du"),
             "object": "dispute",
             "amount": charge["amount"],
+            "balance_transactions": [],
             "charge": charge["id"],
             "created": self.now(),
             "currency": charge["currency"],
@@ -499,26 +517,83 @@ class Account:
             "status": "warning_needs_response" if is_inquiry else "needs_response",
         } | ({"is_charge_refundable": True} if is_inquiry else {})
         self.store.put(DISPUTE, dispute["id"], dispute)
+        if is_inquiry:
+            self.tell("charge.dispute.created", dispute, delivery)
+            return
+        dispute = self._withdraw(dispute)
         self.tell("charge.dispute.created", dispute, delivery)
-        if not is_inquiry:
-            self.change(CHARGE, charge["id"], disputed=True)
-            self.tell("charge.dispute.funds_withdrawn", dispute, delivery)
+        self.change(CHARGE, charge["id"], disputed=True)
+        self.tell("charge.dispute.funds_withdrawn", dispute, delivery)
 
     def escalate(self, charge: Document, dispute: Document, delivery: Delivery) -> None:
         """Have an inquiry become a dispute, which takes the money."""
-        dispute = self.change(
-            DISPUTE, dispute["id"], status="needs_response", is_charge_refundable=False
-        )
+        self.change(DISPUTE, dispute["id"], status="needs_response", is_charge_refundable=False)
+        dispute = self._withdraw(dispute)
         self.change(CHARGE, charge["id"], disputed=True)
         self.tell("charge.dispute.updated", dispute, delivery)
         self.tell("charge.dispute.funds_withdrawn", dispute, delivery)
 
-    def close_dispute(self, dispute: Document, status: str, delivery: Delivery) -> None:
-        """Have the bank decide: won or lost, or an inquiry closed."""
+    def _withdraw(self, dispute: Document) -> Document:
+        """Take a dispute's amount out of the balance, and what it costs the first time."""
+        amount, currency = self._settled(dispute["amount"], dispute["currency"])
+        cost = self.controls.dispute_fee(currency.upper())
+        is_first = not dispute["balance_transactions"]
+        fee = _minor(cost, currency) if cost is not None and is_first else 0
+        return self._move(dispute, -amount, currency, fee)
+
+    def _reinstate(self, dispute: Document, count: int) -> Document:
+        """Put a part of a dispute's amount back into the balance."""
+        return self._move(dispute, *self._settled(count, dispute["currency"]))
+
+    def _move(self, dispute: Document, amount: int, currency: str, fee: int = 0) -> Document:
+        booked = self._book("adjustment", amount, currency, fee)
+        return self.store.change(
+            DISPUTE, dispute["id"], lambda found: found["balance_transactions"].append(booked)
+        )
+
+    def close_dispute(
+        self, dispute: Document, status: str, delivery: Delivery, lost: int | None = None
+    ) -> None:
+        """Have the bank decide: won or lost, or an inquiry closed.
+
+        Of one that is lost, `lost` is how much of it where that is not all.
+        """
+        back = dispute["amount"] if status == "won" else 0
+        if status == "lost" and lost is not None:
+            if not 0 < lost < dispute["amount"]:
+                raise Refusal(None, f"From 1 to {dispute['amount'] - 1}.", param="amount")
+            back = dispute["amount"] - lost
         dispute = self.change(DISPUTE, dispute["id"], status=status)
+        if back:
+            dispute = self._reinstate(dispute, back)
         self.tell("charge.dispute.closed", dispute, delivery)
-        if status == "won":
+        if back:
             self.tell("charge.dispute.funds_reinstated", dispute, delivery)
+
+    def give_in(self, dispute: Document, delivery: Delivery) -> None:
+        """Have the bank give the money back, and say only that."""
+        self.change(DISPUTE, dispute["id"], status="won")
+        dispute = self._reinstate(dispute, dispute["amount"])
+        self.tell("charge.dispute.funds_reinstated", dispute, delivery)
+
+    def appeal(self, dispute: Document, delivery: Delivery) -> None:
+        """Have who lost a dispute appeal: ours waits without the money, the customer's takes it."""
+        if dispute["status"] == "lost":
+            dispute = self.change(DISPUTE, dispute["id"], status="appeal_under_review")
+            self.tell("charge.dispute.updated", dispute, delivery)
+            return
+        self.change(DISPUTE, dispute["id"], status="under_review")
+        dispute = self._withdraw(dispute)
+        self.tell("charge.dispute.updated", dispute, delivery)
+        self.tell("charge.dispute.funds_withdrawn", dispute, delivery)
+
+
+def _major(count: int, currency: str) -> Decimal:
+    return Decimal(count) if currency in _ZERO_DECIMAL else Decimal(count) / 100
+
+
+def _minor(amount: Decimal, currency: str) -> int:
+    return int(amount if currency in _ZERO_DECIMAL else amount * 100)
 
 
 def _methods(given: Document, amount: int, currency: str) -> list[str]:

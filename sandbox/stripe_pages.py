@@ -35,6 +35,12 @@ if TYPE_CHECKING:
 
 _NAME = "Stripe"
 _NOT_NOW = "The payment is not in a state for that."
+_DISPUTE_ACTIONS = frozenset(
+    ("dispute", "inquire", "escalate", "close", "win", "lose", "appeal", "reinstate")
+)
+_INQUIRIES = frozenset(("warning_needs_response",))
+_DECIDED_BY_THE_BANK = frozenset(("needs_response", "under_review", "appeal_under_review"))
+_ENDED = frozenset(("won", "lost"))
 _SEE_OTHER, _NOT_FOUND, _WRONG_STATE = 303, 404, 409
 
 
@@ -211,6 +217,10 @@ class Pages:
             if action == "refund":
                 count = whole_number({"amount": amount}, "amount", 0) if amount else None
                 self._account.refund(charge, count, {}, delivery)
+            elif action == "lose_part":
+                count = whole_number({"amount": amount}, "amount", 0)
+                last = self._last_dispute(charge, _DECIDED_BY_THE_BANK)
+                self._account.close_dispute(last, "lost", delivery, count)
             else:
                 self._act(action, charge, delivery)
         except Refusal as refusal:
@@ -222,7 +232,7 @@ class Pages:
         refunds = account.store.find(REFUND, charge=charge["id"])
         pending = [one for one in refunds if one["status"] == "pending"]
         alive = [one for one in refunds if one["status"] != "failed"]
-        if action in {"dispute", "inquire", "escalate", "close", "win", "lose"}:
+        if action in _DISPUTE_ACTIONS:
             self._dispute(action, charge, delivery)
         elif action == "settle" and pending:
             account.settle_refund(pending[-1], delivery)
@@ -231,22 +241,33 @@ class Pages:
         else:
             raise Refusal(None, _NOT_NOW)
 
+    def _last_dispute(self, charge: Document, *statuses: frozenset[str]) -> Document:
+        """Return a charge's latest dispute, if it stands at one of these; refuse otherwise."""
+        last = [{"status": ""}, *self._account.disputes(charge)][-1]
+        if not any(last["status"] in one for one in statuses):
+            raise Refusal(None, _NOT_NOW)
+        return last
+
     def _dispute(self, action: str, charge: Document, delivery: Delivery) -> None:
         account = self._account
-        last = [{"status": ""}, *account.disputes(charge)][-1]
-        is_asked = last["status"] == "warning_needs_response"
-        is_disputed = last["status"] == "needs_response"
-        is_free = charge["status"] == "succeeded" and not is_asked and not is_disputed
-        if action in {"dispute", "inquire"} and is_free:
+        if action in {"dispute", "inquire"}:
+            statuses = {one["status"] for one in account.disputes(charge)}
+            is_free = not statuses & (_INQUIRIES | _DECIDED_BY_THE_BANK)
+            if charge["status"] != "succeeded" or not is_free:
+                raise Refusal(None, _NOT_NOW)
             account.open_dispute(charge, delivery, is_inquiry=action == "inquire")
-        elif action == "escalate" and is_asked:
-            account.escalate(charge, last, delivery)
-        elif action == "close" and is_asked:
+        elif action == "escalate":
+            account.escalate(charge, self._last_dispute(charge, _INQUIRIES), delivery)
+        elif action == "close":
+            last = self._last_dispute(charge, _INQUIRIES)
             account.close_dispute(last, "warning_closed", delivery)
-        elif action in {"win", "lose"} and is_disputed:
-            account.close_dispute(last, "won" if action == "win" else "lost", delivery)
+        elif action == "appeal":
+            account.appeal(self._last_dispute(charge, _ENDED), delivery)
+        elif action == "reinstate":
+            account.give_in(self._last_dispute(charge, _DECIDED_BY_THE_BANK), delivery)
         else:
-            raise Refusal(None, _NOT_NOW)
+            last = self._last_dispute(charge, _DECIDED_BY_THE_BANK)
+            account.close_dispute(last, "won" if action == "win" else "lost", delivery)
 
 
 async def _chosen(request: Request) -> tuple[str, Delivery]:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import uuid
 from datetime import timedelta, timezone
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlencode
 
-from starlette.responses import JSONResponse, RedirectResponse
+from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse
 from starlette.routing import Route
 
+from sandbox.controls import Controls
 from sandbox.courier import Delivery, Message, Parcel
 from sandbox.hosted_page import Choice, HostedPage, say, show
 
@@ -28,6 +30,7 @@ DEMO_HASH_SECRET = "DEMO-VNPAY-HASH-SECRET-0123456789"  # noqa: S105 - known to 
 
 _NAME = "VNPay"
 _KIND = "vnpay"
+_GROUPS = frozenset(("api",))
 _VIETNAM = timezone(timedelta(hours=7))
 _TIME, _DAY_LENGTH = "%Y%m%d%H%M%S", 8
 _WAITS = (2, 4, 8, 16, 30, 30, 30, 30, 30)
@@ -111,11 +114,14 @@ _REFUND_ANSWER = _QUERY_ANSWER[:13]
 
 def routes(context: Context) -> list[Route]:
     """Return the routes that VNPay has, and those of the page that stands for it."""
-    stand_in = _VNPay(context)
+    controls = Controls(context.store, _KIND, _GROUPS)
+    stand_in = _VNPay(context, controls)
     return [
         Route("/paymentv2/vpcpay.html", stand_in.open_page),
         Route("/pay/{reference}", stand_in.choose, methods=["POST"]),
-        Route("/merchant_webapi/api/transaction", stand_in.answer, methods=["POST"]),
+        Route("/merchant_webapi/api/transaction", stand_in.respond, methods=["POST"]),
+        Route("/dashboard", stand_in.operate, methods=["POST"]),
+        controls.route(),
     ]
 
 
@@ -149,8 +155,9 @@ def _is_well_formed(given: dict[str, str]) -> bool:
 
 
 class _VNPay:
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, controls: Controls) -> None:
         self._context = context
+        self._controls = controls
 
     # ── The pay page ──────────────────────────────────────────────────────────────────────────
     async def open_page(self, request: Request) -> Response:
@@ -250,7 +257,36 @@ class _VNPay:
         parcel = Parcel(lambda: Message("GET", url), _is_taken, _WAITS)
         self._context.courier.send(parcel, delivery)
 
+    # ── What the operator does at VNPay itself ────────────────────────────────────────────────
+    async def operate(self, request: Request) -> Response:
+        """Refund a payment without the shop (`refund`), or refuse its latest one (`fail_refund`).
+
+        The form names the payment by its reference; the amount is in dong.
+        """
+        form = await request.form()
+        action, reference = str(form.get("action", "")), str(form.get("id", ""))
+        amount = str(form.get("amount", ""))
+        with self._context.store.changing():
+            order = self._context.store.get(_KIND, reference)
+            is_paid = order is not None and order["state"] == "succeed"
+            if order is None or not is_paid:
+                return PlainTextResponse("There is no such payment", 404)
+            if action == "fail_refund" and order["refunds"]:
+                order["refunds"][-1]["fails"] = True
+            elif action == "refund" and amount.isdigit() and 0 < int(amount) * 100 <= _left(order):
+                given = {"vnp_RequestId": uuid.uuid4().hex, "vnp_OrderInfo": "Made at VNPay"}
+                self._add_refund(order, given, str(int(amount) * 100))
+            else:
+                return PlainTextResponse("This cannot be done", 409)
+            self._context.store.put(_KIND, reference, order)
+        return PlainTextResponse("Done")
+
     # ── The API ───────────────────────────────────────────────────────────────────────────────
+    async def respond(self, request: Request) -> Response:
+        """Answer a querydr or a refund, unless told to be of no use."""
+        instead = await self._controls.stand_in_the_way(request, "api", _trouble)
+        return await self.answer(request) if instead is None else instead
+
     async def answer(self, request: Request) -> Response:
         """Answer a querydr or a refund."""
         try:
@@ -311,23 +347,28 @@ class _VNPay:
             is_repeated = is_today and known["request"] == given["vnp_RequestId"]
             if is_repeated or values["TransactionStatus"] == "05":
                 return self._signed(given, "94", "Already asked for", values, _REFUND_ANSWER)
-        left = int(order["vnp_Amount"]) - sum(int(known["amount"]) for known in order["refunds"])
         is_whole = amount == order["vnp_Amount"]
-        if order["state"] != "succeed" or int(amount) > left or (kind == _WHOLE) != is_whole:
+        is_too_much = int(amount) > _left(order)
+        if order["state"] != "succeed" or is_too_much or (kind == _WHOLE) != is_whole:
             return self._signed(given, "95", "Not successful or too much", {}, _REFUND_ANSWER)
+        refund = self._add_refund(order, given, amount)
+        self._context.store.put(_KIND, order["vnp_TxnRef"], order)
+        return self._signed(given, "00", "Success", self._refund_values(refund), _REFUND_ANSWER)
+
+    def _add_refund(
+        self, order: dict[str, Any], given: dict[str, Any], amount: str
+    ) -> dict[str, Any]:
         refund = {
             "request": given["vnp_RequestId"],
             "amount": amount,
-            "type": kind,
+            "type": _WHOLE if amount == order["vnp_Amount"] else _PART,
             "number": self._number(f"{given['vnp_RequestId']}{len(order['refunds']) or ''}"),
             "asked_at": self._context.now().isoformat(),
             "date": self._now(),
             "info": given["vnp_OrderInfo"],
         }
-        self._context.store.change(
-            _KIND, order["vnp_TxnRef"], lambda found: found["refunds"].append(refund)
-        )
-        return self._signed(given, "00", "Success", self._refund_values(refund), _REFUND_ANSWER)
+        order["refunds"].append(refund)
+        return refund
 
     def _paid_order(self, given: dict[str, Any]) -> dict[str, Any] | None:
         """Return the order that a refund names by its reference, its day and its number."""
@@ -345,14 +386,17 @@ class _VNPay:
 
     def _refund_values(self, refund: dict[str, Any]) -> dict[str, str]:
         settled_after = (self._context.now() - _REFUND_SETTLES).isoformat()
+        status = "00" if refund["asked_at"] <= settled_after else "05"
+        status = "09" if refund.get("fails") else status
+        is_late = status == "05" and self._controls.numbers_refunds_late
         return {
             "Amount": refund["amount"],
             "BankCode": "NCB",
             "PayDate": refund["date"],
-            "TransactionNo": refund["number"],
+            "TransactionNo": "0" if is_late else refund["number"],
             "TransactionType": refund["type"],
-            "TransactionStatus": "00" if refund["asked_at"] <= settled_after else "05",
-            "OrderInfo": refund["info"],
+            "TransactionStatus": status,
+            "OrderInfo": refund["info"] if self._controls.names_refunds else "",
         }
 
     def _signed(
@@ -370,6 +414,16 @@ class _VNPay:
         }
         answer["vnp_SecureHash"] = pipe_hash(answer, names)
         return JSONResponse(answer)
+
+
+def _trouble(status: int) -> Response:
+    return PlainTextResponse("Not now", status)
+
+
+def _left(order: dict[str, Any]) -> int:
+    """Return how much of a payment can still be given back, as the wire counts it."""
+    alive = (int(one["amount"]) for one in order["refunds"] if not one.get("fails"))
+    return int(order["vnp_Amount"]) - sum(alive)
 
 
 def _is_taken(status: int, body: bytes) -> bool:

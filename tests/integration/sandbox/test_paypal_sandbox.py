@@ -13,8 +13,10 @@ import httpx2
 import pytest
 from jsonschema import Draft4Validator
 
+from domain.gateways import paypal
 from domain.gateways.base import (
     CheckoutRequest,
+    DisputeFact,
     DisputeState,
     GatewayRefused,
     GatewayUnavailable,
@@ -25,6 +27,7 @@ from domain.gateways.base import (
     Outcome,
     PaymentFact,
     PaymentState,
+    RefundFact,
     RefundRequest,
     RefundState,
 )
@@ -388,6 +391,201 @@ def test_a_dispute_is_opened_and_ends(world: World, action: str, state: DisputeS
     assert reversals == (expected if action == "lose_reversed" else [])
 
 
+def control(world: World, **form: str) -> None:
+    answer = httpx2.post(f"{world.base_url}/paypal/controls", data=form)
+    assert answer.status_code == 200, answer.text
+
+
+def disputed(world: World, payment: KnownPayment) -> DisputeFact:
+    """Open a dispute; return it as it was told."""
+    world.operate("dispute", payment.gateway_payment_id or "")
+    (fact,) = world.told_until("CUSTOMER.DISPUTE.CREATED").facts
+    assert isinstance(fact, DisputeFact)
+    return fact
+
+
+@pytest.mark.parametrize(
+    ("action", "amount", "state", "lost"),
+    [
+        ("lose", "4.00", DisputeState.LOST, 400),
+        ("accept", "10.00", DisputeState.LOST, None),
+        ("close_undecided", "2.50", DisputeState.LOST, 250),
+        ("close_undecided", "", DisputeState.WON, None),
+        ("payout", "10.00", DisputeState.WON, None),
+    ],
+)
+def test_dispute_outcome_tells_what_the_customer_was_given(
+    world: World, action: str, amount: str, state: DisputeState, lost: int | None
+) -> None:
+    payment = paid(world)
+    number = disputed(world, payment).gateway_dispute_id
+    assert world.operate(action, number, amount).status_code == 303
+    (told,) = world.told_until("CUSTOMER.DISPUTE.RESOLVED").facts
+    assert isinstance(told, DisputeFact)
+    expected = None if lost is None else Money.from_minor_units(lost, "USD")
+    assert (told.state, told.lost) == (state, expected)
+    assert world.gateway.fetch_payment(payment).disputes == (told,)
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "states"),
+    [
+        ("lose", "win", [DisputeState.LOST, DisputeState.OPEN, DisputeState.WON]),
+        ("win", "lose", [DisputeState.WON, DisputeState.OPEN, DisputeState.LOST]),
+    ],
+)
+def test_dispute_appealed_is_open_again_and_each_statement_is_newer(
+    world: World, first: str, then: str, states: list[DisputeState]
+) -> None:
+    payment = paid(world)
+    opened = disputed(world, payment)
+    assert world.operate("appeal", opened.gateway_dispute_id).status_code == 422
+    told = [opened]
+    for action in (first, "appeal", then):
+        assert world.operate(action, opened.gateway_dispute_id).status_code == 303
+        (fact,) = world.told().facts
+        assert isinstance(fact, DisputeFact)
+        told.append(fact)
+    assert [fact.state for fact in told] == [DisputeState.OPEN, *states]
+    moments = [fact.stated_at for fact in told if fact.stated_at is not None]
+    assert moments == sorted(moments)
+    assert len(moments) == 4
+    assert {fact.occurred_at for fact in told} == {opened.occurred_at}
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_reversal_is_told_before_and_after_a_dispute(world: World, *, is_first: bool) -> None:
+    payment = paid(world)
+    capture = payment.gateway_payment_id or ""
+    actions = ["reverse", "dispute"] if is_first else ["dispute", "reverse"]
+    for action in actions:
+        assert world.operate(action, capture).status_code == 303
+    facts = {}
+    for _ in actions:
+        notification = world.told()
+        (facts[notification.event_type],) = notification.facts
+    reversal = facts["PAYMENT.CAPTURE.REVERSED"]
+    assert isinstance(reversal, RefundFact)
+    assert (reversal.is_reversal, reversal.amount) == (True, payment.amount)
+    assert (reversal.gateway_payment_id, reversal.state) == (capture, RefundState.SUCCEEDED)
+    assert "CUSTOMER.DISPUTE.CREATED" in facts
+
+
+def test_capture_is_denied_after_it_was_completed(world: World) -> None:
+    payment = paid(world)
+    assert world.operate("deny", payment.gateway_payment_id or "").status_code == 303
+    (told,) = world.told_until("PAYMENT.CAPTURE.DENIED").facts
+    fetched = world.gateway.fetch_payment(payment).payment
+    for fact in (told, fetched):
+        assert isinstance(fact, PaymentFact)
+        assert (fact.state, fact.gateway_payment_id, fact.reference) == (
+            PaymentState.FAILED,
+            payment.gateway_payment_id,
+            REFERENCE,
+        )
+        assert fact.occurred_at is not None
+
+
+def test_refund_without_any_reference_names_its_capture_alone(world: World) -> None:
+    payment = paid(world)
+    capture = payment.gateway_payment_id or ""
+    assert world.operate("refund_unnamed", capture, "2.50").status_code == 303
+    control(world, names_refunds="no")
+    ours = world.gateway.refund(refund_request(payment, 300))
+    assert ours.reference == "REFUNDREFUNDREFUND22"
+    for _ in range(2):
+        (told,) = world.told().facts
+        assert isinstance(told, RefundFact)
+        assert (told.reference, told.payment_reference) == (None, None)
+        assert told.gateway_payment_id == capture
+    known = world.gateway.fetch_payment(payment).refunds
+    assert [one.reference for one in known] == [None, None]
+    assert known[1].gateway_refund_id == ours.gateway_refund_id
+
+
+def test_refund_fails_after_it_succeeded_and_can_be_made_again(world: World) -> None:
+    payment = paid(world)
+    made = world.gateway.refund(refund_request(payment, 1_000))
+    assert world.operate("fail_refund", made.gateway_refund_id).status_code == 303
+    (failed,) = world.gateway.fetch_payment(payment).refunds
+    assert (failed.state, failed.reference) == (RefundState.FAILED, made.reference)
+    assert failed.stated_at is not None
+    assert made.stated_at is not None
+    assert failed.stated_at > made.stated_at
+    assert failed.occurred_at == made.occurred_at
+    again = world.gateway.refund(refund_request(payment, 1_000, "REFUNDREFUNDREFUND33"))
+    assert again.state is RefundState.SUCCEEDED
+    assert world.operate("fail_refund", made.gateway_refund_id).status_code == 422
+
+
+def test_fees_are_taken_in_the_currency_of_the_balance(world: World) -> None:
+    control(world, settles_in="JPY", dispute_fee="15")
+    payment = paid(world)
+    fact = world.gateway.fetch_payment(payment).payment
+    assert (fact.amount, fact.fee) == (payment.amount, Money.from_minor_units(104, "JPY"))
+    assert disputed(world, payment).fee == Money.from_minor_units(2_250, "JPY")
+
+
+@pytest.mark.parametrize("answer", ["403", "429", "500"])
+def test_captured_money_is_told_while_disputes_are_refused(world: World, answer: str) -> None:
+    payment, url = ordered(world)
+    world.choose(url, "succeed", "never")
+    control(world, group="disputes", answer=answer)
+    snapshot = world.gateway.complete_payment(payment)
+    assert (snapshot.payment.state, snapshot.unread) == (PaymentState.PAID, {"disputes"})
+    control(world, group="refunds", answer=answer)
+    known = replace(payment, gateway_payment_id=snapshot.payment.gateway_payment_id)
+    kind = GatewayRefused if answer == "403" else GatewayUnavailable
+    with pytest.raises(kind):
+        world.gateway.refund(refund_request(known, 100))
+    for group in ("disputes", "refunds"):
+        control(world, group=group, answer="normal")
+    assert world.gateway.fetch_payment(payment).unread == frozenset()
+    world.gateway.refund(refund_request(known, 100))
+
+
+def test_captured_money_is_told_while_disputes_hang(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paypal, "_FOLLOW_UP_TIMEOUT", httpx2.Timeout(1))
+    payment = paid(world)
+    control(world, group="disputes", answer="hang")
+    snapshot = world.gateway.fetch_payment(payment)
+    assert (snapshot.payment.state, snapshot.unread) == (PaymentState.PAID, {"disputes"})
+
+
+def test_everything_hangs_and_is_normal_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    payment = paid(world)
+    control(world, group="all", answer="hang")
+    with monkeypatch.context() as patch:
+        patch.setattr(paypal._Api.ask, "__kwdefaults__", {"timeout": 1, "request_id": None})
+        with pytest.raises(GatewayUnavailable, match="ReadTimeout"):
+            world.gateway.fetch_payment(payment)
+    control(world, group="all", answer="normal")
+    assert world.gateway.fetch_payment(payment).payment.state is PaymentState.PAID
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        {"group": "nothing", "answer": "hang"},
+        {"group": "disputes", "answer": "418"},
+        {"answer": "hang"},
+        {"settles_in": "VND"},
+        {"dispute_fee": "much"},
+        {"names_refunds": "perhaps"},
+        {"colour": "blue"},
+    ],
+)
+def test_control_that_is_none_changes_nothing(world: World, form: dict[str, str]) -> None:
+    answer = httpx2.post(f"{world.base_url}/paypal/controls", data=form)
+    assert answer.status_code == 400
+    payment = paid(world)
+    assert world.gateway.fetch_payment(payment).unread == frozenset()
+
+
 # ── The documents that PayPal publishes ───────────────────────────────────────────────────────
 REQUESTS = {
     "/v2/checkout/orders": ("orders", "order_request"),
@@ -437,6 +635,7 @@ def check_answer(path: str, status: int, content: bytes) -> None:
 @needs_openapi
 @pytest.mark.shared
 def test_all_that_we_send_and_all_that_is_answered_is_as_paypal_describes(world: World) -> None:
+    control(world, settles_in="JPY", dispute_fee="15")
     payment, url = ordered(world)
     world.gateway.complete_payment(payment)
     world.choose(url, "decline")
@@ -451,7 +650,7 @@ def test_all_that_we_send_and_all_that_is_answered_is_as_paypal_describes(world:
         world.gateway.refund(refund_request(payment, 900, "REFUNDREFUNDREFUND33"))
     world.operate("dispute", captured)
     (dispute,) = world.gateway.fetch_payment(payment).disputes
-    world.operate("lose_reversed", dispute.gateway_dispute_id)
+    world.operate("lose_reversed", dispute.gateway_dispute_id, "5.00")
     world.gateway.fetch_payment(payment)
     world.gateway.fetch_payment(replace(payment, gateway_reference="UNKNOWNORDER"))
     events = [world.messages.get(timeout=WAIT_SECONDS) for _ in range(7)]

@@ -512,7 +512,8 @@ def test_partial_refunds_grow_and_never_beyond_what_was_paid(shop: Shop) -> None
         heard = shop.hear(2)
         told = only(heard["refund.created"])
         assert isinstance(told, RefundFact)
-        assert told == made
+        assert told == replace(made, stated_at=told.stated_at)
+        assert told.stated_at is not None
         assert told.reference == reference
         (asked,) = heard["charge.refunded"].asks_about
         assert (asked.reference, asked.gateway_payment_id) == (REFERENCE, known.gateway_payment_id)
@@ -545,7 +546,7 @@ def test_a_refund_of_the_dashboard_is_told_without_our_reference(shop: Shop) -> 
     assert (told.amount, told.reference) == (yen(700), None)
     assert told.gateway_payment_id == known.gateway_payment_id
     assert heard["charge.refunded"].asks_about
-    assert shop.fetch(known).refunds == (told,)
+    assert shop.fetch(known).refunds == (replace(told, stated_at=None),)
 
 
 def test_a_refund_that_fails_is_told_and_can_be_made_again(shop: Shop) -> None:
@@ -620,7 +621,7 @@ def test_a_dispute_is_opened_and_then_won_or_lost(
     closed = only(shop.hear(2 if action == "win" else 1)["charge.dispute.closed"])
     assert isinstance(closed, DisputeFact)
     assert (closed.state, closed.gateway_dispute_id) == (state, opened.gateway_dispute_id)
-    assert shop.fetch(known).disputes == (closed,)
+    assert shop.fetch(known).disputes == (replace(closed, stated_at=None),)
 
 
 @pytest.mark.parametrize(
@@ -666,6 +667,124 @@ def test_the_dashboard_does_only_what_can_be_done(shop: Shop, action: str) -> No
     assert shop.operate(known, "refund", "ten").status_code == 409
     assert shop.operate(replace(known, gateway_payment_id="pi_none"), "refund").status_code == 409
     assert shop.mailbox.empty()
+
+
+def control(shop: Shop, **form: str) -> None:
+    answer = shop.browser.post(f"{shop.base_url}/stripe/controls", data=form)
+    assert answer.status_code == 200, answer.text
+
+
+def dispute_told(shop: Shop, count: int, event_type: str) -> DisputeFact:
+    """Return what the last of so many messages of a kind says of a dispute."""
+    fact = only(shop.hear(count)[event_type])
+    assert isinstance(fact, DisputeFact)
+    return fact
+
+
+def test_dispute_lost_in_part_tells_the_part(shop: Shop) -> None:
+    known = shop.paid()
+    shop.operate(known, "dispute")
+    shop.hear(2)
+    assert shop.operate(known, "lose_part", "3000").status_code == 409
+    assert shop.operate(known, "lose_part", "1200").status_code == 303
+    heard = shop.hear(2)
+    for event_type in ("charge.dispute.closed", "charge.dispute.funds_reinstated"):
+        fact = only(heard[event_type])
+        assert isinstance(fact, DisputeFact)
+        assert (fact.state, fact.amount, fact.lost) == (DisputeState.LOST, yen(3_000), yen(1_200))
+    (polled,) = shop.fetch(known).disputes
+    assert (polled.state, polled.lost) == (DisputeState.LOST, yen(1_200))
+
+
+def test_dispute_reinstated_is_won_without_another_word(shop: Shop) -> None:
+    known = shop.paid()
+    shop.operate(known, "dispute")
+    shop.hear(2)
+    assert shop.operate(known, "reinstate").status_code == 303
+    fact = dispute_told(shop, 1, "charge.dispute.funds_reinstated")
+    assert (fact.state, fact.lost) == (DisputeState.WON, None)
+    assert [one.state for one in shop.fetch(known).disputes] == [DisputeState.WON]
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "states"),
+    [
+        ("lose", "win", [DisputeState.LOST, DisputeState.OPEN, DisputeState.WON]),
+        ("lose", "lose", [DisputeState.LOST, DisputeState.OPEN, DisputeState.LOST]),
+        ("win", "lose", [DisputeState.WON, DisputeState.OPEN, DisputeState.LOST]),
+    ],
+)
+def test_dispute_appealed_is_open_again(
+    shop: Shop, first: str, then: str, states: list[DisputeState]
+) -> None:
+    known = shop.paid()
+    shop.operate(known, "dispute")
+    shop.hear(2)
+    assert shop.operate(known, "appeal").status_code == 409
+    found = []
+    for action in (first, "appeal", then):
+        assert shop.operate(known, action).status_code == 303
+        is_single = action == "lose" or (action == "appeal" and first == "lose")
+        event_type = "updated" if action == "appeal" else "closed"
+        told = dispute_told(shop, 1 if is_single else 2, f"charge.dispute.{event_type}")
+        (polled,) = shop.fetch(known).disputes
+        assert (polled.state, polled.lost) == (told.state, told.lost)
+        assert told.lost is None
+        found.append(told.state)
+    assert found == states
+
+
+def test_fees_are_taken_in_the_currency_of_the_balance(shop: Shop) -> None:
+    control(shop, settles_in="USD", dispute_fee="15")
+    known = shop.paid(yen(30_000))
+    fact = shop.fetch(known).payment
+    assert (fact.amount, fact.fee) == (yen(30_000), Money.from_minor_units(720, "USD"))
+    shop.operate(known, "dispute")
+    opened = dispute_told(shop, 2, "charge.dispute.created")
+    assert (opened.amount, opened.fee) == (yen(30_000), Money.from_minor_units(1_500, "USD"))
+    shop.operate(known, "lose")
+    shop.hear(1)
+    shop.operate(known, "appeal")
+    shop.hear(1)
+    # It is charged once, and in yen where the balance is of yen.
+    assert [one.fee for one in shop.fetch(known).disputes] == [opened.fee]
+    control(shop, settles_in="", dispute_fee="10")
+    other = shop.paid(reference="B" * 20)
+    shop.operate(other, "dispute")
+    assert dispute_told(shop, 2, "charge.dispute.created").fee == yen(1_500)
+
+
+def test_refund_of_ours_is_told_without_our_reference(shop: Shop) -> None:
+    known = shop.paid()
+    control(shop, names_refunds="no")
+    made = shop.refund(known, yen(1_000))
+    told = only(shop.hear(2)["refund.created"])
+    assert isinstance(told, RefundFact)
+    assert (told.reference, told.payment_reference) == (None, None)
+    assert told.gateway_refund_id == made.gateway_refund_id
+    assert told.gateway_payment_id == known.gateway_payment_id
+
+
+@pytest.mark.parametrize("answer", ["403", "429", "500"])
+@pytest.mark.parametrize("group", ["refunds", "disputes"])
+def test_money_is_told_while_the_rest_is_refused(shop: Shop, group: str, answer: str) -> None:
+    known = shop.paid()
+    control(shop, group=group, answer=answer)
+    found = shop.fetch(known)
+    assert (found.payment.state, found.unread) == (PaymentState.PAID, {group})
+    control(shop, group=group, answer="normal")
+    assert shop.fetch(known).unread == frozenset()
+
+
+def test_money_is_told_while_the_rest_hangs(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = shop.paid()
+    for group in ("refunds", "disputes"):
+        control(shop, group=group, answer="hang")
+    with connecting() as impatient:
+        impatient._timeout = 1
+        monkeypatch.setattr(shop.gateway._follow_up_client._requestor, "_client", impatient)
+        found = shop.fetch(known)
+    assert (found.payment.state, found.unread) == (PaymentState.PAID, {"refunds", "disputes"})
 
 
 # ── Webhooks ──────────────────────────────────────────────────────────────────────────────────

@@ -463,3 +463,74 @@ def test_what_the_stand_in_knows_outlives_it(
     with serving(tmp_path) as shop:
         (told,) = shop.gateway.fetch_payment(known).refunds
     assert told.gateway_refund_id == accepted.gateway_refund_id
+
+
+# ── What happens at VNPay itself ──────────────────────────────────────────────────────────────
+def control(shop: Shop, **form: str) -> None:
+    answer = httpx2.post(f"{shop.base_url}/vnpay/controls", data=form)
+    assert answer.status_code == 200, answer.text
+
+
+def operate(shop: Shop, action: str, amount: str = "") -> int:
+    form = {"action": action, "id": REFERENCE, "amount": amount}
+    return httpx2.post(f"{shop.base_url}/vnpay/dashboard", data=form).status_code
+
+
+def test_refund_made_at_vnpay_is_told_without_our_reference(shop: Shop) -> None:
+    known = shop.paid()
+    assert operate(shop, "refund", "500001") == 409
+    assert operate(shop, "refund", "200000") == 200
+    (fact,) = shop.gateway.fetch_payment(known).refunds
+    assert (fact.reference, fact.payment_reference) == (None, REFERENCE)
+    assert fact.amount == Money.from_minor_units(200_000, "VND")
+
+
+def test_refund_keeps_its_reference_when_it_gets_its_number(shop: Shop) -> None:
+    known = shop.paid()
+    control(shop, numbers_refunds="late")
+    request = refund_of(known, 400_000, "REFUNDREFUNDREFUND22")
+    first = shop.gateway.refund(request)
+    (waiting,) = shop.gateway.fetch_payment(known).refunds
+    shop.now += timedelta(minutes=1)
+    (settled,) = shop.gateway.fetch_payment(known).refunds
+    names = [one.gateway_refund_id for one in (first, waiting, settled)]
+    assert names[:2] == [request.reference] * 2
+    assert names[2].isdigit()
+    assert {one.reference for one in (first, waiting, settled)} == {request.reference}
+    # Without its note it has its number, and is matched by its amount.
+    control(shop, names_refunds="no")
+    (unnamed,) = shop.gateway.fetch_payment(known).refunds
+    assert (unnamed.gateway_refund_id, unnamed.reference) == (names[2], None)
+
+
+def test_refund_fails_after_it_succeeded_and_can_be_made_again(shop: Shop) -> None:
+    known = shop.paid()
+    first = shop.gateway.refund(refund_of(known, 500_000, "REFUNDREFUNDREFUND22"))
+    shop.now += timedelta(minutes=1)
+    assert operate(shop, "fail_refund") == 200
+    (failed,) = shop.gateway.fetch_payment(known).refunds
+    assert (failed.state, failed.gateway_refund_id) == (RefundState.FAILED, first.gateway_refund_id)
+    again = shop.gateway.refund(refund_of(known, 500_000, "REFUNDREFUNDREFUND33"))
+    assert again.state is RefundState.PENDING
+
+
+def test_operator_of_what_was_not_paid_is_refused(shop: Shop) -> None:
+    assert operate(shop, "refund", "1000") == 404
+    shop.open()
+    assert operate(shop, "refund", "1000") == 404
+    shop.choose("succeed")
+    assert operate(shop, "fail_refund") == 409
+    assert operate(shop, "nonsense") == 409
+
+
+@pytest.mark.parametrize("answer", ["403", "429", "500", "hang"])
+def test_vnpay_that_is_of_no_use_is_unavailable(
+    shop: Shop, answer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = shop.paid()
+    control(shop, group="api", answer=answer)
+    monkeypatch.setattr(shop.gateway._client, "timeout", httpx2.Timeout(1))
+    with pytest.raises(GatewayUnavailable):
+        shop.gateway.fetch_payment(known)
+    control(shop, group="api", answer="normal")
+    assert shop.gateway.fetch_payment(known).payment.state is PaymentState.PAID
