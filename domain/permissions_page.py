@@ -15,8 +15,9 @@ from domain.permissions import (
 _HEAD = """# Who may do what
 
 Made of `domain/permissions.py` by `make permissions`: change the table there, not this page. Every
-service asks that table itself, whatever a page shows or hides, and a test asks each service for
-each role.
+service that the portal reaches asks that table itself, whatever a page shows or hides; the few that
+do not are named in `tests/unit/test_services_ask.py`, each with what protects it instead. For each
+line below, a test has every role try a service behind it.
 
 Owner, billing and reader are the roles of an account's members, for that account alone. Product is
 what runs by itself: jobs, meters, gateways' messages and the command line.

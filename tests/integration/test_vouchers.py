@@ -31,7 +31,7 @@ from domain.errors import (
 )
 from domain.ledger.verify import verify_ledger
 from domain.money import Money
-from domain.queries.balances import account_summary
+from domain.queries.balances import account_overview, account_summary
 from domain.queries.vouchers import account_vouchers, waiting_vouchers
 from domain.vouchers import (
     CampaignTerms,
@@ -695,6 +695,52 @@ def test_second_end_of_a_campaign_says_who_ended_it(session: Session) -> None:
             "ended",
             f"user:{FINANCE.user_id}",
         )
+
+
+# ── Usage from before the redemption ──────────────────────────────────────────────────────────
+def test_voucher_settles_usage_that_is_still_due(session: Session) -> None:
+    account, owner = customer(session)
+    earlier = datetime.now(UTC) - timedelta(days=1)
+    charge(session, account, 20, occurred_at=earlier, refusable=False)
+    redeem(session, account, owner, a_code(session))
+    found = account_overview(session, actor=SYSTEM, account_id=account)
+    assert found.owed_micros == 0
+    assert found.summary.balance_micros == dollars(30).micros
+    assert not list(verify_ledger(session, actor=SYSTEM))
+
+
+def test_voucher_never_pays_again_what_was_paid(session: Session) -> None:
+    account, owner = customer(session)
+    grant(session, account, 100)
+    charge(session, account, 20, occurred_at=datetime.now(UTC) - timedelta(days=1))
+    redeem(session, account, owner, a_code(session))
+    assert remaining(session, account) == {"top_up": 80, "voucher": 50}
+
+
+def test_voucher_pays_earlier_usage_that_arrives_after_it(session: Session) -> None:
+    account, owner = customer(session)
+    grant(session, account, 100)
+    redeem(session, account, owner, a_code(session))
+    charge(session, account, 20, occurred_at=datetime.now(UTC) - timedelta(days=1))
+    assert remaining(session, account) == {"top_up": 100, "voucher": 30}
+
+
+def test_voucher_for_services_settles_only_what_is_due_for_them(session: Session) -> None:
+    account, owner = customer(session)
+    earlier = datetime.now(UTC) - timedelta(days=1)
+    charge(session, account, 20, occurred_at=earlier, service="gpu-vm", refusable=False)
+    scoped = Offer((Part(dollars(50), ("ai-notebook",)),), dollars(5_000))
+    redeem(session, account, owner, a_code(session, offers=(scoped,)))
+    found = account_overview(session, actor=SYSTEM, account_id=account)
+    assert found.owed_micros == dollars(20).micros
+    assert remaining(session, account) == {"voucher": 50}
+
+
+def remaining(session: Session, account: int) -> dict[str, int]:
+    """Return what is left by kind of credit, in whole units."""
+    found = account_overview(session, actor=SYSTEM, account_id=account)
+    kinds = {each.kind: each.remaining_micros // 1_000_000 for each in found.kinds}
+    return {kind: amount for kind, amount in kinds.items() if amount}
 
 
 def test_facts_of_vouchers_are_only_ever_added(session: Session) -> None:
