@@ -34,13 +34,18 @@ def record(
     details: Mapping[str, Any] | None = None,
 ) -> None:
     """Add a row in the session's transaction; `details` holds ids and amounts, no personal data."""
-    session.execute(
-        _INSERT,
-        {
-            "actor": actor_name(actor),
-            "address": actor.ip,
-            "action": action,
-            "account_id": account_id,
-            "details": json.dumps(details or {}, default=str),
-        },
-    )
+    names = ("account_id", "actor", "address", "action", "details")
+    made = row(action=action, actor=actor, account_id=account_id, details=details)
+    session.execute(_INSERT, dict(zip(names, made, strict=True)))
+
+
+def row(
+    *,
+    action: str,
+    actor: Actor,
+    account_id: int | None = None,
+    details: Mapping[str, Any] | None = None,
+) -> tuple[int | None, str, str | None, str, str]:
+    """Return the values of such a row: account, actor, address, action and details."""
+    text_of_details = json.dumps(details or {}, default=str)
+    return account_id, actor_name(actor), actor.ip, action, text_of_details

@@ -32,11 +32,16 @@ Beside each stands the zone that both know and that has the same time.
 _KNOWS = text("SELECT EXISTS (SELECT FROM pg_timezone_names WHERE name = :zone)")
 
 
-def now(session: Session) -> datetime:
-    """Return this very instant (not the transaction's start), in UTC."""
+def now(session: Session, known: datetime | None = None) -> datetime:
+    """Return this very instant (not the transaction's start), in UTC.
+
+    `known` is what the database told in a statement that had to be asked anyway.
+    """
     given: Callable[[], datetime] | None = session.info.get(CLOCK)
     if given is not None:
         return given()
+    if known is not None:
+        return known
     instant: datetime = session.execute(text("SELECT clock_timestamp()")).scalar_one()
     return instant
 

@@ -18,7 +18,7 @@ from domain.allocation import (
     move,
 )
 from domain.errors import InvalidInput
-from domain.ledger.idempotency import WriteOnce, first_answer, keep_answer
+from domain.ledger.idempotency import WriteOnce, answer_row, first_answer
 from domain.ledger.posting import Posting
 from domain.money import check_micros
 from domain.permissions import require
@@ -131,7 +131,6 @@ def add_grant(
     if is_expiry_due(grant, posting.now, account.expiry_grace):
         raise InvalidInput("expires_at", "in_past")
     line = move(grant, terms.amount_micros)
-    account.add_grant(grant)
     sequence = posting.post_entry(
         account,
         kind=terms.kind,
@@ -141,17 +140,18 @@ def add_grant(
         description_parameters={**(description_parameters or {}), "origin": terms.origin},
         occurred_at=granted_at,
     )
-    _add_rows(posting, account, grant, terms=terms, tax=tax, sequence=sequence)
-    posted = PostedGrant(sequence, grant.grant_number)
-    keep_answer(session, write, asdict(posted))
-    posting.write()
-    audit.record(
-        session,
-        action="add_grant",
-        actor=actor,
-        account_id=account_id,
-        details={**asdict(posted), "kind": terms.kind, "amount_micros": terms.amount_micros},
+    posting.add_grant(
+        account, grant, _grant_row(account, grant, terms=terms, tax=tax, sequence=sequence)
     )
+    posted = PostedGrant(sequence, grant.grant_number)
+    answer = asdict(posted)
+    details = {**answer, "kind": terms.kind, "amount_micros": terms.amount_micros}
+    posting.add_row("idempotency_keys", answer_row(write, answer))
+    posting.add_row(
+        "audit_log",
+        audit.row(action="add_grant", actor=actor, account_id=account_id, details=details),
+    )
+    posting.write()
     return posted
 
 
@@ -227,52 +227,26 @@ def _new_grant(
     return grant, tax
 
 
-def _add_rows(
-    posting: Posting,
-    account: AccountState,
-    grant: GrantState,
-    *,
-    terms: GrantTerms,
-    tax: TaxTerms,
-    sequence: int,
-) -> None:
-    key = (account.account_id, grant.grant_number)
-    posting.add_row(
-        "grants",
-        (
-            *key,
-            grant.kind,
-            grant.amount_micros,
-            grant.consideration_micros,
-            terms.services,
-            grant.starts_at,
-            grant.expires_at,
-            grant.priority,
-            terms.origin,
-            terms.paid_micros,
-            terms.paid_currency,
-            tax.tax_point,
-            tax.tax_rate,
-            tax.place_of_supply,
-            terms.customer_tax_status,
-            grant.granted_at,
-            sequence,
-        ),
-    )
-    posting.add_row(
-        "grant_balances",
-        (
-            *key,
-            grant.kind,
-            grant.amount_micros,
-            grant.consideration_micros,
-            grant.rate_millionths,
-            terms.services,
-            grant.starts_at,
-            grant.expires_at,
-            grant.priority,
-            grant.granted_at,
-            grant.remaining_micros,
-            grant.remaining_micros > 0,
-        ),
+def _grant_row(
+    account: AccountState, grant: GrantState, *, terms: GrantTerms, tax: TaxTerms, sequence: int
+) -> tuple[Any, ...]:
+    return (
+        account.account_id,
+        grant.grant_number,
+        grant.kind,
+        grant.amount_micros,
+        grant.consideration_micros,
+        terms.services,
+        grant.starts_at,
+        grant.expires_at,
+        grant.priority,
+        terms.origin,
+        terms.paid_micros,
+        terms.paid_currency,
+        tax.tax_point,
+        tax.tax_rate,
+        tax.place_of_supply,
+        terms.customer_tax_status,
+        grant.granted_at,
+        sequence,
     )

@@ -72,13 +72,10 @@ def first_answer(session: Session, write: WriteOnce) -> dict[str, Any] | None:
 
 def keep_answer(session: Session, write: WriteOnce, answer: Mapping[str, Any]) -> None:
     """Keep the answer in the transaction of the write that it tells of."""
-    session.execute(
-        _KEEP,
-        {
-            "account_id": write.account_id,
-            "key": write.key,
-            "operation": write.operation,
-            "request_hash": write.request_hash,
-            "answer": json.dumps(answer),
-        },
-    )
+    names = ("account_id", "key", "operation", "request_hash", "answer")
+    session.execute(_KEEP, dict(zip(names, answer_row(write, answer), strict=True)))
+
+
+def answer_row(write: WriteOnce, answer: Mapping[str, Any]) -> tuple[int, str, str, bytes, str]:
+    """Return the row of `idempotency_keys` that keeps the answer, for `Posting.add_row`."""
+    return write.account_id, write.key, write.operation, write.request_hash, json.dumps(answer)

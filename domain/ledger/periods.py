@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import text
-
+from db.bulk import fetch_rows
 from domain.errors import PeriodClosed
 
 if TYPE_CHECKING:
@@ -14,10 +13,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-_LOCK_PERIOD = text("SELECT pg_advisory_xact_lock_shared(hashtextextended(:period, 0))")
-_PERIOD_IS_CLOSED = text(
-    "SELECT is_closed FROM accounting_periods WHERE site_code = :site AND month = :month"
-)
+# Locks first and reads then, by itself: in one statement the month would be read as it was before
+# the lock was waited for.
+_LOCK_PERIOD = "SELECT lock_accounting_period(%(period)s, %(site)s, %(month)s)"
 
 
 class Books:
@@ -46,9 +44,10 @@ class Books:
         month = on.replace(day=1)
         known = self._open.get((site_code, month))
         if known is None:
-            self._session.execute(_LOCK_PERIOD, {"period": period_lock_name(site_code, month)})
-            closed = self._session.execute(_PERIOD_IS_CLOSED, {"site": site_code, "month": month})
-            known = not closed.scalar_one_or_none()
+            name = period_lock_name(site_code, month)
+            asked = {"period": name, "site": site_code, "month": month}
+            [(is_closed,)] = fetch_rows(self._session, _LOCK_PERIOD, **asked)
+            known = not is_closed
             self._open[site_code, month] = known
         return known
 

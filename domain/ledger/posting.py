@@ -9,16 +9,13 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import text
-
-from db.bulk import copy_rows, integer_array, text_array
-from domain import clock
+from db.bulk import copy_rows, insert_statement, integer_array, run_together, text_array
 from domain.allocation import covers, is_expiry_due, is_valid, move
 from domain.audit import actor_name
 from domain.errors import InvalidInput
 from domain.ledger.periods import Books
 from domain.ledger.roll_ups import RollUps
-from domain.ledger.state import DebtState, TaxTerms, load_tax_terms, lock_accounts
+from domain.ledger.state import DebtState, lock_accounts
 from domain.ledger.takings import settle_takings
 from domain.money import check_micros
 
@@ -31,7 +28,9 @@ if TYPE_CHECKING:
 
     from domain.actors import Actor
     from domain.allocation import GrantState, Line
-    from domain.ledger.state import AccountState
+    from domain.ledger.state import AccountState, TaxTerms
+
+    Table = tuple[str, tuple[str, ...], list[tuple[Any, ...]]]
 
 PAID_DEBT_CAUSES = frozenset({"refund", "dispute", "reversal"})
 """Debts that only credit that was paid for, and serves everything, may settle."""
@@ -65,39 +64,38 @@ _ALLOCATION_COLUMNS = (
     "debt_cause",
 )
 
-_UPDATE_BALANCES = text("""
+_MOST_ROWS_TOGETHER = 50
+
+_UPDATE_BALANCES = """
 UPDATE account_balances b
 SET balance_micros = n.balance, held_micros = n.held, last_entry_sequence = n.entry,
     last_grant_number = n.grant_number, last_hold_number = n.hold, last_refusal_number = n.refusal,
     carries = n.carries
-FROM unnest(CAST(:ids AS bigint[]), CAST(:balances AS bigint[]), CAST(:held AS bigint[]),
-            CAST(:entries AS bigint[]), CAST(:grants AS bigint[]), CAST(:holds AS bigint[]),
-            CAST(:refusals AS bigint[]), CAST(:carries AS jsonb[]))
+FROM unnest(CAST(%(ids)s AS bigint[]), CAST(%(balances)s AS bigint[]),
+            CAST(%(held)s AS bigint[]), CAST(%(entries)s AS bigint[]),
+            CAST(%(grants)s AS bigint[]), CAST(%(holds)s AS bigint[]),
+            CAST(%(refusals)s AS bigint[]), CAST(%(carries)s AS jsonb[]))
      AS n(id, balance, held, entry, grant_number, hold, refusal, carries)
 WHERE b.account_id = n.id
-""")
-_UPDATE_GRANTS = text("""
+"""
+_UPDATE_GRANTS = """
 UPDATE grant_balances r
-SET remaining_micros = n.remaining, held_micros = n.held,
-    is_open = n.remaining > 0 OR n.number = 0
-FROM unnest(CAST(:ids AS bigint[]), CAST(:numbers AS bigint[]), CAST(:remaining AS bigint[]),
-            CAST(:held AS bigint[])) AS n(id, number, remaining, held)
+SET remaining_micros = n.remaining, held_micros = n.held, taken_micros = n.taken,
+    expired_micros = n.expired, is_open = n.remaining > 0 OR n.number = 0
+FROM unnest(CAST(%(ids)s AS bigint[]), CAST(%(numbers)s AS bigint[]),
+            CAST(%(remaining)s AS bigint[]), CAST(%(held)s AS bigint[]),
+            CAST(%(taken)s AS bigint[]), CAST(%(expired)s AS bigint[]))
+     AS n(id, number, remaining, held, taken, expired)
 WHERE r.account_id = n.id AND r.grant_number = n.number
-""")
-_UPDATE_GONE = text("""
-UPDATE grant_balances r
-SET taken_micros = n.taken, expired_micros = n.expired
-FROM unnest(CAST(:ids AS bigint[]), CAST(:numbers AS bigint[]), CAST(:taken AS bigint[]),
-            CAST(:expired AS bigint[])) AS n(id, number, taken, expired)
-WHERE r.account_id = n.id AND r.grant_number = n.number
-""")
-_SAVE_DEBTS = text("""
+"""
+_SAVE_DEBTS = """
 INSERT INTO debts (account_id, service, cause, owed_micros, opened_at)
-SELECT * FROM unnest(CAST(:ids AS bigint[]), CAST(:services AS text[]), CAST(:causes AS text[]),
-                     CAST(:owed AS bigint[]), CAST(:opened AS timestamptz[]))
+SELECT * FROM unnest(CAST(%(ids)s AS bigint[]), CAST(%(services)s AS text[]),
+                     CAST(%(causes)s AS text[]), CAST(%(owed)s AS bigint[]),
+                     CAST(%(opened)s AS timestamptz[]))
 ON CONFLICT (account_id, service, cause)
 DO UPDATE SET owed_micros = EXCLUDED.owed_micros, opened_at = EXCLUDED.opened_at
-""")
+"""
 
 
 class Posting:
@@ -107,11 +105,10 @@ class Posting:
         """Lock the accounts (in id order) and read them; raise NotFound where one is missing."""
         self.session = session
         self.actor = actor_name(actor)
-        self.accounts = lock_accounts(session, account_ids)
-        self.now = clock.now(session)
+        self.accounts, self.now = lock_accounts(session, account_ids)
         self.rows: dict[str, list[tuple[Any, ...]]] = {}
         self._touched: set[int] = set()
-        self._tax_terms: dict[str, list[TaxTerms]] | None = None
+        self._new_grants: list[tuple[AccountState, GrantState]] = []
         self._books = Books(session, self.now)
         self._roll_ups = RollUps()
 
@@ -241,9 +238,7 @@ class Posting:
 
     def tax_terms(self, account: AccountState, on: date) -> TaxTerms:
         """Return the tax policy of the account's site on a date."""
-        if self._tax_terms is None:
-            self._tax_terms = load_tax_terms(self.session)
-        terms = self._tax_terms.get(account.site_code, [])
+        terms = account.tax_terms
         in_force = [policy for policy in terms if policy.valid_from <= on] or terms[:1]
         if not in_force:
             raise InvalidInput("site", "no_tax_policy", site=account.site_code)
@@ -269,6 +264,12 @@ class Posting:
     def _rows(self, table: str) -> list[tuple[Any, ...]]:
         return self.rows.setdefault(table, [])
 
+    def add_grant(self, account: AccountState, grant: GrantState, row: tuple[Any, ...]) -> None:
+        """Take a new grant into the account, and keep its row; what remains follows in `write`."""
+        account.add_grant(grant)
+        self.add_row("grants", row)
+        self._new_grants.append((account, grant))
+
     def write(self) -> None:
         """Settle debts that free credit can pay, and write everything in a few statements.
 
@@ -278,92 +279,107 @@ class Posting:
             return
         for account_id in self._touched:
             self.settle_debts(self.accounts[account_id])
-        self.write_facts()
-        self._update_balances()
-        self._update_grants()
-        self._update_gone()
-        self._save_debts()
-        self._roll_ups.write(self.session, self.accounts)
+        facts = self._take_facts()  # before the projections: a new grant's row has them all
+        self._write(facts, self._projections())
 
     def write_facts(self) -> None:
         """Write the rows kept so far; the projections follow in `write`."""
-        for table, columns in _COLUMNS.items():
-            copy_rows(self.session, table, columns, self.rows.pop(table, ()))
+        self._write(self._take_facts(), [])
 
-    def _update_balances(self) -> None:
+    def _write(self, facts: list[Table], projections: list[tuple[str, Any]]) -> None:
+        if sum(len(rows) for _, _, rows in facts) <= _MOST_ROWS_TOGETHER:
+            run_together(self.session, [*(insert_statement(*fact) for fact in facts), *projections])
+            return
+        for fact in facts:
+            copy_rows(self.session, *fact)
+        for projection in projections:
+            run_together(self.session, [projection])
+
+    def _take_facts(self) -> list[Table]:
+        """Return the rows kept so far by table, those that others refer to first."""
+        self._rows("grant_balances").extend(map(_balance_row, self._new_grants))
+        for account, grant in self._new_grants:
+            grant.is_changed = False
+            account.reduced_grants.discard(grant.grant_number)
+        self._new_grants.clear()
+        kept = [(table, columns, self.rows.pop(table, [])) for table, columns in _COLUMNS.items()]
+        return [fact for fact in kept if fact[-1]]
+
+    def _projections(self) -> list[tuple[str, Any]]:
+        """Return the statements that bring what is added up to where the facts are."""
+        made = [self._updated_balances(), self._updated_grants(), self._saved_debts()]
+        return [one for one in made if one is not None] + self._roll_ups.statements(self.accounts)
+
+    def _updated_balances(self) -> tuple[str, Any]:
         accounts = [self.accounts[account_id] for account_id in self._touched]
-        self.session.execute(
-            _UPDATE_BALANCES,
-            {
-                "ids": integer_array(a.account_id for a in accounts),
-                "balances": integer_array(a.balance_micros for a in accounts),
-                "held": integer_array(a.held_micros for a in accounts),
-                "entries": integer_array(a.last_entry_sequence for a in accounts),
-                "grants": integer_array(a.last_grant_number for a in accounts),
-                "holds": integer_array(a.last_hold_number for a in accounts),
-                "refusals": integer_array(a.last_refusal_number for a in accounts),
-                "carries": text_array(json.dumps(a.carries) for a in accounts),
-            },
-        )
+        return _UPDATE_BALANCES, {
+            "ids": integer_array(a.account_id for a in accounts),
+            "balances": integer_array(a.balance_micros for a in accounts),
+            "held": integer_array(a.held_micros for a in accounts),
+            "entries": integer_array(a.last_entry_sequence for a in accounts),
+            "grants": integer_array(a.last_grant_number for a in accounts),
+            "holds": integer_array(a.last_hold_number for a in accounts),
+            "refusals": integer_array(a.last_refusal_number for a in accounts),
+            "carries": text_array(json.dumps(a.carries) for a in accounts),
+        }
 
-    def _update_grants(self) -> None:
+    def _updated_grants(self) -> tuple[str, Any] | None:
         changed = [
             (account.account_id, grant)
             for account in self.accounts.values()
-            for grant in account.grants.values()
-            if grant.is_changed
+            for number, grant in account.grants.items()
+            if grant.is_changed or number in account.reduced_grants
         ]
-        if changed:
-            self.session.execute(
-                _UPDATE_GRANTS,
-                {
-                    "ids": integer_array(account_id for account_id, _ in changed),
-                    "numbers": integer_array(grant.grant_number for _, grant in changed),
-                    "remaining": integer_array(grant.remaining_micros for _, grant in changed),
-                    "held": integer_array(grant.held_micros for _, grant in changed),
-                },
-            )
+        if not changed:
+            return None
+        return _UPDATE_GRANTS, {
+            "ids": integer_array(account_id for account_id, _ in changed),
+            "numbers": integer_array(grant.grant_number for _, grant in changed),
+            "remaining": integer_array(grant.remaining_micros for _, grant in changed),
+            "held": integer_array(grant.held_micros for _, grant in changed),
+            "taken": integer_array(grant.taken_micros for _, grant in changed),
+            "expired": integer_array(grant.expired_micros for _, grant in changed),
+        }
 
-    def _update_gone(self) -> None:
-        reduced = [
-            (account.account_id, account.grants[number])
-            for account in self.accounts.values()
-            for number in account.reduced_grants
-        ]
-        if reduced:
-            self.session.execute(
-                _UPDATE_GONE,
-                {
-                    "ids": integer_array(account_id for account_id, _ in reduced),
-                    "numbers": integer_array(grant.grant_number for _, grant in reduced),
-                    "taken": integer_array(grant.taken_micros for _, grant in reduced),
-                    "expired": integer_array(grant.expired_micros for _, grant in reduced),
-                },
-            )
-
-    def _save_debts(self) -> None:
+    def _saved_debts(self) -> tuple[str, Any] | None:
         changed = [
             (account.account_id, *debt, state.owed_micros, state.opened_at)
             for account in self.accounts.values()
             for debt in account.changed_debts
             for state in (account.debts[debt],)
         ]
-        if changed:
-            ids, services, causes, owed, opened = map(list, zip(*changed, strict=True))
-            self.session.execute(
-                _SAVE_DEBTS,
-                {
-                    "ids": ids,
-                    "services": services,
-                    "causes": causes,
-                    "owed": owed,
-                    "opened": opened,
-                },
-            )
+        if not changed:
+            return None
+        names = ("ids", "services", "causes", "owed", "opened")
+        return _SAVE_DEBTS, dict(zip(names, map(list, zip(*changed, strict=True)), strict=True))
+
+
+def _balance_row(new: tuple[AccountState, GrantState]) -> tuple[Any, ...]:
+    account, grant = new
+    return (
+        account.account_id,
+        grant.grant_number,
+        grant.kind,
+        grant.amount_micros,
+        grant.consideration_micros,
+        grant.rate_millionths,
+        grant.services,
+        grant.starts_at,
+        grant.expires_at,
+        grant.priority,
+        grant.granted_at,
+        grant.remaining_micros,
+        grant.held_micros,
+        grant.remaining_micros > 0,
+        grant.taken_micros,
+        grant.expired_micros,
+    )
 
 
 _COLUMNS: dict[str, tuple[str, ...]] = {
     "entries": _ENTRY_COLUMNS,
+    "idempotency_keys": ("account_id", "key", "operation", "request_hash", "answer"),
+    "audit_log": ("account_id", "actor", "address", "action", "details"),
     "grants": (
         "account_id",
         "grant_number",
@@ -397,7 +413,10 @@ _COLUMNS: dict[str, tuple[str, ...]] = {
         "priority",
         "granted_at",
         "remaining_micros",
+        "held_micros",
         "is_open",
+        "taken_micros",
+        "expired_micros",
     ),
     "allocations": _ALLOCATION_COLUMNS,
     "refusals": (

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import text
-
 from db.bulk import integer_array, plain_array, text_array
 from domain.ledger.summaries import add_changes
 
@@ -14,31 +12,29 @@ if TYPE_CHECKING:
     from datetime import date
     from decimal import Decimal
 
-    from sqlalchemy.orm import Session
-
     from domain.ledger.state import AccountState
 
     Key = tuple[int, date, str, str, str]
 
-_ADD_TOTALS = text("""
+_ADD_TOTALS = """
 INSERT INTO daily_totals AS t
   (account_id, day, kind, service, source, amount_micros, entries, calls)
-SELECT * FROM unnest(CAST(:ids AS bigint[]), CAST(:days AS date[]), CAST(:kinds AS text[]),
-                     CAST(:services AS text[]), CAST(:sources AS text[]),
-                     CAST(:amounts AS bigint[]), CAST(:entries AS bigint[]),
-                     CAST(:calls AS bigint[]))
+SELECT * FROM unnest(CAST(%(ids)s AS bigint[]), CAST(%(days)s AS date[]), CAST(%(kinds)s AS text[]),
+                     CAST(%(services)s AS text[]), CAST(%(sources)s AS text[]),
+                     CAST(%(amounts)s AS bigint[]), CAST(%(entries)s AS bigint[]),
+                     CAST(%(calls)s AS bigint[]))
 ON CONFLICT (account_id, day, kind, service, source)
 DO UPDATE SET amount_micros = t.amount_micros + EXCLUDED.amount_micros,
   entries = t.entries + EXCLUDED.entries, calls = t.calls + EXCLUDED.calls
-""")
-_ADD_QUANTITIES = text("""
+"""
+_ADD_QUANTITIES = """
 INSERT INTO daily_quantities AS t (account_id, day, service, source, meter, quantity)
-SELECT * FROM unnest(CAST(:ids AS bigint[]), CAST(:days AS date[]), CAST(:services AS text[]),
-                     CAST(:sources AS text[]), CAST(:meters AS text[]),
-                     CAST(:quantities AS numeric[]))
+SELECT * FROM unnest(CAST(%(ids)s AS bigint[]), CAST(%(days)s AS date[]),
+                     CAST(%(services)s AS text[]), CAST(%(sources)s AS text[]),
+                     CAST(%(meters)s AS text[]), CAST(%(quantities)s AS numeric[]))
 ON CONFLICT (account_id, day, service, source, meter)
 DO UPDATE SET quantity = t.quantity + EXCLUDED.quantity
-""")
+"""
 
 
 class RollUps:
@@ -66,35 +62,32 @@ class RollUps:
             place = (account_id, day, service, source, meter)
             self._quantities[place] = self._quantities.get(place, 0) + quantity
 
-    def write(self, session: Session, accounts: Mapping[int, AccountState]) -> None:
-        """Add everything to the tables, under the locks of the accounts."""
+    def statements(self, accounts: Mapping[int, AccountState]) -> list[tuple[str, dict[str, str]]]:
+        """Return what adds everything to the tables, under the locks of the accounts."""
+        made: list[tuple[str, dict[str, str]]] = []
         if self._totals:
             ids, days, kinds, services, sources = zip(*self._totals, strict=True)
             amounts, entries, calls = zip(*self._totals.values(), strict=True)
-            session.execute(
-                _ADD_TOTALS,
-                {
-                    "ids": integer_array(ids),
-                    "days": plain_array(days),
-                    "kinds": text_array(kinds),
-                    "services": text_array(services),
-                    "sources": text_array(sources),
-                    "amounts": integer_array(amounts),
-                    "entries": integer_array(entries),
-                    "calls": integer_array(calls),
-                },
-            )
-            add_changes(session, self._totals, accounts)
+            totals = {
+                "ids": integer_array(ids),
+                "days": plain_array(days),
+                "kinds": text_array(kinds),
+                "services": text_array(services),
+                "sources": text_array(sources),
+                "amounts": integer_array(amounts),
+                "entries": integer_array(entries),
+                "calls": integer_array(calls),
+            }
+            made += [(_ADD_TOTALS, totals), add_changes(self._totals, accounts)]
         if self._quantities:
             ids, days, services, sources, meters = zip(*self._quantities, strict=True)
-            session.execute(
-                _ADD_QUANTITIES,
-                {
-                    "ids": integer_array(ids),
-                    "days": plain_array(days),
-                    "services": text_array(services),
-                    "sources": text_array(sources),
-                    "meters": text_array(meters),
-                    "quantities": plain_array(self._quantities.values()),
-                },
-            )
+            quantities = {
+                "ids": integer_array(ids),
+                "days": plain_array(days),
+                "services": text_array(services),
+                "sources": text_array(sources),
+                "meters": text_array(meters),
+                "quantities": plain_array(self._quantities.values()),
+            }
+            made.append((_ADD_QUANTITIES, quantities))
+        return made

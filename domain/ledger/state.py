@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from db.bulk import fetch_rows, integer_array
+from domain import clock
 from domain.allocation import GrantState, burn_order
 from domain.errors import NotFound
 
@@ -44,7 +45,7 @@ class TaxTerms(NamedTuple):
 class AccountState:
     """One account's row, counters, open grants, debts and carries (by service, as text).
 
-    `country` is empty where the account has none.
+    `country` is empty where the account has none; `tax_terms` are its site's, oldest first.
     """
 
     account_id: int
@@ -55,6 +56,7 @@ class AccountState:
     time_zone: ZoneInfo
     expiry_grace: timedelta
     usage_key_retention: timedelta
+    tax_terms: list[TaxTerms]
     balance_micros: int
     held_micros: int
     last_entry_sequence: int
@@ -94,22 +96,32 @@ class AccountState:
             self.burning.sort(key=burn_order)
 
 
+# The clock is read outside of the locking part: once the last lock, which is the last row's, is
+# given. Not for every row, since a batch has a thousand.
 _LOCK = """
-SELECT b.account_id, a.site_code, coalesce(a.country, ''), a.currency, a.status,
-       b.balance_micros, b.held_micros, b.last_entry_sequence, b.last_grant_number,
-       b.last_hold_number, b.last_refusal_number, b.carries, a.currency_locked_at IS NULL
-FROM account_balances b
-JOIN accounts a ON a.id = b.account_id
-WHERE b.account_id = ANY(%(ids)s::bigint[])
-ORDER BY b.account_id
-FOR NO KEY UPDATE OF b
+SELECT l.*, CASE WHEN l.account_id = %(last)s THEN clock_timestamp() END
+FROM (
+  SELECT b.account_id, a.site_code, coalesce(a.country, ''), a.currency, a.status,
+         b.balance_micros, b.held_micros, b.last_entry_sequence, b.last_grant_number,
+         b.last_hold_number, b.last_refusal_number, b.carries, a.currency_locked_at IS NULL
+  FROM account_balances b
+  JOIN accounts a ON a.id = b.account_id
+  WHERE b.account_id = ANY(%(ids)s::bigint[])
+  ORDER BY b.account_id
+  FOR NO KEY UPDATE OF b
+) l
 """
 
 # Of one whose lock was waited for, the row of `accounts` above is from before the wait. Whoever
 # changes a currency that is not locked yet holds the same lock, so here it is the present one.
 _CURRENCIES = "SELECT id, currency FROM accounts WHERE id = ANY(%(ids)s::bigint[])"
 
-_SITES = "SELECT code, time_zone, expiry_grace, usage_key_retention FROM sites"
+_SITES = """
+SELECT s.code, s.time_zone, s.expiry_grace, s.usage_key_retention,
+       t.valid_from, t.tax_point, t.tax_rate, t.place_of_supply
+FROM sites s LEFT JOIN tax_policies t ON t.site_code = s.code
+ORDER BY s.code, t.valid_from
+"""
 
 GRANT_COLUMNS = """r.account_id, r.grant_number, r.kind, r.amount_micros, r.consideration_micros,
        r.rate_millionths, r.services, r.starts_at, r.expires_at, r.priority, r.granted_at,
@@ -132,26 +144,25 @@ SELECT account_id, service, cause, owed_micros, opened_at FROM debts
 WHERE account_id = ANY(%(ids)s::bigint[]) AND owed_micros > 0
 """
 
-_TAX = """
-SELECT site_code, valid_from, tax_point, tax_rate, place_of_supply FROM tax_policies
-ORDER BY site_code, valid_from
-"""
 
-
-def lock_accounts(session: Session, account_ids: Iterable[int]) -> dict[int, AccountState]:
-    """Lock the accounts in id order and return their states; raise NotFound where one lacks.
+def lock_accounts(
+    session: Session, account_ids: Iterable[int]
+) -> tuple[dict[int, AccountState], datetime]:
+    """Lock the accounts in id order; return their states, and what time it was then.
 
     Whoever posts holds these locks until its transaction ends, so that every account's entries
-    have one order. What is read here is read after the locks were given.
+    have one order. What is read here is read after the locks were given. Raises NotFound where an
+    account is missing.
     """
     ids = sorted(set(account_ids))
     wanted = integer_array(ids)
-    sites = {code: (ZoneInfo(zone), *terms) for code, zone, *terms in fetch_rows(session, _SITES)}
-    locked = fetch_rows(session, _LOCK, ids=wanted)
-    accounts = {row[0]: AccountState(*row[:5], *sites[row[1]], *row[5:-1]) for row in locked}
+    sites = _load_sites(session)
+    locked = fetch_rows(session, _LOCK, ids=wanted, last=ids[-1] if ids else 0)
+    accounts = {row[0]: AccountState(*row[:5], *sites[row[1]], *row[5:-2]) for row in locked}
     if len(accounts) != len(ids):
         raise NotFound("account")
-    unsettled = [row[0] for row in locked if row[-1]]
+    now = clock.now(session, locked[-1][-1] if locked else None)
+    unsettled = [row[0] for row in locked if row[-2]]
     if unsettled:
         settled = integer_array(unsettled)
         for account_id, currency in fetch_rows(session, _CURRENCIES, ids=settled):
@@ -164,9 +175,23 @@ def lock_accounts(session: Session, account_ids: Iterable[int]) -> dict[int, Acc
         account.burning = sorted(
             (grant for number, grant in account.grants.items() if number), key=burn_order
         )
-    for account_id, service, cause, owed, opened_at in fetch_rows(session, _DEBTS, ids=wanted):
-        accounts[account_id].debts[service, cause] = DebtState(owed, opened_at)
-    return accounts
+    indebted = [account.account_id for account in accounts.values() if account.debt_micros]
+    if indebted:
+        wanted = integer_array(indebted)
+        for account_id, service, cause, owed, opened_at in fetch_rows(session, _DEBTS, ids=wanted):
+            accounts[account_id].debts[service, cause] = DebtState(owed, opened_at)
+    return accounts, now
+
+
+def _load_sites(
+    session: Session,
+) -> dict[str, tuple[ZoneInfo, timedelta, timedelta, list[TaxTerms]]]:
+    sites: dict[str, tuple[ZoneInfo, timedelta, timedelta, list[TaxTerms]]] = {}
+    for code, zone, grace, retention, *tax in fetch_rows(session, _SITES):
+        site = sites.setdefault(code, (ZoneInfo(zone), grace, retention, []))
+        if tax[0] is not None:
+            site[-1].append(TaxTerms(*tax))
+    return sites
 
 
 def load_grants(session: Session, account: AccountState, numbers: Iterable[int]) -> None:
@@ -177,14 +202,6 @@ def load_grants(session: Session, account: AccountState, numbers: Iterable[int])
     wanted = integer_array(missing)
     for row in fetch_rows(session, _SOME_GRANTS, account_id=account.account_id, numbers=wanted):
         account.add_grant(grant_state(row))
-
-
-def load_tax_terms(session: Session) -> dict[str, list[TaxTerms]]:
-    """Return every site's tax policies, oldest first."""
-    terms: dict[str, list[TaxTerms]] = {}
-    for row in fetch_rows(session, _TAX):
-        terms.setdefault(row[0], []).append(TaxTerms(*row[1:]))
-    return terms
 
 
 def grant_state(row: tuple[Any, ...]) -> GrantState:

@@ -22,14 +22,15 @@ if TYPE_CHECKING:
     from domain.actors import Actor
     from domain.ledger.state import AccountState
 
-_ADD_CHANGES = text("""
+_ADD_CHANGES = """
 INSERT INTO total_changes
   (site_code, country, currency, day, kind, service, amount_micros, entries, calls)
-SELECT * FROM unnest(CAST(:sites AS text[]), CAST(:countries AS text[]),
-                     CAST(:currencies AS text[]), CAST(:days AS date[]), CAST(:kinds AS text[]),
-                     CAST(:services AS text[]), CAST(:amounts AS numeric[]),
-                     CAST(:entries AS bigint[]), CAST(:calls AS bigint[]))
-""")
+SELECT * FROM unnest(CAST(%(sites)s AS text[]), CAST(%(countries)s AS text[]),
+                     CAST(%(currencies)s AS text[]), CAST(%(days)s AS date[]),
+                     CAST(%(kinds)s AS text[]), CAST(%(services)s AS text[]),
+                     CAST(%(amounts)s AS numeric[]), CAST(%(entries)s AS bigint[]),
+                     CAST(%(calls)s AS bigint[]))
+"""
 # What commits later with a lower number waits for the next run. The rows go in one order, so that
 # two of these never wait for each other in turn.
 _FOLD = text("""
@@ -54,11 +55,10 @@ SELECT count(*) FROM gone
 
 
 def add_changes(
-    session: Session,
     totals: Mapping[tuple[int, date, str, str, str], list[int]],
     accounts: Mapping[int, AccountState],
-) -> None:
-    """Queue what a posting adds to its sites' days.
+) -> tuple[str, dict[str, str]]:
+    """Return the statement that queues what a posting adds to its sites' days.
 
     `totals` holds amount, entries and calls by account, day, kind, service and source.
     """
@@ -75,20 +75,17 @@ def add_changes(
             found[2] += calls
     sites, countries, currencies, days, kinds, services = zip(*sums, strict=True)
     amounts, counts, calls_made = zip(*sums.values(), strict=True)
-    session.execute(
-        _ADD_CHANGES,
-        {
-            "sites": text_array(sites),
-            "countries": text_array(countries),
-            "currencies": text_array(currencies),
-            "days": plain_array(days),
-            "kinds": text_array(kinds),
-            "services": text_array(services),
-            "amounts": plain_array(amounts),
-            "entries": integer_array(counts),
-            "calls": integer_array(calls_made),
-        },
-    )
+    return _ADD_CHANGES, {
+        "sites": text_array(sites),
+        "countries": text_array(countries),
+        "currencies": text_array(currencies),
+        "days": plain_array(days),
+        "kinds": text_array(kinds),
+        "services": text_array(services),
+        "amounts": plain_array(amounts),
+        "entries": integer_array(counts),
+        "calls": integer_array(calls_made),
+    }
 
 
 def fold_totals(session: Session, *, actor: Actor, limit: int = 500) -> int:
