@@ -14,10 +14,13 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from sqlalchemy import text
 
+from db.bulk import fetch_rows
 from domain import clock
 from domain.errors import NotFound
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from sqlalchemy.orm import Session
 
 NOBODY = 0
@@ -27,10 +30,10 @@ _KEY_BYTES = 32
 _PURPOSE = b"credit-portal data keys"
 _MARK = b":"
 
-_FIND = text("SELECT wrapped_key FROM data_keys WHERE account_id = :account_id AND year = :year")
+_FIND = "SELECT wrapped_key FROM data_keys WHERE account_id = %(account_id)s AND year = %(year)s"
 _KEEP = text("""
 INSERT INTO data_keys (account_id, year, wrapped_key) VALUES (:account_id, :year, :wrapped_key)
-ON CONFLICT (account_id, year) DO NOTHING
+ON CONFLICT (account_id, year) DO NOTHING RETURNING wrapped_key
 """)
 _DESTROY = text("DELETE FROM data_keys WHERE account_id = :account_id")
 _DESTROY_OLD = text("DELETE FROM data_keys WHERE year < :year RETURNING account_id")
@@ -43,9 +46,14 @@ class Vault:
         derived = HKDF(SHA256(), _KEY_BYTES, salt=None, info=_PURPOSE).derive(secret_key)
         self._wrapper = Fernet(base64.urlsafe_b64encode(derived))
 
-    def seal(self, session: Session, *, account_id: int, content: bytes) -> bytes:
-        """Return the content encrypted by the account's key of this year, made where need be."""
-        year = clock.now(session).year
+    def seal(
+        self, session: Session, *, account_id: int, content: bytes, at: datetime | None = None
+    ) -> bytes:
+        """Return the content encrypted by the account's key of the year, made where need be.
+
+        `at` is when the content came, in UTC; without it, it is of now.
+        """
+        year = (at or clock.now(session)).year
         sealed = self._key(session, account_id, year).encrypt(content)
         return str(year).encode() + _MARK + sealed
 
@@ -64,20 +72,25 @@ class Vault:
         found = self._find(session, account_id, year)
         if found is not None:
             return found
-        wrapped = self._wrapper.encrypt(Fernet.generate_key())
-        row = {"account_id": account_id, "year": year, "wrapped_key": wrapped}
-        session.execute(_KEEP, row)
-        kept = self._find(session, account_id, year)
+        made = Fernet.generate_key()
+        row = {
+            "account_id": account_id,
+            "year": year,
+            "wrapped_key": self._wrapper.encrypt(made),
+        }
+        if session.execute(_KEEP, row).first() is not None:
+            return Fernet(made)
+        kept = self._find(session, account_id, year)  # another's, which was first
         if kept is None:
             raise NotFound("data_key")
         return kept
 
     def _find(self, session: Session, account_id: int, year: int) -> Fernet | None:
-        row = session.execute(_FIND, {"account_id": account_id, "year": year}).scalar_one_or_none()
-        if row is None:
+        rows = fetch_rows(session, _FIND, account_id=account_id, year=year)
+        if not rows:
             return None
         try:
-            return Fernet(self._wrapper.decrypt(bytes(row)))
+            return Fernet(self._wrapper.decrypt(bytes(rows[0][0])))
         except InvalidToken:
             raise NotFound("data_key") from None
 

@@ -214,7 +214,8 @@ class GatewayMessage(Base):
     """What a gateway, or somebody in its name, sent us, and what became of it. Insert-only.
 
     The same message with the same outcome is kept once. `payload` is encrypted, since gateways
-    tell names and addresses; `account_id` 0 stands for nobody known.
+    tell names and addresses; `account_id` 0 stands for nobody known. `reason` is why it was
+    refused, or "paid" where it tells of money that matches no payment.
     """
 
     __tablename__ = "gateway_messages"
@@ -235,6 +236,17 @@ class GatewayMessage(Base):
         Index("uq_gateway_messages_event", "gateway", "event_id", "outcome", unique=True),
         Index(None, "payment_id", "id", postgresql_where=text("payment_id IS NOT NULL")),
         Index(None, "received_at"),
+        Index(
+            "ix_gateway_messages_refused",
+            "gateway",
+            "received_at",
+            postgresql_where=text("outcome IN ('bad_signature', 'malformed')"),
+        ),
+        Index(
+            "ix_gateway_messages_unmatched",
+            "received_at",
+            postgresql_where=text("reason = 'paid'"),
+        ),
     )
 
 

@@ -13,7 +13,12 @@ from domain.payments.documents import (
     resend_receipt,
 )
 from domain.payments.methods import CONSENT_VERSION, Method, methods_of
-from domain.payments.notifications import take_notification
+from domain.payments.notifications import (
+    UnmatchedWebhook,
+    handle_webhook,
+    take_notification,
+    unmatched_webhooks,
+)
 from domain.payments.polling import CHECK_EVERY, check_due, check_payment
 from domain.payments.records import reference_of
 from domain.payments.refunds import (
@@ -33,11 +38,13 @@ __all__ = [
     "Method",
     "PlannedRefund",
     "StartedPayment",
+    "UnmatchedWebhook",
     "cancel_refund",
     "check_due",
     "check_payment",
     "documents_of",
     "give_up",
+    "handle_webhook",
     "issue_documents",
     "list_document_names",
     "methods_of",
@@ -49,4 +56,5 @@ __all__ = [
     "send_refund",
     "start_payment",
     "take_notification",
+    "unmatched_webhooks",
 ]

@@ -7,13 +7,15 @@ name, and the credit an idempotency key of its own: each of the three would be e
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
+from db.bulk import fetch_rows, insert_statement, run_together
 from db.models import Dispute, Payment, Refund
-from domain import clock, ledger, signals
+from domain import audit, clock, ledger, signals
 from domain.gateways.base import (
     DisputeFact,
     KnownName,
@@ -25,7 +27,7 @@ from domain.gateways.base import (
 from domain.money import Money
 from domain.payments import doubts
 from domain.payments.disputes import apply_dispute, apply_kept_dispute, deny_money, restore_money
-from domain.payments.outflows import STANDING_REFUNDS, is_booked, keep_credit
+from domain.payments.outflows import STANDING_REFUNDS, is_booked
 from domain.payments.records import (
     ATTEMPT_REFUSED,
     BANK,
@@ -48,6 +50,7 @@ from domain.payments.starter_packs import give_packs, lock_packs, settle_packs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from datetime import datetime
     from typing import Any
 
     from sqlalchemy.orm import Session
@@ -65,6 +68,26 @@ _LONGEST_ON_THE_WAY = timedelta(days=366)
 
 _GATEWAY_FEES = "6100"
 _TAKEN_BACK = "denied_after_credit"
+
+_BEFORE_CREDIT = """
+SELECT clock_timestamp(),
+  EXISTS (
+    SELECT FROM payments WHERE gateway = %(gateway)s AND gateway_payment_id = %(gateway_payment_id)s
+      AND id <> %(payment_id)s),
+  EXISTS (SELECT FROM refunds WHERE payment_id = %(payment_id)s)
+    OR EXISTS (SELECT FROM disputes WHERE payment_id = %(payment_id)s)
+"""
+
+_CREDIT_COLUMNS = (
+    "account_id",
+    "payment_id",
+    "number",
+    "entry_sequence",
+    "credit_micros",
+    "pay_micros",
+    "posted_at",
+)
+_STEP_COLUMNS = ("account_id", "payment_id", "kind", "actor", "details")
 
 _CLOSING = {
     PaymentState.FAILED: "failed",
@@ -248,10 +271,11 @@ def _take_money(session: Session, payment: Payment, fact: PaymentFact, actor: Ac
         return _doubt(session, payment, doubts.MONEY_AFTER_REFUSAL, fact, actor)
     if fact.amount != pay_amount(payment) or fact.gateway_payment_id is None:
         return _doubt(session, payment, doubts.WRONG_AMOUNT, fact, actor)
-    if doubts.is_credited_elsewhere(session, payment, fact.gateway_payment_id):
+    found = _find_before_credit(session, payment, fact.gateway_payment_id)
+    if found.is_credited_elsewhere:
         return _doubt(session, payment, doubts.MONEY_OF_ANOTHER, fact, actor)
     _keep_other_money(session, payment, fact, actor)
-    credit_money(session, payment, fact, actor)
+    _credit(session, payment, fact, found, actor)
     _book_fee(session, payment, fact, actor)
     return Outcome.RECORDED
 
@@ -269,12 +293,43 @@ def _keep_other_money(session: Session, payment: Payment, fact: PaymentFact, act
 
 def credit_money(session: Session, payment: Payment, fact: PaymentFact, actor: Actor) -> None:
     """Give a locked payment's credit, in the transaction that says that its money came."""
-    now = clock.now(session)
+    found = _find_before_credit(session, payment, fact.gateway_payment_id)
+    _credit(session, payment, fact, found, actor)
+
+
+@dataclass(frozen=True, slots=True)
+class _BeforeCredit:
+    """What is asked of the database about a payment that is locked and about to be credited."""
+
+    now: datetime
+    is_credited_elsewhere: bool
+    has_outflows: bool
+
+
+def _find_before_credit(
+    session: Session, payment: Payment, gateway_payment_id: str | None
+) -> _BeforeCredit:
+    session.flush()
+    [(instant, is_elsewhere, has_outflows)] = fetch_rows(
+        session,
+        _BEFORE_CREDIT,
+        gateway=payment.gateway,
+        gateway_payment_id=gateway_payment_id,
+        payment_id=payment.id,
+    )
+    return _BeforeCredit(clock.now(session, instant), is_elsewhere, has_outflows)
+
+
+def _credit(
+    session: Session, payment: Payment, fact: PaymentFact, found: _BeforeCredit, actor: Actor
+) -> None:
+    now = found.now
     # A gateway's clock may be wrong; nothing was paid before the payment was begun.
     begun_at = payment.created_at if payment.gateway != BANK else now - _LONGEST_ON_THE_WAY
     paid_at = max(min(fact.occurred_at or now, now), min(begun_at, now))
     was = payment.state
-    packs = lock_packs(session, payment)  # before the account, as whoever redeems a code does
+    # Before the account, as whoever redeems a code does.
+    packs = lock_packs(session, payment, at=now)
     _learn_instrument(session, payment, fact)
     posted = ledger.add_grant(
         session,
@@ -296,19 +351,28 @@ def credit_money(session: Session, payment: Payment, fact: PaymentFact, actor: A
     payment.grant_number = posted.grant_number
     # Once more for what the gateway tells only after a while, such as its fee.
     payment.next_check_at = None if fact.fee is not None else now + FIRST_CHECK
-    keep_credit(
-        session,
-        payment,
-        None,
-        posted.entry_sequence,
-        credit=payment.credit_micros,
-        pay=payment.pay_micros,
-        number=1,
-    )
     details = {"entry": posted.entry_sequence, "was": was, "method": fact.method}
-    note(session, payment, "succeeded", actor=actor, details=details)
+    _write_credit(session, payment, audit.actor_name(actor), details)
     give_packs(session, payment, fact, packs, actor)
-    _apply_kept(session, payment, actor)
+    if found.has_outflows:
+        _apply_kept(session, payment, actor)
+
+
+def _write_credit(
+    session: Session, payment: Payment, actor: str, details: Mapping[str, Any]
+) -> None:
+    """Write down the credit of a payment, and the step of its timeline, in one round trip."""
+    key = (payment.account_id, payment.id)
+    amounts = (payment.credit_micros, payment.pay_micros, payment.credited_at)
+    credit = (*key, 1, payment.entry_sequence, *amounts)
+    step = (*key, "succeeded", actor, dict(details))
+    run_together(
+        session,
+        [
+            insert_statement("payment_credits", _CREDIT_COLUMNS, [credit]),
+            insert_statement("payment_events", _STEP_COLUMNS, [step]),
+        ],
+    )
 
 
 def _apply_kept(session: Session, payment: Payment, actor: Actor) -> None:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from sqlalchemy import select, text
+from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
+from db.bulk import fetch_rows
 from db.models import PaymentEvent, VoucherRedemption
 from domain import clock, signals
 from domain.errors import BillingError, VoucherRefused
@@ -19,6 +20,8 @@ from domain.payments.records import note
 from domain.vouchers import VOUCHER_ACTOR, check_account, give, lock_campaign
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from sqlalchemy.orm import Session
 
     from db.models import Campaign, Payment
@@ -30,38 +33,39 @@ _log = logging.getLogger(__name__)
 GIVEN, REFUSED, WAITS = "starter_pack", "starter_pack_refused", "starter_pack_waits"
 
 # Credit that came by no payment, such as by a file of another system, counts as a top-up too.
-_HAD_TOP_UP = text("""
-SELECT EXISTS (
-  SELECT FROM grants WHERE account_id = :account_id AND kind = 'top_up'
-    AND grant_number < coalesce(:before, 9223372036854775807))
-""")
+_HAD_TOP_UP = """
+EXISTS (
+  SELECT FROM grants WHERE account_id = %(account_id)s AND kind = 'top_up'
+    AND grant_number < coalesce(%(before)s, 9223372036854775807))
+"""
+_ASK_HAD_TOP_UP = f"SELECT {_HAD_TOP_UP}"
 # As it stood when the money was credited, however late it is known what it was paid with.
-_FITTING = text("""
+_FITTING = f"""
 SELECT c.id FROM campaigns c
-JOIN campaign_amounts a ON a.campaign_id = c.id AND a.currency = :currency
-JOIN accounts account ON account.id = :account_id
-WHERE c.trigger = 'first_top_up' AND c.state = 'approved' AND c.decided_at <= :at
-  AND c.redeem_from <= :at AND c.redeem_until > :at
+JOIN campaign_amounts a ON a.campaign_id = c.id AND a.currency = %(currency)s
+JOIN accounts account ON account.id = %(account_id)s
+WHERE c.trigger = 'first_top_up' AND c.state = 'approved' AND c.decided_at <= %(at)s
+  AND c.redeem_from <= %(at)s AND c.redeem_until > %(at)s
   AND (c.site_codes IS NULL OR account.site_code = ANY (c.site_codes))
-  AND a.minimum_top_up_micros <= :credit_micros
+  AND a.minimum_top_up_micros <= %(credit_micros)s
+  AND NOT {_HAD_TOP_UP}
 ORDER BY c.id
-""")
+"""  # noqa: S608 - constant text
 
 
-def lock_packs(session: Session, payment: Payment) -> list[Campaign]:
-    """Return the campaigns that a payment about to be credited may earn something of, locked.
+def lock_packs(session: Session, payment: Payment, *, at: datetime) -> list[Campaign]:
+    """Return the campaigns that a payment credited at a moment may earn something of, locked.
 
     To be called before anything locks the account. None where it had a top-up before.
     """
-    if _had_top_up(session, payment):
-        return []
     asked = {
         "account_id": payment.account_id,
+        "before": payment.grant_number,
         "currency": payment.credit_currency,
         "credit_micros": payment.credit_micros,
-        "at": payment.credited_at or clock.now(session),
+        "at": at,
     }
-    found = [lock_campaign(session, number) for number in session.scalars(_FITTING, asked).all()]
+    found = [lock_campaign(session, number) for (number,) in fetch_rows(session, _FITTING, **asked)]
     return [campaign for campaign in found if campaign.state == "approved"]
 
 
@@ -107,7 +111,7 @@ def settle_packs(session: Session, payment: Payment, fact: PaymentFact, actor: A
     ).all()
     if set(steps) != {WAITS}:
         return
-    packs = lock_packs(session, payment)
+    packs = lock_packs(session, payment, at=payment.credited_at or clock.now(session))
     went_back = payment.refunded_micros + payment.disputed_micros > 0
     if packs and not went_back:
         give_packs(session, payment, fact, packs, actor)
@@ -117,9 +121,8 @@ def settle_packs(session: Session, payment: Payment, fact: PaymentFact, actor: A
 
 
 def _had_top_up(session: Session, payment: Payment) -> bool:
-    had: bool = session.execute(
-        _HAD_TOP_UP, {"account_id": payment.account_id, "before": payment.grant_number}
-    ).scalar_one()
+    asked = {"account_id": payment.account_id, "before": payment.grant_number}
+    had: bool = fetch_rows(session, _ASK_HAD_TOP_UP, **asked)[0][0]
     return had
 
 
