@@ -73,8 +73,8 @@ _NANOSECONDS = 1_000_000_000
 _MAX_READ_SECONDS, _MAX_CONNECT_SECONDS = 10, 5
 _MAX_FETCH_NS = 15 * _NANOSECONDS
 _LONGEST_WAIT_SECONDS = 5
-_MAX_FETCHING = 2
-"""Messages at once whose certificate is not known yet: one has it fetched, the others wait.
+_MAX_FETCHING = 3
+"""Messages at once whose certificate is not known yet: one has it fetched, two wait.
 
 They stand in the way of all other webhooks, which are taken a few at a time.
 """

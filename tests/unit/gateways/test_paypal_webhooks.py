@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import threading
+import time
 import warnings
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -302,41 +303,41 @@ class Stuck(Given):
 
 
 class Queue:
-    """A lock that says when somebody waits for it."""
+    """A lock that says each time that somebody waits for it."""
 
     def __init__(self) -> None:
-        self.is_waited_for = threading.Event()
+        self.waiting = threading.Semaphore(0)
         self._lock = threading.Lock()
 
     def acquire(self, timeout: float) -> bool:
         if self._lock.acquire(blocking=False):
             return True
-        self.is_waited_for.set()
+        self.waiting.release()
         return self._lock.acquire(timeout=timeout)
 
     def release(self) -> None:
         self._lock.release()
 
 
-def test_unknown_certificate_two_messages_fetch_it_once_and_others_are_refused_at_once(
+def test_unknown_certificate_two_messages_wait_for_it_and_others_are_refused_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     queue, certificates, given = Queue(), Stuck(), message(cert_url=f"{URL}-stuck")
     ours = verifier(certificates)
     monkeypatch.setattr(ours, "_fetching", queue)
-    with ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor(3) as pool:
         first = pool.submit(ours.verify, given)
         assert certificates.is_asked.wait(20)
-        second = pool.submit(ours.verify, given)
-        assert queue.is_waited_for.wait(20)
+        others = [pool.submit(ours.verify, given) for _ in range(2)]
+        assert all(queue.waiting.acquire(timeout=20) for _ in others)
         # The places are taken: nobody else stands in the way of other webhooks.
         for url in (f"{URL}-stuck", *(f"{URL}-forged-{number}" for number in range(50))):
             with pytest.raises(NotificationRefused, match="certificate_unavailable"):
                 ours.verify(message(cert_url=url))
-        assert not second.done()
+        assert not any(one.done() for one in (first, *others))
         certificates.may_come.set()
-        first.result(20)
-        second.result(20)
+        for one in (first, *others):
+            one.result(20)
     assert certificates.asked == [f"{URL}-stuck"]
     ours.verify(message(cert_url=f"{URL}-next"))
 
@@ -687,7 +688,7 @@ def test_a_certificate_that_comes_drop_by_drop_is_given_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     clock = Clock()
-    monkeypatch.setattr(paypal_webhooks.time, "monotonic_ns", clock)
+    monkeypatch.setattr(time, "monotonic_ns", clock)
 
     def drops() -> object:
         for _ in range(1_000):
@@ -704,7 +705,7 @@ def test_a_certificate_and_its_issuers_have_15_seconds_together(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     clock, waits = Clock(), []
-    monkeypatch.setattr(paypal_webhooks.time, "monotonic_ns", clock)
+    monkeypatch.setattr(time, "monotonic_ns", clock)
     web = Web(*linked([BETWEEN_KEY, *OTHER_KEYS]))
 
     def respond(request: httpx2.Request) -> httpx2.Response:

@@ -10,6 +10,7 @@ import copy
 import json
 from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
@@ -45,6 +46,8 @@ from domain.money import Money
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+
+    from domain.gateways.base import Gateway
 
 Document = dict[str, Any]
 Path = tuple[str | int, ...]
@@ -163,7 +166,7 @@ def check_message(read: Callable[[], object]) -> None:
     check_kept(found)
 
 
-def payment(currency: str, count: int, order: str, money: str | None) -> KnownPayment:
+def payment(currency: str, count: int, order: str | None, money: str | None) -> KnownPayment:
     return KnownPayment(REFERENCE, order, money, Money.from_minor_units(count, currency), MORNING)
 
 
@@ -346,7 +349,7 @@ def test_stripe_answer_that_is_strange_is_unread_or_can_be_kept(data: st.DataObj
     }
     gateway = stripe_at(answers)
     check_answer(lambda: gateway.fetch_payment(YEN))
-    check_answer(lambda: gateway.fetch_payment(payment("JPY", 3_000, None, "pi_1")))  # type: ignore[arg-type]
+    check_answer(lambda: gateway.fetch_payment(payment("JPY", 3_000, None, "pi_1")))
     check_answer(lambda: gateway.refund(refund_request(YEN)))
     check_answer(lambda: gateway.create_checkout(checkout(YEN)))
     if place in {1, 2}:
@@ -503,7 +506,7 @@ HASH_SECRET = "TESTSECRETKEY0123456789ABCDEFGHIJ"
 TERMINAL = VNPaySettings(
     "TESTTMN1", HASH_SECRET, "https://pay.example.com", "https://api.example.com", is_sandbox=True
 )
-DONG = payment("VND", 500_000, None, "14422574")  # type: ignore[arg-type]
+DONG = payment("VND", 500_000, None, "14422574")
 IPN = {
     "vnp_TmnCode": "TESTTMN1",
     "vnp_Amount": "50000000",
@@ -564,10 +567,10 @@ def test_vnpay_answer_that_is_strange_is_unread_or_can_be_kept(
         body = {**answer, "vnp_SecureHash": sign(HASH_SECRET, joined)}
         return httpx2.Response(200, content=json.dumps(body).encode())
 
-    for known in (DONG, payment("VND", 500_000, None, None)):  # type: ignore[arg-type]
+    for known in (DONG, payment("VND", 500_000, None, None)):
         gateway = VNPay(TERMINAL, httpx2.MockTransport(respond), lambda: MORNING)
-        check_answer(lambda gateway=gateway, known=known: gateway.fetch_payment(known))
-        check_answer(lambda gateway=gateway, known=known: gateway.refund(refund_request(known)))
+        check_answer(partial(gateway.fetch_payment, known))
+        check_answer(partial(gateway.refund, refund_request(known)))
 
 
 def test_list_without_an_end_is_left_and_its_payment_told() -> None:
@@ -607,7 +610,7 @@ def test_amount_finer_than_its_coins_is_refused_before_anybody_is_asked(gateway:
         raise AssertionError("nobody is asked")
 
     account = PayPalSettings("id", "secret", "hook", "https://api-m.paypal.com", False, "Shop")  # noqa: FBT003
-    gateways = {
+    gateways: dict[str, tuple[Gateway, Money]] = {
         "stripe": (stripe_at({}), Money(3_000_000_001, "JPY")),
         "paypal": (
             PayPal(account, transport=httpx2.MockTransport(nobody)),
