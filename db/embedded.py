@@ -403,7 +403,11 @@ def _runs_in(process: psutil.Process, cluster: Path) -> bool:
 
 
 def _collect_exit_codes() -> None:
-    _started[:] = [child for child in _started if child.poll() is None]
+    # One by one: another thread may add a server meanwhile, which must not be lost.
+    for child in tuple(_started):
+        if child.poll() is not None:
+            with suppress(ValueError):  # another thread was quicker
+                _started.remove(child)
 
 
 def _postmaster(place: Place) -> psutil.Process | None:

@@ -20,6 +20,7 @@ import sys
 import tempfile
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -195,12 +196,16 @@ class Ground:
         for server in self.servers:
             with suppress(EmbeddedPostgresError):
                 server.release()
-        left = [process for process in psutil.process_iter() if self._is_here(process)]
-        for remaining in left:
-            remaining.kill()
-        eventually(lambda: not any(is_alive(remaining.pid) for remaining in left))
-        if self.sown is not None and self.seed is not None:
-            self.sown.rename(self.seed)
+        try:
+            left = [process for process in psutil.process_iter() if self._is_here(process)]
+            for remaining in left:
+                with suppress(psutil.NoSuchProcess):  # it may end with one of the others
+                    remaining.kill()
+            eventually(lambda: not any(is_alive(remaining.pid) for remaining in left))
+        finally:
+            # Without it every test after this one would fail too.
+            if self.sown is not None and self.seed is not None:
+                self.sown.rename(self.seed)
         shutil.rmtree(self.folder)
 
     def _is_here(self, process: psutil.Process) -> bool:
@@ -352,17 +357,23 @@ def answers(url: str) -> bool:
 
 def wrap_postgres(ground: Ground, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Put `script` in front of the server program; it calls the real one by "$real"."""
-    real = embedded_place.find_binaries()
     folder = ground.folder / "bin"
     folder.mkdir()
-    (folder / "initdb").symlink_to(real / "initdb")
-    wrapper = folder / "postgres"
-    wrapper.write_text(
-        f"#!/bin/sh\nreal='{real}/postgres'\n"
-        f'[ "$1" = --version ] && exec "$real" --version\n{script}\nexec "$real" "$@"\n'
-    )
-    wrapper.chmod(0o755)
-    monkeypatch.setattr(embedded, "binaries_for", lambda _account: folder)
+
+    def wrapped(account: Account | None) -> Path:
+        # The server's user may be barred from the folder that this clone lies in.
+        real = embedded_place.binaries_for(account)
+        wrapper = folder / "postgres"
+        if not wrapper.exists():
+            (folder / "initdb").symlink_to(real / "initdb")
+            wrapper.write_text(
+                f"#!/bin/sh\nreal='{real}/postgres'\n"
+                f'[ "$1" = --version ] && exec "$real" --version\n{script}\nexec "$real" "$@"\n'
+            )
+            wrapper.chmod(0o755)
+        return folder
+
+    monkeypatch.setattr(embedded, "binaries_for", wrapped)
 
 
 # ── The ordinary ──────────────────────────────────────────────────────────────────────────────
@@ -819,13 +830,19 @@ def test_a_slow_start_is_waited_for_and_told(
 ) -> None:
     gate = ground.folder / "gate"
     wrap_postgres(ground, f"while [ ! -e '{gate}' ]; do sleep 0.05; done", monkeypatch)
-    worker = threading.Thread(target=ground.acquire)
-    worker.start()
-    eventually(lambda: any("Starting the database" in words for words in ground.reports))
-    assert worker.is_alive()
-    gate.touch()
-    worker.join()
-    assert answers(ground.servers[0].url)
+    with ThreadPoolExecutor(1) as pool:
+        acquiring = pool.submit(ground.acquire)
+        try:
+            eventually(
+                lambda: (
+                    acquiring.done()
+                    or any("Starting the database" in words for words in ground.reports)
+                )
+            )
+            assert not acquiring.done()
+        finally:
+            gate.touch()
+        assert answers(acquiring.result().url)
 
 
 def test_kill_9_of_a_server_that_starts(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
