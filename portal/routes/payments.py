@@ -7,6 +7,7 @@ browser that comes back changes nothing: the page that it is sent to asks the ga
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
@@ -19,7 +20,7 @@ from starlette.routing import Route
 
 from domain.errors import BillingError
 from domain.gateways.base import InboundMessage, KnownName, NotificationRefused
-from domain.payments import reference_of, take_notification
+from domain.payments import handle_webhook, reference_of
 from domain.queries.payments import find_payment
 from portal import backend, metrics
 from portal.gateways import gateway_of, vault
@@ -58,10 +59,17 @@ def routes() -> list[BaseRoute]:
 
 
 class _Notifications:
-    """Takes what a gateway's server sends, and answers as that gateway expects."""
+    """Takes what a gateway's server sends, and answers as that gateway expects.
+
+    Each gateway has threads of its own: whatever is sent in the name of one, and however long it
+    takes to verify, the others go on.
+    """
 
     def __init__(self) -> None:
-        self._limiter = CapacityLimiter(_AT_ONCE)
+        # Two of PayPal's at most wait for a certificate that is not known yet (paypal_webhooks).
+        self._limiters: defaultdict[str, CapacityLimiter] = defaultdict(
+            lambda: CapacityLimiter(_AT_ONCE)
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one message."""
@@ -81,14 +89,12 @@ class _Notifications:
             return plain_answer(413)
         # A few at a time: what is more than the processor can do only stands in its way.
         return await to_thread.run_sync(
-            _take, gateway, _inbound(request, body), limiter=self._limiter
+            _take, gateway, _inbound(request, body), limiter=self._limiters[gateway.name]
         )
 
 
 def _take(gateway: Gateway, inbound: InboundMessage) -> Response:
-    outcome, answer = take_notification(
-        backend.sessions(), gateway=gateway, message=inbound, vault=vault()
-    )
+    outcome, answer = handle_webhook(backend.write, gateway=gateway, message=inbound, vault=vault())
     metrics.notification_taken(gateway.name, outcome.value)
     return Response(
         answer.body,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,7 +12,14 @@ from prometheus_client.exposition import generate_latest
 from sqlalchemy import literal, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
-from db.bulk import copy_query, copy_rows, fetch_rows, stream_query
+from db.bulk import (
+    copy_query,
+    copy_rows,
+    fetch_rows,
+    insert_statement,
+    run_together,
+    stream_query,
+)
 from portal import backend, messages, metrics
 from tests.factories import make_account
 from tests.integration.test_backend import end_connections
@@ -24,6 +33,7 @@ LOCK = "SELECT id FROM accounts WHERE id = %(account)s FOR UPDATE"
 EVERY_USE: dict[str, Callable[[Session], object]] = {
     "fetch_rows": lambda session: fetch_rows(session, "SELECT 1"),
     "copy_rows": lambda session: copy_rows(session, "users", ["email"], [["a@example.com"]]),
+    "run_together": lambda session: run_together(session, [("SELECT 1", ())]),
     "copy_query": lambda session: copy_query(session, select(literal(1)), lambda _row: None),
     "stream_query": lambda session: list(stream_query(session, select(literal(1)), 1)),
 }
@@ -139,3 +149,43 @@ def test_a_row_that_cannot_be_written_is_no_fault_of_the_database(
 ) -> None:
     with pytest.raises(fault):
         copy_rows(session, "users", ["email"], [[value]])
+    with pytest.raises(fault):
+        run_together(session, [insert_statement("users", ["email"], [[value]])])
+
+
+VALUES = (
+    (1, "100 % of 'it'\n\t\\ and \"more\"", True, Decimal("0.000000000000000001"), None),
+    (2, "", False, Decimal("-3E+5"), {"a": Decimal("1.50"), "b": ["'", "\\", "ế"]}),
+)
+MORE_VALUES = (
+    (datetime(2026, 3, 1, 9, 30, 0, 1, UTC), date(2026, 3, 1), b"\x00'\\", ["a", 'b"\\', "%s"]),
+    (None, None, b"", ()),
+)
+
+
+def test_rows_written_together_are_those_that_copy_writes(session: Session) -> None:
+    session.execute(
+        text("CREATE TEMP TABLE first (n int, words text, yes bool, amount numeric, facts jsonb)")
+    )
+    session.execute(
+        text("CREATE TEMP TABLE second (at timestamptz, day date, raw bytea, list text[])")
+    )
+    first, second = ("n", "words", "yes", "amount", "facts"), ("at", "day", "raw", "list")
+    tables = (("first", first, VALUES), ("second", second, MORE_VALUES))
+    run_together(session, [insert_statement(*table) for table in tables])
+    for name, columns, rows in tables:
+        together = fetch_rows(session, f"SELECT * FROM {name} ORDER BY 1")  # noqa: S608 - as above
+        session.execute(text(f"TRUNCATE {name}"))
+        copy_rows(session, name, columns, rows)
+        assert fetch_rows(session, f"SELECT * FROM {name} ORDER BY 1") == together  # noqa: S608
+        assert len(together) == 2
+
+
+def test_statements_run_together_are_refused_together(session: Session) -> None:
+    session.execute(text("CREATE TEMP TABLE one (n int PRIMARY KEY)"))
+    one = insert_statement("one", ["n"], [[1]])
+    session.commit()
+    with pytest.raises(IntegrityError):
+        run_together(session, [one, insert_statement("one", ["n"], [[2], [2]])])
+    session.rollback()
+    assert fetch_rows(session, "SELECT * FROM one") == []

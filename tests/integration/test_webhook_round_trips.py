@@ -1,0 +1,81 @@
+"""What a webhook costs: how often its handling goes to the database and back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from domain.gateways.base import Outcome
+from domain.payments import handle_webhook
+from portal import backend
+from tests.gateways import begin, dong, payer
+from tests.integration.test_payments import VAULT, ipn, vnpay
+from tests.round_trips import RoundTrips
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from domain.actors import Actor
+    from domain.gateways.base import InboundMessage
+
+
+@pytest.fixture
+def trips(database_url: str) -> Iterator[RoundTrips]:
+    """The portal's own connections, counted."""
+    backend.connect(database_url)
+    yield RoundTrips(backend.engine())
+    backend.disconnect()
+
+
+def make_payer() -> tuple[int, Actor]:
+    """Return an account that may pay, and its owner."""
+    return backend.write(payer)
+
+
+def start(account: tuple[int, Actor]) -> str:
+    """Begin a payment and return its reference."""
+    started = backend.write(
+        lambda session: begin(session, vnpay(), account[0], account[1], dong(500_000))
+    )
+    return started.reference
+
+
+def handle(message: InboundMessage) -> Outcome:
+    outcome, _ = handle_webhook(backend.write, gateway=vnpay(), message=message, vault=VAULT)
+    return outcome
+
+
+def test_a_first_payment_of_an_account_takes_at_most_18_round_trips(trips: RoundTrips) -> None:
+    message = ipn(start(make_payer()))
+    with trips.counting() as sent:
+        assert handle(message) is Outcome.RECORDED
+    assert (sent[0], sent[-1]) == ("BEGIN", "COMMIT")
+    assert len(sent) <= 18, "\n".join(sent)
+
+
+def test_a_payment_takes_at_most_17_round_trips(trips: RoundTrips) -> None:
+    account = make_payer()
+    handle(ipn(start(account)))
+    message = ipn(start(account), TransactionNo="14422575")
+    with trips.counting() as sent:
+        assert handle(message) is Outcome.RECORDED
+    assert (sent[0], sent[-1]) == ("BEGIN", "COMMIT")
+    assert len(sent) <= 17, "\n".join(sent)
+
+
+def test_a_repeated_webhook_takes_at_most_4_round_trips(trips: RoundTrips) -> None:
+    message = ipn(start(make_payer()))
+    handle(message)
+    with trips.counting() as sent:
+        assert handle(message) is Outcome.REPEATED
+    assert (sent[0], sent[-1]) == ("BEGIN", "COMMIT")
+    assert len(sent) <= 4, "\n".join(sent)
+
+
+def test_a_forged_webhook_takes_at_most_7_round_trips(trips: RoundTrips) -> None:
+    message = ipn(start(make_payer()), secret="guessed")
+    with trips.counting() as sent:
+        assert handle(message) is Outcome.BAD_SIGNATURE
+    assert (sent[0], sent[-1]) == ("BEGIN", "COMMIT")
+    assert len(sent) <= 7, "\n".join(sent)
