@@ -24,15 +24,24 @@ def test_one_proposes_a_rate_and_another_approves_it(sign_in: Callable[..., Page
     finance.get_by_label("Source").fill("the bank's page")
     finance.get_by_role("button", name="Propose").click()
     expect(finance.get_by_text("Enter the rate as a number above 0")).to_be_visible()
-    finance.get_by_label("Credited for one unit paid").fill("25400.5")
-    finance.get_by_role("button", name="Propose").click()
-    expect(finance.get_by_text("You proposed this. Somebody else decides.")).to_be_visible()
-    expect(finance.get_by_role("button", name="Approve")).to_have_count(0)
-
     admin = sign_in("admin@demo.example", path="/rates")
-    expect(admin.get_by_text("1 USD = 25,400.5 VND")).to_be_visible()
-    admin.get_by_role("button", name="Approve").click()
-    expect(admin.get_by_text("The rate is in force.")).to_be_visible()
+    # The second rate meets the form and the table that the first left behind.
+    for typed, shown in (("25400.5", "25,400.5"), ("25410.5", "25,410.5")):
+        rate = finance.get_by_label("Credited for one unit paid")
+        rate.fill(typed)
+        rate.press("Tab")
+        finance.get_by_label("Source").fill("the bank's page")
+        finance.get_by_role("button", name="Propose").click()
+        expect(finance.get_by_text("You proposed this. Somebody else decides.")).to_be_visible()
+        expect(finance.get_by_role("button", name="Approve")).to_have_count(0)
+
+        admin.reload()
+        expect(admin.get_by_text(f"1 USD = {shown} VND")).to_be_visible()
+        admin.get_by_role("button", name="Approve").click()
+        expect(admin.get_by_text("The rate is in force.")).to_be_visible()
+        finance.reload()
+        finance.get_by_label("Credited for one unit paid").wait_for()
+        expect(finance.get_by_text("You proposed this. Somebody else decides.")).to_have_count(0)
 
 
 def test_finance_changes_what_is_offered(sign_in: Callable[..., Page]) -> None:
@@ -48,9 +57,21 @@ def test_finance_changes_what_is_offered(sign_in: Callable[..., Page]) -> None:
     offered.fill("1 2")
     page.get_by_role("button", name="Save").click()
     expect(page.get_by_text("What is offered is at least the least.")).to_be_visible()
-    offered.fill("30 60 90")
-    page.get_by_role("button", name="Save").click()
-    expect(page.get_by_text("It counts for payments from now on.")).to_be_visible()
+    told = page.get_by_text("It counts for payments from now on.")
+    for amounts in ("30 60 90", "40 80"):
+        offered.fill(amounts)
+        page.get_by_role("button", name="Save").click()
+        expect(told).to_be_visible()
+        # Any act takes the words away, so that the next time they are those of the next time.
+        chosen.press("ArrowDown")
+        chosen.fill("CZK")
+        chosen.press("Enter")
+        expect(told).to_have_count(0)
+        chosen.press("ArrowDown")
+        chosen.fill("CHF")
+        chosen.press("Enter")
+        expect(page.get_by_label("Least")).to_have_value("20")
+        expect(offered).to_have_value(amounts)
 
 
 @pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])

@@ -38,16 +38,31 @@ def test_support_issues_a_voucher_and_the_customer_redeems_it(
     agent.get_by_text("Act", exact=True).click()
     expect(agent.get_by_role("combobox", name="Campaign")).to_be_visible()
     assert serious_violations(agent) == {}
-    agent.get_by_label("Reason").fill("Slow answers on Monday")
-    agent.get_by_role("button", name="Issue the voucher").click()
-    expect(agent.get_by_text("waits for the customer under Voucher list")).to_be_visible()
-    code = agent.locator("code").inner_text().strip()
-    assert re.fullmatch("[A-Z2-9]{10}", code)
-
+    code = issue_voucher(agent, "Slow answers on Monday")
     customer = sign_in(email, viewport, "/billing?tab=vouchers")
     customer.get_by_role("button", name=f"Redeem {code}").click()
     expect(customer.get_by_text("Your voucher has been applied successfully.")).to_be_visible()
     expect(customer.get_by_role("link", name="Balance ₫500,000")).to_be_visible()
+
+    # Once more, on the pages that the first left behind.
+    another = issue_voucher(agent, "And on Tuesday")
+    assert another != code
+    customer.reload()
+    customer.get_by_role("button", name=f"Redeem {another}").click()
+    expect(customer.get_by_role("link", name="Balance ₫1,000,000")).to_be_visible()
+
+
+def issue_voucher(agent: Page, reason: str) -> str:
+    """Issue a voucher to the account in view, and return its code."""
+    told = agent.get_by_text("waits for the customer under Voucher list")
+    agent.get_by_label("Reason").fill(reason)
+    agent.get_by_label("Reason").press("Tab")
+    expect(told).to_have_count(0)
+    agent.get_by_role("button", name="Issue the voucher").click()
+    expect(told).to_be_visible()
+    code = agent.locator("code").inner_text().strip()
+    assert re.fullmatch("[A-Z2-9]{10}", code)
+    return code
 
 
 def test_above_the_limit_a_second_person_approves(

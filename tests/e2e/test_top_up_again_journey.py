@@ -174,3 +174,20 @@ def test_payment_left_at_the_gateway_is_paid_on_a_second_visit(
     expect(page.get_by_role("link", name="Balance ₫1,000,000")).to_be_visible()
     page.goto(f"{portal_url}/?tab=history")
     expect(page.get_by_text("2 rows", exact=True)).to_be_visible()
+
+
+def test_billing_information_is_saved_twice(
+    new_owner: Callable[[str], str], sign_in: Callable[..., Page]
+) -> None:
+    page = sign_in(new_owner("vn"), path="/billing?tab=settings")
+    address = page.get_by_label("Address")
+    told = page.get_by_text("Saved. Receipts from now on show this.")
+    for street in ("1 Nguyen Hue", "2 Nguyen Hue"):
+        address.fill(street)
+        page.get_by_role("button", name="Save", exact=True).click()
+        expect(told).to_be_visible()
+        expect(address).to_have_value(street)
+        page.reload()
+        address.wait_for()
+        expect(told).to_have_count(0)
+    expect(page.get_by_text("What it said before")).to_be_visible()

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import uuid
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 from playwright.sync_api import expect
 
+from domain.actors import StaffRole, user_actor
+from domain.money import Money
+from domain.vouchers import (
+    CampaignTerms,
+    Offer,
+    Part,
+    decide_campaign,
+    import_codes,
+    propose_campaign,
+)
 from portal import demo
 from tests.e2e.conftest import DESKTOP, PHONE
 from tests.e2e.test_accessibility import serious_violations
@@ -19,6 +31,30 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker
 
 pytestmark = pytest.mark.browser
+
+
+MAKER, CHECKER = (user_actor(number, staff_role=StaffRole.FINANCE) for number in (901, 902))
+
+
+def new_code(sessions: sessionmaker[Session]) -> str:
+    """Return the only code of another campaign, worth 100,000 dong."""
+    amount, now = Money.from_minor_units(100_000, "VND"), datetime.now(UTC)
+    code = uuid.uuid4().hex[:10].upper()
+    terms = CampaignTerms(
+        name=f"Second {code}",
+        description="Second credit",
+        offers=(Offer((Part(amount),), amount),),
+        redeem_from=now - timedelta(days=1),
+        redeem_until=now + timedelta(days=1),
+        validity_days=30,
+        code_budget=1,
+        uses_per_code=1,
+    )
+    with sessions.begin() as session:
+        number = propose_campaign(session, terms=terms, actor=MAKER, idempotency_key=code)
+        decide_campaign(session, campaign_id=number, is_approved=True, actor=CHECKER)
+        import_codes(session, campaign_id=number, typed=[code], actor=MAKER, idempotency_key=code)
+    return code
 
 
 @pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
@@ -53,3 +89,11 @@ def test_a_customer_redeems_a_code(
     expect(page.get_by_text("This account had its share of this offer already.")).to_be_visible()
     page.get_by_text("Credit History").click()
     expect(page.get_by_text("1 row")).to_be_visible()
+
+    # Another code, by the same person and on the same page.
+    code.fill(new_code(portal_sessions))
+    apply.click()
+    expect(page.get_by_text("Your voucher has been applied successfully.")).to_be_visible()
+    expect(page.get_by_role("link", name="Balance ₫2,600,000")).to_be_visible()
+    page.get_by_text("Credit History").click()
+    expect(page.get_by_text("2 rows")).to_be_visible()
