@@ -47,7 +47,7 @@ _GRANT_STATUSES = {
     "active": N_("Active"),
     "held": N_("Held"),
     "scheduled": N_("Not started"),
-    "ended": N_("Ended"),
+    "ended": N_("Expired, being closed"),
 }
 _REASONS = {
     "insufficient_credit": N_("not enough credit"),

@@ -30,9 +30,19 @@ CREDIT_KINDS = tuple(
 )
 """The kinds of credit, in the order in which they are spent."""
 
+# Every page asks this: one statement, with the time of the session's own clock where it has one.
 _SUMMARY = text("""
-SELECT a.id, a.name, a.currency, a.status, a.site_code, s.time_zone, b.balance_micros, b.held_micros
-FROM accounts a JOIN account_balances b ON b.account_id = a.id JOIN sites s ON s.code = a.site_code
+SELECT a.id, a.name, a.currency, a.status, a.site_code, s.time_zone,
+  b.balance_micros - e.ended_micros, b.held_micros, e.ended_micros
+FROM accounts a
+JOIN account_balances b ON b.account_id = a.id
+JOIN sites s ON s.code = a.site_code
+CROSS JOIN LATERAL (
+  SELECT CAST(coalesce(sum(r.remaining_micros - r.held_micros), 0) AS bigint) AS ended_micros
+  FROM grant_balances r
+  WHERE r.account_id = a.id AND r.is_open
+    AND r.expires_at <= coalesce(CAST(:now AS timestamptz), clock_timestamp())
+) e
 WHERE a.id = :account_id
 """)
 
@@ -55,7 +65,11 @@ class GrantStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class AccountSummary:
-    """An account's name and sum, as every page's header shows them; `zone` is its site's."""
+    """An account's name and sum, as every page's header shows them; `zone` is its site's.
+
+    `ended_micros` is credit whose time is over and whose expiry is not posted yet: usage from
+    before its end may still use it. It is no part of `balance_micros`.
+    """
 
     account_id: int
     name: str
@@ -65,6 +79,7 @@ class AccountSummary:
     zone: str
     balance_micros: int
     held_micros: int
+    ended_micros: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +104,15 @@ class CreditGrant:
         can_pay = self.status in {GrantStatus.ACTIVE, GrantStatus.HELD}
         return self.remaining_micros - self.held_micros if can_pay else 0
 
+    @property
+    def counted_micros(self) -> int:
+        """What of it counts in the balance: of credit that has ended, only what is held."""
+        return self.held_micros if self.status is GrantStatus.ENDED else self.remaining_micros
+
 
 @dataclass(frozen=True, slots=True)
 class CreditOfKind:
-    """What is left of one kind of credit over all its grants."""
+    """What is left of one kind of credit over all its grants, without what has ended."""
 
     kind: str
     remaining_micros: int
@@ -143,7 +163,9 @@ def account_summary(session: Session, *, actor: Actor, account_id: int) -> Accou
     One query: every page asks it.
     """
     require(actor, "see_account", account_id)
-    row = session.execute(_SUMMARY, {"account_id": account_id}).one_or_none()
+    given = session.info.get(clock.CLOCK)
+    values = {"account_id": account_id, "now": None if given is None else given()}
+    row = session.execute(_SUMMARY, values).one_or_none()
     if row is None:
         raise NotFound("account")
     return AccountSummary(*row)
@@ -220,7 +242,7 @@ def _by_kind(grants: Iterable[CreditGrant]) -> tuple[CreditOfKind, ...]:
     return tuple(
         CreditOfKind(
             kind=kind,
-            remaining_micros=sum(grant.remaining_micros for grant in of_kind[kind]),
+            remaining_micros=sum(grant.counted_micros for grant in of_kind[kind]),
             held_micros=sum(grant.held_micros for grant in of_kind[kind]),
             available_micros=sum(grant.available_micros for grant in of_kind[kind]),
         )

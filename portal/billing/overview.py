@@ -65,6 +65,12 @@ def _metrics(viewing: Viewing, found: AccountOverview) -> None:
     with st.grid(columns=4, min_column_width=150):
         for name, micros in amounts.items():
             st.metric(name, plain(viewing.money(micros)), border=True)
+    if found.summary.ended_micros:
+        text = _(
+            "{amount} has expired and is being closed. It is not in the balance; only usage from"
+            " before its end can still use it."
+        )
+        st.caption(plain(text.format(amount=viewing.money(found.summary.ended_micros))))
     if found.restricted_micros:
         text = _("{amount} of what is available pays for named services only.")
         st.caption(plain(text.format(amount=viewing.money(found.restricted_micros))))

@@ -157,10 +157,47 @@ def test_credit_past_its_time_is_not_available_before_its_expiry_is_posted(
 
     overview = account_overview(session, actor=reader_of(account_id), account_id=account_id)
 
-    assert overview.summary.balance_micros == 10 * UNIT
+    assert overview.summary.balance_micros == 0
+    assert overview.summary.ended_micros == 10 * UNIT
     assert overview.available_micros == 0
+    assert [kind.remaining_micros for kind in overview.kinds] == [0, 0, 0, 0]
     assert [one.status for one in overview.grants] == [GrantStatus.ENDED]
     assert overview.next_expiry is None
+
+
+def test_balance_in_the_grace_hour_is_what_it_is_after_it(
+    session: Session, account_id: int, clock: TestClock
+) -> None:
+    end = clock.instant + timedelta(hours=1)
+    grant(session, account_id, 30, kind="voucher", expires_at=end)
+    clock.advance(hours=1, minutes=2)
+    charge(session, account_id, 4, occurred_at=clock.instant, refusable=False)
+
+    def shown() -> tuple[int, int, int]:
+        found = account_overview(session, actor=reader_of(account_id), account_id=account_id)
+        total = sum(kind.remaining_micros for kind in found.kinds) - found.owed_micros
+        assert total == found.summary.balance_micros
+        return total // UNIT, found.available_micros // UNIT, found.summary.ended_micros // UNIT
+
+    assert shown() == (-4, 0, 30)
+    # Usage from before the end still uses it, and changes nothing of what there is now.
+    charge(session, account_id, 10, occurred_at=end - timedelta(minutes=5), refusable=False)
+    assert shown() == (-4, 0, 20)
+    clock.advance(hours=1)
+    assert ledger.expire_grants(session, actor=SYSTEM) == 1
+    assert shown() == (-4, 0, 0)
+
+
+def test_held_part_of_ended_credit_still_counts(
+    session: Session, account_id: int, clock: TestClock
+) -> None:
+    grant(session, account_id, 30, kind="voucher", expires_at=clock.instant + timedelta(hours=1))
+    hold(session, account_id, 12, expires_at=clock.instant + timedelta(hours=3))
+    clock.advance(hours=1, minutes=2)
+    found = account_overview(session, actor=reader_of(account_id), account_id=account_id)
+    assert found.summary.balance_micros == 12 * UNIT
+    assert found.summary.ended_micros == 18 * UNIT
+    assert sum(kind.remaining_micros for kind in found.kinds) == 12 * UNIT
 
 
 def test_two_grants_that_expire_together_are_one_warning(

@@ -81,6 +81,26 @@ def test_the_overview_tells_total_available_held_and_owed(
     assert list(order["Services"]) == ["All", "AI Notebook", "All"]
 
 
+def test_credit_that_has_ended_is_not_in_the_balance(
+    show: Callable[..., AppTest], session: Session
+) -> None:
+    account = make_account(session)
+    granted_at = NOW - timedelta(hours=2)
+    session.info["clock"] = lambda: granted_at
+    grant(session, account, 26, kind="voucher", expires_at=NOW - timedelta(minutes=20))
+    del session.info["clock"]
+    charge(session, account, 4, occurred_at=NOW, refusable=False)
+    session.commit()
+    app = show(account)
+    shown = metrics(app)
+    assert shown["Total balance"].replace("\N{MINUS SIGN}", "-") == "-$4.00"
+    assert (shown["Available"], shown["Owed"]) == ("$0.00", "$4.00")
+    told = [caption.value.replace("\\", "") for caption in app.caption]
+    assert any(text.startswith("$26.00 has expired and is being closed.") for text in told)
+    (table,) = [each.value for each in app.dataframe if "Expires" in each.value.columns]
+    assert table["Status"].tolist() == ["Expired, being closed"]
+
+
 def test_the_history_has_every_row_with_its_status_and_amount(
     show: Callable[..., AppTest], account: int
 ) -> None:
