@@ -5,7 +5,7 @@ SHELL := /bin/sh
 .SUFFIXES:
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help permissions run demo test test-browser test-peers check lint types layers format bench clean outdated
+.PHONY: help permissions run demo test test-browser test-peers fuzz check lint types layers format bench clean outdated
 
 # A Python that someone set up for other work must not leak into ours.
 unexport PYTHONHOME
@@ -32,6 +32,7 @@ help:
 #: MIGRATION_DATABASE_URL  the same database as the tables' owner
 #: PYTHON                  the Python to use (the newest that is found)
 #: CHROMIUM                the browser for the journeys (the one that is found)
+#: HISTORIES               how many histories make fuzz searches (20000); SEED repeats a search
 #: ARGS                    more words for pytest or the benchmarks, such as ARGS="-k ledger"
 
 # ── Commands ──────────────────────────────────────────────────────────────────────────────────
@@ -54,6 +55,12 @@ test-peers: export SCRIPT = $(RUN_TESTS)
 
 test-peers: .venv/.installed-dev .venv-peers/.installed tests/peers/node_modules/.installed ## compare with independent implementations of the gateways
 	@sh -c "$$SCRIPT" test-peers peers
+
+fuzz: .venv/.installed-dev ## search HISTORIES of payments for one that breaks the books, anew each time
+	@SEED=$${SEED:-$$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')}; \
+	echo "Searching $(or $(HISTORIES),20000) histories; this search again: make fuzz SEED=$$SEED"; \
+	PAYMENT_FUZZ=$(or $(HISTORIES),20000) exec $(PYTHON_IN_VENV) -m pytest -n logical --maxprocesses 3 \
+	    tests/properties/test_payment_machine.py --hypothesis-seed=$$SEED $(ARGS)
 
 permissions: .venv/.installed ## write docs/permissions.md anew from the table of permissions
 	@$(PYTHON_IN_VENV) -m portal permissions > docs/permissions.md
