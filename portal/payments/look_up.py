@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import streamlit as st
 
+from domain.payments import unmatched_webhooks
 from domain.payments.review import count_waiting
 from domain.queries.payments import find_payments
 from portal import address, backend, formats
 from portal.i18n import _
-from portal.payments import payouts
+from portal.payments import payouts, unmatched
 from portal.top_up import words
 
 if TYPE_CHECKING:
@@ -32,8 +33,10 @@ def draw(here: Viewing) -> None:
         key="payments_sought",
         on_change=lambda: address.keep("q", st.session_state["payments_sought"]),
     )
-    only_waiting = _filter(here)
+    strays = backend.read(unmatched_webhooks, actor=here.visitor.actor, limit=unmatched.MAX_SHOWN)
+    only_waiting = _filter(here, len(strays))
     if only_waiting:
+        unmatched.draw(here, strays)
         payouts.draw_all(here)
     found = backend.read(
         find_payments,
@@ -77,9 +80,9 @@ def draw(here: Viewing) -> None:
     st.caption(_("Tick a row to see everything that happened to the payment."))
 
 
-def _filter(here: Viewing) -> bool:
-    """Draw how many payments wait for people, and return whether only those are wanted."""
-    count = backend.read(count_waiting, actor=here.visitor.actor)
+def _filter(here: Viewing, others: int) -> bool:
+    """Draw how many payments, and other things, need people; return whether only those show."""
+    count = backend.read(count_waiting, actor=here.visitor.actor) + others
     address.set_widget("payments_waiting", address.given("waiting") == "yes")
     return st.toggle(
         _("Only what needs a decision ({count})").format(count=formats.number(count)),
