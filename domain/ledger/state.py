@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -13,7 +14,7 @@ from domain.errors import NotFound
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from datetime import date, datetime, timedelta
+    from datetime import date, datetime
     from decimal import Decimal
 
     from sqlalchemy.orm import Session
@@ -96,6 +97,9 @@ class AccountState:
             self.burning.sort(key=burn_order)
 
 
+_Site = tuple[ZoneInfo, timedelta, timedelta, list[TaxTerms]]
+"""The zone, the grace of expiry, the retention of usage keys and the tax policies of a site."""
+
 # The clock is read outside of the locking part: once the last lock, which is the last row's, is
 # given. Not for every row, since a batch has a thousand.
 _LOCK = """
@@ -158,7 +162,7 @@ def lock_accounts(
     wanted = integer_array(ids)
     sites = _load_sites(session)
     locked = fetch_rows(session, _LOCK, ids=wanted, last=ids[-1] if ids else 0)
-    accounts = {row[0]: AccountState(*row[:5], *sites[row[1]], *row[5:-2]) for row in locked}
+    accounts = {row[0]: _account_state(row, sites[row[1]]) for row in locked}
     if len(accounts) != len(ids):
         raise NotFound("account")
     now = clock.now(session, locked[-1][-1] if locked else None)
@@ -183,10 +187,14 @@ def lock_accounts(
     return accounts, now
 
 
-def _load_sites(
-    session: Session,
-) -> dict[str, tuple[ZoneInfo, timedelta, timedelta, list[TaxTerms]]]:
-    sites: dict[str, tuple[ZoneInfo, timedelta, timedelta, list[TaxTerms]]] = {}
+def _account_state(row: tuple[Any, ...], site: _Site) -> AccountState:
+    """Return the state of an account from a row of _LOCK and its site."""
+    values: tuple[Any, ...] = (*row[:5], *site, *row[5:-2])
+    return AccountState(*values)
+
+
+def _load_sites(session: Session) -> dict[str, _Site]:
+    sites: dict[str, _Site] = {}
     for code, zone, grace, retention, *tax in fetch_rows(session, _SITES):
         site = sites.setdefault(code, (ZoneInfo(zone), grace, retention, []))
         if tax[0] is not None:
