@@ -176,6 +176,8 @@ def state(payment: PaymentView) -> str:
         return _("Refunded in part")
     if payment.state == "failed" and payment.code == REFUSED_BY_STAFF:
         return _("Not accepted")
+    if payment.has_declined_attempt:
+        return _("Declined, not paid yet")
     return state_name(payment.state)
 
 

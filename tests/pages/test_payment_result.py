@@ -184,6 +184,7 @@ def test_attempt_that_was_declined_offers_another_method_while_the_payment_is_op
     case.told(refused)
     app = look(show, case)
     assert "VNPay declined what you chose to pay with." in app.error[0].value
+    assert facts_of(app)["Status"] == "Declined, not paid yet"
     assert ANOTHER in labels(app)
     assert "Go to VNPay" in html_of(app)
 
