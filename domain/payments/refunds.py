@@ -163,7 +163,7 @@ def _planned(session: Session, refund: Refund) -> PlannedRefund:
 def _check_refundable(session: Session, payment: Payment, amount: Money) -> None:
     if payment.state != "succeeded":
         raise Conflict("not_paid")
-    if _has_open_dispute(session, payment.id):
+    if _has_open_dispute(session, payment):
         raise Conflict("payment_is_disputed")
     if amount.currency != payment.pay_currency:
         raise InvalidInput("amount", "wrong_currency", currency=payment.pay_currency)
@@ -173,9 +173,11 @@ def _check_refundable(session: Session, payment: Payment, amount: Money) -> None
         raise ReversalExceedsOriginal(amount.micros, left)
 
 
-def _has_open_dispute(session: Session, payment_id: int) -> bool:
-    found = select(Dispute.id).where(Dispute.payment_id == payment_id, Dispute.state == "open")
-    return session.scalars(found.limit(1)).first() is not None
+def _has_open_dispute(session: Session, payment: Payment) -> bool:
+    rows = session.scalars(
+        select(Dispute).where(Dispute.payment_id == payment.id, Dispute.state == "open")
+    )
+    return any(is_booked(payment, row) for row in rows)
 
 
 def refundable_micros(payment: Payment) -> int:
