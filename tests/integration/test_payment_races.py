@@ -137,12 +137,13 @@ class StripeShop:
         return InboundMessage("POST", {"stripe-signature": header}, (), "", body, datetime.now(UTC))
 
     def changes(self, update: str) -> dict[str, Any]:
-        return {
+        changes: dict[str, dict[str, Any]] = {
             "expired": {"payment_status": "unpaid", "status": "expired", "payment_intent": None},
             "refund failed": {"status": "failed"},
             "lost": {"status": "lost"},
             "won": {"status": "won"},
-        }.get(update, {})
+        }
+        return changes.get(update, {})
 
     def session(self, reference: str) -> dict[str, Any]:
         return {
@@ -274,13 +275,14 @@ class PaypalShop:
         def resolved(outcome: str) -> dict[str, Any]:
             return {"status": "RESOLVED", "dispute_outcome": {"outcome_code": outcome}}
 
-        return {
+        changes: dict[str, dict[str, Any]] = {
             "pending": {"status": "PENDING"},
             "denied": {"status": "DECLINED"},
             "reversed": {"id": "REVERSAL1", "amount": self.amount()},
             "lost": resolved("RESOLVED_BUYER_FAVOUR"),
             "won": resolved("RESOLVED_SELLER_FAVOUR"),
-        }.get(update, {})
+        }
+        return changes.get(update, {})
 
     def amount(self, cents: int | None = None) -> dict[str, str]:
         count = self.credit.to_minor_units() if cents is None else cents

@@ -131,7 +131,10 @@ class Payment:
 
     @property
     def is_disputed(self) -> bool:
-        return self.is_credited and any(dispute.state == "open" for dispute in self.disputes)
+        """Whether a dispute of the credited money is open: another's puts no credit at risk."""
+        return any(
+            dispute.state == "open" and self.concerns_credit(dispute) for dispute in self.disputes
+        )
 
     @property
     def owed(self) -> int:

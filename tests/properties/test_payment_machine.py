@@ -160,7 +160,7 @@ class SimulatedGateway(ScriptedGateway):
     def fetch_payment(self, payment: KnownPayment) -> Snapshot:
         assert self.machine is not None
         world = self.machine.world_of(payment.reference)
-        snapshot = self.machine.snapshot(world)
+        snapshot = self.machine.snapshot(world, payment.gateway_payment_id)
         self.answers.append(("snapshot", (world, snapshot)))
         return snapshot
 
@@ -605,7 +605,11 @@ class PaymentMachine(RuleBasedStateMachine):
         if not waiting:
             return
         case = chosen(waiting, pick).doubt
-        about = {"payment_id": world.payment_id, "doubt_id": case.id, "reason": "Seen"}
+        about: dict[str, Any] = {
+            "payment_id": world.payment_id,
+            "doubt_id": case.id,
+            "reason": "Seen",
+        }
         assert case.gateway_payment_id is not None
         assert case.amount is not None
         money = next(one for one in world.moneys if one.name == case.gateway_payment_id)
@@ -807,18 +811,20 @@ class PaymentMachine(RuleBasedStateMachine):
             stated_at=dispute.stated_at if self.habits.tells_times else None,
         )
 
-    def snapshot(self, world: World) -> Snapshot:
-        """Return the present truth, as of now: the money, what went back, what is disputed."""
-        refunds = [one for one in world.refunds if not one.is_reversal]
+    def snapshot(self, world: World, known: str | None) -> Snapshot:
+        """Return the present truth: of the money that we know, or of the first that was paid."""
+        about = [one for one in world.moneys if one.name == known] or world.moneys[:1]
+        if not about:
+            return Snapshot(PaymentFact(PaymentState.OPEN, reference=world.reference))
+        name = about[0].name
+        refunds = [one for one in world.refunds if one.money == name and not one.is_reversal]
         if self.habits.tells_latest_refund_only:
             refunds = refunds[-1:]
-        fact = PaymentFact(PaymentState.OPEN, reference=world.reference)
-        if world.moneys:
-            fact = self.payment_fact(world, world.moneys[0])
+        disputes = [one for one in world.disputes if one.money == name]
         return Snapshot(
-            fact,
+            self.payment_fact(world, about[0]),
             tuple(replace(self.refund_fact(world, one), stated_at=None) for one in refunds),
-            tuple(replace(self.dispute_fact(world, one), stated_at=None) for one in world.disputes),
+            tuple(replace(self.dispute_fact(world, one), stated_at=None) for one in disputes),
         )
 
     # ── Both sides of a step ─────────────────────────────────────────────────────────────────
@@ -883,7 +889,8 @@ class PaymentMachine(RuleBasedStateMachine):
             "EXECUTE payment_machine(%s)", (self.place.account_id,)
         ).scalar_one()
         journal = {(code, currency): amount for code, currency, amount in answer["journal"]}
-        return Found(*answer["account"], answer["credit"], answer["excess"], journal)
+        balance, held, due, status = answer["account"]
+        return Found(balance, held, due, status, answer["credit"], answer["excess"], journal)
 
     def reference_of(self, refund_id: int) -> str:
         query = "SELECT reference FROM refunds WHERE account_id = :id AND id = :refund"
@@ -1019,7 +1026,8 @@ def shown(fact: Fact) -> str:
 
 
 def snapshot_shown(snapshot: Snapshot) -> str:
-    return "; ".join(map(shown, (snapshot.payment, *snapshot.refunds, *snapshot.disputes)))
+    facts: tuple[Fact, ...] = (snapshot.payment, *snapshot.refunds, *snapshot.disputes)
+    return "; ".join(shown(fact) for fact in facts)
 
 
 # ── The runs ──────────────────────────────────────────────────────────────────────────────────
@@ -1087,8 +1095,8 @@ def test_payments_do_what_the_model_does(
     engine = make_engine(database_url)
     place = Place(gateway, site, Money.from_minor_units(coins, currency), pay_currency=pay_currency)
     prepare(engine, place)
-    machine = type(f"{gateway.title()}Machine", (PaymentMachine,), {})
-    machine.engine, machine.place = engine, place
+    about = {"engine": engine, "place": place}
+    machine = type(f"{gateway.title()}Machine", (PaymentMachine,), about)
     count = -(-(_FUZZ or _HISTORIES) // len(PLACES))
     profile = settings(max_examples=count, stateful_step_count=10, derandomize=not _FUZZ, **_SHARED)
     run_state_machine_as_test(machine, settings=profile)
