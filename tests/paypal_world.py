@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-WAIT_SECONDS = 20
+WAIT_SECONDS = 120
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import expect, sync_playwright
 from sqlalchemy import select
 
 from db.embedded import acquire, remove
@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 PROCESS_ID = "portal.pid"
+PATIENCE_MILLISECONDS = 120_000
+"""How long a journey waits for what it expects, on the slowest machine; it goes on at once."""
+
+expect.set_options(timeout=PATIENCE_MILLISECONDS)
 PHONE = {"width": 390, "height": 844}
 DESKTOP = {"width": 1280, "height": 900}
 CHROMIUM_FLAGS = (
@@ -87,8 +91,8 @@ def portal_url(portal_folder: Path) -> Iterator[str]:
     drain.start()
     yield f"http://localhost:{port}"
     portal.send_signal(signal.SIGTERM)
-    portal.wait(timeout=60)
-    drain.join(timeout=10)
+    portal.wait(timeout=240)
+    drain.join(timeout=60)
     portal.stdout.close()
     assert portal.returncode in {0, -signal.SIGTERM}
     remove(folder / "data")
@@ -215,7 +219,7 @@ def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
             locale="en-US",
             timezone_id="Asia/Tokyo",
         )
-        context.set_default_timeout(30_000)
+        context.set_default_timeout(PATIENCE_MILLISECONDS)
         contexts.append(context)
         return context.new_page()
 

@@ -23,7 +23,7 @@ OWNER = "owner@demo.example"
 def settle(page: Page) -> None:
     """Wait until no script runs any more."""
     app = page.get_by_test_id("stApp")
-    expect(app).to_have_attribute("data-test-script-state", "notRunning", timeout=15_000)
+    expect(app).to_have_attribute("data-test-script-state", "notRunning")
 
 
 def open_first_row(page: Page) -> None:

@@ -29,7 +29,7 @@ COIN = Decimal("0.01")
 
 def download(page: Page, button: str) -> Path:
     settle(page)
-    with page.expect_download(timeout=60_000) as expected:
+    with page.expect_download() as expected:
         page.get_by_role("button", name=button).click()
     found: Path = expected.value.path()
     return found.rename(found.with_name(expected.value.suggested_filename))

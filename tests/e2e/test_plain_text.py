@@ -51,7 +51,7 @@ def texts_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         assert page.poll() is None, log.read_text()
     yield f"http://127.0.0.1:{port}"
     page.send_signal(signal.SIGTERM)
-    page.wait(timeout=30)
+    page.wait(timeout=120)
 
 
 def _listens(port: int) -> bool:

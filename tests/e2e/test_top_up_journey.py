@@ -68,7 +68,7 @@ def test_dong_by_vnpay_raise_the_balance(
     page.reload()
     expect(page.get_by_text("₫1,000,000 was added to your balance")).to_be_visible()
     receipt = page.get_by_role("link", name="Open the receipt (PDF)")
-    expect(receipt).to_be_visible(timeout=30_000)
+    expect(receipt).to_be_visible()
     answer = page.request.get(str(receipt.evaluate("link => link.href")))
     assert answer.headers["content-type"] == "application/pdf"
     assert answer.body().startswith(b"%PDF")
@@ -141,7 +141,7 @@ def test_yen_at_a_convenience_store_come_later(
     page.go_back()
     page.get_by_role("button", name="Pay at the store now").click()
     page.goto(shop)
-    expect(page.get_by_role("link", name="Balance ¥10,000")).to_be_visible(timeout=20_000)
+    expect(page.get_by_role("link", name="Balance ¥10,000")).to_be_visible()
 
 
 # ── Elsewhere, and dollars for a wallet of dong: PayPal ───────────────────────────────────────

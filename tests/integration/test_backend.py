@@ -87,7 +87,7 @@ def test_both_sides_of_a_deadlock_succeed() -> None:
         statement = text("UPDATE users SET display_name = display_name || '+' WHERE email = :email")
         session.execute(statement, {"email": order[0]})
         if len(runs) == 1:
-            both_hold_one.wait(timeout=30)
+            both_hold_one.wait(timeout=120)
         session.execute(statement, {"email": order[1]})
 
     emails = ("a@example.com", "b@example.com")

@@ -63,7 +63,7 @@ def test_a_deadlock_is_tried_again(session: Session, database_url: str) -> None:
         own.append(1)
         fetch_rows(session, LOCK, account=order[0])
         if len(own) == 1:
-            both_hold_one.wait(timeout=30)
+            both_hold_one.wait(timeout=120)
         fetch_rows(session, LOCK, account=order[1])
 
     def write(order: tuple[int, int], own: list[int]) -> None:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session, sessionmaker
 
+PATIENCE_SECONDS = 240
 SECRET = "a-secret-key-of-these-tests-0123456789"
 PASSWORD = "violet-kettle-9-march"
 READY = "The portal is ready"
@@ -353,7 +354,7 @@ def test_it_serves_says_where_and_stops_cleanly(
         assert _get(environment, "/ready") == b'{"status":"ok"}'
         assert b"<form" in _get(environment, "/sign-in")
         portal.send_signal(stop)
-        rest, _ = portal.communicate(timeout=60)
+        rest, _ = portal.communicate(timeout=PATIENCE_SECONDS)
     assert portal.returncode == 0
     assert rest.endswith("Stopped.\n")
     assert demo.PASSWORD not in said + rest
@@ -363,7 +364,7 @@ def test_it_serves_says_where_and_stops_cleanly(
 def test_a_start_that_fails_is_one_sentence(environment: dict[str, str]) -> None:
     environment["DATABASE_URL"] = f"postgresql://nobody@127.0.0.1:{_free_port()}/nothing"
     with _portal(environment, "serve") as portal:
-        said, _ = portal.communicate(timeout=60)
+        said, _ = portal.communicate(timeout=PATIENCE_SECONDS)
     assert portal.returncode == 1
     assert "The database does not answer as it should: " in said
     assert "Traceback" not in said
@@ -376,7 +377,7 @@ def test_the_jobs_run_in_a_process_of_their_own(
         _wait_for(portal, "The jobs run.")
         _wait_for_a_run(sessions)
         portal.send_signal(signal.SIGTERM)
-        rest, _ = portal.communicate(timeout=60)
+        rest, _ = portal.communicate(timeout=PATIENCE_SECONDS)
     assert portal.returncode == 0
     assert rest.endswith("Stopped.\n")
 
@@ -393,7 +394,7 @@ def _wait_for_a_run(sessions: sessionmaker[Session]) -> None:
 
 
 def _get(environment: dict[str, str], path: str) -> bytes:
-    connection = HTTPConnection("127.0.0.1", int(environment["PORT"]), timeout=20)
+    connection = HTTPConnection("127.0.0.1", int(environment["PORT"]), timeout=PATIENCE_SECONDS)
     connection.request("GET", path)
     content = connection.getresponse().read()
     connection.close()

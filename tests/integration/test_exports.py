@@ -335,7 +335,7 @@ def recalculated(path: Path) -> list[list[str]]:
         ],
         check=True,
         capture_output=True,
-        timeout=100,
+        timeout=240,
     )
     text = path.with_suffix(".csv").read_text("utf-8")
     return [row for row in csv.reader(io.StringIO(text)) if row]

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 ACTOR = system_actor("jobs")
 HOUR = timedelta(hours=1)
-PATIENCE_SECONDS = 30
+PATIENCE_SECONDS = 120
 AT_ONCE = timedelta(milliseconds=20)
 
 

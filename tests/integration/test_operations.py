@@ -126,7 +126,7 @@ def test_a_page_whose_query_takes_too_long_says_what_to_do_and_an_id(
     connect: Callable[..., None], caplog: pytest.LogCaptureFixture
 ) -> None:
     connect(read_timeout_seconds=1)
-    shown = AppTest.from_function(_page_of_a_slow_query, default_timeout=30).run()
+    shown = AppTest.from_function(_page_of_a_slow_query, default_timeout=120).run()
     (error,) = shown.error
     found = re.fullmatch(r"This took too long and was stopped\..* \(([0-9a-f]{12})\)", error.value)
     assert found

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 CREDIT = dong(500_000)
 START = datetime(2026, 3, 10, 9, 30, tzinfo=UTC)
-PATIENCE_SECONDS = 60
+PATIENCE_SECONDS = 120
 OPEN = Snapshot(PaymentFact(PaymentState.OPEN))
 
 

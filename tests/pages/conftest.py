@@ -46,7 +46,7 @@ def show(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
             form_token="token",
         )
         monkeypatch.setattr(viewing, "require_visitor", lambda: visitor)
-        app = AppTest.from_file(str(MAIN), default_timeout=30)
+        app = AppTest.from_file(str(MAIN), default_timeout=120)
         for name, value in query.items():
             app.query_params[name] = value
         app.run()

@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from domain.gateways.base import Checkout, Fact, Notification, Snapshot
 
 REFERENCE = "ABCDEFGHJKLMNPQRSTUV"
-PATIENCE_SECONDS = 20
+PATIENCE_SECONDS = 120
 
 
 def yen(count: int) -> Money:
@@ -148,7 +148,7 @@ class Shop:
 @contextmanager
 def connecting() -> Iterator[stripe.RequestsClient]:
     """Connections of this thread, closed at the end."""
-    connections = stripe.RequestsClient(timeout=(5, 20))
+    connections = stripe.RequestsClient(timeout=(PATIENCE_SECONDS, PATIENCE_SECONDS))
     try:
         yield connections
     finally:

@@ -350,7 +350,7 @@ def test_nobody_waits_for_a_certificate_of_another(monkeypatch: pytest.MonkeyPat
     with ThreadPoolExecutor(1) as pool:
         stuck = pool.submit(ours.verify, message(cert_url=f"{URL}-stuck"))
         try:
-            assert certificates.is_asked.wait(20)
+            assert certificates.is_asked.wait(120)
             ours.verify(message())
             with pytest.raises(NotificationRefused, match="certificate_unavailable"):
                 ours.verify(message(cert_url=f"{URL}-unknown"))
