@@ -421,8 +421,11 @@ def verify_ledger() -> None:
     """Recompute every balance from the facts; exit 1 where anything differs."""
     with _database():
         differences = backend.write(ledger.verify_ledger, actor=_ACTOR)
+        unpaid = backend.write(ledger.top_ups_without_payment, actor=_ACTOR)
     for difference in differences:
         _say(_difference_text(difference))
+    if unpaid:
+        _say(f"Top-ups without a payment, imported by the system: {len(unpaid)}")
     if differences:
         raise CommandError(f"The ledger is not right. Differences: {len(differences)}")
     _say("The ledger is right.")

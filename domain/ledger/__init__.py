@@ -11,7 +11,12 @@ from domain.ledger.grants import GrantTerms, PostedGrant, add_grant, open_ledger
 from domain.ledger.holds import HoldOutcome, expire_holds, place_hold, void_hold
 from domain.ledger.reversals import reverse_entry, reversible_micros, write_off_debt
 from domain.ledger.summaries import fold_totals
-from domain.ledger.verify import Difference, verify_ledger
+from domain.ledger.verify import (
+    Difference,
+    UnpaidTopUp,
+    top_ups_without_payment,
+    verify_ledger,
+)
 
 __all__ = [
     "Charge",
@@ -21,6 +26,7 @@ __all__ = [
     "GrantTerms",
     "HoldOutcome",
     "PostedGrant",
+    "UnpaidTopUp",
     "add_grant",
     "charge",
     "charge_batch",
@@ -32,6 +38,7 @@ __all__ = [
     "place_hold",
     "reverse_entry",
     "reversible_micros",
+    "top_ups_without_payment",
     "verify_ledger",
     "void_hold",
     "write_off_debt",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
-from domain.ledger.verify_checks import BOOKS, CHECKS
+from domain.ledger.verify_checks import CHECKS, SHARED
 from domain.permissions import require
 
 if TYPE_CHECKING:
@@ -52,18 +52,58 @@ def verify_ledger(
     return [Difference(*row) for row in rows]
 
 
-def _statement() -> str:
+@dataclass(frozen=True, slots=True)
+class UnpaidTopUp:
+    """A top-up that came by no payment: the system brought it in, and `origin` says from where."""
+
+    account_id: int
+    entry_sequence: int
+    amount_micros: int
+    currency: str
+    origin: str | None
+    actor: str
+
+
+def top_ups_without_payment(session: Session, *, actor: Actor) -> list[UnpaidTopUp]:
+    """Return the top-ups that no payment stands behind, by account and entry.
+
+    Each is right as far as `verify_ledger` knows: that it was really paid is for people to show.
+    """
+    require(actor, "verify_ledger")
+    return [UnpaidTopUp(*row) for row in session.execute(_UNPAID)]
+
+
+_UNPAID = text("""
+SELECT e.account_id, e.account_sequence, e.amount_micros, c.currency,
+  e.description_parameters ->> 'origin', e.actor
+FROM entries e
+JOIN accounts c ON c.id = e.account_id
+LEFT JOIN payment_credits x ON x.account_id = e.account_id
+  AND x.entry_sequence = e.account_sequence
+WHERE e.kind = 'top_up' AND x.account_id IS NULL
+ORDER BY e.account_id, e.account_sequence
+""")
+
+
+def verify_statement(names: Iterable[str] = CHECKS) -> str:
+    """Return the one statement that makes these checks, for the accounts `ids` (NULL: all)."""
     checks = [
         f"(SELECT '{name}' AS name, d.* FROM ({query}) AS d (account_id, key, expected, found)"  # noqa: S608 - constant text
         f" LIMIT {MOST_OF_A_CHECK})"
-        for name, query in CHECKS.items()
+        for name in names
+        for query in (CHECKS[name],)
     ]
+    return _scoped("WITH " + ",".join(SHARED) + "\nUNION ALL\n".join(checks))
+
+
+def _scoped(query: str) -> str:
+    """Return a query whose ACCOUNTS and EVERYTHING are conditions on the parameter `ids`."""
     scoped = re.sub(
         r"ACCOUNTS\((\w+)\)",
         r"(CAST(:ids AS bigint[]) IS NULL OR \1.account_id = ANY(CAST(:ids AS bigint[])))",
-        BOOKS + "\nUNION ALL\n".join(checks),
+        query,
     )
     return scoped.replace("EVERYTHING", "CAST(:ids AS bigint[]) IS NULL")
 
 
-_STATEMENT = text(_statement())
+_STATEMENT = text(verify_statement())

@@ -21,7 +21,7 @@ CHANGES_BY_DESIGN = {
     " last_hold_number last_refusal_number carries",
     "account_freezes": "frozen_at frozen_by lifted_at",
     "accounting_periods": "is_closed version changed_at changed_by",
-    "accounts": "name country currency status currency_locked_at",
+    "accounts": "currency status currency_locked_at",
     "approval_requests": "state decided_by decided_at remark",
     "bank_transfers": "state decided_by decided_at payment_id",
     "campaign_amounts": "granted_micros redemptions",
@@ -29,8 +29,9 @@ CHANGES_BY_DESIGN = {
     "daily_quantities": "quantity",
     "daily_totals": "amount_micros entries calls",
     "debts": "owed_micros opened_at",
-    "disputes": "state pay_micros outflow_micros unapplied_micros clawed_back_micros credit_micros"
-    " reason respond_by closed_at stated_at revision fee_micros fee_currency",
+    "disputes": "state pay_micros lost_micros held_micros outflow_micros unapplied_micros"
+    " clawed_back_micros credit_micros reason respond_by closed_at stated_at revision fee_micros"
+    " fee_currency",
     "exchange_rates": "state decided_by decided_at",
     "grant_balances": "remaining_micros held_micros is_open taken_micros expired_micros",
     "payment_reviews": "state decided_by decided_at decision_reason return_state returned_by"
@@ -38,7 +39,7 @@ CHANGES_BY_DESIGN = {
     "payments": "state pay_micros credit_micros expires_at redirect_url gateway_reference"
     " gateway_payment_id method code pay_by paid_at credited_at entry_sequence grant_number"
     " fee_micros fee_currency refunded_micros disputed_micros has_receipt next_check_at checks",
-    "refunds": "gateway_payment_id gateway_refund_id is_reversal state outflow_micros"
+    "refunds": "gateway_refund_id state outflow_micros"
     " unapplied_micros clawed_back_micros credit_micros settled_at stated_at revision"
     " has_credit_note next_check_at checks",
     "site_totals": "amount_micros entries calls",

@@ -320,6 +320,14 @@ class LedgerMachine(RuleBasedStateMachine):
         account = self.accounts[index]
         account.is_frozen = not account.is_frozen
         self.session.execute(
+            text(
+                "INSERT INTO account_freezes (account_id, cause, frozen_at, frozen_by, lifted_at)"
+                " VALUES (:id, 'staff', now(), 'tests', :lifted_at) ON CONFLICT"
+                " (account_id, cause) DO UPDATE SET lifted_at = EXCLUDED.lifted_at"
+            ),
+            {"lifted_at": None if account.is_frozen else self.now, "id": self.ids[index]},
+        )
+        self.session.execute(
             text("UPDATE accounts SET status = :status WHERE id = :id"),
             {"status": "frozen" if account.is_frozen else "active", "id": self.ids[index]},
         )

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from alembic import op
 
-revision = "0021"
-down_revision = "0019"
+revision = "0022"
+down_revision = "0021"
 
 RUNTIME_ROLE = "credit_portal_runtime"
 
@@ -25,7 +25,7 @@ COLUMNS = {
     ),
     "account_freezes": ("frozen_at", "frozen_by", "lifted_at"),
     "accounting_periods": ("is_closed", "version", "changed_at", "changed_by"),
-    "accounts": ("name", "country", "currency", "status", "currency_locked_at"),
+    "accounts": ("currency", "status", "currency_locked_at"),
     "approval_requests": ("state", "decided_by", "decided_at", "remark"),
     "bank_transfers": ("state", "decided_by", "decided_at", "payment_id"),
     "campaign_amounts": ("granted_micros", "redemptions"),
@@ -36,6 +36,8 @@ COLUMNS = {
     "disputes": (
         "state",
         "pay_micros",
+        "lost_micros",
+        "held_micros",
         "outflow_micros",
         "unapplied_micros",
         "clawed_back_micros",
@@ -90,9 +92,7 @@ COLUMNS = {
         "checks",
     ),
     "refunds": (
-        "gateway_payment_id",
         "gateway_refund_id",
-        "is_reversal",
         "state",
         "outflow_micros",
         "unapplied_micros",
