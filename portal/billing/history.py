@@ -214,7 +214,7 @@ def _line(viewing: Viewing, row: HistoryRow) -> _Line:
         occurred_at=row.occurred_at,
         service=descriptions.service(row.service),
         source=descriptions.source(row.source),
-        description=words.under_way(row.description_code)
+        description=words.under_way(row.description_code, row.service)
         if is_payment
         else descriptions.description(row.description_code, row.description_parameters),
         code=_code(row),

@@ -173,7 +173,7 @@ def _words(row: Any) -> tuple[Any, ...]:  # noqa: ANN401 - a row of the database
         instant,
         _service(service),
         _source(source),
-        _payment(code) if rank == PAYMENT_RANK else _description(code, parameters),
+        _payment(code, service) if rank == PAYMENT_RANK else _description(code, parameters),
         _voucher(parameters) if kind == "voucher" else None,
         _status(rank),
     )
@@ -193,8 +193,8 @@ def _description(code: str, parameters: str) -> str:
 
 
 @lru_cache(maxsize=_REMEMBERED)
-def _payment(state: str) -> str:
-    return safe_text(top_up_words.under_way(state))
+def _payment(state: str, gateway: str) -> str:
+    return safe_text(top_up_words.under_way(state, gateway))
 
 
 @lru_cache(maxsize=_REMEMBERED)

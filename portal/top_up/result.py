@@ -95,7 +95,9 @@ def _ask(here: Viewing, payment: PaymentView) -> None:
 # ── A payment that is open ────────────────────────────────────────────────────────────────────
 def _open(here: Viewing, payment: PaymentView) -> None:
     gateway = words.gateway(payment.gateway)
-    if payment.state == "awaiting":
+    if words.is_review_of_gateway(payment.state, payment.gateway):
+        st.info(plain(_reviewed_by_gateway(payment)), icon=":material/policy:")
+    elif payment.state == "awaiting":
         st.info(
             _("Waiting for your money. The credit comes as soon as you have paid."),
             icon=":material/hourglass_top:",
@@ -178,14 +180,19 @@ def _under_review(payment: PaymentView) -> str:
             " History you see what becomes of it."
         )
     if payment.gateway == "paypal" and payment.code == GATEWAY_REVIEW:
-        return _(
-            "You have paid, and need do nothing more. PayPal is reviewing this payment: your"
-            " credit is added when PayPal releases the money."
-        )
+        return _reviewed_by_gateway(payment)
     return _(
         "You have paid, and need do nothing more. This payment is being looked at by our staff:"
         " here and in Payment History you see what becomes of it."
     )
+
+
+def _reviewed_by_gateway(payment: PaymentView) -> str:
+    text = _(
+        "You have paid, and need do nothing more. {gateway} is reviewing this payment: your credit"
+        " is added when {gateway} releases the money."
+    )
+    return text.format(gateway=words.gateway(payment.gateway))
 
 
 def _say_why_not(payment: PaymentView) -> None:

@@ -178,17 +178,28 @@ def state(payment: PaymentView) -> str:
         return _("Not accepted")
     if payment.has_declined_attempt:
         return _("Declined, not paid yet")
-    return state_name(payment.state)
+    return state_name(payment.state, payment.gateway)
 
 
-def state_name(code: str) -> str:
+def state_name(code: str, gateway_name: str) -> str:
     """Return what a state is called by itself."""
+    if is_review_of_gateway(code, gateway_name):
+        return _("Paid, under review")
     return _(_STATES.get(code, code))
 
 
-def under_way(state: str) -> str:
+def is_review_of_gateway(state: str, gateway_name: str) -> bool:
+    """Whether the customer has paid and the gateway holds the money: nothing is left to do.
+
+    PayPal's payments await nothing else. At other gateways such a payment is promised, and still
+    to be paid at a store.
+    """
+    return state == "awaiting" and gateway_name == "paypal"
+
+
+def under_way(state: str, gateway_name: str) -> str:
     """Return the description of a payment under way in Credit History."""
-    return f"{descriptions.kind('top_up')} · {state_name(state)}"
+    return f"{descriptions.kind('top_up')} · {state_name(state, gateway_name)}"
 
 
 def refund_state(code: str) -> str:

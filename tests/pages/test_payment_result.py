@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -207,6 +208,29 @@ def test_payment_under_review_says_that_it_was_paid(
     assert said in told
     assert facts_of(app)["Credit to be added"] == "₫500,000"
     assert ANOTHER not in labels(app)
+
+
+def test_payment_that_paypal_holds_says_that_nothing_need_be_done(
+    show: Callable[..., AppTest], case: Case
+) -> None:
+    case.becomes(state="awaiting", gateway="paypal")
+    app = look(show, case)
+    (told,) = (info.value for info in app.info)
+    assert told.startswith("You have paid, and need do nothing more. PayPal is reviewing")
+    assert facts_of(app)["Status"] == "Paid, under review"
+    assert "Go to PayPal" not in html_of(app)
+    table = show(case.account, tab="history").dataframe[0].value
+    assert list(table["Description"]) == ["Top-up · Paid, under review"]
+
+
+def test_payment_that_a_store_awaits_says_until_when(
+    show: Callable[..., AppTest], case: Case
+) -> None:
+    pay_by = datetime(2026, 12, 24, 14, 59, tzinfo=UTC)
+    case.becomes(state="awaiting", gateway="stripe", pay_by=pay_by)
+    app = look(show, case)
+    assert "Waiting for your money." in app.info[0].value
+    assert any("Pay until Dec 24, 2026" in text.value.replace("\\", "") for text in app.markdown)
 
 
 @pytest.mark.parametrize(
