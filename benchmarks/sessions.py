@@ -185,7 +185,7 @@ def _wait_until_it_answers(server: Server, process: subprocess.Popen[bytes]) -> 
         try:
             if requests.get(f"{server.address}/_stcore/health", timeout=5).ok:
                 return
-        except requests.ConnectionError:
+        except (requests.ConnectionError, requests.Timeout):  # not yet, or on a busy machine
             time.sleep(0.1)  # noqa: TID251 - a poll with a deadline
     raise RuntimeError("the server did not start")
 

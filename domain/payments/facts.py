@@ -75,7 +75,8 @@ SELECT clock_timestamp(),
     SELECT FROM payments WHERE gateway = %(gateway)s AND gateway_payment_id = %(gateway_payment_id)s
       AND id <> %(payment_id)s),
   EXISTS (SELECT FROM refunds WHERE payment_id = %(payment_id)s)
-    OR EXISTS (SELECT FROM disputes WHERE payment_id = %(payment_id)s)
+    OR EXISTS (SELECT FROM disputes WHERE payment_id = %(payment_id)s),
+  EXISTS (SELECT FROM campaigns WHERE trigger = 'first_top_up' AND state = 'approved')
 """
 
 _CREDIT_COLUMNS = (
@@ -304,20 +305,21 @@ class _BeforeCredit:
     now: datetime
     is_credited_elsewhere: bool
     has_outflows: bool
+    has_campaigns: bool
 
 
 def _find_before_credit(
     session: Session, payment: Payment, gateway_payment_id: str | None
 ) -> _BeforeCredit:
     session.flush()
-    [(instant, is_elsewhere, has_outflows)] = fetch_rows(
+    [(instant, *found)] = fetch_rows(
         session,
         _BEFORE_CREDIT,
         gateway=payment.gateway,
         gateway_payment_id=gateway_payment_id,
         payment_id=payment.id,
     )
-    return _BeforeCredit(clock.now(session, instant), is_elsewhere, has_outflows)
+    return _BeforeCredit(clock.now(session, instant), *found)
 
 
 def _credit(
@@ -329,7 +331,7 @@ def _credit(
     paid_at = max(min(fact.occurred_at or now, now), min(begun_at, now))
     was = payment.state
     # Before the account, as whoever redeems a code does.
-    packs = lock_packs(session, payment, at=now)
+    packs = lock_packs(session, payment, at=now) if found.has_campaigns else []
     _learn_instrument(session, payment, fact)
     posted = ledger.add_grant(
         session,

@@ -166,10 +166,8 @@ def status(code: str) -> str:
 
 def state(payment: PaymentView) -> str:
     """Return how a payment stands in detail: refunds and disputes come before what was paid."""
-    if payment.has_open_dispute:
-        return dispute_state("open")
-    if payment.has_lost_dispute:
-        return dispute_state("lost")
+    if payment.has_open_dispute or payment.has_lost_dispute:
+        return dispute_state("open" if payment.has_open_dispute else "lost")
     if payment.refunded.micros == payment.pay.micros:
         return _("Refunded")
     if payment.refunded.micros:

@@ -6,7 +6,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 from sqlalchemy import event, func, select, text
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
 __all__ = ["begun"]
 
+T = TypeVar("T")
 FINANCE = user_actor(5, staff_role=StaffRole.FINANCE)
 MESSAGE = InboundMessage("POST", {}, (), "", b"{}", datetime.now(UTC))
 
@@ -311,7 +312,7 @@ def test_a_webhook_of_the_route_survives_connections_that_were_lost(
 def test_handle_webhook_runs_in_the_transaction_that_it_is_given(begun: Begun) -> None:
     runs: list[object] = []
 
-    def run(work: Callable[[Session], Outcome], /) -> Outcome:
+    def run(work: Callable[[Session], T], /) -> T:
         runs.append(work)
         with begun.sessions.begin() as session:
             return work(session)

@@ -15,6 +15,7 @@ from domain.billing_profiles import current_profile
 from domain.errors import Conflict
 from domain.gateways.base import GatewayRefused
 from domain.identity import create_user
+from domain.money import Money
 from domain.queries.balances import account_summary
 from portal import backend, viewing
 from portal.formats import time_zone
@@ -90,7 +91,8 @@ def click(app: AppTest, label: str) -> AppTest:
 
 
 def choose(app: AppTest, micros: int | None) -> AppTest:
-    app.get("button_group")[0].set_value(micros)
+    presets: Any = app.get("button_group")[0]
+    presets.set_value(micros)
     return run(app)
 
 
@@ -189,7 +191,7 @@ def test_company_does_not_begin_with_a_persons_name(
 def order_of(app: AppTest, *kinds: str) -> list[tuple[str, str]]:
     """Return labels of fields and texts of errors in the order in which they are drawn."""
     return [
-        (element.type, getattr(element, "label", "") or str(element.value))
+        (element.type, getattr(element, "label", "") or str(getattr(element, "value", "")))
         for element in app.main
         if element.type in kinds
     ]
@@ -391,7 +393,7 @@ def test_price_that_cannot_be_had_stands_at_the_method(
 def test_another_method_is_offered_with_the_amount_kept(
     opened: Callable[..., AppTest], session: Session
 ) -> None:
-    credit = dialog.Money.from_minor_units(750_000, "VND")
+    credit = Money.from_minor_units(750_000, "VND")
     app = opened(
         account_at(session, "vn"), "method", credit=credit, instead_of="vnpay", typed="750,000"
     )

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
     from streamlit.testing.v1 import AppTest
 
-    from domain.gateways.base import KnownPayment
+    from domain.actors import Actor
+    from domain.gateways.base import Gateway, KnownPayment
 
 CREDIT = dong(500_000)
 ANOTHER = "Try another method"
@@ -352,11 +353,15 @@ def test_gateway_is_asked_once_however_often_the_page_is_drawn(
 
 def test_hanging_gateway_keeps_few_threads_and_none_of_another() -> None:
     answers = threading.Event()
-    own = BackgroundChecks(lambda _gateway, _payment, _actor: bool(answers.wait(30)) and None)
+
+    def wait(_gateway: Gateway, _payment: int, _actor: Actor) -> None:
+        answers.wait(30)
+
+    own = BackgroundChecks(wait)
     hanging, other = ScriptedGateway(), ScriptedGateway("paypal")
 
     def start(gateway: ScriptedGateway, payment_id: int) -> bool:
-        return own.start(gateway=gateway, payment_id=payment_id, actor=GATEWAYS)  # type: ignore[arg-type]
+        return own.start(gateway=gateway, payment_id=payment_id, actor=GATEWAYS)
 
     try:
         assert sum(start(hanging, number) for number in range(20)) == 8

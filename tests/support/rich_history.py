@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from db.engine import make_sessions
@@ -133,9 +134,7 @@ class RichHistory:
             ("refund", "vn"),
             ("dispute", "jp"),
         ):
-            self.accounts[name], self.owners[name] = self.do(
-                lambda session, site=site: payer(session, site=site)
-            )
+            self.accounts[name], self.owners[name] = self.do(partial(payer, site=site))
         for name in ("meter", "hold", "debt", "staff"):
             self.accounts[name] = self.do(
                 lambda session: open_account(
@@ -379,8 +378,8 @@ class RichHistory:
     def _record_transfers(self) -> None:
         transfers = [
             self.do(
-                lambda session, number=number: record_transfer(
-                    session,
+                partial(
+                    record_transfer,
                     account_id=self.accounts["bank"],
                     amount=dong(2_000_000 + number),
                     bank_reference=f"FT26329 {number}",
@@ -394,8 +393,8 @@ class RichHistory:
         ]
         for transfer, is_approved in zip(transfers, (True, False), strict=False):
             payment_id = self.do(
-                lambda session, transfer=transfer, is_approved=is_approved: decide_transfer(
-                    session, transfer_id=transfer, is_approved=is_approved, actor=CHECKER
+                partial(
+                    decide_transfer, transfer_id=transfer, is_approved=is_approved, actor=CHECKER
                 )
             )
             if is_approved:
