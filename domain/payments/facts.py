@@ -351,8 +351,8 @@ def _credit(
     payment.credited_at = now
     payment.entry_sequence = posted.entry_sequence
     payment.grant_number = posted.grant_number
-    # Once more for what the gateway tells only after a while, such as its fee.
-    payment.next_check_at = None if fact.fee is not None else now + FIRST_CHECK
+    # For what the gateway tells only after a while: its fee, and later refunds and disputes.
+    payment.next_check_at = next_check(payment, now)
     details = {"entry": posted.entry_sequence, "was": was, "method": fact.method}
     _write_credit(session, payment, audit.actor_name(actor), details)
     give_packs(session, payment, fact, packs, actor)

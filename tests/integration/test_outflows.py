@@ -440,6 +440,19 @@ class Foreign:
             return int(session.execute(query, {"id": self.account}).scalar_one())
 
 
+# ── Asking after the credit ───────────────────────────────────────────────────────────────────
+def test_credited_payment_is_asked_about_again_though_its_fee_is_known(
+    sessions: sessionmaker[Session],
+) -> None:
+    gateway = ScriptedGateway()
+    with sessions.begin() as session:
+        account, owner = payer(session)
+        started = begin(session, gateway, account, owner, CREDIT)
+        money = replace(paid(started.reference, CREDIT), fee=dong(5_000))
+        apply_facts(session, gateway=gateway, facts=(money,), actor=GATEWAYS)
+        assert session.get_one(Payment, started.payment_id).next_check_at is not None
+
+
 # ── Fees, and refunds that people end ─────────────────────────────────────────────────────────
 def test_fee_that_changes_is_posted_by_its_difference(payment: Paid) -> None:
     for fee in (dong(0), dong(7_000), dong(6_500), dong(7_000), dong(6_500), Money(30_000, "USD")):
