@@ -238,6 +238,7 @@ def test_lost_dispute_gets_no_document(
                 gateway_dispute_id="d1",
                 state="lost",
                 pay_micros=CREDIT.micros,
+                lost_micros=CREDIT.micros,
                 outflow_micros=CREDIT.micros,
                 clawed_back_micros=CREDIT.micros,
                 credit_micros=CREDIT.micros,

@@ -65,6 +65,7 @@ class Case:
                 gateway_dispute_id="dispute-1",
                 state=state,
                 pay_micros=CREDIT.micros,
+                lost_micros=CREDIT.micros if is_lost else 0,
                 outflow_micros=CREDIT.micros if is_lost else 0,
                 clawed_back_micros=CREDIT.micros if is_lost else 0,
                 credit_micros=CREDIT.micros if is_lost else 0,
