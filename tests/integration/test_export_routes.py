@@ -146,7 +146,11 @@ def test_a_small_csv_is_the_answer(browser: TestClient, account: int) -> None:
     name = answer.headers["content-disposition"]
     assert re.search(rf'filename="credit-history-{account}-\d{{4}}-\d\d-\d\d\.csv"', name)
     rows = list(csv.DictReader(io.StringIO(answer.content.decode("utf-8-sig"))))
-    assert [row["Amount (USD)"] for row in rows][:3] == ["-3.000000", "-2.000000", "-1.000000"]
+    assert [row["Exact amount (USD)"] for row in rows][:3] == [
+        "-3.000000",
+        "-2.000000",
+        "-1.000000",
+    ]
 
 
 def test_a_small_workbook_is_the_answer(browser: TestClient, account: int) -> None:
@@ -195,7 +199,7 @@ def test_a_zone_that_only_this_machine_knows_is_utc_in_the_file(account: int) ->
     assert rows
     for row in rows:
         told = datetime.fromisoformat(row["Time (UTC)"]).replace(microsecond=0, tzinfo=None)
-        assert datetime.fromisoformat(row["Date"]) == told
+        assert datetime.fromisoformat(row["Date (UTC)"]) == told
 
 
 def test_access_that_ends_while_a_file_is_answered_is_no_fault(
@@ -282,7 +286,7 @@ def test_a_file_that_takes_long_is_watched_on_its_page(
     actor = visit_of(browser).actor("127.0.0.1")
     wait_for_end(actor, job_id)
     assert jobs.find(actor, job_id).state is ExportState.DONE
-    assert browser.get(f"/exports/file?id={job_id}").content.startswith(b"\xef\xbb\xbfDate,")
+    assert browser.get(f"/exports/file?id={job_id}").content.startswith(b"\xef\xbb\xbfDate (")
 
 
 def wait_for_end(actor: Any, job_id: int) -> None:

@@ -429,7 +429,13 @@ def test_update_told_twenty_times_at_once_acts_once(
     race = Race(sessions, make_shop(gateway, identity))
     reference = race.begin()
     for update in updates:
-        outcomes = race.deliver([race.shop.message(update, reference)] * AT_ONCE)
+        message = race.shop.message(update, reference)
+        outcomes = race.deliver([message] * AT_ONCE)
+        # PayPal comes again with what was refused while its certificate was being fetched.
+        refused = outcomes.pop(Outcome.BAD_SIGNATURE, 0)
+        assert refused == 0 or gateway == "paypal"
+        if refused:
+            outcomes += race.deliver([message] * refused)
         assert set(outcomes) <= {Outcome.RECORDED, Outcome.REPEATED}
         # What only has the gateway asked changes nothing, however often it is recorded.
         assert update == "approved" or outcomes[Outcome.RECORDED] <= 1

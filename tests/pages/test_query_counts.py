@@ -152,7 +152,7 @@ def test_accounts_asks_as_little_however_many_are_found(
     ("query", "closed"),
     [
         ({}, ("FROM refusals", "FROM holds", "FROM usage_events")),
-        ({"tab": "history"}, ("FROM grant_balances", "FROM debts", "FROM usage_events")),
+        ({"tab": "history"}, ("FROM grants", "FROM debts", "FROM usage_events")),
         ({"tab": "history", "row": ENTRY}, ("FROM refusals", "FROM debts")),
     ],
 )

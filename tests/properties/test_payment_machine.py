@@ -278,13 +278,14 @@ class PaymentMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.now = MORNING
+        self.ticks = 0
         self.connection: Connection = self.engine.connect()
         self.transaction = self.connection.begin()
         self.sessions: sessionmaker[Session] = sessionmaker(
             self.connection,
             expire_on_commit=False,
             join_transaction_mode="create_savepoint",
-            info={"clock": lambda: self.now},
+            info={"clock": self._tick},
         )
         self.account = model.Account()
         self.worlds: list[World] = []
@@ -294,6 +295,11 @@ class PaymentMachine(RuleBasedStateMachine):
         self.charges: list[tuple[int, int]] = []
         self.names = 0
         self.found = Found()
+
+    def _tick(self) -> datetime:
+        """Return the instant of the machine, a little later each time."""
+        self.ticks += 1
+        return self.now + timedelta(microseconds=self.ticks)
 
     def teardown(self) -> None:
         try:
