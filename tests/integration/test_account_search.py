@@ -12,6 +12,7 @@ from domain.errors import NotAuthorised
 from domain.queries.account_search import FOUND_LIMIT, find_accounts
 from tests.factories import make_account
 from tests.integration.test_vouchers import a_code, customer, redeem
+from tests.support.owner import as_owner
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -21,9 +22,10 @@ SUPPORT = user_actor(903, staff_role=StaffRole.SUPPORT)
 
 def rename(session: Session, name: str) -> int:
     account = make_account(session)
-    session.execute(
-        text("UPDATE accounts SET name = :name WHERE id = :id"), {"name": name, "id": account}
-    )
+    with as_owner(session):
+        session.execute(
+            text("UPDATE accounts SET name = :name WHERE id = :id"), {"name": name, "id": account}
+        )
     return account
 
 

@@ -25,6 +25,7 @@ from domain.payments.bank_transfers import (
 )
 from tests.factories import SYSTEM, make_account
 from tests.gateways import dong, payer
+from tests.support.owner import as_owner
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker
@@ -148,11 +149,10 @@ def test_database_keeps_a_reference_once(session: Session) -> None:
     account, _ = payer(session)
     record(session, account)
     second = record(session, account, bank_reference="FT2", is_confirmed=True)
-    with pytest.raises(IntegrityError, match="uq_bank_transfers_normalised_reference"):
-        session.execute(
-            text("UPDATE bank_transfers SET normalised_reference = 'ft263290001' WHERE id = :id"),
-            {"id": second},
-        )
+    same = "UPDATE bank_transfers SET normalised_reference = 'ft263290001' WHERE id = :id"
+    is_taken = pytest.raises(IntegrityError, match="uq_bank_transfers_normalised_reference")
+    with is_taken, as_owner(session):
+        session.execute(text(same), {"id": second})
 
 
 def test_same_amount_on_the_same_day_wants_a_confirmation(session: Session) -> None:

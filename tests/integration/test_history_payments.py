@@ -18,6 +18,7 @@ from domain.queries.history_export import StatusTotal, history_lines, history_to
 from domain.queries.history_rows import HistoryFilter, HistoryStatus
 from tests.factories import SYSTEM, grant, make_account
 from tests.gateways import GATEWAYS, ScriptedGateway, begin, dong, paid, payer
+from tests.support.owner import as_owner
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -63,7 +64,8 @@ def paying(session: Session) -> Paying:
 def test_payments_under_way_stand_in_the_order_of_dates(paying: Paying) -> None:
     chosen = Payment.reference == paying.first.reference
     started = datetime.now(UTC) - timedelta(days=2)
-    paying.session.execute(update(Payment).where(chosen).values(created_at=started))
+    with as_owner(paying.session):
+        paying.session.execute(update(Payment).where(chosen).values(created_at=started))
     page = history_page(paying.session, actor=paying.owner, account_id=paying.account, wanted=ALL)
     moments = [row.occurred_at for row in page.rows]
     assert moments == sorted(moments, reverse=True)
@@ -119,7 +121,8 @@ def test_pages_go_through_rows_and_payments_both_ways(
     chosen = Payment.reference == paying.first.reference
     between = select(func.min(Entry.occurred_at)).where(Entry.account_id == paying.account)
     started = paying.session.scalars(between).one() + timedelta(microseconds=1)
-    paying.session.execute(update(Payment).where(chosen).values(created_at=started))
+    with as_owner(paying.session):
+        paying.session.execute(update(Payment).where(chosen).values(created_at=started))
 
     def page(**place: object) -> HistoryPage:
         return history_page(

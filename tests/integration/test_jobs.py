@@ -27,6 +27,7 @@ from portal import mail
 from portal.settings import load_settings
 from tests import factories
 from tests.gateways import ScriptedGateway, begin, dong, payer
+from tests.support.owner import as_owner
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -332,7 +333,8 @@ def _leave_work(
         started = [begin(session, silent, account, owner, dong(500_000)) for _ in range(2)]
         session.execute(update(Payment).values(next_check_at=text("now()")))
         other = session.get_one(Payment, started[1].payment_id)
-        other.gateway = sound.name
+        with as_owner(session):
+            other.gateway = sound.name
         return other.reference
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,6 +14,7 @@ from db.models import Dispute, Payment, PaymentReview, Refund
 from domain import ledger
 from domain.actors import StaffRole, user_actor
 from domain.errors import Conflict, IdempotencyMismatch
+from domain.exchange import decide_rate, make_quote, propose_rate
 from domain.gateways.base import (
     DisputeFact,
     DisputeState,
@@ -25,6 +27,7 @@ from domain.gateways.base import (
 )
 from domain.money import Money
 from domain.payments import cancel_refund, record_payout, request_refund
+from domain.payments.bank_transfers import Evidence, decide_transfer, record_transfer
 from domain.payments.exceptions import get_exceptions
 from domain.payments.facts import apply_facts
 from domain.payments.review import count_waiting
@@ -32,6 +35,7 @@ from domain.queries.payouts import list_payouts
 from tests.factories import next_key
 from tests.gateways import GATEWAYS, ScriptedGateway, away, begin, dong, paid, payer
 from tests.integration.test_refunds_and_disputes import CREDIT, FINANCE, Paid, payment
+from tests.support.owner import as_owner
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker
@@ -39,6 +43,8 @@ if TYPE_CHECKING:
 __all__ = ["payment"]
 
 START = datetime(2026, 11, 1, tzinfo=UTC)
+CHECKER = user_actor(901, staff_role=StaffRole.FINANCE)
+ADMIN = user_actor(902, staff_role=StaffRole.ADMIN)
 
 
 def at(hours: int) -> datetime:
@@ -391,13 +397,34 @@ class Foreign:
         self.sessions, self.gateway = sessions, ScriptedGateway("paypal")
         with sessions.begin() as session:
             self.account, owner = payer(session)
-            started = begin(session, ScriptedGateway(), self.account, owner, CREDIT)
+            rate = propose_rate(
+                session,
+                base_currency="USD",
+                quote_currency="VND",
+                rate=Decimal("25333.3333333"),
+                margin_basis_points=0,
+                source="of this test",
+                as_of=datetime.now(UTC) - timedelta(minutes=5),
+                actor=FINANCE,
+            )
+            decide_rate(session, rate_id=rate, is_approved=True, actor=ADMIN)
+            usual, odd = (
+                make_quote(
+                    session,
+                    account_id=self.account,
+                    credit=credit,
+                    pay_currency="USD",
+                    actor=owner,
+                )
+                for credit in (CREDIT, Money(253_333_333_333, "VND"))
+            )
+            started = begin(session, self.gateway, self.account, owner, CREDIT, quote_id=usual.id)
             row = session.get_one(Payment, started.payment_id)
-            row.gateway = self.gateway.name
-            row.pay_micros, row.pay_currency = 10_000_000, "USD"
-            row.credit_micros = 253_333_333_333
-            session.flush()
-            money = paid(started.reference, Money(10_000_000, "USD"), number="capture")
+            with as_owner(session):  # nobody tops up a part of a dong
+                row.quote_id = odd.id
+                row.pay_micros, row.credit_micros = odd.pay.micros, odd.credit.micros
+            assert odd.pay == Money(10_000_000, "USD")
+            money = paid(started.reference, odd.pay, number="capture")
             apply_facts(session, gateway=self.gateway, facts=(money,), actor=GATEWAYS)
 
     def refund(self, number: int, amount: str) -> None:
@@ -500,12 +527,24 @@ class Transfer(Paid):
     def __init__(self, sessions: sessionmaker[Session]) -> None:
         super().__init__(sessions)
         with sessions.begin() as session:
-            self.account, owner = payer(session)
-            started = begin(session, self.gateway, self.account, owner, CREDIT)
-            session.get_one(Payment, started.payment_id).gateway = "bank"
-            self.gateway = ScriptedGateway("bank")
-        self.payment_id, self.reference = started.payment_id, started.reference
-        self.apply(paid(self.reference, CREDIT, number="FT 0"))
+            self.account, _owner = payer(session)
+            transfer = record_transfer(
+                session,
+                account_id=self.account,
+                amount=CREDIT,
+                bank_reference="FT 0",
+                received_on=date(2026, 1, 15),
+                evidence=Evidence("slip.pdf", b"%PDF-1.7 a slip"),
+                remark="",
+                actor=FINANCE,
+            )
+            payment_id = decide_transfer(
+                session, transfer_id=transfer, is_approved=True, actor=CHECKER
+            )
+            assert payment_id is not None
+            self.reference = session.get_one(Payment, payment_id).reference
+        self.payment_id = payment_id
+        self.gateway = ScriptedGateway("bank")
 
     def ask(self, amount: Money, *, key: str | None = None) -> int:
         with self.sessions.begin() as session:

@@ -27,6 +27,7 @@ from tests.gateways import GATEWAYS, ScriptedGateway, begin, dong, paid, payer
 from tests.integration.test_starter_pack import STRIPE, TOP_UP
 from tests.integration.test_starter_pack import pack as starter_pack
 from tests.integration.test_vouchers import campaign, codes
+from tests.support.owner import as_owner
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -271,12 +272,9 @@ def opened(session: Session, *days_ago: int, address: str = "203.0.113.7") -> li
     for days in days_ago:
         account, _ = customer(session)
         signals.learn_network(session, account_id=account, address=address)
-        session.execute(
-            text(
-                "UPDATE accounts SET created_at = now() - :days * interval '1 day' WHERE id = :id"
-            ),
-            {"days": days, "id": account},
-        )
+        earlier = "UPDATE accounts SET created_at = now() - :days * interval '1 day' WHERE id = :id"
+        with as_owner(session):
+            session.execute(text(earlier), {"days": days, "id": account})
         found.append(account)
     return found
 

@@ -17,6 +17,7 @@ from domain.payments.facts import apply_facts
 from portal.top_up import dialog, result
 from portal.top_up.background_checks import BackgroundChecks
 from tests.gateways import GATEWAYS, ScriptedGateway, begin, dong, paid, payer
+from tests.support.owner import as_owner
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -43,7 +44,8 @@ class Case:
 
     def becomes(self, **values: Any) -> None:
         chosen = Payment.id == self.payment.payment_id
-        self.session.execute(update(Payment).where(chosen).values(**values))
+        with as_owner(self.session):
+            self.session.execute(update(Payment).where(chosen).values(**values))
         self.session.commit()
 
     def told(self, fact: PaymentFact) -> None:

@@ -17,6 +17,7 @@ from portal.i18n import current_language
 from portal.staff import review
 from tests.factories import make_account
 from tests.integration.test_support import make_person
+from tests.support.owner import as_owner
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -131,7 +132,8 @@ def test_the_roles_alone_say_on_what_and_by_whom(
     account = make_account(session)
     owner = user_actor(900, memberships={account: MemberRole.OWNER})
     add_member(session, account_id=account, user_id=1, role=MemberRole.READER, actor=owner)
-    session.execute(text("UPDATE accounts SET name = '=cmd()' WHERE id = :id"), {"id": account})
+    with as_owner(session):
+        session.execute(text("UPDATE accounts SET name = '=cmd()' WHERE id = :id"), {"id": account})
     session.commit()
     content = review._make(admin, review.roles_csv, current_language()).decode("utf-8-sig")
     titles, staff, member = csv.reader(io.StringIO(content))
