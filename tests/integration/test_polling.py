@@ -28,6 +28,7 @@ from domain.payments.facts import apply_facts
 from domain.payments.schedule import MAX_REFUND_CHECKS, next_check
 from tests.factories import next_key
 from tests.gateways import GATEWAYS, ScriptedGateway, away, begin, dong, paid, payer
+from tests.support.owner import as_owner
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,8 +82,13 @@ class World:
         with self.sessions.begin() as session:
             made = begin(session, ScriptedGateway(), self.account, self.owner, CREDIT)
             row = session.get_one(Payment, made.payment_id)
-            for name, value in {"state": "pending", "next_check_at": self.now, **values}.items():
-                setattr(row, name, value)
+            with as_owner(session):
+                for name, value in {
+                    "state": "pending",
+                    "next_check_at": self.now,
+                    **values,
+                }.items():
+                    setattr(row, name, value)
             return row.reference
 
     def credit(self, reference: str, gateway: ScriptedGateway) -> None:
@@ -101,7 +107,8 @@ class World:
     def set(self, reference: str, **values: Any) -> None:
         with self.sessions.begin() as session:
             statement = update(Payment).where(Payment.reference == reference)
-            session.execute(statement.values(**values))
+            with as_owner(session):
+                session.execute(statement.values(**values))
 
     def refund(self, reference: str, **values: Any) -> int:
         """Write down a refund that is due to be sent; return its id."""
