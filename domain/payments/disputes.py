@@ -92,7 +92,12 @@ def deny_money(session: Session, payment: Payment, fact: PaymentFact, *, actor: 
     if fact.gateway_payment_id is None:
         raise ValueError("a denial names the money")
     paid_at, denied_at = payment.paid_at, fact.occurred_at
-    if paid_at is not None and denied_at is not None and denied_at < paid_at:
+    if (
+        paid_at is not None
+        and denied_at is not None
+        # From before the payment was begun, it only says that the gateway's clock is slow.
+        and payment.created_at <= denied_at < paid_at
+    ):
         return Outcome.REPEATED  # it was paid since
     return apply_dispute(session, payment, _denial(payment, fact, DisputeState.LOST), actor=actor)
 
