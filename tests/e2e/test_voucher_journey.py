@@ -90,7 +90,8 @@ def test_a_customer_redeems_a_code(
     page.get_by_text("Credit History").click()
     expect(page.get_by_text("1 row")).to_be_visible()
 
-    # Another code, by the same person and on the same page.
+    # Another code, by the same person in the same session.
+    page.get_by_text("Overview").click()
     code.fill(new_code(portal_sessions))
     apply.click()
     expect(page.get_by_text("Your voucher has been applied successfully.")).to_be_visible()
