@@ -66,21 +66,37 @@ def test_finance_records_transfers_and_somebody_else_approves_them(
     finance.keyboard.press("Enter")
     admin = sign_in("controller@demo.example", PHONE, "/bank_transfers")
     customer = sign_in(email)
-    # The second meets the form and the list that the first left behind.
-    for typed, balance in (("20,000,000", "₫20,000,000"), ("20.000.000", "₫40,000,000")):
+    # The second meets the form and the list that the first left behind, and looks like a repeat.
+    given = (("20,000,000", "₫20,000,000", False), ("20.000.000", "₫40,000,000", True))
+    for typed, balance, is_repeat in given:
         line = f"FT{uuid.uuid4().hex[:10]}"
-        record(finance, typed, line, slip)
+        fill(finance, typed, line, slip)
+        if is_repeat:
+            confirm_another(finance)
+        record(finance, line)
         approve(admin, line)
         customer.reload()
         expect(customer.get_by_role("link", name=f"Balance {balance}")).to_be_visible()
 
 
-def record(finance: Page, typed: str, line: str, slip: Path) -> None:
-    """Record a transfer of 20,000,000 dong for the account that was named."""
+def fill(finance: Page, typed: str, line: str, slip: Path) -> None:
+    """Fill in a transfer of 20,000,000 dong for the account that was named."""
     finance.get_by_label("Amount (VND)").fill(typed)
     finance.get_by_role("textbox", name="The bank's reference").fill(line)
     finance.locator("input[type=file]").set_input_files(slip)
     expect(finance.get_by_text("advice.pdf")).to_be_visible()
+
+
+def confirm_another(finance: Page) -> None:
+    """Be told that it looks like a transfer recorded before, and say that it is another."""
+    finance.get_by_role("button", name="Record it").click()
+    expect(finance.get_by_text("This account has a transfer of ₫20,000,000")).to_be_visible()
+    assert serious_violations(finance) == {}
+    finance.get_by_text("It is another transfer of the same amount and day").click()
+
+
+def record(finance: Page, line: str) -> None:
+    """Record what was filled in, and find it waiting for somebody else."""
     finance.get_by_role("button", name="Record it").click()
     expect(finance.get_by_text("₫20,000,000 is recorded for Lan's account")).to_be_visible()
     mine = finance.locator("[class*=st-key-transfer-]").filter(has_text=line)

@@ -116,6 +116,7 @@ def approve_and_make_codes(other: Page, number: int, folder: Path) -> list[str]:
 
 def redeem(customer: Page, code: str, balance: str, rows: str) -> None:
     """Redeem a code, and find the balance and the history that follow."""
+    customer.get_by_text("Overview").click()
     customer.get_by_label("Voucher code").fill(code)
     customer.get_by_role("button", name="Apply Code").click()
     expect(customer.get_by_role("link", name=f"Balance {balance}")).to_be_visible()
