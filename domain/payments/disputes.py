@@ -79,6 +79,8 @@ def apply_dispute(
     else:
         is_new = False
         session.refresh(dispute)
+        if _is_old(dispute, fact):
+            return Outcome.REPEATED
         if not _is_news(payment, dispute, fact):
             return _book_fee(session, payment, dispute, fact, actor)
     _merge_reversals(session, payment, dispute)
@@ -194,18 +196,15 @@ def _lost_micros(payment: Payment, fact: DisputeFact, disputed: int) -> int:
 
 
 def _is_news(payment: Payment, dispute: Dispute, fact: DisputeFact) -> bool:
-    """Whether a statement is newer than the one that the dispute stands at, and says another thing.
+    """Whether a statement that is not old says another thing than where the dispute stands.
 
-    Of two statements of the same moment the end counts, and of two ends the greater loss; one
-    without a time reopens nothing.
+    Of two ends of the same moment the greater loss counts.
     """
     is_open = fact.state is DisputeState.OPEN
     was_open = dispute.state == DisputeState.OPEN.value
     disputed = _disputed_micros(payment, fact)
     lost = dispute.lost_micros if is_open else _lost_micros(payment, fact, disputed)
     is_same_end = is_open == was_open and lost == dispute.lost_micros
-    if _is_old(dispute, fact, is_less=is_open and not was_open):
-        return False
     if not is_open and not was_open and fact.stated_at == dispute.stated_at is not None:
         return lost > dispute.lost_micros
     if fact.stated_at is not None:
@@ -217,8 +216,12 @@ def _is_news(payment: Payment, dispute: Dispute, fact: DisputeFact) -> bool:
     return not is_same_end or (is_open and not is_same_claim)
 
 
-def _is_old(dispute: Dispute, fact: DisputeFact, *, is_less: bool) -> bool:
-    """Whether a statement is older than what is known, or of its moment and says less."""
+def _is_old(dispute: Dispute, fact: DisputeFact) -> bool:
+    """Whether a statement is older than what is known.
+
+    Of two statements of the same moment the end counts; one without a time reopens nothing.
+    """
+    is_less = fact.state is DisputeState.OPEN and dispute.state != DisputeState.OPEN.value
     if fact.stated_at is None or dispute.stated_at is None:
         return is_less
     return fact.stated_at < dispute.stated_at or (fact.stated_at == dispute.stated_at and is_less)
@@ -330,8 +333,11 @@ def apply_kept_dispute(session: Session, payment: Payment, dispute: Dispute, act
 def _book_fee(
     session: Session, payment: Payment, dispute: Dispute, fact: DisputeFact, actor: Actor
 ) -> Outcome:
-    """Post what the gateway charges for the dispute, or the difference to what it said before."""
-    if fact.fee is None or not is_booked(payment, dispute):
+    """Post what the gateway charges for the dispute, or the difference to what it said before.
+
+    It is charged whatever the money bought, and whoever wins.
+    """
+    if fact.fee is None:
         return Outcome.REPEATED
     if dispute.fee_currency not in {None, fact.fee.currency}:
         _post_fee(session, payment, dispute, -dispute.fee_micros, actor)

@@ -44,7 +44,12 @@ from domain.payments.records import (
     post_gateway_money,
 )
 from domain.payments.refunds import apply_kept_refund, apply_refund
-from domain.payments.returns import refused_money, settle_by_failure, settle_by_kept_refund
+from domain.payments.returns import (
+    refused_money,
+    settle_by_failure,
+    settle_by_kept_refund,
+    was_denied_before,
+)
 from domain.payments.schedule import next_check
 from domain.payments.starter_packs import give_packs, lock_packs, settle_packs
 
@@ -164,6 +169,8 @@ def apply_payment_fact(
     session: Session, payment: Payment, fact: PaymentFact, *, actor: Actor
 ) -> Outcome:
     """Bring a locked payment to where the gateway says that it stands."""
+    if fact.state is PaymentState.FAILED and settle_by_failure(session, payment, fact):
+        return Outcome.RECORDED
     if payment.state not in OPEN_STATES:
         settled = _of_refused(session, payment, fact, actor)
         if settled is not None:
@@ -183,10 +190,10 @@ def _without_money(session: Session, payment: Payment, fact: PaymentFact, actor:
         if doubt.reason == doubts.MONEY_AFTER_REFUSAL:
             payment.code = doubts.REFUSED_BY_STAFF
         return outcome
-    if fact.amount is not None and fact.amount != pay_amount(payment):
-        return _doubt(session, payment, doubts.WRONG_AMOUNT, fact, actor)
     if fact.state is PaymentState.UNDER_REVIEW:
-        return _doubt(session, payment, doubts.GATEWAY_REVIEW, fact, actor)
+        is_right = fact.amount in {None, pay_amount(payment)}
+        reason = doubts.GATEWAY_REVIEW if is_right else doubts.WRONG_AMOUNT
+        return _doubt(session, payment, reason, fact, actor)
     if fact.refusal is not None:
         return _note_refusal(session, payment, fact, actor)
     says_nothing = fact.state in {PaymentState.OPEN, PaymentState.UNKNOWN}
@@ -203,14 +210,26 @@ def _of_refused(
     Money that they refused is not credited later: it goes back, or went. Other money that comes
     for a payment that they refused is theirs to decide again.
     """
-    if refused_money(session, payment, fact.gateway_payment_id) is not None:
-        is_news = fact.state is PaymentState.FAILED and settle_by_failure(session, payment, fact)
-        return Outcome.RECORDED if is_news else Outcome.REPEATED
-    if payment.state != "failed" or payment.code != doubts.REFUSED_BY_STAFF:
+    is_refused = payment.state == "failed" and payment.code == doubts.REFUSED_BY_STAFF
+    review = refused_money(session, payment, fact.gateway_payment_id)
+    if review is not None and was_denied_before(review, fact):
+        return _paid_after_all(session, payment, fact, actor)
+    if review is None and not is_refused:
         return None
-    if fact.state is not PaymentState.PAID:
+    if review is not None or fact.state is not PaymentState.PAID:
         return Outcome.REPEATED
     return _doubt(session, payment, doubts.MONEY_AFTER_REFUSAL, fact, actor)
+
+
+def _paid_after_all(session: Session, payment: Payment, fact: PaymentFact, actor: Actor) -> Outcome:
+    """Give refused money to people again that the gateway denied, and then took after all."""
+    if payment.state != "succeeded":
+        return _doubt(session, payment, doubts.MONEY_AFTER_REFUSAL, fact, actor)
+    waiting = doubts.open_doubts(session, payment)
+    if any(doubt.gateway_payment_id == fact.gateway_payment_id for doubt in waiting):
+        return Outcome.REPEATED
+    _report(session, payment, doubts.SECOND_MONEY, doubts.said_by(fact), actor)
+    return Outcome.RECORDED
 
 
 def _note_refusal(session: Session, payment: Payment, fact: PaymentFact, actor: Actor) -> Outcome:

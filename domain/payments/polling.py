@@ -198,8 +198,14 @@ def _apply(session: Session, gateway: Gateway, question: _Question, snapshot: Sn
 
 
 def _stated(fact: RefundFact | DisputeFact, asked_at: datetime) -> RefundFact | DisputeFact:
-    """Date a statement that has no date of its own: it is true as of the question, not later."""
-    return fact if fact.stated_at is not None else replace(fact, stated_at=asked_at)
+    """Date a statement that has no date of its own: it is true as of the question, not later.
+
+    Gateways date their events to the second, cut off: what they state in the second of the question
+    may have happened after it, and must not pass for older than the answer.
+    """
+    if fact.stated_at is not None:
+        return fact
+    return replace(fact, stated_at=asked_at.replace(microsecond=0))
 
 
 def _expire(session: Session, payment: Payment, told: PaymentState, now: datetime) -> None:

@@ -13,7 +13,7 @@ from sqlalchemy import or_, select
 from db.models import Payment, PaymentReview, Refund
 from domain import audit, clock
 from domain.errors import Conflict, InvalidInput, NotFound
-from domain.gateways.base import RefundState
+from domain.gateways.base import PaymentState, RefundState
 from domain.money import Money
 from domain.payments.doubts import SECOND_MONEY, open_doubts
 from domain.payments.outflows import REFUNDS_PAYABLE
@@ -62,12 +62,14 @@ def refused_money(
 ) -> PaymentReview | None:
     """Return the review that refused this money of the payment.
 
-    Money without a name was refused as what came, so that what is named later is the same.
+    Money without a name was refused as what came, so that what is named later is the same. Money
+    that was refused again, after the gateway had denied it for a while, is that of the last review.
     """
     if gateway_payment_id is None:
         return None
     return session.scalars(
-        select(PaymentReview).where(
+        select(PaymentReview)
+        .where(
             PaymentReview.payment_id == payment.id,
             PaymentReview.return_state.is_not(None),
             or_(
@@ -75,12 +77,32 @@ def refused_money(
                 PaymentReview.gateway_payment_id.is_(None),
             ),
         )
+        .order_by(PaymentReview.id.desc())
     ).first()
 
 
+def was_denied_before(review: PaymentReview, fact: PaymentFact) -> bool:
+    """Whether refused money, of which the gateway had said that it never came, was paid since."""
+    if review.return_state != "never_came" or review.returned_at is None:
+        return False
+    if fact.state is not PaymentState.PAID:
+        return False
+    return fact.occurred_at is not None and fact.occurred_at > review.returned_at
+
+
 def settle_by_failure(session: Session, payment: Payment, fact: PaymentFact) -> bool:
-    """Take back what is owed for money that the gateway now says never came; say whether."""
-    review = refused_money(session, payment, fact.gateway_payment_id)
+    """End what waits about money that the gateway now says never came; say whether anything did.
+
+    What is owed for refused money is owed no longer, and a second money that nobody has decided
+    about is nobody's to decide.
+    """
+    name = fact.gateway_payment_id
+    if name is None:
+        return False
+    waiting = _waiting_second_money(session, payment, name)
+    review = refused_money(session, payment, name)
+    if waiting is not None:
+        review = _reject_second_money(session, payment, waiting, reason="never_came")
     if review is None or review.return_state != "owed":
         return False
     _settle(session, payment, review, state="never_came", actor=GATEWAY_ACTOR, reference=fact.code)
@@ -162,16 +184,25 @@ def _owed_review(
         is_owed = review.return_state == "owed"
         is_same = (review.came_micros, review.came_currency) == (amount.micros, amount.currency)
         return review if is_owed and is_same else None
+    doubt = _waiting_second_money(session, payment, gateway_payment_id)
+    if doubt is None or doubt.amount != amount:
+        return None
+    return _reject_second_money(session, payment, doubt, reason="refunded_at_gateway")
+
+
+def _waiting_second_money(
+    session: Session, payment: Payment, gateway_payment_id: str | None
+) -> Doubt | None:
+    """Return the doubt about a second money of this name that nobody has decided."""
     for doubt in open_doubts(session, payment):
-        is_it = doubt.reason == SECOND_MONEY and doubt.gateway_payment_id == gateway_payment_id
-        if is_it and doubt.amount == amount:
-            return _reject_second_money(session, payment, doubt)
+        if doubt.reason == SECOND_MONEY and doubt.gateway_payment_id == gateway_payment_id:
+            return doubt
     return None
 
 
-def _reject_second_money(session: Session, payment: Payment, doubt: Doubt) -> PaymentReview:
-    if doubt.amount is None:
-        raise ValueError("nobody knows how much came")
+def _reject_second_money(
+    session: Session, payment: Payment, doubt: Doubt, *, reason: str
+) -> PaymentReview:
     review = PaymentReview(
         account_id=payment.account_id,
         payment_id=payment.id,
@@ -180,10 +211,10 @@ def _reject_second_money(session: Session, payment: Payment, doubt: Doubt) -> Pa
         state="refused",
         decided_by=audit.actor_name(GATEWAY_ACTOR),
         decided_at=clock.now(session),
-        decision_reason="refunded_at_gateway",
+        decision_reason=reason,
         gateway_payment_id=doubt.gateway_payment_id,
-        came_micros=doubt.amount.micros,
-        came_currency=doubt.amount.currency,
+        came_micros=None if doubt.amount is None else doubt.amount.micros,
+        came_currency=None if doubt.amount is None else doubt.amount.currency,
     )
     session.add(review)
     session.flush()

@@ -52,6 +52,12 @@ _OBSTACLES = {
     "money_went_back": N_("The gateway says that money went back. Look into it, then refuse it."),
     "money_buys_nothing": N_("What came is too little to credit."),
 }
+_GATEWAY_REASONS = {
+    "refunded_at_gateway": N_("It was refunded at the gateway."),
+    "never_came": N_("The gateway says that it never came."),
+}
+"""Why it was decided, where the gateway decided it."""
+
 _RETURNS = {
     "owed": N_("must be given back by hand"),
     "returned": N_("was given back"),
@@ -209,7 +215,8 @@ def _decided(here: Viewing, decision: Decision) -> None:
     if decision.decided_at is not None:
         lines[_("Decided")] = here.date_time(decision.decided_at)
     lines[_("Decided by")] = name(decision.decided_by)
-    lines[_("Reason")] = decision.decision_reason or ""
+    reason = decision.decision_reason or ""
+    lines[_("Reason")] = _(_GATEWAY_REASONS[reason]) if reason in _GATEWAY_REASONS else reason
     if decision.return_state is not None:
         amount = _("An amount that the gateway did not say")
         if decision.came is not None:

@@ -498,6 +498,21 @@ def test_dispute_fee_is_posted_once_and_its_difference_later(payment: Paid) -> N
         assert payment.legs().get("6110", 0) == fee
 
 
+def test_dispute_fee_is_posted_whatever_money_is_disputed(payment: Paid) -> None:
+    payment.apply(paid(payment.reference, CREDIT, number="second"))
+    fact = replace(
+        payment.dispute_fact(DisputeState.WON, name="dp_2"),
+        fee=dong(15_000),
+        gateway_payment_id="second",
+        payment_reference=payment.reference,
+        stated_at=at(2),
+    )
+    payment.apply(fact)
+    assert payment.legs()["6110"] == 15_000
+    payment.apply(replace(fact, fee=dong(9_000), stated_at=at(1)))  # older: it knew less
+    assert payment.legs()["6110"] == 15_000
+
+
 def test_refund_of_a_bank_transfer_ends_with_its_payout(sessions: sessionmaker[Session]) -> None:
     transfer = Transfer(sessions)
     refund = transfer.ask(dong(220_000))

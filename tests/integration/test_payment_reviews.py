@@ -325,10 +325,10 @@ def test_what_the_gateway_did_not_say_is_asked_first(payment: Doubted) -> None:
 
 
 def test_a_failure_of_another_amount_brings_no_money(payment: Doubted) -> None:
-    payment.apply(payment.fact(PaymentState.FAILED, None, CAME))
-    assert conflict(payment.do, propose_acceptance, MAKER) == "ask_gateway_first"
-    payment.refuse()
-    assert payment.reviews().decided[0].return_state is None
+    for _ in range(2):
+        payment.apply(payment.fact(PaymentState.FAILED, None, CAME))
+        assert payment.state() == ("failed", "07")
+        assert payment.waiting() == 0
     assert payment.legs() == {}
 
 
@@ -444,8 +444,49 @@ def test_refused_money_that_never_came_is_not_owed(payment: Doubted) -> None:
     assert payment.legs() == {}
 
 
+def test_wrong_money_that_failed_is_nobody_s_to_decide(payment: Doubted) -> None:
+    assert payment.pay(CAME) is Outcome.WRONG_AMOUNT
+    denied = payment.fact(PaymentState.FAILED, "money-1", CAME)
+    for _ in range(2):
+        payment.apply(denied)
+        assert payment.state() == ("failed", "07")
+        assert payment.waiting() == 0
+
+
+def test_second_money_that_failed_is_nobody_s_to_decide(payment: Doubted) -> None:
+    payment.pay(ASKED)
+    payment.pay(ASKED, "money-2")
+    denied = payment.fact(PaymentState.FAILED, "money-2", ASKED)
+    assert payment.apply(denied) is Outcome.RECORDED
+    assert payment.apply(denied) is Outcome.REPEATED
+    assert payment.pay(ASKED, "money-2") is Outcome.REPEATED
+    assert payment.waiting() == 0
+    assert payment.state() == ("succeeded", None)
+    assert "2150" not in payment.legs()
+
+
+def test_refused_money_that_is_paid_after_its_denial_comes_back_to_people(
+    payment: Doubted,
+) -> None:
+    payment.pay(ASKED)
+    payment.pay(ASKED, "money-2")
+    payment.refuse()
+    payment.apply(payment.fact(PaymentState.FAILED, "money-2", ASKED))
+    assert payment.waiting() == 0
+    stale = paid(payment.reference, ASKED, number="money-2")
+    later = replace(stale, occurred_at=datetime.now(UTC) + timedelta(minutes=1))
+    assert payment.apply(stale) is Outcome.REPEATED
+    assert payment.apply(later) is Outcome.RECORDED
+    assert payment.apply(later) is Outcome.REPEATED
+    assert payment.waiting() == 1
+    payment.refuse()
+    assert payment.legs()["2150"] == -550_000
+    assert payment.apply(later) is Outcome.REPEATED
+    assert payment.balance() == 550_000
+
+
 def test_other_money_after_a_refusal_is_people_s_to_decide_again(payment: Doubted) -> None:
-    payment.apply(payment.fact(PaymentState.FAILED, None, CAME))
+    payment.suspect()
     payment.refuse()
     assert payment.pay(ASKED, "money-2") is Outcome.RECORDED
     assert payment.pay(ASKED, "money-2") is Outcome.REPEATED

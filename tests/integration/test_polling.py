@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import select, update
 from sqlalchemy.orm import sessionmaker
 
-from db.models import Payment, PaymentEvent, Refund
+from db.models import Account, Dispute, Payment, PaymentEvent, Refund
 from domain.errors import NotAuthorised
 from domain.gateways.base import (
     DisputeFact,
@@ -573,9 +573,30 @@ def test_undated_statement_is_dated_before_the_question(
     told = {getattr(fact, "gateway_dispute_id", "refund"): fact for fact in received}
     stated_at = told["d1"].stated_at  # type: ignore[union-attr]
     assert stated_at is not None
-    assert START < stated_at <= asked_at[0]
+    assert START <= stated_at <= asked_at[0]
     assert told["d2"] == dated
     assert getattr(told["refund"], "stated_at", stated_at) == stated_at
+
+
+def test_what_is_stated_in_the_second_of_the_question_is_no_older_than_the_answer(
+    world: World,
+) -> None:
+    reference = world.begin()
+    gateway = ScriptedGateway()
+    world.credit(reference, gateway)
+    second = (world.now + timedelta(seconds=1)).replace(microsecond=0)
+    world.now = second + timedelta(microseconds=700_000)
+    dispute = DisputeFact("d1", DisputeState.OPEN, CREDIT, payment_reference=reference)
+    gateway.snapshot = Snapshot(paid(reference, CREDIT), (), (dispute,))
+    check_payment(
+        world.sessions, gateway=gateway, payment_id=world.row(reference).id, actor=GATEWAYS
+    )
+    # The gateway ends it within the same second, which is all that its date tells.
+    ended = replace(dispute, state=DisputeState.LOST, stated_at=second)
+    with world.sessions.begin() as session:
+        apply_facts(session, gateway=gateway, facts=(ended,), actor=GATEWAYS)
+        assert session.scalars(select(Dispute.state)).one() == "lost"
+        assert session.get_one(Account, world.account).status == "active"
 
 
 # ── Refunds ───────────────────────────────────────────────────────────────────────────────────

@@ -93,7 +93,7 @@ class Payment:
     refused: dict[str, int] = field(default_factory=dict)
     """Money that staff rejected, and how much of it they have not sent back themselves."""
     failed: set[str] = field(default_factory=set)
-    """Money of which the gateway last said that it did not come."""
+    """Rejected money of which the gateway said since that it did not come."""
 
     # ── How it stands ────────────────────────────────────────────────────────────────────────
 
@@ -155,7 +155,7 @@ class Payment:
         gone = sum(part.outflow for part in refunds if part.state == "succeeded")
         lost = sum(part.outflow for part in disputes)
         held = sum(part.held for part in disputes)
-        fees = self.fee + (sum(part.fee for part in self.disputes) if self.is_credited else 0)
+        fees = self.fee + sum(part.fee for part in self.disputes)
         return {
             "clearing": self.received - gone - lost - held - fees + self.owed,
             "1120": held,
@@ -195,8 +195,8 @@ class Payment:
 
     def state_payment(self, fact: PaymentFact) -> None:
         money = fact.gateway_payment_id
-        if money is not None:
-            (self.failed.add if fact.state is PaymentState.FAILED else self.failed.discard)(money)
+        if fact.state is PaymentState.FAILED and money in self.refused:
+            self.failed.add(money)
         if fact.state is PaymentState.FAILED and self.money is not None and money == self.money:
             self._deny(self.money)
         if fact.state is not PaymentState.PAID or money is None or fact.amount is None:
