@@ -60,7 +60,7 @@ fuzz: .venv/.installed-dev ## search HISTORIES of payments for one that breaks t
 	@SEED=$${SEED:-$$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')}; \
 	echo "Searching $(or $(HISTORIES),20000) histories; this search again: make fuzz SEED=$$SEED"; \
 	PAYMENT_FUZZ=$(or $(HISTORIES),20000) exec $(PYTHON_IN_VENV) -m pytest -n logical --maxprocesses 3 \
-	    tests/properties/test_payment_machine.py --hypothesis-seed=$$SEED $(ARGS)
+	    tests/properties/test_*_payments.py --hypothesis-seed=$$SEED $(ARGS)
 
 permissions: .venv/.installed ## write docs/permissions.md anew from the table of permissions
 	@$(PYTHON_IN_VENV) -m portal permissions > docs/permissions.md
@@ -231,8 +231,9 @@ if [ -z "$$only" ] && ! command -v soffice >/dev/null; then
 fi
 
 unset SCRIPT
-# Each process has a database and a portal of its own; a file's tests stay together.
-exec .venv/bin/python -m pytest -n logical --maxprocesses 4 --dist loadfile \
+# Each process has a database and a portal of its own; a file's tests stay together, and files that
+# take minutes start first.
+exec .venv/bin/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder \
     -m "$${only:-$$without}" $(ARGS)
 endef
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Engine, QueuePool, create_engine, event, text
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine.interfaces import DBAPIConnection
     from sqlalchemy.pool import ConnectionPoolEntry
+
+_log = logging.getLogger(__name__)
 
 RUNTIME_ROLE = "credit_portal_runtime"
 """Made by the first migration: it may insert facts, and never update or delete them."""
@@ -90,12 +93,22 @@ def make_sessions(
 
 
 def _role_setter(role: str):  # type: ignore[no-untyped-def]  # noqa: ANN202
+    warned: list[str] = []
+
     def set_role(connection: DBAPIConnection, _record: ConnectionPoolEntry) -> None:
         cursor = connection.cursor()
         cursor.execute(_MAY_ASSUME, (role,))
         row = cursor.fetchone()
         if row is not None and row[0]:
             cursor.execute(f'SET ROLE "{role}"')
+        elif row is not None and not warned:
+            warned.append(role)
+            _log.warning(
+                "The database user may not become %s: it keeps all its rights over history."
+                " Run as its owner: GRANT %s TO that user; see docs/operations.md",
+                role,
+                role,
+            )
         cursor.close()
         connection.commit()
 

@@ -118,7 +118,12 @@ def _issue_notes(session: Session, vault: Vault, actor: Actor, limit: int) -> in
     refunds = session.scalars(
         select(Refund)
         .join(Payment, Payment.id == Refund.payment_id)
-        .where(Refund.state == "succeeded", ~Refund.has_credit_note, Payment.has_receipt)
+        .where(
+            Refund.state == "succeeded",
+            Refund.outflow_micros > 0,  # money that bought nothing is on no receipt
+            ~Refund.has_credit_note,
+            Payment.has_receipt,
+        )
         .order_by(Refund.settled_at)
         .limit(limit)
         .with_for_update(of=Refund, skip_locked=True)

@@ -2,8 +2,8 @@
 
 The limit is on the sum of what one person did alone for one account in 24 hours (for all accounts,
 where money goes back), so that splitting an amount does not help, over midnight either. Whatever
-waits is judged again, whole, when somebody
-else agrees to it; nobody agrees to their own wish, and no member of an account acts on it as staff.
+waits is judged again, whole, when somebody else agrees to it; nobody agrees to their own request,
+and no member of an account acts on it as staff.
 """
 
 from __future__ import annotations

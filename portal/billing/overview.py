@@ -38,7 +38,9 @@ def draw(viewing: Viewing, account: AccountSummary) -> None:
     )
     _metrics(viewing, found)
     if account.status == "frozen":
-        st.warning(_("This account is frozen. New usage is refused. Contact support."))
+        st.warning(
+            _("This account is frozen: new credit cannot be reserved for usage. Contact support.")
+        )
     _owed(viewing, found)
     redeeming.draw(viewing, account)
     if not found.grants:

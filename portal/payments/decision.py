@@ -128,7 +128,7 @@ def draw(here: Viewing, payment: PaymentView) -> None:
             _waiting(here, payment, review)
     for decision in found.decided:
         with st.container(border=True, key=f"decision-{decision.review_id}"):
-            _decided(here, decision)
+            _decided(here, payment, decision)
 
 
 def _waiting(here: Viewing, payment: PaymentView, review: OpenReview) -> None:
@@ -151,7 +151,7 @@ def _waiting(here: Viewing, payment: PaymentView, review: OpenReview) -> None:
         lines[_("Accepting was proposed by")] = name(review.proposed_by)
         lines[_("Because")] = review.proposal_reason or ""
     st.html(words.definition_list(lines))
-    if not allows(here.visitor.actor, "decide_payment"):
+    if not allows(here.visitor.actor, "decide_payment", payment.account_id):
         st.caption(_("Finance decides. Asking the gateway may settle it too."))
     elif review.proposed_by == audit.actor_name(here.visitor.actor):
         st.caption(_("You proposed to accept this. Somebody else decides."))
@@ -204,7 +204,7 @@ def _confirmation(key: str, text: str, title: str, label: str, pressed: tuple[st
 
 
 # ── What was decided ──────────────────────────────────────────────────────────────────────────
-def _decided(here: Viewing, decision: Decision) -> None:
+def _decided(here: Viewing, payment: PaymentView, decision: Decision) -> None:
     is_accepted = decision.state == "accepted"
     st.subheader(_("Accepted by two people") if is_accepted else _("Refused"))
     name = naming(here, [decision.proposed_by, decision.decided_by])
@@ -227,15 +227,15 @@ def _decided(here: Viewing, decision: Decision) -> None:
         lines[_("Reference of the return")] = decision.return_reference
     st.html(words.definition_list(lines))
     if decision.return_state == "owed":
-        _owed(here, decision)
+        _owed(here, payment, decision)
 
 
-def _owed(here: Viewing, decision: Decision) -> None:
+def _owed(here: Viewing, payment: PaymentView, decision: Decision) -> None:
     st.warning(
         _("Give this money back at the gateway. Where the gateway tells us, this ends by itself."),
         icon=":material/undo:",
     )
-    if not allows(here.visitor.actor, "record_return"):
+    if not allows(here.visitor.actor, "record_return", payment.account_id):
         return
     with st.popover(_("It was given back…")):
         text = _("Record it once the money has left.")

@@ -1,7 +1,8 @@
 """Gateways' messages, customers who come back from a gateway, and the way there.
 
 Whoever sends something here is believed only as far as the gateway's own file verified it. A
-browser that comes back changes nothing: the page that it is sent to asks the gateway itself.
+browser that comes back brings no credit: the page that it is sent to asks the gateway itself, and
+at most gives a payment up that was cancelled.
 """
 
 from __future__ import annotations

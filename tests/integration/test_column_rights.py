@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import TYPE_CHECKING
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import make_url, text
 from sqlalchemy.exc import ProgrammingError
 
 from db.engine import RUNTIME_ROLE, make_engine
@@ -97,6 +98,26 @@ def answer(runtime: Connection, statement: str) -> str:
     except ProgrammingError as error:
         return str(error.orig)
     return ""
+
+
+def test_a_user_who_may_not_become_the_runtime_role_is_told_of(
+    database_url: str,
+    run_on_server: Callable[[str], None],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    name = f"stranger_{uuid.uuid4().hex[:8]}"
+    run_on_server(f"CREATE ROLE {name} LOGIN PASSWORD 'stranger'")
+    url = make_url(database_url).set(username=name, password="stranger")
+    engine = make_engine(url.render_as_string(hide_password=False))
+    try:
+        for _ in range(2):
+            with engine.connect():
+                pass
+            engine.dispose()
+    finally:
+        run_on_server(f"DROP ROLE {name}")
+    (told,) = [record.getMessage() for record in caplog.records if record.name == "db.engine"]
+    assert f"may not become {RUNTIME_ROLE}" in told
 
 
 @pytest.mark.parametrize("table", sorted(MONEY))

@@ -156,6 +156,25 @@ def documents(
         return list(documents_of(session, vault=VAULT, actor=owner, reference=reference))
 
 
+def test_a_part_of_a_second_money_that_went_back_is_on_no_document(
+    sessions: sessionmaker[Session], owned: tuple[int, Actor]
+) -> None:
+    account, owner = owned
+    reference = pay(sessions, account, owner)
+    issue(sessions)
+    second = paid(reference, CREDIT, number="second")
+    fact = RefundFact(
+        "r1",
+        RefundState.SUCCEEDED,
+        dong(110_000),
+        gateway_payment_id="second",
+        payment_reference=reference,
+    )
+    with sessions.begin() as session:
+        apply_facts(session, gateway=ScriptedGateway(), facts=(second, fact), actor=GATEWAYS)
+    assert issue(sessions) == 0
+
+
 @pytest.mark.parametrize("state", ["failed", "merged", "pending"])
 def test_credit_note_of_a_refund_that_was_not_paid_is_cancelled(
     sessions: sessionmaker[Session], owned: tuple[int, Actor], state: str

@@ -1,4 +1,4 @@
-"""The worked examples of docs/payments.md, computed by hand, against the model of them."""
+"""Examples of the rules of docs/payments.md, computed by hand, against the model of them."""
 
 from __future__ import annotations
 

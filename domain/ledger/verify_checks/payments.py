@@ -142,7 +142,8 @@ LEFT JOIN documents d ON d.payment_id = p.id AND d.kind = 'receipt'
 WHERE ACCOUNTS(p)
 GROUP BY p.account_id, p.id, p.has_receipt HAVING count(d.number) <> p.has_receipt::int
 """,
-    # A cancellation takes the credit note of a refund back that failed after all.
+    # A cancellation takes the credit note of a refund back that failed after all; money that was
+    # never credited is on no receipt, and has none.
     "credit_note": """
 SELECT r.account_id, 'refund ' || r.id, r.has_credit_note::int || ' credit notes',
   count(d.number) FILTER (WHERE d.kind = 'credit_note') || ' less '
@@ -150,8 +151,9 @@ SELECT r.account_id, 'refund ' || r.id, r.has_credit_note::int || ' credit notes
 FROM refunds r
 LEFT JOIN documents d ON d.refund_id = r.id
 WHERE ACCOUNTS(r)
-GROUP BY r.account_id, r.id, r.has_credit_note
+GROUP BY r.account_id, r.id, r.has_credit_note, r.outflow_micros
 HAVING count(d.number) FILTER (WHERE d.kind = 'credit_note')
   - count(d.number) FILTER (WHERE d.kind = 'cancellation') <> r.has_credit_note::int
+  OR count(d.number) > 0 AND r.outflow_micros = 0 AND r.state = 'succeeded'
 """,
 }

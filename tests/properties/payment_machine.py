@@ -7,7 +7,6 @@ PAYMENT_FUZZ is the number of histories of a longer search, which goes elsewhere
 
 from __future__ import annotations
 
-import logging
 import os
 from collections import defaultdict
 from contextlib import closing
@@ -16,7 +15,6 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import pytest
 from hypothesis import HealthCheck, note, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -78,6 +76,7 @@ _SHARED: dict[str, Any] = {
 }
 _FUZZ = int(os.environ.get("PAYMENT_FUZZ", "0"))
 _HISTORIES = 2_000
+TIMEOUT_SECONDS = 0 if _FUZZ else 1_800
 MORNING = datetime(2026, 3, 10, 9, 30, tzinfo=UTC)
 MAKER = user_actor(900, staff_role=StaffRole.FINANCE)
 CHECKER = user_actor(901, staff_role=StaffRole.FINANCE)
@@ -930,8 +929,8 @@ class PaymentMachine(RuleBasedStateMachine):
         if not self.place.is_foreign:
             return credit
         found = payment.credited - self.money_left(payment)
-        asked, whole = payment.received, self.place.credit.micros
-        assert abs(found * whole - credit * asked) <= 2 * whole
+        received, whole = payment.received, self.credit_bought(payment)
+        assert abs(found * whole - credit * received) <= 2 * whole
         return found
 
     def money_left(self, payment: model.Payment) -> int:
@@ -963,8 +962,13 @@ class PaymentMachine(RuleBasedStateMachine):
         if not payment.credited or not self.place.is_foreign:
             assert credit == payment.credited, f"{credit}, not {payment.credited}"
             return
-        whole, exact = payment.received, payment.credited * self.place.credit.micros
+        whole, exact = payment.received, payment.credited * self.credit_bought(payment)
         assert abs(credit * whole - exact) <= 1_000_000 * whole
+
+    def credit_bought(self, payment: model.Payment) -> int:
+        """Return the credit of all that came: finance may have accepted less than was asked for."""
+        asked = self.worlds[self.account.payments.index(payment)].asked
+        return self.place.credit.micros * payment.received // asked.micros
 
     def check_books(self) -> None:
         journal, expected = self.found.journal, defaultdict[tuple[str, str], int](int)
@@ -1086,22 +1090,16 @@ def plan_question(connection: DBAPIConnection, _record: object) -> None:
     connection.commit()
 
 
-PLACES = (
-    ("vnpay", "vn", "VND", 550_001, "VND"),
-    ("stripe", "jp", "JPY", 3_001, "JPY"),
-    ("paypal", "vn", "VND", 1_000_000, "USD"),
-)
+PLACES = {
+    "vnpay": ("vn", "VND", 550_001, "VND"),
+    "stripe": ("jp", "JPY", 3_001, "JPY"),
+    "paypal": ("vn", "VND", 1_000_000, "USD"),
+}
 
 
-@pytest.mark.timeout(0 if _FUZZ else 900)
-@pytest.mark.parametrize("sample", PLACES, ids=[place[0] for place in PLACES])
-def test_payments_do_what_the_model_does(
-    database_url: str,
-    sample: tuple[str, str, str, int, str],
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    caplog.set_level(logging.CRITICAL)  # thousands of histories warn of what is meant to go wrong
-    gateway, site, currency, coins, pay_currency = sample
+def run_histories(database_url: str, gateway: str) -> None:
+    """Run a gateway's share of the histories, each from the same account with open payments."""
+    site, currency, coins, pay_currency = PLACES[gateway]
     engine = make_engine(database_url)
     place = Place(gateway, site, Money.from_minor_units(coins, currency), pay_currency=pay_currency)
     prepare(engine, place)
