@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -76,10 +75,6 @@ _STEPS = {
         "It was the account's first: the gateway is asked what it was paid with"
     ),
     "starter_pack_refused": N_("It was the account's first, and a campaign gave it nothing"),
-}
-_DOCUMENTS = {
-    "credit_note": N_("Credit note {number} (PDF)"),
-    "cancellation": N_("Cancellation {number} (PDF)"),
 }
 _PACK_REFUSALS = {
     "budget_spent": N_("all of its credit was given"),
@@ -191,25 +186,12 @@ def _actions(here: Viewing, found: PaymentTimeline) -> None:
             _resend(here, payment)
         refunding.draw(here, payment, _done)
         if result.offers_receipt(payment):
-            _documents(here, payment)
+            result.draw_documents(here, payment)
         st.page_link(
             st.session_state["billing_page"],
             label=_("Go to the account"),
             query_params={"account": str(payment.account_id)},
         )
-
-
-def _documents(here: Viewing, payment: PaymentView) -> None:
-    """Draw a link to each document; a receipt that stands alone is called by its name."""
-    names = backend.read(
-        payments.list_document_names, payment_id=payment.payment_id, actor=here.visitor.actor
-    )
-    for place, (kind, number) in enumerate(names, start=1):
-        label = (
-            _("Open the receipt (PDF)") if place == 1 else _(_DOCUMENTS[kind]).format(number=number)
-        )
-        path = f"/receipts/{payment.reference}" + (f"/{place}" if place > 1 else "")
-        st.html(f'<a href="{path}" target="_blank">{html.escape(label)}</a>')
 
 
 def _done(text: str, *, is_good: bool = True) -> None:

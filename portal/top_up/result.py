@@ -20,7 +20,7 @@ from domain.queries.payments import PaymentStatus, find_payment, payment_outcome
 from portal import backend, formats
 from portal.formats import plain
 from portal.gateways import gateway_of
-from portal.i18n import _
+from portal.i18n import N_, _
 from portal.top_up import dialog, words
 from portal.top_up.background_checks import checks
 
@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 
 _LOOK_EVERY_SECONDS = 1
 _RECEIPT_EVERY_SECONDS = 2
+_DOCUMENTS = {
+    "credit_note": N_("Credit note {number} (PDF)"),
+    "cancellation": N_("Cancellation {number} (PDF)"),
+}
 _PAYING_ROLES = frozenset({MemberRole.OWNER, MemberRole.BILLING})
 
 
@@ -140,11 +144,23 @@ def _decided(here: Viewing, found: PaymentOutcome) -> None:
         label = _("Try another method") if is_declined else _("Try again")
         _offer_another_method(here, payment, label)
     if offers_receipt(payment):
-        label = html.escape(_("Open the receipt (PDF)"))
-        st.html(f'<a href="/receipts/{payment.reference}" target="_blank">{label}</a>')
+        draw_documents(here, payment)
     elif payment.status is PaymentStatus.SUCCESS and not payment.has_lost_dispute:
         _await_receipt(here, payment.reference)
     st.page_link(st.session_state["billing_page"], label=_("Go to Billing"))
+
+
+def draw_documents(here: Viewing, payment: PaymentView) -> None:
+    """Draw a link to the receipt, and to each credit note and cancellation that followed it."""
+    names = backend.read(
+        payments.list_document_names, payment_id=payment.payment_id, actor=here.visitor.actor
+    )
+    for place, (kind, number) in enumerate(names, start=1):
+        label = (
+            _("Open the receipt (PDF)") if place == 1 else _(_DOCUMENTS[kind]).format(number=number)
+        )
+        path = f"/receipts/{payment.reference}" + (f"/{place}" if place > 1 else "")
+        st.html(f'<a href="{path}" target="_blank">{html.escape(label)}</a>')
 
 
 def offers_receipt(payment: PaymentView) -> bool:

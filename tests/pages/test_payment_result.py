@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,15 @@ from sqlalchemy import update
 
 from db.models import Payment, Refund
 from domain.actors import StaffRole
-from domain.gateways.base import DisputeFact, DisputeState, PaymentFact, PaymentState, Snapshot
+from domain.gateways.base import (
+    DisputeFact,
+    DisputeState,
+    PaymentFact,
+    PaymentState,
+    RefundFact,
+    RefundState,
+    Snapshot,
+)
 from domain.payments import issue_documents
 from domain.payments.facts import apply_facts
 from domain.vault import Vault
@@ -38,6 +47,8 @@ ANOTHER = "Try another method"
 class Case:
     """A payment of 500,000 dong by VNPay, and the account that it is of."""
 
+    vault = Vault(b"the secret of these documents")
+
     def __init__(self, session: Session) -> None:
         self.session = session
         self.gateway = ScriptedGateway()
@@ -57,7 +68,7 @@ class Case:
 
     def credited(self) -> None:
         self.told(paid(self.payment.reference, CREDIT))
-        issue_documents(self.session, vault=Vault(b"the secret of these documents"), actor=SYSTEM)
+        issue_documents(self.session, vault=self.vault, actor=SYSTEM)
         self.session.commit()
 
     def disputed(self, state: str, reason: str = "product_not_received") -> None:
@@ -227,6 +238,28 @@ def test_payment_that_a_store_awaits_says_until_when(
     app = look(show, case)
     assert "Waiting for your money." in app.info[0].value
     assert any("Pay until Dec 24, 2026" in text.value.replace("\\", "") for text in app.markdown)
+
+
+def test_customer_opens_the_receipt_and_what_followed_it(
+    show: Callable[..., AppTest], staff_page: Callable[..., AppTest], case: Case
+) -> None:
+    case.credited()
+    refund = RefundFact(
+        "r1",
+        RefundState.SUCCEEDED,
+        dong(200_000),
+        payment_reference=case.payment.reference,
+    )
+    for state in (RefundState.SUCCEEDED, RefundState.FAILED):
+        case.told(replace(refund, state=state))
+        issue_documents(case.session, vault=case.vault, actor=SYSTEM)
+        case.session.commit()
+    path = f"/receipts/{case.payment.reference}"
+    finance = staff_page("payments", StaffRole.FINANCE, ref=case.payment.reference)
+    for shown in (html_of(look(show, case)), html_of(finance)):
+        assert f'href="{path}" target="_blank">Open the receipt (PDF)' in shown
+        assert f'href="{path}/2" target="_blank">Credit note VN-C-' in shown
+        assert f'href="{path}/3" target="_blank">Cancellation VN-' in shown
 
 
 @pytest.mark.parametrize(
