@@ -222,8 +222,10 @@ def _is_old(dispute: Dispute, fact: DisputeFact) -> bool:
     Of two statements of the same moment the end counts; one without a time reopens nothing.
     """
     is_less = fact.state is DisputeState.OPEN and dispute.state != DisputeState.OPEN.value
-    if fact.stated_at is None or dispute.stated_at is None:
+    if fact.stated_at is None:
         return is_less
+    if dispute.stated_at is None:
+        return False
     return fact.stated_at < dispute.stated_at or (fact.stated_at == dispute.stated_at and is_less)
 
 

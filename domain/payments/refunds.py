@@ -398,7 +398,7 @@ def apply_refund(
     if refund is not None:
         return _advance(session, payment, refund, fact, actor)
     if fact.state is RefundState.FAILED:
-        return Outcome.REPEATED
+        return _keep_failure(session, payment, fact, actor)
     if settle_by_refund(session, payment, fact):
         return Outcome.RECORDED
     if fact.is_reversal and _is_part_of_dispute(session, payment, fact):
@@ -476,7 +476,37 @@ def _take_over(session: Session, payment: Payment, fact: RefundFact, actor: Acto
         is_new = note_once(session, payment, UNFIT_REFUND, actor=actor, details=details)
         _log.error("payment %d was refunded in another currency", payment.id)
         return Outcome.RECORDED if is_new else Outcome.REPEATED
-    refund = Refund(
+    refund = _of_gateway(session, payment, fact, actor)
+    refund.next_check_at = clock.now(session) + _CHECK_EVERY
+    _book(session, payment, refund, actor)
+    if fact.state is RefundState.SUCCEEDED:
+        _succeed(session, payment, refund, actor)
+    return Outcome.RECORDED
+
+
+def _keep_failure(session: Session, payment: Payment, fact: RefundFact, actor: Actor) -> Outcome:
+    """Write down a refund that was first told of when it had failed.
+
+    What is delivered later may be older, and must not take the credit. Without a date nothing can
+    be told from it.
+    """
+    is_fit = fact.amount.currency == payment.pay_currency and fact.amount.micros > 0
+    if fact.stated_at is None or not is_fit:
+        return Outcome.REPEATED
+    refund = _of_gateway(session, payment, fact, actor)
+    refund.state = RefundState.FAILED.value
+    refund.settled_at = clock.now(session)
+    session.add(refund)
+    session.flush()
+    details = {"refund": refund.id, "amount": [refund.pay_micros, payment.pay_currency]}
+    note(session, payment, "refund_requested", actor=actor, details={**details, "state": "failed"})
+    note(session, payment, "refund_failed", actor=actor, details={**details, "code": "gateway"})
+    return Outcome.RECORDED
+
+
+def _of_gateway(session: Session, payment: Payment, fact: RefundFact, actor: Actor) -> Refund:
+    """Return a new row of a refund that somebody made at the gateway."""
+    return Refund(
         account_id=payment.account_id,
         payment_id=payment.id,
         gateway=payment.gateway,
@@ -488,13 +518,8 @@ def _take_over(session: Session, payment: Payment, fact: RefundFact, actor: Acto
         reason="gateway",
         requested_by=audit.actor_name(actor),
         requested_at=clock.now(session),
-        next_check_at=clock.now(session) + _CHECK_EVERY,
         stated_at=fact.stated_at,
     )
-    _book(session, payment, refund, actor)
-    if fact.state is RefundState.SUCCEEDED:
-        _succeed(session, payment, refund, actor)
-    return Outcome.RECORDED
 
 
 def _advance(

@@ -131,6 +131,13 @@ def test_dispute_changes_its_end_and_back_each_once(payment: Paid) -> None:
     assert payment.balance() == 0
 
 
+def test_dated_answer_reopens_a_dispute_that_ended_without_a_date(payment: Paid) -> None:
+    payment.apply(payment.dispute_fact(DisputeState.WON))
+    assert payment.status() == "active"
+    payment.apply(replace(payment.dispute_fact(DisputeState.OPEN), stated_at=at(1)))
+    assert payment.status() == "frozen"
+
+
 def test_appeal_of_a_won_dispute_freezes_and_holds_again(payment: Paid) -> None:
     dispute(payment, DisputeState.OPEN, 1)
     dispute(payment, DisputeState.WON, 2)
@@ -274,6 +281,23 @@ def test_refund_called_failed_that_succeeds_later_takes_its_credit(payment: Paid
     assert payment.apply(late) is Outcome.RECORDED
     assert payment.balance() == 450_000
     assert payment.apply(late) is Outcome.REPEATED
+
+
+def test_refund_first_told_of_when_it_had_failed_takes_nothing_later(payment: Paid) -> None:
+    fact = RefundFact(
+        "r1",
+        RefundState.FAILED,
+        dong(200_000),
+        payment_reference=payment.reference,
+        stated_at=at(2),
+    )
+    assert payment.apply(fact) is Outcome.RECORDED
+    assert payment.apply(fact) is Outcome.REPEATED
+    older = replace(fact, state=RefundState.SUCCEEDED, stated_at=at(1))
+    assert payment.apply(older) is Outcome.REPEATED
+    assert payment.balance() == 550_000
+    assert payment.apply(replace(older, stated_at=at(3))) is Outcome.RECORDED
+    assert payment.balance() == 350_000
 
 
 def test_refund_that_fails_after_it_succeeded_gives_its_credit_back(payment: Paid) -> None:
