@@ -24,7 +24,7 @@ TOOLS = (
     *("mkdir", "rm", "sh", "tail", "touch"),
 )
 
-PYTEST = "-m pytest -n logical --maxprocesses 4 --dist loadfile"
+PYTEST = "-m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder"
 
 PRETENDED_PYTHON = """#!/bin/sh
 # Describes itself as told, makes environments that hold a Python which notes what it is asked.
