@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import re
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import pytest
 from playwright.sync_api import expect
 
+from domain.exchange import rate_in_force
 from tests.e2e.conftest import DESKTOP, PHONE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from playwright.sync_api import Page
+    from sqlalchemy.orm import Session, sessionmaker
 
 pytestmark = pytest.mark.browser
 
@@ -44,6 +48,7 @@ def go_to_review(
     dialog.get_by_role("button", name="Continue").click()
     dialog.get_by_text("Payment method").wait_for()
     dialog.get_by_text(f"{method} (in").click()
+    expect(dialog.get_by_role("radio", name=f"{method} (in")).to_be_checked()
     dialog.get_by_role("button", name="Continue").click()
     dialog.get_by_text("I agree that credit").click()
 
@@ -158,13 +163,18 @@ def test_dollars_by_paypal_raise_the_balance(
 
 
 def test_dollars_buy_dong_at_the_rate_that_was_shown(
-    new_owner: Callable[[str], str], sign_in: Callable[..., Page]
+    portal_sessions: sessionmaker[Session],
+    new_owner: Callable[[str], str],
+    sign_in: Callable[..., Page],
 ) -> None:
+    # Another journey may have changed the demo's rate of 25,400.
+    with portal_sessions() as session:
+        rate = rate_in_force(session, base_currency="USD", quote_currency="VND").rate
+    cents = math.ceil(Decimal(100_000_000) / (rate * Decimal("0.985")))
     page = sign_in(new_owner("vn"))
     go_to_review(page, "₫1,000,000", "PayPal")
     expect(page.get_by_text("margin of 1.5 %")).to_be_visible()
-    # 1,000,000 / (25,400 x 0.985) = 39.9696..., rounded up to the cent.
-    page.get_by_role("button", name="Pay $39.97").click()
+    page.get_by_role("button", name=f"Pay ${cents / 100:.2f}").click()
     page.wait_for_url("**/paypal/**")
     page.get_by_role("button", name="Pay", exact=True).click()
     expect(page.get_by_text("₫1,000,000 was added to your balance")).to_be_visible()
