@@ -337,7 +337,7 @@ def _book_fee(
 ) -> Outcome:
     """Post what the gateway charges for the dispute, or the difference to what it said before.
 
-    It is charged whatever the money bought, and whoever wins.
+    It is charged for every dispute, won or lost, also where the money was not credited.
     """
     if fact.fee is None:
         return Outcome.REPEATED

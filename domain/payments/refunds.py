@@ -468,7 +468,7 @@ def _is_part_of_dispute(session: Session, payment: Payment, fact: RefundFact) ->
 
 def _take_over(session: Session, payment: Payment, fact: RefundFact, actor: Actor) -> Outcome:
     """Write down a refund that somebody made at the gateway."""
-    if fact.amount.currency != payment.pay_currency or fact.amount.micros <= 0:
+    if not _is_fit(payment, fact):
         details = {
             "gateway_refund": fact.gateway_refund_id,
             "amount": [fact.amount.micros, fact.amount.currency],
@@ -485,13 +485,12 @@ def _take_over(session: Session, payment: Payment, fact: RefundFact, actor: Acto
 
 
 def _keep_failure(session: Session, payment: Payment, fact: RefundFact, actor: Actor) -> Outcome:
-    """Write down a refund that was first told of when it had failed.
+    """Write down a refund whose first statement says that it failed.
 
-    What is delivered later may be older, and must not take the credit. Without a date nothing can
-    be told from it.
+    A statement that is delivered later may be older, and must not take the credit. A failure
+    without a date cannot be compared with it.
     """
-    is_fit = fact.amount.currency == payment.pay_currency and fact.amount.micros > 0
-    if fact.stated_at is None or not is_fit:
+    if fact.stated_at is None or not _is_fit(payment, fact):
         return Outcome.REPEATED
     refund = _of_gateway(session, payment, fact, actor)
     refund.state = RefundState.FAILED.value
@@ -504,8 +503,13 @@ def _keep_failure(session: Session, payment: Payment, fact: RefundFact, actor: A
     return Outcome.RECORDED
 
 
+def _is_fit(payment: Payment, fact: RefundFact) -> bool:
+    """Whether a refund has an amount in the currency that was paid."""
+    return fact.amount.currency == payment.pay_currency and fact.amount.micros > 0
+
+
 def _of_gateway(session: Session, payment: Payment, fact: RefundFact, actor: Actor) -> Refund:
-    """Return a new row of a refund that somebody made at the gateway."""
+    """Return a new row for a refund that was made at the gateway."""
     return Refund(
         account_id=payment.account_id,
         payment_id=payment.id,

@@ -28,6 +28,8 @@ from domain.permissions import require
 from domain.texts import check_text
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from sqlalchemy.orm import Session
 
     from domain.actors import Actor
@@ -57,6 +59,20 @@ def owe(session: Session, payment: Payment, review: PaymentReview) -> None:
     )
 
 
+def review_of(payment: Payment, doubt: Doubt, **decision: str | datetime) -> PaymentReview:
+    """Return a new review of what is in doubt; `decision` is what was requested or decided."""
+    return PaymentReview(
+        account_id=payment.account_id,
+        payment_id=payment.id,
+        doubt_id=doubt.id,
+        doubt=doubt.reason,
+        gateway_payment_id=doubt.gateway_payment_id,
+        came_micros=None if doubt.amount is None else doubt.amount.micros,
+        came_currency=None if doubt.amount is None else doubt.amount.currency,
+        **decision,
+    )
+
+
 def refused_money(
     session: Session, payment: Payment, gateway_payment_id: str | None
 ) -> PaymentReview | None:
@@ -83,25 +99,24 @@ def refused_money(
 
 def was_denied_before(review: PaymentReview, fact: PaymentFact) -> bool:
     """Whether refused money, of which the gateway had said that it never came, was paid since."""
-    if review.return_state != "never_came" or review.returned_at is None:
+    denied_at = review.returned_at if review.return_state == "never_came" else None
+    if denied_at is None or fact.occurred_at is None:
         return False
-    if fact.state is not PaymentState.PAID:
-        return False
-    return fact.occurred_at is not None and fact.occurred_at > review.returned_at
+    return fact.state is PaymentState.PAID and fact.occurred_at > denied_at
 
 
 def settle_by_failure(session: Session, payment: Payment, fact: PaymentFact) -> bool:
-    """End what waits about money that the gateway now says never came; say whether anything did.
+    """End what is open about money that the gateway now says never came; say whether anything was.
 
-    What is owed for refused money is owed no longer, and a second money that nobody has decided
-    about is nobody's to decide.
+    Rejected money is owed no longer, and a second payment that waits for a decision needs none.
     """
     name = fact.gateway_payment_id
     if name is None:
         return False
     waiting = _waiting_second_money(session, payment, name)
-    review = refused_money(session, payment, name)
-    if waiting is not None:
+    if waiting is None:
+        review = refused_money(session, payment, name)
+    else:
         review = _reject_second_money(session, payment, waiting, reason="never_came")
     if review is None or review.return_state != "owed":
         return False
@@ -193,7 +208,7 @@ def _owed_review(
 def _waiting_second_money(
     session: Session, payment: Payment, gateway_payment_id: str | None
 ) -> Doubt | None:
-    """Return the doubt about a second money of this name that nobody has decided."""
+    """Return the open case of a second payment with this name, or None."""
     for doubt in open_doubts(session, payment):
         if doubt.reason == SECOND_MONEY and doubt.gateway_payment_id == gateway_payment_id:
             return doubt
@@ -203,18 +218,13 @@ def _waiting_second_money(
 def _reject_second_money(
     session: Session, payment: Payment, doubt: Doubt, *, reason: str
 ) -> PaymentReview:
-    review = PaymentReview(
-        account_id=payment.account_id,
-        payment_id=payment.id,
-        doubt_id=doubt.id,
-        doubt=doubt.reason,
+    review = review_of(
+        payment,
+        doubt,
         state="refused",
         decided_by=audit.actor_name(GATEWAY_ACTOR),
         decided_at=clock.now(session),
         decision_reason=reason,
-        gateway_payment_id=doubt.gateway_payment_id,
-        came_micros=None if doubt.amount is None else doubt.amount.micros,
-        came_currency=None if doubt.amount is None else doubt.amount.currency,
     )
     session.add(review)
     session.flush()

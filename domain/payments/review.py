@@ -22,7 +22,7 @@ from domain.money import Money
 from domain.payments import doubts, exceptions
 from domain.payments.facts import credit_money
 from domain.payments.records import GATEWAY_ACTOR, lock_payment, note
-from domain.payments.returns import owe, record_return, settle_by_kept_refund
+from domain.payments.returns import owe, record_return, review_of, settle_by_kept_refund
 from domain.permissions import require, require_another
 from domain.texts import checked_reason
 
@@ -200,18 +200,13 @@ def propose_acceptance(
     if row is not None:
         raise Conflict("already_proposed")
     _, credit_micros = _credit_of(session, payment, doubt)
-    row = PaymentReview(
-        account_id=payment.account_id,
-        payment_id=payment.id,
-        doubt_id=doubt.id,
-        doubt=doubt.reason,
+    row = review_of(
+        payment,
+        doubt,
         state="proposed",
         proposed_by=name,
         proposed_at=clock.now(session),
         proposal_reason=reason,
-        gateway_payment_id=doubt.gateway_payment_id,
-        came_micros=None if doubt.amount is None else doubt.amount.micros,
-        came_currency=None if doubt.amount is None else doubt.amount.currency,
     )
     session.add(row)
     session.flush()
@@ -273,15 +268,7 @@ def refuse_payment(
     doubt = _doubt(session, payment, doubt_id)
     now = clock.now(session)
     if row is None:
-        row = PaymentReview(
-            account_id=payment.account_id,
-            payment_id=payment.id,
-            doubt_id=doubt.id,
-            doubt=doubt.reason,
-            gateway_payment_id=doubt.gateway_payment_id,
-            came_micros=None if doubt.amount is None else doubt.amount.micros,
-            came_currency=None if doubt.amount is None else doubt.amount.currency,
-        )
+        row = review_of(payment, doubt)
         session.add(row)
     elif row.proposed_by == name:
         raise NotAuthorised

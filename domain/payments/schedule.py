@@ -1,4 +1,4 @@
-"""When a gateway is asked about a payment or a refund again: arithmetic, which asks nobody.
+"""When a gateway is asked about a payment or a refund again: arithmetic alone.
 
 The moments follow from the payment alone, so that whoever changes it can plan the next question.
 """

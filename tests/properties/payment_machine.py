@@ -1,5 +1,6 @@
 """Everything that can happen to payments, in any order, against the model in plain Python.
 
+Each gateway's histories are a test file of their own, so that they run side by side.
 One database serves all histories: each is a transaction that is rolled back at its end.
 PAYMENT_FUZZ is the number of histories of a longer search, which goes elsewhere each time
 (`make fuzz`).
