@@ -42,6 +42,7 @@ def draw(viewing: Viewing, billing: StreamlitPage) -> None:
             )
         _add_credit(viewing)
         _menu(viewing)
+    dialog.draw_open(viewing)
     if viewing.account is not None and _looks_as_staff(viewing):
         text = _("You are looking at account {id}, {name}, as a member of staff.")
         name = plain(viewing.account.name)
@@ -56,8 +57,14 @@ def _add_credit(viewing: Viewing) -> None:
     role = viewing.visitor.actor.memberships.get(account.account_id)
     if role not in {MemberRole.OWNER, MemberRole.BILLING}:
         return
-    if st.button(_("Add credit"), type="primary", icon=":material/add:", key="add_credit_open"):
-        dialog.open_dialog(viewing, account)
+    st.button(
+        _("Add credit"),
+        type="primary",
+        icon=":material/add:",
+        key="add_credit_open",
+        on_click=dialog.open_dialog,
+        args=(account.account_id,),
+    )
 
 
 def _menu(viewing: Viewing) -> None:

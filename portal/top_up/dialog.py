@@ -20,8 +20,9 @@ from domain.gateways.base import GatewayRefused
 from domain.money import Money
 from domain.payments import CONSENT_VERSION, methods_of
 from domain.payments.checkout import check_amount
+from domain.queries.balances import account_summary
 from domain.top_up_limits import limits_of
-from portal import backend, formats
+from portal import backend, formats, messages
 from portal.formats import plain
 from portal.gateways import gateway_of
 from portal.i18n import _, current_language
@@ -47,13 +48,15 @@ _LONGEST_AMOUNT = 30
 
 @dataclass
 class _Steps:
-    """How far somebody is, and what they chose; it lives as long as their dialog.
+    """How far somebody is, and what they chose; it lives until they close the dialog or leave.
 
     `key` makes the payment one; `opening` keeps the widgets of two openings apart. A step that is
-    left takes its widgets' values with it, so what was chosen stands here as well.
+    left takes its widgets' values with it, so what was chosen stands here as well. The first
+    `step` is chosen when it is drawn.
     """
 
-    step: str
+    account_id: int
+    step: str | None = None
     preset: int | None = None
     typed: str = ""
     credit: Money | None = None
@@ -76,38 +79,63 @@ class _Steps:
 
 
 def open_dialog(
-    here: Viewing,
-    account: AccountSummary,
-    *,
-    credit: Money | None = None,
-    instead_of: str | None = None,
+    account_id: int, *, credit: Money | None = None, instead_of: str | None = None
 ) -> None:
-    """Open the dialog at its first step.
+    """Open the dialog, as the callback of a button: `draw_open` draws it from then on.
 
-    With `credit`, an amount that was chosen before, that is the method; `instead_of` names the
-    gateway that did not take it.
+    With `credit`, an amount that was chosen before, it goes on to the method; `instead_of` names
+    the gateway that did not take it.
     """
-    # Streamlit cannot go on to another step in the run that opens a dialog.
-    actor, account_id = here.visitor.actor, account.account_id
-    has_profile = backend.read(current_profile, actor=actor, account_id=account_id) is not None
-    steps = _Steps("amount" if has_profile else "profile", instead_of=instead_of)
-    if credit is not None and credit.currency == account.currency:
-        _take_over(steps, credit)
-    st.session_state[_STATE] = steps
+    st.session_state[_STATE] = _Steps(account_id, credit=credit, instead_of=instead_of)
+
+
+def draw_open(here: Viewing) -> None:
+    """Draw the dialog where it is open.
+
+    Streamlit closes a dialog that a run of the page does not draw, and a page that watches a
+    payment runs by itself: what somebody is in the middle of would vanish.
+    """
+    steps: _Steps | None = st.session_state.get(_STATE)
+    if steps is None:
+        return
+    account = here.account
+    if account is None or account.account_id != steps.account_id:
+        try:
+            account = backend.read(
+                account_summary, actor=here.visitor.actor, account_id=steps.account_id
+            )
+        except BillingError as error:
+            _close()
+            st.error(messages.text_of(error), icon=":material/error:")
+            return
     # The title is read when the dialog is made, so it is made in the reader's language.
-    st.dialog(_("Add credit"), width="medium")(_draw)(replace(here, account=account), account)
+    decorate = st.dialog(_("Add credit"), width="medium", on_dismiss=_close)
+    decorate(_draw)(replace(here, account=account), account)
 
 
-def _take_over(steps: _Steps, credit: Money) -> None:
-    """Begin with an amount; where it is offered as a preset, it is chosen there."""
-    limits = backend.read(limits_of, currency=credit.currency)
-    steps.credit = credit
-    if credit in limits.presets:
-        steps.preset = credit.micros
+def _close() -> None:
+    st.session_state.pop(_STATE, None)
+
+
+def _begin_steps(here: Viewing, account: AccountSummary, steps: _Steps) -> None:
+    """Choose the first step; an amount that is offered as a preset is chosen there."""
+    actor, account_id = here.visitor.actor, account.account_id
+    credit = steps.credit
+    if credit is not None and credit.currency != account.currency:
+        credit = steps.credit = None
+    if credit is not None:
+        if credit in backend.read(limits_of, currency=credit.currency).presets:
+            steps.preset = credit.micros
+        else:
+            steps.typed = formats.amount(credit)
+    if backend.read(current_profile, actor=actor, account_id=account_id) is None:
+        steps.step = "profile"
     else:
-        steps.typed = formats.amount(credit)
-    if steps.step == "amount":
-        steps.step = "method"
+        steps.step = _after_profile(steps)
+
+
+def _after_profile(steps: _Steps) -> str:
+    return "amount" if steps.credit is None else "method"
 
 
 def _draw(here: Viewing, account: AccountSummary) -> None:
@@ -118,9 +146,11 @@ def _draw(here: Viewing, account: AccountSummary) -> None:
         "method": _method,
         "review": _review,
         "leave": _leave,
-    }[steps.step]
+    }
     try:
-        draw(here, account, steps)
+        if steps.step is None:
+            _begin_steps(here, account, steps)
+        draw[_chosen(steps.step)](here, account, steps)
     except BillingError as error:
         st.error(plain(words.refusal(error, account.currency)), icon=":material/error:")
 
@@ -139,7 +169,7 @@ def _profile(here: Viewing, account: AccountSummary, steps: _Steps) -> None:
         here, choices, None, key=steps.widget("profile"), submit_label=_("Continue")
     )
     if saved is not None:
-        _go(steps, "amount" if steps.credit is None else "method")
+        _go(steps, _after_profile(steps))
 
 
 # ── Amount ────────────────────────────────────────────────────────────────────────────────────

@@ -6,7 +6,6 @@ The gateway is asked beside the page, which reads what the answer changed.
 from __future__ import annotations
 
 import html
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import streamlit as st
@@ -15,7 +14,6 @@ from domain import payments
 from domain.actors import MemberRole
 from domain.payments.doubts import GATEWAY_REVIEW, MONEY_OF_ANOTHER, REFUSED_BY_STAFF
 from domain.permissions import allows
-from domain.queries.balances import account_summary
 from domain.queries.payments import PaymentStatus, find_payment, payment_outcome
 from portal import backend, formats
 from portal.formats import plain
@@ -232,17 +230,19 @@ def _offer_another_method(here: Viewing, payment: PaymentView, label: str) -> No
     actor = here.visitor.actor
     if actor.memberships.get(payment.account_id) not in _PAYING_ROLES:
         return
-    if st.button(label, type="primary", icon=":material/replay:", key="try_another_method"):
-        account = here.account
-        if account is None or account.account_id != payment.account_id:
-            account = backend.read(account_summary, actor=actor, account_id=payment.account_id)
-        is_declined = payment.state == "failed" or payment.has_declined_attempt
-        dialog.open_dialog(
-            replace(here, account=account),
-            account,
-            credit=payment.credit,
-            instead_of=payment.gateway if is_declined else None,
-        )
+    is_declined = payment.state == "failed" or payment.has_declined_attempt
+    st.button(
+        label,
+        type="primary",
+        icon=":material/replay:",
+        key="try_another_method",
+        on_click=dialog.open_dialog,
+        args=(payment.account_id,),
+        kwargs={
+            "credit": payment.credit,
+            "instead_of": payment.gateway if is_declined else None,
+        },
+    )
 
 
 @st.fragment(run_every=_RECEIPT_EVERY_SECONDS)

@@ -11,9 +11,8 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 def redraw_fragment() -> NoReturn:
     """Draw the fragment or dialog that is running again, at once.
 
-    Streamlit allows that in a run of the fragment alone and raises in the run of the whole page
-    that draws it first; the page is drawn again then, and a dialog on it closes. So decide what a
-    dialog shows first before it is opened.
+    Streamlit allows that in a run of the fragment alone and raises in a run of the whole page; the
+    page is drawn again then, and a dialog stays only where each run of the page draws it.
     """
     context = get_script_run_ctx()
     is_alone = context is not None and bool(context.fragment_ids_this_run)

@@ -179,6 +179,35 @@ def test_payment_left_at_the_gateway_is_paid_on_a_second_visit(
     expect(page.get_by_text("2 rows", exact=True)).to_be_visible()
 
 
+@pytest.mark.timeout(300)
+def test_add_credit_stays_open_while_its_page_learns_of_a_payment(
+    new_owner: Callable[[str], str], sign_in: Callable[..., Page], portal_url: str
+) -> None:
+    """The page that watches the payment draws itself again, once for the credit and the receipt."""
+    page = sign_in(new_owner("vn"))
+    leave_for_vnpay(page)
+    watching = page.context.new_page()
+    watching.goto(f"{portal_url}/?tab=history")
+    expect(watching.get_by_text("1 row", exact=True)).to_be_visible()
+    open_first_row(watching)
+    expect(watching.get_by_text("Waiting for VNPay")).to_be_visible()
+    watching.get_by_role("button", name="Add credit").click()
+    dialog = watching.get_by_role("dialog")
+    amount = dialog.get_by_role("textbox", name="Or another amount")
+    amount.fill("600.000")
+    amount.press("Tab")
+    page.get_by_role("button", name="Pay", exact=True).click()
+    see(watching, "₫1,000,000 was added to your balance")
+    watching.get_by_text("Open the receipt (PDF)").wait_for(state="attached")
+    expect(amount).to_have_value("600.000")
+    dialog.get_by_role("button", name="Continue").click()
+    expect(dialog.get_by_text("You add ₫600,000.")).to_be_visible()
+    dialog.get_by_role("button", name="Close").click()
+    expect(dialog).to_have_count(0)
+    watching.get_by_role("button", name="Add credit").click()
+    expect(amount).to_have_value("")
+
+
 def test_billing_information_is_saved_twice(
     new_owner: Callable[[str], str], sign_in: Callable[..., Page]
 ) -> None:

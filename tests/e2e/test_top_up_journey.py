@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-from contextlib import suppress
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import pytest
-from playwright.sync_api import TimeoutError, expect  # noqa: A004 - Playwright's own
+from playwright.sync_api import expect
 
 from domain.exchange import rate_in_force
 from tests.e2e.conftest import DESKTOP, PHONE
@@ -17,7 +16,7 @@ from tests.e2e.conftest import DESKTOP, PHONE
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from playwright.sync_api import Locator, Page
+    from playwright.sync_api import Page
     from sqlalchemy.orm import Session, sessionmaker
 
 pytestmark = pytest.mark.browser
@@ -46,23 +45,12 @@ def go_to_review(
     dialog.get_by_text("Or another amount").wait_for()
     dialog.get_by_text(preset, exact=True).first.click()
     expect(dialog.get_by_role("radio", name=preset)).to_be_checked()
-    go_on(dialog, dialog.get_by_text("Payment method"))
+    dialog.get_by_role("button", name="Continue").click()
+    dialog.get_by_text("Payment method").wait_for()
     dialog.get_by_text(f"{method} (in").click()
     expect(dialog.get_by_role("radio", name=f"{method} (in")).to_be_checked()
-    agreement = dialog.get_by_text("I agree that credit")
-    go_on(dialog, agreement)
-    agreement.click()
-
-
-def go_on(dialog: Locator, follows: Locator) -> None:
-    """Press Continue; once more, as a person does, where the click met a redraw of the button."""
-    button = dialog.get_by_role("button", name="Continue")
-    button.click()
-    with suppress(TimeoutError):
-        follows.wait_for(timeout=30_000)
-        return
-    button.click()
-    follows.wait_for()
+    dialog.get_by_role("button", name="Continue").click()
+    dialog.get_by_text("I agree that credit").click()
 
 
 def leave_for_vnpay(page: Page, *, has_profile: bool = False) -> None:

@@ -72,7 +72,7 @@ def opened(database_url: str, gateways: object) -> Iterator[Callable[..., AppTes
         account = backend.read(account_summary, actor=actor, account_id=account_id)
         app = AppTest.from_function(_dialog, default_timeout=30)
         app.session_state["here"] = viewing.Viewing(visitor, account, time_zone("UTC"))
-        app.session_state["add_credit"] = dialog._Steps(step, **chosen)
+        app.session_state["add_credit"] = dialog._Steps(account_id, step, **chosen)
         return run(app)
 
     yield make
@@ -129,6 +129,32 @@ def test_add_credit_with_billing_profile_opens_at_the_amount(
     app = show(account_at(session, site))
     click(app, "Add credit")
     assert field(app, "Or another amount").label == f"Or another amount ({SITES[site]})"
+
+
+def test_add_credit_stays_open_with_what_was_entered_when_the_page_runs_again(
+    show: Callable[..., AppTest], session: Session
+) -> None:
+    app = show(account_at(session, "vn"))
+    click(app, "Add credit")
+    type_amount(app, "600.000")
+    click(app, "Continue")
+    assert [each.label for each in app.radio if each.label == "Payment method"]
+    run(app)
+    assert "You add ₫600,000." in [text.value for text in app.markdown]
+    click(app, "Back")
+    assert field(app, "Or another amount").value == "600.000"
+
+
+def test_add_credit_closes_where_the_account_was_lost_meanwhile(
+    show: Callable[..., AppTest], session: Session
+) -> None:
+    app = show(account_at(session, "vn"))
+    click(app, "Add credit")
+    app.session_state["add_credit"].account_id = 1
+    run(app)
+    assert "add_credit" not in app.session_state
+    assert errors(app)
+    assert not [each for each in app.text_input if each.label.startswith("Or another")]
 
 
 def test_add_credit_without_billing_profile_asks_for_it_first(
