@@ -190,9 +190,29 @@ def _check_distance(session: Session, row: ExchangeRate, actor: Actor) -> None:
     distance = _distance(row.rate, _in_force(session, row.base_currency, row.quote_currency))
     if distance is not None and distance.is_far and not row.reason:
         raise Conflict("rate_moved_meanwhile")
-    is_first_or_far = distance is None or distance.is_far
-    if is_first_or_far and actor.staff_role is not StaffRole.ADMIN:
+    if not _may_approve(actor, distance):
         raise NotAuthorised
+
+
+def _may_approve(actor: Actor, distance: Distance | None) -> bool:
+    is_first_or_far = distance is None or distance.is_far
+    return not is_first_or_far or actor.staff_role is StaffRole.ADMIN
+
+
+def count_rates_to_approve(session: Session, *, actor: Actor) -> int:
+    """Return how many rates wait for this person, who may approve them, to decide."""
+    require(actor, "decide_rate")
+    waiting = session.scalars(
+        select(ExchangeRate).where(
+            ExchangeRate.state == "proposed", ExchangeRate.proposed_by != audit.actor_name(actor)
+        )
+    )
+    return sum(
+        _may_approve(
+            actor, _distance(row.rate, _in_force(session, row.base_currency, row.quote_currency))
+        )
+        for row in waiting
+    )
 
 
 def load_rate(session: Session, *, rate_id: int, actor: Actor) -> None:

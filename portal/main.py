@@ -27,12 +27,8 @@ except NotFound:
         icon=":material/search_off:",
     )
 
-waiting = (
-    backend.look_up(waiting_counts, actor=here.visitor.actor).total
-    if allows(here.visitor.actor, "decide_request")
-    else 0
-)
 actor = here.visitor.actor
+waiting = backend.look_up(waiting_counts, actor=actor).total if actor.is_staff else 0
 # The first page has no name in the address; one that is kept in a link has to be found all the
 # same: whoever's first page it is has it in the list twice.
 billing = st.Page(
@@ -68,13 +64,24 @@ approvals = st.Page(
 for_customers = [billing, usage, members, payment]
 payments = st.Page("pages/payments.py", title=_("Payments"), icon=":material/payments:")
 campaigns = st.Page("pages/campaigns.py", title=_("Campaigns"), icon=":material/redeem:")
-for_staff = [accounts, account, payments, approvals, campaigns] if actor.is_staff else []
-if allows(actor, "see_analytics"):
-    for_staff += [bank_transfers, analytics, rates]
-    for_staff += [
-        st.Page("pages/audit.py", title=_("Audit"), icon=":material/fact_check:"),
-        st.Page("pages/staff.py", title=_("Staff"), icon=":material/shield_person:"),
-    ]
+audit_log = st.Page("pages/audit.py", title=_("Audit"), icon=":material/fact_check:")
+staff = st.Page("pages/staff.py", title=_("Staff"), icon=":material/shield_person:")
+for_staff = [
+    each
+    for each, action in (
+        (accounts, "find_accounts"),
+        (account, "find_accounts"),
+        (payments, "look_up_payments"),
+        (approvals, "see_requests"),
+        (campaigns, "see_campaigns"),
+        (bank_transfers, "see_transfers"),
+        (analytics, "see_analytics"),
+        (rates, "see_rates"),
+        (audit_log, "see_audit"),
+        (staff, "review_access"),
+    )
+    if allows(actor, action)
+]
 by_name = st.Page(
     "pages/accounts.py" if actor.is_staff else "pages/billing.py",
     title=accounts.title if actor.is_staff else billing.title,

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import select, text
 
 from db.models import Account, ApprovalRequest, Campaign, Payment, StaffAct
+from domain import audit
+from domain.exchange import count_rates_to_approve
 from domain.money import Money
 from domain.permissions import allows, require
 
@@ -83,19 +85,19 @@ class ActView:
 _COUNTS = text("""
 SELECT
   (SELECT count(*) FROM approval_requests
-   WHERE state = 'waiting' AND expires_at > clock_timestamp()
+   WHERE :decide_request AND state = 'waiting' AND expires_at > clock_timestamp()
      AND requested_by <> :name) AS requests,
-  (SELECT count(*) FROM campaigns WHERE state = 'proposed' AND proposed_by <> :name) AS campaigns,
+  (SELECT count(*) FROM campaigns
+   WHERE :decide_campaign AND state = 'proposed' AND proposed_by <> :name) AS campaigns,
   (SELECT count(*) FROM bank_transfers
-   WHERE state = 'requested' AND requested_by <> :name) AS transfers,
-  (SELECT count(*) FROM exchange_rates
-   WHERE state = 'proposed' AND proposed_by <> :name) AS rates,
+   WHERE :decide_transfer AND state = 'requested' AND requested_by <> :name) AS transfers,
   (SELECT count(*) FROM payments p
-   WHERE p.state = 'under_review'
+   WHERE :decide_payment AND p.state = 'under_review'
      AND NOT EXISTS (SELECT FROM payment_reviews r
                      WHERE r.payment_id = p.id AND r.state = 'proposed'
                        AND r.proposed_by = :name)) AS payments
 """)
+_COUNTED = ("decide_request", "decide_campaign", "decide_transfer", "decide_payment")
 
 
 def list_requests(
@@ -120,12 +122,15 @@ def list_requests(
 
 
 def waiting_counts(session: Session, *, actor: Actor) -> WaitingCounts:
-    """Return how much waits for this person of finance to decide; nothing for other staff."""
+    """Return how much waits for this member of staff: what they may decide, and nothing else."""
     require(actor, "see_requests")
-    if not allows(actor, "decide_request"):
-        return WaitingCounts(0, 0, 0, 0, 0)
-    row = session.execute(_COUNTS, {"name": f"user:{actor.user_id}"}).one()
-    return WaitingCounts(*row)
+    may = {action: allows(actor, action) for action in _COUNTED}
+    counts: dict[str, int] = dict.fromkeys(("requests", "campaigns", "transfers", "payments"), 0)
+    if any(may.values()):
+        row = session.execute(_COUNTS, {"name": audit.actor_name(actor), **may}).one()
+        counts = dict(row._mapping)  # noqa: SLF001 - the public name of a row's names
+    rates = count_rates_to_approve(session, actor=actor) if allows(actor, "decide_rate") else 0
+    return WaitingCounts(**counts, rates=rates)
 
 
 def acts_of_entry(

@@ -85,14 +85,15 @@ def _waiting(here: Viewing, transfer: RecordedTransfer, name: Callable[[str | No
         lines[_("Remark")] = transfer.note
     st.html(words.definition_list(lines))
     with st.container(horizontal=True):
-        st.download_button(
-            _("Open the evidence"),
-            data=partial(_evidence, here, transfer.transfer_id),
-            file_name=transfer.evidence_name,
-            icon=":material/attach_file:",
-            key=f"evidence-{transfer.transfer_id}",
-            on_click="ignore",
-        )
+        if allows(here.visitor.actor, "see_evidence"):
+            st.download_button(
+                _("Open the evidence"),
+                data=partial(_evidence, here, transfer.transfer_id),
+                file_name=transfer.evidence_name,
+                icon=":material/attach_file:",
+                key=f"evidence-{transfer.transfer_id}",
+                on_click="ignore",
+            )
         is_mine = transfer.requested_by == audit.actor_name(here.visitor.actor)
         if allows(here.visitor.actor, "decide_transfer") and not is_mine:
             _buttons(transfer)

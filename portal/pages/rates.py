@@ -1,4 +1,4 @@
-"""Rates and limits: what dollars cost, and how much a top-up may be. For finance."""
+"""Rates and limits: what dollars cost, and how much a top-up may be."""
 
 from __future__ import annotations
 

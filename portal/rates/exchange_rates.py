@@ -19,6 +19,7 @@ from domain.exchange import (
     list_rates,
     propose_rate,
 )
+from domain.permissions import allows
 from domain.texts import LONGEST_REASON
 from portal import approving, backend, formats
 from portal.formats import plain
@@ -73,7 +74,8 @@ def draw(here: Viewing) -> None:
         _table(here, rates, name)
     else:
         st.info(_("No rate yet. Without one, nobody can pay dollars for dong or yen."))
-    _form(here)
+    if allows(here.visitor.actor, "propose_rate"):
+        _form(here)
 
 
 def _waiting(here: Viewing, rate: Rate, name: Callable[[str | None], str], *, is_own: bool) -> None:
@@ -103,6 +105,7 @@ def _waiting(here: Viewing, rate: Rate, name: Callable[[str | None], str], *, is
             st.caption(text.format(percent=FAR_PERCENT))
         if is_own:
             st.caption(_("You proposed this. Somebody else decides."))
+        if is_own or not allows(here.visitor.actor, "decide_rate"):
             return
         with st.container(horizontal=True):
             approving.button(

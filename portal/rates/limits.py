@@ -10,6 +10,7 @@ import streamlit as st
 
 from domain.errors import BillingError, InvalidInput
 from domain.money import Money
+from domain.permissions import allows
 from domain.top_up_limits import change_limits, list_limits
 from portal import backend, formats
 from portal.i18n import _, current_language
@@ -46,6 +47,8 @@ def draw(here: Viewing) -> None:
         height="content",
         column_config={_("Least"): right, _("Most"): right},
     )
+    if not allows(here.visitor.actor, "change_top_up_limits"):
+        return
     by_currency = {each.currency: each for each in limits}
     chosen = st.selectbox(_("Change the limits of"), list(by_currency), key="limits_currency")
     if chosen is not None:

@@ -118,7 +118,9 @@ def approve(admin: Page, line: str) -> None:
     expect(admin.get_by_text("₫20,000,000 is credited to Lan's account.")).to_be_visible()
 
 
-def test_support_does_not_see_the_page(sign_in: Callable[..., Page]) -> None:
-    support = sign_in("support@demo.example")
-    expect(support.get_by_role("link", name="Payments").first).to_be_visible()
-    expect(support.get_by_role("link", name="Bank transfers")).to_have_count(0)
+def test_support_sees_transfers_and_changes_nothing(sign_in: Callable[..., Page]) -> None:
+    support = sign_in("support@demo.example", path="/bank_transfers")
+    expect(support.get_by_role("heading", name="Bank transfers")).to_be_visible()
+    expect(support.get_by_role("heading", name="Waiting for approval")).to_be_visible()
+    expect(support.get_by_role("heading", name="Record a transfer")).to_have_count(0)
+    expect(support.get_by_role("button", name="Open the evidence")).to_have_count(0)

@@ -88,6 +88,9 @@ def test_the_page_has_no_serious_violation(
     assert serious_violations(page) == {}
 
 
-def test_support_has_no_such_page(sign_in: Callable[..., Page]) -> None:
+def test_support_sees_rates_and_changes_nothing(sign_in: Callable[..., Page]) -> None:
     page = sign_in("support@demo.example", path="/rates")
-    expect(page.get_by_role("heading", name="Rates and limits")).to_have_count(0)
+    expect(page.get_by_role("heading", name="Rates and limits")).to_be_visible()
+    expect(page.get_by_role("heading", name="Top-ups")).to_be_visible()
+    expect(page.get_by_text("Change the limits of")).to_have_count(0)
+    expect(page.get_by_role("button", name="Propose")).to_have_count(0)

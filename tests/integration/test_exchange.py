@@ -38,6 +38,7 @@ from domain.exchange import (
 )
 from domain.money import Money
 from domain.payments.facts import apply_facts
+from domain.queries.approvals import waiting_counts
 from tests.factories import SYSTEM
 from tests.gateways import GATEWAYS, ScriptedGateway, begin, dong, paid, payer
 
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 MAKER = user_actor(900, staff_role=StaffRole.FINANCE)
 CHECKER = user_actor(901, staff_role=StaffRole.FINANCE)
 ADMIN = user_actor(902, staff_role=StaffRole.ADMIN)
+SUPPORT = user_actor(903, staff_role=StaffRole.SUPPORT)
 CREDIT = dong(1_000_000)
 
 
@@ -103,6 +105,21 @@ def test_a_first_rate_and_one_that_moved_far_need_an_administrator(session: Sess
     decide_rate(session, rate_id=propose(session, "26000"), is_approved=True, actor=CHECKER)
 
 
+def test_rate_is_counted_for_those_who_may_approve_it(session: Session) -> None:
+    def counted() -> list[int]:
+        return [waiting_counts(session, actor=each).rates for each in (MAKER, CHECKER, ADMIN)]
+
+    first = propose(session)
+    assert counted() == [0, 0, 1]
+    decide_rate(session, rate_id=first, is_approved=True, actor=ADMIN)
+    assert counted() == [0, 0, 0]
+    propose(session, "26000")
+    assert counted() == [0, 1, 1]
+    propose(session, "27000", reason="The central bank let it go")
+    assert counted() == [0, 1, 2]
+    assert waiting_counts(session, actor=SUPPORT).total == 0
+
+
 def test_a_refused_rate_is_never_in_force(session: Session) -> None:
     rate_id = propose(session)
     decide_rate(session, rate_id=rate_id, is_approved=False, actor=CHECKER)
@@ -154,15 +171,14 @@ def test_two_decisions_at_once_decide_once(sessions: sessionmaker[Session]) -> N
 
 
 def test_who_may_not(session: Session) -> None:
-    support = user_actor(903, staff_role=StaffRole.SUPPORT)
     rate_id = propose(session)
     with pytest.raises(NotAuthorised):
-        propose(session, actor=support)
+        propose(session, actor=SUPPORT)
     with pytest.raises(NotAuthorised):
-        decide_rate(session, rate_id=rate_id, is_approved=True, actor=support)
+        decide_rate(session, rate_id=rate_id, is_approved=True, actor=SUPPORT)
     with pytest.raises(NotAuthorised):
         list_rates(session, actor=user_actor(1))
-    assert [rate.id for rate in list_rates(session, actor=support)] == [rate_id]
+    assert [rate.id for rate in list_rates(session, actor=SUPPORT)] == [rate_id]
 
 
 @pytest.mark.parametrize(

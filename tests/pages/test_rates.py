@@ -119,3 +119,14 @@ def test_late_decision_on_a_rate_says_what_happened(
 def test_page_says_until_when_a_rate_serves(session: Session, page: Callable[..., AppTest]) -> None:
     put_in_force(session, "25400")
     assert any(words.startswith("USD → VND: valid until ") for words in texts(page().caption))
+
+
+def test_support_sees_rates_and_limits_and_changes_nothing(
+    page: Callable[..., AppTest], session: Session
+) -> None:
+    put_in_force(session, "25400")
+    propose(session, "25500")
+    app = page(StaffRole.SUPPORT)
+    assert len(app.dataframe) == 2
+    assert not app.button
+    assert not app.text_input
