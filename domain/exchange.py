@@ -69,13 +69,15 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class Distance:
-    """How far a rate is from the one in force: `percent` is signed, with two decimals.
+    """How far a rate is from the one in force; the percents are signed, with two decimals.
 
-    `is_far` is decided by the exact rates, and not by the rounded percent.
+    `percent` is that of the rate, `price_percent` that of what is paid for the same credit, which
+    the margin is part of. `is_far` is decided by the exact figures of either.
     """
 
     rate_in_force: Decimal
     percent: Decimal
+    price_percent: Decimal
     is_far: bool
 
 
@@ -112,7 +114,8 @@ def propose_rate(
 ) -> int:
     """Write down a rate for somebody else to approve; return its id.
 
-    A rate that is more than FAR_PERCENT from the one in force needs a reason. Repeating a proposal
+    A rate that is more than FAR_PERCENT from the one in force, alone or with its margin, needs a
+    reason. Repeating a proposal
     that waits answers its id. Raises InvalidInput.
     """
     require(actor, "propose_rate")
@@ -124,7 +127,7 @@ def propose_rate(
     if as_of.tzinfo is None or as_of > now:
         raise InvalidInput("as_of", "in_future")
     before = _in_force(session, base_currency, quote_currency)
-    distance = _distance(rate, before)
+    distance = _distance(rate, margin_basis_points, before)
     is_reason_needed = distance is not None and distance.is_far
     values = {
         "base_currency": base_currency,
@@ -187,7 +190,7 @@ def decide_rate(session: Session, *, rate_id: int, is_approved: bool, actor: Act
 
 
 def _check_distance(session: Session, row: ExchangeRate, actor: Actor) -> None:
-    distance = _distance(row.rate, _in_force(session, row.base_currency, row.quote_currency))
+    distance = _distance_of(session, row)
     if distance is not None and distance.is_far and not row.reason:
         raise Conflict("rate_moved_meanwhile")
     if not _may_approve(actor, distance):
@@ -207,12 +210,7 @@ def count_rates_to_approve(session: Session, *, actor: Actor) -> int:
             ExchangeRate.state == "proposed", ExchangeRate.proposed_by != audit.actor_name(actor)
         )
     )
-    return sum(
-        _may_approve(
-            actor, _distance(row.rate, _in_force(session, row.base_currency, row.quote_currency))
-        )
-        for row in waiting
-    )
+    return sum(_may_approve(actor, _distance_of(session, row)) for row in waiting)
 
 
 def load_rate(session: Session, *, rate_id: int, actor: Actor) -> None:
@@ -239,7 +237,7 @@ def _decide(session: Session, row: ExchangeRate, state: str, actor: Actor) -> No
         "from": _figures(before),
         "to": _figures(after),
     }
-    details |= _explained(row, _distance(row.rate, before))
+    details |= _explained(row, _distance(row.rate, row.margin_basis_points, before))
     audit.record(session, action=f"{state}_rate", actor=actor, details=details)
 
 
@@ -259,28 +257,56 @@ def _figures(row: ExchangeRate | None) -> dict[str, Any] | None:
 
 def _explained(row: ExchangeRate, distance: Distance | None) -> dict[str, str]:
     """Return how far a rate is from the one in force and why, as the audit log keeps it."""
-    found = {} if distance is None else {"distance_percent": str(distance.percent)}
+    found = (
+        {}
+        if distance is None
+        else {
+            "distance_percent": str(distance.percent),
+            "price_percent": str(distance.price_percent),
+        }
+    )
     return found if row.reason is None else {**found, "reason": row.reason}
 
 
-def _distance(rate: Decimal, last: ExchangeRate | None) -> Distance | None:
+def _distance_of(session: Session, row: ExchangeRate) -> Distance | None:
+    last = _in_force(session, row.base_currency, row.quote_currency)
+    return _distance(row.rate, row.margin_basis_points, last)
+
+
+def _distance(
+    rate: Decimal, margin_basis_points: int, last: ExchangeRate | None
+) -> Distance | None:
     if last is None:
         return None
     moved = rate - last.rate
-    percent = _EXACT.divide(moved * 100, last.rate)
+    kept = rate * (_WHOLE_BASIS_POINTS - margin_basis_points)
+    kept_last = last.rate * (_WHOLE_BASIS_POINTS - last.margin_basis_points)
     return Distance(
         rate_in_force=last.rate,
-        percent=percent.quantize(_HUNDREDTH, ROUND_HALF_EVEN, _EXACT),
-        is_far=abs(moved) * 100 > last.rate * FAR_PERCENT,
+        percent=_percent(moved, last.rate),
+        price_percent=_percent(kept_last - kept, kept),
+        is_far=abs(moved) * 100 > last.rate * FAR_PERCENT
+        or abs(kept - kept_last) * 100 > kept_last * FAR_PERCENT,
     )
 
 
+def _percent(part: Decimal, whole: Decimal) -> Decimal:
+    found = _EXACT.divide(part * 100, whole)
+    return found.quantize(_HUNDREDTH, ROUND_HALF_EVEN, _EXACT)
+
+
 def get_distance(
-    session: Session, *, base_currency: str, quote_currency: str, rate: Decimal, actor: Actor
+    session: Session,
+    *,
+    base_currency: str,
+    quote_currency: str,
+    rate: Decimal,
+    margin_basis_points: int,
+    actor: Actor,
 ) -> Distance | None:
     """Return how far a rate is from the one in force, for staff; None where there is none yet."""
     require(actor, "see_rates")
-    return _distance(rate, _in_force(session, base_currency, quote_currency))
+    return _distance(rate, margin_basis_points, _in_force(session, base_currency, quote_currency))
 
 
 def list_rates(session: Session, *, actor: Actor, limit: int = 100) -> tuple[Rate, ...]:

@@ -8,14 +8,17 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
+from argon2 import PasswordHasher
 from hypothesis import HealthCheck, settings
 from sqlalchemy import create_engine, make_url, text
 
 from db.embedded import acquire, remove
 from db.engine import make_engine, make_sessions
 from db.migrate import migrate
+from domain import passwords
 from domain.actors import system_actor
 from domain.reference import load_reference
+from tests.support.databases import FreshDatabases, let_owner_turn_triggers_off
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,6 +29,10 @@ if TYPE_CHECKING:
 # How fast an example is found or run says how busy the machine is, and nothing of the product.
 settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tests")
+
+# What slows guesses down would slow tests down too; test_passwords.py has the product's own.
+OWN_HASHER = passwords._HASHER
+passwords._HASHER = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 
 TEMPLATE = f"portal_template_{os.getpid()}"
 SYSTEM = system_actor("tests")
@@ -49,6 +56,7 @@ def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         report=lambda _: None,
         settings={"fsync": "off", "full_page_writes": "off"},  # this server need not outlive us
     )
+    let_owner_turn_triggers_off(folder, server.url)
     yield server.url
     server.release()
     remove(folder)
@@ -106,18 +114,20 @@ def make_database(
         run_on_server(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
 
 
+@pytest.fixture(scope="session")
+def fresh_databases(
+    server_url: str, template: str, run_on_server: Callable[[str], None]
+) -> FreshDatabases:
+    """Where each test of this process has its database from."""
+    return FreshDatabases(server_url, template, run_on_server)
+
+
 @pytest.fixture
-def database_url(
-    make_database: Callable[[], str], run_on_server: Callable[[str], None], server_url: str
-) -> Iterator[str]:
-    """The URL of a fresh database, which goes with the test."""
-    url = make_database()
-    yield url
-    name = make_url(url).database
-    # Hundreds of databases would fill the disk and keep the server busy with their upkeep. One
-    # that somebody is still connected to is left: to end those connections is not our business.
-    if not connections_to(server_url, name):
-        run_on_server(f'DROP DATABASE IF EXISTS "{name}"')
+def database_url(fresh_databases: FreshDatabases, server_url: str) -> Iterator[str]:
+    """The URL of a fresh database, for this test alone."""
+    name = fresh_databases.take()
+    yield database_on(server_url, name)
+    fresh_databases.give_back(name)
 
 
 @pytest.fixture
@@ -167,19 +177,6 @@ def clock(session: Session) -> TestClock:
     clock = TestClock()
     session.info["clock"] = clock
     return clock
-
-
-def connections_to(server_url: str, name: str | None) -> int:
-    """Return how many clients a database of the server has."""
-    engine = create_engine(server_url)
-    statement = text(
-        "SELECT count(*) FROM pg_stat_activity"
-        " WHERE datname = :name AND backend_type = 'client backend'"
-    )
-    with engine.connect() as connection:
-        count: int = connection.execute(statement, {"name": name}).scalar_one()
-    engine.dispose()
-    return count
 
 
 def database_on(server_url: str, name: str) -> str:

@@ -38,7 +38,9 @@ _PLACE = "rates"
 _TOLD = "rates_told"
 _CREDITED = ("VND", "JPY")
 _PAID = ("USD", "EUR")
+_ERROR = ":material/error:"
 _BASIS_POINTS = 100
+_MOST_MARGIN_PERCENT = 20
 _LONGEST = 30
 _LONGEST_SOURCE = 100
 _STATES = {
@@ -50,6 +52,7 @@ _FAULTS = {
     ("rate", "out_of_range"): N_("Enter the rate as a number above 0, such as 25400."),
     ("rate", "too_many_decimals"): N_("A rate has at most ten decimals."),
     ("margin_basis_points", "out_of_range"): N_("The margin is between 0 and 20 percent."),
+    ("margin_basis_points", "too_many_decimals"): N_("A margin has at most two decimals."),
     ("source", "empty"): N_("Say where the rate comes from."),
 }
 
@@ -94,14 +97,22 @@ def _waiting(here: Viewing, rate: Rate, name: Callable[[str | None], str], *, is
             base_currency=rate.base_currency,
             quote_currency=rate.quote_currency,
             rate=rate.rate,
+            margin_basis_points=rate.margin_basis_points,
             actor=here.visitor.actor,
         )
-        lines = {_("Change"): _change(distance), _("Proposed by"): name(rate.proposed_by)}
+        lines = {
+            _("Change"): _change(distance),
+            **_price_change(distance),
+            _("Proposed by"): name(rate.proposed_by),
+        }
         if rate.reason is not None:
             lines[_("Reason")] = rate.reason
         st.html(definition_list(lines))
         if distance is None or distance.is_far:
-            text = _("An administrator approves a first rate, and one more than {percent} % away.")
+            text = _(
+                "An administrator approves a first rate, and one more than {percent} % away,"
+                " alone or with its margin."
+            )
             st.caption(text.format(percent=FAR_PERCENT))
         if is_own:
             st.caption(_("You proposed this. Somebody else decides."))
@@ -128,6 +139,15 @@ def _change(distance: Distance | None) -> str:
         else _("{percent} % below the rate in force, {rate}")
     )
     return text.format(percent=size, rate=in_force)
+
+
+def _price_change(distance: Distance | None) -> dict[str, str]:
+    """Return how much more or less is paid for the same credit, where the margin changes that."""
+    if distance is None or not distance.price_percent:
+        return {}
+    size = formats.number(abs(distance.price_percent))
+    text = _("{percent} % more") if distance.price_percent > 0 else _("{percent} % less")
+    return {_("Paid for the same credit"): text.format(percent=size)}
 
 
 def _decide(here: Viewing, rate_id: int, *, is_approved: bool) -> None:
@@ -224,15 +244,15 @@ def _form(here: Viewing) -> None:
         is_sent = st.form_submit_button(_("Propose"), type="primary")
     if not is_sent:
         return
-    proposed = Decimal(0)
+    proposed, basis_points = Decimal(0), 0
     try:
-        proposed = _number(rate, "rate")
+        proposed, basis_points = _number(rate, "rate"), _basis_points(margin)
         backend.write(
             propose_rate,
             base_currency=paid,
             quote_currency=credited,
             rate=proposed,
-            margin_basis_points=int(_number(margin, "margin_basis_points") * _BASIS_POINTS),
+            margin_basis_points=basis_points,
             source=source,
             as_of=datetime.now(UTC).replace(second=0, microsecond=0),
             reason=reason,
@@ -240,26 +260,41 @@ def _form(here: Viewing) -> None:
         )
     except InvalidInput as fault:
         if (fault.field, fault.reason) == ("reason", "empty"):
-            st.error(_ask_reason(here, paid, credited, proposed), icon=":material/error:")
+            st.error(_ask_reason(here, paid, credited, (proposed, basis_points)), icon=_ERROR)
             return
         text = _FAULTS.get((fault.field, fault.reason))
-        st.error(_(text) if text else words.fault(fault), icon=":material/error:")
+        st.error(_(text) if text else words.fault(fault), icon=_ERROR)
     except BillingError as error:
-        st.error(words.refusal(error), icon=":material/error:")
+        st.error(words.refusal(error), icon=_ERROR)
     else:
         _say(_("Proposed. Somebody else approves it."))
 
 
-def _ask_reason(here: Viewing, paid: str, credited: str, rate: Decimal) -> str:
+def _ask_reason(here: Viewing, paid: str, credited: str, terms: tuple[Decimal, int]) -> str:
+    rate, margin_basis_points = terms
     distance = backend.read(
         get_distance,
         base_currency=paid,
         quote_currency=credited,
         rate=rate,
+        margin_basis_points=margin_basis_points,
         actor=here.visitor.actor,
     )
-    text = _("This rate is {change}. Check it, and enter the reason if it is right.")
-    return text.format(change=_change(distance))
+    said = [_change(distance), *(": ".join(each) for each in _price_change(distance).items())]
+    text = _("{changes}. Check it, and enter the reason if it is right.")
+    return text.format(changes=". ".join(said))
+
+
+def _basis_points(text: str) -> int:
+    """Return a margin in basis points as people type it in percent. Raises InvalidInput."""
+    percent = _number(text, "margin_basis_points")
+    # Before it is turned into a whole number, which a huge one would take all day for.
+    if not 0 <= percent <= _MOST_MARGIN_PERCENT:
+        raise InvalidInput("margin_basis_points", "out_of_range")
+    found = percent * _BASIS_POINTS
+    if found != found.to_integral_value():
+        raise InvalidInput("margin_basis_points", "too_many_decimals")
+    return int(found)
 
 
 def _number(text: str, field: str) -> Decimal:

@@ -223,9 +223,29 @@ def test_near_rate_needs_no_reason(session: Session, rate: str) -> None:
     assert propose(session, rate)
 
 
+def test_margin_counts_for_how_far_a_rate_is(session: Session) -> None:
+    put_in_force(session)
+    with pytest.raises(InvalidInput) as caught:
+        propose(session, margin_basis_points=2_000)
+    assert (caught.value.field, caught.value.reason) == ("reason", "empty")
+    rate_id = propose(session, margin_basis_points=2_000, reason="The bank takes more")
+    with pytest.raises(NotAuthorised):
+        decide_rate(session, rate_id=rate_id, is_approved=True, actor=CHECKER)
+    decide_rate(session, rate_id=rate_id, is_approved=True, actor=ADMIN)
+    # 98.5 of 100 were kept, and 80 are now.
+    distance = distance_of(session, "25400")
+    assert distance is not None
+    assert (str(distance.percent), str(distance.price_percent)) == ("0.00", "-18.78")
+
+
 def distance_of(session: Session, rate: str) -> Distance | None:
     return get_distance(
-        session, base_currency="USD", quote_currency="VND", rate=Decimal(rate), actor=CHECKER
+        session,
+        base_currency="USD",
+        quote_currency="VND",
+        rate=Decimal(rate),
+        margin_basis_points=150,
+        actor=CHECKER,
     )
 
 

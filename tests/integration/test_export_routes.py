@@ -16,13 +16,12 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from argon2 import PasswordHasher
 from openpyxl import load_workbook
 from sqlalchemy.exc import OperationalError
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from domain import accounts, clock, exports, identity, passwords
+from domain import accounts, clock, exports, identity
 from domain.actors import MemberRole, StaffRole, system_actor, user_actor
 from domain.errors import NotFound
 from domain.exports import ExportState, ExportWish
@@ -49,9 +48,7 @@ SIGNED_IN = re.compile(r'name="form_token" value="([0-9a-f]+)"')
 
 @pytest.fixture(autouse=True)
 def portal(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The portal's settings, database and folder, with quick hashes."""
-    hasher = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
-    monkeypatch.setattr(passwords, "_HASHER", hasher)
+    """The portal's settings, database and folder."""
     for name in ("DATABASE_URL", "BASE_URL", "DEMO", "SMTP_HOST", "PORT", "TRUSTED_PROXIES"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("DATA_DIR", str(tmp_path))

@@ -33,14 +33,6 @@ NEW_PASSWORD = "amber-ladder-4-june"
 EMAIL = "lan@example.com"
 
 
-@pytest.fixture(autouse=True)
-def quick_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hash with the least work: what slows guesses down would slow these tests down too."""
-    hasher = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
-    monkeypatch.setattr(passwords, "_HASHER", hasher)
-    monkeypatch.setattr(passwords, "_nobodys_hash", lambda: hasher.hash("nobody"))
-
-
 @pytest.fixture
 def clock(sessions: sessionmaker[Session]) -> TestClock:
     """The clock of every session that the factory makes."""

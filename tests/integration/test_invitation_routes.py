@@ -7,13 +7,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
-from argon2 import PasswordHasher
 from sqlalchemy import select
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from db.models import AuditRecord, OutboxMessage
-from domain import accounts, identity, members, passwords
+from domain import accounts, identity, members
 from domain.actors import MemberRole, StaffRole, system_actor
 from portal import backend
 from portal.routes import invitations, security, sign_in, statements
@@ -35,10 +34,7 @@ MONTH = f"{datetime.now(UTC):%Y-%m}"
 
 @pytest.fixture(autouse=True)
 def portal(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The portal's settings and database, with quick hashes."""
-    hasher = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
-    monkeypatch.setattr(passwords, "_HASHER", hasher)
-    monkeypatch.setattr(passwords, "_nobodys_hash", lambda: hasher.hash("nobody"))
+    """The portal's settings and database."""
     for name in ("DATABASE_URL", "BASE_URL", "DEMO", "SMTP_HOST", "PORT", "TRUSTED_PROXIES"):
         monkeypatch.delenv(name, raising=False)
     settings.cache_clear()

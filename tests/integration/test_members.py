@@ -8,11 +8,10 @@ from threading import Barrier
 from typing import TYPE_CHECKING
 
 import pytest
-from argon2 import PasswordHasher
 from sqlalchemy import select, text, update
 
 from db.models import AccountInvitation, AuditRecord, OutboxMessage, User
-from domain import accounts, identity, members, passwords
+from domain import accounts, identity, members
 from domain.actors import Actor, MemberRole, StaffRole, system_actor, user_actor
 from domain.errors import (
     BillingError,
@@ -38,12 +37,6 @@ SYSTEM = system_actor("tests")
 RULES = Rules(key=b"a key of the tests")
 CLIENT = Client("192.0.2.10", "Firefox", "en")
 PASSWORD = "violet-kettle-9-march"
-
-
-@pytest.fixture(autouse=True)
-def quick_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
-    hasher = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
-    monkeypatch.setattr(passwords, "_HASHER", hasher)
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from argon2 import PasswordHasher
 from sqlalchemy import create_engine, func, select, text, update
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -16,7 +15,7 @@ from starlette.routing import Mount, Route
 from starlette.testclient import TestClient
 
 from db.models import OutboxMessage, UserSession
-from domain import identity, passwords
+from domain import identity
 from domain.actors import StaffRole, system_actor
 from portal import backend
 from portal.middleware import SecurityHeaders, SignInFirst
@@ -42,13 +41,6 @@ SIGN_UP = {
     "country": "VN",
     "currency": "VND",
 }
-
-
-@pytest.fixture(autouse=True)
-def quick_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
-    hasher = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
-    monkeypatch.setattr(passwords, "_HASHER", hasher)
-    monkeypatch.setattr(passwords, "_nobodys_hash", lambda: hasher.hash("nobody"))
 
 
 @pytest.fixture

@@ -77,12 +77,43 @@ def test_far_rate_asks_its_maker_for_a_reason(
     put_in_force(session, "25400")
     app = fill(page(), "254000")
     (error,) = texts(app.error)
-    assert error.startswith("This rate is 900 % above the rate in force, 25,400.")
+    assert error.startswith("900 % above the rate in force, 25,400. Paid for the same credit: 90 %")
     assert len(list_rates(session, actor=ADMIN)) == 1
     app = fill(app, "27940", WHY)
     assert texts(app.success) == ["Proposed. Somebody else approves it."]
     assert "10 % above the rate in force, 25,400" in facts(app)
     assert WHY in facts(app)
+
+
+@pytest.mark.parametrize(
+    ("margin", "told"),
+    [
+        ("1e900000", "The margin is between 0 and 20 percent."),
+        ("-1e999999", "The margin is between 0 and 20 percent."),
+        ("-0.009", "The margin is between 0 and 20 percent."),
+        ("20.01", "The margin is between 0 and 20 percent."),
+        ("NaN", "The margin is between 0 and 20 percent."),
+        ("1.559", "A margin has at most two decimals."),
+        ("1e-999999", "A margin has at most two decimals."),
+    ],
+)
+def test_margin_that_is_none_is_refused_at_once(
+    session: Session, page: Callable[..., AppTest], margin: str, told: str
+) -> None:
+    app = page()
+    app.text_input(key="rate_margin").set_value(margin)
+    assert texts(fill(app, "25400").error) == [told]
+    assert not list_rates(session, actor=ADMIN)
+
+
+def test_margin_asks_for_a_reason_too(session: Session, page: Callable[..., AppTest]) -> None:
+    put_in_force(session, "25400")
+    app = page()
+    app.text_input(key="rate_margin").set_value("20")
+    (error,) = texts(fill(app, "25400").error)
+    assert error.startswith("As the rate in force, 25,400. Paid for the same credit: 23.12 % more.")
+    fill(app, "25400", WHY)
+    assert "<dd>23.12 % more</dd>" in facts(app)
 
 
 def test_checker_reads_how_far_a_rate_is_and_why(

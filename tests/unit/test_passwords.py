@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 from argon2 import Type, extract_parameters
 
 from domain import passwords
 from domain.errors import InvalidInput
+from tests.conftest import OWN_HASHER
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 PASSWORD = "violet-kettle-9-march"
+
+
+@pytest.fixture(autouse=True)
+def own_hasher(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(passwords, "_HASHER", OWN_HASHER)
+    passwords._nobodys_hash.cache_clear()
+    yield
+    passwords._nobodys_hash.cache_clear()
 
 
 def test_a_hash_is_argon2id_with_memory_to_make_guessing_dear() -> None:

@@ -1,0 +1,179 @@
+"""Fresh databases for tests: one that a test has used is emptied for the next, or goes.
+
+To clone the template takes most of a second on a busy machine, to empty a clone a twentieth of
+that. Only what surely is as it was before is used again: a database with another schema, other
+reference data, a client that stays connected, or many rows to delete, is dropped or left.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqlalchemy import create_engine, make_url, text
+from sqlalchemy.exc import DBAPIError
+
+from db.embedded_place import OWNER, SUPERUSER, find_place
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from sqlalchemy import Connection
+
+_LEAVING_SECONDS = 10
+"""How long a client that has closed its connection may take to be gone."""
+_MOST_ROWS = 20_000
+"""Deleting more would leave the next test tables that are mostly dead rows."""
+
+# A row of the catalogue that changed was written anew, by another transaction.
+_SCHEMA = text("""
+SELECT md5(string_agg(line, ',' ORDER BY line)) FROM (
+  SELECT 'class' || oid || ':' || xmin AS line FROM pg_class WHERE oid >= 16384
+  UNION ALL SELECT 'column' || attrelid || ':' || attnum || ':' || xmin FROM pg_attribute
+    WHERE attrelid >= 16384
+  UNION ALL SELECT 'constraint' || oid || ':' || xmin FROM pg_constraint WHERE oid >= 16384
+  UNION ALL SELECT 'trigger' || oid || ':' || xmin FROM pg_trigger
+  UNION ALL SELECT 'function' || oid || ':' || xmin FROM pg_proc WHERE oid >= 16384
+  UNION ALL SELECT 'policy' || oid || ':' || xmin FROM pg_policy
+  UNION ALL SELECT 'schema' || oid || ':' || xmin FROM pg_namespace
+  UNION ALL SELECT 'extension' || oid || ':' || xmin FROM pg_extension
+  UNION ALL SELECT 'setting' || setrole || ':' || setconfig::text FROM pg_db_role_setting
+    WHERE setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database())
+) AS catalogue
+""")
+_TABLES = text("""
+SELECT quote_ident(nspname) || '.' || quote_ident(relname)
+FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+WHERE relkind = 'r' AND pg_class.oid >= 16384 AND nspname NOT LIKE 'pg\\_%' ORDER BY 1
+""")
+_SEQUENCES = text("""
+SELECT quote_ident(schemaname) || '.' || quote_ident(sequencename), start_value, last_value
+FROM pg_sequences ORDER BY 1
+""")
+_CLIENTS = text("""
+SELECT count(*) FROM pg_stat_activity
+WHERE datname = :name AND backend_type = 'client backend' AND pid <> pg_backend_pid()
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """What a database is like: its schema, the rows of each table that has some, its sequences."""
+
+    schema: str
+    rows: dict[str, tuple[int, str]]
+    sequences: dict[str, tuple[int, int | None]]
+
+
+def let_owner_turn_triggers_off(data_directory: Path, url: str) -> None:
+    """Let the owner of an embedded server of tests, no superuser, delete facts between tests."""
+    place = find_place(data_directory)
+    assert place is not None
+    superuser = make_url(url).set(username=SUPERUSER, password=place.password(SUPERUSER))
+    engine = create_engine(superuser)
+    with engine.begin() as connection:
+        connection.execute(text(f"GRANT SET ON PARAMETER session_replication_role TO {OWNER}"))
+    engine.dispose()
+
+
+class FreshDatabases:
+    """Databases that are all like the template; at most one of them lies ready."""
+
+    def __init__(self, server_url: str, template: str, run: Callable[[str], None]) -> None:
+        """`run` runs a statement on the server outside any transaction."""
+        self._server = make_url(server_url)
+        self._template = template
+        self._run = run
+        self._ready: str | None = None
+        self._states: dict[str, _State] = {}
+
+    def take(self) -> str:
+        """Return the name of a database that is as the template is."""
+        name, self._ready = self._ready, None
+        if name is not None:
+            return name
+        name = f"portal_{uuid.uuid4().hex[:12]}"
+        self._run(f'CREATE DATABASE "{name}" TEMPLATE "{self._template}"')
+        with self._connected(name) as connection:
+            self._states[name] = _state(connection)
+        return name
+
+    def give_back(self, name: str) -> None:
+        """Make a database ready for the next test, or drop it.
+
+        One that somebody is still connected to is left: to end those is not our business.
+        """
+        try:
+            with self._connected(name) as connection:
+                if not _is_left(connection, name):
+                    return
+                if _empty(connection, self._states[name]):
+                    self._ready = name
+        except DBAPIError:
+            self._ready = None  # the test dropped it, or closed it to us
+        if self._ready is None:
+            self._run(f'DROP DATABASE IF EXISTS "{name}"')
+
+    @contextmanager
+    def _connected(self, name: str) -> Iterator[Connection]:
+        engine = create_engine(self._server.set(database=name))
+        try:
+            with engine.begin() as connection:
+                yield connection
+        finally:
+            engine.dispose()
+
+
+def _is_left(connection: Connection, name: str) -> bool:
+    """Wait until no other client is connected, and say whether that came."""
+    until = time.monotonic() + _LEAVING_SECONDS
+    while connection.execute(_CLIENTS, {"name": name}).scalar_one():
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.01)  # noqa: TID251 - a poll with a deadline
+    return True
+
+
+def _state(connection: Connection) -> _State:
+    schema = connection.execute(_SCHEMA).scalar_one()
+    tables = connection.execute(_TABLES).scalars().all()
+    # Names are those of the catalogue, quoted by the server.
+    parts = [
+        f"SELECT '{table}', count(*), "  # noqa: S608 - as above
+        f"CASE WHEN count(*) <= {_MOST_ROWS}"
+        f" THEN md5(coalesce(string_agg(t::text, ',' ORDER BY t::text), '')) ELSE '' END"
+        f" FROM {table} AS t"
+        for table in tables
+    ]
+    rows = connection.execute(text(" UNION ALL ".join(parts).replace(":", "\\:")))
+    sequences = connection.execute(_SEQUENCES)
+    return _State(
+        schema,
+        {table: (count, digest) for table, count, digest in rows if count},
+        {name: (start, last) for name, start, last in sequences},
+    )
+
+
+def _empty(connection: Connection, before: _State) -> bool:
+    """Delete what a test wrote; False where the database is another than it was before."""
+    now = _state(connection)
+    if now.schema != before.schema:
+        return False
+    if any(now.rows.get(table) != kept for table, kept in before.rows.items()):
+        return False
+    written = {table: count for table, (count, _) in now.rows.items() if table not in before.rows}
+    if sum(written.values()) > _MOST_ROWS:
+        return False
+    # Facts may not be deleted: for this transaction their triggers are off.
+    connection.execute(text("SET LOCAL session_replication_role = replica"))
+    for table in written:
+        connection.execute(text(f"DELETE FROM {table}"))  # noqa: S608 - as above
+    for name, (start, last) in before.sequences.items():
+        if now.sequences[name] != (start, last):
+            set_to = {"name": name, "value": start if last is None else last, "is_used": last}
+            connection.execute(text("SELECT setval(:name, :value, :is_used IS NOT NULL)"), set_to)
+    return True
