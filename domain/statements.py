@@ -141,9 +141,11 @@ def parse_month(name: str) -> date:
     year, _separator, month = name.partition("-")
     is_month = len(name) == len("2026-03") and name.isascii()
     try:
-        return date(int(year), int(month), 1) if is_month else _refuse_month()
+        found = date(int(year), int(month), 1) if is_month else _refuse_month()
     except ValueError:
         return _refuse_month()
+    # The last month that a calendar has does not end before another begins.
+    return found if found < date.max.replace(day=1) else _refuse_month()
 
 
 def _refuse_month() -> date:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import unicodedata
 from datetime import date as calendar_date
+from decimal import Decimal
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
@@ -167,7 +168,7 @@ class _Page:
         if content.exchange_rate:
             rate = _("1 {paid} = {rate} {credited}").format(
                 paid=content.pay_currency,
-                rate=content.exchange_rate,
+                rate=formats.number(Decimal(content.exchange_rate)),
                 credited=content.credit_currency,
             )
             self._row(_("Exchange rate"), rate)
@@ -183,7 +184,9 @@ class _Page:
         tax = self._content.tax
         if tax is None:
             return
-        rate = _("Tax included ({rate} %)").format(rate=self._content.tax_rate)
+        rate = _("Tax included ({rate} %)").format(
+            rate=formats.number(Decimal(self._content.tax_rate))
+        )
         self._row(_("Net"), formats.money(self._content.credit - tax))
         self._row(rate, formats.money(tax))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -98,6 +98,14 @@ def start() -> Viewing:
     if visitor.actor.reads_as_staff(account_id):
         _remember_look(visitor, account_id)
     return Viewing(visitor, summary, zone)
+
+
+def renew(here: Viewing) -> Viewing:
+    """Look up anew who looks and what they may do.
+
+    A dialog, a fragment and a download run without their page, long after it was drawn.
+    """
+    return replace(here, visitor=require_visitor())
 
 
 def _wanted_account(visitor: Visitor) -> int | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from dataclasses import dataclass
-from datetime import datetime, time
+from datetime import datetime, time, timedelta
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
@@ -23,7 +23,7 @@ from domain.billing_profiles import current_profile
 from domain.errors import AlreadyDecided, Conflict, InvalidInput, NotFound
 from domain.gateways.base import PaymentFact, PaymentState
 from domain.ledger.idempotency import request_digest
-from domain.money import Money
+from domain.money import MAX_MICROS, Money
 from domain.payments.checkout import new_reference
 from domain.payments.facts import apply_payment_fact
 from domain.payments.records import GATEWAY_ACTOR, note
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 GATEWAY = "bank"
 LARGEST_EVIDENCE_BYTES = 5 * 1024 * 1024
 _LONGEST = 200
+_RECORDED_WITHIN = timedelta(days=366)
+_MOST_MICROS = MAX_MICROS // 100
 _TYPES = {b"%PDF-": "application/pdf", b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg"}
 _IGNORED_CATEGORIES = frozenset({"Zs", "Zl", "Zp", "Pd", "Cc", "Cf"})
 _OTHER_DASHES = frozenset("\N{MINUS SIGN}\N{HYPHEN BULLET}\N{SWUNG DASH}\u02d7")
@@ -125,8 +127,11 @@ def record_transfer(
         raise NotFound("account")
     _check_amount(amount, account.currency)
     now = clock.now(session)
-    if received_on > now.astimezone(_zone_of(session, account)).date():
+    today = now.astimezone(_zone_of(session, account)).date()
+    if received_on > today:
         raise InvalidInput("received_on", "in_future")
+    if received_on < today - _RECORDED_WITHIN:
+        raise InvalidInput("received_on", "too_long_ago")
     if current_profile(session, actor=actor, account_id=account_id) is None:
         raise Conflict("no_billing_profile")
     row = BankTransfer(
@@ -176,6 +181,8 @@ def _check_amount(amount: Money, currency: str) -> None:
         raise InvalidInput("amount", "wrong_currency", currency=currency)
     if amount.micros <= 0:
         raise InvalidInput("amount", "not_positive")
+    if amount.micros > _MOST_MICROS:
+        raise InvalidInput("amount", "too_large")
     amount.to_minor_units()
 
 

@@ -278,7 +278,7 @@ def _content(
             credit_currency=payment.credit_currency,
             exchange_rate=_rate(session, payment),
             tax_point=grant.tax_point,
-            tax_rate=str((grant.tax_rate * 100).normalize()),
+            tax_rate=_plain(grant.tax_rate * 100),
             tax_micros=tax_inside(part.credit_micros, rate_millionths) if is_taxed else None,
             refers_to="" if refund is None else _receipt_number(session, payment),
             language=payment.language,
@@ -290,7 +290,12 @@ def _rate(session: Session, payment: Payment) -> str:
     if payment.quote_id is None:
         return ""
     rate: Decimal = session.get_one(ExchangeQuote, payment.quote_id).effective_rate
-    return str(rate.normalize())
+    return _plain(rate)
+
+
+def _plain(figure: Decimal) -> str:
+    """Return a decimal without an exponent, which a whole number of tens would have."""
+    return f"{figure.normalize():f}"
 
 
 def _receipt_number(session: Session, payment: Payment) -> str:

@@ -130,7 +130,7 @@ def _with_payments(
         ids = {
             payment_id
             for fact in facts
-            if (payment_id := find_id(session, gateway, _name(fact))) is not None
+            if (payment_id := find_id(session, gateway, name_of(fact))) is not None
         }
         for payment_id in sorted(ids):
             lock_payment(session, payment_id)
@@ -138,7 +138,7 @@ def _with_payments(
         (
             fact,
             lock_by_name(
-                session, gateway=gateway.name, is_sandbox=gateway.is_sandbox, name=_name(fact)
+                session, gateway=gateway.name, is_sandbox=gateway.is_sandbox, name=name_of(fact)
             ),
         )
         for fact in facts
@@ -151,7 +151,8 @@ def _report_unknown(gateway: Gateway, fact: Fact) -> None:
         _log.error("%s took money for a payment that is not known here", gateway.name)
 
 
-def _name(fact: Fact) -> KnownName:
+def name_of(fact: Fact) -> KnownName:
+    """Return how a fact names its payment."""
     if isinstance(fact, PaymentFact):
         return KnownName(fact.reference, fact.gateway_reference, fact.gateway_payment_id)
     return KnownName(fact.payment_reference, None, fact.gateway_payment_id)

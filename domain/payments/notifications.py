@@ -23,7 +23,8 @@ from domain.gateways.base import (
     PaymentFact,
     PaymentState,
 )
-from domain.payments.facts import apply_facts
+from domain.payments.facts import apply_facts, name_of
+from domain.payments.polling import note_failed_check
 from domain.payments.records import GATEWAY_ACTOR, find_id, lock_by_name
 from domain.permissions import require
 from domain.transactions import run_transaction
@@ -118,7 +119,29 @@ def handle_webhook(
     except SQLAlchemyError:
         _log.exception("a notification of %s cannot be written", gateway.name)
         outcome = Outcome.UNAVAILABLE
+    except Exception as error:  # noqa: BLE001 - the gateway has to be answered, in its own form
+        _log.exception("a notification of %s cannot be processed", gateway.name)
+        _set_aside(run, gateway, notification, error)
+        outcome = Outcome.UNAVAILABLE
     return outcome, gateway.acknowledge(outcome)
+
+
+def _set_aside(
+    run: RunTransaction, gateway: Gateway, notification: Notification, error: Exception
+) -> None:
+    """Note at the payments that are named why nothing came of a message, for staff to see."""
+
+    def note_failure(session: Session) -> None:
+        names = {name_of(fact) for fact in notification.facts} | {*notification.asks_about}
+        for name in sorted(names, key=repr):
+            payment = _ask_soon(session, gateway, name)
+            if payment is not None:
+                note_failed_check(session, payment, error)
+
+    try:
+        run(note_failure)
+    except SQLAlchemyError:
+        _log.exception("a failed notification of %s cannot be noted", gateway.name)
 
 
 def _act(

@@ -72,6 +72,7 @@ __all__ = [
     "due_payments",
     "due_refunds",
     "next_check",
+    "note_failed_check",
 ]
 
 _log = logging.getLogger(__name__)
@@ -236,14 +237,21 @@ def _set_aside(
         now = clock.now(session)
         if payment.next_check_at is not None and payment.next_check_at <= now:
             _back_off(payment, now)
-        # A lost connection or a lock that was waited for in vain says nothing of the payment.
-        is_told = count_steps(session, payment, CHECK_FAILED) >= _MAX_FAILURE_EVENTS
-        if not is_told and not isinstance(error, OperationalError):
-            details: dict[str, Any] = {"error": _error_name(error)}
-            if refund_id is not None:
-                details["refund"] = refund_id
-            note_once(session, payment, CHECK_FAILED, actor=GATEWAY_ACTOR, details=details)
+        note_failed_check(session, payment, error, refund_id=refund_id)
         return payment.state
+
+
+def note_failed_check(
+    session: Session, payment: Payment, error: Exception, *, refund_id: int | None = None
+) -> None:
+    """Note at a payment, once an error, that what a gateway said of it could not be processed."""
+    # A lost connection or a lock that was waited for in vain says nothing of the payment.
+    is_told = count_steps(session, payment, CHECK_FAILED) >= _MAX_FAILURE_EVENTS
+    if not is_told and not isinstance(error, OperationalError):
+        details: dict[str, Any] = {"error": _error_name(error)}
+        if refund_id is not None:
+            details["refund"] = refund_id
+        note_once(session, payment, CHECK_FAILED, actor=GATEWAY_ACTOR, details=details)
 
 
 def _error_name(error: Exception) -> str:

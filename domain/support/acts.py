@@ -75,7 +75,8 @@ def act(
     """Carry a wish out within the actor's limit, or have it wait for somebody else.
 
     Raises NotAuthorised for who may not, or belongs to the account; InvalidInput for a reason that
-    is missing; NotFound; IdempotencyMismatch; and what the wish itself is refused with.
+    is missing; NotFound; IdempotencyMismatch; Conflict("already_requested") where the very same
+    waits; and what the wish itself is refused with.
     """
     require(actor, wish.permission, account_id)
     reason = checked_reason(reason)
@@ -96,6 +97,7 @@ def act(
         done = _carry_out(session, account, wish, amount, by, request=None)
         keep_answer(session, write, {"act": done.act_id})
         return done
+    _check_is_asked_once(session, account, wish)
     waiting = _ask(session, account, wish, amount, By(actor, reason, idempotency_key))
     keep_answer(session, write, {"request": waiting.request_id})
     return waiting
@@ -136,6 +138,23 @@ def _is_within_limit(
     done_micros = session.scalars(done).one()
     limit = limit_of(session, action=wish.name, role=actor.staff_role, currency=amount.currency)
     return int(done_micros) + amount.micros <= limit.micros
+
+
+def _check_is_asked_once(session: Session, account: Account, wish: Wish) -> None:
+    """Refuse to ask for the very same again while it waits: both would be approved, and done."""
+    same = session.scalars(
+        select(ApprovalRequest.id)
+        .where(
+            ApprovalRequest.account_id == account.id,
+            ApprovalRequest.action == wish.name,
+            ApprovalRequest.parameters == plain(wish),
+            ApprovalRequest.state == "waiting",
+            ApprovalRequest.expires_at > clock.now(session),
+        )
+        .limit(1)
+    ).one_or_none()
+    if same is not None:
+        raise Conflict("already_requested")
 
 
 def _ask(session: Session, account: Account, wish: Wish, amount: Money, by: By) -> Waiting:

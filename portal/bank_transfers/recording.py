@@ -39,8 +39,10 @@ _DOUBTED = "transfers_doubted"
 _WARNING = "transfers_warning"
 _FAULTS = {
     ("amount", "not_positive"): N_("Enter an amount above 0."),
+    ("amount", "too_large"): N_("This is more than one transfer can be. Check the amount."),
     ("bank_reference", "empty"): N_("Enter the bank's reference: it counts once."),
     ("received_on", "in_future"): N_("The day that it came is today or before."),
+    ("received_on", "too_long_ago"): N_("The day that it came is in the last twelve months."),
     ("evidence", "too_large"): N_("The file is larger than 5 MB. Save it smaller, and try again."),
     ("evidence", "not_a_document"): N_("Give the evidence as PDF, PNG or JPEG."),
     ("evidence", "card_number"): N_(

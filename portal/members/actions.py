@@ -167,7 +167,7 @@ def _confirm_removal(here: Viewing, account_id: int, member: Member) -> None:
             services.remove_member,
             account_id=account_id,
             user_id=member.user_id,
-            actor=here.visitor.actor,
+            actor=viewing.renew(here).visitor.actor,
             idempotency_key=key,
         )
 
@@ -188,7 +188,7 @@ def _confirm_leaving(here: Viewing, account_id: int) -> None:
         backend.write(
             services.leave_account,
             account_id=account_id,
-            actor=here.visitor.actor,
+            actor=viewing.renew(here).visitor.actor,
             idempotency_key=key,
         )
         # The account may be in the address: it is somebody else's from now on.

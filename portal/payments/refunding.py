@@ -11,6 +11,7 @@ from domain import payments
 from domain.errors import BillingError
 from domain.money import Money
 from domain.permissions import allows
+from domain.queries.approvals import list_requests
 from domain.support import Done, RefundPayment, act, preview_act
 from domain.texts import LONGEST_REASON
 from portal import backend, formats
@@ -22,6 +23,7 @@ from portal.top_up import words
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from domain.queries.approvals import RequestView
     from domain.queries.payments import PaymentView
     from portal.viewing import Viewing
 
@@ -41,8 +43,15 @@ def draw(here: Viewing, payment: PaymentView, done: Callable[[str], None]) -> No
 
 
 def _form(here: Viewing, payment: PaymentView, left: Money, done: Callable[[str], None]) -> None:
-    # Another after each refund: a second click on the old form reaches nobody.
-    key = f"refund-{payment.reference}-{left.micros}"
+    waiting = _waiting(here, payment)
+    # Another after each refund and request: a second click on the old form reaches nobody.
+    key = f"refund-{payment.reference}-{left.micros}-{len(waiting)}"
+    for request in waiting:
+        text = _("A refund of {amount} waits for approval until {when}.")
+        shown = text.format(
+            amount=formats.money(request.amount), when=here.date_time(request.expires_at)
+        )
+        st.info(plain(shown), icon=":material/approval:")
     st.markdown(plain(_("Left to refund: {amount}").format(amount=formats.money(left))))
     typed = st.text_input(
         _("Amount ({currency})").format(currency=left.currency),
@@ -66,6 +75,15 @@ def _form(here: Viewing, payment: PaymentView, left: Money, done: Callable[[str]
         st.error(plain(words.refusal(error, left.currency)), icon=":material/error:")
     else:
         done(told)
+
+
+def _waiting(here: Viewing, payment: PaymentView) -> list[RequestView]:
+    requests = backend.read(list_requests, actor=here.visitor.actor, account_id=payment.account_id)
+    return [
+        each
+        for each in requests
+        if each.state == "waiting" and each.payment_reference == payment.reference
+    ]
 
 
 def _show_effect(here: Viewing, payment: PaymentView, wish: RefundPayment) -> None:
@@ -116,6 +134,9 @@ def send_refund(gateway_name: str, refund_id: int | None) -> str:
     if gateway is not None and refund_id is not None:
         with st.spinner(_("Asking {gateway}…").format(gateway=name)):
             state = payments.send_refund(backend.sessions(), gateway=gateway, refund_id=refund_id)
+    if state == "failed":
+        text = _("{gateway} refused the refund, and its credit was restored.")
+        return text.format(gateway=name)
     if state == payments.WAITS:
         return _(
             "The credit was taken, and the refund waits: {gateway} tells of one refund of a"

@@ -163,7 +163,7 @@ def _facts(here: Viewing, payment: PaymentView) -> dict[str, str]:
         _("Method"): words.gateway(payment.gateway),
         _("The gateway's number"): payment.gateway_payment_id or _("none yet"),
         _("Amount"): formats.money(payment.pay),
-        _("Credit"): formats.money(payment.credit),
+        **words.credit(payment),
         _("Refunded"): formats.money(payment.refunded),
         _("Started"): here.date_time(payment.created_at),
         _("Email"): payment.email or "",

@@ -31,6 +31,7 @@ from portal.settings import settings
 from portal.top_up import profile_form, words
 from portal.ui.field_errors import FieldErrors
 from portal.ui.fragments import redraw_fragment
+from portal.viewing import renew
 
 if TYPE_CHECKING:
     from domain.exchange import Quote
@@ -139,6 +140,7 @@ def _after_profile(steps: _Steps) -> str:
 
 
 def _draw(here: Viewing, account: AccountSummary) -> None:
+    here = renew(here)
     steps: _Steps = st.session_state[_STATE]
     draw = {
         "profile": _profile,

@@ -21,6 +21,7 @@ from portal.gateways import gateway_of
 from portal.i18n import N_, _
 from portal.top_up import dialog, words
 from portal.top_up.background_checks import checks
+from portal.viewing import renew
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -60,6 +61,7 @@ def draw(here: Viewing, found: PaymentOutcome, *, came_back_without_paying: bool
 @st.fragment(run_every=_LOOK_EVERY_SECONDS)
 def _watch(here: Viewing, reference: str, *, has_declined_attempt: bool) -> None:
     """Look again and again; what is decided draws the whole page, with its new balance."""
+    here = renew(here)
     payment = _read_payment(here, reference)
     if not payment.is_open or payment.has_declined_attempt != has_declined_attempt:
         st.rerun()
@@ -70,6 +72,7 @@ def _watch(here: Viewing, reference: str, *, has_declined_attempt: bool) -> None
 @st.fragment(run_every=_LOOK_EVERY_SECONDS)
 def _await_change(here: Viewing, reference: str, state: str) -> None:
     """Look whether what was given up was paid all the same, and draw the page again with it."""
+    here = renew(here)
     if _read_payment(here, reference).state != state:
         st.rerun()
 
@@ -248,6 +251,7 @@ def _offer_another_method(here: Viewing, payment: PaymentView, label: str) -> No
 @st.fragment(run_every=_RECEIPT_EVERY_SECONDS)
 def _await_receipt(here: Viewing, reference: str) -> None:
     """Look until the clock's job has made the receipt, and draw the page again with it."""
+    here = renew(here)
     if _read_payment(here, reference).has_receipt:
         st.rerun()
     st.caption(_("The receipt is made in a moment, and goes to you by mail too."))
@@ -259,10 +263,7 @@ def _facts(here: Viewing, payment: PaymentView) -> None:
         _("Method"): words.gateway(payment.gateway),
         _("Amount"): formats.money(payment.pay),
     }
-    if payment.status is PaymentStatus.SUCCESS:
-        lines[_("Credit")] = formats.money(payment.credit)
-    elif payment.status is PaymentStatus.PENDING:
-        lines[_("Credit to be added")] = formats.money(payment.credit)
+    lines |= words.credit(payment)
     lines[_("Status")] = words.state(payment)
     lines[_("Started")] = here.date_time(payment.created_at)
     if payment.is_sandbox:

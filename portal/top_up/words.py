@@ -9,6 +9,7 @@ from domain.errors import BillingError, InvalidInput
 from domain.gateways.base import GatewayRefused, GatewayUnavailable
 from domain.money import Money, currency_exponent
 from domain.payments.doubts import REFUSED_BY_STAFF
+from domain.queries.payments import PaymentStatus
 from portal import descriptions, formats, messages
 from portal.i18n import N_, _
 from portal.routes.wording import wait_text
@@ -162,6 +163,15 @@ def accepted(name: str) -> str:
 def status(code: str) -> str:
     """Return one of the three statuses of the history."""
     return _(_STATUSES.get(code, code))
+
+
+def credit(payment: PaymentView) -> dict[str, str]:
+    """Return the line that tells a payment's credit: none where it failed."""
+    if payment.status is PaymentStatus.SUCCESS:
+        return {_("Credit"): formats.money(payment.credit)}
+    if payment.status is PaymentStatus.PENDING:
+        return {_("Credit to be added"): formats.money(payment.credit)}
+    return {}
 
 
 def state(payment: PaymentView) -> str:

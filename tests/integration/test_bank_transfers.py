@@ -14,6 +14,7 @@ from sqlalchemy.exc import IntegrityError
 from domain import ledger
 from domain.actors import MemberRole, StaffRole, user_actor
 from domain.errors import AlreadyDecided, Conflict, InvalidInput, NotAuthorised, NotFound
+from domain.money import MAX_MICROS, Money
 from domain.payments.bank_transfers import (
     LARGEST_EVIDENCE_BYTES,
     Evidence,
@@ -64,6 +65,20 @@ def test_the_day_that_it_came_is_one_of_the_site(session: Session, clock: TestCl
     clock.instant = datetime(2026, 3, 10, 20, tzinfo=UTC)  # in Vietnam it is the 11th
     assert fault(session, account, received_on=date(2026, 3, 12)) == ("received_on", "in_future")
     record(session, account, received_on=date(2026, 3, 11))
+
+
+@pytest.mark.parametrize("day", [date(2025, 3, 8), date(1900, 1, 1), date.min])
+def test_a_day_that_is_long_ago_is_a_slip(session: Session, clock: TestClock, day: date) -> None:
+    account, _owner = payer(session)
+    assert clock.instant.date() == date(2026, 3, 10)
+    assert fault(session, account, received_on=day) == ("received_on", "too_long_ago")
+    record(session, account, received_on=date(2025, 3, 9))
+
+
+def test_an_amount_that_no_transfer_has_is_a_slip(session: Session) -> None:
+    account, _owner = payer(session)
+    amount = Money(MAX_MICROS // 10**6 * 10**6, "VND")
+    assert fault(session, account, amount=amount) == ("amount", "too_large")
 
 
 def test_a_second_person_s_approval_credits_through_the_bank(session: Session) -> None:

@@ -127,6 +127,20 @@ def test_refund_above_the_limit_is_decided_by_another_person_of_finance(
     assert balance(session, payment) == 0
 
 
+def test_the_very_same_is_not_requested_twice_while_it_waits(
+    session: Session, maker: Actor, checker: Actor
+) -> None:
+    refund(session, pay(session), maker)
+    payment = pay(session)
+    waiting = refund(session, payment, maker, dong(200_000))
+    assert isinstance(waiting, Waiting)
+    with pytest.raises(Conflict, match="already_requested"):
+        refund(session, payment, maker, dong(200_000))
+    assert isinstance(refund(session, payment, maker, dong(150_000)), Waiting)
+    refuse_request(session, request_id=waiting.request_id, reason="Not yet", actor=checker)
+    assert isinstance(refund(session, payment, maker, dong(200_000)), Waiting)
+
+
 def test_refund_request_is_judged_again_when_it_is_approved(
     session: Session, maker: Actor, checker: Actor
 ) -> None:

@@ -149,7 +149,19 @@ def test_an_account_without_entries_has_an_empty_statement(
 
 
 @pytest.mark.parametrize(
-    "name", ["", "2026", "2026-13", "2026-00", "0000-01", "26-03", "2026-3", "2026-3x", "2026-03-1"]
+    "name",
+    [
+        "",
+        "2026",
+        "2026-13",
+        "2026-00",
+        "0000-01",
+        "26-03",
+        "2026-3",
+        "2026-3x",
+        "2026-03-1",
+        "9999-12",
+    ],
 )
 def test_what_is_no_month_is_refused(name: str) -> None:
     with pytest.raises(InvalidInput):

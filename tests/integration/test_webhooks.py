@@ -17,7 +17,7 @@ from starlette.testclient import TestClient
 from db.models import Dispute, GatewayMessage, Payment
 from domain import clock
 from domain.actors import StaffRole, user_actor
-from domain.errors import NotAuthorised
+from domain.errors import InvalidInput, NotAuthorised
 from domain.gateways.base import (
     DisputeFact,
     DisputeState,
@@ -29,6 +29,8 @@ from domain.gateways.base import (
     PaymentState,
 )
 from domain.payments import handle_webhook, notifications, unmatched_webhooks
+from domain.payments.polling import CHECK_FAILED
+from domain.payments.records import count_steps
 from domain.vault import Vault
 from portal import backend
 from portal.routes import payments as routes
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
 __all__ = ["begun"]
 
 T = TypeVar("T")
+RAISED = "InvalidInput in domain.payments.notifications._act"
 FINANCE = user_actor(5, staff_role=StaffRole.FINANCE)
 MESSAGE = InboundMessage("POST", {}, (), "", b"{}", datetime.now(UTC))
 
@@ -92,6 +95,30 @@ def test_a_webhook_about_a_dispute_has_the_gateway_asked(begun: Begun, state: Di
     assert before <= asked_at <= before + timedelta(minutes=5)
     with begun.sessions() as session:
         assert session.scalars(select(Dispute)).all() or state.value.startswith("inquiry")
+
+
+# ── What cannot be processed ──────────────────────────────────────────────────────────────────
+def test_a_webhook_that_raises_is_answered_noted_and_taken_when_it_comes_again(
+    begun: Begun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as credit that the account's balance cannot hold: nobody foresaw it, nothing is lost."""
+    gateway = telling(paid(begun.reference, CREDIT))
+
+    def refuse(*_args: object, **_values: object) -> None:
+        raise InvalidInput("amount", "too_large")
+
+    with begun.sessions.begin() as session:
+        session.get_one(Payment, begun.started.payment_id).next_check_at = None
+    monkeypatch.setattr(notifications, "apply_facts", refuse)
+    for _again in range(2):
+        assert take(begun.sessions, MESSAGE, gateway) is Outcome.UNAVAILABLE
+    row = begun.row()
+    assert (row.state, row.next_check_at is None) == ("created", False)
+    with begun.sessions() as session:
+        assert count_steps(session, row, CHECK_FAILED, details={"error": RAISED}) == 1
+    monkeypatch.undo()
+    assert take(begun.sessions, MESSAGE, gateway) is Outcome.RECORDED
+    assert begun.row().state == "succeeded"
 
 
 # ── Money that matches no payment ─────────────────────────────────────────────────────────────

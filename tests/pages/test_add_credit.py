@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -51,7 +52,9 @@ def gateways(monkeypatch: pytest.MonkeyPatch) -> dict[str, ScriptedGateway]:
 
 
 @pytest.fixture
-def opened(database_url: str, gateways: object) -> Iterator[Callable[..., AppTest]]:
+def opened(
+    database_url: str, gateways: object, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., AppTest]]:
     """Open the dialog at a step, for the owner of an account."""
     backend.connect(database_url)
     assert gateways
@@ -69,6 +72,7 @@ def opened(database_url: str, gateways: object) -> Iterator[Callable[..., AppTes
             session_id="session",
             form_token="token",
         )
+        monkeypatch.setattr(viewing, "require_visitor", lambda: visitor)
         account = backend.read(account_summary, actor=actor, account_id=account_id)
         app = AppTest.from_function(_dialog, default_timeout=30)
         app.session_state["here"] = viewing.Viewing(visitor, account, time_zone("UTC"))
@@ -369,6 +373,25 @@ def at_review(opened: Callable[..., AppTest], account: int) -> AppTest:
     click(app, "Continue")
     app.checkbox[0].check()
     return run(app)
+
+
+@pytest.mark.parametrize("role", [MemberRole.READER, None])
+def test_whoever_may_no_longer_pay_begins_no_payment_in_an_open_dialog(
+    opened: Callable[..., AppTest],
+    session: Session,
+    monkeypatch: pytest.MonkeyPatch,
+    role: MemberRole | None,
+) -> None:
+    account = account_at(session, "vn")
+    app = at_review(opened, account)
+    memberships = {} if role is None else {account: role}
+    visitor = replace(
+        app.session_state["here"].visitor, actor=user_actor(1, memberships=memberships)
+    )
+    monkeypatch.setattr(viewing, "require_visitor", lambda: visitor)
+    click(app, "Pay ₫500,000")
+    assert len(errors(app)) == 1
+    assert session.scalars(select(Payment.id)).all() == []
 
 
 def test_payment_that_a_gateway_refuses_can_be_tried_again(

@@ -30,8 +30,8 @@ def payment(session: Session) -> Payment:
     return found
 
 
-def key(payment: Payment, name: str) -> str:
-    return f"refund-{payment.reference}-{PAID.micros}-{name}"
+def key(payment: Payment, name: str, waiting: int = 0) -> str:
+    return f"refund-{payment.reference}-{PAID.micros}-{waiting}-{name}"
 
 
 def texts(elements: Any) -> list[str]:
@@ -84,6 +84,10 @@ def test_refund_above_the_limit_waits_and_is_approved_by_another(
     session.rollback()
     assert session.scalars(select(Refund)).all() == []
     waiting = session.scalars(select(ApprovalRequest)).one()
+    assert "A refund of ₫500,000 waits for approval until" in texts(app.info)[0]
+    app.text_input(key=key(payment, "reason", 1)).set_value("Paid by mistake")
+    app.button(key=key(payment, "send", 1)).click().run()
+    assert texts(app.error)[0].startswith("The very same waits for approval already.")
     app = staff_page("approvals", StaffRole.FINANCE)
     assert f"Payment {payment.reference}" in facts(app)
     assert not [each for each in app.button if each.key == f"approve-{waiting.id}"]

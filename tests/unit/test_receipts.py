@@ -130,7 +130,7 @@ def test_japanese_and_yen_without_tax_on_a_top_up() -> None:
 
 
 def test_dollars_that_bought_dong_show_the_rate() -> None:
-    check(DOLLARS, ["$39.97", "1 USD = 25019 VND", "₫1,000,000"])
+    check(DOLLARS, ["$39.97", "1 USD = 25,019 VND", "₫1,000,000"])
 
 
 def test_a_credit_note_names_its_receipt() -> None:
