@@ -175,10 +175,13 @@ def _write_down(session: Session, payment: Payment, fact: DisputeFact) -> Disput
 
 
 def _disputed_micros(payment: Payment, fact: DisputeFact) -> int:
-    """Return what is disputed in the currency that was paid; all of it where another is named."""
+    """Return what is disputed in the currency that was paid; all of it where another is named.
+
+    It may be more than was paid, by a bank's own rate for instance: that is lost all the same.
+    """
     if fact.amount.currency != payment.pay_currency:
         return payment.pay_micros
-    return min(max(fact.amount.micros, 1), payment.pay_micros)
+    return max(fact.amount.micros, 1)
 
 
 def _lost_micros(payment: Payment, fact: DisputeFact, disputed: int) -> int:

@@ -6,6 +6,7 @@ The gateway is asked beside the page, which reads what the answer changed.
 from __future__ import annotations
 
 import html
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import streamlit as st
@@ -54,6 +55,8 @@ def draw(here: Viewing, found: PaymentOutcome, *, came_back_without_paying: bool
         _decided(here, found)
     if payment.is_open and payment.has_declined_attempt:
         _offer_another_method(here, payment, _("Try another method"))
+    elif payment.state == "pending" and _is_lapsed(payment):
+        _offer_another_method(here, payment, _("Try again"))
     if may_have_paid:
         _await_change(here, payment.reference, payment.state)
 
@@ -125,8 +128,17 @@ def _open(here: Viewing, payment: PaymentView) -> None:
         and payment.state == "pending"
         and _is_member(here, payment)
     ):
+        if _is_lapsed(payment):
+            text = _("The time to pay at {gateway} is over. If you did pay, it still counts.")
+            st.caption(text.format(gateway=gateway))
+            return
         label = _("Not paid yet? Go to {gateway}").format(gateway=gateway)
         st.html(f'<a href="/pay/{payment.reference}" target="_self">{html.escape(label)}</a>')
+
+
+def _is_lapsed(payment: PaymentView) -> bool:
+    """Whether the gateway takes no money for it any more; it may have taken some before."""
+    return payment.expires_at <= datetime.now(UTC)
 
 
 # ── A payment that is decided ─────────────────────────────────────────────────────────────────

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -163,6 +163,17 @@ def test_payment_that_failed_shows_no_credit_and_another_way(
     assert facts["Status"] == status
     assert not [name for name in facts if "redit" in name or "aid" in name]
     assert offered in labels(app)
+
+
+def test_payment_whose_time_is_over_leads_to_no_dead_end(
+    show: Callable[..., AppTest], case: Case
+) -> None:
+    lapsed = datetime.now(UTC) - timedelta(minutes=1)
+    case.becomes(state="pending", redirect_url="https://pay.example.com/", expires_at=lapsed)
+    app = look(show, case)
+    assert "Go to VNPay" not in html_of(app)
+    assert "The time to pay at VNPay is over." in app.caption[0].value
+    assert "Try again" in labels(app)
 
 
 def test_declined_payment_says_so_and_opens_add_credit_with_its_amount(
