@@ -22,7 +22,7 @@ from domain.ledger.idempotency import WriteOnce, first_answer, keep_answer
 from domain.money import Money
 from domain.permissions import allows, require, require_another
 from domain.support.limits import limit_of
-from domain.support.wishes import By, of_plain, plain
+from domain.support.wishes import By, RefundPayment, of_plain, plain
 from domain.texts import checked_reason
 from domain.vouchers import hide_code
 
@@ -141,7 +141,9 @@ def _is_within_limit(
 
 
 def _check_is_asked_once(session: Session, account: Account, wish: Wish) -> None:
-    """Refuse to ask for the very same again while it waits: both would be approved, and done."""
+    """Refuse to ask for the same refund again while it waits: both would be approved, and paid."""
+    if wish.name != RefundPayment.name:
+        return
     same = session.scalars(
         select(ApprovalRequest.id)
         .where(
