@@ -42,7 +42,7 @@ FAR_PERCENT = 5
 _VALID_LONGER = timedelta(hours=2)
 _HUNDREDTH = Decimal("0.01")
 _WHOLE_BASIS_POINTS = 10_000
-_MOST_MARGIN = 2_000
+MAX_MARGIN_BASIS_POINTS = 2_000
 _RATE_DECIMALS = 10
 _HIGHEST_RATE = Decimal(10) ** 9
 _EXACT = Context(prec=60)
@@ -115,8 +115,7 @@ def propose_rate(
     """Write down a rate for somebody else to approve; return its id.
 
     A rate that is more than FAR_PERCENT from the one in force, alone or with its margin, needs a
-    reason. Repeating a proposal
-    that waits answers its id. Raises InvalidInput.
+    reason. Repeating a proposal that waits answers its id. Raises InvalidInput.
     """
     require(actor, "propose_rate")
     check_text(source=source)
@@ -163,7 +162,7 @@ def _check(base: str, quoted: str, rate: Decimal, margin_basis_points: int) -> N
         raise InvalidInput("rate", "out_of_range")
     if rate.quantize(smallest, context=_EXACT) != rate:
         raise InvalidInput("rate", "too_many_decimals", decimals=_RATE_DECIMALS)
-    if not 0 <= margin_basis_points <= _MOST_MARGIN:
+    if not 0 <= margin_basis_points <= MAX_MARGIN_BASIS_POINTS:
         raise InvalidInput("margin_basis_points", "out_of_range")
 
 

@@ -116,18 +116,18 @@ def make_database(
 
 @pytest.fixture(scope="session")
 def fresh_databases(
-    server_url: str, template: str, run_on_server: Callable[[str], None]
+    make_database: Callable[[], str], run_on_server: Callable[[str], None]
 ) -> FreshDatabases:
     """Where each test of this process has its database from."""
-    return FreshDatabases(server_url, template, run_on_server)
+    return FreshDatabases(make_database, run_on_server)
 
 
 @pytest.fixture
-def database_url(fresh_databases: FreshDatabases, server_url: str) -> Iterator[str]:
+def database_url(fresh_databases: FreshDatabases) -> Iterator[str]:
     """The URL of a fresh database, for this test alone."""
-    name = fresh_databases.take()
-    yield database_on(server_url, name)
-    fresh_databases.give_back(name)
+    url = fresh_databases.take()
+    yield url
+    fresh_databases.give_back(url)
 
 
 @pytest.fixture

@@ -41,7 +41,7 @@ GATEWAY = "bank"
 LARGEST_EVIDENCE_BYTES = 5 * 1024 * 1024
 _LONGEST = 200
 _RECORDED_WITHIN = timedelta(days=366)
-_MOST_MICROS = MAX_MICROS // 100
+_MAX_AMOUNT_MICROS = MAX_MICROS // 100
 _TYPES = {b"%PDF-": "application/pdf", b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg"}
 _IGNORED_CATEGORIES = frozenset({"Zs", "Zl", "Zp", "Pd", "Cc", "Cf"})
 _OTHER_DASHES = frozenset("\N{MINUS SIGN}\N{HYPHEN BULLET}\N{SWUNG DASH}\u02d7")
@@ -181,7 +181,7 @@ def _check_amount(amount: Money, currency: str) -> None:
         raise InvalidInput("amount", "wrong_currency", currency=currency)
     if amount.micros <= 0:
         raise InvalidInput("amount", "not_positive")
-    if amount.micros > _MOST_MICROS:
+    if amount.micros > _MAX_AMOUNT_MICROS:
         raise InvalidInput("amount", "too_large")
     amount.to_minor_units()
 

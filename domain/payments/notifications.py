@@ -163,8 +163,7 @@ def _act(
     for fact in notification.facts:
         if isinstance(fact, DisputeFact):
             # Its messages leave things out, and come in any order: the answer is of now.
-            name = KnownName(fact.payment_reference, None, fact.gateway_payment_id)
-            _ask_soon(session, gateway, name)
+            _ask_soon(session, gateway, name_of(fact))
     if not notification.facts and not notification.asks_about:
         outcome = Outcome.RECORDED
     _keep(
@@ -198,12 +197,7 @@ def _has_unmatched(
     return any(
         isinstance(fact, PaymentFact)
         and fact.state is PaymentState.PAID
-        and find_id(
-            session,
-            gateway,
-            KnownName(fact.reference, fact.gateway_reference, fact.gateway_payment_id),
-        )
-        is None
+        and find_id(session, gateway, name_of(fact)) is None
         for fact in facts
     )
 

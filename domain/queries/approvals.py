@@ -14,7 +14,7 @@ from domain.money import Money
 from domain.permissions import allows, require
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from sqlalchemy.orm import Session
@@ -58,13 +58,13 @@ class WaitingCounts:
     requests: int
     campaigns: int
     transfers: int
-    rates: int
     payments: int
+    rates: int
 
     @property
     def total(self) -> int:
         """All of them together."""
-        return self.requests + self.campaigns + self.transfers + self.rates + self.payments
+        return self.requests + self.campaigns + self.transfers + self.payments + self.rates
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,12 +125,11 @@ def waiting_counts(session: Session, *, actor: Actor) -> WaitingCounts:
     """Return how much waits for this member of staff: what they may decide, and nothing else."""
     require(actor, "see_requests")
     may = {action: allows(actor, action) for action in _COUNTED}
-    counts: dict[str, int] = dict.fromkeys(("requests", "campaigns", "transfers", "payments"), 0)
+    counts: Sequence[int] = (0, 0, 0, 0)
     if any(may.values()):
-        row = session.execute(_COUNTS, {"name": audit.actor_name(actor), **may}).one()
-        counts = dict(row._mapping)  # noqa: SLF001 - the public name of a row's names
+        counts = session.execute(_COUNTS, {"name": audit.actor_name(actor), **may}).one()
     rates = count_rates_to_approve(session, actor=actor) if allows(actor, "decide_rate") else 0
-    return WaitingCounts(**counts, rates=rates)
+    return WaitingCounts(*counts, rates)
 
 
 def acts_of_entry(

@@ -13,6 +13,7 @@ from domain import audit
 from domain.errors import BillingError, InvalidInput, NotAuthorised
 from domain.exchange import (
     FAR_PERCENT,
+    MAX_MARGIN_BASIS_POINTS,
     decide_rate,
     get_distance,
     get_end_of_rate,
@@ -40,7 +41,6 @@ _CREDITED = ("VND", "JPY")
 _PAID = ("USD", "EUR")
 _ERROR = ":material/error:"
 _BASIS_POINTS = 100
-_MOST_MARGIN_PERCENT = 20
 _LONGEST = 30
 _LONGEST_SOURCE = 100
 _STATES = {
@@ -289,7 +289,7 @@ def _basis_points(text: str) -> int:
     """Return a margin in basis points as people type it in percent. Raises InvalidInput."""
     percent = _number(text, "margin_basis_points")
     # Before it is turned into a whole number, which a huge one would take all day for.
-    if not 0 <= percent <= _MOST_MARGIN_PERCENT:
+    if not 0 <= percent <= MAX_MARGIN_BASIS_POINTS // _BASIS_POINTS:
         raise InvalidInput("margin_basis_points", "out_of_range")
     found = percent * _BASIS_POINTS
     if found != found.to_integral_value():

@@ -9,7 +9,6 @@ PAYMENT_FUZZ is the number of histories of a longer search, which goes elsewhere
 from __future__ import annotations
 
 import os
-import re
 from collections import defaultdict
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -218,9 +217,7 @@ class Found:
     journal: dict[tuple[str, str], int] = field(default_factory=dict)
 
 
-_VERIFY = "PREPARE verify_ledger (bigint[]) AS " + re.sub(
-    r"CAST\(:ids AS bigint\[\]\)", "$1", verify_statement()
-)
+_VERIFY = "PREPARE verify_ledger (bigint[]) AS " + verify_statement().replace(":ids", "$1")
 """What `verify_ledger` asks: to plan it takes ten times as long as to answer it."""
 _LOOK = """
 PREPARE payment_machine (bigint) AS

@@ -8,7 +8,6 @@ reference data, a client that stays connected, or many rows to delete, is droppe
 from __future__ import annotations
 
 import time
-import uuid
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -22,11 +21,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from sqlalchemy import Connection
+    from sqlalchemy import URL, Connection
 
 _LEAVING_SECONDS = 10
 """How long a client that has closed its connection may take to be gone."""
-_MOST_ROWS = 20_000
+_MAX_ROWS = 20_000
 """Deleting more would leave the next test tables that are mostly dead rows."""
 
 # A row of the catalogue that changed was written anew, by another transaction.
@@ -56,7 +55,7 @@ FROM pg_sequences ORDER BY 1
 """)
 _CLIENTS = text("""
 SELECT count(*) FROM pg_stat_activity
-WHERE datname = :name AND backend_type = 'client backend' AND pid <> pg_backend_pid()
+WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()
 """)
 
 
@@ -74,64 +73,60 @@ def let_owner_turn_triggers_off(data_directory: Path, url: str) -> None:
     place = find_place(data_directory)
     assert place is not None
     superuser = make_url(url).set(username=SUPERUSER, password=place.password(SUPERUSER))
-    engine = create_engine(superuser)
-    with engine.begin() as connection:
+    with _connected(superuser) as connection:
         connection.execute(text(f"GRANT SET ON PARAMETER session_replication_role TO {OWNER}"))
-    engine.dispose()
 
 
 class FreshDatabases:
     """Databases that are all like the template; at most one of them lies ready."""
 
-    def __init__(self, server_url: str, template: str, run: Callable[[str], None]) -> None:
-        """`run` runs a statement on the server outside any transaction."""
-        self._server = make_url(server_url)
-        self._template = template
+    def __init__(self, clone: Callable[[], str], run: Callable[[str], None]) -> None:
+        """`clone` makes one and returns its URL; `run` runs a statement outside any transaction."""
+        self._clone = clone
         self._run = run
         self._ready: str | None = None
         self._states: dict[str, _State] = {}
 
     def take(self) -> str:
-        """Return the name of a database that is as the template is."""
-        name, self._ready = self._ready, None
-        if name is not None:
-            return name
-        name = f"portal_{uuid.uuid4().hex[:12]}"
-        self._run(f'CREATE DATABASE "{name}" TEMPLATE "{self._template}"')
-        with self._connected(name) as connection:
-            self._states[name] = _state(connection)
-        return name
+        """Return the URL of a database that is as the template is."""
+        url, self._ready = self._ready, None
+        if url is None:
+            url = self._clone()
+            with _connected(url) as connection:
+                self._states[url] = _state(connection)
+        return url
 
-    def give_back(self, name: str) -> None:
+    def give_back(self, url: str) -> None:
         """Make a database ready for the next test, or drop it.
 
         One that somebody is still connected to is left: to end those is not our business.
         """
         try:
-            with self._connected(name) as connection:
-                if not _is_left(connection, name):
+            with _connected(url) as connection:
+                if not _is_free(connection):
                     return
-                if _empty(connection, self._states[name]):
-                    self._ready = name
+                if _empty(connection, self._states[url]):
+                    self._ready = url
         except DBAPIError:
             self._ready = None  # the test dropped it, or closed it to us
         if self._ready is None:
-            self._run(f'DROP DATABASE IF EXISTS "{name}"')
-
-    @contextmanager
-    def _connected(self, name: str) -> Iterator[Connection]:
-        engine = create_engine(self._server.set(database=name))
-        try:
-            with engine.begin() as connection:
-                yield connection
-        finally:
-            engine.dispose()
+            self._run(f'DROP DATABASE IF EXISTS "{make_url(url).database}"')
 
 
-def _is_left(connection: Connection, name: str) -> bool:
+@contextmanager
+def _connected(url: str | URL) -> Iterator[Connection]:
+    engine = create_engine(url)
+    try:
+        with engine.begin() as connection:
+            yield connection
+    finally:
+        engine.dispose()
+
+
+def _is_free(connection: Connection) -> bool:
     """Wait until no other client is connected, and say whether that came."""
     until = time.monotonic() + _LEAVING_SECONDS
-    while connection.execute(_CLIENTS, {"name": name}).scalar_one():
+    while connection.execute(_CLIENTS).scalar_one():
         if time.monotonic() > until:
             return False
         time.sleep(0.01)  # noqa: TID251 - a poll with a deadline
@@ -144,12 +139,12 @@ def _state(connection: Connection) -> _State:
     # Names are those of the catalogue, quoted by the server.
     parts = [
         f"SELECT '{table}', count(*), "  # noqa: S608 - as above
-        f"CASE WHEN count(*) <= {_MOST_ROWS}"
+        f"CASE WHEN count(*) <= {_MAX_ROWS}"
         f" THEN md5(coalesce(string_agg(t::text, ',' ORDER BY t::text), '')) ELSE '' END"
         f" FROM {table} AS t"
         for table in tables
     ]
-    rows = connection.execute(text(" UNION ALL ".join(parts).replace(":", "\\:")))
+    rows = connection.exec_driver_sql(" UNION ALL ".join(parts))
     sequences = connection.execute(_SEQUENCES)
     return _State(
         schema,
@@ -166,7 +161,7 @@ def _empty(connection: Connection, before: _State) -> bool:
     if any(now.rows.get(table) != kept for table, kept in before.rows.items()):
         return False
     written = {table: count for table, (count, _) in now.rows.items() if table not in before.rows}
-    if sum(written.values()) > _MOST_ROWS:
+    if sum(written.values()) > _MAX_ROWS:
         return False
     # Facts may not be deleted: for this transaction their triggers are off.
     connection.execute(text("SET LOCAL session_replication_role = replica"))
