@@ -14,7 +14,7 @@ from domain.money import Money
 from domain.permissions import allows, require
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from datetime import datetime
 
     from sqlalchemy.orm import Session
@@ -125,11 +125,13 @@ def waiting_counts(session: Session, *, actor: Actor) -> WaitingCounts:
     """Return how much waits for this member of staff: what they may decide, and nothing else."""
     require(actor, "see_requests")
     may = {action: allows(actor, action) for action in _COUNTED}
-    counts: Sequence[int] = (0, 0, 0, 0)
+    requests = campaigns = transfers = payments = 0
     if any(may.values()):
-        counts = session.execute(_COUNTS, {"name": audit.actor_name(actor), **may}).one()
+        requests, campaigns, transfers, payments = session.execute(
+            _COUNTS, {"name": audit.actor_name(actor), **may}
+        ).one()
     rates = count_rates_to_approve(session, actor=actor) if allows(actor, "decide_rate") else 0
-    return WaitingCounts(*counts, rates)
+    return WaitingCounts(requests, campaigns, transfers, payments, rates)
 
 
 def acts_of_entry(
