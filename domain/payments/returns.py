@@ -162,8 +162,8 @@ def settle_by_kept_refund(
 ) -> None:
     """Take refunds that no credit stands for as the return of money that was rejected, or will be.
 
-    Together they are all of it: a part leaves people to look. Money that came beside a credited
-    one, and has gone back by itself, is nobody's to decide.
+    Together they are all of it, or more: a part leaves people to look. Money that came beside a
+    credited one, and has gone back by itself, is nobody's to decide.
     """
     kept = session.scalars(
         select(Refund)
@@ -190,19 +190,24 @@ def settle_by_kept_refund(
 def _owed_review(
     session: Session, payment: Payment, gateway_payment_id: str | None, amount: Money
 ) -> PaymentReview | None:
-    """Return the rejected money of this name and amount that is still owed.
+    """Return the rejected money of this name that is still owed, where all of it went back.
 
-    A second money that nobody has decided about is rejected here.
+    More than came may have gone back. A second money that nobody has decided about is rejected
+    here.
     """
     review = refused_money(session, payment, gateway_payment_id)
     if review is not None:
         is_owed = review.return_state == "owed"
-        is_same = (review.came_micros, review.came_currency) == (amount.micros, amount.currency)
-        return review if is_owed and is_same else None
+        is_known = review.came_micros is not None
+        return review if is_owed and is_known and _is_all(amount, _came(review)) else None
     doubt = _waiting_second_money(session, payment, gateway_payment_id)
-    if doubt is None or doubt.amount != amount:
+    if doubt is None or doubt.amount is None or not _is_all(amount, doubt.amount):
         return None
     return _reject_second_money(session, payment, doubt, reason="refunded_at_gateway")
+
+
+def _is_all(gone: Money, came: Money) -> bool:
+    return gone.currency == came.currency and gone.micros >= came.micros
 
 
 def _waiting_second_money(

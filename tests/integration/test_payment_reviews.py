@@ -434,6 +434,18 @@ def test_a_part_that_went_back_leaves_people_to_look(payment: Doubted) -> None:
     assert "refund_of_too_much" in payment.kinds()
 
 
+def test_money_that_went_back_twice_is_not_owed_once_it_is_refused(payment: Doubted) -> None:
+    payment.suspect()
+    for name in ("r1", "r2"):
+        payment.apply(
+            RefundFact(name, RefundState.SUCCEEDED, ASKED, payment_reference=payment.reference)
+        )
+    payment.refuse()
+    assert payment.reviews().decided[0].return_state == "returned"
+    assert payment.legs() == {}
+    assert "refund_of_too_much" in payment.kinds()
+
+
 def test_refused_money_that_never_came_is_not_owed(payment: Doubted) -> None:
     payment.suspect()
     payment.refuse()
