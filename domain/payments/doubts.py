@@ -29,6 +29,9 @@ MONEY_AFTER_REFUSAL = "money_after_refusal"
 SECOND_MONEY = "second_money"
 """Money beside that which was credited, or that is under review: it can only go back."""
 
+RETURN_FAILED = "return_failed"
+"""Rejected money that had gone back and came again: it is owed once more."""
+
 REFUSED_BY_STAFF = "refused_by_staff"
 """The code of a payment that people refused."""
 
@@ -94,7 +97,7 @@ def current_doubt(session: Session, payment: Payment) -> Doubt | None:
     row = session.scalars(
         _told(payment).where(PaymentEvent.kind == payment.code).order_by(PaymentEvent.id.desc())
     ).first()
-    return None if row is None else _doubt(row)
+    return None if row is None else doubt_of(row)
 
 
 def open_doubts(session: Session, payment: Payment) -> tuple[Doubt, ...]:
@@ -111,7 +114,7 @@ def open_doubts(session: Session, payment: Payment) -> tuple[Doubt, ...]:
     found = [] if current is None else [current]
     found += [
         doubt
-        for doubt in map(_doubt, others)
+        for doubt in map(doubt_of, others)
         if not _is_credited(payment, doubt)
         and (current is None or doubt.gateway_payment_id != current.gateway_payment_id)
     ]
@@ -127,7 +130,7 @@ def _is_credited(payment: Payment, doubt: Doubt) -> bool:
 def is_reported(session: Session, payment: Payment, gateway_payment_id: str | None) -> bool:
     """Whether this money was reported before as one that can only go back."""
     rows = session.scalars(_told(payment).where(PaymentEvent.kind == SECOND_MONEY))
-    return any(_doubt(row).gateway_payment_id == gateway_payment_id for row in rows)
+    return any(doubt_of(row).gateway_payment_id == gateway_payment_id for row in rows)
 
 
 def went_back(session: Session, payment: Payment, gateway_payment_id: str | None) -> bool:
@@ -176,7 +179,8 @@ def _told(payment: Payment) -> Select[PaymentEvent]:
     )
 
 
-def _doubt(row: PaymentEvent) -> Doubt:
+def doubt_of(row: PaymentEvent) -> Doubt:
+    """Return what a step of the timeline tells people to decide."""
     details: Mapping[str, Any] = row.details
     amount = details.get("amount")
     return Doubt(

@@ -47,7 +47,7 @@ from domain.payments.refunds import apply_kept_refund, apply_refund
 from domain.payments.returns import (
     refused_money,
     settle_by_failure,
-    settle_by_kept_refund,
+    settle_by_refunds,
     was_denied_before,
 )
 from domain.payments.schedule import next_check
@@ -500,7 +500,7 @@ def _second_money(session: Session, payment: Payment, fact: PaymentFact, actor: 
     if doubts.is_reported(session, payment, fact.gateway_payment_id):
         return Outcome.REPEATED
     _report(session, payment, doubts.SECOND_MONEY, doubts.said_by(fact), actor)
-    settle_by_kept_refund(session, payment, fact.gateway_payment_id)
+    settle_by_refunds(session, payment, fact.gateway_payment_id)
     return Outcome.RECORDED
 
 

@@ -152,17 +152,17 @@ def note(
     *,
     actor: Actor,
     details: Mapping[str, Any] | None = None,
-) -> None:
+) -> PaymentEvent:
     """Write a step into the payment's timeline; details are codes, ids and amounts only."""
-    session.add(
-        PaymentEvent(
-            account_id=payment.account_id,
-            payment_id=payment.id,
-            kind=kind,
-            actor=audit.actor_name(actor),
-            details=dict(details or {}),
-        )
+    step = PaymentEvent(
+        account_id=payment.account_id,
+        payment_id=payment.id,
+        kind=kind,
+        actor=audit.actor_name(actor),
+        details=dict(details or {}),
     )
+    session.add(step)
+    return step
 
 
 def note_once(

@@ -50,7 +50,12 @@ from domain.payments.records import (
     note,
     note_once,
 )
-from domain.payments.returns import settle_by_kept_refund, settle_by_refund
+from domain.payments.returns import (
+    is_return,
+    name_of_return,
+    owe_again,
+    settle_by_refunds,
+)
 from domain.permissions import require
 from domain.texts import check_text, checked_reason
 from domain.transactions import run_transaction
@@ -197,8 +202,6 @@ def _book(session: Session, payment: Payment, refund: Refund, actor: Actor) -> N
         "state": refund.state,
     }
     note(session, payment, "refund_requested", actor=actor, details=details)
-    if not is_booked(payment, refund) and payment.state not in OPEN_STATES:
-        _report_unfit(session, payment, refund, refund.pay_micros, actor)
     _report_excess(session, payment, refund, actor)
 
 
@@ -207,6 +210,14 @@ def _report_excess(session: Session, payment: Payment, refund: Refund, actor: Ac
     excess = refund.outflow_micros - refund.unapplied_micros - refund.clawed_back_micros
     if excess > 0:
         _report_unfit(session, payment, refund, excess, actor)
+
+
+def _report_unexplained(session: Session, payment: Payment, refund: Refund, actor: Actor) -> None:
+    """Say so where what went back was neither credited nor rejected."""
+    if is_booked(payment, refund) or payment.state in OPEN_STATES:
+        return
+    if not is_return(session, payment, refund):
+        _report_unfit(session, payment, refund, refund.pay_micros, actor)
 
 
 def _report_unfit(
@@ -399,8 +410,6 @@ def apply_refund(
         return _advance(session, payment, refund, fact, actor)
     if fact.state is RefundState.FAILED:
         return _keep_failure(session, payment, fact, actor)
-    if settle_by_refund(session, payment, fact):
-        return Outcome.RECORDED
     if fact.is_reversal and _is_part_of_dispute(session, payment, fact):
         details = {"gateway_refund": fact.gateway_refund_id, "amount": fact.amount.micros}
         is_new = note_once(session, payment, REVERSAL_OF_DISPUTE, actor=actor, details=details)
@@ -481,6 +490,7 @@ def _take_over(session: Session, payment: Payment, fact: RefundFact, actor: Acto
     _book(session, payment, refund, actor)
     if fact.state is RefundState.SUCCEEDED:
         _succeed(session, payment, refund, actor)
+    _report_unexplained(session, payment, refund, actor)
     return Outcome.RECORDED
 
 
@@ -490,8 +500,14 @@ def _keep_failure(session: Session, payment: Payment, fact: RefundFact, actor: A
     A statement that is delivered later may be older, and must not take the credit. A failure
     without a date cannot be compared with it.
     """
+    is_owed = owe_again(
+        session,
+        payment,
+        gateway_refund_id=fact.gateway_refund_id,
+        gateway_payment_id=fact.gateway_payment_id,
+    )
     if fact.stated_at is None or not _is_fit(payment, fact):
-        return Outcome.REPEATED
+        return Outcome.RECORDED if is_owed else Outcome.REPEATED
     refund = _of_gateway(session, payment, fact, actor)
     refund.state = RefundState.FAILED.value
     refund.settled_at = clock.now(session)
@@ -514,7 +530,7 @@ def _of_gateway(session: Session, payment: Payment, fact: RefundFact, actor: Act
         account_id=payment.account_id,
         payment_id=payment.id,
         gateway=payment.gateway,
-        gateway_payment_id=fact.gateway_payment_id,
+        gateway_payment_id=name_of_return(session, payment, fact),
         gateway_refund_id=fact.gateway_refund_id,
         is_reversal=fact.is_reversal,
         state="pending",
@@ -538,8 +554,15 @@ def _advance(
         refund.stated_at = fact.stated_at
     if fact.state is RefundState.SUCCEEDED:
         _succeed(session, payment, refund, actor)
+        _report_unexplained(session, payment, refund, actor)
     elif fact.state is RefundState.FAILED:
         _fail(session, payment, refund, actor, "gateway")
+        owe_again(
+            session,
+            payment,
+            gateway_refund_id=fact.gateway_refund_id,
+            gateway_payment_id=refund.gateway_payment_id,
+        )
     else:
         refund.state = RefundState.PENDING.value
         refund.next_check_at = clock.now(session) + _CHECK_EVERY
@@ -578,7 +601,7 @@ def _succeed(session: Session, payment: Payment, refund: Refund, actor: Actor) -
         post_refund_paid(session, payment, refund, refund.pay_micros, actor)
     else:
         session.flush()
-        settle_by_kept_refund(session, payment, refund.gateway_payment_id)
+        settle_by_refunds(session, payment, refund.gateway_payment_id)
     note(session, payment, "refund_succeeded", actor=actor, details={"refund": refund.id})
 
 

@@ -15,7 +15,7 @@ from domain import audit, clock
 from domain.errors import Conflict, InvalidInput, NotFound
 from domain.gateways.base import PaymentState, RefundState
 from domain.money import Money
-from domain.payments.doubts import SECOND_MONEY, open_doubts
+from domain.payments.doubts import RETURN_FAILED, SECOND_MONEY, doubt_of, open_doubts
 from domain.payments.outflows import REFUNDS_PAYABLE
 from domain.payments.records import (
     GATEWAY_ACTOR,
@@ -28,6 +28,7 @@ from domain.permissions import require
 from domain.texts import check_text
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from sqlalchemy.orm import Session
@@ -45,7 +46,8 @@ def owe(session: Session, payment: Payment, review: PaymentReview) -> None:
     Where the gateway never said how much it was, nothing can be posted: the debt stands here.
     """
     review.return_state = "owed"
-    if review.came_micros is None:
+    came = _came(review)
+    if came is None:
         return
     post_gateway_money(
         session,
@@ -53,7 +55,7 @@ def owe(session: Session, payment: Payment, review: PaymentReview) -> None:
         kind="unapplied_receipt",
         debit=cash_account(payment),
         credit=REFUNDS_PAYABLE,
-        amount=_came(review),
+        amount=came,
         key=f"unapplied:{review.id}",
         actor=GATEWAY_ACTOR,
     )
@@ -117,55 +119,116 @@ def settle_by_failure(session: Session, payment: Payment, fact: PaymentFact) -> 
     if waiting is None:
         review = refused_money(session, payment, name)
     else:
-        review = _reject_second_money(session, payment, waiting, reason="never_came")
+        review = _reject(session, payment, waiting, reason="never_came")
     if review is None or review.return_state != "owed":
         return False
     _settle(session, payment, review, state="never_came", actor=GATEWAY_ACTOR, reference=fact.code)
     return True
 
 
-def settle_by_refund(session: Session, payment: Payment, fact: RefundFact) -> bool:
-    """Take a refund at the gateway for the return of refused money, where it is one; say whether.
-
-    Only a whole return is one: a part of it leaves people to look. What goes back of a second
-    money that nobody has decided about rejects it.
-    """
-    name = fact.gateway_payment_id
-    is_other = None not in {name, payment.gateway_payment_id} and name != payment.gateway_payment_id
-    if is_other and fact.state is RefundState.SUCCEEDED:
-        _owed_review(session, payment, name, fact.amount)
-    rows = session.scalars(
-        select(PaymentReview)
-        .where(PaymentReview.payment_id == payment.id, PaymentReview.return_state.is_not(None))
-        .order_by(PaymentReview.id)
-    ).all()
-    if any(row.return_reference == fact.gateway_refund_id for row in rows):
-        return True
-    for row in rows:
-        is_named = fact.gateway_payment_id is not None and (
-            fact.gateway_payment_id == row.gateway_payment_id
-        )
-        is_same = is_named or (payment.grant_number is None and fact.gateway_payment_id is None)
-        if row.return_state != "owed" or not is_same or row.came_micros != fact.amount.micros:
-            continue
-        if row.came_currency != fact.amount.currency:
-            continue
-        if fact.state is RefundState.SUCCEEDED:
-            name = fact.gateway_refund_id
-            _settle(session, payment, row, state="returned", actor=GATEWAY_ACTOR, reference=name)
-        return True
-    return False
-
-
-def settle_by_kept_refund(
-    session: Session, payment: Payment, gateway_payment_id: str | None
-) -> None:
+def settle_by_refunds(session: Session, payment: Payment, gateway_payment_id: str | None) -> None:
     """Take refunds that no credit stands for as the return of money that was rejected, or will be.
 
     Together they are all of it, or more: a part leaves people to look. Money that came beside a
     credited one, and has gone back by itself, is nobody's to decide.
     """
-    kept = session.scalars(
+    review = _owed_review(session, payment, gateway_payment_id)
+    if review is None:
+        return
+    last = _kept_refunds(session, payment, review.gateway_payment_id)[-1]
+    name = last.gateway_refund_id
+    _settle(session, payment, review, state="returned", actor=GATEWAY_ACTOR, reference=name)
+
+
+def owe_again(
+    session: Session,
+    payment: Payment,
+    *,
+    gateway_refund_id: str,
+    gateway_payment_id: str | None,
+) -> bool:
+    """Owe rejected money again whose return failed after all; say whether it is.
+
+    It stays returned where other refunds are all of it, or where people gave it back otherwise.
+    """
+    for review in _returned(session, payment):
+        came = _came(review)
+        is_named = review.return_reference == gateway_refund_id
+        is_part = gateway_payment_id is not None and (
+            review.gateway_payment_id == gateway_payment_id
+            and review.returned_by == audit.actor_name(GATEWAY_ACTOR)
+        )
+        if not (is_named or is_part) or came is None:
+            continue
+        if not _is_gone(session, payment, review.gateway_payment_id, came):
+            details = {
+                "gateway_payment": review.gateway_payment_id,
+                "amount": [came.micros, came.currency],
+                "gateway_refund": gateway_refund_id,
+            }
+            step = note(session, payment, RETURN_FAILED, actor=GATEWAY_ACTOR, details=details)
+            session.flush()
+            _reject(session, payment, doubt_of(step), reason=RETURN_FAILED)
+            return True
+    return False
+
+
+def is_return(session: Session, payment: Payment, refund: Refund) -> bool:
+    """Whether a refund that no credit stands for gives rejected money back, or is going to."""
+    if any(row.return_reference == refund.gateway_refund_id for row in _returned(session, payment)):
+        return True
+    owed = _owed(session, payment, refund.gateway_payment_id)
+    amount = Money(refund.pay_micros, payment.pay_currency)
+    is_whole = any(_is_all(amount, _came(row)) for row in owed)
+    return is_whole and refund.state == RefundState.PENDING.value
+
+
+def name_of_return(session: Session, payment: Payment, fact: RefundFact) -> str | None:
+    """Return which money a refund gives back: the one that is owed, where the refund has no name.
+
+    Other money may be credited for the payment later, which this refund then does not concern.
+    """
+    if fact.gateway_payment_id is not None:
+        return fact.gateway_payment_id
+    owed = _owed(session, payment, None)
+    return next((row.gateway_payment_id for row in owed if _is_all(fact.amount, _came(row))), None)
+
+
+def _returned(session: Session, payment: Payment) -> list[PaymentReview]:
+    """Return rejected money that went back: by the last review of each."""
+    rows = session.scalars(
+        select(PaymentReview)
+        .where(PaymentReview.payment_id == payment.id, PaymentReview.return_state.is_not(None))
+        .order_by(PaymentReview.id)
+    )
+    last = {row.gateway_payment_id: row for row in rows}
+    return [row for row in last.values() if row.return_state == "returned"]
+
+
+def _owed(
+    session: Session, payment: Payment, gateway_payment_id: str | None
+) -> Sequence[PaymentReview]:
+    """Return the rejected money of this name that is owed, or all of it where there is no name.
+
+    Money without a name that went back of a credited payment is that of the credit.
+    """
+    if gateway_payment_id is not None:
+        review = refused_money(session, payment, gateway_payment_id)
+        return [review] if review is not None and review.return_state == "owed" else []
+    if payment.grant_number is not None:
+        return []
+    return session.scalars(
+        select(PaymentReview)
+        .where(PaymentReview.payment_id == payment.id, PaymentReview.return_state == "owed")
+        .order_by(PaymentReview.id)
+    ).all()
+
+
+def _kept_refunds(
+    session: Session, payment: Payment, gateway_payment_id: str | None
+) -> Sequence[Refund]:
+    """Return the paid refunds of money that was not credited, the oldest first."""
+    return session.scalars(
         select(Refund)
         .where(
             Refund.payment_id == payment.id,
@@ -178,36 +241,38 @@ def settle_by_kept_refund(
         )
         .order_by(Refund.id)
     ).all()
-    if not kept:
-        return
-    amount = Money(sum(refund.pay_micros for refund in kept), payment.pay_currency)
-    review = _owed_review(session, payment, gateway_payment_id, amount)
-    if review is not None:
-        name = kept[-1].gateway_refund_id
-        _settle(session, payment, review, state="returned", actor=GATEWAY_ACTOR, reference=name)
+
+
+def _is_gone(
+    session: Session, payment: Payment, gateway_payment_id: str | None, came: Money | None
+) -> bool:
+    """Whether the refunds of money that was not credited are all that came, or more."""
+    kept = _kept_refunds(session, payment, gateway_payment_id)
+    gone = Money(sum(refund.pay_micros for refund in kept), payment.pay_currency)
+    return _is_all(gone, came)
+
+
+def _is_all(gone: Money, came: Money | None) -> bool:
+    """Whether all of it went; where nobody knows how much came, people look."""
+    return came is not None and gone.currency == came.currency and gone.micros >= came.micros
 
 
 def _owed_review(
-    session: Session, payment: Payment, gateway_payment_id: str | None, amount: Money
+    session: Session, payment: Payment, gateway_payment_id: str | None
 ) -> PaymentReview | None:
     """Return the rejected money of this name that is still owed, where all of it went back.
 
-    More than came may have gone back. A second money that nobody has decided about is rejected
-    here.
+    A second money that nobody has decided about is rejected here.
     """
-    review = refused_money(session, payment, gateway_payment_id)
-    if review is not None:
-        is_owed = review.return_state == "owed"
-        is_known = review.came_micros is not None
-        return review if is_owed and is_known and _is_all(amount, _came(review)) else None
-    doubt = _waiting_second_money(session, payment, gateway_payment_id)
-    if doubt is None or doubt.amount is None or not _is_all(amount, doubt.amount):
+    for review in _owed(session, payment, gateway_payment_id):
+        if _is_gone(session, payment, review.gateway_payment_id, _came(review)):
+            return review
+    if refused_money(session, payment, gateway_payment_id) is not None:
         return None
-    return _reject_second_money(session, payment, doubt, reason="refunded_at_gateway")
-
-
-def _is_all(gone: Money, came: Money) -> bool:
-    return gone.currency == came.currency and gone.micros >= came.micros
+    doubt = _waiting_second_money(session, payment, gateway_payment_id)
+    if doubt is None or not _is_gone(session, payment, gateway_payment_id, doubt.amount):
+        return None
+    return _reject(session, payment, doubt, reason="refunded_at_gateway")
 
 
 def _waiting_second_money(
@@ -220,9 +285,8 @@ def _waiting_second_money(
     return None
 
 
-def _reject_second_money(
-    session: Session, payment: Payment, doubt: Doubt, *, reason: str
-) -> PaymentReview:
+def _reject(session: Session, payment: Payment, doubt: Doubt, *, reason: str) -> PaymentReview:
+    """Write down that money is owed which the gateway, and no person, decided about."""
     review = review_of(
         payment,
         doubt,
@@ -284,14 +348,15 @@ def _settle(
     review.return_state = state
     review.returned_by = audit.actor_name(actor)
     review.return_reference = reference
-    if review.came_micros is not None:
+    came = _came(review)
+    if came is not None:
         post_gateway_money(
             session,
             payment,
             kind="unapplied_returned",
             debit=REFUNDS_PAYABLE,
             credit=cash_account(payment),
-            amount=_came(review),
+            amount=came,
             key=f"unapplied-{state}:{review.id}",
             actor=GATEWAY_ACTOR,
         )
@@ -299,7 +364,8 @@ def _settle(
     note(session, payment, kind, actor=actor, details={"review": review.id})
 
 
-def _came(review: PaymentReview) -> Money:
+def _came(review: PaymentReview) -> Money | None:
+    """Return how much came; None where the gateway never said."""
     if review.came_micros is None or review.came_currency is None:
-        raise RuntimeError("nobody knows how much came")
+        return None
     return Money(review.came_micros, review.came_currency)

@@ -22,7 +22,7 @@ from domain.money import Money
 from domain.payments import doubts, exceptions
 from domain.payments.facts import credit_money
 from domain.payments.records import GATEWAY_ACTOR, lock_payment, note
-from domain.payments.returns import owe, record_return, review_of, settle_by_kept_refund
+from domain.payments.returns import owe, record_return, review_of, settle_by_refunds
 from domain.permissions import require, require_another
 from domain.texts import checked_reason
 
@@ -276,7 +276,7 @@ def refuse_payment(
     session.flush()
     if doubt.has_money:
         owe(session, payment, row)
-        settle_by_kept_refund(session, payment, doubt.gateway_payment_id)
+        settle_by_refunds(session, payment, doubt.gateway_payment_id)
     if doubt.reason != doubts.SECOND_MONEY:
         payment.state, payment.code = "failed", doubts.REFUSED_BY_STAFF
         payment.pay_by = payment.next_check_at = None

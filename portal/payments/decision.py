@@ -40,6 +40,7 @@ _WHY = {
     "gateway_review": N_("The gateway took the money and doubts it, such as for suspected fraud."),
     "money_after_refusal": N_("Money came after this payment was refused."),
     "second_money": N_("More money came for this payment. It bought nothing."),
+    "return_failed": N_("Refused money had gone back, and its refund failed."),
 }
 _OBSTACLES = {
     "second_money_goes_back": N_("Money beside the first is not credited: refuse it."),
@@ -55,6 +56,7 @@ _OBSTACLES = {
 _GATEWAY_REASONS = {
     "refunded_at_gateway": N_("It was refunded at the gateway."),
     "never_came": N_("The gateway says that it never came."),
+    "return_failed": N_("The gateway says that its refund failed."),
 }
 """Why it was decided, where the gateway decided it."""
 

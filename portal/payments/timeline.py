@@ -45,6 +45,7 @@ _STEPS = {
     "refused_by_staff": N_("It was refused: what came has to be given back"),
     "money_returned": N_("What was refused was given back"),
     "money_never_came": N_("The gateway says now that what was refused never came"),
+    "return_failed": N_("Its refund failed: it has to be given back again"),
     "denied_after_credit": N_("The gateway denied the money after it was credited"),
     "fee_changed": N_("The gateway changed its fee"),
     "check_failed": N_("The gateway's answer could not be processed; it is asked again later"),

@@ -83,6 +83,15 @@ class Doubted:
     def pay(self, amount: Money, number: str = "money-1") -> Outcome:
         return self.apply(paid(self.reference, amount, number=number))
 
+    def refund(self, name: str) -> RefundFact:
+        return RefundFact(
+            name,
+            RefundState.SUCCEEDED,
+            ASKED,
+            gateway_payment_id="money-1",
+            payment_reference=self.reference,
+        )
+
     def reviews(self) -> PaymentReviews:
         with self.sessions() as session:
             return reviews_of(session, payment_id=self.payment_id, actor=SUPPORT)
@@ -444,6 +453,70 @@ def test_money_that_went_back_twice_is_not_owed_once_it_is_refused(payment: Doub
     assert payment.reviews().decided[0].return_state == "returned"
     assert payment.legs() == {}
     assert "refund_of_too_much" in payment.kinds()
+
+
+@pytest.mark.parametrize("is_told_before", [False, True])
+def test_refused_money_is_owed_again_where_its_refund_fails_late(
+    payment: Doubted, *, is_told_before: bool
+) -> None:
+    payment.suspect()
+    back = payment.refund("r1")
+    if is_told_before:
+        payment.apply(back)
+    payment.refuse()
+    payment.apply(back)
+    for _ in range(2):  # it fails late, succeeds after all, and fails again
+        for _ in range(2):
+            payment.apply(replace(back, state=RefundState.FAILED))
+        assert payment.reviews().decided[-1].return_state == "owed"
+        assert payment.legs() == {"1110.vnpay": 550_000, "2150": -550_000}
+        assert payment.waiting() == 1
+        for _ in range(2):
+            payment.apply(back)
+        assert payment.reviews().decided[-1].return_state == "returned"
+        assert payment.legs() == {}
+        assert payment.waiting() == 0
+    assert payment.kinds().count("return_failed") == 2
+
+
+def test_refused_money_stays_returned_while_another_refund_is_all_of_it(payment: Doubted) -> None:
+    payment.suspect()
+    payment.apply(payment.refund("r1"))
+    payment.apply(payment.refund("r2"))
+    payment.refuse()
+    payment.apply(replace(payment.refund("r2"), state=RefundState.FAILED))
+    assert payment.legs() == {}
+    payment.apply(replace(payment.refund("r1"), state=RefundState.FAILED))
+    assert payment.legs() == {"1110.vnpay": 550_000, "2150": -550_000}
+    payment.apply(replace(payment.refund("r3"), state=RefundState.FAILED))
+    assert payment.legs() == {"1110.vnpay": 550_000, "2150": -550_000}
+
+
+def test_a_return_that_people_recorded_fails_only_by_its_own_name(payment: Doubted) -> None:
+    payment.suspect()
+    review = payment.refuse()
+    payment.give_back(review)
+    payment.apply(replace(payment.refund("r1"), state=RefundState.FAILED))
+    assert payment.legs() == {}
+    failed = replace(payment.refund("FT 1"), state=RefundState.FAILED)
+    assert payment.apply(failed) is Outcome.RECORDED
+    assert payment.apply(failed) is Outcome.REPEATED
+    assert payment.legs() == {"1110.vnpay": 550_000, "2150": -550_000}
+
+
+def test_a_refund_without_its_money_s_name_stays_that_of_what_was_refused(
+    payment: Doubted,
+) -> None:
+    payment.suspect()
+    payment.refuse()
+    payment.apply(replace(payment.refund("r1"), gateway_payment_id=None))
+    assert payment.legs() == {}
+    payment.pay(ASKED, "money-2")
+    payment.accept()
+    assert payment.balance() == 550_000
+    payment.apply(replace(payment.refund("r1"), state=RefundState.FAILED, gateway_payment_id=None))
+    assert payment.balance() == 550_000
+    assert payment.legs()["2150"] == -550_000
 
 
 def test_refused_money_that_never_came_is_not_owed(payment: Doubted) -> None:

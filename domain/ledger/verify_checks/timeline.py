@@ -96,7 +96,7 @@ LEFT JOIN (
 WHERE ACCOUNTS(v) AND (
   v.proposed_by IS DISTINCT FROM t.proposed_by OR v.returned_by IS DISTINCT FROM t.returned_by
   OR v.decided_by IS DISTINCT FROM coalesce(t.decided_by,
-    CASE WHEN v.decision_reason IN ('refunded_at_gateway', 'never_came')
+    CASE WHEN v.decision_reason IN ('refunded_at_gateway', 'never_came', 'return_failed')
       THEN 'system:gateways' END))
 """,
     "review_of_step": """
