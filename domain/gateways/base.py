@@ -215,6 +215,7 @@ class DisputeFact:
     the state is LOST, and nothing where it is WON. `occurred_at` is when it was opened, `stated_at`
     when the gateway said that it stands so: messages arrive in any order, and the newest counts.
     `fee` is all that the gateway has charged for the dispute so far, None where it does not say.
+    `other_dispute_id` is a name that the gateway may have told it by before.
     """
 
     gateway_dispute_id: str
@@ -228,6 +229,7 @@ class DisputeFact:
     occurred_at: datetime | None = None
     stated_at: datetime | None = None
     fee: Money | None = None
+    other_dispute_id: str | None = None
 
 
 Fact = PaymentFact | RefundFact | DisputeFact
@@ -250,11 +252,15 @@ class Notification:
 
 @dataclass(frozen=True, slots=True)
 class KnownName:
-    """A payment as a message names it; at least one of the three is there."""
+    """A payment as a message names it; at least one of the three names is there.
+
+    Where the message is about money that goes out again, the name of that money comes first.
+    """
 
     reference: str | None = None
     gateway_reference: str | None = None
     gateway_payment_id: str | None = None
+    is_money_first: bool = False
 
 
 @dataclass(frozen=True, slots=True)

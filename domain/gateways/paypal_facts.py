@@ -274,7 +274,7 @@ def dispute_facts(dispute: Document) -> tuple[DisputeFact, ...]:
     """Return what a dispute says, once for each payment that it is about.
 
     Where there are several, each has its own amount, a name of its own, and its share of what the
-    customer was given; PayPal's fee stands at the first.
+    customer was given; PayPal's fee stands at the first. There may be one first and several later.
     """
     number = _text(dispute.get("dispute_id"))
     due = _optional(dispute.get("seller_response_due_date"))
@@ -289,9 +289,11 @@ def dispute_facts(dispute: Document) -> tuple[DisputeFact, ...]:
     for place, (transaction, amount) in enumerate(zip(transactions, amounts, strict=True)):
         capture = _text(transaction.get("seller_transaction_id"))
         state, lost = _dispute_end(dispute, amounts, place)
+        names = number, _text(f"{number}:{capture}")
         facts.append(
             DisputeFact(
-                gateway_dispute_id=number if is_one else _text(f"{number}:{capture}"),
+                gateway_dispute_id=names[0] if is_one else names[1],
+                other_dispute_id=names[1] if is_one else names[0],
                 state=state,
                 amount=amount,
                 lost=lost,

@@ -43,8 +43,7 @@ _LONGEST = 200
 _RECORDED_WITHIN = timedelta(days=366)
 _MAX_AMOUNT_MICROS = MAX_MICROS // 100
 _TYPES = {b"%PDF-": "application/pdf", b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg"}
-_IGNORED_CATEGORIES = frozenset({"Zs", "Zl", "Zp", "Pd", "Cc", "Cf"})
-_OTHER_DASHES = frozenset("\N{MINUS SIGN}\N{HYPHEN BULLET}\N{SWUNG DASH}\u02d7")
+_DASH_IN_KANA = "\N{KATAKANA-HIRAGANA PROLONGED SOUND MARK}"
 _CARD_NUMBER = re.compile(rb"(?<!\d)(?:\d[ -]?){13,19}(?!\d)")
 
 
@@ -86,13 +85,9 @@ class RecordedTransfer:
 
 
 def normalise_reference(reference: str) -> str:
-    """Return a bank's reference as it is compared: without spaces, dashes, case and width."""
+    """Return a bank's reference as it is compared: letters and digits, without case and width."""
     compatible = unicodedata.normalize("NFKC", reference).casefold()
-    return "".join(
-        char
-        for char in compatible
-        if unicodedata.category(char) not in _IGNORED_CATEGORIES and char not in _OTHER_DASHES
-    )
+    return "".join(char for char in compatible if char.isalnum() and char != _DASH_IN_KANA)
 
 
 def record_transfer(

@@ -10,6 +10,7 @@ from sqlalchemy import func, or_, select, update
 
 from db.models import Account, AccountFreeze, Dispute, Payment, Refund
 from domain import audit, clock
+from domain.errors import Conflict
 from domain.gateways.base import DisputeFact, DisputeState, Outcome
 from domain.money import Money, share_of
 from domain.payments.outflows import (
@@ -129,12 +130,24 @@ def _denial(payment: Payment, fact: PaymentFact, state: DisputeState) -> Dispute
 
 
 def _find(session: Session, payment: Payment, fact: DisputeFact) -> Dispute | None:
-    return session.scalars(
-        select(Dispute).where(
+    """Return the payment's row of a dispute, by either name; raise Conflict where another has it.
+
+    Each name is one dispute's, so that of both names only one can be the payment's.
+    """
+    rows = session.scalars(
+        select(Dispute)
+        .where(
             Dispute.gateway == payment.gateway,
-            Dispute.gateway_dispute_id == fact.gateway_dispute_id,
+            Dispute.gateway_dispute_id.in_({fact.gateway_dispute_id, fact.other_dispute_id}),
         )
-    ).one_or_none()
+        .order_by(Dispute.id)
+    ).all()
+    for row in rows:
+        if row.payment_id == payment.id:
+            return row
+        if row.gateway_dispute_id == fact.gateway_dispute_id:
+            raise Conflict("dispute_of_another_payment")
+    return None
 
 
 def _note_inquiry(session: Session, payment: Payment, fact: DisputeFact, actor: Actor) -> Outcome:

@@ -155,7 +155,7 @@ def name_of(fact: Fact) -> KnownName:
     """Return how a fact names its payment."""
     if isinstance(fact, PaymentFact):
         return KnownName(fact.reference, fact.gateway_reference, fact.gateway_payment_id)
-    return KnownName(fact.payment_reference, None, fact.gateway_payment_id)
+    return KnownName(fact.payment_reference, None, fact.gateway_payment_id, is_money_first=True)
 
 
 def _apply(session: Session, payment: Payment, fact: Fact, actor: Actor) -> Outcome:

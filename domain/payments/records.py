@@ -16,9 +16,10 @@ from domain.ledger import GrantTerms
 from domain.money import Money
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
-    from sqlalchemy.orm import Session
+    from sqlalchemy import ColumnElement
+    from sqlalchemy.orm import InstrumentedAttribute, Session
 
     from domain.actors import Actor
     from domain.gateways.base import Gateway, KnownName
@@ -53,43 +54,41 @@ def lock_by_name(
 
     One that was begun with the real gateway is none of its sandbox's, and the other way round.
     """
-    for column, value in (
-        (Payment.reference, name.reference),
-        (Payment.gateway_reference, name.gateway_reference),
-        (Payment.gateway_payment_id, name.gateway_payment_id),
-    ):
-        if value:
-            found = session.scalars(
-                select(Payment)
-                .where(
-                    Payment.gateway == gateway, Payment.is_sandbox == is_sandbox, column == value
-                )
-                .with_for_update()
-                .execution_options(populate_existing=True)
-            ).one_or_none()
-            if found is not None:
-                return found
+    for condition in _conditions(gateway, is_sandbox=is_sandbox, name=name):
+        found = session.scalars(
+            select(Payment)
+            .where(*condition)
+            .with_for_update()
+            .execution_options(populate_existing=True)
+        ).one_or_none()
+        if found is not None:
+            return found
     return None
 
 
 def find_id(session: Session, gateway: Gateway, name: KnownName) -> int | None:
     """Return the id of the payment that a gateway names, without locking it."""
-    for column, value in (
+    for condition in _conditions(gateway.name, is_sandbox=gateway.is_sandbox, name=name):
+        found = session.scalars(select(Payment.id).where(*condition)).one_or_none()
+        if found is not None:
+            return found
+    return None
+
+
+def _conditions(
+    gateway: str, *, is_sandbox: bool, name: KnownName
+) -> Iterator[tuple[ColumnElement[bool], ...]]:
+    """Yield the condition of a payment by each of its names, the one that counts first."""
+    names: list[tuple[InstrumentedAttribute[Any], str | None]] = [
         (Payment.reference, name.reference),
         (Payment.gateway_reference, name.gateway_reference),
         (Payment.gateway_payment_id, name.gateway_payment_id),
-    ):
+    ]
+    if name.is_money_first:
+        names.reverse()
+    for column, value in names:
         if value:
-            found = session.scalars(
-                select(Payment.id).where(
-                    Payment.gateway == gateway.name,
-                    Payment.is_sandbox == gateway.is_sandbox,
-                    column == value,
-                )
-            ).one_or_none()
-            if found is not None:
-                return found
-    return None
+            yield Payment.gateway == gateway, Payment.is_sandbox == is_sandbox, column == value
 
 
 def reference_of(session: Session, *, gateway: str, name: KnownName) -> str | None:

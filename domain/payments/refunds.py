@@ -464,15 +464,30 @@ def _may_be(payment: Payment, refund: Refund, fact: RefundFact) -> bool:
 
 
 def _is_part_of_dispute(session: Session, payment: Payment, fact: RefundFact) -> bool:
-    """Whether a dispute of the same money is open or lost, which this reversal then carries out."""
-    rows = session.scalars(
-        select(Dispute).where(Dispute.payment_id == payment.id, Dispute.state != "won")
-    )
+    """Whether a dispute of the same money, and of as much, carries this reversal out.
+
+    One that was won does where the reversal is from before its end.
+    """
+    rows = session.scalars(select(Dispute).where(Dispute.payment_id == payment.id))
     return any(
-        None in {row.gateway_payment_id, fact.gateway_payment_id}
-        or row.gateway_payment_id == fact.gateway_payment_id
+        _is_same_money(row, fact)
+        and (row.state != "won" or _is_before_end(row, fact))
+        and (row.pay_micros >= fact.amount.micros or fact.amount.currency != payment.pay_currency)
         for row in rows
     )
+
+
+def _is_same_money(dispute: Dispute, fact: RefundFact) -> bool:
+    return (
+        None in {dispute.gateway_payment_id, fact.gateway_payment_id}
+        or dispute.gateway_payment_id == fact.gateway_payment_id
+    )
+
+
+def _is_before_end(dispute: Dispute, fact: RefundFact) -> bool:
+    if fact.stated_at is None or dispute.stated_at is None:
+        return False
+    return fact.stated_at <= dispute.stated_at
 
 
 def _take_over(session: Session, payment: Payment, fact: RefundFact, actor: Actor) -> Outcome:

@@ -149,6 +149,9 @@ def test_one_line_of_the_bank_is_one_transfer(session: Session) -> None:
         "\uff26\uff3426329\u30000001",
         "F T 2 6 3 2 9\u00a00001",
         "FT26329\u200b0001",
+        "FT_26329.0001/",
+        "FT26329\u30fc0001",
+        "FT26329\uff700001",
     ],
 )
 def test_reference_counts_once_however_it_is_written(session: Session, written: str) -> None:

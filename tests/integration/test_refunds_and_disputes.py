@@ -392,6 +392,56 @@ def test_a_reversal_and_a_dispute_of_one_money_take_it_once(payment: Paid) -> No
     assert [row.state for row in payment.all_of(Refund)] == []
 
 
+@pytest.mark.parametrize("is_reversal_first", [True, False])
+def test_a_reversal_of_more_than_the_dispute_stands_beside_it(
+    payment: Paid, *, is_reversal_first: bool
+) -> None:
+    reversal = payment.refund_fact("reversal-1", RefundState.SUCCEEDED, CREDIT)
+    facts: list[Fact] = [
+        replace(reversal, is_reversal=True),
+        payment.dispute_fact(DisputeState.LOST, amount=dong(330_000)),
+    ]
+    for fact in facts if is_reversal_first else reversed(facts):
+        payment.apply(fact)
+    assert payment.balance() == 0
+    assert payment.legs() == {"1110.vnpay": -330_000, "2150": 330_000}
+    assert {"refund_of_too_much", "dispute_exceeds_payment"} & {
+        row.kind for row in payment.all_of(PaymentEvent)
+    }
+
+
+def test_a_reversal_that_comes_after_its_dispute_was_won_takes_nothing(payment: Paid) -> None:
+    moment = datetime.now(UTC)
+    reversal = payment.refund_fact("reversal-1", RefundState.SUCCEEDED, CREDIT)
+    for seconds, state in ((1, DisputeState.OPEN), (2, DisputeState.WON)):
+        stated_at = moment + timedelta(seconds=seconds)
+        payment.apply(replace(payment.dispute_fact(state), stated_at=stated_at))
+    payment.apply(replace(reversal, is_reversal=True, stated_at=moment))
+    assert payment.balance() == 550_000
+
+
+def test_a_dispute_is_known_by_the_name_that_it_had_before(payment: Paid) -> None:
+    alone = replace(payment.dispute_fact(DisputeState.OPEN, "PP-1"), other_dispute_id="PP-1:C1")
+    payment.apply(alone)
+    one_of_two = payment.dispute_fact(DisputeState.LOST, "PP-1:C1", dong(330_000))
+    payment.apply(replace(one_of_two, other_dispute_id="PP-1"))
+    assert [(row.state, row.lost_micros) for row in payment.all_of(Dispute)] == [
+        ("lost", 330_000_000_000)
+    ]
+    assert payment.balance() == 220_000
+    assert payment.status() == "active"
+
+
+def test_a_refund_is_of_the_payment_whose_money_it_names(payment: Paid) -> None:
+    other = Paid(payment.sessions)
+    fact = payment.refund_fact("r1", RefundState.SUCCEEDED, CREDIT)
+    payment.apply(replace(fact, payment_reference=other.reference))
+    assert (payment.balance(), other.balance()) == (0, 550_000)
+    dispute = payment.dispute_fact(DisputeState.OPEN)
+    payment.apply(replace(dispute, payment_reference=other.reference))
+    assert (payment.status(), other.status()) == ("frozen", "active")
+
+
 def test_an_inquiry_is_told_to_staff_and_moves_nothing(payment: Paid) -> None:
     before = payment.legs()
     for state in (DisputeState.INQUIRY, DisputeState.INQUIRY_CLOSED):

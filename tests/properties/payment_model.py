@@ -261,6 +261,7 @@ class Payment:
             )
             for dispute in self.disputes
             if is_same_money(dispute.money, fact.gateway_payment_id)
+            and dispute.amount >= fact.amount.micros
         )
 
     def state_dispute(self, fact: DisputeFact) -> None:

@@ -14,8 +14,7 @@ from alembic import op
 revision = "0020"
 down_revision = "0019"
 
-_IGNORED_CATEGORIES = frozenset({"Zs", "Zl", "Zp", "Pd", "Cc", "Cf"})
-_OTHER_DASHES = frozenset("\N{MINUS SIGN}\N{HYPHEN BULLET}\N{SWUNG DASH}\u02d7")
+_DASH_IN_KANA = "\N{KATAKANA-HIRAGANA PROLONGED SOUND MARK}"
 
 
 def upgrade() -> None:
@@ -69,11 +68,7 @@ def _fill_references() -> None:
 
 def _normalise(reference: str) -> str:
     compatible = unicodedata.normalize("NFKC", reference).casefold()
-    return "".join(
-        char
-        for char in compatible
-        if unicodedata.category(char) not in _IGNORED_CATEGORIES and char not in _OTHER_DASHES
-    )
+    return "".join(char for char in compatible if char.isalnum() and char != _DASH_IN_KANA)
 
 
 def downgrade() -> None:

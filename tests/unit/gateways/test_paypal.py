@@ -1021,6 +1021,7 @@ def test_events_of_disputes(
     assert believing.parse_notification(message).facts == (
         DisputeFact(
             gateway_dispute_id="PP-D-1",
+            other_dispute_id=f"PP-D-1:{CAPTURE_ID}",
             state=state,
             amount=USD_10,
             gateway_payment_id=CAPTURE_ID,
@@ -1236,10 +1237,10 @@ def test_a_dispute_about_several_payments_is_one_about_each(believing: PayPal) -
     message = event("CUSTOMER.DISPUTE.CREATED", dispute(disputed_transactions=transactions))
     facts = believing.parse_notification(message).facts
     assert [
-        (fact.gateway_dispute_id, fact.amount.to_minor_units())
+        (fact.gateway_dispute_id, fact.other_dispute_id, fact.amount.to_minor_units())
         for fact in facts
         if isinstance(fact, DisputeFact)
-    ] == [("PP-D-1:CAPTURE1", 400), ("PP-D-1:CAPTURE2", 600)]
+    ] == [("PP-D-1:CAPTURE1", "PP-D-1", 400), ("PP-D-1:CAPTURE2", "PP-D-1", 600)]
 
 
 def test_events_of_no_interest_say_nothing(believing: PayPal) -> None:
