@@ -191,7 +191,7 @@ set -eu
 
 # A browser from a snap is left out: it may not see the folders that a journey gives it.
 find_chromium() {
-    for name in chromium chromium-browser google-chrome google-chrome-stable \
+    for name in chromium-headless-shell chromium chromium-browser google-chrome google-chrome-stable \
         '/Applications/Chromium.app/Contents/MacOS/Chromium' \
         '/Applications/Google Chrome.app/Contents/MacOS/Google Chrome'
     do

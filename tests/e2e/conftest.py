@@ -198,7 +198,7 @@ def command_of(process_id: int) -> str:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    """Debian's Chromium, or the one that CHROMIUM names."""
+    """The Chromium that CHROMIUM names, or Debian's."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=os.environ.get("CHROMIUM", "/usr/bin/chromium"),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from streamlit.components.v2 import manifest_scanner
 from streamlit.testing.v1 import AppTest
 
 from domain.actors import MemberRole, StaffRole, user_actor
@@ -19,6 +21,15 @@ MAIN = Path(__file__).resolve().parents[2] / "portal" / "main.py"
 FURTHEST_EAST = "Pacific/Kiritimati"
 FURTHEST_WEST = "Pacific/Pago_Pago"
 """A day and an hour behind: it is never the same day in both."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def installed_components() -> Iterator[None]:
+    """Look once for components: every AppTest does, through the metadata of all packages."""
+    look = manifest_scanner.scan_component_manifests
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(manifest_scanner, "scan_component_manifests", functools.cache(look))
+        yield
 
 
 @pytest.fixture

@@ -350,6 +350,13 @@ def test_journeys_run_with_the_rest_where_a_browser_is(ready: Checkout) -> None:
     assert ready.seen("CHROMIUM") == str(chromium)
 
 
+def test_a_browser_without_windows_comes_first(ready: Checkout) -> None:
+    ready.program("chromium")
+    shell = ready.program("chromium-headless-shell")
+    ready.make("test")
+    assert ready.seen("CHROMIUM") == str(shell)
+
+
 def test_journeys_alone(ready: Checkout) -> None:
     ready.program("chromium")
     assert ready.make("test-browser").returncode == 0
