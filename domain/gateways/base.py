@@ -164,7 +164,8 @@ class PaymentFact:
     `reference` is ours as the gateway gave it back. `gateway_payment_id` names the money itself
     (VNPay's transaction, Stripe's PaymentIntent, PayPal's capture) and is there wherever the
     state is PAID. `amount` is what was paid. `code` is the gateway's own word for why not.
-    `method` is how it was paid, such as "card" or "konbini". `pay_by` is the end of AWAITING.
+    `method` is how it was paid, such as "card" or "konbini". `pay_by` is the end of AWAITING, and
+    `instructions_url` where the customer reads how to pay until then.
     `refusal` is the number of an attempt to take the money that was refused for good, while the
     customer may still pay another way: APPROVED where the gateway offers the same once more.
     `instrument` is None where the gateway has none that it recognises, and where this message
@@ -181,6 +182,7 @@ class PaymentFact:
     code: str | None = None
     method: str | None = None
     pay_by: datetime | None = None
+    instructions_url: str | None = None
     refusal: int | None = None
     instrument: Instrument | None = None
     asking_tells_instrument: bool = False

@@ -87,6 +87,8 @@ _LONGEST_TIME = 12
 _SESSION_ID = re.compile(r"cs_(?:test|live)_[A-Za-z0-9]{1,200}", re.ASCII)
 _CODE = re.compile(r"[a-z0-9_]{1,64}", re.ASCII)
 _PAYMENT_REFERENCE, _REFUND_REFERENCE = "payment_reference", "refund_reference"
+_WEB_ADDRESS = re.compile(r"https?://[!-~]{1,2000}", re.ASCII)
+_NOT_PAID_IN_TIME = "payment_intent_payment_attempt_expired"
 _EXPANDED_INTENT = ("latest_charge", "latest_charge.balance_transaction")
 
 _TOO_MANY, _CONFLICT, _SERVER_ERROR = 429, 409, 500
@@ -468,6 +470,13 @@ def _money(count: int, currency: str) -> Money:
     return Money.from_minor_units(count, currency.upper())
 
 
+def _web_address(value: object) -> str:
+    """Return an address that a browser may be sent to; one is longer than other texts."""
+    if not isinstance(value, str) or not _WEB_ADDRESS.fullmatch(value):
+        raise TypeError("no web address")
+    return value
+
+
 def _id_of(value: object) -> str | None:
     """Return the id of an object that came as its id, or whole."""
     if value is None:
@@ -514,7 +523,10 @@ def _session_done(session: _Object, at: datetime) -> PaymentFact | None:
 def _session_failed(session: _Object, at: datetime) -> PaymentFact | None:
     if _reference(session) is None:
         return None
-    return _fact(session, PaymentState.FAILED, at=at, code="async_payment_failed")
+    # Only a store is paid later than its session is done, and it fails by not being paid in time.
+    is_late = _konbini_options(session) is not None
+    state = PaymentState.EXPIRED if is_late else PaymentState.FAILED
+    return _fact(session, state, at=at, code="async_payment_failed")
 
 
 def _session_expired(session: _Object, at: datetime) -> PaymentFact | None:
@@ -551,12 +563,17 @@ def _fact(
 
 def _pay_by(session: _Object, at: datetime) -> datetime | None:
     """Return the last second in Japan of the day until which a shop takes the money."""
-    options = _whole(_whole(session.get("payment_method_options")).get("konbini"))
-    days = options.get("expires_after_days")
+    days = (_konbini_options(session) or {}).get("expires_after_days")
     if type(days) is not int:
         return None
     day = at.astimezone(_JAPAN) + timedelta(days=days)
     return day.replace(hour=23, minute=59, second=59, microsecond=0).astimezone(UTC)
+
+
+def _konbini_options(session: _Object) -> _Object | None:
+    """Return how a store may be paid; None where the session does not offer one."""
+    options = _whole(session.get("payment_method_options")).get("konbini")
+    return options if isinstance(options, dict) else None
 
 
 def _intent_succeeded(intent: _Object, at: datetime) -> PaymentFact | None:
@@ -597,17 +614,20 @@ def _fact_of_session(session: _Object) -> PaymentFact:
         code=money.code,
         method=money.method,
         pay_by=money.pay_by,
+        instructions_url=money.instructions_url,
         instrument=money.instrument,
     )
 
 
 def _fact_of_intent(intent: _Object) -> PaymentFact:
     state = _INTENT_STATES.get(intent["status"], PaymentState.OPEN)
-    is_paid = state is PaymentState.PAID
     charge = _whole(intent.get("latest_charge"))
     voucher = _whole(_whole(intent.get("next_action")).get("konbini_display_details"))
     fault = _whole(intent.get("last_payment_error"))
     code = optional_text(fault.get("code")) or _text(intent["status"])
+    if state is PaymentState.FAILED and code == _NOT_PAID_IN_TIME:
+        state = PaymentState.EXPIRED
+    is_paid = state is PaymentState.PAID
     charged = optional_text(_whole(charge.get("payment_method_details")).get("type"))
     return PaymentFact(
         state=state,
@@ -616,9 +636,12 @@ def _fact_of_intent(intent: _Object) -> PaymentFact:
         amount=_money(intent["amount_received" if is_paid else "amount"], intent["currency"]),
         fee=readable(lambda: _fee(charge)) if is_paid else None,
         occurred_at=_moment(charge["created"]) if is_paid and charge else None,
-        code=code if state is PaymentState.FAILED else None,
+        code=code if state in {PaymentState.FAILED, PaymentState.EXPIRED} else None,
         method="konbini" if voucher else charged,
         pay_by=_moment(voucher["expires_at"]) if voucher else None,
+        instructions_url=readable(lambda: _web_address(voucher["hosted_voucher_url"]))
+        if voucher
+        else None,
         instrument=readable(lambda: _instrument(charge)) if is_paid else None,
     )
 

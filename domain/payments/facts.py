@@ -32,6 +32,7 @@ from domain.payments.records import (
     ATTEMPT_REFUSED,
     BANK,
     FIRST_CHECK,
+    INSTRUCTIONS,
     OPEN_STATES,
     cash_account,
     count_steps,
@@ -40,6 +41,7 @@ from domain.payments.records import (
     lock_by_name,
     lock_payment,
     note,
+    note_once,
     pay_amount,
     post_gateway_money,
 )
@@ -264,6 +266,9 @@ def _step(session: Session, payment: Payment, fact: PaymentFact, actor: Actor) -
         payment.state = "awaiting"
         payment.pay_by = fact.pay_by or payment.pay_by
         payment.next_check_at = next_check(payment, now)
+        if fact.instructions_url is not None:
+            where = {"url": fact.instructions_url}
+            note_once(session, payment, INSTRUCTIONS, actor=actor, details=where)
     elif fact.state is PaymentState.APPROVED:
         is_new = True
         payment.next_check_at = now

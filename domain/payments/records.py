@@ -36,6 +36,9 @@ OPEN_STATES = frozenset({"created", "pending", "awaiting"})
 ATTEMPT_REFUSED = "attempt_refused"
 """The step that a gateway refused to take what was approved, and the customer may try again."""
 
+INSTRUCTIONS = "instructions"
+"""The step that tells where the customer reads how to pay at a store."""
+
 FIRST_CHECK = timedelta(minutes=1)
 """How long a gateway may be silent before it is asked."""
 

@@ -19,7 +19,7 @@ from db.models import (
 from db.models.payments import OPEN_PAYMENT_STATES
 from domain.errors import NotFound
 from domain.money import Money
-from domain.payments.records import ATTEMPT_REFUSED
+from domain.payments.records import ATTEMPT_REFUSED, INSTRUCTIONS
 from domain.payments.review import needs_decision
 from domain.permissions import allows, require
 
@@ -59,10 +59,11 @@ _STATUS_OF = {state: status for status, states in STATES_OF.items() for state in
 class PaymentView:
     """A payment. `state` is the detail behind `status`.
 
-    `redirect_url` is where an open payment is paid, `email` who gets the receipt. `has_receipt`
-    says that it was issued, `has_open_dispute` that the bank asks the money back, and
-    `has_lost_dispute` that it got it. `has_declined_attempt` is of an open payment: what it was to
-    be paid with was declined, and it may still be paid with something else.
+    `redirect_url` is where an open payment is paid, and `instructions_url` where the customer reads
+    how to pay one that a store awaits. `email` is who gets the receipt. `has_receipt` says that it
+    was issued, `has_open_dispute` that the bank asks the money back, and `has_lost_dispute` that it
+    got it. `has_declined_attempt` is of an open payment: what it was to be paid with was declined,
+    and it may still be paid with something else.
     """
 
     payment_id: int
@@ -86,6 +87,7 @@ class PaymentView:
     pay_by: datetime | None
     entry_sequence: int | None
     redirect_url: str | None
+    instructions_url: str | None
     gateway_reference: str | None
     gateway_payment_id: str | None
     email: str | None
@@ -106,6 +108,13 @@ class PaymentView:
     def is_open(self) -> bool:
         """Whether it may still come to an end by itself."""
         return self.state in {"created", "pending", "awaiting"}
+
+    @property
+    def pay_url(self) -> str | None:
+        """Where the customer goes on paying; None where there is nothing to do, or not yet."""
+        if self.state == "awaiting":
+            return self.instructions_url
+        return self.redirect_url if self.is_open else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,9 +310,21 @@ def _payments() -> Select[Any]:
         PaymentEvent.payment_id == Payment.id,
         PaymentEvent.kind == ATTEMPT_REFUSED,
     )
+    instructions = (
+        select(PaymentEvent.details["url"].astext)
+        .where(
+            PaymentEvent.account_id == Payment.account_id,
+            PaymentEvent.payment_id == Payment.id,
+            PaymentEvent.kind == INSTRUCTIONS,
+        )
+        .order_by(PaymentEvent.id.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
     return select(
         Payment,
         email.label("email"),
+        instructions.label("instructions_url"),
         _has_dispute("open").label("has_open_dispute"),
         _has_dispute("lost").label("has_lost_dispute"),
         and_(Payment.state.in_(OPEN_PAYMENT_STATES), declined).label("has_declined_attempt"),
@@ -338,6 +359,7 @@ def _view(row: Row[Any]) -> PaymentView:
         pay_by=payment.pay_by,
         entry_sequence=payment.entry_sequence,
         redirect_url=payment.redirect_url,
+        instructions_url=row.instructions_url if payment.state == "awaiting" else None,
         gateway_reference=payment.gateway_reference,
         gateway_payment_id=payment.gateway_payment_id,
         email=row.email,

@@ -30,6 +30,7 @@ _STEPS = {
     "created": N_("Begun by the customer, who agreed to the terms"),
     "opened": N_("The gateway expects it"),
     "awaiting": N_("The customer promised to pay later"),
+    "instructions": N_("The customer can read how to pay at the store"),
     "approved": N_("The customer approved it at the gateway"),
     "succeeded": N_("The money came, and the credit was given"),
     "failed": N_("It failed"),

@@ -167,7 +167,7 @@ def payment_path(reference: str, *, is_cancelled: bool = False) -> str:
 
 
 def _leave(call: Call, _reply: Reply = FIRST) -> Response:
-    """Send somebody who may pay to where the gateway waits for them."""
+    """Send somebody who may pay to where the gateway waits for them, or says how to pay."""
     reference = call.request.path_params["reference"]
     actor = call.visitor.actor(call.client.address)
     try:
@@ -176,6 +176,6 @@ def _leave(call: Call, _reply: Reply = FIRST) -> Response:
         text = _("There is no such payment, or it is not for you to see.")
         return message(call, _("Page not found"), text, status=404)
     is_payer = payment.account_id in actor.memberships
-    if not is_payer or not payment.is_open or payment.redirect_url is None:
+    if not is_payer or payment.pay_url is None:
         return redirect(payment_path(payment.reference))
-    return RedirectResponse(payment.redirect_url, 303, {"Cache-Control": "no-store"})
+    return RedirectResponse(payment.pay_url, 303, {"Cache-Control": "no-store"})

@@ -113,6 +113,7 @@ def _open(here: Viewing, payment: PaymentView) -> None:
         if payment.pay_by is not None:
             until = _("Pay until {moment}.").format(moment=here.date_time(payment.pay_by))
             st.markdown(plain(until))
+        _instructions(here, payment)
     elif payment.has_declined_attempt:
         text = _(
             "{gateway} declined what you chose to pay with. Nothing was charged. Choose something"
@@ -134,6 +135,15 @@ def _open(here: Viewing, payment: PaymentView) -> None:
             return
         label = _("Not paid yet? Go to {gateway}").format(gateway=gateway)
         st.html(f'<a href="/pay/{payment.reference}" target="_self">{html.escape(label)}</a>')
+
+
+def _instructions(here: Viewing, payment: PaymentView) -> None:
+    """Draw the way to the gateway's page that says how to pay at a store."""
+    if payment.pay_url is None or not _is_member(here, payment):
+        return
+    label = _("Open the payment instructions")
+    path = f"/pay/{payment.reference}"
+    st.html(f'<a href="{path}" target="_blank">{html.escape(label)}</a>')
 
 
 def _is_lapsed(payment: PaymentView) -> bool:
@@ -234,7 +244,7 @@ def _say_why_not(payment: PaymentView) -> None:
     elif payment.state == "cancelled":
         st.warning(_("This payment was cancelled. Nothing was charged."), icon=":material/cancel:")
     elif payment.state == "expired":
-        text = _("This payment took too long and has expired. If you did pay, it still counts.")
+        text = _("This payment was not paid in time and has expired. If you did pay, it counts.")
         st.warning(text, icon=":material/timer_off:")
     else:
         st.error(plain(words.decline(payment)), icon=":material/credit_card_off:")

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import update
 
 from db.models import Payment, Refund
-from domain.actors import StaffRole
+from domain.actors import StaffRole, user_actor
 from domain.gateways.base import (
     DisputeFact,
     DisputeState,
@@ -23,6 +23,7 @@ from domain.gateways.base import (
 )
 from domain.payments import issue_documents
 from domain.payments.facts import apply_facts
+from domain.queries.payments import find_payment, payment_timeline
 from domain.vault import Vault
 from portal.top_up import dialog, result
 from portal.top_up.background_checks import BackgroundChecks
@@ -251,6 +252,45 @@ def test_payment_that_a_store_awaits_says_until_when(
     app = look(show, case)
     assert "Waiting for your money." in app.info[0].value
     assert any("Pay until Dec 24, 2026" in text.value.replace("\\", "") for text in app.markdown)
+
+
+def awaits_store(case: Case, instructions_url: str | None) -> None:
+    """Have the gateway say that a store awaits the money, and where the customer reads how."""
+    fact = PaymentFact(
+        PaymentState.AWAITING,
+        reference=case.payment.reference,
+        pay_by=datetime(2026, 12, 24, 14, 59, tzinfo=UTC),
+        instructions_url=instructions_url,
+    )
+    case.told(fact)
+
+
+def test_payment_that_a_store_awaits_leads_to_its_instructions(
+    show: Callable[..., AppTest], case: Case
+) -> None:
+    case.becomes(state="pending", gateway="stripe")
+    case.gateway.name = "stripe"
+    awaits_store(case, None)
+    assert "/pay/" not in html_of(look(show, case)), "nobody knows yet where they are"
+    for _ in range(2):  # the gateway says so each time that it is asked
+        awaits_store(case, "https://pay.example.com/voucher")
+    path = f"/pay/{case.payment.reference}"
+    link = f'href="{path}" target="_blank">Open the payment instructions'
+    assert link in html_of(look(show, case))
+    found = find_payment(case.session, actor=SYSTEM, reference=case.payment.reference)
+    assert found.pay_url == "https://pay.example.com/voucher"
+    agent = user_actor(7, staff_role=StaffRole.SUPPORT)
+    steps = payment_timeline(case.session, actor=agent, reference=case.payment.reference).steps
+    assert [step.kind for step in steps].count("instructions") == 1
+    staff = show(None, staff_role=StaffRole.SUPPORT)
+    staff.switch_page("pages/payment.py")
+    staff.query_params["ref"] = case.payment.reference
+    assert path not in html_of(staff.run()), "only who may pay is led there"
+    case.told(PaymentFact(PaymentState.EXPIRED, reference=case.payment.reference))
+    expired = look(show, case)
+    assert path not in html_of(expired)
+    assert "This payment was not paid in time and has expired." in expired.warning[0].value
+    assert "Try again" in labels(expired)
 
 
 def test_customer_opens_the_receipt_and_what_followed_it(

@@ -298,6 +298,7 @@ def test_completed_and_unpaid_then_async_succeeded(shop: Shop) -> None:
     assert waiting.state is fetched.state is PaymentState.AWAITING
     assert waiting.method == fetched.method == "konbini"
     assert waiting.pay_by == fetched.pay_by
+    assert fetched.instructions_url == voucher
     assert "Pay at the store now" in shop.browser.get(voucher).text
     back = f"{shop.base_url}/back?session_id={checkout.gateway_reference}"
     assert shop.choose(voucher, "later") == back
@@ -316,7 +317,7 @@ def test_completed_and_unpaid_then_async_failed(shop: Shop) -> None:
     shop.choose(voucher, "lapse")
     failed = payment_fact(shop.hear(2)["checkout.session.async_payment_failed"])
     fetched = shop.fetch(known).payment
-    assert failed.state is fetched.state is PaymentState.FAILED
+    assert failed.state is fetched.state is PaymentState.EXPIRED
     assert fetched.code == "payment_intent_payment_attempt_expired"
     assert "nothing to pay" in shop.browser.get(voucher).text
 
@@ -328,9 +329,9 @@ def test_completed_and_unpaid_then_nothing_until_the_voucher_is_over(shop: Shop)
     (intent,) = shop.store.find("stripe.intent")
     intent["next_action"]["konbini_display_details"]["expires_at"] = 1
     shop.store.put("stripe.intent", intent["id"], intent)
-    assert shop.fetch(known).payment.state is PaymentState.FAILED
+    assert shop.fetch(known).payment.state is PaymentState.EXPIRED
     failed = payment_fact(shop.hear(2)["checkout.session.async_payment_failed"])
-    assert failed.state is PaymentState.FAILED
+    assert failed.state is PaymentState.EXPIRED
 
 
 def test_konbini_is_not_offered_below_120_yen_nor_taken(shop: Shop) -> None:

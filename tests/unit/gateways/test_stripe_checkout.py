@@ -539,10 +539,21 @@ def test_async_succeeded_is_paid_also_before_completed_was_heard() -> None:
     assert late.reference == fact.reference
 
 
-def test_async_failed_has_failed() -> None:
-    about = session(payment_status="unpaid")
+@pytest.mark.parametrize(
+    ("options", "state"),
+    [
+        ({"konbini": {"expires_after_days": 3}}, PaymentState.EXPIRED),
+        ({}, PaymentState.FAILED),
+        (None, PaymentState.FAILED),
+    ],
+    ids=["konbini", "no other way", "nothing"],
+)
+def test_async_failed_is_expired_where_a_store_was_not_paid_in_time(
+    options: dict[str, Any] | None, state: PaymentState
+) -> None:
+    about = session(payment_status="unpaid", payment_method_options=options)
     fact = payment_of("checkout.session.async_payment_failed", about)
-    assert (fact.state, fact.code) == (PaymentState.FAILED, "async_payment_failed")
+    assert (fact.state, fact.code) == (state, "async_payment_failed")
 
 
 def test_a_session_that_expired_is_expired() -> None:
@@ -945,7 +956,7 @@ def test_dispute_fee_is_that_of_its_balance_transactions(
     ("event_type", "state"),
     [
         ("checkout.session.completed", PaymentState.PAID),
-        ("checkout.session.async_payment_failed", PaymentState.FAILED),
+        ("checkout.session.async_payment_failed", PaymentState.EXPIRED),
         ("checkout.session.expired", PaymentState.EXPIRED),
     ],
 )
@@ -960,7 +971,13 @@ def test_session_is_ours_by_its_metadata_alone(
     assert fact.amount == YEN
 
 
-VOUCHER = {"konbini_display_details": {"expires_at": 1_768_748_399}}
+INSTRUCTIONS = "https://payments.stripe.com/konbini/voucher/test_1"
+VOUCHER = {
+    "konbini_display_details": {
+        "expires_at": 1_768_748_399,
+        "hosted_voucher_url": INSTRUCTIONS,
+    }
+}
 LAPSED = {"code": "payment_intent_payment_attempt_expired"}
 
 
@@ -974,7 +991,7 @@ LAPSED = {"code": "payment_intent_payment_attempt_expired"}
                 payment_status="unpaid",
                 payment_intent=intent(status="requires_payment_method", last_payment_error=LAPSED),
             ),
-            PaymentState.FAILED,
+            PaymentState.EXPIRED,
             "payment_intent_payment_attempt_expired",
         ),
         (
@@ -1016,6 +1033,17 @@ def test_konbini_is_fetched_with_the_moment_until_which_it_can_be_paid() -> None
     assert fact.state is PaymentState.AWAITING
     assert fact.method == "konbini"
     assert fact.pay_by == datetime.fromtimestamp(1_768_748_399, UTC)
+    assert fact.instructions_url == INSTRUCTIONS
+
+
+@pytest.mark.parametrize("address", [None, 7, "", "javascript:alert(1)", "https://a b"])
+def test_strange_address_of_instructions_is_left_out(address: object) -> None:
+    details = {"expires_at": 1_768_748_399, "hosted_voucher_url": address}
+    action = {"konbini_display_details": details}
+    waiting = intent(status="requires_action", next_action=action)
+    gateway, _ = answering((200, session(payment_status="unpaid", payment_intent=waiting)))
+    fact = gateway.complete_payment(PAYMENT).payment
+    assert (fact.state, fact.instructions_url) == (PaymentState.AWAITING, None)
 
 
 def test_a_session_that_stripe_does_not_know_is_unknown() -> None:
