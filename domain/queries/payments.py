@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, exists, or_, select, tuple_
+from sqlalchemy import and_, exists, func, or_, select, tuple_
 
 from db.models import (
     BillingProfileVersion,
@@ -37,6 +37,8 @@ _LONGEST_REFERENCE = 20
 _LONGEST_SOUGHT = 200
 _LONGEST_NUMBER = 18
 _MERGED = "merged"
+PENDING_REFUNDS = ("requested", "pending")
+"""States of a refund whose credit was taken and whose money has not gone out."""
 
 
 class PaymentStatus(StrEnum):
@@ -62,7 +64,8 @@ class PaymentView:
     `redirect_url` is where an open payment is paid, and `instructions_url` where the customer reads
     how to pay one that a store awaits. `email` is who gets the receipt. `has_receipt` says that it
     was issued, `has_open_dispute` that the bank asks the money back, and `has_lost_dispute` that it
-    got it. `has_declined_attempt` is of an open payment: what it was to be paid with was declined,
+    got it. `refunded` is what went back, `refund_pending` what is to go back and has not yet.
+    `has_declined_attempt` is of an open payment: what it was to be paid with was declined,
     and it may still be paid with something else.
     """
 
@@ -77,6 +80,7 @@ class PaymentView:
     pay: Money
     credit: Money
     refunded: Money
+    refund_pending: Money
     disputed: Money
     has_open_dispute: bool
     has_lost_dispute: bool
@@ -100,8 +104,8 @@ class PaymentView:
 
     @property
     def refundable(self) -> Money:
-        """What was neither given back nor asked back by a bank."""
-        left = self.pay - self.refunded - self.disputed
+        """What was neither given back, nor is about to be, nor asked back by a bank."""
+        left = self.pay - self.refunded - self.refund_pending - self.disputed
         return max(left, Money(0, left.currency))
 
     @property
@@ -163,6 +167,11 @@ class RefundView:
     requested_by: str | None
     requested_at: datetime
     settled_at: datetime | None
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether its money has not gone out yet."""
+        return self.state in PENDING_REFUNDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,8 +330,14 @@ def _payments() -> Select[Any]:
         .limit(1)
         .scalar_subquery()
     )
+    pending = (
+        select(func.coalesce(func.sum(Refund.outflow_micros), 0))
+        .where(Refund.payment_id == Payment.id, Refund.state.in_(PENDING_REFUNDS))
+        .scalar_subquery()
+    )
     return select(
         Payment,
+        pending.label("refund_pending_micros"),
         email.label("email"),
         instructions.label("instructions_url"),
         _has_dispute("open").label("has_open_dispute"),
@@ -337,6 +352,7 @@ def _has_dispute(state: str) -> ColumnElement[bool]:
 
 def _view(row: Row[Any]) -> PaymentView:
     payment: Payment = row.Payment
+    pending = Money(int(row.refund_pending_micros), payment.pay_currency)
     return PaymentView(
         payment_id=payment.id,
         account_id=payment.account_id,
@@ -348,7 +364,8 @@ def _view(row: Row[Any]) -> PaymentView:
         method=payment.method,
         pay=Money(payment.pay_micros, payment.pay_currency),
         credit=Money(payment.credit_micros, payment.credit_currency),
-        refunded=Money(payment.refunded_micros, payment.pay_currency),
+        refunded=Money(payment.refunded_micros, payment.pay_currency) - pending,
+        refund_pending=pending,
         disputed=Money(payment.disputed_micros, payment.pay_currency),
         has_open_dispute=row.has_open_dispute,
         has_lost_dispute=row.has_lost_dispute,

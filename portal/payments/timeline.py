@@ -167,9 +167,16 @@ def _facts(here: Viewing, payment: PaymentView) -> dict[str, str]:
         _("Amount"): formats.money(payment.pay),
         **words.credit(payment),
         _("Refunded"): formats.money(payment.refunded),
+        **_pending_refund(payment),
         _("Started"): here.date_time(payment.created_at),
         _("Email"): payment.email or "",
     }
+
+
+def _pending_refund(payment: PaymentView) -> dict[str, str]:
+    if not payment.refund_pending.micros:
+        return {}
+    return {_("Refund pending"): formats.money(payment.refund_pending)}
 
 
 # ── What can be done ──────────────────────────────────────────────────────────────────────────

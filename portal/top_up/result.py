@@ -25,7 +25,7 @@ from portal.top_up.background_checks import checks
 from portal.viewing import renew
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from domain.queries.payments import DisputeView, PaymentOutcome, PaymentView, RefundView
     from portal.viewing import Viewing
@@ -155,7 +155,7 @@ def _is_lapsed(payment: PaymentView) -> bool:
 def _decided(here: Viewing, found: PaymentOutcome) -> None:
     payment = found.payment
     if payment.status is PaymentStatus.SUCCESS:
-        _say_what_became_of_credit(found)
+        _say_what_became_of_credit(here, found)
     elif payment.state == "under_review":
         st.warning(plain(_under_review(payment)), icon=":material/policy:")
     else:
@@ -191,7 +191,7 @@ def offers_receipt(payment: PaymentView) -> bool:
     return payment.has_receipt and not payment.has_lost_dispute
 
 
-def _say_what_became_of_credit(found: PaymentOutcome) -> None:
+def _say_what_became_of_credit(here: Viewing, found: PaymentOutcome) -> None:
     payment = found.payment
     if payment.has_open_dispute:
         text = _(
@@ -202,14 +202,27 @@ def _say_what_became_of_credit(found: PaymentOutcome) -> None:
     elif payment.has_lost_dispute:
         text = _("The dispute of this payment was lost. Its money went back, and its credit too.")
         st.error(text, icon=":material/gavel:")
-    elif payment.refunded.micros:
-        text = _("{amount} of this payment was refunded.")
-        shown = text.format(amount=formats.money(payment.refunded))
-        st.info(plain(shown), icon=":material/undo:")
+    elif payment.refunded.micros or payment.refund_pending.micros:
+        st.info(plain(" ".join(_refunds(here, found))), icon=":material/undo:")
     else:
         text = _("{amount} was added to your balance. Thank you.")
         shown = text.format(amount=formats.money(payment.credit))
         st.success(plain(shown), icon=":material/check_circle:")
+
+
+def _refunds(here: Viewing, found: PaymentOutcome) -> Iterator[str]:
+    """Yield a sentence for what was refunded, and one for each refund that is still to be paid."""
+    payment = found.payment
+    if payment.refunded.micros:
+        text = _("{amount} of this payment was refunded.")
+        yield text.format(amount=formats.money(payment.refunded))
+    for refund in found.refunds:
+        if refund.is_pending:
+            text = _(
+                "A refund of {amount} was requested on {date} and is pending. It shows here as"
+                " refunded once the money has been sent."
+            )
+            yield text.format(amount=formats.money(refund.pay), date=here.date(refund.requested_at))
 
 
 def _under_review(payment: PaymentView) -> str:

@@ -51,8 +51,8 @@ _STATUSES = {
     "failed": N_("Failed"),
 }
 _REFUND_STATES = {
-    "requested": N_("On its way"),
-    "pending": N_("On its way"),
+    "requested": N_("Pending"),
+    "pending": N_("Pending"),
     "succeeded": N_("Refunded"),
     "failed": N_("Failed"),
 }
@@ -178,15 +178,22 @@ def state(payment: PaymentView) -> str:
     """Return how a payment stands in detail: refunds and disputes come before what was paid."""
     if payment.has_open_dispute or payment.has_lost_dispute:
         return dispute_state("open" if payment.has_open_dispute else "lost")
-    if payment.refunded.micros == payment.pay.micros:
-        return _("Refunded")
-    if payment.refunded.micros:
-        return _("Refunded in part")
+    if refund := _refund(payment):
+        return refund
     if payment.state == "failed" and payment.code == REFUSED_BY_STAFF:
         return _("Not accepted")
     if payment.has_declined_attempt:
         return _("Declined, not paid yet")
     return state_name(payment.state, payment.gateway)
+
+
+def _refund(payment: PaymentView) -> str:
+    """Return how a payment's refunds stand; empty where there is none."""
+    if payment.refund_pending.micros:
+        return _("Refund pending")
+    if payment.refunded.micros == payment.pay.micros:
+        return _("Refunded")
+    return _("Refunded in part") if payment.refunded.micros else ""
 
 
 def state_name(code: str, gateway_name: str) -> str:

@@ -365,6 +365,39 @@ def test_refund_shows_amount_and_date_and_its_reason_to_staff_alone(
     assert "An agent's own words" in html_of(staff).replace("&#x27;", "'")
 
 
+@pytest.mark.parametrize("state", ["requested", "pending"])
+def test_refund_that_was_not_paid_yet_is_pending(
+    show: Callable[..., AppTest],
+    staff_page: Callable[..., AppTest],
+    case: Case,
+    state: str,
+) -> None:
+    case.credited()
+    case.refunded(state=state, requested_at=datetime(2026, 11, 1, 3, tzinfo=UTC))
+    app = look(show, case)
+    (told,) = (info.value.replace("\\", "") for info in app.info)
+    assert told.startswith("A refund of ₫200,000 was requested on Nov 1, 2026 and is pending.")
+    assert facts_of(app)["Status"] == "Refund pending"
+    assert "Refund: Pending" in html_of(app)
+    history = show(case.account, tab="payments").dataframe[0].value
+    assert list(history["Detail"]) == ["Refund pending"]
+    finance = staff_page("payments", StaffRole.FINANCE, ref=case.payment.reference)
+    assert facts_of(finance)["Refunded"] == "₫0"
+    assert facts_of(finance)["Refund pending"] == "₫200,000"
+    assert any("₫300,000" in each.value for each in finance.markdown), "what is left to refund"
+
+
+def test_refund_that_waits_is_told_beside_one_that_was_paid(
+    show: Callable[..., AppTest], case: Case
+) -> None:
+    case.credited()
+    case.refunded()
+    case.refunded(state="requested")
+    case.becomes(refunded_micros=dong(400_000).micros)
+    (told,) = (info.value.replace("\\", "") for info in look(show, case).info)
+    assert told.startswith("₫200,000 of this payment was refunded. A refund of ₫200,000 was ")
+
+
 def test_reversal_that_became_part_of_a_dispute_is_told_once(
     show: Callable[..., AppTest], case: Case
 ) -> None:
