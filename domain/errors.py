@@ -189,6 +189,17 @@ class ReversalExceedsOriginal(BillingError):
         self.reversible_micros = reversible_micros
 
 
+class RefundRefused(BillingError):
+    """The gateway refused the refund, and its credit was restored."""
+
+    code = "refund_refused"
+
+    def __init__(self, gateway: str) -> None:
+        """Name the gateway."""
+        super().__init__(gateway)
+        self.gateway = gateway
+
+
 class CurrencyMismatch(BillingError):
     """Amounts of different currencies cannot be combined."""
 

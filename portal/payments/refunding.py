@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from domain import payments
-from domain.errors import BillingError
+from domain.errors import BillingError, RefundRefused
 from domain.money import Money
 from domain.permissions import allows
 from domain.queries.approvals import list_requests
@@ -31,8 +31,11 @@ _ONCE = "refund_once"
 _LONGEST_AMOUNT = 40
 
 
-def draw(here: Viewing, payment: PaymentView, done: Callable[[str], None]) -> None:
-    """Draw the form for those who may refund, while something is left; `done` tells what was."""
+def draw(here: Viewing, payment: PaymentView, done: Callable[..., None]) -> None:
+    """Draw the form for those who may refund, while something is left.
+
+    `done` tells what was done, or with `is_good=False` what was not, and draws the page again.
+    """
     left = payment.refundable
     if not allows(here.visitor.actor, "refund_payment", payment.account_id):
         return
@@ -42,7 +45,7 @@ def draw(here: Viewing, payment: PaymentView, done: Callable[[str], None]) -> No
         _form(here, payment, left, done)
 
 
-def _form(here: Viewing, payment: PaymentView, left: Money, done: Callable[[str], None]) -> None:
+def _form(here: Viewing, payment: PaymentView, left: Money, done: Callable[..., None]) -> None:
     waiting = _waiting(here, payment)
     # Another after each refund and request: a second click on the old form reaches nobody.
     key = f"refund-{payment.reference}-{left.micros}-{len(waiting)}"
@@ -71,6 +74,8 @@ def _form(here: Viewing, payment: PaymentView, left: Money, done: Callable[[str]
         return
     try:
         told = _refund(here, payment, wish, reason)
+    except RefundRefused as error:
+        done(words.refusal(error), is_good=False)
     except BillingError as error:
         st.error(plain(words.refusal(error, left.currency)), icon=":material/error:")
     else:
@@ -126,7 +131,10 @@ def _refund(here: Viewing, payment: PaymentView, wish: RefundPayment, reason: st
 
 
 def send_refund(gateway_name: str, refund_id: int | None) -> str:
-    """Send a refund that was requested, where its gateway is there; return what to say of it."""
+    """Send a refund that was requested, where its gateway is there; return what to say of it.
+
+    Raises RefundRefused where the gateway does not pay it.
+    """
     gateway = gateway_of(gateway_name)
     name, state = words.gateway(gateway_name), ""
     if gateway_name == "bank":
@@ -135,8 +143,7 @@ def send_refund(gateway_name: str, refund_id: int | None) -> str:
         with st.spinner(_("Asking {gateway}…").format(gateway=name)):
             state = payments.send_refund(backend.sessions(), gateway=gateway, refund_id=refund_id)
     if state == "failed":
-        text = _("{gateway} refused the refund, and its credit was restored.")
-        return text.format(gateway=name)
+        raise RefundRefused(gateway_name)
     if state == payments.WAITS:
         return _(
             "The credit was taken, and the refund waits: {gateway} tells of one refund of a"

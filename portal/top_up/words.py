@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from typing import TYPE_CHECKING
 
-from domain.errors import BillingError, InvalidInput
+from domain.errors import BillingError, InvalidInput, RefundRefused
 from domain.gateways.base import GatewayRefused, GatewayUnavailable
 from domain.money import Money, currency_exponent
 from domain.payments.doubts import REFUSED_BY_STAFF
@@ -300,6 +300,9 @@ def refusal(error: BillingError, currency: str | None = None) -> str:
         return fault(error, currency)
     if isinstance(error, GatewayUnavailable | GatewayRefused):
         return _of_gateway(error)
+    if isinstance(error, RefundRefused):
+        text = _("{gateway} refused the refund, and its credit was restored.")
+        return text.format(gateway=gateway(error.gateway))
     if error.code == "rate_limited":
         return wait_text(getattr(error, "retry_after_seconds", 0))
     conflict = _CONFLICTS.get(getattr(error, "reason", "")) or _CODES.get(error.code)

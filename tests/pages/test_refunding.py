@@ -10,7 +10,11 @@ from sqlalchemy import select, text
 
 from db.models import ApprovalRequest, Refund
 from domain.actors import StaffRole, user_actor
+from domain.gateways.base import GatewayRefused
+from domain.support import Waiting
+from portal.payments import refunding
 from tests.factories import charge
+from tests.gateways import ScriptedGateway
 from tests.integration.test_refund_limits import PAID, pay, refund
 
 if TYPE_CHECKING:
@@ -47,6 +51,21 @@ def send(app: AppTest, payment: Payment) -> AppTest:
     app.button(key=key(payment, "send")).click().run()
     assert not app.exception
     return app
+
+
+def refund_above_limit(session: Session, payment: Payment) -> int:
+    """Have another person of finance request a refund that needs an approval; return its id."""
+    session.execute(text("UPDATE action_limits SET daily_micros = 0"))
+    session.execute(
+        text(
+            "INSERT INTO users (id, email, display_name, password_hash, staff_role)"
+            " OVERRIDING SYSTEM VALUE VALUES (77, 'f@example.com', 'Maker', 'x', 'finance')"
+        )
+    )
+    waiting = refund(session, payment, user_actor(77, staff_role=StaffRole.FINANCE))
+    assert isinstance(waiting, Waiting)
+    session.commit()
+    return waiting.request_id
 
 
 def test_refund_form_shows_what_is_left_and_what_it_takes(
@@ -96,21 +115,43 @@ def test_refund_above_the_limit_waits_and_is_approved_by_another(
 def test_approving_a_refund_requests_it(
     session: Session, staff_page: Callable[..., AppTest], payment: Payment
 ) -> None:
-    session.execute(text("UPDATE action_limits SET daily_micros = 0"))
-    session.execute(
-        text(
-            "INSERT INTO users (id, email, display_name, password_hash, staff_role)"
-            " OVERRIDING SYSTEM VALUE VALUES (77, 'f@example.com', 'Maker', 'x', 'finance')"
-        )
-    )
-    waiting = refund(session, payment, user_actor(77, staff_role=StaffRole.FINANCE))
-    session.commit()
+    waiting = refund_above_limit(session, payment)
     app = staff_page("approvals", StaffRole.FINANCE)
-    app.button(key=f"approve-{waiting.request_id}").click().run()
+    app.button(key=f"approve-{waiting}").click().run()
     (told,) = texts(app.success)
     assert told == "Done: Refund a payment, ₫500,000. The refund was asked for."
     session.rollback()
     assert session.scalars(select(Refund.requested_by)).one() == "user:77"
+
+
+@pytest.fixture
+def refusing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the gateway refuse each refund."""
+    gateway = ScriptedGateway(failure=GatewayRefused("vnpay", "too_late"))
+    monkeypatch.setattr(refunding, "gateway_of", lambda _name: gateway)
+
+
+REFUSED = "VNPay refused the refund, and its credit was restored."
+
+
+@pytest.mark.usefixtures("refusing")
+def test_refund_that_the_gateway_refuses_is_an_error(
+    staff_page: Callable[..., AppTest], payment: Payment
+) -> None:
+    app = send(staff_page("payments", StaffRole.FINANCE, ref=payment.reference), payment)
+    assert texts(app.error) == [REFUSED]
+    assert not app.success
+
+
+@pytest.mark.usefixtures("refusing")
+def test_approved_refund_that_the_gateway_refuses_is_an_error(
+    session: Session, staff_page: Callable[..., AppTest], payment: Payment
+) -> None:
+    waiting = refund_above_limit(session, payment)
+    app = staff_page("approvals", StaffRole.FINANCE)
+    app.button(key=f"approve-{waiting}").click().run()
+    assert texts(app.error) == [REFUSED]
+    assert not app.success
 
 
 @pytest.mark.parametrize("role", [StaffRole.SUPPORT, StaffRole.ADMIN])
