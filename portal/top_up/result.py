@@ -49,24 +49,26 @@ def draw(here: Viewing, found: PaymentOutcome, *, came_back_without_paying: bool
     may_have_paid = came_back_without_paying and payment.state == "cancelled"
     if payment.is_open or may_have_paid:
         _ask(here, payment)
+    offered = _offered(payment)
     if payment.is_open:
-        _watch(here, payment.reference, has_declined_attempt=payment.has_declined_attempt)
+        _watch(here, payment.reference, offered)
     else:
         _decided(here, found)
-    if payment.is_open and payment.has_declined_attempt:
-        _offer_another_method(here, payment, _("Try another method"))
-    elif payment.state == "pending" and _is_lapsed(payment):
-        _offer_another_method(here, payment, _("Try again"))
+    if offered:
+        _offer_another_method(here, payment, _(offered))
     if may_have_paid:
         _await_change(here, payment.reference, payment.state)
 
 
 @st.fragment(run_every=_LOOK_EVERY_SECONDS)
-def _watch(here: Viewing, reference: str, *, has_declined_attempt: bool) -> None:
-    """Look again and again; what is decided draws the whole page, with its new balance."""
+def _watch(here: Viewing, reference: str, offered: str) -> None:
+    """Look again and again; what is decided draws the whole page, with its new balance.
+
+    So does another button than the one that was offered below: a dialog is the whole page's.
+    """
     here = renew(here)
     payment = _read_payment(here, reference)
-    if not payment.is_open or payment.has_declined_attempt != has_declined_attempt:
+    if not payment.is_open or _offered(payment) != offered:
         st.rerun()
     _ask(here, payment)
     _open(here, payment)
@@ -144,6 +146,13 @@ def _instructions(here: Viewing, payment: PaymentView) -> None:
     label = _("Open the payment instructions")
     path = f"/pay/{payment.reference}"
     st.html(f'<a href="{path}" target="_blank">{html.escape(label)}</a>')
+
+
+def _offered(payment: PaymentView) -> str:
+    """Return the label of what is offered beside an open payment; empty where nothing is."""
+    if payment.is_open and payment.has_declined_attempt:
+        return N_("Try another method")
+    return N_("Try again") if payment.state == "pending" and _is_lapsed(payment) else ""
 
 
 def _is_lapsed(payment: PaymentView) -> bool:

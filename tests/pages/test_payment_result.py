@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from domain.actors import Actor
     from domain.gateways.base import Fact, Gateway, KnownPayment
+    from domain.queries.payments import PaymentView
 
 CREDIT = dong(500_000)
 ANOTHER = "Try another method"
@@ -173,6 +174,24 @@ def test_payment_whose_time_is_over_leads_to_no_dead_end(
     case.becomes(state="pending", redirect_url="https://pay.example.com/", expires_at=lapsed)
     app = look(show, case)
     assert "Go to VNPay" not in html_of(app)
+    assert "The time to pay at VNPay is over." in app.caption[0].value
+    assert "Try again" in labels(app)
+
+
+def test_payment_whose_time_ends_while_it_is_watched_offers_another_at_once(
+    show: Callable[..., AppTest], case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, read = datetime.now(UTC), vars(result)["_read_payment"]
+    url, later = "https://pay.example.com/", now + timedelta(hours=1)
+    case.becomes(state="pending", redirect_url=url, expires_at=later)
+
+    def read_when_it_is_over(here: Any, reference: str) -> PaymentView:
+        case.becomes(expires_at=now)
+        found: PaymentView = read(here, reference)
+        return found
+
+    monkeypatch.setattr(result, "_read_payment", read_when_it_is_over)
+    app = look(show, case)
     assert "The time to pay at VNPay is over." in app.caption[0].value
     assert "Try again" in labels(app)
 
