@@ -7,6 +7,7 @@ change of the widget goes to the address first.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, urlencode
 
 import streamlit as st
 
@@ -55,6 +56,16 @@ def drop_all_but(*names: str) -> None:
     drop(*(name for name in list(st.query_params) if name not in names))
 
 
+def whole() -> str:
+    """Return everything that the address says, for a way back to it (`way_back`)."""
+    return urlencode({name: st.query_params.get_all(name) for name in st.query_params}, doseq=True)
+
+
+def way_back() -> dict[str, list[str]]:
+    """Return what the address said at the place from which somebody came; empty if unknown."""
+    return parse_qs(given("back")[:_LONGEST_WAY_BACK])
+
+
 def set_widget(key: str, value: Any) -> None:  # noqa: ANN401 - each widget has its own type
     """Have the widget that is drawn next under `key` show what the address says."""
     if key not in st.session_state or st.session_state[key] != value:
@@ -62,3 +73,4 @@ def set_widget(key: str, value: Any) -> None:  # noqa: ANN401 - each widget has 
 
 
 _LONGEST_NUMBER = 18
+_LONGEST_WAY_BACK = 2_000

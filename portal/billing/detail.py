@@ -95,7 +95,7 @@ def _entry(viewing: Viewing, account: AccountSummary, number: int) -> None:
             st.session_state["payment_page"],
             label=_("See the payment"),
             icon=":material/payments:",
-            query_params={"ref": entry.payment_reference},
+            query_params={"ref": entry.payment_reference, "back": address.whole()},
         )
     _movements(viewing, entry)
     if entry.call_count:

@@ -269,7 +269,8 @@ def _tables(viewing: Viewing, account: AccountSummary, page: HistoryPage) -> Non
     st.caption(formats.plain(_("Times are in {zone}.").format(zone=viewing.zone)))
     reference = st.session_state.pop(_PAYMENT_TO_OPEN, None)
     if reference is not None:
-        st.switch_page("pages/payment.py", query_params={"ref": reference})
+        query = {"ref": reference, "back": address.whole()}
+        st.switch_page("pages/payment.py", query_params=query)
 
 
 def _table(table: pa.Table, order: list[str], lines: Sequence[_Line], *, key: str) -> None:

@@ -98,7 +98,8 @@ def _table(viewing: Viewing, rows: Sequence[PaymentView]) -> None:
     st.caption(_("Tick a row to see the payment and its receipt."))
     reference = st.session_state.pop("payment_to_open", None)
     if reference is not None:
-        st.switch_page("pages/payment.py", query_params={"ref": reference})
+        query = {"ref": reference, "back": address.whole()}
+        st.switch_page("pages/payment.py", query_params=query)
 
 
 def _credited(row: PaymentView) -> str:

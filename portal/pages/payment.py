@@ -10,7 +10,7 @@ from domain.errors import NotFound
 from domain.queries.payments import payment_outcome
 from portal import address, backend
 from portal.i18n import _
-from portal.top_up import result
+from portal.top_up import back, result
 
 if TYPE_CHECKING:
     from portal.viewing import Viewing
@@ -25,7 +25,8 @@ except NotFound:
         _("There is no such payment here. Payment History under Billing has all of yours."),
         icon=":material/search_off:",
     )
-    st.page_link(st.session_state["billing_page"], label=_("Go to Billing"))
+    back.draw(here, None)
     st.stop()
 
+back.draw(here, found.payment)
 result.draw(here, found, came_back_without_paying=bool(address.given("cancelled")))

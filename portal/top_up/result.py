@@ -179,7 +179,6 @@ def _decided(here: Viewing, found: PaymentOutcome) -> None:
         draw_documents(here, payment)
     elif payment.status is PaymentStatus.SUCCESS and not payment.has_lost_dispute:
         _await_receipt(here, payment.reference)
-    st.page_link(st.session_state["billing_page"], label=_("Go to Billing"))
 
 
 def draw_documents(here: Viewing, payment: PaymentView) -> None:

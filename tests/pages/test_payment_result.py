@@ -430,6 +430,59 @@ def test_reversal_that_became_part_of_a_dispute_is_told_once(
     assert shown.count('data-name="Status"') == 1
 
 
+# ── The way back ──────────────────────────────────────────────────────────────────────────────
+def way_back(app: AppTest) -> tuple[str, str, str]:
+    """Return the label of the link back, its page and its query."""
+    (link,) = (each.proto for each in app.get("page_link") if each.proto.label.startswith("Back"))
+    return link.label, link.page, link.query_string
+
+
+@pytest.mark.parametrize(
+    ("came_from", "label", "query"),
+    [
+        ("", "Back to Payment History", "tab=payments"),
+        ("tab=payments&status=failed", "Back to Payment History", "tab=payments&status=failed"),
+        (
+            "tab=history&kind=top_up&kind=voucher&older=x",
+            "Back to Credit History",
+            "tab=history&kind=top_up&kind=voucher&older=x",
+        ),
+        ("tab=settings", "Back to Payment History", "tab=payments"),
+        ("https://elsewhere.example.com/", "Back to Payment History", "tab=payments"),
+    ],
+)
+def test_customer_goes_back_to_where_they_came_from(
+    show: Callable[..., AppTest], case: Case, came_from: str, label: str, query: str
+) -> None:
+    case.becomes(state="failed")
+    assert way_back(look(show, case, back=came_from)) == (label, "", query)
+
+
+def test_row_of_payment_history_leads_to_its_payment_and_back(
+    show: Callable[..., AppTest], case: Case
+) -> None:
+    case.becomes(state="failed")
+    app = show(case.account, tab="payments", status="failed")
+    app.session_state["payment_to_open"] = case.payment.reference
+    app.run()
+    assert not app.exception
+    assert app.query_params["ref"] == case.payment.reference
+    assert way_back(app)[2] == "tab=payments&status=failed"
+
+
+def test_staff_go_back_to_payments_or_to_the_account_in_view(
+    show: Callable[..., AppTest], case: Case
+) -> None:
+    case.becomes(state="failed")
+    staff = show(None, staff_role=StaffRole.SUPPORT)
+    staff.switch_page("pages/payment.py")
+    staff.query_params["ref"] = case.payment.reference
+    assert way_back(staff.run()) == ("Back to Payments", "payments", "")
+    staff.query_params["back"] = "tab=payments"
+    _label, page, query = way_back(staff.run())
+    assert (page, query) == ("billing", f"tab=payments&account={case.account}")
+
+
 def test_payment_history_names_amounts_and_not_payments(
     show: Callable[..., AppTest], case: Case
 ) -> None:
