@@ -32,7 +32,7 @@ _SHOWN_WITHOUT_CREDIT = frozenset({"plan", "voucher", "top_up"})
 
 def draw(viewing: Viewing, account: AccountSummary) -> None:
     """Draw the tab."""
-    redeeming.show_told()
+    redeeming.show_told(viewing, account)
     found = backend.read(
         account_overview, actor=viewing.visitor.actor, account_id=account.account_id
     )

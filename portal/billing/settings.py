@@ -14,6 +14,7 @@ from portal import backend
 from portal.billing import display
 from portal.i18n import _, current_language
 from portal.top_up import profile_form, words
+from portal.ui.lost_rights import show_lost
 
 if TYPE_CHECKING:
     from domain.billing_profiles import ProfileVersion
@@ -30,7 +31,13 @@ def draw(viewing: Viewing, account: AccountSummary) -> None:
     st.subheader(_("Billing information"))
     if st.session_state.pop(_SAVED, False):
         st.success(_("Saved. Receipts from now on show this."), icon=":material/check_circle:")
-    if actor.memberships.get(account_id) in {MemberRole.OWNER, MemberRole.BILLING}:
+    may_save = actor.memberships.get(account_id) in {MemberRole.OWNER, MemberRole.BILLING}
+    text = _(
+        "Your role changed; you can no longer change the billing information. Ask an owner of the"
+        " account."
+    )
+    show_lost(profile_form.SAVE_PROFILE, text, is_allowed=may_save)
+    if may_save:
         choices = backend.read(profile_choices, actor=actor, account_id=account_id)
         version = current.version if current is not None else 0
         saved = profile_form.draw(

@@ -15,6 +15,7 @@ from portal.formats import plain
 from portal.i18n import _, current_language
 from portal.roles import role_name, role_rights
 from portal.settings import settings
+from portal.ui.lost_rights import remember_pressed, show_lost
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -24,7 +25,14 @@ if TYPE_CHECKING:
 
 _TOLD = "members_told"
 _ONCE = "members_once"
+MANAGE = "manage_members"
 _ROLES = (MemberRole.READER, MemberRole.BILLING, MemberRole.OWNER)
+
+
+def show_lost_right(*, may_manage: bool) -> None:
+    """Say so where somebody pressed a button here and may manage members no more."""
+    text = _("Your role changed; you can no longer manage members. Ask an owner of the account.")
+    show_lost(MANAGE, text, is_allowed=may_manage)
 
 
 def draw_outcome() -> None:
@@ -45,7 +53,9 @@ def draw_invite(here: Viewing, account_id: int) -> None:
     with st.form(f"invite-{account_id}", clear_on_submit=True):
         email = st.text_input(_("Email"), max_chars=254, autocomplete="off", key="invite_email")
         role = _role_choice("invite_role", MemberRole.READER)
-        is_sent = st.form_submit_button(_("Send invitation"), type="primary")
+        is_sent = st.form_submit_button(
+            _("Send invitation"), type="primary", on_click=remember_pressed, args=(MANAGE,)
+        )
     if is_sent:
 
         def invite(key: str) -> None:
@@ -80,8 +90,10 @@ def draw_change(here: Viewing, account_id: int, members: Sequence[Member]) -> No
     member = by_id[user_id]
     role = _role_choice(f"new_role-{account_id}-{user_id}", member.role)
     with st.container(horizontal=True):
-        is_change = st.button(_("Change role"), disabled=role is member.role, key="change_role")
-        is_removal = st.button(_("Remove…"), icon=":material/person_remove:", key="remove")
+        is_change = _manage_button(
+            _("Change role"), key="change_role", is_disabled=role is member.role
+        )
+        is_removal = _manage_button(_("Remove…"), key="remove", icon=":material/person_remove:")
     if is_change:
 
         def change(key: str) -> None:
@@ -110,8 +122,8 @@ def draw_pending(here: Viewing, account_id: int, invitations: Sequence[Invitatio
         key=f"chosen_invitation-{account_id}",
     )
     with st.container(horizontal=True):
-        is_again = st.button(_("Send again"), icon=":material/send:", key="resend")
-        is_back = st.button(_("Take back"), icon=":material/cancel:", key="withdraw")
+        is_again = _manage_button(_("Send again"), key="resend", icon=":material/send:")
+        is_back = _manage_button(_("Take back"), key="withdraw", icon=":material/cancel:")
     email = plain(emails[invitation_id])
     if is_again:
 
@@ -147,6 +159,14 @@ def draw_leave(here: Viewing, account_id: int) -> None:
     """Draw the way out of an account for whoever belongs to it."""
     if st.button(_("Leave this account…"), icon=":material/logout:", key="leave"):
         _confirm_leaving(here, account_id)
+
+
+def _manage_button(
+    label: str, *, key: str, icon: str | None = None, is_disabled: bool = False
+) -> bool:
+    return st.button(
+        label, key=key, icon=icon, disabled=is_disabled, on_click=remember_pressed, args=(MANAGE,)
+    )
 
 
 def _role_choice(key: str, role: MemberRole) -> MemberRole:

@@ -32,6 +32,7 @@ def _invitations(here: Viewing, account_id: int, people: AccountPeople) -> None:
 def _draw(here: Viewing) -> None:
     account = viewing.account_or_stop(here)
     people = backend.read(list_members, actor=here.visitor.actor, account_id=account.account_id)
+    actions.show_lost_right(may_manage=people.may_manage)
     tables.draw_members(here, people.members)
     if not people.members:
         st.info(_("Nobody belongs to this account yet."), icon=":material/group_off:")

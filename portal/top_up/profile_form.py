@@ -25,11 +25,13 @@ from portal import backend
 from portal.i18n import _, current_language
 from portal.top_up import words
 from portal.ui.field_errors import FieldErrors
+from portal.ui.lost_rights import remember_pressed
 
 if TYPE_CHECKING:
     from domain.billing_profiles import ProfileChoices, ProfileVersion
     from portal.viewing import Viewing
 
+SAVE_PROFILE = "save_billing_profile"
 _LONGEST_EMAIL = 254
 
 
@@ -64,7 +66,9 @@ def draw(
         given = _fields(choices, form)
         currency = _currency(choices, form)
         form.errors.place_rest()
-        is_sent = st.form_submit_button(submit_label, type="primary")
+        is_sent = st.form_submit_button(
+            submit_label, type="primary", on_click=remember_pressed, args=(SAVE_PROFILE,)
+        )
     return _save(here, given, currency, current, form) if is_sent else None
 
 

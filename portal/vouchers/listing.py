@@ -11,6 +11,7 @@ from domain.queries.vouchers import account_vouchers, waiting_vouchers
 from portal import backend, descriptions, formats
 from portal.formats import plain
 from portal.i18n import N_, _
+from portal.ui.lost_rights import remember_pressed
 from portal.vouchers import redeeming
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ _STATES = {
 def draw(viewing: Viewing, account: AccountSummary) -> None:
     """Draw the tab."""
     actor, account_id = viewing.visitor.actor, account.account_id
-    redeeming.show_told()
+    redeeming.show_told(viewing, account)
     for voucher in backend.read(waiting_vouchers, actor=actor, account_id=account_id):
         with st.container(border=True, key=f"waiting-{voucher.code}"):
             _waiting(viewing, account, voucher)
@@ -54,7 +55,13 @@ def _waiting(viewing: Viewing, account: AccountSummary, voucher: WaitingVoucher)
     st.caption(plain(until))
     if redeeming.may_redeem(viewing, account):
         label = _("Redeem {code}").format(code=voucher.code)
-        if st.button(label, type="primary", key=f"redeem-{voucher.code}"):
+        if st.button(
+            label,
+            type="primary",
+            key=f"redeem-{voucher.code}",
+            on_click=remember_pressed,
+            args=(redeeming.REDEEM,),
+        ):
             redeeming.redeem(viewing, account, voucher.code)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from domain.errors import BillingError, RateLimited, VoucherRefused
+from domain.errors import BillingError, NotAuthorised, RateLimited, VoucherRefused
 from domain.permissions import allows
 from domain.vouchers import read_code, redeem_once_counted
 from portal import backend, formats, messages
@@ -15,6 +15,7 @@ from portal.formats import plain
 from portal.i18n import N_, _
 from portal.routes.wording import wait_text
 from portal.settings import settings
+from portal.ui.lost_rights import remember_pressed, show_lost
 
 if TYPE_CHECKING:
     from domain.queries.balances import AccountSummary
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 _TOLD = "voucher_told"
 _KEY = "voucher_key"
 _LONGEST = 40
+REDEEM = "redeem_code"
+_LOST = N_("Your role changed; you can no longer redeem codes. Ask an owner of the account.")
 _REFUSALS = {
     "unknown": N_("There is no such code. Check it: ten letters and digits."),
     "used": N_("This code was used already."),
@@ -46,11 +49,12 @@ _REFUSALS_WITH_MOMENT = {
 
 def may_redeem(viewing: Viewing, account: AccountSummary) -> bool:
     """Whether this person may turn codes into credit of the account."""
-    return allows(viewing.visitor.actor, "redeem_code", account.account_id)
+    return allows(viewing.visitor.actor, REDEEM, account.account_id)
 
 
-def show_told() -> None:
-    """Say what was redeemed in the run before this one."""
+def show_told(viewing: Viewing, account: AccountSummary) -> None:
+    """Say what was redeemed in the run before this one, or that it is not allowed any more."""
+    show_lost(REDEEM, _(_LOST), is_allowed=may_redeem(viewing, account))
     told: str | None = st.session_state.pop(_TOLD, None)
     if told is not None:
         st.success(plain(told), icon=":material/redeem:")
@@ -69,7 +73,7 @@ def draw(viewing: Viewing, account: AccountSummary) -> None:
             key=f"voucher_code-{_wish()}",
             width=320,
         )
-        is_sent = st.form_submit_button(_("Apply Code"))
+        is_sent = st.form_submit_button(_("Apply Code"), on_click=remember_pressed, args=(REDEEM,))
     if is_sent:
         redeem(viewing, account, typed)
 
@@ -111,6 +115,8 @@ def refusal(viewing: Viewing, error: BillingError) -> str:
     """Return the sentence for why a code gives nothing."""
     if isinstance(error, RateLimited):
         return wait_text(error.retry_after_seconds)
+    if isinstance(error, NotAuthorised):
+        return _(_LOST)
     if not isinstance(error, VoucherRefused):
         return messages.text_of(error)
     if error.when is not None and error.reason in _REFUSALS_WITH_MOMENT:

@@ -1,0 +1,30 @@
+"""What somebody pressed and may do no more: said, where it would vanish with its button.
+
+Each run of a page draws only what its reader may do. Who was lowered to another role while their
+page was open presses a button that the next run draws no more.
+"""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from portal.formats import plain
+
+_PRESSED = "pressed_with_right"
+
+
+def remember_pressed(action: str) -> None:
+    """Remember that a button of an action was pressed; give this to the button as `on_click`."""
+    st.session_state[_PRESSED] = action
+
+
+def show_lost(action: str, text: str, *, is_allowed: bool) -> None:
+    """Say `text` where a button of the action was pressed before this run and is no more allowed.
+
+    Call it on each run of the page that draws the button.
+    """
+    if st.session_state.get(_PRESSED) != action:
+        return
+    del st.session_state[_PRESSED]
+    if not is_allowed:
+        st.error(plain(text), icon=":material/error:")
