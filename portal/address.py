@@ -66,6 +66,16 @@ def way_back() -> dict[str, list[str]]:
     return parse_qs(given("back")[:_LONGEST_WAY_BACK])
 
 
+def restore() -> None:
+    """Say again what the address said here, for whoever comes back by the browser's own Back.
+
+    Streamlit goes back to the page and keeps what the address said on the page that was left.
+    """
+    query = way_back()
+    if query:
+        st.query_params.from_dict(query)
+
+
 def set_widget(key: str, value: Any) -> None:  # noqa: ANN401 - each widget has its own type
     """Have the widget that is drawn next under `key` show what the address says."""
     if key not in st.session_state or st.session_state[key] != value:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 TABS = ("overview", "history", "payments", "vouchers", "settings")
 
 here: Viewing = st.session_state["viewing"]
+address.restore()
 st.title(_("Billing"))
 
 account = viewing.account_or_stop(here)
