@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from typing import TYPE_CHECKING
+from unicodedata import east_asian_width
 
 import pyarrow as pa
 import streamlit as st
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from portal.viewing import Viewing
 
 _PLACE = "before"
+_CHARACTER_PIXELS, _CELL_PIXELS = 8, 20
 
 
 def draw(viewing: Viewing, account: AccountSummary) -> None:
@@ -71,21 +73,37 @@ def _empty(status: PaymentStatus | None) -> None:
 
 
 def _table(viewing: Viewing, rows: Sequence[PaymentView]) -> None:
+    """Draw the rows twice, for wide and for narrow screens; the style sheet hides one."""
+    date, amount, status = _("Date"), _("Amount"), _("Status")
     table = pa.table(
         {
-            _("Date"): [viewing.date_time(row.created_at) for row in rows],
-            _("Amount"): [formats.money(row.pay) for row in rows],
-            _("Status"): [words.status(row.status) for row in rows],
+            date: [viewing.date_time(row.created_at) for row in rows],
+            amount: [formats.money(row.pay) for row in rows],
+            status: [words.status(row.status) for row in rows],
             _("Detail"): [words.state(row) for row in rows],
             _("Credited"): [_credited(row) for row in rows],
             _("Method"): [words.gateway(row.gateway) for row in rows],
-            _("Email"): [row.email or "" for row in rows],
             _("Receipt"): [_receipt(row) for row in rows],
             _("Reference"): [row.reference for row in rows],
+            # The longest, and the one that is missed least where it ends beyond the edge.
+            _("Email"): [row.email or "" for row in rows],
         }
     )
-    widget = f"payments-{rows[0].payment_id}-{rows[-1].payment_id}-{len(rows)}"
-    right = st.column_config.TextColumn(alignment="right")
+    order = list(table.column_names)
+    with st.container(key="rows-wide"):
+        _rows(table, rows, key="payments")
+    with st.container(key="rows-narrow"):
+        _rows(table.select([amount, status, date, *order[3:]]), rows, key="payments-narrow")
+    st.caption(_("Tick a row to see the payment and its receipt."))
+    reference = st.session_state.pop("payment_to_open", None)
+    if reference is not None:
+        query = {"ref": reference, "back": address.whole()}
+        st.switch_page("pages/payment.py", query_params=query)
+
+
+def _rows(table: pa.Table, rows: Sequence[PaymentView], *, key: str) -> None:
+    amount, status, credited = _("Amount"), _("Status"), _("Credited")
+    widget = f"{key}-{rows[0].payment_id}-{rows[-1].payment_id}-{len(rows)}"
     st.dataframe(
         table,
         hide_index=True,
@@ -93,13 +111,21 @@ def _table(viewing: Viewing, rows: Sequence[PaymentView]) -> None:
         on_select=partial(_open, widget, [row.reference for row in rows]),
         selection_mode="single-row",
         key=widget,
-        column_config={_("Amount"): right, _("Credited"): right},
+        column_config={
+            amount: st.column_config.TextColumn(alignment="right", width=_width(table, amount)),
+            status: st.column_config.TextColumn(width=_width(table, status)),
+            credited: st.column_config.TextColumn(alignment="right"),
+        },
     )
-    st.caption(_("Tick a row to see the payment and its receipt."))
-    reference = st.session_state.pop("payment_to_open", None)
-    if reference is not None:
-        query = {"ref": reference, "back": address.whole()}
-        st.switch_page("pages/payment.py", query_params=query)
+
+
+def _width(table: pa.Table, column: str) -> int:
+    """Return how many pixels show a column whole: the browser measures its first rows only."""
+    texts = (column, *table.column(column).to_pylist())
+    longest = max(
+        sum(2 if east_asian_width(char) in "FW" else 1 for char in each) for each in texts
+    )
+    return longest * _CHARACTER_PIXELS + _CELL_PIXELS
 
 
 def _credited(row: PaymentView) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -490,6 +491,24 @@ def test_payment_history_names_amounts_and_not_payments(
     assert "Paid" not in table.columns
     assert list(table["Amount"]) == ["₫500,000"]
     assert list(table["Credited"]) == [""]
+
+
+def test_payment_history_never_cuts_amount_and_status(
+    show: Callable[..., AppTest], case: Case
+) -> None:
+    case.becomes(pay_micros=dong(1_234_567_890_123).micros, state="under_review", code="second")
+    wide, narrow = show(case.account, tab="payments").dataframe
+    assert list(wide.value.columns[:3]) == ["Date", "Amount", "Status"]
+    assert list(narrow.value.columns[:3]) == ["Amount", "Status", "Date"]
+    assert set(narrow.value.columns) == set(wide.value.columns)
+    assert wide.value.columns[-1] == "Email", "it is as long as it likes"
+    for table in (wide, narrow):
+        columns = json.loads(table.proto.columns)
+        (amount,) = table.value["Amount"]
+        assert amount == "₫1,234,567,890,123"
+        assert columns["Amount"]["width"] >= 8 * len(amount)
+        assert columns["Status"]["width"] >= 8 * len("Pending")
+        assert columns["Amount"]["width"] + columns["Status"]["width"] < 358 - 33, "on a phone"
 
 
 # ── A gateway that does not answer ────────────────────────────────────────────────────────────
