@@ -20,6 +20,7 @@ from fpdf import FPDF
 from fpdf.enums import XPos, YPos
 
 from domain.payments.documents import CANCELLATION, CREDIT_NOTE, RECEIPT, moment
+from domain.payments.records import BANK
 from portal import formats
 from portal.i18n import N_, _, current_language
 from portal.top_up import words
@@ -161,10 +162,7 @@ class _Page:
         self._row(_("Method"), words.gateway(content.gateway))
         self._row(_("Reference"), content.reference)
         self._row(_("Transaction"), content.gateway_payment_id)
-        self._row(
-            self._word("moment"),
-            formats.date_time(moment(content), self._zone),
-        )
+        self._row(self._word("moment"), self._moment())
         if content.exchange_rate:
             rate = _("1 {paid} = {rate} {credited}").format(
                 paid=content.pay_currency,
@@ -179,6 +177,15 @@ class _Page:
         self.pdf.line(_MARGIN_MM, self.pdf.y, self.pdf.w - _MARGIN_MM, self.pdf.y)
         self._gap()
         self._row(self._word("total"), formats.money(content.pay), size=_TOTAL_PT, style="B")
+
+    def _moment(self) -> str:
+        content = self._content
+        show = formats.date_time if self._has_time() else formats.date
+        return show(moment(content), self._zone)
+
+    def _has_time(self) -> bool:
+        """Whether the money moved at a known time: the bank tells the day of a transfer alone."""
+        return self._content.gateway != BANK or self._content.kind != RECEIPT
 
     def _tax(self) -> None:
         tax = self._content.tax
@@ -196,6 +203,9 @@ class _Page:
             self._text(self._word("note"), size=_SMALL_PT, color=_GREY)
         if self._content.tax_point != "TOP_UP":
             text = _("No tax is shown here: it falls due when the credit is used.")
+            self._text(text, size=_SMALL_PT, color=_GREY)
+        if self._has_time():
+            text = _("Times are in {zone}.").format(zone=self._zone)
             self._text(text, size=_SMALL_PT, color=_GREY)
         text = _("This is a receipt for prepaid credit, and no tax invoice.")
         self._text(text, size=_SMALL_PT, color=_GREY)

@@ -47,6 +47,16 @@ class Viewing:
         """Return the viewer's day of a moment."""
         return formats.date(moment, self.zone)
 
+    def occurred(self, moment: datetime, *, kind: str, source: str) -> str:
+        """Return when an entry of the account happened: a bank transfer's day has no time."""
+        if kind == "top_up" and source == "bank" and self.account is not None:
+            return formats.date(moment, self.account.zone)
+        return self.date_time(moment)
+
+    def draw_zone(self) -> None:
+        """Draw, once on a page that shows times, in which zone they are."""
+        st.caption(formats.plain(_("Times are in {zone}.").format(zone=self.zone)))
+
     @property
     def today(self) -> datetime:
         """The present moment on the viewer's clock."""

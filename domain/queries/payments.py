@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import and_, exists, func, or_, select, tuple_
 
 from db.models import (
+    BankTransfer,
     BillingProfileVersion,
     Dispute,
     GatewayMessage,
@@ -25,7 +26,7 @@ from domain.permissions import allows, require
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from datetime import datetime
+    from datetime import date, datetime
 
     from sqlalchemy import ColumnElement, Row, Select
     from sqlalchemy.orm import Session
@@ -65,8 +66,9 @@ class PaymentView:
     how to pay one that a store awaits. `email` is who gets the receipt. `has_receipt` says that it
     was issued, `has_open_dispute` that the bank asks the money back, and `has_lost_dispute` that it
     got it. `refunded` is what went back, `refund_pending` what is to go back and has not yet.
-    `has_declined_attempt` is of an open payment: what it was to be paid with was declined,
-    and it may still be paid with something else.
+    `received_on` is the day of a bank transfer, None for any other. `has_declined_attempt` is of an
+    open payment: what it was to be paid with was declined, and it may still be paid with something
+    else.
     """
 
     payment_id: int
@@ -86,6 +88,7 @@ class PaymentView:
     has_lost_dispute: bool
     has_declined_attempt: bool
     created_at: datetime
+    received_on: date | None
     expires_at: datetime
     paid_at: datetime | None
     pay_by: datetime | None
@@ -335,8 +338,17 @@ def _payments() -> Select[Any]:
         .where(Refund.payment_id == Payment.id, Refund.state.in_(PENDING_REFUNDS))
         .scalar_subquery()
     )
+    received_on = (
+        select(BankTransfer.received_on)
+        .where(
+            BankTransfer.account_id == Payment.account_id,
+            BankTransfer.payment_id == Payment.id,
+        )
+        .scalar_subquery()
+    )
     return select(
         Payment,
+        received_on.label("received_on"),
         pending.label("refund_pending_micros"),
         email.label("email"),
         instructions.label("instructions_url"),
@@ -371,6 +383,7 @@ def _view(row: Row[Any]) -> PaymentView:
         has_lost_dispute=row.has_lost_dispute,
         has_declined_attempt=row.has_declined_attempt,
         created_at=payment.created_at,
+        received_on=row.received_on,
         expires_at=payment.expires_at,
         paid_at=payment.paid_at,
         pay_by=payment.pay_by,

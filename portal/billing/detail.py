@@ -37,6 +37,7 @@ def draw(viewing: Viewing, account: AccountSummary, reference: str) -> None:
     try:
         wanted = HistoryReference.parse(reference)
         drawers[wanted.status](viewing, account, wanted.number)
+        viewing.draw_zone()
     except (InvalidInput, NotFound):
         st.warning(_("This account has no such row."), icon=":material/search_off:")
 
@@ -64,7 +65,7 @@ def _entry(viewing: Viewing, account: AccountSummary, number: int) -> None:
         _("What"): descriptions.description(entry.description_code, entry.description_parameters),
         _("Service"): descriptions.service(entry.service),
         _("Source"): descriptions.source(entry.source),
-        _("Occurred"): viewing.date_time(entry.occurred_at),
+        _("Occurred"): viewing.occurred(entry.occurred_at, kind=entry.kind, source=entry.source),
         _("Posted"): viewing.date_time(entry.posted_at),
         _("Booked on"): formats.date(entry.accounting_date),
         _("Exact amount"): viewing.money(entry.amount_micros, exact=True, signed=True),

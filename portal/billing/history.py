@@ -72,6 +72,8 @@ def draw(viewing: Viewing, account: AccountSummary) -> None:
     else:
         _empty(wanted, found.page)
     _pager(viewing, found.page, is_first=older is None and newer is None)
+    if found.page.rows or found.page.searched_to is not None:
+        viewing.draw_zone()
 
 
 def _is_known_to_be_long(account: AccountSummary, wanted: HistoryFilter) -> bool:
@@ -197,7 +199,7 @@ def _midnight(zone: tzinfo, day: date | None) -> datetime | None:
 class _Line:
     """What the tables show of a row; `opens` is its name, or its payment's, in an address."""
 
-    occurred_at: datetime
+    occurred: str
     service: str
     source: str
     description: str
@@ -211,7 +213,7 @@ class _Line:
 def _line(viewing: Viewing, row: HistoryRow) -> _Line:
     is_payment = row.payment_reference is not None
     return _Line(
-        occurred_at=row.occurred_at,
+        occurred=viewing.occurred(row.occurred_at, kind=row.kind, source=row.source),
         service=descriptions.service(row.service),
         source=descriptions.source(row.source),
         description=words.under_way(row.description_code, row.service)
@@ -250,7 +252,7 @@ def _tables(viewing: Viewing, account: AccountSummary, page: HistoryPage) -> Non
     amount = _("Amount ({currency})").format(currency=account.currency)
     table = pa.table(
         {
-            _("Date"): [viewing.date_time(line.occurred_at) for line in lines],
+            _("Date"): [line.occurred for line in lines],
             _("Service"): [line.service for line in lines],
             _("Source"): [line.source for line in lines],
             _("Description"): [line.description for line in lines],
@@ -266,7 +268,6 @@ def _tables(viewing: Viewing, account: AccountSummary, page: HistoryPage) -> Non
     with st.container(key="rows-narrow"):
         _table(table, amount_first, lines, key="narrow")
     st.caption(_("Tick a row to see which credit paid it, and the calls behind it."))
-    st.caption(formats.plain(_("Times are in {zone}.").format(zone=viewing.zone)))
     reference = st.session_state.pop(_PAYMENT_TO_OPEN, None)
     if reference is not None:
         query = {"ref": reference, "back": address.whole()}

@@ -49,12 +49,14 @@ def draw(viewing: Viewing, account: AccountSummary) -> None:
             icon=":material/savings:",
         )
         _statement(viewing, account)
+        if found.debts:
+            viewing.draw_zone()
         return
     _breakdown(viewing, found)
     _next_expiry(viewing, found)
     _spending_order(viewing, found)
     _statement(viewing, account)
-    st.caption(plain(_("Times are in {zone}.").format(zone=viewing.zone)))
+    viewing.draw_zone()
 
 
 def _metrics(viewing: Viewing, found: AccountOverview) -> None:

@@ -77,7 +77,7 @@ def _table(viewing: Viewing, rows: Sequence[PaymentView]) -> None:
     date, amount, status = _("Date"), _("Amount"), _("Status")
     table = pa.table(
         {
-            date: [viewing.date_time(row.created_at) for row in rows],
+            date: [words.begun(viewing, row) for row in rows],
             amount: [formats.money(row.pay) for row in rows],
             status: [words.status(row.status) for row in rows],
             _("Detail"): [words.state(row) for row in rows],
@@ -95,6 +95,7 @@ def _table(viewing: Viewing, rows: Sequence[PaymentView]) -> None:
     with st.container(key="rows-narrow"):
         _rows(table.select([amount, status, date, *order[3:]]), rows, key="payments-narrow")
     st.caption(_("Tick a row to see the payment and its receipt."))
+    viewing.draw_zone()
     reference = st.session_state.pop("payment_to_open", None)
     if reference is not None:
         query = {"ref": reference, "back": address.whole()}

@@ -83,3 +83,4 @@ def _history(viewing: Viewing, account_id: int) -> None:
             for name, value in _facts(version).items():
                 columns.setdefault(name, []).append(value)
         st.dataframe(pa.table(columns), hide_index=True, height="content")
+        viewing.draw_zone()

@@ -51,6 +51,8 @@ def draw_invitations(viewing: Viewing, invitations: Sequence[Invitation]) -> Non
         for invitation in invitations
     ]
     _table(_("Invitations"), names, rows)
+    if not all(invitation.is_expired for invitation in invitations):
+        viewing.draw_zone()
 
 
 def _table(title: str, names: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

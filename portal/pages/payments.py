@@ -27,3 +27,4 @@ except NotFound:
     reference = ""
 if not reference:
     look_up.draw(here)
+here.draw_zone()

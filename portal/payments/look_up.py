@@ -58,7 +58,7 @@ def draw(here: Viewing) -> None:
         return
     table = pa.table(
         {
-            _("Date"): [here.date_time(row.created_at) for row in found],
+            _("Date"): [words.begun(here, row) for row in found],
             _("Account"): [str(row.account_id) for row in found],
             _("Amount"): [formats.money(row.pay) for row in found],
             _("Status"): [words.status(row.status) for row in found],

@@ -168,7 +168,7 @@ def _facts(here: Viewing, payment: PaymentView) -> dict[str, str]:
         **words.credit(payment),
         _("Refunded"): formats.money(payment.refunded),
         **_pending_refund(payment),
-        _("Started"): here.date_time(payment.created_at),
+        words.begun_title(payment): words.begun(here, payment),
         _("Email"): payment.email or "",
     }
 

@@ -321,6 +321,8 @@ def _review(here: Viewing, account: AccountSummary, steps: _Steps) -> None:
         **_exchange_lines(here, steps.quote),
     }
     st.html(words.definition_list(lines))
+    if steps.quote is not None:
+        here.draw_zone()
     terms = (credit, method, pay)
     agreed = st.checkbox(
         _("I agree that credit I buy is non-refundable."),

@@ -56,6 +56,7 @@ def draw(here: Viewing, found: PaymentOutcome, *, came_back_without_paying: bool
         _decided(here, found)
     if offered:
         _offer_another_method(here, payment, _(offered))
+    here.draw_zone()
     if may_have_paid:
         _await_change(here, payment.reference, payment.state)
 
@@ -308,7 +309,7 @@ def _facts(here: Viewing, payment: PaymentView) -> None:
     }
     lines |= words.credit(payment)
     lines[_("Status")] = words.state(payment)
-    lines[_("Started")] = here.date_time(payment.created_at)
+    lines[words.begun_title(payment)] = words.begun(here, payment)
     if payment.is_sandbox:
         lines[_("Note")] = _("Test money: nothing was charged.")
     st.html(words.definition_list(lines))

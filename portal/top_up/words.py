@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from domain.queries.payments import PaymentView
+    from portal.viewing import Viewing
 
 _GATEWAYS = {
     "vnpay": N_("VNPay"),
@@ -163,6 +164,18 @@ def accepted(name: str) -> str:
 def status(code: str) -> str:
     """Return one of the three statuses of the history."""
     return _(_STATUSES.get(code, code))
+
+
+def begun_title(payment: PaymentView) -> str:
+    """Return what `begun` tells of a payment."""
+    return _("Started") if payment.received_on is None else _("Received")
+
+
+def begun(here: Viewing, payment: PaymentView) -> str:
+    """Return when a payment was begun; of a bank transfer, the day on which it was received."""
+    if payment.received_on is not None:
+        return formats.date(payment.received_on)
+    return here.date_time(payment.created_at)
 
 
 def credit(payment: PaymentView) -> dict[str, str]:

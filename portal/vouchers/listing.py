@@ -33,7 +33,8 @@ def draw(viewing: Viewing, account: AccountSummary) -> None:
     """Draw the tab."""
     actor, account_id = viewing.visitor.actor, account.account_id
     redeeming.show_told(viewing, account)
-    for voucher in backend.read(waiting_vouchers, actor=actor, account_id=account_id):
+    waiting = backend.read(waiting_vouchers, actor=actor, account_id=account_id)
+    for voucher in waiting:
         with st.container(border=True, key=f"waiting-{voucher.code}"):
             _waiting(viewing, account, voucher)
     redeeming.draw(viewing, account)
@@ -45,6 +46,8 @@ def draw(viewing: Viewing, account: AccountSummary) -> None:
         st.info(_("No voucher yet. Enter a code above."), icon=":material/redeem:")
     else:
         st.info(_("No voucher was redeemed for this account."), icon=":material/redeem:")
+    if rows or waiting:
+        viewing.draw_zone()
 
 
 def _waiting(viewing: Viewing, account: AccountSummary, voucher: WaitingVoucher) -> None:
@@ -92,4 +95,3 @@ def _table(viewing: Viewing, rows: Sequence[VoucherRow]) -> None:
         key="vouchers",
         column_config={_("Amount"): right, _("Remaining credit"): right},
     )
-    st.caption(plain(_("Times are in {zone}.").format(zone=viewing.zone)))

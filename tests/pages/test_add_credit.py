@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,6 +16,7 @@ from domain.accounts import open_account
 from domain.actors import MemberRole, user_actor
 from domain.billing_profiles import current_profile
 from domain.errors import Conflict
+from domain.exchange import Quote
 from domain.gateways.base import GatewayRefused
 from domain.identity import create_user
 from domain.money import Money
@@ -437,6 +440,24 @@ def test_price_that_cannot_be_had_stands_at_the_method(
         "There is no exchange rate for this method. Choose another, or ask support."
     ]
     assert app.radio[0].index == 1
+
+
+def test_locked_price_names_the_zone_of_its_end(
+    opened: Callable[..., AppTest], session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    until = datetime(2026, 11, 29, 15, 30, tzinfo=UTC)
+    account = account_at(session, "vn")
+    credit, pay = Money.from_minor_units(500_000, "VND"), Money.from_minor_units(1_999, "USD")
+    quote = Quote(1, account, pay, credit, Decimal(25019), 150, "sample", until, until)
+    monkeypatch.setattr(dialog, "make_quote", lambda *_args, **_values: quote)
+    app = opened(account)
+    type_amount(app, "500.000")
+    click(app, "Continue")
+    app.radio[0].set_value(app.radio[0].options[1])
+    click(app, "Continue")
+    shown = " ".join(str(each.proto.body) for each in app.get("html"))
+    assert "<dt>Locked until</dt><dd>Nov 29, 2026, 3:30:00" in shown
+    assert [each.value for each in app.caption] == ["Times are in UTC."]
 
 
 def test_another_method_is_offered_with_the_amount_kept(

@@ -164,3 +164,17 @@ def test_whatever_a_customer_is_called_there_is_a_receipt(name: str) -> None:
 
 def test_what_has_no_glyph_is_marked() -> None:
     assert "\N{GETA MARK}" in text_of(replace(VIETNAM, customer="\uac00"))
+
+
+def test_receipt_names_the_zone_of_its_time() -> None:
+    check(VIETNAM, ["Nov 24, 2026, 1:33:00", "Times are in Asia/Ho_Chi_Minh."])
+
+
+def test_receipt_of_a_bank_transfer_has_a_day_and_no_time() -> None:
+    transfer = replace(VIETNAM, gateway="bank", happened_at="2026-11-23T05:00:00+00:00")
+    text = text_of(transfer)
+    assert "Nov 23, 2026" in text
+    assert "12:00" not in text
+    assert "Times are in" not in text
+    note = replace(transfer, kind="credit_note")
+    check(note, ["Nov 23, 2026, 12:00:00", "Times are in Asia/Ho_Chi_Minh."])
