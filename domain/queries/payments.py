@@ -13,7 +13,9 @@ from db.models import (
     BillingProfileVersion,
     Dispute,
     GatewayMessage,
+    Grant,
     Payment,
+    PaymentCredit,
     PaymentEvent,
     Refund,
 )
@@ -126,10 +128,15 @@ class PaymentView:
 
 @dataclass(frozen=True, slots=True)
 class PaymentPage:
-    """Payments, newest first, and the id to go on from, where there are more."""
+    """Payments, newest first, and the id to go on from, where there are more.
+
+    `imported_top_ups` is how many top-ups of the account were paid elsewhere and brought in by the
+    system: credit without a payment, such as that of sample accounts.
+    """
 
     rows: tuple[PaymentView, ...]
     older_than: int | None
+    imported_top_ups: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +240,22 @@ def payment_page(
     newest_first = (Payment.created_at.desc(), Payment.id.desc())
     rows = session.execute(statement.order_by(*newest_first).limit(PAGE_SIZE + 1)).all()
     shown = tuple(_view(row) for row in rows[:PAGE_SIZE])
-    return PaymentPage(shown, shown[-1].payment_id if len(rows) > PAGE_SIZE else None)
+    return PaymentPage(
+        shown,
+        shown[-1].payment_id if len(rows) > PAGE_SIZE else None,
+        _count_imported(session, account_id),
+    )
+
+
+def _count_imported(session: Session, account_id: int) -> int:
+    has_payment = exists().where(
+        PaymentCredit.account_id == Grant.account_id,
+        PaymentCredit.entry_sequence == Grant.entry_sequence,
+    )
+    imported = select(func.count()).where(
+        Grant.account_id == account_id, Grant.kind == "top_up", ~has_payment
+    )
+    return session.scalars(imported).one()
 
 
 def find_payment(session: Session, *, actor: Actor, reference: str) -> PaymentView:

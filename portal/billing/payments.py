@@ -11,7 +11,8 @@ import streamlit as st
 
 from domain.queries.payments import PaymentStatus, payment_page
 from portal import address, backend, formats
-from portal.i18n import _
+from portal.formats import plain
+from portal.i18n import _, ngettext
 from portal.top_up import result, words
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def draw(viewing: Viewing, account: AccountSummary) -> None:
         _empty(status)
     else:
         _table(viewing, found.rows)
+    _imported(account, found.imported_top_ups)
     _pager(found)
 
 
@@ -70,6 +72,26 @@ def _empty(status: PaymentStatus | None) -> None:
         )
     else:
         st.info(_("No payment has this status. Choose another."))
+
+
+def _imported(account: AccountSummary, count: int) -> None:
+    """Say where top-ups are that no payment stands behind, and lead there."""
+    if not count:
+        return
+    text = ngettext(
+        "{count} top-up of this account was paid elsewhere and imported, such as sample data."
+        " It has no payment or receipt here.",
+        "{count} top-ups of this account were paid elsewhere and imported, such as sample data."
+        " They have no payments or receipts here.",
+        count,
+    )
+    st.caption(plain(text.format(count=formats.number(count))))
+    st.page_link(
+        st.session_state["billing_page"],
+        label=_("See top-ups in Credit History"),
+        icon=":material/arrow_forward:",
+        query_params={"account": str(account.account_id), "tab": "history", "kind": "top_up"},
+    )
 
 
 def _table(viewing: Viewing, rows: Sequence[PaymentView]) -> None:

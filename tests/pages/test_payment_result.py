@@ -28,7 +28,7 @@ from domain.queries.payments import find_payment, payment_timeline
 from domain.vault import Vault
 from portal.top_up import dialog, result
 from portal.top_up.background_checks import BackgroundChecks
-from tests.factories import SYSTEM
+from tests.factories import SYSTEM, grant
 from tests.gateways import GATEWAYS, ScriptedGateway, begin, dong, paid, payer
 from tests.support.owner import as_owner
 
@@ -491,6 +491,32 @@ def test_payment_history_names_amounts_and_not_payments(
     assert "Paid" not in table.columns
     assert list(table["Amount"]) == ["₫500,000"]
     assert list(table["Credited"]) == [""]
+
+
+def test_payment_history_says_where_top_ups_without_a_payment_are(
+    show: Callable[..., AppTest], case: Case
+) -> None:
+    def notes() -> list[str]:
+        app = show(case.account, tab="payments")
+        links = [each.proto for each in app.get("page_link") if "top-ups" in each.proto.label]
+        told = [each.value for each in app.caption if "paid elsewhere" in each.value]
+        assert len(told) == len(links)
+        query = f"account={case.account}&tab=history&kind=top_up"
+        assert {link.query_string for link in links} <= {query}
+        return told
+
+    case.credited()
+    refund = RefundFact(
+        "r1", RefundState.SUCCEEDED, dong(200_000), payment_reference=case.payment.reference
+    )
+    for state in (RefundState.SUCCEEDED, RefundState.FAILED):
+        case.told(replace(refund, state=state))
+    assert notes() == [], "credit that was restored is the payment's"
+    for number in ("1 top-up of this account was", "2 top-ups of this account were"):
+        grant(case.session, case.account, 100_000)
+        case.session.commit()
+        (told,) = notes()
+        assert told.startswith(number)
 
 
 def test_payment_history_never_cuts_amount_and_status(
