@@ -67,6 +67,14 @@ _CAUSES = {
     "dispute": N_("Disputed payment"),
     "reversal": N_("Reversal of spent credit"),
 }
+_OUTFLOWS = {
+    # Credit goes with a dispute only when that is lost; payments say it in the same words.
+    "dispute": N_("Disputed, lost"),
+    "dispute_won": N_("Disputed, won: credit restored"),
+    "refund_failed": N_("Refund failed, credit restored"),
+}
+"""What moved credit because money of its payment moved, where the entry's kind does not say it."""
+
 _SOURCES = {
     "system": N_("System"),
     "bank": N_("Bank transfer"),
@@ -164,8 +172,7 @@ def description(code: str, parameters: Mapping[str, Any]) -> str:
         name = credit_kind(str(parameters.get("grant_kind", "")))
         return _("{credit} expired").format(credit=name)
     given = parameters.get("origin") or parameters.get("reason") or ""
-    # Credit goes with a dispute only when that is lost; payments say it in the same words.
-    name = _("Disputed, lost") if code == "dispute" else kind(code)
+    name = _(_OUTFLOWS[code]) if code in _OUTFLOWS else kind(code)
     return f"{name} · {given}" if given else name
 
 

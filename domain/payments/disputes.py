@@ -24,6 +24,7 @@ from domain.payments.outflows import (
 )
 from domain.payments.records import (
     cash_account,
+    entry_details,
     note,
     note_once,
     pay_amount,
@@ -292,13 +293,15 @@ def _move(
         lost_micros=lost,
         closed_at=None if is_open else clock.now(session),
     )
+    entry = None
     if is_booked(payment, dispute):
-        _book(session, payment, dispute, standing, actor)
+        entry = _book(session, payment, dispute, standing, actor)
     else:
         for name, value in asdict(standing).items():
             setattr(dispute, name, value)
         session.flush()
-    details = {"dispute": dispute.id, "amount": [lost or disputed, payment.pay_currency]}
+    amount = [lost or disputed, payment.pay_currency]
+    details = {"dispute": dispute.id, "amount": amount, **entry_details(entry)}
     if was == state.value and is_open:
         kind = "dispute_changed"
     elif is_open and was is not None:
@@ -310,13 +313,17 @@ def _move(
 
 def _book(
     session: Session, payment: Payment, dispute: Dispute, standing: _Standing, actor: Actor
-) -> None:
-    """Book where a dispute stands now: what is held, what the customer got, the freeze."""
+) -> int | None:
+    """Book where a dispute stands now: what is held, what the customer got, the freeze.
+
+    Returns:
+        The entry of the credit that followed, or None where none did.
+    """
     lost = standing.lost_micros
     is_open = standing.state == DisputeState.OPEN.value
     held_before, lost_before = dispute.held_micros, dispute.outflow_micros
     held = standing.pay_micros - lost if is_open else 0
-    change_outflow(
+    entry = change_outflow(
         session, payment, dispute, lost, actor=actor, held_micros=held, **asdict(standing)
     )
     payment.disputed_micros += held - held_before
@@ -340,6 +347,7 @@ def _book(
         details = {"dispute": dispute.id, "amount": [excess, payment.pay_currency]}
         note_once(session, payment, DISPUTE_EXCEEDS_PAYMENT, actor=actor, details=details)
         _log.error("payment %d lost more in a dispute than is left of it", payment.id)
+    return entry
 
 
 def apply_kept_dispute(session: Session, payment: Payment, dispute: Dispute, actor: Actor) -> None:

@@ -50,6 +50,14 @@ WHERE g.account_id = :account_id AND g.kind = 'top_up' AND g.origin = :reference
 
 
 @dataclass(frozen=True, slots=True)
+class _Moved:
+    """The money whose credit moved (negative: it was granted again), and the entry of that."""
+
+    pay_micros: int = 0
+    entry_sequence: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Position:
     """What is left of a payment: its money and credit that nothing has taken, newest grant first.
 
@@ -110,11 +118,14 @@ def change_outflow(
     *,
     actor: Actor,
     **changes: object,
-) -> None:
+) -> int | None:
     """Have so much go out for a refund or dispute, and let credit follow.
 
     The payment and its account are locked. `changes` are set on the row in the same statement,
     such as its state. What the change frees covers what other outflows of the payment lack.
+
+    Returns:
+        The entry of the credit that followed, or None where none did.
     """
     session.flush()
     with session.no_autoflush:  # until the row agrees with itself again
@@ -122,16 +133,17 @@ def change_outflow(
         if change > 0:
             moved = _cover(session, payment, row, change, actor)
         else:
-            moved = -_release(session, payment, row, -change, actor)
+            moved = _release(session, payment, row, -change, actor)
         row.outflow_micros = outflow_micros
         row.revision += 1
         for name, value in changes.items():
             setattr(row, name, value)
         _count_outflow(payment, row, change)
         session.flush()
-    _post_uncovered(session, payment, row, change - moved, actor)
+    _post_uncovered(session, payment, row, change - moved.pay_micros, actor)
     if change < 0:
         _cover_excess(session, payment, row, actor)
+    return moved.entry_sequence
 
 
 def _count_outflow(payment: Payment, row: Outflow, change: int) -> None:
@@ -141,17 +153,17 @@ def _count_outflow(payment: Payment, row: Outflow, change: int) -> None:
         payment.disputed_micros += change
 
 
-def _cover(session: Session, payment: Payment, row: Outflow, micros: int, actor: Actor) -> int:
-    """Cover money that goes out by unapplied money, then credit; return the money of the credit."""
+def _cover(session: Session, payment: Payment, row: Outflow, micros: int, actor: Actor) -> _Moved:
+    """Cover money that goes out by unapplied money, then credit."""
     position = get_position(session, payment)
     unapplied = min(micros, position.unapplied_micros)
     row.unapplied_micros += unapplied
     clawed_back = min(micros - unapplied, max(position.pay_micros, 0))
     if clawed_back <= 0:
-        return 0
+        return _Moved()
     credit = _credit_share(payment, position, clawed_back)
     if credit <= 0:
-        return 0
+        return _Moved()
     is_exchanged = payment.pay_currency != payment.credit_currency
     number = _next_number(session, payment)
     sequence = ledger.claw_back_credit(
@@ -169,7 +181,7 @@ def _cover(session: Session, payment: Payment, row: Outflow, micros: int, actor:
     row.clawed_back_micros += clawed_back
     row.credit_micros += credit
     keep_credit(session, payment, row, sequence, credit=-credit, pay=-clawed_back, number=number)
-    return clawed_back
+    return _Moved(clawed_back, sequence)
 
 
 def _credit_share(payment: Payment, position: Position, pay_micros: int) -> int:
@@ -180,21 +192,20 @@ def _credit_share(payment: Payment, position: Position, pay_micros: int) -> int:
     return max(min(share, position.credit_micros - 1), 1)
 
 
-def _release(session: Session, payment: Payment, row: Outflow, micros: int, actor: Actor) -> int:
-    """Undo what covered money that goes out no more; return the money whose credit is restored."""
+def _release(session: Session, payment: Payment, row: Outflow, micros: int, actor: Actor) -> _Moved:
+    """Undo what covered money that goes out no more."""
     excess = row.outflow_micros - row.unapplied_micros - row.clawed_back_micros
     missing = micros - min(micros, excess)
     restored = min(missing, row.clawed_back_micros)
-    if restored > 0:
-        _restore(session, payment, row, restored, actor)
+    entry = _restore(session, payment, row, restored, actor) if restored > 0 else None
     row.unapplied_micros -= missing - restored
-    return restored
+    return _Moved(-restored, entry)
 
 
 def _restore(
     session: Session, payment: Payment, row: Outflow, pay_micros: int, actor: Actor
-) -> None:
-    """Grant credit again that had been clawed back for so much money."""
+) -> int:
+    """Grant credit again that had been clawed back for so much money; return the entry."""
     credit = row.credit_micros
     if pay_micros < row.clawed_back_micros:
         share = share_between(credit, 0, pay_micros, row.clawed_back_micros)
@@ -215,6 +226,7 @@ def _restore(
     keep_credit(
         session, payment, row, posted.entry_sequence, credit=credit, pay=pay_micros, number=number
     )
+    return posted.entry_sequence
 
 
 def _cover_excess(session: Session, payment: Payment, changed: Outflow, actor: Actor) -> None:
@@ -227,7 +239,7 @@ def _cover_excess(session: Session, payment: Payment, changed: Outflow, actor: A
             moved = _cover(session, payment, row, excess, actor)
             row.revision += 1
             session.flush()
-        _post_uncovered(session, payment, row, -moved, actor)
+        _post_uncovered(session, payment, row, -moved.pay_micros, actor)
 
 
 def _post_uncovered(

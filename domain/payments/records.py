@@ -33,6 +33,9 @@ BANK = "bank"
 OPEN_STATES = frozenset({"created", "pending", "awaiting"})
 """States in which the customer may still be about to pay."""
 
+ENTRY = "entry"
+"""The detail of a step that names the entry of the ledger which tells of the same event."""
+
 ATTEMPT_REFUSED = "attempt_refused"
 """The step that a gateway refused to take what was approved, and the customer may try again."""
 
@@ -165,6 +168,11 @@ def note(
     )
     session.add(step)
     return step
+
+
+def entry_details(entry_sequence: int | None) -> dict[str, int]:
+    """Return what a step keeps of the entry that tells of the same event, if there is one."""
+    return {} if entry_sequence is None else {ENTRY: entry_sequence}
 
 
 def note_once(

@@ -45,6 +45,7 @@ from domain.payments.records import (
     BANK,
     GATEWAY_ACTOR,
     OPEN_STATES,
+    entry_details,
     known,
     lock_payment,
     note,
@@ -194,12 +195,14 @@ def _book(session: Session, payment: Payment, refund: Refund, actor: Actor) -> N
     """Write a new refund down; where its money was credited, claw the credit back."""
     session.add(refund)
     session.flush()
+    entry = None
     if is_booked(payment, refund):
-        change_outflow(session, payment, refund, refund.pay_micros, actor=actor)
+        entry = change_outflow(session, payment, refund, refund.pay_micros, actor=actor)
     details = {
         "refund": refund.id,
         "amount": [refund.pay_micros, payment.pay_currency],
         "state": refund.state,
+        **entry_details(entry),
     }
     note(session, payment, "refund_requested", actor=actor, details=details)
     _report_excess(session, payment, refund, actor)
@@ -606,8 +609,9 @@ def _succeed(session: Session, payment: Payment, refund: Refund, actor: Actor) -
         "settled_at": clock.now(session),
         "next_check_at": None,
     }
+    entry = None
     if refund.state not in STANDING_REFUNDS and is_booked(payment, refund):
-        change_outflow(session, payment, refund, refund.pay_micros, actor=actor, **settled)
+        entry = change_outflow(session, payment, refund, refund.pay_micros, actor=actor, **settled)
         _report_excess(session, payment, refund, actor)
     else:
         for name, value in settled.items():
@@ -617,14 +621,15 @@ def _succeed(session: Session, payment: Payment, refund: Refund, actor: Actor) -
     else:
         session.flush()
         settle_by_refunds(session, payment, refund.gateway_payment_id)
-    note(session, payment, "refund_succeeded", actor=actor, details={"refund": refund.id})
+    details = {"refund": refund.id, **entry_details(entry)}
+    note(session, payment, "refund_succeeded", actor=actor, details=details)
 
 
 def _fail(session: Session, payment: Payment, refund: Refund, actor: Actor, code: str) -> None:
     """Grant the credit again: the money did not go back, or came back."""
     if refund.state == RefundState.SUCCEEDED.value and refund.outflow_micros:
         post_refund_paid(session, payment, refund, -refund.pay_micros, actor)
-    change_outflow(
+    entry = change_outflow(
         session,
         payment,
         refund,
@@ -634,7 +639,7 @@ def _fail(session: Session, payment: Payment, refund: Refund, actor: Actor, code
         settled_at=clock.now(session),
         next_check_at=None,
     )
-    details = {"refund": refund.id, "code": code}
+    details = {"refund": refund.id, "code": code, **entry_details(entry)}
     note(session, payment, "refund_failed", actor=actor, details=details)
 
 

@@ -1,7 +1,8 @@
 """Everything that happened to an account, on one line of time, for staff.
 
 Postings, usage by the day, steps of payments, what staff asked for and did, notes, and what people
-changed: each comes from the table that keeps it, by an index, a page at a time.
+changed: each comes from the table that keeps it, by an index, a page at a time. An event that
+several tables keep is taken from one of them: an entry before a step, a step before the audit log.
 """
 
 from __future__ import annotations
@@ -39,9 +40,11 @@ class TimelineItem:
     """One thing that happened.
 
     `kind` is entry, usage (of a day), payment, act (that posted nothing, as a voucher that was
-    issued), request, note or change; `code` says what it was within its kind. `actor` and
-    `checker` are named as facts name people. `details` holds what is told of it, as its table
-    keeps it; for a payment's step, `reference` names the payment.
+    issued), request, note or change; `code` says what it was within its kind. `amount_micros` is
+    credit that moved, and None where none did: an amount that was only requested, or is of a
+    voucher that waits, stands in `details` with its currency. `actor` and `checker` are named as
+    facts name people. `details` holds what is told of it, as its table keeps it; for a payment's
+    step, `reference` names the payment.
     """
 
     kind: str
@@ -99,12 +102,14 @@ FROM (
 WHERE (d.at, 5, d.day - DATE '1970-01-01') < (:at, :rank, :number)
 """
 
+# A step whose entry tells of the same event is left out, and so is the credit of a campaign.
 _PAYMENTS = """
-SELECT v.happened_at, 4, v.id, v.kind,
-       CASE WHEN v.kind = 'created' THEN p.credit_micros END, v.actor, NULL, p.reference,
-       jsonb_build_object('gateway', p.gateway)
+SELECT v.happened_at, 4, v.id, v.kind, CAST(NULL AS bigint), v.actor, NULL, p.reference,
+       jsonb_build_object('gateway', p.gateway, 'amount',
+         CASE WHEN v.kind = 'created' THEN jsonb_build_array(p.pay_micros, p.pay_currency) END)
 FROM payment_events v JOIN payments p ON p.id = v.payment_id
-WHERE v.account_id = :account_id AND (v.happened_at, 4, v.id) < (:at, :rank, :number)
+WHERE v.account_id = :account_id AND NOT v.details ? 'entry' AND v.kind <> 'starter_pack'
+  AND (v.happened_at, 4, v.id) < (:at, :rank, :number)
 """
 
 # What has rows of its own above, and what is only a look, is left out.
@@ -116,21 +121,25 @@ WHERE account_id = :account_id AND actor LIKE 'user:%'
                      'start_payment', 'look_at_account', 'look_at_payment', 'choose_account',
                      'request_approval', 'approved_request', 'refused_request',
                      'withdrawn_request', 'issue_voucher', 'apply_code', 'give_goodwill',
-                     'add_note', 'add_codes')
+                     'add_note', 'add_codes', 'approved_transfer', 'acceptance_proposed',
+                     'accepted', 'refused_by_staff', 'record_return', 'record_payout',
+                     'cancel_refund', 'refund_payment')
   AND (recorded_at, 3, id) < (:at, :rank, :number)
 """
 
 _ACTS = """
-SELECT acted_at, 2, id, action, amount_micros, maker, checker, NULL,
-       jsonb_build_object('reason', reason, 'code', right(code, 4))
+SELECT acted_at, 2, id, action, CAST(NULL AS bigint), maker, checker, NULL,
+       jsonb_build_object('reason', reason, 'code', right(code, 4),
+                          'amount', jsonb_build_array(amount_micros, currency))
 FROM staff_acts
-WHERE account_id = :account_id AND cardinality(entries) = 0
+WHERE account_id = :account_id AND cardinality(entries) = 0 AND action <> 'refund_payment'
   AND (acted_at, 2, id) < (:at, :rank, :number)
 """
 
 _REQUESTS = """
-SELECT requested_at, 1, id, action, amount_micros, requested_by, decided_by, NULL,
-       jsonb_build_object('reason', reason, 'state', state, 'remark', remark)
+SELECT requested_at, 1, id, action, CAST(NULL AS bigint), requested_by, decided_by, NULL,
+       jsonb_build_object('reason', reason, 'state', state, 'remark', remark,
+                          'amount', jsonb_build_array(amount_micros, currency))
 FROM approval_requests
 WHERE account_id = :account_id AND (requested_at, 1, id) < (:at, :rank, :number)
 """

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 _TOLD = "payments_told"
 _LOOKED_AT = "payments_looked_at"
 _STEPS = {
-    "created": N_("Begun by the customer, who agreed to the terms"),
-    "opened": N_("The gateway expects it"),
+    "created": N_("Payment created by the customer, who agreed to the terms"),
+    "opened": N_("Payment pending at the gateway"),
     "awaiting": N_("The customer promised to pay later"),
     "instructions": N_("The customer can read how to pay at the store"),
     "approved": N_("The customer approved it at the gateway"),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import uuid
 from datetime import date, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import streamlit as st
 
 from domain.errors import BillingError
+from domain.money import Money
 from domain.queries.account_timeline import TimelineCursor, account_timeline
 from domain.queries.history_rows import HistoryReference, HistoryStatus
 from domain.support import LONGEST_NOTE, add_note
@@ -44,9 +45,7 @@ _CHANGES = {
     "resend_receipt": N_("A receipt was sent again"),
     "export_history": N_("Credit History was exported"),
     "record_transfer": N_("A bank transfer was recorded"),
-    "approved_transfer": N_("A bank transfer was approved"),
-    "refused_transfer": N_("A bank transfer was refused"),
-    "record_return": N_("Money was given back"),
+    "refused_transfer": N_("A bank transfer was rejected"),
     "write_off_debt": N_("Debt was written off"),
     "freeze": N_("The account was frozen"),
     "thaw": N_("The account was thawed"),
@@ -162,7 +161,7 @@ def _change(item: TimelineItem) -> str:
 
 def _request(item: TimelineItem) -> str:
     what, state = words.action(item.code), words.state(item.details["state"])
-    return _("Asked for: {what} · {state}").format(what=what, state=state)
+    return _("Requested: {what} · {state}").format(what=what, state=state)
 
 
 _NAMED: dict[str, Callable[[TimelineItem], str]] = {
@@ -189,11 +188,19 @@ def _details(item: TimelineItem) -> str:
         calls = int(item.details["calls"])
         text = ngettext("{count} call", "{count} calls", calls)
         return text.format(count=formats.number(calls))
+    parts = [_amount(item), *(item.details.get(name) for name in ("reason", "remark", "text"))]
     if item.kind == "act" and item.details.get("code"):
-        code = _("code ends in {end}").format(end=item.details["code"])
-        return f"{item.details['reason']} · {code}"
-    parts = (item.details.get(name) for name in ("reason", "remark", "text"))
+        parts.append(_("code ends in {end}").format(end=item.details["code"]))
     return " · ".join(part for part in parts if part)
+
+
+def _amount(item: TimelineItem) -> str:
+    """Return an amount that moved no credit, without the sign of what did."""
+    found: list[Any] | None = item.details.get("amount")
+    if found is None:
+        return ""
+    amount = formats.money(Money(int(found[0]), str(found[1])))
+    return amount if item.kind == "act" else _("Amount requested: {amount}").format(amount=amount)
 
 
 def _link(here: Viewing, item: TimelineItem) -> str:

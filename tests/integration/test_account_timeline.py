@@ -11,19 +11,26 @@ from domain import audit, support
 from domain.actors import MemberRole, StaffRole, user_actor
 from domain.clock import CLOCK
 from domain.errors import NotAuthorised, NotFound
+from domain.gateways.base import DisputeFact, DisputeState, RefundFact, RefundState
+from domain.payments.facts import apply_facts
+from domain.payments.review import record_return, refuse_payment, reviews_of
 from domain.queries.account_timeline import account_timeline
-from domain.support import GiveGoodwill, IssueVoucher, act, approve_request
+from domain.support import GiveGoodwill, IssueVoucher, RefundPayment, act, approve_request
 from tests.factories import UNIT, charge, grant, make_account
+from tests.gateways import GATEWAYS, ScriptedGateway, begin, dong, paid, payer
 from tests.integration.test_support import agent, checker, make_person
 from tests.integration.test_vouchers import campaign, customer
 
 if TYPE_CHECKING:
-    from sqlalchemy.orm import Session
+    from sqlalchemy.orm import Session, sessionmaker
 
     from domain.actors import Actor
+    from domain.gateways.base import Fact
     from domain.queries.account_timeline import TimelineItem
 
 __all__ = ["agent", "checker", "make_person"]
+
+ASKED = dong(550_000)
 
 
 def do(session: Session, account: int, wish: Any, actor: Actor, key: str) -> Any:
@@ -64,8 +71,8 @@ def test_everything_is_on_one_line(session: Session, agent: Actor, checker: Acto
             ("entry", "adjustment", 10 * UNIT),
             ("entry", "adjustment", 500 * UNIT),
             ("usage", "usage", -60 * UNIT),
-            ("request", "give_goodwill", 500 * UNIT),
-            ("act", "issue_voucher", 50 * UNIT),
+            ("request", "give_goodwill", None),
+            ("act", "issue_voucher", None),
             ("note", "note", None),
             ("change", "save_preferences", None),
         ],
@@ -78,9 +85,136 @@ def test_everything_is_on_one_line(session: Session, agent: Actor, checker: Acto
     assert large.details["reason"] == "Slow answers"
     (asked,) = (each for each in items if each.kind == "request")
     assert asked.details["state"] == "approved"
+    assert asked.details["amount"] == [500 * UNIT, "USD"]
+    (issued,) = (each for each in items if each.kind == "act")
+    assert issued.details["amount"] == [50 * UNIT, "USD"]
     assert timeline(session, agent, make_account(session)) == []
     without = account_timeline(session, actor=agent, account_id=account, with_usage=False).items
     assert [each for each in items if each.kind != "usage"] == list(without)
+
+
+class Told:
+    """A payment of 550,000 dong, and what an account's timeline tells of it, the oldest first."""
+
+    def __init__(self, sessions: sessionmaker[Session]) -> None:
+        self.sessions = sessions
+        self.gateway = ScriptedGateway()
+        with sessions.begin() as session:
+            self.account, owner = payer(session)
+            begun = begin(session, self.gateway, self.account, owner, ASKED)
+        self.payment_id, self.reference = begun.payment_id, begun.reference
+
+    def apply(self, *facts: Fact) -> None:
+        for fact in facts:
+            with self.sessions.begin() as session:
+                apply_facts(session, gateway=self.gateway, facts=[fact], actor=GATEWAYS)
+
+    def refund(self, state: RefundState, at: datetime) -> RefundFact:
+        return RefundFact("refund-1", state, ASKED, payment_reference=self.reference, stated_at=at)
+
+    def dispute(self, state: DisputeState, at: datetime) -> DisputeFact:
+        return DisputeFact(
+            "dispute-1",
+            state,
+            ASKED,
+            gateway_payment_id=None,
+            payment_reference=self.reference,
+            stated_at=at,
+        )
+
+    def items(self) -> list[tuple[str, str, int | None]]:
+        with self.sessions() as session:
+            found = timeline(session, user_actor(1, staff_role=StaffRole.SUPPORT), self.account)
+        return [
+            (each.kind, each.code, each.amount_micros)
+            for each in reversed(found)
+            if each.code not in {"open_account", "save_billing_profile"}
+        ]
+
+
+CREATED = ("payment", "created", None)
+PAID = ("entry", "top_up", ASKED.micros)
+
+
+def test_requested_amount_is_no_money(sessions: sessionmaker[Session]) -> None:
+    told = Told(sessions)
+    assert told.items() == [CREATED]
+    with sessions() as session:
+        viewer = user_actor(1, staff_role=StaffRole.SUPPORT)
+        (created,) = (
+            each for each in timeline(session, viewer, told.account) if each.kind == "payment"
+        )
+    assert created.details["amount"] == [ASKED.micros, "VND"]
+
+
+def test_payment_and_its_refund_are_told_once(sessions: sessionmaker[Session]) -> None:
+    told = Told(sessions)
+    now = datetime.now(UTC)
+    told.apply(
+        paid(told.reference, ASKED),
+        told.refund(RefundState.PENDING, now),
+        told.refund(RefundState.FAILED, now + timedelta(minutes=1)),
+        told.refund(RefundState.SUCCEEDED, now + timedelta(minutes=2)),
+    )
+    assert told.items() == [
+        CREATED,
+        PAID,
+        ("entry", "refund", -ASKED.micros),
+        ("entry", "refund_failed", ASKED.micros),
+        ("entry", "refund", -ASKED.micros),
+    ]
+
+
+def test_dispute_is_told_once(sessions: sessionmaker[Session]) -> None:
+    told = Told(sessions)
+    now = datetime.now(UTC)
+    told.apply(
+        paid(told.reference, ASKED),
+        told.dispute(DisputeState.OPEN, now),
+        told.dispute(DisputeState.LOST, now + timedelta(minutes=1)),
+        told.dispute(DisputeState.WON, now + timedelta(minutes=2)),
+    )
+    assert told.items() == [
+        CREATED,
+        PAID,
+        ("payment", "dispute_opened", None),
+        ("entry", "dispute", -ASKED.micros),
+        ("entry", "dispute_won", ASKED.micros),
+    ]
+
+
+def test_decisions_of_finance_are_told_once(
+    sessions: sessionmaker[Session], checker: Actor
+) -> None:
+    told = Told(sessions)
+    told.apply(paid(told.reference, dong(330_000), number="money-1"))
+    with sessions.begin() as session:
+        (case,) = reviews_of(session, payment_id=told.payment_id, actor=checker).waiting
+        refuse_payment(
+            session,
+            payment_id=told.payment_id,
+            doubt_id=case.doubt.id,
+            reason="Seen",
+            actor=checker,
+        )
+    with sessions.begin() as session:
+        (decided,) = reviews_of(session, payment_id=told.payment_id, actor=checker).decided
+        record_return(session, review_id=decided.review_id, reference="FT 1", actor=checker)
+    assert told.items() == [
+        CREATED,
+        ("payment", "wrong_amount", None),
+        ("payment", "refused_by_staff", None),
+        ("payment", "money_returned", None),
+    ]
+
+
+def test_refund_of_finance_is_told_once(sessions: sessionmaker[Session], checker: Actor) -> None:
+    told = Told(sessions)
+    told.apply(paid(told.reference, ASKED))
+    wish = RefundPayment(told.payment_id, ASKED.micros, ASKED.currency)
+    with sessions.begin() as session:
+        do(session, told.account, wish, checker, "refund")
+    assert told.items() == [CREATED, PAID, ("entry", "refund", -ASKED.micros)]
 
 
 def test_pages_give_everything_once(session: Session, agent: Actor) -> None:

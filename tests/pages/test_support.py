@@ -11,8 +11,11 @@ from sqlalchemy import text
 from domain import support
 from domain.actors import StaffRole, user_actor
 from domain.clock import CLOCK
+from domain.gateways.base import RefundFact, RefundState
+from domain.payments.facts import apply_facts
 from domain.queries.balances import account_summary
 from tests.factories import SYSTEM, UNIT, charge, grant, make_account
+from tests.gateways import GATEWAYS, ScriptedGateway, begin, dong, paid, payer
 from tests.integration.test_support import agent, checker, do, goodwill, make_person
 from tests.integration.test_vouchers import campaign, codes, customer
 
@@ -71,6 +74,36 @@ def test_an_account_shows_what_happened_to_it(
     press(app, "Keep the note")
     assert app.dataframe[0].value["Details"].tolist() == ["Calls back on Monday", ""]
     assert app.text_area[0].value == ""
+
+
+def test_requested_payment_does_not_look_received(
+    session: Session, page: Callable[..., AppTest]
+) -> None:
+    account, owner = payer(session)
+    begin(session, ScriptedGateway(), account, owner, dong(500_000))
+    session.commit()
+    table = page("account", account=str(account)).dataframe[0].value
+    assert table["What"].tolist()[0] == "Payment created by the customer, who agreed to the terms"
+    assert table["Amount"].tolist()[0] == ""
+    assert table["Details"].tolist()[0] == "Amount requested: ₫500,000"
+
+
+def test_restored_credit_says_why(session: Session, page: Callable[..., AppTest]) -> None:
+    gateway = ScriptedGateway()
+    account, owner = payer(session)
+    begun = begin(session, gateway, account, owner, dong(500_000))
+    states = (RefundState.PENDING, RefundState.FAILED)
+    amount, reference = dong(500_000), begun.reference
+    refunds = [RefundFact("r-1", each, amount, payment_reference=reference) for each in states]
+    for told in ([paid(reference, amount)], *([each] for each in refunds)):
+        apply_facts(session, gateway=gateway, facts=told, actor=GATEWAYS)
+    session.commit()
+    table = page("account", account=str(account)).dataframe[0].value
+    assert table["What"].tolist()[:2] == [
+        f"Refund failed, credit restored · {reference}",
+        f"Refund · {reference}",
+    ]
+    assert table["Amount"].tolist()[:3] == ["+₫500,000", "\N{MINUS SIGN}₫500,000", "+₫500,000"]
 
 
 def test_nonsense_in_the_address_shows_the_newest(
