@@ -26,6 +26,28 @@ _DECISIONS = {
     "refused": N_("Nothing was changed: already rejected by {name}, {when}."),
     "withdrawn": N_("Nothing was changed: withdrawn by {name}, {when}."),
     "ended": N_("Nothing was changed: already ended by {name}, {when}."),
+    "refund_succeeded": N_(
+        "Nothing was changed: the refund was already recorded as paid by {name}, {when}. If you"
+        " sent the money too, ask for one of the two back."
+    ),
+    "cancelled": N_(
+        "Nothing was changed: the refund was already cancelled by {name}, {when}, and its credit"
+        " granted again. If the money was sent, refund the payment again."
+    ),
+    "refund_failed": N_(
+        "Nothing was changed: the gateway said {when} that the refund failed, and its credit was"
+        " granted again. Refund the payment again if it is still right."
+    ),
+    "refund_merged": N_(
+        "Nothing was changed: the refund became part of a dispute, {when}. Look at the dispute."
+    ),
+    "returned": N_(
+        "Nothing was changed: already recorded as given back by {name}, {when}. If you sent the"
+        " money too, ask for one of the two back."
+    ),
+    "never_came": N_(
+        "Nothing was changed: the gateway said {when} that this money never came. Nothing is owed."
+    ),
     "expired": N_("Nothing was changed: it expired {when} without a decision. Request it again."),
 }
 _CHANGES = {
@@ -35,6 +57,9 @@ _CHANGES = {
     "rate_moved_meanwhile": N_(
         "Nothing was changed: the rate in force has changed since it was proposed, and this one is"
         " now more than 5 % from it. Reject it, and propose it again with a reason."
+    ),
+    "refund_is_sent": N_(
+        "Nothing was changed: the gateway works on this refund now. Wait for its answer."
     ),
     "doubt_is_over": N_(
         "Nothing was changed: the gateway has settled this since. The page shows it as it is now."

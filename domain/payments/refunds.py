@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import and_, or_, select
 
-from db.models import Dispute, Payment, PaymentCredit, Refund
+from db.models import Dispute, Payment, PaymentCredit, PaymentEvent, Refund
 from domain import audit, clock
 from domain.errors import (
+    AlreadyDecided,
     Conflict,
     IdempotencyMismatch,
     InvalidInput,
@@ -71,6 +72,9 @@ _log = logging.getLogger(__name__)
 
 WAITS = "waits"
 """What became of a refund that is held until the one before it has settled."""
+
+CANCELLED = "cancelled"
+"""Why a refund failed that finance gave up."""
 
 REVERSAL_OF_DISPUTE = "reversal_of_dispute"
 """The step that tells of money which a dispute took, told a second time."""
@@ -235,8 +239,8 @@ def record_payout(session: Session, *, refund_id: int, reference: str, actor: Ac
     """Record that finance paid a refund itself; `reference` is the bank's or the gateway's.
 
     That is the end of a refund of a bank transfer, and of one that a gateway never answered. Again
-    with the same reference: no effect. Raises InvalidInput, NotFound, and
-    Conflict("refund_is_settled") where it ended otherwise or is still being sent.
+    with the same reference: no effect. Raises InvalidInput, NotFound, AlreadyDecided where it
+    ended otherwise, and Conflict("refund_is_sent") while the gateway works on it.
     """
     reference = " ".join(reference.split())
     check_text(reference=reference)
@@ -251,8 +255,7 @@ def record_payout(session: Session, *, refund_id: int, reference: str, actor: Ac
     require(actor, "record_payout", payment.account_id)
     if refund.state == "succeeded" and refund.gateway_refund_id == reference:
         return
-    if not _waits_for_people(refund):
-        raise Conflict("refund_is_settled")
+    _check_waits_for_people(session, payment, refund)
     taken = select(Refund.id).where(
         Refund.gateway == refund.gateway, Refund.gateway_refund_id == reference
     )
@@ -271,7 +274,7 @@ def record_payout(session: Session, *, refund_id: int, reference: str, actor: Ac
 
 
 def cancel_refund(session: Session, *, refund_id: int, reason: str, actor: Actor) -> None:
-    """Give up a refund that was not paid, and grant its credit again; again: no effect.
+    """Give up a refund that was not paid, and grant its credit again; again by the same: no effect.
 
     Raises as `record_payout` does. Should the gateway say later that it paid, that counts.
     """
@@ -279,11 +282,13 @@ def cancel_refund(session: Session, *, refund_id: int, reason: str, actor: Actor
     require(actor, "cancel_refund")
     payment, refund = _locked_refund(session, refund_id)
     require(actor, "cancel_refund", payment.account_id)
-    if refund.state == "failed":
-        return
-    if not _waits_for_people(refund):
-        raise Conflict("refund_is_settled")
-    _fail(session, payment, refund, actor, "cancelled")
+    try:
+        _check_waits_for_people(session, payment, refund)
+    except AlreadyDecided as decided:
+        if (decided.state, decided.decided_by) == (CANCELLED, audit.actor_name(actor)):
+            return
+        raise
+    _fail(session, payment, refund, actor, CANCELLED)
     details = {"payment": payment.id, "refund": refund.id, "reason": reason}
     audit.record(
         session,
@@ -305,8 +310,29 @@ def _locked_refund(session: Session, refund_id: int) -> tuple[Payment, Refund]:
     return payment, found
 
 
-def _waits_for_people(refund: Refund) -> bool:
-    return refund.state in _ON_ITS_WAY and refund.next_check_at is None
+def _check_waits_for_people(session: Session, payment: Payment, refund: Refund) -> None:
+    """Raise AlreadyDecided, with who ended a refund when, or Conflict while it is being sent."""
+    if refund.state in _ON_ITS_WAY:
+        if refund.next_check_at is not None:
+            raise Conflict("refund_is_sent")
+        return
+    step = session.scalars(
+        select(PaymentEvent)
+        .where(
+            PaymentEvent.account_id == payment.account_id,
+            PaymentEvent.payment_id == payment.id,
+            PaymentEvent.kind == f"refund_{refund.state}",
+            PaymentEvent.details.contains({"refund": refund.id}),
+        )
+        .order_by(PaymentEvent.id.desc())
+    ).first()
+    is_cancelled = step is not None and step.details.get("code") == CANCELLED
+    raise AlreadyDecided(
+        CANCELLED if is_cancelled else f"refund_{refund.state}",
+        None if step is None else step.actor,
+        refund.settled_at,
+        "refund_is_settled",
+    )
 
 
 # ── The gateway ───────────────────────────────────────────────────────────────────────────────

@@ -12,7 +12,7 @@ from sqlalchemy import or_, select
 
 from db.models import Payment, PaymentReview, Refund
 from domain import audit, clock
-from domain.errors import Conflict, InvalidInput, NotFound
+from domain.errors import AlreadyDecided, Conflict, InvalidInput, NotFound
 from domain.gateways.base import PaymentState, RefundState
 from domain.money import Money
 from domain.payments.doubts import RETURN_FAILED, SECOND_MONEY, doubt_of, open_doubts
@@ -304,8 +304,8 @@ def _reject(session: Session, payment: Payment, doubt: Doubt, *, reason: str) ->
 def record_return(session: Session, *, review_id: int, reference: str, actor: Actor) -> None:
     """Write down that refused money was given back by hand; `reference` is the bank's or gateway's.
 
-    Again with the same reference: no effect. Raises InvalidInput, NotFound, and
-    Conflict("nothing_to_return") where nothing is owed or it went back otherwise.
+    Again with the same reference: no effect. Raises InvalidInput, NotFound, AlreadyDecided where
+    it went back otherwise or never came, and Conflict("nothing_to_return") where nothing is owed.
     """
     require(actor, "record_return")
     reference = " ".join(reference.split())
@@ -321,8 +321,12 @@ def record_return(session: Session, *, review_id: int, reference: str, actor: Ac
     is_mine = found.returned_by == audit.actor_name(actor) and found.return_reference == reference
     if found.return_state == "returned" and is_mine:
         return
-    if found.return_state != "owed":
+    if found.return_state is None:
         raise Conflict("nothing_to_return")
+    if found.return_state != "owed":
+        raise AlreadyDecided(
+            found.return_state, found.returned_by, found.returned_at, "nothing_to_return"
+        )
     _settle(session, payment, found, state="returned", actor=actor, reference=reference)
     details = {"payment": payment.id, "review": found.id}
     audit.record(

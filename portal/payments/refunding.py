@@ -1,8 +1,13 @@
-"""The form with which finance refunds a payment, what it would take, and how a refund is sent."""
+"""The form with which finance refunds a payment, what it would take, and how a refund is sent.
+
+A press is remembered with what the form showed, and carried out by the next run of the page: where
+the payment has changed since, the form is another one, and the person reads what changed it.
+"""
 
 from __future__ import annotations
 
 import uuid
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import streamlit as st
@@ -12,49 +17,132 @@ from domain.errors import BillingError, RefundRefused
 from domain.money import Money
 from domain.permissions import allows
 from domain.queries.approvals import list_requests
+from domain.queries.payments import payment_timeline
 from domain.support import Done, RefundPayment, act, preview_act
 from domain.texts import LONGEST_REASON
 from portal import backend, formats
 from portal.formats import plain
 from portal.gateways import gateway_of
 from portal.i18n import _, current_language
+from portal.payments import words as labels
+from portal.people import naming
+from portal.support import words as support_words
 from portal.top_up import words
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from domain.queries.approvals import RequestView
-    from domain.queries.payments import PaymentView
+    from domain.queries.payments import PaymentTimeline, PaymentView, TimelineStep
     from portal.viewing import Viewing
 
+_PRESSED = "refund_pressed"
+_FAULT = "refund_fault"
 _ONCE = "refund_once"
+_LAST = "refund_last"
+_FORM = "refund_form"
 _LONGEST_AMOUNT = 40
+_CHANGES = ("refund_", "dispute_")
+"""How the steps begin that change what is left to refund."""
 
 
-def draw(here: Viewing, payment: PaymentView, done: Callable[..., None]) -> None:
-    """Draw the form for those who may refund, while something is left.
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """What of a payment a form went by: its steps, what is left, and the requests that wait."""
 
-    `done` tells what was done, or with `is_good=False` what was not, and draws the page again.
-    """
-    left = payment.refundable
+    steps: int
+    left_micros: int
+    requests: tuple[int, ...]
+    last_request: int
+
+    def is_still(self, now: _Shown) -> bool:
+        """Whether the form would be the same now."""
+        return (self.left_micros, self.requests) == (now.left_micros, now.requests)
+
+
+@dataclass(frozen=True, slots=True)
+class _Pressed:
+    """What was typed when the button was pressed, and what the form had shown."""
+
+    amount: str
+    reason: str
+    shown: _Shown
+
+
+def refund_pressed(here: Viewing, found: PaymentTimeline, done: Callable[..., None]) -> None:
+    """Carry out the refund that was pressed before this run; `done` tells and draws again."""
+    pressed: _Pressed | None = st.session_state.pop(_PRESSED, None)
+    # A second click on the form that was just carried out asks for nothing more.
+    if pressed is None or pressed.shown == st.session_state.get(_LAST):
+        return
+    payment, currency = found.payment, found.payment.pay.currency
+    told, is_good = _what_changed(here, found, pressed.shown), False
+    if told is None:
+        try:
+            amount = Money.parse(pressed.amount, currency, locale=current_language())
+            wish = RefundPayment(payment.payment_id, amount.micros, amount.currency)
+            told, is_good = _refund(here, payment, wish, pressed.reason), True
+        except RefundRefused as error:
+            told = words.refusal(error)
+        except BillingError as error:
+            # Somebody may have been faster by less than this run took.
+            now = backend.read(
+                payment_timeline, actor=here.visitor.actor, reference=payment.reference
+            )
+            told = _what_changed(here, now, pressed.shown)
+            if told is None:
+                st.session_state[_FAULT] = words.refusal(error, currency)
+                return
+    st.session_state[_LAST] = pressed.shown
+    done(told, is_good=is_good)
+
+
+def draw(here: Viewing, found: PaymentTimeline) -> None:
+    """Draw the form for those who may refund, while something is left."""
+    payment, left = found.payment, found.payment.refundable
     if not allows(here.visitor.actor, "refund_payment", payment.account_id):
         return
-    if payment.entry_sequence is None or left.micros <= 0:
+    if payment.entry_sequence is None:
+        return
+    _tell_of_lost_form(here, found)
+    if left.micros <= 0:
         return
     with st.popover(_("Refund…"), icon=":material/undo:"):
-        _form(here, payment, left, done)
+        _form(here, found, left)
 
 
-def _form(here: Viewing, payment: PaymentView, left: Money, done: Callable[..., None]) -> None:
-    waiting = _waiting(here, payment)
-    # Another after each refund and request: a second click on the old form reaches nobody.
-    key = f"refund-{payment.reference}-{left.micros}-{len(waiting)}"
+def _tell_of_lost_form(here: Viewing, found: PaymentTimeline) -> None:
+    """Say what changed where it took away a form that was being filled in."""
+    form: tuple[str, _Shown] | None = st.session_state.pop(_FORM, None)
+    if form is None:
+        return
+    key, shown = form
+    is_carried_out = shown == st.session_state.get(_LAST)
+    is_of_payment = key.startswith(_key_start(found.payment))
+    if is_carried_out or not is_of_payment or not st.session_state.get(f"{key}-reason"):
+        return
+    told = _what_changed(here, found, shown)
+    if told is not None:
+        st.warning(plain(told), icon=":material/info:")
+
+
+def _key_start(payment: PaymentView) -> str:
+    return f"refund-{payment.reference}-"
+
+
+def _form(here: Viewing, found: PaymentTimeline, left: Money) -> None:
+    payment, requests = found.payment, _requests(here, found.payment)
+    shown = _shown(found, requests)
+    waiting = [each for each in requests if each.request_id in shown.requests]
+    # Another after each refund and request: what was typed into the old form is of the past.
+    key = f"{_key_start(payment)}{left.micros}-{len(waiting)}"
+    st.session_state[_FORM] = (key, shown)
     for request in waiting:
         text = _("A refund of {amount} waits for approval until {when}.")
-        shown = text.format(
+        told = text.format(
             amount=formats.money(request.amount), when=here.date_time(request.expires_at)
         )
-        st.info(plain(shown), icon=":material/approval:")
+        st.info(plain(told), icon=":material/approval:")
     st.markdown(plain(_("Left to refund: {amount}").format(amount=formats.money(left))))
     typed = st.text_input(
         _("Amount ({currency})").format(currency=left.currency),
@@ -69,26 +157,84 @@ def _form(here: Viewing, payment: PaymentView, left: Money, done: Callable[..., 
     except BillingError as error:
         st.error(plain(words.refusal(error, left.currency)), icon=":material/error:")
         return
-    reason = st.text_input(_("Reason"), max_chars=LONGEST_REASON, key=f"{key}-reason")
-    if not st.button(_("Refund"), type="primary", key=f"{key}-send"):
-        return
-    try:
-        told = _refund(here, payment, wish, reason)
-    except RefundRefused as error:
-        done(words.refusal(error), is_good=False)
-    except BillingError as error:
-        st.error(plain(words.refusal(error, left.currency)), icon=":material/error:")
-    else:
-        done(told)
+    st.text_input(_("Reason"), max_chars=LONGEST_REASON, key=f"{key}-reason")
+    st.button(
+        _("Refund payment"),
+        type="primary",
+        key=f"{key}-send",
+        on_click=_remember,
+        args=(key, shown),
+    )
+    fault: str | None = st.session_state.pop(_FAULT, None)
+    if fault is not None:
+        st.error(plain(fault), icon=":material/error:")
 
 
-def _waiting(here: Viewing, payment: PaymentView) -> list[RequestView]:
-    requests = backend.read(list_requests, actor=here.visitor.actor, account_id=payment.account_id)
-    return [
+def _remember(key: str, shown: _Shown) -> None:
+    amount, reason = (
+        str(st.session_state.get(f"{key}-{name}", "")) for name in ("amount", "reason")
+    )
+    st.session_state[_PRESSED] = _Pressed(amount, reason, shown)
+
+
+def _shown(found: PaymentTimeline, requests: Sequence[RequestView]) -> _Shown:
+    return _Shown(
+        steps=len(found.steps),
+        left_micros=found.payment.refundable.micros,
+        requests=tuple(each.request_id for each in requests if each.state == "waiting"),
+        last_request=max((each.request_id for each in requests), default=0),
+    )
+
+
+def _what_changed(here: Viewing, found: PaymentTimeline, shown: _Shown) -> str | None:
+    """Return what changed a form since it was shown, by whom and when; None where it did not."""
+    requests = _requests(here, found.payment)
+    if shown.is_still(_shown(found, requests)):
+        return None
+    steps = [each for each in found.steps[shown.steps :] if each.kind.startswith(_CHANGES)]
+    made = [
         each
         for each in requests
-        if each.state == "waiting" and each.payment_reference == payment.reference
+        if each.request_id > shown.last_request
+        or (each.request_id in shown.requests and each.state != "waiting")
     ]
+    people = {each.actor for each in steps}
+    people |= {each.decided_by or each.requested_by for each in made}
+    name = naming(here, people)
+    changes = [
+        _("{what} ({name}, {when})").format(
+            what=_step(each), name=name(each.actor), when=here.date_time(each.happened_at)
+        )
+        for each in steps
+    ]
+    changes += [
+        _("Request to refund {amount}: {state} ({name}, {when})").format(
+            amount=formats.money(each.amount),
+            state=support_words.state(each.state),
+            name=name(each.decided_by or each.requested_by),
+            when=here.date_time(each.decided_at or each.requested_at),
+        )
+        for each in made
+    ]
+    text = _(
+        "Nothing was refunded now: the payment has changed since the form was shown. {changes}."
+        " Left to refund: {left}. Check the amount, and refund it again if it is still right."
+    )
+    left = formats.money(found.payment.refundable)
+    return text.format(changes=". ".join(changes), left=left)
+
+
+def _step(taken: TimelineStep) -> str:
+    amount = taken.details.get("amount")
+    if not isinstance(amount, list):
+        return labels.step(taken.kind)
+    return f"{labels.step(taken.kind)}: {formats.money(Money(int(amount[0]), str(amount[1])))}"
+
+
+def _requests(here: Viewing, payment: PaymentView) -> list[RequestView]:
+    """Return the requests to refund a payment, whatever became of them."""
+    requests = backend.read(list_requests, actor=here.visitor.actor, account_id=payment.account_id)
+    return [each for each in requests if each.payment_reference == payment.reference]
 
 
 def _show_effect(here: Viewing, payment: PaymentView, wish: RefundPayment) -> None:

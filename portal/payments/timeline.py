@@ -10,91 +10,22 @@ import streamlit as st
 from domain import audit, payments
 from domain.actors import StaffRole
 from domain.payments.exceptions import get_exceptions
-from domain.payments.polling import CHECK_FAILED
 from domain.queries.payments import payment_timeline
 from portal import address, backend, formats
 from portal.formats import plain
 from portal.gateways import gateway_of, vault
-from portal.i18n import N_, _
+from portal.i18n import _
 from portal.payments import decision, payouts, refunding
+from portal.payments import words as labels
 from portal.people import naming
 from portal.top_up import result, words
 
 if TYPE_CHECKING:
-    from domain.queries.payments import PaymentTimeline, PaymentView, TimelineStep
+    from domain.queries.payments import PaymentTimeline, PaymentView
     from portal.viewing import Viewing
 
 _TOLD = "payments_told"
 _LOOKED_AT = "payments_looked_at"
-_STEPS = {
-    "created": N_("Payment created by the customer, who agreed to the terms"),
-    "opened": N_("Payment pending at the gateway"),
-    "awaiting": N_("The customer promised to pay later"),
-    "instructions": N_("The customer can read how to pay at the store"),
-    "approved": N_("The customer approved it at the gateway"),
-    "succeeded": N_("The money came, and the credit was given"),
-    "failed": N_("It failed"),
-    "cancelled": N_("The customer gave it up"),
-    "expired": N_("Its time was over"),
-    "wrong_amount": N_("Money came, and not what was asked for: decide what to do"),
-    "money_of_another": N_("The gateway names money that another payment has: look into it"),
-    "second_money": N_("Other money came, which bought nothing: decide what to do"),
-    "gateway_review": N_("The gateway doubts the money: it may settle that, or people decide"),
-    "money_after_refusal": N_("Money came after it was refused: decide what to do"),
-    "acceptance_proposed": N_("Accepting it was proposed: somebody else decides"),
-    "accepted": N_("Somebody else accepted it"),
-    "refused_by_staff": N_("It was refused: what came has to be given back"),
-    "money_returned": N_("What was refused was given back"),
-    "money_never_came": N_("The gateway says now that what was refused never came"),
-    "return_failed": N_("Its refund failed: it has to be given back again"),
-    "denied_after_credit": N_("The gateway denied the money after it was credited"),
-    "fee_changed": N_("The gateway changed its fee"),
-    "check_failed": N_("The gateway's answer could not be processed; it is asked again later"),
-    "refund_requested": N_("Refund requested, and its credit clawed back"),
-    "refund_waits": N_("The refund waits until the one before it has settled, and is sent then"),
-    "refund_pending": N_("Refund pending at the gateway"),
-    "refund_unanswered": N_(
-        "The gateway has not answered the refund for a week: decide what to do"
-    ),
-    "refund_succeeded": N_("Refund paid"),
-    "refund_failed": N_("Refund failed, and its credit restored"),
-    "refund_of_too_much": N_("The gateway refunded more than was credited: look into it"),
-    "reversal_of_dispute": N_("The gateway took the disputed money, as told before"),
-    "dispute_inquiry": N_(
-        "The bank asks about it, and no money moved: answer at the gateway, or refund it"
-    ),
-    "dispute_inquiry_closed": N_("The bank's inquiry ended, and no money moved"),
-    "attempt_refused": N_("The customer's way to pay was declined: they may choose another"),
-    "dispute_opened": N_("Dispute opened: the account is frozen"),
-    "dispute_changed": N_("The disputed amount or its deadline changed"),
-    "dispute_reopened": N_("Dispute opened again by an appeal: the account is frozen"),
-    "dispute_won": N_("Dispute won"),
-    "dispute_lost": N_("Dispute lost, and its credit clawed back"),
-    "dispute_exceeds_payment": N_("More was lost than was left of the payment: look into it"),
-    "approved_transfer": N_("A bank transfer was approved"),
-    "starter_pack": N_("It was the account's first, and earned the credit of a campaign"),
-    "starter_pack_waits": N_(
-        "It was the account's first: the gateway is asked what it was paid with"
-    ),
-    "starter_pack_refused": N_("It was the account's first, and a campaign gave it nothing"),
-}
-_PACK_REFUSALS = {
-    "budget_spent": N_("all of its credit was given"),
-    "instrument_seen": N_("the same card or payer had it before"),
-    "money_went_back": N_("the money went back"),
-    "no_billing_profile": N_("there is no billing information"),
-    "not_new": N_("the account had a voucher or usage before"),
-    "over": N_("it ended meanwhile"),
-    "suspect": N_("the account shares something with another"),
-    "used_by_this_account": N_("the account had it before"),
-    "wrong_country": N_("it is for another country"),
-    "wrong_site": N_("it is for another site"),
-}
-
-
-def step(kind: str) -> str:
-    """Return the sentence for a step of a payment's life."""
-    return _(_STEPS.get(kind, kind))
 
 
 def draw(here: Viewing, reference: str) -> None:
@@ -102,6 +33,7 @@ def draw(here: Viewing, reference: str) -> None:
     payouts.decide_pressed(here, _done)
     found = backend.read(payment_timeline, actor=here.visitor.actor, reference=reference)
     decision.decide_pressed(here, found.payment, _done)
+    refunding.refund_pressed(here, found, _done)
     _remember_look(here, found.payment)
     if st.button(_("Back to the payments"), icon=":material/arrow_back:"):
         address.drop("ref")
@@ -193,7 +125,7 @@ def _actions(here: Viewing, found: PaymentTimeline) -> None:
             and st.button(_("Send the receipt again"), icon=":material/send:")
         ):
             _resend(here, payment)
-        refunding.draw(here, payment, _done)
+        refunding.draw(here, found)
         if result.offers_receipt(payment):
             result.draw_documents(here, payment)
         st.page_link(
@@ -236,7 +168,7 @@ def _resend(here: Viewing, payment: PaymentView) -> None:
 def _steps(here: Viewing, found: PaymentTimeline) -> None:
     st.subheader(_("What happened"))
     name = naming(here, {each.actor for each in found.steps})
-    rows = [(each.happened_at, _step(each), name(each.actor)) for each in found.steps]
+    rows = [(each.happened_at, labels.taken(each), name(each.actor)) for each in found.steps]
     table = pa.table(
         {
             _("When"): [here.date_time(moment) for moment, _text, _actor in rows],
@@ -245,14 +177,6 @@ def _steps(here: Viewing, found: PaymentTimeline) -> None:
         }
     )
     st.dataframe(table, hide_index=True, height="content")
-
-
-def _step(taken: TimelineStep) -> str:
-    text = step(taken.kind)
-    if taken.kind == CHECK_FAILED:
-        return f"{text} ({taken.details.get('error')})"
-    why = _PACK_REFUSALS.get(str(taken.details.get("reason")))
-    return f"{text}: {_(why)}" if taken.kind == "starter_pack_refused" and why else text
 
 
 def _messages(here: Viewing, found: PaymentTimeline) -> None:

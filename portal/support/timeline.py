@@ -17,7 +17,7 @@ from domain.support import LONGEST_NOTE, add_note
 from portal import address, backend, descriptions, formats, paging
 from portal.formats import plain
 from portal.i18n import N_, _, ngettext
-from portal.payments.timeline import step
+from portal.payments.words import step
 from portal.people import naming
 from portal.support import words
 

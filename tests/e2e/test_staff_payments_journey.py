@@ -68,7 +68,7 @@ def refund(finance: Page) -> None:
     """Refund the payment in view, and ask the gateway until the money has gone out."""
     finance.get_by_role("button", name="Refund…").click()
     finance.get_by_label("Reason").fill("Paid twice")
-    finance.get_by_role("button", name="Refund", exact=True).click()
+    finance.get_by_role("button", name="Refund payment", exact=True).click()
     expect(finance.get_by_text("The refund was asked for")).to_be_visible()
     expect(finance.get_by_text("Success · Refund pending")).to_be_visible()
     for _ in range(LOOKS):

@@ -13,7 +13,7 @@ from sqlalchemy import text
 from db.models import Dispute, Payment, PaymentReview, Refund
 from domain import ledger
 from domain.actors import StaffRole, user_actor
-from domain.errors import Conflict, IdempotencyMismatch
+from domain.errors import AlreadyDecided, Conflict, IdempotencyMismatch
 from domain.exchange import decide_rate, make_quote, propose_rate
 from domain.gateways.base import (
     DisputeFact,
@@ -558,6 +558,20 @@ def test_refund_of_a_bank_transfer_can_be_cancelled(sessions: sessionmaker[Sessi
     assert transfer.legs() == {"1010": 550_000, "2100": -500_000, "2400": -50_000}
     with sessions.begin() as session, pytest.raises(Conflict):
         record_payout(session, refund_id=refund, reference="FT 2", actor=FINANCE)
+
+
+def test_cancelled_refund_tells_another_person_who_cancelled_it(
+    sessions: sessionmaker[Session],
+) -> None:
+    transfer = Transfer(sessions)
+    refund = transfer.ask(CREDIT)
+    with sessions.begin() as session:
+        cancel_refund(session, refund_id=refund, reason="wrong account", actor=FINANCE)
+    with sessions() as session, pytest.raises(AlreadyDecided) as caught:
+        cancel_refund(session, refund_id=refund, reason="no longer wanted", actor=CHECKER)
+    decided = caught.value
+    assert (decided.state, decided.decided_by) == ("cancelled", f"user:{FINANCE.user_id}")
+    assert decided.decided_at is not None
 
 
 class Transfer(Paid):

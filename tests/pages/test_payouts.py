@@ -9,6 +9,7 @@ from sqlalchemy import select
 
 from db.models import Payment, Refund
 from domain.actors import StaffRole, user_actor
+from domain.payments import cancel_refund, record_payout
 from domain.payments.bank_transfers import decide_transfer
 from domain.queries.balances import account_summary
 from domain.support import Done
@@ -99,3 +100,35 @@ def test_cancelled_refund_grants_its_credit_again(
     assert any(told.startswith("The refund is cancelled.") for told in texts(app.success))
     assert state(session) == "failed"
     assert balance(session, refunded) == 20_000_000
+
+
+@pytest.mark.parametrize(
+    "ended",
+    [
+        ("cancel_refund", "Nothing was changed: the refund was already cancelled by user:901, "),
+        ("pay_out", "Nothing was changed: the refund was already recorded as paid by user:901, "),
+    ],
+)
+@pytest.mark.parametrize("pressed", ["cancel_refund", "pay_out"])
+def test_late_press_says_who_ended_the_refund(
+    session: Session,
+    staff_page: Callable[..., AppTest],
+    refunded: Payment,
+    pressed: str,
+    ended: tuple[str, str],
+) -> None:
+    action, told = ended
+    number = refund_id(session)
+    app = staff_page("payments", StaffRole.FINANCE, ref=refunded.reference)
+    app.text_input(key=f"payout-reference-{number}").set_value("FT901")
+    app.text_input(key=f"cancel-reason-{number}").set_value("The customer changed their mind")
+    if action == "pay_out":
+        record_payout(session, refund_id=number, reference="FT900", actor=CHECKER)
+    else:
+        cancel_refund(session, refund_id=number, reason="Wrong account", actor=CHECKER)
+    session.commit()
+    app.button(key=f"{pressed}-{number}").click().run()
+    assert not app.exception
+    (error,) = texts(app.error)
+    assert error.startswith(told)
+    assert not app.success

@@ -10,11 +10,12 @@ from sqlalchemy import select, text
 
 from db.models import ApprovalRequest, Refund
 from domain.actors import StaffRole, user_actor
-from domain.gateways.base import GatewayRefused
+from domain.gateways.base import DisputeFact, DisputeState, GatewayRefused
+from domain.payments.facts import apply_facts
 from domain.support import Waiting
 from portal.payments import refunding
-from tests.factories import charge
-from tests.gateways import ScriptedGateway
+from tests.factories import UNIT, charge
+from tests.gateways import GATEWAYS, ScriptedGateway, dong
 from tests.integration.test_refund_limits import PAID, pay, refund
 
 if TYPE_CHECKING:
@@ -110,6 +111,80 @@ def test_refund_above_the_limit_waits_and_is_approved_by_another(
     app = staff_page("approvals", StaffRole.FINANCE)
     assert f"Payment {payment.reference}" in facts(app)
     assert not [each for each in app.button if each.key == f"approve-{waiting.id}"]
+
+
+def late(app: AppTest, payment: Payment) -> str:
+    """Press the button of a form that was shown before; return what the page says."""
+    app.text_input(key=key(payment, "reason")).set_value("Paid by mistake")
+    app.button(key=key(payment, "send")).click().run()
+    assert not app.exception
+    assert not app.success
+    (error,) = texts(app.error)
+    return error
+
+
+@pytest.mark.parametrize("amount", [500_000, 200_000])
+def test_refund_after_one_of_another_person_says_who_and_when(
+    session: Session, staff_page: Callable[..., AppTest], payment: Payment, amount: int
+) -> None:
+    app = staff_page("payments", StaffRole.FINANCE, ref=payment.reference)
+    refund(session, payment, user_actor(77, staff_role=StaffRole.FINANCE), dong(amount))
+    session.commit()
+    told = late(app, payment)
+    assert "Nothing was refunded now" in told
+    assert f"clawed back: ₫{amount:,} (user:77, " in told
+    assert f"Left to refund: ₫{500_000 - amount:,}." in told
+    session.rollback()
+    assert session.scalars(select(Refund.pay_micros)).all() == [amount * UNIT]
+
+
+def test_refund_after_a_request_of_another_person_says_so(
+    session: Session, staff_page: Callable[..., AppTest], payment: Payment
+) -> None:
+    app = staff_page("payments", StaffRole.FINANCE, ref=payment.reference)
+    session.execute(text("UPDATE action_limits SET daily_micros = 0"))
+    refund(session, payment, user_actor(77, staff_role=StaffRole.FINANCE), dong(200_000))
+    session.commit()
+    assert "Request to refund ₫200,000: Waiting (user:77, " in late(app, payment)
+
+
+def test_refund_of_money_in_dispute_says_so(
+    session: Session, staff_page: Callable[..., AppTest], payment: Payment
+) -> None:
+    app = staff_page("payments", StaffRole.FINANCE, ref=payment.reference)
+    opened = DisputeFact(
+        "dispute-1",
+        DisputeState.OPEN,
+        PAID,
+        gateway_payment_id=payment.gateway_payment_id,
+        payment_reference=payment.reference,
+    )
+    apply_facts(session, gateway=ScriptedGateway(), facts=[opened], actor=GATEWAYS)
+    session.commit()
+    assert "Dispute opened: the account is frozen: ₫500,000 (System: gateways, " in late(
+        app, payment
+    )
+
+
+def test_form_that_was_taken_away_says_why(
+    session: Session, staff_page: Callable[..., AppTest], payment: Payment
+) -> None:
+    app = staff_page("payments", StaffRole.FINANCE, ref=payment.reference)
+    app.text_input(key=key(payment, "reason")).set_value("Paid by mistake").run()
+    refund(session, payment, user_actor(77, staff_role=StaffRole.FINANCE), dong(500_000))
+    session.commit()
+    app.run()
+    assert "₫500,000 (user:77, " in texts(app.warning)[0]
+    app.run()
+    assert not app.warning
+
+
+def test_faulty_refund_is_told_in_its_form(
+    staff_page: Callable[..., AppTest], payment: Payment
+) -> None:
+    app = staff_page("payments", StaffRole.FINANCE, ref=payment.reference)
+    app.button(key=key(payment, "send")).click().run()
+    assert texts(app.error) == ["Say why."]
 
 
 def test_approving_a_refund_requests_it(

@@ -95,8 +95,9 @@ def test_restored_credit_says_why(session: Session, page: Callable[..., AppTest]
     states = (RefundState.PENDING, RefundState.FAILED)
     amount, reference = dong(500_000), begun.reference
     refunds = [RefundFact("r-1", each, amount, payment_reference=reference) for each in states]
-    for told in ([paid(reference, amount)], *([each] for each in refunds)):
-        apply_facts(session, gateway=gateway, facts=told, actor=GATEWAYS)
+    apply_facts(session, gateway=gateway, facts=[paid(reference, amount)], actor=GATEWAYS)
+    for told in refunds:
+        apply_facts(session, gateway=gateway, facts=[told], actor=GATEWAYS)
     session.commit()
     table = page("account", account=str(account)).dataframe[0].value
     assert table["What"].tolist()[:2] == [
