@@ -2,8 +2,9 @@
 
 A rate says what one unit of the currency that is paid costs in the currency that is credited. One
 person proposes it and another approves; a first rate, and one that moved far, needs an
-administrator, and the far one a reason. The margin is ours and is shown. What is credited is fixed,
-and what is paid is rounded up to the smallest coin.
+administrator, and the far one a reason. A rate that was proposed before the one in force is not
+approved any more: it would replace, without a word, what people decided since. The margin is ours
+and is shown. What is credited is fixed, and what is paid is rounded up to the smallest coin.
 
 A rate serves until two hours after its own time of day on the next business day of the countries
 of both currencies, by the clock of the site whose currency is credited.
@@ -72,13 +73,19 @@ class Distance:
     """How far a rate is from the one in force; the percents are signed, with two decimals.
 
     `percent` is that of the rate, `price_percent` that of what is paid for the same credit, which
-    the margin is part of. `is_far` is decided by the exact figures of either.
+    the margin is part of. The effective rates are what is left after the margin, and
+    `effective_percent` how far they are apart. `is_far` is decided by the exact figures of the
+    rates and the effective rates.
     """
 
     rate_in_force: Decimal
     percent: Decimal
     price_percent: Decimal
     is_far: bool
+    margin_in_force_basis_points: int
+    effective_rate: Decimal
+    effective_in_force: Decimal
+    effective_percent: Decimal
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +105,15 @@ class Quote:
 
 class RateUnavailable(Conflict):
     """There is no rate in force, or it is too old to go by."""
+
+
+class RateSuperseded(Conflict):
+    """Another rate of the pair, proposed later, is in force already."""
+
+    def __init__(self, newer: Rate) -> None:
+        """Give the rate that is in force."""
+        super().__init__("newer_rate_in_force")
+        self.newer = newer
 
 
 def propose_rate(
@@ -170,13 +186,12 @@ def decide_rate(session: Session, *, rate_id: int, is_approved: bool, actor: Act
     """Approve a proposed rate, which puts it in force, or refuse it; again: no effect.
 
     Raises NotAuthorised for whoever proposed it, and for all but administrators where it is the
-    first of its pair or far from the one in force; AlreadyDecided where somebody decided; and
+    first of its pair or far from the one in force; AlreadyDecided where somebody decided;
+    RateSuperseded where one that was proposed later is in force, which it would replace; and
     Conflict("rate_moved_meanwhile") where it is far now, and was not when it was proposed.
     """
     require(actor, "decide_rate")
-    row = session.get(ExchangeRate, rate_id, with_for_update=True)
-    if row is None:
-        raise NotFound("rate")
+    row = _lock_pair(session, rate_id)
     wanted = "approved" if is_approved else "refused"
     if row.state != "proposed":
         if row.state == wanted and row.decided_by == audit.actor_name(actor):
@@ -184,8 +199,42 @@ def decide_rate(session: Session, *, rate_id: int, is_approved: bool, actor: Act
         raise AlreadyDecided(row.state, row.decided_by, row.decided_at)
     require_another(actor, row.proposed_by)
     if is_approved:
+        newer = _newer_in_force(session, row.base_currency, row.quote_currency, row.id)
+        if newer is not None:
+            raise RateSuperseded(row_of(newer))
         _check_distance(session, row, actor)
     _decide(session, row, wanted, actor)
+
+
+def _lock_pair(session: Session, rate_id: int) -> ExchangeRate:
+    """Return a rate; whoever decides about another of its pair waits until the transaction ends."""
+    row = session.get(ExchangeRate, rate_id)
+    if row is None:
+        raise NotFound("rate")
+    waiting = (
+        select(ExchangeRate.id)
+        .filter_by(
+            base_currency=row.base_currency, quote_currency=row.quote_currency, state="proposed"
+        )
+        .order_by(ExchangeRate.id)
+        .with_for_update()
+    )
+    session.scalars(waiting).all()
+    session.refresh(row)
+    return row
+
+
+def _newer_in_force(session: Session, base: str, quoted: str, rate_id: int) -> ExchangeRate | None:
+    """Return the rate in force where it was proposed after this one."""
+    found = _in_force(session, base, quoted)
+    return found if found is not None and found.id > rate_id else None
+
+
+def find_newer_rate(session: Session, *, rate: Rate, actor: Actor) -> Rate | None:
+    """Return, for staff, the rate in force that keeps a proposed one from being approved."""
+    require(actor, "see_rates")
+    found = _newer_in_force(session, rate.base_currency, rate.quote_currency, rate.id)
+    return None if found is None else row_of(found)
 
 
 def _check_distance(session: Session, row: ExchangeRate, actor: Actor) -> None:
@@ -286,6 +335,10 @@ def _distance(
         price_percent=_percent(kept_last - kept, kept),
         is_far=abs(moved) * 100 > last.rate * FAR_PERCENT
         or abs(kept - kept_last) * 100 > kept_last * FAR_PERCENT,
+        margin_in_force_basis_points=last.margin_basis_points,
+        effective_rate=_EXACT.divide(kept, Decimal(_WHOLE_BASIS_POINTS)),
+        effective_in_force=_EXACT.divide(kept_last, Decimal(_WHOLE_BASIS_POINTS)),
+        effective_percent=_percent(kept - kept_last, kept_last),
     )
 
 

@@ -55,8 +55,8 @@ _CHANGES = {
         "Nothing was changed: its value has changed since it was requested. Request it again."
     ),
     "rate_moved_meanwhile": N_(
-        "Nothing was changed: the rate in force has changed since it was proposed, and this one is"
-        " now more than 5 % from it. Reject it, and propose it again with a reason."
+        "Nothing was changed: the rate in force has changed since this one was requested, which is"
+        " far from it now, alone or with its margin. Reject it, and request it again with a reason."
     ),
     "refund_is_sent": N_(
         "Nothing was changed: the gateway works on this refund now. Wait for its answer."

@@ -14,7 +14,9 @@ from domain.errors import BillingError, InvalidInput, NotAuthorised
 from domain.exchange import (
     FAR_PERCENT,
     MAX_MARGIN_BASIS_POINTS,
+    RateSuperseded,
     decide_rate,
+    find_newer_rate,
     get_distance,
     get_end_of_rate,
     list_rates,
@@ -92,37 +94,84 @@ def _waiting(here: Viewing, rate: Rate, name: Callable[[str | None], str], *, is
             source=rate.source,
         )
         st.markdown(plain(shown))
-        distance = backend.read(
-            get_distance,
-            base_currency=rate.base_currency,
-            quote_currency=rate.quote_currency,
-            rate=rate.rate,
-            margin_basis_points=rate.margin_basis_points,
-            actor=here.visitor.actor,
-        )
+        distance = _distance_of(here, rate)
         lines = {
             _("Change"): _change(distance),
             **_price_change(distance),
-            _("Proposed by"): name(rate.proposed_by),
+            _("Requested by"): name(rate.proposed_by),
         }
         if rate.reason is not None:
             lines[_("Reason")] = rate.reason
         st.html(definition_list(lines))
-        if distance is None or distance.is_far:
-            text = _(
-                "An administrator approves a first rate, and one more than {percent} % away,"
-                " alone or with its margin."
-            )
-            st.caption(text.format(percent=FAR_PERCENT))
+        newer = backend.read(find_newer_rate, rate=rate, actor=here.visitor.actor)
+        if newer is not None:
+            st.warning(plain(_superseded(here, newer)), icon=":material/history:")
+        elif distance is None or distance.is_far:
+            st.caption(_who_approves(distance))
         if is_own:
-            st.caption(_("You proposed this. Somebody else decides."))
+            st.caption(_("You requested this. Another person approves or rejects it."))
         if is_own or not allows(here.visitor.actor, "decide_rate"):
             return
         with st.container(horizontal=True):
-            approving.button(
-                _("Approve"), place=_PLACE, action="approve", item=rate.id, is_primary=True
-            )
-            approving.button(_("Refuse"), place=_PLACE, action="refuse", item=rate.id)
+            if newer is None:
+                approving.button(
+                    _("Approve"), place=_PLACE, action="approve", item=rate.id, is_primary=True
+                )
+            approving.button(_("Reject"), place=_PLACE, action="refuse", item=rate.id)
+
+
+def _distance_of(here: Viewing, rate: Rate) -> Distance | None:
+    return backend.read(
+        get_distance,
+        base_currency=rate.base_currency,
+        quote_currency=rate.quote_currency,
+        rate=rate.rate,
+        margin_basis_points=rate.margin_basis_points,
+        actor=here.visitor.actor,
+    )
+
+
+def _superseded(here: Viewing, newer: Rate) -> str:
+    """Say that a rate cannot be approved any more, and which one took its place."""
+    text = _(
+        "Superseded: a newer rate is in force since {when}, {rate} with a margin of {percent} %,"
+        " approved by {name}. Reject this one, and request it again if it is still right."
+    )
+    return text.format(
+        when=here.date_time(newer.decided_at or newer.proposed_at),
+        rate=formats.number(newer.rate.normalize()),
+        percent=_percent(newer.margin_basis_points),
+        name=naming(here, [newer.decided_by])(newer.decided_by),
+    )
+
+
+def _who_approves(distance: Distance | None) -> str:
+    if distance is None:
+        return _("An administrator approves the first rate of a pair.")
+    text = _(
+        "An administrator approves a rate that is more than {percent} % from the one in force,"
+        " alone or with its margin."
+    )
+    return text.format(percent=FAR_PERCENT)
+
+
+def _compared(rate: Decimal, margin_basis_points: int, distance: Distance) -> str:
+    """Name a rate and the one in force, both alone and with their margins, and how far they are."""
+    text = _(
+        "Requested: {rate}, and {effective} with its margin of {margin} %. In force: {last}, and"
+        " {effective_last} with its margin of {margin_last} %. Distance: {percent} %, and"
+        " {effective_percent} % with the margins."
+    )
+    return text.format(
+        rate=formats.number(rate.normalize()),
+        effective=formats.number(distance.effective_rate.normalize()),
+        margin=_percent(margin_basis_points),
+        last=formats.number(distance.rate_in_force.normalize()),
+        effective_last=formats.number(distance.effective_in_force.normalize()),
+        margin_last=_percent(distance.margin_in_force_basis_points),
+        percent=formats.number(distance.percent),
+        effective_percent=formats.number(distance.effective_percent),
+    )
 
 
 def _change(distance: Distance | None) -> str:
@@ -155,16 +204,30 @@ def _decide(here: Viewing, rate_id: int, *, is_approved: bool) -> None:
         backend.write(
             decide_rate, rate_id=rate_id, is_approved=is_approved, actor=here.visitor.actor
         )
-    except NotAuthorised:
-        text = _(
-            "This is for somebody else to decide: nobody approves their own rate, and a first rate,"
-            " or one more than 5 % from the one in force, is approved by an administrator."
-        )
-        _say(text, is_good=False)
     except BillingError as error:
-        _say(approving.what_happened(here, error) or words.refusal(error), is_good=False)
+        _say(_refusal(here, rate_id, error), is_good=False)
     else:
-        _say(_("The rate is in force.") if is_approved else _("The rate is refused."))
+        _say(_("The rate is in force.") if is_approved else _("The rate is rejected."))
+
+
+def _refusal(here: Viewing, rate_id: int, error: BillingError) -> str:
+    """Say why a rate was not decided; where it is far, name the figures that made it so."""
+    if isinstance(error, RateSuperseded):
+        return _superseded(here, error.newer)
+    found = backend.read(list_rates, actor=here.visitor.actor)
+    rate = next((each for each in found if each.id == rate_id), None)
+    if isinstance(error, NotAuthorised) and rate is not None:
+        if rate.proposed_by == audit.actor_name(here.visitor.actor):
+            return _("You requested this. Another person approves or rejects it.")
+        distance = _distance_of(here, rate)
+        text = _who_approves(distance)
+    else:
+        is_moved = getattr(error, "reason", "") == "rate_moved_meanwhile"
+        distance = _distance_of(here, rate) if is_moved and rate is not None else None
+        text = approving.what_happened(here, error) or words.refusal(error)
+    if distance is None or rate is None:
+        return text
+    return f"{text} {_compared(rate.rate, rate.margin_basis_points, distance)}"
 
 
 def _say(text: str, *, is_good: bool = True) -> None:
@@ -235,9 +298,10 @@ def _form(here: Viewing) -> None:
             _("Source, such as the bank's page"), max_chars=_LONGEST_SOURCE, key="rate_source"
         )
         reason = st.text_input(
-            _("Reason (required more than {percent} % from the rate in force)").format(
-                percent=FAR_PERCENT
-            ),
+            _(
+                "Reason (required more than {percent} % from the rate in force, alone or with the"
+                " margin)"
+            ).format(percent=FAR_PERCENT),
             max_chars=LONGEST_REASON,
             key="rate_reason",
         )
@@ -280,9 +344,12 @@ def _ask_reason(here: Viewing, paid: str, credited: str, terms: tuple[Decimal, i
         margin_basis_points=margin_basis_points,
         actor=here.visitor.actor,
     )
-    said = [_change(distance), *(": ".join(each) for each in _price_change(distance).items())]
-    text = _("{changes}. Check it, and enter the reason if it is right.")
-    return text.format(changes=". ".join(said))
+    changes = [_change(distance), *(": ".join(each) for each in _price_change(distance).items())]
+    text = _(
+        "{changes}. A rate that is more than {percent} % from the one in force, alone or with its"
+        " margin, needs a reason. Check it, and enter the reason if it is right."
+    ).format(changes=". ".join(changes), percent=FAR_PERCENT)
+    return text if distance is None else f"{text} {_compared(rate, margin_basis_points, distance)}"
 
 
 def _basis_points(text: str) -> int:

@@ -33,7 +33,9 @@ def test_one_proposes_a_rate_and_another_approves_it(sign_in: Callable[..., Page
         rate.press("Tab")
         finance.get_by_label("Source").fill("the bank's page")
         finance.get_by_role("button", name="Propose").click()
-        expect(finance.get_by_text("You proposed this. Somebody else decides.")).to_be_visible()
+        expect(
+            finance.get_by_text("You requested this. Another person approves or rejects it.")
+        ).to_be_visible()
         expect(finance.get_by_role("button", name="Approve")).to_have_count(0)
 
         admin.reload()
@@ -42,7 +44,9 @@ def test_one_proposes_a_rate_and_another_approves_it(sign_in: Callable[..., Page
         expect(admin.get_by_text("The rate is in force.")).to_be_visible()
         finance.reload()
         finance.get_by_label("Credited for one unit paid").wait_for()
-        expect(finance.get_by_text("You proposed this. Somebody else decides.")).to_have_count(0)
+        expect(
+            finance.get_by_text("You requested this. Another person approves or rejects it.")
+        ).to_have_count(0)
 
 
 def test_finance_changes_what_is_offered(sign_in: Callable[..., Page]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -26,8 +27,10 @@ from domain.errors import (
 from domain.exchange import (
     Distance,
     Rate,
+    RateSuperseded,
     RateUnavailable,
     decide_rate,
+    find_newer_rate,
     get_distance,
     get_end_of_rate,
     list_rates,
@@ -45,6 +48,7 @@ from tests.gateways import GATEWAYS, ScriptedGateway, begin, dong, paid, payer
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker
 
+    from domain.actors import Actor
     from tests.conftest import TestClock
 
 MAKER = user_actor(900, staff_role=StaffRole.FINANCE)
@@ -264,13 +268,90 @@ def test_far_rate_is_audited_with_distance_and_reason(session: Session) -> None:
 
 def test_rate_that_became_far_while_it_waited_is_not_approved(session: Session) -> None:
     put_in_force(session)
-    near = propose(session, "25900")
     far = propose(session, "28000", reason="The central bank let it go")
+    near = propose(session, "25900")
     decide_rate(session, rate_id=far, is_approved=True, actor=ADMIN)
     with pytest.raises(Conflict, match="rate_moved_meanwhile"):
         decide_rate(session, rate_id=near, is_approved=True, actor=ADMIN)
     decide_rate(session, rate_id=near, is_approved=False, actor=CHECKER)
     assert in_force(session).rate == Decimal(28000)
+
+
+def test_older_proposal_does_not_replace_a_newer_rate(session: Session) -> None:
+    put_in_force(session)
+    older, newer = propose(session, "25500"), propose(session, "25600")
+    other_pair = propose(session, "25500", base_currency="EUR")
+    decide_rate(session, rate_id=newer, is_approved=True, actor=CHECKER)
+    with pytest.raises(RateSuperseded, match="newer_rate_in_force") as caught:
+        decide_rate(session, rate_id=older, is_approved=True, actor=ADMIN)
+    assert (caught.value.newer.id, caught.value.newer.decided_by) == (newer, "user:901")
+    waiting = {rate.id: rate for rate in list_rates(session, actor=SUPPORT)}
+    superseding = find_newer_rate(session, rate=waiting[older], actor=SUPPORT)
+    assert superseding is not None
+    assert superseding.id == newer
+    assert find_newer_rate(session, rate=waiting[other_pair], actor=SUPPORT) is None
+    decide_rate(session, rate_id=other_pair, is_approved=True, actor=ADMIN)
+    decide_rate(session, rate_id=older, is_approved=False, actor=CHECKER)
+    assert in_force(session).rate == Decimal(25600)
+
+
+def test_newer_proposal_replaces_an_older_rate(session: Session) -> None:
+    put_in_force(session)
+    older, newer = propose(session, "25500"), propose(session, "25600")
+    decide_rate(session, rate_id=older, is_approved=True, actor=CHECKER)
+    decide_rate(session, rate_id=newer, is_approved=True, actor=ADMIN)
+    assert in_force(session).rate == Decimal(25600)
+
+
+def test_two_rates_approved_at_once_leave_the_newer_in_force(
+    sessions: sessionmaker[Session],
+) -> None:
+    with sessions.begin() as session:
+        put_in_force(session)
+        both = propose(session, "25500"), propose(session, "25600")
+    barrier = Barrier(2)
+
+    def approve(rate_id: int, actor: Actor) -> str:
+        barrier.wait()
+        try:
+            with sessions.begin() as session:
+                decide_rate(session, rate_id=rate_id, is_approved=True, actor=actor)
+        except RateSuperseded:
+            return "superseded"
+        return "approved"
+
+    with ThreadPoolExecutor(2) as pool:
+        older, newer = pool.map(approve, both, (CHECKER, ADMIN))
+    assert newer == "approved"
+    assert older in {"approved", "superseded"}
+    with sessions() as session:
+        assert in_force(session).rate == Decimal(25600)
+
+
+def test_person_who_approves_second_sees_what_the_first_put_in_force(
+    sessions: sessionmaker[Session],
+) -> None:
+    with sessions.begin() as session:
+        put_in_force(session)
+        older, newer = propose(session, "25500"), propose(session, "25600")
+
+    def approve_older() -> None:
+        with sessions.begin() as session:
+            decide_rate(session, rate_id=older, is_approved=True, actor=CHECKER)
+
+    waits = text(
+        "SELECT EXISTS (SELECT FROM pg_locks"
+        " WHERE NOT granted AND transactionid = CAST(pg_current_xact_id() AS xid))"
+    )
+    with ThreadPoolExecutor(1) as pool:
+        with sessions.begin() as session:
+            decide_rate(session, rate_id=newer, is_approved=True, actor=ADMIN)
+            late = pool.submit(approve_older)
+            while not session.execute(waits).scalar_one():
+                assert not late.done()
+                time.sleep(0.02)  # noqa: TID251 - a poll; the test's time-out is its deadline
+        with pytest.raises(RateSuperseded):
+            late.result()
 
 
 def test_second_decision_says_who_decided_and_when(session: Session) -> None:

@@ -30,13 +30,15 @@ def page(staff_page: Callable[..., AppTest]) -> Callable[..., AppTest]:
     return shown
 
 
-def propose(session: Session, rate: str, *, reason: str = "") -> int:
+def propose(
+    session: Session, rate: str, *, reason: str = "", margin_basis_points: int = 150
+) -> int:
     rate_id = propose_rate(
         session,
         base_currency="USD",
         quote_currency="VND",
         rate=Decimal(rate),
-        margin_basis_points=150,
+        margin_basis_points=margin_basis_points,
         source="the bank's page",
         as_of=datetime.now(UTC) - timedelta(minutes=5),
         reason=reason,
@@ -125,7 +127,7 @@ def test_checker_reads_how_far_a_rate_is_and_why(
     assert "10 % below the rate in force, 25,400" in facts(app)
     assert WHY in facts(app)
     app.button(key=f"approve-{rate_id}").click().run()
-    assert "approved by an administrator" in texts(app.error)[0]
+    assert texts(app.error)[0].startswith("An administrator approves a rate that is more than 5 %")
     app = page(StaffRole.ADMIN)
     app.button(key=f"approve-{rate_id}").click().run()
     assert texts(app.success) == ["The rate is in force."]
@@ -145,6 +147,49 @@ def test_late_decision_on_a_rate_says_what_happened(
     app.button(key=f"approve-{rate_id}").click().run()
     (error,) = texts(app.error)
     assert error.startswith(f"Nothing was changed: {told} user:902, ")
+
+
+def test_superseded_rate_says_so_and_cannot_be_approved(
+    session: Session, page: Callable[..., AppTest]
+) -> None:
+    put_in_force(session, "25400")
+    older, newer = propose(session, "25500"), propose(session, "25600")
+    app = page(StaffRole.ADMIN)
+    decide_rate(session, rate_id=newer, is_approved=True, actor=ADMIN)
+    session.commit()
+    app.button(key=f"approve-{older}").click().run()
+    (error,) = texts(app.error)
+    assert error.startswith("Superseded: a newer rate is in force since ")
+    assert ", 25,600 with a margin of 1.5 %, approved by user:902. Reject this one" in error
+    assert texts(app.warning) == [error]
+    assert {button.key for button in app.button if button.key} & {
+        f"approve-{older}",
+        f"refuse-{older}",
+    } == {f"refuse-{older}"}
+
+
+def test_refusal_of_a_far_rate_names_both_rates_with_their_margins(
+    session: Session, page: Callable[..., AppTest]
+) -> None:
+    put_in_force(session, "25400")
+    app = page()
+    app.text_input(key="rate_margin").set_value("20")
+    figures = (
+        "Requested: 25,400, and 20,320 with its margin of 20 %."
+        " In force: 25,400, and 25,019 with its margin of 1.5 %."
+        " Distance: 0 %, and -18.78 % with the margins."
+    )
+    (error,) = texts(fill(app, "25400").error)
+    assert "alone or with its margin, needs a reason." in error
+    assert figures in error
+    rate_id = propose(session, "25400", reason=WHY, margin_basis_points=2_000)
+    app = page()
+    app.button(key=f"approve-{rate_id}").click().run()
+    (error,) = texts(app.error)
+    assert error == (
+        "An administrator approves a rate that is more than 5 % from the one in force, alone or"
+        f" with its margin. {figures}"
+    )
 
 
 def test_page_says_until_when_a_rate_serves(session: Session, page: Callable[..., AppTest]) -> None:
