@@ -43,10 +43,6 @@ def draw(viewing: Viewing, billing: StreamlitPage) -> None:
         _add_credit(viewing)
         _menu(viewing)
     dialog.draw_open(viewing)
-    if viewing.account is not None and _looks_as_staff(viewing):
-        text = _("You are looking at account {id}, {name}, as a member of staff.")
-        name = plain(viewing.account.name)
-        st.info(text.format(id=viewing.account.account_id, name=name), icon=":material/visibility:")
 
 
 def _add_credit(viewing: Viewing) -> None:
@@ -80,11 +76,6 @@ def _menu(viewing: Viewing) -> None:
             "</nav>"
         )
         st.html(sign_out_form(visitor, _("Sign out")), width="content")
-
-
-def _looks_as_staff(viewing: Viewing) -> bool:
-    account = viewing.account
-    return account is not None and viewing.visitor.actor.reads_as_staff(account.account_id)
 
 
 def _account_name(viewing: Viewing) -> None:

@@ -69,8 +69,11 @@ def day_of_sites(zones: Iterable[str]) -> date:
     return max(now.astimezone(formats.time_zone(zone)).date() for zone in zones)
 
 
-def account_or_stop(viewing: Viewing) -> AccountSummary:
-    """Return the account to show, or say how to come to one and end the run."""
+def account_or_stop(viewing: Viewing, *, is_staff_page: bool = False) -> AccountSummary:
+    """Return the account to show, or say how to come to one and end the run.
+
+    On a customer's page, staff read that it is another's, and whose.
+    """
     if viewing.account is None:
         if viewing.visitor.actor.is_staff:
             st.info(
@@ -82,7 +85,12 @@ def account_or_stop(viewing: Viewing) -> AccountSummary:
                 icon=":material/group_add:",
             )
         st.stop()
-    return viewing.account
+    account = viewing.account
+    if not is_staff_page and viewing.visitor.actor.reads_as_staff(account.account_id):
+        text = _("You are looking at account {id}, {name}, as a member of staff.")
+        told = text.format(id=account.account_id, name=account.name)
+        st.info(formats.plain(told), icon=":material/visibility:")
+    return account
 
 
 def start() -> Viewing:

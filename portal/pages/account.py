@@ -18,7 +18,7 @@ SECTIONS = ("timeline", "act")
 
 here: Viewing = st.session_state["viewing"]
 st.title(_("Account"))
-account = viewing.account_or_stop(here)
+account = viewing.account_or_stop(here, is_staff_page=True)
 facts.draw(here, account)
 
 

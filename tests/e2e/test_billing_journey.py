@@ -125,7 +125,6 @@ def test_support_finds_an_account_and_is_told_whose_it_is(sign_in: Callable[...,
     found = page.get_by_role("button", name=re.compile("Look at account"))
     expect(found).to_have_count(1)
     found.click()
-    expect(page.get_by_text("as a member of staff")).to_be_visible()
     expect(page.get_by_text("Usage of each day")).to_be_visible()
     expect(page.get_by_role("link", name=re.compile(r"Balance ¥"))).to_be_visible()
     page.get_by_role("link", name="Billing", exact=True).click()

@@ -137,7 +137,7 @@ def test_staff_need_no_mouse(portal_url: str, open_page: Callable[..., Page]) ->
     expect(page.get_by_role("button", name=re.compile("Look at account"))).to_have_count(1)
     tab_to(page, "^Look at account")
     page.keyboard.press("Enter")
-    expect(page.get_by_text("as a member of staff")).to_be_visible()
+    expect(page.get_by_text("Usage of each day")).to_be_visible()
     page.goto(portal_url + "/analytics")
     page.get_by_text("Granted and used").first.wait_for()
     tab_to(page, "Show the accounts that used most")
