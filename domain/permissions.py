@@ -67,20 +67,20 @@ PERMISSIONS = _table(
         "resend_receipt": ("Send a receipt again", "SF"),
         "refund_payment": ("Refund a payment, above a limit with another person", "F", "not_own"),
         "decide_payment": ("Decide about money under review", "F", "not_own another"),
-        "record_return": ("Record that refused money went back", "F", "not_own"),
+        "record_return": ("Record that rejected money went back", "F", "not_own"),
         "record_payout": ("Record that finance paid a refund itself", "F", "not_own"),
         "cancel_refund": ("Cancel a refund that was not paid", "F", "not_own"),
         "see_transfers": ("See bank transfers", "SFA"),
         "see_evidence": ("Open the evidence of a transfer", "FA"),
         "record_transfer": ("Record a bank transfer", "F", "not_own"),
-        "decide_transfer": ("Approve or refuse a bank transfer", "F", "not_own another"),
+        "decide_transfer": ("Approve or reject a bank transfer", "F", "not_own another"),
         "issue_documents": ("Issue receipts and credit notes, and cancel notes", "+"),
     },
     rates_and_limits={
         "see_rates": ("See exchange rates", "SFA"),
-        "propose_rate": ("Propose an exchange rate", "FA +"),
+        "propose_rate": ("Request an exchange rate", "FA +"),
         "decide_rate": (
-            "Approve or refuse an exchange rate; approve a first or far one: admin alone",
+            "Approve or reject an exchange rate; approve a first or far one: admin alone",
             "FA",
             "another",
         ),
@@ -94,8 +94,8 @@ PERMISSIONS = _table(
     vouchers={
         "redeem_code": ("Redeem a code", "ob +", "not_staff"),
         "see_campaigns": ("See campaigns", "SFA"),
-        "propose_campaign": ("Propose a campaign", "F"),
-        "decide_campaign": ("Approve or refuse a campaign", "F", "another"),
+        "propose_campaign": ("Request a campaign", "F"),
+        "decide_campaign": ("Approve or reject a campaign", "F", "another"),
         "end_campaign": ("End a campaign", "F"),
         "see_batches": ("See how many codes a campaign has, and can be revoked", "FA"),
         "make_codes": ("Make codes, or bring them in", "F"),
@@ -109,7 +109,7 @@ PERMISSIONS = _table(
             "not_own",
         ),
         "see_requests": ("See what waits for a second person, and withdraw one's own", "SFA"),
-        "decide_request": ("Approve or refuse what is above a limit", "F", "not_own another"),
+        "decide_request": ("Approve or reject what is above a limit", "F", "not_own another"),
         "expire_requests": ("End requests that nobody decided", "+"),
     },
     ledger={
@@ -131,7 +131,7 @@ PERMISSIONS = _table(
         "manage_people": ("Hire, change roles of staff, disable people", "A +", "another"),
         "review_access": ("See and take away who may do what", "FA"),
         "purge_identity": ("Forget ended sessions and links", "A +"),
-        "run_jobs": ("Run jobs, deliver mail, write files that were asked for", "+"),
+        "run_jobs": ("Run jobs, deliver mail, write files that were requested", "+"),
     },
 )
 _BY_ACTION = {

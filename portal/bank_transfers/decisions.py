@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _PLACE = "bank_transfers"
 _TOLD = "transfers_told"
-_STATES = {"approved": N_("Credited"), "refused": N_("Refused")}
+_STATES = {"approved": N_("Credited"), "refused": N_("Rejected")}
 _CONFLICTS = {
     "no_billing_profile": N_(
         "The account has no billing information yet. Ask its owner to fill in Billing, Settings."
@@ -98,7 +98,7 @@ def _waiting(here: Viewing, transfer: RecordedTransfer, name: Callable[[str | No
         if allows(here.visitor.actor, "decide_transfer") and not is_mine:
             _buttons(transfer)
     if is_mine:
-        st.caption(_("You recorded this. Somebody else decides."))
+        st.caption(_("You recorded this. Another finance member approves or rejects it."))
 
 
 def _evidence(here: Viewing, transfer_id: int) -> bytes:
@@ -116,9 +116,9 @@ def _buttons(transfer: RecordedTransfer) -> None:
         st.markdown(plain(text.format(amount=amount, name=name)))
         label = _("Credit {amount}").format(amount=amount)
         approving.button(label, place=_PLACE, action="approve", item=number, is_primary=True)
-    with st.popover(_("Refuse…")):
+    with st.popover(_("Reject…")):
         st.markdown(_("Nothing is credited. The same line can then be recorded again, rightly."))
-        approving.button(_("Refuse this transfer"), place=_PLACE, action="refuse", item=number)
+        approving.button(_("Reject transfer"), place=_PLACE, action="refuse", item=number)
 
 
 def _decide(here: Viewing, transfer_id: int, *, is_approved: bool) -> None:
@@ -130,13 +130,13 @@ def _decide(here: Viewing, transfer_id: int, *, is_approved: bool) -> None:
             actor=here.visitor.actor,
         )
     except NotAuthorised:
-        tell(_("This is for somebody else of finance to decide."), is_good=False)
+        tell(_("Another finance member decides this."), is_good=False)
     except BillingError as error:
         conflict = _CONFLICTS.get(getattr(error, "reason", ""))
         told = approving.what_happened(here, error)
         tell(told or (_(conflict) if conflict else words.refusal(error)), is_good=False)
     else:
-        tell(_approved(here, transfer_id) if is_approved else _("Refused. Nothing is credited."))
+        tell(_approved(here, transfer_id) if is_approved else _("Rejected. Nothing is credited."))
 
 
 def _approved(here: Viewing, transfer_id: int) -> str:

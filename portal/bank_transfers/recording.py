@@ -149,7 +149,9 @@ def _form(here: Viewing, account: AccountSummary) -> None:
 
 def _record(here: Viewing, account: AccountSummary, filled: _Filled, number: int) -> None:
     if filled.evidence is None:
-        st.error(_("Add the evidence: somebody else approves by it."), icon=":material/error:")
+        st.error(
+            _("Add the evidence: another finance member approves by it."), icon=":material/error:"
+        )
         return
     try:
         money = Money.parse(filled.amount, account.currency, locale=current_language())
@@ -180,7 +182,7 @@ def _record(here: Viewing, account: AccountSummary, filled: _Filled, number: int
         st.error(_refusal(error), icon=":material/error:")
     else:
         st.session_state[_RECORDED] += 1
-        text = _("{amount} is recorded for {name}. Somebody else approves it.")
+        text = _("{amount} is recorded for {name}. Another finance member approves it.")
         tell(text.format(amount=formats.money(money), name=account.name))
 
 

@@ -29,7 +29,7 @@ _PLACE = "campaigns"
 _TOLD = "campaigns_told"
 _DONE = {
     "approve": N_("Approved. Its codes can be made now."),
-    "refuse": N_("Refused. It gives nothing."),
+    "refuse": N_("Rejected. It gives nothing."),
     "end": N_("Ended. No code of it gives anything any more."),
 }
 
@@ -73,7 +73,7 @@ def draw_all(here: Viewing) -> None:
     """Draw the list; a ticked row goes to the address."""
     campaigns = backend.read(list_campaigns, actor=here.visitor.actor)
     if not campaigns:
-        text = _("No campaign yet. Propose one below: somebody else of finance then approves it.")
+        text = _("No campaign yet. Request one below: another finance member then approves it.")
         st.info(text, icon=":material/redeem:")
         return
     table = pa.table(
@@ -130,7 +130,7 @@ def draw_one(here: Viewing, campaign_id: int) -> None:
             amounts=" · ".join(formats.money(amount) for amount in found.granted),
             count=formats.number(found.redemptions),
         ),
-        _("Proposed by"): name(found.proposed_by),
+        _("Requested by"): name(found.proposed_by),
     }
     if found.decided_by is not None:
         lines[_("Decided by")] = name(found.decided_by)
@@ -143,7 +143,7 @@ def draw_one(here: Viewing, campaign_id: int) -> None:
 
 def _decisions(here: Viewing, found: CampaignView) -> None:
     if found.state == "proposed" and found.proposed_by == audit.actor_name(here.visitor.actor):
-        st.caption(_("You proposed this. Somebody else of finance decides."))
+        st.caption(_("You requested this. Another finance member approves or rejects it."))
     elif found.state == "proposed":
         with st.container(horizontal=True):
             approving.button(
@@ -154,7 +154,7 @@ def _decisions(here: Viewing, found: CampaignView) -> None:
                 is_primary=True,
             )
             approving.button(
-                _("Refuse the campaign"), place=_PLACE, action="refuse", item=found.campaign_id
+                _("Reject campaign"), place=_PLACE, action="refuse", item=found.campaign_id
             )
     elif found.state == "approved":
         with st.popover(_("End the campaign…")):

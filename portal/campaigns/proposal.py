@@ -41,7 +41,7 @@ _FLAGS = {
 
 def draw(here: Viewing) -> None:
     """Draw the form; what is wrong with it is said, and nothing typed is lost."""
-    st.header(_("Propose a campaign"))
+    st.header(_("Request a campaign"))
     name = st.text_input(_("Name, for staff"), max_chars=LONGEST_NAME, key="c_name")
     description = st.text_input(
         _("What the customer reads"), max_chars=LONGEST_DESCRIPTION, key="c_description"
@@ -61,7 +61,7 @@ def draw(here: Viewing) -> None:
     audience = _audience({site.code: site.name for site in sites})
     # Another after each proposal: a second click on the old one reaches nobody.
     number = st.session_state.setdefault(_DONE, 0)
-    if st.button(_("Propose the campaign"), type="primary", key=f"propose-{number}"):
+    if st.button(_("Request campaign"), type="primary", key=f"propose-{number}"):
         try:
             terms = CampaignTerms(
                 name=name,
@@ -211,4 +211,4 @@ def _propose(here: Viewing, terms: CampaignTerms) -> None:
         del st.session_state[key]
     st.session_state.pop(_ONCE, None)
     st.session_state[_DONE] += 1
-    listing.tell(_("Proposed. Somebody else of finance decides about it."))
+    listing.tell(_("Requested. Another finance member approves or rejects it."))

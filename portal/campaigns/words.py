@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _STATES = {
     "proposed": N_("Waiting for approval"),
     "approved": N_("Running"),
-    "refused": N_("Refused"),
+    "refused": N_("Rejected"),
     "ended": N_("Ended"),
 }
 _KINDS = {"generated": N_("Made here"), "imported": N_("Brought in")}

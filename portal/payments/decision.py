@@ -35,22 +35,22 @@ _PLACE = "reviews"
 _LONGEST = 200
 _LATE = frozenset({"doubt_is_over", "already_proposed", "not_proposed"})
 _WHY = {
-    "wrong_amount": N_("Money came, and not what was asked for."),
+    "wrong_amount": N_("The amount received is not the amount requested."),
     "money_of_another": N_("The gateway names money that another payment was credited for."),
     "gateway_review": N_("The gateway took the money and doubts it, such as for suspected fraud."),
-    "money_after_refusal": N_("Money came after this payment was refused."),
+    "money_after_refusal": N_("Money came after this payment was rejected."),
     "second_money": N_("More money came for this payment. It bought nothing."),
-    "return_failed": N_("Refused money had gone back, and its refund failed."),
+    "return_failed": N_("Rejected money had gone back, and its refund failed."),
 }
 _OBSTACLES = {
-    "second_money_goes_back": N_("Money beside the first is not credited: refuse it."),
-    "money_is_of_another": N_("It was credited to another payment. Here it can only be refused."),
+    "second_money_goes_back": N_("Money beside the first is not credited: reject it."),
+    "money_is_of_another": N_("It was credited to another payment. Here it can only be rejected."),
     "ask_gateway_first": N_(
         "The gateway has not said what came. Ask the gateway first; without its word nothing is"
         " credited."
     ),
-    "money_in_other_currency": N_("It came in another currency, without a price: refuse it."),
-    "money_went_back": N_("The gateway says that money went back. Look into it, then refuse it."),
+    "money_in_other_currency": N_("It came in another currency, without a price: reject it."),
+    "money_went_back": N_("The gateway says that money went back. Look into it, then reject it."),
     "money_buys_nothing": N_("What came is too little to credit."),
 }
 _GATEWAY_REASONS = {
@@ -75,7 +75,7 @@ def decide_pressed(here: Viewing, payment: PaymentView, done: Callable[..., None
     try:
         told = _decide(here, payment, pressed)
     except NotAuthorised:
-        done(_("This is for somebody else of finance to decide."), is_good=False)
+        done(_("Another finance member decides this."), is_good=False)
     except BillingError as error:
         done(_refusal_of(here, pressed, error), is_good=False)
     else:
@@ -88,9 +88,12 @@ def _decide(here: Viewing, payment: PaymentView, pressed: Pressed) -> str:
         backend.write(record_return, review_id=pressed.item, reference=pressed.text, actor=actor)
         return _("Recorded. Nothing is owed any more.")
     service, told = {
-        "accept": (accept_payment, _("Accepted. The credit was given.")),
-        "propose": (propose_acceptance, _("Proposed. Somebody else decides.")),
-        "refuse": (refuse_payment, _("Refused. Nothing was credited.")),
+        "accept": (accept_payment, _("Approved. The credit was granted.")),
+        "propose": (
+            propose_acceptance,
+            _("Requested. Another finance member approves or rejects it."),
+        ),
+        "refuse": (refuse_payment, _("Rejected. Nothing was credited.")),
     }[pressed.action]
     backend.write(
         service,
@@ -139,24 +142,24 @@ def _waiting(here: Viewing, payment: PaymentView, review: OpenReview) -> None:
     st.markdown(plain(_(_WHY[doubt.reason])))
     unknown = _("The gateway did not say")
     lines = {
-        _("Asked for"): formats.money(payment.pay),
-        _("Came"): unknown if doubt.amount is None else formats.money(doubt.amount),
-        _("The gateway's number of it"): doubt.gateway_payment_id or unknown,
+        _("Amount requested"): formats.money(payment.pay),
+        _("Amount received"): unknown if doubt.amount is None else formats.money(doubt.amount),
+        _("Gateway transaction ID"): doubt.gateway_payment_id or unknown,
         _("Since"): here.date_time(doubt.since),
     }
     if review.credit is not None:
-        lines[_("Credit, if accepted")] = formats.money(review.credit)
+        lines[_("Credit, if approved")] = formats.money(review.credit)
     if doubt.code:
         lines[_("The gateway's code")] = doubt.code
     if review.proposed_by is not None:
         name = naming(here, [review.proposed_by])
-        lines[_("Accepting was proposed by")] = name(review.proposed_by)
-        lines[_("Because")] = review.proposal_reason or ""
+        lines[_("Approval requested by")] = name(review.proposed_by)
+        lines[_("Reason of the request")] = review.proposal_reason or ""
     st.html(words.definition_list(lines))
     if not allows(here.visitor.actor, "decide_payment", payment.account_id):
         st.caption(_("Finance decides. Asking the gateway may settle it too."))
     elif review.proposed_by == audit.actor_name(here.visitor.actor):
-        st.caption(_("You proposed to accept this. Somebody else decides."))
+        st.caption(_("You requested approval. Another finance member approves or rejects it."))
     else:
         _buttons(review)
 
@@ -166,22 +169,24 @@ def _buttons(review: OpenReview) -> None:
     if review.obstacle is not None:
         st.caption(_(_OBSTACLES[review.obstacle]))
     elif not is_proposed:
-        st.caption(_("Accepting takes two people: you propose it, and somebody else decides."))
+        st.caption(
+            _("Approval takes two people: you request it, and another finance member approves it.")
+        )
     with st.container(horizontal=True):
         if review.obstacle is None:
-            with st.popover(_("Accept…") if is_proposed else _("Propose to accept…")):
+            with st.popover(_("Approve…") if is_proposed else _("Request approval…")):
                 _acceptance(review)
-        with st.popover(_("Refuse…")):
+        with st.popover(_("Reject…")):
             _refusal(review)
 
 
 def _acceptance(review: OpenReview) -> None:
     if review.proposed_by is not None:
-        action, title = "accept", _("Accept this payment")
+        action, title = "accept", _("Approve payment")
         text = _("{amount} is credited at once. Only a refund takes it back.")
     else:
-        action, title = "propose", _("Propose to accept this payment")
-        text = _("Somebody else decides. Then {amount} is credited.")
+        action, title = "propose", _("Request approval of payment")
+        text = _("Another finance member approves it. Then {amount} is credited.")
     amount = "" if review.credit is None else formats.money(review.credit)
     key = f"accept-{review.doubt.id}"
     _confirmation(key, text.format(amount=amount), title, _("Reason"), (action, review.doubt.id))
@@ -191,7 +196,7 @@ def _refusal(review: OpenReview) -> None:
     text = _("Nothing is credited, and this cannot be undone.")
     if review.doubt.has_money:
         text += " " + _("What came must then be given back by hand, at the gateway.")
-    title, key = _("Refuse this payment"), f"refuse-{review.doubt.id}"
+    title, key = _("Reject payment"), f"refuse-{review.doubt.id}"
     _confirmation(key, text, title, _("Reason"), ("refuse", review.doubt.id))
 
 
@@ -208,12 +213,12 @@ def _confirmation(key: str, text: str, title: str, label: str, pressed: tuple[st
 # ── What was decided ──────────────────────────────────────────────────────────────────────────
 def _decided(here: Viewing, payment: PaymentView, decision: Decision) -> None:
     is_accepted = decision.state == "accepted"
-    st.subheader(_("Accepted by two people") if is_accepted else _("Refused"))
+    st.subheader(_("Approved by two people") if is_accepted else _("Rejected"))
     name = naming(here, [decision.proposed_by, decision.decided_by])
     lines = {_("Why it was looked at"): _(_WHY[decision.reason])}
     if decision.proposed_by is not None:
-        lines[_("Accepting was proposed by")] = name(decision.proposed_by)
-        lines[_("Because")] = decision.proposal_reason or ""
+        lines[_("Approval requested by")] = name(decision.proposed_by)
+        lines[_("Reason of the request")] = decision.proposal_reason or ""
     if decision.decided_at is not None:
         lines[_("Decided")] = here.date_time(decision.decided_at)
     lines[_("Decided by")] = name(decision.decided_by)
@@ -224,7 +229,7 @@ def _decided(here: Viewing, payment: PaymentView, decision: Decision) -> None:
         if decision.came is not None:
             amount = formats.money(decision.came)
         lines[_("Money")] = f"{amount} {_(_RETURNS[decision.return_state])}"
-        lines[_("The gateway's number of it")] = decision.gateway_payment_id or _("none yet")
+        lines[_("Gateway transaction ID")] = decision.gateway_payment_id or _("none yet")
     if decision.return_reference:
         lines[_("Reference of the return")] = decision.return_reference
     st.html(words.definition_list(lines))

@@ -295,4 +295,4 @@ def send_refund(gateway_name: str, refund_id: int | None) -> str:
             "The credit was taken, and the refund waits: {gateway} tells of one refund of a"
             " payment at a time. It is sent by itself once the one before it has settled."
         ).format(gateway=name)
-    return _("The refund was asked for.")
+    return _("The refund was requested.")

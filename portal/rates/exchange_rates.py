@@ -46,9 +46,9 @@ _BASIS_POINTS = 100
 _LONGEST = 30
 _LONGEST_SOURCE = 100
 _STATES = {
-    "proposed": N_("Waits for approval"),
+    "proposed": N_("Waiting for approval"),
     "approved": N_("Approved"),
-    "refused": N_("Refused"),
+    "refused": N_("Rejected"),
 }
 _FAULTS = {
     ("rate", "out_of_range"): N_("Enter the rate as a number above 0, such as 25400."),
@@ -253,7 +253,7 @@ def _in_force(here: Viewing, rates: Sequence[Rate]) -> None:
         text = (
             _("{pair}: valid until {when}, after weekends and public holidays of both countries.")
             if end > datetime.now(UTC)
-            else _("{pair}: out of date since {when}. Propose a rate, or nobody can pay with it.")
+            else _("{pair}: out of date since {when}. Request a rate, or nobody can pay with it.")
         )
         shown = text.format(pair=f"{paid} → {credited}", when=here.date_time(end))
         st.caption(plain(shown))
@@ -268,7 +268,7 @@ def _table(here: Viewing, rates: Sequence[Rate], name: Callable[[str | None], st
             _("As of"): [here.date_time(rate.as_of) for rate in rates],
             _("Status"): [_(_STATES[rate.state]) for rate in rates],
             _("Source"): [rate.source for rate in rates],
-            _("Proposed by"): [name(rate.proposed_by) for rate in rates],
+            _("Requested by"): [name(rate.proposed_by) for rate in rates],
             _("Decided by"): [name(rate.decided_by) for rate in rates],
             _("Reason"): [rate.reason or "" for rate in rates],
         }
@@ -287,7 +287,7 @@ def _percent(basis_points: int) -> str:
 
 
 def _form(here: Viewing) -> None:
-    st.subheader(_("Propose a rate"))
+    st.subheader(_("Request a rate"))
     with st.form("propose_rate"):
         with st.container(horizontal=True):
             paid = st.selectbox(_("Paid"), _PAID, key="rate_paid")
@@ -305,7 +305,7 @@ def _form(here: Viewing) -> None:
             max_chars=LONGEST_REASON,
             key="rate_reason",
         )
-        is_sent = st.form_submit_button(_("Propose"), type="primary")
+        is_sent = st.form_submit_button(_("Request rate"), type="primary")
     if not is_sent:
         return
     proposed, basis_points = Decimal(0), 0
@@ -331,7 +331,7 @@ def _form(here: Viewing) -> None:
     except BillingError as error:
         st.error(words.refusal(error), icon=_ERROR)
     else:
-        _say(_("Proposed. Somebody else approves it."))
+        _say(_("Requested. Another person approves it."))
 
 
 def _ask_reason(here: Viewing, paid: str, credited: str, terms: tuple[Decimal, int]) -> str:

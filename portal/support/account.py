@@ -70,7 +70,7 @@ def _waiting(here: Viewing, account_id: int) -> None:
     waiting = [each for each in requests if each.state == "waiting"]
     name = naming(here, {each.requested_by for each in waiting})
     for each in waiting:
-        text = _("Waits for approval: {what}, {amount}, asked for by {name}.").format(
+        text = _("Waits for approval: {what}, {amount}, requested by {name}.").format(
             what=words.action(each.action),
             amount=formats.money(each.amount),
             name=name(each.requested_by),

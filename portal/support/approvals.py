@@ -91,8 +91,8 @@ def _waiting(here: Viewing, request: RequestView, name: Callable[[str | None], s
         _("Account"): f"{request.account_name} · {request.account_id}",
         _("What"): words.what(request),
         _("Reason"): request.reason,
-        _("Asked for by"): name(request.requested_by),
-        _("Asked"): here.date_time(request.requested_at),
+        _("Requested by"): name(request.requested_by),
+        _("Requested"): here.date_time(request.requested_at),
         _("Expires"): here.date_time(request.expires_at),
     }
     st.html(definition_list(lines))
@@ -113,12 +113,12 @@ def _waiting(here: Viewing, request: RequestView, name: Callable[[str | None], s
             )
         if is_mine:
             approving.button(
-                _("Take it back"), place=_PLACE, action="withdraw", item=request.request_id
+                _("Withdraw request"), place=_PLACE, action="withdraw", item=request.request_id
             )
         elif allows(here.visitor.actor, "decide_request"):
             _buttons(request)
     if is_mine:
-        st.caption(_("You asked for this. Somebody else of finance decides."))
+        st.caption(_("You requested this. Another finance member approves or rejects it."))
 
 
 def _buttons(request: RequestView) -> None:
@@ -127,10 +127,12 @@ def _buttons(request: RequestView) -> None:
         st.markdown(_("It is judged again as it is now, and then done at once."))
         label = _("{what} of {amount}").format(what=words.action(request.action), amount=amount)
         approving.button(label, place=_PLACE, action="approve", item=number, is_primary=True)
-    with st.popover(_("Refuse…")):
+    with st.popover(_("Reject…")):
         field = f"why-{number}"
         st.text_input(_("Reason"), max_chars=LONGEST_REASON, key=field)
-        approving.button(_("Refuse it"), place=_PLACE, action="refuse", item=number, field=field)
+        approving.button(
+            _("Reject request"), place=_PLACE, action="refuse", item=number, field=field
+        )
 
 
 def _decide(here: Viewing, pressed: Pressed, request: RequestView | None) -> None:
@@ -162,13 +164,13 @@ def _refuse(here: Viewing, pressed: Pressed, request: RequestView | None) -> str
     backend.write(
         refuse_request, request_id=pressed.item, reason=pressed.text, actor=here.visitor.actor
     )
-    return _("Refused. Nothing was changed.")
+    return _("Rejected. Nothing was changed.")
 
 
 def _withdraw(here: Viewing, pressed: Pressed, request: RequestView | None) -> str:
     del request
     backend.write(withdraw_request, request_id=pressed.item, actor=here.visitor.actor)
-    return _("Taken back. Nothing was changed.")
+    return _("Withdrawn. Nothing was changed.")
 
 
 _DECISIONS = {"approve": _approve, "refuse": _refuse, "withdraw": _withdraw}
@@ -179,12 +181,12 @@ def _table(
 ) -> None:
     table = pa.table(
         {
-            _("Asked"): [here.date_time(each.requested_at) for each in decided],
+            _("Requested"): [here.date_time(each.requested_at) for each in decided],
             _("Account"): [f"{each.account_name} · {each.account_id}" for each in decided],
             _("What"): [words.action(each.action) for each in decided],
             _("Amount"): [formats.money(each.amount) for each in decided],
             _("Reason"): [each.reason for each in decided],
-            _("Asked for by"): [name(each.requested_by) for each in decided],
+            _("Requested by"): [name(each.requested_by) for each in decided],
             _("Status"): [words.state(each.state) for each in decided],
             _("Decided by"): [name(each.decided_by) for each in decided],
             _("Remark"): [each.remark or "" for each in decided],

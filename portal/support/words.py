@@ -25,7 +25,7 @@ LIMITED_ACTIONS = {**ACTIONS, "refund_payment": N_("Refund a payment")}
 _STATES = {
     "waiting": N_("Waiting"),
     "approved": N_("Approved"),
-    "refused": N_("Refused"),
+    "refused": N_("Rejected"),
     "withdrawn": N_("Withdrawn"),
     "expired": N_("Expired"),
 }
@@ -51,7 +51,7 @@ _FAULTS = {
 }
 _CONFLICTS = {
     "maker_may_not": N_(
-        "Whoever asked for it may no longer do so. Refuse it, and have it asked for again."
+        "Whoever requested it may no longer do so. Reject it, and have it requested again."
     ),
     "limits_changed": N_("Somebody else changed this limit meanwhile. Load the page again."),
     "code_budget_spent": N_("All codes of this campaign were given. Choose another."),

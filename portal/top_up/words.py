@@ -144,8 +144,8 @@ _CONFLICTS = {
     "quote_lapsed": N_("The exchange rate was locked for a while only. Review the payment again."),
     "quote_used": N_("This payment was begun already. See Payment History."),
     "doubt_is_over": N_("The gateway has said more since, or it was decided. Load the page again."),
-    "already_proposed": N_("Somebody else proposed it already. Load the page again."),
-    "not_proposed": N_("Nobody has proposed to accept this yet. Load the page again."),
+    "already_proposed": N_("Somebody else requested it already. Load the page again."),
+    "not_proposed": N_("Nobody has requested approval of this yet. Load the page again."),
     "nothing_to_return": N_("Nothing is owed any more. Load the page again."),
     "payment_is_over": N_("This payment is over. Start a new one."),
 }

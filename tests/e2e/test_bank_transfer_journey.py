@@ -100,7 +100,9 @@ def record(finance: Page, line: str) -> None:
     finance.get_by_role("button", name="Record it").click()
     expect(finance.get_by_text("₫20,000,000 is recorded for Lan's account")).to_be_visible()
     mine = finance.locator("[class*=st-key-transfer-]").filter(has_text=line)
-    expect(mine.get_by_text("You recorded this. Somebody else decides.")).to_be_visible()
+    expect(
+        mine.get_by_text("You recorded this. Another finance member approves or rejects it.")
+    ).to_be_visible()
     expect(mine.get_by_role("button", name="Approve…")).to_have_count(0)
     assert serious_violations(finance) == {}
 

@@ -42,8 +42,10 @@ def propose(page: Page, name: str) -> None:
     expect(page.get_by_label("Part 2 in VND")).to_be_visible()
     choose(page, "Services of part 1", "AI Inference")
     fill_amounts(page)
-    page.get_by_role("button", name="Propose the campaign").click()
-    expect(page.get_by_text("Proposed. Somebody else of finance decides about it.")).to_be_visible()
+    page.get_by_role("button", name="Request campaign").click()
+    expect(
+        page.get_by_text("Requested. Another finance member approves or rejects it.")
+    ).to_be_visible()
 
 
 def fill_amounts(page: Page) -> None:
@@ -55,12 +57,12 @@ def fill_amounts(page: Page) -> None:
 
 def propose_again(page: Page, name: str) -> None:
     """Propose the same under another name, from the form that the first left behind."""
-    told = page.get_by_text("Proposed. Somebody else of finance decides about it.")
+    told = page.get_by_text("Requested. Another finance member approves or rejects it.")
     page.get_by_label("Name, for staff").fill(name)
     page.keyboard.press("Tab")
     expect(told).to_have_count(0)
     fill_amounts(page)
-    page.get_by_role("button", name="Propose the campaign").click()
+    page.get_by_role("button", name="Request campaign").click()
     expect(told).to_be_visible()
 
 

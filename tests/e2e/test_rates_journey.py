@@ -23,7 +23,7 @@ def test_one_proposes_a_rate_and_another_approves_it(sign_in: Callable[..., Page
     finance = sign_in("finance@demo.example", path="/rates")
     finance.get_by_label("Credited for one unit paid").fill("nonsense")
     finance.get_by_label("Source").fill("the bank's page")
-    finance.get_by_role("button", name="Propose").click()
+    finance.get_by_role("button", name="Request rate").click()
     expect(finance.get_by_text("Enter the rate as a number above 0")).to_be_visible()
     admin = sign_in("admin@demo.example", path="/rates")
     # The second rate meets the form and the table that the first left behind.
@@ -32,7 +32,7 @@ def test_one_proposes_a_rate_and_another_approves_it(sign_in: Callable[..., Page
         rate.fill(typed)
         rate.press("Tab")
         finance.get_by_label("Source").fill("the bank's page")
-        finance.get_by_role("button", name="Propose").click()
+        finance.get_by_role("button", name="Request rate").click()
         expect(
             finance.get_by_text("You requested this. Another person approves or rejects it.")
         ).to_be_visible()
@@ -97,4 +97,4 @@ def test_support_sees_rates_and_changes_nothing(sign_in: Callable[..., Page]) ->
     expect(page.get_by_role("heading", name="Rates and limits")).to_be_visible()
     expect(page.get_by_role("heading", name="Top-ups")).to_be_visible()
     expect(page.get_by_text("Change the limits of")).to_have_count(0)
-    expect(page.get_by_role("button", name="Propose")).to_have_count(0)
+    expect(page.get_by_role("button", name="Request rate")).to_have_count(0)

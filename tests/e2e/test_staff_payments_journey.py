@@ -69,7 +69,7 @@ def refund(finance: Page) -> None:
     finance.get_by_role("button", name="Refund…").click()
     finance.get_by_label("Reason").fill("Paid twice")
     finance.get_by_role("button", name="Refund payment", exact=True).click()
-    expect(finance.get_by_text("The refund was asked for")).to_be_visible()
+    expect(finance.get_by_text("The refund was requested")).to_be_visible()
     expect(finance.get_by_text("Success · Refund pending")).to_be_visible()
     for _ in range(LOOKS):
         finance.get_by_role("button", name="Ask the gateway now").click()
@@ -91,28 +91,28 @@ def test_two_people_accept_suspected_money(
 
     finance = sign_in("finance@demo.example", path=f"/payments?ref={reference}")
     expect(finance.get_by_role("heading", name="This payment needs a decision")).to_be_visible()
-    finance.get_by_role("button", name="Propose to accept…").click()
+    finance.get_by_role("button", name="Request approval…").click()
     expect(finance.get_by_text("Then ₫1,000,000 is credited")).to_be_visible()
     finance.get_by_label("Reason").locator("visible=true").fill("The bank vouches for it")
-    finance.get_by_role("button", name="Propose to accept this payment").click()
-    expect(finance.get_by_text("You proposed to accept this. Somebody else")).to_be_visible()
-    expect(finance.get_by_role("button", name="Refuse…")).to_have_count(0)
+    finance.get_by_role("button", name="Request approval of payment").click()
+    expect(finance.get_by_text("You requested approval. Another finance member")).to_be_visible()
+    expect(finance.get_by_role("button", name="Reject…")).to_have_count(0)
     assert serious_violations(finance) == {}
 
     support = sign_in("support@demo.example", PHONE, f"/payments?ref={reference}")
     expect(support.get_by_text("Finance decides.")).to_be_visible()
-    expect(support.get_by_role("button", name="Accept…")).to_have_count(0)
+    expect(support.get_by_role("button", name="Approve…")).to_have_count(0)
     assert serious_violations(support) == {}
 
     admin = sign_in("controller@demo.example", path="/payments?waiting=yes")
     expect(admin.get_by_text("Only what needs a decision (")).to_be_visible()
     admin.goto(f"{admin.url.split('?')[0]}?ref={reference}")
     expect(admin.get_by_text("The bank vouches for it")).to_be_visible()
-    admin.get_by_role("button", name="Accept…").click()
+    admin.get_by_role("button", name="Approve…").click()
     admin.get_by_label("Reason").locator("visible=true").fill("Agreed")
-    admin.get_by_role("button", name="Accept this payment").click()
-    expect(admin.get_by_text("Accepted. The credit was given.")).to_be_visible()
-    expect(admin.get_by_role("heading", name="Accepted by two people")).to_be_visible()
+    admin.get_by_role("button", name="Approve payment").click()
+    expect(admin.get_by_text("Approved. The credit was granted.")).to_be_visible()
+    expect(admin.get_by_role("heading", name="Approved by two people")).to_be_visible()
     customer.reload()
     expect(customer.get_by_role("link", name="Balance ₫1,000,000")).to_be_visible()
 
@@ -127,9 +127,9 @@ def test_refused_money_is_owed_until_it_was_given_back(
     reference = customer.url.split("ref=")[1]
 
     finance = sign_in("finance@demo.example", PHONE, f"/payments?ref={reference}")
-    finance.get_by_role("button", name="Refuse…").click()
+    finance.get_by_role("button", name="Reject…").click()
     finance.get_by_label("Reason").locator("visible=true").fill("Nobody vouches for it")
-    finance.get_by_role("button", name="Refuse this payment").click()
+    finance.get_by_role("button", name="Reject payment").click()
     expect(finance.get_by_text("₫1,000,000 must be given back by hand")).to_be_visible()
     assert serious_violations(finance) == {}
     finance.get_by_role("button", name="It was given back…").click()

@@ -84,7 +84,7 @@ def test_above_the_limit_a_second_person_approves(
     mine = finance.locator("[class*=st-key-request-]").filter(has_text=f"· {account}")
     expect(mine).to_have_count(1)
     expect(
-        mine.get_by_text("You asked for this. Somebody else of finance decides.")
+        mine.get_by_text("You requested this. Another finance member approves or rejects it.")
     ).to_be_visible()
     expect(mine.get_by_role("button", name="Approve…")).to_have_count(0)
 

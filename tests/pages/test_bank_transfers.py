@@ -77,7 +77,7 @@ def test_a_transfer_is_recorded_and_then_somebody_else_decides(
     assert not app.error
     assert app.success[0].value.startswith(f"{AMOUNT} is recorded for")
     assert any(AMOUNT in text for text in texts(app.subheader))
-    assert "You recorded this. Somebody else decides." in texts(app.caption)
+    assert "You recorded this. Another finance member approves or rejects it." in texts(app.caption)
     assert app.text_input(key="transfer_amount_1").value == ""
     assert not [button for button in app.button if "Credit" in button.label]
 
@@ -137,7 +137,7 @@ def test_evidence_is_asked_for(session: Session, page: Callable[..., AppTest]) -
     app.text_input(key="transfer_amount_0").set_value("20,000,000")
     (sent,) = [button for button in app.button if button.label == "Record it"]
     sent.click().run()
-    assert texts(app.error) == ["Add the evidence: somebody else approves by it."]
+    assert texts(app.error) == ["Add the evidence: another finance member approves by it."]
 
 
 def test_an_account_without_billing_information_is_told_of(
@@ -170,8 +170,8 @@ def test_somebody_else_refuses(session: Session, page: Callable[..., AppTest]) -
     number = recorded(session, a_payer(session))
     app = page()
     app.button(key=f"refuse-{number}").click().run()
-    assert app.success[0].value == "Refused. Nothing is credited."
-    assert app.dataframe[0].value["Status"].tolist() == ["Refused"]
+    assert app.success[0].value == "Rejected. Nothing is credited."
+    assert app.dataframe[0].value["Status"].tolist() == ["Rejected"]
 
 
 def test_what_was_decided_meanwhile_is_told(session: Session, page: Callable[..., AppTest]) -> None:
@@ -183,7 +183,7 @@ def test_what_was_decided_meanwhile_is_told(session: Session, page: Callable[...
     app.button(key=f"approve-{number}").click().run()
     (error,) = texts(app.error)
     assert error.replace("\\", "").startswith("Nothing was changed: already rejected by user:901, ")
-    assert app.dataframe[0].value["Status"].tolist() == ["Refused"]
+    assert app.dataframe[0].value["Status"].tolist() == ["Rejected"]
 
 
 def test_an_administrator_looks_and_moves_no_money(

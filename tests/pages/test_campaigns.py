@@ -71,16 +71,16 @@ def filled(app: AppTest) -> AppTest:
 def test_an_empty_page_says_what_to_do(page: Callable[..., AppTest]) -> None:
     app = page()
     assert texts(app.info) == [
-        "No campaign yet. Propose one below: somebody else of finance then approves it."
+        "No campaign yet. Request one below: another finance member then approves it."
     ]
-    assert "Propose a campaign" in texts(app.header)
+    assert "Request a campaign" in texts(app.header)
 
 
 def test_a_campaign_is_proposed_and_somebody_else_decides(
     session: Session, page: Callable[..., AppTest]
 ) -> None:
-    app = press(filled(page()), "Propose the campaign")
-    assert texts(app.success) == ["Proposed. Somebody else of finance decides about it."]
+    app = press(filled(page()), "Request campaign")
+    assert texts(app.success) == ["Requested. Another finance member approves or rejects it."]
     assert app.text_input(key="c_name").value == ""
     (found,) = list_campaigns(session, actor=ME)
     (offer,) = found.terms.offers
@@ -89,7 +89,9 @@ def test_a_campaign_is_proposed_and_somebody_else_decides(
         (40, None),
     ]
     app = page(id=str(found.campaign_id))
-    assert "You proposed this. Somebody else of finance decides." in texts(app.caption)
+    assert "You requested this. Another finance member approves or rejects it." in texts(
+        app.caption
+    )
     assert not [each for each in app.button if each.label == "Approve the campaign"]
     with as_owner(session):
         session.execute(text("UPDATE campaigns SET proposed_by = 'user:901'"))
@@ -114,7 +116,7 @@ def test_what_is_wrong_is_told_and_nothing_is_lost(
 ) -> None:
     app = filled(page())
     app.text_input(key=key).set_value(value)
-    press(app, "Propose the campaign")
+    press(app, "Request campaign")
     assert texts(app.error) == [told]
     assert app.text_input(key="c_part_2_USD").value == "40"
 
@@ -123,7 +125,7 @@ def test_without_a_currency_nothing_is_proposed(page: Callable[..., AppTest]) ->
     app = page()
     app.text_input(key="c_name").set_value("Nothing")
     app.text_input(key="c_description").set_value("Nothing")
-    press(app, "Propose the campaign")
+    press(app, "Request campaign")
     assert texts(app.error) == ["Choose at least one currency."]
 
 

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 OTHER = user_actor(900, staff_role=StaffRole.FINANCE)
 PROPOSE, ACCEPT, REFUSE, RECORD = FAMILIAR = (
-    "Propose to accept this payment",
-    "Accept this payment",
-    "Refuse this payment",
+    "Request approval of payment",
+    "Approve payment",
+    "Reject payment",
     "Record it",
 )
 
@@ -104,9 +104,13 @@ def test_finance_proposes_and_then_waits_for_somebody_else(
     click(app, PROPOSE)
     assert [error.value for error in app.error] == ["Say why."]
     confirm(app, PROPOSE, "Seen on the statement")
-    assert [done.value for done in app.success] == ["Proposed. Somebody else decides."]
+    assert [done.value for done in app.success] == [
+        "Requested. Another finance member approves or rejects it."
+    ]
     assert offered(app) == []
-    assert "You proposed to accept this. Somebody else decides." in [c.value for c in app.caption]
+    assert "You requested approval. Another finance member approves or rejects it." in [
+        c.value for c in app.caption
+    ]
 
 
 def test_somebody_else_accepts_with_both_names(show: Callable[..., AppTest], case: Case) -> None:
@@ -123,7 +127,7 @@ def test_somebody_else_accepts_with_both_names(show: Callable[..., AppTest], cas
     assert "Seen on the statement" in facts(app)
     assert offered(app) == [ACCEPT, REFUSE]
     confirm(app, ACCEPT, "Agreed")
-    assert [done.value for done in app.success] == ["Accepted. The credit was given."]
+    assert [done.value for done in app.success] == ["Approved. The credit was granted."]
     shown = facts(app)
     assert "user:900" in shown
     assert "<dt>Decided by</dt><dd>You</dd>" in shown

@@ -59,7 +59,7 @@ def fill(app: AppTest, rate: str, reason: str = "") -> AppTest:
     app.text_input(key="rate_value").set_value(rate)
     app.text_input(key="rate_source").set_value("the bank's page")
     app.text_input(key="rate_reason").set_value(reason)
-    (sent,) = [button for button in app.button if button.label == "Propose"]
+    (sent,) = [button for button in app.button if button.label == "Request rate"]
     sent.click().run()
     assert not app.exception
     return app
@@ -82,7 +82,7 @@ def test_far_rate_asks_its_maker_for_a_reason(
     assert error.startswith("900 % above the rate in force, 25,400. Paid for the same credit: 90 %")
     assert len(list_rates(session, actor=ADMIN)) == 1
     app = fill(app, "27940", WHY)
-    assert texts(app.success) == ["Proposed. Somebody else approves it."]
+    assert texts(app.success) == ["Requested. Another person approves it."]
     assert "10 % above the rate in force, 25,400" in facts(app)
     assert WHY in facts(app)
 

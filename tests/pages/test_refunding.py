@@ -88,7 +88,7 @@ def test_refund_form_shows_what_is_left_and_what_it_takes(
     assert texts(app.error) == ["This is more than is left of the payment."]
     app.text_input(key=key(payment, "amount")).set_value("300,000").run()
     send(app, payment)
-    assert "The refund was asked for." in texts(app.success)
+    assert "The refund was requested." in texts(app.success)
     session.rollback()
     assert session.scalars(select(Refund.pay_micros)).one() == 300_000_000_000
 
@@ -194,7 +194,7 @@ def test_approving_a_refund_requests_it(
     app = staff_page("approvals", StaffRole.FINANCE)
     app.button(key=f"approve-{waiting}").click().run()
     (told,) = texts(app.success)
-    assert told == "Done: Refund a payment, ₫500,000. The refund was asked for."
+    assert told == "Done: Refund a payment, ₫500,000. The refund was requested."
     session.rollback()
     assert session.scalars(select(Refund.requested_by)).one() == "user:77"
 

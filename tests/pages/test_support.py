@@ -313,10 +313,10 @@ def test_finance_approves_and_refuses(
     assert texts(app.error) == ["Say why."]
     app.text_input(key=f"why-{second.request_id}").set_value("Too much")
     app.button(key=f"refuse-{second.request_id}").click().run()
-    assert texts(app.success) == ["Refused. Nothing was changed."]
+    assert texts(app.success) == ["Rejected. Nothing was changed."]
     table = app.dataframe[0].value
-    assert table["Status"].tolist() == ["Refused", "Approved"]
-    assert table["Asked for by"].tolist() == ["Agent A", "Agent A"]
+    assert table["Status"].tolist() == ["Rejected", "Approved"]
+    assert table["Requested by"].tolist() == ["Agent A", "Agent A"]
     assert table["Decided by"].tolist() == ["You", "You"]
     assert balance(session, account) == 500
 
@@ -376,7 +376,7 @@ def test_the_maker_takes_it_back(
     app = page("approvals")
     assert not [each for each in app.button if each.key and each.key.startswith("approve")]
     app.button(key=f"withdraw-{waiting.request_id}").click().run()
-    assert texts(app.success) == ["Taken back. Nothing was changed."]
+    assert texts(app.success) == ["Withdrawn. Nothing was changed."]
     assert app.dataframe[0].value["Status"].tolist() == ["Withdrawn"]
 
 

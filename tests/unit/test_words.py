@@ -1,0 +1,61 @@
+"""Staff read the same words for the same thing: request, approve, reject, withdraw."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+from domain.permissions import PERMISSIONS
+
+PORTAL = Path(__file__).parents[2] / "portal"
+PLACES = ("approving.py", "bank_transfers", "campaigns", "payments", "rates", "support")
+OTHER_WORDS = re.compile(
+    r"\b(accept\w*|asked for|propos\w*|refus\w*|tak(e|en) (it )?back)\b", re.IGNORECASE
+)
+OF_OTHER_THINGS = {
+    # The customer, a campaign and a gateway decide these, and nobody's request is decided.
+    "An invitation was accepted",
+    "An invitation was taken back",
+    "Refuse accounts that look like somebody's second one",
+    "Refused to accounts that look like somebody's second one",
+    "This campaign refuses accounts that are tied to an older one: see above.",
+    "{gateway} refused the refund, and its credit was restored.",
+    # Credit, and no request.
+    (
+        "A charge is given back to the credit that paid it. A voucher or goodwill is taken back as"
+        " far as it is unspent."
+    ),
+    "Take back what was spent too: paid credit or an amount due pays for it",
+}
+
+
+def shown_texts() -> set[str]:
+    """Return what the pages of staff give to gettext."""
+    files = [
+        file
+        for name in PLACES
+        for file in ([PORTAL / name] if name.endswith(".py") else (PORTAL / name).rglob("*.py"))
+    ]
+    return {
+        node.args[0].value
+        for file in files
+        for node in ast.walk(ast.parse(file.read_text("utf-8")))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id in {"_", "N_"}
+        and isinstance(node.args[0], ast.Constant)
+        and isinstance(node.args[0].value, str)
+    }
+
+
+def test_pages_of_staff_say_request_approve_reject_and_withdraw() -> None:
+    found = {text for text in shown_texts() if OTHER_WORDS.search(text)}
+    assert found == OF_OTHER_THINGS
+
+
+def test_table_of_permissions_says_request_approve_and_reject() -> None:
+    meanings = {row.meaning for area in PERMISSIONS.values() for row in area.values()}
+    assert {text for text in meanings if OTHER_WORDS.search(text)} == {
+        "Take back credit for a refund or a dispute"
+    }
