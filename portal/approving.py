@@ -24,6 +24,7 @@ _DECISIONS = {
     "approved": N_("Nothing was changed: already approved by {name}, {when}."),
     "accepted": N_("Nothing was changed: already approved by {name}, {when}."),
     "refused": N_("Nothing was changed: already rejected by {name}, {when}."),
+    "reviewed": N_("Nothing was changed: already reviewed by {name}, {when}."),
     "withdrawn": N_("Nothing was changed: withdrawn by {name}, {when}."),
     "ended": N_("Nothing was changed: already ended by {name}, {when}."),
     "refund_succeeded": N_(

@@ -146,11 +146,20 @@ class PaymentEvent(Base):
             "payment_id",
             postgresql_where=text("kind = 'second_money'"),
         ),
+        Index(
+            "ix_payment_events_discrepancies",
+            "payment_id",
+            postgresql_where=text(
+                "kind IN ('refund_in_other_currency', 'refund_amount_changed', 'amount_changed')"
+            ),
+        ),
     )
 
 
 class PaymentReview(Base):
     """What people decided about money that came and was not clear: one row for one doubt.
+
+    One that was reviewed is about an amount that differs from the books, and moves nothing.
 
     `doubt_id` is the step of the timeline that told of it. A proposal to accept counts only while
     that doubt is the payment's. `came_micros` is what the gateway verified; where it was refused,
@@ -180,9 +189,13 @@ class PaymentReview(Base):
     return_reference: Mapped[str | None]
 
     __table_args__ = (
-        CheckConstraint(one_of("state", "proposed", "accepted", "refused"), name="state"),
+        CheckConstraint(
+            one_of("state", "proposed", "accepted", "refused", "reviewed"), name="state"
+        ),
         CheckConstraint("decided_by IS NULL OR decided_by <> proposed_by", name="two_people"),
-        CheckConstraint("state = 'refused' OR proposed_by IS NOT NULL", name="proposed"),
+        CheckConstraint(
+            "state IN ('refused', 'reviewed') OR proposed_by IS NOT NULL", name="proposed"
+        ),
         CheckConstraint(
             "(state = 'proposed') = (decided_by IS NULL)"
             " AND (decided_by IS NULL) = (decided_at IS NULL)"

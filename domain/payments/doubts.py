@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import or_, select
+from sqlalchemy import exists, or_, select
 
 from db.models import Payment, PaymentEvent, PaymentReview, Refund
 from domain.gateways.base import PaymentState
 from domain.money import Money
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
-    from sqlalchemy import Select
+    from sqlalchemy import ColumnElement, Select
     from sqlalchemy.orm import Session
 
     from domain.gateways.base import PaymentFact
@@ -38,6 +38,12 @@ REFUSED_BY_STAFF = "refused_by_staff"
 UNFIT_REFUND = "refund_of_too_much"
 """The step that tells of a refund at the gateway that no credit of ours stands for."""
 
+REFUND_IN_OTHER_CURRENCY = "refund_in_other_currency"
+REFUND_AMOUNT_CHANGED = "refund_amount_changed"
+AMOUNT_CHANGED = "amount_changed"
+DISCREPANCIES = (REFUND_IN_OTHER_CURRENCY, REFUND_AMOUNT_CHANGED, AMOUNT_CHANGED)
+"""Steps that tell of an amount which the books do not have: a person looks into each."""
+
 _WITH_MONEY = frozenset({PaymentState.PAID.value, PaymentState.UNDER_REVIEW.value})
 
 
@@ -46,7 +52,8 @@ class Doubt:
     """A step of the timeline that people decide about; `said` is the state at the gateway then.
 
     `amount` and `gateway_payment_id` are of the money as it was verified; None where the gateway
-    did not say. `said` is None in steps that were written before it was kept.
+    did not say. `said` is None in steps that were written before it was kept. Of a discrepancy,
+    `expected` is what the books have, and `gateway_refund_id` names the refund that it is about.
     """
 
     id: int
@@ -56,6 +63,8 @@ class Doubt:
     amount: Money | None
     gateway_payment_id: str | None
     code: str | None
+    expected: Money | None = None
+    gateway_refund_id: str | None = None
 
     @property
     def has_money(self) -> bool:
@@ -121,6 +130,18 @@ def open_doubts(session: Session, payment: Payment) -> tuple[Doubt, ...]:
     return tuple(found)
 
 
+def open_discrepancies(session: Session, payment: Payment) -> tuple[Doubt, ...]:
+    """Return the amounts of a payment that differ from its books and that nobody has reviewed."""
+    rows = session.scalars(_told(payment).where(is_open_discrepancy()).order_by(PaymentEvent.id))
+    return tuple(map(doubt_of, rows))
+
+
+def is_open_discrepancy() -> ColumnElement[bool]:
+    """Return the condition of steps of the timeline that wait for a review."""
+    reviewed = exists().where(PaymentReview.doubt_id == PaymentEvent.id)
+    return PaymentEvent.kind.in_(DISCREPANCIES) & ~reviewed
+
+
 def _is_credited(payment: Payment, doubt: Doubt) -> bool:
     return doubt.gateway_payment_id is not None and (
         doubt.gateway_payment_id == payment.gateway_payment_id
@@ -182,13 +203,18 @@ def _told(payment: Payment) -> Select[PaymentEvent]:
 def doubt_of(row: PaymentEvent) -> Doubt:
     """Return what a step of the timeline tells people to decide."""
     details: Mapping[str, Any] = row.details
-    amount = details.get("amount")
     return Doubt(
         id=row.id,
         reason=row.kind,
         since=row.happened_at,
         said=details.get("state"),
-        amount=None if amount is None else Money(int(amount[0]), str(amount[1])),
+        amount=_money(details.get("amount")),
         gateway_payment_id=details.get("gateway_payment"),
         code=details.get("code"),
+        expected=_money(details.get("expected")),
+        gateway_refund_id=details.get("gateway_refund"),
     )
+
+
+def _money(kept: Sequence[Any] | None) -> Money | None:
+    return None if kept is None else Money(int(kept[0]), str(kept[1]))

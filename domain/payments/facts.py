@@ -44,6 +44,7 @@ from domain.payments.records import (
     note_once,
     pay_amount,
     post_gateway_money,
+    report_discrepancy,
 )
 from domain.payments.refunds import apply_kept_refund, apply_refund
 from domain.payments.returns import (
@@ -292,7 +293,9 @@ def _take_money(session: Session, payment: Payment, fact: PaymentFact, actor: Ac
         settle_packs(session, payment, fact, actor)
         _learn_instrument(session, payment, fact)
         _book_fee(session, payment, fact, actor)
-        return restore_money(session, payment, fact, actor=actor)
+        is_restated = _report_restated(session, payment, fact, actor)
+        outcome = restore_money(session, payment, fact, actor=actor)
+        return Outcome.RECORDED if is_restated else outcome
     if payment.state == "under_review" and payment.code == doubts.MONEY_AFTER_REFUSAL:
         return _doubt(session, payment, doubts.MONEY_AFTER_REFUSAL, fact, actor)
     if fact.amount != pay_amount(payment) or fact.gateway_payment_id is None:
@@ -304,6 +307,20 @@ def _take_money(session: Session, payment: Payment, fact: PaymentFact, actor: Ac
     _credit(session, payment, fact, found, actor)
     _book_fee(session, payment, fact, actor)
     return Outcome.RECORDED
+
+
+def _report_restated(session: Session, payment: Payment, fact: PaymentFact, actor: Actor) -> bool:
+    """Have people look, once, at credited money of which the gateway states another amount."""
+    booked = pay_amount(payment)
+    if fact.amount in {None, booked}:
+        return False
+    details = {
+        **doubts.said_by(fact),
+        "gateway_payment": payment.gateway_payment_id,
+        "expected": [booked.micros, booked.currency],
+    }
+    kind = doubts.AMOUNT_CHANGED
+    return report_discrepancy(session, payment, kind, actor=actor, details=details)
 
 
 def _keep_other_money(session: Session, payment: Payment, fact: PaymentFact, actor: Actor) -> None:

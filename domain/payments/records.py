@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
     from domain.actors import Actor
     from domain.gateways.base import Gateway, KnownName
+
+_log = logging.getLogger(__name__)
 
 GATEWAY_ACTOR = system_actor("gateways")
 """In whose name facts of gateways are written, whoever had the gateway asked."""
@@ -183,6 +186,16 @@ def note_once(
         return False
     note(session, payment, kind, actor=actor, details=details)
     return True
+
+
+def report_discrepancy(
+    session: Session, payment: Payment, kind: str, *, actor: Actor, details: Mapping[str, Any]
+) -> bool:
+    """Have people look, once, at an amount that the books do not have; say whether it is new."""
+    is_new = note_once(session, payment, kind, actor=actor, details=details)
+    if is_new:
+        _log.error("payment %d needs a person: %s", payment.id, kind)
+    return is_new
 
 
 def count_steps(

@@ -34,7 +34,11 @@ from domain.gateways.base import (
 )
 from domain.ledger.idempotency import request_digest
 from domain.money import Money
-from domain.payments.doubts import UNFIT_REFUND
+from domain.payments.doubts import (
+    REFUND_AMOUNT_CHANGED,
+    REFUND_IN_OTHER_CURRENCY,
+    UNFIT_REFUND,
+)
 from domain.payments.outflows import (
     STANDING_REFUNDS,
     change_outflow,
@@ -51,6 +55,7 @@ from domain.payments.records import (
     lock_payment,
     note,
     note_once,
+    report_discrepancy,
 )
 from domain.payments.returns import (
     is_return,
@@ -522,12 +527,8 @@ def _is_before_end(dispute: Dispute, fact: RefundFact) -> bool:
 def _take_over(session: Session, payment: Payment, fact: RefundFact, actor: Actor) -> Outcome:
     """Write down a refund that somebody made at the gateway."""
     if not _is_fit(payment, fact):
-        details = {
-            "gateway_refund": fact.gateway_refund_id,
-            "amount": [fact.amount.micros, fact.amount.currency],
-        }
-        is_new = note_once(session, payment, UNFIT_REFUND, actor=actor, details=details)
-        _log.error("payment %d was refunded in another currency", payment.id)
+        kind, details = REFUND_IN_OTHER_CURRENCY, _discrepancy(fact, None)
+        is_new = report_discrepancy(session, payment, kind, actor=actor, details=details)
         return Outcome.RECORDED if is_new else Outcome.REPEATED
     refund = _of_gateway(session, payment, fact, actor)
     refund.next_check_at = clock.now(session) + _CHECK_EVERY
@@ -536,6 +537,16 @@ def _take_over(session: Session, payment: Payment, fact: RefundFact, actor: Acto
         _succeed(session, payment, refund, actor)
     _report_unexplained(session, payment, refund, actor)
     return Outcome.RECORDED
+
+
+def _discrepancy(fact: RefundFact, expected: Money | None) -> dict[str, object]:
+    """Return what the timeline keeps of an amount of a refund that the books do not have."""
+    return {
+        "gateway_refund": fact.gateway_refund_id,
+        "gateway_payment": fact.gateway_payment_id,
+        "amount": [fact.amount.micros, fact.amount.currency],
+        "expected": None if expected is None else [expected.micros, expected.currency],
+    }
 
 
 def _keep_failure(session: Session, payment: Payment, fact: RefundFact, actor: Actor) -> Outcome:
@@ -589,11 +600,19 @@ def _of_gateway(session: Session, payment: Payment, fact: RefundFact, actor: Act
 def _advance(
     session: Session, payment: Payment, refund: Refund, fact: RefundFact, actor: Actor
 ) -> Outcome:
-    """Take a statement about a refund that we know, unless a newer one was taken before."""
+    """Take a statement about a refund that we know, unless a newer one was taken before.
+
+    Its amount stays what it was: another one is for people to look into.
+    """
     if _has_no_other_id(refund):
         refund.gateway_refund_id = fact.gateway_refund_id
+    booked = Money(refund.pay_micros, payment.pay_currency)
+    kind, details = REFUND_AMOUNT_CHANGED, _discrepancy(fact, booked)
+    is_restated = fact.amount != booked and report_discrepancy(
+        session, payment, kind, actor=actor, details=details
+    )
     if refund.state == "merged" or not _is_news(refund, fact):
-        return Outcome.REPEATED
+        return Outcome.RECORDED if is_restated else Outcome.REPEATED
     if fact.stated_at is not None:
         refund.stated_at = fact.stated_at
     if fact.state is RefundState.SUCCEEDED:

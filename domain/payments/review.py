@@ -3,7 +3,8 @@
 Crediting takes two people, as a bank transfer does: one proposes, another decides. What is credited
 follows from what the gateway verified, at the payment's own price: nobody types an amount. Refusing
 takes one, since it gives nothing away. Either is about one doubt: where the gateway has said more
-since, it has to be looked at again.
+since, it has to be looked at again. An amount that differs from the books moves nothing: one person
+looks into it, and says what was found.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from sqlalchemy.orm import aliased
 
 from db.models import Payment, PaymentEvent, PaymentReview
 from domain import audit, clock
-from domain.errors import Conflict, NotAuthorised, NotFound
+from domain.errors import AlreadyDecided, Conflict, NotAuthorised, NotFound
 from domain.gateways.base import PaymentFact, PaymentState
 from domain.money import Money
 from domain.payments import doubts, exceptions
@@ -46,8 +47,12 @@ __all__ = [
     "propose_acceptance",
     "record_return",
     "refuse_payment",
+    "review_discrepancy",
     "reviews_of",
 ]
+
+REVIEWED = "reviewed"
+"""What became of a discrepancy that a person has looked into."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +72,10 @@ class OpenReview:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What was decided of a doubt. `return_state` is owed, returned or never_came, or None."""
+    """What was decided of a doubt, or found of a discrepancy.
+
+    `return_state` is owed, returned or never_came, or None.
+    """
 
     review_id: int
     reason: str
@@ -86,9 +94,10 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class PaymentReviews:
-    """What waits for a decision about a payment, and what was decided."""
+    """What waits for a decision about a payment, or for a review, and what was decided."""
 
     waiting: tuple[OpenReview, ...]
+    discrepancies: tuple[Doubt, ...]
     decided: tuple[Decision, ...]
 
 
@@ -109,7 +118,11 @@ def reviews_of(session: Session, *, payment_id: int, actor: Actor) -> PaymentRev
         _open(session, payment, doubt, proposals.get(doubt.id))
         for doubt in doubts.open_doubts(session, payment)
     )
-    return PaymentReviews(waiting, tuple(_decision(row) for row in rows if row.decided_by))
+    return PaymentReviews(
+        waiting,
+        doubts.open_discrepancies(session, payment),
+        tuple(_decision(row) for row in rows if row.decided_by),
+    )
 
 
 def _open(
@@ -170,6 +183,7 @@ def needs_decision() -> ColumnElement[bool]:
                 ~reviewed,
                 number.is_distinct_from(about.gateway_payment_id),
             ),
+            select(PaymentEvent.payment_id).where(doubts.is_open_discrepancy()),
             *exceptions.payments_with_exceptions(),
         )
     )
@@ -282,6 +296,39 @@ def refuse_payment(
         payment.pay_by = payment.next_check_at = None
     details = {**doubts.said_of(doubt), "review": row.id, "return": row.return_state}
     _record(session, payment, doubts.REFUSED_BY_STAFF, actor, details)
+
+
+def review_discrepancy(
+    session: Session, *, payment_id: int, doubt_id: int, reason: str, actor: Actor
+) -> None:
+    """Record that a person looked into an amount that differs from the books; again: no effect.
+
+    `reason` says what was found and done. Raises AlreadyDecided where somebody else reviewed it,
+    and Conflict("doubt_is_over") where there is no such discrepancy.
+    """
+    payment, reason = _checked(session, payment_id, reason, actor)
+    row, name = _review(session, doubt_id), audit.actor_name(actor)
+    if row is not None and row.state == REVIEWED:
+        if row.decided_by == name:
+            return
+        raise AlreadyDecided(row.state, row.decided_by, row.decided_at)
+    for doubt in doubts.open_discrepancies(session, payment):
+        if doubt.id == doubt_id:
+            break
+    else:
+        raise Conflict("doubt_is_over")
+    row = review_of(
+        payment,
+        doubt,
+        state=REVIEWED,
+        decided_by=name,
+        decided_at=clock.now(session),
+        decision_reason=reason,
+    )
+    session.add(row)
+    session.flush()
+    details = {"review": row.id, "discrepancy": doubt.reason, "reason": reason}
+    _record(session, payment, "discrepancy_reviewed", actor, details)
 
 
 def _checked(session: Session, payment_id: int, reason: str, actor: Actor) -> tuple[Payment, str]:

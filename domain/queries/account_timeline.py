@@ -123,7 +123,7 @@ WHERE account_id = :account_id AND actor LIKE 'user:%'
                      'withdrawn_request', 'issue_voucher', 'apply_code', 'give_goodwill',
                      'add_note', 'add_codes', 'approved_transfer', 'acceptance_proposed',
                      'accepted', 'refused_by_staff', 'record_return', 'record_payout',
-                     'cancel_refund', 'refund_payment')
+                     'cancel_refund', 'refund_payment', 'discrepancy_reviewed')
   AND (recorded_at, 3, id) < (:at, :rank, :number)
 """
 

@@ -13,6 +13,7 @@ from domain.payments.review import (
     propose_acceptance,
     record_return,
     refuse_payment,
+    review_discrepancy,
     reviews_of,
 )
 from domain.permissions import allows
@@ -20,6 +21,7 @@ from domain.queries.payment_reviews import find_outcome
 from portal import approving, backend, formats
 from portal.formats import plain
 from portal.i18n import N_, _
+from portal.payments import discrepancies
 from portal.people import naming
 from portal.top_up import words
 
@@ -41,6 +43,7 @@ _WHY = {
     "money_after_refusal": N_("Money came after this payment was rejected."),
     "second_money": N_("More money came for this payment. It bought nothing."),
     "return_failed": N_("Rejected money had gone back, and its refund failed."),
+    **discrepancies.WHY,
 }
 _OBSTACLES = {
     "second_money_goes_back": N_("Money beside the first is not credited: reject it."),
@@ -60,6 +63,11 @@ _GATEWAY_REASONS = {
 }
 """Why it was decided, where the gateway decided it."""
 
+_OUTCOMES = {
+    "accepted": N_("Approved by two people"),
+    "refused": N_("Rejected"),
+    "reviewed": N_("Reviewed"),
+}
 _RETURNS = {
     "owed": N_("must be given back by hand"),
     "returned": N_("was given back"),
@@ -94,6 +102,10 @@ def _decide(here: Viewing, payment: PaymentView, pressed: Pressed) -> str:
             _("Requested. Another finance member approves or rejects it."),
         ),
         "refuse": (refuse_payment, _("Rejected. Nothing was credited.")),
+        "review": (
+            review_discrepancy,
+            _("Recorded as reviewed. It no longer waits for a decision."),
+        ),
     }[pressed.action]
     backend.write(
         service,
@@ -131,6 +143,9 @@ def draw(here: Viewing, payment: PaymentView) -> None:
     for review in found.waiting:
         with st.container(border=True, key=f"review-{review.doubt.id}"):
             _waiting(here, payment, review)
+    for doubt in found.discrepancies:
+        with st.container(border=True, key=f"discrepancy-{doubt.id}"):
+            discrepancies.draw(here, payment, doubt, place=_PLACE)
     for decision in found.decided:
         with st.container(border=True, key=f"decision-{decision.review_id}"):
             _decided(here, payment, decision)
@@ -212,8 +227,7 @@ def _confirmation(key: str, text: str, title: str, label: str, pressed: tuple[st
 
 # ── What was decided ──────────────────────────────────────────────────────────────────────────
 def _decided(here: Viewing, payment: PaymentView, decision: Decision) -> None:
-    is_accepted = decision.state == "accepted"
-    st.subheader(_("Approved by two people") if is_accepted else _("Rejected"))
+    st.subheader(_(_OUTCOMES[decision.state]))
     name = naming(here, [decision.proposed_by, decision.decided_by])
     lines = {_("Why it was looked at"): _(_WHY[decision.reason])}
     if decision.proposed_by is not None:
@@ -224,6 +238,8 @@ def _decided(here: Viewing, payment: PaymentView, decision: Decision) -> None:
     lines[_("Decided by")] = name(decision.decided_by)
     reason = decision.decision_reason or ""
     lines[_("Reason")] = _(_GATEWAY_REASONS[reason]) if reason in _GATEWAY_REASONS else reason
+    if decision.state == "reviewed" and decision.came is not None:
+        lines[_("Amount stated by the gateway")] = formats.money(decision.came)
     if decision.return_state is not None:
         amount = _("An amount that the gateway did not say")
         if decision.came is not None:

@@ -13,7 +13,7 @@ from domain.payments.review import count_waiting
 from domain.queries.payments import find_payments
 from portal import address, backend, formats
 from portal.i18n import _
-from portal.payments import payouts, unmatched
+from portal.payments import discrepancies, payouts, unmatched
 from portal.top_up import words
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def draw(here: Viewing) -> None:
     if only_waiting:
         unmatched.draw(here, strays)
         payouts.draw_all(here)
+        discrepancies.draw_all(here)
     found = backend.read(
         find_payments,
         actor=here.visitor.actor,

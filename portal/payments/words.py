@@ -32,6 +32,12 @@ _STEPS = {
     "money_never_came": N_("The gateway says now that what was rejected never came"),
     "return_failed": N_("Its refund failed: it has to be given back again"),
     "denied_after_credit": N_("The gateway denied the money after it was credited"),
+    "refund_in_other_currency": N_(
+        "The gateway refunded in another currency than was paid: look into it"
+    ),
+    "refund_amount_changed": N_("The gateway states another amount of a refund: look into it"),
+    "amount_changed": N_("The gateway states another amount than was credited: look into it"),
+    "discrepancy_reviewed": N_("The amount that differs was reviewed"),
     "fee_changed": N_("The gateway changed its fee"),
     "check_failed": N_("The gateway's answer could not be processed; it is asked again later"),
     "refund_requested": N_("Refund requested, and its credit clawed back"),

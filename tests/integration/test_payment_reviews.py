@@ -17,7 +17,7 @@ from sqlalchemy.exc import IntegrityError
 from db.models import Payment, PaymentEvent, PaymentReview
 from domain import ledger
 from domain.actors import MemberRole, StaffRole, user_actor
-from domain.errors import Conflict, InvalidInput, NotAuthorised
+from domain.errors import AlreadyDecided, Conflict, InvalidInput, NotAuthorised
 from domain.exchange import decide_rate, make_quote, propose_rate
 from domain.gateways.base import (
     Outcome,
@@ -36,8 +36,10 @@ from domain.payments.review import (
     propose_acceptance,
     record_return,
     refuse_payment,
+    review_discrepancy,
     reviews_of,
 )
+from domain.queries.payment_reviews import list_discrepancies
 from domain.queries.payments import find_payments
 from tests.factories import SYSTEM
 from tests.gateways import GATEWAYS, ScriptedGateway, begin, dong, paid, payer
@@ -767,3 +769,153 @@ def test_a_refusal_and_a_late_fact_at_once_are_one_of_the_two(payment: Doubted) 
     credited = payment.row().state == "succeeded"
     assert payment.balance() == (550_000 if credited else 0)
     assert (payment.legs().get("2150") is None) == credited
+
+
+# ── Amounts that differ from the books ────────────────────────────────────────────────────────
+DOLLARS = Money.from_minor_units(2_200, "USD")
+
+
+def refund_of(payment: Doubted, amount: Money, **changes: Any) -> RefundFact:
+    refund = RefundFact(
+        "refund-1", RefundState.SUCCEEDED, amount, payment_reference=payment.reference
+    )
+    return replace(refund, **changes)
+
+
+def refund_in_other_currency(payment: Doubted) -> tuple[Money | None, Money]:
+    payment.pay(ASKED)
+    for _ in range(2):
+        payment.apply(refund_of(payment, DOLLARS))
+    return None, DOLLARS
+
+
+def refund_of_another_amount(payment: Doubted) -> tuple[Money | None, Money]:
+    payment.pay(ASKED)
+    payment.apply(refund_of(payment, CAME))
+    for _ in range(2):
+        payment.apply(refund_of(payment, ASKED))
+    return CAME, ASKED
+
+
+def refund_of_another_amount_that_fails(payment: Doubted) -> tuple[Money | None, Money]:
+    payment.pay(ASKED)
+    payment.apply(refund_of(payment, CAME))
+    payment.apply(refund_of(payment, DOLLARS, state=RefundState.FAILED))
+    return CAME, DOLLARS
+
+
+def credited_money_of_another_amount(payment: Doubted) -> tuple[Money | None, Money]:
+    payment.pay(ASKED)
+    for _ in range(2):
+        payment.pay(CAME)
+    return ASKED, CAME
+
+
+def accepted_money_of_another_amount(payment: Doubted) -> tuple[Money | None, Money]:
+    payment.pay(CAME)
+    payment.accept()
+    payment.pay(CAME)
+    payment.pay(ASKED)
+    return CAME, ASKED
+
+
+DIFFERENCES = pytest.mark.parametrize(
+    ("tell", "reason"),
+    [
+        (refund_in_other_currency, "refund_in_other_currency"),
+        (refund_of_another_amount, "refund_amount_changed"),
+        (refund_of_another_amount_that_fails, "refund_amount_changed"),
+        (credited_money_of_another_amount, "amount_changed"),
+        (accepted_money_of_another_amount, "amount_changed"),
+    ],
+)
+
+
+def reviewed(payment: Doubted, actor: Actor = MAKER, reason: str = "Seen at the gateway") -> None:
+    (found,) = payment.reviews().discrepancies
+    payment.do(review_discrepancy, actor, doubt=found.id, reason=reason)
+
+
+@DIFFERENCES
+def test_amount_that_differs_waits_until_finance_reviewed_it(
+    payment: Doubted, tell: Any, reason: str
+) -> None:
+    expected, stated = tell(payment)
+    legs, balance = payment.legs(), payment.balance()
+    (found,) = payment.reviews().discrepancies
+    assert (found.reason, found.expected, found.amount) == (reason, expected, stated)
+    assert payment.waiting() == 1
+    with payment.sessions() as session:
+        (shown,) = find_payments(session, actor=SUPPORT, sought="", only_waiting=True)
+        (listed,) = list_discrepancies(session, actor=SUPPORT)
+    assert shown.reference == payment.reference == listed.payment_reference
+    assert listed.discrepancy == found
+    for _ in range(2):
+        payment.do(review_discrepancy, MAKER, doubt=found.id, reason="Seen at the gateway")
+    assert (payment.waiting(), payment.reviews().discrepancies) == (0, ())
+    decided = payment.reviews().decided[-1]
+    assert (decided.state, decided.reason, decided.came) == ("reviewed", reason, stated)
+    assert (decided.decided_by, decided.decision_reason) == ("user:900", "Seen at the gateway")
+    assert payment.audited()[-1:] == [("discrepancy_reviewed", "user:900")]
+    assert payment.steps().count(("discrepancy_reviewed", "user:900")) == 1
+    assert (payment.legs(), payment.balance()) == (legs, balance)
+
+
+@pytest.mark.parametrize("tell", [refund_of_another_amount, credited_money_of_another_amount])
+def test_amount_that_was_reviewed_waits_again_only_for_another_one(
+    payment: Doubted, tell: Any
+) -> None:
+    tell(payment)
+    reviewed(payment)
+    tell(payment)
+    assert payment.waiting() == 0
+    payment.pay(dong(1_000))
+    assert payment.waiting() == 1
+
+
+@pytest.mark.parametrize("actor", [SUPPORT, ADMIN])
+def test_others_than_finance_review_no_amount(payment: Doubted, actor: Actor) -> None:
+    credited_money_of_another_amount(payment)
+    with pytest.raises(NotAuthorised):
+        reviewed(payment, actor)
+    assert payment.waiting() == 1
+
+
+def test_nobody_reviews_an_amount_of_their_own_account(payment: Doubted) -> None:
+    credited_money_of_another_amount(payment)
+    member = user_actor(
+        900, staff_role=StaffRole.FINANCE, memberships={payment.account: MemberRole.READER}
+    )
+    with pytest.raises(NotAuthorised):
+        reviewed(payment, member)
+    with pytest.raises(InvalidInput):
+        reviewed(payment, reason=" ")
+    assert payment.waiting() == 1
+
+
+def test_two_people_at_once_review_an_amount_once(payment: Doubted) -> None:
+    credited_money_of_another_amount(payment)
+    (found,) = payment.reviews().discrepancies
+    barrier = Barrier(2)
+
+    def review(actor: Actor) -> str:
+        barrier.wait()
+        try:
+            payment.do(review_discrepancy, actor, doubt=found.id)
+        except AlreadyDecided as decided:
+            return f"{decided.state} by {decided.decided_by}"
+        return "done"
+
+    with ThreadPoolExecutor(2) as pool:
+        answers = sorted(pool.map(review, (MAKER, CHECKER)))
+    (decided,) = payment.reviews().decided
+    assert answers == ["done", f"reviewed by {decided.decided_by}"]
+
+
+def test_amount_that_differs_can_neither_be_credited_nor_rejected(payment: Doubted) -> None:
+    credited_money_of_another_amount(payment)
+    (found,) = payment.reviews().discrepancies
+    for act in (propose_acceptance, accept_payment, refuse_payment):
+        assert conflict(payment.do, act, MAKER, doubt=found.id) == "doubt_is_over"
+    payment.pay(ASKED, "money-2")
+    assert conflict(payment.do, review_discrepancy, MAKER) == "doubt_is_over"

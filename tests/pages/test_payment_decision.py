@@ -9,7 +9,12 @@ import pytest
 from domain.actors import StaffRole, user_actor
 from domain.gateways.base import PaymentFact, PaymentState
 from domain.payments.facts import apply_facts
-from domain.payments.review import propose_acceptance, refuse_payment, reviews_of
+from domain.payments.review import (
+    propose_acceptance,
+    refuse_payment,
+    review_discrepancy,
+    reviews_of,
+)
 from tests.gateways import GATEWAYS, ScriptedGateway, begin, dong, paid, payer
 
 if TYPE_CHECKING:
@@ -260,3 +265,72 @@ def test_what_the_customer_reads(
     app.run()
     shown = [box.value for box in (*app.warning, *app.error)]
     assert any(said in text for text in shown)
+
+
+REVIEW = "Mark as reviewed"
+
+
+def reviewable(app: AppTest) -> bool:
+    return REVIEW in [button.label for button in app.button]
+
+
+def test_amount_that_differs_stands_on_the_work_list_until_it_is_reviewed(
+    show: Callable[..., AppTest], case: Case
+) -> None:
+    case.comes(dong(1_000_000))
+    case.comes(dong(700_000))
+    app = show(None, staff_role=StaffRole.FINANCE)
+    app.switch_page("pages/payments.py")
+    app.query_params["waiting"] = "yes"
+    app.run()
+    assert "Amounts that differ from the gateway (1)" in [each.value for each in app.subheader]
+    table = app.dataframe[0].value
+    assert table["Amount booked"].tolist() == ["₫1,000,000"]
+    assert table["Amount stated by the gateway"].tolist() == ["₫700,000"]
+    assert table["Payment"].tolist() == [f"/payments?ref={case.payment.reference}"]
+    app = look(show, case, StaffRole.FINANCE)
+    assert "The gateway states another amount" in [each.value for each in app.subheader]
+    click(app, REVIEW)
+    assert [error.value for error in app.error] == ["Say why."]
+    field = next(each for each in app.text_input if str(each.key).startswith("line-review-"))
+    field.set_value("A typing error at the gateway")
+    click(app, REVIEW)
+    assert [done.value for done in app.success] == [
+        "Recorded as reviewed. It no longer waits for a decision."
+    ]
+    assert not reviewable(app)
+    assert "Reviewed" in [each.value for each in app.subheader]
+    assert "A typing error at the gateway" in facts(app)
+
+
+def test_late_review_of_an_amount_says_who_was_faster(
+    show: Callable[..., AppTest], case: Case
+) -> None:
+    case.comes(dong(1_000_000))
+    case.comes(dong(700_000))
+    app = look(show, case, StaffRole.FINANCE)
+    payment_id = case.payment.payment_id
+    found = reviews_of(case.session, payment_id=payment_id, actor=OTHER)
+    review_discrepancy(
+        case.session,
+        payment_id=payment_id,
+        doubt_id=found.discrepancies[0].id,
+        reason="Seen",
+        actor=OTHER,
+    )
+    case.session.commit()
+    field = next(each for each in app.text_input if str(each.key).startswith("line-review-"))
+    field.set_value("Seen too")
+    click(app, REVIEW)
+    (error,) = (each.value.replace("\\", "") for each in app.error)
+    assert error.startswith(f"Nothing was changed: already reviewed by user:{OTHER.user_id}, ")
+
+
+def test_support_sees_an_amount_that_differs_and_reviews_none(
+    show: Callable[..., AppTest], case: Case
+) -> None:
+    case.comes(dong(1_000_000))
+    case.comes(dong(700_000))
+    app = look(show, case, StaffRole.SUPPORT)
+    assert "The gateway states another amount" in [each.value for each in app.subheader]
+    assert not reviewable(app)

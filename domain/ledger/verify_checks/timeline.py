@@ -89,7 +89,8 @@ FROM payment_reviews v
 LEFT JOIN (
   SELECT payment_id, details ->> 'review' AS review,
     max(actor) FILTER (WHERE kind = 'acceptance_proposed') AS proposed_by,
-    max(actor) FILTER (WHERE kind IN ('accepted', 'refused_by_staff')) AS decided_by,
+    max(actor) FILTER (WHERE kind IN ('accepted', 'refused_by_staff', 'discrepancy_reviewed'))
+      AS decided_by,
     max(actor) FILTER (WHERE kind IN ('money_returned', 'money_never_came')) AS returned_by
   FROM payment_events t WHERE ACCOUNTS(t) AND details ? 'review' GROUP BY 1, 2
 ) t ON t.payment_id = v.payment_id AND t.review = v.id::text
@@ -105,6 +106,6 @@ FROM payment_events t
 LEFT JOIN payment_reviews v ON v.payment_id = t.payment_id
   AND v.id::text = t.details ->> 'review'
 WHERE ACCOUNTS(t) AND v.id IS NULL AND t.kind IN ('acceptance_proposed', 'accepted',
-  'refused_by_staff', 'money_returned', 'money_never_came')
+  'refused_by_staff', 'discrepancy_reviewed', 'money_returned', 'money_never_came')
 """,
 }

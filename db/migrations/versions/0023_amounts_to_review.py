@@ -1,0 +1,40 @@
+"""Amounts that a gateway states and the books do not have wait until a person reviewed them."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0023"
+down_revision = "0022"
+
+_STATE, _PROPOSED = op.f("ck_payment_reviews_state"), op.f("ck_payment_reviews_proposed")
+
+
+def upgrade() -> None:
+    _replace(
+        "state IN ('proposed', 'accepted', 'refused', 'reviewed')",
+        "state IN ('refused', 'reviewed') OR proposed_by IS NOT NULL",
+    )
+    op.create_index(
+        "ix_payment_events_discrepancies",
+        "payment_events",
+        ["payment_id"],
+        postgresql_where=sa.text(
+            "kind IN ('refund_in_other_currency', 'refund_amount_changed', 'amount_changed')"
+        ),
+    )
+
+
+def _replace(state: str, proposed: str) -> None:
+    for name, condition in ((_STATE, state), (_PROPOSED, proposed)):
+        op.drop_constraint(name, "payment_reviews")
+        op.create_check_constraint(name, "payment_reviews", condition)
+
+
+def downgrade() -> None:
+    op.drop_index("ix_payment_events_discrepancies", "payment_events")
+    _replace(
+        "state IN ('proposed', 'accepted', 'refused')",
+        "state = 'refused' OR proposed_by IS NOT NULL",
+    )
