@@ -162,7 +162,7 @@ ROWS = (
     Rows("disputes", "appealed", "state = 'open' AND lost_micros > 0"),
     Rows("disputes", "early", "state = 'open' AND held_micros + lost_micros = 0"),
     Rows("account_freezes"),
-    *each("payment_reviews", "coalesce(return_state, state)", "proposed", "accepted"),
+    *each("payment_reviews", "coalesce(return_state, state)", "proposed", "accepted", "reviewed"),
     *each("payment_reviews", "coalesce(return_state, state)", "owed", "returned", "never_came"),
     *each("bank_transfers", "state", "requested", "approved", "refused"),
     *each("documents", "kind", "receipt", "credit_note", "cancellation"),

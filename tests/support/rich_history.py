@@ -39,6 +39,7 @@ from domain.payments.review import (
     propose_acceptance,
     record_return,
     refuse_payment,
+    review_discrepancy,
     reviews_of,
 )
 from domain.usage import UsageEvent, record_usage
@@ -344,6 +345,10 @@ class RichHistory:
         self._decide("waiting", propose_acceptance, MAKER)
         for name in ("refused", "returned", "never came"):
             self._decide(name, refuse_payment, MAKER)
+        self.tell(
+            "vnpay", paid(self.payments["accepted"][1], dong(550_000), number="money-accepted")
+        )
+        self._decide("accepted", review_discrepancy, MAKER)
         review = self._reviews("returned").decided[-1].review_id
         self.do(
             lambda session: record_return(session, review_id=review, reference="FT 1", actor=MAKER)
@@ -364,7 +369,8 @@ class RichHistory:
         )
 
     def _decide(self, name: str, action: Any, actor: Actor) -> None:
-        doubt = self._reviews(name).waiting[0].doubt.id
+        found = self._reviews(name)
+        doubt = (found.waiting[0].doubt if found.waiting else found.discrepancies[0]).id
         self.do(
             lambda session: action(
                 session,
