@@ -498,8 +498,8 @@ class RichHistory:
         self._charge("refund", 2_000_000)
         self.ask_refund("refused", whole, answer=RefundState.SUCCEEDED)  # spent: becomes debt
         # Of money that bought no credit: it came beside a credited one, and went back.
-        self.tell("vnpay", paid(self.payments["waits"][1], whole, number="money-second"))
-        self.tell_refund("second", "vnpay", part, payment_reference=self.payments["waits"][1])
+        self.tell("vnpay", paid(self.payments["waits"][1], whole, number="money-beside"))
+        self.tell_refund("beside", "vnpay", part, payment_reference=self.payments["waits"][1])
         early = replace(
             RefundFact("re-early", RefundState.SUCCEEDED, part),
             gateway_payment_id="money-early",

@@ -461,7 +461,7 @@ REPORT = """<testsuites><testsuite>
 
 def run_ci(checkout: Checkout, report: str, *, make_exit: int = 0) -> tuple[int, str]:
     """Run .ci/run where make only notes its words and leaves `report`; return exit and output."""
-    checkout.program("chromium")
+    checkout.program("chromium-headless-shell")
     checkout.program("soffice")
     checkout.program("npm")
     (checkout.folder / "report").write_text(report)

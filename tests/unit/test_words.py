@@ -20,7 +20,6 @@ OF_OTHER_THINGS = {
     "Refuse accounts that look like somebody's second one",
     "Refused to accounts that look like somebody's second one",
     "This campaign refuses accounts that are tied to an older one: see above.",
-    "{gateway} refused the refund, and its credit was restored.",
     # Credit, and no request.
     (
         "A charge is given back to the credit that paid it. A voucher or goodwill is taken back as"

@@ -8,8 +8,6 @@ from alembic import op
 revision = "0023"
 down_revision = "0022"
 
-_STATE, _PROPOSED = op.f("ck_payment_reviews_state"), op.f("ck_payment_reviews_proposed")
-
 
 def upgrade() -> None:
     _replace(
@@ -27,9 +25,10 @@ def upgrade() -> None:
 
 
 def _replace(state: str, proposed: str) -> None:
-    for name, condition in ((_STATE, state), (_PROPOSED, proposed)):
-        op.drop_constraint(name, "payment_reviews")
-        op.create_check_constraint(name, "payment_reviews", condition)
+    for name, condition in (("state", state), ("proposed", proposed)):
+        constraint = op.f(f"ck_payment_reviews_{name}")
+        op.drop_constraint(constraint, "payment_reviews")
+        op.create_check_constraint(constraint, "payment_reviews", condition)
 
 
 def downgrade() -> None:
