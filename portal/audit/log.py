@@ -46,7 +46,7 @@ def draw(here: Viewing) -> None:
         )
         return
     _table(here, page.rows)
-    st.caption(plain(_("Times are in {zone}.").format(zone=here.zone)))
+    here.draw_zone()
     end = page.older
     paging.draw(None if end is None else f"{end.recorded_at.isoformat()}~{end.number}")
     download.draw(here, wanted)

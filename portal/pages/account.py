@@ -41,3 +41,4 @@ section = st.segmented_control(
     on_change=_show_section,
 )
 (acting if section == "act" else timeline).draw(here, account)
+here.draw_zone()

@@ -31,3 +31,4 @@ section = st.segmented_control(
     on_change=lambda: address.keep("show", st.session_state["approvals_section"]),
 )
 (limits if section == "limits" else approvals).draw(here)
+here.draw_zone()

@@ -22,3 +22,4 @@ transfers = backend.read(list_transfers, actor=here.visitor.actor)
 decisions.draw(here, transfers)
 if allows(here.visitor.actor, "record_transfer"):
     recording.draw(here)
+here.draw_zone()

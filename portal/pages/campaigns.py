@@ -25,3 +25,4 @@ else:
     listing.draw_all(here)
     if allows(here.visitor.actor, "propose_campaign"):
         proposal.draw(here)
+here.draw_zone()

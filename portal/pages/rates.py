@@ -16,5 +16,6 @@ here: Viewing = st.session_state["viewing"]
 st.title(_("Rates and limits"))
 st.header(_("Exchange rates"))
 exchange_rates.draw(here)
+here.draw_zone()
 st.header(_("Top-ups"))
 limits.draw(here)

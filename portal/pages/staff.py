@@ -15,3 +15,4 @@ if TYPE_CHECKING:
 here: Viewing = st.session_state["viewing"]
 st.title(_("Staff"))
 listing.draw(here)
+here.draw_zone()

@@ -15,7 +15,6 @@ from domain.queries.account_timeline import TimelineCursor, account_timeline
 from domain.queries.history_rows import HistoryReference, HistoryStatus
 from domain.support import LONGEST_NOTE, add_note
 from portal import address, backend, descriptions, formats, paging
-from portal.formats import plain
 from portal.i18n import N_, _, ngettext
 from portal.payments.words import step
 from portal.people import naming
@@ -68,7 +67,6 @@ def draw(here: Viewing, account: AccountSummary) -> None:
         st.info(_("Nothing happened to this account yet."), icon=":material/history:")
         return
     _table(here, page.items)
-    st.caption(plain(_("Times are in {zone}.").format(zone=here.zone)))
     end = page.older
     paging.draw(None if end is None else f"{end.at.isoformat()}~{end.rank}~{end.number}")
 

@@ -105,6 +105,24 @@ def test_payments_name_the_zone_of_their_times_once(
     assert zones(app) == ["Times are in Asia/Tokyo."]
 
 
+@pytest.mark.parametrize(
+    "name", ["approvals", "audit", "bank_transfers", "campaigns", "rates", "staff"]
+)
+@pytest.mark.usefixtures("transfer")
+def test_page_of_staff_names_the_zone_of_its_times_once(
+    staff_page: Callable[..., AppTest], name: str
+) -> None:
+    assert zones(staff_page(name, StaffRole.ADMIN)) == ["Times are in Asia/Tokyo."]
+
+
+@pytest.mark.parametrize("section", ["timeline", "act"])
+def test_account_names_the_zone_of_its_times_once(
+    staff_page: Callable[..., AppTest], transfer: Payment, section: str
+) -> None:
+    query = {"account": str(transfer.account_id), "show": section}
+    assert zones(staff_page("account", StaffRole.SUPPORT, **query)) == ["Times are in Asia/Tokyo."]
+
+
 def facts_of(app: AppTest) -> str:
     return " ".join(str(each.proto.body) for each in app.get("html"))
 
