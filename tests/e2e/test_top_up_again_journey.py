@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from playwright.sync_api import expect
@@ -156,7 +157,7 @@ def test_result_is_drawn_at_once_while_the_gateway_hangs(
     expect(page.get_by_text("1 row", exact=True)).to_be_visible()
     open_first_row(page)
     page.wait_for_url("**/payment?ref=*")
-    reference = page.url.split("ref=")[1]
+    [reference] = parse_qs(urlsplit(page.url).query)["ref"]
     expect(page.get_by_text(f"Waiting for {method}")).to_be_visible()
     hanging_gateways()
     page.goto(f"{portal_url}/payment?ref={reference}")
