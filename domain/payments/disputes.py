@@ -18,6 +18,7 @@ from domain.payments.outflows import (
     STANDING_REFUNDS,
     change_outflow,
     is_booked,
+    is_same_money,
     lock_account,
     merge_reversal,
     post_transfer,
@@ -258,11 +259,9 @@ def _merge_reversals(session: Session, payment: Payment, dispute: Dispute) -> No
         .order_by(Refund.id)
     ).all()
     for row in rows:
-        is_same_money = None in {row.gateway_payment_id, dispute.gateway_payment_id} or (
-            row.gateway_payment_id == dispute.gateway_payment_id
-        )
+        is_same = is_same_money(row.gateway_payment_id, dispute.gateway_payment_id)
         fits = dispute.lost_micros + row.pay_micros <= dispute.pay_micros
-        if is_same_money and fits and not dispute.held_micros:
+        if is_same and fits and not dispute.held_micros:
             dispute.state, dispute.closed_at = DisputeState.OPEN.value, None
             merge_reversal(session, payment, row, dispute)
 

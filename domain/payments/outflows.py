@@ -83,6 +83,11 @@ def is_booked(payment: Payment, row: Outflow) -> bool:
     }
 
 
+def is_same_money(first: str | None, second: str | None) -> bool:
+    """Whether two names of money at the gateway may be of one; a missing name is any."""
+    return None in {first, second} or first == second
+
+
 def get_position(session: Session, payment: Payment) -> Position:
     """Return what is left of a payment, whose account is locked."""
     if payment.grant_number is None:

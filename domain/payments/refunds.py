@@ -43,6 +43,7 @@ from domain.payments.outflows import (
     STANDING_REFUNDS,
     change_outflow,
     is_booked,
+    is_same_money,
     lock_account,
     post_refund_paid,
 )
@@ -504,17 +505,10 @@ def _is_part_of_dispute(session: Session, payment: Payment, fact: RefundFact) ->
     """
     rows = session.scalars(select(Dispute).where(Dispute.payment_id == payment.id))
     return any(
-        _is_same_money(row, fact)
+        is_same_money(row.gateway_payment_id, fact.gateway_payment_id)
         and (row.state != "won" or _is_before_end(row, fact))
         and (row.pay_micros >= fact.amount.micros or fact.amount.currency != payment.pay_currency)
         for row in rows
-    )
-
-
-def _is_same_money(dispute: Dispute, fact: RefundFact) -> bool:
-    return (
-        None in {dispute.gateway_payment_id, fact.gateway_payment_id}
-        or dispute.gateway_payment_id == fact.gateway_payment_id
     )
 
 

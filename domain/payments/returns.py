@@ -130,14 +130,22 @@ def settle_by_refunds(session: Session, payment: Payment, gateway_payment_id: st
     """Take refunds that no credit stands for as the return of money that was rejected, or will be.
 
     Together they are all of it, or more: a part leaves people to look. Money that came beside a
-    credited one, and has gone back by itself, is nobody's to decide.
+    credited one, and has gone back by itself, needs no decision.
     """
-    review = _owed_review(session, payment, gateway_payment_id)
-    if review is None:
+    for review in _owed(session, payment, gateway_payment_id):
+        last = _last_of_return(session, payment, review.gateway_payment_id, _came(review))
+        if last is not None:
+            _settle_by(session, payment, review, last)
+            return
+    if refused_money(session, payment, gateway_payment_id) is not None:
         return
-    last = _kept_refunds(session, payment, review.gateway_payment_id)[-1]
-    name = last.gateway_refund_id
-    _settle(session, payment, review, state="returned", actor=GATEWAY_ACTOR, reference=name)
+    doubt = _waiting_second_money(session, payment, gateway_payment_id)
+    if doubt is None:
+        return
+    last = _last_of_return(session, payment, gateway_payment_id, doubt.amount)
+    if last is not None:
+        review = _reject(session, payment, doubt, reason="refunded_at_gateway")
+        _settle_by(session, payment, review, last)
 
 
 def owe_again(
@@ -160,7 +168,7 @@ def owe_again(
         )
         if not (is_named or is_part) or came is None:
             continue
-        if not _is_gone(session, payment, review.gateway_payment_id, came):
+        if _last_of_return(session, payment, review.gateway_payment_id, came) is None:
             details = {
                 "gateway_payment": review.gateway_payment_id,
                 "amount": [came.micros, came.currency],
@@ -224,11 +232,11 @@ def _owed(
     ).all()
 
 
-def _kept_refunds(
-    session: Session, payment: Payment, gateway_payment_id: str | None
-) -> Sequence[Refund]:
-    """Return the paid refunds of money that was not credited, the oldest first."""
-    return session.scalars(
+def _last_of_return(
+    session: Session, payment: Payment, gateway_payment_id: str | None, came: Money | None
+) -> Refund | None:
+    """Return the last paid refund of money without credit where together they are all of it."""
+    kept = session.scalars(
         select(Refund)
         .where(
             Refund.payment_id == payment.id,
@@ -241,38 +249,13 @@ def _kept_refunds(
         )
         .order_by(Refund.id)
     ).all()
-
-
-def _is_gone(
-    session: Session, payment: Payment, gateway_payment_id: str | None, came: Money | None
-) -> bool:
-    """Whether the refunds of money that was not credited are all that came, or more."""
-    kept = _kept_refunds(session, payment, gateway_payment_id)
     gone = Money(sum(refund.pay_micros for refund in kept), payment.pay_currency)
-    return _is_all(gone, came)
+    return kept[-1] if kept and _is_all(gone, came) else None
 
 
 def _is_all(gone: Money, came: Money | None) -> bool:
     """Whether all of it went; where nobody knows how much came, people look."""
     return came is not None and gone.currency == came.currency and gone.micros >= came.micros
-
-
-def _owed_review(
-    session: Session, payment: Payment, gateway_payment_id: str | None
-) -> PaymentReview | None:
-    """Return the rejected money of this name that is still owed, where all of it went back.
-
-    A second money that nobody has decided about is rejected here.
-    """
-    for review in _owed(session, payment, gateway_payment_id):
-        if _is_gone(session, payment, review.gateway_payment_id, _came(review)):
-            return review
-    if refused_money(session, payment, gateway_payment_id) is not None:
-        return None
-    doubt = _waiting_second_money(session, payment, gateway_payment_id)
-    if doubt is None or not _is_gone(session, payment, gateway_payment_id, doubt.amount):
-        return None
-    return _reject(session, payment, doubt, reason="refunded_at_gateway")
 
 
 def _waiting_second_money(
@@ -336,6 +319,11 @@ def record_return(session: Session, *, review_id: int, reference: str, actor: Ac
         account_id=payment.account_id,
         details=details,
     )
+
+
+def _settle_by(session: Session, payment: Payment, review: PaymentReview, refund: Refund) -> None:
+    name = refund.gateway_refund_id
+    _settle(session, payment, review, state="returned", actor=GATEWAY_ACTOR, reference=name)
 
 
 def _settle(
