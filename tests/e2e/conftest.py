@@ -12,6 +12,7 @@ import threading
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from playwright.sync_api import expect, sync_playwright
@@ -183,6 +184,12 @@ def hanging_gateways(portal_folder: Path, portal_url: str) -> Iterator[Callable[
 
     yield toggle
     os.kill(sandbox_id, signal.SIGCONT)
+
+
+def reference_in(address: str) -> str:
+    """Return the reference of the payment that a page's address names."""
+    [reference] = parse_qs(urlsplit(address).query)["ref"]
+    return reference
 
 
 def children_of(process_id: int) -> list[int]:

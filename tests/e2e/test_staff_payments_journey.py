@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from playwright.sync_api import expect
 
-from tests.e2e.conftest import PHONE
+from tests.e2e.conftest import PHONE, reference_in
 from tests.e2e.test_accessibility import serious_violations
 from tests.e2e.test_top_up_journey import leave_for_vnpay
 
@@ -61,7 +61,7 @@ def paid_payment(customer: Page, *, has_profile: bool) -> str:
     leave_for_vnpay(customer, has_profile=has_profile)
     customer.get_by_role("button", name="Pay", exact=True).click()
     expect(customer.get_by_text("was added to your balance")).to_be_visible()
-    return customer.url.split("ref=")[1]
+    return reference_in(customer.url)
 
 
 def refund(finance: Page) -> None:
@@ -87,7 +87,7 @@ def test_two_people_accept_suspected_money(
     leave_for_vnpay(customer)
     customer.get_by_role("button", name="Pay, and be suspected of fraud").click()
     expect(customer.get_by_text("You have paid, and need do nothing more.")).to_be_visible()
-    reference = customer.url.split("ref=")[1]
+    reference = reference_in(customer.url)
 
     finance = sign_in("finance@demo.example", path=f"/payments?ref={reference}")
     expect(finance.get_by_role("heading", name="This payment needs a decision")).to_be_visible()
@@ -124,7 +124,7 @@ def test_refused_money_is_owed_until_it_was_given_back(
     leave_for_vnpay(customer)
     customer.get_by_role("button", name="Pay, and be suspected of fraud").click()
     expect(customer.get_by_text("is being looked at by our staff")).to_be_visible()
-    reference = customer.url.split("ref=")[1]
+    reference = reference_in(customer.url)
 
     finance = sign_in("finance@demo.example", PHONE, f"/payments?ref={reference}")
     finance.get_by_role("button", name="Reject…").click()

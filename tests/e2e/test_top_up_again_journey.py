@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from playwright.sync_api import expect
@@ -13,7 +12,7 @@ from sqlalchemy import select
 from db.models import Payment
 from domain.payments.polling import CHECK_FAILED
 from domain.payments.records import count_steps
-from tests.e2e.conftest import DESKTOP, PHONE
+from tests.e2e.conftest import DESKTOP, PHONE, reference_in
 from tests.e2e.test_billing_journey import open_first_row
 from tests.e2e.test_top_up_journey import fill_profile, go_to_review, leave_for_vnpay
 
@@ -157,7 +156,7 @@ def test_result_is_drawn_at_once_while_the_gateway_hangs(
     expect(page.get_by_text("1 row", exact=True)).to_be_visible()
     open_first_row(page)
     page.wait_for_url("**/payment?ref=*")
-    [reference] = parse_qs(urlsplit(page.url).query)["ref"]
+    reference = reference_in(page.url)
     expect(page.get_by_text(f"Waiting for {method}")).to_be_visible()
     hanging_gateways()
     page.goto(f"{portal_url}/payment?ref={reference}")

@@ -9,6 +9,7 @@ import pytest
 from playwright.sync_api import expect
 from sqlalchemy import text
 
+from tests.e2e.conftest import reference_in
 from tests.e2e.test_top_up_journey import go_to_review, leave_for_vnpay
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def test_a_payment_of_somebody_else_is_not_shown(
     address = page.url
     stranger = sign_in(new_owner("vn"), path=address.removeprefix(portal_url))
     expect(stranger.get_by_text("There is no such payment here")).to_be_visible()
-    reference = address.split("ref=")[1]
+    reference = reference_in(address)
     for path in (f"/receipts/{reference}", f"/pay/{reference}"):
         assert stranger.request.get(portal_url + path).status == 404
 
