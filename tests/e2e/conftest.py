@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import Locator, expect, sync_playwright
 from sqlalchemy import select
 
 from db.embedded import acquire, remove
@@ -190,6 +190,17 @@ def reference_in(address: str) -> str:
     """Return the reference of the payment that a page's address names."""
     [reference] = parse_qs(urlsplit(address).query)["ref"]
     return reference
+
+
+def open_popover(place: Page | Locator, name: str) -> None:
+    """Press the button that opens a popover, once no element of its page is still loading.
+
+    What is drawn late moves the button and its popover, perhaps out of the window, where a
+    person scrolls and a test cannot.
+    """
+    page = place.page if isinstance(place, Locator) else place
+    expect(page.get_by_test_id("stSkeleton")).to_have_count(0)
+    place.get_by_role("button", name=name).click()
 
 
 def children_of(process_id: int) -> list[int]:

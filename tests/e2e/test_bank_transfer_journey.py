@@ -13,7 +13,7 @@ from sqlalchemy import select
 from db.models import AccountMember, User
 from domain.actors import system_actor
 from domain.billing_profiles import BillingProfile, ProfileKind, save_profile
-from tests.e2e.conftest import PHONE
+from tests.e2e.conftest import PHONE, open_popover
 from tests.e2e.test_accessibility import serious_violations
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def approve(admin: Page, line: str) -> None:
     with admin.expect_download() as download:
         waiting.get_by_role("button", name="Open the evidence").click()
     assert Path(download.value.path()).read_bytes() == PDF
-    waiting.get_by_role("button", name="Approve…").click()
+    open_popover(waiting, "Approve…")
     assert serious_violations(admin) == {}
     admin.get_by_role("button", name="Credit ₫20,000,000").click()
     expect(admin.get_by_text("₫20,000,000 is credited to Lan's account.")).to_be_visible()

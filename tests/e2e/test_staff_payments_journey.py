@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from playwright.sync_api import expect
 
-from tests.e2e.conftest import PHONE, reference_in
+from tests.e2e.conftest import PHONE, open_popover, reference_in
 from tests.e2e.test_accessibility import serious_violations
 from tests.e2e.test_top_up_journey import leave_for_vnpay
 
@@ -66,7 +66,7 @@ def paid_payment(customer: Page, *, has_profile: bool) -> str:
 
 def refund(finance: Page) -> None:
     """Refund the payment in view, and ask the gateway until the money has gone out."""
-    finance.get_by_role("button", name="Refund…").click()
+    open_popover(finance, "Refund…")
     finance.get_by_label("Reason").fill("Paid twice")
     finance.get_by_role("button", name="Refund payment", exact=True).click()
     expect(finance.get_by_text("The refund was requested")).to_be_visible()
@@ -91,7 +91,7 @@ def test_two_people_accept_suspected_money(
 
     finance = sign_in("finance@demo.example", path=f"/payments?ref={reference}")
     expect(finance.get_by_role("heading", name="This payment needs a decision")).to_be_visible()
-    finance.get_by_role("button", name="Request approval…").click()
+    open_popover(finance, "Request approval…")
     expect(finance.get_by_text("Then ₫1,000,000 is credited")).to_be_visible()
     finance.get_by_label("Reason").locator("visible=true").fill("The bank vouches for it")
     finance.get_by_role("button", name="Request approval of payment").click()
@@ -108,7 +108,7 @@ def test_two_people_accept_suspected_money(
     expect(admin.get_by_text("Only what needs a decision (")).to_be_visible()
     admin.goto(f"{admin.url.split('?')[0]}?ref={reference}")
     expect(admin.get_by_text("The bank vouches for it")).to_be_visible()
-    admin.get_by_role("button", name="Approve…").click()
+    open_popover(admin, "Approve…")
     admin.get_by_label("Reason").locator("visible=true").fill("Agreed")
     admin.get_by_role("button", name="Approve payment").click()
     expect(admin.get_by_text("Approved. The credit was granted.")).to_be_visible()
@@ -127,12 +127,12 @@ def test_refused_money_is_owed_until_it_was_given_back(
     reference = reference_in(customer.url)
 
     finance = sign_in("finance@demo.example", PHONE, f"/payments?ref={reference}")
-    finance.get_by_role("button", name="Reject…").click()
+    open_popover(finance, "Reject…")
     finance.get_by_label("Reason").locator("visible=true").fill("Nobody vouches for it")
     finance.get_by_role("button", name="Reject payment").click()
     expect(finance.get_by_text("₫1,000,000 must be given back by hand")).to_be_visible()
     assert serious_violations(finance) == {}
-    finance.get_by_role("button", name="It was given back…").click()
+    open_popover(finance, "It was given back…")
     finance.get_by_label("The gateway's or the bank's number").fill("FT 77")
     finance.get_by_role("button", name="Record it").click()
     expect(finance.get_by_text("₫1,000,000 was given back")).to_be_visible()

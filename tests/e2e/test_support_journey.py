@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from playwright.sync_api import expect
 
-from tests.e2e.conftest import DESKTOP, PHONE
+from tests.e2e.conftest import DESKTOP, PHONE, open_popover
 from tests.e2e.test_accessibility import serious_violations
 from tests.e2e.test_bank_transfer_journey import account_of
 
@@ -92,7 +92,7 @@ def test_above_the_limit_a_second_person_approves(
     waiting = other.locator("[class*=st-key-request-]").filter(has_text=f"· {account}")
     expect(waiting.get_by_text("A week without service")).to_be_visible()
     assert serious_violations(other) == {}
-    waiting.get_by_role("button", name="Approve…").click()
+    open_popover(waiting, "Approve…")
     other.get_by_role("button", name="Give goodwill credit of ₫90,000,000").click()
     expect(other.get_by_text("Done: Give goodwill credit, ₫90,000,000.")).to_be_visible()
 
