@@ -11,15 +11,20 @@ from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 import psycopg2
+from sqlalchemy import inspect
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm.attributes import set_committed_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from sqlalchemy import Select
-    from sqlalchemy.orm import Session
+    from sqlalchemy.orm import DeclarativeBase, Session
 
     AnySelect = Select[*tuple[Any, ...]]
+
+Statement = tuple[str, Any]
+"""A statement as psycopg2 takes it, and its parameters."""
 
 
 def copy_rows(
@@ -123,7 +128,7 @@ def fetch_rows(session: Session, statement: str, **parameters: Any) -> list[tupl
 
 def insert_statement(
     table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]
-) -> tuple[str, list[Any]]:
+) -> Statement:
     """Return an INSERT of `rows` and its parameters, for `run_together`.
 
     It takes the values that `copy_rows` takes. For a few rows: COPY is faster from about fifty on.
@@ -133,7 +138,25 @@ def insert_statement(
     return statement, [_driver_value(value) for values in rows for value in values]
 
 
-def run_together(session: Session, statements: Sequence[tuple[str, Any]]) -> None:
+def update_statement(row: DeclarativeBase) -> Statement:
+    """Return the UPDATE of what was changed in a row that a session has read, for `run_together`.
+
+    The row counts as written from then on, so that the session does not write it once more.
+    """
+    state = inspect(row, raiseerr=True)
+    changed = {one.key: one.value for one in state.attrs if one.history.has_changes()}
+    columns = {key: state.mapper.columns[key].name for key in changed}
+    [key], identity = state.mapper.primary_key, state.identity
+    if identity is None:
+        raise ValueError("the row is not in the database yet")
+    set_to = ", ".join(f"{column} = %s" for column in columns.values())
+    statement = f"UPDATE {key.table.name} SET {set_to} WHERE {key.name} = %s"  # noqa: S608 - names of our own
+    for name, value in changed.items():
+        set_committed_value(row, name, value)
+    return statement, [*map(_driver_value, changed.values()), *identity]
+
+
+def run_together(session: Session, statements: Sequence[Statement]) -> None:
     """Run statements that insert or update, each with its parameters, in one round trip.
 
     PostgreSQL runs them as one statement: none sees what another writes, so that no two of them

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
+from db.bulk import run_together
 from domain import audit, clock
 from domain.allocation import (
     OVERDRAFT_NUMBER,
@@ -25,10 +26,11 @@ from domain.permissions import require
 from domain.texts import check_text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from sqlalchemy.orm import Session
 
+    from db.bulk import Statement
     from domain.actors import Actor
     from domain.ledger.state import AccountState, TaxTerms
 
@@ -103,8 +105,11 @@ def add_grant(
     description_code: str | None = None,
     description_parameters: Mapping[str, Any] | None = None,
     occurred_at: datetime | None = None,
+    beside: Callable[[PostedGrant], Sequence[Statement]] | None = None,
 ) -> PostedGrant:
     """Grant credit once, and let it settle debt that it may settle.
+
+    `beside` gives what the caller writes on its own tables in the same round trip.
 
     Raises InvalidInput for terms that make no sense, text that is not one line or a service that
     is not sold; IdempotencyMismatch for a key used before for other terms.
@@ -121,7 +126,9 @@ def add_grant(
     )
     known = first_answer(session, write)
     if known is not None:
-        return PostedGrant(**known)
+        posted = PostedGrant(**known)
+        run_together(session, [] if beside is None else beside(posted))
+        return posted
     account = posting.accounts[account_id]
     _check_services(session, terms.services)
     granted_at = occurred_at or posting.now
@@ -151,7 +158,7 @@ def add_grant(
         "audit_log",
         audit.row(action="add_grant", actor=actor, account_id=account_id, details=details),
     )
-    posting.write()
+    posting.write([] if beside is None else beside(posted))
     return posted
 
 

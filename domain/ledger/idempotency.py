@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
+from db.bulk import fetch_rows
 from domain.errors import IdempotencyMismatch
 from domain.texts import check_text
 
@@ -17,10 +18,10 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-_FIND = text(
-    "SELECT operation, request_hash, answer FROM idempotency_keys"
-    " WHERE account_id = :account_id AND key = :key"
-)
+_FIND = """
+SELECT operation, request_hash, answer FROM idempotency_keys
+WHERE account_id = %(account_id)s AND key = %(key)s
+"""
 _KEEP = text(
     "INSERT INTO idempotency_keys (account_id, key, operation, request_hash, answer)"
     " VALUES (:account_id, :key, :operation, :request_hash, CAST(:answer AS jsonb))"
@@ -60,14 +61,14 @@ def first_answer(session: Session, write: WriteOnce) -> dict[str, Any] | None:
 
     Raises IdempotencyMismatch where the key belongs to another operation or request.
     """
-    key = {"account_id": write.account_id, "key": write.key}
-    found = session.execute(_FIND, key).one_or_none()
-    if found is None:
+    found = fetch_rows(session, _FIND, account_id=write.account_id, key=write.key)
+    if not found:
         return None
-    if found[0] != write.operation or bytes(found[1]) != write.request_hash:
+    [(operation, request_hash, answer)] = found
+    if operation != write.operation or bytes(request_hash) != write.request_hash:
         raise IdempotencyMismatch(write.key)
-    answer: dict[str, Any] = found[2]
-    return answer
+    first: dict[str, Any] = answer
+    return first
 
 
 def keep_answer(session: Session, write: WriteOnce, answer: Mapping[str, Any]) -> None:

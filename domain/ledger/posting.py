@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
+    from db.bulk import Statement
     from domain.actors import Actor
     from domain.allocation import GrantState, Line
     from domain.ledger.state import AccountState, TaxTerms
@@ -270,30 +271,31 @@ class Posting:
         self.add_row("grants", row)
         self._new_grants.append((account, grant))
 
-    def write(self) -> None:
+    def write(self, beside: Iterable[Statement] = ()) -> None:
         """Settle debts that free credit can pay, and write everything in a few statements.
 
-        An account of which nothing was posted stays as it is: a repeated request changes nothing.
+        `beside` are statements of the caller on its own tables, for the same round trip. An account
+        of which nothing was posted stays as it is: a repeated request changes nothing.
         """
         if not self._touched:
             return
         for account_id in self._touched:
             self.settle_debts(self.accounts[account_id])
         facts = self._take_facts()  # before the projections: a new grant's row has them all
-        self._write(facts, self._projections())
+        self._write(facts, [*self._projections(), *beside])
 
     def write_facts(self) -> None:
         """Write the rows kept so far; the projections follow in `write`."""
         self._write(self._take_facts(), [])
 
-    def _write(self, facts: list[Table], projections: list[tuple[str, Any]]) -> None:
+    def _write(self, facts: list[Table], others: list[Statement]) -> None:
         if sum(len(rows) for _, _, rows in facts) <= _MOST_ROWS_TOGETHER:
-            run_together(self.session, [*(insert_statement(*fact) for fact in facts), *projections])
+            run_together(self.session, [*(insert_statement(*fact) for fact in facts), *others])
             return
         for fact in facts:
             copy_rows(self.session, *fact)
-        for projection in projections:
-            run_together(self.session, [projection])
+        for other in others:
+            run_together(self.session, [other])
 
     def _take_facts(self) -> list[Table]:
         """Return the rows kept so far by table, those that others refer to first."""
@@ -305,12 +307,12 @@ class Posting:
         kept = [(table, columns, self.rows.pop(table, [])) for table, columns in _COLUMNS.items()]
         return [fact for fact in kept if fact[-1]]
 
-    def _projections(self) -> list[tuple[str, Any]]:
+    def _projections(self) -> list[Statement]:
         """Return the statements that bring what is added up to where the facts are."""
         made = [self._updated_balances(), self._updated_grants(), self._saved_debts()]
         return [one for one in made if one is not None] + self._roll_ups.statements(self.accounts)
 
-    def _updated_balances(self) -> tuple[str, Any]:
+    def _updated_balances(self) -> Statement:
         accounts = [self.accounts[account_id] for account_id in self._touched]
         return _UPDATE_BALANCES, {
             "ids": integer_array(a.account_id for a in accounts),
@@ -323,7 +325,7 @@ class Posting:
             "carries": text_array(json.dumps(a.carries) for a in accounts),
         }
 
-    def _updated_grants(self) -> tuple[str, Any] | None:
+    def _updated_grants(self) -> Statement | None:
         changed = [
             (account.account_id, grant)
             for account in self.accounts.values()
@@ -341,7 +343,7 @@ class Posting:
             "expired": integer_array(grant.expired_micros for _, grant in changed),
         }
 
-    def _saved_debts(self) -> tuple[str, Any] | None:
+    def _saved_debts(self) -> Statement | None:
         changed = [
             (account.account_id, *debt, state.owed_micros, state.opened_at)
             for account in self.accounts.values()

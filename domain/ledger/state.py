@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import date, timedelta
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -13,9 +14,8 @@ from domain.allocation import GrantState, burn_order
 from domain.errors import NotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from datetime import date, datetime
-    from decimal import Decimal
+    from collections.abc import Iterable, Sequence
+    from datetime import datetime
 
     from sqlalchemy.orm import Session
 
@@ -100,10 +100,20 @@ class AccountState:
 _Site = tuple[ZoneInfo, timedelta, timedelta, list[TaxTerms]]
 """The zone, the grace of expiry, the retention of usage keys and the tax policies of a site."""
 
+_SITES = """
+SELECT json_agg(json_build_array(
+         s.code, s.time_zone, extract(epoch FROM s.expiry_grace),
+         extract(epoch FROM s.usage_key_retention),
+         t.valid_from, t.tax_point, t.tax_rate::text, t.place_of_supply)
+       ORDER BY s.code, t.valid_from)
+FROM sites s LEFT JOIN tax_policies t ON t.site_code = s.code
+"""
+
 # The clock is read outside of the locking part: once the last lock, which is the last row's, is
-# given. Not for every row, since a batch has a thousand.
-_LOCK = """
-SELECT l.*, CASE WHEN l.account_id = %(last)s THEN clock_timestamp() END
+# given. Not for every row, nor the sites, since a batch has a thousand.
+_LOCK = f"""
+SELECT l.*, CASE WHEN l.account_id = %(last)s THEN clock_timestamp() END,
+       CASE WHEN l.account_id = %(last)s THEN ({_SITES}) END
 FROM (
   SELECT b.account_id, a.site_code, coalesce(a.country, ''), a.currency, a.status,
          b.balance_micros, b.held_micros, b.last_entry_sequence, b.last_grant_number,
@@ -114,18 +124,11 @@ FROM (
   ORDER BY b.account_id
   FOR NO KEY UPDATE OF b
 ) l
-"""
+"""  # noqa: S608 - constant text
 
 # Of one whose lock was waited for, the row of `accounts` above is from before the wait. Whoever
 # changes a currency that is not locked yet holds the same lock, so here it is the present one.
 _CURRENCIES = "SELECT id, currency FROM accounts WHERE id = ANY(%(ids)s::bigint[])"
-
-_SITES = """
-SELECT s.code, s.time_zone, s.expiry_grace, s.usage_key_retention,
-       t.valid_from, t.tax_point, t.tax_rate, t.place_of_supply
-FROM sites s LEFT JOIN tax_policies t ON t.site_code = s.code
-ORDER BY s.code, t.valid_from
-"""
 
 GRANT_COLUMNS = """r.account_id, r.grant_number, r.kind, r.amount_micros, r.consideration_micros,
        r.rate_millionths, r.services, r.starts_at, r.expires_at, r.priority, r.granted_at,
@@ -160,13 +163,14 @@ def lock_accounts(
     """
     ids = sorted(set(account_ids))
     wanted = integer_array(ids)
-    sites = _load_sites(session)
     locked = fetch_rows(session, _LOCK, ids=wanted, last=ids[-1] if ids else 0)
-    accounts = {row[0]: _account_state(row, sites[row[1]]) for row in locked}
-    if len(accounts) != len(ids):
+    if len(locked) != len(ids):
         raise NotFound("account")
-    now = clock.now(session, locked[-1][-1] if locked else None)
-    unsettled = [row[0] for row in locked if row[-2]]
+    instant, sites = locked[-1][-2:] if locked else (None, [])
+    now = clock.now(session, instant)
+    rules = _rules_of(sites)
+    accounts = {row[0]: _account_state(row, rules[row[1]]) for row in locked}
+    unsettled = [row[0] for row in locked if row[-3]]
     if unsettled:
         settled = integer_array(unsettled)
         for account_id, currency in fetch_rows(session, _CURRENCIES, ids=settled):
@@ -189,17 +193,22 @@ def lock_accounts(
 
 def _account_state(row: tuple[Any, ...], site: _Site) -> AccountState:
     """Return the state of an account from a row of _LOCK and its site."""
-    values: tuple[Any, ...] = (*row[:5], *site, *row[5:-2])
+    values: tuple[Any, ...] = (*row[:5], *site, *row[5:-3])
     return AccountState(*values)
 
 
-def _load_sites(session: Session) -> dict[str, _Site]:
-    sites: dict[str, _Site] = {}
-    for code, zone, grace, retention, *tax in fetch_rows(session, _SITES):
-        site = sites.setdefault(code, (ZoneInfo(zone), grace, retention, []))
-        if tax[0] is not None:
-            site[-1].append(TaxTerms(*tax))
-    return sites
+def _rules_of(sites: Iterable[Sequence[Any]]) -> dict[str, _Site]:
+    """Return the rules of each site from the rows of _SITES."""
+    rules: dict[str, _Site] = {}
+    for code, zone, grace, retention, valid_from, tax_point, tax_rate, place in sites:
+        site = rules.get(code)
+        if site is None:
+            durations = (timedelta(seconds=grace), timedelta(seconds=retention))
+            site = rules[code] = (ZoneInfo(zone), *durations, [])
+        if valid_from is not None:
+            since, rate = date.fromisoformat(valid_from), Decimal(tax_rate)
+            site[-1].append(TaxTerms(since, tax_point, rate, place))
+    return rules
 
 
 def load_grants(session: Session, account: AccountState, numbers: Iterable[int]) -> None:

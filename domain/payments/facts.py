@@ -9,11 +9,12 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
-from db.bulk import fetch_rows, insert_statement, run_together
+from db.bulk import fetch_rows, insert_statement, update_statement
 from db.models import Dispute, Payment, Refund
 from domain import audit, clock, ledger, signals
 from domain.gateways.base import (
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
+    from db.bulk import Statement
     from domain.actors import Actor
     from domain.gateways.base import Fact, Gateway
 
@@ -371,11 +373,10 @@ def _credit(
     # A gateway's clock may be wrong; nothing was paid before the payment was begun.
     begun_at = payment.created_at if payment.gateway != BANK else now - _LONGEST_ON_THE_WAY
     paid_at = max(min(fact.occurred_at or now, now), min(begun_at, now))
-    was = payment.state
     # Before the account, as whoever redeems a code does.
     packs = lock_packs(session, payment, at=now) if found.has_campaigns else []
     _learn_instrument(session, payment, fact)
-    posted = ledger.add_grant(
+    ledger.add_grant(
         session,
         account_id=payment.account_id,
         terms=grant_terms(payment, payment.credit_micros, payment.pay_micros),
@@ -383,40 +384,44 @@ def _credit(
         actor=actor,
         idempotency_key=f"payment:{payment.reference}",
         occurred_at=paid_at,
+        beside=partial(_credited, payment, fact, paid_at=paid_at, credited_at=now, actor=actor),
     )
+    give_packs(session, payment, fact, packs, actor)
+    if found.has_outflows:
+        _apply_kept(session, payment, actor)
+
+
+def _credited(
+    payment: Payment,
+    fact: PaymentFact,
+    posted: ledger.PostedGrant,
+    *,
+    paid_at: datetime,
+    credited_at: datetime,
+    actor: Actor,
+) -> list[Statement]:
+    """Return what is written of a payment with its credit: its row, the credit and the step."""
+    details = {"entry": posted.entry_sequence, "was": payment.state, "method": fact.method}
     _learn(payment, fact)
     payment.state = "succeeded"
     payment.gateway_payment_id = fact.gateway_payment_id
     payment.code = None
     payment.pay_by = None
     payment.paid_at = paid_at
-    payment.credited_at = now
+    payment.credited_at = credited_at
     payment.entry_sequence = posted.entry_sequence
     payment.grant_number = posted.grant_number
     # For what the gateway tells only after a while: its fee, and later refunds and disputes.
-    payment.next_check_at = next_check(payment, now)
-    details = {"entry": posted.entry_sequence, "was": was, "method": fact.method}
-    _write_credit(session, payment, audit.actor_name(actor), details)
-    give_packs(session, payment, fact, packs, actor)
-    if found.has_outflows:
-        _apply_kept(session, payment, actor)
-
-
-def _write_credit(
-    session: Session, payment: Payment, actor: str, details: Mapping[str, Any]
-) -> None:
-    """Write down the credit of a payment, and the step of its timeline, in one round trip."""
+    payment.next_check_at = next_check(payment, credited_at)
     key = (payment.account_id, payment.id)
-    amounts = (payment.credit_micros, payment.pay_micros, payment.credited_at)
-    credit = (*key, 1, payment.entry_sequence, *amounts)
-    step = (*key, "succeeded", actor, dict(details))
-    run_together(
-        session,
-        [
-            insert_statement("payment_credits", _CREDIT_COLUMNS, [credit]),
-            insert_statement("payment_events", _STEP_COLUMNS, [step]),
-        ],
-    )
+    amounts = (payment.credit_micros, payment.pay_micros, credited_at)
+    credit = (*key, 1, posted.entry_sequence, *amounts)
+    step = (*key, "succeeded", audit.actor_name(actor), details)
+    return [
+        update_statement(payment),
+        insert_statement("payment_credits", _CREDIT_COLUMNS, [credit]),
+        insert_statement("payment_events", _STEP_COLUMNS, [step]),
+    ]
 
 
 def _apply_kept(session: Session, payment: Payment, actor: Actor) -> None:

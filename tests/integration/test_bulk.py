@@ -19,9 +19,12 @@ from db.bulk import (
     insert_statement,
     run_together,
     stream_query,
+    update_statement,
 )
+from db.models import User
+from domain.identity import create_user
 from portal import backend, messages, metrics
-from tests.factories import make_account
+from tests.factories import SYSTEM, make_account
 from tests.integration.test_backend import end_connections
 
 if TYPE_CHECKING:
@@ -189,3 +192,30 @@ def test_statements_run_together_are_refused_together(session: Session) -> None:
         run_together(session, [one, insert_statement("one", ["n"], [[2], [2]])])
     session.rollback()
     assert fetch_rows(session, "SELECT * FROM one") == []
+
+
+def test_row_that_changed_is_written_once(session: Session) -> None:
+    user = create_user(
+        session,
+        email="a@example.com",
+        display_name="Before",
+        password="correct horse battery",
+        staff_role=None,
+        actor=SYSTEM,
+    )
+    session.commit()
+    written = "SELECT display_name, email_verified_at FROM users WHERE id = %(id)s"
+    before = fetch_rows(session, written, id=user)
+    row = session.get_one(User, user)
+    row.display_name, row.email_verified_at = "After", (verified_at := datetime.now(UTC))
+    run_together(session, [update_statement(row)])
+    assert not session.is_modified(row)
+    assert fetch_rows(session, written, id=user) == [("After", verified_at)]
+    session.rollback()
+    assert fetch_rows(session, written, id=user) == before
+    assert row.display_name == "Before"
+
+
+def test_row_that_is_not_in_the_database_cannot_be_updated() -> None:
+    with pytest.raises(ValueError, match="not in the database"):
+        update_statement(User(display_name="New"))

@@ -46,22 +46,22 @@ def handle(message: InboundMessage) -> Outcome:
     return outcome
 
 
-def test_a_first_payment_of_an_account_takes_at_most_17_round_trips(trips: RoundTrips) -> None:
+def test_a_first_payment_of_an_account_takes_at_most_14_round_trips(trips: RoundTrips) -> None:
     message = ipn(start(make_payer()))
     with trips.counting() as sent:
         assert handle(message) is Outcome.RECORDED
     assert (sent[0], sent[-1]) == ("BEGIN", "COMMIT")
-    assert len(sent) <= 17, "\n".join(sent)
+    assert len(sent) <= 14, "\n".join(sent)
 
 
-def test_a_payment_takes_at_most_16_round_trips(trips: RoundTrips) -> None:
+def test_a_payment_takes_at_most_13_round_trips(trips: RoundTrips) -> None:
     account = make_payer()
     handle(ipn(start(account)))
     message = ipn(start(account), TransactionNo="14422575")
     with trips.counting() as sent:
         assert handle(message) is Outcome.RECORDED
     assert (sent[0], sent[-1]) == ("BEGIN", "COMMIT")
-    assert len(sent) <= 16, "\n".join(sent)
+    assert len(sent) <= 13, "\n".join(sent)
 
 
 def test_a_repeated_webhook_takes_at_most_4_round_trips(trips: RoundTrips) -> None:
