@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
 from sqlalchemy import create_engine, text
 
 if TYPE_CHECKING:
@@ -37,11 +38,31 @@ def test_rows_and_numbers_of_one_test_are_gone_in_the_next(fresh_databases: Fres
     fresh_databases.give_back(second)
 
 
-def test_database_that_is_another_than_before_is_dropped(fresh_databases: FreshDatabases) -> None:
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "INSERT INTO audit_log (actor, action, details) VALUES ('tests', 'try', '{}')",
+        "UPDATE sites SET legal_entity = 'Another', expiry_grace = '2 hours'",
+        "INSERT INTO tax_policies SELECT 'vn', '2099-01-01', 'USAGE', 0, ''",
+    ],
+)
+def test_reference_rows_are_as_they_were(fresh_databases: FreshDatabases, statement: str) -> None:
+    kept = "SELECT t::text FROM {} AS t ORDER BY 1"
+    tables = ("audit_log", "sites", "tax_policies")
+    url = fresh_databases.take()
+    before = [run(url, kept.format(table)) for table in tables]
+    assert all(before)
+    fresh_databases.give_back(url)
+    first, second = after(fresh_databases, statement)
+    assert second == first, "it was used again"
+    assert [run(second, kept.format(table)) for table in tables] == before
+    fresh_databases.give_back(second)
+
+
+def test_database_of_another_schema_is_dropped(fresh_databases: FreshDatabases) -> None:
     for statement in (
         "ALTER TABLE entries DISABLE TRIGGER USER",
         "CREATE TABLE left_over (id int)",
-        "UPDATE sites SET legal_entity = 'Another'",
     ):
         first, second = after(fresh_databases, statement)
         assert second != first, statement
