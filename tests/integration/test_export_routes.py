@@ -43,6 +43,7 @@ HERE = "http://localhost:8501"
 EMAIL = "lan@example.com"
 PASSWORD = "violet-kettle-9-march"
 SYSTEM = system_actor("tests")
+_PATIENCE_SECONDS = 120
 SIGNED_IN = re.compile(r'name="form_token" value="([0-9a-f]+)"')
 
 
@@ -55,6 +56,11 @@ def portal(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     settings.cache_clear()
     backend.connect(database_url)
     yield
+    # Whoever asked for a file may have its answer before the thread that waited is done.
+    for thread in threading.enumerate():
+        if thread.name.startswith("export-"):
+            thread.join(_PATIENCE_SECONDS)
+            assert not thread.is_alive()
     backend.disconnect()
     settings.cache_clear()
 
