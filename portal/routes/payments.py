@@ -22,6 +22,7 @@ from starlette.routing import Route
 from domain.errors import BillingError
 from domain.gateways.base import InboundMessage, KnownName, NotificationRefused
 from domain.payments import handle_webhook, reference_of
+from domain.permissions import allows
 from domain.queries.payments import find_payment
 from portal import backend, metrics
 from portal.gateways import gateway_of, vault
@@ -175,7 +176,6 @@ def _leave(call: Call, _reply: Reply = FIRST) -> Response:
     except BillingError:
         text = _("There is no such payment, or it is not for you to see.")
         return message(call, _("Page not found"), text, status=404)
-    is_payer = payment.account_id in actor.memberships
-    if not is_payer or payment.pay_url is None:
+    if not allows(actor, "pay", payment.account_id) or payment.pay_url is None:
         return redirect(payment_path(payment.reference))
     return RedirectResponse(payment.pay_url, 303, {"Cache-Control": "no-store"})

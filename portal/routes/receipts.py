@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from starlette.routing import BaseRoute
 
 
+_MOST_DOCUMENTS = 1_000
+
+
 def routes() -> list[BaseRoute]:
     """Return the routes: /receipts/<payment>, and /receipts/<payment>/<2, 3 …> for later ones."""
     form = Form(None, show=_show, for_signed_in=True)
@@ -28,6 +31,13 @@ def routes() -> list[BaseRoute]:
     ]
 
 
+def _index(place: str) -> int:
+    """Return where a document stands among those of its payment; raise IndexError for no number."""
+    if place not in map(str, range(1, _MOST_DOCUMENTS + 1)):
+        raise IndexError(place)
+    return int(place) - 1
+
+
 def _show(call: Call, _reply: Reply = FIRST) -> Response:
     reference = call.request.path_params["reference"]
     place = str(call.request.path_params.get("place", "1"))
@@ -35,7 +45,7 @@ def _show(call: Call, _reply: Reply = FIRST) -> Response:
     try:
         payment = backend.read(find_payment, actor=actor, reference=reference)
         found = backend.read(documents_of, vault=vault(), actor=actor, reference=reference)
-        content = found[int(place) - 1 if place.isdecimal() and place != "0" else len(found)]
+        content = found[_index(place)]
     except (BillingError, IndexError):
         text = _("There is no such receipt yet, or it is not for you to see.")
         return message(call, _("Page not found"), text, status=404)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from domain import payments
-from domain.actors import MemberRole
 from domain.payments.doubts import GATEWAY_REVIEW, MONEY_OF_ANOTHER, REFUSED_BY_STAFF
 from domain.permissions import allows
 from domain.queries.payments import PaymentStatus, find_payment, payment_outcome
@@ -36,13 +35,12 @@ _DOCUMENTS = {
     "credit_note": N_("Credit note {number} (PDF)"),
     "cancellation": N_("Cancellation {number} (PDF)"),
 }
-_PAYING_ROLES = frozenset({MemberRole.OWNER, MemberRole.BILLING})
 
 
 def draw(here: Viewing, found: PaymentOutcome, *, came_back_without_paying: bool) -> None:
     """Draw the result; where somebody came back without paying, the payment is given up first."""
     payment = found.payment
-    if came_back_without_paying and payment.is_open and _is_member(here, payment):
+    if came_back_without_paying and payment.is_open and _may_pay(here, payment):
         backend.write(payments.give_up, reference=payment.reference, actor=here.visitor.actor)
         found = _read(here, payment.reference)
         payment = found.payment
@@ -91,8 +89,8 @@ def _read_payment(here: Viewing, reference: str) -> PaymentView:
     return backend.read(find_payment, actor=here.visitor.actor, reference=reference)
 
 
-def _is_member(here: Viewing, payment: PaymentView) -> bool:
-    return payment.account_id in here.visitor.actor.memberships
+def _may_pay(here: Viewing, payment: PaymentView) -> bool:
+    return allows(here.visitor.actor, "pay", payment.account_id)
 
 
 def _ask(here: Viewing, payment: PaymentView) -> None:
@@ -127,11 +125,7 @@ def _open(here: Viewing, payment: PaymentView) -> None:
         text = _("Waiting for {gateway}. This page changes by itself.").format(gateway=gateway)
         st.info(text, icon=":material/hourglass_top:")
     _facts(here, payment)
-    if (
-        payment.redirect_url is not None
-        and payment.state == "pending"
-        and _is_member(here, payment)
-    ):
+    if payment.redirect_url is not None and payment.state == "pending" and _may_pay(here, payment):
         if _is_lapsed(payment):
             text = _("The time to pay at {gateway} is over. If you did pay, it still counts.")
             st.caption(text.format(gateway=gateway))
@@ -142,7 +136,7 @@ def _open(here: Viewing, payment: PaymentView) -> None:
 
 def _instructions(here: Viewing, payment: PaymentView) -> None:
     """Draw the way to the gateway's page that says how to pay at a store."""
-    if payment.pay_url is None or not _is_member(here, payment):
+    if payment.pay_url is None or not _may_pay(here, payment):
         return
     label = _("Open the payment instructions")
     path = f"/pay/{payment.reference}"
@@ -258,9 +252,13 @@ def _reviewed_by_gateway(payment: PaymentView) -> str:
 
 def _say_why_not(payment: PaymentView) -> None:
     if payment.state == "failed" and payment.code == REFUSED_BY_STAFF:
-        text = _(
-            "This payment was not accepted, and nothing was credited. Money that came for it"
-            " goes back the way it came."
+        text = (
+            _("This payment was not accepted, and nothing was credited. Its money was given back.")
+            if payment.is_given_back
+            else _(
+                "This payment was not accepted, and nothing was credited. Money that came for it"
+                " goes back the way it came."
+            )
         )
         st.error(text, icon=":material/undo:")
     elif payment.state == "cancelled":
@@ -274,8 +272,7 @@ def _say_why_not(payment: PaymentView) -> None:
 
 def _offer_another_method(here: Viewing, payment: PaymentView, label: str) -> None:
     """Draw a button that opens Add credit at the methods, with the same amount."""
-    actor = here.visitor.actor
-    if actor.memberships.get(payment.account_id) not in _PAYING_ROLES:
+    if not _may_pay(here, payment):
         return
     is_declined = payment.state == "failed" or payment.has_declined_attempt
     st.button(
