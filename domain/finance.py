@@ -90,7 +90,8 @@ def post_finance_entries(
 
     `reference` is the gateway's or the bank's own. Repeating the key with the same lines answers
     the first id; with others it raises IdempotencyMismatch. Raises InvalidInput for lines that do
-    not balance, NotFound for an unknown site or an account of another, PeriodClosed.
+    not balance or a date ahead, NotFound for an unknown site or an account of another, and
+    PeriodClosed.
     """
     require(actor, "post_finance_entries")
     check_text(
@@ -116,6 +117,8 @@ def post_finance_entries(
     if posting_id is None:
         return _first_posting(session, key, digest)
     now = clock.now(session)
+    if occurred_at > now:
+        raise InvalidInput("occurred_at", "in_future")
     shared = {
         "posting_id": posting_id,
         "site_code": site_code,

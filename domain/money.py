@@ -321,6 +321,8 @@ def _read_amount(text: str, currency: str, locales: tuple[str, str], limit: int)
     typed = unicodedata.normalize("NFKC", text).replace("\N{MINUS SIGN}", "-").strip()
     if not typed:
         raise InvalidInput("amount", "empty")
+    if any(unicodedata.category(sign) == "No" for sign in text):  # such as an exponent
+        raise InvalidInput("amount", "not_a_number")
     affixes = _affix_pattern(currency, locales[0]).fullmatch(typed[: _LONGEST_INPUT + 1])
     if affixes is None or len(typed) > _LONGEST_INPUT or (affixes["sign"] and affixes["late"]):
         raise InvalidInput("amount", "not_a_number")
@@ -356,7 +358,7 @@ def _choose(number: str, locales: tuple[str, str], limit: int) -> Decimal | _Rea
     short = _SHORT_GROUP.fullmatch(number)
     if short is not None:
         fraction = Decimal(f"{short['whole']}.{short['rest']}")
-        if short["sign"] in {sign, second_sign}:
+        if short["sign"] in {sign, second_sign} or len(short["rest"]) == limit:
             return fraction
         thousands = short["rest"].ljust(_GROUP_DIGITS, "0")
         return _Readings(fraction, Decimal(short["whole"] + thousands))

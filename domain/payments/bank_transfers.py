@@ -44,7 +44,13 @@ _RECORDED_WITHIN = timedelta(days=366)
 _MAX_AMOUNT_MICROS = MAX_MICROS // 100
 _TYPES = {b"%PDF-": "application/pdf", b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg"}
 _DASH_IN_KANA = "\N{KATAKANA-HIRAGANA PROLONGED SOUND MARK}"
-_CARD_NUMBER = re.compile(rb"(?<!\d)(?:\d[ -]?){13,19}(?!\d)")
+_DIGITS = re.compile(rb"(?<!\d)(?:\d[ -]?){13,19}(?!\d)")
+# How the numbers of card schemes begin, by ISO/IEC 7812; those of a date do otherwise, such as
+# 20261129175521, in which one in ten has a right last digit too.
+_CARD_NUMBER = re.compile(
+    rb"4\d{12}(\d{3}){0,2}|5[1-5]\d{14}|2(22[1-9]|2[3-9]\d|[3-6]\d\d|7[01]\d|720)\d{12}"
+    rb"|3[47]\d{13}|3(0[0-5]|[689]\d)\d{11,16}|35\d{14,17}|(5[06-9]|6\d)\d{11,17}|81\d{14,17}"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,8 +200,11 @@ def _checked_type(evidence: Evidence) -> str:
 
 
 def _has_card_number(content: bytes) -> bool:
-    found = (re.sub(rb"[ -]", b"", each) for each in _CARD_NUMBER.findall(content))
-    return any(luhn.is_valid(digits.decode()) and int(digits) for digits in found)
+    found = (re.sub(rb"[ -]", b"", each) for each in _DIGITS.findall(content))
+    return any(
+        _CARD_NUMBER.fullmatch(digits) is not None and luhn.is_valid(digits.decode())
+        for digits in found
+    )
 
 
 def _same_line(session: Session, row: BankTransfer) -> int | None:

@@ -91,7 +91,7 @@ def _account(here: Viewing) -> AccountSummary | None:
     number = typed.strip()
     unknown = _("There is no account with this number.")
     if not number:
-        st.caption(_("It stands beside the name under Accounts, and in the customer's header."))
+        st.caption(_("It stands beside the name under Accounts."))
         return None
     if not (number.isascii() and number.isdigit()):
         st.error(unknown, icon=":material/search_off:")

@@ -33,7 +33,7 @@ _ACCEPTED = {
     ),
     "paypal": N_("PayPal balance or linked cards."),
 }
-_EXAMPLE_COINS = 250_000
+_EXAMPLE_COINS = 500_000
 """Of the smallest coin: 250,000 dong, 2,500.00 dollars."""
 
 _STATES = {

@@ -259,3 +259,9 @@ def test_evidence_is_a_bounded_document_without_a_card_number(
 ) -> None:
     account, _ = payer(session)
     assert fault(session, account, evidence=Evidence("x", content)) == ("evidence", reason)
+
+
+def test_evidence_with_numbers_that_are_no_card_s_is_kept(session: Session) -> None:
+    account, _ = payer(session)
+    content = b"%PDF-1.7 /CreationDate (D:20261129175521Z00'00') 00000000000000 1234567890123452"
+    assert record(session, account, evidence=Evidence("advice.pdf", content))

@@ -257,7 +257,7 @@ def test_billing_profile_errors_stand_below_their_fields(
         ("global", "1,5", "Did you mean 1.50 or 1,500.00 USD? Enter it as one of the two."),
         ("global", "1.500", "Did you mean 1.50 or 1,500.00 USD? Enter it as one of the two."),
         ("global", "25.0000", "Enter an amount with 2 decimals at most."),
-        ("global", "a lot", "Enter an amount in digits, such as 2,500.00."),
+        ("global", "a lot", "Enter an amount in digits, such as 5,000.00."),
     ],
 )
 def test_amount_error_says_what_to_enter(

@@ -217,6 +217,9 @@ def test_to_decimal_keeps_every_micro() -> None:
         ("1\N{RIGHT SINGLE QUOTATION MARK}234.50", "CHF", "de-CH", "1234.50"),
         ("1234,5", "EUR", "de", "1234.5"),
         ("25.5", "USD", "no such place", "25.5"),
+        ("25,50", "USD", "en", "25.5"),  # cents: no group has two digits
+        ("$12,34", "USD", "en", "12.34"),
+        ("25.50", "EUR", "de", "25.5"),
     ],
 )
 def test_parse_reads_what_people_type(text: str, currency: str, locale: str, amount: str) -> None:
@@ -238,7 +241,8 @@ def test_parse_reads_what_people_type(text: str, currency: str, locale: str, amo
         ("1,23,456", "JPY", "en", "not_a_number"),
         ("1 000.000.000", "VND", "en", "not_a_number"),
         ("25.000", "USD", "en", "ambiguous"),
-        ("25,50", "USD", "en", "ambiguous"),
+        ("10\N{SUPERSCRIPT TWO}", "USD", "en", "not_a_number"),
+        ("\N{CIRCLED DIGIT FIVE}", "USD", "en", "not_a_number"),
         ("1.5", "USD", "vi", "ambiguous"),
         ("0.001", "USD", "en", "too_many_decimals"),
         ("3000.5", "JPY", "en", "too_many_decimals"),
@@ -273,7 +277,7 @@ def test_parse_refuses_what_is_doubtful(text: str, currency: str, locale: str, r
         ("1.500", "en", None, "1.50", "1500"),
         ("1,5", "en", None, "1.50", "1500"),
         ("-1,5", "en", None, "-1.50", "-1500"),
-        ("$12,34", "en", None, "12.34", "12340"),
+        ("$12,3", "en", None, "12.30", "12300"),
         ("1.234", "en", None, "1.23", "1234"),
         ("1,234", "vi", None, "1.23", "1234"),
         ("1,234", "en", "de", "1.23", "1234"),  # the page is English and the browser German
