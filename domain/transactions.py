@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-RETRIED_SQLSTATES = frozenset(("40001", "40P01"))
-"""SQLSTATEs of a transaction that PostgreSQL ended so that another could go on."""
+RETRIED_SQLSTATES = frozenset(("40001", "40P01", "23505"))
+"""SQLSTATEs of a transaction that another was faster than: once more, it sees what that wrote."""
 
 MAX_ATTEMPTS = 4
 

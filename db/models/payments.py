@@ -150,7 +150,9 @@ class PaymentEvent(Base):
             "ix_payment_events_discrepancies",
             "payment_id",
             postgresql_where=text(
-                "kind IN ('refund_in_other_currency', 'refund_amount_changed', 'amount_changed')"
+                "kind IN ('refund_in_other_currency', 'refund_amount_changed', 'amount_changed',"
+                " 'refund_of_another_payment', 'dispute_of_another_payment',"
+                " 'dispute_outcome_unknown')"
             ),
         ),
     )

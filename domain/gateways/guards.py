@@ -19,6 +19,7 @@ from domain.gateways.base import (
     NotificationRefused,
     Outcome,
 )
+from domain.money import MAX_MICROS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -32,6 +33,9 @@ _Value = TypeVar("_Value")
 
 MAX_TEXT_LENGTH = 255
 _EARLIEST, _LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
+
+_MOST_MOVED = MAX_MICROS // 100
+"""More than any payment: a hundredth of what the ledger can count, in micros."""
 
 UNREADABLE: tuple[type[Exception], ...] = (
     ArithmeticError,
@@ -140,8 +144,11 @@ def sane_moment(moment: datetime) -> datetime:
 
 
 def positive(amount: Money) -> Money:
-    """Return an amount unchanged; raise ValueError where nothing or less is moved."""
-    if amount.micros <= 0:
+    """Return an amount unchanged; raise ValueError where nothing moves, or more than there is.
+
+    Sums of amounts stay within what the ledger can count.
+    """
+    if not 0 < amount.micros <= _MOST_MOVED:
         raise ValueError("not an amount that moves")
     return amount
 

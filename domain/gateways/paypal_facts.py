@@ -98,14 +98,16 @@ _REFUND_STATES = {
 }
 _DISPUTE_STATES = {
     "RESOLVED_BUYER_FAVOUR": DisputeState.LOST,
+    "RESOLVED_BUYER_FAVOR": DisputeState.LOST,
     "ACCEPTED": DisputeState.LOST,
     "RESOLVED_SELLER_FAVOUR": DisputeState.WON,
+    "RESOLVED_SELLER_FAVOR": DisputeState.WON,
     "CANCELED_BY_BUYER": DisputeState.WON,
     "DENIED": DisputeState.WON,
     # PayPal bears it: the money stays with us.
     "RESOLVED_WITH_PAYOUT": DisputeState.WON,
 }
-_UNDECIDED = "NONE"
+_UNDECIDED, _NO_OUTCOME = "NONE", "no code"
 _SELLER, _DEBIT = "SELLER", "DEBIT"
 _DISPUTE_FEES = frozenset(("CHARGEBACK_FEE", "DISPUTE_FEE", "DISPUTE_SETTLEMENT_FEE"))
 _BEST_FIRST = (PaymentState.PAID, PaymentState.AWAITING, PaymentState.FAILED)
@@ -304,9 +306,18 @@ def dispute_facts(dispute: Document) -> tuple[DisputeFact, ...]:
                 occurred_at=_first(dispute) or latest,
                 stated_at=latest,
                 fee=None if place else fee,
+                unknown_outcome=_unknown_outcome(dispute),
             )
         )
     return tuple(facts)
+
+
+def _unknown_outcome(dispute: Document) -> str | None:
+    """Return the code of a resolved dispute's end that we do not know, or None."""
+    if dispute.get("status") != "RESOLVED":
+        return None
+    code = _optional(_document(dispute.get("dispute_outcome") or {}).get("outcome_code")) or ""
+    return None if code in _DISPUTE_STATES or code == _UNDECIDED else code or _NO_OUTCOME
 
 
 def dispute_numbers(found: Document) -> list[str]:

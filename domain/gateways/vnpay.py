@@ -348,8 +348,8 @@ class VNPay:
             code=None if state is PaymentState.PAID else _why(code, status),
             method=optional_text(given.get("vnp_CardType")),
         )
-        event_id = required_text(":".join((given["vnp_TxnRef"], number, code, status)))
-        return Notification(event_id, "ipn", (fact,))
+        names = given["vnp_TxnRef"], number, code, status, given["vnp_Amount"]
+        return Notification(required_text(":".join(names)), "ipn", (fact,))
 
     def _verified(self, message: InboundMessage) -> dict[str, str]:
         """Return the signed parameters; raise NotificationRefused where they cannot be believed."""

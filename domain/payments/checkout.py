@@ -286,7 +286,7 @@ def _close(sessions: sessionmaker[Session], payment_id: int, code: str, actor: A
 def give_up(session: Session, *, reference: str, actor: Actor) -> None:
     """Note that the customer came back without paying; should they have paid, that still counts."""
     payment = session.scalars(
-        select(Payment).where(Payment.reference == reference).with_for_update()
+        select(Payment).where(Payment.reference == reference).with_for_update(key_share=True)
     ).one_or_none()
     if payment is None:
         raise NotFound("payment")

@@ -10,9 +10,9 @@ from sqlalchemy import func, or_, select, update
 
 from db.models import Account, AccountFreeze, Dispute, Payment, Refund
 from domain import audit, clock
-from domain.errors import Conflict
 from domain.gateways.base import DisputeFact, DisputeState, Outcome
 from domain.money import Money, share_of
+from domain.payments.doubts import DISPUTE_OF_ANOTHER, UNKNOWN_OUTCOME
 from domain.payments.outflows import (
     DISPUTED_FUNDS,
     STANDING_REFUNDS,
@@ -30,6 +30,7 @@ from domain.payments.records import (
     note_once,
     pay_amount,
     post_gateway_money,
+    report_discrepancy,
 )
 
 if TYPE_CHECKING:
@@ -75,17 +76,22 @@ def apply_dispute(
     if fact.state in _INQUIRIES:
         return _note_inquiry(session, payment, fact, actor)
     lock_account(session, payment.account_id)
-    dispute = _find(session, payment, fact)
+    dispute, other = _find(session, payment, fact)
+    if other is not None:
+        return _report_of_another(session, payment, fact, other, actor)
+    is_new = dispute is None
+    if dispute is not None:
+        session.refresh(dispute)
+        is_ended = dispute.state != DisputeState.OPEN.value
+        # A person ended what is told in words that are not known, or the gateway in known ones.
+        if _is_old(dispute, fact) or (is_ended and fact.unknown_outcome is not None):
+            return Outcome.REPEATED
+    is_reported = _report_unknown_outcome(session, payment, fact, actor)
     if dispute is None:
         dispute = _write_down(session, payment, fact)
-        is_new = True
-    else:
-        is_new = False
-        session.refresh(dispute)
-        if _is_old(dispute, fact):
-            return Outcome.REPEATED
-        if not _is_news(payment, dispute, fact):
-            return _book_fee(session, payment, dispute, fact, actor)
+    elif not _is_news(payment, dispute, fact):
+        outcome = _book_fee(session, payment, dispute, fact, actor)
+        return Outcome.RECORDED if is_reported else outcome
     _merge_reversals(session, payment, dispute)
     _move(session, payment, dispute, fact, actor, is_new=is_new)
     _book_fee(session, payment, dispute, fact, actor)
@@ -112,7 +118,7 @@ def restore_money(
 ) -> Outcome:
     """Grant credit again where a capture that was denied is paid after all."""
     denial = _denial(payment, fact, DisputeState.WON)
-    dispute = _find(session, payment, denial)
+    dispute, _ = _find(session, payment, denial)
     if dispute is None or fact.occurred_at is None:
         return Outcome.REPEATED
     return apply_dispute(session, payment, denial, actor=actor)
@@ -131,8 +137,10 @@ def _denial(payment: Payment, fact: PaymentFact, state: DisputeState) -> Dispute
     )
 
 
-def _find(session: Session, payment: Payment, fact: DisputeFact) -> Dispute | None:
-    """Return the payment's row of a dispute, by either name; raise Conflict where another has it.
+def _find(
+    session: Session, payment: Payment, fact: DisputeFact
+) -> tuple[Dispute | None, Dispute | None]:
+    """Return the payment's row of a dispute, by either name, or else that of another payment.
 
     Each name is one dispute's, so that of both names only one can be the payment's.
     """
@@ -146,14 +154,72 @@ def _find(session: Session, payment: Payment, fact: DisputeFact) -> Dispute | No
     ).all()
     for row in rows:
         if row.payment_id == payment.id:
-            return row
+            return row, None
         if row.gateway_dispute_id == fact.gateway_dispute_id:
-            raise Conflict("dispute_of_another_payment")
-    return None
+            return None, row
+    return None, None
+
+
+def _report_of_another(
+    session: Session, payment: Payment, fact: DisputeFact, other: Dispute, actor: Actor
+) -> Outcome:
+    """Have people look at a dispute that the gateway has told of another payment before."""
+    reference = session.get_one(Payment, other.payment_id).reference
+    details = {**_said_by(fact), "expected": None, "other_payment": reference}
+    is_new = report_discrepancy(session, payment, DISPUTE_OF_ANOTHER, actor=actor, details=details)
+    return Outcome.RECORDED if is_new else Outcome.REPEATED
+
+
+def _report_unknown_outcome(
+    session: Session, payment: Payment, fact: DisputeFact, actor: Actor
+) -> bool:
+    """Have people end a dispute whose end the gateway tells in words that are not known."""
+    if fact.unknown_outcome is None:
+        return False
+    details = {**_said_by(fact), "code": fact.unknown_outcome}
+    return report_discrepancy(session, payment, UNKNOWN_OUTCOME, actor=actor, details=details)
+
+
+def _said_by(fact: DisputeFact) -> dict[str, object]:
+    return {
+        "gateway_dispute": fact.gateway_dispute_id,
+        "gateway_payment": fact.gateway_payment_id,
+        "amount": [fact.amount.micros, fact.amount.currency],
+    }
+
+
+def is_open(session: Session, payment: Payment, gateway_dispute_id: str) -> bool:
+    """Whether a dispute of a payment waits for its end."""
+    found = select(Dispute.id).where(
+        Dispute.payment_id == payment.id,
+        Dispute.gateway_dispute_id == gateway_dispute_id,
+        Dispute.state == DisputeState.OPEN.value,
+    )
+    return session.scalars(found).one_or_none() is not None
+
+
+def end_dispute(
+    session: Session, payment: Payment, gateway_dispute_id: str, *, is_lost: bool, actor: Actor
+) -> None:
+    """End an open dispute of a locked payment, as a person read it at the gateway."""
+    dispute = session.scalars(
+        select(Dispute).where(
+            Dispute.payment_id == payment.id, Dispute.gateway_dispute_id == gateway_dispute_id
+        )
+    ).one()
+    fact = DisputeFact(
+        gateway_dispute_id=gateway_dispute_id,
+        state=DisputeState.LOST if is_lost else DisputeState.WON,
+        amount=Money(dispute.pay_micros, payment.pay_currency),
+        gateway_payment_id=dispute.gateway_payment_id,
+        payment_reference=payment.reference,
+        stated_at=max(filter(None, (clock.now(session), dispute.stated_at))),
+    )
+    apply_dispute(session, payment, fact, actor=actor)
 
 
 def _note_inquiry(session: Session, payment: Payment, fact: DisputeFact, actor: Actor) -> Outcome:
-    if _find(session, payment, fact) is not None:
+    if any(_find(session, payment, fact)):
         return Outcome.REPEATED  # it has become a dispute since
     details = {"inquiry": fact.gateway_dispute_id, "reason": fact.reason}
     is_new = note_once(session, payment, _INQUIRIES[fact.state], actor=actor, details=details)

@@ -105,7 +105,7 @@ def issue_documents(session: Session, *, vault: Vault, actor: Actor, limit: int 
         .where(Payment.state == "succeeded", ~Payment.has_receipt)
         .order_by(Payment.credited_at)
         .limit(limit)
-        .with_for_update(skip_locked=True)
+        .with_for_update(skip_locked=True, key_share=True)
     ).all()
     for payment in payments:
         _issue(session, vault, payment, None, actor)

@@ -41,8 +41,22 @@ UNFIT_REFUND = "refund_of_too_much"
 REFUND_IN_OTHER_CURRENCY = "refund_in_other_currency"
 REFUND_AMOUNT_CHANGED = "refund_amount_changed"
 AMOUNT_CHANGED = "amount_changed"
-DISCREPANCIES = (REFUND_IN_OTHER_CURRENCY, REFUND_AMOUNT_CHANGED, AMOUNT_CHANGED)
-"""Steps that tell of an amount which the books do not have: a person looks into each."""
+REFUND_OF_ANOTHER = "refund_of_another_payment"
+DISPUTE_OF_ANOTHER = "dispute_of_another_payment"
+"""A refund or dispute that the gateway has told of another payment before: it is booked there."""
+
+UNKNOWN_OUTCOME = "dispute_outcome_unknown"
+"""A dispute that is over, and how is not readable: it stays open until a person ends it."""
+
+DISCREPANCIES = (
+    REFUND_IN_OTHER_CURRENCY,
+    REFUND_AMOUNT_CHANGED,
+    AMOUNT_CHANGED,
+    REFUND_OF_ANOTHER,
+    DISPUTE_OF_ANOTHER,
+    UNKNOWN_OUTCOME,
+)
+"""Steps that tell of money which the books do not have: a person looks into each."""
 
 _WITH_MONEY = frozenset({PaymentState.PAID.value, PaymentState.UNDER_REVIEW.value})
 
@@ -53,7 +67,8 @@ class Doubt:
 
     `amount` and `gateway_payment_id` are of the money as it was verified; None where the gateway
     did not say. `said` is None in steps that were written before it was kept. Of a discrepancy,
-    `expected` is what the books have, and `gateway_refund_id` names the refund that it is about.
+    `expected` is what the books have, and `gateway_refund_id` or `gateway_dispute_id` names what it
+    is about; `other_payment` is the reference of the payment that has it.
     """
 
     id: int
@@ -65,6 +80,8 @@ class Doubt:
     code: str | None
     expected: Money | None = None
     gateway_refund_id: str | None = None
+    gateway_dispute_id: str | None = None
+    other_payment: str | None = None
 
     @property
     def has_money(self) -> bool:
@@ -213,6 +230,8 @@ def doubt_of(row: PaymentEvent) -> Doubt:
         code=details.get("code"),
         expected=_money(details.get("expected")),
         gateway_refund_id=details.get("gateway_refund"),
+        gateway_dispute_id=details.get("gateway_dispute"),
+        other_payment=details.get("other_payment"),
     )
 
 

@@ -7,10 +7,10 @@ name, and the credit an idempotency key of its own: each of the three would be e
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from sqlalchemy import select
 
@@ -68,6 +68,8 @@ if TYPE_CHECKING:
     from domain.actors import Actor
     from domain.gateways.base import Fact, Gateway
 
+AnyFact = TypeVar("AnyFact", bound="Fact")
+
 _log = logging.getLogger(__name__)
 
 REVIEW_CHECK = timedelta(hours=6)
@@ -75,6 +77,9 @@ REVIEW_CHECK = timedelta(hours=6)
 
 _LONGEST_ON_THE_WAY = timedelta(days=366)
 """How long before its approval a bank transfer may have come."""
+
+_CLOCKS_DIFFER = timedelta(minutes=1)
+"""By how much a gateway's clock may be ahead of ours."""
 
 _GATEWAY_FEES = "6100"
 _TAKEN_BACK = "denied_after_credit"
@@ -105,6 +110,20 @@ _CLOSING = {
     PaymentState.CANCELLED: "cancelled",
     PaymentState.EXPIRED: "expired",
 }
+
+
+def as_of(fact: AnyFact, moment: datetime) -> AnyFact:
+    """Return what a gateway said with no date after the moment at which we heard of it.
+
+    Its clock may be wrong. What it said with a date ahead would count as newer than all that it
+    says until then, and a dispute that it ended would stay open.
+    """
+    latest = moment + _CLOCKS_DIFFER
+    if fact.occurred_at is not None and fact.occurred_at > latest:
+        fact = replace(fact, occurred_at=moment)
+    if isinstance(fact, PaymentFact) or fact.stated_at is None or fact.stated_at <= latest:
+        return fact
+    return replace(fact, stated_at=moment)
 
 
 def apply_facts(

@@ -23,7 +23,7 @@ from domain.gateways.base import (
     PaymentFact,
     PaymentState,
 )
-from domain.payments.facts import apply_facts, name_of
+from domain.payments.facts import apply_facts, as_of, name_of
 from domain.payments.polling import note_failed_check
 from domain.payments.records import GATEWAY_ACTOR, find_id, lock_by_name
 from domain.permissions import require
@@ -153,9 +153,8 @@ def _act(
 ) -> Outcome:
     if _is_kept(session, gateway, notification.event_id, Outcome.RECORDED):
         return Outcome.REPEATED  # whatever it said was done, and committed with this row
-    outcome, payment = apply_facts(
-        session, gateway=gateway, facts=notification.facts, actor=GATEWAY_ACTOR
-    )
+    facts = [as_of(fact, message.received_at) for fact in notification.facts]
+    outcome, payment = apply_facts(session, gateway=gateway, facts=facts, actor=GATEWAY_ACTOR)
     asked = [_ask_soon(session, gateway, name) for name in notification.asks_about]
     found = [one for one in asked if one is not None]
     if found:

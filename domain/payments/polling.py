@@ -21,7 +21,7 @@ from db.models import Payment, Refund
 from domain import clock
 from domain.errors import NotFound
 from domain.gateways.base import GatewayRefused, GatewayUnavailable, PaymentState
-from domain.payments.facts import apply_facts, apply_payment_fact
+from domain.payments.facts import apply_facts, apply_payment_fact, as_of
 from domain.payments.records import (
     GATEWAY_ACTOR,
     OPEN_STATES,
@@ -175,7 +175,8 @@ def _apply(session: Session, gateway: Gateway, question: _Question, snapshot: Sn
         raise NotFound("payment")
     now = clock.now(session)
     state, planned = payment.state, payment.next_check_at
-    apply_payment_fact(session, payment, snapshot.payment, actor=GATEWAY_ACTOR)
+    fact = as_of(snapshot.payment, question.asked_at)
+    apply_payment_fact(session, payment, fact, actor=GATEWAY_ACTOR)
     facts: list[Fact] = [_stated(fact, question.asked_at) for fact in snapshot.refunds]
     facts += [_stated(fact, question.asked_at) for fact in snapshot.disputes]
     apply_facts(session, gateway=gateway, facts=facts, actor=GATEWAY_ACTOR)
@@ -205,7 +206,7 @@ def _stated(fact: RefundFact | DisputeFact, asked_at: datetime) -> RefundFact | 
     may have happened after it, and must not pass for older than the answer.
     """
     if fact.stated_at is not None:
-        return fact
+        return as_of(fact, asked_at)
     return replace(fact, stated_at=asked_at.replace(microsecond=0))
 
 

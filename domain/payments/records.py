@@ -52,8 +52,13 @@ _MOST_DOUBLINGS = 6
 
 
 def lock_payment(session: Session, payment_id: int) -> Payment | None:
-    """Return a payment that nobody else changes until the transaction ends."""
-    return session.get(Payment, payment_id, with_for_update=True, populate_existing=True)
+    """Return a payment that nobody else changes until the transaction ends.
+
+    Whoever writes a row that names it does not wait, so that no order of locks matters for them.
+    """
+    return session.get(
+        Payment, payment_id, with_for_update={"key_share": True}, populate_existing=True
+    )
 
 
 def lock_by_name(
@@ -67,7 +72,7 @@ def lock_by_name(
         found = session.scalars(
             select(Payment)
             .where(*condition)
-            .with_for_update()
+            .with_for_update(key_share=True)
             .execution_options(populate_existing=True)
         ).one_or_none()
         if found is not None:

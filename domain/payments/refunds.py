@@ -37,6 +37,7 @@ from domain.money import Money
 from domain.payments.doubts import (
     REFUND_AMOUNT_CHANGED,
     REFUND_IN_OTHER_CURRENCY,
+    REFUND_OF_ANOTHER,
     UNFIT_REFUND,
 )
 from domain.payments.outflows import (
@@ -443,6 +444,9 @@ def apply_refund(
     refund = _find(session, payment, fact, asked_for)
     if refund is not None:
         return _advance(session, payment, refund, fact, actor)
+    other = _other_payment(session, payment, fact)
+    if other is not None:
+        return _report_of_another(session, payment, fact, other, actor)
     if fact.state is RefundState.FAILED:
         return _keep_failure(session, payment, fact, actor)
     if fact.is_reversal and _is_part_of_dispute(session, payment, fact):
@@ -479,6 +483,33 @@ def _find(
         return None
     waiting = (row for row in rows if _may_be(payment, row, fact))
     return next(waiting, None)
+
+
+def _other_payment(session: Session, payment: Payment, fact: RefundFact) -> str | None:
+    """Return the reference of another payment that has the refund, or None."""
+    return session.scalars(
+        select(Payment.reference)
+        .join(Refund, Refund.payment_id == Payment.id)
+        .where(
+            Refund.gateway == payment.gateway,
+            Refund.gateway_refund_id == fact.gateway_refund_id,
+            Refund.payment_id != payment.id,
+        )
+    ).first()
+
+
+def _report_of_another(
+    session: Session, payment: Payment, fact: RefundFact, other: str, actor: Actor
+) -> Outcome:
+    """Have people look at a refund that the gateway has told of another payment before.
+
+    It stays booked there. One that failed took nothing from anybody.
+    """
+    if fact.state is RefundState.FAILED:
+        return Outcome.REPEATED
+    details = {**_discrepancy(fact, None), "other_payment": other}
+    is_new = report_discrepancy(session, payment, REFUND_OF_ANOTHER, actor=actor, details=details)
+    return Outcome.RECORDED if is_new else Outcome.REPEATED
 
 
 def _has_no_other_id(refund: Refund) -> bool:

@@ -3,8 +3,8 @@
 Crediting takes two people, as a bank transfer does: one proposes, another decides. What is credited
 follows from what the gateway verified, at the payment's own price: nobody types an amount. Refusing
 takes one, since it gives nothing away. Either is about one doubt: where the gateway has said more
-since, it has to be looked at again. An amount that differs from the books moves nothing: one person
-looks into it, and says what was found.
+since, it has to be looked at again. Money that differs from the books is looked into by one person,
+who says what was found: that moves nothing, unless it ends a dispute whose end cannot be read.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from sqlalchemy.orm import aliased
 
 from db.models import Payment, PaymentEvent, PaymentReview
 from domain import audit, clock
-from domain.errors import AlreadyDecided, Conflict, NotAuthorised, NotFound
+from domain.errors import AlreadyDecided, Conflict, InvalidInput, NotAuthorised, NotFound
 from domain.gateways.base import PaymentFact, PaymentState
 from domain.money import Money
 from domain.payments import doubts, exceptions
+from domain.payments.disputes import end_dispute, is_open
 from domain.payments.facts import credit_money
 from domain.payments.records import GATEWAY_ACTOR, lock_payment, note
 from domain.payments.returns import owe, record_return, review_of, settle_by_refunds
@@ -98,6 +99,7 @@ class PaymentReviews:
 
     waiting: tuple[OpenReview, ...]
     discrepancies: tuple[Doubt, ...]
+    ends_dispute: frozenset[int]
     decided: tuple[Decision, ...]
 
 
@@ -118,9 +120,11 @@ def reviews_of(session: Session, *, payment_id: int, actor: Actor) -> PaymentRev
         _open(session, payment, doubt, proposals.get(doubt.id))
         for doubt in doubts.open_doubts(session, payment)
     )
+    discrepancies = doubts.open_discrepancies(session, payment)
     return PaymentReviews(
         waiting,
-        doubts.open_discrepancies(session, payment),
+        discrepancies,
+        frozenset(one.id for one in discrepancies if waiting_dispute(session, payment, one)),
         tuple(_decision(row) for row in rows if row.decided_by),
     )
 
@@ -299,12 +303,20 @@ def refuse_payment(
 
 
 def review_discrepancy(
-    session: Session, *, payment_id: int, doubt_id: int, reason: str, actor: Actor
+    session: Session,
+    *,
+    payment_id: int,
+    doubt_id: int,
+    reason: str,
+    actor: Actor,
+    is_lost: bool | None = None,
 ) -> None:
-    """Record that a person looked into an amount that differs from the books; again: no effect.
+    """Record that a person looked into money that differs from the books; again: no effect.
 
-    `reason` says what was found and done. Raises AlreadyDecided where somebody else reviewed it,
-    and Conflict("doubt_is_over") where there is no such discrepancy.
+    `reason` says what was found and done. A dispute whose end could not be read ends with it:
+    `is_lost` says whether the customer got the money. Raises AlreadyDecided where somebody else
+    reviewed it, Conflict("doubt_is_over") where there is no such discrepancy, and InvalidInput
+    where a dispute waits for its end and `is_lost` is not given.
     """
     payment, reason = _checked(session, payment_id, reason, actor)
     row, name = _review(session, doubt_id), audit.actor_name(actor)
@@ -312,11 +324,10 @@ def review_discrepancy(
         if row.decided_by == name:
             return
         raise AlreadyDecided(row.state, row.decided_by, row.decided_at)
-    for doubt in doubts.open_discrepancies(session, payment):
-        if doubt.id == doubt_id:
-            break
-    else:
-        raise Conflict("doubt_is_over")
+    doubt = _discrepancy(session, payment, doubt_id)
+    dispute = waiting_dispute(session, payment, doubt)
+    if dispute is not None and is_lost is None:
+        raise InvalidInput("is_lost", "missing")
     row = review_of(
         payment,
         doubt,
@@ -329,6 +340,23 @@ def review_discrepancy(
     session.flush()
     details = {"review": row.id, "discrepancy": doubt.reason, "reason": reason}
     _record(session, payment, "discrepancy_reviewed", actor, details)
+    if dispute is not None:
+        end_dispute(session, payment, dispute, is_lost=bool(is_lost), actor=GATEWAY_ACTOR)
+
+
+def waiting_dispute(session: Session, payment: Payment, doubt: Doubt) -> str | None:
+    """Return the gateway's name of the dispute that ends with a review, or None."""
+    name = doubt.gateway_dispute_id
+    if doubt.reason != doubts.UNKNOWN_OUTCOME or name is None:
+        return None
+    return name if is_open(session, payment, name) else None
+
+
+def _discrepancy(session: Session, payment: Payment, doubt_id: int) -> Doubt:
+    for doubt in doubts.open_discrepancies(session, payment):
+        if doubt.id == doubt_id:
+            return doubt
+    raise Conflict("doubt_is_over")
 
 
 def _checked(session: Session, payment_id: int, reason: str, actor: Actor) -> tuple[Payment, str]:

@@ -53,11 +53,13 @@ def next_check(payment: Payment, now: datetime) -> datetime | None:
     store a few times a day. What failed or expired is looked at a few times more: a gateway may
     hear of money long after its customer's time is over, and a customer may approve in another
     tab what was cancelled in this one. A credited payment is asked about for months, because a
-    refund or a chargeback may never be announced.
+    refund or a chargeback may never be announced; and daily while a dispute of it is open, because
+    its account is frozen until the end is known.
     """
     if payment.credited_at is not None:
         waits = _AFTER_CREDIT if payment.fee_micros is not None else _AFTER_CREDIT_WITHOUT_FEE
-        return _first_after(now, payment.credited_at, waits)
+        planned = _first_after(now, payment.credited_at, waits)
+        return earliest(planned, now + _DAY) if payment.disputed_micros else planned
     if payment.state == "under_review":
         is_asked = payment.code == GATEWAY_REVIEW and now < payment.expires_at + _REVIEWED_WITHIN
         return now + _REVIEW if is_asked else None

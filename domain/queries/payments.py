@@ -17,6 +17,7 @@ from db.models import (
     Payment,
     PaymentCredit,
     PaymentEvent,
+    PaymentReview,
     Refund,
 )
 from db.models.payments import OPEN_PAYMENT_STATES
@@ -70,7 +71,7 @@ class PaymentView:
     got it. `refunded` is what went back, `refund_pending` what is to go back and has not yet.
     `received_on` is the day of a bank transfer, None for any other. `has_declined_attempt` is of an
     open payment: what it was to be paid with was declined, and it may still be paid with something
-    else.
+    else. `is_given_back` is of a rejected one: all the money that came for it went back.
     """
 
     payment_id: int
@@ -89,6 +90,7 @@ class PaymentView:
     has_open_dispute: bool
     has_lost_dispute: bool
     has_declined_attempt: bool
+    is_given_back: bool
     created_at: datetime
     received_on: date | None
     expires_at: datetime
@@ -377,6 +379,13 @@ def _payments() -> Select[Any]:
         _has_dispute("open").label("has_open_dispute"),
         _has_dispute("lost").label("has_lost_dispute"),
         and_(Payment.state.in_(OPEN_PAYMENT_STATES), declined).label("has_declined_attempt"),
+        and_(_has_return("returned"), ~_has_return("owed")).label("is_given_back"),
+    )
+
+
+def _has_return(state: str) -> ColumnElement[bool]:
+    return exists().where(
+        PaymentReview.payment_id == Payment.id, PaymentReview.return_state == state
     )
 
 
@@ -404,6 +413,7 @@ def _view(row: Row[Any]) -> PaymentView:
         has_open_dispute=row.has_open_dispute,
         has_lost_dispute=row.has_lost_dispute,
         has_declined_attempt=row.has_declined_attempt,
+        is_given_back=row.is_given_back,
         created_at=payment.created_at,
         received_on=row.received_on,
         expires_at=payment.expires_at,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import streamlit as st
@@ -95,7 +96,7 @@ def _decide(here: Viewing, payment: PaymentView, pressed: Pressed) -> str:
     if pressed.action == "return":
         backend.write(record_return, review_id=pressed.item, reference=pressed.text, actor=actor)
         return _("Recorded. Nothing is owed any more.")
-    service, told = {
+    services: dict[str, tuple[Callable[..., None], str]] = {
         "accept": (accept_payment, _("Approved. The credit was granted.")),
         "propose": (
             propose_acceptance,
@@ -106,7 +107,16 @@ def _decide(here: Viewing, payment: PaymentView, pressed: Pressed) -> str:
             review_discrepancy,
             _("Recorded as reviewed. It no longer waits for a decision."),
         ),
-    }[pressed.action]
+        "dispute_lost": (
+            partial(review_discrepancy, is_lost=True),
+            _("Recorded. The dispute was lost, and its credit clawed back."),
+        ),
+        "dispute_won": (
+            partial(review_discrepancy, is_lost=False),
+            _("Recorded. The dispute was won."),
+        ),
+    }
+    service, told = services[pressed.action]
     backend.write(
         service,
         payment_id=payment.payment_id,
@@ -145,7 +155,8 @@ def draw(here: Viewing, payment: PaymentView) -> None:
             _waiting(here, payment, review)
     for doubt in found.discrepancies:
         with st.container(border=True, key=f"discrepancy-{doubt.id}"):
-            discrepancies.draw(here, payment, doubt, place=_PLACE)
+            ends_dispute = doubt.id in found.ends_dispute
+            discrepancies.draw(here, payment, doubt, place=_PLACE, ends_dispute=ends_dispute)
     for decision in found.decided:
         with st.container(border=True, key=f"decision-{decision.review_id}"):
             _decided(here, payment, decision)

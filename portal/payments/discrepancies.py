@@ -1,4 +1,4 @@
-"""Amounts that a gateway states and the books do not have: listed, and reviewed by finance."""
+"""What a gateway states and the books do not have: listed, and reviewed by finance."""
 
 from __future__ import annotations
 
@@ -31,33 +31,83 @@ WHY = {
     "amount_changed": N_(
         "The gateway states another amount of this payment than was credited. The credit stays."
     ),
+    "refund_of_another_payment": N_(
+        "The gateway told this refund of another payment before, and it is booked there. No credit"
+        " of this payment was clawed back for it."
+    ),
+    "dispute_of_another_payment": N_(
+        "The gateway told this dispute of another payment before, and it is booked there. This"
+        " payment's account is not frozen for it."
+    ),
+    "dispute_outcome_unknown": N_(
+        "The gateway ended this dispute, and did not say for whom in a way that can be read."
+    ),
+}
+_AMOUNT_DIFFERS = N_("The gateway states another amount")
+_TITLES = {
+    "refund_of_another_payment": N_("The gateway names this payment for another's refund"),
+    "dispute_of_another_payment": N_("The gateway names this payment for another's dispute"),
+    "dispute_outcome_unknown": N_("A dispute ended, and for whom is unknown"),
 }
 
 
-def draw(here: Viewing, payment: PaymentView, doubt: Doubt, *, place: str) -> None:
-    """Draw one with its amounts, and the form with which finance ends it."""
-    st.subheader(_("The gateway states another amount"))
+def draw(
+    here: Viewing, payment: PaymentView, doubt: Doubt, *, place: str, ends_dispute: bool
+) -> None:
+    """Draw one with its amounts, and the form with which finance ends it, and its dispute."""
+    st.subheader(_(_TITLES.get(doubt.reason, _AMOUNT_DIFFERS)))
     st.markdown(plain(_(WHY[doubt.reason])))
     lines = {
         _("Amount booked"): _amount(doubt.expected),
         _("Amount stated by the gateway"): _amount(doubt.amount),
         _("Since"): here.date_time(doubt.since),
     }
-    if doubt.gateway_payment_id:
-        lines[_("Gateway transaction ID")] = doubt.gateway_payment_id
-    if doubt.gateway_refund_id:
-        lines[_("Gateway refund ID")] = doubt.gateway_refund_id
+    if doubt.reason == "dispute_outcome_unknown":
+        del lines[_("Amount booked")]
+    names = {
+        _("Gateway transaction ID"): doubt.gateway_payment_id,
+        _("Gateway refund ID"): doubt.gateway_refund_id,
+        _("Gateway dispute ID"): doubt.gateway_dispute_id,
+        _("Booked on the payment"): doubt.other_payment,
+        _("The gateway's code"): doubt.code,
+    }
+    lines |= {name: value for name, value in names.items() if value}
     st.html(words.definition_list(lines))
     if not allows(here.visitor.actor, "decide_payment", payment.account_id):
         st.caption(_("Finance compares it with the gateway, and records what was found."))
-        return
-    with st.popover(_("Mark as reviewed…")), st.form(f"form-review-{doubt.id}", border=False):
-        st.markdown(_("Compare it with the gateway, and put right there or here what is wrong."))
-        field = f"line-review-{doubt.id}"
-        st.text_input(_("Reason (what was found and done)"), max_chars=LONGEST_REASON, key=field)
-        approving.submit_button(
-            _("Mark as reviewed"), place=place, action="review", item=doubt.id, field=field
-        )
+    elif ends_dispute:
+        with st.popover(_("End the dispute…")), st.form(f"form-review-{doubt.id}", border=False):
+            st.markdown(
+                _("Look up at the gateway how the dispute ended. The account is frozen until then.")
+            )
+            field = _reason(doubt)
+            with st.container(horizontal=True):
+                for action, label in (
+                    ("dispute_won", _("We kept the money")),
+                    ("dispute_lost", _("The customer got the money")),
+                ):
+                    approving.submit_button(
+                        label, place=place, action=action, item=doubt.id, field=field
+                    )
+    else:
+        with st.popover(_("Mark as reviewed…")), st.form(f"form-review-{doubt.id}", border=False):
+            st.markdown(
+                _("Compare it with the gateway, and put right there or here what is wrong.")
+            )
+            approving.submit_button(
+                _("Mark as reviewed"),
+                place=place,
+                action="review",
+                item=doubt.id,
+                field=_reason(doubt),
+            )
+
+
+def _reason(doubt: Doubt) -> str:
+    """Draw the field for what was found, and return its key."""
+    field = f"line-review-{doubt.id}"
+    st.text_input(_("Reason (what was found and done)"), max_chars=LONGEST_REASON, key=field)
+    return field
 
 
 def draw_all(here: Viewing) -> None:
@@ -66,7 +116,7 @@ def draw_all(here: Viewing) -> None:
     if not found:
         return
     count = formats.number(len(found))
-    st.subheader(_("Amounts that differ from the gateway ({count})").format(count=count))
+    st.subheader(_("Differences from the gateway ({count})").format(count=count))
     table = pa.table(
         {
             _("Since"): [here.date_time(each.discrepancy.since) for each in found],

@@ -95,7 +95,7 @@ def _facts(here: Viewing, payment: PaymentView) -> dict[str, str]:
         _("Account"): str(payment.account_id),
         _("Status"): f"{words.status(payment.status)} · {words.state(payment)}",
         _("Method"): words.gateway(payment.gateway),
-        _("The gateway's number"): payment.gateway_payment_id or _("none yet"),
+        _("Credited transaction"): payment.gateway_payment_id or _("none yet"),
         _("Amount"): formats.money(payment.pay),
         **words.credit(payment),
         _("Refunded"): formats.money(payment.refunded),
@@ -117,7 +117,7 @@ def _actions(here: Viewing, found: PaymentTimeline) -> None:
     with st.container(horizontal=True):
         gateway = gateway_of(payment.gateway)
         if gateway is not None and st.button(_("Ask the gateway now"), icon=":material/sync:"):
-            _ask(here, payment)
+            _ask(here, found)
         can_send = role in {StaffRole.SUPPORT, StaffRole.FINANCE}
         if (
             result.offers_receipt(payment)
@@ -140,7 +140,8 @@ def _done(text: str, *, is_good: bool = True) -> None:
     st.rerun()
 
 
-def _ask(here: Viewing, payment: PaymentView) -> None:
+def _ask(here: Viewing, found: PaymentTimeline) -> None:
+    payment = found.payment
     gateway = gateway_of(payment.gateway)
     if gateway is None:
         return
@@ -151,7 +152,13 @@ def _ask(here: Viewing, payment: PaymentView) -> None:
             payment_id=payment.payment_id,
             actor=here.visitor.actor,
         )
-    _done(_("The gateway was asked. What it said stands below."))
+    now = backend.read(payment_timeline, actor=here.visitor.actor, reference=payment.reference)
+    is_news = (now.payment.state, now.steps) != (payment.state, found.steps)
+    _done(
+        _("The gateway was asked. What it said stands below.")
+        if is_news
+        else _("The gateway was asked, and says nothing new.")
+    )
 
 
 def _resend(here: Viewing, payment: PaymentView) -> None:
@@ -168,15 +175,18 @@ def _resend(here: Viewing, payment: PaymentView) -> None:
 def _steps(here: Viewing, found: PaymentTimeline) -> None:
     st.subheader(_("What happened"))
     name = naming(here, {each.actor for each in found.steps})
-    rows = [(each.happened_at, labels.taken(each), name(each.actor)) for each in found.steps]
+    reasons = {each.refund_id: each.reason or "" for each in found.refunds}
     table = pa.table(
         {
-            _("When"): [here.date_time(moment) for moment, _text, _actor in rows],
-            _("What"): [text for _moment, text, _actor in rows],
-            _("By"): [actor for _moment, _text, actor in rows],
+            _("When"): [here.date_time(each.happened_at) for each in found.steps],
+            _("What"): [labels.taken(each) for each in found.steps],
+            _("Amount"): [labels.amount(each) for each in found.steps],
+            _("Reason"): [labels.reason(each, reasons) for each in found.steps],
+            _("By"): [name(each.actor) for each in found.steps],
         }
     )
-    st.dataframe(table, hide_index=True, height="content")
+    right = st.column_config.TextColumn(alignment="right")
+    st.dataframe(table, hide_index=True, height="content", column_config={_("Amount"): right})
 
 
 def _messages(here: Viewing, found: PaymentTimeline) -> None:

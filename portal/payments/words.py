@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from domain.money import Money
 from domain.payments.polling import CHECK_FAILED
+from portal import formats
 from portal.i18n import N_, _
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from domain.queries.payments import TimelineStep
 
 _STEPS = {
@@ -37,7 +41,16 @@ _STEPS = {
     ),
     "refund_amount_changed": N_("The gateway states another amount of a refund: look into it"),
     "amount_changed": N_("The gateway states another amount than was credited: look into it"),
-    "discrepancy_reviewed": N_("The amount that differs was reviewed"),
+    "refund_of_another_payment": N_(
+        "The gateway names it for a refund of another payment: look into it"
+    ),
+    "dispute_of_another_payment": N_(
+        "The gateway names it for a dispute of another payment: look into it"
+    ),
+    "dispute_outcome_unknown": N_(
+        "The gateway ended the dispute, and for whom is unknown: look into it"
+    ),
+    "discrepancy_reviewed": N_("The difference from the gateway was reviewed"),
     "fee_changed": N_("The gateway changed its fee"),
     "check_failed": N_("The gateway's answer could not be processed; it is asked again later"),
     "refund_requested": N_("Refund requested, and its credit clawed back"),
@@ -94,3 +107,20 @@ def taken(each: TimelineStep) -> str:
         return f"{text} ({each.details.get('error')})"
     why = _PACK_REFUSALS.get(str(each.details.get("reason")))
     return f"{text}: {_(why)}" if each.kind == "starter_pack_refused" and why else text
+
+
+def amount(each: TimelineStep) -> str:
+    """Return the amount that a step tells of, or nothing."""
+    found = each.details.get("amount")
+    if not isinstance(found, list):
+        return ""
+    micros, currency, *_rest = found
+    return formats.money(Money(int(micros), str(currency)))
+
+
+def reason(each: TimelineStep, of_refunds: Mapping[int, str]) -> str:
+    """Return why somebody asked for the refund that a step begins, or nothing."""
+    if each.kind != "refund_requested":
+        return ""
+    given = of_refunds.get(int(each.details.get("refund", 0)), "")
+    return _("made at the gateway") if given == "gateway" else given

@@ -616,3 +616,13 @@ def test_the_history_goes_back_page_by_page(begun: Begun) -> None:
     references = [row.reference for row in (*page.rows, *rest.rows)]
     assert references == [begun.reference, *(f"COPY{number}" for number in range(60))]
     assert rest.older_than is None
+
+
+def test_an_ipn_of_the_same_money_with_another_amount_is_for_people(begun: Begun) -> None:
+    assert take(begun.sessions, ipn(begun.reference)) is Outcome.RECORDED
+    other = ipn(begun.reference, Amount="60000000")
+    assert [take(begun.sessions, other) for _ in range(2)] == [Outcome.RECORDED, Outcome.REPEATED]
+    assert [amount for _, amount in entries(begun.sessions, begun.account)] == [500_000_000_000]
+    with begun.sessions() as session:
+        kinds = session.scalars(select(PaymentEvent.kind).order_by(PaymentEvent.id)).all()
+    assert kinds.count("amount_changed") == 1

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import select, text, update
+from sqlalchemy import func, select, text, update
 
 from db.models import Account, Dispute, Payment, PaymentEvent, Refund
 from domain import ledger
@@ -17,6 +17,8 @@ from domain.gateways.base import (
     DisputeFact,
     DisputeState,
     GatewayRefused,
+    InboundMessage,
+    Notification,
     Outcome,
     PaymentFact,
     PaymentState,
@@ -25,8 +27,13 @@ from domain.gateways.base import (
     Snapshot,
 )
 from domain.money import Money
-from domain.payments import check_due, request_refund, send_refund
+from domain.payments import check_due, check_payment, request_refund, send_refund, take_notification
 from domain.payments.facts import apply_facts
+from domain.payments.records import lock_payment
+from domain.payments.review import review_discrepancy, reviews_of
+from domain.payments.schedule import next_check
+from domain.transactions import run_transaction
+from domain.vault import Vault
 from tests.factories import SYSTEM, charge, next_key
 from tests.gateways import GATEWAYS, ScriptedGateway, away, begin, dong, paid, payer
 
@@ -34,7 +41,9 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker
 
     from domain.gateways.base import Fact
+    from domain.payments.doubts import Doubt
 
+VAULT = Vault(b"the-secret-key-of-these-tests-0123456789")
 CREDIT = dong(550_000)
 FINANCE = user_actor(900, staff_role=StaffRole.FINANCE)
 
@@ -99,6 +108,22 @@ class Paid:
     def all_of(self, model: Any) -> list[Any]:
         with self.sessions() as session:
             return list(session.scalars(select(model).order_by(model.id)))
+
+    def discrepancies(self) -> tuple[Doubt, ...]:
+        with self.sessions() as session:
+            found = reviews_of(session, payment_id=self.payment_id, actor=FINANCE)
+        return found.discrepancies
+
+    def review(self, doubt_id: int, *, is_lost: bool | None = None) -> None:
+        with self.sessions.begin() as session:
+            review_discrepancy(
+                session,
+                payment_id=self.payment_id,
+                doubt_id=doubt_id,
+                reason="Seen there",
+                actor=FINANCE,
+                is_lost=is_lost,
+            )
 
     def legs(self) -> dict[str, int]:
         """Return what stands on each account of the chart, in dong."""
@@ -497,3 +522,211 @@ def test_nothing_new_is_held_while_it_is_frozen(payment: Paid) -> None:
             idempotency_key=next_key(),
         )
     assert held.hold_number is None
+
+
+# ── What a gateway says of another time, or of two payments ───────────────────────────────────
+AHEAD = (timedelta(days=30), timedelta(days=300), timedelta(days=365 * 70))
+
+
+class Telling(ScriptedGateway):
+    """A gateway whose webhooks tell a fact."""
+
+    def __init__(self, fact: Fact) -> None:
+        super().__init__()
+        self.fact = fact
+
+    def parse_notification(self, message: InboundMessage) -> Notification:
+        return Notification(message.raw_query, "event", (self.fact,))
+
+
+def tell(payment: Paid, fact: Fact) -> Outcome:
+    message = InboundMessage("POST", {}, (), next_key("event"), b"", datetime.now(UTC))
+    outcome, _ = take_notification(
+        payment.sessions, gateway=Telling(fact), message=message, vault=VAULT
+    )
+    return outcome
+
+
+@pytest.mark.parametrize("ahead", AHEAD)
+def test_a_dispute_told_with_a_date_ahead_ends_when_its_end_is_told(
+    payment: Paid, ahead: timedelta
+) -> None:
+    opened = payment.dispute_fact(DisputeState.OPEN)
+    tell(payment, replace(opened, stated_at=datetime.now(UTC) + ahead))
+    assert payment.status() == "frozen"
+    tell(payment, replace(payment.dispute_fact(DisputeState.WON), stated_at=datetime.now(UTC)))
+    assert payment.status() == "active"
+    assert payment.balance() == 550_000
+
+
+@pytest.mark.parametrize("ahead", AHEAD)
+@pytest.mark.parametrize(
+    ("first", "last", "left"),
+    [
+        (RefundState.SUCCEEDED, RefundState.FAILED, 550_000),
+        (RefundState.FAILED, RefundState.SUCCEEDED, 0),
+    ],
+)
+def test_a_refund_told_with_a_date_ahead_stands_as_it_is_told_last(
+    payment: Paid, first: RefundState, last: RefundState, left: int, ahead: timedelta
+) -> None:
+    for state, later in ((first, ahead), (last, timedelta())):
+        at = datetime.now(UTC) + later
+        tell(payment, replace(payment.refund_fact("re_1", state, CREDIT), stated_at=at))
+    assert payment.balance() == left
+
+
+@pytest.mark.parametrize("ahead", AHEAD)
+def test_money_denied_with_a_date_ahead_counts_again_once_it_is_paid(
+    payment: Paid, ahead: timedelta
+) -> None:
+    now = datetime.now(UTC)
+    denied = PaymentFact(
+        PaymentState.FAILED,
+        reference=payment.reference,
+        gateway_payment_id=payment.money,
+        occurred_at=now + ahead,
+    )
+    tell(payment, denied)
+    assert payment.balance() == 0
+    again = paid(payment.reference, CREDIT, number=payment.money)
+    tell(payment, replace(again, occurred_at=datetime.now(UTC)))
+    assert payment.balance() == 550_000
+
+
+@pytest.mark.parametrize("ahead", AHEAD)
+def test_what_the_gateway_answers_ends_what_it_told_with_a_date_ahead(
+    payment: Paid, ahead: timedelta
+) -> None:
+    opened = payment.dispute_fact(DisputeState.OPEN)
+    tell(payment, replace(opened, stated_at=datetime.now(UTC) + ahead))
+    for state, at in ((DisputeState.OPEN, datetime.now(UTC) + ahead), (DisputeState.WON, None)):
+        payment.gateway.snapshot = Snapshot(
+            paid(payment.reference, CREDIT, number=payment.money),
+            disputes=(replace(payment.dispute_fact(state), stated_at=at),),
+        )
+        with payment.sessions.begin() as session:
+            session.execute(update(Dispute).values(stated_at=func.now() - timedelta(hours=1)))
+        check_payment(
+            payment.sessions, gateway=payment.gateway, payment_id=payment.payment_id, actor=SYSTEM
+        )
+    assert payment.status() == "active"
+
+
+def test_a_refund_that_has_another_payment_is_for_people(payment: Paid) -> None:
+    other = Paid(payment.sessions)
+    fact = payment.refund_fact("re_1", RefundState.SUCCEEDED, CREDIT)
+    assert payment.apply(fact) is Outcome.RECORDED
+    of_both = replace(fact, gateway_payment_id=other.money)
+    assert tell(other, of_both) is Outcome.RECORDED
+    assert tell(other, of_both) is Outcome.REPEATED
+    assert tell(other, replace(of_both, state=RefundState.FAILED)) is Outcome.REPEATED
+    assert (payment.balance(), other.balance()) == (0, 550_000)
+    (found,) = other.discrepancies()
+    assert (found.reason, found.amount, found.other_payment, found.gateway_refund_id) == (
+        "refund_of_another_payment",
+        CREDIT,
+        payment.reference,
+        "re_1",
+    )
+    assert payment.discrepancies() == ()
+
+
+def test_a_dispute_that_has_another_payment_is_for_people(payment: Paid) -> None:
+    other = Paid(payment.sessions)
+    payment.apply(payment.dispute_fact(DisputeState.OPEN))
+    of_both = replace(payment.dispute_fact(DisputeState.OPEN), gateway_payment_id=other.money)
+    assert tell(other, of_both) is Outcome.RECORDED
+    assert tell(other, of_both) is Outcome.REPEATED
+    assert (payment.status(), other.status()) == ("frozen", "active")
+    (found,) = other.discrepancies()
+    assert (found.reason, found.other_payment, found.gateway_dispute_id) == (
+        "dispute_of_another_payment",
+        payment.reference,
+        "dp_1",
+    )
+
+
+def unclear(payment: Paid, state: DisputeState = DisputeState.OPEN) -> DisputeFact:
+    return replace(
+        payment.dispute_fact(state), unknown_outcome="A_NEW_CODE", stated_at=datetime.now(UTC)
+    )
+
+
+@pytest.mark.parametrize("was_told_before", [True, False])
+@pytest.mark.parametrize(("is_lost", "left"), [(True, 0), (False, 550_000)])
+def test_a_dispute_whose_end_cannot_be_read_is_ended_by_finance(
+    payment: Paid, *, is_lost: bool, left: int, was_told_before: bool
+) -> None:
+    if was_told_before:
+        payment.apply(payment.dispute_fact(DisputeState.OPEN))
+    for outcome in (Outcome.RECORDED, Outcome.REPEATED):
+        assert tell(payment, unclear(payment)) is outcome
+    assert payment.status() == "frozen"
+    (found,) = payment.discrepancies()
+    assert (found.reason, found.amount, found.code) == (
+        "dispute_outcome_unknown",
+        CREDIT,
+        "A_NEW_CODE",
+    )
+    with pytest.raises(InvalidInput):
+        payment.review(found.id)
+    for _ in range(2):
+        payment.review(found.id, is_lost=is_lost)
+    assert (payment.status(), payment.balance()) == ("active", left)
+    assert tell(payment, unclear(payment)) is Outcome.REPEATED
+    assert (payment.status(), payment.balance()) == ("active", left)
+    assert payment.discrepancies() == ()
+
+
+def test_a_dispute_that_ended_in_known_words_meanwhile_needs_no_end_from_finance(
+    payment: Paid,
+) -> None:
+    tell(payment, unclear(payment))
+    tell(payment, replace(payment.dispute_fact(DisputeState.WON), stated_at=datetime.now(UTC)))
+    (found,) = payment.discrepancies()
+    payment.review(found.id)
+    assert (payment.status(), payment.balance()) == ("active", 550_000)
+
+
+def test_the_gateway_is_asked_daily_while_a_dispute_is_open(payment: Paid) -> None:
+    late = datetime.now(UTC) + timedelta(days=200)
+    assert next_check(payment.row(), late) is None
+    payment.apply(payment.dispute_fact(DisputeState.OPEN))
+    assert next_check(payment.row(), late) == late + timedelta(days=1)
+    payment.apply(payment.dispute_fact(DisputeState.WON))
+    assert next_check(payment.row(), late) is None
+
+
+def test_who_writes_of_a_payment_does_not_wait_for_its_lock(payment: Paid) -> None:
+    with payment.sessions.begin() as session, payment.sessions.begin() as other:
+        assert lock_payment(session, payment.payment_id) is not None
+        other.execute(text("SET LOCAL lock_timeout = '2s'"))
+        other.add(
+            PaymentEvent(
+                account_id=payment.account,
+                payment_id=payment.payment_id,
+                kind="opened",
+                actor="tests",
+                details={},
+            )
+        )
+        other.flush()
+        other.rollback()
+
+
+def test_who_was_slower_to_write_a_unique_name_runs_again(payment: Paid) -> None:
+    names = iter(("taken", "taken", "free"))
+
+    def work(session: Session) -> str:
+        name = next(names)
+        session.execute(
+            text(
+                "INSERT INTO idempotency_keys (account_id, key, operation, request_hash, answer)"
+                " VALUES (:account, :key, 'test', '', '{}')"
+            ),
+            {"account": payment.account, "key": name},
+        )
+        return name
+
+    assert [run_transaction(payment.sessions, work) for _ in range(2)] == ["taken", "free"]

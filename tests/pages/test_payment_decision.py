@@ -7,14 +7,24 @@ from typing import TYPE_CHECKING
 import pytest
 
 from domain.actors import StaffRole, user_actor
-from domain.gateways.base import PaymentFact, PaymentState
+from domain.gateways.base import (
+    DisputeFact,
+    DisputeState,
+    PaymentFact,
+    PaymentState,
+    RefundFact,
+    RefundState,
+)
+from domain.payments import request_refund
 from domain.payments.facts import apply_facts
 from domain.payments.review import (
     propose_acceptance,
+    record_return,
     refuse_payment,
     review_discrepancy,
     reviews_of,
 )
+from domain.queries.balances import account_summary
 from tests.gateways import GATEWAYS, ScriptedGateway, begin, dong, paid, payer
 
 if TYPE_CHECKING:
@@ -283,7 +293,7 @@ def test_amount_that_differs_stands_on_the_work_list_until_it_is_reviewed(
     app.switch_page("pages/payments.py")
     app.query_params["waiting"] = "yes"
     app.run()
-    assert "Amounts that differ from the gateway (1)" in [each.value for each in app.subheader]
+    assert "Differences from the gateway (1)" in [each.value for each in app.subheader]
     table = app.dataframe[0].value
     assert table["Amount booked"].tolist() == ["₫1,000,000"]
     assert table["Amount stated by the gateway"].tolist() == ["₫700,000"]
@@ -334,3 +344,86 @@ def test_support_sees_an_amount_that_differs_and_reviews_none(
     app = look(show, case, StaffRole.SUPPORT)
     assert "The gateway states another amount" in [each.value for each in app.subheader]
     assert not reviewable(app)
+
+
+@pytest.mark.parametrize(
+    ("label", "told", "left"),
+    [
+        (
+            "The customer got the money",
+            "Recorded. The dispute was lost, and its credit clawed back.",
+            0,
+        ),
+        ("We kept the money", "Recorded. The dispute was won.", 1_000_000),
+    ],
+)
+def test_finance_ends_a_dispute_whose_end_cannot_be_read(
+    show: Callable[..., AppTest], case: Case, label: str, told: str, left: int
+) -> None:
+    case.comes(dong(1_000_000))
+    fact = DisputeFact(
+        "dp-1",
+        DisputeState.OPEN,
+        dong(1_000_000),
+        gateway_payment_id="money-1",
+        unknown_outcome="A_NEW_CODE",
+    )
+    apply_facts(case.session, gateway=case.gateway, facts=(fact,), actor=GATEWAYS)
+    case.session.commit()
+    app = look(show, case, StaffRole.SUPPORT)
+    assert label not in [button.label for button in app.button]
+    app = look(show, case, StaffRole.FINANCE)
+    assert "A dispute ended, and for whom is unknown" in [each.value for each in app.subheader]
+    assert "A_NEW_CODE" in facts(app)
+    click(app, label)
+    assert [error.value for error in app.error] == ["Say why."]
+    field = next(each for each in app.text_input if str(each.key).startswith("line-review-"))
+    field.set_value("The gateway's page says so")
+    click(app, label)
+    assert [done.value for done in app.success] == [told]
+    summary = account_summary(case.session, actor=OTHER, account_id=case.account)
+    assert summary.balance_micros == dong(left).micros
+
+
+def test_steps_tell_their_amounts_and_why_money_was_refunded(
+    show: Callable[..., AppTest], case: Case
+) -> None:
+    case.comes(dong(1_000_000))
+    for amount, reason in ((dong(200_000), "Paid twice"), (dong(300_000), "Bought by mistake")):
+        request_refund(
+            case.session,
+            payment_id=case.payment.payment_id,
+            amount=amount,
+            reason=reason,
+            actor=OTHER,
+            idempotency_key=reason,
+        )
+    fact = RefundFact(
+        "re-1", RefundState.SUCCEEDED, dong(100_000), payment_reference=case.payment.reference
+    )
+    apply_facts(case.session, gateway=case.gateway, facts=(fact,), actor=GATEWAYS)
+    case.session.commit()
+    table = look(show, case, StaffRole.SUPPORT).dataframe[0].value
+    refunds = table[table["What"].str.startswith("Refund requested")]
+    assert refunds["Amount"].tolist() == ["₫200,000", "₫300,000", "₫100,000"]
+    assert refunds["Reason"].tolist() == ["Paid twice", "Bought by mistake", "made at the gateway"]
+
+
+def test_the_customer_reads_that_rejected_money_was_given_back(
+    show: Callable[..., AppTest], case: Case
+) -> None:
+    case.comes(dong(700_000))
+    payment_id = case.payment.payment_id
+    refuse_payment(
+        case.session, payment_id=payment_id, doubt_id=case.doubt(), reason="x", actor=OTHER
+    )
+    (decision,) = reviews_of(case.session, payment_id=payment_id, actor=OTHER).decided
+    record_return(case.session, review_id=decision.review_id, reference="FT 1", actor=OTHER)
+    case.session.commit()
+    app = show(case.account)
+    app.switch_page("pages/payment.py")
+    app.query_params["ref"] = case.payment.reference
+    app.run()
+    assert [box.value for box in app.error] == [
+        "This payment was not accepted, and nothing was credited. Its money was given back."
+    ]

@@ -19,7 +19,9 @@ def upgrade() -> None:
         "payment_events",
         ["payment_id"],
         postgresql_where=sa.text(
-            "kind IN ('refund_in_other_currency', 'refund_amount_changed', 'amount_changed')"
+            "kind IN ('refund_in_other_currency', 'refund_amount_changed', 'amount_changed',"
+            " 'refund_of_another_payment', 'dispute_of_another_payment',"
+            " 'dispute_outcome_unknown')"
         ),
     )
 

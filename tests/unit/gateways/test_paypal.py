@@ -1002,7 +1002,9 @@ def test_a_reversal_took_the_money_whatever_its_status(believing: PayPal) -> Non
         ({"status": "UNDER_REVIEW"}, DisputeState.OPEN),
         ({"outcome": "RESOLVED_BUYER_FAVOUR"}, DisputeState.LOST),
         ({"outcome": "ACCEPTED"}, DisputeState.LOST),
+        ({"outcome": "RESOLVED_BUYER_FAVOR"}, DisputeState.LOST),
         ({"outcome": "RESOLVED_SELLER_FAVOUR"}, DisputeState.WON),
+        ({"outcome": "RESOLVED_SELLER_FAVOR"}, DisputeState.WON),
         ({"outcome": "CANCELED_BY_BUYER"}, DisputeState.WON),
         ({"outcome": "DENIED"}, DisputeState.WON),
         ({"outcome": "RESOLVED_WITH_PAYOUT"}, DisputeState.WON),
@@ -1030,6 +1032,7 @@ def test_events_of_disputes(
             respond_by=datetime(2026, 1, 25, tzinfo=UTC),
             occurred_at=datetime(2026, 1, 15, 2, 35, tzinfo=UTC),
             stated_at=datetime(2026, 1, 15, 2, 35, tzinfo=UTC),
+            unknown_outcome=outcome if state is DisputeState.OPEN else None,
         ),
     )
 
