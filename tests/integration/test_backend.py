@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 from sqlalchemy import event, make_url, text
-from sqlalchemy.exc import DBAPIError, InternalError
+from sqlalchemy.exc import DBAPIError, IntegrityError, InternalError
 
 from db.engine import make_sessions
 from db.migrate import newest_version
 from domain.digests import DIGEST_KEY, digest_key, keyed_digest
+from domain.transactions import MAX_ATTEMPTS
 from portal import backend, startup
 from portal.settings import load_settings
 
@@ -122,14 +123,27 @@ def test_a_transaction_that_always_loses_is_given_up() -> None:
 def test_other_errors_of_the_database_are_not_tried_again() -> None:
     runs: list[int] = []
 
+    def divide(session: Session) -> None:
+        runs.append(1)
+        session.execute(text("SELECT 1 / 0"))
+
+    with pytest.raises(DBAPIError):
+        backend.write(divide)
+    assert len(runs) == 1
+
+
+@pytest.mark.usefixtures("connected")
+def test_a_name_that_stays_taken_is_not_tried_for_ever() -> None:
+    runs: list[int] = []
+
     def add_twice(session: Session) -> None:
         runs.append(1)
         add_user(session, email="a@example.com")
         add_user(session, email="a@example.com")
 
-    with pytest.raises(DBAPIError):
+    with pytest.raises(IntegrityError):
         backend.write(add_twice)
-    assert len(runs) == 1
+    assert len(runs) == MAX_ATTEMPTS
 
 
 def test_pages_imported_anew_share_the_engine(connected: str) -> None:
