@@ -632,7 +632,7 @@ class PaymentMachine(RuleBasedStateMachine):
             payment.accept_money(money.name, case.amount)
         else:
             has_failed = money.state is PaymentState.FAILED
-            assert has_failed or payment.is_credited or payment.is_back(money.name)
+            assert has_failed or payment.is_credited or payment.is_going_back(money.name)
 
     def accept(self, about: dict[str, Any]) -> bool:
         try:

@@ -94,6 +94,8 @@ class Payment:
     """Money that staff rejected, and how much of it they have not sent back themselves."""
     failed: set[str] = field(default_factory=set)
     """Rejected money of which the gateway said since that it did not come."""
+    told: dict[str, int] = field(default_factory=dict)
+    """All money that the gateway said was paid, and how much it was when it first said so."""
 
     # ── How it stands ────────────────────────────────────────────────────────────────────────
 
@@ -144,6 +146,25 @@ class Payment:
 
     def is_back(self, money: str | None) -> bool:
         return any(refund.money == money and refund.state == "succeeded" for refund in self.refunds)
+
+    def is_going_back(self, money: str | None) -> bool:
+        """Whether some of it went back, or is about to."""
+        standing = {*WAITING, "succeeded"}
+        return any(refund.money == money and refund.state in standing for refund in self.refunds)
+
+    def _end_second(self, money: str | None) -> None:
+        """Take money beside the credited one, all of which went back, for rejected."""
+        if money is None or money not in self.told or not self.is_credited:
+            return
+        if money in {self.money, *self.refused}:
+            return
+        gone = sum(
+            one.amount
+            for one in self.refunds
+            if one.state == "succeeded" and one.money in {None, money}
+        )
+        if gone >= self.told[money]:
+            self.reject_money(money, self.told[money])
 
     def concerns_credit(self, part: Outflow) -> bool:
         return self.money is not None and part.money in {None, self.money}
@@ -201,8 +222,12 @@ class Payment:
             self._deny(self.money)
         if fact.state is not PaymentState.PAID or money is None or fact.amount is None:
             return
+        is_new = money not in self.told
+        self.told.setdefault(money, fact.amount.micros)
         if money in self.refused:
             return
+        if self.is_credited and is_new:
+            self._end_second(money)
         if not self.is_credited and fact.amount == self.asked:
             self.credit(money, fact.amount.micros)
         if money == self.money and fact.fee is not None:
@@ -234,6 +259,8 @@ class Payment:
         refund.stated_at = fact.stated_at or refund.stated_at
         refund.state = state
         self.set_outflow(refund, 0 if state == "failed" else refund.amount)
+        if state == "succeeded":
+            self._end_second(refund.money)
 
     def _find_refund(self, fact: RefundFact) -> Refund | None:
         for refund in self.refunds:
