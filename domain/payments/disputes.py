@@ -83,13 +83,13 @@ def apply_dispute(
     if dispute is not None:
         session.refresh(dispute)
         is_ended = dispute.state != DisputeState.OPEN.value
-        # A person ended what is told in words that are not known, or the gateway in known ones.
+        # Finance has ended it, or the gateway itself by a code that is known.
         if _is_old(dispute, fact) or (is_ended and fact.unknown_outcome is not None):
             return Outcome.REPEATED
-    is_reported = _report_unknown_outcome(session, payment, fact, actor)
-    if dispute is None:
+    else:
         dispute = _write_down(session, payment, fact)
-    elif not _is_news(payment, dispute, fact):
+    is_reported = _report_unknown_outcome(session, payment, dispute, fact, actor)
+    if not is_new and not _is_news(payment, dispute, fact):
         outcome = _book_fee(session, payment, dispute, fact, actor)
         return Outcome.RECORDED if is_reported else outcome
     _merge_reversals(session, payment, dispute)
@@ -163,7 +163,7 @@ def _find(
 def _report_of_another(
     session: Session, payment: Payment, fact: DisputeFact, other: Dispute, actor: Actor
 ) -> Outcome:
-    """Have people look at a dispute that the gateway has told of another payment before."""
+    """Have finance review a dispute that is booked on another payment."""
     reference = session.get_one(Payment, other.payment_id).reference
     details = {**_said_by(fact), "expected": None, "other_payment": reference}
     is_new = report_discrepancy(session, payment, DISPUTE_OF_ANOTHER, actor=actor, details=details)
@@ -171,12 +171,13 @@ def _report_of_another(
 
 
 def _report_unknown_outcome(
-    session: Session, payment: Payment, fact: DisputeFact, actor: Actor
+    session: Session, payment: Payment, dispute: Dispute, fact: DisputeFact, actor: Actor
 ) -> bool:
-    """Have people end a dispute whose end the gateway tells in words that are not known."""
+    """Have finance end a dispute that the gateway ended with a code that is not known."""
     if fact.unknown_outcome is None:
         return False
-    details = {**_said_by(fact), "code": fact.unknown_outcome}
+    named = {"gateway_dispute": dispute.gateway_dispute_id}  # a fact may use its other name
+    details = {**_said_by(fact), **named, "code": fact.unknown_outcome}
     return report_discrepancy(session, payment, UNKNOWN_OUTCOME, actor=actor, details=details)
 
 
@@ -188,27 +189,25 @@ def _said_by(fact: DisputeFact) -> dict[str, object]:
     }
 
 
-def is_open(session: Session, payment: Payment, gateway_dispute_id: str) -> bool:
-    """Whether a dispute of a payment waits for its end."""
-    found = select(Dispute.id).where(
-        Dispute.payment_id == payment.id,
-        Dispute.gateway_dispute_id == gateway_dispute_id,
-        Dispute.state == DisputeState.OPEN.value,
-    )
-    return session.scalars(found).one_or_none() is not None
+def find_open_dispute(
+    session: Session, payment: Payment, gateway_dispute_id: str
+) -> Dispute | None:
+    """Return a dispute of a payment that waits for its end, or None."""
+    return session.scalars(
+        select(Dispute).where(
+            Dispute.payment_id == payment.id,
+            Dispute.gateway_dispute_id == gateway_dispute_id,
+            Dispute.state == DisputeState.OPEN.value,
+        )
+    ).one_or_none()
 
 
 def end_dispute(
-    session: Session, payment: Payment, gateway_dispute_id: str, *, is_lost: bool, actor: Actor
+    session: Session, payment: Payment, dispute: Dispute, *, is_lost: bool, actor: Actor
 ) -> None:
     """End an open dispute of a locked payment, as a person read it at the gateway."""
-    dispute = session.scalars(
-        select(Dispute).where(
-            Dispute.payment_id == payment.id, Dispute.gateway_dispute_id == gateway_dispute_id
-        )
-    ).one()
     fact = DisputeFact(
-        gateway_dispute_id=gateway_dispute_id,
+        gateway_dispute_id=dispute.gateway_dispute_id,
         state=DisputeState.LOST if is_lost else DisputeState.WON,
         amount=Money(dispute.pay_micros, payment.pay_currency),
         gateway_payment_id=dispute.gateway_payment_id,

@@ -21,7 +21,7 @@ from domain.errors import AlreadyDecided, Conflict, InvalidInput, NotAuthorised,
 from domain.gateways.base import PaymentFact, PaymentState
 from domain.money import Money
 from domain.payments import doubts, exceptions
-from domain.payments.disputes import end_dispute, is_open
+from domain.payments.disputes import end_dispute, find_open_dispute
 from domain.payments.facts import credit_money
 from domain.payments.records import GATEWAY_ACTOR, lock_payment, note
 from domain.payments.returns import owe, record_return, review_of, settle_by_refunds
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement
     from sqlalchemy.orm import Session
 
+    from db.models import Dispute
     from domain.actors import Actor
     from domain.payments.doubts import Doubt
 
@@ -95,7 +96,10 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class PaymentReviews:
-    """What waits for a decision about a payment, or for a review, and what was decided."""
+    """What waits for a decision about a payment, or for a review, and what was decided.
+
+    `ends_dispute` are the ids of the discrepancies whose review ends an open dispute.
+    """
 
     waiting: tuple[OpenReview, ...]
     discrepancies: tuple[Doubt, ...]
@@ -124,7 +128,7 @@ def reviews_of(session: Session, *, payment_id: int, actor: Actor) -> PaymentRev
     return PaymentReviews(
         waiting,
         discrepancies,
-        frozenset(one.id for one in discrepancies if waiting_dispute(session, payment, one)),
+        frozenset(one.id for one in discrepancies if _dispute_to_end(session, payment, one)),
         tuple(_decision(row) for row in rows if row.decided_by),
     )
 
@@ -325,7 +329,7 @@ def review_discrepancy(
             return
         raise AlreadyDecided(row.state, row.decided_by, row.decided_at)
     doubt = _discrepancy(session, payment, doubt_id)
-    dispute = waiting_dispute(session, payment, doubt)
+    dispute = _dispute_to_end(session, payment, doubt)
     if dispute is not None and is_lost is None:
         raise InvalidInput("is_lost", "missing")
     row = review_of(
@@ -344,12 +348,12 @@ def review_discrepancy(
         end_dispute(session, payment, dispute, is_lost=bool(is_lost), actor=GATEWAY_ACTOR)
 
 
-def waiting_dispute(session: Session, payment: Payment, doubt: Doubt) -> str | None:
-    """Return the gateway's name of the dispute that ends with a review, or None."""
+def _dispute_to_end(session: Session, payment: Payment, doubt: Doubt) -> Dispute | None:
+    """Return the open dispute that the review of a discrepancy ends, or None."""
     name = doubt.gateway_dispute_id
     if doubt.reason != doubts.UNKNOWN_OUTCOME or name is None:
         return None
-    return name if is_open(session, payment, name) else None
+    return find_open_dispute(session, payment, name)
 
 
 def _discrepancy(session: Session, payment: Payment, doubt_id: int) -> Doubt:

@@ -679,6 +679,17 @@ def test_a_dispute_whose_end_cannot_be_read_is_ended_by_finance(
     assert payment.discrepancies() == ()
 
 
+def test_a_dispute_closed_under_its_other_id_is_ended_by_finance(payment: Paid) -> None:
+    first = replace(payment.dispute_fact(DisputeState.OPEN, "PP-1"), other_dispute_id="PP-1:C1")
+    payment.apply(first)
+    closed = replace(unclear(payment), gateway_dispute_id="PP-1:C1", other_dispute_id="PP-1")
+    assert tell(payment, closed) is Outcome.RECORDED
+    (found,) = payment.discrepancies()
+    assert found.gateway_dispute_id == "PP-1"
+    payment.review(found.id, is_lost=False)
+    assert (payment.status(), payment.balance()) == ("active", 550_000)
+
+
 def test_a_dispute_that_ended_in_known_words_meanwhile_needs_no_end_from_finance(
     payment: Paid,
 ) -> None:
