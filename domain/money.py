@@ -40,6 +40,9 @@ EXACT_DECIMALS = 12
 
 MIN_MICROS = -(2**63)
 MAX_MICROS = 2**63 - 1
+MAX_PAYMENT_MICROS = MAX_MICROS // 100
+"""More than any one payment, so that sums of them stay within what the ledger can count."""
+
 _MAX_UNITS = Decimal(2**63).scaleb(-MICRO_DECIMALS)
 
 _ONE = Decimal(1)

@@ -217,8 +217,8 @@ class DisputeFact:
     the state is LOST, and nothing where it is WON. `occurred_at` is when it was opened, `stated_at`
     when the gateway said that it stands so: messages arrive in any order, and the newest counts.
     `fee` is all that the gateway has charged for the dispute so far, None where it does not say.
-    `other_dispute_id` is a name that the gateway may have told it by before. `unknown_outcome` is
-    the gateway's code of an end that we cannot read: the dispute stays open, and a person ends it.
+    `other_dispute_id` is an earlier ID of it at the gateway, if any. `unknown_outcome` is the code
+    of an outcome that is not known here: the dispute stays open until finance ends it.
     """
 
     gateway_dispute_id: str

@@ -19,7 +19,7 @@ from domain.gateways.base import (
     NotificationRefused,
     Outcome,
 )
-from domain.money import MAX_MICROS
+from domain.money import MAX_PAYMENT_MICROS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -33,9 +33,6 @@ _Value = TypeVar("_Value")
 
 MAX_TEXT_LENGTH = 255
 _EARLIEST, _LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
-
-_MOST_MOVED = MAX_MICROS // 100
-"""More than any payment: a hundredth of what the ledger can count, in micros."""
 
 UNREADABLE: tuple[type[Exception], ...] = (
     ArithmeticError,
@@ -148,7 +145,7 @@ def positive(amount: Money) -> Money:
 
     Sums of amounts stay within what the ledger can count.
     """
-    if not 0 < amount.micros <= _MOST_MOVED:
+    if not 0 < amount.micros <= MAX_PAYMENT_MICROS:
         raise ValueError("not an amount that moves")
     return amount
 

@@ -306,18 +306,18 @@ def dispute_facts(dispute: Document) -> tuple[DisputeFact, ...]:
                 occurred_at=_first(dispute) or latest,
                 stated_at=latest,
                 fee=None if place else fee,
-                unknown_outcome=_unknown_outcome(dispute),
+                unknown_outcome=_unknown_outcome(dispute, state),
             )
         )
     return tuple(facts)
 
 
-def _unknown_outcome(dispute: Document) -> str | None:
-    """Return the code of a resolved dispute's end that we do not know, or None."""
-    if dispute.get("status") != "RESOLVED":
+def _unknown_outcome(dispute: Document, state: DisputeState) -> str | None:
+    """Return the code of a dispute that is resolved, and by its code still open; else None."""
+    if dispute.get("status") != "RESOLVED" or state is not DisputeState.OPEN:
         return None
-    code = _optional(_document(dispute.get("dispute_outcome") or {}).get("outcome_code")) or ""
-    return None if code in _DISPUTE_STATES or code == _UNDECIDED else code or _NO_OUTCOME
+    outcome = _document(dispute.get("dispute_outcome") or {})
+    return _optional(outcome.get("outcome_code")) or _NO_OUTCOME
 
 
 def dispute_numbers(found: Document) -> list[str]:

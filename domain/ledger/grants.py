@@ -105,7 +105,7 @@ def add_grant(
     description_code: str | None = None,
     description_parameters: Mapping[str, Any] | None = None,
     occurred_at: datetime | None = None,
-    beside: Callable[[PostedGrant], Sequence[Statement]] | None = None,
+    beside: Callable[[PostedGrant], Sequence[Statement]] = lambda _: (),
 ) -> PostedGrant:
     """Grant credit once, and let it settle debt that it may settle.
 
@@ -127,7 +127,7 @@ def add_grant(
     known = first_answer(session, write)
     if known is not None:
         posted = PostedGrant(**known)
-        run_together(session, [] if beside is None else beside(posted))
+        run_together(session, beside(posted))
         return posted
     account = posting.accounts[account_id]
     _check_services(session, terms.services)
@@ -158,7 +158,7 @@ def add_grant(
         "audit_log",
         audit.row(action="add_grant", actor=actor, account_id=account_id, details=details),
     )
-    posting.write([] if beside is None else beside(posted))
+    posting.write(beside(posted))
     return posted
 
 

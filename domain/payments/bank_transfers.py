@@ -23,7 +23,7 @@ from domain.billing_profiles import current_profile
 from domain.errors import AlreadyDecided, Conflict, InvalidInput, NotFound
 from domain.gateways.base import PaymentFact, PaymentState
 from domain.ledger.idempotency import request_digest
-from domain.money import MAX_MICROS, Money
+from domain.money import MAX_PAYMENT_MICROS, Money
 from domain.payments.checkout import new_reference
 from domain.payments.facts import apply_payment_fact
 from domain.payments.records import GATEWAY_ACTOR, note
@@ -41,7 +41,6 @@ GATEWAY = "bank"
 LARGEST_EVIDENCE_BYTES = 5 * 1024 * 1024
 _LONGEST = 200
 _RECORDED_WITHIN = timedelta(days=366)
-_MAX_AMOUNT_MICROS = MAX_MICROS // 100
 _TYPES = {b"%PDF-": "application/pdf", b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg"}
 _DASH_IN_KANA = "\N{KATAKANA-HIRAGANA PROLONGED SOUND MARK}"
 _DIGITS = re.compile(rb"(?<!\d)(?:\d[ -]?){13,19}(?!\d)")
@@ -182,7 +181,7 @@ def _check_amount(amount: Money, currency: str) -> None:
         raise InvalidInput("amount", "wrong_currency", currency=currency)
     if amount.micros <= 0:
         raise InvalidInput("amount", "not_positive")
-    if amount.micros > _MAX_AMOUNT_MICROS:
+    if amount.micros > MAX_PAYMENT_MICROS:
         raise InvalidInput("amount", "too_large")
     amount.to_minor_units()
 

@@ -12,7 +12,7 @@ from domain.gateways.base import PaymentState
 from domain.money import Money
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from datetime import datetime
 
     from sqlalchemy import ColumnElement, Select
@@ -43,10 +43,10 @@ REFUND_AMOUNT_CHANGED = "refund_amount_changed"
 AMOUNT_CHANGED = "amount_changed"
 REFUND_OF_ANOTHER = "refund_of_another_payment"
 DISPUTE_OF_ANOTHER = "dispute_of_another_payment"
-"""A refund or dispute that the gateway has told of another payment before: it is booked there."""
+"""A refund or dispute that is booked on another payment: the gateway reported it there first."""
 
 UNKNOWN_OUTCOME = "dispute_outcome_unknown"
-"""A dispute that is over, and how is not readable: it stays open until a person ends it."""
+"""A dispute closed with a code that is not known: it stays open until finance ends it."""
 
 DISCREPANCIES = (
     REFUND_IN_OTHER_CURRENCY,
@@ -225,15 +225,20 @@ def doubt_of(row: PaymentEvent) -> Doubt:
         reason=row.kind,
         since=row.happened_at,
         said=details.get("state"),
-        amount=_money(details.get("amount")),
+        amount=kept_amount(details),
         gateway_payment_id=details.get("gateway_payment"),
         code=details.get("code"),
-        expected=_money(details.get("expected")),
+        expected=kept_amount(details, "expected"),
         gateway_refund_id=details.get("gateway_refund"),
         gateway_dispute_id=details.get("gateway_dispute"),
         other_payment=details.get("other_payment"),
     )
 
 
-def _money(kept: Sequence[Any] | None) -> Money | None:
-    return None if kept is None else Money(int(kept[0]), str(kept[1]))
+def kept_amount(details: Mapping[str, Any], name: str = "amount") -> Money | None:
+    """Return an amount that the details of a step keep as micros and currency, or None."""
+    kept = details.get(name)
+    if not isinstance(kept, list):
+        return None
+    micros, currency, *_rest = kept
+    return Money(int(micros), str(currency))

@@ -52,9 +52,9 @@ _MOST_DOUBLINGS = 6
 
 
 def lock_payment(session: Session, payment_id: int) -> Payment | None:
-    """Return a payment that nobody else changes until the transaction ends.
+    """Lock a payment against changes by others until the transaction ends, and return it.
 
-    Whoever writes a row that names it does not wait, so that no order of locks matters for them.
+    Inserting a row that refers to it does not wait for this lock, and so cannot deadlock with it.
     """
     return session.get(
         Payment, payment_id, with_for_update={"key_share": True}, populate_existing=True

@@ -501,9 +501,9 @@ def _other_payment(session: Session, payment: Payment, fact: RefundFact) -> str 
 def _report_of_another(
     session: Session, payment: Payment, fact: RefundFact, other: str, actor: Actor
 ) -> Outcome:
-    """Have people look at a refund that the gateway has told of another payment before.
+    """Have finance review a refund that is booked on another payment.
 
-    It stays booked there. One that failed took nothing from anybody.
+    One that failed moved no money.
     """
     if fact.state is RefundState.FAILED:
         return Outcome.REPEATED

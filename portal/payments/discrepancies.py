@@ -32,22 +32,22 @@ WHY = {
         "The gateway states another amount of this payment than was credited. The credit stays."
     ),
     "refund_of_another_payment": N_(
-        "The gateway told this refund of another payment before, and it is booked there. No credit"
-        " of this payment was clawed back for it."
+        "The gateway reported this refund for another payment before, and it is booked there. No"
+        " credit of this payment was clawed back for it."
     ),
     "dispute_of_another_payment": N_(
-        "The gateway told this dispute of another payment before, and it is booked there. This"
+        "The gateway reported this dispute for another payment before, and it is booked there. This"
         " payment's account is not frozen for it."
     ),
     "dispute_outcome_unknown": N_(
-        "The gateway ended this dispute, and did not say for whom in a way that can be read."
+        "The gateway closed this dispute with an outcome code that is not known."
     ),
 }
 _AMOUNT_DIFFERS = N_("The gateway states another amount")
 _TITLES = {
-    "refund_of_another_payment": N_("The gateway names this payment for another's refund"),
-    "dispute_of_another_payment": N_("The gateway names this payment for another's dispute"),
-    "dispute_outcome_unknown": N_("A dispute ended, and for whom is unknown"),
+    "refund_of_another_payment": N_("Refund reported for two payments"),
+    "dispute_of_another_payment": N_("Dispute reported for two payments"),
+    "dispute_outcome_unknown": N_("Dispute closed with an unknown outcome"),
 }
 
 
@@ -58,12 +58,11 @@ def draw(
     st.subheader(_(_TITLES.get(doubt.reason, _AMOUNT_DIFFERS)))
     st.markdown(plain(_(WHY[doubt.reason])))
     lines = {
-        _("Amount booked"): _amount(doubt.expected),
         _("Amount stated by the gateway"): _amount(doubt.amount),
         _("Since"): here.date_time(doubt.since),
     }
-    if doubt.reason == "dispute_outcome_unknown":
-        del lines[_("Amount booked")]
+    if doubt.reason != "dispute_outcome_unknown":
+        lines = {_("Amount booked"): _amount(doubt.expected), **lines}
     names = {
         _("Gateway transaction ID"): doubt.gateway_payment_id,
         _("Gateway refund ID"): doubt.gateway_refund_id,
@@ -75,39 +74,33 @@ def draw(
     st.html(words.definition_list(lines))
     if not allows(here.visitor.actor, "decide_payment", payment.account_id):
         st.caption(_("Finance compares it with the gateway, and records what was found."))
-    elif ends_dispute:
-        with st.popover(_("End the dispute…")), st.form(f"form-review-{doubt.id}", border=False):
-            st.markdown(
-                _("Look up at the gateway how the dispute ended. The account is frozen until then.")
-            )
-            field = _reason(doubt)
-            with st.container(horizontal=True):
-                for action, label in (
-                    ("dispute_won", _("We kept the money")),
-                    ("dispute_lost", _("The customer got the money")),
-                ):
-                    approving.submit_button(
-                        label, place=place, action=action, item=doubt.id, field=field
-                    )
-    else:
-        with st.popover(_("Mark as reviewed…")), st.form(f"form-review-{doubt.id}", border=False):
-            st.markdown(
-                _("Compare it with the gateway, and put right there or here what is wrong.")
-            )
-            approving.submit_button(
-                _("Mark as reviewed"),
-                place=place,
-                action="review",
-                item=doubt.id,
-                field=_reason(doubt),
-            )
+        return
+    title, text, buttons = _form_of_dispute() if ends_dispute else _form_of_review()
+    with st.popover(title), st.form(f"form-review-{doubt.id}", border=False):
+        st.markdown(text)
+        field = f"line-review-{doubt.id}"
+        st.text_input(_("Reason (what was found and done)"), max_chars=LONGEST_REASON, key=field)
+        with st.container(horizontal=True):
+            for action, label in buttons.items():
+                approving.submit_button(
+                    label, place=place, action=action, item=doubt.id, field=field
+                )
 
 
-def _reason(doubt: Doubt) -> str:
-    """Draw the field for what was found, and return its key."""
-    field = f"line-review-{doubt.id}"
-    st.text_input(_("Reason (what was found and done)"), max_chars=LONGEST_REASON, key=field)
-    return field
+def _form_of_review() -> tuple[str, str, dict[str, str]]:
+    """Return the title and text of the form, and its buttons by what they do."""
+    text = _("Compare it with the gateway, and put right there or here what is wrong.")
+    return _("Mark as reviewed…"), text, {"review": _("Mark as reviewed")}
+
+
+def _form_of_dispute() -> tuple[str, str, dict[str, str]]:
+    """Return the same of the form that ends a dispute."""
+    text = _("Look up at the gateway how the dispute ended. The account is frozen until then.")
+    buttons = {
+        "dispute_won": _("We kept the money"),
+        "dispute_lost": _("The customer got the money"),
+    }
+    return _("End the dispute…"), text, buttons
 
 
 def draw_all(here: Viewing) -> None:

@@ -225,10 +225,8 @@ def _what_changed(here: Viewing, found: PaymentTimeline, shown: _Shown) -> str |
 
 
 def _step(taken: TimelineStep) -> str:
-    amount = taken.details.get("amount")
-    if not isinstance(amount, list):
-        return labels.step(taken.kind)
-    return f"{labels.step(taken.kind)}: {formats.money(Money(int(amount[0]), str(amount[1])))}"
+    amount = labels.amount(taken)
+    return f"{labels.step(taken.kind)}: {amount}" if amount else labels.step(taken.kind)
 
 
 def _requests(here: Viewing, payment: PaymentView) -> list[RequestView]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from domain.money import Money
+from domain.payments.doubts import kept_amount
 from domain.payments.polling import CHECK_FAILED
 from portal import formats
 from portal.i18n import N_, _
@@ -42,14 +42,12 @@ _STEPS = {
     "refund_amount_changed": N_("The gateway states another amount of a refund: look into it"),
     "amount_changed": N_("The gateway states another amount than was credited: look into it"),
     "refund_of_another_payment": N_(
-        "The gateway names it for a refund of another payment: look into it"
+        "Refund reported that is booked on another payment: look into it"
     ),
     "dispute_of_another_payment": N_(
-        "The gateway names it for a dispute of another payment: look into it"
+        "Dispute reported that is booked on another payment: look into it"
     ),
-    "dispute_outcome_unknown": N_(
-        "The gateway ended the dispute, and for whom is unknown: look into it"
-    ),
+    "dispute_outcome_unknown": N_("Dispute closed with an unknown outcome: look into it"),
     "discrepancy_reviewed": N_("The difference from the gateway was reviewed"),
     "fee_changed": N_("The gateway changed its fee"),
     "check_failed": N_("The gateway's answer could not be processed; it is asked again later"),
@@ -111,11 +109,8 @@ def taken(each: TimelineStep) -> str:
 
 def amount(each: TimelineStep) -> str:
     """Return the amount that a step tells of, or nothing."""
-    found = each.details.get("amount")
-    if not isinstance(found, list):
-        return ""
-    micros, currency, *_rest = found
-    return formats.money(Money(int(micros), str(currency)))
+    found = kept_amount(each.details)
+    return "" if found is None else formats.money(found)
 
 
 def reason(each: TimelineStep, of_refunds: Mapping[int, str]) -> str:

@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from starlette.routing import BaseRoute
 
 
-_MOST_DOCUMENTS = 1_000
-
-
 def routes() -> list[BaseRoute]:
     """Return the routes: /receipts/<payment>, and /receipts/<payment>/<2, 3 …> for later ones."""
     form = Form(None, show=_show, for_signed_in=True)
@@ -31,13 +28,6 @@ def routes() -> list[BaseRoute]:
     ]
 
 
-def _index(place: str) -> int:
-    """Return where a document stands among those of its payment; raise IndexError for no number."""
-    if place not in map(str, range(1, _MOST_DOCUMENTS + 1)):
-        raise IndexError(place)
-    return int(place) - 1
-
-
 def _show(call: Call, _reply: Reply = FIRST) -> Response:
     reference = call.request.path_params["reference"]
     place = str(call.request.path_params.get("place", "1"))
@@ -45,8 +35,8 @@ def _show(call: Call, _reply: Reply = FIRST) -> Response:
     try:
         payment = backend.read(find_payment, actor=actor, reference=reference)
         found = backend.read(documents_of, vault=vault(), actor=actor, reference=reference)
-        content = found[_index(place)]
-    except (BillingError, IndexError):
+        content = {str(number): each for number, each in enumerate(found, 1)}[place]
+    except (BillingError, KeyError):
         text = _("There is no such receipt yet, or it is not for you to see.")
         return message(call, _("Page not found"), text, status=404)
     zone = backend.read(site_zone, account_id=payment.account_id)

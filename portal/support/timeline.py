@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import uuid
 from datetime import date, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import streamlit as st
 
 from domain.errors import BillingError
-from domain.money import Money
+from domain.payments.doubts import kept_amount
 from domain.queries.account_timeline import TimelineCursor, account_timeline
 from domain.queries.history_rows import HistoryReference, HistoryStatus
 from domain.support import LONGEST_NOTE, add_note
@@ -194,10 +194,10 @@ def _details(item: TimelineItem) -> str:
 
 def _amount(item: TimelineItem) -> str:
     """Return an amount that moved no credit, without the sign of what did."""
-    found: list[Any] | None = item.details.get("amount")
+    found = kept_amount(item.details)
     if found is None:
         return ""
-    amount = formats.money(Money(int(found[0]), str(found[1])))
+    amount = formats.money(found)
     return amount if item.kind == "act" else _("Amount requested: {amount}").format(amount=amount)
 
 

@@ -373,7 +373,7 @@ def test_finance_ends_a_dispute_whose_end_cannot_be_read(
     app = look(show, case, StaffRole.SUPPORT)
     assert label not in [button.label for button in app.button]
     app = look(show, case, StaffRole.FINANCE)
-    assert "A dispute ended, and for whom is unknown" in [each.value for each in app.subheader]
+    assert "Dispute closed with an unknown outcome" in [each.value for each in app.subheader]
     assert "A_NEW_CODE" in facts(app)
     click(app, label)
     assert [error.value for error in app.error] == ["Say why."]
