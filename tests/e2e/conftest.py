@@ -29,7 +29,7 @@ from portal import demo
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, BrowserContext, Page
     from sqlalchemy.orm import Session, sessionmaker
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -226,24 +226,47 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
+@pytest.fixture(scope="session")
+def free_contexts() -> list[BrowserContext]:
+    """Contexts that a test has left: they hold the compiled code of the pages, and nothing else."""
+    return []
+
+
 @pytest.fixture
-def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
-    """Open a page in a browser window of its own, desktop or phone."""
-    contexts = []
+def open_page(
+    browser: Browser, free_contexts: list[BrowserContext], portal_url: str
+) -> Iterator[Callable[..., Page]]:
+    """Open a page in a browser window of its own, desktop or phone, where nobody signed in."""
+    used = []
 
     def opened(viewport: dict[str, int] = DESKTOP) -> Page:
-        context = browser.new_context(
-            viewport=viewport,  # type: ignore[arg-type]
-            locale="en-US",
-            timezone_id="Asia/Tokyo",
-        )
-        context.set_default_timeout(PATIENCE_MILLISECONDS)
-        contexts.append(context)
-        return context.new_page()
+        if free_contexts:
+            context = free_contexts.pop()
+        else:
+            context = browser.new_context(locale="en-US", timezone_id="Asia/Tokyo")
+            context.set_default_timeout(PATIENCE_MILLISECONDS)
+        used.append(context)
+        page = context.new_page()
+        page.set_viewport_size(viewport)  # type: ignore[arg-type]
+        return page
 
     yield opened
-    for context in contexts:
-        context.close()
+    for context in used:
+        _forget(context, portal_url)
+        free_contexts.append(context)
+
+
+def _forget(context: BrowserContext, origin: str) -> None:
+    """Close a context's pages and drop what they stored; a new context loads all code anew."""
+    for page in context.pages[1:]:
+        page.close()
+    [last] = context.pages
+    context.new_cdp_session(last).send(
+        "Storage.clearDataForOrigin",
+        {"origin": origin, "storageTypes": "local_storage,session_storage,indexeddb"},
+    )
+    last.close()
+    context.clear_cookies()
 
 
 @pytest.fixture
