@@ -232,10 +232,8 @@ fi
 
 unset SCRIPT
 # Each process has a database and a portal of its own; a file's tests stay together, and files that
-# take minutes start first. One process more than there are cores, as journeys wait now and then.
-cores=$$(getconf _NPROCESSORS_ONLN)
-exec .venv/bin/python -m pytest -n $$((cores + 1)) --maxprocesses 4 \
-    --dist loadfile --no-loadscope-reorder \
+# take minutes start first.
+exec .venv/bin/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder \
     -m "$${only:-$$without}" $(ARGS)
 endef
 
