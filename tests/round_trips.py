@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import psycopg2.extensions
 from sqlalchemy import event
 
+from tests.support.connections import CONNECTS_ITSELF
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -27,6 +29,7 @@ class RoundTrips:
         def count_on(_dialect: object, _record: object, _args: object, options: Any) -> None:
             options["connection_factory"] = self._connect
 
+        setattr(engine.dialect, CONNECTS_ITSELF, True)
         event.listen(engine, "do_connect", count_on)
 
     @contextmanager

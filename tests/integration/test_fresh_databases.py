@@ -12,6 +12,11 @@ if TYPE_CHECKING:
 
 WRITE = "INSERT INTO users (email, display_name, password_hash) VALUES ('a@example.com', 'A', 'x')"
 
+STATE = """
+SELECT pg_backend_pid(), current_setting('lock_timeout'), current_user,
+  to_regclass('left_over') IS NULL, (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory')
+"""
+
 
 def run(url: str, statement: str) -> list[tuple[object, ...]]:
     engine = create_engine(url)
@@ -80,3 +85,33 @@ def test_database_that_somebody_is_connected_to_is_left(fresh_databases: FreshDa
         assert connection.execute(text("SELECT 1")).scalar_one() == 1
     engine.dispose()
     fresh_databases.give_back(other)
+
+
+def test_connection_is_used_again_as_if_it_were_new(fresh_databases: FreshDatabases) -> None:
+    url = fresh_databases.take()
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        before = connection.execute(text(STATE)).one()
+        connection.execute(text("SET lock_timeout = '7s'"))
+        connection.execute(text("SET ROLE credit_portal_runtime"))
+        connection.execute(text("SELECT pg_advisory_lock(7)"))
+        connection.execute(text("CREATE TEMP TABLE left_over (id int)"))
+        assert connection.execute(text(STATE)).one() != before
+    engine.dispose()
+    [again] = run(url, STATE)
+    assert again == tuple(before), "also of the same process"
+    fresh_databases.give_back(url)
+
+
+def test_connection_that_the_server_ended_is_not_used_again(
+    fresh_databases: FreshDatabases,
+) -> None:
+    url = fresh_databases.take()
+    [(process,)] = run(url, "SELECT pg_backend_pid()")
+    other = create_engine(url)
+    with other.connect(), other.connect() as connection:  # the first is the one that was kept
+        connection.execute(text(f"SELECT pg_terminate_backend({process}, 10000)"))
+    other.dispose()
+    [(next_process,)] = run(url, "SELECT pg_backend_pid()")
+    assert next_process != process
+    fresh_databases.give_back(url)

@@ -16,6 +16,7 @@ from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.exc import DBAPIError
 
 from db.embedded_place import OWNER, SUPERUSER, find_place
+from tests.support.connections import KeptConnections
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -55,7 +56,8 @@ FROM pg_sequences ORDER BY 1
 """)
 _CLIENTS = text("""
 SELECT count(*) FROM pg_stat_activity
-WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()
+WHERE datname = current_database() AND backend_type = 'client backend'
+  AND pid <> pg_backend_pid() AND pid <> ALL(:ours)
 """)
 
 
@@ -84,6 +86,7 @@ class FreshDatabases:
         """`clone` makes one and returns its URL; `run` runs a statement outside any transaction."""
         self._clone = clone
         self._run = run
+        self._connections = KeptConnections()
         self._ready: str | None = None
         self._states: dict[str, _State] = {}
         self._copies: dict[str, str] = {}
@@ -93,6 +96,7 @@ class FreshDatabases:
         url, self._ready = self._ready, None
         if url is None:
             url = self._clone()
+            self._connections.start_keeping(_name(url))
             with _connected(url) as connection:
                 state = self._states[url] = _state(connection)
                 self._copies = self._copies or _copies(connection, state.rows)
@@ -105,14 +109,35 @@ class FreshDatabases:
         """
         try:
             with _connected(url) as connection:
-                if not _is_free(connection):
+                if not self._is_free(connection, _name(url)):
+                    self._connections.stop_keeping(_name(url))
                     return
                 if _restore(connection, self._states[url], self._copies):
                     self._ready = url
         except DBAPIError:
             self._ready = None  # the test dropped it, or closed it to us
         if self._ready is None:
-            self._run(f'DROP DATABASE IF EXISTS "{make_url(url).database}"')
+            self._connections.stop_keeping(_name(url))
+            self._run(f'DROP DATABASE IF EXISTS "{_name(url)}"')
+
+    def _is_free(self, connection: Connection, database: str) -> bool:
+        """Wait until no other client is connected, and say whether that came."""
+        until = time.monotonic() + _LEAVING_SECONDS
+        while connection.execute(
+            _CLIENTS, {"ours": self._connections.process_ids(database)}
+        ).scalar_one():
+            if time.monotonic() > until:
+                return False
+            time.sleep(0.01)  # noqa: TID251 - a poll with a deadline
+            # A transaction sees the clients as they were at its first look.
+            connection.execute(text("SELECT pg_stat_clear_snapshot()"))
+        return True
+
+
+def _name(url: str) -> str:
+    name = make_url(url).database
+    assert name
+    return name
 
 
 @contextmanager
@@ -123,16 +148,6 @@ def _connected(url: str | URL) -> Iterator[Connection]:
             yield connection
     finally:
         engine.dispose()
-
-
-def _is_free(connection: Connection) -> bool:
-    """Wait until no other client is connected, and say whether that came."""
-    until = time.monotonic() + _LEAVING_SECONDS
-    while connection.execute(_CLIENTS).scalar_one():
-        if time.monotonic() > until:
-            return False
-        time.sleep(0.01)  # noqa: TID251 - a poll with a deadline
-    return True
 
 
 def _state(connection: Connection) -> _State:

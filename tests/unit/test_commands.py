@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 TOOLS = (
     *("awk", "bash", "cat", "cp", "dirname", "echo", "env", "find", "grep", "head", "id", "make"),
-    *("mkdir", "rm", "sh", "tail", "touch"),
+    *("mkdir", "mktemp", "rm", "sh", "tail", "touch"),
 )
 
 PYTEST = "-m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder"
@@ -459,8 +459,11 @@ REPORT = """<testsuites><testsuite>
 """
 
 
-def run_ci(checkout: Checkout, report: str, *, make_exit: int = 0) -> tuple[int, str]:
-    """Run .ci/run where make only notes its words and leaves `report`; return exit and output."""
+def run_ci(checkout: Checkout, report: str, *, failing: str = "") -> tuple[int, str]:
+    """Run .ci/run where make only notes its words and leaves `report`; return exit and output.
+
+    The command that has the target `failing` first fails.
+    """
     checkout.program("chromium-headless-shell")
     checkout.program("soffice")
     checkout.program("npm")
@@ -472,9 +475,9 @@ def run_ci(checkout: Checkout, report: str, *, make_exit: int = 0) -> tuple[int,
         "make",
         "#!/bin/sh\n"
         f'echo "make $*" >> "{checkout.folder}/makes"\n'
+        f"[ $1 != '{failing}' ] || {{ echo $1 failed; exit 2; }}\n"
         "[ $1 = test ] || exit 0\n"
-        "mkdir -p .ci/reports; cp report .ci/reports/junit.xml; echo '1 passed'\n"
-        f"exit {make_exit}\n",
+        "mkdir -p .ci/reports; cp report .ci/reports/junit.xml; echo '1 passed'\n",
     )
     done = checkout.run(".ci/run")
     return done.returncode, done.stdout + done.stderr
@@ -482,19 +485,21 @@ def run_ci(checkout: Checkout, report: str, *, make_exit: int = 0) -> tuple[int,
 
 def test_ci_checks_everything_and_pytest_speaks_last(checkout: Checkout) -> None:
     code, said = run_ci(checkout, REPORT.format(folder="e2e", inner="", office="libreoffice"))
-    makes = " ".join((checkout.folder / "makes").read_text().split("\n"))
+    first, *beside, last = (checkout.folder / "makes").read_text().splitlines()
     assert code == 0, said
     assert said.endswith("1 passed\n")
-    assert makes.split() == [
-        "make",
-        "lint",
-        "types",
-        "layers",
-        "make",
-        "test-peers",
-        "make",
-        "test",
-    ]
+    assert (first, last) == ("make .venv/.installed-dev", "make test")
+    assert sorted(beside) == ["make lint types layers", "make test-peers"]
+
+
+@pytest.mark.parametrize("target", [".venv/.installed-dev", "lint", "test-peers", "test"])
+def test_ci_fails_where_a_command_does(checkout: Checkout, target: str) -> None:
+    report = REPORT.format(folder="e2e", inner="", office="libreoffice")
+    code, said = run_ci(checkout, report, failing=target)
+    assert code != 0
+    assert f"{target} failed" in said
+    makes = (checkout.folder / "makes").read_text()
+    assert ("make test\n" in makes) == (target == "test")
 
 
 @pytest.mark.parametrize("kind", ["pytest.skip", "pytest.xfail"])
@@ -515,10 +520,3 @@ def test_ci_fails_where_no_file_was_opened(checkout: Checkout) -> None:
     code, said = run_ci(checkout, REPORT.format(folder="e2e", inner="", office="nothing"))
     assert code != 0
     assert "LibreOffice opened no file" in said
-
-
-def test_ci_fails_where_pytest_does(checkout: Checkout) -> None:
-    code, _said = run_ci(
-        checkout, REPORT.format(folder="e2e", inner="", office="libreoffice"), make_exit=2
-    )
-    assert code != 0
