@@ -9,13 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from domain.gateways.base import DisputeState, PaymentState
+from domain.gateways.base import DisputeState, PaymentFact, PaymentState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from datetime import datetime
 
-    from domain.gateways.base import DisputeFact, Fact, PaymentFact, RefundFact, Snapshot
+    from domain.gateways.base import DisputeFact, Fact, RefundFact, Snapshot
     from domain.money import Money
 
 WAITING = ("requested", "pending")
@@ -402,8 +402,9 @@ class Account:
 
     def state(self, fact: Fact) -> None:
         """Take in one statement, as a webhook brings it; a payment that is unknown is nobody's."""
-        reference = getattr(fact, "payment_reference", None) or getattr(fact, "reference", None)
-        payment = self.payment_of(reference, fact.gateway_payment_id)
+        # The reference of a refund is the refund's own.
+        name = "reference" if isinstance(fact, PaymentFact) else "payment_reference"
+        payment = self.payment_of(getattr(fact, name), fact.gateway_payment_id)
         if payment is not None:
             self.state_of(payment, fact)
 
