@@ -192,13 +192,20 @@ def reference_in(address: str) -> str:
     return reference
 
 
+def settle(page: Page) -> None:
+    """Wait until no script runs any more: meanwhile what moves down a page stands there twice."""
+    app = page.get_by_test_id("stApp")
+    expect(app).to_have_attribute("data-test-script-state", "notRunning")
+
+
 def open_popover(place: Page | Locator, name: str) -> None:
-    """Press the button that opens a popover, once no element of its page is still loading.
+    """Press the button that opens a popover, once its page and all elements of it are drawn.
 
     What is drawn late moves the button and its popover, perhaps out of the window, where a
     person scrolls and a test cannot.
     """
     page = place.page if isinstance(place, Locator) else place
+    settle(page)
     expect(page.get_by_test_id("stSkeleton")).to_have_count(0)
     place.get_by_role("button", name=name).click()
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.e2e.conftest import DESKTOP, PHONE
-from tests.e2e.test_billing_journey import OWNER, open_first_row, settle
+from tests.e2e.conftest import DESKTOP, PHONE, settle
+from tests.e2e.test_billing_journey import OWNER, open_first_row
 from tests.e2e.test_top_up_journey import fill_profile
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ import pytest
 from openpyxl import load_workbook
 from playwright.sync_api import expect
 
-from tests.e2e.test_billing_journey import OWNER, settle
+from tests.e2e.conftest import settle
+from tests.e2e.test_billing_journey import OWNER
 
 if TYPE_CHECKING:
     from collections.abc import Callable

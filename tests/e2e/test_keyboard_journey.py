@@ -9,8 +9,8 @@ import pytest
 from playwright.sync_api import expect
 
 from portal import demo
-from tests.e2e.conftest import DESKTOP
-from tests.e2e.test_billing_journey import OWNER, settle
+from tests.e2e.conftest import DESKTOP, settle
+from tests.e2e.test_billing_journey import OWNER
 
 if TYPE_CHECKING:
     from collections.abc import Callable

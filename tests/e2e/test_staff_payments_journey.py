@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from playwright.sync_api import expect
 
-from tests.e2e.conftest import PHONE, open_popover, reference_in
+from tests.e2e.conftest import PHONE, open_popover, reference_in, settle
 from tests.e2e.test_accessibility import serious_violations
 from tests.e2e.test_top_up_journey import leave_for_vnpay
 
@@ -72,6 +72,7 @@ def refund(finance: Page) -> None:
     expect(finance.get_by_text("The refund was requested")).to_be_visible()
     expect(finance.get_by_text("Success · Refund pending")).to_be_visible()
     for _ in range(LOOKS):
+        settle(finance)
         finance.get_by_role("button", name="Ask the gateway now").click()
         expect(finance.get_by_text("The gateway was asked")).to_be_visible()
         if finance.get_by_text("Success · Refunded").count():

@@ -12,7 +12,7 @@ from sqlalchemy import event
 from domain.actors import StaffRole
 from domain.queries import history
 from domain.usage import UsageEvent, record_usage
-from portal import backend
+from portal import backend, descriptions
 from tests.factories import SYSTEM, charge, grant, make_account
 
 if TYPE_CHECKING:
@@ -37,6 +37,12 @@ MOST = {
     "analytics": 3,
 }
 """Statements of one run, by page and tab."""
+
+
+@pytest.fixture(autouse=True)
+def _still_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the names of services, which are kept for a time, not end between two runs."""
+    monkeypatch.setattr(descriptions, "monotonic", lambda: 0)
 
 
 @contextmanager
