@@ -21,6 +21,7 @@ from portal import logs, reruns, startup
 from portal.middleware import Observed, SecurityHeaders, SignInFirst
 from portal.routes import (
     exports,
+    files,
     health,
     invitations,
     mailbox,
@@ -89,6 +90,7 @@ _routes = [
     *invitations.routes(),
     *statements.routes(),
     *exports.routes(),
+    *files.routes(),
     *payments.routes(),
     *receipts.routes(),
     *mailbox.routes(),

@@ -42,7 +42,8 @@ class Actor:
     """Whoever asks for something.
 
     `memberships` gives the role by account id, as the database has it now. `label` names a part
-    of the system, such as "jobs". `ip` is the address that the request came from.
+    of the system, such as "jobs". `ip` is the address that the request came from. `session_id`
+    names the session in which the person is signed in, where there is one, and does not open it.
     """
 
     kind: ActorKind
@@ -53,6 +54,7 @@ class Actor:
     )
     label: str = ""
     ip: str | None = None
+    session_id: str | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         """Refuse a person without an id, and a system with the rights of a person."""
@@ -85,9 +87,10 @@ def user_actor(
     staff_role: StaffRole | None = None,
     memberships: Mapping[int, MemberRole] = _NO_MEMBERSHIPS,
     ip: str | None = None,
+    session_id: str | None = None,
 ) -> Actor:
     """Return the actor of a signed-in person."""
-    return Actor(ActorKind.USER, user_id, staff_role, memberships, ip=ip)
+    return Actor(ActorKind.USER, user_id, staff_role, memberships, ip=ip, session_id=session_id)
 
 
 def system_actor(label: str) -> Actor:

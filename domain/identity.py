@@ -121,7 +121,11 @@ class Visit:
     def actor(self, address: str | None) -> Actor:
         """Return the actor that this person is, asking from `address`."""
         return user_actor(
-            self.user_id, staff_role=self.staff_role, memberships=self.memberships, ip=address
+            self.user_id,
+            staff_role=self.staff_role,
+            memberships=self.memberships,
+            ip=address,
+            session_id=self.session_id,
         )
 
 

@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 from sqlalchemy import event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, sessionmaker
 
 from db.engine import make_engine, make_sessions
+from domain.actors import Actor
 from domain.digests import DIGEST_KEY
+from domain.errors import NotAuthorised
+from domain.rights import has_lost_rights, with_present_rights
 from domain.transactions import MAX_ATTEMPTS, RETRIED_SQLSTATES, sqlstate
 from portal import metrics
 from portal.process import shared
@@ -21,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from sqlalchemy import Connection, Engine
-    from sqlalchemy.orm import sessionmaker
 
     from domain.digests import DigestKey
 
@@ -35,6 +37,9 @@ _READING = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 
 _LOOKING_UP = {"isolation_level": "AUTOCOMMIT"}
 """A statement by itself sees one moment as it is, and needs no BEGIN and no ROLLBACK around it."""
+
+_ACTING = "acting"
+"""The key in a session's info of the person whose rights each of its transactions looks up."""
 
 _BOUNDS = text("""
 SELECT set_config('statement_timeout', :statement_milliseconds, true),
@@ -125,13 +130,19 @@ def _current(made: T | None) -> T:
     return made
 
 
-def sessions() -> sessionmaker[Session]:
+def sessions(acting: Actor | None = None) -> sessionmaker[Session]:
     """Return the factory of sessions, for services that make transactions of their own.
 
     Those are sign-in, jobs and imports: their statements may take as long as a job's. Nobody runs
     such a transaction again, and so its connection is asked whether it lives before it begins.
+    With `acting`, no transaction begins once that person has lost a right, or was signed out: it
+    raises NotAuthorised.
     """
-    return _current(_process.sessions)
+    made = _current(_process.sessions)
+    if acting is None:
+        return made
+    info = {**_process.info, _ACTING: acting}
+    return sessionmaker(class_=made.class_, **{**made.kw, "info": info})
 
 
 def _sessions_on(made: Engine, info: Mapping[str, object]) -> sessionmaker[Session]:
@@ -139,7 +150,7 @@ def _sessions_on(made: Engine, info: Mapping[str, object]) -> sessionmaker[Sessi
     asked_first = made.execution_options()
     event.listen(asked_first, "engine_connect", _replace_if_lost)
     factory = make_sessions(asked_first, info)
-    event.listen(factory, "after_begin", _allow_a_job_its_time)
+    event.listen(factory, "after_begin", _begin)
     return factory
 
 
@@ -153,8 +164,12 @@ def _replace_if_lost(connection: Connection) -> None:
     connection.rollback()
 
 
-def _allow_a_job_its_time(_session: object, _transaction: object, connection: Connection) -> None:
+def _begin(session: Session, _transaction: object, connection: Connection) -> None:
+    """Give a transaction of a job its time, and one of a person the rights that they have now."""
     _bound(connection, _process.job_seconds)
+    acting: Actor | None = session.info.get(_ACTING)
+    if acting is not None and has_lost_rights(acting, with_present_rights(connection, acting)):
+        raise NotAuthorised
 
 
 def _bound(executor: Connection | Session, seconds: int) -> None:
@@ -200,7 +215,9 @@ def write(service: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwa
     """Run the service in one transaction, commit it, and return its result.
 
     A transaction that lost a deadlock or a race is run again, a few times, from its beginning;
-    so is one whose connection was lost before the service began.
+    so is one whose connection was lost before the service began. A person who is given as
+    `actor` acts with the rights that they have in this transaction, whatever page they are on:
+    NotAuthorised where they were disabled or signed out.
     """
     for attempt in range(1, MAX_ATTEMPTS + 1):
         has_begun = False
@@ -211,6 +228,9 @@ def write(service: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwa
             ):
                 _bound(session, _process.write_seconds)
                 has_begun = True
+                actor = kwargs.get("actor")
+                if isinstance(actor, Actor):
+                    kwargs["actor"] = with_present_rights(session, actor)
                 return service(session, *args, **kwargs)
         except DBAPIError as error:
             was_gone = error.connection_invalidated and not has_begun

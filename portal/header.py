@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import html
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import streamlit as st
 
 from domain.actors import MemberRole
+from domain.errors import BillingError
 from domain.queries.accounts import own_accounts
 from portal import address, backend
 from portal.formats import plain
 from portal.i18n import _
-from portal.session import choose_account, sign_out_form
+from portal.session import choose_account, current_visitor, sign_out_form
 from portal.top_up import dialog
 from portal.viewing import look_away
 
@@ -103,7 +105,12 @@ def _switcher(viewing: Viewing) -> None:
     is_known = current in names
 
     def switch() -> None:
-        choose_account(viewing.visitor, st.session_state["account_choice"])
+        # A callback runs before its page, with which whoever was signed out is sent to sign in.
+        visitor = current_visitor()
+        if visitor is None:
+            return
+        with suppress(BillingError):  # no longer theirs: the page has only what is
+            choose_account(visitor, st.session_state["account_choice"])
         look_away()
 
     address.set_widget("account_choice", current if is_known else next(iter(names)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -108,7 +108,7 @@ def start() -> Viewing:
             visitor.locale or st.context.locale,
         )
     )
-    zone = formats.time_zone(visitor.time_zone or st.context.timezone or "UTC")
+    zone = _zone(visitor)
     account_id = _wanted_account(visitor)
     if account_id is None:
         return Viewing(visitor, None, zone)
@@ -118,12 +118,23 @@ def start() -> Viewing:
     return Viewing(visitor, summary, zone)
 
 
-def renew(here: Viewing) -> Viewing:
-    """Look up anew who looks and what they may do.
+def renew(user_id: int, account_id: int | None) -> Viewing:
+    """Look up anew who looks, what they may do, and the account that was drawn for `user_id`.
 
-    A dialog, a fragment and a download run without their page, long after it was drawn.
+    Whoever signed in since as somebody else has the page drawn for them; whoever is signed out is
+    sent to sign in. Raises NotFound where the account is no longer theirs to see.
     """
-    return replace(here, visitor=require_visitor())
+    visitor = require_visitor()
+    if visitor.user_id != user_id:
+        st.rerun(scope="app")
+    account = None
+    if account_id is not None:
+        account = backend.look_up(account_summary, actor=visitor.actor, account_id=account_id)
+    return Viewing(visitor, account, _zone(visitor))
+
+
+def _zone(visitor: Visitor) -> tzinfo:
+    return formats.time_zone(visitor.time_zone or st.context.timezone or "UTC")
 
 
 def _wanted_account(visitor: Visitor) -> int | None:

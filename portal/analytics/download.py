@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
-
-import streamlit as st
 
 from domain.queries.analytics import account_shares, analytics_report
 from portal import backend
 from portal.analytics import filters
 from portal.analytics.workbook import make_workbook
-from portal.i18n import _, current_language, using
+from portal.i18n import _
+from portal.ui.download_link import download_links
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -20,28 +18,25 @@ if TYPE_CHECKING:
     from domain.queries.analytics import AccountShares, AnalyticsChoices, AnalyticsReport
     from portal.analytics.filters import Wanted
 
-_MIME = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+
+def draw(wanted: Wanted) -> None:
+    """Draw the link."""
+    query = {
+        "first": wanted.days.first.isoformat(),
+        "last": wanted.days.last.isoformat(),
+        "grain": wanted.days.grain,
+        "site": wanted.site,
+        "country": wanted.country,
+        "currency": wanted.currency,
+        "service": wanted.service,
+    }
+    download_links({_("Download as Excel"): "/files/analytics.xlsx"}, query)
 
 
-def draw(actor: Actor, wanted: Wanted, choices: AnalyticsChoices) -> None:
-    """Draw the button."""
-    name = f"analytics-{wanted.days.first}-{wanted.days.last}.xlsx"
-    st.download_button(
-        _("Download as Excel"),
-        partial(_make, actor, wanted, choices, current_language()),
-        file_name=name,
-        mime=_MIME,
-        on_click="ignore",
-        icon=":material/download:",
-        key="analytics_download",
-    )
-
-
-def _make(actor: Actor, wanted: Wanted, choices: AnalyticsChoices, language: str) -> bytes:
-    """Return the file; it is made in a thread that knows nothing of the page's language."""
+def make(actor: Actor, wanted: Wanted, choices: AnalyticsChoices) -> bytes:
+    """Return the workbook of what is wanted. Raises NotAuthorised."""
     report, shares = backend.read(_everything, actor=actor, wanted=wanted)
-    with using(language):
-        return make_workbook(report, shares, choices, filters.told(wanted, choices))
+    return make_workbook(report, shares, choices, filters.told(wanted, choices))
 
 
 def _everything(

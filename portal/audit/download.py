@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import tempfile
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,8 +13,9 @@ import streamlit as st
 
 from domain.queries.audit import LARGEST_FILE, audit_rows, record_export
 from portal import backend, formats
-from portal.i18n import _, current_language, using
+from portal.i18n import _
 from portal.spreadsheets import Column, safe_text, write_workbook
+from portal.ui.download_link import download_links
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,28 +24,25 @@ if TYPE_CHECKING:
 
     from domain.actors import Actor
     from domain.queries.audit import AuditFilter, AuditRow
-    from portal.viewing import Viewing
-
-_EXCEL = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 
 
-def draw(here: Viewing, wanted: AuditFilter) -> None:
-    """Draw the buttons; a file is made when its button is pressed."""
-    language = current_language()
+def draw(wanted: AuditFilter) -> None:
+    """Draw the links; a file is made when its link is followed."""
+    query = {
+        "who": wanted.who,
+        "what": wanted.action,
+        "of": wanted.account_id or None,
+        "since": wanted.since and wanted.since.isoformat(),
+        "until": wanted.until and wanted.until.isoformat(),
+    }
     with st.container(horizontal=True, vertical_alignment="center"):
-        for label, name, mime, make in (
-            (_("Download as Excel"), "audit.xlsx", _EXCEL, _workbook),
-            (_("Download as CSV"), "audit.csv", "text/csv", _csv),
-        ):
-            st.download_button(
-                label,
-                partial(_make, here.visitor.actor, wanted, make, language),
-                file_name=name,
-                mime=mime,
-                on_click="ignore",
-                icon=":material/download:",
-                key=name,
-            )
+        download_links(
+            {
+                _("Download as Excel"): "/files/audit.xlsx",
+                _("Download as CSV"): "/files/audit.csv",
+            },
+            query,
+        )
         st.caption(
             _("The newest {count} rows that match, with times in UTC.").format(
                 count=formats.number(LARGEST_FILE)
@@ -53,20 +50,18 @@ def draw(here: Viewing, wanted: AuditFilter) -> None:
         )
 
 
-def _make(
+def make(
     actor: Actor,
     wanted: AuditFilter,
-    make: Callable[[Iterator[tuple[str | int | None, ...]]], bytes],
-    language: str,
+    write: Callable[[Iterator[tuple[str | int | None, ...]]], bytes],
 ) -> bytes:
-    """Return the file; it is made in a thread that knows nothing of the page's language."""
+    """Return a file of the rows that are wanted. Raises NotAuthorised."""
     backend.write(record_export, actor=actor, wanted=wanted)
 
     def written(session: Session) -> bytes:
-        return make(_cells(each) for each in audit_rows(session, actor=actor, wanted=wanted))
+        return write(_cells(each) for each in audit_rows(session, actor=actor, wanted=wanted))
 
-    with using(language):
-        return backend.read(written)
+    return backend.read(written)
 
 
 def _titles() -> list[str]:
@@ -93,7 +88,8 @@ def _cells(row: AuditRow) -> tuple[str | int | None, ...]:
     )
 
 
-def _csv(rows: Iterator[tuple[str | int | None, ...]]) -> bytes:
+def csv_file(rows: Iterator[tuple[str | int | None, ...]]) -> bytes:
+    """Return rows as CSV: RFC 4180, with the mark that Excel needs."""
     written = io.StringIO()
     writer = csv.writer(written)
     writer.writerow(_titles())
@@ -101,7 +97,8 @@ def _csv(rows: Iterator[tuple[str | int | None, ...]]) -> bytes:
     return written.getvalue().encode("utf-8-sig")
 
 
-def _workbook(rows: Iterator[tuple[str | int | None, ...]]) -> bytes:
+def workbook(rows: Iterator[tuple[str | int | None, ...]]) -> bytes:
+    """Return rows as a workbook."""
     widths = (10, 32, 16, 16, 24, 12, 80)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "audit.xlsx"

@@ -49,7 +49,7 @@ def draw(here: Viewing) -> None:
     here.draw_zone()
     end = page.older
     paging.draw(None if end is None else f"{end.recorded_at.isoformat()}~{end.number}")
-    download.draw(here, wanted)
+    download.draw(wanted)
 
 
 def _chain(here: Viewing) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -10,13 +9,14 @@ import streamlit as st
 
 from domain import audit
 from domain.errors import BillingError, NotAuthorised
-from domain.payments.bank_transfers import decide_transfer, evidence_of, list_transfers
+from domain.payments.bank_transfers import decide_transfer, list_transfers
 from domain.permissions import allows
 from portal import approving, backend, formats
 from portal.formats import plain
 from portal.i18n import N_, _
 from portal.people import naming
 from portal.top_up import words
+from portal.ui.download_link import download_links
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -86,26 +86,14 @@ def _waiting(here: Viewing, transfer: RecordedTransfer, name: Callable[[str | No
     st.html(words.definition_list(lines))
     with st.container(horizontal=True):
         if allows(here.visitor.actor, "see_evidence"):
-            st.download_button(
-                _("Open the evidence"),
-                data=partial(_evidence, here, transfer.transfer_id),
-                file_name=transfer.evidence_name,
-                icon=":material/attach_file:",
-                key=f"evidence-{transfer.transfer_id}",
-                on_click="ignore",
+            download_links(
+                {_("Open the evidence"): "/files/evidence"}, {"transfer": transfer.transfer_id}
             )
         is_mine = transfer.requested_by == audit.actor_name(here.visitor.actor)
         if allows(here.visitor.actor, "decide_transfer") and not is_mine:
             _buttons(transfer)
     if is_mine:
         st.caption(_("You recorded this. Another finance member approves or rejects it."))
-
-
-def _evidence(here: Viewing, transfer_id: int) -> bytes:
-    _name, _kind, content = backend.read(
-        evidence_of, transfer_id=transfer_id, actor=here.visitor.actor
-    )
-    return content
 
 
 def _buttons(transfer: RecordedTransfer) -> None:

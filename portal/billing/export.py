@@ -16,7 +16,7 @@ from portal import address, formats
 from portal.exports import jobs
 from portal.i18n import _, current_language
 from portal.session import BUTTON_STYLE
-from portal.viewing import renew
+from portal.ui import partial_runs
 
 if TYPE_CHECKING:
     from domain.exports import Export
@@ -81,10 +81,10 @@ def _find(viewing: Viewing, job_id: int) -> Export | None:
         return None
 
 
-@st.fragment(run_every=_LOOK_EVERY)
+@partial_runs.fragment(run_every=_LOOK_EVERY)
 def _watch(viewing: Viewing, job_id: int) -> None:
     """Show how far the file is, and have the page drawn anew once it is done."""
-    export = _find(renew(viewing), job_id)
+    export = _find(viewing, job_id)
     if export is None or export.state is not ExportState.RUNNING:
         st.rerun()
     if export.rows_total:

@@ -6,7 +6,6 @@ import csv
 import io
 import tempfile
 import uuid
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,9 +31,10 @@ from domain.vouchers import (
 from portal import backend, formats
 from portal.campaigns import words
 from portal.formats import plain
-from portal.i18n import _, current_language, using
+from portal.i18n import _
 from portal.people import naming
 from portal.spreadsheets import Column, write_workbook
+from portal.ui.download_link import download_links
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     from domain.vouchers import Batch, CampaignView, Revocable
     from portal.viewing import Viewing
 
-_EXCEL = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 _LARGEST_FILE_MEGABYTES = 8
 _LONGEST_CODE = 40
 _LONGEST_LIST = 200_000
@@ -66,7 +65,7 @@ def draw(here: Viewing, campaign: CampaignView) -> None:
     if batches:
         _table(here, batches)
         if is_finance:
-            _download(here, batches)
+            _download(batches)
     if not is_finance:
         return
     if campaign.state == "approved" and campaign.terms.is_for_named_accounts:
@@ -99,36 +98,27 @@ def _table(here: Viewing, batches: Sequence[Batch]) -> None:
 
 
 # ── Taking them away ──────────────────────────────────────────────────────────────────────────
-def _download(here: Viewing, batches: Sequence[Batch]) -> None:
+def _download(batches: Sequence[Batch]) -> None:
     numbers = [each.batch_id for each in batches]
     with st.container(horizontal=True, vertical_alignment="bottom"):
         batch = st.selectbox(_("Batch"), numbers, key="batch", width=120)
-        for label, ending, mime, make in (
-            (_("Download as Excel"), "xlsx", _EXCEL, _workbook),
-            (_("Download as CSV"), "csv", "text/csv", _csv),
-        ):
-            st.download_button(
-                label,
-                partial(_make, here.visitor.actor, batch, make, current_language()),
-                file_name=f"codes-{batch}.{ending}",
-                mime=mime,
-                on_click="ignore",
-                icon=":material/download:",
-                key=f"codes-{ending}",
-            )
+        download_links(
+            {
+                _("Download as Excel"): "/files/codes.xlsx",
+                _("Download as CSV"): "/files/codes.csv",
+            },
+            {"batch": batch},
+        )
     st.caption(_("The files show the codes in full. Who took one stands in the audit log."))
 
 
-def _make(
-    actor: Actor, batch_id: int, make: Callable[[Iterable[str]], bytes], language: str
-) -> bytes:
-    """Return the file; it is made in a thread that knows nothing of the page's language."""
-    found = backend.write(codes_of_batch, batch_id=batch_id, actor=actor)
-    with using(language):
-        return make(found)
+def make(actor: Actor, batch_id: int, write: Callable[[Iterable[str]], bytes]) -> bytes:
+    """Return a file of a batch's codes, in full. Raises NotFound and NotAuthorised."""
+    return write(backend.write(codes_of_batch, batch_id=batch_id, actor=actor))
 
 
-def _csv(found: Iterable[str]) -> bytes:
+def csv_file(found: Iterable[str]) -> bytes:
+    """Return codes as CSV, with the mark that Excel needs."""
     written = io.StringIO()
     writer = csv.writer(written)
     writer.writerow([_("Code")])
@@ -136,7 +126,8 @@ def _csv(found: Iterable[str]) -> bytes:
     return written.getvalue().encode("utf-8-sig")
 
 
-def _workbook(found: Iterable[str]) -> bytes:
+def workbook(found: Iterable[str]) -> bytes:
+    """Return codes as a workbook."""
     codes = list(found)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "codes.xlsx"

@@ -15,6 +15,7 @@ from portal.formats import plain
 from portal.i18n import _, current_language
 from portal.roles import role_name, role_rights
 from portal.settings import settings
+from portal.ui import partial_runs
 from portal.ui.lost_rights import remember_pressed, show_lost
 
 if TYPE_CHECKING:
@@ -182,45 +183,45 @@ def _role_choice(key: str, role: MemberRole) -> MemberRole:
 
 
 def _confirm_removal(here: Viewing, account_id: int, member: Member) -> None:
-    def remove(key: str) -> None:
-        backend.write(
-            services.remove_member,
-            account_id=account_id,
-            user_id=member.user_id,
-            actor=viewing.renew(here).visitor.actor,
-            idempotency_key=key,
-        )
-
     name = plain(member.display_name)
 
-    @st.dialog(_("Remove this member?"))
-    def confirm() -> None:
+    @partial_runs.dialog(_("Remove this member?"))
+    def confirm(here: Viewing) -> None:
+        def remove(key: str) -> None:
+            backend.write(
+                services.remove_member,
+                account_id=account_id,
+                user_id=member.user_id,
+                actor=here.visitor.actor,
+                idempotency_key=key,
+            )
+
         text = _("{name} ({email}) loses this account at once. You can invite them again.")
         st.write(text.format(name=name, email=plain(member.email)))
         if st.button(_("Remove {name}").format(name=name), type="primary", key="remove_for_good"):
             _act(remove, _("{name} is removed.").format(name=name))
 
-    confirm()
+    confirm(here)
 
 
 def _confirm_leaving(here: Viewing, account_id: int) -> None:
-    def leave(key: str) -> None:
-        backend.write(
-            services.leave_account,
-            account_id=account_id,
-            actor=viewing.renew(here).visitor.actor,
-            idempotency_key=key,
-        )
-        # The account may be in the address: it is somebody else's from now on.
-        viewing.look_away()
+    @partial_runs.dialog(_("Leave this account?"))
+    def confirm(here: Viewing) -> None:
+        def leave(key: str) -> None:
+            backend.write(
+                services.leave_account,
+                account_id=account_id,
+                actor=here.visitor.actor,
+                idempotency_key=key,
+            )
+            # The account may be in the address: it is somebody else's from now on.
+            viewing.look_away()
 
-    @st.dialog(_("Leave this account?"))
-    def confirm() -> None:
         st.write(_("You lose it at once. An owner can invite you again."))
         if st.button(_("Leave"), type="primary", key="leave_for_good"):
             _act(leave, _("You have left the account."))
 
-    confirm()
+    confirm(here)
 
 
 def _act(act: Callable[[str], None], done: str) -> None:

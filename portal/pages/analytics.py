@@ -39,5 +39,5 @@ if not found.totals:
         icon=":material/filter_list_off:",
     )
     st.stop()
-download.draw(actor, wanted, choices)
+download.draw(wanted)
 report.draw(here, found, wanted, choices)

@@ -147,7 +147,7 @@ def _ask(here: Viewing, found: PaymentTimeline) -> None:
         return
     with st.spinner(_("Asking {gateway}…").format(gateway=words.gateway(payment.gateway))):
         payments.check_payment(
-            backend.sessions(),
+            backend.sessions(here.visitor.actor),
             gateway=gateway,
             payment_id=payment.payment_id,
             actor=here.visitor.actor,

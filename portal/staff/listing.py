@@ -45,7 +45,7 @@ def draw(here: Viewing) -> None:
         st.success(plain(told), icon=":material/check_circle:")
     staff = backend.read(list_staff, actor=here.visitor.actor)
     _table(here, staff)
-    review.draw(here)
+    review.draw()
     if allows(here.visitor.actor, "manage_people"):
         _give(here)
         _change(here, staff)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 import streamlit as st
@@ -17,10 +16,11 @@ from domain.permissions import PERMISSIONS, STAFF_LETTERS
 from domain.queries.people import names_of
 from domain.staff import REVIEWED, list_deeds, list_places, list_staff, record_review
 from portal import backend
-from portal.i18n import _, current_language, using
+from portal.i18n import _
 from portal.roles import role_name, staff_role_name
 from portal.spreadsheets import safe_text
 from portal.staff.words import role_words, state_words
+from portal.ui.download_link import download_links
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -30,29 +30,19 @@ if TYPE_CHECKING:
 
     from domain.actors import Actor
     from domain.staff import Deed, Place, StaffMember
-    from portal.viewing import Viewing
 
-_MIME = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 _WIDTH = 26
 
 
-def draw(here: Viewing) -> None:
-    """Draw the buttons; a file is made when one is pressed, and that stands in the audit log."""
-    language = current_language()
-    with st.container(horizontal=True):
-        for label, name, mime, make in (
-            (_("Download the access review"), "access-review.xlsx", _MIME, workbook),
-            (_("The roles alone, as CSV"), "access-review.csv", "text/csv", roles_csv),
-        ):
-            st.download_button(
-                label,
-                partial(_make, here.visitor.actor, make, language),
-                file_name=name,
-                mime=mime,
-                on_click="ignore",
-                icon=":material/download:",
-                key=name,
-            )
+def draw() -> None:
+    """Draw the links; a file is made when one is followed, and that stands in the audit log."""
+    download_links(
+        {
+            _("Download the access review"): "/files/access-review.xlsx",
+            _("The roles alone, as CSV"): "/files/access-review.csv",
+        },
+        {},
+    )
     text = _("Who may do what, since when and by whom, and what they did in {days} days.")
     st.caption(text.format(days=REVIEWED.days))
 
@@ -79,12 +69,10 @@ def _read(session: Session, *, actor: Actor) -> Review:
     )
 
 
-def _make(actor: Actor, make: Callable[[Review], bytes], language: str) -> bytes:
-    """Return the file; it is made in a thread that knows nothing of the page's language."""
+def make(actor: Actor, write: Callable[[Review], bytes]) -> bytes:
+    """Return a file of who may do what now. Raises NotAuthorised."""
     backend.write(record_review, actor=actor)
-    found = backend.read(_read, actor=actor)
-    with using(language):
-        return make(found)
+    return write(backend.read(_read, actor=actor))
 
 
 def _role_titles() -> list[str]:

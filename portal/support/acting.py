@@ -347,7 +347,7 @@ def _guess(
 ) -> Done | Waiting:
     """Try a code, as slowly as customers may: staff guess no codes either."""
     return try_counted(
-        backend.sessions(),
+        backend.sessions(here.visitor.actor),
         do,
         account_id=account.account_id,
         actor=here.visitor.actor,

@@ -101,7 +101,7 @@ def checks() -> BackgroundChecks:
 def _check(gateway: Gateway, payment_id: int, actor: Actor) -> None:
     try:
         payments.check_payment(
-            backend.sessions(), gateway=gateway, payment_id=payment_id, actor=actor
+            backend.sessions(actor), gateway=gateway, payment_id=payment_id, actor=actor
         )
     except BillingError as refusal:
         _log.info("payment %d is not asked about: %s", payment_id, refusal)

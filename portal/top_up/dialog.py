@@ -29,9 +29,10 @@ from portal.i18n import _, current_language
 from portal.routes.payments import payment_path
 from portal.settings import settings
 from portal.top_up import profile_form, words
+from portal.ui import partial_runs
 from portal.ui.field_errors import FieldErrors
 from portal.ui.fragments import redraw_fragment
-from portal.viewing import renew
+from portal.viewing import account_or_stop
 
 if TYPE_CHECKING:
     from domain.exchange import Quote
@@ -110,8 +111,8 @@ def draw_open(here: Viewing) -> None:
             st.error(messages.text_of(error), icon=":material/error:")
             return
     # The title is read when the dialog is made, so it is made in the reader's language.
-    decorate = st.dialog(_("Add credit"), width="medium", on_dismiss=_close)
-    decorate(_draw)(replace(here, account=account), account)
+    decorate = partial_runs.dialog(_("Add credit"), width="medium", on_dismiss=_close)
+    decorate(_draw)(replace(here, account=account))
 
 
 def _close() -> None:
@@ -139,8 +140,8 @@ def _after_profile(steps: _Steps) -> str:
     return "amount" if steps.credit is None else "method"
 
 
-def _draw(here: Viewing, account: AccountSummary) -> None:
-    here = renew(here)
+def _draw(here: Viewing) -> None:
+    account = account_or_stop(here)
     steps: _Steps = st.session_state[_STATE]
     draw = {
         "profile": _profile,
@@ -405,7 +406,7 @@ def _begin(here: Viewing, account: AccountSummary, steps: _Steps) -> str:
     )
     origin = own_origin()
     payments.open_checkout(
-        backend.sessions(),
+        backend.sessions(here.visitor.actor),
         gateway=gateway,
         payment_id=started.payment_id,
         return_url=f"{origin}/payments/return/{gateway.name}",

@@ -21,7 +21,7 @@ from portal.gateways import gateway_of
 from portal.i18n import N_, _
 from portal.top_up import dialog, words
 from portal.top_up.background_checks import checks
-from portal.viewing import renew
+from portal.ui import partial_runs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -59,13 +59,12 @@ def draw(here: Viewing, found: PaymentOutcome, *, came_back_without_paying: bool
         _await_change(here, payment.reference, payment.state)
 
 
-@st.fragment(run_every=_LOOK_EVERY_SECONDS)
+@partial_runs.fragment(run_every=_LOOK_EVERY_SECONDS)
 def _watch(here: Viewing, reference: str, offered: str) -> None:
     """Look again and again; what is decided draws the whole page, with its new balance.
 
     So does another button than the one that was offered below: a dialog is the whole page's.
     """
-    here = renew(here)
     payment = _read_payment(here, reference)
     if not payment.is_open or _offered(payment) != offered:
         st.rerun()
@@ -73,10 +72,9 @@ def _watch(here: Viewing, reference: str, offered: str) -> None:
     _open(here, payment)
 
 
-@st.fragment(run_every=_LOOK_EVERY_SECONDS)
+@partial_runs.fragment(run_every=_LOOK_EVERY_SECONDS)
 def _await_change(here: Viewing, reference: str, state: str) -> None:
     """Look whether what was given up was paid all the same, and draw the page again with it."""
-    here = renew(here)
     if _read_payment(here, reference).state != state:
         st.rerun()
 
@@ -289,10 +287,9 @@ def _offer_another_method(here: Viewing, payment: PaymentView, label: str) -> No
     )
 
 
-@st.fragment(run_every=_RECEIPT_EVERY_SECONDS)
+@partial_runs.fragment(run_every=_RECEIPT_EVERY_SECONDS)
 def _await_receipt(here: Viewing, reference: str) -> None:
     """Look until the clock's job has made the receipt, and draw the page again with it."""
-    here = renew(here)
     if _read_payment(here, reference).has_receipt:
         st.rerun()
     st.caption(_("The receipt is made in a moment, and goes to you by mail too."))

@@ -82,7 +82,7 @@ def redeem(viewing: Viewing, account: AccountSummary, typed: str) -> None:
     """Redeem a code and draw the page again with the new balance, or say why not."""
     try:
         redeemed = redeem_once_counted(
-            backend.sessions(),
+            backend.sessions(viewing.visitor.actor),
             account_id=account.account_id,
             typed=typed,
             actor=viewing.visitor.actor,

@@ -94,7 +94,7 @@ def test_the_excel_file_has_the_figures_of_the_page(
     page = sign_in(FINANCE)
     open_analytics(page, "?site=jp&period=90")
     with page.expect_download() as download:
-        page.get_by_role("button", name="Download as Excel").click()
+        page.get_by_role("link", name="Download as Excel").click()
     file = tmp_path / "analytics.xlsx"
     download.value.save_as(file)
     assert re.fullmatch(r"analytics-[\d-]+\.xlsx", download.value.suggested_filename)

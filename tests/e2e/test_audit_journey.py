@@ -28,7 +28,7 @@ def test_an_administrator_reads_the_log(
     expect(page.get_by_text("Times are in")).to_be_visible()
     assert serious_violations(page) == {}
     with page.expect_download() as downloading:
-        page.get_by_role("button", name="Download as Excel").click()
+        page.get_by_role("link", name="Download as Excel").click()
     path = tmp_path / "audit.xlsx"
     downloading.value.save_as(path)
     (sheet,) = openpyxl.load_workbook(path).worksheets

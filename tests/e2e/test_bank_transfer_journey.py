@@ -112,7 +112,7 @@ def approve(admin: Page, line: str) -> None:
     admin.reload()
     waiting = admin.locator("[class*=st-key-transfer-]").filter(has_text=line)
     with admin.expect_download() as download:
-        waiting.get_by_role("button", name="Open the evidence").click()
+        waiting.get_by_role("link", name="Open the evidence").click()
     assert Path(download.value.path()).read_bytes() == PDF
     open_popover(waiting, "Approve…")
     assert serious_violations(admin) == {}
@@ -125,4 +125,4 @@ def test_support_sees_transfers_and_changes_nothing(sign_in: Callable[..., Page]
     expect(support.get_by_role("heading", name="Bank transfers")).to_be_visible()
     expect(support.get_by_role("heading", name="Waiting for approval")).to_be_visible()
     expect(support.get_by_role("heading", name="Record a transfer")).to_have_count(0)
-    expect(support.get_by_role("button", name="Open the evidence")).to_have_count(0)
+    expect(support.get_by_role("link", name="Open the evidence")).to_have_count(0)

@@ -107,7 +107,7 @@ def approve_and_make_codes(other: Page, number: int, folder: Path) -> list[str]:
     expect(other.get_by_text("100 codes are made.")).to_be_visible()
     assert serious_violations(other) == {}
     with other.expect_download() as downloading:
-        other.get_by_role("button", name="Download as Excel").click()
+        other.get_by_role("link", name="Download as Excel").click()
     path = folder / f"codes-{number}.xlsx"
     downloading.value.save_as(path)
     (sheet,) = openpyxl.load_workbook(path).worksheets

@@ -35,7 +35,7 @@ def test_a_role_is_given(
     expect(page.get_by_text("They have the role now")).to_be_visible()
     assert serious_violations(page) == {}
     with page.expect_download() as downloading:
-        page.get_by_role("button", name="Download the access review").click()
+        page.get_by_role("link", name="Download the access review").click()
     path = tmp_path / "review.xlsx"
     downloading.value.save_as(path)
     people, may, did = openpyxl.load_workbook(path).worksheets
@@ -63,7 +63,7 @@ def test_a_customer_is_looked_up_and_shut_out(
     customer.reload()
     expect(customer.get_by_role("button", name="Sign in")).to_be_visible()
     with page.expect_download() as downloading:
-        page.get_by_role("button", name="The roles alone, as CSV").click()
+        page.get_by_role("link", name="The roles alone, as CSV").click()
     path = tmp_path / "roles.csv"
     downloading.value.save_as(path)
     lines = path.read_text("utf-8-sig").splitlines()

@@ -13,6 +13,7 @@ from streamlit.testing.v1 import AppTest
 from domain.actors import MemberRole, StaffRole, user_actor
 from portal import backend, viewing
 from portal.session import Visitor
+from tests.support.people import register
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -45,13 +46,15 @@ def show(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
         **query: str,
     ) -> AppTest:
         memberships = {} if account_id is None else {account_id: MemberRole.OWNER}
+        actor = user_actor(1, staff_role=staff_role, memberships=memberships)
+        backend.write(register, actor)
         visitor = Visitor(
             user_id=1,
             display_name="Sample Person",
             email="sample@example.com",
             locale="en",
             time_zone=time_zone,
-            actor=user_actor(1, staff_role=staff_role, memberships=memberships),
+            actor=actor,
             account_id=account_id,
             session_id="session",
             form_token="token",

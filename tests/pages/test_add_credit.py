@@ -8,10 +8,10 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from streamlit.testing.v1 import AppTest
 
-from db.models import Payment
+from db.models import AccountMember, Payment
 from domain.accounts import open_account
 from domain.actors import MemberRole, user_actor
 from domain.billing_profiles import current_profile
@@ -27,6 +27,8 @@ from portal.session import Visitor
 from portal.top_up import dialog
 from tests.factories import SYSTEM, make_account
 from tests.gateways import ScriptedGateway, away, payer
+from tests.support.owner import as_owner
+from tests.support.people import register
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -44,7 +46,7 @@ def _dialog() -> None:
     from portal.top_up import dialog as add_credit  # noqa: PLC0415 - as above
 
     here = st.session_state["here"]
-    add_credit._draw(here, here.account)
+    add_credit._draw(here)
 
 
 @pytest.fixture
@@ -64,6 +66,7 @@ def opened(
 
     def make(account_id: int, step: str = "amount", user_id: int = 1, **chosen: Any) -> AppTest:
         actor = user_actor(user_id, memberships={account_id: MemberRole.OWNER})
+        backend.write(register, actor)
         visitor = Visitor(
             user_id=user_id,
             display_name="Sample Person",
@@ -388,9 +391,12 @@ def test_whoever_may_no_longer_pay_begins_no_payment_in_an_open_dialog(
     account = account_at(session, "vn")
     app = at_review(opened, account)
     memberships = {} if role is None else {account: role}
-    visitor = replace(
-        app.session_state["here"].visitor, actor=user_actor(1, memberships=memberships)
-    )
+    actor = user_actor(1, memberships=memberships)
+    with as_owner(session):
+        session.execute(delete(AccountMember))
+    session.commit()
+    backend.write(register, actor)
+    visitor = replace(app.session_state["here"].visitor, actor=actor)
     monkeypatch.setattr(viewing, "require_visitor", lambda: visitor)
     click(app, "Pay ₫500,000")
     assert len(errors(app)) == 1

@@ -14,7 +14,6 @@ from domain.actors import StaffRole, user_actor
 from domain.audit_chain import seal_audit_log
 from domain.queries.audit import AuditFilter, audit_page
 from portal.audit import download
-from portal.i18n import current_language
 from tests.factories import SYSTEM, make_account
 
 if TYPE_CHECKING:
@@ -114,9 +113,9 @@ def test_support_has_no_such_page(show: Callable[..., AppTest]) -> None:
 
 def files(actor: Actor) -> tuple[list[list[str]], list[tuple[Any, ...]]]:
     """Return the rows of both files."""
-    wanted, language = AuditFilter(), current_language()
-    text = download._make(actor, wanted, download._csv, language).decode("utf-8-sig")
-    content = download._make(actor, wanted, download._workbook, language)
+    wanted = AuditFilter()
+    text = download.make(actor, wanted, download.csv_file).decode("utf-8-sig")
+    content = download.make(actor, wanted, download.workbook)
     book = openpyxl.load_workbook(io.BytesIO(content))
     (sheet,) = book.worksheets
     return list(csv.reader(io.StringIO(text))), list(sheet.values)

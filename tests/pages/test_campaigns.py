@@ -22,10 +22,11 @@ from domain.vouchers import (
     propose_campaign,
     revoke_codes,
 )
+from portal import backend
 from portal.campaigns import codes as files
-from portal.i18n import current_language
 from tests.integration.test_vouchers import ANOTHER, FINANCE, campaign, codes, customer, terms
 from tests.support.owner import as_owner
+from tests.support.people import register
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -144,9 +145,10 @@ def test_codes_are_made_and_taken_away(session: Session, page: Callable[..., App
     (batch,) = list_batches(session, campaign_id=number, actor=FINANCE)
     made = set(codes_of_batch(session, batch_id=batch.batch_id, actor=FINANCE))
     session.commit()
+    backend.write(register, FINANCE)
     arguments = (FINANCE, batch.batch_id)
-    listed = files._make(*arguments, files._csv, current_language()).decode("utf-8-sig")
-    book = files._make(*arguments, files._workbook, current_language())
+    listed = files.make(*arguments, files.csv_file).decode("utf-8-sig")
+    book = files.make(*arguments, files.workbook)
     (sheet,) = openpyxl.load_workbook(io.BytesIO(book)).worksheets
     assert {row[0] for row in csv.reader(io.StringIO(listed))} == made | {"Code"}
     assert {row[0] for row in sheet.values if row[0]} == made | {"Code"}
@@ -164,7 +166,8 @@ def test_a_hundred_thousand_codes_are_made_taken_away_and_read_again(
     press(app, "Make the codes")
     assert texts(app.success) == ["100,000 codes are made."]
     (batch,) = list_batches(session, campaign_id=number, actor=FINANCE)
-    book = files._make(FINANCE, batch.batch_id, files._workbook, current_language())
+    backend.write(register, FINANCE)
+    book = files.make(FINANCE, batch.batch_id, files.workbook)
     (sheet,) = openpyxl.load_workbook(io.BytesIO(book), read_only=True).worksheets
     taken = {row[0] for row in sheet.iter_rows(values_only=True) if row[0]} - {"Code"}
     kept = set(session.scalars(text("SELECT code FROM voucher_codes")))

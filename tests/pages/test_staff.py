@@ -13,7 +13,6 @@ from sqlalchemy import select, text
 from db.models import AuditRecord, User
 from domain.accounts import add_member
 from domain.actors import MemberRole, StaffRole, user_actor
-from portal.i18n import current_language
 from portal.staff import review
 from tests.factories import make_account
 from tests.integration.test_support import make_person
@@ -116,7 +115,7 @@ def test_the_access_review_says_who_may_and_who_did(
     page: Callable[..., AppTest], admin: Actor
 ) -> None:
     page()  # connects
-    content = review._make(admin, review.workbook, current_language())
+    content = review.make(admin, review.workbook)
     people, may, did = openpyxl.load_workbook(io.BytesIO(content)).worksheets
     assert [row[2] for row in people.values] == ["Role", "Administration"]
     actions = {row[2] for row in may.values}
@@ -135,7 +134,7 @@ def test_the_roles_alone_say_on_what_and_by_whom(
     with as_owner(session):
         session.execute(text("UPDATE accounts SET name = '=cmd()' WHERE id = :id"), {"id": account})
     session.commit()
-    content = review._make(admin, review.roles_csv, current_language()).decode("utf-8-sig")
+    content = review.make(admin, review.roles_csv).decode("utf-8-sig")
     titles, staff, member = csv.reader(io.StringIO(content))
     assert titles[2:4] == ["Role", "On"]
     assert staff[2:7] == ["Administration", "everything", "Active", "", "system:tests"]

@@ -383,6 +383,7 @@ def test_the_maker_takes_it_back(
 def test_support_sees_requests_and_decides_none(
     session: Session, page: Callable[..., AppTest], agent: Actor, checker: Actor
 ) -> None:
+    session.commit()
     assert texts(page("approvals").info) != []
     do(session, account_with(session), goodwill(50_000), checker)
     session.commit()

@@ -1,0 +1,178 @@
+"""Files that staff take away: made when they are asked for, of what whoever asks may see.
+
+Nothing of them is kept. Who takes the audit log, an access review or codes stands in the audit log.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, datetime
+from functools import partial
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from starlette.responses import Response
+
+from domain.errors import BillingError, InvalidInput
+from domain.payments.bank_transfers import evidence_of
+from domain.queries.analytics import analytics_choices
+from domain.queries.audit import AuditFilter
+from domain.queries.usage import GRAINS
+from domain.texts import check_text
+from portal import backend, messages
+from portal.analytics import download as analytics_file
+from portal.analytics.filters import NO_COUNTRY, Wanted
+from portal.audit import download as audit_file
+from portal.campaigns import codes as codes_file
+from portal.i18n import _
+from portal.routes.web import Call, Form, Reply, form_route, message
+from portal.staff import review as review_file
+from portal.usage.period import Days
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from starlette.routing import BaseRoute
+
+    from domain.actors import Actor
+
+_MEDIA_TYPES = {
+    "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+    "csv": "text/csv; charset=utf-8",
+}
+_LONGEST_NUMBER = 18
+_REFUSED = {"not_found": 404, "not_authorised": 403}
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file's name, what it is, and its content."""
+
+    name: str
+    media_type: str
+    content: bytes
+
+
+def routes() -> list[BaseRoute]:
+    """Return the routes of all files that are made on the spot."""
+    return [
+        form_route(path, Form(None, show=partial(_show, make), for_signed_in=True))
+        for path, make in _MAKERS.items()
+    ]
+
+
+def _show(make: Callable[[Call, Actor], File], call: Call, _reply: Reply) -> Response:
+    try:
+        file = make(call, call.visitor.actor(call.client.address))
+    except BillingError as error:
+        status = _REFUSED.get(error.code, 422)
+        return message(call, _("There is no such file"), messages.text_of(error), status=status)
+    headers = {
+        "Cache-Control": "no-store",
+        "Content-Disposition": f"attachment; filename*=UTF-8''{quote(file.name)}",
+        # To compress a large file again would keep the event loop from everybody's pages.
+        "Content-Encoding": "identity",
+    }
+    return Response(file.content, headers=headers, media_type=file.media_type)
+
+
+# ── What each file is made of ─────────────────────────────────────────────────────────────────
+def _audit(call: Call, actor: Actor, *, extension: str) -> File:
+    wanted = AuditFilter(
+        who=_text(call, "who") or "people",
+        action=_text(call, "what"),
+        account_id=_number(call.given("of")),
+        since=_moment(call, "since"),
+        until=_moment(call, "until"),
+    )
+    write = audit_file.workbook if extension == "xlsx" else audit_file.csv_file
+    content = audit_file.make(actor, wanted, write)
+    return File(f"audit.{extension}", _MEDIA_TYPES[extension], content)
+
+
+def _review(_call: Call, actor: Actor, *, extension: str) -> File:
+    write = review_file.workbook if extension == "xlsx" else review_file.roles_csv
+    content = review_file.make(actor, write)
+    return File(f"access-review.{extension}", _MEDIA_TYPES[extension], content)
+
+
+def _codes(call: Call, actor: Actor, *, extension: str) -> File:
+    batch_id = _number(call.given("batch"))
+    write = codes_file.workbook if extension == "xlsx" else codes_file.csv_file
+    content = codes_file.make(actor, batch_id, write)
+    return File(f"codes-{batch_id}.{extension}", _MEDIA_TYPES[extension], content)
+
+
+def _evidence(call: Call, actor: Actor) -> File:
+    number = _number(call.given("transfer"))
+    _name, media_type, content = backend.read(evidence_of, transfer_id=number, actor=actor)
+    # Under a name of ours: whoever recorded the transfer chose the other.
+    return File(f"evidence-{number}.{media_type.rpartition('/')[2]}", media_type, content)
+
+
+def _analytics(call: Call, actor: Actor) -> File:
+    choices = backend.read(analytics_choices, actor=actor)
+    first, last = _day(call, "first"), _day(call, "last")
+    if last < first:
+        raise InvalidInput("last", "before_first")
+    countries = [code or NO_COUNTRY for code in choices.countries]
+    wanted = Wanted(
+        Days(first, last, _one_of(call, "grain", GRAINS)),
+        site=_one_of(call, "site", ["", *choices.sites]),
+        country=_one_of(call, "country", ["", *countries]),
+        currency=_one_of(call, "currency", ["", *choices.currencies]),
+        service=_one_of(call, "service", ["", *choices.services]),
+    )
+    content = analytics_file.make(actor, wanted, choices)
+    return File(f"analytics-{first}-{last}.xlsx", _MEDIA_TYPES["xlsx"], content)
+
+
+_MAKERS: dict[str, Callable[[Call, Actor], File]] = {
+    "/files/audit.xlsx": partial(_audit, extension="xlsx"),
+    "/files/audit.csv": partial(_audit, extension="csv"),
+    "/files/access-review.xlsx": partial(_review, extension="xlsx"),
+    "/files/access-review.csv": partial(_review, extension="csv"),
+    "/files/codes.xlsx": partial(_codes, extension="xlsx"),
+    "/files/codes.csv": partial(_codes, extension="csv"),
+    "/files/analytics.xlsx": _analytics,
+    "/files/evidence": _evidence,
+}
+
+
+# ── What was asked for ────────────────────────────────────────────────────────────────────────
+def _text(call: Call, name: str) -> str:
+    text = call.given(name)
+    check_text(**{name: text})
+    return text
+
+
+def _number(text: str) -> int:
+    is_number = text.isascii() and text.isdigit() and len(text) <= _LONGEST_NUMBER
+    return int(text) if is_number else 0
+
+
+def _one_of(call: Call, name: str, options: Collection[str]) -> str:
+    text = call.given(name)
+    if text not in options:
+        raise InvalidInput(name, "not_offered")
+    return text
+
+
+def _day(call: Call, name: str) -> date:
+    try:
+        return date.fromisoformat(call.given(name))
+    except ValueError as error:
+        raise InvalidInput(name, "not_a_date") from error
+
+
+def _moment(call: Call, name: str) -> datetime | None:
+    text = call.given(name)
+    if not text:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise InvalidInput(name, "not_a_date") from error
+    if moment.tzinfo is None:
+        raise InvalidInput(name, "not_a_date")
+    return moment

@@ -1,0 +1,31 @@
+"""A link to a file of one of the portal's own routes, drawn as the button that people expect."""
+
+from __future__ import annotations
+
+import html
+from typing import TYPE_CHECKING
+from urllib.parse import urlencode
+
+import streamlit as st
+
+from portal.i18n import current_language
+from portal.session import BUTTON_STYLE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_STYLE = f"{BUTTON_STYLE};display:inline-flex;align-items:center;text-decoration:none"
+
+
+def download_links(files: Mapping[str, str], query: Mapping[str, object]) -> None:
+    """Draw links beside each other: `files` gives each one's path by its words.
+
+    The route decides what whoever presses may have; `query` says what the page shows.
+    """
+    asked = {name: value for name, value in query.items() if value not in {None, ""}}
+    rest = html.escape(urlencode({**asked, "lang": current_language()}))
+    links = " ".join(
+        f'<a href="{path}?{rest}" target="_self" download style="{_STYLE}">{html.escape(words)}</a>'
+        for words, path in files.items()
+    )
+    st.html(links)

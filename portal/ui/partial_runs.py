@@ -1,0 +1,61 @@
+"""Dialogs and fragments: what Streamlit runs by itself, without the page that it stands on.
+
+Its reader may have been signed out since, or lost a role, or be somebody else: what was drawn
+keeps ids alone, and looks up who asks at each run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import TYPE_CHECKING, Concatenate, Literal, ParamSpec, TypeAlias
+
+import streamlit as st
+
+from domain.errors import BillingError
+from portal import messages
+from portal.viewing import Viewing, renew
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+P = ParamSpec("P")
+Drawing: TypeAlias = Callable[Concatenate[Viewing, P], None]
+
+
+def dialog(
+    title: str,
+    *,
+    width: Literal["small", "medium", "large"] = "small",
+    on_dismiss: Literal["ignore", "rerun"] | Callable[[], None] = "ignore",
+) -> Callable[[Drawing[P]], Drawing[P]]:
+    """Return a decorator of what draws a dialog; it is given a `Viewing` of each run."""
+    return _with_present_rights(st.dialog(title, width=width, on_dismiss=on_dismiss))
+
+
+def fragment(*, run_every: float | timedelta | None = None) -> Callable[[Drawing[P]], Drawing[P]]:
+    """Return a decorator of what draws a fragment; it is given a `Viewing` of each run."""
+    return _with_present_rights(st.fragment(run_every=run_every))
+
+
+def _with_present_rights(
+    decorate: Callable[[Callable[..., None]], Callable[..., None]],
+) -> Callable[[Drawing[P]], Drawing[P]]:
+    def decorated(draw: Drawing[P]) -> Drawing[P]:
+        @wraps(draw)
+        def run(user_id: int, account_id: int | None, *args: P.args, **kwargs: P.kwargs) -> None:
+            try:
+                here = renew(user_id, account_id)
+                draw(here, *args, **kwargs)
+            except BillingError as error:
+                st.error(messages.text_of(error), icon=":material/error:")
+
+        partial_run = decorate(run)
+
+        def begin(here: Viewing, /, *args: P.args, **kwargs: P.kwargs) -> None:
+            account_id = None if here.account is None else here.account.account_id
+            partial_run(here.visitor.user_id, account_id, *args, **kwargs)
+
+        return begin
+
+    return decorated
