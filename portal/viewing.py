@@ -126,7 +126,7 @@ def renew(user_id: int, account_id: int | None) -> Viewing:
     """
     visitor = require_visitor()
     if visitor.user_id != user_id:
-        st.rerun(scope="app")
+        st.rerun()
     account = None
     if account_id is not None:
         account = backend.look_up(account_summary, actor=visitor.actor, account_id=account_id)

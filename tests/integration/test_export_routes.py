@@ -32,12 +32,15 @@ from portal.routes import exports as routes
 from portal.routes import sign_in
 from portal.settings import settings
 from tests.factories import charge, grant, make_account
+from tests.support.people import register
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from httpx2 import Response
     from sqlalchemy.orm import Session
+
+    from domain.actors import Actor
 
 HERE = "http://localhost:8501"
 EMAIL = "lan@example.com"
@@ -109,6 +112,13 @@ def browser(account: int) -> TestClient:
     )
     assert answer.status_code == 303
     return found
+
+
+def an_owner(account: int) -> Actor:
+    """Return somebody who owns the account."""
+    actor = user_actor(1, memberships={account: MemberRole.OWNER})
+    backend.write(register, actor)
+    return actor
 
 
 def visit_of(client: TestClient) -> identity.Visit:
@@ -189,7 +199,7 @@ def test_a_file_can_be_had_again_by_its_maker_alone(browser: TestClient, account
 
 
 def test_a_zone_that_only_this_machine_knows_is_utc_in_the_file(account: int) -> None:
-    actor = user_actor(1, memberships={account: MemberRole.OWNER})
+    actor = an_owner(account)
     wish = ExportWish(account, HistoryFilter(), "csv", "localtime", "en")
     job_id, waiting = jobs.start(actor, wish)
     waiting.join(240)
@@ -315,7 +325,7 @@ def test_a_process_that_fails_is_told_and_leaves_nothing(
     account: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(jobs, "_command", lambda: [sys.executable, "-c", "import sys; sys.exit(3)"])
-    actor = user_actor(1, memberships={account: MemberRole.OWNER})
+    actor = an_owner(account)
     wish = ExportWish(account, HistoryFilter(), "csv", "UTC", "en")
     with caplog.at_level(logging.ERROR):
         job_id, waiting = jobs.start(actor, wish)
@@ -341,7 +351,7 @@ def test_a_process_that_is_silent_for_long_is_still_known_to_live(
     monkeypatch.setattr(jobs, "_SIGN_OF_LIFE_SECONDS", 0.05)
     gate = tmp_path / "gate"
     monkeypatch.setattr(jobs, "_command", lambda: [sys.executable, "-c", WAITS, str(gate)])
-    actor = user_actor(1, memberships={account: MemberRole.OWNER})
+    actor = an_owner(account)
     wish = ExportWish(account, HistoryFilter(), "csv", "UTC", "en")
     signs = []
     write = backend.write
@@ -365,7 +375,7 @@ def test_a_file_is_written_though_its_progress_cannot_be_noted(
         raise OperationalError("", {}, Exception("away"))
 
     monkeypatch.setattr(exports, "note_progress", fail)
-    actor = user_actor(1, memberships={account: MemberRole.OWNER})
+    actor = an_owner(account)
     wish = ExportWish(account, HistoryFilter(), "xlsx", "UTC", "en")
     job_id = backend.write(exports.begin_export, actor=actor, wish=wish)
     path = jobs.folder() / f"{job_id}.xlsx"
@@ -400,7 +410,7 @@ def test_the_end_of_a_job_leaves_nothing_unfinished_behind(
 ) -> None:
     program = "import json, sys; open(json.load(sys.stdin)['path'][:-3] + 'part', 'w')"
     monkeypatch.setattr(jobs, "_command", lambda: [sys.executable, "-c", program])
-    actor = user_actor(1, memberships={account: MemberRole.OWNER})
+    actor = an_owner(account)
     wish = ExportWish(account, HistoryFilter(), "csv", "UTC", "en")
     finish, left = exports.finish_export, []
 
@@ -427,7 +437,7 @@ def test_a_file_that_cannot_be_deleted_fails_no_export_of_another(
     monkeypatch.setattr(Path, "unlink", unlink)
     for stray in ("999.csv", "998.csv"):
         (jobs.folder() / stray).touch()
-    actor = user_actor(1, memberships={account: MemberRole.OWNER})
+    actor = an_owner(account)
     wish = ExportWish(account, HistoryFilter(), "csv", "UTC", "en")
     job_id, waiting = jobs.start(actor, wish)
     waiting.join(240)
@@ -444,7 +454,7 @@ def test_the_process_knows_no_secret_of_the_portal(monkeypatch: pytest.MonkeyPat
 
 
 def test_the_worker_says_why_it_ended_without_telling_values(account: int) -> None:
-    actor = user_actor(1, memberships={account: MemberRole.OWNER})
+    actor = an_owner(account)
     wish = ExportWish(account, HistoryFilter(text="test-model"), "csv", "No/Zone", "en")
     told = worker.describe(actor, wish, 1, jobs.folder() / "1.csv")
     done = subprocess.run(  # noqa: S603
@@ -463,7 +473,7 @@ def test_the_worker_says_why_it_ended_without_telling_values(account: int) -> No
 
 # ── The end of files ───────────────────────────────────────────────────────────────────────────
 def test_files_whose_time_is_over_are_deleted(account: int) -> None:
-    actor = user_actor(1, memberships={account: MemberRole.OWNER})
+    actor = an_owner(account)
     wish = ExportWish(account, HistoryFilter(), "csv", "UTC", "en")
     job_id, waiting = jobs.start(actor, wish)
     waiting.join(240)
