@@ -35,19 +35,12 @@ def draw(wanted: AuditFilter) -> None:
         "since": wanted.since and wanted.since.isoformat(),
         "until": wanted.until and wanted.until.isoformat(),
     }
-    with st.container(horizontal=True, vertical_alignment="center"):
-        download_links(
-            {
-                _("Download as Excel"): "/files/audit.xlsx",
-                _("Download as CSV"): "/files/audit.csv",
-            },
-            query,
-        )
-        st.caption(
-            _("The newest {count} rows that match, with times in UTC.").format(
-                count=formats.number(LARGEST_FILE)
-            )
-        )
+    download_links(
+        {_("Download as Excel"): "/files/audit.xlsx", _("Download as CSV"): "/files/audit.csv"},
+        query,
+    )
+    text = _("The newest {count} rows that match, with times in UTC.")
+    st.caption(text.format(count=formats.number(LARGEST_FILE)))
 
 
 def make(

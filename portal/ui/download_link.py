@@ -24,8 +24,8 @@ def download_links(files: Mapping[str, str], query: Mapping[str, object]) -> Non
     """
     asked = {name: value for name, value in query.items() if value not in {None, ""}}
     rest = html.escape(urlencode({**asked, "lang": current_language()}))
-    links = " ".join(
+    links = "".join(
         f'<a href="{path}?{rest}" target="_self" download style="{_STYLE}">{html.escape(words)}</a>'
         for words, path in files.items()
     )
-    st.html(links)
+    st.html(f'<div style="display:flex;flex-wrap:wrap;gap:.5rem">{links}</div>')
