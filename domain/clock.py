@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
+    from sqlalchemy import Connection
     from sqlalchemy.orm import Session
 
 CLOCK = "clock"
@@ -32,16 +33,20 @@ Beside each stands the zone that both know and that has the same time.
 _KNOWS = text("SELECT EXISTS (SELECT FROM pg_timezone_names WHERE name = :zone)")
 
 
+def given(session: Session | Connection) -> datetime | None:
+    """Return the time of the clock that the session was given; None: the database's counts."""
+    clock: Callable[[], datetime] | None = session.info.get(CLOCK)
+    return None if clock is None else clock()
+
+
 def now(session: Session, known: datetime | None = None) -> datetime:
     """Return this very instant (not the transaction's start), in UTC.
 
     `known` is what the database told in a statement that had to be asked anyway.
     """
-    given: Callable[[], datetime] | None = session.info.get(CLOCK)
-    if given is not None:
-        return given()
-    if known is not None:
-        return known
+    told = given(session) or known
+    if told is not None:
+        return told
     instant: datetime = session.execute(text("SELECT clock_timestamp()")).scalar_one()
     return instant
 

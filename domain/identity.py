@@ -27,6 +27,7 @@ from domain.actors import Actor, ActorKind, MemberRole, StaffRole, user_actor
 from domain.audit import record
 from domain.errors import Conflict, InvalidInput, NotAuthorised, NotFound
 from domain.permissions import require
+from domain.rights import roles_of
 from domain.texts import CONTROL, checked_name
 from domain.throttling import Counter, Limit
 
@@ -464,11 +465,10 @@ def session_actor(session: Session, *, token: str, rules: Rules) -> Visit | None
 
     One query, and no write: see `touch_session`.
     """
-    given = session.info.get(clock.CLOCK)
     row = session.execute(
         _VISIT,
         {
-            "now": given() if given is not None else None,
+            "now": clock.given(session),
             "digest": token_digest(token),
             "seen_every": _SEEN_EVERY,
             "customer_idle": rules.customer_idle,
@@ -477,7 +477,7 @@ def session_actor(session: Session, *, token: str, rules: Rules) -> Visit | None
     ).one_or_none()
     if row is None:
         return None
-    memberships = {int(key): MemberRole(role) for key, role in (row.memberships or {}).items()}
+    staff_role, memberships = roles_of(row)
     chosen = row.account_id if row.account_id in memberships else next(iter(memberships), None)
     return Visit(
         session_id=session_id_of(token),
@@ -486,7 +486,7 @@ def session_actor(session: Session, *, token: str, rules: Rules) -> Visit | None
         display_name=row.display_name,
         locale=row.locale,
         time_zone=row.time_zone,
-        staff_role=StaffRole(row.staff_role) if row.staff_role else None,
+        staff_role=staff_role,
         memberships=memberships,
         account_id=chosen,
         touch_due=row.touch_due,

@@ -1,9 +1,9 @@
-"""What somebody may do now, whatever they might when their page was drawn."""
+"""The current rights of a person, looked up in the transaction that uses them."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
@@ -12,7 +12,7 @@ from domain.actors import MemberRole, StaffRole
 from domain.errors import NotAuthorised
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Row
     from sqlalchemy.orm import Session
 
     from domain.actors import Actor
@@ -32,35 +32,36 @@ WHERE id = :user AND disabled_at IS NULL AND (
 """)
 
 
-def with_present_rights(session: Session | Connection, actor: Actor) -> Actor:
-    """Return the actor with the roles that the database has for them in this transaction.
+def with_current_rights(session: Session | Connection, actor: Actor) -> Actor:
+    """Return the actor with the roles that the database has for them now.
 
-    A part of the product has no roles that anybody could take away. Raises NotAuthorised where
-    the person was disabled, or the session that they act in has ended.
+    System actors pass unchanged: nobody can revoke their rights. Raises NotAuthorised where the
+    person was disabled, or their session was revoked or expired.
     """
     if actor.is_system:
         return actor
-    given = session.info.get(clock.CLOCK)
     row = session.execute(
         _RIGHTS,
         {
             "user": actor.user_id,
             "session": bytes.fromhex(actor.session_id) if actor.session_id else None,
-            "now": given() if given is not None else None,
+            "now": clock.given(session),
         },
     ).one_or_none()
     if row is None:
         raise NotAuthorised
+    staff_role, memberships = roles_of(row)
+    return replace(actor, staff_role=staff_role, memberships=memberships)
+
+
+def roles_of(row: Row[Any]) -> tuple[StaffRole | None, dict[int, MemberRole]]:
+    """Return the roles in a row: as staff (`staff_role`), and by account id (`memberships`)."""
     memberships = {int(key): MemberRole(role) for key, role in (row.memberships or {}).items()}
-    return replace(
-        actor,
-        staff_role=StaffRole(row.staff_role) if row.staff_role else None,
-        memberships=memberships,
-    )
+    return StaffRole(row.staff_role) if row.staff_role else None, memberships
 
 
 def has_lost_rights(before: Actor, now: Actor) -> bool:
-    """Whether somebody has another role in an account, or as staff, than they had before."""
+    """Whether a role of `before`, as staff or in an account, is another one now, or none."""
     return before.staff_role is not now.staff_role or any(
         now.memberships.get(account_id) is not role
         for account_id, role in before.memberships.items()

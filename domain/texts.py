@@ -9,6 +9,8 @@ from domain.errors import InvalidInput
 
 LONGEST_NAME = 100
 LONGEST_REASON = 200
+LONGEST_NUMBER = 18
+"""Digits of a whole number: every one of them fits the database's bigint."""
 
 # Besides control characters: line separators, marks that turn the direction of what follows, and
 # halves of a character, which no database keeps.
@@ -41,6 +43,12 @@ def checked_reason(reason: str) -> str:
     if len(tidy) > LONGEST_REASON:
         raise InvalidInput("reason", "too_long", maximum=LONGEST_REASON)
     return tidy
+
+
+def whole_number(text: str) -> int:
+    """Return the number that ASCII digits say; 0 for anything else, which is nothing's id."""
+    is_number = text.isascii() and text.isdigit() and len(text) <= LONGEST_NUMBER
+    return int(text) if is_number else 0
 
 
 def check_text(**given: object) -> None:

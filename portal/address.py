@@ -11,6 +11,8 @@ from urllib.parse import parse_qs, urlencode
 
 import streamlit as st
 
+from domain.texts import whole_number
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -22,8 +24,7 @@ def given(name: str) -> str:
 
 def number(name: str) -> int:
     """Return the whole number that the address has under a name; 0 where there is none."""
-    text = given(name)
-    return int(text) if text.isascii() and text.isdigit() and len(text) <= _LONGEST_NUMBER else 0
+    return whole_number(given(name))
 
 
 def keep(name: str, value: str | Sequence[str] | None) -> None:
@@ -82,5 +83,4 @@ def set_widget(key: str, value: Any) -> None:  # noqa: ANN401 - each widget has 
         st.session_state[key] = value
 
 
-_LONGEST_NUMBER = 18
 _LONGEST_WAY_BACK = 2_000

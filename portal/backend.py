@@ -15,7 +15,7 @@ from db.engine import make_engine, make_sessions
 from domain.actors import Actor
 from domain.digests import DIGEST_KEY
 from domain.errors import NotAuthorised
-from domain.rights import has_lost_rights, with_present_rights
+from domain.rights import has_lost_rights, with_current_rights
 from domain.transactions import MAX_ATTEMPTS, RETRIED_SQLSTATES, sqlstate
 from portal import metrics
 from portal.process import shared
@@ -168,7 +168,7 @@ def _begin(session: Session, _transaction: object, connection: Connection) -> No
     """Give a transaction of a job its time, and one of a person the rights that they have now."""
     _bound(connection, _process.job_seconds)
     acting: Actor | None = session.info.get(_ACTING)
-    if acting is not None and has_lost_rights(acting, with_present_rights(connection, acting)):
+    if acting is not None and has_lost_rights(acting, with_current_rights(connection, acting)):
         raise NotAuthorised
 
 
@@ -230,7 +230,7 @@ def write(service: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwa
                 has_begun = True
                 actor = kwargs.get("actor")
                 if isinstance(actor, Actor):
-                    kwargs["actor"] = with_present_rights(session, actor)
+                    kwargs["actor"] = with_current_rights(session, actor)
                 return service(session, *args, **kwargs)
         except DBAPIError as error:
             was_gone = error.connection_invalidated and not has_begun

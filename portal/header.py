@@ -105,7 +105,7 @@ def _switcher(viewing: Viewing) -> None:
     is_known = current in names
 
     def switch() -> None:
-        # A callback runs before its page, with which whoever was signed out is sent to sign in.
+        # A callback runs before the page does, which sends people without a session to sign in.
         visitor = current_visitor()
         if visitor is None:
             return

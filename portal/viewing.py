@@ -10,6 +10,7 @@ import streamlit as st
 
 from domain import audit
 from domain.queries.balances import account_summary
+from domain.texts import whole_number
 from portal import backend, cookies, formats, i18n, logs
 from portal.i18n import _
 from portal.session import require_visitor
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from portal.session import Visitor
 
 _LOOKED_AT = "looked_at"
-_LONGEST_ACCOUNT = 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,14 +108,10 @@ def start() -> Viewing:
             visitor.locale or st.context.locale,
         )
     )
-    zone = _zone(visitor)
-    account_id = _wanted_account(visitor)
-    if account_id is None:
-        return Viewing(visitor, None, zone)
-    summary = backend.look_up(account_summary, actor=visitor.actor, account_id=account_id)
-    if visitor.actor.reads_as_staff(account_id):
-        _remember_look(visitor, account_id)
-    return Viewing(visitor, summary, zone)
+    here = _view(visitor, _wanted_account(visitor))
+    if here.account is not None and visitor.actor.reads_as_staff(here.account.account_id):
+        _remember_look(visitor, here.account.account_id)
+    return here
 
 
 def renew(user_id: int, account_id: int | None) -> Viewing:
@@ -127,21 +123,21 @@ def renew(user_id: int, account_id: int | None) -> Viewing:
     visitor = require_visitor()
     if visitor.user_id != user_id:
         st.rerun()
+    return _view(visitor, account_id)
+
+
+def _view(visitor: Visitor, account_id: int | None) -> Viewing:
     account = None
     if account_id is not None:
         account = backend.look_up(account_summary, actor=visitor.actor, account_id=account_id)
-    return Viewing(visitor, account, _zone(visitor))
-
-
-def _zone(visitor: Visitor) -> tzinfo:
-    return formats.time_zone(visitor.time_zone or st.context.timezone or "UTC")
+    zone = formats.time_zone(visitor.time_zone or st.context.timezone or "UTC")
+    return Viewing(visitor, account, zone)
 
 
 def _wanted_account(visitor: Visitor) -> int | None:
     named = st.query_params.get("account")
     if named is not None:
-        is_number = named.isascii() and named.isdigit() and len(named) <= _LONGEST_ACCOUNT
-        return int(named) if is_number else 0
+        return whole_number(named)
     looked_at: int | None = st.session_state.get(_LOOKED_AT)
     return visitor.account_id if looked_at is None else looked_at
 

@@ -80,7 +80,6 @@ class RecordedTransfer:
     amount: Money
     bank_reference: str
     received_on: date
-    evidence_name: str
     note: str
     state: str
     requested_by: str
@@ -335,7 +334,6 @@ def list_transfers(
             amount=Money(row.amount_micros, row.currency),
             bank_reference=row.bank_reference,
             received_on=row.received_on,
-            evidence_name=row.evidence_name,
             note=row.note,
             state=row.state,
             requested_by=row.requested_by,

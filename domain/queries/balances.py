@@ -163,8 +163,7 @@ def account_summary(session: Session, *, actor: Actor, account_id: int) -> Accou
     One query: every page asks it.
     """
     require(actor, "see_account", account_id)
-    given = session.info.get(clock.CLOCK)
-    values = {"account_id": account_id, "now": None if given is None else given()}
+    values = {"account_id": account_id, "now": clock.given(session)}
     row = session.execute(_SUMMARY, values).one_or_none()
     if row is None:
         raise NotFound("account")

@@ -12,11 +12,20 @@ from starlette.responses import FileResponse
 from domain.errors import ExportsBusy, InvalidInput, NotFound
 from domain.exports import ExportState, ExportWish
 from domain.queries.history import history_count
+from domain.texts import whole_number
 from portal import formats
 from portal.backend import read
 from portal.exports import jobs
 from portal.i18n import _, available_languages, current_language, use
-from portal.routes.web import Call, Form, form_route, message, redirect
+from portal.routes.web import (
+    DOWNLOAD_HEADERS,
+    MEDIA_TYPES,
+    Call,
+    Form,
+    form_route,
+    message,
+    redirect,
+)
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -27,12 +36,7 @@ if TYPE_CHECKING:
 _PATIENCE_SECONDS = 20
 """How long a browser waits for a file of few rows; any other shows its progress on the page."""
 _SHORT_PATIENCE_SECONDS = 1
-_LONGEST_NUMBER = 18
 _RETRY_SECONDS = 30
-_TYPES = {
-    "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
-    "csv": "text/csv; charset=utf-8",
-}
 
 
 def routes() -> list[BaseRoute]:
@@ -65,7 +69,7 @@ def _submit(call: Call) -> Response:
 def _show_file(call: Call, *_reply: object) -> Response:
     actor = call.visitor.actor(call.client.address)
     try:
-        export = jobs.find(actor, _number(call.given("id")))
+        export = jobs.find(actor, whole_number(call.given("id")))
     except NotFound:
         return _not_found(call)
     return _file(export) or _not_found(call)
@@ -79,9 +83,8 @@ def _file(export: Export) -> Response | None:
     day = export.created_at.astimezone(formats.time_zone(export.wish.zone)).date()
     extension = export.wish.file_format
     name = f"credit-history-{export.account_id}-{day.isoformat()}.{extension}"
-    # To compress a large file again would keep the event loop from everybody's pages.
-    headers = {"Cache-Control": "no-store", "Content-Encoding": "identity"}
-    return FileResponse(path, filename=name, media_type=_TYPES[extension], headers=headers)
+    media_type = MEDIA_TYPES[extension]
+    return FileResponse(path, filename=name, media_type=media_type, headers=DOWNLOAD_HEADERS)
 
 
 # ── What was asked for ─────────────────────────────────────────────────────────────────────────
@@ -95,11 +98,6 @@ def _wish(call: Call) -> ExportWish:
     use(language)
     zone = str(formats.time_zone(wish.zone))
     return replace(wish, file_format=call.given("format"), zone=zone, language=language)
-
-
-def _number(text: str) -> int:
-    is_number = text.isascii() and text.isdigit() and len(text) <= _LONGEST_NUMBER
-    return int(text) if is_number else 0
 
 
 # ── Answers ────────────────────────────────────────────────────────────────────────────────────

@@ -1,6 +1,6 @@
-"""Files that staff take away: made when they are asked for, of what whoever asks may see.
+"""Downloads for staff, generated on request with the current rights of the signed-in person.
 
-Nothing of them is kept. Who takes the audit log, an access review or codes stands in the audit log.
+They are not stored. Downloads of the audit log, of an access review and of codes are audited.
 """
 
 from __future__ import annotations
@@ -18,14 +18,22 @@ from domain.payments.bank_transfers import evidence_of
 from domain.queries.analytics import analytics_choices
 from domain.queries.audit import AuditFilter
 from domain.queries.usage import GRAINS
-from domain.texts import check_text
+from domain.texts import check_text, whole_number
 from portal import backend, messages
 from portal.analytics import download as analytics_file
 from portal.analytics.filters import NO_COUNTRY, Wanted
 from portal.audit import download as audit_file
 from portal.campaigns import codes as codes_file
 from portal.i18n import _
-from portal.routes.web import Call, Form, Reply, form_route, message
+from portal.routes.web import (
+    DOWNLOAD_HEADERS,
+    MEDIA_TYPES,
+    Call,
+    Form,
+    Reply,
+    form_route,
+    message,
+)
 from portal.staff import review as review_file
 from portal.usage.period import Days
 
@@ -36,11 +44,6 @@ if TYPE_CHECKING:
 
     from domain.actors import Actor
 
-_MEDIA_TYPES = {
-    "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
-    "csv": "text/csv; charset=utf-8",
-}
-_LONGEST_NUMBER = 18
 _REFUSED = {"not_found": 404, "not_authorised": 403}
 
 
@@ -68,10 +71,8 @@ def _show(make: Callable[[Call, Actor], File], call: Call, _reply: Reply) -> Res
         status = _REFUSED.get(error.code, 422)
         return message(call, _("There is no such file"), messages.text_of(error), status=status)
     headers = {
-        "Cache-Control": "no-store",
+        **DOWNLOAD_HEADERS,
         "Content-Disposition": f"attachment; filename*=UTF-8''{quote(file.name)}",
-        # To compress a large file again would keep the event loop from everybody's pages.
-        "Content-Encoding": "identity",
     }
     return Response(file.content, headers=headers, media_type=file.media_type)
 
@@ -81,32 +82,32 @@ def _audit(call: Call, actor: Actor, *, extension: str) -> File:
     wanted = AuditFilter(
         who=_text(call, "who") or "people",
         action=_text(call, "what"),
-        account_id=_number(call.given("of")),
+        account_id=whole_number(call.given("of")),
         since=_moment(call, "since"),
         until=_moment(call, "until"),
     )
     write = audit_file.workbook if extension == "xlsx" else audit_file.csv_file
     content = audit_file.make(actor, wanted, write)
-    return File(f"audit.{extension}", _MEDIA_TYPES[extension], content)
+    return File(f"audit.{extension}", MEDIA_TYPES[extension], content)
 
 
 def _review(_call: Call, actor: Actor, *, extension: str) -> File:
     write = review_file.workbook if extension == "xlsx" else review_file.roles_csv
     content = review_file.make(actor, write)
-    return File(f"access-review.{extension}", _MEDIA_TYPES[extension], content)
+    return File(f"access-review.{extension}", MEDIA_TYPES[extension], content)
 
 
 def _codes(call: Call, actor: Actor, *, extension: str) -> File:
-    batch_id = _number(call.given("batch"))
+    batch_id = whole_number(call.given("batch"))
     write = codes_file.workbook if extension == "xlsx" else codes_file.csv_file
     content = codes_file.make(actor, batch_id, write)
-    return File(f"codes-{batch_id}.{extension}", _MEDIA_TYPES[extension], content)
+    return File(f"codes-{batch_id}.{extension}", MEDIA_TYPES[extension], content)
 
 
 def _evidence(call: Call, actor: Actor) -> File:
-    number = _number(call.given("transfer"))
+    number = whole_number(call.given("transfer"))
     _name, media_type, content = backend.read(evidence_of, transfer_id=number, actor=actor)
-    # Under a name of ours: whoever recorded the transfer chose the other.
+    # A name of our own: the uploaded one was chosen by whoever recorded the transfer.
     return File(f"evidence-{number}.{media_type.rpartition('/')[2]}", media_type, content)
 
 
@@ -124,7 +125,7 @@ def _analytics(call: Call, actor: Actor) -> File:
         service=_one_of(call, "service", ["", *choices.services]),
     )
     content = analytics_file.make(actor, wanted, choices)
-    return File(f"analytics-{first}-{last}.xlsx", _MEDIA_TYPES["xlsx"], content)
+    return File(f"analytics-{first}-{last}.xlsx", MEDIA_TYPES["xlsx"], content)
 
 
 _MAKERS: dict[str, Callable[[Call, Actor], File]] = {
@@ -144,11 +145,6 @@ def _text(call: Call, name: str) -> str:
     text = call.given(name)
     check_text(**{name: text})
     return text
-
-
-def _number(text: str) -> int:
-    is_number = text.isascii() and text.isdigit() and len(text) <= _LONGEST_NUMBER
-    return int(text) if is_number else 0
 
 
 def _one_of(call: Call, name: str, options: Collection[str]) -> str:

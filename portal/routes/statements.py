@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from domain import audit
 from domain.errors import BillingError
 from domain.statements import monthly_statement, parse_month
+from domain.texts import whole_number
 from portal import backend, descriptions, formats
 from portal.i18n import _, ngettext
 from portal.routes.web import FIRST, Call, Form, Reply, form_route, message, render
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 
     from domain.statements import Statement, StatementLine
 
-_LONGEST_ACCOUNT = 18
-
 
 def routes() -> list[BaseRoute]:
     """Return the route of statements: /statements/<account>/<YYYY-MM>."""
@@ -28,10 +27,9 @@ def routes() -> list[BaseRoute]:
 
 def _show(call: Call, reply: Reply = FIRST) -> Response:
     named: str = call.request.path_params["account_id"]
-    is_number = named.isascii() and named.isdigit() and len(named) <= _LONGEST_ACCOUNT
     actor = call.visitor.actor(call.client.address)
     try:
-        account_id = int(named) if is_number else 0
+        account_id = whole_number(named)
         month = parse_month(call.request.path_params["month"])
         found = backend.read(monthly_statement, actor=actor, account_id=account_id, month=month)
     except BillingError:

@@ -38,6 +38,12 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
 MAX_FORM_BYTES = 64 * 1024
+MEDIA_TYPES = {
+    "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+    "csv": "text/csv; charset=utf-8",
+}
+DOWNLOAD_HEADERS = {"Cache-Control": "no-store", "Content-Encoding": "identity"}
+"""A file is for whoever asked. To compress a large one again would block everybody's pages."""
 _MAX_FIELDS = 50
 _LONGEST_PATH = 2000
 _LONGEST_COOKIE = 100

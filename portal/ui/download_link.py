@@ -20,7 +20,7 @@ _STYLE = f"{BUTTON_STYLE};display:inline-flex;align-items:center;text-decoration
 def download_links(files: Mapping[str, str], query: Mapping[str, object]) -> None:
     """Draw links beside each other: `files` gives each one's path by its words.
 
-    The route decides what whoever presses may have; `query` says what the page shows.
+    `query` says what the page shows. The route checks the rights of the person who follows one.
     """
     asked = {name: value for name, value in query.items() if value not in {None, ""}}
     rest = html.escape(urlencode({**asked, "lang": current_language()}))

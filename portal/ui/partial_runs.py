@@ -30,15 +30,15 @@ def dialog(
     on_dismiss: Literal["ignore", "rerun"] | Callable[[], None] = "ignore",
 ) -> Callable[[Drawing[P]], Drawing[P]]:
     """Return a decorator of what draws a dialog; it is given a `Viewing` of each run."""
-    return _with_present_rights(st.dialog(title, width=width, on_dismiss=on_dismiss))
+    return _with_current_rights(st.dialog(title, width=width, on_dismiss=on_dismiss))
 
 
 def fragment(*, run_every: float | timedelta | None = None) -> Callable[[Drawing[P]], Drawing[P]]:
     """Return a decorator of what draws a fragment; it is given a `Viewing` of each run."""
-    return _with_present_rights(st.fragment(run_every=run_every))
+    return _with_current_rights(st.fragment(run_every=run_every))
 
 
-def _with_present_rights(
+def _with_current_rights(
     decorate: Callable[[Callable[..., None]], Callable[..., None]],
 ) -> Callable[[Drawing[P]], Drawing[P]]:
     def decorated(draw: Drawing[P]) -> Drawing[P]:

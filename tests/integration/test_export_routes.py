@@ -51,21 +51,13 @@ SIGNED_IN = re.compile(r'name="form_token" value="([0-9a-f]+)"')
 
 
 @pytest.fixture(autouse=True)
-def portal(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The portal's settings, database and folder."""
-    for name in ("DATABASE_URL", "BASE_URL", "DEMO", "SMTP_HOST", "PORT", "TRUSTED_PROXIES"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("DATA_DIR", str(tmp_path))
-    settings.cache_clear()
-    backend.connect(database_url)
+def _ended_exports(portal: None) -> Iterator[None]:  # noqa: ARG001 - it is closed after this
+    """Whoever asked for a file may have its answer before the thread that waited is done."""
     yield
-    # Whoever asked for a file may have its answer before the thread that waited is done.
     for thread in threading.enumerate():
         if thread.name.startswith("export-"):
             thread.join(_PATIENCE_SECONDS)
             assert not thread.is_alive()
-    backend.disconnect()
-    settings.cache_clear()
 
 
 @pytest.fixture

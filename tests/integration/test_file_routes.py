@@ -25,8 +25,7 @@ from tests.gateways import dong, payer
 from tests.integration.test_vouchers import a_code
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
+    from collections.abc import Callable
 
     from sqlalchemy.orm import Session
 
@@ -46,17 +45,9 @@ SYSTEM = system_actor("tests")
 
 
 @pytest.fixture(autouse=True)
-def portal(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The portal's settings, database and folder, and one of everything that a file holds."""
-    for name in ("DATABASE_URL", "BASE_URL", "DEMO", "SMTP_HOST", "PORT", "TRUSTED_PROXIES"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("DATA_DIR", str(tmp_path))
-    settings.cache_clear()
-    backend.connect(database_url)
+def _filled(portal: None) -> None:  # noqa: ARG001 - it is connected before this
+    """The portal has one of everything that a file holds."""
     backend.write(fill)
-    yield
-    backend.disconnect()
-    settings.cache_clear()
 
 
 def fill(session: Session) -> None:

@@ -20,8 +20,6 @@ from portal.settings import settings
 from tests.factories import grant, make_account
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from httpx2 import Response
     from sqlalchemy.orm import Session
 
@@ -32,16 +30,7 @@ SYSTEM = system_actor("tests")
 MONTH = f"{datetime.now(UTC):%Y-%m}"
 
 
-@pytest.fixture(autouse=True)
-def portal(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The portal's settings and database."""
-    for name in ("DATABASE_URL", "BASE_URL", "DEMO", "SMTP_HOST", "PORT", "TRUSTED_PROXIES"):
-        monkeypatch.delenv(name, raising=False)
-    settings.cache_clear()
-    backend.connect(database_url)
-    yield
-    backend.disconnect()
-    settings.cache_clear()
+pytestmark = pytest.mark.usefixtures("portal")
 
 
 @pytest.fixture

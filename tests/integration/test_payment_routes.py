@@ -14,13 +14,10 @@ from db.models import AccountMember, Payment
 from domain import identity
 from portal import backend
 from portal.routes import payments, receipts, sign_in
-from portal.settings import settings
 from tests.factories import SYSTEM
 from tests.gateways import ScriptedGateway, begin, dong, payer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from sqlalchemy.orm import Session
 
 HERE = "http://localhost:8501"
@@ -29,16 +26,7 @@ FORM_TOKEN = re.compile(r'name="form_token" value="([0-9a-f]+)"')
 GATEWAY = "https://pay.example.com/1"
 
 
-@pytest.fixture(autouse=True)
-def portal(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The portal's settings and database."""
-    for name in ("DATABASE_URL", "BASE_URL", "DEMO", "SMTP_HOST", "PORT", "TRUSTED_PROXIES"):
-        monkeypatch.delenv(name, raising=False)
-    settings.cache_clear()
-    backend.connect(database_url)
-    yield
-    backend.disconnect()
-    settings.cache_clear()
+pytestmark = pytest.mark.usefixtures("portal")
 
 
 def signed_in(role: str) -> tuple[TestClient, str]:

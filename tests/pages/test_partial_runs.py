@@ -50,7 +50,7 @@ class Drawn:
         visitor = self.comes(owner)
         summary = backend.read(account_summary, actor=owner, account_id=self.account)
         here = viewing.Viewing(visitor, summary, formats.time_zone("UTC"))
-        partial_runs._with_present_rights(self._keep)(self._draw)(here)
+        partial_runs._with_current_rights(self._keep)(self._draw)(here)
 
     def comes(self, actor: Actor) -> Visitor:
         """Have somebody be signed in from now on, with these rights."""

@@ -36,7 +36,7 @@ PROTECTED_OTHERWISE = {
     "domain.members.leave_account": "one's own place",
     "domain.preferences.save_preferences": "one's own preferences",
     "domain.queries.accounts.own_accounts": "one's own accounts",
-    "domain.rights.with_present_rights": "one's own rights",
+    "domain.rights.with_current_rights": "one's own rights",
     # Anybody may know it, or no page passes it on.
     "domain.audit.record": "adds to the log what the caller has seen done",
     "domain.clock.knows_zone": "names of time zones",
