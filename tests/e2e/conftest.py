@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from playwright.sync_api import Locator, expect, sync_playwright
+from playwright.sync_api import Error, Locator, expect, sync_playwright
 from sqlalchemy import select
 
 from db.embedded import acquire, remove
@@ -208,6 +208,27 @@ def open_popover(place: Page | Locator, name: str) -> None:
     settle(page)
     expect(page.get_by_test_id("stSkeleton")).to_have_count(0)
     place.get_by_role("button", name=name).click()
+
+
+def choose(page: Page, label: str, option: str | re.Pattern[str], typed: str = "") -> None:
+    """Choose one option of a list, after typing a part of it.
+
+    A list closes when what is above it is drawn late and moves it; a person opens it again.
+    """
+    settle(page)
+    field = page.get_by_role("combobox", name=label)
+    offered = page.get_by_role("option", name=option)
+    for _ in range(5):
+        field.press("ArrowDown")
+        if typed:
+            field.fill(typed)
+        try:
+            offered.click(timeout=10_000)
+        except Error as error:
+            missed = error
+        else:
+            return
+    raise missed
 
 
 def children_of(process_id: int) -> list[int]:

@@ -10,7 +10,7 @@ import pytest
 from openpyxl import load_workbook
 from playwright.sync_api import expect
 
-from tests.e2e.conftest import settle
+from tests.e2e.conftest import choose, settle
 from tests.e2e.test_billing_journey import OWNER
 
 if TYPE_CHECKING:
@@ -54,8 +54,7 @@ def test_finance_comes_from_the_whole_to_an_accounts_charges(sign_in: Callable[.
     page = sign_in(FINANCE)
     page.get_by_role("link", name="Analytics").click()
     expect(page.get_by_role("heading", name="Granted and used")).to_be_visible()
-    page.get_by_role("combobox", name="Site").click()
-    page.get_by_role("option", name="Japan").click()
+    choose(page, "Site", "Japan")
     page.wait_for_url("**site=jp**")
     settle(page)
     # Each is shown in whole yen by itself; that they add up exactly is seen in the file below.

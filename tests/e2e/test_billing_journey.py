@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from playwright.sync_api import expect
 
-from tests.e2e.conftest import DESKTOP, PHONE, settle
+from tests.e2e.conftest import DESKTOP, PHONE, choose, settle
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,8 +39,7 @@ def test_a_customer_sees_the_balance_filters_and_opens_a_charge(
     expect(page.get_by_text("Voucher credit").first).to_be_visible()
     page.get_by_text("Credit History").click()
     expect(page.get_by_text(re.compile(r"^[\d,]+ rows$"))).to_be_visible()
-    page.get_by_role("combobox", name="Service").click()
-    page.get_by_role("option", name="AI Inference").click()
+    choose(page, "Service", "AI Inference")
     page.keyboard.press("Escape")
     page.wait_for_url("**service=ai-inference**")
     open_first_row(page)
@@ -58,8 +57,7 @@ def test_back_undoes_a_filter_and_leaves_a_row(sign_in: Callable[..., Page]) -> 
     page = sign_in(OWNER)
     page.get_by_text("Credit History").click()
     everything = page.get_by_text(re.compile(r"^[\d,]+ rows$")).inner_text()
-    page.get_by_role("combobox", name="Kind").click()
-    page.get_by_role("option", name="Top-up").click()
+    choose(page, "Kind", "Top-up")
     page.keyboard.press("Escape")
     expect(page.get_by_text(re.compile(r"^\d rows$"))).to_be_visible()
     open_first_row(page)

@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import expect
 
 from domain.exchange import rate_in_force
-from tests.e2e.conftest import DESKTOP, PHONE
+from tests.e2e.conftest import DESKTOP, PHONE, choose
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,8 +25,7 @@ pytestmark = pytest.mark.browser
 def fill_profile(page: Page, country: str | None = None) -> None:
     """Enter who is billed; name, email and the country of a site of one stand there already."""
     if country is not None:
-        page.get_by_label("Country").fill(country)
-        page.get_by_role("option", name=country).click()
+        choose(page, "Country", country, country)
     page.get_by_label("Name", exact=True).wait_for()
     expect(page.get_by_label("Name", exact=True)).to_have_value("Lan Tran")
     expect(page.get_by_label("Email for receipts")).to_have_value(re.compile("@example.com$"))

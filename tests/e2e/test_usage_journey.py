@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from playwright.sync_api import expect
 
-from tests.e2e.conftest import DESKTOP, PHONE, settle
+from tests.e2e.conftest import DESKTOP, PHONE, choose, settle
 from tests.e2e.test_accessibility import serious_violations
 from tests.e2e.test_billing_journey import OWNER
 
@@ -48,8 +48,7 @@ def test_a_click_on_a_bar_opens_its_charges(sign_in: Callable[..., Page]) -> Non
 def test_the_period_is_kept_by_reload(sign_in: Callable[..., Page]) -> None:
     page = sign_in(OWNER, DESKTOP)
     open_usage(page)
-    page.get_by_role("combobox", name="Period").click()
-    page.get_by_role("option", name="Last 90 days").click()
+    choose(page, "Period", "Last 90 days")
     page.wait_for_url("**period=90**")
     page.reload()
     settle(page)
