@@ -66,6 +66,17 @@ class NotAuthorised(BillingError):
     code = "not_authorised"
 
 
+class Overloaded(BillingError):
+    """More is asked for at this moment than can be done soon."""
+
+    code = "overloaded"
+
+    def __init__(self, retry_after_seconds: int) -> None:
+        """Say when it is worth trying again."""
+        super().__init__(retry_after_seconds)
+        self.retry_after_seconds = retry_after_seconds
+
+
 class Conflict(BillingError):
     """Something changed, or exists already, so that this is no longer possible."""
 

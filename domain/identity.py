@@ -32,7 +32,7 @@ from domain.texts import CONTROL, checked_name
 from domain.throttling import Counter, Limit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from sqlalchemy.orm import Session, sessionmaker
@@ -253,19 +253,37 @@ def _checked_currency(form: SignUp, sites: Sequence[SiteChoice]) -> SiteChoice:
 
 
 # ── Signing up ─────────────────────────────────────────────────────────────────────────────────
-def sign_up(session: Session, *, form: SignUp, client: Client, rules: Rules) -> None:
+def sign_up(
+    sessions: sessionmaker[Session], *, form: SignUp, client: Client, rules: Rules
+) -> tuple[InvalidInput, ...]:
     """Make a person and an account that they own, and mail them a link.
 
-    An address that is known already gets a mail that says so, and the caller cannot tell.
-    Raises InvalidInput for the first fault of the form, RateLimited.
+    Returns everything that is wrong with the form, and then does nothing. An address that is known
+    already gets a mail that says so, and the caller cannot tell. Raises RateLimited before
+    anything that takes long, and Overloaded.
     """
+    with sessions.begin() as session:
+        throttling.count_try(session, [_address_counter(rules, "sign-up", client)])
+        sites = list_sites(session)
+    faults = sign_up_faults(form, sites)
+    if not faults:
+        password_hash = passwords.hash_password(form.password)
+        with sessions.begin() as session:
+            site = site_of(form.country, sites)
+            _sign_up(session, form, password_hash, site=site, client=client, rules=rules)
+    return faults
+
+
+def _sign_up(
+    session: Session,
+    form: SignUp,
+    password_hash: str,
+    *,
+    site: SiteChoice,
+    client: Client,
+    rules: Rules,
+) -> None:
     email = normalise_email(form.email)
-    passwords.check_password(form.password, email=email)
-    password_hash = passwords.hash_password(form.password)
-    sites = list_sites(session)
-    for fault in sign_up_faults(form, sites):
-        raise fault
-    throttling.count_try(session, [_address_counter(rules, "sign-up", client)])
     person = _add_user(
         session,
         email=email,
@@ -278,7 +296,7 @@ def sign_up(session: Session, *, form: SignUp, client: Client, rules: Rules) -> 
         return
     account_id = accounts.open_account(
         session,
-        site_code=site_of(form.country, sites).code,
+        site_code=site.code,
         name=checked_name(form.account_name, "account_name"),
         currency=form.currency,
         country=form.country,
@@ -308,13 +326,45 @@ def create_user(
     ("email_taken").
     """
     require(actor, "manage_people")
-    address = normalise_email(email)
-    passwords.check_password(password, email=address)
+    return create_user_with_hash(
+        session,
+        email=email,
+        display_name=display_name,
+        password_hash=hash_new_password(password, email=normalise_email(email)),
+        staff_role=staff_role,
+        actor=actor,
+        locale=locale,
+        time_zone=time_zone,
+    )
+
+
+def hash_new_password(password: str, *, email: str, field: str = "password") -> str:
+    """Return the hash of a password that is good enough: outside any transaction, it takes long.
+
+    Raises InvalidInput on `field`, Overloaded.
+    """
+    passwords.check_password(password, email=email, field=field)
+    return passwords.hash_password(password)
+
+
+def create_user_with_hash(
+    session: Session,
+    *,
+    email: str,
+    display_name: str,
+    password_hash: str,
+    staff_role: StaffRole | None,
+    actor: Actor,
+    locale: str | None = None,
+    time_zone: str | None = None,
+) -> int:
+    """Make a person as `create_user` does, with a hash that was made before."""
+    require(actor, "manage_people")
     person = _add_user(
         session,
-        email=address,
+        email=normalise_email(email),
         display_name=checked_name(display_name, "display_name"),
-        password_hash=passwords.hash_password(password),
+        password_hash=password_hash,
         staff_role=staff_role,
         locale=locale,
         time_zone=time_zone,
@@ -355,6 +405,8 @@ def authenticate(
     person = _prove(sessions, email, password, client, rules)
     if person is None:
         return SignIn(SignInOutcome.WRONG)
+    is_outdated = passwords.needs_rehash(person.password_hash)
+    new_hash = passwords.hash_password(password) if is_outdated else None
     with sessions.begin() as session:
         if person.is_disabled:
             _record_refusal(session, person, client, SignInOutcome.DISABLED)
@@ -366,7 +418,8 @@ def authenticate(
             return SignIn(SignInOutcome.UNVERIFIED)
         if not _still_so(session, person):
             return SignIn(SignInOutcome.WRONG)
-        _renew_hash(session, person, password)
+        if new_hash is not None:
+            _set_password(session, person.id, new_hash)
         return _open_session(session, person, client, rules)
 
 
@@ -431,11 +484,6 @@ def _still_so(session: Session, person: _Person) -> bool:
     return still is not None
 
 
-def _renew_hash(session: Session, person: _Person, password: str) -> None:
-    if passwords.needs_rehash(person.password_hash):
-        _set_password(session, person.id, passwords.hash_password(password))
-
-
 def _record_refusal(
     session: Session, person: _Person | None, client: Client, outcome: SignInOutcome
 ) -> None:
@@ -444,20 +492,22 @@ def _record_refusal(
 
 
 # ── Sessions ───────────────────────────────────────────────────────────────────────────────────
-_VISIT = text(
-    """
+_SIGNED_IN = """
+FROM (SELECT coalesce(CAST(:now AS timestamptz), clock_timestamp()) AS now) t,
+     user_sessions s JOIN users u ON u.id = s.user_id
+WHERE s.revoked_at IS NULL AND s.expires_at > t.now AND u.disabled_at IS NULL
+  AND s.last_seen_at > t.now - CASE WHEN u.staff_role IS NULL
+        THEN CAST(:customer_idle AS interval) ELSE CAST(:staff_idle AS interval) END
+"""
+_VISIT = text(f"""
 SELECT u.id, u.email, u.display_name, u.locale, u.time_zone, u.staff_role, s.account_id,
        s.last_seen_at <= t.now - CAST(:seen_every AS interval) AS touch_due,
        (SELECT json_object_agg(m.account_id, m.role ORDER BY m.account_id)
         FROM account_members m WHERE m.user_id = u.id) AS memberships
-FROM (SELECT coalesce(CAST(:now AS timestamptz), clock_timestamp()) AS now) t,
-     user_sessions s JOIN users u ON u.id = s.user_id
-WHERE s.token_digest = :digest AND s.revoked_at IS NULL AND s.expires_at > t.now
-  AND u.disabled_at IS NULL
-  AND s.last_seen_at > t.now - CASE WHEN u.staff_role IS NULL
-        THEN CAST(:customer_idle AS interval) ELSE CAST(:staff_idle AS interval) END
-"""
-)
+{_SIGNED_IN}
+  AND s.token_digest = :digest
+""")  # noqa: S608 - constant text
+_LIVE = text(f"SELECT s.token_digest {_SIGNED_IN} AND s.token_digest = ANY(:digests)")
 
 
 def session_actor(session: Session, *, token: str, rules: Rules) -> Visit | None:
@@ -491,6 +541,22 @@ def session_actor(session: Session, *, token: str, rules: Rules) -> Visit | None
         account_id=chosen,
         touch_due=row.touch_due,
     )
+
+
+def live_sessions(
+    session: Session, *, session_ids: Collection[str], rules: Rules
+) -> frozenset[str]:
+    """Return those of the sessions (`session_id_of`) with which somebody is signed in now."""
+    found = session.scalars(
+        _LIVE,
+        {
+            "now": clock.given(session),
+            "digests": [bytes.fromhex(each) for each in session_ids],
+            "customer_idle": rules.customer_idle,
+            "staff_idle": rules.staff_idle,
+        },
+    )
+    return frozenset(bytes(digest).hex() for digest in found)
 
 
 def session_id_of(token: str) -> str:
@@ -661,22 +727,25 @@ def request_password_reset(session: Session, *, email: str, client: Client, rule
     record(session, action="request_password_reset", actor=_acting(person, client))
 
 
-def reset_password(session: Session, *, token: str, password: str, client: Client) -> None:
+def reset_password(
+    sessions: sessionmaker[Session], *, token: str, password: str, client: Client
+) -> None:
     """Set a new password with a mailed link, and sign the person out everywhere.
 
     The link came to their mailbox, so it proves the address too. Raises NotFound where the link
-    is used or too old, InvalidInput on "password".
+    is used or too old, InvalidInput on "password", Overloaded.
     """
-    person = _person_of_link(session, token, RESET_PASSWORD)
-    passwords.check_password(password, email=person.email)
-    new_hash = passwords.hash_password(password)
-    _use_link(session, token, RESET_PASSWORD)
-    _set_password(session, person.id, new_hash)
-    _mark_verified(session, person)
-    _void_links(session, person.id)
-    _revoke(session, person.id)
-    _mail(session, person, "password_changed", {}, client)
-    record(session, action="reset_password", actor=_acting(person, client))
+    with sessions() as session:
+        person = _person_of_link(session, token, RESET_PASSWORD)
+    new_hash = hash_new_password(password, email=person.email)
+    with sessions.begin() as session:
+        _use_link(session, token, RESET_PASSWORD)
+        _set_password(session, person.id, new_hash)
+        _mark_verified(session, person)
+        _void_links(session, person.id)
+        _revoke(session, person.id)
+        _mail(session, person, "password_changed", {}, client)
+        record(session, action="reset_password", actor=_acting(person, client))
 
 
 def _set_password(session: Session, user_id: int, password_hash: str) -> None:

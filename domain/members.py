@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from sqlalchemy import ColumnElement
-    from sqlalchemy.orm import Session
+    from sqlalchemy.orm import Session, sessionmaker
 
     from domain.identity import Client, Rules, SignIn
 
@@ -381,27 +381,36 @@ def _take_place(session: Session, account_id: int, token: str, actor: Actor) -> 
 
 
 def sign_up_invited(
-    session: Session, *, token: str, display_name: str, password: str, client: Client, rules: Rules
+    sessions: sessionmaker[Session],
+    *,
+    token: str,
+    display_name: str,
+    password: str,
+    client: Client,
+    rules: Rules,
 ) -> tuple[SignIn, int]:
     """Make a person of the invited address, who takes the place and is signed in.
 
     The link came to their mailbox, so it proves the address. Returns the session and the
     account's id. Raises NotFound where the link does not work, Conflict ("email_taken") where
-    the address belongs to a person, who has to sign in instead, InvalidInput.
+    the address belongs to a person, who has to sign in instead, InvalidInput, Overloaded.
     """
-    offer = find_offer(session, token=token)
-    user_id = identity.create_user(
-        session,
-        email=offer.email,
-        display_name=display_name,
-        password=password,
-        staff_role=None,
-        locale=client.locale,
-        actor=Actor(ActorKind.SYSTEM, None, label="invitation", ip=client.address),
-    )
-    actor = Actor(ActorKind.USER, user_id, ip=client.address)
-    account_id = accept_invitation(session, token=token, actor=actor)
-    signed_in = identity.create_session(session, user_id=user_id, client=client, rules=rules)
+    with sessions() as session:
+        offer = find_offer(session, token=token)
+    password_hash = identity.hash_new_password(password, email=offer.email)
+    with sessions.begin() as session:
+        user_id = identity.create_user_with_hash(
+            session,
+            email=offer.email,
+            display_name=display_name,
+            password_hash=password_hash,
+            staff_role=None,
+            locale=client.locale,
+            actor=Actor(ActorKind.SYSTEM, None, label="invitation", ip=client.address),
+        )
+        actor = Actor(ActorKind.USER, user_id, ip=client.address)
+        account_id = accept_invitation(session, token=token, actor=actor)
+        signed_in = identity.create_session(session, user_id=user_id, client=client, rules=rules)
     return signed_in, account_id
 
 

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import unicodedata
+from contextlib import contextmanager
 from functools import cache
+from typing import TYPE_CHECKING
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 from zxcvbn import zxcvbn
 
-from domain.errors import InvalidInput
+from domain.errors import InvalidInput, Overloaded
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 MIN_LENGTH = 10
 MAX_LENGTH = 200
@@ -21,10 +27,15 @@ _GUESSABLE_BELOW = 2
 _SCORED_LENGTH = 72
 """zxcvbn takes no longer text; what is longer is judged by its beginning."""
 
-_HASHER = PasswordHasher()
+_HASHER = PasswordHasher(parallelism=1)
+"""RFC 9106's second choice (64 MiB, 3 passes), in one thread: pages go on in the other ones."""
 
-_AT_ONCE = threading.BoundedSemaphore(4)
-"""Each hash takes 64 MiB while it runs: a wave of sign-ins must wait, not exhaust the memory."""
+_TURNS = max(1, (os.cpu_count() or 1) // 2)
+_MOST_WAITING = 40
+_AT_ONCE = threading.BoundedSemaphore(_TURNS)
+_PLACES = threading.BoundedSemaphore(_TURNS + _MOST_WAITING)
+_LONGEST_WAIT_SECONDS = 5
+_RETRY_AFTER_SECONDS = 10
 
 
 def check_password(password: str, *, email: str, field: str = "password") -> None:
@@ -40,26 +51,53 @@ def check_password(password: str, *, email: str, field: str = "password") -> Non
     local_part = email.partition("@")[0]
     if text.lower() in {email.lower(), local_part.lower()}:
         raise InvalidInput(field, "same_as_email")
-    if _is_guessable(text, [email, local_part]):
+    with _turn():
+        is_guessable = _is_guessable(text, [email, local_part])
+    if is_guessable:
         raise InvalidInput(field, "guessable")
 
 
 def hash_password(password: str) -> str:
-    """Return the argon2id hash with its parameters, in the form that tells both."""
-    with _AT_ONCE:
+    """Return the argon2id hash with its parameters, in the form that tells both.
+
+    It takes the processor for a while: no transaction may be open meanwhile. Raises Overloaded.
+    """
+    with _turn():
         return _HASHER.hash(_normalised(password))
 
 
 def verify_password(password: str, password_hash: str | None) -> bool:
-    """Whether the password is the hash's; as slow for None, which stands for nobody."""
+    """Whether the password is the hash's; as slow for None, which stands for nobody.
+
+    Raises Overloaded.
+    """
     known = password_hash is not None
     text = _normalised(password[: MAX_LENGTH * 2])
     try:
-        with _AT_ONCE:
+        with _turn():
             _HASHER.verify(password_hash if password_hash is not None else _nobodys_hash(), text)
     except (VerificationError, InvalidHashError):
         return False
     return known
+
+
+@contextmanager
+def _turn() -> Iterator[None]:
+    """Wait for a turn at what takes long: a wave of it leaves the processor to others.
+
+    Raises Overloaded where too many wait already, or the wait is long.
+    """
+    if not _PLACES.acquire(blocking=False):
+        raise Overloaded(_RETRY_AFTER_SECONDS)
+    try:
+        if not _AT_ONCE.acquire(timeout=_LONGEST_WAIT_SECONDS):
+            raise Overloaded(_RETRY_AFTER_SECONDS)
+        try:
+            yield
+        finally:
+            _AT_ONCE.release()
+    finally:
+        _PLACES.release()
 
 
 def needs_rehash(password_hash: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from babel import Locale
@@ -120,7 +121,7 @@ def _show_sign_up(call: Call, reply: Reply = FIRST) -> Response:
         typed={name: call.given(name) for name in ("email", "display_name", "account_name")},
         country=country,
         currency=call.given("currency"),
-        countries=_countries(),
+        countries=_countries(current_language()),
         sites=[_site_choice(site, country) for site in backend.read(identity.list_sites)],
     )
 
@@ -134,20 +135,24 @@ def _submit_sign_up(call: Call) -> Response:
         country=call.given("country"),
         currency=call.given("currency"),
     )
-    faults = identity.sign_up_faults(form, backend.read(identity.list_sites))
+    faults = identity.sign_up(
+        backend.sessions(), form=form, client=call.client, rules=settings().rules
+    )
     if faults:
         texts = {fault.field: fault_text(fault) for fault in faults}
         return _show_sign_up(call, Reply(faults=texts, status=422))
-    backend.write(identity.sign_up, form=form, client=call.client, rules=settings().rules)
     return redirect("/check-mail?for=sign-up")
 
 
-def _countries() -> list[tuple[str, str]]:
+@cache
+def _countries(language: str) -> tuple[tuple[str, str], ...]:
     """Return (code, name) of every country, sorted by its name in the reader's language."""
-    names = Locale.parse(current_language()).territories
-    return sorted(
-        ((code, names.get(code, code)) for code in identity.country_codes()),
-        key=lambda country: country[1].casefold(),
+    names = Locale.parse(language).territories
+    return tuple(
+        sorted(
+            ((code, names.get(code, code)) for code in identity.country_codes()),
+            key=lambda country: country[1].casefold(),
+        )
     )
 
 
@@ -227,8 +232,8 @@ def _show_reset(call: Call, reply: Reply = FIRST) -> Response:
 
 def _submit_reset(call: Call) -> Response:
     try:
-        backend.write(
-            identity.reset_password,
+        identity.reset_password(
+            backend.sessions(),
             token=call.given("token"),
             password=call.given("password"),
             client=call.client,

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
+from anyio import CapacityLimiter, to_thread
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from starlette.concurrency import run_in_threadpool
@@ -26,15 +27,16 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from domain import identity
-from domain.errors import InvalidInput, RateLimited
+from domain.errors import InvalidInput, Overloaded, RateLimited
 from portal import backend, cookies, logs, messages, tab
 from portal.i18n import _, choose_language, current_language, use
-from portal.routes.wording import fault_text, wait_text
+from portal.routes.wording import busy_text, fault_text, wait_text
 from portal.settings import settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from starlette.datastructures import Headers
     from starlette.types import Receive, Scope, Send
 
 MAX_FORM_BYTES = 64 * 1024
@@ -49,6 +51,12 @@ _LONGEST_PATH = 2000
 _LONGEST_COOKIE = 100
 _TEMPLATES = Path(__file__).resolve().parent.parent / "templates"
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+
+_FOR_ANYONE = CapacityLimiter(2)
+"""Threads for the forms of people who are not signed in: pages have the others to themselves."""
+
+_MOST_WAITING = 100
+_RETRY_AFTER_SECONDS = 10
 
 _log = logging.getLogger(__name__)
 
@@ -126,7 +134,13 @@ class Form:
             fields = await _fields(request)
         except HTTPException as error:
             return plain_answer(error.status_code)
-        return await run_in_threadpool(_guarded, self._answer, request, fields)
+        if self._for_signed_in:
+            return await run_in_threadpool(_guarded, self._answer, request, fields)
+        if _FOR_ANYONE.statistics().tasks_waiting >= _MOST_WAITING:
+            return plain_answer(503, {"Retry-After": str(_RETRY_AFTER_SECONDS)})
+        return await to_thread.run_sync(
+            _guarded, self._answer, request, fields, limiter=_FOR_ANYONE
+        )
 
     def _answer(self, request: Request, fields: Mapping[str, str]) -> Response:
         call = _call(request, fields, for_signed_in=self._for_signed_in)
@@ -149,10 +163,16 @@ class Form:
         except InvalidInput as fault:
             return self._again(call, Reply(faults={fault.field: fault_text(fault)}, status=422))
         except RateLimited as error:
-            text = wait_text(error.retry_after_seconds)
-            response = self._again(call, Reply(text, status=429))
-            response.headers["Retry-After"] = str(error.retry_after_seconds)
-            return response
+            seconds = error.retry_after_seconds
+            return self._later(call, Reply(wait_text(seconds), status=429), seconds)
+        except Overloaded as error:
+            seconds = error.retry_after_seconds
+            return self._later(call, Reply(busy_text(seconds), status=503), seconds)
+
+    def _later(self, call: Call, reply: Reply, seconds: int) -> Response:
+        response = self._again(call, reply)
+        response.headers["Retry-After"] = str(seconds)
+        return response
 
     def _again(self, call: Call, reply: Reply) -> Response:
         if self._show is None:
@@ -330,9 +350,14 @@ def _comes_from_own_form(call: Call) -> bool:
     secret = call.session_token if call.visit is not None else _form_cookie_of(call.request)
     if secret is None or not cookies.is_form_token(call.given("form_token"), secret):
         return False
-    origin = call.request.headers.get("origin", "")
+    return is_own_origin(call.request.headers)
+
+
+def is_own_origin(headers: Headers) -> bool:
+    """Whether a request says that it comes from a page of this portal."""
+    origin = headers.get("origin", "")
     if settings().allows_any_host:
-        host = call.request.headers.get("host", "")
+        host = headers.get("host", "")
         return bool(host) and origin in {f"http://{host}", f"https://{host}"}
     return origin == _own_origin()
 
@@ -374,16 +399,22 @@ def _guarded(
         return apologise(request, error)
 
 
-def apologise(request: Request, error: Exception) -> Response:
-    """Write down what went wrong, and return a page with the number that the log has."""
+def write_down(request: Request, error: Exception) -> tuple[str, int]:
+    """Log what went wrong; return what to say, with the number that the log has, and a status."""
     error_id = logs.current().id
-    text = messages.text_of_failure(error, error_id)
     where = (error_id, request.method, request.url.path)
     if messages.is_passing(error):
         _log.warning("error %s on %s %s: %s", *where, error)
-        title, status = _("Not available right now"), 503
+        status = 503
     else:
         _log.error("error %s on %s %s", *where, exc_info=error)
-        title, status = _("Something went wrong"), 500
+        status = 500
+    return messages.text_of_failure(error, error_id), status
+
+
+def apologise(request: Request, error: Exception) -> Response:
+    """Write down what went wrong, and return a page that says so."""
+    text, status = write_down(request, error)
+    title = _("Not available right now") if status == 503 else _("Something went wrong")  # noqa: PLR2004
     call = Call(request, {}, client_of(request), None, "", None)
     return message(call, title, text, status=status)

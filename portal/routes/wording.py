@@ -43,6 +43,12 @@ def wait_text(seconds: int) -> str:
     return _("Too many tries. Wait {minutes} minutes and try again.").format(minutes=minutes)
 
 
+def busy_text(seconds: int) -> str:
+    """Return the sentence for a form that many others send at this moment."""
+    text = _("Very many people are here right now. Please try again in {seconds} seconds.")
+    return text.format(seconds=seconds)
+
+
 def notice_text(code: str) -> str | None:
     """Return the sentence for what was just done, by its code in the address."""
     return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -14,14 +15,21 @@ from sqlalchemy import func, select, text, update
 from db.models import AuditRecord, EmailToken, OutboxMessage, Throttle, User, UserSession
 from domain import accounts, identity, passwords
 from domain.actors import MemberRole, StaffRole, system_actor, user_actor
-from domain.errors import Conflict, InvalidInput, NotAuthorised, NotFound, RateLimited
+from domain.errors import (
+    Conflict,
+    InvalidInput,
+    NotAuthorised,
+    NotFound,
+    Overloaded,
+    RateLimited,
+)
 from domain.identity import Client, Rules, SignIn, SignInOutcome, SignUp
 from domain.staff import disable_user
 from tests.conftest import TestClock
 from tests.factories import make_account
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from sqlalchemy.orm import Session, sessionmaker
 
@@ -61,9 +69,9 @@ def form(email: str = EMAIL, **changes: str) -> SignUp:
     return SignUp(**(values | changes))
 
 
-def sign_up(session: Session, **changes: str) -> None:
-    identity.sign_up(session, form=form(**changes), client=CLIENT, rules=RULES)
-    session.commit()
+def sign_up(sessions: sessionmaker[Session], **changes: str) -> None:
+    for fault in identity.sign_up(sessions, form=form(**changes), client=CLIENT, rules=RULES):
+        raise fault
 
 
 def last_mail(session: Session) -> OutboxMessage:
@@ -114,7 +122,7 @@ def audited(session: Session) -> list[str]:
 def test_sign_up_makes_an_owner_who_must_confirm_the_address(
     sessions: sessionmaker[Session], session: Session
 ) -> None:
-    sign_up(session, email="  Lan@Example.COM ")
+    sign_up(sessions, email="  Lan@Example.COM ")
 
     user = session.scalars(select(User)).one()
     assert user.email == EMAIL
@@ -133,7 +141,7 @@ def test_sign_up_makes_an_owner_who_must_confirm_the_address(
 def test_the_mailed_link_and_the_password_open_a_session_once(
     sessions: sessionmaker[Session], session: Session
 ) -> None:
-    sign_up(session)
+    sign_up(sessions)
     token = mailed_token(session)
 
     def verify(password: str) -> SignIn:
@@ -154,7 +162,7 @@ def test_the_mailed_link_and_the_password_open_a_session_once(
 def test_a_link_to_confirm_grows_old(
     sessions: sessionmaker[Session], session: Session, clock: TestClock
 ) -> None:
-    sign_up(session)
+    sign_up(sessions)
     clock.advance(hours=49)
     with pytest.raises(NotFound):
         identity.verify_email(
@@ -162,18 +170,18 @@ def test_a_link_to_confirm_grows_old(
         )
 
 
-def test_a_link_of_one_purpose_does_not_serve_the_other(session: Session) -> None:
-    sign_up(session)
+def test_a_link_of_one_purpose_does_not_serve_the_other(
+    sessions: sessionmaker[Session], session: Session
+) -> None:
+    sign_up(sessions)
     with pytest.raises(NotFound):
-        identity.reset_password(
-            session, token=mailed_token(session), password=NEW_PASSWORD, client=CLIENT
-        )
+        reset(sessions, mailed_token(session))
 
 
 def test_signing_in_before_confirming_sends_the_link_again(
     sessions: sessionmaker[Session], session: Session
 ) -> None:
-    sign_up(session)
+    sign_up(sessions)
     first = mailed_token(session)
     sign_in(sessions)
     assert last_mail(session).template == "verify_email"
@@ -184,7 +192,7 @@ def test_a_known_address_gets_a_mail_and_keeps_its_password_and_accounts(
     sessions: sessionmaker[Session], session: Session
 ) -> None:
     user_id = make_user(session)
-    sign_up(session, password=NEW_PASSWORD, country="JP", currency="JPY")
+    sign_up(sessions, password=NEW_PASSWORD, country="JP", currency="JPY")
 
     assert last_mail(session).template == "already_signed_up"
     assert last_mail(session).recipient == EMAIL
@@ -193,18 +201,17 @@ def test_a_known_address_gets_a_mail_and_keeps_its_password_and_accounts(
     assert sign_in(sessions).outcome is SignInOutcome.SIGNED_IN
 
 
-def test_a_mailbox_is_not_flooded(session: Session) -> None:
+def test_a_mailbox_is_not_flooded(sessions: sessionmaker[Session], session: Session) -> None:
     make_user(session)
     for _ in range(10):
-        sign_up(session)
+        sign_up(sessions)
     assert session.scalar(select(func.count()).select_from(OutboxMessage)) == 3
 
 
 def test_two_sign_ups_at_once_make_one_person(sessions: sessionmaker[Session]) -> None:
     def attempt(number: int) -> None:
         client = Client(f"192.0.2.{number}")
-        with sessions.begin() as session:
-            identity.sign_up(session, form=form(), client=client, rules=RULES)
+        identity.sign_up(sessions, form=form(), client=client, rules=RULES)
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(attempt, range(8)))
@@ -236,16 +243,18 @@ def test_every_fault_of_a_form_is_named_at_once(session: Session) -> None:
         ("Lan.Nguyen.Long", "same_as_email"),
     ],
 )
-def test_weak_passwords_are_refused(session: Session, password: str, reason: str) -> None:
+def test_weak_passwords_are_refused(
+    sessions: sessionmaker[Session], password: str, reason: str
+) -> None:
     with pytest.raises(InvalidInput) as caught:
-        sign_up(session, email="lan.nguyen.long@example.com", password=password)
+        sign_up(sessions, email="lan.nguyen.long@example.com", password=password)
     assert (caught.value.field, caught.value.reason) == ("password", reason)
 
 
 @pytest.mark.parametrize("name", ["a\u202eb", "a\x00b", "a\x1bb"])
-def test_names_have_no_control_characters(session: Session, name: str) -> None:
+def test_names_have_no_control_characters(sessions: sessionmaker[Session], name: str) -> None:
     with pytest.raises(InvalidInput) as caught:
-        sign_up(session, display_name=name)
+        sign_up(sessions, display_name=name)
     assert caught.value.reason == "control_characters"
 
 
@@ -254,24 +263,33 @@ def test_names_have_no_control_characters(session: Session, name: str) -> None:
     [("VN", "VND", "vn"), ("JP", "JPY", "jp"), ("DE", "EUR", "global"), ("US", "USD", "global")],
 )
 def test_the_country_decides_the_site(
-    session: Session, country: str, currency: str, site: str
+    sessions: sessionmaker[Session], session: Session, country: str, currency: str, site: str
 ) -> None:
-    sign_up(session, country=country, currency=currency)
+    sign_up(sessions, country=country, currency=currency)
     assert session.scalar(text("SELECT site_code FROM accounts")) == site
 
 
 @pytest.mark.parametrize("country", ["", "ZZ", "EU", "vn", "VNM"])
-def test_no_account_without_a_country(session: Session, country: str) -> None:
+def test_no_account_without_a_country(sessions: sessionmaker[Session], country: str) -> None:
     with pytest.raises(InvalidInput) as caught:
-        sign_up(session, country=country)
+        sign_up(sessions, country=country)
     assert caught.value.field == "country"
 
 
-def test_sign_ups_from_one_address_are_slowed_down(session: Session) -> None:
-    for number in range(20):
-        sign_up(session, email=f"person{number}@example.com")
+def test_sign_ups_with_faults_are_counted_too(sessions: sessionmaker[Session]) -> None:
+    """To judge a password takes long: whoever is slowed down has none judged."""
+    for _ in range(20):
+        with pytest.raises(InvalidInput):
+            sign_up(sessions, password="password123")
     with pytest.raises(RateLimited):
-        sign_up(session, email="one-more@example.com")
+        sign_up(sessions, password="password123")
+
+
+def test_sign_ups_from_one_address_are_slowed_down(sessions: sessionmaker[Session]) -> None:
+    for number in range(20):
+        sign_up(sessions, email=f"person{number}@example.com")
+    with pytest.raises(RateLimited):
+        sign_up(sessions, email="one-more@example.com")
 
 
 # ── Signing in ─────────────────────────────────────────────────────────────────────────────────
@@ -720,9 +738,8 @@ def ask_for_reset(session: Session, email: str = EMAIL) -> None:
     session.commit()
 
 
-def reset(session: Session, token: str, password: str = NEW_PASSWORD) -> None:
-    identity.reset_password(session, token=token, password=password, client=CLIENT)
-    session.commit()
+def reset(sessions: sessionmaker[Session], token: str, password: str = NEW_PASSWORD) -> None:
+    identity.reset_password(sessions, token=token, password=password, client=CLIENT)
 
 
 def test_a_reset_link_works_once_and_signs_out_everywhere(
@@ -735,23 +752,25 @@ def test_a_reset_link_works_once_and_signs_out_everywhere(
     ask_for_reset(session)
     token = mailed_token(session)
     with pytest.raises(InvalidInput):
-        reset(session, token, "password123")
+        reset(sessions, token, "password123")
     session.rollback()
-    reset(session, token)
+    reset(sessions, token)
     assert visit(sessions, signed_in) is None
     assert sign_in(sessions, password=NEW_PASSWORD).outcome is SignInOutcome.SIGNED_IN
     for used in (token, earlier):
         with pytest.raises(NotFound):
-            reset(session, used, PASSWORD)
+            reset(sessions, used, PASSWORD)
     session.rollback()
 
 
-def test_a_reset_link_grows_old(session: Session, clock: TestClock) -> None:
+def test_a_reset_link_grows_old(
+    sessions: sessionmaker[Session], session: Session, clock: TestClock
+) -> None:
     make_user(session)
     ask_for_reset(session)
     clock.advance(minutes=61)
     with pytest.raises(NotFound):
-        reset(session, mailed_token(session))
+        reset(sessions, mailed_token(session))
 
 
 def test_a_reset_link_used_by_many_at_once_works_once(
@@ -764,10 +783,7 @@ def test_a_reset_link_used_by_many_at_once_works_once(
 
     def use(number: int) -> bool:
         try:
-            with sessions.begin() as own:
-                identity.reset_password(
-                    own, token=token, password=f"{NEW_PASSWORD}-{number}", client=CLIENT
-                )
+            reset(sessions, token, f"{NEW_PASSWORD}-{number}")
         except NotFound:
             return False
         return True
@@ -777,9 +793,9 @@ def test_a_reset_link_used_by_many_at_once_works_once(
 
 
 def test_a_reset_proves_the_address(sessions: sessionmaker[Session], session: Session) -> None:
-    sign_up(session)
+    sign_up(sessions)
     ask_for_reset(session)
-    reset(session, mailed_token(session))
+    reset(sessions, mailed_token(session))
     assert sign_in(sessions, password=NEW_PASSWORD).outcome is SignInOutcome.SIGNED_IN
 
 
@@ -830,12 +846,12 @@ def test_an_address_is_one_person(session: Session) -> None:
 def test_the_audit_log_knows_what_happened_and_no_secret(
     sessions: sessionmaker[Session], session: Session
 ) -> None:
-    sign_up(session)
+    sign_up(sessions)
     token = mailed_token(session)
     sign_in(sessions, password="wrong password here")
     identity.verify_email(sessions, token=token, password=PASSWORD, client=CLIENT, rules=RULES)
     ask_for_reset(session)
-    reset(session, mailed_token(session))
+    reset(sessions, mailed_token(session))
     session.commit()
     assert audited(session) == [
         "open_account",
@@ -873,3 +889,65 @@ def test_what_ended_long_ago_is_deleted(
     assert session.scalar(select(func.count()).select_from(EmailToken)) == 0
     assert session.scalar(select(func.count()).select_from(UserSession)) == 1
     assert visit(sessions, fresh) is not None
+
+
+# ── What takes long ────────────────────────────────────────────────────────────────────────────
+@pytest.fixture
+def open_while_hashing(
+    sessions: sessionmaker[Session], monkeypatch: pytest.MonkeyPatch
+) -> list[int]:
+    """How many connections were in use each time that a password was hashed or compared."""
+    used: list[int] = []
+
+    def seen(method: str) -> Callable[..., object]:
+        real = getattr(passwords, method)
+
+        def slow(*args: object, **kwargs: object) -> object:
+            used.append(sessions.kw["bind"].pool.checkedout())
+            return real(*args, **kwargs)
+
+        return slow
+
+    for method in ("hash_password", "verify_password"):
+        monkeypatch.setattr(passwords, method, seen(method))
+    return used
+
+
+def test_no_connection_waits_for_a_hash(
+    sessions: sessionmaker[Session],
+    session: Session,
+    open_while_hashing: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sign_up(sessions)
+    token = mailed_token(session)
+    session.close()
+    identity.verify_email(sessions, token=token, password=PASSWORD, client=CLIENT, rules=RULES)
+    monkeypatch.setattr(passwords, "needs_rehash", lambda _: True)
+    signed_in = sign_in(sessions).token
+    seen = visit(sessions, signed_in)
+    assert seen is not None
+    assert change(sessions, seen, PASSWORD)
+    ask_for_reset(session)
+    token = mailed_token(session)
+    session.close()
+    reset(sessions, token, PASSWORD)
+    assert open_while_hashing == [0] * 7
+
+
+def test_too_many_who_wait_for_a_hash_are_told_to_come_back(
+    sessions: sessionmaker[Session], session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_user(session)
+    monkeypatch.setattr(passwords, "_PLACES", threading.BoundedSemaphore(1))
+    with passwords._turn():
+        for attempt in (sign_in, sign_up):
+            with pytest.raises(Overloaded):
+                attempt(sessions)
+    assert sign_in(sessions).outcome is SignInOutcome.SIGNED_IN
+    monkeypatch.setattr(passwords, "_PLACES", threading.BoundedSemaphore(2))
+    monkeypatch.setattr(passwords, "_LONGEST_WAIT_SECONDS", 0)
+    monkeypatch.setattr(passwords, "_AT_ONCE", threading.BoundedSemaphore(1))
+    with passwords._turn(), pytest.raises(Overloaded):
+        sign_in(sessions)
+    assert sign_in(sessions).outcome is SignInOutcome.SIGNED_IN

@@ -305,12 +305,15 @@ def test_one_address_is_not_mailed_from_many_accounts(session: Session) -> None:
         invite(session, make_account(session), SYSTEM)
 
 
-def test_an_invited_stranger_signs_up_and_is_in(session: Session, account: int) -> None:
+def test_an_invited_stranger_signs_up_and_is_in(
+    sessions: sessionmaker[Session], session: Session, account: int
+) -> None:
     invite(session, account, SYSTEM)
     token = mailed_token(session)
     assert not members.find_offer(session, token=token).is_known
+    session.commit()
     signed_in, joined = members.sign_up_invited(
-        session,
+        sessions,
         token=token,
         display_name="Lan",
         password=PASSWORD,
@@ -323,7 +326,7 @@ def test_an_invited_stranger_signs_up_and_is_in(session: Session, account: int) 
     assert visit.memberships == {account: MemberRole.BILLING}
     with pytest.raises(NotFound):
         members.sign_up_invited(
-            session,
+            sessions,
             token=token,
             display_name="Lan",
             password=PASSWORD,
@@ -332,13 +335,17 @@ def test_an_invited_stranger_signs_up_and_is_in(session: Session, account: int) 
         )
 
 
-def test_who_has_an_account_with_the_address_must_sign_in(session: Session, account: int) -> None:
+def test_who_has_an_account_with_the_address_must_sign_in(
+    sessions: sessionmaker[Session], session: Session, account: int
+) -> None:
     invite(session, account, SYSTEM)
     person(session, "lan@example.com")
+    token = mailed_token(session)
+    session.commit()
     with pytest.raises(Conflict, match="email_taken"):
         members.sign_up_invited(
-            session,
-            token=mailed_token(session),
+            sessions,
+            token=token,
             display_name="Not Lan",
             password="another-kettle-9-march",
             client=CLIENT,

@@ -236,17 +236,17 @@ def test_the_same_number_at_two_gateways_is_no_instrument_in_common(session: Ses
     assert found[0] != found[1]
 
 
-def sign_up(session: Session, email: str, client: identity.Client = HOME) -> int:
+def sign_up(sessions: sessionmaker[Session], email: str, client: identity.Client = HOME) -> int:
     form = identity.SignUp(email, "Lan Tran", PASSWORD, "Lan's account", "SG", "USD")
-    identity.sign_up(session, form=form, client=client, rules=RULES)
-    account: int = session.execute(text("SELECT max(id) FROM accounts")).scalar_one()
-    return account
+    assert not identity.sign_up(sessions, form=form, client=client, rules=RULES)
+    with sessions() as session:
+        return int(session.execute(text("SELECT max(id) FROM accounts")).scalar_one())
 
 
 def test_signing_up_and_signing_in_tell_from_where(sessions: sessionmaker[Session]) -> None:
+    first = sign_up(sessions, "lan@gmail.com")
+    second = sign_up(sessions, "l.an+1@gmail.com", identity.Client("198.51.100.9"))
     with sessions.begin() as session:
-        first = sign_up(session, "lan@gmail.com")
-        second = sign_up(session, "l.an+1@gmail.com", identity.Client("198.51.100.9"))
         assert kinds(session, first) == {"email", "network_address"}
         assert shared(session, second) == [("email", "l…@gmail.com", [first])]
         user = session.execute(text("SELECT min(id) FROM users")).scalar_one()
