@@ -1,15 +1,9 @@
-"""The real portal in a process of its own with its demo data, and a real browser."""
+"""A real browser on the portal that tests/support/running_portal.py starts."""
 
 from __future__ import annotations
 
 import os
-import re
 import signal
-import socket
-import subprocess
-import sys
-import threading
-import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
@@ -18,28 +12,26 @@ import pytest
 from playwright.sync_api import Error, Locator, expect, sync_playwright
 from sqlalchemy import select
 
-from db.embedded import acquire, remove
-from db.engine import make_engine, make_sessions
-from db.models import AccountMember, User
+from db.models import User
 from domain import identity
-from domain.accounts import open_account
-from domain.actors import system_actor
-from portal import demo
+from domain.identity import Client, Rules
+from tests.support.running_portal import PROCESS_ID
 
 if TYPE_CHECKING:
+    import re
     from collections.abc import Callable, Iterator
 
     from playwright.sync_api import Browser, BrowserContext, Page
     from sqlalchemy.orm import Session, sessionmaker
 
-ROOT = Path(__file__).resolve().parents[2]
-PROCESS_ID = "portal.pid"
 PATIENCE_MILLISECONDS = 120_000
 """How long a journey waits for what it expects, on the slowest machine; it goes on at once."""
 
 expect.set_options(timeout=PATIENCE_MILLISECONDS)
 PHONE = {"width": 390, "height": 844}
 DESKTOP = {"width": 1280, "height": 900}
+SESSION_COOKIE = "credit_portal_session"
+BROWSER = Client("127.0.0.1", "Mozilla/5.0 (X11; Linux x86_64) Chrome/156.0.0.0 Safari/537.36")
 CHROMIUM_FLAGS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -49,121 +41,6 @@ CHROMIUM_FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
-
-
-@pytest.fixture(scope="session")
-def portal_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the portal of this run keeps its data."""
-    return tmp_path_factory.mktemp("a portal")
-
-
-@pytest.fixture(scope="session")
-def portal_url(portal_folder: Path) -> Iterator[str]:
-    """The address of a portal that `python -m portal serve` started on an empty folder."""
-    folder = portal_folder
-    with socket.socket() as free, socket.socket() as another:
-        free.bind(("127.0.0.1", 0))
-        another.bind(("127.0.0.1", 0))
-        port, sandbox_port = free.getsockname()[1], another.getsockname()[1]
-    kept = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG"}}
-    portal = subprocess.Popen(
-        [sys.executable, "-m", "portal", "serve"],
-        cwd=ROOT,
-        env={
-            **kept,
-            "DATA_DIR": str(folder / "data"),
-            "PORT": str(port),
-            "SANDBOX_PORT": str(sandbox_port),
-        },
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    assert portal.stdout is not None
-    printed = []
-    for line in portal.stdout:
-        printed.append(line)
-        if re.search(rf"ready: http://localhost:{port}", line):
-            break
-    else:
-        pytest.fail("The portal did not start:\n" + "".join(printed))
-    (folder / PROCESS_ID).write_text(str(portal.pid))
-    drain = threading.Thread(target=portal.stdout.read)
-    drain.start()
-    yield f"http://localhost:{port}"
-    portal.send_signal(signal.SIGTERM)
-    portal.wait(timeout=240)
-    drain.join(timeout=60)
-    portal.stdout.close()
-    assert portal.returncode in {0, -signal.SIGTERM}
-    remove(folder / "data")
-
-
-@pytest.fixture(scope="session")
-def portal_sessions(portal_folder: Path, portal_url: str) -> Iterator[sessionmaker[Session]]:
-    """Sessions on the database of the portal that runs."""
-    assert portal_url
-    server = acquire(portal_folder / "data", report=lambda _: None)
-    engine = make_engine(server.url)
-    yield make_sessions(engine)
-    engine.dispose()
-    server.release()
-
-
-@pytest.fixture
-def new_owner(portal_sessions: sessionmaker[Session]) -> Callable[[str], str]:
-    """Make a person with an empty account of their own at a site; return their address."""
-    currencies = {"vn": "VND", "jp": "JPY", "global": "USD"}
-
-    def make(site: str) -> str:
-        email = f"{uuid.uuid4().hex[:12]}@example.com"
-        actor = system_actor("tests")
-        with portal_sessions.begin() as session:
-            user = identity.create_user(
-                session,
-                email=email,
-                display_name="Lan Tran",
-                password=demo.PASSWORD,
-                staff_role=None,
-                actor=actor,
-            )
-            open_account(
-                session,
-                site_code=site,
-                name="Lan's account",
-                currency=currencies[site],
-                actor=actor,
-                owner_user_id=user,
-            )
-        return email
-
-    return make
-
-
-@pytest.fixture
-def new_billing_member(portal_sessions: sessionmaker[Session]) -> Callable[[str], str]:
-    """Make a person with the role Billing in the account of an owner; return their address."""
-
-    def make(owner: str) -> str:
-        email = f"{uuid.uuid4().hex[:12]}@example.com"
-        with portal_sessions.begin() as session:
-            user = identity.create_user(
-                session,
-                email=email,
-                display_name="Minh Le",
-                password=demo.PASSWORD,
-                staff_role=None,
-                actor=system_actor("tests"),
-            )
-            account = session.scalars(
-                select(AccountMember.account_id)
-                .join(User, User.id == AccountMember.user_id)
-                .where(User.email == owner)
-            ).one()
-            session.add(AccountMember(account_id=account, user_id=user, role="billing"))
-        return email
-
-    return make
 
 
 @pytest.fixture
@@ -298,16 +175,25 @@ def _forget(context: BrowserContext, origin: str) -> None:
 
 
 @pytest.fixture
-def sign_in(portal_url: str, open_page: Callable[..., Page]) -> Callable[..., Page]:
-    """Sign in as one of the demo's people and wait for the first page."""
+def sign_in(
+    portal_url: str, portal_sessions: sessionmaker[Session], open_page: Callable[..., Page]
+) -> Callable[..., Page]:
+    """Open a page as one of the portal's people, with a session as their sign-in makes one.
+
+    The form itself is filled in by the journeys of the keyboard and of plain texts.
+    """
 
     def signed_in(email: str, viewport: dict[str, int] = DESKTOP, path: str = "/") -> Page:
+        with portal_sessions.begin() as session:
+            user_id = session.scalars(select(User.id).where(User.email == email)).one()
+            opened = identity.create_session(
+                session, user_id=user_id, client=BROWSER, rules=Rules(key=b"unused")
+            )
         page = open_page(viewport)
+        page.context.add_cookies(
+            [{"name": SESSION_COOKIE, "value": opened.token, "url": portal_url, "httpOnly": True}]
+        )
         page.goto(portal_url + path)
-        page.wait_for_url("**/sign-in**")
-        page.get_by_label("Email").fill(email)
-        page.get_by_label("Password", exact=True).fill(demo.PASSWORD)
-        page.get_by_role("button", name="Sign in").click()
         page.get_by_role("button", name="Menu").wait_for()
         return page
 

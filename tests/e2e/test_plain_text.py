@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.e2e.conftest import ROOT
 from tests.e2e.plain_texts import TEXTS
+from tests.support.running_portal import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
