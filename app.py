@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import sys
 from contextlib import asynccontextmanager
@@ -18,7 +19,8 @@ from streamlit.runtime.pages_manager import PagesManager
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from portal import logs, reruns, startup
-from portal.middleware import Observed, SecurityHeaders, SignInFirst
+from portal.middleware import Observed, SecurityHeaders
+from portal.open_pages import open_pages, watch
 from portal.routes import (
     exports,
     files,
@@ -30,7 +32,9 @@ from portal.routes import (
     security,
     sign_in,
     statements,
+    uploads,
 )
+from portal.session_gate import SessionGate
 from portal.settings import SettingsError, settings
 
 if TYPE_CHECKING:
@@ -55,17 +59,19 @@ async def lifespan(_app: st.App) -> AsyncIterator[dict[str, Any]]:
         gc.collect()
         gc.freeze()
         sys.setswitchinterval(_LONGEST_TURN_SECONDS)
-        yield {}
+        async with asyncio.TaskGroup() as group:
+            watching = group.create_task(watch(open_pages()))
+            yield {}
+            watching.cancel()
     finally:
         await run_in_threadpool(running.stop)
 
 
 def _middleware(own_routes: list[BaseRoute]) -> list[Middleware]:
-    own_paths = frozenset(getattr(route, "path", "") for route in own_routes)
     stack = [
         Middleware(Observed, own_routes=own_routes),
         Middleware(SecurityHeaders),
-        Middleware(SignInFirst, own_paths=own_paths),
+        Middleware(SessionGate, own_routes=own_routes, pages=open_pages()),
     ]
     proxies = settings().trusted_proxies
     if proxies:
@@ -91,6 +97,7 @@ _routes = [
     *statements.routes(),
     *exports.routes(),
     *files.routes(),
+    *uploads.routes(),
     *payments.routes(),
     *receipts.routes(),
     *mailbox.routes(),

@@ -28,6 +28,7 @@ from domain.ledger.charges import FUTURE_TOLERANCE
 from domain.outbox import Delivery, MailServerUnavailable
 from domain.permissions import require
 from domain.support import expire_requests
+from domain.uploads import purge_uploads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -264,9 +265,12 @@ def standard_jobs(
         with sessions.begin() as session:
             return f"{expire_requests(session, actor=actor)} expired"
 
-    def tidy(_stop: threading.Event) -> str:
-        with sessions.begin() as session:
-            return f"{purge_identity(session, actor=actor)} removed"
+    def once(service: Callable[..., int]) -> Callable[[threading.Event], str]:
+        def work(_stop: threading.Event) -> str:
+            with sessions.begin() as session:
+                return f"{service(session, actor=actor)} removed"
+
+        return work
 
     day = timedelta(days=1)
     jobs = [
@@ -276,7 +280,8 @@ def standard_jobs(
         Job("expire_requests", timedelta(minutes=5), end_requests),
         Job("seal_audit_log", timedelta(minutes=1), in_rounds(seal_audit_log, "sealed", _SEALED)),
         Job("purge_usage_keys", day, purge, NIGHTLY),
-        Job("purge_identity", day, tidy, NIGHTLY),
+        Job("purge_identity", day, once(purge_identity), NIGHTLY),
+        Job("purge_uploads", day, once(purge_uploads), NIGHTLY),
         Job("verify_ledger", day, lambda _stop: _verify(sessions, actor), NIGHTLY),
         Job("verify_audit", day, lambda _stop: _verify_audit(sessions, actor), NIGHTLY),
     ]

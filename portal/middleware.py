@@ -1,18 +1,17 @@
-"""What happens to every request, Streamlit's pages included: an id, headers, the way to sign in."""
+"""What happens to every request, Streamlit's pages included: an id, a line in the log, headers."""
 
 from __future__ import annotations
 
 import logging
 import time
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
-from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import Request, cookie_parser
-from starlette.routing import Match
+from starlette.datastructures import MutableHeaders
+from starlette.requests import Request
 
-from portal import cookies, logs, metrics
-from portal.routes.web import apologise, redirect, sign_in_path
+from portal import logs, metrics
+from portal.routes.web import apologise
+from portal.session_gate import PAGE_FILES, STREAMLIT_PREFIXES, own_route
 from portal.settings import settings
 
 if TYPE_CHECKING:
@@ -33,7 +32,6 @@ PAGE_POLICY = (
 )
 """What Streamlit's own pages need, and no more; the forms of our own routes set a stricter one."""
 
-_STREAMLIT_PREFIXES = ("/_stcore/", "/media/", "/component/", "/static/", "/app/static/")
 _YEAR_SECONDS = 31_536_000
 
 
@@ -98,11 +96,11 @@ class Observed:
 
     def _template(self, scope: Scope) -> str:
         """Return the path of the route that answered, without what was filled in."""
-        for route in self._own_routes:
-            if route.matches(scope)[0] is not Match.NONE:
-                return str(getattr(route, "path", "own"))
+        route = own_route(scope, self._own_routes)
+        if route is not None:
+            return str(getattr(route, "path", "own"))
         path: str = scope["path"]
-        for prefix in _STREAMLIT_PREFIXES:
+        for prefix in (PAGE_FILES, *STREAMLIT_PREFIXES):
             if path.startswith(prefix):
                 return f"{prefix}*"
         return "page"
@@ -139,42 +137,3 @@ class SecurityHeaders:
             await send(message)
 
         await self._app(scope, receive, send_with_headers)
-
-
-class SignInFirst:
-    """Send a browser without a session cookie to sign in, before a page is loaded for nothing.
-
-    This saves time and protects nothing: pages ask the database who is signed in, and services
-    check what they may do.
-    """
-
-    def __init__(self, app: ASGIApp, own_paths: frozenset[str]) -> None:
-        self._app = app
-        self._own_paths = own_paths
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer with a redirect, or pass the request on."""
-        if scope["type"] == "http" and self._is_page(scope) and not _has_session_cookie(scope):
-            await redirect(sign_in_path(_target(scope)))(scope, receive, send)
-            return
-        await self._app(scope, receive, send)
-
-    def _is_page(self, scope: Scope) -> bool:
-        path: str = scope["path"]
-        return (
-            scope["method"] in {"GET", "HEAD"}
-            and path not in self._own_paths
-            and not path.startswith(_STREAMLIT_PREFIXES)
-            and "text/html" in Headers(scope=scope).get("accept", "")
-        )
-
-
-def _has_session_cookie(scope: Scope) -> bool:
-    sent = cookie_parser(Headers(scope=scope).get("cookie", ""))
-    return bool(sent.get(cookies.session_cookie(settings())))
-
-
-def _target(scope: Scope) -> str:
-    path = quote(scope["path"], safe="/")
-    query = scope["query_string"].decode("latin-1")
-    return f"{path}?{query}" if query else path

@@ -22,6 +22,7 @@ from db.models.operations import (
     ExportJob,
     JobRun,
     OutboxMessage,
+    Upload,
     UsageImport,
 )
 from db.models.payments import (
@@ -117,6 +118,7 @@ __all__ = [
     "Throttle",
     "TopUpLimit",
     "TotalChange",
+    "Upload",
     "UsageEvent",
     "UsageImport",
     "UsageKey",

@@ -1,11 +1,22 @@
-"""What keeps the portal running: outgoing mail, the audit log, jobs and imports."""
+"""What keeps the portal running: outgoing mail, the audit log, jobs, imports and uploads."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
-from sqlalchemy import ARRAY, BigInteger, CheckConstraint, Identity, Index, Text, func, text
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    CheckConstraint,
+    ForeignKey,
+    Identity,
+    Index,
+    Text,
+    func,
+    text,
+)
 from sqlalchemy.dialects.postgresql import BYTEA, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -138,3 +149,18 @@ class ExportJob(Base):
         Index("ix_export_jobs_running", "progress_at", postgresql_where=text("state = 'running'")),
         Index(None, "expires_at"),
     )
+
+
+class Upload(Base):
+    """A file that a person handed in and that waits for its form, for a day."""
+
+    __tablename__ = "uploads"
+
+    key: Mapped[UUID] = mapped_column(primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id"))
+    purpose: Mapped[str]
+    name: Mapped[str]
+    content: Mapped[bytes] = mapped_column(BYTEA)
+    uploaded_at: Mapped[Instant]
+
+    __table_args__ = (Index(None, "user_id"),)

@@ -11,29 +11,28 @@ import streamlit as st
 from domain.errors import BillingError, InvalidInput, NotAuthorised, NotFound
 from domain.money import Money
 from domain.payments.bank_transfers import (
-    LARGEST_EVIDENCE_BYTES,
     Evidence,
     TransferLooksRepeated,
     record_transfer,
 )
 from domain.queries.balances import account_summary
+from domain.uploads import EVIDENCE, drop_upload
 from portal import address, backend, formats
 from portal.bank_transfers.decisions import tell
 from portal.formats import plain
 from portal.i18n import N_, _, current_language
 from portal.top_up import words
+from portal.ui.upload import handed_in, upload_field
 
 if TYPE_CHECKING:
     from datetime import date
-
-    from streamlit.runtime.uploaded_file_manager import UploadedFile
+    from uuid import UUID
 
     from domain.queries.balances import AccountSummary
     from portal.viewing import Viewing
 
 _LONGEST = 200
 _LONGEST_NUMBER = 18
-_MEGABYTE = 1024 * 1024
 _RECORDED = "transfers_recorded"
 _DOUBTED = "transfers_doubted"
 _WARNING = "transfers_warning"
@@ -66,7 +65,7 @@ class _Filled:
     amount: str
     reference: str
     received_on: date
-    evidence: UploadedFile | None
+    evidence: UUID
     remark: str
     is_confirmed: bool
 
@@ -124,11 +123,12 @@ def _form(here: Viewing, account: AccountSummary) -> None:
         received_on = st.date_input(
             _("Received on"), value=today, max_value=today, key=f"transfer_received_on_{number}"
         )
-        evidence = st.file_uploader(
+        evidence = upload_field(
+            here,
             _("Evidence: the bank's advice or statement, as PDF, PNG or JPEG"),
-            type=["pdf", "png", "jpg", "jpeg"],
-            max_upload_size=LARGEST_EVIDENCE_BYTES // _MEGABYTE,
-            key=f"transfer_evidence_{number}",
+            purpose=EVIDENCE,
+            name=f"transfer_evidence_{number}",
+            extensions=["pdf", "png", "jpg", "jpeg"],
         )
         remark = st.text_input(
             _("Remark (optional)"), max_chars=_LONGEST, key=f"transfer_remark_{number}"
@@ -148,7 +148,8 @@ def _form(here: Viewing, account: AccountSummary) -> None:
 
 
 def _record(here: Viewing, account: AccountSummary, filled: _Filled, number: int) -> None:
-    if filled.evidence is None:
+    evidence = handed_in(here, EVIDENCE, filled.evidence)
+    if evidence is None:
         st.error(
             _("Add the evidence: another finance member approves by it."), icon=":material/error:"
         )
@@ -161,7 +162,7 @@ def _record(here: Viewing, account: AccountSummary, filled: _Filled, number: int
             amount=money,
             bank_reference=filled.reference,
             received_on=filled.received_on,
-            evidence=Evidence(filled.evidence.name, filled.evidence.getvalue()),
+            evidence=Evidence(evidence.name, evidence.content),
             remark=filled.remark,
             is_confirmed=filled.is_confirmed,
             actor=here.visitor.actor,
@@ -181,6 +182,7 @@ def _record(here: Viewing, account: AccountSummary, filled: _Filled, number: int
     except BillingError as error:
         st.error(_refusal(error), icon=":material/error:")
     else:
+        backend.write(drop_upload, key=filled.evidence, actor=here.visitor.actor)
         st.session_state[_RECORDED] += 1
         text = _("{amount} is recorded for {name}. Another finance member approves it.")
         tell(text.format(amount=formats.money(money), name=account.name))

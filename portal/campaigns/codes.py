@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import tempfile
 import uuid
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +18,7 @@ import streamlit as st
 from domain.errors import BillingError, InvalidInput
 from domain.permissions import allows
 from domain.texts import LONGEST_NAME, LONGEST_REASON
+from domain.uploads import CODES, drop_upload
 from domain.vouchers import (
     MOST_CODES_AT_ONCE,
     codes_of_batch,
@@ -35,17 +38,16 @@ from portal.i18n import _
 from portal.people import naming
 from portal.spreadsheets import Column, write_workbook
 from portal.ui.download_link import download_links
+from portal.ui.upload import handed_in, upload_field
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
-
-    from streamlit.runtime.uploaded_file_manager import UploadedFile
 
     from domain.actors import Actor
     from domain.vouchers import Batch, CampaignView, Revocable
     from portal.viewing import Viewing
 
-_LARGEST_FILE_MEGABYTES = 8
+_LARGEST_UNPACKED_BYTES = 64 * 1024 * 1024
 _LONGEST_CODE = 40
 _LONGEST_LIST = 200_000
 _LONGEST_NUMBER = 18
@@ -203,39 +205,45 @@ def _numbers(typed: str) -> list[int]:
 
 def _bring_in(here: Viewing, campaign_id: int) -> None:
     with st.form(_key("bring_in")):
-        file = st.file_uploader(
+        key = upload_field(
+            here,
             _("Codes that were made elsewhere: a text, CSV or Excel file, one code a line"),
-            type=["txt", "csv", "xlsx"],
-            max_upload_size=_LARGEST_FILE_MEGABYTES,
-            key=_key("codes_file"),
+            purpose=CODES,
+            name=_key("codes_file"),
+            extensions=["txt", "csv", "xlsx"],
         )
         is_sent = st.form_submit_button(_("Bring the codes in"))
     if not is_sent:
         return
+    file = handed_in(here, CODES, key)
     if file is None:
         st.error(_("Choose the file first."), icon=":material/error:")
         return
-    _do(
-        lambda key: backend.write(
+
+    def bring_in(once: str) -> None:
+        backend.write(
             import_codes,
             campaign_id=campaign_id,
-            typed=_typed(file),
+            typed=_typed(file.content),
             actor=here.visitor.actor,
-            idempotency_key=key,
-        ),
-        said=f"{campaign_id}|{file.file_id}",
+            idempotency_key=once,
+        )
+        backend.write(drop_upload, key=key, actor=here.visitor.actor)
+
+    _do(
+        bring_in,
+        said=f"{campaign_id}|{hashlib.sha256(file.content).hexdigest()}",
         waiting=_("Bringing the codes in"),
         told=_("The codes are brought in."),
     )
 
 
-def _typed(file: UploadedFile) -> list[str]:
+def _typed(content: bytes) -> list[str]:
     """Return what stands in a file's first column, without a title and without empty lines."""
-    content = file.getvalue()
-    if len(content) > _LARGEST_FILE_MEGABYTES * 1024 * 1024:
-        raise InvalidInput("codes", "too_large")
     try:
         lines = _cells(content) if content.startswith(b"PK") else _lines(content)
+    except InvalidInput:
+        raise
     except Exception as error:
         # Whatever a library says of a file that is none: the person needs to know only that.
         raise InvalidInput("codes", "not_readable") from error
@@ -250,6 +258,10 @@ def _lines(content: bytes) -> list[str]:
 
 
 def _cells(content: bytes) -> list[str]:
+    with zipfile.ZipFile(io.BytesIO(content)) as packed:
+        # A part never unpacks to more than it says.
+        if sum(part.file_size for part in packed.infolist()) > _LARGEST_UNPACKED_BYTES:
+            raise InvalidInput("codes", "too_large")
     book = openpyxl.load_workbook(io.BytesIO(content), read_only=True)
     sheet = book.worksheets[0]
     return [

@@ -11,15 +11,17 @@ from sqlalchemy import create_engine, func, select, text, update
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
-from starlette.routing import Mount, Route
+from starlette.routing import Mount
 from starlette.testclient import TestClient
 
 from db.models import OutboxMessage, UserSession
 from domain import identity
 from domain.actors import StaffRole, system_actor
 from portal import backend
-from portal.middleware import SecurityHeaders, SignInFirst
+from portal.middleware import SecurityHeaders
+from portal.open_pages import OpenPages
 from portal.routes import health, mailbox, security, sign_in, web
+from portal.session_gate import SessionGate
 from portal.settings import settings
 
 if TYPE_CHECKING:
@@ -70,13 +72,12 @@ def database(database_url: str, configure: Callable[..., None]) -> Iterator[None
 def browser(base_url: str = HERE, address: str = "127.0.0.1", **options: Any) -> TestClient:
     """A browser at `address`, on our routes with Streamlit's catch-all behind them."""
     own = [*sign_in.routes(), *security.routes(), *mailbox.routes(), *health.routes()]
-    own_paths = frozenset(route.path for route in own if isinstance(route, Route))
     shell = Mount("/", app=PlainTextResponse("the page shell"))
     app = Starlette(
         routes=[*own, shell],
         middleware=[
             Middleware(SecurityHeaders),
-            Middleware(SignInFirst, own_paths=own_paths),
+            Middleware(SessionGate, own_routes=own, pages=OpenPages()),
         ],
     )
     return TestClient(
@@ -377,9 +378,13 @@ def test_pages_send_strangers_to_sign_in_and_back() -> None:
 @pytest.mark.usefixtures("database")
 def test_only_pages_are_guarded_by_the_redirect() -> None:
     client = browser()
-    for path in ("/_stcore/health", "/static/app.js", "/media/1.png"):
+    for path in ("/_stcore/health", "/_stcore/host-config", "/static/app.js"):
         assert client.get(path).text == "the page shell"
+    for path in ("/media/1.png", "/_stcore/metrics"):
+        assert client.get(path).status_code == 404
     assert client.get("/billing", headers={"accept": "*/*"}).text == "the page shell"
+    for method in ("POST", "PUT", "DELETE", "BREW"):
+        assert client.request(method, "/billing").status_code == 405
     make_user()
     sign_in_as(client)
     assert client.get("/billing").text == "the page shell"

@@ -10,8 +10,10 @@ import pytest
 
 from domain.actors import StaffRole, user_actor
 from domain.payments.bank_transfers import Evidence, decide_transfer, record_transfer
+from domain.uploads import EVIDENCE
 from tests.factories import make_account
 from tests.gateways import dong, payer
+from tests.support.uploads import hand_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,7 +58,7 @@ def a_payer(session: Session) -> int:
 def fill(app: AppTest, *, evidence: bytes = PDF, **fields: str) -> AppTest:
     for name, value in {"amount": "20,000,000", "reference": "FT1", **fields}.items():
         app.text_input(key=f"transfer_{name}_0").set_value(value)
-    app.file_uploader(key="transfer_evidence_0").upload("slip.pdf", evidence, "application/pdf")
+    hand_in(app, "transfer_evidence_0", EVIDENCE, "slip.pdf", evidence)
     (sent,) = [button for button in app.button if button.label == "Record it"]
     return sent.click().run()
 

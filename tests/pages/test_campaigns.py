@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import text
 
 from domain.actors import StaffRole, user_actor
+from domain.uploads import CODES
 from domain.vouchers import (
     MOST_CODES_AT_ONCE,
     codes_of_batch,
@@ -27,6 +28,7 @@ from portal.campaigns import codes as files
 from tests.integration.test_vouchers import ANOTHER, FINANCE, campaign, codes, customer, terms
 from tests.support.owner import as_owner
 from tests.support.people import register
+from tests.support.uploads import hand_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -195,7 +197,7 @@ def test_codes_are_brought_in_all_or_none(
     app = page(id=str(number))
     press(app, "Bring the codes in")
     assert texts(app.error) == ["Choose the file first."]
-    app.file_uploader(key="codes_file-0").upload(name, content, "text/plain")
+    hand_in(app, "codes_file-0", CODES, name, content)
     press(app, "Bring the codes in")
     kept = session.scalars(text("SELECT code FROM voucher_codes ORDER BY code")).all()
     if told is None:
@@ -238,7 +240,7 @@ def test_codes_of_a_workbook_are_brought_in(session: Session, page: Callable[...
     content = io.BytesIO()
     book.save(content)
     app = page(id=str(number))
-    app.file_uploader(key="codes_file-0").upload("codes.xlsx", content.getvalue(), "x")
+    hand_in(app, "codes_file-0", CODES, "codes.xlsx", content.getvalue())
     press(app, "Bring the codes in")
     assert texts(app.success) == ["The codes are brought in."]
 

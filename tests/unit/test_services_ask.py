@@ -37,11 +37,13 @@ PROTECTED_OTHERWISE = {
     "domain.preferences.save_preferences": "one's own preferences",
     "domain.queries.accounts.own_accounts": "one's own accounts",
     "domain.rights.with_current_rights": "one's own rights",
+    "domain.uploads.drop_upload": "one's own files",
     # Anybody may know it, or no page passes it on.
     "domain.audit.record": "adds to the log what the caller has seen done",
     "domain.clock.knows_zone": "names of time zones",
     "domain.clock.now": "the time",
     "domain.identity.list_sites": "the sites to sign up at",
+    "domain.identity.live_sessions": "which pages to close",
     "domain.jobs.last_successes": "ages, for the metrics",
     "domain.outbox.deliver_due": "the job that sends mail: it is told what to send by nobody",
     "domain.payments.checkout.check_amount": "limits that everybody may know",

@@ -1,0 +1,112 @@
+"""Files that staff hand in: the body of a PUT, which `portal/ui/upload.py` sends from a form.
+
+Who asks is looked up before the body is read: nobody else has this process hold a file for them.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING
+
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from domain import identity
+from domain.errors import BillingError, InvalidInput, NotAuthorised
+from domain.uploads import LARGEST_BYTES, MEBIBYTE, keep_upload, require_upload
+from portal import backend, cookies, logs, messages
+from portal.i18n import N_, _, use
+from portal.routes.web import client_of, is_own_origin, language_of, plain_answer, write_down
+from portal.settings import settings
+
+if TYPE_CHECKING:
+    from starlette.routing import BaseRoute
+    from starlette.types import Receive, Scope, Send
+
+    from domain.actors import Actor
+
+PATH = "/uploads"
+TOKEN_HEADER = "X-Form-Token"  # noqa: S105 - a header's name
+FAULTS = {
+    "empty": N_("The file is empty. Choose another."),
+    "too_large": N_("The file is larger than {maximum} MB. Save it smaller, and try again."),
+    "too_many": N_("Too many of your files wait for their forms. Send those first, or wait a day."),
+    "control_characters": N_("The file's name has characters that are none. Rename it."),
+}
+
+
+def routes() -> list[BaseRoute]:
+    """Return the route of uploads: every method is ours, and a large body is refused."""
+    return [
+        Route(f"{PATH}/{{purpose}}/{{key}}", endpoint=UploadRoute(), max_body_size=LARGEST_BYTES)
+    ]
+
+
+class UploadRoute:
+    """Keep the body of a PUT for the person who sends it, under the key in its address."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request: 204, or in words why not."""
+        request = Request(scope, receive)
+        if request.method == "PUT":
+            response = await self._put(request)
+        else:
+            response = plain_answer(405, {"Allow": "PUT"})
+        await response(scope, receive, send)
+
+    async def _put(self, request: Request) -> Response:
+        try:
+            key = uuid.UUID(request.path_params["key"])
+        except ValueError:
+            return plain_answer(404)
+        purpose: str = request.path_params["purpose"]
+        use(language_of(request))
+        try:
+            actor = await run_in_threadpool(_actor, request, purpose)
+            content = await request.body()
+            await run_in_threadpool(
+                backend.write,
+                keep_upload,
+                purpose=purpose,
+                key=key,
+                name=request.query_params.get("name", ""),
+                content=content,
+                actor=actor,
+            )
+        except HTTPException as error:
+            return _refusal(InvalidInput("file", "too_large"), error.status_code)
+        except InvalidInput as error:
+            return _refusal(error, 422)
+        except BillingError as error:
+            return _words(messages.text_of(error), 403)
+        except Exception as error:  # noqa: BLE001 - the last resort of every upload
+            return _words(*write_down(request, error))
+        return plain_answer(204)
+
+
+def _actor(request: Request, purpose: str) -> Actor:
+    """Return who sends a file from a form of ours, and may. Raises NotAuthorised."""
+    token = request.cookies.get(cookies.session_cookie(settings()), "")
+    form_token = request.headers.get(TOKEN_HEADER, "")
+    if not is_own_origin(request.headers) or not cookies.is_form_token(form_token, token):
+        raise NotAuthorised
+    visit = backend.read(identity.session_actor, token=token, rules=settings().rules)
+    if visit is None:
+        raise NotAuthorised
+    actor = visit.actor(client_of(request).address)
+    logs.name_actor(actor)
+    require_upload(actor, purpose)
+    return actor
+
+
+def _refusal(error: InvalidInput, status: int) -> Response:
+    text = FAULTS.get(error.reason)
+    words = _(text).format(maximum=LARGEST_BYTES // MEBIBYTE) if text else str(error)
+    return _words(words, status)
+
+
+def _words(text: str, status: int) -> Response:
+    return PlainTextResponse(text, status, {"Cache-Control": "no-store"})

@@ -1,0 +1,88 @@
+"""A field for a file of a form: the browser hands the file in at once, before its form is sent.
+
+Streamlit's own uploader keeps files in the memory of one process, for whoever knows an address.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import uuid
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from domain.uploads import LARGEST_BYTES, MEBIBYTE, find_upload, name_of_upload
+from portal import backend
+from portal.i18n import _, current_language
+from portal.routes.uploads import FAULTS, PATH, TOKEN_HEADER
+from portal.session import BUTTON_STYLE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from domain.uploads import UploadedFile
+    from portal.viewing import Viewing
+
+_STYLE = "display:flex;flex-direction:column;gap:.25rem;font-size:.875rem"
+_SCRIPT = """
+(() => {
+  const told = %(told)s;
+  const field = document.getElementById(told.id);
+  const status = document.getElementById(told.id + "-status");
+  field.onchange = async () => {
+    const file = field.files[0];
+    if (!file) return;
+    if (file.size > told.most) { status.textContent = told.tooLarge; field.value = ""; return; }
+    status.textContent = told.under_way;
+    try {
+      const answer = await fetch(told.path + encodeURIComponent(file.name),
+        { method: "PUT", body: file, headers: { [told.header]: told.token } });
+      status.textContent = answer.ok ? told.done.replace("{name}", file.name)
+        : (await answer.text() || told.failed);
+    } catch { status.textContent = told.failed; }
+  };
+})();
+"""
+
+
+def upload_field(
+    here: Viewing, label: str, *, purpose: str, name: str, extensions: Sequence[str]
+) -> uuid.UUID:
+    """Draw the field; return the key under which `handed_in` finds its file.
+
+    `name` names the field in the session's state: another name is another, empty field.
+    """
+    key: uuid.UUID = st.session_state.setdefault(name, uuid.uuid4())
+    actor = here.visitor.actor
+    known = backend.look_up(name_of_upload, purpose=purpose, key=key, actor=actor)
+    done = _("{name} is here.")
+    field_id = f"upload-{key}"
+    told = {
+        "id": field_id,
+        "path": f"{PATH}/{purpose}/{key}?lang={current_language()}&name=",
+        "most": LARGEST_BYTES,
+        "header": TOKEN_HEADER,
+        "token": here.visitor.form_token,
+        "tooLarge": _(FAULTS["too_large"]).format(maximum=LARGEST_BYTES // MEBIBYTE),
+        "under_way": _("The file is being sent…"),
+        "done": done,
+        "failed": _("The file did not arrive. Choose it again."),
+    }
+    accepted = ",".join(f".{each}" for each in extensions)
+    status = "" if known is None else done.format(name=known)
+    st.html(
+        f'<div style="{_STYLE}"><label for="{field_id}">{html.escape(label)}</label>'
+        f'<input type="file" id="{field_id}" accept="{accepted}"'
+        f' aria-describedby="{field_id}-status" style="{BUTTON_STYLE}">'
+        f'<span id="{field_id}-status" role="status">{html.escape(status)}</span></div>'
+        # No character of a text can end the script: json quotes it, and "<" is escaped.
+        f"<script>{_SCRIPT % {'told': json.dumps(told).replace('<', chr(92) + 'u003c')}}</script>",
+        unsafe_allow_javascript=True,
+    )
+    return key
+
+
+def handed_in(here: Viewing, purpose: str, key: uuid.UUID) -> UploadedFile | None:
+    """Return the file that was handed in by the field, or None."""
+    return backend.look_up(find_upload, purpose=purpose, key=key, actor=here.visitor.actor)
