@@ -5,7 +5,7 @@ SHELL := /bin/sh
 .SUFFIXES:
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help permissions run demo test test-browser test-peers fuzz check lint types layers format bench clean outdated
+.PHONY: help permissions run demo test test-browser test-peers fuzz fuzz-pages check lint types layers format bench clean outdated
 
 # A Python that someone set up for other work must not leak into ours.
 unexport PYTHONHOME
@@ -61,6 +61,9 @@ fuzz: .venv/.installed-dev ## search HISTORIES of payments for one that breaks t
 	echo "Searching $(or $(HISTORIES),20000) histories; this search again: make fuzz SEED=$$SEED"; \
 	PAYMENT_FUZZ=$(or $(HISTORIES),20000) exec $(PYTHON_IN_VENV) -m pytest -n logical --maxprocesses 3 \
 	    tests/properties/test_*_payments.py --hypothesis-seed=$$SEED $(ARGS)
+
+fuzz-pages: .venv/.installed-dev ## send every widget of every page values that no browser sends
+	@FORGED_WIDGETS=1000 exec $(PYTHON_IN_VENV) -m pytest tests/security/test_forged_widgets.py $(ARGS)
 
 permissions: .venv/.installed ## write docs/permissions.md anew from the table of permissions
 	@$(PYTHON_IN_VENV) -m portal permissions > docs/permissions.md

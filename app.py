@@ -36,6 +36,7 @@ from portal.routes import (
 )
 from portal.session_gate import SessionGate
 from portal.settings import SettingsError, settings
+from portal.ui.sent_values import check_sent_values
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -85,6 +86,7 @@ except SettingsError as problem:
     sys.exit(f"The settings need a change:\n{problem}")
 
 logs.set_up(settings())
+check_sent_values()
 
 # Streamlit would run a page of its own accord, without portal/main.py before it, for whoever comes
 # first after a start and comes by a page's address: there is a folder of that name.

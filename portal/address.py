@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 def given(name: str) -> str:
     """Return what the address says under a name; empty where it says nothing."""
-    return st.query_params.get(name, "")
+    # PostgreSQL keeps no NUL in a text, and nobody types one.
+    return st.query_params.get(name, "").replace("\0", "")
 
 
 def number(name: str) -> int:

@@ -18,6 +18,7 @@ from portal.formats import plain
 from portal.i18n import _
 from portal.session import choose_account, current_visitor, sign_out_form
 from portal.top_up import dialog
+from portal.ui import checked
 from portal.viewing import look_away
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ def _switcher(viewing: Viewing) -> None:
         look_away()
 
     address.set_widget("account_choice", current if is_known else next(iter(names)))
-    st.selectbox(
+    checked.selectbox(
         _("Account, one of {count}").format(count=len(names)),
         list(names),
         format_func=lambda account_id: names.get(account_id, ""),

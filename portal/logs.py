@@ -13,7 +13,7 @@ import secrets
 import sys
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pythonjsonlogger.json import JsonFormatter
 
@@ -83,14 +83,25 @@ def set_up(settings: Settings) -> None:
     for name in list(logging.root.manager.loggerDict):
         if name.partition(".")[0] in _SOURCES:
             _hand_over(logging.getLogger(name))
+    # What a page raises has its line by portal/reruns.py, with the number that the page shows.
+    logging.getLogger("streamlit.error_util").addFilter(_is_told_once)
+    streamlit_logger: Any = sys.modules.get("streamlit.logger")
+    if streamlit_logger is not None:
+        # Streamlit gives each logger that it makes later a handler of its own by this function.
+        streamlit_logger.setup_formatter = _hand_over
+
+
+def _is_told_once(record: logging.LogRecord) -> bool:
+    return record.msg != "Uncaught app execution"
 
 
 def _hand_over(logger: logging.Logger) -> None:
     """Have a library's lines come out as all others do, and not in a form of its own."""
-    for handler in list(logger.handlers):
-        if type(handler) is logging.StreamHandler:
-            logger.removeHandler(handler)
-            logger.propagate = True
+    own = [handler for handler in logger.handlers if type(handler) is logging.StreamHandler]
+    for handler in own:
+        logger.removeHandler(handler)
+    if own or not logger.handlers:
+        logger.propagate = True
 
 
 class _Handler(logging.StreamHandler):  # type: ignore[type-arg] # generic for type checkers alone
@@ -121,12 +132,16 @@ class _Text(logging.Formatter):
         super().__init__("%(levelname)s %(name)s: %(message)s")
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line, with the id and the actor at the end of its first line."""
-        first, separator, rest = super().format(record).partition("\n")
+        """Return the line, with the id and the actor at the end of its first line.
+
+        More lines of it, such as a traceback, are indented: no text that came in looks like a
+        line of its own.
+        """
+        first, *rest = super().format(record).splitlines() or [""]
         told = [getattr(record, name, None) for name in ("request_id", "actor", "role")]
         where = " ".join(str(each) for each in told if each)
-        return _without_addresses(f"{first} [{where}]{separator}{rest}" if where else
-                                  f"{first}{separator}{rest}")  # fmt: skip
+        lines = [f"{first} [{where}]" if where else first, *(f"    {line}" for line in rest)]
+        return _without_addresses("\n".join(lines))
 
 
 class _Json(JsonFormatter):

@@ -13,6 +13,7 @@ from domain.queries.analytics import account_shares
 from portal import address, backend, descriptions, formats
 from portal.analytics import filters, words
 from portal.i18n import _, ngettext
+from portal.ui import checked
 from portal.usage.figures import Bar, Series, stacked_bars, told_apart
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def _shown_currency(report: AnalyticsReport) -> str:
         return currencies[0]
     given = address.given("shown")
     address.set_widget("analytics_shown", given if given in currencies else currencies[0])
-    chosen = st.segmented_control(
+    chosen = checked.segmented_control(
         _("Currency of figures and chart"),
         currencies,
         key="analytics_shown",

@@ -16,6 +16,7 @@ from portal.audit import download
 from portal.formats import plain
 from portal.i18n import N_, _
 from portal.people import naming
+from portal.ui import checked
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,7 +82,7 @@ def _wanted(here: Viewing) -> AuditFilter:
     address.set_widget("audit_what", action)
     address.set_widget("audit_account", str(address.number("of") or ""))
     with st.grid(columns=4, min_column_width=200):
-        st.selectbox(
+        checked.selectbox(
             _("Who"),
             list(_WHO),
             format_func=lambda name: _(_WHO[name]),
@@ -89,7 +90,7 @@ def _wanted(here: Viewing) -> AuditFilter:
             on_change=_keep,
             args=("who",),
         )
-        st.selectbox(
+        checked.selectbox(
             _("What"),
             actions,
             format_func=lambda name: name.replace("_", " ") or _("Everything"),
@@ -104,7 +105,7 @@ def _wanted(here: Viewing) -> AuditFilter:
             on_change=_keep,
             args=("account", "of"),
         )
-        days = st.date_input(
+        days = checked.date_input(
             _("Days"), value=[], max_value=here.today.date(), key="audit_days", on_change=_newest
         )
     if st.session_state["audit_who"] == "person":

@@ -22,6 +22,7 @@ from portal.bank_transfers.decisions import tell
 from portal.formats import plain
 from portal.i18n import N_, _, current_language
 from portal.top_up import words
+from portal.ui import checked
 from portal.ui.upload import handed_in, upload_field
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ def _form(here: Viewing, account: AccountSummary) -> None:
             help=_("The number of the line on the bank's statement. One line is one transfer."),
             key=f"transfer_reference_{number}",
         )
-        received_on = st.date_input(
+        received_on = checked.date_input(
             _("Received on"), value=today, max_value=today, key=f"transfer_received_on_{number}"
         )
         evidence = upload_field(

@@ -9,6 +9,7 @@ import streamlit as st
 from domain.preferences import save_preferences, time_zones
 from portal import backend, formats
 from portal.i18n import _, available_languages, language_name
+from portal.ui import checked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -54,7 +55,7 @@ def _choice(
     options = ["", *known]
     if current and current not in options:
         options.insert(1, current)
-    chosen: str | None = st.selectbox(
+    chosen: str | None = checked.selectbox(
         label,
         options,
         index=options.index(current or ""),

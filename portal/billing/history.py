@@ -23,6 +23,7 @@ from portal import address, backend, descriptions, formats
 from portal.billing import detail, export
 from portal.i18n import _, ngettext
 from portal.top_up import words
+from portal.ui import checked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -120,7 +121,7 @@ def _choice(
     given = st.query_params.get_all(name)
     key = f"history_{name}"
     address.set_widget(key, [option for option in options if option in given])
-    chosen: list[str] = st.multiselect(
+    chosen: list[str] = checked.multiselect(
         label,
         options,
         format_func=shown,
@@ -135,7 +136,7 @@ def _choice(
 def _day(label: str, name: str) -> date | None:
     key = f"history_{name}"
     address.set_widget(key, _date_in_address(name))
-    chosen: date | None = st.date_input(
+    chosen: date | None = checked.date_input(
         label,
         value=None,
         min_value=_FIRST_DAY,

@@ -12,6 +12,7 @@ from domain.statements import statement_months
 from portal import backend, charts, descriptions, formats
 from portal.formats import plain, relative_days
 from portal.i18n import _
+from portal.ui import checked
 from portal.vouchers import redeeming
 
 if TYPE_CHECKING:
@@ -196,7 +197,7 @@ def _statement(viewing: Viewing, account: AccountSummary) -> None:
         statement_months, actor=viewing.visitor.actor, account_id=account.account_id
     )
     with st.container(horizontal=True, vertical_alignment="bottom", key="statement"):
-        month = st.selectbox(
+        month = checked.selectbox(
             _("Month"),
             months,
             format_func=formats.month,

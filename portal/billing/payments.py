@@ -14,6 +14,7 @@ from portal import address, backend, formats
 from portal.formats import plain
 from portal.i18n import _, ngettext
 from portal.top_up import result, words
+from portal.ui import checked
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,7 +54,7 @@ def _status() -> PaymentStatus | None:
         address.drop(_PLACE)
         address.keep("status", st.session_state["payments_status"])
 
-    chosen = st.selectbox(
+    chosen = checked.selectbox(
         _("Status"),
         ["", *known],
         format_func=lambda code: words.status(code) if code else _("All"),

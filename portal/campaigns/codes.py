@@ -37,6 +37,7 @@ from portal.formats import plain
 from portal.i18n import _
 from portal.people import naming
 from portal.spreadsheets import Column, write_workbook
+from portal.ui import checked
 from portal.ui.download_link import download_links
 from portal.ui.upload import handed_in, upload_field
 
@@ -103,7 +104,7 @@ def _table(here: Viewing, batches: Sequence[Batch]) -> None:
 def _download(batches: Sequence[Batch]) -> None:
     numbers = [each.batch_id for each in batches]
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        batch = st.selectbox(_("Batch"), numbers, key="batch", width=120)
+        batch = checked.selectbox(_("Batch"), numbers, key="batch", width=120)
         download_links(
             {
                 _("Download as Excel"): "/files/codes.xlsx",
@@ -274,7 +275,7 @@ def _cells(content: bytes) -> list[str]:
 def _revoke(here: Viewing, campaign: CampaignView, batches: Sequence[Batch]) -> None:
     with st.expander(_("Revoke codes"), icon=":material/block:"):
         named = {f"{_BATCH}{each.batch_id}": each for each in batches}
-        chosen = st.selectbox(
+        chosen = checked.selectbox(
             _("Codes to revoke"),
             [_ALL, *named, _SINGLE],
             format_func=lambda choice: _scope(campaign, choice, named.get(choice)),

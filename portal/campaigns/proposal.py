@@ -18,6 +18,7 @@ from portal.analytics.words import country
 from portal.campaigns import listing, words
 from portal.formats import plain
 from portal.i18n import N_, _, current_language
+from portal.ui import checked
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,7 +47,7 @@ def draw(here: Viewing) -> None:
     description = st.text_input(
         _("What the customer reads"), max_chars=LONGEST_DESCRIPTION, key="c_description"
     )
-    trigger = st.radio(
+    trigger = checked.radio(
         _("Earned by"),
         list(_TRIGGERS),
         format_func=lambda each: _(_TRIGGERS[each]),
@@ -55,7 +56,7 @@ def draw(here: Viewing) -> None:
     )
     sites = backend.read(list_sites)
     currencies = sorted({each for site in sites for each in site.currencies})
-    chosen = st.multiselect(_("Currencies"), currencies, key="c_currencies")
+    chosen = checked.multiselect(_("Currencies"), currencies, key="c_currencies")
     amounts = _amounts(chosen, is_earned=trigger == "first_top_up")
     days = _numbers(here, is_earned=trigger == "first_top_up")
     audience = _audience({site.code: site.name for site in sites})
@@ -116,7 +117,7 @@ def _amounts(currencies: Sequence[str], *, is_earned: bool) -> _Amounts:
     names = descriptions.service_names()
     typed.parts = {currency: [] for currency in currencies}
     for part in range(1, int(count) + 1):
-        services = st.multiselect(
+        services = checked.multiselect(
             _("Services of part {number}").format(number=part),
             list(names),
             format_func=lambda slug: names[slug],
@@ -147,8 +148,8 @@ def _numbers(here: Viewing, *, is_earned: bool) -> dict[str, Any]:
     """Draw the window and the counts, and return them by the name of the term."""
     today = here.today.date()
     with st.grid(columns=3, min_column_width=180):
-        first = st.date_input(_("First day"), today, key="c_first")
-        last = st.date_input(_("Last day"), today + timedelta(days=_USUAL_DAYS), key="c_last")
+        first = checked.date_input(_("First day"), today, key="c_first")
+        last = checked.date_input(_("Last day"), today + timedelta(days=_USUAL_DAYS), key="c_last")
         lasting = st.number_input(
             _("Days that the credit lasts"), 1, 3660, _USUAL_DAYS, key="c_validity"
         )
@@ -175,14 +176,14 @@ def _numbers(here: Viewing, *, is_earned: bool) -> dict[str, Any]:
 def _audience(sites: dict[str, str]) -> dict[str, Any]:
     """Draw who may redeem, and return it by the name of the term."""
     with st.grid(columns=2, min_column_width=200):
-        chosen = st.multiselect(
+        chosen = checked.multiselect(
             _("Sites"),
             list(sites),
             format_func=lambda code: sites[code],
             placeholder=_("All sites"),
             key="c_sites",
         )
-        countries = st.multiselect(
+        countries = checked.multiselect(
             _("Countries of billing"),
             country_codes(),
             format_func=country,

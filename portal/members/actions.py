@@ -15,7 +15,7 @@ from portal.formats import plain
 from portal.i18n import _, current_language
 from portal.roles import role_name, role_rights
 from portal.settings import settings
-from portal.ui import partial_runs
+from portal.ui import checked, partial_runs
 from portal.ui.lost_rights import remember_pressed, show_lost
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def draw_change(here: Viewing, account_id: int, members: Sequence[Member]) -> No
     by_id = {member.user_id: member for member in members}
     # Oneself last: it is mostly about somebody else.
     order = sorted(names, key=lambda each: each == here.visitor.user_id)
-    user_id = st.selectbox(
+    user_id = checked.selectbox(
         _("Member"),
         order,
         format_func=lambda each: names.get(each, ""),
@@ -116,7 +116,7 @@ def draw_change(here: Viewing, account_id: int, members: Sequence[Member]) -> No
 def draw_pending(here: Viewing, account_id: int, invitations: Sequence[Invitation]) -> None:
     """Draw the choice of an invitation: to send it again, or to take it back."""
     emails = {each.invitation_id: each.email for each in invitations}
-    invitation_id = st.selectbox(
+    invitation_id = checked.selectbox(
         _("Invitation"),
         list(emails),
         format_func=lambda each: emails.get(each, ""),
@@ -171,7 +171,7 @@ def _manage_button(
 
 
 def _role_choice(key: str, role: MemberRole) -> MemberRole:
-    chosen = st.radio(
+    chosen = checked.radio(
         _("Role"),
         _ROLES,
         index=_ROLES.index(role),

@@ -10,6 +10,7 @@ from portal import address, viewing
 from portal.i18n import _
 from portal.support import account as facts
 from portal.support import acting, timeline
+from portal.ui import checked
 
 if TYPE_CHECKING:
     from portal.viewing import Viewing
@@ -31,7 +32,7 @@ def _show_section() -> None:
 titles = {"timeline": _("Timeline"), "act": _("Act")}
 given = address.given("show")
 address.set_widget("account_section", given if given in SECTIONS else SECTIONS[0])
-section = st.segmented_control(
+section = checked.segmented_control(
     _("View"),
     SECTIONS,
     key="account_section",

@@ -9,6 +9,7 @@ import streamlit as st
 from portal import address
 from portal.i18n import _
 from portal.support import approvals, limits
+from portal.ui import checked
 
 if TYPE_CHECKING:
     from portal.viewing import Viewing
@@ -21,7 +22,7 @@ st.title(_("Approvals"))
 titles = {"requests": _("Requests"), "limits": _("Limits")}
 given = address.given("show")
 address.set_widget("approvals_section", given if given in SECTIONS else SECTIONS[0])
-section = st.segmented_control(
+section = checked.segmented_control(
     _("View"),
     SECTIONS,
     key="approvals_section",

@@ -9,6 +9,7 @@ import streamlit as st
 from portal import address, viewing
 from portal.billing import history, overview, payments, settings
 from portal.i18n import _
+from portal.ui import checked
 from portal.vouchers import listing
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ titles = {
 }
 given = address.given("tab")
 address.set_widget("tab", given if given in TABS else TABS[0])
-tab = st.segmented_control(
+tab = checked.segmented_control(
     _("View"),
     TABS,
     key="tab",

@@ -30,6 +30,7 @@ from portal.i18n import N_, _
 from portal.people import naming
 from portal.top_up import words
 from portal.top_up.words import definition_list
+from portal.ui import checked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -290,8 +291,8 @@ def _form(here: Viewing) -> None:
     st.subheader(_("Request a rate"))
     with st.form("propose_rate"):
         with st.container(horizontal=True):
-            paid = st.selectbox(_("Paid"), _PAID, key="rate_paid")
-            credited = st.selectbox(_("Credited"), _CREDITED, key="rate_credited")
+            paid = checked.selectbox(_("Paid"), _PAID, key="rate_paid")
+            credited = checked.selectbox(_("Credited"), _CREDITED, key="rate_credited")
         rate = st.text_input(_("Credited for one unit paid"), max_chars=_LONGEST, key="rate_value")
         margin = st.text_input(_("Margin (%)"), "1.5", max_chars=_LONGEST, key="rate_margin")
         source = st.text_input(

@@ -15,6 +15,7 @@ from domain.top_up_limits import change_limits, list_limits
 from portal import backend, formats
 from portal.i18n import _, current_language
 from portal.top_up import words
+from portal.ui import checked
 
 if TYPE_CHECKING:
     from domain.top_up_limits import TopUpLimits
@@ -50,7 +51,7 @@ def draw(here: Viewing) -> None:
     if not allows(here.visitor.actor, "change_top_up_limits"):
         return
     by_currency = {each.currency: each for each in limits}
-    chosen = st.selectbox(_("Change the limits of"), list(by_currency), key="limits_currency")
+    chosen = checked.selectbox(_("Change the limits of"), list(by_currency), key="limits_currency")
     if chosen is not None:
         _form(here, by_currency[chosen])
 

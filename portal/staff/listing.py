@@ -26,6 +26,7 @@ from portal.roles import staff_role_name
 from portal.staff import review
 from portal.staff.words import role_words, state_words
 from portal.top_up import words
+from portal.ui import checked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -75,7 +76,7 @@ def _give(here: Viewing) -> None:
     with st.form("give_role", border=False):
         with st.grid(columns=2, min_column_width=220):
             email = st.text_input(_("Email"), max_chars=_LONGEST_EMAIL, key="staff_email")
-            role = st.selectbox(
+            role = checked.selectbox(
                 _("Role"), list(StaffRole), format_func=staff_role_name, key="staff_role"
             )
         reason = st.text_input(_("Reason"), max_chars=LONGEST_REASON, key="staff_reason")
@@ -103,7 +104,7 @@ def _change(here: Viewing, staff: Sequence[StaffMember]) -> None:
         others.setdefault(sought.user_id, sought)
     if not others:
         return
-    chosen = st.selectbox(
+    chosen = checked.selectbox(
         _("Person"),
         list(others),
         format_func=lambda user_id: f"{others[user_id].display_name} · {others[user_id].email}",

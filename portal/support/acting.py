@@ -33,6 +33,7 @@ from portal.i18n import _, current_language
 from portal.settings import settings
 from portal.support import words
 from portal.top_up.words import definition_list
+from portal.ui import checked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,7 +71,7 @@ def draw(here: Viewing, account: AccountSummary) -> None:
         return
     given = address.given("do")
     address.set_widget("act", given if given in words.ACTIONS else next(iter(words.ACTIONS)))
-    chosen = st.segmented_control(
+    chosen = checked.segmented_control(
         _("What to do"),
         list(words.ACTIONS),
         key="act",
@@ -136,7 +137,7 @@ def _issue_voucher(here: Viewing, account: AccountSummary) -> None:
         return f"{formats.money(amount)} · {terms.name}"
 
     with st.form(_key("issue_voucher"), border=False):
-        campaign_id = st.selectbox(
+        campaign_id = checked.selectbox(
             _("Campaign"), list(offered), format_func=name, key=_key("campaign")
         )
         reason = _reason()
@@ -175,7 +176,7 @@ def _give_goodwill(here: Viewing, account: AccountSummary) -> None:
                 value=_USUAL_DAYS,
                 key=_key("act_days"),
             )
-        chosen = st.multiselect(
+        chosen = checked.multiselect(
             _("Only for these services"),
             list(services),
             format_func=lambda slug: services[slug],

@@ -17,6 +17,7 @@ from portal.formats import plain
 from portal.i18n import _, current_language
 from portal.roles import staff_role_name
 from portal.support import words
+from portal.ui import checked
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,7 +45,7 @@ def draw(here: Viewing) -> None:
     if not currencies:
         st.info(_("There are no limits yet: everything takes two people."), icon=":material/info:")
         return
-    currency = st.selectbox(_("Currency"), currencies, key="limits_of", width=200)
+    currency = checked.selectbox(_("Currency"), currencies, key="limits_of", width=200)
     of_currency = {
         (each.action, each.role): each for each in limits if each.daily.currency == currency
     }
@@ -80,11 +81,11 @@ def _shown(limit: Limit | None, none: Money) -> str:
 def _form(here: Viewing, limits: Mapping[tuple[str, StaffRole], Limit], currency: str) -> None:
     st.subheader(_("Change a limit"))
     with st.grid(columns=2, min_column_width=200):
-        action = st.selectbox(
+        action = checked.selectbox(
             _("Act"), list(words.LIMITED_ACTIONS), format_func=words.action, key="limit_action"
         )
         roles = get_maker_roles(action)
-        role = st.selectbox(
+        role = checked.selectbox(
             _("Role"), roles, format_func=staff_role_name, key=f"limit_role-{len(roles)}"
         )
     current = limits.get((action, role))

@@ -29,7 +29,7 @@ from portal.i18n import _, current_language
 from portal.routes.payments import payment_path
 from portal.settings import settings
 from portal.top_up import profile_form, words
-from portal.ui import partial_runs
+from portal.ui import checked, partial_runs
 from portal.ui.field_errors import FieldErrors
 from portal.ui.fragments import redraw_fragment
 from portal.viewing import account_or_stop
@@ -211,7 +211,7 @@ def _amount_fields(steps: _Steps, limits: TopUpLimits) -> FieldErrors:
         if st.session_state[typed_key].strip() and not is_clicked_too:
             st.session_state[preset_key] = None
 
-    steps.preset = st.pills(
+    steps.preset = checked.pills(
         _("Amount"),
         list(presets),
         format_func=lambda micros: plain(presets[micros]),
@@ -261,7 +261,7 @@ def _method(here: Viewing, account: AccountSummary, steps: _Steps) -> None:
         st.info(_("No payment method is set up for your country yet. Contact support."))
         _back(steps, "amount")
         return
-    steps.method = st.radio(
+    steps.method = checked.radio(
         _("Payment method"),
         offered,
         index=_method_index(steps, offered),

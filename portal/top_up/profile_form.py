@@ -24,6 +24,7 @@ from domain.errors import BillingError
 from portal import backend
 from portal.i18n import _, current_language
 from portal.top_up import words
+from portal.ui import checked
 from portal.ui.field_errors import FieldErrors
 from portal.ui.lost_rights import remember_pressed
 
@@ -92,7 +93,7 @@ def _kind(current: ProfileVersion | None, key: str) -> ProfileKind:
     names = {ProfileKind.PERSONAL: _("Personal"), ProfileKind.COMPANY: _("Company")}
     kinds = list(names)
     at = kinds.index(current.profile.kind) if current is not None else 0
-    chosen: ProfileKind = st.radio(
+    chosen: ProfileKind = checked.radio(
         _("Billing type"),
         kinds,
         index=at,
@@ -145,7 +146,7 @@ def _country(choices: ProfileChoices, form: _Form) -> str | None:
     codes = sorted(choices.countries, key=lambda code: names.get(code, code))
     first = form.first.country
     at = codes.index(first) if first in codes else None
-    chosen: str | None = st.selectbox(
+    chosen: str | None = checked.selectbox(
         _("Country"),
         codes,
         index=0 if len(codes) == 1 else at,
@@ -167,7 +168,7 @@ def _currency(choices: ProfileChoices, form: _Form) -> str | None:
     if choices.is_currency_locked:
         st.caption(_("Currency: {name}").format(name=shown(choices.currency)))
         return None
-    chosen: str = st.selectbox(
+    chosen: str = checked.selectbox(
         _("Currency of payments and balance"),
         choices.currencies,
         index=choices.currencies.index(choices.currency),

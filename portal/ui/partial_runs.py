@@ -11,9 +11,11 @@ from functools import wraps
 from typing import TYPE_CHECKING, Concatenate, Literal, ParamSpec, TypeAlias
 
 import streamlit as st
+from streamlit.errors import StreamlitInvalidLayoutContextError
 
 from domain.errors import BillingError
 from portal import messages
+from portal.i18n import _
 from portal.viewing import Viewing, renew
 
 if TYPE_CHECKING:
@@ -30,7 +32,21 @@ def dialog(
     on_dismiss: Literal["ignore", "rerun"] | Callable[[], None] = "ignore",
 ) -> Callable[[Drawing[P]], Drawing[P]]:
     """Return a decorator of what draws a dialog; it is given a `Viewing` of each run."""
-    return _with_current_rights(st.dialog(title, width=width, on_dismiss=on_dismiss))
+    decorate = _with_current_rights(st.dialog(title, width=width, on_dismiss=on_dismiss))
+
+    def decorated(draw: Drawing[P]) -> Drawing[P]:
+        begin = decorate(draw)
+
+        def open_alone(here: Viewing, /, *args: P.args, **kwargs: P.kwargs) -> None:
+            try:
+                begin(here, *args, **kwargs)
+            except StreamlitInvalidLayoutContextError:
+                # Two buttons in one message: no browser sends that.
+                st.error(_("One dialog is open already."), icon=":material/error:")
+
+        return open_alone
+
+    return decorated
 
 
 def fragment(*, run_every: float | timedelta | None = None) -> Callable[[Drawing[P]], Drawing[P]]:

@@ -10,6 +10,7 @@ import streamlit as st
 from domain.queries.usage import GRAINS, LONGEST_PERIOD
 from portal import address
 from portal.i18n import N_, _
+from portal.ui import checked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -91,7 +92,7 @@ def select(label: str, name: str, options: Sequence[str], shown: Callable[[str],
     key = f"usage_{name}"
     given = address.given(name)
     address.set_widget(key, given if given in options else options[0])
-    chosen: str = st.selectbox(
+    chosen: str = checked.selectbox(
         label,
         options,
         key=key,
@@ -117,7 +118,7 @@ def _day(label: str, name: str, usual: date, today: date) -> date:
     except ValueError:
         given = usual
     address.set_widget(key, min(max(given, _FIRST_DAY), today))
-    chosen: date = st.date_input(
+    chosen: date = checked.date_input(
         label,
         min_value=_FIRST_DAY,
         max_value=today,
@@ -131,4 +132,5 @@ def _day(label: str, name: str, usual: date, today: date) -> date:
 
 
 def _remember_day(name: str) -> None:
-    address.keep(name, st.session_state[f"usage_{name}"].isoformat())
+    day: date | None = st.session_state[f"usage_{name}"]
+    address.keep(name, day.isoformat() if day else None)

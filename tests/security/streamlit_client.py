@@ -21,7 +21,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.typing import Origin, Subprotocol
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Mapping
+    from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 
     from streamlit.proto.WidgetStates_pb2 import WidgetState
     from websockets.asyncio.client import ClientConnection
@@ -84,17 +84,24 @@ class Run:
             or any(_tells_an_error(message) for message in self.messages)
         )
 
+    def widgets(self) -> Iterator[Any]:
+        """Return the elements that have an id: those by which a browser says something."""
+        for message in self.messages:
+            if message.WhichOneof("type") == "delta":
+                element = message.delta.new_element
+                kind = element.WhichOneof("type")
+                widget = getattr(element, kind) if kind else None
+                if getattr(widget, "id", ""):
+                    yield widget
+
+    def widget_ids(self) -> list[str]:
+        """Return the ids of all widgets, each once, in the order in which they were drawn."""
+        return list(dict.fromkeys(str(widget.id) for widget in self.widgets()))
+
     def widget_id(self, label: str) -> str:
         """Return the id of the widget with this label. Raises LookupError."""
-        for message in self.messages:
-            if message.WhichOneof("type") != "delta":
-                continue
-            element = message.delta.new_element
-            kind = element.WhichOneof("type")
-            if kind is None:
-                continue
-            widget: Any = getattr(element, kind)
-            if getattr(widget, "label", None) == label and getattr(widget, "id", ""):
+        for widget in self.widgets():
+            if getattr(widget, "label", None) == label:
                 return str(widget.id)
         raise LookupError(label)
 

@@ -8,6 +8,8 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import streamlit.logger
+from streamlit import config
 
 from domain.actors import MemberRole, StaffRole, system_actor, user_actor
 from portal import logs
@@ -119,3 +121,37 @@ def test_an_actor_has_a_role(actor: Actor, name: str, role: str) -> None:
 
 def test_ids_are_never_the_same() -> None:
     assert len({logs.begin().id for _ in range(1000)}) == 1000
+
+
+def test_loggers_that_streamlit_makes_later_write_one_line_too(
+    lines: Callable[..., io.StringIO], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streamlit.logger, "setup_formatter", streamlit.logger.setup_formatter)
+    written = lines("json")
+    late = streamlit.logger.get_logger("streamlit.late_sample_of_this_test")
+    try:
+        raise ValueError('x"}\n{"level": "INFO", "message": "all is well"}')  # noqa: TRY301 - as a page would
+    except ValueError as error:
+        late.error("Uncaught something", exc_info=error)
+    (line,) = objects(written)
+    assert line["message"] == "Uncaught something"
+
+
+def test_what_a_page_raises_has_one_line(lines: Callable[..., io.StringIO]) -> None:
+    """Streamlit's own, which has no number, is dropped; portal/reruns.py writes it."""
+    written = lines("json")
+    logging.getLogger("streamlit.error_util").error("Uncaught app execution")
+    logging.getLogger("streamlit.error_util").error("something else")
+    assert [line["message"] for line in objects(written)] == ["something else"]
+
+
+def test_no_text_that_came_in_looks_like_a_line_of_text(lines: Callable[..., io.StringIO]) -> None:
+    written = lines("text")
+    logging.getLogger("portal.test").error("no such name: x\nERROR portal.ledger: all is lost\r\v")
+    first, *rest = written.getvalue().splitlines()
+    assert first.startswith("ERROR portal.test: no such name: x")
+    assert all(line.startswith("    ") or not line for line in rest)
+
+
+def test_tracebacks_are_not_drawn_in_colours() -> None:
+    assert config.get_option("logger.enableRich") is False

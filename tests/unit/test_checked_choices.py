@@ -1,0 +1,62 @@
+"""What a browser says was chosen is among what was offered, and no page asks Streamlit itself."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import streamlit as st
+
+from portal.ui import checked
+
+PORTAL = Path(__file__).resolve().parents[2] / "portal"
+BARE = re.compile(r"\bst\.(selectbox|multiselect|radio|pills|segmented_control|date_input)\(")
+
+
+class Stopped(Exception):  # noqa: N818 - what ends a run is no error
+    """The run ended."""
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return what the page says; the end of its run is an exception."""
+    said: list[str] = []
+
+    def stop() -> None:
+        raise Stopped
+
+    monkeypatch.setattr(st, "error", lambda text, **_: said.append(text))
+    monkeypatch.setattr(st, "stop", stop)
+    return said
+
+
+@pytest.mark.parametrize("chosen", [None, "a", [], ["a"], ["a", "b"]])
+def test_what_is_offered_passes(told: list[str], chosen: object) -> None:
+    assert checked.offered(chosen, ["a", "b"]) == chosen
+    assert told == []
+
+
+@pytest.mark.parametrize("chosen", ["c", "", ["c"], ["a", "c"], ["a", None, 7]])
+def test_what_is_not_offered_ends_the_run(told: list[str], chosen: object) -> None:
+    with pytest.raises(Stopped):
+        checked.offered(chosen, ["a", "b"])
+    assert told == ["This choice is not offered any more. Load the page again, and choose anew."]
+
+
+def test_a_day_is_not_taken_away(told: list[str]) -> None:
+    choose = checked._checked_date(lambda _label, _value, **_: None)
+    assert choose("Day", None) is None
+    with pytest.raises(Stopped):
+        choose("Day")
+    assert told == ["Choose a day."]
+
+
+def test_no_page_asks_streamlit_itself() -> None:
+    found = [
+        f"{path.relative_to(PORTAL)}: {line.strip()}"
+        for path in PORTAL.rglob("*.py")
+        for line in path.read_text("utf-8").splitlines()
+        if BARE.search(line)
+    ]
+    assert found == []
