@@ -76,7 +76,8 @@ def _middleware(own_routes: list[BaseRoute]) -> list[Middleware]:
     ]
     proxies = settings().trusted_proxies
     if proxies:
-        stack.insert(0, Middleware(ProxyHeadersMiddleware, trusted_hosts=list(proxies)))
+        hosts = [str(each) for each in proxies]
+        stack.insert(0, Middleware(ProxyHeadersMiddleware, trusted_hosts=hosts))
     return stack
 
 

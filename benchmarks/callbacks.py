@@ -28,7 +28,7 @@ from websockets.exceptions import ConnectionClosed
 
 from benchmarks.charging import ACTOR
 from benchmarks.forged import forged_webhooks, paypal_environment, slow_certificates
-from benchmarks.sessions import PASSWORD, SECRET_KEY, Figures, Person, server, sign_in_all
+from benchmarks.sessions import OUTSIDE_DEMO, PASSWORD, Figures, Person, server, sign_in_all
 from domain import accounts, identity
 from domain.actors import MemberRole, user_actor
 from domain.billing_profiles import BillingProfile, ProfileKind, save_profile
@@ -87,8 +87,7 @@ def run(sessions: sessionmaker[Session], _pgbench: Pgbench) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         environment = {
             "DATABASE_URL": sessions.kw["bind"].url.render_as_string(hide_password=False),
-            "DEMO": "0",
-            "SECRET_KEY": SECRET_KEY,
+            **OUTSIDE_DEMO,
             "JOBS": "0",
             "VNPAY_TMN_CODE": KEYS.tmn_code,
             "VNPAY_HASH_SECRET": KEYS.hash_secret,

@@ -53,7 +53,11 @@ MEMORY_EVERY_SECONDS = 5.0
 START_SECONDS = 120.0
 ANSWER_SECONDS = 60.0
 PASSWORD = "violet-kettle-9-march"  # noqa: S105 - of people that live as long as the benchmark
-SECRET_KEY = "the-benchmark-signs-with-these-words"  # noqa: S105 - as long as that
+OUTSIDE_DEMO = {
+    "DEMO": "0",
+    "SECRET_KEY": "the-benchmark-signs-with-these-words",
+    "TRUSTED_PROXIES": "none",
+}
 VIEWS = ("", "tab=history", "tab=history&service=gpu-vm", "tab=history&row=e{entry}")
 """What people look at, one after the other: a tab, the other, filtered, and one row of it."""
 
@@ -85,8 +89,7 @@ def run(sessions: sessionmaker[Session], _pgbench: Pgbench) -> None:
     analyse(sessions)
     environment = {
         "DATABASE_URL": sessions.kw["bind"].url.render_as_string(hide_password=False),
-        "DEMO": "0",
-        "SECRET_KEY": SECRET_KEY,
+        **OUTSIDE_DEMO,
         "JOBS": "0",
     }
     trivial_command = ["-m", "uvicorn", "benchmarks.trivial_app:app", "--log-level", "warning"]
@@ -166,7 +169,7 @@ def server(arguments: Sequence[str], environment: dict[str, str]) -> Iterator[Se
         port: int = listener.getsockname()[1]
     process = subprocess.Popen(  # noqa: S603 - our own modules
         [sys.executable, *arguments, str(port)],
-        env={**os.environ, **environment},
+        env={**os.environ, "BASE_URL": f"http://localhost:{port}", **environment},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

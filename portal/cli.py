@@ -26,7 +26,7 @@ from domain.audit_chain import Head
 from domain.errors import BillingError, Conflict, InvalidInput
 from domain.permissions_page import permissions_page
 from portal import backend, demo, formats, logs, ports, stand_ins, startup
-from portal.gateways import gateways
+from portal.gateways import gateway_faults, gateways
 from portal.routes.wording import fault_text
 from portal.settings import ROOT, Settings, SettingsError, settings
 
@@ -255,6 +255,8 @@ def _announce(chosen: Settings, host: str) -> None:
         _say_sign_ins()
     if chosen.gateways.sandbox_url is not None:
         _say("\nPayments go to stand-ins of the gateways, with test money.")
+    for fault in gateway_faults(chosen):
+        _say(f"\n{fault}")
 
 
 def _say_sign_ins() -> None:
@@ -331,7 +333,9 @@ def jobs() -> None:
 @commands.command("check-payments")
 def check_payments() -> None:
     """Ask the gateways about every payment and refund that is due, as the clock's job does."""
-    with _database():
+    with _database() as chosen:
+        for fault in gateway_faults(chosen):
+            _say(fault)
         _say(payments.check_due(backend.sessions(), gateways=gateways(), actor=_ACTOR))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
     from domain.gateways.base import Gateway
     from portal.settings import Settings
+
+_log = logging.getLogger(__name__)
 
 
 def gateways() -> Mapping[str, Gateway]:
@@ -34,6 +37,20 @@ def gateway_names(given: Settings) -> tuple[str, ...]:
     chosen = given.gateways
     offered = {"vnpay": chosen.vnpay, "stripe": chosen.stripe, "paypal": chosen.paypal}
     return tuple(name for name, chosen in offered.items() if chosen is not None)
+
+
+def gateway_faults(given: Settings) -> tuple[str, ...]:
+    """Return a sentence for each gateway that is not offered because its settings are wrong."""
+    return tuple(
+        f"The gateway {name} is not offered: {' '.join(sentences)}"
+        for name, sentences in given.gateways.faults.items()
+    )
+
+
+def log_gateway_faults(given: Settings) -> None:
+    """Have the log name every gateway that is not offered, and the settings that are wrong."""
+    for fault in gateway_faults(given):
+        _log.error("%s", fault)
 
 
 def _make() -> dict[str, Gateway]:

@@ -6,9 +6,9 @@
 | `MIGRATION_DATABASE_URL` | the same database as the tables' owner | `DATABASE_URL` |
 | `DATA_DIR` | where the portal's own PostgreSQL keeps its files | `.data` in the checkout |
 | `PORT` | where the portal listens | 8501 |
-| `BASE_URL` | how people reach it, for links in mails and for cookies | `http://localhost:PORT` |
+| `BASE_URL` | how people reach it, for links and cookies | `http://localhost:PORT` in the demo |
 | `DEMO` | 1: sample accounts, known passwords, mail shown on a page; 0: none of it | see below |
-| `SECRET_KEY` | 32 or more random characters | only the demo has one |
+| `SECRET_KEY` | 32 or more random characters, 8 of them different | only the demo has one |
 | `SMTP_HOST`, `SMTP_PORT` | the mail server | none, 587 |
 | `SMTP_USER`, `SMTP_PASSWORD` | how to sign in there | no sign-in |
 | `SMTP_SECURITY` | `starttls`, `tls` or `none` | `starttls` |
@@ -23,7 +23,7 @@
 | `SANDBOX_PORT` | where the stand-ins of the gateways listen in the demo | `PORT` + 1 |
 | `SERVER_IP` | this server's address, for VNPay | 127.0.0.1 |
 | `SANDBOX_URL` | how browsers reach them | `http://localhost:SANDBOX_PORT` |
-| `TRUSTED_PROXIES` | addresses or networks whose X-Forwarded-For counts | this computer |
+| `TRUSTED_PROXIES` | whose X-Forwarded-For counts, or `none` | this computer in the demo |
 | `DATABASE_POOL_SIZE`, `DATABASE_POOL_OVERFLOW` | connections that stay open, and more | 10, 10 |
 | `DATABASE_POOL_WAIT_SECONDS` | when a wait for a free connection is given up | 5 |
 | `READ_TIMEOUT_SECONDS` | when a page's query is given up | 15 |
@@ -36,20 +36,23 @@
 
 Without `DATABASE_URL` and `DEMO` the portal starts as a demo on its own database: a plain
 `streamlit run app.py` shows something at once. With `DATABASE_URL` it is not a demo unless
-`DEMO=1` says so, and then it needs a secret key of its own and, away from this computer, https.
+`DEMO=1` says so, and then it needs a secret key of its own, an address, which is https away from
+this computer, and a word about proxies.
 
 A gateway whose variables are set is spoken to with them. One whose are not has a stand-in with test
-money in the demo, and is not offered outside of it.
+money in the demo, and is not offered outside of it. One whose variables are wrong is not offered
+either: the log names what is wrong, and everything else works.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import sys
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cache
-from ipaddress import ip_network
+from ipaddress import IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -64,14 +67,22 @@ from domain.identity import Rules
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from ipaddress import IPv4Network
+    from urllib.parse import SplitResult
 
 ROOT = Path(__file__).resolve().parent.parent
 LOOPBACK_HOSTS = frozenset(("localhost", "127.0.0.1", "::1"))
 
 _DEMO_SECRET_KEY = "demo-secret-key-that-everybody-knows"  # noqa: S105 - refused outside the demo
 _SHORTEST_SECRET_KEY = 32
+# Of 32 random digits or hexadecimal digits fewer are different about never.
+_FEWEST_DIFFERENT_CHARACTERS = 8
 _HIGHEST_PORT = 65_535
 _DRIVER = "postgresql+psycopg2"
+_NO_PROXIES = "none"
+# Also what a header may hold: no blanks, and nothing beyond ASCII.
+_KEY = re.compile(r"[!-~]+")
+_HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_])?")
 
 
 _VNPAY_PAY = "https://pay.vnpay.vn/vpcpay.html"
@@ -115,7 +126,8 @@ class GatewaySettings:
     """How each gateway is spoken to; None where it is not offered.
 
     `sandbox_url` is where browsers and the portal reach the stand-ins, and `sandbox_port` where
-    they listen; both are None where no gateway needs them.
+    they listen; both are None where no gateway needs them. `faults` has, for each gateway that is
+    not offered because its variables are wrong, a sentence for each of them.
     """
 
     vnpay: VNPaySettings | None
@@ -123,6 +135,7 @@ class GatewaySettings:
     paypal: PayPalSettings | None
     sandbox_url: str | None
     sandbox_port: int | None
+    faults: Mapping[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +144,7 @@ class Settings:
 
     `database_url` is None where the portal runs its own PostgreSQL in `data_directory`.
     `allows_any_host`: nobody said under which name people reach the portal, so a form may come
-    from whatever name it was served under.
+    from whatever name it was served under. `trusted_proxies` is None where nobody said whom.
     """
 
     database_url: str | None = field(repr=False)
@@ -146,7 +159,7 @@ class Settings:
     mail_from: str
     rules: Rules
     gateways: GatewaySettings
-    trusted_proxies: tuple[str, ...]
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] | None
     database_pool_size: int
     database_pool_overflow: int
     database_pool_wait_seconds: int
@@ -200,7 +213,7 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
         mail_from=reader.text("MAIL_FROM") or f"billing@{urlsplit(base_url).hostname}",
         rules=reader.rules(secret_key),
         gateways=reader.gateways(port, demo=demo),
-        trusted_proxies=reader.networks("TRUSTED_PROXIES"),
+        trusted_proxies=reader.trusted_proxies(demo=demo),
         database_pool_size=reader.number("DATABASE_POOL_SIZE", 10, highest=1000),
         database_pool_overflow=reader.number("DATABASE_POOL_OVERFLOW", 10, lowest=0, highest=1000),
         database_pool_wait_seconds=reader.number("DATABASE_POOL_WAIT_SECONDS", 5, highest=60),
@@ -220,14 +233,6 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
     if reader.problems:
         raise SettingsError(tuple(reader.problems))
     return loaded
-
-
-@dataclass(frozen=True, slots=True)
-class _Keys:
-    """What a gateway knows us by, in the order that it was asked for."""
-
-    values: tuple[str, ...] = field(repr=False)
-    is_demo: bool
 
 
 class _Reader:
@@ -282,22 +287,39 @@ class _Reader:
         return url.set(drivername=_DRIVER).render_as_string(hide_password=False)
 
     def base_url(self, port: int, *, demo: bool) -> str:
-        given = (self.text("BASE_URL") or f"http://localhost:{port}").rstrip("/")
-        parts = urlsplit(given)
-        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.path:
+        fallback = f"http://localhost:{port}"
+        given = self.text("BASE_URL")
+        if given is None:
+            if not demo:
+                self.problems.append(
+                    "BASE_URL is needed outside the demo: where people reach the portal, such as"
+                    " https://billing.example.com."
+                )
+            return fallback
+        given = given.rstrip("/")
+        parts = _web_address(given)
+        if parts is None or parts.path:
             self.problems.append("BASE_URL looks like https://billing.example.com, with no path.")
-        elif parts.scheme == "http" and not demo and parts.hostname not in LOOPBACK_HOSTS:
+            return fallback
+        if not demo and not _is_private(parts):
             self.problems.append("BASE_URL starts with https:// outside the demo.")
-        return given
+        return parts.geturl()
 
     def secret_key(self, *, demo: bool) -> str:
         given = self.text("SECRET_KEY")
         if demo:
             return given or _DEMO_SECRET_KEY
-        if given is None or len(given) < _SHORTEST_SECRET_KEY or given == _DEMO_SECRET_KEY:
+        is_weak = (
+            given is None
+            or len(given) < _SHORTEST_SECRET_KEY
+            or len(set(given)) < _FEWEST_DIFFERENT_CHARACTERS
+            or given == _DEMO_SECRET_KEY
+        )
+        if is_weak:
             self.problems.append(
                 f"SECRET_KEY needs {_SHORTEST_SECRET_KEY} or more random characters outside the"
-                ' demo. Make one: python -c "import secrets; print(secrets.token_urlsafe(48))"'
+                f" demo, {_FEWEST_DIFFERENT_CHARACTERS} of them different."
+                ' Make one: python -c "import secrets; print(secrets.token_urlsafe(48))"'
             )
         return given or ""
 
@@ -331,79 +353,206 @@ class _Reader:
             "SANDBOX_PORT", min(port + 1, _HIGHEST_PORT), highest=_HIGHEST_PORT
         )
         sandbox_url = (self.text("SANDBOX_URL") or f"http://localhost:{sandbox_port}").rstrip("/")
+        if _web_address(sandbox_url) is None:
+            self.problems.append(f"SANDBOX_URL looks like http://localhost:{sandbox_port}.")
         # Wherever browsers reach them, they run on this computer.
-        sandbox_api = f"http://127.0.0.1:{sandbox_port}"
-        vnpay = self._keys(demo, "VNPAY_TMN_CODE", "VNPAY_HASH_SECRET")
-        stripe = self._keys(demo, "STRIPE_SECRET_KEY", "STRIPE_WEBHOOK_SECRETS")
-        paypal = self._keys(demo, "PAYPAL_CLIENT_ID", "PAYPAL_CLIENT_SECRET", "PAYPAL_WEBHOOK_ID")
-        uses_sandbox = any(keys and keys.is_demo for keys in (vnpay, stripe, paypal))
+        sandbox = _Sandbox(sandbox_url, f"http://127.0.0.1:{sandbox_port}") if demo else None
+        vnpay = _GatewayReader(self._environ, sandbox)
+        stripe = _GatewayReader(self._environ, sandbox)
+        paypal = _GatewayReader(self._environ, sandbox)
+        vnpay_settings, stripe_settings = vnpay.vnpay(), stripe.stripe()
+        paypal_settings = paypal.paypal()
+        readers = {"vnpay": vnpay, "stripe": stripe, "paypal": paypal}
+        uses_sandbox = any(each.uses_sandbox for each in readers.values())
         return GatewaySettings(
-            vnpay=None if vnpay is None else self._vnpay(vnpay, sandbox_url, sandbox_api),
-            stripe=None if stripe is None else self._stripe(stripe, sandbox_api),
-            paypal=None if paypal is None else self._paypal(paypal, sandbox_api),
+            vnpay=None if vnpay.problems else vnpay_settings,
+            stripe=None if stripe.problems else stripe_settings,
+            paypal=None if paypal.problems else paypal_settings,
             sandbox_url=sandbox_url if uses_sandbox else None,
             sandbox_port=sandbox_port if uses_sandbox else None,
+            faults={name: tuple(each.problems) for name, each in readers.items() if each.problems},
         )
 
-    def _keys(self, demo: bool, *names: str) -> _Keys | None:  # noqa: FBT001 - one of ours
-        """Return a gateway's keys: those given, the demo's, or none; half of them is a fault."""
-        given = {name: self.text(name) for name in names}
-        if not any(given.values()):
-            return (
-                _Keys(tuple(_DEMO_SECRETS[name] for name in names), is_demo=True) if demo else None
+    def trusted_proxies(self, *, demo: bool) -> tuple[IPv4Network | IPv6Network, ...] | None:
+        name = "TRUSTED_PROXIES"
+        if self.text(name) is None:
+            if not demo:
+                self.problems.append(
+                    f"{name} is needed outside the demo: the addresses or networks of the proxies"
+                    f" in front of the portal, such as 127.0.0.1, or {_NO_PROXIES} if there are"
+                    " none."
+                )
+            return None
+        given = self.parts(name)
+        if [part.lower() for part in given] == [_NO_PROXIES]:
+            return ()
+        networks = tuple(network for part in given if (network := _network(part)) is not None)
+        if not given or len(networks) < len(given):
+            self.problems.append(
+                f"{name} has addresses or networks such as 10.0.0.5, 10.1.0.0/16 or 2001:db8::/64,"
+                f" with commas between them, or the one word {_NO_PROXIES}."
             )
-        for name, value in given.items():
-            if value is None:
-                self.problems.append(f"{name} goes with {' and '.join(set(names) - {name})}.")
-            elif value == _DEMO_SECRETS[name]:
-                self.problems.append(f"{name} is the demo's, which everybody knows.")
-        return _Keys(tuple(value or "" for value in given.values()), is_demo=False)
+        if any(network.prefixlen == 0 for network in networks):
+            self.problems.append(
+                f"{name} names the proxies alone: where everybody is in it, anybody chooses the"
+                " address that they are taken for."
+            )
+        return networks
 
-    def _vnpay(self, keys: _Keys, sandbox_url: str, sandbox_api: str) -> VNPaySettings:
-        pay_url = self.text("VNPAY_PAY_URL") or _VNPAY_PAY
-        api_url = self.text("VNPAY_API_URL") or _VNPAY_API
-        if keys.is_demo:
-            pay_url = f"{sandbox_url}/vnpay/paymentv2/vpcpay.html"
-            api_url = f"{sandbox_api}/vnpay/merchant_webapi/api/transaction"
-        return VNPaySettings(
-            tmn_code=keys.values[0],
-            hash_secret=keys.values[1],
-            pay_url=pay_url,
-            api_url=api_url,
-            is_sandbox=keys.is_demo or "sandbox" in pay_url,
-            server_ip=self.text("SERVER_IP") or "127.0.0.1",
-        )
-
-    def _stripe(self, keys: _Keys, sandbox_api: str) -> StripeSettings:
-        return StripeSettings(
-            secret_key=keys.values[0],
-            webhook_secrets=tuple(part.strip() for part in keys.values[1].split(",")),
-            api_base=f"{sandbox_api}/stripe" if keys.is_demo else _STRIPE_API,
-            is_sandbox=keys.is_demo or "_test_" in keys.values[0],
-        )
-
-    def _paypal(self, keys: _Keys, sandbox_api: str) -> PayPalSettings:
-        api_base = (self.text("PAYPAL_API_URL") or _PAYPAL_API).rstrip("/")
-        return PayPalSettings(
-            client_id=keys.values[0],
-            client_secret=keys.values[1],
-            webhook_id=keys.values[2],
-            api_base=f"{sandbox_api}/paypal" if keys.is_demo else api_base,
-            is_sandbox=keys.is_demo or "sandbox" in api_base,
-            brand_name=_BRAND,
-        )
-
-    def networks(self, name: str) -> tuple[str, ...]:
-        given = tuple(part.strip() for part in (self.text(name) or "").split(",") if part.strip())
-        for part in given:
-            try:
-                ip_network(part)
-            except ValueError:
-                self.problems.append(f"{name} has addresses or networks such as 10.0.0.0/8.")
-        return given
+    def parts(self, name: str) -> tuple[str, ...]:
+        """Return what commas separate, without what is empty."""
+        return tuple(part.strip() for part in (self.text(name) or "").split(",") if part.strip())
 
     def _span(self, unit: str) -> Callable[[str, int], timedelta]:
         def read(name: str, default: int) -> timedelta:
             return timedelta(**{unit: self.number(name, default, highest=100_000)})
 
         return read
+
+
+@dataclass(frozen=True, slots=True)
+class _Sandbox:
+    """Where browsers and the portal reach the stand-ins."""
+
+    url: str
+    api: str
+
+
+class _GatewayReader(_Reader):
+    """Reads one gateway's variables. Its `problems` are of that gateway alone.
+
+    With a `sandbox`, a gateway without variables has its stand-in. `uses_sandbox` tells that.
+    """
+
+    def __init__(self, environ: Mapping[str, str], sandbox: _Sandbox | None) -> None:
+        super().__init__(environ)
+        self._sandbox = sandbox
+        self.uses_sandbox = False
+
+    def vnpay(self) -> VNPaySettings | None:
+        keys = self._keys("VNPAY_TMN_CODE", "VNPAY_HASH_SECRET")
+        if keys is None:
+            return None
+        pay_url = self._address("VNPAY_PAY_URL", _VNPAY_PAY)
+        api_url = self._address("VNPAY_API_URL", _VNPAY_API)
+        if self._sandbox is not None and self.uses_sandbox:
+            pay_url = f"{self._sandbox.url}/vnpay/paymentv2/vpcpay.html"
+            api_url = f"{self._sandbox.api}/vnpay/merchant_webapi/api/transaction"
+        server_ip = self.text("SERVER_IP") or "127.0.0.1"
+        if not _is_ip_address(server_ip):
+            self.problems.append("SERVER_IP is an address such as 203.0.113.5.")
+        return VNPaySettings(
+            tmn_code=keys[0],
+            hash_secret=keys[1],
+            pay_url=pay_url,
+            api_url=api_url,
+            is_sandbox=self.uses_sandbox or "sandbox" in pay_url,
+            server_ip=server_ip,
+        )
+
+    def stripe(self) -> StripeSettings | None:
+        keys = self._keys("STRIPE_SECRET_KEY", "STRIPE_WEBHOOK_SECRETS")
+        if keys is None:
+            return None
+        secrets = tuple(part.strip() for part in keys[1].split(",") if part.strip())
+        if keys[0] and not keys[0].startswith(("sk_", "rk_")):
+            self.problems.append("STRIPE_SECRET_KEY starts with sk_ or rk_.")
+        if keys[1] and not (secrets and all(each.startswith("whsec_") for each in secrets)):
+            self.problems.append("STRIPE_WEBHOOK_SECRETS has secrets that start with whsec_.")
+        api_base = _STRIPE_API
+        if self._sandbox is not None and self.uses_sandbox:
+            api_base = f"{self._sandbox.api}/stripe"
+        return StripeSettings(
+            secret_key=keys[0],
+            webhook_secrets=secrets,
+            api_base=api_base,
+            is_sandbox=self.uses_sandbox or "_test_" in keys[0],
+        )
+
+    def paypal(self) -> PayPalSettings | None:
+        keys = self._keys("PAYPAL_CLIENT_ID", "PAYPAL_CLIENT_SECRET", "PAYPAL_WEBHOOK_ID")
+        if keys is None:
+            return None
+        api_base = self._address("PAYPAL_API_URL", _PAYPAL_API)
+        if self._sandbox is not None and self.uses_sandbox:
+            api_base = f"{self._sandbox.api}/paypal"
+        chosen = PayPalSettings(
+            client_id=keys[0],
+            client_secret=keys[1],
+            webhook_id=keys[2],
+            api_base=api_base,
+            is_sandbox=self.uses_sandbox or "sandbox" in api_base,
+            brand_name=_BRAND,
+        )
+        if api_base.startswith("http://") and not chosen.has_stand_in:
+            self.problems.append("PAYPAL_API_URL starts with https://.")
+        return chosen
+
+    def _keys(self, *names: str) -> tuple[str, ...] | None:
+        """Return what a gateway knows us by: what was given, the demo's, or None.
+
+        Half of it, what everybody knows and what no gateway gives are problems.
+        """
+        given = {name: self.text(name) for name in names}
+        if not any(given.values()):
+            self.uses_sandbox = self._sandbox is not None
+            return tuple(_DEMO_SECRETS[name] for name in names) if self.uses_sandbox else None
+        for name, value in given.items():
+            parts = self.parts(name)
+            if value is None:
+                others = " and ".join(each for each in names if each != name)
+                self.problems.append(f"{name} is missing: it goes with {others}.")
+            elif not set(parts).isdisjoint(_DEMO_SECRETS.values()):
+                self.problems.append(
+                    f"{name} is the demo's, which everybody knows: use the one of your own account."
+                )
+            elif not all(_KEY.fullmatch(part) for part in parts):
+                self.problems.append(f"{name} has a blank or another character that no key has.")
+        return tuple(value or "" for value in given.values())
+
+    def _address(self, name: str, default: str) -> str:
+        """Return a gateway's address: nothing of it goes over the network in the clear."""
+        given = (self.text(name) or default).rstrip("/")
+        parts = _web_address(given)
+        if parts is None or not _is_private(parts):
+            self.problems.append(f"{name} is an address that starts with https://, as {default}.")
+            return default
+        return parts.geturl()
+
+
+def _web_address(given: str) -> SplitResult | None:
+    """Return the parts of an address with a host and at most a port and a path, or None."""
+    try:
+        parts = urlsplit(given)
+        has_port = parts.port != 0
+    except ValueError:
+        return None
+    host = parts.hostname or ""
+    is_host = _HOST.fullmatch(host) is not None or _is_ip_address(host)
+    is_plain = parts.username is None and not any(each in given for each in "?#\\")
+    fits = parts.scheme in {"http", "https"} and is_host and has_port and is_plain
+    return parts if fits and _KEY.fullmatch(given) else None
+
+
+def _is_private(parts: SplitResult) -> bool:
+    """Whether nobody else reads what is sent there: by TLS, or on this computer."""
+    return parts.scheme == "https" or parts.hostname in LOOPBACK_HOSTS
+
+
+def _is_ip_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _network(text: str) -> IPv4Network | IPv6Network | None:
+    """Return a network, or None; an IPv4 one in an IPv6 one's clothes would never be met."""
+    try:
+        network = ip_network(text)
+    except ValueError:
+        return None
+    if isinstance(network, IPv6Network) and network.network_address.ipv4_mapped is not None:
+        return None
+    return network

@@ -17,7 +17,7 @@ from domain.jobs import Job, JobRunner, last_successes, standard_jobs
 from domain.reference import load_reference
 from portal import backend, demo, mail, metrics
 from portal.exports import jobs as export_jobs
-from portal.gateways import gateway_names, gateways, vault
+from portal.gateways import gateway_names, gateways, log_gateway_faults, vault
 from portal.settings import SettingsError
 
 if TYPE_CHECKING:
@@ -83,6 +83,7 @@ def prepare(settings: Settings, *, report: Callable[[str], None] = _log.info) ->
         running = connect(settings, report=report)
         stack.callback(running.stop)
         _compare_connections(settings)
+        log_gateway_faults(settings)
         if settings.demo:
             demo.load(backend.sessions(), report=report)
             backend.write(demo.load_rates)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -26,6 +27,7 @@ from domain.errors import Conflict
 from portal import backend, cli, demo, startup
 from portal.settings import ROOT, settings
 from tests import factories
+from tests.support.environment import OUTSIDE_DEMO
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -34,7 +36,6 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker
 
 PATIENCE_SECONDS = 240
-SECRET = "a-secret-key-of-these-tests-0123456789"
 PASSWORD = "violet-kettle-9-march"
 READY = "The portal is ready"
 
@@ -44,7 +45,7 @@ def run(
     database_url: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Iterator[Callable[..., tuple[int, str, str]]]:
     """Run a command in this process; return its exit status, output and complaints."""
-    environment = {"DATABASE_URL": database_url, "DEMO": "0", "SECRET_KEY": SECRET, "JOBS": "0"}
+    environment = {**OUTSIDE_DEMO, "DATABASE_URL": database_url, "JOBS": "0"}
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     settings.cache_clear()
@@ -68,13 +69,14 @@ def run(
 @pytest.fixture
 def environment(database_url: str) -> dict[str, str]:
     """What a portal of its own process needs: no demo, and no jobs."""
+    port = _free_port()
     return {
         **os.environ,
+        **OUTSIDE_DEMO,
         "DATABASE_URL": database_url,
-        "DEMO": "0",
-        "SECRET_KEY": SECRET,
         "JOBS": "0",
-        "PORT": str(_free_port()),
+        "PORT": str(port),
+        "BASE_URL": f"http://localhost:{port}",
     }
 
 
@@ -362,6 +364,29 @@ def test_it_serves_says_where_and_stops_cleanly(
     assert "Traceback" not in said + rest
 
 
+def test_gateway_that_is_configured_badly_leaves_the_others(environment: dict[str, str]) -> None:
+    environment |= {
+        "VNPAY_TMN_CODE": "TESTTMN1",
+        "VNPAY_HASH_SECRET": "secret-of-tests-0123456789",
+        "STRIPE_SECRET_KEY": "sk_live_of_these_tests",
+        "STRIPE_WEBHOOK_SECRETS": "whsec_ours,whsec_demo_0123456789,",
+        "LOG_FORMAT": "json",
+    }
+    fault = "The gateway stripe is not offered: STRIPE_WEBHOOK_SECRETS is the demo's"
+    with _portal(environment, "serve") as portal:
+        told = _wait_for(portal, READY)
+        (line,) = (json.loads(line) for line in told.splitlines() if "portal.gateways" in line)
+        assert (line["level"], line["message"].startswith(fault)) == ("ERROR", True)
+        assert fault in _wait_for(portal, "is not offered")
+        assert _status(environment, "/ready") == 200
+        assert _status(environment, "/notifications/vnpay") == 200
+        assert _status(environment, "/notifications/stripe") == 404
+        portal.send_signal(signal.SIGTERM)
+        told += portal.communicate(timeout=PATIENCE_SECONDS)[0]
+    assert "sk_live_of_these_tests" not in told
+    assert "whsec_" not in told
+
+
 def test_a_start_that_fails_is_one_sentence(environment: dict[str, str]) -> None:
     environment["DATABASE_URL"] = f"postgresql://nobody@127.0.0.1:{_free_port()}/nothing"
     with _portal(environment, "serve") as portal:
@@ -392,6 +417,14 @@ def _wait_for_a_run(sessions: sessionmaker[Session]) -> None:
             if session.execute(question).scalar_one():
                 return
         pause.wait(0.05)
+
+
+def _status(environment: dict[str, str], path: str) -> int:
+    connection = HTTPConnection("127.0.0.1", int(environment["PORT"]), timeout=PATIENCE_SECONDS)
+    connection.request("GET", path)
+    status = connection.getresponse().status
+    connection.close()
+    return status
 
 
 def _get(environment: dict[str, str], path: str) -> bytes:

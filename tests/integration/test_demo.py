@@ -14,13 +14,12 @@ from domain import ledger, members, passwords
 from domain.actors import system_actor
 from portal import demo, startup
 from portal.settings import SettingsError, load_settings
+from tests.support.environment import OUTSIDE_DEMO
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from sqlalchemy.orm import Session, sessionmaker
-
-SECRET = "a-secret-key-of-these-tests-0123456789"
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +148,7 @@ def test_another_day_of_the_same_database_is_no_reason_to_load_again(
 def test_a_portal_that_is_no_demo_refuses_a_database_with_the_known_password(
     demo_url: str, sessions: sessionmaker[Session]
 ) -> None:
-    serious = load_settings({"DATABASE_URL": demo_url, "SECRET_KEY": SECRET, "JOBS": "0"})
+    serious = load_settings({**OUTSIDE_DEMO, "DATABASE_URL": demo_url, "JOBS": "0"})
     with pytest.raises(SettingsError, match="everybody knows their password"):
         startup.prepare(serious)
     disable = text("UPDATE users SET disabled_at = now()")

@@ -28,6 +28,7 @@ from portal.middleware import Observed
 from portal.routes import health
 from portal.settings import SettingsError, load_settings
 from tests.factories import SYSTEM
+from tests.support.environment import OUTSIDE_DEMO
 
 if TYPE_CHECKING:
     import threading
@@ -296,9 +297,8 @@ def test_each_gateway_that_is_configured_is_asked_in_a_lane_of_its_own() -> None
         "check_payments_paypal": "gateway-paypal",
         "issue_documents": "quick",
     }
-    own = {"DEMO": "0", "SECRET_KEY": "x" * 40, "BASE_URL": "https://billing.example.com"}
     keys = {"VNPAY_TMN_CODE": "TESTTMN1", "VNPAY_HASH_SECRET": "secret-of-tests-0123456789"}
-    found = startup._payment_jobs(load_settings(own | keys), SYSTEM)
+    found = startup._payment_jobs(load_settings(OUTSIDE_DEMO | keys), SYSTEM)
     assert [job.name for job in found] == ["check_payments_vnpay", "issue_documents"]
 
 

@@ -23,6 +23,7 @@ from portal.open_pages import OpenPages
 from portal.routes import health, mailbox, security, sign_in, web
 from portal.session_gate import SessionGate
 from portal.settings import settings
+from tests.support.environment import OUTSIDE_DEMO
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -829,7 +830,7 @@ def test_the_mailbox_is_closed_to_others(
     "environment",
     [
         {"DEMO": "1", "SMTP_HOST": "mail.example.com"},
-        {"DEMO": "0", "SECRET_KEY": "k" * 32},
+        {**OUTSIDE_DEMO, "BASE_URL": HERE},
     ],
 )
 def test_there_is_no_mailbox_outside_the_demo(

@@ -28,6 +28,7 @@ from domain.money import MAX_MICROS
 from domain.usage import ImportSummary, UsageEvent, import_usage, record_usage
 from domain.usage_file import Call, Reject
 from tests.factories import SYSTEM, grant, make_account
+from tests.support.environment import OUTSIDE_DEMO
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -267,9 +268,8 @@ def kill_while_it_waits(url: str, path: Path, late: int) -> None:
     """Run the command until it waits for the late account, which is locked, and kill it there."""
     environment = {
         **os.environ,
+        **OUTSIDE_DEMO,
         "DATABASE_URL": url,
-        "DEMO": "0",
-        "SECRET_KEY": "of-these-tests-0123456789-0123456789",
     }
     engine = make_engine(url)
     # Not pg_stat_activity: a transaction sees it as it was at its first look.

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from ipaddress import ip_network
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given, strategies
 
-from portal.settings import SettingsError, load_settings
+from domain.gateways.paypal import PayPal
+from domain.gateways.stripe_checkout import StripeCheckout
+from domain.gateways.vnpay import VNPay
+from portal.gateways import gateway_faults, gateway_names
+from portal.settings import _DEMO_SECRETS, SettingsError, load_settings
 from sandbox import stripe, vnpay
+from tests.support.environment import OUTSIDE_DEMO
+from tests.support.environment import SECRET_KEY as KEY
 
-KEY = "k" * 32
+if TYPE_CHECKING:
+    from portal.settings import GatewaySettings
+
 SERVED = {
     "DATABASE_URL": "postgresql://portal:secret-word@db/portal",
     "SECRET_KEY": KEY,
     "BASE_URL": "https://billing.example.com",
+    "TRUSTED_PROXIES": "none",
 }
 
 
@@ -57,21 +69,64 @@ def test_every_usual_form_of_a_database_address_works(scheme: str) -> None:
     assert settings.database_url == settings.migration_database_url == expected
 
 
-@pytest.mark.parametrize("key", [None, "", "short", "demo-secret-key-that-everybody-knows"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        None,
+        "",
+        "short",
+        "demo-secret-key-that-everybody-knows",
+        "k" * 64,
+        "ab" * 32,
+        "changeme-" * 2,
+        "1234567" * 9,
+    ],
+)
 def test_outside_the_demo_the_secret_key_is_one_s_own(key: str | None) -> None:
-    environment = {"DATABASE_URL": SERVED["DATABASE_URL"], "BASE_URL": SERVED["BASE_URL"]}
+    environment = {name: value for name, value in SERVED.items() if name != "SECRET_KEY"}
     if key is not None:
         environment["SECRET_KEY"] = key
-    assert "SECRET_KEY" in problems(**environment)
-    assert "SECRET_KEY" in problems(DEMO="0")
-    assert load_settings({"DEMO": "0", "SECRET_KEY": KEY}).rules.key == KEY.encode()
+    said = problems(**environment)
+    assert said.startswith("SECRET_KEY needs 32 or more random characters")
+    assert "secrets.token_urlsafe" in said
+    assert not key or key not in said
+
+
+@pytest.mark.parametrize("key", [KEY, "0123456789abcdef" * 2, "8317904625" * 4, "ж" * 20 + KEY])
+def test_random_secret_keys_are_taken(key: str) -> None:
+    assert load_settings({**SERVED, "SECRET_KEY": key}).rules.key == key.encode()
+
+
+@pytest.mark.parametrize(
+    ("name", "example"),
+    [("BASE_URL", "https://billing.example.com"), ("TRUSTED_PROXIES", "none")],
+)
+@pytest.mark.parametrize("value", [None, "", "  "])
+def test_outside_the_demo_what_nobody_can_guess_is_asked_for(
+    name: str, value: str | None, example: str
+) -> None:
+    environment = {**SERVED, name: value or ""}
+    if value is None:
+        del environment[name]
+    said = problems(**environment)
+    assert said.startswith(f"{name} is needed outside the demo: ")
+    assert example in said
+    assert load_settings({**environment, "DEMO": "1"}).demo
 
 
 def test_outside_the_demo_cookies_do_not_travel_in_the_clear() -> None:
     plain = {**SERVED, "BASE_URL": "http://billing.example.com"}
     assert "https" in problems(**plain)
     assert load_settings({**plain, "DEMO": "1"}).base_url == "http://billing.example.com"
-    assert load_settings({**plain, "BASE_URL": "http://localhost:9000"}).allows_any_host is False
+    for local in ("http://localhost:9000", "http://127.0.0.1:9000", "http://[::1]:9000"):
+        settings = load_settings({**plain, "BASE_URL": local})
+        assert (settings.base_url, settings.allows_any_host) == (local, False)
+
+
+def test_address_in_capitals_makes_secure_cookies_too() -> None:
+    settings = load_settings({**SERVED, "BASE_URL": "HTTPS://Billing.example.com/"})
+    assert settings.base_url == "https://Billing.example.com"
+    assert settings.secure_cookies
 
 
 @pytest.mark.parametrize(
@@ -89,10 +144,26 @@ def test_outside_the_demo_cookies_do_not_travel_in_the_clear() -> None:
         ("BASE_URL", "billing.example.com"),
         ("BASE_URL", "https://billing.example.com/portal"),
         ("BASE_URL", "ftp://billing.example.com"),
+        ("BASE_URL", "https://"),
+        ("BASE_URL", "https://[billing"),
+        ("BASE_URL", "https://billing.example.com:eighty"),
+        ("BASE_URL", "https://billing.example.com:99999"),
+        ("BASE_URL", "https://billing.example.com?a=b"),
+        ("BASE_URL", "https://billing.example.com#a"),
+        ("BASE_URL", "https://me@billing.example.com"),
+        ("BASE_URL", "https://billing example.com"),
+        ("BASE_URL", "https://billing.example.com,https://pay.example.com"),
         ("SMTP_SECURITY", "ssl"),
         ("SMTP_PORT", "587a"),
         ("SESSION_IDLE_MINUTES", "0"),
         ("TRUSTED_PROXIES", "10.0.0.0/8, proxy"),
+        ("TRUSTED_PROXIES", "*"),
+        ("TRUSTED_PROXIES", ","),
+        ("TRUSTED_PROXIES", "10.0.0.1/8"),
+        ("TRUSTED_PROXIES", "none, 10.0.0.1"),
+        ("TRUSTED_PROXIES", "::ffff:10.0.0.1"),
+        ("TRUSTED_PROXIES", "0.0.0.0/0"),
+        ("TRUSTED_PROXIES", "10.0.0.1, ::/0"),
         ("DATABASE_POOL_SIZE", "1.5"),
         ("STATEMENT_TIMEOUT_SECONDS", ""),
     ],
@@ -153,8 +224,24 @@ def test_mail_and_sessions_follow_the_environment() -> None:
         timedelta(hours=10),
     )
     assert (rules.staff_idle, rules.staff_longest) == (timedelta(minutes=5), timedelta(hours=1))
-    assert settings.trusted_proxies == ("10.0.0.0/8", "127.0.0.1")
+    assert settings.trusted_proxies == (ip_network("10.0.0.0/8"), ip_network("127.0.0.1"))
     assert not settings.runs_jobs
+
+
+@pytest.mark.parametrize(
+    ("value", "networks"),
+    [
+        ("none", ()),
+        ("None", ()),
+        ("192.0.2.7", ("192.0.2.7/32",)),
+        (" 10.0.0.5 ,, 10.1.0.0/16,2001:db8::/64, ", ("10.0.0.5", "10.1.0.0/16", "2001:db8::/64")),
+    ],
+)
+def test_trusted_proxies_are_addresses_networks_or_none(
+    value: str, networks: tuple[str, ...]
+) -> None:
+    settings = load_settings({**SERVED, "TRUSTED_PROXIES": value})
+    assert settings.trusted_proxies == tuple(ip_network(each) for each in networks)
 
 
 # ── Gateways ──────────────────────────────────────────────────────────────────────────────────
@@ -226,24 +313,101 @@ def test_in_a_demo_one_gateway_may_be_real() -> None:
     assert gateways.vnpay.is_sandbox
 
 
-@pytest.mark.parametrize("name", [*VNPAY, *STRIPE, *PAYPAL])
-def test_half_of_a_gateway_s_keys_are_a_fault(name: str) -> None:
-    keys = {**VNPAY, **STRIPE, **PAYPAL}
-    del keys[name]
-    assert name in problems(**SERVED, **keys)
+EACH = {"vnpay": VNPAY, "stripe": STRIPE, "paypal": PAYPAL}
 
 
-@pytest.mark.parametrize("demo", ["0", "1"])
-def test_the_demo_s_keys_are_refused_wherever_they_are_given(demo: str) -> None:
-    known = {
-        "VNPAY_TMN_CODE": "OURTMN01",
-        "VNPAY_HASH_SECRET": "DEMO-VNPAY-HASH-SECRET-0123456789",
-        **STRIPE,
-        "STRIPE_WEBHOOK_SECRETS": "whsec_demo_0123456789",
-    }
-    said = problems(**SERVED, **known, DEMO=demo)
-    assert "VNPAY_HASH_SECRET is the demo's" in said
-    assert "STRIPE_WEBHOOK_SECRETS is the demo's" in said
+def offered(gateways: GatewaySettings) -> set[str]:
+    made = {"vnpay": gateways.vnpay, "stripe": gateways.stripe, "paypal": gateways.paypal}
+    return {name for name, settings in made.items() if settings is not None}
+
+
+def left_out(gateway: str, **changed: str) -> str:
+    """Return why that gateway is not offered, while the others are."""
+    settings = load_settings({**SERVED, **VNPAY, **STRIPE, **PAYPAL, **changed})
+    assert offered(settings.gateways) == set(gateway_names(settings)) == set(EACH) - {gateway}
+    (said,) = gateway_faults(settings)
+    assert said.startswith(f"The gateway {gateway} is not offered: ")
+    secrets = [value for value in changed.values() if value.strip(" ,")]
+    assert not any(secret in said for secret in secrets)
+    return said
+
+
+@pytest.mark.parametrize(
+    ("gateway", "name"), [(gateway, name) for gateway, keys in EACH.items() for name in keys]
+)
+@pytest.mark.parametrize("value", ["", "two words", "schlüssel"])
+def test_gateway_with_wrong_key_leaves_the_others(gateway: str, name: str, value: str) -> None:
+    assert f"{name} " in left_out(gateway, **{name: value})
+
+
+@pytest.mark.parametrize(
+    ("gateway", "name"), [(gateway, name) for gateway, keys in EACH.items() for name in keys]
+)
+def test_demo_s_keys_are_refused_wherever_they_are_given(gateway: str, name: str) -> None:
+    known = _DEMO_SECRETS[name]
+    for value in (known, f"{known},", f"whsec_ours, {known}", f"{known},whsec_ours"):
+        said = left_out(gateway, **{name: value})
+        assert f"{name} is the demo's, which everybody knows" in said
+    in_demo = load_settings({**EACH[gateway], name: known}).gateways
+    assert offered(in_demo) == set(EACH) - {gateway}
+
+
+@pytest.mark.parametrize(
+    ("gateway", "name", "value"),
+    [
+        ("vnpay", "VNPAY_PAY_URL", "http://pay.example.com"),
+        ("vnpay", "VNPAY_API_URL", "http://pay.example.com"),
+        ("vnpay", "VNPAY_API_URL", "pay.example.com"),
+        ("vnpay", "SERVER_IP", "our-server"),
+        ("stripe", "STRIPE_SECRET_KEY", "pk_live_ours"),
+        ("stripe", "STRIPE_WEBHOOK_SECRETS", "sk_live_ours"),
+        ("stripe", "STRIPE_WEBHOOK_SECRETS", " , ,"),
+        ("paypal", "PAYPAL_API_URL", "http://api-m.paypal.com"),
+        ("paypal", "PAYPAL_API_URL", "http://sandbox.example.com"),
+        ("paypal", "PAYPAL_API_URL", "http://127.0.0.1:9000"),
+        ("paypal", "PAYPAL_API_URL", "https://api-m.paypal.com:port"),
+    ],
+)
+def test_gateway_with_wrong_setting_leaves_the_others(gateway: str, name: str, value: str) -> None:
+    assert f"{name} " in left_out(gateway, **{name: value})
+
+
+def test_empty_parts_of_a_list_of_secrets_are_dropped() -> None:
+    listed = {**STRIPE, "STRIPE_WEBHOOK_SECRETS": ",whsec_a,, whsec_b ,"}
+    gateways = load_settings({**SERVED, **listed}).gateways
+    assert gateways.stripe is not None
+    assert gateways.stripe.webhook_secrets == ("whsec_a", "whsec_b")
+
+
+@given(
+    strategies.dictionaries(
+        strategies.sampled_from(
+            [*VNPAY, *STRIPE, *PAYPAL, "VNPAY_PAY_URL", "VNPAY_API_URL", "PAYPAL_API_URL"]
+        ),
+        strategies.text(max_size=30)
+        | strategies.builds(
+            "{}://{}".format,
+            strategies.sampled_from(["http", "https"]),
+            strategies.text(max_size=20),
+        ),
+        max_size=4,
+    ),
+    strategies.sampled_from([{}, OUTSIDE_DEMO]),
+)
+def test_whatever_gateways_are_given_the_portal_starts_with_the_rest(
+    changed: dict[str, str], environment: dict[str, str]
+) -> None:
+    """What is offered can be made: settings that a gateway refuses are named, and left out."""
+    settings = load_settings({**environment, **VNPAY, **STRIPE, **PAYPAL, **changed})
+    gateways = settings.gateways
+    for name in set(EACH) - offered(gateways) - set(gateways.faults):
+        assert not any(changed.get(key, "given").strip() for key in EACH[name])
+    if gateways.vnpay is not None:
+        VNPay(gateways.vnpay)
+    if gateways.stripe is not None:
+        StripeCheckout(gateways.stripe)
+    if gateways.paypal is not None:
+        PayPal(gateways.paypal)
 
 
 def test_keys_of_gateways_are_not_printed() -> None:

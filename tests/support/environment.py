@@ -1,0 +1,11 @@
+"""What the environment of a portal says that is no demo, where a test changes only a part of it."""
+
+from __future__ import annotations
+
+SECRET_KEY = "a-secret-key-of-these-tests-0123456789"
+OUTSIDE_DEMO = {
+    "DEMO": "0",
+    "SECRET_KEY": SECRET_KEY,
+    "BASE_URL": "https://billing.example.com",
+    "TRUSTED_PROXIES": "none",
+}
