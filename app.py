@@ -1,6 +1,6 @@
 """The ASGI application: Streamlit's pages and the portal's own routes in one process.
 
-`streamlit run app.py` and `uvicorn app:app` both serve it.
+`python -m portal serve` serves it; `streamlit run app.py` and `uvicorn app:app` do too.
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ import streamlit as st
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from streamlit.runtime.pages_manager import PagesManager
-from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from portal import logs, reruns, startup
+from portal import logs, proxies, reruns, startup
 from portal.middleware import Observed, SecurityHeaders
 from portal.open_pages import open_pages, watch
 from portal.routes import (
@@ -74,15 +73,21 @@ def _middleware(own_routes: list[BaseRoute]) -> list[Middleware]:
         Middleware(SecurityHeaders),
         Middleware(SessionGate, own_routes=own_routes, pages=open_pages()),
     ]
-    proxies = settings().trusted_proxies
-    if proxies:
-        hosts = [str(each) for each in proxies]
-        stack.insert(0, Middleware(ProxyHeadersMiddleware, trusted_hosts=hosts))
+    trusted = settings().trusted_proxies
+    if trusted is not None or not proxies.server_reads_headers():
+        own = proxies.THIS_COMPUTER if trusted is None else trusted
+        stack.insert(0, Middleware(proxies.ForwardedClient, trusted=own))
     return stack
 
 
+def _checked_settings() -> None:
+    """Raise SettingsError where the settings, or the server beside them, cannot be used."""
+    if settings().trusted_proxies is not None and proxies.server_reads_headers():
+        raise SettingsError((proxies.TWO_READERS,))
+
+
 try:
-    settings()
+    _checked_settings()
 except SettingsError as problem:
     sys.exit(f"The settings need a change:\n{problem}")
 

@@ -25,7 +25,7 @@ from domain.actors import StaffRole, system_actor
 from domain.audit_chain import Head
 from domain.errors import BillingError, Conflict, InvalidInput
 from domain.permissions_page import permissions_page
-from portal import backend, demo, formats, logs, ports, stand_ins, startup
+from portal import backend, demo, formats, logs, ports, proxies, stand_ins, startup
 from portal.gateways import gateway_faults, gateways
 from portal.routes.wording import fault_text
 from portal.settings import ROOT, Settings, SettingsError, settings
@@ -161,6 +161,7 @@ def serve(
     _hear_startup()
     os.chdir(ROOT)
     _say("Starting the portal")
+    proxies.leave_headers_to_portal()
     # Streamlit takes seconds to import, which other commands need not wait for.
     from app import app  # noqa: PLC0415
 
@@ -194,7 +195,7 @@ def _server_settings(app: ASGIApp) -> uvicorn.Config:
         app,
         lifespan="on",
         ws="websockets-sansio",
-        # The application decides itself whose X-Forwarded-For counts.
+        # The application decides itself whose X-Forwarded-For counts: portal/proxies.py.
         proxy_headers=False,
         server_header=False,
         access_log=False,
