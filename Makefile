@@ -5,7 +5,8 @@ SHELL := /bin/sh
 .SUFFIXES:
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help permissions run demo test test-browser test-peers fuzz fuzz-pages check lint types layers format bench clean outdated
+.PHONY: help permissions run demo test test-browser test-peers fuzz fuzz-pages check lint types layers format bench
+.PHONY: lock notices audit clean outdated
 
 # A Python that someone set up for other work must not leak into ours.
 unexport PYTHONHOME
@@ -33,6 +34,7 @@ help:
 #: PYTHON                  the Python to use (the newest that is found)
 #: CHROMIUM                the browser for the journeys (the one that is found)
 #: HISTORIES               how many histories make fuzz searches (20000); SEED repeats a search
+#: UPGRADE                 yes: make lock takes the newest of what our requirements need
 #: ARGS                    more words for pytest or the benchmarks, such as ARGS="-k ledger"
 
 # ── Commands ──────────────────────────────────────────────────────────────────────────────────
@@ -87,6 +89,22 @@ format: .venv/.installed-dev ## put code into form
 bench: .venv/.installed ## measure, each figure as a ratio to its yardstick
 	@exec $(PYTHON_IN_VENV) -m benchmarks $(ARGS)
 
+# What only Python in a browser needs is left out of what is locked.
+LOCK := .venv-tools/bin/python -m uv pip compile --quiet --universal --python-version 3.11 \
+    --generate-hashes --no-emit-package httpx2-jsfetch $(if $(filter yes,$(UPGRADE)),--upgrade)
+
+lock: .venv-tools/.installed ## resolve requirements*.in into requirements*.txt, with hashes; UPGRADE=yes
+	@for name in requirements requirements-dev requirements-peers requirements-tools; do \
+	    UV_CUSTOM_COMPILE_COMMAND='make lock' $(LOCK) $$name.in --output-file $$name.txt || exit 1; \
+	done
+
+notices: .venv/.installed ## write THIRD_PARTY_NOTICES anew from what is installed; on Linux
+	@$(PYTHON_IN_VENV) -m scripts.notices > THIRD_PARTY_NOTICES.new
+	@mv THIRD_PARTY_NOTICES.new THIRD_PARTY_NOTICES
+
+audit: .venv-tools/.installed ## look for known vulnerabilities of packages, and for faults of our code
+	@.venv-tools/bin/python -m scripts.audit
+
 clean: export SCRIPT = $(CLEAN)
 clean: export STOP = $(STOP_DATABASE)
 clean: ## stop the database and remove .venv and caches; DATA=yes removes the data too
@@ -108,6 +126,12 @@ clean: ## stop the database and remove .venv and caches; DATA=yes removes the da
 	@.venv/bin/python -m venv --clear .venv-peers
 	@.venv-peers/bin/python -m pip install --quiet --no-input --disable-pip-version-check \
 	    -r requirements-peers.txt </dev/null
+	@touch $@
+
+.venv-tools/.installed: requirements-tools.txt .venv/.installed
+	@.venv/bin/python -m venv --clear .venv-tools
+	@.venv-tools/bin/python -m pip install --quiet --no-input --disable-pip-version-check \
+	    -r requirements-tools.txt </dev/null
 	@touch $@
 
 tests/peers/node_modules/.installed: tests/peers/package-lock.json
@@ -179,6 +203,9 @@ then
     if grep -qE 'connection broken|from versions: none|Timeout|ProxyError|SSLError' "$$log"; then
         fail 'The package index cannot be reached. Packages are needed once: check the network,' \
             'and the settings of a proxy (HTTPS_PROXY) or of your own index (PIP_INDEX_URL).'
+    elif grep -q 'DO NOT MATCH THE HASHES' "$$log"; then
+        fail "A package is not the file that $$1 locks; $$log names it. Nothing of it was installed." \
+            'Ask where it came from before anything else: an index of your own, a proxy, a cache?'
     elif grep -qE 'No space left|Disk quota' "$$log"; then
         fail 'The disk is full: the packages need about 1 GB.'
     fi
@@ -260,7 +287,7 @@ if [ -e "$$data/startup.lock" ]; then
     fi
 fi
 echo 'Removing .venv and caches'
-rm -rf .venv .venv-peers tests/peers/node_modules .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .ci/reports
+rm -rf .venv .venv-peers .venv-tools tests/peers/node_modules .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .ci/reports
 find . -name __pycache__ -type d -prune -exec rm -rf {} +
 endef
 

@@ -93,11 +93,11 @@ _BRAND = "AI Marketplace"
 # The stand-ins know the same, so that a demo needs no account anywhere. Nothing else takes them.
 _DEMO_SECRETS = {
     "VNPAY_TMN_CODE": "DEMOTMN1",
-    "VNPAY_HASH_SECRET": "DEMO-VNPAY-HASH-SECRET-0123456789",
-    "STRIPE_SECRET_KEY": "sk_test_demo_0123456789",
+    "VNPAY_HASH_SECRET": "DEMO-VNPAY-HASH-SECRET-0123456789",  # nosec B105 - see above
+    "STRIPE_SECRET_KEY": "sk_test_demo_0123456789",  # nosec B105 - see above
     "STRIPE_WEBHOOK_SECRETS": "whsec_demo_0123456789",
     "PAYPAL_CLIENT_ID": "demo-client-id",
-    "PAYPAL_CLIENT_SECRET": "demo-client-secret-0123456789",
+    "PAYPAL_CLIENT_SECRET": "demo-client-secret-0123456789",  # nosec B105 - see above
     "PAYPAL_WEBHOOK_ID": "DEMO-WEBHOOK-ID-0123456789",
 }
 

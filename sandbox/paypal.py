@@ -130,7 +130,7 @@ class _Api:
         answer = {
             "scope": "https://uri.paypal.com/services/payments/payment",
             "access_token": token,
-            "token_type": "Bearer",
+            "token_type": "Bearer",  # nosec B105 - the name of a scheme
             "app_id": "APP-DEMO",
             "expires_in": int(_TOKEN_LIVES.total_seconds()),
             "nonce": secrets.token_hex(16),

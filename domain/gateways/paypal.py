@@ -152,7 +152,7 @@ class _Api:
         self._settings = settings
         self._client = httpx2.Client(timeout=_TIMEOUT, follow_redirects=False, transport=transport)
         self._lock = threading.Lock()
-        self._token = ""
+        self._token = ""  # nosec B105 - none was fetched yet
         self._token_ends_ns = 0
 
     def ask(

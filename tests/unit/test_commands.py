@@ -276,6 +276,17 @@ def test_without_network_it_says_so(ready: Checkout, said: str) -> None:
     assert not any("portal" in call for call in ready.calls)
 
 
+def test_a_file_that_is_not_the_locked_one_is_told(ready: Checkout) -> None:
+    (ready.folder / "pip-fails").write_text(
+        "ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE. ...\n"
+        "    six==1.17.0 from file:///mirror/six-1.17.0-py2.py3-none-any.whl:\n"
+    )
+    done = ready.make("run")
+    assert done.returncode != 0
+    assert "not the file that requirements.txt locks" in done.stderr
+    assert not any("portal" in call for call in ready.calls)
+
+
 def test_after_a_failure_it_installs_again(ready: Checkout) -> None:
     (ready.folder / "pip-fails").write_text("ERROR: something else\n")
     failed = ready.make("run")

@@ -1,7 +1,9 @@
-"""What gets installed is exactly what the requirements name: nothing floats."""
+"""What gets installed is exactly what the requirements lock: nothing floats, nothing is swapped."""
 
 from __future__ import annotations
 
+import json
+import re
 from importlib import metadata
 from pathlib import Path
 
@@ -9,20 +11,16 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from scripts import locks
+
 ROOT = Path(__file__).parents[2]
+LOCKS = ("requirements", "requirements-dev", "requirements-peers", "requirements-tools")
 
 
 def read_pins(name: str) -> dict[str, Requirement]:
-    """Return the requirements of a file and of those it includes, by normalised name."""
-    pins: dict[str, Requirement] = {}
-    for line in (ROOT / name).read_text("utf-8").splitlines():
-        text = line.split("#")[0].strip()
-        if text.startswith("-r "):
-            pins |= read_pins(text.removeprefix("-r "))
-        elif text:
-            pin = Requirement(text)
-            pins[canonicalize_name(pin.name)] = pin
-    return pins
+    """Return the requirements of a file, by normalised name."""
+    found = locks.read_pins(ROOT / name)
+    return {name: Requirement(pin.text) for name, pin in found.items()}
 
 
 def needed(pins: dict[str, Requirement]) -> dict[str, str]:
@@ -43,17 +41,72 @@ def needed(pins: dict[str, Requirement]) -> dict[str, str]:
     return found
 
 
+EVERY_LOCK = pytest.mark.parametrize("lock", LOCKS)
 FILES = pytest.mark.parametrize("file", ["requirements.txt", "requirements-dev.txt"])
 
 
-@FILES
-def test_every_pin_is_one_exact_version(file: str) -> None:
+@EVERY_LOCK
+@pytest.mark.parametrize("suffix", ["in", "txt"])
+def test_every_pin_is_one_exact_version(lock: str, suffix: str) -> None:
     loose = [
         str(pin)
-        for pin in read_pins(file).values()
+        for pin in read_pins(f"{lock}.{suffix}").values()
         if [part.operator for part in pin.specifier] != ["=="] or "*" in str(pin.specifier)
     ]
     assert not loose
+
+
+@EVERY_LOCK
+def test_every_pin_names_the_files_that_may_be_installed(lock: str) -> None:
+    pins = locks.read_pins(ROOT / f"{lock}.txt")
+    assert pins
+    unlocked = [
+        pin.text
+        for pin in pins.values()
+        if not pin.hashes
+        or not all(re.fullmatch(r"sha256:[0-9a-f]{64}", each) for each in pin.hashes)
+    ]
+    assert not unlocked
+
+
+@EVERY_LOCK
+def test_a_lock_is_made_of_what_its_file_asks_for(lock: str) -> None:
+    locked = read_pins(f"{lock}.txt")
+    other = [
+        str(pin)
+        for name, pin in read_pins(f"{lock}.in").items()
+        if name not in locked or locked[name].specifier != pin.specifier
+    ]
+    assert not other, "run: make lock"
+
+
+def test_tests_run_on_the_very_files_that_the_portal_runs_on() -> None:
+    portal, tests = (locks.read_pins(ROOT / f"{name}.txt") for name in LOCKS[:2])
+    assert {name: tests.get(name) for name in portal} == portal
+
+
+@EVERY_LOCK
+def test_a_lock_sends_nobody_to_another_index(lock: str) -> None:
+    lines = (ROOT / f"{lock}.txt").read_text("utf-8").splitlines()
+    assert not [line for line in lines if line.startswith("-") or "://" in line]
+
+
+def test_the_peer_from_npm_is_locked_by_its_hash() -> None:
+    lock = json.loads((ROOT / "tests/peers/package-lock.json").read_text("utf-8"))
+    packages = {name: each for name, each in lock["packages"].items() if name}
+    assert packages
+    assert not [name for name, each in packages.items() if "integrity" not in each]
+    assert not [name for name, each in packages.items() if "resolved" in each]
+
+
+def test_every_package_that_the_portal_runs_on_has_its_notice() -> None:
+    summary = (ROOT / "THIRD_PARTY_NOTICES").read_text("utf-8").partition("\n===")[0]
+    named = {line[2:].partition(":")[0] for line in summary.splitlines() if line.startswith("- ")}
+    locked = {
+        f"{name} {str(pin.specifier).removeprefix('==')}"
+        for name, pin in read_pins("requirements.txt").items()
+    }
+    assert named == locked, "run: make notices"
 
 
 @FILES

@@ -95,7 +95,7 @@ BEGIN
     EXECUTE format('GRANT {RUNTIME_ROLE} TO %I', current_user);
   END IF;
 END $$
-"""
+"""  # nosec B608 - constant text
 
 
 def upgrade() -> None:

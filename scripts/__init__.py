@@ -1,0 +1,1 @@
+"""What developers run by `make`: nothing here is part of the portal."""
