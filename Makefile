@@ -29,6 +29,7 @@ help:
 
 #: PORT                    where the portal listens (8501)
 #: DATA_DIR                where its own PostgreSQL keeps its files (.data)
+#: PG_BIN                  the programs of the PostgreSQL that it runs by (docs/operations.md)
 #: DATABASE_URL            a PostgreSQL of yours, 15 or newer, instead
 #: MIGRATION_DATABASE_URL  the same database as the tables' owner
 #: PYTHON                  the Python to use (the newest that is found)

@@ -40,7 +40,6 @@ from db.embedded_place import (
     Place,
     Progress,
     bare_environment,
-    binaries_for,
     check_version,
     clear_socket_folder,
     failure,
@@ -61,6 +60,7 @@ from db.embedded_place import (
     try_lock,
     unlock,
 )
+from db.embedded_programs import binaries_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -97,6 +97,8 @@ _WATCH_SECONDS = 1.0
 _ORPHAN_GRACE_SECONDS = 5.0
 """How long what is left of a killed server may finish before it is killed as well."""
 _START_ATTEMPTS = 3
+_ROLES_ARE_GRANTED_SINCE = 160_000
+"""Before, whoever may make roles may also take them."""
 _STOP_SECONDS = 60.0
 """How long a server may take to stop before it is stopped without a last checkpoint."""
 
@@ -153,10 +155,11 @@ def acquire(
             hold = _Hold(place, settings or {})
             try:
                 remove_left_overs(place)
+                binaries = binaries_for(place.account, place.made_by)
                 if place.exists:
-                    check_version(place, binaries_for(place.account))
+                    check_version(place, binaries)
                 else:
-                    make_cluster(place, binaries_for(place.account), report)
+                    make_cluster(place, binaries, report)
                 _ensure_running(place, settings or {}, report)
                 _ensure_database(place)
             except BaseException:
@@ -359,12 +362,14 @@ def _make_owner(connection: Connection, place: Place) -> None:
         cursor.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (OWNER,))
         if cursor.fetchone() is None:
             owner = sql.Identifier(OWNER)
-            for statement in (
+            statements = [
                 "CREATE ROLE {owner} LOGIN CREATEDB CREATEROLE PASSWORD {password}",
-                # Else the owner could not take the roles that its migrations make.
-                "ALTER ROLE {owner} SET createrole_self_grant = 'set, inherit'",
                 "GRANT pg_monitor, pg_checkpoint TO {owner}",
-            ):
+            ]
+            if connection.server_version >= _ROLES_ARE_GRANTED_SINCE:
+                # Else the owner could not take the roles that its migrations make.
+                statements.append("ALTER ROLE {owner} SET createrole_self_grant = 'set, inherit'")
+            for statement in statements:
                 cursor.execute(
                     sql.SQL(statement).format(
                         owner=owner, password=sql.Literal(place.password(OWNER))
@@ -586,7 +591,12 @@ def _command(place: Place, sockets: Path, settings: Mapping[str, str]) -> list[s
         "unix_socket_permissions": "0700",
     }
     arguments = [part for name, value in chosen.items() for part in ("-c", f"{name}={value}")]
-    return [binaries_for(place.account) / "postgres", "-D", place.cluster, *arguments]
+    return [
+        binaries_for(place.account, place.made_by) / "postgres",
+        "-D",
+        place.cluster,
+        *arguments,
+    ]
 
 
 def _shared_memory_type() -> str:

