@@ -1,7 +1,9 @@
 """Keyed digests: what people have in common is compared without being kept in clear.
 
-The key is derived from the portal's secret key and travels with each session, as its clock does.
-Under another secret key everything has another digest: what was known before is not recognised.
+The key travels with each session, as its clock does. It is derived from the first secret key that
+a database sees, and kept there under whichever is in force (domain/secret_keys.py): a change of the
+secret key changes no digest. Under another key everything would have another digest, and what was
+known before would not be recognised.
 """
 
 from __future__ import annotations
@@ -11,8 +13,7 @@ import hmac
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from domain.keyring import derive
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -28,13 +29,12 @@ class DigestKey:
     value: bytes = field(repr=False)
 
 
-_KEY_BYTES = 32
 _PURPOSE = b"credit-portal account signals"
 
 
 def digest_key(secret_key: bytes) -> DigestKey:
     """Return the key of digests: the same after every start, and of no use for anything else."""
-    return DigestKey(HKDF(SHA256(), _KEY_BYTES, salt=None, info=_PURPOSE).derive(secret_key))
+    return DigestKey(derive(secret_key, _PURPOSE))
 
 
 def keyed_digest(session: Session, *parts: str) -> bytes | None:

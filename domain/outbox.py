@@ -6,6 +6,7 @@ that dies in between leaves it to be sent again later: every message arrives at 
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,9 @@ from sqlalchemy import select, update
 
 from db.models import OutboxMessage
 from domain import clock
+from domain.errors import NotFound
 from domain.permissions import require
+from domain.vault import NOBODY, vault_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -28,6 +31,7 @@ MAX_ATTEMPTS = 8
 _FIRST_WAIT = timedelta(minutes=1)
 _LONGEST_WAIT = timedelta(hours=6)
 _LONGEST_ERROR = 200
+_ERASED = {"parameters": None, "sealed_parameters": None}
 
 
 class MailServerUnavailable(OSError):  # noqa: N818 - as domain.errors
@@ -63,12 +67,16 @@ class Delivery:
 def enqueue(
     session: Session, *, recipient: str, template: str, parameters: Mapping[str, Any], locale: str
 ) -> int:
-    """Have a mail sent once the session's transaction is committed; return the message's id."""
+    """Have a mail sent once the session's transaction is committed; return the message's id.
+
+    What it is made from waits encrypted, because links in it open accounts.
+    """
     now = clock.now(session)
+    content = json.dumps(dict(parameters)).encode()
     message = OutboxMessage(
         recipient=recipient,
         template=template,
-        parameters=dict(parameters),
+        sealed_parameters=vault_of(session).seal(session, account_id=NOBODY, content=content),
         locale=locale,
         created_at=now,
         available_at=now,
@@ -120,16 +128,16 @@ def waiting_mail(session: Session, *, actor: Actor, limit: int = 50) -> tuple[Ma
     require(actor, "run_jobs")
     rows = session.scalars(
         select(OutboxMessage)
-        .where(OutboxMessage.sent_at.is_(None), OutboxMessage.parameters.is_not(None))
+        .where(OutboxMessage.sent_at.is_(None), OutboxMessage.failed_at.is_(None))
         .order_by(OutboxMessage.id.desc())
         .limit(limit)
     )
-    return tuple(_mail(row) for row in rows)
+    return tuple(_mail(session, row) for row in rows)
 
 
 def _claim_next(session: Session) -> Mail | None:
     now = clock.now(session)
-    row = session.scalars(
+    due = (
         select(OutboxMessage)
         .where(
             OutboxMessage.sent_at.is_(None),
@@ -139,13 +147,19 @@ def _claim_next(session: Session) -> Mail | None:
         .order_by(OutboxMessage.available_at, OutboxMessage.id)
         .limit(1)
         .with_for_update(skip_locked=True)
-    ).one_or_none()
-    if row is None:
-        return None
-    row.attempts += 1
-    # Until then nobody else takes it; should this process die now, someone does afterwards.
-    row.available_at = now + _wait_after(row.attempts)
-    return _mail(row)
+    )
+    while (row := session.scalars(due).one_or_none()) is not None:
+        row.attempts += 1
+        # Until then nobody else takes it; should this process die now, someone does afterwards.
+        row.available_at = now + _wait_after(row.attempts)
+        try:
+            return _mail(session, row)
+        except NotFound as error:
+            # Another process may have the key that this one has not; the next message may be sent.
+            for name, value in _failure(row.attempts, now, error).items():
+                setattr(row, name, value)
+            session.flush()
+    return None
 
 
 def _wait_after(attempts: int) -> timedelta:
@@ -156,30 +170,40 @@ def _mark_sent(session: Session, mail: Mail) -> None:
     session.execute(
         update(OutboxMessage)
         .where(OutboxMessage.id == mail.id)
-        .values(sent_at=clock.now(session), parameters=None, last_error=None)
+        .values(sent_at=clock.now(session), last_error=None, **_ERASED)
     )
 
 
 def _mark_failure(session: Session, mail: Mail, error: Exception) -> bool:
-    gives_up = mail.attempts >= MAX_ATTEMPTS
-    values: dict[str, Any] = {"last_error": f"{type(error).__name__}: {error}"[:_LONGEST_ERROR]}
-    if gives_up:
-        values |= {"failed_at": clock.now(session), "parameters": None}
+    values = _failure(mail.attempts, clock.now(session), error)
     # Another process may have taken it over and sent it in the meantime.
     session.execute(
         update(OutboxMessage)
         .where(OutboxMessage.id == mail.id, OutboxMessage.sent_at.is_(None))
         .values(**values)
     )
-    return gives_up
+    return "failed_at" in values
 
 
-def _mail(row: OutboxMessage) -> Mail:
+def _failure(attempts: int, now: datetime, error: Exception) -> dict[str, Any]:
+    """Return what changes in a message that failed again; after the last attempt it is given up."""
+    values: dict[str, Any] = {"last_error": f"{type(error).__name__}: {error}"[:_LONGEST_ERROR]}
+    if attempts >= MAX_ATTEMPTS:
+        values |= {"failed_at": now, **_ERASED}
+    return values
+
+
+def _mail(session: Session, row: OutboxMessage) -> Mail:
+    """Return a message with what it is made from. Raises NotFound where its key is gone."""
+    parameters: dict[str, Any] = row.parameters or {}  # an older version left it in clear
+    if row.sealed_parameters is not None:
+        sealed = bytes(row.sealed_parameters)
+        parameters = json.loads(vault_of(session).open(session, account_id=NOBODY, sealed=sealed))
     return Mail(
         id=row.id,
         recipient=row.recipient,
         template=row.template,
-        parameters=row.parameters or {},
+        parameters=parameters,
         locale=row.locale,
         created_at=row.created_at,
         attempts=row.attempts,

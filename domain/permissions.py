@@ -131,6 +131,7 @@ PERMISSIONS = _table(
         "manage_people": ("Hire, change roles of staff, disable people", "A +", "another"),
         "review_access": ("See and take away who may do what", "FA"),
         "purge_identity": ("Forget ended sessions and links", "A +"),
+        "rotate_keys": ("Bring all keys under a new SECRET_KEY", "+"),
         "run_jobs": ("Run jobs, deliver mail, write files that were requested", "+"),
     },
 )

@@ -1,22 +1,21 @@
 """Personal data that is kept and must be erasable: encrypted by a key of its account and year.
 
 Rows that hold it are insert-only. To erase it, its key is destroyed, and to let it lapse, the keys
-of old years are. Each key is wrapped by one that only the environment has.
+of old years are. Each key is wrapped by one that only the environment has (domain/keyring.py). What
+a mail is made from is kept under keys of nobody's.
 """
 
 from __future__ import annotations
 
-import base64
 from typing import TYPE_CHECKING
 
 from cryptography.fernet import Fernet, InvalidToken
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from sqlalchemy import text
 
 from db.bulk import fetch_rows
 from domain import clock
 from domain.errors import NotFound
+from domain.keyring import Keyring, UnknownKey
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -26,13 +25,15 @@ if TYPE_CHECKING:
 NOBODY = 0
 """The account of what cannot be told to be about one."""
 
-_KEY_BYTES = 32
-_PURPOSE = b"credit-portal data keys"
+VAULT = "vault"
+"""Where a session has it that needs one by itself: `Session(..., info={VAULT: vault})`."""
+
 _MARK = b":"
 
 _FIND = "SELECT wrapped_key FROM data_keys WHERE account_id = %(account_id)s AND year = %(year)s"
 _KEEP = text("""
-INSERT INTO data_keys (account_id, year, wrapped_key) VALUES (:account_id, :year, :wrapped_key)
+INSERT INTO data_keys (account_id, year, wrapped_key, wrapped_by)
+VALUES (:account_id, :year, :wrapped_key, :wrapped_by)
 ON CONFLICT (account_id, year) DO NOTHING RETURNING wrapped_key
 """)
 _DESTROY = text("DELETE FROM data_keys WHERE account_id = :account_id")
@@ -40,11 +41,10 @@ _DESTROY_OLD = text("DELETE FROM data_keys WHERE year < :year RETURNING account_
 
 
 class Vault:
-    """Seals and opens. Its own key is derived from the portal's secret key."""
+    """Seals and opens, by keys that are wrapped by the portal's secret key, or were by an older."""
 
-    def __init__(self, secret_key: bytes) -> None:
-        derived = HKDF(SHA256(), _KEY_BYTES, salt=None, info=_PURPOSE).derive(secret_key)
-        self._wrapper = Fernet(base64.urlsafe_b64encode(derived))
+    def __init__(self, keys: Keyring | bytes) -> None:
+        self._keyring = keys if isinstance(keys, Keyring) else Keyring(keys)
 
     def seal(
         self, session: Session, *, account_id: int, content: bytes, at: datetime | None = None
@@ -76,7 +76,8 @@ class Vault:
         row = {
             "account_id": account_id,
             "year": year,
-            "wrapped_key": self._wrapper.encrypt(made),
+            "wrapped_key": self._keyring.wrap(made),
+            "wrapped_by": self._keyring.current_id,
         }
         if session.execute(_KEEP, row).first() is not None:
             return Fernet(made)
@@ -90,9 +91,17 @@ class Vault:
         if not rows:
             return None
         try:
-            return Fernet(self._wrapper.decrypt(bytes(rows[0][0])))
-        except InvalidToken:
+            return Fernet(self._keyring.unwrap(bytes(rows[0][0])))
+        except UnknownKey:
             raise NotFound("data_key") from None
+
+
+def vault_of(session: Session) -> Vault:
+    """Return the session's own vault. Raises RuntimeError where it was made without one."""
+    vault: Vault | None = session.info.get(VAULT)
+    if vault is None:
+        raise RuntimeError("what this session keeps is sealed, and it has no vault to do it by")
+    return vault
 
 
 def destroy_keys(session: Session, *, account_id: int) -> None:

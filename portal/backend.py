@@ -17,6 +17,7 @@ from domain.digests import DIGEST_KEY
 from domain.errors import NotAuthorised
 from domain.rights import has_lost_rights, with_current_rights
 from domain.transactions import MAX_ATTEMPTS, RETRIED_SQLSTATES, sqlstate
+from domain.vault import VAULT
 from portal import metrics
 from portal.process import shared
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
     from domain.digests import DigestKey
+    from domain.vault import Vault
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -71,7 +73,7 @@ def connect(
     read_timeout_seconds: int | None = None,
     statement_timeout_seconds: int = 60,
     job_timeout_seconds: int = 3600,
-    digest_key: DigestKey | None = None,
+    vault: Vault | None = None,
 ) -> Engine:
     """Give this process its engine; the engine of another database is closed first.
 
@@ -79,7 +81,7 @@ def connect(
     (and in a read where nothing else is said), and `job_timeout_seconds` in the sessions of
     services that make transactions of their own; 0 is no limit. A lock is waited for half as
     long. `pool_overflow` is as much as `pool_size` where nothing is said. Every session knows
-    `digest_key`, with which is compared what accounts have in common.
+    `vault`, which seals what mails are made from.
     """
     if read_timeout_seconds is None:
         read_timeout_seconds = statement_timeout_seconds
@@ -103,11 +105,18 @@ def connect(
         )
         metrics.measure(made)
         _process.engine = made
-        _process.info = {} if digest_key is None else {DIGEST_KEY: digest_key}
+        _process.info = {} if vault is None else {VAULT: vault}
         _process.sessions = _sessions_on(made, _process.info)
         _process.write_seconds = statement_timeout_seconds
         _process.job_seconds = job_timeout_seconds
         return made
+
+
+def use_digest_key(key: DigestKey) -> None:
+    """Have every session from now on know the key by which is compared what accounts share."""
+    with _process.lock:
+        _process.info = {**_process.info, DIGEST_KEY: key}
+        _process.sessions = _sessions_on(_current(_process.engine), _process.info)
 
 
 def disconnect() -> None:

@@ -20,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from sqlalchemy.exc import DBAPIError
 
 from db.embedded import EmbeddedPostgresError
-from domain import audit_chain, identity, ledger, payments, usage
+from domain import audit_chain, identity, ledger, payments, secret_keys, usage
 from domain.actors import StaffRole, system_actor
 from domain.audit_chain import Head
 from domain.errors import BillingError, Conflict, InvalidInput
@@ -131,10 +131,10 @@ def _say(text: str) -> None:
 
 
 @contextmanager
-def _database(loaded: Settings | None = None) -> Iterator[Settings]:
+def _database(loaded: Settings | None = None, *, needs_keys: bool = True) -> Iterator[Settings]:
     """Have the database connected and up to date while a command works."""
     chosen = loaded or settings()
-    running = startup.connect(chosen, report=_say)
+    running = startup.connect(chosen, report=_say, needs_keys=needs_keys)
     try:
         yield chosen
     finally:
@@ -272,7 +272,7 @@ def _say_sign_ins() -> None:
 @commands.command()
 def migrate() -> None:
     """Bring the database's tables, the sites and the price list up to date."""
-    with _database():
+    with _database(needs_keys=False):
         _say("The database is up to date.")
 
 
@@ -287,6 +287,39 @@ def load_demo() -> None:
         demo.load(backend.sessions(), report=_say)
     _say("The demo is loaded.")
     _say_sign_ins()
+
+
+@commands.command("rotate-key")
+def rotate_key(
+    *,
+    discard_lost: Annotated[
+        bool,
+        typer.Option(
+            "--discard-lost",
+            help="Delete the keys that no secret key opens, and with them what they encrypted.",
+        ),
+    ] = False,
+) -> None:
+    """Bring every key in the database under SECRET_KEY, so that no older one is needed."""
+    with _database(needs_keys=False) as chosen, _progress() as progress:
+        task = progress.add_task("Keys", total=None)
+        done = secret_keys.rotate_keys(
+            backend.sessions(),
+            keyring=chosen.keyring,
+            actor=_ACTOR,
+            discard_lost=discard_lost,
+            on_batch=lambda count: progress.advance(task, count),
+        )
+    _say(f"Keys in the database: {done.total}. Rewritten now: {done.rewrapped}.")
+    if done.discarded:
+        _say(f"Deleted, because no secret key opens them: {done.lost}.")
+    if not done.is_complete:
+        raise CommandError(
+            f"Keys that SECRET_KEY does not open: {done.remaining}. Add the key that they are under"
+            " to SECRET_KEY_PREVIOUS and run this again; a portal that still runs with another"
+            " SECRET_KEY makes more of them."
+        )
+    _say("SECRET_KEY opens all of them: SECRET_KEY_PREVIOUS is no longer needed.")
 
 
 @commands.command("create-user")
@@ -424,7 +457,7 @@ def _say_summary(summary: usage.ImportSummary, rejects_path: Path) -> None:
 @commands.command("verify-ledger")
 def verify_ledger() -> None:
     """Recompute every balance from the facts; exit 1 where anything differs."""
-    with _database():
+    with _database(needs_keys=False):
         differences = backend.write(ledger.verify_ledger, actor=_ACTOR)
         unpaid = backend.write(ledger.top_ups_without_payment, actor=_ACTOR)
     for difference in differences:
@@ -450,7 +483,7 @@ def verify_audit(
 ) -> None:
     """Prove that nothing of the audit log was changed or removed; exit 1 where it was."""
     kept = Head.parse(head) if head else None
-    with _database():
+    with _database(needs_keys=False):
         proof = backend.write(audit_chain.verify_audit, actor=_ACTOR, kept=kept)
     if proof.first_break is not None:
         raise CommandError(_break_text(proof.first_break))

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from domain.gateways.paypal import PayPal
 from domain.gateways.stripe_checkout import StripeCheckout
 from domain.gateways.vnpay import VNPay
-from domain.vault import Vault
 from portal.process import shared
 from portal.settings import settings
 
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from domain.gateways.base import Gateway
+    from domain.vault import Vault
     from portal.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -67,5 +67,5 @@ def _make() -> dict[str, Gateway]:
 
 @cache
 def vault() -> Vault:
-    """Return what seals personal data, under a key derived from SECRET_KEY."""
-    return Vault(settings().secret_key.encode())
+    """Return what seals personal data, under keys that SECRET_KEY encrypts."""
+    return settings().vault

@@ -5,10 +5,12 @@
 | `DATABASE_URL` | a PostgreSQL, version 15 or newer | its own, in `DATA_DIR` |
 | `MIGRATION_DATABASE_URL` | the same database as the tables' owner | `DATABASE_URL` |
 | `DATA_DIR` | where the portal's own PostgreSQL keeps its files | `.data` in the checkout |
+| `PG_BIN` | the folder with the programs that its own PostgreSQL runs by | see docs/operations.md |
 | `PORT` | where the portal listens | 8501 |
 | `BASE_URL` | how people reach it, for links and cookies | `http://localhost:PORT` in the demo |
 | `DEMO` | 1: sample accounts, known passwords, mail shown on a page; 0: none of it | see below |
 | `SECRET_KEY` | 32 or more random characters, 8 of them different | only the demo has one |
+| `SECRET_KEY_PREVIOUS` | older ones that still decrypt, as `a,b` | none |
 | `SMTP_HOST`, `SMTP_PORT` | the mail server | none, 587 |
 | `SMTP_USER`, `SMTP_PASSWORD` | how to sign in there | no sign-in |
 | `SMTP_SECURITY` | `starttls`, `tls` or `none` | `starttls` |
@@ -64,6 +66,8 @@ from domain.gateways.paypal import PayPalSettings
 from domain.gateways.stripe_checkout import StripeSettings
 from domain.gateways.vnpay import VNPaySettings
 from domain.identity import Rules
+from domain.keyring import Keyring
+from domain.vault import Vault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -155,6 +159,7 @@ class Settings:
     allows_any_host: bool
     demo: bool
     secret_key: str = field(repr=False)
+    previous_secret_keys: tuple[str, ...] = field(repr=False)
     smtp: Smtp | None
     mail_from: str
     rules: Rules
@@ -176,6 +181,17 @@ class Settings:
     def secure_cookies(self) -> bool:
         """Whether people reach the portal through TLS, so that cookies are for TLS alone."""
         return self.base_url.startswith("https://")
+
+    @property
+    def keyring(self) -> Keyring:
+        """The secret key and the older ones."""
+        previous = (each.encode() for each in self.previous_secret_keys)
+        return Keyring(self.secret_key.encode(), previous)
+
+    @property
+    def vault(self) -> Vault:
+        """What seals personal data, and what mails are made from."""
+        return Vault(self.keyring)
 
     @property
     def shows_mailbox(self) -> bool:
@@ -209,6 +225,7 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
         allows_any_host=reader.text("BASE_URL") is None,
         demo=demo,
         secret_key=secret_key,
+        previous_secret_keys=reader.previous_secret_keys(),
         smtp=reader.smtp(),
         mail_from=reader.text("MAIL_FROM") or f"billing@{urlsplit(base_url).hostname}",
         rules=reader.rules(secret_key),
@@ -322,6 +339,12 @@ class _Reader:
                 ' Make one: python -c "import secrets; print(secrets.token_urlsafe(48))"'
             )
         return given or ""
+
+    def previous_secret_keys(self) -> tuple[str, ...]:
+        """Return the older keys; of one that has a comma in it, what is between them too."""
+        given = self.text("SECRET_KEY_PREVIOUS") or ""
+        parts = tuple(part.strip() for part in given.split(",") if part.strip())
+        return parts if len(parts) <= 1 else (*parts, given)
 
     def smtp(self) -> Smtp | None:
         host = self.text("SMTP_HOST")

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 from db import embedded
 from db.engine import connections_for_us
 from db.migrate import migrate
-from domain import outbox, payments
+from domain import outbox, payments, secret_keys
 from domain.actors import system_actor
-from domain.digests import digest_key
 from domain.jobs import Job, JobRunner, last_successes, standard_jobs
 from domain.reference import load_reference
 from portal import backend, demo, mail, metrics
@@ -42,11 +41,15 @@ class Running:
         self._stack.close()
 
 
-def connect(settings: Settings, *, report: Callable[[str], None] = _log.info) -> Running:
+def connect(
+    settings: Settings, *, report: Callable[[str], None] = _log.info, needs_keys: bool = True
+) -> Running:
     """Start the database if it is the portal's own, bring it up to date, and connect to it.
 
     `report` is told in plain words what takes long. Raises EmbeddedPostgresError where there can
-    be no database of its own, and SQLAlchemy's errors where the given one cannot be used.
+    be no database of its own, SQLAlchemy's errors where the given one cannot be used, and
+    SettingsError where SECRET_KEY does not open what the database holds; without `needs_keys` that
+    is a warning.
     """
     with ExitStack() as stack:
         url = settings.database_url
@@ -63,9 +66,10 @@ def connect(settings: Settings, *, report: Callable[[str], None] = _log.info) ->
             read_timeout_seconds=settings.read_timeout_seconds,
             statement_timeout_seconds=settings.statement_timeout_seconds,
             job_timeout_seconds=settings.job_timeout_seconds,
-            digest_key=digest_key(settings.secret_key.encode()),
+            vault=settings.vault,
         )
         stack.callback(backend.disconnect)
+        _open_keys(settings, needs_keys=needs_keys)
         backend.write(load_reference, actor=system_actor("startup"))
         return Running(url, stack.pop_all())
 
@@ -97,6 +101,28 @@ def prepare(settings: Settings, *, report: Callable[[str], None] = _log.info) ->
             runner.start()
             stack.callback(runner.stop)
         return Running(running.database_url, stack.pop_all())
+
+
+def _open_keys(settings: Settings, *, needs_keys: bool) -> None:
+    """Open what the database has under the secret key. Raises SettingsError where it cannot."""
+    state = backend.read(secret_keys.key_state, keyring=settings.keyring)
+    if state.lost:
+        if not settings.demo and backend.read(demo.anyone_can_sign_in):
+            raise SettingsError((_DEMO_PEOPLE,))
+        problem = _LOST_KEYS.format(lost=state.lost, total=state.total)
+        if needs_keys:
+            raise SettingsError((problem,))
+        _log.warning(problem)
+        return
+    key = backend.write(secret_keys.open_digest_key, keyring=settings.keyring)
+    backend.use_digest_key(key)
+    if state.older and settings.previous_secret_keys:
+        _log.warning(
+            "%d of %d keys are not known to be under SECRET_KEY: leave SECRET_KEY_PREVIOUS as it is"
+            " until python -m portal rotate-key has rewritten them",
+            state.older,
+            state.total,
+        )
 
 
 def _job_runner(settings: Settings) -> JobRunner:
@@ -152,6 +178,12 @@ def _compare_connections(settings: Settings) -> None:
         )
 
 
+_LOST_KEYS = (
+    "SECRET_KEY is not the one that this database was used with: {lost} of its {total} keys open"
+    " neither by it nor by SECRET_KEY_PREVIOUS, and without them receipts, gateway messages and"
+    " waiting mails cannot be read. Add the key of before to SECRET_KEY_PREVIOUS. If it is lost,"
+    " what it encrypted is lost too: python -m portal rotate-key --discard-lost goes on without it."
+)
 _DEMO_PEOPLE = (
     "The database has the demo's people in it, and everybody knows their password: use another"
     " database, or set DEMO=1."

@@ -19,6 +19,7 @@ from domain import passwords
 from domain.actors import system_actor
 from domain.reference import load_reference
 from tests.support.databases import FreshDatabases, let_owner_turn_triggers_off
+from tests.support.keys import KNOWS_VAULT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -143,7 +144,7 @@ def engine(database_url: str) -> Iterator[Engine]:
 @pytest.fixture
 def sessions(engine: Engine) -> sessionmaker[Session]:
     """The factory of sessions on a fresh database."""
-    return make_sessions(engine)
+    return make_sessions(engine, KNOWS_VAULT)
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from domain.money import Money
 from domain.payments import open_checkout, send_refund, take_notification
 from domain.vault import Vault
 from tests.gateways import ScriptedGateway, paid
+from tests.support.keys import KNOWS_VAULT
 
 if TYPE_CHECKING:
     from domain.gateways.base import (
@@ -74,7 +75,7 @@ class StopsAfterTheCall(Telling):
 
 def main() -> None:
     url, step, number = sys.argv[1:4]
-    sessions = make_sessions(make_engine(url))
+    sessions = make_sessions(make_engine(url), KNOWS_VAULT)
     with sessions() as session:
         payment = session.get_one(Payment, int(number)) if step != "refund" else None
     gateway = StopsBeforeTheAnswer() if step == "notification" else StopsAfterTheCall()

@@ -22,6 +22,7 @@ from db.models.operations import (
     ExportJob,
     JobRun,
     OutboxMessage,
+    PortalKey,
     Upload,
     UsageImport,
 )
@@ -107,6 +108,7 @@ __all__ = [
     "PaymentCredit",
     "PaymentEvent",
     "PaymentReview",
+    "PortalKey",
     "Price",
     "Refund",
     "Refusal",

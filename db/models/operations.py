@@ -26,7 +26,11 @@ _BY_PEOPLE = text("actor LIKE 'user:%'")
 
 
 class OutboxMessage(Base):
-    """A mail to send after the transaction that asked for it; its parameters go once it is sent."""
+    """A mail to send after the transaction that asked for it; its parameters go once it is sent.
+
+    They hold links that open accounts, and so are kept encrypted; `parameters` are those of a mail
+    that an older version of the portal left waiting.
+    """
 
     __tablename__ = "outbox_messages"
 
@@ -34,6 +38,7 @@ class OutboxMessage(Base):
     recipient: Mapped[str]
     template: Mapped[str]
     parameters: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
+    sealed_parameters: Mapped[bytes | None] = mapped_column(BYTEA)
     locale: Mapped[str]
     created_at: Mapped[Instant] = mapped_column(server_default=func.now())
     available_at: Mapped[Instant] = mapped_column(server_default=func.now())
@@ -43,6 +48,7 @@ class OutboxMessage(Base):
     last_error: Mapped[str | None]
 
     __table_args__ = (
+        CheckConstraint("num_nonnulls(parameters, sealed_parameters) <= 1", name="parameters"),
         Index(
             "ix_outbox_messages_waiting",
             "available_at",
@@ -98,6 +104,17 @@ class AuditSeal(Base):
     sealed_at: Mapped[Instant]
 
     __table_args__ = (Index("ix_audit_seals_sealed_at", "sealed_at"),)
+
+
+class PortalKey(Base):
+    """A key of the whole portal, encrypted under the secret key that `wrapped_by` names."""
+
+    __tablename__ = "portal_keys"
+
+    name: Mapped[str] = mapped_column(Text, primary_key=True)
+    wrapped_key: Mapped[bytes] = mapped_column(BYTEA)
+    wrapped_by: Mapped[str]
+    made_at: Mapped[Instant] = mapped_column(server_default=func.now())
 
 
 class JobRun(Base):

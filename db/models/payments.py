@@ -266,13 +266,18 @@ class GatewayMessage(Base):
 
 
 class DataKey(Base):
-    """The key of what is kept encrypted about an account in a year; without it that is gone."""
+    """The key of what is kept encrypted about an account in a year; without it that is gone.
+
+    `wrapped_by` names the secret key that it is encrypted under; None where an older version of the
+    portal made it.
+    """
 
     __tablename__ = "data_keys"
 
     account_id: Mapped[BigKey] = mapped_column(primary_key=True, autoincrement=False)
     year: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
     wrapped_key: Mapped[bytes] = mapped_column(BYTEA)
+    wrapped_by: Mapped[str | None]
     made_at: Mapped[Instant] = mapped_column(server_default=func.now())
 
 

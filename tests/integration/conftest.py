@@ -8,6 +8,7 @@ import pytest
 
 from portal import backend
 from portal.settings import settings
+from tests.support.keys import TEST_VAULT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +22,7 @@ def portal(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("DATA_DIR", str(tmp_path))
     settings.cache_clear()
-    backend.connect(database_url)
+    backend.connect(database_url, vault=TEST_VAULT)
     yield
     backend.disconnect()
     settings.cache_clear()

@@ -14,6 +14,7 @@ from domain import ledger, members, passwords
 from domain.actors import system_actor
 from portal import demo, startup
 from portal.settings import SettingsError, load_settings
+from tests.support import keys
 from tests.support.environment import OUTSIDE_DEMO
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def demo_url(make_database: Callable[[], str]) -> str:
 def sessions(demo_url: str, reports: list[str]) -> Iterator[sessionmaker[Session]]:
     """A database with the demo in it, loaded twice."""
     engine = make_engine(demo_url)
-    sessions = make_sessions(engine)
+    sessions = make_sessions(engine, keys.KNOWS_VAULT)
     demo.load(sessions, report=reports.append)
     with sessions() as session:
         before = _size(session)
@@ -148,9 +149,11 @@ def test_another_day_of_the_same_database_is_no_reason_to_load_again(
 def test_a_portal_that_is_no_demo_refuses_a_database_with_the_known_password(
     demo_url: str, sessions: sessionmaker[Session]
 ) -> None:
-    serious = load_settings({**OUTSIDE_DEMO, "DATABASE_URL": demo_url, "JOBS": "0"})
-    with pytest.raises(SettingsError, match="everybody knows their password"):
-        startup.prepare(serious)
+    given = {**OUTSIDE_DEMO, "DATABASE_URL": demo_url, "JOBS": "0"}
+    serious = load_settings({**given, "SECRET_KEY_PREVIOUS": keys.SECRET.decode()})
+    for each in (serious, load_settings(given)):
+        with pytest.raises(SettingsError, match="everybody knows their password"):
+            startup.prepare(each)
     disable = text("UPDATE users SET disabled_at = now()")
     enable = text("UPDATE users SET disabled_at = NULL")
     with sessions.begin() as session:

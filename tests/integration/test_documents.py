@@ -23,6 +23,7 @@ from domain.payments import (
 from domain.payments.facts import apply_facts
 from domain.vault import Vault, destroy_keys, destroy_keys_before
 from tests.gateways import GATEWAYS, ScriptedGateway, begin, dong, paid, payer
+from tests.support.keys import parameters_of
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker
@@ -196,7 +197,8 @@ def test_credit_note_of_a_refund_that_was_not_paid_is_cancelled(
         dong(10_000),
     )
     with sessions() as session:
-        told = session.scalars(select(OutboxMessage.parameters).order_by(OutboxMessage.id)).all()
+        letters = session.scalars(select(OutboxMessage).order_by(OutboxMessage.id)).all()
+        told = [parameters_of(session, each) for each in letters]
     assert [each["place"] for each in told] == [1, 2, 3]
     assert [each["is_cancellation"] for each in told] == [False, False, True]
 

@@ -31,6 +31,7 @@ from portal.spreadsheets import Column, write_workbook
 from tests.factories import SYSTEM, UNIT, charge, grant, make_account, make_charge, next_key
 from tests.gateways import ScriptedGateway, dong, payer
 from tests.gateways import begin as begin_payment
+from tests.support.keys import TEST_VAULT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,7 +50,7 @@ QUANTITIES = {"input-tokens": 12_345, "output-tokens": 67}
 @pytest.fixture(autouse=True)
 def portal(database_url: str) -> Iterator[None]:
     """The names of services are read through the portal's own connection."""
-    backend.connect(database_url)
+    backend.connect(database_url, vault=TEST_VAULT)
     yield
     backend.disconnect()
 

@@ -27,6 +27,7 @@ from domain.identity import Client, Rules, SignIn, SignInOutcome, SignUp
 from domain.staff import disable_user
 from tests.conftest import TestClock
 from tests.factories import make_account
+from tests.support.keys import KNOWS_VAULT, parameters_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -45,7 +46,7 @@ EMAIL = "lan@example.com"
 def clock(sessions: sessionmaker[Session]) -> TestClock:
     """The clock of every session that the factory makes."""
     clock = TestClock()
-    sessions.configure(info={"clock": clock})
+    sessions.configure(info={**KNOWS_VAULT, "clock": clock})
     return clock
 
 
@@ -81,7 +82,7 @@ def last_mail(session: Session) -> OutboxMessage:
 
 
 def mailed_token(session: Session) -> str:
-    return str((last_mail(session).parameters or {})["token"])
+    return str(parameters_of(session, last_mail(session))["token"])
 
 
 def make_user(session: Session, email: str = EMAIL, role: StaffRole | None = None) -> int:

@@ -18,6 +18,7 @@ from portal import backend
 from portal.routes import invitations, security, sign_in, statements
 from portal.settings import settings
 from tests.factories import grant, make_account
+from tests.support.keys import parameters_of
 
 if TYPE_CHECKING:
     from httpx2 import Response
@@ -104,7 +105,7 @@ def invited(account: int) -> str:
     def newest(session: Session) -> str:
         mail = session.scalars(select(OutboxMessage).order_by(OutboxMessage.id.desc())).first()
         assert mail is not None
-        return str((mail.parameters or {})["token"])
+        return str(parameters_of(session, mail)["token"])
 
     return backend.read(newest)
 

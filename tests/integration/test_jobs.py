@@ -27,6 +27,7 @@ from portal import mail
 from portal.settings import load_settings
 from tests import factories
 from tests.gateways import ScriptedGateway, begin, dong, payer
+from tests.support.keys import KNOWS_VAULT
 from tests.support.owner import as_owner
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def hands() -> Clock:
 @pytest.fixture
 def timed(engine: Engine, hands: Clock) -> sessionmaker[Session]:
     """Sessions that go by the test's clock."""
-    return sessionmaker(engine, expire_on_commit=False, info={"clock": hands})
+    return sessionmaker(engine, expire_on_commit=False, info={**KNOWS_VAULT, "clock": hands})
 
 
 class Counting:

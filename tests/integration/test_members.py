@@ -25,6 +25,7 @@ from domain.errors import (
 from domain.identity import Client, Rules
 from domain.staff import disable_user
 from tests.factories import make_account, next_key
+from tests.support.keys import parameters_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,7 +89,7 @@ def invite(
 def mailed_token(session: Session) -> str:
     newest = session.scalars(select(OutboxMessage).order_by(OutboxMessage.id.desc()).limit(1)).one()
     assert newest.template == "invitation"
-    return str((newest.parameters or {})["token"])
+    return str(parameters_of(session, newest)["token"])
 
 
 def roles(session: Session, account: int) -> dict[str, MemberRole]:
@@ -167,7 +168,7 @@ def test_the_mail_names_who_invites_by_their_address_alone(session: Session, acc
     invite(session, account, owner)
     mail = session.scalars(select(OutboxMessage)).one()
     assert mail.recipient == "lan@example.com"
-    assert {**(mail.parameters or {}), "token": ""} == {
+    assert {**parameters_of(session, mail), "token": ""} == {
         "token": "",
         "days": 7,
         "inviter": "owner@example.com",

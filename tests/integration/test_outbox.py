@@ -18,28 +18,33 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from sqlalchemy import select
+from sqlalchemy import select, text
 
+from db.engine import make_sessions
 from db.models import OutboxMessage
 from domain import outbox
 from domain.actors import StaffRole, system_actor, user_actor
+from domain.clock import CLOCK
 from domain.errors import NotAuthorised
 from domain.outbox import Delivery, Mail, MailServerUnavailable
+from domain.vault import VAULT, Vault
 from portal import mail
 from portal.settings import load_settings
 from tests.conftest import TestClock
+from tests.support.keys import KNOWS_VAULT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from sqlalchemy import Engine
     from sqlalchemy.orm import Session, sessionmaker
 
 
 @pytest.fixture
 def clock(sessions: sessionmaker[Session]) -> TestClock:
     clock = TestClock()
-    sessions.configure(info={"clock": clock})
+    sessions.configure(info={**KNOWS_VAULT, CLOCK: clock})
     return clock
 
 
@@ -71,11 +76,58 @@ def test_a_mail_is_sent_once_and_forgotten(
     sent: list[Mail] = []
     assert outbox.deliver_due(sessions, send=sent.append) == Delivery(sent=1)
     assert sent[0].parameters == {"token": "the-token", "hours": 1}
-    assert row(sessions).parameters is None
+    assert row(sessions).sealed_parameters is None
     assert row(sessions).sent_at is not None
     clock.advance(days=2)
     assert outbox.deliver_due(sessions, send=sent.append) == Delivery()
     assert len(sent) == 1
+
+
+def test_links_wait_encrypted(sessions: sessionmaker[Session]) -> None:
+    enqueue(sessions)
+    with sessions() as session:
+        (kept,) = session.scalars(text("SELECT outbox_messages::text FROM outbox_messages"))
+        (sealed,) = session.scalars(select(OutboxMessage.sealed_parameters))
+    assert "the-token" not in kept
+    assert b"the-token" not in bytes(sealed or b"")
+
+
+def test_a_session_without_a_vault_keeps_no_link_in_clear(engine: Engine) -> None:
+    with pytest.raises(RuntimeError, match="no vault"):
+        enqueue(make_sessions(engine))
+
+
+def test_a_mail_that_an_older_version_left_in_clear_is_sent(
+    sessions: sessionmaker[Session], clock: TestClock
+) -> None:
+    left = OutboxMessage(
+        recipient="lan@example.com",
+        template="verify_email",
+        parameters={"token": "the-token"},
+        locale="en",
+        created_at=clock.instant,
+        available_at=clock.instant,
+    )
+    with sessions.begin() as session:
+        session.add(left)
+    sent: list[Mail] = []
+    assert outbox.deliver_due(sessions, send=sent.append) == Delivery(sent=1)
+    assert sent[0].parameters == {"token": "the-token"}
+    assert row(sessions).parameters is None
+
+
+def test_a_mail_whose_key_another_process_has_holds_up_no_other(
+    sessions: sessionmaker[Session], engine: Engine, clock: TestClock
+) -> None:
+    enqueue(sessions)
+    others = make_sessions(engine, {CLOCK: clock, VAULT: Vault(b"another-secret-key")})
+    sent: list[Mail] = []
+    assert outbox.deliver_due(others, send=sent.append) == Delivery()
+    assert "data_key" in str(row(sessions).last_error)
+    assert row(sessions).sealed_parameters is not None, "whoever has the key sends it"
+    clock.advance(minutes=1)
+    assert outbox.deliver_due(sessions, send=sent.append) == Delivery(sent=1)
+    assert [each.parameters["token"] for each in sent] == ["the-token"]
 
 
 def test_a_mail_of_a_transaction_that_failed_is_never_sent(
@@ -99,12 +151,12 @@ def test_what_fails_waits_longer_each_time_and_is_given_up(
         waits.append(round(wait / timedelta(minutes=1)))
         clock.instant += wait
     assert waits == [1, 4, 16, 64, 256, 360, 360]
-    assert row(sessions).parameters is not None
+    assert row(sessions).sealed_parameters is not None
     assert "no route to the mail server" in str(row(sessions).last_error)
 
     assert outbox.deliver_due(sessions, send=refuse) == Delivery(failed=1)
     assert row(sessions).failed_at is not None
-    assert row(sessions).parameters is None
+    assert row(sessions).sealed_parameters is None
     clock.advance(days=9)
     assert outbox.deliver_due(sessions, send=refuse) == Delivery()
 

@@ -18,6 +18,7 @@ from domain import (
     ledger,
     members,
     payments,
+    secret_keys,
     staff,
     support,
     vouchers,
@@ -28,6 +29,7 @@ from domain.billing_profiles import save_profile
 from domain.errors import BillingError, NotAuthorised, NotFound
 from domain.gateways.base import RefundFact, RefundState
 from domain.identity import Rules, purge_identity
+from domain.keyring import Keyring
 from domain.ledger.verify import verify_ledger
 from domain.money import Money
 from domain.payments import bank_transfers, review
@@ -49,6 +51,7 @@ from tests.factories import UNIT, charge, grant, next_key
 from tests.gateways import GATEWAYS, ScriptedGateway, begin, dong, paid, payer
 from tests.integration.test_authorisation import PROFILE, add_people, call, people
 from tests.integration.test_vouchers import terms
+from tests.support.keys import SECRET
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -338,6 +341,9 @@ CALLS: dict[str, Callable[[World, Actor], Any]] = {
     ),
     "review_access": on_session(staff.list_staff),
     "purge_identity": on_session(purge_identity),
+    "rotate_keys": lambda world, actor: secret_keys.rotate_keys(
+        world.sessions, keyring=Keyring(SECRET), actor=actor
+    ),
     "run_jobs": on_session(exports.forget_exports),
 }
 

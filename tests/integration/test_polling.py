@@ -28,6 +28,7 @@ from domain.payments.facts import apply_facts
 from domain.payments.schedule import MAX_REFUND_CHECKS, next_check
 from tests.factories import next_key
 from tests.gateways import GATEWAYS, ScriptedGateway, away, begin, dong, paid, payer
+from tests.support.keys import KNOWS_VAULT
 from tests.support.owner import as_owner
 
 if TYPE_CHECKING:
@@ -67,7 +68,8 @@ class World:
     def __init__(self, engine: Engine) -> None:
         self.now = START
         self.lock = threading.Lock()
-        self.sessions = sessionmaker(engine, expire_on_commit=False, info={"clock": self.clock})
+        info: dict[str, object] = {**KNOWS_VAULT, "clock": self.clock}
+        self.sessions = sessionmaker(engine, expire_on_commit=False, info=info)
         self.failures: list[str] = []
         with self.sessions.begin() as session:
             self.account, self.owner = payer(session)

@@ -16,6 +16,7 @@ from domain.errors import BillingError, NotAuthorised, NotFound
 from domain.identity import Client, Rules
 from domain.permissions import require
 from portal import backend
+from tests.support.keys import TEST_VAULT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,7 +30,7 @@ CLIENT = Client("203.0.113.7", "a browser")
 
 @pytest.fixture(autouse=True)
 def _connected(database_url: str) -> Iterator[None]:
-    backend.connect(database_url, pool_size=5)
+    backend.connect(database_url, pool_size=5, vault=TEST_VAULT)
     yield
     backend.disconnect()
 

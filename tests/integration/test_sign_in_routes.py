@@ -24,6 +24,7 @@ from portal.routes import health, mailbox, security, sign_in, web
 from portal.session_gate import SessionGate
 from portal.settings import settings
 from tests.support.environment import OUTSIDE_DEMO
+from tests.support.keys import TEST_VAULT, parameters_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -65,7 +66,7 @@ def configure(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
 @pytest.fixture
 def database(database_url: str, configure: Callable[..., None]) -> Iterator[None]:
     configure()
-    backend.connect(database_url, pool_size=20)
+    backend.connect(database_url, pool_size=20, vault=TEST_VAULT)
     yield
     backend.disconnect()
 
@@ -131,7 +132,8 @@ def mails() -> list[OutboxMessage]:
 
 
 def mailed_token() -> str:
-    return str((mails()[-1].parameters or {})["token"])
+    newest = mails()[-1]
+    return str(backend.read(lambda session: parameters_of(session, newest))["token"])
 
 
 def mailed_path(purpose: str) -> str:

@@ -27,6 +27,7 @@ from tests.gateways import GATEWAYS, ScriptedGateway, begin, dong, paid, payer
 from tests.integration.test_starter_pack import STRIPE, TOP_UP
 from tests.integration.test_starter_pack import pack as starter_pack
 from tests.integration.test_vouchers import campaign, codes
+from tests.support.keys import KNOWS_VAULT
 from tests.support.owner import as_owner
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ PASSWORD = "correct horse battery"
 
 @pytest.fixture
 def sessions(engine: Engine) -> sessionmaker[Session]:
-    return make_sessions(engine, {DIGEST_KEY: digest_key(SECRET)})
+    return make_sessions(engine, {**KNOWS_VAULT, DIGEST_KEY: digest_key(SECRET)})
 
 
 def customer(

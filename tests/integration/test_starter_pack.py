@@ -44,6 +44,7 @@ from domain.vouchers import (
 from tests.factories import SYSTEM, charge, grant, make_site, next_key
 from tests.gateways import GATEWAYS, ScriptedGateway, away, begin, paid, payer
 from tests.integration.test_bank_transfers import CHECKER, record
+from tests.support.keys import KNOWS_VAULT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,7 +74,7 @@ SPLIT = (
 
 @pytest.fixture
 def sessions(engine: Engine) -> sessionmaker[Session]:
-    return make_sessions(engine, {DIGEST_KEY: digest_key(SECRET)})
+    return make_sessions(engine, {**KNOWS_VAULT, DIGEST_KEY: digest_key(SECRET)})
 
 
 def pack(session: Session, *, budget: int = 1_000_000, minimum: int = 3_000, **changes: Any) -> int:

@@ -15,6 +15,7 @@ from domain.errors import NotFound
 from portal import backend, cookies, session
 from portal.settings import settings
 from tests.factories import make_account
+from tests.support.keys import TEST_VAULT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,7 +42,7 @@ def page(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleN
     for name in ("DATABASE_URL", "BASE_URL", "DEMO"):
         monkeypatch.delenv(name, raising=False)
     settings.cache_clear()
-    backend.connect(database_url)
+    backend.connect(database_url, vault=TEST_VAULT)
     page = SimpleNamespace(
         context=SimpleNamespace(
             cookies=SimpleNamespace(to_dict=dict), ip_address="192.0.2.9", url=None

@@ -12,6 +12,7 @@ from portal import backend
 from tests.gateways import begin, dong, payer
 from tests.integration.test_payments import VAULT, ipn, vnpay
 from tests.round_trips import RoundTrips
+from tests.support.keys import TEST_VAULT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def trips(database_url: str) -> Iterator[RoundTrips]:
     """The portal's own connections, counted."""
-    backend.connect(database_url)
+    backend.connect(database_url, vault=TEST_VAULT)
     yield RoundTrips(backend.engine())
     backend.disconnect()
 

@@ -36,6 +36,7 @@ from portal import backend
 from portal.routes import payments as routes
 from tests.gateways import ScriptedGateway, paid
 from tests.integration.test_payments import CREDIT, VAULT, Begun, begun, ipn, take, vnpay
+from tests.support.keys import TEST_VAULT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -290,7 +291,7 @@ def send(
     gateways = {"paypal": stuck, "vnpay": vnpay()}
     monkeypatch.setattr(routes, "gateway_of", gateways.get)
     monkeypatch.setattr(routes, "vault", lambda: VAULT)
-    backend.connect(database_url)
+    backend.connect(database_url, vault=TEST_VAULT)
     with TestClient(Starlette(routes=routes.routes())) as client:
 
         def send(method: str, address: str) -> str:

@@ -13,6 +13,7 @@ from streamlit.testing.v1 import AppTest
 from domain.actors import MemberRole, StaffRole, user_actor
 from portal import backend, viewing
 from portal.session import Visitor
+from tests.support.keys import TEST_VAULT
 from tests.support.people import register
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def installed_components() -> Iterator[None]:
 @pytest.fixture
 def show(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., AppTest]]:
     """Run the portal for a person: their account, their other memberships, or a staff role."""
-    backend.connect(database_url)
+    backend.connect(database_url, vault=TEST_VAULT)
 
     def shown(
         account_id: int | None,

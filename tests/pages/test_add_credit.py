@@ -27,6 +27,7 @@ from portal.session import Visitor
 from portal.top_up import dialog
 from tests.factories import SYSTEM, make_account
 from tests.gateways import ScriptedGateway, away, payer
+from tests.support.keys import TEST_VAULT
 from tests.support.owner import as_owner
 from tests.support.people import register
 
@@ -61,7 +62,7 @@ def opened(
     database_url: str, gateways: object, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., AppTest]]:
     """Open the dialog at a step, for the owner of an account."""
-    backend.connect(database_url)
+    backend.connect(database_url, vault=TEST_VAULT)
     assert gateways
 
     def make(account_id: int, step: str = "amount", user_id: int = 1, **chosen: Any) -> AppTest:

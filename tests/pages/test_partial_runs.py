@@ -17,6 +17,7 @@ from portal import backend, formats, viewing
 from portal.session import Visitor
 from portal.ui import partial_runs
 from tests.factories import make_account
+from tests.support.keys import TEST_VAULT
 from tests.support.people import register
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ class Drawn:
 
 @pytest.fixture
 def drawn(database_url: str, session: Session, monkeypatch: pytest.MonkeyPatch) -> Iterator[Drawn]:
-    backend.connect(database_url)
+    backend.connect(database_url, vault=TEST_VAULT)
     yield Drawn(session, monkeypatch)
     backend.disconnect()
 

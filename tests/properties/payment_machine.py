@@ -61,6 +61,7 @@ from domain.payments.review import (
 from tests.factories import SYSTEM, charge, grant, next_key
 from tests.gateways import GATEWAYS, ScriptedGateway, begin, payer
 from tests.properties import payment_model as model
+from tests.support.keys import KNOWS_VAULT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -294,7 +295,7 @@ class PaymentMachine(RuleBasedStateMachine):
             self.connection,
             expire_on_commit=False,
             join_transaction_mode="create_savepoint",
-            info={"clock": self._tick},
+            info={**KNOWS_VAULT, "clock": self._tick},
         )
         self.account = model.Account()
         self.worlds: list[World] = []

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from db.engine import make_sessions
 from db.models import Payment
-from domain import ledger, support
+from domain import ledger, support, vault
 from domain.accounts import open_account
 from domain.actors import StaffRole, system_actor, user_actor
 from domain.clock import CLOCK
@@ -43,7 +43,6 @@ from domain.payments.review import (
     reviews_of,
 )
 from domain.usage import UsageEvent, record_usage
-from domain.vault import Vault
 from domain.vouchers import (
     CampaignTerms,
     Offer,
@@ -72,7 +71,7 @@ if TYPE_CHECKING:
     from tests.conftest import TestClock
 
 SECRET = b"the secret key of this history"
-VAULT = Vault(b"the-secret-key-of-this-history-0123456789")
+VAULT = vault.Vault(b"the-secret-key-of-this-history-0123456789")
 MAKER = user_actor(900, staff_role=StaffRole.FINANCE)
 CHECKER = user_actor(901, staff_role=StaffRole.FINANCE)
 ADMIN = user_actor(902, staff_role=StaffRole.ADMIN)
@@ -82,7 +81,7 @@ SLIP = Evidence("slip.pdf", b"%PDF-1.7 a slip of 2026")
 
 def session_info(clock: TestClock) -> dict[str, Any]:
     """Return what the history's sessions carry: its clock, and the key of its digests."""
-    return {CLOCK: clock, DIGEST_KEY: digest_key(SECRET)}
+    return {vault.VAULT: VAULT, CLOCK: clock, DIGEST_KEY: digest_key(SECRET)}
 
 
 @dataclass

@@ -51,6 +51,8 @@ PROTECTED_OTHERWISE = {
     "domain.queries.accounts.service_names": "the catalogue",
     "domain.queries.accounts.site_zone": "a time zone",
     "domain.reference.current_catalogue": "the catalogue",
+    "domain.secret_keys.key_state": "numbers, for the start",
+    "domain.secret_keys.open_digest_key": "the start: whoever calls it has the secret key",
     "domain.top_up_limits.limits_of": "limits that everybody may know",
     "domain.vouchers.codes.count_codes": "a number",
     "domain.vouchers.redeem.try_counted": "counts tries around a service that asks",

@@ -13,6 +13,7 @@ from hypothesis import given, strategies
 from domain.gateways.paypal import PayPal
 from domain.gateways.stripe_checkout import StripeCheckout
 from domain.gateways.vnpay import VNPay
+from domain.keyring import Keyring, UnknownKey
 from portal.gateways import gateway_faults, gateway_names
 from portal.settings import _DEMO_SECRETS, SettingsError, load_settings
 from sandbox import stripe, vnpay
@@ -112,6 +113,22 @@ def test_outside_the_demo_what_nobody_can_guess_is_asked_for(
     assert said.startswith(f"{name} is needed outside the demo: ")
     assert example in said
     assert load_settings({**environment, "DEMO": "1"}).demo
+
+
+def test_older_secret_keys_open_and_do_not_seal() -> None:
+    kept = load_settings({"SECRET_KEY": KEY}).keyring
+    given = load_settings({"SECRET_KEY": "n" * 40, "SECRET_KEY_PREVIOUS": f" one , {KEY},"})
+    assert given.keyring.unwrap(kept.wrap(b"a key")) == b"a key"
+    with pytest.raises(UnknownKey):
+        kept.unwrap(given.keyring.wrap(b"a key"))
+    assert load_settings({"SECRET_KEY": KEY}).previous_secret_keys == ()
+    assert KEY not in repr(given)
+
+
+def test_an_older_secret_key_may_have_a_comma_in_it() -> None:
+    kept = Keyring(b"some, characters, of mine")
+    given = load_settings({"SECRET_KEY": KEY, "SECRET_KEY_PREVIOUS": "some, characters, of mine"})
+    assert given.keyring.unwrap(kept.wrap(b"a key")) == b"a key"
 
 
 def test_outside_the_demo_cookies_do_not_travel_in_the_clear() -> None:
