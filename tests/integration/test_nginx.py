@@ -7,6 +7,7 @@ import os
 import re
 import socket
 import ssl
+import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,9 +20,8 @@ from websockets.sync.client import connect
 from websockets.typing import Origin, Subprotocol
 
 from db.engine import make_engine, make_sessions
-from domain import identity
+from domain import identity, uploads
 from domain.actors import StaffRole
-from portal.campaigns import codes
 from tests import factories
 from tests.support import nginx
 from tests.support.environment import OUTSIDE_DEMO
@@ -209,11 +209,13 @@ def test_plain_http_is_sent_to_https(site: Site) -> None:
 
 
 def test_largest_upload_passes_and_more_does_not(site: Site) -> None:
-    largest = codes._LARGEST_FILE_MEGABYTES * 1024 * 1024
+    largest = uploads.LARGEST_BYTES
     with site.browser("127.0.0.7") as browser:
-        # Nobody's upload: Streamlit refuses it, but the request came that far.
-        path = "/_stcore/upload_file/no-session/no-file"
-        passed = browser.put(path, files={"file": b"x" * largest})
-        assert passed.status_code != 413
+        # Nobody's upload: it is refused, but the request came that far.
+        path = f"/uploads/codes/{uuid.uuid4()}"
+        passed = browser.put(path, content=b"x" * largest)
+        assert passed.status_code == 403
         assert "X-Request-Id" in passed.headers
-        assert browser.put(path, files={"file": b"x" * (2 * largest)}).status_code == 413
+        refused = browser.put(path, content=b"x" * (2 * largest))
+        assert refused.status_code == 413
+        assert "X-Request-Id" not in refused.headers
