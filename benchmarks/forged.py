@@ -6,6 +6,7 @@ import asyncio
 import json
 import random
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import httpx2
@@ -87,7 +88,7 @@ async def _send(
     headers = {
         "Content-Type": "application/json",
         "PayPal-Transmission-Id": name,
-        "PayPal-Transmission-Time": "2026-01-15T02:33:12Z",
+        "PayPal-Transmission-Time": datetime.now(UTC).isoformat(),
         "PayPal-Transmission-Sig": "c2lnbmVkIGJ5IG5vYm9keQ==",
         "PayPal-Cert-Url": f"{_CERTIFICATES}/CERT-{name}",
         "PayPal-Auth-Algo": "SHA256withRSA",

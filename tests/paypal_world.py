@@ -118,7 +118,7 @@ def run_stand_in(folder: Path) -> Iterator[World]:
     async def take(request: Request) -> Response:
         headers = {name.lower(): value for name, value in request.headers.items()}
         body = await request.body()
-        messages.put(InboundMessage("POST", headers, (), "", body, datetime.now(UTC)))
+        messages.put(InboundMessage("POST", headers, (), "", body, context.now()))
         return PlainTextResponse("")
 
     clock = [timedelta(0)]

@@ -6,11 +6,12 @@ stand under `reading_answer` or `reading_message`, whatever goes wrong inside th
 
 from __future__ import annotations
 
+import json
 import logging
 import traceback
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from domain.errors import BillingError
 from domain.gateways.base import (
@@ -113,6 +114,34 @@ def readable(read: Callable[[], _Value]) -> _Value | None:
         return read()
     except UNREADABLE:
         return None
+
+
+def read_object(body: bytes) -> dict[str, Any]:
+    """Return the JSON object that a verified body is; raise NotificationRefused where it is none.
+
+    It has to say one thing: UTF-8, each name once, and numbers that JSON has, of a length and a
+    depth that can be read.
+    """
+    try:
+        found = json.loads(
+            body.decode("utf-8"), object_pairs_hook=_each_once, parse_constant=_no_number
+        )
+    except (RecursionError, ValueError):
+        raise NotificationRefused(Outcome.MALFORMED, "no_json") from None
+    if not isinstance(found, dict):
+        raise NotificationRefused(Outcome.MALFORMED, "no_object")
+    return found
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name twice")
+    return found
+
+
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number")
 
 
 def required_text(found: object) -> str:

@@ -35,6 +35,7 @@ from domain.gateways.base import (
 from domain.gateways.guards import (
     optional_text,
     read_each,
+    read_object,
     reading_answer,
     reading_message,
 )
@@ -42,7 +43,6 @@ from domain.gateways.paypal_webhooks import (
     PublicCertificates,
     SandboxCertificates,
     WebhookVerifier,
-    read_event,
 )
 
 if TYPE_CHECKING:
@@ -347,7 +347,7 @@ class PayPal:
     def parse_notification(self, message: InboundMessage) -> Notification:
         """Verify and read an event; nothing of it is read before it is verified."""
         self._verifier.verify(message)
-        event = read_event(message.body)
+        event = read_object(message.body)
         event_id = optional_text(event.get("id"))
         event_type = optional_text(event.get("event_type"))
         if event_id is None or event_type is None:

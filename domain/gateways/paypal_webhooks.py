@@ -3,21 +3,22 @@
 PayPal signs `transmission id|transmission time|webhook id|crc32 of the body` by RSA and SHA-256,
 and names the address of its certificate. Nothing here trusts what such a message says of itself:
 the address must be PayPal's, and the certificate must lead to a root that is trusted for PayPal's
-name. The identifier of the webhook is ours, never one from the message.
+name. The identifier of the webhook is ours, never one from the message. What costs nothing is
+checked first: an address or a time that cannot be PayPal's has nobody asked and nothing computed.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-import json
 import re
 import threading
 import time
 import warnings
 import zlib
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
@@ -36,7 +37,6 @@ from domain.gateways.base import NotificationRefused, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from datetime import datetime
 
     from domain.gateways.base import InboundMessage
 
@@ -55,9 +55,10 @@ _HEADERS = (
     "paypal-auth-algo",
 )
 _CERTIFICATE_PATH = "/v1/notifications/certs/"
+_LIVE_HOSTS = frozenset(("api.paypal.com", "api-m.paypal.com"))
+_SANDBOX_HOSTS = frozenset(("api.sandbox.paypal.com", "api-m.sandbox.paypal.com"))
 _CERTIFICATE_URL = re.compile(
-    r"https://(?P<host>(?:[a-z0-9-]+\.)*paypal\.com)(?::443)?/v1/notifications/certs/"
-    r"(?P<name>[A-Za-z0-9_-]{1,200})",
+    r"https://(?P<host>[a-z.-]{1,100})(?::443)?/v1/notifications/certs/[A-Za-z0-9_-]{1,200}",
     re.ASCII,
 )
 """The whole address: no user, no other port, no query, no path that climbs."""
@@ -68,6 +69,8 @@ _ISSUER_URL = re.compile(r"https?://(?:[a-z0-9-]+\.)+[a-z]{2,}/[A-Za-z0-9._/-]{1
 _NAME_SUFFIX = ".paypal.com"
 _SANDBOX_SUFFIX = ".sandbox.paypal.com"
 _LONGEST_HEADER = 2_000
+_MAX_AGE, _MAX_AHEAD = timedelta(days=4), timedelta(minutes=5)
+"""How old a transmission may be: PayPal repeats one for three days. Or ahead, as clocks differ."""
 _LARGEST_CERTIFICATE = 64 * 1024
 _NANOSECONDS = 1_000_000_000
 _MAX_READ_SECONDS, _MAX_CONNECT_SECONDS = 10, 5
@@ -80,6 +83,8 @@ They stand in the way of all other webhooks, which are taken a few at a time.
 """
 _REFUSED_FOR_NS = 30 * _NANOSECONDS
 _MAX_REFUSED = 256
+_MAX_FETCHES, _FETCHES_WITHIN_NS = 6, 60 * _NANOSECONDS
+"""PayPal changes its certificate once in months: whoever names new ones all the time is not it."""
 _MOST_ISSUERS = 3
 _KEPT = 16
 
@@ -200,8 +205,9 @@ class WebhookVerifier:
     """Refuses every message that PayPal did not sign for our webhook. Safe in many threads.
 
     Forged messages are cheap: nobody waits for a certificate but those who need an unknown one, of
-    whom there are `_MAX_FETCHING` at once, and an address that failed is not asked again for a
-    while. Whoever is refused for that comes again, if it is PayPal.
+    whom there are `_MAX_FETCHING` at once, an address that failed is not asked again for a while,
+    and no more than `_MAX_FETCHES` certificates are asked for in a minute. Whoever is refused for
+    that comes again, if it is PayPal.
     """
 
     def __init__(
@@ -221,6 +227,7 @@ class WebhookVerifier:
         self._lock = threading.Lock()
         self._known: OrderedDict[str, tuple[Chain, Store]] = OrderedDict()
         self._refused: OrderedDict[str, tuple[int, str]] = OrderedDict()
+        self._fetched_ns: deque[int] = deque(maxlen=_MAX_FETCHES)
 
     def verify(self, message: InboundMessage) -> None:
         """Raise NotificationRefused unless the message is PayPal's, for our webhook, unchanged."""
@@ -233,6 +240,7 @@ class WebhookVerifier:
         if algorithm != ALGORITHM:
             raise _refused("algorithm")
         self._check_url(url)
+        _check_time(transmission_time, message.received_at)
         try:
             signature = base64.b64decode(signature_text, validate=True)
         except (binascii.Error, ValueError):
@@ -246,9 +254,9 @@ class WebhookVerifier:
 
     def _check_url(self, url: str) -> None:
         found = _CERTIFICATE_URL.fullmatch(url)
-        if found is None:
+        if found is None or found["host"] not in _LIVE_HOSTS | _SANDBOX_HOSTS:
             raise _refused("certificate_url")
-        if not self._is_sandbox and f".{found['host']}".endswith(_SANDBOX_SUFFIX):
+        if not self._is_sandbox and found["host"] in _SANDBOX_HOSTS:
             raise _refused("sandbox_certificate")
 
     def _key(self, url: str, moment: datetime) -> rsa.RSAPublicKey:
@@ -293,6 +301,7 @@ class WebhookVerifier:
             self._check_chain(*known, moment)
             return known
         self._check_not_refused(url)
+        self._count_fetch()
         try:
             with _reading_certificates():
                 chain = _read_certificates(self._certificates.fetch(url))
@@ -312,6 +321,15 @@ class WebhookVerifier:
             ends_ns, reason = self._refused.get(url, (0, ""))
         if self._clock_ns() < ends_ns:
             raise _refused(reason)
+
+    def _count_fetch(self) -> None:
+        """Refuse the message where so many certificates were asked for within the last minute."""
+        now_ns = self._clock_ns()
+        with self._lock:
+            is_full = len(self._fetched_ns) == _MAX_FETCHES
+            if is_full and now_ns - self._fetched_ns[0] < _FETCHES_WITHIN_NS:
+                raise _refused("certificate_unavailable")
+            self._fetched_ns.append(now_ns)
 
     def _refuse(self, url: str, reason: str) -> None:
         with self._lock:
@@ -354,15 +372,14 @@ class WebhookVerifier:
         return ours[0]
 
 
-def read_event(body: bytes) -> dict[str, object]:
-    """Return the event of a verified body; raise NotificationRefused where it is none."""
+def _check_time(text: str, received_at: datetime) -> None:
+    """Refuse a message that was not sent lately, or says no moment at which it was."""
     try:
-        event = json.loads(body)
-    except (RecursionError, ValueError):
-        raise NotificationRefused(Outcome.MALFORMED, "no_json") from None
-    if not isinstance(event, dict):
-        raise NotificationRefused(Outcome.MALFORMED, "no_object")
-    return event
+        age = received_at - datetime.fromisoformat(text)
+    except (OverflowError, TypeError, ValueError):
+        raise _refused("time") from None
+    if not -_MAX_AHEAD <= age <= _MAX_AGE:
+        raise _refused("old" if age > _MAX_AGE else "future")
 
 
 def _download(transport: httpx2.BaseTransport | None, url: str, ends_ns: int) -> bytes:

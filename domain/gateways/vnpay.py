@@ -75,6 +75,27 @@ _CODE_LENGTH = 2
 _HASH = "vnp_SecureHash"
 _NO_NUMBER = frozenset({"", "0"})
 _UNSIGNED = frozenset({_HASH, "vnp_SecureHashType"})
+REQUEST_ONLY = frozenset(
+    {
+        "vnp_Version",
+        "vnp_Command",
+        "vnp_CurrCode",
+        "vnp_CreateDate",
+        "vnp_ExpireDate",
+        "vnp_IpAddr",
+        "vnp_Locale",
+        "vnp_OrderType",
+        "vnp_ReturnUrl",
+    }
+)
+"""What a pay address of ours has, and no answer of VNPay.
+
+Both are signed with one secret in one way, and every customer sees the pay address.
+"""
+
+ANSWER_ONLY = ("vnp_ResponseCode", "vnp_TransactionStatus", "vnp_TransactionNo")
+"""What every answer of VNPay has, and no pay address: "0" is the number of what was not paid."""
+
 
 QUERY_REQUEST = (
     "vnp_RequestId",
@@ -334,8 +355,7 @@ class VNPay:
             amount = _amount(given.get("vnp_Amount", ""))
         except ValueError:
             raise NotificationRefused(Outcome.MALFORMED, "amount") from None
-        number = given.get("vnp_TransactionNo", "")
-        code, status = given.get("vnp_ResponseCode", ""), given.get("vnp_TransactionStatus", "")
+        code, status, number = (given[name] for name in ANSWER_ONLY)
         state = _state(code, status)
         if state is PaymentState.PAID and number in _NO_NUMBER:
             raise NotificationRefused(Outcome.MALFORMED, "transaction_number")
@@ -352,7 +372,10 @@ class VNPay:
         return Notification(required_text(":".join(names)), "ipn", (fact,))
 
     def _verified(self, message: InboundMessage) -> dict[str, str]:
-        """Return the signed parameters; raise NotificationRefused where they cannot be believed."""
+        """Return the parameters that VNPay signed, of a return or an IPN.
+
+        Raises NotificationRefused where they cannot be believed, and for what we signed ourselves.
+        """
         pairs = [(name, value) for name, value in message.query if name.startswith("vnp_")]
         given = dict(pairs)
         if not pairs:
@@ -364,6 +387,9 @@ class VNPay:
             raise NotificationRefused(Outcome.BAD_SIGNATURE, "signature")
         if given.get("vnp_TmnCode") != self._settings.tmn_code:
             raise NotificationRefused(Outcome.BAD_SIGNATURE, "wrong_merchant")
+        has_all = all(given.get(name) for name in ANSWER_ONLY)
+        if not has_all or not REQUEST_ONLY.isdisjoint(given):
+            raise NotificationRefused(Outcome.MALFORMED, "not_an_answer")
         if optional_text(given.get("vnp_TxnRef")) is None:
             raise NotificationRefused(Outcome.MALFORMED, "reference")
         return given

@@ -6,7 +6,7 @@ that no database takes, numbers without measure, shapes within shapes, and what 
 
 from __future__ import annotations
 
-import copy
+import contextlib
 import json
 from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime, timedelta
@@ -28,6 +28,7 @@ from domain.gateways.base import (
     InboundMessage,
     KnownPayment,
     NotificationRefused,
+    Outcome,
     RefundFact,
     RefundRequest,
 )
@@ -43,82 +44,17 @@ from domain.gateways.vnpay import (
     sign,
 )
 from domain.money import Money
+from tests.support.strange_documents import changed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from domain.gateways.base import Gateway
-
-Document = dict[str, Any]
-Path = tuple[str | int, ...]
+    from tests.support.strange_documents import Document
 
 MORNING = datetime(2026, 1, 15, 2, 30, tzinfo=UTC)
 REFERENCE, REFUND_REFERENCE = "ABCDEFGHJKLMNPQRSTUV", "RRRRRRRRRRRRRRRRRRRR"
 many = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-
-
-# ── Strange documents ─────────────────────────────────────────────────────────────────────────
-def deep(levels: int) -> Document:
-    found: Document = {"a": []}
-    for _ in range(levels):
-        found = {"a": [found]}
-    return found
-
-
-STRANGE = st.one_of(
-    st.none(),
-    st.booleans(),
-    st.integers(-(10**40), 10**40),
-    st.sampled_from([0, -1, 1, 10**13, 10**19, 253402300800, -62135596801]),
-    st.floats(),
-    st.text(max_size=20),
-    st.sampled_from(
-        [
-            *("", " ", "0", "-1", "1e3", "NaN", "zzz", "XXX", "VND", "jpy", "KWD", "9" * 40),
-            *("\x00", "a\x00b", "\ud800", "\u202e", "x" * 5_000, "٣٤", "99991231235959"),
-            *("00010101000000", "0001-01-01T00:00:00+07:00", "9999-12-31T23:59:59-10:00"),
-            *("COMPLETED", "RESOLVED", "lost", "won", "succeeded", "paid", "00", "07", "02", "03"),
-        ]
-    ),
-    st.just([]),
-    st.just({}),
-    st.just(deep(3)),
-    st.just([None]),
-    st.just(["x", 7, {}]),
-    st.dictionaries(st.text(max_size=5), st.none(), max_size=2),
-)
-
-
-def paths_of(document: object, here: Path = ()) -> list[Path]:
-    """Return every place of a document, the document itself left out."""
-    items: list[tuple[str | int, object]] = []
-    if isinstance(document, dict):
-        items = list(document.items())
-    elif isinstance(document, list):
-        items = list(enumerate(document))
-    found: list[Path] = []
-    for name, value in items:
-        found += [(*here, name), *paths_of(value, (*here, name))]
-    return found
-
-
-@st.composite
-def changed(draw: st.DrawFn, document: Document) -> Document:
-    """Return a copy of a document with one to three places changed or missing."""
-    found = copy.deepcopy(document)
-    for _ in range(draw(st.integers(1, 3))):
-        places = paths_of(found)
-        if not places:
-            break
-        *path, last = draw(st.sampled_from(places))
-        node: Any = found
-        for step in path:
-            node = node[step]
-        if draw(st.integers(0, 3)) == 0:
-            del node[last]
-        else:
-            node[last] = copy.deepcopy(draw(STRANGE))
-    return found
 
 
 # ── What may come of them ─────────────────────────────────────────────────────────────────────
@@ -583,6 +519,35 @@ def test_list_without_an_end_is_left_and_its_payment_told() -> None:
 
 # ── What is no document at all ────────────────────────────────────────────────────────────────
 TOO_DEEP = b'{"a":' * 50_000 + b"1" + b"}" * 50_000
+
+
+# A body that says two things, or what JSON does not have, and Python would read all the same.
+AMBIGUOUS = [
+    b'{"id": "WH-1", "event_type": "A", "id": "WH-2"}',
+    b'{"id": "WH-1", "event_type": "A", "resource": {"amount": 1, "amount": 2}}',
+    b'{"id": "WH-1", "event_type": "A", "resource": NaN}',
+    b'{"id": "WH-1", "event_type": "A", "resource": [-Infinity]}',
+    '{"id": "WH-1", "event_type": "A"}'.encode("utf-16"),
+    b'\xef\xbb\xbf{"id": "WH-1", "event_type": "A"}',
+    b'{"id": "WH-1", "event_type": "A", "resource": "\xed\xa0\x80"}',
+    b"",
+    b"{",
+    b"[]",
+    b'"text"',
+]
+
+
+@pytest.mark.parametrize("body", AMBIGUOUS)
+def test_body_that_can_be_read_in_two_ways_is_malformed(body: bytes) -> None:
+    message = InboundMessage("POST", {}, (), "", body, MORNING)
+    with pytest.raises(NotificationRefused) as caught:
+        paypal_at({}).parse_notification(message)
+    assert caught.value.outcome is Outcome.MALFORMED
+    assert caught.value.reason in {"no_json", "no_object"}
+    with contextlib.suppress(UnicodeDecodeError):
+        with pytest.raises(NotificationRefused) as caught:
+            stripe_at({}).parse_notification(signed_by_stripe(body))
+        assert caught.value.reason in {"no_json", "no_object"}
 
 
 @pytest.mark.parametrize(

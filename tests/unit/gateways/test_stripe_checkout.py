@@ -482,7 +482,9 @@ def test_a_webhook_of_live_mode_on_a_test_key_is_refused_and_the_reverse(
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"7", b'"x"', b"null"])
 def test_a_signed_body_that_is_no_event_is_malformed(body: bytes) -> None:
-    assert refused(body, header(body)) == (Outcome.MALFORMED, "json")
+    outcome, reason = refused(body, header(body))
+    assert outcome is Outcome.MALFORMED
+    assert reason in {"no_json", "no_object"}
 
 
 def test_a_body_that_is_no_text_is_malformed() -> None:
@@ -716,7 +718,7 @@ def test_a_dispute_created_won_and_lost(event_type: str, status: str, state: Dis
         (Outcome.WRONG_AMOUNT, 200),
         (Outcome.BAD_SIGNATURE, 400),
         (Outcome.MALFORMED, 400),
-        (Outcome.UNAVAILABLE, 500),
+        (Outcome.UNAVAILABLE, 503),
     ],
 )
 def test_stripe_comes_again_only_where_it_should(outcome: Outcome, status: int) -> None:

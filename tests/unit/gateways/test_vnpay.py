@@ -26,10 +26,12 @@ from domain.gateways.base import (
     RefundState,
 )
 from domain.gateways.vnpay import (
+    ANSWER_ONLY,
     QUERY_REQUEST,
     QUERY_RESPONSE,
     REFUND_REQUEST,
     REFUND_RESPONSE,
+    REQUEST_ONLY,
     VNPay,
     VNPaySettings,
     hash_data,
@@ -436,6 +438,40 @@ def test_money_without_a_number_is_refused() -> None:
 
 def test_nothing_at_all_is_malformed() -> None:
     assert refused({}).outcome is Outcome.MALFORMED
+
+
+def test_nothing_that_only_an_answer_has_may_be_missing() -> None:
+    for name in ANSWER_ONLY:
+        given = ipn(**{name.removeprefix("vnp_"): ""})
+        assert refused(given).reason == "not_an_answer"
+        with pytest.raises(NotificationRefused, match="not_an_answer"):
+            VNPay(SETTINGS).parse_return(message(given))
+        assert refused({**given, name: ""}).reason == "not_an_answer"
+
+
+@pytest.mark.parametrize("name", sorted(REQUEST_ONLY))
+def test_nothing_that_only_a_request_has_may_be_there(name: str) -> None:
+    for value in ("1", "pay"):
+        given = ipn(**{name.removeprefix("vnp_"): value})
+        assert refused(given).reason == "not_an_answer"
+        with pytest.raises(NotificationRefused, match="not_an_answer"):
+            VNPay(SETTINGS).parse_return(message(given))
+    unsigned = {**ipn(), name: ""}  # what is empty is not signed
+    assert refused(unsigned).reason == "not_an_answer"
+
+
+def test_our_own_pay_address_is_no_answer_of_vnpay() -> None:
+    url = VNPay(SETTINGS).create_checkout(REQUEST).redirect_url
+    pairs = parse_qsl(urlsplit(url).query)
+    for sent in (pairs, [*pairs, ("x", "1")], [("vnp_SecureHashType", "SHA512"), *pairs]):
+        assert refused(sent).outcome is Outcome.MALFORMED
+        with pytest.raises(NotificationRefused, match="not_an_answer"):
+            VNPay(SETTINGS).parse_return(message(sent))
+    # Whatever is sent along unsigned is signed wrongly: nobody makes an answer of it.
+    forged = [*pairs, *((name, "00") for name in ANSWER_ONLY)]
+    assert refused(forged).outcome is Outcome.BAD_SIGNATURE
+    left = {"vnp_TmnCode", "vnp_Amount", "vnp_OrderInfo", "vnp_TxnRef", "vnp_SecureHash"}
+    assert {name for name, _ in pairs} - REQUEST_ONLY == left
 
 
 def test_a_return_names_its_payment_and_is_verified() -> None:
