@@ -13,14 +13,15 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
-from anyio import CapacityLimiter, to_thread
+from anyio import CapacityLimiter, fail_after, to_thread
 from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from domain.errors import BillingError
-from domain.gateways.base import InboundMessage, KnownName, NotificationRefused
+from domain.gateways.base import InboundMessage, KnownName, NotificationRefused, Outcome
 from domain.payments import handle_webhook, reference_of
 from domain.permissions import allows
 from domain.queries.payments import find_payment
@@ -42,12 +43,16 @@ if TYPE_CHECKING:
     from starlette.routing import BaseRoute
     from starlette.types import Receive, Scope, Send
 
-    from domain.gateways.base import Gateway
+    from domain.gateways.base import Acknowledgement, Gateway
 
 _log = logging.getLogger(__name__)
 
 _LARGEST_MESSAGE_BYTES = 256 * 1024
+_LONGEST_LENGTH = len(str(_LARGEST_MESSAGE_BYTES))
+_BODY_SECONDS = 10
 _AT_ONCE = 4
+_MAX_WAITING = 200
+"""Messages of one gateway that may wait for its threads, each with its body in memory."""
 _METHODS = {"vnpay": ("GET",)}
 
 
@@ -64,7 +69,7 @@ class _Notifications:
     """Takes what a gateway's server sends, and answers as that gateway expects.
 
     Each gateway has threads of its own: whatever is sent in the name of one, and however long it
-    takes to verify, the others go on.
+    takes to verify, the others go on. What comes while very many wait is told to come again.
     """
 
     def __init__(self) -> None:
@@ -86,17 +91,24 @@ class _Notifications:
         allowed = _METHODS.get(gateway.name, ("POST",))
         if request.method not in allowed:
             return plain_answer(405, {"Allow": ", ".join(allowed)})
-        body = await _body(request)
-        if body is None:
-            return plain_answer(413)
+        try:
+            body = await _body(request)
+        except HTTPException as refusal:
+            return plain_answer(refusal.status_code)
+        limiter = self._limiters[gateway.name]
+        if limiter.statistics().tasks_waiting >= _MAX_WAITING:
+            busy = Outcome.UNAVAILABLE
+            return _answered(gateway, busy, gateway.acknowledge(busy))
         # A few at a time: what is more than the processor can do only stands in its way.
-        return await to_thread.run_sync(
-            _take, gateway, _inbound(request, body), limiter=self._limiters[gateway.name]
-        )
+        return await to_thread.run_sync(_take, gateway, _inbound(request, body), limiter=limiter)
 
 
 def _take(gateway: Gateway, inbound: InboundMessage) -> Response:
     outcome, answer = handle_webhook(backend.write, gateway=gateway, message=inbound, vault=vault())
+    return _answered(gateway, outcome, answer)
+
+
+def _answered(gateway: Gateway, outcome: Outcome, answer: Acknowledgement) -> Response:
     metrics.notification_taken(gateway.name, outcome.value)
     return Response(
         answer.body,
@@ -106,17 +118,44 @@ def _take(gateway: Gateway, inbound: InboundMessage) -> Response:
     )
 
 
-async def _body(request: Request) -> bytes | None:
-    """Return the body as it came, or None where it is larger than any gateway's."""
+async def _body(request: Request) -> bytes:
+    """Return the body as it came: JSON where there may be one.
+
+    Raises HTTPException: 400 where it is not as long as it says, 408 where it comes too slowly,
+    413 where it is larger than any gateway's, 415 where it is no JSON.
+    """
+    if request.method == "GET":
+        return b""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise HTTPException(415)
+    said = _said_length(request)
     content = bytearray()
     try:
-        async for chunk in request.stream():
-            content += chunk
-            if len(content) > _LARGEST_MESSAGE_BYTES:
-                return None
+        with fail_after(_BODY_SECONDS):
+            async for chunk in request.stream():
+                content += chunk
+                if len(content) > _LARGEST_MESSAGE_BYTES:
+                    raise HTTPException(413)
     except ClientDisconnect:
-        return None
+        raise HTTPException(400) from None
+    except TimeoutError:
+        raise HTTPException(408) from None
+    if said is not None and said != len(content):
+        raise HTTPException(400)
     return bytes(content)
+
+
+def _said_length(request: Request) -> int | None:
+    """Return how long the body is said to be; raise HTTPException where it cannot be so."""
+    text = request.headers.get("content-length")
+    if text is None:
+        return None
+    if not text.isascii() or not text.isdigit():
+        raise HTTPException(400)
+    if len(text) > _LONGEST_LENGTH or int(text) > _LARGEST_MESSAGE_BYTES:
+        raise HTTPException(413)
+    return int(text)
 
 
 def _inbound(request: Request, body: bytes) -> InboundMessage:

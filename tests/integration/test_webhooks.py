@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, TypeVar
@@ -295,7 +296,7 @@ def send(
     with TestClient(Starlette(routes=routes.routes())) as client:
 
         def send(method: str, address: str) -> str:
-            return client.request(method, address).text
+            return client.request(method, address, json=None if method == "GET" else {}).text
 
         yield stuck, send
         stuck.go_on.set()
@@ -319,6 +320,32 @@ def test_webhooks_of_one_gateway_that_are_stuck_do_not_delay_those_of_another(
             stuck.go_on.set()
         assert {one.result(timeout=60) for one in waiting} == {"bad_signature"}
     assert begun.row().state == "succeeded"
+
+
+def test_webhooks_beyond_those_that_may_wait_are_told_to_come_again(
+    begun: Begun,
+    send: tuple[Stuck, Callable[[str, str], str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stuck, request = send
+    monkeypatch.setattr(routes, "_MAX_WAITING", 3)
+    with ThreadPoolExecutor(20) as pool:
+        held = [
+            pool.submit(request, "POST", "/notifications/paypal") for _ in range(routes._AT_ONCE)
+        ]
+        for _ in held:
+            assert stuck.begun.acquire(timeout=60)
+        try:
+            # Three of these wait for a thread, and the others are answered while those are held.
+            more = [pool.submit(request, "POST", "/notifications/paypal") for _ in range(10)]
+            turned_away = list(itertools.islice(as_completed(more, timeout=60), 7))
+            assert {one.result() for one in turned_away} == {"unavailable"}
+            ours = f"/notifications/vnpay?{ipn(begun.reference).raw_query}"
+            assert '"00"' in pool.submit(request, "GET", ours).result(timeout=60)
+        finally:
+            stuck.go_on.set()
+        waited = [one.result(timeout=60) for one in (*held, *more) if one not in turned_away]
+    assert waited == ["bad_signature"] * (routes._AT_ONCE + 3)
 
 
 def test_a_webhook_of_the_route_survives_connections_that_were_lost(

@@ -1,0 +1,85 @@
+"""Every path of our own is answered by its route: nothing is sent to sign in before."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+from portal.middleware import SignInFirst
+from portal.settings import settings
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from starlette.middleware import Middleware
+    from starlette.types import Message
+
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
+PLACEHOLDER = re.compile(r"\{\w+\}")
+FILLED_IN = ("vnpay", "1", "a b", "%2F", "Nạp", "\x00", "x" * 3_000)
+
+
+@pytest.fixture
+def app(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The module as it is imported where the environment says nothing."""
+    for name in ("DATABASE_URL", "BASE_URL", "DEMO", "PORT", "TRUSTED_PROXIES"):
+        monkeypatch.delenv(name, raising=False)
+    settings.cache_clear()
+    return importlib.import_module("app")
+
+
+def status_of(middleware: Middleware, method: str, path: str, accept: str = "text/html") -> int:
+    """Return the status that a browser without a cookie gets where the application says 200."""
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b""}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope: dict[str, Any] = {
+        "type": "http",
+        "method": method,
+        "path": path,
+        "root_path": "",
+        "query_string": b"",
+        "headers": [(b"accept", accept.encode())],
+    }
+    wrapped = middleware.cls(PlainTextResponse("reached"), *middleware.args, **middleware.kwargs)
+
+    async def answer() -> None:
+        await wrapped(scope, receive, send)
+
+    asyncio.run(answer())
+    status: int = sent[0]["status"]
+    return status
+
+
+def test_every_own_route_is_reached_by_every_method_whatever_a_browser_takes(
+    app: ModuleType,
+) -> None:
+    (sign_in_first,) = (one for one in app._middleware(app._routes) if one.cls is SignInFirst)
+    paths = {route.path for route in app._routes if isinstance(route, Route)}
+    assert len(paths) == len(app._routes) > 20
+    filled = {word.join(PLACEHOLDER.split(path)) for path in paths for word in FILLED_IN}
+    assert "/notifications/vnpay" in filled
+    for path in filled:
+        for method in METHODS:
+            for accept in ("text/html", "text/html, */*;q=0.1", "*/*"):
+                assert status_of(sign_in_first, method, path, accept) == 200, (method, path)
+
+
+def test_only_pages_are_behind_sign_in(app: ModuleType) -> None:
+    (sign_in_first,) = (one for one in app._middleware(app._routes) if one.cls is SignInFirst)
+    for path in ("/", "/payments", "/notifications", "/notifications/vnpay/more"):
+        assert status_of(sign_in_first, "GET", path) == 303
+        assert status_of(sign_in_first, "POST", path) == 200
+        assert status_of(sign_in_first, "GET", path, "application/json") == 200
+    assert status_of(sign_in_first, "GET", "/_stcore/health") == 200
