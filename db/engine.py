@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
+import psycopg2
 from sqlalchemy import Engine, QueuePool, create_engine, event, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from sqlalchemy.engine.interfaces import DBAPIConnection
     from sqlalchemy.pool import ConnectionPoolEntry
@@ -26,6 +29,11 @@ _CONNECTIONS_FOR_US = text(
 )
 _LONGEST_IDLE_SECONDS = 300
 """How long a transaction may do nothing: whoever began it is gone, or waits for somebody else."""
+
+# What is wrong with a text the driver finds first, and within JSON the server.
+_NUL, _HALF = "cannot contain NUL", "surrogates not allowed"
+_UNKEEPABLE = frozenset(("22021", "22P05"))
+_UNREADABLE = "22P02"
 
 _MAY_ASSUME = """
 SELECT pg_has_role(
@@ -90,6 +98,46 @@ def make_sessions(
     `info` is what each of them knows, such as the key of digests.
     """
     return sessionmaker(engine, expire_on_commit=False, info=dict(info or {}))
+
+
+@contextmanager
+def each_by_itself(session: Session) -> Iterator[None]:
+    """Have every statement within the block be a transaction of its own.
+
+    SQLAlchemy's isolation level AUTOCOMMIT asks the server when the connection goes back to the
+    pool. Where it is gone by then, an answer that came is lost, and a place of the pool with it.
+    """
+    connection: Any = session.connection().connection.dbapi_connection
+    connection.autocommit = True
+    try:
+        yield
+    finally:
+        if not connection.closed:
+            connection.autocommit = False
+
+
+@contextmanager
+def wrapping_driver_errors() -> Iterator[None]:
+    """Raise the driver's errors as SQLAlchemy's, also those that it lets through.
+
+    It does so where it prepares a connection or takes one back: what is wrong then is the
+    connection, and whoever asked may ask again.
+    """
+    try:
+        yield
+    except psycopg2.Error as error:
+        raise DBAPIError.instance(
+            None, None, error, psycopg2.Error, hide_parameters=True, connection_invalidated=True
+        ) from error
+
+
+def is_unkeepable_text(error: Exception) -> bool:
+    """Whether a statement failed for a text that no database keeps: NUL, or half a character."""
+    if isinstance(error, DBAPIError):
+        code = getattr(error.orig, "pgcode", None)
+        return code in _UNKEEPABLE or (code == _UNREADABLE and "json" in str(error.orig))
+    is_half = isinstance(error, UnicodeEncodeError) and error.reason == _HALF
+    return is_half or (type(error) is ValueError and _NUL in str(error))
 
 
 def _role_setter(role: str):  # type: ignore[no-untyped-def]  # noqa: ANN202

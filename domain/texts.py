@@ -16,6 +16,8 @@ LONGEST_NUMBER = 18
 # halves of a character, which no database keeps.
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
+_UNKEEPABLE = re.compile(r"[\x00\ud800-\udfff]")
+
 
 def checked_name(name: str, field: str) -> str:
     """Return the name of a person or an account with single spaces.
@@ -61,6 +63,17 @@ def check_text(**given: object) -> None:
             # The first question is the cheaper one, and nearly always enough.
             if not text.isprintable() and CONTROL.search(text):
                 raise InvalidInput(field, "control_characters")
+
+
+def check_keepable(given: Mapping[str, str]) -> None:
+    """Refuse text that no database keeps, by field: NUL, and halves of a character.
+
+    What else a text may have is for whoever takes it to say. Raises InvalidInput(field,
+    "control_characters").
+    """
+    for field, text in given.items():
+        if _UNKEEPABLE.search(field) or _UNKEEPABLE.search(text):
+            raise InvalidInput(field, "control_characters")
 
 
 def _texts_in(value: object) -> Iterator[str]:

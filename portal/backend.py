@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import event, text
@@ -11,10 +12,16 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
 
-from db.engine import make_engine, make_sessions
+from db.engine import (
+    each_by_itself,
+    is_unkeepable_text,
+    make_engine,
+    make_sessions,
+    wrapping_driver_errors,
+)
 from domain.actors import Actor
 from domain.digests import DIGEST_KEY
-from domain.errors import NotAuthorised
+from domain.errors import InvalidInput, NotAuthorised
 from domain.rights import has_lost_rights, with_current_rights
 from domain.transactions import MAX_ATTEMPTS, RETRIED_SQLSTATES, sqlstate
 from domain.vault import VAULT
@@ -22,7 +29,7 @@ from portal import metrics
 from portal.process import shared
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from sqlalchemy import Connection, Engine
 
@@ -36,9 +43,6 @@ _log = logging.getLogger(__name__)
 
 _READING = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 """All queries of one read see one moment, so that the figures of a page agree."""
-
-_LOOKING_UP = {"isolation_level": "AUTOCOMMIT"}
-"""A statement by itself sees one moment as it is, and needs no BEGIN and no ROLLBACK around it."""
 
 _ACTING = "acting"
 """The key in a session's info of the person whose rights each of its transactions looks up."""
@@ -195,21 +199,35 @@ def read(query: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwargs
 
     A connection that was lost while it lay in the pool is replaced.
     """
-    return _ask(_READING, lambda session: query(session, *args, **kwargs))
+
+    def question(session: Session) -> T:
+        session.connection(execution_options=_READING)
+        return query(session, *args, **kwargs)
+
+    return _ask(question)
 
 
 def look_up(query: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
     """Return what a query of a single SELECT finds: `read`, for what every run of a page asks.
 
-    The database is asked once instead of three times.
+    The database is asked once instead of three times: a statement by itself sees one moment as
+    it is, and needs no BEGIN and no ROLLBACK around it.
     """
-    return _ask(_LOOKING_UP, lambda session: query(session, *args, **kwargs))
+
+    def question(session: Session) -> T:
+        with each_by_itself(session):
+            return query(session, *args, **kwargs)
+
+    return _ask(question)
 
 
-def _ask(options: Mapping[str, object], question: Callable[[Session], T]) -> T:
+def _ask(question: Callable[[Session], T]) -> T:
     def ask() -> T:
-        with Session(engine(), expire_on_commit=False, info=_process.info) as session:
-            session.connection(execution_options=options)
+        with (
+            _refusing_unkeepable_text(),
+            wrapping_driver_errors(),
+            Session(engine(), expire_on_commit=False, info=_process.info) as session,
+        ):
             return question(session)
 
     try:
@@ -218,6 +236,18 @@ def _ask(options: Mapping[str, object], question: Callable[[Session], T]) -> T:
         if not error.connection_invalidated:
             raise
         return ask()
+
+
+@contextmanager
+def _refusing_unkeepable_text() -> Iterator[None]:
+    """Raise InvalidInput where a text came as far as the database, and that cannot keep it."""
+    try:
+        yield
+    except (DBAPIError, ValueError) as error:
+        if not is_unkeepable_text(error):
+            raise
+        _log.warning("a text that cannot be kept was given: %s", type(error).__name__)
+        raise InvalidInput("text", "control_characters") from None
 
 
 def write(service: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -232,6 +262,8 @@ def write(service: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwa
         has_begun = False
         try:
             with (
+                _refusing_unkeepable_text(),
+                wrapping_driver_errors(),
                 Session(engine(), expire_on_commit=False, info=_process.info) as session,
                 session.begin(),
             ):

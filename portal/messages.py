@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolExhausted
 
 from portal.i18n import N_, _
@@ -43,7 +43,7 @@ def text_of_failure(error: Exception, error_id: str) -> str:
             "This took too long and was stopped. Please choose a shorter time or fewer rows, or"
             " try again. ({id})"
         )
-    elif isinstance(error, OperationalError):
+    elif is_passing(error):
         text = _("Something is being restarted. Please try again in a minute. ({id})")
     else:
         text = _("Something went wrong. If it happens again, tell us this number: {id}")
@@ -52,7 +52,8 @@ def text_of_failure(error: Exception, error_id: str) -> str:
 
 def is_passing(error: Exception) -> bool:
     """Whether it is worth trying again: the database is away, at its limit, or too slow."""
-    return isinstance(error, OperationalError | PoolExhausted)
+    is_lost = isinstance(error, DBAPIError) and error.connection_invalidated
+    return is_lost or isinstance(error, InterfaceError | OperationalError | PoolExhausted)
 
 
 def text_of(error: BillingError) -> str:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 from anyio import CapacityLimiter, to_thread
+from anyio.lowlevel import RunVar
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from starlette.concurrency import run_in_threadpool
@@ -28,6 +29,7 @@ from starlette.routing import Route
 
 from domain import identity
 from domain.errors import InvalidInput, Overloaded, RateLimited
+from domain.texts import check_keepable
 from portal import backend, cookies, logs, messages, tab
 from portal.i18n import _, choose_language, current_language, use
 from portal.routes.wording import busy_text, fault_text, wait_text
@@ -52,7 +54,8 @@ _LONGEST_COOKIE = 100
 _TEMPLATES = Path(__file__).resolve().parent.parent / "templates"
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
-_FOR_ANYONE = CapacityLimiter(2)
+_FOR_ANYONE: RunVar[CapacityLimiter] = RunVar("forms for anyone")
+_AT_ONCE = 2
 """Threads for the forms of people who are not signed in: pages have the others to themselves."""
 
 _MOST_WAITING = 100
@@ -136,13 +139,15 @@ class Form:
             return plain_answer(error.status_code)
         if self._for_signed_in:
             return await run_in_threadpool(_guarded, self._answer, request, fields)
-        if _FOR_ANYONE.statistics().tasks_waiting >= _MOST_WAITING:
+        limiter = _limiter_of_this_loop()
+        if limiter.statistics().tasks_waiting >= _MOST_WAITING:
             return plain_answer(503, {"Retry-After": str(_RETRY_AFTER_SECONDS)})
-        return await to_thread.run_sync(
-            _guarded, self._answer, request, fields, limiter=_FOR_ANYONE
-        )
+        return await to_thread.run_sync(_guarded, self._answer, request, fields, limiter=limiter)
 
     def _answer(self, request: Request, fields: Mapping[str, str]) -> Response:
+        check_keepable(request.path_params)
+        if request.method != "POST":
+            check_keepable(fields)
         call = _call(request, fields, for_signed_in=self._for_signed_in)
         if self._for_signed_in and call.visit is None:
             return redirect(sign_in_path(_own_path(request) if self._show else "/"))
@@ -159,6 +164,7 @@ class Form:
             text = _("This form was open for too long. Please send it again.")
             return self._again(call, Reply(text, status=403))
         try:
+            check_keepable(call.fields)
             return self._submit(call)
         except InvalidInput as fault:
             return self._again(call, Reply(faults={fault.field: fault_text(fault)}, status=422))
@@ -177,8 +183,17 @@ class Form:
     def _again(self, call: Call, reply: Reply) -> Response:
         if self._show is None:
             title = _("That did not work")
-            return message(call, title, reply.alert or "", status=reply.status)
+            text = reply.alert or next(iter(reply.faults.values()), "")
+            return message(call, title, text, status=reply.status)
         return _with_form_cookie(call, self._show(call, reply))
+
+
+def _limiter_of_this_loop() -> CapacityLimiter:
+    limiter = _FOR_ANYONE.get(None)
+    if limiter is None:
+        limiter = CapacityLimiter(_AT_ONCE)
+        _FOR_ANYONE.set(limiter)
+    return limiter
 
 
 def form_route(path: str, form: Form) -> Route:
@@ -377,12 +392,7 @@ async def _fields(request: Request) -> dict[str, str]:
     if kind != "application/x-www-form-urlencoded":
         raise HTTPException(415)
     async with request.form(max_files=0, max_fields=_MAX_FIELDS) as form:
-        # PostgreSQL keeps no NUL in a text, and nobody types one.
-        return {
-            name: value.replace("\0", "")
-            for name, value in form.items()
-            if not isinstance(value, UploadFile)
-        }
+        return {name: value for name, value in form.items() if not isinstance(value, UploadFile)}
 
 
 def _guarded(
@@ -403,18 +413,23 @@ def write_down(request: Request, error: Exception) -> tuple[str, int]:
     """Log what went wrong; return what to say, with the number that the log has, and a status."""
     error_id = logs.current().id
     where = (error_id, request.method, request.url.path)
+    if isinstance(error, InvalidInput):
+        _log.info("error %s on %s %s: %s", *where, error)
+        return messages.text_of(error), 400
     if messages.is_passing(error):
         _log.warning("error %s on %s %s: %s", *where, error)
-        status = 503
-    else:
-        _log.error("error %s on %s %s", *where, exc_info=error)
-        status = 500
-    return messages.text_of_failure(error, error_id), status
+        return messages.text_of_failure(error, error_id), 503
+    _log.error("error %s on %s %s", *where, exc_info=error)
+    return messages.text_of_failure(error, error_id), 500
 
 
 def apologise(request: Request, error: Exception) -> Response:
     """Write down what went wrong, and return a page that says so."""
     text, status = write_down(request, error)
-    title = _("Not available right now") if status == 503 else _("Something went wrong")  # noqa: PLR2004
+    title = {
+        400: _("That did not work"),
+        503: _("Not available right now"),
+        500: _("Something went wrong"),
+    }[status]
     call = Call(request, {}, client_of(request), None, "", None)
     return message(call, title, text, status=status)

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import importlib
+import os
+import socket
 import sys
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import psycopg2
 import pytest
-from sqlalchemy import event, make_url, text
-from sqlalchemy.exc import DBAPIError, IntegrityError, InternalError
+from sqlalchemy import QueuePool, event, make_url, text
+from sqlalchemy.exc import (
+    DBAPIError,
+    IntegrityError,
+    InterfaceError,
+    InternalError,
+    OperationalError,
+)
 
 from db.engine import make_sessions
 from db.migrate import newest_version
 from domain.digests import DIGEST_KEY, digest_key, keyed_digest
 from domain.transactions import MAX_ATTEMPTS
-from portal import backend, startup
+from portal import backend, messages, startup
 from portal.settings import load_settings
 
 if TYPE_CHECKING:
@@ -217,7 +226,97 @@ def one(session: Session) -> int:
     return found
 
 
-@pytest.mark.parametrize("ask", [backend.read, backend.write], ids=["read", "write"])
+ASKS = pytest.mark.parametrize(
+    "ask", [backend.read, backend.look_up, backend.write], ids=["read", "look_up", "write"]
+)
+
+
+def cut(session: Session) -> None:
+    """Cut the connection of a session off, as a network does: neither side is told."""
+    connection: Any = session.connection().connection.dbapi_connection
+    with socket.socket(fileno=os.dup(connection.fileno())) as line:
+        line.shutdown(socket.SHUT_RDWR)
+
+
+def checked_out() -> int:
+    pool = backend.engine().pool
+    assert isinstance(pool, QueuePool)
+    return pool.checkedout()
+
+
+@pytest.mark.usefixtures("connected")
+def test_an_answer_that_came_counts_also_where_its_connection_is_lost_then() -> None:
+    def ask_and_lose(session: Session) -> int:
+        found = one(session)
+        cut(session)
+        return found
+
+    for _ in range(15):  # more than there are places in the pool
+        assert backend.read(one) == 1  # so that the connection has been at another level
+        assert backend.look_up(ask_and_lose) == 1
+        assert checked_out() == 0
+
+
+@ASKS
+@pytest.mark.usefixtures("connected")
+def test_a_connection_that_is_lost_meanwhile_is_told_in_sqlalchemy_s_words(
+    ask: Callable[[Callable[[Session], int]], int],
+) -> None:
+    def lose_and_ask(session: Session) -> int:
+        one(session)
+        cut(session)
+        return one(session)
+
+    for _ in range(15):  # more than there are places in the pool
+        with pytest.raises(DBAPIError) as caught:
+            ask(lose_and_ask)
+        assert caught.value.connection_invalidated
+        assert messages.is_passing(caught.value)
+        assert checked_out() == 0
+    assert ask(one) == 1
+
+
+@ASKS
+def test_a_database_that_is_away_is_told_in_sqlalchemy_s_words(
+    ask: Callable[[Callable[[Session], int]], int],
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        port = nobody.getsockname()[1]
+    backend.connect(f"postgresql+psycopg2://portal@127.0.0.1:{port}/portal")
+    try:
+        with pytest.raises(OperationalError) as caught:
+            ask(one)
+    finally:
+        backend.disconnect()
+    assert messages.is_passing(caught.value)
+
+
+@ASKS
+@pytest.mark.usefixtures("connected")
+def test_driver_s_own_error_is_told_as_sqlalchemy_s(
+    ask: Callable[[Callable[[Session], int]], int],
+) -> None:
+    def fail(_session: Session) -> int:
+        raise psycopg2.InterfaceError("the connection is gone")
+
+    with pytest.raises(InterfaceError) as caught:
+        ask(fail)
+    assert messages.is_passing(caught.value)
+
+
+@pytest.mark.usefixtures("connected")
+def test_statements_that_are_looked_up_are_transactions_of_their_own() -> None:
+    identity = text("SELECT txid_current()")
+
+    def look_twice(session: Session) -> bool:
+        first, second = (session.execute(identity).scalar_one() for _ in range(2))
+        return bool(first != second)
+
+    assert backend.look_up(look_twice)
+    assert not backend.write(look_twice)
+
+
+@ASKS
 @pytest.mark.usefixtures("connected")
 def test_a_connection_that_was_lost_in_the_pool_is_replaced(
     ask: Callable[[Callable[[Session], int]], int], sessions: sessionmaker[Session]

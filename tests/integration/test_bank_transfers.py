@@ -15,6 +15,7 @@ from domain import ledger
 from domain.actors import MemberRole, StaffRole, user_actor
 from domain.errors import AlreadyDecided, Conflict, InvalidInput, NotAuthorised, NotFound
 from domain.money import MAX_MICROS, Money
+from domain.payments import bank_transfers
 from domain.payments.bank_transfers import (
     LARGEST_EVIDENCE_BYTES,
     Evidence,
@@ -24,13 +25,17 @@ from domain.payments.bank_transfers import (
     list_transfers,
     record_transfer,
 )
+from portal import backend
 from tests.factories import SYSTEM, make_account
 from tests.gateways import dong, payer
+from tests.support.at_once import AtOnce
 from tests.support.owner import as_owner
+from tests.support.people import register
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker
 
+    from domain.actors import Actor
     from tests.conftest import TestClock
 
 MAKER = user_actor(900, staff_role=StaffRole.FINANCE)
@@ -228,6 +233,34 @@ def test_two_approvals_at_once_credit_once(sessions: sessionmaker[Session]) -> N
     with sessions() as session:
         count = session.execute(text("SELECT count(*) FROM entries")).scalar_one()
     assert count == 1
+
+
+@pytest.mark.parametrize("second", [MAKER, ANOTHER], ids=["one person", "two people"])
+def test_one_reference_that_is_recorded_twice_at_once_is_one_transfer(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, second: Actor
+) -> None:
+    # Both have looked for the reference and found none when either writes it down.
+    monkeypatch.setattr(bank_transfers, "_similar", AtOnce(bank_transfers._similar))
+    backend.connect(database_url)
+    for actor in (MAKER, ANOTHER):
+        backend.write(register, actor)
+    account, _ = backend.write(payer)
+
+    def record_it(actor: Actor) -> int | str:
+        try:
+            return backend.write(
+                lambda session: record(session, account, actor=actor, is_confirmed=True)
+            )
+        except Conflict as refusal:
+            return refusal.reason
+
+    with ThreadPoolExecutor(2) as pool:
+        first, other = pool.map(record_it, (MAKER, second))
+    backend.disconnect()
+    if second is MAKER:
+        assert first == other
+    else:
+        assert sorted(map(str, (first, other))) == ["1", "line_is_taken"]
 
 
 def test_what_is_wrong_is_named(session: Session) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -27,15 +28,19 @@ from domain.gateways.base import (
 )
 from domain.money import Money
 from domain.payments import cancel_refund, record_payout, request_refund
+from domain.payments import refunds as refund_service
 from domain.payments.bank_transfers import Evidence, decide_transfer, record_transfer
 from domain.payments.exceptions import get_exceptions
 from domain.payments.facts import apply_facts
 from domain.payments.review import count_waiting
 from domain.queries.payouts import list_payouts
+from portal import backend
 from tests.factories import next_key
 from tests.gateways import GATEWAYS, ScriptedGateway, away, begin, dong, paid, payer
 from tests.integration.test_refunds_and_disputes import CREDIT, FINANCE, Paid, payment
+from tests.support.at_once import AtOnce
 from tests.support.owner import as_owner
+from tests.support.people import register
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker
@@ -549,6 +554,28 @@ def test_refund_of_a_bank_transfer_ends_with_its_payout(sessions: sessionmaker[S
         cancel_refund(session, refund_id=refund, reason="too late", actor=FINANCE)
 
 
+def test_one_reference_of_two_payouts_at_once_counts_for_one(
+    sessions: sessionmaker[Session], database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refunds = [Transfer(sessions, f"FT 0{number}").ask(dong(220_000)) for number in range(2)]
+    # Both have looked for the reference and found none when either writes it down.
+    monkeypatch.setattr(refund_service, "_succeed", AtOnce(refund_service._succeed))
+    backend.connect(database_url)
+    backend.write(register, FINANCE)
+
+    def pay_out(refund: int) -> str:
+        try:
+            backend.write(record_payout, refund_id=refund, reference="FT 1", actor=FINANCE)
+        except Conflict as refusal:
+            return refusal.reason
+        return "recorded"
+
+    with ThreadPoolExecutor(2) as pool:
+        said = sorted(pool.map(pay_out, refunds))
+    backend.disconnect()
+    assert said == ["line_is_taken", "recorded"]
+
+
 def test_refund_of_a_bank_transfer_can_be_cancelled(sessions: sessionmaker[Session]) -> None:
     transfer = Transfer(sessions)
     refund = transfer.ask(CREDIT)
@@ -577,7 +604,7 @@ def test_cancelled_refund_tells_another_person_who_cancelled_it(
 class Transfer(Paid):
     """550,000 dong that came on the bank account."""
 
-    def __init__(self, sessions: sessionmaker[Session]) -> None:
+    def __init__(self, sessions: sessionmaker[Session], bank_reference: str = "FT 0") -> None:
         super().__init__(sessions)
         with sessions.begin() as session:
             self.account, _owner = payer(session)
@@ -585,7 +612,7 @@ class Transfer(Paid):
                 session,
                 account_id=self.account,
                 amount=CREDIT,
-                bank_reference="FT 0",
+                bank_reference=bank_reference,
                 received_on=date(2026, 1, 15),
                 evidence=Evidence("slip.pdf", b"%PDF-1.7 a slip"),
                 remark="",

@@ -1,0 +1,282 @@
+"""Whatever is written into a request, and while the database is away: no route falls over."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import json
+import re
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlencode
+
+import pytest
+from sqlalchemy import text
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.testclient import TestClient
+
+from domain import identity
+from domain.actors import StaffRole
+from domain.errors import InvalidInput
+from domain.exports import ExportWish
+from domain.identity import Client
+from domain.queries.history_rows import HistoryFilter
+from portal import backend, cookies
+from portal.middleware import Observed, SignInFirst
+from portal.settings import settings
+from tests.factories import SYSTEM, grant, make_account
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from httpx2 import Response
+    from sqlalchemy.orm import Session
+    from starlette.routing import Route
+
+HERE = "http://localhost:8501"
+ROUTES = Path(__file__).resolve().parents[2] / "portal" / "routes"
+GIVEN = re.compile(r'call(?:\.given\(|, )"(\w+)"')
+PLACEHOLDER = re.compile(r"\{\w+\}")
+# The fourth is half a character as bytes: it arrives as a sign of replacement.
+ODD = [
+    "\x00",
+    "a\x00b",
+    "\udfff",
+    "\ud800x",
+    "\u202e",
+    "\r\n\t",
+    "'",
+    "9" * 1_000,
+    "x" * 1_500,
+    "💰",
+]
+ROLES = [None, StaffRole.SUPPORT, StaffRole.FINANCE, StaffRole.ADMIN]
+
+pytestmark = pytest.mark.usefixtures("portal")
+
+
+@pytest.fixture
+def routes(portal: None) -> list[Route]:  # noqa: ARG001 - the settings are those of the test
+    """Every route of our own, as the application has them."""
+    found: list[Route] = importlib.import_module("app")._routes
+    return found
+
+
+@pytest.fixture
+def browser(routes: list[Route]) -> Iterator[TestClient]:
+    """A browser of nobody, at the routes behind what stands before them."""
+    app = Starlette(
+        routes=routes,
+        middleware=[
+            Middleware(Observed, own_routes=routes),
+            Middleware(SignInFirst, own_routes=routes),
+        ],
+    )
+    with TestClient(
+        app,
+        base_url=HERE,
+        follow_redirects=False,
+        client=("127.0.0.1", 50_000),
+        headers={"accept": "text/html", "origin": HERE},
+    ) as client:
+        yield client
+
+
+def sign_in(browser: TestClient, role: StaffRole | None) -> str:
+    """Sign somebody in who owns an account, and return the token of their forms."""
+
+    def make(session: Session) -> str:
+        account = make_account(session)
+        grant(session, account, 10)
+        user = identity.create_user(
+            session,
+            email=f"{role}@example.com",
+            display_name="Lan",
+            password="violet-kettle-9-march",
+            staff_role=role,
+            actor=SYSTEM,
+        )
+        session.execute(
+            text(
+                "INSERT INTO account_members (account_id, user_id, role) VALUES (:a, :u, 'owner')"
+            ),
+            {"a": account, "u": user},
+        )
+        client = Client("203.0.113.7", "a browser")
+        opened = identity.create_session(
+            session, user_id=user, client=client, rules=settings().rules
+        )
+        return opened.token
+
+    token = backend.write(make)
+    browser.cookies.set(cookies.session_cookie(settings()), token)
+    return cookies.form_token(token)
+
+
+def names_that_routes_take() -> list[str]:
+    found = {name for file in ROUTES.glob("*.py") for name in GIVEN.findall(file.read_text())}
+    assert {"email", "wish", "who", "since", "transfer", "next"} <= found
+    return sorted(found - {"form_token"})
+
+
+def paths_of(routes: list[Route], word: str) -> list[str]:
+    return [quote(word, safe="", errors="surrogatepass").join(PLACEHOLDER.split(route.path))
+            for route in routes]  # fmt: skip
+
+
+def encoded(fields: dict[str, str]) -> str:
+    return urlencode(fields, errors="surrogatepass")
+
+
+def check(answer: Response, where: object) -> None:
+    assert answer.status_code < 500, (where, answer.text[:2_000])
+    for word in ("psycopg2", "sqlalchemy", "Traceback", "SELECT"):
+        assert word not in answer.text, where
+
+
+@pytest.mark.parametrize("role", ROLES, ids=str)
+def test_text_that_no_database_keeps_is_no_error_in_any_field_of_any_route(
+    browser: TestClient, routes: list[Route], role: StaffRole | None
+) -> None:
+    token, names = sign_in(browser, role), names_that_routes_take()
+    headers = {"content-type": "application/x-www-form-urlencoded"}
+    for odd in ODD:
+        fields = dict.fromkeys(names, odd)
+        for path in sorted({*paths_of(routes, odd), *paths_of(routes, "1")}):
+            if path.startswith("/sign-out"):
+                continue
+            check(browser.get(f"{path}?{encoded(fields)}"), (path, odd))
+            content = encoded({"form_token": token, **fields})
+            check(browser.post(path, content=content, headers=headers), (path, odd))
+
+
+def test_each_field_by_itself_is_refused_with_a_word_where_it_cannot_be_kept(
+    browser: TestClient, routes: list[Route]
+) -> None:
+    token = sign_in(browser, StaffRole.ADMIN)
+    headers = {"content-type": "application/x-www-form-urlencoded"}
+    forms = [route for route in routes if route.path in {"/password", "/exports/history"}]
+    assert len(forms) == 2
+    for name in names_that_routes_take():
+        odd = encoded({name: "a\x00b"})
+        for path in paths_of(routes, "1"):
+            if path.startswith(("/notifications", "/payments/return", "/health", "/ready")):
+                continue
+            answer = browser.get(f"{path}?{odd}")
+            assert answer.status_code in {400, 405}, (path, name)
+            assert answer.status_code == 405 or "<h1" in answer.text
+        for route in forms:
+            content = encoded({"form_token": token}) + "&" + odd
+            answer = browser.post(route.path, content=content, headers=headers)
+            assert answer.status_code == 422
+            if route.path == "/exports/history":
+                assert "Use letters, digits and signs only." in answer.text
+    assert browser.get("/receipts/a%00b").status_code == 400
+
+
+@pytest.mark.parametrize(
+    "name", ["user-agent", "accept-language", "cookie", "referer", "x-forwarded-for"]
+)
+@pytest.mark.parametrize("odd", [b"\x00", b"\xff\x00", b'a="\\000"', b"x" * 5_000])
+def test_header_that_is_odd_is_no_error(browser: TestClient, name: str, odd: bytes) -> None:
+    token = sign_in(browser, None)
+    headers: Any = {"content-type": "application/x-www-form-urlencoded", name: odd}
+    for path in ("/sign-in", "/sign-up", "/sessions", "/health", "/files/audit.csv"):
+        check(browser.get(path, headers=headers), path)
+    content = encoded({"form_token": token, "session": "1"})
+    check(browser.post("/sessions", content=content, headers=headers), "/sessions")
+    fresh = TestClient(browser.app, base_url=HERE, headers={"origin": HERE})
+    page = fresh.get("/sign-in")
+    (form_token,) = re.findall(r'name="form_token" value="([0-9a-f]+)"', page.text)
+    credentials = {"email": "None@example.com", "password": "violet-kettle-9-march"}
+    if name == "cookie":
+        return
+    signed_in = fresh.post(
+        "/sign-in",
+        content=encoded({"form_token": form_token, **credentials}),
+        headers=headers,
+        follow_redirects=False,
+    )
+    assert signed_in.status_code == 303
+
+
+@pytest.mark.parametrize(
+    "odd", ["\x00", "\ud800", "\udfff\ud800", "9" * 5_000, None, [], {}, 7, -1]
+)
+def test_json_within_a_field_that_is_odd_is_a_refusal(browser: TestClient, odd: object) -> None:
+    token = sign_in(browser, None)
+    genuine = ExportWish(1, HistoryFilter(text="a"), "", "Asia/Tokyo", "en").to_json()
+    for name in genuine:
+        wish = copy.deepcopy(genuine) | {name: odd}
+        for value in (json.dumps(wish), json.dumps(wish, ensure_ascii=False), json.dumps([odd])):
+            fields = {"form_token": token, "wish": value, "format": "csv", "page": "tab=history"}
+            content = encoded(fields)
+            headers = {"content-type": "application/x-www-form-urlencoded"}
+            check(browser.post("/exports/history", content=content, headers=headers), (name, odd))
+
+
+# ── The door itself ───────────────────────────────────────────────────────────────────────────
+ASKS = pytest.mark.parametrize(
+    "ask", [backend.read, backend.look_up, backend.write], ids=["read", "look_up", "write"]
+)
+
+
+@ASKS
+@pytest.mark.parametrize("odd", ["\x00", "a\x00b", "\ud800"])
+def test_text_that_reaches_the_database_and_cannot_be_kept_is_invalid_input(
+    ask: Callable[..., object], odd: str
+) -> None:
+    statements = [
+        "SELECT CAST(:odd AS text)",
+        "SELECT CAST(:json AS jsonb) ->> 0",
+        "SELECT 1 FROM users WHERE email = :odd",
+    ]
+    for statement in statements:
+
+        def work(session: Session, statement: str = statement) -> object:
+            given = {"odd": odd, "json": json.dumps([odd])}
+            used = {name: given[name] for name in given if f":{name}" in statement}
+            return session.execute(text(statement), used).all()
+
+        with pytest.raises(InvalidInput) as caught:
+            ask(work)
+        assert caught.value.reason == "control_characters"
+
+
+@ASKS
+def test_other_errors_of_value_are_told_as_they_are(ask: Callable[..., object]) -> None:
+    def fail(_session: Session) -> None:
+        raise ValueError("a fault of ours")
+
+    with pytest.raises(ValueError, match="a fault of ours"):
+        ask(fail)
+
+
+# ── While the database is away ────────────────────────────────────────────────────────────────
+def test_database_that_is_away_is_said_by_every_route_and_never_as_a_fault(
+    browser: TestClient, routes: list[Route]
+) -> None:
+    token = sign_in(browser, StaffRole.FINANCE)
+    fields = {"first": "2026-01-01", "last": "2026-01-31", "grain": "day", "token": "x"}
+    wish = ExportWish(1, HistoryFilter(), "", "Asia/Tokyo", "en").to_json()
+    form = {"form_token": token, "wish": json.dumps(wish), "format": "csv", **fields}
+    headers = {"content-type": "application/x-www-form-urlencoded"}
+    backend.disconnect()
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        port = nobody.getsockname()[1]
+    backend.connect(f"postgresql+psycopg2://portal@127.0.0.1:{port}/portal")
+    said = set()
+    for path in paths_of(routes, "1"):
+        if path.startswith(("/notifications", "/payments/return")):
+            continue
+        got = browser.get(f"{path}?{encoded(fields)}")
+        sent = browser.post(path, content=encoded(form), headers=headers)
+        for answer in (got, sent):
+            assert answer.status_code != 500, (path, answer.text[:2_000])
+            assert "psycopg2" not in answer.text
+            assert "127.0.0.1" not in answer.text
+        said |= {path for answer in (got, sent) if answer.status_code == 503}
+    assert {"/sessions", "/files/audit.csv", "/exports/history", "/password", "/ready"} <= said
+    assert browser.get("/payments/return/paypal?token=5O190127TN364715T").status_code == 503
