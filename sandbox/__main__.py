@@ -11,7 +11,7 @@ import typer
 import uvicorn
 
 from sandbox.app import make_app
-from sandbox.store import Store
+from sandbox.store import Store, make_private_folder
 
 
 def main(
@@ -31,7 +31,7 @@ def main(
     ] = False,
 ) -> None:
     """Stand in for VNPay, Stripe and PayPal with test money."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_private_folder(folder)
     app = make_app(
         base_url or f"http://localhost:{port}", portal_url, Store(folder / "sandbox.db"), folder
     )

@@ -24,6 +24,7 @@ _EXPONENT = 65537
 _LIFE = timedelta(days=3650)
 _A_DAY = timedelta(days=1)
 _NAME_DIGITS = 32
+_OWNER_READS_AND_WRITES = 0o600
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +59,12 @@ class Identity:
 def load_or_make(folder: Path) -> Identity:
     """Return the identity that a folder keeps, made now where there is none."""
     path = folder / _FILE
-    if not path.exists():
+    if path.exists():
+        path.chmod(_OWNER_READS_AND_WRITES)
+    else:
         # Whole or not at all, and the first one stays where two are made at once.
         draft = folder / f"{_FILE}.{os.getpid()}"
-        draft.touch(mode=0o600)
+        draft.touch(mode=_OWNER_READS_AND_WRITES)
         draft.write_bytes(_pem(_make()))
         try:
             os.link(draft, path)

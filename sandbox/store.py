@@ -25,12 +25,29 @@ INSERT INTO documents (kind, key, content) VALUES (?, ?, ?)
 ON CONFLICT (kind, key) DO UPDATE SET content = excluded.content
 """
 
+_OWNER_ALONE, _OWNER_READS_AND_WRITES = 0o700, 0o600
+
+
+def make_private_folder(folder: Path) -> None:
+    """Make a folder that its owner alone opens, or have one that is there be so."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=_OWNER_ALONE, exist_ok=True)
+    folder.chmod(_OWNER_ALONE)
+
 
 class Store:
     """Documents that outlive a restart. Safe to use from many threads."""
 
     def __init__(self, path: Path | None = None) -> None:
-        """Open the file, or keep everything in memory where there is none."""
+        """Open the file, or keep everything in memory where there is none.
+
+        The file is for its owner alone, one that an older release made too: names of payers and
+        amounts stand in it. What SQLite writes beside it has the same rights.
+        """
+        if path is not None:
+            path.touch(mode=_OWNER_READS_AND_WRITES)
+            for each in (path, *path.parent.glob(f"{path.name}-*")):
+                each.chmod(_OWNER_READS_AND_WRITES)
         self._lock = threading.RLock()
         self._connection = sqlite3.connect(
             path or ":memory:", check_same_thread=False, isolation_level=None
