@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -13,6 +12,7 @@ from sqlalchemy import text
 from db.bulk import fetch_rows, integer_array
 from domain import clock
 from domain.errors import AmountOutOfRange, BillingError, Conflict, InvalidInput, NotFound
+from domain.formulas import CsvWriter
 from domain.ledger import Charge, ChargeItem, charge_batch
 from domain.ledger.charges import FUTURE_TOLERANCE
 from domain.money import EXACT
@@ -216,9 +216,10 @@ def import_usage(
     Rows that name no account are spread over `accounts` by a digest of their content. Where a
     batch ends depends on the file alone, so an import that was killed and is started again
     leaves the same ledger. Rows that cannot be charged go to `rejects_path` (a CSV: line, reason,
-    row). `report` is told lines done and lines in all. Raises InvalidInput for a file that is no
-    file of calls and for an account that does not exist, Conflict where the file was imported
-    before with other accounts; without `accounts` it goes on with those of before.
+    row; a row that a spreadsheet would run stands behind an apostrophe). `report` is told lines
+    done and lines in all. Raises InvalidInput for a file that is no file of calls and for an
+    account that does not exist, Conflict where the file was imported before with other accounts;
+    without `accounts` it goes on with those of before.
     """
     require(actor, "charge")
     digest, lines = digest_of_file(path)
@@ -226,7 +227,7 @@ def import_usage(
     summary = ImportSummary()
     unfinished = rejects_path.with_name(rejects_path.name + ".part")
     with unfinished.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
+        writer = CsvWriter(file)
         writer.writerow(("line", "reason", "row"))
         for batch in _batches(read_calls(path), batch_rows):
             rejects = [row for row in batch if isinstance(row, Reject)]

@@ -1,20 +1,24 @@
-"""Spreadsheets: the one writer of large workbooks, and what text may do in a cell."""
+"""Spreadsheets: the writers of workbooks, large and small. No text in them is a formula."""
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from openpyxl import Workbook
+from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
 from rustpy_xlsxwriter import Format, write_worksheets
 
+from domain.formulas import guarded, guarded_row
 from domain.money import currency_exponent
-from domain.queries.history_export import FORMULA_STARTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
+    from openpyxl.worksheet.worksheet import Worksheet
     from rustpy_xlsxwriter.rustpy_xlsxwriter import MergeRange
 
 SHEET_ROWS = 1_048_576
@@ -54,9 +58,9 @@ def write_workbook(
     count = max(1, -(-row_count // capacity))
     names = [name if number == 1 else f"{name} {number}" for number in range(1, count + 1)]
     titles = [column.title for column in columns]
-    records = (dict(zip(titles, row, strict=True)) for row in rows)
+    records = (dict(zip(titles, guarded_row(row), strict=True)) for row in rows)
     top: list[MergeRange] = [
-        (line, 0, line, len(columns) - 1, text) for line, text in enumerate(heading)
+        (line, 0, line, len(columns) - 1, safe_text(text)) for line, text in enumerate(heading)
     ]
     write_worksheets(
         [(sheet, _or_titles(islice(records, capacity), titles)) for sheet in names],
@@ -93,8 +97,38 @@ def _or_titles(
 
 def safe_text(text: str) -> str:
     """Return text that no program takes for a formula, not longer than a cell."""
-    guarded = f"'{text}" if text and text[0] in FORMULA_STARTS else text
-    return guarded[:LONGEST_TEXT]
+    return guarded(text)[:LONGEST_TEXT]
+
+
+# ── Small workbooks, in memory ────────────────────────────────────────────────────────────────
+class SmallWorkbook:
+    """A workbook of a few sheets whose cells have formats of their own."""
+
+    def __init__(self) -> None:
+        self._book = Workbook()
+        self._book.remove(self._book.worksheets[0])
+
+    def add_sheet(self, title: str) -> Worksheet:
+        """Add a sheet at the end; `write_cell` fills it."""
+        sheet: Worksheet = self._book.create_sheet(title)
+        return sheet
+
+    def content(self) -> bytes:
+        """Return the file."""
+        file = io.BytesIO()
+        self._book.save(file)
+        return file.getvalue()
+
+
+def write_cell(sheet: Worksheet, row: int, column: int, value: Any) -> Any:  # noqa: ANN401 - texts, numbers, days
+    """Write a value into a cell and return it. Text stays text, whatever it begins with."""
+    cell: Any = sheet.cell(row, column)
+    if isinstance(value, str):
+        cell.value = safe_text(ILLEGAL_CHARACTERS_RE.sub("", value))
+        cell.data_type = "s"  # an error's name, such as #N/A, is text here too
+    else:
+        cell.value = value
+    return cell
 
 
 def amount_cell(micros: int | None) -> float | None:

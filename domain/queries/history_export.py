@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from domain.actors import Actor
     from domain.queries.history_rows import HistoryFilter, HistoryStatus
 
-FORMULA_STARTS = "=+-@\t\r\n"
-"""What makes a spreadsheet take a text for a formula, where it begins with one of them."""
-
 _FETCHED_AT_ONCE = 2_000
 
 

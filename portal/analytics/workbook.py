@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import io
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from openpyxl import Workbook
-from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
 from openpyxl.styles import Font
 from openpyxl.utils import get_column_letter
 
 from domain.money import EXACT, MICRO_DECIMALS, currency_exponent
-from domain.queries.history_export import FORMULA_STARTS
 from portal import descriptions
 from portal.analytics import words
 from portal.analytics.report import parts
 from portal.i18n import _
+from portal.spreadsheets import SmallWorkbook, write_cell
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -51,8 +48,7 @@ def make_workbook(
 
     What went has a minus, so that a row adds up. Accounts are those with most use.
     """
-    book = Workbook()
-    book.remove(book.worksheets[0])
+    book = SmallWorkbook()
     currency = _("Currency")
     flow = _flow_headings(report)
     sheets: list[tuple[str, list[str], Iterable[list[Any]]]] = [
@@ -96,10 +92,8 @@ def make_workbook(
         ),
     ]  # fmt: skip
     for title, headings, rows in sheets:
-        _fill(book.create_sheet(title), headings, rows, filters)
-    file = io.BytesIO()
-    book.save(file)
-    return file.getvalue()
+        _fill(book.add_sheet(title), headings, rows, filters)
+    return book.content()
 
 
 def _amount_headings(name: str) -> list[str]:
@@ -162,19 +156,11 @@ def _fill(
 
 def _write(sheet: Worksheet, row: int, column: int, value: Any) -> int:  # noqa: ANN401 - texts, counts, days, amounts
     """Write a value and return how many cells it took."""
-    cell = sheet.cell(row, column)
     if isinstance(value, _Amount):
-        cell.value = value.value
-        cell.number_format = value.format
-        _write(sheet, row, column + 1, f"{value.value:f}")
+        write_cell(sheet, row, column, value.value).number_format = value.format
+        write_cell(sheet, row, column + 1, f"{value.value:f}")
         return 2
-    if isinstance(value, str):
-        text = ILLEGAL_CHARACTERS_RE.sub("", value)
-        cell.value = text
-        # A text that begins like a formula stays a text, even when somebody edits the cell.
-        cell.data_type = "s"
-        cell.quotePrefix = text.startswith(tuple(FORMULA_STARTS))
-        return 1
-    cell.value = value
-    cell.number_format = _COUNT if isinstance(value, int) else _DAY
+    cell = write_cell(sheet, row, column, value)
+    if not isinstance(value, str):
+        cell.number_format = _COUNT if isinstance(value, int) else _DAY
     return 1

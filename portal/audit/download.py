@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import tempfile
@@ -11,10 +10,11 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from domain.formulas import CsvWriter
 from domain.queries.audit import LARGEST_FILE, audit_rows, record_export
 from portal import backend, formats
 from portal.i18n import _
-from portal.spreadsheets import Column, safe_text, write_workbook
+from portal.spreadsheets import LONGEST_TEXT, Column, write_workbook
 from portal.ui.download_link import download_links
 
 if TYPE_CHECKING:
@@ -77,14 +77,14 @@ def _cells(row: AuditRow) -> tuple[str | int | None, ...]:
         row.address or "",
         row.action,
         row.account_id,
-        safe_text(json.dumps(row.details, ensure_ascii=False)),
+        json.dumps(row.details, ensure_ascii=False)[:LONGEST_TEXT],
     )
 
 
 def csv_file(rows: Iterator[tuple[str | int | None, ...]]) -> bytes:
     """Return rows as CSV: RFC 4180, with the mark that Excel needs."""
     written = io.StringIO()
-    writer = csv.writer(written)
+    writer = CsvWriter(written)
     writer.writerow(_titles())
     writer.writerows(rows)
     return written.getvalue().encode("utf-8-sig")

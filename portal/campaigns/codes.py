@@ -16,6 +16,7 @@ import pyarrow as pa
 import streamlit as st
 
 from domain.errors import BillingError, InvalidInput
+from domain.formulas import CsvWriter
 from domain.permissions import allows
 from domain.texts import LONGEST_NAME, LONGEST_REASON
 from domain.uploads import CODES, drop_upload
@@ -123,7 +124,7 @@ def make(actor: Actor, batch_id: int, write: Callable[[Iterable[str]], bytes]) -
 def csv_file(found: Iterable[str]) -> bytes:
     """Return codes as CSV, with the mark that Excel needs."""
     written = io.StringIO()
-    writer = csv.writer(written)
+    writer = CsvWriter(written)
     writer.writerow([_("Code")])
     writer.writerows([code] for code in found)
     return written.getvalue().encode("utf-8-sig")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from domain.formulas import CsvWriter
 from domain.money import currency_exponent
 from domain.queries.balances import account_summary
 from domain.queries.history_export import history_lines, history_totals
@@ -99,7 +99,7 @@ def _write_csv(
     decimals = currency_exponent(currency)
     titles = [column.title for column in _columns(currency, wish.zone)]
     with path.open("w", encoding="utf-8-sig", newline="", buffering=_BUFFERED_BYTES) as file:
-        writer = csv.writer(file, lineterminator="\n")
+        writer = CsvWriter(file, lineterminator="\n")
         writer.writerow(titles)
         for page in _pages(session, actor=actor, wish=wish):
             writer.writerows(_csv_line(row, decimals) for row in page)

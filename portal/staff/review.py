@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import csv
 import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import streamlit as st
-from openpyxl import Workbook
 from openpyxl.styles import Font
 from openpyxl.utils import get_column_letter
 
+from domain.formulas import CsvWriter
 from domain.permissions import PERMISSIONS, STAFF_LETTERS
 from domain.queries.people import names_of
 from domain.staff import REVIEWED, list_deeds, list_places, list_staff, record_review
 from portal import backend
 from portal.i18n import _
 from portal.roles import role_name, staff_role_name
-from portal.spreadsheets import safe_text
+from portal.spreadsheets import SmallWorkbook, write_cell
 from portal.staff.words import role_words, state_words
 from portal.ui.download_link import download_links
 
@@ -116,20 +115,19 @@ def _role(
 def roles_csv(found: Review) -> bytes:
     """Return each role that somebody holds as a line: RFC 4180, with the mark that Excel needs."""
     written = io.StringIO()
-    writer = csv.writer(written)
+    writer = CsvWriter(written)
     writer.writerow(_role_titles())
-    writer.writerows([safe_text(cell) for cell in row] for row in _roles(found))
+    writer.writerows(_roles(found))
     return written.getvalue().encode("utf-8-sig")
 
 
 def workbook(found: Review) -> bytes:
     """Return the workbook: roles, what those of staff may do, and what people did."""
-    book = Workbook()
-    book.remove(book.worksheets[0])
+    book = SmallWorkbook()
     people = {each.user_id: each for each in found.staff}
-    _fill(book.create_sheet(_("Roles")), _role_titles(), _roles(found))
+    _fill(book.add_sheet(_("Roles")), _role_titles(), _roles(found))
     _fill(
-        book.create_sheet(_("Who may")),
+        book.add_sheet(_("Who may")),
         [_("Email"), _("Role"), _("Action")],
         (
             (each.email, staff_role_name(each.role), permission.meaning)
@@ -141,7 +139,7 @@ def workbook(found: Review) -> bytes:
         ),
     )
     _fill(
-        book.create_sheet(_("Who did")),
+        book.add_sheet(_("Who did")),
         [_("Email"), _("Action"), _("Times"), _("Last")],
         (
             (people[each.user_id].email, each.action, each.times, each.last_at.isoformat())
@@ -149,15 +147,13 @@ def workbook(found: Review) -> bytes:
             if each.user_id in people
         ),
     )
-    content = io.BytesIO()
-    book.save(content)
-    return content.getvalue()
+    return book.content()
 
 
 def _fill(sheet: Worksheet, titles: Sequence[str], rows: Iterable[Sequence[str | int]]) -> None:
-    sheet.append(list(titles))
-    for row in rows:
-        sheet.append([safe_text(each) if isinstance(each, str) else each for each in row])
+    for number, row in enumerate((titles, *rows), start=1):
+        for column, value in enumerate(row, start=1):
+            write_cell(sheet, number, column, value)
     for number, cell in enumerate(sheet[1], start=1):
         cell.font = Font(bold=True)
         sheet.column_dimensions[get_column_letter(number)].width = _WIDTH

@@ -35,6 +35,18 @@ def download(page: Page, button: str) -> Path:
     return found.rename(found.with_name(expected.value.suggested_filename))
 
 
+def test_no_table_offers_a_file_whose_texts_nobody_guards(sign_in: Callable[..., Page]) -> None:
+    page = sign_in(OWNER, DESKTOP)
+    page.goto(page.url.split("?")[0] + "?tab=history")
+    page.get_by_text("Tick a row").wait_for()
+    settle(page)
+    page.get_by_test_id("stDataFrame").locator("visible=true").first.hover()
+    expect(page.get_by_role("button", name=re.compile("^Search"))).not_to_have_count(0)
+    unguarded = page.locator('button[aria-label^="Download as CSV"]')
+    expect(unguarded).not_to_have_count(0)  # it is Streamlit's, and hidden
+    expect(unguarded.locator("visible=true")).to_have_count(0)
+
+
 def balance_on(page: Page) -> Decimal:
     """Return the balance that the header of the page shows."""
     shown = BALANCE.search(page.get_by_role("link", name=BALANCE).inner_text())

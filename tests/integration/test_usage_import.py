@@ -397,6 +397,27 @@ def test_rejects_are_the_same_after_a_second_import(
     assert [reason for _, reason in read_rejects(path)] == ["timestamp_unreadable"]
 
 
+def test_rejected_rows_that_a_spreadsheet_would_run_are_guarded(
+    sessions: sessionmaker[Session], tmp_path: Path
+) -> None:
+    rows = [
+        '=HYPERLINK("http://x.example"),1,1',
+        "\uff1d1+1,1,1",
+        "\uff20SUM(1),1,1",
+        "+1,1,1",
+        "-1,1,1",
+        "\t=1,1,1",
+        " =1,1,1",
+        "never,1,1",
+    ]
+    path = small_trace(tmp_path / "calls.csv", rows=1)
+    path.write_text("\n".join((path.read_text().rstrip(), *rows)) + "\n")
+    run(sessions, path, open_accounts(sessions))
+    with path.with_suffix(".rejects.csv").open(newline="") as file:
+        kept = [row["row"] for row in csv.DictReader(file)]
+    assert kept == [f"'{row}" for row in rows[:-1]] + rows[-1:]
+
+
 @pytest.mark.parametrize("bad", [False, True])
 def test_a_batch_ends_between_minutes_and_never_grows_without_bound(
     monkeypatch: pytest.MonkeyPatch, *, bad: bool

@@ -261,7 +261,8 @@ def workbook(session: Session, *, name: str | None = None) -> Workbook:
 def rows(book: Workbook, sheet: str) -> list[dict[str, object]]:
     """Return the rows under the headings, which are frozen below the filters."""
     found = list(book[sheet].iter_rows(values_only=True))
-    assert found[: len(FILTERS)] == [(*pair, *[None] * (len(found[0]) - 2)) for pair in FILTERS]
+    nothing = [None] * (len(found[0]) - 2)
+    assert found[: len(FILTERS)] == [("Site", "All", *nothing), ("Service", "'=All", *nothing)]
     top = len(FILTERS) + 1
     assert book[sheet].freeze_panes == f"A{top + 2}"
     return [dict(zip(map(str, found[top]), row, strict=True)) for row in found[top + 1 :]]
@@ -306,14 +307,13 @@ def test_amounts_are_numbers_and_exact_texts(session: Session, dollars: int) -> 
 
 
 @pytest.mark.usefixtures("dollars", "show")
-@pytest.mark.parametrize("sign", ["=", "+", "-", "@", "\t", "\r"])
+@pytest.mark.parametrize("sign", ["=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff20", " ="])
 def test_a_text_that_begins_like_a_formula_stays_a_text(session: Session, sign: str) -> None:
     name = f'{sign}HYPERLINK("http://x.example")'
     sheet = workbook(session, name=name)["Accounts"]
     cell = sheet.cell(5, 2)
-    assert str(cell.value).strip() == name.strip()
+    assert str(cell.value).splitlines() == f"'{name}".splitlines()  # XML has one kind of line end
     assert cell.data_type == "s"
-    assert cell.quotePrefix
 
 
 @pytest.mark.usefixtures("dollars", "show")
