@@ -24,7 +24,9 @@ from domain.exports import ExportWish
 from domain.identity import Client
 from domain.queries.history_rows import HistoryFilter
 from portal import backend, cookies
-from portal.middleware import Observed, SignInFirst
+from portal.middleware import Observed
+from portal.open_pages import OpenPages
+from portal.session_gate import SessionGate
 from portal.settings import settings
 from tests.factories import SYSTEM, grant, make_account
 
@@ -71,7 +73,7 @@ def browser(routes: list[Route]) -> Iterator[TestClient]:
         routes=routes,
         middleware=[
             Middleware(Observed, own_routes=routes),
-            Middleware(SignInFirst, own_routes=routes),
+            Middleware(SessionGate, own_routes=routes, pages=OpenPages()),
         ],
     )
     with TestClient(

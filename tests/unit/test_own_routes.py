@@ -11,7 +11,7 @@ import pytest
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from portal.middleware import SignInFirst
+from portal.session_gate import SessionGate
 from portal.settings import settings
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def status_of(middleware: Middleware, method: str, path: str, accept: str = "tex
 def test_every_own_route_is_reached_by_every_method_whatever_a_browser_takes(
     app: ModuleType,
 ) -> None:
-    (sign_in_first,) = (one for one in app._middleware(app._routes) if one.cls is SignInFirst)
+    (gate,) = (one for one in app._middleware(app._routes) if one.cls is SessionGate)
     paths = {route.path for route in app._routes if isinstance(route, Route)}
     assert len(paths) == len(app._routes) > 20
     filled = {word.join(PLACEHOLDER.split(path)) for path in paths for word in FILLED_IN}
@@ -73,13 +73,13 @@ def test_every_own_route_is_reached_by_every_method_whatever_a_browser_takes(
     for path in filled:
         for method in METHODS:
             for accept in ("text/html", "text/html, */*;q=0.1", "*/*"):
-                assert status_of(sign_in_first, method, path, accept) == 200, (method, path)
+                assert status_of(gate, method, path, accept) == 200, (method, path)
 
 
 def test_only_pages_are_behind_sign_in(app: ModuleType) -> None:
-    (sign_in_first,) = (one for one in app._middleware(app._routes) if one.cls is SignInFirst)
+    (gate,) = (one for one in app._middleware(app._routes) if one.cls is SessionGate)
     for path in ("/", "/payments", "/notifications", "/notifications/vnpay/more"):
-        assert status_of(sign_in_first, "GET", path) == 303
-        assert status_of(sign_in_first, "POST", path) == 200
-        assert status_of(sign_in_first, "GET", path, "application/json") == 200
-    assert status_of(sign_in_first, "GET", "/_stcore/health") == 200
+        assert status_of(gate, "GET", path) == 303
+        assert status_of(gate, "POST", path) == 405
+        assert status_of(gate, "GET", path, "application/json") == 200
+    assert status_of(gate, "GET", "/_stcore/health") == 200
