@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import zipfile
 from typing import TYPE_CHECKING, Any
 
 import openpyxl
@@ -243,6 +244,22 @@ def test_codes_of_a_workbook_are_brought_in(session: Session, page: Callable[...
     hand_in(app, "codes_file-0", CODES, "codes.xlsx", content.getvalue())
     press(app, "Bring the codes in")
     assert texts(app.success) == ["The codes are brought in."]
+
+
+def test_a_workbook_that_unpacks_to_much_more_is_refused(
+    session: Session, page: Callable[..., AppTest]
+) -> None:
+    number = campaign(session)
+    session.commit()
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as packed:
+        for part in range(3):
+            packed.writestr(f"xl/worksheets/sheet{part}.xml", b" " * (24 * 1024 * 1024))
+    assert len(content.getvalue()) < 100_000
+    app = page(id=str(number))
+    hand_in(app, "codes_file-0", CODES, "codes.xlsx", content.getvalue())
+    press(app, "Bring the codes in")
+    assert texts(app.error) == ["The file is too large. Bring in 100,000 codes at once, or fewer."]
 
 
 def test_single_code_is_revoked_and_the_campaign_ends(
