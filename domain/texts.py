@@ -19,6 +19,18 @@ CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069
 _UNKEEPABLE = re.compile(r"[\x00\ud800-\udfff]")
 
 
+_BLANK = " \u2800\u3164\uffa0\u115f\u1160"
+"""Letters and signs by Unicode's tables that look like a space, or like nothing."""
+
+# Names are told apart by eye. Joiners belong to words of Persian or Hindi, and to pictures, where
+# something stands on both sides of them.
+_INVISIBLE = re.compile(
+    f"[{_BLANK[1:]}\u00ad\u034f\u061c\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f\u2060-\u206f\ufeff"
+    "\ufff9-\ufffb\U000e0000-\U000e0fff]"
+    "|(?:^|[\\s\u200c\u200d])[\u200c\u200d]|[\u200c\u200d](?:$|\\s)"
+)
+
+
 def checked_name(name: str, field: str) -> str:
     """Return the name of a person or an account with single spaces.
 
@@ -26,8 +38,10 @@ def checked_name(name: str, field: str) -> str:
     """
     tidy = " ".join(name.split())
     check_text(**{field: tidy})
-    if not any(character.isprintable() and character != " " for character in tidy):
+    if not any(character.isprintable() and character not in _BLANK for character in tidy):
         raise InvalidInput(field, "empty")
+    if _INVISIBLE.search(tidy):
+        raise InvalidInput(field, "control_characters")
     if len(tidy) > LONGEST_NAME:
         raise InvalidInput(field, "too_long", maximum=LONGEST_NAME)
     return tidy

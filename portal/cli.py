@@ -27,6 +27,7 @@ from domain.errors import BillingError, Conflict, InvalidInput
 from domain.permissions_page import permissions_page
 from portal import backend, demo, formats, logs, ports, proxies, stand_ins, startup
 from portal.gateways import gateway_faults, gateways
+from portal.http_protocol import HeadersInTime
 from portal.routes.wording import fault_text
 from portal.settings import ROOT, Settings, SettingsError, settings
 
@@ -194,6 +195,7 @@ def _server_settings(app: ASGIApp) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         lifespan="on",
+        http=HeadersInTime,
         ws="websockets-sansio",
         # The application decides itself whose X-Forwarded-For counts: portal/proxies.py.
         proxy_headers=False,

@@ -345,10 +345,10 @@ def list_transfers(
     )
 
 
-def evidence_of(session: Session, *, transfer_id: int, actor: Actor) -> tuple[str, str, bytes]:
-    """Return the name, the type and the content of a transfer's evidence, for finance."""
+def evidence_of(session: Session, *, transfer_id: int, actor: Actor) -> tuple[str, bytes]:
+    """Return the type and the content of a transfer's evidence, for finance."""
     require(actor, "see_evidence")
     row = session.get(BankTransfer, transfer_id)
     if row is None:
         raise NotFound("transfer")
-    return row.evidence_name, row.evidence_type, bytes(row.evidence)
+    return row.evidence_type, bytes(row.evidence)

@@ -106,7 +106,7 @@ def _codes(call: Call, actor: Actor, *, extension: str) -> File:
 
 def _evidence(call: Call, actor: Actor) -> File:
     number = whole_number(call.given("transfer"))
-    _name, media_type, content = backend.read(evidence_of, transfer_id=number, actor=actor)
+    media_type, content = backend.read(evidence_of, transfer_id=number, actor=actor)
     # A name of our own: the uploaded one was chosen by whoever recorded the transfer.
     return File(f"evidence-{number}.{media_type.rpartition('/')[2]}", media_type, content)
 

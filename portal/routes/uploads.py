@@ -8,6 +8,7 @@ from __future__ import annotations
 import uuid
 from typing import TYPE_CHECKING
 
+from anyio import fail_after
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
     from domain.actors import Actor
+
+_BODY_SECONDS = 300
+"""The largest file by a slow line, at 30 kB a second."""
 
 PATH = "/uploads"
 TOKEN_HEADER = "X-Form-Token"  # noqa: S105 - a header's name
@@ -58,15 +62,14 @@ class UploadRoute:
         await response(scope, receive, send)
 
     async def _put(self, request: Request) -> Response:
-        try:
-            key = uuid.UUID(request.path_params["key"])
-        except ValueError:
+        purpose, key = request.path_params["purpose"], _key(request)
+        if key is None:
             return plain_answer(404)
-        purpose: str = request.path_params["purpose"]
         use(language_of(request))
         try:
             actor = await run_in_threadpool(_actor, request, purpose)
-            content = await request.body()
+            with fail_after(_BODY_SECONDS):
+                content = await request.body()
             await run_in_threadpool(
                 backend.write,
                 keep_upload,
@@ -76,8 +79,8 @@ class UploadRoute:
                 content=content,
                 actor=actor,
             )
-        except HTTPException as error:
-            return _refusal(InvalidInput("file", "too_large"), error.status_code)
+        except (TimeoutError, HTTPException) as error:
+            return plain_answer(getattr(error, "status_code", 408))
         except InvalidInput as error:
             return _refusal(error, 422)
         except BillingError as error:
@@ -85,6 +88,13 @@ class UploadRoute:
         except Exception as error:  # noqa: BLE001 - the last resort of every upload
             return _words(*write_down(request, error))
         return plain_answer(204)
+
+
+def _key(request: Request) -> uuid.UUID | None:
+    try:
+        return uuid.UUID(request.path_params["key"])
+    except ValueError:
+        return None
 
 
 def _actor(request: Request, purpose: str) -> Actor:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
-from anyio import CapacityLimiter, to_thread
+from anyio import CapacityLimiter, fail_after, to_thread
 from anyio.lowlevel import RunVar
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -59,6 +59,8 @@ _AT_ONCE = 2
 """Threads for the forms of people who are not signed in: pages have the others to themselves."""
 
 _MOST_WAITING = 100
+_BODY_SECONDS = 20
+"""A form is small: whoever takes longer to send it sends it never."""
 _RETRY_AFTER_SECONDS = 10
 
 _log = logging.getLogger(__name__)
@@ -391,8 +393,14 @@ async def _fields(request: Request) -> dict[str, str]:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/x-www-form-urlencoded":
         raise HTTPException(415)
-    async with request.form(max_files=0, max_fields=_MAX_FIELDS) as form:
-        return {name: value for name, value in form.items() if not isinstance(value, UploadFile)}
+    try:
+        with fail_after(_BODY_SECONDS):
+            async with request.form(max_files=0, max_fields=_MAX_FIELDS) as form:
+                return {
+                    name: value for name, value in form.items() if not isinstance(value, UploadFile)
+                }
+    except TimeoutError:
+        raise HTTPException(408) from None
 
 
 def _guarded(

@@ -162,8 +162,8 @@ def test_neither_believes_what_was_changed(ask: Ask, question: str) -> None:
         assert caught.value.outcome is Outcome.BAD_SIGNATURE
 
 
-def test_we_believe_what_the_peer_signs(ask: Ask) -> None:
-    """The peer signs addresses only: one with an IPN's names is an IPN."""
+def test_we_read_the_peers_signature_and_take_no_pay_address_for_an_answer(ask: Ask) -> None:
+    """The peer signs addresses only: signed as it is, one with an IPN's names is no IPN yet."""
     url = ask(
         "pay",
         {
@@ -179,10 +179,17 @@ def test_we_believe_what_the_peer_signs(ask: Ask) -> None:
         },
     )
     pairs = parse_qsl(urlsplit(url).query)
-    message = InboundMessage("GET", {}, pairs, urlencode(pairs), b"", NOW)
-    (fact,) = VNPay(SETTINGS).parse_notification(message).facts
-    assert fact.state is PaymentState.PAID
-    assert fact.amount == Money.from_minor_units(500_000, "VND")
+    changed = [(name, "5" if name == "vnp_Amount" else value) for name, value in pairs]
+    for sent, refusal in (
+        (pairs, (Outcome.MALFORMED, "not_an_answer")),
+        (changed, (Outcome.BAD_SIGNATURE, None)),
+    ):
+        message = InboundMessage("GET", {}, sent, urlencode(sent), b"", NOW)
+        with pytest.raises(NotificationRefused) as caught:
+            VNPay(SETTINGS).parse_notification(message)
+        outcome, reason = refusal
+        assert caught.value.outcome is outcome
+        assert reason is None or caught.value.reason == reason
 
 
 # ── The API ───────────────────────────────────────────────────────────────────────────────────

@@ -45,12 +45,38 @@ def test_words_of_every_language_pass_and_what_is_no_text() -> None:
         ("x" * (LONGEST_NAME + 1), "too_long"),
         ("a\0b", "control_characters"),
         ("a\u202eb", "control_characters"),
+        ("\u3164", "empty"),
+        ("\u2800 \u115f", "empty"),
+        *(
+            (f"Lan{sign}Tran", "control_characters")
+            for sign in "\u00ad\u034f\u200b\u200e\u2060\u2800\u3164\ufeff\U000e0041"
+        ),
+        ("Lan\u200d", "control_characters"),
+        ("\u200cLan", "control_characters"),
+        ("Lan\u200d Tran", "control_characters"),
+        ("Lan\u200d\u200dTran", "control_characters"),
     ],
 )
 def test_a_name_can_be_read(name: str, reason: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         checked_name(name, "account_name")
     assert (caught.value.field, caught.value.reason) == ("account_name", reason)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Trần Thị Lan",
+        "O'Neil-Šmíd Jr.",
+        "می\u200cبینم",
+        "क्\u200dष",
+        "日本 太郎",
+        "👩\u200d🔬 Lab",
+        "❤️ & Co",
+    ],
+)
+def test_names_of_every_language_pass(name: str) -> None:
+    assert checked_name(name, "name") == name
 
 
 def test_a_name_has_single_spaces() -> None:
