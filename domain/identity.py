@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,7 @@ from db.models import AccountInvitation, AccountMember, EmailToken, Site, User, 
 from domain import accounts, clock, outbox, passwords, signals, throttling
 from domain.actors import Actor, ActorKind, MemberRole, StaffRole, user_actor
 from domain.audit import record
-from domain.errors import Conflict, InvalidInput, NotAuthorised, NotFound
+from domain.errors import Conflict, InvalidInput, NotAuthorised, NotFound, RateLimited
 from domain.permissions import require
 from domain.rights import roles_of
 from domain.texts import CONTROL, checked_name
@@ -45,9 +45,15 @@ _TOKEN_BYTES = 32
 _SEEN_EVERY = timedelta(minutes=1)
 _LIFETIMES = {VERIFY_EMAIL: timedelta(hours=48), RESET_PASSWORD: timedelta(hours=1)}
 _GUESSES_PER_PERSON = Limit(5, timedelta(seconds=30), timedelta(minutes=15), timedelta(hours=24))
+_GUESSES_OF_PERSON = Limit(40, timedelta(minutes=1), timedelta(minutes=15), timedelta(hours=24))
 _GUESSES_PER_ADDRESS = Limit(30, timedelta(seconds=10), timedelta(minutes=15), timedelta(hours=1))
 _REQUESTS_PER_ADDRESS = Limit(20, timedelta(seconds=30), timedelta(hours=1), timedelta(hours=6))
 _MAILS_PER_PERSON = Limit(3, timedelta(minutes=5), timedelta(hours=6), timedelta(hours=24))
+_WIDER_NETWORKS_MORE = 2
+"""A network that holds many others has so many times their free guesses."""
+
+_WARNED_EVERY = Limit(1, timedelta(hours=24), timedelta(hours=24), timedelta(hours=24))
+_NETWORK_KNOWN_FOR = timedelta(days=90)
 _NOT_COUNTRIES = frozenset(
     ("AC", "CP", "CQ", "DG", "EA", "EU", "EZ", "IC", "QO", "TA", "UN", "XA", "XB", "ZZ")
 )
@@ -67,8 +73,10 @@ class Client:
 class Rules:
     """How long sessions live, and how fast guesses are slowed down.
 
-    `key` makes the throttle's digests unreadable. A session ends after `idle` without a click,
-    and after `longest` in any case; staff have times of their own.
+    `key` makes the throttle's digests unreadable. `guesses_per_person` is of one person from one
+    network, `guesses_of_person` of one from all networks where they never signed in, and
+    `guesses_per_address` of everybody from one network. A session ends after `idle` without a
+    click, and after `longest` in any case; staff have times of their own.
     """
 
     key: bytes = field(repr=False)
@@ -77,6 +85,7 @@ class Rules:
     staff_idle: timedelta = timedelta(hours=1)
     staff_longest: timedelta = timedelta(hours=12)
     guesses_per_person: Limit = _GUESSES_PER_PERSON
+    guesses_of_person: Limit = _GUESSES_OF_PERSON
     guesses_per_address: Limit = _GUESSES_PER_ADDRESS
     requests_per_address: Limit = _REQUESTS_PER_ADDRESS
     mails_per_person: Limit = _MAILS_PER_PERSON
@@ -263,7 +272,9 @@ def sign_up(
     anything that takes long, and Overloaded.
     """
     with sessions.begin() as session:
-        throttling.count_try(session, [_address_counter(rules, "sign-up", client)])
+        throttling.count_try(
+            session, _network_counters(rules, rules.requests_per_address, "sign-up", client)
+        )
         sites = list_sites(session)
     faults = sign_up_faults(form, sites)
     if not faults:
@@ -456,18 +467,64 @@ def _prove(
 ) -> _Person | None:
     """Return the person if this is their password. Raises RateLimited."""
     address = _known_form(email)
-    mine, all_of_them = _guess_counters(rules, address or email, client)
+    mine, others = _guess_counters(rules, address or email, client)
     with sessions.begin() as session:
-        throttling.count_try(session, [mine, all_of_them])
+        throttling.count_try(session, [mine, *others])
         person = _person(session, User.email == address) if address else None
+        everywhere = _guesses_everywhere(session, person, address or email, client, rules)
+        refused = _refused_everywhere(session, everywhere, person, client, rules)
+        if refused is not None:
+            throttling.give_back(session, [mine, *others])
+    if refused is not None:
+        raise refused
     if not passwords.verify_password(password, person.password_hash if person else None):
         with sessions.begin() as session:
             _record_refusal(session, person, client, SignInOutcome.WRONG)
         return None
     with sessions.begin() as session:
         throttling.forget(session, [mine])
-        throttling.give_back(session, [all_of_them])
+        throttling.give_back(session, [*others, *everywhere])
     return person
+
+
+def _guesses_everywhere(
+    session: Session, person: _Person | None, email: str, client: Client, rules: Rules
+) -> list[Counter]:
+    """Return the counter of a person's guesses from everywhere, or none from where they are known.
+
+    So whoever guesses from many networks is slowed down, and shuts nobody out at home.
+    """
+    if person is not None:
+        since = clock.now(session) - _NETWORK_KNOWN_FOR
+        addresses = session.scalars(
+            select(UserSession.address)
+            .where(UserSession.user_id == person.id, UserSession.created_at > since)
+            .distinct()
+        )
+        network = signals.network_of(client.address)
+        if any(signals.network_of(each) == network for each in addresses):
+            return []
+    return [throttling.counter(rules.key, rules.guesses_of_person, "guess everywhere", email)]
+
+
+def _refused_everywhere(
+    session: Session,
+    everywhere: Sequence[Counter],
+    person: _Person | None,
+    client: Client,
+    rules: Rules,
+) -> RateLimited | None:
+    """Count the try; return the refusal, of which the person is told by mail, once a day."""
+    try:
+        with session.begin_nested():
+            throttling.count_try(session, everywhere)
+    except RateLimited as refusal:
+        if person is not None and not person.is_disabled:
+            warned = throttling.counter(rules.key, _WARNED_EVERY, "warned", str(person.id))
+            if throttling.counts_try(session, [warned]):
+                _mail(session, person, "password_guessed", {}, client)
+        return refusal
+    return None
 
 
 def _still_so(session: Session, person: _Person) -> bool:
@@ -718,7 +775,9 @@ def request_password_reset(session: Session, *, email: str, client: Client, rule
 
     Raises RateLimited where too many requests come from the client's address.
     """
-    throttling.count_try(session, [_address_counter(rules, "reset", client)])
+    throttling.count_try(
+        session, _network_counters(rules, rules.requests_per_address, "reset", client)
+    )
     address = _known_form(email)
     person = _person(session, User.email == address) if address else None
     if person is None or person.is_disabled or not _may_mail(session, person, rules):
@@ -877,17 +936,25 @@ def _door(client: Client) -> Actor:
     return Actor(ActorKind.SYSTEM, None, label="sign-in", ip=client.address)
 
 
-def _guess_counters(rules: Rules, email: str, client: Client) -> tuple[Counter, Counter]:
+def _guess_counters(rules: Rules, email: str, client: Client) -> tuple[Counter, list[Counter]]:
+    """Return the counter of one person's guesses from here, and those of everybody's."""
     network = signals.network_of(client.address)
     return (
         throttling.counter(rules.key, rules.guesses_per_person, "guess", email, network),
-        throttling.counter(rules.key, rules.guesses_per_address, "guess", network),
+        _network_counters(rules, rules.guesses_per_address, "guess", client),
     )
 
 
-def _address_counter(rules: Rules, purpose: str, client: Client) -> Counter:
-    network = signals.network_of(client.address)
-    return throttling.counter(rules.key, rules.requests_per_address, purpose, network)
+def _network_counters(rules: Rules, limit: Limit, purpose: str, client: Client) -> list[Counter]:
+    return [
+        throttling.counter(
+            rules.key,
+            replace(limit, free=limit.free * _WIDER_NETWORKS_MORE**wider),
+            purpose,
+            network,
+        )
+        for wider, network in enumerate(signals.networks_of(client.address))
+    ]
 
 
 def token_digest(token: str) -> bytes:

@@ -254,6 +254,18 @@ def network_of(address: str) -> str:
     return str(parsed)
 
 
+def networks_of(address: str) -> tuple[str, ...]:
+    """Return the networks that an address is of, the smallest first.
+
+    Of IPv6 one customer of a provider often has a /56 or a /48, and a /64 for each of their rooms.
+    """
+    smallest = network_of(address)
+    if not smallest.endswith("/64"):
+        return (smallest,)
+    network = ipaddress.ip_network(smallest)
+    return (smallest, *(str(network.supernet(new_prefix=length)) for length in (56, 48)))
+
+
 def _hidden_network(network: str) -> str:
     if ":" in network:
         return f"{network.removesuffix('::/64')}:…"

@@ -25,6 +25,7 @@ from domain.errors import (
 )
 from domain.identity import Client, Rules, SignIn, SignInOutcome, SignUp
 from domain.staff import disable_user
+from domain.throttling import Limit
 from tests.conftest import TestClock
 from tests.factories import make_account
 from tests.support.keys import KNOWS_VAULT, parameters_of
@@ -469,6 +470,91 @@ def test_one_ipv6_household_is_one_address(
     assert sign_in(sessions, client=other).outcome is SignInOutcome.SIGNED_IN
 
 
+def guess_from(
+    sessions: sessionmaker[Session], address: str, email: str = EMAIL, rules: Rules = RULES
+) -> SignInOutcome:
+    return identity.authenticate(
+        sessions, email=email, password="not-it-at-all", client=Client(address), rules=rules
+    ).outcome
+
+
+def test_guessing_from_many_networks_is_slowed_down_and_shuts_nobody_out(
+    sessions: sessionmaker[Session], session: Session, clock: TestClock
+) -> None:
+    make_user(session)
+    assert sign_in(sessions).outcome is SignInOutcome.SIGNED_IN
+    for number in range(40):
+        assert guess_from(sessions, f"198.51.100.{number}") is SignInOutcome.WRONG
+    for number in range(100, 103):
+        with pytest.raises(RateLimited):
+            guess_from(sessions, f"198.51.100.{number}")
+    # From where they signed in before they go on, and nobody else is slowed down.
+    assert sign_in(sessions).outcome is SignInOutcome.SIGNED_IN
+    assert guess_from(sessions, "198.51.100.200", "another@example.com") is SignInOutcome.WRONG
+    told = select(OutboxMessage.recipient).where(OutboxMessage.template == "password_guessed")
+    assert session.scalars(told).all() == [EMAIL]
+    clock.advance(minutes=1)
+    assert guess_from(sessions, "198.51.100.201") is SignInOutcome.WRONG
+    with pytest.raises(RateLimited):
+        guess_from(sessions, "198.51.100.202")
+    clock.advance(hours=25)
+    for number in range(41):
+        last = f"203.0.113.{number}"
+        if number < 40:
+            guess_from(sessions, last)
+    with pytest.raises(RateLimited):
+        guess_from(sessions, last)
+    session.expire_all()
+    assert session.scalars(told).all() == [EMAIL, EMAIL]
+
+
+def test_many_networks_tell_nothing_of_who_is_known(
+    sessions: sessionmaker[Session], session: Session
+) -> None:
+    make_user(session)
+    for email in (EMAIL, "nobody@example.com"):
+        for number in range(40):
+            assert guess_from(sessions, f"198.51.100.{number}", email) is SignInOutcome.WRONG
+        with pytest.raises(RateLimited):
+            guess_from(sessions, "198.51.100.99", email)
+
+
+def test_who_signs_in_from_a_new_network_is_not_counted(
+    sessions: sessionmaker[Session], session: Session
+) -> None:
+    make_user(session)
+    for number in range(45):
+        client = Client(f"198.51.100.{number}")
+        signed_in = identity.authenticate(
+            sessions, email=EMAIL, password=PASSWORD, client=client, rules=RULES
+        )
+        assert signed_in.outcome is SignInOutcome.SIGNED_IN
+
+
+def test_wider_networks_of_ipv6_are_counted_too(sessions: sessionmaker[Session]) -> None:
+    """A /64 has 2 free guesses here, the /56 around it 4, and the /48 around that 8."""
+    wait = timedelta(hours=1)
+    rules = Rules(b"key", guesses_per_address=Limit(2, wait, wait, timedelta(hours=24)))
+
+    def answers(*networks: str) -> list[bool]:
+        passed = []
+        for number, network in enumerate(networks):
+            try:
+                guess_from(
+                    sessions, f"2001:db8:{network}::1", f"{network}-{number}@a.example", rules
+                )
+            except RateLimited:
+                passed.append(False)
+            else:
+                passed.append(True)
+        return passed
+
+    assert answers("7:100", "7:100", "7:100") == [True, True, False]
+    assert answers("7:101", "7:101", "7:102") == [True, True, False]
+    assert answers("7:200", "7:200", "7:201", "7:201", "7:300") == [True] * 4 + [False]
+    assert answers("8:100") == [True]
+
+
 def test_a_day_of_quiet_forgets_the_guesses(
     sessions: sessionmaker[Session], session: Session, clock: TestClock
 ) -> None:
@@ -505,7 +591,7 @@ def test_the_throttle_tells_nothing_of_whom_it_counts(
         sessions, email=EMAIL, password="wrong password here", client=CLIENT, rules=other
     )
     digests = session.scalars(select(Throttle.key_digest)).all()
-    assert len(set(digests)) == 4
+    assert len(set(digests)) == 6
 
 
 # ── Sessions ───────────────────────────────────────────────────────────────────────────────────

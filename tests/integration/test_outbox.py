@@ -534,6 +534,7 @@ def test_without_a_server_there_is_no_sender() -> None:
         ),
         ("already_signed_up", {}, "http://here/forgot-password"),
         ("password_changed", {}, "http://here/forgot-password"),
+        ("password_guessed", {}, "http://here/forgot-password"),
     ],
 )
 def test_every_mail_says_what_to_do(
