@@ -26,6 +26,7 @@ BENCHMARKS = (
     "search",
     "exports",
     "sessions",
+    "flood",
     "callbacks",
 )
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import re
 import socket
 import subprocess
 import sys
@@ -26,23 +25,20 @@ from typing import TYPE_CHECKING
 import psutil
 import requests
 from sqlalchemy import text
-from streamlit.proto.BackMsg_pb2 import BackMsg
-from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
-from websockets.asyncio.client import connect
-from websockets.typing import Subprotocol
 
 from benchmarks.charging import ACTOR, analyse
 from benchmarks.history import HEAVY, fill_account
 from domain import accounts, identity, ledger
 from domain.actors import MemberRole
+from tests.security.streamlit_client import open_page, sign_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from sqlalchemy.orm import Session, sessionmaker
-    from websockets.asyncio.client import ClientConnection
 
     from benchmarks.yardstick import Pgbench
+    from tests.security.streamlit_client import StreamlitPage
 
 PEOPLE = int(os.environ.get("SESSIONS_PEOPLE", "200"))
 SECONDS = float(os.environ.get("SESSIONS_SECONDS", "60"))
@@ -84,18 +80,13 @@ def run(sessions: sessionmaker[Session], _pgbench: Pgbench) -> None:
     with sessions() as session:
         account = fill_account(session, now, HEAVY)
         _add_credit(session, account, now)
-        people = [_add_person(session, account, number) for number in range(PEOPLE)]
+        people = [add_person(session, account, number) for number in range(PEOPLE)]
         session.commit()
     analyse(sessions)
-    environment = {
-        "DATABASE_URL": sessions.kw["bind"].url.render_as_string(hide_password=False),
-        **OUTSIDE_DEMO,
-        "JOBS": "0",
-    }
     trivial_command = ["-m", "uvicorn", "benchmarks.trivial_app:app", "--log-level", "warning"]
     with server([*trivial_command, "--ws", "websockets-sansio", "--port"], {}) as trivial_server:
         trivial = asyncio.run(_measure(trivial_server, [""] * PEOPLE, ("",), YARDSTICK_SECONDS))
-    with server(["-m", "portal", "serve", "--port"], environment) as portal:
+    with server(["-m", "portal", "serve", "--port"], portal_environment(sessions)) as portal:
         cookies = sign_in_all(portal.address, people)
         billing = asyncio.run(_measure(portal, cookies, VIEWS, SECONDS))
     _report("trivial page", trivial)
@@ -104,6 +95,15 @@ def run(sessions: sessionmaker[Session], _pgbench: Pgbench) -> None:
     print(
         f"sessions, p95 rerun: {p95 * 1000:.0f} ms, {p95 / yard:.1f} x trivial (goal 100 ms or 3)"
     )
+
+
+def portal_environment(sessions: sessionmaker[Session]) -> dict[str, str]:
+    """Return what a portal on this database is started with."""
+    return {
+        "DATABASE_URL": sessions.kw["bind"].url.render_as_string(hide_password=False),
+        **OUTSIDE_DEMO,
+        "JOBS": "0",
+    }
 
 
 # ── The ledger ────────────────────────────────────────────────────────────────────────────────
@@ -130,7 +130,8 @@ def _add_credit(session: Session, account: int, now: datetime) -> None:
         )
 
 
-def _add_person(session: Session, account: int, number: int) -> str:
+def add_person(session: Session, account: int, number: int) -> str:
+    """Add somebody who reads the account; return their email."""
     email = f"person-{number}@example.com"
     user = identity.create_user(
         session,
@@ -196,26 +197,7 @@ def _wait_until_it_answers(server: Server, process: subprocess.Popen[bytes]) -> 
 def sign_in_all(address: str, people: Sequence[str]) -> list[str]:
     """Return a session's cookie header for each, got as a browser gets it."""
     with ThreadPoolExecutor(max_workers=4) as pool:
-        return list(pool.map(lambda email: _sign_in_one(address, email), people))
-
-
-def _sign_in_one(address: str, email: str) -> str:
-    with requests.Session() as browser:
-        form = browser.get(f"{address}/sign-in", timeout=ANSWER_SECONDS).text
-        token = re.search(r'name="form_token" value="([0-9a-f]+)"', form)
-        if token is None:
-            raise RuntimeError("the sign-in page has no form")
-        fields = {"form_token": token[1], "email": email, "password": PASSWORD, "next": "/"}
-        answer = browser.post(
-            f"{address}/sign-in",
-            data=fields,
-            headers={"Origin": address},
-            allow_redirects=False,
-            timeout=ANSWER_SECONDS,
-        )
-        if answer.status_code != requests.codes.see_other:
-            raise RuntimeError(f"{email} could not sign in: {answer.status_code}")
-        return "; ".join(f"{name}={value}" for name, value in browser.cookies.items())
+        return list(pool.map(lambda email: sign_in(address, email, PASSWORD), people))
 
 
 # ── People ────────────────────────────────────────────────────────────────────────────────────
@@ -262,16 +244,8 @@ class Person:
     async def visit(self, measured_from: float, until: float) -> None:
         """Come, look and click until the time is over."""
         await asyncio.sleep(WARM_UP_SECONDS * self._number / PEOPLE)
-        async with connect(
-            f"ws://localhost:{self._server.port}/_stcore/stream",
-            subprotocols=[Subprotocol("streamlit"), Subprotocol("no-token")],
-            additional_headers={"Cookie": self._cookie},
-            origin=self._server.address,  # type: ignore[arg-type]
-            max_size=None,
-            compression=None,
-            ping_interval=None,
-        ) as socket_:
-            self._figures.first_seconds.append(await self._load(socket_, self._views[0]))
+        async with open_page(self._server.address, self._cookie) as page:
+            self._figures.first_seconds.append(await self._load(page, self._views[0]))
             turn = self._number
             while True:
                 await asyncio.sleep(self._chance.expovariate(1 / THINK_SECONDS))
@@ -279,41 +253,17 @@ class Person:
                     return
                 turn += 1
                 view = self._views[turn % len(self._views)]
-                took = await self._load(socket_, view)
+                took = await self._load(page, view)
                 if time.monotonic() >= measured_from:
                     self._figures.seconds.setdefault(view, []).append(took)
 
-    async def _load(self, socket_: ClientConnection, view: str) -> float:
+    async def _load(self, page: StreamlitPage, view: str) -> float:
         """Ask for a run and return the seconds until the whole page has come."""
-        message = BackMsg()
-        message.rerun_script.query_string = view.format(entry=self._chance.randrange(1, HEAVY))
-        message.rerun_script.is_history_navigation = True
-        message.rerun_script.context_info.timezone = "Asia/Tokyo"
-        message.rerun_script.context_info.locale = "en-US"
-        message.rerun_script.context_info.url = f"{self._server.address}/"
         started = time.perf_counter()
-        await socket_.send(message.SerializeToString())
-        drawn = 0
-        while True:
-            async with asyncio.timeout(ANSWER_SECONDS):
-                data = await socket_.recv()
-            answer = ForwardMsg.FromString(data if isinstance(data, bytes) else data.encode())
-            kind = answer.WhichOneof("type")
-            drawn += kind in {"delta", "ref_hash"}
-            if _tells_an_error(answer):
-                self._figures.failures += 1
-            if kind == "script_finished":
-                if not drawn or answer.script_finished == ForwardMsg.FINISHED_WITH_COMPILE_ERROR:
-                    self._figures.failures += 1
-                return time.perf_counter() - started
-
-
-def _tells_an_error(answer: ForwardMsg) -> bool:
-    if answer.WhichOneof("type") != "delta":
-        return False
-    element = answer.delta.new_element
-    kind = element.WhichOneof("type")
-    return kind == "exception" or (kind == "alert" and element.alert.format == element.alert.ERROR)
+        run = await page.run(query=view.format(entry=self._chance.randrange(1, HEAVY)))
+        took = time.perf_counter() - started
+        self._figures.failures += run.has_failed
+        return took
 
 
 # ── Figures ───────────────────────────────────────────────────────────────────────────────────

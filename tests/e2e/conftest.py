@@ -70,9 +70,14 @@ def reference_in(address: str) -> str:
 
 
 def settle(page: Page) -> None:
-    """Wait until no script runs any more: meanwhile what moves down a page stands there twice."""
+    """Wait until no script runs any more and all that it drew is there.
+
+    Meanwhile what moves down a page stands there twice, and what needs code that is not loaded yet
+    is a placeholder.
+    """
     app = page.get_by_test_id("stApp")
     expect(app).to_have_attribute("data-test-script-state", "notRunning")
+    expect(page.get_by_test_id("stSkeleton")).to_have_count(0)
 
 
 def open_popover(place: Page | Locator, name: str) -> None:
@@ -83,7 +88,6 @@ def open_popover(place: Page | Locator, name: str) -> None:
     """
     page = place.page if isinstance(place, Locator) else place
     settle(page)
-    expect(page.get_by_test_id("stSkeleton")).to_have_count(0)
     place.get_by_role("button", name=name).click()
 
 

@@ -23,6 +23,7 @@ from domain.secret_keys import KeyState, Rotation, key_state, open_digest_key, r
 from domain.vault import NOBODY, VAULT, Vault
 from portal import backend, cli, startup
 from portal.settings import Settings, SettingsError, load_settings, settings
+from tests.support.environment import OUTSIDE_DEMO
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -240,8 +241,8 @@ def given(database_url: str) -> Callable[..., Settings]:
     def make(secret_key: str, previous: str = "") -> Settings:
         return load_settings(
             {
+                **OUTSIDE_DEMO,
                 "DATABASE_URL": database_url,
-                "DEMO": "0",
                 "JOBS": "0",
                 "SECRET_KEY": secret_key,
                 "SECRET_KEY_PREVIOUS": previous,
@@ -256,7 +257,7 @@ def run(
     database_url: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Iterator[Callable[..., tuple[int, str]]]:
     """Run rotate-key under some secret keys; return its exit status and all that it said."""
-    environment = {"DATABASE_URL": database_url, "DEMO": "0", "JOBS": "0"}
+    environment = {**OUTSIDE_DEMO, "DATABASE_URL": database_url, "JOBS": "0"}
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
 

@@ -210,7 +210,7 @@ NOT_MONEY = {
     " gateway_messages",
     "people, their rights and what they read or write": "users user_sessions email_tokens"
     " account_members account_invitations account_signals account_notes data_keys portal_keys",
-    "how the portal works": "outbox_messages job_runs usage_imports export_jobs throttles",
+    "how the portal works": "outbox_messages job_runs usage_imports export_jobs throttles uploads",
 }
 """Why the other tables are left out."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import os
 import random
@@ -12,6 +11,7 @@ import pytest
 from streamlit.proto.WidgetStates_pb2 import WidgetState
 
 from tests.security.streamlit_client import open_page
+from tests.support.loops import run_async
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -139,4 +139,4 @@ def test_a_forged_widget_breaks_no_page(
     portal_url: str, cookies_of: Callable[[str], str], email: str, path: str, query: str
 ) -> None:
     chance = random.Random(f"{email}{path}{query}")
-    assert asyncio.run(forge(portal_url, cookies_of(email), path, query, chance)) == []
+    assert run_async(forge(portal_url, cookies_of(email), path, query, chance)) == []

@@ -13,6 +13,7 @@ from websockets.exceptions import ConnectionClosed
 
 from portal.open_pages import LOOK_EVERY_SECONDS, POLICY_VIOLATION
 from tests.security.streamlit_client import open_page
+from tests.support.loops import run_async
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -116,7 +117,7 @@ def test_a_dialog_that_was_drawn_before_does_nothing_after(
             return await take_steps(page, steps, lambda: revoke(owner.email))
 
     before = owner.counts()
-    answer = asyncio.run(act())
+    answer = run_async(act())
     assert owner.counts() == before
     assert answer is None or "/sign-in" in answer.text
     assert answer is None or "Minh Le" not in answer.text
@@ -128,7 +129,7 @@ def test_the_same_press_acts_for_who_is_signed_in(portal_url: str, owner: Owner)
             await take_steps(page, STEPS[0], lambda: None)
 
     before = owner.counts()
-    asyncio.run(act())
+    run_async(act())
     assert owner.counts()["account_members"] == before["account_members"] - 1
 
 
@@ -156,4 +157,4 @@ def test_an_open_page_is_closed_when_its_session_ends(
             return messages[-1].WhichOneof("type"), code
 
     assert LOOK_EVERY_SECONDS < WITHIN_SECONDS
-    assert asyncio.run(watch()) == ("auth_redirect", POLICY_VIOLATION)
+    assert run_async(watch()) == ("auth_redirect", POLICY_VIOLATION)

@@ -13,6 +13,7 @@ from portal import demo
 from portal.open_pages import MOST_PAGES, POLICY_VIOLATION, UNSUPPORTED_DATA
 from portal.session_gate import SESSION_HEADER
 from tests.security.streamlit_client import ANSWER_SECONDS, open_page, sign_in
+from tests.support.loops import run_async
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,7 +51,7 @@ async def leave(address: str, cookies: str) -> tuple[str, int | None]:
 
 @pytest.mark.parametrize("cookies", ["", "credit_portal_session=", "credit_portal_session=stolen"])
 def test_nobody_has_a_page_without_a_session(portal_url: str, cookies: str) -> None:
-    assert asyncio.run(leave(portal_url, cookies)) == ("", POLICY_VIOLATION)
+    assert run_async(leave(portal_url, cookies)) == ("", POLICY_VIOLATION)
 
 
 def test_a_page_of_an_ended_session_is_sent_to_sign_in(
@@ -62,7 +63,7 @@ def test_a_page_of_an_ended_session_is_sent_to_sign_in(
     owner = new_owner("global")
     cookies = cookies_of(owner)
     revoke(owner)
-    assert asyncio.run(leave(portal_url, cookies)) == ("", POLICY_VIOLATION)
+    assert run_async(leave(portal_url, cookies)) == ("", POLICY_VIOLATION)
     answer = requests.get(
         f"{portal_url}/billing?tab=history",
         headers={"Cookie": cookies, "Accept": "text/html"},
@@ -100,7 +101,7 @@ def test_no_other_site_opens_a_page(portal_url: str, staff_cookies: str, origin:
             pass
 
     with pytest.raises(InvalidStatus) as refused:
-        asyncio.run(attempt())
+        run_async(attempt())
     assert refused.value.response.status_code == FORBIDDEN
 
 
@@ -120,7 +121,7 @@ def test_a_page_comes_back_to_its_own_person_only(
             again = (await page.run()).session_id
         return first, stolen_open, stolen_left, again
 
-    first, stolen_open, stolen_left, again = asyncio.run(ids())
+    first, stolen_open, stolen_left, again = run_async(ids())
     assert first == again
     assert first not in {stolen_open, stolen_left}
 
@@ -139,7 +140,7 @@ def test_nobody_names_another_session_to_streamlit(
         ) as page:
             return first, (await page.run()).session_id
 
-    first, again = asyncio.run(ids())
+    first, again = run_async(ids())
     assert first == again
 
 
@@ -152,7 +153,7 @@ def test_a_text_frame_ends_the_page_without_a_word(
             await page.send(frame)
             return (await page.until_closed())[1]
 
-    assert asyncio.run(code()) == UNSUPPORTED_DATA
+    assert run_async(code()) == UNSUPPORTED_DATA
 
 
 def test_one_person_has_so_many_pages_and_no_more(
@@ -175,10 +176,10 @@ def test_one_person_has_so_many_pages_and_no_more(
                 await page.__aexit__(None, None, None)
             return refused.value.response.status_code
 
-    assert asyncio.run(open_many()) == FORBIDDEN
+    assert run_async(open_many()) == FORBIDDEN
 
     async def open_one() -> None:
         async with open_page(portal_url, cookies) as page:
             assert (await page.run()).drawn
 
-    asyncio.run(open_one())
+    run_async(open_one())

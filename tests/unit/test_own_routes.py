@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib
 import re
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from starlette.routing import Route
 
 from portal.session_gate import SessionGate
 from portal.settings import settings
+from tests.support.loops import run_async
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -57,7 +57,7 @@ def status_of(middleware: Middleware, method: str, path: str, accept: str = "tex
     async def answer() -> None:
         await wrapped(scope, receive, send)
 
-    asyncio.run(answer())
+    run_async(answer())
     status: int = sent[0]["status"]
     return status
 

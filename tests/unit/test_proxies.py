@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import subprocess
@@ -15,6 +14,7 @@ import pytest
 
 from portal import proxies
 from tests.support.environment import OUTSIDE_DEMO
+from tests.support.loops import run_async
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,7 +56,7 @@ def seen_by(
     async def send(_message: Message) -> None:
         raise AssertionError("nobody answers here")
 
-    asyncio.run(reader(scope, receive, send))
+    run_async(reader(scope, receive, send))
     return (scope["client"][0] if scope["client"] else None), scope["scheme"]
 
 
