@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import re
 import subprocess
 import sys
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 SECONDS = float(os.environ.get("FLOOD_SECONDS", "20"))
 PEOPLE, SOCKETS, SIGN_UPS = 20, 300, 40
 ENTRIES = 2_000
-THINK_SECONDS = 1.0
+THINK_SECONDS = 4.0
 COMES_AGAIN_SECONDS = 1.0
 REST_SECONDS = 15.0
 VIEWS = ("", "tab=history")
@@ -75,10 +76,11 @@ async def _measure(portal: Server, cookies: list[str], seconds: float) -> list[f
     until = time.monotonic() + seconds
 
     async def click(cookie: str, number: int) -> None:
+        chance = random.Random(number)
         async with open_page(portal.address, cookie) as page:
             await page.run()
             while time.monotonic() < until:
-                await asyncio.sleep(THINK_SECONDS)
+                await asyncio.sleep(chance.expovariate(1 / THINK_SECONDS))
                 number += 1
                 started = time.perf_counter()
                 run = await page.run(query=VIEWS[number % len(VIEWS)])

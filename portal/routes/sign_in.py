@@ -36,7 +36,7 @@ def routes() -> list[BaseRoute]:
     """Return the routes of these forms."""
     return [
         form_route("/sign-in", Form(_submit_sign_in, show=_show_sign_in)),
-        form_route("/sign-up", Form(_submit_sign_up, show=_show_sign_up)),
+        form_route("/sign-up", Form(_submit_sign_up, show=_show_sign_up, is_costly=True)),
         form_route("/verify-email", Form(_submit_verify, show=_show_verify)),
         form_route("/forgot-password", Form(_submit_forgot, show=_show_forgot)),
         form_route("/reset-password", Form(_submit_reset, show=_show_reset)),

@@ -55,8 +55,8 @@ _TEMPLATES = Path(__file__).resolve().parent.parent / "templates"
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 _FOR_ANYONE: RunVar[CapacityLimiter] = RunVar("forms for anyone")
-_AT_ONCE = 2
-"""Threads for the forms of people who are not signed in: pages have the others to themselves."""
+_AT_ONCE = 1
+"""A thread for the forms of people who are not signed in: pages have the others to themselves."""
 
 _MOST_WAITING = 100
 _BODY_SECONDS = 20
@@ -110,7 +110,8 @@ class Form:
     """The ASGI application behind one form: GET shows it, POST submits it, the rest is a 405.
 
     A POST must come from a page of this origin and carry the token that was in the form. Without
-    `show` there is only the POST: the form stands on another page.
+    `show` there is only the POST: the form stands on another page. One that `is_costly` to
+    draw is not drawn again for who has to wait.
     """
 
     def __init__(
@@ -119,7 +120,9 @@ class Form:
         *,
         show: Callable[[Call, Reply], Response] | None = None,
         for_signed_in: bool = False,
+        is_costly: bool = False,
     ) -> None:
+        self._is_costly = is_costly
         self._submit = submit
         self._show = show
         self._for_signed_in = for_signed_in
@@ -178,7 +181,15 @@ class Form:
             return self._later(call, Reply(busy_text(seconds), status=503), seconds)
 
     def _later(self, call: Call, reply: Reply, seconds: int) -> Response:
-        response = self._again(call, reply)
+        if self._is_costly:
+            # A page of one sentence: to draw the form again takes what a flood is after.
+            again = (call.request.url.path, _("Try again"))
+            text = reply.alert or ""
+            response: Response = message(
+                call, _("Please wait"), text, link=again, status=reply.status
+            )
+        else:
+            response = self._again(call, reply)
         response.headers["Retry-After"] = str(seconds)
         return response
 
