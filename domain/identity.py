@@ -349,12 +349,12 @@ def create_user(
     )
 
 
-def hash_new_password(password: str, *, email: str, field: str = "password") -> str:
+def hash_new_password(password: str, *, email: str) -> str:
     """Return the hash of a password that is good enough: outside any transaction, it takes long.
 
-    Raises InvalidInput on `field`, Overloaded.
+    Raises InvalidInput on "password", Overloaded.
     """
-    passwords.check_password(password, email=email, field=field)
+    passwords.check_password(password, email=email)
     return passwords.hash_password(password)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import ColumnElement, and_, delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 
 from db.models import Upload
@@ -93,23 +93,15 @@ def keep_upload(
 
 def find_upload(session: Session, *, purpose: str, key: UUID, actor: Actor) -> UploadedFile | None:
     """Return the file that the person handed in under this key, or None."""
-    require_upload(actor, purpose)
     row = session.execute(
-        select(Upload.name, Upload.content).where(
-            Upload.key == key, Upload.user_id == _person(actor), Upload.purpose == purpose
-        )
+        select(Upload.name, Upload.content).where(_own(purpose, key, actor))
     ).one_or_none()
     return None if row is None else UploadedFile(key, row.name, bytes(row.content))
 
 
 def name_of_upload(session: Session, *, purpose: str, key: UUID, actor: Actor) -> str | None:
     """Return the name of the file that the person handed in under this key, or None."""
-    require_upload(actor, purpose)
-    return session.scalar(
-        select(Upload.name).where(
-            Upload.key == key, Upload.user_id == _person(actor), Upload.purpose == purpose
-        )
-    )
+    return session.scalar(select(Upload.name).where(_own(purpose, key, actor)))
 
 
 def drop_upload(session: Session, *, key: UUID, actor: Actor) -> None:
@@ -133,6 +125,12 @@ def require_upload(actor: Actor, purpose: str) -> None:
     if purpose not in PURPOSES:
         raise NotAuthorised
     require(actor, PURPOSES[purpose])
+
+
+def _own(purpose: str, key: UUID, actor: Actor) -> ColumnElement[bool]:
+    """Return what the person's own file under this key meets. Raises NotAuthorised."""
+    require_upload(actor, purpose)
+    return and_(Upload.key == key, Upload.user_id == _person(actor), Upload.purpose == purpose)
 
 
 def _person(actor: Actor) -> int:

@@ -12,7 +12,7 @@ import streamlit as st
 
 from domain import identity
 from portal import backend, cookies
-from portal.routes.web import sign_in_path
+from portal.routes.web import sign_in_path, visit_by
 from portal.settings import settings
 
 if TYPE_CHECKING:
@@ -50,10 +50,8 @@ class Visitor:
 def current_visitor() -> Visitor | None:
     """Return who is signed in in this browser now, or None."""
     token = st.context.cookies.to_dict().get(cookies.session_cookie(settings()))
-    if not token:
-        return None
-    visit = backend.look_up(identity.session_actor, token=token, rules=settings().rules)
-    if visit is None:
+    visit = visit_by(token)
+    if token is None or visit is None:
         return None
     if visit.touch_due:
         backend.write(identity.touch_session, session_id=visit.session_id)

@@ -17,8 +17,7 @@ from starlette.datastructures import Headers
 from starlette.requests import cookie_parser
 from starlette.routing import Match
 
-from domain import identity
-from portal import backend, cookies
+from portal import cookies
 from portal.open_pages import (
     POLICY_VIOLATION,
     TRY_AGAIN_LATER,
@@ -26,7 +25,7 @@ from portal.open_pages import (
     OpenPages,
     reload_message,
 )
-from portal.routes.web import is_own_origin, plain_answer, redirect, sign_in_path
+from portal.routes.web import is_own_origin, plain_answer, redirect, sign_in_path, visit_by
 from portal.settings import settings
 
 if TYPE_CHECKING:
@@ -35,6 +34,8 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.routing import BaseRoute
     from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from domain import identity
 
 STREAM = "/_stcore/stream"
 PAGE_FILES = "/static/"
@@ -119,11 +120,7 @@ class SessionGate:
 async def _visit(scope: Scope) -> identity.Visit | None:
     sent = cookie_parser(Headers(scope=scope).get("cookie", ""))
     token = sent.get(cookies.session_cookie(settings()))
-    if not token:
-        return None
-    return await run_in_threadpool(
-        backend.look_up, identity.session_actor, token=token, rules=settings().rules
-    )
+    return await run_in_threadpool(visit_by, token) if token else None
 
 
 def _naming_session(scope: Scope, session_id: str) -> Scope:

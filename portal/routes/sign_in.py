@@ -23,6 +23,7 @@ from portal.routes.web import (
     message,
     redirect,
     render,
+    visit_by,
 )
 from portal.routes.wording import fault_text, notice_text
 from portal.settings import settings
@@ -105,10 +106,7 @@ def enter(call: Call, result: SignIn, next_path: str) -> Response:
 
 def visit_of(call: Call) -> identity.Visit | None:
     """Return who is signed in in this browser, on a form that is for anyone."""
-    if call.session_token is None:
-        return None
-    rules = settings().rules
-    return backend.read(identity.session_actor, token=call.session_token, rules=rules)
+    return visit_by(call.session_token)
 
 
 # ── Sign up ────────────────────────────────────────────────────────────────────────────────────

@@ -15,12 +15,18 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from domain import identity
 from domain.errors import BillingError, InvalidInput, NotAuthorised
 from domain.uploads import LARGEST_BYTES, MEBIBYTE, keep_upload, require_upload
 from portal import backend, cookies, logs, messages
 from portal.i18n import N_, _, use
-from portal.routes.web import client_of, is_own_origin, language_of, plain_answer, write_down
+from portal.routes.web import (
+    client_of,
+    is_own_origin,
+    language_of,
+    plain_answer,
+    visit_by,
+    write_down,
+)
 from portal.settings import settings
 
 if TYPE_CHECKING:
@@ -103,7 +109,7 @@ def _actor(request: Request, purpose: str) -> Actor:
     form_token = request.headers.get(TOKEN_HEADER, "")
     if not is_own_origin(request.headers) or not cookies.is_form_token(form_token, token):
         raise NotAuthorised
-    visit = backend.read(identity.session_actor, token=token, rules=settings().rules)
+    visit = visit_by(token)
     if visit is None:
         raise NotAuthorised
     actor = visit.actor(client_of(request).address)

@@ -343,11 +343,16 @@ def language_of(request: Request) -> str:
     )
 
 
+def visit_by(token: str | None) -> identity.Visit | None:
+    """Return who is signed in by the value of a session cookie now, or None."""
+    if not token:
+        return None
+    return backend.look_up(identity.session_actor, token=token, rules=settings().rules)
+
+
 def _call(request: Request, fields: Mapping[str, str], *, for_signed_in: bool) -> Call:
     token = request.cookies.get(cookies.session_cookie(settings()))
-    visit = None
-    if for_signed_in and token:
-        visit = backend.read(identity.session_actor, token=token, rules=settings().rules)
+    visit = visit_by(token) if for_signed_in else None
     if visit is not None:
         logs.name_actor(visit.actor(client_of(request).address))
     return Call(
