@@ -1,0 +1,54 @@
+"""What identity forgets after a while."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from sqlalchemy import delete, func, or_
+
+from db.models import AccountInvitation, EmailToken, UserSession
+from domain import clock, signals, throttling
+from domain.permissions import require
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from domain.actors import Actor
+
+
+def purge_identity(session: Session, *, actor: Actor) -> int:
+    """Delete counters, links, invitations and sessions that ended long ago; return how many rows.
+
+    From where accounts were used goes too, after ninety days.
+
+    For the job runner and administrators. Raises NotAuthorised.
+    """
+    require(actor, "purge_identity")
+    now = clock.now(session)
+    links = session.execute(
+        delete(EmailToken)
+        .where(EmailToken.expires_at < now - timedelta(days=7))
+        .returning(EmailToken.user_id)
+    ).all()
+    ended = session.execute(
+        delete(UserSession)
+        .where(
+            or_(
+                UserSession.expires_at < now - timedelta(days=30),
+                UserSession.revoked_at < now - timedelta(days=30),
+            )
+        )
+        .returning(UserSession.user_id)
+    ).all()
+    ended_at = func.coalesce(
+        AccountInvitation.accepted_at, AccountInvitation.withdrawn_at, AccountInvitation.expires_at
+    )
+    invitations = session.execute(
+        delete(AccountInvitation)
+        .where(ended_at < now - timedelta(days=90))
+        .returning(AccountInvitation.id)
+    ).all()
+    counters = throttling.purge(session, before=now - timedelta(days=2))
+    networks = signals.forget_networks(session, before=now - timedelta(days=90))
+    return len(links) + len(ended) + len(invitations) + counters + networks

@@ -1,0 +1,100 @@
+"""Changing a password, and setting a new one with a mailed link."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from db.models import User
+from domain import passwords, throttling
+from domain.audit import record
+from domain.identity.email_links import (
+    RESET_PASSWORD,
+    mail_link,
+    person_of_link,
+    use_link,
+    void_links,
+)
+from domain.identity.guesses import is_unchanged, network_counters, prove_password
+from domain.identity.sessions import Visit, revoke_user_sessions
+from domain.identity.users import (
+    actor_for,
+    hash_new_password,
+    known_form,
+    load_person,
+    mail_person,
+    mark_verified,
+    may_mail,
+    set_password,
+)
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session, sessionmaker
+
+    from domain.identity.policy import Client, Rules
+
+
+def change_password(
+    sessions: sessionmaker[Session],
+    *,
+    visit: Visit,
+    current_password: str,
+    new_password: str,
+    client: Client,
+    rules: Rules,
+) -> bool:
+    """Set a new password, and sign the person out everywhere but here.
+
+    Returns False where the current password is wrong. Raises InvalidInput on "new_password",
+    RateLimited.
+    """
+    passwords.check_password(new_password, email=visit.email, field="new_password")
+    person = prove_password(sessions, visit.email, current_password, client, rules)
+    if person is None or person.id != visit.user_id:
+        return False
+    new_hash = passwords.hash_password(new_password)
+    with sessions.begin() as session:
+        if not is_unchanged(session, person):
+            return False
+        set_password(session, person.id, new_hash)
+        void_links(session, person.id)
+        revoke_user_sessions(session, person.id, except_session_id=visit.session_id)
+        mail_person(session, person, "password_changed", {}, client)
+        record(session, action="change_password", actor=actor_for(person, client))
+    return True
+
+
+def request_password_reset(session: Session, *, email: str, client: Client, rules: Rules) -> None:
+    """Mail a link to the address if it is a person's; the caller cannot tell.
+
+    Raises RateLimited where too many requests come from the client's address.
+    """
+    throttling.count_try(
+        session, network_counters(rules, rules.requests_per_address, "reset", client)
+    )
+    address = known_form(email)
+    person = load_person(session, User.email == address) if address else None
+    if person is None or person.is_disabled or not may_mail(session, person, rules):
+        return
+    mail_link(session, person, RESET_PASSWORD, client)
+    record(session, action="request_password_reset", actor=actor_for(person, client))
+
+
+def reset_password(
+    sessions: sessionmaker[Session], *, token: str, password: str, client: Client
+) -> None:
+    """Set a new password with a mailed link, and sign the person out everywhere.
+
+    The link came to their mailbox, so it proves the address too. Raises NotFound where the link
+    is used or too old, InvalidInput on "password", Overloaded.
+    """
+    with sessions() as session:
+        person = person_of_link(session, token, RESET_PASSWORD)
+    new_hash = hash_new_password(password, email=person.email)
+    with sessions.begin() as session:
+        use_link(session, token, RESET_PASSWORD)
+        set_password(session, person.id, new_hash)
+        mark_verified(session, person)
+        void_links(session, person.id)
+        revoke_user_sessions(session, person.id)
+        mail_person(session, person, "password_changed", {}, client)
+        record(session, action="reset_password", actor=actor_for(person, client))
