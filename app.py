@@ -28,9 +28,11 @@ from portal.routes import (
     mailbox,
     payments,
     receipts,
+    second_factor,
     security,
     sign_in,
     statements,
+    two_factor,
     uploads,
 )
 from portal.session_gate import SessionGate
@@ -100,7 +102,9 @@ PagesManager.uses_pages_directory = False
 
 _routes = [
     *sign_in.routes(),
+    *second_factor.routes(),
     *security.routes(),
+    *two_factor.routes(),
     *invitations.routes(),
     *statements.routes(),
     *exports.routes(),

@@ -1,7 +1,8 @@
 """The cookies of the portal, and the form tokens that are derived from them.
 
 The session cookie opens a session. The form cookie, which no other site can have sent along,
-stands in for it on the forms of people who are not signed in yet.
+stands in for it on the forms of people who are not signed in yet. The pending cookie opens nothing
+but the page that asks for the second factor.
 """
 
 from __future__ import annotations
@@ -27,6 +28,11 @@ def session_cookie(settings: Settings) -> str:
 def form_cookie(settings: Settings) -> str:
     """Return the form cookie's name."""
     return _name("credit_portal_form", settings)
+
+
+def pending_cookie(settings: Settings) -> str:
+    """Return the name of the cookie of somebody whose second factor is waited for."""
+    return _name("credit_portal_sign_in", settings)
 
 
 def set_cookie(

@@ -75,6 +75,8 @@ def _menu(viewing: Viewing) -> None:
             f"{html.escape(visitor.email)}</p>"
             f'<nav class="account-menu" aria-label="{html.escape(_("Your sign-in"))}">'
             f'<a href="/sessions" target="_self">{html.escape(_("Where you are signed in"))}</a>'
+            f'<a href="/two-factor" target="_self">'
+            f"{html.escape(_('Two-factor authentication'))}</a>"
             f'<a href="/password" target="_self">{html.escape(_("Change password"))}</a>'
             "</nav>"
         )

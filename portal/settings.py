@@ -62,6 +62,7 @@ from urllib.parse import urlsplit
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from domain.actors import StaffRole
 from domain.gateways.paypal import PayPalSettings
 from domain.gateways.stripe_checkout import StripeSettings
 from domain.gateways.vnpay import VNPaySettings
@@ -75,6 +76,9 @@ if TYPE_CHECKING:
     from urllib.parse import SplitResult
 
 ROOT = Path(__file__).resolve().parent.parent
+SECOND_FACTOR_ROLES = frozenset((StaffRole.FINANCE, StaffRole.ADMIN))
+"""Who signs in with more than a password outside the demo."""
+
 LOOPBACK_HOSTS = frozenset(("localhost", "127.0.0.1", "::1"))
 
 _DEMO_SECRET_KEY = "demo-secret-key-that-everybody-knows"  # noqa: S105 - refused outside the demo
@@ -228,7 +232,7 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
         previous_secret_keys=reader.previous_secret_keys(),
         smtp=reader.smtp(),
         mail_from=reader.text("MAIL_FROM") or f"billing@{urlsplit(base_url).hostname}",
-        rules=reader.rules(secret_key),
+        rules=reader.rules(secret_key, demo=demo),
         gateways=reader.gateways(port, demo=demo),
         trusted_proxies=reader.trusted_proxies(demo=demo),
         database_pool_size=reader.number("DATABASE_POOL_SIZE", 10, highest=1000),
@@ -361,7 +365,7 @@ class _Reader:
             security=security,
         )
 
-    def rules(self, secret_key: str) -> Rules:
+    def rules(self, secret_key: str, *, demo: bool) -> Rules:
         minutes, hours = self._span("minutes"), self._span("hours")
         return Rules(
             key=secret_key.encode(),
@@ -369,6 +373,8 @@ class _Reader:
             customer_longest=hours("SESSION_MAX_HOURS", 168),
             staff_idle=minutes("SESSION_STAFF_IDLE_MINUTES", 60),
             staff_longest=hours("SESSION_STAFF_MAX_HOURS", 12),
+            # The demo's people share a password that everybody knows.
+            second_factor_roles=frozenset() if demo else SECOND_FACTOR_ROLES,
         )
 
     def gateways(self, port: int, *, demo: bool) -> GatewaySettings:

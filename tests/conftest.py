@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session, sessionmaker
 
-pytest_plugins = ["tests.support.running_portal"]
+pytest_plugins = ["tests.support.route_browser", "tests.support.running_portal"]
 
 # How fast an example is found or run says how busy the machine is, and nothing of the product.
 settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])

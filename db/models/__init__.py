@@ -14,7 +14,17 @@ from db.models.billing import BillingProfileVersion, TopUpLimit
 from db.models.catalogue import CatalogueVersion, Price, Service
 from db.models.finance import FinanceEntry, FinancePosting, IdempotencyKey
 from db.models.holds import Hold, HoldAllocation, HoldResolution, OpenHold, Refusal
-from db.models.identity import EmailToken, Throttle, User, UserSession
+from db.models.identity import (
+    Authenticator,
+    EmailToken,
+    Passkey,
+    PendingSignIn,
+    RecoveryCode,
+    Throttle,
+    UsedChallenge,
+    User,
+    UserSession,
+)
 from db.models.ledger import Allocation, Debt, Entry, Grant, GrantBalance
 from db.models.operations import (
     AuditRecord,
@@ -74,6 +84,7 @@ __all__ = [
     "ApprovalRequest",
     "AuditRecord",
     "AuditSeal",
+    "Authenticator",
     "BankTransfer",
     "Base",
     "BillingProfileVersion",
@@ -104,12 +115,15 @@ __all__ = [
     "JobRun",
     "OpenHold",
     "OutboxMessage",
+    "Passkey",
     "Payment",
     "PaymentCredit",
     "PaymentEvent",
     "PaymentReview",
+    "PendingSignIn",
     "PortalKey",
     "Price",
+    "RecoveryCode",
     "Refund",
     "Refusal",
     "Service",
@@ -124,6 +138,7 @@ __all__ = [
     "UsageEvent",
     "UsageImport",
     "UsageKey",
+    "UsedChallenge",
     "User",
     "UserSession",
     "VoucherBatch",

@@ -1,14 +1,14 @@
-"""People, their sessions, and the throttling of wrong guesses."""
+"""People, their sessions, what they prove themselves by, and the throttling of guesses."""
 
 from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import CheckConstraint, ForeignKey, Identity, Index, func, text
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Identity, Index, func, text
 from sqlalchemy.dialects.postgresql import BYTEA
 from sqlalchemy.orm import Mapped, mapped_column
 
-from db.models.base import Base, BigKey, Instant, one_of
+from db.models.base import Base, BigKey, Digest, Instant, TextList, one_of
 
 
 class User(Base):
@@ -48,8 +48,15 @@ class UserSession(Base):
     revoked_at: Mapped[datetime | None]
     address: Mapped[str]
     user_agent: Mapped[str]
+    factor: Mapped[str] = mapped_column(server_default=text("'password'"))
 
-    __table_args__ = (Index(None, "user_id"),)
+    __table_args__ = (
+        CheckConstraint(
+            one_of("factor", "password", "authenticator", "passkey", "recovery_code"),
+            name="factor",
+        ),
+        Index(None, "user_id"),
+    )
 
 
 class EmailToken(Base):
@@ -68,6 +75,80 @@ class EmailToken(Base):
         CheckConstraint(one_of("purpose", "verify_email", "reset_password"), name="purpose"),
         Index(None, "user_id"),
     )
+
+
+class PendingSignIn(Base):
+    """Somebody who has given the right password, and not the second factor yet."""
+
+    __tablename__ = "pending_sign_ins"
+
+    token_digest: Mapped[bytes] = mapped_column(BYTEA, primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id"))
+    created_at: Mapped[Instant] = mapped_column(server_default=func.now())
+    expires_at: Mapped[Instant]
+
+    __table_args__ = (Index(None, "user_id"),)
+
+
+class Authenticator(Base):
+    """A person's authenticator app: its secret is sealed, and each code works once.
+
+    A secret is offered first, and is the app's once a first code of it was entered. `last_step` is
+    the number of the 30 seconds whose code was used last.
+    """
+
+    __tablename__ = "authenticators"
+
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id"), primary_key=True)
+    sealed_secret: Mapped[Digest | None]
+    confirmed_at: Mapped[datetime | None]
+    last_step: Mapped[int | None] = mapped_column(BigInteger)
+    sealed_offer: Mapped[Digest | None]
+    offered_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        CheckConstraint("(sealed_secret IS NULL) = (confirmed_at IS NULL)", name="confirmed"),
+        CheckConstraint("(sealed_offer IS NULL) = (offered_at IS NULL)", name="offered"),
+    )
+
+
+class RecoveryCode(Base):
+    """A code that stands in for a lost device, once. Only a keyed digest of it is kept."""
+
+    __tablename__ = "recovery_codes"
+
+    code_digest: Mapped[bytes] = mapped_column(BYTEA, primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id"))
+    created_at: Mapped[Instant] = mapped_column(server_default=func.now())
+    used_at: Mapped[datetime | None]
+
+    __table_args__ = (Index(None, "user_id"),)
+
+
+class Passkey(Base):
+    """A WebAuthn credential of a person: its public key, and how often it has signed."""
+
+    __tablename__ = "passkeys"
+
+    credential_id: Mapped[bytes] = mapped_column(BYTEA, primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id"))
+    name: Mapped[str]
+    public_key: Mapped[Digest]
+    sign_count: Mapped[int] = mapped_column(BigInteger)
+    transports: Mapped[TextList]
+    created_at: Mapped[Instant] = mapped_column(server_default=func.now())
+    last_used_at: Mapped[datetime | None]
+
+    __table_args__ = (Index(None, "user_id"),)
+
+
+class UsedChallenge(Base):
+    """A challenge that a passkey has answered: it is taken once."""
+
+    __tablename__ = "used_challenges"
+
+    challenge_digest: Mapped[bytes] = mapped_column(BYTEA, primary_key=True)
+    expires_at: Mapped[Instant]
 
 
 class Throttle(Base):

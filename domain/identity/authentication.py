@@ -1,26 +1,36 @@
-"""Signing in with a password."""
+"""Signing in with a password, or with a passkey instead of one."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from domain import passwords
+from db.models import User
+from domain import passwords, throttling
 from domain.audit import record
+from domain.identity import passkeys
 from domain.identity.email_links import VERIFY_EMAIL, mail_link, person_of_link, use_link
-from domain.identity.guesses import is_unchanged, prove_password, record_refusal
-from domain.identity.sessions import SignIn, SignInOutcome, open_session
-from domain.identity.users import actor_for, mark_verified, may_mail, set_password
+from domain.identity.guesses import is_unchanged, network_counters, prove_password, record_refusal
+from domain.identity.outcomes import Factor, SignIn, SignInOutcome
+from domain.identity.passkeys import Ceremony
+from domain.identity.pending import admit
+from domain.identity.sessions import open_session
+from domain.identity.users import actor_for, load_person, mark_verified, may_mail, set_password
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from sqlalchemy.orm import Session, sessionmaker
 
+    from domain.identity.passkeys import CeremonyOptions, PasskeyAnswer, RelyingParty
     from domain.identity.policy import Client, Rules
+
+_PASSKEY_SIGN_IN = "sign in"
 
 
 def authenticate(
     sessions: sessionmaker[Session], *, email: str, password: str, client: Client, rules: Rules
 ) -> SignIn:
-    """Check who it is, and open a session for them.
+    """Check who it is, and open a session for them or, with a second factor, ask for that.
 
     An unknown address takes as long as a wrong password. Who has not confirmed their address
     gets the link again. Raises RateLimited before the password is looked at.
@@ -43,7 +53,7 @@ def authenticate(
             return SignIn(SignInOutcome.WRONG)
         if new_hash is not None:
             set_password(session, person.id, new_hash)
-        return open_session(session, person, client, rules)
+        return admit(session, person, client, rules)
 
 
 def verify_email(
@@ -66,4 +76,45 @@ def verify_email(
         use_link(session, token, VERIFY_EMAIL)
         mark_verified(session, proven)
         record(session, action="verify_email", actor=actor_for(proven, client))
-        return open_session(session, proven, client, rules)
+        return admit(session, proven, client, rules)
+
+
+def passkey_sign_in_options(
+    *, party: RelyingParty, binding: str, rules: Rules, now: datetime
+) -> CeremonyOptions:
+    """Return what a browser needs to ask its person for a passkey; `binding` is its form cookie.
+
+    The database is not asked: everybody may see the page that this stands on.
+    """
+    ceremony = Ceremony(_PASSKEY_SIGN_IN, party, binding)
+    return passkeys.authentication_options(ceremony, now=now, rules=rules)
+
+
+def authenticate_with_passkey(
+    sessions: sessionmaker[Session],
+    *,
+    answer: PasskeyAnswer,
+    party: RelyingParty,
+    binding: str,
+    client: Client,
+    rules: Rules,
+) -> SignIn:
+    """Open a session for whose passkey has answered: a device and what unlocks it are two factors.
+
+    Raises RateLimited.
+    """
+    counters = network_counters(rules, rules.guesses_per_address, "passkey", client)
+    with sessions.begin() as session:
+        throttling.count_try(session, counters)
+    with sessions.begin() as session:
+        ceremony = Ceremony(_PASSKEY_SIGN_IN, party, binding)
+        user_id = passkeys.verify_passkey(session, ceremony, answer=answer, rules=rules)
+        person = None if user_id is None else load_person(session, User.id == user_id)
+        if person is None:
+            record_refusal(session, None, client, SignInOutcome.WRONG)
+            return SignIn(SignInOutcome.WRONG)
+        throttling.give_back(session, counters)
+        if person.is_disabled or not is_unchanged(session, person):
+            record_refusal(session, person, client, SignInOutcome.DISABLED)
+            return SignIn(SignInOutcome.DISABLED)
+        return open_session(session, person, client, rules, Factor.PASSKEY)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import delete, func, or_
 
-from db.models import AccountInvitation, EmailToken, UserSession
+from db.models import AccountInvitation, EmailToken, PendingSignIn, UsedChallenge, UserSession
 from domain import clock, signals, throttling
 from domain.permissions import require
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def purge_identity(session: Session, *, actor: Actor) -> int:
-    """Delete counters, links, invitations and sessions that ended long ago; return how many rows.
+    """Delete counters, links, invitations and sessions that ended; return how many rows.
 
     From where accounts were used goes too, after ninety days.
 
@@ -49,6 +49,15 @@ def purge_identity(session: Session, *, actor: Actor) -> int:
         .where(ended_at < now - timedelta(days=90))
         .returning(AccountInvitation.id)
     ).all()
+    pending = session.execute(
+        delete(PendingSignIn).where(PendingSignIn.expires_at < now).returning(PendingSignIn.user_id)
+    ).all()
+    challenges = session.execute(
+        delete(UsedChallenge)
+        .where(UsedChallenge.expires_at < now)
+        .returning(UsedChallenge.expires_at)
+    ).all()
     counters = throttling.purge(session, before=now - timedelta(days=2))
     networks = signals.forget_networks(session, before=now - timedelta(days=90))
-    return len(links) + len(ended) + len(invitations) + counters + networks
+    deleted = (links, ended, invitations, pending, challenges)
+    return sum(len(each) for each in deleted) + counters + networks

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,7 @@ from sqlalchemy import ColumnElement, and_, select, update
 from db.models import EmailToken, User
 from domain import clock
 from domain.errors import NotFound
-from domain.identity.tokens import TOKEN_BYTES, token_digest
+from domain.identity.tokens import new_token, token_digest
 from domain.identity.users import Person, load_person, mail_person
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ def email_of_link(session: Session, *, token: str, purpose: str) -> str:
 
 def mail_link(session: Session, person: Person, purpose: str, client: Client) -> None:
     """Mail the person a new link for a purpose."""
-    token = secrets.token_urlsafe(TOKEN_BYTES)
+    token = new_token()
     now = clock.now(session)
     lifetime = _LIFETIMES[purpose]
     session.add(

@@ -12,12 +12,12 @@ from db.models import User, UserSession
 from domain import clock, passwords, signals, throttling
 from domain.audit import record
 from domain.errors import RateLimited
-from domain.identity.sessions import SignInOutcome
+from domain.identity.outcomes import SignInOutcome
 from domain.identity.users import Person, known_form, load_person, mail_person, outside_actor
 from domain.throttling import Counter, Limit
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable
 
     from sqlalchemy.orm import Session, sessionmaker
 
@@ -29,69 +29,96 @@ _WARNED_EVERY = Limit(1, timedelta(hours=24), timedelta(hours=24), timedelta(hou
 _NETWORK_KNOWN_FOR = timedelta(days=90)
 
 
+class Guess:
+    """One guess at what a person proves themselves by: counted before it is judged.
+
+    Counted are those at the person from the client's network, those at anybody from there, and
+    those at the person from networks in which they never signed in: whoever guesses from many
+    networks is slowed down, and shuts nobody out at home.
+    """
+
+    def __init__(self, purpose: str, name: str, *, client: Client, rules: Rules) -> None:
+        self._client = client
+        self._rules = rules
+        self._network = signals.network_of(client.address)
+        self._mine = throttling.counter(
+            rules.key, rules.guesses_per_person, purpose, name, self._network
+        )
+        self._others = network_counters(rules, rules.guesses_per_address, purpose, client)
+        self._everywhere = [
+            throttling.counter(rules.key, rules.guesses_of_person, f"{purpose} everywhere", name)
+        ]
+        self.person: Person | None = None
+
+    def count(
+        self, session: Session, *, find: Callable[[Session], Person | None], warning: str
+    ) -> RateLimited | None:
+        """Count it, and keep whom it is about.
+
+        Raises RateLimited, before anybody is looked up, where there are too many from here. Where
+        there are too many from everywhere the refusal is returned, to be raised after the commit:
+        the person is told by the mail `warning`, once a day.
+        """
+        throttling.count_try(session, [self._mine, *self._others])
+        self.person = find(session)
+        if self.person is not None and _is_known_in(session, self._network, self.person):
+            self._everywhere = []
+        try:
+            with session.begin_nested():
+                throttling.count_try(session, self._everywhere)
+        except RateLimited as refusal:
+            throttling.give_back(session, [self._mine, *self._others])
+            self._warn(session, warning)
+            return refusal
+        return None
+
+    def forgive(self, session: Session) -> None:
+        """Take it back because it was right, and with it the person's wrong ones from here."""
+        throttling.forget(session, [self._mine])
+        throttling.give_back(session, [*self._others, *self._everywhere])
+
+    def _warn(self, session: Session, warning: str) -> None:
+        if self.person is None or self.person.is_disabled:
+            return
+        name = str(self.person.id)
+        warned = throttling.counter(self._rules.key, _WARNED_EVERY, "warned", warning, name)
+        if throttling.counts_try(session, [warned]):
+            mail_person(session, self.person, warning, {}, self._client)
+
+
 def prove_password(
     sessions: sessionmaker[Session], email: str, password: str, client: Client, rules: Rules
 ) -> Person | None:
     """Return the person if this is their password. Raises RateLimited."""
     address = known_form(email)
-    mine, others = _guess_counters(rules, address or email, client)
+
+    def find(session: Session) -> Person | None:
+        return load_person(session, User.email == address) if address else None
+
+    guess = Guess("guess", address or email, client=client, rules=rules)
     with sessions.begin() as session:
-        throttling.count_try(session, [mine, *others])
-        person = load_person(session, User.email == address) if address else None
-        everywhere = _guesses_everywhere(session, person, address or email, client, rules)
-        refused = _refused_everywhere(session, everywhere, person, client, rules)
-        if refused is not None:
-            throttling.give_back(session, [mine, *others])
+        refused = guess.count(session, find=find, warning="password_guessed")
     if refused is not None:
         raise refused
+    person = guess.person
     if not passwords.verify_password(password, person.password_hash if person else None):
         with sessions.begin() as session:
             record_refusal(session, person, client, SignInOutcome.WRONG)
         return None
     with sessions.begin() as session:
-        throttling.forget(session, [mine])
-        throttling.give_back(session, [*others, *everywhere])
+        guess.forgive(session)
     return person
 
 
-def _guesses_everywhere(
-    session: Session, person: Person | None, email: str, client: Client, rules: Rules
-) -> list[Counter]:
-    """Return the counter of a person's guesses from everywhere, or none from where they are known.
-
-    So whoever guesses from many networks is slowed down, and shuts nobody out at home.
-    """
-    if person is not None:
-        since = clock.now(session) - _NETWORK_KNOWN_FOR
-        addresses = session.scalars(
-            select(UserSession.address)
-            .where(UserSession.user_id == person.id, UserSession.created_at > since)
-            .distinct()
-        )
-        network = signals.network_of(client.address)
-        if any(signals.network_of(each) == network for each in addresses):
-            return []
-    return [throttling.counter(rules.key, rules.guesses_of_person, "guess everywhere", email)]
-
-
-def _refused_everywhere(
-    session: Session,
-    everywhere: Sequence[Counter],
-    person: Person | None,
-    client: Client,
-    rules: Rules,
-) -> RateLimited | None:
-    """Count the try; return the refusal, of which the person is told by mail, once a day."""
-    try:
-        with session.begin_nested():
-            throttling.count_try(session, everywhere)
-    except RateLimited as refusal:
-        if person is not None and not person.is_disabled:
-            warned = throttling.counter(rules.key, _WARNED_EVERY, "warned", str(person.id))
-            if throttling.counts_try(session, [warned]):
-                mail_person(session, person, "password_guessed", {}, client)
-        return refusal
-    return None
+def _is_known_in(session: Session, network: str, person: Person) -> bool:
+    """Whether the person has signed in from this network lately."""
+    since = clock.now(session) - _NETWORK_KNOWN_FOR
+    addresses = session.scalars(
+        select(UserSession.address)
+        .where(UserSession.user_id == person.id, UserSession.created_at > since)
+        .distinct()
+    )
+    return any(signals.network_of(each) == network for each in addresses)
 
 
 def is_unchanged(session: Session, person: Person) -> bool:
@@ -114,15 +141,6 @@ def record_refusal(
     """Write down that somebody was not let in."""
     details = {"reason": outcome.value, "user_id": person.id if person else None}
     record(session, action="refuse_sign_in", actor=outside_actor(client), details=details)
-
-
-def _guess_counters(rules: Rules, email: str, client: Client) -> tuple[Counter, list[Counter]]:
-    """Return the counter of one person's guesses from here, and those of everybody's."""
-    network = signals.network_of(client.address)
-    return (
-        throttling.counter(rules.key, rules.guesses_per_person, "guess", email, network),
-        network_counters(rules, rules.guesses_per_address, "guess", client),
-    )
 
 
 def network_counters(rules: Rules, limit: Limit, purpose: str, client: Client) -> list[Counter]:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from domain.throttling import Limit
+
+if TYPE_CHECKING:
+    from domain.actors import StaffRole
 
 _GUESSES_PER_PERSON = Limit(5, timedelta(seconds=30), timedelta(minutes=15), timedelta(hours=24))
 _GUESSES_OF_PERSON = Limit(40, timedelta(minutes=1), timedelta(minutes=15), timedelta(hours=24))
@@ -30,7 +34,8 @@ class Rules:
     `key` makes the throttle's digests unreadable. `guesses_per_person` is of one person from one
     network, `guesses_of_person` of one from all networks where they never signed in, and
     `guesses_per_address` of everybody from one network. A session ends after `idle` without a
-    click, and after `longest` in any case; staff have times of their own.
+    click, and after `longest` in any case; staff have times of their own. Staff of
+    `second_factor_roles` sign in with a second factor, and not without.
     """
 
     key: bytes = field(repr=False)
@@ -43,3 +48,4 @@ class Rules:
     guesses_per_address: Limit = _GUESSES_PER_ADDRESS
     requests_per_address: Limit = _REQUESTS_PER_ADDRESS
     mails_per_person: Limit = _MAILS_PER_PERSON
+    second_factor_roles: frozenset[StaffRole] = frozenset()

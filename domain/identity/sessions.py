@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from sqlalchemy import ColumnElement, and_, exists, select, text, update
+from sqlalchemy import ColumnElement, and_, delete, exists, select, text, update
 
-from db.models import AccountMember, User, UserSession
+from db.models import AccountMember, PendingSignIn, User, UserSession
 from domain import clock, signals
 from domain.actors import Actor, MemberRole, StaffRole, user_actor
 from domain.audit import record
 from domain.errors import NotFound
-from domain.identity.tokens import TOKEN_BYTES, token_digest
+from domain.identity.outcomes import Factor, SignIn, SignInOutcome
+from domain.identity.tokens import new_token, token_digest
 from domain.identity.users import Person, actor_for, load_person, require_person_id
 from domain.rights import roles_of
 from domain.texts import CONTROL
@@ -29,24 +28,6 @@ if TYPE_CHECKING:
 
 LONGEST_USER_AGENT = 300
 _SEEN_EVERY = timedelta(minutes=1)
-
-
-class SignInOutcome(StrEnum):
-    """What came of a try to sign in. All but WRONG are told only to who knows the password."""
-
-    SIGNED_IN = "signed_in"
-    WRONG = "wrong"
-    UNVERIFIED = "unverified"
-    DISABLED = "disabled"
-
-
-@dataclass(frozen=True, slots=True)
-class SignIn:
-    """The outcome and, where it is SIGNED_IN, the new session's token and how long it may live."""
-
-    outcome: SignInOutcome
-    token: str = field(default="", repr=False)
-    lifetime: timedelta = timedelta(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +48,7 @@ class Visit:
     memberships: Mapping[int, MemberRole]
     account_id: int | None
     touch_due: bool
+    factor: Factor
 
     def actor(self, address: str | None) -> Actor:
         """Return the actor that this person is, asking from `address`."""
@@ -88,6 +70,7 @@ class SessionSummary:
     last_seen_at: datetime
     address: str
     user_agent: str
+    factor: Factor
 
 
 _SIGNED_IN = """
@@ -96,9 +79,11 @@ FROM (SELECT coalesce(CAST(:now AS timestamptz), clock_timestamp()) AS now) t,
 WHERE s.revoked_at IS NULL AND s.expires_at > t.now AND u.disabled_at IS NULL
   AND s.last_seen_at > t.now - CASE WHEN u.staff_role IS NULL
         THEN CAST(:customer_idle AS interval) ELSE CAST(:staff_idle AS interval) END
+  AND (s.factor <> 'password' OR u.staff_role IS NULL
+       OR u.staff_role <> ALL(CAST(:second_factor_roles AS text[])))
 """
 _VISIT = text(f"""
-SELECT u.id, u.email, u.display_name, u.locale, u.time_zone, u.staff_role, s.account_id,
+SELECT u.id, u.email, u.display_name, u.locale, u.time_zone, u.staff_role, s.account_id, s.factor,
        s.last_seen_at <= t.now - CAST(:seen_every AS interval) AS touch_due,
        (SELECT json_object_agg(m.account_id, m.role ORDER BY m.account_id)
         FROM account_members m WHERE m.user_id = u.id) AS memberships
@@ -106,6 +91,14 @@ SELECT u.id, u.email, u.display_name, u.locale, u.time_zone, u.staff_role, s.acc
   AND s.token_digest = :digest
 """)  # noqa: S608 - constant text
 _LIVE = text(f"SELECT s.token_digest {_SIGNED_IN} AND s.token_digest = ANY(:digests)")
+
+
+def _bounds(rules: Rules) -> dict[str, object]:
+    return {
+        "customer_idle": rules.customer_idle,
+        "staff_idle": rules.staff_idle,
+        "second_factor_roles": sorted(rules.second_factor_roles),
+    }
 
 
 def session_actor(session: Session, *, token: str, rules: Rules) -> Visit | None:
@@ -119,8 +112,7 @@ def session_actor(session: Session, *, token: str, rules: Rules) -> Visit | None
             "now": clock.given(session),
             "digest": token_digest(token),
             "seen_every": _SEEN_EVERY,
-            "customer_idle": rules.customer_idle,
-            "staff_idle": rules.staff_idle,
+            **_bounds(rules),
         },
     ).one_or_none()
     if row is None:
@@ -138,6 +130,7 @@ def session_actor(session: Session, *, token: str, rules: Rules) -> Visit | None
         memberships=memberships,
         account_id=chosen,
         touch_due=row.touch_due,
+        factor=Factor(row.factor),
     )
 
 
@@ -150,8 +143,7 @@ def live_sessions(
         {
             "now": clock.given(session),
             "digests": [bytes.fromhex(each) for each in session_ids],
-            "customer_idle": rules.customer_idle,
-            "staff_idle": rules.staff_idle,
+            **_bounds(rules),
         },
     )
     return frozenset(bytes(digest).hex() for digest in found)
@@ -220,7 +212,12 @@ def list_sessions(session: Session, *, actor: Actor, rules: Rules) -> tuple[Sess
     )
     return tuple(
         SessionSummary(
-            row.token_digest.hex(), row.created_at, row.last_seen_at, row.address, row.user_agent
+            session_id=row.token_digest.hex(),
+            created_at=row.created_at,
+            last_seen_at=row.last_seen_at,
+            address=row.address,
+            user_agent=row.user_agent,
+            factor=Factor(row.factor),
         )
         for row in rows
     )
@@ -246,9 +243,11 @@ def revoke_all_sessions(session: Session, *, actor: Actor) -> int:
     return ended
 
 
-def open_session(session: Session, person: Person, client: Client, rules: Rules) -> SignIn:
-    """Sign the person in, who has proven who they are."""
-    token = secrets.token_urlsafe(TOKEN_BYTES)
+def open_session(
+    session: Session, person: Person, client: Client, rules: Rules, factor: Factor = Factor.PASSWORD
+) -> SignIn:
+    """Sign the person in, who has proven themselves by a password or more."""
+    token = new_token()
     now = clock.now(session)
     longest = rules.staff_longest if person.staff_role else rules.customer_longest
     session.add(
@@ -260,18 +259,26 @@ def open_session(session: Session, person: Person, client: Client, rules: Rules)
             expires_at=now + longest,
             address=client.address,
             user_agent=CONTROL.sub("", client.user_agent)[:LONGEST_USER_AGENT],
+            factor=factor.value,
         )
     )
     session.flush()
     signals.learn_network_of_person(session, user_id=person.id, address=client.address)
-    record(session, action="sign_in", actor=actor_for(person, client))
+    details = {"factor": factor.value}
+    record(session, action="sign_in", actor=actor_for(person, client), details=details)
     return SignIn(SignInOutcome.SIGNED_IN, token, longest)
+
+
+def end_pending_sign_ins(session: Session, user_id: int) -> None:
+    """End what the person has begun to sign in to."""
+    session.execute(delete(PendingSignIn).where(PendingSignIn.user_id == user_id))
 
 
 def revoke_user_sessions(
     session: Session, user_id: int, *, except_session_id: str | None = None
 ) -> int:
-    """End the sessions of a person, all or all but one; return how many."""
+    """Sign the person out, and end what they have begun to sign in to; return how many sessions."""
+    end_pending_sign_ins(session, user_id)
     statement = (
         update(UserSession)
         .where(UserSession.user_id == user_id, UserSession.revoked_at.is_(None))

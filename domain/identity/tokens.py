@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
 
-TOKEN_BYTES = 32
+_TOKEN_BYTES = 32
+
+
+def new_token() -> str:
+    """Return a token that nobody can guess."""
+    return secrets.token_urlsafe(_TOKEN_BYTES)
 
 
 def token_digest(token: str) -> bytes:
-    """Return what is kept of a token that opens something: nobody gets the token back from it."""
+    """Return what is kept of a token: nobody gets the token back from it."""
     return hashlib.sha256(token.encode()).digest()

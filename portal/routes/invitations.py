@@ -10,8 +10,18 @@ from domain.errors import Conflict, NotFound
 from portal import backend, cookies
 from portal.i18n import _
 from portal.roles import role_name, role_rights
-from portal.routes.sign_in import enter, visit_of
-from portal.routes.web import FIRST, Call, Form, Reply, form_route, message, redirect, render
+from portal.routes.admission import admit
+from portal.routes.web import (
+    FIRST,
+    Call,
+    Form,
+    Reply,
+    form_route,
+    message,
+    redirect,
+    render,
+    visit_by,
+)
 from portal.routes.web import sign_in_path as path_to_sign_in
 from portal.settings import settings
 
@@ -34,7 +44,7 @@ def _show(call: Call, reply: Reply = FIRST) -> Response:
         offer = backend.read(members.find_offer, token=token)
     except NotFound:
         return _dead_link(call)
-    visit = visit_of(call)
+    visit = visit_by(call.session_token)
     return render(
         call,
         "invitation.html",
@@ -52,7 +62,7 @@ def _show(call: Call, reply: Reply = FIRST) -> Response:
 
 
 def _submit(call: Call) -> Response:
-    visit = visit_of(call)
+    visit = visit_by(call.session_token)
     try:
         if visit is not None:
             return _accept(call, visit)
@@ -83,7 +93,7 @@ def _sign_up(call: Call) -> Response:
     except Conflict:
         # The address has signed up since the form was opened: the page says to sign in now.
         return _show(call, Reply(status=409))
-    return enter(call, signed_in, "/")
+    return admit(call, signed_in, "/")
 
 
 def _dead_link(call: Call) -> Response:

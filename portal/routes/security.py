@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from domain import identity
 from domain.errors import NotFound
+from domain.identity import Factor
 from portal import backend, cookies, formats
 from portal.i18n import _
 from portal.routes.web import FIRST, Call, Form, Reply, form_route, redirect, render
@@ -81,7 +82,8 @@ def _row(call: Call, session: identity.SessionSummary) -> dict[str, Any]:
     return {
         "id": session.session_id,
         "is_here": session.session_id == call.visitor.session_id,
-        "browser": _browser_name(session.user_agent),
+        "browser": browser_name(session.user_agent),
+        "factor": factor_name(session.factor),
         "address": session.address,
         "created_at": formats.date_time(session.created_at, zone),
         "last_seen_at": formats.date_time(session.last_seen_at, zone),
@@ -119,7 +121,18 @@ def _leave(path: str) -> Response:
     return response
 
 
-def _browser_name(user_agent: str) -> str:
+def factor_name(factor: Factor) -> str:
+    """Return what a session was signed in to with, in words."""
+    return {
+        Factor.PASSWORD: _("password"),
+        Factor.AUTHENTICATOR: _("password and authenticator app"),
+        Factor.PASSKEY: _("passkey"),
+        Factor.RECOVERY_CODE: _("password and recovery code"),
+    }[factor]
+
+
+def browser_name(user_agent: str) -> str:
+    """Return what a browser is called, as far as it says."""
     browser = next((name for sign, name in _BROWSERS if sign in user_agent), None)
     system = next((name for sign, name in _SYSTEMS if sign in user_agent), None)
     if browser and system:

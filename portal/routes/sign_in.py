@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +11,11 @@ from babel.numbers import get_currency_name
 
 from domain import identity
 from domain.errors import NotFound
-from domain.identity import RESET_PASSWORD, VERIFY_EMAIL, SignIn, SignInOutcome, SignUp
-from portal import backend, cookies
+from domain.identity import RESET_PASSWORD, VERIFY_EMAIL, SignInOutcome, SignUp
+from portal import backend
 from portal.i18n import _, current_language
+from portal.routes.admission import admit, is_admitted
+from portal.routes.passkeys import answer_in, passkey_values, relying_party
 from portal.routes.web import (
     FIRST,
     Call,
@@ -32,6 +35,8 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.routing import BaseRoute
 
+    from domain.identity import CeremonyOptions, PasskeyAnswer
+
 
 def routes() -> list[BaseRoute]:
     """Return the routes of these forms."""
@@ -48,7 +53,7 @@ def routes() -> list[BaseRoute]:
 # ── Sign in ────────────────────────────────────────────────────────────────────────────────────
 def _show_sign_in(call: Call, reply: Reply = FIRST) -> Response:
     next_path = local_path(call.given("next"))
-    if call.request.method == "GET" and visit_of(call) is not None:
+    if call.request.method == "GET" and visit_by(call.session_token) is not None:
         return redirect(next_path)
     return render(
         call,
@@ -57,10 +62,14 @@ def _show_sign_in(call: Call, reply: Reply = FIRST) -> Response:
         notice=notice_text(call.given("notice")),
         email=call.given("email"),
         next_path=next_path,
+        passkey=passkey_values(_passkey_options(call)),
     )
 
 
 def _submit_sign_in(call: Call) -> Response:
+    answer = answer_in(call)
+    if answer is not None:
+        return _submit_passkey(call, answer)
     result = identity.authenticate(
         backend.sessions(),
         email=call.given("email"),
@@ -68,8 +77,8 @@ def _submit_sign_in(call: Call) -> Response:
         client=call.client,
         rules=settings().rules,
     )
-    if result.outcome is SignInOutcome.SIGNED_IN:
-        return enter(call, result, local_path(call.given("next")))
+    if is_admitted(result):
+        return admit(call, result, local_path(call.given("next")))
     return _show_sign_in(call, Reply(_refusal_text(result.outcome), status=403))
 
 
@@ -81,32 +90,37 @@ def _refusal_text(outcome: SignInOutcome) -> str:
     return _("The email address or the password is wrong.")
 
 
-def enter(call: Call, result: SignIn, next_path: str) -> Response:
-    """Start the session in this browser, and end the one that it had."""
-    earlier = visit_of(call)
-    if earlier is not None:
-        backend.write(
-            identity.revoke_session,
-            session_id=earlier.session_id,
-            actor=earlier.actor(call.client.address),
-        )
-    response = redirect(next_path)
-    name = cookies.session_cookie(settings())
-    cookies.set_cookie(
-        response,
-        name,
-        result.token,
-        settings=settings(),
-        same_site="lax",
-        max_age_seconds=int(result.lifetime.total_seconds()),
+# ── With a passkey ─────────────────────────────────────────────────────────────────────────────
+def _passkey_options(call: Call) -> CeremonyOptions | None:
+    party = relying_party(call)
+    if party is None:
+        return None
+    return identity.passkey_sign_in_options(
+        party=party,
+        binding=call.form_secret,
+        rules=settings().rules,
+        now=datetime.now(UTC),
     )
-    cookies.delete_cookie(response, cookies.form_cookie(settings()), settings())
-    return response
 
 
-def visit_of(call: Call) -> identity.Visit | None:
-    """Return who is signed in in this browser, on a form that is for anyone."""
-    return visit_by(call.session_token)
+def _submit_passkey(call: Call, answer: PasskeyAnswer) -> Response:
+    party = relying_party(call)
+    if party is None:
+        return _show_sign_in(call)
+    result = identity.authenticate_with_passkey(
+        backend.sessions(),
+        answer=answer,
+        party=party,
+        binding=call.form_secret,
+        client=call.client,
+        rules=settings().rules,
+    )
+    if result.outcome is SignInOutcome.SIGNED_IN:
+        return admit(call, result, local_path(call.given("next")))
+    if result.outcome is SignInOutcome.WRONG:
+        text = _("This passkey was not accepted. Sign in with your password.")
+        return _show_sign_in(call, Reply(text, status=403))
+    return _show_sign_in(call, Reply(_refusal_text(result.outcome), status=403))
 
 
 # ── Sign up ────────────────────────────────────────────────────────────────────────────────────
@@ -191,8 +205,8 @@ def _submit_verify(call: Call) -> Response:
         )
     except NotFound:
         return _dead_link(call)
-    if result.outcome is SignInOutcome.SIGNED_IN:
-        return enter(call, result, "/")
+    if is_admitted(result):
+        return admit(call, result, "/")
     return _show_verify(call, Reply(_("The password is wrong."), status=403))
 
 

@@ -392,11 +392,19 @@ def is_own_origin(headers: Headers) -> bool:
     if settings().allows_any_host:
         host = headers.get("host", "")
         return bool(host) and origin in {f"http://{host}", f"https://{host}"}
-    return origin == _own_origin()
+    return origin == _configured_origin()
 
 
-def _own_origin() -> str:
-    """Return the origin of BASE_URL as browsers write it."""
+def own_origin(request: Request) -> str:
+    """Return this portal's origin as browsers write it: of BASE_URL, else as it was reached."""
+    if not settings().allows_any_host:
+        return _configured_origin()
+    if is_own_origin(request.headers):
+        return request.headers["origin"]
+    return f"{request.url.scheme}://{request.headers.get('host', '')}"
+
+
+def _configured_origin() -> str:
     url = urlsplit(settings().base_url)
     host = f"[{url.hostname}]" if ":" in (url.hostname or "") else url.hostname
     is_default = url.port in {None, _DEFAULT_PORTS.get(url.scheme)}

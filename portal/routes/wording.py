@@ -18,6 +18,9 @@ def fault_text(fault: InvalidInput) -> str:
         ("email", "not_an_email"): _("This is not an email address."),
         ("display_name", "empty"): _("Enter your name."),
         ("account_name", "empty"): _("Enter a name for the account."),
+        ("passkey", "not_accepted"): _("This passkey was not accepted. Try again."),
+        ("passkey", "too_late"): _("This took too long. Try again."),
+        ("passkey_name", "empty"): _("Enter a name for the passkey."),
         ("country", "empty"): _("Choose your country."),
         ("country", "unknown"): _("Choose your country."),
         ("currency", "not_at_site"): _("In your country an account can be in: {currencies}."),
@@ -57,4 +60,7 @@ def notice_text(code: str) -> str | None:
         "password_reset": _("Your password is changed. Sign in with the new one."),
         "password_changed": _("Your password is changed. You are signed out everywhere else."),
         "session_ended": _("That browser is signed out."),
+        "app_added": _("Your authenticator app is set up. You are signed out everywhere else."),
+        "passkey_added": _("Your passkey is added. You are signed out everywhere else."),
+        "second_factor_removed": _("Removed. You are signed out everywhere else."),
     }.get(code)

@@ -37,3 +37,56 @@ for (const button of document.querySelectorAll("button[data-print]")) {
   button.hidden = false;
   button.addEventListener("click", () => window.print());
 }
+
+// Passkeys: WebAuthn speaks in bytes, and forms in text.
+const toBytes = (text) =>
+  Uint8Array.from(atob(text.replaceAll("-", "+").replaceAll("_", "/")), (each) => each.charCodeAt(0));
+const toText = (bytes) =>
+  btoa(String.fromCharCode(...new Uint8Array(bytes)))
+    .replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
+const withBytes = (credentials) => credentials?.map((each) => ({ ...each, id: toBytes(each.id) }));
+async function askDevice(field) {
+  const options = JSON.parse(field.dataset.options);
+  const publicKey = { ...options, challenge: toBytes(options.challenge) };
+  if (field.dataset.kind === "create") {
+    publicKey.user = { ...options.user, id: toBytes(options.user.id) };
+    publicKey.excludeCredentials = withBytes(options.excludeCredentials);
+    return navigator.credentials.create({ publicKey });
+  }
+  publicKey.allowCredentials = withBytes(options.allowCredentials);
+  return navigator.credentials.get({ publicKey });
+}
+function answerText(credential) {
+  const { response } = credential;
+  const names = ["clientDataJSON", "attestationObject", "authenticatorData", "signature", "userHandle"];
+  const parts = names.filter((name) => response[name]).map((name) => [name, toText(response[name])]);
+  return JSON.stringify({
+    id: credential.id,
+    rawId: toText(credential.rawId),
+    type: credential.type,
+    response: { ...Object.fromEntries(parts), transports: response.getTransports?.() ?? [] },
+    clientExtensionResults: credential.getClientExtensionResults(),
+  });
+}
+if (window.PublicKeyCredential) {
+  for (const part of document.querySelectorAll("[data-passkey-only]")) part.hidden = false;
+  for (const button of document.querySelectorAll("button[data-passkey]")) {
+    const { form } = button;
+    const field = form.querySelector("input[name=passkey]");
+    button.hidden = false;
+    button.addEventListener("click", async (event) => {
+      event.preventDefault();
+      if (!form.reportValidity()) return;
+      const failed = form.querySelector("[data-failed]");
+      failed.hidden = true;
+      try {
+        field.value = answerText(await askDevice(field));
+      } catch {
+        failed.hidden = false;
+        return;
+      }
+      form.requestSubmit(button);
+      field.value = "";
+    });
+  }
+}

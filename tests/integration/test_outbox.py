@@ -535,6 +535,19 @@ def test_without_a_server_there_is_no_sender() -> None:
         ("already_signed_up", {}, "http://here/forgot-password"),
         ("password_changed", {}, "http://here/forgot-password"),
         ("password_guessed", {}, "http://here/forgot-password"),
+        ("second_factor_guessed", {}, "http://here/forgot-password"),
+        ("recovery_code_used", {"left": 9}, "http://here/two-factor"),
+        *(
+            ("second_factor_changed", {"change": change}, "http://here/forgot-password")
+            for change in (
+                "app_added",
+                "app_removed",
+                "passkey_added",
+                "passkey_removed",
+                "codes_replaced",
+                "reset",
+            )
+        ),
     ],
 )
 def test_every_mail_says_what_to_do(

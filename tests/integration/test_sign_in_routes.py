@@ -4,34 +4,26 @@ from __future__ import annotations
 
 import re
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from sqlalchemy import create_engine, func, select, text, update
-from starlette.applications import Starlette
-from starlette.middleware import Middleware
-from starlette.responses import PlainTextResponse
-from starlette.routing import Mount
-from starlette.testclient import TestClient
 
 from db.models import OutboxMessage, UserSession
 from domain import identity
 from domain.actors import StaffRole, system_actor
 from portal import backend
-from portal.middleware import SecurityHeaders
-from portal.open_pages import OpenPages
-from portal.routes import health, mailbox, security, sign_in, web
-from portal.session_gate import SessionGate
-from portal.settings import settings
+from portal.routes import web
 from tests.support.environment import OUTSIDE_DEMO
-from tests.support.keys import TEST_VAULT, parameters_of
+from tests.support.keys import parameters_of
+from tests.support.route_browser import HERE, browser, form_token, post
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from httpx2 import Response
+    from starlette.testclient import TestClient
 
-HERE = "http://localhost:8501"
 EMAIL = "lan@example.com"
 PASSWORD = "violet-kettle-9-march"
 NEW_PASSWORD = "amber-ladder-4-june"
@@ -45,63 +37,6 @@ SIGN_UP = {
     "country": "VN",
     "currency": "VND",
 }
-
-
-@pytest.fixture
-def configure(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
-    """Set environment variables, and have the settings read anew."""
-
-    def configure(**environment: str) -> None:
-        for name, value in environment.items():
-            monkeypatch.setenv(name, value)
-        settings.cache_clear()
-
-    for name in ("DATABASE_URL", "BASE_URL", "DEMO", "SMTP_HOST", "PORT", "TRUSTED_PROXIES"):
-        monkeypatch.delenv(name, raising=False)
-    configure()
-    yield configure
-    settings.cache_clear()
-
-
-@pytest.fixture
-def database(database_url: str, configure: Callable[..., None]) -> Iterator[None]:
-    configure()
-    backend.connect(database_url, pool_size=20, vault=TEST_VAULT)
-    yield
-    backend.disconnect()
-
-
-def browser(base_url: str = HERE, address: str = "127.0.0.1", **options: Any) -> TestClient:
-    """A browser at `address`, on our routes with Streamlit's catch-all behind them."""
-    own = [*sign_in.routes(), *security.routes(), *mailbox.routes(), *health.routes()]
-    shell = Mount("/", app=PlainTextResponse("the page shell"))
-    app = Starlette(
-        routes=[*own, shell],
-        middleware=[
-            Middleware(SecurityHeaders),
-            Middleware(SessionGate, own_routes=own, pages=OpenPages()),
-        ],
-    )
-    return TestClient(
-        app,
-        base_url=base_url,
-        client=(address, 50_000),
-        follow_redirects=False,
-        headers={"accept": "text/html", "origin": base_url},
-        **options,
-    )
-
-
-def form_token(page: Response) -> str:
-    found = re.search(r'name="form_token" value="([0-9a-f]+)"', page.text)
-    assert found, page.text
-    return found.group(1)
-
-
-def post(client: TestClient, path: str, page: str | None = None, **fields: str) -> Response:
-    """Open the form, fill it in and send it."""
-    token = form_token(client.get(page or path))
-    return client.post(path.partition("?")[0], data={"form_token": token, **fields})
 
 
 def make_user(email: str = EMAIL, role: StaffRole | None = None) -> int:
@@ -147,12 +82,14 @@ def count_sessions() -> int:
 def everything_but_secrets(answer: Response) -> tuple[int, dict[str, str], str]:
     """What two answers have in common if neither tells more than the other."""
     hidden = re.sub(r"[0-9a-f]{64}", "TOKEN", answer.text)
+    hidden = re.sub(r"challenge&#34;: &#34;[\w-]{43}", "CHALLENGE", hidden)
+    hidden = re.sub(r'(?<=name="passkey_state" value=")[\w.-]+', "STATE", hidden)
     headers = {name: re.sub(r"=[\w-]{43}", "=X", value) for name, value in answer.headers.items()}
     return answer.status_code, headers, hidden
 
 
 # ── Signing in and out ─────────────────────────────────────────────────────────────────────────
-@pytest.mark.usefixtures("database")
+@pytest.mark.usefixtures("portal_database")
 def test_signing_in_sets_a_cookie_that_scripts_and_other_sites_do_not_get() -> None:
     make_user()
     client = browser()
@@ -170,11 +107,11 @@ def test_signing_in_sets_a_cookie_that_scripts_and_other_sites_do_not_get() -> N
     assert is_signed_in(client)
 
 
-@pytest.mark.usefixtures("database")
+@pytest.mark.usefixtures("portal_database")
 def test_behind_tls_cookies_are_for_tls_and_this_host_alone(
-    configure: Callable[..., None],
+    configure_portal: Callable[..., None],
 ) -> None:
-    configure(BASE_URL="https://billing.example.com")
+    configure_portal(BASE_URL="https://billing.example.com")
     make_user()
     client = browser("https://billing.example.com")
     page = client.get("/sign-in")
@@ -191,7 +128,7 @@ def test_behind_tls_cookies_are_for_tls_and_this_host_alone(
     assert is_signed_in(client)
 
 
-@pytest.mark.usefixtures("database")
+@pytest.mark.usefixtures("portal_database")
 def test_the_form_cookie_is_not_sent_along_by_other_sites() -> None:
     cookie = browser().get("/sign-in").headers["set-cookie"]
     attributes = {part.strip().lower() for part in cookie.split(";")[1:]}
@@ -199,7 +136,7 @@ def test_the_form_cookie_is_not_sent_along_by_other_sites() -> None:
     assert {"httponly", "samesite=strict", "path=/"} <= attributes
 
 
-@pytest.mark.usefixtures("database")
+@pytest.mark.usefixtures("portal_database")
 def test_signing_out_ends_the_session_here_alone() -> None:
     make_user()
     here, elsewhere = browser(), browser()
@@ -215,7 +152,7 @@ def test_signing_out_ends_the_session_here_alone() -> None:
     assert is_signed_in(elsewhere)
 
 
-@pytest.mark.usefixtures("database")
+@pytest.mark.usefixtures("portal_database")
 def test_signing_out_everywhere() -> None:
     make_user()
     browsers = [browser() for _ in range(3)]
@@ -225,7 +162,7 @@ def test_signing_out_everywhere() -> None:
     assert [is_signed_in(each) for each in browsers] == [False, False, False]
 
 
-@pytest.mark.usefixtures("database")
+@pytest.mark.usefixtures("portal_database")
 def test_one_browser_signs_another_out() -> None:
     make_user()
     here, elsewhere = browser(), browser()
@@ -241,7 +178,7 @@ def test_one_browser_signs_another_out() -> None:
     assert not is_signed_in(here)
 
 
-@pytest.mark.usefixtures("database")
+@pytest.mark.usefixtures("portal_database")
 def test_nobody_signs_somebody_else_out() -> None:
     make_user()
     make_user("minh@example.com")
@@ -254,7 +191,7 @@ def test_nobody_signs_somebody_else_out() -> None:
     assert is_signed_in(lan)
 
 
-@pytest.mark.usefixtures("database")
+@pytest.mark.usefixtures("portal_database")
 def test_signing_out_with_a_session_that_has_ended_is_no_error() -> None:
     make_user()
     client = browser()
@@ -267,7 +204,7 @@ def test_signing_out_with_a_session_that_has_ended_is_no_error() -> None:
     assert (answer.status_code, answer.headers["location"]) == (303, "/sign-in")
 
 
-@pytest.mark.usefixtures("database")
+@pytest.mark.usefixtures("portal_database")
 @pytest.mark.parametrize(("column", "age"), [("last_seen_at", "9 hours"), ("expires_at", "0")])
 def test_idle_and_old_sessions_are_out(column: str, age: str) -> None:
     make_user()
@@ -282,7 +219,7 @@ def test_idle_and_old_sessions_are_out(column: str, age: str) -> None:
     assert not is_signed_in(client)
 
 
-@pytest.mark.usefixtures("database")
+@pytest.mark.usefixtures("portal_database")
 def test_a_planted_session_cookie_is_not_adopted() -> None:
     make_user()
     client = browser()
@@ -296,7 +233,7 @@ def test_a_planted_session_cookie_is_not_adopted() -> None:
     assert not is_signed_in(attacker)
 
 
-@pytest.mark.usefixtures("database")
+@pytest.mark.usefixtures("portal_database")
 def test_signing_in_again_ends_the_session_that_this_browser_had() -> None:
     make_user()
     make_user("minh@example.com")
@@ -313,7 +250,7 @@ def test_signing_in_again_ends_the_session_that_this_browser_had() -> None:
     assert not is_signed_in(earlier)
 
 
-@pytest.mark.usefixtures("database")
+@pytest.mark.usefixtures("portal_database")
 def test_who_is_signed_in_need_not_sign_in() -> None:
     make_user()
     client = browser()
@@ -354,7 +291,7 @@ def test_paths_of_the_portal_are_kept(path: str) -> None:
     assert web.local_path(path) == path
 
 
-@pytest.mark.usefixtures("database")
+@pytest.mark.usefixtures("portal_database")
 def test_an_open_redirect_is_not_followed() -> None:
     make_user()
     client = browser()
@@ -365,7 +302,7 @@ def test_an_open_redirect_is_not_followed() -> None:
     assert again.headers["location"] == "/"
 
 
-@pytest.mark.usefixtures("database")
+@pytest.mark.usefixtures("portal_database")
 def test_pages_send_strangers_to_sign_in_and_back() -> None:
     client = browser()
     answer = client.get("/billing?tab=history&q=a%20b")
@@ -378,7 +315,7 @@ def test_pages_send_strangers_to_sign_in_and_back() -> None:
     assert evil == "/sign-in"
 
 
-@pytest.mark.usefixtures("database")
+@pytest.mark.usefixtures("portal_database")
 def test_only_pages_are_guarded_by_the_redirect() -> None:
     client = browser()
     for path in ("/_stcore/health", "/_stcore/host-config", "/static/app.js"):
@@ -393,7 +330,7 @@ def test_only_pages_are_guarded_by_the_redirect() -> None:
     assert client.get("/billing").text == "the page shell"
 
 
-@pytest.mark.usefixtures("database")
+@pytest.mark.usefixtures("portal_database")
 def test_forms_for_signed_in_people_send_others_to_sign_in() -> None:
     client = browser()
     assert client.get("/password").headers["location"] == "/sign-in?next=/password"
@@ -404,7 +341,7 @@ def test_forms_for_signed_in_people_send_others_to_sign_in() -> None:
         assert answer.headers["location"].startswith("/sign-in")
 
 
-@pytest.mark.usefixtures("database")
+@pytest.mark.usefixtures("portal_database")
 def test_a_return_from_another_site_stays_signed_in() -> None:
     make_user()
     client = browser()
@@ -414,7 +351,7 @@ def test_a_return_from_another_site_stays_signed_in() -> None:
 
 
 # ── Forged requests ────────────────────────────────────────────────────────────────────────────
-@pytest.mark.usefixtures("database")
+@pytest.mark.usefixtures("portal_database")
 @pytest.mark.parametrize("token", ["", "0" * 64, "é", "of another browser"])
 def test_a_form_without_its_token_does_nothing(token: str) -> None:
     make_user()
@@ -432,7 +369,7 @@ def test_a_form_without_its_token_does_nothing(token: str) -> None:
     assert client.post("/sign-in", data=data).status_code == 303, "sending it again works"
 
 
-@pytest.mark.usefixtures("database")
+@pytest.mark.usefixtures("portal_database")
 def test_a_form_without_its_cookie_does_nothing() -> None:
     make_user()
     client = browser()
@@ -443,7 +380,7 @@ def test_a_form_without_its_cookie_does_nothing() -> None:
     assert count_sessions() == 0
 
 
-@pytest.mark.usefixtures("database")
+@pytest.mark.usefixtures("portal_database")
 @pytest.mark.parametrize(
     "origin",
     [
@@ -468,7 +405,7 @@ def test_a_form_from_another_origin_does_nothing(origin: str | None) -> None:
     assert count_sessions() == 0
 
 
-@pytest.mark.usefixtures("database")
+@pytest.mark.usefixtures("portal_database")
 @pytest.mark.parametrize(
     ("origin", "status"),
     [
@@ -479,9 +416,9 @@ def test_a_form_from_another_origin_does_nothing(origin: str | None) -> None:
     ],
 )
 def test_with_a_base_url_forms_come_from_there_alone(
-    configure: Callable[..., None], origin: str, status: int
+    configure_portal: Callable[..., None], origin: str, status: int
 ) -> None:
-    configure(BASE_URL="https://billing.example.com:443")
+    configure_portal(BASE_URL="https://billing.example.com:443")
     make_user()
     client = browser("https://internal:8501")
     token = form_token(client.get("/sign-in"))
@@ -490,7 +427,7 @@ def test_with_a_base_url_forms_come_from_there_alone(
     assert answer.status_code == status
 
 
-@pytest.mark.usefixtures("database")
+@pytest.mark.usefixtures("portal_database")
 @pytest.mark.parametrize("path", ["/sign-out", "/sign-out-everywhere", "/sessions", "/password"])
 def test_signed_in_forms_need_the_session_s_own_token(path: str) -> None:
     make_user()
@@ -514,7 +451,7 @@ def test_signed_in_forms_need_the_session_s_own_token(path: str) -> None:
     assert is_signed_in(other)
 
 
-@pytest.mark.usefixtures("database")
+@pytest.mark.usefixtures("portal_database")
 def test_wrong_methods_are_405_and_do_not_fall_through() -> None:
     client = browser()
     assert client.get("/sign-out").status_code == 405
@@ -529,7 +466,7 @@ def test_wrong_methods_are_405_and_do_not_fall_through() -> None:
     assert client.head("/sign-in").status_code == 200
 
 
-@pytest.mark.usefixtures("database")
+@pytest.mark.usefixtures("portal_database")
 def test_bodies_are_small_forms_and_nothing_else() -> None:
     client = browser()
     token = form_token(client.get("/sign-in"))
@@ -548,7 +485,7 @@ def test_bodies_are_small_forms_and_nothing_else() -> None:
     assert client.post("/sign-in", files={"email": b"x"}).status_code == 415
 
 
-@pytest.mark.usefixtures("database")
+@pytest.mark.usefixtures("portal_database")
 def test_texts_that_no_database_takes_are_no_error() -> None:
     client = browser()
     answer = post(client, "/sign-up", **(SIGN_UP | {"display_name": "a\x00b", "email": "\x00"}))
@@ -559,7 +496,7 @@ def test_texts_that_no_database_takes_are_no_error() -> None:
     assert post(client, "/sign-in", email="\x00", password="\x00").status_code == 422
 
 
-@pytest.mark.usefixtures("database")
+@pytest.mark.usefixtures("portal_database")
 @pytest.mark.parametrize("nonsense", [b"%ff%fe", b"%ed%a0%bd", b"\xff", b"%", b"%zz", b"=&=&;"])
 @pytest.mark.parametrize("field", [b"email", b"form_token"])
 def test_bytes_that_are_no_text_are_no_error(field: bytes, nonsense: bytes) -> None:
@@ -573,7 +510,7 @@ def test_bytes_that_are_no_text_are_no_error(field: bytes, nonsense: bytes) -> N
 
 
 # ── Guessing ───────────────────────────────────────────────────────────────────────────────────
-@pytest.mark.usefixtures("database")
+@pytest.mark.usefixtures("portal_database")
 def test_known_and_unknown_people_are_answered_alike() -> None:
     make_user()
 
@@ -595,7 +532,7 @@ def test_known_and_unknown_people_are_answered_alike() -> None:
     ]
 
 
-@pytest.mark.usefixtures("database")
+@pytest.mark.usefixtures("portal_database")
 def test_guesses_are_slowed_down_and_it_says_how_long() -> None:
     make_user()
     client = browser()
@@ -610,7 +547,7 @@ def test_guesses_are_slowed_down_and_it_says_how_long() -> None:
     assert sign_in_as(browser(address="198.51.100.7")).status_code == 303
 
 
-@pytest.mark.usefixtures("database")
+@pytest.mark.usefixtures("portal_database")
 def test_twenty_guesses_at_once_are_five_guesses() -> None:
     make_user()
     client = browser()
@@ -629,7 +566,7 @@ def test_twenty_guesses_at_once_are_five_guesses() -> None:
 
 
 # ── Signing up, confirming, resetting ──────────────────────────────────────────────────────────
-@pytest.mark.usefixtures("database")
+@pytest.mark.usefixtures("portal_database")
 def test_from_sign_up_to_the_first_page() -> None:
     client = browser()
     answer = post(client, "/sign-up", **SIGN_UP)
@@ -656,7 +593,7 @@ def test_from_sign_up_to_the_first_page() -> None:
     assert [tuple(row) for row in rows] == [("VND", "vn")]
 
 
-@pytest.mark.usefixtures("database")
+@pytest.mark.usefixtures("portal_database")
 def test_a_sign_up_with_faults_says_each_and_keeps_the_rest() -> None:
     wrong = SIGN_UP | {"email": "lan@", "password": "short", "currency": "USD", "display_name": " "}
     answer = post(browser(), "/sign-up", **wrong)
@@ -675,14 +612,14 @@ def test_a_sign_up_with_faults_says_each_and_keeps_the_rest() -> None:
     assert mails() == []
 
 
-@pytest.mark.usefixtures("database")
+@pytest.mark.usefixtures("portal_database")
 def test_what_is_typed_is_shown_as_text() -> None:
     answer = post(browser(), "/sign-up", **(SIGN_UP | {"email": '"><script>alert(1)</script>'}))
     assert "<script>alert" not in answer.text
     assert "&lt;script&gt;alert" in answer.text
 
 
-@pytest.mark.usefixtures("database")
+@pytest.mark.usefixtures("portal_database")
 def test_a_forgotten_password_is_replaced_once() -> None:
     make_user()
     client, elsewhere = browser(), browser()
@@ -703,7 +640,7 @@ def test_a_forgotten_password_is_replaced_once() -> None:
     assert post(client, "/sign-in", email=EMAIL, password=NEW_PASSWORD).status_code == 303
 
 
-@pytest.mark.usefixtures("database")
+@pytest.mark.usefixtures("portal_database")
 def test_changing_the_password() -> None:
     make_user()
     client, elsewhere = browser(), browser()
@@ -720,7 +657,7 @@ def test_changing_the_password() -> None:
     assert not is_signed_in(elsewhere)
 
 
-@pytest.mark.usefixtures("database")
+@pytest.mark.usefixtures("portal_database")
 def test_password_managers_find_their_way() -> None:
     make_user()
     client = browser()
@@ -735,7 +672,7 @@ def test_password_managers_find_their_way() -> None:
         assert f'autocomplete="{kind}"' in changing
 
 
-@pytest.mark.usefixtures("database")
+@pytest.mark.usefixtures("portal_database")
 @pytest.mark.parametrize("path", ["/sign-in", "/sign-up", "/forgot-password"])
 def test_every_field_has_a_label_and_every_fault_is_tied_to_its_field(path: str) -> None:
     answer = post(browser(), path, **(SIGN_UP | {"email": "lan@", "country": ""}))
@@ -748,7 +685,7 @@ def test_every_field_has_a_label_and_every_fault_is_tied_to_its_field(path: str)
 
 
 # ── Headers, language, faults ──────────────────────────────────────────────────────────────────
-@pytest.mark.usefixtures("database")
+@pytest.mark.usefixtures("portal_database")
 def test_forms_are_kept_nowhere_framed_nowhere_and_run_only_our_script() -> None:
     answer = browser().get("/sign-in")
     policy = answer.headers["content-security-policy"]
@@ -766,7 +703,7 @@ def test_forms_are_kept_nowhere_framed_nowhere_and_run_only_our_script() -> None
     assert shell.headers["x-frame-options"] == "DENY"
 
 
-@pytest.mark.usefixtures("database")
+@pytest.mark.usefixtures("portal_database")
 def test_an_error_shows_a_number_that_the_log_has_too(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -783,7 +720,7 @@ def test_an_error_shows_a_number_that_the_log_has_too(
     assert "a secret detail" in caplog.text
 
 
-@pytest.mark.usefixtures("configure")
+@pytest.mark.usefixtures("configure_portal")
 def test_without_a_database_it_says_so() -> None:
     backend.connect("postgresql+psycopg2://nobody@127.0.0.1:1/nothing")
     try:
@@ -796,7 +733,7 @@ def test_without_a_database_it_says_so() -> None:
 
 
 # ── The demo's mailbox ─────────────────────────────────────────────────────────────────────────
-@pytest.mark.usefixtures("database")
+@pytest.mark.usefixtures("portal_database")
 def test_the_demo_shows_mail_on_this_computer_with_links_to_where_one_is() -> None:
     client = browser("http://127.0.0.1:9000")
     assert "No mail yet." in client.get("/mailbox").text
@@ -809,7 +746,7 @@ def test_the_demo_shows_mail_on_this_computer_with_links_to_where_one_is() -> No
     assert '<a href="/mailbox">' in client.get("/sign-in").text
 
 
-@pytest.mark.usefixtures("database")
+@pytest.mark.usefixtures("portal_database")
 @pytest.mark.parametrize(
     ("base_url", "address", "headers"),
     [
@@ -829,7 +766,7 @@ def test_the_mailbox_is_closed_to_others(
     assert EMAIL not in answer.text
 
 
-@pytest.mark.usefixtures("database")
+@pytest.mark.usefixtures("portal_database")
 @pytest.mark.parametrize(
     "environment",
     [
@@ -838,9 +775,9 @@ def test_the_mailbox_is_closed_to_others(
     ],
 )
 def test_there_is_no_mailbox_outside_the_demo(
-    configure: Callable[..., None], environment: dict[str, str]
+    configure_portal: Callable[..., None], environment: dict[str, str]
 ) -> None:
-    configure(**environment)
+    configure_portal(**environment)
     client = browser()
     post(client, "/sign-up", **SIGN_UP)
     assert client.get("/mailbox").status_code == 404
@@ -848,7 +785,7 @@ def test_there_is_no_mailbox_outside_the_demo(
 
 
 # ── Health ─────────────────────────────────────────────────────────────────────────────────────
-@pytest.mark.usefixtures("database")
+@pytest.mark.usefixtures("portal_database")
 def test_health_and_readiness() -> None:
     client = browser()
     assert client.get("/health").json() == {"status": "ok"}
@@ -859,7 +796,7 @@ def test_health_and_readiness() -> None:
     assert (answer.status_code, answer.json()) == (503, {"status": "database unreachable"})
 
 
-@pytest.mark.usefixtures("database")
+@pytest.mark.usefixtures("portal_database")
 def test_an_old_database_is_not_ready(database_url: str) -> None:
     owner = create_engine(database_url)
     with owner.begin() as connection:

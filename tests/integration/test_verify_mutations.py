@@ -209,7 +209,8 @@ NOT_MONEY = {
     "what proves the others, and is only ever added to": "audit_log audit_seals payment_events"
     " gateway_messages",
     "people, their rights and what they read or write": "users user_sessions email_tokens"
-    " account_members account_invitations account_signals account_notes data_keys portal_keys",
+    " account_members account_invitations account_signals account_notes data_keys portal_keys"
+    " authenticators passkeys pending_sign_ins recovery_codes used_challenges",
     "how the portal works": "outbox_messages job_runs usage_imports export_jobs throttles uploads",
 }
 """Why the other tables are left out."""

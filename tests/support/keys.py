@@ -1,10 +1,11 @@
-"""The secret key of the tests, and the vault that their sessions seal mails by."""
+"""The secret key of the tests, and the keys that their sessions seal and compare by."""
 
 from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any
 
+from domain.digests import DIGEST_KEY, digest_key
 from domain.vault import NOBODY, VAULT, Vault
 
 if TYPE_CHECKING:
@@ -16,6 +17,10 @@ SECRET = b"the-secret-key-of-these-tests-0123456789"
 TEST_VAULT = Vault(SECRET)
 KNOWS_VAULT: dict[str, object] = {VAULT: TEST_VAULT}
 """What sessions of `make_sessions` know: the vault, as the portal's own do."""
+
+TEST_DIGEST_KEY = digest_key(SECRET)
+KNOWS_KEYS: dict[str, object] = {**KNOWS_VAULT, DIGEST_KEY: TEST_DIGEST_KEY}
+"""The vault and the key of digests, as a portal has them that was started whole."""
 
 
 def parameters_of(session: Session, message: OutboxMessage) -> dict[str, Any]:

@@ -1,0 +1,250 @@
+"""Signing in with a second factor: what comes after the password, and ends in a session.
+
+Who has given the right password holds a token of a pending sign-in for some minutes. It opens one
+thing: the page that asks for the second factor, or sets one up for staff who must have one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from sqlalchemy import select
+
+from db.models import PendingSignIn as PendingSignInRow
+from db.models import User
+from domain import clock
+from domain.audit import record
+from domain.errors import Conflict, NotFound
+from domain.identity import authenticators, passkeys, recovery_codes
+from domain.identity.guesses import Guess, record_refusal
+from domain.identity.outcomes import Factor, SignIn, SignInOutcome
+from domain.identity.passkeys import Ceremony
+from domain.identity.sessions import end_pending_sign_ins, open_session
+from domain.identity.tokens import new_token, token_digest
+from domain.identity.users import actor_for, load_person, mail_person
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy.orm import Session, sessionmaker
+
+    from domain.identity.authenticators import AuthenticatorOffer
+    from domain.identity.passkeys import CeremonyOptions, PasskeyAnswer, RelyingParty
+    from domain.identity.policy import Client, Rules
+    from domain.identity.users import Person
+
+_LIFETIME = timedelta(minutes=10)
+_SECOND_FACTOR = "second factor"
+
+
+@dataclass(frozen=True, slots=True)
+class PendingSignIn:
+    """Who is signing in, and what they can prove themselves by."""
+
+    email: str
+    has_authenticator: bool
+    has_passkeys: bool
+    has_recovery_codes: bool
+
+    @property
+    def must_set_up(self) -> bool:
+        """Whether there is no second factor yet, and the person's role wants one."""
+        return not (self.has_authenticator or self.has_passkeys)
+
+
+def admit(session: Session, person: Person, client: Client, rules: Rules) -> SignIn:
+    """Let somebody in who has given their password, or ask for the second factor."""
+    if has_second_factor(session, person.id):
+        outcome = SignInOutcome.SECOND_FACTOR
+    elif person.staff_role in rules.second_factor_roles:
+        authenticators.offer_authenticator(session, person.id)
+        outcome = SignInOutcome.SET_UP_FACTOR
+    else:
+        return open_session(session, person, client, rules)
+    token = new_token()
+    now = clock.now(session)
+    session.add(
+        PendingSignInRow(
+            token_digest=token_digest(token),
+            user_id=person.id,
+            created_at=now,
+            expires_at=now + _LIFETIME,
+        )
+    )
+    session.flush()
+    record(session, action="ask_second_factor", actor=actor_for(person, client))
+    return SignIn(outcome, token, _LIFETIME)
+
+
+def has_second_factor(session: Session, user_id: int) -> bool:
+    """Whether the person signs in with more than a password."""
+    return authenticators.has_authenticator(session, user_id) or (
+        passkeys.count_passkeys(session, user_id) > 0
+    )
+
+
+def find_pending(session: Session, *, token: str) -> PendingSignIn:
+    """Return what a pending sign-in waits for. Raises NotFound where it is over or too old."""
+    person = _person_of(session, token)
+    return PendingSignIn(
+        email=person.email,
+        has_authenticator=authenticators.has_authenticator(session, person.id),
+        has_passkeys=passkeys.count_passkeys(session, person.id) > 0,
+        has_recovery_codes=recovery_codes.count_recovery_codes(session, person.id) > 0,
+    )
+
+
+def pending_offer(session: Session, *, token: str, issuer: str) -> AuthenticatorOffer | None:
+    """Return the secret for the app of somebody who must set one up. Raises NotFound."""
+    person = _person_of(session, token)
+    if has_second_factor(session, person.id):
+        return None
+    return authenticators.find_offer(session, person.id, email=person.email, issuer=issuer)
+
+
+def pending_passkey_options(
+    session: Session, *, token: str, party: RelyingParty, rules: Rules
+) -> CeremonyOptions:
+    """Return what the browser needs to ask for one of the person's passkeys. Raises NotFound."""
+    person = _person_of(session, token)
+    return passkeys.own_authentication_options(
+        session, _ceremony(party, token), user_id=person.id, rules=rules
+    )
+
+
+# ── Finishing ─────────────────────────────────────────────────────────────────────────────────
+def finish_with_code(
+    sessions: sessionmaker[Session], *, token: str, code: str, client: Client, rules: Rules
+) -> SignIn:
+    """Sign in with a code of the person's authenticator app.
+
+    The outcome is SIGNED_IN or WRONG. Raises NotFound where the pending sign-in is over, and
+    RateLimited.
+    """
+
+    def proves(session: Session, person: Person) -> bool:
+        return authenticators.use_code(session, person.id, code)
+
+    attempt = _Attempt(token, Factor.AUTHENTICATOR, client, rules)
+    return _finish(sessions, attempt, proves)
+
+
+def finish_with_recovery_code(
+    sessions: sessionmaker[Session], *, token: str, code: str, client: Client, rules: Rules
+) -> SignIn:
+    """Sign in with a recovery code, which is used then; the person is told so by mail.
+
+    Raises as `finish_with_code` does.
+    """
+
+    def proves(session: Session, person: Person) -> bool:
+        if not recovery_codes.use_recovery_code(session, person.id, code):
+            return False
+        left = recovery_codes.count_recovery_codes(session, person.id)
+        mail_person(session, person, "recovery_code_used", {"left": left}, client)
+        return True
+
+    return _finish(sessions, _Attempt(token, Factor.RECOVERY_CODE, client, rules), proves)
+
+
+def finish_with_passkey(
+    sessions: sessionmaker[Session],
+    *,
+    token: str,
+    answer: PasskeyAnswer,
+    party: RelyingParty,
+    client: Client,
+    rules: Rules,
+) -> SignIn:
+    """Sign in with one of the person's passkeys. Raises as `finish_with_code` does."""
+
+    def proves(session: Session, person: Person) -> bool:
+        ceremony = _ceremony(party, token)
+        owner = passkeys.verify_passkey(session, ceremony, answer=answer, rules=rules)
+        return owner == person.id
+
+    return _finish(sessions, _Attempt(token, Factor.PASSKEY, client, rules), proves)
+
+
+def finish_set_up(
+    sessions: sessionmaker[Session], *, token: str, code: str, client: Client, rules: Rules
+) -> tuple[SignIn, tuple[str, ...]]:
+    """Sign in with the first code of an app that was set up on the way; return recovery codes too.
+
+    Raises NotFound where the pending sign-in or the offered secret is too old, Conflict
+    ("second_factor_exists") where the person has a second factor by now, and RateLimited.
+    """
+    codes: tuple[str, ...] = ()
+
+    def proves(session: Session, person: Person) -> bool:
+        nonlocal codes
+        if has_second_factor(session, person.id):
+            raise Conflict("second_factor_exists")
+        if not authenticators.confirm_authenticator(session, person.id, code):
+            return False
+        codes = recovery_codes.make_recovery_codes(session, person.id)
+        actor = actor_for(person, client)
+        record(session, action="add_authenticator", actor=actor)
+        mail_person(session, person, "second_factor_changed", {"change": "app_added"}, client)
+        return True
+
+    attempt = _Attempt(token, Factor.AUTHENTICATOR, client, rules)
+    return _finish(sessions, attempt, proves), codes
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """Which pending sign-in is to end in a session, by which factor, from where."""
+
+    token: str = field(repr=False)
+    factor: Factor
+    client: Client
+    rules: Rules
+
+
+def _finish(
+    sessions: sessionmaker[Session],
+    attempt: _Attempt,
+    proves: Callable[[Session, Person], bool],
+) -> SignIn:
+    token, client, rules = attempt.token, attempt.client, attempt.rules
+    with sessions.begin() as session:
+        person = _person_of(session, token)
+        guess = Guess(_SECOND_FACTOR, str(person.id), client=client, rules=rules)
+        refused = guess.count(
+            session, find=lambda _session: person, warning="second_factor_guessed"
+        )
+    if refused is not None:
+        raise refused
+    with sessions.begin() as session:
+        person = _person_of(session, token, lock=True)
+        if not proves(session, person):
+            record_refusal(session, person, client, SignInOutcome.SECOND_FACTOR)
+            return SignIn(SignInOutcome.WRONG)
+        guess.forgive(session)
+        end_pending_sign_ins(session, person.id)
+        return open_session(session, person, client, rules, attempt.factor)
+
+
+def _person_of(session: Session, token: str, *, lock: bool = False) -> Person:
+    """Return who is signing in, or raise NotFound; locked, two who finish wait for each other."""
+    pending = select(PendingSignInRow.user_id).where(
+        PendingSignInRow.token_digest == token_digest(token),
+        PendingSignInRow.expires_at > clock.now(session),
+    )
+    if lock:
+        session.execute(
+            select(User.id)
+            .where(User.id == pending.scalar_subquery())
+            .with_for_update(key_share=True)
+        )
+    person = load_person(session, User.id == pending.scalar_subquery())
+    if person is None or person.is_disabled:
+        raise NotFound("pending_sign_in")
+    return person
+
+
+def _ceremony(party: RelyingParty, token: str) -> Ceremony:
+    return Ceremony("second factor", party, token)

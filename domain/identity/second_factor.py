@@ -1,0 +1,283 @@
+"""A person's own second factors: set up, looked at, replaced and removed while they are signed in.
+
+Every change asks for the password again, so that an open browser is not enough for it, and is told
+by mail. Where a role must have a second factor, the last one can be replaced but not removed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from db.models import User
+from domain import outbox
+from domain.audit import record
+from domain.errors import Conflict, NotAuthorised, NotFound
+from domain.identity import authenticators, passkeys, recovery_codes
+from domain.identity.guesses import is_unchanged, prove_password
+from domain.identity.passkeys import Ceremony
+from domain.identity.pending import has_second_factor
+from domain.identity.sessions import revoke_user_sessions
+from domain.identity.users import actor_for, load_person, mail_person, require_person_id
+from domain.permissions import require, require_another
+from domain.texts import checked_reason
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy.orm import Session, sessionmaker
+
+    from domain.actors import Actor
+    from domain.identity.authenticators import AuthenticatorOffer
+    from domain.identity.passkeys import (
+        CeremonyOptions,
+        PasskeyAnswer,
+        PasskeySummary,
+        RelyingParty,
+    )
+    from domain.identity.policy import Client, Rules
+    from domain.identity.sessions import Visit
+    from domain.identity.users import Person
+
+_TEMPLATE = "second_factor_changed"
+
+
+@dataclass(frozen=True, slots=True)
+class SecondFactors:
+    """What a person has beside the password; `is_required` by their role."""
+
+    has_authenticator: bool
+    passkeys: tuple[PasskeySummary, ...]
+    recovery_codes_left: int
+    is_required: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Reauthentication:
+    """A signed-in person who gives their password once more, for a change of what protects them."""
+
+    visit: Visit
+    password: str
+    client: Client
+    rules: Rules
+
+
+def list_second_factors(session: Session, *, actor: Actor, rules: Rules) -> SecondFactors:
+    """Return what the actor has. Raises NotAuthorised where they are no person."""
+    user_id = require_person_id(actor)
+    return SecondFactors(
+        has_authenticator=authenticators.has_authenticator(session, user_id),
+        passkeys=passkeys.list_passkeys(session, user_id),
+        recovery_codes_left=recovery_codes.count_recovery_codes(session, user_id),
+        is_required=actor.staff_role in rules.second_factor_roles,
+    )
+
+
+# ── The authenticator app ─────────────────────────────────────────────────────────────────────
+def begin_authenticator(sessions: sessionmaker[Session], again: Reauthentication) -> bool:
+    """Offer the person a secret for an app; one that they have counts until this is confirmed.
+
+    Returns False where the password is wrong, as all changes do. Raises RateLimited.
+    """
+
+    def change(session: Session, person: Person) -> None:
+        authenticators.offer_authenticator(session, person.id)
+
+    return _change(sessions, again, change)
+
+
+def own_authenticator_offer(
+    session: Session, *, actor: Actor, email: str, issuer: str
+) -> AuthenticatorOffer | None:
+    """Return the secret that the actor was offered within the hour, or None."""
+    user_id = require_person_id(actor)
+    return authenticators.find_offer(session, user_id, email=email, issuer=issuer)
+
+
+def confirm_own_authenticator(
+    session: Session, *, code: str, actor: Actor, client: Client
+) -> tuple[str, ...] | None:
+    """Take the offered secret with its first code: None where it is no code of it.
+
+    Returns new recovery codes where the person had no second factor before, and else an empty
+    tuple: theirs stay. They are signed out everywhere but here. Raises NotFound where nothing is
+    offered any more.
+    """
+    user_id = require_person_id(actor)
+    person = load_person(session, User.id == user_id)
+    if person is None:
+        raise NotFound("user")
+    is_first = not has_second_factor(session, user_id)
+    if not authenticators.confirm_authenticator(session, user_id, code):
+        return None
+    codes = recovery_codes.make_recovery_codes(session, user_id) if is_first else ()
+    revoke_user_sessions(session, user_id, except_session_id=actor.session_id)
+    _tell(session, person, "app_added", client)
+    record(session, action="add_authenticator", actor=actor)
+    return codes
+
+
+def remove_own_authenticator(sessions: sessionmaker[Session], again: Reauthentication) -> bool:
+    """Forget the person's app. Raises Conflict("second_factor_required"), RateLimited."""
+
+    def change(session: Session, person: Person) -> None:
+        if not authenticators.remove_authenticator(session, person.id):
+            return
+        _after_removal(session, person, again)
+        _tell(session, person, "app_removed", again.client)
+        record(session, action="remove_authenticator", actor=actor_for(person, again.client))
+
+    return _change(sessions, again, change)
+
+
+# ── Passkeys ──────────────────────────────────────────────────────────────────────────────────
+def own_passkey_options(
+    session: Session, *, actor: Actor, email: str, party: RelyingParty, rules: Rules
+) -> CeremonyOptions:
+    """Return what the browser needs to make a passkey for the actor. Raises NotAuthorised."""
+    if actor.session_id is None:
+        raise NotAuthorised
+    return passkeys.registration_options(
+        session,
+        _ceremony(party, actor.session_id),
+        user_id=require_person_id(actor),
+        email=email,
+        rules=rules,
+    )
+
+
+def add_own_passkey(
+    sessions: sessionmaker[Session],
+    again: Reauthentication,
+    *,
+    name: str,
+    answer: PasskeyAnswer,
+    party: RelyingParty,
+) -> tuple[str, ...] | None:
+    """Keep a passkey that the person's device has made: None where the password is wrong.
+
+    Returns recovery codes as `confirm_own_authenticator` does. Raises InvalidInput on "passkey" or
+    "passkey_name", Conflict("too_many_passkeys"), RateLimited.
+    """
+    codes: tuple[str, ...] = ()
+
+    def change(session: Session, person: Person) -> None:
+        nonlocal codes
+        is_first = not has_second_factor(session, person.id)
+        passkeys.register_passkey(
+            session,
+            _ceremony(party, again.visit.session_id),
+            user_id=person.id,
+            name=name,
+            answer=answer,
+            rules=again.rules,
+        )
+        codes = recovery_codes.make_recovery_codes(session, person.id) if is_first else ()
+        revoke_user_sessions(session, person.id, except_session_id=again.visit.session_id)
+        _tell(session, person, "passkey_added", again.client)
+        record(session, action="add_passkey", actor=actor_for(person, again.client))
+
+    return codes if _change(sessions, again, change) else None
+
+
+def remove_own_passkey(
+    sessions: sessionmaker[Session], again: Reauthentication, *, key: str
+) -> bool:
+    """Forget one of the person's passkeys.
+
+    Raises NotFound, Conflict("second_factor_required"), RateLimited.
+    """
+
+    def change(session: Session, person: Person) -> None:
+        passkeys.remove_passkey(session, person.id, key=key)
+        _after_removal(session, person, again)
+        _tell(session, person, "passkey_removed", again.client)
+        record(session, action="remove_passkey", actor=actor_for(person, again.client))
+
+    return _change(sessions, again, change)
+
+
+# ── Recovery codes ────────────────────────────────────────────────────────────────────────────
+def replace_recovery_codes(
+    sessions: sessionmaker[Session], again: Reauthentication
+) -> tuple[str, ...] | None:
+    """Return new recovery codes, which end the older ones; None where the password is wrong.
+
+    Raises Conflict("no_second_factor"), RateLimited.
+    """
+    codes: tuple[str, ...] = ()
+
+    def change(session: Session, person: Person) -> None:
+        nonlocal codes
+        if not has_second_factor(session, person.id):
+            raise Conflict("no_second_factor")
+        codes = recovery_codes.make_recovery_codes(session, person.id)
+        _tell(session, person, "codes_replaced", again.client)
+        record(session, action="replace_recovery_codes", actor=actor_for(person, again.client))
+
+    return codes if _change(sessions, again, change) else None
+
+
+# ── By an administrator ───────────────────────────────────────────────────────────────────────
+def reset_second_factors(session: Session, *, user_id: int, reason: str, actor: Actor) -> None:
+    """Remove all second factors of somebody who has lost theirs, and sign them out everywhere.
+
+    They are told by mail. Where their role must have a second factor, they set one up at the next
+    sign-in. Raises NotAuthorised, also about oneself; NotFound("user") and InvalidInput("reason").
+    """
+    require(actor, "manage_people")
+    tidy_reason = checked_reason(reason)
+    person = load_person(session, User.id == user_id)
+    if person is None:
+        raise NotFound("user")
+    require_another(actor, f"user:{person.id}")
+    _remove_all(session, person.id)
+    revoke_user_sessions(session, person.id)
+    outbox.enqueue(
+        session,
+        recipient=person.email,
+        template=_TEMPLATE,
+        parameters={"change": "reset"},
+        locale=person.locale or "en",
+    )
+    details = {"user_id": person.id, "reason": tidy_reason}
+    record(session, action="reset_second_factors", actor=actor, details=details)
+
+
+# ── Shared ────────────────────────────────────────────────────────────────────────────────────
+def _change(
+    sessions: sessionmaker[Session],
+    again: Reauthentication,
+    change: Callable[[Session, Person], None],
+) -> bool:
+    person = prove_password(sessions, again.visit.email, again.password, again.client, again.rules)
+    if person is None or person.id != again.visit.user_id:
+        return False
+    with sessions.begin() as session:
+        if not is_unchanged(session, person):
+            return False
+        change(session, person)
+    return True
+
+
+def _after_removal(session: Session, person: Person, again: Reauthentication) -> None:
+    """Refuse to leave staff without a factor that they must have; end codes that stand for none."""
+    if not has_second_factor(session, person.id):
+        if person.staff_role in again.rules.second_factor_roles:
+            raise Conflict("second_factor_required")
+        recovery_codes.remove_recovery_codes(session, person.id)
+    revoke_user_sessions(session, person.id, except_session_id=again.visit.session_id)
+
+
+def _remove_all(session: Session, user_id: int) -> None:
+    authenticators.remove_authenticator(session, user_id)
+    passkeys.remove_passkeys(session, user_id)
+    recovery_codes.remove_recovery_codes(session, user_id)
+
+
+def _tell(session: Session, person: Person, change: str, client: Client) -> None:
+    mail_person(session, person, _TEMPLATE, {"change": change}, client)
+
+
+def _ceremony(party: RelyingParty, session_id: str) -> Ceremony:
+    return Ceremony("register", party, session_id)

@@ -1,0 +1,71 @@
+"""What a browser gets after a right password: a session, or the way to the second factor."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from domain import identity
+from domain.identity import SignIn, SignInOutcome
+from portal import backend, cookies
+from portal.routes.web import Call, redirect, visit_by
+from portal.settings import settings
+
+if TYPE_CHECKING:
+    from starlette.responses import Response
+
+SECOND_FACTOR_PATH = "/second-factor"
+SET_UP_PATH = "/set-up-second-factor"
+
+_STEPS = {
+    SignInOutcome.SECOND_FACTOR: SECOND_FACTOR_PATH,
+    SignInOutcome.SET_UP_FACTOR: SET_UP_PATH,
+}
+
+
+def is_admitted(result: SignIn) -> bool:
+    """Whether the password was right, so that `admit` has somewhere to lead."""
+    return result.outcome is SignInOutcome.SIGNED_IN or result.outcome in _STEPS
+
+
+def admit(call: Call, result: SignIn, next_path: str) -> Response:
+    """Lead somebody who gave the right password on: in, or to the step that is left."""
+    if result.outcome is SignInOutcome.SIGNED_IN:
+        return start_session(call, result, redirect(next_path))
+    response = redirect(with_next(_STEPS[result.outcome], next_path))
+    cookies.set_cookie(
+        response,
+        cookies.pending_cookie(settings()),
+        result.token,
+        settings=settings(),
+        same_site="strict",
+        max_age_seconds=int(result.lifetime.total_seconds()),
+    )
+    return response
+
+
+def start_session(call: Call, result: SignIn, response: Response) -> Response:
+    """Have the browser hold the new session from this response on, and end the one that it had."""
+    earlier = visit_by(call.session_token)
+    if earlier is not None:
+        backend.write(
+            identity.revoke_session,
+            session_id=earlier.session_id,
+            actor=earlier.actor(call.client.address),
+        )
+    cookies.set_cookie(
+        response,
+        cookies.session_cookie(settings()),
+        result.token,
+        settings=settings(),
+        same_site="lax",
+        max_age_seconds=int(result.lifetime.total_seconds()),
+    )
+    for name in (cookies.form_cookie(settings()), cookies.pending_cookie(settings())):
+        cookies.delete_cookie(response, name, settings())
+    return response
+
+
+def with_next(path: str, next_path: str) -> str:
+    """Return a path that keeps where to go afterwards."""
+    return path if next_path == "/" else f"{path}?next={quote(next_path, safe='/')}"

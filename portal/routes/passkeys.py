@@ -1,0 +1,53 @@
+"""What the forms with passkeys share: who asks for one, what the browser is given, what it sent."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from domain.identity import PasskeyAnswer, RelyingParty
+from portal import tab
+from portal.routes.web import own_origin
+from portal.settings import LOOPBACK_HOSTS
+
+if TYPE_CHECKING:
+    from domain.identity import CeremonyOptions
+    from portal.routes.web import Call
+
+
+def relying_party(call: Call) -> RelyingParty | None:
+    """Return who this portal is to a device.
+
+    None where browsers offer no passkeys: without TLS, but for this computer, and where the host
+    is an address instead of a name.
+    """
+    origin = own_origin(call.request)
+    parts = urlsplit(origin)
+    host = parts.hostname or ""
+    if not host or _is_address(host):
+        return None
+    if parts.scheme != "https" and host not in LOOPBACK_HOSTS:
+        return None
+    return RelyingParty(id=host, origin=origin, name=tab.NAME)
+
+
+def passkey_values(options: CeremonyOptions | None) -> dict[str, str] | None:
+    """Return what a template puts at the button that asks for a passkey."""
+    if options is None:
+        return None
+    return {"options": options.json, "state": options.state}
+
+
+def answer_in(call: Call) -> PasskeyAnswer | None:
+    """Return the device's answer in the form, or None where there is none."""
+    given = call.given("passkey")
+    return PasskeyAnswer(given, call.given("passkey_state")) if given else None
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True

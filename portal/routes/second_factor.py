@@ -1,0 +1,189 @@
+"""The second step of a sign-in: a code, a passkey or a recovery code, or setting up the first."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from domain import identity
+from domain.errors import Conflict, NotFound
+from domain.identity import SignInOutcome
+from portal import backend, cookies, tab
+from portal.i18n import _
+from portal.routes.admission import (
+    SECOND_FACTOR_PATH,
+    SET_UP_PATH,
+    admit,
+    start_session,
+    with_next,
+)
+from portal.routes.codes import qr_code, show_recovery_codes
+from portal.routes.passkeys import answer_in, passkey_values, relying_party
+from portal.routes.web import (
+    FIRST,
+    Call,
+    Form,
+    Reply,
+    form_route,
+    local_path,
+    redirect,
+    render,
+    sign_in_path,
+)
+from portal.settings import settings
+
+if TYPE_CHECKING:
+    from starlette.responses import Response
+    from starlette.routing import BaseRoute
+
+    from domain.identity import CeremonyOptions, SignIn
+
+_RECOVERY = "recovery_code"
+
+
+def routes() -> list[BaseRoute]:
+    """Return the routes of these forms."""
+    return [
+        form_route(SECOND_FACTOR_PATH, Form(_submit, show=_show)),
+        form_route(SET_UP_PATH, Form(_submit_set_up, show=_show_set_up)),
+    ]
+
+
+# ── With what the person has ──────────────────────────────────────────────────────────────────
+def _show(call: Call, reply: Reply = FIRST) -> Response:
+    try:
+        pending = backend.read(identity.find_pending, token=_token(call))
+    except NotFound:
+        return redirect(sign_in_path(_next(call)))
+    if pending.must_set_up:
+        return redirect(with_next(SET_UP_PATH, _next(call)))
+    with_recovery = call.given("use") == _RECOVERY and pending.has_recovery_codes
+    return render(
+        call,
+        "second_factor.html",
+        reply,
+        email=pending.email,
+        next_path=_next(call),
+        with_recovery=with_recovery,
+        asks_code=pending.has_authenticator and not with_recovery,
+        passkey=None if with_recovery else passkey_values(_passkey_options(call)),
+        other_way=_other_way(call, with_recovery=with_recovery)
+        if pending.has_recovery_codes
+        else None,
+    )
+
+
+def _other_way(call: Call, *, with_recovery: bool) -> tuple[str, str]:
+    """Return the address of the other way to prove oneself, and its words."""
+    path = with_next(SECOND_FACTOR_PATH, _next(call))
+    if with_recovery:
+        return path, _("Use your app or passkey")
+    separator = "&" if "?" in path else "?"
+    return f"{path}{separator}use={_RECOVERY}", _("Use a recovery code")
+
+
+def _passkey_options(call: Call) -> CeremonyOptions | None:
+    """Return what the browser needs to ask for a passkey, where the person has one to use here."""
+    party = relying_party(call)
+    if party is None:
+        return None
+    pending = backend.read(identity.find_pending, token=_token(call))
+    if not pending.has_passkeys:
+        return None
+    return backend.read(
+        identity.pending_passkey_options, token=_token(call), party=party, rules=settings().rules
+    )
+
+
+def _submit(call: Call) -> Response:
+    try:
+        result = _prove(call)
+    except NotFound:
+        return redirect(sign_in_path(_next(call)))
+    if result.outcome is SignInOutcome.SIGNED_IN:
+        return admit(call, result, _next(call))
+    return _show(call, Reply(_wrong_text(call), status=403))
+
+
+def _prove(call: Call) -> SignIn:
+    """Try what was sent. Raises NotFound where the pending sign-in is over, and RateLimited."""
+    answer, party = answer_in(call), relying_party(call)
+    if answer is not None and party is not None:
+        return identity.finish_with_passkey(
+            backend.sessions(),
+            token=_token(call),
+            answer=answer,
+            party=party,
+            client=call.client,
+            rules=settings().rules,
+        )
+    finish = (
+        identity.finish_with_recovery_code
+        if call.given("use") == _RECOVERY
+        else identity.finish_with_code
+    )
+    return finish(
+        backend.sessions(),
+        token=_token(call),
+        code=call.given("code"),
+        client=call.client,
+        rules=settings().rules,
+    )
+
+
+def _wrong_text(call: Call) -> str:
+    if call.given("passkey"):
+        return _("This passkey was not accepted. Try again.")
+    if call.given("use") == _RECOVERY:
+        return _("This recovery code is wrong, or was used before.")
+    return _("This code is wrong or too old. Enter the one that your app shows now.")
+
+
+# ── Setting one up on the way ─────────────────────────────────────────────────────────────────
+def _show_set_up(call: Call, reply: Reply = FIRST) -> Response:
+    try:
+        pending = backend.read(identity.find_pending, token=_token(call))
+        offer = backend.read(identity.pending_offer, token=_token(call), issuer=tab.NAME)
+    except NotFound:
+        return redirect(sign_in_path(_next(call)))
+    if offer is None:
+        path = sign_in_path(_next(call)) if pending.must_set_up else SECOND_FACTOR_PATH
+        return redirect(path)
+    return render(
+        call,
+        "set_up_authenticator.html",
+        reply,
+        action=SET_UP_PATH,
+        intro=_("Your role needs a second factor. You set it up once, with an authenticator app."),
+        email=pending.email,
+        next_path=_next(call),
+        secret=offer.secret,
+        qr_code=qr_code(offer.uri),
+        way_back=("/sign-in", _("Sign in as somebody else")),
+    )
+
+
+def _submit_set_up(call: Call) -> Response:
+    try:
+        result, codes = identity.finish_set_up(
+            backend.sessions(),
+            token=_token(call),
+            code=call.given("code"),
+            client=call.client,
+            rules=settings().rules,
+        )
+    except NotFound:
+        return redirect(sign_in_path(_next(call)))
+    except Conflict:
+        return redirect(with_next(SECOND_FACTOR_PATH, _next(call)))
+    if result.outcome is SignInOutcome.SIGNED_IN:
+        page = show_recovery_codes(call, codes, next_path=_next(call))
+        return start_session(call, result, page)
+    return _show_set_up(call, Reply(faults={"code": _wrong_text(call)}, status=422))
+
+
+def _token(call: Call) -> str:
+    return call.request.cookies.get(cookies.pending_cookie(settings()), "")
+
+
+def _next(call: Call) -> str:
+    return local_path(call.given("next"))

@@ -1,0 +1,185 @@
+"""A person's own page of second factors: an authenticator app, passkeys and recovery codes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from domain import identity
+from domain.errors import Conflict, InvalidInput, NotFound
+from domain.identity import Reauthentication
+from portal import backend, formats, tab
+from portal.i18n import _
+from portal.routes.codes import qr_code, show_recovery_codes
+from portal.routes.passkeys import answer_in, passkey_values, relying_party
+from portal.routes.security import browser_name
+from portal.routes.web import FIRST, Call, Form, Reply, form_route, redirect, render
+from portal.routes.wording import notice_text
+from portal.settings import settings
+
+if TYPE_CHECKING:
+    from starlette.responses import Response
+    from starlette.routing import BaseRoute
+
+    from domain.identity import CeremonyOptions, PasskeySummary
+
+PATH = "/two-factor"
+APP_PATH = "/two-factor/app"
+
+
+def routes() -> list[BaseRoute]:
+    """Return the routes of these forms."""
+    return [
+        form_route(PATH, Form(_submit, show=_show, for_signed_in=True)),
+        form_route(APP_PATH, Form(_submit_app, show=_show_app, for_signed_in=True)),
+    ]
+
+
+def _show(call: Call, reply: Reply = FIRST) -> Response:
+    actor = call.visitor.actor(call.client.address)
+    found = backend.read(identity.list_second_factors, actor=actor, rules=settings().rules)
+    return render(
+        call,
+        "two_factor.html",
+        reply,
+        notice=notice_text(call.given("notice")),
+        email=call.visitor.email,
+        has_authenticator=found.has_authenticator,
+        passkeys=[_passkey_row(call, each) for each in found.passkeys],
+        codes_left=found.recovery_codes_left,
+        is_on=found.has_authenticator or bool(found.passkeys),
+        is_required=found.is_required,
+        passkey=passkey_values(_passkey_options(call)),
+        passkey_name=call.given("passkey_name") or browser_name(call.client.user_agent),
+    )
+
+
+def _passkey_row(call: Call, passkey: PasskeySummary) -> dict[str, Any]:
+    zone = call.visitor.time_zone or "UTC"
+    used = passkey.last_used_at
+    return {
+        "key": passkey.key,
+        "name": passkey.name,
+        "created_at": formats.date_time(passkey.created_at, zone),
+        "last_used_at": formats.date_time(used, zone) if used else _("never"),
+    }
+
+
+def _passkey_options(call: Call) -> CeremonyOptions | None:
+    party = relying_party(call)
+    if party is None:
+        return None
+    return backend.read(
+        identity.own_passkey_options,
+        actor=call.visitor.actor(call.client.address),
+        email=call.visitor.email,
+        party=party,
+        rules=settings().rules,
+    )
+
+
+# ── Changes ───────────────────────────────────────────────────────────────────────────────────
+def _submit(call: Call) -> Response:
+    again = Reauthentication(
+        call.visitor, call.given("current_password"), call.client, settings().rules
+    )
+    try:
+        response = _change(call, again)
+    except NotFound:
+        # Removed already, in another tab: what was asked for is so.
+        return redirect(f"{PATH}?notice=second_factor_removed")
+    except Conflict as conflict:
+        return _show(call, Reply(_conflict_text(conflict.reason), status=409))
+    if response is None:
+        fault = {"current_password": _("This is not your current password.")}
+        return _show(call, Reply(faults=fault, status=422))
+    return response
+
+
+def _change(call: Call, again: Reauthentication) -> Response | None:
+    """Do what the pressed button says; None where the password is wrong."""
+    action, _separator, key = call.given("action").partition(":")
+    sessions = backend.sessions()
+    if action == "add_app":
+        return redirect(APP_PATH) if identity.begin_authenticator(sessions, again) else None
+    if action == "remove_app":
+        done = identity.remove_own_authenticator(sessions, again)
+        return redirect(f"{PATH}?notice=second_factor_removed") if done else None
+    if action == "remove_passkey":
+        done = identity.remove_own_passkey(sessions, again, key=key)
+        return redirect(f"{PATH}?notice=second_factor_removed") if done else None
+    if action == "replace_codes":
+        return _codes_page(call, identity.replace_recovery_codes(sessions, again), "")
+    if action == "add_passkey":
+        return _add_passkey(call, again)
+    return _show(call)
+
+
+def _add_passkey(call: Call, again: Reauthentication) -> Response | None:
+    answer, party = answer_in(call), relying_party(call)
+    if answer is None or party is None:
+        raise InvalidInput("passkey", "not_accepted")
+    codes = identity.add_own_passkey(
+        backend.sessions(), again, name=call.given("passkey_name"), answer=answer, party=party
+    )
+    return _codes_page(call, codes, "passkey_added")
+
+
+def _codes_page(call: Call, codes: tuple[str, ...] | None, notice: str) -> Response | None:
+    """Show new recovery codes once, or go back to the page where there are none."""
+    if codes is None:
+        return None
+    if codes:
+        return show_recovery_codes(call, codes, next_path=PATH)
+    return redirect(f"{PATH}?notice={notice}")
+
+
+def _conflict_text(reason: str) -> str:
+    return {
+        "second_factor_required": _(
+            "Your role needs a second factor. Add another one before you remove the last."
+        ),
+        "no_second_factor": _("Add an authenticator app or a passkey first."),
+        "too_many_passkeys": _("You have as many passkeys as are possible. Remove one first."),
+    }[reason]
+
+
+# ── The authenticator app ─────────────────────────────────────────────────────────────────────
+def _show_app(call: Call, reply: Reply = FIRST) -> Response:
+    offer = backend.read(
+        identity.own_authenticator_offer,
+        actor=call.visitor.actor(call.client.address),
+        email=call.visitor.email,
+        issuer=tab.NAME,
+    )
+    if offer is None:
+        return redirect(PATH)
+    return render(
+        call,
+        "set_up_authenticator.html",
+        reply,
+        action=APP_PATH,
+        intro="",
+        email=call.visitor.email,
+        next_path="/",
+        secret=offer.secret,
+        qr_code=qr_code(offer.uri),
+        way_back=(PATH, _("Cancel")),
+    )
+
+
+def _submit_app(call: Call) -> Response:
+    try:
+        codes = backend.write(
+            identity.confirm_own_authenticator,
+            code=call.given("code"),
+            actor=call.visitor.actor(call.client.address),
+            client=call.client,
+        )
+    except NotFound:
+        return redirect(PATH)
+    if codes is None:
+        fault = {"code": _("This code is wrong or too old. Enter the one that your app shows now.")}
+        return _show_app(call, Reply(faults=fault, status=422))
+    if codes:
+        return show_recovery_codes(call, codes, next_path=PATH)
+    return redirect(f"{PATH}?notice=app_added")

@@ -1,0 +1,162 @@
+"""Two-factor authentication in a real browser: an app, a passkey, recovery codes, a day later."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import pyotp
+import pytest
+from playwright.sync_api import expect
+
+from portal import demo
+from tests.e2e.conftest import DESKTOP, PHONE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from playwright.sync_api import Page
+
+pytestmark = pytest.mark.browser
+
+
+def code_of(secret: str, steps: int = 0) -> str:
+    return pyotp.TOTP(secret).at(datetime.now(UTC), counter_offset=steps)
+
+
+def with_passkeys(page: Page) -> None:
+    """Give the browser a device that keeps passkeys, and a person who touches it at once."""
+    devices = page.context.new_cdp_session(page)
+    devices.send("WebAuthn.enable")
+    devices.send(
+        "WebAuthn.addVirtualAuthenticator",
+        {
+            "options": {
+                "protocol": "ctap2",
+                "transport": "internal",
+                "hasResidentKey": True,
+                "hasUserVerification": True,
+                "isUserVerified": True,
+                "automaticPresenceSimulation": True,
+            }
+        },
+    )
+
+
+def give_password(page: Page, portal_url: str, email: str) -> None:
+    page.goto(f"{portal_url}/sign-in")
+    page.get_by_label("Email").fill(email)
+    page.get_by_label("Password", exact=True).fill(demo.PASSWORD)
+    page.get_by_role("button", name="Sign in", exact=True).click()
+
+
+def sign_out(page: Page, portal_url: str) -> None:
+    page.goto(f"{portal_url}/sessions")
+    page.get_by_role("button", name="Sign out everywhere").click()
+    page.get_by_text("You are signed out everywhere.").wait_for()
+
+
+def change(page: Page, portal_url: str, button: str) -> None:
+    """Press a button of the page of second factors, with the password that it wants."""
+    page.goto(f"{portal_url}/two-factor")
+    page.get_by_label("Current password").fill(demo.PASSWORD)
+    page.get_by_role("button", name=button, exact=True).click()
+
+
+def is_in(page: Page) -> None:
+    page.get_by_role("button", name="Menu").wait_for()
+
+
+@pytest.mark.parametrize("viewport", [DESKTOP, PHONE])
+def test_an_app_protects_a_sign_in_from_the_next_day_on(
+    portal_url: str,
+    new_owner: Callable[[str], str],
+    sign_in: Callable[..., Page],
+    open_page: Callable[..., Page],
+    viewport: dict[str, int],
+) -> None:
+    email = new_owner("global")
+    page = sign_in(email, viewport)
+    page.get_by_role("button", name="Menu").click()
+    page.get_by_role("link", name="Two-factor authentication").click()
+    page.get_by_text("Off: your password alone signs you in.").wait_for()
+    page.get_by_label("Current password").fill("a wrong password 1")
+    page.get_by_role("button", name="Set up app").click()
+    page.get_by_text("This is not your current password.").wait_for()
+    page.get_by_label("Current password").fill(demo.PASSWORD)
+    page.get_by_role("button", name="Set up app").click()
+    expect(page.get_by_alt_text(f"QR code for {email}")).to_be_visible()
+    secret = page.locator("code.secret").inner_text()
+    page.get_by_label("Code from your authenticator app").fill("000000")
+    page.get_by_role("button", name="Continue").click()
+    page.get_by_text("This code is wrong or too old.").wait_for()
+    page.get_by_label("Code from your authenticator app").fill(code_of(secret, -1))
+    page.get_by_role("button", name="Continue").click()
+    codes = page.locator("ul.codes code").all_inner_texts()
+    assert len(codes) == 10
+    page.get_by_role("link", name="I have saved them").click()
+    page.get_by_text("On: signing in takes more than your password.").wait_for()
+    sign_out(page, portal_url)
+
+    for steps in (0, 1):
+        day = open_page(viewport)
+        give_password(day, portal_url, email)
+        day.get_by_text(f"Signing in as {email}").wait_for()
+        day.get_by_label("Code from your authenticator app").fill(code_of(secret, steps))
+        day.get_by_role("button", name="Continue").click()
+        is_in(day)
+
+    lost = open_page(viewport)
+    give_password(lost, portal_url, email)
+    lost.get_by_role("link", name="Use a recovery code").click()
+    lost.get_by_label("Recovery code").fill(codes[0])
+    lost.get_by_role("button", name="Continue").click()
+    is_in(lost)
+    change(lost, portal_url, "Create new codes")
+    assert not set(lost.locator("ul.codes code").all_inner_texts()) & set(codes)
+    change(lost, portal_url, "Remove app")
+    lost.get_by_text("Off: your password alone signs you in.").wait_for()
+    sign_out(lost, portal_url)
+    give_password(lost, portal_url, email)
+    is_in(lost)
+
+
+def test_a_passkey_signs_in_with_and_without_the_password(
+    portal_url: str, new_owner: Callable[[str], str], sign_in: Callable[..., Page]
+) -> None:
+    email = new_owner("global")
+    page = sign_in(email, path="/")
+    with_passkeys(page)
+    page.goto(f"{portal_url}/two-factor")
+    page.get_by_label("Name of the new passkey").fill("My laptop")
+    page.get_by_role("button", name="Add a passkey").click()
+    expect(page.get_by_text("Save your recovery codes")).to_have_count(0)  # no password was given
+    change(page, portal_url, "Add a passkey")
+    page.get_by_role("heading", name="Save your recovery codes").wait_for()
+    page.get_by_role("link", name="I have saved them").click()
+    page.get_by_text("On: signing in takes more than your password.").wait_for()
+    # The device has one already for this person, and says so.
+    page.get_by_label("Current password").fill(demo.PASSWORD)
+    page.get_by_role("button", name="Add a passkey").click()
+    page.get_by_text("No passkey was made. Try again.").wait_for()
+
+    for _day in range(2):
+        sign_out(page, portal_url)
+        give_password(page, portal_url, email)
+        page.get_by_role("button", name="Use a passkey").click()
+        is_in(page)
+        sign_out(page, portal_url)
+        page.goto(f"{portal_url}/sign-in?next=/usage")
+        page.get_by_role("button", name="Sign in with a passkey").click()
+        is_in(page)
+        assert page.url.startswith(f"{portal_url}/usage")
+    page.goto(f"{portal_url}/sessions")
+    page.get_by_text("127.0.0.1 · passkey").wait_for()
+
+    page.goto(f"{portal_url}/two-factor")
+    page.get_by_label("Current password").fill(demo.PASSWORD)
+    page.get_by_role("button", name="Remove passkey").click()
+    page.get_by_text("Off: your password alone signs you in.").wait_for()
+    sign_out(page, portal_url)
+    page.get_by_role("button", name="Sign in with a passkey").click()
+    page.get_by_text("This passkey was not accepted. Sign in with your password.").wait_for()

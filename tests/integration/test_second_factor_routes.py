@@ -1,0 +1,312 @@
+"""The pages of the second factor, as browsers and attackers open them."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import pyotp
+import pytest
+from sqlalchemy import func, select, update
+
+from db.models import OutboxMessage, PendingSignIn, UserSession
+from domain import identity
+from domain.actors import StaffRole, system_actor
+from portal import backend
+from tests.support.environment import OUTSIDE_DEMO
+from tests.support.passkeys import Device
+from tests.support.route_browser import HERE, browser, form_token, post
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from httpx2 import Response
+    from starlette.testclient import TestClient
+
+EMAIL = "lan@example.com"
+PASSWORD = "violet-kettle-9-march"
+PENDING = "credit_portal_sign_in"
+
+pytestmark = pytest.mark.usefixtures("portal_database")
+
+
+def make_user(role: StaffRole | None = None) -> None:
+    backend.write(
+        identity.create_user,
+        email=EMAIL,
+        display_name="Lan",
+        password=PASSWORD,
+        staff_role=role,
+        actor=system_actor("tests"),
+    )
+
+
+def give_password(client: TestClient, **fields: str) -> Response:
+    return post(client, "/sign-in", email=EMAIL, password=PASSWORD, **fields)
+
+
+def is_signed_in(client: TestClient) -> bool:
+    return client.get("/sessions").status_code == 200
+
+
+def secret_in(page: Response) -> str:
+    found = re.search(r'<code class="secret">([A-Z2-7]+)</code>', page.text)
+    assert found, page.text
+    return found.group(1)
+
+
+def code_of(secret: str, steps: int = 0) -> str:
+    return pyotp.TOTP(secret).at(datetime.now(UTC), counter_offset=steps)
+
+
+def codes_in(page: Response) -> list[str]:
+    return re.findall(r"<code>([a-z2-9]{5}-[a-z2-9]{5})</code>", page.text)
+
+
+def set_up_app(client: TestClient) -> tuple[str, list[str]]:
+    """Set an app up on a signed-in person's page; return its secret and the recovery codes."""
+    answer = post(client, "/two-factor", current_password=PASSWORD, action="add_app")
+    assert answer.headers["location"] == "/two-factor/app"
+    secret = secret_in(client.get("/two-factor/app"))
+    shown = post(client, "/two-factor/app", code=code_of(secret, -1))
+    assert shown.status_code == 200
+    return secret, codes_in(shown)
+
+
+def options_in(page: Response) -> tuple[str, str]:
+    """Return the options and the state that a page hands to the browser for a passkey."""
+    [options] = re.findall(r'data-options="([^"]+)"', page.text)
+    [state] = re.findall(r'name="passkey_state" value="([^"]+)"', page.text)
+    return html.unescape(options), state
+
+
+def person_with_app() -> tuple[str, list[str]]:
+    make_user()
+    client = browser()
+    give_password(client)
+    return set_up_app(client)
+
+
+def test_a_person_sets_an_app_up_and_signs_in_with_it_on_the_next_days() -> None:
+    secret, codes = person_with_app()
+    assert len(codes) == 10
+    for steps in (0, 1):
+        client = browser()
+        answer = give_password(client, next="/billing?tab=history")
+        assert answer.headers["location"] == "/second-factor?next=/billing%3Ftab%3Dhistory"
+        assert not is_signed_in(client)
+        page = client.get(answer.headers["location"])
+        assert EMAIL in page.text
+        wrong = post(client, "/second-factor", code="000000")
+        assert wrong.status_code == 403
+        done = post(
+            client,
+            "/second-factor?next=/billing%3Ftab%3Dhistory",
+            code=code_of(secret, steps),
+            next="/billing?tab=history",
+        )
+        assert done.headers["location"] == "/billing?tab=history"
+        assert is_signed_in(client)
+        assert "password and authenticator app" in client.get("/sessions").text
+        assert PENDING not in client.cookies
+
+
+def test_the_cookie_of_a_pending_sign_in_opens_nothing_else() -> None:
+    person_with_app()
+    client = browser()
+    answer = give_password(client)
+    [cookie] = [each for each in answer.headers.get_list("set-cookie") if each.startswith(PENDING)]
+    assert {"httponly", "samesite=strict", "max-age=600"} <= {
+        part.strip().lower() for part in cookie.split(";")
+    }
+    token = client.cookies[PENDING]
+    client.cookies.set("credit_portal_session", token)
+    for path in ("/sessions", "/two-factor", "/two-factor/app", "/password"):
+        assert client.get(path).status_code == 303
+    kept = backend.read(lambda session: session.scalars(select(PendingSignIn.token_digest)).one())
+    assert kept.hex() != token
+
+
+def test_without_a_pending_sign_in_the_pages_lead_to_the_beginning() -> None:
+    client = browser()
+    for path in ("/second-factor", "/set-up-second-factor"):
+        assert client.get(f"{path}?next=/usage").headers["location"] == "/sign-in?next=/usage"
+        client.cookies.set(PENDING, "x" * 43)
+        assert client.get(path).headers["location"] == "/sign-in"
+        client.cookies.clear()
+    # A form that stayed open over the ten minutes.
+    person_with_app()
+    client = browser()
+    give_password(client)
+    token = form_token(client.get("/second-factor"))
+    backend.write(
+        lambda session: session.execute(update(PendingSignIn).values(expires_at=func.now()))
+    )
+    late = client.post("/second-factor", data={"form_token": token, "code": "123456"})
+    assert late.headers["location"] == "/sign-in"
+
+
+def test_a_recovery_code_signs_in_and_leads_back_where_one_was_going() -> None:
+    _secret, codes = person_with_app()
+    client = browser()
+    give_password(client, next="/usage")
+    page = client.get("/second-factor?next=/usage")
+    [other] = re.findall(r'href="(/second-factor[^"]+use=recovery_code)"', page.text)
+    shown = client.get(html.unescape(other))
+    assert "Recovery code" in shown.text
+    answer = client.post(
+        "/second-factor",
+        data={
+            "form_token": form_token(shown),
+            "use": "recovery_code",
+            "next": "/usage",
+            "code": codes[0],
+        },
+    )
+    assert answer.headers["location"] == "/usage"
+    assert "password and recovery code" in client.get("/sessions").text
+    again = browser()
+    give_password(again)
+    used = post(again, "/second-factor?use=recovery_code", use="recovery_code", code=codes[0])
+    assert used.status_code == 403
+    assert "was used before" in used.text
+
+
+def test_staff_who_must_have_a_factor_set_it_up_on_the_way_in(
+    configure_portal: Callable[..., None],
+) -> None:
+    configure_portal(**OUTSIDE_DEMO | {"BASE_URL": HERE})
+    make_user(StaffRole.FINANCE)
+    client = browser()
+    answer = give_password(client, next="/analytics")
+    assert answer.headers["location"] == "/set-up-second-factor?next=/analytics"
+    page = client.get(answer.headers["location"])
+    assert "data:image/svg+xml" in page.text
+    assert not is_signed_in(client)
+    assert client.get("/second-factor").headers["location"] == "/set-up-second-factor"
+    secret = secret_in(page)
+    assert secret_in(client.get("/set-up-second-factor")) == secret, "what was scanned stays"
+    wrong = post(client, "/set-up-second-factor", code="12345")
+    assert wrong.status_code == 422
+    shown = post(
+        client, "/set-up-second-factor?next=/analytics", code=code_of(secret), next="/analytics"
+    )
+    assert len(codes_in(shown)) == 10
+    assert 'href="/analytics"' in shown.text
+    assert is_signed_in(client)
+    refused = post(client, "/two-factor", current_password=PASSWORD, action="remove_app")
+    assert refused.status_code == 409
+    assert "Your role needs a second factor" in refused.text
+    # The next day, and somebody who knows the password alone.
+    second = browser()
+    assert give_password(second).headers["location"] == "/second-factor"
+    assert second.get("/set-up-second-factor").headers["location"] == "/second-factor"
+
+
+def test_changes_need_the_password_and_say_what_became_of_them() -> None:
+    secret, _codes = person_with_app()
+    client = browser()
+    give_password(client)
+    post(client, "/second-factor", code=code_of(secret))
+    for action in ("add_app", "remove_app", "replace_codes"):
+        answer = post(client, "/two-factor", current_password="another-one-1", action=action)
+        assert answer.status_code == 422
+        assert "not your current password" in answer.text
+    fresh = codes_in(post(client, "/two-factor", current_password=PASSWORD, action="replace_codes"))
+    assert len(fresh) == 10
+    for _time in range(2):
+        done = post(client, "/two-factor", current_password=PASSWORD, action="remove_app")
+        assert done.headers["location"] == "/two-factor?notice=second_factor_removed"
+    assert "Off: your password alone" in client.get("/two-factor").text
+    none = post(client, "/two-factor", current_password=PASSWORD, action="replace_codes")
+    assert none.status_code == 409
+    odd = post(client, "/two-factor", current_password=PASSWORD, action="burn:everything")
+    assert odd.status_code == 200
+    gone = post(client, "/two-factor", current_password=PASSWORD, action="remove_passkey:1")
+    assert gone.status_code == 303
+    assert browser().get("/two-factor/app").status_code == 303
+    assert client.get("/two-factor/app").headers["location"] == "/two-factor"
+
+
+def test_a_passkey_is_added_and_signs_in_with_and_without_the_password() -> None:
+    make_user()
+    client = browser()
+    give_password(client)
+    page = client.get("/two-factor")
+    options, state = options_in(page)
+    device = Device(HERE)
+    fields = {
+        "form_token": form_token(page),
+        "current_password": PASSWORD,
+        "action": "add_passkey",
+        "passkey_name": "Laptop",
+        "passkey": device.create(options),
+        "passkey_state": state,
+    }
+    codes = codes_in(client.post("/two-factor", data=fields))
+    assert len(codes) == 10
+    assert client.post("/two-factor", data=fields).status_code == 422, "sent twice"
+    assert "Laptop" in client.get("/two-factor").text
+
+    second = browser()
+    answer = give_password(second)
+    options, state = options_in(second.get(answer.headers["location"]))
+    assert len(json.loads(options)["allowCredentials"]) == 1
+    answered = {"passkey": device.get(options), "passkey_state": state}
+    assert post(second, "/second-factor", **answered).headers["location"] == "/"
+    assert "passkey" in second.get("/sessions").text
+
+    third = browser()
+    page = third.get("/sign-in?next=/usage")
+    options, state = options_in(page)
+    sent = {
+        "form_token": form_token(page),
+        "next": "/usage",
+        "passkey": device.get(options),
+        "passkey_state": state,
+    }
+    stolen = browser().post("/sign-in", data=sent)
+    assert stolen.status_code == 403, "another browser's"
+    assert third.post("/sign-in", data=sent).headers["location"] == "/usage"
+    assert is_signed_in(third)
+
+    broken = browser()
+    odd = post(broken, "/sign-in", passkey="{", passkey_state="x")
+    assert odd.status_code == 403
+    assert "was not accepted" in odd.text
+
+
+@pytest.mark.parametrize(
+    ("base_url", "is_offered"),
+    [
+        (HERE, True),
+        ("https://billing.example.com", True),
+        ("http://192.0.2.7:8501", False),
+        ("http://billing.internal", False),
+    ],
+)
+def test_passkeys_are_offered_where_browsers_have_them(base_url: str, *, is_offered: bool) -> None:
+    page = browser(base_url).get("/sign-in")
+    assert ('name="passkey_state"' in page.text) is is_offered
+
+
+def test_a_mail_tells_of_each_change() -> None:
+    person_with_app()
+    templates = backend.read(lambda session: list(session.scalars(select(OutboxMessage.template))))
+    assert templates == ["second_factor_changed"]
+
+
+def test_a_session_of_before_the_rule_is_over_outside_the_demo(
+    configure_portal: Callable[..., None],
+) -> None:
+    make_user(StaffRole.ADMIN)
+    client = browser()
+    give_password(client)
+    assert is_signed_in(client)
+    configure_portal(**OUTSIDE_DEMO | {"BASE_URL": HERE})
+    assert not is_signed_in(client)
+    backend.write(lambda session: session.execute(update(UserSession).values(factor="passkey")))
+    assert is_signed_in(client)
