@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
-from anyio import CapacityLimiter, fail_after, to_thread
+from anyio import fail_after
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -38,6 +38,7 @@ from portal.routes.web import (
     plain_answer,
     redirect,
 )
+from portal.worker_queue import QueueFull, WorkerQueue
 
 if TYPE_CHECKING:
     from starlette.routing import BaseRoute
@@ -74,8 +75,8 @@ class _Notifications:
 
     def __init__(self) -> None:
         # Two of PayPal's at most wait for a certificate that is not known yet (paypal_webhooks).
-        self._limiters: defaultdict[str, CapacityLimiter] = defaultdict(
-            lambda: CapacityLimiter(_AT_ONCE)
+        self._queues: defaultdict[str, WorkerQueue] = defaultdict(
+            lambda: WorkerQueue(_AT_ONCE, _MAX_WAITING)
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -95,12 +96,12 @@ class _Notifications:
             body = await _body(request)
         except HTTPException as refusal:
             return plain_answer(refusal.status_code)
-        limiter = self._limiters[gateway.name]
-        if limiter.statistics().tasks_waiting >= _MAX_WAITING:
+        try:
+            # A few at a time: what is more than the processor can do only stands in its way.
+            return await self._queues[gateway.name].run(_take, gateway, _inbound(request, body))
+        except QueueFull:
             busy = Outcome.UNAVAILABLE
             return _answered(gateway, busy, gateway.acknowledge(busy))
-        # A few at a time: what is more than the processor can do only stands in its way.
-        return await to_thread.run_sync(_take, gateway, _inbound(request, body), limiter=limiter)
 
 
 def _take(gateway: Gateway, inbound: InboundMessage) -> Response:

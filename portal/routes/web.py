@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
-from anyio import CapacityLimiter, fail_after, to_thread
+from anyio import fail_after
 from anyio.lowlevel import RunVar
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -34,6 +34,7 @@ from portal import backend, cookies, logs, messages, tab
 from portal.i18n import _, choose_language, current_language, use
 from portal.routes.wording import busy_text, fault_text, wait_text
 from portal.settings import settings
+from portal.worker_queue import QueueFull, WorkerQueue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -54,7 +55,7 @@ _LONGEST_COOKIE = 100
 _TEMPLATES = Path(__file__).resolve().parent.parent / "templates"
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
-_FOR_ANYONE: RunVar[CapacityLimiter] = RunVar("forms for anyone")
+_FOR_ANYONE: RunVar[WorkerQueue] = RunVar("forms for anyone")
 _AT_ONCE = 1
 """A thread for the forms of people who are not signed in: pages have the others to themselves."""
 
@@ -144,10 +145,10 @@ class Form:
             return plain_answer(error.status_code)
         if self._for_signed_in:
             return await run_in_threadpool(_guarded, self._answer, request, fields)
-        limiter = _limiter_of_this_loop()
-        if limiter.statistics().tasks_waiting >= _MOST_WAITING:
+        try:
+            return await _queue_of_this_loop().run(_guarded, self._answer, request, fields)
+        except QueueFull:
             return plain_answer(503, {"Retry-After": str(_RETRY_AFTER_SECONDS)})
-        return await to_thread.run_sync(_guarded, self._answer, request, fields, limiter=limiter)
 
     def _answer(self, request: Request, fields: Mapping[str, str]) -> Response:
         check_keepable(request.path_params)
@@ -201,12 +202,12 @@ class Form:
         return _with_form_cookie(call, self._show(call, reply))
 
 
-def _limiter_of_this_loop() -> CapacityLimiter:
-    limiter = _FOR_ANYONE.get(None)
-    if limiter is None:
-        limiter = CapacityLimiter(_AT_ONCE)
-        _FOR_ANYONE.set(limiter)
-    return limiter
+def _queue_of_this_loop() -> WorkerQueue:
+    queue = _FOR_ANYONE.get(None)
+    if queue is None:
+        queue = WorkerQueue(_AT_ONCE, _MOST_WAITING)
+        _FOR_ANYONE.set(queue)
+    return queue
 
 
 def form_route(path: str, form: Form) -> Route:
