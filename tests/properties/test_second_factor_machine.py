@@ -1,0 +1,507 @@
+"""Sign-ins, second factors and what ends them, in any order, beside a model that shares no code."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pyotp
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from domain import identity
+from domain.actors import StaffRole, system_actor, user_actor
+from domain.errors import Conflict, NotFound
+from domain.identity import (
+    Client,
+    Factor,
+    PasskeyAnswer,
+    Reauthentication,
+    RelyingParty,
+    Rules,
+    SignInOutcome,
+)
+from domain.staff import change_staff_role, disable_user
+from domain.throttling import Limit
+from tests.conftest import TestClock
+from tests.support.keys import KNOWS_KEYS
+from tests.support.passkeys import Device
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy.orm import Session, sessionmaker
+
+    from domain.actors import Actor
+    from domain.identity import SignIn, Visit
+
+SYSTEM = system_actor("tests")
+PASSWORD = "violet-kettle-9-march"
+CLIENT = Client("192.0.2.10", "tests")
+PARTY = RelyingParty("billing.example", "https://billing.example", "Billing")
+# How fast guesses are slowed down is another test's: here each try is judged.
+FREE = Limit(10_000, timedelta(seconds=1), timedelta(seconds=1), timedelta(hours=1))
+LONG = timedelta(days=99)
+RULES = Rules(
+    key=b"a key of the tests",
+    guesses_per_person=FREE,
+    guesses_of_person=FREE,
+    guesses_per_address=FREE,
+    second_factor_roles=frozenset((StaffRole.FINANCE,)),
+    customer_idle=LONG,
+    customer_longest=LONG,
+    staff_idle=LONG,
+    staff_longest=LONG,
+)
+STEP_SECONDS = 30
+PENDING_SECONDS = 600
+OFFER_SECONDS = 3600
+_NUMBERS = itertools.count(1)
+
+
+@dataclass
+class Model:
+    """What should be so, by hand."""
+
+    role: StaffRole | None = None
+    is_disabled: bool = False
+    secret: str | None = None
+    last_step: int = -1
+    offer: tuple[str, float] | None = None
+    devices: dict[int, Device] = field(default_factory=dict)
+    codes: set[str] = field(default_factory=set)
+    pending: dict[str, float] = field(default_factory=dict)
+    sessions: dict[str, Factor] = field(default_factory=dict)
+
+    @property
+    def is_protected(self) -> bool:
+        return self.secret is not None or bool(self.devices)
+
+    @property
+    def is_required(self) -> bool:
+        return self.role is StaffRole.FINANCE
+
+    def live(self) -> dict[str, Factor]:
+        if self.is_disabled:
+            return {}
+        return {
+            token: factor
+            for token, factor in self.sessions.items()
+            if not (self.is_required and factor is Factor.PASSWORD)
+        }
+
+
+class SecondFactors(RuleBasedStateMachine):
+    """One person with browsers and devices, an administrator, and the clock."""
+
+    sessions: sessionmaker[Session]
+    clock: TestClock
+
+    @initialize()
+    def begin(self) -> None:
+        self.email = f"person{next(_NUMBERS)}@example.com"
+        self.model = Model()
+        with self.sessions.begin() as session:
+            self.user_id = identity.create_user(
+                session,
+                email=self.email,
+                display_name="Lan",
+                password=PASSWORD,
+                staff_role=None,
+                actor=SYSTEM,
+            )
+        self.names = itertools.count(1)
+
+    # ── Helpers ───────────────────────────────────────────────────────────────────────────────
+    @property
+    def now(self) -> float:
+        return self.clock().timestamp()
+
+    def code(self, secret: str, steps: int) -> tuple[str, int]:
+        step = int(self.now) // STEP_SECONDS + steps
+        return pyotp.TOTP(secret).generate_otp(step), step
+
+    def expect_signed_in(self, signed_in: SignIn, factor: Factor) -> None:
+        assert signed_in.outcome is SignInOutcome.SIGNED_IN
+        self.model.sessions[signed_in.token] = factor
+
+    def finish(self, pending: str, works: bool, factor: Factor, act: Callable[[], SignIn]) -> bool:  # noqa: FBT001
+        """Finish a pending sign-in, which works or does not; return whether it did."""
+        alive = self.model.pending.get(pending, 0) > self.now and not self.model.is_disabled
+        try:
+            result = act()
+        except NotFound:
+            assert not alive
+            return False
+        assert alive
+        if not works:
+            assert result.outcome is SignInOutcome.WRONG
+            return False
+        self.expect_signed_in(result, factor)
+        self.model.pending.clear()
+        return True
+
+    def visit(self, token: str) -> Visit:
+        with self.sessions() as session:
+            found = identity.session_actor(session, token=token, rules=RULES)
+        assert found is not None
+        return found
+
+    def again(self, token: str, password: str = PASSWORD) -> Reauthentication:
+        return Reauthentication(self.visit(token), password, CLIENT, RULES)
+
+    def keep_only(self, token: str | None) -> None:
+        """Everybody else of the person's browsers is signed out."""
+        kept = {token: self.model.sessions[token]} if token in self.model.sessions else {}
+        self.model.sessions = kept
+        self.model.pending.clear()
+
+    def some_session(self, data: st.DataObject) -> str:
+        return data.draw(st.sampled_from(sorted(self.model.live())))
+
+    def some_pending(self, data: st.DataObject) -> str:
+        return data.draw(st.sampled_from([*sorted(self.model.pending), "no such token"]))
+
+    # ── Signing in ────────────────────────────────────────────────────────────────────────────
+    @rule(right=st.booleans())
+    def give_password(self, right: bool) -> None:  # noqa: FBT001
+        result = identity.authenticate(
+            self.sessions,
+            email=self.email,
+            password=PASSWORD if right else "another-password-1",
+            client=CLIENT,
+            rules=RULES,
+        )
+        if not right:
+            assert result.outcome is SignInOutcome.WRONG
+        elif self.model.is_disabled:
+            assert result.outcome is SignInOutcome.DISABLED
+        elif self.model.is_protected or self.model.is_required:
+            wanted = SignInOutcome.SECOND_FACTOR
+            if not self.model.is_protected:
+                wanted = SignInOutcome.SET_UP_FACTOR
+                self.note_offer()
+            assert result.outcome is wanted
+            self.model.pending[result.token] = self.now + PENDING_SECONDS
+        else:
+            self.expect_signed_in(result, Factor.PASSWORD)
+
+    def note_offer(self) -> None:
+        """A secret is offered where none is open, and read from the page."""
+        with self.sessions() as session:
+            found = identity.own_authenticator_offer(
+                session, actor=self.as_themselves(), email=self.email, issuer="Billing"
+            )
+        assert found is not None
+        is_open = self.model.offer is not None and self.model.offer[1] > self.now
+        if is_open and self.model.offer is not None:
+            assert found.secret == self.model.offer[0]
+        else:
+            self.model.offer = (found.secret, self.now + OFFER_SECONDS)
+
+    def as_themselves(self) -> Actor:
+        return user_actor(self.user_id)
+
+    @rule(data=st.data(), steps=st.integers(-2, 2))
+    def finish_with_code(self, data: st.DataObject, steps: int) -> None:
+        pending = self.some_pending(data)
+        code, step = self.code(self.model.secret or pyotp.random_base32(), steps)
+        works = self.model.secret is not None and abs(steps) <= 1 and step > self.model.last_step
+        done = self.finish(
+            pending,
+            works,
+            Factor.AUTHENTICATOR,
+            lambda: identity.finish_with_code(
+                self.sessions, token=pending, code=code, client=CLIENT, rules=RULES
+            ),
+        )
+        if done:
+            self.model.last_step = step
+
+    @rule(data=st.data(), is_real=st.booleans())
+    def finish_with_recovery_code(self, data: st.DataObject, is_real: bool) -> None:  # noqa: FBT001
+        pending = self.some_pending(data)
+        code = "aaaaa-aaaaa"
+        if is_real and self.model.codes:
+            code = data.draw(st.sampled_from(sorted(self.model.codes)))
+        done = self.finish(
+            pending,
+            code in self.model.codes,
+            Factor.RECOVERY_CODE,
+            lambda: identity.finish_with_recovery_code(
+                self.sessions, token=pending, code=code, client=CLIENT, rules=RULES
+            ),
+        )
+        if done:
+            self.model.codes.discard(code)
+
+    @rule(data=st.data(), steps=st.integers(-2, 2))
+    def finish_set_up(self, data: st.DataObject, steps: int) -> None:
+        pending = self.some_pending(data)
+        secret, ends_at = self.model.offer or (pyotp.random_base32(), 0)
+        code, step = self.code(secret, steps)
+        codes: tuple[str, ...] = ()
+        alive = self.model.pending.get(pending, 0) > self.now and not self.model.is_disabled
+
+        def act() -> SignIn:
+            nonlocal codes
+            result, codes = identity.finish_set_up(
+                self.sessions, token=pending, code=code, client=CLIENT, rules=RULES
+            )
+            return result
+
+        if alive and self.model.is_protected:
+            try:
+                act()
+            except Conflict:
+                return
+            raise AssertionError("a factor was set up over another")
+        if alive and ends_at <= self.now:
+            try:
+                act()
+            except NotFound:
+                return
+            raise AssertionError("nothing was offered")
+        if self.finish(pending, abs(steps) <= 1, Factor.AUTHENTICATOR, act):
+            self.take_app(secret, step)
+            self.model.codes = set(codes)
+
+    def take_app(self, secret: str, step: int) -> None:
+        self.model.secret, self.model.last_step, self.model.offer = secret, step, None
+
+    @precondition(lambda self: self.model.devices)
+    @rule(data=st.data(), with_password=st.booleans())
+    def use_passkey(self, data: st.DataObject, with_password: bool) -> None:  # noqa: FBT001
+        device = self.model.devices[data.draw(st.sampled_from(sorted(self.model.devices)))]
+        if not with_password:
+            options = identity.passkey_sign_in_options(
+                party=PARTY, binding="a browser", rules=RULES, now=self.clock()
+            )
+            answer = PasskeyAnswer(device.get(options.json), options.state)
+            for is_first in (True, False):
+                result = identity.authenticate_with_passkey(
+                    self.sessions,
+                    answer=answer,
+                    party=PARTY,
+                    binding="a browser",
+                    client=CLIENT,
+                    rules=RULES,
+                )
+                if not is_first:
+                    assert result.outcome is SignInOutcome.WRONG
+                elif self.model.is_disabled:
+                    assert result.outcome is SignInOutcome.DISABLED
+                else:
+                    self.expect_signed_in(result, Factor.PASSKEY)
+            return
+        pending = self.some_pending(data)
+        with self.sessions() as session:
+            try:
+                options = identity.pending_passkey_options(
+                    session, token=pending, party=PARTY, rules=RULES
+                )
+            except NotFound:
+                return
+        answer = PasskeyAnswer(device.get(options.json), options.state)
+        self.finish(
+            pending,
+            works=True,
+            factor=Factor.PASSKEY,
+            act=lambda: identity.finish_with_passkey(
+                self.sessions,
+                token=pending,
+                answer=answer,
+                party=PARTY,
+                client=CLIENT,
+                rules=RULES,
+            ),
+        )
+
+    # ── Changes by the person ─────────────────────────────────────────────────────────────────
+    @precondition(lambda self: self.model.live())
+    @rule(data=st.data(), knows=st.booleans())
+    def begin_app(self, data: st.DataObject, knows: bool) -> None:  # noqa: FBT001
+        again = self.again(self.some_session(data), PASSWORD if knows else "another-one-1")
+        assert identity.begin_authenticator(self.sessions, again) is knows
+        if knows:
+            self.note_offer()
+
+    @precondition(lambda self: self.model.live())
+    @rule(data=st.data(), steps=st.integers(-2, 2))
+    def confirm_app(self, data: st.DataObject, steps: int) -> None:
+        token = self.some_session(data)
+        secret, ends_at = self.model.offer or (pyotp.random_base32(), 0)
+        code, step = self.code(secret, steps)
+        actor = self.visit(token).actor(None)
+        try:
+            with self.sessions.begin() as session:
+                codes = identity.confirm_own_authenticator(
+                    session, code=code, actor=actor, client=CLIENT
+                )
+        except NotFound:
+            assert ends_at <= self.now
+            return
+        assert ends_at > self.now
+        if codes is None:
+            assert abs(steps) > 1
+            return
+        assert abs(steps) <= 1
+        assert bool(codes) is not self.model.is_protected
+        self.take_app(secret, step)
+        self.model.codes = set(codes) or self.model.codes
+        self.keep_only(token)
+
+    @precondition(lambda self: self.model.live())
+    @rule(data=st.data())
+    def remove_app(self, data: st.DataObject) -> None:
+        token = self.some_session(data)
+        is_last = self.model.secret is not None and not self.model.devices
+        try:
+            assert identity.remove_own_authenticator(self.sessions, self.again(token))
+        except Conflict:
+            assert is_last
+            assert self.model.is_required
+            return
+        assert not (is_last and self.model.is_required)
+        had_app = self.model.secret is not None
+        self.model.secret, self.model.offer = None, None
+        self.after_removal(token, changed=had_app)
+
+    @precondition(lambda self: self.model.live() and len(self.model.devices) < 3)
+    @rule(data=st.data())
+    def add_passkey(self, data: st.DataObject) -> None:
+        token = self.some_session(data)
+        device = Device(PARTY.origin)
+        with self.sessions() as session:
+            options = identity.own_passkey_options(
+                session,
+                actor=self.visit(token).actor(None),
+                email=self.email,
+                party=PARTY,
+                rules=RULES,
+            )
+        number = next(self.names)
+        codes = identity.add_own_passkey(
+            self.sessions,
+            self.again(token),
+            name=f"device {number}",
+            answer=PasskeyAnswer(device.create(options.json), options.state),
+            party=PARTY,
+        )
+        assert codes is not None
+        assert bool(codes) is not self.model.is_protected
+        self.model.devices[number] = device
+        self.model.codes = set(codes) or self.model.codes
+        self.keep_only(token)
+
+    @precondition(lambda self: self.model.live() and self.model.devices)
+    @rule(data=st.data())
+    def remove_passkey(self, data: st.DataObject) -> None:
+        token = self.some_session(data)
+        number = data.draw(st.sampled_from(sorted(self.model.devices)))
+        again = self.again(token)
+        with self.sessions() as session:
+            listed = identity.list_second_factors(
+                session, actor=again.visit.actor(None), rules=RULES
+            )
+        keys = {each.name: each.key for each in listed.passkeys}
+        is_last = self.model.secret is None and len(self.model.devices) == 1
+        try:
+            identity.remove_own_passkey(self.sessions, again, key=keys[f"device {number}"])
+        except Conflict:
+            assert is_last
+            assert self.model.is_required
+            return
+        assert not (is_last and self.model.is_required)
+        del self.model.devices[number]
+        self.after_removal(token, changed=True)
+
+    def after_removal(self, token: str, *, changed: bool) -> None:
+        if not changed:
+            return
+        if not self.model.is_protected:
+            self.model.codes.clear()
+        self.keep_only(token)
+
+    @precondition(lambda self: self.model.live())
+    @rule(data=st.data())
+    def replace_codes(self, data: st.DataObject) -> None:
+        again = self.again(self.some_session(data))
+        try:
+            codes = identity.replace_recovery_codes(self.sessions, again)
+        except Conflict:
+            assert not self.model.is_protected
+            return
+        assert self.model.is_protected
+        assert codes is not None
+        assert not set(codes) & self.model.codes
+        self.model.codes = set(codes)
+
+    # ── By others, and the clock ──────────────────────────────────────────────────────────────
+    @rule()
+    def reset(self) -> None:
+        with self.sessions.begin() as session:
+            identity.reset_second_factors(
+                session, user_id=self.user_id, reason="lost", actor=SYSTEM
+            )
+        self.model = Model(role=self.model.role, is_disabled=self.model.is_disabled)
+
+    @rule(is_disabled=st.booleans())
+    def disable(self, is_disabled: bool) -> None:  # noqa: FBT001
+        with self.sessions.begin() as session:
+            disable_user(
+                session,
+                user_id=self.user_id,
+                is_disabled=is_disabled,
+                reason="as asked",
+                actor=SYSTEM,
+            )
+        if is_disabled != self.model.is_disabled:
+            self.model.is_disabled = is_disabled
+            self.model.sessions.clear()
+
+    @rule(role=st.sampled_from([None, StaffRole.FINANCE, StaffRole.SUPPORT]))
+    def change_role(self, role: StaffRole | None) -> None:
+        with self.sessions.begin() as session:
+            change_staff_role(
+                session, user_id=self.user_id, role=role, reason="as asked", actor=SYSTEM
+            )
+        if role is not self.model.role:
+            self.model.role = role
+            self.model.sessions.clear()
+
+    @rule(seconds=st.sampled_from([1, 31, 299, 601]))
+    def wait(self, seconds: int) -> None:
+        self.clock.advance(seconds=seconds)
+
+    # ── What is always so ─────────────────────────────────────────────────────────────────────
+    @invariant()
+    def sessions_are_those_of_the_model(self) -> None:
+        if not hasattr(self, "model"):
+            return
+        with self.sessions() as session:
+            found = {
+                token: identity.session_actor(session, token=token, rules=RULES)
+                for token in [*self.model.sessions, *self.model.pending]
+            }
+        live = {token: visit.factor for token, visit in found.items() if visit is not None}
+        assert live == self.model.live()
+
+
+def test_factors_and_sessions_are_as_the_model_says(sessions: sessionmaker[Session]) -> None:
+    clock = TestClock()
+    sessions.configure(info={**KNOWS_KEYS, "clock": clock})
+    machine = type("Machine", (SecondFactors,), {"sessions": sessions, "clock": clock})
+    run_state_machine_as_test(
+        machine, settings=settings(max_examples=25, stateful_step_count=30, deadline=None)
+    )
