@@ -23,8 +23,9 @@ from db.embedded import EmbeddedPostgresError
 from domain import audit_chain, identity, ledger, payments, secret_keys, usage
 from domain.actors import StaffRole, system_actor
 from domain.audit_chain import Head
-from domain.errors import BillingError, Conflict, InvalidInput
+from domain.errors import BillingError, Conflict, InvalidInput, NotFound
 from domain.permissions_page import permissions_page
+from domain.staff import find_person
 from portal import backend, demo, formats, logs, ports, proxies, stand_ins, startup
 from portal.gateways import gateway_faults, gateways
 from portal.http_protocol import HeadersInTime
@@ -347,6 +348,27 @@ def create_user(
         except Conflict:
             raise CommandError(f"There is a person with the address {email} already.") from None
     _say(f"Made {email}" + (f", {role}." if role else "."))
+
+
+@commands.command("reset-second-factor")
+def reset_second_factor(
+    email: Annotated[str, typer.Argument(help="Whose app, passkeys and recovery codes are lost.")],
+    reason: Annotated[str, typer.Option(prompt="Reason")],
+) -> None:
+    """Remove somebody's second factors, such as those of the only administrator.
+
+    They are signed out and told by mail. Finance and administrators set a new one up when they
+    sign in next.
+    """
+    with _database():
+        try:
+            person = backend.read(find_person, email=email, actor=_ACTOR)
+        except NotFound:
+            raise CommandError(f"Nobody has signed up with the address {email}.") from None
+        backend.write(
+            identity.reset_second_factors, user_id=person.user_id, reason=reason, actor=_ACTOR
+        )
+    _say(f"{email} signs in with the password alone, or sets up a new second factor.")
 
 
 @commands.command()

@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 import typer
-from sqlalchemy import text
+from sqlalchemy import select, text
 from typer.testing import CliRunner
 
 from db.embedded import EmbeddedPostgresError
-from domain import passwords, usage
-from domain.actors import StaffRole
+from db.models import AuditRecord, Passkey
+from domain import identity, passwords, usage
+from domain.actors import StaffRole, system_actor
 from domain.errors import Conflict
 from portal import backend, cli, demo, startup
 from portal.settings import ROOT, settings
@@ -193,6 +194,41 @@ def test_what_is_wrong_with_a_person_is_said_in_words(
     assert sentence in err
 
 
+def test_a_lost_second_factor_is_reset_with_a_reason(
+    run: Callable[..., tuple[int, str, str]], sessions: sessionmaker[Session]
+) -> None:
+    with sessions.begin() as session:
+        user_id = identity.create_user(
+            session,
+            email="boss@example.com",
+            display_name="Boss",
+            password=PASSWORD,
+            staff_role=StaffRole.ADMIN,
+            actor=system_actor("tests"),
+        )
+        session.add(
+            Passkey(
+                credential_id=b"lost",
+                user_id=user_id,
+                name="Phone",
+                public_key=b"",
+                sign_count=0,
+                transports=[],
+            )
+        )
+    for _time in range(2):
+        code, out, _err = run("reset-second-factor", "Boss@example.com", "--reason", "lost phone")
+        assert code == 0
+        assert "sets up a new second factor" in out
+    with sessions() as session:
+        assert session.scalars(select(Passkey.name)).all() == []
+        reset = select(AuditRecord.details).where(AuditRecord.action == "reset_second_factors")
+        assert session.scalars(reset).first() == {"user_id": user_id, "reason": "lost phone"}
+    code, _out, err = run("reset-second-factor", "nobody@example.com", "--reason", "lost phone")
+    assert code == 1
+    assert err == "Nobody has signed up with the address nobody@example.com.\n"
+
+
 # ── The ledger ────────────────────────────────────────────────────────────────────────────────
 def test_a_right_ledger_is_right_and_a_wrong_one_is_exit_1(
     run: Callable[..., tuple[int, str, str]], sessions: sessionmaker[Session]
@@ -320,7 +356,7 @@ def test_any_refusal_of_the_domain_is_one_line(
 
 def test_the_commands_are_listed() -> None:
     listed = CliRunner().invoke(cli.commands, ["--help"]).output
-    names = "serve migrate demo import-usage verify-ledger create-user jobs"
+    names = "serve migrate demo import-usage verify-ledger create-user reset-second-factor jobs"
     for name in names.split():
         assert re.search(rf"^.? *{name} ", listed, re.MULTILINE)
 
