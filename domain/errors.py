@@ -228,10 +228,11 @@ class RateLimited(BillingError):
 
     code = "rate_limited"
 
-    def __init__(self, retry_after_seconds: int) -> None:
-        """Say how long to wait."""
+    def __init__(self, retry_after_seconds: int, *, is_of_network: bool = False) -> None:
+        """Say how long to wait, and whether everybody in the client's network has to."""
         super().__init__(retry_after_seconds)
         self.retry_after_seconds = retry_after_seconds
+        self.is_of_network = is_of_network
 
 
 class UnknownCurrency(BillingError):

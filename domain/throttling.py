@@ -40,19 +40,23 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Counter:
-    """What is counted: a limit, and the digest of whose tries these are."""
+    """What is counted: a limit, and the digest of whose tries these are.
+
+    `is_of_network`: they are those of everybody in a network.
+    """
 
     key_digest: bytes
     limit: Limit
+    is_of_network: bool = False
 
 
-def counter(key: bytes, limit: Limit, *parts: str) -> Counter:
+def counter(key: bytes, limit: Limit, *parts: str, is_of_network: bool = False) -> Counter:
     """Return the counter of what `parts` name, such as ("sign-in", address).
 
     The digest is keyed: neither addresses nor emails can be read or guessed from the table.
     """
     message = b"\0".join(part.encode() for part in parts)
-    return Counter(hmac.new(key, message, hashlib.sha256).digest(), limit)
+    return Counter(hmac.new(key, message, hashlib.sha256).digest(), limit, is_of_network)
 
 
 _COUNT = text(
@@ -99,7 +103,8 @@ def count_try(session: Session, counters: Iterable[Counter]) -> None:
             },
         ).scalar_one_or_none()
         if counted is None:
-            raise RateLimited(_seconds_to_wait(session, each, now))
+            seconds = _seconds_to_wait(session, each, now)
+            raise RateLimited(seconds, is_of_network=each.is_of_network)
 
 
 def counts_try(session: Session, counters: Iterable[Counter]) -> bool:

@@ -151,6 +151,7 @@ def network_counters(rules: Rules, limit: Limit, purpose: str, client: Client) -
             replace(limit, free=limit.free * _WIDER_NETWORKS_MORE**wider),
             purpose,
             network,
+            is_of_network=True,
         )
         for wider, network in enumerate(signals.networks_of(client.address))
     ]

@@ -32,6 +32,7 @@ from domain.errors import InvalidInput, Overloaded, RateLimited
 from domain.texts import check_keepable
 from portal import backend, cookies, logs, messages, tab
 from portal.i18n import _, choose_language, current_language, use
+from portal.routes.refusals import Refusals
 from portal.routes.wording import busy_text, fault_text, wait_text
 from portal.settings import settings
 from portal.worker_queue import QueueFull, WorkerQueue
@@ -127,6 +128,7 @@ class Form:
         self._submit = submit
         self._show = show
         self._for_signed_in = for_signed_in
+        self._refusals = Refusals()
         self._methods = (["GET", "HEAD"] if show else []) + (["POST"] if submit else [])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -139,6 +141,9 @@ class Form:
         await response(scope, receive, send)
 
     async def _respond(self, request: Request) -> Response:
+        if request.method == "POST" and self._refusals.seconds_left(address_of(request)):
+            await self._refusals.delay()
+            return self._refuse_again(request)
         try:
             fields = await _fields(request)
         except HTTPException as error:
@@ -176,21 +181,24 @@ class Form:
             return self._again(call, Reply(faults={fault.field: fault_text(fault)}, status=422))
         except RateLimited as error:
             seconds = error.retry_after_seconds
+            if error.is_of_network:
+                self._refusals.remember(call.client.address, seconds)
             return self._later(call, Reply(wait_text(seconds), status=429), seconds)
         except Overloaded as error:
             seconds = error.retry_after_seconds
             return self._later(call, Reply(busy_text(seconds), status=503), seconds)
 
     def _later(self, call: Call, reply: Reply, seconds: int) -> Response:
-        if self._is_costly:
-            # A page of one sentence: to draw the form again takes what a flood is after.
-            again = (call.request.url.path, _("Try again"))
-            text = reply.alert or ""
-            response: Response = message(
-                call, _("Please wait"), text, link=again, status=reply.status
-            )
-        else:
-            response = self._again(call, reply)
+        response = _please_wait(call, reply) if self._is_costly else self._again(call, reply)
+        response.headers["Retry-After"] = str(seconds)
+        return response
+
+    def _refuse_again(self, request: Request) -> Response:
+        """Answer an address that has to wait still, in the event loop: nothing is asked for it."""
+        use(language_of(request))
+        seconds = max(self._refusals.seconds_left(address_of(request)), 1)
+        call = Call(request, {}, client_of(request), None, "", None)
+        response = _please_wait(call, Reply(wait_text(seconds), status=429))
         response.headers["Retry-After"] = str(seconds)
         return response
 
@@ -200,6 +208,12 @@ class Form:
             text = reply.alert or next(iter(reply.faults.values()), "")
             return message(call, title, text, status=reply.status)
         return _with_form_cookie(call, self._show(call, reply))
+
+
+def _please_wait(call: Call, reply: Reply) -> Response:
+    """Return a page of one sentence: to draw the form again takes what a flood is after."""
+    again = (call.request.url.path, _("Try again"))
+    return message(call, _("Please wait"), reply.alert or "", link=again, status=reply.status)
 
 
 def _queue_of_this_loop() -> WorkerQueue:
@@ -326,10 +340,15 @@ def _own_path(request: Request) -> str:
 
 
 # ── Who asks ───────────────────────────────────────────────────────────────────────────────────
+def address_of(request: Request) -> str:
+    """Return the network address that the request comes from."""
+    return request.client.host if request.client else ""
+
+
 def client_of(request: Request) -> identity.Client:
     """Return where the request comes from."""
     return identity.Client(
-        address=request.client.host if request.client else "",
+        address=address_of(request),
         user_agent=request.headers.get("user-agent", ""),
         locale=language_of(request),
     )

@@ -13,7 +13,7 @@ from db.models import OutboxMessage, UserSession
 from domain import identity
 from domain.actors import StaffRole, system_actor
 from portal import backend
-from portal.routes import web
+from portal.routes import refusals, web
 from tests.support.environment import OUTSIDE_DEMO
 from tests.support.keys import parameters_of
 from tests.support.route_browser import HERE, browser, form_token, post
@@ -563,6 +563,25 @@ def test_twenty_guesses_at_once_are_five_guesses() -> None:
     with ThreadPoolExecutor(20) as pool:
         answers = list(pool.map(guess, range(20)))
     assert sorted(answers) == [403] * 5 + [429] * 15
+
+
+@pytest.mark.usefixtures("portal_database")
+def test_who_has_to_wait_is_told_again_without_the_database(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(refusals, "DELAY_SECONDS", 0.01)
+    client = browser()
+    form = {"form_token": form_token(client.get("/sign-up")), "email": "no address"}
+    answers = [client.post("/sign-up", data=form) for _ in range(21)]
+    assert [each.status_code for each in answers] == [422] * 20 + [429]
+    backend.disconnect()
+    for again in (client.post("/sign-up", data=form), client.post("/sign-up")):
+        assert again.status_code == 429
+        assert 0 < int(again.headers["retry-after"]) <= 30
+        assert "Too many tries" in again.text
+        assert "no-store" in again.headers["cache-control"]
+    neighbour = browser(address="198.51.100.7")
+    assert neighbour.post("/sign-up", data=form).status_code == 500, "this one would be looked at"
 
 
 # ── Signing up, confirming, resetting ──────────────────────────────────────────────────────────

@@ -1,0 +1,65 @@
+"""Who has to wait is told so again without a thread, the database or a page that is drawn for them.
+
+A counter in the database says that nobody of a network may try before some moment. Until then the
+answer to its addresses is known, and is given after a second: a client that sends as fast as it is
+answered gets slow, and takes nothing from the people who are signed in.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING
+
+from anyio import sleep
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+DELAY_SECONDS = 1.0
+MAX_REMEMBERED = 10_000
+MAX_DELAYED = 500
+"""More answers than that do not wait: who is delayed holds a connection and some memory."""
+
+
+class Refusals:
+    """The addresses that a form refuses for now, and until when. Of one event loop."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._until: dict[str, float] = {}
+        self._delayed = 0
+
+    def remember(self, address: str, seconds: int) -> None:
+        """Keep that an address is refused for so long."""
+        if len(self._until) >= MAX_REMEMBERED:
+            self._forget_some()
+        self._until[address] = self._clock() + seconds
+
+    def seconds_left(self, address: str) -> int:
+        """Return how long an address is refused still; 0 where it is not known to be."""
+        until = self._until.get(address)
+        if until is None:
+            return 0
+        left = math.ceil(until - self._clock())
+        if left <= 0:
+            del self._until[address]
+        return max(left, 0)
+
+    async def delay(self) -> None:
+        """Let a second pass before a refusal is repeated, unless very many wait like that."""
+        if self._delayed >= MAX_DELAYED:
+            return
+        self._delayed += 1
+        try:
+            await sleep(DELAY_SECONDS)
+        finally:
+            self._delayed -= 1
+
+    def _forget_some(self) -> None:
+        """Make room: those whose time is over go, and the older half where there are none."""
+        now = self._clock()
+        left = {address: until for address, until in self._until.items() if until > now}
+        if len(left) >= MAX_REMEMBERED:
+            left = dict(list(left.items())[MAX_REMEMBERED // 2 :])
+        self._until = left
