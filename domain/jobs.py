@@ -27,6 +27,7 @@ from domain.identity import purge_identity
 from domain.ledger.charges import FUTURE_TOLERANCE
 from domain.outbox import Delivery, MailServerUnavailable
 from domain.permissions import require
+from domain.staff import end_due_role_requests
 from domain.support import expire_requests
 from domain.uploads import purge_uploads
 
@@ -278,6 +279,7 @@ def standard_jobs(
         Job("expire_grants", timedelta(minutes=1), in_rounds(ledger.expire_grants, "expired")),
         Job("fold_totals", _FOLDING, in_rounds(ledger.fold_totals, "folded", _FOLDED_AT_ONCE)),
         Job("expire_requests", timedelta(minutes=5), end_requests),
+        Job("end_role_requests", timedelta(minutes=1), in_rounds(end_due_role_requests, "ended")),
         Job("seal_audit_log", timedelta(minutes=1), in_rounds(seal_audit_log, "sealed", _SEALED)),
         Job("purge_usage_keys", day, purge, NIGHTLY),
         Job("purge_identity", day, once(purge_identity), NIGHTLY),

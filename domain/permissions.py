@@ -129,6 +129,13 @@ PERMISSIONS = _table(
         "verify_audit": ("Prove the audit log", "FA +"),
         "seal_audit": ("Seal the audit log", "+"),
         "manage_people": ("Hire, change roles of staff, disable people", "A +", "another"),
+        "decide_role_request": (
+            "Approve or reject a change that takes two administrators",
+            "A",
+            "another",
+        ),
+        "end_role_requests": ("Carry out staff changes after 24 hours, end undecided ones", "+"),
+        "create_person": ("Create a person whose address needs no proof", "+"),
         "review_access": ("See and take away who may do what", "FA"),
         "purge_identity": ("Forget ended sessions and links", "A +"),
         "rotate_keys": ("Bring all keys under a new SECRET_KEY", "+"),
@@ -155,6 +162,11 @@ def allows(actor: Actor, action: str, account_id: int | None = None) -> bool:
     if staff is None or STAFF_LETTERS[staff] not in permission.letters:
         return False
     return member is None or NOT_OWN not in permission.rules
+
+
+def allows_role(role: StaffRole, action: str) -> bool:
+    """Whether a staff role may do this at all, whatever rules stand behind it. Raises KeyError."""
+    return STAFF_LETTERS[role] in _BY_ACTION[action].letters
 
 
 def require(actor: Actor, action: str, account_id: int | None = None) -> None:

@@ -20,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from sqlalchemy.exc import DBAPIError
 
 from db.embedded import EmbeddedPostgresError
-from domain import audit_chain, identity, ledger, payments, secret_keys, usage
+from domain import audit_chain, identity, ledger, payments, secret_keys, staff, usage
 from domain.actors import StaffRole, system_actor
 from domain.audit_chain import Head
 from domain.errors import BillingError, Conflict, InvalidInput, NotFound
@@ -338,11 +338,11 @@ def create_user(
     with _database():
         try:
             backend.write(
-                identity.create_user,
+                staff.create_person,
                 email=email,
                 display_name=name,
                 password=password,
-                staff_role=role,
+                role=role,
                 actor=_ACTOR,
             )
         except Conflict:

@@ -51,6 +51,7 @@ from db.models.payments import (
     PaymentReview,
     Refund,
 )
+from db.models.staff import StaffRoleRequest
 from db.models.support import AccountNote, ActionLimit, ApprovalRequest, StaffAct
 from db.models.usage import (
     DailyQuantity,
@@ -130,6 +131,7 @@ __all__ = [
     "Site",
     "SiteTotal",
     "StaffAct",
+    "StaffRoleRequest",
     "TaxPolicy",
     "Throttle",
     "TopUpLimit",

@@ -44,6 +44,7 @@ CHANGES_BY_DESIGN = {
     " unapplied_micros clawed_back_micros credit_micros settled_at stated_at revision"
     " has_credit_note next_check_at checks",
     "site_totals": "amount_micros entries calls",
+    "staff_role_requests": "state decided_by decided_at remark",
     "voucher_codes": "uses revoked_at revoked_by revoked_reason",
 }
 INSERT_ONLY = (

@@ -551,7 +551,8 @@ def test_jobs_that_wait_for_a_network_have_lanes_of_their_own(
     found = standard_jobs(sessions, actor=ACTOR, deliver_mail=Delivery)
     lanes = {job.name: job.lane for job in found}
     assert lanes["deliver_mail"] == "mail"
-    quick = {"expire_holds", "expire_grants", "fold_totals", "expire_requests", "seal_audit_log"}
+    quick = {"expire_holds", "expire_grants", "fold_totals", "seal_audit_log"}
+    quick |= {"expire_requests", "end_role_requests"}
     assert {name for name, lane in lanes.items() if lane == "quick"} == quick
 
 

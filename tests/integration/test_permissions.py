@@ -339,6 +339,11 @@ CALLS: dict[str, Callable[[World, Actor], Any]] = {
     "manage_people": on_session(
         staff.change_staff_role, user_id=999_999, role=StaffRole.SUPPORT, reason="hired"
     ),
+    "decide_role_request": on_session(staff.approve_role_request, request_id=999_999),
+    "end_role_requests": on_session(staff.end_due_role_requests),
+    "create_person": on_session(
+        staff.create_person, email="", display_name="", password="", role=None
+    ),
     "review_access": on_session(staff.list_staff),
     "purge_identity": on_session(purge_identity),
     "rotate_keys": lambda world, actor: secret_keys.rotate_keys(

@@ -7,7 +7,7 @@ from alembic import op
 from sqlalchemy.dialects.postgresql import ARRAY, BYTEA
 
 revision = "0027"
-down_revision = "0025"
+down_revision = "0026"
 
 RUNTIME_ROLE = "credit_portal_runtime"
 _TABLES = ("authenticators", "passkeys", "pending_sign_ins", "recovery_codes", "used_challenges")

@@ -1,0 +1,75 @@
+"""Changes of staff that wait for a second administrator, or for 24 hours."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import CheckConstraint, ForeignKey, Identity, Index, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from db.models.base import Base, BigKey, Instant, one_of
+
+ROLE_REQUEST_STATES = ("requested", "applied", "rejected", "withdrawn", "lapsed")
+_ROLES = ("support", "finance", "admin")
+
+
+class StaffRoleRequest(Base):
+    """A change of one person: their role, or whether they are disabled, before and after.
+
+    `effective_at` is set where nobody else may decide: the change then takes effect by itself.
+    """
+
+    __tablename__ = "staff_role_requests"
+
+    id: Mapped[BigKey] = mapped_column(Identity(always=True), primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id"))
+    role_before: Mapped[str | None]
+    role_after: Mapped[str | None]
+    is_disabled_before: Mapped[bool]
+    is_disabled_after: Mapped[bool]
+    reason: Mapped[str]
+    requested_by: Mapped[str]
+    requested_at: Mapped[Instant]
+    effective_at: Mapped[datetime | None]
+    expires_at: Mapped[Instant]
+    state: Mapped[str] = mapped_column(server_default=text("'requested'"))
+    decided_by: Mapped[str | None]
+    decided_at: Mapped[datetime | None]
+    remark: Mapped[str | None]
+
+    __table_args__ = (
+        CheckConstraint(one_of("state", *ROLE_REQUEST_STATES), name="state"),
+        CheckConstraint(one_of("role_before", *_ROLES), name="role_before"),
+        CheckConstraint(one_of("role_after", *_ROLES), name="role_after"),
+        CheckConstraint(
+            "(role_before IS DISTINCT FROM role_after)"
+            " <> (is_disabled_before <> is_disabled_after)",
+            name="one_change",
+        ),
+        CheckConstraint(
+            "(state = 'requested') = (decided_at IS NULL)"
+            " AND (decided_at IS NULL) = (decided_by IS NULL)",
+            name="decided",
+        ),
+        CheckConstraint(
+            "state NOT IN ('applied', 'rejected') OR decided_by <> requested_by", name="two_people"
+        ),
+        CheckConstraint(
+            "requested_by <> 'user:' || user_id AND (state NOT IN ('applied', 'rejected')"
+            " OR decided_by <> 'user:' || user_id)",
+            name="not_about_oneself",
+        ),
+        CheckConstraint(
+            "state <> 'applied' OR decided_by LIKE 'user:%'"
+            " OR (effective_at IS NOT NULL AND decided_at >= effective_at)",
+            name="second_person_or_time",
+        ),
+        CheckConstraint("effective_at >= requested_at + interval '24 hours'", name="effective"),
+        CheckConstraint("expires_at > requested_at", name="expires"),
+        Index(
+            "uq_staff_role_requests_open",
+            "user_id",
+            unique=True,
+            postgresql_where=text("state = 'requested'"),
+        ),
+    )

@@ -1,0 +1,67 @@
+"""Who works here: roles, changes that take a second administrator, and the access review."""
+
+from domain.staff.access_review import (
+    REVIEWED,
+    AccessFlag,
+    Deed,
+    DutyPair,
+    FlagKind,
+    Place,
+    list_access_flags,
+    list_deeds,
+    list_places,
+    record_review,
+)
+from domain.staff.changes import Standing
+from domain.staff.role_requests import (
+    REQUEST_LIFETIME,
+    SOLE_ADMIN_DELAY,
+    LapseReason,
+    RequestState,
+    RoleRequest,
+    approve_role_request,
+    end_due_role_requests,
+    list_role_requests,
+    reject_role_request,
+    withdraw_role_request,
+)
+from domain.staff.roles import (
+    StaffMember,
+    change_staff_role,
+    create_person,
+    disable_user,
+    end_sessions,
+    find_person,
+    list_staff,
+)
+
+__all__ = [
+    "REQUEST_LIFETIME",
+    "REVIEWED",
+    "SOLE_ADMIN_DELAY",
+    "AccessFlag",
+    "Deed",
+    "DutyPair",
+    "FlagKind",
+    "LapseReason",
+    "Place",
+    "RequestState",
+    "RoleRequest",
+    "StaffMember",
+    "Standing",
+    "approve_role_request",
+    "change_staff_role",
+    "create_person",
+    "disable_user",
+    "end_due_role_requests",
+    "end_sessions",
+    "find_person",
+    "list_access_flags",
+    "list_deeds",
+    "list_places",
+    "list_role_requests",
+    "list_staff",
+    "record_review",
+    "reject_role_request",
+    "withdraw_role_request",
+]

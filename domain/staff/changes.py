@@ -1,0 +1,136 @@
+"""What a change of a member of staff is, when it takes two people, and carrying it out.
+
+Every change takes one lock first, so that each sees what the ones before it did.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import exists, select, text, update
+
+from db.models import AccountMember, User, UserSession
+from domain import audit, clock
+from domain.actors import StaffRole
+from domain.errors import Conflict, NotAuthorised, NotFound
+from domain.permissions import require_another
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sqlalchemy.orm import Session
+
+    from domain.actors import Actor
+
+_LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended('staff', 0))")
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a person is as staff: their role, and whether they are let in at all."""
+
+    role: StaffRole | None
+    is_disabled: bool
+
+    @property
+    def is_active_admin(self) -> bool:
+        """Whether the person administers now."""
+        return self.role is StaffRole.ADMIN and not self.is_disabled
+
+
+def get_standing(person: User) -> Standing:
+    """Return what a person is at this moment."""
+    role = StaffRole(person.staff_role) if person.staff_role else None
+    return Standing(role, person.disabled_at is not None)
+
+
+def lock_staff(session: Session, user_id: int) -> tuple[tuple[int, ...], User]:
+    """Return the ids of the active administrators, and the person, in a lock of all changes.
+
+    Raises NotFound("user").
+    """
+    session.execute(_LOCK)
+    person = session.get(User, user_id, with_for_update=True, populate_existing=True)
+    if person is None:
+        raise NotFound("user")
+    return list_admins(session), person
+
+
+def list_admins(session: Session) -> tuple[int, ...]:
+    """Return the ids of the active administrators."""
+    active = select(User.id).where(User.staff_role == StaffRole.ADMIN, User.disabled_at.is_(None))
+    return tuple(session.scalars(active.order_by(User.id)))
+
+
+def check_changer(actor: Actor, person: User, admins: tuple[int, ...]) -> None:
+    """Raise NotAuthorised about oneself, and for who lost the role while they waited."""
+    require_another(actor, f"user:{person.id}")
+    if not actor.is_system and actor.user_id not in admins:
+        raise NotAuthorised
+
+
+def is_sensitive(session: Session, person: User, after: Standing) -> bool:
+    """Whether a change takes two administrators.
+
+    It does where it makes, removes, disables or enables one, or where it gives a role to a member
+    of a customer's account.
+    """
+    before = get_standing(person)
+    if before.is_disabled != after.is_disabled:
+        return before.role is StaffRole.ADMIN
+    if StaffRole.ADMIN in {before.role, after.role}:
+        return True
+    is_member = select(exists().where(AccountMember.user_id == person.id))
+    return after.role is not None and session.scalars(is_member).one()
+
+
+def removes_last_admin(person: User, after: Standing, admins: tuple[int, ...]) -> bool:
+    """Whether nobody would administer after the change."""
+    return admins == (person.id,) and not after.is_active_admin
+
+
+def apply_change(
+    session: Session,
+    person: User,
+    after: Standing,
+    *,
+    reason: str,
+    actor: Actor,
+    request: Mapping[str, Any] | None = None,
+) -> None:
+    """Change a locked person, who signs in again; `request` is what the log keeps of a request.
+
+    Raises Conflict("last_admin").
+    """
+    if removes_last_admin(person, after, list_admins(session)):
+        raise Conflict("last_admin")
+    before, now = get_standing(person), clock.now(session)
+    person.staff_role = after.role
+    if before.is_disabled != after.is_disabled:
+        person.disabled_at = now if after.is_disabled else None
+    session.flush()
+    sign_out(session, person.id)
+    action, old, new = _named(before, after)
+    details = {"user_id": person.id, "from": old, "to": new, "reason": reason, **(request or {})}
+    audit.record(session, action=action, actor=actor, details=details)
+
+
+def _named(before: Standing, after: Standing) -> tuple[str, str | None, str | None]:
+    """Return the action of the audit log, and what was before and after."""
+    if before.is_disabled == after.is_disabled:
+        return "change_staff_role", before.role, after.role
+    action = "disable_user" if after.is_disabled else "enable_user"
+    names = ("active", "disabled") if after.is_disabled else ("disabled", "active")
+    return action, *names
+
+
+def sign_out(session: Session, user_id: int) -> int:
+    """End all sessions of a person; return how many there were."""
+    ended = session.execute(
+        update(UserSession)
+        .where(UserSession.user_id == user_id, UserSession.revoked_at.is_(None))
+        .values(revoked_at=clock.now(session))
+        .returning(UserSession.user_id)
+    )
+    return len(ended.all())

@@ -1,0 +1,80 @@
+"""Mails to all administrators about changes that make or remove one, or need a second person.
+
+People are named by their email addresses alone: a display name is whatever somebody typed.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import select
+
+from db.models import User
+from domain import outbox
+from domain.staff.changes import list_admins
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+
+    from sqlalchemy.orm import Session
+
+    from domain.staff.changes import Standing
+
+TEMPLATE = "staff_change"
+
+
+def mail_admins(
+    session: Session,
+    step: str,
+    *,
+    person: User,
+    before: Standing | None,
+    after: Standing,
+    requested_by: str,
+    reason: str,
+    decided_by: str | None = None,
+    remark: str | None = None,
+    until: datetime | None = None,
+    is_by_time: bool = False,
+    also: Iterable[int] = (),
+) -> None:
+    """Tell all active administrators, and `also` those who were until now, of a step.
+
+    `before` is None for a person who was made with the role. `until` is when the change takes
+    effect by itself (`is_by_time`), or expires.
+    """
+    parameters: dict[str, Any] = {
+        "step": step,
+        "email": person.email,
+        "is_new": before is None,
+        "role_before": None if before is None else before.role,
+        "role_after": after.role,
+        "is_disabling": before is not None and after.is_disabled and not before.is_disabled,
+        "is_enabling": before is not None and before.is_disabled and not after.is_disabled,
+        "requested_by": _address(session, requested_by),
+        "decided_by": None if decided_by is None else _address(session, decided_by),
+        "reason": reason,
+        "remark": remark,
+        "until": None if until is None else f"{until.astimezone(UTC):%Y-%m-%d %H:%M} UTC",
+        "is_by_time": is_by_time,
+    }
+    ids = {*list_admins(session), *also}
+    recipients = select(User.email, User.locale).where(User.id.in_(ids)).order_by(User.id)
+    for email, locale in session.execute(recipients).all():
+        outbox.enqueue(
+            session,
+            recipient=email,
+            template=TEMPLATE,
+            parameters=parameters,
+            locale=locale or "en",
+        )
+
+
+def _address(session: Session, name: str) -> str | None:
+    """Return the address of a person as facts name them; None for a part of the product."""
+    if not name.startswith("user:"):
+        return None
+    number = int(name.removeprefix("user:"))
+    return session.scalars(select(User.email).where(User.id == number)).one_or_none()

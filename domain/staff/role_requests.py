@@ -1,0 +1,370 @@
+"""Changes that take two administrators: requested by one, approved or rejected by another.
+
+Where nobody else may decide, the change takes effect after 24 hours, until which it can be
+withdrawn. All administrators get a mail of each step. When the change is carried out everything
+is checked again: what does not fit any more ends the request, and its remark says why.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from sqlalchemy import select
+
+from db.models import StaffRoleRequest, User
+from domain import audit, clock
+from domain.actors import StaffRole
+from domain.errors import AlreadyDecided, Conflict, NotAuthorised, NotFound
+from domain.permissions import require, require_another
+from domain.staff.changes import (
+    Standing,
+    apply_change,
+    check_changer,
+    get_standing,
+    lock_staff,
+    removes_last_admin,
+)
+from domain.staff.notices import mail_admins
+from domain.texts import checked_reason
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from sqlalchemy.orm import Session
+
+    from domain.actors import Actor
+
+SOLE_ADMIN_DELAY = timedelta(hours=24)
+"""How long a change waits where no other administrator may decide."""
+
+REQUEST_LIFETIME = timedelta(days=7)
+"""How long a request waits for a second administrator."""
+
+DECIDED_SHOWN = 20
+
+
+class RequestState(StrEnum):
+    """What became of a request; `LAPSED` ended by itself, and its remark says why."""
+
+    REQUESTED = "requested"
+    APPLIED = "applied"
+    REJECTED = "rejected"
+    WITHDRAWN = "withdrawn"
+    LAPSED = "lapsed"
+
+
+class LapseReason(StrEnum):
+    """Why a request ended by itself."""
+
+    NOT_DECIDED = "not_decided"
+    REQUESTER_NOT_ADMIN = "requester_not_admin"
+    CHANGED_MEANWHILE = "changed_meanwhile"
+    LAST_ADMIN = "last_admin"
+
+
+@dataclass(frozen=True, slots=True)
+class RoleRequest:
+    """A requested change of a person; who requested and decided is named as facts name people.
+
+    `effective_at` is when it takes effect by itself; None where another administrator decides.
+    """
+
+    request_id: int
+    user_id: int
+    email: str
+    before: Standing
+    after: Standing
+    reason: str
+    requested_by: str
+    requested_at: datetime
+    effective_at: datetime | None
+    expires_at: datetime
+    state: RequestState
+    decided_by: str | None
+    decided_at: datetime | None
+    remark: str | None
+
+
+def request_change(
+    session: Session,
+    person: User,
+    after: Standing,
+    *,
+    admins: tuple[int, ...],
+    reason: str,
+    actor: Actor,
+) -> RoleRequest:
+    """Have a change of a locked person wait; the same again returns the request that waits.
+
+    Raises Conflict("role_request_open") where another change of the person waits.
+    """
+    now, maker = clock.now(session), audit.actor_name(actor)
+    waiting = _open_request(session, person)
+    if waiting is not None:
+        lapse = _lapse_reason(waiting, person, admins, now)
+        if lapse is None and waiting.requested_by == maker and _after(waiting) == after:
+            return _view(waiting, person)
+        if lapse is None:
+            raise Conflict("role_request_open")
+        _end(session, waiting, person, RequestState.LAPSED, actor=actor, remark=lapse)
+    before, others = get_standing(person), set(admins) - {person.id, actor.user_id}
+    row = StaffRoleRequest(
+        user_id=person.id,
+        role_before=before.role,
+        role_after=after.role,
+        is_disabled_before=before.is_disabled,
+        is_disabled_after=after.is_disabled,
+        reason=reason,
+        requested_by=maker,
+        requested_at=now,
+        effective_at=None if others else now + SOLE_ADMIN_DELAY,
+        expires_at=now + REQUEST_LIFETIME,
+        state=RequestState.REQUESTED,
+    )
+    session.add(row)
+    session.flush()
+    _record(session, row, "request_role_change", actor)
+    _mail(session, row, person)
+    return _view(row, person)
+
+
+def approve_role_request(session: Session, *, request_id: int, actor: Actor) -> RoleRequest:
+    """Carry a change out that another administrator requested; return what became of it.
+
+    It may have lapsed instead, for the reason in `remark`. The same person's second approval
+    changes nothing. Raises NotAuthorised, NotFound, and AlreadyDecided where somebody decided.
+    """
+    require(actor, "decide_role_request")
+    row, person, admins = _lock_request(session, request_id)
+    _check_decider(actor, row, person, admins)
+    if row.state == RequestState.APPLIED and row.decided_by == audit.actor_name(actor):
+        return _view(row, person)
+    _check_open(row)
+    _apply_or_lapse(session, row, person, admins, actor)
+    return _view(row, person)
+
+
+def reject_role_request(
+    session: Session, *, request_id: int, reason: str, actor: Actor
+) -> RoleRequest:
+    """Reject a change that another administrator requested. Raises as `approve_role_request`."""
+    require(actor, "decide_role_request")
+    reason = checked_reason(reason)
+    row, person, admins = _lock_request(session, request_id)
+    _check_decider(actor, row, person, admins)
+    if row.state == RequestState.REJECTED and row.decided_by == audit.actor_name(actor):
+        return _view(row, person)
+    _check_open(row)
+    _end(session, row, person, RequestState.REJECTED, actor=actor, remark=reason)
+    return _view(row, person)
+
+
+def withdraw_role_request(session: Session, *, request_id: int, actor: Actor) -> RoleRequest:
+    """Withdraw one's own request; again, it changes nothing. Raises as `approve_role_request`."""
+    require(actor, "manage_people")
+    row, person, _admins = _lock_request(session, request_id)
+    if row.requested_by != audit.actor_name(actor):
+        raise NotAuthorised
+    if row.state == RequestState.WITHDRAWN:
+        return _view(row, person)
+    _check_open(row)
+    _end(session, row, person, RequestState.WITHDRAWN, actor=actor)
+    return _view(row, person)
+
+
+def end_due_role_requests(session: Session, *, actor: Actor, limit: int = 100) -> int:
+    """Carry out what waited 24 hours, and end what nobody decided; return how many there were."""
+    require(actor, "end_role_requests")
+    now = clock.now(session)
+    due = session.scalars(
+        select(StaffRoleRequest.id)
+        .where(
+            StaffRoleRequest.state == RequestState.REQUESTED,
+            (StaffRoleRequest.expires_at <= now) | (StaffRoleRequest.effective_at <= now),
+        )
+        .order_by(StaffRoleRequest.id)
+        .limit(limit)
+    ).all()
+    for request_id in due:
+        row, person, admins = _lock_request(session, request_id)
+        if row.state == RequestState.REQUESTED:  # nobody decided while this waited for the lock
+            _apply_or_lapse(session, row, person, admins, actor)
+    return len(due)
+
+
+def list_role_requests(session: Session, *, actor: Actor) -> tuple[RoleRequest, ...]:
+    """Return the requests that wait, the oldest first, then the newest that ended."""
+    require(actor, "review_access")
+    wanted = select(StaffRoleRequest, User).join(User, User.id == StaffRoleRequest.user_id)
+    wanted = wanted.execution_options(populate_existing=True)
+    is_open = StaffRoleRequest.state == RequestState.REQUESTED
+    waiting = wanted.where(is_open).order_by(StaffRoleRequest.id)
+    ended = wanted.where(~is_open).order_by(StaffRoleRequest.id.desc()).limit(DECIDED_SHOWN)
+    rows = [*session.execute(waiting), *session.execute(ended)]
+    return tuple(_view(row, person) for row, person in rows)
+
+
+def _lock_request(
+    session: Session, request_id: int
+) -> tuple[StaffRoleRequest, User, tuple[int, ...]]:
+    """Return a request, its person and the active administrators, in the lock of all changes."""
+    found = session.get(StaffRoleRequest, request_id)
+    if found is None:
+        raise NotFound("request")
+    admins, person = lock_staff(session, found.user_id)
+    session.refresh(found, with_for_update=True)
+    return found, person, admins
+
+
+def _open_request(session: Session, person: User) -> StaffRoleRequest | None:
+    return session.scalars(
+        select(StaffRoleRequest)
+        .where(
+            StaffRoleRequest.user_id == person.id,
+            StaffRoleRequest.state == RequestState.REQUESTED,
+        )
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    ).one_or_none()
+
+
+def _check_decider(
+    actor: Actor, row: StaffRoleRequest, person: User, admins: tuple[int, ...]
+) -> None:
+    """Let pass who administers now, did not request the change, and is not the one changed."""
+    check_changer(actor, person, admins)
+    require_another(actor, row.requested_by)
+
+
+def _check_open(row: StaffRoleRequest) -> None:
+    if row.state != RequestState.REQUESTED:
+        raise AlreadyDecided(row.state, row.decided_by, row.decided_at)
+
+
+def _lapse_reason(
+    row: StaffRoleRequest, person: User, admins: tuple[int, ...], now: datetime
+) -> LapseReason | None:
+    """Return why a request cannot be carried out any more; None where it can."""
+    if now >= row.expires_at:
+        return LapseReason.NOT_DECIDED
+    if get_standing(person) != _before(row):
+        return LapseReason.CHANGED_MEANWHILE
+    if int(row.requested_by.removeprefix("user:")) not in admins:
+        return LapseReason.REQUESTER_NOT_ADMIN
+    if removes_last_admin(person, _after(row), admins):
+        return LapseReason.LAST_ADMIN
+    return None
+
+
+def _apply_or_lapse(
+    session: Session,
+    row: StaffRoleRequest,
+    person: User,
+    admins: tuple[int, ...],
+    actor: Actor,
+) -> None:
+    lapse = _lapse_reason(row, person, admins, clock.now(session))
+    if lapse is not None:
+        _end(session, row, person, RequestState.LAPSED, actor=actor, remark=lapse)
+        return
+    request = {"request": row.id, "requested_by": row.requested_by}
+    apply_change(session, person, _after(row), reason=row.reason, actor=actor, request=request)
+    _end(session, row, person, RequestState.APPLIED, actor=actor, also=admins)
+
+
+_ENDS = {
+    RequestState.APPLIED: "apply_role_change",
+    RequestState.REJECTED: "reject_role_change",
+    RequestState.WITHDRAWN: "withdraw_role_change",
+    RequestState.LAPSED: "lapse_role_change",
+}
+
+
+def _end(
+    session: Session,
+    row: StaffRoleRequest,
+    person: User,
+    state: RequestState,
+    *,
+    actor: Actor,
+    remark: str | None = None,
+    also: tuple[int, ...] = (),
+) -> None:
+    now = clock.now(session)  # asks the database, which would see half of what follows
+    row.state, row.decided_by, row.decided_at = state, audit.actor_name(actor), now
+    row.remark = remark
+    session.flush()
+    _record(session, row, _ENDS[state], actor)
+    _mail(session, row, person, also=also)
+
+
+def _record(session: Session, row: StaffRoleRequest, action: str, actor: Actor) -> None:
+    before, after = _before(row), _after(row)
+    details = {
+        "request": row.id,
+        "user_id": row.user_id,
+        "from": _plain(before),
+        "to": _plain(after),
+        "reason": row.reason,
+    }
+    if row.remark is not None:
+        details["remark"] = row.remark
+    audit.record(session, action=action, actor=actor, details=details)
+
+
+def _plain(standing: Standing) -> dict[str, str | bool | None]:
+    return {"role": standing.role, "is_disabled": standing.is_disabled}
+
+
+def _mail(
+    session: Session, row: StaffRoleRequest, person: User, *, also: tuple[int, ...] = ()
+) -> None:
+    is_ended_by_person = (row.decided_by or "").startswith("user:")
+    mail_admins(
+        session,
+        row.state,
+        person=person,
+        before=_before(row),
+        after=_after(row),
+        requested_by=row.requested_by,
+        reason=row.reason,
+        decided_by=row.decided_by if is_ended_by_person else None,
+        remark=row.remark,
+        until=row.effective_at or row.expires_at,
+        is_by_time=row.effective_at is not None,
+        also=also,
+    )
+
+
+def _before(row: StaffRoleRequest) -> Standing:
+    return Standing(_role(row.role_before), row.is_disabled_before)
+
+
+def _after(row: StaffRoleRequest) -> Standing:
+    return Standing(_role(row.role_after), row.is_disabled_after)
+
+
+def _role(name: str | None) -> StaffRole | None:
+    return StaffRole(name) if name else None
+
+
+def _view(row: StaffRoleRequest, person: User) -> RoleRequest:
+    return RoleRequest(
+        request_id=row.id,
+        user_id=row.user_id,
+        email=person.email,
+        before=_before(row),
+        after=_after(row),
+        reason=row.reason,
+        requested_by=row.requested_by,
+        requested_at=row.requested_at,
+        effective_at=row.effective_at,
+        expires_at=row.expires_at,
+        state=RequestState(row.state),
+        decided_by=row.decided_by,
+        decided_at=row.decided_at,
+        remark=row.remark,
+    )

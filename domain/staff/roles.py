@@ -1,0 +1,238 @@
+"""Who works here: administrators give, change and remove roles, and disable people.
+
+The last administrator stays one, and nobody changes themselves. Whoever is changed signs in again,
+so that no open page goes on with what they were. What makes or removes an administrator takes a
+second one: such a change becomes a request (role_requests.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import text
+
+from db.models import User
+from domain import audit, identity
+from domain.actors import StaffRole
+from domain.errors import Conflict, InvalidInput, NotFound
+from domain.permissions import require
+from domain.staff.changes import (
+    Standing,
+    apply_change,
+    check_changer,
+    get_standing,
+    is_sensitive,
+    lock_staff,
+    removes_last_admin,
+    sign_out,
+)
+from domain.staff.notices import mail_admins
+from domain.staff.role_requests import request_change
+from domain.texts import checked_reason
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from sqlalchemy import Row
+    from sqlalchemy.orm import Session
+
+    from domain.actors import Actor
+    from domain.staff.role_requests import RoleRequest
+
+_GIVEN = text("""
+SELECT CAST(details ->> 'user_id' AS bigint) AS user_id, max(id) AS id FROM audit_log
+WHERE action IN ('create_user', 'change_staff_role')
+  AND CAST(details ->> 'user_id' AS bigint) = ANY (:ids)
+GROUP BY 1
+""")
+# A person's newest actions are few back to the sign-in before them, which the log never forgets.
+_PEOPLE = """
+SELECT u.id, u.display_name, u.email, u.staff_role, u.disabled_at,
+       (SELECT a.recorded_at FROM audit_log a
+        WHERE a.actor LIKE 'user:%' AND a.actor = 'user:' || u.id AND a.action = 'sign_in'
+        ORDER BY a.recorded_at DESC LIMIT 1) AS signed_in_at
+FROM users u WHERE {which} ORDER BY u.staff_role, u.display_name, u.id
+"""
+_ALL_STAFF = text(_PEOPLE.format(which="u.staff_role IS NOT NULL"))
+_OF_ADDRESS = text(_PEOPLE.format(which="u.email = :email"))
+_GIVERS = text("""
+SELECT id, recorded_at, coalesce(details ->> 'requested_by', actor) AS given_by,
+  CASE WHEN details ? 'requested_by' THEN actor END AS approved_by
+FROM audit_log WHERE id = ANY (:ids)
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class StaffMember:
+    """A person, with a role here or without; the last three are of its last change.
+
+    `approved_by` is who agreed where it took two people, or the job that waited 24 hours.
+    """
+
+    user_id: int
+    display_name: str
+    email: str
+    role: StaffRole | None
+    is_disabled: bool
+    signed_in_at: datetime | None
+    given_by: str | None
+    given_at: datetime | None
+    approved_by: str | None = None
+
+
+def list_staff(session: Session, *, actor: Actor) -> tuple[StaffMember, ...]:
+    """Return everybody with a role, by role and name, for administrators and finance."""
+    require(actor, "review_access")
+    return _people(session, session.execute(_ALL_STAFF).all())
+
+
+def _people(session: Session, rows: Sequence[Row[Any]]) -> tuple[StaffMember, ...]:
+    given = _given(session, [row.id for row in rows])
+    return tuple(
+        StaffMember(
+            user_id=row.id,
+            display_name=row.display_name,
+            email=row.email,
+            role=StaffRole(row.staff_role) if row.staff_role else None,
+            is_disabled=row.disabled_at is not None,
+            signed_in_at=row.signed_in_at,
+            given_by=given[row.id].given_by if row.id in given else None,
+            given_at=given[row.id].recorded_at if row.id in given else None,
+            approved_by=given[row.id].approved_by if row.id in given else None,
+        )
+        for row in rows
+    )
+
+
+def _given(session: Session, ids: list[int]) -> dict[int, Row[Any]]:
+    """Return the newest change of role by person: who gave it, who approved that, and when."""
+    newest = {row.id: row.user_id for row in session.execute(_GIVEN, {"ids": ids})}
+    return {newest[row.id]: row for row in session.execute(_GIVERS, {"ids": list(newest)})}
+
+
+def change_staff_role(
+    session: Session, *, user_id: int, role: StaffRole | None, reason: str, actor: Actor
+) -> RoleRequest | None:
+    """Give a person a role, another one, or (None) none any more; again, it changes nothing.
+
+    Return the request that waits where the change takes a second administrator, else None. Raises
+    NotAuthorised, also about oneself; NotFound("user"); InvalidInput("reason"); and Conflict:
+    "last_admin", or "role_request_open" where another change of the person waits.
+    """
+    require(actor, "manage_people")
+    reason = checked_reason(reason)
+    admins, person = lock_staff(session, user_id)
+    check_changer(actor, person, admins)
+    after = Standing(role, get_standing(person).is_disabled)
+    return _change_or_request(session, person, after, admins=admins, reason=reason, actor=actor)
+
+
+def disable_user(
+    session: Session, *, user_id: int, is_disabled: bool, reason: str, actor: Actor
+) -> RoleRequest | None:
+    """Sign a person out everywhere and let them in no more, or let them in again.
+
+    Repeated, it changes nothing. Returns and raises as `change_staff_role` does.
+    """
+    require(actor, "manage_people")
+    reason = checked_reason(reason)
+    admins, person = lock_staff(session, user_id)
+    check_changer(actor, person, admins)
+    after = Standing(get_standing(person).role, is_disabled)
+    return _change_or_request(session, person, after, admins=admins, reason=reason, actor=actor)
+
+
+def _change_or_request(
+    session: Session,
+    person: User,
+    after: Standing,
+    *,
+    admins: tuple[int, ...],
+    reason: str,
+    actor: Actor,
+) -> RoleRequest | None:
+    before = get_standing(person)
+    if before == after:
+        return None
+    if removes_last_admin(person, after, admins):
+        raise Conflict("last_admin")
+    is_for_two = is_sensitive(session, person, after)
+    if is_for_two and not actor.is_system:
+        return request_change(session, person, after, admins=admins, reason=reason, actor=actor)
+    apply_change(session, person, after, reason=reason, actor=actor)
+    if is_for_two:
+        mail_admins(
+            session,
+            "applied",
+            person=person,
+            before=before,
+            after=after,
+            requested_by=audit.actor_name(actor),
+            reason=reason,
+            also=admins,
+        )
+    return None
+
+
+def end_sessions(session: Session, *, user_id: int, reason: str, actor: Actor) -> int:
+    """Sign a person out everywhere, who may sign in again; return how many sessions ended.
+
+    Raises as `change_staff_role` does.
+    """
+    require(actor, "manage_people")
+    reason = checked_reason(reason)
+    admins, person = lock_staff(session, user_id)
+    check_changer(actor, person, admins)
+    ended = sign_out(session, person.id)
+    details = {"user_id": person.id, "sessions": ended, "reason": reason}
+    audit.record(session, action="end_sessions", actor=actor, details=details)
+    return ended
+
+
+def create_person(
+    session: Session,
+    *,
+    email: str,
+    display_name: str,
+    password: str,
+    role: StaffRole | None,
+    actor: Actor,
+) -> int:
+    """Make a person whose address needs no proof, for the command line; return their id.
+
+    All administrators get a mail where the person is one. Raises as `identity.create_user` does.
+    """
+    require(actor, "create_person")
+    user_id = identity.create_user(
+        session,
+        email=email,
+        display_name=display_name,
+        password=password,
+        staff_role=role,
+        actor=actor,
+    )
+    if role is StaffRole.ADMIN:
+        mail_admins(
+            session,
+            "created",
+            person=session.get_one(User, user_id),
+            before=None,
+            after=Standing(role, is_disabled=False),
+            requested_by=audit.actor_name(actor),
+            reason="create-user",
+        )
+    return user_id
+
+
+def find_person(session: Session, *, email: str, actor: Actor) -> StaffMember:
+    """Return who has an address, with a role or without. Raises NotFound("user"), InvalidInput."""
+    require(actor, "manage_people")
+    tidy = email.strip().lower()
+    if not tidy:
+        raise InvalidInput("email", "empty")
+    found = _people(session, session.execute(_OF_ADDRESS, {"email": tidy}).all())
+    if not found:
+        raise NotFound("user")
+    return found[0]
