@@ -6,6 +6,11 @@ administrator, and the far one a reason. A rate that was proposed before the one
 approved any more: it would replace, without a word, what people decided since. The margin is ours
 and is shown. What is credited is fixed, and what is paid is rounded up to the smallest coin.
 
+Whoever sets the rate of a currency records no bank transfers in it: one person could make money of
+both. Nobody requests or approves a rate while a transfer in one of its currencies that they
+recorded is undecided, nor records one while a rate that they requested or approved waits or is in
+force.
+
 A rate serves until two hours after its own time of day on the next business day of the countries
 of both currencies, by the clock of the site whose currency is credited.
 """
@@ -18,9 +23,9 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context, Decima
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import select
+from sqlalchemy import or_, select, text
 
-from db.models import ExchangeQuote, ExchangeRate, Site
+from db.models import BankTransfer, ExchangeQuote, ExchangeRate, Site
 from domain import audit, clock
 from domain.actors import StaffRole
 from domain.business_days import next_business_day
@@ -116,6 +121,15 @@ class RateSuperseded(Conflict):
         self.newer = newer
 
 
+class DutiesConflict(Conflict):
+    """One person sets the rate of a currency or records transfers in it, and not both."""
+
+    def __init__(self, reason: str, currency: str) -> None:
+        """Say which side is theirs ("own_rate", "own_transfer"), and in which currency."""
+        super().__init__(reason)
+        self.currency = currency
+
+
 def propose_rate(
     session: Session,
     *,
@@ -131,7 +145,8 @@ def propose_rate(
     """Write down a rate for somebody else to approve; return its id.
 
     A rate that is more than FAR_PERCENT from the one in force, alone or with its margin, needs a
-    reason. Repeating a proposal that waits answers its id. Raises InvalidInput.
+    reason. Repeating a proposal that waits answers its id. Raises InvalidInput, and DutiesConflict
+    for who recorded a transfer in one of the currencies that is undecided.
     """
     require(actor, "propose_rate")
     check_text(source=source)
@@ -159,6 +174,7 @@ def propose_rate(
     ).one_or_none()
     if waiting is not None:
         return waiting.id
+    _check_own_transfers(session, base_currency, quote_currency, actor)
     row = ExchangeRate(**values, proposed_at=now)
     session.add(row)
     session.flush()
@@ -187,8 +203,9 @@ def decide_rate(session: Session, *, rate_id: int, is_approved: bool, actor: Act
 
     Raises NotAuthorised for whoever proposed it, and for all but administrators where it is the
     first of its pair or far from the one in force; AlreadyDecided where somebody decided;
-    RateSuperseded where one that was proposed later is in force, which it would replace; and
-    Conflict("rate_moved_meanwhile") where it is far now, and was not when it was proposed.
+    RateSuperseded where one that was proposed later is in force, which it would replace;
+    Conflict("rate_moved_meanwhile") where it is far now, and was not when it was proposed; and
+    DutiesConflict for who recorded a transfer in one of its currencies that is undecided.
     """
     require(actor, "decide_rate")
     row = _lock_pair(session, rate_id)
@@ -203,7 +220,64 @@ def decide_rate(session: Session, *, rate_id: int, is_approved: bool, actor: Act
         if newer is not None:
             raise RateSuperseded(row_of(newer))
         _check_distance(session, row, actor)
+        _check_own_transfers(session, row.base_currency, row.quote_currency, actor)
     _decide(session, row, wanted, actor)
+
+
+# ── Rates and bank transfers: by different people ──────────────────────────────────────────────
+_LOCK_DUTIES = text("SELECT pg_advisory_xact_lock(hashtextextended('duties:' || :name, 0))")
+
+
+def _check_own_transfers(session: Session, base: str, quoted: str, actor: Actor) -> None:
+    """Raise DutiesConflict where a transfer that the actor recorded is undecided."""
+    if actor.is_system:
+        return
+    name = _lock_duties(session, actor)
+    found = session.scalars(
+        select(BankTransfer.currency)
+        .where(
+            BankTransfer.requested_by == name,
+            BankTransfer.state == "requested",
+            BankTransfer.currency.in_((base, quoted)),
+        )
+        .limit(1)
+    ).one_or_none()
+    if found is not None:
+        raise DutiesConflict("own_transfer", found)
+
+
+def check_own_rates(session: Session, *, currency: str, actor: Actor) -> None:
+    """Let the actor record a bank transfer in a currency of which they set no rate.
+
+    Raises DutiesConflict where a rate from or to the currency that they requested or approved
+    waits, or is in force and still serves.
+    """
+    name = _lock_duties(session, actor)
+    decided = or_(ExchangeRate.proposed_by == name, ExchangeRate.decided_by == name)
+    own = session.scalars(
+        select(ExchangeRate).where(
+            or_(ExchangeRate.base_currency == currency, ExchangeRate.quote_currency == currency),
+            ExchangeRate.state.in_(("proposed", "approved")),
+            decided,
+        )
+    )
+    if any(each.state == "proposed" or _serves(session, each) for each in own):
+        raise DutiesConflict("own_rate", currency)
+
+
+def _serves(session: Session, row: ExchangeRate) -> bool:
+    """Whether payments go by this rate now."""
+    found = _in_force(session, row.base_currency, row.quote_currency)
+    if found is None or found.id != row.id:
+        return False
+    return clock.now(session) < _end_of(session, row_of(row))
+
+
+def _lock_duties(session: Session, actor: Actor) -> str:
+    """Have what a person does on both sides wait for each other; return their name in facts."""
+    name = audit.actor_name(actor)
+    session.execute(_LOCK_DUTIES, {"name": name})
+    return name
 
 
 def _lock_pair(session: Session, rate_id: int) -> ExchangeRate:

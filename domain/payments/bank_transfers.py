@@ -21,6 +21,7 @@ from db.models import Account, BankTransfer, Payment, Site
 from domain import audit, clock
 from domain.billing_profiles import current_profile
 from domain.errors import AlreadyDecided, Conflict, InvalidInput, NotFound
+from domain.exchange import check_own_rates
 from domain.gateways.base import PaymentFact, PaymentState
 from domain.ledger.idempotency import request_digest
 from domain.money import MAX_PAYMENT_MICROS, Money
@@ -110,8 +111,9 @@ def record_transfer(
 
     The bank's reference is the key: the same again, with the same facts, answers the first id.
     Raises InvalidInput, NotFound for an unknown account, Conflict("no_billing_profile"),
-    Conflict("line_is_taken") where another transfer has that reference, and, unless it
-    `is_confirmed`, TransferLooksRepeated where the account has one of the same amount and day.
+    Conflict("line_is_taken") where another transfer has that reference; DutiesConflict for who set
+    a rate of the currency; and, unless it `is_confirmed`, TransferLooksRepeated where the account
+    has one of the same amount and day.
     """
     require(actor, "record_transfer", account_id)
     reference, remark = " ".join(bank_reference.split()), remark.strip()
@@ -151,6 +153,7 @@ def record_transfer(
     if known is not None:
         return known
     similar = _similar(session, row)
+    check_own_rates(session, currency=amount.currency, actor=actor)
     if similar is not None and not is_confirmed:
         raise TransferLooksRepeated(similar.id, similar.bank_reference)
     session.add(row)

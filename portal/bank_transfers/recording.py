@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from domain.errors import BillingError, InvalidInput, NotAuthorised, NotFound
+from domain.exchange import DutiesConflict
 from domain.money import Money
 from domain.payments.bank_transfers import (
     Evidence,
@@ -193,6 +194,12 @@ def _refusal(error: BillingError) -> str:
     if isinstance(error, InvalidInput):
         text = _FAULTS.get((error.field, error.reason))
         return _(text) if text else words.fault(error)
+    if isinstance(error, DutiesConflict):
+        text = _(
+            "You requested or approved an exchange rate of {currency} that waits or is in force."
+            " Another finance member records transfers in {currency}."
+        )
+        return text.format(currency=error.currency)
     if isinstance(error, NotAuthorised):
         return _("This account is yours too: somebody else records its transfers.")
     conflict = _CONFLICTS.get(getattr(error, "reason", ""))

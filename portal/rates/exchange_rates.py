@@ -14,6 +14,7 @@ from domain.errors import BillingError, InvalidInput, NotAuthorised
 from domain.exchange import (
     FAR_PERCENT,
     MAX_MARGIN_BASIS_POINTS,
+    DutiesConflict,
     RateSuperseded,
     decide_rate,
     find_newer_rate,
@@ -215,6 +216,8 @@ def _refusal(here: Viewing, rate_id: int, error: BillingError) -> str:
     """Say why a rate was not decided; where it is far, name the figures that made it so."""
     if isinstance(error, RateSuperseded):
         return _superseded(here, error.newer)
+    if isinstance(error, DutiesConflict):
+        return _duties(error)
     found = backend.read(list_rates, actor=here.visitor.actor)
     rate = next((each for each in found if each.id == rate_id), None)
     if isinstance(error, NotAuthorised) and rate is not None:
@@ -229,6 +232,14 @@ def _refusal(here: Viewing, rate_id: int, error: BillingError) -> str:
     if distance is None or rate is None:
         return text
     return f"{text} {_compared(rate.rate, rate.margin_basis_points, distance)}"
+
+
+def _duties(error: DutiesConflict) -> str:
+    text = _(
+        "You recorded a bank transfer in {currency} that waits for approval. Until it is decided,"
+        " another finance member or an administrator requests and approves rates of {currency}."
+    )
+    return text.format(currency=error.currency)
 
 
 def _say(text: str, *, is_good: bool = True) -> None:
@@ -329,6 +340,8 @@ def _form(here: Viewing) -> None:
             return
         text = _FAULTS.get((fault.field, fault.reason))
         st.error(_(text) if text else words.fault(fault), icon=_ERROR)
+    except DutiesConflict as error:
+        st.error(plain(_duties(error)), icon=_ERROR)
     except BillingError as error:
         st.error(words.refusal(error), icon=_ERROR)
     else:

@@ -63,6 +63,7 @@ if TYPE_CHECKING:
 ACTIONS = [action for area in PERMISSIONS.values() for action in area]
 VAULT = Vault(b"the-secret-key-of-these-tests-0123456789")
 MAKER = user_actor(800, staff_role=StaffRole.FINANCE)
+RATE_MAKER = user_actor(801, staff_role=StaffRole.FINANCE)
 RULES = Rules(key=b"a key of the tests")
 
 
@@ -104,7 +105,7 @@ def world(session: Session, sessions: sessionmaker[Session]) -> World:
     )
     assert isinstance(waiting, support.Waiting)
     transfer = bank_transfers.record_transfer(session, actor=MAKER, **transfer_of(account, "FT0"))
-    rate = exchange.propose_rate(session, actor=MAKER, **rate_of(25_000))
+    rate = exchange.propose_rate(session, actor=RATE_MAKER, **rate_of(25_000))
     session.commit()
     return World(
         session,

@@ -74,6 +74,7 @@ SECRET = b"the secret key of this history"
 VAULT = vault.Vault(b"the-secret-key-of-this-history-0123456789")
 MAKER = user_actor(900, staff_role=StaffRole.FINANCE)
 CHECKER = user_actor(901, staff_role=StaffRole.FINANCE)
+RATE_MAKER = user_actor(904, staff_role=StaffRole.FINANCE)
 ADMIN = user_actor(902, staff_role=StaffRole.ADMIN)
 JOBS = system_actor("jobs")
 SLIP = Evidence("slip.pdf", b"%PDF-1.7 a slip of 2026")
@@ -153,7 +154,7 @@ class RichHistory:
                 source="A bank, transfer",
                 as_of=self.clock.instant - timedelta(minutes=5),
                 reason=reason,
-                actor=MAKER,
+                actor=RATE_MAKER,
             )
 
         def decide(session: Session, rate_id: int, *, is_approved: bool) -> None:
