@@ -100,6 +100,7 @@ for name, each in {
     "payments": payments,
     "bank_transfers": bank_transfers,
     "rates": rates,
+    "staff": staff,
 }.items():
     st.session_state[f"{name}_page"] = each
 

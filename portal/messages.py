@@ -26,6 +26,10 @@ _REASONS = {
     "already_requested": N_(
         "The very same waits for approval already. See Approvals; withdraw it there to ask anew."
     ),
+    "role_request_open": N_(
+        "Another change of this person waits under Requests. It is decided or withdrawn first."
+    ),
+    "last_admin": N_("This is the last administrator. Give somebody else that role first."),
     "not_an_email": N_("This is not an email address."),
 }
 

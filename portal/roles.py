@@ -13,7 +13,7 @@ _NAMES = {
 _STAFF_NAMES = {
     StaffRole.SUPPORT: N_("Support"),
     StaffRole.FINANCE: N_("Finance"),
-    StaffRole.ADMIN: N_("Administration"),
+    StaffRole.ADMIN: N_("Administrator"),
 }
 _RIGHTS = {
     MemberRole.OWNER: N_("sees everything, handles money, and decides who belongs here"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select, text
@@ -60,11 +60,12 @@ class WaitingCounts:
     transfers: int
     payments: int
     rates: int
+    roles: int
 
     @property
     def total(self) -> int:
         """All of them together."""
-        return self.requests + self.campaigns + self.transfers + self.payments + self.rates
+        return sum(astuple(self))
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +96,18 @@ SELECT
    WHERE :decide_payment AND p.state = 'under_review'
      AND NOT EXISTS (SELECT FROM payment_reviews r
                      WHERE r.payment_id = p.id AND r.state = 'proposed'
-                       AND r.proposed_by = :name)) AS payments
+                       AND r.proposed_by = :name)) AS payments,
+  (SELECT count(*) FROM staff_role_requests
+   WHERE :decide_role_request AND state = 'requested' AND expires_at > clock_timestamp()
+     AND requested_by <> :name AND 'user:' || user_id <> :name) AS roles
 """)
-_COUNTED = ("decide_request", "decide_campaign", "decide_transfer", "decide_payment")
+_COUNTED = (
+    "decide_request",
+    "decide_campaign",
+    "decide_transfer",
+    "decide_payment",
+    "decide_role_request",
+)
 
 
 def list_requests(
@@ -125,13 +135,13 @@ def waiting_counts(session: Session, *, actor: Actor) -> WaitingCounts:
     """Return how much waits for this member of staff: what they may decide, and nothing else."""
     require(actor, "see_requests")
     may = {action: allows(actor, action) for action in _COUNTED}
-    requests = campaigns = transfers = payments = 0
+    requests = campaigns = transfers = payments = roles = 0
     if any(may.values()):
-        requests, campaigns, transfers, payments = session.execute(
+        requests, campaigns, transfers, payments, roles = session.execute(
             _COUNTS, {"name": audit.actor_name(actor), **may}
         ).one()
     rates = count_rates_to_approve(session, actor=actor) if allows(actor, "decide_rate") else 0
-    return WaitingCounts(requests, campaigns, transfers, payments, rates)
+    return WaitingCounts(requests, campaigns, transfers, payments, rates, roles)
 
 
 def acts_of_entry(

@@ -1,4 +1,4 @@
-"""Staff: who works here and what they may do; administrators give roles and take them away."""
+"""Staff: who works here and what they may do; two administrators decide who administers."""
 
 from __future__ import annotations
 

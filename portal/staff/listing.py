@@ -1,4 +1,4 @@
-"""The people with a role, and the forms that give and take away."""
+"""The people with a role, and the forms that give, change and remove one."""
 
 from __future__ import annotations
 
@@ -23,39 +23,38 @@ from portal.formats import plain
 from portal.i18n import _
 from portal.people import naming
 from portal.roles import staff_role_name
-from portal.staff import review
-from portal.staff.words import role_words, state_words
+from portal.staff import requests, review
+from portal.staff.words import change_words, role_or_none, role_words, state_words
 from portal.top_up import words
 from portal.ui import checked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from domain.staff import StaffMember
+    from domain.staff import RoleRequest, StaffMember
     from portal.viewing import Viewing
 
-_TOLD = "staff_told"
 _SOUGHT = "staff_sought"
 _LONGEST_EMAIL = 254
 
 
 def draw(here: Viewing) -> None:
     """Draw who works here and, for administrators, the forms."""
-    told: str | None = st.session_state.pop(_TOLD, None)
-    if told is not None:
-        st.success(plain(told), icon=":material/check_circle:")
+    requests.decide_pressed(here)
+    requests.draw_told()
     staff = backend.read(list_staff, actor=here.visitor.actor)
     _table(here, staff)
-    review.draw()
+    requests.draw(here)
+    review.draw(here)
     if allows(here.visitor.actor, "manage_people"):
         _give(here)
         _change(here, staff)
     else:
-        st.caption(_("Administrators give roles and take them away."))
+        st.caption(_("Administrators give, change and remove roles."))
 
 
 def _table(here: Viewing, staff: Sequence[StaffMember]) -> None:
-    name = naming(here, {each.given_by for each in staff})
+    name = naming(here, {who for each in staff for who in (each.given_by, each.approved_by)})
     table = pa.table(
         {
             _("Name"): [each.display_name for each in staff],
@@ -65,6 +64,7 @@ def _table(here: Viewing, staff: Sequence[StaffMember]) -> None:
             _("Last sign-in"): [_signed_in(here, each) for each in staff],
             _("Given by"): [name(each.given_by) for each in staff],
             _("Given"): [here.date_time(each.given_at) if each.given_at else "" for each in staff],
+            _("Approved by"): [name(each.approved_by) for each in staff],
         }
     )
     st.dataframe(table, hide_index=True, height="content", key="staff")
@@ -80,14 +80,14 @@ def _give(here: Viewing) -> None:
                 _("Role"), list(StaffRole), format_func=staff_role_name, key="staff_role"
             )
         reason = st.text_input(_("Reason"), max_chars=LONGEST_REASON, key="staff_reason")
-        is_sent = st.form_submit_button(_("Give the role"), type="primary")
+        is_sent = st.form_submit_button(_("Give role"), type="primary")
     if is_sent:
 
-        def give() -> None:
+        def give() -> RoleRequest | None:
             person = backend.read(find_person, email=email, actor=here.visitor.actor)
-            _set_role(here, person.user_id, role, reason)
+            return _set_role(here, person.user_id, role, reason)
 
-        _try(give, _("They have the role now, and sign in again to use it."))
+        _try(here, give, _("They have the role now, and sign in again to use it."))
 
 
 def _change(here: Viewing, staff: Sequence[StaffMember]) -> None:
@@ -98,7 +98,7 @@ def _change(here: Viewing, staff: Sequence[StaffMember]) -> None:
             _("You are the only one here. Give a second person a role, so that two can decide."),
             icon=":material/group_add:",
         )
-    st.subheader(_("Change or take away"))
+    st.subheader(_("Change a person"))
     sought = _sought(here)
     if sought is not None and sought.user_id != me:
         others.setdefault(sought.user_id, sought)
@@ -149,29 +149,43 @@ def _sought(here: Viewing) -> StaffMember | None:
 def _buttons(here: Viewing, person: StaffMember, reason: str) -> None:
     with st.container(horizontal=True):
         for role in StaffRole if person.role is not None else ():
-            label = _("Make {role}").format(role=staff_role_name(role))
-            if role is not person.role and st.button(label, key=f"make-{role}"):
-                _try(lambda role=role: _set_role(here, person.user_id, role, reason), _("Changed."))  # type: ignore[misc]
-        if person.role is not None and st.button(_("Take the role away"), key="take_role"):
-            _try(
-                lambda: _set_role(here, person.user_id, None, reason), _("The role is taken away.")
-            )
+            label = _("Change role to {role}").format(role=staff_role_name(role))
+            if role is not person.role and st.button(label, key=f"change-to-{role}"):
+                _change_role(here, person, role, reason)
+        if person.role is not None and st.button(_("Remove role"), key="remove_role"):
+            _change_role(here, person, None, reason)
         if st.button(_("Sign out everywhere"), key="end_sessions"):
             _try(
+                here,
                 lambda: _end_sessions(here, person, reason),
                 _("They are signed out, and can sign in again."),
             )
-        label = _("Let in again") if person.is_disabled else _("Disable")
-        if st.button(label, key="disable"):
-            _try(lambda: _disable(here, person, reason), _("Changed."))
+        # Keys of their own: a page that was drawn before does not do the opposite.
+        if person.is_disabled:
+            is_pressed = st.button(_("Enable person"), key="enable")
+            told = _("{email} can sign in again.")
+        else:
+            is_pressed = st.button(_("Disable person"), key="disable")
+            told = _("{email} is disabled and signed out.")
+        if is_pressed:
+            _try(here, lambda: _disable(here, person, reason), told.format(email=person.email))
+
+
+def _change_role(here: Viewing, person: StaffMember, role: StaffRole | None, reason: str) -> None:
+    text = _("Role of {email} changed from {before} to {after}.").format(
+        email=person.email, before=role_words(person), after=role_or_none(role)
+    )
+    _try(here, lambda: _set_role(here, person.user_id, role, reason), text)
 
 
 def _signed_in(here: Viewing, person: StaffMember) -> str:
     return here.date_time(person.signed_in_at) if person.signed_in_at else _("Never")
 
 
-def _set_role(here: Viewing, user_id: int, role: StaffRole | None, reason: str) -> None:
-    backend.write(
+def _set_role(
+    here: Viewing, user_id: int, role: StaffRole | None, reason: str
+) -> RoleRequest | None:
+    return backend.write(
         change_staff_role, user_id=user_id, role=role, reason=reason, actor=here.visitor.actor
     )
 
@@ -180,8 +194,8 @@ def _end_sessions(here: Viewing, person: StaffMember, reason: str) -> None:
     backend.write(end_sessions, user_id=person.user_id, reason=reason, actor=here.visitor.actor)
 
 
-def _disable(here: Viewing, person: StaffMember, reason: str) -> None:
-    backend.write(
+def _disable(here: Viewing, person: StaffMember, reason: str) -> RoleRequest | None:
+    return backend.write(
         disable_user,
         user_id=person.user_id,
         is_disabled=not person.is_disabled,
@@ -190,21 +204,22 @@ def _disable(here: Viewing, person: StaffMember, reason: str) -> None:
     )
 
 
-def _try(do: Callable[[], None], told: str) -> None:
+def _try(here: Viewing, do: Callable[[], RoleRequest | None], told: str) -> None:
+    """Do it and say so; of what takes a second administrator, say for whom it waits."""
     try:
-        do()
+        request = do()
     except NotAuthorised:
         st.error(_("Nobody changes their own place. Ask another administrator."))
     except BillingError as error:
         st.error(_refusal(error), icon=":material/error:")
     else:
-        st.session_state[_TOLD] = told
-        st.rerun()
+        if request is not None:
+            change = change_words(request.email, request.before, request.after)
+            told = f"{change}. {requests.waiting_text(here, request)}"
+        requests.tell(told)
 
 
 def _refusal(error: BillingError) -> str:
-    if getattr(error, "reason", "") == "last_admin":
-        return _("This is the last administrator. Give somebody else that role first.")
     if error.code == "not_found":
         return _("Nobody has signed up with this address yet.")
     return words.refusal(error)

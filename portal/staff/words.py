@@ -1,21 +1,84 @@
-"""What the roles and the states of people here are called."""
+"""What the roles, changes and states of people here are called."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from portal.i18n import _
+from domain.staff import REVIEWED, DutyPair, FlagKind, LapseReason, RequestState
+from portal.i18n import N_, _
 from portal.roles import staff_role_name
 
 if TYPE_CHECKING:
-    from domain.staff import StaffMember
+    from domain.actors import StaffRole
+    from domain.staff import AccessFlag, RoleRequest, StaffMember, Standing
+
+_PAIRS = {
+    DutyPair.RATES_AND_TRANSFERS: N_("exchange rates and recording bank transfers"),
+    DutyPair.CAMPAIGNS: N_("requesting and approving campaigns"),
+    DutyPair.PEOPLE_AND_MONEY: N_("administering staff and moving money"),
+}
+_STATES = {
+    RequestState.APPLIED: N_("In effect"),
+    RequestState.REJECTED: N_("Rejected"),
+    RequestState.WITHDRAWN: N_("Withdrawn"),
+    RequestState.LAPSED: N_("Ended without effect"),
+}
+_LAPSES = {
+    LapseReason.NOT_DECIDED: N_("Nobody decided in time."),
+    LapseReason.REQUESTER_NOT_ADMIN: N_(
+        "The administrator who requested it is no administrator any more."
+    ),
+    LapseReason.CHANGED_MEANWHILE: N_("The person was changed since it was requested."),
+    LapseReason.LAST_ADMIN: N_("There would be no administrator left."),
+}
 
 
 def role_words(person: StaffMember) -> str:
     """Return what the person's role is called, or that there is none."""
-    return _("No role") if person.role is None else staff_role_name(person.role)
+    return role_or_none(person.role)
+
+
+def role_or_none(role: StaffRole | None) -> str:
+    """Return what a role is called, or that there is none."""
+    return _("No role") if role is None else staff_role_name(role)
 
 
 def state_words(person: StaffMember) -> str:
     """Return whether the person is let in."""
     return _("Disabled") if person.is_disabled else _("Active")
+
+
+def change_words(email: str, before: Standing, after: Standing) -> str:
+    """Return what a change of a person is, such as on a request."""
+    if before.is_disabled != after.is_disabled:
+        text = _("Disable {email} ({role})") if after.is_disabled else _("Enable {email} ({role})")
+        return text.format(email=email, role=role_or_none(before.role))
+    return _("Change role of {email} from {before} to {after}").format(
+        email=email, before=role_or_none(before.role), after=role_or_none(after.role)
+    )
+
+
+def request_state(request: RoleRequest) -> str:
+    """Return what became of a request."""
+    return _(_STATES[request.state]) if request.state in _STATES else _("Waiting for approval")
+
+
+def request_remark(request: RoleRequest) -> str:
+    """Return why a request was rejected, or ended by itself; empty for the others."""
+    if request.state is RequestState.LAPSED and request.remark is not None:
+        return _(_LAPSES[LapseReason(request.remark)])
+    return request.remark or ""
+
+
+def flag_words(flag: AccessFlag) -> str:
+    """Return what a reviewer looks at, in a line."""
+    if flag.kind is FlagKind.CUSTOMER_MEMBER or flag.pair is None:
+        return _("Member of customer account {name} · {id}").format(
+            name=flag.account_name, id=flag.account_id
+        )
+    text = (
+        _("Did both in {days} days: {pair}")
+        if flag.kind is FlagKind.DID_BOTH
+        else _("Role allows both: {pair}")
+    )
+    return text.format(days=REVIEWED.days, pair=_(_PAIRS[flag.pair]))

@@ -36,6 +36,7 @@ _ELSEWHERE: tuple[tuple[str, str, str, dict[str, str]], ...] = (
     ("transfers", N_("Bank transfers ({count})"), "bank_transfers_page", {}),
     ("rates", N_("Exchange rates ({count})"), "rates_page", {}),
     ("payments", N_("Payments under review ({count})"), "payments_page", {"waiting": "yes"}),
+    ("roles", N_("Staff ({count})"), "staff_page", {}),
 )
 
 

@@ -38,7 +38,7 @@ def test_a_role_is_given(
         page.get_by_role("link", name="Download the access review").click()
     path = tmp_path / "review.xlsx"
     downloading.value.save_as(path)
-    people, may, did = openpyxl.load_workbook(path).worksheets
+    people, may, did, _flags = openpyxl.load_workbook(path).worksheets
     assert email in {row[1] for row in people.values}
     assert email in {row[0] for row in may.values}
     assert "change_staff_role" in {row[1] for row in did.values}

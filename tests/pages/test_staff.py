@@ -59,7 +59,7 @@ def press(app: AppTest, label: str) -> AppTest:
 
 def test_alone_one_is_told_to_find_a_second(page: Callable[..., AppTest], admin: Actor) -> None:
     app = page()
-    assert app.dataframe[0].value["Role"].tolist() == ["Administration"]
+    assert app.dataframe[0].value["Role"].tolist() == ["Administrator"]
     assert any("You are the only one here." in each for each in texts(app.info))
     assert admin.is_staff
 
@@ -78,30 +78,30 @@ def test_a_role_is_given_changed_and_taken_away(
     app = page()
     app.text_input(key="staff_email").set_value("nobody@example.com")
     app.text_input(key="staff_reason").set_value("Hired")
-    press(app, "Give the role")
+    press(app, "Give role")
     assert texts(app.error) == ["Nobody has signed up with this address yet."]
     app.text_input(key="staff_email").set_value(email)
     app.text_input(key="staff_reason").set_value("")
-    press(app, "Give the role")
+    press(app, "Give role")
     assert texts(app.error) == ["Say why."]
     app.text_input(key="staff_reason").set_value("Hired")
-    press(app, "Give the role")
+    press(app, "Give role")
     assert texts(app.success) == ["They have the role now, and sign in again to use it."]
     app.text_input(key="staff_change_reason").set_value("Moved")
-    press(app, "Make Finance")
-    assert app.dataframe[0].value["Role"].tolist() == ["Administration", "Finance"]
+    press(app, "Change role to Finance")
+    assert app.dataframe[0].value["Role"].tolist() == ["Administrator", "Finance"]
     app.text_input(key="staff_change_reason").set_value("Away for a year")
-    press(app, "Disable")
+    press(app, "Disable person")
     assert app.dataframe[0].value["State"].tolist() == ["Active", "Disabled"]
-    press(app, "Let in again")
-    press(app, "Take the role away")
-    assert app.dataframe[0].value["Role"].tolist() == ["Administration"]
+    press(app, "Enable person")
+    press(app, "Remove role")
+    assert app.dataframe[0].value["Role"].tolist() == ["Administrator"]
 
 
 def test_finance_looks_and_changes_nothing(page: Callable[..., AppTest], admin: Actor) -> None:
     app = page(StaffRole.FINANCE)
     assert not app.text_input
-    assert "Administrators give roles and take them away." in texts(app.caption)
+    assert "Administrators give, change and remove roles." in texts(app.caption)
     assert admin.is_staff
 
 
@@ -116,12 +116,13 @@ def test_the_access_review_says_who_may_and_who_did(
 ) -> None:
     page()  # connects
     content = review.make(admin, review.workbook)
-    people, may, did = openpyxl.load_workbook(io.BytesIO(content)).worksheets
-    assert [row[2] for row in people.values] == ["Role", "Administration"]
+    people, may, did, flags = openpyxl.load_workbook(io.BytesIO(content)).worksheets
+    assert [row[2] for row in people.values] == ["Role", "Administrator"]
     actions = {row[2] for row in may.values}
     assert "Change what one person may do alone" in actions
     assert "Refund a payment" not in actions
     assert [row[1:3] for row in did.values] == [("Action", "Times"), ("export_access_review", 1)]
+    assert [row[:3] for row in flags.values] == [("Email", "Role", "Flag")]
 
 
 def test_the_roles_alone_say_on_what_and_by_whom(
@@ -137,9 +138,11 @@ def test_the_roles_alone_say_on_what_and_by_whom(
     content = review.make(admin, review.roles_csv).decode("utf-8-sig")
     titles, staff, member = csv.reader(io.StringIO(content))
     assert titles[2:4] == ["Role", "On"]
-    assert staff[2:7] == ["Administration", "everything", "Active", "", "system:tests"]
+    assert staff[2:7] == ["Administrator", "everything", "Active", "", "system:tests"]
     assert member[2:4] == ["Reader", f"'=cmd() · {account}"]
     assert member[6] == "user:900"
+    assert titles[-1] == "Flags"
+    assert staff[-1] == member[-1] == f"Member of customer account =cmd() · {account}"
     actions = session.scalars(select(AuditRecord.action)).all()
     assert actions.count("export_access_review") == 1
 
@@ -162,11 +165,11 @@ def test_a_customer_is_looked_up_shut_out_and_let_in_again(
     app.text_input(key="sought_email").set_value(email)
     press(app, "Look up")
     assert "No role · Active · last sign-in: Never" in texts(app.caption)
-    assert "Take the role away" not in [each.label for each in app.button]
+    assert "Remove role" not in [each.label for each in app.button]
     app.text_input(key="staff_change_reason").set_value("Stolen card")
     press(app, "Sign out everywhere")
     assert texts(app.success) == ["They are signed out, and can sign in again."]
-    press(app, "Disable")
+    press(app, "Disable person")
     assert "No role · Disabled · last sign-in: Never" in texts(app.caption)
-    press(app, "Let in again")
+    press(app, "Enable person")
     assert "No role · Active · last sign-in: Never" in texts(app.caption)

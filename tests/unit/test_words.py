@@ -9,7 +9,7 @@ from pathlib import Path
 from domain.permissions import PERMISSIONS
 
 PORTAL = Path(__file__).parents[2] / "portal"
-PLACES = ("approving.py", "bank_transfers", "campaigns", "payments", "rates", "support")
+PLACES = ("approving.py", "bank_transfers", "campaigns", "payments", "rates", "staff", "support")
 OTHER_WORDS = re.compile(
     r"\b(accept\w*|asked for|propos\w*|refus\w*|tak(e|en) (it )?back)\b", re.IGNORECASE
 )

@@ -1,0 +1,170 @@
+"""Changes that wait for a second administrator, and what became of the last ones."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import streamlit as st
+
+from domain import audit
+from domain.errors import BillingError, NotAuthorised
+from domain.permissions import allows
+from domain.staff import (
+    RequestState,
+    approve_role_request,
+    list_role_requests,
+    reject_role_request,
+    withdraw_role_request,
+)
+from domain.texts import LONGEST_REASON
+from portal import approving, backend
+from portal.formats import plain
+from portal.i18n import _
+from portal.people import naming
+from portal.staff.words import change_words, request_remark, request_state
+from portal.top_up import words
+from portal.top_up.words import definition_list
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from domain.staff import RoleRequest
+    from portal.approving import Pressed
+    from portal.viewing import Viewing
+
+_PLACE = "staff_requests"
+_TOLD = "staff_told"
+
+
+def tell(text: str, *, is_good: bool = True) -> None:
+    """Draw the page again with this on top."""
+    st.session_state[_TOLD] = (text, is_good)
+    st.rerun()
+
+
+def draw_told() -> None:
+    """Draw what the run before had to say."""
+    told: tuple[str, bool] | None = st.session_state.pop(_TOLD, None)
+    if told is not None:
+        text, is_good = told
+        icon = ":material/check_circle:" if is_good else ":material/error:"
+        (st.success if is_good else st.error)(plain(text), icon=icon)
+
+
+def waiting_text(here: Viewing, request: RoleRequest) -> str:
+    """Return for whom a request waits, or until when."""
+    if request.effective_at is None:
+        text = _("Waiting for approval by another administrator until {when}.")
+        return text.format(when=here.date_time(request.expires_at))
+    text = _(
+        "Takes effect on {when}, unless withdrawn: no other administrator can decide about it."
+    )
+    return text.format(when=here.date_time(request.effective_at))
+
+
+def draw(here: Viewing) -> None:
+    """Draw what waits, with what this reader may do about it, and what ended."""
+    requests = backend.read(list_role_requests, actor=here.visitor.actor)
+    name = naming(here, {who for each in requests for who in (each.requested_by, each.decided_by)})
+    waiting = [each for each in requests if each.state is RequestState.REQUESTED]
+    ended = [each for each in requests if each.state is not RequestState.REQUESTED]
+    if waiting:
+        st.subheader(_("Requests"))
+    for request in waiting:
+        with st.container(border=True, key=f"role-request-{request.request_id}"):
+            _waiting(here, request, name)
+    if ended:
+        with st.expander(_("Earlier requests")):
+            _table(here, ended, name)
+
+
+def _waiting(here: Viewing, request: RoleRequest, name: Callable[[str | None], str]) -> None:
+    st.markdown(f"**{plain(change_words(request.email, request.before, request.after))}**")
+    lines = {
+        _("Status"): waiting_text(here, request),
+        _("Reason"): request.reason,
+        _("Requested by"): name(request.requested_by),
+        _("Requested"): here.date_time(request.requested_at),
+    }
+    st.html(definition_list(lines))
+    actor = here.visitor.actor
+    if request.requested_by == audit.actor_name(actor):
+        approving.button(
+            _("Withdraw request"), place=_PLACE, action="withdraw", item=request.request_id
+        )
+    elif request.user_id == actor.user_id:
+        st.caption(_("This is about you: another administrator decides."))
+    elif allows(actor, "decide_role_request"):
+        _buttons(request)
+
+
+def _buttons(request: RoleRequest) -> None:
+    number = request.request_id
+    with st.container(horizontal=True):
+        approving.button(
+            _("Approve change"), place=_PLACE, action="approve", item=number, is_primary=True
+        )
+        with st.popover(_("Reject…")):
+            field = f"why-{number}"
+            st.text_input(_("Reason (required)"), max_chars=LONGEST_REASON, key=field)
+            approving.button(
+                _("Reject change"), place=_PLACE, action="reject", item=number, field=field
+            )
+
+
+def decide_pressed(here: Viewing) -> None:
+    """Carry out what was pressed before this run; before anything is read."""
+    pressed = approving.take_pressed(_PLACE)
+    if pressed is None:
+        return
+    try:
+        request = _DECISIONS[pressed.action](here, pressed)
+    except NotAuthorised:
+        tell(_("Another administrator decides about this."), is_good=False)
+    except BillingError as error:
+        tell(approving.what_happened(here, error) or words.refusal(error), is_good=False)
+    else:
+        change = change_words(request.email, request.before, request.after)
+        if request.state is RequestState.LAPSED:
+            text = _("Nothing was changed. {why}").format(why=request_remark(request))
+            tell(text, is_good=False)
+        tell(f"{change}: {request_state(request)}.")
+
+
+def _approve(here: Viewing, pressed: Pressed) -> RoleRequest:
+    return backend.write(approve_role_request, request_id=pressed.item, actor=here.visitor.actor)
+
+
+def _reject(here: Viewing, pressed: Pressed) -> RoleRequest:
+    return backend.write(
+        reject_role_request,
+        request_id=pressed.item,
+        reason=pressed.text,
+        actor=here.visitor.actor,
+    )
+
+
+def _withdraw(here: Viewing, pressed: Pressed) -> RoleRequest:
+    return backend.write(withdraw_role_request, request_id=pressed.item, actor=here.visitor.actor)
+
+
+_DECISIONS = {"approve": _approve, "reject": _reject, "withdraw": _withdraw}
+
+
+def _table(here: Viewing, ended: Sequence[RoleRequest], name: Callable[[str | None], str]) -> None:
+    table = pa.table(
+        {
+            _("Change"): [change_words(each.email, each.before, each.after) for each in ended],
+            _("Reason"): [each.reason for each in ended],
+            _("Requested by"): [name(each.requested_by) for each in ended],
+            _("Requested"): [here.date_time(each.requested_at) for each in ended],
+            _("Status"): [request_state(each) for each in ended],
+            _("Decided by"): [name(each.decided_by) for each in ended],
+            _("Decided"): [
+                here.date_time(each.decided_at) if each.decided_at else "" for each in ended
+            ],
+            _("Remark"): [request_remark(each) for each in ended],
+        }
+    )
+    st.dataframe(table, hide_index=True, height="content", key="ended_role_requests")
