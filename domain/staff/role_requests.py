@@ -165,7 +165,8 @@ def reject_role_request(
 def withdraw_role_request(session: Session, *, request_id: int, actor: Actor) -> RoleRequest:
     """Withdraw one's own request; again, it changes nothing. Raises as `approve_role_request`."""
     require(actor, "manage_people")
-    row, person, _admins = _lock_request(session, request_id)
+    row, person, admins = _lock_request(session, request_id)
+    check_changer(actor, person, admins)
     if row.requested_by != audit.actor_name(actor):
         raise NotAuthorised
     if row.state == RequestState.WITHDRAWN:
