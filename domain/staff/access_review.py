@@ -85,7 +85,7 @@ class Side:
     permissions: frozenset[str]
 
 
-_PAIRS: dict[DutyPair, tuple[Side, Side]] = {
+PAIRS: dict[DutyPair, tuple[Side, Side]] = {
     DutyPair.RATES_AND_TRANSFERS: (
         Side(
             frozenset({"propose_rate", "approved_rate"}), frozenset({"propose_rate", "decide_rate"})
@@ -238,7 +238,7 @@ def list_access_flags(session: Session, *, actor: Actor) -> tuple[AccessFlag, ..
 
 def _did_both(session: Session) -> tuple[AccessFlag, ...]:
     """Return who did both sides of a pair in the time of a review, whatever they are now."""
-    actions = {action for pair in _PAIRS.values() for side in pair for action in side.actions}
+    actions = {action for pair in PAIRS.values() for side in pair for action in side.actions}
     asked = {"since": clock.now(session) - REVIEWED, "actions": sorted(actions)}
     people: dict[int, tuple[str, StaffRole | None]] = {}
     done: dict[int, dict[str, datetime]] = {}
@@ -248,7 +248,7 @@ def _did_both(session: Session) -> tuple[AccessFlag, ...]:
     return tuple(
         AccessFlag(user_id, *people[user_id], FlagKind.DID_BOTH, pair, last_at=last_at)
         for user_id, seen in done.items()
-        for pair, sides in _PAIRS.items()
+        for pair, sides in PAIRS.items()
         if (last_at := _both_since(sides, seen)) is not None
     )
 
@@ -266,7 +266,7 @@ def _could_do_both(staff: tuple[StaffMember, ...]) -> tuple[AccessFlag, ...]:
     return tuple(
         AccessFlag(each.user_id, each.email, each.role, FlagKind.COULD_DO_BOTH, pair)
         for each in staff
-        for pair, sides in _PAIRS.items()
+        for pair, sides in PAIRS.items()
         if each.role is not None and not each.is_disabled and _could(each.role, sides)
     )
 

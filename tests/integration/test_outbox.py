@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from email import message_from_string, policy
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from cryptography import x509
@@ -27,6 +27,7 @@ from domain.actors import StaffRole, system_actor, user_actor
 from domain.clock import CLOCK
 from domain.errors import NotAuthorised
 from domain.outbox import Delivery, Mail, MailServerUnavailable
+from domain.staff import LapseReason
 from domain.vault import VAULT, Vault
 from portal import mail
 from portal.settings import load_settings
@@ -517,6 +518,34 @@ def test_without_a_server_there_is_no_sender() -> None:
     assert mail.make_sender(load_settings({})) is None
 
 
+STAFF_CHANGE: dict[str, Any] = {
+    "email": "lan@example.com",
+    "is_new": False,
+    "role_before": "admin",
+    "role_after": None,
+    "is_disabling": False,
+    "is_enabling": False,
+    "requested_by": "boss@example.com",
+    "decided_by": None,
+    "reason": "moved",
+    "remark": None,
+    "until": "2026-03-11 09:30 UTC",
+    "is_by_time": False,
+}
+STAFF_STEPS: tuple[dict[str, Any], ...] = (
+    {"step": "requested"},
+    {"step": "requested", "is_by_time": True},
+    {"step": "requested", "is_disabling": True},
+    {"step": "requested", "is_enabling": True},
+    {"step": "applied", "decided_by": "second@example.com"},
+    {"step": "applied"},
+    {"step": "rejected", "decided_by": "second@example.com", "remark": "no"},
+    {"step": "withdrawn", "decided_by": "boss@example.com"},
+    *({"step": "lapsed", "remark": each.value} for each in LapseReason),
+    {"step": "created", "is_new": True, "role_before": None, "requested_by": None},
+)
+
+
 @pytest.mark.parametrize(
     ("template", "parameters", "link"),
     [
@@ -548,6 +577,10 @@ def test_without_a_server_there_is_no_sender() -> None:
                 "reset",
             )
         ),
+        *(
+            ("staff_change", {**STAFF_CHANGE, **changes}, "http://here/staff")
+            for changes in STAFF_STEPS
+        ),
     ],
 )
 def test_every_mail_says_what_to_do(
@@ -559,3 +592,4 @@ def test_every_mail_says_what_to_do(
     assert letter.subject
     assert "\n" not in letter.subject
     assert link in letter.text.splitlines()
+    assert "None" not in letter.text

@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,16 +18,21 @@ from domain.actors import MemberRole, StaffRole, user_actor
 from domain.errors import Conflict, InvalidInput, NotAuthorised, NotFound
 from domain.identity import Client, Rules, create_session
 from domain.staff import (
+    REVIEWED,
+    DutyPair,
+    FlagKind,
     approve_role_request,
     change_staff_role,
     disable_user,
     end_due_role_requests,
     end_sessions,
     find_person,
+    list_access_flags,
     list_deeds,
     list_places,
     list_staff,
 )
+from domain.staff.access_review import PAIRS
 from tests.factories import SYSTEM, make_account
 from tests.integration.test_support import make_person
 
@@ -40,6 +46,7 @@ if TYPE_CHECKING:
 
 __all__ = ["make_person"]
 
+ROOT = Path(__file__).parents[2]
 RULES = Rules(key=b"a key of the tests")
 
 
@@ -267,3 +274,101 @@ def test_a_review_counts_what_people_did(
     audit.record(session, action="look_at_account", actor=user_actor(12_345), account_id=1)
     found = [(each.user_id, each.action, each.times) for each in list_deeds(session, actor=admin)]
     assert found == [(agent.user_id, "look_at_account", 3)]
+
+
+# ── Flags ──────────────────────────────────────────────────────────────────────────────────────
+def flags(session: Session, reader: Actor, kind: FlagKind) -> list[tuple[int, str | None]]:
+    found = list_access_flags(session, actor=reader)
+    return [(each.user_id, each.pair) for each in found if each.kind is kind]
+
+
+def did(session: Session, who: Actor, *actions: str) -> None:
+    for action in actions:
+        audit.record(session, action=action, actor=who)
+
+
+def test_review_flags_staff_who_belong_to_an_account(
+    session: Session, make_person: Callable[[StaffRole], Actor]
+) -> None:
+    admin, agent = make_person(StaffRole.ADMIN), make_person(StaffRole.SUPPORT)
+    account = make_account(session)
+    add_member(
+        session,
+        account_id=account,
+        user_id=agent.user_id or 0,
+        role=MemberRole.READER,
+        actor=SYSTEM,
+    )
+    (found,) = list_access_flags(session, actor=admin)
+    assert (found.kind, found.user_id, found.account_id) == (
+        FlagKind.CUSTOMER_MEMBER,
+        agent.user_id,
+        account,
+    )
+
+
+@pytest.mark.parametrize(
+    ("actions", "pair"),
+    [
+        (("propose_rate", "record_transfer"), DutyPair.RATES_AND_TRANSFERS),
+        (("approved_rate", "record_transfer"), DutyPair.RATES_AND_TRANSFERS),
+        (("propose_campaign", "decide_campaign"), DutyPair.CAMPAIGNS),
+        (("change_staff_role", "refund_payment"), DutyPair.PEOPLE_AND_MONEY),
+        (("apply_role_change", "approved_transfer"), DutyPair.PEOPLE_AND_MONEY),
+        (("record_transfer", "approved_transfer"), None),
+        (("propose_rate", "approved_transfer"), None),
+        (("propose_campaign", "look_at_account"), None),
+    ],
+)
+def test_review_flags_who_did_both_sides_of_a_pair(
+    session: Session,
+    make_person: Callable[[StaffRole], Actor],
+    actions: tuple[str, str],
+    pair: DutyPair | None,
+) -> None:
+    admin, person = make_person(StaffRole.ADMIN), make_person(StaffRole.FINANCE)
+    one, other = make_person(StaffRole.FINANCE), make_person(StaffRole.FINANCE)
+    did(session, person, *actions)
+    did(session, one, actions[0])
+    did(session, other, actions[1])
+    expected = [] if pair is None else [(person.user_id, pair)]
+    assert flags(session, admin, FlagKind.DID_BOTH) == expected
+    # Also of who has no role any more, and not of what is longer ago.
+    change(session, person, None, admin)
+    assert flags(session, admin, FlagKind.DID_BOTH) == expected
+    session.info["clock"] = lambda: datetime.now(UTC) + REVIEWED + timedelta(minutes=1)
+    assert flags(session, admin, FlagKind.DID_BOTH) == []
+
+
+def test_review_flags_who_could_do_both_sides_by_their_role(
+    session: Session, make_person: Callable[[StaffRole], Actor]
+) -> None:
+    admin, finance = make_person(StaffRole.ADMIN), make_person(StaffRole.FINANCE)
+    make_person(StaffRole.SUPPORT)
+    away = make_person(StaffRole.FINANCE)
+    disable(session, away, admin)
+    assert flags(session, admin, FlagKind.COULD_DO_BOTH) == [
+        (finance.user_id, DutyPair.RATES_AND_TRANSFERS),
+        (finance.user_id, DutyPair.CAMPAIGNS),
+    ]
+
+
+def test_flags_are_for_who_reviews_access(
+    session: Session, make_person: Callable[[StaffRole], Actor]
+) -> None:
+    with pytest.raises(NotAuthorised):
+        list_access_flags(session, actor=make_person(StaffRole.SUPPORT))
+
+
+def test_actions_of_the_pairs_are_actions_that_services_record() -> None:
+    """So that a renamed action does not silence a flag."""
+    files = (ROOT / "domain").rglob("*.py")
+    others = "".join(
+        path.read_text("utf-8")
+        for path in files
+        if path.name not in {"access_review.py", "permissions.py"}
+    )
+    of_states = {"approved_rate", "approved_transfer"}  # made of a state and a suffix
+    for sides in PAIRS.values():
+        for action in {each for side in sides for each in side.actions}:
+            assert f'"{action}"' in others or action in of_states, action

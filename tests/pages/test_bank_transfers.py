@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from domain.actors import StaffRole, user_actor
+from domain.exchange import propose_rate
 from domain.payments.bank_transfers import Evidence, decide_transfer, record_transfer
 from domain.uploads import EVIDENCE
 from tests.factories import make_account
@@ -214,3 +216,28 @@ def test_support_looks_without_the_evidence(session: Session, page: Callable[...
     assert any(AMOUNT in text for text in texts(app.subheader))
     assert not [button for button in app.button if button.key]
     assert evidence_links(app) == []
+
+
+def test_transfer_by_who_set_a_rate_says_who_records_it(
+    session: Session, page: Callable[..., AppTest]
+) -> None:
+    account = a_payer(session)
+    propose_rate(
+        session,
+        base_currency="USD",
+        quote_currency="VND",
+        rate=Decimal(25400),
+        margin_basis_points=150,
+        source="bank",
+        as_of=datetime.now(UTC) - timedelta(minutes=5),
+        actor=user_actor(1, staff_role=StaffRole.FINANCE),
+    )
+    session.commit()
+    app = fill(page(**{"for": str(account)}))
+    assert texts(app.error) == [
+        (
+            "You requested or approved an exchange rate of VND that waits or is in force. Another"
+            " finance member records transfers in VND."
+        )
+    ]
+    assert texts(app.info) == ["No transfer waits for approval."]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,8 @@ import pytest
 
 from domain.actors import StaffRole, user_actor
 from domain.exchange import decide_rate, list_rates, propose_rate
+from domain.payments.bank_transfers import Evidence, record_transfer
+from tests.gateways import dong, payer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -206,3 +208,32 @@ def test_support_sees_rates_and_limits_and_changes_nothing(
     assert len(app.dataframe) == 2
     assert not app.button
     assert not app.text_input
+
+
+def test_rate_by_who_recorded_an_undecided_transfer_says_who_requests_it(
+    session: Session, page: Callable[..., AppTest]
+) -> None:
+    account, _owner = payer(session)
+    waiting = propose(session, "25400")
+    app = page()
+    record_transfer(
+        session,
+        account_id=account,
+        amount=dong(1_000_000),
+        bank_reference="FT1",
+        received_on=date(2026, 1, 15),
+        evidence=Evidence("slip.pdf", b"%PDF-1.7 a slip"),
+        remark="",
+        actor=user_actor(1, staff_role=StaffRole.FINANCE),
+    )
+    decide_rate(session, rate_id=waiting, is_approved=True, actor=ADMIN)
+    near = propose(session, "25410")
+    told = (
+        "You recorded a bank transfer in VND that waits for approval. Until it is decided, another"
+        " finance member or an administrator requests and approves rates of VND."
+    )
+    assert texts(fill(app, "25420").error) == [told]
+    app = page()
+    app.button(key=f"approve-{near}").click().run()
+    assert texts(app.error) == [told]
+    assert [each.state for each in list_rates(session, actor=ADMIN)] == ["proposed", "approved"]

@@ -11,10 +11,12 @@ import pytest
 from sqlalchemy import select, text
 
 from db.models import AuditRecord, User
+from domain import audit
 from domain.accounts import add_member
 from domain.actors import MemberRole, StaffRole, user_actor
+from domain.staff import change_staff_role, list_role_requests, withdraw_role_request
 from portal.staff import review
-from tests.factories import make_account
+from tests.factories import SYSTEM, make_account
 from tests.integration.test_support import make_person
 from tests.support.owner import as_owner
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from streamlit.testing.v1 import AppTest
 
     from domain.actors import Actor
+    from domain.staff import RoleRequest
 
 __all__ = ["make_person"]
 
@@ -47,7 +50,8 @@ def page(staff_page: Callable[..., AppTest]) -> Callable[..., AppTest]:
 
 
 def texts(elements: Any) -> list[str]:
-    return [element.value.replace("\\", "") for element in elements]
+    """Return the words, without what keeps an address from becoming a link."""
+    return [element.value.replace("\\", "").replace(":color[]{}", "") for element in elements]
 
 
 def press(app: AppTest, label: str) -> AppTest:
@@ -173,3 +177,268 @@ def test_a_customer_is_looked_up_shut_out_and_let_in_again(
     assert "No role · Disabled · last sign-in: Never" in texts(app.caption)
     press(app, "Enable person")
     assert "No role · Active · last sign-in: Never" in texts(app.caption)
+
+
+# ── Changes that take two administrators ───────────────────────────────────────────────────────
+def choose(app: AppTest, person: Actor) -> AppTest:
+    app.selectbox(key="staff_person").set_value(person.user_id).run()
+    app.text_input(key="staff_change_reason").set_value("Moved")
+    return app
+
+
+def email_of(session: Session, person: Actor) -> str:
+    return session.scalars(select(User.email).where(User.id == person.user_id)).one()
+
+
+def role_of(session: Session, person: Actor) -> str | None:
+    session.rollback()
+    return session.scalars(select(User.staff_role).where(User.id == person.user_id)).one()
+
+
+def request(session: Session, person: Actor, role: StaffRole | None, by: Actor) -> RoleRequest:
+    found = change_staff_role(
+        session, user_id=person.user_id or 0, role=role, reason="Moved", actor=by
+    )
+    session.commit()
+    assert found is not None
+    return found
+
+
+def labels(app: AppTest) -> set[str]:
+    return {each.label for each in app.button}
+
+
+def table(app: AppTest, column: str) -> Any:
+    """Return the table that has a column."""
+    (found,) = [each.value for each in app.dataframe if column in each.value]
+    return found
+
+
+def facts(app: AppTest) -> str:
+    return " ".join(element.proto.body for element in app.get("html"))
+
+
+def test_one_of_several_administrators_is_told_for_whom_a_change_waits(
+    session: Session,
+    page: Callable[..., AppTest],
+    admin: Actor,
+    make_person: Callable[[StaffRole], Actor],
+) -> None:
+    person = make_person(StaffRole.FINANCE)
+    make_person(StaffRole.ADMIN)
+    session.commit()
+    app = press(choose(page(), person), "Change role to Administrator")
+    change = f"Change role of {email_of(session, person)} from Finance to Administrator"
+    (told,) = texts(app.success)
+    assert told.startswith(f"{change}. Waiting for approval by another administrator until ")
+    assert f"**{change}**" in texts(app.markdown)
+    assert "Waiting for approval by another administrator until " in facts(app)
+    assert "Approve change" not in labels(app)
+    assert role_of(session, person) == "finance"
+    # The same again is the same request; something else waits for its end.
+    press(choose(app, person), "Change role to Administrator")
+    assert len(list_role_requests(session, actor=admin)) == 1
+    app = press(app, "Withdraw request")
+    assert texts(app.success) == [f"{change}: Withdrawn."]
+    assert "Withdraw request" not in labels(app)
+    assert table(app, "Change")["Status"].tolist() == ["Withdrawn"]
+
+
+def test_sole_administrator_is_told_when_a_change_takes_effect(
+    session: Session,
+    page: Callable[..., AppTest],
+    admin: Actor,
+    make_person: Callable[[StaffRole], Actor],
+) -> None:
+    person = make_person(StaffRole.FINANCE)
+    session.commit()
+    app = press(choose(page(), person), "Change role to Administrator")
+    (told,) = texts(app.success)
+    assert "Takes effect on " in told
+    assert told.endswith("unless withdrawn: no other administrator can decide about it.")
+    (waiting,) = list_role_requests(session, actor=admin)
+    assert waiting.effective_at is not None
+    assert role_of(session, person) == "finance"
+
+
+def test_administrator_who_is_disabled_waits_as_well(
+    session: Session,
+    page: Callable[..., AppTest],
+    admin: Actor,
+    make_person: Callable[[StaffRole], Actor],
+) -> None:
+    del admin
+    other = make_person(StaffRole.ADMIN)
+    make_person(StaffRole.ADMIN)
+    session.commit()
+    app = press(choose(page(), other), "Disable person")
+    (told,) = texts(app.success)
+    assert told.startswith(f"Disable {email_of(session, other)} (Administrator). Waiting for")
+    assert app.dataframe[0].value["State"].tolist() == ["Active"] * 3
+    app = press(choose(app, other), "Remove role")
+    assert texts(app.error) == [
+        "Another change of this person waits under Requests. It is decided or withdrawn first."
+    ]
+
+
+def test_second_administrator_approves(
+    session: Session,
+    page: Callable[..., AppTest],
+    admin: Actor,
+    make_person: Callable[[StaffRole], Actor],
+) -> None:
+    del admin
+    maker, person = make_person(StaffRole.ADMIN), make_person(StaffRole.FINANCE)
+    request(session, person, StaffRole.ADMIN, maker)
+    app = page()
+    assert "Withdraw request" not in labels(app)
+    app = press(app, "Approve change")
+    change = f"Change role of {email_of(session, person)} from Finance to Administrator"
+    assert texts(app.success) == [f"{change}: In effect."]
+    assert role_of(session, person) == "admin"
+    assert "Approve change" not in labels(app)
+
+
+def test_second_administrator_rejects_with_a_reason(
+    session: Session,
+    page: Callable[..., AppTest],
+    admin: Actor,
+    make_person: Callable[[StaffRole], Actor],
+) -> None:
+    del admin
+    maker, person = make_person(StaffRole.ADMIN), make_person(StaffRole.FINANCE)
+    waiting = request(session, person, StaffRole.ADMIN, maker)
+    app = press(page(), "Reject change")
+    assert texts(app.error) == ["Say why."]
+    app.text_input(key=f"why-{waiting.request_id}").set_value("Not agreed")
+    app = press(app, "Reject change")
+    assert [text.rpartition(": ")[2] for text in texts(app.success)] == ["Rejected."]
+    assert table(app, "Change")["Remark"].tolist() == ["Not agreed"]
+    assert role_of(session, person) == "finance"
+
+
+def test_old_page_says_what_happened_meanwhile(
+    session: Session,
+    page: Callable[..., AppTest],
+    admin: Actor,
+    make_person: Callable[[StaffRole], Actor],
+) -> None:
+    del admin
+    maker, person = make_person(StaffRole.ADMIN), make_person(StaffRole.FINANCE)
+    waiting = request(session, person, StaffRole.ADMIN, maker)
+    app = page()
+    withdraw_role_request(session, request_id=waiting.request_id, actor=maker)
+    session.commit()
+    app = press(app, "Approve change")
+    (told,) = texts(app.error)
+    assert told.startswith("Nothing was changed: withdrawn by ")
+    assert role_of(session, person) == "finance"
+
+
+def test_request_that_does_not_fit_any_more_says_why(
+    session: Session,
+    page: Callable[..., AppTest],
+    admin: Actor,
+    make_person: Callable[[StaffRole], Actor],
+) -> None:
+    del admin
+    maker, person = make_person(StaffRole.ADMIN), make_person(StaffRole.FINANCE)
+    request(session, person, StaffRole.ADMIN, maker)
+    app = page()
+    session.execute(
+        text("UPDATE users SET staff_role = NULL WHERE id = :id"), {"id": maker.user_id}
+    )
+    session.commit()
+    app = press(app, "Approve change")
+    assert texts(app.error) == [
+        "Nothing was changed. The administrator who requested it is no administrator any more."
+    ]
+    assert role_of(session, person) == "finance"
+
+
+def test_who_is_concerned_and_finance_see_a_request_without_buttons(
+    session: Session,
+    page: Callable[..., AppTest],
+    admin: Actor,
+    make_person: Callable[[StaffRole], Actor],
+) -> None:
+    maker = make_person(StaffRole.ADMIN)
+    request(session, admin, StaffRole.FINANCE, maker)
+    app = page()
+    assert "This is about you: another administrator decides." in texts(app.caption)
+    assert not {"Approve change", "Reject change", "Withdraw request"} & labels(app)
+
+
+def test_role_of_a_member_of_an_account_waits(
+    session: Session,
+    page: Callable[..., AppTest],
+    admin: Actor,
+    make_person: Callable[[StaffRole], Actor],
+) -> None:
+    del admin
+    person = make_person(StaffRole.SUPPORT)
+    make_person(StaffRole.ADMIN)
+    account = make_account(session)
+    add_member(
+        session,
+        account_id=account,
+        user_id=person.user_id or 0,
+        role=MemberRole.OWNER,
+        actor=SYSTEM,
+    )
+    session.execute(
+        text("UPDATE users SET staff_role = NULL WHERE id = :id"), {"id": person.user_id}
+    )
+    session.commit()
+    app = page()
+    app.text_input(key="staff_email").set_value(email_of(session, person))
+    app.text_input(key="staff_reason").set_value("Hired")
+    app = press(app, "Give role")
+    (told,) = texts(app.success)
+    assert "from No role to Support. Waiting for approval by another administrator" in told
+    assert role_of(session, person) is None
+
+
+def test_page_that_was_drawn_before_enables_nobody(
+    session: Session,
+    page: Callable[..., AppTest],
+    admin: Actor,
+    make_person: Callable[[StaffRole], Actor],
+) -> None:
+    del admin
+    person = make_person(StaffRole.SUPPORT)
+    session.commit()
+    app = choose(page(), person)
+    session.execute(
+        text("UPDATE users SET disabled_at = now() WHERE id = :id"), {"id": person.user_id}
+    )
+    session.commit()
+    press(app, "Disable person")
+    session.rollback()
+    disabled = select(User.disabled_at).where(User.id == person.user_id)
+    assert session.scalars(disabled).one() is not None
+
+
+def test_flags_stand_on_the_page_and_in_the_review(
+    session: Session,
+    page: Callable[..., AppTest],
+    admin: Actor,
+    make_person: Callable[[StaffRole], Actor],
+) -> None:
+    finance, gone = make_person(StaffRole.FINANCE), make_person(StaffRole.FINANCE)
+    for action in ("propose_campaign", "decide_campaign"):
+        audit.record(session, action=action, actor=gone)
+    session.execute(text("UPDATE users SET staff_role = NULL WHERE id = :id"), {"id": gone.user_id})
+    session.commit()
+    did = "Did both in 90 days: requesting and approving campaigns"
+    could = "Role allows both: exchange rates and recording bank transfers"
+    shown = table(page(), "Flag")
+    assert shown["Email"].tolist()[0] == email_of(session, gone)
+    assert [each for each in shown["Flag"] if each in {did, could}] == [did, could]
+    book = openpyxl.load_workbook(io.BytesIO(review.make(admin, review.workbook)))
+    rows = [row[:3] for row in book["Flags"].values]
+    assert rows[1] == (email_of(session, gone), "No role", did)
+    assert (email_of(session, finance), "Finance", could) in rows
+    content = review.make(admin, review.roles_csv).decode("utf-8-sig")
+    lines = list(csv.reader(io.StringIO(content)))
+    assert (lines[-1][1], lines[-1][-1]) == (email_of(session, gone), did)
