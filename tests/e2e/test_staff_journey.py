@@ -1,14 +1,17 @@
-"""An administrator gives somebody a role, and takes the access review away."""
+"""Administrators give somebody a role, alone or two, and take the access review away."""
 
 from __future__ import annotations
 
+import uuid
 from typing import TYPE_CHECKING
 
 import openpyxl
 import pytest
 from playwright.sync_api import expect
 
-from tests.e2e.conftest import DESKTOP, PHONE
+from domain import identity
+from domain.actors import StaffRole, system_actor
+from tests.e2e.conftest import DESKTOP, PHONE, open_popover
 from tests.e2e.test_accessibility import serious_violations
 
 if TYPE_CHECKING:
@@ -16,34 +19,86 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from playwright.sync_api import Page
+    from sqlalchemy.orm import Session, sessionmaker
 
 pytestmark = pytest.mark.browser
 
 
+@pytest.fixture
+def hire(portal_sessions: sessionmaker[Session]) -> Callable[[StaffRole | None], str]:
+    """Return a function that makes a person, who belongs to no account, and returns the address."""
+
+    def make(role: StaffRole | None) -> str:
+        email = f"{uuid.uuid4().hex[:10]}@staff.example"
+        with portal_sessions.begin() as session:
+            identity.create_user(
+                session,
+                email=email,
+                display_name="Sample Person",
+                password=uuid.uuid4().hex,
+                staff_role=role,
+                actor=system_actor("tests"),
+            )
+        return email
+
+    return make
+
+
 @pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
 def test_a_role_is_given(
-    new_owner: Callable[[str], str],
+    hire: Callable[[StaffRole | None], str],
     sign_in: Callable[..., Page],
     viewport: dict[str, int],
     tmp_path: Path,
 ) -> None:
-    email = new_owner("global")
+    email = hire(None)
     page = sign_in("admin@demo.example", viewport, "/staff")
-    page.get_by_role("textbox", name="Email", exact=True).fill(email)
-    page.get_by_role("textbox", name="Reason").first.fill("Hired for the night shift")
-    page.get_by_role("button", name="Give the role").click()
+    give_role(page, email)
     expect(page.get_by_text("They have the role now")).to_be_visible()
     assert serious_violations(page) == {}
     with page.expect_download() as downloading:
         page.get_by_role("link", name="Download the access review").click()
     path = tmp_path / "review.xlsx"
     downloading.value.save_as(path)
-    people, may, did, _flags = openpyxl.load_workbook(path).worksheets
+    people, may, did, flags = openpyxl.load_workbook(path).worksheets
     assert email in {row[1] for row in people.values}
     assert email in {row[0] for row in may.values}
     assert "change_staff_role" in {row[1] for row in did.values}
+    assert "controller@demo.example" in {row[0] for row in flags.values}
     agent = sign_in(email, viewport, "/approvals")
     expect(agent.get_by_text("Nothing waits here.")).to_be_visible()
+
+
+def give_role(page: Page, email: str) -> None:
+    page.get_by_role("textbox", name="Email", exact=True).fill(email)
+    page.get_by_role("textbox", name="Reason").first.fill("Hired for the night shift")
+    page.get_by_role("button", name="Give role").click()
+
+
+def test_a_role_of_a_customer_takes_a_second_administrator(
+    hire: Callable[[StaffRole | None], str],
+    new_owner: Callable[[str], str],
+    sign_in: Callable[..., Page],
+) -> None:
+    second = hire(StaffRole.ADMIN)
+    page = sign_in("admin@demo.example", DESKTOP, "/staff")
+    other = sign_in(second, PHONE, "/staff")
+    # The second request meets the page that the first left behind.
+    for button, end in (("Approve change", "In effect"), ("Reject change", "Rejected")):
+        email = new_owner("global")
+        give_role(page, email)
+        change = f"Change role of {email} from No role to Support"
+        waits = page.get_by_text(f"{change}. Waiting for approval by another administrator")
+        expect(waits).to_be_visible()
+        assert serious_violations(page) == {}
+        other.goto(other.url)
+        if button == "Reject change":
+            open_popover(other, "Reject…")
+            other.get_by_role("textbox", name="Reason (required)").fill("A customer of ours")
+            other.keyboard.press("Tab")
+        other.get_by_role("button", name=button).click()
+        expect(other.get_by_text(f"{change}: {end}.")).to_be_visible()
+        assert serious_violations(other) == {}
 
 
 def test_a_customer_is_looked_up_and_shut_out(
@@ -57,7 +112,7 @@ def test_a_customer_is_looked_up_and_shut_out(
     page.get_by_role("button", name="Look up").click()
     expect(page.get_by_text("No role · Active")).to_be_visible()
     page.get_by_role("textbox", name="Reason").last.fill("Stolen card")
-    page.get_by_role("button", name="Disable", exact=True).click()
+    page.get_by_role("button", name="Disable person").click()
     expect(page.get_by_text("No role · Disabled")).to_be_visible()
     assert serious_violations(page) == {}
     customer.reload()
