@@ -6,7 +6,6 @@ line of the bank's is one transfer: its reference counts once, however it is spa
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
@@ -15,7 +14,6 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import select
 from sqlalchemy.orm import defer
-from stdnum import luhn
 
 from db.models import Account, BankTransfer, Payment, Site
 from domain import audit, clock
@@ -25,6 +23,7 @@ from domain.exchange import check_own_rates
 from domain.gateways.base import PaymentFact, PaymentState
 from domain.ledger.idempotency import request_digest
 from domain.money import MAX_PAYMENT_MICROS, Money
+from domain.payments.card_numbers import has_card_number
 from domain.payments.checkout import new_reference
 from domain.payments.facts import apply_payment_fact
 from domain.payments.records import GATEWAY_ACTOR, note
@@ -44,13 +43,6 @@ _LONGEST = 200
 _RECORDED_WITHIN = timedelta(days=366)
 _TYPES = {b"%PDF-": "application/pdf", b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg"}
 _DASH_IN_KANA = "\N{KATAKANA-HIRAGANA PROLONGED SOUND MARK}"
-_DIGITS = re.compile(rb"(?<!\d)(?:\d[ -]?){13,19}(?!\d)")
-# How the numbers of card schemes begin, by ISO/IEC 7812; those of a date do otherwise, such as
-# 20261129175521, in which one in ten has a right last digit too.
-_CARD_NUMBER = re.compile(
-    rb"4\d{12}(\d{3}){0,2}|5[1-5]\d{14}|2(22[1-9]|2[3-9]\d|[3-6]\d\d|7[01]\d|720)\d{12}"
-    rb"|3[47]\d{13}|3(0[0-5]|[689]\d)\d{11,16}|35\d{14,17}|(5[06-9]|6\d)\d{11,17}|81\d{14,17}"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,18 +186,10 @@ def _checked_type(evidence: Evidence) -> str:
         raise InvalidInput("evidence", "too_large", maximum=LARGEST_EVIDENCE_BYTES)
     for start, kind in _TYPES.items():
         if evidence.content.startswith(start):
-            if _has_card_number(evidence.content):
+            if has_card_number(evidence.content):
                 raise InvalidInput("evidence", "card_number")
             return kind
     raise InvalidInput("evidence", "not_a_document")
-
-
-def _has_card_number(content: bytes) -> bool:
-    found = (re.sub(rb"[ -]", b"", each) for each in _DIGITS.findall(content))
-    return any(
-        _CARD_NUMBER.fullmatch(digits) is not None and luhn.is_valid(digits.decode())
-        for digits in found
-    )
 
 
 def _same_line(session: Session, row: BankTransfer) -> int | None:
