@@ -5,7 +5,8 @@ SHELL := /bin/sh
 .SUFFIXES:
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help permissions run demo test test-browser test-peers fuzz fuzz-pages check lint types layers format bench
+.PHONY: help permissions run demo test test-browser test-peers fuzz fuzz-pages fuzz-routes
+.PHONY: check lint types layers format bench
 .PHONY: lock notices audit clean outdated
 
 # A Python that someone set up for other work must not leak into ours.
@@ -35,6 +36,7 @@ help:
 #: PYTHON                  the Python to use (the newest that is found)
 #: CHROMIUM                the browser for the journeys (the one that is found)
 #: HISTORIES               how many histories make fuzz searches (20000); SEED repeats a search
+#: REQUESTS                how many requests make fuzz-routes sends (20000); SEED repeats them
 #: UPGRADE                 yes: make lock takes the newest of what our requirements need
 #: ARGS                    more words for pytest or the benchmarks, such as ARGS="-k ledger"
 
@@ -67,6 +69,12 @@ fuzz: .venv/.installed-dev ## search HISTORIES of payments for one that breaks t
 
 fuzz-pages: .venv/.installed-dev ## send every widget of every page values that no browser sends
 	@FORGED_WIDGETS=1000 exec $(PYTHON_IN_VENV) -m pytest tests/security/test_forged_widgets.py $(ARGS)
+
+fuzz-routes: .venv/.installed-dev ## send REQUESTS to every own route that no browser sends, anew each time
+	@SEED=$${SEED:-$$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')}; \
+	echo "Sending $(or $(REQUESTS),20000) requests; the same again: make fuzz-routes SEED=$$SEED"; \
+	FUZZ_REQUESTS=$(or $(REQUESTS),20000) FUZZ_SEED=$$SEED exec $(PYTHON_IN_VENV) -m pytest \
+	    tests/security/test_fuzz_routes.py -s $(ARGS)
 
 permissions: .venv/.installed ## write docs/permissions.md anew from the table of permissions
 	@$(PYTHON_IN_VENV) -m portal permissions > docs/permissions.md

@@ -71,8 +71,9 @@ async def lifespan(_app: st.App) -> AsyncIterator[dict[str, Any]]:
 
 def _middleware(own_routes: list[BaseRoute]) -> list[Middleware]:
     stack = [
-        Middleware(Observed, own_routes=own_routes),
+        # Outermost: what the others answer by themselves has these headers too.
         Middleware(SecurityHeaders),
+        Middleware(Observed, own_routes=own_routes),
         Middleware(SessionGate, own_routes=own_routes, pages=open_pages()),
     ]
     trusted = settings().trusted_proxies

@@ -10,7 +10,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 
 from portal import logs, metrics
-from portal.routes.web import apologise
+from portal.routes.web import apologise, plain_answer
 from portal.session_gate import PAGE_FILES, STREAMLIT_PREFIXES, own_route
 from portal.settings import settings
 
@@ -67,8 +67,11 @@ class Observed:
                 MutableHeaders(scope=message)[REQUEST_ID_HEADER] = activity.id
             await send(message)
 
+        # What is no ASCII is escaped in an address, and Starlette relies on that; not every server
+        # that Streamlit or uvicorn may run under refuses what is not.
+        app = self._app if scope["query_string"].isascii() else plain_answer(400)
         try:
-            await self._app(scope, receive, send_with_id)
+            await app(scope, receive, send_with_id)
         except Exception as error:
             if status:
                 raise

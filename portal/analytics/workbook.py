@@ -101,8 +101,10 @@ def _amount_headings(name: str) -> list[str]:
 
 
 def _flow_headings(report: AnalyticsReport) -> list[str]:
-    flow = next(iter(report.totals.values()))
-    return [heading for name, _micros in parts(flow) for heading in _amount_headings(name)]
+    """Return the headings of what came and went; none where nothing did, and there are no rows."""
+    flow = next(iter(report.totals.values()), None)
+    named = parts(flow) if flow is not None else []
+    return [heading for name, _micros in named for heading in _amount_headings(name)]
 
 
 def _flow(flow: Flow, currency: str) -> list[_Amount]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from anyio import fail_after
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
@@ -74,8 +74,7 @@ class UploadRoute:
         use(language_of(request))
         try:
             actor = await run_in_threadpool(_actor, request, purpose)
-            with fail_after(_BODY_SECONDS):
-                content = await request.body()
+            content = await _body(request)
             await run_in_threadpool(
                 backend.write,
                 keep_upload,
@@ -85,8 +84,8 @@ class UploadRoute:
                 content=content,
                 actor=actor,
             )
-        except (TimeoutError, HTTPException) as error:
-            return plain_answer(getattr(error, "status_code", 408))
+        except HTTPException as error:
+            return plain_answer(error.status_code)
         except InvalidInput as error:
             return _refusal(error, 422)
         except BillingError as error:
@@ -94,6 +93,17 @@ class UploadRoute:
         except Exception as error:  # noqa: BLE001 - the last resort of every upload
             return _words(*write_down(request, error))
         return plain_answer(204)
+
+
+async def _body(request: Request) -> bytes:
+    """Return the file. Raises HTTPException: 400 where its sender hangs up, 408, or 413."""
+    try:
+        with fail_after(_BODY_SECONDS):
+            return await request.body()
+    except ClientDisconnect:
+        raise HTTPException(400) from None
+    except TimeoutError:
+        raise HTTPException(408) from None
 
 
 def _key(request: Request) -> uuid.UUID | None:

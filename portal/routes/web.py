@@ -23,7 +23,7 @@ from markupsafe import Markup
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
@@ -445,6 +445,9 @@ async def _fields(request: Request) -> dict[str, str]:
                 }
     except TimeoutError:
         raise HTTPException(408) from None
+    except ClientDisconnect:
+        # Nobody hears the answer, and nothing went wrong here: the log has its usual line.
+        raise HTTPException(400) from None
 
 
 def _guarded(

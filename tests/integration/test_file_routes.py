@@ -118,6 +118,16 @@ def test_finance_takes_each_file(
         assert len(list(csv.reader(io.StringIO(answer.content.decode("utf-8-sig"))))) > 1
 
 
+def test_analytics_of_a_period_in_which_nothing_happened_are_headings(
+    browser: TestClient, sign_in: Callable[..., int]
+) -> None:
+    sign_in(StaffRole.FINANCE)
+    answer = browser.get("/files/analytics.xlsx?first=2025-01-01&last=2025-01-31&grain=day")
+    assert answer.status_code == 200, answer.text
+    sheets = openpyxl.load_workbook(io.BytesIO(answer.content)).worksheets
+    assert [sheet.title for sheet in sheets][:2] == ["Summary", "By period"]
+
+
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("role", [None, StaffRole.SUPPORT], ids=["customer", "support"])
 def test_others_take_none(

@@ -5,16 +5,18 @@ from __future__ import annotations
 import copy
 import importlib
 import json
+import logging
 import re
 import socket
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import text
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
+from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from domain import identity
@@ -26,21 +28,22 @@ from domain.queries.history_rows import HistoryFilter
 from portal import backend, cookies
 from portal.middleware import Observed
 from portal.open_pages import OpenPages
+from portal.routes import web
 from portal.session_gate import SessionGate
 from portal.settings import settings
 from tests.factories import SYSTEM, grant, make_account
+from tests.support.asgi_calls import Sent, call
+from tests.support.loops import run_async
+from tests.support.odd_requests import PLACEHOLDER, names_that_routes_take
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from httpx2 import Response
     from sqlalchemy.orm import Session
-    from starlette.routing import Route
+    from starlette.requests import Request
 
 HERE = "http://localhost:8501"
-ROUTES = Path(__file__).resolve().parents[2] / "portal" / "routes"
-GIVEN = re.compile(r'call(?:\.given\(|, )"(\w+)"')
-PLACEHOLDER = re.compile(r"\{\w+\}")
 # The fourth is half a character as bytes: it arrives as a sign of replacement.
 ODD = [
     "\x00",
@@ -117,14 +120,12 @@ def sign_in(browser: TestClient, role: StaffRole | None) -> str:
     return cookies.form_token(token)
 
 
-def names_that_routes_take() -> list[str]:
-    found = {name for file in ROUTES.glob("*.py") for name in GIVEN.findall(file.read_text())}
-    assert {"email", "wish", "who", "since", "transfer", "next"} <= found
-    return sorted(found - {"form_token"})
+def test_names_of_fields_are_read_from_the_handlers() -> None:
+    assert {"email", "wish", "who", "since", "transfer", "next"} <= set(names_that_routes_take())
 
 
 def paths_of(routes: list[Route], word: str) -> list[str]:
-    return [quote(word, safe="", errors="surrogatepass").join(PLACEHOLDER.split(route.path))
+    return [quote(word, safe="", errors="surrogatepass").join(PLACEHOLDER.split(route.path)[::2])
             for route in routes]  # fmt: skip
 
 
@@ -217,6 +218,67 @@ def test_json_within_a_field_that_is_odd_is_a_refusal(browser: TestClient, odd: 
             content = encoded(fields)
             headers = {"content-type": "application/x-www-form-urlencoded"}
             check(browser.post("/exports/history", content=content, headers=headers), (name, odd))
+
+
+# ── What no HTTP client sends ─────────────────────────────────────────────────────────────────
+def cookie_of(browser: TestClient) -> tuple[bytes, bytes]:
+    sent = "; ".join(f"{name}={value}" for name, value in browser.cookies.items())
+    return b"cookie", sent.encode()
+
+
+def test_client_that_hangs_up_within_a_body_is_no_fault_of_ours(
+    browser: TestClient, routes: list[Route], caplog: pytest.LogCaptureFixture
+) -> None:
+    token = sign_in(browser, StaffRole.FINANCE)
+    headers = (
+        cookie_of(browser),
+        (b"host", HERE.removeprefix("http://").encode()),
+        (b"origin", HERE.encode()),
+        (b"content-type", b"application/x-www-form-urlencoded"),
+        (b"x-form-token", token.encode()),
+    )
+    body = encoded({"form_token": token, "email": "lan@example.com"}).encode()
+    answered = set()
+    for route in routes:
+        path = PLACEHOLDER.sub("evidence", route.path.replace("{key}", str(uuid4()))).encode()
+        for method in ("POST", "PUT"):
+            sent = Sent(method, path, headers=headers, body=body, hangs_up=True)
+            answer = run_async(call(browser.app, sent))
+            assert answer.error is None
+            assert answer.status < 500, route.path
+            answered |= {(route.path, method)} if answer.status == 400 else set()
+    assert {("/sign-in", "POST"), ("/password", "POST")} <= answered
+    assert ("/uploads/{purpose}/{key}", "PUT") in answered
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+def test_query_with_bytes_that_are_not_escaped_is_refused(
+    browser: TestClient, routes: list[Route]
+) -> None:
+    sign_in(browser, StaffRole.ADMIN)
+    for path in [*paths_of(routes, "1"), "/", "/no/such/page"]:
+        for method in ("GET", "POST", "BREW"):
+            query = b"next=\xff\xfe&token=\xed\xa0\x80"
+            sent = Sent(method, path.encode(), query=query, headers=(cookie_of(browser),))
+            answer = run_async(call(browser.app, sent))
+            assert (answer.error, answer.status, answer.body) == (None, 400, b"")
+
+
+def test_answer_of_the_last_resort_has_the_security_headers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(_request: Request) -> Response:
+        raise RuntimeError("a fault of ours")
+
+    own = [Route("/broken", broken)]
+    app = Starlette(routes=own, middleware=importlib.import_module("app")._middleware(own))
+    monkeypatch.setattr(web, "_log", logging.getLogger("a log that nobody reads"))
+    for sent in (Sent("GET", b"/broken"), Sent("GET", b"/broken", query=b"\xff")):
+        answer = run_async(call(app, sent))
+        assert answer.status == (400 if sent.query else 500)
+        assert answer.header(b"x-content-type-options") == b"nosniff"
+        assert answer.header(b"x-frame-options") == b"DENY"
+        assert answer.header(b"x-request-id")
 
 
 # ── The door itself ───────────────────────────────────────────────────────────────────────────

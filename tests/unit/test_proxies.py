@@ -231,4 +231,4 @@ def test_headers_are_read_once() -> None:
     assert start(**served).stdout == f"ForwardedClient {PROXY}/32\n"
     assert start(**by_the_portal).stdout == "ForwardedClient 127.0.0.1/32 ::1/128\n"
     # The demo under another server: that one believes this computer, as the portal would.
-    assert start().stdout == "Observed\n"
+    assert start().stdout == "SecurityHeaders\n"
