@@ -549,7 +549,8 @@ class ExchangeQuote(Base):
 class BankTransfer(Base):
     """Money on the bank account that finance records, and a second person approves.
 
-    `normalised_reference` is the bank's reference as it is compared: it counts once.
+    `normalised_reference` is the bank's reference as it is compared: it counts once. Of a transfer
+    that was recorded under an older rule it may end with # and the transfer's number.
     """
 
     __tablename__ = "bank_transfers"
@@ -577,6 +578,13 @@ class BankTransfer(Base):
         CheckConstraint("amount_micros > 0", name="amount"),
         CheckConstraint("decided_by IS NULL OR decided_by <> requested_by", name="two_people"),
         CheckConstraint("(state = 'approved') = (payment_id IS NOT NULL)", name="approved"),
+        CheckConstraint(
+            "normalised_reference ~ '^[a-z0-9]+$' AND normalised_reference ="
+            " lower(regexp_replace(bank_reference, '[^A-Za-z0-9]', '', 'g') COLLATE \"C\")"
+            " AND bank_reference ~ '^[A-Za-z0-9/?:().,''+ -]+$'"
+            " OR normalised_reference ~ '^[a-z0-9]*#[0-9]+$'",
+            name="normalised_reference",
+        ),
         Index(
             "uq_bank_transfers_normalised_reference",
             "normalised_reference",

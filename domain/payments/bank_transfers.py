@@ -1,18 +1,20 @@
 """Money on the bank account: one person of finance records it, and another approves it.
 
 An approved transfer becomes a payment like any other and is credited through the same door. One
-line of the bank's is one transfer: its reference counts once, however it is spaced and dashed.
+line of the bank's is one transfer: its reference counts once, however it is spaced and dashed, and
+may hold nothing that looks like another one's.
 """
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import select
+from sqlalchemy import or_, select
 from sqlalchemy.orm import defer
 
 from db.models import Account, BankTransfer, Payment, Site
@@ -42,7 +44,11 @@ LARGEST_EVIDENCE_BYTES = 5 * 1024 * 1024
 _LONGEST = 200
 _RECORDED_WITHIN = timedelta(days=366)
 _TYPES = {b"%PDF-": "application/pdf", b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg"}
-_DASH_IN_KANA = "\N{KATAKANA-HIRAGANA PROLONGED SOUND MARK}"
+_DASHES = "\N{MINUS SIGN}\N{KATAKANA-HIRAGANA PROLONGED SOUND MARK}"
+"""What stands for a dash beside those of Unicode's class, which have no other use here."""
+
+# The character set x of SWIFT and ISO 20022: what banks send each other, without line ends.
+_BANKS_REFERENCE = re.compile(r"[A-Za-z0-9/?:().,'+ -]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +87,40 @@ class RecordedTransfer:
     payment_reference: str | None
 
 
+def checked_reference(reference: str) -> str:
+    """Return a bank's reference in the characters that banks send, with single spaces.
+
+    Full-width letters, dashes of any kind and characters that nobody sees come from what it was
+    copied out of or typed by. Raises InvalidInput("bank_reference"): "control_characters", "empty",
+    "not_from_a_bank" for any other character, such as a Cyrillic letter that looks like a Latin
+    one, or "too_long".
+    """
+    check_text(bank_reference=" ".join(reference.split()))
+    compatible = unicodedata.normalize("NFKC", reference)
+    tidy = " ".join("".join(map(_as_banks_send, compatible)).split())
+    if not tidy:
+        raise InvalidInput("bank_reference", "empty")
+    if _BANKS_REFERENCE.fullmatch(tidy) is None:
+        raise InvalidInput("bank_reference", "not_from_a_bank")
+    if not normalise_reference(tidy):
+        raise InvalidInput("bank_reference", "empty")
+    if len(tidy) > _LONGEST:
+        raise InvalidInput("bank_reference", "too_long", maximum=_LONGEST)
+    return tidy
+
+
+def _as_banks_send(char: str) -> str:
+    if char in _DASHES or unicodedata.category(char) == "Pd":
+        return "-"
+    return "" if unicodedata.category(char) == "Cf" else char
+
+
 def normalise_reference(reference: str) -> str:
-    """Return a bank's reference as it is compared: letters and digits, without case and width."""
-    compatible = unicodedata.normalize("NFKC", reference).casefold()
-    return "".join(char for char in compatible if char.isalnum() and char != _DASH_IN_KANA)
+    """Return a checked reference as it is compared: letters and digits in lower case.
+
+    The database computes the same, and keeps each once.
+    """
+    return "".join(char for char in reference.lower() if char.isalnum())
 
 
 def record_transfer(
@@ -108,11 +144,8 @@ def record_transfer(
     has one of the same amount and day.
     """
     require(actor, "record_transfer", account_id)
-    reference, remark = " ".join(bank_reference.split()), remark.strip()
-    check_text(bank_reference=reference, remark=remark, evidence=evidence.name)
-    normalised = normalise_reference(reference)
-    if not normalised or len(reference) > _LONGEST:
-        raise InvalidInput("bank_reference", "too_long" if normalised else "empty")
+    reference, remark = checked_reference(bank_reference), remark.strip()
+    check_text(remark=remark, evidence=evidence.name)
     if len(remark) > _LONGEST:
         raise InvalidInput("remark", "too_long", maximum=_LONGEST)
     account = session.get(Account, account_id)
@@ -132,7 +165,7 @@ def record_transfer(
         amount_micros=amount.micros,
         currency=amount.currency,
         bank_reference=reference,
-        normalised_reference=normalised,
+        normalised_reference=normalise_reference(reference),
         received_on=received_on,
         evidence_name=evidence.name[:_LONGEST],
         evidence_type=_checked_type(evidence),
@@ -193,11 +226,18 @@ def _checked_type(evidence: Evidence) -> str:
 
 
 def _same_line(session: Session, row: BankTransfer) -> int | None:
+    compared = BankTransfer.normalised_reference
     known = session.scalars(
-        select(BankTransfer).where(
-            BankTransfer.normalised_reference == row.normalised_reference,
+        select(BankTransfer)
+        .where(
+            # Of some that were recorded under an older rule their number stands behind.
+            or_(
+                compared == row.normalised_reference, compared.like(f"{row.normalised_reference}#%")
+            ),
             BankTransfer.state != "refused",
         )
+        .order_by(compared)
+        .limit(1)
     ).one_or_none()
     if known is None:
         return None

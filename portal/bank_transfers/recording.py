@@ -42,6 +42,10 @@ _FAULTS = {
     ("amount", "not_positive"): N_("Enter an amount above 0."),
     ("amount", "too_large"): N_("This is more than one transfer can be. Check the amount."),
     ("bank_reference", "empty"): N_("Enter the bank's reference: it counts once."),
+    ("bank_reference", "not_from_a_bank"): N_(
+        "The bank's reference has a character that banks do not send. Copy it from the bank's"
+        " statement: letters A to Z, digits, spaces and / - ? : ( ) . , ' + only."
+    ),
     ("received_on", "in_future"): N_("The day that it came is today or before."),
     ("received_on", "too_long_ago"): N_("The day that it came is in the last twelve months."),
     ("evidence", "too_large"): N_("The file is larger than 5 MB. Save it smaller, and try again."),

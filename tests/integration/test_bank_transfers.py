@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 from threading import Barrier
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
@@ -154,7 +157,10 @@ def test_one_line_of_the_bank_is_one_transfer(session: Session) -> None:
         "\uff26\uff3426329\u30000001",
         "F T 2 6 3 2 9\u00a00001",
         "FT26329\u200b0001",
-        "FT_26329.0001/",
+        "F\u2060T26329\ufeff0001\u200f",
+        "FT 26329.0001/",
+        "\uff46\uff54\uff12\uff16\uff13\uff12\uff19\uff0d\uff10\uff10\uff10\uff11",
+        "(FT)26329+0001?",
         "FT26329\u30fc0001",
         "FT26329\uff700001",
     ],
@@ -168,14 +174,128 @@ def test_reference_counts_once_however_it_is_written(session: Session, written: 
     assert record(session, account, bank_reference="FT26329 0002", is_confirmed=True) != first
 
 
+@pytest.mark.parametrize(
+    "written",
+    [
+        "\u0410T26329",  # Cyrillic A
+        "FT26329\u043e",  # Cyrillic o
+        "\u03a4F26329",  # Greek Tau
+        "FT_26329",
+        "FT26329\u0660\u0661",  # Arabic digits
+        "F\u0301T26329",  # an accent
+        "FT26329\u034f",  # a joiner that nobody sees
+        "\u3164FT26329",  # a letter that looks like nothing
+        "\u632f\u8fbc26329",
+        "FT<26329>",
+        "FT#26329",
+        "FT\U0001f4b026329",
+    ],
+)
+def test_reference_with_a_character_that_no_bank_sends_is_refused(
+    session: Session, written: str
+) -> None:
+    account, _ = payer(session)
+    assert fault(session, account, bank_reference=written) == ("bank_reference", "not_from_a_bank")
+
+
+@pytest.mark.parametrize("written", ["FT\x0026329", "FT\u202e26329", "FT\ud80026329"])
+def test_reference_with_a_control_character_is_refused(session: Session, written: str) -> None:
+    account, _ = payer(session)
+    assert fault(session, account, bank_reference=written)[1] == "control_characters"
+
+
+def test_reference_is_kept_as_a_bank_sends_it(session: Session) -> None:
+    account, _ = payer(session)
+    record(session, account, bank_reference=" \uff26T\u201426329\u200b  0001/A ")
+    (kept,) = list_transfers(session, actor=CHECKER)
+    assert kept.bank_reference == "FT-26329 0001/A"
+
+
+def test_letter_o_and_digit_zero_are_two_references(session: Session) -> None:
+    account, _ = payer(session)
+    first = record(session, account, bank_reference="FT10O")
+    assert record(session, account, bank_reference="FT100", is_confirmed=True) != first
+
+
+@given(st.text(max_size=12))
+def test_reference_that_is_taken_has_letters_and_digits_of_ascii_to_compare(written: str) -> None:
+    try:
+        reference = bank_transfers.checked_reference(written)
+    except InvalidInput:
+        return
+    assert re.fullmatch(r"[A-Za-z0-9/?:().,'+ -]+", reference)
+    assert re.fullmatch("[a-z0-9]+", bank_transfers.normalise_reference(reference))
+    assert bank_transfers.checked_reference(reference) == reference
+
+
+def test_same_reference_on_another_day_is_another_request_and_the_same_request_is_none(
+    session: Session, clock: TestClock
+) -> None:
+    account, _ = payer(session)
+    first = record(session, account)
+    decide_transfer(session, transfer_id=first, is_approved=True, actor=CHECKER)
+    clock.advance(days=1)
+    assert record(session, account) == first
+    for changes in (
+        {"received_on": date(2026, 1, 16)},
+        {"actor": ANOTHER},
+        {"amount": dong(7)},
+        {"bank_reference": "ft-26329-0001", "received_on": date(2026, 1, 16)},
+    ):
+        with pytest.raises(Conflict, match="line_is_taken"):
+            record(session, account, is_confirmed=True, **changes)
+    assert len(list_transfers(session, actor=CHECKER)) == 1
+
+
 def test_database_keeps_a_reference_once(session: Session) -> None:
     account, _ = payer(session)
     record(session, account)
     second = record(session, account, bank_reference="FT2", is_confirmed=True)
-    same = "UPDATE bank_transfers SET normalised_reference = 'ft263290001' WHERE id = :id"
+    same = text(
+        "UPDATE bank_transfers SET bank_reference = :written, normalised_reference = :compared"
+        " WHERE id = :id"
+    )
+    values = {"id": second, "written": "ft(26329)0001", "compared": "ft263290001"}
     is_taken = pytest.raises(IntegrityError, match="uq_bank_transfers_normalised_reference")
     with is_taken, as_owner(session):
-        session.execute(text(same), {"id": second})
+        session.execute(same, values)
+
+
+@pytest.mark.parametrize(
+    ("written", "compared"),
+    [
+        ("FT26329 0002", "ft263290003"),
+        ("FT26329 0002", "FT263290002"),
+        ("FT26329 0002", ""),
+        ("--", ""),
+        ("\u0410T2", "at2"),
+        ("\u0410T2", "t2"),
+        ("FT_2", "ft2"),
+        ("FT2\n", "ft2"),
+    ],
+)
+def test_database_computes_what_is_compared(session: Session, written: str, compared: str) -> None:
+    account, _ = payer(session)
+    transfer = record(session, account)
+    other = text(
+        "UPDATE bank_transfers SET bank_reference = :written, normalised_reference = :compared"
+        " WHERE id = :id"
+    )
+    is_refused = pytest.raises(IntegrityError, match="ck_bank_transfers_normalised_reference")
+    with is_refused, as_owner(session):
+        session.execute(other, {"id": transfer, "written": written, "compared": compared})
+
+
+def test_reference_of_the_older_rule_is_compared_with_new_ones(session: Session) -> None:
+    account, _ = payer(session)
+    first = record(session, account, bank_reference="FT1")
+    older = text("UPDATE bank_transfers SET normalised_reference = 'ft1#' || id WHERE id = :id")
+    with as_owner(session):
+        session.execute(older, {"id": first})
+    assert record(session, account, bank_reference="FT-1") == first
+    with pytest.raises(Conflict, match="line_is_taken"):
+        record(session, account, bank_reference="FT1", amount=dong(1))
+    assert record(session, account, bank_reference="FT", is_confirmed=True) != first
 
 
 def test_same_amount_on_the_same_day_wants_a_confirmation(session: Session) -> None:
