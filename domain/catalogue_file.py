@@ -110,7 +110,7 @@ def parse_catalogue(text: str) -> Catalogue:
     """
     try:
         root = _Table(tomllib.loads(text, parse_float=Decimal), "file")
-    except (tomllib.TOMLDecodeError, ArithmeticError) as error:
+    except (ValueError, ArithmeticError, RecursionError) as error:
         raise InvalidCatalogue("file", str(error)) from error
     services = {
         slug: _service(slug, table)

@@ -32,6 +32,7 @@ from domain.errors import (
     InvalidInput,
     UnknownCurrency,
 )
+from domain.texts import normalised
 
 MICROS_PER_UNIT = 1_000_000
 MICRO_DECIMALS = 6
@@ -288,7 +289,9 @@ def _number_pattern(decimal_sign: str, group_signs: str) -> re.Pattern[str]:
 def _affix_pattern(currency: str, locale: str) -> re.Pattern[str]:
     signs = {currency, *_EVERYDAY_SIGNS.get(currency, ())}
     signs |= {get_currency_symbol(currency, place) for place in ("en", _babel_locale(locale))}
-    words = sorted((unicodedata.normalize("NFKC", sign) for sign in signs), key=len, reverse=True)
+    words = sorted(
+        (normalised(sign, "NFKC", longest=_LONGEST_INPUT) for sign in signs), key=len, reverse=True
+    )
     affix = rf"(?:{'|'.join(re.escape(word) for word in words)})"
     return re.compile(
         rf"(?P<sign>[-+]?)\s*(?:{affix}\s*)?(?P<late>[-+]?)\s*(?P<number>.*?)(?:\s*{affix})?",
@@ -308,7 +311,7 @@ def _babel_locale(name: str) -> Locale:
 def _signs(locale: str) -> tuple[str, str]:
     """Return the locale's decimal sign, comma or point, and the group signs that go with it."""
     parsed = _babel_locale(locale)
-    own_group = unicodedata.normalize("NFKC", get_group_symbol(parsed))
+    own_group = normalised(get_group_symbol(parsed), "NFKC", longest=_LONGEST_INPUT)
     decimal_sign = "," if get_decimal_symbol(parsed) == "," else "."
     return decimal_sign, _NEUTRAL_GROUPS + own_group.strip(".,")
 
@@ -321,7 +324,11 @@ class _Readings(NamedTuple):
 
 
 def _read_amount(text: str, currency: str, locales: tuple[str, str], limit: int) -> Decimal:
-    typed = unicodedata.normalize("NFKC", text).replace("\N{MINUS SIGN}", "-").strip()
+    typed = (
+        normalised(text.strip(), "NFKC", longest=_LONGEST_INPUT)
+        .replace("\N{MINUS SIGN}", "-")
+        .strip()
+    )
     if not typed:
         raise InvalidInput("amount", "empty")
     if any(unicodedata.category(sign) == "No" for sign in text):  # such as an exponent

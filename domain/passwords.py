@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-import unicodedata
 from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from zxcvbn import zxcvbn
 
 from domain.errors import InvalidInput, Overloaded
+from domain.texts import normalised
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -72,7 +72,7 @@ def verify_password(password: str, password_hash: str | None) -> bool:
     Raises Overloaded.
     """
     known = password_hash is not None
-    text = _normalised(password[: MAX_LENGTH * 2])
+    text = _normalised(password)
     try:
         with _turn():
             _HASHER.verify(password_hash if password_hash is not None else _nobodys_hash(), text)
@@ -117,4 +117,4 @@ def _is_guessable(text: str, known_words: list[str]) -> bool:
 
 def _normalised(password: str) -> str:
     # Keyboards differ in how they compose a letter such as ệ; the person typed the same one.
-    return unicodedata.normalize("NFKC", password)
+    return normalised(password, "NFKC", longest=MAX_LENGTH)

@@ -17,6 +17,7 @@ from sqlalchemy import text
 from domain import clock
 from domain.digests import keyed_digest
 from domain.permissions import require
+from domain.texts import normalised
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -38,6 +39,8 @@ MANY_WITHIN_DAYS = 7
 
 _MOST_SHOWN = 50
 _SHOWN_OF_TAX_CODE = 3
+_LONGEST_WORDS = 500
+"""More than the longest address with its city."""
 _DOTS_MEAN_NOTHING = {"gmail.com": "gmail.com", "googlemail.com": "gmail.com"}
 """Domains at which dots in an address are left out, and the one that both names lead to."""
 
@@ -275,7 +278,7 @@ def _hidden_network(network: str) -> str:
 def _plain_letters(words: str) -> str:
     """Return letters and digits alone, as people write them who have no time for accents."""
     kept: list[str] = []
-    for each in unicodedata.normalize("NFKD", words).casefold().replace("đ", "d"):
+    for each in normalised(words, "NFKD", longest=_LONGEST_WORDS).casefold().replace("đ", "d"):
         is_mark = unicodedata.category(each).startswith("M")
         # A mark on a Latin letter is left out; in other scripts it makes another letter.
         if each.isalnum() or (is_mark and kept and not kept[-1].isascii()):

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from domain.actors import Actor
     from portal.settings import Settings
 
-_MAIL_ADDRESS = re.compile(r"[^\s@\"'<>()=,;:]+@[^\s@\"'<>(),;:]+\.\w+")
+# No part of a mail address is longer. Without a bound, a long line takes the square of its length.
+_MAIL_ADDRESS = re.compile(r"[^\s@\"'<>()=,;:]{1,254}+@[^\s@\"'<>(),;:]{1,254}\.\w+")
 _NO_ADDRESS = "(mail address)"
 _SOURCES = ("streamlit", "uvicorn", "websockets")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 from domain.billing_profiles.tax_codes import checked_tax_code
 from domain.errors import InvalidInput
 from domain.identity import country_codes, normalise_email
-from domain.texts import check_text
+from domain.texts import check_text, normalised
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -87,7 +86,7 @@ def _tidy(profile: BillingProfile) -> BillingProfile:
 
 def _line(text: str, name: str, longest: int) -> str:
     """Return the text as one line with single spaces, its accents composed."""
-    tidy = " ".join(unicodedata.normalize("NFC", text).split())
+    tidy = " ".join(normalised(" ".join(text.split()), "NFC", longest=longest).split())
     check_text(**{name: tidy})
     if not any(character.isprintable() and character != " " for character in tidy):
         raise InvalidInput(name, "empty")

@@ -17,7 +17,7 @@ from stdnum.exceptions import ValidationError
 from stdnum.util import clean
 
 from domain.errors import InvalidInput
-from domain.texts import check_text
+from domain.texts import check_text, normalised
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -92,7 +92,7 @@ def _plain(text: str) -> str:
     """Return the text in ASCII's letters, figures and dashes as far as it can be, in capitals."""
     figures = "".join(
         str(unicodedata.decimal(each)) if each.isdecimal() else each
-        for each in unicodedata.normalize("NFKC", text)
+        for each in normalised(text, "NFKC", longest=LONGEST_TAX_CODE)
     )
     return " ".join(clean(figures).upper().split())
 

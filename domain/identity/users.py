@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from domain.identity.policy import Client, Rules
 
 
+_LONGEST_EMAIL_TYPED = 4 * 254
+"""No address is longer, with each letter of it typed as a letter and its accents."""
+
+
 @dataclass(frozen=True, slots=True)
 class Person:
     """A person as one transaction has read them."""
@@ -41,8 +45,11 @@ class Person:
 
 def normalise_email(email: str) -> str:
     """Return the address as it is stored. Raises InvalidInput("email", "not_an_email")."""
+    typed = email.strip()
+    if len(typed) > _LONGEST_EMAIL_TYPED:
+        raise InvalidInput("email", "not_an_email")
     try:
-        checked = validate_email(email.strip(), check_deliverability=False)
+        checked = validate_email(typed, check_deliverability=False)
     except EmailNotValidError:
         raise InvalidInput("email", "not_an_email") from None
     return checked.normalized.lower()

@@ -30,7 +30,7 @@ from domain.payments.checkout import new_reference
 from domain.payments.facts import apply_payment_fact
 from domain.payments.records import GATEWAY_ACTOR, note
 from domain.permissions import require, require_another
-from domain.texts import check_text
+from domain.texts import check_text, normalised
 
 if TYPE_CHECKING:
     from datetime import date
@@ -96,7 +96,8 @@ def checked_reference(reference: str) -> str:
     one, or "too_long".
     """
     check_text(bank_reference=" ".join(reference.split()))
-    compatible = unicodedata.normalize("NFKC", reference)
+    seen = " ".join("".join(map(_as_banks_send, reference)).split())
+    compatible = normalised(seen, "NFKC", longest=_LONGEST)
     tidy = " ".join("".join(map(_as_banks_send, compatible)).split())
     if not tidy:
         raise InvalidInput("bank_reference", "empty")

@@ -123,10 +123,11 @@ def test_same_amount_and_day_is_confirmed_in_the_form(
         ({"amount": "ten"}, "Enter an amount"),
         ({"amount": "20.5"}, "decimals"),
         ({"reference": " "}, "Enter the bank's reference"),
+        ({"reference": "\u0410T1"}, "has a character that banks do not send"),
         ({"evidence": b"MZ a program"}, "as PDF, PNG or JPEG"),
         ({"evidence": PDF + b" 4111 1111 1111 1111"}, "a card's number"),
     ],
-    ids=["nothing", "words", "decimals", "reference", "program", "card"],
+    ids=["nothing", "words", "decimals", "reference", "cyrillic", "program", "card"],
 )
 def test_each_fault_is_said_plainly(
     session: Session, page: Callable[..., AppTest], changes: dict[str, Any], words: str

@@ -61,6 +61,7 @@ ODD_BYTES = (
     *(b"https://evil.example/", b"/\t/evil.example", b"\r\nSet-Cookie: a=b", b"a\nb"),
     *("\u202e\u200b".encode(), "\U0001f4b0".encode(), b"x" * 1_500, b"x" * 20_000, b"[" * 3_000),
     *(b"2026-02-30", b"0000-00", b"9999-12", b"10000-01-01", b"2026-03-10T09:30:00+99:99"),
+    *(("a" + "\u0301\u0316" * 2_000).encode(), b"@" * 500, b"x@" * 500, b'"' + b"\\a" * 500 + b'"'),
     *(b"null", b"[]", b"{}", b"true", b'{"account_id":' + b"9" * 5_000 + b"}"),
 )
 ODD_HEADERS = (

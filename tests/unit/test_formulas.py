@@ -54,7 +54,7 @@ def test_every_form_of_the_signs_that_unicode_has_for_a_width_is_known() -> None
         sign
         for sign in map(chr, range(sys.maxunicode + 1))
         if unicodedata.decomposition(sign).startswith(("<wide>", "<narrow>", "<small>"))
-        and unicodedata.normalize("NFKC", sign) in "=+-@"
+        and unicodedata.normalize("NFKC", sign) in "=+-@"  # noqa: TID251 - one character
     }
     assert forms | set("=+-@") == FORMULA_SIGNS
     assert {"\uff1d", "\uff0b", "\uff0d", "\uff20"} < forms
