@@ -116,7 +116,7 @@ def test_a_customer_is_looked_up_and_shut_out(
     expect(page.get_by_text("No role · Disabled")).to_be_visible()
     assert serious_violations(page) == {}
     customer.reload()
-    expect(customer.get_by_role("button", name="Sign in")).to_be_visible()
+    expect(customer.get_by_role("button", name="Sign in", exact=True)).to_be_visible()
     with page.expect_download() as downloading:
         page.get_by_role("link", name="The roles alone, as CSV").click()
     path = tmp_path / "roles.csv"
