@@ -20,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from sqlalchemy.exc import DBAPIError
 
 from db.embedded import EmbeddedPostgresError
-from domain import audit_chain, identity, ledger, payments, secret_keys, staff, usage
+from domain import audit_chain, ledger, payments, secret_keys, staff, usage
 from domain.actors import StaffRole, system_actor
 from domain.audit_chain import Head
 from domain.errors import BillingError, Conflict, InvalidInput, NotFound
@@ -366,7 +366,7 @@ def reset_second_factor(
         except NotFound:
             raise CommandError(f"Nobody has signed up with the address {email}.") from None
         backend.write(
-            identity.reset_second_factors, user_id=person.user_id, reason=reason, actor=_ACTOR
+            staff.reset_second_factors, user_id=person.user_id, reason=reason, actor=_ACTOR
         )
     _say(f"{email} signs in with the password alone, or sets up a new second factor.")
 

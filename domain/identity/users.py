@@ -76,10 +76,10 @@ def create_user(
 ) -> int:
     """Make a person whose address needs no proof; return their id.
 
-    The system and administrators may. Raises NotAuthorised, InvalidInput, and Conflict
+    The system may. Raises NotAuthorised, InvalidInput, and Conflict
     ("email_taken").
     """
-    require(actor, "manage_people")
+    require(actor, "create_person")
     return create_user_with_hash(
         session,
         email=email,
@@ -113,7 +113,7 @@ def create_user_with_hash(
     time_zone: str | None = None,
 ) -> int:
     """Make a person as `create_user` does, with a hash that was made before."""
-    require(actor, "manage_people")
+    require(actor, "create_person")
     person = add_user(
         session,
         email=normalise_email(email),

@@ -33,6 +33,7 @@ from domain.staff.roles import (
     end_sessions,
     find_person,
     list_staff,
+    reset_second_factors,
 )
 
 __all__ = [
@@ -63,5 +64,6 @@ __all__ = [
     "list_staff",
     "record_review",
     "reject_role_request",
+    "reset_second_factors",
     "withdraw_role_request",
 ]

@@ -52,7 +52,10 @@ _PEOPLE = """
 SELECT u.id, u.display_name, u.email, u.staff_role, u.disabled_at,
        (SELECT a.recorded_at FROM audit_log a
         WHERE a.actor LIKE 'user:%' AND a.actor = 'user:' || u.id AND a.action = 'sign_in'
-        ORDER BY a.recorded_at DESC LIMIT 1) AS signed_in_at
+        ORDER BY a.recorded_at DESC LIMIT 1) AS signed_in_at,
+       EXISTS (SELECT FROM authenticators f
+               WHERE f.user_id = u.id AND f.sealed_secret IS NOT NULL)
+       OR EXISTS (SELECT FROM passkeys k WHERE k.user_id = u.id) AS has_second_factor
 FROM users u WHERE {which} ORDER BY u.staff_role, u.display_name, u.id
 """
 _ALL_STAFF = text(_PEOPLE.format(which="u.staff_role IS NOT NULL"))
@@ -77,6 +80,7 @@ class StaffMember:
     role: StaffRole | None
     is_disabled: bool
     signed_in_at: datetime | None
+    has_second_factor: bool
     given_by: str | None
     given_at: datetime | None
     approved_by: str | None = None
@@ -98,6 +102,7 @@ def _people(session: Session, rows: Sequence[Row[Any]]) -> tuple[StaffMember, ..
             role=StaffRole(row.staff_role) if row.staff_role else None,
             is_disabled=row.disabled_at is not None,
             signed_in_at=row.signed_in_at,
+            has_second_factor=row.has_second_factor,
             given_by=given[row.id].given_by if row.id in given else None,
             given_at=given[row.id].recorded_at if row.id in given else None,
             approved_by=given[row.id].approved_by if row.id in given else None,
@@ -189,6 +194,27 @@ def end_sessions(session: Session, *, user_id: int, reason: str, actor: Actor) -
     details = {"user_id": person.id, "sessions": ended, "reason": reason}
     audit.record(session, action="end_sessions", actor=actor, details=details)
     return ended
+
+
+def reset_second_factors(session: Session, *, user_id: int, reason: str, actor: Actor) -> None:
+    """Remove the second factors of somebody who has lost theirs, and sign them out everywhere.
+
+    All administrators get a mail where the person is of staff: whoever has that person's password
+    could set up a factor of their own now. Raises as `identity.reset_second_factors` does.
+    """
+    person = session.get(User, user_id, populate_existing=True)
+    identity.reset_second_factors(session, user_id=user_id, reason=reason, actor=actor)
+    if person is not None and person.staff_role is not None:
+        standing = Standing(StaffRole(person.staff_role), person.disabled_at is not None)
+        mail_admins(
+            session,
+            "second_factor_reset",
+            person=person,
+            before=standing,
+            after=standing,
+            requested_by=audit.actor_name(actor),
+            reason=reason,
+        )
 
 
 def create_person(

@@ -16,6 +16,7 @@ from domain.staff import (
     end_sessions,
     find_person,
     list_staff,
+    reset_second_factors,
 )
 from domain.texts import LONGEST_REASON
 from portal import backend
@@ -24,7 +25,7 @@ from portal.i18n import _
 from portal.people import naming
 from portal.roles import staff_role_name
 from portal.staff import requests, review
-from portal.staff.words import change_words, role_or_none, role_words, state_words
+from portal.staff.words import change_words, factor_words, role_or_none, role_words, state_words
 from portal.top_up import words
 from portal.ui import checked
 
@@ -61,6 +62,7 @@ def _table(here: Viewing, staff: Sequence[StaffMember]) -> None:
             _("Email"): [each.email for each in staff],
             _("Role"): [role_words(each) for each in staff],
             _("State"): [state_words(each) for each in staff],
+            _("Two-factor"): [factor_words(each) for each in staff],
             _("Last sign-in"): [_signed_in(here, each) for each in staff],
             _("Given by"): [name(each.given_by) for each in staff],
             _("Given"): [here.date_time(each.given_at) if each.given_at else "" for each in staff],
@@ -160,6 +162,15 @@ def _buttons(here: Viewing, person: StaffMember, reason: str) -> None:
                 lambda: _end_sessions(here, person, reason),
                 _("They are signed out, and can sign in again."),
             )
+        if person.has_second_factor and st.button(
+            _("Reset second factor"), key="reset_second_factor"
+        ):
+            told = _("Second factor of {email} removed. They are signed out and told by mail.")
+            _try(
+                here,
+                lambda: _reset_second_factors(here, person, reason),
+                told.format(email=person.email),
+            )
         # Keys of their own: a page that was drawn before does not do the opposite.
         if person.is_disabled:
             is_pressed = st.button(_("Enable person"), key="enable")
@@ -192,6 +203,12 @@ def _set_role(
 
 def _end_sessions(here: Viewing, person: StaffMember, reason: str) -> None:
     backend.write(end_sessions, user_id=person.user_id, reason=reason, actor=here.visitor.actor)
+
+
+def _reset_second_factors(here: Viewing, person: StaffMember, reason: str) -> None:
+    backend.write(
+        reset_second_factors, user_id=person.user_id, reason=reason, actor=here.visitor.actor
+    )
 
 
 def _disable(here: Viewing, person: StaffMember, reason: str) -> RoleRequest | None:

@@ -27,7 +27,7 @@ from portal import backend
 from portal.i18n import _
 from portal.roles import role_name, staff_role_name
 from portal.spreadsheets import SmallWorkbook, write_cell
-from portal.staff.words import flag_words, role_or_none, role_words, state_words
+from portal.staff.words import factor_words, flag_words, role_or_none, role_words, state_words
 from portal.ui.download_link import download_links
 
 if TYPE_CHECKING:
@@ -108,6 +108,7 @@ def _role_titles() -> list[str]:
         _("Role"),
         _("On"),
         _("State"),
+        _("Two-factor"),
         _("Last sign-in (UTC)"),
         _("Given by"),
         _("Given (UTC)"),
@@ -126,7 +127,7 @@ def _roles(found: Review) -> Iterator[tuple[str, ...]]:
         yield _role(found, people[place.user_id], role_name(place.role), account, place)
     for user_id, email in {each.user_id: each.email for each in found.flags}.items():
         if user_id not in people:
-            yield ("", email, role_or_none(None), "", "", "", "", "", "", _flags(found, user_id))
+            yield ("", email, role_or_none(None), *[""] * 7, _flags(found, user_id))
 
 
 def _role(
@@ -139,6 +140,7 @@ def _role(
         role,
         on,
         state_words(person),
+        factor_words(person),
         person.signed_in_at.isoformat() if person.signed_in_at else "",
         found.names.get(given.given_by or "", given.given_by or ""),
         given.given_at.isoformat() if given.given_at else "",

@@ -48,6 +48,11 @@ def state_words(person: StaffMember) -> str:
     return _("Disabled") if person.is_disabled else _("Active")
 
 
+def factor_words(person: StaffMember) -> str:
+    """Return whether the person signs in with a second factor."""
+    return _("On") if person.has_second_factor else _("Off")
+
+
 def change_words(email: str, before: Standing, after: Standing) -> str:
     """Return what a change of a person is, such as on a request."""
     if before.is_disabled != after.is_disabled:

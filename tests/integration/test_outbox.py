@@ -543,6 +543,7 @@ STAFF_STEPS: tuple[dict[str, Any], ...] = (
     {"step": "withdrawn", "decided_by": "boss@example.com"},
     *({"step": "lapsed", "remark": each.value} for each in LapseReason),
     {"step": "created", "is_new": True, "role_before": None, "requested_by": None},
+    {"step": "second_factor_reset"},
 )
 
 

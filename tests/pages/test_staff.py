@@ -10,7 +10,7 @@ import openpyxl
 import pytest
 from sqlalchemy import select, text
 
-from db.models import AuditRecord, User
+from db.models import AuditRecord, OutboxMessage, Passkey, User
 from domain import audit
 from domain.accounts import add_member
 from domain.actors import MemberRole, StaffRole, user_actor
@@ -102,6 +102,47 @@ def test_a_role_is_given_changed_and_taken_away(
     assert app.dataframe[0].value["Role"].tolist() == ["Administrator"]
 
 
+def test_a_lost_second_factor_is_reset_with_a_reason_and_told_to_administrators(
+    session: Session,
+    page: Callable[..., AppTest],
+    admin: Actor,
+    make_person: Callable[[StaffRole], Actor],
+) -> None:
+    del admin
+    person = make_person(StaffRole.FINANCE)
+    email = session.scalars(select(User.email).where(User.id == person.user_id)).one()
+    passkey = Passkey(
+        credential_id=b"lost",
+        user_id=person.user_id,
+        name="Phone",
+        public_key=b"",
+        sign_count=0,
+        transports=[],
+    )
+    session.add(passkey)
+    session.commit()
+    app = page()
+    staff = app.dataframe[0].value
+    assert staff.loc[staff["Email"] == email, "Two-factor"].tolist() == ["On"]
+    press(app, "Reset second factor")
+    assert texts(app.error) == ["Say why."]
+    app.text_input(key="staff_change_reason").set_value("Lost the phone")
+    press(app, "Reset second factor")
+    told = f"Second factor of {email} removed. They are signed out and told by mail."
+    assert texts(app.success) == [told]
+    assert "On" not in app.dataframe[0].value["Two-factor"].tolist()
+    assert "Reset second factor" not in [each.label for each in app.button]
+    session.rollback()
+    mails = session.execute(
+        select(OutboxMessage.recipient, OutboxMessage.template).order_by(OutboxMessage.id)
+    )
+    first = session.scalars(select(User.email).where(User.id == 1)).one()
+    assert [tuple(each) for each in mails] == [
+        (email, "second_factor_changed"),
+        (first, "staff_change"),
+    ]
+
+
 def test_finance_looks_and_changes_nothing(page: Callable[..., AppTest], admin: Actor) -> None:
     app = page(StaffRole.FINANCE)
     assert not app.text_input
@@ -142,9 +183,9 @@ def test_the_roles_alone_say_on_what_and_by_whom(
     content = review.make(admin, review.roles_csv).decode("utf-8-sig")
     titles, staff, member = csv.reader(io.StringIO(content))
     assert titles[2:4] == ["Role", "On"]
-    assert staff[2:7] == ["Administrator", "everything", "Active", "", "system:tests"]
+    assert staff[2:8] == ["Administrator", "everything", "Active", "Off", "", "system:tests"]
     assert member[2:4] == ["Reader", f"'=cmd() · {account}"]
-    assert member[6] == "user:900"
+    assert member[7] == "user:900"
     assert titles[-1] == "Flags"
     assert staff[-1] == member[-1] == f"Member of customer account =cmd() · {account}"
     actions = session.scalars(select(AuditRecord.action)).all()
