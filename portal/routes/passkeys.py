@@ -23,7 +23,10 @@ def relying_party(call: Call) -> RelyingParty | None:
     is an address instead of a name.
     """
     origin = own_origin(call.request)
-    parts = urlsplit(origin)
+    try:
+        parts = urlsplit(origin)
+    except ValueError:  # a Host header like "[::"
+        return None
     host = parts.hostname or ""
     if not host or _is_address(host):
         return None

@@ -310,3 +310,9 @@ def test_a_session_of_before_the_rule_is_over_outside_the_demo(
     assert not is_signed_in(client)
     backend.write(lambda session: session.execute(update(UserSession).values(factor="passkey")))
     assert is_signed_in(client)
+
+
+def test_a_host_header_that_is_no_host_offers_no_passkey() -> None:
+    page = browser().get("/sign-in", headers={"host": "[::"})
+    assert page.status_code == 200
+    assert 'name="passkey_state"' not in page.text

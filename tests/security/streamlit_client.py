@@ -147,7 +147,10 @@ class StreamlitPage:
         while True:
             answer = await self.receive()
             run.messages.append(answer)
-            if answer.WhichOneof("type") == "script_finished":
+            # A run that gives way to another one is not the answer yet.
+            if answer.WhichOneof("type") == "script_finished" and (
+                answer.script_finished != ForwardMsg.FINISHED_EARLY_FOR_RERUN
+            ):
                 return run
 
     async def send(self, data: bytes | str) -> None:
