@@ -27,6 +27,7 @@ BENCHMARKS = (
     "exports",
     "sessions",
     "flood",
+    "restart",
     "callbacks",
 )
 
