@@ -8,7 +8,7 @@ import openpyxl
 import pytest
 from playwright.sync_api import expect
 
-from tests.e2e.conftest import DESKTOP, PHONE
+from tests.e2e.conftest import DESKTOP, PHONE, settle
 from tests.e2e.test_accessibility import serious_violations
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ def test_an_administrator_reads_the_log(
     sign_in: Callable[..., Page], viewport: dict[str, int], tmp_path: Path
 ) -> None:
     page = sign_in("admin@demo.example", viewport, "/audit?what=sign_in")
+    settle(page)
     expect(page.get_by_text("Times are in")).to_be_visible()
     assert serious_violations(page) == {}
     with page.expect_download() as downloading:

@@ -19,7 +19,7 @@ from domain.vouchers import (
     end_campaign,
     propose_campaign,
 )
-from tests.e2e.conftest import DESKTOP, PHONE
+from tests.e2e.conftest import DESKTOP, PHONE, settle
 from tests.e2e.test_accessibility import serious_violations
 from tests.e2e.test_top_up_journey import go_to_review
 
@@ -102,6 +102,7 @@ def test_a_first_top_up_by_card_earns_the_starter_pack_once(
     expect(page.get_by_text("5 rows", exact=True)).to_be_visible()
     assert serious_violations(page) == {}
     page.get_by_text("Voucher list").click()
+    settle(page)
     expect(page.get_by_text("Times are in")).to_be_visible()
     assert serious_violations(page) == {}
 

@@ -20,7 +20,7 @@ from domain.vouchers import (
     propose_campaign,
 )
 from portal import demo
-from tests.e2e.conftest import DESKTOP, PHONE
+from tests.e2e.conftest import DESKTOP, PHONE, settle
 from tests.e2e.test_accessibility import serious_violations
 from tests.e2e.test_bank_transfer_journey import account_of
 
@@ -82,6 +82,7 @@ def test_a_customer_redeems_a_code(
     expect(page.get_by_role("link", name="Balance ₫2,500,000")).to_be_visible()
 
     page.get_by_text("Voucher list").click()
+    settle(page)
     expect(page.get_by_text("Times are in")).to_be_visible()
     assert serious_violations(page) == {}
     code.fill(demo.VOUCHER_CODE)

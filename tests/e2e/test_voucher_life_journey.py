@@ -24,7 +24,7 @@ from domain.vouchers import (
     redeem_code,
 )
 from portal.formats import MINUS
-from tests.e2e.conftest import DESKTOP
+from tests.e2e.conftest import DESKTOP, settle
 from tests.e2e.test_bank_transfer_journey import account_of
 from tests.factories import SYSTEM, charge, grant, next_key
 
@@ -119,4 +119,5 @@ def test_scope_falls_through_and_expiry_says_so(
     # The table behind tells it too, once it is drawn.
     expect(page.get_by_role("list").get_by_text(f"{MINUS}₫60,000")).to_be_visible()
     page.goto(page.url.split("/billing")[0] + "/billing?tab=vouchers")
+    settle(page)
     expect(page.get_by_text("Times are in")).to_be_visible()
