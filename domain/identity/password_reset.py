@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from db.models import User
 from domain import passwords, throttling
 from domain.audit import record
+from domain.errors import InvalidInput
 from domain.identity.email_links import (
     RESET_PASSWORD,
     mail_link,
@@ -48,6 +49,8 @@ def change_password(
     RateLimited.
     """
     passwords.check_password(new_password, email=visit.email, field="new_password")
+    if new_password == current_password:
+        raise InvalidInput("new_password", "same_as_current")
     person = prove_password(sessions, visit.email, current_password, client, rules)
     if person is None or person.id != visit.user_id:
         return False

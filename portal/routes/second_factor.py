@@ -29,6 +29,7 @@ from portal.routes.web import (
     render,
     sign_in_path,
 )
+from portal.routes.wording import wrong_code_text
 from portal.settings import settings
 
 if TYPE_CHECKING:
@@ -134,8 +135,8 @@ def _wrong_text(call: Call) -> str:
     if call.given("passkey"):
         return _("This passkey was not accepted. Try again.")
     if call.given("use") == _RECOVERY:
-        return _("This recovery code is wrong, or was used before.")
-    return _("This code is wrong or too old. Enter the one that your app shows now.")
+        return _("This recovery code is wrong, or was used or replaced before.")
+    return wrong_code_text(call.given("code"))
 
 
 # ── Setting one up on the way ─────────────────────────────────────────────────────────────────
@@ -158,7 +159,7 @@ def _show_set_up(call: Call, reply: Reply = FIRST) -> Response:
         next_path=_next(call),
         secret=offer.secret,
         qr_code=qr_code(offer.uri),
-        way_back=("/sign-in", _("Sign in as somebody else")),
+        way_back=("/sign-in", _("Use a different account")),
     )
 
 

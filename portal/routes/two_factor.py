@@ -13,7 +13,7 @@ from portal.routes.codes import qr_code, show_recovery_codes
 from portal.routes.passkeys import answer_in, passkey_values, relying_party
 from portal.routes.security import browser_name
 from portal.routes.web import FIRST, Call, Form, Reply, form_route, redirect, render
-from portal.routes.wording import notice_text
+from portal.routes.wording import notice_text, wrong_code_text
 from portal.settings import settings
 
 if TYPE_CHECKING:
@@ -60,7 +60,9 @@ def _passkey_row(call: Call, passkey: PasskeySummary) -> dict[str, Any]:
         "key": passkey.key,
         "name": passkey.name,
         "created_at": formats.date_time(passkey.created_at, zone),
-        "last_used_at": formats.date_time(used, zone) if used else _("never"),
+        "last_used": _("last used {time}").format(time=formats.date_time(used, zone))
+        if used
+        else _("never used"),
     }
 
 
@@ -153,12 +155,18 @@ def _show_app(call: Call, reply: Reply = FIRST) -> Response:
     )
     if offer is None:
         return redirect(PATH)
+    factors = backend.read(
+        identity.list_second_factors,
+        actor=call.visitor.actor(call.client.address),
+        rules=settings().rules,
+    )
+    replaces = _("Your present app works until you have entered a code of the new one.")
     return render(
         call,
         "set_up_authenticator.html",
         reply,
         action=APP_PATH,
-        intro="",
+        intro=replaces if factors.has_authenticator else "",
         email=call.visitor.email,
         next_path="/",
         secret=offer.secret,
@@ -178,7 +186,7 @@ def _submit_app(call: Call) -> Response:
     except NotFound:
         return redirect(PATH)
     if codes is None:
-        fault = {"code": _("This code is wrong or too old. Enter the one that your app shows now.")}
+        fault = {"code": wrong_code_text(call.given("code"))}
         return _show_app(call, Reply(faults=fault, status=422))
     if codes:
         return show_recovery_codes(call, codes, next_path=PATH)

@@ -28,12 +28,20 @@ def fault_text(fault: InvalidInput) -> str:
     by_reason = {
         "too_short": _("Use {minimum} characters or more."),
         "too_long": _("Use {maximum} characters or fewer."),
+        "same_as_current": _("Choose another password than your current one."),
         "same_as_email": _("Do not use your email address as the password."),
         "guessable": _("This password is easy to guess. Use a longer or less common one."),
         "control_characters": _("Use letters, digits and signs only."),
     }
     text = texts.get((fault.field, fault.reason)) or by_reason.get(fault.reason)
     return (text or _("Check this field.")).format(**fault.values)
+
+
+def wrong_code_text(code: str) -> str:
+    """Return the sentence for a code that is none of the authenticator app's now."""
+    if any(each.isalpha() for each in code):
+        return _("Enter the 6 digits that your app shows. To use a recovery code, choose it below.")
+    return _("This code is wrong, too old or already used. Wait for the next one and enter it.")
 
 
 def wait_text(seconds: int) -> str:
@@ -60,7 +68,7 @@ def notice_text(code: str) -> str | None:
         "password_reset": _("Your password is changed. Sign in with the new one."),
         "password_changed": _("Your password is changed. You are signed out everywhere else."),
         "session_ended": _("That browser is signed out."),
-        "app_added": _("Your authenticator app is set up. You are signed out everywhere else."),
-        "passkey_added": _("Your passkey is added. You are signed out everywhere else."),
-        "second_factor_removed": _("Removed. You are signed out everywhere else."),
+        "app_added": _("Authenticator app set up. You are signed out everywhere else."),
+        "passkey_added": _("Passkey added. You are signed out everywhere else."),
+        "second_factor_removed": _("Second factor removed. You are signed out everywhere else."),
     }.get(code)

@@ -58,7 +58,8 @@ def waiting_text(here: Viewing, request: RoleRequest) -> str:
         text = _("Waiting for approval by another administrator until {when}.")
         return text.format(when=here.date_time(request.expires_at))
     text = _(
-        "Takes effect on {when}, unless withdrawn: no other administrator can decide about it."
+        "Takes effect on {when}, unless it is withdrawn or another administrator decides on it"
+        " before."
     )
     return text.format(when=here.date_time(request.effective_at))
 

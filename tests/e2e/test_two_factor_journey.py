@@ -79,7 +79,7 @@ def test_an_app_protects_a_sign_in_from_the_next_day_on(
     page = sign_in(email, viewport)
     page.get_by_role("button", name="Menu").click()
     page.get_by_role("link", name="Two-factor authentication").click()
-    page.get_by_text("Off: your password alone signs you in.").wait_for()
+    page.get_by_text("Off. You sign in with your password only.").wait_for()
     page.get_by_label("Current password").fill("a wrong password 1")
     page.get_by_role("button", name="Set up app").click()
     page.get_by_text("This is not your current password.").wait_for()
@@ -89,13 +89,13 @@ def test_an_app_protects_a_sign_in_from_the_next_day_on(
     secret = page.locator("code.secret").inner_text()
     page.get_by_label("Code from your authenticator app").fill("000000")
     page.get_by_role("button", name="Continue").click()
-    page.get_by_text("This code is wrong or too old.").wait_for()
+    page.get_by_text("This code is wrong, too old or already used.").wait_for()
     page.get_by_label("Code from your authenticator app").fill(code_of(secret, -1))
     page.get_by_role("button", name="Continue").click()
     codes = page.locator("ul.codes code").all_inner_texts()
     assert len(codes) == 10
     page.get_by_role("link", name="I have saved them").click()
-    page.get_by_text("On: signing in takes more than your password.").wait_for()
+    page.get_by_text("On. Signing in takes your password").wait_for()
     sign_out(page, portal_url)
 
     for steps in (0, 1):
@@ -115,7 +115,7 @@ def test_an_app_protects_a_sign_in_from_the_next_day_on(
     change(lost, portal_url, "Create new codes")
     assert not set(lost.locator("ul.codes code").all_inner_texts()) & set(codes)
     change(lost, portal_url, "Remove app")
-    lost.get_by_text("Off: your password alone signs you in.").wait_for()
+    lost.get_by_text("Off. You sign in with your password only.").wait_for()
     sign_out(lost, portal_url)
     give_password(lost, portal_url, email)
     is_in(lost)
@@ -134,11 +134,11 @@ def test_a_passkey_signs_in_with_and_without_the_password(
     change(page, portal_url, "Add a passkey")
     page.get_by_role("heading", name="Save your recovery codes").wait_for()
     page.get_by_role("link", name="I have saved them").click()
-    page.get_by_text("On: signing in takes more than your password.").wait_for()
+    page.get_by_text("On. Signing in takes your password").wait_for()
     # The device has one already for this person, and says so.
     page.get_by_label("Current password").fill(demo.PASSWORD)
     page.get_by_role("button", name="Add a passkey").click()
-    page.get_by_text("No passkey was made. Try again.").wait_for()
+    page.get_by_text("No passkey was added.").wait_for()
 
     for _day in range(2):
         sign_out(page, portal_url)
@@ -156,7 +156,7 @@ def test_a_passkey_signs_in_with_and_without_the_password(
     page.goto(f"{portal_url}/two-factor")
     page.get_by_label("Current password").fill(demo.PASSWORD)
     page.get_by_role("button", name="Remove passkey").click()
-    page.get_by_text("Off: your password alone signs you in.").wait_for()
+    page.get_by_text("Off. You sign in with your password only.").wait_for()
     sign_out(page, portal_url)
     page.get_by_role("button", name="Sign in with a passkey").click()
     page.get_by_text("This passkey was not accepted. Sign in with your password.").wait_for()

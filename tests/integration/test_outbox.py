@@ -575,9 +575,9 @@ STAFF_STEPS: tuple[dict[str, Any], ...] = (
                 "passkey_added",
                 "passkey_removed",
                 "codes_replaced",
-                "reset",
             )
         ),
+        ("second_factor_changed", {"change": "reset"}, "http://here/two-factor"),
         *(
             ("staff_change", {**STAFF_CHANGE, **changes}, "http://here/staff")
             for changes in STAFF_STEPS

@@ -172,7 +172,7 @@ def test_a_recovery_code_signs_in_and_leads_back_where_one_was_going() -> None:
     give_password(again)
     used = post(again, "/second-factor?use=recovery_code", use="recovery_code", code=codes[0])
     assert used.status_code == 403
-    assert "was used before" in used.text
+    assert "was used or replaced before" in used.text
 
 
 def test_staff_who_must_have_a_factor_set_it_up_on_the_way_in(
@@ -220,7 +220,7 @@ def test_changes_need_the_password_and_say_what_became_of_them() -> None:
     for _time in range(2):
         done = post(client, "/two-factor", current_password=PASSWORD, action="remove_app")
         assert done.headers["location"] == "/two-factor?notice=second_factor_removed"
-    assert "Off: your password alone" in client.get("/two-factor").text
+    assert "Off. You sign in with your password only" in client.get("/two-factor").text
     none = post(client, "/two-factor", current_password=PASSWORD, action="replace_codes")
     assert none.status_code == 409
     odd = post(client, "/two-factor", current_password=PASSWORD, action="burn:everything")
@@ -316,3 +316,21 @@ def test_a_host_header_that_is_no_host_offers_no_passkey() -> None:
     page = browser().get("/sign-in", headers={"host": "[::"})
     assert page.status_code == 200
     assert 'name="passkey_state"' not in page.text
+
+
+def test_the_present_password_is_no_new_one() -> None:
+    make_user()
+    client = browser()
+    give_password(client)
+    answer = post(client, "/password", current_password=PASSWORD, new_password=PASSWORD)
+    assert answer.status_code == 422
+    assert "another password than your current one" in answer.text
+
+
+def test_a_recovery_code_in_the_field_of_the_app_is_told_where_it_goes() -> None:
+    _secret, codes = person_with_app()
+    client = browser()
+    give_password(client)
+    answer = post(client, "/second-factor", code=codes[0])
+    assert answer.status_code == 403
+    assert "To use a recovery code, choose it below." in answer.text

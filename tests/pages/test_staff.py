@@ -296,7 +296,7 @@ def test_sole_administrator_is_told_when_a_change_takes_effect(
     app = press(choose(page(), person), "Change role to Administrator")
     (told,) = texts(app.success)
     assert "Takes effect on " in told
-    assert told.endswith("unless withdrawn: no other administrator can decide about it.")
+    assert told.endswith("unless it is withdrawn or another administrator decides on it before.")
     (waiting,) = list_role_requests(session, actor=admin)
     assert waiting.effective_at is not None
     assert role_of(session, person) == "finance"
