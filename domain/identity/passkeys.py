@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+import cbor2
 from sqlalchemy import delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 from webauthn import (
@@ -36,6 +37,7 @@ from webauthn.helpers.structs import (
 from db.models import Passkey, UsedChallenge, User
 from domain import clock
 from domain.errors import Conflict, InvalidInput, NotFound
+from domain.identity.plain_cbor import is_plain, is_plain_authenticator_data
 from domain.texts import checked_name, whole_number
 
 if TYPE_CHECKING:
@@ -169,6 +171,7 @@ def register_passkey(
         raise InvalidInput("passkey", "too_late")
     try:
         given = parse_registration_credential_json(_read(answer))
+        _check_attestation(given.response.attestation_object)
         verified = verify_registration_response(
             credential=given,
             expected_challenge=challenge,
@@ -285,9 +288,21 @@ class _Given:
     user_handle: bytes | None
 
 
+def _check_attestation(content: bytes) -> None:
+    """Raise ValueError where a decoder could be kept busy by it."""
+    if not is_plain(content):
+        raise ValueError("no plain CBOR")
+    if not is_plain_authenticator_data(cbor2.loads(content)["authData"]):
+        raise ValueError("no plain authenticator data")
+
+
 def _readable(answer: PasskeyAnswer) -> _Given | None:
     try:
         credential = _read(answer)
+        if not is_plain_authenticator_data(
+            base64url_to_bytes(credential["response"]["authenticatorData"])
+        ):
+            return None
         handle = credential["response"].get("userHandle")
         return _Given(
             credential,

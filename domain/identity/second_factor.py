@@ -18,8 +18,15 @@ from domain.identity.guesses import is_unchanged, prove_password
 from domain.identity.passkeys import Ceremony
 from domain.identity.pending import has_second_factor
 from domain.identity.sessions import revoke_user_sessions
-from domain.identity.users import actor_for, load_person, mail_person, require_person_id
+from domain.identity.users import (
+    actor_for,
+    load_person,
+    lock_person,
+    mail_person,
+    require_person_id,
+)
 from domain.permissions import require, require_another
+from domain.rights import with_current_rights
 from domain.texts import checked_reason
 
 if TYPE_CHECKING:
@@ -104,6 +111,8 @@ def confirm_own_authenticator(
     offered any more.
     """
     user_id = require_person_id(actor)
+    # Whoever signs in at this moment waits, and is asked for the factor then.
+    lock_person(session, user_id)
     person = load_person(session, User.id == user_id)
     if person is None:
         raise NotFound("user")
@@ -231,6 +240,7 @@ def reset_second_factors(session: Session, *, user_id: int, reason: str, actor: 
     if person is None:
         raise NotFound("user")
     require_another(actor, f"user:{person.id}")
+    lock_person(session, person.id)
     _remove_all(session, person.id)
     revoke_user_sessions(session, person.id)
     outbox.enqueue(
@@ -255,6 +265,11 @@ def _change(
         return False
     with sessions.begin() as session:
         if not is_unchanged(session, person):
+            return False
+        # The session may have been ended while the password was looked at.
+        try:
+            with_current_rights(session, again.visit.actor(again.client.address))
+        except NotAuthorised:
             return False
         change(session, person)
     return True

@@ -160,6 +160,11 @@ def load_person(session: Session, which: ColumnElement[bool]) -> Person | None:
     )
 
 
+def lock_person(session: Session, user_id: int) -> None:
+    """Wait for others who change or sign in this person, and have them wait until the commit."""
+    session.execute(select(User.id).where(User.id == user_id).with_for_update(key_share=True))
+
+
 def require_person_id(actor: Actor) -> int:
     """Return who the actor is. Raises NotAuthorised where it is no person."""
     if actor.user_id is None:

@@ -14,6 +14,7 @@ from db.models import AccountMember, User, UserSession
 from domain import audit, clock
 from domain.actors import StaffRole
 from domain.errors import Conflict, NotAuthorised, NotFound
+from domain.identity.sessions import end_pending_sign_ins
 from domain.permissions import require_another
 
 if TYPE_CHECKING:
@@ -126,7 +127,8 @@ def _named(before: Standing, after: Standing) -> tuple[str, str | None, str | No
 
 
 def sign_out(session: Session, user_id: int) -> int:
-    """End all sessions of a person; return how many there were."""
+    """End all sessions of a person, and sign-ins under way; return how many sessions there were."""
+    end_pending_sign_ins(session, user_id)
     ended = session.execute(
         update(UserSession)
         .where(UserSession.user_id == user_id, UserSession.revoked_at.is_(None))

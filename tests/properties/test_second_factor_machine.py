@@ -508,6 +508,7 @@ class SecondFactors(RuleBasedStateMachine):
         if is_disabled != self.model.is_disabled:
             self.model.is_disabled = is_disabled
             self.model.sessions.clear()
+            self.model.pending.clear()
 
     @rule(spares=MOSTLY, role=st.sampled_from([None, StaffRole.FINANCE, StaffRole.SUPPORT]))
     def change_role(self, spares: bool, role: StaffRole | None) -> None:  # noqa: FBT001
@@ -520,6 +521,7 @@ class SecondFactors(RuleBasedStateMachine):
         if role is not self.model.role:
             self.model.role = role
             self.model.sessions.clear()
+            self.model.pending.clear()
 
     @rule(seconds=st.sampled_from([1, 31, 299, 601]))
     def wait(self, seconds: int) -> None:
