@@ -221,7 +221,7 @@ class SecondFactors(RuleBasedStateMachine):
         else:
             self.expect_signed_in(result, Factor.PASSWORD)
 
-    @precondition(lambda self: not self.model.is_disabled and len(self.model.live()) < 3)
+    @precondition(lambda self: not self.model.is_disabled and len(self.model.pending) < 3)
     @rule()
     def give_right_password(self) -> None:
         self.give_password(right=True)
@@ -242,6 +242,7 @@ class SecondFactors(RuleBasedStateMachine):
     def as_themselves(self) -> Actor:
         return user_actor(self.user_id)
 
+    @precondition(lambda self: self.begun)
     @rule(data=st.data(), steps=STEPS)
     def finish_with_code(self, data: st.DataObject, steps: int) -> None:
         pending = self.some_pending(data)
@@ -258,6 +259,7 @@ class SecondFactors(RuleBasedStateMachine):
         if done:
             self.model.last_step = step
 
+    @precondition(lambda self: self.begun)
     @rule(data=st.data(), is_real=MOSTLY)
     def finish_with_recovery_code(self, data: st.DataObject, is_real: bool) -> None:  # noqa: FBT001
         pending = self.some_pending(data)
@@ -275,6 +277,25 @@ class SecondFactors(RuleBasedStateMachine):
         if done:
             self.model.codes.discard(code)
 
+    @precondition(lambda self: self.model.is_protected and not self.model.is_disabled)
+    @rule(data=st.data(), steps=STEPS, is_real=st.booleans(), with_code=st.booleans())
+    def sign_in_in_two_tabs(
+        self,
+        data: st.DataObject,
+        steps: int,
+        is_real: bool,  # noqa: FBT001
+        with_code: bool,  # noqa: FBT001
+    ) -> None:
+        """Give the password in each, and then the factor in one after the other."""
+        self.give_password(right=True)
+        self.give_password(right=True)
+        if with_code:
+            self.finish_with_code(data, steps)
+        else:
+            self.finish_with_recovery_code(data, is_real)
+        self.finish_with_recovery_code(data, is_real=True)
+
+    @precondition(lambda self: self.begun)
     @rule(data=st.data(), steps=STEPS)
     def finish_set_up(self, data: st.DataObject, steps: int) -> None:
         pending = self.some_pending(data)
