@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
 import re
 import subprocess
 import sys
@@ -24,6 +23,7 @@ import httpx2
 from websockets.exceptions import InvalidHandshake, WebSocketException
 
 from benchmarks.charging import analyse
+from benchmarks.clicking import click_around
 from benchmarks.history import fill_account
 from benchmarks.sessions import PASSWORD, add_person, portal_environment, server, sign_in_all
 from tests.security.streamlit_client import open_page
@@ -40,7 +40,6 @@ ENTRIES = 2_000
 THINK_SECONDS = 4.0
 COMES_AGAIN_SECONDS = 1.0
 REST_SECONDS = 15.0
-VIEWS = ("", "tab=history")
 
 
 def run(sessions: sessionmaker[Session], _pgbench: Pgbench) -> None:
@@ -71,27 +70,8 @@ def run(sessions: sessionmaker[Session], _pgbench: Pgbench) -> None:
 
 
 async def _measure(portal: Server, cookies: list[str], seconds: float) -> list[float]:
-    """Have everybody click for a time; return the seconds of each run of a page."""
-    took: list[float] = []
-    until = time.monotonic() + seconds
-
-    async def click(cookie: str, number: int) -> None:
-        chance = random.Random(number)
-        async with open_page(portal.address, cookie) as page:
-            await page.run()
-            while time.monotonic() < until:
-                await asyncio.sleep(chance.expovariate(1 / THINK_SECONDS))
-                number += 1
-                started = time.perf_counter()
-                run = await page.run(query=VIEWS[number % len(VIEWS)])
-                took.append(time.perf_counter() - started)
-                if run.has_failed:
-                    raise RuntimeError("a page failed")
-
-    async with asyncio.TaskGroup() as group:
-        for number, cookie in enumerate(cookies):
-            group.create_task(click(cookie, number))
-    return took
+    """Return the seconds of each run of a page."""
+    return await click_around(portal.address, cookies, seconds=seconds, think_seconds=THINK_SECONDS)
 
 
 # ── The flood, in a process of its own ────────────────────────────────────────────────────────

@@ -1,15 +1,14 @@
 """How long pages stand still when the database restarts.
 
-Twelve people click on the pages of an account, about once a second each; the benchmark's server is
-told to shut down at once, and is started again by who holds it. A page may fail meanwhile, and say
-so. The yardstick is how long the database did not answer.
+Twelve people click on the pages of an account, about once a second each. The benchmark's own server
+is shut down and started again. A page may fail meanwhile, with a message. The yardstick is how long
+the database did not answer.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-import random
 import signal
 import time
 from datetime import UTC, datetime
@@ -20,9 +19,9 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from benchmarks.charging import analyse
+from benchmarks.clicking import click_around
 from benchmarks.history import fill_account
 from benchmarks.sessions import add_person, portal_environment, server, sign_in_all
-from tests.security.streamlit_client import open_page
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 PEOPLE, ENTRIES = 12, 2_000
 SECONDS, BEFORE_SECONDS = 60.0, 15.0
 ASKED_EVERY_SECONDS = 0.05
-VIEWS = ("", "tab=history")
+THINK_SECONDS = 1.0
 _STARTED_AT = text("SELECT pg_postmaster_start_time()")
 
 
@@ -61,26 +60,18 @@ async def _measure(
     sessions: sessionmaker[Session], portal: Server, cookies: list[str]
 ) -> tuple[float, list[float]]:
     """Return how long the database was away, and the seconds of each run of a page."""
-    took: list[float] = []
-    until = time.monotonic() + SECONDS
-
-    async def click(cookie: str, number: int) -> None:
-        chance = random.Random(number)
-        async with open_page(portal.address, cookie) as page:
-            await page.run()
-            while time.monotonic() < until:
-                await asyncio.sleep(chance.expovariate(1))
-                number += 1
-                started = time.perf_counter()
-                await page.run(query=VIEWS[number % len(VIEWS)])
-                took.append(time.perf_counter() - started)
-
-    async with asyncio.TaskGroup() as group:
-        for number, cookie in enumerate(cookies):
-            group.create_task(click(cookie, number))
-        await asyncio.sleep(BEFORE_SECONDS)
-        away = await asyncio.to_thread(_restart, sessions)
-    return away, took
+    clicking = asyncio.create_task(
+        click_around(
+            portal.address,
+            cookies,
+            seconds=SECONDS,
+            think_seconds=THINK_SECONDS,
+            may_fail=True,
+        )
+    )
+    await asyncio.sleep(BEFORE_SECONDS)
+    away = await asyncio.to_thread(_restart, sessions)
+    return away, await clicking
 
 
 def _restart(sessions: sessionmaker[Session]) -> float:
