@@ -78,7 +78,7 @@ class EmailToken(Base):
 
 
 class PendingSignIn(Base):
-    """Somebody who has given the right password, and not the second factor yet."""
+    """A sign-in whose password was right and whose second factor is pending."""
 
     __tablename__ = "pending_sign_ins"
 

@@ -6,14 +6,22 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from sqlalchemy import select
+from sqlalchemy import and_, select
 
 from db.models import User, UserSession
 from domain import clock, passwords, signals, throttling
 from domain.audit import record
-from domain.errors import RateLimited
+from domain.errors import NotAuthorised, RateLimited
 from domain.identity.outcomes import SignInOutcome
-from domain.identity.users import Person, known_form, load_person, mail_person, outside_actor
+from domain.identity.users import (
+    Person,
+    known_form,
+    load_person,
+    lock_person,
+    mail_person,
+    outside_actor,
+)
+from domain.rights import with_current_rights
 from domain.throttling import Counter, Limit
 
 if TYPE_CHECKING:
@@ -22,6 +30,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker
 
     from domain.identity.policy import Client, Rules
+    from domain.identity.sessions import Visit
 
 _WIDER_NETWORKS_MORE = 2
 """A network that holds many others has so many times their free guesses."""
@@ -123,16 +132,28 @@ def _is_known_in(session: Session, network: str, person: Person) -> bool:
 
 def is_unchanged(session: Session, person: Person) -> bool:
     """Lock the person, and say whether nothing has changed since the password was checked."""
-    still = session.execute(
-        select(User.id)
-        .where(
+    return lock_person(
+        session,
+        and_(
             User.id == person.id,
             User.password_hash == person.password_hash,
             User.disabled_at.is_(None),
-        )
-        .with_for_update(key_share=True)
-    ).scalar_one_or_none()
-    return still is not None
+        ),
+    )
+
+
+def may_still_change(session: Session, person: Person, visit: Visit, client: Client) -> bool:
+    """Lock a person who is signed in, and say whether they and their session are as they were.
+
+    Another browser may have signed them out while the password was checked.
+    """
+    if not is_unchanged(session, person):
+        return False
+    try:
+        with_current_rights(session, visit.actor(client.address))
+    except NotAuthorised:
+        return False
+    return True
 
 
 def record_refusal(

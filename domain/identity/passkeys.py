@@ -38,6 +38,7 @@ from db.models import Passkey, UsedChallenge, User
 from domain import clock
 from domain.errors import Conflict, InvalidInput, NotFound
 from domain.identity.plain_cbor import is_plain, is_plain_authenticator_data
+from domain.identity.users import lock_person
 from domain.texts import checked_name, whole_number
 
 if TYPE_CHECKING:
@@ -318,9 +319,7 @@ def _find(session: Session, credential_id: bytes) -> Passkey | None:
     if not 0 < len(credential_id) <= _MAX_CREDENTIAL_ID_BYTES:
         return None
     owner = select(Passkey.user_id).where(Passkey.credential_id == credential_id)
-    session.execute(
-        select(User.id).where(User.id == owner.scalar_subquery()).with_for_update(key_share=True)
-    )
+    lock_person(session, User.id == owner.scalar_subquery())
     return session.get(Passkey, credential_id, with_for_update=True, populate_existing=True)
 
 

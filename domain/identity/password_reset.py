@@ -15,7 +15,7 @@ from domain.identity.email_links import (
     use_link,
     void_links,
 )
-from domain.identity.guesses import is_unchanged, network_counters, prove_password
+from domain.identity.guesses import may_still_change, network_counters, prove_password
 from domain.identity.sessions import Visit, revoke_user_sessions
 from domain.identity.users import (
     actor_for,
@@ -56,7 +56,7 @@ def change_password(
         return False
     new_hash = passwords.hash_password(new_password)
     with sessions.begin() as session:
-        if not is_unchanged(session, person):
+        if not may_still_change(session, person, visit, client):
             return False
         set_password(session, person.id, new_hash)
         void_links(session, person.id)

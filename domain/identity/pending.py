@@ -23,7 +23,7 @@ from domain.identity.outcomes import Factor, SignIn, SignInOutcome
 from domain.identity.passkeys import Ceremony
 from domain.identity.sessions import end_pending_sign_ins, open_session
 from domain.identity.tokens import new_token, token_digest
-from domain.identity.users import actor_for, load_person, mail_person
+from domain.identity.users import actor_for, load_person, lock_person, mail_person
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -235,11 +235,7 @@ def _person_of(session: Session, token: str, *, lock: bool = False) -> Person:
         PendingSignInRow.expires_at > clock.now(session),
     )
     if lock:
-        session.execute(
-            select(User.id)
-            .where(User.id == pending.scalar_subquery())
-            .with_for_update(key_share=True)
-        )
+        lock_person(session, User.id == pending.scalar_subquery())
     person = load_person(session, User.id == pending.scalar_subquery())
     if person is None or person.is_disabled:
         raise NotFound("pending_sign_in")

@@ -14,7 +14,7 @@ from domain import outbox
 from domain.audit import record
 from domain.errors import Conflict, NotAuthorised, NotFound
 from domain.identity import authenticators, passkeys, recovery_codes
-from domain.identity.guesses import is_unchanged, prove_password
+from domain.identity.guesses import may_still_change, prove_password
 from domain.identity.passkeys import Ceremony
 from domain.identity.pending import has_second_factor
 from domain.identity.sessions import revoke_user_sessions
@@ -26,7 +26,6 @@ from domain.identity.users import (
     require_person_id,
 )
 from domain.permissions import require, require_another
-from domain.rights import with_current_rights
 from domain.texts import checked_reason
 
 if TYPE_CHECKING:
@@ -112,7 +111,7 @@ def confirm_own_authenticator(
     """
     user_id = require_person_id(actor)
     # Whoever signs in at this moment waits, and is asked for the factor then.
-    lock_person(session, user_id)
+    lock_person(session, User.id == user_id)
     person = load_person(session, User.id == user_id)
     if person is None:
         raise NotFound("user")
@@ -240,7 +239,7 @@ def reset_second_factors(session: Session, *, user_id: int, reason: str, actor: 
     if person is None:
         raise NotFound("user")
     require_another(actor, f"user:{person.id}")
-    lock_person(session, person.id)
+    lock_person(session, User.id == person.id)
     _remove_all(session, person.id)
     revoke_user_sessions(session, person.id)
     outbox.enqueue(
@@ -264,12 +263,7 @@ def _change(
     if person is None or person.id != again.visit.user_id:
         return False
     with sessions.begin() as session:
-        if not is_unchanged(session, person):
-            return False
-        # The session may have been ended while the password was looked at.
-        try:
-            with_current_rights(session, again.visit.actor(again.client.address))
-        except NotAuthorised:
+        if not may_still_change(session, person, again.visit, again.client):
             return False
         change(session, person)
     return True

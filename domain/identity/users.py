@@ -160,9 +160,13 @@ def load_person(session: Session, which: ColumnElement[bool]) -> Person | None:
     )
 
 
-def lock_person(session: Session, user_id: int) -> None:
-    """Wait for others who change or sign in this person, and have them wait until the commit."""
-    session.execute(select(User.id).where(User.id == user_id).with_for_update(key_share=True))
+def lock_person(session: Session, which: ColumnElement[bool]) -> bool:
+    """Wait for others who change or sign in a person, and have them wait until the commit.
+
+    Returns whether there is a person that the condition holds for.
+    """
+    found = session.execute(select(User.id).where(which).with_for_update(key_share=True))
+    return found.scalar_one_or_none() is not None
 
 
 def require_person_id(actor: Actor) -> int:

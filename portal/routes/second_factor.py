@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.routing import BaseRoute
 
-    from domain.identity import CeremonyOptions, SignIn
+    from domain.identity import CeremonyOptions, PendingSignIn, SignIn
 
 _RECOVERY = "recovery_code"
 
@@ -66,7 +66,7 @@ def _show(call: Call, reply: Reply = FIRST) -> Response:
         next_path=_next(call),
         with_recovery=with_recovery,
         asks_code=pending.has_authenticator and not with_recovery,
-        passkey=None if with_recovery else passkey_values(_passkey_options(call)),
+        passkey=None if with_recovery else passkey_values(_passkey_options(call, pending)),
         other_way=_other_way(call, with_recovery=with_recovery)
         if pending.has_recovery_codes
         else None,
@@ -82,13 +82,10 @@ def _other_way(call: Call, *, with_recovery: bool) -> tuple[str, str]:
     return f"{path}{separator}use={_RECOVERY}", _("Use a recovery code")
 
 
-def _passkey_options(call: Call) -> CeremonyOptions | None:
+def _passkey_options(call: Call, pending: PendingSignIn) -> CeremonyOptions | None:
     """Return what the browser needs to ask for a passkey, where the person has one to use here."""
     party = relying_party(call)
-    if party is None:
-        return None
-    pending = backend.read(identity.find_pending, token=_token(call))
-    if not pending.has_passkeys:
+    if party is None or not pending.has_passkeys:
         return None
     return backend.read(
         identity.pending_passkey_options, token=_token(call), party=party, rules=settings().rules

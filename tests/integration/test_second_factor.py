@@ -589,6 +589,29 @@ def test_the_last_required_factor_is_replaced_and_not_removed(
     assert left.recovery_codes_left == 0
 
 
+def test_nothing_is_changed_by_a_session_that_ended_while_the_form_was_on_its_way(
+    sessions: sessionmaker[Session], session: Session
+) -> None:
+    person = someone(sessions)
+    visit = person.visit(person.sign_in())
+    identity.revoke_all_sessions(session, actor=visit.actor(None))
+    session.commit()
+    again = person.again(visit)
+    assert person.add_passkey(visit, Device(PARTY.origin)) is None
+    assert not identity.begin_authenticator(sessions, again)
+    assert not identity.remove_own_authenticator(sessions, again)
+    assert identity.replace_recovery_codes(sessions, again) is None
+    assert not identity.change_password(
+        sessions,
+        visit=visit,
+        current_password=PASSWORD,
+        new_password="amber-ladder-4-june",
+        client=CLIENT,
+        rules=RULES,
+    )
+    assert person.sign_in().outcome is SignInOutcome.SIGNED_IN
+
+
 # ── Passkeys ──────────────────────────────────────────────────────────────────────────────────
 def passkey_person(sessions: sessionmaker[Session]) -> tuple[Someone, Device]:
     person = someone(sessions)
