@@ -93,7 +93,8 @@ class PendingSignIn(Base):
 class Authenticator(Base):
     """A person's authenticator app: its secret is sealed, and each code works once.
 
-    A secret is offered first, and is the app's once a first code of it was entered. `last_step` is
+    A secret is offered first, to who holds the token of `offer_digest`, and is the app's once a
+    first code of it was entered. `last_step` is
     the number of the 30 seconds whose code was used last.
     """
 
@@ -104,11 +105,14 @@ class Authenticator(Base):
     confirmed_at: Mapped[datetime | None]
     last_step: Mapped[int | None] = mapped_column(BigInteger)
     sealed_offer: Mapped[Digest | None]
+    offer_digest: Mapped[Digest | None]
     offered_at: Mapped[datetime | None]
 
     __table_args__ = (
         CheckConstraint("(sealed_secret IS NULL) = (confirmed_at IS NULL)", name="confirmed"),
-        CheckConstraint("(sealed_offer IS NULL) = (offered_at IS NULL)", name="offered"),
+        CheckConstraint(
+            "num_nonnulls(sealed_offer, offer_digest, offered_at) IN (0, 3)", name="offered"
+        ),
     )
 
 

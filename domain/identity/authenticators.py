@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING
 
 import pyotp
 from cryptography.fernet import Fernet, InvalidToken
+from sqlalchemy import update
 
 from db.models import Authenticator
 from domain import clock
 from domain.digests import DIGEST_KEY
 from domain.errors import NotFound
+from domain.identity.tokens import token_digest
 from domain.keyring import derive
 
 if TYPE_CHECKING:
@@ -52,29 +54,31 @@ def has_authenticator(session: Session, user_id: int) -> bool:
     return found is not None and found.sealed_secret is not None
 
 
-def offer_authenticator(session: Session, user_id: int) -> None:
+def offer_authenticator(session: Session, user_id: int, *, token: str) -> None:
     """Make a new secret for the person's app; one that they have counts until this is confirmed.
 
-    One that was offered within the hour stays, so that a page can be opened again.
+    Only who holds `token` gets to see it, and can confirm it: a secret that somebody else asked
+    for is never shown to the person. One that was offered before is gone.
     """
     now = clock.now(session)
-    row = _find(session, user_id, lock=True)
-    if row is not None and _is_open(row, now):
-        return
     sealed = _box(session).encrypt(pyotp.random_base32().encode())
+    row = _find(session, user_id, lock=True)
     if row is None:
-        session.add(Authenticator(user_id=user_id, sealed_offer=sealed, offered_at=now))
+        row = Authenticator(
+            user_id=user_id, sealed_offer=sealed, offer_digest=token_digest(token), offered_at=now
+        )
+        session.add(row)
     else:
-        row.sealed_offer, row.offered_at = sealed, now
+        row.sealed_offer, row.offer_digest, row.offered_at = sealed, token_digest(token), now
     session.flush()
 
 
 def find_offer(
-    session: Session, user_id: int, *, email: str, issuer: str
+    session: Session, user_id: int, *, token: str, email: str, issuer: str
 ) -> AuthenticatorOffer | None:
-    """Return the secret that was offered within the hour, or None."""
+    """Return the secret that the token's holder was offered within the hour, or None."""
     row = _find(session, user_id)
-    if row is None or not _is_open(row, clock.now(session)):
+    if row is None or not _is_open(row, token, clock.now(session)):
         return None
     secret = _open(session, row.sealed_offer)
     if secret is None:
@@ -83,23 +87,42 @@ def find_offer(
     return AuthenticatorOffer(secret, uri)
 
 
-def confirm_authenticator(session: Session, user_id: int, code: str) -> bool:
+def confirm_authenticator(session: Session, user_id: int, code: str, *, token: str) -> bool:
     """Take the offered secret, if this is a code of it; again with the same code: False.
 
-    Raises NotFound where nothing is offered, or it was offered more than an hour ago.
+    Raises NotFound where the token's holder is offered nothing, or it was more than an hour ago.
     """
     row = _find(session, user_id, lock=True)
     now = clock.now(session)
-    if row is None or not _is_open(row, now):
+    if row is None or not _is_open(row, token, now):
         raise NotFound("authenticator_offer")
     secret = _open(session, row.sealed_offer)
     step = _step_of(secret, code, now, after=None)
     if step is None:
         return False
     row.sealed_secret, row.confirmed_at, row.last_step = row.sealed_offer, now, step
-    row.sealed_offer = row.offered_at = None
+    row.sealed_offer = row.offer_digest = row.offered_at = None
     session.flush()
     return True
+
+
+def withdraw_offer(session: Session, user_id: int) -> None:
+    """Forget the secret that the person was offered; an app that they have stays."""
+    row = _find(session, user_id, lock=True)
+    if row is not None:
+        row.sealed_offer = row.offer_digest = row.offered_at = None
+        session.flush()
+
+
+def purge_offers(session: Session) -> int:
+    """Forget secrets that were offered more than an hour ago; return how many."""
+    ended = session.execute(
+        update(Authenticator)
+        .where(Authenticator.offered_at <= clock.now(session) - _OFFER_LIFETIME)
+        .values(sealed_offer=None, offer_digest=None, offered_at=None)
+        .returning(Authenticator.user_id)
+    ).all()
+    return len(ended)
 
 
 def use_code(session: Session, user_id: int, code: str) -> bool:
@@ -131,8 +154,12 @@ def _find(session: Session, user_id: int, *, lock: bool = False) -> Authenticato
     return session.get(Authenticator, user_id, with_for_update=lock or None, populate_existing=True)
 
 
-def _is_open(row: Authenticator, now: datetime) -> bool:
-    return row.offered_at is not None and row.offered_at > now - _OFFER_LIFETIME
+def _is_open(row: Authenticator, token: str, now: datetime) -> bool:
+    return (
+        row.offered_at is not None
+        and row.offered_at > now - _OFFER_LIFETIME
+        and hmac.compare_digest(row.offer_digest or b"", token_digest(token))
+    )
 
 
 def _step_of(secret: str | None, code: str, now: datetime, *, after: int | None) -> int | None:

@@ -9,6 +9,7 @@ from sqlalchemy import delete, func, or_
 
 from db.models import AccountInvitation, EmailToken, PendingSignIn, UsedChallenge, UserSession
 from domain import clock, signals, throttling
+from domain.identity import authenticators
 from domain.permissions import require
 
 if TYPE_CHECKING:
@@ -57,7 +58,8 @@ def purge_identity(session: Session, *, actor: Actor) -> int:
         .where(UsedChallenge.expires_at < now)
         .returning(UsedChallenge.expires_at)
     ).all()
+    offers = authenticators.purge_offers(session)
     counters = throttling.purge(session, before=now - timedelta(days=2))
     networks = signals.forget_networks(session, before=now - timedelta(days=90))
     deleted = (links, ended, invitations, pending, challenges)
-    return sum(len(each) for each in deleted) + counters + networks
+    return sum(len(each) for each in deleted) + offers + counters + networks

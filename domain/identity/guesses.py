@@ -87,12 +87,8 @@ class Guess:
         throttling.give_back(session, [*self._others, *self._everywhere])
 
     def _warn(self, session: Session, warning: str) -> None:
-        if self.person is None or self.person.is_disabled:
-            return
-        name = str(self.person.id)
-        warned = throttling.counter(self._rules.key, _WARNED_EVERY, "warned", warning, name)
-        if throttling.counts_try(session, [warned]):
-            mail_person(session, self.person, warning, {}, self._client)
+        if self.person is not None and not self.person.is_disabled:
+            _mail_once_a_day(session, self.person, warning, self._client, self._rules)
 
 
 def prove_password(
@@ -117,6 +113,23 @@ def prove_password(
     with sessions.begin() as session:
         guess.forgive(session)
     return person
+
+
+def warn_of_new_network(session: Session, person: Person, client: Client, rules: Rules) -> None:
+    """Mail the person that their password was right where they have not signed in lately.
+
+    For who has a second factor: whoever stops there has the password and not the factor.
+    """
+    if not _is_known_in(session, signals.network_of(client.address), person):
+        _mail_once_a_day(session, person, "password_entered", client, rules)
+
+
+def _mail_once_a_day(
+    session: Session, person: Person, warning: str, client: Client, rules: Rules
+) -> None:
+    counter = throttling.counter(rules.key, _WARNED_EVERY, "warned", warning, str(person.id))
+    if throttling.counts_try(session, [counter]):
+        mail_person(session, person, warning, {}, client)
 
 
 def _is_known_in(session: Session, network: str, person: Person) -> bool:

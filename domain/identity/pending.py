@@ -18,7 +18,7 @@ from domain import clock
 from domain.audit import record
 from domain.errors import Conflict, NotFound
 from domain.identity import authenticators, passkeys, recovery_codes
-from domain.identity.guesses import Guess, record_refusal
+from domain.identity.guesses import Guess, record_refusal, warn_of_new_network
 from domain.identity.outcomes import Factor, SignIn, SignInOutcome
 from domain.identity.passkeys import Ceremony
 from domain.identity.sessions import end_pending_sign_ins, open_session
@@ -56,14 +56,15 @@ class PendingSignIn:
 
 def admit(session: Session, person: Person, client: Client, rules: Rules) -> SignIn:
     """Let somebody in who has given their password, or ask for the second factor."""
+    token = new_token()
     if has_second_factor(session, person.id):
+        warn_of_new_network(session, person, client, rules)
         outcome = SignInOutcome.SECOND_FACTOR
     elif person.staff_role in rules.second_factor_roles:
-        authenticators.offer_authenticator(session, person.id)
+        authenticators.offer_authenticator(session, person.id, token=token)
         outcome = SignInOutcome.SET_UP_FACTOR
     else:
         return open_session(session, person, client, rules)
-    token = new_token()
     now = clock.now(session)
     session.add(
         PendingSignInRow(
@@ -101,7 +102,9 @@ def pending_offer(session: Session, *, token: str, issuer: str) -> Authenticator
     person = _person_of(session, token)
     if has_second_factor(session, person.id):
         return None
-    return authenticators.find_offer(session, person.id, email=person.email, issuer=issuer)
+    return authenticators.find_offer(
+        session, person.id, token=token, email=person.email, issuer=issuer
+    )
 
 
 def pending_passkey_options(
@@ -182,7 +185,7 @@ def finish_set_up(
         nonlocal codes
         if has_second_factor(session, person.id):
             raise Conflict("second_factor_exists")
-        if not authenticators.confirm_authenticator(session, person.id, code):
+        if not authenticators.confirm_authenticator(session, person.id, code, token=token):
             return False
         codes = recovery_codes.make_recovery_codes(session, person.id)
         actor = actor_for(person, client)

@@ -18,6 +18,7 @@ from domain.identity.guesses import may_still_change, prove_password
 from domain.identity.passkeys import Ceremony
 from domain.identity.pending import has_second_factor
 from domain.identity.sessions import revoke_user_sessions
+from domain.identity.tokens import new_token
 from domain.identity.users import (
     actor_for,
     load_person,
@@ -80,30 +81,33 @@ def list_second_factors(session: Session, *, actor: Actor, rules: Rules) -> Seco
 
 
 # ── The authenticator app ─────────────────────────────────────────────────────────────────────
-def begin_authenticator(sessions: sessionmaker[Session], again: Reauthentication) -> bool:
+def begin_authenticator(sessions: sessionmaker[Session], again: Reauthentication) -> str | None:
     """Offer the person a secret for an app; one that they have counts until this is confirmed.
 
-    Returns False where the password is wrong, as all changes do. Raises RateLimited.
+    Returns the token by which the secret is looked at and confirmed, and None where the password
+    is wrong. Raises RateLimited and, as all changes do, NotAuthorised where the session has ended
+    meanwhile.
     """
+    token = new_token()
 
     def change(session: Session, person: Person) -> None:
-        authenticators.offer_authenticator(session, person.id)
+        authenticators.offer_authenticator(session, person.id, token=token)
 
-    return _change(sessions, again, change)
+    return token if _change(sessions, again, change) else None
 
 
 def own_authenticator_offer(
-    session: Session, *, actor: Actor, email: str, issuer: str
+    session: Session, *, actor: Actor, token: str, email: str, issuer: str
 ) -> AuthenticatorOffer | None:
-    """Return the secret that the actor was offered within the hour, or None."""
+    """Return the secret that was offered with this token within the hour, or None."""
     user_id = require_person_id(actor)
-    return authenticators.find_offer(session, user_id, email=email, issuer=issuer)
+    return authenticators.find_offer(session, user_id, token=token, email=email, issuer=issuer)
 
 
 def confirm_own_authenticator(
-    session: Session, *, code: str, actor: Actor, client: Client
+    session: Session, *, code: str, token: str, actor: Actor, client: Client
 ) -> tuple[str, ...] | None:
-    """Take the offered secret with its first code: None where it is no code of it.
+    """Take the secret that was offered with this token: None where it is no code of it.
 
     Returns new recovery codes where the person had no second factor before, and else an empty
     tuple: theirs stay. They are signed out everywhere but here. Raises NotFound where nothing is
@@ -116,7 +120,7 @@ def confirm_own_authenticator(
     if person is None:
         raise NotFound("user")
     is_first = not has_second_factor(session, user_id)
-    if not authenticators.confirm_authenticator(session, user_id, code):
+    if not authenticators.confirm_authenticator(session, user_id, code, token=token):
         return None
     codes = recovery_codes.make_recovery_codes(session, user_id) if is_first else ()
     revoke_user_sessions(session, user_id, except_session_id=actor.session_id)

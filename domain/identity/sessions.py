@@ -13,6 +13,7 @@ from domain import clock, signals
 from domain.actors import Actor, MemberRole, StaffRole, user_actor
 from domain.audit import record
 from domain.errors import NotFound
+from domain.identity.authenticators import withdraw_offer
 from domain.identity.outcomes import Factor, SignIn, SignInOutcome
 from domain.identity.tokens import new_token, token_digest
 from domain.identity.users import Person, actor_for, load_person, require_person_id
@@ -270,7 +271,8 @@ def open_session(
 
 
 def end_pending_sign_ins(session: Session, user_id: int) -> None:
-    """End what the person has begun to sign in to."""
+    """End what the person has begun to sign in to, and a set-up of an authenticator app."""
+    withdraw_offer(session, user_id)
     session.execute(delete(PendingSignIn).where(PendingSignIn.user_id == user_id))
 
 

@@ -154,6 +154,7 @@ def _show_set_up(call: Call, reply: Reply = FIRST) -> Response:
         intro=_("Your role needs a second factor. You set it up once, with an authenticator app."),
         email=pending.email,
         next_path=_next(call),
+        offer="",
         secret=offer.secret,
         qr_code=qr_code(offer.uri),
         way_back=("/sign-in", _("Use a different account")),

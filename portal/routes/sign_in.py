@@ -35,13 +35,15 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.routing import BaseRoute
 
-    from domain.identity import CeremonyOptions, PasskeyAnswer
+    from domain.identity import CeremonyOptions
 
 
 def routes() -> list[BaseRoute]:
     """Return the routes of these forms."""
     return [
         form_route("/sign-in", Form(_submit_sign_in, show=_show_sign_in)),
+        # By itself: wrong passwords from an address do not keep its people's passkeys out.
+        form_route("/sign-in/passkey", Form(_submit_passkey, show=_show_sign_in)),
         form_route("/sign-up", Form(_submit_sign_up, show=_show_sign_up, is_costly=True)),
         form_route("/verify-email", Form(_submit_verify, show=_show_verify)),
         form_route("/forgot-password", Form(_submit_forgot, show=_show_forgot)),
@@ -67,9 +69,6 @@ def _show_sign_in(call: Call, reply: Reply = FIRST) -> Response:
 
 
 def _submit_sign_in(call: Call) -> Response:
-    answer = answer_in(call)
-    if answer is not None:
-        return _submit_passkey(call, answer)
     result = identity.authenticate(
         backend.sessions(),
         email=call.given("email"),
@@ -103,9 +102,9 @@ def _passkey_options(call: Call) -> CeremonyOptions | None:
     )
 
 
-def _submit_passkey(call: Call, answer: PasskeyAnswer) -> Response:
-    party = relying_party(call)
-    if party is None:
+def _submit_passkey(call: Call) -> Response:
+    answer, party = answer_in(call), relying_party(call)
+    if answer is None or party is None:
         return _show_sign_in(call)
     result = identity.authenticate_with_passkey(
         backend.sessions(),

@@ -30,7 +30,7 @@ def routes() -> list[BaseRoute]:
     """Return the routes of these forms."""
     return [
         form_route(PATH, Form(_submit, show=_show, for_signed_in=True)),
-        form_route(APP_PATH, Form(_submit_app, show=_show_app, for_signed_in=True)),
+        form_route(APP_PATH, Form(_submit_app, show=_begin_again, for_signed_in=True)),
     ]
 
 
@@ -102,7 +102,8 @@ def _change(call: Call, again: Reauthentication) -> Response | None:
     action, _separator, key = call.given("action").partition(":")
     sessions = backend.sessions()
     if action == "add_app":
-        return redirect(APP_PATH) if identity.begin_authenticator(sessions, again) else None
+        token = identity.begin_authenticator(sessions, again)
+        return None if token is None else _show_app(call, token)
     if action == "remove_app":
         done = identity.remove_own_authenticator(sessions, again)
         return redirect(f"{PATH}?notice=second_factor_removed") if done else None
@@ -146,15 +147,17 @@ def _conflict_text(reason: str) -> str:
 
 
 # ── The authenticator app ─────────────────────────────────────────────────────────────────────
-def _show_app(call: Call, reply: Reply = FIRST) -> Response:
+def _show_app(call: Call, token: str, reply: Reply = FIRST) -> Response:
+    """Show the secret to who has just given the password, and to nobody by an address."""
     offer = backend.read(
         identity.own_authenticator_offer,
         actor=call.visitor.actor(call.client.address),
+        token=token,
         email=call.visitor.email,
         issuer=tab.NAME,
     )
     if offer is None:
-        return redirect(PATH)
+        return _show(call, Reply(_too_late_text(), status=409))
     factors = backend.read(
         identity.list_second_factors,
         actor=call.visitor.actor(call.client.address),
@@ -169,10 +172,20 @@ def _show_app(call: Call, reply: Reply = FIRST) -> Response:
         intro=replaces if factors.has_authenticator else "",
         email=call.visitor.email,
         next_path="/",
+        offer=token,
         secret=offer.secret,
         qr_code=qr_code(offer.uri),
         way_back=(PATH, _("Cancel")),
     )
+
+
+def _begin_again(call: Call, reply: Reply) -> Response:
+    """Show where a set-up begins: the secret has no address at which it could be read again."""
+    return redirect(PATH) if reply is FIRST else _show(call, reply)
+
+
+def _too_late_text() -> str:
+    return _("This set-up has ended. Nothing was changed. Please start again.")
 
 
 def _submit_app(call: Call) -> Response:
@@ -180,14 +193,15 @@ def _submit_app(call: Call) -> Response:
         codes = backend.write(
             identity.confirm_own_authenticator,
             code=call.given("code"),
+            token=call.given("offer"),
             actor=call.visitor.actor(call.client.address),
             client=call.client,
         )
     except NotFound:
-        return redirect(PATH)
+        return _show(call, Reply(_too_late_text(), status=409))
     if codes is None:
         fault = {"code": wrong_code_text(call.given("code"))}
-        return _show_app(call, Reply(faults=fault, status=422))
+        return _show_app(call, call.given("offer"), Reply(faults=fault, status=422))
     if codes:
         return show_recovery_codes(call, codes, next_path=PATH)
     return redirect(f"{PATH}?notice=app_added")

@@ -14,6 +14,16 @@ for (const input of document.querySelectorAll("input[type=password]")) {
   input.form.addEventListener("submit", () => { input.type = "password"; });
   input.after(button);
 }
+// A second press while the answer is on its way would replace it: codes that are shown once, say.
+const WAIT_MS = 5000;
+for (const form of document.querySelectorAll("form[method=post]")) {
+  let sentAt = -Infinity;
+  form.addEventListener("submit", (event) => {
+    if (event.timeStamp - sentAt < WAIT_MS) event.preventDefault();
+    else sentAt = event.timeStamp;
+  });
+  window.addEventListener("pageshow", () => { sentAt = -Infinity; });
+}
 const country = document.querySelector("select[name=country]");
 const currency = document.querySelector("select[name=currency]");
 if (country && currency) {
@@ -36,6 +46,15 @@ if (country && currency) {
 for (const button of document.querySelectorAll("button[data-print]")) {
   button.hidden = false;
   button.addEventListener("click", () => window.print());
+}
+if (navigator.clipboard) {
+  for (const button of document.querySelectorAll("button[data-copy]")) {
+    button.hidden = false;
+    button.addEventListener("click", async () => {
+      await navigator.clipboard.writeText(button.dataset.copy);
+      button.textContent = button.dataset.done;
+    });
+  }
 }
 
 // Passkeys: WebAuthn speaks in bytes, and forms in text.

@@ -63,6 +63,19 @@ def change(page: Page, portal_url: str, button: str) -> None:
     page.get_by_role("button", name=button, exact=True).click()
 
 
+def keep_codes(page: Page, portal_url: str, codes: list[str]) -> None:
+    """Take the codes as a file, and as a copy."""
+    with page.expect_download() as saved:
+        page.get_by_role("link", name="Download").click()
+    assert saved.value.suggested_filename == "recovery-codes.txt"
+    text = saved.value.path().read_text("utf-8").splitlines()
+    assert text == [f"Credit Portal: {portal_url}", "Recovery codes", "", *codes]
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.get_by_role("button", name="Copy").click()
+    page.get_by_role("button", name="Copied").wait_for()
+    assert page.evaluate("navigator.clipboard.readText()").splitlines() == codes
+
+
 def is_in(page: Page) -> None:
     page.get_by_role("button", name="Menu").wait_for()
 
@@ -86,14 +99,16 @@ def test_an_app_protects_a_sign_in_from_the_next_day_on(
     page.get_by_label("Current password").fill(demo.PASSWORD)
     page.get_by_role("button", name="Set up app").click()
     expect(page.get_by_alt_text(f"QR code for {email}")).to_be_visible()
-    secret = page.locator("code.secret").inner_text()
+    secret = page.locator("code.secret").inner_text().replace(" ", "")
     page.get_by_label("Code from your authenticator app").fill("000000")
     page.get_by_role("button", name="Continue").click()
     page.get_by_text("This code is wrong, too old or already used.").wait_for()
     page.get_by_label("Code from your authenticator app").fill(code_of(secret, -1))
     page.get_by_role("button", name="Continue").click()
+    page.get_by_role("heading", name="Save your recovery codes").wait_for()
     codes = page.locator("ul.codes code").all_inner_texts()
     assert len(codes) == 10
+    keep_codes(page, portal_url, codes)
     page.get_by_role("link", name="I have saved them").click()
     page.get_by_text("On. Signing in takes your password").wait_for()
     sign_out(page, portal_url)
@@ -113,6 +128,7 @@ def test_an_app_protects_a_sign_in_from_the_next_day_on(
     lost.get_by_role("button", name="Continue").click()
     is_in(lost)
     change(lost, portal_url, "Create new codes")
+    lost.get_by_role("heading", name="Save your recovery codes").wait_for()
     assert not set(lost.locator("ul.codes code").all_inner_texts()) & set(codes)
     change(lost, portal_url, "Remove app")
     lost.get_by_text("Off. You sign in with your password only.").wait_for()

@@ -566,6 +566,7 @@ STAFF_STEPS: tuple[dict[str, Any], ...] = (
         ("password_changed", {}, "http://here/forgot-password"),
         ("password_guessed", {}, "http://here/forgot-password"),
         ("second_factor_guessed", {}, "http://here/forgot-password"),
+        ("password_entered", {}, "http://here/forgot-password"),
         ("recovery_code_used", {"left": 9}, "http://here/two-factor"),
         *(
             ("second_factor_changed", {"change": change}, "http://here/forgot-password")

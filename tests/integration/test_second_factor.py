@@ -29,6 +29,7 @@ from domain.identity import (
     SignIn,
     SignInOutcome,
 )
+from domain.identity.sessions import end_pending_sign_ins
 from domain.staff import disable_user
 from tests.conftest import TestClock
 from tests.support.keys import KNOWS_KEYS, parameters_of
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker
 
     from domain.actors import Actor
-    from domain.identity import Visit
+    from domain.identity import AuthenticatorOffer, Visit
 
 SYSTEM = system_actor("tests")
 RULES = Rules(key=b"a key of the tests")
@@ -101,18 +102,28 @@ class Someone:
             now = clocks.now(session)
         return pyotp.TOTP(self.secret).at(now + steps * STEP)
 
-    def set_up_app(self, visit: Visit) -> tuple[str, ...]:
-        assert identity.begin_authenticator(self.sessions, self.again(visit))
+    def offered(self, visit: Visit, token: str | None) -> AuthenticatorOffer | None:
+        assert token is not None
+        actor = visit.actor(self.client.address)
+        with self.sessions() as session:
+            return identity.own_authenticator_offer(
+                session, actor=actor, token=token, email=EMAIL, issuer="Billing"
+            )
+
+    def confirm(self, visit: Visit, code: str, token: str | None) -> tuple[str, ...] | None:
+        assert token is not None
         actor = visit.actor(self.client.address)
         with self.sessions.begin() as session:
-            offer = identity.own_authenticator_offer(
-                session, actor=actor, email=EMAIL, issuer="Billing"
+            return identity.confirm_own_authenticator(
+                session, code=code, token=token, actor=actor, client=self.client
             )
-            assert offer is not None
-            self.secret = offer.secret
-            codes = identity.confirm_own_authenticator(
-                session, code=self.code(), actor=actor, client=self.client
-            )
+
+    def set_up_app(self, visit: Visit) -> tuple[str, ...]:
+        token = identity.begin_authenticator(self.sessions, self.again(visit))
+        offer = self.offered(visit, token)
+        assert offer is not None
+        self.secret = offer.secret
+        codes = self.confirm(visit, self.code(), token)
         assert codes is not None
         self.codes = codes or self.codes
         return codes
@@ -239,30 +250,77 @@ def test_nothing_is_set_up_without_the_password_or_the_first_code(
 ) -> None:
     person = someone(sessions)
     visit = person.visit(person.sign_in())
-    actor = visit.actor(None)
-    assert not identity.begin_authenticator(sessions, person.again(visit, "another-password-1"))
-    assert identity.own_authenticator_offer(session, actor=actor, email=EMAIL, issuer="B") is None
-    with pytest.raises(NotFound):
-        identity.confirm_own_authenticator(session, code="123456", actor=actor, client=CLIENT)
-    session.rollback()
-    assert identity.begin_authenticator(sessions, person.again(visit))
-    offered = identity.own_authenticator_offer(session, actor=actor, email=EMAIL, issuer="B")
+    assert identity.begin_authenticator(sessions, person.again(visit, "another-password-1")) is None
+    for made_up in ("", "made-up", visit.session_id):
+        assert person.offered(visit, made_up) is None
+        with pytest.raises(NotFound):
+            person.confirm(visit, "123456", made_up)
+    token = identity.begin_authenticator(sessions, person.again(visit))
+    offered = person.offered(visit, token)
     assert offered is not None
     assert offered.secret not in repr(offered)
-    # Reloading the page, or pressing again, changes nothing that was scanned.
-    assert identity.begin_authenticator(sessions, person.again(visit))
-    again = identity.own_authenticator_offer(session, actor=actor, email=EMAIL, issuer="B")
-    assert again == offered
-    assert (
-        identity.confirm_own_authenticator(session, code="12345", actor=actor, client=CLIENT)
-        is None
-    )
-    session.rollback()
+    assert person.confirm(visit, "12345", token) is None
     assert person.sign_in().outcome is SignInOutcome.SIGNED_IN
     clock.advance(hours=1, seconds=1)
     code = pyotp.TOTP(offered.secret).at(clocks.now(session))
     with pytest.raises(NotFound):
-        identity.confirm_own_authenticator(session, code=code, actor=actor, client=CLIENT)
+        person.confirm(visit, code, token)
+
+
+def test_who_shares_the_session_or_the_password_does_not_see_the_secret(
+    sessions: sessionmaker[Session], session: Session
+) -> None:
+    """Each offer is another secret, for one token; what came before it is void."""
+    person = someone(sessions)
+    visit = person.visit(person.sign_in())
+    first = identity.begin_authenticator(sessions, person.again(visit))
+    seen_first = person.offered(visit, first)
+    assert seen_first is not None
+    second = identity.begin_authenticator(sessions, person.again(visit))
+    seen_second = person.offered(visit, second)
+    assert seen_second is not None
+    assert seen_second.secret != seen_first.secret
+    assert person.offered(visit, first) is None
+    code = pyotp.TOTP(seen_first.secret).at(clocks.now(session))
+    with pytest.raises(NotFound):
+        person.confirm(visit, code, first)
+    assert person.confirm(visit, code, second) is None
+    assert person.confirm(visit, pyotp.TOTP(seen_second.secret).at(clocks.now(session)), second)
+
+
+@pytest.mark.parametrize("how", ["password", "sign_out", "sign_in", "purge"])
+def test_an_offered_secret_ends_with_what_protected_it(
+    sessions: sessionmaker[Session], session: Session, clock: TestClock, how: str
+) -> None:
+    person = someone(sessions)
+    other, visit = person.visit(person.sign_in()), person.visit(person.sign_in())
+    token = identity.begin_authenticator(sessions, person.again(visit))
+    offered = person.offered(visit, token)
+    assert offered is not None
+    if how == "password":
+        assert identity.change_password(
+            sessions,
+            visit=other,
+            current_password=PASSWORD,
+            new_password="a-new-password-81",
+            client=CLIENT,
+            rules=RULES,
+        )
+    elif how == "sign_out":
+        identity.revoke_all_sessions(session, actor=other.actor(None))
+    elif how == "sign_in":
+        end_pending_sign_ins(session, visit.user_id)
+    else:
+        clock.advance(hours=1)
+        identity.purge_identity(session, actor=SYSTEM)
+    session.commit()
+    assert person.offered(visit, token) is None
+    code = pyotp.TOTP(offered.secret).at(clocks.now(session))
+    with pytest.raises(NotFound):
+        person.confirm(visit, code, token)
+    row = session.get(Authenticator, visit.user_id)
+    assert row is not None
+    assert (row.sealed_offer, row.offer_digest, row.offered_at) == (None, None, None)
 
 
 def test_an_app_that_replaces_another_counts_once_its_code_was_entered(
@@ -466,6 +524,30 @@ def test_wrong_codes_are_slowed_down_over_all_pending_sign_ins(
     assert person.finish(person.sign_in(), person.code()).outcome is SignInOutcome.SIGNED_IN
 
 
+def test_who_has_the_password_alone_is_told_of_once_a_day(
+    sessions: sessionmaker[Session], session: Session, clock: TestClock
+) -> None:
+    person = with_app(sessions, clock)
+    person.finish(person.sign_in(), person.code())
+    person.sign_in()
+    assert mails(session).count("password_entered") == 0, "where they are known"
+    home, abroad = person.client, Client("198.51.100.7")
+    person.client = abroad
+    for _time in range(2):
+        assert person.sign_in().outcome is SignInOutcome.SECOND_FACTOR
+    session.rollback()
+    assert mails(session).count("password_entered") == 1
+    session.rollback()
+    clock.advance(hours=24, seconds=1)
+    assert person.finish(person.sign_in(), person.code()).outcome is SignInOutcome.SIGNED_IN
+    # From now on they are known there too.
+    clock.advance(hours=24, seconds=1)
+    for client in (abroad, home):
+        person.client = client
+        person.sign_in()
+    assert mails(session).count("password_entered") == 2
+
+
 def test_who_guesses_from_everywhere_is_slowed_down_and_told_of(
     sessions: sessionmaker[Session], session: Session, clock: TestClock
 ) -> None:
@@ -527,7 +609,9 @@ def test_a_factor_that_was_set_up_meanwhile_is_not_set_up_over(
 ) -> None:
     """Whoever has the password alone cannot replace a factor that somebody set up before."""
     person = someone(sessions, StaffRole.FINANCE, STRICT)
-    first, second = person.sign_in(), person.sign_in()
+    second, first = person.sign_in(), person.sign_in()
+    # What the one who signs in later sees is not what the earlier one saw, or can enter.
+    assert identity.pending_offer(session, token=second.token, issuer="Billing") is None
     offer = identity.pending_offer(session, token=first.token, issuer="Billing")
     assert offer is not None
     session.rollback()

@@ -53,9 +53,9 @@ def is_signed_in(client: TestClient) -> bool:
 
 
 def secret_in(page: Response) -> str:
-    found = re.search(r'<code class="secret">([A-Z2-7]+)</code>', page.text)
+    found = re.search(r'<code class="secret">([A-Z2-7 ]+)</code>', page.text)
     assert found, page.text
-    return found.group(1)
+    return found.group(1).replace(" ", "")
 
 
 def code_of(secret: str, steps: int = 0) -> str:
@@ -68,12 +68,23 @@ def codes_in(page: Response) -> list[str]:
 
 def set_up_app(client: TestClient) -> tuple[str, list[str]]:
     """Set an app up on a signed-in person's page; return its secret and the recovery codes."""
-    answer = post(client, "/two-factor", current_password=PASSWORD, action="add_app")
-    assert answer.headers["location"] == "/two-factor/app"
-    secret = secret_in(client.get("/two-factor/app"))
-    shown = post(client, "/two-factor/app", code=code_of(secret, -1))
+    page = post(client, "/two-factor", current_password=PASSWORD, action="add_app")
+    assert page.status_code == 200
+    secret = secret_in(page)
+    shown = enter_code(client, code_of(secret, -1), offer_in(page))
     assert shown.status_code == 200
     return secret, codes_in(shown)
+
+
+def enter_code(client: TestClient, code: str, offer: str) -> Response:
+    return post(client, "/two-factor/app", page="/two-factor", code=code, offer=offer)
+
+
+def offer_in(page: Response) -> str:
+    """Return the token in a page that shows a secret."""
+    found = re.search(r'name="offer" value="([^"]+)"', page.text)
+    assert found, page.text
+    return found.group(1)
 
 
 def options_in(page: Response) -> tuple[str, str]:
@@ -112,6 +123,34 @@ def test_a_person_sets_an_app_up_and_signs_in_with_it_on_the_next_days() -> None
         assert is_signed_in(client)
         assert "password and authenticator app" in client.get("/sessions").text
         assert PENDING not in client.cookies
+
+
+def test_a_secret_is_shown_as_the_answer_to_the_password_and_at_no_address() -> None:
+    make_user()
+    client = browser()
+    give_password(client)
+    first = post(client, "/two-factor", current_password=PASSWORD, action="add_app")
+    again = client.get("/two-factor/app")
+    assert again.headers["location"] == "/two-factor"
+    wrong = enter_code(client, "000000", offer_in(first))
+    assert wrong.status_code == 422
+    assert secret_in(wrong) == secret_in(first)
+    # Whoever begins anew, in another tab, ends the first.
+    second = post(client, "/two-factor", current_password=PASSWORD, action="add_app")
+    assert secret_in(second) != secret_in(first)
+    for offer in (offer_in(first), "", "made-up"):
+        ended = enter_code(client, code_of(secret_in(first)), offer)
+        assert ended.status_code == 409
+        assert "Nothing was changed" in ended.text
+        assert "secret" not in ended.text
+    stale = client.post("/two-factor/app", data={"offer": offer_in(second), "code": "000000"})
+    assert stale.status_code == 403
+    assert 'name="current_password"' in stale.text
+    done = enter_code(client, code_of(secret_in(second), -1), offer_in(second))
+    assert len(codes_in(done)) == 10
+    # The button pressed twice: the app is set up, and nothing else happens.
+    assert enter_code(client, code_of(secret_in(second), -1), offer_in(second)).status_code == 409
+    assert "Set up." in client.get("/two-factor").text
 
 
 def test_the_cookie_of_a_pending_sign_in_opens_nothing_else() -> None:
@@ -268,15 +307,48 @@ def test_a_passkey_is_added_and_signs_in_with_and_without_the_password() -> None
         "passkey": device.get(options),
         "passkey_state": state,
     }
-    stolen = browser().post("/sign-in", data=sent)
+    stolen = browser().post("/sign-in/passkey", data=sent)
     assert stolen.status_code == 403, "another browser's"
-    assert third.post("/sign-in", data=sent).headers["location"] == "/usage"
+    assert third.post("/sign-in/passkey", data=sent).headers["location"] == "/usage"
     assert is_signed_in(third)
 
     broken = browser()
-    odd = post(broken, "/sign-in", passkey="{", passkey_state="x")
+    odd = post(broken, "/sign-in/passkey", passkey="{", passkey_state="x")
     assert odd.status_code == 403
     assert "was not accepted" in odd.text
+    nothing = post(broken, "/sign-in/passkey")
+    assert nothing.status_code == 200
+    assert 'action="/sign-in/passkey"' in nothing.text
+
+
+def test_wrong_passwords_from_an_address_keep_no_passkey_out() -> None:
+    make_user()
+    client = browser()
+    give_password(client)
+    page = client.get("/two-factor")
+    options, state = options_in(page)
+    device = Device(HERE)
+    added = post(
+        client,
+        "/two-factor",
+        current_password=PASSWORD,
+        action="add_passkey",
+        passkey_name="My laptop",
+        passkey=device.create(options),
+        passkey_state=state,
+    )
+    assert codes_in(added)
+    guesser = browser()
+    statuses = [
+        post(guesser, "/sign-in", email=f"{number}@example.com", password="a guess 1").status_code
+        for number in range(31)
+    ]
+    assert statuses == [403] * 30 + [429]
+    assert give_password(browser()).status_code == 429
+    options, state = options_in(guesser.get("/sign-in"))
+    answered = {"passkey": device.get(options), "passkey_state": state}
+    assert post(guesser, "/sign-in/passkey", **answered).status_code == 303
+    assert is_signed_in(guesser)
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,15 @@ OFFER_SECONDS = 3600
 _NUMBERS = itertools.count(1)
 
 
+@dataclass(frozen=True)
+class Offer:
+    """A secret that is shown to who has the token, until then."""
+
+    token: str
+    secret: str
+    ends_at: float
+
+
 @dataclass
 class Model:
     """What should be so, by hand."""
@@ -95,7 +104,7 @@ class Model:
     is_disabled: bool = False
     secret: str | None = None
     last_step: int = -1
-    offer: tuple[str, float] | None = None
+    offer: Offer | None = None
     devices: dict[int, Device] = field(default_factory=dict)
     codes: set[str] = field(default_factory=set)
     pending: dict[str, float] = field(default_factory=dict)
@@ -108,6 +117,10 @@ class Model:
     @property
     def is_required(self) -> bool:
         return self.role is StaffRole.FINANCE
+
+    def end_begun(self) -> None:
+        self.pending.clear()
+        self.offer = None
 
     def live(self) -> dict[str, Factor]:
         if self.is_disabled:
@@ -141,6 +154,7 @@ class SecondFactors(RuleBasedStateMachine):
         self.names = itertools.count(1)
         self.opened: list[str] = []
         self.begun: list[str] = []
+        self.shown: list[str] = []
 
     # ── Helpers ───────────────────────────────────────────────────────────────────────────────
     @property
@@ -169,7 +183,7 @@ class SecondFactors(RuleBasedStateMachine):
             assert result.outcome is SignInOutcome.WRONG
             return False
         self.expect_signed_in(result, factor)
-        self.model.pending.clear()
+        self.model.end_begun()
         return True
 
     def visit(self, token: str) -> Visit:
@@ -185,7 +199,7 @@ class SecondFactors(RuleBasedStateMachine):
         """Everybody else of the person's browsers is signed out."""
         kept = {token: self.model.sessions[token]} if token in self.model.sessions else {}
         self.model.sessions = kept
-        self.model.pending.clear()
+        self.model.end_begun()
 
     def some_session(self, data: st.DataObject) -> str:
         return data.draw(st.sampled_from(list(self.model.live())))
@@ -214,7 +228,7 @@ class SecondFactors(RuleBasedStateMachine):
             wanted = SignInOutcome.SECOND_FACTOR
             if not self.model.is_protected:
                 wanted = SignInOutcome.SET_UP_FACTOR
-                self.note_offer()
+                self.note_offer(result.token)
             assert result.outcome is wanted
             self.model.pending[result.token] = self.now + PENDING_SECONDS
             self.begun.append(result.token)
@@ -226,18 +240,29 @@ class SecondFactors(RuleBasedStateMachine):
     def give_right_password(self) -> None:
         self.give_password(right=True)
 
-    def note_offer(self) -> None:
-        """A secret is offered where none is open, and read from the page."""
+    def note_offer(self, token: str) -> None:
+        """A new secret is offered, and read from the page; what was offered before is gone."""
+        found, before = self.offered(token), self.model.offer
+        assert found is not None
+        assert before is None or found != before.secret
+        self.model.offer = Offer(token, found, self.now + OFFER_SECONDS)
+
+    def offered(self, token: str) -> str | None:
         with self.sessions() as session:
             found = identity.own_authenticator_offer(
-                session, actor=self.as_themselves(), email=self.email, issuer="Billing"
+                session, actor=self.as_themselves(), token=token, email=self.email, issuer="Billing"
             )
-        assert found is not None
-        is_open = self.model.offer is not None and self.model.offer[1] > self.now
-        if is_open and self.model.offer is not None:
-            assert found.secret == self.model.offer[0]
-        else:
-            self.model.offer = (found.secret, self.now + OFFER_SECONDS)
+        return None if found is None else found.secret
+
+    def some_offer(self, data: st.DataObject) -> str:
+        """Return the token of what is offered, or another one."""
+        if self.model.offer is not None and data.draw(MOSTLY):
+            return self.model.offer.token
+        return data.draw(st.sampled_from([*self.shown, "no such token"]))
+
+    def is_open(self, token: str) -> bool:
+        offer = self.model.offer
+        return offer is not None and offer.token == token and offer.ends_at > self.now
 
     def as_themselves(self) -> Actor:
         return user_actor(self.user_id)
@@ -299,7 +324,7 @@ class SecondFactors(RuleBasedStateMachine):
     @rule(data=st.data(), steps=STEPS)
     def finish_set_up(self, data: st.DataObject, steps: int) -> None:
         pending = self.some_pending(data)
-        secret, ends_at = self.model.offer or (pyotp.random_base32(), 0)
+        secret = self.model.offer.secret if self.model.offer else pyotp.random_base32()
         code, step = self.code(secret, steps)
         codes: tuple[str, ...] = ()
         alive = self.model.pending.get(pending, 0) > self.now and not self.model.is_disabled
@@ -317,7 +342,7 @@ class SecondFactors(RuleBasedStateMachine):
             except Conflict:
                 return
             raise AssertionError("a factor was set up over another")
-        if alive and ends_at <= self.now:
+        if alive and not self.is_open(pending):
             try:
                 act()
             except NotFound:
@@ -383,9 +408,11 @@ class SecondFactors(RuleBasedStateMachine):
     @rule(data=st.data(), knows=MOSTLY)
     def begin_app(self, data: st.DataObject, knows: bool) -> None:  # noqa: FBT001
         again = self.again(self.some_session(data), PASSWORD if knows else "another-one-1")
-        assert identity.begin_authenticator(self.sessions, again) is knows
-        if knows:
-            self.note_offer()
+        token = identity.begin_authenticator(self.sessions, again)
+        assert (token is not None) is knows
+        if token is not None:
+            self.note_offer(token)
+            self.shown.append(token)
 
     @precondition(lambda self: self.model.live())
     @rule(data=st.data())
@@ -396,19 +423,19 @@ class SecondFactors(RuleBasedStateMachine):
     @precondition(lambda self: self.model.live())
     @rule(data=st.data(), steps=STEPS)
     def confirm_app(self, data: st.DataObject, steps: int) -> None:
-        token = self.some_session(data)
-        secret, ends_at = self.model.offer or (pyotp.random_base32(), 0)
+        token, offer = self.some_session(data), self.some_offer(data)
+        secret = self.model.offer.secret if self.model.offer else pyotp.random_base32()
         code, step = self.code(secret, steps)
         actor = self.visit(token).actor(None)
         try:
             with self.sessions.begin() as session:
                 codes = identity.confirm_own_authenticator(
-                    session, code=code, actor=actor, client=CLIENT
+                    session, code=code, token=offer, actor=actor, client=CLIENT
                 )
         except NotFound:
-            assert ends_at <= self.now
+            assert not self.is_open(offer)
             return
-        assert ends_at > self.now
+        assert self.is_open(offer)
         if codes is None:
             assert abs(steps) > 1
             return
@@ -529,7 +556,7 @@ class SecondFactors(RuleBasedStateMachine):
         if is_disabled != self.model.is_disabled:
             self.model.is_disabled = is_disabled
             self.model.sessions.clear()
-            self.model.pending.clear()
+            self.model.end_begun()
 
     @rule(spares=MOSTLY, role=st.sampled_from([None, StaffRole.FINANCE, StaffRole.SUPPORT]))
     def change_role(self, spares: bool, role: StaffRole | None) -> None:  # noqa: FBT001
@@ -542,7 +569,7 @@ class SecondFactors(RuleBasedStateMachine):
         if role is not self.model.role:
             self.model.role = role
             self.model.sessions.clear()
-            self.model.pending.clear()
+            self.model.end_begun()
 
     @rule(seconds=st.sampled_from([1, 31, 299, 601]))
     def wait(self, seconds: int) -> None:
@@ -560,6 +587,15 @@ class SecondFactors(RuleBasedStateMachine):
             }
         live = {token: visit.factor for token, visit in found.items() if visit is not None}
         assert live == self.model.live()
+
+    @invariant()
+    def secrets_are_shown_to_whom_the_model_says(self) -> None:
+        if not hasattr(self, "model"):
+            return
+        offer = self.model.offer
+        for token in {*self.shown[-2:], *self.begun[-2:]}:
+            wanted = offer.secret if offer is not None and self.is_open(token) else None
+            assert self.offered(token) == wanted
 
 
 @pytest.fixture
@@ -604,6 +640,8 @@ VERIFY = webauthn.verify_authentication_response
     "broken",
     [
         {"authenticators._step_of": _forgets_the_last_step},
+        {"authenticators._is_open": _says_yes},
+        {"sessions.withdraw_offer": _takes_no_notice},
         {
             "passkeys._take": _says_yes,
             "passkeys.verify_authentication_response": _counts_no_signatures,
