@@ -29,6 +29,7 @@ from starlette.routing import Route
 
 from domain import identity
 from domain.errors import InvalidInput, Overloaded, RateLimited
+from domain.signals import network_of
 from domain.texts import check_keepable
 from portal import backend, cookies, logs, messages, tab
 from portal.i18n import _, choose_language, current_language, use
@@ -56,11 +57,15 @@ _LONGEST_COOKIE = 100
 _TEMPLATES = Path(__file__).resolve().parent.parent / "templates"
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
-_FOR_ANYONE: RunVar[WorkerQueue] = RunVar("forms for anyone")
+_SHOWN: RunVar[WorkerQueue] = RunVar("forms that anyone is shown")
+_SENT: RunVar[WorkerQueue] = RunVar("forms that anyone has sent")
 _AT_ONCE = 1
-"""A thread for the forms of people who are not signed in: pages have the others to themselves."""
+"""A thread each for the forms that people who are not signed in look at, and for those that they
+send: who asks for very many forms keeps nobody from signing in, and pages have the other threads.
+"""
 
 _MOST_WAITING = 100
+_MOST_WAITING_OF_NETWORK = 25
 _BODY_SECONDS = 20
 """A form is small: whoever takes longer to send it sends it never."""
 _RETRY_AFTER_SECONDS = 10
@@ -151,7 +156,10 @@ class Form:
         if self._for_signed_in:
             return await run_in_threadpool(_guarded, self._answer, request, fields)
         try:
-            return await _queue_of_this_loop().run(_guarded, self._answer, request, fields)
+            network = network_of(address_of(request))
+            return await _queue_for(request).run(
+                _guarded, self._answer, request, fields, origin=network
+            )
         except QueueFull:
             return plain_answer(503, {"Retry-After": str(_RETRY_AFTER_SECONDS)})
 
@@ -216,11 +224,13 @@ def _please_wait(call: Call, reply: Reply) -> Response:
     return message(call, _("Please wait"), reply.alert or "", link=again, status=reply.status)
 
 
-def _queue_of_this_loop() -> WorkerQueue:
-    queue = _FOR_ANYONE.get(None)
+def _queue_for(request: Request) -> WorkerQueue:
+    """Return the queue of this event loop in which such a request from anyone waits."""
+    place = _SENT if request.method == "POST" else _SHOWN
+    queue = place.get(None)
     if queue is None:
-        queue = WorkerQueue(_AT_ONCE, _MOST_WAITING)
-        _FOR_ANYONE.set(queue)
+        queue = WorkerQueue(_AT_ONCE, _MOST_WAITING, _MOST_WAITING_OF_NETWORK)
+        place.set(queue)
     return queue
 
 

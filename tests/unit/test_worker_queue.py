@@ -40,6 +40,26 @@ def test_of_requests_that_come_at_one_moment_no_more_wait_than_may() -> None:
     assert run_async(all_at_once()) == ["done"] * 5 + [QueueFull] * 5
 
 
+def test_one_origin_leaves_room_for_the_others() -> None:
+    go_on = threading.Event()
+
+    async def from_two_origins() -> list[object]:
+        queue = WorkerQueue(threads=1, max_waiting=4, max_of_one=2)
+        tasks = [
+            asyncio.create_task(queue.run(go_on.wait, origin=origin)) for origin in "aaaabbbbcccc"
+        ]
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        go_on.set()
+        answers = await asyncio.gather(*tasks, return_exceptions=True)
+        # There is room again, for each.
+        assert await asyncio.gather(*(queue.run(lambda: 1, origin="a") for _ in "12")) == [1, 1]
+        return [answer if answer is True else type(answer) for answer in answers]
+
+    admitted, full = [True, True], [QueueFull, QueueFull]
+    answers = run_async(from_two_origins())
+    assert answers == [*admitted, *full, *admitted, *full, True, *full, QueueFull]
+
+
 def test_what_fails_or_is_given_up_makes_room() -> None:
     async def fail_and_leave() -> None:
         queue = WorkerQueue(threads=1, max_waiting=0)
