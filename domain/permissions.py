@@ -134,6 +134,10 @@ PERMISSIONS = _table(
             "A",
             "another",
         ),
+        "object_to_role_request": (
+            "Object to one's own removal or disabling, where nobody else may decide",
+            "A",
+        ),
         "end_role_requests": ("Carry out staff changes after 24 hours, end undecided ones", "+"),
         "create_person": ("Create a person whose address needs no proof", "+"),
         "review_access": ("See and take away who may do what", "FA"),

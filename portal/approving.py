@@ -28,6 +28,7 @@ _DECISIONS = {
     "rejected": N_("Nothing was changed: already rejected by {name}, {when}."),
     "lapsed": N_("Nothing was changed: the request ended {when} without effect."),
     "reviewed": N_("Nothing was changed: already reviewed by {name}, {when}."),
+    "objected": N_("Nothing was changed: {name}, who is concerned, objected {when}."),
     "withdrawn": N_("Nothing was changed: withdrawn by {name}, {when}."),
     "ended": N_("Nothing was changed: already ended by {name}, {when}."),
     "refund_succeeded": N_(

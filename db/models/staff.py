@@ -9,7 +9,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from db.models.base import Base, BigKey, Instant, one_of
 
-ROLE_REQUEST_STATES = ("requested", "applied", "rejected", "withdrawn", "lapsed")
+ROLE_REQUEST_STATES = ("requested", "applied", "rejected", "withdrawn", "objected", "lapsed")
 _ROLES = ("support", "finance", "admin")
 
 
@@ -63,6 +63,11 @@ class StaffRoleRequest(Base):
             "state <> 'applied' OR decided_by LIKE 'user:%'"
             " OR (effective_at IS NOT NULL AND decided_at >= effective_at)",
             name="second_person_or_time",
+        ),
+        CheckConstraint(
+            "state <> 'objected' OR (decided_by = 'user:' || user_id AND effective_at IS NOT NULL"
+            " AND role_before = 'admin' AND NOT is_disabled_before)",
+            name="objected_by_person",
         ),
         CheckConstraint("effective_at >= requested_at + interval '24 hours'", name="effective"),
         CheckConstraint("expires_at > requested_at", name="expires"),

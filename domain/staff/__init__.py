@@ -22,6 +22,7 @@ from domain.staff.role_requests import (
     approve_role_request,
     end_due_role_requests,
     list_role_requests,
+    object_to_role_request,
     reject_role_request,
     withdraw_role_request,
 )
@@ -62,6 +63,7 @@ __all__ = [
     "list_places",
     "list_role_requests",
     "list_staff",
+    "object_to_role_request",
     "record_review",
     "reject_role_request",
     "reset_second_factors",

@@ -38,12 +38,13 @@ def mail_admins(
     remark: str | None = None,
     until: datetime | None = None,
     is_by_time: bool = False,
+    may_object: bool = False,
     also: Iterable[int] = (),
 ) -> None:
     """Tell all active administrators, and `also` those who were until now, of a step.
 
     `before` is None for a person who was made with the role. `until` is when the change takes
-    effect by itself (`is_by_time`), or expires.
+    effect by itself (`is_by_time`), or expires; `may_object`: the person concerned can stop it.
     """
     parameters: dict[str, Any] = {
         "step": step,
@@ -59,6 +60,7 @@ def mail_admins(
         "remark": remark,
         "until": None if until is None else f"{until.astimezone(UTC):%Y-%m-%d %H:%M} UTC",
         "is_by_time": is_by_time,
+        "may_object": may_object,
     }
     ids = {*list_admins(session), *also}
     recipients = select(User.email, User.locale).where(User.id.in_(ids)).order_by(User.id)

@@ -1,8 +1,9 @@
 """Changes that take two administrators: requested by one, approved or rejected by another.
 
 Where nobody else may decide, the change takes effect after 24 hours, until which it can be
-withdrawn. All administrators get a mail of each step. When the change is carried out everything
-is checked again: what does not fit any more ends the request, and its remark says why.
+withdrawn, and the administrator who would be one no more may object. All administrators get a mail
+of each step. When the change is carried out everything is checked again: what does not fit any more
+ends the request, and its remark says why.
 """
 
 from __future__ import annotations
@@ -47,12 +48,16 @@ DECIDED_SHOWN = 20
 
 
 class RequestState(StrEnum):
-    """What became of a request; `LAPSED` ended by itself, and its remark says why."""
+    """What became of a request; `LAPSED` ended by itself, and its remark says why.
+
+    `OBJECTED` was ended by the person concerned.
+    """
 
     REQUESTED = "requested"
     APPLIED = "applied"
     REJECTED = "rejected"
     WITHDRAWN = "withdrawn"
+    OBJECTED = "objected"
     LAPSED = "lapsed"
 
 
@@ -86,6 +91,21 @@ class RoleRequest:
     decided_by: str | None
     decided_at: datetime | None
     remark: str | None
+
+    @property
+    def is_open_to_objection(self) -> bool:
+        """Whether the person concerned may end it.
+
+        They may where it would take their place as an administrator without anybody else's word. A
+        second administrator who approves is not stopped: else whoever has the session of one
+        administrator could keep all others from removing them.
+        """
+        return (
+            self.state is RequestState.REQUESTED
+            and self.effective_at is not None
+            and self.before.is_active_admin
+            and not self.after.is_active_admin
+        )
 
 
 def request_change(
@@ -176,6 +196,24 @@ def withdraw_role_request(session: Session, *, request_id: int, actor: Actor) ->
     return _view(row, person)
 
 
+def object_to_role_request(session: Session, *, request_id: int, actor: Actor) -> RoleRequest:
+    """End a request about oneself that would take effect by itself; again, it changes nothing.
+
+    Raises NotAuthorised for all but the administrator whose place it would take, and where another
+    administrator decides; NotFound; and AlreadyDecided where it has ended.
+    """
+    require(actor, "object_to_role_request")
+    row, person, admins = _lock_request(session, request_id)
+    _check_objector(actor, row, admins)
+    if row.state == RequestState.OBJECTED:
+        return _view(row, person)
+    _check_open(row)
+    if not _view(row, person).is_open_to_objection:
+        raise NotAuthorised
+    _end(session, row, person, RequestState.OBJECTED, actor=actor)
+    return _view(row, person)
+
+
 def end_due_role_requests(session: Session, *, actor: Actor, limit: int = 100) -> int:
     """Carry out what waited 24 hours, and end what nobody decided; return how many there were."""
     require(actor, "end_role_requests")
@@ -240,6 +278,12 @@ def _check_decider(
     require_another(actor, row.requested_by)
 
 
+def _check_objector(actor: Actor, row: StaffRoleRequest, admins: tuple[int, ...]) -> None:
+    """Let pass the one whom it is about, who administers now."""
+    if actor.user_id != row.user_id or actor.user_id not in admins:
+        raise NotAuthorised
+
+
 def _check_open(row: StaffRoleRequest) -> None:
     if row.state != RequestState.REQUESTED:
         raise AlreadyDecided(row.state, row.decided_by, row.decided_at)
@@ -280,6 +324,7 @@ _ENDS = {
     RequestState.APPLIED: "apply_role_change",
     RequestState.REJECTED: "reject_role_change",
     RequestState.WITHDRAWN: "withdraw_role_change",
+    RequestState.OBJECTED: "object_to_role_change",
     RequestState.LAPSED: "lapse_role_change",
 }
 
@@ -336,6 +381,7 @@ def _mail(
         remark=row.remark,
         until=row.effective_at or row.expires_at,
         is_by_time=row.effective_at is not None,
+        may_object=_view(row, person).is_open_to_objection,
         also=also,
     )
 

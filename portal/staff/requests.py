@@ -14,6 +14,7 @@ from domain.staff import (
     RequestState,
     approve_role_request,
     list_role_requests,
+    object_to_role_request,
     reject_role_request,
     withdraw_role_request,
 )
@@ -57,9 +58,16 @@ def waiting_text(here: Viewing, request: RoleRequest) -> str:
     if request.effective_at is None:
         text = _("Waiting for approval by another administrator until {when}.")
         return text.format(when=here.date_time(request.expires_at))
-    text = _(
-        "Takes effect on {when}, unless it is withdrawn or another administrator decides on it"
-        " before."
+    text = (
+        _(
+            "Takes effect on {when}, unless it is withdrawn, the person concerned objects, or"
+            " another administrator decides on it before."
+        )
+        if request.is_open_to_objection
+        else _(
+            "Takes effect on {when}, unless it is withdrawn or another administrator decides on it"
+            " before."
+        )
     )
     return text.format(when=here.date_time(request.effective_at))
 
@@ -95,9 +103,32 @@ def _waiting(here: Viewing, request: RoleRequest, name: Callable[[str | None], s
             _("Withdraw request"), place=_PLACE, action="withdraw", item=request.request_id
         )
     elif request.user_id == actor.user_id:
-        st.caption(_("This is about you: another administrator decides."))
+        _about_reader(here, request)
     elif allows(actor, "decide_role_request"):
         _buttons(request)
+
+
+def _about_reader(here: Viewing, request: RoleRequest) -> None:
+    """Draw what the person concerned may do: object, where nobody else may decide."""
+    may_object = allows(here.visitor.actor, "object_to_role_request")
+    if not (request.is_open_to_objection and may_object):
+        st.caption(_("This is about you: another administrator decides."))
+        return
+    st.caption(_("This is about you. It takes effect by itself, unless you object."))
+    with st.popover(_("Object…")):
+        st.markdown(
+            _(
+                "Nothing is changed then, and all administrators get a mail. If you do not agree"
+                " with each other, whoever has the server decides, by its command line."
+            )
+        )
+        approving.button(
+            _("Object to change"),
+            place=_PLACE,
+            action="object",
+            item=request.request_id,
+            is_primary=True,
+        )
 
 
 def _buttons(request: RoleRequest) -> None:
@@ -150,7 +181,16 @@ def _withdraw(here: Viewing, pressed: Pressed) -> RoleRequest:
     return backend.write(withdraw_role_request, request_id=pressed.item, actor=here.visitor.actor)
 
 
-_DECISIONS = {"approve": _approve, "reject": _reject, "withdraw": _withdraw}
+def _object(here: Viewing, pressed: Pressed) -> RoleRequest:
+    return backend.write(object_to_role_request, request_id=pressed.item, actor=here.visitor.actor)
+
+
+_DECISIONS = {
+    "approve": _approve,
+    "reject": _reject,
+    "withdraw": _withdraw,
+    "object": _object,
+}
 
 
 def _table(here: Viewing, ended: Sequence[RoleRequest], name: Callable[[str | None], str]) -> None:

@@ -21,6 +21,7 @@ _STATES = {
     RequestState.APPLIED: N_("In effect"),
     RequestState.REJECTED: N_("Rejected"),
     RequestState.WITHDRAWN: N_("Withdrawn"),
+    RequestState.OBJECTED: N_("Objected by the person concerned"),
     RequestState.LAPSED: N_("Ended without effect"),
 }
 _LAPSES = {

@@ -341,6 +341,7 @@ CALLS: dict[str, Callable[[World, Actor], Any]] = {
         staff.change_staff_role, user_id=999_999, role=StaffRole.SUPPORT, reason="hired"
     ),
     "decide_role_request": on_session(staff.approve_role_request, request_id=999_999),
+    "object_to_role_request": on_session(staff.object_to_role_request, request_id=999_999),
     "end_role_requests": on_session(staff.end_due_role_requests),
     "create_person": on_session(
         staff.create_person, email="", display_name="", password="", role=None

@@ -30,6 +30,7 @@ from domain.staff import (
     end_due_role_requests,
     find_person,
     list_role_requests,
+    object_to_role_request,
     reject_role_request,
     withdraw_role_request,
 )
@@ -84,6 +85,10 @@ def reject(session: Session, request: RoleRequest, by: Actor) -> RoleRequest:
 
 def withdraw(session: Session, request: RoleRequest, by: Actor) -> RoleRequest:
     return withdraw_role_request(session, request_id=request.request_id, actor=by)
+
+
+def object_to(session: Session, request: RoleRequest, by: Actor) -> RoleRequest:
+    return object_to_role_request(session, request_id=request.request_id, actor=by)
 
 
 def pass_time(session: Session) -> int:
@@ -369,6 +374,114 @@ def test_one_of_two_administrators_is_removed_after_24_hours(
     assert standing(session, second) == ("admin", True)
 
 
+@pytest.mark.parametrize("what", ["remove", "lower", "disable"])
+def test_objection_by_person_concerned_ends_request_and_is_mailed(
+    session: Session, make_person: Make, clock: TestClock, what: str
+) -> None:
+    first, second = make_person(ADMIN), make_person(ADMIN)
+
+    def requested() -> RoleRequest:
+        if what != "disable":
+            return ask(session, second, None if what == "remove" else SUPPORT, first)
+        found = disable(session, second, first)
+        assert found is not None
+        return found
+
+    request = requested()
+    assert request.is_open_to_objection
+    clock.advance(hours=23)
+    for _ in range(2):  # again, it changes nothing
+        done = object_to(session, request, second)
+        assert (done.state, done.decided_by) == (RequestState.OBJECTED, f"user:{second.user_id}")
+        assert not done.is_open_to_objection
+    clock.advance(hours=30)
+    assert pass_time(session) == 0
+    assert standing(session, second) == ("admin", False)
+    everybody = [address(session, each) for each in (first, second)]
+    steps = ("requested", "objected")
+    assert mails(session) == [(step, who) for step in steps for who in everybody]
+    actions = session.scalars(
+        text("SELECT action FROM audit_log WHERE action LIKE '%role_change' ORDER BY id")
+    ).all()
+    assert actions == ["request_role_change", "object_to_role_change"]
+    # The next day the same is requested again, and objected to again.
+    again = requested()
+    assert again.request_id != request.request_id
+    assert object_to(session, again, second).state is RequestState.OBJECTED
+
+
+def test_objection_is_for_person_concerned_alone(session: Session, make_person: Make) -> None:
+    first, second = make_person(ADMIN), make_person(ADMIN)
+    finance, agent = make_person(FINANCE), make_person(SUPPORT)
+    request = ask(session, second, None, first)
+    for nobody in (first, finance, agent, user_actor(999), SYSTEM):
+        with pytest.raises(NotAuthorised):
+            object_to(session, request, nobody)
+    third = make_person(ADMIN)
+    with pytest.raises(NotAuthorised):
+        object_to(session, request, third)
+    assert state(session, request)[0] == "requested"
+
+
+def test_objection_stops_no_second_administrator(session: Session, make_person: Make) -> None:
+    """Else whoever has the session of one could keep two others from removing them."""
+    first, second, third = (make_person(ADMIN) for _ in range(3))
+    request = ask(session, second, None, first)
+    assert not request.is_open_to_objection
+    with pytest.raises(NotAuthorised):
+        object_to(session, request, second)
+    approve(session, request, third)
+    assert standing(session, second)[0] is None
+
+
+def test_objection_is_to_what_takes_away_alone(
+    session: Session, make_person: Make, clock: TestClock
+) -> None:
+    admin, other, person = make_person(ADMIN), make_person(ADMIN), make_person(FINANCE)
+    disable(session, other, SYSTEM)
+    given = ask(session, person, ADMIN, admin)
+    enabled = disable(session, other, admin, is_disabled=False)
+    assert enabled is not None
+    for request, who in ((given, person), (enabled, other)):
+        assert request.effective_at is not None
+        assert not request.is_open_to_objection
+        with pytest.raises(NotAuthorised):
+            object_to(session, request, who)
+    clock.advance(hours=24)
+    assert pass_time(session) == 2
+    assert standing(session, person) == standing(session, other) == ("admin", False)
+
+
+def test_objection_by_who_administers_no_more_is_refused(
+    session: Session, make_person: Make
+) -> None:
+    first, second = make_person(ADMIN), make_person(ADMIN)
+    request = ask(session, second, None, first)
+    disable(session, second, SYSTEM)
+    with pytest.raises(NotAuthorised):
+        object_to(session, request, second)
+
+
+def test_objection_after_the_end_says_what_happened(
+    session: Session, make_person: Make, clock: TestClock
+) -> None:
+    first, second = make_person(ADMIN), make_person(ADMIN)
+    request = ask(session, second, None, first)
+    withdraw(session, request, first)
+    with pytest.raises(AlreadyDecided) as caught:
+        object_to(session, request, second)
+    assert caught.value.state == "withdrawn"
+    request = ask(session, second, None, first)
+    object_to(session, request, second)
+    third = make_person(ADMIN)
+    for late, who in ((withdraw, first), (approve, third), (reject, third)):
+        with pytest.raises(AlreadyDecided) as caught:
+            late(session, request, who)
+        assert caught.value.state == "objected"
+    clock.advance(days=8)
+    assert pass_time(session) == 0
+
+
 def test_withdrawn_request_does_not_take_effect(
     session: Session, make_person: Make, clock: TestClock
 ) -> None:
@@ -557,6 +670,28 @@ def test_approval_and_withdrawal_at_once_leave_one(
     assert standing(session, person)[0] == ("admin" if is_applied else "finance")
 
 
+def test_objection_and_the_clock_at_once_leave_one(
+    session: Session, sessions: sessionmaker[Session], make_person: Make
+) -> None:
+    first, second = make_person(ADMIN), make_person(ADMIN)
+    session.info["clock"] = lambda: datetime.now(UTC) - timedelta(hours=25)
+    request = ask(session, second, None, first)
+    session.commit()
+
+    def objecting() -> None:
+        with sessions.begin() as mine:
+            object_to(mine, request, second)
+
+    def passing() -> None:
+        with sessions.begin() as mine:
+            pass_time(mine)
+
+    found = at_once(objecting, passing)
+    ended = state(session, request)[0]
+    assert (ended, standing(session, second)[0]) in {("objected", "admin"), ("applied", None)}
+    assert found == ["done", "done"] if ended == "objected" else found[1] == "not_authorised"
+
+
 # ── Mails ──────────────────────────────────────────────────────────────────────────────────────
 def test_mails_go_to_all_administrators_and_to_who_was_removed(
     session: Session, make_person: Make
@@ -653,6 +788,27 @@ def test_without_the_check_of_oneself_the_database_stops_it(
     monkeypatch.setattr("domain.staff.role_requests._check_decider", lambda *_: None)
     with pytest.raises(IntegrityError, match="not_about_oneself"):
         approve(session, request, second)
+
+
+def test_without_the_check_who_objects_the_database_stops_it(
+    session: Session, make_person: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = make_person(ADMIN), make_person(ADMIN)
+    request = ask(session, second, None, first)
+    monkeypatch.setattr("domain.staff.role_requests._check_objector", lambda *_: None)
+    with pytest.raises(IntegrityError, match="objected_by_person"):
+        object_to(session, request, first)
+
+
+def test_without_the_check_of_what_is_objected_to_the_database_stops_it(
+    session: Session, make_person: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = make_person(ADMIN), make_person(ADMIN)
+    make_person(ADMIN)
+    request = ask(session, second, None, first)
+    monkeypatch.setattr("domain.staff.RoleRequest.is_open_to_objection", True)
+    with pytest.raises(IntegrityError, match="objected_by_person"):
+        object_to(session, request, second)
 
 
 def test_without_the_24_hours_the_database_stops_it(

@@ -404,10 +404,49 @@ def test_who_is_concerned_and_finance_see_a_request_without_buttons(
     make_person: Callable[[StaffRole], Actor],
 ) -> None:
     maker = make_person(StaffRole.ADMIN)
+    make_person(StaffRole.ADMIN)
     request(session, admin, StaffRole.FINANCE, maker)
     app = page()
     assert "This is about you: another administrator decides." in texts(app.caption)
-    assert not {"Approve change", "Reject change", "Withdraw request"} & labels(app)
+    buttons = {"Approve change", "Reject change", "Withdraw request", "Object to change"}
+    assert not buttons & labels(app)
+
+
+def test_administrator_objects_to_their_own_removal_once_and_again(
+    session: Session,
+    page: Callable[..., AppTest],
+    admin: Actor,
+    make_person: Callable[[StaffRole], Actor],
+) -> None:
+    maker = make_person(StaffRole.ADMIN)
+    change = f"Change role of {email_of(session, admin)} from Administrator to No role"
+    for _ in range(2):
+        request(session, admin, None, maker)
+        app = page()
+        assert "the person concerned objects" in facts(app)
+        assert "Withdraw request" not in labels(app)
+        app = press(app, "Object to change")
+        assert texts(app.success) == [f"{change}: Objected by the person concerned."]
+        assert "Object to change" not in labels(app)
+        assert role_of(session, admin) == "admin"
+    states = table(app, "Change")["Status"].tolist()
+    assert states == ["Objected by the person concerned"] * 2
+
+
+def test_objection_from_an_old_page_says_what_happened_meanwhile(
+    session: Session,
+    page: Callable[..., AppTest],
+    admin: Actor,
+    make_person: Callable[[StaffRole], Actor],
+) -> None:
+    maker = make_person(StaffRole.ADMIN)
+    waiting = request(session, admin, None, maker)
+    app = page()
+    withdraw_role_request(session, request_id=waiting.request_id, actor=maker)
+    session.commit()
+    app = press(app, "Object to change")
+    (told,) = texts(app.error)
+    assert told.startswith("Nothing was changed: withdrawn by ")
 
 
 def test_role_of_a_member_of_an_account_waits(

@@ -35,6 +35,7 @@ from domain.staff import (
     change_staff_role,
     disable_user,
     end_due_role_requests,
+    object_to_role_request,
     reject_role_request,
     withdraw_role_request,
 )
@@ -159,6 +160,17 @@ class Model:
             return self.apply(asked, by, now)
         asked.state, asked.ended_by = wish, by
         return wish
+
+    def object(self, by: int, asked: Asked) -> str:
+        """End what would take one's own place as administrator by time alone."""
+        if by != asked.who or by not in self.admins():
+            return "denied"
+        if asked.state not in {"requested", "objected"}:
+            return "late"
+        if not asked.is_for_time or asked.before != Is(ADMIN):
+            return "denied"
+        asked.state, asked.ended_by = "objected", by
+        return "objected"
 
     def apply(self, asked: Asked, by: int | None, now: datetime) -> str:
         if self.is_stale(asked, now):
@@ -307,11 +319,30 @@ class StaffMachine(RuleBasedStateMachine):
         self.decide(by, pick, "withdrawn", withdraw_role_request)
         assert self.admins() == self.seen
 
+    @precondition(lambda self: self.requests)
+    @rule(by=st.none() | admins_mostly, pick=picks)
+    def object(self, by: int | None, pick: int) -> None:
+        """Object as anybody, or (None) as the person concerned."""
+        asked, request_id = self.picked(pick)
+        person = asked.who if by is None else by
+        expected = self.model.object(person, asked)
+        actor = self.stale_actor(person)
+        found = self.do(
+            lambda: str(
+                object_to_role_request(self.session, request_id=request_id, actor=actor).state
+            )
+        )
+        assert found == expected
+        assert self.admins() == self.seen
+
+    def picked(self, pick: int) -> tuple[Asked, int]:
+        place = len(self.requests) - 1 - pick % len(self.requests)  # the newest are the liveliest
+        return self.model.asked[place], self.requests[place]
+
     def decide(
         self, by: int, pick: int, wish: str, service: Callable[..., Any], **given: str
     ) -> Asked:
-        place = len(self.requests) - 1 - pick % len(self.requests)  # the newest are the liveliest
-        asked, request_id = self.model.asked[place], self.requests[place]
+        asked, request_id = self.picked(pick)
         expected = self.model.decide(by, asked, wish, self.now)
         actor = self.stale_actor(by)
 
@@ -393,6 +424,8 @@ _NOTHING = lambda *_: None  # noqa: E731 - a check that lets everybody pass
         {"roles.removes_last_admin": _NO, "changes.removes_last_admin": _NO},
         {"roles.check_changer": _NOTHING},
         {"role_requests._check_decider": _NOTHING},
+        {"role_requests._check_objector": _NOTHING},
+        {"role_requests.RoleRequest.is_open_to_objection": True},
         {"role_requests._lapse_reason": _NOTHING},
         {"role_requests._check_open": _NOTHING},
         {"role_requests.SOLE_ADMIN_DELAY": timedelta(hours=48)},
