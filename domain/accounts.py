@@ -27,6 +27,8 @@ _ADD_MEMBER = text("""
 INSERT INTO account_members (account_id, user_id, role) VALUES (:account_id, :user_id, :role)
 ON CONFLICT (account_id, user_id) DO NOTHING RETURNING role
 """)
+# Changes of staff lock the row for themselves: each of the two sees what the other did.
+_STAFF_ROLE = text("SELECT staff_role FROM users WHERE id = :user_id FOR SHARE")
 _MEMBERSHIPS = text("SELECT account_id, role FROM account_members WHERE user_id = :user_id")
 
 
@@ -68,9 +70,22 @@ def open_account(
 def add_member(
     session: Session, *, account_id: int, user_id: int, role: MemberRole, actor: Actor
 ) -> None:
-    """Give a person a place in an account; raise Conflict where they have one."""
+    """Give a person a place in an account.
+
+    Raises Conflict: "already_a_member", or "staff_role" for who has a role of staff.
+    """
     require(actor, "add_member", account_id)
     _join(session, account_id, user_id, role, actor)
+
+
+def refuse_staff(session: Session, user_id: int) -> None:
+    """Keep who has a role of staff out of customers' accounts, until the transaction ends.
+
+    A role for a member of an account takes two administrators, and so would a place in an account
+    for who has a role. Raises Conflict("staff_role").
+    """
+    if session.execute(_STAFF_ROLE, {"user_id": user_id}).scalar_one_or_none() is not None:
+        raise Conflict("staff_role")
 
 
 def memberships(session: Session, *, user_id: int) -> dict[int, MemberRole]:
@@ -80,6 +95,7 @@ def memberships(session: Session, *, user_id: int) -> dict[int, MemberRole]:
 
 
 def _join(session: Session, account_id: int, user_id: int, role: MemberRole, actor: Actor) -> None:
+    refuse_staff(session, user_id)
     parameters = {"account_id": account_id, "user_id": user_id, "role": role.value}
     if session.execute(_ADD_MEMBER, parameters).scalar_one_or_none() is None:
         raise Conflict("already_a_member")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import delete, func, select, text, update
 
 from db.models import Account, AccountInvitation, AccountMember, User
-from domain import audit, clock, identity, outbox, throttling
+from domain import accounts, audit, clock, identity, outbox, throttling
 from domain.actors import Actor, ActorKind, MemberRole
 from domain.errors import Conflict, NotAuthorised, NotFound
 from domain.ledger.idempotency import WriteOnce, first_answer, keep_answer
@@ -330,7 +330,8 @@ def accept_invitation(session: Session, *, token: str, actor: Actor) -> int:
 
     Returns the account's id. The token is the key: the same person's second try answers the
     same. Who belongs to the account already keeps the role that they have. Raises NotFound where
-    the link is used, withdrawn, too old, or sent to another address.
+    the link is used, withdrawn, too old, or sent to another address, and Conflict ("staff_role")
+    for who has a role of staff, whose invitation stays open.
     """
     account_id = session.scalar(
         select(AccountInvitation.account_id).where(
@@ -356,27 +357,32 @@ def accept_invitation(session: Session, *, token: str, actor: Actor) -> int:
 def _take_place(session: Session, account_id: int, token: str, actor: Actor) -> None:
     proven = (User.email_verified_at.is_not(None), User.disabled_at.is_(None))
     own_address = select(User.email).where(User.id == actor.user_id, *proven).scalar_subquery()
-    taken = session.execute(
-        update(AccountInvitation)
+    invitation = session.scalars(
+        select(AccountInvitation)
         .where(*_usable(session, token), AccountInvitation.email == own_address)
-        .values(accepted_at=clock.now(session), accepted_by=actor.user_id)
-        .returning(AccountInvitation.id, AccountInvitation.role)
+        .execution_options(populate_existing=True)
     ).one_or_none()
-    if taken is None:
+    if invitation is None or actor.user_id is None:
         raise NotFound("invitation")
-    invitation_id, role = taken
+    accounts.refuse_staff(session, actor.user_id)
+    now = clock.now(session)
+    invitation.accepted_at, invitation.accepted_by = now, actor.user_id
     belongs = session.get(AccountMember, (account_id, actor.user_id), populate_existing=True)
     if belongs is None:
         session.add(
             AccountMember(
                 account_id=account_id,
                 user_id=actor.user_id,
-                role=role,
-                added_at=clock.now(session),
+                role=invitation.role,
+                added_at=now,
             )
         )
-        session.flush()
-    details = {"invitation_id": invitation_id, "user_id": actor.user_id, "role": role}
+    session.flush()
+    details = {
+        "invitation_id": invitation.id,
+        "user_id": actor.user_id,
+        "role": invitation.role,
+    }
     _record(session, "accept_invitation", actor, account_id, details)
 
 

@@ -30,6 +30,7 @@ _REASONS = {
         "Another change of this person waits under Requests. It is decided or withdrawn first."
     ),
     "last_admin": N_("This is the last administrator. Give somebody else that role first."),
+    "staff_role": N_("You have a staff role. Use another email address for a customer's account."),
     "not_an_email": N_("This is not an email address."),
 }
 

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from domain import identity, members
 from domain.errors import Conflict, NotFound
-from portal import backend, cookies
+from portal import backend, cookies, messages
 from portal.i18n import _
 from portal.roles import role_name, role_rights
 from portal.routes.admission import admit
@@ -64,11 +64,12 @@ def _show(call: Call, reply: Reply = FIRST) -> Response:
 def _submit(call: Call) -> Response:
     visit = visit_by(call.session_token)
     try:
-        if visit is not None:
-            return _accept(call, visit)
-        return _sign_up(call)
+        return _accept(call, visit) if visit is not None else _sign_up(call)
     except NotFound:
         return _dead_link(call)
+    except Conflict as conflict:
+        title = _("This invitation is not for you")
+        return message(call, title, messages.text_of(conflict), status=409)
 
 
 def _accept(call: Call, visit: identity.Visit) -> Response:

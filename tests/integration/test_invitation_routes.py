@@ -142,6 +142,19 @@ def test_a_signed_in_person_accepts_and_their_session_acts_on_the_account(
     assert browser.get(f"/accept-invitation?token={token}").status_code == 410
 
 
+def test_staff_are_told_to_use_another_address(browser: TestClient, account: int) -> None:
+    make_user(role=StaffRole.SUPPORT)
+    enter(browser)
+    token = invited(account)
+    path = f"/accept-invitation?token={token}"
+    for _ in range(2):
+        answer = post(browser, path, token=token)
+        assert answer.status_code == 409
+        text_of_page = "You have a staff role. Use another email address"
+        assert text_of_page in answer.text
+    assert roles(account) == {}
+
+
 def test_a_known_person_signs_in_first_and_comes_back(browser: TestClient, account: int) -> None:
     make_user()
     token = invited(account)

@@ -23,7 +23,7 @@ from domain.errors import (
     RateLimited,
 )
 from domain.identity import Client, Rules
-from domain.staff import disable_user
+from domain.staff import RoleRequest, change_staff_role, disable_user
 from tests.factories import make_account, next_key
 from tests.support.keys import parameters_of
 
@@ -446,6 +446,120 @@ def test_readers_see_the_people_and_not_the_invitations(session: Session, accoun
     seen = members.list_members(session, actor=admin, account_id=account)
     assert [each.email for each in seen.invitations] == ["lan@example.com"]
     assert seen.may_manage
+
+
+# ── Staff keep to their own side ───────────────────────────────────────────────────────────────
+def admin_of(session: Session) -> Actor:
+    user_id = person(session, "admin@example.com")
+    session.get_one(User, user_id).staff_role = StaffRole.ADMIN
+    session.flush()
+    return user_actor(user_id, staff_role=StaffRole.ADMIN)
+
+
+def set_role(
+    session: Session, user_id: int, role: StaffRole | None, admin: Actor
+) -> RoleRequest | None:
+    return change_staff_role(session, user_id=user_id, role=role, reason="hired", actor=admin)
+
+
+def test_staff_accept_no_invitation_and_it_stays_open(session: Session, account: int) -> None:
+    admin, agent = admin_of(session), person(session, "lan@example.com")
+    invite(session, account, SYSTEM)
+    token = mailed_token(session)
+    set_role(session, agent, StaffRole.SUPPORT, admin)
+    for _ in range(2):
+        with pytest.raises(Conflict, match="staff_role"):
+            members.accept_invitation(session, token=token, actor=user_actor(agent))
+    assert roles(session, account) == {}
+    assert actions(session, account).count("accept_invitation") == 0
+    seen = members.list_members(session, actor=SYSTEM, account_id=account)
+    assert [each.email for each in seen.invitations] == ["lan@example.com"]
+    # Who has no role any more accepts it, and a role takes two from then on.
+    set_role(session, agent, None, admin)
+    members.accept_invitation(session, token=token, actor=user_actor(agent))
+    assert roles(session, account) == {"lan@example.com": MemberRole.BILLING}
+    assert set_role(session, agent, StaffRole.SUPPORT, admin) is not None
+
+
+def test_member_who_became_staff_keeps_their_place(session: Session, account: int) -> None:
+    lan = person(session, "lan@example.com")
+    invite(session, account, SYSTEM)
+    token = mailed_token(session)
+    members.accept_invitation(session, token=token, actor=user_actor(lan))
+    session.get_one(User, lan).staff_role = StaffRole.SUPPORT
+    session.flush()
+    assert members.accept_invitation(session, token=token, actor=user_actor(lan)) == account
+    assert roles(session, account) == {"lan@example.com": MemberRole.BILLING}
+
+
+def test_staff_get_no_place_by_other_ways(session: Session, account: int) -> None:
+    admin = admin_of(session)
+    with pytest.raises(Conflict, match="staff_role"):
+        accounts.add_member(
+            session,
+            account_id=account,
+            user_id=admin.user_id or 0,
+            role=MemberRole.OWNER,
+            actor=SYSTEM,
+        )
+    with pytest.raises(Conflict, match="staff_role"):
+        accounts.open_account(
+            session,
+            site_code="global",
+            name="Own",
+            currency="USD",
+            owner_user_id=admin.user_id,
+            actor=SYSTEM,
+        )
+
+
+def test_invitation_does_not_tell_who_is_staff(session: Session, account: int) -> None:
+    admin_of(session)
+    owner = member(session, account, "owner@example.com", MemberRole.OWNER)
+    for email in ("admin@example.com", "stranger@example.com"):
+        invite(session, account, owner, email)
+    seen = members.list_members(session, actor=owner, account_id=account)
+    open_to = [each.email for each in seen.invitations]
+    assert open_to == ["stranger@example.com", "admin@example.com"]
+    addressed = select(OutboxMessage.recipient).where(OutboxMessage.template == "invitation")
+    assert len(session.scalars(addressed).all()) == 2
+
+
+@pytest.mark.parametrize("is_first", ["place", "role"])
+def test_role_and_place_at_once_do_not_cross(
+    sessions: sessionmaker[Session], session: Session, account: int, is_first: str
+) -> None:
+    """The second one waits for the first to be committed, and sees it."""
+    admin, lan = admin_of(session), person(session, "lan@example.com")
+    invite(session, account, SYSTEM)
+    token = mailed_token(session)
+    session.commit()
+
+    def take_place(mine: Session) -> str:
+        try:
+            members.accept_invitation(mine, token=token, actor=user_actor(lan))
+        except Conflict as refusal:
+            return refusal.reason
+        return "joined"
+
+    def take_role(mine: Session) -> str:
+        return "waits" if set_role(mine, lan, StaffRole.SUPPORT, admin) else "hired"
+
+    first, second = (take_place, take_role) if is_first == "place" else (take_role, take_place)
+
+    def follow() -> str:
+        with sessions.begin() as mine:
+            return second(mine)
+
+    waiting = text("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)")
+    with ThreadPoolExecutor(1) as pool:
+        with sessions.begin() as mine:
+            found = first(mine)
+            later = pool.submit(follow)
+            while not session.scalar(waiting):
+                assert not later.done(), "the second one did not wait"
+        told = found, later.result()
+    assert told == (("joined", "waits") if is_first == "place" else ("hired", "staff_role"))
 
 
 # ── At the same time, on two connections ───────────────────────────────────────────────────────

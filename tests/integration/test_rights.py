@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import text
 
-from db.models import AccountMember
+from db.models import AccountMember, User
 from domain import identity
 from domain.accounts import memberships, open_account
 from domain.actors import Actor, MemberRole, StaffRole, system_actor, user_actor
@@ -42,7 +42,7 @@ def make_person(session: Session, *, staff_role: StaffRole | None = None) -> Act
         email=f"{staff_role or 'owner'}@example.com",
         display_name="Lan Tran",
         password="correct horse battery",
-        staff_role=staff_role,
+        staff_role=None,
         actor=SYSTEM,
     )
     open_account(
@@ -53,6 +53,8 @@ def make_person(session: Session, *, staff_role: StaffRole | None = None) -> Act
         actor=SYSTEM,
         owner_user_id=user,
     )
+    session.get_one(User, user).staff_role = staff_role
+    session.flush()
     signed_in = identity.create_session(session, user_id=user, client=CLIENT, rules=RULES)
     return user_actor(
         user,

@@ -12,8 +12,7 @@ from sqlalchemy import select, text
 from sqlalchemy.exc import IntegrityError
 
 from db.models import OutboxMessage, StaffRoleRequest, User
-from domain.accounts import add_member
-from domain.actors import MemberRole, StaffRole, user_actor
+from domain.actors import StaffRole, user_actor
 from domain.errors import AlreadyDecided, BillingError, Conflict, InvalidInput, NotAuthorised
 from domain.jobs import standard_jobs
 from domain.outbox import Mail
@@ -39,6 +38,7 @@ from portal import mail
 from tests.factories import SYSTEM, make_account
 from tests.integration.test_support import make_person
 from tests.support.keys import parameters_of
+from tests.support.people import join_before
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -107,9 +107,7 @@ def state(session: Session, request: RoleRequest) -> tuple[str, str | None, str 
 
 def join(session: Session, who: Actor) -> int:
     account = make_account(session)
-    add_member(
-        session, account_id=account, user_id=who.user_id or 0, role=MemberRole.READER, actor=SYSTEM
-    )
+    join_before(session, account_id=account, user_id=who.user_id or 0)
     return account
 
 

@@ -13,7 +13,6 @@ from sqlalchemy import func, select, text
 
 from db.models import User
 from domain import audit
-from domain.accounts import add_member
 from domain.actors import MemberRole, StaffRole, user_actor
 from domain.errors import Conflict, InvalidInput, NotAuthorised, NotFound
 from domain.identity import Client, Rules, create_session
@@ -35,6 +34,7 @@ from domain.staff import (
 from domain.staff.access_review import PAIRS
 from tests.factories import SYSTEM, make_account
 from tests.integration.test_support import make_person
+from tests.support.people import join_before
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -225,9 +225,9 @@ def test_a_review_names_the_accounts_of_staff_and_who_let_them_in(
 ) -> None:
     admin, agent = make_person(StaffRole.ADMIN), make_person(StaffRole.SUPPORT)
     added, invited = make_account(session), make_account(session)
-    add_member(
-        session, account_id=added, user_id=agent.user_id or 0, role=MemberRole.READER, actor=SYSTEM
-    )
+    place = {"user_id": agent.user_id}
+    join_before(session, account_id=added, user_id=agent.user_id or 0)
+    audit.record(session, action="add_member", actor=SYSTEM, account_id=added, details=place)
     owner = user_actor(500, memberships={invited: MemberRole.OWNER})
     one = {"invitation_id": 7}
     audit.record(session, action="invite_member", actor=owner, account_id=invited, details=one)
@@ -292,13 +292,7 @@ def test_review_flags_staff_who_belong_to_an_account(
 ) -> None:
     admin, agent = make_person(StaffRole.ADMIN), make_person(StaffRole.SUPPORT)
     account = make_account(session)
-    add_member(
-        session,
-        account_id=account,
-        user_id=agent.user_id or 0,
-        role=MemberRole.READER,
-        actor=SYSTEM,
-    )
+    join_before(session, account_id=account, user_id=agent.user_id or 0)
     (found,) = list_access_flags(session, actor=admin)
     assert (found.kind, found.user_id, found.account_id) == (
         FlagKind.CUSTOMER_MEMBER,

@@ -19,6 +19,7 @@ from portal.staff import review
 from tests.factories import SYSTEM, make_account
 from tests.integration.test_support import make_person
 from tests.support.owner import as_owner
+from tests.support.people import join_before
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -176,7 +177,9 @@ def test_the_roles_alone_say_on_what_and_by_whom(
     page()  # connects
     account = make_account(session)
     owner = user_actor(900, memberships={account: MemberRole.OWNER})
-    add_member(session, account_id=account, user_id=1, role=MemberRole.READER, actor=owner)
+    join_before(session, account_id=account, user_id=1)
+    place = {"user_id": 1}
+    audit.record(session, action="add_member", actor=owner, account_id=account, details=place)
     with as_owner(session):
         session.execute(text("UPDATE accounts SET name = '=cmd()' WHERE id = :id"), {"id": account})
     session.commit()
@@ -459,15 +462,15 @@ def test_role_of_a_member_of_an_account_waits(
     person = make_person(StaffRole.SUPPORT)
     make_person(StaffRole.ADMIN)
     account = make_account(session)
+    session.execute(
+        text("UPDATE users SET staff_role = NULL WHERE id = :id"), {"id": person.user_id}
+    )
     add_member(
         session,
         account_id=account,
         user_id=person.user_id or 0,
         role=MemberRole.OWNER,
         actor=SYSTEM,
-    )
-    session.execute(
-        text("UPDATE users SET staff_role = NULL WHERE id = :id"), {"id": person.user_id}
     )
     session.commit()
     app = page()

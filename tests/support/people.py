@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
+from domain.actors import MemberRole
 from tests.support.owner import as_owner
 
 if TYPE_CHECKING:
@@ -26,6 +27,13 @@ _NUMBERS = text("""
 SELECT setval(seq, greatest((SELECT max(id) FROM users WHERE id < 1000), nextval(seq) - 1))
 FROM pg_get_serial_sequence('users', 'id') AS seq
 """)
+
+
+def join_before(
+    session: Session, *, account_id: int, user_id: int, role: MemberRole = MemberRole.READER
+) -> None:
+    """Make somebody of staff a member as only long ago: services refuse it, and these stay."""
+    session.execute(_MEMBER, {"id": user_id, "account": account_id, "role": role})
 
 
 def register(session: Session, actor: Actor) -> None:
