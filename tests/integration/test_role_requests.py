@@ -31,6 +31,7 @@ from domain.staff import (
     list_role_requests,
     object_to_role_request,
     reject_role_request,
+    reset_second_factors,
     withdraw_role_request,
 )
 from domain.staff.notices import TEMPLATE
@@ -848,3 +849,29 @@ def test_without_the_check_at_the_end_both_of_two_would_remove_each_other(
     monkeypatch.setattr("domain.staff.changes.removes_last_admin", lambda *_: False)
     pass_time(session)
     assert standing(session, first)[0] is standing(session, second)[0] is None
+
+
+@pytest.mark.parametrize("role", list(StaffRole))
+def test_reset_of_second_factors_is_mailed_to_all_administrators(
+    session: Session, make_person: Make, role: StaffRole
+) -> None:
+    first, second, person = make_person(ADMIN), make_person(ADMIN), make_person(role)
+    for _ in range(2):
+        reset_second_factors(
+            session, user_id=person.user_id or 0, reason="lost the phone", actor=first
+        )
+    people = (first, second, person) if role is ADMIN else (first, second)
+    everybody = [("second_factor_reset", address(session, each)) for each in people]
+    assert mails(session) == everybody * 2
+    own = select(OutboxMessage.recipient).where(OutboxMessage.template == "second_factor_changed")
+    assert session.scalars(own).all() == [address(session, person)] * 2
+
+
+def test_reset_of_second_factors_by_who_may_not_mails_nobody(
+    session: Session, make_person: Make
+) -> None:
+    first, finance, second = make_person(ADMIN), make_person(FINANCE), make_person(ADMIN)
+    for by, reason in ((first, "own"), (finance, "lost"), (second, " ")):
+        with pytest.raises((NotAuthorised, InvalidInput)):
+            reset_second_factors(session, user_id=first.user_id or 0, reason=reason, actor=by)
+    assert mails(session) == []
