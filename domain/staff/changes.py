@@ -16,6 +16,7 @@ from domain.actors import StaffRole
 from domain.errors import Conflict, NotAuthorised, NotFound
 from domain.identity.sessions import end_pending_sign_ins
 from domain.permissions import require_another
+from domain.staff.person_notice import mail_person
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -100,9 +101,9 @@ def apply_change(
     actor: Actor,
     request: Mapping[str, Any] | None = None,
 ) -> None:
-    """Change a locked person, who signs in again; `request` is what the log keeps of a request.
+    """Change a locked person, who signs in again and gets a mail.
 
-    Raises Conflict("last_admin").
+    `request` is what the log keeps of a request. Raises Conflict("last_admin").
     """
     if removes_last_admin(person, after, list_admins(session)):
         raise Conflict("last_admin")
@@ -115,6 +116,8 @@ def apply_change(
     action, old, new = _named(before, after)
     details = {"user_id": person.id, "from": old, "to": new, "reason": reason, **(request or {})}
     audit.record(session, action=action, actor=actor, details=details)
+    changed_by = str(details.get("requested_by", audit.actor_name(actor)))
+    mail_person(session, person, before=before, after=after, changed_by=changed_by)
 
 
 def _named(before: Standing, after: Standing) -> tuple[str, str | None, str | None]:

@@ -1,6 +1,7 @@
 """Mails to all administrators about changes that make or remove one, or need a second person.
 
-People are named by their email addresses alone: a display name is whatever somebody typed.
+The person who is changed gets a mail of their own besides (person_notice.py). People are
+named by their email addresses alone: a display name is whatever somebody typed.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from sqlalchemy import select
 from db.models import User
 from domain import outbox
 from domain.staff.changes import list_admins
+from domain.staff.person_notice import find_address
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from datetime import datetime
 
     from sqlalchemy.orm import Session
@@ -39,9 +40,8 @@ def mail_admins(
     until: datetime | None = None,
     is_by_time: bool = False,
     may_object: bool = False,
-    also: Iterable[int] = (),
 ) -> None:
-    """Tell all active administrators, and `also` those who were until now, of a step.
+    """Tell all active administrators of a step.
 
     `before` is None for a person who was made with the role. `until` is when the change takes
     effect by itself (`is_by_time`), or expires; `may_object`: the person concerned can stop it.
@@ -54,16 +54,16 @@ def mail_admins(
         "role_after": after.role,
         "is_disabling": before is not None and after.is_disabled and not before.is_disabled,
         "is_enabling": before is not None and before.is_disabled and not after.is_disabled,
-        "requested_by": _address(session, requested_by),
-        "decided_by": None if decided_by is None else _address(session, decided_by),
+        "requested_by": find_address(session, requested_by),
+        "decided_by": None if decided_by is None else find_address(session, decided_by),
         "reason": reason,
         "remark": remark,
         "until": None if until is None else f"{until.astimezone(UTC):%Y-%m-%d %H:%M} UTC",
         "is_by_time": is_by_time,
         "may_object": may_object,
     }
-    ids = {*list_admins(session), *also}
-    recipients = select(User.email, User.locale).where(User.id.in_(ids)).order_by(User.id)
+    admins = list_admins(session)
+    recipients = select(User.email, User.locale).where(User.id.in_(admins)).order_by(User.id)
     for email, locale in session.execute(recipients).all():
         outbox.enqueue(
             session,
@@ -72,11 +72,3 @@ def mail_admins(
             parameters=parameters,
             locale=locale or "en",
         )
-
-
-def _address(session: Session, name: str) -> str | None:
-    """Return the address of a person as facts name them; None for a part of the product."""
-    if not name.startswith("user:"):
-        return None
-    number = int(name.removeprefix("user:"))
-    return session.scalars(select(User.email).where(User.id == number)).one_or_none()

@@ -317,7 +317,7 @@ def _apply_or_lapse(
         return
     request = {"request": row.id, "requested_by": row.requested_by}
     apply_change(session, person, _after(row), reason=row.reason, actor=actor, request=request)
-    _end(session, row, person, RequestState.APPLIED, actor=actor, also=admins)
+    _end(session, row, person, RequestState.APPLIED, actor=actor)
 
 
 _ENDS = {
@@ -337,14 +337,13 @@ def _end(
     *,
     actor: Actor,
     remark: str | None = None,
-    also: tuple[int, ...] = (),
 ) -> None:
     now = clock.now(session)  # asks the database, which would see half of what follows
     row.state, row.decided_by, row.decided_at = state, audit.actor_name(actor), now
     row.remark = remark
     session.flush()
     _record(session, row, _ENDS[state], actor)
-    _mail(session, row, person, also=also)
+    _mail(session, row, person)
 
 
 def _record(session: Session, row: StaffRoleRequest, action: str, actor: Actor) -> None:
@@ -365,9 +364,7 @@ def _plain(standing: Standing) -> dict[str, str | bool | None]:
     return {"role": standing.role, "is_disabled": standing.is_disabled}
 
 
-def _mail(
-    session: Session, row: StaffRoleRequest, person: User, *, also: tuple[int, ...] = ()
-) -> None:
+def _mail(session: Session, row: StaffRoleRequest, person: User) -> None:
     is_ended_by_person = (row.decided_by or "").startswith("user:")
     mail_admins(
         session,
@@ -382,7 +379,6 @@ def _mail(
         until=row.effective_at or row.expires_at,
         is_by_time=row.effective_at is not None,
         may_object=_view(row, person).is_open_to_objection,
-        also=also,
     )
 
 

@@ -176,7 +176,6 @@ def _change_or_request(
             after=after,
             requested_by=audit.actor_name(actor),
             reason=reason,
-            also=admins,
         )
     return None
 

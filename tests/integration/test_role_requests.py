@@ -35,6 +35,7 @@ from domain.staff import (
     withdraw_role_request,
 )
 from domain.staff.notices import TEMPLATE
+from domain.staff.person_notice import TEMPLATE as OWN_TEMPLATE
 from portal import mail
 from tests.factories import SYSTEM, make_account
 from tests.integration.test_support import make_person
@@ -692,17 +693,91 @@ def test_objection_and_the_clock_at_once_leave_one(
 
 
 # ── Mails ──────────────────────────────────────────────────────────────────────────────────────
-def test_mails_go_to_all_administrators_and_to_who_was_removed(
-    session: Session, make_person: Make
-) -> None:
+def test_mails_go_to_all_administrators(session: Session, make_person: Make) -> None:
     first, second, third = (make_person(ADMIN) for _ in range(3))
     make_person(FINANCE)
     request = ask(session, third, None, first)
     approve(session, request, second)
     everybody = [address(session, each) for each in (first, second, third)]
     assert mails(session) == [("requested", who) for who in everybody] + [
-        ("applied", who) for who in everybody
+        ("applied", who) for who in everybody[:2]
     ]
+    assert [row.recipient for row, _letter in own_letters(session)] == everybody[2:]
+
+
+def own_letters(session: Session) -> list[tuple[OutboxMessage, mail.Letter]]:
+    """Return the mails to people who were changed, and what they say."""
+    rows = session.scalars(
+        select(OutboxMessage)
+        .where(OutboxMessage.template == OWN_TEMPLATE)
+        .order_by(OutboxMessage.id)
+    )
+    return [(row, letter_of(session, row)) for row in rows]
+
+
+def letter_of(session: Session, row: OutboxMessage) -> mail.Letter:
+    waiting = Mail(
+        row.id, row.recipient, row.template, parameters_of(session, row), "en", row.created_at, 0
+    )
+    return mail.render(waiting, base_url="https://pay.example")
+
+
+def test_who_is_changed_reads_what_when_and_whom_to_ask_and_not_why(
+    session: Session, make_person: Make
+) -> None:
+    first, person = make_person(ADMIN), make_person(SUPPORT)
+    session.get_one(User, person.user_id).locale = "vi"
+    who = address(session, first)
+    for _ in range(2):  # the same again is no change, and no mail
+        change(session, person, FINANCE, first)
+    disable(session, person, first)
+    disable(session, person, first, is_disabled=False)
+    change(session, person, None, first)
+    disable(session, person, first)  # a customer by now, who asks support
+    disable(session, person, first, is_disabled=False)
+    change(session, person, SUPPORT, SYSTEM)
+    found = own_letters(session)
+    assert {(row.recipient, row.locale) for row, _letter in found} == {
+        (address(session, person), "vi")
+    }
+    said = [letter.text for _row, letter in found]
+    assert [letter.subject for _row, letter in found] == [
+        "Your role was changed",
+        "Your sign-in was disabled",
+        "Your sign-in was enabled again",
+        "Your role was changed",
+        "Your sign-in was disabled",
+        "Your sign-in was enabled again",
+        "Your role was changed",
+    ]
+    assert "your role for billing was changed from Support to Finance on " in said[0]
+    assert "cannot sign in" in said[1]
+    assert "your role Finance for billing was removed on " in said[3]
+    assert "you were given the role Support for billing on " in said[6]
+    assert all(f"ask {who}." in each for each in said[:4])
+    assert all("write to support." in each for each in said[4:6])
+    assert "ask an administrator." in said[6]
+    assert all(" UTC" in each for each in said)
+    assert not [each for each in said if " moved" in each or " left" in each]
+
+
+@pytest.mark.parametrize("is_by_time", [False, True], ids=["approval", "time"])
+def test_who_is_changed_by_request_is_told_when_it_takes_effect_and_not_before(
+    session: Session, make_person: Make, clock: TestClock, *, is_by_time: bool
+) -> None:
+    first, person = make_person(ADMIN), make_person(FINANCE)
+    second = None if is_by_time else make_person(ADMIN)
+    withdraw(session, ask(session, person, ADMIN, first), first)
+    request = ask(session, person, ADMIN, first)
+    assert own_letters(session) == []
+    if second is None:
+        clock.advance(hours=24)
+        pass_time(session)
+    else:
+        approve(session, request, second)
+    ((_row, letter),) = own_letters(session)
+    assert "from Finance to Administrator on " in letter.text
+    assert f"ask {address(session, first)}." in letter.text
 
 
 def test_mail_says_who_what_by_whom_and_why_and_no_display_name(
@@ -714,18 +789,8 @@ def test_mail_says_who_what_by_whom_and_why_and_no_display_name(
     )
     request = ask(session, person, ADMIN, first)
     reject(session, request, second)
-    letters = []
-    for row in session.scalars(select(OutboxMessage).order_by(OutboxMessage.id)):
-        waiting = Mail(
-            row.id,
-            row.recipient,
-            row.template,
-            parameters_of(session, row),
-            "en",
-            row.created_at,
-            0,
-        )
-        letters.append(mail.render(waiting, base_url="https://pay.example"))
+    rows = session.scalars(select(OutboxMessage).order_by(OutboxMessage.id))
+    letters = [letter_of(session, row) for row in rows]
     requested, rejected = letters[0], letters[-1]
     who = address(session, person)
     assert requested.subject == "Staff: a change waits for approval"
