@@ -3,7 +3,8 @@
 Where nobody else may decide, the change takes effect after 24 hours, until which it can be
 withdrawn, and the administrator who would be one no more may object. All administrators get a mail
 of each step. When the change is carried out everything is checked again: what does not fit any more
-ends the request, and its remark says why.
+ends the request, and its remark says why. So does every change of somebody at once: no request
+waits that could not be carried out.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from domain.staff.changes import (
     apply_change,
     check_changer,
     get_standing,
+    list_admins,
     lock_staff,
     removes_last_admin,
 )
@@ -149,6 +151,26 @@ def request_change(
     _record(session, row, "request_role_change", actor)
     _mail(session, row, person)
     return _view(row, person)
+
+
+def lapse_unfit_requests(session: Session, *, actor: Actor) -> None:
+    """End, after somebody was changed, the requests that cannot be carried out any more.
+
+    They are those about who was changed, and those of who is no administrator any more.
+    """
+    now, admins = clock.now(session), list_admins(session)
+    waiting = session.scalars(
+        select(StaffRoleRequest)
+        .where(StaffRoleRequest.state == RequestState.REQUESTED)
+        .order_by(StaffRoleRequest.id)
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    ).all()
+    for row in waiting:
+        person = session.get_one(User, row.user_id, populate_existing=True)
+        lapse = _lapse_reason(row, person, admins, now)
+        if lapse is not None:
+            _end(session, row, person, RequestState.LAPSED, actor=actor, remark=lapse)
 
 
 def approve_role_request(session: Session, *, request_id: int, actor: Actor) -> RoleRequest:
@@ -318,6 +340,7 @@ def _apply_or_lapse(
     request = {"request": row.id, "requested_by": row.requested_by}
     apply_change(session, person, _after(row), reason=row.reason, actor=actor, request=request)
     _end(session, row, person, RequestState.APPLIED, actor=actor)
+    lapse_unfit_requests(session, actor=actor)
 
 
 _ENDS = {

@@ -28,7 +28,7 @@ from domain.staff.changes import (
     sign_out,
 )
 from domain.staff.notices import mail_admins
-from domain.staff.role_requests import request_change
+from domain.staff.role_requests import lapse_unfit_requests, request_change
 from domain.texts import checked_reason
 
 if TYPE_CHECKING:
@@ -177,6 +177,7 @@ def _change_or_request(
             requested_by=audit.actor_name(actor),
             reason=reason,
         )
+    lapse_unfit_requests(session, actor=actor)
     return None
 
 

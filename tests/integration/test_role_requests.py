@@ -530,9 +530,11 @@ def test_request_of_who_administers_no_more_ends(
         disable(session, first, SYSTEM)
     if second is None:
         clock.advance(hours=24)
-        pass_time(session)
+        assert pass_time(session) == 0
     else:
-        assert approve(session, request, second).state is RequestState.LAPSED
+        with pytest.raises(AlreadyDecided) as caught:
+            approve(session, request, second)
+        assert caught.value.state == "lapsed"
     assert state(session, request)[::2] == ("lapsed", "requester_not_admin")
     assert standing(session, person)[0] == "finance"
     last = [(step, who) for step, who in mails(session) if step == "lapsed"]
@@ -554,11 +556,51 @@ def test_request_about_who_was_changed_meanwhile_ends(
     assert disable(session, person, first) is None
     if second is None:
         clock.advance(hours=24)
-        pass_time(session)
+        assert pass_time(session) == 0
     else:
-        assert approve(session, request, second).state is RequestState.LAPSED
+        with pytest.raises(AlreadyDecided) as caught:
+            approve(session, request, second)
+        assert caught.value.state == "lapsed"
     assert state(session, request)[::2] == ("lapsed", "changed_meanwhile")
     assert standing(session, person) == ("finance", True)
+
+
+def test_change_ends_at_once_what_cannot_be_carried_out_any_more(
+    session: Session, make_person: Make
+) -> None:
+    """Of the person and by the person alone; with a mail, and by whom in the audit log."""
+    first, second, third = (make_person(ADMIN) for _ in range(3))
+    one, other = make_person(FINANCE), make_person(FINANCE)
+    about = ask(session, one, ADMIN, first)
+    asked_by = ask(session, other, ADMIN, second)
+    removal = ask(session, second, FINANCE, first)
+    stays = disable(session, third, first)
+    assert stays is not None
+    change(session, one, SUPPORT, third)
+    assert state(session, about) == ("lapsed", f"user:{third.user_id}", "changed_meanwhile")
+    assert [state(session, each)[0] for each in (asked_by, removal, stays)] == ["requested"] * 3
+    approve(session, removal, third)
+    assert state(session, asked_by) == ("lapsed", f"user:{third.user_id}", "requester_not_admin")
+    assert state(session, stays)[0] == "requested"
+    waiting = [
+        each.request_id
+        for each in list_role_requests(session, actor=first)
+        if each.state is RequestState.REQUESTED
+    ]
+    assert waiting == [stays.request_id]
+    assert [step for step, _who in mails(session)].count("lapsed") == 3 + 2
+    rows = session.scalars(
+        text("SELECT details ->> 'remark' FROM audit_log WHERE action = 'lapse_role_change'")
+    ).all()
+    assert rows == ["changed_meanwhile", "requester_not_admin"]
+
+
+def test_change_that_changes_nothing_ends_no_request(session: Session, make_person: Make) -> None:
+    first, second, person = make_person(ADMIN), make_person(ADMIN), make_person(FINANCE)
+    request = ask(session, person, ADMIN, first)
+    assert change(session, person, FINANCE, second) is None
+    assert disable(session, person, second, is_disabled=False) is None
+    assert state(session, request)[0] == "requested"
 
 
 def test_request_that_does_not_fit_gives_way_to_another(

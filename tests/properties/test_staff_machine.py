@@ -123,14 +123,23 @@ class Model:
             or asked.by not in self.admins()
         )
 
+    def drop_stale(self, now: datetime) -> None:
+        """End what cannot be carried out after a change of somebody."""
+        for each in self.asked:
+            if each.state == "requested" and self.is_stale(each, now):
+                each.state = "lapsed"
+
     def change(self, by: int | None, who: int, after: Is, now: datetime) -> str:
         """Change somebody, or ask for it; None is the product itself."""
         if by is not None and (by == who or by not in self.admins()):
             return "denied"
         if self.admins() == {who} and after != Is(ADMIN):
             return "last_admin"
-        if by is None or self.people[who] == after or not self.takes_two(who, after):
+        if self.people[who] == after:
+            return "done"
+        if by is None or not self.takes_two(who, after):
             self.people[who] = after
+            self.drop_stale(now)
             return "done"
         return self.ask(by, who, after, now)
 
@@ -178,6 +187,7 @@ class Model:
         else:
             self.people[asked.who] = asked.after
             asked.state, asked.ended_by = "applied", by
+            self.drop_stale(now)
         return asked.state
 
     def clock(self, now: datetime) -> int:
@@ -189,7 +199,8 @@ class Model:
             and (now >= each.at + WEEK or (each.is_for_time and now >= each.at + DAY))
         ]
         for each in due:
-            self.apply(each, None, now)
+            if each.state == "requested":  # else one before it ended it
+                self.apply(each, None, now)
         return len(due)
 
 
@@ -389,6 +400,14 @@ class StaffMachine(RuleBasedStateMachine):
             assert self.admins()
 
     @invariant()
+    def nothing_waits_that_cannot_be(self) -> None:
+        """Nothing but time may have ended a request that waits."""
+        for each in self.model.asked:
+            if each.state == "requested":
+                assert self.model.people[each.who] == each.before
+                assert each.by in self.model.admins()
+
+    @invariant()
     def both_are_alike(self) -> None:
         if not self.ids:
             return
@@ -427,6 +446,8 @@ _NOTHING = lambda *_: None  # noqa: E731 - a check that lets everybody pass
         {"role_requests._check_objector": _NOTHING},
         {"role_requests.RoleRequest.is_open_to_objection": True},
         {"role_requests._lapse_reason": _NOTHING},
+        {"roles.lapse_unfit_requests": lambda *_, **__: None},
+        {"role_requests.lapse_unfit_requests": lambda *_, **__: None},
         {"role_requests._check_open": _NOTHING},
         {"role_requests.SOLE_ADMIN_DELAY": timedelta(hours=48)},
         {"role_requests.REQUEST_LIFETIME": timedelta(days=8)},
