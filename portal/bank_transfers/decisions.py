@@ -16,6 +16,7 @@ from portal.formats import plain
 from portal.i18n import N_, _
 from portal.people import naming
 from portal.top_up import words
+from portal.ui import flash
 from portal.ui.download_link import download_links
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from portal.viewing import Viewing
 
 _PLACE = "bank_transfers"
-_TOLD = "transfers_told"
 _STATES = {"approved": N_("Credited"), "refused": N_("Rejected")}
 _CONFLICTS = {
     "no_billing_profile": N_(
@@ -36,16 +36,19 @@ _CONFLICTS = {
 
 def draw(here: Viewing, transfers: Sequence[RecordedTransfer]) -> None:
     """Draw what waits, then what was decided."""
-    _tell()
     name = naming(here, {who for each in transfers for who in (each.requested_by, each.decided_by)})
     waiting = [each for each in transfers if each.state == "requested"]
     decided = [each for each in transfers if each.state != "requested"]
     st.header(_("Waiting for approval"))
     if not waiting:
         st.info(_("No transfer waits for approval."), icon=":material/task_alt:")
-    for transfer in waiting:
+    told_item = flash.get_item(_PLACE)
+    for transfer in waiting:  # the newest first
+        if told_item is not None and transfer.transfer_id < told_item:
+            flash.show(_PLACE)
         with st.container(border=True, key=f"transfer-{transfer.transfer_id}"):
             _waiting(here, transfer, name)
+    flash.show(_PLACE)
     if decided:
         st.header(_("Decided"))
         _table(decided, name)
@@ -56,20 +59,6 @@ def decide_pressed(here: Viewing) -> None:
     pressed = approving.take_pressed(_PLACE)
     if pressed is not None:
         _decide(here, pressed.item, is_approved=pressed.action == "approve")
-
-
-def tell(text: str, *, is_good: bool = True) -> None:
-    """Draw the page again with this on top."""
-    st.session_state[_TOLD] = (text, is_good)
-    st.rerun()
-
-
-def _tell() -> None:
-    told: tuple[str, bool] | None = st.session_state.pop(_TOLD, None)
-    if told is not None:
-        text, is_good = told
-        icon = ":material/check_circle:" if is_good else ":material/error:"
-        (st.success if is_good else st.error)(plain(text), icon=icon)
 
 
 def _waiting(here: Viewing, transfer: RecordedTransfer, name: Callable[[str | None], str]) -> None:
@@ -118,13 +107,20 @@ def _decide(here: Viewing, transfer_id: int, *, is_approved: bool) -> None:
             actor=here.visitor.actor,
         )
     except NotAuthorised:
-        tell(_("Another finance member decides this."), is_good=False)
+        _tell(transfer_id, _("Another finance member decides this."), is_good=False)
     except BillingError as error:
         conflict = _CONFLICTS.get(getattr(error, "reason", ""))
         told = approving.what_happened(here, error)
-        tell(told or (_(conflict) if conflict else words.refusal(error)), is_good=False)
+        text = told or (_(conflict) if conflict else words.refusal(error))
+        _tell(transfer_id, text, is_good=False)
     else:
-        tell(_approved(here, transfer_id) if is_approved else _("Rejected. Nothing is credited."))
+        text = _approved(here, transfer_id) if is_approved else _("Rejected. Nothing is credited.")
+        _tell(transfer_id, text)
+
+
+def _tell(transfer_id: int, text: str, *, is_good: bool = True) -> None:
+    """Draw the page again, with this where the transfer stands or stood."""
+    flash.leave(_PLACE, text, is_good=is_good, item=transfer_id)
 
 
 def _approved(here: Viewing, transfer_id: int) -> str:

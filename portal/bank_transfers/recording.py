@@ -19,11 +19,10 @@ from domain.payments.bank_transfers import (
 from domain.queries.balances import account_summary
 from domain.uploads import EVIDENCE, drop_upload
 from portal import address, backend, formats
-from portal.bank_transfers.decisions import tell
 from portal.formats import plain
 from portal.i18n import N_, _, current_language
 from portal.top_up import words
-from portal.ui import checked
+from portal.ui import checked, flash
 from portal.ui.upload import handed_in, upload_field
 
 if TYPE_CHECKING:
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
 
 _LONGEST = 200
 _LONGEST_NUMBER = 18
+_PLACE = "transfer_form"
 _RECORDED = "transfers_recorded"
 _DOUBTED = "transfers_doubted"
 _WARNING = "transfers_warning"
@@ -148,6 +148,7 @@ def _form(here: Viewing, account: AccountSummary) -> None:
     if is_sent:
         filled = _Filled(amount, reference, received_on, evidence, remark, is_confirmed)
         _record(here, account, filled, number)
+    flash.show(_PLACE)
     warning = st.session_state.pop(_WARNING, None)
     if warning is not None:
         st.warning(plain(warning), icon=":material/warning:")
@@ -191,7 +192,7 @@ def _record(here: Viewing, account: AccountSummary, filled: _Filled, number: int
         backend.write(drop_upload, key=filled.evidence, actor=here.visitor.actor)
         st.session_state[_RECORDED] += 1
         text = _("{amount} is recorded for {name}. Another finance member approves it.")
-        tell(text.format(amount=formats.money(money), name=account.name))
+        flash.leave(_PLACE, text.format(amount=formats.money(money), name=account.name))
 
 
 def _refusal(error: BillingError) -> str:

@@ -45,6 +45,7 @@ def recorded(session: Session, account: int, reference: str = "FT1") -> int:
         received_on=date(2026, 1, 15),
         evidence=Evidence("slip.pdf", PDF),
         remark="",
+        is_confirmed=True,
         actor=MAKER,
     )
     session.commit()
@@ -178,6 +179,21 @@ def test_somebody_else_refuses(session: Session, page: Callable[..., AppTest]) -
     app.button(key=f"refuse-{number}").click().run()
     assert app.success[0].value == "Rejected. Nothing is credited."
     assert app.dataframe[0].value["Status"].tolist() == ["Rejected"]
+
+
+def test_outcome_stands_where_the_transfer_stood(
+    session: Session, page: Callable[..., AppTest]
+) -> None:
+    account = a_payer(session)
+    numbers = [recorded(session, account, f"FT{number}") for number in range(3)]
+    app = page()
+    for number, expected in zip((numbers[1], numbers[2], numbers[0]), (1, 0, 0), strict=True):
+        app.button(key=f"refuse-{number}").click().run()
+        assert not app.exception
+        order = [type(each).__name__ for each in app.main.children.values()]
+        told = order.index("Success")
+        waiting = [each for each in order[:told] if each not in {"Title", "Header", "Info"}]
+        assert len(waiting) == expected, order
 
 
 def test_what_was_decided_meanwhile_is_told(session: Session, page: Callable[..., AppTest]) -> None:

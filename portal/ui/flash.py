@@ -1,0 +1,47 @@
+"""What an action has to say, drawn by the next run of the page beside what was pressed.
+
+The page runs again after each action, and what it draws then has moved: a message on top is out of
+sight for whoever pressed a button below.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import streamlit as st
+
+from portal.formats import plain
+
+
+@dataclass(frozen=True, slots=True)
+class _Message:
+    """A message that waits for its run; `item` is the number of what it is about, in a list."""
+
+    text: str
+    is_good: bool
+    item: int | None
+
+
+def leave(place: str, text: str, *, is_good: bool = True, item: int | None = None) -> None:
+    """Draw the page again, with this message where it calls `show(place)`."""
+    st.session_state[_key(place)] = _Message(text, is_good, item)
+    st.rerun()
+
+
+def get_item(place: str) -> int | None:
+    """Return the item that the message of a place is about; None where there is none."""
+    message: _Message | None = st.session_state.get(_key(place))
+    return None if message is None else message.item
+
+
+def show(place: str) -> None:
+    """Draw the message that the run before left for this place, once."""
+    message: _Message | None = st.session_state.pop(_key(place), None)
+    if message is None:
+        return
+    icon = ":material/check_circle:" if message.is_good else ":material/error:"
+    (st.success if message.is_good else st.error)(plain(message.text), icon=icon)
+
+
+def _key(place: str) -> str:
+    return f"flash-{place}"
