@@ -12,7 +12,7 @@ from domain.staff.access_review import (
     list_places,
     record_review,
 )
-from domain.staff.changes import Standing
+from domain.staff.changes import Sensitivity, Standing
 from domain.staff.role_requests import (
     REQUEST_LIFETIME,
     SOLE_ADMIN_DELAY,
@@ -27,12 +27,14 @@ from domain.staff.role_requests import (
     withdraw_role_request,
 )
 from domain.staff.roles import (
+    PossibleChange,
     StaffMember,
     change_staff_role,
     create_person,
     disable_user,
     end_sessions,
     find_person,
+    list_possible_changes,
     list_staff,
     reset_second_factors,
 )
@@ -47,8 +49,10 @@ __all__ = [
     "FlagKind",
     "LapseReason",
     "Place",
+    "PossibleChange",
     "RequestState",
     "RoleRequest",
+    "Sensitivity",
     "StaffMember",
     "Standing",
     "approve_role_request",
@@ -61,6 +65,7 @@ __all__ = [
     "list_access_flags",
     "list_deeds",
     "list_places",
+    "list_possible_changes",
     "list_role_requests",
     "list_staff",
     "object_to_role_request",

@@ -6,6 +6,7 @@ Every change takes one lock first, so that each sees what the ones before it did
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import exists, select, text, update
@@ -26,6 +27,17 @@ if TYPE_CHECKING:
     from domain.actors import Actor
 
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended('staff', 0))")
+
+
+class Sensitivity(StrEnum):
+    """Why a change takes two administrators.
+
+    It makes, removes, disables or enables an administrator, or gives a role to a member of a
+    customer's account.
+    """
+
+    ADMINISTRATOR = "administrator"
+    CUSTOMER_MEMBER = "customer_member"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,19 +84,17 @@ def check_changer(actor: Actor, person: User, admins: tuple[int, ...]) -> None:
         raise NotAuthorised
 
 
-def is_sensitive(session: Session, person: User, after: Standing) -> bool:
-    """Whether a change takes two administrators.
-
-    It does where it makes, removes, disables or enables one, or where it gives a role to a member
-    of a customer's account.
-    """
+def find_sensitivity(session: Session, person: User, after: Standing) -> Sensitivity | None:
+    """Return why a change takes two administrators; None where one is enough."""
     before = get_standing(person)
     if before.is_disabled != after.is_disabled:
-        return before.role is StaffRole.ADMIN
+        return Sensitivity.ADMINISTRATOR if before.role is StaffRole.ADMIN else None
     if StaffRole.ADMIN in {before.role, after.role}:
-        return True
+        return Sensitivity.ADMINISTRATOR
     is_member = select(exists().where(AccountMember.user_id == person.id))
-    return after.role is not None and session.scalars(is_member).one()
+    if after.role is not None and session.scalars(is_member).one():
+        return Sensitivity.CUSTOMER_MEMBER
+    return None
 
 
 def removes_last_admin(person: User, after: Standing, admins: tuple[int, ...]) -> bool:

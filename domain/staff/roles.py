@@ -18,11 +18,13 @@ from domain.actors import StaffRole
 from domain.errors import Conflict, InvalidInput, NotFound
 from domain.permissions import require
 from domain.staff.changes import (
+    Sensitivity,
     Standing,
     apply_change,
     check_changer,
+    find_sensitivity,
     get_standing,
-    is_sensitive,
+    list_admins,
     lock_staff,
     removes_last_admin,
     sign_out,
@@ -84,6 +86,18 @@ class StaffMember:
     given_by: str | None
     given_at: datetime | None
     approved_by: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PossibleChange:
+    """What a person may become, and why it takes a second administrator, if it does.
+
+    `has_decider`: there is another administrator who may decide; else it waits 24 hours.
+    """
+
+    after: Standing
+    sensitivity: Sensitivity | None
+    has_decider: bool
 
 
 def list_staff(session: Session, *, actor: Actor) -> tuple[StaffMember, ...]:
@@ -149,6 +163,28 @@ def disable_user(
     return _change_or_request(session, person, after, admins=admins, reason=reason, actor=actor)
 
 
+def list_possible_changes(
+    session: Session, *, user_id: int, actor: Actor
+) -> tuple[PossibleChange, ...]:
+    """Return the roles that a person may get, and whether they may be disabled or enabled.
+
+    Each says whether it waits, and why, as it would if it was done now. Raises NotFound("user").
+    """
+    require(actor, "manage_people")
+    person = session.get(User, user_id, populate_existing=True)
+    if person is None:
+        raise NotFound("user")
+    before = get_standing(person)
+    possible = [Standing(role, before.is_disabled) for role in (*StaffRole, None)]
+    possible.append(Standing(before.role, not before.is_disabled))
+    has_decider = bool(set(list_admins(session)) - {person.id, actor.user_id})
+    return tuple(
+        PossibleChange(after, find_sensitivity(session, person, after), has_decider)
+        for after in possible
+        if after != before
+    )
+
+
 def _change_or_request(
     session: Session,
     person: User,
@@ -163,7 +199,7 @@ def _change_or_request(
         return None
     if removes_last_admin(person, after, admins):
         raise Conflict("last_admin")
-    is_for_two = is_sensitive(session, person, after)
+    is_for_two = find_sensitivity(session, person, after) is not None
     if is_for_two and not actor.is_system:
         return request_change(session, person, after, admins=admins, reason=reason, actor=actor)
     apply_change(session, person, after, reason=reason, actor=actor)

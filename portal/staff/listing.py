@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -11,10 +12,12 @@ from domain.actors import StaffRole
 from domain.errors import BillingError, NotAuthorised
 from domain.permissions import allows
 from domain.staff import (
+    Standing,
     change_staff_role,
     disable_user,
     end_sessions,
     find_person,
+    list_possible_changes,
     list_staff,
     reset_second_factors,
 )
@@ -25,24 +28,32 @@ from portal.i18n import _
 from portal.people import naming
 from portal.roles import staff_role_name
 from portal.staff import requests, review
-from portal.staff.words import change_words, factor_words, role_or_none, role_words, state_words
+from portal.staff.words import (
+    change_words,
+    factor_words,
+    role_or_none,
+    role_words,
+    second_person_words,
+    state_words,
+)
 from portal.top_up import words
-from portal.ui import checked
+from portal.ui import checked, confirmation, flash
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from domain.staff import RoleRequest, StaffMember
+    from domain.staff import PossibleChange, RoleRequest, StaffMember
     from portal.viewing import Viewing
 
 _SOUGHT = "staff_sought"
+_GIVING = "staff_giving"
+_CHANGING = "staff_changing"
 _LONGEST_EMAIL = 254
 
 
 def draw(here: Viewing) -> None:
     """Draw who works here and, for administrators, the forms."""
     requests.decide_pressed(here)
-    requests.draw_told()
     staff = backend.read(list_staff, actor=here.visitor.actor)
     _table(here, staff)
     requests.draw(here)
@@ -75,6 +86,12 @@ def _table(here: Viewing, staff: Sequence[StaffMember]) -> None:
 def _give(here: Viewing) -> None:
     st.subheader(_("Give somebody a role"))
     st.caption(_("They sign up first, with the address that they work with."))
+    st.caption(
+        _(
+            "The role Administrator, and any role for a member of a customer's account, takes a"
+            " second administrator."
+        )
+    )
     with st.form("give_role", border=False):
         with st.grid(columns=2, min_column_width=220):
             email = st.text_input(_("Email"), max_chars=_LONGEST_EMAIL, key="staff_email")
@@ -89,7 +106,9 @@ def _give(here: Viewing) -> None:
             person = backend.read(find_person, email=email, actor=here.visitor.actor)
             return _set_role(here, person.user_id, role, reason)
 
-        _try(here, give, _("They have the role now, and sign in again to use it."))
+        told = _("They have the role now, and sign in again to use it.")
+        _try(here, give, told, place=_GIVING)
+    flash.show(_GIVING)
 
 
 def _change(here: Viewing, staff: Sequence[StaffMember]) -> None:
@@ -105,6 +124,7 @@ def _change(here: Viewing, staff: Sequence[StaffMember]) -> None:
     if sought is not None and sought.user_id != me:
         others.setdefault(sought.user_id, sought)
     if not others:
+        flash.show(_CHANGING)
         return
     chosen = checked.selectbox(
         _("Person"),
@@ -122,7 +142,9 @@ def _change(here: Viewing, staff: Sequence[StaffMember]) -> None:
         )
     )
     reason = st.text_input(_("Reason"), max_chars=LONGEST_REASON, key="staff_change_reason")
-    _buttons(here, person, reason)
+    possible = backend.read(list_possible_changes, user_id=person.user_id, actor=here.visitor.actor)
+    _buttons(here, person, {each.after: each for each in possible}, reason)
+    flash.show(_CHANGING)
 
 
 def _sought(here: Viewing) -> StaffMember | None:
@@ -148,45 +170,128 @@ def _sought(here: Viewing) -> StaffMember | None:
     return person
 
 
-def _buttons(here: Viewing, person: StaffMember, reason: str) -> None:
+@dataclass(frozen=True, slots=True)
+class _Confirmed:
+    """What is done after one more question: its button, what happens, and what is said then."""
+
+    key: str
+    label: str
+    about: str
+    do: Callable[[], RoleRequest | None]
+    told: str
+    change: PossibleChange | None = None
+
+
+def _buttons(
+    here: Viewing,
+    person: StaffMember,
+    changes: Mapping[Standing, PossibleChange],
+    reason: str,
+) -> None:
+    """Draw what can be done about a person; what waits for somebody else says so, and why."""
+    pressed: StaffRole | None = None
+    others = [role for role in StaffRole if person.role not in {None, role}]
     with st.container(horizontal=True):
-        for role in StaffRole if person.role is not None else ():
+        for role in others:
             label = _("Change role to {role}").format(role=staff_role_name(role))
-            if role is not person.role and st.button(label, key=f"change-to-{role}"):
-                _change_role(here, person, role, reason)
-        if person.role is not None and st.button(_("Remove role"), key="remove_role"):
-            _change_role(here, person, None, reason)
-        if st.button(_("Sign out everywhere"), key="end_sessions"):
-            _try(
-                here,
-                lambda: _end_sessions(here, person, reason),
-                _("They are signed out, and can sign in again."),
-            )
-        if person.has_second_factor and st.button(
-            _("Reset second factor"), key="reset_second_factor"
-        ):
-            told = _("Second factor of {email} removed. They are signed out and told by mail.")
-            _try(
-                here,
-                lambda: _reset_second_factors(here, person, reason),
-                told.format(email=person.email),
-            )
-        # Keys of their own: a page that was drawn before does not do the opposite.
-        if person.is_disabled:
-            is_pressed = st.button(_("Enable person"), key="enable")
-            told = _("{email} can sign in again.")
-        else:
-            is_pressed = st.button(_("Disable person"), key="disable")
-            told = _("{email} is disabled and signed out.")
-        if is_pressed:
-            _try(here, lambda: _disable(here, person, reason), told.format(email=person.email))
+            if st.button(label, key=f"change-to-{role}"):
+                pressed = role
+        for each in _confirmed(here, person, changes, reason):
+            _draw_confirmed(here, person, each)
+        # A key of its own: a page that was drawn before does not do the opposite.
+        is_enabling = person.is_disabled and st.button(_("Enable person"), key="enable")
+    offered = {
+        staff_role_name(role): changes.get(Standing(role, person.is_disabled)) for role in others
+    }
+    if person.is_disabled:
+        offered[_("Enable person")] = changes.get(Standing(person.role, is_disabled=False))
+    _why_it_waits(offered.items())
+    if pressed is not None:
+        role = pressed
+        told = _role_told(person, role)
+        _try(here, lambda: _set_role(here, person.user_id, role, reason), told, place=_CHANGING)
+    if is_enabling:
+        told = _("{email} can sign in again.").format(email=person.email)
+        _try(here, lambda: _disable(here, person, reason), told, place=_CHANGING)
 
 
-def _change_role(here: Viewing, person: StaffMember, role: StaffRole | None, reason: str) -> None:
-    text = _("Role of {email} changed from {before} to {after}.").format(
+def _why_it_waits(offered: Iterable[tuple[str, PossibleChange | None]]) -> None:
+    """Say below the buttons which of them make a request, and why."""
+    names: dict[str, list[str]] = {}
+    for name, change in offered:
+        if change is not None and change.sensitivity is not None:
+            names.setdefault(second_person_words(change), []).append(name)
+    for text, named in names.items():
+        st.caption(plain(f"{', '.join(named)}: {text}"))
+
+
+def _confirmed(
+    here: Viewing,
+    person: StaffMember,
+    changes: Mapping[Standing, PossibleChange],
+    reason: str,
+) -> Iterator[_Confirmed]:
+    email = person.email
+    if person.role is not None:
+        text = _("{email} loses the role {role} and is signed out everywhere.")
+        yield _Confirmed(
+            "remove_role",
+            _("Remove role"),
+            text.format(email=email, role=role_words(person)),
+            lambda: _set_role(here, person.user_id, None, reason),
+            _role_told(person, None),
+            changes.get(Standing(None, person.is_disabled)),
+        )
+    text = _("{email} is signed out in all browsers, and can sign in again.")
+    yield _Confirmed(
+        "end_sessions",
+        _("Sign out everywhere"),
+        text.format(email=email),
+        lambda: _end_sessions(here, person, reason),
+        _("They are signed out, and can sign in again."),
+    )
+    if person.has_second_factor:
+        text = _(
+            "All second factors of {email} are removed, and they are signed out everywhere. Their"
+            " password alone signs them in then, or lets them set up a new one. Make sure that it"
+            " is they who ask."
+        )
+        told = _("Second factor of {email} removed. They are signed out and told by mail.")
+        yield _Confirmed(
+            "reset_second_factor",
+            _("Reset second factor"),
+            text.format(email=email),
+            lambda: _reset_second_factors(here, person, reason),
+            told.format(email=email),
+        )
+    if not person.is_disabled:
+        text = _(
+            "{email} is signed out everywhere and cannot sign in, until an administrator enables"
+            " them again."
+        )
+        yield _Confirmed(
+            "disable",
+            _("Disable person"),
+            text.format(email=email),
+            lambda: _disable(here, person, reason),
+            _("{email} is disabled and signed out.").format(email=email),
+            changes.get(Standing(person.role, is_disabled=True)),
+        )
+
+
+def _draw_confirmed(here: Viewing, person: StaffMember, each: _Confirmed) -> None:
+    key = f"{each.key}-{person.user_id}"
+    with confirmation.popover(f"{each.label}…", key=key, about=each.about):
+        if each.change is not None and each.change.sensitivity is not None:
+            st.caption(plain(second_person_words(each.change)))
+        if st.button(each.label, key=each.key, type="primary"):
+            _try(here, each.do, each.told, place=_CHANGING)
+
+
+def _role_told(person: StaffMember, role: StaffRole | None) -> str:
+    return _("Role of {email} changed from {before} to {after}.").format(
         email=person.email, before=role_words(person), after=role_or_none(role)
     )
-    _try(here, lambda: _set_role(here, person.user_id, role, reason), text)
 
 
 def _signed_in(here: Viewing, person: StaffMember) -> str:
@@ -221,8 +326,8 @@ def _disable(here: Viewing, person: StaffMember, reason: str) -> RoleRequest | N
     )
 
 
-def _try(here: Viewing, do: Callable[[], RoleRequest | None], told: str) -> None:
-    """Do it and say so; of what takes a second administrator, say for whom it waits."""
+def _try(here: Viewing, do: Callable[[], RoleRequest | None], told: str, *, place: str) -> None:
+    """Do it and say so at a place; of what takes a second administrator, say for whom it waits."""
     try:
         request = do()
     except NotAuthorised:
@@ -233,7 +338,8 @@ def _try(here: Viewing, do: Callable[[], RoleRequest | None], told: str) -> None
         if request is not None:
             change = change_words(request.email, request.before, request.after)
             told = f"{change}. {requests.waiting_text(here, request)}"
-        requests.tell(told)
+        confirmation.close_all()
+        flash.leave(place, told)
 
 
 def _refusal(error: BillingError) -> str:

@@ -26,6 +26,7 @@ from portal.people import naming
 from portal.staff.words import change_words, request_remark, request_state
 from portal.top_up import words
 from portal.top_up.words import definition_list
+from portal.ui import flash
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -35,22 +36,6 @@ if TYPE_CHECKING:
     from portal.viewing import Viewing
 
 _PLACE = "staff_requests"
-_TOLD = "staff_told"
-
-
-def tell(text: str, *, is_good: bool = True) -> None:
-    """Draw the page again with this on top."""
-    st.session_state[_TOLD] = (text, is_good)
-    st.rerun()
-
-
-def draw_told() -> None:
-    """Draw what the run before had to say."""
-    told: tuple[str, bool] | None = st.session_state.pop(_TOLD, None)
-    if told is not None:
-        text, is_good = told
-        icon = ":material/check_circle:" if is_good else ":material/error:"
-        (st.success if is_good else st.error)(plain(text), icon=icon)
 
 
 def waiting_text(here: Viewing, request: RoleRequest) -> str:
@@ -80,9 +65,13 @@ def draw(here: Viewing) -> None:
     ended = [each for each in requests if each.state is not RequestState.REQUESTED]
     if waiting:
         st.subheader(_("Requests"))
-    for request in waiting:
+    told_item = flash.get_item(_PLACE)
+    for request in waiting:  # the oldest first
+        if told_item is not None and request.request_id > told_item:
+            flash.show(_PLACE)
         with st.container(border=True, key=f"role-request-{request.request_id}"):
             _waiting(here, request, name)
+    flash.show(_PLACE)
     if ended:
         with st.expander(_("Earlier requests")):
             _table(here, ended, name)
@@ -150,18 +139,22 @@ def decide_pressed(here: Viewing) -> None:
     pressed = approving.take_pressed(_PLACE)
     if pressed is None:
         return
+    text, is_good = _decide(here, pressed)
+    flash.leave(_PLACE, text, is_good=is_good, item=pressed.item)
+
+
+def _decide(here: Viewing, pressed: Pressed) -> tuple[str, bool]:
+    """Return what to say, and whether it was done."""
     try:
         request = _DECISIONS[pressed.action](here, pressed)
     except NotAuthorised:
-        tell(_("Another administrator decides about this."), is_good=False)
+        return _("Another administrator decides about this."), False
     except BillingError as error:
-        tell(approving.what_happened(here, error) or words.refusal(error), is_good=False)
-    else:
-        change = change_words(request.email, request.before, request.after)
-        if request.state is RequestState.LAPSED:
-            text = _("Nothing was changed. {why}").format(why=request_remark(request))
-            tell(text, is_good=False)
-        tell(f"{change}: {request_state(request)}.")
+        return approving.what_happened(here, error) or words.refusal(error), False
+    if request.state is RequestState.LAPSED:
+        return _("Nothing was changed. {why}").format(why=request_remark(request)), False
+    change = change_words(request.email, request.before, request.after)
+    return f"{change}: {request_state(request)}.", True
 
 
 def _approve(here: Viewing, pressed: Pressed) -> RoleRequest:

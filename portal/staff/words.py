@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from domain.staff import REVIEWED, DutyPair, FlagKind, LapseReason, RequestState
+from domain.staff import (
+    REVIEWED,
+    SOLE_ADMIN_DELAY,
+    DutyPair,
+    FlagKind,
+    LapseReason,
+    RequestState,
+    Sensitivity,
+)
 from portal.i18n import N_, _
 from portal.roles import staff_role_name
 
 if TYPE_CHECKING:
     from domain.actors import StaffRole
-    from domain.staff import AccessFlag, RoleRequest, StaffMember, Standing
+    from domain.staff import AccessFlag, PossibleChange, RoleRequest, StaffMember, Standing
 
 _PAIRS = {
     DutyPair.RATES_AND_TRANSFERS: N_("exchange rates and recording bank transfers"),
@@ -23,6 +31,10 @@ _STATES = {
     RequestState.WITHDRAWN: N_("Withdrawn"),
     RequestState.OBJECTED: N_("Objected by the person concerned"),
     RequestState.LAPSED: N_("Ended without effect"),
+}
+_SENSITIVITIES = {
+    Sensitivity.ADMINISTRATOR: N_("it changes who administers"),
+    Sensitivity.CUSTOMER_MEMBER: N_("the person belongs to a customer's account"),
 }
 _LAPSES = {
     LapseReason.NOT_DECIDED: N_("Nobody decided in time."),
@@ -62,6 +74,18 @@ def change_words(email: str, before: Standing, after: Standing) -> str:
     return _("Change role of {email} from {before} to {after}").format(
         email=email, before=role_or_none(before.role), after=role_or_none(after.role)
     )
+
+
+def second_person_words(change: PossibleChange) -> str:
+    """Return why a change waits, and for what; empty where one administrator is enough."""
+    if change.sensitivity is None:
+        return ""
+    why = _(_SENSITIVITIES[change.sensitivity])
+    if change.has_decider:
+        return _("Takes a second administrator, because {why}.").format(why=why)
+    return _(
+        "Takes effect after {hours} hours, because {why} and no other administrator may decide."
+    ).format(why=why, hours=int(SOLE_ADMIN_DELAY.total_seconds() // 3600))
 
 
 def request_state(request: RoleRequest) -> str:

@@ -69,6 +69,15 @@ def test_a_role_is_given(
     expect(agent.get_by_text("Nothing waits here.")).to_be_visible()
 
 
+def confirm(page: Page, label: str, about: str) -> None:
+    """Open what asks once more, read whom it is about, and confirm."""
+    open_popover(page, f"{label}…")
+    expect(page.get_by_text(about)).to_be_visible()
+    assert serious_violations(page) == {}
+    page.get_by_role("button", name=label, exact=True).click()
+    expect(page.get_by_text(about)).to_be_hidden()
+
+
 def give_role(page: Page, email: str) -> None:
     page.get_by_role("textbox", name="Email", exact=True).fill(email)
     page.get_by_role("textbox", name="Reason").first.fill("Hired for the night shift")
@@ -112,8 +121,12 @@ def test_a_customer_is_looked_up_and_shut_out(
     page.get_by_role("button", name="Look up").click()
     expect(page.get_by_text("No role · Active")).to_be_visible()
     page.get_by_role("textbox", name="Reason").last.fill("Stolen card")
-    page.get_by_role("button", name="Disable person").click()
+    for _ in range(2):  # what asked closes, and asks again
+        confirm(page, "Sign out everywhere", f"{email} is signed out in all browsers")
+        expect(page.get_by_text("They are signed out, and can sign in again.")).to_be_in_viewport()
+    confirm(page, "Disable person", f"{email} is signed out everywhere and cannot sign in")
     expect(page.get_by_text("No role · Disabled")).to_be_visible()
+    expect(page.get_by_text(f"{email} is disabled and signed out.")).to_be_in_viewport()
     assert serious_violations(page) == {}
     customer.reload()
     expect(customer.get_by_role("button", name="Sign in", exact=True)).to_be_visible()

@@ -13,7 +13,14 @@ from sqlalchemy.exc import IntegrityError
 
 from db.models import OutboxMessage, StaffRoleRequest, User
 from domain.actors import StaffRole, user_actor
-from domain.errors import AlreadyDecided, BillingError, Conflict, InvalidInput, NotAuthorised
+from domain.errors import (
+    AlreadyDecided,
+    BillingError,
+    Conflict,
+    InvalidInput,
+    NotAuthorised,
+    NotFound,
+)
 from domain.jobs import standard_jobs
 from domain.outbox import Mail
 from domain.queries.approvals import waiting_counts
@@ -28,6 +35,7 @@ from domain.staff import (
     disable_user,
     end_due_role_requests,
     find_person,
+    list_possible_changes,
     list_role_requests,
     object_to_role_request,
     reject_role_request,
@@ -207,6 +215,41 @@ def test_membership_that_came_meanwhile_makes_a_change_wait(
     # A membership that went again changes nothing about the request.
     session.execute(text("DELETE FROM account_members WHERE account_id = :id"), {"id": account})
     assert state(session, request)[0] == "requested"
+
+
+@pytest.mark.parametrize("is_alone", [False, True], ids=["several", "alone"])
+@pytest.mark.parametrize("is_member", [False, True], ids=["stranger", "member"])
+@pytest.mark.parametrize("role", [None, *StaffRole])
+def test_possible_changes_wait_as_they_say(
+    session: Session, make_person: Make, *, role: StaffRole | None, is_member: bool, is_alone: bool
+) -> None:
+    first, person = make_person(ADMIN), make_person(SUPPORT)
+    change(session, person, role, SYSTEM)
+    if not is_alone:
+        make_person(ADMIN)
+    if is_member:
+        join(session, person)
+    possible = list_possible_changes(session, user_id=person.user_id or 0, actor=first)
+    assert len({each.after for each in possible}) == len(StaffRole) + 1
+    for each in possible:
+        savepoint = session.begin_nested()
+        if each.after.is_disabled:
+            made = disable(session, person, first)
+        else:
+            made = change(session, person, each.after.role, first)
+        assert (made is not None) is (each.sensitivity is not None)
+        if made is not None:
+            assert (made.effective_at is None) is each.has_decider
+        savepoint.rollback()
+        session.expire_all()
+
+
+def test_possible_changes_are_for_administrators(session: Session, make_person: Make) -> None:
+    person = make_person(SUPPORT)
+    with pytest.raises(NotAuthorised):
+        list_possible_changes(session, user_id=person.user_id or 0, actor=make_person(FINANCE))
+    with pytest.raises(NotFound):
+        list_possible_changes(session, user_id=999_999, actor=make_person(ADMIN))
 
 
 # ── Two administrators ─────────────────────────────────────────────────────────────────────────

@@ -22,7 +22,7 @@ from tests.support.owner import as_owner
 from tests.support.people import join_before
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from sqlalchemy.orm import Session
     from streamlit.testing.v1 import AppTest
@@ -260,6 +260,97 @@ def table(app: AppTest, column: str) -> Any:
 
 def facts(app: AppTest) -> str:
     return " ".join(element.proto.body for element in app.get("html"))
+
+
+def shown(app: AppTest) -> list[str]:
+    """Return the words and the labels of a page, in the order in which they stand."""
+
+    def walk(block: Any) -> Iterator[str]:
+        for child in block.children.values():
+            if hasattr(child, "children"):
+                yield from walk(child)
+            else:
+                text_of = getattr(child, "label", None) or getattr(child, "value", "")
+                yield str(text_of).replace("\\", "").replace(":color[]{}", "")
+
+    return list(walk(app.main))
+
+
+def test_outcome_stands_beside_what_was_pressed(
+    session: Session,
+    page: Callable[..., AppTest],
+    admin: Actor,
+    make_person: Callable[[StaffRole], Actor],
+) -> None:
+    person, maker = make_person(StaffRole.SUPPORT), make_person(StaffRole.ADMIN)
+    others = [make_person(StaffRole.FINANCE) for _ in range(2)]
+    waiting = [request(session, each, StaffRole.ADMIN, maker) for each in others]
+    app = press(choose(page(), person), "Sign out everywhere")
+    for _ in range(2):  # the second time is like the first
+        order = shown(app)
+        told = order.index("They are signed out, and can sign in again.")
+        assert order.index("Disable person") < told == len(order) - 2, "but for the time zone"
+        app = press(choose(app, person), "Sign out everywhere")
+    app.button(key=f"approve-{waiting[0].request_id}").click().run()
+    order = shown(app)
+    change = f"Change role of {email_of(session, others[0])} from Finance to Administrator"
+    told = order.index(f"{change}: In effect.")
+    assert order.index("Requests") < told < order.index("Approve change")
+    app = press(app, "Approve change")
+    order = shown(app)
+    change = change.replace(email_of(session, others[0]), email_of(session, others[1]))
+    assert order.index(f"{change}: In effect.") < order.index("Access review")
+    assert admin.is_staff
+
+
+def test_buttons_say_what_happens_to_whom_and_why_it_waits(
+    session: Session,
+    page: Callable[..., AppTest],
+    admin: Actor,
+    make_person: Callable[[StaffRole], Actor],
+) -> None:
+    del admin
+    agent, other = make_person(StaffRole.SUPPORT), make_person(StaffRole.ADMIN)
+    session.commit()
+    email = email_of(session, agent)
+    app = choose(page(), agent)
+    said = shown(app)
+    for text_of in (
+        f"{email} loses the role Support and is signed out everywhere.",
+        f"{email} is signed out in all browsers, and can sign in again.",
+    ):
+        assert text_of in said
+    assert any(each.startswith(f"{email} is signed out everywhere and cannot") for each in said)
+    why = "Takes a second administrator, because it changes who administers."
+    assert [each for each in said if why in each] == [f"Administrator: {why}"]
+    # Of an administrator everything waits, and for time where nobody else may decide.
+    app.selectbox(key="staff_person").set_value(other.user_id).run()
+    why = (
+        "Takes effect after 24 hours, because it changes who administers and no other"
+        " administrator may decide."
+    )
+    said = shown(app)
+    assert [each for each in said if why in each] == [why, why, f"Support, Finance: {why}"]
+    app.text_input(key="staff_change_reason").set_value("")
+    for label in ("Disable person", "Remove role", "Sign out everywhere"):
+        app = press(app, label)
+        assert texts(app.error) == ["Say why."]
+
+
+def test_customer_who_gets_a_role_is_said_to_wait(
+    session: Session,
+    page: Callable[..., AppTest],
+    admin: Actor,
+    make_person: Callable[[StaffRole], Actor],
+) -> None:
+    del admin
+    person = make_person(StaffRole.SUPPORT)
+    make_person(StaffRole.ADMIN)
+    join_before(session, account_id=make_account(session), user_id=person.user_id or 0)
+    session.commit()
+    said = shown(choose(page(), person))
+    why = "Takes a second administrator, because the person belongs to a customer's account."
+    assert f"Finance: {why}" in said
 
 
 def test_one_of_several_administrators_is_told_for_whom_a_change_waits(

@@ -439,7 +439,7 @@ _NOTHING = lambda *_: None  # noqa: E731 - a check that lets everybody pass
 @pytest.mark.parametrize(
     "broken",
     [
-        {"roles.is_sensitive": _NO},
+        {"roles.find_sensitivity": _NOTHING},
         {"roles.removes_last_admin": _NO, "changes.removes_last_admin": _NO},
         {"roles.check_changer": _NOTHING},
         {"role_requests._check_decider": _NOTHING},
