@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, TypeAlias
 
 import pyarrow as pa
 import streamlit as st
 from openpyxl.styles import Font
 from openpyxl.utils import get_column_letter
 
+from domain import clock
 from domain.formulas import CsvWriter
 from domain.permissions import PERMISSIONS, STAFF_LETTERS
 from domain.queries.people import names_of
@@ -24,9 +26,10 @@ from domain.staff import (
     record_review,
 )
 from portal import backend
+from portal.audit.words import action_words
 from portal.i18n import _
 from portal.roles import role_name, staff_role_name
-from portal.spreadsheets import SmallWorkbook, write_cell
+from portal.spreadsheets import DATES, SmallWorkbook, write_cell
 from portal.staff.words import factor_words, flag_words, role_or_none, role_words, state_words
 from portal.ui.download_link import download_links
 
@@ -40,7 +43,12 @@ if TYPE_CHECKING:
     from domain.staff import AccessFlag, Deed, Place
     from portal.viewing import Viewing
 
+TITLES_ROW = 5
+"""The row of each sheet that has the titles of its columns."""
+
 _WIDTH = 26
+_BOLD = Font(bold=True)
+_Cell: TypeAlias = str | int | datetime | None
 
 
 def draw(here: Viewing) -> None:
@@ -72,8 +80,9 @@ def draw(here: Viewing) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Review:
-    """All that a review tells, of one moment; `names` are of who gave roles."""
+    """All that a review tells, of the moment `made_at`; `names` are of who gave roles."""
 
+    made_at: datetime
     staff: tuple[StaffMember, ...]
     places: tuple[Place, ...]
     deeds: tuple[Deed, ...]
@@ -87,6 +96,7 @@ def _read(session: Session, *, actor: Actor) -> Review:
     givers = {who for each in staff for who in (each.given_by, each.approved_by)}
     givers |= {each.given_by for each in places}
     return Review(
+        clock.now(session),
         staff,
         places,
         list_deeds(session, actor=actor),
@@ -117,7 +127,7 @@ def _role_titles() -> list[str]:
     ]
 
 
-def _roles(found: Review) -> Iterator[tuple[str, ...]]:
+def _roles(found: Review) -> Iterator[tuple[_Cell, ...]]:
     """Yield each role that somebody here holds, of staff and on accounts, and who has flags."""
     people = {each.user_id: each for each in found.staff}
     for each in found.staff:
@@ -127,12 +137,12 @@ def _roles(found: Review) -> Iterator[tuple[str, ...]]:
         yield _role(found, people[place.user_id], role_name(place.role), account, place)
     for user_id, email in {each.user_id: each.email for each in found.flags}.items():
         if user_id not in people:
-            yield ("", email, role_or_none(None), *[""] * 7, _flags(found, user_id))
+            yield ("", email, role_or_none(None), *[None] * 7, _flags(found, user_id))
 
 
 def _role(
     found: Review, person: StaffMember, role: str, on: str, given: StaffMember | Place
-) -> tuple[str, ...]:
+) -> tuple[_Cell, ...]:
     approved_by = given.approved_by if isinstance(given, StaffMember) else None
     return (
         person.display_name,
@@ -141,9 +151,9 @@ def _role(
         on,
         state_words(person),
         factor_words(person),
-        person.signed_in_at.isoformat() if person.signed_in_at else "",
+        person.signed_in_at,
         found.names.get(given.given_by or "", given.given_by or ""),
-        given.given_at.isoformat() if given.given_at else "",
+        given.given_at,
         found.names.get(approved_by or "", approved_by or ""),
         _flags(found, person.user_id),
     )
@@ -158,17 +168,26 @@ def roles_csv(found: Review) -> bytes:
     written = io.StringIO()
     writer = CsvWriter(written)
     writer.writerow(_role_titles())
-    writer.writerows(_roles(found))
+    writer.writerows(map(_as_text, _roles(found)))
     return written.getvalue().encode("utf-8-sig")
+
+
+def _as_text(row: Sequence[_Cell]) -> list[str]:
+    return [
+        each.isoformat() if isinstance(each, datetime) else "" if each is None else str(each)
+        for each in row
+    ]
 
 
 def workbook(found: Review) -> bytes:
     """Return the workbook: roles, what those of staff may do, what people did, and the flags."""
     book = SmallWorkbook()
     people = {each.user_id: each for each in found.staff}
-    _fill(book.add_sheet(_("Roles")), _role_titles(), _roles(found))
+    _fill(book, found, _("Roles"), _role_titles(), _roles(found))
     _fill(
-        book.add_sheet(_("Who may")),
+        book,
+        found,
+        _("Who may"),
         [_("Email"), _("Role"), _("Action")],
         (
             (each.email, staff_role_name(each.role), permission.meaning)
@@ -180,35 +199,57 @@ def workbook(found: Review) -> bytes:
         ),
     )
     _fill(
-        book.add_sheet(_("Who did")),
-        [_("Email"), _("Action"), _("Times"), _("Last")],
+        book,
+        found,
+        _("Who did"),
+        [_("Email"), _("Action"), _("Times"), _("Last (UTC)")],
         (
-            (people[each.user_id].email, each.action, each.times, each.last_at.isoformat())
+            (people[each.user_id].email, action_words(each.action), each.times, each.last_at)
             for each in found.deeds
             if each.user_id in people
         ),
     )
     _fill(
-        book.add_sheet(_("Flags")),
+        book,
+        found,
+        _("Flags"),
         [_("Email"), _("Role"), _("Flag"), _("Last (UTC)")],
         (
-            (
-                each.email,
-                role_or_none(each.role),
-                flag_words(each),
-                each.last_at.isoformat() if each.last_at else "",
-            )
+            (each.email, role_or_none(each.role), flag_words(each), each.last_at)
             for each in found.flags
         ),
     )
     return book.content()
 
 
-def _fill(sheet: Worksheet, titles: Sequence[str], rows: Iterable[Sequence[str | int]]) -> None:
-    for number, row in enumerate((titles, *rows), start=1):
+def _fill(
+    book: SmallWorkbook,
+    found: Review,
+    name: str,
+    titles: Sequence[str],
+    rows: Iterable[Sequence[_Cell]],
+) -> None:
+    """Add a sheet: of what and when it is, then a frozen row of titles, then the rows."""
+    sheet = book.add_sheet(name)
+    write_cell(sheet, 1, 1, _("Access review: {sheet}").format(sheet=name)).font = _BOLD
+    write_cell(sheet, 2, 1, _("Made on (UTC)"))
+    _write(sheet, 2, 2, found.made_at)
+    write_cell(sheet, 3, 1, _("All times are in UTC."))
+    for column, title in enumerate(titles, start=1):
+        write_cell(sheet, TITLES_ROW, column, title).font = _BOLD
+        sheet.column_dimensions[get_column_letter(column)].width = _WIDTH
+    for number, row in enumerate(rows, start=TITLES_ROW + 1):
         for column, value in enumerate(row, start=1):
-            write_cell(sheet, number, column, value)
-    for number, cell in enumerate(sheet[1], start=1):
-        cell.font = Font(bold=True)
-        sheet.column_dimensions[get_column_letter(number)].width = _WIDTH
-    sheet.freeze_panes = "A2"
+            _write(sheet, number, column, value)
+    sheet.freeze_panes = f"A{TITLES_ROW + 1}"
+    last = get_column_letter(len(titles))
+    sheet.auto_filter.ref = f"A{TITLES_ROW}:{last}{max(sheet.max_row, TITLES_ROW)}"
+
+
+def _write(sheet: Worksheet, row: int, column: int, value: _Cell) -> None:
+    """Write a value; a moment as a date of Excel, which knows no zones, in UTC."""
+    if isinstance(value, datetime):
+        moment = value.astimezone(UTC).replace(tzinfo=None, microsecond=0)
+        write_cell(sheet, row, column, moment).number_format = DATES
+    else:
+        write_cell(sheet, row, column, value)

@@ -63,7 +63,7 @@ def test_a_role_is_given(
     people, may, did, flags = openpyxl.load_workbook(path).worksheets
     assert email in {row[1] for row in people.values}
     assert email in {row[0] for row in may.values}
-    assert "change_staff_role" in {row[1] for row in did.values}
+    assert "Changed a staff role" in {row[1] for row in did.values}
     assert "controller@demo.example" in {row[0] for row in flags.values}
     agent = sign_in(email, viewport, "/approvals")
     expect(agent.get_by_text("Nothing waits here.")).to_be_visible()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import openpyxl
@@ -162,13 +163,37 @@ def test_the_access_review_says_who_may_and_who_did(
 ) -> None:
     page()  # connects
     content = review.make(admin, review.workbook)
-    people, may, did, flags = openpyxl.load_workbook(io.BytesIO(content)).worksheets
-    assert [row[2] for row in people.values] == ["Role", "Administrator"]
-    actions = {row[2] for row in may.values}
+    book = openpyxl.load_workbook(io.BytesIO(content))
+    people, may, did, flags = book.worksheets
+    assert [row[2] for row in rows_of(people)] == ["Role", "Administrator"]
+    actions = {row[2] for row in rows_of(may)}
     assert "Change what one person may do alone" in actions
     assert "Refund a payment" not in actions
-    assert [row[1:3] for row in did.values] == [("Action", "Times"), ("export_access_review", 1)]
-    assert [row[:3] for row in flags.values] == [("Email", "Role", "Flag")]
+    assert [row[1:3] for row in rows_of(did)] == [
+        ("Action", "Times"),
+        ("Downloaded the access review", 1),
+    ]
+    assert [row[:3] for row in rows_of(flags)] == [("Email", "Role", "Flag")]
+    for sheet in book.worksheets:
+        assert sheet["A1"].value == f"Access review: {sheet.title}"
+        assert sheet["A2"].value == "Made on (UTC)"
+        made = sheet["B2"].value
+        assert sheet["B2"].is_date
+        assert abs(datetime.now(UTC).replace(tzinfo=None) - made) < timedelta(hours=1)
+        assert sheet["A3"].value == "All times are in UTC."
+        assert sheet.freeze_panes == f"A{review.TITLES_ROW + 1}"
+        titles = sheet[review.TITLES_ROW]
+        assert all(cell.font.bold for cell in titles)
+        assert sheet.auto_filter.ref.startswith(f"A{review.TITLES_ROW}:")
+    first = review.TITLES_ROW + 1
+    assert people[f"I{first}"].is_date, "when the role was given"
+    assert did[f"D{first}"].is_date
+    assert people[f"G{first}"].value is None, "never signed in"
+
+
+def rows_of(sheet: Any) -> list[tuple[Any, ...]]:
+    """Return the titles of a sheet, and its rows."""
+    return list(sheet.iter_rows(min_row=review.TITLES_ROW, values_only=True))
 
 
 def test_the_roles_alone_say_on_what_and_by_whom(
@@ -610,7 +635,7 @@ def test_flags_stand_on_the_page_and_in_the_review(
     assert shown["Email"].tolist()[0] == email_of(session, gone)
     assert [each for each in shown["Flag"] if each in {did, could}] == [did, could]
     book = openpyxl.load_workbook(io.BytesIO(review.make(admin, review.workbook)))
-    rows = [row[:3] for row in book["Flags"].values]
+    rows = [row[:3] for row in rows_of(book["Flags"])]
     assert rows[1] == (email_of(session, gone), "No role", did)
     assert (email_of(session, finance), "Finance", could) in rows
     content = review.make(admin, review.roles_csv).decode("utf-8-sig")
