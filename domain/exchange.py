@@ -232,18 +232,26 @@ def _check_own_transfers(session: Session, base: str, quoted: str, actor: Actor)
     """Raise DutiesConflict where a transfer that the actor recorded is undecided."""
     if actor.is_system:
         return
-    name = _lock_duties(session, actor)
-    found = session.scalars(
-        select(BankTransfer.currency)
-        .where(
-            BankTransfer.requested_by == name,
-            BankTransfer.state == "requested",
-            BankTransfer.currency.in_((base, quoted)),
-        )
-        .limit(1)
-    ).one_or_none()
-    if found is not None:
-        raise DutiesConflict("own_transfer", found)
+    own = _currencies_of_transfers(session, _lock_duties(session, actor))
+    for currency in (base, quoted):
+        if currency in own:
+            raise DutiesConflict("own_transfer", currency)
+
+
+def _currencies_of_transfers(session: Session, name: str) -> frozenset[str]:
+    """Return the currencies of the undecided transfers that somebody recorded."""
+    own = select(BankTransfer.currency).where(
+        BankTransfer.requested_by == name, BankTransfer.state == "requested"
+    )
+    return frozenset(session.scalars(own.distinct()))
+
+
+def find_currencies_without_rates(session: Session, *, actor: Actor) -> frozenset[str]:
+    """Return the currencies whose rates the actor may not request now: they recorded transfers."""
+    require(actor, "propose_rate")
+    if actor.is_system:
+        return frozenset()
+    return _currencies_of_transfers(session, audit.actor_name(actor))
 
 
 def check_own_rates(session: Session, *, currency: str, actor: Actor) -> None:
@@ -252,7 +260,17 @@ def check_own_rates(session: Session, *, currency: str, actor: Actor) -> None:
     Raises DutiesConflict where a rate from or to the currency that they requested or approved
     waits, or is in force and still serves.
     """
-    name = _lock_duties(session, actor)
+    if _has_own_rate(session, _lock_duties(session, actor), currency):
+        raise DutiesConflict("own_rate", currency)
+
+
+def may_record_transfers(session: Session, *, currency: str, actor: Actor) -> bool:
+    """Whether the actor set no rate of a currency that keeps them from recording transfers."""
+    require(actor, "record_transfer")
+    return not _has_own_rate(session, audit.actor_name(actor), currency)
+
+
+def _has_own_rate(session: Session, name: str, currency: str) -> bool:
     decided = or_(ExchangeRate.proposed_by == name, ExchangeRate.decided_by == name)
     own = session.scalars(
         select(ExchangeRate).where(
@@ -261,8 +279,7 @@ def check_own_rates(session: Session, *, currency: str, actor: Actor) -> None:
             decided,
         )
     )
-    if any(each.state == "proposed" or _serves(session, each) for each in own):
-        raise DutiesConflict("own_rate", currency)
+    return any(each.state == "proposed" or _serves(session, each) for each in own)
 
 
 def _serves(session: Session, row: ExchangeRate) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from domain.errors import BillingError, InvalidInput, NotAuthorised, NotFound
-from domain.exchange import DutiesConflict
+from domain.exchange import DutiesConflict, may_record_transfers
 from domain.money import Money
 from domain.payments.bank_transfers import (
     Evidence,
@@ -80,8 +80,14 @@ def draw(here: Viewing) -> None:
     """Draw the choice of an account and, once there is one, the form."""
     st.header(_("Record a transfer"))
     account = _account(here)
-    if account is not None:
+    if account is None:
+        return
+    currency = account.currency
+    if backend.read(may_record_transfers, currency=currency, actor=here.visitor.actor):
         _form(here, account)
+    else:
+        st.info(plain(_duties(currency)), icon=":material/group:")
+    flash.show(_PLACE)
 
 
 def _account(here: Viewing) -> AccountSummary | None:
@@ -148,7 +154,6 @@ def _form(here: Viewing, account: AccountSummary) -> None:
     if is_sent:
         filled = _Filled(amount, reference, received_on, evidence, remark, is_confirmed)
         _record(here, account, filled, number)
-    flash.show(_PLACE)
     warning = st.session_state.pop(_WARNING, None)
     if warning is not None:
         st.warning(plain(warning), icon=":material/warning:")
@@ -195,16 +200,20 @@ def _record(here: Viewing, account: AccountSummary, filled: _Filled, number: int
         flash.leave(_PLACE, text.format(amount=formats.money(money), name=account.name))
 
 
+def _duties(currency: str) -> str:
+    text = _(
+        "You requested or approved an exchange rate of {currency} that waits or is in force."
+        " Another finance member records transfers in {currency}."
+    )
+    return text.format(currency=currency)
+
+
 def _refusal(error: BillingError) -> str:
     if isinstance(error, InvalidInput):
         text = _FAULTS.get((error.field, error.reason))
         return _(text) if text else words.fault(error)
     if isinstance(error, DutiesConflict):
-        text = _(
-            "You requested or approved an exchange rate of {currency} that waits or is in force."
-            " Another finance member records transfers in {currency}."
-        )
-        return text.format(currency=error.currency)
+        return _duties(error.currency)
     if isinstance(error, NotAuthorised):
         return _("This account is yours too: somebody else records its transfers.")
     conflict = _CONFLICTS.get(getattr(error, "reason", ""))

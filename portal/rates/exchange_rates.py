@@ -17,6 +17,7 @@ from domain.exchange import (
     DutiesConflict,
     RateSuperseded,
     decide_rate,
+    find_currencies_without_rates,
     find_newer_rate,
     get_distance,
     get_end_of_rate,
@@ -217,7 +218,7 @@ def _refusal(here: Viewing, rate_id: int, error: BillingError) -> str:
     if isinstance(error, RateSuperseded):
         return _superseded(here, error.newer)
     if isinstance(error, DutiesConflict):
-        return _duties(error)
+        return _duties(error.currency)
     found = backend.read(list_rates, actor=here.visitor.actor)
     rate = next((each for each in found if each.id == rate_id), None)
     if isinstance(error, NotAuthorised) and rate is not None:
@@ -234,12 +235,12 @@ def _refusal(here: Viewing, rate_id: int, error: BillingError) -> str:
     return f"{text} {_compared(rate.rate, rate.margin_basis_points, distance)}"
 
 
-def _duties(error: DutiesConflict) -> str:
+def _duties(currency: str) -> str:
     text = _(
         "You recorded a bank transfer in {currency} that waits for approval. Until it is decided,"
         " another finance member or an administrator requests and approves rates of {currency}."
     )
-    return text.format(currency=error.currency)
+    return text.format(currency=currency)
 
 
 def _say(text: str, *, is_good: bool = True) -> None:
@@ -300,10 +301,19 @@ def _percent(basis_points: int) -> str:
 
 def _form(here: Viewing) -> None:
     st.subheader(_("Request a rate"))
-    with st.form("propose_rate"):
+    found = backend.read(find_currencies_without_rates, actor=here.visitor.actor)
+    closed = sorted(found.intersection(_PAID + _CREDITED))
+    for currency in closed:
+        st.info(plain(_duties(currency)), icon=":material/group:")
+    paid_options = [each for each in _PAID if each not in closed]
+    credited_options = [each for each in _CREDITED if each not in closed]
+    if not (paid_options and credited_options):
+        return
+    # What was filled in while a currency was offered still is not sent for another one.
+    with st.form("-".join(("propose_rate", *closed))):
         with st.container(horizontal=True):
-            paid = checked.selectbox(_("Paid"), _PAID, key="rate_paid")
-            credited = checked.selectbox(_("Credited"), _CREDITED, key="rate_credited")
+            paid = checked.selectbox(_("Paid"), paid_options, key="rate_paid")
+            credited = checked.selectbox(_("Credited"), credited_options, key="rate_credited")
         rate = st.text_input(_("Credited for one unit paid"), max_chars=_LONGEST, key="rate_value")
         margin = st.text_input(_("Margin (%)"), "1.5", max_chars=_LONGEST, key="rate_margin")
         source = st.text_input(
@@ -341,7 +351,7 @@ def _form(here: Viewing) -> None:
         text = _FAULTS.get((fault.field, fault.reason))
         st.error(_(text) if text else words.fault(fault), icon=_ERROR)
     except DutiesConflict as error:
-        st.error(plain(_duties(error)), icon=_ERROR)
+        st.error(plain(_duties(error.currency)), icon=_ERROR)
     except BillingError as error:
         st.error(words.refusal(error), icon=_ERROR)
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from threading import Barrier
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,14 @@ from db.models import BankTransfer, ExchangeRate
 from domain import exchange
 from domain.actors import StaffRole, system_actor, user_actor
 from domain.errors import NotAuthorised
-from domain.exchange import DutiesConflict, decide_rate, load_rate, propose_rate
+from domain.exchange import (
+    DutiesConflict,
+    decide_rate,
+    find_currencies_without_rates,
+    load_rate,
+    may_record_transfers,
+    propose_rate,
+)
 from domain.money import Money
 from domain.payments.bank_transfers import Evidence, decide_transfer, record_transfer
 from domain.vouchers import decide_campaign, find_campaign, propose_campaign
@@ -200,6 +208,56 @@ def test_rate_and_transfer_by_one_person_at_once_leave_one(
             for m in (BankTransfer, ExchangeRate)
         ]
     assert sorted(rows) == [0, 1]
+
+
+# ── Asked before a form is filled in ───────────────────────────────────────────────────────────
+def test_currencies_without_rates_are_those_of_own_undecided_transfers(session: Session) -> None:
+    account, _owner = payer(session)
+    yen, _other = payer(session, site="jp")
+
+    def closed(person: Actor) -> frozenset[str]:
+        return find_currencies_without_rates(session, actor=person)
+
+    assert closed(FIRST) == frozenset()
+    dong_transfer = record(session, account, FIRST)
+    record(session, yen, FIRST, "FT2", Money(1_000_000_000, "JPY"))
+    assert closed(FIRST) == {"VND", "JPY"}
+    assert closed(SECOND) == closed(ADMIN) == closed(system_actor("demo")) == frozenset()
+    for quoted in ("VND", "JPY"):
+        work = partial(propose, session, FIRST, quote_currency=quoted)
+        assert refused("own_transfer", work) == quoted
+    decide_transfer(session, transfer_id=dong_transfer, is_approved=True, actor=SECOND)
+    assert closed(FIRST) == {"JPY"}
+    propose(session, FIRST)
+
+
+def test_transfers_may_be_recorded_where_no_own_rate_waits_or_serves(session: Session) -> None:
+    account, _owner = payer(session)
+
+    def may(person: Actor, currency: str = "VND") -> bool:
+        return may_record_transfers(session, currency=currency, actor=person)
+
+    assert may(FIRST)
+    rate = propose(session, FIRST)
+    assert not may(FIRST)
+    assert not may(FIRST, "USD")
+    assert may(FIRST, "JPY")
+    assert may(SECOND)
+    approve(session, rate, ADMIN)
+    assert not may(FIRST)
+    refused("own_rate", lambda: record(session, account, FIRST))
+    approve(session, propose(session, ADMIN, "25500"), SECOND)
+    assert may(FIRST)
+    record(session, account, FIRST)
+
+
+def test_what_is_asked_before_is_for_who_may_do_it(session: Session) -> None:
+    agent = user_actor(903, staff_role=StaffRole.SUPPORT)
+    with pytest.raises(NotAuthorised):
+        find_currencies_without_rates(session, actor=agent)
+    for person in (agent, ADMIN):
+        with pytest.raises(NotAuthorised):
+            may_record_transfers(session, currency="VND", actor=person)
 
 
 def test_campaign_by_its_proposer_is_not_approved(session: Session) -> None:

@@ -250,11 +250,39 @@ def test_transfer_by_who_set_a_rate_says_who_records_it(
         actor=user_actor(1, staff_role=StaffRole.FINANCE),
     )
     session.commit()
-    app = fill(page(**{"for": str(account)}))
-    assert texts(app.error) == [
-        (
-            "You requested or approved an exchange rate of VND that waits or is in force. Another"
-            " finance member records transfers in VND."
-        )
-    ]
-    assert texts(app.info) == ["No transfer waits for approval."]
+    for _ in range(2):
+        app = page(**{"for": str(account)})
+        assert texts(app.info) == [
+            "No transfer waits for approval.",
+            (
+                "You requested or approved an exchange rate of VND that waits or is in force."
+                " Another finance member records transfers in VND."
+            ),
+        ]
+        assert [each.key for each in app.text_input] == ["transfer_account"], "there is no form"
+    other, _owner = payer(session, site="jp")
+    session.commit()
+    app = page(**{"for": str(other)})
+    assert "transfer_amount_0" in [each.key for each in app.text_input]
+
+
+def test_form_of_who_set_a_rate_meanwhile_says_so(
+    session: Session, page: Callable[..., AppTest]
+) -> None:
+    account = a_payer(session)
+    app = page(**{"for": str(account)})
+    propose_rate(
+        session,
+        base_currency="USD",
+        quote_currency="VND",
+        rate=Decimal(25400),
+        margin_basis_points=150,
+        source="bank",
+        as_of=datetime.now(UTC) - timedelta(minutes=5),
+        actor=user_actor(1, staff_role=StaffRole.FINANCE),
+    )
+    session.commit()
+    app = fill(app)
+    assert not app.exception
+    assert texts(app.info)[-1].startswith("You requested or approved an exchange rate of VND")
+    assert texts(app.subheader) == []

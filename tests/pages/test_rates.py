@@ -10,7 +10,8 @@ import pytest
 
 from domain.actors import StaffRole, user_actor
 from domain.exchange import decide_rate, list_rates, propose_rate
-from domain.payments.bank_transfers import Evidence, record_transfer
+from domain.money import Money
+from domain.payments.bank_transfers import Evidence, decide_transfer, record_transfer
 from tests.gateways import dong, payer
 
 if TYPE_CHECKING:
@@ -232,8 +233,44 @@ def test_rate_by_who_recorded_an_undecided_transfer_says_who_requests_it(
         "You recorded a bank transfer in VND that waits for approval. Until it is decided, another"
         " finance member or an administrator requests and approves rates of VND."
     )
-    assert texts(fill(app, "25420").error) == [told]
+    # The form that was open is not sent for another currency.
+    app = fill(app, "25420")
+    assert texts(app.info) == [told]
+    assert not app.success
+    assert len(list_rates(session, actor=ADMIN)) == 2
     app = page()
+    assert texts(app.info) == [told]
+    assert app.selectbox(key="rate_credited").options == ["JPY"]
     app.button(key=f"approve-{near}").click().run()
     assert texts(app.error) == [told]
     assert [each.state for each in list_rates(session, actor=ADMIN)] == ["proposed", "approved"]
+
+
+def test_rates_of_other_currencies_are_requested_beside_a_closed_one(
+    session: Session, page: Callable[..., AppTest]
+) -> None:
+    me = user_actor(1, staff_role=StaffRole.FINANCE)
+    transfers = {
+        currency: record_transfer(
+            session,
+            account_id=payer(session, site=site)[0],
+            amount=Money(1_000_000_000, currency),
+            bank_reference=f"FT{currency}",
+            received_on=date(2026, 1, 15),
+            evidence=Evidence("slip.pdf", b"%PDF-1.7 a slip"),
+            remark="",
+            actor=me,
+        )
+        for site, currency in (("vn", "VND"), ("jp", "JPY"))
+    }
+    session.commit()
+    app = page()
+    assert len(app.info) == 2 + 1, "nothing may be credited, and there is no rate yet"
+    assert not app.selectbox(key="limits_currency").disabled
+    assert "rate_value" not in [each.key for each in app.text_input]
+    decide_transfer(session, transfer_id=transfers["JPY"], is_approved=True, actor=MAKER)
+    session.commit()
+    app = fill(page(), "155")
+    assert texts(app.success) == ["Requested. Another person approves it."]
+    (rate,) = list_rates(session, actor=ADMIN)
+    assert (rate.base_currency, rate.quote_currency) == ("USD", "JPY")
