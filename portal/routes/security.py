@@ -67,13 +67,16 @@ def _submit_password(call: Call) -> Response:
 def _show_sessions(call: Call, reply: Reply = FIRST) -> Response:
     actor = call.visitor.actor(call.client.address)
     sessions = backend.read(identity.list_sessions, actor=actor, rules=settings().rules)
+    # When a session was last seen is kept to the minute: this one is seen now, and comes first.
+    here = call.visitor.session_id
+    ordered = sorted(sessions, key=lambda each: each.session_id != here)
     return render(
         call,
         "sessions.html",
         reply,
         notice=notice_text(call.given("notice")),
         email=call.visitor.email,
-        sessions=[_row(call, each) for each in sessions],
+        sessions=[_row(call, each) for each in ordered],
     )
 
 

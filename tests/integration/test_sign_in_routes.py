@@ -153,6 +153,19 @@ def test_signing_out_ends_the_session_here_alone() -> None:
 
 
 @pytest.mark.usefixtures("portal_database")
+def test_list_of_sessions_says_that_this_browser_is_seen_now() -> None:
+    """Whatever the database has, which is up to a minute old; and the others when they were."""
+    make_user()
+    browsers = [browser() for _ in range(3)]
+    for each in browsers:
+        sign_in_as(each)
+    for each in browsers:  # the one that was seen last is another each time
+        rows = re.findall(r"<li>.*?</li>", each.get("/sessions").text, re.DOTALL)
+        assert ["this browser, now" in row for row in rows] == [True, False, False]
+        assert ["last seen" in row for row in rows] == [False, True, True]
+
+
+@pytest.mark.usefixtures("portal_database")
 def test_signing_out_everywhere() -> None:
     make_user()
     browsers = [browser() for _ in range(3)]
