@@ -6,20 +6,19 @@ the actor may do now: of two owners who remove each other, one is an owner no mo
 
 from __future__ import annotations
 
-import secrets
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import delete, func, select, text, update
 
 from db.models import Account, AccountInvitation, AccountMember, User
-from domain import accounts, audit, clock, identity, outbox, throttling
+from domain import accounts, audit, clock, identity
 from domain.actors import Actor, ActorKind, MemberRole
 from domain.errors import Conflict, NotAuthorised, NotFound
+from domain.identity.tokens import new_token
+from domain.invitation_mails import INVITATION_LIFETIME, count_mail, mail_link
 from domain.ledger.idempotency import WriteOnce, first_answer, keep_answer
 from domain.permissions import allows, require
-from domain.throttling import Limit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -30,10 +29,7 @@ if TYPE_CHECKING:
 
     from domain.identity import Client, Rules, SignIn
 
-INVITATION_LIFETIME = timedelta(days=7)
-_TOKEN_BYTES = 32
 _TEMPLATE = "invitation"
-_INVITATIONS_PER_ACCOUNT = Limit(30, timedelta(minutes=1), timedelta(hours=1), timedelta(hours=12))
 
 # Charges lock another row (account_balances) and go on meanwhile; so do rows that refer to this.
 _LOCK = text("SELECT FROM accounts WHERE id = :account_id FOR NO KEY UPDATE")
@@ -174,8 +170,8 @@ def invite_member(
 
     def invite() -> dict[str, Any]:
         _refuse_double(session, account_id, address)
-        _count_mail(session, rules, account_id, address)
-        token = secrets.token_urlsafe(_TOKEN_BYTES)
+        count_mail(session, rules, sender=str(account_id), address=address)
+        token = new_token()
         now = clock.now(session)
         invitation = AccountInvitation(
             account_id=account_id,
@@ -214,7 +210,7 @@ def resend_invitation(
     """
 
     def resend() -> dict[str, Any]:
-        token = secrets.token_urlsafe(_TOKEN_BYTES)
+        token = new_token()
         address = session.execute(
             update(AccountInvitation)
             .where(_open_of(account_id), AccountInvitation.id == invitation_id)
@@ -226,7 +222,7 @@ def resend_invitation(
         ).scalar_one_or_none()
         if address is None:
             raise NotFound("invitation")
-        _count_mail(session, rules, account_id, address)
+        count_mail(session, rules, sender=str(account_id), address=address)
         _mail(session, address, token, actor, locale)
         details = {"invitation_id": invitation_id}
         _record(session, "resend_invitation", actor, account_id, details)
@@ -278,31 +274,8 @@ def _refuse_double(session: Session, account_id: int, address: str) -> None:
         raise Conflict("already_invited")
 
 
-def _count_mail(session: Session, rules: Rules, account_id: int, address: str) -> None:
-    """Slow down who would use invitations to mail strangers. Raises RateLimited."""
-    throttling.count_try(
-        session,
-        [
-            throttling.counter(rules.key, _INVITATIONS_PER_ACCOUNT, "invite", str(account_id)),
-            throttling.counter(rules.key, rules.mails_per_person, "invite", address),
-        ],
-    )
-
-
-# The mail names the inviter's address, which was proven; names of people and accounts are chosen
-# freely, and would be chosen for an advertisement.
 def _mail(session: Session, address: str, token: str, actor: Actor, locale: str) -> None:
-    inviter = None
-    if actor.user_id is not None:
-        inviter = session.scalar(select(User.email).where(User.id == actor.user_id))
-    known_locale = session.scalar(select(User.locale).where(User.email == address))
-    outbox.enqueue(
-        session,
-        recipient=address,
-        template=_TEMPLATE,
-        parameters={"token": token, "days": INVITATION_LIFETIME.days, "inviter": inviter},
-        locale=known_locale or locale,
-    )
+    mail_link(session, template=_TEMPLATE, address=address, token=token, actor=actor, locale=locale)
 
 
 # ── Accepting ──────────────────────────────────────────────────────────────────────────────────
