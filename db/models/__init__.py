@@ -51,7 +51,7 @@ from db.models.payments import (
     PaymentReview,
     Refund,
 )
-from db.models.staff import StaffRoleRequest
+from db.models.staff import StaffInvitation, StaffRoleRequest
 from db.models.support import AccountNote, ActionLimit, ApprovalRequest, StaffAct
 from db.models.usage import (
     DailyQuantity,
@@ -131,6 +131,7 @@ __all__ = [
     "Site",
     "SiteTotal",
     "StaffAct",
+    "StaffInvitation",
     "StaffRoleRequest",
     "TaxPolicy",
     "Throttle",

@@ -1,4 +1,4 @@
-"""Changes of staff that wait for a second administrator, or for 24 hours."""
+"""Changes of staff that wait for a second administrator or for 24 hours, and invitations."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy import CheckConstraint, ForeignKey, Identity, Index, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from db.models.base import Base, BigKey, Instant, one_of
+from db.models.base import Base, BigKey, Digest, Instant, one_of
 
 ROLE_REQUEST_STATES = ("requested", "applied", "rejected", "withdrawn", "objected", "lapsed")
 _ROLES = ("support", "finance", "admin")
@@ -76,5 +76,46 @@ class StaffRoleRequest(Base):
             "user_id",
             unique=True,
             postgresql_where=text("state = 'requested'"),
+        ),
+    )
+
+
+class StaffInvitation(Base):
+    """A role as staff that was offered to an address by mail; the link makes a person of it.
+
+    Only a digest of the link's token is kept. It is open until it is accepted or withdrawn; who
+    has let it expire can be sent it again. `invited_by` is who sent it last: the link works while
+    they administer.
+    """
+
+    __tablename__ = "staff_invitations"
+
+    id: Mapped[BigKey] = mapped_column(Identity(always=True), primary_key=True)
+    email: Mapped[str]
+    role: Mapped[str]
+    reason: Mapped[str]
+    token_digest: Mapped[Digest]
+    invited_by: Mapped[str]
+    created_at: Mapped[Instant]
+    expires_at: Mapped[Instant]
+    accepted_at: Mapped[datetime | None]
+    accepted_by: Mapped[int | None] = mapped_column(ForeignKey("users.id"))
+    withdrawn_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        CheckConstraint("email = lower(email)", name="email_lower"),
+        CheckConstraint(one_of("role", *_ROLES), name="role"),
+        CheckConstraint("invited_by ~ '^user:[0-9]+$'", name="invited_by"),
+        CheckConstraint("expires_at > created_at", name="expires"),
+        CheckConstraint("(accepted_at IS NULL) = (accepted_by IS NULL)", name="accepted"),
+        CheckConstraint("accepted_at < expires_at", name="accepted_in_time"),
+        CheckConstraint("accepted_at IS NULL OR withdrawn_at IS NULL", name="ended_once"),
+        CheckConstraint("invited_by <> 'user:' || accepted_by", name="not_about_oneself"),
+        Index("uq_staff_invitations_token_digest", "token_digest", unique=True),
+        Index(
+            "uq_staff_invitations_open",
+            "email",
+            unique=True,
+            postgresql_where=text("accepted_at IS NULL AND withdrawn_at IS NULL"),
         ),
     )

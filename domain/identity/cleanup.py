@@ -7,12 +7,22 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import delete, func, or_
 
-from db.models import AccountInvitation, EmailToken, PendingSignIn, UsedChallenge, UserSession
+from db.models import (
+    AccountInvitation,
+    EmailToken,
+    PendingSignIn,
+    StaffInvitation,
+    UsedChallenge,
+    UserSession,
+)
 from domain import clock, signals, throttling
 from domain.identity import authenticators
 from domain.permissions import require
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
     from sqlalchemy.orm import Session
 
     from domain.actors import Actor
@@ -42,14 +52,10 @@ def purge_identity(session: Session, *, actor: Actor) -> int:
         )
         .returning(UserSession.user_id)
     ).all()
-    ended_at = func.coalesce(
-        AccountInvitation.accepted_at, AccountInvitation.withdrawn_at, AccountInvitation.expires_at
-    )
-    invitations = session.execute(
-        delete(AccountInvitation)
-        .where(ended_at < now - timedelta(days=90))
-        .returning(AccountInvitation.id)
-    ).all()
+    invitations = [
+        *_delete_invitations(session, AccountInvitation, before=now - timedelta(days=90)),
+        *_delete_invitations(session, StaffInvitation, before=now - timedelta(days=90)),
+    ]
     pending = session.execute(
         delete(PendingSignIn).where(PendingSignIn.expires_at < now).returning(PendingSignIn.user_id)
     ).all()
@@ -63,3 +69,16 @@ def purge_identity(session: Session, *, actor: Actor) -> int:
     networks = signals.forget_networks(session, before=now - timedelta(days=90))
     deleted = (links, ended, invitations, pending, challenges)
     return sum(len(each) for each in deleted) + offers + counters + networks
+
+
+def _delete_invitations(
+    session: Session,
+    invitation: type[AccountInvitation | StaffInvitation],
+    *,
+    before: datetime,
+) -> Sequence[object]:
+    """Delete the invitations of a table that ended, or expired, before a moment."""
+    ended_at = func.coalesce(invitation.accepted_at, invitation.withdrawn_at, invitation.expires_at)
+    return session.execute(
+        delete(invitation).where(ended_at < before).returning(invitation.id)
+    ).all()

@@ -13,6 +13,18 @@ from domain.staff.access_review import (
     record_review,
 )
 from domain.staff.changes import Sensitivity, Standing
+from domain.staff.invitations import (
+    MAX_OPEN_INVITATIONS,
+    Invitation,
+    InvitationState,
+    RoleOffer,
+    accept_staff_invitation,
+    find_role_offer,
+    invite_staff,
+    list_staff_invitations,
+    resend_staff_invitation,
+    withdraw_staff_invitation,
+)
 from domain.staff.role_requests import (
     REQUEST_LIFETIME,
     SOLE_ADMIN_DELAY,
@@ -40,6 +52,7 @@ from domain.staff.roles import (
 )
 
 __all__ = [
+    "MAX_OPEN_INVITATIONS",
     "REQUEST_LIFETIME",
     "REVIEWED",
     "SOLE_ADMIN_DELAY",
@@ -47,14 +60,18 @@ __all__ = [
     "Deed",
     "DutyPair",
     "FlagKind",
+    "Invitation",
+    "InvitationState",
     "LapseReason",
     "Place",
     "PossibleChange",
     "RequestState",
+    "RoleOffer",
     "RoleRequest",
     "Sensitivity",
     "StaffMember",
     "Standing",
+    "accept_staff_invitation",
     "approve_role_request",
     "change_staff_role",
     "create_person",
@@ -62,15 +79,20 @@ __all__ = [
     "end_due_role_requests",
     "end_sessions",
     "find_person",
+    "find_role_offer",
+    "invite_staff",
     "list_access_flags",
     "list_deeds",
     "list_places",
     "list_possible_changes",
     "list_role_requests",
     "list_staff",
+    "list_staff_invitations",
     "object_to_role_request",
     "record_review",
     "reject_role_request",
+    "resend_staff_invitation",
     "reset_second_factors",
     "withdraw_role_request",
+    "withdraw_staff_invitation",
 ]

@@ -105,6 +105,7 @@ PAIRS: dict[DutyPair, tuple[Side, Side]] = {
                     "enable_user",
                     "request_role_change",
                     "apply_role_change",
+                    "invite_staff",
                 }
             ),
             frozenset({"manage_people"}),

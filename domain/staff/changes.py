@@ -71,6 +71,12 @@ def lock_staff(session: Session, user_id: int) -> tuple[tuple[int, ...], User]:
     return list_admins(session), person
 
 
+def lock_admins(session: Session) -> tuple[int, ...]:
+    """Return the ids of the active administrators, in a lock of all changes."""
+    session.execute(_LOCK)
+    return list_admins(session)
+
+
 def list_admins(session: Session) -> tuple[int, ...]:
     """Return the ids of the active administrators."""
     active = select(User.id).where(User.staff_role == StaffRole.ADMIN, User.disabled_at.is_(None))

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
+    from db.models import StaffInvitation
     from domain.staff.changes import Standing
 
 TEMPLATE = "staff_change"
@@ -30,7 +31,7 @@ def mail_admins(
     session: Session,
     step: str,
     *,
-    person: User,
+    person: User | StaffInvitation,
     before: Standing | None,
     after: Standing,
     requested_by: str,
@@ -43,8 +44,9 @@ def mail_admins(
 ) -> None:
     """Tell all active administrators of a step.
 
-    `before` is None for a person who was made with the role. `until` is when the change takes
-    effect by itself (`is_by_time`), or expires; `may_object`: the person concerned can stop it.
+    `before` is None for a person who was made with the role, and for one who is invited. `until`
+    is when the change takes effect by itself (`is_by_time`), or expires; `may_object`: the person
+    concerned can stop it.
     """
     parameters: dict[str, Any] = {
         "step": step,

@@ -44,6 +44,7 @@ CHANGES_BY_DESIGN = {
     " unapplied_micros clawed_back_micros credit_micros settled_at stated_at revision"
     " has_credit_note next_check_at checks",
     "site_totals": "amount_micros entries calls",
+    "staff_invitations": "token_digest invited_by expires_at accepted_at accepted_by withdrawn_at",
     "staff_role_requests": "state decided_by decided_at remark",
     "voucher_codes": "uses revoked_at revoked_by revoked_reason",
 }
@@ -77,8 +78,8 @@ INSERT_ONLY = (
 """Tables of money in which no column changes; of open_holds and total_changes rows are deleted."""
 
 MONEY = {**dict.fromkeys(INSERT_ONLY, ""), **CHANGES_BY_DESIGN}
-ROWS_GO = {"open_holds", "total_changes", "usage_keys"}
-"""Tables of money whose rows are deleted by design: queues, and keys after their retention."""
+ROWS_GO = {"open_holds", "staff_invitations", "total_changes", "usage_keys"}
+"""Whose rows are deleted by design: queues, and keys and invitations after their retention."""
 
 
 @pytest.fixture(scope="module")

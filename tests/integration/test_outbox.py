@@ -544,6 +544,17 @@ STAFF_STEPS: tuple[dict[str, Any], ...] = (
     *({"step": "lapsed", "remark": each.value} for each in LapseReason),
     {"step": "created", "is_new": True, "role_before": None, "requested_by": None},
     {"step": "second_factor_reset"},
+    *(
+        {"step": each, "is_new": True, "role_before": None, "role_after": "support"}
+        for each in ("invited", "invitation_sent_again", "invitation_accepted")
+    ),
+    {
+        "step": "invitation_withdrawn",
+        "is_new": True,
+        "role_before": None,
+        "role_after": "support",
+        "decided_by": "second@example.com",
+    },
 )
 
 
@@ -561,6 +572,11 @@ STAFF_STEPS: tuple[dict[str, Any], ...] = (
             "invitation",
             {"token": "t", "days": 7, "inviter": None},
             "http://here/accept-invitation?token=t",
+        ),
+        (
+            "staff_invitation",
+            {"token": "t", "days": 7, "inviter": "boss@example.com", "role": "finance"},
+            "http://here/accept-staff-invitation?token=t",
         ),
         ("already_signed_up", {}, "http://here/forgot-password"),
         ("password_changed", {}, "http://here/forgot-password"),

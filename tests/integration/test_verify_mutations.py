@@ -211,7 +211,7 @@ NOT_MONEY = {
     "people, their rights and what they read or write": "users user_sessions email_tokens"
     " account_members account_invitations account_signals account_notes data_keys portal_keys"
     " authenticators passkeys pending_sign_ins recovery_codes used_challenges"
-    " staff_role_requests",
+    " staff_invitations staff_role_requests",
     "how the portal works": "outbox_messages job_runs usage_imports export_jobs throttles uploads",
 }
 """Why the other tables are left out."""

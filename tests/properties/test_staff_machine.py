@@ -289,10 +289,14 @@ class StaffMachine(RuleBasedStateMachine):
         known = len(self.model.asked)
         expected = self.model.change(by, who, after, self.now)
         assert self.do(work) == expected
+        self.note_request(known)
+        assert self.admins() == self.seen, "one person alone made or removed an administrator"
+
+    def note_request(self, known: int) -> None:
+        """Remember the request that came, where there are more now than were known."""
         if len(self.model.asked) > known:
             newest = select(StaffRoleRequest.id).order_by(StaffRoleRequest.id.desc()).limit(1)
             self.requests.append(self.session.scalars(newest).one())
-        assert self.admins() == self.seen, "one person alone made or removed an administrator"
 
     def set_role(self, actor: Actor, who: int, role: str | None) -> str:
         found = change_staff_role(
