@@ -52,6 +52,7 @@ SECURITY_HEADERS = {
 MAY_ADD = {
     "/sign-up": {"users", "accounts", "account_members"},
     "/accept-invitation": {"users", "account_members"},
+    "/accept-staff-invitation": {"users"},
     "/uploads/{purpose}/{key}": {"uploads"},
     "/exports/history": {"export_jobs"},
 }

@@ -18,7 +18,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Mount
 
 from db.models import BankTransfer, Base, Payment, User, UserSession, VoucherBatch
-from domain import identity, members, outbox
+from domain import identity, members, outbox, staff
 from domain.actors import MemberRole, StaffRole, user_actor
 from domain.errors import BillingError
 from domain.exports import ExportWish
@@ -54,6 +54,7 @@ FORGETFUL = "reader"
 _CLIENT = Client("203.0.113.7", "a browser")
 _WATCHED = (
     *("users", "accounts", "account_members", "account_invitations", "entries", "payments"),
+    *("staff_invitations", "staff_role_requests"),
     *("refunds", "bank_transfers", "campaigns", "voucher_codes", "exchange_rates", "staff_acts"),
     *("approval_requests", "account_notes", "account_freezes", "uploads", "export_jobs"),
 )
@@ -90,14 +91,15 @@ class FuzzedPortal:
         ]
 
     def mail_links(self) -> None:
-        """Have links mailed that open a form each: of a sign-up, a reset and an invitation."""
+        """Have links mailed that open a form each: of a sign-up, a reset and invitations."""
         number = next_key("link")
         form = SignUp(f"{number}@example.com", "Lan", PASSWORD, "Lan's lab", "VN", "VND")
         client = Client(f"2001:db8:{number.rpartition('-')[2]}::1", "a browser")
         identity.sign_up(backend.sessions(), form=form, client=client, rules=settings().rules)
         backend.write(_ask_reset, client)
         backend.write(self._invite, number)
-        mails = backend.read(outbox.waiting_mail, actor=SYSTEM, limit=8)
+        backend.write(self._invite_staff, number)
+        mails = backend.read(outbox.waiting_mail, actor=SYSTEM, limit=12)
         found = [str(mail.parameters["token"]) for mail in mails if "token" in mail.parameters]
         assert found
         self.genuine.fields["token"] = found
@@ -117,6 +119,19 @@ class FuzzedPortal:
         except BillingError:
             # Invitations of an account are limited, and the ones before may have been taken.
             session.rollback()
+
+    def _invite_staff(self, session: Session, number: str) -> None:
+        try:
+            staff.invite_staff(
+                session,
+                email=f"colleague-{number}@example.com",
+                role=StaffRole.SUPPORT,
+                reason="hired",
+                actor=user_actor(self.users["admin"], staff_role=StaffRole.ADMIN),
+                rules=settings().rules,
+            )
+        except BillingError:
+            session.rollback()  # limited, as those of an account are
 
     def counts(self) -> dict[str, int]:
         """Return how many rows each table has that no stranger adds to."""

@@ -21,7 +21,8 @@ from portal.settings import settings
 from tests.support.keys import TEST_DIGEST_KEY, TEST_VAULT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
+    from types import ModuleType
 
     from httpx2 import Response
 
@@ -53,9 +54,14 @@ def portal_database(database_url: str, configure_portal: Callable[..., None]) ->
     backend.disconnect()
 
 
-def browser(base_url: str = HERE, address: str = "127.0.0.1", **options: Any) -> TestClient:
+def browser(
+    base_url: str = HERE,
+    address: str = "127.0.0.1",
+    also: Iterable[ModuleType] = (),
+    **options: Any,
+) -> TestClient:
     """A browser at `address`, on our routes with Streamlit's catch-all behind them."""
-    modules = (sign_in, second_factor, security, two_factor, mailbox, health)
+    modules = (sign_in, second_factor, security, two_factor, mailbox, health, *also)
     own = [route for module in modules for route in module.routes()]
     shell = Mount("/", app=PlainTextResponse("the page shell"))
     app = Starlette(

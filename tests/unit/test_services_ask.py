@@ -36,6 +36,7 @@ PROTECTED_OTHERWISE = {
     "domain.identity.pending.pending_passkey_options": "the token of a pending sign-in",
     "domain.members.accept_invitation": "a mailed link",
     "domain.members.find_offer": "a mailed link",
+    "domain.staff.invitations.find_role_offer": "a mailed link",
     # One's own: the query is of the actor's id and of no other.
     "domain.identity.second_factor.add_own_passkey": "one's own, and the password",
     "domain.identity.second_factor.begin_authenticator": "one's own, and the password",

@@ -1,0 +1,88 @@
+"""The link by which an invited colleague gets a sign-in and a role as staff."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from domain import staff
+from domain.actors import StaffRole
+from domain.errors import Conflict, NotFound
+from portal import backend, cookies
+from portal.i18n import _
+from portal.roles import staff_role_name
+from portal.routes.admission import admit, start_session
+from portal.routes.web import FIRST, Call, Form, Reply, form_route, message, render, visit_by
+from portal.settings import settings
+
+if TYPE_CHECKING:
+    from starlette.responses import Response
+    from starlette.routing import BaseRoute
+
+PATH = "/accept-staff-invitation"
+
+
+def routes() -> list[BaseRoute]:
+    """Return the route of the form."""
+    return [form_route(PATH, Form(_submit, show=_show))]
+
+
+def _show(call: Call, reply: Reply = FIRST) -> Response:
+    """Show which role is offered, and the one way on: join, sign out first, or sign in."""
+    token = call.given("token")
+    try:
+        offer = backend.read(staff.find_role_offer, token=token)
+    except NotFound:
+        return _dead_link(call)
+    visit = visit_by(call.session_token)
+    return render(
+        call,
+        "staff_invitation.html",
+        reply,
+        offer=offer,
+        role=staff_role_name(offer.role),
+        takes_approval=offer.role is StaffRole.ADMIN,
+        token=token,
+        signed_in_as=visit.email if visit else None,
+        sign_out_token=cookies.form_token(call.session_token or ""),
+        display_name=call.given("display_name"),
+    )
+
+
+def _submit(call: Call) -> Response:
+    if visit_by(call.session_token) is not None:
+        return _show(call, Reply(status=409))
+    try:
+        signed_in, request = staff.accept_staff_invitation(
+            backend.sessions(),
+            token=call.given("token"),
+            display_name=call.given("display_name"),
+            password=call.given("password"),
+            client=call.client,
+            rules=settings().rules,
+        )
+    except NotFound:
+        return _dead_link(call)
+    except Conflict:
+        # The address has signed up since the form was opened: the page says what to do now.
+        return _show(call, Reply(status=409))
+    if request is None:
+        return admit(call, signed_in, "/")
+    text = _(
+        "You get the role {role} when another administrator approves it, or after 24 hours where"
+        " there is no other one. Then sign in again."
+    )
+    title, role = _("You have a sign-in now"), staff_role_name(StaffRole.ADMIN)
+    return start_session(call, signed_in, message(call, title, text.format(role=role)))
+
+
+def _dead_link(call: Call) -> Response:
+    return message(
+        call,
+        _("This invitation does not work any more"),
+        _(
+            "It was used, withdrawn or has expired, or whoever sent it is no administrator any"
+            " more. If you have used it, sign in. Otherwise ask an administrator to send it again."
+        ),
+        link=("/sign-in", _("Sign in")),
+        status=410,
+    )
