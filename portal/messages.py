@@ -31,6 +31,12 @@ _REASONS = {
     ),
     "last_admin": N_("This is the last administrator. Give somebody else that role first."),
     "staff_role": N_("You have a staff role. Use another email address for a customer's account."),
+    "has_sign_in": N_("This person has a sign-in already. Give them the role in the list."),
+    "invited_with_another_role": N_(
+        "This address is invited with another role. Withdraw that invitation first."
+    ),
+    "invitation_over": N_("Nothing was changed: the invitation was used or withdrawn meanwhile."),
+    "too_many_invitations": N_("Too many invitations are open. Withdraw some first."),
     "not_an_email": N_("This is not an email address."),
 }
 

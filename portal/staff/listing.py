@@ -27,7 +27,7 @@ from portal.formats import plain
 from portal.i18n import _
 from portal.people import naming
 from portal.roles import staff_role_name
-from portal.staff import requests, review
+from portal.staff import invitations, requests, review
 from portal.staff.words import (
     change_words,
     factor_words,
@@ -54,12 +54,15 @@ _LONGEST_EMAIL = 254
 def draw(here: Viewing) -> None:
     """Draw who works here and, for administrators, the forms."""
     requests.decide_pressed(here)
+    invitations.carry_out_pressed(here)
     staff = backend.read(list_staff, actor=here.visitor.actor)
     _table(here, staff)
     requests.draw(here)
+    invitations.draw_open(here)
     review.draw(here)
     if allows(here.visitor.actor, "manage_people"):
         _give(here)
+        invitations.draw_form(here)
         _change(here, staff)
     else:
         st.caption(_("Administrators give, change and remove roles."))
@@ -85,7 +88,7 @@ def _table(here: Viewing, staff: Sequence[StaffMember]) -> None:
 
 def _give(here: Viewing) -> None:
     st.subheader(_("Give somebody a role"))
-    st.caption(_("They sign up first, with the address that they work with."))
+    st.caption(_("For somebody who has a sign-in. Invite colleagues who have none below."))
     st.caption(
         _(
             "The role Administrator, and any role for a member of a customer's account, takes a"

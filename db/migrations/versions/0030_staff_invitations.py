@@ -7,7 +7,7 @@ from alembic import op
 from sqlalchemy.dialects.postgresql import BYTEA
 
 revision = "0030"
-down_revision = "0028"
+down_revision = "0029"
 
 RUNTIME_ROLE = "credit_portal_runtime"
 CHANGED = (

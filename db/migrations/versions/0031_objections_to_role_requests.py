@@ -5,7 +5,7 @@ from __future__ import annotations
 from alembic import op
 
 revision = "0031"
-down_revision = "0029"
+down_revision = "0030"
 
 TABLE = "staff_role_requests"
 STATE = "state IN ('requested', 'applied', 'rejected', 'withdrawn'{objected}, 'lapsed')"

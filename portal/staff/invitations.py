@@ -1,0 +1,196 @@
+"""Inviting colleagues as staff, and the invitations that are open."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from domain.actors import StaffRole
+from domain.errors import BillingError, NotAuthorised
+from domain.permissions import allows
+from domain.staff import (
+    Invitation,
+    InvitationState,
+    invite_staff,
+    list_staff_invitations,
+    resend_staff_invitation,
+    withdraw_staff_invitation,
+)
+from domain.texts import LONGEST_REASON
+from portal import approving, backend
+from portal.formats import plain
+from portal.i18n import N_, _, current_language
+from portal.people import naming
+from portal.roles import staff_role_name
+from portal.settings import settings
+from portal.top_up import words
+from portal.top_up.words import definition_list
+from portal.ui import checked, flash
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from portal.approving import Pressed
+    from portal.viewing import Viewing
+
+_PLACE = "staff_invitations"
+_INVITING = "staff_inviting"
+_LONGEST_EMAIL = 254
+_ROLES: tuple[StaffRole, ...] = tuple(StaffRole)
+_STATES = {
+    InvitationState.OPEN: N_("The link works until {when}."),
+    InvitationState.EXPIRED: N_("Expired on {when}. Send it again, or withdraw it."),
+    InvitationState.INVITER_NOT_ADMIN: N_(
+        "The link does not work: {name} is no administrator any more. Send it again in your name,"
+        " or withdraw it."
+    ),
+    InvitationState.HAS_SIGN_IN: N_(
+        "This person has signed up meanwhile. Withdraw the invitation, and give them the role."
+    ),
+}
+
+
+def carry_out_pressed(here: Viewing) -> None:
+    """Carry out what was pressed before this run; before anything is read."""
+    pressed = approving.take_pressed(_PLACE)
+    if pressed is None:
+        return
+    try:
+        text = _ACTIONS[pressed.action](here, pressed)
+    except NotAuthorised:
+        flash.leave(_PLACE, _only_administrators(), is_good=False, item=pressed.item)
+    except BillingError as error:
+        flash.leave(_PLACE, words.refusal(error), is_good=False, item=pressed.item)
+    else:
+        flash.leave(_PLACE, text, item=pressed.item)
+
+
+def draw_open(here: Viewing) -> None:
+    """Draw the invitations that are open and, for administrators, what to do about them."""
+    invitations = backend.read(list_staff_invitations, actor=here.visitor.actor)
+    if not invitations:
+        flash.show(_PLACE)
+        return
+    st.subheader(_("Open invitations"))
+    if settings().shows_mailbox:
+        link = f"[{_('the demo mailbox')}](/mailbox)"
+        st.write(_("No mail leaves this demo: it is in {mailbox}.").format(mailbox=link))
+    name = naming(here, {each.invited_by for each in invitations})
+    for each in invitations:
+        with st.container(border=True, key=f"staff-invitation-{each.invitation_id}"):
+            _draw_one(here, each, name)
+            if each.invitation_id == flash.get_item(_PLACE):
+                flash.show(_PLACE)
+    flash.show(_PLACE)
+
+
+def _draw_one(here: Viewing, invitation: Invitation, name: Callable[[str | None], str]) -> None:
+    inviter = name(invitation.invited_by)
+    state = _(_STATES[invitation.state]).format(
+        when=here.date_time(invitation.expires_at), name=inviter
+    )
+    st.markdown(f"**{plain(invitation.email)}** · {staff_role_name(invitation.role)}")
+    lines = {
+        _("Status"): state,
+        _("Reason"): invitation.reason,
+        _("Invited by"): inviter,
+        _("Sent"): here.date_time(invitation.sent_at),
+    }
+    st.html(definition_list(lines))
+    if not allows(here.visitor.actor, "manage_people"):
+        return
+    number = invitation.invitation_id
+    # The button says which link it replaces: pressed twice, it sends one mail.
+    sent_at = f"sent-at-{number}"
+    st.session_state[sent_at] = invitation.sent_at.isoformat()
+    with st.container(horizontal=True):
+        if invitation.state is not InvitationState.HAS_SIGN_IN:
+            approving.button(
+                _("Send again"),
+                place=_PLACE,
+                action="resend_invitation",
+                item=number,
+                field=sent_at,
+            )
+        approving.button(
+            _("Withdraw invitation"), place=_PLACE, action="withdraw_invitation", item=number
+        )
+
+
+def _resend(here: Viewing, pressed: Pressed) -> str:
+    sent = backend.write(
+        resend_staff_invitation,
+        invitation_id=pressed.item,
+        sent_at=datetime.fromisoformat(pressed.text),
+        actor=here.visitor.actor,
+        rules=settings().rules,
+        locale=current_language(),
+    )
+    text = _("A new link is on its way to {email}; the one before it works no more.")
+    return text.format(email=sent.email)
+
+
+def _withdraw(here: Viewing, pressed: Pressed) -> str:
+    backend.write(withdraw_staff_invitation, invitation_id=pressed.item, actor=here.visitor.actor)
+    return _("Invitation withdrawn. Its link does not work any more.")
+
+
+_ACTIONS = {"resend_invitation": _resend, "withdraw_invitation": _withdraw}
+
+
+def draw_form(here: Viewing) -> None:
+    """Draw the form that invites a colleague who has no sign-in."""
+    st.subheader(_("Invite a colleague"))
+    st.caption(
+        _(
+            "They get a mail with a link, choose a password, and have the role. Administrator"
+            " takes a second administrator then."
+        )
+    )
+    with st.form("invite_staff", border=False):
+        with st.grid(columns=2, min_column_width=220):
+            email = st.text_input(_("Work email"), max_chars=_LONGEST_EMAIL, key="colleague_email")
+            role = checked.selectbox(
+                _("Role offered"),
+                _ROLES,
+                format_func=staff_role_name,
+                key="colleague_role",
+            )
+        reason = st.text_input(_("Reason"), max_chars=LONGEST_REASON, key="colleague_reason")
+        is_sent = st.form_submit_button(_("Send invitation"), type="primary")
+    if is_sent:
+        _invite(here, email, role, reason)
+    flash.show(_INVITING)
+
+
+def _invite(here: Viewing, email: str, role: StaffRole, reason: str) -> None:
+    try:
+        invitation = backend.write(
+            invite_staff,
+            email=email,
+            role=role,
+            reason=reason,
+            actor=here.visitor.actor,
+            rules=settings().rules,
+            locale=current_language(),
+        )
+    except NotAuthorised:
+        st.error(_only_administrators(), icon=":material/error:")
+    except BillingError as error:
+        st.error(words.refusal(error), icon=":material/error:")
+    else:
+        text = _("{email} is invited with the role {role}. The link works until {when}.")
+        flash.leave(
+            _INVITING,
+            text.format(
+                email=invitation.email,
+                role=staff_role_name(invitation.role),
+                when=here.date_time(invitation.expires_at),
+            ),
+        )
+
+
+def _only_administrators() -> str:
+    return _("Your role changed: only administrators invite colleagues.")
