@@ -26,17 +26,21 @@ if TYPE_CHECKING:
 
     from domain.actors import Actor
 
+TAKEN_BY_TWO = frozenset((StaffRole.ADMIN, StaffRole.FINANCE))
+"""The roles that take two administrators to give, whoever gets them."""
+
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended('staff', 0))")
 
 
 class Sensitivity(StrEnum):
     """Why a change takes two administrators.
 
-    It makes, removes, disables or enables an administrator, or gives a role to a member of a
-    customer's account.
+    It makes, removes, disables or enables an administrator, lets a person move money, or gives a
+    role to a member of a customer's account.
     """
 
     ADMINISTRATOR = "administrator"
+    FINANCE = "finance"
     CUSTOMER_MEMBER = "customer_member"
 
 
@@ -51,6 +55,11 @@ class Standing:
     def is_active_admin(self) -> bool:
         """Whether the person administers now."""
         return self.role is StaffRole.ADMIN and not self.is_disabled
+
+    @property
+    def moves_money(self) -> bool:
+        """Whether the person is let in with the role that moves money."""
+        return self.role is StaffRole.FINANCE and not self.is_disabled
 
 
 def get_standing(person: User) -> Standing:
@@ -93,10 +102,12 @@ def check_changer(actor: Actor, person: User, admins: tuple[int, ...]) -> None:
 def find_sensitivity(session: Session, person: User, after: Standing) -> Sensitivity | None:
     """Return why a change takes two administrators; None where one is enough."""
     before = get_standing(person)
-    if before.is_disabled != after.is_disabled:
-        return Sensitivity.ADMINISTRATOR if before.role is StaffRole.ADMIN else None
     if StaffRole.ADMIN in {before.role, after.role}:
         return Sensitivity.ADMINISTRATOR
+    if after.moves_money and not before.moves_money:
+        return Sensitivity.FINANCE
+    if before.is_disabled != after.is_disabled:
+        return None
     is_member = select(exists().where(AccountMember.user_id == person.id))
     if after.role is not None and session.scalars(is_member).one():
         return Sensitivity.CUSTOMER_MEMBER

@@ -2,8 +2,8 @@
 
 The link proves the address and makes the person, who belongs to no account. In the same
 transaction they get the role from whoever invited them, as if that administrator gave it at this
-moment: `change_staff_role` asks what that administrator may do now, and of the role Administrator
-it makes a request, which waits for a second administrator.
+moment: `change_staff_role` asks what that administrator may do now, and makes a request of the
+roles Finance and Administrator, which waits for a second administrator.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from domain.identity.users import load_person
 from domain.invitation_mails import INVITATION_LIFETIME, count_mail, mail_link
 from domain.permissions import require
 from domain.rights import with_current_rights
-from domain.staff.changes import Standing, lock_admins
+from domain.staff.changes import TAKEN_BY_TWO, Standing, lock_admins
 from domain.staff.notices import mail_admins
 from domain.staff.roles import change_staff_role
 from domain.texts import checked_name, checked_reason
@@ -80,6 +80,11 @@ class RoleOffer:
     email: str
     role: StaffRole
     is_known: bool
+
+    @property
+    def takes_approval(self) -> bool:
+        """Whether a second administrator approves before the person has the role."""
+        return self.role in TAKEN_BY_TWO
 
 
 # ── Inviting ───────────────────────────────────────────────────────────────────────────────────

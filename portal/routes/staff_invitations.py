@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from domain import staff
-from domain.actors import StaffRole
 from domain.errors import Conflict, NotFound
 from portal import backend, cookies
 from portal.i18n import _
@@ -13,6 +12,7 @@ from portal.roles import staff_role_name
 from portal.routes.admission import admit, start_session
 from portal.routes.web import FIRST, Call, Form, Reply, form_route, message, render, visit_by
 from portal.settings import settings
+from portal.staff.words import role_or_none
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -40,7 +40,7 @@ def _show(call: Call, reply: Reply = FIRST) -> Response:
         reply,
         offer=offer,
         role=staff_role_name(offer.role),
-        takes_approval=offer.role is StaffRole.ADMIN,
+        takes_approval=offer.takes_approval,
         token=token,
         signed_in_as=visit.email if visit else None,
         sign_out_token=cookies.form_token(call.session_token or ""),
@@ -71,7 +71,8 @@ def _submit(call: Call) -> Response:
         "You get the role {role} when another administrator approves it, or after 24 hours where"
         " there is no other one. Then sign in again."
     )
-    title, role = _("You have a sign-in now"), staff_role_name(StaffRole.ADMIN)
+    title = _("You have a sign-in now")
+    role = role_or_none(request.after.role)
     return start_session(call, signed_in, message(call, title, text.format(role=role)))
 
 

@@ -145,8 +145,8 @@ def draw_form(here: Viewing) -> None:
     st.subheader(_("Invite a colleague"))
     st.caption(
         _(
-            "They get a mail with a link, choose a password, and have the role. Administrator"
-            " takes a second administrator then."
+            "They get a mail with a link, choose a password, and have the role. Finance and"
+            " Administrator take a second administrator then."
         )
     )
     with st.form("invite_staff", border=False):

@@ -91,7 +91,7 @@ def _give(here: Viewing) -> None:
     st.caption(_("For somebody who has a sign-in. Invite colleagues who have none below."))
     st.caption(
         _(
-            "The role Administrator, and any role for a member of a customer's account, takes a"
+            "Finance, Administrator, and any role for a member of a customer's account take a"
             " second administrator."
         )
     )

@@ -34,6 +34,7 @@ _STATES = {
 }
 _SENSITIVITIES = {
     Sensitivity.ADMINISTRATOR: N_("it changes who administers"),
+    Sensitivity.FINANCE: N_("Finance moves money"),
     Sensitivity.CUSTOMER_MEMBER: N_("the person belongs to a customer's account"),
 }
 _LAPSES = {

@@ -66,18 +66,18 @@ def admins(session: Session) -> int:
 def test_an_administrator_changes_a_role_with_both_in_the_log(
     session: Session, make_person: Callable[[StaffRole], Actor]
 ) -> None:
-    admin, agent = make_person(StaffRole.ADMIN), make_person(StaffRole.SUPPORT)
-    change(session, agent, StaffRole.FINANCE, admin)
-    change(session, agent, StaffRole.FINANCE, admin)
-    assert role_of(session, agent) == "finance"
+    admin, agent = make_person(StaffRole.ADMIN), make_person(StaffRole.FINANCE)
+    change(session, agent, StaffRole.SUPPORT, admin)
+    change(session, agent, StaffRole.SUPPORT, admin)
+    assert role_of(session, agent) == "support"
     details = session.scalars(
         text("SELECT details FROM audit_log WHERE action = 'change_staff_role'")
     ).all()
     assert details == [
-        {"user_id": agent.user_id, "from": "support", "to": "finance", "reason": "moved"}
+        {"user_id": agent.user_id, "from": "finance", "to": "support", "reason": "moved"}
     ]
     (found,) = [each for each in list_staff(session, actor=admin) if each.user_id == agent.user_id]
-    assert (found.role, found.given_by) == (StaffRole.FINANCE, f"user:{admin.user_id}")
+    assert (found.role, found.given_by) == (StaffRole.SUPPORT, f"user:{admin.user_id}")
 
 
 def test_nobody_changes_their_own_place(

@@ -112,9 +112,9 @@ class Model:
 
     def takes_two(self, who: int, after: Is) -> bool:
         before = self.people[who]
-        if before.is_out != after.is_out:
-            return before.role == ADMIN
-        return ADMIN in {before.role, after.role} or (who == MEMBER and after.role is not None)
+        if ADMIN in {before.role, after.role} or (after == Is(FINANCE) and after != before):
+            return True
+        return before.is_out == after.is_out and who == MEMBER and after.role is not None
 
     def is_stale(self, asked: Asked, now: datetime) -> bool:
         return (
