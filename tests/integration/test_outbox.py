@@ -535,6 +535,8 @@ STAFF_CHANGE: dict[str, Any] = {
 STAFF_STEPS: tuple[dict[str, Any], ...] = (
     {"step": "requested"},
     {"step": "requested", "is_by_time": True},
+    {"step": "requested", "is_by_time": True, "may_object": True},
+    {"step": "objected", "decided_by": "lan@example.com"},
     {"step": "requested", "is_disabling": True},
     {"step": "requested", "is_enabling": True},
     {"step": "applied", "decided_by": "second@example.com"},
@@ -555,6 +557,24 @@ STAFF_STEPS: tuple[dict[str, Any], ...] = (
         "role_after": "support",
         "decided_by": "second@example.com",
     },
+)
+OWN_CHANGE: dict[str, Any] = {
+    "role_before": "support",
+    "role_after": "finance",
+    "is_disabling": False,
+    "is_enabling": False,
+    "when": "2026-03-11 09:30 UTC",
+    "is_customer": False,
+    "ask": "boss@example.com",
+}
+OWN_CHANGES: tuple[dict[str, Any], ...] = (
+    {},
+    {"ask": None},
+    {"role_before": None},
+    {"role_after": None},
+    {"is_disabling": True, "role_after": "support"},
+    {"is_enabling": True, "role_after": "support"},
+    {"is_disabling": True, "is_customer": True, "role_before": None, "role_after": None},
 )
 
 
@@ -598,6 +618,10 @@ STAFF_STEPS: tuple[dict[str, Any], ...] = (
         *(
             ("staff_change", {**STAFF_CHANGE, **changes}, "http://here/staff")
             for changes in STAFF_STEPS
+        ),
+        *(
+            ("staff_own_change", {**OWN_CHANGE, **changes}, "http://here/")
+            for changes in OWN_CHANGES
         ),
     ],
 )
