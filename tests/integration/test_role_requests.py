@@ -919,6 +919,25 @@ def test_without_the_sense_of_what_is_sensitive_one_makes_an_administrator(
     assert standing(session, person)[0] == "admin"
 
 
+@pytest.mark.parametrize("where", ["roles", "role_requests"])
+def test_without_the_look_after_a_change_requests_would_wait_for_nothing(
+    session: Session, make_person: Make, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    first, second, third = (make_person(ADMIN) for _ in range(3))
+    one, other = make_person(FINANCE), make_person(FINANCE)
+    about, asked_by = ask(session, one, ADMIN, first), ask(session, other, ADMIN, second)
+    removal = ask(session, second, SUPPORT, first)
+    monkeypatch.setattr(f"domain.staff.{where}.lapse_unfit_requests", lambda *_, **__: None)
+    if where == "roles":
+        change(session, one, SUPPORT, third)
+    else:
+        approve(session, removal, third)
+    left = about if where == "roles" else asked_by
+    assert state(session, left)[0] == "requested"
+    # The last look, before it would be carried out, still ends it.
+    assert approve(session, left, third).state is RequestState.LAPSED
+
+
 def test_without_the_check_of_another_the_database_stops_it(
     session: Session, make_person: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
