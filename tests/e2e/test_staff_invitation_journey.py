@@ -42,7 +42,7 @@ def follow_link(page: Page, portal_url: str, email: str) -> None:
     """Follow the link of the newest invitation in the demo's mailbox."""
     page.goto(portal_url + "/mailbox")
     letters = page.get_by_role("article").filter(has_text=f"to {email}")
-    letters.first.get_by_role("link", name=re.compile("accept-staff-invitation")).click()
+    letters.get_by_role("link", name=re.compile("accept-staff-invitation")).first.click()
 
 
 @pytest.mark.timeout(300)

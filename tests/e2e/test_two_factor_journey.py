@@ -63,6 +63,19 @@ def change(page: Page, portal_url: str, button: str) -> None:
     page.get_by_role("button", name=button, exact=True).click()
 
 
+def enter_first_code(page: Page, secret: str) -> None:
+    """Enter the code before the present one, which is used then; a late one again, as people do."""
+    done = page.get_by_role("heading", name="Save your recovery codes")
+    while True:
+        page.get_by_label("Code from your authenticator app").fill(code_of(secret, -1))
+        with page.expect_navigation():
+            page.get_by_role("button", name="Continue").click()
+        late = page.get_by_text("This code is wrong, too old or already used.")
+        expect(done.or_(late)).to_be_visible()
+        if done.is_visible():
+            return
+
+
 def keep_codes(page: Page, portal_url: str, codes: list[str]) -> None:
     """Take the codes as a file, and as a copy."""
     with page.expect_download() as saved:
@@ -103,9 +116,7 @@ def test_an_app_protects_a_sign_in_from_the_next_day_on(
     page.get_by_label("Code from your authenticator app").fill("000000")
     page.get_by_role("button", name="Continue").click()
     page.get_by_text("This code is wrong, too old or already used.").wait_for()
-    page.get_by_label("Code from your authenticator app").fill(code_of(secret, -1))
-    page.get_by_role("button", name="Continue").click()
-    page.get_by_role("heading", name="Save your recovery codes").wait_for()
+    enter_first_code(page, secret)
     codes = page.locator("ul.codes code").all_inner_texts()
     assert len(codes) == 10
     keep_codes(page, portal_url, codes)

@@ -252,6 +252,15 @@ class HiringMachine(StaffMachine):
             self.ids.append(self.session.scalars(person).one())
         assert self.admins() == self.seen, "one person alone made an administrator"
 
+    @precondition(lambda self: self.invitations)
+    @rule(pick=picks)
+    def inviter_leaves(self, pick: int) -> None:
+        """Have the product itself take the role of who sent an invitation, and follow the link."""
+        place = len(self.invitations) - 1 - pick % len(self.invitations)
+        self.change_by_command_line(self.model.offered[place].by, None)
+        newest = next(n for n, each in enumerate(reversed(self.tokens)) if each[0] == place)
+        self.accept_invitation(newest)
+
     @precondition(lambda self: len(self.ids) > len(START))
     @rule(by=admins_mostly, pick=picks, role=roles, is_out=st.booleans())
     def change_hired(self, by: int, pick: int, role: str | None, is_out: bool) -> None:  # noqa: FBT001 - Hypothesis calls it
