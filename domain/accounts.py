@@ -28,7 +28,11 @@ INSERT INTO account_members (account_id, user_id, role) VALUES (:account_id, :us
 ON CONFLICT (account_id, user_id) DO NOTHING RETURNING role
 """)
 # Changes of staff lock the row for themselves: each of the two sees what the other did.
-_STAFF_ROLE = text("SELECT staff_role FROM users WHERE id = :user_id FOR SHARE")
+_LOCK_PERSON = text("SELECT staff_role FROM users WHERE id = :user_id FOR SHARE")
+_IS_STAFF_TO_BE = text("""
+SELECT EXISTS (SELECT FROM staff_role_requests
+  WHERE user_id = :user_id AND state = 'requested' AND role_after IS NOT NULL)
+""")
 _MEMBERSHIPS = text("SELECT account_id, role FROM account_members WHERE user_id = :user_id")
 
 
@@ -82,9 +86,11 @@ def refuse_staff(session: Session, user_id: int) -> None:
     """Keep who has a role of staff out of customers' accounts, until the transaction ends.
 
     A role for a member of an account takes two administrators, and so would a place in an account
-    for who has a role. Raises Conflict("staff_role").
+    for who has a role, or for whom one is requested. Raises Conflict("staff_role").
     """
-    if session.execute(_STAFF_ROLE, {"user_id": user_id}).scalar_one_or_none() is not None:
+    wanted = {"user_id": user_id}
+    has_role = session.execute(_LOCK_PERSON, wanted).scalar_one_or_none() is not None
+    if has_role or session.execute(_IS_STAFF_TO_BE, wanted).scalar_one():
         raise Conflict("staff_role")
 
 

@@ -30,7 +30,10 @@ _REASONS = {
         "Another change of this person waits under Requests. It is decided or withdrawn first."
     ),
     "last_admin": N_("This is the last administrator. Give somebody else that role first."),
-    "staff_role": N_("You have a staff role. Use another email address for a customer's account."),
+    "staff_role": N_(
+        "You have a staff role, or are about to get one. Use another email address for a customer's"
+        " account."
+    ),
     "has_sign_in": N_("This person has a sign-in already. Give them the role in the list."),
     "invited_with_another_role": N_(
         "This address is invited with another role. Withdraw that invitation first."

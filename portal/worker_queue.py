@@ -1,11 +1,11 @@
-"""Threads for one kind of request, and bounds on how many requests may wait for them."""
+"""Threads for one kind of request, in which those of every origin have their turn."""
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, TypeVar, TypeVarTuple, Unpack
 
-from anyio import CapacityLimiter, to_thread
+from anyio import CapacityLimiter, Event, to_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,19 +18,29 @@ class QueueFull(Exception):  # noqa: N818 - as domain.errors
     """As many requests wait as may: this one is to come again."""
 
 
+class _Place:
+    """The place of one request that waits; `is_lost` where it made room for another one."""
+
+    def __init__(self) -> None:
+        self.is_called = False
+        self.is_lost = False
+        self.decided = Event()
+
+
 class WorkerQueue:
     """Runs functions in threads, `threads` at a time, while at most `max_waiting` wait.
 
-    Of one origin, such as a network, no more than `max_of_one` run or wait where that is given:
-    who sends very many leaves room for the others. It belongs to the event loop in which it is
-    made.
+    Origins, such as networks, take turns, and where all places are taken, one that has fewer
+    waiting gets the last place of the one that has most: who sends very many waits behind
+    themselves. It belongs to the event loop in which it is made.
     """
 
-    def __init__(self, threads: int, max_waiting: int, max_of_one: int | None = None) -> None:
+    def __init__(self, threads: int, max_waiting: int) -> None:
         self._limiter = CapacityLimiter(threads)
-        self._max_admitted = threads + max_waiting
-        self._max_of_one = max_of_one or self._max_admitted
-        self._admitted: Counter[str] = Counter()
+        self._free = threads
+        self._max_waiting = max_waiting
+        self._waiting: OrderedDict[str, deque[_Place]] = OrderedDict()
+        self._count = 0
 
     async def run(
         self,
@@ -39,15 +49,61 @@ class WorkerQueue:
         origin: str = "",
     ) -> T:
         """Return what the function returns. Raises QueueFull, and whatever the function raises."""
-        # Counted here: the limiter itself counts one that waits only after other tasks had a turn,
-        # and all that come at one moment would pass.
-        is_full = self._admitted.total() >= self._max_admitted
-        if is_full or self._admitted[origin] >= self._max_of_one:
-            raise QueueFull
-        self._admitted[origin] += 1
+        if self._free:
+            self._free -= 1
+        else:
+            await self._wait(origin)
         try:
             return await to_thread.run_sync(function, *args, limiter=self._limiter)
         finally:
-            self._admitted[origin] -= 1
-            if not self._admitted[origin]:
-                del self._admitted[origin]
+            self._call_next()
+
+    async def _wait(self, origin: str) -> None:
+        place = self._take_place(origin)
+        try:
+            await place.decided.wait()
+        except BaseException:
+            # Given up by who asked.
+            if place.is_called:
+                self._call_next()
+            elif not place.is_lost:
+                self._leave(origin, place)
+            raise
+        if place.is_lost:
+            raise QueueFull
+
+    def _take_place(self, origin: str) -> _Place:
+        if self._count >= self._max_waiting:
+            self._make_room(len(self._waiting.get(origin, ())))
+        place = _Place()
+        self._waiting.setdefault(origin, deque()).append(place)
+        self._count += 1
+        return place
+
+    def _make_room(self, own: int) -> None:
+        largest = max(self._waiting, key=lambda each: len(self._waiting[each]), default=None)
+        if largest is None or len(self._waiting[largest]) <= own + 1:
+            raise QueueFull
+        last = self._waiting[largest][-1]
+        self._leave(largest, last)
+        last.is_lost = True
+        last.decided.set()
+
+    def _leave(self, origin: str, place: _Place) -> None:
+        self._waiting[origin].remove(place)
+        self._count -= 1
+        if not self._waiting[origin]:
+            del self._waiting[origin]
+
+    def _call_next(self) -> None:
+        """Give the thread to the origin whose turn it is, or keep it for who comes."""
+        origin = next(iter(self._waiting), None)
+        if origin is None:
+            self._free += 1
+            return
+        place = self._waiting[origin][0]
+        self._leave(origin, place)
+        if origin in self._waiting:
+            self._waiting.move_to_end(origin)
+        place.is_called = True
+        place.decided.set()

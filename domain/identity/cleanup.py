@@ -56,6 +56,8 @@ def purge_identity(session: Session, *, actor: Actor) -> int:
         *_delete_invitations(session, AccountInvitation, before=now - timedelta(days=90)),
         *_delete_invitations(session, StaffInvitation, before=now - timedelta(days=90)),
     ]
+    # Before the sign-ins, as whoever ends both does: else each could wait for the other.
+    offers = authenticators.purge_offers(session)
     pending = session.execute(
         delete(PendingSignIn).where(PendingSignIn.expires_at < now).returning(PendingSignIn.user_id)
     ).all()
@@ -64,7 +66,6 @@ def purge_identity(session: Session, *, actor: Actor) -> int:
         .where(UsedChallenge.expires_at < now)
         .returning(UsedChallenge.expires_at)
     ).all()
-    offers = authenticators.purge_offers(session)
     counters = throttling.purge(session, before=now - timedelta(days=2))
     networks = signals.forget_networks(session, before=now - timedelta(days=90))
     deleted = (links, ended, invitations, pending, challenges)

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 _WIDER_NETWORKS_MORE = 2
 """A network that holds many others has so many times their free guesses."""
 _WARNED_EVERY = Limit(1, timedelta(hours=24), timedelta(hours=24), timedelta(hours=24))
+_WARNED_IN_ALL = replace(_WARNED_EVERY, free=5)
 _NETWORK_KNOWN_FOR = timedelta(days=90)
 
 
@@ -88,7 +89,7 @@ class Guess:
 
     def _warn(self, session: Session, warning: str) -> None:
         if self.person is not None and not self.person.is_disabled:
-            _mail_once_a_day(session, self.person, warning, self._client, self._rules)
+            _mail_seldom(session, self.person, warning, self._client, self._rules)
 
 
 def prove_password(
@@ -118,17 +119,24 @@ def prove_password(
 def warn_of_new_network(session: Session, person: Person, client: Client, rules: Rules) -> None:
     """Mail the person that their password was right where they have not signed in lately.
 
-    For who has a second factor: whoever stops there has the password and not the factor.
+    For who has a second factor: whoever stops there has the password and not the factor. Once a day
+    of each network, so that the person's own travels hide nobody.
     """
-    if not _is_known_in(session, signals.network_of(client.address), person):
-        _mail_once_a_day(session, person, "password_entered", client, rules)
+    network = signals.network_of(client.address)
+    if not _is_known_in(session, network, person):
+        _mail_seldom(session, person, "password_entered", client, rules, network)
 
 
-def _mail_once_a_day(
-    session: Session, person: Person, warning: str, client: Client, rules: Rules
+def _mail_seldom(
+    session: Session, person: Person, warning: str, client: Client, rules: Rules, *what: str
 ) -> None:
-    counter = throttling.counter(rules.key, _WARNED_EVERY, "warned", warning, str(person.id))
-    if throttling.counts_try(session, [counter]):
+    """Mail a warning once a day for each `what`, and a few times a day in all."""
+    name = str(person.id)
+    counters = [
+        throttling.counter(rules.key, _WARNED_EVERY, "warned", warning, name, *what),
+        throttling.counter(rules.key, _WARNED_IN_ALL, "warned in all", warning, name),
+    ]
+    if throttling.counts_try(session, counters):
         mail_person(session, person, warning, {}, client)
 
 
@@ -150,6 +158,7 @@ def is_unchanged(session: Session, person: Person) -> bool:
         and_(
             User.id == person.id,
             User.password_hash == person.password_hash,
+            User.staff_role.is_not_distinct_from(person.staff_role),
             User.disabled_at.is_(None),
         ),
     )

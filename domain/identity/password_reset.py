@@ -48,12 +48,17 @@ def change_password(
     Returns False where the current password is wrong. Raises InvalidInput on "new_password",
     RateLimited.
     """
-    passwords.check_password(new_password, email=visit.email, field="new_password")
-    if new_password == current_password:
-        raise InvalidInput("new_password", "same_as_current")
+    with sessions.begin() as session:
+        counter = throttling.counter(
+            rules.key, rules.guesses_per_address, "new password", str(visit.user_id)
+        )
+        throttling.count_try(session, [counter])
     person = prove_password(sessions, visit.email, current_password, client, rules)
     if person is None or person.id != visit.user_id:
         return False
+    passwords.check_password(new_password, email=visit.email, field="new_password")
+    if new_password == current_password:
+        raise InvalidInput("new_password", "same_as_current")
     new_hash = passwords.hash_password(new_password)
     with sessions.begin() as session:
         if not may_still_change(session, person, visit, client):

@@ -225,7 +225,11 @@ def list_sessions(session: Session, *, actor: Actor, rules: Rules) -> tuple[Sess
 
 
 def revoke_session(session: Session, *, session_id: str, actor: Actor) -> None:
-    """End one of the actor's own sessions. Raises NotFound where it is not theirs, or ended."""
+    """End one of the actor's own sessions, and a set-up of an authenticator app.
+
+    Raises NotFound where it is not theirs, or ended.
+    """
+    withdraw_offer(session, require_person_id(actor))
     revoked = session.execute(
         update(UserSession)
         .where(_own_session(session_id, actor))

@@ -1,7 +1,7 @@
 """Who has to wait is told so again without a thread, the database or a page that is drawn for them.
 
 A counter in the database says that nobody of a network may try before some moment. Until then the
-answer to its addresses is known, and is given after a second: a client that sends as fast as it is
+answer to it is known, and is given after a second: a client that sends as fast as it is
 answered gets slow, and takes nothing from the people who are signed in.
 """
 
@@ -18,48 +18,49 @@ if TYPE_CHECKING:
 
 DELAY_SECONDS = 1.0
 MAX_REMEMBERED = 10_000
-MAX_DELAYED = 500
-"""More answers than that do not wait: who is delayed holds a connection and some memory."""
+MAX_DELAYED = 200
+"""More answers than that do not wait: who is delayed holds a connection, and gets a page."""
 
 
 class Refusals:
-    """The addresses that a form refuses for now, and until when. Of one event loop."""
+    """The networks that a form refuses for now, and until when. Of one event loop."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._until: dict[str, float] = {}
         self._delayed = 0
 
-    def remember(self, address: str, seconds: int) -> None:
-        """Keep that an address is refused for so long."""
+    def remember(self, network: str, seconds: int) -> None:
+        """Keep that a network is refused for so long."""
         if len(self._until) >= MAX_REMEMBERED:
             self._forget_some()
-        self._until[address] = self._clock() + seconds
+        self._until[network] = self._clock() + seconds
 
-    def seconds_left(self, address: str) -> int:
-        """Return how long an address is refused still; 0 where it is not known to be."""
-        until = self._until.get(address)
+    def seconds_left(self, network: str) -> int:
+        """Return how long a network is refused still; 0 where it is not known to be."""
+        until = self._until.get(network)
         if until is None:
             return 0
         left = math.ceil(until - self._clock())
         if left <= 0:
-            del self._until[address]
+            del self._until[network]
         return max(left, 0)
 
-    async def delay(self) -> None:
-        """Let a second pass before a refusal is repeated, unless very many wait like that."""
+    async def delay(self) -> bool:
+        """Let a second pass before a refusal is repeated; False at once where very many wait."""
         if self._delayed >= MAX_DELAYED:
-            return
+            return False
         self._delayed += 1
         try:
             await sleep(DELAY_SECONDS)
         finally:
             self._delayed -= 1
+        return True
 
     def _forget_some(self) -> None:
         """Make room: those whose time is over go, and the older half where there are none."""
         now = self._clock()
-        left = {address: until for address, until in self._until.items() if until > now}
+        left = {network: until for network, until in self._until.items() if until > now}
         if len(left) >= MAX_REMEMBERED:
             left = dict(list(left.items())[MAX_REMEMBERED // 2 :])
         self._until = left

@@ -29,7 +29,7 @@ from starlette.routing import Route
 
 from domain import identity
 from domain.errors import InvalidInput, Overloaded, RateLimited
-from domain.signals import network_of
+from domain.signals import network_of, networks_of
 from domain.texts import check_keepable
 from portal import backend, cookies, logs, messages, tab
 from portal.i18n import _, choose_language, current_language, use
@@ -65,7 +65,6 @@ send: who asks for very many forms keeps nobody from signing in, and pages have 
 """
 
 _MOST_WAITING = 100
-_MOST_WAITING_OF_NETWORK = 25
 _BODY_SECONDS = 20
 """A form is small: whoever takes longer to send it sends it never."""
 _RETRY_AFTER_SECONDS = 10
@@ -146,9 +145,11 @@ class Form:
         await response(scope, receive, send)
 
     async def _respond(self, request: Request) -> Response:
-        if request.method == "POST" and self._refusals.seconds_left(address_of(request)):
-            await self._refusals.delay()
-            return self._refuse_again(request)
+        seconds = self._refusals.seconds_left(network_of(address_of(request)))
+        if request.method == "POST" and seconds:
+            if await self._refusals.delay():
+                return self._refuse_again(request, seconds)
+            return plain_answer(429, {"Retry-After": str(seconds)})
         try:
             fields = await _fields(request)
         except HTTPException as error:
@@ -156,11 +157,13 @@ class Form:
         if self._for_signed_in:
             return await run_in_threadpool(_guarded, self._answer, request, fields)
         try:
-            network = network_of(address_of(request))
+            # The widest: who has a /48 has very many of the smaller ones.
+            network = networks_of(address_of(request))[-1]
             return await _queue_for(request).run(
                 _guarded, self._answer, request, fields, origin=network
             )
         except QueueFull:
+            await self._refusals.delay()
             return plain_answer(503, {"Retry-After": str(_RETRY_AFTER_SECONDS)})
 
     def _answer(self, request: Request, fields: Mapping[str, str]) -> Response:
@@ -190,7 +193,7 @@ class Form:
         except RateLimited as error:
             seconds = error.retry_after_seconds
             if error.is_of_network:
-                self._refusals.remember(call.client.address, seconds)
+                self._refusals.remember(network_of(call.client.address), seconds)
             return self._later(call, Reply(wait_text(seconds), status=429), seconds)
         except Overloaded as error:
             seconds = error.retry_after_seconds
@@ -201,10 +204,9 @@ class Form:
         response.headers["Retry-After"] = str(seconds)
         return response
 
-    def _refuse_again(self, request: Request) -> Response:
-        """Answer an address that has to wait still, in the event loop: nothing is asked for it."""
+    def _refuse_again(self, request: Request, seconds: int) -> Response:
+        """Answer a network that has to wait still, in the event loop: nothing is asked for it."""
         use(language_of(request))
-        seconds = max(self._refusals.seconds_left(address_of(request)), 1)
         call = Call(request, {}, client_of(request), None, "", None)
         response = _please_wait(call, Reply(wait_text(seconds), status=429))
         response.headers["Retry-After"] = str(seconds)
@@ -229,7 +231,7 @@ def _queue_for(request: Request) -> WorkerQueue:
     place = _SENT if request.method == "POST" else _SHOWN
     queue = place.get(None)
     if queue is None:
-        queue = WorkerQueue(_AT_ONCE, _MOST_WAITING, _MOST_WAITING_OF_NETWORK)
+        queue = WorkerQueue(_AT_ONCE, _MOST_WAITING)
         place.set(queue)
     return queue
 

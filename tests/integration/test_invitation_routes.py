@@ -150,7 +150,7 @@ def test_staff_are_told_to_use_another_address(browser: TestClient, account: int
     for _ in range(2):
         answer = post(browser, path, token=token)
         assert answer.status_code == 409
-        text_of_page = "You have a staff role. Use another email address"
+        text_of_page = "You have a staff role, or are about to get one. Use another email address"
         assert text_of_page in answer.text
     assert roles(account) == {}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from functools import partial
 from threading import Barrier
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,12 @@ from domain.errors import (
     RateLimited,
 )
 from domain.identity import Client, Rules
-from domain.staff import RoleRequest, change_staff_role, disable_user
+from domain.staff import (
+    RoleRequest,
+    change_staff_role,
+    disable_user,
+    withdraw_role_request,
+)
 from tests.factories import make_account, next_key
 from tests.support.keys import parameters_of
 
@@ -511,6 +517,26 @@ def test_staff_get_no_place_by_other_ways(session: Session, account: int) -> Non
             owner_user_id=admin.user_id,
             actor=SYSTEM,
         )
+
+
+def test_who_is_about_to_get_a_role_gets_no_place_meanwhile(session: Session, account: int) -> None:
+    """Else the second administrator would approve a role for a member without a word of it."""
+    admin = admin_of(session)
+    user_id = person(session, "waits@example.com")
+    request = set_role(session, user_id, StaffRole.FINANCE, admin)
+    assert request is not None
+    join = partial(
+        accounts.add_member,
+        session,
+        account_id=account,
+        user_id=user_id,
+        role=MemberRole.READER,
+        actor=SYSTEM,
+    )
+    with pytest.raises(Conflict, match="staff_role"):
+        join()
+    withdraw_role_request(session, request_id=request.request_id, actor=admin)
+    join()
 
 
 def test_invitation_does_not_tell_who_is_staff(session: Session, account: int) -> None:

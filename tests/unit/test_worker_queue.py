@@ -40,24 +40,34 @@ def test_of_requests_that_come_at_one_moment_no_more_wait_than_may() -> None:
     assert run_async(all_at_once()) == ["done"] * 5 + [QueueFull] * 5
 
 
-def test_one_origin_leaves_room_for_the_others() -> None:
+def test_origins_take_turns_and_the_largest_makes_room() -> None:
     go_on = threading.Event()
+    served: list[str] = []
 
-    async def from_two_origins() -> list[object]:
-        queue = WorkerQueue(threads=1, max_waiting=4, max_of_one=2)
+    def serve(origin: str) -> str:
+        go_on.wait()
+        served.append(origin)
+        return origin
+
+    async def from_three_origins() -> list[object]:
+        queue = WorkerQueue(threads=1, max_waiting=4)
         tasks = [
-            asyncio.create_task(queue.run(go_on.wait, origin=origin)) for origin in "aaaabbbbcccc"
+            asyncio.create_task(queue.run(serve, origin, origin=origin)) for origin in "aaaaaabbcc"
         ]
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
         go_on.set()
         answers = await asyncio.gather(*tasks, return_exceptions=True)
-        # There is room again, for each.
-        assert await asyncio.gather(*(queue.run(lambda: 1, origin="a") for _ in "12")) == [1, 1]
-        return [answer if answer is True else type(answer) for answer in answers]
+        # There is room again.
+        assert await asyncio.gather(*(queue.run(serve, "a", origin="a") for _ in "123")) == [*"aaa"]
+        return [answer if isinstance(answer, str) else type(answer) for answer in answers]
 
-    admitted, full = [True, True], [QueueFull, QueueFull]
-    answers = run_async(from_two_origins())
-    assert answers == [*admitted, *full, *admitted, *full, True, *full, QueueFull]
+    # The first is served at once, four wait, and one more is told to come again. Then those of
+    # others take the places of the last ones of the largest, until none has two more than they.
+    full = QueueFull
+    answers = run_async(from_three_origins())
+    assert answers == ["a", "a", full, full, full, full, "b", "b", "c", full]
+    assert served[:5] == ["a", "a", "b", "c", "b"]
 
 
 def test_what_fails_or_is_given_up_makes_room() -> None:
