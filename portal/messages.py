@@ -34,7 +34,10 @@ _REASONS = {
         "You have a staff role, or are about to get one. Use another email address for a customer's"
         " account."
     ),
-    "has_sign_in": N_("This person has a sign-in already. Give them the role in the list."),
+    "has_role": N_("This person has a role already. Change it under Change a person."),
+    "has_sign_in": N_(
+        "This person has a sign-in already. Give them the role under Give somebody a role."
+    ),
     "invited_with_another_role": N_(
         "This address is invited with another role. Withdraw that invitation first."
     ),

@@ -56,11 +56,6 @@ class Standing:
         """Whether the person administers now."""
         return self.role is StaffRole.ADMIN and not self.is_disabled
 
-    @property
-    def moves_money(self) -> bool:
-        """Whether the person is let in with the role that moves money."""
-        return self.role is StaffRole.FINANCE and not self.is_disabled
-
 
 def get_standing(person: User) -> Standing:
     """Return what a person is at this moment."""
@@ -104,7 +99,8 @@ def find_sensitivity(session: Session, person: User, after: Standing) -> Sensiti
     before = get_standing(person)
     if StaffRole.ADMIN in {before.role, after.role}:
         return Sensitivity.ADMINISTRATOR
-    if after.moves_money and not before.moves_money:
+    is_enabled = before.is_disabled and not after.is_disabled
+    if after.role is StaffRole.FINANCE and (is_enabled or before.role is not StaffRole.FINANCE):
         return Sensitivity.FINANCE
     if before.is_disabled != after.is_disabled:
         return None

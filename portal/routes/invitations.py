@@ -45,6 +45,8 @@ def _show(call: Call, reply: Reply = FIRST) -> Response:
     except NotFound:
         return _dead_link(call)
     visit = visit_by(call.session_token)
+    if visit is not None and visit.staff_role is not None and visit.email == offer.email:
+        return _not_for_staff(call, Conflict("staff_role"))
     return render(
         call,
         "invitation.html",
@@ -68,8 +70,12 @@ def _submit(call: Call) -> Response:
     except NotFound:
         return _dead_link(call)
     except Conflict as conflict:
-        title = _("This invitation is not for you")
-        return message(call, title, messages.text_of(conflict), status=409)
+        return _not_for_staff(call, conflict)
+
+
+def _not_for_staff(call: Call, conflict: Conflict) -> Response:
+    title = _("You cannot accept this invitation")
+    return message(call, title, messages.text_of(conflict), status=409)
 
 
 def _accept(call: Call, visit: identity.Visit) -> Response:

@@ -185,7 +185,10 @@ def _begin_again(call: Call, reply: Reply) -> Response:
 
 
 def _too_late_text() -> str:
-    return _("This set-up has ended. Nothing was changed. Please start again.")
+    return _(
+        "This set-up has ended, or was replaced in another tab. What you have now stands below."
+        " Recovery codes are not shown twice: create new ones if you have not saved them."
+    )
 
 
 def _submit_app(call: Call) -> Response:

@@ -146,7 +146,7 @@ def draw_form(here: Viewing) -> None:
     st.caption(
         _(
             "They get a mail with a link, choose a password, and have the role. Finance and"
-            " Administrator take a second administrator then."
+            " Administrator take a second administrator then, or 24 hours where there is none."
         )
     )
     with st.form("invite_staff", border=False):
@@ -166,6 +166,7 @@ def draw_form(here: Viewing) -> None:
 
 
 def _invite(here: Viewing, email: str, role: StaffRole, reason: str) -> None:
+    open_before = backend.read(list_staff_invitations, actor=here.visitor.actor)
     try:
         invitation = backend.write(
             invite_staff,
@@ -181,7 +182,15 @@ def _invite(here: Viewing, email: str, role: StaffRole, reason: str) -> None:
     except BillingError as error:
         st.error(words.refusal(error), icon=":material/error:")
     else:
-        text = _("{email} is invited with the role {role}. The link works until {when}.")
+        is_new = invitation not in open_before
+        text = (
+            _("{email} is invited with the role {role}. The link works until {when}.")
+            if is_new
+            else _(
+                "{email} was invited with the role {role} before, and no mail was sent now. The"
+                " link works until {when}. To mail a new one, press Send again above."
+            )
+        )
         flash.leave(
             _INVITING,
             text.format(

@@ -9,7 +9,7 @@ import pyarrow as pa
 import streamlit as st
 
 from domain.actors import StaffRole
-from domain.errors import BillingError, NotAuthorised
+from domain.errors import BillingError, Conflict, NotAuthorised
 from domain.permissions import allows
 from domain.staff import (
     Standing,
@@ -88,11 +88,16 @@ def _table(here: Viewing, staff: Sequence[StaffMember]) -> None:
 
 def _give(here: Viewing) -> None:
     st.subheader(_("Give somebody a role"))
-    st.caption(_("For somebody who has a sign-in. Invite colleagues who have none below."))
+    st.caption(
+        _(
+            "For somebody who has a sign-in and no role. Invite colleagues who have no sign-in"
+            " below."
+        )
+    )
     st.caption(
         _(
             "Finance, Administrator, and any role for a member of a customer's account take a"
-            " second administrator."
+            " second administrator, or 24 hours where there is none."
         )
     )
     with st.form("give_role", border=False):
@@ -107,9 +112,12 @@ def _give(here: Viewing) -> None:
 
         def give() -> RoleRequest | None:
             person = backend.read(find_person, email=email, actor=here.visitor.actor)
+            if person.role is not None:
+                raise Conflict("has_role")
             return _set_role(here, person.user_id, role, reason)
 
-        told = _("They have the role now, and sign in again to use it.")
+        told = _("{email} has the role {role} now, and signs in again to use it.")
+        told = told.format(email=email.strip(), role=role_or_none(role))
         _try(here, give, told, place=_GIVING)
     flash.show(_GIVING)
 

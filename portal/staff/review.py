@@ -15,7 +15,7 @@ from openpyxl.utils import get_column_letter
 from domain import clock
 from domain.formulas import CsvWriter
 from domain.permissions import PERMISSIONS, STAFF_LETTERS
-from domain.queries.people import names_of
+from domain.queries.people import emails_of
 from domain.staff import (
     REVIEWED,
     StaffMember,
@@ -80,14 +80,17 @@ def draw(here: Viewing) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Review:
-    """All that a review tells, of the moment `made_at`; `names` are of who gave roles."""
+    """All that a review tells, of the moment `made_at`.
+
+    `givers` are the addresses of who gave roles, by how facts name people.
+    """
 
     made_at: datetime
     staff: tuple[StaffMember, ...]
     places: tuple[Place, ...]
     deeds: tuple[Deed, ...]
     flags: tuple[AccessFlag, ...]
-    names: dict[str, str]
+    givers: dict[str, str]
 
 
 def _read(session: Session, *, actor: Actor) -> Review:
@@ -101,7 +104,7 @@ def _read(session: Session, *, actor: Actor) -> Review:
         places,
         list_deeds(session, actor=actor),
         list_access_flags(session, actor=actor),
-        names_of(session, actor=actor, actors=givers),
+        emails_of(session, actor=actor, actors=givers),
     )
 
 
@@ -152,9 +155,9 @@ def _role(
         state_words(person),
         factor_words(person),
         person.signed_in_at,
-        found.names.get(given.given_by or "", given.given_by or ""),
+        found.givers.get(given.given_by or "", given.given_by or ""),
         given.given_at,
-        found.names.get(approved_by or "", approved_by or ""),
+        found.givers.get(approved_by or "", approved_by or ""),
         _flags(found, person.user_id),
     )
 

@@ -54,7 +54,7 @@ def test_a_role_is_given(
     email = hire(None)
     page = sign_in("admin@demo.example", viewport, "/staff")
     give_role(page, email)
-    expect(page.get_by_text("They have the role now")).to_be_visible()
+    expect(page.get_by_text("has the role Support now")).to_be_visible()
     assert serious_violations(page) == {}
     with page.expect_download() as downloading:
         page.get_by_role("link", name="Download the access review").click()

@@ -194,6 +194,14 @@ def test_disable_waits_for_administrators_and_enable_for_finance_too(
         assert standing(session, person)[1] is is_disabled
 
 
+def test_finance_for_who_is_disabled_waits_too(session: Session, make_person: Make) -> None:
+    """Whoever approves that they are enabled would not be told that the role is new."""
+    first, _second, person = make_person(ADMIN), make_person(ADMIN), make_person(SUPPORT)
+    assert disable(session, person, first) is None
+    assert change(session, person, FINANCE, first) is not None
+    assert standing(session, person)[0] == "support"
+
+
 def test_change_by_the_system_is_at_once_and_mailed(session: Session, make_person: Make) -> None:
     first, person = make_person(ADMIN), make_person(SUPPORT)
     assert change(session, person, ADMIN, SYSTEM) is None

@@ -141,7 +141,7 @@ def test_a_secret_is_shown_as_the_answer_to_the_password_and_at_no_address() -> 
     for offer in (offer_in(first), "", "made-up"):
         ended = enter_code(client, code_of(secret_in(first)), offer)
         assert ended.status_code == 409
-        assert "Nothing was changed" in ended.text
+        assert "What you have now stands below" in ended.text
         assert "secret" not in ended.text
     stale = client.post("/two-factor/app", data={"offer": offer_in(second), "code": "000000"})
     assert stale.status_code == 403

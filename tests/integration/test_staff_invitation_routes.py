@@ -144,7 +144,11 @@ def test_who_waits_for_approval_is_told_so_and_sets_a_second_factor_up_then(
     name = {StaffRole.FINANCE: "Finance", StaffRole.ADMIN: "Administrator"}[role]
     assert f"You get the role {name} when another administrator approves it" in said
     assert role_of() is None
-    assert browser.cookies[SESSION]
+    visit = backend.read(
+        identity.session_actor, token=browser.cookies[SESSION], rules=settings().rules
+    )
+    assert visit is not None
+    assert backend.read(staff.waits_for_role, actor=visit.actor(None))
     backend.write(
         lambda session: session.execute(
             update(User).where(User.email == EMAIL).values(staff_role=role)

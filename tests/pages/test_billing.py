@@ -10,8 +10,10 @@ import pytest
 from sqlalchemy import text
 
 from domain import ledger
-from domain.actors import StaffRole
+from domain.actors import StaffRole, user_actor
+from domain.identity import create_user
 from domain.queries.cursors import HistoryCursor
+from domain.staff import change_staff_role
 from domain.usage import UsageEvent, record_usage
 from tests.factories import SYSTEM, UNIT, charge, grant, make_account
 
@@ -224,6 +226,31 @@ def test_a_person_without_an_account_is_told_what_to_do(show: Callable[..., AppT
     assert [info.value for info in app.info] == [
         "You belong to no account yet. Ask an owner of one to invite you."
     ]
+
+
+def test_a_colleague_whose_role_waits_is_told_so(
+    show: Callable[..., AppTest], session: Session
+) -> None:
+    app = show(None)
+    admin_id = create_user(
+        session,
+        email="admin@example.com",
+        display_name="Admin",
+        password="violet-kettle-9-march",
+        staff_role=StaffRole.ADMIN,
+        actor=SYSTEM,
+    )
+    change_staff_role(
+        session,
+        user_id=1,
+        role=StaffRole.FINANCE,
+        reason="hired",
+        actor=user_actor(admin_id, staff_role=StaffRole.ADMIN),
+    )
+    session.commit()
+    app.run()
+    (told,) = [info.value for info in app.info]
+    assert told.startswith("Your role waits for approval by an administrator.")
 
 
 def test_debt_is_shown_with_what_happens_next(

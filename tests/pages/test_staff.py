@@ -92,7 +92,12 @@ def test_a_role_is_given_changed_and_taken_away(
     assert texts(app.error) == ["Say why."]
     app.text_input(key="staff_reason").set_value("Hired")
     press(app, "Give role")
-    assert texts(app.success) == ["They have the role now, and sign in again to use it."]
+    assert texts(app.success) == [
+        f"{email} has the role Support now, and signs in again to use it."
+    ]
+    app.text_input(key="staff_reason").set_value("Hired again")
+    press(app, "Give role")
+    assert texts(app.error) == ["This person has a role already. Change it under Change a person."]
     session.execute(update(User).where(User.email == email).values(staff_role="finance"))
     session.commit()
     app.run()

@@ -72,6 +72,8 @@ def test_colleague_is_invited_sent_to_again_and_withdrawn(
     assert "The link works until " in facts(app)
     # The same again is the same invitation.
     app = fill(app)
+    (told,) = texts(app.success)
+    assert told.startswith(f"{EMAIL} was invited with the role Support before, and no mail was")
     assert count_links(session) == 1
     app = press(app, "Send again")
     assert texts(app.success) == [
@@ -95,7 +97,11 @@ def test_form_says_what_is_wrong(
     for email, reason, said in (
         ("no address", "Hired", "This is not an email address."),
         (EMAIL, " ", "Say why."),
-        (known, "Hired", "This person has a sign-in already. Give them the role in the list."),
+        (
+            known,
+            "Hired",
+            "This person has a sign-in already. Give them the role under Give somebody a role.",
+        ),
     ):
         app = fill(app, email, reason)
         assert texts(app.error) == [said]

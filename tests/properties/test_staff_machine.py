@@ -112,7 +112,10 @@ class Model:
 
     def takes_two(self, who: int, after: Is) -> bool:
         before = self.people[who]
-        if ADMIN in {before.role, after.role} or (after == Is(FINANCE) and after != before):
+        if ADMIN in {before.role, after.role}:
+            return True
+        is_enabled = before.is_out and not after.is_out
+        if after.role == FINANCE and (is_enabled or before.role != FINANCE):
             return True
         return before.is_out == after.is_out and who == MEMBER and after.role is not None
 

@@ -55,6 +55,7 @@ PROTECTED_OTHERWISE = {
     "domain.preferences.save_preferences": "one's own preferences",
     "domain.queries.accounts.own_accounts": "one's own accounts",
     "domain.rights.with_current_rights": "one's own rights",
+    "domain.staff.role_requests.waits_for_role": "one's own requests",
     "domain.uploads.drop_upload": "one's own files",
     # Anybody may know it, or no page passes it on.
     "domain.audit.record": "adds to the log what the caller has seen done",
