@@ -47,6 +47,12 @@ _READING = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 _ACTING = "acting"
 """The key in a session's info of the person whose rights each of its transactions looks up."""
 
+_IS_FORM = "is_form"
+"""The key in the info of a session of a form, which may not take as long as a job."""
+
+_FORM_SECONDS = 10
+"""Many wait behind the one that is served: nobody is served by a form that waits for a lock."""
+
 _BOUNDS = text("""
 SELECT set_config('statement_timeout', :statement_milliseconds, true),
        set_config('lock_timeout', :lock_milliseconds, true)
@@ -146,7 +152,7 @@ def _current(made: T | None) -> T:
 def sessions(acting: Actor | None = None) -> sessionmaker[Session]:
     """Return the factory of sessions, for services that make transactions of their own.
 
-    Those are sign-in, jobs and imports: their statements may take as long as a job's. Nobody runs
+    Those are jobs and imports: their statements may take as long as a job's. Nobody runs
     such a transaction again, and so its connection is asked whether it lives before it begins.
     With `acting`, no transaction begins once that person has lost a right, or was signed out: it
     raises NotAuthorised.
@@ -155,6 +161,16 @@ def sessions(acting: Actor | None = None) -> sessionmaker[Session]:
     if acting is None:
         return made
     info = {**_process.info, _ACTING: acting}
+    return sessionmaker(class_=made.class_, **{**made.kw, "info": info})
+
+
+def form_sessions() -> sessionmaker[Session]:
+    """Return the factory of sessions for the forms by which people sign in and up.
+
+    Their statements take seconds at most, and wait for a lock half as long.
+    """
+    made = _current(_process.sessions)
+    info = {**_process.info, _IS_FORM: True}
     return sessionmaker(class_=made.class_, **{**made.kw, "info": info})
 
 
@@ -178,8 +194,8 @@ def _replace_if_lost(connection: Connection) -> None:
 
 
 def _begin(session: Session, _transaction: object, connection: Connection) -> None:
-    """Give a transaction of a job its time, and one of a person the rights that they have now."""
-    _bound(connection, _process.job_seconds)
+    """Give a transaction its time, and one of a person the rights that they have now."""
+    _bound(connection, _FORM_SECONDS if session.info.get(_IS_FORM) else _process.job_seconds)
     acting: Actor | None = session.info.get(_ACTING)
     if acting is not None and has_lost_rights(acting, with_current_rights(connection, acting)):
         raise NotAuthorised

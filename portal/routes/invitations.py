@@ -90,7 +90,7 @@ def _accept(call: Call, visit: identity.Visit) -> Response:
 def _sign_up(call: Call) -> Response:
     try:
         signed_in, _account_id = members.sign_up_invited(
-            backend.sessions(),
+            backend.form_sessions(),
             token=call.given("token"),
             display_name=call.given("display_name"),
             password=call.given("password"),

@@ -107,7 +107,7 @@ def _prove(call: Call) -> SignIn:
     answer, party = answer_in(call), relying_party(call)
     if answer is not None and party is not None:
         return identity.finish_with_passkey(
-            backend.sessions(),
+            backend.form_sessions(),
             token=_token(call),
             answer=answer,
             party=party,
@@ -120,7 +120,7 @@ def _prove(call: Call) -> SignIn:
         else identity.finish_with_code
     )
     return finish(
-        backend.sessions(),
+        backend.form_sessions(),
         token=_token(call),
         code=call.given("code"),
         client=call.client,
@@ -164,7 +164,7 @@ def _show_set_up(call: Call, reply: Reply = FIRST) -> Response:
 def _submit_set_up(call: Call) -> Response:
     try:
         result, codes = identity.finish_set_up(
-            backend.sessions(),
+            backend.form_sessions(),
             token=_token(call),
             code=call.given("code"),
             client=call.client,

@@ -51,7 +51,7 @@ def _show_password(call: Call, reply: Reply = FIRST) -> Response:
 
 def _submit_password(call: Call) -> Response:
     changed = identity.change_password(
-        backend.sessions(),
+        backend.form_sessions(),
         visit=call.visitor,
         current_password=call.given("current_password"),
         new_password=call.given("new_password"),

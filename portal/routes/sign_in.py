@@ -70,7 +70,7 @@ def _show_sign_in(call: Call, reply: Reply = FIRST) -> Response:
 
 def _submit_sign_in(call: Call) -> Response:
     result = identity.authenticate(
-        backend.sessions(),
+        backend.form_sessions(),
         email=call.given("email"),
         password=call.given("password"),
         client=call.client,
@@ -107,7 +107,7 @@ def _submit_passkey(call: Call) -> Response:
     if answer is None or party is None:
         return _show_sign_in(call)
     result = identity.authenticate_with_passkey(
-        backend.sessions(),
+        backend.form_sessions(),
         answer=answer,
         party=party,
         binding=call.form_secret,
@@ -147,7 +147,7 @@ def _submit_sign_up(call: Call) -> Response:
         currency=call.given("currency"),
     )
     faults = identity.sign_up(
-        backend.sessions(), form=form, client=call.client, rules=settings().rules
+        backend.form_sessions(), form=form, client=call.client, rules=settings().rules
     )
     if faults:
         texts = {fault.field: fault_text(fault) for fault in faults}
@@ -196,7 +196,7 @@ def _show_verify(call: Call, reply: Reply = FIRST) -> Response:
 def _submit_verify(call: Call) -> Response:
     try:
         result = identity.verify_email(
-            backend.sessions(),
+            backend.form_sessions(),
             token=call.given("token"),
             password=call.given("password"),
             client=call.client,
@@ -244,7 +244,7 @@ def _show_reset(call: Call, reply: Reply = FIRST) -> Response:
 def _submit_reset(call: Call) -> Response:
     try:
         identity.reset_password(
-            backend.sessions(),
+            backend.form_sessions(),
             token=call.given("token"),
             password=call.given("password"),
             client=call.client,

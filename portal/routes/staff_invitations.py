@@ -53,7 +53,7 @@ def _submit(call: Call) -> Response:
         return _show(call, Reply(status=409))
     try:
         signed_in, request = staff.accept_staff_invitation(
-            backend.sessions(),
+            backend.form_sessions(),
             token=call.given("token"),
             display_name=call.given("display_name"),
             password=call.given("password"),

@@ -100,7 +100,7 @@ def _submit(call: Call) -> Response:
 def _change(call: Call, again: Reauthentication) -> Response | None:
     """Do what the pressed button says; None where the password is wrong."""
     action, _separator, key = call.given("action").partition(":")
-    sessions = backend.sessions()
+    sessions = backend.form_sessions()
     if action == "add_app":
         token = identity.begin_authenticator(sessions, again)
         return None if token is None else _show_app(call, token)
@@ -122,7 +122,7 @@ def _add_passkey(call: Call, again: Reauthentication) -> Response | None:
     if answer is None or party is None:
         raise InvalidInput("passkey", "not_accepted")
     codes = identity.add_own_passkey(
-        backend.sessions(), again, name=call.given("passkey_name"), answer=answer, party=party
+        backend.form_sessions(), again, name=call.given("passkey_name"), answer=answer, party=party
     )
     return _codes_page(call, codes, "passkey_added")
 

@@ -354,6 +354,17 @@ def test_a_service_commits_what_it_did_on_a_replaced_connection(
 
 
 @pytest.mark.usefixtures("connected")
+def test_forms_take_seconds_and_jobs_an_hour() -> None:
+    """Many wait behind a form that waits."""
+    names = ("statement_timeout", "lock_timeout")
+    bounds = {}
+    for made in (backend.form_sessions(), backend.sessions()):
+        with made.begin() as session:
+            bounds[made] = [session.execute(text(f"SHOW {name}")).scalar_one() for name in names]
+    assert list(bounds.values()) == [["10s", "5s"], ["1h", "30min"]]
+
+
+@pytest.mark.usefixtures("connected")
 def test_reads_and_writes_are_not_asked_whether_they_live() -> None:
     statements: list[str] = []
 
