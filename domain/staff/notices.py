@@ -42,7 +42,7 @@ def mail_admins(
     is_by_time: bool = False,
     may_object: bool = False,
 ) -> None:
-    """Tell all active administrators of a step.
+    """Tell all active administrators of a step, also the one whom it is about (`is_you`).
 
     `before` is None for a person who was made with the role, and for one who is invited. `until`
     is when the change takes effect by itself (`is_by_time`), or expires; `may_object`: the person
@@ -71,6 +71,6 @@ def mail_admins(
             session,
             recipient=email,
             template=TEMPLATE,
-            parameters=parameters,
+            parameters={**parameters, "is_you": email == person.email},
             locale=locale or "en",
         )

@@ -536,6 +536,8 @@ STAFF_STEPS: tuple[dict[str, Any], ...] = (
     {"step": "requested"},
     {"step": "requested", "is_by_time": True},
     {"step": "requested", "is_by_time": True, "may_object": True},
+    {"step": "requested", "is_by_time": True, "may_object": True, "is_you": True},
+    {"step": "requested", "is_you": True},
     {"step": "objected", "decided_by": "lan@example.com"},
     {"step": "requested", "is_disabling": True},
     {"step": "requested", "is_enabling": True},

@@ -809,6 +809,18 @@ def own_letters(session: Session) -> list[tuple[OutboxMessage, mail.Letter]]:
     return [(row, letter_of(session, row)) for row in rows]
 
 
+def test_who_may_object_reads_that_it_is_about_them(session: Session, make_person: Make) -> None:
+    first, second = make_person(ADMIN), make_person(ADMIN)
+    ask(session, second, SUPPORT, first)
+    rows = session.scalars(select(OutboxMessage).where(OutboxMessage.template == TEMPLATE))
+    said = {row.recipient: letter_of(session, row) for row in rows}
+    own, others = said[address(session, second)], said[address(session, first)]
+    assert own.subject == "Staff: a change of your own role waits"
+    assert "unless you object on the Staff page" in own.text
+    assert others.subject == "Staff: a change waits for approval"
+    assert f"{address(session, second)} objects on the Staff page" in others.text
+
+
 def letter_of(session: Session, row: OutboxMessage) -> mail.Letter:
     waiting = Mail(
         row.id, row.recipient, row.template, parameters_of(session, row), "en", row.created_at, 0
