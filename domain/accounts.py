@@ -11,6 +11,7 @@ from domain.actors import MemberRole
 from domain.errors import Conflict, InvalidInput, NotFound
 from domain.ledger import open_ledger
 from domain.permissions import require
+from domain.rights import waits_for_role
 from domain.texts import check_text, checked_name
 
 if TYPE_CHECKING:
@@ -29,10 +30,6 @@ ON CONFLICT (account_id, user_id) DO NOTHING RETURNING role
 """)
 # Changes of staff lock the row for themselves: each of the two sees what the other did.
 _LOCK_PERSON = text("SELECT staff_role FROM users WHERE id = :user_id FOR SHARE")
-_IS_STAFF_TO_BE = text("""
-SELECT EXISTS (SELECT FROM staff_role_requests
-  WHERE user_id = :user_id AND state = 'requested' AND role_after IS NOT NULL)
-""")
 _MEMBERSHIPS = text("SELECT account_id, role FROM account_members WHERE user_id = :user_id")
 
 
@@ -88,9 +85,8 @@ def refuse_staff(session: Session, user_id: int) -> None:
     A role for a member of an account takes two administrators, and so would a place in an account
     for who has a role, or for whom one is requested. Raises Conflict("staff_role").
     """
-    wanted = {"user_id": user_id}
-    has_role = session.execute(_LOCK_PERSON, wanted).scalar_one_or_none() is not None
-    if has_role or session.execute(_IS_STAFF_TO_BE, wanted).scalar_one():
+    locked = session.execute(_LOCK_PERSON, {"user_id": user_id})
+    if locked.scalar_one_or_none() is not None or waits_for_role(session, user_id):
         raise Conflict("staff_role")
 
 

@@ -378,14 +378,12 @@ def sign_up_invited(
         offer = find_offer(session, token=token)
     password_hash = identity.hash_new_password(password, email=offer.email)
     with sessions.begin() as session:
-        user_id = identity.create_user_with_hash(
+        user_id = identity.create_invited_person(
             session,
             email=offer.email,
             display_name=display_name,
             password_hash=password_hash,
-            staff_role=None,
-            locale=client.locale,
-            actor=Actor(ActorKind.SYSTEM, None, label="invitation", ip=client.address),
+            client=client,
         )
         actor = Actor(ActorKind.USER, user_id, ip=client.address)
         account_id = accept_invitation(session, token=token, actor=actor)

@@ -135,7 +135,7 @@ PERMISSIONS = _table(
             "another",
         ),
         "object_to_role_request": (
-            "Object to one's own removal or disabling, where nobody else may decide",
+            "Object to one's own removal or disabling that needs no second approval",
             "A",
         ),
         "end_role_requests": ("Carry out staff changes after 24 hours, end undecided ones", "+"),

@@ -32,6 +32,18 @@ WHERE id = :user AND disabled_at IS NULL AND (
 """)
 
 
+_WAITS_FOR_ROLE = text("""
+SELECT EXISTS (SELECT FROM staff_role_requests
+  WHERE user_id = :user_id AND state = 'requested' AND role_after IS NOT NULL)
+""")
+
+
+def waits_for_role(session: Session, user_id: int) -> bool:
+    """Whether a role as staff is requested for a person and waits for approval, or for its time."""
+    is_waiting: bool = session.execute(_WAITS_FOR_ROLE, {"user_id": user_id}).scalar_one()
+    return is_waiting
+
+
 def with_current_rights(session: Session | Connection, actor: Actor) -> Actor:
     """Return the actor with the roles that the database has for them now.
 

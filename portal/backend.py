@@ -47,8 +47,8 @@ _READING = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 _ACTING = "acting"
 """The key in a session's info of the person whose rights each of its transactions looks up."""
 
-_IS_FORM = "is_form"
-"""The key in the info of a session of a form, which may not take as long as a job."""
+_BOUND_SECONDS = "bound_seconds"
+"""The key in a session's info of how long its statements may take, where that is not a job's."""
 
 _FORM_SECONDS = 10
 """Many wait behind the one that is served: nobody is served by a form that waits for a lock."""
@@ -158,10 +158,7 @@ def sessions(acting: Actor | None = None) -> sessionmaker[Session]:
     raises NotAuthorised.
     """
     made = _current(_process.sessions)
-    if acting is None:
-        return made
-    info = {**_process.info, _ACTING: acting}
-    return sessionmaker(class_=made.class_, **{**made.kw, "info": info})
+    return made if acting is None else _knowing(made, _ACTING, acting)
 
 
 def form_sessions() -> sessionmaker[Session]:
@@ -169,9 +166,12 @@ def form_sessions() -> sessionmaker[Session]:
 
     Their statements take seconds at most, and wait for a lock half as long.
     """
-    made = _current(_process.sessions)
-    info = {**_process.info, _IS_FORM: True}
-    return sessionmaker(class_=made.class_, **{**made.kw, "info": info})
+    return _knowing(_current(_process.sessions), _BOUND_SECONDS, _FORM_SECONDS)
+
+
+def _knowing(made: sessionmaker[Session], key: str, value: object) -> sessionmaker[Session]:
+    """Return the factory of the same sessions, whose info says one thing more."""
+    return sessionmaker(class_=made.class_, **{**made.kw, "info": {**_process.info, key: value}})
 
 
 def _sessions_on(made: Engine, info: Mapping[str, object]) -> sessionmaker[Session]:
@@ -195,7 +195,7 @@ def _replace_if_lost(connection: Connection) -> None:
 
 def _begin(session: Session, _transaction: object, connection: Connection) -> None:
     """Give a transaction its time, and one of a person the rights that they have now."""
-    _bound(connection, _FORM_SECONDS if session.info.get(_IS_FORM) else _process.job_seconds)
+    _bound(connection, session.info.get(_BOUND_SECONDS, _process.job_seconds))
     acting: Actor | None = session.info.get(_ACTING)
     if acting is not None and has_lost_rights(acting, with_current_rights(connection, acting)):
         raise NotAuthorised

@@ -10,7 +10,7 @@ import streamlit as st
 
 from domain import audit
 from domain.queries.balances import account_summary
-from domain.staff import waits_for_role
+from domain.rights import waits_for_role
 from domain.texts import whole_number
 from portal import backend, cookies, formats, i18n, logs
 from portal.i18n import _
@@ -80,7 +80,7 @@ def account_or_stop(viewing: Viewing, *, is_staff_page: bool = False) -> Account
             st.info(
                 _("Choose an account first: look it up under Accounts."), icon=":material/search:"
             )
-        elif backend.read(waits_for_role, actor=viewing.visitor.actor):
+        elif backend.read(waits_for_role, viewing.visitor.user_id):
             st.info(
                 _(
                     "Your role waits for approval by an administrator. You get a mail once it is"

@@ -62,8 +62,8 @@ from domain.identity.sign_up import SignUp, sign_up, sign_up_faults
 from domain.identity.sites import SiteChoice, country_codes, list_sites, site_of
 from domain.identity.tokens import token_digest
 from domain.identity.users import (
+    create_invited_person,
     create_user,
-    create_user_with_hash,
     hash_new_password,
     normalise_email,
 )
@@ -97,9 +97,9 @@ __all__ = [
     "choose_account",
     "confirm_own_authenticator",
     "country_codes",
+    "create_invited_person",
     "create_session",
     "create_user",
-    "create_user_with_hash",
     "email_of_link",
     "find_pending",
     "finish_set_up",

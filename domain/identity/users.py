@@ -80,7 +80,7 @@ def create_user(
     ("email_taken").
     """
     require(actor, "create_person")
-    return create_user_with_hash(
+    return _create(
         session,
         email=email,
         display_name=display_name,
@@ -101,7 +101,25 @@ def hash_new_password(password: str, *, email: str) -> str:
     return passwords.hash_password(password)
 
 
-def create_user_with_hash(
+def create_invited_person(
+    session: Session, *, email: str, display_name: str, password_hash: str, client: Client
+) -> int:
+    """Make a person of the address of an invitation, which its mailed link has proven.
+
+    Returns their id. Raises InvalidInput, and Conflict("email_taken").
+    """
+    return _create(
+        session,
+        email=email,
+        display_name=display_name,
+        password_hash=password_hash,
+        staff_role=None,
+        locale=client.locale,
+        actor=Actor(ActorKind.SYSTEM, None, label="invitation", ip=client.address),
+    )
+
+
+def _create(
     session: Session,
     *,
     email: str,
@@ -112,7 +130,6 @@ def create_user_with_hash(
     locale: str | None = None,
     time_zone: str | None = None,
 ) -> int:
-    """Make a person as `create_user` does, with a hash that was made before."""
     require(actor, "create_person")
     person = add_user(
         session,

@@ -36,7 +36,6 @@ from domain.staff.role_requests import (
     list_role_requests,
     object_to_role_request,
     reject_role_request,
-    waits_for_role,
     withdraw_role_request,
 )
 from domain.staff.roles import (
@@ -94,7 +93,6 @@ __all__ = [
     "reject_role_request",
     "resend_staff_invitation",
     "reset_second_factors",
-    "waits_for_role",
     "withdraw_role_request",
     "withdraw_staff_invitation",
 ]

@@ -8,7 +8,7 @@ roles Finance and Administrator, which waits for a second administrator.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ from sqlalchemy import ColumnElement, and_, func, select
 
 from db.models import StaffInvitation, User
 from domain import audit, clock, identity, throttling
-from domain.actors import Actor, ActorKind, StaffRole, user_actor
+from domain.actors import Actor, StaffRole, user_actor
 from domain.errors import Conflict, NotAuthorised, NotFound
 from domain.identity.guesses import network_counters
 from domain.identity.pending import admit
@@ -57,7 +57,8 @@ class InvitationState(StrEnum):
 class Invitation:
     """A role that was offered to an address, and neither accepted nor withdrawn yet.
 
-    `invited_by` is who sent it last, as facts name people, and `sent_at` when.
+    `invited_by` is who sent it last, as facts name people, and `sent_at` when. `is_mailed_now`:
+    the call that returned it has mailed it.
     """
 
     invitation_id: int
@@ -68,6 +69,7 @@ class Invitation:
     sent_at: datetime
     expires_at: datetime
     state: InvitationState
+    is_mailed_now: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +134,7 @@ def invite_staff(
     _send(session, row, _Sending(token, actor, rules, locale))
     _record(session, row, "invite_staff", actor)
     _mail_admins(session, row, "invited")
-    return _view(row, InvitationState.OPEN)
+    return replace(_view(row, InvitationState.OPEN), is_mailed_now=True)
 
 
 def resend_staff_invitation(
@@ -167,7 +169,7 @@ def resend_staff_invitation(
     _send(session, row, _Sending(token, actor, rules, locale))
     _record(session, row, "resend_staff_invitation", actor)
     _mail_admins(session, row, "invitation_sent_again")
-    return _view(row, InvitationState.OPEN)
+    return replace(_view(row, InvitationState.OPEN), is_mailed_now=True)
 
 
 def withdraw_staff_invitation(session: Session, *, invitation_id: int, actor: Actor) -> None:
@@ -293,14 +295,12 @@ def accept_staff_invitation(
         lock_admins(session)
         now = clock.now(session)
         row = _usable_row(session, token, now)
-        user_id = identity.create_user_with_hash(
+        user_id = identity.create_invited_person(
             session,
             email=row.email,
             display_name=name,
             password_hash=password_hash,
-            staff_role=None,
-            locale=client.locale,
-            actor=Actor(ActorKind.SYSTEM, None, label="invitation", ip=client.address),
+            client=client,
         )
         request = _accept(session, row, user_actor(user_id, ip=client.address), now)
         person = load_person(session, User.id == user_id)

@@ -268,16 +268,6 @@ def list_role_requests(session: Session, *, actor: Actor) -> tuple[RoleRequest, 
     return tuple(_view(row, person) for row, person in rows)
 
 
-def waits_for_role(session: Session, *, actor: Actor) -> bool:
-    """Whether a role is requested for the actor and waits for approval, or for its time."""
-    waiting = select(StaffRoleRequest.id).where(
-        StaffRoleRequest.user_id == actor.user_id,
-        StaffRoleRequest.state == RequestState.REQUESTED,
-        StaffRoleRequest.role_after.is_not(None),
-    )
-    return session.scalars(waiting).one_or_none() is not None
-
-
 def _lock_request(
     session: Session, request_id: int
 ) -> tuple[StaffRoleRequest, User, tuple[int, ...]]:

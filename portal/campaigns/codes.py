@@ -33,12 +33,12 @@ from domain.vouchers import (
     revoke_codes,
 )
 from portal import backend, formats
-from portal.campaigns import words
+from portal.campaigns import OUTCOME, words
 from portal.formats import plain
 from portal.i18n import _
 from portal.people import naming
 from portal.spreadsheets import Column, write_workbook
-from portal.ui import checked
+from portal.ui import checked, flash
 from portal.ui.download_link import download_links
 from portal.ui.upload import handed_in, upload_field
 
@@ -400,7 +400,7 @@ def _carry_out(
     except BillingError as error:
         st.error(words.refusal(error), icon=":material/error:")
     else:
-        _tell(told)
+        flash.leave(OUTCOME, told)
 
 
 def _do(make: Callable[[str], object], *, said: str, waiting: str, told: str) -> None:
@@ -413,9 +413,4 @@ def _do(make: Callable[[str], object], *, said: str, waiting: str, told: str) ->
     else:
         st.session_state.pop(_ONCE, None)
         st.session_state[_DONE] = st.session_state.get(_DONE, 0) + 1
-        _tell(told)
-
-
-def _tell(text: str) -> None:
-    st.session_state["campaigns_told"] = (text, True)
-    st.rerun()
+        flash.leave(OUTCOME, told)

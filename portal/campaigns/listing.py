@@ -13,11 +13,12 @@ from domain.errors import BillingError, NotFound
 from domain.permissions import allows
 from domain.vouchers import decide_campaign, end_campaign, find_campaign, list_campaigns
 from portal import address, approving, backend, formats
-from portal.campaigns import codes, words
+from portal.campaigns import OUTCOME, codes, words
 from portal.formats import plain
 from portal.i18n import N_, _
 from portal.people import naming
 from portal.top_up.words import definition_list
+from portal.ui import flash
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,27 +27,11 @@ if TYPE_CHECKING:
     from portal.viewing import Viewing
 
 _PLACE = "campaigns"
-_TOLD = "campaigns_told"
 _DONE = {
     "approve": N_("Approved. Its codes can be made now."),
     "refuse": N_("Rejected. It gives nothing."),
     "end": N_("Ended. No code of it gives anything any more."),
 }
-
-
-def tell(text: str, *, is_good: bool = True) -> None:
-    """Draw the page again with this on top."""
-    st.session_state[_TOLD] = (text, is_good)
-    st.rerun()
-
-
-def show_told() -> None:
-    """Say what was done in the run before this one."""
-    told: tuple[str, bool] | None = st.session_state.pop(_TOLD, None)
-    if told is not None:
-        text, is_good = told
-        icon = ":material/check_circle:" if is_good else ":material/error:"
-        (st.success if is_good else st.error)(plain(text), icon=icon)
 
 
 def decide_pressed(here: Viewing) -> None:
@@ -64,9 +49,11 @@ def decide_pressed(here: Viewing) -> None:
                 decide_campaign, campaign_id=pressed.item, is_approved=is_approved, actor=actor
             )
     except BillingError as error:
-        tell(approving.what_happened(here, error) or words.refusal(error), is_good=False)
+        flash.leave(
+            OUTCOME, approving.what_happened(here, error) or words.refusal(error), is_good=False
+        )
     else:
-        tell(_(_DONE[pressed.action]))
+        flash.leave(OUTCOME, _(_DONE[pressed.action]))
 
 
 def draw_all(here: Viewing) -> None:

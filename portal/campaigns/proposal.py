@@ -15,10 +15,10 @@ from domain.texts import LONGEST_NAME
 from domain.vouchers import LONGEST_DESCRIPTION, CampaignTerms, Offer, Part, propose_campaign
 from portal import backend, descriptions
 from portal.analytics.words import country
-from portal.campaigns import listing, words
+from portal.campaigns import OUTCOME, words
 from portal.formats import plain
 from portal.i18n import N_, _, current_language
-from portal.ui import checked
+from portal.ui import checked, flash
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -212,4 +212,4 @@ def _propose(here: Viewing, terms: CampaignTerms) -> None:
         del st.session_state[key]
     st.session_state.pop(_ONCE, None)
     st.session_state[_DONE] += 1
-    listing.tell(_("Requested. Another finance member approves or rejects it."))
+    flash.leave(OUTCOME, _("Requested. Another finance member approves or rejects it."))

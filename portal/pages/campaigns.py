@@ -8,8 +8,9 @@ import streamlit as st
 
 from domain.permissions import allows
 from portal import address
-from portal.campaigns import listing, proposal
+from portal.campaigns import OUTCOME, listing, proposal
 from portal.i18n import _
+from portal.ui import flash
 
 if TYPE_CHECKING:
     from portal.viewing import Viewing
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 here: Viewing = st.session_state["viewing"]
 st.title(_("Campaigns"))
 listing.decide_pressed(here)
-listing.show_told()
+flash.show(OUTCOME)
 number = address.number("id")
 if number:
     listing.draw_one(here, number)

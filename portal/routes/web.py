@@ -145,11 +145,10 @@ class Form:
         await response(scope, receive, send)
 
     async def _respond(self, request: Request) -> Response:
-        seconds = self._refusals.seconds_left(network_of(address_of(request)))
-        if request.method == "POST" and seconds:
-            if await self._refusals.delay():
-                return self._refuse_again(request, seconds)
-            return plain_answer(429, {"Retry-After": str(seconds)})
+        if request.method == "POST":
+            seconds = self._refusals.seconds_left(network_of(address_of(request)))
+            if seconds:
+                return await self._refuse_again(request, seconds)
         try:
             fields = await _fields(request)
         except HTTPException as error:
@@ -204,8 +203,10 @@ class Form:
         response.headers["Retry-After"] = str(seconds)
         return response
 
-    def _refuse_again(self, request: Request, seconds: int) -> Response:
+    async def _refuse_again(self, request: Request, seconds: int) -> Response:
         """Answer a network that has to wait still, in the event loop: nothing is asked for it."""
+        if not await self._refusals.delay():
+            return plain_answer(429, {"Retry-After": str(seconds)})
         use(language_of(request))
         call = Call(request, {}, client_of(request), None, "", None)
         response = _please_wait(call, Reply(wait_text(seconds), status=429))

@@ -166,7 +166,6 @@ def draw_form(here: Viewing) -> None:
 
 
 def _invite(here: Viewing, email: str, role: StaffRole, reason: str) -> None:
-    open_before = backend.read(list_staff_invitations, actor=here.visitor.actor)
     try:
         invitation = backend.write(
             invite_staff,
@@ -182,10 +181,9 @@ def _invite(here: Viewing, email: str, role: StaffRole, reason: str) -> None:
     except BillingError as error:
         st.error(words.refusal(error), icon=":material/error:")
     else:
-        is_new = invitation not in open_before
         text = (
             _("{email} is invited with the role {role}. The link works until {when}.")
-            if is_new
+            if invitation.is_mailed_now
             else _(
                 "{email} was invited with the role {role} before, and no mail was sent now. The"
                 " link works until {when}. To mail a new one, press Send again above."

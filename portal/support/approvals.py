@@ -21,6 +21,7 @@ from portal.people import naming
 from portal.support import words
 from portal.top_up import words as payment_words
 from portal.top_up.words import definition_list
+from portal.ui import flash
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from portal.viewing import Viewing
 
 _PLACE = "approvals"
-_TOLD = "approvals_told"
 _ELSEWHERE: tuple[tuple[str, str, str, dict[str, str]], ...] = (
     ("campaigns", N_("Campaigns ({count})"), "campaigns_page", {}),
     ("transfers", N_("Bank transfers ({count})"), "bank_transfers_page", {}),
@@ -46,7 +46,7 @@ def draw(here: Viewing) -> None:
     pressed = approving.take_pressed(_PLACE)
     if pressed is not None:
         _decide(here, pressed, next((r for r in requests if r.request_id == pressed.item), None))
-    _tell()
+    flash.show(_PLACE)
     name = naming(here, {who for each in requests for who in (each.requested_by, each.decided_by)})
     _elsewhere(backend.read(waiting_counts, actor=here.visitor.actor))
     waiting = [each for each in requests if each.state == "waiting"]
@@ -61,14 +61,6 @@ def draw(here: Viewing) -> None:
     if decided:
         st.header(_("Decided"))
         _table(here, decided, name)
-
-
-def _tell() -> None:
-    told: tuple[str, bool] | None = st.session_state.pop(_TOLD, None)
-    if told is not None:
-        text, is_good = told
-        icon = ":material/check_circle:" if is_good else ":material/error:"
-        (st.success if is_good else st.error)(plain(text), icon=icon)
 
 
 def _elsewhere(counts: WaitingCounts) -> None:
@@ -143,10 +135,9 @@ def _decide(here: Viewing, pressed: Pressed, request: RequestView | None) -> Non
         told = words.refusal(here, error)
         if request is not None and request.action == "refund_payment":
             told = approving.what_happened(here, error) or payment_words.refusal(error)
-        st.session_state[_TOLD] = (told, False)
+        flash.leave(_PLACE, told, is_good=False)
     else:
-        st.session_state[_TOLD] = (text, True)
-    st.rerun()
+        flash.leave(_PLACE, text)
 
 
 def _approve(here: Viewing, pressed: Pressed, request: RequestView | None) -> str:

@@ -10,6 +10,7 @@ from sqlalchemy import select, text, update
 from db.models import OutboxMessage, StaffInvitation, User
 from domain import identity, staff
 from domain.actors import StaffRole, user_actor
+from domain.rights import waits_for_role
 from portal import backend
 from portal.routes import staff_invitations
 from portal.settings import settings
@@ -148,7 +149,7 @@ def test_who_waits_for_approval_is_told_so_and_sets_a_second_factor_up_then(
         identity.session_actor, token=browser.cookies[SESSION], rules=settings().rules
     )
     assert visit is not None
-    assert backend.read(staff.waits_for_role, actor=visit.actor(None))
+    assert backend.read(waits_for_role, visit.user_id)
     backend.write(
         lambda session: session.execute(
             update(User).where(User.email == EMAIL).values(staff_role=role)

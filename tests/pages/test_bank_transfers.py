@@ -235,10 +235,8 @@ def test_support_looks_without_the_evidence(session: Session, page: Callable[...
     assert evidence_links(app) == []
 
 
-def test_transfer_by_who_set_a_rate_says_who_records_it(
-    session: Session, page: Callable[..., AppTest]
-) -> None:
-    account = a_payer(session)
+def set_a_rate(session: Session) -> None:
+    """Have the person who looks at the page request a rate of their own."""
     propose_rate(
         session,
         base_currency="USD",
@@ -250,6 +248,13 @@ def test_transfer_by_who_set_a_rate_says_who_records_it(
         actor=user_actor(1, staff_role=StaffRole.FINANCE),
     )
     session.commit()
+
+
+def test_transfer_by_who_set_a_rate_says_who_records_it(
+    session: Session, page: Callable[..., AppTest]
+) -> None:
+    account = a_payer(session)
+    set_a_rate(session)
     for _ in range(2):
         app = page(**{"for": str(account)})
         assert texts(app.info) == [
@@ -271,17 +276,7 @@ def test_form_of_who_set_a_rate_meanwhile_says_so(
 ) -> None:
     account = a_payer(session)
     app = page(**{"for": str(account)})
-    propose_rate(
-        session,
-        base_currency="USD",
-        quote_currency="VND",
-        rate=Decimal(25400),
-        margin_basis_points=150,
-        source="bank",
-        as_of=datetime.now(UTC) - timedelta(minutes=5),
-        actor=user_actor(1, staff_role=StaffRole.FINANCE),
-    )
-    session.commit()
+    set_a_rate(session)
     app = fill(app)
     assert not app.exception
     assert texts(app.info)[-1].startswith("You requested or approved an exchange rate of VND")

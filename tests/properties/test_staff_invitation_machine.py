@@ -16,7 +16,6 @@ from hypothesis.stateful import precondition, rule, run_state_machine_as_test
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
-from db.engine import make_engine, make_sessions
 from db.models import OutboxMessage, StaffInvitation, User
 from domain.actors import StaffRole
 from domain.errors import Conflict, NotFound
@@ -43,10 +42,11 @@ from tests.properties.test_staff_machine import (
     Model,
     StaffMachine,
     admins_mostly,
+    connected,
     picks,
     roles,
 )
-from tests.support.keys import KNOWS_VAULT, parameters_of
+from tests.support.keys import parameters_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -275,10 +275,8 @@ class HiringMachine(StaffMachine):
 
 @pytest.fixture
 def machine(database_url: str) -> Iterator[type[HiringMachine]]:
-    engine = make_engine(database_url)
-    HiringMachine.sessions = make_sessions(engine, KNOWS_VAULT)
-    yield HiringMachine
-    engine.dispose()
+    with connected(HiringMachine, database_url) as machine:
+        yield machine
 
 
 @pytest.mark.timeout(0 if PROFILE is PROFILES["deep"] else 600)

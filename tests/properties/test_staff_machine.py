@@ -7,9 +7,10 @@ when. Each step goes to both, and both must answer and end alike.
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -69,6 +70,7 @@ BROKEN = settings(
     **_SHARED,
 )
 
+Machine = TypeVar("Machine", bound="StaffMachine")
 SUPPORT, FINANCE, ADMIN = "support", "finance", "admin"
 START = (ADMIN, ADMIN, ADMIN, FINANCE, None)
 """Three administrators, one of finance, and a customer who belongs to an account."""
@@ -424,12 +426,19 @@ class StaffMachine(RuleBasedStateMachine):
         assert states == [each.state for each in self.model.asked]
 
 
+@contextmanager
+def connected(machine: type[Machine], database_url: str) -> Iterator[type[Machine]]:
+    """Give a machine the sessions of a database."""
+    engine = make_engine(database_url)
+    machine.sessions = make_sessions(engine, KNOWS_VAULT)
+    yield machine
+    engine.dispose()
+
+
 @pytest.fixture
 def machine(database_url: str) -> Iterator[type[StaffMachine]]:
-    engine = make_engine(database_url)
-    StaffMachine.sessions = make_sessions(engine, KNOWS_VAULT)
-    yield StaffMachine
-    engine.dispose()
+    with connected(StaffMachine, database_url) as machine:
+        yield machine
 
 
 @pytest.mark.timeout(0 if PROFILE is PROFILES["deep"] else 600)

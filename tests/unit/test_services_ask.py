@@ -55,9 +55,9 @@ PROTECTED_OTHERWISE = {
     "domain.preferences.save_preferences": "one's own preferences",
     "domain.queries.accounts.own_accounts": "one's own accounts",
     "domain.rights.with_current_rights": "one's own rights",
-    "domain.staff.role_requests.waits_for_role": "one's own requests",
     "domain.uploads.drop_upload": "one's own files",
     # Anybody may know it, or no page passes it on.
+    "domain.rights.waits_for_role": "pages ask it of the visitor, services of whom they add",
     "domain.audit.record": "adds to the log what the caller has seen done",
     "domain.clock.knows_zone": "names of time zones",
     "domain.clock.now": "the time",

@@ -1,4 +1,4 @@
-"""A secret for an authenticator app is offered to who holds a token, and to nobody else.
+"""The secret of an authenticator app is offered to the holder of a token only.
 
 What was offered before cannot say to whom, so it ends: the person begins again.
 """
