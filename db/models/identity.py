@@ -49,6 +49,7 @@ class UserSession(Base):
     address: Mapped[str]
     user_agent: Mapped[str]
     factor: Mapped[str] = mapped_column(server_default=text("'password'"))
+    factor_confirmed_at: Mapped[datetime | None]
 
     __table_args__ = (
         CheckConstraint(

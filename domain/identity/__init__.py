@@ -16,6 +16,8 @@ from domain.identity.authentication import (
 from domain.identity.authenticators import AuthenticatorOffer
 from domain.identity.cleanup import purge_identity
 from domain.identity.email_links import RESET_PASSWORD, VERIFY_EMAIL, email_of_link
+from domain.identity.factor_answers import FactorAnswer
+from domain.identity.factor_confirmation import confirm_factor, confirmation_passkey_options
 from domain.identity.outcomes import Factor, SignIn, SignInOutcome
 from domain.identity.passkeys import CeremonyOptions, PasskeyAnswer, PasskeySummary, RelyingParty
 from domain.identity.password_reset import change_password, request_password_reset, reset_password
@@ -23,9 +25,7 @@ from domain.identity.pending import (
     PendingSignIn,
     find_pending,
     finish_set_up,
-    finish_with_code,
-    finish_with_passkey,
-    finish_with_recovery_code,
+    finish_sign_in,
     pending_offer,
     pending_passkey_options,
 )
@@ -76,6 +76,7 @@ __all__ = [
     "CeremonyOptions",
     "Client",
     "Factor",
+    "FactorAnswer",
     "PasskeyAnswer",
     "PasskeySummary",
     "PendingSignIn",
@@ -95,7 +96,9 @@ __all__ = [
     "begin_authenticator",
     "change_password",
     "choose_account",
+    "confirm_factor",
     "confirm_own_authenticator",
+    "confirmation_passkey_options",
     "country_codes",
     "create_invited_person",
     "create_session",
@@ -103,9 +106,7 @@ __all__ = [
     "email_of_link",
     "find_pending",
     "finish_set_up",
-    "finish_with_code",
-    "finish_with_passkey",
-    "finish_with_recovery_code",
+    "finish_sign_in",
     "hash_new_password",
     "list_second_factors",
     "list_sessions",

@@ -6,7 +6,7 @@ thing: the page that asks for the second factor, or sets one up for staff who mu
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,8 @@ from domain import clock
 from domain.audit import record
 from domain.errors import Conflict, NotFound
 from domain.identity import authenticators, passkeys, recovery_codes
-from domain.identity.guesses import Guess, record_refusal, warn_of_new_network
+from domain.identity.factor_answers import FactorCheck, is_proven, judge_answer
+from domain.identity.guesses import warn_of_new_network
 from domain.identity.outcomes import Factor, SignIn, SignInOutcome
 from domain.identity.passkeys import Ceremony
 from domain.identity.sessions import end_pending_sign_ins, open_session
@@ -31,12 +32,13 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker
 
     from domain.identity.authenticators import AuthenticatorOffer
-    from domain.identity.passkeys import CeremonyOptions, PasskeyAnswer, RelyingParty
+    from domain.identity.factor_answers import FactorAnswer
+    from domain.identity.passkeys import CeremonyOptions, RelyingParty
     from domain.identity.policy import Client, Rules
     from domain.identity.users import Person
 
 _LIFETIME = timedelta(minutes=10)
-_SECOND_FACTOR = "second factor"
+_PURPOSE = "second factor"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,63 +114,31 @@ def pending_passkey_options(
 ) -> CeremonyOptions:
     """Return what the browser needs to ask for one of the person's passkeys. Raises NotFound."""
     person = _person_of(session, token)
-    return passkeys.own_authentication_options(
-        session, _ceremony(party, token), user_id=person.id, rules=rules
-    )
+    ceremony = Ceremony(_PURPOSE, party, token)
+    return passkeys.own_authentication_options(session, ceremony, user_id=person.id, rules=rules)
 
 
 # ── Finishing ─────────────────────────────────────────────────────────────────────────────────
-def finish_with_code(
-    sessions: sessionmaker[Session], *, token: str, code: str, client: Client, rules: Rules
+def finish_sign_in(
+    sessions: sessionmaker[Session],
+    *,
+    token: str,
+    answer: FactorAnswer,
+    client: Client,
+    rules: Rules,
 ) -> SignIn:
-    """Sign in with a code of the person's authenticator app.
+    """Sign in with a second factor of the person's.
 
     The outcome is SIGNED_IN or WRONG. Raises NotFound where the pending sign-in is over, and
     RateLimited.
     """
-
-    def proves(session: Session, person: Person) -> bool:
-        return authenticators.use_code(session, person.id, code)
-
-    attempt = _Attempt(token, Factor.AUTHENTICATOR, client, rules)
-    return _finish(sessions, attempt, proves)
-
-
-def finish_with_recovery_code(
-    sessions: sessionmaker[Session], *, token: str, code: str, client: Client, rules: Rules
-) -> SignIn:
-    """Sign in with a recovery code, which is used then; the person is told so by mail.
-
-    Raises as `finish_with_code` does.
-    """
-
-    def proves(session: Session, person: Person) -> bool:
-        if not recovery_codes.use_recovery_code(session, person.id, code):
-            return False
-        left = recovery_codes.count_recovery_codes(session, person.id)
-        mail_person(session, person, "recovery_code_used", {"left": left}, client)
-        return True
-
-    return _finish(sessions, _Attempt(token, Factor.RECOVERY_CODE, client, rules), proves)
-
-
-def finish_with_passkey(
-    sessions: sessionmaker[Session],
-    *,
-    token: str,
-    answer: PasskeyAnswer,
-    party: RelyingParty,
-    client: Client,
-    rules: Rules,
-) -> SignIn:
-    """Sign in with one of the person's passkeys. Raises as `finish_with_code` does."""
-
-    def proves(session: Session, person: Person) -> bool:
-        ceremony = _ceremony(party, token)
-        owner = passkeys.verify_passkey(session, ceremony, answer=answer, rules=rules)
-        return owner == person.id
-
-    return _finish(sessions, _Attempt(token, Factor.PASSKEY, client, rules), proves)
+    check = _check(token, client, rules)
+    return _finish(
+        sessions,
+        check,
+        answer.factor,
+        proves=lambda session, person: is_proven(session, person, answer, check),
+    )
 
 
 def finish_set_up(
@@ -193,42 +163,30 @@ def finish_set_up(
         mail_person(session, person, "second_factor_changed", {"change": "app_added"}, client)
         return True
 
-    attempt = _Attempt(token, Factor.AUTHENTICATOR, client, rules)
-    return _finish(sessions, attempt, proves), codes
-
-
-@dataclass(frozen=True, slots=True)
-class _Attempt:
-    """Which pending sign-in is to end in a session, by which factor, from where."""
-
-    token: str = field(repr=False)
-    factor: Factor
-    client: Client
-    rules: Rules
+    check = _check(token, client, rules)
+    return _finish(sessions, check, Factor.AUTHENTICATOR, proves=proves), codes
 
 
 def _finish(
     sessions: sessionmaker[Session],
-    attempt: _Attempt,
+    check: FactorCheck,
+    factor: Factor,
+    *,
     proves: Callable[[Session, Person], bool],
 ) -> SignIn:
-    token, client, rules = attempt.token, attempt.client, attempt.rules
-    with sessions.begin() as session:
-        person = _person_of(session, token)
-        guess = Guess(_SECOND_FACTOR, str(person.id), client=client, rules=rules)
-        refused = guess.count(
-            session, find=lambda _session: person, warning="second_factor_guessed"
-        )
-    if refused is not None:
-        raise refused
-    with sessions.begin() as session:
-        person = _person_of(session, token, lock=True)
-        if not proves(session, person):
-            record_refusal(session, person, client, SignInOutcome.SECOND_FACTOR)
-            return SignIn(SignInOutcome.WRONG)
-        guess.forgive(session)
+    def let_in(session: Session, person: Person) -> SignIn:
         end_pending_sign_ins(session, person.id)
-        return open_session(session, person, client, rules, attempt.factor)
+        return open_session(session, person, check.client, check.rules, factor)
+
+    signed_in = judge_answer(
+        sessions,
+        check,
+        find=lambda session: _person_of(session, check.binding),
+        lock=lambda session: _person_of(session, check.binding, lock=True),
+        proves=proves,
+        then=let_in,
+    )
+    return signed_in or SignIn(SignInOutcome.WRONG)
 
 
 def _person_of(session: Session, token: str, *, lock: bool = False) -> Person:
@@ -245,5 +203,5 @@ def _person_of(session: Session, token: str, *, lock: bool = False) -> Person:
     return person
 
 
-def _ceremony(party: RelyingParty, token: str) -> Ceremony:
-    return Ceremony("second factor", party, token)
+def _check(token: str, client: Client, rules: Rules) -> FactorCheck:
+    return FactorCheck(_PURPOSE, token, client, rules)

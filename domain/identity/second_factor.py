@@ -1,7 +1,9 @@
 """A person's own second factors: set up, looked at, replaced and removed while they are signed in.
 
-Every change asks for the password again, so that an open browser is not enough for it, and is told
-by mail. Where a role must have a second factor, the last one can be replaced but not removed.
+Every change asks for the password again and, where there is a factor, for a proof of one within the
+last minutes (factor_confirmation.py): neither an open browser nor a stolen session with the
+password is enough. It is told by mail. Where a role must have a second factor, the last one can be
+replaced but not removed.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from domain import outbox
 from domain.audit import record
 from domain.errors import Conflict, NotAuthorised, NotFound
 from domain.identity import authenticators, passkeys, recovery_codes
+from domain.identity.factor_confirmation import is_factor_confirmed, note_confirmation
 from domain.identity.guesses import may_still_change, prove_password
 from domain.identity.passkeys import Ceremony
 from domain.identity.pending import has_second_factor
@@ -51,12 +54,21 @@ _TEMPLATE = "second_factor_changed"
 
 @dataclass(frozen=True, slots=True)
 class SecondFactors:
-    """What a person has beside the password; `is_required` by their role."""
+    """What a person has beside the password; `is_required` by their role.
+
+    `may_change`: there is none yet, or one was proven in this session within the last minutes.
+    """
 
     has_authenticator: bool
     passkeys: tuple[PasskeySummary, ...]
     recovery_codes_left: int
     is_required: bool
+    may_change: bool
+
+    @property
+    def is_on(self) -> bool:
+        """Whether signing in takes more than the password."""
+        return self.has_authenticator or bool(self.passkeys)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +89,7 @@ def list_second_factors(session: Session, *, actor: Actor, rules: Rules) -> Seco
         passkeys=passkeys.list_passkeys(session, user_id),
         recovery_codes_left=recovery_codes.count_recovery_codes(session, user_id),
         is_required=actor.staff_role in rules.second_factor_roles,
+        may_change=_may_change(session, user_id, actor.session_id),
     )
 
 
@@ -85,8 +98,8 @@ def begin_authenticator(sessions: sessionmaker[Session], again: Reauthentication
     """Offer the person a secret for an app; one that they have counts until this is confirmed.
 
     Returns the token by which the secret is looked at and confirmed, and None where the password
-    is wrong. Raises RateLimited and, as all changes do, NotAuthorised where the session has ended
-    meanwhile.
+    is wrong. Raises RateLimited and, as all changes do, Conflict("factor_not_confirmed") where the
+    person has a factor that was not proven lately.
     """
     token = new_token()
 
@@ -123,6 +136,7 @@ def confirm_own_authenticator(
     if not authenticators.confirm_authenticator(session, user_id, code, token=token):
         return None
     codes = recovery_codes.make_recovery_codes(session, user_id) if is_first else ()
+    note_confirmation(session, actor.session_id)
     revoke_user_sessions(session, user_id, except_session_id=actor.session_id)
     _tell(session, person, "app_added", client)
     record(session, action="add_authenticator", actor=actor)
@@ -185,6 +199,7 @@ def add_own_passkey(
             rules=again.rules,
         )
         codes = recovery_codes.make_recovery_codes(session, person.id) if is_first else ()
+        note_confirmation(session, again.visit.session_id)
         revoke_user_sessions(session, person.id, except_session_id=again.visit.session_id)
         _tell(session, person, "passkey_added", again.client)
         record(session, action="add_passkey", actor=actor_for(person, again.client))
@@ -263,14 +278,26 @@ def _change(
     again: Reauthentication,
     change: Callable[[Session, Person], None],
 ) -> bool:
+    with sessions() as session:  # before the password: whoever must prove a factor does that first
+        _require_proof(session, again.visit)
     person = prove_password(sessions, again.visit.email, again.password, again.client, again.rules)
     if person is None or person.id != again.visit.user_id:
         return False
     with sessions.begin() as session:
         if not may_still_change(session, person, again.visit, again.client):
             return False
+        _require_proof(session, again.visit)
         change(session, person)
     return True
+
+
+def _require_proof(session: Session, visit: Visit) -> None:
+    if not _may_change(session, visit.user_id, visit.session_id):
+        raise Conflict("factor_not_confirmed")
+
+
+def _may_change(session: Session, user_id: int, session_id: str | None) -> bool:
+    return not has_second_factor(session, user_id) or is_factor_confirmed(session, session_id)
 
 
 def _after_removal(session: Session, person: Person, again: Reauthentication) -> None:

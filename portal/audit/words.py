@@ -7,6 +7,7 @@ from portal.i18n import N_, _
 ACTIONS = {
     # Signing in, and one's own place
     "ask_second_factor": N_("Was asked for a second factor"),
+    "confirm_second_factor": N_("Confirmed a second factor"),
     "sign_in": N_("Signed in"),
     "sign_out": N_("Signed out"),
     "sign_out_everywhere": N_("Signed out everywhere"),

@@ -17,7 +17,13 @@ from portal.routes.admission import (
     with_next,
 )
 from portal.routes.codes import qr_code, show_recovery_codes
-from portal.routes.passkeys import answer_in, passkey_values, relying_party
+from portal.routes.factor_form import (
+    FactorForm,
+    answer_of,
+    show_factor_form,
+    wrong_answer_text,
+)
+from portal.routes.passkeys import relying_party
 from portal.routes.web import (
     FIRST,
     Call,
@@ -36,9 +42,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.routing import BaseRoute
 
-    from domain.identity import CeremonyOptions, PendingSignIn, SignIn
-
-_RECOVERY = "recovery_code"
+    from domain.identity import CeremonyOptions, PendingSignIn
 
 
 def routes() -> list[BaseRoute]:
@@ -57,29 +61,17 @@ def _show(call: Call, reply: Reply = FIRST) -> Response:
         return redirect(sign_in_path(_next(call)))
     if pending.must_set_up:
         return redirect(with_next(SET_UP_PATH, _next(call)))
-    with_recovery = call.given("use") == _RECOVERY and pending.has_recovery_codes
-    return render(
-        call,
-        "second_factor.html",
-        reply,
-        email=pending.email,
+    form = FactorForm(
+        action=SECOND_FACTOR_PATH,
+        intro=_("Signing in as {email}").format(email=pending.email),
+        has_authenticator=pending.has_authenticator,
+        has_recovery_codes=pending.has_recovery_codes,
+        passkey_options=_passkey_options(call, pending),
+        other_path=with_next(SECOND_FACTOR_PATH, _next(call)),
+        way_out=("/sign-in", _("Use a different account")),
         next_path=_next(call),
-        with_recovery=with_recovery,
-        asks_code=pending.has_authenticator and not with_recovery,
-        passkey=None if with_recovery else passkey_values(_passkey_options(call, pending)),
-        other_way=_other_way(call, with_recovery=with_recovery)
-        if pending.has_recovery_codes
-        else None,
     )
-
-
-def _other_way(call: Call, *, with_recovery: bool) -> tuple[str, str]:
-    """Return the address of the other way to prove oneself, and its words."""
-    path = with_next(SECOND_FACTOR_PATH, _next(call))
-    if with_recovery:
-        return path, _("Use your app or passkey")
-    separator = "&" if "?" in path else "?"
-    return f"{path}{separator}use={_RECOVERY}", _("Use a recovery code")
+    return show_factor_form(call, form, reply)
 
 
 def _passkey_options(call: Call, pending: PendingSignIn) -> CeremonyOptions | None:
@@ -94,46 +86,18 @@ def _passkey_options(call: Call, pending: PendingSignIn) -> CeremonyOptions | No
 
 def _submit(call: Call) -> Response:
     try:
-        result = _prove(call)
+        result = identity.finish_sign_in(
+            backend.form_sessions(),
+            token=_token(call),
+            answer=answer_of(call),
+            client=call.client,
+            rules=settings().rules,
+        )
     except NotFound:
         return redirect(sign_in_path(_next(call)))
     if result.outcome is SignInOutcome.SIGNED_IN:
         return admit(call, result, _next(call))
-    return _show(call, Reply(_wrong_text(call), status=403))
-
-
-def _prove(call: Call) -> SignIn:
-    """Try what was sent. Raises NotFound where the pending sign-in is over, and RateLimited."""
-    answer, party = answer_in(call), relying_party(call)
-    if answer is not None and party is not None:
-        return identity.finish_with_passkey(
-            backend.form_sessions(),
-            token=_token(call),
-            answer=answer,
-            party=party,
-            client=call.client,
-            rules=settings().rules,
-        )
-    finish = (
-        identity.finish_with_recovery_code
-        if call.given("use") == _RECOVERY
-        else identity.finish_with_code
-    )
-    return finish(
-        backend.form_sessions(),
-        token=_token(call),
-        code=call.given("code"),
-        client=call.client,
-        rules=settings().rules,
-    )
-
-
-def _wrong_text(call: Call) -> str:
-    if call.given("passkey"):
-        return _("This passkey was not accepted. Try again.")
-    if call.given("use") == _RECOVERY:
-        return _("This recovery code is wrong, or was used or replaced before.")
-    return wrong_code_text(call.given("code"))
+    return _show(call, Reply(wrong_answer_text(call), status=403))
 
 
 # ── Setting one up on the way ─────────────────────────────────────────────────────────────────
@@ -177,7 +141,9 @@ def _submit_set_up(call: Call) -> Response:
     if result.outcome is SignInOutcome.SIGNED_IN:
         page = show_recovery_codes(call, codes, next_path=_next(call))
         return start_session(call, result, page)
-    return _show_set_up(call, Reply(faults={"code": _wrong_text(call)}, status=422))
+    return _show_set_up(
+        call, Reply(faults={"code": wrong_code_text(call.given("code"))}, status=422)
+    )
 
 
 def _token(call: Call) -> str:

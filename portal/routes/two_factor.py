@@ -10,6 +10,12 @@ from domain.identity import Reauthentication
 from portal import backend, formats, tab
 from portal.i18n import _
 from portal.routes.codes import qr_code, show_recovery_codes
+from portal.routes.factor_form import (
+    FactorForm,
+    answer_of,
+    show_factor_form,
+    wrong_answer_text,
+)
 from portal.routes.passkeys import answer_in, passkey_values, relying_party
 from portal.routes.security import browser_name
 from portal.routes.web import FIRST, Call, Form, Reply, form_route, redirect, render
@@ -20,10 +26,11 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.routing import BaseRoute
 
-    from domain.identity import CeremonyOptions, PasskeySummary
+    from domain.identity import CeremonyOptions, PasskeySummary, SecondFactors
 
 PATH = "/two-factor"
 APP_PATH = "/two-factor/app"
+CONFIRM_PATH = "/two-factor/confirm"
 
 
 def routes() -> list[BaseRoute]:
@@ -31,12 +38,12 @@ def routes() -> list[BaseRoute]:
     return [
         form_route(PATH, Form(_submit, show=_show, for_signed_in=True)),
         form_route(APP_PATH, Form(_submit_app, show=_begin_again, for_signed_in=True)),
+        form_route(CONFIRM_PATH, Form(_submit_confirm, show=_show_confirm, for_signed_in=True)),
     ]
 
 
 def _show(call: Call, reply: Reply = FIRST) -> Response:
-    actor = call.visitor.actor(call.client.address)
-    found = backend.read(identity.list_second_factors, actor=actor, rules=settings().rules)
+    found = _factors(call)
     return render(
         call,
         "two_factor.html",
@@ -46,10 +53,20 @@ def _show(call: Call, reply: Reply = FIRST) -> Response:
         has_authenticator=found.has_authenticator,
         passkeys=[_passkey_row(call, each) for each in found.passkeys],
         codes_left=found.recovery_codes_left,
-        is_on=found.has_authenticator or bool(found.passkeys),
+        is_on=found.is_on,
         is_required=found.is_required,
+        may_change=found.may_change,
+        confirm_path=CONFIRM_PATH,
         passkey=passkey_values(_passkey_options(call)),
         passkey_name=call.given("passkey_name") or browser_name(call.client.user_agent),
+    )
+
+
+def _factors(call: Call) -> SecondFactors:
+    return backend.read(
+        identity.list_second_factors,
+        actor=call.visitor.actor(call.client.address),
+        rules=settings().rules,
     )
 
 
@@ -79,6 +96,48 @@ def _passkey_options(call: Call) -> CeremonyOptions | None:
     )
 
 
+# ── Proving a factor before they are changed ──────────────────────────────────────────────────
+def _show_confirm(call: Call, reply: Reply = FIRST) -> Response:
+    factors = _factors(call)
+    if factors.may_change:
+        return redirect(PATH)
+    form = FactorForm(
+        action=CONFIRM_PATH,
+        intro=_("Prove that it is you before you change how you sign in."),
+        has_authenticator=factors.has_authenticator,
+        has_recovery_codes=factors.recovery_codes_left > 0,
+        passkey_options=_confirmation_options(call, factors),
+        other_path=CONFIRM_PATH,
+        way_out=(PATH, _("Cancel")),
+    )
+    return show_factor_form(call, form, reply)
+
+
+def _confirmation_options(call: Call, factors: SecondFactors) -> CeremonyOptions | None:
+    party = relying_party(call)
+    if party is None or not factors.passkeys:
+        return None
+    return backend.read(
+        identity.confirmation_passkey_options,
+        actor=call.visitor.actor(call.client.address),
+        party=party,
+        rules=settings().rules,
+    )
+
+
+def _submit_confirm(call: Call) -> Response:
+    is_confirmed = identity.confirm_factor(
+        backend.form_sessions(),
+        visit=call.visitor,
+        answer=answer_of(call),
+        client=call.client,
+        rules=settings().rules,
+    )
+    if is_confirmed:
+        return redirect(PATH)
+    return _show_confirm(call, Reply(wrong_answer_text(call), status=403))
+
+
 # ── Changes ───────────────────────────────────────────────────────────────────────────────────
 def _submit(call: Call) -> Response:
     again = Reauthentication(
@@ -90,6 +149,8 @@ def _submit(call: Call) -> Response:
         # Removed already, in another tab: what was asked for is so.
         return redirect(f"{PATH}?notice=second_factor_removed")
     except Conflict as conflict:
+        if conflict.reason == "factor_not_confirmed":
+            return redirect(CONFIRM_PATH)
         return _show(call, Reply(_conflict_text(conflict.reason), status=409))
     if response is None:
         fault = {"current_password": _("This is not your current password.")}
@@ -158,18 +219,13 @@ def _show_app(call: Call, token: str, reply: Reply = FIRST) -> Response:
     )
     if offer is None:
         return _show(call, Reply(_too_late_text(), status=409))
-    factors = backend.read(
-        identity.list_second_factors,
-        actor=call.visitor.actor(call.client.address),
-        rules=settings().rules,
-    )
     replaces = _("Your present app works until you have entered a code of the new one.")
     return render(
         call,
         "set_up_authenticator.html",
         reply,
         action=APP_PATH,
-        intro=replaces if factors.has_authenticator else "",
+        intro=replaces if _factors(call).has_authenticator else "",
         email=call.visitor.email,
         next_path="/",
         offer=token,

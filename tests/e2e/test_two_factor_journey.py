@@ -89,6 +89,21 @@ def keep_codes(page: Page, portal_url: str, codes: list[str]) -> None:
     assert page.evaluate("navigator.clipboard.readText()").splitlines() == codes
 
 
+def prove_by_recovery_code(page: Page, portal_url: str, *, used: str, unused: str) -> None:
+    """Prove that it is you, at the second try, so that factors can be changed."""
+    page.goto(f"{portal_url}/two-factor")
+    page.get_by_role("link", name="Change these settings").click()
+    page.get_by_text("Prove that it is you before you change how you sign in.").wait_for()
+    page.get_by_role("link", name="Use a recovery code").click()
+    for code in (used, unused):
+        page.get_by_label("Recovery code").fill(code)
+        with page.expect_navigation():
+            page.get_by_role("button", name="Continue").click()
+        if code == used:
+            page.get_by_text("This recovery code is wrong, or was used or replaced").wait_for()
+    page.get_by_label("Current password").wait_for()
+
+
 def is_in(page: Page) -> None:
     page.get_by_role("button", name="Menu").wait_for()
 
@@ -138,6 +153,7 @@ def test_an_app_protects_a_sign_in_from_the_next_day_on(
     lost.get_by_label("Recovery code").fill(codes[0])
     lost.get_by_role("button", name="Continue").click()
     is_in(lost)
+    prove_by_recovery_code(lost, portal_url, used=codes[0], unused=codes[1])
     change(lost, portal_url, "Create new codes")
     lost.get_by_role("heading", name="Save your recovery codes").wait_for()
     assert not set(lost.locator("ul.codes code").all_inner_texts()) & set(codes)
@@ -181,6 +197,8 @@ def test_a_passkey_signs_in_with_and_without_the_password(
     page.get_by_text("127.0.0.1 · passkey").wait_for()
 
     page.goto(f"{portal_url}/two-factor")
+    page.get_by_role("link", name="Change these settings").click()
+    page.get_by_role("button", name="Use a passkey").click()
     page.get_by_label("Current password").fill(demo.PASSWORD)
     page.get_by_role("button", name="Remove passkey").click()
     page.get_by_text("Off. You sign in with your password only.").wait_for()

@@ -23,6 +23,7 @@ from domain.errors import Conflict, InvalidInput, NotAuthorised, NotFound, RateL
 from domain.identity import (
     Client,
     Factor,
+    FactorAnswer,
     PasskeyAnswer,
     Reauthentication,
     RelyingParty,
@@ -38,7 +39,7 @@ from tests.support.keys import KNOWS_KEYS, parameters_of
 from tests.support.passkeys import USER_PRESENT, Device
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from sqlalchemy.orm import Session, sessionmaker
 
@@ -131,14 +132,36 @@ class Someone:
         return codes
 
     def finish(self, pending: SignIn, code: str) -> SignIn:
-        return identity.finish_with_code(
-            self.sessions, token=pending.token, code=code, client=self.client, rules=self.rules
-        )
+        return self.finish_with(pending, FactorAnswer(Factor.AUTHENTICATOR, code=code))
 
     def finish_with_recovery_code(self, pending: SignIn, code: str) -> SignIn:
-        return identity.finish_with_recovery_code(
-            self.sessions, token=pending.token, code=code, client=self.client, rules=self.rules
+        return self.finish_with(pending, FactorAnswer(Factor.RECOVERY_CODE, code=code))
+
+    def finish_with(self, pending: SignIn, answer: FactorAnswer) -> SignIn:
+        return identity.finish_sign_in(
+            self.sessions,
+            token=pending.token,
+            answer=answer,
+            client=self.client,
+            rules=self.rules,
         )
+
+    def prove(self, visit: Visit, answer: FactorAnswer) -> bool:
+        """Prove a factor in a session, for changes of factors."""
+        return identity.confirm_factor(
+            self.sessions, visit=visit, answer=answer, client=self.client, rules=self.rules
+        )
+
+    def prove_by_code(self, visit: Visit, steps: int = 0) -> bool:
+        return self.prove(visit, FactorAnswer(Factor.AUTHENTICATOR, code=self.code(steps)))
+
+    def prove_by_passkey(self, visit: Visit, device: Device) -> bool:
+        with self.sessions() as session:
+            options = identity.confirmation_passkey_options(
+                session, actor=visit.actor(None), party=PARTY, rules=self.rules
+            )
+        passkey = PasskeyAnswer(device.get(options.json), options.state)
+        return self.prove(visit, FactorAnswer(Factor.PASSKEY, passkey=passkey, party=PARTY))
 
     def add_passkey(self, visit: Visit, device: Device) -> tuple[str, ...] | None:
         with self.sessions() as session:
@@ -363,6 +386,7 @@ def test_an_app_that_replaces_another_counts_once_its_code_was_entered(
     visit = person.visit(person.finish(person.sign_in(), person.code()))
     old_secret = person.secret
     clock.advance(minutes=1)
+    assert person.prove_by_code(visit, steps=-1)
     assert identity.begin_authenticator(sessions, person.again(visit))
     assert person.finish(person.sign_in(), person.code()).outcome is SignInOutcome.SIGNED_IN
     clock.advance(minutes=1)
@@ -468,6 +492,7 @@ def test_new_recovery_codes_end_the_older_ones(
 ) -> None:
     person = with_app(sessions, clock)
     visit = person.visit(person.finish(person.sign_in(), person.code()))
+    assert person.prove_by_code(visit, steps=1)
     assert (
         identity.replace_recovery_codes(sessions, person.again(visit, "wrong-1-password")) is None
     )
@@ -727,6 +752,98 @@ def test_the_last_required_factor_is_replaced_and_not_removed(
     assert left.recovery_codes_left == 0
 
 
+CHANGES: dict[str, Callable[[Someone, Visit], object]] = {
+    "replace the app": lambda person, visit: identity.begin_authenticator(
+        person.sessions, person.again(visit)
+    ),
+    "remove the app": lambda person, visit: identity.remove_own_authenticator(
+        person.sessions, person.again(visit)
+    ),
+    "add a passkey": lambda person, visit: person.add_passkey(visit, Device(PARTY.origin)),
+    "remove a passkey": lambda person, visit: identity.remove_own_passkey(
+        person.sessions, person.again(visit), key="1"
+    ),
+    "replace the codes": lambda person, visit: identity.replace_recovery_codes(
+        person.sessions, person.again(visit)
+    ),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
+def test_a_session_and_the_password_change_no_factor(
+    sessions: sessionmaker[Session], clock: TestClock, change: Callable[[Someone, Visit], object]
+) -> None:
+    person = with_app(sessions, clock)
+    visit = person.visit(person.finish(person.sign_in(), person.code()))
+    for _time in range(2):
+        with pytest.raises(Conflict, match="factor_not_confirmed"):
+            change(person, visit)
+    # What was proven elsewhere, or is wrong, opens nothing here.
+    clock.advance(minutes=1)
+    elsewhere = person.visit(person.finish(person.sign_in(), person.code()))
+    assert person.prove_by_code(elsewhere, steps=1)
+    assert not person.prove(visit, FactorAnswer(Factor.AUTHENTICATOR, code="000000"))
+    assert not person.prove(visit, FactorAnswer(Factor.RECOVERY_CODE, code="aaaaa-aaaaa"))
+    assert not person.prove(visit, FactorAnswer(Factor.PASSKEY))
+    with pytest.raises(Conflict, match="factor_not_confirmed"):
+        change(person, visit)
+
+
+@pytest.mark.parametrize("with_recovery_code", [False, True])
+def test_a_proven_factor_lets_it_be_changed_for_ten_minutes(
+    sessions: sessionmaker[Session],
+    session: Session,
+    clock: TestClock,
+    *,
+    with_recovery_code: bool,
+) -> None:
+    person = with_app(sessions, clock)
+    visit = person.visit(person.finish(person.sign_in(), person.code()))
+    if with_recovery_code:
+        answer = FactorAnswer(Factor.RECOVERY_CODE, code=person.codes[0])
+    else:
+        answer = FactorAnswer(Factor.AUTHENTICATOR, code=person.code(1))
+    assert person.prove(visit, answer)
+    assert not person.prove(visit, answer), "a code counts once"
+    clock.advance(minutes=9, seconds=59)
+    assert identity.begin_authenticator(sessions, person.again(visit))
+    clock.advance(seconds=1)
+    with pytest.raises(Conflict, match="factor_not_confirmed"):
+        identity.begin_authenticator(sessions, person.again(visit))
+    listed = identity.list_second_factors(session, actor=visit.actor(None), rules=RULES)
+    assert not listed.may_change
+    actions = session.scalars(
+        select(AuditRecord.action).where(AuditRecord.actor == f"user:{person.user_id}")
+    )
+    assert list(actions).count("confirm_second_factor") == 1
+
+
+def test_guesses_of_a_proof_are_counted_with_those_of_sign_ins(
+    sessions: sessionmaker[Session], clock: TestClock
+) -> None:
+    person = with_app(sessions, clock)
+    visit = person.visit(person.finish(person.sign_in(), person.code()))
+    wrong = FactorAnswer(Factor.AUTHENTICATOR, code="000000")
+    for _guess in range(RULES.guesses_per_person.free):
+        assert not person.prove(visit, wrong)
+    with pytest.raises(RateLimited):
+        person.prove(visit, wrong)
+    with pytest.raises(RateLimited):
+        person.finish(person.sign_in(), person.code(1))
+
+
+def test_nothing_is_proven_in_a_session_that_has_ended(
+    sessions: sessionmaker[Session], session: Session, clock: TestClock
+) -> None:
+    person = with_app(sessions, clock)
+    visit = person.visit(person.finish(person.sign_in(), person.code()))
+    identity.revoke_all_sessions(session, actor=visit.actor(None))
+    session.commit()
+    assert not person.prove_by_code(visit, steps=1)
+    # The code was not used up by it.
+    assert person.finish(person.sign_in(), person.code(1)).outcome is SignInOutcome.SIGNED_IN
+
+
 def test_nothing_is_changed_by_a_session_that_ended_while_the_form_was_on_its_way(
     sessions: sessionmaker[Session], session: Session
 ) -> None:
@@ -766,14 +883,8 @@ def finish_with_passkey(
             session, token=pending.token, party=party, rules=person.rules
         )
     assert json.loads(options.json)["userVerification"] == "required"
-    return identity.finish_with_passkey(
-        person.sessions,
-        token=pending.token,
-        answer=PasskeyAnswer(device.get(options.json), options.state),
-        party=party,
-        client=person.client,
-        rules=person.rules,
-    )
+    passkey = PasskeyAnswer(device.get(options.json), options.state)
+    return person.finish_with(pending, FactorAnswer(Factor.PASSKEY, passkey=passkey, party=party))
 
 
 def test_a_passkey_is_a_second_factor(sessions: sessionmaker[Session]) -> None:
@@ -862,6 +973,7 @@ def test_a_passkey_is_registered_once_by_the_session_that_asked(
 ) -> None:
     person, device = passkey_person(sessions)
     visit = person.visit(finish_with_passkey(person, person.sign_in(), device))
+    assert person.prove_by_passkey(visit, device)
     with pytest.raises(InvalidInput):
         person.add_passkey(visit, device)
     second = Device(PARTY.origin)
@@ -872,6 +984,7 @@ def test_a_passkey_is_registered_once_by_the_session_that_asked(
     assert len(json.loads(options.json)["excludeCredentials"]) == 1
     answer = PasskeyAnswer(second.create(options.json), options.state)
     elsewhere = person.visit(finish_with_passkey(person, person.sign_in(), device))
+    assert person.prove_by_passkey(elsewhere, device)
 
     def add(visit: Visit) -> tuple[str, ...] | None:
         return identity.add_own_passkey(

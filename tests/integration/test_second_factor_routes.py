@@ -76,6 +76,11 @@ def set_up_app(client: TestClient) -> tuple[str, list[str]]:
     return secret, codes_in(shown)
 
 
+def prove(client: TestClient, **fields: str) -> Response:
+    """Prove a second factor, before factors are changed."""
+    return post(client, "/two-factor/confirm", **fields)
+
+
 def enter_code(client: TestClient, code: str, offer: str) -> Response:
     return post(client, "/two-factor/app", page="/two-factor", code=code, offer=offer)
 
@@ -236,6 +241,7 @@ def test_staff_who_must_have_a_factor_set_it_up_on_the_way_in(
     assert len(codes_in(shown)) == 10
     assert 'href="/analytics"' in shown.text
     assert is_signed_in(client)
+    assert prove(client, code=code_of(secret, 1)).headers["location"] == "/two-factor"
     refused = post(client, "/two-factor", current_password=PASSWORD, action="remove_app")
     assert refused.status_code == 409
     assert "Your role needs a second factor" in refused.text
@@ -246,10 +252,32 @@ def test_staff_who_must_have_a_factor_set_it_up_on_the_way_in(
 
 
 def test_changes_need_the_password_and_say_what_became_of_them() -> None:
-    secret, _codes = person_with_app()
+    secret, codes = person_with_app()
     client = browser()
     give_password(client)
     post(client, "/second-factor", code=code_of(secret))
+    page = client.get("/two-factor")
+    assert 'name="action"' not in page.text
+    assert 'href="/two-factor/confirm"' in page.text
+    for action in ("add_app", "remove_app", "replace_codes", "add_passkey"):
+        answer = client.post(
+            "/two-factor",
+            data={
+                "form_token": form_token(page),
+                "current_password": PASSWORD,
+                "action": action,
+                "passkey": "{}",
+            },
+        )
+        assert answer.headers["location"] == "/two-factor/confirm"
+    assert "Set up." in client.get("/two-factor").text
+    assert prove(client, code="000000").status_code == 403
+    by_paper = client.get("/two-factor/confirm?use=recovery_code")
+    assert "Recovery code" in by_paper.text
+    wrong = prove(client, code="aaaaa-aaaaa", use="recovery_code")
+    assert "This recovery code is wrong" in wrong.text
+    assert prove(client, code=codes[0], use="recovery_code").headers["location"] == "/two-factor"
+    assert client.get("/two-factor/confirm").headers["location"] == "/two-factor"
     for action in ("add_app", "remove_app", "replace_codes"):
         answer = post(client, "/two-factor", current_password="another-one-1", action=action)
         assert answer.status_code == 422

@@ -27,6 +27,7 @@ from domain.errors import Conflict, NotFound
 from domain.identity import (
     Client,
     Factor,
+    FactorAnswer,
     PasskeyAnswer,
     Reauthentication,
     RelyingParty,
@@ -84,6 +85,7 @@ BROKEN = settings(
 STEP_SECONDS = 30
 PENDING_SECONDS = 600
 OFFER_SECONDS = 3600
+CONFIRMED_SECONDS = 600
 _NUMBERS = itertools.count(1)
 
 
@@ -109,6 +111,7 @@ class Model:
     codes: set[str] = field(default_factory=set)
     pending: dict[str, float] = field(default_factory=dict)
     sessions: dict[str, Factor] = field(default_factory=dict)
+    confirmed: dict[str, float] = field(default_factory=dict)
 
     @property
     def is_protected(self) -> bool:
@@ -185,6 +188,11 @@ class SecondFactors(RuleBasedStateMachine):
         self.expect_signed_in(result, factor)
         self.model.end_begun()
         return True
+
+    def finish_by(self, pending: str, answer: FactorAnswer) -> SignIn:
+        return identity.finish_sign_in(
+            self.sessions, token=pending, answer=answer, client=CLIENT, rules=RULES
+        )
 
     def visit(self, token: str) -> Visit:
         with self.sessions() as session:
@@ -277,9 +285,7 @@ class SecondFactors(RuleBasedStateMachine):
             pending,
             works,
             Factor.AUTHENTICATOR,
-            lambda: identity.finish_with_code(
-                self.sessions, token=pending, code=code, client=CLIENT, rules=RULES
-            ),
+            lambda: self.finish_by(pending, FactorAnswer(Factor.AUTHENTICATOR, code=code)),
         )
         if done:
             self.model.last_step = step
@@ -295,9 +301,7 @@ class SecondFactors(RuleBasedStateMachine):
             pending,
             code in self.model.codes,
             Factor.RECOVERY_CODE,
-            lambda: identity.finish_with_recovery_code(
-                self.sessions, token=pending, code=code, client=CLIENT, rules=RULES
-            ),
+            lambda: self.finish_by(pending, FactorAnswer(Factor.RECOVERY_CODE, code=code)),
         )
         if done:
             self.model.codes.discard(code)
@@ -393,21 +397,90 @@ class SecondFactors(RuleBasedStateMachine):
             pending,
             works=True,
             factor=Factor.PASSKEY,
-            act=lambda: identity.finish_with_passkey(
-                self.sessions,
-                token=pending,
-                answer=answer,
-                party=PARTY,
-                client=CLIENT,
-                rules=RULES,
+            act=lambda: self.finish_by(
+                pending, FactorAnswer(Factor.PASSKEY, passkey=answer, party=PARTY)
             ),
         )
+
+    # ── Proving a factor before it is changed ─────────────────────────────────────────────────
+    def may_change(self, token: str) -> bool:
+        return not self.model.is_protected or self.model.confirmed.get(token, 0) > self.now
+
+    def prove(self, token: str, answer: FactorAnswer, *, works: bool) -> None:
+        done = identity.confirm_factor(
+            self.sessions, visit=self.visit(token), answer=answer, client=CLIENT, rules=RULES
+        )
+        assert done is works
+        if works:
+            self.note_proof(token)
+
+    def note_proof(self, token: str) -> None:
+        self.model.confirmed[token] = self.now + CONFIRMED_SECONDS
+
+    @precondition(lambda self: self.model.live())
+    @rule(data=st.data(), steps=STEPS)
+    def prove_by_code(self, data: st.DataObject, steps: int) -> None:
+        code, step = self.code(self.model.secret or pyotp.random_base32(), steps)
+        works = self.model.secret is not None and abs(steps) <= 1 and step > self.model.last_step
+        answer = FactorAnswer(Factor.AUTHENTICATOR, code=code)
+        self.prove(self.some_session(data), answer, works=works)
+        if works:
+            self.model.last_step = step
+
+    @precondition(lambda self: self.model.live())
+    @rule(data=st.data(), is_real=MOSTLY)
+    def prove_by_recovery_code(self, data: st.DataObject, is_real: bool) -> None:  # noqa: FBT001
+        code = "aaaaa-aaaaa"
+        if is_real and self.model.codes:
+            code = data.draw(st.sampled_from(sorted(self.model.codes)))
+        answer = FactorAnswer(Factor.RECOVERY_CODE, code=code)
+        self.prove(self.some_session(data), answer, works=code in self.model.codes)
+        self.model.codes.discard(code)
+
+    @precondition(lambda self: self.model.live() and self.model.devices)
+    @rule(data=st.data(), is_own=MOSTLY)
+    def prove_by_passkey(self, data: st.DataObject, is_own: bool) -> None:  # noqa: FBT001
+        """Answer what this session asks, or what another one asked."""
+        token = self.some_session(data)
+        device = self.model.devices[data.draw(st.sampled_from(list(self.model.devices)))]
+        asked = token if is_own else self.some_session(data)
+        with self.sessions() as session:
+            options = identity.confirmation_passkey_options(
+                session, actor=self.visit(asked).actor(None), party=PARTY, rules=RULES
+            )
+        passkey = PasskeyAnswer(device.get(options.json), options.state)
+        answer = FactorAnswer(Factor.PASSKEY, passkey=passkey, party=PARTY)
+        self.prove(token, answer, works=asked == token)
+        if asked == token:
+            self.prove(token, answer, works=False)  # an answer counts once
+
+    def some_ready_session(self, data: st.DataObject) -> str:
+        """Return a session, mostly one in which factors can be changed now."""
+        token = self.some_session(data)
+        if not self.may_change(token) and self.model.codes and data.draw(MOSTLY):
+            code = min(self.model.codes)
+            self.prove(token, FactorAnswer(Factor.RECOVERY_CODE, code=code), works=True)
+            self.model.codes.discard(code)
+        return token
+
+    def is_refused(self, token: str, change: Callable[[], object]) -> bool:
+        """Whether the change is refused because no factor was proven, as it should be then."""
+        if self.may_change(token):
+            return False
+        with pytest.raises(Conflict, match="factor_not_confirmed"):
+            change()
+        return True
 
     # ── Changes by the person ─────────────────────────────────────────────────────────────────
     @precondition(lambda self: self.model.live())
     @rule(data=st.data(), knows=MOSTLY)
     def begin_app(self, data: st.DataObject, knows: bool) -> None:  # noqa: FBT001
-        again = self.again(self.some_session(data), PASSWORD if knows else "another-one-1")
+        browser = self.some_ready_session(data)
+        again = self.again(browser, PASSWORD if knows else "another-one-1")
+        if knows and self.is_refused(
+            browser, lambda: identity.begin_authenticator(self.sessions, again)
+        ):
+            return
         token = identity.begin_authenticator(self.sessions, again)
         assert (token is not None) is knows
         if token is not None:
@@ -443,13 +516,18 @@ class SecondFactors(RuleBasedStateMachine):
         assert bool(codes) is not self.model.is_protected
         self.take_app(secret, step)
         self.model.codes = set(codes) or self.model.codes
+        self.note_proof(token)
         self.keep_only(token)
 
     @precondition(lambda self: self.model.live())
     @rule(data=st.data())
     def remove_app(self, data: st.DataObject) -> None:
-        token = self.some_session(data)
+        token = self.some_ready_session(data)
         is_last = self.model.secret is not None and not self.model.devices
+        if self.is_refused(
+            token, lambda: identity.remove_own_authenticator(self.sessions, self.again(token))
+        ):
+            return
         try:
             assert identity.remove_own_authenticator(self.sessions, self.again(token))
         except Conflict:
@@ -464,7 +542,7 @@ class SecondFactors(RuleBasedStateMachine):
     @precondition(lambda self: self.model.live() and len(self.model.devices) < 3)
     @rule(data=st.data())
     def add_passkey(self, data: st.DataObject) -> None:
-        token = self.some_session(data)
+        token = self.some_ready_session(data)
         device = Device(PARTY.origin)
         with self.sessions() as session:
             options = identity.own_passkey_options(
@@ -475,23 +553,31 @@ class SecondFactors(RuleBasedStateMachine):
                 rules=RULES,
             )
         number = next(self.names)
-        codes = identity.add_own_passkey(
-            self.sessions,
-            self.again(token),
-            name=f"device {number}",
-            answer=PasskeyAnswer(device.create(options.json), options.state),
-            party=PARTY,
-        )
+        answer = PasskeyAnswer(device.create(options.json), options.state)
+
+        def add() -> tuple[str, ...] | None:
+            return identity.add_own_passkey(
+                self.sessions,
+                self.again(token),
+                name=f"device {number}",
+                answer=answer,
+                party=PARTY,
+            )
+
+        if self.is_refused(token, add):
+            return
+        codes = add()
         assert codes is not None
         assert bool(codes) is not self.model.is_protected
         self.model.devices[number] = device
         self.model.codes = set(codes) or self.model.codes
+        self.note_proof(token)
         self.keep_only(token)
 
     @precondition(lambda self: self.model.live() and self.model.devices)
     @rule(data=st.data())
     def remove_passkey(self, data: st.DataObject) -> None:
-        token = self.some_session(data)
+        token = self.some_ready_session(data)
         number = data.draw(st.sampled_from(list(self.model.devices)))
         again = self.again(token)
         with self.sessions() as session:
@@ -500,8 +586,13 @@ class SecondFactors(RuleBasedStateMachine):
             )
         keys = {each.name: each.key for each in listed.passkeys}
         is_last = self.model.secret is None and len(self.model.devices) == 1
+        key = keys[f"device {number}"]
+        if self.is_refused(
+            token, lambda: identity.remove_own_passkey(self.sessions, again, key=key)
+        ):
+            return
         try:
-            identity.remove_own_passkey(self.sessions, again, key=keys[f"device {number}"])
+            identity.remove_own_passkey(self.sessions, again, key=key)
         except Conflict:
             assert is_last
             assert self.model.is_required
@@ -520,7 +611,10 @@ class SecondFactors(RuleBasedStateMachine):
     @precondition(lambda self: self.model.live())
     @rule(data=st.data())
     def replace_codes(self, data: st.DataObject) -> None:
-        again = self.again(self.some_session(data))
+        token = self.some_ready_session(data)
+        again = self.again(token)
+        if self.is_refused(token, lambda: identity.replace_recovery_codes(self.sessions, again)):
+            return
         try:
             codes = identity.replace_recovery_codes(self.sessions, again)
         except Conflict:
@@ -650,6 +744,8 @@ VERIFY = webauthn.verify_authentication_response
         {"pending.has_second_factor": _says_no},
         {"recovery_codes.use_recovery_code": _says_yes},
         {"second_factor._after_removal": _takes_no_notice},
+        {"second_factor.is_factor_confirmed": _says_yes},
+        {"factor_confirmation.is_proven": _says_yes},
         {"second_factor.revoke_user_sessions": _takes_no_notice},
     ],
     ids=lambda broken: next(iter(broken)),
@@ -659,5 +755,5 @@ def test_machine_finds_a_check_that_is_missing(
 ) -> None:
     for place, instead in broken.items():
         monkeypatch.setattr(f"domain.identity.{place}", instead)
-    with pytest.raises((AssertionError, Conflict, NotFound)):
+    with pytest.raises((AssertionError, Conflict, NotFound, pytest.fail.Exception)):
         run_state_machine_as_test(machine, settings=BROKEN)
