@@ -103,7 +103,7 @@ def _show_confirm(call: Call, reply: Reply = FIRST) -> Response:
         return redirect(PATH)
     form = FactorForm(
         action=CONFIRM_PATH,
-        intro=_("Prove that it is you before you change how you sign in."),
+        intro=_("Confirm that it is you before you change how you sign in."),
         has_authenticator=factors.has_authenticator,
         has_recovery_codes=factors.recovery_codes_left > 0,
         passkey_options=_confirmation_options(call, factors),

@@ -93,7 +93,7 @@ def prove_by_recovery_code(page: Page, portal_url: str, *, used: str, unused: st
     """Prove that it is you, at the second try, so that factors can be changed."""
     page.goto(f"{portal_url}/two-factor")
     page.get_by_role("link", name="Change these settings").click()
-    page.get_by_text("Prove that it is you before you change how you sign in.").wait_for()
+    page.get_by_text("Confirm that it is you before you change how you sign in.").wait_for()
     page.get_by_role("link", name="Use a recovery code").click()
     for code in (used, unused):
         page.get_by_label("Recovery code").fill(code)
