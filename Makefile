@@ -5,7 +5,7 @@ SHELL := /bin/sh
 .SUFFIXES:
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help permissions run demo test test-browser test-peers fuzz fuzz-pages fuzz-routes
+.PHONY: help docs run demo test test-browser test-peers fuzz fuzz-pages fuzz-routes
 .PHONY: check lint types layers format bench
 .PHONY: lock notices audit clean outdated
 
@@ -76,8 +76,9 @@ fuzz-routes: .venv/.installed-dev ## send REQUESTS to every own route that no br
 	FUZZ_REQUESTS=$(or $(REQUESTS),20000) FUZZ_SEED=$$SEED exec $(PYTHON_IN_VENV) -m pytest \
 	    tests/security/test_fuzz_routes.py -s $(ARGS)
 
-permissions: .venv/.installed ## write docs/permissions.md anew from the table of permissions
+docs: .venv/.installed ## make the pages of docs/ that are generated from code
 	@$(PYTHON_IN_VENV) -m portal permissions > docs/permissions.md
+	@$(PYTHON_IN_VENV) -m portal chart-of-accounts > docs/chart-of-accounts.md
 
 check: lint types layers test ## everything that must hold before a commit
 

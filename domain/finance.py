@@ -16,6 +16,7 @@ from sqlalchemy import text
 
 from domain import audit, clock
 from domain.errors import IdempotencyMismatch, InvalidInput, NotFound
+from domain.ledger.chart_of_accounts import find_account
 from domain.ledger.idempotency import request_digest
 from domain.ledger.periods import Books
 from domain.money import check_micros, currency_exponent
@@ -90,8 +91,8 @@ def post_finance_entries(
 
     `reference` is the gateway's or the bank's own. Repeating the key with the same lines answers
     the first id; with others it raises IdempotencyMismatch. Raises InvalidInput for lines that do
-    not balance or a date ahead, NotFound for an unknown site or an account of another, and
-    PeriodClosed.
+    not balance, an account that the chart lacks or a date ahead, NotFound for an unknown site or a
+    customer's account of another, and PeriodClosed.
     """
     require(actor, "post_finance_entries")
     check_text(
@@ -154,6 +155,8 @@ def _check(kind: str, reference: str, lines: Sequence[FinanceLine], occurred_at:
     for line in lines:
         if not line.ledger_code.strip() or check_micros(line.amount_micros) == 0:
             raise InvalidInput("lines", "empty")
+        if find_account(line.ledger_code) is None:
+            raise InvalidInput("lines", "unknown_account")
         currency_exponent(line.currency)
         sums[line.currency] += line.amount_micros
     if not sums or any(sums.values()):

@@ -14,7 +14,7 @@ from domain.permissions import (
 
 _HEAD = """# Who may do what
 
-Made of `domain/permissions.py` by `make permissions`: change the table there, not this page. Every
+Made of `domain/permissions.py` by `make docs`: change the table there, not this page. Every
 service that the portal reaches asks that table itself, whatever a page shows or hides; the few that
 do not are named in `tests/unit/test_services_ask.py`, each with what protects it instead. For each
 line below, a test has every role try a service behind it.

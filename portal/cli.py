@@ -24,6 +24,7 @@ from domain import audit_chain, ledger, payments, secret_keys, staff, usage
 from domain.actors import StaffRole, system_actor
 from domain.audit_chain import Head
 from domain.errors import BillingError, Conflict, InvalidInput, NotFound
+from domain.ledger.chart_page import chart_page
 from domain.permissions_page import permissions_page
 from domain.staff import find_person
 from portal import backend, demo, formats, logs, ports, proxies, stand_ins, startup
@@ -497,6 +498,12 @@ def verify_ledger() -> None:
 def permissions() -> None:
     """Print who may do what, as docs/permissions.md has it."""
     typer.echo(permissions_page(), nl=False)
+
+
+@commands.command("chart-of-accounts")
+def chart_of_accounts() -> None:
+    """Print the accounts of the journal, as docs/chart-of-accounts.md has them."""
+    typer.echo(chart_page(), nl=False)
 
 
 @commands.command("verify-audit")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
+from domain.ledger import chart_of_accounts
 from domain.ledger.verify_checks import CHECKS, SHARED
 from domain.permissions import require
 
@@ -93,11 +94,20 @@ def verify_statement(names: Iterable[str] = CHECKS) -> str:
         for name in names
         for query in (CHECKS[name],)
     ]
-    return _scoped("WITH " + ",".join(SHARED) + "\nUNION ALL\n".join(checks))
+    return _expanded("WITH " + ",".join(SHARED) + "\nUNION ALL\n".join(checks))
 
 
-def _scoped(query: str) -> str:
-    """Return a query whose ACCOUNTS and EVERYTHING are conditions on the parameter `ids`."""
+def _expanded(query: str) -> str:
+    """Return a query in which what stands for something is written out, as `verify_checks` says."""
+    query = re.sub(
+        r"HOLDS_CASH\(([\w.]+)\)",
+        r"(\1 = LEDGER(BANK) OR \1 LIKE LEDGER(CLEARING) || '.%')",
+        query,
+    )
+    query = re.sub(r"IN_CHART\(([\w.]+)\)", rf"\1 ~ '{chart_of_accounts.CODE_PATTERN}'", query)
+    query = re.sub(
+        r"LEDGER\((\w+)\)", lambda found: f"'{getattr(chart_of_accounts, found[1]).code}'", query
+    )
     scoped = re.sub(
         r"ACCOUNTS\((\w+)\)",
         r"(CAST(:ids AS bigint[]) IS NULL OR \1.account_id = ANY(CAST(:ids AS bigint[])))",

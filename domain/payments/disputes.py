@@ -11,10 +11,10 @@ from sqlalchemy import func, or_, select, update
 from db.models import Account, AccountFreeze, Dispute, Payment, Refund
 from domain import audit, clock
 from domain.gateways.base import DisputeFact, DisputeState, Outcome
+from domain.ledger import chart_of_accounts as chart
 from domain.money import Money, share_of
 from domain.payments.doubts import DISPUTE_OF_ANOTHER, UNKNOWN_OUTCOME
 from domain.payments.outflows import (
-    DISPUTED_FUNDS,
     STANDING_REFUNDS,
     change_outflow,
     is_booked,
@@ -48,7 +48,6 @@ DENIED = "denied"
 """The reason of a dispute that is a capture which the gateway denied after all."""
 
 DISPUTE_EXCEEDS_PAYMENT = "dispute_exceeds_payment"
-_DISPUTE_FEES = "6110"
 _INQUIRIES = {
     DisputeState.INQUIRY: "dispute_inquiry",
     DisputeState.INQUIRY_CLOSED: "dispute_inquiry_closed",
@@ -396,7 +395,7 @@ def _book(
         session,
         payment,
         kind="dispute_opened" if gone > 0 else "dispute_won",
-        debit=DISPUTED_FUNDS,
+        debit=chart.DISPUTED_FUNDS.code,
         credit=cash_account(payment),
         micros=gone,
         key=f"dispute:{dispute.id}:{dispute.revision}",
@@ -447,7 +446,7 @@ def _post_fee(
     if micros == 0 or dispute.fee_currency is None:
         return
     dispute.revision += 1
-    fees, cash = _DISPUTE_FEES, cash_account(payment)
+    fees, cash = chart.DISPUTE_FEES.code, cash_account(payment)
     post_gateway_money(
         session,
         payment,

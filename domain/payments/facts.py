@@ -25,6 +25,7 @@ from domain.gateways.base import (
     PaymentState,
     RefundFact,
 )
+from domain.ledger import chart_of_accounts as chart
 from domain.money import Money
 from domain.payments import doubts
 from domain.payments.disputes import apply_dispute, apply_kept_dispute, deny_money, restore_money
@@ -81,7 +82,6 @@ _LONGEST_ON_THE_WAY = timedelta(days=366)
 _CLOCKS_DIFFER = timedelta(minutes=1)
 """By how much a gateway's clock may be ahead of ours."""
 
-_GATEWAY_FEES = "6100"
 _TAKEN_BACK = "denied_after_credit"
 
 _BEFORE_CREDIT = """
@@ -492,7 +492,7 @@ def _book_fee(session: Session, payment: Payment, fact: PaymentFact, actor: Acto
 def _post_fee(session: Session, payment: Payment, fee: Money, key: str, actor: Actor) -> None:
     if not fee.micros:
         return
-    fees, cash = _GATEWAY_FEES, cash_account(payment)
+    fees, cash = chart.GATEWAY_FEES.code, cash_account(payment)
     post_gateway_money(
         session,
         payment,

@@ -14,6 +14,7 @@ from sqlalchemy import func, select, text
 
 from db.models import Dispute, PaymentCredit, Refund
 from domain import clock, ledger
+from domain.ledger import chart_of_accounts as chart
 from domain.money import Money, share_between
 from domain.payments.records import cash_account, grant_terms, post_gateway_money
 
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 
 Outflow = Refund | Dispute
 
-REFUNDS_PAYABLE = "2150"
-DISPUTED_FUNDS = "1120"
 STANDING_REFUNDS = frozenset({"requested", "pending", "succeeded"})
 
 _LOCK_ACCOUNT = text(
@@ -259,8 +258,8 @@ def _post_uncovered(
             session,
             payment,
             kind="dispute_uncovered",
-            debit=REFUNDS_PAYABLE,
-            credit=DISPUTED_FUNDS,
+            debit=chart.REFUNDS_PAYABLE.code,
+            credit=chart.DISPUTED_FUNDS.code,
             micros=micros,
             key=f"dispute:{row.id}:{row.revision}:uncovered",
             actor=actor,
@@ -304,7 +303,7 @@ def post_refund_paid(
         session,
         payment,
         kind="refund_paid",
-        debit=REFUNDS_PAYABLE,
+        debit=chart.REFUNDS_PAYABLE.code,
         credit=cash_account(payment),
         micros=micros,
         key=f"refund:{refund.id}:{refund.revision}:paid",

@@ -14,6 +14,7 @@ from domain.actors import system_actor
 from domain.finance import FinanceLine, post_finance_entries
 from domain.gateways.base import KnownPayment
 from domain.ledger import GrantTerms
+from domain.ledger import chart_of_accounts as chart
 from domain.money import Money
 
 if TYPE_CHECKING:
@@ -234,7 +235,8 @@ def grant_terms(payment: Payment, credit_micros: int, pay_micros: int) -> GrantT
 
 def cash_account(payment: Payment) -> str:
     """Return the account of the chart where the payment's money is: the bank, or a gateway."""
-    return "1010" if payment.gateway == BANK else f"1110.{payment.gateway}"
+    is_bank = payment.gateway == BANK
+    return chart.BANK.code if is_bank else chart.CLEARING.sub_account(payment.gateway)
 
 
 def post_gateway_money(

@@ -14,9 +14,9 @@ from db.models import Payment, PaymentReview, Refund
 from domain import audit, clock
 from domain.errors import AlreadyDecided, Conflict, InvalidInput, NotFound
 from domain.gateways.base import PaymentState, RefundState
+from domain.ledger import chart_of_accounts as chart
 from domain.money import Money
 from domain.payments.doubts import RETURN_FAILED, SECOND_MONEY, doubt_of, open_doubts
-from domain.payments.outflows import REFUNDS_PAYABLE
 from domain.payments.records import (
     GATEWAY_ACTOR,
     cash_account,
@@ -54,7 +54,7 @@ def owe(session: Session, payment: Payment, review: PaymentReview) -> None:
         payment,
         kind="unapplied_receipt",
         debit=cash_account(payment),
-        credit=REFUNDS_PAYABLE,
+        credit=chart.REFUNDS_PAYABLE.code,
         amount=came,
         key=f"unapplied:{review.id}",
         actor=GATEWAY_ACTOR,
@@ -346,7 +346,7 @@ def _settle(
             session,
             payment,
             kind="unapplied_returned",
-            debit=REFUNDS_PAYABLE,
+            debit=chart.REFUNDS_PAYABLE.code,
             credit=cash_account(payment),
             amount=came,
             key=f"unapplied-{state}:{review.id}",

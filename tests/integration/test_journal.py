@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from sqlalchemy import text
 from domain import ledger
 from domain.errors import IdempotencyMismatch, InvalidInput, NotFound
 from domain.finance import FinanceLine, post_finance_entries
+from domain.ledger import chart_of_accounts as chart
 from tests.factories import SYSTEM, UNIT, charge, grant, make_account, next_key
 
 if TYPE_CHECKING:
@@ -482,12 +484,14 @@ def test_a_finance_posting_is_made_once(session: Session, clock: TestClock) -> N
     [
         [],
         [FinanceLine("1010", 5, "JPY")],
-        [FinanceLine("1010", 5, "JPY"), FinanceLine("1110", -5, "USD")],
+        [FinanceLine("1010", 5, "JPY"), FinanceLine("1110.stripe", -5, "USD")],
         [FinanceLine("1010", 0, "JPY")],
+        [FinanceLine("1010", 5, "JPY"), FinanceLine("1110", -5, "JPY")],
+        [FinanceLine("1010", 5, "JPY"), FinanceLine("9999", -5, "JPY")],
     ],
-    ids=["none", "one", "two_currencies", "nothing"],
+    ids=["none", "one", "two_currencies", "nothing", "no_gateway", "no_account"],
 )
-def test_lines_that_do_not_balance_are_refused(
+def test_lines_that_do_not_balance_or_have_no_account_are_refused(
     session: Session, clock: TestClock, lines: list[FinanceLine]
 ) -> None:
     with pytest.raises(InvalidInput):
@@ -507,4 +511,16 @@ def test_an_account_of_another_site_is_not_found(
     session: Session, clock: TestClock, vn: int
 ) -> None:
     with pytest.raises(NotFound):
-        post(session, clock, "payout", vn, a1010=5, a1110=-5)
+        post(session, clock, "payout", vn, a1010=5, a1110_stripe=-5)
+
+
+def test_view_knows_the_accounts_of_the_chart_and_no_other(session: Session) -> None:
+    view: str = session.execute(text("SELECT pg_get_viewdef('journal')")).scalar_one()
+    codes = {code.rstrip(".") for code in re.findall(r"'(\d{4}\.?)'", view)}
+    of_finance_alone = {
+        chart.INPUT_TAX,
+        chart.GATEWAY_FEES,
+        chart.DISPUTE_FEES,
+        chart.EXCHANGE_DIFFERENCE,
+    }
+    assert codes == {each.code for each in chart.CHART if each not in of_finance_alone}

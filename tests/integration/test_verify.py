@@ -179,6 +179,7 @@ DAMAGE = {
     " WHERE kind = 'expiry'",
     "daily_quantities": "UPDATE daily_quantities SET quantity = quantity + 0.001",
     "finance_balance": "UPDATE finance_entries SET amount_micros = 6 WHERE line_number = 1",
+    "finance_code": "UPDATE finance_entries SET ledger_code = '1110' WHERE line_number = 2",
     "finance_lines": "DELETE FROM finance_entries",
     "journal_balance": "DELETE FROM allocations WHERE account_sequence = 12 AND grant_number = 0",
     "journal_debt": "UPDATE allocations SET grant_number = 0, debt_cause = 'usage',"

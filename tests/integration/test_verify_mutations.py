@@ -225,6 +225,7 @@ BY_HAND = {
     " WHERE grant_number > 0",
     "free_after_taking": "UPDATE grant_balances SET taken_micros = amount_micros"
     " WHERE grant_number > 0 AND remaining_micros > held_micros",
+    "finance_code": "UPDATE finance_entries SET ledger_code = '1110' WHERE kind = 'payout'",
     "refusal_amounts": "UPDATE refusals SET available_micros = amount_micros + 1",
     "reversed_debt_tax": "UPDATE allocations a SET tax_micros = a.tax_micros + 1 FROM entries e"
     " WHERE e.account_id = a.account_id AND e.account_sequence = a.account_sequence"

@@ -22,7 +22,7 @@ STRANGER = user_actor(4, memberships={ACCOUNT + 1: MemberRole.OWNER})
 
 def test_the_page_in_docs_is_made_of_the_table() -> None:
     written = (ROOT / "docs" / "permissions.md").read_text("utf-8")
-    assert written == permissions_page(), "run: make permissions"
+    assert written == permissions_page(), "run: make docs"
 
 
 def test_every_action_is_asked_for_somewhere_and_no_other() -> None:

@@ -2,7 +2,9 @@
 
 A check selects (account_id, key, expected, found), one row for each place where it does not hold.
 ACCOUNTS(x) stands for "x.account_id is one of those asked for", and EVERYTHING for "all of them
-are". No text that stands in a row may make a check fail instead of finding it.
+are". LEDGER(NAME) is the code of an account of the chart, HOLDS_CASH(code) says whether that is the
+bank or a gateway's clearing account, and IN_CHART(code) whether the chart has it. No text that
+stands in a row may make a check fail instead of finding it.
 """
 
 from __future__ import annotations

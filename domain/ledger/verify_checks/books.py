@@ -15,18 +15,25 @@ LEFT JOIN finance_entries f ON f.posting_id = p.id AND f.site_code = p.site_code
 WHERE EVERYTHING
 GROUP BY p.id HAVING count(f.posting_id) < 2
 """,
+    "finance_code": """
+SELECT f.account_id, 'posting ' || f.posting_id || ' line ' || f.line_number,
+  'an account of the chart', f.ledger_code
+FROM finance_entries f
+WHERE (EVERYTHING OR ACCOUNTS(f)) AND NOT IN_CHART(f.ledger_code)
+""",
     "journal_balance": """
 SELECT account_id, 'entry ' || account_sequence || ' ' || currency, '0', amount::text
 FROM books WHERE amount <> 0
 """,
     "journal_debt": """
-SELECT r.account_id, '1300', (-r.remaining_micros)::text, coalesce(j.debt, 0)::text
+SELECT r.account_id, LEDGER(CUSTOMER_DEBT), (-r.remaining_micros)::text, coalesce(j.debt, 0)::text
 FROM grant_balances r
 LEFT JOIN (SELECT account_id, sum(debt) AS debt FROM books GROUP BY 1) j USING (account_id)
 WHERE ACCOUNTS(r) AND r.grant_number = 0 AND coalesce(j.debt, 0) <> -r.remaining_micros
 """,
     "journal_liability": """
-SELECT g.account_id, '2100 and 2110', g.owed::text, coalesce(j.liability, 0)::text
+SELECT g.account_id, LEDGER(PAID_CREDIT) || ' and ' || LEDGER(PLAN_CREDIT), g.owed::text,
+  coalesce(j.liability, 0)::text
 FROM (
   SELECT account_id, sum(
     consideration_micros
@@ -91,11 +98,12 @@ WHERE ACCOUNTS(f) AND f.account_id IS NOT NULL AND c.site_code IS DISTINCT FROM 
 LEGS = """
 books AS MATERIALIZED (
   SELECT account_id, account_sequence, currency, sum(amount_micros) AS amount,
-    sum(amount_micros) FILTER (WHERE ledger_code = '1300') AS debt,
-    sum(amount_micros) FILTER (WHERE ledger_code IN ('2100', '2110')) AS liability,
-    sum(amount_micros) FILTER (WHERE ledger_code = '1010' OR ledger_code LIKE '1110.%') AS cash,
-    sum(amount_micros) FILTER (WHERE ledger_code = '1120') AS disputed,
-    sum(amount_micros) FILTER (WHERE ledger_code = '2150') AS payable
+    sum(amount_micros) FILTER (WHERE ledger_code = LEDGER(CUSTOMER_DEBT)) AS debt,
+    sum(amount_micros) FILTER (WHERE ledger_code IN (LEDGER(PAID_CREDIT), LEDGER(PLAN_CREDIT)))
+      AS liability,
+    sum(amount_micros) FILTER (WHERE HOLDS_CASH(ledger_code)) AS cash,
+    sum(amount_micros) FILTER (WHERE ledger_code = LEDGER(DISPUTED_FUNDS)) AS disputed,
+    sum(amount_micros) FILTER (WHERE ledger_code = LEDGER(REFUNDS_PAYABLE)) AS payable
   FROM journal j WHERE source = 'ledger' AND ACCOUNTS(j) GROUP BY 1, 2, 3
 )
 """

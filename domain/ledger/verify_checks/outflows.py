@@ -201,14 +201,17 @@ FROM postings f
 LEFT JOIN payments p ON p.id = f.payment_id
 LEFT JOIN accounts c ON c.id = p.account_id
 CROSS JOIN LATERAL (
-  SELECT CASE WHEN p.gateway = 'bank' THEN '1010' ELSE '1110.' || p.gateway END AS cash
+  SELECT CASE WHEN p.gateway = 'bank' THEN LEDGER(BANK)
+    ELSE LEDGER(CLEARING) || '.' || p.gateway END AS cash
 ) m
 CROSS JOIN LATERAL (
-  SELECT CASE f.form WHEN 'fee' THEN '6100' WHEN 'dispute:fee' THEN '6110'
-      WHEN 'dispute' THEN '1120' ELSE '2150' END AS one,
-    CASE f.form WHEN 'dispute:uncovered' THEN '1120' ELSE m.cash END AS other,
+  SELECT CASE f.form WHEN 'fee' THEN LEDGER(GATEWAY_FEES)
+      WHEN 'dispute:fee' THEN LEDGER(DISPUTE_FEES)
+      WHEN 'dispute' THEN LEDGER(DISPUTED_FUNDS) ELSE LEDGER(REFUNDS_PAYABLE) END AS one,
+    CASE f.form WHEN 'dispute:uncovered' THEN LEDGER(DISPUTED_FUNDS) ELSE m.cash END AS other,
     CASE f.form WHEN 'fee' THEN 'gateway_fee' WHEN 'dispute:fee' THEN 'dispute_fee'
-      WHEN 'dispute' THEN CASE WHEN f.debit = '1120' THEN 'dispute_opened' ELSE 'dispute_won' END
+      WHEN 'dispute' THEN CASE WHEN f.debit = LEDGER(DISPUTED_FUNDS) THEN 'dispute_opened'
+        ELSE 'dispute_won' END
       WHEN 'dispute:uncovered' THEN 'dispute_uncovered' WHEN 'refund:paid' THEN 'refund_paid'
       WHEN 'unapplied' THEN 'unapplied_receipt'
       WHEN 'unapplied-returned' THEN 'unapplied_returned'
@@ -224,7 +227,8 @@ WHERE ACCOUNTS(f) AND (
   OR f.reference NOT IN (p.reference, coalesce(p.gateway_payment_id, p.reference))
   OR f.revision > f.last_revision
   OR f.form = 'fee' AND f.key !~ '^fee:[A-Z0-9]+(:[0-9]+)?(:+undone)?$'
-  OR f.form = 'unapplied' AND f.debit = '2150' OR f.form LIKE 'unapplied-%' AND f.credit = '2150')
+  OR f.form = 'unapplied' AND f.debit = LEDGER(REFUNDS_PAYABLE)
+  OR f.form LIKE 'unapplied-%' AND f.credit = LEDGER(REFUNDS_PAYABLE))
 """,
     "gateway_fee": """
 SELECT coalesce(p.account_id, f.account_id), 'payment ' || coalesce(p.id, f.payment_id),
@@ -232,9 +236,9 @@ SELECT coalesce(p.account_id, f.account_id), 'payment ' || coalesce(p.id, f.paym
 FROM (SELECT * FROM payments p WHERE ACCOUNTS(p) AND fee_micros <> 0) p
 FULL JOIN (
   SELECT account_id, payment_id, currency,
-    sum(CASE WHEN debit = '6100' THEN amount ELSE -amount END) AS amount
+    sum(CASE WHEN debit = LEDGER(GATEWAY_FEES) THEN amount ELSE -amount END) AS amount
   FROM postings f WHERE ACCOUNTS(f) AND form = 'fee' GROUP BY 1, 2, 3
-  HAVING sum(CASE WHEN debit = '6100' THEN amount ELSE -amount END) <> 0
+  HAVING sum(CASE WHEN debit = LEDGER(GATEWAY_FEES) THEN amount ELSE -amount END) <> 0
 ) f ON f.payment_id = p.id AND f.currency = p.fee_currency
 WHERE p.fee_micros::numeric IS DISTINCT FROM f.amount
 """,
@@ -244,9 +248,9 @@ SELECT coalesce(d.account_id, f.account_id), 'dispute ' || coalesce(d.id, f.owne
 FROM (SELECT * FROM disputes d WHERE ACCOUNTS(d) AND fee_micros <> 0) d
 FULL JOIN (
   SELECT account_id, owner, currency,
-    sum(CASE WHEN debit = '6110' THEN amount ELSE -amount END) AS amount
+    sum(CASE WHEN debit = LEDGER(DISPUTE_FEES) THEN amount ELSE -amount END) AS amount
   FROM postings f WHERE ACCOUNTS(f) AND form = 'dispute:fee' GROUP BY 1, 2, 3
-  HAVING sum(CASE WHEN debit = '6110' THEN amount ELSE -amount END) <> 0
+  HAVING sum(CASE WHEN debit = LEDGER(DISPUTE_FEES) THEN amount ELSE -amount END) <> 0
 ) f ON f.owner = d.id AND f.currency = d.fee_currency
 WHERE d.fee_micros::numeric IS DISTINCT FROM f.amount
 """,
@@ -258,7 +262,8 @@ SELECT r.account_id, 'refund ' || r.id,
   coalesce(f.amount, 0)::text
 FROM refunds r
 LEFT JOIN (
-  SELECT owner, sum(CASE WHEN debit = '2150' THEN amount ELSE -amount END) AS amount
+  SELECT owner,
+    sum(CASE WHEN debit = LEDGER(REFUNDS_PAYABLE) THEN amount ELSE -amount END) AS amount
   FROM postings f WHERE ACCOUNTS(f) AND form = 'refund:paid' GROUP BY 1
 ) f ON f.owner = r.id
 WHERE ACCOUNTS(r) AND coalesce(f.amount, 0)
@@ -357,9 +362,9 @@ postings AS MATERIALIZED (
         min(f.ledger_code) FILTER (WHERE f.amount_micros > 0) AS debit,
         min(f.ledger_code) FILTER (WHERE f.amount_micros < 0) AS credit,
         sum(f.amount_micros)
-          FILTER (WHERE f.ledger_code = '1010' OR f.ledger_code LIKE '1110.%') AS cash,
-        sum(f.amount_micros) FILTER (WHERE f.ledger_code = '1120') AS disputed,
-        sum(f.amount_micros) FILTER (WHERE f.ledger_code = '2150') AS payable
+          FILTER (WHERE HOLDS_CASH(f.ledger_code)) AS cash,
+        sum(f.amount_micros) FILTER (WHERE f.ledger_code = LEDGER(DISPUTED_FUNDS)) AS disputed,
+        sum(f.amount_micros) FILTER (WHERE f.ledger_code = LEDGER(REFUNDS_PAYABLE)) AS payable
       FROM finance_entries f
       LEFT JOIN finance_postings h ON h.id = f.posting_id
       WHERE ACCOUNTS(f)
