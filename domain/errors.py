@@ -128,43 +128,6 @@ class VoucherRefused(BillingError):
         self.when = when
 
 
-class InsufficientCredit(BillingError):
-    """The credit that may pay for this does not cover it."""
-
-    code = "insufficient_credit"
-
-    def __init__(self, needed_micros: int, available_micros: int, currency: str) -> None:
-        """Say what was needed and what was available, in micros of the currency."""
-        super().__init__(needed_micros, available_micros, currency)
-        self.needed_micros = needed_micros
-        self.available_micros = available_micros
-        self.currency = currency
-
-
-class AccountFrozen(BillingError):
-    """The account is frozen."""
-
-    code = "account_frozen"
-
-    def __init__(self, account_id: int) -> None:
-        """Name the account."""
-        super().__init__(account_id)
-        self.account_id = account_id
-
-
-class AccountInDebt(BillingError):
-    """The account is in debt, so nothing new can be held on it."""
-
-    code = "account_in_debt"
-
-    def __init__(self, account_id: int, debt_micros: int, currency: str) -> None:
-        """Say how much is owed, as a positive count of micros."""
-        super().__init__(account_id, debt_micros, currency)
-        self.account_id = account_id
-        self.debt_micros = debt_micros
-        self.currency = currency
-
-
 class HoldNotOpen(BillingError):
     """The hold was captured, released or expired already."""
 

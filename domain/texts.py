@@ -11,7 +11,7 @@ from domain.errors import InvalidInput
 
 LONGEST_NAME = 100
 LONGEST_REASON = 200
-LONGEST_NUMBER = 18
+MAX_NUMBER_LENGTH = 18
 """Digits of a whole number: every one of them fits the database's bigint."""
 
 # Besides control characters: line separators, marks that turn the direction of what follows, and
@@ -76,10 +76,14 @@ def checked_reason(reason: str) -> str:
     return tidy
 
 
+def is_whole_number(text: str) -> bool:
+    """Whether these are ASCII digits, and few enough for a number that the database keeps."""
+    return text.isascii() and text.isdigit() and len(text) <= MAX_NUMBER_LENGTH
+
+
 def whole_number(text: str) -> int:
     """Return the number that ASCII digits say; 0 for anything else, which is nothing's id."""
-    is_number = text.isascii() and text.isdigit() and len(text) <= LONGEST_NUMBER
-    return int(text) if is_number else 0
+    return int(text) if is_whole_number(text) else 0
 
 
 def check_text(**given: object) -> None:

@@ -6,7 +6,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, ClassVar
 
-from sqlalchemy import ARRAY, BigInteger, DateTime, MetaData, Numeric, Text
+from sqlalchemy import BigInteger, DateTime, MetaData, Numeric, Text
 from sqlalchemy.dialects.postgresql import BYTEA, JSONB
 from sqlalchemy.orm import DeclarativeBase, mapped_column
 
@@ -19,7 +19,6 @@ ExactMicros = Annotated[Decimal, mapped_column(Numeric(38, 12))]
 Instant = Annotated[datetime, mapped_column(DateTime(timezone=True))]
 Json = Annotated[dict[str, Any], mapped_column(JSONB)]
 Digest = Annotated[bytes, mapped_column(BYTEA)]
-TextList = Annotated[list[str], mapped_column(ARRAY(Text))]
 BigKey = Annotated[int, mapped_column(BigInteger)]
 
 

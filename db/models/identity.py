@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Identity, Index, func, text
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    CheckConstraint,
+    ForeignKey,
+    Identity,
+    Index,
+    Text,
+    func,
+    text,
+)
 from sqlalchemy.dialects.postgresql import BYTEA
 from sqlalchemy.orm import Mapped, mapped_column
 
-from db.models.base import Base, BigKey, Digest, Instant, TextList, one_of
+from db.models.base import Base, BigKey, Digest, Instant, one_of
 
 
 class User(Base):
@@ -140,7 +150,7 @@ class Passkey(Base):
     name: Mapped[str]
     public_key: Mapped[Digest]
     sign_count: Mapped[int] = mapped_column(BigInteger)
-    transports: Mapped[TextList]
+    transports: Mapped[list[str]] = mapped_column(ARRAY(Text))
     created_at: Mapped[Instant] = mapped_column(server_default=func.now())
     last_used_at: Mapped[datetime | None]
 

@@ -397,14 +397,3 @@ class Gateway(Protocol):
 
     def refund(self, request: RefundRequest) -> RefundFact:
         """Give money back. Again with the same reference: the same refund."""
-
-
-@dataclass(frozen=True, slots=True)
-class Secret:
-    """A value that must not show: its repr and str hide it."""
-
-    value: str = field(repr=False)
-
-    def __str__(self) -> str:
-        """Return no part of it."""
-        return "***"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from db.models.ledger import ENTRY_KINDS
 from domain.errors import InvalidInput
+from domain.texts import is_whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,7 +37,6 @@ _LETTERS = {
     HistoryStatus.FAILED: "r",
     HistoryStatus.PROCESSING: "h",
 }
-_LONGEST_NUMBER = 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +83,7 @@ class HistoryReference:
         """Return what a name stands for; raise InvalidInput where it is none."""
         digits = name[1:]
         statuses = [status for status, letter in _LETTERS.items() if letter == name[:1]]
-        is_number = digits.isascii() and digits.isdigit() and len(digits) <= _LONGEST_NUMBER
-        if not statuses or not is_number:
+        if not statuses or not is_whole_number(digits):
             raise InvalidInput("reference", "not_valid")
         return cls(statuses[0], int(digits))
 

@@ -26,6 +26,7 @@ from domain.money import Money
 from domain.payments.records import ATTEMPT_REFUSED, INSTRUCTIONS
 from domain.payments.review import needs_decision
 from domain.permissions import allows, require
+from domain.texts import is_whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 PAGE_SIZE = 50
 _LONGEST_REFERENCE = 20
 _LONGEST_SOUGHT = 200
-_LONGEST_NUMBER = 18
 _MERGED = "merged"
 PENDING_REFUNDS = ("requested", "pending")
 """States of a refund whose credit was taken and whose money has not gone out."""
@@ -310,7 +310,7 @@ def find_payments(
             Payment.gateway_reference == tidy,
             Payment.gateway_payment_id == tidy,
         ]
-        if tidy.isascii() and tidy.isdigit() and len(tidy) <= _LONGEST_NUMBER:
+        if is_whole_number(tidy):
             names.append(Payment.account_id == int(tidy))
         statement = statement.where(or_(*names))
     if only_waiting:

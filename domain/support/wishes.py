@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 LONGEST_GOODWILL_DAYS = 365
 REVERSIBLE_CREDITS = frozenset({"voucher", "adjustment"})
-REVERSIBLE_KINDS = REVERSIBLE_CREDITS | {"charge"}
+STAFF_REVERSIBLE_KINDS = REVERSIBLE_CREDITS | {"charge"}
 """What was paid for goes back through its payment, as a refund."""
 
 
@@ -220,7 +220,7 @@ class ReverseEntry:
         entry = session.get(Entry, (account.id, self.entry_sequence))
         if entry is None:
             raise NotFound("entry")
-        if entry.kind not in REVERSIBLE_KINDS:
+        if entry.kind not in STAFF_REVERSIBLE_KINDS:
             raise InvalidInput("entry", "not_reversible", kind=entry.kind)
         if self.includes_spent:
             require(actor, "reverse_paid_credit", account.id)

@@ -11,6 +11,7 @@ import streamlit as st
 
 from domain.audit_chain import chain_state
 from domain.queries.audit import AuditCursor, AuditFilter, actions_of_people, audit_page
+from domain.texts import MAX_NUMBER_LENGTH
 from portal import address, backend, formats, paging
 from portal.audit import download
 from portal.formats import plain
@@ -32,7 +33,6 @@ _WHO = {
     "person": N_("One person"),
 }
 _LONGEST_EMAIL = 254
-_LONGEST_NUMBER = 18
 
 
 def draw(here: Viewing) -> None:
@@ -100,7 +100,7 @@ def _wanted(here: Viewing) -> AuditFilter:
         )
         st.text_input(
             _("Number of the account"),
-            max_chars=_LONGEST_NUMBER,
+            max_chars=MAX_NUMBER_LENGTH,
             key="audit_account",
             on_change=_keep,
             args=("account", "of"),
@@ -151,7 +151,7 @@ def _period(here: Viewing, days: Any) -> tuple[datetime | None, datetime | None]
 def _cursor() -> AuditCursor | None:
     try:
         at, number = address.given(paging.BEFORE).split("~")
-        cursor = AuditCursor(datetime.fromisoformat(at), int(number[:_LONGEST_NUMBER]))
+        cursor = AuditCursor(datetime.fromisoformat(at), int(number[:MAX_NUMBER_LENGTH]))
     except ValueError:
         return None
     return cursor if cursor.recorded_at.tzinfo is not None else None

@@ -17,6 +17,7 @@ from domain.payments.bank_transfers import (
     record_transfer,
 )
 from domain.queries.balances import account_summary
+from domain.texts import MAX_NUMBER_LENGTH, is_whole_number
 from domain.uploads import EVIDENCE, drop_upload
 from portal import address, backend, formats
 from portal.formats import plain
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from portal.viewing import Viewing
 
 _LONGEST = 200
-_LONGEST_NUMBER = 18
 _PLACE = "transfer_form"
 _RECORDED = "transfers_recorded"
 _DOUBTED = "transfers_doubted"
@@ -92,10 +92,10 @@ def draw(here: Viewing) -> None:
 
 def _account(here: Viewing) -> AccountSummary | None:
     """Return the account that the address or the person names, or say how to name one."""
-    address.set_widget("transfer_account", address.given("for")[:_LONGEST_NUMBER])
+    address.set_widget("transfer_account", address.given("for")[:MAX_NUMBER_LENGTH])
     typed = st.text_input(
         _("The account's number"),
-        max_chars=_LONGEST_NUMBER,
+        max_chars=MAX_NUMBER_LENGTH,
         key="transfer_account",
         on_change=lambda: address.keep("for", st.session_state["transfer_account"].strip()),
     )
@@ -104,7 +104,7 @@ def _account(here: Viewing) -> AccountSummary | None:
     if not number:
         st.caption(_("It stands beside the name under Accounts."))
         return None
-    if not (number.isascii() and number.isdigit()):
+    if not is_whole_number(number):
         st.error(unknown, icon=":material/search_off:")
         return None
     try:

@@ -12,7 +12,7 @@ from domain.permissions import allows
 from domain.queries.approvals import acts_of_entry
 from domain.queries.details import entry_with_calls, hold_detail, refusal_detail
 from domain.queries.history_rows import HistoryReference, HistoryStatus
-from domain.support.wishes import REVERSIBLE_KINDS
+from domain.support.wishes import STAFF_REVERSIBLE_KINDS
 from portal import address, backend, descriptions, formats
 from portal.formats import plain
 from portal.i18n import _
@@ -78,7 +78,7 @@ def _entry(viewing: Viewing, account: AccountSummary, number: int) -> None:
     _relations(viewing, entry)
     if (
         allows(viewing.visitor.actor, "act_on_account", account.account_id)
-        and entry.kind in REVERSIBLE_KINDS
+        and entry.kind in STAFF_REVERSIBLE_KINDS
     ):
         st.page_link(
             st.session_state["account_page"],

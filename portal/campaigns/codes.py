@@ -18,7 +18,7 @@ import streamlit as st
 from domain.errors import BillingError, InvalidInput
 from domain.formulas import CsvWriter
 from domain.permissions import allows
-from domain.texts import LONGEST_NAME, LONGEST_REASON
+from domain.texts import LONGEST_NAME, LONGEST_REASON, is_whole_number
 from domain.uploads import CODES, drop_upload
 from domain.vouchers import (
     MOST_CODES_AT_ONCE,
@@ -52,7 +52,6 @@ if TYPE_CHECKING:
 _LARGEST_UNPACKED_BYTES = 64 * 1024 * 1024
 _LONGEST_CODE = 40
 _LONGEST_LIST = 200_000
-_LONGEST_NUMBER = 18
 _ONCE = "codes_once"
 _DONE = "codes_done"
 _ALL, _SINGLE, _BATCH = "all", "single", "batch-"
@@ -200,7 +199,7 @@ def _name_accounts(here: Viewing, campaign_id: int) -> None:
 def _numbers(typed: str) -> list[int]:
     words = typed.replace(",", " ").split()
     for line, each in enumerate(words, start=1):
-        if not (each.isascii() and each.isdigit() and len(each) <= _LONGEST_NUMBER):
+        if not is_whole_number(each):
             raise InvalidInput("accounts", "not_a_number", line=line)
     return [int(each) for each in words]
 

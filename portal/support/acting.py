@@ -25,7 +25,7 @@ from domain.support import (
     list_action_limits,
     preview_act,
 )
-from domain.texts import LONGEST_REASON
+from domain.texts import LONGEST_REASON, MAX_NUMBER_LENGTH, is_whole_number
 from domain.vouchers import list_campaigns, try_counted
 from portal import address, backend, descriptions, formats
 from portal.formats import plain
@@ -49,7 +49,6 @@ _TOLD = "acted"
 _ONCE = "act_once"
 _DONE = "acts_done"
 _USUAL_DAYS = 90
-_LONGEST_NUMBER = 18
 _LONGEST_CODE = 40
 _LONGEST_AMOUNT = 40
 
@@ -204,11 +203,11 @@ def _reverse_entry(here: Viewing, account: AccountSummary) -> None:
     typed = st.text_input(
         _("Number of the entry"),
         str(address.number("entry") or ""),
-        max_chars=_LONGEST_NUMBER,
+        max_chars=MAX_NUMBER_LENGTH,
         key=_key("act_entry"),
     )
     number = typed.strip()
-    if not (number.isascii() and number.isdigit()):
+    if not is_whole_number(number):
         st.info(_("Enter the entry's number. Credit History shows it."), icon=":material/info:")
         return
     try:

@@ -10,8 +10,8 @@ from domain.errors import (
     AmountOutOfRange,
     BillingError,
     CurrencyMismatch,
-    InsufficientCredit,
     InvalidInput,
+    ReversalExceedsOriginal,
     UnknownCurrency,
 )
 from domain.money import (
@@ -374,10 +374,10 @@ def test_a_carry_has_twelve_decimals_below_one(exact: str, carry: str) -> None:
 
 
 def test_an_error_says_what_it_is_and_survives_pickling() -> None:
-    error = InsufficientCredit(needed_micros=5, available_micros=2, currency="USD")
+    error = ReversalExceedsOriginal(requested_micros=5, reversible_micros=2)
     assert str(error) == (
-        "The credit that may pay for this does not cover it. "
-        "(needed_micros=5, available_micros=2, currency='USD')"
+        "The reversals would sum to more than what they reverse. "
+        "(requested_micros=5, reversible_micros=2)"
     )
     copy = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
     assert isinstance(copy, BillingError)
