@@ -12,12 +12,12 @@ from domain.billing_profiles import BillingProfile, ProfileKind, save_profile
 from domain.gateways.base import (
     Acknowledgement,
     Checkout,
+    GatewayPaymentState,
     GatewayUnavailable,
     KnownName,
     Limits,
     Notification,
     PaymentFact,
-    PaymentState,
     RefundFact,
     RefundState,
     Snapshot,
@@ -52,7 +52,9 @@ class ScriptedGateway:
     name: str = "vnpay"
     is_sandbox: bool = False
     tells_latest_refund_only: bool = False
-    snapshot: Snapshot = field(default_factory=lambda: Snapshot(PaymentFact(PaymentState.OPEN)))
+    snapshot: Snapshot = field(
+        default_factory=lambda: Snapshot(PaymentFact(GatewayPaymentState.OPEN))
+    )
     refunded: RefundFact | None = None
     failure: Exception | None = None
     asked: list[str] = field(default_factory=list)
@@ -167,7 +169,7 @@ def dong(amount: int) -> Money:
 def paid(reference: str, amount: Money, *, number: str | None = None) -> PaymentFact:
     """Return the fact that a payment was paid."""
     return PaymentFact(
-        state=PaymentState.PAID,
+        state=GatewayPaymentState.PAID,
         reference=reference,
         gateway_payment_id=number or f"money-{next(_numbers)}",
         amount=amount,

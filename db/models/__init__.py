@@ -37,6 +37,7 @@ from db.models.operations import (
     UsageImport,
 )
 from db.models.payments import (
+    OPEN_PAYMENT_STATES,
     AccountFreeze,
     BankTransfer,
     DataKey,
@@ -49,6 +50,7 @@ from db.models.payments import (
     PaymentCredit,
     PaymentEvent,
     PaymentReview,
+    PaymentState,
     Refund,
 )
 from db.models.staff import StaffInvitation, StaffRoleRequest
@@ -72,6 +74,7 @@ from db.models.vouchers import (
 )
 
 __all__ = [
+    "OPEN_PAYMENT_STATES",
     "Account",
     "AccountBalance",
     "AccountFreeze",
@@ -121,6 +124,7 @@ __all__ = [
     "PaymentCredit",
     "PaymentEvent",
     "PaymentReview",
+    "PaymentState",
     "PendingSignIn",
     "PortalKey",
     "Price",

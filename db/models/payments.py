@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import date, datetime
 from decimal import Decimal
+from enum import StrEnum
 
 from sqlalchemy import (
     BigInteger,
@@ -23,17 +24,23 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from db.models.base import Base, BigKey, Digest, Instant, Json, Micros, one_of
 
-PAYMENT_STATES = (
-    "created",
-    "pending",
-    "awaiting",
-    "succeeded",
-    "failed",
-    "cancelled",
-    "expired",
-    "under_review",
-)
-OPEN_PAYMENT_STATES = ("created", "pending", "awaiting")
+
+class PaymentState(StrEnum):
+    """How far a payment is. AWAITING: the customer has promised to pay, at a store or bank."""
+
+    CREATED = "created"
+    PENDING = "pending"
+    AWAITING = "awaiting"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+    UNDER_REVIEW = "under_review"
+
+
+OPEN_PAYMENT_STATES = frozenset((PaymentState.CREATED, PaymentState.PENDING, PaymentState.AWAITING))
+"""States in which the customer may still be about to pay."""
+
 REFUND_STATES = ("requested", "pending", "succeeded", "failed", "merged")
 DISPUTE_STATES = ("open", "won", "lost")
 DOCUMENT_KINDS = ("receipt", "credit_note", "cancellation")
@@ -86,7 +93,7 @@ class Payment(Base):
     checks: Mapped[int] = mapped_column(Integer, server_default=text("0"))
 
     __table_args__ = (
-        CheckConstraint(one_of("state", *PAYMENT_STATES), name="state"),
+        CheckConstraint(one_of("state", *PaymentState), name="state"),
         CheckConstraint("pay_micros > 0 AND credit_micros > 0", name="amounts"),
         CheckConstraint(
             "(state = 'succeeded') = (entry_sequence IS NOT NULL)"

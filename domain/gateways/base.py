@@ -105,7 +105,7 @@ class InboundMessage:
 
 
 # ── What is true ──────────────────────────────────────────────────────────────────────────────
-class PaymentState(StrEnum):
+class GatewayPaymentState(StrEnum):
     """How a payment stands at its gateway.
 
     OPEN: the customer has not finished. AWAITING: they have, and the money comes later (konbini).
@@ -172,7 +172,7 @@ class PaymentFact:
     leaves it out, `asking_tells_instrument`.
     """
 
-    state: PaymentState
+    state: GatewayPaymentState
     reference: str | None = None
     gateway_reference: str | None = None
     gateway_payment_id: str | None = None

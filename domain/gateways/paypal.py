@@ -22,6 +22,7 @@ from domain.gateways import paypal_facts
 from domain.gateways.base import (
     Acknowledgement,
     Checkout,
+    GatewayPaymentState,
     GatewayRefused,
     GatewayUnavailable,
     KnownName,
@@ -29,7 +30,6 @@ from domain.gateways.base import (
     NotificationRefused,
     Outcome,
     PaymentFact,
-    PaymentState,
     Snapshot,
 )
 from domain.gateways.guards import (
@@ -374,7 +374,7 @@ class PayPal:
         if order is None:
             return _nothing(payment)
         snapshot = self._snapshot(order, payment)
-        if snapshot.payment.state is not PaymentState.APPROVED:
+        if snapshot.payment.state is not GatewayPaymentState.APPROVED:
             return snapshot
         return self._capture(payment, may_repeat=True)
 
@@ -420,7 +420,7 @@ class PayPal:
                 raise
             # It may have been done: asking tells, and the same request again changes nothing.
             snapshot = self.fetch_payment(payment)
-            if snapshot.payment.state is not PaymentState.APPROVED:
+            if snapshot.payment.state is not GatewayPaymentState.APPROVED:
                 return snapshot
             return self._capture(payment, may_repeat=False)
         if answer.is_good:
@@ -436,14 +436,17 @@ class PayPal:
             return self.fetch_payment(payment)
         if answer.issue in _PAYER_MUST_ACT:
             snapshot = self.fetch_payment(payment)
-            if snapshot.payment.state not in {PaymentState.OPEN, PaymentState.APPROVED}:
+            if snapshot.payment.state not in {
+                GatewayPaymentState.OPEN,
+                GatewayPaymentState.APPROVED,
+            }:
                 return snapshot
             refused = replace(snapshot.payment, code=answer.issue, refusal=payment.refusals)
             return Snapshot(refused)
         if answer.issue == _EXPIRED or answer.status == httpx2.codes.NOT_FOUND:
-            state = PaymentState.EXPIRED
+            state = GatewayPaymentState.EXPIRED
         elif answer.status == httpx2.codes.UNPROCESSABLE_CONTENT:
-            state = PaymentState.FAILED
+            state = GatewayPaymentState.FAILED
         else:
             raise GatewayRefused(NAME, answer.issue)
         return Snapshot(_fact(payment, state, answer.issue))
@@ -465,7 +468,7 @@ class PayPal:
         refunds, refunds_unread = read_each(
             NAME, "refunds", paypal_facts.order_refunds(order), refund_facts
         )
-        if fact.state is not PaymentState.PAID:
+        if fact.state is not GatewayPaymentState.PAID:
             return Snapshot(fact, refunds, unread=refunds_unread)
         disputes, disputes_unread = self._disputes(paypal_facts.captures_of(order))
         return Snapshot(fact, refunds, disputes, refunds_unread | disputes_unread)
@@ -542,7 +545,9 @@ def _attempt(payment: KnownPayment) -> str:
     return f"cap-{payment.reference}" + (f"-{payment.refusals}" if payment.refusals else "")
 
 
-def _fact(payment: KnownPayment, state: PaymentState, code: str | None = None) -> PaymentFact:
+def _fact(
+    payment: KnownPayment, state: GatewayPaymentState, code: str | None = None
+) -> PaymentFact:
     return PaymentFact(
         state,
         reference=payment.reference,
@@ -557,5 +562,5 @@ def _nothing(payment: KnownPayment) -> Snapshot:
     One that was paid does not expire, and one that we never heard of may have been made.
     """
     was_expected = payment.gateway_reference is not None and payment.gateway_payment_id is None
-    state = PaymentState.EXPIRED if was_expected else PaymentState.UNKNOWN
+    state = GatewayPaymentState.EXPIRED if was_expected else GatewayPaymentState.UNKNOWN
     return Snapshot(_fact(payment, state))

@@ -16,10 +16,10 @@ from domain.errors import BillingError
 from domain.gateways.base import (
     DisputeFact,
     DisputeState,
+    GatewayPaymentState,
     Instrument,
     Limits,
     PaymentFact,
-    PaymentState,
     RefundFact,
     RefundState,
 )
@@ -76,19 +76,19 @@ _REFUND_PREFIX = "refund-"
 _SHOWN_OF_PAYER = 3
 
 _CAPTURE_STATES = {
-    "COMPLETED": PaymentState.PAID,
-    "PARTIALLY_REFUNDED": PaymentState.PAID,
-    "REFUNDED": PaymentState.PAID,
-    "PENDING": PaymentState.AWAITING,
-    "DECLINED": PaymentState.FAILED,
-    "FAILED": PaymentState.FAILED,
+    "COMPLETED": GatewayPaymentState.PAID,
+    "PARTIALLY_REFUNDED": GatewayPaymentState.PAID,
+    "REFUNDED": GatewayPaymentState.PAID,
+    "PENDING": GatewayPaymentState.AWAITING,
+    "DECLINED": GatewayPaymentState.FAILED,
+    "FAILED": GatewayPaymentState.FAILED,
 }
 _ORDER_STATES = {
-    "CREATED": PaymentState.OPEN,
-    "SAVED": PaymentState.OPEN,
-    "PAYER_ACTION_REQUIRED": PaymentState.OPEN,
-    "APPROVED": PaymentState.APPROVED,
-    "VOIDED": PaymentState.CANCELLED,
+    "CREATED": GatewayPaymentState.OPEN,
+    "SAVED": GatewayPaymentState.OPEN,
+    "PAYER_ACTION_REQUIRED": GatewayPaymentState.OPEN,
+    "APPROVED": GatewayPaymentState.APPROVED,
+    "VOIDED": GatewayPaymentState.CANCELLED,
 }
 _REFUND_STATES = {
     "COMPLETED": RefundState.SUCCEEDED,
@@ -110,7 +110,7 @@ _DISPUTE_STATES = {
 _UNDECIDED, _NO_OUTCOME = "NONE", "no code"
 _SELLER, _DEBIT = "SELLER", "DEBIT"
 _DISPUTE_FEES = frozenset(("CHARGEBACK_FEE", "DISPUTE_FEE", "DISPUTE_SETTLEMENT_FEE"))
-_BEST_FIRST = (PaymentState.PAID, PaymentState.AWAITING, PaymentState.FAILED)
+_BEST_FIRST = (GatewayPaymentState.PAID, GatewayPaymentState.AWAITING, GatewayPaymentState.FAILED)
 
 
 # ── Amounts ───────────────────────────────────────────────────────────────────────────────────
@@ -161,7 +161,7 @@ def order_fact(order: Document) -> PaymentFact:
     found = [capture_fact(capture) for capture in _payments(unit, "captures")]
     if found:
         best = min(reversed(found), key=lambda fact: _BEST_FIRST.index(fact.state))
-        is_paid = best.state is PaymentState.PAID
+        is_paid = best.state is GatewayPaymentState.PAID
         return replace(
             best,
             reference=best.reference or reference,
@@ -198,9 +198,9 @@ def capture_fact(capture: Document) -> PaymentFact:
         amount=read_amount(capture.get("amount")),
         fee=readable(lambda: _fee(capture)),
         occurred_at=_latest(capture),
-        code=None if state is PaymentState.PAID else reason or _text(capture.get("status")),
+        code=None if state is GatewayPaymentState.PAID else reason or _text(capture.get("status")),
         method="paypal",
-        asking_tells_instrument=state is PaymentState.PAID,
+        asking_tells_instrument=state is GatewayPaymentState.PAID,
     )
 
 
@@ -217,7 +217,7 @@ def captures_of(order: Document) -> tuple[str, ...]:
     return tuple(
         fact.gateway_payment_id
         for fact in found
-        if fact.state is PaymentState.PAID and fact.gateway_payment_id is not None
+        if fact.state is GatewayPaymentState.PAID and fact.gateway_payment_id is not None
     )
 
 
@@ -401,14 +401,16 @@ def _timed(fact: Fact, moment: datetime | None) -> Fact:
 def _approved(order: Document) -> tuple[Fact, ...]:
     reference = _optional(purchase_unit(order).get("custom_id"))
     order_id = _text(order.get("id"))
-    return (PaymentFact(PaymentState.APPROVED, reference=reference, gateway_reference=order_id),)
+    return (
+        PaymentFact(GatewayPaymentState.APPROVED, reference=reference, gateway_reference=order_id),
+    )
 
 
 def _given_up(approval: Document) -> tuple[Fact, ...]:
     reference = _optional(purchase_unit(approval).get("custom_id"))
     order_id = _text(approval.get("order_id") or approval.get("id"))
     fact = PaymentFact(
-        PaymentState.EXPIRED,
+        GatewayPaymentState.EXPIRED,
         reference=reference,
         gateway_reference=order_id,
         code="PAYMENT-APPROVAL.REVERSED",

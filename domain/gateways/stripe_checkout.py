@@ -21,6 +21,7 @@ from domain.gateways.base import (
     Checkout,
     DisputeFact,
     DisputeState,
+    GatewayPaymentState,
     GatewayRefused,
     GatewayUnavailable,
     Instrument,
@@ -30,7 +31,6 @@ from domain.gateways.base import (
     NotificationRefused,
     Outcome,
     PaymentFact,
-    PaymentState,
     RefundFact,
     RefundState,
     Snapshot,
@@ -96,12 +96,12 @@ _TOO_MANY, _CONFLICT, _SERVER_ERROR, _UNAVAILABLE = 429, 409, 500, 503
 _BAD_REQUEST, _UNAUTHORIZED = 400, 401
 
 _INTENT_STATES = {
-    "succeeded": PaymentState.PAID,
-    "processing": PaymentState.AWAITING,
-    "requires_action": PaymentState.AWAITING,
-    "requires_payment_method": PaymentState.FAILED,
-    "canceled": PaymentState.FAILED,
-    "requires_capture": PaymentState.UNDER_REVIEW,
+    "succeeded": GatewayPaymentState.PAID,
+    "processing": GatewayPaymentState.AWAITING,
+    "requires_action": GatewayPaymentState.AWAITING,
+    "requires_payment_method": GatewayPaymentState.FAILED,
+    "canceled": GatewayPaymentState.FAILED,
+    "requires_capture": GatewayPaymentState.UNDER_REVIEW,
 }
 _REFUND_STATES = {
     "pending": RefundState.PENDING,
@@ -278,8 +278,8 @@ class StripeCheckout:
         except GatewayRefused as refusal:
             if refusal.reason != "resource_missing":
                 raise
-            return Snapshot(PaymentFact(PaymentState.UNKNOWN, code=refusal.reason))
-        if fact.state is not PaymentState.PAID or fact.gateway_payment_id is None:
+            return Snapshot(PaymentFact(GatewayPaymentState.UNKNOWN, code=refusal.reason))
+        if fact.state is not GatewayPaymentState.PAID or fact.gateway_payment_id is None:
             return Snapshot(fact)
         return self._with_what_followed(fact, fact.gateway_payment_id)
 
@@ -321,7 +321,7 @@ class StripeCheckout:
             _check_is_about(payment, _reference(intent))
             return _fact_of_intent(intent)
         # Nobody was sent to a session whose creation was not answered.
-        return PaymentFact(PaymentState.UNKNOWN)
+        return PaymentFact(GatewayPaymentState.UNKNOWN)
 
     # ── Giving back ───────────────────────────────────────────────────────────────────────────
     def refund(self, request: RefundRequest) -> RefundFact:
@@ -514,12 +514,12 @@ def _session_done(session: _Object, at: datetime) -> PaymentFact | None:
     if _reference(session) is None:
         return None
     if session["payment_status"] == "paid":
-        return _fact(session, PaymentState.PAID, at=at)
+        return _fact(session, GatewayPaymentState.PAID, at=at)
     if session["payment_status"] == "unpaid":
         pay_by = _pay_by(session, at)
         method = None if pay_by is None else "konbini"
-        return _fact(session, PaymentState.AWAITING, at=at, pay_by=pay_by, method=method)
-    return _fact(session, PaymentState.FAILED, at=at, code=_text(session["payment_status"]))
+        return _fact(session, GatewayPaymentState.AWAITING, at=at, pay_by=pay_by, method=method)
+    return _fact(session, GatewayPaymentState.FAILED, at=at, code=_text(session["payment_status"]))
 
 
 def _session_failed(session: _Object, at: datetime) -> PaymentFact | None:
@@ -527,19 +527,19 @@ def _session_failed(session: _Object, at: datetime) -> PaymentFact | None:
         return None
     # Only a store is paid later than its session is done, and it fails by not being paid in time.
     is_late = _konbini_options(session) is not None
-    state = PaymentState.EXPIRED if is_late else PaymentState.FAILED
+    state = GatewayPaymentState.EXPIRED if is_late else GatewayPaymentState.FAILED
     return _fact(session, state, at=at, code="async_payment_failed")
 
 
 def _session_expired(session: _Object, at: datetime) -> PaymentFact | None:
     if _reference(session) is None:
         return None
-    return _fact(session, PaymentState.EXPIRED, at=at, code="expired")
+    return _fact(session, GatewayPaymentState.EXPIRED, at=at, code="expired")
 
 
 def _fact(
     session: _Object,
-    state: PaymentState,
+    state: GatewayPaymentState,
     *,
     at: datetime | None = None,
     code: str | None = None,
@@ -547,7 +547,7 @@ def _fact(
     pay_by: datetime | None = None,
 ) -> PaymentFact:
     payment_intent = _id_of(session.get("payment_intent"))
-    if state is PaymentState.PAID and payment_intent is None:
+    if state is GatewayPaymentState.PAID and payment_intent is None:
         raise ValueError("paid by no payment")
     return PaymentFact(
         state=state,
@@ -559,7 +559,7 @@ def _fact(
         code=code,
         method=method,
         pay_by=pay_by,
-        asking_tells_instrument=state is PaymentState.PAID,
+        asking_tells_instrument=state is GatewayPaymentState.PAID,
     )
 
 
@@ -585,7 +585,7 @@ def _intent_succeeded(intent: _Object, at: datetime) -> PaymentFact | None:
     if intent["status"] != "succeeded":
         raise ValueError("succeeded and did not")
     return PaymentFact(
-        state=PaymentState.PAID,
+        state=GatewayPaymentState.PAID,
         reference=_reference(intent),
         gateway_payment_id=_text(intent["id"]),
         amount=_money(intent["amount_received"], intent["currency"]),
@@ -598,15 +598,15 @@ def _fact_of_session(session: _Object) -> PaymentFact:
     """Read a session that came with its payment and charge."""
     status = session["status"]
     if status == "open":
-        return _fact(session, PaymentState.OPEN)
+        return _fact(session, GatewayPaymentState.OPEN)
     if status == "expired":
-        return _fact(session, PaymentState.EXPIRED, code="expired")
+        return _fact(session, GatewayPaymentState.EXPIRED, code="expired")
     intent = session["payment_intent"]
     if not isinstance(intent, dict):
-        return _fact(session, PaymentState.FAILED, code=_text(session["payment_status"]))
+        return _fact(session, GatewayPaymentState.FAILED, code=_text(session["payment_status"]))
     money = _fact_of_intent(intent)
     return PaymentFact(
-        state=PaymentState.PAID if session["payment_status"] == "paid" else money.state,
+        state=GatewayPaymentState.PAID if session["payment_status"] == "paid" else money.state,
         reference=_reference(session),
         gateway_reference=_text(session["id"]),
         gateway_payment_id=money.gateway_payment_id,
@@ -622,14 +622,14 @@ def _fact_of_session(session: _Object) -> PaymentFact:
 
 
 def _fact_of_intent(intent: _Object) -> PaymentFact:
-    state = _INTENT_STATES.get(intent["status"], PaymentState.OPEN)
+    state = _INTENT_STATES.get(intent["status"], GatewayPaymentState.OPEN)
     charge = _whole(intent.get("latest_charge"))
     voucher = _whole(_whole(intent.get("next_action")).get("konbini_display_details"))
     fault = _whole(intent.get("last_payment_error"))
     code = optional_text(fault.get("code")) or _text(intent["status"])
-    if state is PaymentState.FAILED and code == _NOT_PAID_IN_TIME:
-        state = PaymentState.EXPIRED
-    is_paid = state is PaymentState.PAID
+    if state is GatewayPaymentState.FAILED and code == _NOT_PAID_IN_TIME:
+        state = GatewayPaymentState.EXPIRED
+    is_paid = state is GatewayPaymentState.PAID
     charged = optional_text(_whole(charge.get("payment_method_details")).get("type"))
     return PaymentFact(
         state=state,
@@ -638,7 +638,7 @@ def _fact_of_intent(intent: _Object) -> PaymentFact:
         amount=_money(intent["amount_received" if is_paid else "amount"], intent["currency"]),
         fee=readable(lambda: _fee(charge)) if is_paid else None,
         occurred_at=_moment(charge["created"]) if is_paid and charge else None,
-        code=code if state in {PaymentState.FAILED, PaymentState.EXPIRED} else None,
+        code=code if state in {GatewayPaymentState.FAILED, GatewayPaymentState.EXPIRED} else None,
         method="konbini" if voucher else charged,
         pay_by=_moment(voucher["expires_at"]) if voucher else None,
         instructions_url=readable(lambda: _web_address(voucher["hosted_voucher_url"]))

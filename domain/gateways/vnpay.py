@@ -23,6 +23,7 @@ import httpx2
 from domain.gateways.base import (
     Acknowledgement,
     Checkout,
+    GatewayPaymentState,
     GatewayRefused,
     GatewayUnavailable,
     KnownName,
@@ -31,7 +32,6 @@ from domain.gateways.base import (
     NotificationRefused,
     Outcome,
     PaymentFact,
-    PaymentState,
     RefundFact,
     RefundState,
     Snapshot,
@@ -156,17 +156,17 @@ _REFUND_STATES = {
     "06": RefundState.PENDING,
     "09": RefundState.FAILED,
 }
-_CODES = {_CANCELLED: PaymentState.CANCELLED, _EXPIRED: PaymentState.EXPIRED}
+_CODES = {_CANCELLED: GatewayPaymentState.CANCELLED, _EXPIRED: GatewayPaymentState.EXPIRED}
 _STATES = {
-    "00": PaymentState.PAID,
-    "01": PaymentState.OPEN,
-    "02": PaymentState.FAILED,
-    "04": PaymentState.UNDER_REVIEW,
-    "07": PaymentState.UNDER_REVIEW,
+    "00": GatewayPaymentState.PAID,
+    "01": GatewayPaymentState.OPEN,
+    "02": GatewayPaymentState.FAILED,
+    "04": GatewayPaymentState.UNDER_REVIEW,
+    "07": GatewayPaymentState.UNDER_REVIEW,
     # Refund under way, sent, refused: there was money, so somebody must look where we have none.
-    "05": PaymentState.UNDER_REVIEW,
-    "06": PaymentState.UNDER_REVIEW,
-    "09": PaymentState.UNDER_REVIEW,
+    "05": GatewayPaymentState.UNDER_REVIEW,
+    "06": GatewayPaymentState.UNDER_REVIEW,
+    "09": GatewayPaymentState.UNDER_REVIEW,
 }
 _ANSWERS = {
     Outcome.RECORDED: ("00", "Confirm Success"),
@@ -357,7 +357,7 @@ class VNPay:
             raise NotificationRefused(Outcome.MALFORMED, "amount") from None
         code, status, number = (given[name] for name in ANSWER_ONLY)
         state = _state(code, status)
-        if state is PaymentState.PAID and number in _NO_NUMBER:
+        if state is GatewayPaymentState.PAID and number in _NO_NUMBER:
             raise NotificationRefused(Outcome.MALFORMED, "transaction_number")
         fact = PaymentFact(
             state=state,
@@ -365,7 +365,7 @@ class VNPay:
             gateway_payment_id=None if number in _NO_NUMBER else number,
             amount=amount,
             occurred_at=_moment(given.get("vnp_PayDate", "")),
-            code=None if state is PaymentState.PAID else _why(code, status),
+            code=None if state is GatewayPaymentState.PAID else _why(code, status),
             method=optional_text(given.get("vnp_CardType")),
         )
         names = given["vnp_TxnRef"], number, code, status, given["vnp_Amount"]
@@ -421,7 +421,7 @@ class VNPay:
         if code != _NOT_FOUND or _HASH in answer:
             self._check_answer(answer, QUERY_RESPONSE, payment.reference)
         if code == _NOT_FOUND:
-            return Snapshot(PaymentFact(PaymentState.UNKNOWN, code=code))
+            return Snapshot(PaymentFact(GatewayPaymentState.UNKNOWN, code=code))
         if code != _GOOD:
             raise GatewayUnavailable(NAME, f"querydr {code}")
         return _snapshot(answer, payment)
@@ -495,7 +495,7 @@ class VNPay:
                 return replace(fact, reference=request.reference)
             if fact.reference is not None or fact.gateway_refund_id in request.others:
                 return None  # one of ours before it: this one would be the latest
-        if snapshot.payment.state is not PaymentState.PAID:
+        if snapshot.payment.state is not GatewayPaymentState.PAID:
             raise GatewayUnavailable(NAME, "whether the refund was made cannot be told")
         return None
 
@@ -549,13 +549,13 @@ def _why(code: str, status: str) -> str | None:
     return optional_text(code if code != _GOOD else status)
 
 
-def _state(code: str, status: str) -> PaymentState:
+def _state(code: str, status: str) -> GatewayPaymentState:
     """Return what the two codes of an IPN say together: both must be good for it to be paid."""
     if _SUSPECTED in {code, status}:
-        return PaymentState.UNDER_REVIEW
+        return GatewayPaymentState.UNDER_REVIEW
     if code == _GOOD:
-        return _STATES.get(status, PaymentState.FAILED)
-    return _CODES.get(code, PaymentState.FAILED)
+        return _STATES.get(status, GatewayPaymentState.FAILED)
+    return _CODES.get(code, GatewayPaymentState.FAILED)
 
 
 def _snapshot(answer: Mapping[str, Any], payment: KnownPayment) -> Snapshot:
@@ -565,12 +565,14 @@ def _snapshot(answer: Mapping[str, Any], payment: KnownPayment) -> Snapshot:
         # What has a refund had money; how much, it does not say here.
         refund = _refund_fact(answer, payment)
         code = optional_text(f"refund {status}")
-        fact = PaymentFact(PaymentState.UNDER_REVIEW, payment.reference, code=code)
+        fact = PaymentFact(GatewayPaymentState.UNDER_REVIEW, payment.reference, code=code)
         return Snapshot(fact, () if refund is None else (refund,))
     amount = _answered_amount(answer)
     number = _text(answer, "vnp_TransactionNo")
-    state = _STATES.get(status, PaymentState.OPEN)
-    if state is PaymentState.PAID and (kind != _PAYMENT or number in _NO_NUMBER or amount is None):
+    state = _STATES.get(status, GatewayPaymentState.OPEN)
+    if state is GatewayPaymentState.PAID and (
+        kind != _PAYMENT or number in _NO_NUMBER or amount is None
+    ):
         raise GatewayUnavailable(NAME, "a success without its number, its amount or its type")
     fact = PaymentFact(
         state=state,
@@ -578,7 +580,7 @@ def _snapshot(answer: Mapping[str, Any], payment: KnownPayment) -> Snapshot:
         gateway_payment_id=None if number in _NO_NUMBER else required_text(number),
         amount=amount,
         occurred_at=_moment(_text(answer, "vnp_PayDate")),
-        code=None if state is PaymentState.PAID else optional_text(status),
+        code=None if state is GatewayPaymentState.PAID else optional_text(status),
     )
     return Snapshot(fact)
 

@@ -4,6 +4,7 @@ Services that take a `sessionmaker` speak to a gateway between transactions; all
 transaction of whoever calls them. docs/payments.md tells the rules.
 """
 
+from db.models import PaymentState
 from domain.payments.checkout import StartedPayment, give_up, open_checkout, start_payment
 from domain.payments.documents import (
     DocumentContent,
@@ -36,6 +37,7 @@ __all__ = [
     "WAITS",
     "DocumentContent",
     "Method",
+    "PaymentState",
     "PlannedRefund",
     "StartedPayment",
     "UnmatchedWebhook",

@@ -17,12 +17,12 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import or_, select
 from sqlalchemy.orm import defer
 
-from db.models import Account, BankTransfer, Payment, Site
+from db.models import Account, BankTransfer, Payment, PaymentState, Site
 from domain import audit, clock
 from domain.billing_profiles import current_profile
 from domain.errors import AlreadyDecided, Conflict, InvalidInput, NotFound
 from domain.exchange import check_own_rates
-from domain.gateways.base import PaymentFact, PaymentState
+from domain.gateways.base import GatewayPaymentState, PaymentFact
 from domain.ledger.idempotency import request_digest
 from domain.money import MAX_PAYMENT_MICROS, Money
 from domain.payments.card_numbers import has_card_number
@@ -310,7 +310,7 @@ def _credit(session: Session, row: BankTransfer, actor: Actor) -> int:
         reference=new_reference(),
         gateway=GATEWAY,
         is_sandbox=False,
-        state="created",
+        state=PaymentState.CREATED,
         pay_micros=row.amount_micros,
         pay_currency=row.currency,
         credit_micros=row.amount_micros,
@@ -329,7 +329,7 @@ def _credit(session: Session, row: BankTransfer, actor: Actor) -> int:
     details = {"transfer": row.id, "requested_by": row.requested_by}
     note(session, payment, "approved_transfer", actor=actor, details=details)
     fact = PaymentFact(
-        state=PaymentState.PAID,
+        state=GatewayPaymentState.PAID,
         reference=payment.reference,
         gateway_payment_id=row.bank_reference,
         amount=Money(row.amount_micros, row.currency),

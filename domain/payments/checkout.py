@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import func, select
 
-from db.models import Account, Payment
+from db.models import OPEN_PAYMENT_STATES, Account, Payment, PaymentState
 from domain import audit, clock
 from domain.billing_profiles import current_profile
 from domain.errors import Conflict, IdempotencyMismatch, InvalidInput, NotFound, RateLimited
@@ -21,7 +21,7 @@ from domain.exchange import find_quote
 from domain.gateways.base import CheckoutRequest, GatewayRefused
 from domain.ledger.idempotency import request_digest
 from domain.payments.methods import CONSENT_VERSION, methods_of
-from domain.payments.records import FIRST_CHECK, OPEN_STATES, lock_payment, note, pay_amount
+from domain.payments.records import FIRST_CHECK, lock_payment, note, pay_amount
 from domain.permissions import require
 from domain.texts import check_text
 from domain.top_up_limits import limits_of
@@ -103,7 +103,7 @@ def start_payment(
         reference=new_reference(),
         gateway=gateway.name,
         is_sandbox=gateway.is_sandbox,
-        state="created",
+        state=PaymentState.CREATED,
         pay_micros=pay.micros,
         pay_currency=pay.currency,
         credit_micros=credit.micros,
@@ -203,7 +203,7 @@ def _check_pace(session: Session, account_id: int) -> None:
         .where(
             Payment.account_id == account_id,
             Payment.created_at > since,
-            Payment.state.in_(OPEN_STATES),
+            Payment.state.in_(OPEN_PAYMENT_STATES),
         )
     ).one()
     if count >= _OPEN_AT_MOST:
@@ -232,7 +232,7 @@ def open_checkout(
         require(actor, "pay", payment.account_id)
         if payment.redirect_url is not None:
             return payment.redirect_url
-        if payment.state != "created":
+        if payment.state != PaymentState.CREATED:
             raise Conflict("payment_is_over")
         profile = current_profile(session, actor=actor, account_id=payment.account_id)
         request = CheckoutRequest(
@@ -267,8 +267,8 @@ def _opened(
             payment.gateway_reference = checkout.gateway_reference or payment.gateway_reference
             payment.expires_at = max(payment.expires_at, checkout.expires_at)
             note(session, payment, "opened", actor=actor)
-        if payment.state == "created":
-            payment.state = "pending"
+        if payment.state == PaymentState.CREATED:
+            payment.state = PaymentState.PENDING
             payment.next_check_at = clock.now(session) + FIRST_CHECK
         return payment.redirect_url
 
@@ -276,8 +276,8 @@ def _opened(
 def _close(sessions: sessionmaker[Session], payment_id: int, code: str, actor: Actor) -> None:
     with sessions.begin() as session:
         payment = lock_payment(session, payment_id)
-        if payment is not None and payment.state == "created":
-            payment.state = "failed"
+        if payment is not None and payment.state == PaymentState.CREATED:
+            payment.state = PaymentState.FAILED
             payment.code = code
             payment.next_check_at = None
             note(session, payment, "failed", actor=actor, details={"code": code})
@@ -291,8 +291,8 @@ def give_up(session: Session, *, reference: str, actor: Actor) -> None:
     if payment is None:
         raise NotFound("payment")
     require(actor, "pay", payment.account_id)
-    if payment.state in {"created", "pending"}:
-        payment.state = "cancelled"
+    if payment.state in {PaymentState.CREATED, PaymentState.PENDING}:
+        payment.state = PaymentState.CANCELLED
         payment.code = "customer"
         payment.next_check_at = clock.now(session) + FIRST_CHECK
         note(session, payment, "cancelled", actor=actor, details={"code": "customer"})

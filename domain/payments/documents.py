@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import func, select, text
 
-from db.models import Account, Document, ExchangeQuote, Grant, Payment, Refund, Site
+from db.models import Account, Document, ExchangeQuote, Grant, Payment, PaymentState, Refund, Site
 from db.models.payments import DOCUMENT_KINDS
 from domain import audit, clock, outbox
 from domain.allocation import tax_inside
@@ -102,7 +102,7 @@ def issue_documents(session: Session, *, vault: Vault, actor: Actor, limit: int 
     require(actor, "issue_documents")
     payments = session.scalars(
         select(Payment)
-        .where(Payment.state == "succeeded", ~Payment.has_receipt)
+        .where(Payment.state == PaymentState.SUCCEEDED, ~Payment.has_receipt)
         .order_by(Payment.credited_at)
         .limit(limit)
         .with_for_update(skip_locked=True, key_share=True)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import exists, or_, select
 
-from db.models import Payment, PaymentEvent, PaymentReview, Refund
-from domain.gateways.base import PaymentState
+from db.models import Payment, PaymentEvent, PaymentReview, PaymentState, Refund
+from domain.gateways.base import GatewayPaymentState
 from domain.money import Money
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ DISCREPANCIES = (
 )
 """Steps that tell of money which the books do not have: a person looks into each."""
 
-_WITH_MONEY = frozenset({PaymentState.PAID.value, PaymentState.UNDER_REVIEW.value})
+_WITH_MONEY = frozenset({GatewayPaymentState.PAID.value, GatewayPaymentState.UNDER_REVIEW.value})
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ class Doubt:
     @property
     def is_paid(self) -> bool:
         """Whether the gateway called it paid, or may have."""
-        return self.said in {None, PaymentState.PAID.value}
+        return self.said in {None, GatewayPaymentState.PAID.value}
 
 
 def said_by(fact: PaymentFact) -> dict[str, Any]:
@@ -118,7 +118,7 @@ def said_of(doubt: Doubt) -> dict[str, Any]:
 
 def current_doubt(session: Session, payment: Payment) -> Doubt | None:
     """Return why a payment is under review, or None where it is not."""
-    if payment.state != "under_review":
+    if payment.state != PaymentState.UNDER_REVIEW:
         return None
     row = session.scalars(
         _told(payment).where(PaymentEvent.kind == payment.code).order_by(PaymentEvent.id.desc())
@@ -195,7 +195,7 @@ def is_credited_elsewhere(session: Session, payment: Payment, gateway_payment_id
 
 def is_ended_by(doubt: Doubt, fact: PaymentFact) -> bool:
     """Whether a failure is of the money in doubt: that of another attempt says nothing of it."""
-    if fact.state is not PaymentState.FAILED:
+    if fact.state is not GatewayPaymentState.FAILED:
         return False
     if fact.gateway_payment_id is not None and fact.gateway_payment_id == doubt.gateway_payment_id:
         return True

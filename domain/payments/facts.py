@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, TypeVar
 from sqlalchemy import select
 
 from db.bulk import fetch_rows, insert_statement, update_statement
-from db.models import Dispute, Payment, Refund
+from db.models import OPEN_PAYMENT_STATES, Dispute, Payment, PaymentState, Refund
 from domain import audit, clock, ledger, signals
 from domain.gateways.base import (
     DisputeFact,
+    GatewayPaymentState,
     KnownName,
     Outcome,
     PaymentFact,
-    PaymentState,
     RefundFact,
 )
 from domain.ledger import chart_of_accounts as chart
@@ -35,7 +35,6 @@ from domain.payments.records import (
     BANK,
     FIRST_CHECK,
     INSTRUCTIONS,
-    OPEN_STATES,
     cash_account,
     count_steps,
     find_id,
@@ -106,9 +105,9 @@ _CREDIT_COLUMNS = (
 _STEP_COLUMNS = ("account_id", "payment_id", "kind", "actor", "details")
 
 _CLOSING = {
-    PaymentState.FAILED: "failed",
-    PaymentState.CANCELLED: "cancelled",
-    PaymentState.EXPIRED: "expired",
+    GatewayPaymentState.FAILED: PaymentState.FAILED,
+    GatewayPaymentState.CANCELLED: PaymentState.CANCELLED,
+    GatewayPaymentState.EXPIRED: PaymentState.EXPIRED,
 }
 
 
@@ -171,7 +170,7 @@ def _with_payments(
 
 def _report_unknown(gateway: Gateway, fact: Fact) -> None:
     """Say so where money came for a payment that we never began: somebody has to find out."""
-    if isinstance(fact, PaymentFact) and fact.state is PaymentState.PAID and fact.reference:
+    if isinstance(fact, PaymentFact) and fact.state is GatewayPaymentState.PAID and fact.reference:
         _log.error("%s took money for a payment that is not known here", gateway.name)
 
 
@@ -194,15 +193,15 @@ def apply_payment_fact(
     session: Session, payment: Payment, fact: PaymentFact, *, actor: Actor
 ) -> Outcome:
     """Bring a locked payment to where the gateway says that it stands."""
-    if fact.state is PaymentState.FAILED and settle_by_failure(session, payment, fact):
+    if fact.state is GatewayPaymentState.FAILED and settle_by_failure(session, payment, fact):
         return Outcome.RECORDED
-    if payment.state not in OPEN_STATES:
+    if payment.state not in OPEN_PAYMENT_STATES:
         settled = _of_refused(session, payment, fact, actor)
         if settled is not None:
             return settled
-    if fact.state is PaymentState.PAID:
+    if fact.state is GatewayPaymentState.PAID:
         return _take_money(session, payment, fact, actor)
-    if payment.state == "succeeded":
+    if payment.state == PaymentState.SUCCEEDED:
         return _after_the_money(session, payment, fact, actor)
     return _without_money(session, payment, fact, actor)
 
@@ -215,14 +214,14 @@ def _without_money(session: Session, payment: Payment, fact: PaymentFact, actor:
         if doubt.reason == doubts.MONEY_AFTER_REFUSAL:
             payment.code = doubts.REFUSED_BY_STAFF
         return outcome
-    if fact.state is PaymentState.UNDER_REVIEW:
+    if fact.state is GatewayPaymentState.UNDER_REVIEW:
         is_right = fact.amount in {None, pay_amount(payment)}
         reason = doubts.GATEWAY_REVIEW if is_right else doubts.WRONG_AMOUNT
         return _doubt(session, payment, reason, fact, actor)
     if fact.refusal is not None:
         return _note_refusal(session, payment, fact, actor)
-    says_nothing = fact.state in {PaymentState.OPEN, PaymentState.UNKNOWN}
-    if says_nothing or payment.state not in OPEN_STATES:
+    says_nothing = fact.state in {GatewayPaymentState.OPEN, GatewayPaymentState.UNKNOWN}
+    if says_nothing or payment.state not in OPEN_PAYMENT_STATES:
         return Outcome.REPEATED
     return _step(session, payment, fact, actor)
 
@@ -235,20 +234,20 @@ def _of_refused(
     Money that they refused is not credited later: it goes back, or went. Other money that comes
     for a payment that they refused is theirs to decide again.
     """
-    is_refused = payment.state == "failed" and payment.code == doubts.REFUSED_BY_STAFF
+    is_refused = payment.state == PaymentState.FAILED and payment.code == doubts.REFUSED_BY_STAFF
     review = refused_money(session, payment, fact.gateway_payment_id)
     if review is not None and was_denied_before(review, fact):
         return _paid_after_all(session, payment, fact, actor)
     if review is None and not is_refused:
         return None
-    if review is not None or fact.state is not PaymentState.PAID:
+    if review is not None or fact.state is not GatewayPaymentState.PAID:
         return Outcome.REPEATED
     return _doubt(session, payment, doubts.MONEY_AFTER_REFUSAL, fact, actor)
 
 
 def _paid_after_all(session: Session, payment: Payment, fact: PaymentFact, actor: Actor) -> Outcome:
     """Give refused money to people again that the gateway denied, and then took after all."""
-    if payment.state != "succeeded":
+    if payment.state != PaymentState.SUCCEEDED:
         return _doubt(session, payment, doubts.MONEY_AFTER_REFUSAL, fact, actor)
     waiting = doubts.open_doubts(session, payment)
     if any(doubt.gateway_payment_id == fact.gateway_payment_id for doubt in waiting):
@@ -261,7 +260,7 @@ def _note_refusal(session: Session, payment: Payment, fact: PaymentFact, actor: 
     """Count a refused attempt, once however many asked for it: the next is a new one."""
     if fact.refusal != count_steps(session, payment, ATTEMPT_REFUSED):
         return Outcome.REPEATED
-    details = {"code": fact.code, "is_offered_again": fact.state is PaymentState.APPROVED}
+    details = {"code": fact.code, "is_offered_again": fact.state is GatewayPaymentState.APPROVED}
     note(session, payment, ATTEMPT_REFUSED, actor=actor, details=details)
     return Outcome.RECORDED
 
@@ -271,7 +270,7 @@ def _after_the_money(
 ) -> Outcome:
     """Take what comes after the credit for late, unless the gateway takes its word back."""
     is_same_money = fact.gateway_payment_id == payment.gateway_payment_id
-    if fact.state is not PaymentState.FAILED or not is_same_money:
+    if fact.state is not GatewayPaymentState.FAILED or not is_same_money:
         return Outcome.REPEATED
     outcome = deny_money(session, payment, fact, actor=actor)
     if outcome is Outcome.RECORDED:
@@ -283,15 +282,15 @@ def _step(session: Session, payment: Payment, fact: PaymentFact, actor: Actor) -
     """Carry out a change of an open payment that brings no money."""
     now = clock.now(session)
     _learn(payment, fact)
-    if fact.state is PaymentState.AWAITING:
-        is_new = payment.state != "awaiting"
-        payment.state = "awaiting"
+    if fact.state is GatewayPaymentState.AWAITING:
+        is_new = payment.state != PaymentState.AWAITING
+        payment.state = PaymentState.AWAITING
         payment.pay_by = fact.pay_by or payment.pay_by
         payment.next_check_at = next_check(payment, now)
         if fact.instructions_url is not None:
             where = {"url": fact.instructions_url}
             note_once(session, payment, INSTRUCTIONS, actor=actor, details=where)
-    elif fact.state is PaymentState.APPROVED:
+    elif fact.state is GatewayPaymentState.APPROVED:
         is_new = True
         payment.next_check_at = now
     else:
@@ -308,7 +307,7 @@ def _step(session: Session, payment: Payment, fact: PaymentFact, actor: Actor) -
 
 
 def _take_money(session: Session, payment: Payment, fact: PaymentFact, actor: Actor) -> Outcome:
-    if payment.state == "succeeded":
+    if payment.state == PaymentState.SUCCEEDED:
         if fact.gateway_payment_id not in {None, payment.gateway_payment_id}:
             return _second_money(session, payment, fact, actor)
         settle_packs(session, payment, fact, actor)
@@ -317,7 +316,7 @@ def _take_money(session: Session, payment: Payment, fact: PaymentFact, actor: Ac
         is_restated = _report_restated(session, payment, fact, actor)
         outcome = restore_money(session, payment, fact, actor=actor)
         return Outcome.RECORDED if is_restated else outcome
-    if payment.state == "under_review" and payment.code == doubts.MONEY_AFTER_REFUSAL:
+    if payment.state == PaymentState.UNDER_REVIEW and payment.code == doubts.MONEY_AFTER_REFUSAL:
         return _doubt(session, payment, doubts.MONEY_AFTER_REFUSAL, fact, actor)
     if fact.amount != pay_amount(payment) or fact.gateway_payment_id is None:
         return _doubt(session, payment, doubts.WRONG_AMOUNT, fact, actor)
@@ -422,7 +421,7 @@ def _credited(
     """Return what is written of a payment with its credit: its row, the credit and the step."""
     details = {"entry": posted.entry_sequence, "was": payment.state, "method": fact.method}
     _learn(payment, fact)
-    payment.state = "succeeded"
+    payment.state = PaymentState.SUCCEEDED
     payment.gateway_payment_id = fact.gateway_payment_id
     payment.code = None
     payment.pay_by = None
@@ -518,7 +517,7 @@ def _doubt(
     else:
         is_known = known is not None and known.reason == reason
         _keep_other_money(session, payment, fact, actor)
-        payment.state = "under_review"
+        payment.state = PaymentState.UNDER_REVIEW
         payment.code = reason
         is_at_gateway = reason == doubts.GATEWAY_REVIEW
         payment.next_check_at = clock.now(session) + REVIEW_CHECK if is_at_gateway else None
@@ -532,7 +531,7 @@ def _doubt(
 def _is_news(
     session: Session, payment: Payment, known: doubts.Doubt, reason: str, fact: PaymentFact
 ) -> bool:
-    brings_money = fact.state in {PaymentState.PAID, PaymentState.UNDER_REVIEW}
+    brings_money = fact.state in {GatewayPaymentState.PAID, GatewayPaymentState.UNDER_REVIEW}
     if known.has_money and not brings_money:
         return False
     if fact.gateway_payment_id is None and fact.amount is None:

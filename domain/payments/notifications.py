@@ -17,11 +17,11 @@ from domain import clock
 from domain.gateways.base import (
     Acknowledgement,
     DisputeFact,
+    GatewayPaymentState,
     KnownName,
     NotificationRefused,
     Outcome,
     PaymentFact,
-    PaymentState,
 )
 from domain.payments.facts import apply_facts, as_of, name_of
 from domain.payments.polling import note_failed_check
@@ -195,7 +195,7 @@ def _has_unmatched(
         return False
     return any(
         isinstance(fact, PaymentFact)
-        and fact.state is PaymentState.PAID
+        and fact.state is GatewayPaymentState.PAID
         and find_id(session, gateway, name_of(fact)) is None
         for fact in facts
     )

@@ -17,14 +17,13 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import case, select
 from sqlalchemy.exc import OperationalError
 
-from db.models import Payment, Refund
+from db.models import OPEN_PAYMENT_STATES, Payment, PaymentState, Refund
 from domain import clock
 from domain.errors import NotFound
-from domain.gateways.base import GatewayRefused, GatewayUnavailable, PaymentState
+from domain.gateways.base import GatewayPaymentState, GatewayRefused, GatewayUnavailable
 from domain.payments.facts import apply_facts, apply_payment_fact, as_of
 from domain.payments.records import (
     GATEWAY_ACTOR,
-    OPEN_STATES,
     count_steps,
     known,
     lock_payment,
@@ -210,11 +209,11 @@ def _stated(fact: RefundFact | DisputeFact, asked_at: datetime) -> RefundFact | 
     return replace(fact, stated_at=asked_at.replace(microsecond=0))
 
 
-def _expire(session: Session, payment: Payment, told: PaymentState, now: datetime) -> None:
+def _expire(session: Session, payment: Payment, told: GatewayPaymentState, now: datetime) -> None:
     """Call a payment expired whose time is over and of which the gateway knows no money."""
-    is_unpaid = told in {PaymentState.OPEN, PaymentState.UNKNOWN}
-    if payment.state in OPEN_STATES and is_unpaid and now >= payment_end(payment):
-        payment.state = "expired"
+    is_unpaid = told in {GatewayPaymentState.OPEN, GatewayPaymentState.UNKNOWN}
+    if payment.state in OPEN_PAYMENT_STATES and is_unpaid and now >= payment_end(payment):
+        payment.state = PaymentState.EXPIRED
         note(session, payment, "expired", actor=GATEWAY_ACTOR)
 
 
@@ -281,7 +280,9 @@ def due_payments(
 
     One that began in the sandbox is not the live gateway's, and the other way round.
     """
-    rank = case((Payment.state.in_(OPEN_STATES), 0), (Payment.credited_at.is_(None), 1), else_=2)
+    rank = case(
+        (Payment.state.in_(OPEN_PAYMENT_STATES), 0), (Payment.credited_at.is_(None), 1), else_=2
+    )
     rows = session.scalars(
         select(Payment.id)
         .where(
@@ -413,7 +414,7 @@ class _Pass:
             return
         self.asked += 1
         state = _ask(self._sessions, self._gateway, question, self._count_failure)
-        self.closed += question.state in OPEN_STATES and state not in OPEN_STATES
+        self.closed += question.state in OPEN_PAYMENT_STATES and state not in OPEN_PAYMENT_STATES
 
     def _claim(self, payment_id: int) -> _Question | None:
         """Plan the next question before this one: what ends this process is not asked at once."""

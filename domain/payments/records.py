@@ -34,9 +34,6 @@ GATEWAY_ACTOR = system_actor("gateways")
 BANK = "bank"
 """The gateway of payments that came on the bank account: nobody can be asked about them."""
 
-OPEN_STATES = frozenset({"created", "pending", "awaiting"})
-"""States in which the customer may still be about to pay."""
-
 ENTRY = "entry"
 """The detail of a step that names the entry of the ledger which tells of the same event."""
 

@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import and_, or_, select
 
-from db.models import Dispute, Payment, PaymentCredit, PaymentEvent, Refund
+from db.models import (
+    OPEN_PAYMENT_STATES,
+    Dispute,
+    Payment,
+    PaymentCredit,
+    PaymentEvent,
+    PaymentState,
+    Refund,
+)
 from domain import audit, clock
 from domain.errors import (
     AlreadyDecided,
@@ -51,7 +59,6 @@ from domain.payments.outflows import (
 from domain.payments.records import (
     BANK,
     GATEWAY_ACTOR,
-    OPEN_STATES,
     entry_details,
     known,
     lock_payment,
@@ -178,7 +185,7 @@ def _planned(session: Session, refund: Refund) -> PlannedRefund:
 
 
 def _check_refundable(session: Session, payment: Payment, amount: Money) -> None:
-    if payment.state != "succeeded":
+    if payment.state != PaymentState.SUCCEEDED:
         raise Conflict("not_paid")
     if _has_open_dispute(session, payment):
         raise Conflict("payment_is_disputed")
@@ -228,7 +235,7 @@ def _report_excess(session: Session, payment: Payment, refund: Refund, actor: Ac
 
 def _report_unexplained(session: Session, payment: Payment, refund: Refund, actor: Actor) -> None:
     """Say so where what went back was neither credited nor rejected."""
-    if is_booked(payment, refund) or payment.state in OPEN_STATES:
+    if is_booked(payment, refund) or payment.state in OPEN_PAYMENT_STATES:
         return
     if not is_return(session, payment, refund):
         _report_unfit(session, payment, refund, refund.pay_micros, actor)

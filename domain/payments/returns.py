@@ -13,7 +13,7 @@ from sqlalchemy import or_, select
 from db.models import Payment, PaymentReview, Refund
 from domain import audit, clock
 from domain.errors import AlreadyDecided, Conflict, InvalidInput, NotFound
-from domain.gateways.base import PaymentState, RefundState
+from domain.gateways.base import GatewayPaymentState, RefundState
 from domain.ledger import chart_of_accounts as chart
 from domain.money import Money
 from domain.payments.doubts import RETURN_FAILED, SECOND_MONEY, doubt_of, open_doubts
@@ -104,7 +104,7 @@ def was_denied_before(review: PaymentReview, fact: PaymentFact) -> bool:
     denied_at = review.returned_at if review.return_state == "never_came" else None
     if denied_at is None or fact.occurred_at is None:
         return False
-    return fact.state is PaymentState.PAID and fact.occurred_at > denied_at
+    return fact.state is GatewayPaymentState.PAID and fact.occurred_at > denied_at
 
 
 def settle_by_failure(session: Session, payment: Payment, fact: PaymentFact) -> bool:

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 from sqlalchemy import exists, func, select, union_all
 from sqlalchemy.orm import aliased
 
-from db.models import Payment, PaymentEvent, PaymentReview
+from db.models import Payment, PaymentEvent, PaymentReview, PaymentState
 from domain import audit, clock
 from domain.errors import AlreadyDecided, Conflict, InvalidInput, NotAuthorised, NotFound
-from domain.gateways.base import PaymentFact, PaymentState
+from domain.gateways.base import GatewayPaymentState, PaymentFact
 from domain.money import Money
 from domain.payments import doubts, exceptions
 from domain.payments.disputes import end_dispute, find_open_dispute
@@ -265,7 +265,7 @@ def accept_payment(
     session.flush()
     _record(session, payment, "accepted", actor, details)
     fact = PaymentFact(
-        state=PaymentState.PAID,
+        state=GatewayPaymentState.PAID,
         reference=payment.reference,
         gateway_payment_id=doubt.gateway_payment_id,
         amount=came,
@@ -300,7 +300,7 @@ def refuse_payment(
         owe(session, payment, row)
         settle_by_refunds(session, payment, doubt.gateway_payment_id)
     if doubt.reason != doubts.SECOND_MONEY:
-        payment.state, payment.code = "failed", doubts.REFUSED_BY_STAFF
+        payment.state, payment.code = PaymentState.FAILED, doubts.REFUSED_BY_STAFF
         payment.pay_by = payment.next_check_at = None
     details = {**doubts.said_of(doubt), "review": row.id, "return": row.return_state}
     _record(session, payment, doubts.REFUSED_BY_STAFF, actor, details)

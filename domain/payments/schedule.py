@@ -8,8 +8,8 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from db.models import OPEN_PAYMENT_STATES, PaymentState
 from domain.payments.doubts import GATEWAY_REVIEW
-from domain.payments.records import OPEN_STATES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,15 +60,15 @@ def next_check(payment: Payment, now: datetime) -> datetime | None:
         waits = _AFTER_CREDIT if payment.fee_micros is not None else _AFTER_CREDIT_WITHOUT_FEE
         planned = _first_after(now, payment.credited_at, waits)
         return earliest(planned, now + _DAY) if payment.disputed_micros else planned
-    if payment.state == "under_review":
+    if payment.state == PaymentState.UNDER_REVIEW:
         is_asked = payment.code == GATEWAY_REVIEW and now < payment.expires_at + _REVIEWED_WITHIN
         return now + _REVIEW if is_asked else None
-    if payment.state == "awaiting":
+    if payment.state == PaymentState.AWAITING:
         return _next_while_awaiting(payment, now)
-    if payment.state in OPEN_STATES:
+    if payment.state in OPEN_PAYMENT_STATES:
         return now + _open_wait(payment, now)
     late = _first_after(now, payment.expires_at, _AFTER_EXPIRY)
-    if payment.state != "cancelled":
+    if payment.state != PaymentState.CANCELLED:
         return late
     return earliest(late, _first_after(now, payment.created_at, _AFTER_CREATION_IF_CANCELLED))
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import and_, exists, func, or_, select, tuple_
 
 from db.models import (
+    OPEN_PAYMENT_STATES,
     BankTransfer,
     BillingProfileVersion,
     Dispute,
@@ -18,9 +19,9 @@ from db.models import (
     PaymentCredit,
     PaymentEvent,
     PaymentReview,
+    PaymentState,
     Refund,
 )
-from db.models.payments import OPEN_PAYMENT_STATES
 from domain.errors import NotFound
 from domain.money import Money
 from domain.payments.records import ATTEMPT_REFUSED, INSTRUCTIONS
@@ -54,9 +55,14 @@ class PaymentStatus(StrEnum):
 
 
 STATES_OF = {
-    PaymentStatus.SUCCESS: ("succeeded",),
-    PaymentStatus.PENDING: ("created", "pending", "awaiting", "under_review"),
-    PaymentStatus.FAILED: ("failed", "cancelled", "expired"),
+    PaymentStatus.SUCCESS: (PaymentState.SUCCEEDED,),
+    PaymentStatus.PENDING: (
+        PaymentState.CREATED,
+        PaymentState.PENDING,
+        PaymentState.AWAITING,
+        PaymentState.UNDER_REVIEW,
+    ),
+    PaymentStatus.FAILED: (PaymentState.FAILED, PaymentState.CANCELLED, PaymentState.EXPIRED),
 }
 _STATUS_OF = {state: status for status, states in STATES_OF.items() for state in states}
 
@@ -79,7 +85,7 @@ class PaymentView:
     reference: str
     gateway: str
     is_sandbox: bool
-    state: str
+    state: PaymentState
     code: str | None
     method: str | None
     pay: Money
@@ -118,12 +124,12 @@ class PaymentView:
     @property
     def is_open(self) -> bool:
         """Whether it may still come to an end by itself."""
-        return self.state in {"created", "pending", "awaiting"}
+        return self.state in OPEN_PAYMENT_STATES
 
     @property
     def pay_url(self) -> str | None:
         """Where the customer goes on paying; None where there is nothing to do, or not yet."""
-        if self.state == "awaiting":
+        if self.state == PaymentState.AWAITING:
             return self.instructions_url
         return self.redirect_url if self.is_open else None
 
@@ -402,7 +408,7 @@ def _view(row: Row[Any]) -> PaymentView:
         reference=payment.reference,
         gateway=payment.gateway,
         is_sandbox=payment.is_sandbox,
-        state=payment.state,
+        state=PaymentState(payment.state),
         code=payment.code,
         method=payment.method,
         pay=Money(payment.pay_micros, payment.pay_currency),
@@ -421,7 +427,7 @@ def _view(row: Row[Any]) -> PaymentView:
         pay_by=payment.pay_by,
         entry_sequence=payment.entry_sequence,
         redirect_url=payment.redirect_url,
-        instructions_url=row.instructions_url if payment.state == "awaiting" else None,
+        instructions_url=row.instructions_url if payment.state == PaymentState.AWAITING else None,
         gateway_reference=payment.gateway_reference,
         gateway_payment_id=payment.gateway_payment_id,
         email=row.email,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from domain import payments
+from domain.payments import PaymentState
 from domain.payments.doubts import GATEWAY_REVIEW, MONEY_OF_ANOTHER, REFUSED_BY_STAFF
 from domain.permissions import allows
 from domain.queries.payments import PaymentStatus, find_payment, payment_outcome
@@ -44,7 +45,7 @@ def draw(here: Viewing, found: PaymentOutcome, *, came_back_without_paying: bool
         backend.write(payments.give_up, reference=payment.reference, actor=here.visitor.actor)
         found = _read(here, payment.reference)
         payment = found.payment
-    may_have_paid = came_back_without_paying and payment.state == "cancelled"
+    may_have_paid = came_back_without_paying and payment.state == PaymentState.CANCELLED
     if payment.is_open or may_have_paid:
         _ask(here, payment)
     offered = _offered(payment)
@@ -104,7 +105,7 @@ def _open(here: Viewing, payment: PaymentView) -> None:
     gateway = words.gateway(payment.gateway)
     if words.is_review_of_gateway(payment.state, payment.gateway):
         st.info(plain(_reviewed_by_gateway(payment)), icon=":material/policy:")
-    elif payment.state == "awaiting":
+    elif payment.state == PaymentState.AWAITING:
         st.info(
             _("Waiting for your money. The credit comes as soon as you have paid."),
             icon=":material/hourglass_top:",
@@ -123,7 +124,11 @@ def _open(here: Viewing, payment: PaymentView) -> None:
         text = _("Waiting for {gateway}. This page changes by itself.").format(gateway=gateway)
         st.info(text, icon=":material/hourglass_top:")
     _facts(here, payment)
-    if payment.redirect_url is not None and payment.state == "pending" and _may_pay(here, payment):
+    if (
+        payment.redirect_url is not None
+        and payment.state == PaymentState.PENDING
+        and _may_pay(here, payment)
+    ):
         if _is_lapsed(payment):
             text = _("The time to pay at {gateway} is over. If you did pay, it still counts.")
             st.caption(text.format(gateway=gateway))
@@ -145,7 +150,7 @@ def _offered(payment: PaymentView) -> str:
     """Return the label of what is offered beside an open payment; empty where nothing is."""
     if payment.is_open and payment.has_declined_attempt:
         return N_("Try another method")
-    return N_("Try again") if payment.state == "pending" and _is_lapsed(payment) else ""
+    return N_("Try again") if payment.state == PaymentState.PENDING and _is_lapsed(payment) else ""
 
 
 def _is_lapsed(payment: PaymentView) -> bool:
@@ -158,14 +163,14 @@ def _decided(here: Viewing, found: PaymentOutcome) -> None:
     payment = found.payment
     if payment.status is PaymentStatus.SUCCESS:
         _say_what_became_of_credit(here, found)
-    elif payment.state == "under_review":
+    elif payment.state == PaymentState.UNDER_REVIEW:
         st.warning(plain(_under_review(payment)), icon=":material/policy:")
     else:
         _say_why_not(payment)
     _facts(here, payment)
     _went_back(here, found)
     if payment.status is PaymentStatus.FAILED and payment.code != REFUSED_BY_STAFF:
-        is_declined = payment.state == "failed"
+        is_declined = payment.state == PaymentState.FAILED
         label = _("Try another method") if is_declined else _("Try again")
         _offer_another_method(here, payment, label)
     if offers_receipt(payment):
@@ -249,7 +254,7 @@ def _reviewed_by_gateway(payment: PaymentView) -> str:
 
 
 def _say_why_not(payment: PaymentView) -> None:
-    if payment.state == "failed" and payment.code == REFUSED_BY_STAFF:
+    if payment.state == PaymentState.FAILED and payment.code == REFUSED_BY_STAFF:
         text = (
             _("This payment was not accepted, and nothing was credited. Its money was given back.")
             if payment.is_given_back
@@ -259,9 +264,9 @@ def _say_why_not(payment: PaymentView) -> None:
             )
         )
         st.error(text, icon=":material/undo:")
-    elif payment.state == "cancelled":
+    elif payment.state == PaymentState.CANCELLED:
         st.warning(_("This payment was cancelled. Nothing was charged."), icon=":material/cancel:")
-    elif payment.state == "expired":
+    elif payment.state == PaymentState.EXPIRED:
         text = _("This payment was not paid in time and has expired. If you did pay, it counts.")
         st.warning(text, icon=":material/timer_off:")
     else:
@@ -272,7 +277,7 @@ def _offer_another_method(here: Viewing, payment: PaymentView, label: str) -> No
     """Draw a button that opens Add credit at the methods, with the same amount."""
     if not _may_pay(here, payment):
         return
-    is_declined = payment.state == "failed" or payment.has_declined_attempt
+    is_declined = payment.state == PaymentState.FAILED or payment.has_declined_attempt
     st.button(
         label,
         type="primary",

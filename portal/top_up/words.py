@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from domain.errors import BillingError, InvalidInput, RefundRefused
 from domain.gateways.base import GatewayRefused, GatewayUnavailable
 from domain.money import Money, currency_exponent
+from domain.payments import PaymentState
 from domain.payments.doubts import REFUSED_BY_STAFF
 from domain.queries.payments import PaymentStatus
 from portal import descriptions, formats, messages
@@ -36,15 +37,15 @@ _ACCEPTED = {
 _EXAMPLE_COINS = 500_000
 """Of the smallest coin: 250,000 dong, 2,500.00 dollars."""
 
-_STATES = {
-    "created": N_("Not paid yet"),
-    "pending": N_("Waiting for the payment"),
-    "awaiting": N_("Waiting for the money"),
-    "succeeded": N_("Paid"),
-    "failed": N_("Failed"),
-    "cancelled": N_("Cancelled"),
-    "expired": N_("Expired"),
-    "under_review": N_("Under review"),
+_STATES: dict[str, str] = {
+    PaymentState.CREATED: N_("Not paid yet"),
+    PaymentState.PENDING: N_("Waiting for the payment"),
+    PaymentState.AWAITING: N_("Waiting for the money"),
+    PaymentState.SUCCEEDED: N_("Paid"),
+    PaymentState.FAILED: N_("Failed"),
+    PaymentState.CANCELLED: N_("Cancelled"),
+    PaymentState.EXPIRED: N_("Expired"),
+    PaymentState.UNDER_REVIEW: N_("Under review"),
 }
 _STATUSES = {
     "success": N_("Success"),

@@ -19,10 +19,10 @@ from domain.exchange import decide_rate, make_quote, propose_rate
 from domain.gateways.base import (
     DisputeFact,
     DisputeState,
+    GatewayPaymentState,
     GatewayRefused,
     Outcome,
     PaymentFact,
-    PaymentState,
     RefundFact,
     RefundState,
 )
@@ -234,7 +234,7 @@ def test_refund_told_before_the_payment_takes_its_credit_with_it(
 def test_denied_capture_takes_its_credit_and_gives_it_back(payment: Paid) -> None:
     now = datetime.now(UTC)
     denied = PaymentFact(
-        PaymentState.FAILED,
+        GatewayPaymentState.FAILED,
         reference=payment.reference,
         gateway_payment_id=payment.money,
         amount=CREDIT,
@@ -244,7 +244,7 @@ def test_denied_capture_takes_its_credit_and_gives_it_back(payment: Paid) -> Non
     assert payment.apply(denied) is Outcome.RECORDED
     assert payment.apply(denied) is Outcome.REPEATED
     assert (payment.balance(), payment.legs()) == (0, {})
-    again = replace(denied, state=PaymentState.PAID, code=None)
+    again = replace(denied, state=GatewayPaymentState.PAID, code=None)
     assert payment.apply(again) is Outcome.REPEATED
     assert payment.apply(replace(again, occurred_at=now + timedelta(minutes=2))) is Outcome.RECORDED
     assert payment.balance() == 550_000

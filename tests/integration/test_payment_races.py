@@ -21,7 +21,7 @@ from db.models import Payment
 from domain import ledger
 from domain.actors import StaffRole, user_actor
 from domain.errors import Conflict
-from domain.gateways.base import InboundMessage, Outcome, PaymentFact, PaymentState, Snapshot
+from domain.gateways.base import GatewayPaymentState, InboundMessage, Outcome, PaymentFact, Snapshot
 from domain.gateways.paypal import PayPal, PayPalSettings
 from domain.gateways.stripe_checkout import StripeCheckout, StripeSettings
 from domain.gateways.vnpay import VNPay, VNPaySettings, hash_data, sign
@@ -472,7 +472,7 @@ class Crowd:
         self.payment_id, self.reference = started.payment_id, started.reference
         self.money = f"money-of-{self.reference}"
 
-    def fact(self, state: PaymentState) -> PaymentFact:
+    def fact(self, state: GatewayPaymentState) -> PaymentFact:
         return PaymentFact(
             state,
             reference=self.reference,
@@ -543,9 +543,9 @@ def crowd(sessions: sessionmaker[Session]) -> Iterator[Crowd]:
 def test_payment_paid_by_webhook_question_and_return_page_is_credited_once(
     crowd: Crowd, attempt: int
 ) -> None:
-    crowd.gateway.snapshot = Snapshot(crowd.fact(PaymentState.PAID))
+    crowd.gateway.snapshot = Snapshot(crowd.fact(GatewayPaymentState.PAID))
     acts: list[Callable[[], None]] = [
-        lambda: crowd.hear(crowd.fact(PaymentState.PAID)),
+        lambda: crowd.hear(crowd.fact(GatewayPaymentState.PAID)),
         lambda: crowd.ask(GATEWAYS),
         lambda: crowd.ask(crowd.owner),
         crowd.cancel,
@@ -558,12 +558,12 @@ def test_payment_paid_by_webhook_question_and_return_page_is_credited_once(
 def test_payment_under_review_accepted_while_the_gateway_calls_it_paid_is_credited_once(
     crowd: Crowd, attempt: int
 ) -> None:
-    crowd.hear(crowd.fact(PaymentState.UNDER_REVIEW))
+    crowd.hear(crowd.fact(GatewayPaymentState.UNDER_REVIEW))
     case = crowd.case()
     crowd.decide(propose_acceptance, MAKER, case)
-    crowd.gateway.snapshot = Snapshot(crowd.fact(PaymentState.PAID))
+    crowd.gateway.snapshot = Snapshot(crowd.fact(GatewayPaymentState.PAID))
     acts: list[Callable[[], None]] = [
-        lambda: crowd.hear(crowd.fact(PaymentState.PAID)),
+        lambda: crowd.hear(crowd.fact(GatewayPaymentState.PAID)),
         lambda: crowd.ask(GATEWAYS),
         lambda: crowd.ask(crowd.owner),
         crowd.cancel,
@@ -578,13 +578,13 @@ def test_payment_under_review_accepted_while_the_gateway_calls_it_paid_is_credit
 def test_payment_rejected_while_the_gateway_calls_it_paid_is_credited_or_owed_never_both(
     crowd: Crowd, attempt: int
 ) -> None:
-    crowd.hear(crowd.fact(PaymentState.UNDER_REVIEW))
+    crowd.hear(crowd.fact(GatewayPaymentState.UNDER_REVIEW))
     case = crowd.case()
-    crowd.gateway.snapshot = Snapshot(crowd.fact(PaymentState.PAID))
+    crowd.gateway.snapshot = Snapshot(crowd.fact(GatewayPaymentState.PAID))
     acts: list[Callable[[], None]] = [
         lambda: crowd.decide(refuse_payment, MAKER, case),
         lambda: crowd.decide(refuse_payment, CHECKER, case),
-        lambda: crowd.hear(crowd.fact(PaymentState.PAID)),
+        lambda: crowd.hear(crowd.fact(GatewayPaymentState.PAID)),
         lambda: crowd.ask(GATEWAYS),
     ]
     run_together(acts[attempt % 4 :] + acts[: attempt % 4] + acts)

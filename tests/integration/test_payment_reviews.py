@@ -20,9 +20,9 @@ from domain.actors import MemberRole, StaffRole, user_actor
 from domain.errors import AlreadyDecided, Conflict, InvalidInput, NotAuthorised
 from domain.exchange import decide_rate, make_quote, propose_rate
 from domain.gateways.base import (
+    GatewayPaymentState,
     Outcome,
     PaymentFact,
-    PaymentState,
     RefundFact,
     RefundState,
     Snapshot,
@@ -74,13 +74,15 @@ class Doubted:
             outcome, _ = apply_facts(session, gateway=self.gateway, facts=facts, actor=GATEWAYS)
         return outcome
 
-    def fact(self, state: PaymentState, number: str | None, amount: Money | None) -> PaymentFact:
+    def fact(
+        self, state: GatewayPaymentState, number: str | None, amount: Money | None
+    ) -> PaymentFact:
         return PaymentFact(
             state, reference=self.reference, gateway_payment_id=number, amount=amount, code="07"
         )
 
     def suspect(self, number: str = "money-1") -> None:
-        self.apply(self.fact(PaymentState.UNDER_REVIEW, number, ASKED))
+        self.apply(self.fact(GatewayPaymentState.UNDER_REVIEW, number, ASKED))
 
     def pay(self, amount: Money, number: str = "money-1") -> Outcome:
         return self.apply(paid(self.reference, amount, number=number))
@@ -278,7 +280,7 @@ def test_suspected_money_is_credited_by_two_people(payment: Doubted) -> None:
     payment.accept()
     assert payment.state() == ("succeeded", None)
     assert payment.balance() == 550_000
-    assert payment.apply(payment.fact(PaymentState.UNDER_REVIEW, "money-1", ASKED)) is (
+    assert payment.apply(payment.fact(GatewayPaymentState.UNDER_REVIEW, "money-1", ASKED)) is (
         Outcome.REPEATED
     )
     assert payment.pay(ASKED) is Outcome.REPEATED
@@ -325,9 +327,11 @@ def test_each_decision_again_has_no_effect(payment: Doubted) -> None:
 
 
 def test_what_the_gateway_did_not_say_is_asked_first(payment: Doubted) -> None:
-    payment.apply(payment.fact(PaymentState.UNDER_REVIEW, None, None))
+    payment.apply(payment.fact(GatewayPaymentState.UNDER_REVIEW, None, None))
     assert conflict(payment.do, propose_acceptance, MAKER) == "ask_gateway_first"
-    payment.gateway.snapshot = Snapshot(payment.fact(PaymentState.UNDER_REVIEW, "money-1", ASKED))
+    payment.gateway.snapshot = Snapshot(
+        payment.fact(GatewayPaymentState.UNDER_REVIEW, "money-1", ASKED)
+    )
     check_payment(
         payment.sessions, gateway=payment.gateway, payment_id=payment.payment_id, actor=MAKER
     )
@@ -337,7 +341,7 @@ def test_what_the_gateway_did_not_say_is_asked_first(payment: Doubted) -> None:
 
 def test_a_failure_of_another_amount_brings_no_money(payment: Doubted) -> None:
     for _ in range(2):
-        payment.apply(payment.fact(PaymentState.FAILED, None, CAME))
+        payment.apply(payment.fact(GatewayPaymentState.FAILED, None, CAME))
         assert payment.state() == ("failed", "07")
         assert payment.waiting() == 0
     assert payment.legs() == {}
@@ -415,7 +419,7 @@ def test_what_was_refused_is_never_credited_later(payment: Doubted) -> None:
     payment.refuse()
     assert payment.pay(ASKED) is Outcome.REPEATED
     payment.suspect()
-    payment.apply(payment.fact(PaymentState.UNDER_REVIEW, None, None))
+    payment.apply(payment.fact(GatewayPaymentState.UNDER_REVIEW, None, None))
     assert payment.state() == ("failed", "refused_by_staff")
     assert payment.balance() == 0
     assert payment.legs() == {"1110.vnpay": 550_000, "2150": -550_000}
@@ -524,7 +528,7 @@ def test_a_refund_without_its_money_s_name_stays_that_of_what_was_refused(
 def test_refused_money_that_never_came_is_not_owed(payment: Doubted) -> None:
     payment.suspect()
     payment.refuse()
-    denied = payment.fact(PaymentState.FAILED, "money-1", ASKED)
+    denied = payment.fact(GatewayPaymentState.FAILED, "money-1", ASKED)
     assert payment.apply(denied) is Outcome.RECORDED
     assert payment.apply(denied) is Outcome.REPEATED
     assert payment.reviews().decided[0].return_state == "never_came"
@@ -533,7 +537,7 @@ def test_refused_money_that_never_came_is_not_owed(payment: Doubted) -> None:
 
 def test_wrong_money_that_failed_is_nobody_s_to_decide(payment: Doubted) -> None:
     assert payment.pay(CAME) is Outcome.WRONG_AMOUNT
-    denied = payment.fact(PaymentState.FAILED, "money-1", CAME)
+    denied = payment.fact(GatewayPaymentState.FAILED, "money-1", CAME)
     for _ in range(2):
         payment.apply(denied)
         assert payment.state() == ("failed", "07")
@@ -543,7 +547,7 @@ def test_wrong_money_that_failed_is_nobody_s_to_decide(payment: Doubted) -> None
 def test_second_money_that_failed_is_nobody_s_to_decide(payment: Doubted) -> None:
     payment.pay(ASKED)
     payment.pay(ASKED, "money-2")
-    denied = payment.fact(PaymentState.FAILED, "money-2", ASKED)
+    denied = payment.fact(GatewayPaymentState.FAILED, "money-2", ASKED)
     assert payment.apply(denied) is Outcome.RECORDED
     assert payment.apply(denied) is Outcome.REPEATED
     assert payment.pay(ASKED, "money-2") is Outcome.REPEATED
@@ -558,7 +562,7 @@ def test_refused_money_that_is_paid_after_its_denial_comes_back_to_people(
     payment.pay(ASKED)
     payment.pay(ASKED, "money-2")
     payment.refuse()
-    payment.apply(payment.fact(PaymentState.FAILED, "money-2", ASKED))
+    payment.apply(payment.fact(GatewayPaymentState.FAILED, "money-2", ASKED))
     assert payment.waiting() == 0
     stale = paid(payment.reference, ASKED, number="money-2")
     later = replace(stale, occurred_at=datetime.now(UTC) + timedelta(minutes=1))
@@ -652,7 +656,7 @@ def test_a_failure_ends_the_gateway_s_doubt(payment: Doubted, number: str | None
     payment.suspect()
     payment.do(propose_acceptance, MAKER)
     doubt = payment.doubt()
-    assert payment.apply(payment.fact(PaymentState.FAILED, number, None)) is Outcome.RECORDED
+    assert payment.apply(payment.fact(GatewayPaymentState.FAILED, number, None)) is Outcome.RECORDED
     assert payment.state() == ("failed", "07")
     assert conflict(payment.do, accept_payment, CHECKER, doubt=doubt) == "doubt_is_over"
     assert payment.balance() == 0
@@ -694,18 +698,18 @@ def test_another_wrong_money_does_not_hide_the_first(payment: Doubted) -> None:
 @pytest.mark.parametrize(
     "fact",
     [
-        (PaymentState.FAILED, "another-try", None),
-        (PaymentState.FAILED, None, None),
-        (PaymentState.FAILED, "another-try", dong(7)),
-        (PaymentState.OPEN, None, None),
-        (PaymentState.UNKNOWN, None, None),
-        (PaymentState.CANCELLED, None, None),
-        (PaymentState.EXPIRED, None, None),
-        (PaymentState.UNDER_REVIEW, None, None),
+        (GatewayPaymentState.FAILED, "another-try", None),
+        (GatewayPaymentState.FAILED, None, None),
+        (GatewayPaymentState.FAILED, "another-try", dong(7)),
+        (GatewayPaymentState.OPEN, None, None),
+        (GatewayPaymentState.UNKNOWN, None, None),
+        (GatewayPaymentState.CANCELLED, None, None),
+        (GatewayPaymentState.EXPIRED, None, None),
+        (GatewayPaymentState.UNDER_REVIEW, None, None),
     ],
 )
 def test_what_is_of_another_try_leaves_paid_money_to_people(
-    payment: Doubted, fact: tuple[PaymentState, str | None, Money | None]
+    payment: Doubted, fact: tuple[GatewayPaymentState, str | None, Money | None]
 ) -> None:
     payment.pay(CAME)
     doubt = payment.doubt()
@@ -718,7 +722,7 @@ def test_the_clock_asks_a_gateway_that_doubts(payment: Doubted) -> None:
     payment.suspect()
     assert payment.row().next_check_at is not None
     for answer, state in (
-        (payment.fact(PaymentState.UNDER_REVIEW, "money-1", ASKED), "under_review"),
+        (payment.fact(GatewayPaymentState.UNDER_REVIEW, "money-1", ASKED), "under_review"),
         (paid(payment.reference, ASKED, number="money-1"), "succeeded"),
     ):
         with payment.sessions.begin() as session:

@@ -14,7 +14,7 @@ from sqlalchemy import select, text, update
 from sqlalchemy.orm import sessionmaker
 
 from db.engine import make_engine, make_sessions
-from db.models import GatewayMessage, Payment, PaymentEvent
+from db.models import OPEN_PAYMENT_STATES, GatewayMessage, Payment, PaymentEvent
 from domain import clock, ledger
 from domain.actors import MemberRole, StaffRole, user_actor
 from domain.errors import (
@@ -26,19 +26,18 @@ from domain.errors import (
     RateLimited,
 )
 from domain.gateways.base import (
+    GatewayPaymentState,
     GatewayRefused,
     GatewayUnavailable,
     InboundMessage,
     Outcome,
     PaymentFact,
-    PaymentState,
     Snapshot,
 )
 from domain.gateways.vnpay import VNPay, VNPaySettings, hash_data, sign
 from domain.money import Money
 from domain.payments import check_due, check_payment, give_up, open_checkout, take_notification
 from domain.payments.facts import apply_facts
-from domain.payments.records import OPEN_STATES
 from domain.queries.payments import (
     find_payment,
     find_payments,
@@ -352,7 +351,7 @@ def test_a_failure_after_the_success_is_ignored(begun: Begun) -> None:
 def test_money_that_the_gateway_denies_after_the_credit_is_told_to_people(begun: Begun) -> None:
     begun.apply(paid(begun.reference, CREDIT, number="capture-1"))
     denied = PaymentFact(
-        PaymentState.FAILED, reference=begun.reference, gateway_payment_id="capture-1"
+        GatewayPaymentState.FAILED, reference=begun.reference, gateway_payment_id="capture-1"
     )
     assert begun.apply(denied) is Outcome.RECORDED
     assert begun.apply(denied) is Outcome.REPEATED
@@ -426,7 +425,7 @@ def test_without_a_database_the_gateway_is_asked_to_come_again() -> None:
 def test_a_promise_to_pay_keeps_the_payment_open_until_its_day(begun: Begun) -> None:
     day = datetime.now(UTC) + timedelta(days=3)
     fact = PaymentFact(
-        PaymentState.AWAITING, reference=begun.reference, method="konbini", pay_by=day
+        GatewayPaymentState.AWAITING, reference=begun.reference, method="konbini", pay_by=day
     )
     assert begun.apply(fact) is Outcome.RECORDED
     assert begun.apply(fact) is Outcome.REPEATED
@@ -439,7 +438,7 @@ def test_a_promise_to_pay_keeps_the_payment_open_until_its_day(begun: Begun) -> 
 
 def test_the_money_may_come_before_the_promise(begun: Begun) -> None:
     begun.apply(paid(begun.reference, CREDIT))
-    late = PaymentFact(PaymentState.AWAITING, reference=begun.reference)
+    late = PaymentFact(GatewayPaymentState.AWAITING, reference=begun.reference)
     assert begun.apply(late) is Outcome.REPEATED
     assert begun.row().state == "succeeded"
 
@@ -479,7 +478,7 @@ class Capturing:
             **{**begun.sessions.kw, "info": {clock.CLOCK: lambda: datetime.now(UTC) + self.later}}
         )
 
-    def check(self, state: PaymentState, attempt: int) -> int:
+    def check(self, state: GatewayPaymentState, attempt: int) -> int:
         """Have the gateway refuse an attempt; return which it was asked for."""
         fact = PaymentFact(state, code="INSTRUMENT_DECLINED", refusal=attempt)
         self.gateway.snapshot = Snapshot(fact)
@@ -498,22 +497,22 @@ class Capturing:
 def test_instrument_declined_then_a_second_try_is_a_new_attempt(begun: Begun) -> None:
     capturing = Capturing(begun)
     # Two that asked at once asked for one attempt, and were refused as one.
-    assert [capturing.check(PaymentState.OPEN, 0) for _ in range(2)] == [0, 1]
+    assert [capturing.check(GatewayPaymentState.OPEN, 0) for _ in range(2)] == [0, 1]
     assert capturing.refusals() == 1
-    assert [capturing.check(PaymentState.OPEN, 1) for _ in range(2)] == [1, 2]
+    assert [capturing.check(GatewayPaymentState.OPEN, 1) for _ in range(2)] == [1, 2]
     assert capturing.refusals() == 2
-    assert begun.row().state in OPEN_STATES
+    assert begun.row().state in OPEN_PAYMENT_STATES
 
 
 def test_what_is_offered_again_is_asked_for_ever_more_seldom(begun: Begun) -> None:
     capturing = Capturing(begun)
-    assert [capturing.check(PaymentState.APPROVED, 0) for _ in range(3)] == [0, 0, 0]
+    assert [capturing.check(GatewayPaymentState.APPROVED, 0) for _ in range(3)] == [0, 0, 0]
     assert capturing.refusals() == 1
     capturing.later += timedelta(seconds=61)
-    assert [capturing.check(PaymentState.APPROVED, 1) for _ in range(2)] == [1, 1]
+    assert [capturing.check(GatewayPaymentState.APPROVED, 1) for _ in range(2)] == [1, 1]
     assert capturing.refusals() == 2
     capturing.later += timedelta(seconds=61)
-    assert capturing.check(PaymentState.APPROVED, 2) == 2
+    assert capturing.check(GatewayPaymentState.APPROVED, 2) == 2
 
 
 def test_a_gateway_that_is_away_is_asked_again_later(begun: Begun) -> None:
@@ -533,7 +532,7 @@ def test_a_payment_that_nobody_made_expires_and_is_looked_at_a_few_times_more(
     with begun.sessions.begin() as session:
         session.execute(update(Payment).values(expires_at=long_ago))
     make_due(begun)
-    gateway = ScriptedGateway(snapshot=Snapshot(PaymentFact(PaymentState.UNKNOWN)))
+    gateway = ScriptedGateway(snapshot=Snapshot(PaymentFact(GatewayPaymentState.UNKNOWN)))
     check_due(begun.sessions, gateways={"vnpay": gateway}, actor=GATEWAYS)
     row = begun.row()
     assert row.state == "expired"
@@ -542,7 +541,7 @@ def test_a_payment_that_nobody_made_expires_and_is_looked_at_a_few_times_more(
 
 def test_an_unknown_payment_is_not_given_up_before_its_time(begun: Begun) -> None:
     make_due(begun)
-    gateway = ScriptedGateway(snapshot=Snapshot(PaymentFact(PaymentState.UNKNOWN)))
+    gateway = ScriptedGateway(snapshot=Snapshot(PaymentFact(GatewayPaymentState.UNKNOWN)))
     check_due(begun.sessions, gateways={"vnpay": gateway}, actor=GATEWAYS)
     assert begun.row().state == "created"
 

@@ -16,9 +16,9 @@ from domain.errors import NotAuthorised
 from domain.gateways.base import (
     DisputeFact,
     DisputeState,
+    GatewayPaymentState,
     GatewayRefused,
     PaymentFact,
-    PaymentState,
     RefundFact,
     RefundState,
     Snapshot,
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 CREDIT = dong(500_000)
 START = datetime(2026, 3, 10, 9, 30, tzinfo=UTC)
 PATIENCE_SECONDS = 120
-OPEN = Snapshot(PaymentFact(PaymentState.OPEN))
+OPEN = Snapshot(PaymentFact(GatewayPaymentState.OPEN))
 
 
 @dataclass
@@ -187,7 +187,8 @@ class Surprise(Exception):  # noqa: N818 - what nobody expected
 
 def broken_fact() -> Snapshot:
     """Return what the services cannot process."""
-    return Snapshot(PaymentFact(PaymentState.PAID, amount=CREDIT, gateway_payment_id=object()))  # type: ignore[arg-type]
+    number: Any = object()
+    return Snapshot(PaymentFact(GatewayPaymentState.PAID, amount=CREDIT, gateway_payment_id=number))
 
 
 def raise_surprise() -> Snapshot:
@@ -408,7 +409,7 @@ def test_open_payment_is_asked_soon_then_hourly_then_expires(world: World) -> No
 def test_convenience_store_payment_is_asked_a_few_times_a_day_to_its_end(world: World) -> None:
     day = START + timedelta(days=3)
     reference = world.begin(state="awaiting", pay_by=day)
-    promised = PaymentFact(PaymentState.AWAITING, pay_by=day)
+    promised = PaymentFact(GatewayPaymentState.AWAITING, pay_by=day)
     gateway = ManyGateway(snapshot=Snapshot(promised))
     hours = [timedelta(hours=count) for count in (1, *(6,) * 11, 5)]
     assert world.waits(reference, gateway, 13) == hours
@@ -421,7 +422,7 @@ def test_convenience_store_payment_is_asked_a_few_times_a_day_to_its_end(world: 
 
 def test_money_of_a_convenience_store_is_found_before_its_deadline(world: World) -> None:
     reference = world.begin(state="awaiting", pay_by=START + timedelta(days=3))
-    gateway = ManyGateway(snapshot=Snapshot(PaymentFact(PaymentState.AWAITING)))
+    gateway = ManyGateway(snapshot=Snapshot(PaymentFact(GatewayPaymentState.AWAITING)))
     world.waits(reference, gateway, 2)
     gateway.snapshot = Snapshot(paid(reference, CREDIT))
     world.poll(gateway)
@@ -437,7 +438,7 @@ def test_credited_payment_is_asked_daily_for_a_week_and_at_30_60_and_120_days(
     world.credit(reference, gateway)
     credited_at = world.row(reference).credited_at
     assert credited_at is not None
-    gateway.snapshot = Snapshot(PaymentFact(PaymentState.OPEN))
+    gateway.snapshot = Snapshot(PaymentFact(GatewayPaymentState.OPEN))
     days = []
     while (planned := world.row(reference).next_check_at) is not None:
         days.append((planned - credited_at).days)
@@ -505,7 +506,7 @@ def test_payment_approved_after_it_was_cancelled_is_taken(world: World) -> None:
 
 def test_approval_that_cannot_be_taken_is_not_asked_for_without_end(world: World) -> None:
     reference = world.begin()
-    gateway = ManyGateway(snapshot=Snapshot(PaymentFact(PaymentState.APPROVED)))
+    gateway = ManyGateway(snapshot=Snapshot(PaymentFact(GatewayPaymentState.APPROVED)))
     assert world.waits(reference, gateway, 4) == minutes(1, 2, 5, 10)
 
 
@@ -568,7 +569,7 @@ def test_undated_statement_is_dated_before_the_question(
     def answer() -> Snapshot:
         asked_at.append(world.now)
         world.now += timedelta(minutes=1)
-        return Snapshot(PaymentFact(PaymentState.OPEN), (refund,), (undated, dated))
+        return Snapshot(PaymentFact(GatewayPaymentState.OPEN), (refund,), (undated, dated))
 
     monkeypatch.setattr(polling, "apply_facts", keep)
     world.poll(ManyGateway(answers={reference: answer}))

@@ -16,12 +16,12 @@ from domain.errors import Conflict, InvalidInput, NotAuthorised, ReversalExceeds
 from domain.gateways.base import (
     DisputeFact,
     DisputeState,
+    GatewayPaymentState,
     GatewayRefused,
     InboundMessage,
     Notification,
     Outcome,
     PaymentFact,
-    PaymentState,
     RefundFact,
     RefundState,
     Snapshot,
@@ -209,7 +209,7 @@ def test_a_refund_that_waits_at_the_gateway_is_asked_about(payment: Paid) -> Non
     payment.gateway.refunded = RefundFact("r1", RefundState.PENDING, CREDIT)
     assert payment.send(payment.ask(CREDIT)) == "pending"
     payment.gateway.snapshot = Snapshot(
-        PaymentFact(PaymentState.OPEN),
+        PaymentFact(GatewayPaymentState.OPEN),
         (payment.refund_fact("r1", RefundState.SUCCEEDED, CREDIT),),
     )
     with payment.sessions.begin() as session:
@@ -254,7 +254,8 @@ def test_the_next_refund_waits_until_the_one_before_it_has_settled(
     assert payment.balance() == 350_000
     assert (len(only_latest.sent()), only_latest.waits()) == (1, 1)
     snapshot = Snapshot(
-        PaymentFact(PaymentState.OPEN), (payment.refund_fact("r1", RefundState.PENDING, part),)
+        PaymentFact(GatewayPaymentState.OPEN),
+        (payment.refund_fact("r1", RefundState.PENDING, part),),
     )
     payment.gateway.snapshot = snapshot
     only_latest.later()
@@ -582,7 +583,7 @@ def test_money_denied_with_a_date_ahead_counts_again_once_it_is_paid(
 ) -> None:
     now = datetime.now(UTC)
     denied = PaymentFact(
-        PaymentState.FAILED,
+        GatewayPaymentState.FAILED,
         reference=payment.reference,
         gateway_payment_id=payment.money,
         occurred_at=now + ahead,

@@ -22,12 +22,12 @@ from domain.errors import InvalidInput, NotAuthorised
 from domain.gateways.base import (
     DisputeFact,
     DisputeState,
+    GatewayPaymentState,
     InboundMessage,
     Notification,
     NotificationRefused,
     Outcome,
     PaymentFact,
-    PaymentState,
 )
 from domain.payments import handle_webhook, notifications, unmatched_webhooks
 from domain.payments.polling import CHECK_FAILED
@@ -138,9 +138,11 @@ def test_money_of_an_unknown_payment_is_listed(sessions: sessionmaker[Session]) 
     assert row.reason == "paid"
 
 
-@pytest.mark.parametrize("state", [one for one in PaymentState if one is not PaymentState.PAID])
+@pytest.mark.parametrize(
+    "state", [one for one in GatewayPaymentState if one is not GatewayPaymentState.PAID]
+)
 def test_an_unknown_payment_without_money_is_not_listed(
-    sessions: sessionmaker[Session], state: PaymentState
+    sessions: sessionmaker[Session], state: GatewayPaymentState
 ) -> None:
     gateway = telling(PaymentFact(state, reference="ABCDEFGH"))
     assert take(sessions, MESSAGE, gateway) is Outcome.UNKNOWN_PAYMENT
@@ -155,7 +157,7 @@ def test_money_of_an_unknown_payment_beside_a_known_one_is_listed(begun: Begun) 
 
 def test_money_that_is_recorded_when_it_is_told_again_is_listed_no_more(begun: Begun) -> None:
     named = PaymentFact(
-        PaymentState.PAID,
+        GatewayPaymentState.PAID,
         gateway_reference="checkout-later",
         gateway_payment_id="money-of-it",
         amount=CREDIT,

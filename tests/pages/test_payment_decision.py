@@ -10,8 +10,8 @@ from domain.actors import StaffRole, user_actor
 from domain.gateways.base import (
     DisputeFact,
     DisputeState,
+    GatewayPaymentState,
     PaymentFact,
-    PaymentState,
     RefundFact,
     RefundState,
 )
@@ -56,7 +56,9 @@ class Case:
             session, self.gateway, self.account, owner, dong(1_000_000)
         )
 
-    def comes(self, amount: Money | None, state: PaymentState = PaymentState.PAID) -> None:
+    def comes(
+        self, amount: Money | None, state: GatewayPaymentState = GatewayPaymentState.PAID
+    ) -> None:
         fact = PaymentFact(
             state,
             reference=self.payment.reference,
@@ -184,7 +186,7 @@ def test_support_reads_only(show: Callable[..., AppTest], case: Case) -> None:
 def test_without_the_gateway_s_word_it_can_only_be_asked_or_refused(
     show: Callable[..., AppTest], case: Case
 ) -> None:
-    case.comes(None, PaymentState.UNDER_REVIEW)
+    case.comes(None, GatewayPaymentState.UNDER_REVIEW)
     app = look(show, case, StaffRole.FINANCE)
     assert offered(app) == [REFUSE]
     assert any("Ask the gateway first" in caption.value for caption in app.caption)

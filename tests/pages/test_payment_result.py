@@ -16,8 +16,8 @@ from domain.actors import StaffRole, user_actor
 from domain.gateways.base import (
     DisputeFact,
     DisputeState,
+    GatewayPaymentState,
     PaymentFact,
-    PaymentState,
     RefundFact,
     RefundState,
     Snapshot,
@@ -200,7 +200,7 @@ def test_payment_whose_time_ends_while_it_is_watched_offers_another_at_once(
 def test_declined_payment_says_so_and_opens_add_credit_with_its_amount(
     show: Callable[..., AppTest], case: Case
 ) -> None:
-    fact = PaymentFact(PaymentState.FAILED, reference=case.payment.reference, code="51")
+    fact = PaymentFact(GatewayPaymentState.FAILED, reference=case.payment.reference, code="51")
     case.told(fact)
     app = look(show, case)
     (told,) = (error.value.replace("\\", "") for error in app.error)
@@ -221,7 +221,10 @@ def test_attempt_that_was_declined_offers_another_method_while_the_payment_is_op
 ) -> None:
     case.becomes(state="pending", redirect_url="https://pay.example.com/")
     refused = PaymentFact(
-        PaymentState.OPEN, reference=case.payment.reference, code="INSTRUMENT_DECLINED", refusal=0
+        GatewayPaymentState.OPEN,
+        reference=case.payment.reference,
+        code="INSTRUMENT_DECLINED",
+        refusal=0,
     )
     case.told(refused)
     app = look(show, case)
@@ -277,7 +280,7 @@ def test_payment_that_a_store_awaits_says_until_when(
 def awaits_store(case: Case, instructions_url: str | None) -> None:
     """Have the gateway say that a store awaits the money, and where the customer reads how."""
     fact = PaymentFact(
-        PaymentState.AWAITING,
+        GatewayPaymentState.AWAITING,
         reference=case.payment.reference,
         pay_by=datetime(2026, 12, 24, 14, 59, tzinfo=UTC),
         instructions_url=instructions_url,
@@ -306,7 +309,7 @@ def test_payment_that_a_store_awaits_leads_to_its_instructions(
     staff.switch_page("pages/payment.py")
     staff.query_params["ref"] = case.payment.reference
     assert path not in html_of(staff.run()), "only who may pay is led there"
-    case.told(PaymentFact(PaymentState.EXPIRED, reference=case.payment.reference))
+    case.told(PaymentFact(GatewayPaymentState.EXPIRED, reference=case.payment.reference))
     expired = look(show, case)
     assert path not in html_of(expired)
     assert "This payment was not paid in time and has expired." in expired.warning[0].value

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import httpx2
 import pytest
 
-from domain.gateways.base import KnownPayment, PaymentState
+from domain.gateways.base import GatewayPaymentState, KnownPayment
 from domain.money import Money
 from sandbox.paypal import DEMO_CLIENT_ID, DEMO_CLIENT_SECRET
 from tests.paypal_world import run_stand_in
@@ -143,12 +143,16 @@ def test_what_paypals_client_paid_is_what_our_adapter_reads(world: World, ask: A
     order = create(ask)
     amount = Money.from_minor_units(1_000, "USD")
     payment = KnownPayment(REFERENCE, order["id"], None, amount, datetime.now(UTC))
-    assert world.gateway.fetch_payment(payment).payment.state is PaymentState.OPEN
+    assert world.gateway.fetch_payment(payment).payment.state is GatewayPaymentState.OPEN
     world.choose(f"{world.base_url}/paypal/pay/{order['id']}", "succeed", "never")
-    assert world.gateway.fetch_payment(payment).payment.state is PaymentState.APPROVED
+    assert world.gateway.fetch_payment(payment).payment.state is GatewayPaymentState.APPROVED
     ask("orders.capture_order", id=order["id"], paypal_request_id="cap-1")
     fact = world.gateway.complete_payment(payment).payment
-    assert (fact.state, fact.amount, fact.reference) == (PaymentState.PAID, amount, REFERENCE)
+    assert (fact.state, fact.amount, fact.reference) == (
+        GatewayPaymentState.PAID,
+        amount,
+        REFERENCE,
+    )
     paid = replace(payment, gateway_payment_id=fact.gateway_payment_id)
     assert ask("payments.get_captured_payment", capture_id=paid.gateway_payment_id)[0] == 200
 

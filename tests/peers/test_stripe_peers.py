@@ -20,13 +20,13 @@ import pytest
 import stripe
 
 from domain.gateways.base import (
+    GatewayPaymentState,
     GatewayRefused,
     InboundMessage,
     KnownPayment,
     NotificationRefused,
     Outcome,
     PaymentFact,
-    PaymentState,
     RefundRequest,
     RefundState,
 )
@@ -167,7 +167,7 @@ def test_its_webhook_is_verified_and_read_and_our_stand_in_signs_alike(peer: Pee
     found = peer.gateway.parse_notification(message)
     (fact,) = found.facts
     assert isinstance(fact, PaymentFact)
-    assert fact.state is PaymentState.PAID
+    assert fact.state is GatewayPaymentState.PAID
     assert (fact.reference, fact.gateway_payment_id) == (REFERENCE, made.id)
     assert fact.amount == YEN
     theirs = message.headers["stripe-signature"]
@@ -191,7 +191,7 @@ def test_its_webhook_is_refused_with_another_secret_or_body(peer: Peer) -> None:
 def test_its_payment_is_fetched_as_paid(peer: Peer) -> None:
     made = peer.pay()
     found = peer.gateway.fetch_payment(known(made.id))
-    assert found.payment.state is PaymentState.PAID
+    assert found.payment.state is GatewayPaymentState.PAID
     assert (found.payment.gateway_payment_id, found.payment.amount) == (made.id, YEN)
     assert found.payment.fee == Money.zero("JPY")
     assert (found.refunds, found.disputes) == ((), ())
@@ -202,7 +202,7 @@ def test_its_declined_payment_is_fetched_as_failed(peer: Peer) -> None:
         peer.pay("4000000000000341")
     (made,) = peer.sdk.v1.payment_intents.list().data
     found = peer.gateway.fetch_payment(known(made.id)).payment
-    assert (found.state, found.code) == (PaymentState.FAILED, "card_declined")
+    assert (found.state, found.code) == (GatewayPaymentState.FAILED, "card_declined")
 
 
 def test_it_refunds_in_parts_and_each_reference_once(peer: Peer) -> None:

@@ -15,12 +15,12 @@ import pytest
 
 from domain.gateways.base import (
     CheckoutRequest,
+    GatewayPaymentState,
     GatewayUnavailable,
     InboundMessage,
     KnownPayment,
     NotificationRefused,
     Outcome,
-    PaymentState,
     RefundRequest,
     RefundState,
 )
@@ -249,7 +249,7 @@ def test_the_peer_sends_the_querydr_that_we_send(ask: Ask) -> None:
     assert as_text(theirs["sent"]["body"]) == sent[0]
     assert theirs["told"]["isVerified"] is True
     assert theirs["told"]["isSuccess"] is True
-    assert snapshot.payment.state is PaymentState.PAID
+    assert snapshot.payment.state is GatewayPaymentState.PAID
 
 
 def test_neither_believes_an_answer_that_was_changed(ask: Ask) -> None:

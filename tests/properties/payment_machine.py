@@ -39,10 +39,10 @@ from domain.exchange import decide_rate, make_quote, propose_rate
 from domain.gateways.base import (
     DisputeFact,
     DisputeState,
+    GatewayPaymentState,
     GatewayRefused,
     GatewayUnavailable,
     PaymentFact,
-    PaymentState,
     RefundFact,
     RefundState,
     Snapshot,
@@ -104,7 +104,7 @@ class Taken:
 
     name: str
     amount: Money
-    state: PaymentState
+    state: GatewayPaymentState
     fee: Money | None = None
 
 
@@ -363,33 +363,35 @@ class PaymentMachine(RuleBasedStateMachine):
             return
         if world.moneys or not self.habits.names_payments:
             kind = "right"
-        taken = Taken(self.name("money"), world.asked, PaymentState.PAID)
+        taken = Taken(self.name("money"), world.asked, GatewayPaymentState.PAID)
         if kind == "wrong":
             taken.amount = part_of(world.asked, "half")
         elif kind == "doubt":
-            taken.state = PaymentState.UNDER_REVIEW
+            taken.state = GatewayPaymentState.UNDER_REVIEW
         elif not world.moneys:
             taken.fee = Money(world.asked.micros // 50, world.asked.currency)
         world.moneys.append(taken)
         self.tell(self.payment_fact(world, taken), told)
 
-    @precondition(lambda self: self.moneys(PaymentState.UNDER_REVIEW))
+    @precondition(lambda self: self.moneys(GatewayPaymentState.UNDER_REVIEW))
     @rule(pick=PICKS, is_paid=st.booleans(), told=TOLD)
     def end_doubt(self, *, pick: int, is_paid: bool, told: int) -> None:
         """The gateway's own review ends."""
-        world, money = chosen(self.moneys(PaymentState.UNDER_REVIEW), pick)
-        money.state = PaymentState.PAID if is_paid else PaymentState.FAILED
+        world, money = chosen(self.moneys(GatewayPaymentState.UNDER_REVIEW), pick)
+        money.state = GatewayPaymentState.PAID if is_paid else GatewayPaymentState.FAILED
         self.tell(self.payment_fact(world, money), told)
 
     @rule(
         pick=PICKS,
-        state=st.sampled_from((PaymentState.CANCELLED, PaymentState.EXPIRED, PaymentState.FAILED)),
+        state=st.sampled_from(
+            (GatewayPaymentState.CANCELLED, GatewayPaymentState.EXPIRED, GatewayPaymentState.FAILED)
+        ),
         told=TOLD,
     )
-    def fail(self, pick: int, state: PaymentState, told: int) -> None:
+    def fail(self, pick: int, state: GatewayPaymentState, told: int) -> None:
         """An attempt without money ends, or the gateway denies money that it had called paid."""
-        taken = self.moneys(PaymentState.PAID)
-        if taken and state is PaymentState.FAILED:
+        taken = self.moneys(GatewayPaymentState.PAID)
+        if taken and state is GatewayPaymentState.FAILED:
             world, money = chosen(taken, pick)
             money.state = state
             self.tell(self.payment_fact(world, money), told)
@@ -397,7 +399,7 @@ class PaymentMachine(RuleBasedStateMachine):
             world = chosen(self.worlds, pick)
             self.tell(PaymentFact(state, reference=world.reference, code="24"), told)
 
-    @precondition(lambda self: self.moneys(PaymentState.PAID))
+    @precondition(lambda self: self.moneys(GatewayPaymentState.PAID))
     @rule(
         pick=PICKS,
         part=st.sampled_from(PARTS),
@@ -417,7 +419,7 @@ class PaymentMachine(RuleBasedStateMachine):
         told: int,
     ) -> None:
         """Somebody refunds at the gateway, or the gateway itself takes the money."""
-        world, money = chosen(self.moneys(PaymentState.PAID), pick)
+        world, money = chosen(self.moneys(GatewayPaymentState.PAID), pick)
         self.now += timedelta(seconds=seconds)
         if not self.is_ours(world, money):
             part, is_reversal = "all", False
@@ -452,7 +454,7 @@ class PaymentMachine(RuleBasedStateMachine):
         refund.stated_at = self.now
         self.tell(self.refund_fact(world, refund), told)
 
-    @precondition(lambda self: self.moneys(PaymentState.PAID))
+    @precondition(lambda self: self.moneys(GatewayPaymentState.PAID))
     @rule(
         pick=PICKS,
         part=st.sampled_from(PARTS),
@@ -469,7 +471,7 @@ class PaymentMachine(RuleBasedStateMachine):
         seconds: int,
         told: int,
     ) -> None:
-        world, money = chosen(self.moneys(PaymentState.PAID), pick)
+        world, money = chosen(self.moneys(GatewayPaymentState.PAID), pick)
         if not world.is_clear() and not self.is_ours(world, money):
             return
         amount = part_of(money.amount, part)
@@ -632,7 +634,7 @@ class PaymentMachine(RuleBasedStateMachine):
         elif self.accept(about):
             payment.accept_money(money.name, case.amount)
         else:
-            has_failed = money.state is PaymentState.FAILED
+            has_failed = money.state is GatewayPaymentState.FAILED
             assert has_failed or payment.is_credited or payment.is_going_back(money.name)
 
     def accept(self, about: dict[str, Any]) -> bool:
@@ -748,7 +750,7 @@ class PaymentMachine(RuleBasedStateMachine):
     def world_of(self, reference: str) -> World:
         return next(world for world in self.worlds if world.reference == reference)
 
-    def moneys(self, state: PaymentState) -> list[tuple[World, Taken]]:
+    def moneys(self, state: GatewayPaymentState) -> list[tuple[World, Taken]]:
         return [
             (world, money)
             for world in self.worlds
@@ -827,7 +829,7 @@ class PaymentMachine(RuleBasedStateMachine):
         """Return the present truth: of the money that we know, or of the first that was paid."""
         about = [one for one in world.moneys if one.name == known] or world.moneys[:1]
         if not about:
-            return Snapshot(PaymentFact(PaymentState.OPEN, reference=world.reference))
+            return Snapshot(PaymentFact(GatewayPaymentState.OPEN, reference=world.reference))
         name = about[0].name
         refunds = [one for one in world.refunds if one.money == name and not one.is_reversal]
         if self.habits.tells_latest_refund_only:

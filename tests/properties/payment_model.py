@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from domain.gateways.base import DisputeState, PaymentFact, PaymentState
+from domain.gateways.base import DisputeState, GatewayPaymentState, PaymentFact
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -216,11 +216,15 @@ class Payment:
 
     def state_payment(self, fact: PaymentFact) -> None:
         money = fact.gateway_payment_id
-        if fact.state is PaymentState.FAILED and money in self.refused:
+        if fact.state is GatewayPaymentState.FAILED and money in self.refused:
             self.failed.add(money)
-        if fact.state is PaymentState.FAILED and self.money is not None and money == self.money:
+        if (
+            fact.state is GatewayPaymentState.FAILED
+            and self.money is not None
+            and money == self.money
+        ):
             self._deny(self.money)
-        if fact.state is not PaymentState.PAID or money is None or fact.amount is None:
+        if fact.state is not GatewayPaymentState.PAID or money is None or fact.amount is None:
             return
         is_new = money not in self.told
         self.told.setdefault(money, fact.amount.micros)

@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 from domain.gateways.base import (
     DisputeFact,
     DisputeState,
+    GatewayPaymentState,
     PaymentFact,
-    PaymentState,
     RefundFact,
     RefundState,
 )
@@ -25,7 +25,7 @@ def yen(micros: int) -> Money:
 
 def paid(micros: int = 100, money: str = "m1") -> PaymentFact:
     return PaymentFact(
-        PaymentState.PAID, reference="R", gateway_payment_id=money, amount=yen(micros)
+        GatewayPaymentState.PAID, reference="R", gateway_payment_id=money, amount=yen(micros)
     )
 
 
@@ -171,7 +171,7 @@ def test_reversal_after_dispute_is_part_of_it_already() -> None:
 def test_capture_denied_after_credit_is_a_lost_dispute() -> None:
     account, payment = credited()
     for _ in range(2):
-        account.state(replace(paid(), state=PaymentState.FAILED))
+        account.state(replace(paid(), state=GatewayPaymentState.FAILED))
         account.state(paid())
     assert (books(payment), account.is_frozen) == ((0, 0, 0, 0), False)
     assert [one.name for one in payment.disputes] == ["denied:m1"]

@@ -20,10 +20,10 @@ from domain.finance import FinanceLine, post_finance_entries
 from domain.gateways.base import (
     DisputeFact,
     DisputeState,
+    GatewayPaymentState,
     GatewayRefused,
     Instrument,
     PaymentFact,
-    PaymentState,
     RefundFact,
     RefundState,
 )
@@ -302,9 +302,9 @@ class RichHistory:
         self.pay("second", "dong", "vnpay", dong(1_100_000))
         self.pay("euro", "dollar", "paypal", Money.from_minor_units(10_000, "USD"), fee=3_400_000)
         for name, state in (
-            ("failed", PaymentState.FAILED),
-            ("cancelled", PaymentState.CANCELLED),
-            ("expired", PaymentState.EXPIRED),
+            ("failed", GatewayPaymentState.FAILED),
+            ("cancelled", GatewayPaymentState.CANCELLED),
+            ("expired", GatewayPaymentState.EXPIRED),
         ):
             self.begin(name, "dong", "vnpay", dong(520_000))
             self.tell("vnpay", PaymentFact(state, reference=self.payments[name][1], code="24"))
@@ -356,7 +356,7 @@ class RichHistory:
         self.tell(
             "vnpay",
             PaymentFact(
-                PaymentState.FAILED,
+                GatewayPaymentState.FAILED,
                 reference=self.payments["never came"][1],
                 gateway_payment_id="money-never came",
                 code="02",

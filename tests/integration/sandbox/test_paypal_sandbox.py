@@ -18,6 +18,7 @@ from domain.gateways.base import (
     CheckoutRequest,
     DisputeFact,
     DisputeState,
+    GatewayPaymentState,
     GatewayRefused,
     GatewayUnavailable,
     InboundMessage,
@@ -26,7 +27,6 @@ from domain.gateways.base import (
     NotificationRefused,
     Outcome,
     PaymentFact,
-    PaymentState,
     RefundFact,
     RefundRequest,
     RefundState,
@@ -78,7 +78,7 @@ def checkout(amount: Money | None = None, reference: str = REFERENCE) -> Checkou
 
 def as_a_capture_says(fact: PaymentFact) -> PaymentFact:
     """Return what an order says without who paid, for which one has to ask."""
-    is_paid = fact.state is PaymentState.PAID
+    is_paid = fact.state is GatewayPaymentState.PAID
     return replace(fact, instrument=None, asking_tells_instrument=is_paid)
 
 
@@ -97,7 +97,7 @@ def paid(world: World, request: CheckoutRequest | None = None) -> KnownPayment:
     payment, url = ordered(world, request)
     world.choose(url, "succeed", "never")
     fact = world.gateway.complete_payment(payment).payment
-    assert fact.state is PaymentState.PAID
+    assert fact.state is GatewayPaymentState.PAID
     return replace(payment, gateway_payment_id=fact.gateway_payment_id)
 
 
@@ -113,7 +113,7 @@ def refund_request(
 # ── Paying ────────────────────────────────────────────────────────────────────────────────────
 def test_a_payment_is_approved_captured_and_told(world: World) -> None:
     payment, url = ordered(world)
-    assert world.gateway.fetch_payment(payment).payment.state is PaymentState.OPEN
+    assert world.gateway.fetch_payment(payment).payment.state is GatewayPaymentState.OPEN
     back = world.choose(url, "succeed")
     assert back.status_code == 303
     returned = httpx2.URL(back.headers["location"])
@@ -122,10 +122,10 @@ def test_a_payment_is_approved_captured_and_told(world: World) -> None:
     approved = world.told()
     assert approved.event_type == "CHECKOUT.ORDER.APPROVED"
     assert [fact.state for fact in approved.facts if hasattr(fact, "fee")] == [
-        PaymentState.APPROVED
+        GatewayPaymentState.APPROVED
     ]
     fact = world.gateway.complete_payment(payment).payment
-    assert (fact.state, fact.amount) == (PaymentState.PAID, payment.amount)
+    assert (fact.state, fact.amount) == (GatewayPaymentState.PAID, payment.amount)
     assert fact.fee == Money.from_minor_units(69, "USD")
     completed = world.told()
     assert completed.event_type == "PAYMENT.CAPTURE.COMPLETED"
@@ -167,7 +167,7 @@ def test_a_lost_answer_of_a_capture_is_asked_after(world: World) -> None:
     world.choose(url, "succeed", "never")
     world.recorder.loses.add("/capture")
     fact = world.gateway.complete_payment(payment).payment
-    assert (fact.state, fact.amount) == (PaymentState.PAID, payment.amount)
+    assert (fact.state, fact.amount) == (GatewayPaymentState.PAID, payment.amount)
 
 
 def test_a_return_and_a_webhook_that_race_capture_once(world: World) -> None:
@@ -175,7 +175,7 @@ def test_a_return_and_a_webhook_that_race_capture_once(world: World) -> None:
     world.choose(url, "succeed", "never")
     with ThreadPoolExecutor(8) as pool:
         facts = list(pool.map(lambda _: world.gateway.complete_payment(payment).payment, range(8)))
-    assert {fact.state for fact in facts} == {PaymentState.PAID}
+    assert {fact.state for fact in facts} == {GatewayPaymentState.PAID}
     assert len({fact.gateway_payment_id for fact in facts}) == 1
 
 
@@ -189,15 +189,15 @@ def test_a_declined_instrument_may_be_replaced(world: World) -> None:
     payment, url = ordered(world)
     world.choose(url, "decline", "never")
     declined = world.gateway.complete_payment(payment).payment
-    assert (declined.state, declined.code) == (PaymentState.OPEN, "INSTRUMENT_DECLINED")
+    assert (declined.state, declined.code) == (GatewayPaymentState.OPEN, "INSTRUMENT_DECLINED")
     assert declined.refusal == 0
     world.choose(url, "succeed", "never")
     # The same attempt has the same answer, whatever was approved since.
     assert world.gateway.complete_payment(payment).payment.refusal == 0
     payment = replace(payment, refusals=1)
-    assert world.gateway.complete_payment(payment).payment.state is PaymentState.PAID
+    assert world.gateway.complete_payment(payment).payment.state is GatewayPaymentState.PAID
     # And so has one that was a success: it is not made twice.
-    assert world.gateway.complete_payment(payment).payment.state is PaymentState.PAID
+    assert world.gateway.complete_payment(payment).payment.state is GatewayPaymentState.PAID
 
 
 def test_a_refused_capture_is_answered_alike_and_another_is_made(world: World) -> None:
@@ -215,15 +215,15 @@ def test_a_cancelled_payment_may_be_approved_after_all(world: World) -> None:
     payment, url = ordered(world)
     back = world.choose(url, "cancel")
     assert back.headers["location"] == f"{SHOP}?cancelled=1&token={payment.gateway_reference}"
-    assert world.gateway.complete_payment(payment).payment.state is PaymentState.OPEN
+    assert world.gateway.complete_payment(payment).payment.state is GatewayPaymentState.OPEN
     world.choose(url, "succeed", "never")
-    assert world.gateway.complete_payment(payment).payment.state is PaymentState.PAID
+    assert world.gateway.complete_payment(payment).payment.state is GatewayPaymentState.PAID
 
 
 def test_an_order_that_nobody_pays_is_gone_after_three_hours(world: World) -> None:
     payment, url = ordered(world)
     world.clock[0] = timedelta(hours=3)
-    assert world.gateway.complete_payment(payment).payment.state is PaymentState.EXPIRED
+    assert world.gateway.complete_payment(payment).payment.state is GatewayPaymentState.EXPIRED
     assert httpx2.get(url).status_code == 404
     made = world.gateway.create_checkout(checkout(reference=REFERENCE[::-1]))
     assert made.gateway_reference != payment.gateway_reference
@@ -232,7 +232,7 @@ def test_an_order_that_nobody_pays_is_gone_after_three_hours(world: World) -> No
 def test_a_token_that_has_ended_is_replaced(world: World) -> None:
     payment, _ = ordered(world)
     world.clock[0] = timedelta(hours=9)
-    assert world.gateway.fetch_payment(payment).payment.state is PaymentState.EXPIRED
+    assert world.gateway.fetch_payment(payment).payment.state is GatewayPaymentState.EXPIRED
     statuses = [status for _request, status, _content in world.recorder.seen]
     assert statuses[-3:] == [401, 200, 404]
 
@@ -254,26 +254,26 @@ def test_a_second_order_of_a_captured_invoice_is_refused(world: World) -> None:
     )
     world.choose(f"{world.base_url}/paypal/pay/{again.gateway_reference}", "succeed", "never")
     refused = world.gateway.complete_payment(again).payment
-    assert (refused.state, refused.code) == (PaymentState.FAILED, "DUPLICATE_INVOICE_ID")
+    assert (refused.state, refused.code) == (GatewayPaymentState.FAILED, "DUPLICATE_INVOICE_ID")
 
 
 # ── What the person at the page may want ──────────────────────────────────────────────────────
 def test_a_payment_in_review_comes_later_or_never(world: World) -> None:
     for reference, action, state in (
-        (REFERENCE, "complete", PaymentState.PAID),
-        (REFERENCE[::-1], "deny", PaymentState.FAILED),
+        (REFERENCE, "complete", GatewayPaymentState.PAID),
+        (REFERENCE[::-1], "deny", GatewayPaymentState.FAILED),
     ):
         payment, url = ordered(world, checkout(reference=reference))
         world.choose(url, "pending")
         waiting = world.gateway.complete_payment(payment).payment
-        assert (waiting.state, waiting.code) == (PaymentState.AWAITING, "PENDING_REVIEW")
+        assert (waiting.state, waiting.code) == (GatewayPaymentState.AWAITING, "PENDING_REVIEW")
         assert waiting.gateway_payment_id is not None
         told = world.told_until("PAYMENT.CAPTURE.PENDING")
         assert told.facts[0] == waiting
         assert world.operate(action, waiting.gateway_payment_id).status_code == 303
         ended = world.gateway.fetch_payment(payment).payment
         assert ended.state is state
-        name = "COMPLETED" if state is PaymentState.PAID else "DENIED"
+        name = "COMPLETED" if state is GatewayPaymentState.PAID else "DENIED"
         assert world.told_until(f"PAYMENT.CAPTURE.{name}").facts == (as_a_capture_says(ended),)
 
 
@@ -281,7 +281,7 @@ def test_five_copies_of_a_message_are_one_event(world: World) -> None:
     payment, url = ordered(world)
     world.choose(url, "succeed", "duplicate")
     assert len({world.told().event_id for _ in range(5)}) == 1
-    assert world.gateway.complete_payment(payment).payment.state is PaymentState.PAID
+    assert world.gateway.complete_payment(payment).payment.state is GatewayPaymentState.PAID
 
 
 def test_a_forged_message_is_refused(world: World) -> None:
@@ -333,7 +333,7 @@ def test_partial_refunds_until_nothing_is_left(world: World) -> None:
         world.gateway.refund(refund_request(payment, 701, "REFUNDREFUNDREFUND33"))
     second = world.gateway.refund(refund_request(payment, 700, "REFUNDREFUNDREFUND44"))
     snapshot = world.gateway.fetch_payment(payment)
-    assert snapshot.payment.state is PaymentState.PAID
+    assert snapshot.payment.state is GatewayPaymentState.PAID
     assert snapshot.refunds == (first, second)
     with pytest.raises(GatewayRefused, match="CAPTURE_FULLY_REFUNDED"):
         world.gateway.refund(refund_request(payment, 1, "REFUNDREFUNDREFUND55"))
@@ -479,7 +479,7 @@ def test_capture_is_denied_after_it_was_completed(world: World) -> None:
     for fact in (told, fetched):
         assert isinstance(fact, PaymentFact)
         assert (fact.state, fact.gateway_payment_id, fact.reference) == (
-            PaymentState.FAILED,
+            GatewayPaymentState.FAILED,
             payment.gateway_payment_id,
             REFERENCE,
         )
@@ -532,7 +532,7 @@ def test_captured_money_is_told_while_disputes_are_refused(world: World, answer:
     world.choose(url, "succeed", "never")
     control(world, group="disputes", answer=answer)
     snapshot = world.gateway.complete_payment(payment)
-    assert snapshot.payment.state is PaymentState.PAID
+    assert snapshot.payment.state is GatewayPaymentState.PAID
     assert snapshot.unread == {"disputes"}
     control(world, group="refunds", answer=answer)
     known = replace(payment, gateway_payment_id=snapshot.payment.gateway_payment_id)
@@ -552,7 +552,7 @@ def test_captured_money_is_told_while_disputes_hang(
     payment = paid(world)
     control(world, group="disputes", answer="hang")
     snapshot = world.gateway.fetch_payment(payment)
-    assert snapshot.payment.state is PaymentState.PAID
+    assert snapshot.payment.state is GatewayPaymentState.PAID
     assert snapshot.unread == {"disputes"}
 
 
@@ -566,7 +566,7 @@ def test_everything_hangs_and_is_normal_again(
         with pytest.raises(GatewayUnavailable, match="ReadTimeout"):
             world.gateway.fetch_payment(payment)
     control(world, group="all", answer="normal")
-    assert world.gateway.fetch_payment(payment).payment.state is PaymentState.PAID
+    assert world.gateway.fetch_payment(payment).payment.state is GatewayPaymentState.PAID
 
 
 @pytest.mark.parametrize(

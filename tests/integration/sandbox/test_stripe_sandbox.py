@@ -28,6 +28,7 @@ from domain.gateways.base import (
     CheckoutRequest,
     DisputeFact,
     DisputeState,
+    GatewayPaymentState,
     GatewayRefused,
     GatewayUnavailable,
     InboundMessage,
@@ -35,7 +36,6 @@ from domain.gateways.base import (
     NotificationRefused,
     Outcome,
     PaymentFact,
-    PaymentState,
     RefundFact,
     RefundRequest,
     RefundState,
@@ -237,7 +237,7 @@ def test_a_card_pays_and_three_events_and_the_api_agree(shop: Shop) -> None:
     of_intent = payment_fact(heard["payment_intent.succeeded"])
     fetched = shop.fetch(known).payment
     for fact in (of_session, of_intent, fetched):
-        assert fact.state is PaymentState.PAID
+        assert fact.state is GatewayPaymentState.PAID
         assert (fact.reference, fact.amount) == (REFERENCE, yen(3_000))
         assert fact.gateway_payment_id == fetched.gateway_payment_id
     assert (fetched.method, fetched.fee) == ("card", yen(108))
@@ -274,10 +274,10 @@ def test_a_declined_card_stays_on_the_page_and_can_be_tried_again(shop: Shop) ->
     assert shop.choose(checkout.redirect_url, "fail") == checkout.redirect_url
     assert "was declined" in shop.browser.get(checkout.redirect_url).text
     assert all(found.facts == () for found in shop.hear(2).values())
-    assert shop.fetch(known).payment.state is PaymentState.OPEN
+    assert shop.fetch(known).payment.state is GatewayPaymentState.OPEN
     shop.choose(checkout.redirect_url, "succeed")
     shop.hear(3)
-    assert shop.fetch(known).payment.state is PaymentState.PAID
+    assert shop.fetch(known).payment.state is GatewayPaymentState.PAID
 
 
 def test_who_presses_pay_twice_pays_once(shop: Shop) -> None:
@@ -286,7 +286,7 @@ def test_who_presses_pay_twice_pays_once(shop: Shop) -> None:
     assert shop.choose(checkout.redirect_url, "succeed") == first
     shop.hear(3)
     assert shop.mailbox.empty()
-    assert shop.fetch(known).payment.state is PaymentState.PAID
+    assert shop.fetch(known).payment.state is GatewayPaymentState.PAID
 
 
 def test_completed_and_unpaid_then_async_succeeded(shop: Shop) -> None:
@@ -295,7 +295,7 @@ def test_completed_and_unpaid_then_async_succeeded(shop: Shop) -> None:
     assert voucher == f"{shop.base_url}/stripe/konbini/{checkout.gateway_reference}"
     waiting = payment_fact(shop.hear(2)["checkout.session.completed"])
     fetched = shop.fetch(known).payment
-    assert waiting.state is fetched.state is PaymentState.AWAITING
+    assert waiting.state is fetched.state is GatewayPaymentState.AWAITING
     assert waiting.method == fetched.method == "konbini"
     assert waiting.pay_by == fetched.pay_by
     assert fetched.instructions_url == voucher
@@ -305,7 +305,7 @@ def test_completed_and_unpaid_then_async_succeeded(shop: Shop) -> None:
     assert shop.choose(voucher, "pay") == back
     paid = payment_fact(shop.hear(3)["checkout.session.async_payment_succeeded"])
     fetched = shop.fetch(known).payment
-    assert paid.state is fetched.state is PaymentState.PAID
+    assert paid.state is fetched.state is GatewayPaymentState.PAID
     assert paid.gateway_payment_id == fetched.gateway_payment_id
     assert fetched.method == "konbini"
 
@@ -317,7 +317,7 @@ def test_completed_and_unpaid_then_async_failed(shop: Shop) -> None:
     shop.choose(voucher, "lapse")
     failed = payment_fact(shop.hear(2)["checkout.session.async_payment_failed"])
     fetched = shop.fetch(known).payment
-    assert failed.state is fetched.state is PaymentState.EXPIRED
+    assert failed.state is fetched.state is GatewayPaymentState.EXPIRED
     assert fetched.code == "payment_intent_payment_attempt_expired"
     assert "nothing to pay" in shop.browser.get(voucher).text
 
@@ -329,9 +329,9 @@ def test_completed_and_unpaid_then_nothing_until_the_voucher_is_over(shop: Shop)
     (intent,) = shop.store.find("stripe.intent")
     intent["next_action"]["konbini_display_details"]["expires_at"] = 1
     shop.store.put("stripe.intent", intent["id"], intent)
-    assert shop.fetch(known).payment.state is PaymentState.EXPIRED
+    assert shop.fetch(known).payment.state is GatewayPaymentState.EXPIRED
     failed = payment_fact(shop.hear(2)["checkout.session.async_payment_failed"])
-    assert failed.state is PaymentState.EXPIRED
+    assert failed.state is GatewayPaymentState.EXPIRED
 
 
 def test_konbini_is_not_offered_below_120_yen_nor_taken(shop: Shop) -> None:
@@ -339,17 +339,17 @@ def test_konbini_is_not_offered_below_120_yen_nor_taken(shop: Shop) -> None:
     assert "convenience store" not in shop.browser.get(checkout.redirect_url).text
     answer = shop.browser.post(checkout.redirect_url, data={"outcome": "konbini"})
     assert answer.status_code == 404
-    assert shop.fetch(known).payment.state is PaymentState.OPEN
+    assert shop.fetch(known).payment.state is GatewayPaymentState.OPEN
 
 
 def test_who_cancels_comes_back_and_may_still_pay(shop: Shop) -> None:
     checkout, known = shop.open()
     assert shop.choose(checkout.redirect_url, "cancel") == f"{shop.base_url}/cancelled"
-    assert shop.fetch(known).payment.state is PaymentState.OPEN
+    assert shop.fetch(known).payment.state is GatewayPaymentState.OPEN
     assert shop.mailbox.empty()
     shop.choose(checkout.redirect_url, "succeed")
     shop.hear(3)
-    assert shop.fetch(known).payment.state is PaymentState.PAID
+    assert shop.fetch(known).payment.state is GatewayPaymentState.PAID
 
 
 def test_a_session_whose_time_is_over_is_expired_and_says_so_once(shop: Shop) -> None:
@@ -358,8 +358,8 @@ def test_a_session_whose_time_is_over_is_expired_and_says_so_once(shop: Shop) ->
     shop.store.change("stripe.session", key, lambda found: found.update(expires_at=1))
     assert "This page is over" in shop.browser.get(checkout.redirect_url).text
     expired = payment_fact(shop.hear(1)["checkout.session.expired"])
-    assert expired.state is PaymentState.EXPIRED
-    assert shop.fetch(known).payment.state is PaymentState.EXPIRED
+    assert expired.state is GatewayPaymentState.EXPIRED
+    assert shop.fetch(known).payment.state is GatewayPaymentState.EXPIRED
     answer = shop.browser.post(checkout.redirect_url, data={"outcome": "succeed"})
     assert "This page is over" in answer.text
     assert shop.mailbox.empty()
@@ -371,7 +371,7 @@ def test_session_expired_after_payment_is_refused(shop: Shop) -> None:
     shop.hear(3)
     with pytest.raises(stripe.InvalidRequestError):
         shop.sdk.v1.checkout.sessions.expire(checkout.gateway_reference or "")
-    assert shop.fetch(known).payment.state is PaymentState.PAID
+    assert shop.fetch(known).payment.state is GatewayPaymentState.PAID
 
 
 def test_an_open_session_can_be_expired(shop: Shop) -> None:
@@ -488,7 +488,7 @@ def test_a_wrong_key_is_refused(shop: Shop) -> None:
 
 def test_a_session_that_never_was_is_unknown(shop: Shop) -> None:
     known = KnownPayment(REFERENCE, "cs_test_1", None, yen(500), datetime.now(UTC))
-    assert shop.fetch(known).payment.state is PaymentState.UNKNOWN
+    assert shop.fetch(known).payment.state is GatewayPaymentState.UNKNOWN
     assert shop.browser.get(f"{shop.base_url}/stripe/pay/cs_test_1").status_code == 404
     assert shop.browser.get(f"{shop.base_url}/stripe/konbini/cs_test_1").status_code == 404
 
@@ -772,7 +772,7 @@ def test_money_is_told_while_the_rest_is_refused(shop: Shop, group: str, answer:
     known = shop.paid()
     control(shop, group=group, answer=answer)
     found = shop.fetch(known)
-    assert found.payment.state is PaymentState.PAID
+    assert found.payment.state is GatewayPaymentState.PAID
     assert found.unread == {group}
     control(shop, group=group, answer="normal")
     assert shop.fetch(known).unread == frozenset()
@@ -786,7 +786,7 @@ def test_money_is_told_while_the_rest_hangs(shop: Shop, monkeypatch: pytest.Monk
         impatient._timeout = 1
         monkeypatch.setattr(shop.gateway._follow_up_client._requestor, "_client", impatient)
         found = shop.fetch(known)
-    assert found.payment.state is PaymentState.PAID
+    assert found.payment.state is GatewayPaymentState.PAID
     assert found.unread == {"refunds", "disputes"}
 
 
@@ -823,7 +823,7 @@ def test_a_forged_delivery_is_refused(shop: Shop) -> None:
 def test_events_that_never_come_leave_the_api_to_ask(shop: Shop) -> None:
     checkout, known = shop.open()
     shop.choose(checkout.redirect_url, "succeed", "never")
-    assert shop.fetch(known).payment.state is PaymentState.PAID
+    assert shop.fetch(known).payment.state is GatewayPaymentState.PAID
     shop.paid(reference="B" * 20)
     assert shop.mailbox.empty()
 

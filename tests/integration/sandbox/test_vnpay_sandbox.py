@@ -22,6 +22,7 @@ from starlette.routing import Mount, Route
 import sandbox.vnpay
 from domain.gateways.base import (
     CheckoutRequest,
+    GatewayPaymentState,
     GatewayRefused,
     GatewayUnavailable,
     InboundMessage,
@@ -29,7 +30,6 @@ from domain.gateways.base import (
     NotificationRefused,
     Outcome,
     PaymentFact,
-    PaymentState,
     RefundRequest,
     RefundState,
 )
@@ -184,14 +184,14 @@ def fact_of(gateway: VNPay, message: InboundMessage) -> PaymentFact:
 @pytest.mark.parametrize(
     ("outcome", "state", "code"),
     [
-        ("succeed", PaymentState.PAID, None),
-        ("fail", PaymentState.FAILED, "51"),
-        ("cancel", PaymentState.CANCELLED, "24"),
-        ("suspect", PaymentState.UNDER_REVIEW, "07"),
+        ("succeed", GatewayPaymentState.PAID, None),
+        ("fail", GatewayPaymentState.FAILED, "51"),
+        ("cancel", GatewayPaymentState.CANCELLED, "24"),
+        ("suspect", GatewayPaymentState.UNDER_REVIEW, "07"),
     ],
 )
 def test_every_outcome_comes_back_signed(
-    shop: Shop, outcome: str, state: PaymentState, code: str | None
+    shop: Shop, outcome: str, state: GatewayPaymentState, code: str | None
 ) -> None:
     shop.open()
     back = shop.choose(outcome)
@@ -212,7 +212,7 @@ def test_a_choice_that_is_none_changes_nothing(shop: Shop) -> None:
     known = shop.open()
     for form in ({"outcome": "steal"}, {"outcome": "succeed", "delivery": "by pigeon"}):
         assert httpx2.post(f"{shop.base_url}/vnpay/pay/{REFERENCE}", data=form).status_code == 404
-    assert shop.gateway.fetch_payment(known).payment.state is PaymentState.OPEN
+    assert shop.gateway.fetch_payment(known).payment.state is GatewayPaymentState.OPEN
 
 
 def signed_address(shop: Shop, secret: str = DEMO_HASH_SECRET, **changes: str) -> str:
@@ -269,7 +269,7 @@ def test_the_server_is_told_what_the_browser_brings(shop: Shop) -> None:
     back = shop.choose("succeed", "normal")
     (told,) = shop.heard()
     assert told.raw_query == back.raw_query
-    assert fact_of(shop.gateway, told).state is PaymentState.PAID
+    assert fact_of(shop.gateway, told).state is GatewayPaymentState.PAID
 
 
 def test_five_copies_are_one_event(shop: Shop) -> None:
@@ -284,7 +284,7 @@ def test_no_notification_is_none(shop: Shop) -> None:
     known = shop.open()
     shop.choose("succeed", "never")
     assert shop.heard() == []
-    assert shop.gateway.fetch_payment(known).payment.state is PaymentState.PAID
+    assert shop.gateway.fetch_payment(known).payment.state is GatewayPaymentState.PAID
 
 
 @pytest.mark.parametrize(
@@ -318,22 +318,22 @@ def test_a_forged_ipn_is_refused_every_time(shop: Shop) -> None:
 # ── querydr ───────────────────────────────────────────────────────────────────────────────────
 def test_querydr_tells_what_happened(shop: Shop) -> None:
     known = KnownPayment(REFERENCE, None, None, AMOUNT, shop.now)
-    assert shop.gateway.fetch_payment(known).payment.state is PaymentState.UNKNOWN
+    assert shop.gateway.fetch_payment(known).payment.state is GatewayPaymentState.UNKNOWN
     shop.open()
-    assert shop.gateway.fetch_payment(known).payment.state is PaymentState.OPEN
+    assert shop.gateway.fetch_payment(known).payment.state is GatewayPaymentState.OPEN
     shop.choose("succeed")
     fact = shop.gateway.fetch_payment(known).payment
-    assert (fact.state, fact.amount) == (PaymentState.PAID, AMOUNT)
+    assert (fact.state, fact.amount) == (GatewayPaymentState.PAID, AMOUNT)
     assert fact.gateway_payment_id is not None
     another_day = replace(known, created_at=known.created_at - timedelta(days=1))
-    assert shop.gateway.fetch_payment(another_day).payment.state is PaymentState.UNKNOWN
+    assert shop.gateway.fetch_payment(another_day).payment.state is GatewayPaymentState.UNKNOWN
 
 
 def test_a_payment_that_is_made_after_its_time_is_told(shop: Shop) -> None:
     known = shop.open()
     shop.now += timedelta(hours=2)
     shop.choose("succeed")
-    assert shop.gateway.fetch_payment(known).payment.state is PaymentState.PAID
+    assert shop.gateway.fetch_payment(known).payment.state is GatewayPaymentState.PAID
 
 
 def test_a_question_under_another_secret_is_not_answered(shop: Shop) -> None:
@@ -533,4 +533,4 @@ def test_vnpay_that_is_of_no_use_is_unavailable(
     with pytest.raises(GatewayUnavailable):
         shop.gateway.fetch_payment(known)
     control(shop, group="api", answer="normal")
-    assert shop.gateway.fetch_payment(known).payment.state is PaymentState.PAID
+    assert shop.gateway.fetch_payment(known).payment.state is GatewayPaymentState.PAID

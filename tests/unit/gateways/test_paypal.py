@@ -16,6 +16,7 @@ from domain.gateways.base import (
     CheckoutRequest,
     DisputeFact,
     DisputeState,
+    GatewayPaymentState,
     GatewayRefused,
     GatewayUnavailable,
     InboundMessage,
@@ -25,7 +26,6 @@ from domain.gateways.base import (
     NotificationRefused,
     Outcome,
     PaymentFact,
-    PaymentState,
     RefundFact,
     RefundRequest,
     RefundState,
@@ -319,7 +319,7 @@ def test_a_token_is_replaced_before_it_ends() -> None:
 def test_a_refused_token_is_replaced_once() -> None:
     unauthorised = refusal(401, "AUTHENTICATION_FAILURE")
     api = Api({f"GET {ORDER}": [unauthorised, order("CREATED")]})
-    assert told(api).fetch_payment(PAYMENT).payment.state is PaymentState.OPEN
+    assert told(api).fetch_payment(PAYMENT).payment.state is GatewayPaymentState.OPEN
     tokens = [request.headers["authorization"] for request in api.asked]
     assert tokens == ["Bearer token-1", "Bearer token-2"]
     never = Api({f"GET {ORDER}": unauthorised})
@@ -377,15 +377,15 @@ def certificates_of(gateway: PayPal) -> object:
 @pytest.mark.parametrize(
     ("status", "state"),
     [
-        ("CREATED", PaymentState.OPEN),
-        ("SAVED", PaymentState.OPEN),
-        ("PAYER_ACTION_REQUIRED", PaymentState.OPEN),
-        ("APPROVED", PaymentState.APPROVED),
-        ("VOIDED", PaymentState.CANCELLED),
+        ("CREATED", GatewayPaymentState.OPEN),
+        ("SAVED", GatewayPaymentState.OPEN),
+        ("PAYER_ACTION_REQUIRED", GatewayPaymentState.OPEN),
+        ("APPROVED", GatewayPaymentState.APPROVED),
+        ("VOIDED", GatewayPaymentState.CANCELLED),
     ],
 )
 def test_an_order_without_a_capture_is_what_its_status_says(
-    status: str, state: PaymentState
+    status: str, state: GatewayPaymentState
 ) -> None:
     fact = fetched(order(status))
     assert (fact.state, fact.reference, fact.gateway_reference) == (state, REFERENCE, ORDER_ID)
@@ -395,19 +395,21 @@ def test_an_order_without_a_capture_is_what_its_status_says(
 @pytest.mark.parametrize(
     ("status", "state"),
     [
-        ("COMPLETED", PaymentState.PAID),
-        ("PARTIALLY_REFUNDED", PaymentState.PAID),
-        ("REFUNDED", PaymentState.PAID),
-        ("PENDING", PaymentState.AWAITING),
-        ("DECLINED", PaymentState.FAILED),
-        ("FAILED", PaymentState.FAILED),
+        ("COMPLETED", GatewayPaymentState.PAID),
+        ("PARTIALLY_REFUNDED", GatewayPaymentState.PAID),
+        ("REFUNDED", GatewayPaymentState.PAID),
+        ("PENDING", GatewayPaymentState.AWAITING),
+        ("DECLINED", GatewayPaymentState.FAILED),
+        ("FAILED", GatewayPaymentState.FAILED),
     ],
 )
-def test_a_completed_order_is_what_its_capture_says(status: str, state: PaymentState) -> None:
+def test_a_completed_order_is_what_its_capture_says(
+    status: str, state: GatewayPaymentState
+) -> None:
     fact = fetched(order("COMPLETED", capture(status=status)))
     assert (fact.state, fact.gateway_payment_id) == (state, CAPTURE_ID)
     assert (fact.amount, fact.fee) == (USD_10, Money.from_minor_units(69, "USD"))
-    assert fact.code == (None if state is PaymentState.PAID else status)
+    assert fact.code == (None if state is GatewayPaymentState.PAID else status)
     assert fact.occurred_at == datetime(2026, 1, 15, 2, 35, tzinfo=UTC)
 
 
@@ -448,18 +450,18 @@ def test_what_was_captured_is_told_as_it_is_also_in_another_currency() -> None:
 
 def test_an_order_that_is_gone_has_expired() -> None:
     gone = refusal(404, "RESOURCE_NOT_FOUND", "INVALID_RESOURCE_ID")
-    assert fetched(gone).state is PaymentState.EXPIRED
+    assert fetched(gone).state is GatewayPaymentState.EXPIRED
     gateway = told(Api({f"GET {ORDER}": gone}))
-    assert gateway.complete_payment(PAYMENT).payment.state is PaymentState.EXPIRED
+    assert gateway.complete_payment(PAYMENT).payment.state is GatewayPaymentState.EXPIRED
     paid = replace(PAYMENT, gateway_payment_id=CAPTURE_ID)
-    assert gateway.fetch_payment(paid).payment.state is PaymentState.UNKNOWN
+    assert gateway.fetch_payment(paid).payment.state is GatewayPaymentState.UNKNOWN
 
 
 def test_a_payment_without_an_order_is_unknown_and_nobody_is_asked() -> None:
     api = Api()
     unmade = replace(PAYMENT, gateway_reference=None)
-    assert told(api).fetch_payment(unmade).payment.state is PaymentState.UNKNOWN
-    assert told(api).complete_payment(unmade).payment.state is PaymentState.UNKNOWN
+    assert told(api).fetch_payment(unmade).payment.state is GatewayPaymentState.UNKNOWN
+    assert told(api).complete_payment(unmade).payment.state is GatewayPaymentState.UNKNOWN
     assert (api.asked, api.tokens) == ([], 0)
 
 
@@ -550,7 +552,7 @@ def test_an_application_that_may_not_read_disputes_still_reads_payments() -> Non
     forbidden = refusal(403, "NOT_AUTHORIZED", "PERMISSION_DENIED")
     api = Api({f"GET {ORDER}": order("COMPLETED", capture()), f"GET {DISPUTES}": forbidden})
     snapshot = told(api).fetch_payment(PAYMENT)
-    assert (snapshot.payment.state, snapshot.disputes) == (PaymentState.PAID, ())
+    assert (snapshot.payment.state, snapshot.disputes) == (GatewayPaymentState.PAID, ())
     assert snapshot.unread == {"disputes"}
 
 
@@ -586,7 +588,10 @@ def test_captured_money_is_told_where_disputes_cannot_be_read(
     )
     gateway = told(api)
     for snapshot in (gateway.complete_payment(PAYMENT), gateway.fetch_payment(PAYMENT)):
-        assert (snapshot.payment.state, snapshot.payment.amount) == (PaymentState.PAID, USD_10)
+        assert (snapshot.payment.state, snapshot.payment.amount) == (
+            GatewayPaymentState.PAID,
+            USD_10,
+        )
         assert [one.gateway_refund_id for one in snapshot.refunds] == [REFUND_ID]
         assert snapshot.disputes == ()
         assert snapshot.unread == {"disputes"}
@@ -602,7 +607,7 @@ def test_disputes_and_refunds_that_can_be_read_are_told_beside_those_that_cannot
         }
     )
     snapshot = told(api).fetch_payment(PAYMENT)
-    assert snapshot.payment.state is PaymentState.PAID
+    assert snapshot.payment.state is GatewayPaymentState.PAID
     assert [one.gateway_refund_id for one in snapshot.refunds] == [REFUND_ID]
     assert [one.gateway_dispute_id for one in snapshot.disputes] == ["PP-D-2"]
     assert snapshot.unread == {"refunds", "disputes"}
@@ -614,7 +619,7 @@ def test_captured_money_is_told_where_its_refunds_cannot_be_read(payments: Docum
     told_of["purchase_units"][0]["payments"] |= payments
     snapshot = told(Api({f"GET {ORDER}": told_of})).fetch_payment(PAYMENT)
     is_odd = bool(payments["refunds"])
-    assert snapshot.payment.state is PaymentState.PAID
+    assert snapshot.payment.state is GatewayPaymentState.PAID
     assert snapshot.unread == ({"refunds"} if is_odd else set())
 
 
@@ -655,13 +660,13 @@ def test_fee_is_told_in_the_currency_that_it_is_taken_in(
     breakdown: object, fee: Money | None
 ) -> None:
     fact = fetched(order("COMPLETED", capture(seller_receivable_breakdown=breakdown)))
-    assert (fact.state, fact.amount, fact.fee) == (PaymentState.PAID, USD_10, fee)
+    assert (fact.state, fact.amount, fact.fee) == (GatewayPaymentState.PAID, USD_10, fee)
 
 
 @pytest.mark.parametrize("payer", [7, [], {"payer_id": 7}, {"payer_id": "\x00"}])
 def test_payer_that_cannot_be_read_is_no_reason_to_keep_money_waiting(payer: object) -> None:
     fact = fetched(order("COMPLETED", capture(), payer=payer))
-    assert (fact.state, fact.instrument) == (PaymentState.PAID, None)
+    assert (fact.state, fact.instrument) == (GatewayPaymentState.PAID, None)
 
 
 # ── Capturing ─────────────────────────────────────────────────────────────────────────────────
@@ -675,7 +680,7 @@ def completing(taken: Answer | list[Answer], *orders: Document) -> tuple[Payment
 def test_what_was_approved_is_captured_under_our_reference() -> None:
     answer = httpx2.Response(201, json=order("COMPLETED", capture()))
     fact, api = completing(answer)
-    assert (fact.state, fact.amount) == (PaymentState.PAID, USD_10)
+    assert (fact.state, fact.amount) == (GatewayPaymentState.PAID, USD_10)
     assert api.lines() == [f"GET {ORDER}", f"POST {TAKE}"]
     asked = api.asked[1]
     assert asked.content == b"{}"
@@ -685,20 +690,20 @@ def test_what_was_approved_is_captured_under_our_reference() -> None:
 
 def test_an_order_completed_with_a_pending_capture_is_no_money() -> None:
     fact, _ = completing(order("COMPLETED", capture(status="PENDING")))
-    assert fact.state is PaymentState.AWAITING
+    assert fact.state is GatewayPaymentState.AWAITING
 
 
 def test_a_short_answer_to_a_capture_is_asked_after() -> None:
     short = {"id": ORDER_ID, "status": "COMPLETED"}
     fact, api = completing(short, order("APPROVED"), order("COMPLETED", capture()))
-    assert fact.state is PaymentState.PAID
+    assert fact.state is GatewayPaymentState.PAID
     assert api.lines()[-1] == f"GET {ORDER}"
 
 
 @pytest.mark.parametrize("status", ["CREATED", "PAYER_ACTION_REQUIRED"])
 def test_what_was_not_approved_is_not_captured(status: str) -> None:
     fact, api = completing({}, order(status))
-    assert fact.state is PaymentState.OPEN
+    assert fact.state is GatewayPaymentState.OPEN
     assert api.lines() == [f"GET {ORDER}"]
 
 
@@ -706,22 +711,22 @@ def test_what_was_not_approved_is_not_captured(status: str) -> None:
 def test_what_somebody_else_captured_is_asked_for(issue: str) -> None:
     done = order("COMPLETED", capture())
     fact, _ = completing(unprocessable(issue), order("APPROVED"), done)
-    assert fact.state is PaymentState.PAID
+    assert fact.state is GatewayPaymentState.PAID
     fact, _ = completing(unprocessable(issue))
-    assert fact.state is PaymentState.APPROVED
+    assert fact.state is GatewayPaymentState.APPROVED
 
 
 @pytest.mark.parametrize(
     ("issue", "state"),
     [
-        ("ORDER_EXPIRED", PaymentState.EXPIRED),
-        ("TRANSACTION_REFUSED", PaymentState.FAILED),
-        ("COMPLIANCE_VIOLATION", PaymentState.FAILED),
-        ("DUPLICATE_INVOICE_ID", PaymentState.FAILED),
-        ("TRANSACTION_RECEIVING_LIMIT_EXCEEDED", PaymentState.FAILED),
+        ("ORDER_EXPIRED", GatewayPaymentState.EXPIRED),
+        ("TRANSACTION_REFUSED", GatewayPaymentState.FAILED),
+        ("COMPLIANCE_VIOLATION", GatewayPaymentState.FAILED),
+        ("DUPLICATE_INVOICE_ID", GatewayPaymentState.FAILED),
+        ("TRANSACTION_RECEIVING_LIMIT_EXCEEDED", GatewayPaymentState.FAILED),
     ],
 )
-def test_a_refused_capture_says_what_it_means(issue: str, state: PaymentState) -> None:
+def test_a_refused_capture_says_what_it_means(issue: str, state: GatewayPaymentState) -> None:
     fact, api = completing(unprocessable(issue))
     assert (fact.state, fact.code, fact.reference) == (state, issue, REFERENCE)
     assert fact.refusal is None
@@ -739,16 +744,19 @@ def test_a_refused_capture_says_what_it_means(issue: str, state: PaymentState) -
 )
 @pytest.mark.parametrize(
     ("status", "state"),
-    [("PAYER_ACTION_REQUIRED", PaymentState.OPEN), ("APPROVED", PaymentState.APPROVED)],
+    [
+        ("PAYER_ACTION_REQUIRED", GatewayPaymentState.OPEN),
+        ("APPROVED", GatewayPaymentState.APPROVED),
+    ],
 )
 def test_an_attempt_that_was_refused_leaves_the_customer_to_pay_another_way(
-    issue: str, status: str, state: PaymentState
+    issue: str, status: str, state: GatewayPaymentState
 ) -> None:
     fact, _ = completing(unprocessable(issue), order("APPROVED"), order(status))
     assert (fact.state, fact.code, fact.refusal) == (state, issue, 0)
     done = order("COMPLETED", capture())
     fact, _ = completing(unprocessable(issue), order("APPROVED"), done)
-    assert (fact.state, fact.refusal) == (PaymentState.PAID, None)
+    assert (fact.state, fact.refusal) == (GatewayPaymentState.PAID, None)
 
 
 def test_an_attempt_after_a_refusal_has_a_name_of_its_own_and_the_same_has_the_same() -> None:
@@ -764,7 +772,7 @@ def test_an_attempt_after_a_refusal_has_a_name_of_its_own_and_the_same_has_the_s
 
 def test_an_order_that_is_gone_when_it_is_captured_has_expired() -> None:
     gone = refusal(404, "RESOURCE_NOT_FOUND", "INVALID_RESOURCE_ID")
-    assert completing(gone)[0].state is PaymentState.EXPIRED
+    assert completing(gone)[0].state is GatewayPaymentState.EXPIRED
 
 
 def test_a_capture_that_we_may_not_make_is_refused() -> None:
@@ -778,7 +786,7 @@ def test_a_capture_that_we_may_not_make_is_refused() -> None:
 def test_a_capture_of_unknown_result_is_asked_after_and_not_repeated(failure: Answer) -> None:
     done = order("COMPLETED", capture())
     fact, api = completing(failure, order("APPROVED"), done)
-    assert fact.state is PaymentState.PAID
+    assert fact.state is GatewayPaymentState.PAID
     assert api.lines() == [f"GET {ORDER}", f"POST {TAKE}", f"GET {ORDER}"]
 
 
@@ -787,7 +795,7 @@ def test_a_capture_of_unknown_result_is_asked_after_and_not_repeated(failure: An
 )
 def test_a_capture_that_was_not_made_is_repeated_once_with_the_same_id(failure: Answer) -> None:
     fact, api = completing([failure, order("COMPLETED", capture())])
-    assert fact.state is PaymentState.PAID
+    assert fact.state is GatewayPaymentState.PAID
     ids = [one.headers["paypal-request-id"] for one in api.asked if one.method == "POST"]
     assert ids == [f"cap-{REFERENCE}"] * 2
     api = Api({f"GET {ORDER}": order("APPROVED"), f"POST {TAKE}": failure})
@@ -917,15 +925,17 @@ def test_nothing_is_read_of_what_is_not_signed() -> None:
 @pytest.mark.parametrize(
     ("name", "status", "state"),
     [
-        ("COMPLETED", "COMPLETED", PaymentState.PAID),
-        ("COMPLETED", "PENDING", PaymentState.AWAITING),
-        ("PENDING", "PENDING", PaymentState.AWAITING),
-        ("DENIED", "DECLINED", PaymentState.FAILED),
-        ("DENIED", "DENIED", PaymentState.FAILED),
-        ("DECLINED", "DECLINED", PaymentState.FAILED),
+        ("COMPLETED", "COMPLETED", GatewayPaymentState.PAID),
+        ("COMPLETED", "PENDING", GatewayPaymentState.AWAITING),
+        ("PENDING", "PENDING", GatewayPaymentState.AWAITING),
+        ("DENIED", "DECLINED", GatewayPaymentState.FAILED),
+        ("DENIED", "DENIED", GatewayPaymentState.FAILED),
+        ("DECLINED", "DECLINED", GatewayPaymentState.FAILED),
     ],
 )
-def test_events_of_captures(believing: PayPal, name: str, status: str, state: PaymentState) -> None:
+def test_events_of_captures(
+    believing: PayPal, name: str, status: str, state: GatewayPaymentState
+) -> None:
     related = {"related_ids": {"order_id": ORDER_ID}}
     resource = capture(status=status, supplementary_data=related)
     told_of = believing.parse_notification(event(f"PAYMENT.CAPTURE.{name}", resource))
@@ -940,12 +950,17 @@ def test_events_of_captures(believing: PayPal, name: str, status: str, state: Pa
     )
     assert fact.amount == USD_10
     # A capture does not say who paid: its order does, for whoever asks.
-    assert (fact.instrument, fact.asking_tells_instrument) == (None, state is PaymentState.PAID)
+    assert (fact.instrument, fact.asking_tells_instrument) == (
+        None,
+        state is GatewayPaymentState.PAID,
+    )
 
 
 def test_an_approved_order_waits_for_our_capture(believing: PayPal) -> None:
     message = event("CHECKOUT.ORDER.APPROVED", order("APPROVED"))
-    expected = PaymentFact(PaymentState.APPROVED, reference=REFERENCE, gateway_reference=ORDER_ID)
+    expected = PaymentFact(
+        GatewayPaymentState.APPROVED, reference=REFERENCE, gateway_reference=ORDER_ID
+    )
     assert believing.parse_notification(message).facts == (expected,)
 
 
@@ -955,7 +970,7 @@ def test_an_approval_that_was_given_up_has_expired(believing: PayPal) -> None:
     (fact,) = believing.parse_notification(message).facts
     assert isinstance(fact, PaymentFact)
     assert (fact.state, fact.reference, fact.gateway_reference) == (
-        PaymentState.EXPIRED,
+        GatewayPaymentState.EXPIRED,
         REFERENCE,
         ORDER_ID,
     )
@@ -1155,11 +1170,11 @@ def test_capture_denied_after_it_was_completed_names_its_money_and_its_moment(
     denied = capture(status="DENIED", update_time="2026-01-17T08:00:00Z")
     (fact,) = believing.parse_notification(event("PAYMENT.CAPTURE.DENIED", denied)).facts
     assert isinstance(fact, PaymentFact)
-    assert (fact.state, fact.gateway_payment_id) == (PaymentState.FAILED, CAPTURE_ID)
+    assert (fact.state, fact.gateway_payment_id) == (GatewayPaymentState.FAILED, CAPTURE_ID)
     assert (fact.reference, fact.amount) == (REFERENCE, USD_10)
     assert fact.occurred_at == datetime(2026, 1, 17, 8, 0, tzinfo=UTC)
     polled = fetched(order("COMPLETED", {**denied, "status": "DECLINED"}))
-    assert (polled.state, polled.gateway_payment_id) == (PaymentState.FAILED, CAPTURE_ID)
+    assert (polled.state, polled.gateway_payment_id) == (GatewayPaymentState.FAILED, CAPTURE_ID)
 
 
 def test_capture_without_a_moment_has_that_of_its_event(believing: PayPal) -> None:

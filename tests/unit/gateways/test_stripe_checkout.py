@@ -15,6 +15,7 @@ from domain.gateways.base import (
     CheckoutRequest,
     DisputeFact,
     DisputeState,
+    GatewayPaymentState,
     GatewayRefused,
     GatewayUnavailable,
     InboundMessage,
@@ -24,7 +25,6 @@ from domain.gateways.base import (
     NotificationRefused,
     Outcome,
     PaymentFact,
-    PaymentState,
     RefundFact,
     RefundRequest,
     RefundState,
@@ -498,7 +498,7 @@ def test_completed_and_paid_is_paid() -> None:
     assert found.asks_about == ()
     assert found.facts == (
         PaymentFact(
-            state=PaymentState.PAID,
+            state=GatewayPaymentState.PAID,
             reference=REFERENCE,
             gateway_reference=SESSION,
             gateway_payment_id=INTENT,
@@ -527,31 +527,31 @@ def test_completed_and_unpaid_waits_until_the_end_of_the_day_in_japan(
     )
     (fact,) = found.facts
     assert isinstance(fact, PaymentFact)
-    assert fact.state is PaymentState.AWAITING
+    assert fact.state is GatewayPaymentState.AWAITING
     assert fact.method == "konbini"
     assert fact.pay_by == datetime.fromisoformat(pay_by)
 
 
 def test_async_succeeded_is_paid_also_before_completed_was_heard() -> None:
     fact = payment_of("checkout.session.async_payment_succeeded", session())
-    assert fact.state is PaymentState.PAID
+    assert fact.state is GatewayPaymentState.PAID
     assert (fact.gateway_payment_id, fact.amount) == (INTENT, YEN)
     late = payment_of("checkout.session.completed", session(payment_status="unpaid"))
-    assert late.state is PaymentState.AWAITING
+    assert late.state is GatewayPaymentState.AWAITING
     assert late.reference == fact.reference
 
 
 @pytest.mark.parametrize(
     ("options", "state"),
     [
-        ({"konbini": {"expires_after_days": 3}}, PaymentState.EXPIRED),
-        ({}, PaymentState.FAILED),
-        (None, PaymentState.FAILED),
+        ({"konbini": {"expires_after_days": 3}}, GatewayPaymentState.EXPIRED),
+        ({}, GatewayPaymentState.FAILED),
+        (None, GatewayPaymentState.FAILED),
     ],
     ids=["konbini", "no other way", "nothing"],
 )
 def test_async_failed_is_expired_where_a_store_was_not_paid_in_time(
-    options: dict[str, Any] | None, state: PaymentState
+    options: dict[str, Any] | None, state: GatewayPaymentState
 ) -> None:
     about = session(payment_status="unpaid", payment_method_options=options)
     fact = payment_of("checkout.session.async_payment_failed", about)
@@ -561,14 +561,14 @@ def test_async_failed_is_expired_where_a_store_was_not_paid_in_time(
 def test_a_session_that_expired_is_expired() -> None:
     about = session(status="expired", payment_status="unpaid", payment_intent=None)
     fact = payment_of("checkout.session.expired", about)
-    assert (fact.state, fact.reference) == (PaymentState.EXPIRED, REFERENCE)
+    assert (fact.state, fact.reference) == (GatewayPaymentState.EXPIRED, REFERENCE)
     assert fact.gateway_payment_id is None
 
 
 def test_two_events_for_one_payment_name_the_same_money() -> None:
     of_session = payment_of("checkout.session.completed", session())
     of_intent = payment_of("payment_intent.succeeded", intent(latest_charge="ch_1"))
-    assert of_intent.state is of_session.state is PaymentState.PAID
+    assert of_intent.state is of_session.state is GatewayPaymentState.PAID
     assert of_intent.gateway_payment_id == of_session.gateway_payment_id
     assert of_intent.reference == of_session.reference
     assert of_intent.amount == of_session.amount
@@ -595,7 +595,7 @@ def test_what_the_customer_saw_in_another_currency_changes_nothing() -> None:
 def test_what_cost_nothing_brings_no_money() -> None:
     about = session(payment_status="no_payment_required", payment_intent=None, amount_total=0)
     fact = payment_of("checkout.session.completed", about)
-    assert (fact.state, fact.code) == (PaymentState.FAILED, "no_payment_required")
+    assert (fact.state, fact.code) == (GatewayPaymentState.FAILED, "no_payment_required")
 
 
 @pytest.mark.parametrize(
@@ -732,7 +732,7 @@ def test_a_paid_session_is_fetched_with_its_fee_refunds_and_disputes() -> None:
     )
     found = gateway.fetch_payment(PAYMENT)
     assert found.payment == PaymentFact(
-        state=PaymentState.PAID,
+        state=GatewayPaymentState.PAID,
         reference=REFERENCE,
         gateway_reference=SESSION,
         gateway_payment_id=INTENT,
@@ -834,7 +834,7 @@ def test_fee_is_told_in_the_currency_of_the_balance_once_it_is_known(
     paid = intent(latest_charge=charge(balance_transaction=transaction))
     gateway, _ = answering((200, session(payment_intent=paid)), page(), page())
     fact = gateway.fetch_payment(PAYMENT).payment
-    assert (fact.state, fact.amount, fact.fee) == (PaymentState.PAID, YEN, fee)
+    assert (fact.state, fact.amount, fact.fee) == (GatewayPaymentState.PAID, YEN, fee)
 
 
 # ── What cannot be read beside the money ──────────────────────────────────────────────────────
@@ -860,7 +860,7 @@ def test_money_is_told_where_its_refunds_and_disputes_cannot_be_read(answer: Ans
     ):
         gateway, server = answering(paid, *answers)
         found = gateway.complete_payment(PAYMENT)
-        assert (found.payment.state, found.payment.amount) == (PaymentState.PAID, YEN)
+        assert (found.payment.state, found.payment.amount) == (GatewayPaymentState.PAID, YEN)
         assert found.unread == unread
         assert (len(found.refunds), len(found.disputes)) == counts
         # It is asked for again later, and not meanwhile.
@@ -957,13 +957,13 @@ def test_dispute_fee_is_that_of_its_balance_transactions(
 @pytest.mark.parametrize(
     ("event_type", "state"),
     [
-        ("checkout.session.completed", PaymentState.PAID),
-        ("checkout.session.async_payment_failed", PaymentState.EXPIRED),
-        ("checkout.session.expired", PaymentState.EXPIRED),
+        ("checkout.session.completed", GatewayPaymentState.PAID),
+        ("checkout.session.async_payment_failed", GatewayPaymentState.EXPIRED),
+        ("checkout.session.expired", GatewayPaymentState.EXPIRED),
     ],
 )
 def test_session_is_ours_by_its_metadata_alone(
-    event_type: str, state: PaymentState, client_reference: object
+    event_type: str, state: GatewayPaymentState, client_reference: object
 ) -> None:
     """A paid one is told to somebody, also where nobody here knows its reference."""
     names = {"payment_reference": "NOBODYKNOWSTHISONE00"}
@@ -986,40 +986,44 @@ LAPSED = {"code": "payment_intent_payment_attempt_expired"}
 @pytest.mark.parametrize(
     ("about", "state", "code"),
     [
-        (session(status="open", payment_status="unpaid"), PaymentState.OPEN, None),
-        (session(status="expired", payment_status="unpaid"), PaymentState.EXPIRED, "expired"),
+        (session(status="open", payment_status="unpaid"), GatewayPaymentState.OPEN, None),
+        (
+            session(status="expired", payment_status="unpaid"),
+            GatewayPaymentState.EXPIRED,
+            "expired",
+        ),
         (
             session(
                 payment_status="unpaid",
                 payment_intent=intent(status="requires_payment_method", last_payment_error=LAPSED),
             ),
-            PaymentState.EXPIRED,
+            GatewayPaymentState.EXPIRED,
             "payment_intent_payment_attempt_expired",
         ),
         (
             session(payment_status="unpaid", payment_intent=intent(status="processing")),
-            PaymentState.AWAITING,
+            GatewayPaymentState.AWAITING,
             None,
         ),
         (
             session(payment_status="unpaid", payment_intent=intent(status="canceled")),
-            PaymentState.FAILED,
+            GatewayPaymentState.FAILED,
             "canceled",
         ),
         (
             session(payment_status="unpaid", payment_intent=intent(status="requires_capture")),
-            PaymentState.UNDER_REVIEW,
+            GatewayPaymentState.UNDER_REVIEW,
             None,
         ),
         (
             session(payment_status="no_payment_required", payment_intent=None),
-            PaymentState.FAILED,
+            GatewayPaymentState.FAILED,
             "no_payment_required",
         ),
     ],
 )
 def test_an_unpaid_session_is_fetched_as_it_stands(
-    about: dict[str, Any], state: PaymentState, code: str | None
+    about: dict[str, Any], state: GatewayPaymentState, code: str | None
 ) -> None:
     gateway, server = answering((200, about))
     found = gateway.fetch_payment(PAYMENT)
@@ -1032,7 +1036,7 @@ def test_konbini_is_fetched_with_the_moment_until_which_it_can_be_paid() -> None
     waiting = intent(status="requires_action", next_action=VOUCHER, latest_charge=declined_before)
     gateway, _ = answering((200, session(payment_status="unpaid", payment_intent=waiting)))
     fact = gateway.complete_payment(PAYMENT).payment
-    assert fact.state is PaymentState.AWAITING
+    assert fact.state is GatewayPaymentState.AWAITING
     assert fact.method == "konbini"
     assert fact.pay_by == datetime.fromtimestamp(1_768_748_399, UTC)
     assert fact.instructions_url == INSTRUCTIONS
@@ -1045,18 +1049,18 @@ def test_strange_address_of_instructions_is_left_out(address: object) -> None:
     waiting = intent(status="requires_action", next_action=action)
     gateway, _ = answering((200, session(payment_status="unpaid", payment_intent=waiting)))
     fact = gateway.complete_payment(PAYMENT).payment
-    assert (fact.state, fact.instructions_url) == (PaymentState.AWAITING, None)
+    assert (fact.state, fact.instructions_url) == (GatewayPaymentState.AWAITING, None)
 
 
 def test_a_session_that_stripe_does_not_know_is_unknown() -> None:
     gateway, _ = answering(error(404, code="resource_missing", type="invalid_request_error"))
-    assert gateway.fetch_payment(PAYMENT).payment.state is PaymentState.UNKNOWN
+    assert gateway.fetch_payment(PAYMENT).payment.state is GatewayPaymentState.UNKNOWN
 
 
 def test_money_whose_session_is_not_known_is_fetched_by_itself() -> None:
     gateway, server = answering((200, intent()), page(), page())
     found = gateway.fetch_payment(replace(PAYMENT, gateway_reference=None))
-    assert found.payment.state is PaymentState.PAID
+    assert found.payment.state is GatewayPaymentState.PAID
     assert found.payment.amount == YEN
     assert server.calls[0].path == f"/v1/payment_intents/{INTENT}"
 
@@ -1064,7 +1068,7 @@ def test_money_whose_session_is_not_known_is_fetched_by_itself() -> None:
 def test_of_a_payment_that_was_never_opened_stripe_is_not_asked() -> None:
     gateway, server = answering()
     never = replace(PAYMENT, gateway_reference=None, gateway_payment_id=None)
-    assert gateway.fetch_payment(never).payment.state is PaymentState.UNKNOWN
+    assert gateway.fetch_payment(never).payment.state is GatewayPaymentState.UNKNOWN
     assert server.calls == []
 
 

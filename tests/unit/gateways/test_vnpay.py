@@ -14,6 +14,7 @@ import pytest
 
 from domain.gateways.base import (
     CheckoutRequest,
+    GatewayPaymentState,
     GatewayRefused,
     GatewayUnavailable,
     InboundMessage,
@@ -21,7 +22,6 @@ from domain.gateways.base import (
     NotificationRefused,
     Outcome,
     PaymentFact,
-    PaymentState,
     RefundRequest,
     RefundState,
 )
@@ -275,7 +275,7 @@ def test_what_others_signed_is_believed() -> None:
     asked = VNPay(settings, httpx2.MockTransport(lambda _: answer)).fetch_payment(known)
     for fact in (by_ipn.facts[0], asked.payment):
         assert isinstance(fact, PaymentFact)
-        assert (fact.state, fact.amount) == (PaymentState.PAID, amount)
+        assert (fact.state, fact.amount) == (GatewayPaymentState.PAID, amount)
         assert fact.gateway_payment_id == "14422574"
     refund = replace(
         REFUND, payment=known, reference="OWNREFUND1", amount=Money.from_minor_units(23_456, "VND")
@@ -321,13 +321,13 @@ def test_every_shared_ipn_is_believed_or_not_as_it_should_be() -> None:
             continue
         (fact,) = VNPay(SETTINGS).parse_notification(message(pairs)).facts
         codes = {given["vnp_ResponseCode"], given["vnp_TransactionStatus"]}
-        assert (fact.state is PaymentState.PAID) == (codes == {"00"}), vector["name"]
+        assert (fact.state is GatewayPaymentState.PAID) == (codes == {"00"}), vector["name"]
 
 
 # ── IPN ───────────────────────────────────────────────────────────────────────────────────────
 def test_a_success_is_read() -> None:
     (fact,) = VNPay(SETTINGS).parse_notification(message(ipn())).facts
-    assert fact.state is PaymentState.PAID
+    assert fact.state is GatewayPaymentState.PAID
     assert fact.amount == AMOUNT
     assert (fact.reference, fact.gateway_payment_id, fact.method) == (REFERENCE, "14422574", "ATM")
     assert fact.occurred_at == datetime(2026, 1, 15, 2, 33, 12, tzinfo=UTC)
@@ -336,19 +336,19 @@ def test_a_success_is_read() -> None:
 @pytest.mark.parametrize(
     ("code", "status", "state"),
     [
-        ("00", "02", PaymentState.FAILED),
-        ("00", "01", PaymentState.OPEN),
-        ("51", "00", PaymentState.FAILED),
-        ("51", "02", PaymentState.FAILED),
-        ("07", "00", PaymentState.UNDER_REVIEW),
-        ("00", "07", PaymentState.UNDER_REVIEW),
-        ("00", "04", PaymentState.UNDER_REVIEW),
-        ("24", "02", PaymentState.CANCELLED),
-        ("11", "02", PaymentState.EXPIRED),
-        ("99", "99", PaymentState.FAILED),
+        ("00", "02", GatewayPaymentState.FAILED),
+        ("00", "01", GatewayPaymentState.OPEN),
+        ("51", "00", GatewayPaymentState.FAILED),
+        ("51", "02", GatewayPaymentState.FAILED),
+        ("07", "00", GatewayPaymentState.UNDER_REVIEW),
+        ("00", "07", GatewayPaymentState.UNDER_REVIEW),
+        ("00", "04", GatewayPaymentState.UNDER_REVIEW),
+        ("24", "02", GatewayPaymentState.CANCELLED),
+        ("11", "02", GatewayPaymentState.EXPIRED),
+        ("99", "99", GatewayPaymentState.FAILED),
     ],
 )
-def test_paid_needs_both_codes(code: str, status: str, state: PaymentState) -> None:
+def test_paid_needs_both_codes(code: str, status: str, state: GatewayPaymentState) -> None:
     given = message(ipn(ResponseCode=code, TransactionStatus=status))
     (fact,) = VNPay(SETTINGS).parse_notification(given).facts
     assert fact.state is state
@@ -508,7 +508,7 @@ def test_querydr_asks_with_the_date_of_the_payment() -> None:
         return signed_answer({})
 
     snapshot = answering(respond).fetch_payment(PAYMENT)
-    assert snapshot.payment.state is PaymentState.PAID
+    assert snapshot.payment.state is GatewayPaymentState.PAID
     assert snapshot.payment.amount == AMOUNT
     (body,) = asked
     assert body["vnp_TransactionDate"] == "20260115093000"
@@ -520,13 +520,13 @@ def test_querydr_asks_with_the_date_of_the_payment() -> None:
 @pytest.mark.parametrize(
     ("status", "state"),
     [
-        ("01", PaymentState.OPEN),
-        ("02", PaymentState.FAILED),
-        ("04", PaymentState.UNDER_REVIEW),
-        ("07", PaymentState.UNDER_REVIEW),
+        ("01", GatewayPaymentState.OPEN),
+        ("02", GatewayPaymentState.FAILED),
+        ("04", GatewayPaymentState.UNDER_REVIEW),
+        ("07", GatewayPaymentState.UNDER_REVIEW),
     ],
 )
-def test_querydr_statuses(status: str, state: PaymentState) -> None:
+def test_querydr_statuses(status: str, state: GatewayPaymentState) -> None:
     gateway = answering(lambda _: signed_answer({"vnp_TransactionStatus": status}))
     assert gateway.fetch_payment(PAYMENT).payment.state is state
 
@@ -534,15 +534,15 @@ def test_querydr_statuses(status: str, state: PaymentState) -> None:
 def test_querydr_status_01_may_be_00_later() -> None:
     statuses = iter(["01", "00"])
     gateway = answering(lambda _: signed_answer({"vnp_TransactionStatus": next(statuses)}))
-    assert gateway.fetch_payment(PAYMENT).payment.state is PaymentState.OPEN
-    assert gateway.fetch_payment(PAYMENT).payment.state is PaymentState.PAID
+    assert gateway.fetch_payment(PAYMENT).payment.state is GatewayPaymentState.OPEN
+    assert gateway.fetch_payment(PAYMENT).payment.state is GatewayPaymentState.PAID
 
 
 def test_querydr_91_is_unknown_and_never_failed() -> None:
     short = httpx2.Response(200, json={"vnp_ResponseCode": "91", "vnp_Message": "Not found"})
     for answer in (short, signed_answer({"vnp_ResponseCode": "91"})):
         gateway = answering(lambda _, answer=answer: answer)  # type: ignore[misc]
-        assert gateway.fetch_payment(PAYMENT).payment.state is PaymentState.UNKNOWN
+        assert gateway.fetch_payment(PAYMENT).payment.state is GatewayPaymentState.UNKNOWN
 
 
 @pytest.mark.parametrize("code", ["94", "97", "99"])
@@ -584,7 +584,9 @@ def test_a_nought_in_an_answer_is_signed_too() -> None:
     values = {"vnp_TransactionStatus": "01", "vnp_TransactionNo": "0", "vnp_PromotionAmount": "0"}
     noughts = {"vnp_TransactionNo": 0, "vnp_PromotionAmount": 0}
     answer = httpx2.Response(200, json={**signed_answer(values).json(), **noughts})
-    assert answering(lambda _: answer).fetch_payment(PAYMENT).payment.state is PaymentState.OPEN
+    assert (
+        answering(lambda _: answer).fetch_payment(PAYMENT).payment.state is GatewayPaymentState.OPEN
+    )
 
 
 @pytest.mark.parametrize(
@@ -606,7 +608,11 @@ def test_a_success_that_lacks_what_it_is_known_by_is_no_answer(values: dict[str,
 def test_what_is_not_paid_needs_no_amount() -> None:
     values = {"vnp_TransactionStatus": "02", "vnp_Amount": "", "vnp_TransactionNo": "0"}
     fact = answering(lambda _: signed_answer(values)).fetch_payment(PAYMENT).payment
-    assert (fact.state, fact.amount, fact.gateway_payment_id) == (PaymentState.FAILED, None, None)
+    assert (fact.state, fact.amount, fact.gateway_payment_id) == (
+        GatewayPaymentState.FAILED,
+        None,
+        None,
+    )
 
 
 def test_an_answer_of_another_terminal_is_no_answer() -> None:
@@ -942,7 +948,7 @@ def test_money_that_was_given_back_before_we_heard_of_it_is_for_people(
     values: dict[str, str],
 ) -> None:
     snapshot = answering(lambda _: signed_answer(values)).fetch_payment(PAYMENT)
-    assert snapshot.payment.state is PaymentState.UNDER_REVIEW
+    assert snapshot.payment.state is GatewayPaymentState.UNDER_REVIEW
 
 
 # ── The name of a refund ──────────────────────────────────────────────────────────────────────
