@@ -48,11 +48,16 @@ def mail_link(
     locale: str,
     **parameters: str,
 ) -> None:
-    """Mail the link of an invitation, in the person's language where the address is known."""
+    """Mail the link of an invitation, in the person's language where they have proven the address.
+
+    Who has only signed up with it may be a stranger, whose language it is not.
+    """
     inviter = None
     if actor.user_id is not None:
         inviter = session.scalar(select(User.email).where(User.id == actor.user_id))
-    known_locale = session.scalar(select(User.locale).where(User.email == address))
+    known_locale = session.scalar(
+        select(User.locale).where(User.email == address, User.email_verified_at.is_not(None))
+    )
     outbox.enqueue(
         session,
         recipient=address,

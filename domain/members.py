@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import delete, func, select, text, update
+from sqlalchemy import delete, exists, func, select, text, update
 
 from db.models import Account, AccountInvitation, AccountMember, User
 from domain import accounts, audit, clock, identity
@@ -72,7 +72,8 @@ class AccountPeople:
 class Offer:
     """What a mailed link offers: to whom, of which account, in which role.
 
-    `is_known`: the address belongs to a person, who has to sign in to accept.
+    `is_known`: the address belongs to a person, who has to sign in to accept. Somebody who has only
+    signed up with it does not count, as they may be a stranger.
     """
 
     account_id: int
@@ -287,7 +288,7 @@ def find_offer(session: Session, *, token: str) -> Offer:
             Account.name,
             AccountInvitation.email,
             AccountInvitation.role,
-            select(User.id).where(User.email == AccountInvitation.email).exists(),
+            identity.is_taken(AccountInvitation.email),
         )
         .join(Account, Account.id == AccountInvitation.account_id)
         .where(*_usable(session, token))
@@ -370,9 +371,10 @@ def sign_up_invited(
 ) -> tuple[SignIn, int]:
     """Make a person of the invited address, who takes the place and is signed in.
 
-    The link came to their mailbox, so it proves the address. Returns the session and the
-    account's id. Raises NotFound where the link does not work, Conflict ("email_taken") where
-    the address belongs to a person, who has to sign in instead, InvalidInput, Overloaded.
+    The link came to their mailbox, so it proves the address, and replaces who signed up with it
+    and never proved it. Returns the session and the account's id. Raises NotFound where the link
+    does not work, Conflict ("email_taken") where the address belongs to a person, who has to sign
+    in instead, InvalidInput, Overloaded.
     """
     with sessions() as session:
         offer = find_offer(session, token=token)
@@ -443,6 +445,24 @@ def remove_member(
     _manage(session, write, actor, remove)
 
 
+def remove_sole_memberships(session: Session, *, user_id: int, actor: Actor) -> None:
+    """Remove a person from the accounts in which nobody else is a member; those stay without any.
+
+    For who accepts an invitation as staff, where a stranger had signed up with the address: nobody
+    of staff belongs to the account that the stranger opened. Again, it changes nothing. Raises
+    NotAuthorised.
+    """
+    require(actor, "manage_members")
+    own = select(AccountMember.account_id).where(AccountMember.user_id == user_id)
+    for account_id in session.scalars(own.order_by(AccountMember.account_id)).all():
+        session.execute(_LOCK, {"account_id": account_id})
+        others = (AccountMember.account_id == account_id, AccountMember.user_id != user_id)
+        has_others = session.scalars(select(exists().where(*others))).one()
+        role = _role_now(session, account_id, user_id)
+        if role is not None and not has_others:
+            _remove_place(session, (account_id, user_id, role), "remove_member", actor)
+
+
 def leave_account(session: Session, *, account_id: int, actor: Actor, idempotency_key: str) -> None:
     """Give one's own place up, whatever the role.
 
@@ -469,6 +489,13 @@ def _end_place(session: Session, account_id: int, user_id: int, action: str, act
         raise NotFound("member")
     if role is MemberRole.OWNER:
         _keep_an_owner(session, account_id, user_id)
+    _remove_place(session, (account_id, user_id, role), action, actor)
+
+
+def _remove_place(
+    session: Session, place: tuple[int, int, MemberRole], action: str, actor: Actor
+) -> None:
+    account_id, user_id, role = place
     session.execute(delete(AccountMember).where(*_place(account_id, user_id)))
     _record(session, action, actor, account_id, {"user_id": user_id, "role": role.value})
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import text
+from sqlalchemy import ColumnElement, exists, select, text
 
+from db.models import StaffRoleRequest
 from domain import clock
 from domain.actors import MemberRole, StaffRole
 from domain.errors import NotAuthorised
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Row
-    from sqlalchemy.orm import Session
+    from sqlalchemy.orm import InstrumentedAttribute, Session
 
     from domain.actors import Actor
 
@@ -32,16 +33,18 @@ WHERE id = :user AND disabled_at IS NULL AND (
 """)
 
 
-_WAITS_FOR_ROLE = text("""
-SELECT EXISTS (SELECT FROM staff_role_requests
-  WHERE user_id = :user_id AND state = 'requested' AND role_after IS NOT NULL)
-""")
+def is_role_requested(user_id: int | InstrumentedAttribute[int]) -> ColumnElement[bool]:
+    """Whether a role as staff is requested for a person: the condition of a query."""
+    return exists().where(
+        StaffRoleRequest.user_id == user_id,
+        StaffRoleRequest.state == "requested",
+        StaffRoleRequest.role_after.is_not(None),
+    )
 
 
 def waits_for_role(session: Session, user_id: int) -> bool:
     """Whether a role as staff is requested for a person and waits for approval, or for its time."""
-    is_waiting: bool = session.execute(_WAITS_FOR_ROLE, {"user_id": user_id}).scalar_one()
-    return is_waiting
+    return session.scalars(select(is_role_requested(user_id))).one()
 
 
 def with_current_rights(session: Session | Connection, actor: Actor) -> Actor:

@@ -18,6 +18,7 @@ from domain.identity.cleanup import purge_identity
 from domain.identity.email_links import RESET_PASSWORD, VERIFY_EMAIL, email_of_link
 from domain.identity.factor_answers import FactorAnswer
 from domain.identity.factor_confirmation import confirm_factor, confirmation_passkey_options
+from domain.identity.invited import create_invited_person, invitation_actor, is_taken
 from domain.identity.outcomes import Factor, SignIn, SignInOutcome
 from domain.identity.passkeys import CeremonyOptions, PasskeyAnswer, PasskeySummary, RelyingParty
 from domain.identity.password_reset import change_password, request_password_reset, reset_password
@@ -61,12 +62,7 @@ from domain.identity.sessions import (
 from domain.identity.sign_up import SignUp, sign_up, sign_up_faults
 from domain.identity.sites import SiteChoice, country_codes, list_sites, site_of
 from domain.identity.tokens import token_digest
-from domain.identity.users import (
-    create_invited_person,
-    create_user,
-    hash_new_password,
-    normalise_email,
-)
+from domain.identity.users import create_user, hash_new_password, normalise_email
 
 __all__ = [
     "LONGEST_USER_AGENT",
@@ -108,6 +104,8 @@ __all__ = [
     "finish_set_up",
     "finish_sign_in",
     "hash_new_password",
+    "invitation_actor",
+    "is_taken",
     "list_second_factors",
     "list_sessions",
     "list_sites",

@@ -22,6 +22,7 @@ from domain.identity.users import (
     hash_new_password,
     known_form,
     load_person,
+    lock_person,
     mail_person,
     mark_verified,
     may_mail,
@@ -99,6 +100,8 @@ def reset_password(
         person = person_of_link(session, token, RESET_PASSWORD)
     new_hash = hash_new_password(password, email=person.email)
     with sessions.begin() as session:
+        # Before the link, as whoever voids links does: else each could wait for the other.
+        lock_person(session, User.id == person.id)
         use_link(session, token, RESET_PASSWORD)
         set_password(session, person.id, new_hash)
         mark_verified(session, person)

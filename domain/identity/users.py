@@ -80,7 +80,7 @@ def create_user(
     ("email_taken").
     """
     require(actor, "create_person")
-    return _create(
+    user_id = add_proven_person(
         session,
         email=email,
         display_name=display_name,
@@ -90,6 +90,9 @@ def create_user(
         locale=locale,
         time_zone=time_zone,
     )
+    if user_id is None:
+        raise Conflict("email_taken")
+    return user_id
 
 
 def hash_new_password(password: str, *, email: str) -> str:
@@ -101,36 +104,21 @@ def hash_new_password(password: str, *, email: str) -> str:
     return passwords.hash_password(password)
 
 
-def create_invited_person(
-    session: Session, *, email: str, display_name: str, password_hash: str, client: Client
-) -> int:
-    """Make a person of the address of an invitation, which its mailed link has proven.
-
-    Returns their id. Raises InvalidInput, and Conflict("email_taken").
-    """
-    return _create(
-        session,
-        email=email,
-        display_name=display_name,
-        password_hash=password_hash,
-        staff_role=None,
-        locale=client.locale,
-        actor=Actor(ActorKind.SYSTEM, None, label="invitation", ip=client.address),
-    )
-
-
-def _create(
+def add_proven_person(
     session: Session,
     *,
     email: str,
     display_name: str,
     password_hash: str,
-    staff_role: StaffRole | None,
     actor: Actor,
+    staff_role: StaffRole | None = None,
     locale: str | None = None,
     time_zone: str | None = None,
-) -> int:
-    require(actor, "create_person")
+) -> int | None:
+    """Add a person whose address needs no proof; return their id, or None where it is taken.
+
+    Raises InvalidInput.
+    """
     person = add_user(
         session,
         email=normalise_email(email),
@@ -142,7 +130,7 @@ def _create(
         email_verified_at=clock.now(session),
     )
     if person is None:
-        raise Conflict("email_taken")
+        return None
     details = {"user_id": person.id, "staff_role": staff_role}
     record(session, action="create_user", actor=actor, details=details)
     return person.id

@@ -1,9 +1,10 @@
 """Colleagues who are invited as staff by mail, and so need no customer's account.
 
-The link proves the address and makes the person, who belongs to no account. In the same
-transaction they get the role from whoever invited them, as if that administrator gave it at this
-moment: `change_staff_role` asks what that administrator may do now, and makes a request of the
-roles Finance and Administrator, which waits for a second administrator.
+The link proves the address and makes the person, who belongs to no account. Whoever signed up with
+the address and never proved it may be a stranger, and is replaced. In the same transaction the
+person gets the role from whoever invited them, as if that administrator gave it at this moment:
+`change_staff_role` asks what that administrator may do now, and makes a request of the roles
+Finance and Administrator, which waits for a second administrator.
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ from domain import audit, clock, identity, throttling
 from domain.actors import Actor, StaffRole, user_actor
 from domain.errors import Conflict, NotAuthorised, NotFound
 from domain.identity.guesses import network_counters
+from domain.identity.invited import invitation_actor, is_taken
 from domain.identity.pending import admit
 from domain.identity.tokens import new_token, token_digest
 from domain.identity.users import load_person
 from domain.invitation_mails import INVITATION_LIFETIME, count_mail, mail_link
+from domain.members import remove_sole_memberships
 from domain.permissions import require
 from domain.rights import with_current_rights
 from domain.staff.changes import TAKEN_BY_TWO, Standing, lock_admins
@@ -76,7 +79,8 @@ class Invitation:
 class RoleOffer:
     """What a mailed link offers: which role, to which address.
 
-    `is_known`: the address belongs to a person by now, whom the link makes nothing of.
+    `is_known`: the address belongs to a person by now (`identity.is_taken`), whom the link makes
+    nothing of.
     """
 
     email: str
@@ -193,7 +197,7 @@ def list_staff_invitations(session: Session, *, actor: Actor) -> tuple[Invitatio
     require(actor, "review_access")
     now = clock.now(session)
     rows = session.execute(
-        select(StaffInvitation, _is_known(), _is_of_admin())
+        select(StaffInvitation, is_taken(StaffInvitation.email), _is_of_admin())
         .where(_is_open())
         .order_by(StaffInvitation.id.desc())
         .execution_options(populate_existing=True)
@@ -234,8 +238,7 @@ def _lock(session: Session, actor: Actor) -> None:
 
 
 def _refuse_known(session: Session, address: str) -> None:
-    is_known = select(select(User.id).where(User.email == address).exists())
-    if session.scalars(is_known).one():
+    if session.scalars(select(is_taken(address))).one():
         raise Conflict("has_sign_in")
 
 
@@ -259,10 +262,8 @@ def find_role_offer(session: Session, *, token: str) -> RoleOffer:
     administrator any more.
     """
     row = _usable_row(session, token, clock.now(session))
-    is_known = select(User.id).where(User.email == row.email)
-    return RoleOffer(
-        row.email, StaffRole(row.role), session.scalars(is_known).one_or_none() is not None
-    )
+    is_known = session.scalars(select(is_taken(row.email))).one()
+    return RoleOffer(row.email, StaffRole(row.role), is_known)
 
 
 def accept_staff_invitation(
@@ -276,11 +277,12 @@ def accept_staff_invitation(
 ) -> tuple[SignIn, RoleRequest | None]:
     """Make a person of the invited address, give them the role, and let them in.
 
-    The link came to their mailbox, so it proves the address. Returns what the sign-in comes to,
-    which may be the set-up of a second factor, and the request that waits where the role takes a
-    second administrator. Raises NotFound where the link does not work, Conflict ("email_taken")
-    where the address belongs to a person by now, InvalidInput, Overloaded, and RateLimited before
-    anything that takes long.
+    The link came to their mailbox, so it proves the address, and replaces who signed up with it and
+    never proved it: the account that they opened then stays without a member. Returns what the
+    sign-in comes to, which may be the set-up of a second factor, and the request that waits where
+    the role takes a second administrator. Raises NotFound where the link does not work, Conflict
+    ("email_taken") where the address belongs to a person by now, InvalidInput, Overloaded, and
+    RateLimited before anything that takes long.
     """
     with sessions.begin() as session:
         counters = network_counters(rules, rules.requests_per_address, "join-staff", client)
@@ -302,6 +304,7 @@ def accept_staff_invitation(
             password_hash=password_hash,
             client=client,
         )
+        remove_sole_memberships(session, user_id=user_id, actor=invitation_actor(client))
         request = _accept(session, row, user_actor(user_id, ip=client.address), now)
         person = load_person(session, User.id == user_id)
         if person is None:
@@ -331,10 +334,6 @@ def _accept(
 # ── What all of them share ─────────────────────────────────────────────────────────────────────
 def _is_open() -> ColumnElement[bool]:
     return and_(StaffInvitation.accepted_at.is_(None), StaffInvitation.withdrawn_at.is_(None))
-
-
-def _is_known() -> ColumnElement[bool]:
-    return select(User.id).where(User.email == StaffInvitation.email).exists()
 
 
 def _is_of_admin() -> ColumnElement[bool]:
@@ -382,7 +381,7 @@ def _get_row(session: Session, invitation_id: int) -> StaffInvitation:
 
 
 def _state(session: Session, row: StaffInvitation, now: datetime) -> InvitationState:
-    """Return how an open invitation stands, whose address belongs to nobody."""
+    """Return how an open invitation stands whose address is not taken."""
     is_of_admin = select(_is_of_admin()).where(StaffInvitation.id == row.id)
     return _named_state(row, now, is_known=False, is_of_admin=session.scalars(is_of_admin).one())
 

@@ -193,6 +193,33 @@ def test_who_signed_up_meanwhile_is_asked_to_sign_in(browser: TestClient, accoun
     assert roles(account) == {}
 
 
+@pytest.mark.parametrize("when", ["before", "between"])
+def test_stranger_who_only_signed_up_with_the_address_is_in_nobodys_way(
+    browser: TestClient, account: int, when: str
+) -> None:
+    strangers = "another-kettle-9-march"
+
+    def stranger_signs_up() -> None:
+        form = identity.SignUp(EMAIL, "Stranger", strangers, "Stranger's lab", "VN", "VND")
+        client = identity.Client("198.51.100.7")
+        identity.sign_up(backend.form_sessions(), form=form, client=client, rules=settings().rules)
+
+    if when == "before":
+        stranger_signs_up()
+    token = invited(account)
+    path = f"/accept-invitation?token={token}"
+    form = form_token(browser.get(path))
+    if when == "between":
+        stranger_signs_up()
+    fields = {"form_token": form, "token": token, "display_name": "Lan", "password": PASSWORD}
+    answer = browser.post("/accept-invitation", data=fields)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/")
+    assert roles(account) == {EMAIL: MemberRole.BILLING}
+    browser.cookies.clear()
+    assert post(browser, "/sign-in", email=EMAIL, password=strangers).status_code != 303
+    enter(browser)
+
+
 def test_somebody_else_is_told_to_sign_out(browser: TestClient, account: int) -> None:
     make_user("other@example.com")
     enter(browser, "other@example.com")

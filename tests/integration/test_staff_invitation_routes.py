@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 EMAIL = "lan@example.com"
 PASSWORD = "violet-kettle-9-march"
+STRANGERS = "another-kettle-9-march"
 PATH = staff_invitations.PATH
 SESSION = "credit_portal_session"
 
@@ -86,6 +87,16 @@ def invited(admin: int, role: StaffRole = StaffRole.SUPPORT) -> str:
 
 def token_in(path: str) -> str:
     return path.partition("token=")[2]
+
+
+def stranger_signs_up() -> None:
+    form = identity.SignUp(EMAIL, "Stranger", STRANGERS, "Stranger's lab", "VN", "VND")
+    identity.sign_up(
+        backend.form_sessions(),
+        form=form,
+        client=identity.Client("198.51.100.7"),
+        rules=settings().rules,
+    )
 
 
 def role_of(email: str = EMAIL) -> str | None:
@@ -201,6 +212,31 @@ def test_who_signed_up_meanwhile_is_told_whom_to_ask(browser: TestClient, admin:
         assert "ask an administrator to give you the role" in answer.text
         assert 'name="password"' not in answer.text
     assert role_of() is None
+
+
+@pytest.mark.parametrize("when", ["before", "between"])
+def test_stranger_who_only_signed_up_with_the_address_is_in_nobodys_way(
+    browser: TestClient, admin: int, when: str
+) -> None:
+    if when == "before":
+        stranger_signs_up()
+    path = invited(admin)
+    page = browser.get(path)
+    if when == "between":
+        stranger_signs_up()
+    assert 'name="password"' in page.text
+    assert join(browser, path)[:2] == (303, "/")
+    assert role_of() == "support"
+    visit = backend.read(
+        identity.session_actor, token=browser.cookies[SESSION], rules=settings().rules
+    )
+    assert visit is not None
+    assert (visit.display_name, visit.memberships) == ("Lan", {})
+    stranger = post(open_browser(), "/sign-in", email=EMAIL, password=STRANGERS)
+    assert stranger.status_code != 303
+    owner = post(open_browser(), "/sign-in", email=EMAIL, password=PASSWORD)
+    assert owner.status_code == 303
+    assert browser.get(path).status_code == 410
 
 
 def test_somebody_who_is_signed_in_signs_out_first(browser: TestClient, admin: int) -> None:

@@ -1,5 +1,7 @@
 """Colleagues who are invited among all that administrators do: no link makes more than it may.
 
+Strangers sign up with the invited addresses meanwhile, whom the link replaces.
+
 The machine of test_staff_machine.py goes on beside it: administrators come and go while links wait.
 """
 
@@ -12,14 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import strategies as st
-from hypothesis.stateful import precondition, rule, run_state_machine_as_test
-from sqlalchemy import select
+from hypothesis.stateful import invariant, precondition, rule, run_state_machine_as_test
+from sqlalchemy import exists, select
 from sqlalchemy.exc import IntegrityError
 
 from db.models import OutboxMessage, StaffInvitation, User
-from domain.actors import StaffRole
+from domain import accounts, identity
+from domain.actors import MemberRole, StaffRole
 from domain.errors import Conflict, NotFound
-from domain.identity import Client, Rules
+from domain.identity import Client, Rules, SignUp
 from domain.staff import (
     Invitation,
     accept_staff_invitation,
@@ -28,6 +31,7 @@ from domain.staff import (
     withdraw_staff_invitation,
 )
 from domain.throttling import Limit
+from tests.factories import SYSTEM
 from tests.properties.test_staff_machine import (
     ADMIN,
     BROKEN,
@@ -56,6 +60,7 @@ if TYPE_CHECKING:
 CLIENT = Client("192.0.2.10")
 OFTEN = Limit(10_000, DAY, DAY, DAY)
 RULES = Rules(key=b"a key of the tests", requests_per_address=OFTEN, mails_per_person=OFTEN)
+STRANGERS_PASSWORD = "another-kettle-9-march"
 addresses = st.sampled_from(("hire-0@example.com", "hire-1@example.com", "hire-2@example.com"))
 
 
@@ -73,10 +78,38 @@ class Offered:
 
 @dataclass
 class HiringModel(Model):
-    """Everybody, everything that was asked for, and every role that was offered."""
+    """Everybody, everything that was asked for, and every role that was offered.
+
+    `unproven` is who signed up with an address that may not be theirs, `hired` who proved one;
+    `shared` are those of them whose account has another member.
+    """
 
     offered: list[Offered] = field(default_factory=list)
     hired: set[str] = field(default_factory=set)
+    unproven: dict[str, int] = field(default_factory=dict)
+    shared: set[int] = field(default_factory=set)
+
+    def sign_up(self, email: str, *, is_shared: bool) -> None:
+        """Have a stranger open an account, unless the address is known."""
+        if email in self.hired or email in self.unproven:
+            return
+        who = len(self.people)
+        self.people.append(Is(None))
+        self.unproven[email] = who
+        self.members.add(who)
+        if is_shared:
+            self.shared.add(who)
+
+    def is_taken(self, email: str) -> bool:
+        """Whether somebody has proven the address, or an administrator has dealt with them."""
+        who = self.unproven.get(email)
+        if who is None:
+            return email in self.hired
+        waits = any(
+            each.who == who and each.state == "requested" and each.after.role is not None
+            for each in self.asked
+        )
+        return waits or self.people[who] != Is(None)
 
     def is_live(self, offered: Offered, now: datetime) -> bool:
         return offered.end is None and now < offered.at + WEEK and offered.by in self.admins()
@@ -84,7 +117,7 @@ class HiringModel(Model):
     def invite(self, by: int, email: str, role: str, now: datetime) -> str:
         if by not in self.admins():
             return "denied"
-        if email in self.hired:
+        if self.is_taken(email):
             return "has_sign_in"
         for each in self.offered:
             if each.email == email and self.is_live(each, now):
@@ -99,6 +132,8 @@ class HiringModel(Model):
             return "denied"
         if offered.end is not None:
             return "invitation_over"
+        if self.is_taken(offered.email):
+            return "has_sign_in"
         offered.by, offered.at = by, now
         return "sent"
 
@@ -113,11 +148,17 @@ class HiringModel(Model):
     def accept(self, offered: Offered, now: datetime, *, is_newest: bool) -> str:
         if not is_newest or not self.is_live(offered, now):
             return "over"
+        if self.is_taken(offered.email):
+            return "email_taken"
         offered.end = "accepted"
         self.hired.add(offered.email)
-        self.people.append(Is(None))
-        who, after = len(self.people) - 1, Is(offered.role)
-        return self.change(offered.by, who, after, now)
+        who = self.unproven.pop(offered.email, None)
+        if who is None:
+            self.people.append(Is(None))
+            who = len(self.people) - 1
+        elif who not in self.shared:
+            self.members.remove(who)
+        return self.change(offered.by, who, Is(offered.role), now)
 
 
 # ── Both side by side ──────────────────────────────────────────────────────────────────────────
@@ -147,6 +188,7 @@ class HiringMachine(StaffMachine):
         self.model = HiringModel()
         self.invitations: list[Invitation] = []
         self.tokens: list[tuple[int, str]] = []
+        self.strangers: dict[int, str] = {}
 
     def do(self, work: Callable[[], str]) -> str:
         def found() -> str:
@@ -248,9 +290,72 @@ class HiringMachine(StaffMachine):
         assert self.do(work) == expected
         self.note_request(known)
         if len(self.model.people) > len(self.ids):
-            person = select(User.id).where(User.email == offered.email)
-            self.ids.append(self.session.scalars(person).one())
+            self.ids.append(self.person_of(offered.email).id)
         assert self.admins() == self.seen, "one person alone made an administrator"
+
+    @rule(email=addresses, is_shared=st.booleans())
+    def stranger_signs_up(self, email: str, is_shared: bool) -> None:  # noqa: FBT001 - Hypothesis calls it
+        """Have a stranger sign up with the address, whose account may get another member."""
+        known = len(self.model.people)
+        self.model.sign_up(email, is_shared=is_shared)
+        factory: Any = OneSession(self.session)
+        form = SignUp(email, "Stranger", STRANGERS_PASSWORD, "A lab", "VN", "VND")
+        assert identity.sign_up(factory, form=form, client=CLIENT, rules=RULES) == ()
+        if len(self.model.people) == known:
+            return
+        person = self.person_of(email)
+        self.ids.append(person.id)
+        self.strangers[person.id] = person.password_hash
+        if is_shared:
+            (account,) = accounts.memberships(self.session, user_id=person.id)
+            company = identity.create_user(
+                self.session,
+                email=f"company-{person.id}@example.com",
+                display_name="Company",
+                password=STRANGERS_PASSWORD,
+                staff_role=None,
+                actor=SYSTEM,
+            )
+            accounts.add_member(
+                self.session,
+                account_id=account,
+                user_id=company,
+                role=MemberRole.READER,
+                actor=SYSTEM,
+            )
+
+    @precondition(lambda self: self.invitations)
+    @rule(pick=picks, is_shared=st.booleans())
+    def stranger_comes_first(self, pick: int, is_shared: bool) -> None:  # noqa: FBT001 - as above
+        """Have a stranger sign up with an address that is invited, and follow the link."""
+        place = len(self.invitations) - 1 - pick % len(self.invitations)
+        self.stranger_signs_up(self.model.offered[place].email, is_shared)
+        self.accept_invitation(self.newest_link(place))
+
+    def newest_link(self, place: int) -> int:
+        """Return the pick that is the newest link of an invitation."""
+        return next(n for n, each in enumerate(reversed(self.tokens)) if each[0] == place)
+
+    def person_of(self, email: str) -> User:
+        found = select(User).where(User.email == email).execution_options(populate_existing=True)
+        return self.session.scalars(found).one()
+
+    @invariant()
+    def nobody_who_was_hired_has_a_strangers_password(self) -> None:
+        for email in self.model.hired:
+            person = self.person_of(email)
+            assert person.email_verified_at is not None
+            assert person.password_hash != self.strangers.get(person.id)
+        for email in self.model.unproven:
+            person = self.person_of(email)
+            assert person.email_verified_at is None
+            assert person.password_hash == self.strangers[person.id]
+
+    @invariant()
+    def who_is_a_member_is_known(self) -> None:
+        for who in range(len(START), len(self.ids)):
+            places = accounts.memberships(self.session, user_id=self.ids[who])
+            assert bool(places) is (who in self.model.members)
 
     @precondition(lambda self: self.invitations)
     @rule(pick=picks)
@@ -258,8 +363,7 @@ class HiringMachine(StaffMachine):
         """Have the product itself take the role of who sent an invitation, and follow the link."""
         place = len(self.invitations) - 1 - pick % len(self.invitations)
         self.change_by_command_line(self.model.offered[place].by, None)
-        newest = next(n for n, each in enumerate(reversed(self.tokens)) if each[0] == place)
-        self.accept_invitation(newest)
+        self.accept_invitation(self.newest_link(place))
 
     @precondition(lambda self: len(self.ids) > len(START))
     @rule(by=admins_mostly, pick=picks, role=roles, is_out=st.booleans())
@@ -299,6 +403,8 @@ _NOTHING = lambda *_, **__: None  # noqa: E731 - a check, or a service, that doe
         {"_refuse_known": _NOTHING},
         {"change_staff_role": _NOTHING},
         {"INVITATION_LIFETIME": timedelta(hours=1)},
+        {"is_taken": lambda address: exists().where(User.email == address)},
+        {"remove_sole_memberships": _NOTHING},
     ],
     ids=lambda broken: next(iter(broken)),
 )

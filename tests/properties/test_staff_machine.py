@@ -107,6 +107,7 @@ class Model:
     """Everybody, and everything that was asked for."""
 
     people: list[Is] = field(default_factory=lambda: [Is(role) for role in START])
+    members: set[int] = field(default_factory=lambda: {MEMBER})
     asked: list[Asked] = field(default_factory=list)
 
     def admins(self) -> set[int]:
@@ -119,7 +120,7 @@ class Model:
         is_enabled = before.is_out and not after.is_out
         if after.role == FINANCE and (is_enabled or before.role != FINANCE):
             return True
-        return before.is_out == after.is_out and who == MEMBER and after.role is not None
+        return before.is_out == after.is_out and who in self.members and after.role is not None
 
     def is_stale(self, asked: Asked, now: datetime) -> bool:
         return (

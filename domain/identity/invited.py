@@ -1,0 +1,92 @@
+"""Who follows the link of an invitation: it proves the mailbox, which sign-up alone does not.
+
+Anybody can sign up with any address. Until somebody proves it, the address is free for whoever
+reads its mail.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import ColumnElement, exists, or_, select, update
+
+from db.models import User
+from domain import clock
+from domain.actors import Actor, ActorKind
+from domain.audit import record
+from domain.errors import Conflict
+from domain.identity.email_links import void_links
+from domain.identity.sessions import revoke_user_sessions
+from domain.identity.users import add_proven_person, lock_person, normalise_email
+from domain.permissions import require
+from domain.rights import is_role_requested
+from domain.texts import checked_name
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import InstrumentedAttribute, Session
+
+    from domain.identity.policy import Client
+
+
+def is_taken(address: str | InstrumentedAttribute[str]) -> ColumnElement[bool]:
+    """Whether an address belongs to a person whom no invitation replaces.
+
+    They have proven it, are disabled, have a staff role, or wait for one.
+    """
+    return exists().where(
+        User.email == address,
+        or_(
+            User.email_verified_at.is_not(None),
+            User.disabled_at.is_not(None),
+            User.staff_role.is_not(None),
+            is_role_requested(User.id),
+        ),
+    )
+
+
+def invitation_actor(client: Client) -> Actor:
+    """Return the part of the product that lets in who follows the link of an invitation."""
+    return Actor(ActorKind.SYSTEM, None, label="invitation", ip=client.address)
+
+
+def create_invited_person(
+    session: Session, *, email: str, display_name: str, password_hash: str, client: Client
+) -> int:
+    """Make a person of the address of an invitation, which its mailed link has proven.
+
+    Whoever signed up with the address and never proved it is replaced: the password, the name,
+    mailed links and sessions of theirs end, and their places in accounts stay. Returns the
+    person's id. Raises InvalidInput, and Conflict("email_taken") where the address `is_taken`.
+    """
+    actor = invitation_actor(client)
+    require(actor, "create_person")
+    address, name = normalise_email(email), checked_name(display_name, "display_name")
+    if not lock_person(session, User.email == address):
+        made = add_proven_person(
+            session,
+            email=address,
+            display_name=name,
+            password_hash=password_hash,
+            locale=client.locale,
+            actor=actor,
+        )
+        if made is not None:
+            return made
+        lock_person(session, User.email == address)  # who signed up in between
+    if session.scalars(select(is_taken(address))).one():
+        raise Conflict("email_taken")
+    user_id = session.execute(
+        update(User)
+        .where(User.email == address)
+        .values(
+            display_name=name,
+            password_hash=password_hash,
+            locale=client.locale,
+            email_verified_at=clock.now(session),
+        )
+        .returning(User.id)
+    ).scalar_one()
+    void_links(session, user_id)
+    revoke_user_sessions(session, user_id)
+    record(session, action="verify_email", actor=actor, details={"user_id": user_id})
+    return user_id
