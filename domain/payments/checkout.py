@@ -96,7 +96,7 @@ def start_payment(
     if quote_id is not None:
         pay = _quoted(session, account_id, credit, quote_id).pay
     _check_method(account.currency, profile.profile.country, gateway, pay)
-    _check_pace(session, account_id)
+    _check_rate_limit(session, account_id)
     now = clock.now(session)
     payment = Payment(
         account_id=account_id,
@@ -195,7 +195,7 @@ def _quoted(session: Session, account_id: int, credit: Money, quote_id: int) -> 
     return quote
 
 
-def _check_pace(session: Session, account_id: int) -> None:
+def _check_rate_limit(session: Session, account_id: int) -> None:
     since = clock.now(session) - _OPEN_WITHIN
     count = session.scalars(
         select(func.count())

@@ -3,7 +3,7 @@
 The link proves the address and makes the person, who belongs to no account. Whoever signed up with
 the address and never proved it may be a stranger, and is replaced. In the same transaction the
 person gets the role from whoever invited them, as if that administrator gave it at this moment:
-`change_staff_role` asks what that administrator may do now, and makes a request of the roles
+`give_invited_role` asks what that administrator may do now, and makes a request of the roles
 Finance and Administrator, which waits for a second administrator.
 """
 
@@ -30,7 +30,7 @@ from domain.permissions import require
 from domain.rights import with_current_rights
 from domain.staff.changes import TAKEN_BY_TWO, Standing, lock_admins
 from domain.staff.notices import mail_admins
-from domain.staff.roles import change_staff_role
+from domain.staff.roles import give_invited_role
 from domain.texts import checked_name, checked_reason
 
 if TYPE_CHECKING:
@@ -319,7 +319,7 @@ def _accept(
     session.flush()
     _record(session, row, "accept_staff_invitation", colleague)
     inviter = with_current_rights(session, user_actor(_inviter_id(row)))
-    request = change_staff_role(
+    request = give_invited_role(
         session,
         user_id=colleague.user_id or 0,
         role=StaffRole(row.role),

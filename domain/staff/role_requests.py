@@ -31,6 +31,7 @@ from domain.staff.changes import (
     removes_last_admin,
 )
 from domain.staff.notices import mail_admins
+from domain.staff.rate_limit import check_rate_limit
 from domain.texts import checked_reason
 
 if TYPE_CHECKING:
@@ -118,19 +119,23 @@ def request_change(
     admins: tuple[int, ...],
     reason: str,
     actor: Actor,
+    is_limited: bool,
 ) -> RoleRequest:
     """Have a change of a locked person wait; the same again returns the request that waits.
 
-    Raises Conflict("role_request_open") where another change of the person waits.
+    `is_limited`: it counts towards what the actor may cause in an hour. Raises
+    Conflict("role_request_open") where another change of the person waits, and RateLimited.
     """
     now, maker = clock.now(session), audit.actor_name(actor)
     waiting = _open_request(session, person)
-    if waiting is not None:
-        lapse = _lapse_reason(waiting, person, admins, now)
-        if lapse is None and waiting.requested_by == maker and _after(waiting) == after:
+    lapse = None if waiting is None else _lapse_reason(waiting, person, admins, now)
+    if waiting is not None and lapse is None:
+        if waiting.requested_by == maker and _after(waiting) == after:
             return _view(waiting, person)
-        if lapse is None:
-            raise Conflict("role_request_open")
+        raise Conflict("role_request_open")
+    if is_limited:
+        check_rate_limit(session, actor)
+    if waiting is not None:
         _end(session, waiting, person, RequestState.LAPSED, actor=actor, remark=lapse)
     before, others = get_standing(person), set(admins) - {person.id, actor.user_id}
     row = StaffRoleRequest(

@@ -25,11 +25,13 @@ from domain.staff.changes import (
     find_sensitivity,
     get_standing,
     list_admins,
+    lock_admins,
     lock_staff,
     removes_last_admin,
     sign_out,
 )
 from domain.staff.notices import mail_admins
+from domain.staff.rate_limit import check_rate_limit
 from domain.staff.role_requests import lapse_unfit_requests, request_change
 from domain.texts import checked_reason
 
@@ -137,15 +139,38 @@ def change_staff_role(
     """Give a person a role, another one, or (None) none any more; again, it changes nothing.
 
     Return the request that waits where the change takes a second administrator, else None. Raises
-    NotAuthorised, also about oneself; NotFound("user"); InvalidInput("reason"); and Conflict:
-    "last_admin", or "role_request_open" where another change of the person waits.
+    NotAuthorised, also about oneself; NotFound("user"); InvalidInput("reason"); RateLimited beyond
+    30 changes in an hour; and Conflict: "last_admin", or "role_request_open" where another change
+    of the person waits.
     """
+    return _change_role(session, user_id, role, reason=reason, actor=actor, is_limited=True)
+
+
+def give_invited_role(
+    session: Session, *, user_id: int, role: StaffRole, reason: str, actor: Actor
+) -> RoleRequest | None:
+    """Give the role of an invitation to who accepted it, as the administrator who sent it.
+
+    As `change_staff_role`, but never RateLimited: the invitation was limited when it was mailed.
+    """
+    return _change_role(session, user_id, role, reason=reason, actor=actor, is_limited=False)
+
+
+def _change_role(
+    session: Session,
+    user_id: int,
+    role: StaffRole | None,
+    *,
+    reason: str,
+    actor: Actor,
+    is_limited: bool,
+) -> RoleRequest | None:
     require(actor, "manage_people")
-    reason = checked_reason(reason)
+    change = _Change(checked_reason(reason), actor, is_limited)
     admins, person = lock_staff(session, user_id)
     check_changer(actor, person, admins)
     after = Standing(role, get_standing(person).is_disabled)
-    return _change_or_request(session, person, after, admins=admins, reason=reason, actor=actor)
+    return _change_or_request(session, person, after, admins, change)
 
 
 def disable_user(
@@ -153,14 +178,15 @@ def disable_user(
 ) -> RoleRequest | None:
     """Sign a person out everywhere and let them in no more, or let them in again.
 
-    Repeated, it changes nothing. Returns and raises as `change_staff_role` does.
+    Repeated, it changes nothing. Returns and raises as `change_staff_role` does; disabling somebody
+    at once is never RateLimited.
     """
     require(actor, "manage_people")
-    reason = checked_reason(reason)
+    change = _Change(checked_reason(reason), actor)
     admins, person = lock_staff(session, user_id)
     check_changer(actor, person, admins)
     after = Standing(get_standing(person).role, is_disabled)
-    return _change_or_request(session, person, after, admins=admins, reason=reason, actor=actor)
+    return _change_or_request(session, person, after, admins, change)
 
 
 def list_possible_changes(
@@ -185,23 +211,37 @@ def list_possible_changes(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """Why and by whom somebody is changed, and whether it counts towards the actor's limit."""
+
+    reason: str
+    actor: Actor
+    is_limited: bool = True
+
+
 def _change_or_request(
-    session: Session,
-    person: User,
-    after: Standing,
-    *,
-    admins: tuple[int, ...],
-    reason: str,
-    actor: Actor,
+    session: Session, person: User, after: Standing, admins: tuple[int, ...], change: _Change
 ) -> RoleRequest | None:
-    before = get_standing(person)
+    before, reason, actor = get_standing(person), change.reason, change.actor
     if before == after:
         return None
     if removes_last_admin(person, after, admins):
         raise Conflict("last_admin")
     is_for_two = find_sensitivity(session, person, after) is not None
     if is_for_two and not actor.is_system:
-        return request_change(session, person, after, admins=admins, reason=reason, actor=actor)
+        return request_change(
+            session,
+            person,
+            after,
+            admins=admins,
+            reason=reason,
+            actor=actor,
+            is_limited=change.is_limited,
+        )
+    is_disabling = after.is_disabled and not before.is_disabled
+    if change.is_limited and not is_disabling:
+        check_rate_limit(session, actor)
     apply_change(session, person, after, reason=reason, actor=actor)
     if is_for_two:
         mail_admins(
@@ -236,8 +276,12 @@ def reset_second_factors(session: Session, *, user_id: int, reason: str, actor: 
     """Remove the second factors of somebody who has lost theirs, and sign them out everywhere.
 
     All administrators get a mail where the person is of staff: whoever has that person's password
-    could set up a factor of their own now. Raises as `identity.reset_second_factors` does.
+    could set up a factor of their own now. Raises as `identity.reset_second_factors` does, and
+    RateLimited beyond 30 changes in an hour.
     """
+    require(actor, "manage_people")
+    lock_admins(session)
+    check_rate_limit(session, actor)
     person = session.get(User, user_id, populate_existing=True)
     identity.reset_second_factors(session, user_id=user_id, reason=reason, actor=actor)
     if person is not None and person.staff_role is not None:

@@ -401,7 +401,7 @@ _NOTHING = lambda *_, **__: None  # noqa: E731 - a check, or a service, that doe
         {"_is_of_admin": _ANY},
         {"_lock": _NOTHING},
         {"_refuse_known": _NOTHING},
-        {"change_staff_role": _NOTHING},
+        {"give_invited_role": _NOTHING},
         {"INVITATION_LIFETIME": timedelta(hours=1)},
         {"is_taken": lambda address: exists().where(User.email == address)},
         {"remove_sole_memberships": _NOTHING},

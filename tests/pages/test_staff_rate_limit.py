@@ -1,0 +1,54 @@
+"""The page of staff for an administrator who has caused many mails within the hour."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from sqlalchemy import select
+
+from db.models import User
+from domain.actors import StaffRole
+from domain.staff import change_staff_role
+from domain.staff.rate_limit import MAX_CHANGES
+from tests.integration.test_support import make_person
+from tests.pages.test_staff import press, texts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy.orm import Session
+    from streamlit.testing.v1 import AppTest
+
+    from domain.actors import Actor
+
+__all__ = ["make_person"]
+
+
+def test_page_says_when_there_is_room_and_disables_meanwhile(
+    session: Session,
+    staff_page: Callable[..., AppTest],
+    make_person: Callable[[StaffRole], Actor],
+) -> None:
+    admin, person = make_person(StaffRole.ADMIN), make_person(StaffRole.SUPPORT)
+    assert admin.user_id == 1, "the person who looks"
+    for number in range(MAX_CHANGES):
+        change_staff_role(
+            session,
+            user_id=person.user_id or 0,
+            role=StaffRole.SUPPORT if number % 2 else None,
+            reason="moved",
+            actor=admin,
+        )
+    session.commit()
+    app = staff_page("staff", StaffRole.ADMIN)
+    app.text_input(key="staff_change_reason").set_value("Moved")
+    for _ in range(2):
+        press(app, "Remove role")
+        (refusal,) = texts(app.error)
+        assert re.fullmatch(r"Too many tries\. Wait \d\d minutes and try again\.", refusal)
+    app.text_input(key="staff_change_reason").set_value("Left")
+    press(app, "Disable person")
+    session.rollback()
+    found = session.scalars(select(User).where(User.id == person.user_id)).one()
+    assert (found.staff_role, found.disabled_at is None) == ("support", False)
