@@ -38,7 +38,7 @@ from portal.formats import plain
 from portal.i18n import _
 from portal.people import naming
 from portal.spreadsheets import Column, write_workbook
-from portal.ui import checked, flash
+from portal.ui import checked, flash, forms
 from portal.ui.download_link import download_links
 from portal.ui.upload import handed_in, upload_field
 
@@ -53,7 +53,7 @@ _LARGEST_UNPACKED_BYTES = 64 * 1024 * 1024
 _LONGEST_CODE = 40
 _LONGEST_LIST = 200_000
 _ONCE = "codes_once"
-_DONE = "codes_done"
+_FORM = "codes"
 _ALL, _SINGLE, _BATCH = "all", "single", "batch-"
 
 
@@ -147,8 +147,7 @@ def workbook(found: Iterable[str]) -> bytes:
 
 # ── Making and bringing in ────────────────────────────────────────────────────────────────────
 def _key(name: str) -> str:
-    """Return a form's or field's key, another after each time: a second click reaches nobody."""
-    return f"{name}-{st.session_state.get(_DONE, 0)}"
+    return forms.key(_FORM, name)
 
 
 def _generate(here: Viewing, campaign_id: int) -> None:
@@ -411,5 +410,5 @@ def _do(make: Callable[[str], object], *, said: str, waiting: str, told: str) ->
         st.error(plain(words.refusal(error)), icon=":material/error:")
     else:
         st.session_state.pop(_ONCE, None)
-        st.session_state[_DONE] = st.session_state.get(_DONE, 0) + 1
+        forms.empty(_FORM)
         flash.leave(OUTCOME, told)

@@ -33,7 +33,7 @@ from portal.i18n import _, current_language
 from portal.settings import settings
 from portal.support import words
 from portal.top_up.words import definition_list
-from portal.ui import checked
+from portal.ui import checked, forms
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 _TOLD = "acted"
 _ONCE = "act_once"
-_DONE = "acts_done"
+_FORM = "acts"
 _USUAL_DAYS = 90
 _LONGEST_CODE = 40
 _LONGEST_AMOUNT = 40
@@ -108,11 +108,7 @@ def _say_limit(here: Viewing, account: AccountSummary, action: str) -> None:
 
 
 def _key(name: str) -> str:
-    """Return a form's or field's key, which is another after each act.
-
-    What was done is followed by an empty form, and a second click on the old one reaches nobody.
-    """
-    return f"{name}-{st.session_state.get(_DONE, 0)}"
+    return forms.key(_FORM, name)
 
 
 def _issue_voucher(here: Viewing, account: AccountSummary) -> None:
@@ -337,7 +333,7 @@ def _act(
         st.error(plain(words.refusal(here, error)), icon=":material/error:")
     else:
         st.session_state.pop(_ONCE, None)
-        st.session_state[_DONE] = st.session_state.get(_DONE, 0) + 1
+        forms.empty(_FORM)
         st.session_state[_TOLD] = (wish.name, became)
         st.rerun()
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import html
-import json
-import re
-import uuid
 from typing import TYPE_CHECKING
 
 import streamlit as st
 
 from portal.formats import plain
+from portal.ui.in_view import bring_into_view
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,17 +15,6 @@ if TYPE_CHECKING:
     from streamlit.delta_generator import DeltaGenerator
 
 _ICON = ":material/error:"
-_NO_CLASS_CHARACTER = re.compile(r"[^a-zA-Z0-9_-]")
-# After the error has been drawn, which moves what stands below it.
-_BRING_INTO_VIEW = """
-setTimeout(() => {
-  const field = document.querySelector(`.${CSS.escape(%s)}`);
-  if (!field) return;
-  const input = field.querySelector("input, textarea, button");
-  if (input) input.focus({preventScroll: true});
-  field.scrollIntoView({block: "center"});
-}, 100);
-"""
 
 
 class FieldErrors:
@@ -55,12 +41,4 @@ class FieldErrors:
         if others and self._rest is not None:
             self._rest.error(plain(" ".join(others)), icon=_ICON)
         if shown:
-            _bring_into_view(self._places[shown[0]][1])
-
-
-def _bring_into_view(widget_key: str) -> None:
-    """Move the focus to a widget; the browser runs the script because it is new each time."""
-    css_class = f"st-key-{_NO_CLASS_CHARACTER.sub('-', widget_key.strip())}"
-    script = _BRING_INTO_VIEW % json.dumps(css_class)
-    mark = html.escape(uuid.uuid4().hex)
-    st.html(f"<script>/* {mark} */{script}</script>", unsafe_allow_javascript=True)
+            bring_into_view(self._places[shown[0]][1], is_field=True)

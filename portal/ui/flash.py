@@ -1,7 +1,8 @@
 """What an action has to say, drawn by the next run of the page beside what was pressed.
 
 The page runs again after each action, and what it draws then has moved: a message on top is out of
-sight for whoever pressed a button below.
+sight for whoever pressed a button below. Where the message is out of sight all the same, such as
+below what has come above it, the page is scrolled to it.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 import streamlit as st
 
 from portal.formats import plain
+from portal.ui.in_view import bring_into_view
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +37,15 @@ def get_item(place: str) -> int | None:
 
 
 def show(place: str) -> None:
-    """Draw the message that the run before left for this place, once."""
+    """Draw the message that the run before left for this place, once, and bring it into view."""
     message: _Message | None = st.session_state.pop(_key(place), None)
     if message is None:
         return
     icon = ":material/check_circle:" if message.is_good else ":material/error:"
-    (st.success if message.is_good else st.error)(plain(message.text), icon=icon)
+    drawn = f"drawn-{_key(place)}"
+    with st.container(key=drawn, gap=None):
+        (st.success if message.is_good else st.error)(plain(message.text), icon=icon)
+        bring_into_view(drawn)
 
 
 def _key(place: str) -> str:

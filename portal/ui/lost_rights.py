@@ -9,8 +9,10 @@ from __future__ import annotations
 import streamlit as st
 
 from portal.formats import plain
+from portal.ui.in_view import bring_into_view
 
 _PRESSED = "pressed_with_right"
+_DRAWN = "lost-right"
 
 
 def remember_pressed(action: str) -> None:
@@ -27,4 +29,6 @@ def show_lost(action: str, text: str, *, is_allowed: bool) -> None:
         return
     del st.session_state[_PRESSED]
     if not is_allowed:
-        st.error(plain(text), icon=":material/error:")
+        with st.container(key=_DRAWN, gap=None):
+            st.error(plain(text), icon=":material/error:")
+            bring_into_view(_DRAWN)

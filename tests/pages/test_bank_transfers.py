@@ -190,7 +190,11 @@ def test_outcome_stands_where_the_transfer_stood(
     for number, expected in zip((numbers[1], numbers[2], numbers[0]), (1, 0, 0), strict=True):
         app.button(key=f"refuse-{number}").click().run()
         assert not app.exception
-        order = [type(each).__name__ for each in app.main.children.values()]
+        (message,) = app.success
+        order = [
+            "Success" if message in getattr(each, "children", {}).values() else type(each).__name__
+            for each in app.main.children.values()
+        ]
         told = order.index("Success")
         waiting = [each for each in order[:told] if each not in {"Title", "Header", "Info"}]
         assert len(waiting) == expected, order
