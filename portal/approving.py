@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from domain.errors import AlreadyDecided, Conflict
+from portal import formats
 from portal.formats import plain
-from portal.i18n import N_, _
+from portal.i18n import N_, _, ngettext
 from portal.people import naming
 
 if TYPE_CHECKING:
@@ -127,6 +128,17 @@ def take_pressed(place: str) -> Pressed | None:
 
 def _key(place: str) -> str:
     return f"pressed-{place}"
+
+
+def draw_own_count(count: int) -> None:
+    """Say how many of the listed requests are the reader's own, which no count tells them of."""
+    if count:
+        text = ngettext(
+            "You have requested {count} change that waits for somebody else.",
+            "You have requested {count} changes that wait for somebody else.",
+            count,
+        )
+        st.caption(text.format(count=formats.number(count)))
 
 
 def what_happened(here: Viewing, error: BillingError) -> str | None:

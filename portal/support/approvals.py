@@ -8,7 +8,7 @@ import pyarrow as pa
 import streamlit as st
 
 from domain import audit
-from domain.errors import BillingError
+from domain.errors import BillingError, InvalidInput
 from domain.permissions import allows
 from domain.queries.approvals import list_requests, waiting_counts
 from domain.support import approve_request, refuse_request, withdraw_request
@@ -46,17 +46,25 @@ def draw(here: Viewing) -> None:
     pressed = approving.take_pressed(_PLACE)
     if pressed is not None:
         _decide(here, pressed, next((r for r in requests if r.request_id == pressed.item), None))
-    flash.show(_PLACE)
     name = naming(here, {who for each in requests for who in (each.requested_by, each.decided_by)})
     _elsewhere(backend.read(waiting_counts, actor=here.visitor.actor))
     waiting = [each for each in requests if each.state == "waiting"]
     st.header(_("Waiting for approval"))
     if not waiting:
-        text = _("Nothing waits here. What is above somebody's limit comes to this page.")
+        text = _(
+            "No request about an account waits for approval. What is above somebody's limit comes"
+            " here; pages such as Campaigns and Bank transfers list requests of their own."
+        )
         st.info(text, icon=":material/task_alt:")
-    for request in waiting:
+    me = audit.actor_name(here.visitor.actor)
+    approving.draw_own_count(sum(each.requested_by == me for each in waiting))
+    told_item = flash.get_item(_PLACE)
+    for request in waiting:  # the oldest first
+        if told_item is not None and request.request_id > told_item:
+            flash.show(_PLACE)
         with st.container(border=True, key=f"request-{request.request_id}"):
             _waiting(here, request, name)
+    flash.show(_PLACE)
     decided = [each for each in requests if each.state != "waiting"]
     if decided:
         st.header(_("Decided"))
@@ -135,34 +143,45 @@ def _decide(here: Viewing, pressed: Pressed, request: RequestView | None) -> Non
         told = words.refusal(here, error)
         if request is not None and request.action == "refund_payment":
             told = approving.what_happened(here, error) or payment_words.refusal(error)
-        flash.leave(_PLACE, told, is_good=False)
+        if not isinstance(error, InvalidInput):  # which is about what was typed beside it
+            told = _named(request, told)
+        flash.leave(_PLACE, told, is_good=False, item=pressed.item)
     else:
-        flash.leave(_PLACE, text)
+        flash.leave(_PLACE, text, item=pressed.item)
+
+
+def _named(request: RequestView | None, text: str) -> str:
+    """Say of which request something is true: it may not stand among those that wait any more."""
+    return text if request is None else f"{_what(request)}. {text}"
+
+
+def _what(request: RequestView) -> str:
+    return _("{what} of {amount}, {account} ({number})").format(
+        what=words.action(request.action),
+        amount=formats.money(request.amount),
+        account=request.account_name,
+        number=request.account_id,
+    )
 
 
 def _approve(here: Viewing, pressed: Pressed, request: RequestView | None) -> str:
     done = backend.write(approve_request, request_id=pressed.item, actor=here.visitor.actor)
-    text = _("Done: {what}, {amount}.").format(
-        what="" if request is None else words.action(request.action),
-        amount=formats.money(done.amount),
-    )
     if done.refund_id is None or request is None or request.payment_gateway is None:
-        return text
+        return _named(request, _("Approved and done."))
+    text = _named(request, _("Approved."))
     return f"{text} {refunding.send_refund(request.payment_gateway, done.refund_id)}"
 
 
 def _refuse(here: Viewing, pressed: Pressed, request: RequestView | None) -> str:
-    del request
     backend.write(
         refuse_request, request_id=pressed.item, reason=pressed.text, actor=here.visitor.actor
     )
-    return _("Rejected. Nothing was changed.")
+    return _named(request, _("Rejected. Nothing was changed."))
 
 
 def _withdraw(here: Viewing, pressed: Pressed, request: RequestView | None) -> str:
-    del request
     backend.write(withdraw_request, request_id=pressed.item, actor=here.visitor.actor)
-    return _("Withdrawn. Nothing was changed.")
+    return _named(request, _("Withdrawn. Nothing was changed."))
 
 
 _DECISIONS = {"approve": _approve, "refuse": _refuse, "withdraw": _withdraw}

@@ -13,11 +13,10 @@ from domain.money import Money
 from domain.permissions import allows
 from domain.support import MAKER_ROLES, change_action_limit, get_maker_roles, list_action_limits
 from portal import backend, formats
-from portal.formats import plain
 from portal.i18n import _, current_language
 from portal.roles import staff_role_name
 from portal.support import words
-from portal.ui import checked
+from portal.ui import checked, flash
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,15 +25,13 @@ if TYPE_CHECKING:
     from domain.support import Limit
     from portal.viewing import Viewing
 
-_TOLD = "action_limits_told"
+_PLACE = "action_limits"
 _ONCE = "action_limits_once"
 _LONGEST_AMOUNT = 40
 
 
 def draw(here: Viewing) -> None:
     """Draw the limits of a currency and, for administrators, the form that changes one."""
-    if st.session_state.pop(_TOLD, False):
-        st.success(_("Saved. It counts from now on."))
     limits = backend.read(list_action_limits, actor=here.visitor.actor)
     text = _(
         "What one person may do for one account in 24 hours without a second person. Above it,"
@@ -52,6 +49,7 @@ def draw(here: Viewing) -> None:
     _table(of_currency, currency)
     if allows(here.visitor.actor, "change_action_limit"):
         _form(here, of_currency, currency)
+        flash.show(_PLACE)
     else:
         st.caption(_("Administrators change these, who move no credit themselves."))
 
@@ -104,17 +102,25 @@ def _form(here: Viewing, limits: Mapping[tuple[str, StaffRole], Limit], currency
         return
     once: dict[str, str] = st.session_state.setdefault(_ONCE, {})
     try:
+        daily = Money.parse(typed, currency, locale=current_language())
         backend.write(
             change_action_limit,
             action=action,
             role=role,
-            daily=Money.parse(typed, currency, locale=current_language()),
+            daily=daily,
             expected_version=version,
             actor=here.visitor.actor,
             idempotency_key=once.setdefault(f"{key}|{typed}", uuid.uuid4().hex),
         )
     except BillingError as error:
-        st.error(plain(words.refusal(here, error)), icon=":material/error:")
+        flash.leave(_PLACE, words.refusal(here, error), is_good=False)
     else:
-        st.session_state[_TOLD] = True
-        st.rerun()
+        text = _("{action}, {role}: up to {amount} from now on.")
+        flash.leave(
+            _PLACE,
+            text.format(
+                action=words.action(action),
+                role=staff_role_name(role),
+                amount=formats.money(daily),
+            ),
+        )

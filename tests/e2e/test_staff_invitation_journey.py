@@ -75,7 +75,7 @@ def test_a_colleague_is_invited_withdrawn_invited_again_and_joins(
     colleague.get_by_role("button", name="Menu").wait_for()
     settle(colleague)
     colleague.goto(portal_url + "/approvals")
-    expect(colleague.get_by_text("Nothing waits here.")).to_be_visible()
+    expect(colleague.get_by_text("No request about an account waits")).to_be_visible()
 
     # The second day: the link is over, and the password opens the portal.
     admin.reload()

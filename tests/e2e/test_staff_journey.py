@@ -66,7 +66,7 @@ def test_a_role_is_given(
     assert "Changed a staff role" in {row[1] for row in did.values}
     assert "controller@demo.example" in {row[0] for row in flags.values}
     agent = sign_in(email, viewport, "/approvals")
-    expect(agent.get_by_text("Nothing waits here.")).to_be_visible()
+    expect(agent.get_by_text("No request about an account waits")).to_be_visible()
 
 
 def confirm(page: Page, label: str, about: str) -> None:

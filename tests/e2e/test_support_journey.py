@@ -83,6 +83,7 @@ def test_above_the_limit_a_second_person_approves(
     finance.get_by_role("link", name="Approvals").click()
     mine = finance.locator("[class*=st-key-request-]").filter(has_text=f"· {account}")
     expect(mine).to_have_count(1)
+    expect(finance.get_by_text("You have requested 1 change that waits")).to_be_visible()
     expect(
         mine.get_by_text("You requested this. Another finance member approves or rejects it.")
     ).to_be_visible()
@@ -94,7 +95,11 @@ def test_above_the_limit_a_second_person_approves(
     assert serious_violations(other) == {}
     open_popover(waiting, "Approve…")
     other.get_by_role("button", name="Give goodwill credit of ₫90,000,000").click()
-    expect(other.get_by_text("Done: Give goodwill credit, ₫90,000,000.")).to_be_visible()
+    told = other.get_by_text(
+        re.compile(rf"^Give goodwill credit of ₫90,000,000, .*\({account}\)\.")
+    )
+    expect(told).to_contain_text("Approved and done.")
+    expect(told).to_be_in_viewport()
 
     finance.goto(finance.url.split("/approvals")[0] + f"/account?account={account}")
     expect(finance.get_by_role("link", name="Balance ₫90,000,000")).to_be_visible()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy import select, text
 
-from db.models import ApprovalRequest, Refund
+from db.models import Account, ApprovalRequest, Refund
 from domain.actors import StaffRole, user_actor
 from domain.gateways.base import DisputeFact, DisputeState, GatewayRefused
 from domain.payments.facts import apply_facts
@@ -187,6 +187,13 @@ def test_faulty_refund_is_told_in_its_form(
     assert texts(app.error) == ["Say why."]
 
 
+def what(session: Session, payment: Payment) -> str:
+    """Return how Approvals names the refund of the payment."""
+    session.rollback()
+    account = session.get_one(Account, payment.account_id)
+    return f"Refund a payment of ₫500,000, {account.name} ({account.id})"
+
+
 def test_approving_a_refund_requests_it(
     session: Session, staff_page: Callable[..., AppTest], payment: Payment
 ) -> None:
@@ -194,7 +201,7 @@ def test_approving_a_refund_requests_it(
     app = staff_page("approvals", StaffRole.FINANCE)
     app.button(key=f"approve-{waiting}").click().run()
     (told,) = texts(app.success)
-    assert told == "Done: Refund a payment, ₫500,000. The refund was requested."
+    assert told == f"{what(session, payment)}. Approved. The refund was requested."
     session.rollback()
     assert session.scalars(select(Refund.requested_by)).one() == "user:77"
 
@@ -225,7 +232,7 @@ def test_approved_refund_that_the_gateway_refuses_is_an_error(
     waiting = refund_above_limit(session, payment)
     app = staff_page("approvals", StaffRole.FINANCE)
     app.button(key=f"approve-{waiting}").click().run()
-    assert texts(app.error) == [REFUSED]
+    assert texts(app.error) == [f"{what(session, payment)}. {REFUSED}"]
     assert not app.success
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy import text
 
+from db.models import Account
 from domain import support
 from domain.actors import StaffRole, user_actor
 from domain.clock import CLOCK
@@ -18,6 +19,7 @@ from tests.factories import SYSTEM, UNIT, charge, grant, make_account
 from tests.gateways import GATEWAYS, ScriptedGateway, begin, dong, paid, payer
 from tests.integration.test_support import agent, checker, do, goodwill, make_person
 from tests.integration.test_vouchers import campaign, codes, customer
+from tests.pages.test_staff import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -286,6 +288,12 @@ def test_administrators_do_not_act(
     assert not [each for each in app.button if each.key is None]
 
 
+def name_of(session: Session, account: int) -> str:
+    """Return how an outcome names an account."""
+    session.rollback()
+    return f"{session.get_one(Account, account).name} ({account})"
+
+
 def test_finance_approves_and_refuses(
     session: Session, page: Callable[..., AppTest], agent: Actor
 ) -> None:
@@ -308,12 +316,13 @@ def test_finance_approves_and_refuses(
         "Give goodwill credit · $600.00",
     ]
     app.button(key=f"approve-{first.request_id}").click().run()
-    assert texts(app.success) == ["Done: Give goodwill credit, $500.00."]
+    what = "Give goodwill credit of {}, " + name_of(session, account)
+    assert texts(app.success) == [what.format("$500.00") + ". Approved and done."]
     app.button(key=f"refuse-{second.request_id}").click().run()
     assert texts(app.error) == ["Say why."]
     app.text_input(key=f"why-{second.request_id}").set_value("Too much")
     app.button(key=f"refuse-{second.request_id}").click().run()
-    assert texts(app.success) == ["Rejected. Nothing was changed."]
+    assert texts(app.success) == [what.format("$600.00") + ". Rejected. Nothing was changed."]
     table = app.dataframe[0].value
     assert table["Status"].tolist() == ["Rejected", "Approved"]
     assert table["Requested by"].tolist() == ["Agent A", "Agent A"]
@@ -332,7 +341,8 @@ def test_a_wish_that_waited_too_long_is_told(
     app = page("approvals", StaffRole.FINANCE)
     app.button(key=f"approve-{waiting.request_id}").click().run()
     (error,) = texts(app.error)
-    assert error.startswith("Nothing was changed: it expired ")
+    what = f"Give goodwill credit of $50,000.00, {name_of(session, account)}"
+    assert error.startswith(f"{what}. Nothing was changed: it expired ")
     assert error.endswith("without a decision. Request it again.")
     assert balance(session, account) == 0
 
@@ -362,7 +372,8 @@ def test_late_decision_on_a_request_says_what_happened(
     app.button(key=f"approve-{waiting.request_id}").click().run()
     (error,) = texts(app.error)
     name = "Support Person" if ending == "withdrawn" else "Finance Person"
-    assert error.startswith("Nothing was changed: ")
+    what = f"Give goodwill credit of $500.00, {name_of(session, account)}"
+    assert error.startswith(f"{what}. Nothing was changed: ")
     assert f"{ending} by {name}, " in error
     assert balance(session, account) == (500 if ending == "approved" else 0)
 
@@ -371,13 +382,51 @@ def test_the_maker_takes_it_back(
     session: Session, page: Callable[..., AppTest], agent: Actor
 ) -> None:
     assert agent.user_id == 1
-    waiting = do(session, account_with(session), goodwill(500), agent)
+    account = account_with(session)
+    waiting = do(session, account, goodwill(500), agent)
     session.commit()
     app = page("approvals")
     assert not [each for each in app.button if each.key and each.key.startswith("approve")]
     app.button(key=f"withdraw-{waiting.request_id}").click().run()
-    assert texts(app.success) == ["Withdrawn. Nothing was changed."]
+    what = f"Give goodwill credit of $500.00, {name_of(session, account)}"
+    assert texts(app.success) == [f"{what}. Withdrawn. Nothing was changed."]
     assert app.dataframe[0].value["Status"].tolist() == ["Withdrawn"]
+
+
+def test_own_requests_are_counted_where_they_are_listed(
+    session: Session, page: Callable[..., AppTest], agent: Actor, checker: Actor
+) -> None:
+    session.commit()
+    app = page("approvals")
+    (told,) = texts(app.info)
+    assert told.startswith("No request about an account waits for approval.")
+    account = account_with(session)
+    do(session, account, goodwill(50_000), checker)
+    session.commit()
+    assert not [each for each in texts(page("approvals").caption) if "You have requested" in each]
+    for number, count in ((1, "1 change that waits"), (2, "2 changes that wait")):
+        do(session, account, goodwill(500 + number), agent)
+        session.commit()
+        told = f"You have requested {count} for somebody else."
+        assert told in texts(page("approvals").caption)
+
+
+def test_outcome_of_a_decision_stands_where_the_request_stood(
+    session: Session, page: Callable[..., AppTest], agent: Actor, checker: Actor
+) -> None:
+    account = account_with(session)
+    first, second, third = (do(session, account, goodwill(500 + n), agent) for n in range(3))
+    do(session, account, goodwill(50_000), checker)
+    session.commit()
+    app = page("approvals")
+    for gone, before, after in ((second, "$500.00", "$502.00"), (third, "$500.00", "$50,000.00")):
+        app.button(key=f"withdraw-{gone.request_id}").click().run()
+        (told,) = texts(app.success)
+        order = shown(app)
+        heads = [order.index(f"Give goodwill credit · {each}") for each in (before, after)]
+        assert heads[0] < order.index(told) < heads[1]
+        assert "st-key-drawn-flash-approvals" in facts(app)
+    assert f"withdraw-{first.request_id}" in [each.key for each in app.button]
 
 
 def test_support_sees_requests_and_decides_none(
@@ -403,7 +452,9 @@ def test_an_administrator_changes_a_limit(session: Session, page: Callable[..., 
     assert texts(app.error) == ["Enter 0 or more."]
     app.text_input(key=key).set_value("7")
     press(app, "Save")
-    assert texts(app.success) == ["Saved. It counts from now on."]
+    assert texts(app.success) == ["Give goodwill credit, Support: up to $7.00 from now on."]
+    order = shown(app)
+    assert order.index("Save") < order.index(texts(app.success)[0]), "beside what was pressed"
     limits = support.list_action_limits(session, actor=user_actor(1, staff_role=StaffRole.ADMIN))
     (changed,) = [each for each in limits if each.version == 2]
     assert changed.daily.to_decimal() == 7
