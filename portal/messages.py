@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolExhausted
 
-from portal.i18n import N_, _
+from portal.i18n import N_, _, ngettext
 
 if TYPE_CHECKING:
     from domain.errors import BillingError
@@ -47,6 +47,9 @@ _REASONS = {
 }
 
 
+_MINUTE_SECONDS = 60
+_HOUR_MINUTES = 60
+_LONGEST_IN_MINUTES = 90
 _TOO_LONG = frozenset(("57014", "55P03"))
 """SQLSTATEs of a statement that took too long, or waited too long for another."""
 
@@ -79,3 +82,19 @@ def text_of(error: BillingError) -> str:
     if reason in _REASONS:
         return _(_REASONS[reason])
     return _(_TEXTS.get(error.code, N_("This cannot be done now. Load the page again.")))
+
+
+def invitations_wait(seconds: int) -> str:
+    """Return that invitations are too many, and when the next one may be sent."""
+    return _("Too many invitations. Try again in {time}.").format(time=_time(seconds))
+
+
+def _time(seconds: int) -> str:
+    """Return a time to wait, rounded up: a try that comes too early is refused again."""
+    minutes = -(-seconds // _MINUTE_SECONDS)
+    if seconds < _MINUTE_SECONDS:
+        return ngettext("{count} second", "{count} seconds", seconds).format(count=seconds)
+    if minutes <= _LONGEST_IN_MINUTES:
+        return ngettext("{count} minute", "{count} minutes", minutes).format(count=minutes)
+    hours = -(-minutes // _HOUR_MINUTES)
+    return ngettext("{count} hour", "{count} hours", hours).format(count=hours)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 import streamlit as st
 
 from domain.actors import StaffRole
-from domain.errors import BillingError, NotAuthorised
+from domain.errors import BillingError, NotAuthorised, RateLimited
 from domain.permissions import allows
 from domain.staff import (
     Invitation,
@@ -19,7 +20,7 @@ from domain.staff import (
     withdraw_staff_invitation,
 )
 from domain.texts import LONGEST_REASON
-from portal import approving, backend
+from portal import approving, backend, messages
 from portal.formats import plain
 from portal.i18n import N_, _, current_language
 from portal.people import naming
@@ -27,7 +28,7 @@ from portal.roles import staff_role_name
 from portal.settings import settings
 from portal.top_up import words
 from portal.top_up.words import definition_list
-from portal.ui import checked, flash
+from portal.ui import checked, confirmation, flash, forms
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from portal.viewing import Viewing
 
 _PLACE = "staff_invitations"
-_INVITING = "staff_inviting"
+INVITING = "staff_inviting"
 _LONGEST_EMAIL = 254
 _ROLES: tuple[StaffRole, ...] = tuple(StaffRole)
 _STATES = {
@@ -57,14 +58,14 @@ def carry_out_pressed(here: Viewing) -> None:
     pressed = approving.take_pressed(_PLACE)
     if pressed is None:
         return
+    confirmation.close_all()
+    email = str(st.session_state.get(_address_of(pressed.item), ""))
     try:
         text = _ACTIONS[pressed.action](here, pressed)
-    except NotAuthorised:
-        flash.leave(_PLACE, _only_administrators(), is_good=False, item=pressed.item)
     except BillingError as error:
-        flash.leave(_PLACE, words.refusal(error), is_good=False, item=pressed.item)
+        flash.leave(_PLACE, _refusal(error, email), is_good=False, item=pressed.item)
     else:
-        flash.leave(_PLACE, text, item=pressed.item)
+        flash.leave(_PLACE, text.format(email=email), item=pressed.item)
 
 
 def draw_open(here: Viewing) -> None:
@@ -78,11 +79,12 @@ def draw_open(here: Viewing) -> None:
         link = f"[{_('the demo mailbox')}](/mailbox)"
         st.write(_("No mail leaves this demo: it is in {mailbox}.").format(mailbox=link))
     name = naming(here, {each.invited_by for each in invitations})
-    for each in invitations:
+    told_item = flash.get_item(_PLACE)
+    for each in invitations:  # the newest first
+        if told_item is not None and each.invitation_id < told_item:
+            flash.show(_PLACE)
         with st.container(border=True, key=f"staff-invitation-{each.invitation_id}"):
             _draw_one(here, each, name)
-            if each.invitation_id == flash.get_item(_PLACE):
-                flash.show(_PLACE)
     flash.show(_PLACE)
 
 
@@ -105,6 +107,8 @@ def _draw_one(here: Viewing, invitation: Invitation, name: Callable[[str | None]
     # The button says which link it replaces: pressed twice, it sends one mail.
     sent_at = f"sent-at-{number}"
     st.session_state[sent_at] = invitation.sent_at.isoformat()
+    # And whose it was, where the next run finds it on the page no more.
+    st.session_state[_address_of(number)] = invitation.email
     with st.container(horizontal=True):
         if invitation.state is not InvitationState.HAS_SIGN_IN:
             approving.button(
@@ -114,9 +118,23 @@ def _draw_one(here: Viewing, invitation: Invitation, name: Callable[[str | None]
                 item=number,
                 field=sent_at,
             )
-        approving.button(
-            _("Withdraw invitation"), place=_PLACE, action="withdraw_invitation", item=number
-        )
+        about = _("The link that {email} was sent stops working. You can invite them again.")
+        with confirmation.popover(
+            _("Withdraw invitation…"),
+            key=f"withdraw-{number}",
+            about=about.format(email=invitation.email),
+        ):
+            approving.button(
+                _("Withdraw invitation"),
+                place=_PLACE,
+                action="withdraw_invitation",
+                item=number,
+                is_primary=True,
+            )
+
+
+def _address_of(number: int) -> str:
+    return f"invited-address-{number}"
 
 
 def _resend(here: Viewing, pressed: Pressed) -> str:
@@ -128,13 +146,14 @@ def _resend(here: Viewing, pressed: Pressed) -> str:
         rules=settings().rules,
         locale=current_language(),
     )
-    text = _("A new link is on its way to {email}; the one before it works no more.")
-    return text.format(email=sent.email)
+    if not sent.is_mailed_now:
+        return _("{email} was sent a new link meanwhile, and no other mail was sent now.")
+    return _("A new link is on its way to {email}; the one before it works no more.")
 
 
 def _withdraw(here: Viewing, pressed: Pressed) -> str:
     backend.write(withdraw_staff_invitation, invitation_id=pressed.item, actor=here.visitor.actor)
-    return _("Invitation withdrawn. Its link does not work any more.")
+    return _("The invitation of {email} is withdrawn. Its link does not work any more.")
 
 
 _ACTIONS = {"resend_invitation": _resend, "withdraw_invitation": _withdraw}
@@ -149,20 +168,23 @@ def draw_form(here: Viewing) -> None:
             " Administrator take a second administrator then, or 24 hours where there is none."
         )
     )
-    with st.form("invite_staff", border=False):
+    key = partial(forms.key, INVITING)
+    with st.form(key("invite_staff"), border=False):
         with st.grid(columns=2, min_column_width=220):
-            email = st.text_input(_("Work email"), max_chars=_LONGEST_EMAIL, key="colleague_email")
+            email = st.text_input(
+                _("Work email"), max_chars=_LONGEST_EMAIL, key=key("colleague_email")
+            )
             role = checked.selectbox(
                 _("Role offered"),
                 _ROLES,
                 format_func=staff_role_name,
-                key="colleague_role",
+                key=key("colleague_role"),
             )
-        reason = st.text_input(_("Reason"), max_chars=LONGEST_REASON, key="colleague_reason")
+        reason = st.text_input(_("Reason"), max_chars=LONGEST_REASON, key=key("colleague_reason"))
         is_sent = st.form_submit_button(_("Send invitation"), type="primary")
     if is_sent:
         _invite(here, email, role, reason)
-    flash.show(_INVITING)
+    flash.show(INVITING)
 
 
 def _invite(here: Viewing, email: str, role: StaffRole, reason: str) -> None:
@@ -176,10 +198,8 @@ def _invite(here: Viewing, email: str, role: StaffRole, reason: str) -> None:
             rules=settings().rules,
             locale=current_language(),
         )
-    except NotAuthorised:
-        st.error(_only_administrators(), icon=":material/error:")
     except BillingError as error:
-        st.error(words.refusal(error), icon=":material/error:")
+        flash.leave(INVITING, _refusal(error, email.strip()), is_good=False)
     else:
         text = (
             _("{email} is invited with the role {role}. The link works until {when}.")
@@ -189,8 +209,9 @@ def _invite(here: Viewing, email: str, role: StaffRole, reason: str) -> None:
                 " link works until {when}. To mail a new one, press Send again above."
             )
         )
+        forms.empty(INVITING)
         flash.leave(
-            _INVITING,
+            INVITING,
             text.format(
                 email=invitation.email,
                 role=staff_role_name(invitation.role),
@@ -199,5 +220,12 @@ def _invite(here: Viewing, email: str, role: StaffRole, reason: str) -> None:
         )
 
 
-def _only_administrators() -> str:
-    return _("Your role changed: only administrators invite colleagues.")
+def _refusal(error: BillingError, email: str) -> str:
+    if isinstance(error, NotAuthorised):
+        return _("Your role changed: only administrators invite colleagues.")
+    if isinstance(error, RateLimited):
+        return messages.invitations_wait(error.retry_after_seconds)
+    if getattr(error, "reason", None) == "invitation_over" and email:
+        text = _("Nothing was changed: the invitation of {email} was used or withdrawn meanwhile.")
+        return text.format(email=email)
+    return words.refusal(error)

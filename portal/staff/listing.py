@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -18,6 +19,7 @@ from domain.staff import (
     end_sessions,
     find_person,
     list_possible_changes,
+    list_role_requests,
     list_staff,
     reset_second_factors,
 )
@@ -37,7 +39,7 @@ from portal.staff.words import (
     state_words,
 )
 from portal.top_up import words
-from portal.ui import checked, confirmation, flash
+from portal.ui import checked, confirmation, flash, forms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -52,20 +54,30 @@ _LONGEST_EMAIL = 254
 
 
 def draw(here: Viewing) -> None:
-    """Draw who works here and, for administrators, the forms."""
+    """Draw what waits, who works here and, for administrators, the forms; the review is last.
+
+    What waits for a decision comes first, then what is done often; an access review is rare.
+    """
     requests.decide_pressed(here)
     invitations.carry_out_pressed(here)
+    may_manage = allows(here.visitor.actor, "manage_people")
     staff = backend.read(list_staff, actor=here.visitor.actor)
+    found = backend.read(list_role_requests, actor=here.visitor.actor)
+    requests.draw_waiting(here, found)
+    st.subheader(_("People"))
     _table(here, staff)
-    requests.draw(here)
-    invitations.draw_open(here)
-    review.draw(here)
-    if allows(here.visitor.actor, "manage_people"):
-        _give(here)
-        invitations.draw_form(here)
+    if may_manage:
         _change(here, staff)
     else:
         st.caption(_("Administrators give, change and remove roles."))
+        for place in (_CHANGING, _GIVING, invitations.INVITING):
+            flash.show(place)  # to whoever was an administrator when they pressed
+    invitations.draw_open(here)
+    if may_manage:
+        invitations.draw_form(here)
+        _give(here)
+    requests.draw_ended(here, found)
+    review.draw(here)
 
 
 def _table(here: Viewing, staff: Sequence[StaffMember]) -> None:
@@ -91,7 +103,7 @@ def _give(here: Viewing) -> None:
     st.caption(
         _(
             "For somebody who has a sign-in and no role. Invite colleagues who have no sign-in"
-            " below."
+            " above."
         )
     )
     st.caption(
@@ -100,13 +112,14 @@ def _give(here: Viewing) -> None:
             " second administrator, or 24 hours where there is none."
         )
     )
-    with st.form("give_role", border=False):
+    key = partial(forms.key, _GIVING)
+    with st.form(key("give_role"), border=False):
         with st.grid(columns=2, min_column_width=220):
-            email = st.text_input(_("Email"), max_chars=_LONGEST_EMAIL, key="staff_email")
+            email = st.text_input(_("Email"), max_chars=_LONGEST_EMAIL, key=key("staff_email"))
             role = checked.selectbox(
-                _("Role"), list(StaffRole), format_func=staff_role_name, key="staff_role"
+                _("Role"), list(StaffRole), format_func=staff_role_name, key=key("staff_role")
             )
-        reason = st.text_input(_("Reason"), max_chars=LONGEST_REASON, key="staff_reason")
+        reason = st.text_input(_("Reason"), max_chars=LONGEST_REASON, key=key("staff_reason"))
         is_sent = st.form_submit_button(_("Give role"), type="primary")
     if is_sent:
 
@@ -152,7 +165,9 @@ def _change(here: Viewing, staff: Sequence[StaffMember]) -> None:
             )
         )
     )
-    reason = st.text_input(_("Reason"), max_chars=LONGEST_REASON, key="staff_change_reason")
+    # A reason is why one person is changed, and no reason to change the next one.
+    field = forms.key(_CHANGING, f"staff_change_reason-{person.user_id}")
+    reason = st.text_input(_("Reason"), max_chars=LONGEST_REASON, key=field)
     possible = backend.read(list_possible_changes, user_id=person.user_id, actor=here.visitor.actor)
     _buttons(here, person, {each.after: each for each in possible}, reason)
     flash.show(_CHANGING)
@@ -259,7 +274,7 @@ def _confirmed(
         _("Sign out everywhere"),
         text.format(email=email),
         lambda: _end_sessions(here, person, reason),
-        _("They are signed out, and can sign in again."),
+        _("{email} is signed out everywhere, and can sign in again.").format(email=email),
     )
     if person.has_second_factor:
         text = _(
@@ -338,18 +353,23 @@ def _disable(here: Viewing, person: StaffMember, reason: str) -> RoleRequest | N
 
 
 def _try(here: Viewing, do: Callable[[], RoleRequest | None], told: str, *, place: str) -> None:
-    """Do it and say so at a place; of what takes a second administrator, say for whom it waits."""
+    """Do it and say so at a place; of what takes a second administrator, say for whom it waits.
+
+    The place is also the form, which is empty again once it is done.
+    """
+    confirmation.close_all()
     try:
         request = do()
     except NotAuthorised:
-        st.error(_("Nobody changes their own place. Ask another administrator."))
+        text = _("Nothing was changed. Only administrators change people, and nobody themselves.")
+        flash.leave(place, text, is_good=False)
     except BillingError as error:
-        st.error(_refusal(error), icon=":material/error:")
+        flash.leave(place, _refusal(error), is_good=False)
     else:
         if request is not None:
             change = change_words(request.email, request.before, request.after)
             told = f"{change}. {requests.waiting_text(here, request)}"
-        confirmation.close_all()
+        forms.empty(place)
         flash.leave(place, told)
 
 

@@ -12,7 +12,9 @@ from domain.errors import BillingError, NotAuthorised
 from domain.permissions import allows
 from domain.staff import (
     RequestState,
+    Standing,
     approve_role_request,
+    find_person,
     list_role_requests,
     object_to_role_request,
     reject_role_request,
@@ -23,7 +25,7 @@ from portal import approving, backend
 from portal.formats import plain
 from portal.i18n import _
 from portal.people import naming
-from portal.staff.words import change_words, request_remark, request_state
+from portal.staff.words import change_words, lapse_words, request_remark, request_state
 from portal.top_up import words
 from portal.top_up.words import definition_list
 from portal.ui import flash
@@ -57,14 +59,16 @@ def waiting_text(here: Viewing, request: RoleRequest) -> str:
     return text.format(when=here.date_time(request.effective_at))
 
 
-def draw(here: Viewing) -> None:
-    """Draw what waits, with what this reader may do about it, and what ended."""
-    requests = backend.read(list_role_requests, actor=here.visitor.actor)
-    name = naming(here, {who for each in requests for who in (each.requested_by, each.decided_by)})
+def draw_waiting(here: Viewing, requests: Sequence[RoleRequest]) -> None:
+    """Draw what waits, with what this reader may do about it."""
     waiting = [each for each in requests if each.state is RequestState.REQUESTED]
-    ended = [each for each in requests if each.state is not RequestState.REQUESTED]
+    name = naming(here, {each.requested_by for each in waiting})
     if waiting:
         st.subheader(_("Requests"))
+        me = audit.actor_name(here.visitor.actor)
+        # What takes effect by itself waits for nobody.
+        mine = [each for each in waiting if each.requested_by == me and not each.effective_at]
+        approving.draw_own_count(len(mine))
     told_item = flash.get_item(_PLACE)
     for request in waiting:  # the oldest first
         if told_item is not None and request.request_id > told_item:
@@ -72,13 +76,19 @@ def draw(here: Viewing) -> None:
         with st.container(border=True, key=f"role-request-{request.request_id}"):
             _waiting(here, request, name)
     flash.show(_PLACE)
+
+
+def draw_ended(here: Viewing, requests: Sequence[RoleRequest]) -> None:
+    """Draw what became of the last requests."""
+    ended = [each for each in requests if each.state is not RequestState.REQUESTED]
     if ended:
+        name = naming(here, {who for each in ended for who in (each.requested_by, each.decided_by)})
         with st.expander(_("Earlier requests")):
             _table(here, ended, name)
 
 
 def _waiting(here: Viewing, request: RoleRequest, name: Callable[[str | None], str]) -> None:
-    st.markdown(f"**{plain(change_words(request.email, request.before, request.after))}**")
+    st.markdown(f"**{plain(_change(request))}**")
     lines = {
         _("Status"): waiting_text(here, request),
         _("Reason"): request.reason,
@@ -148,13 +158,34 @@ def _decide(here: Viewing, pressed: Pressed) -> tuple[str, bool]:
     try:
         request = _DECISIONS[pressed.action](here, pressed)
     except NotAuthorised:
-        return _("Another administrator decides about this."), False
+        return _named(here, pressed.item, _("Another administrator decides about this.")), False
     except BillingError as error:
-        return approving.what_happened(here, error) or words.refusal(error), False
+        happened = approving.what_happened(here, error)
+        if happened is None:
+            return words.refusal(error), False
+        return _named(here, pressed.item, happened), False
     if request.state is RequestState.LAPSED:
-        return _("Nothing was changed. {why}").format(why=request_remark(request)), False
-    change = change_words(request.email, request.before, request.after)
-    return f"{change}: {request_state(request)}.", True
+        return _lapsed(here, request), False
+    return f"{_change(request)}: {request_state(request)}.", True
+
+
+def _change(request: RoleRequest) -> str:
+    return change_words(request.email, request.before, request.after)
+
+
+def _named(here: Viewing, number: int, text: str) -> str:
+    """Say of which request something is true: it may not stand on the page any more."""
+    for each in backend.read(list_role_requests, actor=here.visitor.actor):
+        if each.request_id == number:
+            is_lapsed = each.state is RequestState.LAPSED
+            return _lapsed(here, each) if is_lapsed else f"{_change(each)}. {text}"
+    return text
+
+
+def _lapsed(here: Viewing, request: RoleRequest) -> str:
+    """Return why a request ended without effect, and what to do now."""
+    now = backend.read(find_person, email=request.email, actor=here.visitor.actor)
+    return f"{_change(request)}: {lapse_words(request, Standing(now.role, now.is_disabled))}"
 
 
 def _approve(here: Viewing, pressed: Pressed) -> RoleRequest:
@@ -189,7 +220,7 @@ _DECISIONS = {
 def _table(here: Viewing, ended: Sequence[RoleRequest], name: Callable[[str | None], str]) -> None:
     table = pa.table(
         {
-            _("Change"): [change_words(each.email, each.before, each.after) for each in ended],
+            _("Change"): [_change(each) for each in ended],
             _("Reason"): [each.reason for each in ended],
             _("Requested by"): [name(each.requested_by) for each in ended],
             _("Requested"): [here.date_time(each.requested_at) for each in ended],

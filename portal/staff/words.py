@@ -42,8 +42,13 @@ _LAPSES = {
     LapseReason.REQUESTER_NOT_ADMIN: N_(
         "The administrator who requested it is no administrator any more."
     ),
-    LapseReason.CHANGED_MEANWHILE: N_("The person was changed since it was requested."),
+    LapseReason.CHANGED_MEANWHILE: N_(
+        "The role or access of the person had changed since it was requested."
+    ),
     LapseReason.LAST_ADMIN: N_("There would be no administrator left."),
+}
+_NEXT_STEPS = {
+    LapseReason.LAST_ADMIN: N_("Make somebody else an administrator first."),
 }
 
 
@@ -99,6 +104,27 @@ def request_remark(request: RoleRequest) -> str:
     if request.state is RequestState.LAPSED and request.remark is not None:
         return _(_LAPSES[LapseReason(request.remark)])
     return request.remark or ""
+
+
+def lapse_words(request: RoleRequest, now: Standing) -> str:
+    """Return that a request ended without effect, why, and what to do next.
+
+    `now` is what the person is now.
+    """
+    reason = LapseReason(request.remark or LapseReason.NOT_DECIDED)
+    why = _(_LAPSES[reason])
+    if reason is LapseReason.CHANGED_MEANWHILE and now != request.before:
+        text = _("When it was requested the person was: {before}. Now: {now}.")
+        why = text.format(before=_standing_words(request.before), now=_standing_words(now))
+    next_step = _NEXT_STEPS.get(
+        reason, N_("Check how it is now, and request the change again if it is still right.")
+    )
+    return _("ended without effect. {why} {next_step}").format(why=why, next_step=_(next_step))
+
+
+def _standing_words(standing: Standing) -> str:
+    shown = role_or_none(standing.role)
+    return _("{role}, disabled").format(role=shown) if standing.is_disabled else shown
 
 
 def flag_words(flag: AccessFlag) -> str:

@@ -56,6 +56,12 @@ def texts(elements: Any) -> list[str]:
     return [element.value.replace("\\", "").replace(":color[]{}", "") for element in elements]
 
 
+def field(app: AppTest, name: str) -> Any:
+    """Return the field of a form, whose key is another one each time that it was emptied."""
+    (found,) = [each for each in app.text_input if (each.key or "").startswith(f"{name}-")]
+    return found
+
+
 def press(app: AppTest, label: str) -> AppTest:
     (button,) = [each for each in app.button if each.label == label]
     button.click().run()
@@ -82,33 +88,38 @@ def test_a_role_is_given_changed_and_taken_away(
     session.execute(text("UPDATE users SET staff_role = NULL WHERE id = 2"))
     session.commit()
     app = page()
-    app.text_input(key="staff_email").set_value("nobody@example.com")
-    app.text_input(key="staff_reason").set_value("Hired")
+    field(app, "staff_email").set_value("nobody@example.com")
+    field(app, "staff_reason").set_value("Hired")
     press(app, "Give role")
     assert texts(app.error) == ["Nobody has signed up with this address yet."]
-    app.text_input(key="staff_email").set_value(email)
-    app.text_input(key="staff_reason").set_value("")
+    field(app, "staff_email").set_value(email)
+    field(app, "staff_reason").set_value("")
     press(app, "Give role")
     assert texts(app.error) == ["Say why."]
-    app.text_input(key="staff_reason").set_value("Hired")
+    field(app, "staff_reason").set_value("Hired")
     press(app, "Give role")
     assert texts(app.success) == [
         f"{email} has the role Support now, and signs in again to use it."
     ]
-    app.text_input(key="staff_reason").set_value("Hired again")
+    field(app, "staff_email").set_value(email)
+    field(app, "staff_reason").set_value("Hired again")
     press(app, "Give role")
     assert texts(app.error) == ["This person has a role already. Change it under Change a person."]
     session.execute(update(User).where(User.email == email).values(staff_role="finance"))
     session.commit()
     app.run()
     assert app.dataframe[0].value["Role"].tolist() == ["Administrator", "Finance"]
-    app.text_input(key="staff_change_reason").set_value("Moved")
+    field(app, "staff_change_reason").set_value("Moved")
     press(app, "Change role to Support")
     assert app.dataframe[0].value["Role"].tolist() == ["Administrator", "Support"]
-    app.text_input(key="staff_change_reason").set_value("Away for a year")
-    press(app, "Disable person")
-    assert app.dataframe[0].value["State"].tolist() == ["Active", "Disabled"]
-    press(app, "Enable person")
+    for label, states in (
+        ("Disable person", ["Active", "Disabled"]),
+        ("Enable person", ["Active", "Active"]),
+    ):
+        field(app, "staff_change_reason").set_value("Away for a year")
+        press(app, label)
+        assert app.dataframe[0].value["State"].tolist() == states
+    field(app, "staff_change_reason").set_value("Gone")
     press(app, "Remove role")
     assert app.dataframe[0].value["Role"].tolist() == ["Administrator"]
 
@@ -137,7 +148,7 @@ def test_a_lost_second_factor_is_reset_with_a_reason_and_told_to_administrators(
     assert staff.loc[staff["Email"] == email, "Two-factor"].tolist() == ["On"]
     press(app, "Reset second factor")
     assert texts(app.error) == ["Say why."]
-    app.text_input(key="staff_change_reason").set_value("Lost the phone")
+    field(app, "staff_change_reason").set_value("Lost the phone")
     press(app, "Reset second factor")
     told = f"Second factor of {email} removed. They are signed out and told by mail."
     assert texts(app.success) == [told]
@@ -248,19 +259,19 @@ def test_a_customer_is_looked_up_shut_out_and_let_in_again(
     press(app, "Look up")
     assert "No role · Active · last sign-in: Never" in texts(app.caption)
     assert "Remove role" not in [each.label for each in app.button]
-    app.text_input(key="staff_change_reason").set_value("Stolen card")
+    field(app, "staff_change_reason").set_value("Stolen card")
     press(app, "Sign out everywhere")
-    assert texts(app.success) == ["They are signed out, and can sign in again."]
-    press(app, "Disable person")
-    assert "No role · Disabled · last sign-in: Never" in texts(app.caption)
-    press(app, "Enable person")
-    assert "No role · Active · last sign-in: Never" in texts(app.caption)
+    assert texts(app.success) == [f"{email} is signed out everywhere, and can sign in again."]
+    for label, state in (("Disable person", "Disabled"), ("Enable person", "Active")):
+        field(app, "staff_change_reason").set_value("Stolen card")
+        press(app, label)
+        assert f"No role · {state} · last sign-in: Never" in texts(app.caption)
 
 
 # ── Changes that take two administrators ───────────────────────────────────────────────────────
 def choose(app: AppTest, person: Actor) -> AppTest:
     app.selectbox(key="staff_person").set_value(person.user_id).run()
-    app.text_input(key="staff_change_reason").set_value("Moved")
+    field(app, "staff_change_reason").set_value("Moved")
     return app
 
 
@@ -319,11 +330,12 @@ def test_outcome_stands_beside_what_was_pressed(
     person, maker = make_person(StaffRole.SUPPORT), make_person(StaffRole.ADMIN)
     others = [make_person(StaffRole.FINANCE) for _ in range(2)]
     waiting = [request(session, each, StaffRole.ADMIN, maker) for each in others]
+    email = email_of(session, person)
     app = press(choose(page(), person), "Sign out everywhere")
     for _ in range(2):  # the second time is like the first
         order = shown(app)
-        told = order.index("They are signed out, and can sign in again.")
-        assert order.index("Disable person") < told == len(order) - 2, "but for the time zone"
+        told = order.index(f"{email} is signed out everywhere, and can sign in again.")
+        assert order.index("Disable person") < told < order.index("Invite a colleague")
         app = press(choose(app, person), "Sign out everywhere")
     app.button(key=f"approve-{waiting[0].request_id}").click().run()
     order = shown(app)
@@ -333,7 +345,7 @@ def test_outcome_stands_beside_what_was_pressed(
     app = press(app, "Approve change")
     order = shown(app)
     change = change.replace(email_of(session, others[0]), email_of(session, others[1]))
-    assert order.index(f"{change}: In effect.") < order.index("Access review")
+    assert order.index(f"{change}: In effect.") < order.index("People")
     assert admin.is_staff
 
 
@@ -365,7 +377,7 @@ def test_buttons_say_what_happens_to_whom_and_why_it_waits(
     )
     said = shown(app)
     assert [each for each in said if why in each] == [why, why, f"Support, Finance: {why}"]
-    app.text_input(key="staff_change_reason").set_value("")
+    field(app, "staff_change_reason").set_value("")
     for label in ("Disable person", "Remove role", "Sign out everywhere"):
         app = press(app, label)
         assert texts(app.error) == ["Say why."]
@@ -509,12 +521,13 @@ def test_old_page_says_what_happened_meanwhile(
     del admin
     maker, person = make_person(StaffRole.ADMIN), make_person(StaffRole.FINANCE)
     waiting = request(session, person, StaffRole.ADMIN, maker)
+    change = f"Change role of {email_of(session, person)} from Finance to Administrator"
     app = page()
     withdraw_role_request(session, request_id=waiting.request_id, actor=maker)
     session.commit()
     app = press(app, "Approve change")
     (told,) = texts(app.error)
-    assert told.startswith("Nothing was changed: withdrawn by ")
+    assert told.startswith(f"{change}. Nothing was changed: withdrawn by ")
     assert role_of(session, person) == "finance"
 
 
@@ -533,10 +546,134 @@ def test_request_that_does_not_fit_any_more_says_why(
     )
     session.commit()
     app = press(app, "Approve change")
-    assert texts(app.error) == [
-        "Nothing was changed. The administrator who requested it is no administrator any more."
-    ]
+    change = f"Change role of {email_of(session, person)} from Finance to Administrator"
+    (told,) = texts(app.error)
+    assert told == (
+        f"{change}: ended without effect. The administrator who requested it is no administrator"
+        " any more. Check how it is now, and request the change again if it is still right."
+    )
     assert role_of(session, person) == "finance"
+
+
+@pytest.mark.parametrize("is_ended", [False, True], ids=["fails now", "ended before"])
+def test_request_about_a_person_who_changed_says_what_changed(
+    session: Session,
+    page: Callable[..., AppTest],
+    admin: Actor,
+    make_person: Callable[[StaffRole], Actor],
+    *,
+    is_ended: bool,
+) -> None:
+    maker, person = make_person(StaffRole.ADMIN), make_person(StaffRole.FINANCE)
+    request(session, person, StaffRole.ADMIN, maker)
+    app = page()
+    if is_ended:
+        change_staff_role(
+            session,
+            user_id=person.user_id or 0,
+            role=StaffRole.SUPPORT,
+            reason="Moved",
+            actor=admin,
+        )
+    else:
+        session.execute(
+            text("UPDATE users SET staff_role = 'support', disabled_at = now() WHERE id = :id"),
+            {"id": person.user_id},
+        )
+    session.commit()
+    app = press(app, "Approve change")
+    change = f"Change role of {email_of(session, person)} from Finance to Administrator"
+    now = "Support" if is_ended else "Support, disabled"
+    (told,) = texts(app.error)
+    assert told == (
+        f"{change}: ended without effect. When it was requested the person was: Finance. Now:"
+        f" {now}. Check how it is now, and request the change again if it is still right."
+    )
+    (remark,) = table(app, "Change")["Remark"].tolist()
+    assert remark == "The role or access of the person had changed since it was requested."
+
+
+def test_forms_are_empty_once_done_and_keep_what_was_refused(
+    session: Session,
+    page: Callable[..., AppTest],
+    admin: Actor,
+    make_person: Callable[[StaffRole], Actor],
+) -> None:
+    del admin
+    person, other = make_person(StaffRole.SUPPORT), make_person(StaffRole.SUPPORT)
+    session.execute(text("UPDATE users SET staff_role = NULL WHERE id = 3"))
+    session.commit()
+    app = page()
+    for reason, kept in ((" ", email_of(session, other)), ("Hired", "")):
+        field(app, "staff_email").set_value(email_of(session, other))
+        field(app, "staff_reason").set_value(reason)
+        app = press(app, "Give role")
+        assert bool(app.error) is bool(kept)
+        assert field(app, "staff_email").value == kept
+        assert not field(app, "staff_reason").value.strip()
+    # Of the last administrator's colleague everything is done at once.
+    app = choose(app, person)
+    assert press(app, "Sign out everywhere").success
+    assert not field(app, "staff_change_reason").value
+    app = press(app, "Sign out everywhere")
+    assert texts(app.error) == ["Say why."]
+    choose(app, person)
+    app.selectbox(key="staff_person").set_value(other.user_id).run()
+    assert not field(app, "staff_change_reason").value, "a reason is about one person"
+
+
+def test_page_begins_with_what_waits_and_ends_with_the_review(
+    session: Session,
+    page: Callable[..., AppTest],
+    admin: Actor,
+    make_person: Callable[[StaffRole], Actor],
+) -> None:
+    person, other = make_person(StaffRole.FINANCE), make_person(StaffRole.ADMIN)
+    own = "You have requested {} that waits for somebody else."
+    request(session, person, StaffRole.ADMIN, other)
+    app = page()
+    assert not [each for each in texts(app.caption) if each.startswith("You have requested")]
+    request(session, make_person(StaffRole.SUPPORT), StaffRole.ADMIN, admin)
+    app = page()
+    assert own.format("1 change") in texts(app.caption)
+    assert texts(app.subheader) == [
+        "Requests",
+        "People",
+        "Change a person",
+        "Invite a colleague",
+        "Give somebody a role",
+        "Access review",
+    ]
+
+
+def test_request_that_waits_for_time_is_not_counted_as_somebody_elses(
+    session: Session,
+    page: Callable[..., AppTest],
+    admin: Actor,
+    make_person: Callable[[StaffRole], Actor],
+) -> None:
+    request(session, make_person(StaffRole.FINANCE), StaffRole.ADMIN, admin)
+    app = page()
+    assert "Withdraw request" in labels(app)
+    assert not [each for each in texts(app.caption) if each.startswith("You have requested")]
+
+
+def test_outcome_is_brought_into_view(
+    session: Session,
+    page: Callable[..., AppTest],
+    admin: Actor,
+    make_person: Callable[[StaffRole], Actor],
+) -> None:
+    del admin
+    person = make_person(StaffRole.SUPPORT)
+    session.commit()
+    app = choose(page(), person)
+    assert "scrollIntoView" not in facts(app)
+    for reason in ("Moved", ""):  # what was done, and what was refused
+        field(app, "staff_change_reason").set_value(reason)
+        app = press(app, "Sign out everywhere")
+        assert "scrollIntoView" in facts(app)
+        assert "st-key-drawn-flash-staff_changing" in facts(app)
 
 
 def test_who_is_concerned_and_finance_see_a_request_without_buttons(
@@ -583,12 +720,13 @@ def test_objection_from_an_old_page_says_what_happened_meanwhile(
 ) -> None:
     maker = make_person(StaffRole.ADMIN)
     waiting = request(session, admin, None, maker)
+    change = f"Change role of {email_of(session, admin)} from Administrator to No role"
     app = page()
     withdraw_role_request(session, request_id=waiting.request_id, actor=maker)
     session.commit()
     app = press(app, "Object to change")
     (told,) = texts(app.error)
-    assert told.startswith("Nothing was changed: withdrawn by ")
+    assert told.startswith(f"{change}. Nothing was changed: withdrawn by ")
 
 
 def test_role_of_a_member_of_an_account_waits(
@@ -613,8 +751,8 @@ def test_role_of_a_member_of_an_account_waits(
     )
     session.commit()
     app = page()
-    app.text_input(key="staff_email").set_value(email_of(session, person))
-    app.text_input(key="staff_reason").set_value("Hired")
+    field(app, "staff_email").set_value(email_of(session, person))
+    field(app, "staff_reason").set_value("Hired")
     app = press(app, "Give role")
     (told,) = texts(app.success)
     assert "from No role to Support. Waiting for approval by another administrator" in told

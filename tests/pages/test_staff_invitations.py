@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,10 +10,15 @@ from sqlalchemy import func, select, text
 
 from db.models import OutboxMessage, StaffInvitation
 from domain.actors import StaffRole
-from domain.staff import Invitation, invite_staff, withdraw_staff_invitation
+from domain.staff import (
+    Invitation,
+    invite_staff,
+    resend_staff_invitation,
+    withdraw_staff_invitation,
+)
 from portal.settings import settings
 from tests.integration.test_support import make_person
-from tests.pages.test_staff import admin, email_of, facts, labels, page, press, texts
+from tests.pages.test_staff import admin, email_of, facts, field, labels, page, press, texts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,8 +38,8 @@ OPEN = "Open invitations"
 
 
 def fill(app: AppTest, email: str = EMAIL, reason: str = "Night shift") -> AppTest:
-    app.text_input(key="colleague_email").set_value(email)
-    app.text_input(key="colleague_reason").set_value(reason)
+    field(app, "colleague_email").set_value(email)
+    field(app, "colleague_reason").set_value(reason)
     return press(app, "Send invitation")
 
 
@@ -81,7 +87,9 @@ def test_colleague_is_invited_sent_to_again_and_withdrawn(
     ]
     assert count_links(session) == 2
     app = press(app, "Withdraw invitation")
-    assert texts(app.success) == ["Invitation withdrawn. Its link does not work any more."]
+    assert texts(app.success) == [
+        f"The invitation of {EMAIL} is withdrawn. Its link does not work any more."
+    ]
     assert OPEN not in subheaders(app)
     app = fill(app)
     assert OPEN in subheaders(app)
@@ -106,7 +114,7 @@ def test_form_says_what_is_wrong(
         app = fill(app, email, reason)
         assert texts(app.error) == [said]
     app = fill(app, EMAIL, "Hired")
-    app.selectbox(key="colleague_role").set_value(StaffRole.ADMIN)
+    app.selectbox(key="colleague_role-1").set_value(StaffRole.ADMIN)
     app = fill(app, EMAIL, "Hired")
     assert texts(app.error) == [
         "This address is invited with another role. Withdraw that invitation first."
@@ -157,9 +165,70 @@ def test_old_page_says_what_happened_meanwhile(
     session.commit()
     press(app, "Send again")
     assert texts(app.error) == [
-        "Nothing was changed: the invitation was used or withdrawn meanwhile."
+        f"Nothing was changed: the invitation of {EMAIL} was used or withdrawn meanwhile."
     ]
     assert count_links(session) == 1
+
+
+def test_withdrawing_asks_once_more(session: Session, page: Page, admin: Actor) -> None:
+    invited(session, admin)
+    app = page()
+    about = f"The link that {EMAIL} was sent stops working. You can invite them again."
+    assert about in texts(app.markdown)
+    assert "Withdraw invitation…" in [each.proto.popover.label for each in app.get("popover")]
+
+
+def test_sent_again_by_somebody_else_meanwhile_says_so(
+    session: Session, page: Page, admin: Actor, make_person: Make
+) -> None:
+    made, other = invited(session, admin), make_person(StaffRole.ADMIN)
+    app = page()
+    resend_staff_invitation(
+        session,
+        invitation_id=made.invitation_id,
+        sent_at=made.sent_at,
+        actor=other,
+        rules=settings().rules,
+    )
+    session.commit()
+    app = press(app, "Send again")
+    assert texts(app.success) == [
+        f"{EMAIL} was sent a new link meanwhile, and no other mail was sent now."
+    ]
+    assert count_links(session) == 2
+
+
+@pytest.mark.usefixtures("admin")
+def test_form_is_empty_once_sent_and_keeps_what_was_refused(page: Page) -> None:
+    app = fill(page(), EMAIL, " ")
+    assert texts(app.error) == ["Say why."]
+    assert field(app, "colleague_email").value == EMAIL
+    app = fill(app)
+    assert app.success
+    for name in ("colleague_email", "colleague_reason"):
+        assert not field(app, name).value
+
+
+@pytest.mark.usefixtures("admin")
+@pytest.mark.parametrize(
+    ("is_new", "wait"),
+    [(True, "13 minutes"), (False, "6 hours")],
+    ids=["of the sender", "of the address"],
+)
+def test_too_many_invitations_say_what_and_until_when(
+    session: Session, page: Page, *, is_new: bool, wait: str
+) -> None:
+    app = fill(page())
+    assert app.success
+    session.execute(
+        text("UPDATE throttles SET failures = 1000, window_started_at = now() - :past"),
+        {"past": timedelta(minutes=47)},
+    )
+    session.commit()
+    app = fill(app, "other@example.com") if is_new else press(app, "Send again")
+    assert texts(app.error) == [f"Too many invitations. Try again in {wait}."]
+    if is_new:
+        assert field(app, "colleague_email").value == "other@example.com"
 
 
 @pytest.mark.parametrize("is_new", [True, False])
