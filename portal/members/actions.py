@@ -3,29 +3,35 @@
 from __future__ import annotations
 
 import uuid
+from functools import partial
 from typing import TYPE_CHECKING
 
 import streamlit as st
 
 from domain import members as services
 from domain.actors import MemberRole
-from domain.errors import BillingError
+from domain.errors import BillingError, RateLimited
 from portal import backend, messages, viewing
 from portal.formats import plain
 from portal.i18n import _, current_language
 from portal.roles import role_name, role_rights
 from portal.settings import settings
-from portal.ui import checked, partial_runs
+from portal.ui import checked, confirmation, flash, forms, partial_runs
 from portal.ui.lost_rights import remember_pressed, show_lost
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from domain.members import Invitation, Member
+    from domain.queries.balances import AccountSummary
     from portal.viewing import Viewing
 
-_TOLD = "members_told"
 _ONCE = "members_once"
+_INVITING = "members_inviting"
+_PENDING = "members_pending"
+_CHANGING = "members_changing"
+_LEAVING = "members_leaving"
+_OWN = "members_own"
 MANAGE = "manage_members"
 _ROLES = (MemberRole.READER, MemberRole.BILLING, MemberRole.OWNER)
 
@@ -36,24 +42,23 @@ def show_lost_right(*, may_manage: bool) -> None:
     show_lost(MANAGE, text, is_allowed=may_manage)
 
 
-def draw_outcome() -> None:
-    """Say what was just done, or why it was not."""
-    told: tuple[str, bool] | None = st.session_state.pop(_TOLD, None)
-    if told is None:
-        return
-    text, is_good = told
-    if is_good:
-        st.success(text, icon=":material/check_circle:")
-    else:
-        st.error(text, icon=":material/error:")
+def draw_own_outcome() -> None:
+    """Say what people did to themselves: the page has no place beside what they pressed any more.
+
+    Whoever left an account sees another one, or none.
+    """
+    flash.show(_OWN)
 
 
 def draw_invite(here: Viewing, account_id: int) -> None:
     """Draw the form that invites an address."""
     st.subheader(_("Invite somebody"))
-    with st.form(f"invite-{account_id}", clear_on_submit=True):
-        email = st.text_input(_("Email"), max_chars=254, autocomplete="off", key="invite_email")
-        role = _role_choice("invite_role", MemberRole.READER)
+    key = partial(forms.key, _INVITING)
+    with st.form(key(f"invite-{account_id}")):
+        email = st.text_input(
+            _("Email"), max_chars=254, autocomplete="off", key=key("invite_email")
+        )
+        role = _role_choice(key("invite_role"), MemberRole.READER)
         is_sent = st.form_submit_button(
             _("Send invitation"), type="primary", on_click=remember_pressed, args=(MANAGE,)
         )
@@ -72,7 +77,9 @@ def draw_invite(here: Viewing, account_id: int) -> None:
             )
 
         with st.spinner(_("Sending…")):
-            _act(invite, _("{email} is invited.").format(email=plain(email)))
+            told = _("{email} is invited with the role {role}.")
+            _act(invite, told.format(email=email.strip(), role=role_name(role)), place=_INVITING)
+    flash.show(_INVITING)
 
 
 def draw_change(here: Viewing, account_id: int, members: Sequence[Member]) -> None:
@@ -108,13 +115,19 @@ def draw_change(here: Viewing, account_id: int, members: Sequence[Member]) -> No
             )
 
         told = _("{name} has the role {role} now.")
-        _act(change, told.format(name=plain(member.display_name), role=role_name(role)))
+        told = told.format(name=member.display_name, role=role_name(role))
+        done_place = _place_of(here, member)
+        _act(change, told, place=_CHANGING, done_place=done_place)
     if is_removal:
         _confirm_removal(here, account_id, member)
+    flash.show(_CHANGING)
 
 
 def draw_pending(here: Viewing, account_id: int, invitations: Sequence[Invitation]) -> None:
-    """Draw the choice of an invitation: to send it again, or to take it back."""
+    """Draw the choice of an invitation: to send it again, or to withdraw it."""
+    if not invitations:
+        flash.show(_PENDING)
+        return
     emails = {each.invitation_id: each.email for each in invitations}
     invitation_id = checked.selectbox(
         _("Invitation"),
@@ -122,10 +135,16 @@ def draw_pending(here: Viewing, account_id: int, invitations: Sequence[Invitatio
         format_func=lambda each: emails.get(each, ""),
         key=f"chosen_invitation-{account_id}",
     )
+    email = emails[invitation_id]
+    about = _("The link that {email} was sent stops working. You can invite them again.")
     with st.container(horizontal=True):
         is_again = _manage_button(_("Send again"), key="resend", icon=":material/send:")
-        is_back = _manage_button(_("Take back"), key="withdraw", icon=":material/cancel:")
-    email = plain(emails[invitation_id])
+        with confirmation.popover(
+            _("Withdraw invitation…"),
+            key=f"withdraw-{invitation_id}",
+            about=about.format(email=email),
+        ):
+            is_withdrawn = _manage_button(_("Withdraw invitation"), key="withdraw", is_primary=True)
     if is_again:
 
         def resend(key: str) -> None:
@@ -141,8 +160,8 @@ def draw_pending(here: Viewing, account_id: int, invitations: Sequence[Invitatio
 
         told = _("A new link is on its way to {email}; the one before it works no more.")
         with st.spinner(_("Sending…")):
-            _act(resend, told.format(email=email))
-    if is_back:
+            _act(resend, told.format(email=email), place=_PENDING)
+    if is_withdrawn:
 
         def withdraw(key: str) -> None:
             backend.write(
@@ -153,20 +172,38 @@ def draw_pending(here: Viewing, account_id: int, invitations: Sequence[Invitatio
                 idempotency_key=key,
             )
 
-        _act(withdraw, _("The invitation of {email} is taken back.").format(email=email))
+        told = _("The invitation of {email} is withdrawn. Its link does not work any more.")
+        _act(withdraw, told.format(email=email), place=_PENDING)
+    flash.show(_PENDING)
 
 
-def draw_leave(here: Viewing, account_id: int) -> None:
+def draw_leave(here: Viewing, account: AccountSummary) -> None:
     """Draw the way out of an account for whoever belongs to it."""
     if st.button(_("Leave this account…"), icon=":material/logout:", key="leave"):
-        _confirm_leaving(here, account_id)
+        _confirm_leaving(here, account)
+    flash.show(_LEAVING)
+
+
+def _place_of(here: Viewing, member: Member) -> str:
+    return _OWN if member.user_id == here.visitor.user_id else _CHANGING
 
 
 def _manage_button(
-    label: str, *, key: str, icon: str | None = None, is_disabled: bool = False
+    label: str,
+    *,
+    key: str,
+    icon: str | None = None,
+    is_disabled: bool = False,
+    is_primary: bool = False,
 ) -> bool:
     return st.button(
-        label, key=key, icon=icon, disabled=is_disabled, on_click=remember_pressed, args=(MANAGE,)
+        label,
+        key=key,
+        icon=icon,
+        type="primary" if is_primary else "secondary",
+        disabled=is_disabled,
+        on_click=remember_pressed,
+        args=(MANAGE,),
     )
 
 
@@ -199,43 +236,63 @@ def _confirm_removal(here: Viewing, account_id: int, member: Member) -> None:
         text = _("{name} ({email}) loses this account at once. You can invite them again.")
         st.write(text.format(name=name, email=plain(member.email)))
         if st.button(_("Remove {name}").format(name=name), type="primary", key="remove_for_good"):
-            _act(remove, _("{name} is removed.").format(name=name))
+            told = _("{name} is removed.").format(name=member.display_name)
+            done_place = _place_of(here, member)
+            _act(remove, told, place=_CHANGING, done_place=done_place)
 
     confirm(here)
 
 
-def _confirm_leaving(here: Viewing, account_id: int) -> None:
+def _confirm_leaving(here: Viewing, account: AccountSummary) -> None:
     @partial_runs.dialog(_("Leave this account?"))
     def confirm(here: Viewing) -> None:
         def leave(key: str) -> None:
             backend.write(
                 services.leave_account,
-                account_id=account_id,
+                account_id=account.account_id,
                 actor=here.visitor.actor,
                 idempotency_key=key,
             )
             # The account may be in the address: it is somebody else's from now on.
             viewing.look_away()
 
-        st.write(_("You lose it at once. An owner can invite you again."))
+        text = _("You lose {account} at once. An owner can invite you again.")
+        st.write(text.format(account=plain(account.name)))
         if st.button(_("Leave"), type="primary", key="leave_for_good"):
-            _act(leave, _("You have left the account."))
+            told = _("You have left {account}.").format(account=account.name)
+            _act(leave, told, place=_LEAVING, done_place=_OWN)
 
     confirm(here)
 
 
-def _act(act: Callable[[str], None], done: str) -> None:
+def _act(
+    act: Callable[[str], None],
+    done: str,
+    *,
+    place: str,
+    done_place: str | None = None,
+) -> None:
     """Carry out under a key that stays the same until there is an answer; then draw anew.
 
-    What is said when it is done names who and what, and so tells one request from the next.
+    What is said when it is done names who and what, and so tells one request from the next. The
+    place where it is said is also the form, which is empty again then; `done_place` is another one
+    where the form may be gone.
     """
+    confirmation.close_all()
     once = f"{_ONCE}-{done}"
     key: str = st.session_state.setdefault(once, uuid.uuid4().hex)
     try:
         act(key)
     except BillingError as error:
-        st.session_state[_TOLD] = (messages.text_of(error), False)
+        del st.session_state[once]
+        flash.leave(place, _refusal(error), is_good=False)
     else:
-        st.session_state[_TOLD] = (done, True)
-    del st.session_state[once]
-    st.rerun()
+        del st.session_state[once]
+        forms.empty(place)
+        flash.leave(done_place or place, done)
+
+
+def _refusal(error: BillingError) -> str:
+    if isinstance(error, RateLimited):
+        return messages.invitations_wait(error.retry_after_seconds)
+    return messages.text_of(error)

@@ -21,6 +21,7 @@ def _invitations(here: Viewing, account_id: int, people: AccountPeople) -> None:
     st.subheader(_("Invited, and not here yet"))
     if not people.invitations:
         st.write(_("Nobody. An invitation waits here until it is accepted."))
+        actions.draw_pending(here, account_id, people.invitations)
         return
     tables.draw_invitations(here, people.invitations)
     if settings().shows_mailbox:
@@ -50,9 +51,9 @@ def _draw(here: Viewing) -> None:
         st.caption(_("Owners of the account invite people, change roles and remove members."))
     if account.account_id in here.visitor.actor.memberships:
         st.divider()
-        actions.draw_leave(here, account.account_id)
+        actions.draw_leave(here, account)
 
 
 st.title(_("Members"))
-actions.draw_outcome()
+actions.draw_own_outcome()
 _draw(st.session_state["viewing"])

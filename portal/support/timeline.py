@@ -33,7 +33,7 @@ _CHANGES = {
     "add_member": N_("A member was added"),
     "invite_member": N_("Somebody was invited"),
     "resend_invitation": N_("An invitation was sent again"),
-    "withdraw_invitation": N_("An invitation was taken back"),
+    "withdraw_invitation": N_("An invitation was withdrawn"),
     "accept_invitation": N_("An invitation was accepted"),
     "change_role": N_("A member's role was changed"),
     "remove_member": N_("A member was removed"),

@@ -120,7 +120,7 @@ def test_usage_and_members_need_no_mouse(portal_url: str, open_page: Callable[..
     page.keyboard.type("keyboard@journey.example")
     tab_to(page, "^Send invitation")
     page.keyboard.press("Enter")
-    expect(page.get_by_text("keyboard@journey.example is invited.")).to_be_visible()
+    expect(page.get_by_text("keyboard@journey.example is invited with the role")).to_be_visible()
     tab_to(page, "Menu")
     page.keyboard.press("Enter")
     tab_to(page, "^Sign out")

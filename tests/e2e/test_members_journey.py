@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import uuid
 from typing import TYPE_CHECKING
 
 import pytest
 from playwright.sync_api import expect
 
-from tests.e2e.conftest import DESKTOP, PHONE, choose, settle
+from tests.e2e.conftest import DESKTOP, PHONE, choose, open_popover, settle
 from tests.e2e.test_accessibility import axe_source, serious_violations
 from tests.e2e.test_billing_journey import OWNER
 
@@ -62,6 +63,34 @@ def test_members_have_no_serious_violation(
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_what_came_of_a_button_is_in_view(
+    portal_url: str,
+    new_owner: Callable[[str], str],
+    sign_in: Callable[..., Page],
+    viewport: dict[str, int],
+) -> None:
+    owner = sign_in(new_owner("global"), viewport)
+    open_members(owner, portal_url)
+    emails = [f"{number}-{uuid.uuid4().hex[:10]}@journey.example" for number in range(2)]
+    for each in emails:  # the second time there is a list above
+        invite(owner, each)
+        settle(owner)
+    email = emails[0]  # which was the only one to choose
+    open_popover(owner, "Withdraw invitation…")
+    expect(owner.get_by_text(f"The link that {email} was sent stops working.")).to_be_visible()
+    assert serious_violations(owner) == {}
+    owner.get_by_role("button", name="Withdraw invitation", exact=True).click()
+    expect(owner.get_by_text(f"The invitation of {email} is withdrawn.")).to_be_in_viewport()
+    expect(owner.get_by_role("table", name="Invitations")).not_to_contain_text(email)
+    settle(owner)
+    owner.get_by_role("button", name="Leave this account…").click()
+    expect(owner.get_by_text("You lose Lan's account at once.")).to_be_visible()
+    owner.get_by_role("button", name="Leave", exact=True).click()
+    expect(owner.get_by_text("An account keeps an owner.")).to_be_in_viewport()
+
+
+@pytest.mark.timeout(300)
 def test_an_invitation_is_sent_accepted_changed_and_taken_away(
     portal_url: str, sign_in: Callable[..., Page], open_page: Callable[..., Page]
 ) -> None:
@@ -87,7 +116,9 @@ def invite(owner: Page, email: str) -> None:
     """Invite an address from the page of members."""
     owner.get_by_role("textbox", name="Email").fill(email)
     owner.get_by_role("button", name="Send invitation").click()
-    expect(owner.get_by_text(f"{email} is invited.")).to_be_visible()
+    told = owner.get_by_text(f"{email} is invited with the role Reader.")
+    expect(told).to_be_in_viewport()
+    expect(owner.get_by_role("textbox", name="Email")).to_have_value("")
     assert "Reader" in row_of(owner, email, "Invitations")
 
 
@@ -107,13 +138,13 @@ def change_and_remove(owner: Page, colleague: Page, portal_url: str, email: str)
     choose_member(owner, email)
     choose_role(owner, "Billing")
     owner.get_by_role("button", name="Change role").click()
-    expect(owner.get_by_text("Colleague has the role Billing now.")).to_be_visible()
+    expect(owner.get_by_text("Colleague has the role Billing now.")).to_be_in_viewport()
     assert "Billing" in row_of(owner, email)
 
     choose_member(owner, email)
     owner.get_by_role("button", name="Remove…").click()
     owner.get_by_role("button", name="Remove Colleague").click()
-    expect(owner.get_by_text("Colleague is removed.")).to_be_visible()
+    expect(owner.get_by_text("Colleague is removed.")).to_be_in_viewport()
     expect(owner.get_by_role("table", name="Members")).not_to_contain_text(email)
     colleague.reload()
     expect(colleague.get_by_text("You belong to no account yet.")).to_be_visible()

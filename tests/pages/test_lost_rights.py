@@ -91,7 +91,7 @@ def test_button_on_billing_that_a_new_role_has_not_says_so(  # noqa: PLR0917 - f
     assert told not in texts(app.run().error), "it is said once"
 
 
-@pytest.mark.parametrize("button", ["Send invitation", "Send again", "Take back"])
+@pytest.mark.parametrize("button", ["Send invitation", "Send again", "Withdraw invitation"])
 def test_button_on_members_that_a_new_role_has_not_says_so(
     show: Callable[..., AppTest], monkeypatch: pytest.MonkeyPatch, account: int, button: str
 ) -> None:

@@ -16,7 +16,6 @@ OTHER_WORDS = re.compile(
 OF_OTHER_THINGS = {
     # The customer, a campaign and a gateway decide these, and nobody's request is decided.
     "An invitation was accepted",
-    "An invitation was taken back",
     "Refuse accounts that look like somebody's second one",
     "Refused to accounts that look like somebody's second one",
     "This campaign refuses accounts that are tied to an older one: see above.",

@@ -1,0 +1,147 @@
+"""The page of an account's members: what an action says, where, and what its form keeps."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+from sqlalchemy import text
+
+from domain.actors import MemberRole, user_actor
+from domain.identity import create_user
+from tests.factories import SYSTEM, make_account
+from tests.pages.test_staff import facts, field, labels, press, shown, texts
+from tests.support.people import join_before, register
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy.orm import Session
+    from streamlit.testing.v1 import AppTest
+
+    Page = Callable[[], AppTest]
+
+EMAIL = "lan@example.com"
+WITHDRAWN = f"The invitation of {EMAIL} is withdrawn. Its link does not work any more."
+
+
+@pytest.fixture
+def account(session: Session) -> int:
+    account = make_account(session)
+    session.commit()
+    return account
+
+
+@pytest.fixture
+def page(show: Callable[..., AppTest], account: int) -> Page:
+    """Run the page for an owner, the person with number 1."""
+
+    def opened() -> AppTest:
+        app = show(account)
+        app.switch_page("pages/members.py").run()
+        assert not app.exception
+        return app
+
+    return opened
+
+
+@pytest.fixture
+def member(session: Session, account: int) -> int:
+    """Somebody else who belongs to the account, as an owner."""
+    register(session, user_actor(1, memberships={account: MemberRole.OWNER}))
+    person = create_user(
+        session,
+        email="member@example.com",
+        display_name="Minh Le",
+        password="a long word of these tests",
+        staff_role=None,
+        actor=SYSTEM,
+    )
+    join_before(session, account_id=account, user_id=person, role=MemberRole.OWNER)
+    session.commit()
+    return person
+
+
+def invite(app: AppTest, email: str = EMAIL) -> AppTest:
+    field(app, "invite_email").set_value(email)
+    return press(app, "Send invitation")
+
+
+def test_invitation_is_named_sent_again_and_withdrawn_after_one_more_question(page: Page) -> None:
+    app = page()
+    for email in (EMAIL, "minh@example.com"):  # the second meets the page that the first left
+        app = invite(app, email)
+        assert texts(app.success) == [f"{email} is invited with the role Reader."]
+        app = press(app, "Send again")
+        assert texts(app.success) == [
+            f"A new link is on its way to {email}; the one before it works no more."
+        ]
+        about = f"The link that {email} was sent stops working. You can invite them again."
+        assert about in texts(app.markdown)
+        app = press(app, "Withdraw invitation")
+        told = f"The invitation of {email} is withdrawn. Its link does not work any more."
+        assert texts(app.success) == [told]
+        assert "Withdraw invitation" not in labels(app)
+
+
+def test_outcome_stands_beside_what_was_pressed_and_comes_into_view(page: Page) -> None:
+    app = invite(page())
+    order = shown(app)
+    told = order.index(f"{EMAIL} is invited with the role Reader.")
+    assert order.index("Send invitation") < told < order.index("Change or remove a member")
+    assert "st-key-drawn-flash-members_inviting" in facts(app)
+    app = press(app, "Withdraw invitation")
+    order = shown(app)
+    assert order.index("Invited, and not here yet") < order.index(WITHDRAWN)
+    assert order.index(WITHDRAWN) < order.index("Invite somebody")
+    assert "st-key-drawn-flash-members_pending" in facts(app)
+    assert "scrollIntoView" not in facts(app.run()), "it is said once"
+
+
+def test_form_is_empty_once_sent_and_keeps_what_was_refused(page: Page) -> None:
+    app = page()
+    role = next(each for each in app.radio if (each.key or "").startswith("invite_role-"))
+    role.set_value(MemberRole.BILLING)
+    app = invite(app, "no address")
+    assert app.error
+    assert field(app, "invite_email").value == "no address"
+    app = invite(app)
+    assert texts(app.success) == [f"{EMAIL} is invited with the role Billing."]
+    assert not field(app, "invite_email").value
+    assert invite(app).error, "the same again"
+    assert field(app, "invite_email").value == EMAIL
+
+
+def test_too_many_invitations_say_what_and_until_when(session: Session, page: Page) -> None:
+    app = invite(page())
+    session.execute(
+        text("UPDATE throttles SET failures = 1000, window_started_at = now() - :past"),
+        {"past": timedelta(minutes=47)},
+    )
+    session.commit()
+    app = invite(app, "other@example.com")
+    assert texts(app.error) == ["Too many invitations. Try again in 13 minutes."]
+    assert field(app, "invite_email").value == "other@example.com"
+
+
+def test_who_gives_up_their_own_role_reads_so(page: Page, account: int, member: int) -> None:
+    assert member
+    app = page()
+    app.selectbox(key=f"chosen_member-{account}").set_value(1).run()
+    app.radio(key=f"new_role-{account}-1").set_value(MemberRole.READER).run()
+    app = press(app, "Change role")
+    (told,) = texts(app.success)
+    assert told.endswith(" has the role Reader now.")
+    # Where the role goes, the forms go with it.
+    assert shown(app).index(told) < shown(app).index("Change or remove a member")
+
+
+def test_last_owner_reads_beside_the_button_why_they_stay(page: Page, account: int) -> None:
+    app = page()
+    app.radio(key=f"new_role-{account}-1").set_value(MemberRole.READER).run()
+    app = press(app, "Change role")
+    (told,) = texts(app.error)
+    assert told == "An account keeps an owner. Make somebody else one first."
+    assert shown(app).index("Change role") < shown(app).index(told)
+    assert "st-key-drawn-flash-members_changing" in facts(app)
