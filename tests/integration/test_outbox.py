@@ -637,3 +637,33 @@ def test_every_mail_says_what_to_do(
     assert "\n" not in letter.subject
     assert link in letter.text.splitlines()
     assert "None" not in letter.text
+
+
+@pytest.mark.parametrize(
+    ("template", "parameters"),
+    [
+        ("password_changed", {}),
+        ("recovery_code_used", {"left": 9}),
+        *(("second_factor_changed", {"change": change}) for change in ("app_added", "reset")),
+    ],
+)
+def test_mail_about_a_sign_in_says_whom_staff_tell(
+    template: str, parameters: dict[str, str | int]
+) -> None:
+    waiting = Mail(1, "x@example.com", template, parameters, "en", TestClock().instant, 0)
+    told = mail.render(waiting, base_url="http://here").text
+    assert "tell support, or an administrator if you are a member of staff." in told
+
+
+@pytest.mark.parametrize("reason", list(LapseReason))
+def test_mail_about_a_request_that_ended_says_what_to_do(reason: LapseReason) -> None:
+    parameters = {**STAFF_CHANGE, "step": "lapsed", "remark": reason.value}
+    waiting = Mail(1, "x@example.com", "staff_change", parameters, "en", TestClock().instant, 0)
+    told = mail.render(waiting, base_url="http://here").text
+    next_step = (
+        "Make somebody else an administrator first."
+        if reason is LapseReason.LAST_ADMIN
+        else "request the change again if it is still right."
+    )
+    assert "The request ended without effect." in told
+    assert next_step in told

@@ -856,10 +856,10 @@ def test_who_is_changed_reads_what_when_and_whom_to_ask_and_not_why(
         "Your sign-in was enabled again",
         "Your role was changed",
     ]
-    assert "your role for billing was changed from Finance to Support on " in said[0]
+    assert "your role in the billing portal was changed from Finance to Support on " in said[0]
     assert "cannot sign in" in said[1]
-    assert "your role Support for billing was removed on " in said[3]
-    assert "you were given the role Support for billing on " in said[6]
+    assert "your role Support in the billing portal was removed on " in said[3]
+    assert "you were given the role Support in the billing portal on " in said[6]
     assert all(f"ask {who}." in each for each in said[:4])
     assert all("write to support." in each for each in said[4:6])
     assert "ask an administrator." in said[6]
