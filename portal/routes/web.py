@@ -30,7 +30,7 @@ from starlette.routing import Route
 from domain import identity
 from domain.errors import InvalidInput, Overloaded, RateLimited
 from domain.signals import network_of, networks_of
-from domain.texts import check_keepable
+from domain.texts import check_keepable, is_whole_number
 from portal import backend, cookies, logs, messages, tab
 from portal.i18n import _, choose_language, current_language, use
 from portal.routes.refusals import Refusals
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from starlette.datastructures import Headers
-    from starlette.types import Receive, Scope, Send
+    from starlette.types import Message, Receive, Scope, Send
 
 MAX_FORM_BYTES = 64 * 1024
 MEDIA_TYPES = {
@@ -138,11 +138,13 @@ class Form:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         request = Request(scope, receive)
-        if request.method in self._methods:
-            response = await self._respond(request)
-        else:
+        if request.method not in self._methods:
             response = plain_answer(405, {"Allow": ", ".join(self._methods)})
-        await response(scope, receive, send)
+        elif _is_too_long(request):
+            response = plain_answer(413)
+        else:
+            response = await self._respond(request)
+        await response(scope, _disconnects(receive), send)
 
     async def _respond(self, request: Request) -> Response:
         if request.method == "POST":
@@ -235,6 +237,30 @@ def _queue_for(request: Request) -> WorkerQueue:
         queue = WorkerQueue(_AT_ONCE, _MOST_WAITING)
         place.set(queue)
     return queue
+
+
+def _is_too_long(request: Request) -> bool:
+    """Whether a request says that it has more than a form, so that nobody need read it."""
+    length = request.headers.get("content-length", "0")
+    return not is_whole_number(length) or int(length) > MAX_FORM_BYTES
+
+
+def _disconnects(receive: Receive) -> Receive:
+    """Return what says that the client has gone, and nothing else.
+
+    An answer that is sent in parts listens for that meanwhile. What is left of a body is for
+    nobody, and one that is longer than may be ends the answer.
+    """
+
+    async def until_disconnect() -> Message:
+        try:
+            while (message := await receive())["type"] != "http.disconnect":
+                pass
+        except HTTPException:
+            return {"type": "http.disconnect"}
+        return message
+
+    return until_disconnect
 
 
 def form_route(path: str, form: Form) -> Route:

@@ -30,6 +30,7 @@ from portal import backend, cookies
 from portal.exports import jobs, worker
 from portal.routes import exports as routes
 from portal.routes import sign_in
+from portal.routes.web import MAX_FORM_BYTES
 from portal.settings import settings
 from tests.factories import charge, grant, make_account
 from tests.support.people import register
@@ -188,6 +189,18 @@ def test_a_file_can_be_had_again_by_its_maker_alone(browser: TestClient, account
     fields = {"form_token": token, "email": "other@example.com", "password": PASSWORD}
     assert browser.post("/sign-in", data=fields).status_code == 303
     assert browser.get(address).status_code == 404
+
+
+@pytest.mark.parametrize("is_announced", [True, False])
+def test_body_that_comes_with_a_download_breaks_nothing(
+    browser: TestClient, account: int, *, is_announced: bool
+) -> None:
+    ask(browser, account)
+    (path,) = jobs.folder().iterdir()
+    body = b"x" * (MAX_FORM_BYTES + 1)
+    content = body if is_announced else (body[at : at + 1000] for at in range(0, len(body), 1000))
+    answer = browser.request("GET", f"/exports/file?id={path.stem}", content=content)
+    assert answer.status_code == (413 if is_announced else 200)
 
 
 def test_a_zone_that_only_this_machine_knows_is_utc_in_the_file(account: int) -> None:
