@@ -15,7 +15,7 @@ from benchmarks.yardstick import Pgbench
 from db.embedded import acquire, remove
 from db.engine import make_engine, make_sessions
 from db.migrate import migrate
-from domain.reference import load_reference
+from domain.catalogue.loading import load_reference
 
 BENCHMARKS = (
     "charging",

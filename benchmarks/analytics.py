@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from benchmarks.charging import analyse
 from domain.actors import StaffRole, user_actor
-from domain.queries.analytics import account_shares, analytics_choices, analytics_report
+from domain.analytics.queries import account_shares, analytics_choices, analytics_report
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -25,8 +25,8 @@ from benchmarks.usage import MAIN, visitor_of
 from db.bulk import copy_query
 from db.models import Entry
 from domain.actors import MemberRole, user_actor
-from domain.exports import ExportWish
-from domain.queries.history_rows import HistoryFilter
+from domain.history.export_jobs import ExportWish
+from domain.history.rows import HistoryFilter
 from portal import backend, viewing
 from portal.exports import files, worker
 

@@ -11,8 +11,8 @@ from sqlalchemy import text
 
 from benchmarks.charging import ACTOR, analyse
 from domain.accounts import open_account
-from domain.queries.history import PAGE_SIZE, history_page
-from domain.queries.history_rows import HistoryFilter
+from domain.history.pages import PAGE_SIZE, history_page
+from domain.history.rows import HistoryFilter
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker

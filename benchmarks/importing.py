@@ -12,7 +12,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from benchmarks.charging import ACTOR, fill
-from domain.usage import import_usage
+from domain.metering.usage import import_usage
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker

@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from benchmarks.charging import analyse
 from domain.actors import StaffRole, user_actor
-from domain.queries.account_search import find_accounts
+from domain.support.account_search import find_accounts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -15,7 +15,7 @@ from streamlit.testing.v1 import AppTest
 from benchmarks.charging import ACTOR, analyse
 from benchmarks.history import fill_account
 from domain.actors import MemberRole, user_actor
-from domain.queries.usage import spending_outlook, usage_report
+from domain.metering.queries import spending_outlook, usage_report
 from portal import backend, viewing
 from portal.session import Visitor
 

@@ -22,7 +22,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from domain import audit, clock, ledger
-from domain.audit_chain import seal_audit_log, verify_audit
+from domain.audit.chain import seal_audit_log, verify_audit
 from domain.identity import purge_identity
 from domain.ledger.charges import FUTURE_TOLERANCE
 from domain.outbox import Delivery, MailServerUnavailable

@@ -32,7 +32,7 @@ from domain.errors import (
     InvalidInput,
     UnknownCurrency,
 )
-from domain.texts import normalised
+from domain.validation import normalised
 
 MICROS_PER_UNIT = 1_000_000
 MICRO_DECIMALS = 6

@@ -17,7 +17,7 @@ from db.models import OutboxMessage
 from domain import clock
 from domain.errors import NotFound
 from domain.permissions import require
-from domain.vault import NOBODY, vault_of
+from domain.security.payload_encryption import NOBODY, vault_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -17,7 +17,7 @@ from db.models import Upload
 from domain import audit, clock
 from domain.errors import InvalidInput, NotAuthorised
 from domain.permissions import require
-from domain.texts import check_text
+from domain.validation import check_text
 
 if TYPE_CHECKING:
     from uuid import UUID

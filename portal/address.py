@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlencode
 
 import streamlit as st
 
-from domain.texts import whole_number
+from domain.validation import whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

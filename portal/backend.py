@@ -20,11 +20,11 @@ from db.engine import (
     wrapping_driver_errors,
 )
 from domain.actors import Actor
-from domain.digests import DIGEST_KEY
 from domain.errors import InvalidInput, NotAuthorised
 from domain.rights import has_lost_rights, with_current_rights
+from domain.security.digests import DIGEST_KEY
+from domain.security.payload_encryption import VAULT
 from domain.transactions import MAX_ATTEMPTS, RETRIED_SQLSTATES, sqlstate
-from domain.vault import VAULT
 from portal import metrics
 from portal.process import shared
 
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Engine
 
-    from domain.digests import DigestKey
-    from domain.vault import Vault
+    from domain.security.digests import DigestKey
+    from domain.security.payload_encryption import Vault
 
 P = ParamSpec("P")
 T = TypeVar("T")

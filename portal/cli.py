@@ -20,12 +20,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from sqlalchemy.exc import DBAPIError
 
 from db.embedded import EmbeddedPostgresError
-from domain import audit_chain, ledger, payments, secret_keys, staff, usage
+from domain import ledger, payments, staff
 from domain.actors import StaffRole, system_actor
-from domain.audit_chain import Head
+from domain.audit import chain
+from domain.audit.chain import Head
 from domain.errors import BillingError, Conflict, InvalidInput, NotFound
 from domain.ledger.chart_page import chart_page
+from domain.metering import usage
 from domain.permissions_page import permissions_page
+from domain.security import secret_keys
 from domain.staff import find_person
 from portal import backend, demo, formats, logs, ports, proxies, stand_ins, startup
 from portal.gateways import gateway_faults, gateways
@@ -40,7 +43,7 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from domain.audit_chain import Break
+    from domain.audit.chain import Break
 
 _ACTOR = system_actor("command-line")
 _GRACE_SECONDS = 5
@@ -515,7 +518,7 @@ def verify_audit(
     """Prove that nothing of the audit log was changed or removed; exit 1 where it was."""
     kept = Head.parse(head) if head else None
     with _database(needs_keys=False):
-        proof = backend.write(audit_chain.verify_audit, actor=_ACTOR, kept=kept)
+        proof = backend.write(chain.verify_audit, actor=_ACTOR, kept=kept)
     if proof.first_break is not None:
         raise CommandError(_break_text(proof.first_break))
     _say(f"The audit log is proved: {proof.rows} rows. Waiting for a seal: {proof.waiting}.")

@@ -16,15 +16,16 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
-from domain import clock, exchange, ledger, vouchers
+from domain import clock, ledger, vouchers
 from domain.accounts import add_member, open_account
+from domain.accounts.members import invite_member
 from domain.actors import MemberRole, StaffRole, system_actor, user_actor
+from domain.catalogue.loading import current_catalogue
+from domain.catalogue.pricing import Usage, rate
 from domain.identity import Rules, create_user
 from domain.ledger import Charge, ChargeItem, GrantTerms
-from domain.members import invite_member
 from domain.money import MICROS_PER_UNIT, Money
-from domain.pricing import Usage, rate
-from domain.reference import current_catalogue
+from domain.payments import exchange_rates
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker
 
     from domain.actors import Actor
-    from domain.pricing import Catalogue
+    from domain.catalogue.pricing import Catalogue
 
 PASSWORD = "try-the-demo-portal"  # noqa: S105 - shown to everybody who starts the demo
 DAYS = 92
@@ -581,7 +582,7 @@ def load_rates(session: Session) -> None:
     """Put today's rates of exchange in force, so that a demo offers every payment method."""
     now = clock.now(session)
     for quoted, cost in _COST_OF_A_DOLLAR.items():
-        rate_id = exchange.propose_rate(
+        rate_id = exchange_rates.propose_rate(
             session,
             base_currency="USD",
             quote_currency=quoted,
@@ -592,7 +593,7 @@ def load_rates(session: Session) -> None:
             reason="sample rate",
             actor=_ACTOR,
         )
-        exchange.load_rate(session, rate_id=rate_id, actor=system_actor("startup"))
+        exchange_rates.load_rate(session, rate_id=rate_id, actor=system_actor("startup"))
 
 
 def load_campaigns(session: Session) -> None:

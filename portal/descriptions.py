@@ -6,7 +6,7 @@ from functools import lru_cache
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from domain.queries import accounts as queries
+from domain.accounts import queries
 from portal import backend, formats
 from portal.i18n import N_, _, ngettext
 

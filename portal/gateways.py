@@ -6,8 +6,8 @@ import logging
 from functools import cache
 from typing import TYPE_CHECKING
 
-from domain.gateways.paypal import PayPal
-from domain.gateways.stripe_checkout import StripeCheckout
+from domain.gateways.paypal.client import PayPal
+from domain.gateways.stripe import StripeCheckout
 from domain.gateways.vnpay import VNPay
 from portal.process import shared
 from portal.settings import settings
@@ -15,8 +15,8 @@ from portal.settings import settings
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from domain.gateways.base import Gateway
-    from domain.vault import Vault
+    from domain.gateways.interface import Gateway
+    from domain.security.payload_encryption import Vault
     from portal.settings import Settings
 
 _log = logging.getLogger(__name__)

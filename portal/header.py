@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from domain.accounts.queries import own_accounts
 from domain.actors import MemberRole
 from domain.errors import BillingError
-from domain.queries.accounts import own_accounts
 from portal import address, backend
 from portal.formats import plain
 from portal.i18n import _

@@ -8,7 +8,7 @@ import streamlit as st
 
 from domain.errors import BillingError, NotFound
 from domain.permissions import allows
-from domain.queries.approvals import waiting_counts
+from domain.support.queries import waiting_counts
 from portal import backend, header, messages, reruns, tab, viewing
 from portal.i18n import _
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from domain.queries.people import names_of
+from domain.identity.queries import names_of
 from portal import backend
 from portal.i18n import _
 

@@ -19,7 +19,7 @@ from fontTools.ttLib import TTFont
 from fpdf import FPDF
 from fpdf.enums import XPos, YPos
 
-from domain.payments.documents import CANCELLATION, CREDIT_NOTE, RECEIPT, moment
+from domain.payments.receipts import CANCELLATION, CREDIT_NOTE, RECEIPT, moment
 from domain.payments.records import BANK
 from portal import formats
 from portal.i18n import N_, _, current_language

@@ -63,12 +63,12 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from domain.actors import StaffRole
-from domain.gateways.paypal import PayPalSettings
-from domain.gateways.stripe_checkout import StripeSettings
+from domain.gateways.paypal.client import PayPalSettings
+from domain.gateways.stripe import StripeSettings
 from domain.gateways.vnpay import VNPaySettings
 from domain.identity import Rules
-from domain.keyring import Keyring
-from domain.vault import Vault
+from domain.security.keyring import Keyring
+from domain.security.payload_encryption import Vault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 from db import embedded
 from db.engine import connections_for_us
 from db.migrate import migrate
-from domain import outbox, payments, secret_keys
+from domain import outbox, payments
 from domain.actors import system_actor
+from domain.catalogue.loading import load_reference
 from domain.jobs import Job, JobRunner, last_successes, standard_jobs
-from domain.reference import load_reference
+from domain.security import secret_keys
 from portal import backend, demo, mail, metrics
 from portal.exports import jobs as export_jobs
 from portal.gateways import gateway_names, gateways, log_gateway_faults, vault

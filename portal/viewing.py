@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from domain import audit
-from domain.queries.balances import account_summary
+from domain.ledger.balances import account_summary
 from domain.rights import waits_for_role
-from domain.texts import whole_number
+from domain.validation import whole_number
 from portal import backend, cookies, formats, i18n, logs
 from portal.i18n import _
 from portal.session import require_visitor
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import date, tzinfo
 
-    from domain.queries.balances import AccountSummary
+    from domain.ledger.balances import AccountSummary
     from portal.session import Visitor
 
 _LOOKED_AT = "looked_at"

@@ -15,9 +15,9 @@ from sqlalchemy import create_engine, make_url, text
 from db.embedded import acquire, remove
 from db.engine import make_engine, make_sessions
 from db.migrate import migrate
-from domain import passwords
 from domain.actors import system_actor
-from domain.reference import load_reference
+from domain.catalogue.loading import load_reference
+from domain.security import passwords
 from tests.support.databases import FreshDatabases, let_owner_turn_triggers_off
 from tests.support.keys import KNOWS_VAULT
 

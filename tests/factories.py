@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from domain import ledger
 from domain.accounts import open_account
 from domain.actors import system_actor
-from domain.reference import load_sites
+from domain.catalogue.loading import load_sites
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from domain.actors import MemberRole, system_actor, user_actor
 from domain.billing_profiles import BillingProfile, ProfileKind, save_profile
-from domain.gateways.base import (
+from domain.gateways.interface import (
     Acknowledgement,
     Checkout,
     GatewayPaymentState,
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from domain.actors import Actor
-    from domain.gateways.base import (
+    from domain.gateways.interface import (
         CheckoutRequest,
         Gateway,
         InboundMessage,

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Never
 from db.engine import make_engine, make_sessions
 from db.models import Payment
 from domain.actors import MemberRole, user_actor
-from domain.gateways.base import InboundMessage, Notification
+from domain.gateways.interface import InboundMessage, Notification
 from domain.money import Money
 from domain.payments import open_checkout, send_refund, take_notification
-from domain.vault import Vault
+from domain.security.payload_encryption import Vault
 from tests.gateways import ScriptedGateway, paid
 from tests.support.keys import KNOWS_VAULT
 
 if TYPE_CHECKING:
-    from domain.gateways.base import (
+    from domain.gateways.interface import (
         Acknowledgement,
         Checkout,
         CheckoutRequest,

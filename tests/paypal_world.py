@@ -16,8 +16,8 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
 
-from domain.gateways.base import InboundMessage, Notification
-from domain.gateways.paypal import PayPal, PayPalSettings
+from domain.gateways.interface import InboundMessage, Notification
+from domain.gateways.paypal.client import PayPal, PayPalSettings
 from sandbox import paypal as stand_in
 from sandbox.app import Context
 from sandbox.courier import Courier

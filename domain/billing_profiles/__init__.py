@@ -4,7 +4,17 @@ The first profile locks the account's currency. What is kept has been checked an
 form; the newest version is the current one, and a payment remembers which it was made under.
 """
 
-from domain.billing_profiles.checks import (
+from domain.billing_profiles.queries import (
+    ProfileChoices,
+    ProfileVersion,
+    current_profile,
+    find_profile,
+    profile_choices,
+    profile_history,
+)
+from domain.billing_profiles.service import SavedProfile, save_profile
+from domain.billing_profiles.tax_codes import LONGEST_TAX_CODE, checked_tax_code
+from domain.billing_profiles.validation import (
     LONGEST_ADDRESS,
     LONGEST_CITY,
     LONGEST_NAME,
@@ -13,16 +23,6 @@ from domain.billing_profiles.checks import (
     checked_profile,
     profile_faults,
 )
-from domain.billing_profiles.reading import (
-    ProfileChoices,
-    ProfileVersion,
-    current_profile,
-    find_profile,
-    profile_choices,
-    profile_history,
-)
-from domain.billing_profiles.saving import SavedProfile, save_profile
-from domain.billing_profiles.tax_codes import LONGEST_TAX_CODE, checked_tax_code
 
 __all__ = [
     "LONGEST_ADDRESS",

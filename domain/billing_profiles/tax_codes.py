@@ -17,7 +17,7 @@ from stdnum.exceptions import ValidationError
 from stdnum.util import clean
 
 from domain.errors import InvalidInput
-from domain.texts import check_text, normalised
+from domain.validation import check_text, normalised
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from domain.errors import BillingError
-from domain.gateways.base import (
+from domain.gateways.interface import (
     GatewayRefused,
     GatewayUnavailable,
     NotificationRefused,

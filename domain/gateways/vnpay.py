@@ -20,7 +20,16 @@ from zoneinfo import ZoneInfo
 
 import httpx2
 
-from domain.gateways.base import (
+from domain.gateways.guards import (
+    minor_units,
+    optional_text,
+    positive,
+    reading_answer,
+    reading_message,
+    required_text,
+    sane_moment,
+)
+from domain.gateways.interface import (
     Acknowledgement,
     Checkout,
     GatewayPaymentState,
@@ -36,21 +45,12 @@ from domain.gateways.base import (
     RefundState,
     Snapshot,
 )
-from domain.gateways.guards import (
-    minor_units,
-    optional_text,
-    positive,
-    reading_answer,
-    reading_message,
-    required_text,
-    sane_moment,
-)
 from domain.money import Money
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from domain.gateways.base import (
+    from domain.gateways.interface import (
         CheckoutRequest,
         InboundMessage,
         KnownPayment,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from db.models import User
-from domain import passwords, throttling
 from domain.audit import record
 from domain.identity import passkeys
 from domain.identity.email_links import VERIFY_EMAIL, mail_link, person_of_link, use_link
@@ -15,6 +14,7 @@ from domain.identity.passkeys import Ceremony
 from domain.identity.pending import admit
 from domain.identity.sessions import open_session
 from domain.identity.users import actor_for, load_person, mark_verified, may_mail, set_password
+from domain.security import passwords, rate_limits
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -105,7 +105,7 @@ def authenticate_with_passkey(
     """
     counters = network_counters(rules, rules.guesses_per_address, "passkey", client)
     with sessions.begin() as session:
-        throttling.count_try(session, counters)
+        rate_limits.count_try(session, counters)
     with sessions.begin() as session:
         ceremony = Ceremony(_PASSKEY_SIGN_IN, party, binding)
         user_id = passkeys.verify_passkey(session, ceremony, answer=answer, rules=rules)
@@ -113,7 +113,7 @@ def authenticate_with_passkey(
         if person is None:
             record_refusal(session, None, client, SignInOutcome.WRONG)
             return SignIn(SignInOutcome.WRONG)
-        throttling.give_back(session, counters)
+        rate_limits.give_back(session, counters)
         if person.is_disabled or not is_unchanged(session, person):
             record_refusal(session, person, client, SignInOutcome.DISABLED)
             return SignIn(SignInOutcome.DISABLED)

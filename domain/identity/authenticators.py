@@ -19,17 +19,17 @@ from sqlalchemy import update
 
 from db.models import Authenticator
 from domain import clock
-from domain.digests import DIGEST_KEY
 from domain.errors import NotFound
 from domain.identity.tokens import token_digest
-from domain.keyring import derive
+from domain.security.digests import DIGEST_KEY
+from domain.security.keyring import derive
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from sqlalchemy.orm import Session
 
-    from domain.digests import DigestKey
+    from domain.security.digests import DigestKey
 
 STEP_SECONDS = 30
 _DIGITS = 6

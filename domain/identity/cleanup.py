@@ -15,9 +15,10 @@ from db.models import (
     UsedChallenge,
     UserSession,
 )
-from domain import clock, signals, throttling
+from domain import clock, fraud_signals
 from domain.identity import authenticators
 from domain.permissions import require
+from domain.security import rate_limits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,8 +67,8 @@ def purge_identity(session: Session, *, actor: Actor) -> int:
         .where(UsedChallenge.expires_at < now)
         .returning(UsedChallenge.expires_at)
     ).all()
-    counters = throttling.purge(session, before=now - timedelta(days=2))
-    networks = signals.forget_networks(session, before=now - timedelta(days=90))
+    counters = rate_limits.purge(session, before=now - timedelta(days=2))
+    networks = fraud_signals.forget_networks(session, before=now - timedelta(days=90))
     deleted = (links, ended, invitations, pending, challenges)
     return sum(len(each) for each in deleted) + offers + counters + networks
 

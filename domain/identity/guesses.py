@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import and_, select
 
 from db.models import User, UserSession
-from domain import clock, passwords, signals, throttling
+from domain import clock, fraud_signals
 from domain.audit import record
 from domain.errors import NotAuthorised, RateLimited
 from domain.identity.outcomes import SignInOutcome
@@ -22,7 +22,8 @@ from domain.identity.users import (
     outside_actor,
 )
 from domain.rights import with_current_rights
-from domain.throttling import Counter, Limit
+from domain.security import passwords, rate_limits
+from domain.security.rate_limits import Counter, Limit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,13 +51,13 @@ class Guess:
     def __init__(self, purpose: str, name: str, *, client: Client, rules: Rules) -> None:
         self._client = client
         self._rules = rules
-        self._network = signals.network_of(client.address)
-        self._mine = throttling.counter(
+        self._network = fraud_signals.network_of(client.address)
+        self._mine = rate_limits.counter(
             rules.key, rules.guesses_per_person, purpose, name, self._network
         )
         self._others = network_counters(rules, rules.guesses_per_address, purpose, client)
         self._everywhere = [
-            throttling.counter(rules.key, rules.guesses_of_person, f"{purpose} everywhere", name)
+            rate_limits.counter(rules.key, rules.guesses_of_person, f"{purpose} everywhere", name)
         ]
         self.person: Person | None = None
 
@@ -69,23 +70,23 @@ class Guess:
         there are too many from everywhere the refusal is returned, to be raised after the commit:
         the person is told by the mail `warning`, once a day.
         """
-        throttling.count_try(session, [self._mine, *self._others])
+        rate_limits.count_try(session, [self._mine, *self._others])
         self.person = find(session)
         if self.person is not None and _is_known_in(session, self._network, self.person):
             self._everywhere = []
         try:
             with session.begin_nested():
-                throttling.count_try(session, self._everywhere)
+                rate_limits.count_try(session, self._everywhere)
         except RateLimited as refusal:
-            throttling.give_back(session, [self._mine, *self._others])
+            rate_limits.give_back(session, [self._mine, *self._others])
             self._warn(session, warning)
             return refusal
         return None
 
     def forgive(self, session: Session) -> None:
         """Take it back because it was right, and with it the person's wrong ones from here."""
-        throttling.forget(session, [self._mine])
-        throttling.give_back(session, [*self._others, *self._everywhere])
+        rate_limits.forget(session, [self._mine])
+        rate_limits.give_back(session, [*self._others, *self._everywhere])
 
     def _warn(self, session: Session, warning: str) -> None:
         if self.person is not None and not self.person.is_disabled:
@@ -122,7 +123,7 @@ def warn_of_new_network(session: Session, person: Person, client: Client, rules:
     For who has a second factor: whoever stops there has the password and not the factor. Once a day
     of each network, so that the person's own travels hide nobody.
     """
-    network = signals.network_of(client.address)
+    network = fraud_signals.network_of(client.address)
     if not _is_known_in(session, network, person):
         _mail_seldom(session, person, "password_entered", client, rules, network)
 
@@ -133,10 +134,10 @@ def _mail_seldom(
     """Mail a warning once a day for each `what`, and a few times a day in all."""
     name = str(person.id)
     counters = [
-        throttling.counter(rules.key, _WARNED_EVERY, "warned", warning, name, *what),
-        throttling.counter(rules.key, _WARNED_IN_ALL, "warned in all", warning, name),
+        rate_limits.counter(rules.key, _WARNED_EVERY, "warned", warning, name, *what),
+        rate_limits.counter(rules.key, _WARNED_IN_ALL, "warned in all", warning, name),
     ]
-    if throttling.counts_try(session, counters):
+    if rate_limits.counts_try(session, counters):
         mail_person(session, person, warning, {}, client)
 
 
@@ -148,7 +149,7 @@ def _is_known_in(session: Session, network: str, person: Person) -> bool:
         .where(UserSession.user_id == person.id, UserSession.created_at > since)
         .distinct()
     )
-    return any(signals.network_of(each) == network for each in addresses)
+    return any(fraud_signals.network_of(each) == network for each in addresses)
 
 
 def is_unchanged(session: Session, person: Person) -> bool:
@@ -189,12 +190,12 @@ def record_refusal(
 def network_counters(rules: Rules, limit: Limit, purpose: str, client: Client) -> list[Counter]:
     """Return the counters of the client's network and of the wider ones around it."""
     return [
-        throttling.counter(
+        rate_limits.counter(
             rules.key,
             replace(limit, free=limit.free * _WIDER_NETWORKS_MORE**wider),
             purpose,
             network,
             is_of_network=True,
         )
-        for wider, network in enumerate(signals.networks_of(client.address))
+        for wider, network in enumerate(fraud_signals.networks_of(client.address))
     ]

@@ -20,7 +20,7 @@ from domain.identity.sessions import revoke_user_sessions
 from domain.identity.users import add_proven_person, lock_person, normalise_email
 from domain.permissions import require
 from domain.rights import is_role_requested
-from domain.texts import checked_name
+from domain.validation import checked_name
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import InstrumentedAttribute, Session

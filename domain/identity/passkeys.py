@@ -39,7 +39,7 @@ from domain import clock
 from domain.errors import Conflict, InvalidInput, NotFound
 from domain.identity.plain_cbor import is_plain, is_plain_authenticator_data
 from domain.identity.users import lock_person
-from domain.texts import checked_name, whole_number
+from domain.validation import checked_name, whole_number
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from db.models import User
-from domain import passwords, throttling
 from domain.audit import record
 from domain.errors import InvalidInput
 from domain.identity.email_links import (
@@ -28,6 +27,7 @@ from domain.identity.users import (
     may_mail,
     set_password,
 )
+from domain.security import passwords, rate_limits
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker
@@ -50,10 +50,10 @@ def change_password(
     RateLimited.
     """
     with sessions.begin() as session:
-        counter = throttling.counter(
+        counter = rate_limits.counter(
             rules.key, rules.guesses_per_address, "new password", str(visit.user_id)
         )
-        throttling.count_try(session, [counter])
+        rate_limits.count_try(session, [counter])
     person = prove_password(sessions, visit.email, current_password, client, rules)
     if person is None or person.id != visit.user_id:
         return False
@@ -77,7 +77,7 @@ def request_password_reset(session: Session, *, email: str, client: Client, rule
 
     Raises RateLimited where too many requests come from the client's address.
     """
-    throttling.count_try(
+    rate_limits.count_try(
         session, network_counters(rules, rules.requests_per_address, "reset", client)
     )
     address = known_form(email)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from domain.throttling import Limit
+from domain.security.rate_limits import Limit
 
 if TYPE_CHECKING:
     from domain.actors import StaffRole

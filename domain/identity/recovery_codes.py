@@ -9,7 +9,7 @@ from sqlalchemy import delete, func, select, update
 
 from db.models import RecoveryCode
 from domain import clock
-from domain.digests import keyed_digest
+from domain.security.digests import keyed_digest
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session

@@ -30,7 +30,7 @@ from domain.identity.users import (
     require_person_id,
 )
 from domain.permissions import require, require_another
-from domain.texts import checked_reason
+from domain.validation import checked_reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import ColumnElement, and_, delete, exists, select, text, update
 
 from db.models import AccountMember, PendingSignIn, User, UserSession
-from domain import clock, signals
+from domain import clock, fraud_signals
 from domain.actors import Actor, MemberRole, StaffRole, user_actor
 from domain.audit import record
 from domain.errors import NotFound
@@ -18,7 +18,7 @@ from domain.identity.outcomes import Factor, SignIn, SignInOutcome
 from domain.identity.tokens import new_token, token_digest
 from domain.identity.users import Person, actor_for, load_person, require_person_id
 from domain.rights import roles_of
-from domain.texts import CONTROL
+from domain.validation import CONTROL
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -268,7 +268,7 @@ def open_session(
         )
     )
     session.flush()
-    signals.learn_network_of_person(session, user_id=person.id, address=client.address)
+    fraud_signals.learn_network_of_person(session, user_id=person.id, address=client.address)
     details = {"factor": factor.value}
     record(session, action="sign_in", actor=actor_for(person, client), details=details)
     return SignIn(SignInOutcome.SIGNED_IN, token, longest)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from db.models import User
-from domain import accounts, passwords, signals, throttling
+from domain import accounts, fraud_signals
 from domain.audit import record
 from domain.errors import InvalidInput
 from domain.identity.email_links import VERIFY_EMAIL, mail_link
@@ -21,7 +21,8 @@ from domain.identity.users import (
     normalise_email,
     outside_actor,
 )
-from domain.texts import checked_name
+from domain.security import passwords, rate_limits
+from domain.validation import checked_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -80,7 +81,7 @@ def sign_up(
     anything that takes long, and Overloaded.
     """
     with sessions.begin() as session:
-        throttling.count_try(
+        rate_limits.count_try(
             session, network_counters(rules, rules.requests_per_address, "sign-up", client)
         )
         sites = list_sites(session)
@@ -122,8 +123,8 @@ def _sign_up(
         owner_user_id=person.id,
         actor=outside_actor(client),
     )
-    signals.learn_network(session, account_id=account_id, address=client.address)
-    signals.learn_email(session, account_id=account_id, email=email)
+    fraud_signals.learn_network(session, account_id=account_id, address=client.address)
+    fraud_signals.learn_email(session, account_id=account_id, email=email)
     mail_link(session, person, VERIFY_EMAIL, client)
     record(session, action="sign_up", actor=actor_for(person, client))
 

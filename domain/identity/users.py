@@ -10,12 +10,13 @@ from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from db.models import User
-from domain import clock, outbox, passwords, throttling
+from domain import clock, outbox
 from domain.actors import Actor, ActorKind, StaffRole, user_actor
 from domain.audit import record
 from domain.errors import Conflict, InvalidInput, NotAuthorised
 from domain.permissions import require
-from domain.texts import checked_name
+from domain.security import passwords, rate_limits
+from domain.validation import checked_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -218,5 +219,5 @@ def mail_person(
 
 def may_mail(session: Session, person: Person, rules: Rules) -> bool:
     """Count a mail to the person; False where they have had enough of them."""
-    counter = throttling.counter(rules.key, rules.mails_per_person, "mail", str(person.id))
-    return throttling.counts_try(session, [counter])
+    counter = rate_limits.counter(rules.key, rules.mails_per_person, "mail", str(person.id))
+    return rate_limits.counts_try(session, [counter])

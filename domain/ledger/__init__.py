@@ -10,7 +10,7 @@ from domain.ledger.expiry import expire_grants
 from domain.ledger.grants import GrantTerms, PostedGrant, add_grant, open_ledger
 from domain.ledger.holds import HoldOutcome, expire_holds, place_hold, void_hold
 from domain.ledger.reversals import reverse_entry, reversible_micros, write_off_debt
-from domain.ledger.summaries import fold_totals
+from domain.ledger.site_totals import fold_totals
 from domain.ledger.verify import (
     Difference,
     UnpaidTopUp,

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from db.bulk import fetch_rows, integer_array, text_array
 from domain import audit
-from domain.allocation import move, plan_burn, tax_inside
 from domain.errors import AmountOutOfRange, IdempotencyMismatch, InvalidInput
+from domain.ledger.allocation import move, plan_burn, tax_inside
 from domain.ledger.holds import add_refusal, release_hold, resolve_hold
 from domain.ledger.posting import Posting
 from domain.money import EXACT, check_micros, split_carry
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from domain.actors import Actor
-    from domain.allocation import Line
+    from domain.ledger.allocation import Line
     from domain.ledger.state import AccountState
 
 FUTURE_TOLERANCE = timedelta(minutes=5)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sqlalchemy import text
 
 from domain import audit
-from domain.allocation import OVERDRAFT_NUMBER, move, tax_inside
 from domain.errors import InvalidInput, NotFound, ReversalExceedsOriginal
+from domain.ledger.allocation import OVERDRAFT_NUMBER, move, tax_inside
 from domain.ledger.idempotency import WriteOnce, first_answer, keep_answer
 from domain.ledger.posting import Posting
 from domain.ledger.state import load_grants
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from domain.actors import Actor
-    from domain.allocation import GrantState, Line
+    from domain.ledger.allocation import GrantState, Line
+    from domain.ledger.debt_settlement import Debt
     from domain.ledger.state import AccountState
-    from domain.ledger.takings import Debt
 
 CLAWBACK_KINDS = frozenset({"refund", "dispute"})
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 
 from domain import audit, clock
-from domain.allocation import GrantState, is_expiry_due, move
+from domain.ledger.allocation import GrantState, is_expiry_due, move
 from domain.ledger.posting import Posting
 from domain.permissions import require
 

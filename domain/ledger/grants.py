@@ -10,7 +10,8 @@ from sqlalchemy import text
 
 from db.bulk import run_together
 from domain import audit, clock
-from domain.allocation import (
+from domain.errors import InvalidInput
+from domain.ledger.allocation import (
     OVERDRAFT_NUMBER,
     PAID_KINDS,
     PRIORITIES,
@@ -18,12 +19,11 @@ from domain.allocation import (
     is_expiry_due,
     move,
 )
-from domain.errors import InvalidInput
 from domain.ledger.idempotency import WriteOnce, answer_row, first_answer
 from domain.ledger.posting import Posting
 from domain.money import check_micros
 from domain.permissions import require
-from domain.texts import check_text
+from domain.validation import check_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

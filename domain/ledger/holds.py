@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import text
 
 from domain import audit, clock
-from domain.allocation import plan_burn
 from domain.errors import HoldNotOpen, InvalidInput, NotFound
+from domain.ledger.allocation import plan_burn
 from domain.ledger.idempotency import WriteOnce, first_answer, keep_answer
 from domain.ledger.posting import Posting
 from domain.ledger.state import load_grants
 from domain.permissions import require
-from domain.texts import check_text
+from domain.validation import check_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from domain.actors import Actor
-    from domain.allocation import GrantState
+    from domain.ledger.allocation import GrantState
     from domain.ledger.state import AccountState
 
 

@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from db.bulk import fetch_rows
 from domain.errors import IdempotencyMismatch
-from domain.texts import check_text
+from domain.validation import check_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

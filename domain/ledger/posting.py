@@ -10,13 +10,13 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from db.bulk import copy_rows, insert_statement, integer_array, run_together, text_array
-from domain.allocation import covers, is_expiry_due, is_valid, move
 from domain.audit import actor_name
 from domain.errors import InvalidInput
+from domain.ledger.allocation import covers, is_expiry_due, is_valid, move
+from domain.ledger.daily_totals import RollUps
+from domain.ledger.debt_settlement import settle_takings
 from domain.ledger.periods import Books
-from domain.ledger.roll_ups import RollUps
 from domain.ledger.state import DebtState, lock_accounts
-from domain.ledger.takings import settle_takings
 from domain.money import check_micros
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from db.bulk import Statement
     from domain.actors import Actor
-    from domain.allocation import GrantState, Line
+    from domain.ledger.allocation import GrantState, Line
     from domain.ledger.state import AccountState, TaxTerms
 
     Table = tuple[str, tuple[str, ...], list[tuple[Any, ...]]]

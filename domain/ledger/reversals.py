@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sqlalchemy import text
 
 from domain import audit
-from domain.allocation import PAID_KINDS, is_expiry_due, move
 from domain.errors import InvalidInput, NotFound, ReversalExceedsOriginal
+from domain.ledger.allocation import PAID_KINDS, is_expiry_due, move
 from domain.ledger.clawbacks import GrantPart, credit_grant, take_credit, taken_parameters
+from domain.ledger.debt_settlement import settle_takings, settlers
 from domain.ledger.expiry import expire
 from domain.ledger.idempotency import WriteOnce, first_answer, keep_answer
 from domain.ledger.posting import Posting
 from domain.ledger.state import load_grants
-from domain.ledger.takings import settle_takings, settlers
 from domain.money import share_between
 from domain.permissions import allows, require
 
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from domain.actors import Actor
-    from domain.allocation import Line
+    from domain.ledger.allocation import Line
+    from domain.ledger.debt_settlement import Debt
     from domain.ledger.state import AccountState
-    from domain.ledger.takings import Debt
 
 REVERSIBLE_KINDS = frozenset({"charge", "top_up", "voucher", "plan", "adjustment"})
 

@@ -10,8 +10,8 @@ from zoneinfo import ZoneInfo
 
 from db.bulk import fetch_rows, integer_array
 from domain import clock
-from domain.allocation import GrantState, burn_order
 from domain.errors import NotFound
+from domain.ledger.allocation import GrantState, burn_order
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

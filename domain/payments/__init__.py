@@ -6,21 +6,15 @@ transaction of whoever calls them. docs/payments.md tells the rules.
 
 from db.models import PaymentState
 from domain.payments.checkout import StartedPayment, give_up, open_checkout, start_payment
-from domain.payments.documents import (
+from domain.payments.methods import CONSENT_VERSION, Method, methods_of
+from domain.payments.polling import CHECK_EVERY, check_due, check_payment
+from domain.payments.receipts import (
     DocumentContent,
     documents_of,
     issue_documents,
     list_document_names,
     resend_receipt,
 )
-from domain.payments.methods import CONSENT_VERSION, Method, methods_of
-from domain.payments.notifications import (
-    UnmatchedWebhook,
-    handle_webhook,
-    take_notification,
-    unmatched_webhooks,
-)
-from domain.payments.polling import CHECK_EVERY, check_due, check_payment
 from domain.payments.records import reference_of
 from domain.payments.refunds import (
     WAITS,
@@ -29,6 +23,12 @@ from domain.payments.refunds import (
     record_payout,
     request_refund,
     send_refund,
+)
+from domain.payments.webhooks import (
+    UnmatchedWebhook,
+    handle_webhook,
+    take_notification,
+    unmatched_webhooks,
 )
 
 __all__ = [

@@ -21,16 +21,16 @@ from db.models import Account, BankTransfer, Payment, PaymentState, Site
 from domain import audit, clock
 from domain.billing_profiles import current_profile
 from domain.errors import AlreadyDecided, Conflict, InvalidInput, NotFound
-from domain.exchange import check_own_rates
-from domain.gateways.base import GatewayPaymentState, PaymentFact
+from domain.gateways.interface import GatewayPaymentState, PaymentFact
 from domain.ledger.idempotency import request_digest
 from domain.money import MAX_PAYMENT_MICROS, Money
 from domain.payments.card_numbers import has_card_number
 from domain.payments.checkout import new_reference
-from domain.payments.facts import apply_payment_fact
+from domain.payments.exchange_rates import check_own_rates
+from domain.payments.gateway_updates import apply_payment_fact
 from domain.payments.records import GATEWAY_ACTOR, note
 from domain.permissions import require, require_another
-from domain.texts import check_text, normalised
+from domain.validation import check_text, normalised
 
 if TYPE_CHECKING:
     from datetime import date

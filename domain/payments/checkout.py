@@ -17,22 +17,22 @@ from db.models import OPEN_PAYMENT_STATES, Account, Payment, PaymentState
 from domain import audit, clock
 from domain.billing_profiles import current_profile
 from domain.errors import Conflict, IdempotencyMismatch, InvalidInput, NotFound, RateLimited
-from domain.exchange import find_quote
-from domain.gateways.base import CheckoutRequest, GatewayRefused
+from domain.gateways.interface import CheckoutRequest, GatewayRefused
 from domain.ledger.idempotency import request_digest
+from domain.payments.exchange_rates import find_quote
 from domain.payments.methods import CONSENT_VERSION, methods_of
 from domain.payments.records import FIRST_CHECK, lock_payment, note, pay_amount
+from domain.payments.top_up_limits import limits_of
 from domain.permissions import require
-from domain.texts import check_text
-from domain.top_up_limits import limits_of
+from domain.validation import check_text
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker
 
     from domain.actors import Actor
-    from domain.exchange import Quote
-    from domain.gateways.base import Checkout, Gateway
+    from domain.gateways.interface import Checkout, Gateway
     from domain.money import Money
+    from domain.payments.exchange_rates import Quote
 
 LIFETIME = timedelta(minutes=30)
 """How long a checkout may take; what is paid later still counts."""

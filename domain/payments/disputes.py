@@ -10,10 +10,9 @@ from sqlalchemy import func, or_, select, update
 
 from db.models import Account, AccountFreeze, Dispute, Payment, Refund
 from domain import audit, clock
-from domain.gateways.base import DisputeFact, DisputeState, Outcome
+from domain.gateways.interface import DisputeFact, DisputeState, Outcome
 from domain.ledger import chart_of_accounts as chart
 from domain.money import Money, share_of
-from domain.payments.doubts import DISPUTE_OF_ANOTHER, UNKNOWN_OUTCOME
 from domain.payments.outflows import (
     STANDING_REFUNDS,
     change_outflow,
@@ -32,6 +31,7 @@ from domain.payments.records import (
     post_gateway_money,
     report_discrepancy,
 )
+from domain.payments.review_cases import DISPUTE_OF_ANOTHER, UNKNOWN_OUTCOME
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from domain.actors import Actor
-    from domain.gateways.base import PaymentFact
+    from domain.gateways.interface import PaymentFact
 
 _log = logging.getLogger(__name__)
 

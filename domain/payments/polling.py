@@ -20,18 +20,8 @@ from sqlalchemy.exc import OperationalError
 from db.models import OPEN_PAYMENT_STATES, Payment, PaymentState, Refund
 from domain import clock
 from domain.errors import NotFound
-from domain.gateways.base import GatewayPaymentState, GatewayRefused, GatewayUnavailable
-from domain.payments.facts import apply_facts, apply_payment_fact, as_of
-from domain.payments.records import (
-    GATEWAY_ACTOR,
-    count_steps,
-    known,
-    lock_payment,
-    note,
-    note_once,
-)
-from domain.payments.refunds import WAITS, send_refund
-from domain.payments.schedule import (
+from domain.gateways.interface import GatewayPaymentState, GatewayRefused, GatewayUnavailable
+from domain.payments.check_schedule import (
     MAX_REFUND_CHECKS,
     REFUND_UNANSWERED_AFTER,
     earliest,
@@ -41,6 +31,16 @@ from domain.payments.schedule import (
     payment_end,
     refund_wait,
 )
+from domain.payments.gateway_updates import apply_facts, apply_payment_fact, as_of
+from domain.payments.records import (
+    GATEWAY_ACTOR,
+    count_steps,
+    known,
+    lock_payment,
+    note,
+    note_once,
+)
+from domain.payments.refunds import WAITS, send_refund
 from domain.permissions import require
 from domain.transactions import run_transaction
 
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker
 
     from domain.actors import Actor
-    from domain.gateways.base import (
+    from domain.gateways.interface import (
         DisputeFact,
         Fact,
         Gateway,

@@ -11,10 +11,10 @@ from sqlalchemy import func, select
 from db.models import Account, Payment, PaymentEvent
 from domain import audit, clock
 from domain.actors import system_actor
-from domain.finance import FinanceLine, post_finance_entries
-from domain.gateways.base import KnownPayment
+from domain.gateways.interface import KnownPayment
 from domain.ledger import GrantTerms
 from domain.ledger import chart_of_accounts as chart
+from domain.ledger.journal import FinanceLine, post_finance_entries
 from domain.money import Money
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import InstrumentedAttribute, Session
 
     from domain.actors import Actor
-    from domain.gateways.base import Gateway, KnownName
+    from domain.gateways.interface import Gateway, KnownName
 
 _log = logging.getLogger(__name__)
 

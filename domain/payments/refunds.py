@@ -32,7 +32,7 @@ from domain.errors import (
     NotFound,
     ReversalExceedsOriginal,
 )
-from domain.gateways.base import (
+from domain.gateways.interface import (
     GatewayRefused,
     GatewayUnavailable,
     Outcome,
@@ -42,12 +42,6 @@ from domain.gateways.base import (
 )
 from domain.ledger.idempotency import request_digest
 from domain.money import Money
-from domain.payments.doubts import (
-    REFUND_AMOUNT_CHANGED,
-    REFUND_IN_OTHER_CURRENCY,
-    REFUND_OF_ANOTHER,
-    UNFIT_REFUND,
-)
 from domain.payments.outflows import (
     STANDING_REFUNDS,
     change_outflow,
@@ -66,21 +60,27 @@ from domain.payments.records import (
     note_once,
     report_discrepancy,
 )
-from domain.payments.returns import (
+from domain.payments.review_cases import (
+    REFUND_AMOUNT_CHANGED,
+    REFUND_IN_OTHER_CURRENCY,
+    REFUND_OF_ANOTHER,
+    UNFIT_REFUND,
+)
+from domain.payments.unapplied_receipts import (
     is_return,
     name_of_return,
     owe_again,
     settle_by_refunds,
 )
 from domain.permissions import require
-from domain.texts import check_text, checked_reason
 from domain.transactions import run_transaction
+from domain.validation import check_text, checked_reason
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker
 
     from domain.actors import Actor
-    from domain.gateways.base import Gateway
+    from domain.gateways.interface import Gateway
 
 _log = logging.getLogger(__name__)
 

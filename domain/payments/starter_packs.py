@@ -14,7 +14,7 @@ from sqlalchemy.exc import IntegrityError
 
 from db.bulk import fetch_rows
 from db.models import PaymentEvent, VoucherRedemption
-from domain import clock, signals
+from domain import clock, fraud_signals
 from domain.errors import BillingError, VoucherRefused
 from domain.payments.records import note
 from domain.vouchers import VOUCHER_ACTOR, check_account, give, lock_campaign
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from db.models import Campaign, Payment
     from domain.actors import Actor
-    from domain.gateways.base import PaymentFact
+    from domain.gateways.interface import PaymentFact
 
 _log = logging.getLogger(__name__)
 
@@ -83,7 +83,7 @@ def give_packs(
         note(session, payment, WAITS, actor=actor)
         payment.next_check_at = clock.now(session)
         return
-    digest = signals.learn_instrument(
+    digest = fraud_signals.learn_instrument(
         session,
         account_id=payment.account_id,
         gateway=payment.gateway,

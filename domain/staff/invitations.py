@@ -16,22 +16,23 @@ from typing import TYPE_CHECKING
 from sqlalchemy import ColumnElement, and_, func, select
 
 from db.models import StaffInvitation, User
-from domain import audit, clock, identity, throttling
+from domain import audit, clock, identity
+from domain.accounts.members import remove_sole_memberships
 from domain.actors import Actor, StaffRole, user_actor
 from domain.errors import Conflict, NotAuthorised, NotFound
 from domain.identity.guesses import network_counters
+from domain.identity.invitation_mails import INVITATION_LIFETIME, count_mail, mail_link
 from domain.identity.invited import invitation_actor, is_taken
 from domain.identity.pending import admit
 from domain.identity.tokens import new_token, token_digest
 from domain.identity.users import load_person
-from domain.invitation_mails import INVITATION_LIFETIME, count_mail, mail_link
-from domain.members import remove_sole_memberships
 from domain.permissions import require
 from domain.rights import with_current_rights
+from domain.security import rate_limits
 from domain.staff.changes import TAKEN_BY_TWO, Standing, lock_admins
 from domain.staff.notices import mail_admins
 from domain.staff.roles import give_invited_role
-from domain.texts import checked_name, checked_reason
+from domain.validation import checked_name, checked_reason
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -286,7 +287,7 @@ def accept_staff_invitation(
     """
     with sessions.begin() as session:
         counters = network_counters(rules, rules.requests_per_address, "join-staff", client)
-        throttling.count_try(session, counters)
+        rate_limits.count_try(session, counters)
     with sessions() as session:
         offer = find_role_offer(session, token=token)
     if offer.is_known:

@@ -2,7 +2,8 @@
 
 Requests, changes that are carried out at once, and resets of second factors are counted. What ends
 a request follows from one of these, as does disabling somebody again, and is never refused; nor is
-anything else that protects. Invitations have a limit of their own (domain/invitation_mails.py).
+anything else that protects. Invitations have a limit of their own
+(domain/identity/invitation_mails.py).
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ from domain.staff.changes import (
 from domain.staff.notices import mail_admins
 from domain.staff.rate_limit import check_rate_limit
 from domain.staff.role_requests import lapse_unfit_requests, request_change
-from domain.texts import checked_reason
+from domain.validation import checked_reason
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

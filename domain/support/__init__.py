@@ -1,6 +1,6 @@
 """What staff do for customers: acts on an account's credit, the second person, limits and notes."""
 
-from domain.support.acts import (
+from domain.support.actions import (
     REQUEST_LIFETIME,
     Done,
     Waiting,

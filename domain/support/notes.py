@@ -9,7 +9,7 @@ from domain import audit, clock
 from domain.errors import InvalidInput, NotFound
 from domain.ledger.idempotency import WriteOnce, first_answer, keep_answer
 from domain.permissions import require
-from domain.texts import check_text
+from domain.validation import check_text
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session

@@ -11,8 +11,8 @@ from uuid import uuid4
 
 from db.models import Account
 from domain.errors import NotFound
+from domain.ledger.balances import account_overview
 from domain.permissions import require
-from domain.queries.balances import account_overview
 from domain.support.wishes import By
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from domain.errors import AlreadyDecided, Conflict, InvalidInput, NotFound
 from domain.ledger.idempotency import WriteOnce, first_answer, keep_answer
 from domain.money import MAX_MICROS, Money
 from domain.permissions import require, require_another
-from domain.texts import check_text, checked_name
+from domain.validation import check_text, checked_name
 from domain.vouchers.codes import lock_campaign
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from domain import audit, clock
 from domain.errors import Conflict, InvalidInput, NotAuthorised, NotFound
 from domain.ledger.idempotency import WriteOnce, first_answer, keep_answer
 from domain.permissions import require
-from domain.texts import checked_reason
+from domain.validation import checked_reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

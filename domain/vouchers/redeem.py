@@ -16,14 +16,14 @@ from db.models import (
     VoucherCode,
     VoucherRedemption,
 )
-from domain import audit, clock, ledger, signals
+from domain import audit, clock, fraud_signals, ledger
 from domain.actors import system_actor
 from domain.billing_profiles import current_profile
 from domain.errors import VoucherRefused
 from domain.ledger.idempotency import WriteOnce, first_answer, keep_answer
 from domain.money import Money
 from domain.permissions import require
-from domain.throttling import Limit, count_try, counter, give_back
+from domain.security.rate_limits import Limit, count_try, counter, give_back
 from domain.vouchers.campaigns import parts_of
 from domain.vouchers.codes import hide_code, lock_campaign, read_code
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker
 
     from domain.actors import Actor
-    from domain.throttling import Counter
+    from domain.security.rate_limits import Counter
 
 T = TypeVar("T")
 
@@ -163,7 +163,7 @@ def redeem_for(
     if known is not None:
         return _redeemed(session, campaign, int(known["redemption"]))
     if actor.ip is not None and account_id in actor.memberships:
-        signals.learn_network(session, account_id=account_id, address=actor.ip)
+        fraud_signals.learn_network(session, account_id=account_id, address=actor.ip)
     row = session.get_one(VoucherCode, code, with_for_update=True, populate_existing=True)
     _check_code(session, campaign, row, account_id)
     redemption = give(
@@ -217,7 +217,7 @@ def check_account(session: Session, campaign: Campaign, account_id: int) -> None
         raise VoucherRefused("wrong_site")
     if campaign.countries is not None and profile.profile.country not in campaign.countries:
         raise VoucherRefused("wrong_country")
-    if campaign.blocks_suspects and signals.is_suspect(
+    if campaign.blocks_suspects and fraud_signals.is_suspect(
         session, account_id=account_id, campaign_id=campaign.id
     ):
         raise VoucherRefused("suspect")

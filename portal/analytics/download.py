@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from domain.queries.analytics import account_shares, analytics_report
+from domain.analytics.queries import account_shares, analytics_report
 from portal import backend
 from portal.analytics import filters
 from portal.analytics.workbook import make_workbook
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from domain.actors import Actor
-    from domain.queries.analytics import AccountShares, AnalyticsChoices, AnalyticsReport
+    from domain.analytics.queries import AccountShares, AnalyticsChoices, AnalyticsReport
     from portal.analytics.filters import Wanted
 
 

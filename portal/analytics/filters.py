@@ -15,7 +15,7 @@ from portal.usage import period
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from domain.queries.analytics import AnalyticsChoices
+    from domain.analytics.queries import AnalyticsChoices
     from portal.usage.period import Days
 
 NO_COUNTRY = "none"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import streamlit as st
 
-from domain.queries.analytics import account_shares
+from domain.analytics.queries import account_shares
 from portal import address, backend, descriptions, formats
 from portal.analytics import filters, words
 from portal.i18n import _, ngettext
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import date
 
-    from domain.queries.analytics import (
+    from domain.analytics.queries import (
         AccountShare,
         AccountShares,
         AnalyticsChoices,

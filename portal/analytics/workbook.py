@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from openpyxl.worksheet.worksheet import Worksheet
 
-    from domain.queries.analytics import AccountShares, AnalyticsChoices, AnalyticsReport, Flow
+    from domain.analytics.queries import AccountShares, AnalyticsChoices, AnalyticsReport, Flow
 
 _NARROW = 14
 _WIDE = 30

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from domain.audit.queries import LARGEST_FILE, audit_rows, record_export
 from domain.formulas import CsvWriter
-from domain.queries.audit import LARGEST_FILE, audit_rows, record_export
 from portal import backend, formats
 from portal.i18n import _
 from portal.spreadsheets import LONGEST_TEXT, Column, write_workbook
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from domain.actors import Actor
-    from domain.queries.audit import AuditFilter, AuditRow
+    from domain.audit.queries import AuditFilter, AuditRow
 
 
 def draw(wanted: AuditFilter) -> None:

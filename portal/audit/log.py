@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import streamlit as st
 
-from domain.audit_chain import chain_state
-from domain.queries.audit import AuditCursor, AuditFilter, actions_of_people, audit_page
-from domain.texts import MAX_NUMBER_LENGTH
+from domain.audit.chain import chain_state
+from domain.audit.queries import AuditCursor, AuditFilter, actions_of_people, audit_page
+from domain.validation import MAX_NUMBER_LENGTH
 from portal import address, backend, formats, paging
 from portal.audit import download
 from portal.formats import plain
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import date
 
-    from domain.queries.audit import AuditRow
+    from domain.audit.queries import AuditRow
     from portal.viewing import Viewing
 
 _WHO = {

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from domain.errors import BillingError, InvalidInput, NotAuthorised, NotFound
-from domain.exchange import DutiesConflict, may_record_transfers
+from domain.ledger.balances import account_summary
 from domain.money import Money
 from domain.payments.bank_transfers import (
     Evidence,
     TransferLooksRepeated,
     record_transfer,
 )
-from domain.queries.balances import account_summary
-from domain.texts import MAX_NUMBER_LENGTH, is_whole_number
+from domain.payments.exchange_rates import DutiesConflict, may_record_transfers
 from domain.uploads import EVIDENCE, drop_upload
+from domain.validation import MAX_NUMBER_LENGTH, is_whole_number
 from portal import address, backend, formats
 from portal.formats import plain
 from portal.i18n import N_, _, current_language
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from datetime import date
     from uuid import UUID
 
-    from domain.queries.balances import AccountSummary
+    from domain.ledger.balances import AccountSummary
     from portal.viewing import Viewing
 
 _LONGEST = 200

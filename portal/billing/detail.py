@@ -8,10 +8,10 @@ import pyarrow as pa
 import streamlit as st
 
 from domain.errors import InvalidInput, NotFound
+from domain.history.details import entry_with_calls, hold_detail, refusal_detail
+from domain.history.rows import HistoryReference, HistoryStatus
 from domain.permissions import allows
-from domain.queries.approvals import acts_of_entry
-from domain.queries.details import entry_with_calls, hold_detail, refusal_detail
-from domain.queries.history_rows import HistoryReference, HistoryStatus
+from domain.support.queries import acts_of_entry
 from domain.support.wishes import STAFF_REVERSIBLE_KINDS
 from portal import address, backend, descriptions, formats
 from portal.formats import plain
@@ -21,8 +21,8 @@ from portal.people import naming
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from domain.queries.balances import AccountSummary
-    from domain.queries.details import CallsPage, EntryDetail, GrantMovement
+    from domain.history.details import CallsPage, EntryDetail, GrantMovement
+    from domain.ledger.balances import AccountSummary
     from portal.viewing import Viewing
 
 

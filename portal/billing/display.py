@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from domain.preferences import save_preferences, time_zones
+from domain.identity.preferences import save_preferences, time_zones
 from portal import backend, formats
 from portal.i18n import _, available_languages, language_name
 from portal.ui import checked
@@ -14,7 +14,7 @@ from portal.ui import checked
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from domain.queries.balances import AccountSummary
+    from domain.ledger.balances import AccountSummary
     from portal.viewing import Viewing
 
 _SAVED = "preferences_saved"

@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 import streamlit as st
 
 from domain.errors import NotFound
-from domain.exports import ExportState, ExportWish
+from domain.history.export_jobs import ExportState, ExportWish
 from portal import address, formats
 from portal.exports import jobs
 from portal.i18n import _, current_language
@@ -19,9 +19,9 @@ from portal.session import BUTTON_STYLE
 from portal.ui import partial_runs
 
 if TYPE_CHECKING:
-    from domain.exports import Export
-    from domain.queries.balances import AccountSummary
-    from domain.queries.history_rows import HistoryFilter
+    from domain.history.export_jobs import Export
+    from domain.history.rows import HistoryFilter
+    from domain.ledger.balances import AccountSummary
     from portal.viewing import Viewing
 
 _LOOK_EVERY = timedelta(seconds=1)

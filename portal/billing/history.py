@@ -11,9 +11,9 @@ import pyarrow as pa
 import streamlit as st
 
 from domain.errors import InvalidInput
-from domain.queries.cursors import HistoryCursor
-from domain.queries.history import history_view
-from domain.queries.history_rows import (
+from domain.history.cursors import HistoryCursor
+from domain.history.pages import history_view
+from domain.history.rows import (
     HISTORY_KINDS,
     LONGEST_TEXT,
     HistoryFilter,
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
     from pandas.io.formats.style import Styler
 
-    from domain.queries.balances import AccountSummary
-    from domain.queries.history_rows import CappedCount, HistoryPage, HistoryRow
+    from domain.history.rows import CappedCount, HistoryPage, HistoryRow
+    from domain.ledger.balances import AccountSummary
     from portal.viewing import Viewing
 
 _OTHER_SERVICES = ("vnpay", "stripe", "paypal", "bank", "system")

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import streamlit as st
 
-from domain.queries.balances import account_overview
-from domain.statements import statement_months
+from domain.ledger.balances import account_overview
+from domain.ledger.statements import statement_months
 from portal import backend, charts, descriptions, formats
 from portal.formats import plain, relative_days
 from portal.i18n import _
@@ -18,7 +18,7 @@ from portal.vouchers import redeeming
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from domain.queries.balances import AccountOverview, AccountSummary
+    from domain.ledger.balances import AccountOverview, AccountSummary
     from portal.viewing import Viewing
 
 COLOURS = {

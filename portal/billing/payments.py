@@ -9,7 +9,7 @@ from unicodedata import east_asian_width
 import pyarrow as pa
 import streamlit as st
 
-from domain.queries.payments import PaymentStatus, payment_page
+from domain.payments.queries import PaymentStatus, payment_page
 from portal import address, backend, formats
 from portal.formats import plain
 from portal.i18n import _, ngettext
@@ -19,8 +19,8 @@ from portal.ui import checked
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from domain.queries.balances import AccountSummary
-    from domain.queries.payments import PaymentPage, PaymentView
+    from domain.ledger.balances import AccountSummary
+    from domain.payments.queries import PaymentPage, PaymentView
     from portal.viewing import Viewing
 
 _PLACE = "before"

@@ -18,7 +18,7 @@ from portal.ui.lost_rights import show_lost
 
 if TYPE_CHECKING:
     from domain.billing_profiles import ProfileVersion
-    from domain.queries.balances import AccountSummary
+    from domain.ledger.balances import AccountSummary
     from portal.viewing import Viewing
 
 _SAVED = "billing_profile_saved"

@@ -18,8 +18,8 @@ import streamlit as st
 from domain.errors import BillingError, InvalidInput
 from domain.formulas import CsvWriter
 from domain.permissions import allows
-from domain.texts import LONGEST_NAME, LONGEST_REASON, is_whole_number
 from domain.uploads import CODES, drop_upload
+from domain.validation import LONGEST_NAME, LONGEST_REASON, is_whole_number
 from domain.vouchers import (
     MOST_CODES_AT_ONCE,
     codes_of_batch,

@@ -11,7 +11,7 @@ import streamlit as st
 from domain.errors import BillingError, InvalidInput
 from domain.identity import country_codes, list_sites
 from domain.money import Money
-from domain.texts import LONGEST_NAME
+from domain.validation import LONGEST_NAME
 from domain.vouchers import LONGEST_DESCRIPTION, CampaignTerms, Offer, Part, propose_campaign
 from portal import backend, descriptions
 from portal.analytics.words import country

@@ -7,11 +7,11 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from domain.formulas import CsvWriter
+from domain.history.export_rows import history_lines, history_totals
+from domain.history.rows import HistoryStatus
+from domain.history.streams import PAYMENT_RANK, STATUS_OF_RANK
+from domain.ledger.balances import account_summary
 from domain.money import currency_exponent
-from domain.queries.balances import account_summary
-from domain.queries.history_export import history_lines, history_totals
-from domain.queries.history_rows import HistoryStatus
-from domain.queries.history_streams import PAYMENT_RANK, STATUS_OF_RANK
 from portal import descriptions, formats
 from portal.i18n import _, ngettext
 from portal.spreadsheets import (
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from domain.actors import Actor
-    from domain.exports import ExportWish
-    from domain.queries.balances import AccountSummary
-    from domain.queries.history_export import HistoryTotals
-    from domain.queries.history_rows import HistoryFilter
+    from domain.history.export_jobs import ExportWish
+    from domain.history.export_rows import HistoryTotals
+    from domain.history.rows import HistoryFilter
+    from domain.ledger.balances import AccountSummary
 
 _MICRO_DIGITS = 6
 _REMEMBERED = 4_096

@@ -12,9 +12,10 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from domain import clock, exports
+from domain import clock
 from domain.actors import system_actor
-from domain.exports import Export, ExportState, ExportWish
+from domain.history import export_jobs
+from domain.history.export_jobs import Export, ExportState, ExportWish
 from domain.jobs import Job
 from portal import backend
 from portal.exports import worker
@@ -50,7 +51,7 @@ def start(actor: Actor, wish: ExportWish) -> tuple[int, threading.Thread]:
     """
     if not backend.look_up(clock.knows_zone, zone=wish.zone):
         wish = replace(wish, zone="UTC")
-    job_id = backend.write(exports.begin_export, actor=actor, wish=wish)
+    job_id = backend.write(export_jobs.begin_export, actor=actor, wish=wish)
     path = folder() / f"{job_id}.{wish.file_format}"
     told = worker.describe(actor, wish, job_id, path)
     # A thread ends with its process; that loses the export, and its row tells so.
@@ -66,7 +67,7 @@ def start(actor: Actor, wish: ExportWish) -> tuple[int, threading.Thread]:
 
 def find(actor: Actor, job_id: int) -> Export:
     """Return an export of the actor's own. Raises NotFound."""
-    return backend.read(exports.find_export, actor=actor, job_id=job_id)
+    return backend.read(export_jobs.find_export, actor=actor, job_id=job_id)
 
 
 def file_of(export: Export) -> Path | None:
@@ -78,7 +79,7 @@ def file_of(export: Export) -> Path | None:
 def remove_forgotten() -> int:
     """Delete the files of this process's folder that are no longer kept; return how many."""
     found = [path for path in folder().iterdir() if path.is_file()]
-    kept = backend.read(exports.kept_exports, actor=_SYSTEM)
+    kept = backend.read(export_jobs.kept_exports, actor=_SYSTEM)
     gone = [path for path in found if path.stem not in {str(job_id) for job_id in kept}]
     return sum(_delete(path) for path in gone)
 
@@ -97,7 +98,7 @@ def job() -> Job:
     """Return the job that forgets exports when their time is over, and deletes their files."""
 
     def forget(_stop: threading.Event) -> str:
-        forgotten = backend.write(exports.forget_exports, actor=_SYSTEM)
+        forgotten = backend.write(export_jobs.forget_exports, actor=_SYSTEM)
         return f"{forgotten} forgotten, {remove_forgotten()} files deleted"
 
     return Job("forget_exports", timedelta(hours=1), forget)
@@ -123,7 +124,9 @@ def _work(job_id: int, told: str, path: Path) -> None:
     finally:
         # First: who sees the end of the job finds nothing unfinished.
         _delete(worker.unfinished(path))
-        backend.write(exports.finish_export, actor=_SYSTEM, job_id=job_id, state=ExportState.FAILED)
+        backend.write(
+            export_jobs.finish_export, actor=_SYSTEM, job_id=job_id, state=ExportState.FAILED
+        )
 
 
 def _wait(process: subprocess.Popen[str], job_id: int, told: str) -> str:

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from domain import clock, exports
+from domain import clock
 from domain.actors import MemberRole, StaffRole, system_actor, user_actor
-from domain.exports import ExportState, ExportWish
+from domain.history import export_jobs
+from domain.history.export_jobs import ExportState, ExportWish
 from portal import backend, i18n
 from portal.exports import files
 
@@ -80,7 +81,7 @@ def write(told: dict[str, Any]) -> None:
     )
     part.replace(path)
     backend.write(
-        exports.finish_export, actor=_SYSTEM, job_id=told["job_id"], state=ExportState.DONE
+        export_jobs.finish_export, actor=_SYSTEM, job_id=told["job_id"], state=ExportState.DONE
     )
 
 
@@ -92,7 +93,7 @@ def unfinished(path: Path) -> Path:
 def note_progress(job_id: int, progress: tuple[int, int] | None = None) -> None:
     """Tell the job's row that the file is being written; no file is lost where that fails."""
     try:
-        backend.write(exports.note_progress, actor=_SYSTEM, job_id=job_id, progress=progress)
+        backend.write(export_jobs.note_progress, actor=_SYSTEM, job_id=job_id, progress=progress)
     except SQLAlchemyError:
         _log.warning("the progress of export %d cannot be noted", job_id, exc_info=True)
 

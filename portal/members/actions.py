@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from domain import members as services
+from domain.accounts import members as services
 from domain.actors import MemberRole
 from domain.errors import BillingError, RateLimited
 from portal import backend, messages, viewing
@@ -22,8 +22,8 @@ from portal.ui.lost_rights import remember_pressed, show_lost
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from domain.members import Invitation, Member
-    from domain.queries.balances import AccountSummary
+    from domain.accounts.members import Invitation, Member
+    from domain.ledger.balances import AccountSummary
     from portal.viewing import Viewing
 
 _ONCE = "members_once"

@@ -13,7 +13,7 @@ from portal.roles import role_name
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from domain.members import Invitation, Member
+    from domain.accounts.members import Invitation, Member
     from portal.viewing import Viewing
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from domain.queries.account_search import find_accounts
+from domain.support.account_search import find_accounts
 from portal import backend
 from portal.formats import plain
 from portal.i18n import _

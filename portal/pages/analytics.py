@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from domain.queries.analytics import analytics_choices, analytics_report
+from domain.analytics.queries import analytics_choices, analytics_report
 from portal import backend
 from portal.analytics import download, filters, report
 from portal.i18n import _

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from domain.members import list_members
+from domain.accounts.members import list_members
 from portal import backend, viewing
 from portal.i18n import _
 from portal.members import actions, tables
 from portal.settings import settings
 
 if TYPE_CHECKING:
-    from domain.members import AccountPeople
+    from domain.accounts.members import AccountPeople
     from portal.viewing import Viewing
 
 

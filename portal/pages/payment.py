@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from domain.errors import NotFound
-from domain.queries.payments import payment_outcome
+from domain.payments.queries import payment_outcome
 from portal import address, backend
 from portal.i18n import _
 from portal.top_up import back, result

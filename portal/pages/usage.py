@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from domain.queries.usage import spending_outlook, usage_report
+from domain.metering.queries import spending_outlook, usage_report
 from portal import backend, viewing
 from portal.i18n import _
 from portal.usage import period, report

@@ -9,7 +9,8 @@ import streamlit as st
 
 from domain import audit
 from domain.errors import AlreadyDecided, BillingError, NotAuthorised
-from domain.payments.review import (
+from domain.payments.review_queries import find_outcome
+from domain.payments.reviews import (
     accept_payment,
     propose_acceptance,
     record_return,
@@ -18,7 +19,6 @@ from domain.payments.review import (
     reviews_of,
 )
 from domain.permissions import allows
-from domain.queries.payment_reviews import find_outcome
 from portal import approving, backend, formats
 from portal.formats import plain
 from portal.i18n import N_, _
@@ -29,8 +29,8 @@ from portal.top_up import words
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from domain.payments.review import Decision, OpenReview
-    from domain.queries.payments import PaymentView
+    from domain.payments.queries import PaymentView
+    from domain.payments.reviews import Decision, OpenReview
     from portal.approving import Pressed
     from portal.viewing import Viewing
 

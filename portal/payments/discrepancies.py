@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import streamlit as st
 
+from domain.payments.review_queries import list_discrepancies
 from domain.permissions import allows
-from domain.queries.payment_reviews import list_discrepancies
-from domain.texts import LONGEST_REASON
+from domain.validation import LONGEST_REASON
 from portal import approving, backend, formats
 from portal.formats import plain
 from portal.i18n import N_, _
@@ -17,8 +17,8 @@ from portal.top_up import words
 
 if TYPE_CHECKING:
     from domain.money import Money
-    from domain.payments.doubts import Doubt
-    from domain.queries.payments import PaymentView
+    from domain.payments.queries import PaymentView
+    from domain.payments.review_cases import Doubt
     from portal.viewing import Viewing
 
 WHY = {

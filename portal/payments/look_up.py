@@ -9,8 +9,8 @@ import pyarrow as pa
 import streamlit as st
 
 from domain.payments import unmatched_webhooks
-from domain.payments.review import count_waiting
-from domain.queries.payments import find_payments
+from domain.payments.queries import find_payments
+from domain.payments.reviews import count_waiting
 from portal import address, backend, formats
 from portal.i18n import _
 from portal.payments import discrepancies, payouts, unmatched

@@ -9,10 +9,10 @@ import streamlit as st
 
 from domain import payments
 from domain.errors import BillingError
+from domain.payments.payout_queries import list_payouts
 from domain.payments.records import BANK
 from domain.permissions import allows
-from domain.queries.payouts import list_payouts
-from domain.texts import LONGEST_REASON
+from domain.validation import LONGEST_REASON
 from portal import approving, backend, formats
 from portal.formats import plain
 from portal.i18n import _
@@ -22,8 +22,8 @@ from portal.top_up import words
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from domain.queries.payments import PaymentView
-    from domain.queries.payouts import PayoutView
+    from domain.payments.payout_queries import PayoutView
+    from domain.payments.queries import PaymentView
     from portal.approving import Pressed
     from portal.viewing import Viewing
 

@@ -15,11 +15,11 @@ import streamlit as st
 from domain import payments
 from domain.errors import BillingError, RefundRefused
 from domain.money import Money
+from domain.payments.queries import payment_timeline
 from domain.permissions import allows
-from domain.queries.approvals import list_requests
-from domain.queries.payments import payment_timeline
 from domain.support import Done, RefundPayment, act, preview_act
-from domain.texts import LONGEST_REASON
+from domain.support.queries import list_requests
+from domain.validation import LONGEST_REASON
 from portal import backend, formats
 from portal.formats import plain
 from portal.gateways import gateway_of
@@ -32,8 +32,8 @@ from portal.top_up import words
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from domain.queries.approvals import RequestView
-    from domain.queries.payments import PaymentTimeline, PaymentView, TimelineStep
+    from domain.payments.queries import PaymentTimeline, PaymentView, TimelineStep
+    from domain.support.queries import RequestView
     from portal.viewing import Viewing
 
 _PRESSED = "refund_pressed"

@@ -9,8 +9,8 @@ import streamlit as st
 
 from domain import audit, payments
 from domain.actors import StaffRole
-from domain.payments.exceptions import get_exceptions
-from domain.queries.payments import payment_timeline
+from domain.payments.discrepancies import get_exceptions
+from domain.payments.queries import payment_timeline
 from portal import address, backend, formats
 from portal.formats import plain
 from portal.gateways import gateway_of, vault
@@ -21,7 +21,7 @@ from portal.people import naming
 from portal.top_up import result, words
 
 if TYPE_CHECKING:
-    from domain.queries.payments import PaymentTimeline, PaymentView
+    from domain.payments.queries import PaymentTimeline, PaymentView
     from portal.viewing import Viewing
 
 _TOLD = "payments_told"

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from domain.payments.doubts import kept_amount
 from domain.payments.polling import CHECK_FAILED
+from domain.payments.review_cases import kept_amount
 from portal import formats
 from portal.i18n import N_, _
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from domain.queries.payments import TimelineStep
+    from domain.payments.queries import TimelineStep
 
 _STEPS = {
     "created": N_("Payment created by the customer, who agreed to the terms"),

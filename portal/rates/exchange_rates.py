@@ -11,7 +11,7 @@ import streamlit as st
 
 from domain import audit
 from domain.errors import BillingError, InvalidInput, NotAuthorised
-from domain.exchange import (
+from domain.payments.exchange_rates import (
     FAR_PERCENT,
     MAX_MARGIN_BASIS_POINTS,
     DutiesConflict,
@@ -25,7 +25,7 @@ from domain.exchange import (
     propose_rate,
 )
 from domain.permissions import allows
-from domain.texts import LONGEST_REASON
+from domain.validation import LONGEST_REASON
 from portal import approving, backend, formats
 from portal.formats import plain
 from portal.i18n import N_, _
@@ -37,7 +37,7 @@ from portal.ui import checked
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from domain.exchange import Distance, Rate
+    from domain.payments.exchange_rates import Distance, Rate
     from portal.viewing import Viewing
 
 _PLACE = "rates"

@@ -10,15 +10,15 @@ import streamlit as st
 
 from domain.errors import BillingError, InvalidInput
 from domain.money import Money
+from domain.payments.top_up_limits import change_limits, list_limits
 from domain.permissions import allows
-from domain.top_up_limits import change_limits, list_limits
 from portal import backend, formats
 from portal.i18n import _, current_language
 from portal.top_up import words
 from portal.ui import checked
 
 if TYPE_CHECKING:
-    from domain.top_up_limits import TopUpLimits
+    from domain.payments.top_up_limits import TopUpLimits
     from portal.viewing import Viewing
 
 _TOLD = "limits_told"

@@ -10,9 +10,9 @@ from urllib.parse import parse_qsl, urlencode
 from starlette.responses import FileResponse
 
 from domain.errors import ExportsBusy, InvalidInput, NotFound
-from domain.exports import ExportState, ExportWish
-from domain.queries.history import history_count
-from domain.texts import whole_number
+from domain.history.export_jobs import ExportState, ExportWish
+from domain.history.pages import history_count
+from domain.validation import whole_number
 from portal import formats
 from portal.backend import read
 from portal.exports import jobs
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.routing import BaseRoute
 
-    from domain.exports import Export
+    from domain.history.export_jobs import Export
 
 _PATIENCE_SECONDS = 20
 """How long a browser waits for a file of few rows; any other shows its progress on the page."""

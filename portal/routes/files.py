@@ -13,12 +13,12 @@ from urllib.parse import quote
 
 from starlette.responses import Response
 
+from domain.analytics.queries import analytics_choices
+from domain.audit.queries import AuditFilter
 from domain.errors import BillingError, InvalidInput
+from domain.metering.queries import GRAINS
 from domain.payments.bank_transfers import evidence_of
-from domain.queries.analytics import analytics_choices
-from domain.queries.audit import AuditFilter
-from domain.queries.usage import GRAINS
-from domain.texts import check_text, whole_number
+from domain.validation import check_text, whole_number
 from portal import backend, messages
 from portal.analytics import download as analytics_file
 from portal.analytics.filters import NO_COUNTRY, Wanted

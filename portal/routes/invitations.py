@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from domain import identity, members
+from domain import identity
+from domain.accounts import members
 from domain.errors import Conflict, NotFound
 from portal import backend, cookies, messages
 from portal.i18n import _

@@ -21,10 +21,10 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from domain.errors import BillingError
-from domain.gateways.base import InboundMessage, KnownName, NotificationRefused, Outcome
+from domain.gateways.interface import InboundMessage, KnownName, NotificationRefused, Outcome
 from domain.payments import handle_webhook, reference_of
+from domain.payments.queries import find_payment
 from domain.permissions import allows
-from domain.queries.payments import find_payment
 from portal import backend, metrics
 from portal.gateways import gateway_of, vault
 from portal.i18n import _
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from starlette.routing import BaseRoute
     from starlette.types import Receive, Scope, Send
 
-    from domain.gateways.base import Acknowledgement, Gateway
+    from domain.gateways.interface import Acknowledgement, Gateway
 
 _log = logging.getLogger(__name__)
 

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 
+from domain.accounts.queries import site_zone
 from domain.errors import BillingError
 from domain.payments import documents_of
-from domain.queries.accounts import site_zone
-from domain.queries.payments import find_payment
+from domain.payments.queries import find_payment
 from portal import backend, receipts
 from portal.gateways import vault
 from portal.i18n import _, using

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from domain import audit
 from domain.errors import BillingError
-from domain.statements import monthly_statement, parse_month
-from domain.texts import whole_number
+from domain.ledger.statements import monthly_statement, parse_month
+from domain.validation import whole_number
 from portal import backend, descriptions, formats
 from portal.i18n import _, ngettext
 from portal.routes.web import FIRST, Call, Form, Reply, form_route, message, render
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.routing import BaseRoute
 
-    from domain.statements import Statement, StatementLine
+    from domain.ledger.statements import Statement, StatementLine
 
 
 def routes() -> list[BaseRoute]:

@@ -29,8 +29,8 @@ from starlette.routing import Route
 
 from domain import identity
 from domain.errors import InvalidInput, Overloaded, RateLimited
-from domain.signals import network_of, networks_of
-from domain.texts import check_keepable, is_whole_number
+from domain.fraud_signals import network_of, networks_of
+from domain.validation import check_keepable, is_whole_number
 from portal import backend, cookies, logs, messages, tab
 from portal.i18n import _, choose_language, current_language, use
 from portal.routes.refusals import Refusals

@@ -19,7 +19,7 @@ from domain.staff import (
     resend_staff_invitation,
     withdraw_staff_invitation,
 )
-from domain.texts import LONGEST_REASON
+from domain.validation import LONGEST_REASON
 from portal import approving, backend, messages
 from portal.formats import plain
 from portal.i18n import N_, _, current_language

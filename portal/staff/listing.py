@@ -23,7 +23,7 @@ from domain.staff import (
     list_staff,
     reset_second_factors,
 )
-from domain.texts import LONGEST_REASON
+from domain.validation import LONGEST_REASON
 from portal import backend
 from portal.formats import plain
 from portal.i18n import _

@@ -20,7 +20,7 @@ from domain.staff import (
     reject_role_request,
     withdraw_role_request,
 )
-from domain.texts import LONGEST_REASON
+from domain.validation import LONGEST_REASON
 from portal import approving, backend
 from portal.formats import plain
 from portal.i18n import _

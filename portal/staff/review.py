@@ -14,8 +14,8 @@ from openpyxl.utils import get_column_letter
 
 from domain import clock
 from domain.formulas import CsvWriter
+from domain.identity.queries import emails_of
 from domain.permissions import PERMISSIONS, STAFF_LETTERS
-from domain.queries.people import emails_of
 from domain.staff import (
     REVIEWED,
     StaffMember,

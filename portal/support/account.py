@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from domain.accounts.members import list_members
 from domain.billing_profiles import current_profile
-from domain.members import list_members
-from domain.queries.approvals import list_requests
-from domain.queries.balances import account_overview
-from domain.signals import reasons_of
+from domain.fraud_signals import reasons_of
+from domain.ledger.balances import account_overview
+from domain.support.queries import list_requests
 from portal import backend, descriptions, formats
 from portal.formats import plain
 from portal.i18n import N_, _
@@ -20,7 +20,7 @@ from portal.support import words
 from portal.top_up.words import definition_list
 
 if TYPE_CHECKING:
-    from domain.queries.balances import AccountSummary
+    from domain.ledger.balances import AccountSummary
     from portal.viewing import Viewing
 
 _TIES = {

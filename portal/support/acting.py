@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from domain.errors import BillingError, InvalidInput, ReversalExceedsOriginal
+from domain.history.details import entry_detail
 from domain.money import Money
 from domain.permissions import allows
-from domain.queries.details import entry_detail
 from domain.support import (
     LONGEST_GOODWILL_DAYS,
     REVERSIBLE_CREDITS,
@@ -25,7 +25,7 @@ from domain.support import (
     list_action_limits,
     preview_act,
 )
-from domain.texts import LONGEST_REASON, MAX_NUMBER_LENGTH, is_whole_number
+from domain.validation import LONGEST_REASON, MAX_NUMBER_LENGTH, is_whole_number
 from domain.vouchers import list_campaigns, try_counted
 from portal import address, backend, descriptions, formats
 from portal.formats import plain
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-    from domain.queries.balances import AccountSummary
-    from domain.queries.details import EntryDetail
+    from domain.history.details import EntryDetail
+    from domain.ledger.balances import AccountSummary
     from domain.support import Preview, Waiting, Wish
     from portal.viewing import Viewing
 

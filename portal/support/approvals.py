@@ -10,9 +10,9 @@ import streamlit as st
 from domain import audit
 from domain.errors import BillingError, InvalidInput
 from domain.permissions import allows
-from domain.queries.approvals import list_requests, waiting_counts
 from domain.support import approve_request, refuse_request, withdraw_request
-from domain.texts import LONGEST_REASON
+from domain.support.queries import list_requests, waiting_counts
+from domain.validation import LONGEST_REASON
 from portal import approving, backend, formats
 from portal.formats import plain
 from portal.i18n import N_, _
@@ -26,7 +26,7 @@ from portal.ui import flash
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from domain.queries.approvals import RequestView, WaitingCounts
+    from domain.support.queries import RequestView, WaitingCounts
     from portal.approving import Pressed
     from portal.viewing import Viewing
 

@@ -10,10 +10,10 @@ import pyarrow as pa
 import streamlit as st
 
 from domain.errors import BillingError
-from domain.payments.doubts import kept_amount
-from domain.queries.account_timeline import TimelineCursor, account_timeline
-from domain.queries.history_rows import HistoryReference, HistoryStatus
+from domain.history.rows import HistoryReference, HistoryStatus
+from domain.payments.review_cases import kept_amount
 from domain.support import LONGEST_NOTE, add_note
+from domain.support.account_timeline import TimelineCursor, account_timeline
 from portal import address, backend, descriptions, formats, paging
 from portal.i18n import N_, _, ngettext
 from portal.payments.words import step
@@ -23,8 +23,8 @@ from portal.support import words
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from domain.queries.account_timeline import TimelineItem
-    from domain.queries.balances import AccountSummary
+    from domain.ledger.balances import AccountSummary
+    from domain.support.account_timeline import TimelineItem
     from portal.viewing import Viewing
 
 _NOTE = "note_once"

@@ -11,7 +11,7 @@ from portal.top_up import words
 from portal.vouchers import redeeming
 
 if TYPE_CHECKING:
-    from domain.queries.approvals import RequestView
+    from domain.support.queries import RequestView
     from portal.viewing import Viewing
 
 ACTIONS = {

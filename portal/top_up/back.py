@@ -11,7 +11,7 @@ from portal import address
 from portal.i18n import N_, _
 
 if TYPE_CHECKING:
-    from domain.queries.payments import PaymentView
+    from domain.payments.queries import PaymentView
     from portal.viewing import Viewing
 
 _TABS = {

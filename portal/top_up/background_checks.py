@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from domain.actors import Actor
-    from domain.gateways.base import Gateway
+    from domain.gateways.interface import Gateway
 
 _log = logging.getLogger(__name__)
 

@@ -15,13 +15,13 @@ import streamlit as st
 from domain import payments
 from domain.billing_profiles import current_profile, profile_choices
 from domain.errors import BillingError, Conflict, InvalidInput
-from domain.exchange import make_quote
-from domain.gateways.base import GatewayRefused
+from domain.gateways.interface import GatewayRefused
+from domain.ledger.balances import account_summary
 from domain.money import Money
 from domain.payments import CONSENT_VERSION, methods_of
 from domain.payments.checkout import check_amount
-from domain.queries.balances import account_summary
-from domain.top_up_limits import limits_of
+from domain.payments.exchange_rates import make_quote
+from domain.payments.top_up_limits import limits_of
 from portal import backend, formats, messages
 from portal.formats import plain
 from portal.gateways import gateway_of
@@ -35,10 +35,10 @@ from portal.ui.fragments import redraw_fragment
 from portal.viewing import account_or_stop
 
 if TYPE_CHECKING:
-    from domain.exchange import Quote
+    from domain.ledger.balances import AccountSummary
     from domain.payments import Method
-    from domain.queries.balances import AccountSummary
-    from domain.top_up_limits import TopUpLimits
+    from domain.payments.exchange_rates import Quote
+    from domain.payments.top_up_limits import TopUpLimits
     from portal.viewing import Viewing
 
 T = TypeVar("T")

@@ -13,9 +13,9 @@ import streamlit as st
 
 from domain import payments
 from domain.payments import PaymentState
-from domain.payments.doubts import GATEWAY_REVIEW, MONEY_OF_ANOTHER, REFUSED_BY_STAFF
+from domain.payments.queries import PaymentStatus, find_payment, payment_outcome
+from domain.payments.review_cases import GATEWAY_REVIEW, MONEY_OF_ANOTHER, REFUSED_BY_STAFF
 from domain.permissions import allows
-from domain.queries.payments import PaymentStatus, find_payment, payment_outcome
 from portal import backend, formats
 from portal.formats import plain
 from portal.gateways import gateway_of
@@ -27,7 +27,7 @@ from portal.ui import partial_runs
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from domain.queries.payments import DisputeView, PaymentOutcome, PaymentView, RefundView
+    from domain.payments.queries import DisputeView, PaymentOutcome, PaymentView, RefundView
     from portal.viewing import Viewing
 
 _LOOK_EVERY_SECONDS = 1

@@ -6,11 +6,11 @@ import html
 from typing import TYPE_CHECKING
 
 from domain.errors import BillingError, InvalidInput, RefundRefused
-from domain.gateways.base import GatewayRefused, GatewayUnavailable
+from domain.gateways.interface import GatewayRefused, GatewayUnavailable
 from domain.money import Money, currency_exponent
 from domain.payments import PaymentState
-from domain.payments.doubts import REFUSED_BY_STAFF
-from domain.queries.payments import PaymentStatus
+from domain.payments.queries import PaymentStatus
+from domain.payments.review_cases import REFUSED_BY_STAFF
 from portal import descriptions, formats, messages
 from portal.i18n import N_, _
 from portal.routes.wording import wait_text
@@ -18,7 +18,7 @@ from portal.routes.wording import wait_text
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from domain.queries.payments import PaymentView
+    from domain.payments.queries import PaymentView
     from portal.viewing import Viewing
 
 _GATEWAYS = {

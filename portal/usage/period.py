@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import streamlit as st
 
-from domain.queries.usage import GRAINS, LONGEST_PERIOD
+from domain.metering.queries import GRAINS, LONGEST_PERIOD
 from portal import address
 from portal.i18n import N_, _
 from portal.ui import checked

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import date
 
-    from domain.queries.balances import AccountSummary
-    from domain.queries.usage import Outlook, Resource, UsageReport
+    from domain.ledger.balances import AccountSummary
+    from domain.metering.queries import Outlook, Resource, UsageReport
     from portal.usage.period import Chosen
     from portal.viewing import Viewing
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import streamlit as st
 
-from domain.queries.vouchers import account_vouchers, waiting_vouchers
+from domain.vouchers.queries import account_vouchers, waiting_vouchers
 from portal import backend, descriptions, formats
 from portal.formats import plain
 from portal.i18n import N_, _
@@ -17,8 +17,8 @@ from portal.vouchers import redeeming
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from domain.queries.balances import AccountSummary
-    from domain.queries.vouchers import VoucherRow, WaitingVoucher
+    from domain.ledger.balances import AccountSummary
+    from domain.vouchers.queries import VoucherRow, WaitingVoucher
     from portal.viewing import Viewing
 
 _STATES = {

@@ -18,7 +18,7 @@ from portal.settings import settings
 from portal.ui.lost_rights import remember_pressed, show_lost
 
 if TYPE_CHECKING:
-    from domain.queries.balances import AccountSummary
+    from domain.ledger.balances import AccountSummary
     from domain.vouchers import Redeemed
     from portal.viewing import Viewing
 

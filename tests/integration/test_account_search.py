@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 from domain.actors import StaffRole, user_actor
 from domain.errors import NotAuthorised
-from domain.queries.account_search import FOUND_LIMIT, find_accounts
+from domain.support.account_search import FOUND_LIMIT, find_accounts
 from tests.factories import make_account
 from tests.integration.test_vouchers import a_code, customer, redeem
 from tests.support.owner import as_owner

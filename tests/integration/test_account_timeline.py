@@ -11,11 +11,11 @@ from domain import audit, support
 from domain.actors import MemberRole, StaffRole, user_actor
 from domain.clock import CLOCK
 from domain.errors import NotAuthorised, NotFound
-from domain.gateways.base import DisputeFact, DisputeState, RefundFact, RefundState
-from domain.payments.facts import apply_facts
-from domain.payments.review import record_return, refuse_payment, reviews_of
-from domain.queries.account_timeline import account_timeline
+from domain.gateways.interface import DisputeFact, DisputeState, RefundFact, RefundState
+from domain.payments.gateway_updates import apply_facts
+from domain.payments.reviews import record_return, refuse_payment, reviews_of
 from domain.support import GiveGoodwill, IssueVoucher, RefundPayment, act, approve_request
+from domain.support.account_timeline import account_timeline
 from tests.factories import UNIT, charge, grant, make_account
 from tests.gateways import GATEWAYS, ScriptedGateway, begin, dong, paid, payer
 from tests.integration.test_support import agent, checker, make_person
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker
 
     from domain.actors import Actor
-    from domain.gateways.base import Fact
-    from domain.queries.account_timeline import TimelineItem
+    from domain.gateways.interface import Fact
+    from domain.support.account_timeline import TimelineItem
 
 __all__ = ["agent", "checker", "make_person"]
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select, text
 
 from db.models import Entry, FinanceEntry, Payment
-from domain.finance import FinanceLine, post_finance_entries
-from domain.payments.facts import apply_facts
+from domain.ledger.journal import FinanceLine, post_finance_entries
+from domain.payments.gateway_updates import apply_facts
 from tests.factories import SYSTEM, next_key
 from tests.gateways import GATEWAYS, ScriptedGateway, begin, dong, paid, payer
 

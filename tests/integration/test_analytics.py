@@ -12,14 +12,14 @@ from sqlalchemy import text
 from domain import ledger
 from domain.accounts import open_account
 from domain.actors import StaffRole, user_actor
-from domain.errors import InvalidInput, NotAuthorised
-from domain.queries.analytics import (
+from domain.analytics.queries import (
     AccountShares,
     AnalyticsReport,
     account_shares,
     analytics_choices,
     analytics_report,
 )
+from domain.errors import InvalidInput, NotAuthorised
 from tests.factories import SYSTEM, UNIT, charge, grant, make_account, next_key
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 
 from domain import audit
 from domain.actors import StaffRole, user_actor
-from domain.audit_chain import Head, chain_state, seal_audit_log, verify_audit
+from domain.audit.chain import Head, chain_state, seal_audit_log, verify_audit
 from domain.clock import CLOCK
 from domain.errors import InvalidInput, NotAuthorised
 from domain.jobs import standard_jobs
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session, sessionmaker
 
-    from domain.audit_chain import Proof
+    from domain.audit.chain import Proof
 
 ADMIN = user_actor(1, staff_role=StaffRole.ADMIN)
 

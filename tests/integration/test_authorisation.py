@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy import text
 
-from domain import ledger, members
-from domain.accounts import add_member, open_account
+from domain import ledger
+from domain.accounts import add_member, members, open_account
 from domain.actors import Actor, MemberRole, StaffRole, system_actor, user_actor
+from domain.analytics.queries import analytics_choices
 from domain.billing_profiles import (
     BillingProfile,
     ProfileKind,
@@ -19,19 +20,18 @@ from domain.billing_profiles import (
     profile_history,
     save_profile,
 )
+from domain.catalogue.loading import load_reference
 from domain.errors import BillingError, NotAuthorised, NotFound
-from domain.finance import FinanceLine, post_finance_entries
+from domain.history.details import entry_detail
+from domain.history.pages import history_page
+from domain.history.rows import HistoryFilter
 from domain.identity import Rules
+from domain.ledger.balances import account_overview
+from domain.ledger.journal import FinanceLine, post_finance_entries
+from domain.metering.usage import record_usage
 from domain.money import Money
-from domain.queries.account_search import find_accounts
-from domain.queries.analytics import analytics_choices
-from domain.queries.balances import account_overview
-from domain.queries.details import entry_detail
-from domain.queries.history import history_page
-from domain.queries.history_rows import HistoryFilter
-from domain.reference import load_reference
-from domain.top_up_limits import change_limits, list_limits
-from domain.usage import record_usage
+from domain.payments.top_up_limits import change_limits, list_limits
+from domain.support.account_search import find_accounts
 from tests.factories import UNIT, grant, make_account, make_charge, next_key
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from sqlalchemy.exc import (
 
 from db.engine import make_sessions
 from db.migrate import newest_version
-from domain.digests import DIGEST_KEY, digest_key, keyed_digest
+from domain.security.digests import DIGEST_KEY, digest_key, keyed_digest
 from domain.transactions import MAX_ATTEMPTS
 from portal import backend, messages, startup
 from portal.settings import load_settings

@@ -27,7 +27,7 @@ from domain.billing_profiles import (
     profile_faults,
     save_profile,
 )
-from domain.billing_profiles.reading import served_countries
+from domain.billing_profiles.queries import served_countries
 from domain.errors import (
     BillingError,
     Conflict,

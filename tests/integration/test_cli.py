@@ -22,9 +22,11 @@ from typer.testing import CliRunner
 
 from db.embedded import EmbeddedPostgresError
 from db.models import AuditRecord, Passkey
-from domain import identity, passwords, usage
+from domain import identity
 from domain.actors import StaffRole, system_actor
 from domain.errors import Conflict
+from domain.metering import usage
+from domain.security import passwords
 from portal import backend, cli, demo, startup
 from portal.settings import ROOT, settings
 from tests import factories

@@ -15,8 +15,8 @@ from sqlalchemy import text
 from db.embedded import EmbeddedServer, acquire, remove
 from db.engine import make_engine, make_sessions
 from db.migrate import migrate
+from domain.catalogue.loading import load_reference
 from domain.ledger import verify_ledger
-from domain.reference import load_reference
 from tests.factories import SYSTEM, grant, make_account
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,8 +10,10 @@ from sqlalchemy import func, select, text
 
 from db.engine import make_engine, make_sessions
 from db.models import Account, AccountMember, Entry, User
-from domain import ledger, members, passwords
+from domain import ledger
+from domain.accounts import members
 from domain.actors import system_actor
+from domain.security import passwords
 from portal import demo, startup
 from portal.settings import SettingsError, load_settings
 from tests.support import keys

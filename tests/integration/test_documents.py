@@ -13,15 +13,15 @@ from sqlalchemy import select, text
 from db.models import Dispute, Document, OutboxMessage, Payment, Refund
 from domain.actors import MemberRole, StaffRole, system_actor, user_actor
 from domain.errors import NotAuthorised, NotFound
-from domain.gateways.base import RefundFact, RefundState
+from domain.gateways.interface import RefundFact, RefundState
 from domain.payments import (
     documents_of,
     issue_documents,
     list_document_names,
     resend_receipt,
 )
-from domain.payments.facts import apply_facts
-from domain.vault import Vault, destroy_keys, destroy_keys_before
+from domain.payments.gateway_updates import apply_facts
+from domain.security.payload_encryption import Vault, destroy_keys, destroy_keys_before
 from tests.gateways import GATEWAYS, ScriptedGateway, begin, dong, paid, payer
 from tests.support.keys import parameters_of
 

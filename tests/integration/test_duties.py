@@ -14,10 +14,12 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 
 from db.models import BankTransfer, ExchangeRate
-from domain import exchange
 from domain.actors import StaffRole, system_actor, user_actor
 from domain.errors import NotAuthorised
-from domain.exchange import (
+from domain.money import Money
+from domain.payments import exchange_rates
+from domain.payments.bank_transfers import Evidence, decide_transfer, record_transfer
+from domain.payments.exchange_rates import (
     DutiesConflict,
     decide_rate,
     find_currencies_without_rates,
@@ -25,8 +27,6 @@ from domain.exchange import (
     may_record_transfers,
     propose_rate,
 )
-from domain.money import Money
-from domain.payments.bank_transfers import Evidence, decide_transfer, record_transfer
 from domain.vouchers import decide_campaign, find_campaign, propose_campaign
 from tests.gateways import dong, payer
 from tests.integration.test_vouchers import terms
@@ -173,8 +173,10 @@ def test_duties_without_their_check_would_be_held_by_one(
 ) -> None:
     """The check is what stops it: without one of them, one person holds both sides."""
     account, _owner = payer(session)
-    monkeypatch.setattr(exchange, check, lambda *_args, **_named: None)
-    monkeypatch.setattr("domain.payments.bank_transfers.check_own_rates", exchange.check_own_rates)
+    monkeypatch.setattr(exchange_rates, check, lambda *_args, **_named: None)
+    monkeypatch.setattr(
+        "domain.payments.bank_transfers.check_own_rates", exchange_rates.check_own_rates
+    )
     if check == "check_own_rates":
         approve(session, propose(session, FIRST), ADMIN)
         record(session, account, FIRST)

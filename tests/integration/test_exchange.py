@@ -24,7 +24,8 @@ from domain.errors import (
     NotAuthorised,
     NotFound,
 )
-from domain.exchange import (
+from domain.money import Money
+from domain.payments.exchange_rates import (
     Distance,
     Rate,
     RateSuperseded,
@@ -39,9 +40,8 @@ from domain.exchange import (
     propose_rate,
     rate_in_force,
 )
-from domain.money import Money
-from domain.payments.facts import apply_facts
-from domain.queries.approvals import waiting_counts
+from domain.payments.gateway_updates import apply_facts
+from domain.support.queries import waiting_counts
 from tests.factories import SYSTEM
 from tests.gateways import GATEWAYS, ScriptedGateway, begin, dong, paid, payer
 

@@ -21,11 +21,12 @@ from sqlalchemy.exc import OperationalError
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from domain import accounts, clock, exports, identity
+from domain import accounts, clock, identity
 from domain.actors import MemberRole, StaffRole, system_actor, user_actor
 from domain.errors import NotFound
-from domain.exports import ExportState, ExportWish
-from domain.queries.history_rows import HistoryFilter
+from domain.history import export_jobs
+from domain.history.export_jobs import ExportState, ExportWish
+from domain.history.rows import HistoryFilter
 from portal import backend, cookies
 from portal.exports import jobs, worker
 from portal.routes import exports as routes
@@ -285,7 +286,7 @@ def test_who_waits_for_a_file_is_told_to_wait_with_the_next(
 ) -> None:
     actor = visit_of(browser).actor("127.0.0.1")
     wish = ExportWish(account, HistoryFilter(), "csv", "UTC", "en")
-    backend.write(exports.begin_export, actor=actor, wish=wish)
+    backend.write(export_jobs.begin_export, actor=actor, wish=wish)
     answer = ask(browser, account)
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "30")
     assert "in a minute" in answer.text
@@ -363,14 +364,14 @@ def test_a_process_that_is_silent_for_long_is_still_known_to_live(
 
     def watched(service: Any, **given: Any) -> Any:
         signs.append(service)
-        if signs.count(exports.note_progress) > 1:
+        if signs.count(export_jobs.note_progress) > 1:
             gate.touch()
         return write(service, **given)
 
     monkeypatch.setattr(backend, "write", watched)
     _, waiting = jobs.start(actor, wish)
     waiting.join(240)
-    assert signs.count(exports.note_progress) > 1
+    assert signs.count(export_jobs.note_progress) > 1
 
 
 def test_a_file_is_written_though_its_progress_cannot_be_noted(
@@ -379,10 +380,10 @@ def test_a_file_is_written_though_its_progress_cannot_be_noted(
     def fail(*_session: Any, **_given: Any) -> None:
         raise OperationalError("", {}, Exception("away"))
 
-    monkeypatch.setattr(exports, "note_progress", fail)
+    monkeypatch.setattr(export_jobs, "note_progress", fail)
     actor = an_owner(account)
     wish = ExportWish(account, HistoryFilter(), "xlsx", "UTC", "en")
-    job_id = backend.write(exports.begin_export, actor=actor, wish=wish)
+    job_id = backend.write(export_jobs.begin_export, actor=actor, wish=wish)
     path = jobs.folder() / f"{job_id}.xlsx"
     worker.write(worker.describe(actor, wish, job_id, path))
     assert jobs.find(actor, job_id).state is ExportState.DONE
@@ -399,7 +400,7 @@ def test_an_export_is_waited_for_though_its_progress_cannot_be_noted(
         gate.touch()
         raise OperationalError("", {}, Exception("away"))
 
-    monkeypatch.setattr(exports, "note_progress", fail)
+    monkeypatch.setattr(export_jobs, "note_progress", fail)
     monkeypatch.setattr(jobs, "_SIGN_OF_LIFE_SECONDS", 0.05)
     process = subprocess.Popen(  # noqa: S603
         [sys.executable, "-c", WAITS, str(gate)],
@@ -417,13 +418,13 @@ def test_the_end_of_a_job_leaves_nothing_unfinished_behind(
     monkeypatch.setattr(jobs, "_command", lambda: [sys.executable, "-c", program])
     actor = an_owner(account)
     wish = ExportWish(account, HistoryFilter(), "csv", "UTC", "en")
-    finish, left = exports.finish_export, []
+    finish, left = export_jobs.finish_export, []
 
     def finished(session: Session, **given: Any) -> None:
         left.append(list(jobs.folder().iterdir()))
         finish(session, **given)
 
-    monkeypatch.setattr(exports, "finish_export", finished)
+    monkeypatch.setattr(export_jobs, "finish_export", finished)
     _, waiting = jobs.start(actor, wish)
     waiting.join(240)
     assert left == [[]]
@@ -488,8 +489,8 @@ def test_files_whose_time_is_over_are_deleted(account: int) -> None:
     assert [path.name for path in jobs.folder().iterdir()] == [f"{job_id}.csv"]
 
     def age(session: Session) -> None:
-        session.info["clock"] = lambda: datetime.now(UTC) + exports.KEPT_FOR
-        assert exports.forget_exports(session, actor=SYSTEM) == 1
+        session.info["clock"] = lambda: datetime.now(UTC) + export_jobs.KEPT_FOR
+        assert export_jobs.forget_exports(session, actor=SYSTEM) == 1
 
     backend.write(age)
     assert jobs.job().run(None) == "0 forgotten, 1 files deleted"  # type: ignore[arg-type]

@@ -18,13 +18,14 @@ from openpyxl import load_workbook
 from sqlalchemy import select
 
 from db.models import AuditRecord
-from domain import exports, ledger
+from domain import ledger
 from domain.actors import MemberRole, StaffRole, user_actor
 from domain.errors import ExportsBusy, InvalidInput, NotFound
-from domain.exports import ExportState, ExportWish
-from domain.queries.balances import account_summary
-from domain.queries.history import history_page
-from domain.queries.history_rows import HistoryFilter, HistoryStatus
+from domain.history import export_jobs
+from domain.history.export_jobs import ExportState, ExportWish
+from domain.history.pages import history_page
+from domain.history.rows import HistoryFilter, HistoryStatus
+from domain.ledger.balances import account_summary
 from portal import backend, descriptions
 from portal.exports.files import write_export
 from portal.spreadsheets import Column, write_workbook
@@ -386,7 +387,7 @@ def owner(account: int, user_id: int = 1) -> Any:
 
 
 def begin(session: Session, account: int, user_id: int = 1, file_format: str = "csv") -> int:
-    return exports.begin_export(
+    return export_jobs.begin_export(
         session, actor=owner(account, user_id), wish=wish(account, file_format)
     )
 
@@ -394,23 +395,23 @@ def begin(session: Session, account: int, user_id: int = 1, file_format: str = "
 def test_an_export_of_another_account_is_not_begun(session: Session, account: int) -> None:
     stranger = user_actor(2, memberships={make_account(session): MemberRole.OWNER})
     with pytest.raises(NotFound):
-        exports.begin_export(session, actor=stranger, wish=wish(account, "csv"))
+        export_jobs.begin_export(session, actor=stranger, wish=wish(account, "csv"))
 
 
 def test_an_export_is_its_makers_alone_and_only_while_they_may_read(
     session: Session, account: int
 ) -> None:
     job = begin(session, account)
-    assert exports.find_export(session, actor=owner(account), job_id=job).account_id == account
+    assert export_jobs.find_export(session, actor=owner(account), job_id=job).account_id == account
     staff = user_actor(3, staff_role=StaffRole.ADMIN)
     for other in (owner(account, 2), staff, user_actor(1, memberships={})):
         with pytest.raises(NotFound):
-            exports.find_export(session, actor=other, job_id=job)
+            export_jobs.find_export(session, actor=other, job_id=job)
 
 
 def test_an_export_by_staff_is_audited(session: Session, account: int) -> None:
     staff = user_actor(3, staff_role=StaffRole.SUPPORT)
-    job = exports.begin_export(session, actor=staff, wish=wish(account, "xlsx"))
+    job = export_jobs.begin_export(session, actor=staff, wish=wish(account, "xlsx"))
     record = session.scalars(
         select(AuditRecord).where(AuditRecord.action == "export_history")
     ).one()
@@ -429,10 +430,10 @@ def test_places_are_few_and_one_a_person(session: Session, account: int, clock: 
     begin(session, account, user_id=2)
     with pytest.raises(ExportsBusy):
         begin(session, account, user_id=3)
-    exports.finish_export(session, actor=SYSTEM, job_id=first, state=ExportState.DONE)
+    export_jobs.finish_export(session, actor=SYSTEM, job_id=first, state=ExportState.DONE)
     begin(session, account, user_id=3)
     clock.advance(minutes=1, seconds=59)
-    exports.note_progress(session, actor=SYSTEM, job_id=first + 1)
+    export_jobs.note_progress(session, actor=SYSTEM, job_id=first + 1)
     clock.advance(seconds=2)
     begin(session, account, user_id=4)
     with pytest.raises(ExportsBusy):
@@ -443,19 +444,19 @@ def test_a_job_that_fell_silent_counts_as_failed(
     session: Session, account: int, clock: TestClock
 ) -> None:
     job = begin(session, account)
-    exports.note_progress(session, actor=SYSTEM, job_id=job, progress=(5, 17))
-    found = exports.find_export(session, actor=owner(account), job_id=job)
+    export_jobs.note_progress(session, actor=SYSTEM, job_id=job, progress=(5, 17))
+    found = export_jobs.find_export(session, actor=owner(account), job_id=job)
     assert (found.state, found.rows_written, found.rows_total) == (ExportState.RUNNING, 5, 17)
     clock.advance(minutes=2)
-    found = exports.find_export(session, actor=owner(account), job_id=job)
+    found = export_jobs.find_export(session, actor=owner(account), job_id=job)
     assert found.state is ExportState.FAILED
 
 
 def test_an_end_is_final(session: Session, account: int) -> None:
     job = begin(session, account)
-    exports.finish_export(session, actor=SYSTEM, job_id=job, state=ExportState.DONE)
-    exports.finish_export(session, actor=SYSTEM, job_id=job, state=ExportState.FAILED)
-    found = exports.find_export(session, actor=owner(account), job_id=job)
+    export_jobs.finish_export(session, actor=SYSTEM, job_id=job, state=ExportState.DONE)
+    export_jobs.finish_export(session, actor=SYSTEM, job_id=job, state=ExportState.FAILED)
+    found = export_jobs.find_export(session, actor=owner(account), job_id=job)
     assert found.state is ExportState.DONE
 
 
@@ -463,10 +464,10 @@ def test_a_file_is_kept_for_a_day(session: Session, account: int, clock: TestClo
     old = begin(session, account)
     clock.advance(hours=23)
     new = begin(session, account, user_id=2)
-    assert exports.kept_exports(session, actor=SYSTEM) == {old, new}
+    assert export_jobs.kept_exports(session, actor=SYSTEM) == {old, new}
     clock.advance(hours=1)
-    assert exports.kept_exports(session, actor=SYSTEM) == {new}
+    assert export_jobs.kept_exports(session, actor=SYSTEM) == {new}
     with pytest.raises(NotFound):
-        exports.find_export(session, actor=owner(account), job_id=old)
-    assert exports.forget_exports(session, actor=SYSTEM) == 1
-    assert exports.forget_exports(session, actor=SYSTEM) == 0
+        export_jobs.find_export(session, actor=owner(account), job_id=old)
+    assert export_jobs.forget_exports(session, actor=SYSTEM) == 1
+    assert export_jobs.forget_exports(session, actor=SYSTEM) == 0

@@ -10,7 +10,7 @@ from sqlalchemy import text
 from domain import ledger
 from domain.accounts import open_account
 from domain.errors import InvalidInput
-from domain.finance import FinanceLine, post_finance_entries
+from domain.ledger.journal import FinanceLine, post_finance_entries
 from tests.factories import SYSTEM, UNIT, grant, make_account, next_key
 
 if TYPE_CHECKING:

@@ -11,11 +11,11 @@ from sqlalchemy import event, func, select, update
 from db.models import Entry, Payment
 from domain.actors import MemberRole, user_actor
 from domain.errors import NotFound
-from domain.payments.facts import apply_facts
-from domain.queries.details import entry_detail
-from domain.queries.history import history_page, history_view
-from domain.queries.history_export import StatusTotal, history_lines, history_totals
-from domain.queries.history_rows import HistoryFilter, HistoryStatus
+from domain.history.details import entry_detail
+from domain.history.export_rows import StatusTotal, history_lines, history_totals
+from domain.history.pages import history_page, history_view
+from domain.history.rows import HistoryFilter, HistoryStatus
+from domain.payments.gateway_updates import apply_facts
 from tests.factories import SYSTEM, grant, make_account
 from tests.gateways import GATEWAYS, ScriptedGateway, begin, dong, paid, payer
 from tests.support.owner import as_owner
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from domain.actors import Actor
+    from domain.history.rows import HistoryPage
     from domain.payments import StartedPayment
-    from domain.queries.history_rows import HistoryPage
 
 ALL = HistoryFilter()
 NOW = datetime.now(UTC)

@@ -13,7 +13,7 @@ from argon2 import PasswordHasher
 from sqlalchemy import func, select, text, update
 
 from db.models import AuditRecord, EmailToken, OutboxMessage, Throttle, User, UserSession
-from domain import accounts, identity, passwords
+from domain import accounts, identity
 from domain.actors import MemberRole, StaffRole, system_actor, user_actor
 from domain.errors import (
     Conflict,
@@ -24,8 +24,9 @@ from domain.errors import (
     RateLimited,
 )
 from domain.identity import Client, Rules, SignIn, SignInOutcome, SignUp
+from domain.security import passwords
+from domain.security.rate_limits import Limit
 from domain.staff import disable_user
-from domain.throttling import Limit
 from tests.conftest import TestClock
 from tests.factories import make_account
 from tests.support.keys import KNOWS_VAULT, parameters_of

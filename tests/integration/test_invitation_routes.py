@@ -12,7 +12,8 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from db.models import AuditRecord, OutboxMessage
-from domain import accounts, identity, members
+from domain import accounts, identity
+from domain.accounts import members
 from domain.actors import MemberRole, StaffRole, system_actor
 from portal import backend
 from portal.routes import invitations, security, sign_in, statements

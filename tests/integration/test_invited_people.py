@@ -19,7 +19,8 @@ from db.models import (
     User,
     UserSession,
 )
-from domain import accounts, identity, members, staff
+from domain import accounts, identity, staff
+from domain.accounts import members
 from domain.actors import MemberRole, StaffRole
 from domain.errors import BillingError, Conflict, NotAuthorised, NotFound
 from domain.identity import (

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session
 
-    from domain.gateways.base import Gateway
+    from domain.gateways.interface import Gateway
 
 ACTOR = system_actor("jobs")
 HOUR = timedelta(hours=1)

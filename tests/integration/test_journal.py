@@ -12,8 +12,8 @@ from sqlalchemy import text
 
 from domain import ledger
 from domain.errors import IdempotencyMismatch, InvalidInput, NotFound
-from domain.finance import FinanceLine, post_finance_entries
 from domain.ledger import chart_of_accounts as chart
+from domain.ledger.journal import FinanceLine, post_finance_entries
 from tests.factories import SYSTEM, UNIT, charge, grant, make_account, next_key
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ import pytest
 from sqlalchemy import select, text, update
 
 from db.models import AccountInvitation, AuditRecord, OutboxMessage, User
-from domain import accounts, identity, members
+from domain import accounts, identity
+from domain.accounts import members
 from domain.actors import Actor, MemberRole, StaffRole, system_actor, user_actor
 from domain.errors import (
     BillingError,

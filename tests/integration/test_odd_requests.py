@@ -22,9 +22,9 @@ from starlette.testclient import TestClient
 from domain import identity
 from domain.actors import StaffRole
 from domain.errors import InvalidInput
-from domain.exports import ExportWish
+from domain.history.export_jobs import ExportWish
+from domain.history.rows import HistoryFilter
 from domain.identity import Client
-from domain.queries.history_rows import HistoryFilter
 from portal import backend, cookies
 from portal.middleware import Observed
 from portal.open_pages import OpenPages

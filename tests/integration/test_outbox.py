@@ -27,8 +27,8 @@ from domain.actors import StaffRole, system_actor, user_actor
 from domain.clock import CLOCK
 from domain.errors import NotAuthorised
 from domain.outbox import Delivery, Mail, MailServerUnavailable
+from domain.security.payload_encryption import VAULT, Vault
 from domain.staff import LapseReason
-from domain.vault import VAULT, Vault
 from portal import mail
 from portal.settings import load_settings
 from tests.conftest import TestClock

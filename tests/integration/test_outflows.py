@@ -15,8 +15,7 @@ from db.models import Dispute, Payment, PaymentReview, Refund
 from domain import ledger
 from domain.actors import StaffRole, user_actor
 from domain.errors import AlreadyDecided, Conflict, IdempotencyMismatch
-from domain.exchange import decide_rate, make_quote, propose_rate
-from domain.gateways.base import (
+from domain.gateways.interface import (
     DisputeFact,
     DisputeState,
     GatewayPaymentState,
@@ -30,10 +29,11 @@ from domain.money import Money
 from domain.payments import cancel_refund, record_payout, request_refund
 from domain.payments import refunds as refund_service
 from domain.payments.bank_transfers import Evidence, decide_transfer, record_transfer
-from domain.payments.exceptions import get_exceptions
-from domain.payments.facts import apply_facts
-from domain.payments.review import count_waiting
-from domain.queries.payouts import list_payouts
+from domain.payments.discrepancies import get_exceptions
+from domain.payments.exchange_rates import decide_rate, make_quote, propose_rate
+from domain.payments.gateway_updates import apply_facts
+from domain.payments.payout_queries import list_payouts
+from domain.payments.reviews import count_waiting
 from portal import backend
 from tests.factories import next_key
 from tests.gateways import GATEWAYS, ScriptedGateway, away, begin, dong, paid, payer

@@ -13,10 +13,10 @@ from sqlalchemy import select, text
 from db.models import Payment, Refund
 from domain import ledger
 from domain.actors import StaffRole, user_actor
-from domain.gateways.base import Outcome
+from domain.gateways.interface import Outcome
 from domain.money import Money
 from domain.payments import open_checkout, request_refund, send_refund, take_notification
-from domain.payments.facts import apply_facts
+from domain.payments.gateway_updates import apply_facts
 from tests.factories import SYSTEM, next_key
 from tests.gateways import GATEWAYS, ScriptedGateway, begin, dong, paid, payer
 from tests.payment_worker import MESSAGE, VAULT, Telling

@@ -21,20 +21,26 @@ from db.models import Payment
 from domain import ledger
 from domain.actors import StaffRole, user_actor
 from domain.errors import Conflict
-from domain.gateways.base import GatewayPaymentState, InboundMessage, Outcome, PaymentFact, Snapshot
-from domain.gateways.paypal import PayPal, PayPalSettings
-from domain.gateways.stripe_checkout import StripeCheckout, StripeSettings
+from domain.gateways.interface import (
+    GatewayPaymentState,
+    InboundMessage,
+    Outcome,
+    PaymentFact,
+    Snapshot,
+)
+from domain.gateways.paypal.client import PayPal, PayPalSettings
+from domain.gateways.stripe import StripeCheckout, StripeSettings
 from domain.gateways.vnpay import VNPay, VNPaySettings, hash_data, sign
 from domain.money import Money
 from domain.payments import check_payment, give_up, take_notification
-from domain.payments.facts import apply_facts
-from domain.payments.review import (
+from domain.payments.gateway_updates import apply_facts
+from domain.payments.reviews import (
     accept_payment,
     propose_acceptance,
     refuse_payment,
     reviews_of,
 )
-from domain.vault import Vault
+from domain.security.payload_encryption import Vault
 from sandbox.paypal_certificates import load_or_make
 from tests.factories import SYSTEM
 from tests.gateways import GATEWAYS, ScriptedGateway, begin, dong, payer
@@ -46,7 +52,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker
 
     from domain.actors import Actor
-    from domain.gateways.base import Gateway
+    from domain.gateways.interface import Gateway
     from sandbox.paypal_certificates import Identity
 
 AT_ONCE = 20

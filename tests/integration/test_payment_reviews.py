@@ -18,8 +18,7 @@ from db.models import Payment, PaymentEvent, PaymentReview
 from domain import ledger
 from domain.actors import MemberRole, StaffRole, user_actor
 from domain.errors import AlreadyDecided, Conflict, InvalidInput, NotAuthorised
-from domain.exchange import decide_rate, make_quote, propose_rate
-from domain.gateways.base import (
+from domain.gateways.interface import (
     GatewayPaymentState,
     Outcome,
     PaymentFact,
@@ -29,8 +28,11 @@ from domain.gateways.base import (
 )
 from domain.money import Money
 from domain.payments import check_due, check_payment, request_refund
-from domain.payments.facts import apply_facts
-from domain.payments.review import (
+from domain.payments.exchange_rates import decide_rate, make_quote, propose_rate
+from domain.payments.gateway_updates import apply_facts
+from domain.payments.queries import find_payments
+from domain.payments.review_queries import list_discrepancies
+from domain.payments.reviews import (
     accept_payment,
     count_waiting,
     propose_acceptance,
@@ -39,8 +41,6 @@ from domain.payments.review import (
     review_discrepancy,
     reviews_of,
 )
-from domain.queries.payment_reviews import list_discrepancies
-from domain.queries.payments import find_payments
 from tests.factories import SYSTEM
 from tests.gateways import GATEWAYS, ScriptedGateway, begin, dong, paid, payer
 
@@ -48,8 +48,8 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker
 
     from domain.actors import Actor
-    from domain.gateways.base import Fact
-    from domain.payments.review import PaymentReviews
+    from domain.gateways.interface import Fact
+    from domain.payments.reviews import PaymentReviews
 
 ASKED, CAME = dong(550_000), dong(330_000)
 MAKER = user_actor(900, staff_role=StaffRole.FINANCE)

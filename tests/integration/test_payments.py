@@ -25,7 +25,7 @@ from domain.errors import (
     NotFound,
     RateLimited,
 )
-from domain.gateways.base import (
+from domain.gateways.interface import (
     GatewayPaymentState,
     GatewayRefused,
     GatewayUnavailable,
@@ -37,14 +37,14 @@ from domain.gateways.base import (
 from domain.gateways.vnpay import VNPay, VNPaySettings, hash_data, sign
 from domain.money import Money
 from domain.payments import check_due, check_payment, give_up, open_checkout, take_notification
-from domain.payments.facts import apply_facts
-from domain.queries.payments import (
+from domain.payments.gateway_updates import apply_facts
+from domain.payments.queries import (
     find_payment,
     find_payments,
     payment_page,
     payment_timeline,
 )
-from domain.vault import Vault
+from domain.security.payload_encryption import Vault
 from tests.factories import SYSTEM, make_account, next_key
 from tests.gateways import GATEWAYS, ScriptedGateway, away, begin, dong, paid, payer
 
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from domain.actors import Actor
-    from domain.gateways.base import Checkout, CheckoutRequest
+    from domain.gateways.interface import Checkout, CheckoutRequest
     from domain.payments import StartedPayment
 
 SETTINGS = VNPaySettings("TESTTMN1", "secret-of-tests", "https://p.example", "https://a.example",

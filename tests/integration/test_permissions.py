@@ -10,43 +10,41 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from domain import (
-    audit_chain,
-    exchange,
-    exports,
-    finance,
     jobs,
     ledger,
-    members,
     payments,
-    secret_keys,
     staff,
     support,
     vouchers,
 )
-from domain.accounts import add_member, open_account
+from domain.accounts import add_member, members, open_account
 from domain.actors import MemberRole, StaffRole, system_actor, user_actor
+from domain.analytics.queries import analytics_choices
+from domain.audit import chain
+from domain.audit.queries import AuditFilter, audit_page
 from domain.billing_profiles import save_profile
+from domain.catalogue.loading import load_reference
 from domain.errors import BillingError, NotAuthorised, NotFound
-from domain.gateways.base import RefundFact, RefundState
+from domain.fraud_signals import reasons_of
+from domain.gateways.interface import RefundFact, RefundState
+from domain.history import export_jobs
 from domain.identity import Rules, purge_identity
-from domain.keyring import Keyring
+from domain.identity.queries import names_of
+from domain.ledger import journal
+from domain.ledger.balances import account_overview
 from domain.ledger.verify import verify_ledger
 from domain.money import Money
-from domain.payments import bank_transfers, review
-from domain.payments.facts import apply_facts
+from domain.payments import bank_transfers, exchange_rates, reviews
+from domain.payments.gateway_updates import apply_facts
+from domain.payments.queries import find_payments
+from domain.payments.top_up_limits import change_limits, list_limits
 from domain.permissions import PERMISSIONS, allows
-from domain.queries.account_search import find_accounts
-from domain.queries.account_timeline import account_timeline
-from domain.queries.analytics import analytics_choices
-from domain.queries.approvals import list_requests
-from domain.queries.audit import AuditFilter, audit_page
-from domain.queries.balances import account_overview
-from domain.queries.payments import find_payments
-from domain.queries.people import names_of
-from domain.reference import load_reference
-from domain.signals import reasons_of
-from domain.top_up_limits import change_limits, list_limits
-from domain.vault import Vault
+from domain.security import secret_keys
+from domain.security.keyring import Keyring
+from domain.security.payload_encryption import Vault
+from domain.support.account_search import find_accounts
+from domain.support.account_timeline import account_timeline
+from domain.support.queries import list_requests
 from tests.factories import UNIT, charge, grant, next_key
 from tests.gateways import GATEWAYS, ScriptedGateway, begin, dong, paid, payer
 from tests.integration.test_authorisation import PROFILE, add_people, call, people
@@ -105,7 +103,7 @@ def world(session: Session, sessions: sessionmaker[Session]) -> World:
     )
     assert isinstance(waiting, support.Waiting)
     transfer = bank_transfers.record_transfer(session, actor=MAKER, **transfer_of(account, "FT0"))
-    rate = exchange.propose_rate(session, actor=RATE_MAKER, **rate_of(25_000))
+    rate = exchange_rates.propose_rate(session, actor=RATE_MAKER, **rate_of(25_000))
     session.commit()
     return World(
         session,
@@ -126,8 +124,8 @@ def refused_money(session: Session, account: int, owner: Actor) -> None:
     started = begin(session, gateway, account, owner, dong(600_000))
     fact = paid(started.reference, dong(1_000), number="odd")
     apply_facts(session, gateway=gateway, facts=(fact,), actor=GATEWAYS)
-    found = review.reviews_of(session, payment_id=started.payment_id, actor=MAKER).waiting[0]
-    review.refuse_payment(
+    found = reviews.reviews_of(session, payment_id=started.payment_id, actor=MAKER).waiting[0]
+    reviews.refuse_payment(
         session,
         payment_id=started.payment_id,
         doubt_id=found.doubt.id,
@@ -245,10 +243,10 @@ CALLS: dict[str, Callable[[World, Actor], Any]] = {
         actor=actor,
         idempotency_key="refund",
     ),
-    "decide_payment": lambda world, actor: review.accept_payment(
+    "decide_payment": lambda world, actor: reviews.accept_payment(
         world.session, payment_id=world.payment, doubt_id=1, reason="seen", actor=actor
     ),
-    "record_return": on_session(review.record_return, review_id=1, reference="R1"),
+    "record_return": on_session(reviews.record_return, review_id=1, reference="R1"),
     "record_payout": on_session(payments.record_payout, refund_id=1, reference="R1"),
     "cancel_refund": on_session(payments.cancel_refund, refund_id=1, reason="a mistake"),
     "see_transfers": on_session(bank_transfers.list_transfers),
@@ -262,12 +260,12 @@ CALLS: dict[str, Callable[[World, Actor], Any]] = {
         world.session, transfer_id=world.transfer, is_approved=False, actor=actor
     ),
     "issue_documents": on_session(payments.issue_documents, vault=VAULT),
-    "see_rates": on_session(exchange.list_rates),
-    "propose_rate": on_session(exchange.propose_rate, **rate_of(26_000)),
-    "decide_rate": lambda world, actor: exchange.decide_rate(
+    "see_rates": on_session(exchange_rates.list_rates),
+    "propose_rate": on_session(exchange_rates.propose_rate, **rate_of(26_000)),
+    "decide_rate": lambda world, actor: exchange_rates.decide_rate(
         world.session, rate_id=world.rate, is_approved=False, actor=actor
     ),
-    "load_rate": lambda world, actor: exchange.load_rate(
+    "load_rate": lambda world, actor: exchange_rates.load_rate(
         world.session, rate_id=world.rate, actor=actor
     ),
     "see_top_up_limits": on_session(list_limits),
@@ -324,7 +322,7 @@ CALLS: dict[str, Callable[[World, Actor], Any]] = {
         ledger.write_off_debt, amount_micros=1, reason="lost", idempotency_key="off"
     ),
     "post_finance_entries": on_session(
-        finance.post_finance_entries,
+        journal.post_finance_entries,
         site_code="vn",
         kind="payout",
         reference="P1",
@@ -335,8 +333,8 @@ CALLS: dict[str, Callable[[World, Actor], Any]] = {
     "verify_ledger": on_session(verify_ledger),
     "see_analytics": on_session(analytics_choices),
     "see_audit": on_session(audit_page, wanted=AuditFilter()),
-    "verify_audit": on_session(audit_chain.verify_audit),
-    "seal_audit": on_session(audit_chain.seal_audit_log),
+    "verify_audit": on_session(chain.verify_audit),
+    "seal_audit": on_session(chain.seal_audit_log),
     "manage_people": on_session(
         staff.change_staff_role, user_id=999_999, role=StaffRole.SUPPORT, reason="hired"
     ),
@@ -351,7 +349,7 @@ CALLS: dict[str, Callable[[World, Actor], Any]] = {
     "rotate_keys": lambda world, actor: secret_keys.rotate_keys(
         world.sessions, keyring=Keyring(SECRET), actor=actor
     ),
-    "run_jobs": on_session(exports.forget_exports),
+    "run_jobs": on_session(export_jobs.forget_exports),
 }
 
 

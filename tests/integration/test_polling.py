@@ -13,7 +13,7 @@ from sqlalchemy.orm import sessionmaker
 
 from db.models import Account, Dispute, Payment, PaymentEvent, Refund
 from domain.errors import NotAuthorised
-from domain.gateways.base import (
+from domain.gateways.interface import (
     DisputeFact,
     DisputeState,
     GatewayPaymentState,
@@ -24,8 +24,8 @@ from domain.gateways.base import (
     Snapshot,
 )
 from domain.payments import check_due, check_payment, give_up, polling
-from domain.payments.facts import apply_facts
-from domain.payments.schedule import MAX_REFUND_CHECKS, next_check
+from domain.payments.check_schedule import MAX_REFUND_CHECKS, next_check
+from domain.payments.gateway_updates import apply_facts
 from tests.factories import next_key
 from tests.gateways import GATEWAYS, ScriptedGateway, away, begin, dong, paid, payer
 from tests.support.keys import KNOWS_VAULT
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from domain.actors import Actor
-    from domain.gateways.base import Fact, Gateway, KnownPayment, RefundRequest
+    from domain.gateways.interface import Fact, Gateway, KnownPayment, RefundRequest
 
 CREDIT = dong(500_000)
 START = datetime(2026, 3, 10, 9, 30, tzinfo=UTC)

@@ -10,7 +10,7 @@ from sqlalchemy import text
 from domain.actors import user_actor
 from domain.errors import InvalidInput, NotAuthorised, NotFound
 from domain.identity import create_user
-from domain.preferences import save_preferences, time_zones
+from domain.identity.preferences import save_preferences, time_zones
 from portal import formats
 from tests.factories import SYSTEM
 

@@ -18,15 +18,11 @@ from sqlalchemy import event, text
 from db.engine import make_engine, make_sessions
 from domain import ledger
 from domain.accounts import add_member
+from domain.accounts.queries import own_accounts, service_names
 from domain.actors import MemberRole, StaffRole, user_actor
 from domain.errors import InvalidInput, NotAuthorised, NotFound
-from domain.identity import create_user
-from domain.queries import history
-from domain.queries.account_search import find_accounts
-from domain.queries.accounts import own_accounts, service_names
-from domain.queries.balances import GrantStatus, account_overview, account_summary
-from domain.queries.cursors import HistoryCursor
-from domain.queries.details import (
+from domain.history.cursors import HistoryCursor
+from domain.history.details import (
     HoldDetail,
     entry_calls,
     entry_detail,
@@ -34,8 +30,8 @@ from domain.queries.details import (
     hold_detail,
     refusal_detail,
 )
-from domain.queries.history import history_count, history_page, history_view
-from domain.queries.history_rows import (
+from domain.history.pages import history_count, history_page, history_view
+from domain.history.rows import (
     HISTORY_KINDS,
     LONGEST_TEXT,
     HistoryFilter,
@@ -43,6 +39,9 @@ from domain.queries.history_rows import (
     HistoryRow,
     HistoryStatus,
 )
+from domain.identity import create_user
+from domain.ledger.balances import GrantStatus, account_overview, account_summary
+from domain.support.account_search import find_accounts
 from tests.factories import SYSTEM, UNIT, charge, grant, make_account, make_charge, next_key
 
 if TYPE_CHECKING:
@@ -51,7 +50,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from domain.actors import Actor
-    from domain.queries.history_rows import HistoryPage
+    from domain.history.rows import HistoryPage
     from tests.conftest import TestClock
 
 CUSTOMER_ID = 7
@@ -491,7 +490,7 @@ def test_the_newest_page_is_whole_even_when_it_is_reached_from_its_middle(
 def test_a_text_search_reads_a_window_and_goes_on_behind_it(
     session: Session, busy_account: int, window: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(history, "SEARCH_WINDOW", window)
+    monkeypatch.setattr("domain.history.pages.SEARCH_WINDOW", window)
     wanted = HistoryFilter(text="llama_3")
     pages = walk_older(session, busy_account, wanted, 2)
 
@@ -524,7 +523,7 @@ def test_a_count_stops_at_its_cap(
 ) -> None:
     total = len(every_row(session, busy_account))
     for cap, expected in ((total, (total, False)), (total - 1, (total - 1, True)), (5, (5, True))):
-        monkeypatch.setattr(history, "COUNT_CAP", cap)
+        monkeypatch.setattr("domain.history.pages.COUNT_CAP", cap)
         count = history_count(session, actor=SYSTEM, account_id=busy_account, wanted=ALL)
         assert count is not None
         assert (count.count, count.is_capped) == expected
@@ -687,7 +686,7 @@ def test_a_search_reads_its_window_and_no_more(
     crowded: tuple[Session, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session, account_id = crowded
-    monkeypatch.setattr(history, "SEARCH_WINDOW", 100)
+    monkeypatch.setattr("domain.history.pages.SEARCH_WINDOW", 100)
 
     read = rows_read(
         session,

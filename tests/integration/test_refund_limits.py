@@ -12,9 +12,8 @@ from db.models import Payment, Refund, StaffAct
 from domain.actors import MemberRole, StaffRole, user_actor
 from domain.clock import CLOCK
 from domain.errors import Conflict, NotAuthorised, NotFound, ReversalExceedsOriginal
-from domain.payments.facts import apply_facts
-from domain.queries.approvals import list_requests
-from domain.queries.balances import account_summary
+from domain.ledger.balances import account_summary
+from domain.payments.gateway_updates import apply_facts
 from domain.support import (
     Done,
     RefundPayment,
@@ -25,6 +24,7 @@ from domain.support import (
     preview_act,
     refuse_request,
 )
+from domain.support.queries import list_requests
 from tests.factories import SYSTEM, UNIT, charge, next_key
 from tests.gateways import GATEWAYS, ScriptedGateway, begin, dong, paid, payer
 from tests.integration.test_support import agent, checker, make_person

@@ -13,7 +13,7 @@ from db.models import Account, Dispute, Payment, PaymentEvent, Refund
 from domain import ledger
 from domain.actors import StaffRole, user_actor
 from domain.errors import Conflict, InvalidInput, NotAuthorised, ReversalExceedsOriginal
-from domain.gateways.base import (
+from domain.gateways.interface import (
     DisputeFact,
     DisputeState,
     GatewayPaymentState,
@@ -28,20 +28,20 @@ from domain.gateways.base import (
 )
 from domain.money import Money
 from domain.payments import check_due, check_payment, request_refund, send_refund, take_notification
-from domain.payments.facts import apply_facts
+from domain.payments.check_schedule import next_check
+from domain.payments.gateway_updates import apply_facts
 from domain.payments.records import lock_payment
-from domain.payments.review import review_discrepancy, reviews_of
-from domain.payments.schedule import next_check
+from domain.payments.reviews import review_discrepancy, reviews_of
+from domain.security.payload_encryption import Vault
 from domain.transactions import run_transaction
-from domain.vault import Vault
 from tests.factories import SYSTEM, charge, next_key
 from tests.gateways import GATEWAYS, ScriptedGateway, away, begin, dong, paid, payer
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker
 
-    from domain.gateways.base import Fact
-    from domain.payments.doubts import Doubt
+    from domain.gateways.interface import Fact
+    from domain.payments.review_cases import Doubt
 
 VAULT = Vault(b"the-secret-key-of-these-tests-0123456789")
 CREDIT = dong(550_000)

@@ -23,7 +23,6 @@ from domain.errors import (
 )
 from domain.jobs import standard_jobs
 from domain.outbox import Mail
-from domain.queries.approvals import waiting_counts
 from domain.staff import (
     REQUEST_LIFETIME,
     SOLE_ADMIN_DELAY,
@@ -44,6 +43,7 @@ from domain.staff import (
 )
 from domain.staff.notices import TEMPLATE
 from domain.staff.person_notice import TEMPLATE as OWN_TEMPLATE
+from domain.support.queries import waiting_counts
 from portal import mail
 from tests.factories import SYSTEM, make_account
 from tests.integration.test_support import make_person

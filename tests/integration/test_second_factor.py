@@ -17,7 +17,7 @@ from sqlalchemy import select, text, update
 
 from db.models import AuditRecord, Authenticator, OutboxMessage, RecoveryCode, User, UserSession
 from domain import clock as clocks
-from domain import identity, passwords
+from domain import identity
 from domain.actors import StaffRole, system_actor, user_actor
 from domain.errors import Conflict, InvalidInput, NotAuthorised, NotFound, RateLimited
 from domain.identity import (
@@ -33,6 +33,7 @@ from domain.identity import (
 )
 from domain.identity.authenticators import withdraw_offer
 from domain.identity.sessions import end_pending_sign_ins
+from domain.security import passwords
 from domain.staff import change_staff_role, disable_user
 from tests.conftest import TestClock
 from tests.support.keys import KNOWS_KEYS, parameters_of

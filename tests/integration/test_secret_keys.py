@@ -14,13 +14,14 @@ from sqlalchemy import select, text
 
 from db.engine import make_sessions
 from db.models import AuditRecord
-from domain import identity, outbox, secret_keys
+from domain import identity, outbox
 from domain.actors import StaffRole, system_actor, user_actor
-from domain.digests import digest_key
 from domain.errors import NotAuthorised, NotFound
-from domain.keyring import Keyring, UnknownKey
-from domain.secret_keys import KeyState, Rotation, key_state, open_digest_key, rotate_keys
-from domain.vault import NOBODY, VAULT, Vault
+from domain.security import secret_keys
+from domain.security.digests import digest_key
+from domain.security.keyring import Keyring, UnknownKey
+from domain.security.payload_encryption import NOBODY, VAULT, Vault
+from domain.security.secret_keys import KeyState, Rotation, key_state, open_digest_key, rotate_keys
 from portal import backend, cli, startup
 from portal.settings import Settings, SettingsError, load_settings, settings
 from tests.support.environment import OUTSIDE_DEMO

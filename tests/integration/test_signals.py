@@ -13,14 +13,20 @@ from sqlalchemy import select, text
 
 from db.engine import make_sessions
 from db.models import AccountSignal, PaymentEvent, VoucherRedemption
-from domain import identity, signals
+from domain import fraud_signals, identity
 from domain.actors import MemberRole, StaffRole, user_actor
 from domain.billing_profiles import BillingProfile, ProfileKind, save_profile
-from domain.digests import DIGEST_KEY, digest_key
 from domain.errors import NotAuthorised, VoucherRefused
-from domain.gateways.base import Instrument
-from domain.payments.facts import apply_facts
-from domain.signals import MANY_ACCOUNTS, MANY_WITHIN_DAYS, is_suspect, main_address, reasons_of
+from domain.fraud_signals import (
+    MANY_ACCOUNTS,
+    MANY_WITHIN_DAYS,
+    is_suspect,
+    main_address,
+    reasons_of,
+)
+from domain.gateways.interface import Instrument
+from domain.payments.gateway_updates import apply_facts
+from domain.security.digests import DIGEST_KEY, digest_key
 from domain.vouchers import redeem_code
 from tests.factories import SYSTEM, make_account, next_key
 from tests.gateways import GATEWAYS, ScriptedGateway, begin, dong, paid, payer
@@ -110,7 +116,7 @@ def test_aliases_lead_to_one_mailbox(written: str, main: str) -> None:
     ],
 )
 def test_a_household_has_one_network(address: str, network: str) -> None:
-    assert signals.network_of(address) == network
+    assert fraud_signals.network_of(address) == network
 
 
 @pytest.mark.parametrize(
@@ -165,7 +171,7 @@ def test_staff_see_what_accounts_share_masked(session: Session) -> None:
 
 def test_nothing_is_kept_in_clear(session: Session) -> None:
     account, _ = customer(session, email="secret@example.com", address="77 Hidden Lane")
-    signals.learn_network(session, account_id=account, address="203.0.113.77")
+    fraud_signals.learn_network(session, account_id=account, address="203.0.113.77")
     rows = session.execute(text("SELECT s::text FROM account_signals s"))
     told = " ".join(row[0] for row in rows)
     for clear in ("secret", "Hidden", "hidden", "77 ", "113.77"):
@@ -230,7 +236,7 @@ def test_the_same_number_at_two_gateways_is_no_instrument_in_common(session: Ses
     found = []
     for gateway in ("stripe", "paypal"):
         account, _ = customer(session)
-        digest = signals.learn_instrument(
+        digest = fraud_signals.learn_instrument(
             session, account_id=account, gateway=gateway, instrument=Instrument("1", "…1")
         )
         found.append(digest)
@@ -263,7 +269,7 @@ def test_signing_up_and_signing_in_tell_from_where(sessions: sessionmaker[Sessio
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1", "testclient", ""])
 def test_this_computer_and_what_is_no_address_tie_nobody(session: Session, address: str) -> None:
     account, _ = customer(session)
-    signals.learn_network(session, account_id=account, address=address)
+    fraud_signals.learn_network(session, account_id=account, address=address)
     assert "network_address" not in kinds(session, account)
 
 
@@ -272,7 +278,7 @@ def opened(session: Session, *days_ago: int, address: str = "203.0.113.7") -> li
     found = []
     for days in days_ago:
         account, _ = customer(session)
-        signals.learn_network(session, account_id=account, address=address)
+        fraud_signals.learn_network(session, account_id=account, address=address)
         earlier = "UPDATE accounts SET created_at = now() - :days * interval '1 day' WHERE id = :id"
         with as_owner(session):
             session.execute(text(earlier), {"days": days, "id": account})
@@ -322,7 +328,7 @@ def test_an_older_account_does_not_get_what_the_younger_had(session: Session) ->
     second, younger = customer(session, email="lan@example.com")
     minding = codes(session, campaign(session, blocks_suspects=True), 2)
     redeem(session, second, younger, minding[0])
-    signals.learn_email(session, account_id=first, email="lan@example.com")
+    fraud_signals.learn_email(session, account_id=first, email="lan@example.com")
     with pytest.raises(VoucherRefused, match="suspect"):
         redeem(session, first, older, minding[1])
 
@@ -414,7 +420,7 @@ def now_tied(
     with sessions.begin() as session:
         before = is_suspect(session, account_id=first, campaign_id=campaign_id)
         for account in (first, second):
-            signals.learn_email(session, account_id=account, email="one@example.com")
+            fraud_signals.learn_email(session, account_id=account, email="one@example.com")
         return [
             before,
             is_suspect(session, account_id=first, campaign_id=campaign_id),
@@ -427,8 +433,8 @@ def test_networks_are_forgotten_after_ninety_days_and_nothing_else(session: Sess
     for days, address in ((91, "203.0.113.1"), (89, "198.51.100.1")):
         moment = datetime.now(UTC) - timedelta(days=days)
         session.info["clock"] = lambda moment=moment: moment
-        signals.learn_network(session, account_id=account, address=address)
-        signals.learn_email(session, account_id=account, email=f"lan{days}@example.com")
+        fraud_signals.learn_network(session, account_id=account, address=address)
+        fraud_signals.learn_email(session, account_id=account, email=f"lan{days}@example.com")
     del session.info["clock"]
     assert identity.purge_identity(session, actor=SYSTEM) == 1
     left = session.scalars(
@@ -445,7 +451,7 @@ def test_a_reason_tells_since_when(session: Session) -> None:
     for moment in moments:
         session.info["clock"] = lambda moment=moment: moment
         account = make_account(session)
-        signals.learn_email(session, account_id=account, email="lan@example.com")
+        fraud_signals.learn_email(session, account_id=account, email="lan@example.com")
         accounts.append(account)
     for account in accounts:
         (reason,) = reasons_of(session, account_id=account, actor=SUPPORT)

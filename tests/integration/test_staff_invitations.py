@@ -13,7 +13,8 @@ from sqlalchemy import func, select, text
 from sqlalchemy.exc import IntegrityError, ProgrammingError
 
 from db.models import AccountMember, AuditRecord, OutboxMessage, StaffInvitation, User
-from domain import identity, members
+from domain import identity
+from domain.accounts import members
 from domain.actors import MemberRole, StaffRole, user_actor
 from domain.errors import (
     BillingError,

@@ -17,18 +17,17 @@ from db.engine import make_sessions
 from db.models import CampaignAmount, Payment, PaymentEvent, VoucherRedemption
 from domain import ledger
 from domain.actors import StaffRole, user_actor
-from domain.digests import DIGEST_KEY, digest_key
 from domain.errors import InvalidInput
-from domain.gateways.base import Instrument, PaymentFact, RefundFact, RefundState, Snapshot
+from domain.gateways.interface import Instrument, PaymentFact, RefundFact, RefundState, Snapshot
+from domain.history.pages import history_page
+from domain.history.rows import HistoryFilter
+from domain.ledger.balances import account_summary
 from domain.money import Money
 from domain.payments import check_due, starter_packs
 from domain.payments.bank_transfers import decide_transfer
-from domain.payments.facts import apply_facts
-from domain.payments.review import accept_payment, propose_acceptance
-from domain.queries.balances import account_summary
-from domain.queries.history import history_page
-from domain.queries.history_rows import HistoryFilter
-from domain.queries.vouchers import account_vouchers
+from domain.payments.gateway_updates import apply_facts
+from domain.payments.reviews import accept_payment, propose_acceptance
+from domain.security.digests import DIGEST_KEY, digest_key
 from domain.vouchers import (
     CampaignTerms,
     Offer,
@@ -41,6 +40,7 @@ from domain.vouchers import (
     propose_campaign,
     redeem_code,
 )
+from domain.vouchers.queries import account_vouchers
 from tests.factories import SYSTEM, charge, grant, make_site, next_key
 from tests.gateways import GATEWAYS, ScriptedGateway, away, begin, paid, payer
 from tests.integration.test_bank_transfers import CHECKER, record

@@ -10,10 +10,11 @@ from zoneinfo import ZoneInfo
 import pytest
 from sqlalchemy import text
 
-from domain import ledger, statements
+from domain import ledger
 from domain.actors import MemberRole, StaffRole, system_actor, user_actor
 from domain.errors import InvalidInput, NotFound
-from domain.statements import Statement, monthly_statement, parse_month, statement_months
+from domain.ledger import statements
+from domain.ledger.statements import Statement, monthly_statement, parse_month, statement_months
 from tests.factories import SYSTEM, UNIT, charge, grant, make_account, next_key
 
 if TYPE_CHECKING:

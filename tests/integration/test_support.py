@@ -25,11 +25,10 @@ from domain.errors import (
     VoucherRefused,
 )
 from domain.identity import create_user
+from domain.identity.queries import names_of
+from domain.ledger.balances import account_overview, account_summary
 from domain.ledger.verify import verify_ledger
 from domain.money import Money
-from domain.queries.approvals import acts_of_entry, list_requests, waiting_counts
-from domain.queries.balances import account_overview, account_summary
-from domain.queries.people import names_of
 from domain.support import (
     ApplyCode,
     Done,
@@ -43,6 +42,7 @@ from domain.support import (
     refuse_request,
     withdraw_request,
 )
+from domain.support.queries import acts_of_entry, list_requests, waiting_counts
 from domain.vouchers import Offer, Part, redeem_code
 from tests.factories import SYSTEM, UNIT, charge, grant, make_account, next_key
 from tests.integration.test_vouchers import campaign, codes, customer, dollars, offer

@@ -14,8 +14,8 @@ from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError
 
 from db.models import AuditRecord, Site
-from domain import top_up_limits
 from domain.actors import MemberRole, StaffRole, user_actor
+from domain.catalogue.loading import load_reference
 from domain.errors import (
     BillingError,
     Conflict,
@@ -27,8 +27,14 @@ from domain.errors import (
     UnknownCurrency,
 )
 from domain.money import Money
-from domain.reference import load_reference
-from domain.top_up_limits import MOST_PRESETS, change_limits, limits_of, list_limits, load_limits
+from domain.payments import top_up_limits
+from domain.payments.top_up_limits import (
+    MOST_PRESETS,
+    change_limits,
+    limits_of,
+    list_limits,
+    load_limits,
+)
 from tests.factories import SYSTEM, make_account, next_key
 
 if TYPE_CHECKING:

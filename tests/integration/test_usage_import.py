@@ -19,14 +19,14 @@ import pytest
 from sqlalchemy import text
 
 from db.engine import make_engine, make_sessions
-from domain import usage
 from domain.actors import user_actor
-from domain.catalogue_file import CATALOGUE_FILE
+from domain.catalogue.file import CATALOGUE_FILE
 from domain.errors import AmountOutOfRange, Conflict, InvalidInput, NotAuthorised
 from domain.ledger import Charge, ChargeItem, charge, verify_ledger
+from domain.metering import usage
+from domain.metering.file import Call, Reject
+from domain.metering.usage import ImportSummary, UsageEvent, import_usage, record_usage
 from domain.money import MAX_MICROS
-from domain.usage import ImportSummary, UsageEvent, import_usage, record_usage
-from domain.usage_file import Call, Reject
 from tests.factories import SYSTEM, grant, make_account
 from tests.support.environment import OUTSIDE_DEMO
 
@@ -198,7 +198,7 @@ from pathlib import Path
 from sqlalchemy import event
 from db.engine import make_engine, make_sessions
 from domain.actors import system_actor
-from domain.usage import import_usage
+from domain.metering.usage import import_usage
 url, path, place, stop_after, *accounts = sys.argv[1:]
 batches = 0
 def report(done, total):

@@ -11,9 +11,9 @@ import pytest
 from domain import ledger
 from domain.actors import MemberRole, user_actor
 from domain.errors import InvalidInput, NotFound
-from domain.queries.balances import account_summary
-from domain.queries.usage import UsageReport, spending_outlook, usage_report
-from domain.usage import UsageEvent, record_usage
+from domain.ledger.balances import account_summary
+from domain.metering.queries import UsageReport, spending_outlook, usage_report
+from domain.metering.usage import UsageEvent, record_usage
 from tests.factories import SYSTEM, UNIT, charge, grant, make_account, next_key
 
 if TYPE_CHECKING:

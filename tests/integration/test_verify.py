@@ -12,7 +12,7 @@ from sqlalchemy import create_engine, text
 from domain import ledger
 from domain.actors import StaffRole, user_actor
 from domain.errors import NotAuthorised
-from domain.finance import FinanceLine, post_finance_entries
+from domain.ledger.journal import FinanceLine, post_finance_entries
 from domain.ledger.verify_checks import CHECKS
 from tests.factories import SYSTEM, UNIT, charge, grant, make_account, next_key
 from tests.support.mutations import disarm

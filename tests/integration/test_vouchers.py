@@ -29,10 +29,9 @@ from domain.errors import (
     RateLimited,
     VoucherRefused,
 )
+from domain.ledger.balances import account_overview, account_summary
 from domain.ledger.verify import verify_ledger
 from domain.money import Money
-from domain.queries.balances import account_overview, account_summary
-from domain.queries.vouchers import account_vouchers, waiting_vouchers
 from domain.vouchers import (
     CampaignTerms,
     Offer,
@@ -57,6 +56,7 @@ from domain.vouchers import (
     revoke_codes,
 )
 from domain.vouchers import codes as voucher_codes
+from domain.vouchers.queries import account_vouchers, waiting_vouchers
 from tests.factories import SYSTEM, charge, grant, make_account, next_key
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from domain.gateways.base import Outcome
+from domain.gateways.interface import Outcome
 from domain.payments import handle_webhook
 from portal import backend
 from tests.gateways import begin, dong, payer
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from domain.actors import Actor
-    from domain.gateways.base import InboundMessage
+    from domain.gateways.interface import InboundMessage
 
 
 @pytest.fixture

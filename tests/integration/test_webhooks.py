@@ -19,7 +19,7 @@ from db.models import Dispute, GatewayMessage, Payment
 from domain import clock
 from domain.actors import StaffRole, user_actor
 from domain.errors import InvalidInput, NotAuthorised
-from domain.gateways.base import (
+from domain.gateways.interface import (
     DisputeFact,
     DisputeState,
     GatewayPaymentState,
@@ -29,10 +29,10 @@ from domain.gateways.base import (
     Outcome,
     PaymentFact,
 )
-from domain.payments import handle_webhook, notifications, unmatched_webhooks
+from domain.payments import handle_webhook, unmatched_webhooks, webhooks
 from domain.payments.polling import CHECK_FAILED
 from domain.payments.records import count_steps
-from domain.vault import Vault
+from domain.security.payload_encryption import Vault
 from portal import backend
 from portal.routes import payments as routes
 from tests.gateways import ScriptedGateway, paid
@@ -45,12 +45,12 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
     from sqlalchemy.orm import Session
 
-    from domain.gateways.base import Fact
+    from domain.gateways.interface import Fact
 
 __all__ = ["begun"]
 
 T = TypeVar("T")
-RAISED = "InvalidInput in domain.payments.notifications._act"
+RAISED = "InvalidInput in domain.payments.webhooks._act"
 FINANCE = user_actor(5, staff_role=StaffRole.FINANCE)
 MESSAGE = InboundMessage("POST", {}, (), "", b"{}", datetime.now(UTC))
 
@@ -111,7 +111,7 @@ def test_a_webhook_that_raises_is_answered_noted_and_taken_when_it_comes_again(
 
     with begun.sessions.begin() as session:
         session.get_one(Payment, begun.started.payment_id).next_check_at = None
-    monkeypatch.setattr(notifications, "apply_facts", refuse)
+    monkeypatch.setattr(webhooks, "apply_facts", refuse)
     for _again in range(2):
         assert take(begun.sessions, MESSAGE, gateway) is Outcome.UNAVAILABLE
     row = begun.row()
@@ -192,7 +192,7 @@ def test_unmatched_money_is_for_staff_alone(sessions: sessionmaker[Session]) -> 
 def test_forged_webhooks_of_one_gateway_leave_room_for_the_evidence_of_another(
     sessions: sessionmaker[Session], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(notifications, "_REFUSED_KEPT_PER_HOUR", 2)
+    monkeypatch.setattr(webhooks, "_REFUSED_KEPT_PER_HOUR", 2)
     refusal = NotificationRefused(Outcome.BAD_SIGNATURE, "signature")
     for number in range(5):
         message = replace(MESSAGE, body=b"%d" % number, received_at=datetime.now(UTC))
@@ -206,7 +206,7 @@ def test_forged_webhooks_of_one_gateway_leave_room_for_the_evidence_of_another(
 def test_evidence_is_kept_again_after_an_hour(
     sessions: sessionmaker[Session], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(notifications, "_REFUSED_KEPT_PER_HOUR", 1)
+    monkeypatch.setattr(webhooks, "_REFUSED_KEPT_PER_HOUR", 1)
     refusal = NotificationRefused(Outcome.MALFORMED, "no_json")
     for minutes in (61, 0, 0):
         moment = datetime.now(UTC) - timedelta(minutes=minutes)

@@ -16,11 +16,11 @@ from domain.accounts import open_account
 from domain.actors import MemberRole, user_actor
 from domain.billing_profiles import current_profile
 from domain.errors import Conflict
-from domain.exchange import Quote
-from domain.gateways.base import GatewayRefused
+from domain.gateways.interface import GatewayRefused
 from domain.identity import create_user
+from domain.ledger.balances import account_summary
 from domain.money import Money
-from domain.queries.balances import account_summary
+from domain.payments.exchange_rates import Quote
 from portal import backend, viewing
 from portal.formats import time_zone
 from portal.session import Visitor

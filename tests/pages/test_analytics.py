@@ -13,7 +13,7 @@ from openpyxl import load_workbook
 
 from domain.accounts import open_account
 from domain.actors import StaffRole, user_actor
-from domain.queries.analytics import (
+from domain.analytics.queries import (
     AccountShare,
     AccountShares,
     AnalyticsChoices,

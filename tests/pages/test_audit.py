@@ -11,8 +11,8 @@ import pytest
 
 from domain import audit
 from domain.actors import StaffRole, user_actor
-from domain.audit_chain import seal_audit_log
-from domain.queries.audit import AuditFilter, audit_page
+from domain.audit.chain import seal_audit_log
+from domain.audit.queries import AuditFilter, audit_page
 from portal.audit import download
 from tests.factories import SYSTEM, make_account
 

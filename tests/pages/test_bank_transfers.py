@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from domain.actors import StaffRole, user_actor
-from domain.exchange import propose_rate
 from domain.payments.bank_transfers import Evidence, decide_transfer, record_transfer
+from domain.payments.exchange_rates import propose_rate
 from domain.uploads import EVIDENCE
 from tests.factories import make_account
 from tests.gateways import dong, payer

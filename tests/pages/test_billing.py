@@ -11,10 +11,10 @@ from sqlalchemy import text
 
 from domain import ledger
 from domain.actors import StaffRole, user_actor
+from domain.history.cursors import HistoryCursor
 from domain.identity import create_user
-from domain.queries.cursors import HistoryCursor
+from domain.metering.usage import UsageEvent, record_usage
 from domain.staff import change_staff_role
-from domain.usage import UsageEvent, record_usage
 from tests.factories import SYSTEM, UNIT, charge, grant, make_account
 
 if TYPE_CHECKING:

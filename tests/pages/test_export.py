@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy import text
 
-from domain import exports
 from domain.actors import MemberRole, user_actor
-from domain.exports import ExportState, ExportWish
-from domain.queries.history_rows import HistoryFilter
+from domain.history import export_jobs
+from domain.history.export_jobs import ExportState, ExportWish
+from domain.history.rows import HistoryFilter
 from tests.factories import SYSTEM, charge, grant, make_account
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def account(session: Session) -> int:
 def begin(session: Session, account: int, user_id: int = 1) -> int:
     actor = user_actor(user_id, memberships={account: MemberRole.OWNER})
     wish = ExportWish(account, HistoryFilter(), "xlsx", "UTC", "en")
-    job_id = exports.begin_export(session, actor=actor, wish=wish)
+    job_id = export_jobs.begin_export(session, actor=actor, wish=wish)
     session.commit()
     return job_id
 
@@ -57,7 +57,7 @@ def test_a_file_that_is_written_shows_how_far_it_is(
     job_id = begin(session, account)
     bar = progress_of(history(show, account, job_id))
     assert (bar.value, bar.text) == (0, "Writing the file: the rows are being counted")
-    exports.note_progress(session, actor=SYSTEM, job_id=job_id, progress=(250_000, 1_000_000))
+    export_jobs.note_progress(session, actor=SYSTEM, job_id=job_id, progress=(250_000, 1_000_000))
     session.commit()
     bar = progress_of(history(show, account, job_id))
     assert bar.value == 25
@@ -68,7 +68,7 @@ def test_a_file_that_is_done_has_a_link(
     show: Callable[..., AppTest], session: Session, account: int
 ) -> None:
     job_id = begin(session, account)
-    exports.finish_export(session, actor=SYSTEM, job_id=job_id, state=ExportState.DONE)
+    export_jobs.finish_export(session, actor=SYSTEM, job_id=job_id, state=ExportState.DONE)
     session.commit()
     assert f'href="/exports/file?id={job_id}"' in html_of(history(show, account, job_id))
 

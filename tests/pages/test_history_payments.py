@@ -9,7 +9,7 @@ from urllib.parse import parse_qs
 import pytest
 
 from domain.actors import MemberRole, user_actor
-from domain.payments.facts import apply_facts
+from domain.payments.gateway_updates import apply_facts
 from tests.gateways import GATEWAYS, ScriptedGateway, begin, dong, paid, payer
 from tests.pages.test_query_counts import MOST, statements_of_a_run
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from domain.accounts.members import invite_member
 from domain.actors import MemberRole, user_actor
-from domain.members import invite_member
 from domain.vouchers import issue_code, lock_campaign
 from portal import viewing
 from portal.settings import settings

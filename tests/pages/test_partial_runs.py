@@ -11,8 +11,8 @@ from sqlalchemy import text
 
 from domain.actors import MemberRole, StaffRole, user_actor
 from domain.errors import NotAuthorised
+from domain.ledger.balances import account_summary
 from domain.permissions import allows, require
-from domain.queries.balances import account_summary
 from portal import backend, formats, viewing
 from portal.session import Visitor
 from portal.ui import partial_runs

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from domain.actors import StaffRole, user_actor
-from domain.gateways.base import (
+from domain.gateways.interface import (
     DisputeFact,
     DisputeState,
     GatewayPaymentState,
@@ -15,16 +15,16 @@ from domain.gateways.base import (
     RefundFact,
     RefundState,
 )
+from domain.ledger.balances import account_summary
 from domain.payments import request_refund
-from domain.payments.facts import apply_facts
-from domain.payments.review import (
+from domain.payments.gateway_updates import apply_facts
+from domain.payments.reviews import (
     propose_acceptance,
     record_return,
     refuse_payment,
     review_discrepancy,
     reviews_of,
 )
-from domain.queries.balances import account_summary
 from tests.gateways import GATEWAYS, ScriptedGateway, begin, dong, paid, payer
 
 if TYPE_CHECKING:

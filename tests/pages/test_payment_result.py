@@ -13,7 +13,7 @@ from sqlalchemy import update
 
 from db.models import Payment, Refund
 from domain.actors import StaffRole, user_actor
-from domain.gateways.base import (
+from domain.gateways.interface import (
     DisputeFact,
     DisputeState,
     GatewayPaymentState,
@@ -23,9 +23,9 @@ from domain.gateways.base import (
     Snapshot,
 )
 from domain.payments import issue_documents
-from domain.payments.facts import apply_facts
-from domain.queries.payments import find_payment, payment_timeline
-from domain.vault import Vault
+from domain.payments.gateway_updates import apply_facts
+from domain.payments.queries import find_payment, payment_timeline
+from domain.security.payload_encryption import Vault
 from portal.top_up import dialog, result
 from portal.top_up.background_checks import BackgroundChecks
 from tests.factories import SYSTEM, grant
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from streamlit.testing.v1 import AppTest
 
     from domain.actors import Actor
-    from domain.gateways.base import Fact, Gateway, KnownPayment
-    from domain.queries.payments import PaymentView
+    from domain.gateways.interface import Fact, Gateway, KnownPayment
+    from domain.payments.queries import PaymentView
 
 CREDIT = dong(500_000)
 ANOTHER = "Try another method"

@@ -9,9 +9,9 @@ from sqlalchemy import select
 
 from db.models import Payment, Refund
 from domain.actors import StaffRole, user_actor
+from domain.ledger.balances import account_summary
 from domain.payments import cancel_refund, record_payout
 from domain.payments.bank_transfers import decide_transfer
-from domain.queries.balances import account_summary
 from domain.support import Done
 from tests.factories import SYSTEM, UNIT
 from tests.gateways import dong, payer

@@ -10,8 +10,8 @@ import pytest
 from sqlalchemy import event
 
 from domain.actors import StaffRole
-from domain.queries import history
-from domain.usage import UsageEvent, record_usage
+from domain.history import pages
+from domain.metering.usage import UsageEvent, record_usage
 from portal import backend, descriptions
 from tests.factories import SYSTEM, charge, grant, make_account
 
@@ -173,7 +173,7 @@ def test_what_is_closed_is_not_asked_for(
 def test_a_history_that_is_known_to_be_long_is_not_counted_again(
     show: Callable[..., AppTest], session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(history, "COUNT_CAP", 5)
+    monkeypatch.setattr(pages, "COUNT_CAP", 5)
     account = make_account(session)
     fill(session, account, 4)
     with counted() as first:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from domain.actors import StaffRole, user_actor
-from domain.exchange import decide_rate, list_rates, propose_rate
 from domain.money import Money
 from domain.payments.bank_transfers import Evidence, decide_transfer, record_transfer
+from domain.payments.exchange_rates import decide_rate, list_rates, propose_rate
 from tests.gateways import dong, payer
 
 if TYPE_CHECKING:

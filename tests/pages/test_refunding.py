@@ -10,8 +10,8 @@ from sqlalchemy import select, text
 
 from db.models import Account, ApprovalRequest, Refund
 from domain.actors import StaffRole, user_actor
-from domain.gateways.base import DisputeFact, DisputeState, GatewayRefused
-from domain.payments.facts import apply_facts
+from domain.gateways.interface import DisputeFact, DisputeState, GatewayRefused
+from domain.payments.gateway_updates import apply_facts
 from domain.support import Waiting
 from portal.payments import refunding
 from tests.factories import UNIT, charge

@@ -12,9 +12,9 @@ from db.models import Account
 from domain import support
 from domain.actors import StaffRole, user_actor
 from domain.clock import CLOCK
-from domain.gateways.base import RefundFact, RefundState
-from domain.payments.facts import apply_facts
-from domain.queries.balances import account_summary
+from domain.gateways.interface import RefundFact, RefundState
+from domain.ledger.balances import account_summary
+from domain.payments.gateway_updates import apply_facts
 from tests.factories import SYSTEM, UNIT, charge, grant, make_account
 from tests.gateways import GATEWAYS, ScriptedGateway, begin, dong, paid, payer
 from tests.integration.test_support import agent, checker, do, goodwill, make_person

@@ -9,9 +9,9 @@ import pytest
 from sqlalchemy import select
 
 from db.models import Payment
+from domain.accounts.members import invite_member
 from domain.actors import MemberRole, StaffRole
 from domain.billing_profiles import BillingProfile, ProfileKind, save_profile
-from domain.members import invite_member
 from domain.payments.bank_transfers import decide_transfer
 from portal.settings import settings
 from tests.factories import SYSTEM, charge, next_key

@@ -9,7 +9,7 @@ import pytest
 
 from domain import ledger
 from domain.actors import StaffRole
-from domain.usage import UsageEvent, record_usage
+from domain.metering.usage import UsageEvent, record_usage
 from tests.factories import SYSTEM, UNIT, charge, grant, make_account, make_site
 from tests.pages.conftest import FURTHEST_EAST, FURTHEST_WEST
 

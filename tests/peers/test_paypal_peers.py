@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import httpx2
 import pytest
 
-from domain.gateways.base import GatewayPaymentState, KnownPayment
+from domain.gateways.interface import GatewayPaymentState, KnownPayment
 from domain.money import Money
 from sandbox.paypal import DEMO_CLIENT_ID, DEMO_CLIENT_SECRET
 from tests.paypal_world import run_stand_in

@@ -19,7 +19,7 @@ import httpx2
 import pytest
 import stripe
 
-from domain.gateways.base import (
+from domain.gateways.interface import (
     GatewayPaymentState,
     GatewayRefused,
     InboundMessage,
@@ -30,7 +30,7 @@ from domain.gateways.base import (
     RefundRequest,
     RefundState,
 )
-from domain.gateways.stripe_checkout import StripeCheckout, StripeSettings
+from domain.gateways.stripe import StripeCheckout, StripeSettings
 from domain.money import Money
 from sandbox.stripe_account import signature
 

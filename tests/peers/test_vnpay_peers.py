@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 import httpx2
 import pytest
 
-from domain.gateways.base import (
+from domain.gateways.interface import (
     CheckoutRequest,
     GatewayPaymentState,
     GatewayUnavailable,

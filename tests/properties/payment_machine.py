@@ -35,8 +35,7 @@ from db.engine import make_engine, make_sessions
 from domain import ledger
 from domain.actors import StaffRole, user_actor
 from domain.errors import BillingError
-from domain.exchange import decide_rate, make_quote, propose_rate
-from domain.gateways.base import (
+from domain.gateways.interface import (
     DisputeFact,
     DisputeState,
     GatewayPaymentState,
@@ -50,8 +49,9 @@ from domain.gateways.base import (
 from domain.ledger.verify import verify_statement
 from domain.money import Money
 from domain.payments import check_payment, request_refund, send_refund
-from domain.payments.facts import apply_facts
-from domain.payments.review import (
+from domain.payments.exchange_rates import decide_rate, make_quote, propose_rate
+from domain.payments.gateway_updates import apply_facts
+from domain.payments.reviews import (
     accept_payment,
     propose_acceptance,
     record_return,
@@ -71,7 +71,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from domain.actors import Actor
-    from domain.gateways.base import Fact, KnownPayment, RefundRequest
+    from domain.gateways.interface import Fact, KnownPayment, RefundRequest
 
 Choice = TypeVar("Choice")
 _SHARED: dict[str, Any] = {

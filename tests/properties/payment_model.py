@@ -9,13 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from domain.gateways.base import DisputeState, GatewayPaymentState, PaymentFact
+from domain.gateways.interface import DisputeState, GatewayPaymentState, PaymentFact
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from datetime import datetime
 
-    from domain.gateways.base import DisputeFact, Fact, RefundFact, Snapshot
+    from domain.gateways.interface import DisputeFact, Fact, RefundFact, Snapshot
     from domain.money import Money
 
 WAITING = ("requested", "pending")

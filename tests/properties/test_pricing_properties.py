@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.catalogue_file import CATALOGUE_FILE, parse_catalogue
+from domain.catalogue.file import CATALOGUE_FILE, parse_catalogue
+from domain.catalogue.pricing import Catalogue, Meter, Price, Service, ServiceRole, Usage, rate
 from domain.errors import NoPrice
-from domain.pricing import Catalogue, Meter, Price, Service, ServiceRole, Usage, rate
 
 LISTED = parse_catalogue(CATALOGUE_FILE.read_text(encoding="utf-8"))
 OPENING = datetime(2024, 1, 1, tzinfo=UTC)

@@ -35,8 +35,8 @@ from domain.identity import (
     SignInOutcome,
     authenticators,
 )
+from domain.security.rate_limits import Limit
 from domain.staff import change_staff_role, disable_user
-from domain.throttling import Limit
 from tests.conftest import TestClock
 from tests.support.keys import KNOWS_KEYS
 from tests.support.passkeys import Device

@@ -23,6 +23,7 @@ from domain import accounts, identity
 from domain.actors import MemberRole, StaffRole
 from domain.errors import Conflict, NotFound
 from domain.identity import Client, Rules, SignUp
+from domain.security.rate_limits import Limit
 from domain.staff import (
     Invitation,
     accept_staff_invitation,
@@ -30,7 +31,6 @@ from domain.staff import (
     resend_staff_invitation,
     withdraw_staff_invitation,
 )
-from domain.throttling import Limit
 from tests.factories import SYSTEM
 from tests.properties.test_staff_machine import (
     ADMIN,

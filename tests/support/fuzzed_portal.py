@@ -18,12 +18,13 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Mount
 
 from db.models import BankTransfer, Base, Payment, User, UserSession, VoucherBatch
-from domain import identity, members, outbox, staff
+from domain import identity, outbox, staff
+from domain.accounts import members
 from domain.actors import MemberRole, StaffRole, user_actor
 from domain.errors import BillingError
-from domain.exports import ExportWish
+from domain.history.export_jobs import ExportWish
+from domain.history.rows import HistoryFilter
 from domain.identity import Client, SignUp
-from domain.queries.history_rows import HistoryFilter
 from portal import backend
 from portal.routes.web import visit_by
 from portal.settings import settings

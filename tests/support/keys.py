@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from domain.digests import DIGEST_KEY, digest_key
-from domain.vault import NOBODY, VAULT, Vault
+from domain.security.digests import DIGEST_KEY, digest_key
+from domain.security.payload_encryption import NOBODY, VAULT, Vault
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session

@@ -10,14 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from db.engine import make_sessions
 from db.models import Payment
-from domain import ledger, support, vault
+from domain import ledger, support
 from domain.accounts import open_account
 from domain.actors import StaffRole, system_actor, user_actor
 from domain.clock import CLOCK
-from domain.digests import DIGEST_KEY, digest_key
-from domain.exchange import decide_rate, make_quote, propose_rate
-from domain.finance import FinanceLine, post_finance_entries
-from domain.gateways.base import (
+from domain.gateways.interface import (
     DisputeFact,
     DisputeState,
     GatewayPaymentState,
@@ -28,13 +25,16 @@ from domain.gateways.base import (
     RefundState,
 )
 from domain.identity import create_user
-from domain.ledger.summaries import fold_totals
+from domain.ledger.journal import FinanceLine, post_finance_entries
+from domain.ledger.site_totals import fold_totals
+from domain.metering.usage import UsageEvent, record_usage
 from domain.money import Money
 from domain.payments import record_payout, request_refund, send_refund
 from domain.payments.bank_transfers import Evidence, decide_transfer, record_transfer
-from domain.payments.documents import issue_documents
-from domain.payments.facts import apply_facts
-from domain.payments.review import (
+from domain.payments.exchange_rates import decide_rate, make_quote, propose_rate
+from domain.payments.gateway_updates import apply_facts
+from domain.payments.receipts import issue_documents
+from domain.payments.reviews import (
     accept_payment,
     propose_acceptance,
     record_return,
@@ -42,7 +42,8 @@ from domain.payments.review import (
     review_discrepancy,
     reviews_of,
 )
-from domain.usage import UsageEvent, record_usage
+from domain.security import payload_encryption
+from domain.security.digests import DIGEST_KEY, digest_key
 from domain.vouchers import (
     CampaignTerms,
     Offer,
@@ -67,11 +68,11 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker
 
     from domain.actors import Actor
-    from domain.gateways.base import Fact
+    from domain.gateways.interface import Fact
     from tests.conftest import TestClock
 
 SECRET = b"the secret key of this history"
-VAULT = vault.Vault(b"the-secret-key-of-this-history-0123456789")
+VAULT = payload_encryption.Vault(b"the-secret-key-of-this-history-0123456789")
 MAKER = user_actor(900, staff_role=StaffRole.FINANCE)
 CHECKER = user_actor(901, staff_role=StaffRole.FINANCE)
 RATE_MAKER = user_actor(904, staff_role=StaffRole.FINANCE)
@@ -82,7 +83,7 @@ SLIP = Evidence("slip.pdf", b"%PDF-1.7 a slip of 2026")
 
 def session_info(clock: TestClock) -> dict[str, Any]:
     """Return what the history's sessions carry: its clock, and the key of its digests."""
-    return {vault.VAULT: VAULT, CLOCK: clock, DIGEST_KEY: digest_key(SECRET)}
+    return {payload_encryption.VAULT: VAULT, CLOCK: clock, DIGEST_KEY: digest_key(SECRET)}
 
 
 @dataclass

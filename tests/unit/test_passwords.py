@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 from argon2 import Type, extract_parameters
 
-from domain import passwords
 from domain.errors import InvalidInput
+from domain.security import passwords
 from tests.conftest import OWN_HASHER
 
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ from textwrap import dedent
 
 import pytest
 
-from domain.catalogue_file import CATALOGUE_FILE, parse_catalogue
+from domain.catalogue.file import CATALOGUE_FILE, parse_catalogue
+from domain.catalogue.pricing import Catalogue, ServiceRole, Usage, rate
 from domain.errors import (
     AmountOutOfRange,
     InvalidCatalogue,
@@ -16,7 +17,6 @@ from domain.errors import (
     UnknownService,
 )
 from domain.money import exact_micros
-from domain.pricing import Catalogue, ServiceRole, Usage, rate
 
 MOMENT = datetime(2023, 11, 16, 18, 17, 3, tzinfo=UTC)
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given, strategies
 
-from domain.gateways.paypal import PayPal
-from domain.gateways.stripe_checkout import StripeCheckout
+from domain.gateways.paypal.client import PayPal
+from domain.gateways.stripe import StripeCheckout
 from domain.gateways.vnpay import VNPay
-from domain.keyring import Keyring, UnknownKey
+from domain.security.keyring import Keyring, UnknownKey
 from portal.gateways import gateway_faults, gateway_names
 from portal.settings import _DEMO_SECRETS, SettingsError, load_settings
 from sandbox import stripe, vnpay

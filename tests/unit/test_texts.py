@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from domain.errors import InvalidInput
-from domain.texts import LONGEST_NAME, check_text, checked_name
+from domain.validation import LONGEST_NAME, check_text, checked_name
 
 NOT_ONE_LINE = [
     "a\0b",

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from domain import usage_file
 from domain.errors import InvalidInput
-from domain.usage_file import LONGEST_LINE, Call, Reject, digest_of_file, read_calls
+from domain.metering import file
+from domain.metering.file import LONGEST_LINE, Call, Reject, digest_of_file, read_calls
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -112,14 +112,14 @@ def test_a_line_of_many_megabytes_is_never_held_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     longest = 0
-    check = usage_file._RowReader.read
+    check = file._RowReader.read
 
-    def measured(reader: usage_file._RowReader, line_number: int, row: str) -> Call:
+    def measured(reader: file._RowReader, line_number: int, row: str) -> Call:
         nonlocal longest
         longest = max(longest, len(row))
         return check(reader, line_number, row)
 
-    monkeypatch.setattr(usage_file._RowReader, "read", measured)
+    monkeypatch.setattr(file._RowReader, "read", measured)
     rows = read(tmp_path, HEADER, "x" * 3_000_000, ROW)
     assert [type(row) for row in rows] == [Reject, Call]
     assert rows[1].line_number == 3
@@ -156,7 +156,7 @@ def test_a_corrected_row_keeps_its_id_and_its_account(tmp_path: Path) -> None:
 def test_too_many_rows_without_an_id_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(usage_file, "MOST_ROWS_WITHOUT_ID", 3)
+    monkeypatch.setattr(file, "MOST_ROWS_WITHOUT_ID", 3)
     rows = [f"2023-11-16 18:17:0{second},1,1" for second in range(4)]
     twins = [rows[0]] * 9
     assert len(read(tmp_path, HEADER, *rows[:3], *twins)) == 12

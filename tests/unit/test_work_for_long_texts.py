@@ -19,13 +19,15 @@ from hypothesis import strategies as st
 
 import domain
 import portal
-from domain import identity, passwords, signals, texts
-from domain.billing_profiles import BillingProfile, ProfileKind, checks
+from domain import fraud_signals, identity, validation
+from domain.billing_profiles import BillingProfile, ProfileKind
 from domain.billing_profiles.tax_codes import checked_tax_code
-from domain.catalogue_file import parse_catalogue
+from domain.billing_profiles.validation import profile_faults
+from domain.catalogue.file import parse_catalogue
 from domain.errors import AmountOutOfRange, InvalidCatalogue, InvalidInput
 from domain.money import Money
 from domain.payments.bank_transfers import checked_reference
+from domain.security import passwords
 from portal import logs
 from portal.middleware import Observed
 from tests.support.loops import run_async
@@ -45,7 +47,7 @@ normal_form = unicodedata.normalize  # noqa: TID251 - what the other is compared
 # ── Normal forms ──────────────────────────────────────────────────────────────────────────────
 def test_no_character_is_composed_of_more_than_four() -> None:
     every = map(chr, range(sys.maxunicode + 1))
-    assert max(len(normal_form("NFD", char)) for char in every) == texts._MOST_COMPOSED
+    assert max(len(normal_form("NFD", char)) for char in every) == validation._MOST_COMPOSED
 
 
 @given(st.text(max_size=30), st.sampled_from(["NFC", "NFKC", "NFKD"]), st.integers(1, 30))
@@ -53,7 +55,7 @@ def test_normal_form_of_a_text_that_is_not_too_long_is_unicode_s(
     text: str, form: Form, longest: int
 ) -> None:
     whole = normal_form(form, text)
-    found = texts.normalised(text, form, longest=longest)
+    found = validation.normalised(text, form, longest=longest)
     assert found == whole or (len(found) > longest and len(whole) > longest)
 
 
@@ -61,14 +63,14 @@ def test_normal_form_of_a_text_that_is_not_too_long_is_unicode_s(
 def test_text_that_is_too_long_stays_too_long(text: str, form: Form) -> None:
     decomposed = normal_form("NFD", text * 40)
     if len(normal_form(form, decomposed)) > 10:
-        assert len(texts.normalised(decomposed, form, longest=10)) > 10
+        assert len(validation.normalised(decomposed, form, longest=10)) > 10
 
 
 def profile_check(text: str) -> list[InvalidInput]:
     profile = BillingProfile(
         ProfileKind.PERSONAL, name=text, email=text, address=text, country="VN", city=text
     )
-    return list(checks.profile_faults(profile))
+    return list(profile_faults(profile))
 
 
 @pytest.mark.parametrize(
@@ -83,7 +85,7 @@ def profile_check(text: str) -> list[InvalidInput]:
         lambda: checked_reference("\u200b" * 10_000 + LONG),
         lambda: identity.normalise_email(f"{LONG}@example.com"),
         lambda: profile_check(LONG),
-        lambda: signals._plain_letters(LONG),
+        lambda: fraud_signals._plain_letters(LONG),
     ],
     ids=range(10),
 )
@@ -96,7 +98,7 @@ def test_normal_form_is_made_of_a_bounded_text(
         sizes.append(len(text))
         return normal_form(form, text)
 
-    monkeypatch.setattr(texts, "unicodedata", SimpleNamespace(normalize=counted))
+    monkeypatch.setattr(validation, "unicodedata", SimpleNamespace(normalize=counted))
     for name in ("email_validator.syntax", "email_validator.validate_email"):
         monkeypatch.setattr(
             importlib.import_module(name),
@@ -123,7 +125,7 @@ def test_password_of_as_many_letters_as_fit_is_the_same_however_it_is_composed()
 SEARCHES = {"search", "sub", "subn", "findall", "finditer", "split"}
 # One repetition within another, where a sign that the inner one has not ends each round of the
 # outer one: there is one way to match at most.
-SEPARATED = {"domain.gateways.paypal_webhooks._ISSUER_URL"}
+SEPARATED = {"domain.gateways.paypal.webhooks._ISSUER_URL"}
 UNBOUNDED = re._constants.MAXREPEAT  # type: ignore[attr-defined]
 REPEATS = {"MAX_REPEAT", "MIN_REPEAT", "POSSESSIVE_REPEAT"}
 # Pages are run by Streamlit, and have no patterns of their own.
@@ -194,7 +196,7 @@ def faults_of(pattern: re.Pattern[Any], *, is_searched: bool, is_separated: bool
 
 def test_no_pattern_takes_longer_than_its_text_is_long() -> None:
     found = patterns()
-    assert {"portal.logs._MAIL_ADDRESS", "domain.texts.CONTROL"} <= set(found)
+    assert {"portal.logs._MAIL_ADDRESS", "domain.validation.CONTROL"} <= set(found)
     assert set(found) >= SEPARATED
     faults = {
         path: faults_of(pattern, is_searched=is_searched_for(path), is_separated=path in SEPARATED)

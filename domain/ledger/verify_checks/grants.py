@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from domain.allocation import PRIORITIES
+from domain.ledger.allocation import PRIORITIES
 
 _PRIORITIES = ", ".join(f"('{kind}', {place})" for kind, place in PRIORITIES.items())
 

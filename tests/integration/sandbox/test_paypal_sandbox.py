@@ -13,8 +13,7 @@ import httpx2
 import pytest
 from jsonschema import Draft4Validator
 
-from domain.gateways import paypal
-from domain.gateways.base import (
+from domain.gateways.interface import (
     CheckoutRequest,
     DisputeFact,
     DisputeState,
@@ -31,7 +30,8 @@ from domain.gateways.base import (
     RefundRequest,
     RefundState,
 )
-from domain.gateways.paypal import PayPal
+from domain.gateways.paypal import client
+from domain.gateways.paypal.client import PayPal
 from domain.money import Money
 from sandbox.paypal_certificates import load_or_make
 from tests.paypal_world import WAIT_SECONDS, World, run_stand_in, settings
@@ -548,7 +548,7 @@ def test_captured_money_is_told_while_disputes_are_refused(world: World, answer:
 def test_captured_money_is_told_while_disputes_hang(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(paypal, "_FOLLOW_UP_TIMEOUT", httpx2.Timeout(1))
+    monkeypatch.setattr(client, "_FOLLOW_UP_TIMEOUT", httpx2.Timeout(1))
     payment = paid(world)
     control(world, group="disputes", answer="hang")
     snapshot = world.gateway.fetch_payment(payment)
@@ -562,7 +562,7 @@ def test_everything_hangs_and_is_normal_again(
     payment = paid(world)
     control(world, group="all", answer="hang")
     with monkeypatch.context() as patch:
-        patch.setattr(paypal._Api.ask, "__kwdefaults__", {"timeout": 1, "request_id": None})
+        patch.setattr(client._Api.ask, "__kwdefaults__", {"timeout": 1, "request_id": None})
         with pytest.raises(GatewayUnavailable, match="ReadTimeout"):
             world.gateway.fetch_payment(payment)
     control(world, group="all", answer="normal")

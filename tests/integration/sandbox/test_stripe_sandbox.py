@@ -24,7 +24,7 @@ from starlette.applications import Starlette
 from starlette.responses import Response
 from starlette.routing import Mount, Route
 
-from domain.gateways.base import (
+from domain.gateways.interface import (
     CheckoutRequest,
     DisputeFact,
     DisputeState,
@@ -40,7 +40,7 @@ from domain.gateways.base import (
     RefundRequest,
     RefundState,
 )
-from domain.gateways.stripe_checkout import StripeCheckout, StripeSettings
+from domain.gateways.stripe import StripeCheckout, StripeSettings
 from domain.money import Money
 from sandbox import stripe_account
 from sandbox.app import Context
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-    from domain.gateways.base import Checkout, Fact, Notification, Snapshot
+    from domain.gateways.interface import Checkout, Fact, Notification, Snapshot
 
 REFERENCE = "ABCDEFGHJKLMNPQRSTUV"
 PATIENCE_SECONDS = 120

@@ -20,7 +20,7 @@ from starlette.responses import Response
 from starlette.routing import Mount, Route
 
 import sandbox.vnpay
-from domain.gateways.base import (
+from domain.gateways.interface import (
     CheckoutRequest,
     GatewayPaymentState,
     GatewayRefused,

@@ -12,7 +12,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from domain.gateways.base import (
+from domain.gateways.interface import (
     CheckoutRequest,
     DisputeFact,
     DisputeState,
@@ -30,8 +30,8 @@ from domain.gateways.base import (
     RefundRequest,
     RefundState,
 )
-from domain.gateways.paypal import PayPal, PayPalSettings
-from domain.gateways.paypal_webhooks import (
+from domain.gateways.paypal.client import PayPal, PayPalSettings
+from domain.gateways.paypal.webhooks import (
     PublicCertificates,
     SandboxCertificates,
     WebhookVerifier,

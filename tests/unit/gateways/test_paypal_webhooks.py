@@ -22,9 +22,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, NameOID
 
-from domain.gateways import paypal_webhooks
-from domain.gateways.base import InboundMessage, NotificationRefused, Outcome
-from domain.gateways.paypal_webhooks import (
+from domain.gateways.interface import InboundMessage, NotificationRefused, Outcome
+from domain.gateways.paypal import webhooks
+from domain.gateways.paypal.webhooks import (
     CertificateUnavailable,
     PublicCertificates,
     SandboxCertificates,
@@ -400,7 +400,7 @@ def test_unknown_certificate_two_messages_wait_for_it_and_others_are_refused_at_
 
 
 def test_nobody_waits_for_a_certificate_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(paypal_webhooks, "_LONGEST_WAIT_SECONDS", 0)
+    monkeypatch.setattr(webhooks, "_LONGEST_WAIT_SECONDS", 0)
     certificates = Stuck()
     ours = verifier(certificates)
     ours.verify(message())
@@ -444,10 +444,10 @@ def test_refused_certificate_is_asked_for_again_after_30_seconds_only() -> None:
 def test_refused_addresses_that_are_remembered_are_bounded_and_the_oldest_goes_first(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(paypal_webhooks, "_MAX_REFUSED", 3)
+    monkeypatch.setattr(webhooks, "_MAX_REFUSED", 3)
     certificates = Given(b"<html>")
     ours = verifier(certificates)
-    monkeypatch.setattr(paypal_webhooks, "_MAX_FETCHES", 100)
+    monkeypatch.setattr(webhooks, "_MAX_FETCHES", 100)
 
     def ask(number: int) -> int:
         with pytest.raises(NotificationRefused, match="certificate_unreadable"):
@@ -506,7 +506,7 @@ def test_what_is_remembered_is_bounded_whatever_is_sent() -> None:
             ours.verify(message(cert_url=f"{URL}-{number}"))
     assert len(certificates.asked) == 1_000
     sizes = len(ours._known), len(ours._refused), len(ours._fetched_ns)
-    assert sizes == (paypal_webhooks._KEPT, paypal_webhooks._MAX_REFUSED, 6)
+    assert sizes == (webhooks._KEPT, webhooks._MAX_REFUSED, 6)
 
 
 def test_no_more_than_a_few_certificates_are_kept() -> None:

@@ -20,7 +20,7 @@ import stripe
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from domain.gateways.base import (
+from domain.gateways.interface import (
     CheckoutRequest,
     DisputeFact,
     GatewayRefused,
@@ -32,9 +32,9 @@ from domain.gateways.base import (
     RefundFact,
     RefundRequest,
 )
-from domain.gateways.paypal import PayPal, PayPalSettings
-from domain.gateways.paypal_webhooks import WebhookVerifier
-from domain.gateways.stripe_checkout import StripeCheckout, StripeSettings
+from domain.gateways.paypal.client import PayPal, PayPalSettings
+from domain.gateways.paypal.webhooks import WebhookVerifier
+from domain.gateways.stripe import StripeCheckout, StripeSettings
 from domain.gateways.vnpay import (
     QUERY_RESPONSE,
     REFUND_RESPONSE,
@@ -49,7 +49,7 @@ from tests.support.strange_documents import changed
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from domain.gateways.base import Gateway
+    from domain.gateways.interface import Gateway
     from tests.support.strange_documents import Document
 
 MORNING = datetime(2026, 1, 15, 2, 30, tzinfo=UTC)

@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 import stripe
 
-from domain.gateways.base import (
+from domain.gateways.interface import (
     CheckoutRequest,
     DisputeFact,
     DisputeState,
@@ -29,13 +29,13 @@ from domain.gateways.base import (
     RefundRequest,
     RefundState,
 )
-from domain.gateways.stripe_checkout import StripeCheckout, StripeSettings
+from domain.gateways.stripe import StripeCheckout, StripeSettings
 from domain.money import Money
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from domain.gateways.base import Fact, Notification
+    from domain.gateways.interface import Fact, Notification
 
 KEY = "sk_test_neverShowThis"
 SECRET, OTHER_SECRET = "whsec_neverShowThisEither", "whsec_theNextOne"

@@ -1,0 +1,1 @@
+"""What the product is configured by: sites, services, meters and prices."""

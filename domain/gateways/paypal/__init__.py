@@ -1,0 +1,1 @@
+"""PayPal: orders and captures, refunds, disputes, and webhooks."""

@@ -1,0 +1,566 @@
+"""PayPal Orders v2: orders that the customer approves and we capture, refunds and disputes.
+
+Every request that changes something carries our reference as PayPal-Request-Id, so that the same
+again is the same. Sources: PayPal's reference of Orders v2, Payments v2 and Disputes v1, and its
+guide to webhooks.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlsplit
+
+import httpx2
+
+from domain.gateways.guards import (
+    optional_text,
+    read_each,
+    read_object,
+    reading_answer,
+    reading_message,
+)
+from domain.gateways.interface import (
+    Acknowledgement,
+    Checkout,
+    GatewayPaymentState,
+    GatewayRefused,
+    GatewayUnavailable,
+    KnownName,
+    Notification,
+    NotificationRefused,
+    Outcome,
+    PaymentFact,
+    Snapshot,
+)
+from domain.gateways.paypal import updates
+from domain.gateways.paypal.webhooks import (
+    PublicCertificates,
+    SandboxCertificates,
+    WebhookVerifier,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from domain.gateways.interface import (
+        CheckoutRequest,
+        DisputeFact,
+        InboundMessage,
+        KnownPayment,
+        Limits,
+        RefundFact,
+        RefundRequest,
+    )
+    from domain.gateways.paypal.webhooks import Certificates
+    from domain.money import Money
+
+NAME = "paypal"
+
+_log = logging.getLogger(__name__)
+
+_TIMEOUT = httpx2.Timeout(20, connect=5)
+# Money that was captured does not wait long for what else there is to say of it.
+_FOLLOW_UP_TIMEOUT = httpx2.Timeout(10, connect=5)
+_LONGEST_ANSWER = 1024 * 1024
+_LOOPBACK = frozenset(("localhost", "127.0.0.1", "::1"))
+_NANOSECONDS = 1_000_000_000
+_TOKEN_MARGIN_SECONDS = 120
+_ORDER_LIVES = timedelta(hours=3)
+_LONGEST_TEXT = 127
+_LONGEST_ORDER_ID = 36
+_MOST_DISPUTES = 50
+_BUSY = "HTTP 429"
+
+# Viet Nam is not among the places that PayPal's pages have the language of.
+_LOCALES = {"en": "en-US", "ja": "ja-JP", "vi": "en-US"}
+_PAYER_LINKS = ("payer-action", "approve")
+_ASK_AGAIN = frozenset(("ORDER_ALREADY_CAPTURED", "ORDER_COMPLETION_IN_PROGRESS"))
+_PAYER_MUST_ACT = frozenset(
+    (
+        "INSTRUMENT_DECLINED",
+        "ORDER_NOT_APPROVED",
+        "PAYER_ACTION_REQUIRED",
+        "REDIRECT_PAYER_FOR_ALTERNATE_FUNDING",
+    )
+)
+_EXPIRED = "ORDER_EXPIRED"
+_STATUSES = {
+    Outcome.RECORDED: httpx2.codes.OK,
+    Outcome.REPEATED: httpx2.codes.OK,
+    # It would be as wrong the next time, and is kept for a person to look at.
+    Outcome.WRONG_AMOUNT: httpx2.codes.OK,
+    Outcome.UNKNOWN_PAYMENT: httpx2.codes.NOT_FOUND,
+    Outcome.BAD_SIGNATURE: httpx2.codes.UNAUTHORIZED,
+    Outcome.MALFORMED: httpx2.codes.BAD_REQUEST,
+    Outcome.UNAVAILABLE: httpx2.codes.SERVICE_UNAVAILABLE,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PayPalSettings:
+    """An application's keys, its webhook's identifier, the API's address, and the shop's name.
+
+    `api_base` is https://api-m.paypal.com, its sandbox's, or a stand-in on this computer.
+    """
+
+    client_id: str
+    client_secret: str = field(repr=False)
+    webhook_id: str = field(repr=False)
+    api_base: str
+    is_sandbox: bool
+    brand_name: str
+
+    @property
+    def has_stand_in(self) -> bool:
+        """Whether PayPal is played by a stand-in on this computer."""
+        parts = urlsplit(self.api_base)
+        return self.is_sandbox and parts.scheme == "http" and parts.hostname in _LOOPBACK
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What PayPal answered: at most a refusal, with its own code of the reason."""
+
+    status: int
+    body: dict[str, Any]
+
+    @property
+    def is_good(self) -> bool:
+        """Whether it was done."""
+        return self.status in {httpx2.codes.OK, httpx2.codes.CREATED}
+
+    @property
+    def issue(self) -> str:
+        """PayPal's most exact code of what is wrong."""
+        details = self.body.get("details")
+        first = details[0] if isinstance(details, list) and details else None
+        issue = first.get("issue") if isinstance(first, dict) else None
+        code = optional_text(issue) or optional_text(self.body.get("name"))
+        return code or f"HTTP {self.status}"
+
+
+class _Api:
+    """PayPal's API under one application's keys; its token is fetched when needed and kept."""
+
+    def __init__(self, settings: PayPalSettings, transport: httpx2.BaseTransport | None) -> None:
+        self._settings = settings
+        self._client = httpx2.Client(timeout=_TIMEOUT, follow_redirects=False, transport=transport)
+        self._lock = threading.Lock()
+        self._token = ""  # nosec B105 - none was fetched yet
+        self._token_ends_ns = 0
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        request_id: str | None = None,
+        timeout: httpx2.Timeout = _TIMEOUT,
+    ) -> _Answer:
+        """Return what PayPal did or refused; raise GatewayUnavailable where that is unknown."""
+        headers = {"Prefer": "return=representation"}
+        if request_id is not None:
+            headers["PayPal-Request-Id"] = request_id
+        token = self._current_token()
+        response = self._send(method, path, body, _bearing(token, headers), timeout)
+        if response.status_code == httpx2.codes.UNAUTHORIZED:
+            token = self._current_token(worn_out=token)
+            response = self._send(method, path, body, _bearing(token, headers), timeout)
+        return self._read(response)
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        body: object,
+        headers: dict[str, str],
+        timeout: httpx2.Timeout,
+    ) -> httpx2.Response:
+        content = None
+        if body is not None:
+            content = json.dumps(body).encode()
+            headers = {**headers, "Content-Type": "application/json"}
+        try:
+            return self._client.request(
+                method,
+                self._settings.api_base.rstrip("/") + path,
+                content=content,
+                headers=headers,
+                timeout=timeout,
+            )
+        except httpx2.HTTPError as error:
+            raise GatewayUnavailable(NAME, type(error).__name__) from None
+
+    def _read(self, response: httpx2.Response) -> _Answer:
+        status = response.status_code
+        body = _json_object(response)
+        is_client_error = httpx2.codes.is_client_error(status)
+        if is_client_error or httpx2.codes.is_server_error(status):
+            answer = _Answer(status, body or {})
+            _log.warning(
+                "PayPal answers %d %s (debug_id %s)", status, answer.issue, _debug_id(response)
+            )
+        passing = {
+            httpx2.codes.UNAUTHORIZED,
+            httpx2.codes.REQUEST_TIMEOUT,
+            httpx2.codes.CONFLICT,
+            httpx2.codes.TOO_MANY_REQUESTS,
+        }
+        if status in passing or body is None:
+            raise GatewayUnavailable(NAME, f"HTTP {status}")
+        if not is_client_error and status not in {httpx2.codes.OK, httpx2.codes.CREATED}:
+            raise GatewayUnavailable(NAME, f"HTTP {status}")
+        return _Answer(status, body)
+
+    def _current_token(self, worn_out: str | None = None) -> str:
+        """Return a token that is not about to end and is not the one that was refused."""
+        with self._lock:
+            is_fresh = time.monotonic_ns() < self._token_ends_ns
+            if not self._token or not is_fresh or self._token == worn_out:
+                self._token, seconds = self._fetch_token()
+                lasts = max(0, seconds - _TOKEN_MARGIN_SECONDS) * _NANOSECONDS
+                self._token_ends_ns = time.monotonic_ns() + lasts
+            return self._token
+
+    def _fetch_token(self) -> tuple[str, int]:
+        try:
+            response = self._client.post(
+                self._settings.api_base.rstrip("/") + "/v1/oauth2/token",
+                data={"grant_type": "client_credentials"},
+                auth=(self._settings.client_id, self._settings.client_secret),
+            )
+        except httpx2.HTTPError as error:
+            raise GatewayUnavailable(NAME, type(error).__name__) from None
+        body = _json_object(response) or {}
+        token, seconds = body.get("access_token"), body.get("expires_in")
+        is_token = isinstance(token, str) and token.isascii() and token.isprintable() and token
+        if response.status_code != httpx2.codes.OK or not is_token:
+            # Keys can be put right, and nothing was asked for yet: this is no refusal.
+            reason = optional_text(body.get("error")) or f"HTTP {response.status_code}"
+            _log.error("PayPal gives no token: %s (debug_id %s)", reason, _debug_id(response))
+            raise GatewayUnavailable(NAME, f"token {reason}"[:_LONGEST_TEXT])
+        return str(token), seconds if isinstance(seconds, int) else 0
+
+
+def _bearing(token: str, headers: dict[str, str]) -> dict[str, str]:
+    return {**headers, "Authorization": f"Bearer {token}"}
+
+
+def _json_object(response: httpx2.Response) -> dict[str, Any] | None:
+    if len(response.content) > _LONGEST_ANSWER:
+        return None
+    try:
+        found = json.loads(response.content)
+    except (RecursionError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _debug_id(response: httpx2.Response) -> str:
+    return response.headers.get("paypal-debug-id", "-")[:_LONGEST_TEXT]
+
+
+class PayPal:
+    """The gateway; safe to use from many threads."""
+
+    name = NAME
+    tells_latest_refund_only = False
+
+    def __init__(
+        self,
+        settings: PayPalSettings,
+        certificates: Certificates | None = None,
+        transport: httpx2.BaseTransport | None = None,
+    ) -> None:
+        """Raise ValueError where the keys would go over the network in clear text."""
+        if not settings.api_base.startswith("https://") and not settings.has_stand_in:
+            raise ValueError("the API's address starts with https://")
+        self._settings = settings
+        self._api = _Api(settings, transport)
+        self._verifier = WebhookVerifier(
+            settings.webhook_id,
+            certificates or _own_certificates(settings),
+            is_sandbox=settings.is_sandbox,
+        )
+
+    @property
+    def is_sandbox(self) -> bool:
+        """Whether it speaks to a sandbox."""
+        return self._settings.is_sandbox
+
+    def limits(self, currency: str) -> Limits | None:
+        """Return what PayPal takes of a currency in one payment; it does not take dong."""
+        return updates.limits(currency)
+
+    # ── Paying ────────────────────────────────────────────────────────────────────────────────
+    @reading_answer(NAME)
+    def create_checkout(self, request: CheckoutRequest) -> Checkout:
+        """Create an order, and return where the customer approves it."""
+        unit = {
+            "reference_id": "default",
+            "custom_id": request.reference,
+            "invoice_id": request.reference,
+            "description": request.description[:_LONGEST_TEXT],
+            "amount": _wire_amount(request.amount),
+        }
+        experience = {
+            "return_url": request.return_url,
+            "cancel_url": request.cancel_url,
+            "user_action": "PAY_NOW",
+            "shipping_preference": "NO_SHIPPING",
+            "brand_name": self._settings.brand_name[:_LONGEST_TEXT],
+            "locale": _LOCALES.get(request.language, _LOCALES["en"]),
+            "payment_method_preference": "IMMEDIATE_PAYMENT_REQUIRED",
+        }
+        body = {
+            "intent": "CAPTURE",
+            "purchase_units": [unit],
+            "payment_source": {"paypal": {"experience_context": experience}},
+        }
+        answer = self._api.ask(
+            "POST", "/v2/checkout/orders", body, request_id=f"order-{request.reference}"
+        )
+        if not answer.is_good:
+            raise GatewayRefused(NAME, answer.issue)
+        order_id, url = answer.body.get("id"), _payer_link(answer.body)
+        if not isinstance(order_id, str) or url is None:
+            raise GatewayUnavailable(NAME, "an order without an address to pay at")
+        return Checkout(url, order_id, request.created_at + _ORDER_LIVES)
+
+    @reading_message(NAME)
+    def parse_return(self, message: InboundMessage) -> KnownName:
+        """Return the order that the address names; it is not signed, and proves nothing."""
+        tokens = [value for name, value in message.query if name == "token"]
+        is_order = len(tokens) == 1 and 0 < len(tokens[0]) <= _LONGEST_ORDER_ID
+        if not is_order or not tokens[0].isascii() or not tokens[0].isalnum():
+            raise NotificationRefused(Outcome.MALFORMED, "token")
+        return KnownName(gateway_reference=tokens[0])
+
+    @reading_message(NAME)
+    def parse_notification(self, message: InboundMessage) -> Notification:
+        """Verify and read an event; nothing of it is read before it is verified."""
+        self._verifier.verify(message)
+        event = read_object(message.body)
+        event_id = optional_text(event.get("id"))
+        event_type = optional_text(event.get("event_type"))
+        if event_id is None or event_type is None:
+            raise NotificationRefused(Outcome.MALFORMED, "event")
+        sent_at = event.get("create_time")
+        facts = updates.event_facts(event_type, event.get("resource"), sent_at)
+        return Notification(event_id, event_type, facts)
+
+    def acknowledge(self, outcome: Outcome) -> Acknowledgement:
+        """Return an empty answer: PayPal comes again on every status but those of success."""
+        return Acknowledgement(int(_STATUSES[outcome]))
+
+    # ── Asking ────────────────────────────────────────────────────────────────────────────────
+    @reading_answer(NAME)
+    def fetch_payment(self, payment: KnownPayment) -> Snapshot:
+        """Ask for the order, its captures and refunds, and the disputes about its money."""
+        order = self._order(payment)
+        return _nothing(payment) if order is None else self._snapshot(order, payment)
+
+    @reading_answer(NAME)
+    def complete_payment(self, payment: KnownPayment) -> Snapshot:
+        """Capture what was approved; ask how it stands where that cannot be or was done."""
+        order = self._order(payment)
+        if order is None:
+            return _nothing(payment)
+        snapshot = self._snapshot(order, payment)
+        if snapshot.payment.state is not GatewayPaymentState.APPROVED:
+            return snapshot
+        return self._capture(payment, may_repeat=True)
+
+    @reading_answer(NAME)
+    def refund(self, request: RefundRequest) -> RefundFact:
+        """Give back a part of a capture or all of it; the amount is named in either case."""
+        payment = request.payment
+        if payment.gateway_payment_id is None:
+            raise GatewayRefused(NAME, "CAPTURE_UNKNOWN")
+        body = {
+            "amount": _wire_amount(request.amount),
+            "custom_id": updates.refund_reference(request.reference),
+        }
+        path = f"/v2/payments/captures/{quote(payment.gateway_payment_id, safe='')}/refund"
+        answer = self._api.ask("POST", path, body, request_id=request.reference)
+        if not answer.is_good:
+            raise GatewayRefused(NAME, answer.issue)
+        fact = updates.refund_fact({"amount": body["amount"], "links": [], **answer.body})
+        return replace(
+            fact,
+            gateway_payment_id=payment.gateway_payment_id,
+            payment_reference=payment.reference,
+            reference=request.reference,
+        )
+
+    def _order(self, payment: KnownPayment) -> dict[str, Any] | None:
+        """Return the order, or None where PayPal has none, or none any more."""
+        if payment.gateway_reference is None:
+            return None
+        answer = self._api.ask("GET", _order_path(payment.gateway_reference))
+        if answer.status == httpx2.codes.NOT_FOUND:
+            return None
+        if not answer.is_good:
+            raise GatewayRefused(NAME, answer.issue)
+        return answer.body
+
+    def _capture(self, payment: KnownPayment, *, may_repeat: bool) -> Snapshot:
+        path = f"{_order_path(payment.gateway_reference or '')}/capture"
+        try:
+            answer = self._api.ask("POST", path, {}, request_id=_attempt(payment))
+        except GatewayUnavailable as error:
+            if error.reason == _BUSY or not may_repeat:
+                raise
+            # It may have been done: asking tells, and the same request again changes nothing.
+            snapshot = self.fetch_payment(payment)
+            if snapshot.payment.state is not GatewayPaymentState.APPROVED:
+                return snapshot
+            return self._capture(payment, may_repeat=False)
+        if answer.is_good:
+            has_units = bool(answer.body.get("purchase_units"))
+            return (
+                self._snapshot(answer.body, payment) if has_units else self.fetch_payment(payment)
+            )
+        return self._uncaptured(answer, payment)
+
+    def _uncaptured(self, answer: _Answer, payment: KnownPayment) -> Snapshot:
+        """Return what a refused capture means for its payment."""
+        if answer.issue in _ASK_AGAIN:
+            return self.fetch_payment(payment)
+        if answer.issue in _PAYER_MUST_ACT:
+            snapshot = self.fetch_payment(payment)
+            if snapshot.payment.state not in {
+                GatewayPaymentState.OPEN,
+                GatewayPaymentState.APPROVED,
+            }:
+                return snapshot
+            refused = replace(snapshot.payment, code=answer.issue, refusal=payment.refusals)
+            return Snapshot(refused)
+        if answer.issue == _EXPIRED or answer.status == httpx2.codes.NOT_FOUND:
+            state = GatewayPaymentState.EXPIRED
+        elif answer.status == httpx2.codes.UNPROCESSABLE_CONTENT:
+            state = GatewayPaymentState.FAILED
+        else:
+            raise GatewayRefused(NAME, answer.issue)
+        return Snapshot(_fact(payment, state, answer.issue))
+
+    def _snapshot(self, order: dict[str, Any], payment: KnownPayment) -> Snapshot:
+        """Return what an order says; its money counts also where the rest cannot be read."""
+        fact = updates.order_fact(order)
+        named = fact.reference or payment.reference
+        if named != payment.reference or fact.gateway_reference != payment.gateway_reference:
+            raise GatewayUnavailable(NAME, "an answer about another payment")
+        fact = replace(fact, reference=payment.reference)
+
+        def refund_facts(refund: dict[str, Any]) -> tuple[RefundFact]:
+            told = updates.refund_fact(refund)
+            capture = told.gateway_payment_id or fact.gateway_payment_id
+            named = replace(told, payment_reference=payment.reference, gateway_payment_id=capture)
+            return (named,)
+
+        refunds, refunds_unread = read_each(
+            NAME, "refunds", updates.order_refunds(order), refund_facts
+        )
+        if fact.state is not GatewayPaymentState.PAID:
+            return Snapshot(fact, refunds, unread=refunds_unread)
+        disputes, disputes_unread = self._disputes(updates.captures_of(order))
+        return Snapshot(fact, refunds, disputes, refunds_unread | disputes_unread)
+
+    def _disputes(
+        self, captures: tuple[str, ...]
+    ) -> tuple[tuple[DisputeFact, ...], frozenset[str]]:
+        """Return the disputes about an order's captures, and whether PayPal would not tell them."""
+        facts, unread = read_each(
+            NAME, "disputes", self._dispute_documents(captures), updates.dispute_facts
+        )
+        return tuple(fact for fact in facts if fact.gateway_payment_id in captures), unread
+
+    def _dispute_documents(self, captures: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+        # The list leaves out how each was resolved, and which payments it is about.
+        seen = set[str]()
+        for capture in captures:
+            query = f"disputed_transaction_id={quote(capture, safe='')}"
+            path = f"/v1/customer/disputes?{query}&page_size={_MOST_DISPUTES}"
+            answer = self._follow_up(path)
+            if answer is None:
+                continue
+            for number in updates.dispute_numbers(answer):
+                if number not in seen:
+                    seen.add(number)
+                    yield self._follow_up(f"/v1/customer/disputes/{quote(number, safe='')}") or {}
+
+    def _follow_up(self, path: str) -> dict[str, Any] | None:
+        """Return a document that is not waited for long, or None where there is none."""
+        answer = self._api.ask("GET", path, timeout=_FOLLOW_UP_TIMEOUT)
+        if answer.status == httpx2.codes.NOT_FOUND:
+            return None
+        if not answer.is_good:
+            raise GatewayRefused(NAME, answer.issue)
+        return answer.body
+
+
+def _own_certificates(settings: PayPalSettings) -> Certificates:
+    if settings.has_stand_in:
+        return SandboxCertificates(settings.api_base)
+    return PublicCertificates()
+
+
+def _wire_amount(amount: Money) -> dict[str, str]:
+    if amount.currency not in updates.CURRENCIES:
+        raise GatewayRefused(NAME, "CURRENCY_NOT_SUPPORTED")
+    try:
+        return updates.wire_amount(amount)
+    except ValueError:
+        raise GatewayRefused(NAME, "DECIMAL_PRECISION") from None
+
+
+def _payer_link(order: dict[str, Any]) -> str | None:
+    """Return where the customer approves an order."""
+    links = order.get("links")
+    given = [link for link in links if isinstance(link, dict)] if isinstance(links, list) else []
+    for rel in _PAYER_LINKS:
+        for link in given:
+            if link.get("rel") == rel and isinstance(link.get("href"), str):
+                return str(link["href"])
+    return None
+
+
+def _order_path(order_id: str) -> str:
+    return f"/v2/checkout/orders/{quote(order_id, safe='')}"
+
+
+def _attempt(payment: KnownPayment) -> str:
+    """Return the name of an attempt to capture, which is the same until it was refused.
+
+    PayPal answers a request that it knows with what it answered before: a refusal too, after the
+    customer has approved another way to pay.
+    """
+    return f"cap-{payment.reference}" + (f"-{payment.refusals}" if payment.refusals else "")
+
+
+def _fact(
+    payment: KnownPayment, state: GatewayPaymentState, code: str | None = None
+) -> PaymentFact:
+    return PaymentFact(
+        state,
+        reference=payment.reference,
+        gateway_reference=payment.gateway_reference,
+        code=code,
+    )
+
+
+def _nothing(payment: KnownPayment) -> Snapshot:
+    """Return what it means that PayPal has no such order: it keeps those not paid for hours.
+
+    One that was paid does not expire, and one that we never heard of may have been made.
+    """
+    was_expected = payment.gateway_reference is not None and payment.gateway_payment_id is None
+    state = GatewayPaymentState.EXPIRED if was_expected else GatewayPaymentState.UNKNOWN
+    return Snapshot(_fact(payment, state))

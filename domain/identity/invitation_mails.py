@@ -1,0 +1,73 @@
+"""What invitations share: how long a link works, how often one is mailed, and the mail with it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from sqlalchemy import select
+
+from db.models import User
+from domain import outbox
+from domain.security import rate_limits
+from domain.security.rate_limits import Limit
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from domain.actors import Actor
+    from domain.identity import Rules
+
+INVITATION_LIFETIME = timedelta(days=7)
+_INVITATIONS_PER_SENDER = Limit(30, timedelta(minutes=1), timedelta(hours=1), timedelta(hours=12))
+
+
+def count_mail(session: Session, rules: Rules, *, sender: str, address: str) -> None:
+    """Slow down who would use invitations to mail strangers. Raises RateLimited.
+
+    `sender` is the account's id, or the name of a member of staff. An address is counted over
+    invitations of all senders.
+    """
+    rate_limits.count_try(
+        session,
+        [
+            rate_limits.counter(rules.key, _INVITATIONS_PER_SENDER, "invite", sender),
+            rate_limits.counter(rules.key, rules.mails_per_person, "invite", address),
+        ],
+    )
+
+
+# The mail names the inviter's address, which was proven; names of people and accounts are chosen
+# freely, and would be chosen for an advertisement.
+def mail_link(
+    session: Session,
+    *,
+    template: str,
+    address: str,
+    token: str,
+    actor: Actor,
+    locale: str,
+    **parameters: str,
+) -> None:
+    """Mail the link of an invitation, in the person's language where they have proven the address.
+
+    Who has only signed up with it may be a stranger, whose language it is not.
+    """
+    inviter = None
+    if actor.user_id is not None:
+        inviter = session.scalar(select(User.email).where(User.id == actor.user_id))
+    known_locale = session.scalar(
+        select(User.locale).where(User.email == address, User.email_verified_at.is_not(None))
+    )
+    outbox.enqueue(
+        session,
+        recipient=address,
+        template=template,
+        parameters={
+            "token": token,
+            "days": INVITATION_LIFETIME.days,
+            "inviter": inviter,
+            **parameters,
+        },
+        locale=known_locale or locale,
+    )

@@ -1,0 +1,1 @@
+"""Metered usage: rated, stored and charged; read by day, and forecast."""

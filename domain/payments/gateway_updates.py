@@ -1,0 +1,561 @@
+"""What follows from a verified fact of a gateway: credit, once, and every other change of state.
+
+A fact may come twice, late, or in any order. The payment's row is locked, the money has a unique
+name, and the credit an idempotency key of its own: each of the three would be enough.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+from sqlalchemy import select
+
+from db.bulk import fetch_rows, insert_statement, update_statement
+from db.models import OPEN_PAYMENT_STATES, Dispute, Payment, PaymentState, Refund
+from domain import audit, clock, fraud_signals, ledger
+from domain.gateways.interface import (
+    DisputeFact,
+    GatewayPaymentState,
+    KnownName,
+    Outcome,
+    PaymentFact,
+    RefundFact,
+)
+from domain.ledger import chart_of_accounts as chart
+from domain.money import Money
+from domain.payments import review_cases
+from domain.payments.check_schedule import next_check
+from domain.payments.disputes import apply_dispute, apply_kept_dispute, deny_money, restore_money
+from domain.payments.outflows import STANDING_REFUNDS, is_booked
+from domain.payments.records import (
+    ATTEMPT_REFUSED,
+    BANK,
+    FIRST_CHECK,
+    INSTRUCTIONS,
+    cash_account,
+    count_steps,
+    find_id,
+    grant_terms,
+    lock_by_name,
+    lock_payment,
+    note,
+    note_once,
+    pay_amount,
+    post_gateway_money,
+    report_discrepancy,
+)
+from domain.payments.refunds import apply_kept_refund, apply_refund
+from domain.payments.starter_packs import give_packs, lock_packs, settle_packs
+from domain.payments.unapplied_receipts import (
+    refused_money,
+    settle_by_failure,
+    settle_by_refunds,
+    was_denied_before,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from datetime import datetime
+    from typing import Any
+
+    from sqlalchemy.orm import Session
+
+    from db.bulk import Statement
+    from domain.actors import Actor
+    from domain.gateways.interface import Fact, Gateway
+
+AnyFact = TypeVar("AnyFact", bound="Fact")
+
+_log = logging.getLogger(__name__)
+
+REVIEW_CHECK = timedelta(hours=6)
+"""How often a gateway that doubts money is asked whether it still does."""
+
+_LONGEST_ON_THE_WAY = timedelta(days=366)
+"""How long before its approval a bank transfer may have come."""
+
+_CLOCKS_DIFFER = timedelta(minutes=1)
+"""By how much a gateway's clock may be ahead of ours."""
+
+_TAKEN_BACK = "denied_after_credit"
+
+_BEFORE_CREDIT = """
+SELECT clock_timestamp(),
+  EXISTS (
+    SELECT FROM payments WHERE gateway = %(gateway)s AND gateway_payment_id = %(gateway_payment_id)s
+      AND id <> %(payment_id)s),
+  EXISTS (SELECT FROM refunds WHERE payment_id = %(payment_id)s)
+    OR EXISTS (SELECT FROM disputes WHERE payment_id = %(payment_id)s),
+  EXISTS (SELECT FROM campaigns WHERE trigger = 'first_top_up' AND state = 'approved')
+"""
+
+_CREDIT_COLUMNS = (
+    "account_id",
+    "payment_id",
+    "number",
+    "entry_sequence",
+    "credit_micros",
+    "pay_micros",
+    "posted_at",
+)
+_STEP_COLUMNS = ("account_id", "payment_id", "kind", "actor", "details")
+
+_CLOSING = {
+    GatewayPaymentState.FAILED: PaymentState.FAILED,
+    GatewayPaymentState.CANCELLED: PaymentState.CANCELLED,
+    GatewayPaymentState.EXPIRED: PaymentState.EXPIRED,
+}
+
+
+def as_of(fact: AnyFact, moment: datetime) -> AnyFact:
+    """Return what a gateway said with no date after the moment at which we heard of it.
+
+    Its clock may be wrong. What it said with a date ahead would count as newer than all that it
+    says until then, and a dispute that it ended would stay open.
+    """
+    latest = moment + _CLOCKS_DIFFER
+    if fact.occurred_at is not None and fact.occurred_at > latest:
+        fact = replace(fact, occurred_at=moment)
+    if isinstance(fact, PaymentFact) or fact.stated_at is None or fact.stated_at <= latest:
+        return fact
+    return replace(fact, stated_at=moment)
+
+
+def apply_facts(
+    session: Session, *, gateway: Gateway, facts: Iterable[Fact], actor: Actor
+) -> tuple[Outcome, Payment | None]:
+    """Write what facts of one message change; return the outcome and the payment.
+
+    The outcome is RECORDED where anything changed, else that of the last fact.
+    """
+    outcome, found = Outcome.REPEATED, None
+    for fact, payment in _with_payments(session, gateway, tuple(facts)):
+        if payment is None:
+            became = Outcome.UNKNOWN_PAYMENT
+            _report_unknown(gateway, fact)
+        else:
+            found = payment
+            became = _apply(session, payment, fact, actor)
+        if outcome is not Outcome.RECORDED:
+            outcome = became
+    return outcome, found
+
+
+def _with_payments(
+    session: Session, gateway: Gateway, facts: tuple[Fact, ...]
+) -> list[tuple[Fact, Payment | None]]:
+    """Return each fact with its payment, locked: several payments in the order of their ids."""
+    if len(facts) > 1:
+        ids = {
+            payment_id
+            for fact in facts
+            if (payment_id := find_id(session, gateway, name_of(fact))) is not None
+        }
+        for payment_id in sorted(ids):
+            lock_payment(session, payment_id)
+    return [
+        (
+            fact,
+            lock_by_name(
+                session, gateway=gateway.name, is_sandbox=gateway.is_sandbox, name=name_of(fact)
+            ),
+        )
+        for fact in facts
+    ]
+
+
+def _report_unknown(gateway: Gateway, fact: Fact) -> None:
+    """Say so where money came for a payment that we never began: somebody has to find out."""
+    if isinstance(fact, PaymentFact) and fact.state is GatewayPaymentState.PAID and fact.reference:
+        _log.error("%s took money for a payment that is not known here", gateway.name)
+
+
+def name_of(fact: Fact) -> KnownName:
+    """Return how a fact names its payment."""
+    if isinstance(fact, PaymentFact):
+        return KnownName(fact.reference, fact.gateway_reference, fact.gateway_payment_id)
+    return KnownName(fact.payment_reference, None, fact.gateway_payment_id, is_money_first=True)
+
+
+def _apply(session: Session, payment: Payment, fact: Fact, actor: Actor) -> Outcome:
+    if isinstance(fact, RefundFact):
+        return apply_refund(session, payment, fact, actor=actor)
+    if isinstance(fact, DisputeFact):
+        return apply_dispute(session, payment, fact, actor=actor)
+    return apply_payment_fact(session, payment, fact, actor=actor)
+
+
+def apply_payment_fact(
+    session: Session, payment: Payment, fact: PaymentFact, *, actor: Actor
+) -> Outcome:
+    """Bring a locked payment to where the gateway says that it stands."""
+    if fact.state is GatewayPaymentState.FAILED and settle_by_failure(session, payment, fact):
+        return Outcome.RECORDED
+    if payment.state not in OPEN_PAYMENT_STATES:
+        settled = _of_refused(session, payment, fact, actor)
+        if settled is not None:
+            return settled
+    if fact.state is GatewayPaymentState.PAID:
+        return _take_money(session, payment, fact, actor)
+    if payment.state == PaymentState.SUCCEEDED:
+        return _after_the_money(session, payment, fact, actor)
+    return _without_money(session, payment, fact, actor)
+
+
+def _without_money(session: Session, payment: Payment, fact: PaymentFact, actor: Actor) -> Outcome:
+    """Take a fact of a payment that is not credited, and that does not say that it was paid."""
+    doubt = review_cases.current_doubt(session, payment)
+    if doubt is not None and review_cases.is_ended_by(doubt, fact):
+        outcome = _step(session, payment, fact, actor)
+        if doubt.reason == review_cases.MONEY_AFTER_REFUSAL:
+            payment.code = review_cases.REFUSED_BY_STAFF
+        return outcome
+    if fact.state is GatewayPaymentState.UNDER_REVIEW:
+        is_right = fact.amount in {None, pay_amount(payment)}
+        reason = review_cases.GATEWAY_REVIEW if is_right else review_cases.WRONG_AMOUNT
+        return _doubt(session, payment, reason, fact, actor)
+    if fact.refusal is not None:
+        return _note_refusal(session, payment, fact, actor)
+    says_nothing = fact.state in {GatewayPaymentState.OPEN, GatewayPaymentState.UNKNOWN}
+    if says_nothing or payment.state not in OPEN_PAYMENT_STATES:
+        return Outcome.REPEATED
+    return _step(session, payment, fact, actor)
+
+
+def _of_refused(
+    session: Session, payment: Payment, fact: PaymentFact, actor: Actor
+) -> Outcome | None:
+    """Keep to what people refused; None where the fact is of something else.
+
+    Money that they refused is not credited later: it goes back, or went. Other money that comes
+    for a payment that they refused is theirs to decide again.
+    """
+    is_refused = (
+        payment.state == PaymentState.FAILED and payment.code == review_cases.REFUSED_BY_STAFF
+    )
+    review = refused_money(session, payment, fact.gateway_payment_id)
+    if review is not None and was_denied_before(review, fact):
+        return _paid_after_all(session, payment, fact, actor)
+    if review is None and not is_refused:
+        return None
+    if review is not None or fact.state is not GatewayPaymentState.PAID:
+        return Outcome.REPEATED
+    return _doubt(session, payment, review_cases.MONEY_AFTER_REFUSAL, fact, actor)
+
+
+def _paid_after_all(session: Session, payment: Payment, fact: PaymentFact, actor: Actor) -> Outcome:
+    """Give refused money to people again that the gateway denied, and then took after all."""
+    if payment.state != PaymentState.SUCCEEDED:
+        return _doubt(session, payment, review_cases.MONEY_AFTER_REFUSAL, fact, actor)
+    waiting = review_cases.open_doubts(session, payment)
+    if any(doubt.gateway_payment_id == fact.gateway_payment_id for doubt in waiting):
+        return Outcome.REPEATED
+    _report(session, payment, review_cases.SECOND_MONEY, review_cases.said_by(fact), actor)
+    return Outcome.RECORDED
+
+
+def _note_refusal(session: Session, payment: Payment, fact: PaymentFact, actor: Actor) -> Outcome:
+    """Count a refused attempt, once however many asked for it: the next is a new one."""
+    if fact.refusal != count_steps(session, payment, ATTEMPT_REFUSED):
+        return Outcome.REPEATED
+    details = {"code": fact.code, "is_offered_again": fact.state is GatewayPaymentState.APPROVED}
+    note(session, payment, ATTEMPT_REFUSED, actor=actor, details=details)
+    return Outcome.RECORDED
+
+
+def _after_the_money(
+    session: Session, payment: Payment, fact: PaymentFact, actor: Actor
+) -> Outcome:
+    """Take what comes after the credit for late, unless the gateway takes its word back."""
+    is_same_money = fact.gateway_payment_id == payment.gateway_payment_id
+    if fact.state is not GatewayPaymentState.FAILED or not is_same_money:
+        return Outcome.REPEATED
+    outcome = deny_money(session, payment, fact, actor=actor)
+    if outcome is Outcome.RECORDED:
+        _report(session, payment, _TAKEN_BACK, review_cases.said_by(fact), actor)
+    return outcome
+
+
+def _step(session: Session, payment: Payment, fact: PaymentFact, actor: Actor) -> Outcome:
+    """Carry out a change of an open payment that brings no money."""
+    now = clock.now(session)
+    _learn(payment, fact)
+    if fact.state is GatewayPaymentState.AWAITING:
+        is_new = payment.state != PaymentState.AWAITING
+        payment.state = PaymentState.AWAITING
+        payment.pay_by = fact.pay_by or payment.pay_by
+        payment.next_check_at = next_check(payment, now)
+        if fact.instructions_url is not None:
+            where = {"url": fact.instructions_url}
+            note_once(session, payment, INSTRUCTIONS, actor=actor, details=where)
+    elif fact.state is GatewayPaymentState.APPROVED:
+        is_new = True
+        payment.next_check_at = now
+    else:
+        is_new = True
+        payment.state = _CLOSING[fact.state]
+        payment.code = fact.code
+        # Money may still be on its way: the gateway is asked once more, later.
+        payment.next_check_at = now + FIRST_CHECK
+    if not is_new:
+        return Outcome.REPEATED
+    details = {"code": fact.code, "method": fact.method}
+    note(session, payment, fact.state.value, actor=actor, details=details)
+    return Outcome.RECORDED
+
+
+def _take_money(session: Session, payment: Payment, fact: PaymentFact, actor: Actor) -> Outcome:
+    if payment.state == PaymentState.SUCCEEDED:
+        if fact.gateway_payment_id not in {None, payment.gateway_payment_id}:
+            return _second_money(session, payment, fact, actor)
+        settle_packs(session, payment, fact, actor)
+        _learn_instrument(session, payment, fact)
+        _book_fee(session, payment, fact, actor)
+        is_restated = _report_restated(session, payment, fact, actor)
+        outcome = restore_money(session, payment, fact, actor=actor)
+        return Outcome.RECORDED if is_restated else outcome
+    if (
+        payment.state == PaymentState.UNDER_REVIEW
+        and payment.code == review_cases.MONEY_AFTER_REFUSAL
+    ):
+        return _doubt(session, payment, review_cases.MONEY_AFTER_REFUSAL, fact, actor)
+    if fact.amount != pay_amount(payment) or fact.gateway_payment_id is None:
+        return _doubt(session, payment, review_cases.WRONG_AMOUNT, fact, actor)
+    found = _find_before_credit(session, payment, fact.gateway_payment_id)
+    if found.is_credited_elsewhere:
+        return _doubt(session, payment, review_cases.MONEY_OF_ANOTHER, fact, actor)
+    _keep_other_money(session, payment, fact, actor)
+    _credit(session, payment, fact, found, actor)
+    _book_fee(session, payment, fact, actor)
+    return Outcome.RECORDED
+
+
+def _report_restated(session: Session, payment: Payment, fact: PaymentFact, actor: Actor) -> bool:
+    """Have people look, once, at credited money of which the gateway states another amount."""
+    booked = pay_amount(payment)
+    if fact.amount in {None, booked}:
+        return False
+    details = {
+        **review_cases.said_by(fact),
+        "gateway_payment": payment.gateway_payment_id,
+        "expected": [booked.micros, booked.currency],
+    }
+    kind = review_cases.AMOUNT_CHANGED
+    return report_discrepancy(session, payment, kind, actor=actor, details=details)
+
+
+def _keep_other_money(session: Session, payment: Payment, fact: PaymentFact, actor: Actor) -> None:
+    """Tell people of money under review that another money of the payment takes the place of."""
+    doubt = review_cases.current_doubt(session, payment)
+    if doubt is None or not doubt.has_money or doubt.gateway_payment_id is None:
+        return
+    if doubt.gateway_payment_id == fact.gateway_payment_id:
+        return
+    if not review_cases.is_reported(session, payment, doubt.gateway_payment_id):
+        _report(session, payment, review_cases.SECOND_MONEY, review_cases.said_of(doubt), actor)
+
+
+def credit_money(session: Session, payment: Payment, fact: PaymentFact, actor: Actor) -> None:
+    """Give a locked payment's credit, in the transaction that says that its money came."""
+    found = _find_before_credit(session, payment, fact.gateway_payment_id)
+    _credit(session, payment, fact, found, actor)
+
+
+@dataclass(frozen=True, slots=True)
+class _BeforeCredit:
+    """What is asked of the database about a payment that is locked and about to be credited."""
+
+    now: datetime
+    is_credited_elsewhere: bool
+    has_outflows: bool
+    has_campaigns: bool
+
+
+def _find_before_credit(
+    session: Session, payment: Payment, gateway_payment_id: str | None
+) -> _BeforeCredit:
+    session.flush()
+    [(instant, *found)] = fetch_rows(
+        session,
+        _BEFORE_CREDIT,
+        gateway=payment.gateway,
+        gateway_payment_id=gateway_payment_id,
+        payment_id=payment.id,
+    )
+    return _BeforeCredit(clock.now(session, instant), *found)
+
+
+def _credit(
+    session: Session, payment: Payment, fact: PaymentFact, found: _BeforeCredit, actor: Actor
+) -> None:
+    now = found.now
+    # A gateway's clock may be wrong; nothing was paid before the payment was begun.
+    begun_at = payment.created_at if payment.gateway != BANK else now - _LONGEST_ON_THE_WAY
+    paid_at = max(min(fact.occurred_at or now, now), min(begun_at, now))
+    # Before the account, as whoever redeems a code does.
+    packs = lock_packs(session, payment, at=now) if found.has_campaigns else []
+    _learn_instrument(session, payment, fact)
+    ledger.add_grant(
+        session,
+        account_id=payment.account_id,
+        terms=grant_terms(payment, payment.credit_micros, payment.pay_micros),
+        source=payment.gateway,
+        actor=actor,
+        idempotency_key=f"payment:{payment.reference}",
+        occurred_at=paid_at,
+        beside=partial(_credited, payment, fact, paid_at=paid_at, credited_at=now, actor=actor),
+    )
+    give_packs(session, payment, fact, packs, actor)
+    if found.has_outflows:
+        _apply_kept(session, payment, actor)
+
+
+def _credited(
+    payment: Payment,
+    fact: PaymentFact,
+    posted: ledger.PostedGrant,
+    *,
+    paid_at: datetime,
+    credited_at: datetime,
+    actor: Actor,
+) -> list[Statement]:
+    """Return what is written of a payment with its credit: its row, the credit and the step."""
+    details = {"entry": posted.entry_sequence, "was": payment.state, "method": fact.method}
+    _learn(payment, fact)
+    payment.state = PaymentState.SUCCEEDED
+    payment.gateway_payment_id = fact.gateway_payment_id
+    payment.code = None
+    payment.pay_by = None
+    payment.paid_at = paid_at
+    payment.credited_at = credited_at
+    payment.entry_sequence = posted.entry_sequence
+    payment.grant_number = posted.grant_number
+    # For what the gateway tells only after a while: its fee, and later refunds and disputes.
+    payment.next_check_at = next_check(payment, credited_at)
+    key = (payment.account_id, payment.id)
+    amounts = (payment.credit_micros, payment.pay_micros, credited_at)
+    credit = (*key, 1, posted.entry_sequence, *amounts)
+    step = (*key, "succeeded", audit.actor_name(actor), details)
+    return [
+        update_statement(payment),
+        insert_statement("payment_credits", _CREDIT_COLUMNS, [credit]),
+        insert_statement("payment_events", _STEP_COLUMNS, [step]),
+    ]
+
+
+def _apply_kept(session: Session, payment: Payment, actor: Actor) -> None:
+    """Book refunds and disputes that were told before the money was credited."""
+    session.flush()
+    refunds = select(Refund).where(Refund.payment_id == payment.id).order_by(Refund.id)
+    for refund in session.scalars(refunds).all():
+        if refund.state in STANDING_REFUNDS and is_booked(payment, refund):
+            apply_kept_refund(session, payment, refund, actor)
+    disputes = select(Dispute).where(Dispute.payment_id == payment.id).order_by(Dispute.id)
+    for dispute in session.scalars(disputes).all():
+        if is_booked(payment, dispute):
+            apply_kept_dispute(session, payment, dispute, actor)
+
+
+def _learn_instrument(session: Session, payment: Payment, fact: PaymentFact) -> None:
+    fraud_signals.learn_instrument(
+        session,
+        account_id=payment.account_id,
+        gateway=payment.gateway,
+        instrument=fact.instrument,
+    )
+
+
+def _learn(payment: Payment, fact: PaymentFact) -> None:
+    payment.method = fact.method or payment.method
+    if payment.gateway_reference is None and fact.gateway_reference:
+        payment.gateway_reference = fact.gateway_reference
+
+
+def _book_fee(session: Session, payment: Payment, fact: PaymentFact, actor: Actor) -> None:
+    """Post what the gateway keeps of the money once it says how much, or the difference since."""
+    fee = fact.fee
+    if fee is None or (payment.fee_micros, payment.fee_currency) == (fee.micros, fee.currency):
+        return
+    known, currency = payment.fee_micros or 0, payment.fee_currency
+    key = f"fee:{payment.reference}"
+    if payment.fee_micros is not None:
+        note(session, payment, "fee_changed", actor=actor, details={"fee": fee.micros})
+        session.flush()
+        key += f":{count_steps(session, payment, 'fee_changed')}"
+    if currency not in {None, fee.currency}:
+        _post_fee(session, payment, Money(-known, currency or ""), f"{key}:undone", actor)
+        known = 0
+    _post_fee(session, payment, Money(fee.micros - known, fee.currency), key, actor)
+    payment.fee_micros, payment.fee_currency = fee.micros, fee.currency
+
+
+def _post_fee(session: Session, payment: Payment, fee: Money, key: str, actor: Actor) -> None:
+    if not fee.micros:
+        return
+    fees, cash = chart.GATEWAY_FEES.code, cash_account(payment)
+    post_gateway_money(
+        session,
+        payment,
+        kind="gateway_fee",
+        debit=fees if fee.micros > 0 else cash,
+        credit=cash if fee.micros > 0 else fees,
+        amount=Money(abs(fee.micros), fee.currency),
+        key=key,
+        actor=actor,
+    )
+
+
+def _doubt(
+    session: Session, payment: Payment, reason: str, fact: PaymentFact, actor: Actor
+) -> Outcome:
+    """Put a payment aside for people: money came, and it is not clear for what.
+
+    What is told again is not told to people again; what says more of the money is.
+    """
+    known = review_cases.current_doubt(session, payment)
+    if known is not None and not _is_news(session, payment, known, reason, fact):
+        is_known = True
+    else:
+        is_known = known is not None and known.reason == reason
+        _keep_other_money(session, payment, fact, actor)
+        payment.state = PaymentState.UNDER_REVIEW
+        payment.code = reason
+        is_at_gateway = reason == review_cases.GATEWAY_REVIEW
+        payment.next_check_at = clock.now(session) + REVIEW_CHECK if is_at_gateway else None
+        _learn(payment, fact)
+        _report(session, payment, reason, review_cases.said_by(fact), actor)
+    if reason in {review_cases.WRONG_AMOUNT, review_cases.MONEY_OF_ANOTHER}:
+        return Outcome.WRONG_AMOUNT
+    return Outcome.REPEATED if is_known else Outcome.RECORDED
+
+
+def _is_news(
+    session: Session, payment: Payment, known: review_cases.Doubt, reason: str, fact: PaymentFact
+) -> bool:
+    brings_money = fact.state in {GatewayPaymentState.PAID, GatewayPaymentState.UNDER_REVIEW}
+    if known.has_money and not brings_money:
+        return False
+    if fact.gateway_payment_id is None and fact.amount is None:
+        return False
+    is_aside = review_cases.is_reported(session, payment, fact.gateway_payment_id)
+    return not is_aside and (known.reason != reason or review_cases.tells_more(known, fact))
+
+
+def _second_money(session: Session, payment: Payment, fact: PaymentFact, actor: Actor) -> Outcome:
+    """Tell people, once, that a payment was paid twice: the second money bought nothing."""
+    if review_cases.is_reported(session, payment, fact.gateway_payment_id):
+        return Outcome.REPEATED
+    _report(session, payment, review_cases.SECOND_MONEY, review_cases.said_by(fact), actor)
+    settle_by_refunds(session, payment, fact.gateway_payment_id)
+    return Outcome.RECORDED
+
+
+def _report(
+    session: Session, payment: Payment, reason: str, said: Mapping[str, Any], actor: Actor
+) -> None:
+    note(session, payment, reason, actor=actor, details=said)
+    _log.error("payment %d needs a person: %s", payment.id, reason)

@@ -1,0 +1,423 @@
+"""What people decide about money that came and is not clear: to credit it, or to give it back.
+
+Crediting takes two people, as a bank transfer does: one proposes, another decides. What is credited
+follows from what the gateway verified, at the payment's own price: nobody types an amount. Refusing
+takes one, since it gives nothing away. Either is about one doubt: where the gateway has said more
+since, it has to be looked at again. Money that differs from the books is looked into by one person,
+who says what was found: that moves nothing, unless it ends a dispute whose end cannot be read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqlalchemy import exists, func, select, union_all
+from sqlalchemy.orm import aliased
+
+from db.models import Payment, PaymentEvent, PaymentReview, PaymentState
+from domain import audit, clock
+from domain.errors import AlreadyDecided, Conflict, InvalidInput, NotAuthorised, NotFound
+from domain.gateways.interface import GatewayPaymentState, PaymentFact
+from domain.money import Money
+from domain.payments import discrepancies, review_cases
+from domain.payments.disputes import end_dispute, find_open_dispute
+from domain.payments.gateway_updates import credit_money
+from domain.payments.records import GATEWAY_ACTOR, lock_payment, note
+from domain.payments.unapplied_receipts import owe, record_return, review_of, settle_by_refunds
+from domain.permissions import require, require_another
+from domain.validation import checked_reason
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from sqlalchemy import ColumnElement
+    from sqlalchemy.orm import Session
+
+    from db.models import Dispute
+    from domain.actors import Actor
+    from domain.payments.review_cases import Doubt
+
+__all__ = [
+    "Decision",
+    "OpenReview",
+    "PaymentReviews",
+    "accept_payment",
+    "count_waiting",
+    "needs_decision",
+    "propose_acceptance",
+    "record_return",
+    "refuse_payment",
+    "review_discrepancy",
+    "reviews_of",
+]
+
+REVIEWED = "reviewed"
+"""What became of a discrepancy that a person has looked into."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenReview:
+    """A doubt that waits for a decision, and what accepting it would credit.
+
+    `obstacle` is the slug of why it cannot be accepted, and `credit` None then.
+    """
+
+    doubt: Doubt
+    credit: Money | None
+    obstacle: str | None
+    proposed_by: str | None
+    proposed_at: datetime | None
+    proposal_reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What was decided of a doubt, or found of a discrepancy.
+
+    `return_state` is owed, returned or never_came, or None.
+    """
+
+    review_id: int
+    reason: str
+    state: str
+    proposed_by: str | None
+    proposal_reason: str | None
+    decided_by: str | None
+    decided_at: datetime | None
+    decision_reason: str | None
+    came: Money | None
+    gateway_payment_id: str | None
+    return_state: str | None
+    returned_by: str | None
+    return_reference: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentReviews:
+    """What waits for a decision about a payment, or for a review, and what was decided.
+
+    `ends_dispute` are the ids of the discrepancies whose review ends an open dispute.
+    """
+
+    waiting: tuple[OpenReview, ...]
+    discrepancies: tuple[Doubt, ...]
+    ends_dispute: frozenset[int]
+    decided: tuple[Decision, ...]
+
+
+# ── Reading ───────────────────────────────────────────────────────────────────────────────────
+def reviews_of(session: Session, *, payment_id: int, actor: Actor) -> PaymentReviews:
+    """Return what waits and what was decided, for staff. Raises NotFound."""
+    require(actor, "look_up_payments")
+    payment = session.get(Payment, payment_id)
+    if payment is None:
+        raise NotFound("payment")
+    rows = session.scalars(
+        select(PaymentReview)
+        .where(PaymentReview.payment_id == payment_id)
+        .order_by(PaymentReview.id)
+    ).all()
+    proposals = {row.doubt_id: row for row in rows if row.state == "proposed"}
+    waiting = tuple(
+        _open(session, payment, doubt, proposals.get(doubt.id))
+        for doubt in review_cases.open_doubts(session, payment)
+    )
+    discrepancies = review_cases.open_discrepancies(session, payment)
+    return PaymentReviews(
+        waiting,
+        discrepancies,
+        frozenset(one.id for one in discrepancies if _dispute_to_end(session, payment, one)),
+        tuple(_decision(row) for row in rows if row.decided_by),
+    )
+
+
+def _open(
+    session: Session, payment: Payment, doubt: Doubt, proposal: PaymentReview | None
+) -> OpenReview:
+    credit, obstacle = None, None
+    try:
+        credit = Money(_credit_of(session, payment, doubt)[1], payment.credit_currency)
+    except Conflict as conflict:
+        obstacle = conflict.reason
+    return OpenReview(
+        doubt=doubt,
+        credit=credit,
+        obstacle=obstacle,
+        proposed_by=None if proposal is None else proposal.proposed_by,
+        proposed_at=None if proposal is None else proposal.proposed_at,
+        proposal_reason=None if proposal is None else proposal.proposal_reason,
+    )
+
+
+def _decision(row: PaymentReview) -> Decision:
+    came = None
+    if row.came_micros is not None and row.came_currency is not None:
+        came = Money(row.came_micros, row.came_currency)
+    return Decision(
+        review_id=row.id,
+        reason=row.doubt,
+        state=row.state,
+        proposed_by=row.proposed_by,
+        proposal_reason=row.proposal_reason,
+        decided_by=row.decided_by,
+        decided_at=row.decided_at,
+        decision_reason=row.decision_reason,
+        came=came,
+        gateway_payment_id=row.gateway_payment_id,
+        return_state=row.return_state,
+        returned_by=row.returned_by,
+        return_reference=row.return_reference,
+    )
+
+
+def needs_decision() -> ColumnElement[bool]:
+    """Return the condition of payments that wait for people: to decide, or to give money back."""
+    reviewed = exists().where(
+        PaymentReview.doubt_id == PaymentEvent.id, PaymentReview.state == "refused"
+    )
+    about = aliased(Payment)
+    number = PaymentEvent.details["gateway_payment"].astext
+    # Each part has an index of its own, which one condition of all would not use.
+    return Payment.id.in_(
+        union_all(
+            select(about.id).where(about.state == "under_review"),
+            select(PaymentReview.payment_id).where(PaymentReview.return_state == "owed"),
+            select(PaymentEvent.payment_id)
+            .join(about, about.id == PaymentEvent.payment_id)
+            .where(
+                PaymentEvent.kind == review_cases.SECOND_MONEY,
+                ~reviewed,
+                number.is_distinct_from(about.gateway_payment_id),
+            ),
+            select(PaymentEvent.payment_id).where(review_cases.is_open_discrepancy()),
+            *discrepancies.payments_with_exceptions(),
+        )
+    )
+
+
+def count_waiting(session: Session, *, actor: Actor) -> int:
+    """Return how many payments wait for people, for staff."""
+    require(actor, "look_up_payments")
+    return session.scalars(select(func.count(Payment.id)).where(needs_decision())).one()
+
+
+# ── Deciding ──────────────────────────────────────────────────────────────────────────────────
+def propose_acceptance(
+    session: Session, *, payment_id: int, doubt_id: int, reason: str, actor: Actor
+) -> None:
+    """Propose to credit what came, for somebody else to decide; again by the same: no effect.
+
+    Raises Conflict with the obstacle where it cannot be credited ("ask_gateway_first" where the
+    gateway has not said what came), "doubt_is_over" where the gateway has said more since, and
+    "already_proposed" where somebody else proposed it.
+    """
+    payment, reason = _checked(session, payment_id, reason, actor)
+    row = _review(session, doubt_id)
+    name = audit.actor_name(actor)
+    if row is not None and row.proposed_by == name:
+        return
+    doubt = _doubt(session, payment, doubt_id)
+    if row is not None:
+        raise Conflict("already_proposed")
+    _, credit_micros = _credit_of(session, payment, doubt)
+    row = review_of(
+        payment,
+        doubt,
+        state="proposed",
+        proposed_by=name,
+        proposed_at=clock.now(session),
+        proposal_reason=reason,
+    )
+    session.add(row)
+    session.flush()
+    details = {"review": row.id, "doubt": doubt.reason, "credit": credit_micros}
+    _record(session, payment, "acceptance_proposed", actor, details)
+
+
+def accept_payment(
+    session: Session, *, payment_id: int, doubt_id: int, reason: str, actor: Actor
+) -> None:
+    """Credit what came, as somebody else proposed; again by the same: no effect.
+
+    The payment is from then on one of the amount that came. Raises NotAuthorised for whoever
+    proposed it, Conflict as `propose_acceptance` does and "not_proposed".
+    """
+    payment, reason = _checked(session, payment_id, reason, actor)
+    row, name = _review(session, doubt_id), audit.actor_name(actor)
+    if row is not None and row.state == "accepted" and row.decided_by == name:
+        return
+    doubt = _doubt(session, payment, doubt_id)
+    if row is None or row.state != "proposed":
+        raise Conflict("not_proposed")
+    require_another(actor, row.proposed_by or "")
+    came, credit_micros = _credit_of(session, payment, doubt)
+    now = clock.now(session)
+    row.state, row.decided_by, row.decided_at, row.decision_reason = "accepted", name, now, reason
+    details = {
+        "review": row.id,
+        "proposed_by": row.proposed_by,
+        "asked": [payment.pay_micros, payment.pay_currency, payment.credit_micros],
+        "came": [came.micros, came.currency, credit_micros],
+    }
+    payment.pay_micros, payment.credit_micros = came.micros, credit_micros
+    session.flush()
+    _record(session, payment, "accepted", actor, details)
+    fact = PaymentFact(
+        state=GatewayPaymentState.PAID,
+        reference=payment.reference,
+        gateway_payment_id=doubt.gateway_payment_id,
+        amount=came,
+        occurred_at=doubt.since,
+        asking_tells_instrument=True,
+    )
+    credit_money(session, payment, fact, GATEWAY_ACTOR)
+
+
+def refuse_payment(
+    session: Session, *, payment_id: int, doubt_id: int, reason: str, actor: Actor
+) -> None:
+    """Credit nothing, and owe back whatever came; again by the same: no effect.
+
+    A payment under review fails; one that was credited already stays, and only its other money is
+    refused. Raises NotAuthorised for whoever proposed to accept it, Conflict("doubt_is_over").
+    """
+    payment, reason = _checked(session, payment_id, reason, actor)
+    row, name = _review(session, doubt_id), audit.actor_name(actor)
+    if row is not None and row.state == "refused" and row.decided_by == name:
+        return
+    doubt = _doubt(session, payment, doubt_id)
+    now = clock.now(session)
+    if row is None:
+        row = review_of(payment, doubt)
+        session.add(row)
+    elif row.proposed_by == name:
+        raise NotAuthorised
+    row.state, row.decided_by, row.decided_at, row.decision_reason = "refused", name, now, reason
+    session.flush()
+    if doubt.has_money:
+        owe(session, payment, row)
+        settle_by_refunds(session, payment, doubt.gateway_payment_id)
+    if doubt.reason != review_cases.SECOND_MONEY:
+        payment.state, payment.code = PaymentState.FAILED, review_cases.REFUSED_BY_STAFF
+        payment.pay_by = payment.next_check_at = None
+    details = {**review_cases.said_of(doubt), "review": row.id, "return": row.return_state}
+    _record(session, payment, review_cases.REFUSED_BY_STAFF, actor, details)
+
+
+def review_discrepancy(
+    session: Session,
+    *,
+    payment_id: int,
+    doubt_id: int,
+    reason: str,
+    actor: Actor,
+    is_lost: bool | None = None,
+) -> None:
+    """Record that a person looked into money that differs from the books; again: no effect.
+
+    `reason` says what was found and done. A dispute whose end could not be read ends with it:
+    `is_lost` says whether the customer got the money. Raises AlreadyDecided where somebody else
+    reviewed it, Conflict("doubt_is_over") where there is no such discrepancy, and InvalidInput
+    where a dispute waits for its end and `is_lost` is not given.
+    """
+    payment, reason = _checked(session, payment_id, reason, actor)
+    row, name = _review(session, doubt_id), audit.actor_name(actor)
+    if row is not None and row.state == REVIEWED:
+        if row.decided_by == name:
+            return
+        raise AlreadyDecided(row.state, row.decided_by, row.decided_at)
+    doubt = _discrepancy(session, payment, doubt_id)
+    dispute = _dispute_to_end(session, payment, doubt)
+    if dispute is not None and is_lost is None:
+        raise InvalidInput("is_lost", "missing")
+    row = review_of(
+        payment,
+        doubt,
+        state=REVIEWED,
+        decided_by=name,
+        decided_at=clock.now(session),
+        decision_reason=reason,
+    )
+    session.add(row)
+    session.flush()
+    details = {"review": row.id, "discrepancy": doubt.reason, "reason": reason}
+    _record(session, payment, "discrepancy_reviewed", actor, details)
+    if dispute is not None:
+        end_dispute(session, payment, dispute, is_lost=bool(is_lost), actor=GATEWAY_ACTOR)
+
+
+def _dispute_to_end(session: Session, payment: Payment, doubt: Doubt) -> Dispute | None:
+    """Return the open dispute that the review of a discrepancy ends, or None."""
+    name = doubt.gateway_dispute_id
+    if doubt.reason != review_cases.UNKNOWN_OUTCOME or name is None:
+        return None
+    return find_open_dispute(session, payment, name)
+
+
+def _discrepancy(session: Session, payment: Payment, doubt_id: int) -> Doubt:
+    for doubt in review_cases.open_discrepancies(session, payment):
+        if doubt.id == doubt_id:
+            return doubt
+    raise Conflict("doubt_is_over")
+
+
+def _checked(session: Session, payment_id: int, reason: str, actor: Actor) -> tuple[Payment, str]:
+    """Return the payment, locked, and the reason, tidy; raise where the actor may not decide."""
+    require(actor, "decide_payment")
+    reason = checked_reason(reason)
+    payment = lock_payment(session, payment_id)
+    if payment is None:
+        raise NotFound("payment")
+    require(actor, "decide_payment", payment.account_id)
+    return payment, reason
+
+
+def _review(session: Session, doubt_id: int) -> PaymentReview | None:
+    return session.scalars(
+        select(PaymentReview)
+        .where(PaymentReview.doubt_id == doubt_id)
+        .execution_options(populate_existing=True)
+    ).one_or_none()
+
+
+def _doubt(session: Session, payment: Payment, doubt_id: int) -> Doubt:
+    for doubt in review_cases.open_doubts(session, payment):
+        if doubt.id == doubt_id:
+            return doubt
+    raise Conflict("doubt_is_over")
+
+
+def _credit_of(session: Session, payment: Payment, doubt: Doubt) -> tuple[Money, int]:
+    """Return what came and the micros of credit that it buys; raise Conflict with the obstacle."""
+    if doubt.reason == review_cases.SECOND_MONEY:
+        raise Conflict("second_money_goes_back")
+    number, came = doubt.gateway_payment_id, doubt.amount
+    is_of_another = doubt.reason == review_cases.MONEY_OF_ANOTHER
+    if is_of_another or (number and review_cases.is_credited_elsewhere(session, payment, number)):
+        raise Conflict("money_is_of_another")
+    if not doubt.has_money or number is None or came is None or came.micros <= 0:
+        raise Conflict("ask_gateway_first")
+    if came.currency != payment.pay_currency:
+        raise Conflict("money_in_other_currency")
+    if review_cases.went_back(session, payment, number):
+        raise Conflict("money_went_back")
+    # More may have come than was asked for; what is left of a micro is ours.
+    credit_micros = payment.credit_micros * came.micros // payment.pay_micros
+    if credit_micros <= 0:
+        raise Conflict("money_buys_nothing")
+    return came, credit_micros
+
+
+def _record(
+    session: Session, payment: Payment, step: str, actor: Actor, details: Mapping[str, object]
+) -> None:
+    note(session, payment, step, actor=actor, details=details)
+    audit.record(
+        session,
+        action=step,
+        actor=actor,
+        account_id=payment.account_id,
+        details={"payment": payment.id, **details},
+    )

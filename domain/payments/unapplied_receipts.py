@@ -1,0 +1,363 @@
+"""Money that came, was refused, and goes back: owed until the gateway or a person says it went.
+
+It was never credited, so no grant stands for it: between refusal and return it is a payable
+(2150) against what the gateway holds for us.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import or_, select
+
+from db.models import Payment, PaymentReview, Refund
+from domain import audit, clock
+from domain.errors import AlreadyDecided, Conflict, InvalidInput, NotFound
+from domain.gateways.interface import GatewayPaymentState, RefundState
+from domain.ledger import chart_of_accounts as chart
+from domain.money import Money
+from domain.payments.records import (
+    GATEWAY_ACTOR,
+    cash_account,
+    lock_payment,
+    note,
+    post_gateway_money,
+)
+from domain.payments.review_cases import RETURN_FAILED, SECOND_MONEY, doubt_of, open_doubts
+from domain.permissions import require
+from domain.validation import check_text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from sqlalchemy.orm import Session
+
+    from domain.actors import Actor
+    from domain.gateways.interface import PaymentFact, RefundFact
+    from domain.payments.review_cases import Doubt
+
+_LONGEST = 200
+
+
+def owe(session: Session, payment: Payment, review: PaymentReview) -> None:
+    """Write down that the money of a refused review has to be given back.
+
+    Where the gateway never said how much it was, nothing can be posted: the debt stands here.
+    """
+    review.return_state = "owed"
+    came = _came(review)
+    if came is None:
+        return
+    post_gateway_money(
+        session,
+        payment,
+        kind="unapplied_receipt",
+        debit=cash_account(payment),
+        credit=chart.REFUNDS_PAYABLE.code,
+        amount=came,
+        key=f"unapplied:{review.id}",
+        actor=GATEWAY_ACTOR,
+    )
+
+
+def review_of(payment: Payment, doubt: Doubt, **decision: str | datetime) -> PaymentReview:
+    """Return a new review of what is in doubt; `decision` is what was requested or decided."""
+    return PaymentReview(
+        account_id=payment.account_id,
+        payment_id=payment.id,
+        doubt_id=doubt.id,
+        doubt=doubt.reason,
+        gateway_payment_id=doubt.gateway_payment_id,
+        came_micros=None if doubt.amount is None else doubt.amount.micros,
+        came_currency=None if doubt.amount is None else doubt.amount.currency,
+        **decision,
+    )
+
+
+def refused_money(
+    session: Session, payment: Payment, gateway_payment_id: str | None
+) -> PaymentReview | None:
+    """Return the review that refused this money of the payment.
+
+    Money without a name was refused as what came, so that what is named later is the same. Money
+    that was refused again, after the gateway had denied it for a while, is that of the last review.
+    """
+    if gateway_payment_id is None:
+        return None
+    return session.scalars(
+        select(PaymentReview)
+        .where(
+            PaymentReview.payment_id == payment.id,
+            PaymentReview.return_state.is_not(None),
+            or_(
+                PaymentReview.gateway_payment_id == gateway_payment_id,
+                PaymentReview.gateway_payment_id.is_(None),
+            ),
+        )
+        .order_by(PaymentReview.id.desc())
+    ).first()
+
+
+def was_denied_before(review: PaymentReview, fact: PaymentFact) -> bool:
+    """Whether refused money, of which the gateway had said that it never came, was paid since."""
+    denied_at = review.returned_at if review.return_state == "never_came" else None
+    if denied_at is None or fact.occurred_at is None:
+        return False
+    return fact.state is GatewayPaymentState.PAID and fact.occurred_at > denied_at
+
+
+def settle_by_failure(session: Session, payment: Payment, fact: PaymentFact) -> bool:
+    """End what is open about money that the gateway now says never came; say whether anything was.
+
+    Rejected money is owed no longer, and a second payment that waits for a decision needs none.
+    """
+    name = fact.gateway_payment_id
+    if name is None:
+        return False
+    waiting = _waiting_second_money(session, payment, name)
+    if waiting is None:
+        review = refused_money(session, payment, name)
+    else:
+        review = _reject(session, payment, waiting, reason="never_came")
+    if review is None or review.return_state != "owed":
+        return False
+    _settle(session, payment, review, state="never_came", actor=GATEWAY_ACTOR, reference=fact.code)
+    return True
+
+
+def settle_by_refunds(session: Session, payment: Payment, gateway_payment_id: str | None) -> None:
+    """Take refunds that no credit stands for as the return of money that was rejected, or will be.
+
+    Together they are all of it, or more: a part leaves people to look. Money that came beside a
+    credited one, and has gone back by itself, needs no decision.
+    """
+    for review in _owed(session, payment, gateway_payment_id):
+        last = _last_of_return(session, payment, review.gateway_payment_id, _came(review))
+        if last is not None:
+            _settle_by(session, payment, review, last)
+            return
+    if refused_money(session, payment, gateway_payment_id) is not None:
+        return
+    doubt = _waiting_second_money(session, payment, gateway_payment_id)
+    if doubt is None:
+        return
+    last = _last_of_return(session, payment, gateway_payment_id, doubt.amount)
+    if last is not None:
+        review = _reject(session, payment, doubt, reason="refunded_at_gateway")
+        _settle_by(session, payment, review, last)
+
+
+def owe_again(
+    session: Session,
+    payment: Payment,
+    *,
+    gateway_refund_id: str,
+    gateway_payment_id: str | None,
+) -> bool:
+    """Owe rejected money again whose return failed after all; say whether it is.
+
+    It stays returned where other refunds are all of it, or where people gave it back otherwise.
+    """
+    for review in _returned(session, payment):
+        came = _came(review)
+        is_named = review.return_reference == gateway_refund_id
+        is_part = gateway_payment_id is not None and (
+            review.gateway_payment_id == gateway_payment_id
+            and review.returned_by == audit.actor_name(GATEWAY_ACTOR)
+        )
+        if not (is_named or is_part) or came is None:
+            continue
+        if _last_of_return(session, payment, review.gateway_payment_id, came) is None:
+            details = {
+                "gateway_payment": review.gateway_payment_id,
+                "amount": [came.micros, came.currency],
+                "gateway_refund": gateway_refund_id,
+            }
+            step = note(session, payment, RETURN_FAILED, actor=GATEWAY_ACTOR, details=details)
+            session.flush()
+            _reject(session, payment, doubt_of(step), reason=RETURN_FAILED)
+            return True
+    return False
+
+
+def is_return(session: Session, payment: Payment, refund: Refund) -> bool:
+    """Whether a refund that no credit stands for gives rejected money back, or is going to."""
+    if any(row.return_reference == refund.gateway_refund_id for row in _returned(session, payment)):
+        return True
+    owed = _owed(session, payment, refund.gateway_payment_id)
+    amount = Money(refund.pay_micros, payment.pay_currency)
+    is_whole = any(_is_all(amount, _came(row)) for row in owed)
+    return is_whole and refund.state == RefundState.PENDING.value
+
+
+def name_of_return(session: Session, payment: Payment, fact: RefundFact) -> str | None:
+    """Return which money a refund gives back: the one that is owed, where the refund has no name.
+
+    Other money may be credited for the payment later, which this refund then does not concern.
+    """
+    if fact.gateway_payment_id is not None:
+        return fact.gateway_payment_id
+    owed = _owed(session, payment, None)
+    return next((row.gateway_payment_id for row in owed if _is_all(fact.amount, _came(row))), None)
+
+
+def _returned(session: Session, payment: Payment) -> list[PaymentReview]:
+    """Return rejected money that went back: by the last review of each."""
+    rows = session.scalars(
+        select(PaymentReview)
+        .where(PaymentReview.payment_id == payment.id, PaymentReview.return_state.is_not(None))
+        .order_by(PaymentReview.id)
+    )
+    last = {row.gateway_payment_id: row for row in rows}
+    return [row for row in last.values() if row.return_state == "returned"]
+
+
+def _owed(
+    session: Session, payment: Payment, gateway_payment_id: str | None
+) -> Sequence[PaymentReview]:
+    """Return the rejected money of this name that is owed, or all of it where there is no name.
+
+    Money without a name that went back of a credited payment is that of the credit.
+    """
+    if gateway_payment_id is not None:
+        review = refused_money(session, payment, gateway_payment_id)
+        return [review] if review is not None and review.return_state == "owed" else []
+    if payment.grant_number is not None:
+        return []
+    return session.scalars(
+        select(PaymentReview)
+        .where(PaymentReview.payment_id == payment.id, PaymentReview.return_state == "owed")
+        .order_by(PaymentReview.id)
+    ).all()
+
+
+def _last_of_return(
+    session: Session, payment: Payment, gateway_payment_id: str | None, came: Money | None
+) -> Refund | None:
+    """Return the last paid refund of money without credit where together they are all of it."""
+    kept = session.scalars(
+        select(Refund)
+        .where(
+            Refund.payment_id == payment.id,
+            Refund.state == RefundState.SUCCEEDED.value,
+            Refund.outflow_micros == 0,
+            or_(
+                Refund.gateway_payment_id == gateway_payment_id,
+                Refund.gateway_payment_id.is_(None),
+            ),
+        )
+        .order_by(Refund.id)
+    ).all()
+    gone = Money(sum(refund.pay_micros for refund in kept), payment.pay_currency)
+    return kept[-1] if kept and _is_all(gone, came) else None
+
+
+def _is_all(gone: Money, came: Money | None) -> bool:
+    """Whether all of it went; where nobody knows how much came, people look."""
+    return came is not None and gone.currency == came.currency and gone.micros >= came.micros
+
+
+def _waiting_second_money(
+    session: Session, payment: Payment, gateway_payment_id: str | None
+) -> Doubt | None:
+    """Return the open case of a second payment with this name, or None."""
+    for doubt in open_doubts(session, payment):
+        if doubt.reason == SECOND_MONEY and doubt.gateway_payment_id == gateway_payment_id:
+            return doubt
+    return None
+
+
+def _reject(session: Session, payment: Payment, doubt: Doubt, *, reason: str) -> PaymentReview:
+    """Write down that money is owed which the gateway, and no person, decided about."""
+    review = review_of(
+        payment,
+        doubt,
+        state="refused",
+        decided_by=audit.actor_name(GATEWAY_ACTOR),
+        decided_at=clock.now(session),
+        decision_reason=reason,
+    )
+    session.add(review)
+    session.flush()
+    owe(session, payment, review)
+    return review
+
+
+def record_return(session: Session, *, review_id: int, reference: str, actor: Actor) -> None:
+    """Write down that refused money was given back by hand; `reference` is the bank's or gateway's.
+
+    Again with the same reference: no effect. Raises InvalidInput, NotFound, AlreadyDecided where
+    it went back otherwise or never came, and Conflict("nothing_to_return") where nothing is owed.
+    """
+    require(actor, "record_return")
+    reference = " ".join(reference.split())
+    check_text(reference=reference)
+    if not 0 < len(reference) <= _LONGEST:
+        raise InvalidInput("reference", "too_long" if reference else "empty", maximum=_LONGEST)
+    found = session.get(PaymentReview, review_id)
+    payment = None if found is None else lock_payment(session, found.payment_id)
+    if found is None or payment is None:
+        raise NotFound("review")
+    require(actor, "record_return", payment.account_id)
+    session.refresh(found)
+    is_mine = found.returned_by == audit.actor_name(actor) and found.return_reference == reference
+    if found.return_state == "returned" and is_mine:
+        return
+    if found.return_state is None:
+        raise Conflict("nothing_to_return")
+    if found.return_state != "owed":
+        raise AlreadyDecided(
+            found.return_state, found.returned_by, found.returned_at, "nothing_to_return"
+        )
+    _settle(session, payment, found, state="returned", actor=actor, reference=reference)
+    details = {"payment": payment.id, "review": found.id}
+    audit.record(
+        session,
+        action="record_return",
+        actor=actor,
+        account_id=payment.account_id,
+        details=details,
+    )
+
+
+def _settle_by(session: Session, payment: Payment, review: PaymentReview, refund: Refund) -> None:
+    name = refund.gateway_refund_id
+    _settle(session, payment, review, state="returned", actor=GATEWAY_ACTOR, reference=name)
+
+
+def _settle(
+    session: Session,
+    payment: Payment,
+    review: PaymentReview,
+    *,
+    state: str,
+    actor: Actor,
+    reference: str | None,
+) -> None:
+    """Close what is owed: the same legs whether the money went back or never came."""
+    review.returned_at = clock.now(session)
+    review.return_state = state
+    review.returned_by = audit.actor_name(actor)
+    review.return_reference = reference
+    came = _came(review)
+    if came is not None:
+        post_gateway_money(
+            session,
+            payment,
+            kind="unapplied_returned",
+            debit=chart.REFUNDS_PAYABLE.code,
+            credit=cash_account(payment),
+            amount=came,
+            key=f"unapplied-{state}:{review.id}",
+            actor=GATEWAY_ACTOR,
+        )
+    kind = "money_returned" if state == "returned" else "money_never_came"
+    note(session, payment, kind, actor=actor, details={"review": review.id})
+
+
+def _came(review: PaymentReview) -> Money | None:
+    """Return how much came; None where the gateway never said."""
+    if review.came_micros is None or review.came_currency is None:
+        return None
+    return Money(review.came_micros, review.came_currency)

@@ -1,0 +1,1 @@
+"""Keys and digests, encrypted payloads, passwords, rate limits."""

@@ -1,0 +1,350 @@
+"""Acts of staff: done at once within the maker's limit, and above it by two people.
+
+The limit is on the sum of what one person did alone for one account in 24 hours (for all accounts,
+where money goes back), so that splitting an amount does not help, over midnight either. Whatever
+waits is judged again, whole, when somebody else agrees to it; nobody agrees to their own request,
+and no member of an account acts on it as staff.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from sqlalchemy import func, select, text, update
+
+from db.models import Account, AccountMember, ApprovalRequest, StaffAct, User
+from domain import audit, clock
+from domain.actors import MemberRole, StaffRole, user_actor
+from domain.errors import AlreadyDecided, Conflict, NotAuthorised, NotFound
+from domain.ledger.idempotency import WriteOnce, first_answer, keep_answer
+from domain.money import Money
+from domain.permissions import allows, require, require_another
+from domain.support.limits import limit_of
+from domain.support.wishes import By, RefundPayment, of_plain, plain
+from domain.validation import checked_reason
+from domain.vouchers import hide_code
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from sqlalchemy.orm import Session
+
+    from domain.actors import Actor
+    from domain.support.wishes import Wish
+
+REQUEST_LIFETIME = timedelta(days=7)
+"""How long a wish waits for a second person."""
+
+_LIMIT_PERIOD = timedelta(hours=24)
+_LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """An act that was carried out. `code` is the voucher's, where it made or used one.
+
+    `refund_id` is a refund that it requested, to be sent to the gateway after the commit.
+    """
+
+    act_id: int
+    amount: Money
+    code: str | None
+    refund_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A wish above its maker's limit: somebody else has until `expires_at` to agree."""
+
+    request_id: int
+    amount: Money
+    expires_at: datetime
+
+
+def act(
+    session: Session,
+    *,
+    account_id: int,
+    wish: Wish,
+    reason: str,
+    actor: Actor,
+    idempotency_key: str,
+) -> Done | Waiting:
+    """Carry a wish out within the actor's limit, or have it wait for somebody else.
+
+    Raises NotAuthorised for who may not, or belongs to the account; InvalidInput for a reason that
+    is missing; NotFound; IdempotencyMismatch; Conflict("already_requested") where the very same
+    waits; and what the wish itself is refused with.
+    """
+    require(actor, wish.permission, account_id)
+    reason = checked_reason(reason)
+    maker = audit.actor_name(actor)
+    asked = {"action": wish.name, "reason": reason, **plain(wish)}
+    write = WriteOnce(account_id, f"act:{maker}:{idempotency_key}", "act", asked)
+    # One after the other, so that each counts what the others did.
+    whose = str(account_id) if wish.is_limited_by_account else wish.name
+    session.execute(_LOCK, {"name": f"act:{maker}:{whose}"})
+    known = first_answer(session, write)
+    if known is not None:
+        return _known(session, known)
+    account = _account(session, account_id)
+    wish = wish.settled(session, account=account, actor=actor)
+    amount = wish.value(session, account=account)
+    if _is_within_limit(session, wish, amount, account_id, actor):
+        by = By(actor, reason, f"{write.key}:done")
+        done = _carry_out(session, account, wish, amount, by, request=None)
+        keep_answer(session, write, {"act": done.act_id})
+        return done
+    _check_is_asked_once(session, account, wish)
+    waiting = _ask(session, account, wish, amount, By(actor, reason, idempotency_key))
+    keep_answer(session, write, {"request": waiting.request_id})
+    return waiting
+
+
+def _account(session: Session, account_id: int) -> Account:
+    account = session.get(Account, account_id, populate_existing=True)
+    if account is None:
+        raise NotFound("account")
+    return account
+
+
+def _known(session: Session, answer: dict[str, int]) -> Done | Waiting:
+    if "act" in answer:
+        return _done(session.get_one(StaffAct, answer["act"]))
+    row = session.get_one(ApprovalRequest, answer["request"])
+    return Waiting(row.id, Money(row.amount_micros, row.currency), row.expires_at)
+
+
+def _done(row: StaffAct) -> Done:
+    return Done(row.id, Money(row.amount_micros, row.currency), row.code, row.refund_id)
+
+
+def _is_within_limit(
+    session: Session, wish: Wish, amount: Money, account_id: int, actor: Actor
+) -> bool:
+    if actor.staff_role is None:
+        return False
+    done = select(func.coalesce(func.sum(StaffAct.amount_micros), 0)).where(
+        StaffAct.maker == audit.actor_name(actor),
+        StaffAct.action == wish.name,
+        StaffAct.currency == amount.currency,
+        StaffAct.checker.is_(None),
+        StaffAct.acted_at > clock.now(session) - _LIMIT_PERIOD,
+    )
+    if wish.is_limited_by_account:
+        done = done.where(StaffAct.account_id == account_id)
+    done_micros = session.scalars(done).one()
+    limit = limit_of(session, action=wish.name, role=actor.staff_role, currency=amount.currency)
+    return int(done_micros) + amount.micros <= limit.micros
+
+
+def _check_is_asked_once(session: Session, account: Account, wish: Wish) -> None:
+    """Refuse to ask for the same refund again while it waits: both would be approved, and paid."""
+    if wish.name != RefundPayment.name:
+        return
+    same = session.scalars(
+        select(ApprovalRequest.id)
+        .where(
+            ApprovalRequest.account_id == account.id,
+            ApprovalRequest.action == wish.name,
+            ApprovalRequest.parameters == plain(wish),
+            ApprovalRequest.state == "waiting",
+            ApprovalRequest.expires_at > clock.now(session),
+        )
+        .limit(1)
+    ).one_or_none()
+    if same is not None:
+        raise Conflict("already_requested")
+
+
+def _ask(session: Session, account: Account, wish: Wish, amount: Money, by: By) -> Waiting:
+    now = clock.now(session)
+    row = ApprovalRequest(
+        action=wish.name,
+        account_id=account.id,
+        currency=amount.currency,
+        amount_micros=amount.micros,
+        parameters=plain(wish),
+        reason=by.reason,
+        idempotency_key=f"{account.id}:{by.idempotency_key}",
+        requested_by=audit.actor_name(by.actor),
+        requested_at=now,
+        expires_at=now + REQUEST_LIFETIME,
+    )
+    session.add(row)
+    session.flush()
+    details = {"request": row.id, "wanted": wish.name, "amount_micros": amount.micros}
+    audit.record(
+        session, action="request_approval", actor=by.actor, account_id=account.id, details=details
+    )
+    return Waiting(row.id, amount, row.expires_at)
+
+
+def _carry_out(
+    session: Session,
+    account: Account,
+    wish: Wish,
+    amount: Money,
+    by: By,
+    *,
+    request: ApprovalRequest | None,
+    checker: str | None = None,
+) -> Done:
+    effect = wish.carry_out(session, account=account, by=by)
+    row = StaffAct(
+        action=wish.name,
+        account_id=account.id,
+        currency=amount.currency,
+        amount_micros=amount.micros,
+        maker=audit.actor_name(by.actor),
+        checker=checker,
+        request_id=None if request is None else request.id,
+        reason=by.reason,
+        entries=list(effect.entries),
+        code=effect.code,
+        refund_id=effect.refund_id,
+        acted_at=clock.now(session),
+    )
+    session.add(row)
+    session.flush()
+    details = {"act": row.id, "amount_micros": amount.micros, "reason": by.reason}
+    if checker is not None:
+        details["approved_by"] = checker
+    if effect.code is not None:
+        details["code"] = hide_code(effect.code)
+    if effect.refund_id is not None:
+        details["refund"] = effect.refund_id
+    audit.record(session, action=wish.name, actor=by.actor, account_id=account.id, details=details)
+    return _done(row)
+
+
+# ── The second person ─────────────────────────────────────────────────────────────────────────
+def approve_request(session: Session, *, request_id: int, actor: Actor) -> Done:
+    """Carry out what somebody else asked for, as another person of finance.
+
+    Everything is judged again as it is now: whether the maker may still ask for it, and whether
+    it is still worth the same. The same person's second approval answers as the first did. Raises
+    NotAuthorised, NotFound, AlreadyDecided (also where it has expired), Conflict
+    ("request_changed", "maker_may_not") and what the wish itself is refused with; it then waits on.
+    """
+    row = _to_decide(session, request_id, actor)
+    checker = audit.actor_name(actor)
+    if row.state == "approved" and row.decided_by == checker:
+        done = select(StaffAct).where(StaffAct.request_id == row.id)
+        return _done(session.scalars(done).one())
+    _check_waiting(session, row)
+    asked = of_plain(row.action, row.parameters)
+    maker = _maker(session, row, asked)
+    account = _account(session, row.account_id)
+    wish = asked.settled(session, account=account, actor=maker)
+    amount = wish.value(session, account=account)
+    if amount != Money(row.amount_micros, row.currency):
+        raise Conflict("request_changed")
+    by = By(maker, row.reason, f"request:{row.id}")
+    done_act = _carry_out(session, account, wish, amount, by, request=row, checker=checker)
+    _decide(session, row, "approved", actor)
+    return done_act
+
+
+def refuse_request(session: Session, *, request_id: int, reason: str, actor: Actor) -> None:
+    """Refuse what somebody else asked for; it is not carried out. Raises as `approve_request`."""
+    reason = checked_reason(reason)
+    row = _to_decide(session, request_id, actor)
+    if row.state == "refused" and row.decided_by == audit.actor_name(actor):
+        return
+    _check_waiting(session, row)
+    _decide(session, row, "refused", actor, remark=reason)
+
+
+def withdraw_request(session: Session, *, request_id: int, actor: Actor) -> None:
+    """Take one's own wish back; again, it changes nothing. Raises as `approve_request`."""
+    require(actor, "see_requests")
+    row = _locked(session, request_id)
+    if row.requested_by != audit.actor_name(actor):
+        raise NotAuthorised
+    if row.state == "withdrawn":
+        return
+    _check_waiting(session, row)
+    _decide(session, row, "withdrawn", actor)
+
+
+def expire_requests(session: Session, *, actor: Actor) -> int:
+    """End the wishes that nobody decided in time; return how many."""
+    require(actor, "expire_requests")
+    now = clock.now(session)
+    ended = session.execute(
+        update(ApprovalRequest)
+        .where(ApprovalRequest.state == "waiting", ApprovalRequest.expires_at <= now)
+        .values(state="expired", decided_by=audit.actor_name(actor), decided_at=now)
+        .returning(ApprovalRequest.id, ApprovalRequest.account_id)
+    ).all()
+    for request_id, account_id in ended:
+        audit.record(
+            session,
+            action="expired_request",
+            actor=actor,
+            account_id=account_id,
+            details={"request": request_id},
+        )
+    return len(ended)
+
+
+def _locked(session: Session, request_id: int) -> ApprovalRequest:
+    row = session.get(ApprovalRequest, request_id, with_for_update=True, populate_existing=True)
+    if row is None:
+        raise NotFound("request")
+    return row
+
+
+def _to_decide(session: Session, request_id: int, actor: Actor) -> ApprovalRequest:
+    require(actor, "decide_request")
+    row = _locked(session, request_id)
+    require(actor, "decide_request", row.account_id)
+    require_another(actor, row.requested_by)
+    return row
+
+
+def _check_waiting(session: Session, row: ApprovalRequest) -> None:
+    if row.state == "expired" or (row.state == "waiting" and clock.now(session) >= row.expires_at):
+        raise AlreadyDecided("expired", None, row.expires_at, "request_expired")
+    if row.state != "waiting":
+        raise AlreadyDecided(row.state, row.decided_by, row.decided_at)
+
+
+def _maker(session: Session, row: ApprovalRequest, wish: Wish) -> Actor:
+    """Return whoever asked, with the role and the accounts that they have now."""
+    person = session.get(User, int(row.requested_by.removeprefix("user:")), populate_existing=True)
+    if person is None or person.disabled_at is not None or person.staff_role is None:
+        raise Conflict("maker_may_not")
+    memberships = session.execute(
+        select(AccountMember.account_id, AccountMember.role).where(
+            AccountMember.user_id == person.id
+        )
+    )
+    maker = user_actor(
+        person.id,
+        staff_role=StaffRole(person.staff_role),
+        memberships={account_id: MemberRole(role) for account_id, role in memberships},
+    )
+    if not allows(maker, wish.permission, row.account_id):
+        raise Conflict("maker_may_not")
+    return maker
+
+
+def _decide(
+    session: Session, row: ApprovalRequest, state: str, actor: Actor, *, remark: str | None = None
+) -> None:
+    now = clock.now(session)  # asks the database, which would see half of what follows
+    row.state, row.decided_by, row.decided_at = state, audit.actor_name(actor), now
+    row.remark = remark
+    session.flush()
+    details = {"request": row.id, "requested_by": row.requested_by}
+    audit.record(
+        session,
+        action=f"{state}_request",
+        actor=actor,
+        account_id=row.account_id,
+        details=details,
+    )
