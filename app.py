@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from starlette.routing import BaseRoute
 
 
-_LONGEST_TURN_SECONDS = 0.0005
+_MAX_TURN_SECONDS = 0.0005
 """How long a page may compute while others wait. At Python's own 5 ms, whoever comes back from the
 database stands in line for as long as the question took, again and again."""
 
@@ -61,7 +61,7 @@ async def lifespan(_app: st.App) -> AsyncIterator[dict[str, Any]]:
         # What start-up made stays for good: the collector need not look at it again and again.
         gc.collect()
         gc.freeze()
-        sys.setswitchinterval(_LONGEST_TURN_SECONDS)
+        sys.setswitchinterval(_MAX_TURN_SECONDS)
         async with asyncio.TaskGroup() as group:
             watching = group.create_task(watch(open_pages()))
             yield {}

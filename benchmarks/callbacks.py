@@ -231,7 +231,7 @@ async def _send_all(
 async def _send(client: httpx2.AsyncClient, query: str, answers: Answers) -> None:
     started = time.perf_counter()
     try:
-        answer = await client.get(f"/notifications/vnpay?{query}")
+        answer = await client.get(f"/webhooks/vnpay?{query}")
     except httpx2.HTTPError as error:
         answers.codes[type(error).__name__] += 1
         return

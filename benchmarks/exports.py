@@ -25,9 +25,9 @@ from benchmarks.usage import MAIN, visitor_of
 from db.bulk import copy_query
 from db.models import Entry
 from domain.actors import MemberRole, user_actor
-from domain.history.export_jobs import ExportWish
+from domain.history.export_jobs import ExportOptions
 from domain.history.rows import HistoryFilter
-from portal import backend, viewing
+from portal import database, page_context
 from portal.exports import files, worker
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def run(sessions: sessionmaker[Session], _pgbench: Pgbench) -> None:
         account = fill_account(session, datetime.now(UTC), ROWS)
     analyse(sessions)
     url = sessions.kw["bind"].url.render_as_string(hide_password=False)
-    backend.connect(url, read_timeout_seconds=0)
+    database.connect(url, read_timeout_seconds=0)
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         copied = median(_copy(sessions, account, place) for _ in range(ROUNDS))
@@ -95,14 +95,14 @@ def _copy(sessions: sessionmaker[Session], account: int, folder: Path) -> float:
         return time.perf_counter() - started
 
 
-def _wish(account: int, file_format: str) -> ExportWish:
-    return ExportWish(account, HistoryFilter(), file_format, "Asia/Ho_Chi_Minh", "en")
+def _options(account: int, file_format: str) -> ExportOptions:
+    return ExportOptions(account, HistoryFilter(), file_format, "Asia/Ho_Chi_Minh", "en")
 
 
 def _export(url: str, account: int, path: Path) -> tuple[float, float]:
     """Write a file as the portal does; return the seconds, and the peak memory in megabytes."""
     actor = user_actor(1, memberships={account: MemberRole.OWNER})
-    told = worker.describe(actor, _wish(account, path.suffix[1:]), _JOB, path)
+    told = worker.describe(actor, _options(account, path.suffix[1:]), _JOB, path)
     waiting = threading.Event()
     started = time.perf_counter()
     with subprocess.Popen(  # noqa: S603 - our own module
@@ -136,7 +136,7 @@ def _openpyxl(sessions: sessionmaker[Session], account: int, path: Path) -> floa
     sheet = book.create_sheet()
     started = time.perf_counter()
     with sessions() as session:
-        for row in files.sheet_rows(session, actor=ACTOR, wish=_wish(account, "xlsx")):
+        for row in files.sheet_rows(session, actor=ACTOR, options=_options(account, "xlsx")):
             sheet.append(row)
     book.save(path)
     return time.perf_counter() - started
@@ -147,7 +147,7 @@ def _reruns(account: int, is_going_on: Callable[[], bool]) -> float:
     times: list[float] = []
     thinking = threading.Event()
     visitor = visitor_of(account)
-    with mock.patch.object(viewing, "require_visitor", return_value=visitor):
+    with mock.patch.object(page_context, "require_visitor", return_value=visitor):
         page = AppTest.from_file(str(MAIN), default_timeout=60)
         page.query_params["tab"] = "history"
         page.run()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 CERTIFICATE_SECONDS = 5.0
 FORGED_PER_SECOND = 50
 _LANES = 64
-_CERTIFICATES = "https://api.sandbox.paypal.com/v1/notifications/certs"
+_CERTIFICATES = "https://api.sandbox.paypal.com/v1/webhooks/certs"
 _NOT_FOUND = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
@@ -95,7 +95,7 @@ async def _send(
     }
     body = json.dumps({"id": f"WH-{name}", "event_type": "PAYMENT.CAPTURE.COMPLETED"})
     try:
-        answer = await client.post("/notifications/paypal", content=body, headers=headers)
+        answer = await client.post("/webhooks/paypal", content=body, headers=headers)
         answers.append(str(answer.status_code))
     except httpx2.HTTPError as error:
         answers.append(type(error).__name__)

@@ -16,7 +16,7 @@ from benchmarks.charging import ACTOR, analyse
 from benchmarks.history import fill_account
 from domain.actors import MemberRole, user_actor
 from domain.metering.queries import spending_outlook, usage_report
-from portal import backend, viewing
+from portal import database, page_context
 from portal.session import Visitor
 
 if TYPE_CHECKING:
@@ -82,13 +82,13 @@ class _PageRun:
     """A run of the whole page as Streamlit does it, reads included."""
 
     def __init__(self, sessions: sessionmaker[Session]) -> None:
-        backend.connect(sessions.kw["bind"].url.render_as_string(hide_password=False))
+        database.connect(sessions.kw["bind"].url.render_as_string(hide_password=False))
         self._pages: dict[int, AppTest] = {}
 
     def __call__(self, _sessions: sessionmaker[Session], account: int) -> float:
         """Return the time of one more run of the account's page."""
         visitor = visitor_of(account)
-        with mock.patch.object(viewing, "require_visitor", return_value=visitor):
+        with mock.patch.object(page_context, "require_visitor", return_value=visitor):
             page = self._pages.get(account) or self._open(account)
             started = time.perf_counter()
             page.run()

@@ -27,7 +27,7 @@ _CONNECTIONS_FOR_US = text(
     " FROM pg_settings WHERE name IN"
     " ('max_connections', 'superuser_reserved_connections', 'reserved_connections')"
 )
-_LONGEST_IDLE_SECONDS = 300
+_MAX_IDLE_SECONDS = 300
 """How long a transaction may do nothing: whoever began it is gone, or waits for somebody else."""
 
 # What is wrong with a text the driver finds first, and within JSON the server.
@@ -75,7 +75,7 @@ def make_engine(
             "application_name": "credit-portal",
             "options": f"-c timezone=UTC -c statement_timeout={statement_timeout_seconds * 1000}"
             f" -c lock_timeout={statement_timeout_seconds * 500}"
-            f" -c idle_in_transaction_session_timeout={_LONGEST_IDLE_SECONDS * 1000}"
+            f" -c idle_in_transaction_session_timeout={_MAX_IDLE_SECONDS * 1000}"
             " -c random_page_cost=1.1",
         },
     )

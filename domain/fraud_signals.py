@@ -37,9 +37,9 @@ MANY_ACCOUNTS = 5
 MANY_WITHIN_DAYS = 7
 """Whoever opens accounts to collect credit does so in a row; a school or a firm takes longer."""
 
-_MOST_SHOWN = 50
+_MAX_SHOWN = 50
 _SHOWN_OF_TAX_CODE = 3
-_LONGEST_WORDS = 500
+_MAX_WORDS_LENGTH = 500
 """More than the longest address with its city."""
 _DOTS_MEAN_NOTHING = {"gmail.com": "gmail.com", "googlemail.com": "gmail.com"}
 """Domains at which dots in an address are left out, and the one that both names lead to."""
@@ -148,7 +148,7 @@ class Reason:
 
 
 # ── Learning ──────────────────────────────────────────────────────────────────────────────────
-def learn_instrument(
+def record_instrument(
     session: Session, *, account_id: int, gateway: str, instrument: Instrument | None
 ) -> bytes | None:
     """Write down what an account paid with, and return its digest; None where there is none."""
@@ -159,7 +159,7 @@ def learn_instrument(
     )
 
 
-def learn_profile(
+def record_profile(
     session: Session,
     *,
     account_id: int,
@@ -170,7 +170,7 @@ def learn_profile(
     tax_code: str | None,
 ) -> None:
     """Write down what a billing profile says that another account's may say too."""
-    learn_email(session, account_id=account_id, email=email)
+    record_email(session, account_id=account_id, email=email)
     place = _plain_letters(f"{address} {city or ''}")
     # Without a number it names a town at most, and a town ties nobody together.
     if any(each.isdigit() for each in place):
@@ -182,23 +182,23 @@ def learn_profile(
         _learn(session, TAX_CODE, (account_id,), (country, code), shown)
 
 
-def learn_email(session: Session, *, account_id: int, email: str) -> None:
+def record_email(session: Session, *, account_id: int, email: str) -> None:
     """Write down an address, by whichever of its aliases it was given."""
     local, _at, domain = email.partition("@")
     _learn(session, EMAIL, (account_id,), (main_address(email),), f"{local[:1]}…@{domain}")
 
 
-def learn_network(session: Session, *, account_id: int, address: str) -> None:
+def record_network(session: Session, *, account_id: int, address: str) -> None:
     """Write down from where an account was opened or used."""
-    _learn_network(session, (account_id,), address)
+    _record_network(session, (account_id,), address)
 
 
-def learn_network_of_person(session: Session, *, user_id: int, address: str) -> None:
+def record_network_of_person(session: Session, *, user_id: int, address: str) -> None:
     """Write down from where a person signed in, for each account that they belong to."""
-    _learn_network(session, session.scalars(_ACCOUNTS_OF, {"user_id": user_id}).all(), address)
+    _record_network(session, session.scalars(_ACCOUNTS_OF, {"user_id": user_id}).all(), address)
 
 
-def _learn_network(session: Session, accounts: Iterable[int], address: str) -> None:
+def _record_network(session: Session, accounts: Iterable[int], address: str) -> None:
     try:
         found = ipaddress.ip_address(address)
     except ValueError:
@@ -278,7 +278,7 @@ def _hidden_network(network: str) -> str:
 def _plain_letters(words: str) -> str:
     """Return letters and digits alone, as people write them who have no time for accents."""
     kept: list[str] = []
-    for each in normalised(words, "NFKD", longest=_LONGEST_WORDS).casefold().replace("đ", "d"):
+    for each in normalised(words, "NFKD", longest=_MAX_WORDS_LENGTH).casefold().replace("đ", "d"):
         is_mark = unicodedata.category(each).startswith("M")
         # A mark on a Latin letter is left out; in other scripts it makes another letter.
         if each.isalnum() or (is_mark and kept and not kept[-1].isascii()):
@@ -290,7 +290,7 @@ def _plain_letters(words: str) -> str:
 def reasons_of(session: Session, *, account_id: int, actor: Actor) -> tuple[Reason, ...]:
     """Return what an account has in common with others, for staff. Raises NotAuthorised."""
     require(actor, "see_ties")
-    asked = {"account_id": account_id, "limit": _MOST_SHOWN}
+    asked = {"account_id": account_id, "limit": _MAX_SHOWN}
     span = {"span": f"{MANY_WITHIN_DAYS} days", "many": MANY_ACCOUNTS}
     found: dict[tuple[str, bytes, str], list[SharedBy]] = {}
     for kind, digest, shown, other, name, since in session.execute(_SHARED, asked):
@@ -300,7 +300,7 @@ def reasons_of(session: Session, *, account_id: int, actor: Actor) -> tuple[Reas
     return tuple(Reason(kind, shown, tuple(by)) for (kind, _digest, shown), by in found.items())
 
 
-def is_suspect(session: Session, *, account_id: int, campaign_id: int) -> bool:
+def is_linked_to_prior_account(session: Session, *, account_id: int, campaign_id: int) -> bool:
     """Whether an account comes after others that it is tied to, for a campaign that minds.
 
     It shares something with an account that was opened before it or had its share of the

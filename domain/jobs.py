@@ -55,7 +55,7 @@ _FOLDED_AT_ONCE = 10_000
 _SEALED = 5_000
 _SOONEST_RETRY = timedelta(minutes=1)
 _LATEST_RETRY = timedelta(minutes=15)
-_LONGEST_DETAILS = 500
+_MAX_DETAILS_LENGTH = 500
 _STOP_SECONDS = 10
 _LANES_STOP_SECONDS = 8
 
@@ -234,7 +234,7 @@ class JobRunner:
                     "name": job.name,
                     "now": clock.now(session),
                     "outcome": outcome,
-                    "details": details[:_LONGEST_DETAILS],
+                    "details": details[:_MAX_DETAILS_LENGTH],
                 },
             )
 

@@ -266,7 +266,7 @@ def _micros_per_minor_unit(currency: str) -> int:
     return int(10 ** (MICRO_DECIMALS - currency_exponent(currency)))
 
 
-_LONGEST_INPUT = 64
+_MAX_INPUT_LENGTH = 64
 _NEUTRAL_GROUPS = " '_\N{RIGHT SINGLE QUOTATION MARK}"
 _EVERYDAY_SIGNS = {"JPY": ("円",), "VND": ("đ",)}
 """Signs that people type and the CLDR does not list."""
@@ -290,7 +290,9 @@ def _affix_pattern(currency: str, locale: str) -> re.Pattern[str]:
     signs = {currency, *_EVERYDAY_SIGNS.get(currency, ())}
     signs |= {get_currency_symbol(currency, place) for place in ("en", _babel_locale(locale))}
     words = sorted(
-        (normalised(sign, "NFKC", longest=_LONGEST_INPUT) for sign in signs), key=len, reverse=True
+        (normalised(sign, "NFKC", longest=_MAX_INPUT_LENGTH) for sign in signs),
+        key=len,
+        reverse=True,
     )
     affix = rf"(?:{'|'.join(re.escape(word) for word in words)})"
     return re.compile(
@@ -311,7 +313,7 @@ def _babel_locale(name: str) -> Locale:
 def _signs(locale: str) -> tuple[str, str]:
     """Return the locale's decimal sign, comma or point, and the group signs that go with it."""
     parsed = _babel_locale(locale)
-    own_group = normalised(get_group_symbol(parsed), "NFKC", longest=_LONGEST_INPUT)
+    own_group = normalised(get_group_symbol(parsed), "NFKC", longest=_MAX_INPUT_LENGTH)
     decimal_sign = "," if get_decimal_symbol(parsed) == "," else "."
     return decimal_sign, _NEUTRAL_GROUPS + own_group.strip(".,")
 
@@ -325,7 +327,7 @@ class _Readings(NamedTuple):
 
 def _read_amount(text: str, currency: str, locales: tuple[str, str], limit: int) -> Decimal:
     typed = (
-        normalised(text.strip(), "NFKC", longest=_LONGEST_INPUT)
+        normalised(text.strip(), "NFKC", longest=_MAX_INPUT_LENGTH)
         .replace("\N{MINUS SIGN}", "-")
         .strip()
     )
@@ -333,8 +335,8 @@ def _read_amount(text: str, currency: str, locales: tuple[str, str], limit: int)
         raise InvalidInput("amount", "empty")
     if any(unicodedata.category(sign) == "No" for sign in text):  # such as an exponent
         raise InvalidInput("amount", "not_a_number")
-    affixes = _affix_pattern(currency, locales[0]).fullmatch(typed[: _LONGEST_INPUT + 1])
-    if affixes is None or len(typed) > _LONGEST_INPUT or (affixes["sign"] and affixes["late"]):
+    affixes = _affix_pattern(currency, locales[0]).fullmatch(typed[: _MAX_INPUT_LENGTH + 1])
+    if affixes is None or len(typed) > _MAX_INPUT_LENGTH or (affixes["sign"] and affixes["late"]):
         raise InvalidInput("amount", "not_a_number")
     number = affixes["number"]
     found = _whole(number, locales[0]) if limit == 0 else _choose(number, locales, limit)

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 MAX_ATTEMPTS = 8
 _FIRST_WAIT = timedelta(minutes=1)
-_LONGEST_WAIT = timedelta(hours=6)
-_LONGEST_ERROR = 200
+_MAX_WAIT = timedelta(hours=6)
+_MAX_ERROR_LENGTH = 200
 _ERASED = {"parameters": None, "sealed_parameters": None}
 
 
@@ -163,7 +163,7 @@ def _claim_next(session: Session) -> Mail | None:
 
 
 def _wait_after(attempts: int) -> timedelta:
-    return min(_FIRST_WAIT * (1 << 2 * (attempts - 1)), _LONGEST_WAIT)
+    return min(_FIRST_WAIT * (1 << 2 * (attempts - 1)), _MAX_WAIT)
 
 
 def _mark_sent(session: Session, mail: Mail) -> None:
@@ -187,7 +187,7 @@ def _mark_failure(session: Session, mail: Mail, error: Exception) -> bool:
 
 def _failure(attempts: int, now: datetime, error: Exception) -> dict[str, Any]:
     """Return what changes in a message that failed again; after the last attempt it is given up."""
-    values: dict[str, Any] = {"last_error": f"{type(error).__name__}: {error}"[:_LONGEST_ERROR]}
+    values: dict[str, Any] = {"last_error": f"{type(error).__name__}: {error}"[:_MAX_ERROR_LENGTH]}
     if attempts >= MAX_ATTEMPTS:
         values |= {"failed_at": now, **_ERASED}
     return values

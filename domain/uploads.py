@@ -31,11 +31,11 @@ PURPOSES = {EVIDENCE: "record_transfer", CODES: "make_codes"}
 """What a file may be for, and who may hand it in: an action of the table of permissions."""
 
 MEBIBYTE = 1024 * 1024
-LARGEST_BYTES = 8 * MEBIBYTE
-LARGEST_OF_ONE_PERSON_BYTES = 5 * LARGEST_BYTES
+MAX_BYTES = 8 * MEBIBYTE
+MAX_OF_ONE_PERSON_BYTES = 5 * MAX_BYTES
 KEPT_FOR = timedelta(days=1)
 
-_LONGEST_NAME = 200
+_MAX_NAME_LENGTH = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +60,8 @@ def keep_upload(
     check_text(file=name)
     if not content:
         raise InvalidInput("file", "empty")
-    if len(content) > LARGEST_BYTES:
-        raise InvalidInput("file", "too_large", maximum=LARGEST_BYTES // MEBIBYTE)
+    if len(content) > MAX_BYTES:
+        raise InvalidInput("file", "too_large", maximum=MAX_BYTES // MEBIBYTE)
     # One person's files come one after the other: each counts those before it.
     session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended("uploads", user_id))))
     others = session.scalar(
@@ -69,11 +69,11 @@ def keep_upload(
             Upload.user_id == user_id, Upload.key != key
         )
     )
-    if (others or 0) + len(content) > LARGEST_OF_ONE_PERSON_BYTES:
+    if (others or 0) + len(content) > MAX_OF_ONE_PERSON_BYTES:
         raise InvalidInput("file", "too_many")
     row = {
         "purpose": purpose,
-        "name": name[-_LONGEST_NAME:],
+        "name": name[-_MAX_NAME_LENGTH:],
         "content": content,
         "uploaded_at": clock.now(session),
     }

@@ -9,8 +9,8 @@ from typing import Literal
 
 from domain.errors import InvalidInput
 
-LONGEST_NAME = 100
-LONGEST_REASON = 200
+MAX_NAME_LENGTH = 100
+MAX_REASON_LENGTH = 200
 MAX_NUMBER_LENGTH = 18
 """Digits of a whole number: every one of them fits the database's bigint."""
 
@@ -18,7 +18,7 @@ MAX_NUMBER_LENGTH = 18
 # halves of a character, which no database keeps.
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
-_MOST_COMPOSED = 4
+_MAX_COMPOSED = 4
 """No letter is composed of more: a text of n characters has n / 4 at least in any normal form."""
 
 _UNKEEPABLE = re.compile(r"[\x00\ud800-\udfff]")
@@ -47,8 +47,8 @@ def checked_name(name: str, field: str) -> str:
         raise InvalidInput(field, "empty")
     if _INVISIBLE.search(tidy):
         raise InvalidInput(field, "control_characters")
-    if len(tidy) > LONGEST_NAME:
-        raise InvalidInput(field, "too_long", maximum=LONGEST_NAME)
+    if len(tidy) > MAX_NAME_LENGTH:
+        raise InvalidInput(field, "too_long", maximum=MAX_NAME_LENGTH)
     return tidy
 
 
@@ -58,7 +58,7 @@ def normalised(text: str, form: Literal["NFC", "NFKC", "NFKD"], *, longest: int)
     Of a longer one there is the beginning, which is longer than that too. Python sorts the accents
     of one letter in a time that grows with the square of their number: 30,000 take seconds.
     """
-    beginning = text[: _MOST_COMPOSED * longest + 1]
+    beginning = text[: _MAX_COMPOSED * longest + 1]
     return unicodedata.normalize(form, beginning)  # noqa: TID251 - here it is bounded
 
 
@@ -71,8 +71,8 @@ def checked_reason(reason: str) -> str:
     check_text(reason=tidy)
     if not tidy:
         raise InvalidInput("reason", "empty")
-    if len(tidy) > LONGEST_REASON:
-        raise InvalidInput("reason", "too_long", maximum=LONGEST_REASON)
+    if len(tidy) > MAX_REASON_LENGTH:
+        raise InvalidInput("reason", "too_long", maximum=MAX_REASON_LENGTH)
     return tidy
 
 

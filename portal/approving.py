@@ -19,7 +19,7 @@ from portal.people import naming
 
 if TYPE_CHECKING:
     from domain.errors import BillingError
-    from portal.viewing import Viewing
+    from portal.page_context import PageContext
 
 _DECISIONS = {
     "approved": N_("Nothing was changed: already approved by {name}, {when}."),
@@ -141,11 +141,11 @@ def draw_own_count(count: int) -> None:
         st.caption(text.format(count=formats.number(count)))
 
 
-def what_happened(here: Viewing, error: BillingError) -> str | None:
+def what_happened(context: PageContext, error: BillingError) -> str | None:
     """Return what became of an item that somebody wanted to decide; None for other errors."""
     if isinstance(error, AlreadyDecided) and error.state in _DECISIONS:
-        name = naming(here, [error.decided_by])(error.decided_by)
-        when = "" if error.decided_at is None else here.date_time(error.decided_at)
+        name = naming(context, [error.decided_by])(error.decided_by)
+        when = "" if error.decided_at is None else context.date_time(error.decided_at)
         return _(_DECISIONS[error.state]).format(name=name, when=when)
     if isinstance(error, Conflict) and error.reason in _CHANGES:
         return _(_CHANGES[error.reason])

@@ -30,7 +30,7 @@ from domain.metering import usage
 from domain.permissions_page import permissions_page
 from domain.security import secret_keys
 from domain.staff import find_person
-from portal import backend, demo, formats, logs, ports, proxies, stand_ins, startup
+from portal import database, demo, formats, logs, ports, proxies, stand_ins, startup
 from portal.gateways import gateway_faults, gateways
 from portal.http_protocol import HeadersInTime
 from portal.routes.wording import fault_text
@@ -291,7 +291,7 @@ def load_demo() -> None:
             "The demo's password is known to everybody, so it is for demo mode alone: set DEMO=1."
         )
     with _database():
-        demo.load(backend.sessions(), report=_say)
+        demo.load(database.sessions(), report=_say)
     _say("The demo is loaded.")
     _say_sign_ins()
 
@@ -311,7 +311,7 @@ def rotate_key(
     with _database(needs_keys=False) as chosen, _progress() as progress:
         task = progress.add_task("Keys", total=None)
         done = secret_keys.rotate_keys(
-            backend.sessions(),
+            database.sessions(),
             keyring=chosen.keyring,
             actor=_ACTOR,
             discard_lost=discard_lost,
@@ -341,7 +341,7 @@ def create_user(
     password = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
     with _database():
         try:
-            backend.write(
+            database.transaction(
                 staff.create_person,
                 email=email,
                 display_name=name,
@@ -366,10 +366,10 @@ def reset_second_factor(
     """
     with _database():
         try:
-            person = backend.read(find_person, email=email, actor=_ACTOR)
+            person = database.read_snapshot(find_person, email=email, actor=_ACTOR)
         except NotFound:
             raise CommandError(f"Nobody has signed up with the address {email}.") from None
-        backend.write(
+        database.transaction(
             staff.reset_second_factors, user_id=person.user_id, reason=reason, actor=_ACTOR
         )
     _say(f"{email} signs in with the password alone, or sets up a new second factor.")
@@ -398,7 +398,7 @@ def check_payments() -> None:
     with _database() as chosen:
         for fault in gateway_faults(chosen):
             _say(fault)
-        _say(payments.check_due(backend.sessions(), gateways=gateways(), actor=_ACTOR))
+        _say(payments.check_due(database.sessions(), gateways=gateways(), actor=_ACTOR))
 
 
 # ── The ledger ────────────────────────────────────────────────────────────────────────────────
@@ -431,7 +431,7 @@ def import_usage(
 
         try:
             summary = usage.import_usage(
-                backend.sessions(),
+                database.sessions(),
                 path=file,
                 accounts=account or (),
                 rejects_path=rejects_path,
@@ -486,8 +486,8 @@ def _say_summary(summary: usage.ImportSummary, rejects_path: Path) -> None:
 def verify_ledger() -> None:
     """Recompute every balance from the facts; exit 1 where anything differs."""
     with _database(needs_keys=False):
-        differences = backend.write(ledger.verify_ledger, actor=_ACTOR)
-        unpaid = backend.write(ledger.top_ups_without_payment, actor=_ACTOR)
+        differences = database.transaction(ledger.verify_ledger, actor=_ACTOR)
+        unpaid = database.transaction(ledger.top_ups_without_payment, actor=_ACTOR)
     for difference in differences:
         _say(_difference_text(difference))
     if unpaid:
@@ -518,7 +518,7 @@ def verify_audit(
     """Prove that nothing of the audit log was changed or removed; exit 1 where it was."""
     kept = Head.parse(head) if head else None
     with _database(needs_keys=False):
-        proof = backend.write(chain.verify_audit, actor=_ACTOR, kept=kept)
+        proof = database.transaction(chain.verify_audit, actor=_ACTOR, kept=kept)
     if proof.first_break is not None:
         raise CommandError(_break_text(proof.first_break))
     _say(f"The audit log is proved: {proof.rows} rows. Waiting for a seal: {proof.waiting}.")

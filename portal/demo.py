@@ -22,7 +22,7 @@ from domain.accounts.members import invite_member
 from domain.actors import MemberRole, StaffRole, system_actor, user_actor
 from domain.catalogue.loading import current_catalogue
 from domain.catalogue.pricing import Usage, rate
-from domain.identity import Rules, create_user
+from domain.identity import AuthPolicy, create_user
 from domain.ledger import Charge, ChargeItem, GrantTerms
 from domain.money import MICROS_PER_UNIT, Money
 from domain.payments import exchange_rates
@@ -190,7 +190,7 @@ VOUCHER_CODE = "WELCOME100"
 """A code that every account of the demo can redeem once."""
 _FINANCE = ("finance@demo.example", "controller@demo.example")
 """Who proposes the demo's campaigns, and who approves them."""
-_MOST_VOUCHERS = 1_000
+_MAX_VOUCHERS = 1_000
 _WELCOME = {
     "USD": Money.from_minor_units(10_000, "USD"),
     "EUR": Money.from_minor_units(10_000, "EUR"),
@@ -351,7 +351,7 @@ class _Demo:
             role=MemberRole.READER,
             actor=_ACTOR,
             idempotency_key="demo:invitation",
-            rules=Rules(key=_ORIGIN.encode()),
+            policy=AuthPolicy(key=_ORIGIN.encode()),
         )
 
     def _tick(self) -> datetime:
@@ -627,7 +627,7 @@ def _campaigns(now: datetime) -> tuple[vouchers.CampaignTerms, ...]:
         offers=_offers(_WELCOME),
         validity_days=30,
         code_budget=1,
-        uses_per_code=_MOST_VOUCHERS,
+        uses_per_code=_MAX_VOUCHERS,
         redeem_from=now,
         redeem_until=in_a_year,
     )
@@ -636,7 +636,7 @@ def _campaigns(now: datetime) -> tuple[vouchers.CampaignTerms, ...]:
         description="For the trouble",
         offers=_offers(_APOLOGY),
         validity_days=60,
-        code_budget=_MOST_VOUCHERS,
+        code_budget=_MAX_VOUCHERS,
         uses_per_account=3,
         is_for_named_accounts=True,
         is_for_support=True,
@@ -648,7 +648,7 @@ def _campaigns(now: datetime) -> tuple[vouchers.CampaignTerms, ...]:
 
 def _offers(amounts: Mapping[str, Money]) -> tuple[vouchers.Offer, ...]:
     return tuple(
-        vouchers.Offer((vouchers.Part(amount),), Money(amount.micros * _MOST_VOUCHERS, currency))
+        vouchers.Offer((vouchers.Part(amount),), Money(amount.micros * _MAX_VOUCHERS, currency))
         for currency, amount in amounts.items()
     )
 

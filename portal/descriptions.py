@@ -7,7 +7,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from domain.accounts import queries
-from portal import backend, formats
+from portal import database, formats
 from portal.i18n import N_, _, ngettext
 
 if TYPE_CHECKING:
@@ -108,12 +108,12 @@ _NAMES_SECONDS = 300
 
 def service_names() -> dict[str, str]:
     """Return the names of services by slug, as they were at most five minutes ago."""
-    return _service_names(backend.engine(), int(monotonic() // _NAMES_SECONDS))
+    return _service_names(database.engine(), int(monotonic() // _NAMES_SECONDS))
 
 
 @lru_cache(maxsize=1)
 def _service_names(_database: Engine, _period: int) -> dict[str, str]:
-    return backend.read(queries.service_names)
+    return database.read_snapshot(queries.service_names)
 
 
 def kind(code: str) -> str:

@@ -13,47 +13,47 @@ import streamlit as st
 from domain.accounts.queries import own_accounts
 from domain.actors import MemberRole
 from domain.errors import BillingError
-from portal import address, backend
+from portal import database, query_params
 from portal.formats import plain
 from portal.i18n import _
+from portal.page_context import look_away
 from portal.session import choose_account, current_visitor, sign_out_form
 from portal.top_up import dialog
 from portal.ui import checked
-from portal.viewing import look_away
 
 if TYPE_CHECKING:
     from streamlit.navigation.page import StreamlitPage
 
-    from portal.viewing import Viewing
+    from portal.page_context import PageContext
 
 _STYLE = Path(__file__).with_name("style.css")
 
 
-def draw(viewing: Viewing, billing: StreamlitPage) -> None:
+def draw(context: PageContext, billing: StreamlitPage) -> None:
     """Draw the header; the balance at the right leads to Billing."""
     st.html(_STYLE)
     with st.container(
         horizontal=True, horizontal_alignment="right", vertical_alignment="center", key="header"
     ):
-        _account_name(viewing)
-        if viewing.account is not None:
-            balance = viewing.money(viewing.account.balance_micros)
+        _account_name(context)
+        if context.account is not None:
+            balance = context.money(context.account.balance_micros)
             st.page_link(
                 billing,
                 label=plain(_("Balance {amount}").format(amount=balance)),
                 icon=":material/account_balance_wallet:",
             )
-        _add_credit(viewing)
-        _menu(viewing)
-    dialog.draw_open(viewing)
+        _add_credit(context)
+        _menu(context)
+    dialog.draw_open(context)
 
 
-def _add_credit(viewing: Viewing) -> None:
+def _add_credit(context: PageContext) -> None:
     """Draw the button for those who may pay for the account."""
-    account = viewing.account
+    account = context.account
     if account is None:
         return
-    role = viewing.visitor.actor.memberships.get(account.account_id)
+    role = context.visitor.actor.memberships.get(account.account_id)
     if role not in {MemberRole.OWNER, MemberRole.BILLING}:
         return
     st.button(
@@ -66,9 +66,9 @@ def _add_credit(viewing: Viewing) -> None:
     )
 
 
-def _menu(viewing: Viewing) -> None:
+def _menu(context: PageContext) -> None:
     """Draw what concerns the person: who they are, where they are signed in, the way out."""
-    visitor = viewing.visitor
+    visitor = context.visitor
     with st.popover(_("Menu"), icon=":material/account_circle:", key="menu"):
         st.html(
             f"<p><strong>{html.escape(visitor.display_name)}</strong><br>"
@@ -83,28 +83,28 @@ def _menu(viewing: Viewing) -> None:
         st.html(sign_out_form(visitor, _("Sign out")), width="content")
 
 
-def _account_name(viewing: Viewing) -> None:
+def _account_name(context: PageContext) -> None:
     """Name the account, or let the visitor choose among several."""
-    account = viewing.account
-    memberships = viewing.visitor.actor.memberships
+    account = context.account
+    memberships = context.visitor.actor.memberships
     if account is None:
-        st.markdown(plain(viewing.visitor.display_name), width="content")
+        st.markdown(plain(context.visitor.display_name), width="content")
     elif len(memberships) > 1 and account.account_id in memberships:
-        _switcher(viewing)
+        _switcher(context)
     else:
         st.markdown(plain(account.name), width="content")
 
 
-def _switcher(viewing: Viewing) -> None:
+def _switcher(context: PageContext) -> None:
     """Let the visitor choose by name; typing narrows the list, however many there are."""
-    own = backend.read(own_accounts, actor=viewing.visitor.actor)
+    own = database.read_snapshot(own_accounts, actor=context.visitor.actor)
     names = {account.account_id: f"{account.name} · {account.currency}" for account in own}
     shared = {name for name, count in Counter(names.values()).items() if count > 1}
     for account_id, name in names.items():
         if name in shared:
             names[account_id] = f"{name} · {account_id}"
     # An account that was just left may still be the one in view.
-    current = viewing.account.account_id if viewing.account else None
+    current = context.account.account_id if context.account else None
     is_known = current in names
 
     def switch() -> None:
@@ -116,7 +116,7 @@ def _switcher(viewing: Viewing) -> None:
             choose_account(visitor, st.session_state["account_choice"])
         look_away()
 
-    address.set_widget("account_choice", current if is_known else next(iter(names)))
+    query_params.set_widget("account_choice", current if is_known else next(iter(names)))
     checked.selectbox(
         _("Account, one of {count}").format(count=len(names)),
         list(names),

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 SOURCE_LANGUAGE = "en"
 LOCALE_FOLDER = Path(__file__).with_name("locale")
 _CATALOGUE = Path("LC_MESSAGES", "messages.po")
-_LONGEST_PREFERENCE = 200
+_MAX_PREFERENCE_LENGTH = 200
 
 _language: ContextVar[str] = ContextVar("language", default=SOURCE_LANGUAGE)
 
@@ -47,7 +47,7 @@ def choose_language(lang_query: str | None, cookie: str | None, browser_locale: 
 
     The browser's may be one locale ("vi-VN") or a whole Accept-Language header.
     """
-    wishes = [wish for wish in (lang_query, cookie) if wish and len(wish) <= _LONGEST_PREFERENCE]
+    wishes = [wish for wish in (lang_query, cookie) if wish and len(wish) <= _MAX_PREFERENCE_LENGTH]
     wishes += _accepted_languages(browser_locale or "")
     wishes = [wish.strip().replace("-", "_") for wish in wishes]
     codes = {code.lower(): code for code in available_languages()}
@@ -110,7 +110,7 @@ def _translations(language: str) -> gettext.NullTranslations:
 def _accepted_languages(header: str) -> list[str]:
     """Return the languages of an Accept-Language header, the most wanted first."""
     wishes = []
-    for part in header[:_LONGEST_PREFERENCE].replace(" ", "").split(","):
+    for part in header[:_MAX_PREFERENCE_LENGTH].replace(" ", "").split(","):
         language, _separator, weight = part.partition(";q=")
         # Weights are "1", "0.8", "0.75": as text they sort as they do as numbers.
         wishes.append((weight or "1", language))

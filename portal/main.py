@@ -9,26 +9,26 @@ import streamlit as st
 from domain.errors import BillingError, NotFound
 from domain.permissions import allows
 from domain.support.queries import waiting_counts
-from portal import backend, header, messages, reruns, tab, viewing
+from portal import database, header, messages, page_context, reruns, tab
 from portal.i18n import _
 
 reruns.begin()
 st.set_page_config(page_title=tab.NAME, page_icon=tab.ICON, layout="wide")
 
 try:
-    here = viewing.start()
+    context = page_context.start()
 except NotFound:
-    viewing.look_away()
-    here = viewing.start()
+    page_context.look_away()
+    context = page_context.start()
     st.warning(
         _("There is no such account. This is your own.")
-        if here.account
+        if context.account
         else _("There is no such account."),
         icon=":material/search_off:",
     )
 
-actor = here.visitor.actor
-waiting = backend.look_up(waiting_counts, actor=actor).total if actor.is_staff else 0
+actor = context.visitor.actor
+waiting = database.read_one(waiting_counts, actor=actor).total if actor.is_staff else 0
 # The first page has no name in the address; one that is kept in a link has to be found all the
 # same: whoever's first page it is has it in the list twice.
 billing = st.Page(
@@ -91,7 +91,7 @@ by_name = st.Page(
 # Flat: what sections make of it on a phone is no list to a screen reader.
 page = st.navigation([*for_staff, *for_customers, by_name], position="top")
 st.set_page_config(page_title=tab.title(page.title))
-st.session_state["viewing"] = here
+st.session_state["page_context"] = context
 for name, each in {
     "billing": billing,
     "payment": payment,
@@ -104,11 +104,11 @@ for name, each in {
 }.items():
     st.session_state[f"{name}_page"] = each
 
-header.draw(here, billing)
+header.draw(context, billing)
 try:
     # It shows only where the page takes its time, as a first look at a large account may. Each
     # has a thread of its own, so that a page that is merely drawn again goes without.
-    seen = (page.url_path, here.account and here.account.account_id)
+    seen = (page.url_path, context.account and context.account.account_id)
     is_new = st.session_state.get("seen") != seen
     st.session_state["seen"] = seen
     with st.skeleton(height=240) if is_new else nullcontext(st.empty()):

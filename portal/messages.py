@@ -49,7 +49,7 @@ _REASONS = {
 
 _MINUTE_SECONDS = 60
 _HOUR_MINUTES = 60
-_LONGEST_IN_MINUTES = 90
+_MAX_SHOWN_IN_MINUTES = 90
 _TOO_LONG = frozenset(("57014", "55P03"))
 """SQLSTATEs of a statement that took too long, or waited too long for another."""
 
@@ -94,7 +94,7 @@ def _time(seconds: int) -> str:
     minutes = -(-seconds // _MINUTE_SECONDS)
     if seconds < _MINUTE_SECONDS:
         return ngettext("{count} second", "{count} seconds", seconds).format(count=seconds)
-    if minutes <= _LONGEST_IN_MINUTES:
+    if minutes <= _MAX_SHOWN_IN_MINUTES:
         return ngettext("{count} minute", "{count} minutes", minutes).format(count=minutes)
     hours = -(-minutes // _HOUR_MINUTES)
     return ngettext("{count} hour", "{count} hours", hours).format(count=hours)

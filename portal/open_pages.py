@@ -16,7 +16,7 @@ from starlette.concurrency import run_in_threadpool
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
 from domain import identity
-from portal import backend
+from portal import database
 from portal.process import shared
 from portal.settings import settings
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from starlette.types import Message, Receive, Send
 
-MOST_PAGES = 50
+MAX_PAGES = 50
 """How many pages one person may have open: each takes memory for as long as it is."""
 
 LOOK_EVERY_SECONDS = 20.0
@@ -98,7 +98,7 @@ class OpenPages:
 
     def has_room(self, user_id: int) -> bool:
         """Whether a person may have one more page open."""
-        return self._count_by_person.get(user_id, 0) < MOST_PAGES
+        return self._count_by_person.get(user_id, 0) < MAX_PAGES
 
     @contextmanager
     def opened(self, page: OpenPage, *, session_id: str, user_id: int) -> Iterator[None]:
@@ -143,7 +143,7 @@ async def close_ended(pages: OpenPages) -> None:
     if not session_ids:
         return
     alive = await run_in_threadpool(
-        backend.look_up, identity.live_sessions, session_ids=session_ids, rules=settings().rules
+        database.read_one, identity.live_sessions, session_ids=session_ids, policy=settings().policy
     )
     await pages.end_all(session_ids - alive)
 

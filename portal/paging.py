@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from portal import address
+from portal import query_params
 from portal.i18n import _
 
 BEFORE = "before"
@@ -14,7 +14,7 @@ BEFORE = "before"
 def draw(older: str | None) -> None:
     """Draw the buttons; `older` is what the address says of the next page, if there is one."""
     with st.container(horizontal=True):
-        if address.given(BEFORE):
-            st.button(_("Newest"), on_click=address.drop, args=(BEFORE,))
+        if query_params.get(BEFORE):
+            st.button(_("Newest"), on_click=query_params.remove, args=(BEFORE,))
         if older is not None:
-            st.button(_("Older"), on_click=address.keep, args=(BEFORE, older))
+            st.button(_("Older"), on_click=query_params.put, args=(BEFORE, older))

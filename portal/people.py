@@ -5,19 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from domain.identity.queries import names_of
-from portal import backend
+from portal import database
 from portal.i18n import _
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from portal.viewing import Viewing
+    from portal.page_context import PageContext
 
 
-def naming(here: Viewing, actors: Iterable[str | None]) -> Callable[[str | None], str]:
+def naming(context: PageContext, actors: Iterable[str | None]) -> Callable[[str | None], str]:
     """Return a function that names each of these people, for staff; one query finds them all."""
-    found = backend.read(names_of, actor=here.visitor.actor, actors=actors)
-    me = f"user:{here.visitor.actor.user_id}"
+    found = database.read_snapshot(names_of, actor=context.visitor.actor, actors=actors)
+    me = f"user:{context.visitor.actor.user_id}"
 
     def name(actor: str | None) -> str:
         if actor is None:

@@ -33,7 +33,7 @@ _LINE_MM = 6
 _LABEL_MM = 55
 _BODY_PT, _SMALL_PT, _TITLE_PT, _TOTAL_PT = 10, 8.5, 22, 16
 _GREY, _BLACK, _WARNING = (95, 95, 95), (20, 20, 20), (170, 60, 0)
-_LONGEST_LINE = 400
+_MAX_LINE_LENGTH = 400
 _WORDS = {
     RECEIPT: {
         "title": N_("Receipt"),
@@ -91,7 +91,7 @@ def _printable(text: str) -> str:
     """Return a line that can be drawn: no control characters, and a mark for what has no glyph."""
     tidy = "".join(" " if unicodedata.category(char)[0] == "C" else char for char in text)
     known = _known_characters()
-    drawn = "".join(char if ord(char) in known else _MISSING for char in tidy[:_LONGEST_LINE])
+    drawn = "".join(char if ord(char) in known else _MISSING for char in tidy[:_MAX_LINE_LENGTH])
     return " ".join(drawn.split())
 
 

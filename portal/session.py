@@ -11,7 +11,7 @@ from urllib.parse import urlencode, urlsplit
 import streamlit as st
 
 from domain import identity
-from portal import backend, cookies
+from portal import cookies, database
 from portal.routes.web import sign_in_path, visit_by
 from portal.settings import settings
 
@@ -54,7 +54,7 @@ def current_visitor() -> Visitor | None:
     if token is None or visit is None:
         return None
     if visit.touch_due:
-        backend.write(identity.touch_session, session_id=visit.session_id)
+        database.transaction(identity.touch_session, session_id=visit.session_id)
     return Visitor(
         user_id=visit.user_id,
         display_name=visit.display_name,
@@ -99,7 +99,7 @@ def _values(key: str) -> list[str]:
 
 def choose_account(visitor: Visitor, account_id: int) -> None:
     """Have this session act on another of the visitor's accounts. Raises NotFound."""
-    backend.write(
+    database.transaction(
         identity.choose_account,
         session_id=visitor.session_id,
         account_id=account_id,

@@ -66,7 +66,7 @@ from domain.actors import StaffRole
 from domain.gateways.paypal.client import PayPalSettings
 from domain.gateways.stripe import StripeSettings
 from domain.gateways.vnpay import VNPaySettings
-from domain.identity import Rules
+from domain.identity import AuthPolicy
 from domain.security.keyring import Keyring
 from domain.security.payload_encryption import Vault
 
@@ -166,7 +166,7 @@ class Settings:
     previous_secret_keys: tuple[str, ...] = field(repr=False)
     smtp: Smtp | None
     mail_from: str
-    rules: Rules
+    policy: AuthPolicy
     gateways: GatewaySettings
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] | None
     database_pool_size: int
@@ -232,7 +232,7 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
         previous_secret_keys=reader.previous_secret_keys(),
         smtp=reader.smtp(),
         mail_from=reader.text("MAIL_FROM") or f"billing@{urlsplit(base_url).hostname}",
-        rules=reader.rules(secret_key, demo=demo),
+        policy=reader.policy(secret_key, demo=demo),
         gateways=reader.gateways(port, demo=demo),
         trusted_proxies=reader.trusted_proxies(demo=demo),
         database_pool_size=reader.number("DATABASE_POOL_SIZE", 10, highest=1000),
@@ -365,9 +365,9 @@ class _Reader:
             security=security,
         )
 
-    def rules(self, secret_key: str, *, demo: bool) -> Rules:
+    def policy(self, secret_key: str, *, demo: bool) -> AuthPolicy:
         minutes, hours = self._span("minutes"), self._span("hours")
-        return Rules(
+        return AuthPolicy(
             key=secret_key.encode(),
             customer_idle=minutes("SESSION_IDLE_MINUTES", 480),
             customer_longest=hours("SESSION_MAX_HOURS", 168),

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 SHEET_ROWS = 1_048_576
 """As many rows has a sheet of Excel."""
-LONGEST_TEXT = 32_767
+MAX_TEXT_LENGTH = 32_767
 """As many characters has a cell of Excel."""
 DATES = "yyyy-mm-dd hh:mm:ss"
 _MICROS = 1_000_000
@@ -97,7 +97,7 @@ def _or_titles(
 
 def safe_text(text: str) -> str:
     """Return text that no program takes for a formula, not longer than a cell."""
-    return guarded(text)[:LONGEST_TEXT]
+    return guarded(text)[:MAX_TEXT_LENGTH]
 
 
 # ── Small workbooks, in memory ────────────────────────────────────────────────────────────────

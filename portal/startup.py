@@ -15,7 +15,7 @@ from domain.actors import system_actor
 from domain.catalogue.loading import load_reference
 from domain.jobs import Job, JobRunner, last_successes, standard_jobs
 from domain.security import secret_keys
-from portal import backend, demo, mail, metrics
+from portal import database, demo, mail, metrics
 from portal.exports import jobs as export_jobs
 from portal.gateways import gateway_names, gateways, log_gateway_faults, vault
 from portal.settings import SettingsError
@@ -59,7 +59,7 @@ def connect(
             stack.callback(server.release)
             url = server.url
         migrate(settings.migration_database_url or url)
-        backend.connect(
+        database.connect(
             url,
             pool_size=settings.database_pool_size,
             pool_overflow=settings.database_pool_overflow,
@@ -69,9 +69,9 @@ def connect(
             job_timeout_seconds=settings.job_timeout_seconds,
             vault=settings.vault,
         )
-        stack.callback(backend.disconnect)
+        stack.callback(database.disconnect)
         _open_keys(settings, needs_keys=needs_keys)
-        backend.write(load_reference, actor=system_actor("startup"))
+        database.transaction(load_reference, actor=system_actor("startup"))
         return Running(url, stack.pop_all())
 
 
@@ -90,10 +90,10 @@ def prepare(settings: Settings, *, report: Callable[[str], None] = _log.info) ->
         _compare_connections(settings)
         log_gateway_faults(settings)
         if settings.demo:
-            demo.load(backend.sessions(), report=report)
-            backend.write(demo.load_rates)
-            backend.write(demo.load_campaigns)
-        elif backend.read(demo.anyone_can_sign_in):
+            demo.load(database.sessions(), report=report)
+            database.transaction(demo.load_rates)
+            database.transaction(demo.load_campaigns)
+        elif database.read_snapshot(demo.anyone_can_sign_in):
             raise SettingsError((_DEMO_PEOPLE,))
         if mail.make_sender(settings) is None and not settings.demo:
             _log.warning("SMTP_HOST is not set: mail waits in the outbox, and nobody can sign up")
@@ -106,17 +106,17 @@ def prepare(settings: Settings, *, report: Callable[[str], None] = _log.info) ->
 
 def _open_keys(settings: Settings, *, needs_keys: bool) -> None:
     """Open what the database has under the secret key. Raises SettingsError where it cannot."""
-    state = backend.read(secret_keys.key_state, keyring=settings.keyring)
+    state = database.read_snapshot(secret_keys.key_state, keyring=settings.keyring)
     if state.lost:
-        if not settings.demo and backend.read(demo.anyone_can_sign_in):
+        if not settings.demo and database.read_snapshot(demo.anyone_can_sign_in):
             raise SettingsError((_DEMO_PEOPLE,))
         problem = _LOST_KEYS.format(lost=state.lost, total=state.total)
         if needs_keys:
             raise SettingsError((problem,))
         _log.warning(problem)
         return
-    key = backend.write(secret_keys.open_digest_key, keyring=settings.keyring)
-    backend.use_digest_key(key)
+    key = database.transaction(secret_keys.open_digest_key, keyring=settings.keyring)
+    database.use_digest_key(key)
     if state.older and settings.previous_secret_keys:
         _log.warning(
             "%d of %d keys are not known to be under SECRET_KEY: leave SECRET_KEY_PREVIOUS as it is"
@@ -127,20 +127,20 @@ def _open_keys(settings: Settings, *, needs_keys: bool) -> None:
 
 
 def _job_runner(settings: Settings) -> JobRunner:
-    sessions = backend.sessions()
+    sessions = database.sessions()
     actor = system_actor("jobs")
     sender = mail.make_sender(settings)
     deliver = None if sender is None else partial(outbox.deliver_due, sessions, send=sender)
     standard = standard_jobs(sessions, actor=actor, deliver_mail=deliver)
     jobs = metrics.watched((*standard, export_jobs.job(), *_payment_jobs(settings, actor)))
-    for name, succeeded_at in backend.read(last_successes).items():
+    for name, succeeded_at in database.read_snapshot(last_successes).items():
         metrics.job_succeeded_before(name, succeeded_at)
     return JobRunner(sessions, jobs, actor)
 
 
 def _payment_jobs(settings: Settings, actor: Actor) -> tuple[Job, ...]:
     def issue(_stop: threading.Event) -> str:
-        with backend.sessions().begin() as session:
+        with database.sessions().begin() as session:
             count = payments.issue_documents(session, vault=vault(), actor=actor)
         return f"{count} issued"
 
@@ -155,7 +155,7 @@ def _polling(name: str, actor: Actor) -> Job:
 
     def check(stop: threading.Event) -> str:
         return payments.check_due(
-            backend.sessions(),
+            database.sessions(),
             gateways={name: gateways()[name]},
             actor=actor,
             stop=stop,
@@ -168,7 +168,7 @@ def _polling(name: str, actor: Actor) -> Job:
 def _compare_connections(settings: Settings) -> None:
     """Say so where this process alone could take more connections than the server has."""
     most = settings.database_pool_size + settings.database_pool_overflow
-    has = backend.read(connections_for_us)
+    has = database.read_snapshot(connections_for_us)
     if most > has:
         _log.warning(
             "The pool may open %d connections, and the database has %d for all: make"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_AT_ONCE = 5
+_MAX_CONCURRENT = 5
 _LATE_SECONDS = 10.0
 _TIMEOUT_SECONDS = 10.0
 
@@ -67,7 +67,7 @@ class Courier:
         """Send a parcel as wanted; call it from the event loop. NEVER sends nothing."""
         if delivery is Delivery.NEVER:
             return
-        copies = _AT_ONCE if delivery is Delivery.DUPLICATE else 1
+        copies = _MAX_CONCURRENT if delivery is Delivery.DUPLICATE else 1
         wait = _LATE_SECONDS if delivery is Delivery.LATE else 0.0
         for _ in range(copies):
             task = asyncio.get_running_loop().create_task(self._carry(parcel, wait))

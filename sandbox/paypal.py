@@ -83,7 +83,7 @@ def routes(context: Context) -> list[Route]:
         "/v2/payments/captures/{id}",
         "/v1/customer/disputes",
     )
-    certificates = "/v1/notifications/certs/{name}"
+    certificates = "/v1/webhooks/certs/{name}"
     post = ["POST"]
     return [
         Route("/v1/oauth2/token", api.guarded(api.token, "token"), methods=post),
@@ -91,7 +91,7 @@ def routes(context: Context) -> list[Route]:
         Route(f"{orders}/{{id}}", api.asked(api.order, "orders")),
         Route(f"{orders}/{{id}}/capture", api.asked(api.take, "captures"), methods=post),
         Route(captures, api.asked(api.capture, "captures")),
-        Route(f"{captures}/refund", api.asked(api.give_back, "refunds"), methods=post),
+        Route(f"{captures}/refund", api.asked(api.refund_attempt, "refunds"), methods=post),
         Route("/v2/payments/refunds/{id}", api.asked(api.refund, "refunds")),
         Route(disputes, api.asked(api.disputes, "disputes")),
         Route(f"{disputes}/{{id}}", api.asked(api.dispute, "disputes")),
@@ -192,10 +192,10 @@ class _Api:
         """Show a capture."""
         return JSONResponse(self._books.capture(request.path_params["id"]))
 
-    def give_back(self, request: Request, body: Document) -> Response:
+    def refund_attempt(self, request: Request, body: Document) -> Response:
         """Refund a capture."""
         number = request.path_params["id"]
-        refund, is_new = self._books.give_back(number, body, _request_id(request))
+        refund, is_new = self._books.refund_attempt(number, body, _request_id(request))
         return JSONResponse(refund, HTTPStatus.CREATED if is_new else HTTPStatus.OK)
 
     def refund(self, request: Request, _body: Document) -> Response:
@@ -304,7 +304,7 @@ class _Pages:
         elif name in {"refund", "refund_unnamed"}:
             currency = books.capture(number)["amount"]["currency_code"]
             part = {"amount": {"currency_code": currency, "value": amount}} if amount else {}
-            books.give_back(number, part, None, is_named=name == "refund")
+            books.refund_attempt(number, part, None, is_named=name == "refund")
         elif name == "reverse":
             books.reverse(number, count)
         else:

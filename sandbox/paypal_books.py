@@ -259,7 +259,7 @@ class Books:
             self._tell(f"PAYMENT.CAPTURE.{event}", "capture", resource, delivery)
 
     # ── Refunds ───────────────────────────────────────────────────────────────────────────────
-    def give_back(
+    def refund_attempt(
         self, capture_id: str, body: Document, request_id: str | None, *, is_named: bool = True
     ) -> tuple[Document, bool]:
         """Refund a capture, or what is left of it; return the refund, and whether it is new.
@@ -495,11 +495,11 @@ class Books:
             "PAYPAL-TRANSMISSION-TIME": sent_at,
             "PAYPAL-TRANSMISSION-SIG": signature,
             "PAYPAL-CERT-URL": (
-                "https://api.sandbox.paypal.com/v1/notifications/certs/" + self.identity.name
+                "https://api.sandbox.paypal.com/v1/webhooks/certs/" + self.identity.name
             ),
             "PAYPAL-AUTH-ALGO": "SHA256withRSA",
         }
-        url = f"{self._context.portal_url}/notifications/paypal"
+        url = f"{self._context.portal_url}/webhooks/paypal"
         return Message("POST", url, headers, body)
 
     # ── The same request again ────────────────────────────────────────────────────────────────

@@ -24,7 +24,7 @@ from sandbox.stripe_account import (
     CHARGE,
     DISPUTE,
     INTENT,
-    LONGEST,
+    MAX_LIFETIME,
     REFUND,
     TRANSACTION,
     Account,
@@ -49,11 +49,11 @@ DEMO_WEBHOOK_SECRET = "whsec_demo_0123456789"  # noqa: S105 - known to everybody
 
 _KEY = "stripe.key"
 _KINDS = {"pi": INTENT, "ch": CHARGE, "txn": TRANSACTION}
-_SHORTEST = timedelta(minutes=30)
-_LEAST = {"jpy": 50, "usd": 50, "eur": 50, "sgd": 50, "gbp": 30}
-_MOST = 99_999_999
-_LONGEST_KEY = 255
-_PAGE, _LARGEST_PAGE = 10, 100
+_MIN_LIFETIME = timedelta(minutes=30)
+_MIN_AMOUNTS = {"jpy": 50, "usd": 50, "eur": 50, "sgd": 50, "gbp": 30}
+_MAX_AMOUNT = 99_999_999
+_MAX_KEY_LENGTH = 255
+_PAGE, _MAX_PAGE = 10, 100
 _OK, _UNAUTHORIZED, _NOT_FOUND = 200, 401, 404
 _GROUPS = frozenset(("sessions", "payments", "refunds", "disputes"))
 _TROUBLE = {
@@ -162,7 +162,7 @@ class _Api:
     ) -> Response:
         """Carry a request out once for each idempotency key, and answer the rest as the first."""
         key = request.headers.get("idempotency-key", "")
-        if len(key) > _LONGEST_KEY:
+        if len(key) > _MAX_KEY_LENGTH:
             raise Refusal(None, "Idempotency keys have at most 255 characters.")
         request_text = json.dumps([request.url.path, sorted(pairs)])
         print_of_request = hashlib.sha256(request_text.encode()).hexdigest()
@@ -228,7 +228,7 @@ class _Api:
         def get(_key: str, pairs: list[tuple[str, str]]) -> Document:
             given = _read(pairs, _LIST_PARAMETERS)
             limit = whole_number(given, "limit", _PAGE)
-            if not 1 <= limit <= _LARGEST_PAGE:
+            if not 1 <= limit <= _MAX_PAGE:
                 raise Refusal("parameter_invalid_integer", "1 to 100.", param="limit")
             wanted = {name: given[name] for name in ("charge", "payment_intent") if name in given}
             found = self._account.store.find(kind, **wanted)[::-1]
@@ -315,8 +315,8 @@ def _check_session(given: Document, now: int) -> tuple[int, str]:
             raise Refusal("parameter_missing", message, param=name)
     if given["mode"] != "payment":
         raise Refusal(None, "Invalid mode: must be payment here.", param="mode")
-    expires_at = whole_number(given, "expires_at", now + int(LONGEST.total_seconds()))
-    earliest, latest = now + _SHORTEST.total_seconds(), now + LONGEST.total_seconds()
+    expires_at = whole_number(given, "expires_at", now + int(MAX_LIFETIME.total_seconds()))
+    earliest, latest = now + _MIN_LIFETIME.total_seconds(), now + MAX_LIFETIME.total_seconds()
     if not earliest <= expires_at <= latest:
         message = (
             "The `expires_at` timestamp must be at least 30 minutes and less than 24 hours from "
@@ -338,13 +338,13 @@ def _total(items: list[Document]) -> tuple[int, str]:
         raise Refusal("parameter_missing", f"Missing required param: {place}.", param=place)
     unit = whole_number(price, "unit_amount", 0, f"{place}[unit_amount]")
     amount = unit * whole_number(items[0], "quantity", 1, "line_items[0][quantity]")
-    if currency not in _LEAST:
+    if currency not in _MIN_AMOUNTS:
         message = f"Invalid currency: {currency}."
         raise Refusal(None, message, param=f"{place}[currency]")
-    if amount < _LEAST[currency]:
-        message = f"Amount must be at least {words(_LEAST[currency], currency)}"
+    if amount < _MIN_AMOUNTS[currency]:
+        message = f"Amount must be at least {words(_MIN_AMOUNTS[currency], currency)}"
         raise Refusal("amount_too_small", message)
-    if amount > _MOST:
-        message = f"Amount must be no more than {words(_MOST, currency)}"
+    if amount > _MAX_AMOUNT:
+        message = f"Amount must be no more than {words(_MAX_AMOUNT, currency)}"
         raise Refusal("amount_too_large", message)
     return amount, currency

@@ -23,7 +23,7 @@ SESSION, INTENT, CHARGE = "stripe.session", "stripe.intent", "stripe.charge"
 _HARMLESS = frozenset(("won", "warning_needs_response", "warning_closed"))
 TRANSACTION, REFUND, DISPUTE = "stripe.transaction", "stripe.refund", "stripe.dispute"
 JAPAN = timezone(timedelta(hours=9))
-LONGEST = timedelta(hours=24)
+MAX_LIFETIME = timedelta(hours=24)
 
 _INTENT_DATA = "stripe.intent_data"
 _CALLED = {SESSION: "checkout.session", INTENT: "payment_intent"}
@@ -151,7 +151,7 @@ class Account:
         }
         body = json.dumps(event).encode()
         secret = _FORGERS_SECRET if delivery is Delivery.FORGED else self._webhook_secret
-        url = f"{self.context.portal_url}/notifications/stripe"
+        url = f"{self.context.portal_url}/webhooks/stripe"
 
         def make() -> Message:
             headers = {
@@ -186,7 +186,7 @@ class Account:
             "currency": currency,
             "customer": None,
             "customer_email": given.get("customer_email"),
-            "expires_at": int(given.get("expires_at", now + LONGEST.total_seconds())),
+            "expires_at": int(given.get("expires_at", now + MAX_LIFETIME.total_seconds())),
             "livemode": False,
             "locale": given.get("locale"),
             "metadata": given.get("metadata", {}),

@@ -35,8 +35,8 @@ _VIETNAM = timezone(timedelta(hours=7))
 _TIME, _DAY_LENGTH = "%Y%m%d%H%M%S", 8
 _WAITS = (2, 4, 8, 16, 30, 30, 30, 30, 30)
 _REFUND_SETTLES = timedelta(seconds=5)
-_SHORTEST_ADDRESS, _LONGEST_ADDRESS = 7, 45
-_LEAST, _MOST = 500_000, 99_999_999_900
+_SHORTEST_ADDRESS, _MAX_ADDRESS_LENGTH = 7, 45
+_MIN_AMOUNT, _MAX_AMOUNT = 500_000, 99_999_999_900
 _NEEDED = (
     "Version",
     "Command",
@@ -144,7 +144,7 @@ def _hmac(text: str) -> str:
 
 def _is_address(text: object) -> bool:
     """Whether a text is as long as VNPay wants an IP address to be."""
-    return isinstance(text, str) and _SHORTEST_ADDRESS <= len(text) <= _LONGEST_ADDRESS
+    return isinstance(text, str) and _SHORTEST_ADDRESS <= len(text) <= _MAX_ADDRESS_LENGTH
 
 
 def _is_well_formed(given: dict[str, str]) -> bool:
@@ -193,7 +193,7 @@ class _VNPay:
         if not _is_well_formed(given):
             return _FORMAT_FAULT
         amount = given["vnp_Amount"]
-        if not amount.isdigit() or not _LEAST <= int(amount) <= _MOST:
+        if not amount.isdigit() or not _MIN_AMOUNT <= int(amount) <= _MAX_AMOUNT:
             return "Code 03: the amount is not one that can be paid."
         if given["vnp_ExpireDate"] <= self._now():
             return "Code 11: the time for this payment is over."
@@ -253,7 +253,7 @@ class _VNPay:
         result = self._result(order)
         if forged:
             result["vnp_SecureHash"] = "0" * 128
-        url = f"{self._context.portal_url}/notifications/vnpay?{urlencode(result)}"
+        url = f"{self._context.portal_url}/webhooks/vnpay?{urlencode(result)}"
         parcel = Parcel(lambda: Message("GET", url), _is_taken, _WAITS)
         self._context.courier.send(parcel, delivery)
 

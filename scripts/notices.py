@@ -25,7 +25,7 @@ requirements.txt locks.
 _RULE = "=" * 100
 _FILES = re.compile(r"(LICEN[CS]E|COPYING|NOTICE)", re.IGNORECASE)
 _FOLDERS = re.compile(r"(^|/)[^/]+\.dist-info/(licenses/.*|[^/]+)$")
-_LONGEST_LICENCE = 100
+_MAX_LICENCE_LENGTH = 100
 """Some packages put the whole text where its name belongs."""
 
 
@@ -74,7 +74,7 @@ def _licence(about: metadata.PackageMetadata) -> str:
     if classified:
         return "; ".join(classified)
     field = about["License"].strip() if "License" in about else ""
-    return field if 0 < len(field) < _LONGEST_LICENCE and "\n" not in field else "see below"
+    return field if 0 < len(field) < _MAX_LICENCE_LENGTH and "\n" not in field else "see below"
 
 
 def _address(about: metadata.PackageMetadata) -> str:

@@ -130,7 +130,7 @@ def database_url(fresh_databases: FreshDatabases) -> Iterator[str]:
     """The URL of a fresh database, for this test alone."""
     url = fresh_databases.take()
     yield url
-    fresh_databases.give_back(url)
+    fresh_databases.refund_attempt(url)
 
 
 @pytest.fixture

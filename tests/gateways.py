@@ -17,9 +17,9 @@ from domain.gateways.interface import (
     KnownName,
     Limits,
     Notification,
-    PaymentFact,
-    RefundFact,
+    PaymentUpdate,
     RefundState,
+    RefundUpdate,
     Snapshot,
 )
 from domain.money import Money
@@ -53,9 +53,9 @@ class ScriptedGateway:
     is_sandbox: bool = False
     tells_latest_refund_only: bool = False
     snapshot: Snapshot = field(
-        default_factory=lambda: Snapshot(PaymentFact(GatewayPaymentState.OPEN))
+        default_factory=lambda: Snapshot(PaymentUpdate(GatewayPaymentState.OPEN))
     )
-    refunded: RefundFact | None = None
+    refunded: RefundUpdate | None = None
     failure: Exception | None = None
     asked: list[str] = field(default_factory=list)
     attempts: list[int] = field(default_factory=list)
@@ -76,7 +76,7 @@ class ScriptedGateway:
     def parse_return(self, message: InboundMessage) -> KnownName:
         return KnownName(reference=dict(message.query).get("reference"))
 
-    def parse_notification(self, message: InboundMessage) -> Notification:
+    def parse_webhook(self, message: InboundMessage) -> Notification:
         raise NotImplementedError
 
     def acknowledge(self, outcome: Outcome) -> Acknowledgement:
@@ -91,11 +91,11 @@ class ScriptedGateway:
         self.attempts.append(payment.refusals)
         return self.fetch_payment(payment)
 
-    def refund(self, request: RefundRequest) -> RefundFact:
+    def refund(self, request: RefundRequest) -> RefundUpdate:
         self.asked.append(f"refund {request.reference}")
         self.refund_requests.append(request)
         self._fail()
-        told = self.refunded or RefundFact(
+        told = self.refunded or RefundUpdate(
             gateway_refund_id=f"refund-{next(_numbers)}",
             state=RefundState.SUCCEEDED,
             amount=request.amount,
@@ -166,9 +166,9 @@ def dong(amount: int) -> Money:
     return Money.from_minor_units(amount, "VND")
 
 
-def paid(reference: str, amount: Money, *, number: str | None = None) -> PaymentFact:
+def paid(reference: str, amount: Money, *, number: str | None = None) -> PaymentUpdate:
     """Return the fact that a payment was paid."""
-    return PaymentFact(
+    return PaymentUpdate(
         state=GatewayPaymentState.PAID,
         reference=reference,
         gateway_payment_id=number or f"money-{next(_numbers)}",

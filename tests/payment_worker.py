@@ -15,7 +15,7 @@ from db.models import Payment
 from domain.actors import MemberRole, user_actor
 from domain.gateways.interface import InboundMessage, Notification
 from domain.money import Money
-from domain.payments import open_checkout, send_refund, take_notification
+from domain.payments import open_checkout, process_webhook, send_refund
 from domain.security.payload_encryption import Vault
 from tests.gateways import ScriptedGateway, paid
 from tests.support.keys import KNOWS_VAULT
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
         Checkout,
         CheckoutRequest,
         Outcome,
-        RefundFact,
         RefundRequest,
+        RefundUpdate,
     )
 
 VAULT = Vault(b"the-secret-key-of-these-tests-0123456789")
@@ -47,7 +47,7 @@ class Telling(ScriptedGateway):
     reference = ""
     amount = Money.zero("VND")
 
-    def parse_notification(self, message: InboundMessage) -> Notification:
+    def parse_webhook(self, message: InboundMessage) -> Notification:
         assert message.body
         fact = paid(self.reference, self.amount, number=f"money-{self.reference}")
         return Notification(f"event-{self.reference}", "paid", (fact,))
@@ -68,7 +68,7 @@ class StopsAfterTheCall(Telling):
         super().create_checkout(request)
         stop_here()
 
-    def refund(self, request: RefundRequest) -> RefundFact:
+    def refund(self, request: RefundRequest) -> RefundUpdate:
         super().refund(request)
         stop_here()
 
@@ -84,7 +84,7 @@ def main() -> None:
     elif payment is not None and step == "notification":
         gateway.reference = payment.reference
         gateway.amount = Money(payment.pay_micros, payment.pay_currency)
-        take_notification(sessions, gateway=gateway, message=MESSAGE, vault=VAULT)
+        process_webhook(sessions, gateway=gateway, message=MESSAGE, vault=VAULT)
     elif payment is not None:
         open_checkout(
             sessions,

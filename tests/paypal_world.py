@@ -55,7 +55,7 @@ class World:
 
     def told(self) -> Notification:
         """Return the next notification, verified."""
-        return self.gateway.parse_notification(self.messages.get(timeout=WAIT_SECONDS))
+        return self.gateway.parse_webhook(self.messages.get(timeout=WAIT_SECONDS))
 
     def told_until(self, event_type: str) -> Notification:
         """Return the next notification of a kind; those before it are verified too."""
@@ -133,7 +133,7 @@ def run_stand_in(folder: Path) -> Iterator[World]:
     app = Starlette(
         routes=[
             Mount("/paypal", routes=stand_in.routes(context)),
-            Route("/notifications/paypal", take, methods=["POST"]),
+            Route("/webhooks/paypal", take, methods=["POST"]),
         ],
         lifespan=lifespan,
     )

@@ -151,7 +151,7 @@ class ExportJob(Base):
     id: Mapped[BigKey] = mapped_column(Identity(always=True), primary_key=True)
     user_id: Mapped[int] = mapped_column(BigInteger)
     account_id: Mapped[int] = mapped_column(BigInteger)
-    wish: Mapped[Json]
+    options: Mapped[Json]
     state: Mapped[str] = mapped_column(server_default=text("'running'"))
     rows_total: Mapped[int | None] = mapped_column(BigInteger)
     rows_written: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))

@@ -17,7 +17,7 @@ from domain.actors import Actor, ActorKind, MemberRole
 from domain.errors import Conflict, NotAuthorised, NotFound
 from domain.identity.invitation_mails import INVITATION_LIFETIME, count_mail, mail_link
 from domain.identity.tokens import new_token
-from domain.ledger.idempotency import WriteOnce, first_answer, keep_answer
+from domain.ledger.idempotency import IdempotentRequest, store_response, stored_response
 from domain.permissions import allows, require
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement
     from sqlalchemy.orm import Session, sessionmaker
 
-    from domain.identity import Client, Rules, SignIn
+    from domain.identity import AuthPolicy, Client, SignIn
 
 _TEMPLATE = "invitation"
 
@@ -157,7 +157,7 @@ def invite_member(
     role: MemberRole,
     actor: Actor,
     idempotency_key: str,
-    rules: Rules,
+    policy: AuthPolicy,
     locale: str = "en",
 ) -> int:
     """Offer a place in the account to an address by mail; return the invitation's id.
@@ -171,7 +171,7 @@ def invite_member(
 
     def invite() -> dict[str, Any]:
         _refuse_double(session, account_id, address)
-        count_mail(session, rules, sender=str(account_id), address=address)
+        count_mail(session, policy, sender=str(account_id), address=address)
         token = new_token()
         now = clock.now(session)
         invitation = AccountInvitation(
@@ -190,7 +190,7 @@ def invite_member(
         _record(session, "invite_member", actor, account_id, details)
         return {"invitation_id": invitation.id}
 
-    write = WriteOnce(account_id, f"members:{idempotency_key}", "invite_member", request)
+    write = IdempotentRequest(account_id, f"members:{idempotency_key}", "invite_member", request)
     answer = _manage(session, write, actor, invite)
     return int(answer["invitation_id"])
 
@@ -202,7 +202,7 @@ def resend_invitation(
     invitation_id: int,
     actor: Actor,
     idempotency_key: str,
-    rules: Rules,
+    policy: AuthPolicy,
     locale: str = "en",
 ) -> None:
     """Mail a new link, good for another seven days; the link before it is dead from now on.
@@ -223,14 +223,16 @@ def resend_invitation(
         ).scalar_one_or_none()
         if address is None:
             raise NotFound("invitation")
-        count_mail(session, rules, sender=str(account_id), address=address)
+        count_mail(session, policy, sender=str(account_id), address=address)
         _mail(session, address, token, actor, locale)
         details = {"invitation_id": invitation_id}
         _record(session, "resend_invitation", actor, account_id, details)
         return {}
 
     request = {"invitation_id": invitation_id}
-    write = WriteOnce(account_id, f"members:{idempotency_key}", "resend_invitation", request)
+    write = IdempotentRequest(
+        account_id, f"members:{idempotency_key}", "resend_invitation", request
+    )
     _manage(session, write, actor, resend)
 
 
@@ -256,7 +258,9 @@ def withdraw_invitation(
         return {}
 
     request = {"invitation_id": invitation_id}
-    write = WriteOnce(account_id, f"members:{idempotency_key}", "withdraw_invitation", request)
+    write = IdempotentRequest(
+        account_id, f"members:{idempotency_key}", "withdraw_invitation", request
+    )
     _manage(session, write, actor, withdraw)
 
 
@@ -367,7 +371,7 @@ def sign_up_invited(
     display_name: str,
     password: str,
     client: Client,
-    rules: Rules,
+    policy: AuthPolicy,
 ) -> tuple[SignIn, int]:
     """Make a person of the invited address, who takes the place and is signed in.
 
@@ -389,7 +393,7 @@ def sign_up_invited(
         )
         actor = Actor(ActorKind.USER, user_id, ip=client.address)
         account_id = accept_invitation(session, token=token, actor=actor)
-        signed_in = identity.create_session(session, user_id=user_id, client=client, rules=rules)
+        signed_in = identity.create_session(session, user_id=user_id, client=client, policy=policy)
     return signed_in, account_id
 
 
@@ -423,7 +427,7 @@ def change_role(
         return {}
 
     request = {"user_id": user_id, "role": role.value}
-    write = WriteOnce(account_id, f"members:{idempotency_key}", "change_role", request)
+    write = IdempotentRequest(account_id, f"members:{idempotency_key}", "change_role", request)
     _manage(session, write, actor, change)
 
 
@@ -439,7 +443,7 @@ def remove_member(
         _end_place(session, account_id, user_id, "remove_member", actor)
         return {}
 
-    write = WriteOnce(
+    write = IdempotentRequest(
         account_id, f"members:{idempotency_key}", "remove_member", {"user_id": user_id}
     )
     _manage(session, write, actor, remove)
@@ -472,15 +476,15 @@ def leave_account(session: Session, *, account_id: int, actor: Actor, idempotenc
     if user_id is None:
         raise NotAuthorised
     key = f"members:leave:{user_id}:{idempotency_key}"
-    write = WriteOnce(account_id, key, "leave_account", {"user_id": user_id})
+    write = IdempotentRequest(account_id, key, "leave_account", {"user_id": user_id})
     session.execute(_LOCK, {"account_id": account_id})
     # Before the right is looked at: who repeats it has left, and asks as a stranger.
-    if first_answer(session, write) is not None:
+    if stored_response(session, write) is not None:
         return
     if account_id not in actor.memberships:
         raise NotFound("account")
     _end_place(session, account_id, user_id, "leave_account", actor)
-    keep_answer(session, write, {})
+    store_response(session, write, {})
 
 
 def _end_place(session: Session, account_id: int, user_id: int, action: str, actor: Actor) -> None:
@@ -519,17 +523,17 @@ def _keep_an_owner(session: Session, account_id: int, leaving_user_id: int) -> N
 
 # ── What every write shares ────────────────────────────────────────────────────────────────────
 def _manage(
-    session: Session, write: WriteOnce, actor: Actor, act: Callable[[], dict[str, Any]]
+    session: Session, write: IdempotentRequest, actor: Actor, act: Callable[[], dict[str, Any]]
 ) -> Mapping[str, Any]:
     """Carry out once, under the account's lock, what only who manages the account may do."""
     require(actor, "manage_members", write.account_id)
     session.execute(_LOCK, {"account_id": write.account_id})
-    answer = first_answer(session, write)
+    answer = stored_response(session, write)
     if answer is not None:
         return answer
     _require_manager_now(session, write.account_id, actor)
     answer = act()
-    keep_answer(session, write, answer)
+    store_response(session, write, answer)
     return answer
 
 

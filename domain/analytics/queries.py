@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 
 from domain.errors import InvalidInput
-from domain.metering.queries import GRAINS, LONGEST_PERIOD
+from domain.metering.queries import GRAINS, MAX_PERIOD
 from domain.permissions import require
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from domain.actors import Actor
 
 CREDIT_KINDS = ("top_up", "plan", "voucher", "adjustment")
-MOST_ACCOUNTS = 50
+MAX_ACCOUNTS = 50
 _BEFORE = "before"
 _USED = "used"
 _EXPIRED = "expired"
@@ -354,7 +354,7 @@ def analytics_report(
 
     `country` "" finds accounts without one. With a `service` only its use is counted. Raises
     NotAuthorised for anyone but finance and administrators, InvalidInput for a period that ends
-    before it begins or is longer than LONGEST_PERIOD, or another grain.
+    before it begins or is longer than MAX_PERIOD, or another grain.
     """
     _check(actor, first, last)
     if grain not in GRAINS:
@@ -377,7 +377,7 @@ def account_shares(
     site: str | None = None,
     country: str | None = None,
     service: str | None = None,
-    limit: int = MOST_ACCOUNTS,
+    limit: int = MAX_ACCOUNTS,
 ) -> AccountShares:
     """Return the accounts that used most of a currency between two days, and the sum of others.
 
@@ -415,5 +415,5 @@ def analytics_choices(session: Session, *, actor: Actor) -> AnalyticsChoices:
 
 def _check(actor: Actor, first: date, last: date) -> None:
     require(actor, "see_analytics")
-    if not timedelta(0) <= last - first <= LONGEST_PERIOD:
+    if not timedelta(0) <= last - first <= MAX_PERIOD:
         raise InvalidInput("period", "unusable")

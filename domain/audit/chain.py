@@ -42,7 +42,7 @@ GENESIS = bytes(32)
 LATEST = timedelta(hours=24)
 """No transaction lasts longer than this: what it wrote is sealed, or looked for, until then."""
 
-_AT_ONCE = 5_000
+_BATCH_SIZE = 5_000
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended('audit_seals', 0))")
 _ROW = """a.id, CAST(extract(epoch FROM a.recorded_at) * 1000000 AS bigint) AS recorded_at,
        a.actor, a.address, a.action, a.account_id, CAST(a.details AS text) AS details"""
@@ -123,7 +123,7 @@ class ChainState:
     waiting: int
 
 
-def seal_audit_log(session: Session, *, actor: Actor, limit: int = _AT_ONCE) -> int:
+def seal_audit_log(session: Session, *, actor: Actor, limit: int = _BATCH_SIZE) -> int:
     """Seal the next rows of the audit log and return how many; again and in parallel, once each."""
     require(actor, "seal_audit")
     session.execute(_LOCK)
@@ -182,7 +182,7 @@ def verify_audit(session: Session, *, actor: Actor, kept: Head | None = None) ->
 def _links(session: Session, kept: Head | None) -> Iterator[tuple[Head | None, Break | None]]:
     """Yield the head after each link that holds, and the first that does not."""
     head: Head | None = None
-    options = {"stream_results": True, "yield_per": _AT_ONCE}
+    options = {"stream_results": True, "yield_per": _BATCH_SIZE}
     for row in session.execute(_CHAIN, execution_options=options):
         expected = 1 if head is None else head.position + 1
         if row.position != expected:
@@ -207,7 +207,7 @@ def chain_state(session: Session, *, actor: Actor) -> ChainState:
     require(actor, "see_audit")
     last = _last(session)
     since = clock.now(session) - LATEST
-    waiting = len(session.execute(_NEXT, {"since": since, "most": _AT_ONCE}).all())
+    waiting = len(session.execute(_NEXT, {"since": since, "most": _BATCH_SIZE}).all())
     if last is None:
         return ChainState(None, None, waiting)
     return ChainState(Head(last.position, bytes(last.digest)), last.sealed_at, waiting)

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from domain.actors import Actor
 
 PAGE_SIZE = 50
-LARGEST_FILE = 200_000
+MAX_FILE_ROWS = 200_000
 """Rows of one file: what is more is asked for by shorter periods."""
 
-_AT_ONCE = 2_000
+_BATCH_SIZE = 2_000
 _READERS = (StaffRole.FINANCE, StaffRole.ADMIN)
 _BY_PEOPLE = text("actor LIKE 'user:%'")
 _ACTIONS = text("""
@@ -101,10 +101,10 @@ def audit_page(
 
 
 def audit_rows(session: Session, *, actor: Actor, wanted: AuditFilter) -> Iterator[AuditRow]:
-    """Yield the newest `LARGEST_FILE` rows that the filter wants, in bounded memory."""
+    """Yield the newest `MAX_FILE_ROWS` rows that the filter wants, in bounded memory."""
     require(actor, "see_audit")
-    options = {"stream_results": True, "yield_per": _AT_ONCE}
-    statement = _wanted(session, wanted).limit(LARGEST_FILE).execution_options(**options)
+    options = {"stream_results": True, "yield_per": _BATCH_SIZE}
+    statement = _wanted(session, wanted).limit(MAX_FILE_ROWS).execution_options(**options)
     for each in session.scalars(statement):
         yield _row(each)
 

@@ -13,11 +13,11 @@ from domain.billing_profiles.queries import (
     profile_history,
 )
 from domain.billing_profiles.service import SavedProfile, save_profile
-from domain.billing_profiles.tax_codes import LONGEST_TAX_CODE, checked_tax_code
+from domain.billing_profiles.tax_codes import MAX_TAX_CODE_LENGTH, checked_tax_code
 from domain.billing_profiles.validation import (
-    LONGEST_ADDRESS,
-    LONGEST_CITY,
-    LONGEST_NAME,
+    MAX_ADDRESS_LENGTH,
+    MAX_CITY_LENGTH,
+    MAX_NAME_LENGTH,
     BillingProfile,
     ProfileKind,
     checked_profile,
@@ -25,10 +25,10 @@ from domain.billing_profiles.validation import (
 )
 
 __all__ = [
-    "LONGEST_ADDRESS",
-    "LONGEST_CITY",
-    "LONGEST_NAME",
-    "LONGEST_TAX_CODE",
+    "MAX_ADDRESS_LENGTH",
+    "MAX_CITY_LENGTH",
+    "MAX_NAME_LENGTH",
+    "MAX_TAX_CODE_LENGTH",
     "BillingProfile",
     "ProfileChoices",
     "ProfileKind",

@@ -15,7 +15,7 @@ from domain.actors import MemberRole
 from domain.billing_profiles.queries import newest_row, profile_of, served_countries
 from domain.billing_profiles.validation import checked_profile
 from domain.errors import Conflict, InvalidInput, NotAuthorised, NotFound
-from domain.ledger.idempotency import WriteOnce, first_answer, keep_answer
+from domain.ledger.idempotency import IdempotentRequest, store_response, stored_response
 from domain.permissions import require
 
 if TYPE_CHECKING:
@@ -74,13 +74,13 @@ def save_profile(
         "expected_version": expected_version,
     }
     key = f"billing_profile:{idempotency_key}"
-    write = WriteOnce(account_id, key, "save_profile", request)
+    write = IdempotentRequest(account_id, key, "save_profile", request)
     session.execute(_LOCK, {"account_id": account_id})
-    answer = first_answer(session, write)
+    answer = stored_response(session, write)
     if answer is None:
         _require_billing_now(session, account_id, actor)
         answer = _save(session, account_id, given, currency, expected_version, actor)
-        keep_answer(session, write, answer)
+        store_response(session, write, answer)
     return SavedProfile(**answer)
 
 
@@ -135,7 +135,7 @@ def _save(  # noqa: PLR0917 - one saving's facts
             "from": _digest(profile_of(before)) if before is not None else None,
             "to": _digest(profile),
         }
-        fraud_signals.learn_profile(
+        fraud_signals.record_profile(
             session,
             account_id=account_id,
             email=profile.email,

@@ -22,8 +22,8 @@ from domain.validation import check_text, normalised
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-LONGEST_TAX_CODE = 30
-_SHORTEST = 4
+MAX_TAX_CODE_LENGTH = 30
+_MIN_LENGTH = 4
 _FIELD = "tax_code"
 _ANY_FORMAT = re.compile(r"(?=.*[0-9])[0-9A-Z][0-9A-Z ./-]*")
 
@@ -78,10 +78,10 @@ def checked_tax_code(tax_code: str, *, country: str, is_company: bool) -> str:
     typed = _plain(line)
     if not typed:
         raise InvalidInput(_FIELD, "empty")
-    if len(typed) > LONGEST_TAX_CODE:
-        raise InvalidInput(_FIELD, "too_long", maximum=LONGEST_TAX_CODE)
-    if len(typed) < _SHORTEST:
-        raise InvalidInput(_FIELD, "too_short", minimum=_SHORTEST)
+    if len(typed) > MAX_TAX_CODE_LENGTH:
+        raise InvalidInput(_FIELD, "too_long", maximum=MAX_TAX_CODE_LENGTH)
+    if len(typed) < _MIN_LENGTH:
+        raise InvalidInput(_FIELD, "too_short", minimum=_MIN_LENGTH)
     found = next(_readings(typed, country, is_company=is_company), None)
     if found is None:
         raise InvalidInput(_FIELD, "wrong_format", country=country)
@@ -92,7 +92,7 @@ def _plain(text: str) -> str:
     """Return the text in ASCII's letters, figures and dashes as far as it can be, in capitals."""
     figures = "".join(
         str(unicodedata.decimal(each)) if each.isdecimal() else each
-        for each in normalised(text, "NFKC", longest=LONGEST_TAX_CODE)
+        for each in normalised(text, "NFKC", longest=MAX_TAX_CODE_LENGTH)
     )
     return " ".join(clean(figures).upper().split())
 

@@ -14,11 +14,11 @@ from domain.validation import check_text, normalised
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-LONGEST_NAME = 200
+MAX_NAME_LENGTH = 200
 """Characters: the full names of companies are longer than those of people."""
 
-LONGEST_ADDRESS = 300
-LONGEST_CITY = 100
+MAX_ADDRESS_LENGTH = 300
+MAX_CITY_LENGTH = 100
 
 
 class ProfileKind(StrEnum):
@@ -58,7 +58,7 @@ def profile_faults(profile: BillingProfile) -> tuple[InvalidInput, ...]:
 
 def _faults(profile: BillingProfile) -> Iterator[InvalidInput]:
     checks: tuple[Callable[[], object], ...] = (
-        lambda: _line(profile.name, "name", LONGEST_NAME),
+        lambda: _line(profile.name, "name", MAX_NAME_LENGTH),
         lambda: _email(profile.email),
         lambda: _address(profile.address),
         lambda: _city(profile.city),
@@ -75,7 +75,7 @@ def _faults(profile: BillingProfile) -> Iterator[InvalidInput]:
 def _tidy(profile: BillingProfile) -> BillingProfile:
     return replace(
         profile,
-        name=_line(profile.name, "name", LONGEST_NAME),
+        name=_line(profile.name, "name", MAX_NAME_LENGTH),
         email=_email(profile.email),
         address=_address(profile.address),
         city=_city(profile.city),
@@ -98,11 +98,11 @@ def _line(text: str, name: str, longest: int) -> str:
 def _address(text: str) -> str:
     """Return the address as one line; people break it as on an envelope."""
     lines = (line.strip().rstrip(",").rstrip() for line in text.splitlines())
-    return _line(", ".join(filter(None, lines)), "address", LONGEST_ADDRESS)
+    return _line(", ".join(filter(None, lines)), "address", MAX_ADDRESS_LENGTH)
 
 
 def _city(text: str | None) -> str | None:
-    return _line(text, "city", LONGEST_CITY) if text and text.strip() else None
+    return _line(text, "city", MAX_CITY_LENGTH) if text and text.strip() else None
 
 
 def _email(text: str) -> str:

@@ -26,7 +26,7 @@ _KINDS = {
     list: "a list of [[blocks]]",
     datetime: "a date and time",
 }
-_MOST_DIGITS = 18
+_MAX_DIGITS = 18
 
 
 class _Table:
@@ -63,7 +63,7 @@ class _Table:
             amount.is_finite()
             and amount >= 0
             and (amount or zero)
-            and abs(amount.adjusted()) <= _MOST_DIGITS
+            and abs(amount.adjusted()) <= _MAX_DIGITS
         ):
             raise InvalidCatalogue(self.where, f"'{key}' is below zero, too small or too large")
         return amount

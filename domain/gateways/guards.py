@@ -85,7 +85,7 @@ def read_each(
     gateway: str,
     kind: str,
     documents: Iterable[dict[str, Any]],
-    facts: Callable[[dict[str, Any]], Iterable[_Fact]],
+    updates: Callable[[dict[str, Any]], Iterable[_Fact]],
 ) -> tuple[tuple[_Fact, ...], frozenset[str]]:
     """Return what follows from documents that may come from the network, and what is unread.
 
@@ -99,7 +99,7 @@ def read_each(
             for document in documents:
                 try:
                     with reading_answer(gateway):
-                        found.extend(facts(document))
+                        found.extend(updates(document))
                 except GatewayUnavailable:
                     unread = frozenset((kind,))
     except (GatewayRefused, GatewayUnavailable) as error:

@@ -158,7 +158,7 @@ class Instrument:
 
 
 @dataclass(frozen=True, slots=True)
-class PaymentFact:
+class PaymentUpdate:
     """How a payment stands, as the gateway says.
 
     `reference` is ours as the gateway gave it back. `gateway_payment_id` names the money itself
@@ -189,7 +189,7 @@ class PaymentFact:
 
 
 @dataclass(frozen=True, slots=True)
-class RefundFact:
+class RefundUpdate:
     """Money that was given back, or is on its way. `reference` is ours where we asked for it.
 
     `gateway_refund_id` is unique at the gateway, and what a refund is recognised by.
@@ -210,7 +210,7 @@ class RefundFact:
 
 
 @dataclass(frozen=True, slots=True)
-class DisputeFact:
+class DisputeUpdate:
     """A payment that the customer's bank asks back. `amount` is what is disputed.
 
     `lost` is the part that a dispute which is over gave to the customer: None for all of it where
@@ -236,21 +236,21 @@ class DisputeFact:
     unknown_outcome: str | None = None
 
 
-Fact = PaymentFact | RefundFact | DisputeFact
+GatewayUpdate = PaymentUpdate | RefundUpdate | DisputeUpdate
 
 
 @dataclass(frozen=True, slots=True)
 class Notification:
     """A message of the gateway that was verified.
 
-    `event_id` is unique at the gateway: the same again is a repetition. `facts` are what it says;
+    `event_id` is unique at the gateway: the same again is a repetition. `updates` are what it says;
     `asks_about` names payments (by our reference or the gateway's id) whose present state must be
     fetched, because the message alone does not tell it.
     """
 
     event_id: str
     event_type: str
-    facts: tuple[Fact, ...] = ()
+    updates: tuple[GatewayUpdate, ...] = ()
     asks_about: tuple[KnownName, ...] = ()
 
 
@@ -275,9 +275,9 @@ class Snapshot:
     counts all the same, and the rest is asked for again.
     """
 
-    payment: PaymentFact
-    refunds: tuple[RefundFact, ...] = ()
-    disputes: tuple[DisputeFact, ...] = ()
+    payment: PaymentUpdate
+    refunds: tuple[RefundUpdate, ...] = ()
+    disputes: tuple[DisputeUpdate, ...] = ()
     unread: frozenset[str] = frozenset()
 
 
@@ -285,8 +285,8 @@ class Snapshot:
 class Outcome(StrEnum):
     """What became of a message, for the answer to the gateway.
 
-    BAD_SIGNATURE and MALFORMED are what `parse_notification` refuses; the others are found when
-    its facts are written. UNAVAILABLE: we could not write, and the gateway must come again.
+    BAD_SIGNATURE and MALFORMED are what `parse_webhook` refuses; the others are found when
+    its updates are written. UNAVAILABLE: we could not write, and the gateway must come again.
     """
 
     RECORDED = "recorded"
@@ -380,10 +380,10 @@ class Gateway(Protocol):
         Raises NotificationRefused.
         """
 
-    def parse_notification(self, message: InboundMessage) -> Notification:
+    def parse_webhook(self, message: InboundMessage) -> Notification:
         """Verify and read a message. Raises NotificationRefused; asks nobody but for certificates.
 
-        A message that is genuine and of no interest is a Notification with no facts.
+        A message that is genuine and of no interest is a Notification with no updates.
         """
 
     def acknowledge(self, outcome: Outcome) -> Acknowledgement:
@@ -395,5 +395,5 @@ class Gateway(Protocol):
     def complete_payment(self, payment: KnownPayment) -> Snapshot:
         """Take what the customer approved where that is left to us, then `fetch_payment`."""
 
-    def refund(self, request: RefundRequest) -> RefundFact:
+    def refund(self, request: RefundRequest) -> RefundUpdate:
         """Give money back. Again with the same reference: the same refund."""

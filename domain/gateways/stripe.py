@@ -31,8 +31,8 @@ from domain.gateways.guards import (
 from domain.gateways.interface import (
     Acknowledgement,
     Checkout,
-    DisputeFact,
     DisputeState,
+    DisputeUpdate,
     GatewayPaymentState,
     GatewayRefused,
     GatewayUnavailable,
@@ -42,9 +42,9 @@ from domain.gateways.interface import (
     Notification,
     NotificationRefused,
     Outcome,
-    PaymentFact,
-    RefundFact,
+    PaymentUpdate,
     RefundState,
+    RefundUpdate,
     Snapshot,
 )
 from domain.money import Money
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 
     from domain.gateways.interface import (
         CheckoutRequest,
-        Fact,
+        GatewayUpdate,
         InboundMessage,
         KnownPayment,
         RefundRequest,
@@ -72,19 +72,19 @@ _PAGE, _MAX_LISTED = 100, 1_000
 
 # Only currencies whose minor unit is the same to Stripe as to ISO 4217: it counts some that have
 # none, such as the Icelandic króna, in hundredths.
-_LEAST = {"JPY": 50, "USD": 50, "EUR": 50, "SGD": 50, "GBP": 30}
-_MOST = 99_999_999
+_MIN_AMOUNTS = {"JPY": 50, "USD": 50, "EUR": 50, "SGD": 50, "GBP": 30}
+_MAX_AMOUNT = 99_999_999
 _KONBINI_CURRENCY = "JPY"
-_KONBINI_LEAST, _KONBINI_MOST = 120, 300_000
+_MIN_KONBINI, _MAX_KONBINI = 120, 300_000
 _KONBINI_DAYS = 3
 _JAPAN = ZoneInfo("Asia/Tokyo")
 
-_SHORTEST, _LONGEST = timedelta(minutes=30), timedelta(hours=24)
+_MIN_LIFETIME, _MAX_LIFETIME = timedelta(minutes=30), timedelta(hours=24)
 # Stripe counts both from when it hears of the session, by its own clock.
 _SLACK = timedelta(minutes=5)
 
 _TOLERANCE_SECONDS = 300
-_LONGEST_TIME = 12
+_MAX_TIME_LENGTH = 12
 _SESSION_ID = re.compile(r"cs_(?:test|live)_[A-Za-z0-9]{1,200}", re.ASCII)
 _CODE = re.compile(r"[a-z0-9_]{1,64}", re.ASCII)
 _PAYMENT_REFERENCE, _REFUND_REFERENCE = "payment_reference", "refund_reference"
@@ -178,11 +178,11 @@ class StripeCheckout:
 
     def limits(self, currency: str) -> Limits | None:
         """Return what Stripe takes at once; None for currencies that it is not asked for."""
-        if currency not in _LEAST:
+        if currency not in _MIN_AMOUNTS:
             return None
         return Limits(
-            Money.from_minor_units(_LEAST[currency], currency),
-            Money.from_minor_units(_MOST, currency),
+            Money.from_minor_units(_MIN_AMOUNTS[currency], currency),
+            Money.from_minor_units(_MAX_AMOUNT, currency),
         )
 
     # ── Paying ────────────────────────────────────────────────────────────────────────────────
@@ -218,7 +218,7 @@ class StripeCheckout:
         raise NotificationRefused(Outcome.MALFORMED, "session_id")
 
     # ── Webhooks ──────────────────────────────────────────────────────────────────────────────
-    def parse_notification(self, message: InboundMessage) -> Notification:
+    def parse_webhook(self, message: InboundMessage) -> Notification:
         """Verify a webhook over its body as it came, and read the events that matter."""
         with reading_message(NAME):
             return self._read(self._verified(message))
@@ -256,8 +256,8 @@ class StripeCheckout:
         reader = _READERS.get(event_type)
         if reader is None:
             return Notification(event_id, event_type)
-        fact = reader(about, _moment(event["created"]))
-        return Notification(event_id, event_type, () if fact is None else (fact,))
+        update = reader(about, _moment(event["created"]))
+        return Notification(event_id, event_type, () if update is None else (update,))
 
     def acknowledge(self, outcome: Outcome) -> Acknowledgement:
         """Return a status: Stripe comes again on all but 2xx, for three days.
@@ -274,34 +274,34 @@ class StripeCheckout:
         """
         try:
             with _speaking():
-                fact = self._payment_fact(payment)
+                update = self._payment_update(payment)
         except GatewayRefused as refusal:
             if refusal.reason != "resource_missing":
                 raise
-            return Snapshot(PaymentFact(GatewayPaymentState.UNKNOWN, code=refusal.reason))
-        if fact.state is not GatewayPaymentState.PAID or fact.gateway_payment_id is None:
-            return Snapshot(fact)
-        return self._with_what_followed(fact, fact.gateway_payment_id)
+            return Snapshot(PaymentUpdate(GatewayPaymentState.UNKNOWN, code=refusal.reason))
+        if update.state is not GatewayPaymentState.PAID or update.gateway_payment_id is None:
+            return Snapshot(update)
+        return self._with_what_followed(update, update.gateway_payment_id)
 
     complete_payment = fetch_payment
 
-    def _with_what_followed(self, fact: PaymentFact, payment_intent: str) -> Snapshot:
+    def _with_what_followed(self, update: PaymentUpdate, payment_intent: str) -> Snapshot:
         client = self._follow_up_client
         refunds, refunds_unread = read_each(
             NAME,
             "refunds",
             _pages(client.v1.refunds.list, payment_intent),
-            lambda found: (_refund_fact(found),),
+            lambda found: (_refund_update(found),),
         )
         disputes, disputes_unread = read_each(
             NAME,
             "disputes",
             _pages(client.v1.disputes.list, payment_intent),
-            lambda found: (_dispute_fact(found),),
+            lambda found: (_dispute_update(found),),
         )
-        return Snapshot(fact, refunds, disputes, refunds_unread | disputes_unread)
+        return Snapshot(update, refunds, disputes, refunds_unread | disputes_unread)
 
-    def _payment_fact(self, payment: KnownPayment) -> PaymentFact:
+    def _payment_update(self, payment: KnownPayment) -> PaymentUpdate:
         if payment.gateway_reference is not None:
             session = self._client.v1.checkout.sessions.retrieve(
                 payment.gateway_reference,
@@ -321,10 +321,10 @@ class StripeCheckout:
             _check_is_about(payment, _reference(intent))
             return _fact_of_intent(intent)
         # Nobody was sent to a session whose creation was not answered.
-        return PaymentFact(GatewayPaymentState.UNKNOWN)
+        return PaymentUpdate(GatewayPaymentState.UNKNOWN)
 
     # ── Giving back ───────────────────────────────────────────────────────────────────────────
-    def refund(self, request: RefundRequest) -> RefundFact:
+    def refund(self, request: RefundRequest) -> RefundUpdate:
         """Give money back, once for each reference.
 
         Stripe forgets idempotency keys after a day, so its list of refunds is looked at first.
@@ -336,7 +336,7 @@ class StripeCheckout:
         with _speaking():
             for known in _pages(self._client.v1.refunds.list, payment_intent):
                 if _reference(known, _REFUND_REFERENCE) == request.reference:
-                    return _refund_fact(known)
+                    return _refund_update(known)
             made = self._client.v1.refunds.create(
                 {
                     "payment_intent": payment_intent,
@@ -349,7 +349,7 @@ class StripeCheckout:
                 },
                 {"idempotency_key": f"refund-{request.reference}"},
             ).to_dict()
-            return _refund_fact(made)
+            return _refund_update(made)
 
 
 _STATUSES = {
@@ -394,7 +394,7 @@ def _session_parameters(request: CheckoutRequest) -> SessionCreateParams:
     if request.customer_email:
         parameters["customer_email"] = request.customer_email
     is_yen = request.amount.currency == _KONBINI_CURRENCY
-    if is_yen and _KONBINI_LEAST <= count <= _KONBINI_MOST:
+    if is_yen and _MIN_KONBINI <= count <= _MAX_KONBINI:
         parameters["allowed_payment_method_types"] = ["card", "konbini"]
         parameters["payment_method_options"] = {"konbini": {"expires_after_days": _KONBINI_DAYS}}
     return parameters
@@ -402,8 +402,8 @@ def _session_parameters(request: CheckoutRequest) -> SessionCreateParams:
 
 def _expiry(request: CheckoutRequest) -> int:
     """Return when the session ends: 30 minutes to 24 hours after the payment was begun."""
-    earliest = request.created_at + _SHORTEST + _SLACK
-    latest = request.created_at + _LONGEST - _SLACK
+    earliest = request.created_at + _MIN_LIFETIME + _SLACK
+    latest = request.created_at + _MAX_LIFETIME - _SLACK
     return int(min(max(request.expires_at, earliest), latest).timestamp())
 
 
@@ -453,7 +453,7 @@ def _signed_at(header: str) -> int | None:
     """Return the time in a signature's header, or None where it has none that can be read."""
     parts = dict(part.split("=", 1) for part in reversed(header.split(",")) if "=" in part)
     text = parts.get("t", "")
-    is_time = header.isascii() and text.isdigit() and len(text) <= _LONGEST_TIME
+    is_time = header.isascii() and text.isdigit() and len(text) <= _MAX_TIME_LENGTH
     return int(text) if is_time else None
 
 
@@ -509,35 +509,37 @@ def _names_of_charge(charge: _Object) -> tuple[KnownName, ...]:
     return (KnownName(reference=reference, gateway_payment_id=payment_intent),)
 
 
-def _session_done(session: _Object, at: datetime) -> PaymentFact | None:
+def _session_done(session: _Object, at: datetime) -> PaymentUpdate | None:
     """Read a session that the customer finished, or whose money came later."""
     if _reference(session) is None:
         return None
     if session["payment_status"] == "paid":
-        return _fact(session, GatewayPaymentState.PAID, at=at)
+        return _update(session, GatewayPaymentState.PAID, at=at)
     if session["payment_status"] == "unpaid":
         pay_by = _pay_by(session, at)
         method = None if pay_by is None else "konbini"
-        return _fact(session, GatewayPaymentState.AWAITING, at=at, pay_by=pay_by, method=method)
-    return _fact(session, GatewayPaymentState.FAILED, at=at, code=_text(session["payment_status"]))
+        return _update(session, GatewayPaymentState.AWAITING, at=at, pay_by=pay_by, method=method)
+    return _update(
+        session, GatewayPaymentState.FAILED, at=at, code=_text(session["payment_status"])
+    )
 
 
-def _session_failed(session: _Object, at: datetime) -> PaymentFact | None:
+def _session_failed(session: _Object, at: datetime) -> PaymentUpdate | None:
     if _reference(session) is None:
         return None
     # Only a store is paid later than its session is done, and it fails by not being paid in time.
     is_late = _konbini_options(session) is not None
     state = GatewayPaymentState.EXPIRED if is_late else GatewayPaymentState.FAILED
-    return _fact(session, state, at=at, code="async_payment_failed")
+    return _update(session, state, at=at, code="async_payment_failed")
 
 
-def _session_expired(session: _Object, at: datetime) -> PaymentFact | None:
+def _session_expired(session: _Object, at: datetime) -> PaymentUpdate | None:
     if _reference(session) is None:
         return None
-    return _fact(session, GatewayPaymentState.EXPIRED, at=at, code="expired")
+    return _update(session, GatewayPaymentState.EXPIRED, at=at, code="expired")
 
 
-def _fact(
+def _update(
     session: _Object,
     state: GatewayPaymentState,
     *,
@@ -545,11 +547,11 @@ def _fact(
     code: str | None = None,
     method: str | None = None,
     pay_by: datetime | None = None,
-) -> PaymentFact:
+) -> PaymentUpdate:
     payment_intent = _id_of(session.get("payment_intent"))
     if state is GatewayPaymentState.PAID and payment_intent is None:
         raise ValueError("paid by no payment")
-    return PaymentFact(
+    return PaymentUpdate(
         state=state,
         reference=_reference(session),
         gateway_reference=_text(session["id"]),
@@ -578,13 +580,13 @@ def _konbini_options(session: _Object) -> _Object | None:
     return options if isinstance(options, dict) else None
 
 
-def _intent_succeeded(intent: _Object, at: datetime) -> PaymentFact | None:
+def _intent_succeeded(intent: _Object, at: datetime) -> PaymentUpdate | None:
     """Read money that came: a second word of what its session says, and of no other kind."""
     if _reference(intent) is None:
         return None
     if intent["status"] != "succeeded":
         raise ValueError("succeeded and did not")
-    return PaymentFact(
+    return PaymentUpdate(
         state=GatewayPaymentState.PAID,
         reference=_reference(intent),
         gateway_payment_id=_text(intent["id"]),
@@ -594,18 +596,18 @@ def _intent_succeeded(intent: _Object, at: datetime) -> PaymentFact | None:
     )
 
 
-def _fact_of_session(session: _Object) -> PaymentFact:
+def _fact_of_session(session: _Object) -> PaymentUpdate:
     """Read a session that came with its payment and charge."""
     status = session["status"]
     if status == "open":
-        return _fact(session, GatewayPaymentState.OPEN)
+        return _update(session, GatewayPaymentState.OPEN)
     if status == "expired":
-        return _fact(session, GatewayPaymentState.EXPIRED, code="expired")
+        return _update(session, GatewayPaymentState.EXPIRED, code="expired")
     intent = session["payment_intent"]
     if not isinstance(intent, dict):
-        return _fact(session, GatewayPaymentState.FAILED, code=_text(session["payment_status"]))
+        return _update(session, GatewayPaymentState.FAILED, code=_text(session["payment_status"]))
     money = _fact_of_intent(intent)
-    return PaymentFact(
+    return PaymentUpdate(
         state=GatewayPaymentState.PAID if session["payment_status"] == "paid" else money.state,
         reference=_reference(session),
         gateway_reference=_text(session["id"]),
@@ -621,7 +623,7 @@ def _fact_of_session(session: _Object) -> PaymentFact:
     )
 
 
-def _fact_of_intent(intent: _Object) -> PaymentFact:
+def _fact_of_intent(intent: _Object) -> PaymentUpdate:
     state = _INTENT_STATES.get(intent["status"], GatewayPaymentState.OPEN)
     charge = _whole(intent.get("latest_charge"))
     voucher = _whole(_whole(intent.get("next_action")).get("konbini_display_details"))
@@ -631,7 +633,7 @@ def _fact_of_intent(intent: _Object) -> PaymentFact:
         state = GatewayPaymentState.EXPIRED
     is_paid = state is GatewayPaymentState.PAID
     charged = optional_text(_whole(charge.get("payment_method_details")).get("type"))
-    return PaymentFact(
+    return PaymentUpdate(
         state=state,
         reference=_reference(intent),
         gateway_payment_id=_text(intent["id"]),
@@ -666,8 +668,8 @@ def _fee(charge: _Object) -> Money | None:
     return _money(transaction["fee"], transaction["currency"]) if transaction else None
 
 
-def _refund_fact(refund: _Object) -> RefundFact:
-    return RefundFact(
+def _refund_update(refund: _Object) -> RefundUpdate:
+    return RefundUpdate(
         gateway_refund_id=_text(refund["id"]),
         state=_REFUND_STATES.get(refund["status"], RefundState.PENDING),
         amount=positive(_money(refund["amount"], refund["currency"])),
@@ -679,7 +681,7 @@ def _refund_fact(refund: _Object) -> RefundFact:
 
 
 # ── Disputes ──────────────────────────────────────────────────────────────────────────────────
-def _dispute_fact(dispute: _Object) -> DisputeFact:
+def _dispute_update(dispute: _Object) -> DisputeUpdate:
     due_by = _whole(dispute.get("evidence_details")).get("due_by")
     amount = positive(_money(dispute["amount"], dispute["currency"]))
     movements = [one for one in dispute.get("balance_transactions") or [] if isinstance(one, dict)]
@@ -688,7 +690,7 @@ def _dispute_fact(dispute: _Object) -> DisputeFact:
     if state is DisputeState.LOST:
         lost = readable(lambda: _part_lost(movements, amount))
         state = DisputeState.WON if lost is not None and not lost.micros else state
-    return DisputeFact(
+    return DisputeUpdate(
         gateway_dispute_id=_text(dispute["id"]),
         state=state,
         amount=amount,
@@ -724,31 +726,31 @@ def _dispute_fee(movements: list[_Object]) -> Money | None:
     return _money(max(0, sum(one["fee"] for one in movements)), currencies.pop())
 
 
-def _refund_changed(refund: _Object, at: datetime) -> RefundFact | None:
-    fact = replace(_refund_fact(refund), stated_at=at)
-    is_nameless = fact.gateway_payment_id is None and fact.payment_reference is None
-    return None if is_nameless else fact
+def _refund_changed(refund: _Object, at: datetime) -> RefundUpdate | None:
+    update = replace(_refund_update(refund), stated_at=at)
+    is_nameless = update.gateway_payment_id is None and update.payment_reference is None
+    return None if is_nameless else update
 
 
-def _dispute_changed(dispute: _Object, at: datetime) -> DisputeFact | None:
-    fact = replace(_dispute_fact(dispute), stated_at=at)
-    is_nameless = fact.gateway_payment_id is None and fact.payment_reference is None
-    return None if is_nameless else fact
+def _dispute_changed(dispute: _Object, at: datetime) -> DisputeUpdate | None:
+    update = replace(_dispute_update(dispute), stated_at=at)
+    is_nameless = update.gateway_payment_id is None and update.payment_reference is None
+    return None if is_nameless else update
 
 
-def _funds_reinstated(dispute: _Object, at: datetime) -> DisputeFact | None:
+def _funds_reinstated(dispute: _Object, at: datetime) -> DisputeUpdate | None:
     """Read that the money is back: won, unless Stripe says that it ended otherwise.
 
     It follows the end of a dispute, and of one that was lost where a part came back, as after an
     earlier refund.
     """
-    fact = _dispute_changed(dispute, at)
-    if fact is None or fact.state in _ENDED:
-        return fact
-    return replace(fact, state=DisputeState.WON)
+    update = _dispute_changed(dispute, at)
+    if update is None or update.state in _ENDED:
+        return update
+    return replace(update, state=DisputeState.WON)
 
 
-_READERS: dict[str, Callable[[_Object, datetime], Fact | None]] = {
+_READERS: dict[str, Callable[[_Object, datetime], GatewayUpdate | None]] = {
     "checkout.session.completed": _session_done,
     "checkout.session.async_payment_succeeded": _session_done,
     "checkout.session.async_payment_failed": _session_failed,

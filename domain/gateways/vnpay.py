@@ -40,9 +40,9 @@ from domain.gateways.interface import (
     Notification,
     NotificationRefused,
     Outcome,
-    PaymentFact,
-    RefundFact,
+    PaymentUpdate,
     RefundState,
+    RefundUpdate,
     Snapshot,
 )
 from domain.money import Money
@@ -64,12 +64,12 @@ _VERSION = "2.1.0"
 _ZONE = ZoneInfo("Asia/Ho_Chi_Minh")
 _TIME = "%Y%m%d%H%M%S"
 _WIRE_UNITS = 100
-_LEAST, _MOST = 5_000, 999_999_999
-_LONGEST_AMOUNT = 15
+_MIN_AMOUNT, _MAX_AMOUNT = 5_000, 999_999_999
+_MAX_AMOUNT_LENGTH = 15
 _SHORTEST_ADDRESS, _LOOPBACK = 7, "127.0.0.1"
 _CLOCKS_DIFFER = timedelta(minutes=10)
 _TIMEOUT = httpx2.Timeout(20, connect=5)
-_LONGEST_ANSWER = 64 * 1024
+_MAX_ANSWER_LENGTH = 64 * 1024
 _GOOD = "00"
 _CODE_LENGTH = 2
 _HASH = "vnp_SecureHash"
@@ -266,7 +266,7 @@ def _moment(text: str) -> datetime | None:
 
 def _amount(text: str) -> Money:
     """Return an amount of the wire; raise ValueError where it is none, or no whole dong."""
-    if not text.isascii() or not text.isdigit() or len(text) > _LONGEST_AMOUNT:
+    if not text.isascii() or not text.isdigit() or len(text) > _MAX_AMOUNT_LENGTH:
         raise ValueError("not an amount")
     dong, rest = divmod(int(text), _WIRE_UNITS)
     if rest:
@@ -308,7 +308,8 @@ class VNPay:
         if currency != CURRENCY:
             return None
         return Limits(
-            Money.from_minor_units(_LEAST, CURRENCY), Money.from_minor_units(_MOST, CURRENCY)
+            Money.from_minor_units(_MIN_AMOUNT, CURRENCY),
+            Money.from_minor_units(_MAX_AMOUNT, CURRENCY),
         )
 
     # ── Paying ────────────────────────────────────────────────────────────────────────────────
@@ -320,7 +321,7 @@ class VNPay:
         """
         if request.amount.currency != CURRENCY:
             raise GatewayRefused(NAME, "currency")
-        if not _LEAST <= minor_units(NAME, request.amount) <= _MOST:
+        if not _MIN_AMOUNT <= minor_units(NAME, request.amount) <= _MAX_AMOUNT:
             raise GatewayRefused(NAME, "amount")
         parameters = {
             "vnp_Version": _VERSION,
@@ -348,7 +349,7 @@ class VNPay:
         return KnownName(reference=self._verified(message)["vnp_TxnRef"])
 
     @reading_message(NAME)
-    def parse_notification(self, message: InboundMessage) -> Notification:
+    def parse_webhook(self, message: InboundMessage) -> Notification:
         """Verify an IPN. Success is a good response code and a good status, both."""
         given = self._verified(message)
         try:
@@ -359,7 +360,7 @@ class VNPay:
         state = _state(code, status)
         if state is GatewayPaymentState.PAID and number in _NO_NUMBER:
             raise NotificationRefused(Outcome.MALFORMED, "transaction_number")
-        fact = PaymentFact(
+        update = PaymentUpdate(
             state=state,
             reference=given["vnp_TxnRef"],
             gateway_payment_id=None if number in _NO_NUMBER else number,
@@ -369,7 +370,7 @@ class VNPay:
             method=optional_text(given.get("vnp_CardType")),
         )
         names = given["vnp_TxnRef"], number, code, status, given["vnp_Amount"]
-        return Notification(required_text(":".join(names)), "ipn", (fact,))
+        return Notification(required_text(":".join(names)), "ipn", (update,))
 
     def _verified(self, message: InboundMessage) -> dict[str, str]:
         """Return the parameters that VNPay signed, of a return or an IPN.
@@ -421,7 +422,7 @@ class VNPay:
         if code != _NOT_FOUND or _HASH in answer:
             self._check_answer(answer, QUERY_RESPONSE, payment.reference)
         if code == _NOT_FOUND:
-            return Snapshot(PaymentFact(GatewayPaymentState.UNKNOWN, code=code))
+            return Snapshot(PaymentUpdate(GatewayPaymentState.UNKNOWN, code=code))
         if code != _GOOD:
             raise GatewayUnavailable(NAME, f"querydr {code}")
         return _snapshot(answer, payment)
@@ -429,7 +430,7 @@ class VNPay:
     complete_payment = fetch_payment
 
     @reading_answer(NAME)
-    def refund(self, request: RefundRequest) -> RefundFact:
+    def refund(self, request: RefundRequest) -> RefundUpdate:
         """Ask for a refund; VNPay accepts it and settles it later.
 
         Its note names the refund, so that a later querydr tells whose state it is. VNPay knows
@@ -467,7 +468,7 @@ class VNPay:
         if _text(answer, "vnp_Amount") not in {"", body["vnp_Amount"]}:
             raise GatewayUnavailable(NAME, "an answer about another amount")
         status = _text(answer, "vnp_TransactionStatus")
-        return RefundFact(
+        return RefundUpdate(
             gateway_refund_id=_refund_name(answer, payment, request.reference),
             state=_REFUND_STATES.get(status, RefundState.PENDING),
             amount=request.amount,
@@ -483,23 +484,23 @@ class VNPay:
         asked_on, today = (at.astimezone(_ZONE).date() for at in (request.requested_at, latest))
         return asked_on != today
 
-    def _made_before(self, request: RefundRequest) -> RefundFact | None:
+    def _made_before(self, request: RefundRequest) -> RefundUpdate | None:
         """Return the refund where an earlier request has made it, or None where none has.
 
         Raises GatewayUnavailable where that cannot be told, such as behind a refund that
         somebody made at VNPay itself: it waits rather than being paid twice.
         """
         snapshot = self.fetch_payment(request.payment)
-        for fact in snapshot.refunds:
-            if _is_ours(fact, request):
-                return replace(fact, reference=request.reference)
-            if fact.reference is not None or fact.gateway_refund_id in request.others:
+        for update in snapshot.refunds:
+            if _is_ours(update, request):
+                return replace(update, reference=request.reference)
+            if update.reference is not None or update.gateway_refund_id in request.others:
                 return None  # one of ours before it: this one would be the latest
         if snapshot.payment.state is not GatewayPaymentState.PAID:
             raise GatewayUnavailable(NAME, "whether the refund was made cannot be told")
         return None
 
-    def _refund_under_way(self, request: RefundRequest, answer: Mapping[str, Any]) -> RefundFact:
+    def _refund_under_way(self, request: RefundRequest, answer: Mapping[str, Any]) -> RefundUpdate:
         """Return the refund that VNPay has already, if it is this one.
 
         A payment has one refund under way at a time: another one's must not pass for ours, which
@@ -509,11 +510,11 @@ class VNPay:
         found = []
         if _HASH in answer:
             self._check_answer(answer, REFUND_RESPONSE, payment.reference)
-            found.append(_refund_fact(answer, payment))
+            found.append(_refund_update(answer, payment))
         found.extend(self.fetch_payment(payment).refunds)
-        for fact in found:
-            if fact is not None and _is_ours(fact, request):
-                return replace(fact, reference=request.reference)
+        for update in found:
+            if update is not None and _is_ours(update, request):
+                return replace(update, reference=request.reference)
         raise GatewayUnavailable(NAME, f"refund {_ALREADY_ASKED}")
 
     def _post(self, body: dict[str, str], signed: Iterable[str]) -> dict[str, Any]:
@@ -522,7 +523,7 @@ class VNPay:
             answer = self._client.post(self._settings.api_url, json={**body, _HASH: signature})
         except httpx2.HTTPError as error:
             raise GatewayUnavailable(NAME, type(error).__name__) from None
-        if answer.status_code != httpx2.codes.OK or len(answer.content) > _LONGEST_ANSWER:
+        if answer.status_code != httpx2.codes.OK or len(answer.content) > _MAX_ANSWER_LENGTH:
             raise GatewayUnavailable(NAME, f"HTTP {answer.status_code}")
         try:
             # Numbers are read as they are written: the signature is over their text.
@@ -563,10 +564,10 @@ def _snapshot(answer: Mapping[str, Any], payment: KnownPayment) -> Snapshot:
     kind, status = _text(answer, "vnp_TransactionType"), _text(answer, "vnp_TransactionStatus")
     if kind in _REFUNDS:
         # What has a refund had money; how much, it does not say here.
-        refund = _refund_fact(answer, payment)
+        refund = _refund_update(answer, payment)
         code = optional_text(f"refund {status}")
-        fact = PaymentFact(GatewayPaymentState.UNDER_REVIEW, payment.reference, code=code)
-        return Snapshot(fact, () if refund is None else (refund,))
+        update = PaymentUpdate(GatewayPaymentState.UNDER_REVIEW, payment.reference, code=code)
+        return Snapshot(update, () if refund is None else (refund,))
     amount = _answered_amount(answer)
     number = _text(answer, "vnp_TransactionNo")
     state = _STATES.get(status, GatewayPaymentState.OPEN)
@@ -574,7 +575,7 @@ def _snapshot(answer: Mapping[str, Any], payment: KnownPayment) -> Snapshot:
         kind != _PAYMENT or number in _NO_NUMBER or amount is None
     ):
         raise GatewayUnavailable(NAME, "a success without its number, its amount or its type")
-    fact = PaymentFact(
+    update = PaymentUpdate(
         state=state,
         reference=payment.reference,
         gateway_payment_id=None if number in _NO_NUMBER else required_text(number),
@@ -582,7 +583,7 @@ def _snapshot(answer: Mapping[str, Any], payment: KnownPayment) -> Snapshot:
         occurred_at=_moment(_text(answer, "vnp_PayDate")),
         code=None if state is GatewayPaymentState.PAID else optional_text(status),
     )
-    return Snapshot(fact)
+    return Snapshot(update)
 
 
 def _answered_amount(answer: Mapping[str, Any]) -> Money | None:
@@ -594,7 +595,7 @@ def _answered_amount(answer: Mapping[str, Any]) -> Money | None:
         raise GatewayUnavailable(NAME, "an answer with no amount of dong") from None
 
 
-def _refund_fact(answer: Mapping[str, Any], payment: KnownPayment) -> RefundFact | None:
+def _refund_update(answer: Mapping[str, Any], payment: KnownPayment) -> RefundUpdate | None:
     """Return the refund that a verified answer is about, or None where it does not name one."""
     note = rf"Refund {re.escape(payment.reference)} ([A-Z0-9]+)"
     named = re.fullmatch(note, _text(answer, "vnp_OrderInfo"))
@@ -604,7 +605,7 @@ def _refund_fact(answer: Mapping[str, Any], payment: KnownPayment) -> RefundFact
     if name is None or amount is None or _text(answer, "vnp_TransactionType") not in _REFUNDS:
         return None
     status = _text(answer, "vnp_TransactionStatus")
-    return RefundFact(
+    return RefundUpdate(
         gateway_refund_id=name,
         state=_REFUND_STATES.get(status, RefundState.PENDING),
         amount=positive(amount),
@@ -630,7 +631,7 @@ def _refund_name(
 ) -> str | None:
     """Return VNPay's number of a refund, or our own reference of it while it has none.
 
-    The name of the same refund so changes once, from our reference to the number: every fact that
+    The name of the same refund so changes once, from our reference to the number: every update that
     knows the reference carries it, and one without is matched by its amount. The number of the
     payment itself may stand there too, and where we do not know that one, our reference is surer.
     """
@@ -641,10 +642,10 @@ def _refund_name(
     return required_text(number)
 
 
-def _is_ours(fact: RefundFact, request: RefundRequest) -> bool:
+def _is_ours(update: RefundUpdate, request: RefundRequest) -> bool:
     """Whether this is the refund; one without our note is where its amount is, and it stands."""
-    if fact.reference is not None:
-        return fact.reference == request.reference
-    if fact.gateway_refund_id in request.others:
+    if update.reference is not None:
+        return update.reference == request.reference
+    if update.gateway_refund_id in request.others:
         return False
-    return fact.amount == request.amount and fact.state is not RefundState.FAILED
+    return update.amount == request.amount and update.state is not RefundState.FAILED

@@ -12,7 +12,7 @@ from domain.errors import InvalidInput
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _PACKED = struct.Struct(">qBq")
-_LONGEST = 32
+_MAX_LENGTH = 32
 
 
 class HistoryCursor(NamedTuple):
@@ -32,7 +32,7 @@ class HistoryCursor(NamedTuple):
     def decode(cls, token: str) -> HistoryCursor:
         """Return the place that a token names; raise InvalidInput for anything else."""
         try:
-            packed = base64.b64decode(token[:_LONGEST] + "=", altchars=b"-_", validate=True)
+            packed = base64.b64decode(token[:_MAX_LENGTH] + "=", altchars=b"-_", validate=True)
             microseconds, rank, number = _PACKED.unpack(packed)
             cursor = cls(_EPOCH + timedelta(microseconds=microseconds), rank, number)
         except (ValueError, OverflowError, struct.error):

@@ -25,18 +25,18 @@ if TYPE_CHECKING:
     from domain.actors import Actor
 
 FORMATS = ("xlsx", "csv")
-AT_ONCE = 2
+MAX_CONCURRENT = 2
 """As many files are written at once; a person has one of them at most."""
 KEPT_FOR = timedelta(days=1)
 LOST_AFTER = timedelta(minutes=2)
-_LARGEST_ID = 2**63 - 1
-_MOST_WORDS = 200
+_MAX_ID = 2**63 - 1
+_MAX_WORDS = 200
 
 _ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(hashtextextended('export_jobs', 0))")
 
 
 @dataclass(frozen=True, slots=True)
-class ExportWish:
+class ExportOptions:
     """What somebody wants in a file: which rows of which account, and how it is to read."""
 
     account_id: int
@@ -46,7 +46,7 @@ class ExportWish:
     language: str
 
     def to_json(self) -> dict[str, Any]:
-        """Return the wish as JSON keeps it."""
+        """Return the options as JSON keeps them."""
         wanted = self.wanted
         return {
             "account_id": self.account_id,
@@ -62,17 +62,17 @@ class ExportWish:
         }
 
     @classmethod
-    def from_json(cls, kept: object) -> ExportWish:
-        """Return the wish that `to_json` wrote; raise InvalidInput for what it never wrote."""
+    def from_json(cls, kept: object) -> ExportOptions:
+        """Return the options that `to_json` wrote; raise InvalidInput for what it never wrote."""
         try:
             return cls._read(kept)
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise InvalidInput("export", "not_valid") from error
 
     @classmethod
-    def _read(cls, kept: Any) -> ExportWish:  # noqa: ANN401 - JSON from wherever
+    def _read(cls, kept: Any) -> ExportOptions:  # noqa: ANN401 - JSON from wherever
         account_id = kept["account_id"]
-        if type(account_id) is not int or not 0 < account_id <= _LARGEST_ID:
+        if type(account_id) is not int or not 0 < account_id <= _MAX_ID:
             raise ValueError(account_id)
         return cls(
             account_id=account_id,
@@ -104,7 +104,7 @@ class Export:
 
     job_id: int
     account_id: int
-    wish: ExportWish
+    options: ExportOptions
     state: ExportState
     rows_total: int | None
     rows_written: int
@@ -114,20 +114,20 @@ class Export:
     @property
     def file_name(self) -> str:
         """The name of the file in the folder of exports."""
-        return f"{self.job_id}.{self.wish.file_format}"
+        return f"{self.job_id}.{self.options.file_format}"
 
 
 # ── The jobs ───────────────────────────────────────────────────────────────────────────────────
-def begin_export(session: Session, *, actor: Actor, wish: ExportWish) -> int:
+def begin_export(session: Session, *, actor: Actor, options: ExportOptions) -> int:
     """Take a place among the files that are written, and return the job's id.
 
     An export by staff is audited. Raises NotFound where the actor may not read the account,
     InvalidInput for a format that there is not, and ExportsBusy where no place is free.
     """
-    require(actor, "see_account", wish.account_id)
+    require(actor, "see_account", options.account_id)
     if actor.user_id is None:
         raise NotFound("account")
-    if wish.file_format not in FORMATS:
+    if options.file_format not in FORMATS:
         raise InvalidInput("format", "not_valid")
     session.execute(_ONE_AT_A_TIME)
     now = clock.now(session)
@@ -136,25 +136,25 @@ def begin_export(session: Session, *, actor: Actor, wish: ExportWish) -> int:
             ExportJob.state == ExportState.RUNNING, ExportJob.progress_at > now - LOST_AFTER
         )
     ).all()
-    if len(running) >= AT_ONCE or actor.user_id in running:
+    if len(running) >= MAX_CONCURRENT or actor.user_id in running:
         raise ExportsBusy
     job = ExportJob(
         user_id=actor.user_id,
-        account_id=wish.account_id,
-        wish=wish.to_json(),
+        account_id=options.account_id,
+        options=options.to_json(),
         created_at=now,
         progress_at=now,
         expires_at=now + KEPT_FOR,
     )
     session.add(job)
     session.flush()
-    if actor.reads_as_staff(wish.account_id):
-        details = {"export": job.id, "format": wish.file_format}
+    if actor.reads_as_staff(options.account_id):
+        details = {"export": job.id, "format": options.file_format}
         audit.record(
             session,
             action="export_history",
             actor=actor,
-            account_id=wish.account_id,
+            account_id=options.account_id,
             details=details,
         )
     return job.id
@@ -178,7 +178,7 @@ def find_export(session: Session, *, actor: Actor, job_id: int) -> Export:
     return Export(
         job_id=job.id,
         account_id=job.account_id,
-        wish=ExportWish.from_json(job.wish),
+        options=ExportOptions.from_json(job.options),
         state=state,
         rows_total=job.rows_total,
         rows_written=job.rows_written,
@@ -243,7 +243,7 @@ def _moment(kept: str | None) -> datetime | None:
 
 
 def _words(kept: object) -> frozenset[str]:
-    if not isinstance(kept, list) or len(kept) > _MOST_WORDS:
+    if not isinstance(kept, list) or len(kept) > _MAX_WORDS:
         raise TypeError(kept)
     return frozenset(_word(word) for word in kept)
 

@@ -21,7 +21,7 @@ HOLD = "hold"
 HISTORY_KINDS = (*ENTRY_KINDS, HOLD)
 SYSTEM_SERVICE = "system"
 """The service of what concerns none and no gateway moved: vouchers, plans, expiry."""
-LONGEST_TEXT = 100
+MAX_TEXT_LENGTH = 100
 
 
 class HistoryStatus(StrEnum):
@@ -45,7 +45,7 @@ class HistoryFilter:
 
     `services` holds slugs, gateways and `SYSTEM_SERVICE`. Times are
     `occurred_from` <= row < `occurred_before`. `text` is looked for, whatever its case, in
-    service, source and the values of the description; its first `LONGEST_TEXT` characters count.
+    service, source and the values of the description; its first `MAX_TEXT_LENGTH` characters count.
     """
 
     services: frozenset[str] = frozenset()
@@ -64,7 +64,7 @@ class HistoryFilter:
     def sought(self) -> str:
         """The text without what cannot be looked for."""
         printable = "".join(char for char in self.text if char.isprintable())
-        return printable[:LONGEST_TEXT].strip()
+        return printable[:MAX_TEXT_LENGTH].strip()
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ from domain.identity.pending import (
     pending_offer,
     pending_passkey_options,
 )
-from domain.identity.policy import Client, Rules
+from domain.identity.policy import AuthPolicy, Client
 from domain.identity.second_factor import (
     Reauthentication,
     SecondFactors,
@@ -46,7 +46,7 @@ from domain.identity.second_factor import (
     reset_second_factors,
 )
 from domain.identity.sessions import (
-    LONGEST_USER_AGENT,
+    MAX_USER_AGENT_LENGTH,
     SessionSummary,
     Visit,
     choose_account,
@@ -65,9 +65,10 @@ from domain.identity.tokens import token_digest
 from domain.identity.users import create_user, hash_new_password, normalise_email
 
 __all__ = [
-    "LONGEST_USER_AGENT",
+    "MAX_USER_AGENT_LENGTH",
     "RESET_PASSWORD",
     "VERIFY_EMAIL",
+    "AuthPolicy",
     "AuthenticatorOffer",
     "CeremonyOptions",
     "Client",
@@ -78,7 +79,6 @@ __all__ = [
     "PendingSignIn",
     "Reauthentication",
     "RelyingParty",
-    "Rules",
     "SecondFactors",
     "SessionSummary",
     "SignIn",

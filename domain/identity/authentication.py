@@ -22,20 +22,25 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker
 
     from domain.identity.passkeys import CeremonyOptions, PasskeyAnswer, RelyingParty
-    from domain.identity.policy import Client, Rules
+    from domain.identity.policy import AuthPolicy, Client
 
 _PASSKEY_SIGN_IN = "sign in"
 
 
 def authenticate(
-    sessions: sessionmaker[Session], *, email: str, password: str, client: Client, rules: Rules
+    sessions: sessionmaker[Session],
+    *,
+    email: str,
+    password: str,
+    client: Client,
+    policy: AuthPolicy,
 ) -> SignIn:
     """Check who it is, and open a session for them or, with a second factor, ask for that.
 
     An unknown address takes as long as a wrong password. Who has not confirmed their address
     gets the link again. Raises RateLimited before the password is looked at.
     """
-    person = prove_password(sessions, email, password, client, rules)
+    person = prove_password(sessions, email, password, client, policy)
     if person is None:
         return SignIn(SignInOutcome.WRONG)
     is_outdated = passwords.needs_rehash(person.password_hash)
@@ -45,7 +50,7 @@ def authenticate(
             record_refusal(session, person, client, SignInOutcome.DISABLED)
             return SignIn(SignInOutcome.DISABLED)
         if not person.is_verified:
-            if may_mail(session, person, rules):
+            if may_mail(session, person, policy):
                 mail_link(session, person, VERIFY_EMAIL, client)
             record_refusal(session, person, client, SignInOutcome.UNVERIFIED)
             return SignIn(SignInOutcome.UNVERIFIED)
@@ -53,11 +58,16 @@ def authenticate(
             return SignIn(SignInOutcome.WRONG)
         if new_hash is not None:
             set_password(session, person.id, new_hash)
-        return admit(session, person, client, rules)
+        return admit(session, person, client, policy)
 
 
 def verify_email(
-    sessions: sessionmaker[Session], *, token: str, password: str, client: Client, rules: Rules
+    sessions: sessionmaker[Session],
+    *,
+    token: str,
+    password: str,
+    client: Client,
+    policy: AuthPolicy,
 ) -> SignIn:
     """Use a mailed link, with the password that was chosen at sign-up, and open a session.
 
@@ -67,7 +77,7 @@ def verify_email(
     """
     with sessions() as session:
         person = person_of_link(session, token, VERIFY_EMAIL)
-    proven = prove_password(sessions, person.email, password, client, rules)
+    proven = prove_password(sessions, person.email, password, client, policy)
     if proven is None or proven.id != person.id:
         return SignIn(SignInOutcome.WRONG)
     with sessions.begin() as session:
@@ -76,18 +86,18 @@ def verify_email(
         use_link(session, token, VERIFY_EMAIL)
         mark_verified(session, proven)
         record(session, action="verify_email", actor=actor_for(proven, client))
-        return admit(session, proven, client, rules)
+        return admit(session, proven, client, policy)
 
 
 def passkey_sign_in_options(
-    *, party: RelyingParty, binding: str, rules: Rules, now: datetime
+    *, party: RelyingParty, binding: str, policy: AuthPolicy, now: datetime
 ) -> CeremonyOptions:
     """Return what a browser needs to ask its person for a passkey; `binding` is its form cookie.
 
     The database is not asked: everybody may see the page that this stands on.
     """
     ceremony = Ceremony(_PASSKEY_SIGN_IN, party, binding)
-    return passkeys.authentication_options(ceremony, now=now, rules=rules)
+    return passkeys.authentication_options(ceremony, now=now, policy=policy)
 
 
 def authenticate_with_passkey(
@@ -97,24 +107,24 @@ def authenticate_with_passkey(
     party: RelyingParty,
     binding: str,
     client: Client,
-    rules: Rules,
+    policy: AuthPolicy,
 ) -> SignIn:
     """Open a session for whose passkey has answered: a device and what unlocks it are two factors.
 
     Raises RateLimited.
     """
-    counters = network_counters(rules, rules.guesses_per_address, "passkey", client)
+    counters = network_counters(policy, policy.guesses_per_address, "passkey", client)
     with sessions.begin() as session:
-        rate_limits.count_try(session, counters)
+        rate_limits.record_attempt(session, counters)
     with sessions.begin() as session:
         ceremony = Ceremony(_PASSKEY_SIGN_IN, party, binding)
-        user_id = passkeys.verify_passkey(session, ceremony, answer=answer, rules=rules)
+        user_id = passkeys.verify_passkey(session, ceremony, answer=answer, policy=policy)
         person = None if user_id is None else load_person(session, User.id == user_id)
         if person is None:
             record_refusal(session, None, client, SignInOutcome.WRONG)
             return SignIn(SignInOutcome.WRONG)
-        rate_limits.give_back(session, counters)
+        rate_limits.refund_attempt(session, counters)
         if person.is_disabled or not is_unchanged(session, person):
             record_refusal(session, person, client, SignInOutcome.DISABLED)
             return SignIn(SignInOutcome.DISABLED)
-        return open_session(session, person, client, rules, Factor.PASSKEY)
+        return open_session(session, person, client, policy, Factor.PASSKEY)

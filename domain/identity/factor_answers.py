@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker
 
     from domain.identity.passkeys import PasskeyAnswer, RelyingParty
-    from domain.identity.policy import Client, Rules
+    from domain.identity.policy import AuthPolicy, Client
     from domain.identity.users import Person
 
 _GUESSES = "second factor"
@@ -41,7 +41,7 @@ class FactorCheck:
     purpose: str
     binding: str = field(repr=False)
     client: Client
-    rules: Rules
+    policy: AuthPolicy
 
     def ceremony(self, party: RelyingParty) -> Ceremony:
         """Return what a passkey of the party has to answer."""
@@ -65,7 +65,7 @@ def judge_answer(
     """
     with sessions.begin() as session:
         person = find(session)
-        guess = Guess(_GUESSES, str(person.id), client=check.client, rules=check.rules)
+        guess = Guess(_GUESSES, str(person.id), client=check.client, policy=check.policy)
         refused = guess.count(
             session, find=lambda _session: person, warning="second_factor_guessed"
         )
@@ -92,7 +92,7 @@ def is_proven(session: Session, person: Person, answer: FactorAnswer, check: Fac
     if answer.passkey is None or answer.party is None:
         return False
     owner = passkeys.verify_passkey(
-        session, check.ceremony(answer.party), answer=answer.passkey, rules=check.rules
+        session, check.ceremony(answer.party), answer=answer.passkey, policy=check.policy
     )
     return owner == person.id
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from domain.actors import Actor
     from domain.identity.factor_answers import FactorAnswer
     from domain.identity.passkeys import CeremonyOptions, RelyingParty
-    from domain.identity.policy import Client, Rules
+    from domain.identity.policy import AuthPolicy, Client
     from domain.identity.sessions import Visit
     from domain.identity.users import Person
 
@@ -43,13 +43,13 @@ def confirm_factor(
     visit: Visit,
     answer: FactorAnswer,
     client: Client,
-    rules: Rules,
+    policy: AuthPolicy,
 ) -> bool:
     """Let a session change its person's factors for ten minutes.
 
     Returns False where the answer is wrong, and where the session has ended. Raises RateLimited.
     """
-    check = FactorCheck(_PURPOSE, visit.session_id, client, rules)
+    check = FactorCheck(_PURPOSE, visit.session_id, client, policy)
 
     def find(session: Session) -> Person:
         person = load_person(session, User.id == visit.user_id)
@@ -83,7 +83,7 @@ def confirm_factor(
 
 
 def confirmation_passkey_options(
-    session: Session, *, actor: Actor, party: RelyingParty, rules: Rules
+    session: Session, *, actor: Actor, party: RelyingParty, policy: AuthPolicy
 ) -> CeremonyOptions:
     """Return what the browser needs to ask for one of the actor's passkeys.
 
@@ -95,7 +95,7 @@ def confirmation_passkey_options(
         session,
         Ceremony(_PURPOSE, party, actor.session_id),
         user_id=require_person_id(actor),
-        rules=rules,
+        policy=policy,
     )
 
 

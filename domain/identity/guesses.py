@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session, sessionmaker
 
-    from domain.identity.policy import Client, Rules
+    from domain.identity.policy import AuthPolicy, Client
     from domain.identity.sessions import Visit
 
 _WIDER_NETWORKS_MORE = 2
@@ -48,16 +48,16 @@ class Guess:
     networks is slowed down, and shuts nobody out at home.
     """
 
-    def __init__(self, purpose: str, name: str, *, client: Client, rules: Rules) -> None:
+    def __init__(self, purpose: str, name: str, *, client: Client, policy: AuthPolicy) -> None:
         self._client = client
-        self._rules = rules
+        self._policy = policy
         self._network = fraud_signals.network_of(client.address)
         self._mine = rate_limits.counter(
-            rules.key, rules.guesses_per_person, purpose, name, self._network
+            policy.key, policy.guesses_per_person, purpose, name, self._network
         )
-        self._others = network_counters(rules, rules.guesses_per_address, purpose, client)
+        self._others = network_counters(policy, policy.guesses_per_address, purpose, client)
         self._everywhere = [
-            rate_limits.counter(rules.key, rules.guesses_of_person, f"{purpose} everywhere", name)
+            rate_limits.counter(policy.key, policy.guesses_of_person, f"{purpose} everywhere", name)
         ]
         self.person: Person | None = None
 
@@ -70,15 +70,15 @@ class Guess:
         there are too many from everywhere the refusal is returned, to be raised after the commit:
         the person is told by the mail `warning`, once a day.
         """
-        rate_limits.count_try(session, [self._mine, *self._others])
+        rate_limits.record_attempt(session, [self._mine, *self._others])
         self.person = find(session)
         if self.person is not None and _is_known_in(session, self._network, self.person):
             self._everywhere = []
         try:
             with session.begin_nested():
-                rate_limits.count_try(session, self._everywhere)
+                rate_limits.record_attempt(session, self._everywhere)
         except RateLimited as refusal:
-            rate_limits.give_back(session, [self._mine, *self._others])
+            rate_limits.refund_attempt(session, [self._mine, *self._others])
             self._warn(session, warning)
             return refusal
         return None
@@ -86,15 +86,15 @@ class Guess:
     def forgive(self, session: Session) -> None:
         """Take it back because it was right, and with it the person's wrong ones from here."""
         rate_limits.forget(session, [self._mine])
-        rate_limits.give_back(session, [*self._others, *self._everywhere])
+        rate_limits.refund_attempt(session, [*self._others, *self._everywhere])
 
     def _warn(self, session: Session, warning: str) -> None:
         if self.person is not None and not self.person.is_disabled:
-            _mail_seldom(session, self.person, warning, self._client, self._rules)
+            _mail_seldom(session, self.person, warning, self._client, self._policy)
 
 
 def prove_password(
-    sessions: sessionmaker[Session], email: str, password: str, client: Client, rules: Rules
+    sessions: sessionmaker[Session], email: str, password: str, client: Client, policy: AuthPolicy
 ) -> Person | None:
     """Return the person if this is their password. Raises RateLimited."""
     address = known_form(email)
@@ -102,7 +102,7 @@ def prove_password(
     def find(session: Session) -> Person | None:
         return load_person(session, User.email == address) if address else None
 
-    guess = Guess("guess", address or email, client=client, rules=rules)
+    guess = Guess("guess", address or email, client=client, policy=policy)
     with sessions.begin() as session:
         refused = guess.count(session, find=find, warning="password_guessed")
     if refused is not None:
@@ -117,7 +117,9 @@ def prove_password(
     return person
 
 
-def warn_of_new_network(session: Session, person: Person, client: Client, rules: Rules) -> None:
+def warn_of_new_network(
+    session: Session, person: Person, client: Client, policy: AuthPolicy
+) -> None:
     """Mail the person that their password was right where they have not signed in lately.
 
     For who has a second factor: whoever stops there has the password and not the factor. Once a day
@@ -125,19 +127,19 @@ def warn_of_new_network(session: Session, person: Person, client: Client, rules:
     """
     network = fraud_signals.network_of(client.address)
     if not _is_known_in(session, network, person):
-        _mail_seldom(session, person, "password_entered", client, rules, network)
+        _mail_seldom(session, person, "password_entered", client, policy, network)
 
 
 def _mail_seldom(
-    session: Session, person: Person, warning: str, client: Client, rules: Rules, *what: str
+    session: Session, person: Person, warning: str, client: Client, policy: AuthPolicy, *what: str
 ) -> None:
     """Mail a warning once a day for each `what`, and a few times a day in all."""
     name = str(person.id)
     counters = [
-        rate_limits.counter(rules.key, _WARNED_EVERY, "warned", warning, name, *what),
-        rate_limits.counter(rules.key, _WARNED_IN_ALL, "warned in all", warning, name),
+        rate_limits.counter(policy.key, _WARNED_EVERY, "warned", warning, name, *what),
+        rate_limits.counter(policy.key, _WARNED_IN_ALL, "warned in all", warning, name),
     ]
-    if rate_limits.counts_try(session, counters):
+    if rate_limits.try_attempt(session, counters):
         mail_person(session, person, warning, {}, client)
 
 
@@ -187,11 +189,13 @@ def record_refusal(
     record(session, action="refuse_sign_in", actor=outside_actor(client), details=details)
 
 
-def network_counters(rules: Rules, limit: Limit, purpose: str, client: Client) -> list[Counter]:
+def network_counters(
+    policy: AuthPolicy, limit: Limit, purpose: str, client: Client
+) -> list[Counter]:
     """Return the counters of the client's network and of the wider ones around it."""
     return [
         rate_limits.counter(
-            rules.key,
+            policy.key,
             replace(limit, free=limit.free * _WIDER_NETWORKS_MORE**wider),
             purpose,
             network,

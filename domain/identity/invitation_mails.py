@@ -16,23 +16,23 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from domain.actors import Actor
-    from domain.identity import Rules
+    from domain.identity import AuthPolicy
 
 INVITATION_LIFETIME = timedelta(days=7)
 _INVITATIONS_PER_SENDER = Limit(30, timedelta(minutes=1), timedelta(hours=1), timedelta(hours=12))
 
 
-def count_mail(session: Session, rules: Rules, *, sender: str, address: str) -> None:
+def count_mail(session: Session, policy: AuthPolicy, *, sender: str, address: str) -> None:
     """Slow down who would use invitations to mail strangers. Raises RateLimited.
 
     `sender` is the account's id, or the name of a member of staff. An address is counted over
     invitations of all senders.
     """
-    rate_limits.count_try(
+    rate_limits.record_attempt(
         session,
         [
-            rate_limits.counter(rules.key, _INVITATIONS_PER_SENDER, "invite", sender),
-            rate_limits.counter(rules.key, rules.mails_per_person, "invite", address),
+            rate_limits.counter(policy.key, _INVITATIONS_PER_SENDER, "invite", sender),
+            rate_limits.counter(policy.key, policy.mails_per_person, "invite", address),
         ],
     )
 

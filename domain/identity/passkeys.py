@@ -44,7 +44,7 @@ from domain.validation import checked_name, whole_number
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-    from domain.identity.policy import Rules
+    from domain.identity.policy import AuthPolicy
 
 MAX_PASSKEYS = 20
 MAX_ANSWER_LENGTH = 16_384
@@ -133,7 +133,7 @@ def count_passkeys(session: Session, user_id: int) -> int:
 
 # ── Registering ───────────────────────────────────────────────────────────────────────────────
 def registration_options(
-    session: Session, ceremony: Ceremony, *, user_id: int, email: str, rules: Rules
+    session: Session, ceremony: Ceremony, *, user_id: int, email: str, policy: AuthPolicy
 ) -> CeremonyOptions:
     """Return what a browser needs to make a passkey for the person."""
     state = _new_state(clock.now(session))
@@ -142,7 +142,7 @@ def registration_options(
         rp_name=ceremony.party.name,
         user_id=_handle_of(user_id),
         user_name=email,
-        challenge=_challenge(ceremony, state, rules),
+        challenge=_challenge(ceremony, state, policy),
         authenticator_selection=AuthenticatorSelectionCriteria(
             resident_key=ResidentKeyRequirement.PREFERRED,
             user_verification=UserVerificationRequirement.REQUIRED,
@@ -159,7 +159,7 @@ def register_passkey(
     user_id: int,
     name: str,
     answer: PasskeyAnswer,
-    rules: Rules,
+    policy: AuthPolicy,
 ) -> None:
     """Keep the passkey that a device has made.
 
@@ -167,7 +167,7 @@ def register_passkey(
     "passkey_name"; and Conflict("too_many_passkeys").
     """
     tidy_name = checked_name(name, "passkey_name")
-    challenge = _expected_challenge(session, ceremony, answer, rules)
+    challenge = _expected_challenge(session, ceremony, answer, policy)
     if challenge is None:
         raise InvalidInput("passkey", "too_late")
     try:
@@ -222,12 +222,12 @@ def remove_passkeys(session: Session, user_id: int) -> None:
 
 # ── Signing in ────────────────────────────────────────────────────────────────────────────────
 def own_authentication_options(
-    session: Session, ceremony: Ceremony, *, user_id: int, rules: Rules
+    session: Session, ceremony: Ceremony, *, user_id: int, policy: AuthPolicy
 ) -> CeremonyOptions:
     """Return what a browser needs to ask for one of the person's passkeys."""
     descriptors = _descriptors(session, user_id)
     return authentication_options(
-        ceremony, now=clock.now(session), rules=rules, allowed=descriptors
+        ceremony, now=clock.now(session), policy=policy, allowed=descriptors
     )
 
 
@@ -235,14 +235,14 @@ def authentication_options(
     ceremony: Ceremony,
     *,
     now: datetime,
-    rules: Rules,
+    policy: AuthPolicy,
     allowed: list[PublicKeyCredentialDescriptor] | None = None,
 ) -> CeremonyOptions:
     """Return what a browser needs to ask for one of these passkeys, or for any that it knows."""
     state = _new_state(now)
     options = generate_authentication_options(
         rp_id=ceremony.party.id,
-        challenge=_challenge(ceremony, state, rules),
+        challenge=_challenge(ceremony, state, policy),
         allow_credentials=allowed,
         user_verification=UserVerificationRequirement.REQUIRED,
     )
@@ -250,10 +250,10 @@ def authentication_options(
 
 
 def verify_passkey(
-    session: Session, ceremony: Ceremony, *, answer: PasskeyAnswer, rules: Rules
+    session: Session, ceremony: Ceremony, *, answer: PasskeyAnswer, policy: AuthPolicy
 ) -> int | None:
     """Return whose passkey has answered the ceremony, or None; an answer counts once."""
-    challenge = _expected_challenge(session, ceremony, answer, rules)
+    challenge = _expected_challenge(session, ceremony, answer, policy)
     given = _readable(answer)
     row = None if given is None else _find(session, given.credential_id)
     if challenge is None or given is None or row is None:
@@ -329,20 +329,20 @@ def _new_state(now: datetime) -> str:
     return f"{int((now + CHALLENGE_LIFETIME).timestamp())}.{secrets.token_urlsafe(8)}"
 
 
-def _challenge(ceremony: Ceremony, state: str, rules: Rules) -> bytes:
+def _challenge(ceremony: Ceremony, state: str, policy: AuthPolicy) -> bytes:
     parts = ("passkey", ceremony.purpose, ceremony.party.id, ceremony.binding, state)
-    return hmac.new(rules.key, "\0".join(parts).encode(), hashlib.sha256).digest()
+    return hmac.new(policy.key, "\0".join(parts).encode(), hashlib.sha256).digest()
 
 
 def _expected_challenge(
-    session: Session, ceremony: Ceremony, answer: PasskeyAnswer, rules: Rules
+    session: Session, ceremony: Ceremony, answer: PasskeyAnswer, policy: AuthPolicy
 ) -> bytes | None:
     """Return the challenge that the answer must be to, or None where it is too old."""
     now = int(clock.now(session).timestamp())
     longest = (CHALLENGE_LIFETIME + _CLOCK_DIFFERENCE).total_seconds()
     if not now < _end_of(answer.state) <= now + longest:
         return None
-    return _challenge(ceremony, answer.state, rules)
+    return _challenge(ceremony, answer.state, policy)
 
 
 def _end_of(state: str) -> int:

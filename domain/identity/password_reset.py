@@ -32,7 +32,7 @@ from domain.security import passwords, rate_limits
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker
 
-    from domain.identity.policy import Client, Rules
+    from domain.identity.policy import AuthPolicy, Client
 
 
 def change_password(
@@ -42,7 +42,7 @@ def change_password(
     current_password: str,
     new_password: str,
     client: Client,
-    rules: Rules,
+    policy: AuthPolicy,
 ) -> bool:
     """Set a new password, and sign the person out everywhere but here.
 
@@ -51,10 +51,10 @@ def change_password(
     """
     with sessions.begin() as session:
         counter = rate_limits.counter(
-            rules.key, rules.guesses_per_address, "new password", str(visit.user_id)
+            policy.key, policy.guesses_per_address, "new password", str(visit.user_id)
         )
-        rate_limits.count_try(session, [counter])
-    person = prove_password(sessions, visit.email, current_password, client, rules)
+        rate_limits.record_attempt(session, [counter])
+    person = prove_password(sessions, visit.email, current_password, client, policy)
     if person is None or person.id != visit.user_id:
         return False
     passwords.check_password(new_password, email=visit.email, field="new_password")
@@ -72,17 +72,19 @@ def change_password(
     return True
 
 
-def request_password_reset(session: Session, *, email: str, client: Client, rules: Rules) -> None:
+def request_password_reset(
+    session: Session, *, email: str, client: Client, policy: AuthPolicy
+) -> None:
     """Mail a link to the address if it is a person's; the caller cannot tell.
 
     Raises RateLimited where too many requests come from the client's address.
     """
-    rate_limits.count_try(
-        session, network_counters(rules, rules.requests_per_address, "reset", client)
+    rate_limits.record_attempt(
+        session, network_counters(policy, policy.requests_per_address, "reset", client)
     )
     address = known_form(email)
     person = load_person(session, User.email == address) if address else None
-    if person is None or person.is_disabled or not may_mail(session, person, rules):
+    if person is None or person.is_disabled or not may_mail(session, person, policy):
         return
     mail_link(session, person, RESET_PASSWORD, client)
     record(session, action="request_password_reset", actor=actor_for(person, client))

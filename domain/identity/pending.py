@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from domain.identity.authenticators import AuthenticatorOffer
     from domain.identity.factor_answers import FactorAnswer
     from domain.identity.passkeys import CeremonyOptions, RelyingParty
-    from domain.identity.policy import Client, Rules
+    from domain.identity.policy import AuthPolicy, Client
     from domain.identity.users import Person
 
 _LIFETIME = timedelta(minutes=10)
@@ -56,17 +56,17 @@ class PendingSignIn:
         return not (self.has_authenticator or self.has_passkeys)
 
 
-def admit(session: Session, person: Person, client: Client, rules: Rules) -> SignIn:
+def admit(session: Session, person: Person, client: Client, policy: AuthPolicy) -> SignIn:
     """Let somebody in who has given their password, or ask for the second factor."""
     token = new_token()
     if has_second_factor(session, person.id):
-        warn_of_new_network(session, person, client, rules)
+        warn_of_new_network(session, person, client, policy)
         outcome = SignInOutcome.SECOND_FACTOR
-    elif person.staff_role in rules.second_factor_roles:
+    elif person.staff_role in policy.second_factor_roles:
         authenticators.offer_authenticator(session, person.id, token=token)
         outcome = SignInOutcome.SET_UP_FACTOR
     else:
-        return open_session(session, person, client, rules)
+        return open_session(session, person, client, policy)
     now = clock.now(session)
     session.add(
         PendingSignInRow(
@@ -110,12 +110,12 @@ def pending_offer(session: Session, *, token: str, issuer: str) -> Authenticator
 
 
 def pending_passkey_options(
-    session: Session, *, token: str, party: RelyingParty, rules: Rules
+    session: Session, *, token: str, party: RelyingParty, policy: AuthPolicy
 ) -> CeremonyOptions:
     """Return what the browser needs to ask for one of the person's passkeys. Raises NotFound."""
     person = _person_of(session, token)
     ceremony = Ceremony(_PURPOSE, party, token)
-    return passkeys.own_authentication_options(session, ceremony, user_id=person.id, rules=rules)
+    return passkeys.own_authentication_options(session, ceremony, user_id=person.id, policy=policy)
 
 
 # ── Finishing ─────────────────────────────────────────────────────────────────────────────────
@@ -125,14 +125,14 @@ def finish_sign_in(
     token: str,
     answer: FactorAnswer,
     client: Client,
-    rules: Rules,
+    policy: AuthPolicy,
 ) -> SignIn:
     """Sign in with a second factor of the person's.
 
     The outcome is SIGNED_IN or WRONG. Raises NotFound where the pending sign-in is over, and
     RateLimited.
     """
-    check = _check(token, client, rules)
+    check = _check(token, client, policy)
     return _finish(
         sessions,
         check,
@@ -142,7 +142,7 @@ def finish_sign_in(
 
 
 def finish_set_up(
-    sessions: sessionmaker[Session], *, token: str, code: str, client: Client, rules: Rules
+    sessions: sessionmaker[Session], *, token: str, code: str, client: Client, policy: AuthPolicy
 ) -> tuple[SignIn, tuple[str, ...]]:
     """Sign in with the first code of an app that was set up on the way; return recovery codes too.
 
@@ -163,7 +163,7 @@ def finish_set_up(
         mail_person(session, person, "second_factor_changed", {"change": "app_added"}, client)
         return True
 
-    check = _check(token, client, rules)
+    check = _check(token, client, policy)
     return _finish(sessions, check, Factor.AUTHENTICATOR, proves=proves), codes
 
 
@@ -176,7 +176,7 @@ def _finish(
 ) -> SignIn:
     def let_in(session: Session, person: Person) -> SignIn:
         end_pending_sign_ins(session, person.id)
-        return open_session(session, person, check.client, check.rules, factor)
+        return open_session(session, person, check.client, check.policy, factor)
 
     signed_in = judge_answer(
         sessions,
@@ -203,5 +203,5 @@ def _person_of(session: Session, token: str, *, lock: bool = False) -> Person:
     return person
 
 
-def _check(token: str, client: Client, rules: Rules) -> FactorCheck:
-    return FactorCheck(_PURPOSE, token, client, rules)
+def _check(token: str, client: Client, policy: AuthPolicy) -> FactorCheck:
+    return FactorCheck(_PURPOSE, token, client, policy)

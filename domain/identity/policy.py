@@ -28,7 +28,7 @@ class Client:
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class AuthPolicy:
     """How long sessions live, and how fast guesses are slowed down.
 
     `key` makes the throttle's digests unreadable. `guesses_per_person` is of one person from one

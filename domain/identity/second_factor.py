@@ -45,7 +45,7 @@ if TYPE_CHECKING:
         PasskeySummary,
         RelyingParty,
     )
-    from domain.identity.policy import Client, Rules
+    from domain.identity.policy import AuthPolicy, Client
     from domain.identity.sessions import Visit
     from domain.identity.users import Person
 
@@ -78,17 +78,17 @@ class Reauthentication:
     visit: Visit
     password: str
     client: Client
-    rules: Rules
+    policy: AuthPolicy
 
 
-def list_second_factors(session: Session, *, actor: Actor, rules: Rules) -> SecondFactors:
+def list_second_factors(session: Session, *, actor: Actor, policy: AuthPolicy) -> SecondFactors:
     """Return what the actor has. Raises NotAuthorised where they are no person."""
     user_id = require_person_id(actor)
     return SecondFactors(
         has_authenticator=authenticators.has_authenticator(session, user_id),
         passkeys=passkeys.list_passkeys(session, user_id),
         recovery_codes_left=recovery_codes.count_recovery_codes(session, user_id),
-        is_required=actor.staff_role in rules.second_factor_roles,
+        is_required=actor.staff_role in policy.second_factor_roles,
         may_change=_may_change(session, user_id, actor.session_id),
     )
 
@@ -158,7 +158,7 @@ def remove_own_authenticator(sessions: sessionmaker[Session], again: Reauthentic
 
 # ── Passkeys ──────────────────────────────────────────────────────────────────────────────────
 def own_passkey_options(
-    session: Session, *, actor: Actor, email: str, party: RelyingParty, rules: Rules
+    session: Session, *, actor: Actor, email: str, party: RelyingParty, policy: AuthPolicy
 ) -> CeremonyOptions:
     """Return what the browser needs to make a passkey for the actor. Raises NotAuthorised."""
     if actor.session_id is None:
@@ -168,7 +168,7 @@ def own_passkey_options(
         _ceremony(party, actor.session_id),
         user_id=require_person_id(actor),
         email=email,
-        rules=rules,
+        policy=policy,
     )
 
 
@@ -196,7 +196,7 @@ def add_own_passkey(
             user_id=person.id,
             name=name,
             answer=answer,
-            rules=again.rules,
+            policy=again.policy,
         )
         codes = recovery_codes.make_recovery_codes(session, person.id) if is_first else ()
         note_confirmation(session, again.visit.session_id)
@@ -280,7 +280,7 @@ def _change(
 ) -> bool:
     with sessions() as session:  # before the password: whoever must prove a factor does that first
         _require_proof(session, again.visit)
-    person = prove_password(sessions, again.visit.email, again.password, again.client, again.rules)
+    person = prove_password(sessions, again.visit.email, again.password, again.client, again.policy)
     if person is None or person.id != again.visit.user_id:
         return False
     with sessions.begin() as session:
@@ -303,7 +303,7 @@ def _may_change(session: Session, user_id: int, session_id: str | None) -> bool:
 def _after_removal(session: Session, person: Person, again: Reauthentication) -> None:
     """Refuse to leave staff without a factor that they must have; end codes that stand for none."""
     if not has_second_factor(session, person.id):
-        if person.staff_role in again.rules.second_factor_roles:
+        if person.staff_role in again.policy.second_factor_roles:
             raise Conflict("second_factor_required")
         recovery_codes.remove_recovery_codes(session, person.id)
     revoke_user_sessions(session, person.id, except_session_id=again.visit.session_id)

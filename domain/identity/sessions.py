@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-    from domain.identity.policy import Client, Rules
+    from domain.identity.policy import AuthPolicy, Client
 
-LONGEST_USER_AGENT = 300
+MAX_USER_AGENT_LENGTH = 300
 _SEEN_EVERY = timedelta(minutes=1)
 
 
@@ -94,15 +94,15 @@ SELECT u.id, u.email, u.display_name, u.locale, u.time_zone, u.staff_role, s.acc
 _LIVE = text(f"SELECT s.token_digest {_SIGNED_IN} AND s.token_digest = ANY(:digests)")
 
 
-def _bounds(rules: Rules) -> dict[str, object]:
+def _bounds(policy: AuthPolicy) -> dict[str, object]:
     return {
-        "customer_idle": rules.customer_idle,
-        "staff_idle": rules.staff_idle,
-        "second_factor_roles": sorted(rules.second_factor_roles),
+        "customer_idle": policy.customer_idle,
+        "staff_idle": policy.staff_idle,
+        "second_factor_roles": sorted(policy.second_factor_roles),
     }
 
 
-def session_actor(session: Session, *, token: str, rules: Rules) -> Visit | None:
+def session_actor(session: Session, *, token: str, policy: AuthPolicy) -> Visit | None:
     """Return who is signed in with this token, with their roles as they are now, or None.
 
     One query, and no write: see `touch_session`.
@@ -113,7 +113,7 @@ def session_actor(session: Session, *, token: str, rules: Rules) -> Visit | None
             "now": clock.given(session),
             "digest": token_digest(token),
             "seen_every": _SEEN_EVERY,
-            **_bounds(rules),
+            **_bounds(policy),
         },
     ).one_or_none()
     if row is None:
@@ -136,7 +136,7 @@ def session_actor(session: Session, *, token: str, rules: Rules) -> Visit | None
 
 
 def live_sessions(
-    session: Session, *, session_ids: Collection[str], rules: Rules
+    session: Session, *, session_ids: Collection[str], policy: AuthPolicy
 ) -> frozenset[str]:
     """Return those of the sessions (`session_id_of`) with which somebody is signed in now."""
     found = session.scalars(
@@ -144,7 +144,7 @@ def live_sessions(
         {
             "now": clock.given(session),
             "digests": [bytes.fromhex(each) for each in session_ids],
-            **_bounds(rules),
+            **_bounds(policy),
         },
     )
     return frozenset(bytes(digest).hex() for digest in found)
@@ -155,7 +155,7 @@ def session_id_of(token: str) -> str:
     return token_digest(token).hex()
 
 
-def create_session(session: Session, *, user_id: int, client: Client, rules: Rules) -> SignIn:
+def create_session(session: Session, *, user_id: int, client: Client, policy: AuthPolicy) -> SignIn:
     """Open a session for a person who has just proven who they are; return its token.
 
     The token leaves this function once and is stored nowhere. Raises NotFound where there is
@@ -164,7 +164,7 @@ def create_session(session: Session, *, user_id: int, client: Client, rules: Rul
     person = load_person(session, User.id == user_id)
     if person is None or person.is_disabled:
         raise NotFound("user")
-    return open_session(session, person, client, rules)
+    return open_session(session, person, client, policy)
 
 
 def touch_session(session: Session, *, session_id: str) -> None:
@@ -197,10 +197,12 @@ def choose_account(session: Session, *, session_id: str, account_id: int, actor:
     record(session, action="choose_account", actor=actor, account_id=account_id)
 
 
-def list_sessions(session: Session, *, actor: Actor, rules: Rules) -> tuple[SessionSummary, ...]:
+def list_sessions(
+    session: Session, *, actor: Actor, policy: AuthPolicy
+) -> tuple[SessionSummary, ...]:
     """Return the actor's own open sessions, the latest seen first. Raises NotAuthorised."""
     now = clock.now(session)
-    idle = rules.staff_idle if actor.is_staff else rules.customer_idle
+    idle = policy.staff_idle if actor.is_staff else policy.customer_idle
     rows = session.scalars(
         select(UserSession)
         .where(
@@ -249,12 +251,16 @@ def revoke_all_sessions(session: Session, *, actor: Actor) -> int:
 
 
 def open_session(
-    session: Session, person: Person, client: Client, rules: Rules, factor: Factor = Factor.PASSWORD
+    session: Session,
+    person: Person,
+    client: Client,
+    policy: AuthPolicy,
+    factor: Factor = Factor.PASSWORD,
 ) -> SignIn:
     """Sign the person in, who has proven themselves by a password or more."""
     token = new_token()
     now = clock.now(session)
-    longest = rules.staff_longest if person.staff_role else rules.customer_longest
+    longest = policy.staff_longest if person.staff_role else policy.customer_longest
     session.add(
         UserSession(
             token_digest=token_digest(token),
@@ -263,12 +269,12 @@ def open_session(
             last_seen_at=now,
             expires_at=now + longest,
             address=client.address,
-            user_agent=CONTROL.sub("", client.user_agent)[:LONGEST_USER_AGENT],
+            user_agent=CONTROL.sub("", client.user_agent)[:MAX_USER_AGENT_LENGTH],
             factor=factor.value,
         )
     )
     session.flush()
-    fraud_signals.learn_network_of_person(session, user_id=person.id, address=client.address)
+    fraud_signals.record_network_of_person(session, user_id=person.id, address=client.address)
     details = {"factor": factor.value}
     record(session, action="sign_in", actor=actor_for(person, client), details=details)
     return SignIn(SignInOutcome.SIGNED_IN, token, longest)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session, sessionmaker
 
-    from domain.identity.policy import Client, Rules
+    from domain.identity.policy import AuthPolicy, Client
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ def _checked_currency(form: SignUp, sites: Sequence[SiteChoice]) -> SiteChoice:
 
 
 def sign_up(
-    sessions: sessionmaker[Session], *, form: SignUp, client: Client, rules: Rules
+    sessions: sessionmaker[Session], *, form: SignUp, client: Client, policy: AuthPolicy
 ) -> tuple[InvalidInput, ...]:
     """Make a person and an account that they own, and mail them a link.
 
@@ -81,8 +81,8 @@ def sign_up(
     anything that takes long, and Overloaded.
     """
     with sessions.begin() as session:
-        rate_limits.count_try(
-            session, network_counters(rules, rules.requests_per_address, "sign-up", client)
+        rate_limits.record_attempt(
+            session, network_counters(policy, policy.requests_per_address, "sign-up", client)
         )
         sites = list_sites(session)
     faults = sign_up_faults(form, sites)
@@ -90,7 +90,7 @@ def sign_up(
         password_hash = passwords.hash_password(form.password)
         with sessions.begin() as session:
             site = site_of(form.country, sites)
-            _sign_up(session, form, password_hash, site=site, client=client, rules=rules)
+            _sign_up(session, form, password_hash, site=site, client=client, policy=policy)
     return faults
 
 
@@ -101,7 +101,7 @@ def _sign_up(
     *,
     site: SiteChoice,
     client: Client,
-    rules: Rules,
+    policy: AuthPolicy,
 ) -> None:
     email = normalise_email(form.email)
     person = add_user(
@@ -112,7 +112,7 @@ def _sign_up(
         locale=client.locale,
     )
     if person is None:
-        _answer_known_address(session, email, client, rules)
+        _answer_known_address(session, email, client, policy)
         return
     account_id = accounts.open_account(
         session,
@@ -123,14 +123,14 @@ def _sign_up(
         owner_user_id=person.id,
         actor=outside_actor(client),
     )
-    fraud_signals.learn_network(session, account_id=account_id, address=client.address)
-    fraud_signals.learn_email(session, account_id=account_id, email=email)
+    fraud_signals.record_network(session, account_id=account_id, address=client.address)
+    fraud_signals.record_email(session, account_id=account_id, email=email)
     mail_link(session, person, VERIFY_EMAIL, client)
     record(session, action="sign_up", actor=actor_for(person, client))
 
 
-def _answer_known_address(session: Session, email: str, client: Client, rules: Rules) -> None:
+def _answer_known_address(session: Session, email: str, client: Client, policy: AuthPolicy) -> None:
     person = load_person(session, User.email == email)
-    if person is not None and not person.is_disabled and may_mail(session, person, rules):
+    if person is not None and not person.is_disabled and may_mail(session, person, policy):
         mail_person(session, person, "already_signed_up", {}, client)
     record(session, action="repeat_sign_up", actor=outside_actor(client))

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-    from domain.identity.policy import Client, Rules
+    from domain.identity.policy import AuthPolicy, Client
 
 
-_LONGEST_EMAIL_TYPED = 4 * 254
+_MAX_EMAIL_TYPED_LENGTH = 4 * 254
 """No address is longer, with each letter of it typed as a letter and its accents."""
 
 
@@ -47,7 +47,7 @@ class Person:
 def normalise_email(email: str) -> str:
     """Return the address as it is stored. Raises InvalidInput("email", "not_an_email")."""
     typed = email.strip()
-    if len(typed) > _LONGEST_EMAIL_TYPED:
+    if len(typed) > _MAX_EMAIL_TYPED_LENGTH:
         raise InvalidInput("email", "not_an_email")
     try:
         checked = validate_email(typed, check_deliverability=False)
@@ -217,7 +217,7 @@ def mail_person(
     )
 
 
-def may_mail(session: Session, person: Person, rules: Rules) -> bool:
+def may_mail(session: Session, person: Person, policy: AuthPolicy) -> bool:
     """Count a mail to the person; False where they have had enough of them."""
-    counter = rate_limits.counter(rules.key, rules.mails_per_person, "mail", str(person.id))
-    return rate_limits.counts_try(session, [counter])
+    counter = rate_limits.counter(policy.key, policy.mails_per_person, "mail", str(person.id))
+    return rate_limits.try_attempt(session, [counter])

@@ -9,7 +9,7 @@ from sqlalchemy import text
 from domain import audit
 from domain.errors import InvalidInput, NotFound, ReversalExceedsOriginal
 from domain.ledger.allocation import OVERDRAFT_NUMBER, move, tax_inside
-from domain.ledger.idempotency import WriteOnce, first_answer, keep_answer
+from domain.ledger.idempotency import IdempotentRequest, store_response, stored_response
 from domain.ledger.posting import Posting
 from domain.ledger.state import load_grants
 from domain.money import share_between
@@ -74,7 +74,7 @@ def claw_back_credit(
         raise InvalidInput("kind", "unknown")
     posting = Posting(session, [account_id], actor)
     account = posting.accounts[account_id]
-    write = WriteOnce(
+    write = IdempotentRequest(
         account_id,
         idempotency_key,
         "claw_back_credit",
@@ -85,7 +85,7 @@ def claw_back_credit(
             "paid": paid_micros,
         },
     )
-    known = first_answer(session, write)
+    known = stored_response(session, write)
     if known is not None:
         return int(known["entry_sequence"])
     grants = [credit_grant(session, account, number) for number in grant_numbers]
@@ -103,7 +103,7 @@ def claw_back_credit(
         },
         occurred_at=posting.now,
     )
-    keep_answer(session, write, {"entry_sequence": sequence})
+    store_response(session, write, {"entry_sequence": sequence})
     posting.write()
     audit.record(
         session,

@@ -52,7 +52,7 @@ def settlers(session: Session, account: AccountState, debt: Debt) -> list[tuple[
     return [(number, paid) for number, paid in session.execute(_SETTLED_BY, key)]
 
 
-def settle_takings(posting: Posting, account: AccountState) -> set[int]:
+def settle_clawbacks(posting: Posting, account: AccountState) -> set[int]:
     """Let credit that came free after its taking pay for takings.
 
     Returns the numbers of the grants that were relieved: they hold credit again.

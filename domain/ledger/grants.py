@@ -19,7 +19,7 @@ from domain.ledger.allocation import (
     is_expiry_due,
     move,
 )
-from domain.ledger.idempotency import WriteOnce, answer_row, first_answer
+from domain.ledger.idempotency import IdempotentRequest, answer_row, stored_response
 from domain.ledger.posting import Posting
 from domain.money import check_micros
 from domain.permissions import require
@@ -118,13 +118,13 @@ def add_grant(
     terms = _checked(terms)
     check_text(description_code=description_code, description_parameters=description_parameters)
     posting = Posting(session, [account_id], actor)
-    write = WriteOnce(
+    write = IdempotentRequest(
         account_id,
         idempotency_key,
         "add_grant",
         {**asdict(terms), "source": source, "occurred_at": occurred_at},
     )
-    known = first_answer(session, write)
+    known = stored_response(session, write)
     if known is not None:
         posted = PostedGrant(**known)
         run_together(session, beside(posted))

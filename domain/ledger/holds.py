@@ -10,7 +10,7 @@ from sqlalchemy import text
 from domain import audit, clock
 from domain.errors import HoldNotOpen, InvalidInput, NotFound
 from domain.ledger.allocation import plan_burn
-from domain.ledger.idempotency import WriteOnce, first_answer, keep_answer
+from domain.ledger.idempotency import IdempotentRequest, store_response, stored_response
 from domain.ledger.posting import Posting
 from domain.ledger.state import load_grants
 from domain.permissions import require
@@ -82,8 +82,8 @@ def place_hold(
     request = {"service": service, "amount": amount_micros, "expires_at": expires_at}
     posting = Posting(session, [account_id], actor)
     account = posting.accounts[account_id]
-    write = WriteOnce(account_id, idempotency_key, "place_hold", request)
-    known = first_answer(session, write)
+    write = IdempotentRequest(account_id, idempotency_key, "place_hold", request)
+    known = stored_response(session, write)
     if known is not None:
         return HoldOutcome(**known)
     if expires_at <= posting.now:
@@ -96,7 +96,7 @@ def place_hold(
         "amount_micros": amount_micros,
     }
     outcome = _hold(posting, account, expires_at, facts)
-    keep_answer(session, write, asdict(outcome))
+    store_response(session, write, asdict(outcome))
     posting.write()
     audit.record(
         session,
@@ -163,13 +163,15 @@ def void_hold(
     require(actor, "charge")
     posting = Posting(session, [account_id], actor)
     account = posting.accounts[account_id]
-    write = WriteOnce(account_id, idempotency_key, "void_hold", {"hold_number": hold_number})
-    if first_answer(session, write) is not None:
+    write = IdempotentRequest(
+        account_id, idempotency_key, "void_hold", {"hold_number": hold_number}
+    )
+    if stored_response(session, write) is not None:
         return
     if release_hold(posting, account, hold_number) is None:
         raise HoldNotOpen(_hold_outcome(session, account_id, hold_number))
     resolve_hold(posting, account, hold_number, "voided")
-    keep_answer(session, write, {})
+    store_response(session, write, {})
     posting.write()
     audit.record(
         session,

@@ -29,7 +29,7 @@ _KEEP = text(
 
 
 @dataclass(frozen=True, slots=True)
-class WriteOnce:
+class IdempotentRequest:
     """A write that is carried out once: its key in the account, and what was asked.
 
     Raises InvalidInput where the key, or text of what was asked, is not one line.
@@ -56,7 +56,7 @@ def request_digest(request: Mapping[str, Any]) -> bytes:
     return hashlib.blake2b(said.encode(), digest_size=16).digest()
 
 
-def first_answer(session: Session, write: WriteOnce) -> dict[str, Any] | None:
+def stored_response(session: Session, write: IdempotentRequest) -> dict[str, Any] | None:
     """Return what was answered to this key before, or None; call it under the account's lock.
 
     Raises IdempotencyMismatch where the key belongs to another operation or request.
@@ -71,12 +71,14 @@ def first_answer(session: Session, write: WriteOnce) -> dict[str, Any] | None:
     return first
 
 
-def keep_answer(session: Session, write: WriteOnce, answer: Mapping[str, Any]) -> None:
+def store_response(session: Session, write: IdempotentRequest, answer: Mapping[str, Any]) -> None:
     """Keep the answer in the transaction of the write that it tells of."""
     names = ("account_id", "key", "operation", "request_hash", "answer")
     session.execute(_KEEP, dict(zip(names, answer_row(write, answer), strict=True)))
 
 
-def answer_row(write: WriteOnce, answer: Mapping[str, Any]) -> tuple[int, str, str, bytes, str]:
+def answer_row(
+    write: IdempotentRequest, answer: Mapping[str, Any]
+) -> tuple[int, str, str, bytes, str]:
     """Return the row of `idempotency_keys` that keeps the answer, for `Posting.add_row`."""
     return write.account_id, write.key, write.operation, write.request_hash, json.dumps(answer)

@@ -18,7 +18,7 @@ from domain import audit, clock
 from domain.errors import IdempotencyMismatch, InvalidInput, NotFound
 from domain.ledger.chart_of_accounts import find_account
 from domain.ledger.idempotency import request_digest
-from domain.ledger.periods import Books
+from domain.ledger.periods import AccountingPeriods
 from domain.money import check_micros, currency_exponent
 from domain.permissions import require
 from domain.validation import check_text
@@ -67,7 +67,7 @@ VALUES (:posting_id, :line_number, :site_code, :account_id, :kind, :reference,
 
 
 @dataclass(frozen=True, slots=True)
-class FinanceLine:
+class JournalLine:
     """A debit (positive) or a credit (negative) on an account of the chart, such as 1110.stripe."""
 
     ledger_code: str
@@ -75,13 +75,13 @@ class FinanceLine:
     currency: str
 
 
-def post_finance_entries(
+def post_journal_entry(
     session: Session,
     *,
     site_code: str,
     kind: str,
     reference: str,
-    lines: Sequence[FinanceLine],
+    lines: Sequence[JournalLine],
     occurred_at: datetime,
     actor: Actor,
     idempotency_key: str,
@@ -94,7 +94,7 @@ def post_finance_entries(
     not balance, an account that the chart lacks or a date ahead, NotFound for an unknown site or a
     customer's account of another, and PeriodClosed.
     """
-    require(actor, "post_finance_entries")
+    require(actor, "post_journal_entry")
     check_text(
         site_code=site_code,
         reference=reference,
@@ -128,7 +128,7 @@ def post_finance_entries(
         "reference": reference,
         "occurred_at": occurred_at,
         "posted_at": now,
-        "accounting_date": Books(session, now).accounting_date(
+        "accounting_date": AccountingPeriods(session, now).accounting_date(
             site_code, zone, occurred_at.astimezone(zone).date()
         ),
         "actor": audit.actor_name(actor),
@@ -136,7 +136,7 @@ def post_finance_entries(
     _insert(session, shared, lines)
     audit.record(
         session,
-        action="post_finance_entries",
+        action="post_journal_entry",
         actor=actor,
         account_id=account_id,
         details={"posting": posting_id, "kind": kind, "reference": reference},
@@ -144,7 +144,7 @@ def post_finance_entries(
     return posting_id
 
 
-def _check(kind: str, reference: str, lines: Sequence[FinanceLine], occurred_at: datetime) -> None:
+def _check(kind: str, reference: str, lines: Sequence[JournalLine], occurred_at: datetime) -> None:
     if kind not in FINANCE_KINDS:
         raise InvalidInput("kind", "unknown")
     if not reference.strip():
@@ -182,7 +182,7 @@ def _first_posting(session: Session, key: dict[str, str], digest: bytes) -> int:
     return posting_id
 
 
-def _insert(session: Session, shared: dict[str, object], lines: Sequence[FinanceLine]) -> None:
+def _insert(session: Session, shared: dict[str, object], lines: Sequence[JournalLine]) -> None:
     session.execute(
         _INSERT,
         [

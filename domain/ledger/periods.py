@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _LOCK_PERIOD = "SELECT lock_accounting_period(%(period)s, %(site)s, %(month)s)"
 
 
-class Books:
+class AccountingPeriods:
     """The open and closed months that one transaction has asked for, each locked once."""
 
     def __init__(self, session: Session, now: datetime) -> None:

@@ -14,8 +14,8 @@ from domain.audit import actor_name
 from domain.errors import InvalidInput
 from domain.ledger.allocation import covers, is_expiry_due, is_valid, move
 from domain.ledger.daily_totals import RollUps
-from domain.ledger.debt_settlement import settle_takings
-from domain.ledger.periods import Books
+from domain.ledger.debt_settlement import settle_clawbacks
+from domain.ledger.periods import AccountingPeriods
 from domain.ledger.state import DebtState, lock_accounts
 from domain.money import check_micros
 
@@ -65,7 +65,7 @@ _ALLOCATION_COLUMNS = (
     "debt_cause",
 )
 
-_MOST_ROWS_TOGETHER = 50
+_MAX_ROWS_TOGETHER = 50
 
 _UPDATE_BALANCES = """
 UPDATE account_balances b
@@ -110,7 +110,7 @@ class Posting:
         self.rows: dict[str, list[tuple[Any, ...]]] = {}
         self._touched: set[int] = set()
         self._new_grants: list[tuple[AccountState, GrantState]] = []
-        self._books = Books(session, self.now)
+        self._books = AccountingPeriods(session, self.now)
         self._roll_ups = RollUps()
 
     def post_entry(
@@ -200,7 +200,7 @@ class Posting:
 
         Credit that was taken back, and is free again, pays the debt of its taking before.
         """
-        settle_takings(self, account)
+        settle_clawbacks(self, account)
         if account.overdraft.remaining_micros == 0:
             return
         lines: list[Line] = []
@@ -289,7 +289,7 @@ class Posting:
         self._write(self._take_facts(), [])
 
     def _write(self, facts: list[Table], others: list[Statement]) -> None:
-        if sum(len(rows) for _, _, rows in facts) <= _MOST_ROWS_TOGETHER:
+        if sum(len(rows) for _, _, rows in facts) <= _MAX_ROWS_TOGETHER:
             run_together(self.session, [*(insert_statement(*fact) for fact in facts), *others])
             return
         for fact in facts:

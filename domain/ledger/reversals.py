@@ -11,9 +11,9 @@ from domain import audit
 from domain.errors import InvalidInput, NotFound, ReversalExceedsOriginal
 from domain.ledger.allocation import PAID_KINDS, is_expiry_due, move
 from domain.ledger.clawbacks import GrantPart, credit_grant, take_credit, taken_parameters
-from domain.ledger.debt_settlement import settle_takings, settlers
+from domain.ledger.debt_settlement import settle_clawbacks, settlers
 from domain.ledger.expiry import expire
-from domain.ledger.idempotency import WriteOnce, first_answer, keep_answer
+from domain.ledger.idempotency import IdempotentRequest, store_response, stored_response
 from domain.ledger.posting import Posting
 from domain.ledger.state import load_grants
 from domain.money import share_between
@@ -84,7 +84,7 @@ def reverse_entry(
     require(actor, "reverse_entry", account_id)
     posting = Posting(session, [account_id], actor)
     account = posting.accounts[account_id]
-    write = WriteOnce(
+    write = IdempotentRequest(
         account_id,
         idempotency_key,
         "reverse_entry",
@@ -95,7 +95,7 @@ def reverse_entry(
             **({"only_unspent": True} if only_unspent else {}),
         },
     )
-    known = first_answer(session, write)
+    known = stored_response(session, write)
     if known is not None:
         return int(known["entry_sequence"])
     only_unspent = only_unspent or not allows(actor, "reverse_paid_credit", account_id)
@@ -124,13 +124,13 @@ def reverse_entry(
         occurred_at=posting.now,
         reverses_sequence=entry_sequence,
     )
-    relieved = settle_takings(posting, account)
+    relieved = settle_clawbacks(posting, account)
     gained = {line.grant_number for line in lines if line.amount_micros > 0}
     for number in sorted(relieved | gained):
         grant = account.grants[number]
         if is_expiry_due(grant, posting.now, account.expiry_grace):
             expire(posting, account, grant)
-    keep_answer(session, write, {"entry_sequence": sequence})
+    store_response(session, write, {"entry_sequence": sequence})
     posting.write()
     audit.record(
         session,
@@ -298,10 +298,10 @@ def write_off_debt(
     require(actor, "write_off_debt", account_id)
     posting = Posting(session, [account_id], actor)
     account = posting.accounts[account_id]
-    write = WriteOnce(
+    write = IdempotentRequest(
         account_id, idempotency_key, "write_off_debt", {"amount": amount_micros, "reason": reason}
     )
-    known = first_answer(session, write)
+    known = stored_response(session, write)
     if known is not None:
         return int(known["entry_sequence"])
     if not 0 < amount_micros <= account.debt_micros:
@@ -315,7 +315,7 @@ def write_off_debt(
         description_parameters={"reason": reason},
         occurred_at=posting.now,
     )
-    keep_answer(session, write, {"entry_sequence": sequence})
+    store_response(session, write, {"entry_sequence": sequence})
     posting.write()
     audit.record(
         session,

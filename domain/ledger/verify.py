@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from domain.actors import Actor
 
-MOST_OF_A_CHECK = 1_000
+MAX_DIFFERENCES_PER_CHECK = 1_000
 """How many differences of one kind are named: enough to see what is wrong."""
 
 
@@ -44,7 +44,7 @@ def verify_ledger(
     """Recompute the ledger of some accounts, or all of it, and return what does not agree.
 
     It is one statement, so all of it sees one moment, whatever is posted meanwhile; it takes no
-    lock and as long as it needs. Of each check at most MOST_OF_A_CHECK differences are named.
+    lock and as long as it needs. A check names at most MAX_DIFFERENCES_PER_CHECK differences.
     """
     require(actor, "verify_ledger")
     session.execute(text("SET LOCAL statement_timeout = 0"))
@@ -90,7 +90,7 @@ def verify_statement(names: Iterable[str] = CHECKS) -> str:
     """Return the one statement that makes these checks, for the accounts `ids` (NULL: all)."""
     checks = [
         f"(SELECT '{name}' AS name, d.* FROM ({query}) AS d (account_id, key, expected, found)"  # noqa: S608 - constant text
-        f" LIMIT {MOST_OF_A_CHECK})"
+        f" LIMIT {MAX_DIFFERENCES_PER_CHECK})"
         for name in names
         for query in (CHECKS[name],)
     ]

@@ -18,17 +18,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DEFAULT_SERVICE = "ai-inference"
-MOST_ROWS_WITHOUT_ID = 2_000_000
+MAX_ROWS_WITHOUT_ID = 2_000_000
 """Rows without an id are told apart by content, which takes some 150 bytes of memory each."""
 
-LONGEST_LINE = 10_000
+MAX_LINE_LENGTH = 10_000
 _REQUIRED = ("timestamp", "contexttokens", "generatedtokens")
 _OPTIONAL = ("account", "service", "model", "id")
 _KNOWN = (*_REQUIRED, *_OPTIONAL)
-_LONGEST_NAME = 200
-_LONGEST_DATE = len("2023-11-16")
-_MOST_TOKENS = 10**9
-_LONGEST_COUNT = len(str(_MOST_TOKENS))
+_MAX_NAME_LENGTH = 200
+_MAX_DATE_LENGTH = len("2023-11-16")
+_MAX_TOKENS = 10**9
+_MAX_COUNT_LENGTH = len(str(_MAX_TOKENS))
 _SEPARATOR = "\x1f"
 """It is not printable, so no name has it."""
 
@@ -93,18 +93,18 @@ def read_calls(path: Path) -> Iterator[Call | Reject]:
             try:
                 yield reader.read(line_number, row)
             except _UnusableRowError as problem:
-                printable = row[:LONGEST_LINE].encode(errors="backslashreplace").decode()
+                printable = row[:MAX_LINE_LENGTH].encode(errors="backslashreplace").decode()
                 yield Reject(line_number, str(problem), printable)
 
 
 def _lines(file: IO[str]) -> Iterator[tuple[int, str]]:
     """Yield lines with their numbers; of a line that is too long, more than what is allowed."""
     line_number = 0
-    while line := file.readline(LONGEST_LINE + 2):
+    while line := file.readline(MAX_LINE_LENGTH + 2):
         line_number += 1
         rest = line
-        while len(rest) == LONGEST_LINE + 2 and not rest.endswith("\n"):
-            rest = file.readline(LONGEST_LINE + 2)
+        while len(rest) == MAX_LINE_LENGTH + 2 and not rest.endswith("\n"):
+            rest = file.readline(MAX_LINE_LENGTH + 2)
         yield line_number, line
 
 
@@ -140,7 +140,7 @@ class _RowReader:
 
     def read(self, line_number: int, row: str) -> Call:
         """Return the row's call. Raises _UnusableRowError."""
-        if len(row) > LONGEST_LINE:
+        if len(row) > MAX_LINE_LENGTH:
             raise _UnusableRowError("line_too_long")
         if not row.isascii():
             _require_utf8(row)
@@ -184,8 +184,8 @@ class _RowReader:
     def _id_of(self, content: bytes) -> str:
         """Name a row by what it says, and rows that say the same by their order."""
         ordinal = self._seen.get(content, 0)
-        if not ordinal and len(self._seen) >= MOST_ROWS_WITHOUT_ID:
-            raise InvalidInput("file", "add_an_id_column", most=MOST_ROWS_WITHOUT_ID)
+        if not ordinal and len(self._seen) >= MAX_ROWS_WITHOUT_ID:
+            raise InvalidInput("file", "add_an_id_column", most=MAX_ROWS_WITHOUT_ID)
         self._seen[content] = ordinal + 1
         return f"{content.hex()}-{ordinal}" if ordinal else content.hex()
 
@@ -205,21 +205,21 @@ def _instant(text: str) -> datetime:
     except (ValueError, OverflowError):
         raise _UnusableRowError("timestamp_unreadable") from None
     # A day without a time would be midnight, which nobody meant.
-    if len(text) <= _LONGEST_DATE:
+    if len(text) <= _MAX_DATE_LENGTH:
         raise _UnusableRowError("timestamp_unreadable")
     return instant.replace(tzinfo=UTC)
 
 
 def _count(text: str) -> int:
-    if len(text) > _LONGEST_COUNT or not (text.isascii() and text.isdigit()):
+    if len(text) > _MAX_COUNT_LENGTH or not (text.isascii() and text.isdigit()):
         raise _UnusableRowError("not_a_count")
     count = int(text)
-    if count > _MOST_TOKENS:
+    if count > _MAX_TOKENS:
         raise _UnusableRowError("not_a_count")
     return count
 
 
 def _name(text: str) -> str:
-    if len(text) > _LONGEST_NAME or not text.isprintable():
+    if len(text) > _MAX_NAME_LENGTH or not text.isprintable():
         raise _UnusableRowError("name_unusable")
     return text

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from domain.ledger.allocation import GrantState
 
-LONGEST_DAYS = 365
+MAX_DAYS = 365
 _NO_GRACE = timedelta(0)
 _DAY = timedelta(days=1)
 
@@ -37,7 +37,7 @@ def forecast(
     daily_micros: Mapping[str, int],
     now: datetime,
     *,
-    days: int = LONGEST_DAYS,
+    days: int = MAX_DAYS,
 ) -> Forecast:
     """Spend `daily_micros` (micros a day, by service) from the grants for so many days."""
     left = sorted((replace(grant) for grant in grants), key=burn_order)

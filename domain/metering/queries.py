@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from domain.actors import Actor
 
 GRAINS = ("day", "week", "month")
-LONGEST_PERIOD = timedelta(days=3 * 366)
+MAX_PERIOD = timedelta(days=3 * 366)
 RATE_DAYS = 30
 """The current rate of spending is the average of so many days, today included."""
 
@@ -129,12 +129,12 @@ def usage_report(
     """Return what was spent between two days, by `grain`.
 
     Raises NotFound where the actor may not read the account, InvalidInput for a period that ends
-    before it begins or is longer than LONGEST_PERIOD, or another grain.
+    before it begins or is longer than MAX_PERIOD, or another grain.
     """
     require(actor, "see_account", account_id)
     if grain not in GRAINS:
         raise InvalidInput("grain", "unknown")
-    if not timedelta(0) <= last - first <= LONGEST_PERIOD:
+    if not timedelta(0) <= last - first <= MAX_PERIOD:
         raise InvalidInput("period", "unusable")
     zone, balance = _site(session, account_id)
     period = {"account_id": account_id, "first": first, "last": last}

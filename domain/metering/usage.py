@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 FILE_ORIGIN = "usage-file"
 MISMATCH = "id_used_for_another_call"
 BATCH_ROWS = 2_000
-LARGEST_BATCH_ROWS = 20 * BATCH_ROWS
+MAX_BATCH_ROWS = 20 * BATCH_ROWS
 """Where a single minute has more calls than this, its rest is charged by another entry."""
 
 _CURRENCIES = "SELECT id, currency FROM accounts WHERE id = ANY(%(ids)s::bigint[])"
@@ -270,7 +270,7 @@ def _batches(rows: Iterator[Call | Reject], batch_rows: int) -> Iterator[list[Ca
     for row in rows:
         instant = row.occurred_at if isinstance(row, Call) else previous
         is_full = len(batch) >= batch_rows and (
-            len(batch) >= LARGEST_BATCH_ROWS or not _share_minute(previous, instant)
+            len(batch) >= MAX_BATCH_ROWS or not _share_minute(previous, instant)
         )
         if is_full:
             yield batch

@@ -27,7 +27,7 @@ from domain.payments.refunds import (
 from domain.payments.webhooks import (
     UnmatchedWebhook,
     handle_webhook,
-    take_notification,
+    process_webhook,
     unmatched_webhooks,
 )
 
@@ -51,12 +51,12 @@ __all__ = [
     "list_document_names",
     "methods_of",
     "open_checkout",
+    "process_webhook",
     "record_payout",
     "reference_of",
     "request_refund",
     "resend_receipt",
     "send_refund",
     "start_payment",
-    "take_notification",
     "unmatched_webhooks",
 ]

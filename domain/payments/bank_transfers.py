@@ -21,14 +21,14 @@ from db.models import Account, BankTransfer, Payment, PaymentState, Site
 from domain import audit, clock
 from domain.billing_profiles import current_profile
 from domain.errors import AlreadyDecided, Conflict, InvalidInput, NotFound
-from domain.gateways.interface import GatewayPaymentState, PaymentFact
+from domain.gateways.interface import GatewayPaymentState, PaymentUpdate
 from domain.ledger.idempotency import request_digest
 from domain.money import MAX_PAYMENT_MICROS, Money
 from domain.payments.card_numbers import has_card_number
 from domain.payments.checkout import new_reference
 from domain.payments.exchange_rates import check_own_rates
-from domain.payments.gateway_updates import apply_payment_fact
-from domain.payments.records import GATEWAY_ACTOR, note
+from domain.payments.gateway_updates import apply_payment_update
+from domain.payments.records import GATEWAY_ACTOR, add_event
 from domain.permissions import require, require_another
 from domain.validation import check_text, normalised
 
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from domain.actors import Actor
 
 GATEWAY = "bank"
-LARGEST_EVIDENCE_BYTES = 5 * 1024 * 1024
-_LONGEST = 200
+MAX_EVIDENCE_BYTES = 5 * 1024 * 1024
+_MAX_LENGTH = 200
 _RECORDED_WITHIN = timedelta(days=366)
 _TYPES = {b"%PDF-": "application/pdf", b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg"}
 _DASHES = "\N{MINUS SIGN}\N{KATAKANA-HIRAGANA PROLONGED SOUND MARK}"
@@ -97,7 +97,7 @@ def checked_reference(reference: str) -> str:
     """
     check_text(bank_reference=" ".join(reference.split()))
     seen = " ".join("".join(map(_as_banks_send, reference)).split())
-    compatible = normalised(seen, "NFKC", longest=_LONGEST)
+    compatible = normalised(seen, "NFKC", longest=_MAX_LENGTH)
     tidy = " ".join("".join(map(_as_banks_send, compatible)).split())
     if not tidy:
         raise InvalidInput("bank_reference", "empty")
@@ -105,8 +105,8 @@ def checked_reference(reference: str) -> str:
         raise InvalidInput("bank_reference", "not_from_a_bank")
     if not normalise_reference(tidy):
         raise InvalidInput("bank_reference", "empty")
-    if len(tidy) > _LONGEST:
-        raise InvalidInput("bank_reference", "too_long", maximum=_LONGEST)
+    if len(tidy) > _MAX_LENGTH:
+        raise InvalidInput("bank_reference", "too_long", maximum=_MAX_LENGTH)
     return tidy
 
 
@@ -147,8 +147,8 @@ def record_transfer(
     require(actor, "record_transfer", account_id)
     reference, remark = checked_reference(bank_reference), remark.strip()
     check_text(remark=remark, evidence=evidence.name)
-    if len(remark) > _LONGEST:
-        raise InvalidInput("remark", "too_long", maximum=_LONGEST)
+    if len(remark) > _MAX_LENGTH:
+        raise InvalidInput("remark", "too_long", maximum=_MAX_LENGTH)
     account = session.get(Account, account_id)
     if account is None:
         raise NotFound("account")
@@ -168,7 +168,7 @@ def record_transfer(
         bank_reference=reference,
         normalised_reference=normalise_reference(reference),
         received_on=received_on,
-        evidence_name=evidence.name[:_LONGEST],
+        evidence_name=evidence.name[:_MAX_LENGTH],
         evidence_type=_checked_type(evidence),
         evidence=evidence.content,
         note=remark,
@@ -216,8 +216,8 @@ def _check_amount(amount: Money, currency: str) -> None:
 
 def _checked_type(evidence: Evidence) -> str:
     """Return what the file is, by its content; refuse what may hold a card's number."""
-    if len(evidence.content) > LARGEST_EVIDENCE_BYTES:
-        raise InvalidInput("evidence", "too_large", maximum=LARGEST_EVIDENCE_BYTES)
+    if len(evidence.content) > MAX_EVIDENCE_BYTES:
+        raise InvalidInput("evidence", "too_large", maximum=MAX_EVIDENCE_BYTES)
     for start, kind in _TYPES.items():
         if evidence.content.startswith(start):
             if has_card_number(evidence.content):
@@ -242,8 +242,8 @@ def _same_line(session: Session, row: BankTransfer) -> int | None:
     ).one_or_none()
     if known is None:
         return None
-    facts = ("account_id", "amount_micros", "currency", "received_on", "requested_by")
-    if any(getattr(known, name) != getattr(row, name) for name in facts):
+    updates = ("account_id", "amount_micros", "currency", "received_on", "requested_by")
+    if any(getattr(known, name) != getattr(row, name) for name in updates):
         raise Conflict("line_is_taken")
     return known.id
 
@@ -327,8 +327,8 @@ def _credit(session: Session, row: BankTransfer, actor: Actor) -> int:
     session.add(payment)
     session.flush()
     details = {"transfer": row.id, "requested_by": row.requested_by}
-    note(session, payment, "approved_transfer", actor=actor, details=details)
-    fact = PaymentFact(
+    add_event(session, payment, "approved_transfer", actor=actor, details=details)
+    update = PaymentUpdate(
         state=GatewayPaymentState.PAID,
         reference=payment.reference,
         gateway_payment_id=row.bank_reference,
@@ -336,7 +336,7 @@ def _credit(session: Session, row: BankTransfer, actor: Actor) -> int:
         method="transfer",
         occurred_at=_received_at(session, row),
     )
-    apply_payment_fact(session, payment, fact, actor=GATEWAY_ACTOR)
+    apply_payment_update(session, payment, update, actor=GATEWAY_ACTOR)
     payment.next_check_at = None  # there is nobody to ask
     return payment.id
 

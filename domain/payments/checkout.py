@@ -21,7 +21,7 @@ from domain.gateways.interface import CheckoutRequest, GatewayRefused
 from domain.ledger.idempotency import request_digest
 from domain.payments.exchange_rates import find_quote
 from domain.payments.methods import CONSENT_VERSION, methods_of
-from domain.payments.records import FIRST_CHECK, lock_payment, note, pay_amount
+from domain.payments.records import FIRST_CHECK, add_event, lock_payment, pay_amount
 from domain.payments.top_up_limits import limits_of
 from domain.permissions import require
 from domain.validation import check_text
@@ -122,7 +122,7 @@ def start_payment(
     session.add(payment)
     session.flush()
     details = {"gateway": gateway.name, "consent": consent_version}
-    note(session, payment, "created", actor=actor, details=details)
+    add_event(session, payment, "created", actor=actor, details=details)
     audit.record(
         session,
         action="start_payment",
@@ -266,7 +266,7 @@ def _opened(
             payment.redirect_url = checkout.redirect_url
             payment.gateway_reference = checkout.gateway_reference or payment.gateway_reference
             payment.expires_at = max(payment.expires_at, checkout.expires_at)
-            note(session, payment, "opened", actor=actor)
+            add_event(session, payment, "opened", actor=actor)
         if payment.state == PaymentState.CREATED:
             payment.state = PaymentState.PENDING
             payment.next_check_at = clock.now(session) + FIRST_CHECK
@@ -280,7 +280,7 @@ def _close(sessions: sessionmaker[Session], payment_id: int, code: str, actor: A
             payment.state = PaymentState.FAILED
             payment.code = code
             payment.next_check_at = None
-            note(session, payment, "failed", actor=actor, details={"code": code})
+            add_event(session, payment, "failed", actor=actor, details={"code": code})
 
 
 def give_up(session: Session, *, reference: str, actor: Actor) -> None:
@@ -295,4 +295,4 @@ def give_up(session: Session, *, reference: str, actor: Actor) -> None:
         payment.state = PaymentState.CANCELLED
         payment.code = "customer"
         payment.next_check_at = clock.now(session) + FIRST_CHECK
-        note(session, payment, "cancelled", actor=actor, details={"code": "customer"})
+        add_event(session, payment, "cancelled", actor=actor, details={"code": "customer"})

@@ -6,11 +6,12 @@ import logging
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import func, or_, select
+from sqlalchemy import update as sql_update
 
 from db.models import Account, AccountFreeze, Dispute, Payment, Refund
 from domain import audit, clock
-from domain.gateways.interface import DisputeFact, DisputeState, Outcome
+from domain.gateways.interface import DisputeState, DisputeUpdate, Outcome
 from domain.ledger import chart_of_accounts as chart
 from domain.money import Money, share_of
 from domain.payments.outflows import (
@@ -23,10 +24,10 @@ from domain.payments.outflows import (
     post_transfer,
 )
 from domain.payments.records import (
+    add_event,
+    add_event_once,
     cash_account,
     entry_details,
-    note,
-    note_once,
     pay_amount,
     post_gateway_money,
     report_discrepancy,
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from domain.actors import Actor
-    from domain.gateways.interface import PaymentFact
+    from domain.gateways.interface import PaymentUpdate
 
 _log = logging.getLogger(__name__)
 
@@ -65,43 +66,45 @@ class _Standing:
 
 
 def apply_dispute(
-    session: Session, payment: Payment, fact: DisputeFact, *, actor: Actor
+    session: Session, payment: Payment, update: DisputeUpdate, *, actor: Actor
 ) -> Outcome:
     """Open, lose or win a dispute of a locked payment, or open it again for an appeal.
 
     An inquiry is told to staff: no money moves, so nothing is frozen or posted. Before the payment
     is credited a dispute is written down, and booked with the credit.
     """
-    if fact.state in _INQUIRIES:
-        return _note_inquiry(session, payment, fact, actor)
+    if update.state in _INQUIRIES:
+        return _note_inquiry(session, payment, update, actor)
     lock_account(session, payment.account_id)
-    dispute, other = _find(session, payment, fact)
+    dispute, other = _find(session, payment, update)
     if other is not None:
-        return _report_of_another(session, payment, fact, other, actor)
+        return _report_of_another(session, payment, update, other, actor)
     is_new = dispute is None
     if dispute is not None:
         session.refresh(dispute)
         is_ended = dispute.state != DisputeState.OPEN.value
         # Finance has ended it, or the gateway itself by a code that is known.
-        if _is_old(dispute, fact) or (is_ended and fact.unknown_outcome is not None):
+        if _is_old(dispute, update) or (is_ended and update.unknown_outcome is not None):
             return Outcome.REPEATED
     else:
-        dispute = _write_down(session, payment, fact)
-    is_reported = _report_unknown_outcome(session, payment, dispute, fact, actor)
-    if not is_new and not _is_news(payment, dispute, fact):
-        outcome = _book_fee(session, payment, dispute, fact, actor)
+        dispute = _write_down(session, payment, update)
+    is_reported = _report_unknown_outcome(session, payment, dispute, update, actor)
+    if not is_new and not _is_news(payment, dispute, update):
+        outcome = _book_fee(session, payment, dispute, update, actor)
         return Outcome.RECORDED if is_reported else outcome
     _merge_reversals(session, payment, dispute)
-    _move(session, payment, dispute, fact, actor, is_new=is_new)
-    _book_fee(session, payment, dispute, fact, actor)
+    _move(session, payment, dispute, update, actor, is_new=is_new)
+    _book_fee(session, payment, dispute, update, actor)
     return Outcome.RECORDED
 
 
-def deny_money(session: Session, payment: Payment, fact: PaymentFact, *, actor: Actor) -> Outcome:
+def deny_money(
+    session: Session, payment: Payment, update: PaymentUpdate, *, actor: Actor
+) -> Outcome:
     """Claw back the credit of a capture that the gateway denied after it had called it paid."""
-    if fact.gateway_payment_id is None:
+    if update.gateway_payment_id is None:
         raise ValueError("a denial names the money")
-    paid_at, denied_at = payment.paid_at, fact.occurred_at
+    paid_at, denied_at = payment.paid_at, update.occurred_at
     if (
         paid_at is not None
         and denied_at is not None
@@ -109,35 +112,35 @@ def deny_money(session: Session, payment: Payment, fact: PaymentFact, *, actor: 
         and payment.created_at <= denied_at < paid_at
     ):
         return Outcome.REPEATED  # it was paid since
-    return apply_dispute(session, payment, _denial(payment, fact, DisputeState.LOST), actor=actor)
+    return apply_dispute(session, payment, _denial(payment, update, DisputeState.LOST), actor=actor)
 
 
 def restore_money(
-    session: Session, payment: Payment, fact: PaymentFact, *, actor: Actor
+    session: Session, payment: Payment, update: PaymentUpdate, *, actor: Actor
 ) -> Outcome:
     """Grant credit again where a capture that was denied is paid after all."""
-    denial = _denial(payment, fact, DisputeState.WON)
+    denial = _denial(payment, update, DisputeState.WON)
     dispute, _ = _find(session, payment, denial)
-    if dispute is None or fact.occurred_at is None:
+    if dispute is None or update.occurred_at is None:
         return Outcome.REPEATED
     return apply_dispute(session, payment, denial, actor=actor)
 
 
-def _denial(payment: Payment, fact: PaymentFact, state: DisputeState) -> DisputeFact:
-    return DisputeFact(
-        gateway_dispute_id=f"{DENIED}:{fact.gateway_payment_id}",
+def _denial(payment: Payment, update: PaymentUpdate, state: DisputeState) -> DisputeUpdate:
+    return DisputeUpdate(
+        gateway_dispute_id=f"{DENIED}:{update.gateway_payment_id}",
         state=state,
         amount=pay_amount(payment),
-        gateway_payment_id=fact.gateway_payment_id,
+        gateway_payment_id=update.gateway_payment_id,
         payment_reference=payment.reference,
         reason=DENIED,
-        occurred_at=fact.occurred_at,
-        stated_at=fact.occurred_at,
+        occurred_at=update.occurred_at,
+        stated_at=update.occurred_at,
     )
 
 
 def _find(
-    session: Session, payment: Payment, fact: DisputeFact
+    session: Session, payment: Payment, update: DisputeUpdate
 ) -> tuple[Dispute | None, Dispute | None]:
     """Return the payment's row of a dispute, by either name, or else that of another payment.
 
@@ -147,44 +150,44 @@ def _find(
         select(Dispute)
         .where(
             Dispute.gateway == payment.gateway,
-            Dispute.gateway_dispute_id.in_({fact.gateway_dispute_id, fact.other_dispute_id}),
+            Dispute.gateway_dispute_id.in_({update.gateway_dispute_id, update.other_dispute_id}),
         )
         .order_by(Dispute.id)
     ).all()
     for row in rows:
         if row.payment_id == payment.id:
             return row, None
-        if row.gateway_dispute_id == fact.gateway_dispute_id:
+        if row.gateway_dispute_id == update.gateway_dispute_id:
             return None, row
     return None, None
 
 
 def _report_of_another(
-    session: Session, payment: Payment, fact: DisputeFact, other: Dispute, actor: Actor
+    session: Session, payment: Payment, update: DisputeUpdate, other: Dispute, actor: Actor
 ) -> Outcome:
     """Have finance review a dispute that is booked on another payment."""
     reference = session.get_one(Payment, other.payment_id).reference
-    details = {**_said_by(fact), "expected": None, "other_payment": reference}
+    details = {**_said_by(update), "expected": None, "other_payment": reference}
     is_new = report_discrepancy(session, payment, DISPUTE_OF_ANOTHER, actor=actor, details=details)
     return Outcome.RECORDED if is_new else Outcome.REPEATED
 
 
 def _report_unknown_outcome(
-    session: Session, payment: Payment, dispute: Dispute, fact: DisputeFact, actor: Actor
+    session: Session, payment: Payment, dispute: Dispute, update: DisputeUpdate, actor: Actor
 ) -> bool:
     """Have finance end a dispute that the gateway ended with a code that is not known."""
-    if fact.unknown_outcome is None:
+    if update.unknown_outcome is None:
         return False
-    named = {"gateway_dispute": dispute.gateway_dispute_id}  # a fact may use its other name
-    details = {**_said_by(fact), **named, "code": fact.unknown_outcome}
+    named = {"gateway_dispute": dispute.gateway_dispute_id}  # an update may use its other name
+    details = {**_said_by(update), **named, "code": update.unknown_outcome}
     return report_discrepancy(session, payment, UNKNOWN_OUTCOME, actor=actor, details=details)
 
 
-def _said_by(fact: DisputeFact) -> dict[str, object]:
+def _said_by(update: DisputeUpdate) -> dict[str, object]:
     return {
-        "gateway_dispute": fact.gateway_dispute_id,
-        "gateway_payment": fact.gateway_payment_id,
-        "amount": [fact.amount.micros, fact.amount.currency],
+        "gateway_dispute": update.gateway_dispute_id,
+        "gateway_payment": update.gateway_payment_id,
+        "amount": [update.amount.micros, update.amount.currency],
     }
 
 
@@ -205,7 +208,7 @@ def end_dispute(
     session: Session, payment: Payment, dispute: Dispute, *, is_lost: bool, actor: Actor
 ) -> None:
     """End an open dispute of a locked payment, as a person read it at the gateway."""
-    fact = DisputeFact(
+    update = DisputeUpdate(
         gateway_dispute_id=dispute.gateway_dispute_id,
         state=DisputeState.LOST if is_lost else DisputeState.WON,
         amount=Money(dispute.pay_micros, payment.pay_currency),
@@ -213,29 +216,33 @@ def end_dispute(
         payment_reference=payment.reference,
         stated_at=max(filter(None, (clock.now(session), dispute.stated_at))),
     )
-    apply_dispute(session, payment, fact, actor=actor)
+    apply_dispute(session, payment, update, actor=actor)
 
 
-def _note_inquiry(session: Session, payment: Payment, fact: DisputeFact, actor: Actor) -> Outcome:
-    if any(_find(session, payment, fact)):
+def _note_inquiry(
+    session: Session, payment: Payment, update: DisputeUpdate, actor: Actor
+) -> Outcome:
+    if any(_find(session, payment, update)):
         return Outcome.REPEATED  # it has become a dispute since
-    details = {"inquiry": fact.gateway_dispute_id, "reason": fact.reason}
-    is_new = note_once(session, payment, _INQUIRIES[fact.state], actor=actor, details=details)
+    details = {"inquiry": update.gateway_dispute_id, "reason": update.reason}
+    is_new = add_event_once(
+        session, payment, _INQUIRIES[update.state], actor=actor, details=details
+    )
     return Outcome.RECORDED if is_new else Outcome.REPEATED
 
 
 # ── What counts ───────────────────────────────────────────────────────────────────────────────
-def _write_down(session: Session, payment: Payment, fact: DisputeFact) -> Dispute:
+def _write_down(session: Session, payment: Payment, update: DisputeUpdate) -> Dispute:
     """Write a dispute down as open, for all that is disputed; nothing of it is booked yet."""
     now = clock.now(session)
     dispute = Dispute(
         account_id=payment.account_id,
         payment_id=payment.id,
         gateway=payment.gateway,
-        gateway_payment_id=fact.gateway_payment_id,
-        gateway_dispute_id=fact.gateway_dispute_id,
+        gateway_payment_id=update.gateway_payment_id,
+        gateway_dispute_id=update.gateway_dispute_id,
         state=DisputeState.OPEN.value,
-        pay_micros=_disputed_micros(payment, fact),
+        pay_micros=_disputed_micros(payment, update),
         lost_micros=0,
         held_micros=0,
         outflow_micros=0,
@@ -244,71 +251,73 @@ def _write_down(session: Session, payment: Payment, fact: DisputeFact) -> Disput
         credit_micros=0,
         fee_micros=0,
         revision=0,
-        reason=fact.reason,
-        opened_at=min(fact.occurred_at or now, now),
-        respond_by=fact.respond_by,
+        reason=update.reason,
+        opened_at=min(update.occurred_at or now, now),
+        respond_by=update.respond_by,
     )
     session.add(dispute)
     session.flush()
     return dispute
 
 
-def _disputed_micros(payment: Payment, fact: DisputeFact) -> int:
+def _disputed_micros(payment: Payment, update: DisputeUpdate) -> int:
     """Return what is disputed in the currency that was paid; all of it where another is named.
 
     It may be more than was paid, by a bank's own rate for instance: that is lost all the same.
     """
-    if fact.amount.currency != payment.pay_currency:
+    if update.amount.currency != payment.pay_currency:
         return payment.pay_micros
-    return max(fact.amount.micros, 1)
+    return max(update.amount.micros, 1)
 
 
-def _lost_micros(payment: Payment, fact: DisputeFact, disputed: int) -> int:
+def _lost_micros(payment: Payment, update: DisputeUpdate, disputed: int) -> int:
     """Return the part that the customer got, where the dispute is over."""
-    if fact.lost is None:
-        return disputed if fact.state is DisputeState.LOST else 0
-    if fact.lost.currency == payment.pay_currency:
-        lost = fact.lost.micros
-    elif fact.lost.currency == fact.amount.currency and fact.amount.micros > 0:
-        part = min(max(fact.lost.micros, 0), fact.amount.micros)
-        lost = share_of(disputed, part, fact.amount.micros)
+    if update.lost is None:
+        return disputed if update.state is DisputeState.LOST else 0
+    if update.lost.currency == payment.pay_currency:
+        lost = update.lost.micros
+    elif update.lost.currency == update.amount.currency and update.amount.micros > 0:
+        part = min(max(update.lost.micros, 0), update.amount.micros)
+        lost = share_of(disputed, part, update.amount.micros)
     else:
         lost = disputed
     return min(max(lost, 0), disputed)
 
 
-def _is_news(payment: Payment, dispute: Dispute, fact: DisputeFact) -> bool:
+def _is_news(payment: Payment, dispute: Dispute, update: DisputeUpdate) -> bool:
     """Whether a statement that is not old says another thing than where the dispute stands.
 
     Of two ends of the same moment the greater loss counts.
     """
-    is_open = fact.state is DisputeState.OPEN
+    is_open = update.state is DisputeState.OPEN
     was_open = dispute.state == DisputeState.OPEN.value
-    disputed = _disputed_micros(payment, fact)
-    lost = dispute.lost_micros if is_open else _lost_micros(payment, fact, disputed)
+    disputed = _disputed_micros(payment, update)
+    lost = dispute.lost_micros if is_open else _lost_micros(payment, update, disputed)
     is_same_end = is_open == was_open and lost == dispute.lost_micros
-    if not is_open and not was_open and fact.stated_at == dispute.stated_at is not None:
+    if not is_open and not was_open and update.stated_at == dispute.stated_at is not None:
         return lost > dispute.lost_micros
-    if fact.stated_at is not None:
-        dispute.stated_at = fact.stated_at
-    is_same_claim = disputed == dispute.pay_micros and fact.respond_by in {
+    if update.stated_at is not None:
+        dispute.stated_at = update.stated_at
+    is_same_claim = disputed == dispute.pay_micros and update.respond_by in {
         None,
         dispute.respond_by,
     }
     return not is_same_end or (is_open and not is_same_claim)
 
 
-def _is_old(dispute: Dispute, fact: DisputeFact) -> bool:
+def _is_old(dispute: Dispute, update: DisputeUpdate) -> bool:
     """Whether a statement is older than what is known.
 
     Of two statements of the same moment the end counts; one without a time reopens nothing.
     """
-    is_less = fact.state is DisputeState.OPEN and dispute.state != DisputeState.OPEN.value
-    if fact.stated_at is None:
+    is_less = update.state is DisputeState.OPEN and dispute.state != DisputeState.OPEN.value
+    if update.stated_at is None:
         return is_less
     if dispute.stated_at is None:
         return False
-    return fact.stated_at < dispute.stated_at or (fact.stated_at == dispute.stated_at and is_less)
+    return update.stated_at < dispute.stated_at or (
+        update.stated_at == dispute.stated_at and is_less
+    )
 
 
 def _merge_reversals(session: Session, payment: Payment, dispute: Dispute) -> None:
@@ -335,21 +344,23 @@ def _move(
     session: Session,
     payment: Payment,
     dispute: Dispute,
-    fact: DisputeFact,
+    update: DisputeUpdate,
     actor: Actor,
     *,
     is_new: bool,
 ) -> None:
     """Bring a dispute to where the gateway says that it stands."""
     was = None if is_new else dispute.state
-    disputed = max(_disputed_micros(payment, fact), 0)
-    is_open = fact.state is DisputeState.OPEN
-    lost = min(dispute.lost_micros, disputed) if is_open else _lost_micros(payment, fact, disputed)
+    disputed = max(_disputed_micros(payment, update), 0)
+    is_open = update.state is DisputeState.OPEN
+    lost = (
+        min(dispute.lost_micros, disputed) if is_open else _lost_micros(payment, update, disputed)
+    )
     state = DisputeState.OPEN if is_open else DisputeState.LOST if lost else DisputeState.WON
-    if fact.stated_at is not None:
-        dispute.stated_at = fact.stated_at
-    dispute.respond_by = fact.respond_by or dispute.respond_by
-    dispute.reason = fact.reason or dispute.reason
+    if update.stated_at is not None:
+        dispute.stated_at = update.stated_at
+    dispute.respond_by = update.respond_by or dispute.respond_by
+    dispute.reason = update.reason or dispute.reason
     standing = _Standing(
         state=state.value,
         pay_micros=disputed,
@@ -371,7 +382,7 @@ def _move(
         kind = "dispute_reopened"
     else:
         kind = {"open": "dispute_opened", "lost": "dispute_lost", "won": "dispute_won"}[state.value]
-    note(session, payment, kind, actor=actor, details=details)
+    add_event(session, payment, kind, actor=actor, details=details)
 
 
 def _book(
@@ -408,7 +419,7 @@ def _book(
     excess = dispute.outflow_micros - dispute.unapplied_micros - dispute.clawed_back_micros
     if excess > 0:
         details = {"dispute": dispute.id, "amount": [excess, payment.pay_currency]}
-        note_once(session, payment, DISPUTE_EXCEEDS_PAYMENT, actor=actor, details=details)
+        add_event_once(session, payment, DISPUTE_EXCEEDS_PAYMENT, actor=actor, details=details)
         _log.error("payment %d lost more in a dispute than is left of it", payment.id)
     return entry
 
@@ -420,23 +431,23 @@ def apply_kept_dispute(session: Session, payment: Payment, dispute: Dispute, act
 
 
 def _book_fee(
-    session: Session, payment: Payment, dispute: Dispute, fact: DisputeFact, actor: Actor
+    session: Session, payment: Payment, dispute: Dispute, update: DisputeUpdate, actor: Actor
 ) -> Outcome:
     """Post what the gateway charges for the dispute, or the difference to what it said before.
 
     It is charged for every dispute, won or lost, also where the money was not credited.
     """
-    if fact.fee is None:
+    if update.fee is None:
         return Outcome.REPEATED
-    if dispute.fee_currency not in {None, fact.fee.currency}:
+    if dispute.fee_currency not in {None, update.fee.currency}:
         _post_fee(session, payment, dispute, -dispute.fee_micros, actor)
         dispute.fee_micros = 0
-    change = fact.fee.micros - dispute.fee_micros
+    change = update.fee.micros - dispute.fee_micros
     if change == 0:
         return Outcome.REPEATED
-    dispute.fee_currency = fact.fee.currency
+    dispute.fee_currency = update.fee.currency
     _post_fee(session, payment, dispute, change, actor)
-    dispute.fee_micros = fact.fee.micros
+    dispute.fee_micros = update.fee.micros
     return Outcome.RECORDED
 
 
@@ -509,7 +520,7 @@ def _set_status(session: Session, account_id: int) -> None:
         .where(AccountFreeze.account_id == account_id, AccountFreeze.lifted_at.is_(None))
     ).one()
     session.execute(
-        update(Account)
+        sql_update(Account)
         .where(Account.id == account_id, Account.status != "closed")
         .values(status="frozen" if causes else "active")
     )

@@ -1,6 +1,6 @@
-"""What follows from a verified fact of a gateway: credit, once, and every other change of state.
+"""What follows from a verified update of a gateway: credit, once, and every other change of state.
 
-A fact may come twice, late, or in any order. The payment's row is locked, the money has a unique
+An update may come twice, late, or in any order. The payment's row is locked, the money has a unique
 name, and the credit an idempotency key of its own: each of the three would be enough.
 """
 
@@ -18,12 +18,12 @@ from db.bulk import fetch_rows, insert_statement, update_statement
 from db.models import OPEN_PAYMENT_STATES, Dispute, Payment, PaymentState, Refund
 from domain import audit, clock, fraud_signals, ledger
 from domain.gateways.interface import (
-    DisputeFact,
+    DisputeUpdate,
     GatewayPaymentState,
     KnownName,
     Outcome,
-    PaymentFact,
-    RefundFact,
+    PaymentUpdate,
+    RefundUpdate,
 )
 from domain.ledger import chart_of_accounts as chart
 from domain.money import Money
@@ -36,14 +36,14 @@ from domain.payments.records import (
     BANK,
     FIRST_CHECK,
     INSTRUCTIONS,
+    add_event,
+    add_event_once,
     cash_account,
-    count_steps,
+    count_events,
     find_id,
     grant_terms,
     lock_by_name,
     lock_payment,
-    note,
-    note_once,
     pay_amount,
     post_gateway_money,
     report_discrepancy,
@@ -66,16 +66,16 @@ if TYPE_CHECKING:
 
     from db.bulk import Statement
     from domain.actors import Actor
-    from domain.gateways.interface import Fact, Gateway
+    from domain.gateways.interface import Gateway, GatewayUpdate
 
-AnyFact = TypeVar("AnyFact", bound="Fact")
+AnyUpdate = TypeVar("AnyUpdate", bound="GatewayUpdate")
 
 _log = logging.getLogger(__name__)
 
 REVIEW_CHECK = timedelta(hours=6)
 """How often a gateway that doubts money is asked whether it still does."""
 
-_LONGEST_ON_THE_WAY = timedelta(days=366)
+_MAX_TRANSFER_TIME = timedelta(days=366)
 """How long before its approval a bank transfer may have come."""
 
 _CLOCKS_DIFFER = timedelta(minutes=1)
@@ -111,125 +111,131 @@ _CLOSING = {
 }
 
 
-def as_of(fact: AnyFact, moment: datetime) -> AnyFact:
+def as_of(update: AnyUpdate, moment: datetime) -> AnyUpdate:
     """Return what a gateway said with no date after the moment at which we heard of it.
 
     Its clock may be wrong. What it said with a date ahead would count as newer than all that it
     says until then, and a dispute that it ended would stay open.
     """
     latest = moment + _CLOCKS_DIFFER
-    if fact.occurred_at is not None and fact.occurred_at > latest:
-        fact = replace(fact, occurred_at=moment)
-    if isinstance(fact, PaymentFact) or fact.stated_at is None or fact.stated_at <= latest:
-        return fact
-    return replace(fact, stated_at=moment)
+    if update.occurred_at is not None and update.occurred_at > latest:
+        update = replace(update, occurred_at=moment)
+    if isinstance(update, PaymentUpdate) or update.stated_at is None or update.stated_at <= latest:
+        return update
+    return replace(update, stated_at=moment)
 
 
-def apply_facts(
-    session: Session, *, gateway: Gateway, facts: Iterable[Fact], actor: Actor
+def apply_updates(
+    session: Session, *, gateway: Gateway, updates: Iterable[GatewayUpdate], actor: Actor
 ) -> tuple[Outcome, Payment | None]:
-    """Write what facts of one message change; return the outcome and the payment.
+    """Write what updates of one message change; return the outcome and the payment.
 
-    The outcome is RECORDED where anything changed, else that of the last fact.
+    The outcome is RECORDED where anything changed, else that of the last update.
     """
     outcome, found = Outcome.REPEATED, None
-    for fact, payment in _with_payments(session, gateway, tuple(facts)):
+    for update, payment in _with_payments(session, gateway, tuple(updates)):
         if payment is None:
             became = Outcome.UNKNOWN_PAYMENT
-            _report_unknown(gateway, fact)
+            _report_unknown(gateway, update)
         else:
             found = payment
-            became = _apply(session, payment, fact, actor)
+            became = _apply(session, payment, update, actor)
         if outcome is not Outcome.RECORDED:
             outcome = became
     return outcome, found
 
 
 def _with_payments(
-    session: Session, gateway: Gateway, facts: tuple[Fact, ...]
-) -> list[tuple[Fact, Payment | None]]:
-    """Return each fact with its payment, locked: several payments in the order of their ids."""
-    if len(facts) > 1:
+    session: Session, gateway: Gateway, updates: tuple[GatewayUpdate, ...]
+) -> list[tuple[GatewayUpdate, Payment | None]]:
+    """Return each update with its payment, locked: several payments in the order of their ids."""
+    if len(updates) > 1:
         ids = {
             payment_id
-            for fact in facts
-            if (payment_id := find_id(session, gateway, name_of(fact))) is not None
+            for update in updates
+            if (payment_id := find_id(session, gateway, name_of(update))) is not None
         }
         for payment_id in sorted(ids):
             lock_payment(session, payment_id)
     return [
         (
-            fact,
+            update,
             lock_by_name(
-                session, gateway=gateway.name, is_sandbox=gateway.is_sandbox, name=name_of(fact)
+                session, gateway=gateway.name, is_sandbox=gateway.is_sandbox, name=name_of(update)
             ),
         )
-        for fact in facts
+        for update in updates
     ]
 
 
-def _report_unknown(gateway: Gateway, fact: Fact) -> None:
+def _report_unknown(gateway: Gateway, update: GatewayUpdate) -> None:
     """Say so where money came for a payment that we never began: somebody has to find out."""
-    if isinstance(fact, PaymentFact) and fact.state is GatewayPaymentState.PAID and fact.reference:
+    if (
+        isinstance(update, PaymentUpdate)
+        and update.state is GatewayPaymentState.PAID
+        and update.reference
+    ):
         _log.error("%s took money for a payment that is not known here", gateway.name)
 
 
-def name_of(fact: Fact) -> KnownName:
-    """Return how a fact names its payment."""
-    if isinstance(fact, PaymentFact):
-        return KnownName(fact.reference, fact.gateway_reference, fact.gateway_payment_id)
-    return KnownName(fact.payment_reference, None, fact.gateway_payment_id, is_money_first=True)
+def name_of(update: GatewayUpdate) -> KnownName:
+    """Return how an update names its payment."""
+    if isinstance(update, PaymentUpdate):
+        return KnownName(update.reference, update.gateway_reference, update.gateway_payment_id)
+    return KnownName(update.payment_reference, None, update.gateway_payment_id, is_money_first=True)
 
 
-def _apply(session: Session, payment: Payment, fact: Fact, actor: Actor) -> Outcome:
-    if isinstance(fact, RefundFact):
-        return apply_refund(session, payment, fact, actor=actor)
-    if isinstance(fact, DisputeFact):
-        return apply_dispute(session, payment, fact, actor=actor)
-    return apply_payment_fact(session, payment, fact, actor=actor)
+def _apply(session: Session, payment: Payment, update: GatewayUpdate, actor: Actor) -> Outcome:
+    if isinstance(update, RefundUpdate):
+        return apply_refund(session, payment, update, actor=actor)
+    if isinstance(update, DisputeUpdate):
+        return apply_dispute(session, payment, update, actor=actor)
+    return apply_payment_update(session, payment, update, actor=actor)
 
 
-def apply_payment_fact(
-    session: Session, payment: Payment, fact: PaymentFact, *, actor: Actor
+def apply_payment_update(
+    session: Session, payment: Payment, update: PaymentUpdate, *, actor: Actor
 ) -> Outcome:
     """Bring a locked payment to where the gateway says that it stands."""
-    if fact.state is GatewayPaymentState.FAILED and settle_by_failure(session, payment, fact):
+    if update.state is GatewayPaymentState.FAILED and settle_by_failure(session, payment, update):
         return Outcome.RECORDED
     if payment.state not in OPEN_PAYMENT_STATES:
-        settled = _of_refused(session, payment, fact, actor)
+        settled = _of_refused(session, payment, update, actor)
         if settled is not None:
             return settled
-    if fact.state is GatewayPaymentState.PAID:
-        return _take_money(session, payment, fact, actor)
+    if update.state is GatewayPaymentState.PAID:
+        return _take_money(session, payment, update, actor)
     if payment.state == PaymentState.SUCCEEDED:
-        return _after_the_money(session, payment, fact, actor)
-    return _without_money(session, payment, fact, actor)
+        return _after_the_money(session, payment, update, actor)
+    return _without_money(session, payment, update, actor)
 
 
-def _without_money(session: Session, payment: Payment, fact: PaymentFact, actor: Actor) -> Outcome:
-    """Take a fact of a payment that is not credited, and that does not say that it was paid."""
-    doubt = review_cases.current_doubt(session, payment)
-    if doubt is not None and review_cases.is_ended_by(doubt, fact):
-        outcome = _step(session, payment, fact, actor)
+def _without_money(
+    session: Session, payment: Payment, update: PaymentUpdate, actor: Actor
+) -> Outcome:
+    """Take an update of a payment that is not credited, and that does not say that it was paid."""
+    doubt = review_cases.current_case(session, payment)
+    if doubt is not None and review_cases.is_ended_by(doubt, update):
+        outcome = _step(session, payment, update, actor)
         if doubt.reason == review_cases.MONEY_AFTER_REFUSAL:
             payment.code = review_cases.REFUSED_BY_STAFF
         return outcome
-    if fact.state is GatewayPaymentState.UNDER_REVIEW:
-        is_right = fact.amount in {None, pay_amount(payment)}
+    if update.state is GatewayPaymentState.UNDER_REVIEW:
+        is_right = update.amount in {None, pay_amount(payment)}
         reason = review_cases.GATEWAY_REVIEW if is_right else review_cases.WRONG_AMOUNT
-        return _doubt(session, payment, reason, fact, actor)
-    if fact.refusal is not None:
-        return _note_refusal(session, payment, fact, actor)
-    says_nothing = fact.state in {GatewayPaymentState.OPEN, GatewayPaymentState.UNKNOWN}
+        return _doubt(session, payment, reason, update, actor)
+    if update.refusal is not None:
+        return _note_refusal(session, payment, update, actor)
+    says_nothing = update.state in {GatewayPaymentState.OPEN, GatewayPaymentState.UNKNOWN}
     if says_nothing or payment.state not in OPEN_PAYMENT_STATES:
         return Outcome.REPEATED
-    return _step(session, payment, fact, actor)
+    return _step(session, payment, update, actor)
 
 
 def _of_refused(
-    session: Session, payment: Payment, fact: PaymentFact, actor: Actor
+    session: Session, payment: Payment, update: PaymentUpdate, actor: Actor
 ) -> Outcome | None:
-    """Keep to what people refused; None where the fact is of something else.
+    """Keep to what people refused; None where the update is of something else.
 
     Money that they refused is not credited later: it goes back, or went. Other money that comes
     for a payment that they refused is theirs to decide again.
@@ -237,110 +243,119 @@ def _of_refused(
     is_refused = (
         payment.state == PaymentState.FAILED and payment.code == review_cases.REFUSED_BY_STAFF
     )
-    review = refused_money(session, payment, fact.gateway_payment_id)
-    if review is not None and was_denied_before(review, fact):
-        return _paid_after_all(session, payment, fact, actor)
+    review = refused_money(session, payment, update.gateway_payment_id)
+    if review is not None and was_denied_before(review, update):
+        return _paid_after_all(session, payment, update, actor)
     if review is None and not is_refused:
         return None
-    if review is not None or fact.state is not GatewayPaymentState.PAID:
+    if review is not None or update.state is not GatewayPaymentState.PAID:
         return Outcome.REPEATED
-    return _doubt(session, payment, review_cases.MONEY_AFTER_REFUSAL, fact, actor)
+    return _doubt(session, payment, review_cases.MONEY_AFTER_REFUSAL, update, actor)
 
 
-def _paid_after_all(session: Session, payment: Payment, fact: PaymentFact, actor: Actor) -> Outcome:
+def _paid_after_all(
+    session: Session, payment: Payment, update: PaymentUpdate, actor: Actor
+) -> Outcome:
     """Give refused money to people again that the gateway denied, and then took after all."""
     if payment.state != PaymentState.SUCCEEDED:
-        return _doubt(session, payment, review_cases.MONEY_AFTER_REFUSAL, fact, actor)
-    waiting = review_cases.open_doubts(session, payment)
-    if any(doubt.gateway_payment_id == fact.gateway_payment_id for doubt in waiting):
+        return _doubt(session, payment, review_cases.MONEY_AFTER_REFUSAL, update, actor)
+    waiting = review_cases.open_cases(session, payment)
+    if any(doubt.gateway_payment_id == update.gateway_payment_id for doubt in waiting):
         return Outcome.REPEATED
-    _report(session, payment, review_cases.SECOND_MONEY, review_cases.said_by(fact), actor)
+    _report(session, payment, review_cases.SECOND_MONEY, review_cases.said_by(update), actor)
     return Outcome.RECORDED
 
 
-def _note_refusal(session: Session, payment: Payment, fact: PaymentFact, actor: Actor) -> Outcome:
+def _note_refusal(
+    session: Session, payment: Payment, update: PaymentUpdate, actor: Actor
+) -> Outcome:
     """Count a refused attempt, once however many asked for it: the next is a new one."""
-    if fact.refusal != count_steps(session, payment, ATTEMPT_REFUSED):
+    if update.refusal != count_events(session, payment, ATTEMPT_REFUSED):
         return Outcome.REPEATED
-    details = {"code": fact.code, "is_offered_again": fact.state is GatewayPaymentState.APPROVED}
-    note(session, payment, ATTEMPT_REFUSED, actor=actor, details=details)
+    details = {
+        "code": update.code,
+        "is_offered_again": update.state is GatewayPaymentState.APPROVED,
+    }
+    add_event(session, payment, ATTEMPT_REFUSED, actor=actor, details=details)
     return Outcome.RECORDED
 
 
 def _after_the_money(
-    session: Session, payment: Payment, fact: PaymentFact, actor: Actor
+    session: Session, payment: Payment, update: PaymentUpdate, actor: Actor
 ) -> Outcome:
     """Take what comes after the credit for late, unless the gateway takes its word back."""
-    is_same_money = fact.gateway_payment_id == payment.gateway_payment_id
-    if fact.state is not GatewayPaymentState.FAILED or not is_same_money:
+    is_same_money = update.gateway_payment_id == payment.gateway_payment_id
+    if update.state is not GatewayPaymentState.FAILED or not is_same_money:
         return Outcome.REPEATED
-    outcome = deny_money(session, payment, fact, actor=actor)
+    outcome = deny_money(session, payment, update, actor=actor)
     if outcome is Outcome.RECORDED:
-        _report(session, payment, _TAKEN_BACK, review_cases.said_by(fact), actor)
+        _report(session, payment, _TAKEN_BACK, review_cases.said_by(update), actor)
     return outcome
 
 
-def _step(session: Session, payment: Payment, fact: PaymentFact, actor: Actor) -> Outcome:
+def _step(session: Session, payment: Payment, update: PaymentUpdate, actor: Actor) -> Outcome:
     """Carry out a change of an open payment that brings no money."""
     now = clock.now(session)
-    _learn(payment, fact)
-    if fact.state is GatewayPaymentState.AWAITING:
+    _learn(payment, update)
+    if update.state is GatewayPaymentState.AWAITING:
         is_new = payment.state != PaymentState.AWAITING
         payment.state = PaymentState.AWAITING
-        payment.pay_by = fact.pay_by or payment.pay_by
+        payment.pay_by = update.pay_by or payment.pay_by
         payment.next_check_at = next_check(payment, now)
-        if fact.instructions_url is not None:
-            where = {"url": fact.instructions_url}
-            note_once(session, payment, INSTRUCTIONS, actor=actor, details=where)
-    elif fact.state is GatewayPaymentState.APPROVED:
+        if update.instructions_url is not None:
+            where = {"url": update.instructions_url}
+            add_event_once(session, payment, INSTRUCTIONS, actor=actor, details=where)
+    elif update.state is GatewayPaymentState.APPROVED:
         is_new = True
         payment.next_check_at = now
     else:
         is_new = True
-        payment.state = _CLOSING[fact.state]
-        payment.code = fact.code
+        payment.state = _CLOSING[update.state]
+        payment.code = update.code
         # Money may still be on its way: the gateway is asked once more, later.
         payment.next_check_at = now + FIRST_CHECK
     if not is_new:
         return Outcome.REPEATED
-    details = {"code": fact.code, "method": fact.method}
-    note(session, payment, fact.state.value, actor=actor, details=details)
+    details = {"code": update.code, "method": update.method}
+    add_event(session, payment, update.state.value, actor=actor, details=details)
     return Outcome.RECORDED
 
 
-def _take_money(session: Session, payment: Payment, fact: PaymentFact, actor: Actor) -> Outcome:
+def _take_money(session: Session, payment: Payment, update: PaymentUpdate, actor: Actor) -> Outcome:
     if payment.state == PaymentState.SUCCEEDED:
-        if fact.gateway_payment_id not in {None, payment.gateway_payment_id}:
-            return _second_money(session, payment, fact, actor)
-        settle_packs(session, payment, fact, actor)
-        _learn_instrument(session, payment, fact)
-        _book_fee(session, payment, fact, actor)
-        is_restated = _report_restated(session, payment, fact, actor)
-        outcome = restore_money(session, payment, fact, actor=actor)
+        if update.gateway_payment_id not in {None, payment.gateway_payment_id}:
+            return _second_money(session, payment, update, actor)
+        settle_packs(session, payment, update, actor)
+        _record_instrument(session, payment, update)
+        _book_fee(session, payment, update, actor)
+        is_restated = _report_restated(session, payment, update, actor)
+        outcome = restore_money(session, payment, update, actor=actor)
         return Outcome.RECORDED if is_restated else outcome
     if (
         payment.state == PaymentState.UNDER_REVIEW
         and payment.code == review_cases.MONEY_AFTER_REFUSAL
     ):
-        return _doubt(session, payment, review_cases.MONEY_AFTER_REFUSAL, fact, actor)
-    if fact.amount != pay_amount(payment) or fact.gateway_payment_id is None:
-        return _doubt(session, payment, review_cases.WRONG_AMOUNT, fact, actor)
-    found = _find_before_credit(session, payment, fact.gateway_payment_id)
+        return _doubt(session, payment, review_cases.MONEY_AFTER_REFUSAL, update, actor)
+    if update.amount != pay_amount(payment) or update.gateway_payment_id is None:
+        return _doubt(session, payment, review_cases.WRONG_AMOUNT, update, actor)
+    found = _find_before_credit(session, payment, update.gateway_payment_id)
     if found.is_credited_elsewhere:
-        return _doubt(session, payment, review_cases.MONEY_OF_ANOTHER, fact, actor)
-    _keep_other_money(session, payment, fact, actor)
-    _credit(session, payment, fact, found, actor)
-    _book_fee(session, payment, fact, actor)
+        return _doubt(session, payment, review_cases.MONEY_OF_ANOTHER, update, actor)
+    _keep_other_money(session, payment, update, actor)
+    _credit(session, payment, update, found, actor)
+    _book_fee(session, payment, update, actor)
     return Outcome.RECORDED
 
 
-def _report_restated(session: Session, payment: Payment, fact: PaymentFact, actor: Actor) -> bool:
+def _report_restated(
+    session: Session, payment: Payment, update: PaymentUpdate, actor: Actor
+) -> bool:
     """Have people look, once, at credited money of which the gateway states another amount."""
     booked = pay_amount(payment)
-    if fact.amount in {None, booked}:
+    if update.amount in {None, booked}:
         return False
     details = {
-        **review_cases.said_by(fact),
+        **review_cases.said_by(update),
         "gateway_payment": payment.gateway_payment_id,
         "expected": [booked.micros, booked.currency],
     }
@@ -348,21 +363,23 @@ def _report_restated(session: Session, payment: Payment, fact: PaymentFact, acto
     return report_discrepancy(session, payment, kind, actor=actor, details=details)
 
 
-def _keep_other_money(session: Session, payment: Payment, fact: PaymentFact, actor: Actor) -> None:
+def _keep_other_money(
+    session: Session, payment: Payment, update: PaymentUpdate, actor: Actor
+) -> None:
     """Tell people of money under review that another money of the payment takes the place of."""
-    doubt = review_cases.current_doubt(session, payment)
+    doubt = review_cases.current_case(session, payment)
     if doubt is None or not doubt.has_money or doubt.gateway_payment_id is None:
         return
-    if doubt.gateway_payment_id == fact.gateway_payment_id:
+    if doubt.gateway_payment_id == update.gateway_payment_id:
         return
     if not review_cases.is_reported(session, payment, doubt.gateway_payment_id):
         _report(session, payment, review_cases.SECOND_MONEY, review_cases.said_of(doubt), actor)
 
 
-def credit_money(session: Session, payment: Payment, fact: PaymentFact, actor: Actor) -> None:
+def credit_money(session: Session, payment: Payment, update: PaymentUpdate, actor: Actor) -> None:
     """Give a locked payment's credit, in the transaction that says that its money came."""
-    found = _find_before_credit(session, payment, fact.gateway_payment_id)
-    _credit(session, payment, fact, found, actor)
+    found = _find_before_credit(session, payment, update.gateway_payment_id)
+    _credit(session, payment, update, found, actor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -390,15 +407,15 @@ def _find_before_credit(
 
 
 def _credit(
-    session: Session, payment: Payment, fact: PaymentFact, found: _BeforeCredit, actor: Actor
+    session: Session, payment: Payment, update: PaymentUpdate, found: _BeforeCredit, actor: Actor
 ) -> None:
     now = found.now
     # A gateway's clock may be wrong; nothing was paid before the payment was begun.
-    begun_at = payment.created_at if payment.gateway != BANK else now - _LONGEST_ON_THE_WAY
-    paid_at = max(min(fact.occurred_at or now, now), min(begun_at, now))
+    begun_at = payment.created_at if payment.gateway != BANK else now - _MAX_TRANSFER_TIME
+    paid_at = max(min(update.occurred_at or now, now), min(begun_at, now))
     # Before the account, as whoever redeems a code does.
     packs = lock_packs(session, payment, at=now) if found.has_campaigns else []
-    _learn_instrument(session, payment, fact)
+    _record_instrument(session, payment, update)
     ledger.add_grant(
         session,
         account_id=payment.account_id,
@@ -407,16 +424,16 @@ def _credit(
         actor=actor,
         idempotency_key=f"payment:{payment.reference}",
         occurred_at=paid_at,
-        beside=partial(_credited, payment, fact, paid_at=paid_at, credited_at=now, actor=actor),
+        beside=partial(_credited, payment, update, paid_at=paid_at, credited_at=now, actor=actor),
     )
-    give_packs(session, payment, fact, packs, actor)
+    give_packs(session, payment, update, packs, actor)
     if found.has_outflows:
         _apply_kept(session, payment, actor)
 
 
 def _credited(
     payment: Payment,
-    fact: PaymentFact,
+    update: PaymentUpdate,
     posted: ledger.PostedGrant,
     *,
     paid_at: datetime,
@@ -424,10 +441,10 @@ def _credited(
     actor: Actor,
 ) -> list[Statement]:
     """Return what is written of a payment with its credit: its row, the credit and the step."""
-    details = {"entry": posted.entry_sequence, "was": payment.state, "method": fact.method}
-    _learn(payment, fact)
+    details = {"entry": posted.entry_sequence, "was": payment.state, "method": update.method}
+    _learn(payment, update)
     payment.state = PaymentState.SUCCEEDED
-    payment.gateway_payment_id = fact.gateway_payment_id
+    payment.gateway_payment_id = update.gateway_payment_id
     payment.code = None
     payment.pay_by = None
     payment.paid_at = paid_at
@@ -460,32 +477,32 @@ def _apply_kept(session: Session, payment: Payment, actor: Actor) -> None:
             apply_kept_dispute(session, payment, dispute, actor)
 
 
-def _learn_instrument(session: Session, payment: Payment, fact: PaymentFact) -> None:
-    fraud_signals.learn_instrument(
+def _record_instrument(session: Session, payment: Payment, update: PaymentUpdate) -> None:
+    fraud_signals.record_instrument(
         session,
         account_id=payment.account_id,
         gateway=payment.gateway,
-        instrument=fact.instrument,
+        instrument=update.instrument,
     )
 
 
-def _learn(payment: Payment, fact: PaymentFact) -> None:
-    payment.method = fact.method or payment.method
-    if payment.gateway_reference is None and fact.gateway_reference:
-        payment.gateway_reference = fact.gateway_reference
+def _learn(payment: Payment, update: PaymentUpdate) -> None:
+    payment.method = update.method or payment.method
+    if payment.gateway_reference is None and update.gateway_reference:
+        payment.gateway_reference = update.gateway_reference
 
 
-def _book_fee(session: Session, payment: Payment, fact: PaymentFact, actor: Actor) -> None:
+def _book_fee(session: Session, payment: Payment, update: PaymentUpdate, actor: Actor) -> None:
     """Post what the gateway keeps of the money once it says how much, or the difference since."""
-    fee = fact.fee
+    fee = update.fee
     if fee is None or (payment.fee_micros, payment.fee_currency) == (fee.micros, fee.currency):
         return
     known, currency = payment.fee_micros or 0, payment.fee_currency
     key = f"fee:{payment.reference}"
     if payment.fee_micros is not None:
-        note(session, payment, "fee_changed", actor=actor, details={"fee": fee.micros})
+        add_event(session, payment, "fee_changed", actor=actor, details={"fee": fee.micros})
         session.flush()
-        key += f":{count_steps(session, payment, 'fee_changed')}"
+        key += f":{count_events(session, payment, 'fee_changed')}"
     if currency not in {None, fee.currency}:
         _post_fee(session, payment, Money(-known, currency or ""), f"{key}:undone", actor)
         known = 0
@@ -510,52 +527,58 @@ def _post_fee(session: Session, payment: Payment, fee: Money, key: str, actor: A
 
 
 def _doubt(
-    session: Session, payment: Payment, reason: str, fact: PaymentFact, actor: Actor
+    session: Session, payment: Payment, reason: str, update: PaymentUpdate, actor: Actor
 ) -> Outcome:
     """Put a payment aside for people: money came, and it is not clear for what.
 
     What is told again is not told to people again; what says more of the money is.
     """
-    known = review_cases.current_doubt(session, payment)
-    if known is not None and not _is_news(session, payment, known, reason, fact):
+    known = review_cases.current_case(session, payment)
+    if known is not None and not _is_news(session, payment, known, reason, update):
         is_known = True
     else:
         is_known = known is not None and known.reason == reason
-        _keep_other_money(session, payment, fact, actor)
+        _keep_other_money(session, payment, update, actor)
         payment.state = PaymentState.UNDER_REVIEW
         payment.code = reason
         is_at_gateway = reason == review_cases.GATEWAY_REVIEW
         payment.next_check_at = clock.now(session) + REVIEW_CHECK if is_at_gateway else None
-        _learn(payment, fact)
-        _report(session, payment, reason, review_cases.said_by(fact), actor)
+        _learn(payment, update)
+        _report(session, payment, reason, review_cases.said_by(update), actor)
     if reason in {review_cases.WRONG_AMOUNT, review_cases.MONEY_OF_ANOTHER}:
         return Outcome.WRONG_AMOUNT
     return Outcome.REPEATED if is_known else Outcome.RECORDED
 
 
 def _is_news(
-    session: Session, payment: Payment, known: review_cases.Doubt, reason: str, fact: PaymentFact
+    session: Session,
+    payment: Payment,
+    known: review_cases.ReviewCase,
+    reason: str,
+    update: PaymentUpdate,
 ) -> bool:
-    brings_money = fact.state in {GatewayPaymentState.PAID, GatewayPaymentState.UNDER_REVIEW}
+    brings_money = update.state in {GatewayPaymentState.PAID, GatewayPaymentState.UNDER_REVIEW}
     if known.has_money and not brings_money:
         return False
-    if fact.gateway_payment_id is None and fact.amount is None:
+    if update.gateway_payment_id is None and update.amount is None:
         return False
-    is_aside = review_cases.is_reported(session, payment, fact.gateway_payment_id)
-    return not is_aside and (known.reason != reason or review_cases.tells_more(known, fact))
+    is_aside = review_cases.is_reported(session, payment, update.gateway_payment_id)
+    return not is_aside and (known.reason != reason or review_cases.tells_more(known, update))
 
 
-def _second_money(session: Session, payment: Payment, fact: PaymentFact, actor: Actor) -> Outcome:
+def _second_money(
+    session: Session, payment: Payment, update: PaymentUpdate, actor: Actor
+) -> Outcome:
     """Tell people, once, that a payment was paid twice: the second money bought nothing."""
-    if review_cases.is_reported(session, payment, fact.gateway_payment_id):
+    if review_cases.is_reported(session, payment, update.gateway_payment_id):
         return Outcome.REPEATED
-    _report(session, payment, review_cases.SECOND_MONEY, review_cases.said_by(fact), actor)
-    settle_by_refunds(session, payment, fact.gateway_payment_id)
+    _report(session, payment, review_cases.SECOND_MONEY, review_cases.said_by(update), actor)
+    settle_by_refunds(session, payment, update.gateway_payment_id)
     return Outcome.RECORDED
 
 
 def _report(
     session: Session, payment: Payment, reason: str, said: Mapping[str, Any], actor: Actor
 ) -> None:
-    note(session, payment, reason, actor=actor, details=said)
+    add_event(session, payment, reason, actor=actor, details=said)
     _log.error("payment %d needs a person: %s", payment.id, reason)

@@ -31,14 +31,14 @@ from domain.payments.check_schedule import (
     payment_end,
     refund_wait,
 )
-from domain.payments.gateway_updates import apply_facts, apply_payment_fact, as_of
+from domain.payments.gateway_updates import apply_payment_update, apply_updates, as_of
 from domain.payments.records import (
     GATEWAY_ACTOR,
-    count_steps,
+    add_event,
+    add_event_once,
+    count_events,
     known,
     lock_payment,
-    note,
-    note_once,
 )
 from domain.payments.refunds import WAITS, send_refund
 from domain.permissions import require
@@ -53,11 +53,11 @@ if TYPE_CHECKING:
 
     from domain.actors import Actor
     from domain.gateways.interface import (
-        DisputeFact,
-        Fact,
+        DisputeUpdate,
         Gateway,
+        GatewayUpdate,
         KnownPayment,
-        RefundFact,
+        RefundUpdate,
         Snapshot,
     )
 
@@ -174,11 +174,13 @@ def _apply(session: Session, gateway: Gateway, question: _Question, snapshot: Sn
         raise NotFound("payment")
     now = clock.now(session)
     state, planned = payment.state, payment.next_check_at
-    fact = as_of(snapshot.payment, question.asked_at)
-    apply_payment_fact(session, payment, fact, actor=GATEWAY_ACTOR)
-    facts: list[Fact] = [_stated(fact, question.asked_at) for fact in snapshot.refunds]
-    facts += [_stated(fact, question.asked_at) for fact in snapshot.disputes]
-    apply_facts(session, gateway=gateway, facts=facts, actor=GATEWAY_ACTOR)
+    update = as_of(snapshot.payment, question.asked_at)
+    apply_payment_update(session, payment, update, actor=GATEWAY_ACTOR)
+    updates: list[GatewayUpdate] = [
+        _stated(update, question.asked_at) for update in snapshot.refunds
+    ]
+    updates += [_stated(update, question.asked_at) for update in snapshot.disputes]
+    apply_updates(session, gateway=gateway, updates=updates, actor=GATEWAY_ACTOR)
     _expire(session, payment, snapshot.payment.state, now)
     scheduled = next_check(payment, now)
     if payment.state != state:
@@ -198,15 +200,17 @@ def _apply(session: Session, gateway: Gateway, question: _Question, snapshot: Sn
     return payment.state
 
 
-def _stated(fact: RefundFact | DisputeFact, asked_at: datetime) -> RefundFact | DisputeFact:
+def _stated(
+    update: RefundUpdate | DisputeUpdate, asked_at: datetime
+) -> RefundUpdate | DisputeUpdate:
     """Date a statement that has no date of its own: it is true as of the question, not later.
 
     Gateways date their events to the second, cut off: what they state in the second of the question
     may have happened after it, and must not pass for older than the answer.
     """
-    if fact.stated_at is not None:
-        return as_of(fact, asked_at)
-    return replace(fact, stated_at=asked_at.replace(microsecond=0))
+    if update.stated_at is not None:
+        return as_of(update, asked_at)
+    return replace(update, stated_at=asked_at.replace(microsecond=0))
 
 
 def _expire(session: Session, payment: Payment, told: GatewayPaymentState, now: datetime) -> None:
@@ -214,7 +218,7 @@ def _expire(session: Session, payment: Payment, told: GatewayPaymentState, now: 
     is_unpaid = told in {GatewayPaymentState.OPEN, GatewayPaymentState.UNKNOWN}
     if payment.state in OPEN_PAYMENT_STATES and is_unpaid and now >= payment_end(payment):
         payment.state = PaymentState.EXPIRED
-        note(session, payment, "expired", actor=GATEWAY_ACTOR)
+        add_event(session, payment, "expired", actor=GATEWAY_ACTOR)
 
 
 # ── What fails ────────────────────────────────────────────────────────────────────────────────
@@ -246,12 +250,12 @@ def note_failed_check(
 ) -> None:
     """Note at a payment, once an error, that what a gateway said of it could not be processed."""
     # A lost connection or a lock that was waited for in vain says nothing of the payment.
-    is_told = count_steps(session, payment, CHECK_FAILED) >= _MAX_FAILURE_EVENTS
+    is_told = count_events(session, payment, CHECK_FAILED) >= _MAX_FAILURE_EVENTS
     if not is_told and not isinstance(error, OperationalError):
         details: dict[str, Any] = {"error": _error_name(error)}
         if refund_id is not None:
             details["refund"] = refund_id
-        note_once(session, payment, CHECK_FAILED, actor=GATEWAY_ACTOR, details=details)
+        add_event_once(session, payment, CHECK_FAILED, actor=GATEWAY_ACTOR, details=details)
 
 
 def _error_name(error: Exception) -> str:
@@ -458,7 +462,7 @@ def _claim_refund(session: Session, due: DueRefund) -> bool:
     if not due.is_sent and _is_unanswered(session, payment, refund, now):
         refund.next_check_at = None
         details = {"refund": refund.id}
-        note_once(session, payment, REFUND_UNANSWERED, actor=GATEWAY_ACTOR, details=details)
+        add_event_once(session, payment, REFUND_UNANSWERED, actor=GATEWAY_ACTOR, details=details)
         _log.error("refund %d needs a person: its gateway never answered", refund.id)
         return False
     ask_later(session, refund_id=refund.id)
@@ -474,7 +478,7 @@ def _is_unanswered(session: Session, payment: Payment, refund: Refund, now: date
         return True
     if refund.checks == 0 or now < refund.requested_at + REFUND_UNANSWERED_AFTER:
         return False
-    return not count_steps(session, payment, "refund_waits", details={"refund": refund.id})
+    return not count_events(session, payment, "refund_waits", details={"refund": refund.id})
 
 
 def _plan_unsent(session: Session, due: DueRefund, *, is_held: bool) -> None:

@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from domain.actors import Actor
 
 PAGE_SIZE = 50
-_LONGEST_REFERENCE = 20
-_LONGEST_SOUGHT = 200
+_MAX_REFERENCE_LENGTH = 20
+_MAX_SEARCH_LENGTH = 200
 _MERGED = "merged"
 PENDING_REFUNDS = ("requested", "pending")
 """States of a refund whose credit was taken and whose money has not gone out."""
@@ -269,7 +269,7 @@ def _count_imported(session: Session, account_id: int) -> int:
 def find_payment(session: Session, *, actor: Actor, reference: str) -> PaymentView:
     """Return the payment of a reference. Raises NotFound, also where it is not theirs to see."""
     row = None
-    if len(reference) <= _LONGEST_REFERENCE and reference.isascii() and reference.isalnum():
+    if len(reference) <= _MAX_REFERENCE_LENGTH and reference.isascii() and reference.isalnum():
         row = session.execute(_payments().where(Payment.reference == reference)).one_or_none()
     if row is None:
         raise NotFound("payment")
@@ -308,7 +308,7 @@ def find_payments(
     decide about. Raises NotAuthorised for anyone who is no staff.
     """
     require(actor, "look_up_payments")
-    tidy = sought.replace("\0", "").strip()[:_LONGEST_SOUGHT]
+    tidy = sought.replace("\0", "").strip()[:_MAX_SEARCH_LENGTH]
     statement = _payments()
     if tidy:
         names = [

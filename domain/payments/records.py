@@ -14,7 +14,7 @@ from domain.actors import system_actor
 from domain.gateways.interface import KnownPayment
 from domain.ledger import GrantTerms
 from domain.ledger import chart_of_accounts as chart
-from domain.ledger.journal import FinanceLine, post_finance_entries
+from domain.ledger.journal import JournalLine, post_journal_entry
 from domain.money import Money
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 GATEWAY_ACTOR = system_actor("gateways")
-"""In whose name facts of gateways are written, whoever had the gateway asked."""
+"""In whose name updates of gateways are written, whoever had the gateway asked."""
 
 BANK = "bank"
 """The gateway of payments that came on the bank account: nobody can be asked about them."""
@@ -46,7 +46,7 @@ INSTRUCTIONS = "instructions"
 FIRST_CHECK = timedelta(minutes=1)
 """How long a gateway may be silent before it is asked."""
 
-_MOST_DOUBLINGS = 6
+_MAX_DOUBLINGS = 6
 
 
 def lock_payment(session: Session, payment_id: int) -> Payment | None:
@@ -146,7 +146,7 @@ def _next_attempt(session: Session, payment: Payment) -> int:
     count = len(refused)
     if not refused or not refused[-1].details.get("is_offered_again"):
         return count
-    wait = FIRST_CHECK * 2 ** min(count - 1, _MOST_DOUBLINGS)
+    wait = FIRST_CHECK * 2 ** min(count - 1, _MAX_DOUBLINGS)
     is_too_soon = clock.now(session) < refused[-1].happened_at + wait
     return count - 1 if is_too_soon else count
 
@@ -156,7 +156,7 @@ def pay_amount(payment: Payment) -> Money:
     return Money(payment.pay_micros, payment.pay_currency)
 
 
-def note(
+def add_event(
     session: Session,
     payment: Payment,
     kind: str,
@@ -181,13 +181,13 @@ def entry_details(entry_sequence: int | None) -> dict[str, int]:
     return {} if entry_sequence is None else {ENTRY: entry_sequence}
 
 
-def note_once(
+def add_event_once(
     session: Session, payment: Payment, kind: str, *, actor: Actor, details: Mapping[str, Any]
 ) -> bool:
     """Write a step of a locked payment unless it stands there; return whether it was written."""
-    if count_steps(session, payment, kind, details=details):
+    if count_events(session, payment, kind, details=details):
         return False
-    note(session, payment, kind, actor=actor, details=details)
+    add_event(session, payment, kind, actor=actor, details=details)
     return True
 
 
@@ -195,13 +195,13 @@ def report_discrepancy(
     session: Session, payment: Payment, kind: str, *, actor: Actor, details: Mapping[str, Any]
 ) -> bool:
     """Have people look, once, at an amount that the books do not have; say whether it is new."""
-    is_new = note_once(session, payment, kind, actor=actor, details=details)
+    is_new = add_event_once(session, payment, kind, actor=actor, details=details)
     if is_new:
         _log.error("payment %d needs a person: %s", payment.id, kind)
     return is_new
 
 
-def count_steps(
+def count_events(
     session: Session, payment: Payment, kind: str, *, details: Mapping[str, Any] | None = None
 ) -> int:
     """Return how many steps of a kind have these details, among others."""
@@ -249,14 +249,14 @@ def post_gateway_money(
 ) -> None:
     """Post money that moves between two accounts of the chart and concerns no credit, once."""
     account = session.get_one(Account, payment.account_id)
-    post_finance_entries(
+    post_journal_entry(
         session,
         site_code=account.site_code,
         kind=kind,
         reference=payment.gateway_payment_id or payment.reference,
         lines=(
-            FinanceLine(debit, amount.micros, amount.currency),
-            FinanceLine(credit, -amount.micros, amount.currency),
+            JournalLine(debit, amount.micros, amount.currency),
+            JournalLine(credit, -amount.micros, amount.currency),
         ),
         occurred_at=clock.now(session),
         actor=actor,

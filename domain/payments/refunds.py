@@ -36,9 +36,9 @@ from domain.gateways.interface import (
     GatewayRefused,
     GatewayUnavailable,
     Outcome,
-    RefundFact,
     RefundRequest,
     RefundState,
+    RefundUpdate,
 )
 from domain.ledger.idempotency import request_digest
 from domain.money import Money
@@ -53,11 +53,11 @@ from domain.payments.outflows import (
 from domain.payments.records import (
     BANK,
     GATEWAY_ACTOR,
+    add_event,
+    add_event_once,
     entry_details,
     known,
     lock_payment,
-    note,
-    note_once,
     report_discrepancy,
 )
 from domain.payments.review_cases import (
@@ -222,7 +222,7 @@ def _book(session: Session, payment: Payment, refund: Refund, actor: Actor) -> N
         "state": refund.state,
         **entry_details(entry),
     }
-    note(session, payment, "refund_requested", actor=actor, details=details)
+    add_event(session, payment, "refund_requested", actor=actor, details=details)
     _report_excess(session, payment, refund, actor)
 
 
@@ -245,7 +245,7 @@ def _report_unfit(
     session: Session, payment: Payment, refund: Refund, micros: int, actor: Actor
 ) -> None:
     details = {"refund": refund.id, "amount": [micros, payment.pay_currency]}
-    note_once(session, payment, UNFIT_REFUND, actor=actor, details=details)
+    add_event_once(session, payment, UNFIT_REFUND, actor=actor, details=details)
     _log.error("payment %d was refunded for more than was credited", payment.id)
 
 
@@ -366,7 +366,7 @@ def send_refund(sessions: sessionmaker[Session], *, gateway: Gateway, refund_id:
             return WAITS
         request = _request(session, payment, refund, refund.reference)
     try:
-        fact = gateway.refund(request)
+        update = gateway.refund(request)
     except GatewayUnavailable as error:
         _log.warning("refund %d waits: %s", refund_id, error)
         with sessions.begin() as session:
@@ -375,15 +375,15 @@ def send_refund(sessions: sessionmaker[Session], *, gateway: Gateway, refund_id:
     except GatewayRefused as error:
         reason = error.reason
         return run_transaction(sessions, lambda session: _refused(session, refund_id, reason))
-    return run_transaction(sessions, lambda session: _answered(session, refund_id, fact))
+    return run_transaction(sessions, lambda session: _answered(session, refund_id, update))
 
 
-def _answered(session: Session, refund_id: int, fact: RefundFact) -> str:
+def _answered(session: Session, refund_id: int, update: RefundUpdate) -> str:
     refund = session.get_one(Refund, refund_id)
     payment = lock_payment(session, refund.payment_id)
     if payment is None:
         raise NotFound("payment")
-    apply_refund(session, payment, fact, actor=GATEWAY_ACTOR, asked_for=refund_id)
+    apply_refund(session, payment, update, actor=GATEWAY_ACTOR, asked_for=refund_id)
     return refund.state
 
 
@@ -423,7 +423,7 @@ def _hold(session: Session, payment: Payment, refund: Refund) -> None:
     """Have a refund wait for the one before it, and tell staff so once."""
     refund.next_check_at = clock.now(session) + _RETRY
     details = {"refund": refund.id}
-    note_once(session, payment, "refund_waits", actor=GATEWAY_ACTOR, details=details)
+    add_event_once(session, payment, "refund_waits", actor=GATEWAY_ACTOR, details=details)
 
 
 def _refused(session: Session, refund_id: int, reason: str) -> str:
@@ -441,30 +441,30 @@ def _refused(session: Session, refund_id: int, reason: str) -> str:
 def apply_refund(
     session: Session,
     payment: Payment,
-    fact: RefundFact,
+    update: RefundUpdate,
     *,
     actor: Actor,
     asked_for: int | None = None,
 ) -> Outcome:
     """Bring a refund of a locked payment to where the gateway says that it stands."""
     lock_account(session, payment.account_id)
-    refund = _find(session, payment, fact, asked_for)
+    refund = _find(session, payment, update, asked_for)
     if refund is not None:
-        return _advance(session, payment, refund, fact, actor)
-    other = _other_payment(session, payment, fact)
+        return _advance(session, payment, refund, update, actor)
+    other = _other_payment(session, payment, update)
     if other is not None:
-        return _report_of_another(session, payment, fact, other, actor)
-    if fact.state is RefundState.FAILED:
-        return _keep_failure(session, payment, fact, actor)
-    if fact.is_reversal and _is_part_of_dispute(session, payment, fact):
-        details = {"gateway_refund": fact.gateway_refund_id, "amount": fact.amount.micros}
-        is_new = note_once(session, payment, REVERSAL_OF_DISPUTE, actor=actor, details=details)
+        return _report_of_another(session, payment, update, other, actor)
+    if update.state is RefundState.FAILED:
+        return _keep_failure(session, payment, update, actor)
+    if update.is_reversal and _is_part_of_dispute(session, payment, update):
+        details = {"gateway_refund": update.gateway_refund_id, "amount": update.amount.micros}
+        is_new = add_event_once(session, payment, REVERSAL_OF_DISPUTE, actor=actor, details=details)
         return Outcome.RECORDED if is_new else Outcome.REPEATED
-    return _take_over(session, payment, fact, actor)
+    return _take_over(session, payment, update, actor)
 
 
 def _find(
-    session: Session, payment: Payment, fact: RefundFact, asked_for: int | None
+    session: Session, payment: Payment, update: RefundUpdate, asked_for: int | None
 ) -> Refund | None:
     """Return our row of a refund: by the gateway's id, our reference, or as the one that waits.
 
@@ -476,45 +476,45 @@ def _find(
         .order_by(Refund.id)
         .execution_options(populate_existing=True)
     ).all()
-    by_id = [row for row in rows if row.gateway_refund_id == fact.gateway_refund_id]
+    by_id = [row for row in rows if row.gateway_refund_id == update.gateway_refund_id]
     if by_id:
         return by_id[0]
     ours = [
         row
         for row in rows
-        if row.id == asked_for or (fact.reference and row.reference == fact.reference)
+        if row.id == asked_for or (update.reference and row.reference == update.reference)
     ]
     if ours:
         return ours[0] if _has_no_other_id(ours[0]) else None
-    if fact.reference is not None or fact.is_reversal:
+    if update.reference is not None or update.is_reversal:
         return None
-    waiting = (row for row in rows if _may_be(payment, row, fact))
+    waiting = (row for row in rows if _may_be(payment, row, update))
     return next(waiting, None)
 
 
-def _other_payment(session: Session, payment: Payment, fact: RefundFact) -> str | None:
+def _other_payment(session: Session, payment: Payment, update: RefundUpdate) -> str | None:
     """Return the reference of another payment that has the refund, or None."""
     return session.scalars(
         select(Payment.reference)
         .join(Refund, Refund.payment_id == Payment.id)
         .where(
             Refund.gateway == payment.gateway,
-            Refund.gateway_refund_id == fact.gateway_refund_id,
+            Refund.gateway_refund_id == update.gateway_refund_id,
             Refund.payment_id != payment.id,
         )
     ).first()
 
 
 def _report_of_another(
-    session: Session, payment: Payment, fact: RefundFact, other: str, actor: Actor
+    session: Session, payment: Payment, update: RefundUpdate, other: str, actor: Actor
 ) -> Outcome:
     """Have finance review a refund that is booked on another payment.
 
     One that failed moved no money.
     """
-    if fact.state is RefundState.FAILED:
+    if update.state is RefundState.FAILED:
         return Outcome.REPEATED
-    details = {**_discrepancy(fact, None), "other_payment": other}
+    details = {**_discrepancy(update, None), "other_payment": other}
     is_new = report_discrepancy(session, payment, REFUND_OF_ANOTHER, actor=actor, details=details)
     return Outcome.RECORDED if is_new else Outcome.REPEATED
 
@@ -524,64 +524,68 @@ def _has_no_other_id(refund: Refund) -> bool:
     return refund.gateway_refund_id in {None, refund.reference}
 
 
-def _may_be(payment: Payment, refund: Refund, fact: RefundFact) -> bool:
+def _may_be(payment: Payment, refund: Refund, update: RefundUpdate) -> bool:
     """Whether a refund that the gateway tells without our reference may be one of ours."""
     return (
         refund.state in _ON_ITS_WAY
         and refund.reference is not None
         and _has_no_other_id(refund)
-        and refund.pay_micros == fact.amount.micros
-        and payment.pay_currency == fact.amount.currency
-        and fact.gateway_payment_id in {None, refund.gateway_payment_id}
+        and refund.pay_micros == update.amount.micros
+        and payment.pay_currency == update.amount.currency
+        and update.gateway_payment_id in {None, refund.gateway_payment_id}
     )
 
 
-def _is_part_of_dispute(session: Session, payment: Payment, fact: RefundFact) -> bool:
+def _is_part_of_dispute(session: Session, payment: Payment, update: RefundUpdate) -> bool:
     """Whether a dispute of the same money, and of as much, carries this reversal out.
 
     One that was won does where the reversal is from before its end.
     """
     rows = session.scalars(select(Dispute).where(Dispute.payment_id == payment.id))
     return any(
-        is_same_money(row.gateway_payment_id, fact.gateway_payment_id)
-        and (row.state != "won" or _is_before_end(row, fact))
-        and (row.pay_micros >= fact.amount.micros or fact.amount.currency != payment.pay_currency)
+        is_same_money(row.gateway_payment_id, update.gateway_payment_id)
+        and (row.state != "won" or _is_before_end(row, update))
+        and (
+            row.pay_micros >= update.amount.micros or update.amount.currency != payment.pay_currency
+        )
         for row in rows
     )
 
 
-def _is_before_end(dispute: Dispute, fact: RefundFact) -> bool:
-    if fact.stated_at is None or dispute.stated_at is None:
+def _is_before_end(dispute: Dispute, update: RefundUpdate) -> bool:
+    if update.stated_at is None or dispute.stated_at is None:
         return False
-    return fact.stated_at <= dispute.stated_at
+    return update.stated_at <= dispute.stated_at
 
 
-def _take_over(session: Session, payment: Payment, fact: RefundFact, actor: Actor) -> Outcome:
+def _take_over(session: Session, payment: Payment, update: RefundUpdate, actor: Actor) -> Outcome:
     """Write down a refund that somebody made at the gateway."""
-    if not _is_fit(payment, fact):
-        kind, details = REFUND_IN_OTHER_CURRENCY, _discrepancy(fact, None)
+    if not _is_fit(payment, update):
+        kind, details = REFUND_IN_OTHER_CURRENCY, _discrepancy(update, None)
         is_new = report_discrepancy(session, payment, kind, actor=actor, details=details)
         return Outcome.RECORDED if is_new else Outcome.REPEATED
-    refund = _of_gateway(session, payment, fact, actor)
+    refund = _of_gateway(session, payment, update, actor)
     refund.next_check_at = clock.now(session) + _CHECK_EVERY
     _book(session, payment, refund, actor)
-    if fact.state is RefundState.SUCCEEDED:
+    if update.state is RefundState.SUCCEEDED:
         _succeed(session, payment, refund, actor)
     _report_unexplained(session, payment, refund, actor)
     return Outcome.RECORDED
 
 
-def _discrepancy(fact: RefundFact, expected: Money | None) -> dict[str, object]:
+def _discrepancy(update: RefundUpdate, expected: Money | None) -> dict[str, object]:
     """Return what the timeline keeps of an amount of a refund that the books do not have."""
     return {
-        "gateway_refund": fact.gateway_refund_id,
-        "gateway_payment": fact.gateway_payment_id,
-        "amount": [fact.amount.micros, fact.amount.currency],
+        "gateway_refund": update.gateway_refund_id,
+        "gateway_payment": update.gateway_payment_id,
+        "amount": [update.amount.micros, update.amount.currency],
         "expected": None if expected is None else [expected.micros, expected.currency],
     }
 
 
-def _keep_failure(session: Session, payment: Payment, fact: RefundFact, actor: Actor) -> Outcome:
+def _keep_failure(
+    session: Session, payment: Payment, update: RefundUpdate, actor: Actor
+) -> Outcome:
     """Write down a refund whose first statement says that it failed.
 
     A statement that is delivered later may be older, and must not take the credit. A failure
@@ -590,93 +594,97 @@ def _keep_failure(session: Session, payment: Payment, fact: RefundFact, actor: A
     is_owed = owe_again(
         session,
         payment,
-        gateway_refund_id=fact.gateway_refund_id,
-        gateway_payment_id=fact.gateway_payment_id,
+        gateway_refund_id=update.gateway_refund_id,
+        gateway_payment_id=update.gateway_payment_id,
     )
-    if fact.stated_at is None or not _is_fit(payment, fact):
+    if update.stated_at is None or not _is_fit(payment, update):
         return Outcome.RECORDED if is_owed else Outcome.REPEATED
-    refund = _of_gateway(session, payment, fact, actor)
+    refund = _of_gateway(session, payment, update, actor)
     refund.state = RefundState.FAILED.value
     refund.settled_at = clock.now(session)
     session.add(refund)
     session.flush()
     details = {"refund": refund.id, "amount": [refund.pay_micros, payment.pay_currency]}
-    note(session, payment, "refund_requested", actor=actor, details={**details, "state": "failed"})
-    note(session, payment, "refund_failed", actor=actor, details={**details, "code": "gateway"})
+    add_event(
+        session, payment, "refund_requested", actor=actor, details={**details, "state": "failed"}
+    )
+    add_event(
+        session, payment, "refund_failed", actor=actor, details={**details, "code": "gateway"}
+    )
     return Outcome.RECORDED
 
 
-def _is_fit(payment: Payment, fact: RefundFact) -> bool:
+def _is_fit(payment: Payment, update: RefundUpdate) -> bool:
     """Whether a refund has an amount in the currency that was paid."""
-    return fact.amount.currency == payment.pay_currency and fact.amount.micros > 0
+    return update.amount.currency == payment.pay_currency and update.amount.micros > 0
 
 
-def _of_gateway(session: Session, payment: Payment, fact: RefundFact, actor: Actor) -> Refund:
+def _of_gateway(session: Session, payment: Payment, update: RefundUpdate, actor: Actor) -> Refund:
     """Return a new row for a refund that was made at the gateway."""
     return Refund(
         account_id=payment.account_id,
         payment_id=payment.id,
         gateway=payment.gateway,
-        gateway_payment_id=name_of_return(session, payment, fact),
-        gateway_refund_id=fact.gateway_refund_id,
-        is_reversal=fact.is_reversal,
+        gateway_payment_id=name_of_return(session, payment, update),
+        gateway_refund_id=update.gateway_refund_id,
+        is_reversal=update.is_reversal,
         state="pending",
-        pay_micros=fact.amount.micros,
+        pay_micros=update.amount.micros,
         reason="gateway",
         requested_by=audit.actor_name(actor),
         requested_at=clock.now(session),
-        stated_at=fact.stated_at,
+        stated_at=update.stated_at,
     )
 
 
 def _advance(
-    session: Session, payment: Payment, refund: Refund, fact: RefundFact, actor: Actor
+    session: Session, payment: Payment, refund: Refund, update: RefundUpdate, actor: Actor
 ) -> Outcome:
     """Take a statement about a refund that we know, unless a newer one was taken before.
 
     Its amount stays what it was: another one is for people to look into.
     """
     if _has_no_other_id(refund):
-        refund.gateway_refund_id = fact.gateway_refund_id
+        refund.gateway_refund_id = update.gateway_refund_id
     booked = Money(refund.pay_micros, payment.pay_currency)
-    kind, details = REFUND_AMOUNT_CHANGED, _discrepancy(fact, booked)
-    is_restated = fact.amount != booked and report_discrepancy(
+    kind, details = REFUND_AMOUNT_CHANGED, _discrepancy(update, booked)
+    is_restated = update.amount != booked and report_discrepancy(
         session, payment, kind, actor=actor, details=details
     )
-    if refund.state == "merged" or not _is_news(refund, fact):
+    if refund.state == "merged" or not _is_news(refund, update):
         return Outcome.RECORDED if is_restated else Outcome.REPEATED
-    if fact.stated_at is not None:
-        refund.stated_at = fact.stated_at
-    if fact.state is RefundState.SUCCEEDED:
+    if update.stated_at is not None:
+        refund.stated_at = update.stated_at
+    if update.state is RefundState.SUCCEEDED:
         _succeed(session, payment, refund, actor)
         _report_unexplained(session, payment, refund, actor)
-    elif fact.state is RefundState.FAILED:
+    elif update.state is RefundState.FAILED:
         _fail(session, payment, refund, actor, "gateway")
         owe_again(
             session,
             payment,
-            gateway_refund_id=fact.gateway_refund_id,
+            gateway_refund_id=update.gateway_refund_id,
             gateway_payment_id=refund.gateway_payment_id,
         )
     else:
         refund.state = RefundState.PENDING.value
         refund.next_check_at = clock.now(session) + _CHECK_EVERY
-        note(session, payment, "refund_pending", actor=actor, details={"refund": refund.id})
+        add_event(session, payment, "refund_pending", actor=actor, details={"refund": refund.id})
     return Outcome.RECORDED
 
 
-def _is_news(refund: Refund, fact: RefundFact) -> bool:
-    if refund.state == fact.state.value:
-        if fact.stated_at is not None and refund.stated_at is not None:
-            refund.stated_at = max(refund.stated_at, fact.stated_at)
+def _is_news(refund: Refund, update: RefundUpdate) -> bool:
+    if refund.state == update.state.value:
+        if update.stated_at is not None and refund.stated_at is not None:
+            refund.stated_at = max(refund.stated_at, update.stated_at)
         return False
-    if fact.state is RefundState.PENDING:
+    if update.state is RefundState.PENDING:
         return refund.state == "requested"  # money that came or went does not wait again
-    if fact.stated_at is None or refund.stated_at is None:
+    if update.stated_at is None or refund.stated_at is None:
         return True
-    if fact.stated_at == refund.stated_at:
-        return _RANKS[fact.state.value] > _RANKS[refund.state]
-    return fact.stated_at > refund.stated_at
+    if update.stated_at == refund.stated_at:
+        return _RANKS[update.state.value] > _RANKS[refund.state]
+    return update.stated_at > refund.stated_at
 
 
 def _succeed(session: Session, payment: Payment, refund: Refund, actor: Actor) -> None:
@@ -699,7 +707,7 @@ def _succeed(session: Session, payment: Payment, refund: Refund, actor: Actor) -
         session.flush()
         settle_by_refunds(session, payment, refund.gateway_payment_id)
     details = {"refund": refund.id, **entry_details(entry)}
-    note(session, payment, "refund_succeeded", actor=actor, details=details)
+    add_event(session, payment, "refund_succeeded", actor=actor, details=details)
 
 
 def _fail(session: Session, payment: Payment, refund: Refund, actor: Actor, code: str) -> None:
@@ -717,7 +725,7 @@ def _fail(session: Session, payment: Payment, refund: Refund, actor: Actor, code
         next_check_at=None,
     )
     details = {"refund": refund.id, "code": code, **entry_details(entry)}
-    note(session, payment, "refund_failed", actor=actor, details=details)
+    add_event(session, payment, "refund_failed", actor=actor, details=details)
 
 
 def apply_kept_refund(session: Session, payment: Payment, refund: Refund, actor: Actor) -> None:

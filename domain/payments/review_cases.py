@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Select
     from sqlalchemy.orm import Session
 
-    from domain.gateways.interface import PaymentFact
+    from domain.gateways.interface import PaymentUpdate
 
 WRONG_AMOUNT = "wrong_amount"
 MONEY_OF_ANOTHER = "money_of_another"
@@ -62,7 +62,7 @@ _WITH_MONEY = frozenset({GatewayPaymentState.PAID.value, GatewayPaymentState.UND
 
 
 @dataclass(frozen=True, slots=True)
-class Doubt:
+class ReviewCase:
     """A step of the timeline that people decide about; `said` is the state at the gateway then.
 
     `amount` and `gateway_payment_id` are of the money as it was verified; None where the gateway
@@ -94,18 +94,18 @@ class Doubt:
         return self.said in {None, GatewayPaymentState.PAID.value}
 
 
-def said_by(fact: PaymentFact) -> dict[str, Any]:
-    """Return what the timeline keeps of a fact: codes, ids and amounts only."""
-    amount = None if fact.amount is None else [fact.amount.micros, fact.amount.currency]
+def said_by(update: PaymentUpdate) -> dict[str, Any]:
+    """Return what the timeline keeps of an update: codes, ids and amounts only."""
+    amount = None if update.amount is None else [update.amount.micros, update.amount.currency]
     return {
-        "state": fact.state.value,
-        "gateway_payment": fact.gateway_payment_id,
+        "state": update.state.value,
+        "gateway_payment": update.gateway_payment_id,
         "amount": amount,
-        "code": fact.code,
+        "code": update.code,
     }
 
 
-def said_of(doubt: Doubt) -> dict[str, Any]:
+def said_of(doubt: ReviewCase) -> dict[str, Any]:
     """Return the same of a doubt, for a step of its own."""
     amount = None if doubt.amount is None else [doubt.amount.micros, doubt.amount.currency]
     return {
@@ -116,19 +116,19 @@ def said_of(doubt: Doubt) -> dict[str, Any]:
     }
 
 
-def current_doubt(session: Session, payment: Payment) -> Doubt | None:
+def current_case(session: Session, payment: Payment) -> ReviewCase | None:
     """Return why a payment is under review, or None where it is not."""
     if payment.state != PaymentState.UNDER_REVIEW:
         return None
     row = session.scalars(
         _told(payment).where(PaymentEvent.kind == payment.code).order_by(PaymentEvent.id.desc())
     ).first()
-    return None if row is None else doubt_of(row)
+    return None if row is None else case_of(row)
 
 
-def open_doubts(session: Session, payment: Payment) -> tuple[Doubt, ...]:
+def open_cases(session: Session, payment: Payment) -> tuple[ReviewCase, ...]:
     """Return what people have to decide about a payment: its review first, then other money."""
-    current = current_doubt(session, payment)
+    current = current_case(session, payment)
     decided = select(PaymentReview.doubt_id).where(
         PaymentReview.payment_id == payment.id, PaymentReview.state != "proposed"
     )
@@ -140,17 +140,17 @@ def open_doubts(session: Session, payment: Payment) -> tuple[Doubt, ...]:
     found = [] if current is None else [current]
     found += [
         doubt
-        for doubt in map(doubt_of, others)
+        for doubt in map(case_of, others)
         if not _is_credited(payment, doubt)
         and (current is None or doubt.gateway_payment_id != current.gateway_payment_id)
     ]
     return tuple(found)
 
 
-def open_discrepancies(session: Session, payment: Payment) -> tuple[Doubt, ...]:
+def open_discrepancies(session: Session, payment: Payment) -> tuple[ReviewCase, ...]:
     """Return the amounts of a payment that differ from its books and that nobody has reviewed."""
     rows = session.scalars(_told(payment).where(is_open_discrepancy()).order_by(PaymentEvent.id))
-    return tuple(map(doubt_of, rows))
+    return tuple(map(case_of, rows))
 
 
 def is_open_discrepancy() -> ColumnElement[bool]:
@@ -159,7 +159,7 @@ def is_open_discrepancy() -> ColumnElement[bool]:
     return PaymentEvent.kind.in_(DISCREPANCIES) & ~reviewed
 
 
-def _is_credited(payment: Payment, doubt: Doubt) -> bool:
+def _is_credited(payment: Payment, doubt: ReviewCase) -> bool:
     return doubt.gateway_payment_id is not None and (
         doubt.gateway_payment_id == payment.gateway_payment_id
     )
@@ -168,7 +168,7 @@ def _is_credited(payment: Payment, doubt: Doubt) -> bool:
 def is_reported(session: Session, payment: Payment, gateway_payment_id: str | None) -> bool:
     """Whether this money was reported before as one that can only go back."""
     rows = session.scalars(_told(payment).where(PaymentEvent.kind == SECOND_MONEY))
-    return any(doubt_of(row).gateway_payment_id == gateway_payment_id for row in rows)
+    return any(case_of(row).gateway_payment_id == gateway_payment_id for row in rows)
 
 
 def went_back(session: Session, payment: Payment, gateway_payment_id: str | None) -> bool:
@@ -193,19 +193,22 @@ def is_credited_elsewhere(session: Session, payment: Payment, gateway_payment_id
     return other is not None
 
 
-def is_ended_by(doubt: Doubt, fact: PaymentFact) -> bool:
+def is_ended_by(doubt: ReviewCase, update: PaymentUpdate) -> bool:
     """Whether a failure is of the money in doubt: that of another attempt says nothing of it."""
-    if fact.state is not GatewayPaymentState.FAILED:
+    if update.state is not GatewayPaymentState.FAILED:
         return False
-    if fact.gateway_payment_id is not None and fact.gateway_payment_id == doubt.gateway_payment_id:
+    if (
+        update.gateway_payment_id is not None
+        and update.gateway_payment_id == doubt.gateway_payment_id
+    ):
         return True
-    is_nameless = fact.gateway_payment_id is None or doubt.gateway_payment_id is None
+    is_nameless = update.gateway_payment_id is None or doubt.gateway_payment_id is None
     return is_nameless and not doubt.is_paid
 
 
-def tells_more(doubt: Doubt, fact: PaymentFact) -> bool:
-    """Whether a fact says something of the money that the doubt's step does not."""
-    said = said_by(fact)
+def tells_more(doubt: ReviewCase, update: PaymentUpdate) -> bool:
+    """Whether an update says something of the money that the doubt's step does not."""
+    said = said_by(update)
     known = said_of(doubt)
     names = ("state", "gateway_payment", "amount")
     return any(said[name] is not None and said[name] != known[name] for name in names)
@@ -217,10 +220,10 @@ def _told(payment: Payment) -> Select[PaymentEvent]:
     )
 
 
-def doubt_of(row: PaymentEvent) -> Doubt:
+def case_of(row: PaymentEvent) -> ReviewCase:
     """Return what a step of the timeline tells people to decide."""
     details: Mapping[str, Any] = row.details
-    return Doubt(
+    return ReviewCase(
         id=row.id,
         reason=row.kind,
         since=row.happened_at,

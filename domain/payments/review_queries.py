@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select
 
 from db.models import Account, Payment, PaymentEvent, PaymentReview
-from domain.payments.review_cases import doubt_of, is_open_discrepancy
+from domain.payments.review_cases import case_of, is_open_discrepancy
 from domain.permissions import require
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from domain.actors import Actor
-    from domain.payments.review_cases import Doubt
+    from domain.payments.review_cases import ReviewCase
 
 MAX_DISCREPANCIES = 100
 
@@ -53,7 +53,7 @@ class DiscrepancyView:
     payment_reference: str
     account_id: int
     account_name: str
-    discrepancy: Doubt
+    discrepancy: ReviewCase
 
 
 def list_discrepancies(session: Session, *, actor: Actor) -> tuple[DiscrepancyView, ...]:
@@ -68,6 +68,6 @@ def list_discrepancies(session: Session, *, actor: Actor) -> tuple[DiscrepancyVi
         .limit(MAX_DISCREPANCIES)
     )
     return tuple(
-        DiscrepancyView(reference, step.account_id, name, doubt_of(step))
+        DiscrepancyView(reference, step.account_id, name, case_of(step))
         for step, reference, name in rows
     )

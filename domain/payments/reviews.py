@@ -18,12 +18,12 @@ from sqlalchemy.orm import aliased
 from db.models import Payment, PaymentEvent, PaymentReview, PaymentState
 from domain import audit, clock
 from domain.errors import AlreadyDecided, Conflict, InvalidInput, NotAuthorised, NotFound
-from domain.gateways.interface import GatewayPaymentState, PaymentFact
+from domain.gateways.interface import GatewayPaymentState, PaymentUpdate
 from domain.money import Money
 from domain.payments import discrepancies, review_cases
 from domain.payments.disputes import end_dispute, find_open_dispute
 from domain.payments.gateway_updates import credit_money
-from domain.payments.records import GATEWAY_ACTOR, lock_payment, note
+from domain.payments.records import GATEWAY_ACTOR, add_event, lock_payment
 from domain.payments.unapplied_receipts import owe, record_return, review_of, settle_by_refunds
 from domain.permissions import require, require_another
 from domain.validation import checked_reason
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from db.models import Dispute
     from domain.actors import Actor
-    from domain.payments.review_cases import Doubt
+    from domain.payments.review_cases import ReviewCase
 
 __all__ = [
     "Decision",
@@ -64,7 +64,7 @@ class OpenReview:
     `obstacle` is the slug of why it cannot be accepted, and `credit` None then.
     """
 
-    doubt: Doubt
+    doubt: ReviewCase
     credit: Money | None
     obstacle: str | None
     proposed_by: str | None
@@ -102,7 +102,7 @@ class PaymentReviews:
     """
 
     waiting: tuple[OpenReview, ...]
-    discrepancies: tuple[Doubt, ...]
+    discrepancies: tuple[ReviewCase, ...]
     ends_dispute: frozenset[int]
     decided: tuple[Decision, ...]
 
@@ -122,7 +122,7 @@ def reviews_of(session: Session, *, payment_id: int, actor: Actor) -> PaymentRev
     proposals = {row.doubt_id: row for row in rows if row.state == "proposed"}
     waiting = tuple(
         _open(session, payment, doubt, proposals.get(doubt.id))
-        for doubt in review_cases.open_doubts(session, payment)
+        for doubt in review_cases.open_cases(session, payment)
     )
     discrepancies = review_cases.open_discrepancies(session, payment)
     return PaymentReviews(
@@ -134,7 +134,7 @@ def reviews_of(session: Session, *, payment_id: int, actor: Actor) -> PaymentRev
 
 
 def _open(
-    session: Session, payment: Payment, doubt: Doubt, proposal: PaymentReview | None
+    session: Session, payment: Payment, doubt: ReviewCase, proposal: PaymentReview | None
 ) -> OpenReview:
     credit, obstacle = None, None
     try:
@@ -264,7 +264,7 @@ def accept_payment(
     payment.pay_micros, payment.credit_micros = came.micros, credit_micros
     session.flush()
     _record(session, payment, "accepted", actor, details)
-    fact = PaymentFact(
+    update = PaymentUpdate(
         state=GatewayPaymentState.PAID,
         reference=payment.reference,
         gateway_payment_id=doubt.gateway_payment_id,
@@ -272,7 +272,7 @@ def accept_payment(
         occurred_at=doubt.since,
         asking_tells_instrument=True,
     )
-    credit_money(session, payment, fact, GATEWAY_ACTOR)
+    credit_money(session, payment, update, GATEWAY_ACTOR)
 
 
 def refuse_payment(
@@ -348,7 +348,7 @@ def review_discrepancy(
         end_dispute(session, payment, dispute, is_lost=bool(is_lost), actor=GATEWAY_ACTOR)
 
 
-def _dispute_to_end(session: Session, payment: Payment, doubt: Doubt) -> Dispute | None:
+def _dispute_to_end(session: Session, payment: Payment, doubt: ReviewCase) -> Dispute | None:
     """Return the open dispute that the review of a discrepancy ends, or None."""
     name = doubt.gateway_dispute_id
     if doubt.reason != review_cases.UNKNOWN_OUTCOME or name is None:
@@ -356,7 +356,7 @@ def _dispute_to_end(session: Session, payment: Payment, doubt: Doubt) -> Dispute
     return find_open_dispute(session, payment, name)
 
 
-def _discrepancy(session: Session, payment: Payment, doubt_id: int) -> Doubt:
+def _discrepancy(session: Session, payment: Payment, doubt_id: int) -> ReviewCase:
     for doubt in review_cases.open_discrepancies(session, payment):
         if doubt.id == doubt_id:
             return doubt
@@ -382,14 +382,14 @@ def _review(session: Session, doubt_id: int) -> PaymentReview | None:
     ).one_or_none()
 
 
-def _doubt(session: Session, payment: Payment, doubt_id: int) -> Doubt:
-    for doubt in review_cases.open_doubts(session, payment):
+def _doubt(session: Session, payment: Payment, doubt_id: int) -> ReviewCase:
+    for doubt in review_cases.open_cases(session, payment):
         if doubt.id == doubt_id:
             return doubt
     raise Conflict("doubt_is_over")
 
 
-def _credit_of(session: Session, payment: Payment, doubt: Doubt) -> tuple[Money, int]:
+def _credit_of(session: Session, payment: Payment, doubt: ReviewCase) -> tuple[Money, int]:
     """Return what came and the micros of credit that it buys; raise Conflict with the obstacle."""
     if doubt.reason == review_cases.SECOND_MONEY:
         raise Conflict("second_money_goes_back")
@@ -413,7 +413,7 @@ def _credit_of(session: Session, payment: Payment, doubt: Doubt) -> tuple[Money,
 def _record(
     session: Session, payment: Payment, step: str, actor: Actor, details: Mapping[str, object]
 ) -> None:
-    note(session, payment, step, actor=actor, details=details)
+    add_event(session, payment, step, actor=actor, details=details)
     audit.record(
         session,
         action=step,

@@ -16,7 +16,7 @@ from db.bulk import fetch_rows
 from db.models import PaymentEvent, VoucherRedemption
 from domain import clock, fraud_signals
 from domain.errors import BillingError, VoucherRefused
-from domain.payments.records import note
+from domain.payments.records import add_event
 from domain.vouchers import VOUCHER_ACTOR, check_account, give, lock_campaign
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from db.models import Campaign, Payment
     from domain.actors import Actor
-    from domain.gateways.interface import PaymentFact
+    from domain.gateways.interface import PaymentUpdate
 
 _log = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ def lock_packs(session: Session, payment: Payment, *, at: datetime) -> list[Camp
 
 
 def give_packs(
-    session: Session, payment: Payment, fact: PaymentFact, packs: list[Campaign], actor: Actor
+    session: Session, payment: Payment, update: PaymentUpdate, packs: list[Campaign], actor: Actor
 ) -> None:
     """Give what the locked campaigns have for a payment that was credited in this transaction.
 
@@ -79,28 +79,28 @@ def give_packs(
     """
     if not packs or _had_top_up(session, payment):
         return
-    if fact.asking_tells_instrument:
-        note(session, payment, WAITS, actor=actor)
+    if update.asking_tells_instrument:
+        add_event(session, payment, WAITS, actor=actor)
         payment.next_check_at = clock.now(session)
         return
-    digest = fraud_signals.learn_instrument(
+    digest = fraud_signals.record_instrument(
         session,
         account_id=payment.account_id,
         gateway=payment.gateway,
-        instrument=fact.instrument,
+        instrument=update.instrument,
     )
-    is_unknown = fact.instrument is not None and digest is None
+    is_unknown = update.instrument is not None and digest is None
     for campaign in packs:
         reason = "no_key" if is_unknown else _give(session, payment, campaign, digest)
         details: dict[str, object] = {"campaign": campaign.id}
         if reason is not None:
             details["reason"] = reason
-        note(session, payment, REFUSED if reason else GIVEN, actor=actor, details=details)
+        add_event(session, payment, REFUSED if reason else GIVEN, actor=actor, details=details)
 
 
-def settle_packs(session: Session, payment: Payment, fact: PaymentFact, actor: Actor) -> None:
+def settle_packs(session: Session, payment: Payment, update: PaymentUpdate, actor: Actor) -> None:
     """Give a credited payment what waits for what it was paid with, now that this is known."""
-    if fact.asking_tells_instrument:
+    if update.asking_tells_instrument:
         return
     steps = session.scalars(
         select(PaymentEvent.kind).where(
@@ -114,10 +114,10 @@ def settle_packs(session: Session, payment: Payment, fact: PaymentFact, actor: A
     packs = lock_packs(session, payment, at=payment.credited_at or clock.now(session))
     went_back = payment.refunded_micros + payment.disputed_micros > 0
     if packs and not went_back:
-        give_packs(session, payment, fact, packs, actor)
+        give_packs(session, payment, update, packs, actor)
     else:
         reason = "money_went_back" if went_back else "over"
-        note(session, payment, REFUSED, actor=actor, details={"reason": reason})
+        add_event(session, payment, REFUSED, actor=actor, details={"reason": reason})
 
 
 def _had_top_up(session: Session, payment: Payment) -> bool:

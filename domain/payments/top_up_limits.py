@@ -18,7 +18,7 @@ from sqlalchemy.dialects.postgresql import insert
 from db.models import TopUpLimit
 from domain import audit, clock
 from domain.errors import Conflict, CurrencyMismatch, InvalidInput, NotFound
-from domain.ledger.idempotency import WriteOnce, first_answer, keep_answer
+from domain.ledger.idempotency import IdempotentRequest, store_response, stored_response
 from domain.money import Money
 from domain.permissions import require
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from domain.actors import Actor
 
-MOST_PRESETS = 8
+MAX_PRESETS = 8
 
 _FILE = Path(__file__).with_name("top_up_limits.toml")
 _NO_ACCOUNT = 0
@@ -99,12 +99,12 @@ def change_limits(
     }
     request = {"currency": currency, "expected_version": expected_version, **values}
     key = f"top_up_limits:{idempotency_key}"
-    write = WriteOnce(_NO_ACCOUNT, key, "change_limits", request)
+    write = IdempotentRequest(_NO_ACCOUNT, key, "change_limits", request)
     session.execute(_LOCK)
-    answer = first_answer(session, write)
+    answer = stored_response(session, write)
     if answer is None:
         answer = _change(session, currency, values, expected_version, actor)
-        keep_answer(session, write, answer)
+        store_response(session, write, answer)
     return int(answer["version"])
 
 
@@ -149,8 +149,8 @@ def _check(currency: str, minimum: Money, maximum: Money, presets: tuple[Money, 
         raise InvalidInput("maximum", "below_minimum")
     if not presets:
         raise InvalidInput("presets", "empty")
-    if len(presets) > MOST_PRESETS:
-        raise InvalidInput("presets", "too_many", maximum=MOST_PRESETS)
+    if len(presets) > MAX_PRESETS:
+        raise InvalidInput("presets", "too_many", maximum=MAX_PRESETS)
     for preset in presets:
         _check_amount("presets", preset, currency)
         if preset < minimum:

@@ -18,12 +18,12 @@ from domain.ledger import chart_of_accounts as chart
 from domain.money import Money
 from domain.payments.records import (
     GATEWAY_ACTOR,
+    add_event,
     cash_account,
     lock_payment,
-    note,
     post_gateway_money,
 )
-from domain.payments.review_cases import RETURN_FAILED, SECOND_MONEY, doubt_of, open_doubts
+from domain.payments.review_cases import RETURN_FAILED, SECOND_MONEY, case_of, open_cases
 from domain.permissions import require
 from domain.validation import check_text
 
@@ -34,10 +34,10 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from domain.actors import Actor
-    from domain.gateways.interface import PaymentFact, RefundFact
-    from domain.payments.review_cases import Doubt
+    from domain.gateways.interface import PaymentUpdate, RefundUpdate
+    from domain.payments.review_cases import ReviewCase
 
-_LONGEST = 200
+_MAX_LENGTH = 200
 
 
 def owe(session: Session, payment: Payment, review: PaymentReview) -> None:
@@ -61,7 +61,7 @@ def owe(session: Session, payment: Payment, review: PaymentReview) -> None:
     )
 
 
-def review_of(payment: Payment, doubt: Doubt, **decision: str | datetime) -> PaymentReview:
+def review_of(payment: Payment, doubt: ReviewCase, **decision: str | datetime) -> PaymentReview:
     """Return a new review of what is in doubt; `decision` is what was requested or decided."""
     return PaymentReview(
         account_id=payment.account_id,
@@ -99,20 +99,20 @@ def refused_money(
     ).first()
 
 
-def was_denied_before(review: PaymentReview, fact: PaymentFact) -> bool:
+def was_denied_before(review: PaymentReview, update: PaymentUpdate) -> bool:
     """Whether refused money, of which the gateway had said that it never came, was paid since."""
     denied_at = review.returned_at if review.return_state == "never_came" else None
-    if denied_at is None or fact.occurred_at is None:
+    if denied_at is None or update.occurred_at is None:
         return False
-    return fact.state is GatewayPaymentState.PAID and fact.occurred_at > denied_at
+    return update.state is GatewayPaymentState.PAID and update.occurred_at > denied_at
 
 
-def settle_by_failure(session: Session, payment: Payment, fact: PaymentFact) -> bool:
+def settle_by_failure(session: Session, payment: Payment, update: PaymentUpdate) -> bool:
     """End what is open about money that the gateway now says never came; say whether anything was.
 
     Rejected money is owed no longer, and a second payment that waits for a decision needs none.
     """
-    name = fact.gateway_payment_id
+    name = update.gateway_payment_id
     if name is None:
         return False
     waiting = _waiting_second_money(session, payment, name)
@@ -122,7 +122,9 @@ def settle_by_failure(session: Session, payment: Payment, fact: PaymentFact) -> 
         review = _reject(session, payment, waiting, reason="never_came")
     if review is None or review.return_state != "owed":
         return False
-    _settle(session, payment, review, state="never_came", actor=GATEWAY_ACTOR, reference=fact.code)
+    _settle(
+        session, payment, review, state="never_came", actor=GATEWAY_ACTOR, reference=update.code
+    )
     return True
 
 
@@ -174,9 +176,9 @@ def owe_again(
                 "amount": [came.micros, came.currency],
                 "gateway_refund": gateway_refund_id,
             }
-            step = note(session, payment, RETURN_FAILED, actor=GATEWAY_ACTOR, details=details)
+            step = add_event(session, payment, RETURN_FAILED, actor=GATEWAY_ACTOR, details=details)
             session.flush()
-            _reject(session, payment, doubt_of(step), reason=RETURN_FAILED)
+            _reject(session, payment, case_of(step), reason=RETURN_FAILED)
             return True
     return False
 
@@ -191,15 +193,17 @@ def is_return(session: Session, payment: Payment, refund: Refund) -> bool:
     return is_whole and refund.state == RefundState.PENDING.value
 
 
-def name_of_return(session: Session, payment: Payment, fact: RefundFact) -> str | None:
+def name_of_return(session: Session, payment: Payment, update: RefundUpdate) -> str | None:
     """Return which money a refund gives back: the one that is owed, where the refund has no name.
 
     Other money may be credited for the payment later, which this refund then does not concern.
     """
-    if fact.gateway_payment_id is not None:
-        return fact.gateway_payment_id
+    if update.gateway_payment_id is not None:
+        return update.gateway_payment_id
     owed = _owed(session, payment, None)
-    return next((row.gateway_payment_id for row in owed if _is_all(fact.amount, _came(row))), None)
+    return next(
+        (row.gateway_payment_id for row in owed if _is_all(update.amount, _came(row))), None
+    )
 
 
 def _returned(session: Session, payment: Payment) -> list[PaymentReview]:
@@ -260,15 +264,15 @@ def _is_all(gone: Money, came: Money | None) -> bool:
 
 def _waiting_second_money(
     session: Session, payment: Payment, gateway_payment_id: str | None
-) -> Doubt | None:
+) -> ReviewCase | None:
     """Return the open case of a second payment with this name, or None."""
-    for doubt in open_doubts(session, payment):
+    for doubt in open_cases(session, payment):
         if doubt.reason == SECOND_MONEY and doubt.gateway_payment_id == gateway_payment_id:
             return doubt
     return None
 
 
-def _reject(session: Session, payment: Payment, doubt: Doubt, *, reason: str) -> PaymentReview:
+def _reject(session: Session, payment: Payment, doubt: ReviewCase, *, reason: str) -> PaymentReview:
     """Write down that money is owed which the gateway, and no person, decided about."""
     review = review_of(
         payment,
@@ -293,8 +297,8 @@ def record_return(session: Session, *, review_id: int, reference: str, actor: Ac
     require(actor, "record_return")
     reference = " ".join(reference.split())
     check_text(reference=reference)
-    if not 0 < len(reference) <= _LONGEST:
-        raise InvalidInput("reference", "too_long" if reference else "empty", maximum=_LONGEST)
+    if not 0 < len(reference) <= _MAX_LENGTH:
+        raise InvalidInput("reference", "too_long" if reference else "empty", maximum=_MAX_LENGTH)
     found = session.get(PaymentReview, review_id)
     payment = None if found is None else lock_payment(session, found.payment_id)
     if found is None or payment is None:
@@ -353,7 +357,7 @@ def _settle(
             actor=GATEWAY_ACTOR,
         )
     kind = "money_returned" if state == "returned" else "money_never_came"
-    note(session, payment, kind, actor=actor, details={"review": review.id})
+    add_event(session, payment, kind, actor=actor, details={"review": review.id})
 
 
 def _came(review: PaymentReview) -> Money | None:

@@ -16,14 +16,14 @@ from db.bulk import fetch_rows, run_together
 from domain import clock
 from domain.gateways.interface import (
     Acknowledgement,
-    DisputeFact,
+    DisputeUpdate,
     GatewayPaymentState,
     KnownName,
     NotificationRefused,
     Outcome,
-    PaymentFact,
+    PaymentUpdate,
 )
-from domain.payments.gateway_updates import apply_facts, as_of, name_of
+from domain.payments.gateway_updates import apply_updates, as_of, name_of
 from domain.payments.polling import note_failed_check
 from domain.payments.records import GATEWAY_ACTOR, find_id, lock_by_name
 from domain.permissions import require
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from db.models import Payment
     from domain.actors import Actor
-    from domain.gateways.interface import Fact, Gateway, InboundMessage, Notification
+    from domain.gateways.interface import Gateway, GatewayUpdate, InboundMessage, Notification
     from domain.security.payload_encryption import Vault
 
 T = TypeVar("T")
@@ -48,7 +48,7 @@ _log = logging.getLogger(__name__)
 UNMATCHED_DAYS = 90
 """How long money that matches no payment is listed."""
 
-_LONGEST_NAME = 200
+_MAX_NAME_LENGTH = 200
 _REFUSED_KEPT_PER_HOUR = 1_000
 _DIGEST_BYTES = 16
 _PAID = "paid"
@@ -85,7 +85,7 @@ class RunTransaction(Protocol):
         """Return what the work returns."""
 
 
-def take_notification(
+def process_webhook(
     sessions: sessionmaker[Session],
     *,
     gateway: Gateway,
@@ -110,7 +110,7 @@ def handle_webhook(
     the gateway to come again.
     """
     try:
-        notification = gateway.parse_notification(message)
+        notification = gateway.parse_webhook(message)
     except NotificationRefused as refusal:
         _keep_refused(run, gateway, message, refusal, vault)
         return refusal.outcome, gateway.acknowledge(refusal.outcome)
@@ -132,7 +132,7 @@ def _set_aside(
     """Note at the payments that are named why nothing came of a message, for staff to see."""
 
     def note_failure(session: Session) -> None:
-        names = {name_of(fact) for fact in notification.facts} | {*notification.asks_about}
+        names = {name_of(update) for update in notification.updates} | {*notification.asks_about}
         for name in sorted(names, key=repr):
             payment = _ask_soon(session, gateway, name)
             if payment is not None:
@@ -153,17 +153,17 @@ def _act(
 ) -> Outcome:
     if _is_kept(session, gateway, notification.event_id, Outcome.RECORDED):
         return Outcome.REPEATED  # whatever it said was done, and committed with this row
-    facts = [as_of(fact, message.received_at) for fact in notification.facts]
-    outcome, payment = apply_facts(session, gateway=gateway, facts=facts, actor=GATEWAY_ACTOR)
+    updates = [as_of(update, message.received_at) for update in notification.updates]
+    outcome, payment = apply_updates(session, gateway=gateway, updates=updates, actor=GATEWAY_ACTOR)
     asked = [_ask_soon(session, gateway, name) for name in notification.asks_about]
     found = [one for one in asked if one is not None]
     if found:
         payment, outcome = found[-1], Outcome.RECORDED
-    for fact in notification.facts:
-        if isinstance(fact, DisputeFact):
+    for update in notification.updates:
+        if isinstance(update, DisputeUpdate):
             # Its messages leave things out, and come in any order: the answer is of now.
-            _ask_soon(session, gateway, name_of(fact))
-    if not notification.facts and not notification.asks_about:
+            _ask_soon(session, gateway, name_of(update))
+    if not notification.updates and not notification.asks_about:
         outcome = Outcome.RECORDED
     _keep(
         session,
@@ -174,7 +174,7 @@ def _act(
         event_type=notification.event_type,
         outcome=outcome,
         payment=payment,
-        reason=_PAID if _has_unmatched(session, gateway, notification.facts, outcome) else None,
+        reason=_PAID if _has_unmatched(session, gateway, notification.updates, outcome) else None,
     )
     return outcome
 
@@ -188,16 +188,16 @@ def _ask_soon(session: Session, gateway: Gateway, name: KnownName) -> Payment | 
 
 
 def _has_unmatched(
-    session: Session, gateway: Gateway, facts: tuple[Fact, ...], outcome: Outcome
+    session: Session, gateway: Gateway, updates: tuple[GatewayUpdate, ...], outcome: Outcome
 ) -> bool:
-    """Whether a fact tells of money for a payment that is not known here."""
-    if len(facts) == 1 and outcome is not Outcome.UNKNOWN_PAYMENT:
+    """Whether an update tells of money for a payment that is not known here."""
+    if len(updates) == 1 and outcome is not Outcome.UNKNOWN_PAYMENT:
         return False
     return any(
-        isinstance(fact, PaymentFact)
-        and fact.state is GatewayPaymentState.PAID
-        and find_id(session, gateway, name_of(fact)) is None
-        for fact in facts
+        isinstance(update, PaymentUpdate)
+        and update.state is GatewayPaymentState.PAID
+        and find_id(session, gateway, name_of(update)) is None
+        for update in updates
     )
 
 
@@ -223,8 +223,8 @@ def _keep(
         message,
         vault,
         {
-            "event_id": event_id[:_LONGEST_NAME],
-            "event_type": event_type[:_LONGEST_NAME],
+            "event_id": event_id[:_MAX_NAME_LENGTH],
+            "event_type": event_type[:_MAX_NAME_LENGTH],
             "outcome": outcome.value,
             "reason": reason,
             "payment_id": None if payment is None else payment.id,
@@ -261,7 +261,7 @@ def _is_kept(session: Session, gateway: Gateway, event_id: str, outcome: Outcome
 def _event(gateway: Gateway, event_id: str, outcome: Outcome) -> dict[str, str]:
     return {
         "gateway": gateway.name,
-        "event_id": event_id[:_LONGEST_NAME],
+        "event_id": event_id[:_MAX_NAME_LENGTH],
         "outcome": outcome.value,
     }
 

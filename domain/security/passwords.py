@@ -31,10 +31,10 @@ _HASHER = PasswordHasher(parallelism=1)
 """RFC 9106's second choice (64 MiB, 3 passes), in one thread: pages go on in the other ones."""
 
 _TURNS = max(1, (os.cpu_count() or 1) // 2)
-_MOST_WAITING = 40
-_AT_ONCE = threading.BoundedSemaphore(_TURNS)
-_PLACES = threading.BoundedSemaphore(_TURNS + _MOST_WAITING)
-_LONGEST_WAIT_SECONDS = 5
+_MAX_WAITING = 40
+_RUNNING = threading.BoundedSemaphore(_TURNS)
+_PLACES = threading.BoundedSemaphore(_TURNS + _MAX_WAITING)
+_MAX_WAIT_SECONDS = 5
 _RETRY_AFTER_SECONDS = 10
 
 
@@ -90,12 +90,12 @@ def _turn() -> Iterator[None]:
     if not _PLACES.acquire(blocking=False):
         raise Overloaded(_RETRY_AFTER_SECONDS)
     try:
-        if not _AT_ONCE.acquire(timeout=_LONGEST_WAIT_SECONDS):
+        if not _RUNNING.acquire(timeout=_MAX_WAIT_SECONDS):
             raise Overloaded(_RETRY_AFTER_SECONDS)
         try:
             yield
         finally:
-            _AT_ONCE.release()
+            _RUNNING.release()
     finally:
         _PLACES.release()
 

@@ -82,7 +82,7 @@ _FORGET = text("DELETE FROM throttles WHERE key_digest = :key")
 _PURGE = text("DELETE FROM throttles WHERE window_started_at <= :before RETURNING failures")
 
 
-def count_try(session: Session, counters: Iterable[Counter]) -> None:
+def record_attempt(session: Session, counters: Iterable[Counter]) -> None:
     """Count one try on every counter; raise RateLimited where one of them says to wait.
 
     A try that is refused must count nowhere: let the error end the transaction or savepoint.
@@ -107,17 +107,17 @@ def count_try(session: Session, counters: Iterable[Counter]) -> None:
             raise RateLimited(seconds, is_of_network=each.is_of_network)
 
 
-def counts_try(session: Session, counters: Iterable[Counter]) -> bool:
+def try_attempt(session: Session, counters: Iterable[Counter]) -> bool:
     """Whether the try was counted; for requests whose answer must not tell that it was not."""
     try:
         with session.begin_nested():
-            count_try(session, counters)
+            record_attempt(session, counters)
     except RateLimited:
         return False
     return True
 
 
-def give_back(session: Session, counters: Iterable[Counter]) -> None:
+def refund_attempt(session: Session, counters: Iterable[Counter]) -> None:
     """Take back one try that turned out right."""
     for each in sorted(counters, key=_key):
         session.execute(_GIVE_BACK, {"key": each.key_digest})

@@ -124,7 +124,7 @@ PAIRS: dict[DutyPair, tuple[Side, Side]] = {
                     "apply_code",
                     "issue_voucher",
                     "write_off_debt",
-                    "post_finance_entries",
+                    "post_journal_entry",
                 }
             ),
             frozenset(
@@ -137,7 +137,7 @@ PAIRS: dict[DutyPair, tuple[Side, Side]] = {
                     "cancel_refund",
                     "act_on_account",
                     "write_off_debt",
-                    "post_finance_entries",
+                    "post_journal_entry",
                 }
             ),
         ),
@@ -165,7 +165,7 @@ class AccessFlag:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class AccountRole:
     """A role on an account that a member of staff holds besides, who gave it and when."""
 
     user_id: int
@@ -178,7 +178,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Deed:
+class ActivitySummary:
     """How often a member of staff did something in the time of a review, and when last."""
 
     user_id: int
@@ -187,11 +187,11 @@ class Deed:
     last_at: datetime
 
 
-def list_places(session: Session, *, actor: Actor) -> tuple[Place, ...]:
+def list_account_roles(session: Session, *, actor: Actor) -> tuple[AccountRole, ...]:
     """Return the accounts that members of staff belong to, with what they may do there."""
     require(actor, "review_access")
     return tuple(
-        Place(
+        AccountRole(
             user_id=row.user_id,
             email=row.email,
             account_id=row.account_id,
@@ -204,7 +204,7 @@ def list_places(session: Session, *, actor: Actor) -> tuple[Place, ...]:
     )
 
 
-def list_deeds(session: Session, *, actor: Actor) -> tuple[Deed, ...]:
+def list_activity(session: Session, *, actor: Actor) -> tuple[ActivitySummary, ...]:
     """Return what members of staff did in the time that an access review looks at."""
     require(actor, "review_access")
     ids = session.scalars(select(User.id).where(User.staff_role.is_not(None))).all()
@@ -213,7 +213,7 @@ def list_deeds(session: Session, *, actor: Actor) -> tuple[Deed, ...]:
         "since": clock.now(session) - REVIEWED,
     }
     return tuple(
-        Deed(int(row.actor.removeprefix("user:")), row.action, row.times, row.last_at)
+        ActivitySummary(int(row.actor.removeprefix("user:")), row.action, row.times, row.last_at)
         for row in session.execute(_DONE, asked)
     )
 
@@ -231,7 +231,7 @@ def list_access_flags(session: Session, *, actor: Actor) -> tuple[AccessFlag, ..
             account_id=place.account_id,
             account_name=place.account_name,
         )
-        for place in list_places(session, actor=actor)
+        for place in list_account_roles(session, actor=actor)
         if place.user_id in roles
     )
     return members + _did_both(session) + _could_do_both(staff)

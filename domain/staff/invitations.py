@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session, sessionmaker
 
-    from domain.identity import Client, Rules, SignIn
+    from domain.identity import AuthPolicy, Client, SignIn
     from domain.staff.role_requests import RoleRequest
 
 MAX_OPEN_INVITATIONS = 50
@@ -102,7 +102,7 @@ def invite_staff(
     role: StaffRole,
     reason: str,
     actor: Actor,
-    rules: Rules,
+    policy: AuthPolicy,
     locale: str = "en",
 ) -> Invitation:
     """Mail an address the offer of a role; again, it returns the invitation that is open.
@@ -136,7 +136,7 @@ def invite_staff(
     )
     session.add(row)
     session.flush()
-    _send(session, row, _Sending(token, actor, rules, locale))
+    _send(session, row, _Sending(token, actor, policy, locale))
     _record(session, row, "invite_staff", actor)
     _mail_admins(session, row, "invited")
     return replace(_view(row, InvitationState.OPEN), is_mailed_now=True)
@@ -148,7 +148,7 @@ def resend_staff_invitation(
     invitation_id: int,
     sent_at: datetime,
     actor: Actor,
-    rules: Rules,
+    policy: AuthPolicy,
     locale: str = "en",
 ) -> Invitation:
     """Mail a new link, good for another seven days; the link before it is dead from now on.
@@ -171,7 +171,7 @@ def resend_staff_invitation(
     row.token_digest, row.expires_at = token_digest(token), now + INVITATION_LIFETIME
     row.invited_by = audit.actor_name(actor)
     session.flush()
-    _send(session, row, _Sending(token, actor, rules, locale))
+    _send(session, row, _Sending(token, actor, policy, locale))
     _record(session, row, "resend_staff_invitation", actor)
     _mail_admins(session, row, "invitation_sent_again")
     return replace(_view(row, InvitationState.OPEN), is_mailed_now=True)
@@ -215,12 +215,12 @@ class _Sending:
 
     token: str = field(repr=False)
     actor: Actor
-    rules: Rules
+    policy: AuthPolicy
     locale: str
 
 
 def _send(session: Session, row: StaffInvitation, sending: _Sending) -> None:
-    count_mail(session, sending.rules, sender=row.invited_by, address=row.email)
+    count_mail(session, sending.policy, sender=row.invited_by, address=row.email)
     mail_link(
         session,
         template=_TEMPLATE,
@@ -274,7 +274,7 @@ def accept_staff_invitation(
     display_name: str,
     password: str,
     client: Client,
-    rules: Rules,
+    policy: AuthPolicy,
 ) -> tuple[SignIn, RoleRequest | None]:
     """Make a person of the invited address, give them the role, and let them in.
 
@@ -286,8 +286,8 @@ def accept_staff_invitation(
     RateLimited before anything that takes long.
     """
     with sessions.begin() as session:
-        counters = network_counters(rules, rules.requests_per_address, "join-staff", client)
-        rate_limits.count_try(session, counters)
+        counters = network_counters(policy, policy.requests_per_address, "join-staff", client)
+        rate_limits.record_attempt(session, counters)
     with sessions() as session:
         offer = find_role_offer(session, token=token)
     if offer.is_known:
@@ -310,7 +310,7 @@ def accept_staff_invitation(
         person = load_person(session, User.id == user_id)
         if person is None:
             raise NotFound("invitation")
-        return admit(session, person, client, rules), request
+        return admit(session, person, client, policy), request
 
 
 def _accept(

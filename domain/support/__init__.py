@@ -2,11 +2,11 @@
 
 from domain.support.actions import (
     REQUEST_LIFETIME,
-    Done,
-    Waiting,
-    act,
+    CompletedAction,
+    PendingApproval,
     approve_request,
     expire_requests,
+    perform_or_request,
     refuse_request,
     withdraw_request,
 )
@@ -18,10 +18,10 @@ from domain.support.limits import (
     list_action_limits,
     load_action_limits,
 )
-from domain.support.notes import LONGEST_NOTE, add_note
-from domain.support.previews import Preview, Standing, preview_act
-from domain.support.wishes import (
-    LONGEST_GOODWILL_DAYS,
+from domain.support.notes import MAX_NOTE_LENGTH, add_note
+from domain.support.previews import Preview, Standing, preview_action
+from domain.support.staff_actions import (
+    MAX_GOODWILL_DAYS,
     REVERSIBLE_CREDITS,
     WISHES,
     ApplyCode,
@@ -29,28 +29,27 @@ from domain.support.wishes import (
     IssueVoucher,
     RefundPayment,
     ReverseEntry,
-    Wish,
+    StaffAction,
 )
 
 __all__ = [
-    "LONGEST_GOODWILL_DAYS",
-    "LONGEST_NOTE",
     "MAKER_ROLES",
+    "MAX_GOODWILL_DAYS",
+    "MAX_NOTE_LENGTH",
     "REQUEST_LIFETIME",
     "REVERSIBLE_CREDITS",
     "WISHES",
     "ApplyCode",
-    "Done",
+    "CompletedAction",
     "GiveGoodwill",
     "IssueVoucher",
     "Limit",
+    "PendingApproval",
     "Preview",
     "RefundPayment",
     "ReverseEntry",
+    "StaffAction",
     "Standing",
-    "Waiting",
-    "Wish",
-    "act",
     "add_note",
     "approve_request",
     "change_action_limit",
@@ -58,7 +57,8 @@ __all__ = [
     "get_maker_roles",
     "list_action_limits",
     "load_action_limits",
-    "preview_act",
+    "perform_or_request",
+    "preview_action",
     "refuse_request",
     "withdraw_request",
 ]

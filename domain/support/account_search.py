@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from domain.actors import Actor
 
 FOUND_LIMIT = 20
-_LARGEST_ID = 2**63 - 1
+_MAX_ID = 2**63 - 1
 _SHORTEST_PART = 3
 """Letters that the index of parts of names is made of; what is shorter is the start of a name."""
 
@@ -42,7 +42,7 @@ _EXACT = {
         " WHERE code = :code AND account_id IS NOT NULL"
     ),
 }
-_LONGEST_PART = 8
+_MAX_PART_LENGTH = 8
 """Letters that the index is asked for: each more costs as much as the first, and finds no more."""
 _NAMED_FROM_START = "SELECT id, 1 FROM accounts WHERE lower(name) LIKE lower(:name) LIMIT :most"
 _NAMED = """
@@ -70,7 +70,7 @@ def find_accounts(session: Session, *, actor: Actor, sought: str) -> tuple[Accou
     tidy = " ".join(re.sub(r"[\x00\ud800-\udfff]", "", sought).split())
     values = _exact_values(tidy)
     parts = [_EXACT[each] for each in values]
-    name = _escaped(tidy[:_LONGEST_PART])
+    name = _escaped(tidy[:_MAX_PART_LENGTH])
     is_start = 0 < len(tidy) < _SHORTEST_PART
     values |= {"name": f"{name}%" if is_start else f"%{name}%", "whole": tidy}
     named = _NAMED_FROM_START if is_start else _NAMED
@@ -82,7 +82,7 @@ def find_accounts(session: Session, *, actor: Actor, sought: str) -> tuple[Accou
 def _exact_values(tidy: str) -> dict[str, str | int]:
     """Return what the words may name exactly, by the query that looks for it."""
     values: dict[str, str | int] = {}
-    if tidy.isascii() and tidy.isdigit() and int(tidy[:19]) <= _LARGEST_ID:
+    if tidy.isascii() and tidy.isdigit() and int(tidy[:19]) <= _MAX_ID:
         values["number"] = int(tidy[:19])
     if "@" in tidy:
         values["email"] = tidy.lower()

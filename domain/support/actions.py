@@ -18,11 +18,11 @@ from db.models import Account, AccountMember, ApprovalRequest, StaffAct, User
 from domain import audit, clock
 from domain.actors import MemberRole, StaffRole, user_actor
 from domain.errors import AlreadyDecided, Conflict, NotAuthorised, NotFound
-from domain.ledger.idempotency import WriteOnce, first_answer, keep_answer
+from domain.ledger.idempotency import IdempotentRequest, store_response, stored_response
 from domain.money import Money
 from domain.permissions import allows, require, require_another
 from domain.support.limits import limit_of
-from domain.support.wishes import By, RefundPayment, of_plain, plain
+from domain.support.staff_actions import ActionContext, RefundPayment, of_plain, plain
 from domain.validation import checked_reason
 from domain.vouchers import hide_code
 
@@ -32,17 +32,17 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from domain.actors import Actor
-    from domain.support.wishes import Wish
+    from domain.support.staff_actions import StaffAction
 
 REQUEST_LIFETIME = timedelta(days=7)
-"""How long a wish waits for a second person."""
+"""How long a request waits for a second person."""
 
 _LIMIT_PERIOD = timedelta(hours=24)
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class CompletedAction:
     """An act that was carried out. `code` is the voucher's, where it made or used one.
 
     `refund_id` is a refund that it requested, to be sent to the gateway after the commit.
@@ -55,51 +55,51 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
-    """A wish above its maker's limit: somebody else has until `expires_at` to agree."""
+class PendingApproval:
+    """An action above its maker's limit: somebody else has until `expires_at` to agree."""
 
     request_id: int
     amount: Money
     expires_at: datetime
 
 
-def act(
+def perform_or_request(
     session: Session,
     *,
     account_id: int,
-    wish: Wish,
+    action: StaffAction,
     reason: str,
     actor: Actor,
     idempotency_key: str,
-) -> Done | Waiting:
-    """Carry a wish out within the actor's limit, or have it wait for somebody else.
+) -> CompletedAction | PendingApproval:
+    """Perform an action within the actor's limit, or have it wait for somebody else.
 
     Raises NotAuthorised for who may not, or belongs to the account; InvalidInput for a reason that
     is missing; NotFound; IdempotencyMismatch; Conflict("already_requested") where the very same
-    waits; and what the wish itself is refused with.
+    waits; and what the action itself is refused with.
     """
-    require(actor, wish.permission, account_id)
+    require(actor, action.permission, account_id)
     reason = checked_reason(reason)
     maker = audit.actor_name(actor)
-    asked = {"action": wish.name, "reason": reason, **plain(wish)}
-    write = WriteOnce(account_id, f"act:{maker}:{idempotency_key}", "act", asked)
+    asked = {"action": action.name, "reason": reason, **plain(action)}
+    write = IdempotentRequest(account_id, f"act:{maker}:{idempotency_key}", "act", asked)
     # One after the other, so that each counts what the others did.
-    whose = str(account_id) if wish.is_limited_by_account else wish.name
+    whose = str(account_id) if action.is_limited_by_account else action.name
     session.execute(_LOCK, {"name": f"act:{maker}:{whose}"})
-    known = first_answer(session, write)
+    known = stored_response(session, write)
     if known is not None:
         return _known(session, known)
     account = _account(session, account_id)
-    wish = wish.settled(session, account=account, actor=actor)
-    amount = wish.value(session, account=account)
-    if _is_within_limit(session, wish, amount, account_id, actor):
-        by = By(actor, reason, f"{write.key}:done")
-        done = _carry_out(session, account, wish, amount, by, request=None)
-        keep_answer(session, write, {"act": done.act_id})
+    action = action.resolve(session, account=account, actor=actor)
+    amount = action.amount(session, account=account)
+    if _is_within_limit(session, action, amount, account_id, actor):
+        by = ActionContext(actor, reason, f"{write.key}:done")
+        done = _execute(session, account, action, amount, by, request=None)
+        store_response(session, write, {"act": done.act_id})
         return done
-    _check_is_asked_once(session, account, wish)
-    waiting = _ask(session, account, wish, amount, By(actor, reason, idempotency_key))
-    keep_answer(session, write, {"request": waiting.request_id})
+    _check_is_asked_once(session, account, action)
+    waiting = _ask(session, account, action, amount, ActionContext(actor, reason, idempotency_key))
+    store_response(session, write, {"request": waiting.request_id})
     return waiting
 
 
@@ -110,46 +110,46 @@ def _account(session: Session, account_id: int) -> Account:
     return account
 
 
-def _known(session: Session, answer: dict[str, int]) -> Done | Waiting:
+def _known(session: Session, answer: dict[str, int]) -> CompletedAction | PendingApproval:
     if "act" in answer:
         return _done(session.get_one(StaffAct, answer["act"]))
     row = session.get_one(ApprovalRequest, answer["request"])
-    return Waiting(row.id, Money(row.amount_micros, row.currency), row.expires_at)
+    return PendingApproval(row.id, Money(row.amount_micros, row.currency), row.expires_at)
 
 
-def _done(row: StaffAct) -> Done:
-    return Done(row.id, Money(row.amount_micros, row.currency), row.code, row.refund_id)
+def _done(row: StaffAct) -> CompletedAction:
+    return CompletedAction(row.id, Money(row.amount_micros, row.currency), row.code, row.refund_id)
 
 
 def _is_within_limit(
-    session: Session, wish: Wish, amount: Money, account_id: int, actor: Actor
+    session: Session, action: StaffAction, amount: Money, account_id: int, actor: Actor
 ) -> bool:
     if actor.staff_role is None:
         return False
     done = select(func.coalesce(func.sum(StaffAct.amount_micros), 0)).where(
         StaffAct.maker == audit.actor_name(actor),
-        StaffAct.action == wish.name,
+        StaffAct.action == action.name,
         StaffAct.currency == amount.currency,
         StaffAct.checker.is_(None),
         StaffAct.acted_at > clock.now(session) - _LIMIT_PERIOD,
     )
-    if wish.is_limited_by_account:
+    if action.is_limited_by_account:
         done = done.where(StaffAct.account_id == account_id)
     done_micros = session.scalars(done).one()
-    limit = limit_of(session, action=wish.name, role=actor.staff_role, currency=amount.currency)
+    limit = limit_of(session, action=action.name, role=actor.staff_role, currency=amount.currency)
     return int(done_micros) + amount.micros <= limit.micros
 
 
-def _check_is_asked_once(session: Session, account: Account, wish: Wish) -> None:
+def _check_is_asked_once(session: Session, account: Account, action: StaffAction) -> None:
     """Refuse to ask for the same refund again while it waits: both would be approved, and paid."""
-    if wish.name != RefundPayment.name:
+    if action.name != RefundPayment.name:
         return
     same = session.scalars(
         select(ApprovalRequest.id)
         .where(
             ApprovalRequest.account_id == account.id,
-            ApprovalRequest.action == wish.name,
-            ApprovalRequest.parameters == plain(wish),
+            ApprovalRequest.action == action.name,
+            ApprovalRequest.parameters == plain(action),
             ApprovalRequest.state == "waiting",
             ApprovalRequest.expires_at > clock.now(session),
         )
@@ -159,14 +159,16 @@ def _check_is_asked_once(session: Session, account: Account, wish: Wish) -> None
         raise Conflict("already_requested")
 
 
-def _ask(session: Session, account: Account, wish: Wish, amount: Money, by: By) -> Waiting:
+def _ask(
+    session: Session, account: Account, action: StaffAction, amount: Money, by: ActionContext
+) -> PendingApproval:
     now = clock.now(session)
     row = ApprovalRequest(
-        action=wish.name,
+        action=action.name,
         account_id=account.id,
         currency=amount.currency,
         amount_micros=amount.micros,
-        parameters=plain(wish),
+        parameters=plain(action),
         reason=by.reason,
         idempotency_key=f"{account.id}:{by.idempotency_key}",
         requested_by=audit.actor_name(by.actor),
@@ -175,26 +177,26 @@ def _ask(session: Session, account: Account, wish: Wish, amount: Money, by: By) 
     )
     session.add(row)
     session.flush()
-    details = {"request": row.id, "wanted": wish.name, "amount_micros": amount.micros}
+    details = {"request": row.id, "wanted": action.name, "amount_micros": amount.micros}
     audit.record(
         session, action="request_approval", actor=by.actor, account_id=account.id, details=details
     )
-    return Waiting(row.id, amount, row.expires_at)
+    return PendingApproval(row.id, amount, row.expires_at)
 
 
-def _carry_out(
+def _execute(
     session: Session,
     account: Account,
-    wish: Wish,
+    action: StaffAction,
     amount: Money,
-    by: By,
+    by: ActionContext,
     *,
     request: ApprovalRequest | None,
     checker: str | None = None,
-) -> Done:
-    effect = wish.carry_out(session, account=account, by=by)
+) -> CompletedAction:
+    effect = action.execute(session, account=account, by=by)
     row = StaffAct(
-        action=wish.name,
+        action=action.name,
         account_id=account.id,
         currency=amount.currency,
         amount_micros=amount.micros,
@@ -216,18 +218,20 @@ def _carry_out(
         details["code"] = hide_code(effect.code)
     if effect.refund_id is not None:
         details["refund"] = effect.refund_id
-    audit.record(session, action=wish.name, actor=by.actor, account_id=account.id, details=details)
+    audit.record(
+        session, action=action.name, actor=by.actor, account_id=account.id, details=details
+    )
     return _done(row)
 
 
 # ── The second person ─────────────────────────────────────────────────────────────────────────
-def approve_request(session: Session, *, request_id: int, actor: Actor) -> Done:
+def approve_request(session: Session, *, request_id: int, actor: Actor) -> CompletedAction:
     """Carry out what somebody else asked for, as another person of finance.
 
     Everything is judged again as it is now: whether the maker may still ask for it, and whether
     it is still worth the same. The same person's second approval answers as the first did. Raises
     NotAuthorised, NotFound, AlreadyDecided (also where it has expired), Conflict
-    ("request_changed", "maker_may_not") and what the wish itself is refused with; it then waits on.
+    ("request_changed", "maker_may_not") and what the action itself is refused with; it still waits.
     """
     row = _to_decide(session, request_id, actor)
     checker = audit.actor_name(actor)
@@ -238,12 +242,12 @@ def approve_request(session: Session, *, request_id: int, actor: Actor) -> Done:
     asked = of_plain(row.action, row.parameters)
     maker = _maker(session, row, asked)
     account = _account(session, row.account_id)
-    wish = asked.settled(session, account=account, actor=maker)
-    amount = wish.value(session, account=account)
+    action = asked.resolve(session, account=account, actor=maker)
+    amount = action.amount(session, account=account)
     if amount != Money(row.amount_micros, row.currency):
         raise Conflict("request_changed")
-    by = By(maker, row.reason, f"request:{row.id}")
-    done_act = _carry_out(session, account, wish, amount, by, request=row, checker=checker)
+    by = ActionContext(maker, row.reason, f"request:{row.id}")
+    done_act = _execute(session, account, action, amount, by, request=row, checker=checker)
     _decide(session, row, "approved", actor)
     return done_act
 
@@ -259,7 +263,7 @@ def refuse_request(session: Session, *, request_id: int, reason: str, actor: Act
 
 
 def withdraw_request(session: Session, *, request_id: int, actor: Actor) -> None:
-    """Take one's own wish back; again, it changes nothing. Raises as `approve_request`."""
+    """Withdraw one's own request; again, it changes nothing. Raises as `approve_request`."""
     require(actor, "see_requests")
     row = _locked(session, request_id)
     if row.requested_by != audit.actor_name(actor):
@@ -271,7 +275,7 @@ def withdraw_request(session: Session, *, request_id: int, actor: Actor) -> None
 
 
 def expire_requests(session: Session, *, actor: Actor) -> int:
-    """End the wishes that nobody decided in time; return how many."""
+    """End the requests that nobody decided in time; return how many."""
     require(actor, "expire_requests")
     now = clock.now(session)
     ended = session.execute(
@@ -313,7 +317,7 @@ def _check_waiting(session: Session, row: ApprovalRequest) -> None:
         raise AlreadyDecided(row.state, row.decided_by, row.decided_at)
 
 
-def _maker(session: Session, row: ApprovalRequest, wish: Wish) -> Actor:
+def _maker(session: Session, row: ApprovalRequest, action: StaffAction) -> Actor:
     """Return whoever asked, with the role and the accounts that they have now."""
     person = session.get(User, int(row.requested_by.removeprefix("user:")), populate_existing=True)
     if person is None or person.disabled_at is not None or person.staff_role is None:
@@ -328,7 +332,7 @@ def _maker(session: Session, row: ApprovalRequest, wish: Wish) -> Actor:
         staff_role=StaffRole(person.staff_role),
         memberships={account_id: MemberRole(role) for account_id, role in memberships},
     )
-    if not allows(maker, wish.permission, row.account_id):
+    if not allows(maker, action.permission, row.account_id):
         raise Conflict("maker_may_not")
     return maker
 

@@ -18,10 +18,10 @@ from db.models import ActionLimit, TopUpLimit
 from domain import audit, clock
 from domain.actors import StaffRole
 from domain.errors import Conflict, InvalidInput
-from domain.ledger.idempotency import WriteOnce, first_answer, keep_answer
+from domain.ledger.idempotency import IdempotentRequest, store_response, stored_response
 from domain.money import MAX_MICROS, Money
 from domain.permissions import require
-from domain.support.wishes import WISHES
+from domain.support.staff_actions import WISHES
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -108,9 +108,9 @@ def change_action_limit(
     values = {"action": action, "role": role.value, "currency": daily.currency}
     asked = {**values, "daily_micros": daily.micros, "expected_version": expected_version}
     key = f"action_limits:{idempotency_key}"
-    write = WriteOnce(_NO_ACCOUNT, key, "change_action_limit", asked)
+    write = IdempotentRequest(_NO_ACCOUNT, key, "change_action_limit", asked)
     session.execute(_LOCK)
-    known = first_answer(session, write)
+    known = stored_response(session, write)
     if known is not None:
         return int(known["version"])
     row = session.get(ActionLimit, tuple(values.values()), populate_existing=True)
@@ -128,7 +128,7 @@ def change_action_limit(
         .values(**values, **changed)
         .on_conflict_do_update(index_elements=list(values), set_=changed)
     )
-    keep_answer(session, write, {"version": expected_version + 1})
+    store_response(session, write, {"version": expected_version + 1})
     details = {**values, "from": before, "to": daily.micros}
     audit.record(session, action="change_action_limit", actor=actor, details=details)
     return expected_version + 1

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from db.models import Account, AccountNote
 from domain import audit, clock
 from domain.errors import InvalidInput, NotFound
-from domain.ledger.idempotency import WriteOnce, first_answer, keep_answer
+from domain.ledger.idempotency import IdempotentRequest, store_response, stored_response
 from domain.permissions import require
 from domain.validation import check_text
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from domain.actors import Actor
 
-LONGEST_NOTE = 2_000
+MAX_NOTE_LENGTH = 2_000
 
 
 def add_note(
@@ -32,13 +32,13 @@ def add_note(
     tidy = "\n".join(lines)
     if not tidy:
         raise InvalidInput("text", "empty")
-    if len(tidy) > LONGEST_NOTE:
-        raise InvalidInput("text", "too_long", maximum=LONGEST_NOTE)
+    if len(tidy) > MAX_NOTE_LENGTH:
+        raise InvalidInput("text", "too_long", maximum=MAX_NOTE_LENGTH)
     if session.get(Account, account_id, with_for_update={"key_share": True}) is None:
         raise NotFound("account")
     key = f"note:{audit.actor_name(actor)}:{idempotency_key}"
-    write = WriteOnce(account_id, key, "add_note", {"text": lines})
-    known = first_answer(session, write)
+    write = IdempotentRequest(account_id, key, "add_note", {"text": lines})
+    known = stored_response(session, write)
     if known is not None:
         return int(known["note"])
     row = AccountNote(
@@ -49,7 +49,7 @@ def add_note(
     )
     session.add(row)
     session.flush()
-    keep_answer(session, write, {"note": row.id})
+    store_response(session, write, {"note": row.id})
     audit.record(
         session, action="add_note", actor=actor, account_id=account_id, details={"note": row.id}
     )

@@ -13,14 +13,14 @@ from db.models import Account
 from domain.errors import NotFound
 from domain.ledger.balances import account_overview
 from domain.permissions import require
-from domain.support.wishes import By
+from domain.support.staff_actions import ActionContext
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from domain.actors import Actor
     from domain.money import Money
-    from domain.support.wishes import Wish
+    from domain.support.staff_actions import StaffAction
 
 _REASON = "preview"
 
@@ -43,22 +43,24 @@ class Preview:
     after: Standing
 
 
-def preview_act(session: Session, *, account_id: int, wish: Wish, actor: Actor) -> Preview:
+def preview_action(
+    session: Session, *, account_id: int, action: StaffAction, actor: Actor
+) -> Preview:
     """Return what an act would do now; nothing stays of it, also where the session commits.
 
     It needs a session that may write. Raises what the act itself would raise.
     """
-    require(actor, wish.permission, account_id)
+    require(actor, action.permission, account_id)
     savepoint = session.begin_nested()
     try:
         account = session.get(Account, account_id, populate_existing=True)
         if account is None:
             raise NotFound("account")
-        wish = wish.settled(session, account=account, actor=actor)
-        amount = wish.value(session, account=account)
+        action = action.resolve(session, account=account, actor=actor)
+        amount = action.amount(session, account=account)
         before = _standing(session, account_id, actor)
-        by = By(actor, _REASON, f"preview:{uuid4().hex}")
-        wish.carry_out(session, account=account, by=by)
+        by = ActionContext(actor, _REASON, f"preview:{uuid4().hex}")
+        action.execute(session, account=account, by=by)
         session.flush()
         after = _standing(session, account_id, actor)
     finally:

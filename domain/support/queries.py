@@ -26,9 +26,9 @@ DECIDED_SHOWN = 100
 
 @dataclass(frozen=True, slots=True)
 class RequestView:
-    """A wish of staff that waits, or what became of it; people are named as facts name them.
+    """An action of staff that waits, or what became of it; people are named as facts name them.
 
-    `campaign` is the name of the campaign where the wish is a voucher of it; the last two name the
+    `campaign` is the name of the campaign where the action is a voucher; the last two name the
     payment where it is a refund.
     """
 

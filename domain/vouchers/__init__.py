@@ -1,7 +1,7 @@
 """Vouchers: campaigns that finance approves, codes that people redeem, and what they gave."""
 
 from domain.vouchers.campaigns import (
-    LONGEST_DESCRIPTION,
+    MAX_DESCRIPTION_LENGTH,
     CampaignTerms,
     CampaignView,
     Offer,
@@ -14,7 +14,7 @@ from domain.vouchers.campaigns import (
 )
 from domain.vouchers.codes import (
     CODE_LENGTH,
-    MOST_CODES_AT_ONCE,
+    MAX_CODES_PER_BATCH,
     Batch,
     Revocable,
     codes_of_batch,
@@ -35,16 +35,16 @@ from domain.vouchers.redeem import (
     Redeemed,
     check_account,
     give,
+    rate_limited,
     redeem_code,
-    redeem_for,
+    redeem_code_unchecked,
     redeem_once_counted,
-    try_counted,
 )
 
 __all__ = [
     "CODE_LENGTH",
-    "LONGEST_DESCRIPTION",
-    "MOST_CODES_AT_ONCE",
+    "MAX_CODES_PER_BATCH",
+    "MAX_DESCRIPTION_LENGTH",
     "VOUCHER_ACTOR",
     "Batch",
     "CampaignTerms",
@@ -70,10 +70,10 @@ __all__ = [
     "lock_campaign",
     "make_codes_for",
     "propose_campaign",
+    "rate_limited",
     "read_code",
     "redeem_code",
-    "redeem_for",
+    "redeem_code_unchecked",
     "redeem_once_counted",
     "revoke_codes",
-    "try_counted",
 ]

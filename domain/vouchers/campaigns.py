@@ -10,7 +10,7 @@ from sqlalchemy import func, select, text
 from db.models import Campaign, CampaignAmount, CampaignPart
 from domain import audit, clock
 from domain.errors import AlreadyDecided, Conflict, InvalidInput, NotFound
-from domain.ledger.idempotency import WriteOnce, first_answer, keep_answer
+from domain.ledger.idempotency import IdempotentRequest, store_response, stored_response
 from domain.money import MAX_MICROS, Money
 from domain.permissions import require, require_another
 from domain.validation import check_text, checked_name
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
     from domain.actors import Actor
 
-LONGEST_VALIDITY_DAYS = 3660
-_LARGEST_CODE_BUDGET = 10_000_000
-_MOST_USES = 1_000_000
-LONGEST_DESCRIPTION = 200
+MAX_VALIDITY_DAYS = 3660
+_MAX_CODE_BUDGET = 10_000_000
+_MAX_USES = 1_000_000
+MAX_DESCRIPTION_LENGTH = 200
 _NO_ACCOUNT = 0
 
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended('campaigns', 0))")
@@ -113,16 +113,18 @@ def propose_campaign(
     """
     require(actor, "propose_campaign")
     terms = _checked(session, terms)
-    write = WriteOnce(_NO_ACCOUNT, f"campaign:{idempotency_key}", "propose_campaign", _plain(terms))
+    write = IdempotentRequest(
+        _NO_ACCOUNT, f"campaign:{idempotency_key}", "propose_campaign", _plain(terms)
+    )
     session.execute(_LOCK)
-    known = first_answer(session, write)
+    known = stored_response(session, write)
     if known is not None:
         return int(known["campaign"])
     taken = select(Campaign.id).where(func.lower(Campaign.name) == func.lower(terms.name))
     if session.scalars(taken).first() is not None:
         raise Conflict("name_is_taken")
     campaign_id = _add(session, terms, actor)
-    keep_answer(session, write, {"campaign": campaign_id})
+    store_response(session, write, {"campaign": campaign_id})
     audit.record(
         session,
         action="propose_campaign",
@@ -295,17 +297,17 @@ def _checked(session: Session, terms: CampaignTerms) -> CampaignTerms:
     check_text(description=description)
     if not description:
         raise InvalidInput("description", "empty")
-    if len(description) > LONGEST_DESCRIPTION:
-        raise InvalidInput("description", "too_long", maximum=LONGEST_DESCRIPTION)
+    if len(description) > MAX_DESCRIPTION_LENGTH:
+        raise InvalidInput("description", "too_long", maximum=MAX_DESCRIPTION_LENGTH)
     if terms.redeem_until <= max(terms.redeem_from, clock.now(session)):
         raise InvalidInput("redeem_until", "too_early")
     is_earned = terms.trigger == "first_top_up"
     if not is_earned and terms.trigger != "code":
         raise InvalidInput("trigger", "unknown")
-    _in_range("validity_days", terms.validity_days, 1, LONGEST_VALIDITY_DAYS)
-    _in_range("code_budget", terms.code_budget, 0 if is_earned else 1, _LARGEST_CODE_BUDGET)
-    _in_range("uses_per_code", terms.uses_per_code, 1, _MOST_USES)
-    _in_range("uses_per_account", terms.uses_per_account, 1, _MOST_USES)
+    _in_range("validity_days", terms.validity_days, 1, MAX_VALIDITY_DAYS)
+    _in_range("code_budget", terms.code_budget, 0 if is_earned else 1, _MAX_CODE_BUDGET)
+    _in_range("uses_per_code", terms.uses_per_code, 1, _MAX_USES)
+    _in_range("uses_per_account", terms.uses_per_account, 1, _MAX_USES)
     _check_offers(session, terms)
     values = {name: getattr(terms, name) for name in CampaignTerms.__slots__}
     values |= {"name": checked_name(terms.name, "name"), "description": description}

@@ -14,7 +14,7 @@ from db.bulk import copy_rows
 from db.models import Account, Campaign, VoucherBatch, VoucherCode
 from domain import audit, clock
 from domain.errors import Conflict, InvalidInput, NotAuthorised, NotFound
-from domain.ledger.idempotency import WriteOnce, first_answer, keep_answer
+from domain.ledger.idempotency import IdempotentRequest, store_response, stored_response
 from domain.permissions import require
 from domain.validation import checked_reason
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from domain.actors import Actor
 
 CODE_LENGTH = 10
-MOST_CODES_AT_ONCE = 100_000
+MAX_CODES_PER_BATCH = 100_000
 
 _ALPHABET = "ABCDEFGHJKMNPQRSTUVWXYZ23456789"
 """Without 0, 1, I, L and O: people read codes aloud."""
@@ -82,20 +82,20 @@ def generate_codes(
     Conflict("code_budget_spent"), NotFound, NotAuthorised.
     """
     require(actor, "make_codes")
-    if not 0 < count <= MOST_CODES_AT_ONCE:
-        raise InvalidInput("count", "out_of_range", maximum=MOST_CODES_AT_ONCE)
-    write = WriteOnce(
+    if not 0 < count <= MAX_CODES_PER_BATCH:
+        raise InvalidInput("count", "out_of_range", maximum=MAX_CODES_PER_BATCH)
+    write = IdempotentRequest(
         _NO_ACCOUNT,
         f"codes:{idempotency_key}",
         "generate_codes",
         {"campaign": campaign_id, "count": count},
     )
     campaign = lock_campaign(session, campaign_id)
-    known = first_answer(session, write)
+    known = stored_response(session, write)
     if known is not None:
         return int(known["batch"])
     batch = _add_codes(session, campaign, _new_codes(session, count), kind="generated", actor=actor)
-    keep_answer(session, write, {"batch": batch})
+    store_response(session, write, {"batch": batch})
     return batch
 
 
@@ -117,29 +117,29 @@ def make_codes_for(
     _check_accounts(session, accounts)
     if any(account_id in actor.memberships for account_id in accounts):
         raise NotAuthorised
-    write = WriteOnce(
+    write = IdempotentRequest(
         _NO_ACCOUNT,
         f"codes:{idempotency_key}",
         "make_codes_for",
         {"campaign": campaign_id, "accounts": list(accounts)},
     )
     campaign = lock_campaign(session, campaign_id)
-    known = first_answer(session, write)
+    known = stored_response(session, write)
     if known is not None:
         return int(known["batch"])
     codes = _new_codes(session, len(accounts))
     batch = _add_codes(
         session, campaign, codes, kind="generated", actor=actor, accounts=list(accounts)
     )
-    keep_answer(session, write, {"batch": batch})
+    store_response(session, write, {"batch": batch})
     return batch
 
 
 def _check_accounts(session: Session, accounts: Sequence[int]) -> None:
     if not accounts:
         raise InvalidInput("accounts", "empty")
-    if len(accounts) > MOST_CODES_AT_ONCE:
-        raise InvalidInput("accounts", "too_many", maximum=MOST_CODES_AT_ONCE)
+    if len(accounts) > MAX_CODES_PER_BATCH:
+        raise InvalidInput("accounts", "too_many", maximum=MAX_CODES_PER_BATCH)
     if len(set(accounts)) < len(accounts):
         twice = next(each for each in accounts if list(accounts).count(each) > 1)
         raise InvalidInput("accounts", "twice", account=twice)
@@ -164,21 +164,21 @@ def import_codes(
     """
     require(actor, "make_codes")
     codes = _read_all(typed)
-    write = WriteOnce(
+    write = IdempotentRequest(
         _NO_ACCOUNT,
         f"codes:{idempotency_key}",
         "import_codes",
         {"campaign": campaign_id, "codes": codes},
     )
     campaign = lock_campaign(session, campaign_id)
-    known = first_answer(session, write)
+    known = stored_response(session, write)
     if known is not None:
         return int(known["batch"])
     taken = session.scalars(_TAKEN, {"codes": codes}).first()
     if taken is not None:
         raise InvalidInput("codes", "taken", code=hide_code(taken))
     batch = _add_codes(session, campaign, codes, kind="imported", actor=actor)
-    keep_answer(session, write, {"batch": batch})
+    store_response(session, write, {"batch": batch})
     return batch
 
 
@@ -269,7 +269,7 @@ def revoke_codes(
 
     Credit that they gave already stays. Codes that are used up or taken back are left as they
     are, so that a repetition changes nothing. Raises InvalidInput for a reason that is missing and
-    for more codes than MOST_CODES_AT_ONCE, and Conflict("codes_changed") where it would not be the
+    for more codes than MAX_CODES_PER_BATCH, and Conflict("codes_changed") where it would not be the
     `expected_count` that somebody confirmed.
     """
     require(actor, "revoke_codes")
@@ -278,8 +278,8 @@ def revoke_codes(
     chosen = _chosen(campaign_id, code, batch_id)
     left = (*chosen, VoucherCode.revoked_at.is_(None), VoucherCode.uses < VoucherCode.most_uses)
     count = session.scalars(select(func.count()).select_from(VoucherCode).where(*left)).one()
-    if count > MOST_CODES_AT_ONCE:
-        raise InvalidInput("codes", "too_many_to_revoke", maximum=MOST_CODES_AT_ONCE)
+    if count > MAX_CODES_PER_BATCH:
+        raise InvalidInput("codes", "too_many_to_revoke", maximum=MAX_CODES_PER_BATCH)
     if expected_count is not None and count != expected_count:
         raise Conflict("codes_changed")
     if not count:
@@ -343,8 +343,8 @@ def lock_campaign(session: Session, campaign_id: int) -> Campaign:
 def _read_all(typed: Sequence[str]) -> list[str]:
     if not typed:
         raise InvalidInput("codes", "empty")
-    if len(typed) > MOST_CODES_AT_ONCE:
-        raise InvalidInput("codes", "too_many", maximum=MOST_CODES_AT_ONCE)
+    if len(typed) > MAX_CODES_PER_BATCH:
+        raise InvalidInput("codes", "too_many", maximum=MAX_CODES_PER_BATCH)
     codes: dict[str, int] = {}
     for line, each in enumerate(typed, start=1):
         code = read_code(each)

@@ -20,10 +20,10 @@ from domain import audit, clock, fraud_signals, ledger
 from domain.actors import system_actor
 from domain.billing_profiles import current_profile
 from domain.errors import VoucherRefused
-from domain.ledger.idempotency import WriteOnce, first_answer, keep_answer
+from domain.ledger.idempotency import IdempotentRequest, store_response, stored_response
 from domain.money import Money
 from domain.permissions import require
-from domain.security.rate_limits import Limit, count_try, counter, give_back
+from domain.security.rate_limits import Limit, counter, record_attempt, refund_attempt
 from domain.vouchers.campaigns import parts_of
 from domain.vouchers.codes import hide_code, lock_campaign, read_code
 
@@ -80,7 +80,7 @@ def redeem_code(
     for people counts their tries first: see `redeem_once_counted`.
     """
     require(actor, "redeem_code", account_id)
-    return redeem_for(
+    return redeem_code_unchecked(
         session, account_id=account_id, typed=typed, actor=actor, idempotency_key=idempotency_key
     )
 
@@ -100,7 +100,7 @@ def redeem_once_counted(
     with the seconds to wait after many refusals, by person, account and network address.
     """
     require(actor, "redeem_code", account_id)
-    return try_counted(
+    return rate_limited(
         sessions,
         partial(
             redeem_code,
@@ -115,7 +115,7 @@ def redeem_once_counted(
     )
 
 
-def try_counted(
+def rate_limited(
     sessions: sessionmaker[Session],
     attempt: Callable[[Session], T],
     *,
@@ -129,10 +129,10 @@ def try_counted(
     """
     counters = _counters(key, account_id, actor)
     with sessions.begin() as session:
-        count_try(session, counters)
+        record_attempt(session, counters)
     with sessions.begin() as session:
         done = attempt(session)
-        give_back(session, counters)
+        refund_attempt(session, counters)
     return done
 
 
@@ -146,7 +146,7 @@ def _counters(key: bytes, account_id: int, actor: Actor) -> list[Counter]:
     return counters
 
 
-def redeem_for(
+def redeem_code_unchecked(
     session: Session, *, account_id: int, typed: str, actor: Actor, idempotency_key: str
 ) -> Redeemed:
     """Turn a code into credit for whom the caller has let pass. Raises VoucherRefused."""
@@ -158,12 +158,14 @@ def redeem_for(
         raise VoucherRefused("unknown")
     # Always the campaign first, then the code, then the account: nobody waits in a circle.
     campaign = lock_campaign(session, campaign_id)
-    write = WriteOnce(account_id, f"voucher:{idempotency_key}", "redeem_code", {"code": code})
-    known = first_answer(session, write)
+    write = IdempotentRequest(
+        account_id, f"voucher:{idempotency_key}", "redeem_code", {"code": code}
+    )
+    known = stored_response(session, write)
     if known is not None:
         return _redeemed(session, campaign, int(known["redemption"]))
     if actor.ip is not None and account_id in actor.memberships:
-        fraud_signals.learn_network(session, account_id=account_id, address=actor.ip)
+        fraud_signals.record_network(session, account_id=account_id, address=actor.ip)
     row = session.get_one(VoucherCode, code, with_for_update=True, populate_existing=True)
     _check_code(session, campaign, row, account_id)
     redemption = give(
@@ -176,7 +178,7 @@ def redeem_for(
         actor=actor,
     )
     row.uses += 1
-    keep_answer(session, write, {"redemption": redemption.id})
+    store_response(session, write, {"redemption": redemption.id})
     return _redeemed(session, campaign, redemption.id)
 
 
@@ -217,7 +219,7 @@ def check_account(session: Session, campaign: Campaign, account_id: int) -> None
         raise VoucherRefused("wrong_site")
     if campaign.countries is not None and profile.profile.country not in campaign.countries:
         raise VoucherRefused("wrong_country")
-    if campaign.blocks_suspects and fraud_signals.is_suspect(
+    if campaign.blocks_suspects and fraud_signals.is_linked_to_prior_account(
         session, account_id=account_id, campaign_id=campaign.id
     ):
         raise VoucherRefused("suspect")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from domain.analytics.queries import account_shares, analytics_report
-from portal import backend
+from portal import database
 from portal.analytics import filters
 from portal.analytics.workbook import make_workbook
 from portal.i18n import _
@@ -35,7 +35,7 @@ def draw(wanted: Wanted) -> None:
 
 def make(actor: Actor, wanted: Wanted, choices: AnalyticsChoices) -> bytes:
     """Return the workbook of what is wanted. Raises NotAuthorised."""
-    report, shares = backend.read(_everything, actor=actor, wanted=wanted)
+    report, shares = database.read_snapshot(_everything, actor=actor, wanted=wanted)
     return make_workbook(report, shares, choices, filters.told(wanted, choices))
 
 

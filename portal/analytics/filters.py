@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from portal import address, descriptions, formats, viewing
+from portal import descriptions, formats, page_context, query_params
 from portal.analytics import words
 from portal.i18n import _
 from portal.usage import period
@@ -52,9 +52,9 @@ def choose(choices: AnalyticsChoices) -> Wanted:
 
     The last day is the latest that has begun at a site which is looked at.
     """
-    site_given = address.given("site")
+    site_given = query_params.get("site")
     zones = [zone for code, zone in choices.zones.items() if code == site_given]
-    today = viewing.day_of_sites(zones or choices.zones.values())
+    today = page_context.day_of_sites(zones or choices.zones.values())
     with st.container(horizontal=True, vertical_alignment="bottom", key="analytics-choice"):
         days = period.choose_days(today)
         site = _one_of(_("Site"), "site", list(choices.sites), lambda code: choices.sites[code])
@@ -96,4 +96,4 @@ def told(wanted: Wanted, choices: AnalyticsChoices) -> list[tuple[str, str]]:
 
 def reset() -> None:
     """Take every filter out of the address."""
-    address.keep_all(dict.fromkeys(_NAMES, ""))
+    query_params.put_all(dict.fromkeys(_NAMES, ""))

@@ -10,7 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from domain.analytics.queries import account_shares
-from portal import address, backend, descriptions, formats
+from portal import database, descriptions, formats, query_params
 from portal.analytics import filters, words
 from portal.i18n import _, ngettext
 from portal.ui import checked
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         Place,
     )
     from portal.analytics.filters import Wanted
-    from portal.viewing import Viewing
+    from portal.page_context import PageContext
 
 _COLOURS = 7
 _REST = ""
@@ -42,7 +42,7 @@ _LAST_PART = 5
 
 
 def draw(
-    viewing: Viewing, report: AnalyticsReport, wanted: Wanted, choices: AnalyticsChoices
+    context: PageContext, report: AnalyticsReport, wanted: Wanted, choices: AnalyticsChoices
 ) -> None:
     """Draw the page under its filters."""
     currency = _shown_currency(report)
@@ -52,7 +52,7 @@ def draw(
             _("Credit has no service: choose all services to see what was granted and remains.")
         )
     _chart(report, wanted, currency)
-    _accounts(viewing, wanted, currency, choices)
+    _accounts(context, wanted, currency, choices)
     _services(report, wanted)
     if not wanted.service:
         _kinds(report)
@@ -70,14 +70,14 @@ def _shown_currency(report: AnalyticsReport) -> str:
     currencies = list(report.totals)
     if len(currencies) == 1:
         return currencies[0]
-    given = address.given("shown")
-    address.set_widget("analytics_shown", given if given in currencies else currencies[0])
+    given = query_params.get("shown")
+    query_params.set_widget("analytics_shown", given if given in currencies else currencies[0])
     chosen = checked.segmented_control(
         _("Currency of figures and chart"),
         currencies,
         key="analytics_shown",
         required=True,
-        on_change=lambda: address.keep("shown", st.session_state["analytics_shown"]),
+        on_change=lambda: query_params.put("shown", st.session_state["analytics_shown"]),
     )
     return chosen or currencies[0]
 
@@ -178,7 +178,7 @@ def _open_bar(key: str, wanted: Wanted, currency: str) -> None:
         return
     first = pd.Timestamp(begins).date()
     whole = pd.Period(first, freq={"day": "D", "week": "W", "month": "M"}[wanted.days.grain])
-    address.keep_all(
+    query_params.put_all(
         {
             "period": "own",
             "from": max(first, wanted.days.first).isoformat(),
@@ -282,7 +282,7 @@ def _table(
 def _narrow_to_row(key: str, choices: Sequence[Mapping[str, str]]) -> None:
     number = _chosen_row(st.session_state[key])
     if number is not None and number < len(choices):
-        address.keep_all(choices[number])
+        query_params.put_all(choices[number])
 
 
 def _chosen_row(event: Mapping[str, Any]) -> int | None:
@@ -292,21 +292,23 @@ def _chosen_row(event: Mapping[str, Any]) -> int | None:
 
 
 # ── Accounts ───────────────────────────────────────────────────────────────────────────────────
-def _accounts(viewing: Viewing, wanted: Wanted, currency: str, choices: AnalyticsChoices) -> None:
+def _accounts(
+    context: PageContext, wanted: Wanted, currency: str, choices: AnalyticsChoices
+) -> None:
     st.subheader(_("Accounts"))
-    address.set_widget("analytics_accounts", address.given("accounts") == _SHOW)
+    query_params.set_widget("analytics_accounts", query_params.get("accounts") == _SHOW)
     is_shown = st.toggle(
         _("Show the accounts that used most ({currency})").format(currency=currency),
         key="analytics_accounts",
-        on_change=lambda: address.keep(
+        on_change=lambda: query_params.put(
             "accounts", _SHOW if st.session_state["analytics_accounts"] else None
         ),
     )
     if not is_shown:
         return
-    shares = backend.read(
+    shares = database.read_snapshot(
         account_shares,
-        actor=viewing.visitor.actor,
+        actor=context.visitor.actor,
         currency=currency,
         **wanted.period,
         **wanted.places,

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from domain.audit.queries import LARGEST_FILE, audit_rows, record_export
+from domain.audit.queries import MAX_FILE_ROWS, audit_rows, record_export
 from domain.formulas import CsvWriter
-from portal import backend, formats
+from portal import database, formats
 from portal.i18n import _
-from portal.spreadsheets import LONGEST_TEXT, Column, write_workbook
+from portal.spreadsheets import MAX_TEXT_LENGTH, Column, write_workbook
 from portal.ui.download_link import download_links
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def draw(wanted: AuditFilter) -> None:
         query,
     )
     text = _("The newest {count} rows that match, with times in UTC.")
-    st.caption(text.format(count=formats.number(LARGEST_FILE)))
+    st.caption(text.format(count=formats.number(MAX_FILE_ROWS)))
 
 
 def make(
@@ -49,12 +49,12 @@ def make(
     write: Callable[[Iterator[tuple[str | int | None, ...]]], bytes],
 ) -> bytes:
     """Return a file of the rows that are wanted. Raises NotAuthorised."""
-    backend.write(record_export, actor=actor, wanted=wanted)
+    database.transaction(record_export, actor=actor, wanted=wanted)
 
     def written(session: Session) -> bytes:
         return write(_cells(each) for each in audit_rows(session, actor=actor, wanted=wanted))
 
-    return backend.read(written)
+    return database.read_snapshot(written)
 
 
 def _titles() -> list[str]:
@@ -77,7 +77,7 @@ def _cells(row: AuditRow) -> tuple[str | int | None, ...]:
         row.address or "",
         row.action,
         row.account_id,
-        json.dumps(row.details, ensure_ascii=False)[:LONGEST_TEXT],
+        json.dumps(row.details, ensure_ascii=False)[:MAX_TEXT_LENGTH],
     )
 
 
@@ -100,7 +100,7 @@ def workbook(rows: Iterator[tuple[str | int | None, ...]]) -> bytes:
             name=_("Audit"),
             columns=[Column(title, width) for title, width in zip(_titles(), widths, strict=True)],
             rows=rows,
-            row_count=LARGEST_FILE,
+            row_count=MAX_FILE_ROWS,
             heading=[_("Audit log")],
         )
         return path.read_bytes()

@@ -12,7 +12,7 @@ import streamlit as st
 from domain.audit.chain import chain_state
 from domain.audit.queries import AuditCursor, AuditFilter, actions_of_people, audit_page
 from domain.validation import MAX_NUMBER_LENGTH
-from portal import address, backend, formats, paging
+from portal import database, formats, paging, query_params
 from portal.audit import download
 from portal.formats import plain
 from portal.i18n import N_, _
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from datetime import date
 
     from domain.audit.queries import AuditRow
-    from portal.viewing import Viewing
+    from portal.page_context import PageContext
 
 _WHO = {
     "people": N_("People"),
@@ -32,29 +32,31 @@ _WHO = {
     "all": N_("Everybody"),
     "person": N_("One person"),
 }
-_LONGEST_EMAIL = 254
+_MAX_EMAIL_LENGTH = 254
 
 
-def draw(here: Viewing) -> None:
+def draw(context: PageContext) -> None:
     """Draw the state of the chain, the filters, the rows and the ways to take them away."""
-    _chain(here)
-    wanted = _wanted(here)
-    page = backend.read(audit_page, actor=here.visitor.actor, wanted=wanted, older_than=_cursor())
+    _chain(context)
+    wanted = _wanted(context)
+    page = database.read_snapshot(
+        audit_page, actor=context.visitor.actor, wanted=wanted, older_than=_cursor()
+    )
     if not page.rows:
         st.info(
             _("Nothing was done like this. Choose another person or a longer period."),
             icon=":material/history:",
         )
         return
-    _table(here, page.rows)
-    here.draw_zone()
+    _table(context, page.rows)
+    context.draw_zone()
     end = page.older
     paging.draw(None if end is None else f"{end.recorded_at.isoformat()}~{end.number}")
     download.draw(wanted)
 
 
-def _chain(here: Viewing) -> None:
-    state = backend.read(chain_state, actor=here.visitor.actor)
+def _chain(context: PageContext) -> None:
+    state = database.read_snapshot(chain_state, actor=context.visitor.actor)
     if state.head is None or state.sealed_at is None:
         text = _("No row is sealed yet. A job seals them every minute.")
     else:
@@ -63,24 +65,24 @@ def _chain(here: Viewing) -> None:
             " verify-audit proves that none was changed or removed. Head: {head}"
         ).format(
             count=formats.number(state.head.position),
-            when=here.date_time(state.sealed_at),
+            when=context.date_time(state.sealed_at),
             waiting=formats.number(state.waiting),
             head=state.head,
         )
     st.caption(plain(text))
 
 
-def _wanted(here: Viewing) -> AuditFilter:
+def _wanted(context: PageContext) -> AuditFilter:
     """Draw the filters as the address has them, and return what they say."""
-    who = address.given("who")
-    address.set_widget("audit_who", who if who in _WHO else "people")
-    address.set_widget("audit_person", address.given("person"))
-    actions = ["", *backend.read(actions_of_people, actor=here.visitor.actor)]
-    action = address.given("what")
+    who = query_params.get("who")
+    query_params.set_widget("audit_who", who if who in _WHO else "people")
+    query_params.set_widget("audit_person", query_params.get("person"))
+    actions = ["", *database.read_snapshot(actions_of_people, actor=context.visitor.actor)]
+    action = query_params.get("what")
     if action not in actions:
         actions.append(action)
-    address.set_widget("audit_what", action)
-    address.set_widget("audit_account", str(address.number("of") or ""))
+    query_params.set_widget("audit_what", action)
+    query_params.set_widget("audit_account", str(query_params.get_number("of") or ""))
     with st.grid(columns=4, min_column_width=200):
         checked.selectbox(
             _("Who"),
@@ -106,22 +108,22 @@ def _wanted(here: Viewing) -> AuditFilter:
             args=("account", "of"),
         )
         days = checked.date_input(
-            _("Days"), value=[], max_value=here.today.date(), key="audit_days", on_change=_newest
+            _("Days"), value=[], max_value=context.today.date(), key="audit_days", on_change=_newest
         )
     if st.session_state["audit_who"] == "person":
         st.text_input(
             _("Email"),
-            max_chars=_LONGEST_EMAIL,
+            max_chars=_MAX_EMAIL_LENGTH,
             key="audit_person",
             on_change=_keep,
             args=("person",),
         )
-    since, until = _period(here, days)
+    since, until = _period(context, days)
     name = st.session_state["audit_who"]
     return AuditFilter(
         who=(st.session_state["audit_person"] or "-") if name == "person" else name,
         action=st.session_state["audit_what"],
-        account_id=address.number("of"),
+        account_id=query_params.get_number("of"),
         since=since,
         until=until,
     )
@@ -129,39 +131,39 @@ def _wanted(here: Viewing) -> AuditFilter:
 
 def _keep(widget: str, name: str = "") -> None:
     _newest()
-    address.keep(name or widget, st.session_state[f"audit_{widget}"])
+    query_params.put(name or widget, st.session_state[f"audit_{widget}"])
 
 
 def _newest() -> None:
-    address.drop(paging.BEFORE)
+    query_params.remove(paging.BEFORE)
 
 
-def _period(here: Viewing, days: Any) -> tuple[datetime | None, datetime | None]:  # noqa: ANN401 - a tuple while it is being chosen
+def _period(context: PageContext, days: Any) -> tuple[datetime | None, datetime | None]:  # noqa: ANN401 - a tuple while it is being chosen
     """Return the moments that the chosen days begin and end at, on the viewer's clock."""
     chosen: tuple[date, ...] = days if isinstance(days, tuple) else (days,)
     if not chosen:
         return None, None
     first, last = chosen[0], chosen[-1]
     return (
-        datetime.combine(first, time(), here.zone),
-        datetime.combine(last + timedelta(days=1), time(), here.zone),
+        datetime.combine(first, time(), context.zone),
+        datetime.combine(last + timedelta(days=1), time(), context.zone),
     )
 
 
 def _cursor() -> AuditCursor | None:
     try:
-        at, number = address.given(paging.BEFORE).split("~")
+        at, number = query_params.get(paging.BEFORE).split("~")
         cursor = AuditCursor(datetime.fromisoformat(at), int(number[:MAX_NUMBER_LENGTH]))
     except ValueError:
         return None
     return cursor if cursor.recorded_at.tzinfo is not None else None
 
 
-def _table(here: Viewing, rows: Sequence[AuditRow]) -> None:
-    name = naming(here, {each.actor for each in rows})
+def _table(context: PageContext, rows: Sequence[AuditRow]) -> None:
+    name = naming(context, {each.actor for each in rows})
     table = pa.table(
         {
-            _("When"): [here.date_time(each.recorded_at) for each in rows],
+            _("When"): [context.date_time(each.recorded_at) for each in rows],
             _("Who"): [name(each.actor) for each in rows],
             _("What"): [each.action.replace("_", " ") for each in rows],
             _("Account"): [

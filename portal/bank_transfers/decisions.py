@@ -11,7 +11,7 @@ from domain import audit
 from domain.errors import BillingError, NotAuthorised
 from domain.payments.bank_transfers import decide_transfer, list_transfers
 from domain.permissions import allows
-from portal import approving, backend, formats
+from portal import approving, database, formats
 from portal.formats import plain
 from portal.i18n import N_, _
 from portal.people import naming
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from domain.payments.bank_transfers import RecordedTransfer
-    from portal.viewing import Viewing
+    from portal.page_context import PageContext
 
 _PLACE = "bank_transfers"
 _STATES = {"approved": N_("Credited"), "refused": N_("Rejected")}
@@ -34,9 +34,11 @@ _CONFLICTS = {
 }
 
 
-def draw(here: Viewing, transfers: Sequence[RecordedTransfer]) -> None:
+def draw(context: PageContext, transfers: Sequence[RecordedTransfer]) -> None:
     """Draw what waits, then what was decided."""
-    name = naming(here, {who for each in transfers for who in (each.requested_by, each.decided_by)})
+    name = naming(
+        context, {who for each in transfers for who in (each.requested_by, each.decided_by)}
+    )
     waiting = [each for each in transfers if each.state == "requested"]
     decided = [each for each in transfers if each.state != "requested"]
     st.header(_("Waiting for approval"))
@@ -47,39 +49,41 @@ def draw(here: Viewing, transfers: Sequence[RecordedTransfer]) -> None:
         if told_item is not None and transfer.transfer_id < told_item:
             flash.show(_PLACE)
         with st.container(border=True, key=f"transfer-{transfer.transfer_id}"):
-            _waiting(here, transfer, name)
+            _waiting(context, transfer, name)
     flash.show(_PLACE)
     if decided:
         st.header(_("Decided"))
         _table(decided, name)
 
 
-def decide_pressed(here: Viewing) -> None:
+def decide_pressed(context: PageContext) -> None:
     """Carry out what was pressed before this run; before the transfers are read."""
     pressed = approving.take_pressed(_PLACE)
     if pressed is not None:
-        _decide(here, pressed.item, is_approved=pressed.action == "approve")
+        _decide(context, pressed.item, is_approved=pressed.action == "approve")
 
 
-def _waiting(here: Viewing, transfer: RecordedTransfer, name: Callable[[str | None], str]) -> None:
+def _waiting(
+    context: PageContext, transfer: RecordedTransfer, name: Callable[[str | None], str]
+) -> None:
     st.subheader(plain(f"{formats.money(transfer.amount)} · {transfer.account_name}"))
     lines = {
         _("Account"): str(transfer.account_id),
         _("The bank's reference"): transfer.bank_reference,
         _("Received on"): formats.date(transfer.received_on),
         _("Recorded by"): name(transfer.requested_by),
-        _("Recorded"): here.date_time(transfer.requested_at),
+        _("Recorded"): context.date_time(transfer.requested_at),
     }
     if transfer.note:
         lines[_("Remark")] = transfer.note
     st.html(words.definition_list(lines))
     with st.container(horizontal=True):
-        if allows(here.visitor.actor, "see_evidence"):
+        if allows(context.visitor.actor, "see_evidence"):
             download_links(
                 {_("Open the evidence"): "/files/evidence"}, {"transfer": transfer.transfer_id}
             )
-        is_mine = transfer.requested_by == audit.actor_name(here.visitor.actor)
-        if allows(here.visitor.actor, "decide_transfer") and not is_mine:
+        is_mine = transfer.requested_by == audit.actor_name(context.visitor.actor)
+        if allows(context.visitor.actor, "decide_transfer") and not is_mine:
             _buttons(transfer)
     if is_mine:
         st.caption(_("You recorded this. Another finance member approves or rejects it."))
@@ -98,23 +102,25 @@ def _buttons(transfer: RecordedTransfer) -> None:
         approving.button(_("Reject transfer"), place=_PLACE, action="refuse", item=number)
 
 
-def _decide(here: Viewing, transfer_id: int, *, is_approved: bool) -> None:
+def _decide(context: PageContext, transfer_id: int, *, is_approved: bool) -> None:
     try:
-        backend.write(
+        database.transaction(
             decide_transfer,
             transfer_id=transfer_id,
             is_approved=is_approved,
-            actor=here.visitor.actor,
+            actor=context.visitor.actor,
         )
     except NotAuthorised:
         _tell(transfer_id, _("Another finance member decides this."), is_good=False)
     except BillingError as error:
         conflict = _CONFLICTS.get(getattr(error, "reason", ""))
-        told = approving.what_happened(here, error)
+        told = approving.what_happened(context, error)
         text = told or (_(conflict) if conflict else words.refusal(error))
         _tell(transfer_id, text, is_good=False)
     else:
-        text = _approved(here, transfer_id) if is_approved else _("Rejected. Nothing is credited.")
+        text = (
+            _approved(context, transfer_id) if is_approved else _("Rejected. Nothing is credited.")
+        )
         _tell(transfer_id, text)
 
 
@@ -123,8 +129,8 @@ def _tell(transfer_id: int, text: str, *, is_good: bool = True) -> None:
     flash.leave(_PLACE, text, is_good=is_good, item=transfer_id)
 
 
-def _approved(here: Viewing, transfer_id: int) -> str:
-    transfers = backend.read(list_transfers, actor=here.visitor.actor)
+def _approved(context: PageContext, transfer_id: int) -> str:
+    transfers = database.read_snapshot(list_transfers, actor=context.visitor.actor)
     for each in transfers:
         if each.transfer_id == transfer_id:
             text = _("{amount} is credited to {name}.")

@@ -19,7 +19,7 @@ from domain.payments.bank_transfers import (
 from domain.payments.exchange_rates import DutiesConflict, may_record_transfers
 from domain.uploads import EVIDENCE, drop_upload
 from domain.validation import MAX_NUMBER_LENGTH, is_whole_number
-from portal import address, backend, formats
+from portal import database, formats, query_params
 from portal.formats import plain
 from portal.i18n import N_, _, current_language
 from portal.top_up import words
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from domain.ledger.balances import AccountSummary
-    from portal.viewing import Viewing
+    from portal.page_context import PageContext
 
-_LONGEST = 200
+_MAX_LENGTH = 200
 _PLACE = "transfer_form"
 _RECORDED = "transfers_recorded"
 _DOUBTED = "transfers_doubted"
@@ -76,28 +76,28 @@ class _Filled:
     is_confirmed: bool
 
 
-def draw(here: Viewing) -> None:
+def draw(context: PageContext) -> None:
     """Draw the choice of an account and, once there is one, the form."""
     st.header(_("Record a transfer"))
-    account = _account(here)
+    account = _account(context)
     if account is None:
         return
     currency = account.currency
-    if backend.read(may_record_transfers, currency=currency, actor=here.visitor.actor):
-        _form(here, account)
+    if database.read_snapshot(may_record_transfers, currency=currency, actor=context.visitor.actor):
+        _form(context, account)
     else:
         st.info(plain(_duties(currency)), icon=":material/group:")
     flash.show(_PLACE)
 
 
-def _account(here: Viewing) -> AccountSummary | None:
+def _account(context: PageContext) -> AccountSummary | None:
     """Return the account that the address or the person names, or say how to name one."""
-    address.set_widget("transfer_account", address.given("for")[:MAX_NUMBER_LENGTH])
+    query_params.set_widget("transfer_account", query_params.get("for")[:MAX_NUMBER_LENGTH])
     typed = st.text_input(
         _("The account's number"),
         max_chars=MAX_NUMBER_LENGTH,
         key="transfer_account",
-        on_change=lambda: address.keep("for", st.session_state["transfer_account"].strip()),
+        on_change=lambda: query_params.put("for", st.session_state["transfer_account"].strip()),
     )
     number = typed.strip()
     unknown = _("There is no account with this number.")
@@ -108,7 +108,9 @@ def _account(here: Viewing) -> AccountSummary | None:
         st.error(unknown, icon=":material/search_off:")
         return None
     try:
-        account = backend.look_up(account_summary, actor=here.visitor.actor, account_id=int(number))
+        account = database.read_one(
+            account_summary, actor=context.visitor.actor, account_id=int(number)
+        )
     except NotFound:
         st.error(unknown, icon=":material/search_off:")
         return None
@@ -117,7 +119,7 @@ def _account(here: Viewing) -> AccountSummary | None:
     return account
 
 
-def _form(here: Viewing, account: AccountSummary) -> None:
+def _form(context: PageContext, account: AccountSummary) -> None:
     today = datetime.now(formats.time_zone(account.zone)).date()
     # A form that was recorded is followed by an empty one; one that was refused stays as it is.
     number = st.session_state.setdefault(_RECORDED, 0)
@@ -128,7 +130,7 @@ def _form(here: Viewing, account: AccountSummary) -> None:
         )
         reference = st.text_input(
             _("The bank's reference"),
-            max_chars=_LONGEST,
+            max_chars=_MAX_LENGTH,
             help=_("The number of the line on the bank's statement. One line is one transfer."),
             key=f"transfer_reference_{number}",
         )
@@ -136,14 +138,14 @@ def _form(here: Viewing, account: AccountSummary) -> None:
             _("Received on"), value=today, max_value=today, key=f"transfer_received_on_{number}"
         )
         evidence = upload_field(
-            here,
+            context,
             _("Evidence: the bank's advice or statement, as PDF, PNG or JPEG"),
             purpose=EVIDENCE,
             name=f"transfer_evidence_{number}",
             extensions=["pdf", "png", "jpg", "jpeg"],
         )
         remark = st.text_input(
-            _("Remark (optional)"), max_chars=_LONGEST, key=f"transfer_remark_{number}"
+            _("Remark (optional)"), max_chars=_MAX_LENGTH, key=f"transfer_remark_{number}"
         )
         # Only asked once it is needed: a tick that is always there is made without a look.
         is_confirmed = st.session_state.get(_DOUBTED) == number and st.checkbox(
@@ -153,14 +155,14 @@ def _form(here: Viewing, account: AccountSummary) -> None:
         is_sent = st.form_submit_button(_("Record it"), type="primary")
     if is_sent:
         filled = _Filled(amount, reference, received_on, evidence, remark, is_confirmed)
-        _record(here, account, filled, number)
+        _record(context, account, filled, number)
     warning = st.session_state.pop(_WARNING, None)
     if warning is not None:
         st.warning(plain(warning), icon=":material/warning:")
 
 
-def _record(here: Viewing, account: AccountSummary, filled: _Filled, number: int) -> None:
-    evidence = handed_in(here, EVIDENCE, filled.evidence)
+def _record(context: PageContext, account: AccountSummary, filled: _Filled, number: int) -> None:
+    evidence = handed_in(context, EVIDENCE, filled.evidence)
     if evidence is None:
         st.error(
             _("Add the evidence: another finance member approves by it."), icon=":material/error:"
@@ -168,7 +170,7 @@ def _record(here: Viewing, account: AccountSummary, filled: _Filled, number: int
         return
     try:
         money = Money.parse(filled.amount, account.currency, locale=current_language())
-        backend.write(
+        database.transaction(
             record_transfer,
             account_id=account.account_id,
             amount=money,
@@ -177,7 +179,7 @@ def _record(here: Viewing, account: AccountSummary, filled: _Filled, number: int
             evidence=Evidence(evidence.name, evidence.content),
             remark=filled.remark,
             is_confirmed=filled.is_confirmed,
-            actor=here.visitor.actor,
+            actor=context.visitor.actor,
         )
     except TransferLooksRepeated as doubt:
         text = _(
@@ -194,7 +196,7 @@ def _record(here: Viewing, account: AccountSummary, filled: _Filled, number: int
     except BillingError as error:
         st.error(_refusal(error), icon=":material/error:")
     else:
-        backend.write(drop_upload, key=filled.evidence, actor=here.visitor.actor)
+        database.transaction(drop_upload, key=filled.evidence, actor=context.visitor.actor)
         st.session_state[_RECORDED] += 1
         text = _("{amount} is recorded for {name}. Another finance member approves it.")
         flash.leave(_PLACE, text.format(amount=formats.money(money), name=account.name))

@@ -12,8 +12,8 @@ from domain.history.details import entry_with_calls, hold_detail, refusal_detail
 from domain.history.rows import HistoryReference, HistoryStatus
 from domain.permissions import allows
 from domain.support.queries import acts_of_entry
-from domain.support.wishes import STAFF_REVERSIBLE_KINDS
-from portal import address, backend, descriptions, formats
+from domain.support.staff_actions import STAFF_REVERSIBLE_KINDS
+from portal import database, descriptions, formats, query_params
 from portal.formats import plain
 from portal.i18n import _
 from portal.people import naming
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
     from domain.history.details import CallsPage, EntryDetail, GrantMovement
     from domain.ledger.balances import AccountSummary
-    from portal.viewing import Viewing
+    from portal.page_context import PageContext
 
 
-def draw(viewing: Viewing, account: AccountSummary, reference: str) -> None:
+def draw(context: PageContext, account: AccountSummary, reference: str) -> None:
     """Draw the row that the address names, or say that this account has none such."""
     st.button(_("Back to the history"), on_click=_close, icon=":material/arrow_back:")
     drawers = {
@@ -36,26 +36,26 @@ def draw(viewing: Viewing, account: AccountSummary, reference: str) -> None:
     }
     try:
         wanted = HistoryReference.parse(reference)
-        drawers[wanted.status](viewing, account, wanted.number)
-        viewing.draw_zone()
+        drawers[wanted.status](context, account, wanted.number)
+        context.draw_zone()
     except (InvalidInput, NotFound):
         st.warning(_("This account has no such row."), icon=":material/search_off:")
 
 
 def _close() -> None:
-    address.drop("row", "calls")
+    query_params.remove("row", "calls")
 
 
 def _open(reference: HistoryReference) -> None:
-    address.drop("calls")
-    address.keep("row", str(reference))
+    query_params.remove("calls")
+    query_params.put("row", str(reference))
 
 
-def _entry(viewing: Viewing, account: AccountSummary, number: int) -> None:
-    after_line = address.number("calls")
-    entry, calls = backend.read(
+def _entry(context: PageContext, account: AccountSummary, number: int) -> None:
+    after_line = query_params.get_number("calls")
+    entry, calls = database.read_snapshot(
         entry_with_calls,
-        actor=viewing.visitor.actor,
+        actor=context.visitor.actor,
         account_id=account.account_id,
         sequence=number,
         after_line=after_line,
@@ -65,19 +65,19 @@ def _entry(viewing: Viewing, account: AccountSummary, number: int) -> None:
         _("What"): descriptions.description(entry.description_code, entry.description_parameters),
         _("Service"): descriptions.service(entry.service),
         _("Source"): descriptions.source(entry.source),
-        _("Occurred"): viewing.occurred(entry.occurred_at, kind=entry.kind, source=entry.source),
-        _("Posted"): viewing.date_time(entry.posted_at),
+        _("Occurred"): context.occurred(entry.occurred_at, kind=entry.kind, source=entry.source),
+        _("Posted"): context.date_time(entry.posted_at),
         _("Booked on"): formats.date(entry.accounting_date),
-        _("Exact amount"): viewing.money(entry.amount_micros, exact=True, signed=True),
-        _("Balance before"): viewing.money(entry.balance_before_micros, exact=True),
-        _("Balance after"): viewing.money(entry.balance_after_micros, exact=True),
+        _("Exact amount"): context.money(entry.amount_micros, exact=True, signed=True),
+        _("Balance before"): context.money(entry.balance_before_micros, exact=True),
+        _("Balance after"): context.money(entry.balance_after_micros, exact=True),
     }
     if entry.actor is not None:
-        facts |= _posted_by(viewing, account, entry)
+        facts |= _posted_by(context, account, entry)
     _facts(facts)
-    _relations(viewing, entry)
+    _relations(context, entry)
     if (
-        allows(viewing.visitor.actor, "act_on_account", account.account_id)
+        allows(context.visitor.actor, "act_on_account", account.account_id)
         and entry.kind in STAFF_REVERSIBLE_KINDS
     ):
         st.page_link(
@@ -96,23 +96,23 @@ def _entry(viewing: Viewing, account: AccountSummary, number: int) -> None:
             st.session_state["payment_page"],
             label=_("See the payment"),
             icon=":material/payments:",
-            query_params={"ref": entry.payment_reference, "back": address.whole()},
+            query_params={"ref": entry.payment_reference, "back": query_params.whole()},
         )
-    _movements(viewing, entry)
+    _movements(context, entry)
     if entry.call_count:
-        _calls(viewing, account, entry.call_count, calls, is_first=not after_line)
+        _calls(context, account, entry.call_count, calls, is_first=not after_line)
 
 
-def _posted_by(viewing: Viewing, account: AccountSummary, entry: EntryDetail) -> dict[str, str]:
+def _posted_by(context: PageContext, account: AccountSummary, entry: EntryDetail) -> dict[str, str]:
     """Return, for staff, who posted it, and who of them agreed and why."""
-    acts = backend.read(
+    acts = database.read_snapshot(
         acts_of_entry,
-        actor=viewing.visitor.actor,
+        actor=context.visitor.actor,
         account_id=account.account_id,
         entry_sequence=entry.sequence,
     )
     name = naming(
-        viewing, [entry.actor, *(who for each in acts for who in (each.maker, each.checker))]
+        context, [entry.actor, *(who for each in acts for who in (each.maker, each.checker))]
     )
     facts = {_("Posted by"): name(entry.actor)}
     for act in acts:
@@ -127,11 +127,11 @@ def _facts(facts: Mapping[str, str]) -> None:
     st.markdown("\n".join(lines))
 
 
-def _relations(viewing: Viewing, entry: EntryDetail) -> None:
+def _relations(context: PageContext, entry: EntryDetail) -> None:
     related = [(_("Reverses entry {number}: {amount}"), entry.reverses)] if entry.reverses else []
     related += [(_("Reversed by entry {number}: {amount}"), one) for one in entry.reversed_by]
     for text, other in related:
-        amount = viewing.money(other.amount_micros, exact=True, signed=True)
+        amount = context.money(other.amount_micros, exact=True, signed=True)
         st.button(
             plain(text.format(number=other.sequence, amount=amount)),
             key=f"related-{other.sequence}",
@@ -141,7 +141,7 @@ def _relations(viewing: Viewing, entry: EntryDetail) -> None:
         )
 
 
-def _movements(viewing: Viewing, entry: EntryDetail) -> None:
+def _movements(context: PageContext, entry: EntryDetail) -> None:
     if not entry.movements:
         st.caption(_("This entry moved no credit: its amount is below a millionth."))
         return
@@ -151,10 +151,10 @@ def _movements(viewing: Viewing, entry: EntryDetail) -> None:
         [
             {
                 _("Credit"): descriptions.credit_kind(movement.kind),
-                _("Amount"): viewing.money(movement.amount_micros, exact=True, signed=True),
-                _("Left there"): viewing.money(movement.remaining_after_micros, exact=True),
+                _("Amount"): context.money(movement.amount_micros, exact=True, signed=True),
+                _("Left there"): context.money(movement.remaining_after_micros, exact=True),
                 _("From"): movement.origin or _debt(movement),
-                _("Expires"): viewing.date_time(movement.expires_at)
+                _("Expires"): context.date_time(movement.expires_at)
                 if movement.expires_at
                 else _("Never"),
             }
@@ -179,13 +179,13 @@ def _debt(movement: GrantMovement) -> str:
 
 
 def _calls(
-    viewing: Viewing, account: AccountSummary, count: int, page: CallsPage, *, is_first: bool
+    context: PageContext, account: AccountSummary, count: int, page: CallsPage, *, is_first: bool
 ) -> None:
     _title(_("The calls behind it ({count})").format(count=formats.number(count)))
     table = pa.Table.from_pylist(
         [
             {
-                _("Time"): viewing.date_time(call.occurred_at),
+                _("Time"): context.date_time(call.occurred_at),
                 _("Exact cost"): formats.exact_money(call.exact_micros, account.currency),
                 _("Used"): descriptions.measures(call.quantities),
                 _("Model"): call.model,
@@ -215,17 +215,17 @@ def _calls(
 
 
 def _show_calls(after_line: int) -> None:
-    address.keep("calls", str(after_line) if after_line else None)
+    query_params.put("calls", str(after_line) if after_line else None)
 
 
 def _title(text: str) -> None:
     st.markdown(f"**{plain(text)}**")
 
 
-def _refusal(viewing: Viewing, account: AccountSummary, number: int) -> None:
-    refusal = backend.read(
+def _refusal(context: PageContext, account: AccountSummary, number: int) -> None:
+    refusal = database.read_snapshot(
         refusal_detail,
-        actor=viewing.visitor.actor,
+        actor=context.visitor.actor,
         account_id=account.account_id,
         number=number,
     )
@@ -237,18 +237,18 @@ def _refusal(viewing: Viewing, account: AccountSummary, number: int) -> None:
             ),
             _("Service"): descriptions.service(refusal.service),
             _("Source"): descriptions.source(refusal.source),
-            _("Occurred"): viewing.date_time(refusal.occurred_at),
-            _("Needed"): viewing.money(refusal.amount_micros, exact=True),
-            _("Available then"): viewing.money(refusal.available_micros, exact=True),
+            _("Occurred"): context.date_time(refusal.occurred_at),
+            _("Needed"): context.money(refusal.amount_micros, exact=True),
+            _("Available then"): context.money(refusal.available_micros, exact=True),
         }
     )
     st.caption(_("Nothing was taken from the balance."))
 
 
-def _hold(viewing: Viewing, account: AccountSummary, number: int) -> None:
-    hold = backend.read(
+def _hold(context: PageContext, account: AccountSummary, number: int) -> None:
+    hold = database.read_snapshot(
         hold_detail,
-        actor=viewing.visitor.actor,
+        actor=context.visitor.actor,
         account_id=account.account_id,
         number=number,
     )
@@ -257,10 +257,10 @@ def _hold(viewing: Viewing, account: AccountSummary, number: int) -> None:
         {
             _("Service"): descriptions.service(hold.service),
             _("Source"): descriptions.source(hold.source),
-            _("Placed"): viewing.date_time(hold.placed_at),
-            _("Ends by"): viewing.date_time(hold.expires_at),
+            _("Placed"): context.date_time(hold.placed_at),
+            _("Ends by"): context.date_time(hold.expires_at),
             _("Status"): descriptions.hold_status(hold.outcome),
-            _("Exact amount"): viewing.money(hold.amount_micros, exact=True),
+            _("Exact amount"): context.money(hold.amount_micros, exact=True),
         }
     )
     if hold.entry_sequence is not None:
@@ -274,9 +274,9 @@ def _hold(viewing: Viewing, account: AccountSummary, number: int) -> None:
         [
             {
                 _("Credit"): descriptions.credit_kind(part.kind),
-                _("Amount"): viewing.money(part.amount_micros, exact=True),
+                _("Amount"): context.money(part.amount_micros, exact=True),
                 _("From"): part.origin or "",
-                _("Expires"): viewing.date_time(part.expires_at) if part.expires_at else _("Never"),
+                _("Expires"): context.date_time(part.expires_at) if part.expires_at else _("Never"),
             }
             for part in hold.parts
         ]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from domain.identity.preferences import save_preferences, time_zones
-from portal import backend, formats
+from portal import database, formats
 from portal.i18n import _, available_languages, language_name
 from portal.ui import checked
 
@@ -15,19 +15,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from domain.ledger.balances import AccountSummary
-    from portal.viewing import Viewing
+    from portal.page_context import PageContext
 
 _SAVED = "preferences_saved"
 
 
-def draw(viewing: Viewing, account: AccountSummary) -> None:
+def draw(context: PageContext, account: AccountSummary) -> None:
     """Draw the form of the person's own language and time zone, and say what is not theirs."""
     st.subheader(_("Display"))
     if st.session_state.pop(_SAVED, False):
         st.success(_("Saved. This is how you see every page now."), icon=":material/check_circle:")
     currency = _("Amounts are shown in {currency}, the currency of this account at its site.")
     st.caption(formats.plain(currency.format(currency=account.currency)))
-    visitor = viewing.visitor
+    visitor = context.visitor
     with st.form("preferences", border=True):
         language = _choice(
             _("Your language"), available_languages(), visitor.locale, names=language_name
@@ -38,7 +38,7 @@ def draw(viewing: Viewing, account: AccountSummary) -> None:
         st.caption(_("Only what you see changes. Statements keep the days of the account's site."))
         is_sent = st.form_submit_button(_("Save display"))
     if is_sent:
-        backend.write(
+        database.transaction(
             save_preferences,
             actor=visitor.actor,
             locale=language or None,

@@ -11,8 +11,8 @@ from urllib.parse import urlencode
 import streamlit as st
 
 from domain.errors import NotFound
-from domain.history.export_jobs import ExportState, ExportWish
-from portal import address, formats
+from domain.history.export_jobs import ExportOptions, ExportState
+from portal import formats, query_params
 from portal.exports import jobs
 from portal.i18n import _, current_language
 from portal.session import BUTTON_STYLE
@@ -22,38 +22,38 @@ if TYPE_CHECKING:
     from domain.history.export_jobs import Export
     from domain.history.rows import HistoryFilter
     from domain.ledger.balances import AccountSummary
-    from portal.viewing import Viewing
+    from portal.page_context import PageContext
 
 _LOOK_EVERY = timedelta(seconds=1)
 
 
 def draw(
-    viewing: Viewing, account: AccountSummary, wanted: HistoryFilter, *, has_rows: bool
+    context: PageContext, account: AccountSummary, wanted: HistoryFilter, *, has_rows: bool
 ) -> None:
     """Draw the buttons, and how far the export is that the address names."""
-    st.html(_form(_fields(viewing, account, wanted), has_rows=has_rows))
-    job_id = address.number("export")
+    st.html(_form(_fields(context, account, wanted), has_rows=has_rows))
+    job_id = query_params.get_number("export")
     if not job_id:
         return
-    export = _find(viewing, job_id)
+    export = _find(context, job_id)
     if export is not None and export.state is ExportState.RUNNING:
-        _watch(viewing, job_id)
+        _watch(context, job_id)
     else:
         _outcome(export)
 
 
-def _fields(viewing: Viewing, account: AccountSummary, wanted: HistoryFilter) -> dict[str, str]:
-    wish = ExportWish(
+def _fields(context: PageContext, account: AccountSummary, wanted: HistoryFilter) -> dict[str, str]:
+    options = ExportOptions(
         account_id=account.account_id,
         wanted=wanted,
         file_format="",
-        zone=str(viewing.zone),
+        zone=str(context.zone),
         language=current_language(),
     )
     page = {name: st.query_params.get_all(name) for name in st.query_params}
     return {
-        "form_token": viewing.visitor.form_token,
-        "wish": json.dumps(wish.to_json()),
+        "form_token": context.visitor.form_token,
+        "options": json.dumps(options.to_json()),
         "page": urlencode(page, doseq=True),
     }
 
@@ -74,17 +74,17 @@ def _form(fields: dict[str, str], *, has_rows: bool) -> str:
 
 
 # ── Progress ───────────────────────────────────────────────────────────────────────────────────
-def _find(viewing: Viewing, job_id: int) -> Export | None:
+def _find(context: PageContext, job_id: int) -> Export | None:
     try:
-        return jobs.find(viewing.visitor.actor, job_id)
+        return jobs.find(context.visitor.actor, job_id)
     except NotFound:
         return None
 
 
 @partial_runs.fragment(run_every=_LOOK_EVERY)
-def _watch(viewing: Viewing, job_id: int) -> None:
+def _watch(context: PageContext, job_id: int) -> None:
     """Show how far the file is, and have the page drawn anew once it is done."""
-    export = _find(viewing, job_id)
+    export = _find(context, job_id)
     if export is None or export.state is not ExportState.RUNNING:
         st.rerun()
     if export.rows_total:
@@ -106,4 +106,4 @@ def _outcome(export: Export | None) -> None:
             words = html.escape(_("Download the file"))
             link = f'<a href="/exports/file?id={export.job_id}" target="_self">{words}</a>'
             st.html(f"{html.escape(_('The file is ready.'))} {link}")
-        st.button(_("Close"), on_click=address.drop, args=("export",))
+        st.button(_("Close"), on_click=query_params.remove, args=("export",))

@@ -15,11 +15,11 @@ from domain.history.cursors import HistoryCursor
 from domain.history.pages import history_view
 from domain.history.rows import (
     HISTORY_KINDS,
-    LONGEST_TEXT,
+    MAX_TEXT_LENGTH,
     HistoryFilter,
     HistoryStatus,
 )
-from portal import address, backend, descriptions, formats
+from portal import database, descriptions, formats, query_params
 from portal.billing import detail, export
 from portal.i18n import _, ngettext
 from portal.top_up import words
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from domain.history.rows import CappedCount, HistoryPage, HistoryRow
     from domain.ledger.balances import AccountSummary
-    from portal.viewing import Viewing
+    from portal.page_context import PageContext
 
 _OTHER_SERVICES = ("vnpay", "stripe", "paypal", "bank", "system")
 _FILTERS = ("service", "status", "kind", "from", "to", "zone", "text")
@@ -46,17 +46,17 @@ _MUTED = {"light": "#5b6472", "dark": "#a7b1c0"}
 _PAYMENT_TO_OPEN = "history_payment_to_open"
 
 
-def draw(viewing: Viewing, account: AccountSummary) -> None:
+def draw(context: PageContext, account: AccountSummary) -> None:
     """Draw the tab: the row that the address names, or the rows that pass its filters."""
-    if address.given("row"):
-        detail.draw(viewing, account, address.given("row"))
+    if query_params.get("row"):
+        detail.draw(context, account, query_params.get("row"))
         return
-    wanted = _filters(viewing)
+    wanted = _filters(context)
     older, newer = _cursor("older"), _cursor("newer")
     is_known_to_be_long = _is_known_to_be_long(account, wanted)
-    found = backend.read(
+    found = database.read_snapshot(
         history_view,
-        actor=viewing.visitor.actor,
+        actor=context.visitor.actor,
         account_id=account.account_id,
         wanted=wanted,
         older_than=older,
@@ -67,14 +67,14 @@ def draw(viewing: Viewing, account: AccountSummary) -> None:
         st.session_state.setdefault(_LONG, set()).add((account.account_id, wanted))
     _count_line(found.count)
     has_rows = bool(found.page.rows) or found.page.older is not None
-    export.draw(viewing, account, wanted, has_rows=has_rows)
+    export.draw(context, account, wanted, has_rows=has_rows)
     if found.page.rows:
-        _tables(viewing, account, found.page)
+        _tables(context, account, found.page)
     else:
         _empty(wanted, found.page)
-    _pager(viewing, found.page, is_first=older is None and newer is None)
+    _pager(context, found.page, is_first=older is None and newer is None)
     if found.page.rows or found.page.searched_to is not None:
-        viewing.draw_zone()
+        context.draw_zone()
 
 
 def _is_known_to_be_long(account: AccountSummary, wanted: HistoryFilter) -> bool:
@@ -82,12 +82,12 @@ def _is_known_to_be_long(account: AccountSummary, wanted: HistoryFilter) -> bool
 
     Only holds come to an end; without them rows get no fewer.
     """
-    has_facts = not wanted.statuses or HistoryStatus.SUCCESS in wanted.statuses
-    return has_facts and (account.account_id, wanted) in st.session_state.get(_LONG, ())
+    has_updates = not wanted.statuses or HistoryStatus.SUCCESS in wanted.statuses
+    return has_updates and (account.account_id, wanted) in st.session_state.get(_LONG, ())
 
 
 # ── Filters ────────────────────────────────────────────────────────────────────────────────────
-def _filters(viewing: Viewing) -> HistoryFilter:
+def _filters(context: PageContext) -> HistoryFilter:
     names = descriptions.service_names()
     with st.expander(_("Filters"), expanded=True, icon=":material/filter_list:", key="filters"):
         with st.container(horizontal=True):
@@ -101,8 +101,8 @@ def _filters(viewing: Viewing) -> HistoryFilter:
             last = _day(_("To"), "to")
             sought = _text(_("Text"), "text")
             st.button(_("Reset filters"), on_click=_reset, icon=":material/restart_alt:")
-        zone = _zone_of_days(viewing)
-        if zone is not viewing.zone and (first or last):
+        zone = _zone_of_days(context)
+        if zone is not context.zone and (first or last):
             text = _("From and To are days of {zone}; the times below are yours.")
             st.caption(formats.plain(text.format(zone=zone)))
     return HistoryFilter(
@@ -120,7 +120,7 @@ def _choice(
 ) -> list[str]:
     given = st.query_params.get_all(name)
     key = f"history_{name}"
-    address.set_widget(key, [option for option in options if option in given])
+    query_params.set_widget(key, [option for option in options if option in given])
     chosen: list[str] = checked.multiselect(
         label,
         options,
@@ -135,7 +135,7 @@ def _choice(
 
 def _day(label: str, name: str) -> date | None:
     key = f"history_{name}"
-    address.set_widget(key, _date_in_address(name))
+    query_params.set_widget(key, _date_in_address(name))
     chosen: date | None = checked.date_input(
         label,
         value=None,
@@ -151,7 +151,7 @@ def _day(label: str, name: str) -> date | None:
 
 def _date_in_address(name: str) -> date | None:
     try:
-        day = date.fromisoformat(address.given(name))
+        day = date.fromisoformat(query_params.get(name))
     except ValueError:
         return None
     return day if _FIRST_DAY <= day <= _LAST_DAY else None
@@ -159,11 +159,11 @@ def _date_in_address(name: str) -> date | None:
 
 def _text(label: str, name: str) -> str:
     key = f"history_{name}"
-    address.set_widget(key, address.given(name)[:LONGEST_TEXT])
+    query_params.set_widget(key, query_params.get(name)[:MAX_TEXT_LENGTH])
     return st.text_input(
         label,
         key=key,
-        max_chars=LONGEST_TEXT,
+        max_chars=MAX_TEXT_LENGTH,
         placeholder=_("Resource, model, code …"),
         on_change=_remember,
         args=(name,),
@@ -172,23 +172,23 @@ def _text(label: str, name: str) -> str:
 
 def _remember(name: str) -> None:
     """Put a filter's new value into the address, and begin at the newest row again."""
-    address.drop(*_PLACES)
+    query_params.remove(*_PLACES)
     value = st.session_state[f"history_{name}"]
-    address.keep(name, value.isoformat() if isinstance(value, date) else value)
+    query_params.put(name, value.isoformat() if isinstance(value, date) else value)
 
 
 def _reset() -> None:
-    address.drop(*_FILTERS, *_PLACES)
+    query_params.remove(*_FILTERS, *_PLACES)
 
 
-def _zone_of_days(viewing: Viewing) -> tzinfo:
+def _zone_of_days(context: PageContext) -> tzinfo:
     """Return the zone of From and To: the viewer's, or one that the address names.
 
     Who comes from a chart means its days, and those are the days of the account's site.
     """
-    given = address.given("zone")
-    zone = formats.time_zone(given) if given else viewing.zone
-    return viewing.zone if str(zone) == str(viewing.zone) else zone
+    given = query_params.get("zone")
+    zone = formats.time_zone(given) if given else context.zone
+    return context.zone if str(zone) == str(context.zone) else zone
 
 
 def _midnight(zone: tzinfo, day: date | None) -> datetime | None:
@@ -211,10 +211,10 @@ class _Line:
     is_payment: bool
 
 
-def _line(viewing: Viewing, row: HistoryRow) -> _Line:
+def _line(context: PageContext, row: HistoryRow) -> _Line:
     is_payment = row.payment_reference is not None
     return _Line(
-        occurred=viewing.occurred(row.occurred_at, kind=row.kind, source=row.source),
+        occurred=context.occurred(row.occurred_at, kind=row.kind, source=row.source),
         service=descriptions.service(row.service),
         source=descriptions.source(row.source),
         description=words.under_way(row.description_code, row.service)
@@ -223,7 +223,7 @@ def _line(viewing: Viewing, row: HistoryRow) -> _Line:
         code=_code(row),
         status=descriptions.status(row.status),
         # Money that has not come adds nothing yet: no plus.
-        amount=viewing.money(row.amount_micros, signed=not is_payment),
+        amount=context.money(row.amount_micros, signed=not is_payment),
         opens=row.payment_reference or str(row.reference),
         is_payment=is_payment,
     )
@@ -247,9 +247,9 @@ def _empty(wanted: HistoryFilter, page: HistoryPage) -> None:
         st.info(_("No row matches. Reset the filters, or choose a longer time."))
 
 
-def _tables(viewing: Viewing, account: AccountSummary, page: HistoryPage) -> None:
+def _tables(context: PageContext, account: AccountSummary, page: HistoryPage) -> None:
     """Draw the rows twice, for wide and for narrow screens; the style sheet hides one."""
-    lines = [_line(viewing, row) for row in page.rows]
+    lines = [_line(context, row) for row in page.rows]
     amount = _("Amount ({currency})").format(currency=account.currency)
     table = pa.table(
         {
@@ -271,7 +271,7 @@ def _tables(viewing: Viewing, account: AccountSummary, page: HistoryPage) -> Non
     st.caption(_("Tick a row to see which credit paid it, and the calls behind it."))
     reference = st.session_state.pop(_PAYMENT_TO_OPEN, None)
     if reference is not None:
-        query = {"ref": reference, "back": address.whole()}
+        query = {"ref": reference, "back": query_params.whole()}
         st.switch_page("pages/payment.py", query_params=query)
 
 
@@ -315,7 +315,7 @@ def _open(widget: str, lines: Sequence[_Line]) -> None:
     if line.is_payment:
         st.session_state[_PAYMENT_TO_OPEN] = line.opens
     else:
-        address.keep("row", line.opens)
+        query_params.put("row", line.opens)
 
 
 def _code(row: HistoryRow) -> str:
@@ -324,19 +324,19 @@ def _code(row: HistoryRow) -> str:
 
 # ── Pages ──────────────────────────────────────────────────────────────────────────────────────
 def _cursor(name: str) -> HistoryCursor | None:
-    token = address.given(name)
+    token = query_params.get(name)
     if not token:
         return None
     try:
         return HistoryCursor.decode(token)
     except InvalidInput:
-        address.drop(name)
+        query_params.remove(name)
         return None
 
 
-def _pager(viewing: Viewing, page: HistoryPage, *, is_first: bool) -> None:
+def _pager(context: PageContext, page: HistoryPage, *, is_first: bool) -> None:
     if page.searched_to is not None:
-        until = _("Searched back to {date}.").format(date=viewing.date_time(page.searched_to))
+        until = _("Searched back to {date}.").format(date=context.date_time(page.searched_to))
         st.caption(formats.plain(until))
     if is_first and page.older is None:
         return
@@ -365,6 +365,6 @@ def _pager(viewing: Viewing, page: HistoryPage, *, is_first: bool) -> None:
 
 
 def _go(name: str = "", cursor: HistoryCursor | None = None) -> None:
-    address.drop(*_PLACES)
+    query_params.remove(*_PLACES)
     if cursor is not None:
-        address.keep(name, cursor.encode())
+        query_params.put(name, cursor.encode())

@@ -9,7 +9,7 @@ import streamlit as st
 
 from domain.ledger.balances import account_overview
 from domain.ledger.statements import statement_months
-from portal import backend, charts, descriptions, formats
+from portal import charts, database, descriptions, formats
 from portal.formats import plain, relative_days
 from portal.i18n import _
 from portal.ui import checked
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from domain.ledger.balances import AccountOverview, AccountSummary
-    from portal.viewing import Viewing
+    from portal.page_context import PageContext
 
 COLOURS = {
     "plan": "#3b74d4",
@@ -31,36 +31,36 @@ COLOURS = {
 _SHOWN_WITHOUT_CREDIT = frozenset({"plan", "voucher", "top_up"})
 
 
-def draw(viewing: Viewing, account: AccountSummary) -> None:
+def draw(context: PageContext, account: AccountSummary) -> None:
     """Draw the tab."""
-    redeeming.show_told(viewing, account)
-    found = backend.read(
-        account_overview, actor=viewing.visitor.actor, account_id=account.account_id
+    redeeming.show_told(context, account)
+    found = database.read_snapshot(
+        account_overview, actor=context.visitor.actor, account_id=account.account_id
     )
-    _metrics(viewing, found)
+    _metrics(context, found)
     if account.status == "frozen":
         st.warning(
             _("This account is frozen: new credit cannot be reserved for usage. Contact support.")
         )
-    _owed(viewing, found)
-    redeeming.draw(viewing, account)
+    _owed(context, found)
+    redeeming.draw(context, account)
     if not found.grants:
         st.info(
             _("There is no credit now. What is added shows here, with where it came from."),
             icon=":material/savings:",
         )
-        _statement(viewing, account)
+        _statement(context, account)
         if found.debts:
-            viewing.draw_zone()
+            context.draw_zone()
         return
-    _breakdown(viewing, found)
-    _next_expiry(viewing, found)
-    _spending_order(viewing, found)
-    _statement(viewing, account)
-    viewing.draw_zone()
+    _breakdown(context, found)
+    _next_expiry(context, found)
+    _spending_order(context, found)
+    _statement(context, account)
+    context.draw_zone()
 
 
-def _metrics(viewing: Viewing, found: AccountOverview) -> None:
+def _metrics(context: PageContext, found: AccountOverview) -> None:
     amounts = {
         _("Total balance"): found.summary.balance_micros,
         _("Available"): found.available_micros,
@@ -69,30 +69,30 @@ def _metrics(viewing: Viewing, found: AccountOverview) -> None:
     }
     with st.grid(columns=4, min_column_width=150):
         for name, micros in amounts.items():
-            st.metric(name, plain(viewing.money(micros)), border=True)
+            st.metric(name, plain(context.money(micros)), border=True)
     if found.summary.ended_micros:
         text = _(
             "{amount} has expired and is being closed. It is not in the balance; only usage from"
             " before its end can still use it."
         )
-        st.caption(plain(text.format(amount=viewing.money(found.summary.ended_micros))))
+        st.caption(plain(text.format(amount=context.money(found.summary.ended_micros))))
     if found.restricted_micros:
         text = _("{amount} of what is available pays for named services only.")
-        st.caption(plain(text.format(amount=viewing.money(found.restricted_micros))))
+        st.caption(plain(text.format(amount=context.money(found.restricted_micros))))
 
 
-def _owed(viewing: Viewing, found: AccountOverview) -> None:
+def _owed(context: PageContext, found: AccountOverview) -> None:
     if not found.owed_micros:
         return
     text = _("{amount} is owed. The next credit pays it first.")
-    owed = viewing.money(found.owed_micros)
+    owed = context.money(found.owed_micros)
     st.warning(plain(text.format(amount=owed)), icon=":material/priority_high:")
     table = pa.Table.from_pylist(
         [
             {
                 _("Owed for"): descriptions.debt(debt.cause, debt.service),
-                _("Since"): viewing.date_time(debt.opened_at),
-                _("Owed"): viewing.money(debt.owed_micros),
+                _("Since"): context.date_time(debt.opened_at),
+                _("Owed"): context.money(debt.owed_micros),
             }
             for debt in found.debts
         ]
@@ -102,7 +102,7 @@ def _owed(viewing: Viewing, found: AccountOverview) -> None:
     )
 
 
-def _breakdown(viewing: Viewing, found: AccountOverview) -> None:
+def _breakdown(context: PageContext, found: AccountOverview) -> None:
     st.subheader(_("Where it comes from"))
     kinds = [
         part for part in found.kinds if part.remaining_micros or part.kind in _SHOWN_WITHOUT_CREDIT
@@ -112,7 +112,7 @@ def _breakdown(viewing: Viewing, found: AccountOverview) -> None:
             [
                 charts.Part(
                     descriptions.credit_kind(part.kind),
-                    viewing.money(part.remaining_micros),
+                    context.money(part.remaining_micros),
                     part.remaining_micros,
                     COLOURS[part.kind],
                 )
@@ -124,9 +124,9 @@ def _breakdown(viewing: Viewing, found: AccountOverview) -> None:
         [
             {
                 _("Credit"): descriptions.credit_kind(part.kind),
-                _("Remaining"): viewing.money(part.remaining_micros),
-                _("Held"): viewing.money(part.held_micros),
-                _("Available"): viewing.money(part.available_micros),
+                _("Remaining"): context.money(part.remaining_micros),
+                _("Held"): context.money(part.held_micros),
+                _("Available"): context.money(part.available_micros),
             }
             for part in kinds
         ]
@@ -140,23 +140,23 @@ def _breakdown(viewing: Viewing, found: AccountOverview) -> None:
     )
 
 
-def _next_expiry(viewing: Viewing, found: AccountOverview) -> None:
+def _next_expiry(context: PageContext, found: AccountOverview) -> None:
     st.subheader(_("Expires next"))
     expiry = found.next_expiry
     if expiry is None:
         st.write(_("Nothing that you have expires."))
         return
     text = _("{amount} on {date} ({when}).")
-    day = expiry.expires_at.astimezone(viewing.zone).date()
+    day = expiry.expires_at.astimezone(context.zone).date()
     words = text.format(
-        amount=viewing.money(expiry.amount_micros),
-        date=viewing.date_time(expiry.expires_at),
-        when=relative_days(day, viewing.today.date()),
+        amount=context.money(expiry.amount_micros),
+        date=context.date_time(expiry.expires_at),
+        when=relative_days(day, context.today.date()),
     )
     st.write(plain(words))
 
 
-def _spending_order(viewing: Viewing, found: AccountOverview) -> None:
+def _spending_order(context: PageContext, found: AccountOverview) -> None:
     st.subheader(_("Spent in this order"))
     st.caption(
         _(
@@ -169,12 +169,12 @@ def _spending_order(viewing: Viewing, found: AccountOverview) -> None:
         [
             {
                 _("Credit"): descriptions.credit_kind(grant.kind),
-                _("Remaining"): viewing.money(grant.remaining_micros),
+                _("Remaining"): context.money(grant.remaining_micros),
                 _("From"): grant.origin or "",
                 _("Services"): ", ".join(names.get(slug, slug) for slug in grant.services)
                 if grant.services
                 else _("All"),
-                _("Expires"): viewing.date_time(grant.expires_at)
+                _("Expires"): context.date_time(grant.expires_at)
                 if grant.expires_at
                 else _("Never"),
                 _("Status"): descriptions.grant_status(grant.status),
@@ -191,10 +191,10 @@ def _spending_order(viewing: Viewing, found: AccountOverview) -> None:
     )
 
 
-def _statement(viewing: Viewing, account: AccountSummary) -> None:
+def _statement(context: PageContext, account: AccountSummary) -> None:
     st.subheader(_("Statement"))
-    months = backend.read(
-        statement_months, actor=viewing.visitor.actor, account_id=account.account_id
+    months = database.read_snapshot(
+        statement_months, actor=context.visitor.actor, account_id=account.account_id
     )
     with st.container(horizontal=True, vertical_alignment="bottom", key="statement"):
         month = checked.selectbox(

@@ -10,7 +10,7 @@ import pyarrow as pa
 import streamlit as st
 
 from domain.payments.queries import PaymentStatus, payment_page
-from portal import address, backend, formats
+from portal import database, formats, query_params
 from portal.formats import plain
 from portal.i18n import _, ngettext
 from portal.top_up import result, words
@@ -21,38 +21,38 @@ if TYPE_CHECKING:
 
     from domain.ledger.balances import AccountSummary
     from domain.payments.queries import PaymentPage, PaymentView
-    from portal.viewing import Viewing
+    from portal.page_context import PageContext
 
 _PLACE = "before"
 _CHARACTER_PIXELS, _CELL_PIXELS = 8, 20
 
 
-def draw(viewing: Viewing, account: AccountSummary) -> None:
+def draw(context: PageContext, account: AccountSummary) -> None:
     """Draw the tab."""
     status = _status()
-    found = backend.read(
+    found = database.read_snapshot(
         payment_page,
-        actor=viewing.visitor.actor,
+        actor=context.visitor.actor,
         account_id=account.account_id,
         status=status,
-        older_than=address.number(_PLACE) or None,
+        older_than=query_params.get_number(_PLACE) or None,
     )
     if not found.rows:
         _empty(status)
     else:
-        _table(viewing, found.rows)
+        _table(context, found.rows)
     _imported(account, found.imported_top_ups)
     _pager(found)
 
 
 def _status() -> PaymentStatus | None:
-    given = address.given("status")
+    given = query_params.get("status")
     known = {str(each): each for each in PaymentStatus}
-    address.set_widget("payments_status", given if given in known else "")
+    query_params.set_widget("payments_status", given if given in known else "")
 
     def remember() -> None:
-        address.drop(_PLACE)
-        address.keep("status", st.session_state["payments_status"])
+        query_params.remove(_PLACE)
+        query_params.put("status", st.session_state["payments_status"])
 
     chosen = checked.selectbox(
         _("Status"),
@@ -95,12 +95,12 @@ def _imported(account: AccountSummary, count: int) -> None:
     )
 
 
-def _table(viewing: Viewing, rows: Sequence[PaymentView]) -> None:
+def _table(context: PageContext, rows: Sequence[PaymentView]) -> None:
     """Draw the rows twice, for wide and for narrow screens; the style sheet hides one."""
     date, amount, status = _("Date"), _("Amount"), _("Status")
     table = pa.table(
         {
-            date: [words.begun(viewing, row) for row in rows],
+            date: [words.begun(context, row) for row in rows],
             amount: [formats.money(row.pay) for row in rows],
             status: [words.status(row.status) for row in rows],
             _("Detail"): [words.state(row) for row in rows],
@@ -118,10 +118,10 @@ def _table(viewing: Viewing, rows: Sequence[PaymentView]) -> None:
     with st.container(key="rows-narrow"):
         _rows(table.select([amount, status, date, *order[3:]]), rows, key="payments-narrow")
     st.caption(_("Tick a row to see the payment and its receipt."))
-    viewing.draw_zone()
+    context.draw_zone()
     reference = st.session_state.pop("payment_to_open", None)
     if reference is not None:
-        query = {"ref": reference, "back": address.whole()}
+        query = {"ref": reference, "back": query_params.whole()}
         st.switch_page("pages/payment.py", query_params=query)
 
 
@@ -170,14 +170,14 @@ def _open(widget: str, references: Sequence[str]) -> None:
 
 
 def _pager(found: PaymentPage) -> None:
-    is_first = not address.given(_PLACE)
+    is_first = not query_params.get(_PLACE)
     if is_first and found.older_than is None:
         return
     with st.container(horizontal=True):
-        st.button(_("Newest"), disabled=is_first, on_click=address.drop, args=(_PLACE,))
+        st.button(_("Newest"), disabled=is_first, on_click=query_params.remove, args=(_PLACE,))
         st.button(
             _("Older"),
             disabled=found.older_than is None,
-            on_click=address.keep,
+            on_click=query_params.put,
             args=(_PLACE, str(found.older_than)),
         )

@@ -10,7 +10,7 @@ from babel import Locale
 
 from domain.actors import MemberRole
 from domain.billing_profiles import ProfileKind, current_profile, profile_choices, profile_history
-from portal import backend
+from portal import database
 from portal.billing import display
 from portal.i18n import _, current_language
 from portal.top_up import profile_form, words
@@ -19,15 +19,15 @@ from portal.ui.lost_rights import show_lost
 if TYPE_CHECKING:
     from domain.billing_profiles import ProfileVersion
     from domain.ledger.balances import AccountSummary
-    from portal.viewing import Viewing
+    from portal.page_context import PageContext
 
 _SAVED = "billing_profile_saved"
 
 
-def draw(viewing: Viewing, account: AccountSummary) -> None:
+def draw(context: PageContext, account: AccountSummary) -> None:
     """Draw the tab: a form for those who may change it, the facts for everybody else."""
-    actor, account_id = viewing.visitor.actor, account.account_id
-    current = backend.read(current_profile, actor=actor, account_id=account_id)
+    actor, account_id = context.visitor.actor, account.account_id
+    current = database.read_snapshot(current_profile, actor=actor, account_id=account_id)
     st.subheader(_("Billing information"))
     if st.session_state.pop(_SAVED, False):
         st.success(_("Saved. Receipts from now on show this."), icon=":material/check_circle:")
@@ -38,10 +38,10 @@ def draw(viewing: Viewing, account: AccountSummary) -> None:
     )
     show_lost(profile_form.SAVE_PROFILE, text, is_allowed=may_save)
     if may_save:
-        choices = backend.read(profile_choices, actor=actor, account_id=account_id)
+        choices = database.read_snapshot(profile_choices, actor=actor, account_id=account_id)
         version = current.version if current is not None else 0
         saved = profile_form.draw(
-            viewing,
+            context,
             choices,
             current,
             key=f"billing_profile-{account_id}-{version}",
@@ -54,8 +54,8 @@ def draw(viewing: Viewing, account: AccountSummary) -> None:
         st.info(_("No billing information yet. An owner of the account enters it."))
     else:
         st.html(words.definition_list(_facts(current)))
-    _history(viewing, account_id)
-    display.draw(viewing, account)
+    _history(context, account_id)
+    display.draw(context, account)
 
 
 def _facts(version: ProfileVersion) -> dict[str, str]:
@@ -72,15 +72,17 @@ def _facts(version: ProfileVersion) -> dict[str, str]:
     }
 
 
-def _history(viewing: Viewing, account_id: int) -> None:
-    versions = backend.read(profile_history, actor=viewing.visitor.actor, account_id=account_id)
+def _history(context: PageContext, account_id: int) -> None:
+    versions = database.read_snapshot(
+        profile_history, actor=context.visitor.actor, account_id=account_id
+    )
     if len(versions) < 2:  # noqa: PLR2004 - one version is the present one
         return
     with st.expander(_("What it said before"), icon=":material/history:"):
         columns: dict[str, list[str]] = {_("Saved"): []}
         for version in versions:
-            columns[_("Saved")].append(viewing.date_time(version.changed_at))
+            columns[_("Saved")].append(context.date_time(version.changed_at))
             for name, value in _facts(version).items():
                 columns.setdefault(name, []).append(value)
         st.dataframe(pa.table(columns), hide_index=True, height="content")
-        viewing.draw_zone()
+        context.draw_zone()

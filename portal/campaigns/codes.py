@@ -19,9 +19,9 @@ from domain.errors import BillingError, InvalidInput
 from domain.formulas import CsvWriter
 from domain.permissions import allows
 from domain.uploads import CODES, drop_upload
-from domain.validation import LONGEST_NAME, LONGEST_REASON, is_whole_number
+from domain.validation import MAX_NAME_LENGTH, MAX_REASON_LENGTH, is_whole_number
 from domain.vouchers import (
-    MOST_CODES_AT_ONCE,
+    MAX_CODES_PER_BATCH,
     codes_of_batch,
     count_codes,
     count_revocable,
@@ -32,7 +32,7 @@ from domain.vouchers import (
     read_code,
     revoke_codes,
 )
-from portal import backend, formats
+from portal import database, formats
 from portal.campaigns import OUTCOME, words
 from portal.formats import plain
 from portal.i18n import _
@@ -47,48 +47,50 @@ if TYPE_CHECKING:
 
     from domain.actors import Actor
     from domain.vouchers import Batch, CampaignView, Revocable
-    from portal.viewing import Viewing
+    from portal.page_context import PageContext
 
-_LARGEST_UNPACKED_BYTES = 64 * 1024 * 1024
-_LONGEST_CODE = 40
-_LONGEST_LIST = 200_000
+_MAX_UNPACKED_BYTES = 64 * 1024 * 1024
+_MAX_CODE_LENGTH = 40
+_MAX_LIST_LENGTH = 200_000
 _ONCE = "codes_once"
 _FORM = "codes"
 _ALL, _SINGLE, _BATCH = "all", "single", "batch-"
 
 
-def draw(here: Viewing, campaign: CampaignView) -> None:
+def draw(context: PageContext, campaign: CampaignView) -> None:
     """Draw the batches of codes and, for finance, what can be done with them."""
     st.subheader(_("Codes"))
-    counted = backend.read(count_codes, campaign_id=campaign.campaign_id)
+    counted = database.read_snapshot(count_codes, campaign_id=campaign.campaign_id)
     text = _("{made} made, {used} used, {revoked} revoked.")
     st.caption(text.format(**{name: formats.number(each) for name, each in counted.items()}))
-    batches = backend.read(list_batches, campaign_id=campaign.campaign_id, actor=here.visitor.actor)
-    is_finance = allows(here.visitor.actor, "make_codes")
+    batches = database.read_snapshot(
+        list_batches, campaign_id=campaign.campaign_id, actor=context.visitor.actor
+    )
+    is_finance = allows(context.visitor.actor, "make_codes")
     if batches:
-        _table(here, batches)
+        _table(context, batches)
         if is_finance:
             _download(batches)
     if not is_finance:
         return
     if campaign.state == "approved" and campaign.terms.is_for_named_accounts:
-        _name_accounts(here, campaign.campaign_id)
+        _name_accounts(context, campaign.campaign_id)
     elif campaign.state == "approved":
-        _generate(here, campaign.campaign_id)
-        _bring_in(here, campaign.campaign_id)
+        _generate(context, campaign.campaign_id)
+        _bring_in(context, campaign.campaign_id)
     if counted["made"]:
-        _revoke(here, campaign, batches)
+        _revoke(context, campaign, batches)
 
 
-def _table(here: Viewing, batches: Sequence[Batch]) -> None:
-    name = naming(here, {each.made_by for each in batches})
+def _table(context: PageContext, batches: Sequence[Batch]) -> None:
+    name = naming(context, {each.made_by for each in batches})
     table = pa.table(
         {
             _("Batch"): [str(each.batch_id) for each in batches],
             _("Where from"): [words.kind(each.kind) for each in batches],
             _("Codes"): [formats.number(each.codes) for each in batches],
             _("By"): [name(each.made_by) for each in batches],
-            _("When"): [here.date_time(each.made_at) for each in batches],
+            _("When"): [context.date_time(each.made_at) for each in batches],
         }
     )
     st.dataframe(
@@ -117,7 +119,7 @@ def _download(batches: Sequence[Batch]) -> None:
 
 def make(actor: Actor, batch_id: int, write: Callable[[Iterable[str]], bytes]) -> bytes:
     """Return a file of a batch's codes, in full. Raises NotFound and NotAuthorised."""
-    return write(backend.write(codes_of_batch, batch_id=batch_id, actor=actor))
+    return write(database.transaction(codes_of_batch, batch_id=batch_id, actor=actor))
 
 
 def csv_file(found: Iterable[str]) -> bytes:
@@ -150,19 +152,19 @@ def _key(name: str) -> str:
     return forms.key(_FORM, name)
 
 
-def _generate(here: Viewing, campaign_id: int) -> None:
+def _generate(context: PageContext, campaign_id: int) -> None:
     with st.form(_key("generate")):
         count = st.number_input(
-            _("How many codes"), 1, MOST_CODES_AT_ONCE, 100, key=_key("generate_count"), width=240
+            _("How many codes"), 1, MAX_CODES_PER_BATCH, 100, key=_key("generate_count"), width=240
         )
         is_sent = st.form_submit_button(_("Make the codes"), type="primary")
     if is_sent:
         _do(
-            lambda key: backend.write(
+            lambda key: database.transaction(
                 generate_codes,
                 campaign_id=campaign_id,
                 count=int(count),
-                actor=here.visitor.actor,
+                actor=context.visitor.actor,
                 idempotency_key=key,
             ),
             said=f"{campaign_id}|{count}",
@@ -171,22 +173,22 @@ def _generate(here: Viewing, campaign_id: int) -> None:
         )
 
 
-def _name_accounts(here: Viewing, campaign_id: int) -> None:
+def _name_accounts(context: PageContext, campaign_id: int) -> None:
     with st.form(_key("name_accounts")):
         typed = st.text_area(
             _("Numbers of the accounts, one on each line"),
-            max_chars=_LONGEST_LIST,
+            max_chars=_MAX_LIST_LENGTH,
             key=_key("named_accounts"),
         )
         st.caption(_("Each gets a code of its own, and finds it in its Voucher list."))
         is_sent = st.form_submit_button(_("Make a code for each"), type="primary")
     if is_sent:
         _do(
-            lambda key: backend.write(
+            lambda key: database.transaction(
                 make_codes_for,
                 campaign_id=campaign_id,
                 accounts=_numbers(typed),
-                actor=here.visitor.actor,
+                actor=context.visitor.actor,
                 idempotency_key=key,
             ),
             said=f"{campaign_id}|{typed}",
@@ -203,10 +205,10 @@ def _numbers(typed: str) -> list[int]:
     return [int(each) for each in words]
 
 
-def _bring_in(here: Viewing, campaign_id: int) -> None:
+def _bring_in(context: PageContext, campaign_id: int) -> None:
     with st.form(_key("bring_in")):
         key = upload_field(
-            here,
+            context,
             _("Codes that were made elsewhere: a text, CSV or Excel file, one code a line"),
             purpose=CODES,
             name=_key("codes_file"),
@@ -215,20 +217,20 @@ def _bring_in(here: Viewing, campaign_id: int) -> None:
         is_sent = st.form_submit_button(_("Bring the codes in"))
     if not is_sent:
         return
-    file = handed_in(here, CODES, key)
+    file = handed_in(context, CODES, key)
     if file is None:
         st.error(_("Choose the file first."), icon=":material/error:")
         return
 
     def bring_in(once: str) -> None:
-        backend.write(
+        database.transaction(
             import_codes,
             campaign_id=campaign_id,
             typed=_typed(file.content),
-            actor=here.visitor.actor,
+            actor=context.visitor.actor,
             idempotency_key=once,
         )
-        backend.write(drop_upload, key=key, actor=here.visitor.actor)
+        database.transaction(drop_upload, key=key, actor=context.visitor.actor)
 
     _do(
         bring_in,
@@ -260,18 +262,18 @@ def _lines(content: bytes) -> list[str]:
 def _cells(content: bytes) -> list[str]:
     with zipfile.ZipFile(io.BytesIO(content)) as packed:
         # A part never unpacks to more than it says.
-        if sum(part.file_size for part in packed.infolist()) > _LARGEST_UNPACKED_BYTES:
+        if sum(part.file_size for part in packed.infolist()) > _MAX_UNPACKED_BYTES:
             raise InvalidInput("codes", "too_large")
     book = openpyxl.load_workbook(io.BytesIO(content), read_only=True)
     sheet = book.worksheets[0]
     return [
         str(row[0] or "")
-        for row in sheet.iter_rows(max_col=1, max_row=MOST_CODES_AT_ONCE + 2, values_only=True)
+        for row in sheet.iter_rows(max_col=1, max_row=MAX_CODES_PER_BATCH + 2, values_only=True)
     ]
 
 
 # ── Taking back ───────────────────────────────────────────────────────────────────────────────
-def _revoke(here: Viewing, campaign: CampaignView, batches: Sequence[Batch]) -> None:
+def _revoke(context: PageContext, campaign: CampaignView, batches: Sequence[Batch]) -> None:
     with st.expander(_("Revoke codes"), icon=":material/block:"):
         named = {f"{_BATCH}{each.batch_id}": each for each in batches}
         chosen = checked.selectbox(
@@ -281,11 +283,11 @@ def _revoke(here: Viewing, campaign: CampaignView, batches: Sequence[Batch]) -> 
             key="revoke_scope",
         )
         if chosen == _SINGLE:
-            _revoke_single(here, campaign)
+            _revoke_single(context, campaign)
         else:
             batch = named.get(chosen)
             scope = _scope(campaign, chosen, batch)
-            _revoke_many(here, campaign, scope, None if batch is None else batch.batch_id)
+            _revoke_many(context, campaign, scope, None if batch is None else batch.batch_id)
 
 
 def _scope(campaign: CampaignView, choice: str, batch: Batch | None) -> str:
@@ -299,10 +301,10 @@ def _scope(campaign: CampaignView, choice: str, batch: Batch | None) -> str:
     )
 
 
-def _revoke_single(here: Viewing, campaign: CampaignView) -> None:
+def _revoke_single(context: PageContext, campaign: CampaignView) -> None:
     with st.form("revoke_single", border=False):
-        typed = st.text_input(_("Code"), max_chars=_LONGEST_CODE, key="revoke_code")
-        reason = st.text_input(_("Reason"), max_chars=LONGEST_REASON, key="revoke_reason_single")
+        typed = st.text_input(_("Code"), max_chars=_MAX_CODE_LENGTH, key="revoke_code")
+        reason = st.text_input(_("Reason"), max_chars=MAX_REASON_LENGTH, key="revoke_reason_single")
         is_sent = st.form_submit_button(_("Revoke this code"))
     if not is_sent:
         return
@@ -310,36 +312,38 @@ def _revoke_single(here: Viewing, campaign: CampaignView) -> None:
     if not code:
         st.error(_("This is no code: ten letters and digits."), icon=":material/error:")
         return
-    found = _count(here, campaign, code=code)
+    found = _count(context, campaign, code=code)
     if not found.total:
         st.error(_("This campaign has no such code."), icon=":material/error:")
     elif not found.count:
-        st.error(_nothing_left(here, found), icon=":material/error:")
+        st.error(_nothing_left(context, found), icon=":material/error:")
     else:
         told = _("The code that ends in {end} is revoked. What it gave already stays.")
-        _carry_out(here, campaign, reason, told.format(end=code[-4:]), found, code=code)
+        _carry_out(context, campaign, reason, told.format(end=code[-4:]), found, code=code)
 
 
-def _revoke_many(here: Viewing, campaign: CampaignView, scope: str, batch_id: int | None) -> None:
-    found = _count(here, campaign, batch_id=batch_id)
+def _revoke_many(
+    context: PageContext, campaign: CampaignView, scope: str, batch_id: int | None
+) -> None:
+    found = _count(context, campaign, batch_id=batch_id)
     text = _("{count} of {total} codes can be revoked: {used} are used up, {revoked} revoked.")
     counts = {"count": found.count, "total": found.total, "used": found.used}
     shown = {name: formats.number(each) for name, each in counts.items()}
     st.markdown(text.format(**shown, revoked=formats.number(found.revoked)))
     with st.form(f"revoke-{batch_id or _ALL}", border=False):
         reason = st.text_input(
-            _("Reason"), max_chars=LONGEST_REASON, key=f"revoke_reason-{batch_id or _ALL}"
+            _("Reason"), max_chars=MAX_REASON_LENGTH, key=f"revoke_reason-{batch_id or _ALL}"
         )
         confirmed = st.text_input(
             _("To confirm, type the number of codes, or the campaign's name"),
-            max_chars=LONGEST_NAME,
+            max_chars=MAX_NAME_LENGTH,
             key=f"revoke_confirmed-{batch_id or _ALL}",
         )
         is_sent = st.form_submit_button(_("Revoke these codes"))
     if not is_sent:
         return
     if not found.count:
-        st.error(_nothing_left(here, found), icon=":material/error:")
+        st.error(_nothing_left(context, found), icon=":material/error:")
     elif not _is_confirmed(confirmed, found.count, campaign.terms.name):
         text = _("Nothing was revoked: type {count}, or {campaign}, to confirm.")
         shown_text = text.format(count=formats.number(found.count), campaign=campaign.terms.name)
@@ -347,7 +351,7 @@ def _revoke_many(here: Viewing, campaign: CampaignView, scope: str, batch_id: in
     else:
         text = _("Revoked: {count} ({scope}). What they gave already stays.")
         told = text.format(count=formats.number(found.count), scope=scope)
-        _carry_out(here, campaign, reason, told, found, batch_id=batch_id)
+        _carry_out(context, campaign, reason, told, found, batch_id=batch_id)
 
 
 def _is_confirmed(typed: str, count: int, name: str) -> bool:
@@ -356,27 +360,31 @@ def _is_confirmed(typed: str, count: int, name: str) -> bool:
 
 
 def _count(
-    here: Viewing, campaign: CampaignView, *, code: str | None = None, batch_id: int | None = None
+    context: PageContext,
+    campaign: CampaignView,
+    *,
+    code: str | None = None,
+    batch_id: int | None = None,
 ) -> Revocable:
-    return backend.read(
+    return database.read_snapshot(
         count_revocable,
         campaign_id=campaign.campaign_id,
         code=code,
         batch_id=batch_id,
-        actor=here.visitor.actor,
+        actor=context.visitor.actor,
     )
 
 
-def _nothing_left(here: Viewing, found: Revocable) -> str:
+def _nothing_left(context: PageContext, found: Revocable) -> str:
     if found.last_revoked_at is None:
         return _("Nothing was changed: there is no code left to revoke.")
     text = _("Nothing was changed: already revoked by {name}, {when}, or used up.")
-    name = naming(here, [found.last_revoked_by])(found.last_revoked_by)
-    return plain(text.format(name=name, when=here.date_time(found.last_revoked_at)))
+    name = naming(context, [found.last_revoked_by])(found.last_revoked_by)
+    return plain(text.format(name=name, when=context.date_time(found.last_revoked_at)))
 
 
 def _carry_out(
-    here: Viewing,
+    context: PageContext,
     campaign: CampaignView,
     reason: str,
     told: str,
@@ -386,11 +394,11 @@ def _carry_out(
     batch_id: int | None = None,
 ) -> None:
     try:
-        backend.write(
+        database.transaction(
             revoke_codes,
             campaign_id=campaign.campaign_id,
             reason=reason,
-            actor=here.visitor.actor,
+            actor=context.visitor.actor,
             code=code,
             batch_id=batch_id,
             expected_count=found.count,

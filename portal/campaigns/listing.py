@@ -12,7 +12,7 @@ from domain import audit
 from domain.errors import BillingError, NotFound
 from domain.permissions import allows
 from domain.vouchers import decide_campaign, end_campaign, find_campaign, list_campaigns
-from portal import address, approving, backend, formats
+from portal import approving, database, formats, query_params
 from portal.campaigns import OUTCOME, codes, words
 from portal.formats import plain
 from portal.i18n import N_, _
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from domain.vouchers import CampaignView
-    from portal.viewing import Viewing
+    from portal.page_context import PageContext
 
 _PLACE = "campaigns"
 _DONE = {
@@ -34,31 +34,31 @@ _DONE = {
 }
 
 
-def decide_pressed(here: Viewing) -> None:
+def decide_pressed(context: PageContext) -> None:
     """Carry out what was pressed before this run of the page; before a campaign is read."""
     pressed = approving.take_pressed(_PLACE)
     if pressed is None:
         return
-    actor = here.visitor.actor
+    actor = context.visitor.actor
     try:
         if pressed.action == "end":
-            backend.write(end_campaign, campaign_id=pressed.item, actor=actor)
+            database.transaction(end_campaign, campaign_id=pressed.item, actor=actor)
         else:
             is_approved = pressed.action == "approve"
-            backend.write(
+            database.transaction(
                 decide_campaign, campaign_id=pressed.item, is_approved=is_approved, actor=actor
             )
     except BillingError as error:
         flash.leave(
-            OUTCOME, approving.what_happened(here, error) or words.refusal(error), is_good=False
+            OUTCOME, approving.what_happened(context, error) or words.refusal(error), is_good=False
         )
     else:
         flash.leave(OUTCOME, _(_DONE[pressed.action]))
 
 
-def draw_all(here: Viewing) -> None:
+def draw_all(context: PageContext) -> None:
     """Draw the list; a ticked row goes to the address."""
-    campaigns = backend.read(list_campaigns, actor=here.visitor.actor)
+    campaigns = database.read_snapshot(list_campaigns, actor=context.visitor.actor)
     if not campaigns:
         text = _("No campaign yet. Request one below: another finance member then approves it.")
         st.info(text, icon=":material/redeem:")
@@ -73,7 +73,7 @@ def draw_all(here: Viewing) -> None:
             ],
             _("Redeemed"): [formats.number(each.redemptions) for each in campaigns],
             _("Codes"): [formats.number(each.codes) for each in campaigns],
-            _("Until"): [here.date_time(each.terms.redeem_until) for each in campaigns],
+            _("Until"): [context.date_time(each.terms.redeem_until) for each in campaigns],
         }
     )
     right = st.column_config.TextColumn(alignment="right")
@@ -92,27 +92,29 @@ def draw_all(here: Viewing) -> None:
 def _open(ids: Sequence[int]) -> None:
     rows = st.session_state["campaigns"]["selection"]["rows"]
     if rows and rows[0] < len(ids):
-        address.keep("id", str(ids[rows[0]]))
+        query_params.put("id", str(ids[rows[0]]))
 
 
-def draw_one(here: Viewing, campaign_id: int) -> None:
+def draw_one(context: PageContext, campaign_id: int) -> None:
     """Draw a campaign, what can be decided about it, and its codes."""
     st.button(
         _("Back to the campaigns"),
         icon=":material/arrow_back:",
-        on_click=address.drop,
+        on_click=query_params.remove,
         args=("id",),
     )
     try:
-        found = backend.read(find_campaign, campaign_id=campaign_id, actor=here.visitor.actor)
+        found = database.read_snapshot(
+            find_campaign, campaign_id=campaign_id, actor=context.visitor.actor
+        )
     except NotFound:
         st.warning(_("There is no such campaign."), icon=":material/search_off:")
         return
-    name = naming(here, [found.proposed_by, found.decided_by])
+    name = naming(context, [found.proposed_by, found.decided_by])
     st.header(plain(found.terms.name))
     lines = {
         _("Status"): words.state(found.state),
-        **words.facts(here, found.terms),
+        **words.facts(context, found.terms),
         _("Given so far"): _("{amounts} in {count} redemptions").format(
             amounts=" · ".join(formats.money(amount) for amount in found.granted),
             count=formats.number(found.redemptions),
@@ -122,14 +124,14 @@ def draw_one(here: Viewing, campaign_id: int) -> None:
     if found.decided_by is not None:
         lines[_("Decided by")] = name(found.decided_by)
     st.html(definition_list(lines))
-    if allows(here.visitor.actor, "decide_campaign"):
-        _decisions(here, found)
-    if allows(here.visitor.actor, "see_batches") and found.terms.trigger == "code":
-        codes.draw(here, found)
+    if allows(context.visitor.actor, "decide_campaign"):
+        _decisions(context, found)
+    if allows(context.visitor.actor, "see_batches") and found.terms.trigger == "code":
+        codes.draw(context, found)
 
 
-def _decisions(here: Viewing, found: CampaignView) -> None:
-    if found.state == "proposed" and found.proposed_by == audit.actor_name(here.visitor.actor):
+def _decisions(context: PageContext, found: CampaignView) -> None:
+    if found.state == "proposed" and found.proposed_by == audit.actor_name(context.visitor.actor):
         st.caption(_("You requested this. Another finance member approves or rejects it."))
     elif found.state == "proposed":
         with st.container(horizontal=True):

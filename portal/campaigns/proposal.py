@@ -11,9 +11,9 @@ import streamlit as st
 from domain.errors import BillingError, InvalidInput
 from domain.identity import country_codes, list_sites
 from domain.money import Money
-from domain.validation import LONGEST_NAME
-from domain.vouchers import LONGEST_DESCRIPTION, CampaignTerms, Offer, Part, propose_campaign
-from portal import backend, descriptions
+from domain.validation import MAX_NAME_LENGTH
+from domain.vouchers import MAX_DESCRIPTION_LENGTH, CampaignTerms, Offer, Part, propose_campaign
+from portal import database, descriptions
 from portal.analytics.words import country
 from portal.campaigns import OUTCOME, words
 from portal.formats import plain
@@ -23,14 +23,14 @@ from portal.ui import checked, flash
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from portal.viewing import Viewing
+    from portal.page_context import PageContext
 
 _ONCE = "campaign_once"
 _DONE = "campaigns_proposed"
-_MOST_PARTS = 6
-_LONGEST_AMOUNT = 40
+_MAX_PARTS = 6
+_MAX_AMOUNT_LENGTH = 40
 _USUAL_DAYS = 30
-_MOST = 10_000_000
+_MAX_COUNT = 10_000_000
 _TRIGGERS = {"code": N_("A code"), "first_top_up": N_("An account's first top-up")}
 _FLAGS = {
     "is_for_new_accounts": N_("Only accounts that never had a top-up, voucher or usage"),
@@ -40,12 +40,12 @@ _FLAGS = {
 }
 
 
-def draw(here: Viewing) -> None:
+def draw(context: PageContext) -> None:
     """Draw the form; what is wrong with it is said, and nothing typed is lost."""
     st.header(_("Request a campaign"))
-    name = st.text_input(_("Name, for staff"), max_chars=LONGEST_NAME, key="c_name")
+    name = st.text_input(_("Name, for staff"), max_chars=MAX_NAME_LENGTH, key="c_name")
     description = st.text_input(
-        _("What the customer reads"), max_chars=LONGEST_DESCRIPTION, key="c_description"
+        _("What the customer reads"), max_chars=MAX_DESCRIPTION_LENGTH, key="c_description"
     )
     trigger = checked.radio(
         _("Earned by"),
@@ -54,11 +54,11 @@ def draw(here: Viewing) -> None:
         horizontal=True,
         key="c_trigger",
     )
-    sites = backend.read(list_sites)
+    sites = database.read_snapshot(list_sites)
     currencies = sorted({each for site in sites for each in site.currencies})
     chosen = checked.multiselect(_("Currencies"), currencies, key="c_currencies")
     amounts = _amounts(chosen, is_earned=trigger == "first_top_up")
-    days = _numbers(here, is_earned=trigger == "first_top_up")
+    days = _numbers(context, is_earned=trigger == "first_top_up")
     audience = _audience({site.code: site.name for site in sites})
     # Another after each proposal: a second click on the old one reaches nobody.
     number = st.session_state.setdefault(_DONE, 0)
@@ -72,7 +72,7 @@ def draw(here: Viewing) -> None:
                 **days,
                 **audience,
             )
-            _propose(here, terms)
+            _propose(context, terms)
         except BillingError as error:
             st.error(plain(words.refusal(error)), icon=":material/error:")
 
@@ -112,7 +112,7 @@ def _money(typed: str, currency: str) -> Money:
 def _amounts(currencies: Sequence[str], *, is_earned: bool) -> _Amounts:
     typed = _Amounts()
     count = st.number_input(
-        _("Parts, each with services of its own"), 1, _MOST_PARTS, 1, key="c_parts", width=280
+        _("Parts, each with services of its own"), 1, _MAX_PARTS, 1, key="c_parts", width=280
     )
     names = descriptions.service_names()
     typed.parts = {currency: [] for currency in currencies}
@@ -141,12 +141,12 @@ def _amounts(currencies: Sequence[str], *, is_earned: bool) -> _Amounts:
 
 
 def _text(label: str, key: str) -> str:
-    return st.text_input(label, max_chars=_LONGEST_AMOUNT, key=key)
+    return st.text_input(label, max_chars=_MAX_AMOUNT_LENGTH, key=key)
 
 
-def _numbers(here: Viewing, *, is_earned: bool) -> dict[str, Any]:
+def _numbers(context: PageContext, *, is_earned: bool) -> dict[str, Any]:
     """Draw the window and the counts, and return them by the name of the term."""
-    today = here.today.date()
+    today = context.today.date()
     with st.grid(columns=3, min_column_width=180):
         first = checked.date_input(_("First day"), today, key="c_first")
         last = checked.date_input(_("Last day"), today + timedelta(days=_USUAL_DAYS), key="c_last")
@@ -154,15 +154,15 @@ def _numbers(here: Viewing, *, is_earned: bool) -> dict[str, Any]:
             _("Days that the credit lasts"), 1, 3660, _USUAL_DAYS, key="c_validity"
         )
     found: dict[str, Any] = {
-        "redeem_from": datetime.combine(first, time(), here.zone),
-        "redeem_until": datetime.combine(last + timedelta(days=1), time(), here.zone),
+        "redeem_from": datetime.combine(first, time(), context.zone),
+        "redeem_until": datetime.combine(last + timedelta(days=1), time(), context.zone),
         "validity_days": int(lasting),
     }
     if is_earned:
         return found
     with st.grid(columns=3, min_column_width=180):
         found["code_budget"] = int(
-            st.number_input(_("Codes at most"), 1, _MOST, 1_000, key="c_codes")
+            st.number_input(_("Codes at most"), 1, _MAX_COUNT, 1_000, key="c_codes")
         )
         found["uses_per_code"] = int(
             st.number_input(_("Uses of a code"), 1, 1_000_000, 1, key="c_uses")
@@ -199,13 +199,13 @@ def _audience(sites: dict[str, str]) -> dict[str, Any]:
     return found
 
 
-def _propose(here: Viewing, terms: CampaignTerms) -> None:
+def _propose(context: PageContext, terms: CampaignTerms) -> None:
     # The same until it is proposed: a second click proposes the same once more.
     once: dict[str, str] = st.session_state.setdefault(_ONCE, {})
-    backend.write(
+    database.transaction(
         propose_campaign,
         terms=terms,
-        actor=here.visitor.actor,
+        actor=context.visitor.actor,
         idempotency_key=once.setdefault(repr(terms), uuid.uuid4().hex),
     )
     for key in [each for each in st.session_state if str(each).startswith("c_")]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from domain.vouchers import CampaignTerms, Offer
-    from portal.viewing import Viewing
+    from portal.page_context import PageContext
 
 _STATES = {
     "proposed": N_("Waiting for approval"),
@@ -91,7 +91,7 @@ def amounts(terms: CampaignTerms) -> str:
     return " · ".join(formats.money(offer.amount) for offer in terms.offers)
 
 
-def facts(here: Viewing, terms: CampaignTerms) -> Mapping[str, str]:
+def facts(context: PageContext, terms: CampaignTerms) -> Mapping[str, str]:
     """Return the terms in plain words, by name."""
     lines = {
         _("The customer reads"): terms.description,
@@ -102,8 +102,8 @@ def facts(here: Viewing, terms: CampaignTerms) -> Mapping[str, str]:
     for offer in terms.offers:
         lines[offer.budget.currency] = _offer(offer)
     lines |= {
-        _("From"): here.date_time(terms.redeem_from),
-        _("Until"): here.date_time(terms.redeem_until),
+        _("From"): context.date_time(terms.redeem_from),
+        _("Until"): context.date_time(terms.redeem_until),
         _("The credit lasts"): formats.days(terms.validity_days),
         _("For"): _audience(terms),
     }

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from domain.actors import Actor
-    from domain.history.export_jobs import ExportWish
+    from domain.history.export_jobs import ExportOptions
     from domain.history.export_rows import HistoryTotals
     from domain.history.rows import HistoryFilter
     from domain.ledger.balances import AccountSummary
@@ -46,7 +46,7 @@ def write_export(
     path: Path,
     *,
     actor: Actor,
-    wish: ExportWish,
+    options: ExportOptions,
     made_at: datetime,
     report: Callable[[int, int], None] = lambda _done, _of: None,
 ) -> None:
@@ -54,19 +54,21 @@ def write_export(
 
     Raises NotFound where the actor may not read the account.
     """
-    summary = account_summary(session, actor=actor, account_id=wish.account_id)
-    totals = history_totals(session, actor=actor, account_id=wish.account_id, wanted=wish.wanted)
+    summary = account_summary(session, actor=actor, account_id=options.account_id)
+    totals = history_totals(
+        session, actor=actor, account_id=options.account_id, wanted=options.wanted
+    )
     progress = Progress(report, totals.row_count)
-    if wish.file_format == "csv":
-        _write_csv(session, path, summary.currency, progress, actor=actor, wish=wish)
+    if options.file_format == "csv":
+        _write_csv(session, path, summary.currency, progress, actor=actor, options=options)
         return
     write_workbook(
         path,
         name=_("Credit History"),
-        columns=_columns(summary.currency, wish.zone),
-        rows=sheet_rows(session, actor=actor, wish=wish, progress=progress),
+        columns=_columns(summary.currency, options.zone),
+        rows=sheet_rows(session, actor=actor, options=options, progress=progress),
         row_count=progress.count,
-        heading=_heading(summary, wish, totals, made_at),
+        heading=_heading(summary, options, totals, made_at),
     )
 
 
@@ -93,15 +95,15 @@ def _write_csv(
     progress: Progress,
     *,
     actor: Actor,
-    wish: ExportWish,
+    options: ExportOptions,
 ) -> None:
     """Write the columns and words of the workbook: RFC 4180, UTF-8 with the mark Excel needs."""
     decimals = currency_exponent(currency)
-    titles = [column.title for column in _columns(currency, wish.zone)]
+    titles = [column.title for column in _columns(currency, options.zone)]
     with path.open("w", encoding="utf-8-sig", newline="", buffering=_BUFFERED_BYTES) as file:
         writer = CsvWriter(file, lineterminator="\n")
         writer.writerow(titles)
-        for page in _pages(session, actor=actor, wish=wish):
+        for page in _pages(session, actor=actor, options=options):
             writer.writerows(_csv_line(row, decimals) for row in page)
             progress.add(len(page))
 
@@ -141,10 +143,10 @@ def _columns(currency: str, zone: str) -> list[Column]:
 
 
 def sheet_rows(
-    session: Session, *, actor: Actor, wish: ExportWish, progress: Progress | None = None
+    session: Session, *, actor: Actor, options: ExportOptions, progress: Progress | None = None
 ) -> Iterator[tuple[Any, ...]]:
     """Yield the rows as a sheet has them; raises NotFound as `write_export` does."""
-    for page in _pages(session, actor=actor, wish=wish):
+    for page in _pages(session, actor=actor, options=options):
         yield from map(_sheet_row, page)
         if progress is not None:
             progress.add(len(page))
@@ -156,12 +158,18 @@ def _sheet_row(row: Any) -> tuple[Any, ...]:  # noqa: ANN401 - a row of the data
 
 
 # ── What both files say of a row ───────────────────────────────────────────────────────────────
-def _pages(session: Session, *, actor: Actor, wish: ExportWish) -> Iterator[list[tuple[Any, ...]]]:
+def _pages(
+    session: Session, *, actor: Actor, options: ExportOptions
+) -> Iterator[list[tuple[Any, ...]]]:
     for words in (_description, _payment, _service, _source, _status):
         # They are those of the language, which another file may have been in.
         words.cache_clear()
     yield from history_lines(
-        session, actor=actor, account_id=wish.account_id, wanted=wish.wanted, zone=wish.zone
+        session,
+        actor=actor,
+        account_id=options.account_id,
+        wanted=options.wanted,
+        zone=options.zone,
     )
 
 
@@ -219,17 +227,17 @@ def _voucher(parameters: str) -> str:
 # ── What stands on top ─────────────────────────────────────────────────────────────────────────
 def _heading(
     summary: AccountSummary,
-    wish: ExportWish,
+    options: ExportOptions,
     totals: HistoryTotals,
     made_at: datetime,
 ) -> list[str]:
-    zone = formats.time_zone(wish.zone)
+    zone = formats.time_zone(options.zone)
     account = _("{name} (account {number})").format(name=summary.name, number=summary.account_id)
     lines = [
         (_("Account"), account),
-        (_("Filter"), filter_words(wish.wanted, wish.zone)),
+        (_("Filter"), filter_words(options.wanted, options.zone)),
         (_("Made"), formats.date_time(made_at, zone)),
-        (_("Time zone of the dates"), wish.zone),
+        (_("Time zone of the dates"), options.zone),
     ]
     named = [(descriptions.status(status), each) for status, each in totals.by_status.items()]
     if totals.payments.row_count:

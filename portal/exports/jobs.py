@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 from domain import clock
 from domain.actors import system_actor
 from domain.history import export_jobs
-from domain.history.export_jobs import Export, ExportState, ExportWish
+from domain.history.export_jobs import Export, ExportOptions, ExportState
 from domain.jobs import Job
-from portal import backend
+from portal import database
 from portal.exports import worker
 from portal.settings import ROOT, settings
 
@@ -43,17 +43,17 @@ def folder() -> Path:
     return made
 
 
-def start(actor: Actor, wish: ExportWish) -> tuple[int, threading.Thread]:
+def start(actor: Actor, options: ExportOptions) -> tuple[int, threading.Thread]:
     """Have a process write the file; return the job's id, and the thread that waits for it.
 
     In a zone that the database does not know, such as this machine's own, the dates are UTC's.
     Raises NotFound, InvalidInput and ExportsBusy as `begin_export` does.
     """
-    if not backend.look_up(clock.knows_zone, zone=wish.zone):
-        wish = replace(wish, zone="UTC")
-    job_id = backend.write(export_jobs.begin_export, actor=actor, wish=wish)
-    path = folder() / f"{job_id}.{wish.file_format}"
-    told = worker.describe(actor, wish, job_id, path)
+    if not database.read_one(clock.knows_zone, zone=options.zone):
+        options = replace(options, zone="UTC")
+    job_id = database.transaction(export_jobs.begin_export, actor=actor, options=options)
+    path = folder() / f"{job_id}.{options.file_format}"
+    told = worker.describe(actor, options, job_id, path)
     # A thread ends with its process; that loses the export, and its row tells so.
     waiting = threading.Thread(
         target=_work,
@@ -67,7 +67,7 @@ def start(actor: Actor, wish: ExportWish) -> tuple[int, threading.Thread]:
 
 def find(actor: Actor, job_id: int) -> Export:
     """Return an export of the actor's own. Raises NotFound."""
-    return backend.read(export_jobs.find_export, actor=actor, job_id=job_id)
+    return database.read_snapshot(export_jobs.find_export, actor=actor, job_id=job_id)
 
 
 def file_of(export: Export) -> Path | None:
@@ -79,7 +79,7 @@ def file_of(export: Export) -> Path | None:
 def remove_forgotten() -> int:
     """Delete the files of this process's folder that are no longer kept; return how many."""
     found = [path for path in folder().iterdir() if path.is_file()]
-    kept = backend.read(export_jobs.kept_exports, actor=_SYSTEM)
+    kept = database.read_snapshot(export_jobs.kept_exports, actor=_SYSTEM)
     gone = [path for path in found if path.stem not in {str(job_id) for job_id in kept}]
     return sum(_delete(path) for path in gone)
 
@@ -98,7 +98,7 @@ def job() -> Job:
     """Return the job that forgets exports when their time is over, and deletes their files."""
 
     def forget(_stop: threading.Event) -> str:
-        forgotten = backend.write(export_jobs.forget_exports, actor=_SYSTEM)
+        forgotten = database.transaction(export_jobs.forget_exports, actor=_SYSTEM)
         return f"{forgotten} forgotten, {remove_forgotten()} files deleted"
 
     return Job("forget_exports", timedelta(hours=1), forget)
@@ -124,7 +124,7 @@ def _work(job_id: int, told: str, path: Path) -> None:
     finally:
         # First: who sees the end of the job finds nothing unfinished.
         _delete(worker.unfinished(path))
-        backend.write(
+        database.transaction(
             export_jobs.finish_export, actor=_SYSTEM, job_id=job_id, state=ExportState.FAILED
         )
 
@@ -155,5 +155,5 @@ def environment() -> dict[str, str]:
         for name, value in os.environ.items()
         if name in _KEPT_VARIABLES or name.startswith(_DATABASE_VARIABLES)
     }
-    url = backend.engine().url.render_as_string(hide_password=False)
+    url = database.engine().url.render_as_string(hide_password=False)
     return {**kept, "DATABASE_URL": url, "PYTHONUTF8": "1"}

@@ -19,8 +19,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from domain import clock
 from domain.actors import MemberRole, StaffRole, system_actor, user_actor
 from domain.history import export_jobs
-from domain.history.export_jobs import ExportState, ExportWish
-from portal import backend, i18n
+from domain.history.export_jobs import ExportOptions, ExportState
+from portal import database, i18n
 from portal.exports import files
 
 if TYPE_CHECKING:
@@ -35,13 +35,13 @@ _REPORT_SECONDS = 1
 _log = logging.getLogger(__name__)
 
 
-def describe(actor: Actor, wish: ExportWish, job_id: int, path: Path) -> dict[str, Any]:
+def describe(actor: Actor, options: ExportOptions, job_id: int, path: Path) -> dict[str, Any]:
     """Return what a worker is told, as JSON can carry it."""
     return {
         "user_id": actor.user_id,
         "staff_role": actor.staff_role,
         "memberships": {str(account): role for account, role in actor.memberships.items()},
-        "wish": wish.to_json(),
+        "options": options.to_json(),
         "job_id": job_id,
         "path": str(path),
     }
@@ -53,15 +53,15 @@ def main() -> None:
         os.nice(_NICENESS)
     os.umask(0o077)
     told = json.load(sys.stdin)
-    backend.connect(os.environ["DATABASE_URL"], pool_size=1, statement_timeout_seconds=0)
+    database.connect(os.environ["DATABASE_URL"], pool_size=1, statement_timeout_seconds=0)
     write(told)
-    backend.disconnect()
+    database.disconnect()
 
 
 def write(told: dict[str, Any]) -> None:
     """Write the file that `describe` described, under a name of its own until it is whole."""
-    wish = ExportWish.from_json(told["wish"])
-    i18n.use(wish.language)
+    options = ExportOptions.from_json(told["options"])
+    i18n.use(options.language)
     actor = user_actor(
         told["user_id"],
         staff_role=StaffRole(told["staff_role"]) if told["staff_role"] else None,
@@ -69,18 +69,18 @@ def write(told: dict[str, Any]) -> None:
     )
     path = Path(told["path"])
     part = unfinished(path)
-    backend.read(
+    database.read_snapshot(
         lambda session: files.write_export(
             session,
             part,
             actor=actor,
-            wish=wish,
+            options=options,
             made_at=clock.now(session),
             report=_reporter(told["job_id"]),
         )
     )
     part.replace(path)
-    backend.write(
+    database.transaction(
         export_jobs.finish_export, actor=_SYSTEM, job_id=told["job_id"], state=ExportState.DONE
     )
 
@@ -93,7 +93,9 @@ def unfinished(path: Path) -> Path:
 def note_progress(job_id: int, progress: tuple[int, int] | None = None) -> None:
     """Tell the job's row that the file is being written; no file is lost where that fails."""
     try:
-        backend.write(export_jobs.note_progress, actor=_SYSTEM, job_id=job_id, progress=progress)
+        database.transaction(
+            export_jobs.note_progress, actor=_SYSTEM, job_id=job_id, progress=progress
+        )
     except SQLAlchemyError:
         _log.warning("the progress of export %d cannot be noted", job_id, exc_info=True)
 

@@ -11,7 +11,7 @@ import streamlit as st
 from domain.accounts import members as services
 from domain.actors import MemberRole
 from domain.errors import BillingError, RateLimited
-from portal import backend, messages, viewing
+from portal import database, messages, page_context
 from portal.formats import plain
 from portal.i18n import _, current_language
 from portal.roles import role_name, role_rights
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from domain.accounts.members import Invitation, Member
     from domain.ledger.balances import AccountSummary
-    from portal.viewing import Viewing
+    from portal.page_context import PageContext
 
 _ONCE = "members_once"
 _INVITING = "members_inviting"
@@ -50,7 +50,7 @@ def draw_own_outcome() -> None:
     flash.show(_OWN)
 
 
-def draw_invite(here: Viewing, account_id: int) -> None:
+def draw_invite(context: PageContext, account_id: int) -> None:
     """Draw the form that invites an address."""
     st.subheader(_("Invite somebody"))
     key = partial(forms.key, _INVITING)
@@ -65,14 +65,14 @@ def draw_invite(here: Viewing, account_id: int) -> None:
     if is_sent:
 
         def invite(key: str) -> None:
-            backend.write(
+            database.transaction(
                 services.invite_member,
                 account_id=account_id,
                 email=email,
                 role=role,
-                actor=here.visitor.actor,
+                actor=context.visitor.actor,
                 idempotency_key=key,
-                rules=settings().rules,
+                policy=settings().policy,
                 locale=current_language(),
             )
 
@@ -82,13 +82,13 @@ def draw_invite(here: Viewing, account_id: int) -> None:
     flash.show(_INVITING)
 
 
-def draw_change(here: Viewing, account_id: int, members: Sequence[Member]) -> None:
+def draw_change(context: PageContext, account_id: int, members: Sequence[Member]) -> None:
     """Draw the choice of a member, and what can be done about them."""
     st.subheader(_("Change or remove a member"))
     names = {member.user_id: f"{member.display_name} · {member.email}" for member in members}
     by_id = {member.user_id: member for member in members}
     # Oneself last: it is mostly about somebody else.
-    order = sorted(names, key=lambda each: each == here.visitor.user_id)
+    order = sorted(names, key=lambda each: each == context.visitor.user_id)
     user_id = checked.selectbox(
         _("Member"),
         order,
@@ -105,25 +105,25 @@ def draw_change(here: Viewing, account_id: int, members: Sequence[Member]) -> No
     if is_change:
 
         def change(key: str) -> None:
-            backend.write(
+            database.transaction(
                 services.change_role,
                 account_id=account_id,
                 user_id=user_id,
                 role=role,
-                actor=here.visitor.actor,
+                actor=context.visitor.actor,
                 idempotency_key=key,
             )
 
         told = _("{name} has the role {role} now.")
         told = told.format(name=member.display_name, role=role_name(role))
-        done_place = _place_of(here, member)
+        done_place = _place_of(context, member)
         _act(change, told, place=_CHANGING, done_place=done_place)
     if is_removal:
-        _confirm_removal(here, account_id, member)
+        _confirm_removal(context, account_id, member)
     flash.show(_CHANGING)
 
 
-def draw_pending(here: Viewing, account_id: int, invitations: Sequence[Invitation]) -> None:
+def draw_pending(context: PageContext, account_id: int, invitations: Sequence[Invitation]) -> None:
     """Draw the choice of an invitation: to send it again, or to withdraw it."""
     if not invitations:
         flash.show(_PENDING)
@@ -148,13 +148,13 @@ def draw_pending(here: Viewing, account_id: int, invitations: Sequence[Invitatio
     if is_again:
 
         def resend(key: str) -> None:
-            backend.write(
+            database.transaction(
                 services.resend_invitation,
                 account_id=account_id,
                 invitation_id=invitation_id,
-                actor=here.visitor.actor,
+                actor=context.visitor.actor,
                 idempotency_key=key,
-                rules=settings().rules,
+                policy=settings().policy,
                 locale=current_language(),
             )
 
@@ -164,11 +164,11 @@ def draw_pending(here: Viewing, account_id: int, invitations: Sequence[Invitatio
     if is_withdrawn:
 
         def withdraw(key: str) -> None:
-            backend.write(
+            database.transaction(
                 services.withdraw_invitation,
                 account_id=account_id,
                 invitation_id=invitation_id,
-                actor=here.visitor.actor,
+                actor=context.visitor.actor,
                 idempotency_key=key,
             )
 
@@ -177,15 +177,15 @@ def draw_pending(here: Viewing, account_id: int, invitations: Sequence[Invitatio
     flash.show(_PENDING)
 
 
-def draw_leave(here: Viewing, account: AccountSummary) -> None:
+def draw_leave(context: PageContext, account: AccountSummary) -> None:
     """Draw the way out of an account for whoever belongs to it."""
     if st.button(_("Leave this account…"), icon=":material/logout:", key="leave"):
-        _confirm_leaving(here, account)
+        _confirm_leaving(context, account)
     flash.show(_LEAVING)
 
 
-def _place_of(here: Viewing, member: Member) -> str:
-    return _OWN if member.user_id == here.visitor.user_id else _CHANGING
+def _place_of(context: PageContext, member: Member) -> str:
+    return _OWN if member.user_id == context.visitor.user_id else _CHANGING
 
 
 def _manage_button(
@@ -219,17 +219,17 @@ def _role_choice(key: str, role: MemberRole) -> MemberRole:
     return MemberRole(chosen)
 
 
-def _confirm_removal(here: Viewing, account_id: int, member: Member) -> None:
+def _confirm_removal(context: PageContext, account_id: int, member: Member) -> None:
     name = plain(member.display_name)
 
     @partial_runs.dialog(_("Remove this member?"))
-    def confirm(here: Viewing) -> None:
+    def confirm(context: PageContext) -> None:
         def remove(key: str) -> None:
-            backend.write(
+            database.transaction(
                 services.remove_member,
                 account_id=account_id,
                 user_id=member.user_id,
-                actor=here.visitor.actor,
+                actor=context.visitor.actor,
                 idempotency_key=key,
             )
 
@@ -237,24 +237,24 @@ def _confirm_removal(here: Viewing, account_id: int, member: Member) -> None:
         st.write(text.format(name=name, email=plain(member.email)))
         if st.button(_("Remove {name}").format(name=name), type="primary", key="remove_for_good"):
             told = _("{name} is removed.").format(name=member.display_name)
-            done_place = _place_of(here, member)
+            done_place = _place_of(context, member)
             _act(remove, told, place=_CHANGING, done_place=done_place)
 
-    confirm(here)
+    confirm(context)
 
 
-def _confirm_leaving(here: Viewing, account: AccountSummary) -> None:
+def _confirm_leaving(context: PageContext, account: AccountSummary) -> None:
     @partial_runs.dialog(_("Leave this account?"))
-    def confirm(here: Viewing) -> None:
+    def confirm(context: PageContext) -> None:
         def leave(key: str) -> None:
-            backend.write(
+            database.transaction(
                 services.leave_account,
                 account_id=account.account_id,
-                actor=here.visitor.actor,
+                actor=context.visitor.actor,
                 idempotency_key=key,
             )
             # The account may be in the address: it is somebody else's from now on.
-            viewing.look_away()
+            page_context.look_away()
 
         text = _("You lose {account} at once. An owner can invite you again.")
         st.write(text.format(account=plain(account.name)))
@@ -262,7 +262,7 @@ def _confirm_leaving(here: Viewing, account: AccountSummary) -> None:
             told = _("You have left {account}.").format(account=account.name)
             _act(leave, told, place=_LEAVING, done_place=_OWN)
 
-    confirm(here)
+    confirm(context)
 
 
 def _act(

@@ -14,45 +14,45 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from domain.accounts.members import Invitation, Member
-    from portal.viewing import Viewing
+    from portal.page_context import PageContext
 
 
-def draw_members(viewing: Viewing, members: Sequence[Member]) -> None:
+def draw_members(context: PageContext, members: Sequence[Member]) -> None:
     """Draw the people, the viewer marked."""
     names = (_("Name"), _("Email"), _("Role"), _("Since"))
     rows = [
         (
             _("{name} (you)").format(name=member.display_name)
-            if member.user_id == viewing.visitor.user_id
+            if member.user_id == context.visitor.user_id
             else member.display_name,
             member.email,
             _("{role}, cannot sign in").format(role=role_name(member.role))
             if member.is_disabled
             else role_name(member.role),
-            viewing.date(member.added_at),
+            context.date(member.added_at),
         )
         for member in members
     ]
     _table(_("Members"), names, rows)
 
 
-def draw_invitations(viewing: Viewing, invitations: Sequence[Invitation]) -> None:
+def draw_invitations(context: PageContext, invitations: Sequence[Invitation]) -> None:
     """Draw who is invited, and until when the link works."""
     names = (_("Email"), _("Role"), _("Sent"), _("Works until"))
     rows = [
         (
             invitation.email,
             role_name(invitation.role),
-            viewing.date(invitation.sent_at),
+            context.date(invitation.sent_at),
             _("Too old: send it again")
             if invitation.is_expired
-            else viewing.date_time(invitation.expires_at),
+            else context.date_time(invitation.expires_at),
         )
         for invitation in invitations
     ]
     _table(_("Invitations"), names, rows)
     if not all(invitation.is_expired for invitation in invitations):
-        viewing.draw_zone()
+        context.draw_zone()
 
 
 def _table(title: str, names: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

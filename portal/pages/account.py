@@ -6,32 +6,32 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from portal import address, viewing
+from portal import page_context, query_params
 from portal.i18n import _
 from portal.support import account as facts
 from portal.support import acting, timeline
 from portal.ui import checked
 
 if TYPE_CHECKING:
-    from portal.viewing import Viewing
+    from portal.page_context import PageContext
 
 SECTIONS = ("timeline", "act")
 
-here: Viewing = st.session_state["viewing"]
+context: PageContext = st.session_state["page_context"]
 st.title(_("Account"))
-account = viewing.account_or_stop(here, is_staff_page=True)
-facts.draw(here, account)
+account = page_context.account_or_stop(context, is_staff_page=True)
+facts.draw(context, account)
 
 
 def _show_section() -> None:
     chosen = st.session_state["account_section"]
-    address.drop_all_but("account")
-    address.keep("show", None if chosen == SECTIONS[0] else chosen)
+    query_params.keep_only("account")
+    query_params.put("show", None if chosen == SECTIONS[0] else chosen)
 
 
 titles = {"timeline": _("Timeline"), "act": _("Act")}
-given = address.given("show")
-address.set_widget("account_section", given if given in SECTIONS else SECTIONS[0])
+given = query_params.get("show")
+query_params.set_widget("account_section", given if given in SECTIONS else SECTIONS[0])
 section = checked.segmented_control(
     _("View"),
     SECTIONS,
@@ -41,5 +41,5 @@ section = checked.segmented_control(
     required=True,
     on_change=_show_section,
 )
-(acting if section == "act" else timeline).draw(here, account)
-here.draw_zone()
+(acting if section == "act" else timeline).draw(context, account)
+context.draw_zone()

@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from domain.support.account_search import find_accounts
-from portal import backend
+from portal import database
 from portal.formats import plain
 from portal.i18n import _
 
 if TYPE_CHECKING:
-    from portal.viewing import Viewing
+    from portal.page_context import PageContext
 
-here: Viewing = st.session_state["viewing"]
+context: PageContext = st.session_state["page_context"]
 st.title(_("Accounts"))
 sought = st.text_input(
     _("Name, number, email, payment or voucher code"), max_chars=100, key="sought_account"
 )
-found = backend.read(find_accounts, actor=here.visitor.actor, sought=sought or "")
+found = database.read_snapshot(find_accounts, actor=context.visitor.actor, sought=sought or "")
 if not found:
     st.info(_("No account matches. Try a part of its name."), icon=":material/search_off:")
 for account in found:

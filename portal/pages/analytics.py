@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from domain.analytics.queries import analytics_choices, analytics_report
-from portal import backend
+from portal import database
 from portal.analytics import download, filters, report
 from portal.i18n import _
 
 if TYPE_CHECKING:
-    from portal.viewing import Viewing
+    from portal.page_context import PageContext
 
-here: Viewing = st.session_state["viewing"]
+context: PageContext = st.session_state["page_context"]
 st.title(_("Analytics"))
-actor = here.visitor.actor
-choices = backend.read(analytics_choices, actor=actor)
+actor = context.visitor.actor
+choices = database.read_snapshot(analytics_choices, actor=actor)
 if not choices.currencies:
     st.info(
         _("No account has had credit or usage yet. Give one credit, and it shows here."),
@@ -25,7 +25,7 @@ if not choices.currencies:
     )
     st.stop()
 wanted = filters.choose(choices)
-found = backend.read(
+found = database.read_snapshot(
     analytics_report,
     actor=actor,
     grain=wanted.days.grain,
@@ -40,4 +40,4 @@ if not found.totals:
     )
     st.stop()
 download.draw(wanted)
-report.draw(here, found, wanted, choices)
+report.draw(context, found, wanted, choices)

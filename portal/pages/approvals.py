@@ -6,22 +6,22 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from portal import address
+from portal import query_params
 from portal.i18n import _
 from portal.support import approvals, limits
 from portal.ui import checked
 
 if TYPE_CHECKING:
-    from portal.viewing import Viewing
+    from portal.page_context import PageContext
 
 SECTIONS = ("requests", "limits")
 
-here: Viewing = st.session_state["viewing"]
+context: PageContext = st.session_state["page_context"]
 st.title(_("Approvals"))
 
 titles = {"requests": _("Requests"), "limits": _("Limits")}
-given = address.given("show")
-address.set_widget("approvals_section", given if given in SECTIONS else SECTIONS[0])
+given = query_params.get("show")
+query_params.set_widget("approvals_section", given if given in SECTIONS else SECTIONS[0])
 section = checked.segmented_control(
     _("View"),
     SECTIONS,
@@ -29,7 +29,7 @@ section = checked.segmented_control(
     format_func=lambda name: titles[name],
     label_visibility="collapsed",
     required=True,
-    on_change=lambda: address.keep("show", st.session_state["approvals_section"]),
+    on_change=lambda: query_params.put("show", st.session_state["approvals_section"]),
 )
-(limits if section == "limits" else approvals).draw(here)
-here.draw_zone()
+(limits if section == "limits" else approvals).draw(context)
+context.draw_zone()

@@ -10,8 +10,8 @@ from portal.audit import log
 from portal.i18n import _
 
 if TYPE_CHECKING:
-    from portal.viewing import Viewing
+    from portal.page_context import PageContext
 
-here: Viewing = st.session_state["viewing"]
+context: PageContext = st.session_state["page_context"]
 st.title(_("Audit"))
-log.draw(here)
+log.draw(context)

@@ -8,18 +8,18 @@ import streamlit as st
 
 from domain.payments.bank_transfers import list_transfers
 from domain.permissions import allows
-from portal import backend
+from portal import database
 from portal.bank_transfers import decisions, recording
 from portal.i18n import _
 
 if TYPE_CHECKING:
-    from portal.viewing import Viewing
+    from portal.page_context import PageContext
 
-here: Viewing = st.session_state["viewing"]
+context: PageContext = st.session_state["page_context"]
 st.title(_("Bank transfers"))
-decisions.decide_pressed(here)
-transfers = backend.read(list_transfers, actor=here.visitor.actor)
-decisions.draw(here, transfers)
-if allows(here.visitor.actor, "record_transfer"):
-    recording.draw(here)
-here.draw_zone()
+decisions.decide_pressed(context)
+transfers = database.read_snapshot(list_transfers, actor=context.visitor.actor)
+decisions.draw(context, transfers)
+if allows(context.visitor.actor, "record_transfer"):
+    recording.draw(context)
+context.draw_zone()

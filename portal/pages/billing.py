@@ -6,28 +6,28 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from portal import address, viewing
+from portal import page_context, query_params
 from portal.billing import history, overview, payments, settings
 from portal.i18n import _
 from portal.ui import checked
 from portal.vouchers import listing
 
 if TYPE_CHECKING:
-    from portal.viewing import Viewing
+    from portal.page_context import PageContext
 
 TABS = ("overview", "history", "payments", "vouchers", "settings")
 
-here: Viewing = st.session_state["viewing"]
-address.restore()
+context: PageContext = st.session_state["page_context"]
+query_params.restore()
 st.title(_("Billing"))
 
-account = viewing.account_or_stop(here)
+account = page_context.account_or_stop(context)
 
 
 def _show_tab() -> None:
     chosen = st.session_state["tab"]
-    address.drop_all_but("account")
-    address.keep("tab", None if chosen == TABS[0] else chosen)
+    query_params.keep_only("account")
+    query_params.put("tab", None if chosen == TABS[0] else chosen)
 
 
 titles = {
@@ -37,8 +37,8 @@ titles = {
     "vouchers": _("Voucher list"),
     "settings": _("Settings"),
 }
-given = address.given("tab")
-address.set_widget("tab", given if given in TABS else TABS[0])
+given = query_params.get("tab")
+query_params.set_widget("tab", given if given in TABS else TABS[0])
 tab = checked.segmented_control(
     _("View"),
     TABS,
@@ -50,12 +50,12 @@ tab = checked.segmented_control(
 )
 
 if tab == "history":
-    history.draw(here, account)
+    history.draw(context, account)
 elif tab == "payments":
-    payments.draw(here, account)
+    payments.draw(context, account)
 elif tab == "vouchers":
-    listing.draw(here, account)
+    listing.draw(context, account)
 elif tab == "settings":
-    settings.draw(here, account)
+    settings.draw(context, account)
 else:
-    overview.draw(here, account)
+    overview.draw(context, account)

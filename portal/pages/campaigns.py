@@ -7,23 +7,23 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from domain.permissions import allows
-from portal import address
+from portal import query_params
 from portal.campaigns import OUTCOME, listing, proposal
 from portal.i18n import _
 from portal.ui import flash
 
 if TYPE_CHECKING:
-    from portal.viewing import Viewing
+    from portal.page_context import PageContext
 
-here: Viewing = st.session_state["viewing"]
+context: PageContext = st.session_state["page_context"]
 st.title(_("Campaigns"))
-listing.decide_pressed(here)
+listing.decide_pressed(context)
 flash.show(OUTCOME)
-number = address.number("id")
+number = query_params.get_number("id")
 if number:
-    listing.draw_one(here, number)
+    listing.draw_one(context, number)
 else:
-    listing.draw_all(here)
-    if allows(here.visitor.actor, "propose_campaign"):
-        proposal.draw(here)
-here.draw_zone()
+    listing.draw_all(context)
+    if allows(context.visitor.actor, "propose_campaign"):
+        proposal.draw(context)
+context.draw_zone()

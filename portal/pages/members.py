@@ -7,34 +7,36 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from domain.accounts.members import list_members
-from portal import backend, viewing
+from portal import database, page_context
 from portal.i18n import _
 from portal.members import actions, tables
 from portal.settings import settings
 
 if TYPE_CHECKING:
     from domain.accounts.members import AccountPeople
-    from portal.viewing import Viewing
+    from portal.page_context import PageContext
 
 
-def _invitations(here: Viewing, account_id: int, people: AccountPeople) -> None:
+def _invitations(context: PageContext, account_id: int, people: AccountPeople) -> None:
     st.subheader(_("Invited, and not here yet"))
     if not people.invitations:
         st.write(_("Nobody. An invitation waits here until it is accepted."))
-        actions.draw_pending(here, account_id, people.invitations)
+        actions.draw_pending(context, account_id, people.invitations)
         return
-    tables.draw_invitations(here, people.invitations)
+    tables.draw_invitations(context, people.invitations)
     if settings().shows_mailbox:
         link = f"[{_('the demo mailbox')}](/mailbox)"
         st.write(_("No mail leaves this demo: it is in {mailbox}.").format(mailbox=link))
-    actions.draw_pending(here, account_id, people.invitations)
+    actions.draw_pending(context, account_id, people.invitations)
 
 
-def _draw(here: Viewing) -> None:
-    account = viewing.account_or_stop(here)
-    people = backend.read(list_members, actor=here.visitor.actor, account_id=account.account_id)
+def _draw(context: PageContext) -> None:
+    account = page_context.account_or_stop(context)
+    people = database.read_snapshot(
+        list_members, actor=context.visitor.actor, account_id=account.account_id
+    )
     actions.show_lost_right(may_manage=people.may_manage)
-    tables.draw_members(here, people.members)
+    tables.draw_members(context, people.members)
     if not people.members:
         st.info(_("Nobody belongs to this account yet."), icon=":material/group_off:")
     if people.may_manage:
@@ -43,17 +45,17 @@ def _draw(here: Viewing) -> None:
                 "You are the only one here. Invite a colleague, so that two can look after it."
             )
             st.info(text, icon=":material/group_add:")
-        _invitations(here, account.account_id, people)
-        actions.draw_invite(here, account.account_id)
+        _invitations(context, account.account_id, people)
+        actions.draw_invite(context, account.account_id)
         if people.members:
-            actions.draw_change(here, account.account_id, people.members)
+            actions.draw_change(context, account.account_id, people.members)
     else:
         st.caption(_("Owners of the account invite people, change roles and remove members."))
-    if account.account_id in here.visitor.actor.memberships:
+    if account.account_id in context.visitor.actor.memberships:
         st.divider()
-        actions.draw_leave(here, account)
+        actions.draw_leave(context, account)
 
 
 st.title(_("Members"))
 actions.draw_own_outcome()
-_draw(st.session_state["viewing"])
+_draw(st.session_state["page_context"])

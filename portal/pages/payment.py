@@ -8,25 +8,27 @@ import streamlit as st
 
 from domain.errors import NotFound
 from domain.payments.queries import payment_outcome
-from portal import address, backend
+from portal import database, query_params
 from portal.i18n import _
 from portal.top_up import back, result
 
 if TYPE_CHECKING:
-    from portal.viewing import Viewing
+    from portal.page_context import PageContext
 
-here: Viewing = st.session_state["viewing"]
+context: PageContext = st.session_state["page_context"]
 st.title(_("Your payment"))
 
 try:
-    found = backend.read(payment_outcome, actor=here.visitor.actor, reference=address.given("ref"))
+    found = database.read_snapshot(
+        payment_outcome, actor=context.visitor.actor, reference=query_params.get("ref")
+    )
 except NotFound:
     st.info(
         _("There is no such payment here. Payment History under Billing has all of yours."),
         icon=":material/search_off:",
     )
-    back.draw(here, None)
+    back.draw(context, None)
     st.stop()
 
-back.draw(here, found.payment)
-result.draw(here, found, came_back_without_paying=bool(address.given("cancelled")))
+back.draw(context, found.payment)
+result.draw(context, found, came_back_without_paying=bool(query_params.get("cancelled")))

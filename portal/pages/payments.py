@@ -7,24 +7,24 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from domain.errors import NotFound
-from portal import address
+from portal import query_params
 from portal.i18n import _
 from portal.payments import look_up, timeline
 
 if TYPE_CHECKING:
-    from portal.viewing import Viewing
+    from portal.page_context import PageContext
 
-here: Viewing = st.session_state["viewing"]
+context: PageContext = st.session_state["page_context"]
 st.title(_("Payments"))
 
-reference = address.given("ref")
+reference = query_params.get("ref")
 try:
     if reference:
-        timeline.draw(here, reference)
+        timeline.draw(context, reference)
 except NotFound:
     st.info(_("There is no such payment."), icon=":material/search_off:")
-    address.drop("ref")
+    query_params.remove("ref")
     reference = ""
 if not reference:
-    look_up.draw(here)
-here.draw_zone()
+    look_up.draw(context)
+context.draw_zone()

@@ -10,12 +10,12 @@ from portal.i18n import _
 from portal.rates import exchange_rates, limits
 
 if TYPE_CHECKING:
-    from portal.viewing import Viewing
+    from portal.page_context import PageContext
 
-here: Viewing = st.session_state["viewing"]
+context: PageContext = st.session_state["page_context"]
 st.title(_("Rates and limits"))
 st.header(_("Exchange rates"))
-exchange_rates.draw(here)
-here.draw_zone()
+exchange_rates.draw(context)
+context.draw_zone()
 st.header(_("Top-ups"))
-limits.draw(here)
+limits.draw(context)

@@ -10,9 +10,9 @@ from portal.i18n import _
 from portal.staff import listing
 
 if TYPE_CHECKING:
-    from portal.viewing import Viewing
+    from portal.page_context import PageContext
 
-here: Viewing = st.session_state["viewing"]
+context: PageContext = st.session_state["page_context"]
 st.title(_("Staff"))
-listing.draw(here)
-here.draw_zone()
+listing.draw(context)
+context.draw_zone()

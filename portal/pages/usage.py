@@ -7,24 +7,26 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from domain.metering.queries import spending_outlook, usage_report
-from portal import backend, viewing
+from portal import database, page_context
 from portal.i18n import _
 from portal.usage import period, report
 
 if TYPE_CHECKING:
-    from portal.viewing import Viewing
+    from portal.page_context import PageContext
 
-here: Viewing = st.session_state["viewing"]
+context: PageContext = st.session_state["page_context"]
 st.title(_("Usage"))
-account = viewing.account_or_stop(here)
-chosen = period.choose(viewing.day_of_sites([account.zone]))
-found = backend.read(
+account = page_context.account_or_stop(context)
+chosen = period.choose(page_context.day_of_sites([account.zone]))
+found = database.read_snapshot(
     usage_report,
-    actor=here.visitor.actor,
+    actor=context.visitor.actor,
     account_id=account.account_id,
     first=chosen.first,
     last=chosen.last,
     grain=chosen.grain,
 )
-outlook = backend.read(spending_outlook, actor=here.visitor.actor, account_id=account.account_id)
-report.draw(here, account, found, outlook, chosen)
+outlook = database.read_snapshot(
+    spending_outlook, actor=context.visitor.actor, account_id=account.account_id
+)
+report.draw(context, account, found, outlook, chosen)

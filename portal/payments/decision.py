@@ -19,7 +19,7 @@ from domain.payments.reviews import (
     reviews_of,
 )
 from domain.permissions import allows
-from portal import approving, backend, formats
+from portal import approving, database, formats
 from portal.formats import plain
 from portal.i18n import N_, _
 from portal.payments import discrepancies
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     from domain.payments.queries import PaymentView
     from domain.payments.reviews import Decision, OpenReview
     from portal.approving import Pressed
-    from portal.viewing import Viewing
+    from portal.page_context import PageContext
 
 _PLACE = "reviews"
-_LONGEST = 200
+_MAX_LENGTH = 200
 _LATE = frozenset({"doubt_is_over", "already_proposed", "not_proposed"})
 _WHY = {
     "wrong_amount": N_("The amount received is not the amount requested."),
@@ -76,25 +76,27 @@ _RETURNS = {
 }
 
 
-def decide_pressed(here: Viewing, payment: PaymentView, done: Callable[..., None]) -> None:
+def decide_pressed(context: PageContext, payment: PaymentView, done: Callable[..., None]) -> None:
     """Carry out what was pressed before this run of the page; `done` tells and draws again."""
     pressed = approving.take_pressed(_PLACE)
     if pressed is None:
         return
     try:
-        told = _decide(here, payment, pressed)
+        told = _decide(context, payment, pressed)
     except NotAuthorised:
         done(_("Another finance member decides this."), is_good=False)
     except BillingError as error:
-        done(_refusal_of(here, pressed, error), is_good=False)
+        done(_refusal_of(context, pressed, error), is_good=False)
     else:
         done(told)
 
 
-def _decide(here: Viewing, payment: PaymentView, pressed: Pressed) -> str:
-    actor = here.visitor.actor
+def _decide(context: PageContext, payment: PaymentView, pressed: Pressed) -> str:
+    actor = context.visitor.actor
     if pressed.action == "return":
-        backend.write(record_return, review_id=pressed.item, reference=pressed.text, actor=actor)
+        database.transaction(
+            record_return, review_id=pressed.item, reference=pressed.text, actor=actor
+        )
         return _("Recorded. Nothing is owed any more.")
     services: dict[str, tuple[Callable[..., None], str]] = {
         "accept": (accept_payment, _("Approved. The credit was granted.")),
@@ -117,7 +119,7 @@ def _decide(here: Viewing, payment: PaymentView, pressed: Pressed) -> str:
         ),
     }
     service, told = services[pressed.action]
-    backend.write(
+    database.transaction(
         service,
         payment_id=payment.payment_id,
         doubt_id=pressed.item,
@@ -127,11 +129,13 @@ def _decide(here: Viewing, payment: PaymentView, pressed: Pressed) -> str:
     return told
 
 
-def _refusal_of(here: Viewing, pressed: Pressed, error: BillingError) -> str:
+def _refusal_of(context: PageContext, pressed: Pressed, error: BillingError) -> str:
     """Say why it was not done; where somebody was faster, who it was and when."""
     reason = getattr(error, "reason", "")
     if pressed.action != "return" and reason in _LATE:
-        found = backend.read(find_outcome, doubt_id=pressed.item, actor=here.visitor.actor)
+        found = database.read_snapshot(
+            find_outcome, doubt_id=pressed.item, actor=context.visitor.actor
+        )
         if found is not None and found.decided_at is not None:
             error = AlreadyDecided(found.state, found.decided_by, found.decided_at)
         elif found is not None and found.proposed_at is not None:
@@ -139,30 +143,32 @@ def _refusal_of(here: Viewing, pressed: Pressed, error: BillingError) -> str:
                 "Nothing was changed: already requested by {name}, {when}. Approve or reject that"
                 " request."
             )
-            name = naming(here, [found.proposed_by])(found.proposed_by)
-            return text.format(name=name, when=here.date_time(found.proposed_at))
+            name = naming(context, [found.proposed_by])(found.proposed_by)
+            return text.format(name=name, when=context.date_time(found.proposed_at))
     obstacle = _OBSTACLES.get(reason)
-    return approving.what_happened(here, error) or (
+    return approving.what_happened(context, error) or (
         _(obstacle) if obstacle else words.refusal(error)
     )
 
 
-def draw(here: Viewing, payment: PaymentView) -> None:
+def draw(context: PageContext, payment: PaymentView) -> None:
     """Draw what waits for a decision and what was decided."""
-    found = backend.read(reviews_of, payment_id=payment.payment_id, actor=here.visitor.actor)
+    found = database.read_snapshot(
+        reviews_of, payment_id=payment.payment_id, actor=context.visitor.actor
+    )
     for review in found.waiting:
         with st.container(border=True, key=f"review-{review.doubt.id}"):
-            _waiting(here, payment, review)
+            _waiting(context, payment, review)
     for doubt in found.discrepancies:
         with st.container(border=True, key=f"discrepancy-{doubt.id}"):
             ends_dispute = doubt.id in found.ends_dispute
-            discrepancies.draw(here, payment, doubt, place=_PLACE, ends_dispute=ends_dispute)
+            discrepancies.draw(context, payment, doubt, place=_PLACE, ends_dispute=ends_dispute)
     for decision in found.decided:
         with st.container(border=True, key=f"decision-{decision.review_id}"):
-            _decided(here, payment, decision)
+            _decided(context, payment, decision)
 
 
-def _waiting(here: Viewing, payment: PaymentView, review: OpenReview) -> None:
+def _waiting(context: PageContext, payment: PaymentView, review: OpenReview) -> None:
     doubt = review.doubt
     st.subheader(_("This payment needs a decision"))
     st.markdown(plain(_(_WHY[doubt.reason])))
@@ -171,20 +177,20 @@ def _waiting(here: Viewing, payment: PaymentView, review: OpenReview) -> None:
         _("Amount requested"): formats.money(payment.pay),
         _("Amount received"): unknown if doubt.amount is None else formats.money(doubt.amount),
         _("Gateway transaction ID"): doubt.gateway_payment_id or unknown,
-        _("Since"): here.date_time(doubt.since),
+        _("Since"): context.date_time(doubt.since),
     }
     if review.credit is not None:
         lines[_("Credit, if approved")] = formats.money(review.credit)
     if doubt.code:
         lines[_("The gateway's code")] = doubt.code
     if review.proposed_by is not None:
-        name = naming(here, [review.proposed_by])
+        name = naming(context, [review.proposed_by])
         lines[_("Approval requested by")] = name(review.proposed_by)
         lines[_("Reason of the request")] = review.proposal_reason or ""
     st.html(words.definition_list(lines))
-    if not allows(here.visitor.actor, "decide_payment", payment.account_id):
+    if not allows(context.visitor.actor, "decide_payment", payment.account_id):
         st.caption(_("Finance decides. Asking the gateway may settle it too."))
-    elif review.proposed_by == audit.actor_name(here.visitor.actor):
+    elif review.proposed_by == audit.actor_name(context.visitor.actor):
         st.caption(_("You requested approval. Another finance member approves or rejects it."))
     else:
         _buttons(review)
@@ -232,20 +238,20 @@ def _confirmation(key: str, text: str, title: str, label: str, pressed: tuple[st
     with st.form(f"form-{key}", border=False):
         st.markdown(plain(text))
         field = f"line-{key}"
-        st.text_input(label, max_chars=_LONGEST, key=field)
+        st.text_input(label, max_chars=_MAX_LENGTH, key=field)
         approving.submit_button(title, place=_PLACE, action=action, item=item, field=field)
 
 
 # ── What was decided ──────────────────────────────────────────────────────────────────────────
-def _decided(here: Viewing, payment: PaymentView, decision: Decision) -> None:
+def _decided(context: PageContext, payment: PaymentView, decision: Decision) -> None:
     st.subheader(_(_OUTCOMES[decision.state]))
-    name = naming(here, [decision.proposed_by, decision.decided_by])
+    name = naming(context, [decision.proposed_by, decision.decided_by])
     lines = {_("Why it was looked at"): _(_WHY[decision.reason])}
     if decision.proposed_by is not None:
         lines[_("Approval requested by")] = name(decision.proposed_by)
         lines[_("Reason of the request")] = decision.proposal_reason or ""
     if decision.decided_at is not None:
-        lines[_("Decided")] = here.date_time(decision.decided_at)
+        lines[_("Decided")] = context.date_time(decision.decided_at)
     lines[_("Decided by")] = name(decision.decided_by)
     reason = decision.decision_reason or ""
     lines[_("Reason")] = _(_GATEWAY_REASONS[reason]) if reason in _GATEWAY_REASONS else reason
@@ -261,15 +267,15 @@ def _decided(here: Viewing, payment: PaymentView, decision: Decision) -> None:
         lines[_("Reference of the return")] = decision.return_reference
     st.html(words.definition_list(lines))
     if decision.return_state == "owed":
-        _owed(here, payment, decision)
+        _owed(context, payment, decision)
 
 
-def _owed(here: Viewing, payment: PaymentView, decision: Decision) -> None:
+def _owed(context: PageContext, payment: PaymentView, decision: Decision) -> None:
     st.warning(
         _("Give this money back at the gateway. Where the gateway tells us, this ends by itself."),
         icon=":material/undo:",
     )
-    if not allows(here.visitor.actor, "record_return", payment.account_id):
+    if not allows(context.visitor.actor, "record_return", payment.account_id):
         return
     with st.popover(_("It was given back…")):
         text = _("Record it once the money has left.")

@@ -9,8 +9,8 @@ import streamlit as st
 
 from domain.payments.review_queries import list_discrepancies
 from domain.permissions import allows
-from domain.validation import LONGEST_REASON
-from portal import approving, backend, formats
+from domain.validation import MAX_REASON_LENGTH
+from portal import approving, database, formats
 from portal.formats import plain
 from portal.i18n import N_, _
 from portal.top_up import words
@@ -18,8 +18,8 @@ from portal.top_up import words
 if TYPE_CHECKING:
     from domain.money import Money
     from domain.payments.queries import PaymentView
-    from domain.payments.review_cases import Doubt
-    from portal.viewing import Viewing
+    from domain.payments.review_cases import ReviewCase
+    from portal.page_context import PageContext
 
 WHY = {
     "refund_in_other_currency": N_(
@@ -52,14 +52,14 @@ _TITLES = {
 
 
 def draw(
-    here: Viewing, payment: PaymentView, doubt: Doubt, *, place: str, ends_dispute: bool
+    context: PageContext, payment: PaymentView, doubt: ReviewCase, *, place: str, ends_dispute: bool
 ) -> None:
     """Draw one with its amounts, and the form with which finance ends it, and its dispute."""
     st.subheader(_(_TITLES.get(doubt.reason, _AMOUNT_DIFFERS)))
     st.markdown(plain(_(WHY[doubt.reason])))
     lines = {
         _("Amount stated by the gateway"): _amount(doubt.amount),
-        _("Since"): here.date_time(doubt.since),
+        _("Since"): context.date_time(doubt.since),
     }
     if doubt.reason != "dispute_outcome_unknown":
         lines = {_("Amount booked"): _amount(doubt.expected), **lines}
@@ -72,14 +72,14 @@ def draw(
     }
     lines |= {name: value for name, value in names.items() if value}
     st.html(words.definition_list(lines))
-    if not allows(here.visitor.actor, "decide_payment", payment.account_id):
+    if not allows(context.visitor.actor, "decide_payment", payment.account_id):
         st.caption(_("Finance compares it with the gateway, and records what was found."))
         return
     title, text, buttons = _form_of_dispute() if ends_dispute else _form_of_review()
     with st.popover(title), st.form(f"form-review-{doubt.id}", border=False):
         st.markdown(text)
         field = f"line-review-{doubt.id}"
-        st.text_input(_("Reason (what was found and done)"), max_chars=LONGEST_REASON, key=field)
+        st.text_input(_("Reason (what was found and done)"), max_chars=MAX_REASON_LENGTH, key=field)
         with st.container(horizontal=True):
             for action, label in buttons.items():
                 approving.submit_button(
@@ -103,16 +103,16 @@ def _form_of_dispute() -> tuple[str, str, dict[str, str]]:
     return _("End the dispute…"), text, buttons
 
 
-def draw_all(here: Viewing) -> None:
+def draw_all(context: PageContext) -> None:
     """Draw, above the list of payments, every amount that waits for a review."""
-    found = backend.read(list_discrepancies, actor=here.visitor.actor)
+    found = database.read_snapshot(list_discrepancies, actor=context.visitor.actor)
     if not found:
         return
     count = formats.number(len(found))
     st.subheader(_("Differences from the gateway ({count})").format(count=count))
     table = pa.table(
         {
-            _("Since"): [here.date_time(each.discrepancy.since) for each in found],
+            _("Since"): [context.date_time(each.discrepancy.since) for each in found],
             _("Account"): [f"{each.account_name} · {each.account_id}" for each in found],
             _("Amount booked"): [_amount(each.discrepancy.expected) for each in found],
             _("Amount stated by the gateway"): [_amount(each.discrepancy.amount) for each in found],

@@ -11,7 +11,7 @@ import streamlit as st
 from domain.payments import unmatched_webhooks
 from domain.payments.queries import find_payments
 from domain.payments.reviews import count_waiting
-from portal import address, backend, formats
+from portal import database, formats, query_params
 from portal.i18n import _
 from portal.payments import discrepancies, payouts, unmatched
 from portal.top_up import words
@@ -19,29 +19,31 @@ from portal.top_up import words
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from portal.viewing import Viewing
+    from portal.page_context import PageContext
 
-_LONGEST = 100
+_MAX_LENGTH = 100
 
 
-def draw(here: Viewing) -> None:
+def draw(context: PageContext) -> None:
     """Draw the search and what it found; a ticked row goes to the address."""
-    address.set_widget("payments_sought", address.given("q")[:_LONGEST])
+    query_params.set_widget("payments_sought", query_params.get("q")[:_MAX_LENGTH])
     sought = st.text_input(
         _("Reference, the gateway's number, or an account's number"),
-        max_chars=_LONGEST,
+        max_chars=_MAX_LENGTH,
         key="payments_sought",
-        on_change=lambda: address.keep("q", st.session_state["payments_sought"]),
+        on_change=lambda: query_params.put("q", st.session_state["payments_sought"]),
     )
-    strays = backend.read(unmatched_webhooks, actor=here.visitor.actor, limit=unmatched.MAX_SHOWN)
-    only_waiting = _filter(here, len(strays))
+    strays = database.read_snapshot(
+        unmatched_webhooks, actor=context.visitor.actor, limit=unmatched.MAX_SHOWN
+    )
+    only_waiting = _filter(context, len(strays))
     if only_waiting:
-        unmatched.draw(here, strays)
-        payouts.draw_all(here)
-        discrepancies.draw_all(here)
-    found = backend.read(
+        unmatched.draw(context, strays)
+        payouts.draw_all(context)
+        discrepancies.draw_all(context)
+    found = database.read_snapshot(
         find_payments,
-        actor=here.visitor.actor,
+        actor=context.visitor.actor,
         sought=sought or "",
         only_waiting=only_waiting,
     )
@@ -59,7 +61,7 @@ def draw(here: Viewing) -> None:
         return
     table = pa.table(
         {
-            _("Date"): [words.begun(here, row) for row in found],
+            _("Date"): [words.begun(context, row) for row in found],
             _("Account"): [str(row.account_id) for row in found],
             _("Amount"): [formats.money(row.pay) for row in found],
             _("Status"): [words.status(row.status) for row in found],
@@ -81,10 +83,10 @@ def draw(here: Viewing) -> None:
     st.caption(_("Tick a row to see everything that happened to the payment."))
 
 
-def _filter(here: Viewing, others: int) -> bool:
+def _filter(context: PageContext, others: int) -> bool:
     """Draw how many payments, and other things, need people; return whether only those show."""
-    count = backend.read(count_waiting, actor=here.visitor.actor) + others
-    address.set_widget("payments_waiting", address.given("waiting") == "yes")
+    count = database.read_snapshot(count_waiting, actor=context.visitor.actor) + others
+    query_params.set_widget("payments_waiting", query_params.get("waiting") == "yes")
     return st.toggle(
         _("Only what needs a decision ({count})").format(count=formats.number(count)),
         key="payments_waiting",
@@ -94,12 +96,12 @@ def _filter(here: Viewing, others: int) -> bool:
 
 def _remember_filter() -> None:
     if st.session_state["payments_waiting"]:
-        address.keep("waiting", "yes")
+        query_params.put("waiting", "yes")
     else:
-        address.drop("waiting")
+        query_params.remove("waiting")
 
 
 def _open(widget: str, references: Sequence[str]) -> None:
     rows = st.session_state[widget]["selection"]["rows"]
     if rows and rows[0] < len(references):
-        address.keep("ref", references[rows[0]])
+        query_params.put("ref", references[rows[0]])

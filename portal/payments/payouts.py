@@ -12,8 +12,8 @@ from domain.errors import BillingError
 from domain.payments.payout_queries import list_payouts
 from domain.payments.records import BANK
 from domain.permissions import allows
-from domain.validation import LONGEST_REASON
-from portal import approving, backend, formats
+from domain.validation import MAX_REASON_LENGTH
+from portal import approving, database, formats
 from portal.formats import plain
 from portal.i18n import _
 from portal.people import naming
@@ -25,46 +25,50 @@ if TYPE_CHECKING:
     from domain.payments.payout_queries import PayoutView
     from domain.payments.queries import PaymentView
     from portal.approving import Pressed
-    from portal.viewing import Viewing
+    from portal.page_context import PageContext
 
 _PLACE = "payouts"
 _MAX_REFERENCE_LENGTH = 200
 
 
-def decide_pressed(here: Viewing, done: Callable[..., None]) -> None:
+def decide_pressed(context: PageContext, done: Callable[..., None]) -> None:
     """Carry out what was pressed before this run of the page; `done` tells and draws again."""
     pressed = approving.take_pressed(_PLACE)
     if pressed is None:
         return
     try:
-        told = _decide(here, pressed)
+        told = _decide(context, pressed)
     except BillingError as error:
-        done(approving.what_happened(here, error) or words.refusal(error), is_good=False)
+        done(approving.what_happened(context, error) or words.refusal(error), is_good=False)
     else:
         done(told)
 
 
-def _decide(here: Viewing, pressed: Pressed) -> str:
-    actor = here.visitor.actor
+def _decide(context: PageContext, pressed: Pressed) -> str:
+    actor = context.visitor.actor
     if pressed.action == "pay_out":
-        backend.write(
+        database.transaction(
             payments.record_payout, refund_id=pressed.item, reference=pressed.text, actor=actor
         )
         return _("The payout is recorded. The refund is done.")
-    backend.write(payments.cancel_refund, refund_id=pressed.item, reason=pressed.text, actor=actor)
+    database.transaction(
+        payments.cancel_refund, refund_id=pressed.item, reason=pressed.text, actor=actor
+    )
     return _("The refund is cancelled. Its credit was granted again.")
 
 
-def draw(here: Viewing, payment: PaymentView) -> None:
+def draw(context: PageContext, payment: PaymentView) -> None:
     """Draw the payment's refunds that wait for a payout, with what can be done about each."""
-    found = backend.read(list_payouts, actor=here.visitor.actor, payment_id=payment.payment_id)
-    name = naming(here, {each.requested_by for each in found})
+    found = database.read_snapshot(
+        list_payouts, actor=context.visitor.actor, payment_id=payment.payment_id
+    )
+    name = naming(context, {each.requested_by for each in found})
     for each in found:
         with st.container(border=True, key=f"payout-{each.refund_id}"):
-            _one(here, each, name)
+            _one(context, each, name)
 
 
-def _one(here: Viewing, payout: PayoutView, name: Callable[[str | None], str]) -> None:
+def _one(context: PageContext, payout: PayoutView, name: Callable[[str | None], str]) -> None:
     is_transfer = payout.gateway == BANK
     st.subheader(_("Refund waiting for payout") if is_transfer else _("Refund without an answer"))
     if not is_transfer:
@@ -74,10 +78,10 @@ def _one(here: Viewing, payout: PayoutView, name: Callable[[str | None], str]) -
         _("Amount"): formats.money(payout.amount),
         _("Reason"): payout.reason,
         _("Requested by"): name(payout.requested_by),
-        _("Requested"): here.date_time(payout.requested_at),
+        _("Requested"): context.date_time(payout.requested_at),
     }
     st.html(words.definition_list(lines))
-    if not allows(here.visitor.actor, "record_payout", payout.account_id):
+    if not allows(context.visitor.actor, "record_payout", payout.account_id):
         st.caption(_("Finance pays it from the bank account, and records the payout here."))
         return
     with st.container(horizontal=True):
@@ -100,7 +104,7 @@ def _one(here: Viewing, payout: PayoutView, name: Callable[[str | None], str]) -
         with st.popover(_("Cancel refund…")):
             st.markdown(_("No money was sent, and the credit is granted again."))
             field = f"cancel-reason-{payout.refund_id}"
-            st.text_input(_("Reason"), max_chars=LONGEST_REASON, key=field)
+            st.text_input(_("Reason"), max_chars=MAX_REASON_LENGTH, key=field)
             approving.button(
                 _("Cancel refund"),
                 place=_PLACE,
@@ -110,9 +114,9 @@ def _one(here: Viewing, payout: PayoutView, name: Callable[[str | None], str]) -
             )
 
 
-def draw_all(here: Viewing) -> None:
+def draw_all(context: PageContext) -> None:
     """Draw, above the list of payments, every refund that waits for its payout."""
-    found = backend.read(list_payouts, actor=here.visitor.actor)
+    found = database.read_snapshot(list_payouts, actor=context.visitor.actor)
     if not found:
         return
     st.subheader(
@@ -120,7 +124,7 @@ def draw_all(here: Viewing) -> None:
     )
     table = pa.table(
         {
-            _("Requested"): [here.date_time(each.requested_at) for each in found],
+            _("Requested"): [context.date_time(each.requested_at) for each in found],
             _("Account"): [f"{each.account_name} · {each.account_id}" for each in found],
             _("Amount"): [formats.money(each.amount) for each in found],
             _("Method"): [words.gateway(each.gateway) for each in found],

@@ -17,10 +17,10 @@ from domain.errors import BillingError, RefundRefused
 from domain.money import Money
 from domain.payments.queries import payment_timeline
 from domain.permissions import allows
-from domain.support import Done, RefundPayment, act, preview_act
+from domain.support import CompletedAction, RefundPayment, perform_or_request, preview_action
 from domain.support.queries import list_requests
-from domain.validation import LONGEST_REASON
-from portal import backend, formats
+from domain.validation import MAX_REASON_LENGTH
+from portal import database, formats
 from portal.formats import plain
 from portal.gateways import gateway_of
 from portal.i18n import _, current_language
@@ -34,14 +34,14 @@ if TYPE_CHECKING:
 
     from domain.payments.queries import PaymentTimeline, PaymentView, TimelineStep
     from domain.support.queries import RequestView
-    from portal.viewing import Viewing
+    from portal.page_context import PageContext
 
 _PRESSED = "refund_pressed"
 _FAULT = "refund_fault"
 _ONCE = "refund_once"
 _LAST = "refund_last"
 _FORM = "refund_form"
-_LONGEST_AMOUNT = 40
+_MAX_AMOUNT_LENGTH = 40
 _CHANGES = ("refund_", "dispute_")
 """How the steps begin that change what is left to refund."""
 
@@ -69,27 +69,27 @@ class _Pressed:
     shown: _Shown
 
 
-def refund_pressed(here: Viewing, found: PaymentTimeline, done: Callable[..., None]) -> None:
+def refund_pressed(context: PageContext, found: PaymentTimeline, done: Callable[..., None]) -> None:
     """Carry out the refund that was pressed before this run; `done` tells and draws again."""
     pressed: _Pressed | None = st.session_state.pop(_PRESSED, None)
     # A second click on the form that was just carried out asks for nothing more.
     if pressed is None or pressed.shown == st.session_state.get(_LAST):
         return
     payment, currency = found.payment, found.payment.pay.currency
-    told, is_good = _what_changed(here, found, pressed.shown), False
+    told, is_good = _what_changed(context, found, pressed.shown), False
     if told is None:
         try:
             amount = Money.parse(pressed.amount, currency, locale=current_language())
             wish = RefundPayment(payment.payment_id, amount.micros, amount.currency)
-            told, is_good = _refund(here, payment, wish, pressed.reason), True
+            told, is_good = _refund(context, payment, wish, pressed.reason), True
         except RefundRefused as error:
             told = words.refusal(error)
         except BillingError as error:
             # Somebody may have been faster by less than this run took.
-            now = backend.read(
-                payment_timeline, actor=here.visitor.actor, reference=payment.reference
+            now = database.read_snapshot(
+                payment_timeline, actor=context.visitor.actor, reference=payment.reference
             )
-            told = _what_changed(here, now, pressed.shown)
+            told = _what_changed(context, now, pressed.shown)
             if told is None:
                 st.session_state[_FAULT] = words.refusal(error, currency)
                 return
@@ -97,21 +97,21 @@ def refund_pressed(here: Viewing, found: PaymentTimeline, done: Callable[..., No
     done(told, is_good=is_good)
 
 
-def draw(here: Viewing, found: PaymentTimeline) -> None:
+def draw(context: PageContext, found: PaymentTimeline) -> None:
     """Draw the form for those who may refund, while something is left."""
     payment, left = found.payment, found.payment.refundable
-    if not allows(here.visitor.actor, "refund_payment", payment.account_id):
+    if not allows(context.visitor.actor, "refund_payment", payment.account_id):
         return
     if payment.entry_sequence is None:
         return
-    _tell_of_lost_form(here, found)
+    _tell_of_lost_form(context, found)
     if left.micros <= 0:
         return
     with st.popover(_("Refund…"), icon=":material/undo:"):
-        _form(here, found, left)
+        _form(context, found, left)
 
 
-def _tell_of_lost_form(here: Viewing, found: PaymentTimeline) -> None:
+def _tell_of_lost_form(context: PageContext, found: PaymentTimeline) -> None:
     """Say what changed where it took away a form that was being filled in."""
     form: tuple[str, _Shown] | None = st.session_state.pop(_FORM, None)
     if form is None:
@@ -121,7 +121,7 @@ def _tell_of_lost_form(here: Viewing, found: PaymentTimeline) -> None:
     is_of_payment = key.startswith(_key_start(found.payment))
     if is_carried_out or not is_of_payment or not st.session_state.get(f"{key}-reason"):
         return
-    told = _what_changed(here, found, shown)
+    told = _what_changed(context, found, shown)
     if told is not None:
         st.warning(plain(told), icon=":material/info:")
 
@@ -130,8 +130,8 @@ def _key_start(payment: PaymentView) -> str:
     return f"refund-{payment.reference}-"
 
 
-def _form(here: Viewing, found: PaymentTimeline, left: Money) -> None:
-    payment, requests = found.payment, _requests(here, found.payment)
+def _form(context: PageContext, found: PaymentTimeline, left: Money) -> None:
+    payment, requests = found.payment, _requests(context, found.payment)
     shown = _shown(found, requests)
     waiting = [each for each in requests if each.request_id in shown.requests]
     # Another after each refund and request: what was typed into the old form is of the past.
@@ -140,24 +140,24 @@ def _form(here: Viewing, found: PaymentTimeline, left: Money) -> None:
     for request in waiting:
         text = _("A refund of {amount} waits for approval until {when}.")
         told = text.format(
-            amount=formats.money(request.amount), when=here.date_time(request.expires_at)
+            amount=formats.money(request.amount), when=context.date_time(request.expires_at)
         )
         st.info(plain(told), icon=":material/approval:")
     st.markdown(plain(_("Left to refund: {amount}").format(amount=formats.money(left))))
     typed = st.text_input(
         _("Amount ({currency})").format(currency=left.currency),
         formats.number(left.to_decimal().normalize()),
-        max_chars=_LONGEST_AMOUNT,
+        max_chars=_MAX_AMOUNT_LENGTH,
         key=f"{key}-amount",
     )
     try:
         amount = Money.parse(typed, left.currency, locale=current_language())
         wish = RefundPayment(payment.payment_id, amount.micros, amount.currency)
-        _show_effect(here, payment, wish)
+        _show_effect(context, payment, wish)
     except BillingError as error:
         st.error(plain(words.refusal(error, left.currency)), icon=":material/error:")
         return
-    st.text_input(_("Reason"), max_chars=LONGEST_REASON, key=f"{key}-reason")
+    st.text_input(_("Reason"), max_chars=MAX_REASON_LENGTH, key=f"{key}-reason")
     st.button(
         _("Refund payment"),
         type="primary",
@@ -186,9 +186,9 @@ def _shown(found: PaymentTimeline, requests: Sequence[RequestView]) -> _Shown:
     )
 
 
-def _what_changed(here: Viewing, found: PaymentTimeline, shown: _Shown) -> str | None:
+def _what_changed(context: PageContext, found: PaymentTimeline, shown: _Shown) -> str | None:
     """Return what changed a form since it was shown, by whom and when; None where it did not."""
-    requests = _requests(here, found.payment)
+    requests = _requests(context, found.payment)
     if shown.is_still(_shown(found, requests)):
         return None
     steps = [each for each in found.steps[shown.steps :] if each.kind.startswith(_CHANGES)]
@@ -200,10 +200,10 @@ def _what_changed(here: Viewing, found: PaymentTimeline, shown: _Shown) -> str |
     ]
     people = {each.actor for each in steps}
     people |= {each.decided_by or each.requested_by for each in made}
-    name = naming(here, people)
+    name = naming(context, people)
     changes = [
         _("{what} ({name}, {when})").format(
-            what=_step(each), name=name(each.actor), when=here.date_time(each.happened_at)
+            what=_step(each), name=name(each.actor), when=context.date_time(each.happened_at)
         )
         for each in steps
     ]
@@ -212,7 +212,7 @@ def _what_changed(here: Viewing, found: PaymentTimeline, shown: _Shown) -> str |
             amount=formats.money(each.amount),
             state=support_words.state(each.state),
             name=name(each.decided_by or each.requested_by),
-            when=here.date_time(each.decided_at or each.requested_at),
+            when=context.date_time(each.decided_at or each.requested_at),
         )
         for each in made
     ]
@@ -229,16 +229,18 @@ def _step(taken: TimelineStep) -> str:
     return f"{labels.step(taken.kind)}: {amount}" if amount else labels.step(taken.kind)
 
 
-def _requests(here: Viewing, payment: PaymentView) -> list[RequestView]:
+def _requests(context: PageContext, payment: PaymentView) -> list[RequestView]:
     """Return the requests to refund a payment, whatever became of them."""
-    requests = backend.read(list_requests, actor=here.visitor.actor, account_id=payment.account_id)
+    requests = database.read_snapshot(
+        list_requests, actor=context.visitor.actor, account_id=payment.account_id
+    )
     return [each for each in requests if each.payment_reference == payment.reference]
 
 
-def _show_effect(here: Viewing, payment: PaymentView, wish: RefundPayment) -> None:
+def _show_effect(context: PageContext, payment: PaymentView, wish: RefundPayment) -> None:
     """Say what the refund takes, as the service itself would do it now."""
-    found = backend.write(
-        preview_act, account_id=payment.account_id, wish=wish, actor=here.visitor.actor
+    found = database.transaction(
+        preview_action, account_id=payment.account_id, action=wish, actor=context.visitor.actor
     )
     currency = payment.credit.currency
     before, after = found.before, found.after
@@ -253,25 +255,27 @@ def _show_effect(here: Viewing, payment: PaymentView, wish: RefundPayment) -> No
     st.html(words.definition_list({name: formats.money(each) for name, each in lines.items()}))
 
 
-def _refund(here: Viewing, payment: PaymentView, wish: RefundPayment, reason: str) -> str:
+def _refund(context: PageContext, payment: PaymentView, wish: RefundPayment, reason: str) -> str:
     """Refund within the limit, or request it; return what to say of it."""
     once: dict[str, str] = st.session_state.setdefault(_ONCE, {})
-    became = backend.write(
-        act,
+    became = database.transaction(
+        perform_or_request,
         account_id=payment.account_id,
-        wish=wish,
+        action=wish,
         reason=reason,
-        actor=here.visitor.actor,
+        actor=context.visitor.actor,
         idempotency_key=once.setdefault(f"{wish!r}|{reason}", uuid.uuid4().hex),
     )
     st.session_state.pop(_ONCE, None)
-    if isinstance(became, Done):
+    if isinstance(became, CompletedAction):
         return send_refund(payment.gateway, became.refund_id)
     text = _(
         "A refund of {amount} is above your limit of the day. Another finance member decides under"
         " Approvals before {when}; until then nothing changes."
     )
-    return text.format(amount=formats.money(became.amount), when=here.date_time(became.expires_at))
+    return text.format(
+        amount=formats.money(became.amount), when=context.date_time(became.expires_at)
+    )
 
 
 def send_refund(gateway_name: str, refund_id: int | None) -> str:
@@ -285,7 +289,7 @@ def send_refund(gateway_name: str, refund_id: int | None) -> str:
         return _("The refund was requested. Pay it from the bank account, and record the payout.")
     if gateway is not None and refund_id is not None:
         with st.spinner(_("Asking {gateway}…").format(gateway=name)):
-            state = payments.send_refund(backend.sessions(), gateway=gateway, refund_id=refund_id)
+            state = payments.send_refund(database.sessions(), gateway=gateway, refund_id=refund_id)
     if state == "failed":
         raise RefundRefused(gateway_name)
     if state == payments.WAITS:

@@ -11,7 +11,7 @@ from domain import audit, payments
 from domain.actors import StaffRole
 from domain.payments.discrepancies import get_exceptions
 from domain.payments.queries import payment_timeline
-from portal import address, backend, formats
+from portal import database, formats, query_params
 from portal.formats import plain
 from portal.gateways import gateway_of, vault
 from portal.i18n import _
@@ -22,35 +22,39 @@ from portal.top_up import result, words
 
 if TYPE_CHECKING:
     from domain.payments.queries import PaymentTimeline, PaymentView
-    from portal.viewing import Viewing
+    from portal.page_context import PageContext
 
 _TOLD = "payments_told"
 _LOOKED_AT = "payments_looked_at"
 
 
-def draw(here: Viewing, reference: str) -> None:
+def draw(context: PageContext, reference: str) -> None:
     """Draw the payment. Raises NotFound where there is none."""
-    payouts.decide_pressed(here, _done)
-    found = backend.read(payment_timeline, actor=here.visitor.actor, reference=reference)
-    decision.decide_pressed(here, found.payment, _done)
-    refunding.refund_pressed(here, found, _done)
-    _remember_look(here, found.payment)
+    payouts.decide_pressed(context, _done)
+    found = database.read_snapshot(
+        payment_timeline, actor=context.visitor.actor, reference=reference
+    )
+    decision.decide_pressed(context, found.payment, _done)
+    refunding.refund_pressed(context, found, _done)
+    _remember_look(context, found.payment)
     if st.button(_("Back to the payments"), icon=":material/arrow_back:"):
-        address.drop("ref")
+        query_params.remove("ref")
         st.rerun()
     _tell()
-    st.html(words.definition_list(_facts(here, found.payment)))
-    decision.draw(here, found.payment)
-    payouts.draw(here, found.payment)
-    _exceptions(here, found.payment)
-    _actions(here, found)
-    _steps(here, found)
-    _messages(here, found)
+    st.html(words.definition_list(_facts(context, found.payment)))
+    decision.draw(context, found.payment)
+    payouts.draw(context, found.payment)
+    _exceptions(context, found.payment)
+    _actions(context, found)
+    _steps(context, found)
+    _messages(context, found)
 
 
-def _exceptions(here: Viewing, payment: PaymentView) -> None:
+def _exceptions(context: PageContext, payment: PaymentView) -> None:
     """Say where the payment's money and credit differ, and what to do about it."""
-    found = backend.read(get_exceptions, payment_id=payment.payment_id, actor=here.visitor.actor)
+    found = database.read_snapshot(
+        get_exceptions, payment_id=payment.payment_id, actor=context.visitor.actor
+    )
     if found.money_without_credit.micros:
         text = _(
             "Money without credit: {amount}. Its credit was reversed and the money is still here:"
@@ -67,15 +71,15 @@ def _exceptions(here: Viewing, payment: PaymentView) -> None:
         st.warning(plain(shown), icon=":material/balance:")
 
 
-def _remember_look(here: Viewing, payment: PaymentView) -> None:
+def _remember_look(context: PageContext, payment: PaymentView) -> None:
     looked_at: set[int] = st.session_state.setdefault(_LOOKED_AT, set())
-    if here.visitor.actor.reads_as_staff(payment.account_id) and (
+    if context.visitor.actor.reads_as_staff(payment.account_id) and (
         payment.payment_id not in looked_at
     ):
-        backend.write(
+        database.transaction(
             audit.record,
             action="look_at_payment",
-            actor=here.visitor.actor,
+            actor=context.visitor.actor,
             account_id=payment.account_id,
             details={"payment": payment.payment_id},
         )
@@ -89,7 +93,7 @@ def _tell() -> None:
         (st.success if is_good else st.error)(plain(text))
 
 
-def _facts(here: Viewing, payment: PaymentView) -> dict[str, str]:
+def _facts(context: PageContext, payment: PaymentView) -> dict[str, str]:
     return {
         _("Payment"): payment.reference,
         _("Account"): str(payment.account_id),
@@ -100,7 +104,7 @@ def _facts(here: Viewing, payment: PaymentView) -> dict[str, str]:
         **words.credit(payment),
         _("Refunded"): formats.money(payment.refunded),
         **_pending_refund(payment),
-        words.begun_title(payment): words.begun(here, payment),
+        words.begun_title(payment): words.begun(context, payment),
         _("Email"): payment.email or "",
     }
 
@@ -112,22 +116,22 @@ def _pending_refund(payment: PaymentView) -> dict[str, str]:
 
 
 # ── What can be done ──────────────────────────────────────────────────────────────────────────
-def _actions(here: Viewing, found: PaymentTimeline) -> None:
-    payment, role = found.payment, here.visitor.actor.staff_role
+def _actions(context: PageContext, found: PaymentTimeline) -> None:
+    payment, role = found.payment, context.visitor.actor.staff_role
     with st.container(horizontal=True):
         gateway = gateway_of(payment.gateway)
         if gateway is not None and st.button(_("Ask the gateway now"), icon=":material/sync:"):
-            _ask(here, found)
+            _ask(context, found)
         can_send = role in {StaffRole.SUPPORT, StaffRole.FINANCE}
         if (
             result.offers_receipt(payment)
             and can_send
             and st.button(_("Send the receipt again"), icon=":material/send:")
         ):
-            _resend(here, payment)
-        refunding.draw(here, found)
+            _resend(context, payment)
+        refunding.draw(context, found)
         if result.offers_receipt(payment):
-            result.draw_documents(here, payment)
+            result.draw_documents(context, payment)
         st.page_link(
             st.session_state["billing_page"],
             label=_("Go to the account"),
@@ -140,19 +144,21 @@ def _done(text: str, *, is_good: bool = True) -> None:
     st.rerun()
 
 
-def _ask(here: Viewing, found: PaymentTimeline) -> None:
+def _ask(context: PageContext, found: PaymentTimeline) -> None:
     payment = found.payment
     gateway = gateway_of(payment.gateway)
     if gateway is None:
         return
     with st.spinner(_("Asking {gateway}…").format(gateway=words.gateway(payment.gateway))):
         payments.check_payment(
-            backend.sessions(here.visitor.actor),
+            database.sessions(context.visitor.actor),
             gateway=gateway,
             payment_id=payment.payment_id,
-            actor=here.visitor.actor,
+            actor=context.visitor.actor,
         )
-    now = backend.read(payment_timeline, actor=here.visitor.actor, reference=payment.reference)
+    now = database.read_snapshot(
+        payment_timeline, actor=context.visitor.actor, reference=payment.reference
+    )
     is_news = (now.payment.state, now.steps) != (payment.state, found.steps)
     _done(
         _("The gateway was asked. What it said stands below.")
@@ -161,24 +167,24 @@ def _ask(here: Viewing, found: PaymentTimeline) -> None:
     )
 
 
-def _resend(here: Viewing, payment: PaymentView) -> None:
-    recipient = backend.write(
+def _resend(context: PageContext, payment: PaymentView) -> None:
+    recipient = database.transaction(
         payments.resend_receipt,
         vault=vault(),
         reference=payment.reference,
-        actor=here.visitor.actor,
+        actor=context.visitor.actor,
     )
     _done(_("The receipt is on its way to {email}.").format(email=recipient))
 
 
 # ── What happened ─────────────────────────────────────────────────────────────────────────────
-def _steps(here: Viewing, found: PaymentTimeline) -> None:
+def _steps(context: PageContext, found: PaymentTimeline) -> None:
     st.subheader(_("What happened"))
-    name = naming(here, {each.actor for each in found.steps})
+    name = naming(context, {each.actor for each in found.steps})
     reasons = {each.refund_id: each.reason or "" for each in found.refunds}
     table = pa.table(
         {
-            _("When"): [here.date_time(each.happened_at) for each in found.steps],
+            _("When"): [context.date_time(each.happened_at) for each in found.steps],
             _("What"): [labels.taken(each) for each in found.steps],
             _("Amount"): [labels.amount(each) for each in found.steps],
             _("Reason"): [labels.reason(each, reasons) for each in found.steps],
@@ -189,14 +195,14 @@ def _steps(here: Viewing, found: PaymentTimeline) -> None:
     st.dataframe(table, hide_index=True, height="content", column_config={_("Amount"): right})
 
 
-def _messages(here: Viewing, found: PaymentTimeline) -> None:
+def _messages(context: PageContext, found: PaymentTimeline) -> None:
     st.subheader(_("Messages of the gateway"))
     if not found.messages:
         st.caption(_("None came. The clock asks the gateway, and so can you."))
         return
     table = pa.table(
         {
-            _("When"): [here.date_time(each.received_at) for each in found.messages],
+            _("When"): [context.date_time(each.received_at) for each in found.messages],
             _("About"): [each.event_type for each in found.messages],
             _("Outcome"): [each.outcome for each in found.messages],
             _("Number"): [each.event_id for each in found.messages],

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from domain.payments import UnmatchedWebhook
-    from portal.viewing import Viewing
+    from portal.page_context import PageContext
 
 MAX_SHOWN = 50
 
 
-def draw(here: Viewing, found: Sequence[UnmatchedWebhook]) -> None:
+def draw(context: PageContext, found: Sequence[UnmatchedWebhook]) -> None:
     """Draw the webhook events about such money, if there are any."""
     if not found:
         return
@@ -29,7 +29,7 @@ def draw(here: Viewing, found: Sequence[UnmatchedWebhook]) -> None:
     st.subheader(_("Money received that matches no payment ({count})").format(count=count))
     table = pa.table(
         {
-            _("Received"): [here.date_time(each.received_at) for each in found],
+            _("Received"): [context.date_time(each.received_at) for each in found],
             _("Method"): [words.gateway(each.gateway) for each in found],
             _("Event"): [each.event_type for each in found],
             _("Event ID"): [each.event_id for each in found],

@@ -25,8 +25,8 @@ from domain.payments.exchange_rates import (
     propose_rate,
 )
 from domain.permissions import allows
-from domain.validation import LONGEST_REASON
-from portal import approving, backend, formats
+from domain.validation import MAX_REASON_LENGTH
+from portal import approving, database, formats
 from portal.formats import plain
 from portal.i18n import N_, _
 from portal.people import naming
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from domain.payments.exchange_rates import Distance, Rate
-    from portal.viewing import Viewing
+    from portal.page_context import PageContext
 
 _PLACE = "rates"
 _TOLD = "rates_told"
@@ -46,8 +46,8 @@ _CREDITED = ("VND", "JPY")
 _PAID = ("USD", "EUR")
 _ERROR = ":material/error:"
 _BASIS_POINTS = 100
-_LONGEST = 30
-_LONGEST_SOURCE = 100
+_MAX_LENGTH = 30
+_MAX_SOURCE_LENGTH = 100
 _STATES = {
     "proposed": N_("Waiting for approval"),
     "approved": N_("Approved"),
@@ -62,31 +62,33 @@ _FAULTS = {
 }
 
 
-def draw(here: Viewing) -> None:
+def draw(context: PageContext) -> None:
     """Draw the rates and what can be done about them."""
     pressed = approving.take_pressed(_PLACE)
     if pressed is not None:
-        _decide(here, pressed.item, is_approved=pressed.action == "approve")
+        _decide(context, pressed.item, is_approved=pressed.action == "approve")
     told: tuple[str, bool] | None = st.session_state.pop(_TOLD, None)
     if told is not None:
         text, is_good = told
         (st.success if is_good else st.error)(plain(text))
-    rates = backend.read(list_rates, actor=here.visitor.actor)
-    name = naming(here, {who for each in rates for who in (each.proposed_by, each.decided_by)})
-    own_name = audit.actor_name(here.visitor.actor)
+    rates = database.read_snapshot(list_rates, actor=context.visitor.actor)
+    name = naming(context, {who for each in rates for who in (each.proposed_by, each.decided_by)})
+    own_name = audit.actor_name(context.visitor.actor)
     waiting = [rate for rate in rates if rate.state == "proposed"]
     for rate in waiting:
-        _waiting(here, rate, name, is_own=rate.proposed_by == own_name)
+        _waiting(context, rate, name, is_own=rate.proposed_by == own_name)
     if rates:
-        _in_force(here, rates)
-        _table(here, rates, name)
+        _in_force(context, rates)
+        _table(context, rates, name)
     else:
         st.info(_("No rate yet. Without one, nobody can pay dollars for dong or yen."))
-    if allows(here.visitor.actor, "propose_rate"):
-        _form(here)
+    if allows(context.visitor.actor, "propose_rate"):
+        _form(context)
 
 
-def _waiting(here: Viewing, rate: Rate, name: Callable[[str | None], str], *, is_own: bool) -> None:
+def _waiting(
+    context: PageContext, rate: Rate, name: Callable[[str | None], str], *, is_own: bool
+) -> None:
     with st.container(border=True, key=f"rate-{rate.id}"):
         text = _("1 {paid} = {rate} {credited}, margin {percent} %, from {source}")
         shown = text.format(
@@ -97,7 +99,7 @@ def _waiting(here: Viewing, rate: Rate, name: Callable[[str | None], str], *, is
             source=rate.source,
         )
         st.markdown(plain(shown))
-        distance = _distance_of(here, rate)
+        distance = _distance_of(context, rate)
         lines = {
             _("Change"): _change(distance),
             **_price_change(distance),
@@ -106,14 +108,14 @@ def _waiting(here: Viewing, rate: Rate, name: Callable[[str | None], str], *, is
         if rate.reason is not None:
             lines[_("Reason")] = rate.reason
         st.html(definition_list(lines))
-        newer = backend.read(find_newer_rate, rate=rate, actor=here.visitor.actor)
+        newer = database.read_snapshot(find_newer_rate, rate=rate, actor=context.visitor.actor)
         if newer is not None:
-            st.warning(plain(_superseded(here, newer)), icon=":material/history:")
+            st.warning(plain(_superseded(context, newer)), icon=":material/history:")
         elif distance is None or distance.is_far:
             st.caption(_who_approves(distance))
         if is_own:
             st.caption(_("You requested this. Another person approves or rejects it."))
-        if is_own or not allows(here.visitor.actor, "decide_rate"):
+        if is_own or not allows(context.visitor.actor, "decide_rate"):
             return
         with st.container(horizontal=True):
             if newer is None:
@@ -123,28 +125,28 @@ def _waiting(here: Viewing, rate: Rate, name: Callable[[str | None], str], *, is
             approving.button(_("Reject"), place=_PLACE, action="refuse", item=rate.id)
 
 
-def _distance_of(here: Viewing, rate: Rate) -> Distance | None:
-    return backend.read(
+def _distance_of(context: PageContext, rate: Rate) -> Distance | None:
+    return database.read_snapshot(
         get_distance,
         base_currency=rate.base_currency,
         quote_currency=rate.quote_currency,
         rate=rate.rate,
         margin_basis_points=rate.margin_basis_points,
-        actor=here.visitor.actor,
+        actor=context.visitor.actor,
     )
 
 
-def _superseded(here: Viewing, newer: Rate) -> str:
+def _superseded(context: PageContext, newer: Rate) -> str:
     """Say that a rate cannot be approved any more, and which one took its place."""
     text = _(
         "Superseded: a newer rate is in force since {when}, {rate} with a margin of {percent} %,"
         " approved by {name}. Reject this one, and request it again if it is still right."
     )
     return text.format(
-        when=here.date_time(newer.decided_at or newer.proposed_at),
+        when=context.date_time(newer.decided_at or newer.proposed_at),
         rate=formats.number(newer.rate.normalize()),
         percent=_percent(newer.margin_basis_points),
-        name=naming(here, [newer.decided_by])(newer.decided_by),
+        name=naming(context, [newer.decided_by])(newer.decided_by),
     )
 
 
@@ -202,34 +204,34 @@ def _price_change(distance: Distance | None) -> dict[str, str]:
     return {_("Paid for the same credit"): text.format(percent=size)}
 
 
-def _decide(here: Viewing, rate_id: int, *, is_approved: bool) -> None:
+def _decide(context: PageContext, rate_id: int, *, is_approved: bool) -> None:
     try:
-        backend.write(
-            decide_rate, rate_id=rate_id, is_approved=is_approved, actor=here.visitor.actor
+        database.transaction(
+            decide_rate, rate_id=rate_id, is_approved=is_approved, actor=context.visitor.actor
         )
     except BillingError as error:
-        _say(_refusal(here, rate_id, error), is_good=False)
+        _say(_refusal(context, rate_id, error), is_good=False)
     else:
         _say(_("The rate is in force.") if is_approved else _("The rate is rejected."))
 
 
-def _refusal(here: Viewing, rate_id: int, error: BillingError) -> str:
+def _refusal(context: PageContext, rate_id: int, error: BillingError) -> str:
     """Say why a rate was not decided; where it is far, name the figures that made it so."""
     if isinstance(error, RateSuperseded):
-        return _superseded(here, error.newer)
+        return _superseded(context, error.newer)
     if isinstance(error, DutiesConflict):
         return _duties(error.currency)
-    found = backend.read(list_rates, actor=here.visitor.actor)
+    found = database.read_snapshot(list_rates, actor=context.visitor.actor)
     rate = next((each for each in found if each.id == rate_id), None)
     if isinstance(error, NotAuthorised) and rate is not None:
-        if rate.proposed_by == audit.actor_name(here.visitor.actor):
+        if rate.proposed_by == audit.actor_name(context.visitor.actor):
             return _("You requested this. Another person approves or rejects it.")
-        distance = _distance_of(here, rate)
+        distance = _distance_of(context, rate)
         text = _who_approves(distance)
     else:
         is_moved = getattr(error, "reason", "") == "rate_moved_meanwhile"
-        distance = _distance_of(here, rate) if is_moved and rate is not None else None
-        text = approving.what_happened(here, error) or words.refusal(error)
+        distance = _distance_of(context, rate) if is_moved and rate is not None else None
+        text = approving.what_happened(context, error) or words.refusal(error)
     if distance is None or rate is None:
         return text
     return f"{text} {_compared(rate.rate, rate.margin_basis_points, distance)}"
@@ -248,7 +250,7 @@ def _say(text: str, *, is_good: bool = True) -> None:
     st.rerun()
 
 
-def _in_force(here: Viewing, rates: Sequence[Rate]) -> None:
+def _in_force(context: PageContext, rates: Sequence[Rate]) -> None:
     """Say until when the newest approved rate of each pair serves."""
     newest: dict[tuple[str, str], Rate] = {}
     for rate in rates:
@@ -262,23 +264,23 @@ def _in_force(here: Viewing, rates: Sequence[Rate]) -> None:
         ):
             newest[pair] = rate
     for (paid, credited), rate in sorted(newest.items()):
-        end = backend.read(get_end_of_rate, rate=rate, actor=here.visitor.actor)
+        end = database.read_snapshot(get_end_of_rate, rate=rate, actor=context.visitor.actor)
         text = (
             _("{pair}: valid until {when}, after weekends and public holidays of both countries.")
             if end > datetime.now(UTC)
             else _("{pair}: out of date since {when}. Request a rate, or nobody can pay with it.")
         )
-        shown = text.format(pair=f"{paid} → {credited}", when=here.date_time(end))
+        shown = text.format(pair=f"{paid} → {credited}", when=context.date_time(end))
         st.caption(plain(shown))
 
 
-def _table(here: Viewing, rates: Sequence[Rate], name: Callable[[str | None], str]) -> None:
+def _table(context: PageContext, rates: Sequence[Rate], name: Callable[[str | None], str]) -> None:
     table = pa.table(
         {
             _("Pair"): [f"{rate.base_currency} → {rate.quote_currency}" for rate in rates],
             _("Rate"): [formats.number(rate.rate.normalize()) for rate in rates],
             _("Margin (%)"): [_percent(rate.margin_basis_points) for rate in rates],
-            _("As of"): [here.date_time(rate.as_of) for rate in rates],
+            _("As of"): [context.date_time(rate.as_of) for rate in rates],
             _("Status"): [_(_STATES[rate.state]) for rate in rates],
             _("Source"): [rate.source for rate in rates],
             _("Requested by"): [name(rate.proposed_by) for rate in rates],
@@ -299,9 +301,9 @@ def _percent(basis_points: int) -> str:
     return formats.number((Decimal(basis_points) / _BASIS_POINTS).normalize())
 
 
-def _form(here: Viewing) -> None:
+def _form(context: PageContext) -> None:
     st.subheader(_("Request a rate"))
-    found = backend.read(find_currencies_without_rates, actor=here.visitor.actor)
+    found = database.read_snapshot(find_currencies_without_rates, actor=context.visitor.actor)
     closed = sorted(found.intersection(_PAID + _CREDITED))
     for currency in closed:
         st.info(plain(_duties(currency)), icon=":material/group:")
@@ -314,17 +316,19 @@ def _form(here: Viewing) -> None:
         with st.container(horizontal=True):
             paid = checked.selectbox(_("Paid"), paid_options, key="rate_paid")
             credited = checked.selectbox(_("Credited"), credited_options, key="rate_credited")
-        rate = st.text_input(_("Credited for one unit paid"), max_chars=_LONGEST, key="rate_value")
-        margin = st.text_input(_("Margin (%)"), "1.5", max_chars=_LONGEST, key="rate_margin")
+        rate = st.text_input(
+            _("Credited for one unit paid"), max_chars=_MAX_LENGTH, key="rate_value"
+        )
+        margin = st.text_input(_("Margin (%)"), "1.5", max_chars=_MAX_LENGTH, key="rate_margin")
         source = st.text_input(
-            _("Source, such as the bank's page"), max_chars=_LONGEST_SOURCE, key="rate_source"
+            _("Source, such as the bank's page"), max_chars=_MAX_SOURCE_LENGTH, key="rate_source"
         )
         reason = st.text_input(
             _(
                 "Reason (required more than {percent} % from the rate in force, alone or with the"
                 " margin)"
             ).format(percent=FAR_PERCENT),
-            max_chars=LONGEST_REASON,
+            max_chars=MAX_REASON_LENGTH,
             key="rate_reason",
         )
         is_sent = st.form_submit_button(_("Request rate"), type="primary")
@@ -333,7 +337,7 @@ def _form(here: Viewing) -> None:
     proposed, basis_points = Decimal(0), 0
     try:
         proposed, basis_points = _number(rate, "rate"), _basis_points(margin)
-        backend.write(
+        database.transaction(
             propose_rate,
             base_currency=paid,
             quote_currency=credited,
@@ -342,11 +346,11 @@ def _form(here: Viewing) -> None:
             source=source,
             as_of=datetime.now(UTC).replace(second=0, microsecond=0),
             reason=reason,
-            actor=here.visitor.actor,
+            actor=context.visitor.actor,
         )
     except InvalidInput as fault:
         if (fault.field, fault.reason) == ("reason", "empty"):
-            st.error(_ask_reason(here, paid, credited, (proposed, basis_points)), icon=_ERROR)
+            st.error(_ask_reason(context, paid, credited, (proposed, basis_points)), icon=_ERROR)
             return
         text = _FAULTS.get((fault.field, fault.reason))
         st.error(_(text) if text else words.fault(fault), icon=_ERROR)
@@ -358,15 +362,15 @@ def _form(here: Viewing) -> None:
         _say(_("Requested. Another person approves it."))
 
 
-def _ask_reason(here: Viewing, paid: str, credited: str, terms: tuple[Decimal, int]) -> str:
+def _ask_reason(context: PageContext, paid: str, credited: str, terms: tuple[Decimal, int]) -> str:
     rate, margin_basis_points = terms
-    distance = backend.read(
+    distance = database.read_snapshot(
         get_distance,
         base_currency=paid,
         quote_currency=credited,
         rate=rate,
         margin_basis_points=margin_basis_points,
-        actor=here.visitor.actor,
+        actor=context.visitor.actor,
     )
     changes = [_change(distance), *(": ".join(each) for each in _price_change(distance).items())]
     text = _(

@@ -12,25 +12,25 @@ from domain.errors import BillingError, InvalidInput
 from domain.money import Money
 from domain.payments.top_up_limits import change_limits, list_limits
 from domain.permissions import allows
-from portal import backend, formats
+from portal import database, formats
 from portal.i18n import _, current_language
 from portal.top_up import words
 from portal.ui import checked
 
 if TYPE_CHECKING:
     from domain.payments.top_up_limits import TopUpLimits
-    from portal.viewing import Viewing
+    from portal.page_context import PageContext
 
 _TOLD = "limits_told"
 _ONCE = "limits_once"
-_LONGEST = 200
+_MAX_LENGTH = 200
 
 
-def draw(here: Viewing) -> None:
+def draw(context: PageContext) -> None:
     """Draw the limits by currency, and the form that changes those of one."""
     if st.session_state.pop(_TOLD, False):
         st.success(_("Saved. It counts for payments from now on."))
-    limits = backend.read(list_limits, actor=here.visitor.actor)
+    limits = database.read_snapshot(list_limits, actor=context.visitor.actor)
     table = pa.table(
         {
             _("Currency"): [each.currency for each in limits],
@@ -48,15 +48,15 @@ def draw(here: Viewing) -> None:
         height="content",
         column_config={_("Least"): right, _("Most"): right},
     )
-    if not allows(here.visitor.actor, "change_top_up_limits"):
+    if not allows(context.visitor.actor, "change_top_up_limits"):
         return
     by_currency = {each.currency: each for each in limits}
     chosen = checked.selectbox(_("Change the limits of"), list(by_currency), key="limits_currency")
     if chosen is not None:
-        _form(here, by_currency[chosen])
+        _form(context, by_currency[chosen])
 
 
-def _form(here: Viewing, limits: TopUpLimits) -> None:
+def _form(context: PageContext, limits: TopUpLimits) -> None:
     key = f"limits-{limits.currency}-{limits.version}"
     with st.form(key):
         least = st.text_input(_("Least"), _plain(limits.minimum), key=f"{key}-least")
@@ -64,7 +64,7 @@ def _form(here: Viewing, limits: TopUpLimits) -> None:
         offered = st.text_input(
             _("Offered amounts, with spaces between"),
             " ".join(_plain(amount) for amount in limits.presets),
-            max_chars=_LONGEST,
+            max_chars=_MAX_LENGTH,
             key=f"{key}-offered",
         )
         is_sent = st.form_submit_button(_("Save"), type="primary")
@@ -73,14 +73,14 @@ def _form(here: Viewing, limits: TopUpLimits) -> None:
     once = st.session_state.setdefault(_ONCE, {})
     said = f"{key}|{least}|{most}|{offered}"
     try:
-        backend.write(
+        database.transaction(
             change_limits,
             currency=limits.currency,
             minimum=_money(least, limits.currency),
             maximum=_money(most, limits.currency),
             presets=tuple(_money(part, limits.currency) for part in offered.split()),
             expected_version=limits.version,
-            actor=here.visitor.actor,
+            actor=context.visitor.actor,
             idempotency_key=once.setdefault(said, uuid.uuid4().hex),
         )
     except InvalidInput as fault:

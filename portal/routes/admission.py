@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from domain import identity
 from domain.identity import SignIn, SignInOutcome
-from portal import backend, cookies
+from portal import cookies, database
 from portal.routes.web import Call, redirect, visit_by
 from portal.settings import settings
 
@@ -48,7 +48,7 @@ def start_session(call: Call, result: SignIn, response: Response) -> Response:
     """Have the browser hold the new session from this response on, and end the one that it had."""
     earlier = visit_by(call.session_token)
     if earlier is not None:
-        backend.write(
+        database.transaction(
             identity.revoke_session,
             session_id=earlier.session_id,
             actor=earlier.actor(call.client.address),

@@ -10,11 +10,11 @@ from urllib.parse import parse_qsl, urlencode
 from starlette.responses import FileResponse
 
 from domain.errors import ExportsBusy, InvalidInput, NotFound
-from domain.history.export_jobs import ExportState, ExportWish
+from domain.history.export_jobs import ExportOptions, ExportState
 from domain.history.pages import history_count
 from domain.validation import whole_number
 from portal import formats
-from portal.backend import read
+from portal.database import read_snapshot
 from portal.exports import jobs
 from portal.i18n import _, available_languages, current_language, use
 from portal.routes.web import (
@@ -51,9 +51,11 @@ def _submit(call: Call) -> Response:
     """Begin an export, and answer with the file; one that takes long shows on the page."""
     actor = call.visitor.actor(call.client.address)
     try:
-        wish = _wish(call)
-        count = read(history_count, actor=actor, account_id=wish.account_id, wanted=wish.wanted)
-        job_id, waiting = jobs.start(actor, wish)
+        options = _options(call)
+        count = read_snapshot(
+            history_count, actor=actor, account_id=options.account_id, wanted=options.wanted
+        )
+        job_id, waiting = jobs.start(actor, options)
         is_small = count is not None and not count.is_capped
         waiting.join(_PATIENCE_SECONDS if is_small else _SHORT_PATIENCE_SECONDS)
         export = jobs.find(actor, job_id)
@@ -80,24 +82,24 @@ def _file(export: Export) -> Response | None:
     path = jobs.file_of(export)
     if path is None or export.state is not ExportState.DONE:
         return None
-    day = export.created_at.astimezone(formats.time_zone(export.wish.zone)).date()
-    extension = export.wish.file_format
+    day = export.created_at.astimezone(formats.time_zone(export.options.zone)).date()
+    extension = export.options.file_format
     name = f"credit-history-{export.account_id}-{day.isoformat()}.{extension}"
     media_type = MEDIA_TYPES[extension]
     return FileResponse(path, filename=name, media_type=media_type, headers=DOWNLOAD_HEADERS)
 
 
 # ── What was asked for ─────────────────────────────────────────────────────────────────────────
-def _wish(call: Call) -> ExportWish:
+def _options(call: Call) -> ExportOptions:
     """Return what the form on the page holds; raise InvalidInput for what no page ever held."""
     try:
-        wish = ExportWish.from_json(json.loads(call.given("wish")))
+        options = ExportOptions.from_json(json.loads(call.given("options")))
     except (ValueError, RecursionError) as error:
         raise InvalidInput("export", "not_valid") from error
-    language = wish.language if wish.language in available_languages() else current_language()
+    language = options.language if options.language in available_languages() else current_language()
     use(language)
-    zone = str(formats.time_zone(wish.zone))
-    return replace(wish, file_format=call.given("format"), zone=zone, language=language)
+    zone = str(formats.time_zone(options.zone))
+    return replace(options, file_format=call.given("format"), zone=zone, language=language)
 
 
 # ── Answers ────────────────────────────────────────────────────────────────────────────────────

@@ -19,7 +19,7 @@ from domain.errors import BillingError, InvalidInput
 from domain.metering.queries import GRAINS
 from domain.payments.bank_transfers import evidence_of
 from domain.validation import check_text, whole_number
-from portal import backend, messages
+from portal import database, messages
 from portal.analytics import download as analytics_file
 from portal.analytics.filters import NO_COUNTRY, Wanted
 from portal.audit import download as audit_file
@@ -106,13 +106,13 @@ def _codes(call: Call, actor: Actor, *, extension: str) -> File:
 
 def _evidence(call: Call, actor: Actor) -> File:
     number = whole_number(call.given("transfer"))
-    media_type, content = backend.read(evidence_of, transfer_id=number, actor=actor)
+    media_type, content = database.read_snapshot(evidence_of, transfer_id=number, actor=actor)
     # A name of our own: the uploaded one was chosen by whoever recorded the transfer.
     return File(f"evidence-{number}.{media_type.rpartition('/')[2]}", media_type, content)
 
 
 def _analytics(call: Call, actor: Actor) -> File:
-    choices = backend.read(analytics_choices, actor=actor)
+    choices = database.read_snapshot(analytics_choices, actor=actor)
     first, last = _day(call, "first"), _day(call, "last")
     if last < first:
         raise InvalidInput("last", "before_first")

@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from db.migrate import newest_version
-from portal import backend
+from portal import database
 from portal.routes.web import plain_answer
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Probe:
 
 def _readiness() -> str:
     try:
-        version = backend.read(_database_version)
+        version = database.read_snapshot(_database_version)
     except (SQLAlchemyError, RuntimeError):
         return "database unreachable"
     return "ok" if version == _expected_version() else "database not migrated"

@@ -8,7 +8,7 @@ from urllib.parse import quote
 from domain import identity
 from domain.accounts import members
 from domain.errors import Conflict, NotFound
-from portal import backend, cookies, messages
+from portal import cookies, database, messages
 from portal.i18n import _
 from portal.roles import role_name, role_rights
 from portal.routes.admission import admit
@@ -42,7 +42,7 @@ def _show(call: Call, reply: Reply = FIRST) -> Response:
     """Show what is offered, and the one way on: join, sign in, sign up, or sign out first."""
     token = call.given("token")
     try:
-        offer = backend.read(members.find_offer, token=token)
+        offer = database.read_snapshot(members.find_offer, token=token)
     except NotFound:
         return _dead_link(call)
     visit = visit_by(call.session_token)
@@ -81,8 +81,10 @@ def _not_for_staff(call: Call, conflict: Conflict) -> Response:
 
 def _accept(call: Call, visit: identity.Visit) -> Response:
     actor = visit.actor(call.client.address)
-    account_id = backend.write(members.accept_invitation, token=call.given("token"), actor=actor)
-    backend.write(
+    account_id = database.transaction(
+        members.accept_invitation, token=call.given("token"), actor=actor
+    )
+    database.transaction(
         identity.choose_account, session_id=visit.session_id, account_id=account_id, actor=actor
     )
     return redirect("/")
@@ -91,12 +93,12 @@ def _accept(call: Call, visit: identity.Visit) -> Response:
 def _sign_up(call: Call) -> Response:
     try:
         signed_in, _account_id = members.sign_up_invited(
-            backend.form_sessions(),
+            database.form_sessions(),
             token=call.given("token"),
             display_name=call.given("display_name"),
             password=call.given("password"),
             client=call.client,
-            rules=settings().rules,
+            policy=settings().policy,
         )
     except Conflict:
         # The address has signed up since the form was opened: the page says to sign in now.

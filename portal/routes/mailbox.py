@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from domain import outbox
 from domain.actors import system_actor
-from portal import backend, formats, mail
+from portal import database, formats, mail
 from portal.i18n import _
 from portal.routes.web import FIRST, Call, Form, Reply, form_route, message, render
 from portal.settings import LOOPBACK_HOSTS, settings
@@ -36,7 +36,7 @@ def _show(call: Call, reply: Reply = FIRST) -> Response:
         return message(call, _("Page not found"), text, status=404)
     base_url = f"http://{call.request.headers['host']}"
     letters = []
-    for each in backend.read(outbox.waiting_mail, actor=system_actor("demo-mailbox")):
+    for each in database.read_snapshot(outbox.waiting_mail, actor=system_actor("demo-mailbox")):
         letter = mail.render(each, base_url=base_url)
         letters.append(
             {

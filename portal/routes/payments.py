@@ -25,7 +25,7 @@ from domain.gateways.interface import InboundMessage, KnownName, NotificationRef
 from domain.payments import handle_webhook, reference_of
 from domain.payments.queries import find_payment
 from domain.permissions import allows
-from portal import backend, metrics
+from portal import database, metrics
 from portal.gateways import gateway_of, vault
 from portal.i18n import _
 from portal.routes.web import (
@@ -48,19 +48,19 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_LARGEST_MESSAGE_BYTES = 256 * 1024
-_LONGEST_LENGTH = len(str(_LARGEST_MESSAGE_BYTES))
+_MAX_MESSAGE_BYTES = 256 * 1024
+_MAX_LENGTH_DIGITS = len(str(_MAX_MESSAGE_BYTES))
 _BODY_SECONDS = 10
-_AT_ONCE = 4
+_MAX_CONCURRENT = 4
 _MAX_WAITING = 200
 """Messages of one gateway that may wait for its threads, each with its body in memory."""
 _METHODS = {"vnpay": ("GET",)}
 
 
 def routes() -> list[BaseRoute]:
-    """Return the routes: /notifications/…, /payments/return/… and /pay/…."""
+    """Return the routes: /webhooks/…, /payments/return/… and /pay/…."""
     return [
-        Route("/notifications/{gateway}", endpoint=_Notifications()),
+        Route("/webhooks/{gateway}", endpoint=_Notifications()),
         Route("/payments/return/{gateway}", endpoint=_Returns()),
         form_route("/pay/{reference}", Form(None, show=_leave, for_signed_in=True)),
     ]
@@ -76,7 +76,7 @@ class _Notifications:
     def __init__(self) -> None:
         # Two of PayPal's at most wait for a certificate that is not known yet (paypal_webhooks).
         self._queues: defaultdict[str, WorkerQueue] = defaultdict(
-            lambda: WorkerQueue(_AT_ONCE, _MAX_WAITING)
+            lambda: WorkerQueue(_MAX_CONCURRENT, _MAX_WAITING)
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -105,7 +105,9 @@ class _Notifications:
 
 
 def _take(gateway: Gateway, inbound: InboundMessage) -> Response:
-    outcome, answer = handle_webhook(backend.write, gateway=gateway, message=inbound, vault=vault())
+    outcome, answer = handle_webhook(
+        database.transaction, gateway=gateway, message=inbound, vault=vault()
+    )
     return _answered(gateway, outcome, answer)
 
 
@@ -136,7 +138,7 @@ async def _body(request: Request) -> bytes:
         with fail_after(_BODY_SECONDS):
             async for chunk in request.stream():
                 content += chunk
-                if len(content) > _LARGEST_MESSAGE_BYTES:
+                if len(content) > _MAX_MESSAGE_BYTES:
                     raise HTTPException(413)
     except ClientDisconnect:
         raise HTTPException(400) from None
@@ -154,7 +156,7 @@ def _said_length(request: Request) -> int | None:
         return None
     if not text.isascii() or not text.isdigit():
         raise HTTPException(400)
-    if len(text) > _LONGEST_LENGTH or int(text) > _LARGEST_MESSAGE_BYTES:
+    if len(text) > _MAX_LENGTH_DIGITS or int(text) > _MAX_MESSAGE_BYTES:
         raise HTTPException(413)
     return int(text)
 
@@ -197,7 +199,7 @@ def _come_back(gateway: Gateway, inbound: InboundMessage) -> Response:
         _log.warning("somebody came back from %s unbelievably: %s", gateway.name, refusal.reason)
         name = None
     if name is not None:
-        reference = backend.read(reference_of, gateway=gateway.name, name=name)
+        reference = database.read_snapshot(reference_of, gateway=gateway.name, name=name)
     return redirect(payment_path(reference or ""))
 
 
@@ -212,7 +214,7 @@ def _leave(call: Call, _reply: Reply = FIRST) -> Response:
     reference = call.request.path_params["reference"]
     actor = call.visitor.actor(call.client.address)
     try:
-        payment = backend.read(find_payment, actor=actor, reference=reference)
+        payment = database.read_snapshot(find_payment, actor=actor, reference=reference)
     except BillingError:
         text = _("There is no such payment, or it is not for you to see.")
         return message(call, _("Page not found"), text, status=404)

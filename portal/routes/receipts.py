@@ -10,7 +10,7 @@ from domain.accounts.queries import site_zone
 from domain.errors import BillingError
 from domain.payments import documents_of
 from domain.payments.queries import find_payment
-from portal import backend, receipts
+from portal import database, receipts
 from portal.gateways import vault
 from portal.i18n import _, using
 from portal.routes.web import FIRST, Call, Form, Reply, form_route, message
@@ -33,13 +33,15 @@ def _show(call: Call, _reply: Reply = FIRST) -> Response:
     place = str(call.request.path_params.get("place", "1"))
     actor = call.visitor.actor(call.client.address)
     try:
-        payment = backend.read(find_payment, actor=actor, reference=reference)
-        found = backend.read(documents_of, vault=vault(), actor=actor, reference=reference)
+        payment = database.read_snapshot(find_payment, actor=actor, reference=reference)
+        found = database.read_snapshot(
+            documents_of, vault=vault(), actor=actor, reference=reference
+        )
         content = {str(number): each for number, each in enumerate(found, 1)}[place]
     except (BillingError, KeyError):
         text = _("There is no such receipt yet, or it is not for you to see.")
         return message(call, _("Page not found"), text, status=404)
-    zone = backend.read(site_zone, account_id=payment.account_id)
+    zone = database.read_snapshot(site_zone, account_id=payment.account_id)
     with using(content.language):
         pdf = receipts.render(content, zone=zone)
     headers = {

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from domain import identity
 from domain.errors import Conflict, NotFound
 from domain.identity import SignInOutcome
-from portal import backend, cookies, tab
+from portal import cookies, database, tab
 from portal.i18n import _
 from portal.routes.admission import (
     SECOND_FACTOR_PATH,
@@ -56,7 +56,7 @@ def routes() -> list[BaseRoute]:
 # ── With what the person has ──────────────────────────────────────────────────────────────────
 def _show(call: Call, reply: Reply = FIRST) -> Response:
     try:
-        pending = backend.read(identity.find_pending, token=_token(call))
+        pending = database.read_snapshot(identity.find_pending, token=_token(call))
     except NotFound:
         return redirect(sign_in_path(_next(call)))
     if pending.must_set_up:
@@ -79,19 +79,19 @@ def _passkey_options(call: Call, pending: PendingSignIn) -> CeremonyOptions | No
     party = relying_party(call)
     if party is None or not pending.has_passkeys:
         return None
-    return backend.read(
-        identity.pending_passkey_options, token=_token(call), party=party, rules=settings().rules
+    return database.read_snapshot(
+        identity.pending_passkey_options, token=_token(call), party=party, policy=settings().policy
     )
 
 
 def _submit(call: Call) -> Response:
     try:
         result = identity.finish_sign_in(
-            backend.form_sessions(),
+            database.form_sessions(),
             token=_token(call),
             answer=answer_of(call),
             client=call.client,
-            rules=settings().rules,
+            policy=settings().policy,
         )
     except NotFound:
         return redirect(sign_in_path(_next(call)))
@@ -103,8 +103,8 @@ def _submit(call: Call) -> Response:
 # ── Setting one up on the way ─────────────────────────────────────────────────────────────────
 def _show_set_up(call: Call, reply: Reply = FIRST) -> Response:
     try:
-        pending = backend.read(identity.find_pending, token=_token(call))
-        offer = backend.read(identity.pending_offer, token=_token(call), issuer=tab.NAME)
+        pending = database.read_snapshot(identity.find_pending, token=_token(call))
+        offer = database.read_snapshot(identity.pending_offer, token=_token(call), issuer=tab.NAME)
     except NotFound:
         return redirect(sign_in_path(_next(call)))
     if offer is None:
@@ -128,11 +128,11 @@ def _show_set_up(call: Call, reply: Reply = FIRST) -> Response:
 def _submit_set_up(call: Call) -> Response:
     try:
         result, codes = identity.finish_set_up(
-            backend.form_sessions(),
+            database.form_sessions(),
             token=_token(call),
             code=call.given("code"),
             client=call.client,
-            rules=settings().rules,
+            policy=settings().policy,
         )
     except NotFound:
         return redirect(sign_in_path(_next(call)))

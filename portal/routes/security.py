@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from domain import identity
 from domain.errors import NotFound
 from domain.identity import Factor
-from portal import backend, cookies, formats
+from portal import cookies, database, formats
 from portal.i18n import _
 from portal.routes.web import FIRST, Call, Form, Reply, form_route, redirect, render
 from portal.routes.wording import notice_text
@@ -51,12 +51,12 @@ def _show_password(call: Call, reply: Reply = FIRST) -> Response:
 
 def _submit_password(call: Call) -> Response:
     changed = identity.change_password(
-        backend.form_sessions(),
+        database.form_sessions(),
         visit=call.visitor,
         current_password=call.given("current_password"),
         new_password=call.given("new_password"),
         client=call.client,
-        rules=settings().rules,
+        policy=settings().policy,
     )
     if not changed:
         fault = {"current_password": _("This is not your current password.")}
@@ -66,10 +66,10 @@ def _submit_password(call: Call) -> Response:
 
 def _show_sessions(call: Call, reply: Reply = FIRST) -> Response:
     actor = call.visitor.actor(call.client.address)
-    sessions = backend.read(identity.list_sessions, actor=actor, rules=settings().rules)
+    sessions = database.read_snapshot(identity.list_sessions, actor=actor, policy=settings().policy)
     # When a session was last seen is kept to the minute: this one is seen now, and comes first.
-    here = call.visitor.session_id
-    ordered = sorted(sessions, key=lambda each: each.session_id != here)
+    context = call.visitor.session_id
+    ordered = sorted(sessions, key=lambda each: each.session_id != context)
     return render(
         call,
         "sessions.html",
@@ -107,7 +107,7 @@ def _submit_sign_out(call: Call) -> Response:
 
 def _submit_sign_out_everywhere(call: Call) -> Response:
     actor = call.visitor.actor(call.client.address)
-    backend.write(identity.revoke_all_sessions, actor=actor)
+    database.transaction(identity.revoke_all_sessions, actor=actor)
     return _leave("/sign-in?notice=signed_out_everywhere")
 
 
@@ -115,7 +115,7 @@ def _revoke(call: Call, session_id: str) -> None:
     actor = call.visitor.actor(call.client.address)
     # Ended already, in another tab: what was asked for is so.
     with contextlib.suppress(NotFound):
-        backend.write(identity.revoke_session, session_id=session_id, actor=actor)
+        database.transaction(identity.revoke_session, session_id=session_id, actor=actor)
 
 
 def _leave(path: str) -> Response:

@@ -12,7 +12,7 @@ from babel.numbers import get_currency_name
 from domain import identity
 from domain.errors import NotFound
 from domain.identity import RESET_PASSWORD, VERIFY_EMAIL, SignInOutcome, SignUp
-from portal import backend
+from portal import database
 from portal.i18n import _, current_language
 from portal.routes.admission import admit, is_admitted
 from portal.routes.passkeys import answer_in, passkey_values, relying_party
@@ -70,11 +70,11 @@ def _show_sign_in(call: Call, reply: Reply = FIRST) -> Response:
 
 def _submit_sign_in(call: Call) -> Response:
     result = identity.authenticate(
-        backend.form_sessions(),
+        database.form_sessions(),
         email=call.given("email"),
         password=call.given("password"),
         client=call.client,
-        rules=settings().rules,
+        policy=settings().policy,
     )
     if is_admitted(result):
         return admit(call, result, local_path(call.given("next")))
@@ -97,7 +97,7 @@ def _passkey_options(call: Call) -> CeremonyOptions | None:
     return identity.passkey_sign_in_options(
         party=party,
         binding=call.form_secret,
-        rules=settings().rules,
+        policy=settings().policy,
         now=datetime.now(UTC),
     )
 
@@ -107,12 +107,12 @@ def _submit_passkey(call: Call) -> Response:
     if answer is None or party is None:
         return _show_sign_in(call)
     result = identity.authenticate_with_passkey(
-        backend.form_sessions(),
+        database.form_sessions(),
         answer=answer,
         party=party,
         binding=call.form_secret,
         client=call.client,
-        rules=settings().rules,
+        policy=settings().policy,
     )
     if result.outcome is SignInOutcome.SIGNED_IN:
         return admit(call, result, local_path(call.given("next")))
@@ -133,7 +133,7 @@ def _show_sign_up(call: Call, reply: Reply = FIRST) -> Response:
         country=country,
         currency=call.given("currency"),
         countries=_countries(current_language()),
-        sites=[_site_choice(site, country) for site in backend.read(identity.list_sites)],
+        sites=[_site_choice(site, country) for site in database.read_snapshot(identity.list_sites)],
     )
 
 
@@ -147,7 +147,7 @@ def _submit_sign_up(call: Call) -> Response:
         currency=call.given("currency"),
     )
     faults = identity.sign_up(
-        backend.form_sessions(), form=form, client=call.client, rules=settings().rules
+        database.form_sessions(), form=form, client=call.client, policy=settings().policy
     )
     if faults:
         texts = {fault.field: fault_text(fault) for fault in faults}
@@ -196,11 +196,11 @@ def _show_verify(call: Call, reply: Reply = FIRST) -> Response:
 def _submit_verify(call: Call) -> Response:
     try:
         result = identity.verify_email(
-            backend.form_sessions(),
+            database.form_sessions(),
             token=call.given("token"),
             password=call.given("password"),
             client=call.client,
-            rules=settings().rules,
+            policy=settings().policy,
         )
     except NotFound:
         return _dead_link(call)
@@ -219,11 +219,11 @@ def _show_forgot(call: Call, reply: Reply = FIRST) -> Response:
 
 
 def _submit_forgot(call: Call) -> Response:
-    backend.write(
+    database.transaction(
         identity.request_password_reset,
         email=call.given("email"),
         client=call.client,
-        rules=settings().rules,
+        policy=settings().policy,
     )
     return redirect("/check-mail?for=reset")
 
@@ -244,7 +244,7 @@ def _show_reset(call: Call, reply: Reply = FIRST) -> Response:
 def _submit_reset(call: Call) -> Response:
     try:
         identity.reset_password(
-            backend.form_sessions(),
+            database.form_sessions(),
             token=call.given("token"),
             password=call.given("password"),
             client=call.client,
@@ -256,7 +256,9 @@ def _submit_reset(call: Call) -> Response:
 
 def _email_of_link(call: Call, purpose: str) -> str | None:
     try:
-        return backend.read(identity.email_of_link, token=call.given("token"), purpose=purpose)
+        return database.read_snapshot(
+            identity.email_of_link, token=call.given("token"), purpose=purpose
+        )
     except NotFound:
         return None
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from domain import staff
 from domain.errors import Conflict, NotFound
-from portal import backend, cookies
+from portal import cookies, database
 from portal.i18n import _
 from portal.roles import staff_role_name
 from portal.routes.admission import admit, start_session
@@ -30,7 +30,7 @@ def _show(call: Call, reply: Reply = FIRST) -> Response:
     """Show which role is offered, and the one way on: join, sign out first, or sign in."""
     token = call.given("token")
     try:
-        offer = backend.read(staff.find_role_offer, token=token)
+        offer = database.read_snapshot(staff.find_role_offer, token=token)
     except NotFound:
         return _dead_link(call)
     visit = visit_by(call.session_token)
@@ -53,12 +53,12 @@ def _submit(call: Call) -> Response:
         return _show(call, Reply(status=409))
     try:
         signed_in, request = staff.accept_staff_invitation(
-            backend.form_sessions(),
+            database.form_sessions(),
             token=call.given("token"),
             display_name=call.given("display_name"),
             password=call.given("password"),
             client=call.client,
-            rules=settings().rules,
+            policy=settings().policy,
         )
     except NotFound:
         return _dead_link(call)

@@ -8,7 +8,7 @@ from domain import audit
 from domain.errors import BillingError
 from domain.ledger.statements import monthly_statement, parse_month
 from domain.validation import whole_number
-from portal import backend, descriptions, formats
+from portal import database, descriptions, formats
 from portal.i18n import _, ngettext
 from portal.routes.web import FIRST, Call, Form, Reply, form_route, message, render
 
@@ -31,13 +31,15 @@ def _show(call: Call, reply: Reply = FIRST) -> Response:
     try:
         account_id = whole_number(named)
         month = parse_month(call.request.path_params["month"])
-        found = backend.read(monthly_statement, actor=actor, account_id=account_id, month=month)
+        found = database.read_snapshot(
+            monthly_statement, actor=actor, account_id=account_id, month=month
+        )
     except BillingError:
         text = _("There is no such statement, or it is not for you to see.")
         return message(call, _("Page not found"), text, status=404)
     if actor.reads_as_staff(account_id):
         details = {"statement": f"{month:%Y-%m}"}
-        backend.write(
+        database.transaction(
             audit.record,
             action="look_at_account",
             actor=actor,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from domain import identity
 from domain.errors import Conflict, InvalidInput, NotFound
 from domain.identity import Reauthentication
-from portal import backend, formats, tab
+from portal import database, formats, tab
 from portal.i18n import _
 from portal.routes.codes import qr_code, show_recovery_codes
 from portal.routes.factor_form import (
@@ -63,10 +63,10 @@ def _show(call: Call, reply: Reply = FIRST) -> Response:
 
 
 def _factors(call: Call) -> SecondFactors:
-    return backend.read(
+    return database.read_snapshot(
         identity.list_second_factors,
         actor=call.visitor.actor(call.client.address),
-        rules=settings().rules,
+        policy=settings().policy,
     )
 
 
@@ -87,12 +87,12 @@ def _passkey_options(call: Call) -> CeremonyOptions | None:
     party = relying_party(call)
     if party is None:
         return None
-    return backend.read(
+    return database.read_snapshot(
         identity.own_passkey_options,
         actor=call.visitor.actor(call.client.address),
         email=call.visitor.email,
         party=party,
-        rules=settings().rules,
+        policy=settings().policy,
     )
 
 
@@ -117,21 +117,21 @@ def _confirmation_options(call: Call, factors: SecondFactors) -> CeremonyOptions
     party = relying_party(call)
     if party is None or not factors.passkeys:
         return None
-    return backend.read(
+    return database.read_snapshot(
         identity.confirmation_passkey_options,
         actor=call.visitor.actor(call.client.address),
         party=party,
-        rules=settings().rules,
+        policy=settings().policy,
     )
 
 
 def _submit_confirm(call: Call) -> Response:
     is_confirmed = identity.confirm_factor(
-        backend.form_sessions(),
+        database.form_sessions(),
         visit=call.visitor,
         answer=answer_of(call),
         client=call.client,
-        rules=settings().rules,
+        policy=settings().policy,
     )
     if is_confirmed:
         return redirect(PATH)
@@ -141,7 +141,7 @@ def _submit_confirm(call: Call) -> Response:
 # ── Changes ───────────────────────────────────────────────────────────────────────────────────
 def _submit(call: Call) -> Response:
     again = Reauthentication(
-        call.visitor, call.given("current_password"), call.client, settings().rules
+        call.visitor, call.given("current_password"), call.client, settings().policy
     )
     try:
         response = _change(call, again)
@@ -161,7 +161,7 @@ def _submit(call: Call) -> Response:
 def _change(call: Call, again: Reauthentication) -> Response | None:
     """Do what the pressed button says; None where the password is wrong."""
     action, _separator, key = call.given("action").partition(":")
-    sessions = backend.form_sessions()
+    sessions = database.form_sessions()
     if action == "add_app":
         token = identity.begin_authenticator(sessions, again)
         return None if token is None else _show_app(call, token)
@@ -183,7 +183,7 @@ def _add_passkey(call: Call, again: Reauthentication) -> Response | None:
     if answer is None or party is None:
         raise InvalidInput("passkey", "not_accepted")
     codes = identity.add_own_passkey(
-        backend.form_sessions(), again, name=call.given("passkey_name"), answer=answer, party=party
+        database.form_sessions(), again, name=call.given("passkey_name"), answer=answer, party=party
     )
     return _codes_page(call, codes, "passkey_added")
 
@@ -210,7 +210,7 @@ def _conflict_text(reason: str) -> str:
 # ── The authenticator app ─────────────────────────────────────────────────────────────────────
 def _show_app(call: Call, token: str, reply: Reply = FIRST) -> Response:
     """Show the secret to who has just given the password, and to nobody by an address."""
-    offer = backend.read(
+    offer = database.read_snapshot(
         identity.own_authenticator_offer,
         actor=call.visitor.actor(call.client.address),
         token=token,
@@ -249,7 +249,7 @@ def _too_late_text() -> str:
 
 def _submit_app(call: Call) -> Response:
     try:
-        codes = backend.write(
+        codes = database.transaction(
             identity.confirm_own_authenticator,
             code=call.given("code"),
             token=call.given("offer"),

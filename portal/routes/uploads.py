@@ -16,8 +16,8 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from domain.errors import BillingError, InvalidInput, NotAuthorised
-from domain.uploads import LARGEST_BYTES, MEBIBYTE, keep_upload, require_upload
-from portal import backend, cookies, logs, messages
+from domain.uploads import MAX_BYTES, MEBIBYTE, keep_upload, require_upload
+from portal import cookies, database, logs, messages
 from portal.i18n import N_, _, use
 from portal.routes.web import (
     client_of,
@@ -50,9 +50,7 @@ FAULTS = {
 
 def routes() -> list[BaseRoute]:
     """Return the route of uploads: every method is ours, and a large body is refused."""
-    return [
-        Route(f"{PATH}/{{purpose}}/{{key}}", endpoint=UploadRoute(), max_body_size=LARGEST_BYTES)
-    ]
+    return [Route(f"{PATH}/{{purpose}}/{{key}}", endpoint=UploadRoute(), max_body_size=MAX_BYTES)]
 
 
 class UploadRoute:
@@ -76,7 +74,7 @@ class UploadRoute:
             actor = await run_in_threadpool(_actor, request, purpose)
             content = await _body(request)
             await run_in_threadpool(
-                backend.write,
+                database.transaction,
                 keep_upload,
                 purpose=purpose,
                 key=key,
@@ -130,7 +128,7 @@ def _actor(request: Request, purpose: str) -> Actor:
 
 def _refusal(error: InvalidInput, status: int) -> Response:
     text = FAULTS.get(error.reason)
-    words = _(text).format(maximum=LARGEST_BYTES // MEBIBYTE) if text else str(error)
+    words = _(text).format(maximum=MAX_BYTES // MEBIBYTE) if text else str(error)
     return _words(words, status)
 
 

@@ -31,7 +31,7 @@ from domain import identity
 from domain.errors import InvalidInput, Overloaded, RateLimited
 from domain.fraud_signals import network_of, networks_of
 from domain.validation import check_keepable, is_whole_number
-from portal import backend, cookies, logs, messages, tab
+from portal import cookies, database, logs, messages, tab
 from portal.i18n import _, choose_language, current_language, use
 from portal.routes.refusals import Refusals
 from portal.routes.wording import busy_text, fault_text, wait_text
@@ -52,19 +52,19 @@ MEDIA_TYPES = {
 DOWNLOAD_HEADERS = {"Cache-Control": "no-store", "Content-Encoding": "identity"}
 """A file is for whoever asked. To compress a large one again would block everybody's pages."""
 _MAX_FIELDS = 50
-_LONGEST_PATH = 2000
-_LONGEST_COOKIE = 100
+_MAX_PATH_LENGTH = 2000
+_MAX_COOKIE_LENGTH = 100
 _TEMPLATES = Path(__file__).resolve().parent.parent / "templates"
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 _SHOWN: RunVar[WorkerQueue] = RunVar("forms that anyone is shown")
 _SENT: RunVar[WorkerQueue] = RunVar("forms that anyone has sent")
-_AT_ONCE = 1
+_MAX_CONCURRENT = 1
 """A thread each for the forms that people who are not signed in look at, and for those that they
 send: who asks for very many forms keeps nobody from signing in, and pages have the other threads.
 """
 
-_MOST_WAITING = 100
+_MAX_WAITING = 100
 _BODY_SECONDS = 20
 """A form is small: whoever takes longer to send it sends it never."""
 _RETRY_AFTER_SECONDS = 10
@@ -234,7 +234,7 @@ def _queue_for(request: Request) -> WorkerQueue:
     place = _SENT if request.method == "POST" else _SHOWN
     queue = place.get(None)
     if queue is None:
-        queue = WorkerQueue(_AT_ONCE, _MOST_WAITING)
+        queue = WorkerQueue(_MAX_CONCURRENT, _MAX_WAITING)
         place.set(queue)
     return queue
 
@@ -355,7 +355,7 @@ def _page_headers(locale: str) -> dict[str, str]:
 def local_path(given: str) -> str:
     """Return the path if it leads to a page of this portal, and "/" if it may lead elsewhere."""
     # Browsers take \\ for /, and drop tabs and line ends before they look.
-    if not given.startswith("/") or given.startswith("//") or len(given) > _LONGEST_PATH:
+    if not given.startswith("/") or given.startswith("//") or len(given) > _MAX_PATH_LENGTH:
         return "/"
     if "\\" in given or any(character <= " " or character == "\x7f" for character in given):
         return "/"
@@ -406,7 +406,7 @@ def visit_by(token: str | None) -> identity.Visit | None:
     """Return who is signed in by the value of a session cookie now, or None."""
     if not token:
         return None
-    return backend.look_up(identity.session_actor, token=token, rules=settings().rules)
+    return database.read_one(identity.session_actor, token=token, policy=settings().policy)
 
 
 def _call(request: Request, fields: Mapping[str, str], *, for_signed_in: bool) -> Call:
@@ -426,7 +426,7 @@ def _call(request: Request, fields: Mapping[str, str], *, for_signed_in: bool) -
 
 def _form_cookie_of(request: Request) -> str | None:
     value = request.cookies.get(cookies.form_cookie(settings()), "")
-    return value if 0 < len(value) <= _LONGEST_COOKIE else None
+    return value if 0 < len(value) <= _MAX_COOKIE_LENGTH else None
 
 
 def _with_form_cookie(call: Call, response: Response) -> Response:

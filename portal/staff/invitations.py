@@ -19,8 +19,8 @@ from domain.staff import (
     resend_staff_invitation,
     withdraw_staff_invitation,
 )
-from domain.validation import LONGEST_REASON
-from portal import approving, backend, messages
+from domain.validation import MAX_REASON_LENGTH
+from portal import approving, database, messages
 from portal.formats import plain
 from portal.i18n import N_, _, current_language
 from portal.people import naming
@@ -34,11 +34,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from portal.approving import Pressed
-    from portal.viewing import Viewing
+    from portal.page_context import PageContext
 
 _PLACE = "staff_invitations"
 INVITING = "staff_inviting"
-_LONGEST_EMAIL = 254
+_MAX_EMAIL_LENGTH = 254
 _ROLES: tuple[StaffRole, ...] = tuple(StaffRole)
 _STATES = {
     InvitationState.OPEN: N_("The link works until {when}."),
@@ -53,7 +53,7 @@ _STATES = {
 }
 
 
-def carry_out_pressed(here: Viewing) -> None:
+def carry_out_pressed(context: PageContext) -> None:
     """Carry out what was pressed before this run; before anything is read."""
     pressed = approving.take_pressed(_PLACE)
     if pressed is None:
@@ -61,16 +61,16 @@ def carry_out_pressed(here: Viewing) -> None:
     confirmation.close_all()
     email = str(st.session_state.get(_address_of(pressed.item), ""))
     try:
-        text = _ACTIONS[pressed.action](here, pressed)
+        text = _ACTIONS[pressed.action](context, pressed)
     except BillingError as error:
         flash.leave(_PLACE, _refusal(error, email), is_good=False, item=pressed.item)
     else:
         flash.leave(_PLACE, text.format(email=email), item=pressed.item)
 
 
-def draw_open(here: Viewing) -> None:
+def draw_open(context: PageContext) -> None:
     """Draw the invitations that are open and, for administrators, what to do about them."""
-    invitations = backend.read(list_staff_invitations, actor=here.visitor.actor)
+    invitations = database.read_snapshot(list_staff_invitations, actor=context.visitor.actor)
     if not invitations:
         flash.show(_PLACE)
         return
@@ -78,30 +78,32 @@ def draw_open(here: Viewing) -> None:
     if settings().shows_mailbox:
         link = f"[{_('the demo mailbox')}](/mailbox)"
         st.write(_("No mail leaves this demo: it is in {mailbox}.").format(mailbox=link))
-    name = naming(here, {each.invited_by for each in invitations})
+    name = naming(context, {each.invited_by for each in invitations})
     told_item = flash.get_item(_PLACE)
     for each in invitations:  # the newest first
         if told_item is not None and each.invitation_id < told_item:
             flash.show(_PLACE)
         with st.container(border=True, key=f"staff-invitation-{each.invitation_id}"):
-            _draw_one(here, each, name)
+            _draw_one(context, each, name)
     flash.show(_PLACE)
 
 
-def _draw_one(here: Viewing, invitation: Invitation, name: Callable[[str | None], str]) -> None:
+def _draw_one(
+    context: PageContext, invitation: Invitation, name: Callable[[str | None], str]
+) -> None:
     inviter = name(invitation.invited_by)
     state = _(_STATES[invitation.state]).format(
-        when=here.date_time(invitation.expires_at), name=inviter
+        when=context.date_time(invitation.expires_at), name=inviter
     )
     st.markdown(f"**{plain(invitation.email)}** · {staff_role_name(invitation.role)}")
     lines = {
         _("Status"): state,
         _("Reason"): invitation.reason,
         _("Invited by"): inviter,
-        _("Sent"): here.date_time(invitation.sent_at),
+        _("Sent"): context.date_time(invitation.sent_at),
     }
     st.html(definition_list(lines))
-    if not allows(here.visitor.actor, "manage_people"):
+    if not allows(context.visitor.actor, "manage_people"):
         return
     number = invitation.invitation_id
     # The button says which link it replaces: pressed twice, it sends one mail.
@@ -137,13 +139,13 @@ def _address_of(number: int) -> str:
     return f"invited-address-{number}"
 
 
-def _resend(here: Viewing, pressed: Pressed) -> str:
-    sent = backend.write(
+def _resend(context: PageContext, pressed: Pressed) -> str:
+    sent = database.transaction(
         resend_staff_invitation,
         invitation_id=pressed.item,
         sent_at=datetime.fromisoformat(pressed.text),
-        actor=here.visitor.actor,
-        rules=settings().rules,
+        actor=context.visitor.actor,
+        policy=settings().policy,
         locale=current_language(),
     )
     if not sent.is_mailed_now:
@@ -151,15 +153,17 @@ def _resend(here: Viewing, pressed: Pressed) -> str:
     return _("A new link is on its way to {email}; the one before it works no more.")
 
 
-def _withdraw(here: Viewing, pressed: Pressed) -> str:
-    backend.write(withdraw_staff_invitation, invitation_id=pressed.item, actor=here.visitor.actor)
+def _withdraw(context: PageContext, pressed: Pressed) -> str:
+    database.transaction(
+        withdraw_staff_invitation, invitation_id=pressed.item, actor=context.visitor.actor
+    )
     return _("The invitation of {email} is withdrawn. Its link does not work any more.")
 
 
 _ACTIONS = {"resend_invitation": _resend, "withdraw_invitation": _withdraw}
 
 
-def draw_form(here: Viewing) -> None:
+def draw_form(context: PageContext) -> None:
     """Draw the form that invites a colleague who has no sign-in."""
     st.subheader(_("Invite a colleague"))
     st.caption(
@@ -172,7 +176,7 @@ def draw_form(here: Viewing) -> None:
     with st.form(key("invite_staff"), border=False):
         with st.grid(columns=2, min_column_width=220):
             email = st.text_input(
-                _("Work email"), max_chars=_LONGEST_EMAIL, key=key("colleague_email")
+                _("Work email"), max_chars=_MAX_EMAIL_LENGTH, key=key("colleague_email")
             )
             role = checked.selectbox(
                 _("Role offered"),
@@ -180,22 +184,24 @@ def draw_form(here: Viewing) -> None:
                 format_func=staff_role_name,
                 key=key("colleague_role"),
             )
-        reason = st.text_input(_("Reason"), max_chars=LONGEST_REASON, key=key("colleague_reason"))
+        reason = st.text_input(
+            _("Reason"), max_chars=MAX_REASON_LENGTH, key=key("colleague_reason")
+        )
         is_sent = st.form_submit_button(_("Send invitation"), type="primary")
     if is_sent:
-        _invite(here, email, role, reason)
+        _invite(context, email, role, reason)
     flash.show(INVITING)
 
 
-def _invite(here: Viewing, email: str, role: StaffRole, reason: str) -> None:
+def _invite(context: PageContext, email: str, role: StaffRole, reason: str) -> None:
     try:
-        invitation = backend.write(
+        invitation = database.transaction(
             invite_staff,
             email=email,
             role=role,
             reason=reason,
-            actor=here.visitor.actor,
-            rules=settings().rules,
+            actor=context.visitor.actor,
+            policy=settings().policy,
             locale=current_language(),
         )
     except BillingError as error:
@@ -215,7 +221,7 @@ def _invite(here: Viewing, email: str, role: StaffRole, reason: str) -> None:
             text.format(
                 email=invitation.email,
                 role=staff_role_name(invitation.role),
-                when=here.date_time(invitation.expires_at),
+                when=context.date_time(invitation.expires_at),
             ),
         )
 

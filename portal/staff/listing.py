@@ -23,8 +23,8 @@ from domain.staff import (
     list_staff,
     reset_second_factors,
 )
-from domain.validation import LONGEST_REASON
-from portal import backend
+from domain.validation import MAX_REASON_LENGTH
+from portal import database
 from portal.formats import plain
 from portal.i18n import _
 from portal.people import naming
@@ -45,43 +45,43 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from domain.staff import PossibleChange, RoleRequest, StaffMember
-    from portal.viewing import Viewing
+    from portal.page_context import PageContext
 
 _SOUGHT = "staff_sought"
 _GIVING = "staff_giving"
 _CHANGING = "staff_changing"
-_LONGEST_EMAIL = 254
+_MAX_EMAIL_LENGTH = 254
 
 
-def draw(here: Viewing) -> None:
+def draw(context: PageContext) -> None:
     """Draw what waits, who works here and, for administrators, the forms; the review is last.
 
     What waits for a decision comes first, then what is done often; an access review is rare.
     """
-    requests.decide_pressed(here)
-    invitations.carry_out_pressed(here)
-    may_manage = allows(here.visitor.actor, "manage_people")
-    staff = backend.read(list_staff, actor=here.visitor.actor)
-    found = backend.read(list_role_requests, actor=here.visitor.actor)
-    requests.draw_waiting(here, found)
+    requests.decide_pressed(context)
+    invitations.carry_out_pressed(context)
+    may_manage = allows(context.visitor.actor, "manage_people")
+    staff = database.read_snapshot(list_staff, actor=context.visitor.actor)
+    found = database.read_snapshot(list_role_requests, actor=context.visitor.actor)
+    requests.draw_waiting(context, found)
     st.subheader(_("People"))
-    _table(here, staff)
+    _table(context, staff)
     if may_manage:
-        _change(here, staff)
+        _change(context, staff)
     else:
         st.caption(_("Administrators give, change and remove roles."))
         for place in (_CHANGING, _GIVING, invitations.INVITING):
             flash.show(place)  # to whoever was an administrator when they pressed
-    invitations.draw_open(here)
+    invitations.draw_open(context)
     if may_manage:
-        invitations.draw_form(here)
-        _give(here)
-    requests.draw_ended(here, found)
-    review.draw(here)
+        invitations.draw_form(context)
+        _give(context)
+    requests.draw_ended(context, found)
+    review.draw(context)
 
 
-def _table(here: Viewing, staff: Sequence[StaffMember]) -> None:
-    name = naming(here, {who for each in staff for who in (each.given_by, each.approved_by)})
+def _table(context: PageContext, staff: Sequence[StaffMember]) -> None:
+    name = naming(context, {who for each in staff for who in (each.given_by, each.approved_by)})
     table = pa.table(
         {
             _("Name"): [each.display_name for each in staff],
@@ -89,16 +89,18 @@ def _table(here: Viewing, staff: Sequence[StaffMember]) -> None:
             _("Role"): [role_words(each) for each in staff],
             _("State"): [state_words(each) for each in staff],
             _("Two-factor"): [factor_words(each) for each in staff],
-            _("Last sign-in"): [_signed_in(here, each) for each in staff],
+            _("Last sign-in"): [_signed_in(context, each) for each in staff],
             _("Given by"): [name(each.given_by) for each in staff],
-            _("Given"): [here.date_time(each.given_at) if each.given_at else "" for each in staff],
+            _("Given"): [
+                context.date_time(each.given_at) if each.given_at else "" for each in staff
+            ],
             _("Approved by"): [name(each.approved_by) for each in staff],
         }
     )
     st.dataframe(table, hide_index=True, height="content", key="staff")
 
 
-def _give(here: Viewing) -> None:
+def _give(context: PageContext) -> None:
     st.subheader(_("Give somebody a role"))
     st.caption(
         _(
@@ -115,28 +117,28 @@ def _give(here: Viewing) -> None:
     key = partial(forms.key, _GIVING)
     with st.form(key("give_role"), border=False):
         with st.grid(columns=2, min_column_width=220):
-            email = st.text_input(_("Email"), max_chars=_LONGEST_EMAIL, key=key("staff_email"))
+            email = st.text_input(_("Email"), max_chars=_MAX_EMAIL_LENGTH, key=key("staff_email"))
             role = checked.selectbox(
                 _("Role"), list(StaffRole), format_func=staff_role_name, key=key("staff_role")
             )
-        reason = st.text_input(_("Reason"), max_chars=LONGEST_REASON, key=key("staff_reason"))
+        reason = st.text_input(_("Reason"), max_chars=MAX_REASON_LENGTH, key=key("staff_reason"))
         is_sent = st.form_submit_button(_("Give role"), type="primary")
     if is_sent:
 
         def give() -> RoleRequest | None:
-            person = backend.read(find_person, email=email, actor=here.visitor.actor)
+            person = database.read_snapshot(find_person, email=email, actor=context.visitor.actor)
             if person.role is not None:
                 raise Conflict("has_role")
-            return _set_role(here, person.user_id, role, reason)
+            return _set_role(context, person.user_id, role, reason)
 
         told = _("{email} has the role {role} now, and signs in again to use it.")
         told = told.format(email=email.strip(), role=role_or_none(role))
-        _try(here, give, told, place=_GIVING)
+        _try(context, give, told, place=_GIVING)
     flash.show(_GIVING)
 
 
-def _change(here: Viewing, staff: Sequence[StaffMember]) -> None:
-    me = here.visitor.actor.user_id
+def _change(context: PageContext, staff: Sequence[StaffMember]) -> None:
+    me = context.visitor.actor.user_id
     others = {each.user_id: each for each in staff if each.user_id != me}
     if not others:
         st.info(
@@ -144,7 +146,7 @@ def _change(here: Viewing, staff: Sequence[StaffMember]) -> None:
             icon=":material/group_add:",
         )
     st.subheader(_("Change a person"))
-    sought = _sought(here)
+    sought = _sought(context)
     if sought is not None and sought.user_id != me:
         others.setdefault(sought.user_id, sought)
     if not others:
@@ -157,7 +159,7 @@ def _change(here: Viewing, staff: Sequence[StaffMember]) -> None:
         key="staff_person",
     )
     person = others[chosen]
-    told = (role_words(person), state_words(person), _signed_in(here, person))
+    told = (role_words(person), state_words(person), _signed_in(context, person))
     st.caption(
         plain(
             _("{role} · {state} · last sign-in: {when}").format(
@@ -167,17 +169,19 @@ def _change(here: Viewing, staff: Sequence[StaffMember]) -> None:
     )
     # A reason is why one person is changed, and no reason to change the next one.
     field = forms.key(_CHANGING, f"staff_change_reason-{person.user_id}")
-    reason = st.text_input(_("Reason"), max_chars=LONGEST_REASON, key=field)
-    possible = backend.read(list_possible_changes, user_id=person.user_id, actor=here.visitor.actor)
-    _buttons(here, person, {each.after: each for each in possible}, reason)
+    reason = st.text_input(_("Reason"), max_chars=MAX_REASON_LENGTH, key=field)
+    possible = database.read_snapshot(
+        list_possible_changes, user_id=person.user_id, actor=context.visitor.actor
+    )
+    _buttons(context, person, {each.after: each for each in possible}, reason)
     flash.show(_CHANGING)
 
 
-def _sought(here: Viewing) -> StaffMember | None:
+def _sought(context: PageContext) -> StaffMember | None:
     """Draw the way to somebody who has no role, such as a customer, and return who was found."""
     with st.form("look_up_person", border=False):
         email = st.text_input(
-            _("Somebody without a role, by email"), max_chars=_LONGEST_EMAIL, key="sought_email"
+            _("Somebody without a role, by email"), max_chars=_MAX_EMAIL_LENGTH, key="sought_email"
         )
         is_sent = st.form_submit_button(_("Look up"), icon=":material/search:")
     if is_sent:
@@ -185,8 +189,8 @@ def _sought(here: Viewing) -> StaffMember | None:
     if not st.session_state.get(_SOUGHT):
         return None
     try:
-        person = backend.read(
-            find_person, email=st.session_state[_SOUGHT], actor=here.visitor.actor
+        person = database.read_snapshot(
+            find_person, email=st.session_state[_SOUGHT], actor=context.visitor.actor
         )
     except BillingError as error:
         st.error(_refusal(error), icon=":material/error:")
@@ -209,7 +213,7 @@ class _Confirmed:
 
 
 def _buttons(
-    here: Viewing,
+    context: PageContext,
     person: StaffMember,
     changes: Mapping[Standing, PossibleChange],
     reason: str,
@@ -222,8 +226,8 @@ def _buttons(
             label = _("Change role to {role}").format(role=staff_role_name(role))
             if st.button(label, key=f"change-to-{role}"):
                 pressed = role
-        for each in _confirmed(here, person, changes, reason):
-            _draw_confirmed(here, person, each)
+        for each in _confirmed(context, person, changes, reason):
+            _draw_confirmed(context, person, each)
         # A key of its own: a page that was drawn before does not do the opposite.
         is_enabling = person.is_disabled and st.button(_("Enable person"), key="enable")
     offered = {
@@ -235,10 +239,12 @@ def _buttons(
     if pressed is not None:
         role = pressed
         told = _role_told(person, role)
-        _try(here, lambda: _set_role(here, person.user_id, role, reason), told, place=_CHANGING)
+        _try(
+            context, lambda: _set_role(context, person.user_id, role, reason), told, place=_CHANGING
+        )
     if is_enabling:
         told = _("{email} can sign in again.").format(email=person.email)
-        _try(here, lambda: _disable(here, person, reason), told, place=_CHANGING)
+        _try(context, lambda: _disable(context, person, reason), told, place=_CHANGING)
 
 
 def _why_it_waits(offered: Iterable[tuple[str, PossibleChange | None]]) -> None:
@@ -252,7 +258,7 @@ def _why_it_waits(offered: Iterable[tuple[str, PossibleChange | None]]) -> None:
 
 
 def _confirmed(
-    here: Viewing,
+    context: PageContext,
     person: StaffMember,
     changes: Mapping[Standing, PossibleChange],
     reason: str,
@@ -264,7 +270,7 @@ def _confirmed(
             "remove_role",
             _("Remove role"),
             text.format(email=email, role=role_words(person)),
-            lambda: _set_role(here, person.user_id, None, reason),
+            lambda: _set_role(context, person.user_id, None, reason),
             _role_told(person, None),
             changes.get(Standing(None, person.is_disabled)),
         )
@@ -273,7 +279,7 @@ def _confirmed(
         "end_sessions",
         _("Sign out everywhere"),
         text.format(email=email),
-        lambda: _end_sessions(here, person, reason),
+        lambda: _end_sessions(context, person, reason),
         _("{email} is signed out everywhere, and can sign in again.").format(email=email),
     )
     if person.has_second_factor:
@@ -287,7 +293,7 @@ def _confirmed(
             "reset_second_factor",
             _("Reset second factor"),
             text.format(email=email),
-            lambda: _reset_second_factors(here, person, reason),
+            lambda: _reset_second_factors(context, person, reason),
             told.format(email=email),
         )
     if not person.is_disabled:
@@ -299,19 +305,19 @@ def _confirmed(
             "disable",
             _("Disable person"),
             text.format(email=email),
-            lambda: _disable(here, person, reason),
+            lambda: _disable(context, person, reason),
             _("{email} is disabled and signed out.").format(email=email),
             changes.get(Standing(person.role, is_disabled=True)),
         )
 
 
-def _draw_confirmed(here: Viewing, person: StaffMember, each: _Confirmed) -> None:
+def _draw_confirmed(context: PageContext, person: StaffMember, each: _Confirmed) -> None:
     key = f"{each.key}-{person.user_id}"
     with confirmation.popover(f"{each.label}…", key=key, about=each.about):
         if each.change is not None and each.change.sensitivity is not None:
             st.caption(plain(second_person_words(each.change)))
         if st.button(each.label, key=each.key, type="primary"):
-            _try(here, each.do, each.told, place=_CHANGING)
+            _try(context, each.do, each.told, place=_CHANGING)
 
 
 def _role_told(person: StaffMember, role: StaffRole | None) -> str:
@@ -320,39 +326,43 @@ def _role_told(person: StaffMember, role: StaffRole | None) -> str:
     )
 
 
-def _signed_in(here: Viewing, person: StaffMember) -> str:
-    return here.date_time(person.signed_in_at) if person.signed_in_at else _("Never")
+def _signed_in(context: PageContext, person: StaffMember) -> str:
+    return context.date_time(person.signed_in_at) if person.signed_in_at else _("Never")
 
 
 def _set_role(
-    here: Viewing, user_id: int, role: StaffRole | None, reason: str
+    context: PageContext, user_id: int, role: StaffRole | None, reason: str
 ) -> RoleRequest | None:
-    return backend.write(
-        change_staff_role, user_id=user_id, role=role, reason=reason, actor=here.visitor.actor
+    return database.transaction(
+        change_staff_role, user_id=user_id, role=role, reason=reason, actor=context.visitor.actor
     )
 
 
-def _end_sessions(here: Viewing, person: StaffMember, reason: str) -> None:
-    backend.write(end_sessions, user_id=person.user_id, reason=reason, actor=here.visitor.actor)
-
-
-def _reset_second_factors(here: Viewing, person: StaffMember, reason: str) -> None:
-    backend.write(
-        reset_second_factors, user_id=person.user_id, reason=reason, actor=here.visitor.actor
+def _end_sessions(context: PageContext, person: StaffMember, reason: str) -> None:
+    database.transaction(
+        end_sessions, user_id=person.user_id, reason=reason, actor=context.visitor.actor
     )
 
 
-def _disable(here: Viewing, person: StaffMember, reason: str) -> RoleRequest | None:
-    return backend.write(
+def _reset_second_factors(context: PageContext, person: StaffMember, reason: str) -> None:
+    database.transaction(
+        reset_second_factors, user_id=person.user_id, reason=reason, actor=context.visitor.actor
+    )
+
+
+def _disable(context: PageContext, person: StaffMember, reason: str) -> RoleRequest | None:
+    return database.transaction(
         disable_user,
         user_id=person.user_id,
         is_disabled=not person.is_disabled,
         reason=reason,
-        actor=here.visitor.actor,
+        actor=context.visitor.actor,
     )
 
 
-def _try(here: Viewing, do: Callable[[], RoleRequest | None], told: str, *, place: str) -> None:
+def _try(
+    context: PageContext, do: Callable[[], RoleRequest | None], told: str, *, place: str
+) -> None:
     """Do it and say so at a place; of what takes a second administrator, say for whom it waits.
 
     The place is also the form, which is empty again once it is done.
@@ -368,7 +378,7 @@ def _try(here: Viewing, do: Callable[[], RoleRequest | None], told: str, *, plac
     else:
         if request is not None:
             change = change_words(request.email, request.before, request.after)
-            told = f"{change}. {requests.waiting_text(here, request)}"
+            told = f"{change}. {requests.waiting_text(context, request)}"
         forms.empty(place)
         flash.leave(place, told)
 

@@ -20,8 +20,8 @@ from domain.staff import (
     reject_role_request,
     withdraw_role_request,
 )
-from domain.validation import LONGEST_REASON
-from portal import approving, backend
+from domain.validation import MAX_REASON_LENGTH
+from portal import approving, database
 from portal.formats import plain
 from portal.i18n import _
 from portal.people import naming
@@ -35,16 +35,16 @@ if TYPE_CHECKING:
 
     from domain.staff import RoleRequest
     from portal.approving import Pressed
-    from portal.viewing import Viewing
+    from portal.page_context import PageContext
 
 _PLACE = "staff_requests"
 
 
-def waiting_text(here: Viewing, request: RoleRequest) -> str:
+def waiting_text(context: PageContext, request: RoleRequest) -> str:
     """Return for whom a request waits, or until when."""
     if request.effective_at is None:
         text = _("Waiting for approval by another administrator until {when}.")
-        return text.format(when=here.date_time(request.expires_at))
+        return text.format(when=context.date_time(request.expires_at))
     text = (
         _(
             "Takes effect on {when}, unless it is withdrawn, the person concerned objects, or"
@@ -56,16 +56,16 @@ def waiting_text(here: Viewing, request: RoleRequest) -> str:
             " before."
         )
     )
-    return text.format(when=here.date_time(request.effective_at))
+    return text.format(when=context.date_time(request.effective_at))
 
 
-def draw_waiting(here: Viewing, requests: Sequence[RoleRequest]) -> None:
+def draw_waiting(context: PageContext, requests: Sequence[RoleRequest]) -> None:
     """Draw what waits, with what this reader may do about it."""
     waiting = [each for each in requests if each.state is RequestState.REQUESTED]
-    name = naming(here, {each.requested_by for each in waiting})
+    name = naming(context, {each.requested_by for each in waiting})
     if waiting:
         st.subheader(_("Requests"))
-        me = audit.actor_name(here.visitor.actor)
+        me = audit.actor_name(context.visitor.actor)
         # What takes effect by itself waits for nobody.
         mine = [each for each in waiting if each.requested_by == me and not each.effective_at]
         approving.draw_own_count(len(mine))
@@ -74,42 +74,44 @@ def draw_waiting(here: Viewing, requests: Sequence[RoleRequest]) -> None:
         if told_item is not None and request.request_id > told_item:
             flash.show(_PLACE)
         with st.container(border=True, key=f"role-request-{request.request_id}"):
-            _waiting(here, request, name)
+            _waiting(context, request, name)
     flash.show(_PLACE)
 
 
-def draw_ended(here: Viewing, requests: Sequence[RoleRequest]) -> None:
+def draw_ended(context: PageContext, requests: Sequence[RoleRequest]) -> None:
     """Draw what became of the last requests."""
     ended = [each for each in requests if each.state is not RequestState.REQUESTED]
     if ended:
-        name = naming(here, {who for each in ended for who in (each.requested_by, each.decided_by)})
+        name = naming(
+            context, {who for each in ended for who in (each.requested_by, each.decided_by)}
+        )
         with st.expander(_("Earlier requests")):
-            _table(here, ended, name)
+            _table(context, ended, name)
 
 
-def _waiting(here: Viewing, request: RoleRequest, name: Callable[[str | None], str]) -> None:
+def _waiting(context: PageContext, request: RoleRequest, name: Callable[[str | None], str]) -> None:
     st.markdown(f"**{plain(_change(request))}**")
     lines = {
-        _("Status"): waiting_text(here, request),
+        _("Status"): waiting_text(context, request),
         _("Reason"): request.reason,
         _("Requested by"): name(request.requested_by),
-        _("Requested"): here.date_time(request.requested_at),
+        _("Requested"): context.date_time(request.requested_at),
     }
     st.html(definition_list(lines))
-    actor = here.visitor.actor
+    actor = context.visitor.actor
     if request.requested_by == audit.actor_name(actor):
         approving.button(
             _("Withdraw request"), place=_PLACE, action="withdraw", item=request.request_id
         )
     elif request.user_id == actor.user_id:
-        _about_reader(here, request)
+        _about_reader(context, request)
     elif allows(actor, "decide_role_request"):
         _buttons(request)
 
 
-def _about_reader(here: Viewing, request: RoleRequest) -> None:
+def _about_reader(context: PageContext, request: RoleRequest) -> None:
     """Draw what the person concerned may do: object, where nobody else may decide."""
-    may_object = allows(here.visitor.actor, "object_to_role_request")
+    may_object = allows(context.visitor.actor, "object_to_role_request")
     if not (request.is_open_to_objection and may_object):
         st.caption(_("This is about you: another administrator decides."))
         return
@@ -138,34 +140,34 @@ def _buttons(request: RoleRequest) -> None:
         )
         with st.popover(_("Reject…")):
             field = f"why-{number}"
-            st.text_input(_("Reason (required)"), max_chars=LONGEST_REASON, key=field)
+            st.text_input(_("Reason (required)"), max_chars=MAX_REASON_LENGTH, key=field)
             approving.button(
                 _("Reject change"), place=_PLACE, action="reject", item=number, field=field
             )
 
 
-def decide_pressed(here: Viewing) -> None:
+def decide_pressed(context: PageContext) -> None:
     """Carry out what was pressed before this run; before anything is read."""
     pressed = approving.take_pressed(_PLACE)
     if pressed is None:
         return
-    text, is_good = _decide(here, pressed)
+    text, is_good = _decide(context, pressed)
     flash.leave(_PLACE, text, is_good=is_good, item=pressed.item)
 
 
-def _decide(here: Viewing, pressed: Pressed) -> tuple[str, bool]:
+def _decide(context: PageContext, pressed: Pressed) -> tuple[str, bool]:
     """Return what to say, and whether it was done."""
     try:
-        request = _DECISIONS[pressed.action](here, pressed)
+        request = _DECISIONS[pressed.action](context, pressed)
     except NotAuthorised:
-        return _named(here, pressed.item, _("Another administrator decides about this.")), False
+        return _named(context, pressed.item, _("Another administrator decides about this.")), False
     except BillingError as error:
-        happened = approving.what_happened(here, error)
+        happened = approving.what_happened(context, error)
         if happened is None:
             return words.refusal(error), False
-        return _named(here, pressed.item, happened), False
+        return _named(context, pressed.item, happened), False
     if request.state is RequestState.LAPSED:
-        return _lapsed(here, request), False
+        return _lapsed(context, request), False
     return f"{_change(request)}: {request_state(request)}.", True
 
 
@@ -173,40 +175,46 @@ def _change(request: RoleRequest) -> str:
     return change_words(request.email, request.before, request.after)
 
 
-def _named(here: Viewing, number: int, text: str) -> str:
+def _named(context: PageContext, number: int, text: str) -> str:
     """Say of which request something is true: it may not stand on the page any more."""
-    for each in backend.read(list_role_requests, actor=here.visitor.actor):
+    for each in database.read_snapshot(list_role_requests, actor=context.visitor.actor):
         if each.request_id == number:
             is_lapsed = each.state is RequestState.LAPSED
-            return _lapsed(here, each) if is_lapsed else f"{_change(each)}. {text}"
+            return _lapsed(context, each) if is_lapsed else f"{_change(each)}. {text}"
     return text
 
 
-def _lapsed(here: Viewing, request: RoleRequest) -> str:
+def _lapsed(context: PageContext, request: RoleRequest) -> str:
     """Return why a request ended without effect, and what to do now."""
-    now = backend.read(find_person, email=request.email, actor=here.visitor.actor)
+    now = database.read_snapshot(find_person, email=request.email, actor=context.visitor.actor)
     return f"{_change(request)}: {lapse_words(request, Standing(now.role, now.is_disabled))}"
 
 
-def _approve(here: Viewing, pressed: Pressed) -> RoleRequest:
-    return backend.write(approve_role_request, request_id=pressed.item, actor=here.visitor.actor)
-
-
-def _reject(here: Viewing, pressed: Pressed) -> RoleRequest:
-    return backend.write(
-        reject_role_request,
-        request_id=pressed.item,
-        reason=pressed.text,
-        actor=here.visitor.actor,
+def _approve(context: PageContext, pressed: Pressed) -> RoleRequest:
+    return database.transaction(
+        approve_role_request, request_id=pressed.item, actor=context.visitor.actor
     )
 
 
-def _withdraw(here: Viewing, pressed: Pressed) -> RoleRequest:
-    return backend.write(withdraw_role_request, request_id=pressed.item, actor=here.visitor.actor)
+def _reject(context: PageContext, pressed: Pressed) -> RoleRequest:
+    return database.transaction(
+        reject_role_request,
+        request_id=pressed.item,
+        reason=pressed.text,
+        actor=context.visitor.actor,
+    )
 
 
-def _object(here: Viewing, pressed: Pressed) -> RoleRequest:
-    return backend.write(object_to_role_request, request_id=pressed.item, actor=here.visitor.actor)
+def _withdraw(context: PageContext, pressed: Pressed) -> RoleRequest:
+    return database.transaction(
+        withdraw_role_request, request_id=pressed.item, actor=context.visitor.actor
+    )
+
+
+def _object(context: PageContext, pressed: Pressed) -> RoleRequest:
+    return database.transaction(
+        object_to_role_request, request_id=pressed.item, actor=context.visitor.actor
+    )
 
 
 _DECISIONS = {
@@ -217,17 +225,19 @@ _DECISIONS = {
 }
 
 
-def _table(here: Viewing, ended: Sequence[RoleRequest], name: Callable[[str | None], str]) -> None:
+def _table(
+    context: PageContext, ended: Sequence[RoleRequest], name: Callable[[str | None], str]
+) -> None:
     table = pa.table(
         {
             _("Change"): [_change(each) for each in ended],
             _("Reason"): [each.reason for each in ended],
             _("Requested by"): [name(each.requested_by) for each in ended],
-            _("Requested"): [here.date_time(each.requested_at) for each in ended],
+            _("Requested"): [context.date_time(each.requested_at) for each in ended],
             _("Status"): [request_state(each) for each in ended],
             _("Decided by"): [name(each.decided_by) for each in ended],
             _("Decided"): [
-                here.date_time(each.decided_at) if each.decided_at else "" for each in ended
+                context.date_time(each.decided_at) if each.decided_at else "" for each in ended
             ],
             _("Remark"): [request_remark(each) for each in ended],
         }

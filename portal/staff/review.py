@@ -20,12 +20,12 @@ from domain.staff import (
     REVIEWED,
     StaffMember,
     list_access_flags,
-    list_deeds,
-    list_places,
+    list_account_roles,
+    list_activity,
     list_staff,
     record_review,
 )
-from portal import backend
+from portal import database
 from portal.audit.words import action_words
 from portal.i18n import _
 from portal.roles import role_name, staff_role_name
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from domain.actors import Actor
-    from domain.staff import AccessFlag, Deed, Place
-    from portal.viewing import Viewing
+    from domain.staff import AccessFlag, AccountRole, ActivitySummary
+    from portal.page_context import PageContext
 
 TITLES_ROW = 5
 """The row of each sheet that has the titles of its columns."""
@@ -51,17 +51,19 @@ _BOLD = Font(bold=True)
 _Cell: TypeAlias = str | int | datetime | None
 
 
-def draw(here: Viewing) -> None:
+def draw(context: PageContext) -> None:
     """Draw the flags and the links; a file is made when its link is followed, and audited."""
     st.subheader(_("Access review"))
-    flags = backend.read(list_access_flags, actor=here.visitor.actor)
+    flags = database.read_snapshot(list_access_flags, actor=context.visitor.actor)
     if flags:
         table = pa.table(
             {
                 _("Email"): [each.email for each in flags],
                 _("Role"): [role_or_none(each.role) for each in flags],
                 _("Flag"): [flag_words(each) for each in flags],
-                _("Last"): [here.date_time(each.last_at) if each.last_at else "" for each in flags],
+                _("Last"): [
+                    context.date_time(each.last_at) if each.last_at else "" for each in flags
+                ],
             }
         )
         st.dataframe(table, hide_index=True, height="content", key="access_flags")
@@ -87,22 +89,22 @@ class Review:
 
     made_at: datetime
     staff: tuple[StaffMember, ...]
-    places: tuple[Place, ...]
-    deeds: tuple[Deed, ...]
+    places: tuple[AccountRole, ...]
+    deeds: tuple[ActivitySummary, ...]
     flags: tuple[AccessFlag, ...]
     givers: dict[str, str]
 
 
 def _read(session: Session, *, actor: Actor) -> Review:
     staff = list_staff(session, actor=actor)
-    places = list_places(session, actor=actor)
+    places = list_account_roles(session, actor=actor)
     givers = {who for each in staff for who in (each.given_by, each.approved_by)}
     givers |= {each.given_by for each in places}
     return Review(
         clock.now(session),
         staff,
         places,
-        list_deeds(session, actor=actor),
+        list_activity(session, actor=actor),
         list_access_flags(session, actor=actor),
         emails_of(session, actor=actor, actors=givers),
     )
@@ -110,8 +112,8 @@ def _read(session: Session, *, actor: Actor) -> Review:
 
 def make(actor: Actor, write: Callable[[Review], bytes]) -> bytes:
     """Return a file of who may do what now. Raises NotAuthorised."""
-    backend.write(record_review, actor=actor)
-    return write(backend.read(_read, actor=actor))
+    database.transaction(record_review, actor=actor)
+    return write(database.read_snapshot(_read, actor=actor))
 
 
 def _role_titles() -> list[str]:
@@ -144,7 +146,7 @@ def _roles(found: Review) -> Iterator[tuple[_Cell, ...]]:
 
 
 def _role(
-    found: Review, person: StaffMember, role: str, on: str, given: StaffMember | Place
+    found: Review, person: StaffMember, role: str, on: str, given: StaffMember | AccountRole
 ) -> tuple[_Cell, ...]:
     approved_by = given.approved_by if isinstance(given, StaffMember) else None
     return (

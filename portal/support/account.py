@@ -11,7 +11,7 @@ from domain.billing_profiles import current_profile
 from domain.fraud_signals import reasons_of
 from domain.ledger.balances import account_overview
 from domain.support.queries import list_requests
-from portal import backend, descriptions, formats
+from portal import database, descriptions, formats
 from portal.formats import plain
 from portal.i18n import N_, _
 from portal.people import naming
@@ -21,7 +21,7 @@ from portal.top_up.words import definition_list
 
 if TYPE_CHECKING:
     from domain.ledger.balances import AccountSummary
-    from portal.viewing import Viewing
+    from portal.page_context import PageContext
 
 _TIES = {
     "instrument": N_("Paid with what another account paid with"),
@@ -33,22 +33,22 @@ _TIES = {
 _STATUSES = {"active": N_("Active"), "frozen": N_("Frozen"), "closed": N_("Closed")}
 
 
-def draw(here: Viewing, account: AccountSummary) -> None:
+def draw(context: PageContext, account: AccountSummary) -> None:
     """Draw its facts, what waits for it, and the ways to its pages."""
-    actor, account_id = here.visitor.actor, account.account_id
-    found = backend.read(account_overview, actor=actor, account_id=account_id)
-    people = backend.read(list_members, actor=actor, account_id=account_id)
-    profile = backend.read(current_profile, actor=actor, account_id=account_id)
+    actor, account_id = context.visitor.actor, account.account_id
+    found = database.read_snapshot(account_overview, actor=actor, account_id=account_id)
+    people = database.read_snapshot(list_members, actor=actor, account_id=account_id)
+    profile = database.read_snapshot(current_profile, actor=actor, account_id=account_id)
     kinds = [
-        f"{descriptions.credit_kind(part.kind)} {here.money(part.remaining_micros)}"
+        f"{descriptions.credit_kind(part.kind)} {context.money(part.remaining_micros)}"
         for part in found.kinds
         if part.remaining_micros
     ]
     lines = {
         _("Account"): f"{account.name} · {account_id}",
         _("Status"): _(_STATUSES.get(account.status, account.status)),
-        _("Balance"): here.money(account.balance_micros),
-        _("Available"): here.money(found.available_micros),
+        _("Balance"): context.money(account.balance_micros),
+        _("Available"): context.money(found.available_micros),
         _("Made of"): " · ".join(kinds) or _("No credit"),
         _("Members"): ", ".join(
             f"{each.display_name} ({each.email}, {role_name(each.role)})" for each in people.members
@@ -59,16 +59,18 @@ def draw(here: Viewing, account: AccountSummary) -> None:
         else f"{profile.profile.name} · {profile.profile.email} · {profile.profile.country}",
     }
     if found.owed_micros:
-        lines[_("Owed")] = here.money(found.owed_micros)
+        lines[_("Owed")] = context.money(found.owed_micros)
     st.html(definition_list(lines))
-    _waiting(here, account_id)
-    _ties(here, account_id)
+    _waiting(context, account_id)
+    _ties(context, account_id)
 
 
-def _waiting(here: Viewing, account_id: int) -> None:
-    requests = backend.read(list_requests, actor=here.visitor.actor, account_id=account_id)
+def _waiting(context: PageContext, account_id: int) -> None:
+    requests = database.read_snapshot(
+        list_requests, actor=context.visitor.actor, account_id=account_id
+    )
     waiting = [each for each in requests if each.state == "waiting"]
-    name = naming(here, {each.requested_by for each in waiting})
+    name = naming(context, {each.requested_by for each in waiting})
     for each in waiting:
         text = _("Waits for approval: {what}, {amount}, requested by {name}.").format(
             what=words.action(each.action),
@@ -78,13 +80,15 @@ def _waiting(here: Viewing, account_id: int) -> None:
         st.warning(plain(text), icon=":material/hourglass_top:")
 
 
-def _ties(here: Viewing, account_id: int) -> None:
+def _ties(context: PageContext, account_id: int) -> None:
     """Say what the account has in common with others, which advises and decides nothing."""
-    for reason in backend.read(reasons_of, account_id=account_id, actor=here.visitor.actor):
+    for reason in database.read_snapshot(
+        reasons_of, account_id=account_id, actor=context.visitor.actor
+    ):
         with st.expander(plain(f"{_(_TIES[reason.kind])}: {reason.shown}"), icon=":material/link:"):
             lines = [
                 _("{name} · {id}, since {when}").format(
-                    name=other.name, id=other.account_id, when=here.date_time(other.since)
+                    name=other.name, id=other.account_id, when=context.date_time(other.since)
                 )
                 for other in reason.accounts
             ]

@@ -14,20 +14,20 @@ from domain.history.details import entry_detail
 from domain.money import Money
 from domain.permissions import allows
 from domain.support import (
-    LONGEST_GOODWILL_DAYS,
+    MAX_GOODWILL_DAYS,
     REVERSIBLE_CREDITS,
     ApplyCode,
-    Done,
+    CompletedAction,
     GiveGoodwill,
     IssueVoucher,
     ReverseEntry,
-    act,
     list_action_limits,
-    preview_act,
+    perform_or_request,
+    preview_action,
 )
-from domain.validation import LONGEST_REASON, MAX_NUMBER_LENGTH, is_whole_number
-from domain.vouchers import list_campaigns, try_counted
-from portal import address, backend, descriptions, formats
+from domain.validation import MAX_NUMBER_LENGTH, MAX_REASON_LENGTH, is_whole_number
+from domain.vouchers import list_campaigns, rate_limited
+from portal import database, descriptions, formats, query_params
 from portal.formats import plain
 from portal.i18n import _, current_language
 from portal.settings import settings
@@ -42,34 +42,34 @@ if TYPE_CHECKING:
 
     from domain.history.details import EntryDetail
     from domain.ledger.balances import AccountSummary
-    from domain.support import Preview, Waiting, Wish
-    from portal.viewing import Viewing
+    from domain.support import PendingApproval, Preview, StaffAction
+    from portal.page_context import PageContext
 
 _TOLD = "acted"
 _ONCE = "act_once"
 _FORM = "acts"
 _USUAL_DAYS = 90
-_LONGEST_CODE = 40
-_LONGEST_AMOUNT = 40
+_MAX_CODE_LENGTH = 40
+_MAX_AMOUNT_LENGTH = 40
 
 
-def draw(here: Viewing, account: AccountSummary) -> None:
+def draw(context: PageContext, account: AccountSummary) -> None:
     """Draw the choice of acts, and the form of the chosen one."""
-    _tell(here)
-    if not allows(here.visitor.actor, "act_on_account"):
+    _tell(context)
+    if not allows(context.visitor.actor, "act_on_account"):
         st.info(
             _("Support and finance act on accounts. Administrators decide who may, and how much."),
             icon=":material/info:",
         )
         return
-    if account.account_id in here.visitor.actor.memberships:
+    if account.account_id in context.visitor.actor.memberships:
         st.info(
             _("You belong to this account. Somebody else of the staff acts on it."),
             icon=":material/info:",
         )
         return
-    given = address.given("do")
-    address.set_widget("act", given if given in words.ACTIONS else next(iter(words.ACTIONS)))
+    given = query_params.get("do")
+    query_params.set_widget("act", given if given in words.ACTIONS else next(iter(words.ACTIONS)))
     chosen = checked.segmented_control(
         _("What to do"),
         list(words.ACTIONS),
@@ -80,22 +80,22 @@ def draw(here: Viewing, account: AccountSummary) -> None:
     )
     if chosen is None:
         return
-    _say_limit(here, account, chosen)
-    _FORMS[chosen](here, account)
+    _say_limit(context, account, chosen)
+    _FORMS[chosen](context, account)
 
 
 def _choose() -> None:
-    address.drop("entry")
-    address.keep("do", st.session_state["act"])
+    query_params.remove("entry")
+    query_params.put("do", st.session_state["act"])
 
 
-def _say_limit(here: Viewing, account: AccountSummary, action: str) -> None:
-    limits = backend.read(list_action_limits, actor=here.visitor.actor)
+def _say_limit(context: PageContext, account: AccountSummary, action: str) -> None:
+    limits = database.read_snapshot(list_action_limits, actor=context.visitor.actor)
     daily = next(
         (
             each.daily
             for each in limits
-            if (each.action, each.role) == (action, here.visitor.actor.staff_role)
+            if (each.action, each.role) == (action, context.visitor.actor.staff_role)
             and each.daily.currency == account.currency
         ),
         Money(0, account.currency),
@@ -111,11 +111,11 @@ def _key(name: str) -> str:
     return forms.key(_FORM, name)
 
 
-def _issue_voucher(here: Viewing, account: AccountSummary) -> None:
+def _issue_voucher(context: PageContext, account: AccountSummary) -> None:
     now = datetime.now(UTC)
     offered = {
         campaign.campaign_id: (campaign.terms, offer.amount)
-        for campaign in backend.read(list_campaigns, actor=here.visitor.actor)
+        for campaign in database.read_snapshot(list_campaigns, actor=context.visitor.actor)
         for offer in campaign.terms.offers
         if campaign.state == "approved"
         and campaign.terms.is_for_support
@@ -138,36 +138,36 @@ def _issue_voucher(here: Viewing, account: AccountSummary) -> None:
         reason = _reason()
         is_sent = st.form_submit_button(_("Issue the voucher"), type="primary")
     if is_sent:
-        _act(here, account, reason, lambda: IssueVoucher(campaign_id))
+        _act(context, account, reason, lambda: IssueVoucher(campaign_id))
 
 
-def _apply_code(here: Viewing, account: AccountSummary) -> None:
+def _apply_code(context: PageContext, account: AccountSummary) -> None:
     with st.form(_key("apply_code"), border=False):
         typed = st.text_input(
             _("Voucher code"),
-            max_chars=_LONGEST_CODE,
+            max_chars=_MAX_CODE_LENGTH,
             key=_key("act_code"),
             placeholder="ABCD234567",
         )
         reason = _reason()
         is_sent = st.form_submit_button(_("Apply the code"), type="primary")
     if is_sent:
-        _act(here, account, reason, lambda: ApplyCode(typed))
+        _act(context, account, reason, lambda: ApplyCode(typed))
 
 
-def _give_goodwill(here: Viewing, account: AccountSummary) -> None:
+def _give_goodwill(context: PageContext, account: AccountSummary) -> None:
     services = descriptions.service_names()
     with st.form(_key("give_goodwill"), border=False):
         with st.grid(columns=2, min_column_width=200):
             amount = st.text_input(
                 _("Amount in {currency}").format(currency=account.currency),
-                max_chars=_LONGEST_AMOUNT,
+                max_chars=_MAX_AMOUNT_LENGTH,
                 key=_key("act_amount"),
             )
             days = st.number_input(
                 _("Days that it lasts"),
                 min_value=1,
-                max_value=LONGEST_GOODWILL_DAYS,
+                max_value=MAX_GOODWILL_DAYS,
                 value=_USUAL_DAYS,
                 key=_key("act_days"),
             )
@@ -182,14 +182,14 @@ def _give_goodwill(here: Viewing, account: AccountSummary) -> None:
         is_sent = st.form_submit_button(_("Give the credit"), type="primary")
     if is_sent:
         _act(
-            here,
+            context,
             account,
             reason,
             lambda: GiveGoodwill(_amount(amount, account).micros, int(days), tuple(chosen) or None),
         )
 
 
-def _reverse_entry(here: Viewing, account: AccountSummary) -> None:
+def _reverse_entry(context: PageContext, account: AccountSummary) -> None:
     st.caption(
         _(
             "A charge is given back to the credit that paid it. A voucher or goodwill is taken"
@@ -198,7 +198,7 @@ def _reverse_entry(here: Viewing, account: AccountSummary) -> None:
     )
     typed = st.text_input(
         _("Number of the entry"),
-        str(address.number("entry") or ""),
+        str(query_params.get_number("entry") or ""),
         max_chars=MAX_NUMBER_LENGTH,
         key=_key("act_entry"),
     )
@@ -207,41 +207,43 @@ def _reverse_entry(here: Viewing, account: AccountSummary) -> None:
         st.info(_("Enter the entry's number. Credit History shows it."), icon=":material/info:")
         return
     try:
-        entry = backend.read(
+        entry = database.read_snapshot(
             entry_detail,
-            actor=here.visitor.actor,
+            actor=context.visitor.actor,
             account_id=account.account_id,
             sequence=int(number),
         )
-        _show_entry(here, entry)
-        wish = _reversal(here, account, entry)
+        _show_entry(context, entry)
+        wish = _reversal(context, account, entry)
     except BillingError as error:
-        st.error(plain(words.refusal(here, error)), icon=":material/error:")
+        st.error(plain(words.refusal(context, error)), icon=":material/error:")
         return
     if wish is None:
         return
     reason = _reason()
     if st.button(_("Reverse it"), type="primary", key=_key("reverse_send")):
-        _act(here, account, reason, lambda: wish)
+        _act(context, account, reason, lambda: wish)
 
 
-def _show_entry(here: Viewing, entry: EntryDetail) -> None:
+def _show_entry(context: PageContext, entry: EntryDetail) -> None:
     text = descriptions.description(entry.description_code, entry.description_parameters)
     lines = {
         _("Entry"): f"{descriptions.kind(entry.kind)} · {text}",
-        _("Amount"): here.money(entry.amount_micros, signed=True),
-        _("Date"): here.date_time(entry.occurred_at),
+        _("Amount"): context.money(entry.amount_micros, signed=True),
+        _("Date"): context.date_time(entry.occurred_at),
     }
     done = sum(each.amount_micros for each in entry.reversed_by)
     if done:
-        lines[_("Reversed so far")] = here.money(abs(done))
+        lines[_("Reversed so far")] = context.money(abs(done))
     st.html(definition_list(lines))
 
 
-def _reversal(here: Viewing, account: AccountSummary, entry: EntryDetail) -> ReverseEntry | None:
+def _reversal(
+    context: PageContext, account: AccountSummary, entry: EntryDetail
+) -> ReverseEntry | None:
     """Ask how much to reverse, say what that does, and return it; None where nothing is left."""
     includes_spent = False
-    may_go_on = allows(here.visitor.actor, "reverse_paid_credit", account.account_id)
+    may_go_on = allows(context.visitor.actor, "reverse_paid_credit", account.account_id)
     if may_go_on and entry.kind in REVERSIBLE_CREDITS:
         includes_spent = st.checkbox(
             _("Take back what was spent too: paid credit or an amount due pays for it"),
@@ -249,7 +251,7 @@ def _reversal(here: Viewing, account: AccountSummary, entry: EntryDetail) -> Rev
         )
     whole = ReverseEntry(entry.sequence, None, includes_spent)
     try:
-        found = _preview(here, account, whole)
+        found = _preview(context, account, whole)
     except ReversalExceedsOriginal:
         text = (
             _("Nothing is left to reverse: it was spent, is held, has ended, or was reversed.")
@@ -261,31 +263,31 @@ def _reversal(here: Viewing, account: AccountSummary, entry: EntryDetail) -> Rev
     st.markdown(plain(_("Left to reverse: {amount}").format(amount=formats.money(found.amount))))
     typed = st.text_input(
         _("Amount in {currency}, or empty for all").format(currency=account.currency),
-        max_chars=_LONGEST_AMOUNT,
+        max_chars=_MAX_AMOUNT_LENGTH,
         key=_key("act_reversed"),
     )
     if not typed.strip():
-        _show_effect(here, found)
+        _show_effect(context, found)
         return whole
     part = ReverseEntry(entry.sequence, _amount(typed, account).micros, includes_spent)
-    _show_effect(here, _preview(here, account, part))
+    _show_effect(context, _preview(context, account, part))
     return part
 
 
-def _preview(here: Viewing, account: AccountSummary, wish: ReverseEntry) -> Preview:
-    return backend.write(
-        preview_act, account_id=account.account_id, wish=wish, actor=here.visitor.actor
+def _preview(context: PageContext, account: AccountSummary, wish: ReverseEntry) -> Preview:
+    return database.transaction(
+        preview_action, account_id=account.account_id, action=wish, actor=context.visitor.actor
     )
 
 
-def _show_effect(here: Viewing, found: Preview) -> None:
+def _show_effect(context: PageContext, found: Preview) -> None:
     lines = {
-        _("Balance before"): here.money(found.before.balance_micros),
-        _("Balance after"): here.money(found.after.balance_micros),
+        _("Balance before"): context.money(found.before.balance_micros),
+        _("Balance after"): context.money(found.after.balance_micros),
     }
     if found.before.due_micros != found.after.due_micros:
-        lines[_("Amount due before")] = here.money(found.before.due_micros)
-        lines[_("Amount due after")] = here.money(found.after.due_micros)
+        lines[_("Amount due before")] = context.money(found.before.due_micros)
+        lines[_("Amount due after")] = context.money(found.after.due_micros)
     st.html(definition_list(lines))
 
 
@@ -298,13 +300,13 @@ def _amount(typed: str, account: AccountSummary) -> Money:
 def _reason() -> str:
     return st.text_input(
         _("Reason"),
-        max_chars=LONGEST_REASON,
+        max_chars=MAX_REASON_LENGTH,
         key=_key("act_reason"),
         placeholder=_("What happened, and who said so"),
     )
 
 
-_FORMS: dict[str, Callable[[Viewing, AccountSummary], None]] = {
+_FORMS: dict[str, Callable[[PageContext, AccountSummary], None]] = {
     "issue_voucher": _issue_voucher,
     "apply_code": _apply_code,
     "give_goodwill": _give_goodwill,
@@ -313,7 +315,7 @@ _FORMS: dict[str, Callable[[Viewing, AccountSummary], None]] = {
 
 
 def _act(
-    here: Viewing, account: AccountSummary, reason: str, make_wish: Callable[[], Wish]
+    context: PageContext, account: AccountSummary, reason: str, make_wish: Callable[[], StaffAction]
 ) -> None:
     try:
         wish = make_wish()
@@ -321,16 +323,20 @@ def _act(
         once: dict[str, str] = st.session_state.setdefault(_ONCE, {})
         said = f"{account.account_id}|{wish!r}|{reason}"
         do = partial(
-            act,
+            perform_or_request,
             account_id=account.account_id,
-            wish=wish,
+            action=wish,
             reason=reason,
-            actor=here.visitor.actor,
+            actor=context.visitor.actor,
             idempotency_key=once.setdefault(said, uuid.uuid4().hex),
         )
-        became = _guess(here, account, do) if isinstance(wish, ApplyCode) else backend.write(do)
+        became = (
+            _guess(context, account, do)
+            if isinstance(wish, ApplyCode)
+            else database.transaction(do)
+        )
     except BillingError as error:
-        st.error(plain(words.refusal(here, error)), icon=":material/error:")
+        st.error(plain(words.refusal(context, error)), icon=":material/error:")
     else:
         st.session_state.pop(_ONCE, None)
         forms.empty(_FORM)
@@ -339,29 +345,33 @@ def _act(
 
 
 def _guess(
-    here: Viewing, account: AccountSummary, do: Callable[[Session], Done | Waiting]
-) -> Done | Waiting:
+    context: PageContext,
+    account: AccountSummary,
+    do: Callable[[Session], CompletedAction | PendingApproval],
+) -> CompletedAction | PendingApproval:
     """Try a code, as slowly as customers may: staff guess no codes either."""
-    return try_counted(
-        backend.sessions(here.visitor.actor),
+    return rate_limited(
+        database.sessions(context.visitor.actor),
         do,
         account_id=account.account_id,
-        actor=here.visitor.actor,
-        key=settings().rules.key,
+        actor=context.visitor.actor,
+        key=settings().policy.key,
     )
 
 
-def _tell(here: Viewing) -> None:
-    told: tuple[str, Done | Waiting] | None = st.session_state.pop(_TOLD, None)
+def _tell(context: PageContext) -> None:
+    told: tuple[str, CompletedAction | PendingApproval] | None = st.session_state.pop(_TOLD, None)
     if told is None:
         return
     action, became = told
     amount = formats.money(became.amount)
-    if not isinstance(became, Done):
+    if not isinstance(became, CompletedAction):
         text = _(
             "{what}, {amount}: somebody of finance decides before {when}. Until then nothing"
             " changes."
-        ).format(what=words.action(action), amount=amount, when=here.date_time(became.expires_at))
+        ).format(
+            what=words.action(action), amount=amount, when=context.date_time(became.expires_at)
+        )
         st.warning(plain(text), icon=":material/hourglass_top:")
     elif action == "issue_voucher":
         text = _("A voucher of {amount} waits for the customer under Voucher list. Its code:")

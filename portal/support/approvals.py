@@ -12,8 +12,8 @@ from domain.errors import BillingError, InvalidInput
 from domain.permissions import allows
 from domain.support import approve_request, refuse_request, withdraw_request
 from domain.support.queries import list_requests, waiting_counts
-from domain.validation import LONGEST_REASON
-from portal import approving, backend, formats
+from domain.validation import MAX_REASON_LENGTH
+from portal import approving, database, formats
 from portal.formats import plain
 from portal.i18n import N_, _
 from portal.payments import refunding
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from domain.support.queries import RequestView, WaitingCounts
     from portal.approving import Pressed
-    from portal.viewing import Viewing
+    from portal.page_context import PageContext
 
 _PLACE = "approvals"
 _ELSEWHERE: tuple[tuple[str, str, str, dict[str, str]], ...] = (
@@ -40,14 +40,16 @@ _ELSEWHERE: tuple[tuple[str, str, str, dict[str, str]], ...] = (
 )
 
 
-def draw(here: Viewing) -> None:
+def draw(context: PageContext) -> None:
     """Draw what waits, for all staff to see and for finance to decide."""
-    requests = backend.read(list_requests, actor=here.visitor.actor)
+    requests = database.read_snapshot(list_requests, actor=context.visitor.actor)
     pressed = approving.take_pressed(_PLACE)
     if pressed is not None:
-        _decide(here, pressed, next((r for r in requests if r.request_id == pressed.item), None))
-    name = naming(here, {who for each in requests for who in (each.requested_by, each.decided_by)})
-    _elsewhere(backend.read(waiting_counts, actor=here.visitor.actor))
+        _decide(context, pressed, next((r for r in requests if r.request_id == pressed.item), None))
+    name = naming(
+        context, {who for each in requests for who in (each.requested_by, each.decided_by)}
+    )
+    _elsewhere(database.read_snapshot(waiting_counts, actor=context.visitor.actor))
     waiting = [each for each in requests if each.state == "waiting"]
     st.header(_("Waiting for approval"))
     if not waiting:
@@ -56,19 +58,19 @@ def draw(here: Viewing) -> None:
             " here; pages such as Campaigns and Bank transfers list requests of their own."
         )
         st.info(text, icon=":material/task_alt:")
-    me = audit.actor_name(here.visitor.actor)
+    me = audit.actor_name(context.visitor.actor)
     approving.draw_own_count(sum(each.requested_by == me for each in waiting))
     told_item = flash.get_item(_PLACE)
     for request in waiting:  # the oldest first
         if told_item is not None and request.request_id > told_item:
             flash.show(_PLACE)
         with st.container(border=True, key=f"request-{request.request_id}"):
-            _waiting(here, request, name)
+            _waiting(context, request, name)
     flash.show(_PLACE)
     decided = [each for each in requests if each.state != "waiting"]
     if decided:
         st.header(_("Decided"))
-        _table(here, decided, name)
+        _table(context, decided, name)
 
 
 def _elsewhere(counts: WaitingCounts) -> None:
@@ -85,7 +87,7 @@ def _elsewhere(counts: WaitingCounts) -> None:
                 )
 
 
-def _waiting(here: Viewing, request: RequestView, name: Callable[[str | None], str]) -> None:
+def _waiting(context: PageContext, request: RequestView, name: Callable[[str | None], str]) -> None:
     title = f"{words.action(request.action)} · {formats.money(request.amount)}"
     st.subheader(plain(title))
     lines = {
@@ -93,11 +95,11 @@ def _waiting(here: Viewing, request: RequestView, name: Callable[[str | None], s
         _("What"): words.what(request),
         _("Reason"): request.reason,
         _("Requested by"): name(request.requested_by),
-        _("Requested"): here.date_time(request.requested_at),
-        _("Expires"): here.date_time(request.expires_at),
+        _("Requested"): context.date_time(request.requested_at),
+        _("Expires"): context.date_time(request.expires_at),
     }
     st.html(definition_list(lines))
-    is_mine = request.requested_by == audit.actor_name(here.visitor.actor)
+    is_mine = request.requested_by == audit.actor_name(context.visitor.actor)
     with st.container(horizontal=True, vertical_alignment="center"):
         st.page_link(
             st.session_state["account_page"],
@@ -116,7 +118,7 @@ def _waiting(here: Viewing, request: RequestView, name: Callable[[str | None], s
             approving.button(
                 _("Withdraw request"), place=_PLACE, action="withdraw", item=request.request_id
             )
-        elif allows(here.visitor.actor, "decide_request"):
+        elif allows(context.visitor.actor, "decide_request"):
             _buttons(request)
     if is_mine:
         st.caption(_("You requested this. Another finance member approves or rejects it."))
@@ -130,19 +132,19 @@ def _buttons(request: RequestView) -> None:
         approving.button(label, place=_PLACE, action="approve", item=number, is_primary=True)
     with st.popover(_("Reject…")):
         field = f"why-{number}"
-        st.text_input(_("Reason"), max_chars=LONGEST_REASON, key=field)
+        st.text_input(_("Reason"), max_chars=MAX_REASON_LENGTH, key=field)
         approving.button(
             _("Reject request"), place=_PLACE, action="refuse", item=number, field=field
         )
 
 
-def _decide(here: Viewing, pressed: Pressed, request: RequestView | None) -> None:
+def _decide(context: PageContext, pressed: Pressed, request: RequestView | None) -> None:
     try:
-        text = _DECISIONS[pressed.action](here, pressed, request)
+        text = _DECISIONS[pressed.action](context, pressed, request)
     except BillingError as error:
-        told = words.refusal(here, error)
+        told = words.refusal(context, error)
         if request is not None and request.action == "refund_payment":
-            told = approving.what_happened(here, error) or payment_words.refusal(error)
+            told = approving.what_happened(context, error) or payment_words.refusal(error)
         if not isinstance(error, InvalidInput):  # which is about what was typed beside it
             told = _named(request, told)
         flash.leave(_PLACE, told, is_good=False, item=pressed.item)
@@ -164,23 +166,25 @@ def _what(request: RequestView) -> str:
     )
 
 
-def _approve(here: Viewing, pressed: Pressed, request: RequestView | None) -> str:
-    done = backend.write(approve_request, request_id=pressed.item, actor=here.visitor.actor)
+def _approve(context: PageContext, pressed: Pressed, request: RequestView | None) -> str:
+    done = database.transaction(
+        approve_request, request_id=pressed.item, actor=context.visitor.actor
+    )
     if done.refund_id is None or request is None or request.payment_gateway is None:
         return _named(request, _("Approved and done."))
     text = _named(request, _("Approved."))
     return f"{text} {refunding.send_refund(request.payment_gateway, done.refund_id)}"
 
 
-def _refuse(here: Viewing, pressed: Pressed, request: RequestView | None) -> str:
-    backend.write(
-        refuse_request, request_id=pressed.item, reason=pressed.text, actor=here.visitor.actor
+def _refuse(context: PageContext, pressed: Pressed, request: RequestView | None) -> str:
+    database.transaction(
+        refuse_request, request_id=pressed.item, reason=pressed.text, actor=context.visitor.actor
     )
     return _named(request, _("Rejected. Nothing was changed."))
 
 
-def _withdraw(here: Viewing, pressed: Pressed, request: RequestView | None) -> str:
-    backend.write(withdraw_request, request_id=pressed.item, actor=here.visitor.actor)
+def _withdraw(context: PageContext, pressed: Pressed, request: RequestView | None) -> str:
+    database.transaction(withdraw_request, request_id=pressed.item, actor=context.visitor.actor)
     return _named(request, _("Withdrawn. Nothing was changed."))
 
 
@@ -188,11 +192,11 @@ _DECISIONS = {"approve": _approve, "refuse": _refuse, "withdraw": _withdraw}
 
 
 def _table(
-    here: Viewing, decided: Sequence[RequestView], name: Callable[[str | None], str]
+    context: PageContext, decided: Sequence[RequestView], name: Callable[[str | None], str]
 ) -> None:
     table = pa.table(
         {
-            _("Requested"): [here.date_time(each.requested_at) for each in decided],
+            _("Requested"): [context.date_time(each.requested_at) for each in decided],
             _("Account"): [f"{each.account_name} · {each.account_id}" for each in decided],
             _("What"): [words.action(each.action) for each in decided],
             _("Amount"): [formats.money(each.amount) for each in decided],

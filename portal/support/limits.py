@@ -12,7 +12,7 @@ from domain.errors import BillingError
 from domain.money import Money
 from domain.permissions import allows
 from domain.support import MAKER_ROLES, change_action_limit, get_maker_roles, list_action_limits
-from portal import backend, formats
+from portal import database, formats
 from portal.i18n import _, current_language
 from portal.roles import staff_role_name
 from portal.support import words
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 
     from domain.actors import StaffRole
     from domain.support import Limit
-    from portal.viewing import Viewing
+    from portal.page_context import PageContext
 
 _PLACE = "action_limits"
 _ONCE = "action_limits_once"
-_LONGEST_AMOUNT = 40
+_MAX_AMOUNT_LENGTH = 40
 
 
-def draw(here: Viewing) -> None:
+def draw(context: PageContext) -> None:
     """Draw the limits of a currency and, for administrators, the form that changes one."""
-    limits = backend.read(list_action_limits, actor=here.visitor.actor)
+    limits = database.read_snapshot(list_action_limits, actor=context.visitor.actor)
     text = _(
         "What one person may do for one account in 24 hours without a second person. Above it,"
         " somebody of finance approves. Refunds count over all accounts, in the currency paid."
@@ -47,8 +47,8 @@ def draw(here: Viewing) -> None:
         (each.action, each.role): each for each in limits if each.daily.currency == currency
     }
     _table(of_currency, currency)
-    if allows(here.visitor.actor, "change_action_limit"):
-        _form(here, of_currency, currency)
+    if allows(context.visitor.actor, "change_action_limit"):
+        _form(context, of_currency, currency)
         flash.show(_PLACE)
     else:
         st.caption(_("Administrators change these, who move no credit themselves."))
@@ -76,7 +76,9 @@ def _shown(limit: Limit | None, none: Money) -> str:
     return formats.money(none if limit is None else limit.daily)
 
 
-def _form(here: Viewing, limits: Mapping[tuple[str, StaffRole], Limit], currency: str) -> None:
+def _form(
+    context: PageContext, limits: Mapping[tuple[str, StaffRole], Limit], currency: str
+) -> None:
     st.subheader(_("Change a limit"))
     with st.grid(columns=2, min_column_width=200):
         action = checked.selectbox(
@@ -94,7 +96,7 @@ def _form(here: Viewing, limits: Mapping[tuple[str, StaffRole], Limit], currency
         typed = st.text_input(
             _("Amount in {currency}").format(currency=currency),
             shown,
-            max_chars=_LONGEST_AMOUNT,
+            max_chars=_MAX_AMOUNT_LENGTH,
             key=f"{key}-amount",
         )
         is_sent = st.form_submit_button(_("Save"), type="primary")
@@ -103,17 +105,17 @@ def _form(here: Viewing, limits: Mapping[tuple[str, StaffRole], Limit], currency
     once: dict[str, str] = st.session_state.setdefault(_ONCE, {})
     try:
         daily = Money.parse(typed, currency, locale=current_language())
-        backend.write(
+        database.transaction(
             change_action_limit,
             action=action,
             role=role,
             daily=daily,
             expected_version=version,
-            actor=here.visitor.actor,
+            actor=context.visitor.actor,
             idempotency_key=once.setdefault(f"{key}|{typed}", uuid.uuid4().hex),
         )
     except BillingError as error:
-        flash.leave(_PLACE, words.refusal(here, error), is_good=False)
+        flash.leave(_PLACE, words.refusal(context, error), is_good=False)
     else:
         text = _("{action}, {role}: up to {amount} from now on.")
         flash.leave(

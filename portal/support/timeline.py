@@ -12,9 +12,9 @@ import streamlit as st
 from domain.errors import BillingError
 from domain.history.rows import HistoryReference, HistoryStatus
 from domain.payments.review_cases import kept_amount
-from domain.support import LONGEST_NOTE, add_note
+from domain.support import MAX_NOTE_LENGTH, add_note
 from domain.support.account_timeline import TimelineCursor, account_timeline
-from portal import address, backend, descriptions, formats, paging
+from portal import database, descriptions, formats, paging, query_params
 from portal.i18n import N_, _, ngettext
 from portal.payments.words import step
 from portal.people import naming
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
     from domain.ledger.balances import AccountSummary
     from domain.support.account_timeline import TimelineItem
-    from portal.viewing import Viewing
+    from portal.page_context import PageContext
 
-_NOTE = "note_once"
+_NOTE = "add_event_once"
 _CHANGES = {
     "open_account": N_("The account was opened"),
     "add_member": N_("A member was added"),
@@ -51,14 +51,14 @@ _CHANGES = {
 }
 
 
-def draw(here: Viewing, account: AccountSummary) -> None:
+def draw(context: PageContext, account: AccountSummary) -> None:
     """Draw the form for a note and the timeline, newest first."""
-    _note_form(here, account)
-    address.set_widget("timeline_usage", address.given("usage") != "off")
+    _note_form(context, account)
+    query_params.set_widget("timeline_usage", query_params.get("usage") != "off")
     shows_usage = st.toggle(_("Usage of each day"), key="timeline_usage", on_change=_show_usage)
-    page = backend.read(
+    page = database.read_snapshot(
         account_timeline,
-        actor=here.visitor.actor,
+        actor=context.visitor.actor,
         account_id=account.account_id,
         older_than=_cursor(),
         with_usage=shows_usage,
@@ -66,20 +66,20 @@ def draw(here: Viewing, account: AccountSummary) -> None:
     if not page.items:
         st.info(_("Nothing happened to this account yet."), icon=":material/history:")
         return
-    _table(here, page.items)
+    _table(context, page.items)
     end = page.older
     paging.draw(None if end is None else f"{end.at.isoformat()}~{end.rank}~{end.number}")
 
 
 def _show_usage() -> None:
-    address.drop(paging.BEFORE)
-    address.keep("usage", None if st.session_state["timeline_usage"] else "off")
+    query_params.remove(paging.BEFORE)
+    query_params.put("usage", None if st.session_state["timeline_usage"] else "off")
 
 
 def _cursor() -> TimelineCursor | None:
     """Return where the address says that the page begins; the newest where it says nonsense."""
     try:
-        at, rank, number = address.given(paging.BEFORE).split("~")
+        at, rank, number = query_params.get(paging.BEFORE).split("~")
         moment = datetime.fromisoformat(at)
         cursor = TimelineCursor(moment, int(rank[:2]), int(number[:18]))
     except ValueError:
@@ -87,44 +87,44 @@ def _cursor() -> TimelineCursor | None:
     return cursor if moment.tzinfo is not None else None
 
 
-def _note_form(here: Viewing, account: AccountSummary) -> None:
+def _note_form(context: PageContext, account: AccountSummary) -> None:
     key = st.session_state.setdefault(_NOTE, uuid.uuid4().hex)
     with st.expander(_("Write a note"), icon=":material/edit_note:"):
         with st.form(f"note-{key}", border=False):
             written = st.text_area(
-                _("Note, for staff only"), max_chars=LONGEST_NOTE, key=f"note_text-{key}"
+                _("Note, for staff only"), max_chars=MAX_NOTE_LENGTH, key=f"note_text-{key}"
             )
             is_sent = st.form_submit_button(_("Keep the note"))
         if not is_sent:
             return
         try:
-            backend.write(
+            database.transaction(
                 add_note,
                 account_id=account.account_id,
                 text=written,
-                actor=here.visitor.actor,
+                actor=context.visitor.actor,
                 idempotency_key=key,
             )
         except BillingError as error:
-            st.error(words.refusal(here, error), icon=":material/error:")
+            st.error(words.refusal(context, error), icon=":material/error:")
         else:
             del st.session_state[_NOTE]
             st.rerun()
 
 
-def _table(here: Viewing, items: tuple[TimelineItem, ...]) -> None:
-    name = naming(here, {who for each in items for who in (each.actor, each.checker)})
+def _table(context: PageContext, items: tuple[TimelineItem, ...]) -> None:
+    name = naming(context, {who for each in items for who in (each.actor, each.checker)})
     table = pa.table(
         {
-            _("When"): [_when(here, each) for each in items],
+            _("When"): [_when(context, each) for each in items],
             _("What"): [_what(each) for each in items],
             _("Amount"): [
-                "" if each.amount_micros is None else here.money(each.amount_micros, signed=True)
+                "" if each.amount_micros is None else context.money(each.amount_micros, signed=True)
                 for each in items
             ],
             _("Who"): [_who(each, name(each.actor), name(each.checker)) for each in items],
             _("Details"): [_details(each) for each in items],
-            _("Open"): [_link(here, each) for each in items],
+            _("Open"): [_link(context, each) for each in items],
         }
     )
     st.dataframe(
@@ -147,10 +147,10 @@ def _entry(item: TimelineItem) -> str:
     return descriptions.description(item.code, item.details["parameters"])
 
 
-def _when(here: Viewing, item: TimelineItem) -> str:
+def _when(context: PageContext, item: TimelineItem) -> str:
     if item.kind == "usage":
         return formats.date(date.fromisoformat(item.details["day"]))
-    return here.date_time(item.at)
+    return context.date_time(item.at)
 
 
 def _change(item: TimelineItem) -> str:
@@ -201,8 +201,8 @@ def _amount(item: TimelineItem) -> str:
     return amount if item.kind == "act" else _("Amount requested: {amount}").format(amount=amount)
 
 
-def _link(here: Viewing, item: TimelineItem) -> str:
-    account = here.account.account_id if here.account else 0
+def _link(context: PageContext, item: TimelineItem) -> str:
+    account = context.account.account_id if context.account else 0
     if item.kind == "entry":
         row = HistoryReference(HistoryStatus.SUCCESS, item.number)
         return f"/billing?account={account}&tab=history&row={row}"

@@ -12,7 +12,7 @@ from portal.vouchers import redeeming
 
 if TYPE_CHECKING:
     from domain.support.queries import RequestView
-    from portal.viewing import Viewing
+    from portal.page_context import PageContext
 
 ACTIONS = {
     "issue_voucher": N_("Issue a voucher"),
@@ -99,14 +99,14 @@ def what(request: RequestView) -> str:
     return f"{lasting} · {', '.join(descriptions.service(slug) for slug in services)}"
 
 
-def refusal(here: Viewing, error: BillingError) -> str:
+def refusal(context: PageContext, error: BillingError) -> str:
     """Return the sentence for why an act, or a decision, is not possible."""
-    happened = approving.what_happened(here, error)
+    happened = approving.what_happened(context, error)
     if happened is not None:
         return happened
     if isinstance(error, VoucherRefused):
         own = _VOUCHERS.get(error.reason)
-        return _(own) if own else redeeming.refusal(here, error)
+        return _(own) if own else redeeming.refusal(context, error)
     if isinstance(error, InvalidInput) and (error.field, error.reason) in _FAULTS:
         return _(_FAULTS[error.field, error.reason]).format(**error.values)
     if isinstance(error, Conflict) and error.reason in _CONFLICTS:

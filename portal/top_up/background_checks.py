@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from domain import payments
 from domain.errors import BillingError
-from portal import backend
+from portal import database
 from portal.process import shared
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 _EVERY_SECONDS = 10
 _DEADLINE_SECONDS = 30
 """A question that is out for longer does not keep the same one from being asked again."""
-_MAX_AT_ONCE = 8
+_MAX_CONCURRENT = 8
 """Of one gateway: one that hangs takes no more threads, and none from the others."""
 
 
@@ -83,7 +83,7 @@ class BackgroundChecks:
 
     def _may_ask(self, question: _Question) -> bool:
         of_gateway = [each for each in self._questions if each.gateway == question.gateway]
-        if sum(each.is_out for each in of_gateway) >= _MAX_AT_ONCE:
+        if sum(each.is_out for each in of_gateway) >= _MAX_CONCURRENT:
             return False
         return not any(
             question.asked_at - each.asked_at
@@ -101,7 +101,7 @@ def checks() -> BackgroundChecks:
 def _check(gateway: Gateway, payment_id: int, actor: Actor) -> None:
     try:
         payments.check_payment(
-            backend.sessions(actor), gateway=gateway, payment_id=payment_id, actor=actor
+            database.sessions(actor), gateway=gateway, payment_id=payment_id, actor=actor
         )
     except BillingError as refusal:
         _log.info("payment %d is not asked about: %s", payment_id, refusal)

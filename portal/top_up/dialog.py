@@ -22,30 +22,30 @@ from domain.payments import CONSENT_VERSION, methods_of
 from domain.payments.checkout import check_amount
 from domain.payments.exchange_rates import make_quote
 from domain.payments.top_up_limits import limits_of
-from portal import backend, formats, messages
+from portal import database, formats, messages
 from portal.formats import plain
 from portal.gateways import gateway_of
 from portal.i18n import _, current_language
+from portal.page_context import account_or_stop
 from portal.routes.payments import payment_path
 from portal.settings import settings
 from portal.top_up import profile_form, words
 from portal.ui import checked, partial_runs
 from portal.ui.field_errors import FieldErrors
 from portal.ui.fragments import redraw_fragment
-from portal.viewing import account_or_stop
 
 if TYPE_CHECKING:
     from domain.ledger.balances import AccountSummary
     from domain.payments import Method
     from domain.payments.exchange_rates import Quote
     from domain.payments.top_up_limits import TopUpLimits
-    from portal.viewing import Viewing
+    from portal.page_context import PageContext
 
 T = TypeVar("T")
 
 _STATE = "add_credit"
 _LOCAL_ADDRESS = "127.0.0.1"
-_LONGEST_AMOUNT = 30
+_MAX_AMOUNT_LENGTH = 30
 
 
 @dataclass
@@ -91,7 +91,7 @@ def open_dialog(
     st.session_state[_STATE] = _Steps(account_id, credit=credit, instead_of=instead_of)
 
 
-def draw_open(here: Viewing) -> None:
+def draw_open(context: PageContext) -> None:
     """Draw the dialog where it is open.
 
     Streamlit closes a dialog that a run of the page does not draw, and a page that watches a
@@ -100,11 +100,11 @@ def draw_open(here: Viewing) -> None:
     steps: _Steps | None = st.session_state.get(_STATE)
     if steps is None:
         return
-    account = here.account
+    account = context.account
     if account is None or account.account_id != steps.account_id:
         try:
-            account = backend.read(
-                account_summary, actor=here.visitor.actor, account_id=steps.account_id
+            account = database.read_snapshot(
+                account_summary, actor=context.visitor.actor, account_id=steps.account_id
             )
         except BillingError as error:
             _close()
@@ -112,25 +112,25 @@ def draw_open(here: Viewing) -> None:
             return
     # The title is read when the dialog is made, so it is made in the reader's language.
     decorate = partial_runs.dialog(_("Add credit"), width="medium", on_dismiss=_close)
-    decorate(_draw)(replace(here, account=account))
+    decorate(_draw)(replace(context, account=account))
 
 
 def _close() -> None:
     st.session_state.pop(_STATE, None)
 
 
-def _begin_steps(here: Viewing, account: AccountSummary, steps: _Steps) -> None:
+def _begin_steps(context: PageContext, account: AccountSummary, steps: _Steps) -> None:
     """Choose the first step; an amount that is offered as a preset is chosen there."""
-    actor, account_id = here.visitor.actor, account.account_id
+    actor, account_id = context.visitor.actor, account.account_id
     credit = steps.credit
     if credit is not None and credit.currency != account.currency:
         credit = steps.credit = None
     if credit is not None:
-        if credit in backend.read(limits_of, currency=credit.currency).presets:
+        if credit in database.read_snapshot(limits_of, currency=credit.currency).presets:
             steps.preset = credit.micros
         else:
             steps.typed = formats.amount(credit)
-    if backend.read(current_profile, actor=actor, account_id=account_id) is None:
+    if database.read_snapshot(current_profile, actor=actor, account_id=account_id) is None:
         steps.step = "profile"
     else:
         steps.step = _after_profile(steps)
@@ -140,8 +140,8 @@ def _after_profile(steps: _Steps) -> str:
     return "amount" if steps.credit is None else "method"
 
 
-def _draw(here: Viewing) -> None:
-    account = account_or_stop(here)
+def _draw(context: PageContext) -> None:
+    account = account_or_stop(context)
     steps: _Steps = st.session_state[_STATE]
     draw = {
         "profile": _profile,
@@ -152,8 +152,8 @@ def _draw(here: Viewing) -> None:
     }
     try:
         if steps.step is None:
-            _begin_steps(here, account, steps)
-        draw[_chosen(steps.step)](here, account, steps)
+            _begin_steps(context, account, steps)
+        draw[_chosen(steps.step)](context, account, steps)
     except BillingError as error:
         st.error(plain(words.refusal(error, account.currency)), icon=":material/error:")
 
@@ -164,30 +164,30 @@ def _go(steps: _Steps, step: str) -> None:
 
 
 # ── Billing information ───────────────────────────────────────────────────────────────────────
-def _profile(here: Viewing, account: AccountSummary, steps: _Steps) -> None:
-    actor, account_id = here.visitor.actor, account.account_id
+def _profile(context: PageContext, account: AccountSummary, steps: _Steps) -> None:
+    actor, account_id = context.visitor.actor, account.account_id
     st.write(_("Billing information. It appears on your receipts and invoices."))
-    choices = backend.read(profile_choices, actor=actor, account_id=account_id)
+    choices = database.read_snapshot(profile_choices, actor=actor, account_id=account_id)
     saved = profile_form.draw(
-        here, choices, None, key=steps.widget("profile"), submit_label=_("Continue")
+        context, choices, None, key=steps.widget("profile"), submit_label=_("Continue")
     )
     if saved is not None:
         _go(steps, _after_profile(steps))
 
 
 # ── Amount ────────────────────────────────────────────────────────────────────────────────────
-def _amount(here: Viewing, account: AccountSummary, steps: _Steps) -> None:
+def _amount(context: PageContext, account: AccountSummary, steps: _Steps) -> None:
     # The currency may have been chosen a moment ago, in the step before.
-    currency = backend.read(
-        profile_choices, actor=here.visitor.actor, account_id=account.account_id
+    currency = database.read_snapshot(
+        profile_choices, actor=context.visitor.actor, account_id=account.account_id
     ).currency
-    limits = backend.read(limits_of, currency=currency)
+    limits = database.read_snapshot(limits_of, currency=currency)
     errors = _amount_fields(steps, limits)
     if not st.button(_("Continue"), type="primary", key=steps.widget("to_method")):
         return
     try:
         steps.credit = _read_amount(steps, currency)
-        backend.read(check_amount, currency=currency, credit=steps.credit)
+        database.read_snapshot(check_amount, currency=currency, credit=steps.credit)
     except InvalidInput as error:
         errors.show({"amount": words.fault(error, currency)})
         return
@@ -221,7 +221,7 @@ def _amount_fields(steps: _Steps, limits: TopUpLimits) -> FieldErrors:
     steps.typed = st.text_input(
         _("Or another amount ({currency})").format(currency=limits.currency),
         key=typed_key,
-        max_chars=_LONGEST_AMOUNT,
+        max_chars=_MAX_AMOUNT_LENGTH,
         placeholder=formats.money(limits.minimum),
         on_change=type_another,
     )
@@ -246,9 +246,11 @@ def _read_amount(steps: _Steps, currency: str) -> Money:
 
 
 # ── Method ────────────────────────────────────────────────────────────────────────────────────
-def _method(here: Viewing, account: AccountSummary, steps: _Steps) -> None:
+def _method(context: PageContext, account: AccountSummary, steps: _Steps) -> None:
     credit = _chosen(steps.credit)
-    profile = backend.read(current_profile, actor=here.visitor.actor, account_id=account.account_id)
+    profile = database.read_snapshot(
+        current_profile, actor=context.visitor.actor, account_id=account.account_id
+    )
     country = profile.profile.country if profile is not None else ""
     offered = [
         method
@@ -277,7 +279,7 @@ def _method(here: Viewing, account: AccountSummary, steps: _Steps) -> None:
     if not is_sent:
         return
     try:
-        _price(here, account, steps)
+        _price(context, account, steps)
     except BillingError as error:
         errors.show({"method": words.refusal(error, account.currency)})
         return
@@ -297,33 +299,33 @@ def _method_name(method: Method) -> str:
     return text.format(gateway=words.gateway(method.gateway), currency=method.currency)
 
 
-def _price(here: Viewing, account: AccountSummary, steps: _Steps) -> None:
+def _price(context: PageContext, account: AccountSummary, steps: _Steps) -> None:
     """Lock what is to be paid, where that is in another currency; a new price is a new payment."""
     credit, method = _chosen(steps.credit), _chosen(steps.method)
     steps.quote = None
     steps.key = uuid.uuid4().hex
     if method.currency != credit.currency:
-        steps.quote = backend.write(
+        steps.quote = database.transaction(
             make_quote,
             account_id=account.account_id,
             credit=credit,
             pay_currency=method.currency,
-            actor=here.visitor.actor,
+            actor=context.visitor.actor,
         )
 
 
 # ── Review ────────────────────────────────────────────────────────────────────────────────────
-def _review(here: Viewing, account: AccountSummary, steps: _Steps) -> None:
+def _review(context: PageContext, account: AccountSummary, steps: _Steps) -> None:
     credit, method, pay = _chosen(steps.credit), _chosen(steps.method), _chosen(steps.pay)
     lines = {
         _("You pay"): formats.money(pay),
         _("You get"): formats.money(credit),
         _("With"): words.gateway(method.gateway),
-        **_exchange_lines(here, steps.quote),
+        **_exchange_lines(context, steps.quote),
     }
     st.html(words.definition_list(lines))
     if steps.quote is not None:
-        here.draw_zone()
+        context.draw_zone()
     terms = (credit, method, pay)
     agreed = st.checkbox(
         _("I agree that credit I buy is non-refundable."),
@@ -345,18 +347,18 @@ def _review(here: Viewing, account: AccountSummary, steps: _Steps) -> None:
         )
         _back(steps, "method")
     if is_sent and agreed:
-        _pay(here, account, steps, errors)
+        _pay(context, account, steps, errors)
 
 
-def _pay(here: Viewing, account: AccountSummary, steps: _Steps, errors: FieldErrors) -> None:
+def _pay(context: PageContext, account: AccountSummary, steps: _Steps, errors: FieldErrors) -> None:
     """Begin the payment and leave; what was refused is priced anew, and is another payment."""
     name = words.gateway(_chosen(steps.method).gateway)
     try:
         with st.spinner(_("Opening {gateway}…").format(gateway=name)):
-            reference = _begin(here, account, steps)
+            reference = _begin(context, account, steps)
     except (Conflict, GatewayRefused) as error:
         steps.notice = words.refusal(error, account.currency)
-        _price(here, account, steps)
+        _price(context, account, steps)
         redraw_fragment()
     except BillingError as error:
         errors.show({"payment": words.refusal(error, account.currency)})
@@ -365,7 +367,7 @@ def _pay(here: Viewing, account: AccountSummary, steps: _Steps, errors: FieldErr
     _go(steps, "leave")
 
 
-def _exchange_lines(here: Viewing, quote: Quote | None) -> dict[str, str]:
+def _exchange_lines(context: PageContext, quote: Quote | None) -> dict[str, str]:
     if quote is None:
         return {}
     rate = formats.number(quote.effective_rate.normalize())
@@ -379,7 +381,7 @@ def _exchange_lines(here: Viewing, quote: Quote | None) -> dict[str, str]:
     )
     return {
         _("Exchange rate"): shown,
-        _("Locked until"): here.date_time(quote.expires_at),
+        _("Locked until"): context.date_time(quote.expires_at),
     }
 
 
@@ -387,13 +389,13 @@ def _percent(basis_points: int) -> str:
     return formats.number((Decimal(basis_points) / 100).normalize())
 
 
-def _begin(here: Viewing, account: AccountSummary, steps: _Steps) -> str:
+def _begin(context: PageContext, account: AccountSummary, steps: _Steps) -> str:
     """Write the payment down, have the gateway expect it, and return its reference."""
     method = _chosen(steps.method)
     gateway = gateway_of(method.gateway)
     if gateway is None:
         raise RuntimeError("a method is offered only where its gateway is")
-    started = backend.write(
+    started = database.transaction(
         payments.start_payment,
         account_id=account.account_id,
         gateway=gateway,
@@ -401,18 +403,18 @@ def _begin(here: Viewing, account: AccountSummary, steps: _Steps) -> str:
         quote_id=steps.quote.id if steps.quote is not None else None,
         consent_version=CONSENT_VERSION,
         language=current_language(),
-        actor=here.visitor.actor,
+        actor=context.visitor.actor,
         idempotency_key=steps.key,
     )
     origin = own_origin()
     payments.open_checkout(
-        backend.sessions(here.visitor.actor),
+        database.sessions(context.visitor.actor),
         gateway=gateway,
         payment_id=started.payment_id,
         return_url=f"{origin}/payments/return/{gateway.name}",
         cancel_url=f"{origin}{payment_path(started.reference, is_cancelled=True)}",
         customer_ip=st.context.ip_address or _LOCAL_ADDRESS,
-        actor=here.visitor.actor,
+        actor=context.visitor.actor,
     )
     return started.reference
 
@@ -425,7 +427,7 @@ def own_origin() -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
-def _leave(_here: Viewing, _account: AccountSummary, steps: _Steps) -> None:
+def _leave(_here: PageContext, _account: AccountSummary, steps: _Steps) -> None:
     """Send the browser away in this tab; a link stands by where scripts are slow."""
     path = f"/pay/{st.session_state['add_credit_reference']}"
     name = words.gateway(_chosen(steps.method).gateway)

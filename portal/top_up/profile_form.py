@@ -10,10 +10,10 @@ import streamlit as st
 from babel import Locale
 
 from domain.billing_profiles import (
-    LONGEST_ADDRESS,
-    LONGEST_CITY,
-    LONGEST_NAME,
-    LONGEST_TAX_CODE,
+    MAX_ADDRESS_LENGTH,
+    MAX_CITY_LENGTH,
+    MAX_NAME_LENGTH,
+    MAX_TAX_CODE_LENGTH,
     BillingProfile,
     ProfileKind,
     SavedProfile,
@@ -21,7 +21,7 @@ from domain.billing_profiles import (
     save_profile,
 )
 from domain.errors import BillingError
-from portal import backend
+from portal import database
 from portal.i18n import _, current_language
 from portal.top_up import words
 from portal.ui import checked
@@ -30,10 +30,10 @@ from portal.ui.lost_rights import remember_pressed
 
 if TYPE_CHECKING:
     from domain.billing_profiles import ProfileChoices, ProfileVersion
-    from portal.viewing import Viewing
+    from portal.page_context import PageContext
 
 SAVE_PROFILE = "save_billing_profile"
-_LONGEST_EMAIL = 254
+_MAX_EMAIL_LENGTH = 254
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class _Form:
 
 
 def draw(
-    here: Viewing,
+    context: PageContext,
     choices: ProfileChoices,
     current: ProfileVersion | None,
     *,
@@ -62,7 +62,7 @@ def draw(
     A first profile begins with what the person said when they signed up.
     """
     kind = _kind(current, key)
-    form = _Form(_first(here, choices, current, kind), FieldErrors(), key)
+    form = _Form(_first(context, choices, current, kind), FieldErrors(), key)
     with st.form(f"{key}-form", border=False):
         given = _fields(choices, form)
         currency = _currency(choices, form)
@@ -70,19 +70,19 @@ def draw(
         is_sent = st.form_submit_button(
             submit_label, type="primary", on_click=remember_pressed, args=(SAVE_PROFILE,)
         )
-    return _save(here, given, currency, current, form) if is_sent else None
+    return _save(context, given, currency, current, form) if is_sent else None
 
 
 def _first(
-    here: Viewing, choices: ProfileChoices, current: ProfileVersion | None, kind: ProfileKind
+    context: PageContext, choices: ProfileChoices, current: ProfileVersion | None, kind: ProfileKind
 ) -> BillingProfile:
     if current is not None:
         return replace(current.profile, kind=kind)
     return BillingProfile(
         kind=kind,
         # A person's name is no company's.
-        name=here.visitor.display_name if kind is ProfileKind.PERSONAL else "",
-        email=here.visitor.email,
+        name=context.visitor.display_name if kind is ProfileKind.PERSONAL else "",
+        email=context.visitor.email,
         address="",
         country=choices.country or "",
     )
@@ -121,15 +121,15 @@ def _fields(choices: ProfileChoices, form: _Form) -> BillingProfile:
         "name",
         _("Company name") if is_company else _("Name"),
         first.name,
-        LONGEST_NAME,
+        MAX_NAME_LENGTH,
         "organization" if is_company else "name",
     )
-    email = text("email", _("Email for receipts"), first.email, _LONGEST_EMAIL, "email")
-    address = text("address", _("Address"), first.address, LONGEST_ADDRESS, "street-address")
-    city = text("city", _("City (optional)"), first.city, LONGEST_CITY, "address-level2")
+    email = text("email", _("Email for receipts"), first.email, _MAX_EMAIL_LENGTH, "email")
+    address = text("address", _("Address"), first.address, MAX_ADDRESS_LENGTH, "street-address")
+    city = text("city", _("City (optional)"), first.city, MAX_CITY_LENGTH, "address-level2")
     country = _country(choices, form)
     tax_label = _("Tax code") if is_company else _("Tax code (optional)")
-    tax_code = text("tax_code", tax_label, first.tax_code, LONGEST_TAX_CODE, "off")
+    tax_code = text("tax_code", tax_label, first.tax_code, MAX_TAX_CODE_LENGTH, "off")
     return BillingProfile(
         kind=first.kind,
         name=name,
@@ -181,7 +181,7 @@ def _currency(choices: ProfileChoices, form: _Form) -> str | None:
 
 
 def _save(
-    here: Viewing,
+    context: PageContext,
     given: BillingProfile,
     currency: str | None,
     current: ProfileVersion | None,
@@ -189,7 +189,7 @@ def _save(
 ) -> SavedProfile | None:
     faults = profile_faults(given)
     form.errors.show({fault.field: words.fault(fault) for fault in reversed(faults)})
-    if faults or here.account is None:
+    if faults or context.account is None:
         return None
     # The same again, by an impatient second click, is the same write.
     once = st.session_state.setdefault(form.widget("once"), {})
@@ -198,13 +198,13 @@ def _save(
     )
     write_key = once.setdefault(said, uuid.uuid4().hex)
     try:
-        saved = backend.write(
+        saved = database.transaction(
             save_profile,
-            account_id=here.account.account_id,
+            account_id=context.account.account_id,
             profile=given,
             currency=currency,
             expected_version=current.version if current is not None else 0,
-            actor=here.visitor.actor,
+            actor=context.visitor.actor,
             idempotency_key=write_key,
         )
     except BillingError as error:

@@ -16,7 +16,7 @@ from domain.payments import PaymentState
 from domain.payments.queries import PaymentStatus, find_payment, payment_outcome
 from domain.payments.review_cases import GATEWAY_REVIEW, MONEY_OF_ANOTHER, REFUSED_BY_STAFF
 from domain.permissions import allows
-from portal import backend, formats
+from portal import database, formats
 from portal.formats import plain
 from portal.gateways import gateway_of
 from portal.i18n import N_, _
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from domain.payments.queries import DisputeView, PaymentOutcome, PaymentView, RefundView
-    from portal.viewing import Viewing
+    from portal.page_context import PageContext
 
 _LOOK_EVERY_SECONDS = 1
 _RECEIPT_EVERY_SECONDS = 2
@@ -38,70 +38,72 @@ _DOCUMENTS = {
 }
 
 
-def draw(here: Viewing, found: PaymentOutcome, *, came_back_without_paying: bool) -> None:
+def draw(context: PageContext, found: PaymentOutcome, *, came_back_without_paying: bool) -> None:
     """Draw the result; where somebody came back without paying, the payment is given up first."""
     payment = found.payment
-    if came_back_without_paying and payment.is_open and _may_pay(here, payment):
-        backend.write(payments.give_up, reference=payment.reference, actor=here.visitor.actor)
-        found = _read(here, payment.reference)
+    if came_back_without_paying and payment.is_open and _may_pay(context, payment):
+        database.transaction(
+            payments.give_up, reference=payment.reference, actor=context.visitor.actor
+        )
+        found = _read(context, payment.reference)
         payment = found.payment
     may_have_paid = came_back_without_paying and payment.state == PaymentState.CANCELLED
     if payment.is_open or may_have_paid:
-        _ask(here, payment)
+        _ask(context, payment)
     offered = _offered(payment)
     if payment.is_open:
-        _watch(here, payment.reference, offered)
+        _watch(context, payment.reference, offered)
     else:
-        _decided(here, found)
+        _decided(context, found)
     if offered:
-        _offer_another_method(here, payment, _(offered))
-    here.draw_zone()
+        _offer_another_method(context, payment, _(offered))
+    context.draw_zone()
     if may_have_paid:
-        _await_change(here, payment.reference, payment.state)
+        _await_change(context, payment.reference, payment.state)
 
 
 @partial_runs.fragment(run_every=_LOOK_EVERY_SECONDS)
-def _watch(here: Viewing, reference: str, offered: str) -> None:
+def _watch(context: PageContext, reference: str, offered: str) -> None:
     """Look again and again; what is decided draws the whole page, with its new balance.
 
     So does another button than the one that was offered below: a dialog is the whole page's.
     """
-    payment = _read_payment(here, reference)
+    payment = _read_payment(context, reference)
     if not payment.is_open or _offered(payment) != offered:
         st.rerun()
-    _ask(here, payment)
-    _open(here, payment)
+    _ask(context, payment)
+    _open(context, payment)
 
 
 @partial_runs.fragment(run_every=_LOOK_EVERY_SECONDS)
-def _await_change(here: Viewing, reference: str, state: str) -> None:
+def _await_change(context: PageContext, reference: str, state: str) -> None:
     """Look whether what was given up was paid all the same, and draw the page again with it."""
-    if _read_payment(here, reference).state != state:
+    if _read_payment(context, reference).state != state:
         st.rerun()
 
 
-def _read(here: Viewing, reference: str) -> PaymentOutcome:
-    return backend.read(payment_outcome, actor=here.visitor.actor, reference=reference)
+def _read(context: PageContext, reference: str) -> PaymentOutcome:
+    return database.read_snapshot(payment_outcome, actor=context.visitor.actor, reference=reference)
 
 
-def _read_payment(here: Viewing, reference: str) -> PaymentView:
-    return backend.read(find_payment, actor=here.visitor.actor, reference=reference)
+def _read_payment(context: PageContext, reference: str) -> PaymentView:
+    return database.read_snapshot(find_payment, actor=context.visitor.actor, reference=reference)
 
 
-def _may_pay(here: Viewing, payment: PaymentView) -> bool:
-    return allows(here.visitor.actor, "pay", payment.account_id)
+def _may_pay(context: PageContext, payment: PaymentView) -> bool:
+    return allows(context.visitor.actor, "pay", payment.account_id)
 
 
-def _ask(here: Viewing, payment: PaymentView) -> None:
+def _ask(context: PageContext, payment: PaymentView) -> None:
     """Have the gateway asked, beside this page, for those who may ask."""
     gateway = gateway_of(payment.gateway)
-    actor = here.visitor.actor
+    actor = context.visitor.actor
     if gateway is not None and allows(actor, "ask_gateway", payment.account_id):
         checks().start(gateway=gateway, payment_id=payment.payment_id, actor=actor)
 
 
 # ── A payment that is open ────────────────────────────────────────────────────────────────────
-def _open(here: Viewing, payment: PaymentView) -> None:
+def _open(context: PageContext, payment: PaymentView) -> None:
     gateway = words.gateway(payment.gateway)
     if words.is_review_of_gateway(payment.state, payment.gateway):
         st.info(plain(_reviewed_by_gateway(payment)), icon=":material/policy:")
@@ -111,9 +113,9 @@ def _open(here: Viewing, payment: PaymentView) -> None:
             icon=":material/hourglass_top:",
         )
         if payment.pay_by is not None:
-            until = _("Pay until {moment}.").format(moment=here.date_time(payment.pay_by))
+            until = _("Pay until {moment}.").format(moment=context.date_time(payment.pay_by))
             st.markdown(plain(until))
-        _instructions(here, payment)
+        _instructions(context, payment)
     elif payment.has_declined_attempt:
         text = _(
             "{gateway} declined what you chose to pay with. Nothing was charged. Choose something"
@@ -123,11 +125,11 @@ def _open(here: Viewing, payment: PaymentView) -> None:
     else:
         text = _("Waiting for {gateway}. This page changes by itself.").format(gateway=gateway)
         st.info(text, icon=":material/hourglass_top:")
-    _facts(here, payment)
+    _facts(context, payment)
     if (
         payment.redirect_url is not None
         and payment.state == PaymentState.PENDING
-        and _may_pay(here, payment)
+        and _may_pay(context, payment)
     ):
         if _is_lapsed(payment):
             text = _("The time to pay at {gateway} is over. If you did pay, it still counts.")
@@ -137,9 +139,9 @@ def _open(here: Viewing, payment: PaymentView) -> None:
         st.html(f'<a href="/pay/{payment.reference}" target="_self">{html.escape(label)}</a>')
 
 
-def _instructions(here: Viewing, payment: PaymentView) -> None:
+def _instructions(context: PageContext, payment: PaymentView) -> None:
     """Draw the way to the gateway's page that says how to pay at a store."""
-    if payment.pay_url is None or not _may_pay(here, payment):
+    if payment.pay_url is None or not _may_pay(context, payment):
         return
     label = _("Open the payment instructions")
     path = f"/pay/{payment.reference}"
@@ -159,30 +161,30 @@ def _is_lapsed(payment: PaymentView) -> bool:
 
 
 # ── A payment that is decided ─────────────────────────────────────────────────────────────────
-def _decided(here: Viewing, found: PaymentOutcome) -> None:
+def _decided(context: PageContext, found: PaymentOutcome) -> None:
     payment = found.payment
     if payment.status is PaymentStatus.SUCCESS:
-        _say_what_became_of_credit(here, found)
+        _say_what_became_of_credit(context, found)
     elif payment.state == PaymentState.UNDER_REVIEW:
         st.warning(plain(_under_review(payment)), icon=":material/policy:")
     else:
         _say_why_not(payment)
-    _facts(here, payment)
-    _went_back(here, found)
+    _facts(context, payment)
+    _went_back(context, found)
     if payment.status is PaymentStatus.FAILED and payment.code != REFUSED_BY_STAFF:
         is_declined = payment.state == PaymentState.FAILED
         label = _("Try another method") if is_declined else _("Try again")
-        _offer_another_method(here, payment, label)
+        _offer_another_method(context, payment, label)
     if offers_receipt(payment):
-        draw_documents(here, payment)
+        draw_documents(context, payment)
     elif payment.status is PaymentStatus.SUCCESS and not payment.has_lost_dispute:
-        _await_receipt(here, payment.reference)
+        _await_receipt(context, payment.reference)
 
 
-def draw_documents(here: Viewing, payment: PaymentView) -> None:
+def draw_documents(context: PageContext, payment: PaymentView) -> None:
     """Draw a link to the receipt, and to each credit note and cancellation that followed it."""
-    names = backend.read(
-        payments.list_document_names, payment_id=payment.payment_id, actor=here.visitor.actor
+    names = database.read_snapshot(
+        payments.list_document_names, payment_id=payment.payment_id, actor=context.visitor.actor
     )
     for place, (kind, number) in enumerate(names, start=1):
         label = (
@@ -197,7 +199,7 @@ def offers_receipt(payment: PaymentView) -> bool:
     return payment.has_receipt and not payment.has_lost_dispute
 
 
-def _say_what_became_of_credit(here: Viewing, found: PaymentOutcome) -> None:
+def _say_what_became_of_credit(context: PageContext, found: PaymentOutcome) -> None:
     payment = found.payment
     if payment.has_open_dispute:
         text = _(
@@ -209,14 +211,14 @@ def _say_what_became_of_credit(here: Viewing, found: PaymentOutcome) -> None:
         text = _("The dispute of this payment was lost. Its money went back, and its credit too.")
         st.error(text, icon=":material/gavel:")
     elif payment.refunded.micros or payment.refund_pending.micros:
-        st.info(plain(" ".join(_refunds(here, found))), icon=":material/undo:")
+        st.info(plain(" ".join(_refunds(context, found))), icon=":material/undo:")
     else:
         text = _("{amount} was added to your balance. Thank you.")
         shown = text.format(amount=formats.money(payment.credit))
         st.success(plain(shown), icon=":material/check_circle:")
 
 
-def _refunds(here: Viewing, found: PaymentOutcome) -> Iterator[str]:
+def _refunds(context: PageContext, found: PaymentOutcome) -> Iterator[str]:
     """Yield a sentence for what was refunded, and one for each refund that is still to be paid."""
     payment = found.payment
     if payment.refunded.micros:
@@ -228,7 +230,9 @@ def _refunds(here: Viewing, found: PaymentOutcome) -> Iterator[str]:
                 "A refund of {amount} was requested on {date} and is pending. It shows here as"
                 " refunded once the money has been sent."
             )
-            yield text.format(amount=formats.money(refund.pay), date=here.date(refund.requested_at))
+            yield text.format(
+                amount=formats.money(refund.pay), date=context.date(refund.requested_at)
+            )
 
 
 def _under_review(payment: PaymentView) -> str:
@@ -273,9 +277,9 @@ def _say_why_not(payment: PaymentView) -> None:
         st.error(plain(words.decline(payment)), icon=":material/credit_card_off:")
 
 
-def _offer_another_method(here: Viewing, payment: PaymentView, label: str) -> None:
+def _offer_another_method(context: PageContext, payment: PaymentView, label: str) -> None:
     """Draw a button that opens Add credit at the methods, with the same amount."""
-    if not _may_pay(here, payment):
+    if not _may_pay(context, payment):
         return
     is_declined = payment.state == PaymentState.FAILED or payment.has_declined_attempt
     st.button(
@@ -293,14 +297,14 @@ def _offer_another_method(here: Viewing, payment: PaymentView, label: str) -> No
 
 
 @partial_runs.fragment(run_every=_RECEIPT_EVERY_SECONDS)
-def _await_receipt(here: Viewing, reference: str) -> None:
+def _await_receipt(context: PageContext, reference: str) -> None:
     """Look until the clock's job has made the receipt, and draw the page again with it."""
-    if _read_payment(here, reference).has_receipt:
+    if _read_payment(context, reference).has_receipt:
         st.rerun()
     st.caption(_("The receipt is made in a moment, and goes to you by mail too."))
 
 
-def _facts(here: Viewing, payment: PaymentView) -> None:
+def _facts(context: PageContext, payment: PaymentView) -> None:
     lines = {
         _("Payment"): payment.reference,
         _("Method"): words.gateway(payment.gateway),
@@ -308,43 +312,43 @@ def _facts(here: Viewing, payment: PaymentView) -> None:
     }
     lines |= words.credit(payment)
     lines[_("Status")] = words.state(payment)
-    lines[words.begun_title(payment)] = words.begun(here, payment)
+    lines[words.begun_title(payment)] = words.begun(context, payment)
     if payment.is_sandbox:
         lines[_("Note")] = _("Test money: nothing was charged.")
     st.html(words.definition_list(lines))
 
 
 # ── What went back ────────────────────────────────────────────────────────────────────────────
-def _went_back(here: Viewing, found: PaymentOutcome) -> None:
+def _went_back(context: PageContext, found: PaymentOutcome) -> None:
     """List refunds and disputes; a dispute's reason is the gateway's, a refund's is for staff."""
     if not found.refunds and not found.disputes:
         return
     heading = _("Refunds and disputes")
     rows = [
-        *(_refund_line(here, found.payment, each) for each in found.refunds),
-        *(_dispute_line(here, each) for each in found.disputes),
+        *(_refund_line(context, found.payment, each) for each in found.refunds),
+        *(_dispute_line(context, each) for each in found.disputes),
     ]
     titles = (_("Date"), _("Status"), _("Amount"), _("Reason"))
     st.html(f"<h3>{html.escape(heading)}</h3>{_table(heading, titles, rows)}")
 
 
-def _refund_line(here: Viewing, payment: PaymentView, refund: RefundView) -> tuple[str, ...]:
+def _refund_line(context: PageContext, payment: PaymentView, refund: RefundView) -> tuple[str, ...]:
     reason = refund.reason or ""
     if refund.is_reversal:
         text = _("{gateway} took the money back")
         reason = text.format(gateway=words.gateway(payment.gateway))
     return (
-        here.date_time(refund.settled_at or refund.requested_at),
+        context.date_time(refund.settled_at or refund.requested_at),
         _("Refund: {state}").format(state=words.refund_state(refund.state)),
         formats.money(refund.pay),
         reason,
     )
 
 
-def _dispute_line(here: Viewing, dispute: DisputeView) -> tuple[str, ...]:
+def _dispute_line(context: PageContext, dispute: DisputeView) -> tuple[str, ...]:
     amount = dispute.lost if dispute.state == "lost" and dispute.lost.micros else dispute.pay
     return (
-        here.date_time(dispute.closed_at or dispute.opened_at),
+        context.date_time(dispute.closed_at or dispute.opened_at),
         words.dispute_state(dispute.state),
         formats.money(amount),
         words.dispute_reason(dispute.reason),

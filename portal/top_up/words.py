@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from domain.payments.queries import PaymentView
-    from portal.viewing import Viewing
+    from portal.page_context import PageContext
 
 _GATEWAYS = {
     "vnpay": N_("VNPay"),
@@ -172,11 +172,11 @@ def begun_title(payment: PaymentView) -> str:
     return _("Started") if payment.received_on is None else _("Received")
 
 
-def begun(here: Viewing, payment: PaymentView) -> str:
+def begun(context: PageContext, payment: PaymentView) -> str:
     """Return when a payment was begun; of a bank transfer, the day on which it was received."""
     if payment.received_on is not None:
         return formats.date(payment.received_on)
-    return here.date_time(payment.created_at)
+    return context.date_time(payment.created_at)
 
 
 def credit(payment: PaymentView) -> dict[str, str]:

@@ -16,13 +16,13 @@ from streamlit.errors import StreamlitInvalidLayoutContextError
 from domain.errors import BillingError
 from portal import messages
 from portal.i18n import _
-from portal.viewing import Viewing, renew
+from portal.page_context import PageContext, renew
 
 if TYPE_CHECKING:
     from datetime import timedelta
 
 P = ParamSpec("P")
-Drawing: TypeAlias = Callable[Concatenate[Viewing, P], None]
+Drawing: TypeAlias = Callable[Concatenate[PageContext, P], None]
 
 
 def dialog(
@@ -31,15 +31,15 @@ def dialog(
     width: Literal["small", "medium", "large"] = "small",
     on_dismiss: Literal["ignore", "rerun"] | Callable[[], None] = "ignore",
 ) -> Callable[[Drawing[P]], Drawing[P]]:
-    """Return a decorator of what draws a dialog; it is given a `Viewing` of each run."""
+    """Return a decorator of what draws a dialog; it is given a `PageContext` of each run."""
     decorate = _with_current_rights(st.dialog(title, width=width, on_dismiss=on_dismiss))
 
     def decorated(draw: Drawing[P]) -> Drawing[P]:
         begin = decorate(draw)
 
-        def open_alone(here: Viewing, /, *args: P.args, **kwargs: P.kwargs) -> None:
+        def open_alone(context: PageContext, /, *args: P.args, **kwargs: P.kwargs) -> None:
             try:
-                begin(here, *args, **kwargs)
+                begin(context, *args, **kwargs)
             except StreamlitInvalidLayoutContextError:
                 # Two buttons in one message: no browser sends that.
                 st.error(_("One dialog is open already."), icon=":material/error:")
@@ -50,7 +50,7 @@ def dialog(
 
 
 def fragment(*, run_every: float | timedelta | None = None) -> Callable[[Drawing[P]], Drawing[P]]:
-    """Return a decorator of what draws a fragment; it is given a `Viewing` of each run."""
+    """Return a decorator of what draws a fragment; it is given a `PageContext` of each run."""
     return _with_current_rights(st.fragment(run_every=run_every))
 
 
@@ -61,16 +61,16 @@ def _with_current_rights(
         @wraps(draw)
         def run(user_id: int, account_id: int | None, *args: P.args, **kwargs: P.kwargs) -> None:
             try:
-                here = renew(user_id, account_id)
-                draw(here, *args, **kwargs)
+                context = renew(user_id, account_id)
+                draw(context, *args, **kwargs)
             except BillingError as error:
                 st.error(messages.text_of(error), icon=":material/error:")
 
         partial_run = decorate(run)
 
-        def begin(here: Viewing, /, *args: P.args, **kwargs: P.kwargs) -> None:
-            account_id = None if here.account is None else here.account.account_id
-            partial_run(here.visitor.user_id, account_id, *args, **kwargs)
+        def begin(context: PageContext, /, *args: P.args, **kwargs: P.kwargs) -> None:
+            account_id = None if context.account is None else context.account.account_id
+            partial_run(context.visitor.user_id, account_id, *args, **kwargs)
 
         return begin
 

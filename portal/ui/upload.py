@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from domain.uploads import LARGEST_BYTES, MEBIBYTE, find_upload, name_of_upload
-from portal import backend
+from domain.uploads import MAX_BYTES, MEBIBYTE, find_upload, name_of_upload
+from portal import database
 from portal.i18n import _, current_language
 from portal.routes.uploads import FAULTS, PATH, TOKEN_HEADER
 from portal.session import BUTTON_STYLE
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from domain.uploads import UploadedFile
-    from portal.viewing import Viewing
+    from portal.page_context import PageContext
 
 _STYLE = "display:flex;flex-direction:column;gap:.25rem;font-size:.875rem"
 _SCRIPT = """
@@ -47,24 +47,24 @@ _SCRIPT = """
 
 
 def upload_field(
-    here: Viewing, label: str, *, purpose: str, name: str, extensions: Sequence[str]
+    context: PageContext, label: str, *, purpose: str, name: str, extensions: Sequence[str]
 ) -> uuid.UUID:
     """Draw the field; return the key under which `handed_in` finds its file.
 
     `name` names the field in the session's state: another name is another, empty field.
     """
     key: uuid.UUID = st.session_state.setdefault(name, uuid.uuid4())
-    actor = here.visitor.actor
-    known = backend.look_up(name_of_upload, purpose=purpose, key=key, actor=actor)
+    actor = context.visitor.actor
+    known = database.read_one(name_of_upload, purpose=purpose, key=key, actor=actor)
     done = _("{name} is here.")
     field_id = f"upload-{key}"
     told = {
         "id": field_id,
         "path": f"{PATH}/{purpose}/{key}?lang={current_language()}&name=",
-        "most": LARGEST_BYTES,
+        "most": MAX_BYTES,
         "header": TOKEN_HEADER,
-        "token": here.visitor.form_token,
-        "tooLarge": _(FAULTS["too_large"]).format(maximum=LARGEST_BYTES // MEBIBYTE),
+        "token": context.visitor.form_token,
+        "tooLarge": _(FAULTS["too_large"]).format(maximum=MAX_BYTES // MEBIBYTE),
         "under_way": _("The file is being sent…"),
         "done": done,
         "failed": _("The file did not arrive. Choose it again."),
@@ -83,6 +83,6 @@ def upload_field(
     return key
 
 
-def handed_in(here: Viewing, purpose: str, key: uuid.UUID) -> UploadedFile | None:
+def handed_in(context: PageContext, purpose: str, key: uuid.UUID) -> UploadedFile | None:
     """Return the file that was handed in by the field, or None."""
-    return backend.look_up(find_upload, purpose=purpose, key=key, actor=here.visitor.actor)
+    return database.read_one(find_upload, purpose=purpose, key=key, actor=context.visitor.actor)

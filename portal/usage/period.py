@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import streamlit as st
 
-from domain.metering.queries import GRAINS, LONGEST_PERIOD
-from portal import address
+from domain.metering.queries import GRAINS, MAX_PERIOD
+from portal import query_params
 from portal.i18n import N_, _
 from portal.ui import checked
 
@@ -73,7 +73,7 @@ def usable(days: Days) -> Days:
     if days.last < days.first:
         st.warning(_("The period ends before it begins. Choose a later To."))
         st.stop()
-    return days._replace(first=max(days.first, days.last - LONGEST_PERIOD))
+    return days._replace(first=max(days.first, days.last - MAX_PERIOD))
 
 
 def _days(period: str, today: date) -> tuple[date, date]:
@@ -90,8 +90,8 @@ def _days(period: str, today: date) -> tuple[date, date]:
 def select(label: str, name: str, options: Sequence[str], shown: Callable[[str], str]) -> str:
     """Draw a choice that the address keeps under `name`; the first option is the usual one."""
     key = f"usage_{name}"
-    given = address.given(name)
-    address.set_widget(key, given if given in options else options[0])
+    given = query_params.get(name)
+    query_params.set_widget(key, given if given in options else options[0])
     chosen: str = checked.selectbox(
         label,
         options,
@@ -106,18 +106,18 @@ def select(label: str, name: str, options: Sequence[str], shown: Callable[[str],
 
 def _remember(name: str, usual: str) -> None:
     chosen = st.session_state[f"usage_{name}"]
-    address.keep(name, None if chosen == usual else chosen)
+    query_params.put(name, None if chosen == usual else chosen)
     if name == "period":
-        address.drop("from", "to", "bars")
+        query_params.remove("from", "to", "bars")
 
 
 def _day(label: str, name: str, usual: date, today: date) -> date:
     key = f"usage_{name}"
     try:
-        given = date.fromisoformat(address.given(name))
+        given = date.fromisoformat(query_params.get(name))
     except ValueError:
         given = usual
-    address.set_widget(key, min(max(given, _FIRST_DAY), today))
+    query_params.set_widget(key, min(max(given, _FIRST_DAY), today))
     chosen: date = checked.date_input(
         label,
         min_value=_FIRST_DAY,
@@ -133,4 +133,4 @@ def _day(label: str, name: str, usual: date, today: date) -> date:
 
 def _remember_day(name: str) -> None:
     day: date | None = st.session_state[f"usage_{name}"]
-    address.keep(name, day.isoformat() if day else None)
+    query_params.put(name, day.isoformat() if day else None)

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from domain.ledger.balances import AccountSummary
     from domain.metering.queries import Outlook, Resource, UsageReport
+    from portal.page_context import PageContext
     from portal.usage.period import Chosen
-    from portal.viewing import Viewing
 
 _COLOURS = 7
 _REST = ""
@@ -28,53 +28,53 @@ _SHOWN_RESOURCES = 20
 _FORECAST_DAYS = 90
 _CHART_OPTIONS: dict[str, Any] = {"displayModeBar": False, "scrollZoom": False}
 _PERCENT = 100
-_LARGEST_CHANGE = 999
+_MAX_CHANGE = 999
 
 
 def draw(
-    viewing: Viewing,
+    context: PageContext,
     account: AccountSummary,
     report: UsageReport,
     outlook: Outlook | None,
     chosen: Chosen,
 ) -> None:
     """Draw the page under its choice of days."""
-    _metrics(viewing, report, outlook)
+    _metrics(context, report, outlook)
     if outlook is not None and account.held_micros > 0:
-        held = viewing.money(account.held_micros)
+        held = context.money(account.held_micros)
         text = _("{amount} is held for work under way: the forecast does not spend it.")
         st.caption(formats.plain(text.format(amount=held)))
     if report.resources:
-        _spending(viewing, account, report, chosen)
-        _resources(viewing, account, report)
+        _spending(context, account, report, chosen)
+        _resources(context, account, report)
     else:
         st.info(
             _("Nothing was spent in this period. Choose a longer one."), icon=":material/bar_chart:"
         )
-    _balance(viewing, account, report, outlook)
+    _balance(context, account, report, outlook)
     text = _("Days are those of {zone}.").format(zone=report.zone)
     st.caption(formats.plain(text))
 
 
 # ── Figures on top ─────────────────────────────────────────────────────────────────────────────
-def _metrics(viewing: Viewing, report: UsageReport, outlook: Outlook | None) -> None:
+def _metrics(context: PageContext, report: UsageReport, outlook: Outlook | None) -> None:
     days = (min(report.last, report.today) - report.first).days + 1
     calls = sum(resource.calls for resource in report.resources)
     with st.grid(columns=4, min_column_width=170):
         st.metric(
             _("Spent"),
-            formats.plain(viewing.money(report.spent_micros)),
+            formats.plain(context.money(report.spent_micros)),
             delta=_change(report),
             delta_color="inverse",
             border=True,
             help=_("Compared with the days before, as many."),
         )
         average = -(-report.spent_micros // max(days, 1))
-        st.metric(_("A day"), formats.plain(viewing.money(average)), border=True)
+        st.metric(_("A day"), formats.plain(context.money(average)), border=True)
         st.metric(_("Calls"), formats.number(calls), border=True)
         st.metric(_("Credit lasts"), _runway(outlook), border=True, help=_runway_help(outlook))
     if outlook is not None and outlook.forecast.lapses_micros:
-        amount = viewing.money(outlook.forecast.lapses_micros)
+        amount = context.money(outlook.forecast.lapses_micros)
         text = _("At the current rate, {amount} of credit expires before it is spent.")
         st.warning(formats.plain(text.format(amount=amount)), icon=":material/hourglass_bottom:")
 
@@ -86,7 +86,7 @@ def _change(report: UsageReport) -> str | None:
         return None
     percent = _rounded((report.spent_micros - before) * _PERCENT, before)
     # Streamlit paints a sign; nothing has none.
-    return (f"{percent:+d} %" if percent else None) if percent <= _LARGEST_CHANGE else None
+    return (f"{percent:+d} %" if percent else None) if percent <= _MAX_CHANGE else None
 
 
 def _runway(outlook: Outlook | None) -> str:
@@ -107,10 +107,10 @@ def _runway_help(outlook: Outlook | None) -> str:
 
 # ── Spending ───────────────────────────────────────────────────────────────────────────────────
 def _spending(
-    viewing: Viewing, account: AccountSummary, report: UsageReport, chosen: Chosen
+    context: PageContext, account: AccountSummary, report: UsageReport, chosen: Chosen
 ) -> None:
     st.subheader(_("Spending"))
-    series = _series(viewing, report, chosen.group)
+    series = _series(context, report, chosen.group)
     event = st.plotly_chart(
         stacked_bars(series, account.currency),
         on_select="rerun",
@@ -130,7 +130,7 @@ def _spending(
         st.dataframe(table.sort_index().fillna(""), key="figures")
 
 
-def _series(viewing: Viewing, report: UsageReport, group: str) -> list[Series]:
+def _series(context: PageContext, report: UsageReport, group: str) -> list[Series]:
     """Return a series for each of the dearest, and one for all the others together."""
     totals: dict[str, int] = defaultdict(int)
     for resource in report.resources:
@@ -144,7 +144,7 @@ def _series(viewing: Viewing, report: UsageReport, group: str) -> list[Series]:
         Series(
             key,
             _name(key, group),
-            [Bar(day, micros, viewing.money(micros)) for day, micros in days.items()],
+            [Bar(day, micros, context.money(micros)) for day, micros in days.items()],
             is_rest=key == _REST,
         )
         for key, days in amounts.items()
@@ -183,7 +183,7 @@ def _open_history(query: Mapping[str, str | list[str]]) -> None:
 
 
 # ── What was used ──────────────────────────────────────────────────────────────────────────────
-def _resources(viewing: Viewing, account: AccountSummary, report: UsageReport) -> None:
+def _resources(context: PageContext, account: AccountSummary, report: UsageReport) -> None:
     st.subheader(_("What cost most"))
     amount = _("Spent ({currency})").format(currency=account.currency)
     shown = report.resources[:_SHOWN_RESOURCES]
@@ -192,7 +192,7 @@ def _resources(viewing: Viewing, account: AccountSummary, report: UsageReport) -
             {
                 _("Service"): descriptions.service(resource.service),
                 _("Model or resource"): descriptions.source(resource.source),
-                amount: viewing.money(resource.spent_micros),
+                amount: context.money(resource.spent_micros),
                 _("Share"): _share(resource, report.spent_micros),
                 _("Calls"): formats.number(resource.calls) if resource.calls else "",
                 _("Used"): descriptions.measures(
@@ -229,16 +229,16 @@ def _rounded(amount: int, whole: int) -> int:
 
 # ── Balance ────────────────────────────────────────────────────────────────────────────────────
 def _balance(
-    viewing: Viewing, account: AccountSummary, report: UsageReport, outlook: Outlook | None
+    context: PageContext, account: AccountSummary, report: UsageReport, outlook: Outlook | None
 ) -> None:
     if not report.balances:
         return
     st.subheader(_("Balance"))
-    past = [Bar(day, micros, viewing.money(micros)) for day, micros in report.balances]
+    past = [Bar(day, micros, context.money(micros)) for day, micros in report.balances]
     lines = [Line(_("Balance"), past)]
     if outlook is not None and report.last >= report.today:
         ahead = [
-            Bar(report.today + timedelta(days=number), micros, viewing.money(micros))
+            Bar(report.today + timedelta(days=number), micros, context.money(micros))
             for number, micros in enumerate(outlook.forecast.balances_micros[:_FORECAST_DAYS], 1)
         ]
         if ahead:

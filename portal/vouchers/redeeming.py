@@ -10,7 +10,7 @@ import streamlit as st
 from domain.errors import BillingError, NotAuthorised, RateLimited, VoucherRefused
 from domain.permissions import allows
 from domain.vouchers import read_code, redeem_once_counted
-from portal import backend, formats, messages
+from portal import database, formats, messages
 from portal.formats import plain
 from portal.i18n import N_, _
 from portal.routes.wording import wait_text
@@ -20,11 +20,11 @@ from portal.ui.lost_rights import remember_pressed, show_lost
 if TYPE_CHECKING:
     from domain.ledger.balances import AccountSummary
     from domain.vouchers import Redeemed
-    from portal.viewing import Viewing
+    from portal.page_context import PageContext
 
 _TOLD = "voucher_told"
 _KEY = "voucher_key"
-_LONGEST = 40
+_MAX_LENGTH = 40
 REDEEM = "redeem_code"
 _LOST = N_("Your role changed; you can no longer redeem codes. Ask an owner of the account.")
 _REFUSALS = {
@@ -47,54 +47,54 @@ _REFUSALS_WITH_MOMENT = {
 }
 
 
-def may_redeem(viewing: Viewing, account: AccountSummary) -> bool:
+def may_redeem(context: PageContext, account: AccountSummary) -> bool:
     """Whether this person may turn codes into credit of the account."""
-    return allows(viewing.visitor.actor, REDEEM, account.account_id)
+    return allows(context.visitor.actor, REDEEM, account.account_id)
 
 
-def show_told(viewing: Viewing, account: AccountSummary) -> None:
+def show_told(context: PageContext, account: AccountSummary) -> None:
     """Say what was redeemed in the run before this one, or that it is not allowed any more."""
-    show_lost(REDEEM, _(_LOST), is_allowed=may_redeem(viewing, account))
+    show_lost(REDEEM, _(_LOST), is_allowed=may_redeem(context, account))
     told: str | None = st.session_state.pop(_TOLD, None)
     if told is not None:
         st.success(plain(told), icon=":material/redeem:")
 
 
-def draw(viewing: Viewing, account: AccountSummary) -> None:
+def draw(context: PageContext, account: AccountSummary) -> None:
     """Draw the form, for those who may redeem."""
-    if not may_redeem(viewing, account):
+    if not may_redeem(context, account):
         return
     st.subheader(_("Add Voucher"))
     with st.form(f"voucher-{_wish()}", border=False):
         typed = st.text_input(
             _("Voucher code"),
-            max_chars=_LONGEST,
+            max_chars=_MAX_LENGTH,
             placeholder="ABCD234567",
             key=f"voucher_code-{_wish()}",
             width=320,
         )
         is_sent = st.form_submit_button(_("Apply Code"), on_click=remember_pressed, args=(REDEEM,))
     if is_sent:
-        redeem(viewing, account, typed)
+        redeem(context, account, typed)
 
 
-def redeem(viewing: Viewing, account: AccountSummary, typed: str) -> None:
+def redeem(context: PageContext, account: AccountSummary, typed: str) -> None:
     """Redeem a code and draw the page again with the new balance, or say why not."""
     try:
         redeemed = redeem_once_counted(
-            backend.sessions(viewing.visitor.actor),
+            database.sessions(context.visitor.actor),
             account_id=account.account_id,
             typed=typed,
-            actor=viewing.visitor.actor,
+            actor=context.visitor.actor,
             # The same until something was redeemed: a second click asks for the same once more.
             idempotency_key=f"{_wish()}:{read_code(typed)}",
-            key=settings().rules.key,
+            key=settings().policy.key,
         )
     except BillingError as error:
-        st.error(refusal(viewing, error), icon=":material/error:")
+        st.error(refusal(context, error), icon=":material/error:")
     else:
         st.session_state.pop(_KEY, None)
-        st.session_state[_TOLD] = _success(viewing, redeemed)
+        st.session_state[_TOLD] = _success(context, redeemed)
         st.rerun()
 
 
@@ -103,15 +103,15 @@ def _wish() -> str:
     return wish
 
 
-def _success(viewing: Viewing, redeemed: Redeemed) -> str:
+def _success(context: PageContext, redeemed: Redeemed) -> str:
     done = _("Your voucher has been applied successfully.")
     gave = _("{amount} was added, for use until {when}.").format(
-        amount=formats.money(redeemed.amount), when=viewing.date_time(redeemed.expires_at)
+        amount=formats.money(redeemed.amount), when=context.date_time(redeemed.expires_at)
     )
     return f"{done} {gave}"
 
 
-def refusal(viewing: Viewing, error: BillingError) -> str:
+def refusal(context: PageContext, error: BillingError) -> str:
     """Return the sentence for why a code gives nothing."""
     if isinstance(error, RateLimited):
         return wait_text(error.retry_after_seconds)
@@ -121,5 +121,5 @@ def refusal(viewing: Viewing, error: BillingError) -> str:
         return messages.text_of(error)
     if error.when is not None and error.reason in _REFUSALS_WITH_MOMENT:
         text = _(_REFUSALS_WITH_MOMENT[error.reason])
-        return text.format(when=viewing.date_time(error.when))
+        return text.format(when=context.date_time(error.when))
     return _(_REFUSALS[error.reason])

@@ -14,7 +14,7 @@ from sqlalchemy import select
 
 from db.models import User
 from domain import identity
-from domain.identity import Client, Rules
+from domain.identity import AuthPolicy, Client
 from tests.support.running_portal import PROCESS_ID
 
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ def sign_in(
         with portal_sessions.begin() as session:
             user_id = session.scalars(select(User.id).where(User.email == email)).one()
             opened = identity.create_session(
-                session, user_id=user_id, client=BROWSER, rules=Rules(key=b"unused")
+                session, user_id=user_id, client=BROWSER, policy=AuthPolicy(key=b"unused")
             )
         page = open_page(viewport)
         page.context.add_cookies(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.browser
 
-MOST_STEPS = 80
+MAX_STEPS = 80
 NAME = """() => {
   const it = document.activeElement;
   const labels = it.labels ? [...it.labels].map(label => label.innerText) : [];
@@ -56,7 +56,7 @@ def tab_to(page: Page, name: str) -> None:
     """Press Tab until what has the focus is called so; it must be seen to have it."""
     settle(page)
     passed = []
-    for _ in range(MOST_STEPS):
+    for _ in range(MAX_STEPS):
         page.keyboard.press("Tab")
         found = page.evaluate(NAME)
         if re.search(name, found):

@@ -11,7 +11,7 @@ from sqlalchemy import select
 
 from db.models import Payment
 from domain.payments.polling import CHECK_FAILED
-from domain.payments.records import count_steps
+from domain.payments.records import count_events
 from tests.e2e.conftest import DESKTOP, PHONE, reference_in
 from tests.e2e.test_billing_journey import open_first_row
 from tests.e2e.test_top_up_journey import fill_profile, go_to_review, leave_for_vnpay
@@ -164,7 +164,7 @@ def test_result_is_drawn_at_once_while_the_gateway_hangs(
     expect(page.get_by_text(reference)).to_be_visible()
     with portal_sessions() as session:
         payment = session.scalars(select(Payment).where(Payment.reference == reference)).one()
-        assert count_steps(session, payment, CHECK_FAILED) == 0, "the question is still open"
+        assert count_events(session, payment, CHECK_FAILED) == 0, "the question is still open"
     hanging_gateways()
     leave = page.get_by_role("link", name=f"Not paid yet? Go to {method}")
     leave.click()

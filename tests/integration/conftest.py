@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from portal import backend
+from portal import database
 from portal.settings import settings
 from tests.support.keys import TEST_VAULT
 
@@ -22,7 +22,7 @@ def portal(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("DATA_DIR", str(tmp_path))
     settings.cache_clear()
-    backend.connect(database_url, vault=TEST_VAULT)
+    database.connect(database_url, vault=TEST_VAULT)
     yield
-    backend.disconnect()
+    database.disconnect()
     settings.cache_clear()

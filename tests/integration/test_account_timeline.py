@@ -11,10 +11,16 @@ from domain import audit, support
 from domain.actors import MemberRole, StaffRole, user_actor
 from domain.clock import CLOCK
 from domain.errors import NotAuthorised, NotFound
-from domain.gateways.interface import DisputeFact, DisputeState, RefundFact, RefundState
-from domain.payments.gateway_updates import apply_facts
+from domain.gateways.interface import DisputeState, DisputeUpdate, RefundState, RefundUpdate
+from domain.payments.gateway_updates import apply_updates
 from domain.payments.reviews import record_return, refuse_payment, reviews_of
-from domain.support import GiveGoodwill, IssueVoucher, RefundPayment, act, approve_request
+from domain.support import (
+    GiveGoodwill,
+    IssueVoucher,
+    RefundPayment,
+    approve_request,
+    perform_or_request,
+)
 from domain.support.account_timeline import account_timeline
 from tests.factories import UNIT, charge, grant, make_account
 from tests.gateways import GATEWAYS, ScriptedGateway, begin, dong, paid, payer
@@ -25,7 +31,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker
 
     from domain.actors import Actor
-    from domain.gateways.interface import Fact
+    from domain.gateways.interface import GatewayUpdate
     from domain.support.account_timeline import TimelineItem
 
 __all__ = ["agent", "checker", "make_person"]
@@ -34,10 +40,10 @@ ASKED = dong(550_000)
 
 
 def do(session: Session, account: int, wish: Any, actor: Actor, key: str) -> Any:
-    return act(
+    return perform_or_request(
         session,
         account_id=account,
-        wish=wish,
+        action=wish,
         reason="Slow answers",
         actor=actor,
         idempotency_key=key,
@@ -104,16 +110,18 @@ class Told:
             begun = begin(session, self.gateway, self.account, owner, ASKED)
         self.payment_id, self.reference = begun.payment_id, begun.reference
 
-    def apply(self, *facts: Fact) -> None:
-        for fact in facts:
+    def apply(self, *updates: GatewayUpdate) -> None:
+        for update in updates:
             with self.sessions.begin() as session:
-                apply_facts(session, gateway=self.gateway, facts=[fact], actor=GATEWAYS)
+                apply_updates(session, gateway=self.gateway, updates=[update], actor=GATEWAYS)
 
-    def refund(self, state: RefundState, at: datetime) -> RefundFact:
-        return RefundFact("refund-1", state, ASKED, payment_reference=self.reference, stated_at=at)
+    def refund(self, state: RefundState, at: datetime) -> RefundUpdate:
+        return RefundUpdate(
+            "refund-1", state, ASKED, payment_reference=self.reference, stated_at=at
+        )
 
-    def dispute(self, state: DisputeState, at: datetime) -> DisputeFact:
-        return DisputeFact(
+    def dispute(self, state: DisputeState, at: datetime) -> DisputeUpdate:
+        return DisputeUpdate(
             "dispute-1",
             state,
             ASKED,

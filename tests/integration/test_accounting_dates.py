@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select, text
 
 from db.models import Entry, FinanceEntry, Payment
-from domain.ledger.journal import FinanceLine, post_finance_entries
-from domain.payments.gateway_updates import apply_facts
+from domain.ledger.journal import JournalLine, post_journal_entry
+from domain.payments.gateway_updates import apply_updates
 from tests.factories import SYSTEM, next_key
 from tests.gateways import GATEWAYS, ScriptedGateway, begin, dong, paid, payer
 
@@ -31,12 +31,12 @@ def close(session: Session, month: date) -> None:
 
 
 def post(session: Session) -> date:
-    posting = post_finance_entries(
+    posting = post_journal_entry(
         session,
         site_code="vn",
         kind="payout",
         reference="PO 1",
-        lines=(FinanceLine("1010", 5, "VND"), FinanceLine("1110.vnpay", -5, "VND")),
+        lines=(JournalLine("1010", 5, "VND"), JournalLine("1110.vnpay", -5, "VND")),
         occurred_at=LATE_EVENING,
         actor=SYSTEM,
         idempotency_key=next_key(),
@@ -69,10 +69,10 @@ def date_of_top_up(session: Session, clock: TestClock) -> date:
     money = paid(started.reference, dong(550_000))
     told_at = datetime(2026, 2, 3, 1, tzinfo=UTC)
     clock.instant = told_at
-    apply_facts(
+    apply_updates(
         session,
         gateway=gateway,
-        facts=(replace(money, occurred_at=LATE_EVENING.replace(hour=16, minute=30)),),
+        updates=(replace(money, occurred_at=LATE_EVENING.replace(hour=16, minute=30)),),
         actor=GATEWAYS,
     )
     session.flush()

@@ -25,9 +25,9 @@ from domain.errors import BillingError, NotAuthorised, NotFound
 from domain.history.details import entry_detail
 from domain.history.pages import history_page
 from domain.history.rows import HistoryFilter
-from domain.identity import Rules
+from domain.identity import AuthPolicy
 from domain.ledger.balances import account_overview
-from domain.ledger.journal import FinanceLine, post_finance_entries
+from domain.ledger.journal import JournalLine, post_journal_entry
 from domain.metering.usage import record_usage
 from domain.money import Money
 from domain.payments.top_up_limits import change_limits, list_limits
@@ -130,7 +130,7 @@ def hold(session: Session, account: int, actor: Actor) -> Any:
     )
 
 
-RULES = Rules(key=b"a key of the tests")
+RULES = AuthPolicy(key=b"a key of the tests")
 PROFILE = BillingProfile(
     kind=ProfileKind.PERSONAL,
     name="Sample",
@@ -198,12 +198,12 @@ ACTIONS: dict[str, tuple[Callable[[Session, int, Actor], Any], set[str]]] = {
             email="new@example.com",
             role=MemberRole.READER,
             idempotency_key="invite",
-            rules=RULES,
+            policy=RULES,
         ),
         {"owner", "admin"},
     ),
     "resend an invitation": (
-        call(members.resend_invitation, invitation_id=1, idempotency_key="resend", rules=RULES),
+        call(members.resend_invitation, invitation_id=1, idempotency_key="resend", policy=RULES),
         {"owner", "admin"},
     ),
     "withdraw an invitation": (
@@ -284,7 +284,7 @@ def test_each_action_is_open_to_these_and_to_nobody_else(session: Session, actio
 
 
 def test_finance_postings_are_for_finance(session: Session) -> None:
-    lines = [FinanceLine("1010", UNIT, "USD"), FinanceLine("1110.stripe", -UNIT, "USD")]
+    lines = [JournalLine("1010", UNIT, "USD"), JournalLine("1110.stripe", -UNIT, "USD")]
     for name, actor in people(make_account(session)).items():
         arguments = {
             "site_code": "global",
@@ -296,10 +296,10 @@ def test_finance_postings_are_for_finance(session: Session) -> None:
             "idempotency_key": name,
         }
         if name in {"system", "finance"}:
-            post_finance_entries(session, **arguments)  # type: ignore[arg-type]
+            post_journal_entry(session, **arguments)  # type: ignore[arg-type]
         else:
             with pytest.raises((NotAuthorised, NotFound)):
-                post_finance_entries(session, **arguments)  # type: ignore[arg-type]
+                post_journal_entry(session, **arguments)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from db.engine import make_sessions
 from db.migrate import newest_version
 from domain.security.digests import DIGEST_KEY, digest_key, keyed_digest
 from domain.transactions import MAX_ATTEMPTS
-from portal import backend, messages, startup
+from portal import database, messages, startup
 from portal.settings import load_settings
 
 if TYPE_CHECKING:
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def connected(database_url: str) -> Iterator[str]:
-    backend.connect(database_url, pool_size=5)
+    database.connect(database_url, pool_size=5)
     yield database_url
-    backend.disconnect()
+    database.disconnect()
 
 
 def count_users(session: Session) -> int:
@@ -52,8 +52,8 @@ def add_user(session: Session, *, email: str) -> str:
 
 @pytest.mark.usefixtures("connected")
 def test_a_write_is_committed_and_its_result_returned() -> None:
-    assert backend.write(add_user, email="a@example.com") == "a@example.com"
-    assert backend.read(count_users) == 1
+    assert database.transaction(add_user, email="a@example.com") == "a@example.com"
+    assert database.read_snapshot(count_users) == 1
 
 
 @pytest.mark.usefixtures("connected")
@@ -63,33 +63,33 @@ def test_a_write_that_fails_leaves_nothing() -> None:
         raise ValueError("no")
 
     with pytest.raises(ValueError, match="no"):
-        backend.write(fail)
-    assert backend.read(count_users) == 0
+        database.transaction(fail)
+    assert database.read_snapshot(count_users) == 0
 
 
 @pytest.mark.usefixtures("connected")
 def test_a_read_cannot_write() -> None:
     with pytest.raises(InternalError, match="read-only transaction"):
-        backend.read(add_user, email="a@example.com")
-    assert backend.read(count_users) == 0
-    backend.write(add_user, email="a@example.com")
+        database.read_snapshot(add_user, email="a@example.com")
+    assert database.read_snapshot(count_users) == 0
+    database.transaction(add_user, email="a@example.com")
 
 
 @pytest.mark.usefixtures("connected")
 def test_a_read_sees_one_moment() -> None:
     def look_twice(session: Session) -> tuple[int, int]:
         first = count_users(session)
-        backend.write(add_user, email="meanwhile@example.com")
+        database.transaction(add_user, email="meanwhile@example.com")
         return first, count_users(session)
 
-    assert backend.read(look_twice) == (0, 0)
-    assert backend.read(count_users) == 1
+    assert database.read_snapshot(look_twice) == (0, 0)
+    assert database.read_snapshot(count_users) == 1
 
 
 @pytest.mark.usefixtures("connected")
 def test_both_sides_of_a_deadlock_succeed() -> None:
     for email in ("a@example.com", "b@example.com"):
-        backend.write(add_user, email=email)
+        database.transaction(add_user, email=email)
     both_hold_one = threading.Barrier(2)
 
     def rename(session: Session, *, order: tuple[str, str], runs: list[int]) -> None:
@@ -103,7 +103,9 @@ def test_both_sides_of_a_deadlock_succeed() -> None:
     emails = ("a@example.com", "b@example.com")
     runs: tuple[list[int], list[int]] = ([], [])
     threads = [
-        threading.Thread(target=backend.write, args=(rename,), kwargs={"order": order, "runs": own})
+        threading.Thread(
+            target=database.transaction, args=(rename,), kwargs={"order": order, "runs": own}
+        )
         for order, own in zip((emails, emails[::-1]), runs, strict=True)
     ]
     for thread in threads:
@@ -111,7 +113,9 @@ def test_both_sides_of_a_deadlock_succeed() -> None:
     for thread in threads:
         thread.join()
     assert max(len(own) for own in runs) > 1
-    names = backend.read(lambda s: set(s.execute(text("SELECT display_name FROM users")).scalars()))
+    names = database.read_snapshot(
+        lambda s: set(s.execute(text("SELECT display_name FROM users")).scalars())
+    )
     assert names == {"x++"}
 
 
@@ -124,7 +128,7 @@ def test_a_transaction_that_always_loses_is_given_up() -> None:
         session.execute(text("DO $$ BEGIN RAISE SQLSTATE '40001'; END $$"))
 
     with pytest.raises(DBAPIError):
-        backend.write(lose)
+        database.transaction(lose)
     assert len(runs) == 4
 
 
@@ -137,7 +141,7 @@ def test_other_errors_of_the_database_are_not_tried_again() -> None:
         session.execute(text("SELECT 1 / 0"))
 
     with pytest.raises(DBAPIError):
-        backend.write(divide)
+        database.transaction(divide)
     assert len(runs) == 1
 
 
@@ -151,31 +155,31 @@ def test_a_name_that_stays_taken_is_not_tried_for_ever() -> None:
         add_user(session, email="a@example.com")
 
     with pytest.raises(IntegrityError):
-        backend.write(add_twice)
+        database.transaction(add_twice)
     assert len(runs) == MAX_ATTEMPTS
 
 
 def test_pages_imported_anew_share_the_engine(connected: str) -> None:
-    engine = backend.engine()
-    kept = sys.modules.pop("portal.backend")
+    engine = database.engine()
+    kept = sys.modules.pop("portal.database")
     try:
-        again = importlib.import_module("portal.backend")
-        assert again is not backend
+        again = importlib.import_module("portal.database")
+        assert again is not database
         assert again.engine() is engine
         assert again.connect(connected) is engine
     finally:
-        sys.modules["portal.backend"] = kept
+        sys.modules["portal.database"] = kept
 
 
 def test_without_a_start_there_is_no_engine() -> None:
     with pytest.raises(RuntimeError, match="not been started"):
-        backend.engine()
+        database.engine()
 
 
 def test_connecting_elsewhere_leaves_the_first_database(connected: str, server_url: str) -> None:
-    first = backend.engine()
-    assert backend.connect(server_url) is not first
-    assert backend.engine().url != first.url
+    first = database.engine()
+    assert database.connect(server_url) is not first
+    assert database.engine().url != first.url
     assert first.url == make_url(connected)
 
 
@@ -188,23 +192,28 @@ def test_starting_brings_the_database_up_to_date_and_stopping_lets_go(database_u
     running = startup.prepare(with_own_roof)
     try:
         version = "SELECT version_num FROM alembic_version"
-        assert backend.read(lambda s: s.execute(text(version)).scalar_one()) == newest_version()
+        assert (
+            database.read_snapshot(lambda s: s.execute(text(version)).scalar_one())
+            == newest_version()
+        )
         sites = "SELECT array_agg(code ORDER BY code) FROM sites"
-        found = backend.read(lambda s: s.execute(text(sites)).scalar_one())
+        found = database.read_snapshot(lambda s: s.execute(text(sites)).scalar_one())
         assert found == ["global", "jp", "vn"]
         with make_sessions(
-            backend.engine(), {DIGEST_KEY: digest_key(with_own_roof.secret_key.encode())}
+            database.engine(), {DIGEST_KEY: digest_key(with_own_roof.secret_key.encode())}
         )() as session:
             expected = digest_of_lan(session)
         assert expected is not None
-        with backend.sessions()() as session:
+        with database.sessions()() as session:
             assert digest_of_lan(session) == expected
-        assert backend.read(digest_of_lan) == backend.write(digest_of_lan) == expected
+        assert (
+            database.read_snapshot(digest_of_lan) == database.transaction(digest_of_lan) == expected
+        )
     finally:
         running.stop()
     running.stop()
     with pytest.raises(RuntimeError):
-        backend.engine()
+        database.engine()
 
 
 # ── Connections that are lost in the pool ──────────────────────────────────────────────────────
@@ -227,7 +236,9 @@ def one(session: Session) -> int:
 
 
 ASKS = pytest.mark.parametrize(
-    "ask", [backend.read, backend.look_up, backend.write], ids=["read", "look_up", "write"]
+    "ask",
+    [database.read_snapshot, database.read_one, database.transaction],
+    ids=["read", "look_up", "write"],
 )
 
 
@@ -239,7 +250,7 @@ def cut(session: Session) -> None:
 
 
 def checked_out() -> int:
-    pool = backend.engine().pool
+    pool = database.engine().pool
     assert isinstance(pool, QueuePool)
     return pool.checkedout()
 
@@ -252,8 +263,8 @@ def test_an_answer_that_came_counts_also_where_its_connection_is_lost_then() -> 
         return found
 
     for _ in range(15):  # more than there are places in the pool
-        assert backend.read(one) == 1  # so that the connection has been at another level
-        assert backend.look_up(ask_and_lose) == 1
+        assert database.read_snapshot(one) == 1  # so that the connection has been at another level
+        assert database.read_one(ask_and_lose) == 1
         assert checked_out() == 0
 
 
@@ -282,12 +293,12 @@ def test_a_database_that_is_away_is_told_in_sqlalchemy_s_words(
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as nobody:
         port = nobody.getsockname()[1]
-    backend.connect(f"postgresql+psycopg2://portal@127.0.0.1:{port}/portal")
+    database.connect(f"postgresql+psycopg2://portal@127.0.0.1:{port}/portal")
     try:
         with pytest.raises(OperationalError) as caught:
             ask(one)
     finally:
-        backend.disconnect()
+        database.disconnect()
     assert messages.is_passing(caught.value)
 
 
@@ -312,8 +323,8 @@ def test_statements_that_are_looked_up_are_transactions_of_their_own() -> None:
         first, second = (session.execute(identity).scalar_one() for _ in range(2))
         return bool(first != second)
 
-    assert backend.look_up(look_twice)
-    assert not backend.write(look_twice)
+    assert database.read_one(look_twice)
+    assert not database.transaction(look_twice)
 
 
 @ASKS
@@ -331,12 +342,12 @@ def test_a_transaction_of_a_service_begins_on_a_connection_that_lives(
     sessions: sessionmaker[Session],
 ) -> None:
     """All connections of the pool are lost, and not just the first that is taken from it."""
-    pooled = [backend.engine().connect() for _ in range(3)]
+    pooled = [database.engine().connect() for _ in range(3)]
     for connection in pooled:
         connection.close()
     end_connections(sessions)
     for _ in pooled:
-        with backend.sessions()() as first, backend.sessions()() as second:
+        with database.sessions()() as first, database.sessions()() as second:
             assert (one(first), one(second)) == (1, 1)
 
 
@@ -344,13 +355,13 @@ def test_a_transaction_of_a_service_begins_on_a_connection_that_lives(
 def test_a_service_commits_what_it_did_on_a_replaced_connection(
     sessions: sessionmaker[Session],
 ) -> None:
-    assert backend.read(one) == 1
+    assert database.read_snapshot(one) == 1
     end_connections(sessions)
-    with backend.sessions().begin() as session:
+    with database.sessions().begin() as session:
         add_user(session, email="a@example.com")
         timeout = session.execute(text("SHOW statement_timeout")).scalar_one()
     assert timeout == "1h"
-    assert backend.read(count_users) == 1
+    assert database.read_snapshot(count_users) == 1
 
 
 @pytest.mark.usefixtures("connected")
@@ -358,7 +369,7 @@ def test_forms_take_seconds_and_jobs_an_hour() -> None:
     """Many wait behind a form that waits."""
     names = ("statement_timeout", "lock_timeout")
     bounds = {}
-    for made in (backend.form_sessions(), backend.sessions()):
+    for made in (database.form_sessions(), database.sessions()):
         with made.begin() as session:
             bounds[made] = [session.execute(text(f"SHOW {name}")).scalar_one() for name in names]
     assert list(bounds.values()) == [["10s", "5s"], ["1h", "30min"]]
@@ -371,10 +382,10 @@ def test_reads_and_writes_are_not_asked_whether_they_live() -> None:
     def note(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
         statements.append(statement)
 
-    event.listen(backend.engine(), "before_cursor_execute", note)
-    made = backend.sessions()
-    assert backend.read(count_users) == 0
-    backend.write(add_user, email="a@example.com")
+    event.listen(database.engine(), "before_cursor_execute", note)
+    made = database.sessions()
+    assert database.read_snapshot(count_users) == 0
+    database.transaction(add_user, email="a@example.com")
     assert "SELECT 1" not in statements
     with made() as session:
         count_users(session)
@@ -393,6 +404,6 @@ def test_a_write_whose_connection_is_lost_within_is_not_run_again(
         one(session)
 
     with pytest.raises(DBAPIError) as caught:
-        backend.write(cut_off)
+        database.transaction(cut_off)
     assert caught.value.connection_invalidated
     assert begun == [1]

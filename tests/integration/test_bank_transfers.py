@@ -20,7 +20,7 @@ from domain.errors import AlreadyDecided, Conflict, InvalidInput, NotAuthorised,
 from domain.money import MAX_MICROS, Money
 from domain.payments import bank_transfers
 from domain.payments.bank_transfers import (
-    LARGEST_EVIDENCE_BYTES,
+    MAX_EVIDENCE_BYTES,
     Evidence,
     TransferLooksRepeated,
     decide_transfer,
@@ -28,7 +28,7 @@ from domain.payments.bank_transfers import (
     list_transfers,
     record_transfer,
 )
-from portal import backend
+from portal import database
 from tests.factories import SYSTEM, make_account
 from tests.gateways import dong, payer
 from tests.support.at_once import AtOnce
@@ -361,14 +361,14 @@ def test_one_reference_that_is_recorded_twice_at_once_is_one_transfer(
 ) -> None:
     # Both have looked for the reference and found none when either writes it down.
     monkeypatch.setattr(bank_transfers, "_similar", AtOnce(bank_transfers._similar))
-    backend.connect(database_url)
+    database.connect(database_url)
     for actor in (MAKER, ANOTHER):
-        backend.write(register, actor)
-    account, _ = backend.write(payer)
+        database.transaction(register, actor)
+    account, _ = database.transaction(payer)
 
     def record_it(actor: Actor) -> int | str:
         try:
-            return backend.write(
+            return database.transaction(
                 lambda session: record(session, account, actor=actor, is_confirmed=True)
             )
         except Conflict as refusal:
@@ -376,7 +376,7 @@ def test_one_reference_that_is_recorded_twice_at_once_is_one_transfer(
 
     with ThreadPoolExecutor(2) as pool:
         first, other = pool.map(record_it, (MAKER, second))
-    backend.disconnect()
+    database.disconnect()
     if second is MAKER:
         assert first == other
     else:
@@ -399,7 +399,7 @@ def test_what_is_wrong_is_named(session: Session) -> None:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"%PDF-" + b"x" * LARGEST_EVIDENCE_BYTES, "too_large"),
+        (b"%PDF-" + b"x" * MAX_EVIDENCE_BYTES, "too_large"),
         (b"MZ a program", "not_a_document"),
         (b"", "not_a_document"),
         (b"<html>", "not_a_document"),

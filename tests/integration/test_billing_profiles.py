@@ -19,8 +19,8 @@ from db.models import Account, AuditRecord
 from domain import accounts, billing_profiles, ledger
 from domain.actors import Actor, MemberRole, StaffRole, user_actor
 from domain.billing_profiles import (
-    LONGEST_ADDRESS,
-    LONGEST_NAME,
+    MAX_ADDRESS_LENGTH,
+    MAX_NAME_LENGTH,
     BillingProfile,
     ProfileKind,
     SavedProfile,
@@ -231,13 +231,13 @@ def test_what_is_kept_is_one_form(session: Session, account: int) -> None:
     [
         ("name", "", "empty"),
         ("name", " \N{ZERO WIDTH SPACE} ", "empty"),
-        ("name", "x" * (LONGEST_NAME + 1), "too_long"),
+        ("name", "x" * (MAX_NAME_LENGTH + 1), "too_long"),
         ("name", "Lan\0Tran", "control_characters"),
         ("email", " ", "empty"),
         ("email", "lan.example.com", "not_an_email"),
         ("email", "lan@example.com\0", "not_an_email"),
         ("address", " \n ", "empty"),
-        ("address", "x" * (LONGEST_ADDRESS + 1), "too_long"),
+        ("address", "x" * (MAX_ADDRESS_LENGTH + 1), "too_long"),
         ("address", "1 Rue \x1b[31mSample", "control_characters"),
         ("city", "x" * 101, "too_long"),
         ("city", "Ly\u202eon", "control_characters"),

@@ -23,7 +23,7 @@ from db.bulk import (
 )
 from db.models import User
 from domain.identity import create_user
-from portal import backend, messages, metrics
+from portal import database, messages, metrics
 from tests.factories import SYSTEM, make_account
 from tests.integration.test_backend import end_connections
 
@@ -44,9 +44,9 @@ EVERY_USE: dict[str, Callable[[Session], object]] = {
 
 @pytest.fixture
 def connected(database_url: str) -> Iterator[None]:
-    backend.connect(database_url, pool_size=5, statement_timeout_seconds=1)
+    database.connect(database_url, pool_size=5, statement_timeout_seconds=1)
     yield
-    backend.disconnect()
+    database.disconnect()
 
 
 def errors_counted(reason: str) -> float:
@@ -70,10 +70,10 @@ def test_a_deadlock_is_tried_again(session: Session, database_url: str) -> None:
         fetch_rows(session, LOCK, account=order[1])
 
     def write(order: tuple[int, int], own: list[int]) -> None:
-        backend.write(lock_both, order=order, own=own)
+        database.transaction(lock_both, order=order, own=own)
         ended.append(1)
 
-    backend.connect(database_url)
+    database.connect(database_url)
     counted = errors_counted("deadlock")
     threads = [
         threading.Thread(target=write, args=arguments)
@@ -83,7 +83,7 @@ def test_a_deadlock_is_tried_again(session: Session, database_url: str) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    backend.disconnect()
+    database.disconnect()
     assert max(len(own) for own in runs) > 1
     assert len(ended) == 2
     assert errors_counted("deadlock") > counted
@@ -96,7 +96,7 @@ def test_a_lock_that_is_waited_for_too_long_is_told_as_passing(session: Session)
     fetch_rows(session, LOCK, account=account)
     counted = errors_counted("lock_timeout")
     with pytest.raises(OperationalError) as caught:
-        backend.write(lambda other: fetch_rows(other, LOCK, account=account))
+        database.transaction(lambda other: fetch_rows(other, LOCK, account=account))
     assert messages.is_passing(caught.value)
     assert messages.text_of_failure(caught.value, "7").startswith("This took too long")
     assert errors_counted("lock_timeout") == counted + 1
@@ -113,9 +113,9 @@ def test_a_connection_that_is_lost_leaves_the_pool(
         use(session)
 
     with pytest.raises(OperationalError) as caught:
-        backend.write(cut_off)
+        database.transaction(cut_off)
     assert caught.value.connection_invalidated
-    assert backend.write(lambda session: session.execute(text("SELECT 1")).scalar_one()) == 1
+    assert database.transaction(lambda session: session.execute(text("SELECT 1")).scalar_one()) == 1
 
 
 def test_a_stream_that_breaks_while_it_is_read_is_told_too(

@@ -27,7 +27,7 @@ from domain.actors import StaffRole, system_actor
 from domain.errors import Conflict
 from domain.metering import usage
 from domain.security import passwords
-from portal import backend, cli, demo, startup
+from portal import cli, database, demo, startup
 from portal.settings import ROOT, settings
 from tests import factories
 from tests.support.environment import OUTSIDE_DEMO
@@ -66,7 +66,7 @@ def run(
     yield run
     signal.signal(signal.SIGTERM, before)
     settings.cache_clear()
-    backend.disconnect()
+    database.disconnect()
 
 
 @pytest.fixture
@@ -349,7 +349,7 @@ def test_any_refusal_of_the_domain_is_one_line(
     def refuse(*_: object, **__: object) -> None:
         raise Conflict("busy")
 
-    monkeypatch.setattr(backend, "write", refuse)
+    monkeypatch.setattr(database, "transaction", refuse)
     code, _out, err = run("verify-ledger")
     assert code == 1
     assert "busy" in err
@@ -417,8 +417,8 @@ def test_gateway_that_is_configured_badly_leaves_the_others(environment: dict[st
         assert (line["level"], line["message"].startswith(fault)) == ("ERROR", True)
         assert fault in _wait_for(portal, "is not offered")
         assert _status(environment, "/ready") == 200
-        assert _status(environment, "/notifications/vnpay") == 200
-        assert _status(environment, "/notifications/stripe") == 404
+        assert _status(environment, "/webhooks/vnpay") == 200
+        assert _status(environment, "/webhooks/stripe") == 404
         portal.send_signal(signal.SIGTERM)
         told += portal.communicate(timeout=PATIENCE_SECONDS)[0]
     assert "sk_live_of_these_tests" not in told

@@ -13,14 +13,14 @@ from sqlalchemy import select, text
 from db.models import Dispute, Document, OutboxMessage, Payment, Refund
 from domain.actors import MemberRole, StaffRole, system_actor, user_actor
 from domain.errors import NotAuthorised, NotFound
-from domain.gateways.interface import RefundFact, RefundState
+from domain.gateways.interface import RefundState, RefundUpdate
 from domain.payments import (
     documents_of,
     issue_documents,
     list_document_names,
     resend_receipt,
 )
-from domain.payments.gateway_updates import apply_facts
+from domain.payments.gateway_updates import apply_updates
 from domain.security.payload_encryption import Vault, destroy_keys, destroy_keys_before
 from tests.gateways import GATEWAYS, ScriptedGateway, begin, dong, paid, payer
 from tests.support.keys import parameters_of
@@ -41,8 +41,8 @@ def pay(sessions: sessionmaker[Session], account: int, owner: Actor) -> str:
     with sessions.begin() as session:
         reference = begin(session, gateway, account, owner, CREDIT).reference
     with sessions.begin() as session:
-        fact = paid(reference, CREDIT, number=f"money-{reference}")
-        apply_facts(session, gateway=gateway, facts=(fact,), actor=GATEWAYS)
+        update = paid(reference, CREDIT, number=f"money-{reference}")
+        apply_updates(session, gateway=gateway, updates=(update,), actor=GATEWAYS)
     return reference
 
 
@@ -87,7 +87,7 @@ def test_in_japan_no_tax_is_shown(sessions: sessionmaker[Session]) -> None:
         account, owner = payer(session, site="jp")
         yen = CREDIT.from_minor_units(10_000, "JPY")
         reference = begin(session, gateway, account, owner, yen).reference
-        apply_facts(session, gateway=gateway, facts=(paid(reference, yen),), actor=GATEWAYS)
+        apply_updates(session, gateway=gateway, updates=(paid(reference, yen),), actor=GATEWAYS)
     issue(sessions)
     with sessions() as session:
         (receipt,) = documents_of(session, vault=VAULT, actor=owner, reference=reference)
@@ -100,11 +100,11 @@ def test_a_paid_refund_gets_a_credit_note_that_names_the_receipt(
     account, owner = owned
     reference = pay(sessions, account, owner)
     issue(sessions)
-    fact = RefundFact(
+    update = RefundUpdate(
         "r1", RefundState.SUCCEEDED, dong(110_000), gateway_payment_id=f"money-{reference}"
     )
     with sessions.begin() as session:
-        apply_facts(session, gateway=ScriptedGateway(), facts=(fact,), actor=GATEWAYS)
+        apply_updates(session, gateway=ScriptedGateway(), updates=(update,), actor=GATEWAYS)
     assert (issue(sessions), issue(sessions)) == (1, 0)
     with sessions() as session:
         receipt, note = documents_of(session, vault=VAULT, actor=owner, reference=reference)
@@ -164,7 +164,7 @@ def test_a_part_of_a_second_money_that_went_back_is_on_no_document(
     reference = pay(sessions, account, owner)
     issue(sessions)
     second = paid(reference, CREDIT, number="second")
-    fact = RefundFact(
+    update = RefundUpdate(
         "r1",
         RefundState.SUCCEEDED,
         dong(110_000),
@@ -172,7 +172,7 @@ def test_a_part_of_a_second_money_that_went_back_is_on_no_document(
         payment_reference=reference,
     )
     with sessions.begin() as session:
-        apply_facts(session, gateway=ScriptedGateway(), facts=(second, fact), actor=GATEWAYS)
+        apply_updates(session, gateway=ScriptedGateway(), updates=(second, update), actor=GATEWAYS)
     assert issue(sessions) == 0
 
 

@@ -744,21 +744,21 @@ def test_start_right_after_kill_9_waits_for_backends_that_still_work(
     url, server = other.hear("url"), read_pid(ground.data / "cluster")
     keep_a_row(url)
     with connected(url) as connection:
-        backend = psutil.Process(connection.info.backend_pid)
+        database = psutil.Process(connection.info.backend_pid)
         busy = threading.Thread(target=run_for_ever, args=[connection])
         busy.start()
         try:
             watch = "SELECT state FROM pg_stat_activity WHERE pid = %s"
-            eventually(lambda: ask(url, watch, backend.pid) == "active")
+            eventually(lambda: ask(url, watch, database.pid) == "active")
             other.kill()
             os.kill(server, signal.SIGKILL)
             eventually(lambda: not is_alive(server))
-            assert is_alive(backend.pid)
+            assert is_alive(database.pid)
             started = ground.acquire()
-            assert not is_alive(backend.pid)
+            assert not is_alive(database.pid)
         finally:
             with suppress(psutil.NoSuchProcess):
-                backend.kill()
+                database.kill()
             busy.join()
     assert ask(started.url, "SELECT id FROM kept") == 42
     assert any("what is left of a killed" in words for words in ground.reports)

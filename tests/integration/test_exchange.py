@@ -40,7 +40,7 @@ from domain.payments.exchange_rates import (
     propose_rate,
     rate_in_force,
 )
-from domain.payments.gateway_updates import apply_facts
+from domain.payments.gateway_updates import apply_updates
 from domain.support.queries import waiting_counts
 from tests.factories import SYSTEM
 from tests.gateways import GATEWAYS, ScriptedGateway, begin, dong, paid, payer
@@ -466,8 +466,8 @@ def test_dollars_buy_exactly_the_dong_that_were_quoted(session: Session) -> None
     started = begin(session, gateway, account, owner, CREDIT, quote_id=quote.id)
     # The rate moves before the money comes: the quote counts.
     decide_rate(session, rate_id=propose(session, "26500"), is_approved=True, actor=CHECKER)
-    apply_facts(
-        session, gateway=gateway, facts=(paid(started.reference, quote.pay),), actor=GATEWAYS
+    apply_updates(
+        session, gateway=gateway, updates=(paid(started.reference, quote.pay),), actor=GATEWAYS
     )
     rows = session.execute(
         text("SELECT ledger_code, currency, sum(amount_micros)::bigint FROM journal GROUP BY 1, 2")

@@ -25,9 +25,9 @@ from domain import accounts, clock, identity
 from domain.actors import MemberRole, StaffRole, system_actor, user_actor
 from domain.errors import NotFound
 from domain.history import export_jobs
-from domain.history.export_jobs import ExportState, ExportWish
+from domain.history.export_jobs import ExportOptions, ExportState
 from domain.history.rows import HistoryFilter
-from portal import backend, cookies
+from portal import cookies, database
 from portal.exports import jobs, worker
 from portal.routes import exports as routes
 from portal.routes import sign_in
@@ -73,7 +73,7 @@ def account() -> int:
             charge(session, made, number + 1, occurred_at=clock.now(session))
         return made
 
-    return backend.write(make)
+    return database.transaction(make)
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def browser(account: int) -> TestClient:
         follow_redirects=False,
         headers={"accept": "text/html", "origin": HERE},
     )
-    user_id = backend.write(
+    user_id = database.transaction(
         identity.create_user,
         email=EMAIL,
         display_name="Lan",
@@ -93,7 +93,7 @@ def browser(account: int) -> TestClient:
         staff_role=None,
         actor=SYSTEM,
     )
-    backend.write(
+    database.transaction(
         accounts.add_member,
         account_id=account,
         user_id=user_id,
@@ -111,13 +111,13 @@ def browser(account: int) -> TestClient:
 def an_owner(account: int) -> Actor:
     """Return somebody who owns the account."""
     actor = user_actor(1, memberships={account: MemberRole.OWNER})
-    backend.write(register, actor)
+    database.transaction(register, actor)
     return actor
 
 
 def visit_of(client: TestClient) -> identity.Visit:
     token = client.cookies["credit_portal_session"]
-    visit = backend.read(identity.session_actor, token=token, rules=settings().rules)
+    visit = database.read_snapshot(identity.session_actor, token=token, policy=settings().policy)
     assert visit is not None
     return visit
 
@@ -127,10 +127,10 @@ def form_token(client: TestClient) -> str:
 
 
 def ask(client: TestClient, account: int, file_format: str = "csv", **fields: str) -> Response:
-    wish = ExportWish(account, HistoryFilter(), "", "Asia/Tokyo", "en")
+    options = ExportOptions(account, HistoryFilter(), "", "Asia/Tokyo", "en")
     data = {
         "form_token": form_token(client),
-        "wish": json.dumps(wish.to_json()),
+        "options": json.dumps(options.to_json()),
         "page": "tab=history&service=gpu-vm",
         "format": file_format,
         **fields,
@@ -175,7 +175,7 @@ def test_a_file_can_be_had_again_by_its_maker_alone(browser: TestClient, account
     (path,) = jobs.folder().iterdir()
     address = f"/exports/file?id={path.stem}"
     assert browser.get(address).content == path.read_bytes()
-    other = backend.write(
+    other = database.transaction(
         identity.create_user,
         email="other@example.com",
         display_name="Other",
@@ -206,11 +206,11 @@ def test_body_that_comes_with_a_download_breaks_nothing(
 
 def test_a_zone_that_only_this_machine_knows_is_utc_in_the_file(account: int) -> None:
     actor = an_owner(account)
-    wish = ExportWish(account, HistoryFilter(), "csv", "localtime", "en")
-    job_id, waiting = jobs.start(actor, wish)
+    options = ExportOptions(account, HistoryFilter(), "csv", "localtime", "en")
+    job_id, waiting = jobs.start(actor, options)
     waiting.join(240)
     export = jobs.find(actor, job_id)
-    assert (export.state, export.wish.zone) == (ExportState.DONE, "UTC")
+    assert (export.state, export.options.zone) == (ExportState.DONE, "UTC")
     path = jobs.file_of(export)
     assert path is not None
     with path.open(encoding="utf-8-sig", newline="") as file:
@@ -232,7 +232,7 @@ def test_access_that_ends_while_a_file_is_answered_is_no_fault(
         raise NotFound("account")
 
     with monkeypatch.context() as after:
-        after.setattr(routes, "read", refuse)
+        after.setattr(routes, "read_snapshot", refuse)
         answer = browser.get(f"/exports/file?id={path.stem}")
         assert (answer.status_code, answer.content) == (200, path.read_bytes())
     monkeypatch.setattr(jobs, "find", refuse)
@@ -242,16 +242,17 @@ def test_access_that_ends_while_a_file_is_answered_is_no_fault(
 
 # ── What is refused ────────────────────────────────────────────────────────────────────────────
 def test_another_account_is_not_found(browser: TestClient) -> None:
-    stranger = backend.write(make_account)
+    stranger = database.transaction(make_account)
     assert ask(browser, stranger).status_code == 404
     assert list(jobs.folder().iterdir()) == []
 
 
 @pytest.mark.parametrize(
-    "wish", ["", "[]", "{}", "null", "[" * 20_000, '{"account_id": "1"}', '{"account_id": 1e999}']
+    "options",
+    ["", "[]", "{}", "null", "[" * 20_000, '{"account_id": "1"}', '{"account_id": 1e999}'],
 )
-def test_a_wish_of_no_page_is_explained(browser: TestClient, account: int, wish: str) -> None:
-    answer = ask(browser, account, wish=wish)
+def test_a_wish_of_no_page_is_explained(browser: TestClient, account: int, options: str) -> None:
+    answer = ask(browser, account, options=options)
     assert answer.status_code == 422
     assert "Open it again" in answer.text
 
@@ -263,8 +264,8 @@ def test_a_wish_of_no_page_is_explained(browser: TestClient, account: int, wish:
 def test_a_wish_with_half_a_character_is_explained(
     browser: TestClient, account: int, part: dict[str, Any]
 ) -> None:
-    wish = ExportWish(account, HistoryFilter(), "", "Asia/Tokyo", "en").to_json()
-    assert ask(browser, account, wish=json.dumps(wish | part)).status_code == 422
+    options = ExportOptions(account, HistoryFilter(), "", "Asia/Tokyo", "en").to_json()
+    assert ask(browser, account, options=json.dumps(options | part)).status_code == 422
 
 
 def test_an_unknown_format_is_explained(browser: TestClient, account: int) -> None:
@@ -285,8 +286,8 @@ def test_who_waits_for_a_file_is_told_to_wait_with_the_next(
     browser: TestClient, account: int
 ) -> None:
     actor = visit_of(browser).actor("127.0.0.1")
-    wish = ExportWish(account, HistoryFilter(), "csv", "UTC", "en")
-    backend.write(export_jobs.begin_export, actor=actor, wish=wish)
+    options = ExportOptions(account, HistoryFilter(), "csv", "UTC", "en")
+    database.transaction(export_jobs.begin_export, actor=actor, options=options)
     answer = ask(browser, account)
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "30")
     assert "in a minute" in answer.text
@@ -332,9 +333,9 @@ def test_a_process_that_fails_is_told_and_leaves_nothing(
 ) -> None:
     monkeypatch.setattr(jobs, "_command", lambda: [sys.executable, "-c", "import sys; sys.exit(3)"])
     actor = an_owner(account)
-    wish = ExportWish(account, HistoryFilter(), "csv", "UTC", "en")
+    options = ExportOptions(account, HistoryFilter(), "csv", "UTC", "en")
     with caplog.at_level(logging.ERROR):
-        job_id, waiting = jobs.start(actor, wish)
+        job_id, waiting = jobs.start(actor, options)
         waiting.join(240)
     assert jobs.find(actor, job_id).state is ExportState.FAILED
     assert list(jobs.folder().iterdir()) == []
@@ -358,9 +359,9 @@ def test_a_process_that_is_silent_for_long_is_still_known_to_live(
     gate = tmp_path / "gate"
     monkeypatch.setattr(jobs, "_command", lambda: [sys.executable, "-c", WAITS, str(gate)])
     actor = an_owner(account)
-    wish = ExportWish(account, HistoryFilter(), "csv", "UTC", "en")
+    options = ExportOptions(account, HistoryFilter(), "csv", "UTC", "en")
     signs = []
-    write = backend.write
+    write = database.transaction
 
     def watched(service: Any, **given: Any) -> Any:
         signs.append(service)
@@ -368,8 +369,8 @@ def test_a_process_that_is_silent_for_long_is_still_known_to_live(
             gate.touch()
         return write(service, **given)
 
-    monkeypatch.setattr(backend, "write", watched)
-    _, waiting = jobs.start(actor, wish)
+    monkeypatch.setattr(database, "transaction", watched)
+    _, waiting = jobs.start(actor, options)
     waiting.join(240)
     assert signs.count(export_jobs.note_progress) > 1
 
@@ -382,10 +383,10 @@ def test_a_file_is_written_though_its_progress_cannot_be_noted(
 
     monkeypatch.setattr(export_jobs, "note_progress", fail)
     actor = an_owner(account)
-    wish = ExportWish(account, HistoryFilter(), "xlsx", "UTC", "en")
-    job_id = backend.write(export_jobs.begin_export, actor=actor, wish=wish)
+    options = ExportOptions(account, HistoryFilter(), "xlsx", "UTC", "en")
+    job_id = database.transaction(export_jobs.begin_export, actor=actor, options=options)
     path = jobs.folder() / f"{job_id}.xlsx"
-    worker.write(worker.describe(actor, wish, job_id, path))
+    worker.write(worker.describe(actor, options, job_id, path))
     assert jobs.find(actor, job_id).state is ExportState.DONE
     assert path.is_file()
     assert f"the progress of export {job_id} cannot be noted" in caplog.text
@@ -417,7 +418,7 @@ def test_the_end_of_a_job_leaves_nothing_unfinished_behind(
     program = "import json, sys; open(json.load(sys.stdin)['path'][:-3] + 'part', 'w')"
     monkeypatch.setattr(jobs, "_command", lambda: [sys.executable, "-c", program])
     actor = an_owner(account)
-    wish = ExportWish(account, HistoryFilter(), "csv", "UTC", "en")
+    options = ExportOptions(account, HistoryFilter(), "csv", "UTC", "en")
     finish, left = export_jobs.finish_export, []
 
     def finished(session: Session, **given: Any) -> None:
@@ -425,7 +426,7 @@ def test_the_end_of_a_job_leaves_nothing_unfinished_behind(
         finish(session, **given)
 
     monkeypatch.setattr(export_jobs, "finish_export", finished)
-    _, waiting = jobs.start(actor, wish)
+    _, waiting = jobs.start(actor, options)
     waiting.join(240)
     assert left == [[]]
 
@@ -444,8 +445,8 @@ def test_a_file_that_cannot_be_deleted_fails_no_export_of_another(
     for stray in ("999.csv", "998.csv"):
         (jobs.folder() / stray).touch()
     actor = an_owner(account)
-    wish = ExportWish(account, HistoryFilter(), "csv", "UTC", "en")
-    job_id, waiting = jobs.start(actor, wish)
+    options = ExportOptions(account, HistoryFilter(), "csv", "UTC", "en")
+    job_id, waiting = jobs.start(actor, options)
     waiting.join(240)
     assert jobs.find(actor, job_id).state is ExportState.DONE
     assert {path.stem for path in jobs.folder().iterdir()} == {"999", str(job_id)}
@@ -461,8 +462,8 @@ def test_the_process_knows_no_secret_of_the_portal(monkeypatch: pytest.MonkeyPat
 
 def test_the_worker_says_why_it_ended_without_telling_values(account: int) -> None:
     actor = an_owner(account)
-    wish = ExportWish(account, HistoryFilter(text="test-model"), "csv", "No/Zone", "en")
-    told = worker.describe(actor, wish, 1, jobs.folder() / "1.csv")
+    options = ExportOptions(account, HistoryFilter(text="test-model"), "csv", "No/Zone", "en")
+    told = worker.describe(actor, options, 1, jobs.folder() / "1.csv")
     done = subprocess.run(  # noqa: S603
         [sys.executable, "-m", worker.__name__],
         input=json.dumps(told),
@@ -480,8 +481,8 @@ def test_the_worker_says_why_it_ended_without_telling_values(account: int) -> No
 # ── The end of files ───────────────────────────────────────────────────────────────────────────
 def test_files_whose_time_is_over_are_deleted(account: int) -> None:
     actor = an_owner(account)
-    wish = ExportWish(account, HistoryFilter(), "csv", "UTC", "en")
-    job_id, waiting = jobs.start(actor, wish)
+    options = ExportOptions(account, HistoryFilter(), "csv", "UTC", "en")
+    job_id, waiting = jobs.start(actor, options)
     waiting.join(240)
     for stray in ("999.part", "998.xlsx", "nobody.csv"):
         (jobs.folder() / stray).touch()
@@ -492,6 +493,6 @@ def test_files_whose_time_is_over_are_deleted(account: int) -> None:
         session.info["clock"] = lambda: datetime.now(UTC) + export_jobs.KEPT_FOR
         assert export_jobs.forget_exports(session, actor=SYSTEM) == 1
 
-    backend.write(age)
+    database.transaction(age)
     assert jobs.job().run(None) == "0 forgotten, 1 files deleted"  # type: ignore[arg-type]
     assert list(jobs.folder().iterdir()) == []

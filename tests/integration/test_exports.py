@@ -22,11 +22,11 @@ from domain import ledger
 from domain.actors import MemberRole, StaffRole, user_actor
 from domain.errors import ExportsBusy, InvalidInput, NotFound
 from domain.history import export_jobs
-from domain.history.export_jobs import ExportState, ExportWish
+from domain.history.export_jobs import ExportOptions, ExportState
 from domain.history.pages import history_page
 from domain.history.rows import HistoryFilter, HistoryStatus
 from domain.ledger.balances import account_summary
-from portal import backend, descriptions
+from portal import database, descriptions
 from portal.exports.files import write_export
 from portal.spreadsheets import Column, write_workbook
 from tests.factories import SYSTEM, UNIT, charge, grant, make_account, make_charge, next_key
@@ -51,9 +51,9 @@ QUANTITIES = {"input-tokens": 12_345, "output-tokens": 67}
 @pytest.fixture(autouse=True)
 def portal(database_url: str) -> Iterator[None]:
     """The names of services are read through the portal's own connection."""
-    backend.connect(database_url, vault=TEST_VAULT)
+    database.connect(database_url, vault=TEST_VAULT)
     yield
-    backend.disconnect()
+    database.disconnect()
 
 
 @pytest.fixture
@@ -97,13 +97,15 @@ def account(session: Session, clock: TestClock) -> int:
     return account
 
 
-def wish(account: int, file_format: str, **wanted: Any) -> ExportWish:
-    return ExportWish(account, HistoryFilter(**wanted), file_format, ZONE, "en")
+def options(account: int, file_format: str, **wanted: Any) -> ExportOptions:
+    return ExportOptions(account, HistoryFilter(**wanted), file_format, ZONE, "en")
 
 
-def write(session: Session, folder: Path, wanted: ExportWish) -> Path:
+def write(session: Session, folder: Path, wanted: ExportOptions) -> Path:
     path = folder / f"history.{wanted.file_format}"
-    write_export(session, path, actor=SYSTEM, wish=wanted, made_at=datetime(2026, 4, 1, tzinfo=UTC))
+    write_export(
+        session, path, actor=SYSTEM, options=wanted, made_at=datetime(2026, 4, 1, tzinfo=UTC)
+    )
     return path
 
 
@@ -125,7 +127,7 @@ def lines(path: Path) -> list[dict[str, str]]:
 def test_a_workbook_has_every_row_of_the_page_in_its_order(
     session: Session, account: int, tmp_path: Path
 ) -> None:
-    top, rows = sheet(write(session, tmp_path, wish(account, "xlsx")))
+    top, rows = sheet(write(session, tmp_path, options(account, "xlsx")))
     page = history_page(session, actor=SYSTEM, account_id=account, wanted=HistoryFilter())
     assert len(rows) == len(page.rows) == 17
     for told, row in zip(rows, page.rows, strict=True):
@@ -144,10 +146,10 @@ def test_a_workbook_has_every_row_of_the_page_in_its_order(
 
 def test_both_files_add_up_to_the_balance(session: Session, account: int, tmp_path: Path) -> None:
     balance = account_summary(session, actor=SYSTEM, account_id=account).balance_micros
-    _, rows = sheet(write(session, tmp_path, wish(account, "xlsx")))
+    _, rows = sheet(write(session, tmp_path, options(account, "xlsx")))
     exact = [Decimal(row["Exact amount (USD)"]) for row in rows if row["Status"] == "Success"]
     assert sum(exact) * UNIT == balance
-    told = lines(write(session, tmp_path, wish(account, "csv")))
+    told = lines(write(session, tmp_path, options(account, "csv")))
     assert len(told) == len(rows)
     amounts = [Decimal(line["Amount (USD)"]) for line in told if line["Status"] == "Success"]
     assert sum(amounts) * UNIT == balance
@@ -158,7 +160,7 @@ def test_both_files_add_up_to_the_balance(session: Session, account: int, tmp_pa
 def test_the_heading_tells_the_sums_of_each_status(
     session: Session, account: int, tmp_path: Path
 ) -> None:
-    top, rows = sheet(write(session, tmp_path, wish(account, "xlsx")))
+    top, rows = sheet(write(session, tmp_path, options(account, "xlsx")))
     for line, status in zip(top[4:], ("Success", "Failed", "Processing"), strict=True):
         of_status = [row for row in rows if row["Status"] == status]
         total = sum(Decimal(row["Exact amount (USD)"]) for row in of_status)
@@ -171,8 +173,8 @@ def test_the_heading_tells_the_sums_of_each_status(
 def test_csv_has_the_columns_and_words_of_the_workbook(
     session: Session, account: int, tmp_path: Path
 ) -> None:
-    _, rows = sheet(write(session, tmp_path, wish(account, "xlsx")))
-    told = lines(write(session, tmp_path, wish(account, "csv")))
+    _, rows = sheet(write(session, tmp_path, options(account, "xlsx")))
+    told = lines(write(session, tmp_path, options(account, "csv")))
     assert list(told[0]) == list(rows[0])
     assert f"Date ({ZONE})" in told[0]
     for line, row in zip(told, rows, strict=True):
@@ -192,8 +194,8 @@ def test_payment_under_way_is_in_both_files(session: Session, tmp_path: Path) ->
     grant(session, account, 1_000_000)
     begin_payment(session, ScriptedGateway(), account, owner, dong(500_000))
     session.flush()
-    top, rows = sheet(write(session, tmp_path, wish(account, "xlsx")), heading_rows=8)
-    told = lines(write(session, tmp_path, wish(account, "csv")))
+    top, rows = sheet(write(session, tmp_path, options(account, "xlsx")), heading_rows=8)
+    told = lines(write(session, tmp_path, options(account, "csv")))
     assert "Processing, payments under way: 1 row, ₫500,000" in top
     for listed in (rows, told):
         (line,) = (each for each in listed if each["Status"] == "Processing")
@@ -206,13 +208,13 @@ def test_payment_under_way_is_in_both_files(session: Session, tmp_path: Path) ->
 def test_no_text_is_a_formula_in_either_file(
     session: Session, account: int, tmp_path: Path
 ) -> None:
-    path = write(session, tmp_path, wish(account, "xlsx"))
+    path = write(session, tmp_path, options(account, "xlsx"))
     cells = [cell for row in load_workbook(path)["Credit History"].iter_rows() for cell in row]
     assert [cell.coordinate for cell in cells if cell.data_type == "f"] == []
     texts = {cell.value for cell in cells if isinstance(cell.value, str)}
     assert {f"'{EVIL}", "'+1+cmd"} <= texts
     assert not [text for text in texts if text[0] in "=+@\t" or text[:2] == "-c"]
-    told = lines(write(session, tmp_path, wish(account, "csv")))
+    told = lines(write(session, tmp_path, options(account, "csv")))
     assert {f"'{EVIL}"} == {line["Code"] for line in told} - {""}
     assert "'+1+cmd" in {line["Source"] for line in told}
     amounts = {"Amount (USD)", "Exact amount (USD)", "Balance after (USD)"}
@@ -224,7 +226,7 @@ def test_no_text_is_a_formula_in_either_file(
 def test_the_filter_decides_what_is_in_the_file(
     session: Session, account: int, clock: TestClock, tmp_path: Path, file_format: str
 ) -> None:
-    wanted = wish(
+    wanted = options(
         account,
         file_format,
         services=frozenset({"gpu-vm"}),
@@ -249,7 +251,7 @@ def test_the_filter_decides_what_is_in_the_file(
 def test_a_filter_that_nothing_passes_makes_a_file_of_titles(
     session: Session, account: int, tmp_path: Path, file_format: str
 ) -> None:
-    wanted = wish(account, file_format, services=frozenset({"no-such-service"}))
+    wanted = options(account, file_format, services=frozenset({"no-such-service"}))
     path = write(session, tmp_path, wanted)
     if file_format == "csv":
         text = path.read_text("utf-8-sig")
@@ -268,7 +270,7 @@ def test_progress_is_told_from_the_beginning_to_the_end(
         session,
         tmp_path / "history.xlsx",
         actor=SYSTEM,
-        wish=wish(account, "xlsx"),
+        options=options(account, "xlsx"),
         made_at=datetime.now(UTC),
         report=lambda done, count: told.append((done, count)),
     )
@@ -304,7 +306,7 @@ def test_libreoffice_adds_the_workbook_up_to_the_balance(
     session: Session, account: int, tmp_path: Path
 ) -> None:
     """LibreOffice opens the file, and its own SUMIF over the amounts is what the header shows."""
-    path = write(session, tmp_path, wish(account, "xlsx"))
+    path = write(session, tmp_path, options(account, "xlsx"))
     book = load_workbook(path)
     shown = book["Credit History"]
     last = shown.max_row
@@ -345,7 +347,7 @@ def recalculated(path: Path) -> list[list[str]]:
 
 # ── Wishes ─────────────────────────────────────────────────────────────────────────────────────
 def test_a_wish_survives_json() -> None:
-    wanted = wish(
+    wanted = options(
         7,
         "csv",
         services=frozenset({"gpu-vm"}),
@@ -355,7 +357,7 @@ def test_a_wish_survives_json() -> None:
         occurred_before=datetime(2026, 4, 1, tzinfo=UTC),
         text="50%_",
     )
-    assert ExportWish.from_json(wanted.to_json()) == wanted
+    assert ExportOptions.from_json(wanted.to_json()) == wanted
 
 
 _ANYTHING = st.recursive(
@@ -365,20 +367,20 @@ _ANYTHING = st.recursive(
 )
 
 
-@given(st.sampled_from(sorted(wish(7, "csv").to_json())), _ANYTHING)
+@given(st.sampled_from(sorted(options(7, "csv").to_json())), _ANYTHING)
 def test_a_wish_of_anything_else_is_refused_and_not_a_crash(name: str, value: object) -> None:
-    given_ = {**wish(7, "csv").to_json(), name: value}
+    given_ = {**options(7, "csv").to_json(), name: value}
     try:
-        read = ExportWish.from_json(given_)
+        read = ExportOptions.from_json(given_)
     except InvalidInput:
         return
-    assert ExportWish.from_json(read.to_json()) == read
+    assert ExportOptions.from_json(read.to_json()) == read
 
 
 @given(_ANYTHING)
 def test_what_is_no_wish_is_refused(value: object) -> None:
     with pytest.raises(InvalidInput):
-        ExportWish.from_json(value)
+        ExportOptions.from_json(value)
 
 
 # ── Jobs ───────────────────────────────────────────────────────────────────────────────────────
@@ -388,14 +390,14 @@ def owner(account: int, user_id: int = 1) -> Any:
 
 def begin(session: Session, account: int, user_id: int = 1, file_format: str = "csv") -> int:
     return export_jobs.begin_export(
-        session, actor=owner(account, user_id), wish=wish(account, file_format)
+        session, actor=owner(account, user_id), options=options(account, file_format)
     )
 
 
 def test_an_export_of_another_account_is_not_begun(session: Session, account: int) -> None:
     stranger = user_actor(2, memberships={make_account(session): MemberRole.OWNER})
     with pytest.raises(NotFound):
-        export_jobs.begin_export(session, actor=stranger, wish=wish(account, "csv"))
+        export_jobs.begin_export(session, actor=stranger, options=options(account, "csv"))
 
 
 def test_an_export_is_its_makers_alone_and_only_while_they_may_read(
@@ -411,7 +413,7 @@ def test_an_export_is_its_makers_alone_and_only_while_they_may_read(
 
 def test_an_export_by_staff_is_audited(session: Session, account: int) -> None:
     staff = user_actor(3, staff_role=StaffRole.SUPPORT)
-    job = export_jobs.begin_export(session, actor=staff, wish=wish(account, "xlsx"))
+    job = export_jobs.begin_export(session, actor=staff, options=options(account, "xlsx"))
     record = session.scalars(
         select(AuditRecord).where(AuditRecord.action == "export_history")
     ).one()

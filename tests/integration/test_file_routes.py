@@ -17,7 +17,7 @@ from domain import identity
 from domain.actors import StaffRole, system_actor, user_actor
 from domain.identity import Client
 from domain.payments.bank_transfers import Evidence, record_transfer
-from portal import backend, cookies
+from portal import cookies, database
 from portal.routes import files
 from portal.settings import settings
 from tests.factories import charge, grant, make_account
@@ -47,7 +47,7 @@ SYSTEM = system_actor("tests")
 @pytest.fixture(autouse=True)
 def _filled(portal: None) -> None:  # noqa: ARG001 - it is connected before this
     """The portal has one of everything that a file holds."""
-    backend.write(fill)
+    database.transaction(fill)
 
 
 def fill(session: Session) -> None:
@@ -79,7 +79,7 @@ def sign_in(browser: TestClient) -> Callable[..., int]:
 
     def signed_in(role: StaffRole | None = None) -> int:
         name = f"{role or 'customer'}@example.com"
-        user = backend.write(
+        user = database.transaction(
             identity.create_user,
             email=name,
             display_name="Lan",
@@ -87,11 +87,11 @@ def sign_in(browser: TestClient) -> Callable[..., int]:
             staff_role=role,
             actor=SYSTEM,
         )
-        opened = backend.write(
+        opened = database.transaction(
             identity.create_session,
             user_id=user,
             client=Client("203.0.113.7", "a browser"),
-            rules=settings().rules,
+            policy=settings().policy,
         )
         browser.cookies.set(cookies.session_cookie(settings()), opened.token)
         return user
@@ -165,7 +165,7 @@ def test_an_address_is_worth_nothing_once_a_right_is_gone(
     def take_away(session: Session) -> None:
         session.execute(text(change), {"id": user})
 
-    backend.write(take_away)
+    database.transaction(take_away)
     answer = browser.get(path)
     assert answer.status_code == status
     assert "content-disposition" not in answer.headers

@@ -31,7 +31,7 @@ def after(databases: FreshDatabases, statement: str) -> tuple[str, str]:
     """Run a statement in a fresh database, and return its URL and that of the next."""
     first = databases.take()
     run(first, statement)
-    databases.give_back(first)
+    databases.refund_attempt(first)
     return first, databases.take()
 
 
@@ -40,7 +40,7 @@ def test_rows_and_numbers_of_one_test_are_gone_in_the_next(fresh_databases: Fres
     assert second == first, "it was used again"
     assert run(second, "SELECT * FROM users") == []
     assert run(second, f"{WRITE} RETURNING id") == [(1,)]
-    fresh_databases.give_back(second)
+    fresh_databases.refund_attempt(second)
 
 
 @pytest.mark.parametrize(
@@ -57,11 +57,11 @@ def test_reference_rows_are_as_they_were(fresh_databases: FreshDatabases, statem
     url = fresh_databases.take()
     before = [run(url, kept.format(table)) for table in tables]
     assert all(before)
-    fresh_databases.give_back(url)
+    fresh_databases.refund_attempt(url)
     first, second = after(fresh_databases, statement)
     assert second == first, "it was used again"
     assert [run(second, kept.format(table)) for table in tables] == before
-    fresh_databases.give_back(second)
+    fresh_databases.refund_attempt(second)
 
 
 def test_database_of_another_schema_is_dropped(fresh_databases: FreshDatabases) -> None:
@@ -71,7 +71,7 @@ def test_database_of_another_schema_is_dropped(fresh_databases: FreshDatabases) 
     ):
         first, second = after(fresh_databases, statement)
         assert second != first, statement
-        fresh_databases.give_back(second)
+        fresh_databases.refund_attempt(second)
 
 
 def test_database_that_somebody_is_connected_to_is_left(fresh_databases: FreshDatabases) -> None:
@@ -79,12 +79,12 @@ def test_database_that_somebody_is_connected_to_is_left(fresh_databases: FreshDa
     engine = create_engine(url)
     with engine.connect() as connection:
         assert connection.execute(text("SELECT 1")).scalar_one() == 1
-        fresh_databases.give_back(url)
+        fresh_databases.refund_attempt(url)
         other = fresh_databases.take()
         assert other != url
         assert connection.execute(text("SELECT 1")).scalar_one() == 1
     engine.dispose()
-    fresh_databases.give_back(other)
+    fresh_databases.refund_attempt(other)
 
 
 def test_connection_is_used_again_as_if_it_were_new(fresh_databases: FreshDatabases) -> None:
@@ -100,7 +100,7 @@ def test_connection_is_used_again_as_if_it_were_new(fresh_databases: FreshDataba
     engine.dispose()
     [again] = run(url, STATE)
     assert again == tuple(before), "also of the same process"
-    fresh_databases.give_back(url)
+    fresh_databases.refund_attempt(url)
 
 
 def test_connection_that_the_server_ended_is_not_used_again(
@@ -114,4 +114,4 @@ def test_connection_that_the_server_ended_is_not_used_again(
     other.dispose()
     [(next_process,)] = run(url, "SELECT pg_backend_pid()")
     assert next_process != process
-    fresh_databases.give_back(url)
+    fresh_databases.refund_attempt(url)

@@ -10,7 +10,7 @@ from sqlalchemy import text
 from domain import ledger
 from domain.accounts import open_account
 from domain.errors import InvalidInput
-from domain.ledger.journal import FinanceLine, post_finance_entries
+from domain.ledger.journal import JournalLine, post_journal_entry
 from tests.factories import SYSTEM, UNIT, grant, make_account, next_key
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def test_reasons_are_one_line(session: Session, account: int) -> None:
         ("site_code", {"site_code": BAD}),
         ("reference", {"reference": BAD}),
         ("idempotency_key", {"idempotency_key": BAD}),
-        ("lines", {"lines": [FinanceLine(BAD, 5, "USD"), FinanceLine("1110", -5, "USD")]}),
+        ("lines", {"lines": [JournalLine(BAD, 5, "USD"), JournalLine("1110", -5, "USD")]}),
     ],
 )
 def test_words_about_a_finance_posting_are_one_line(
@@ -154,13 +154,13 @@ def test_words_about_a_finance_posting_are_one_line(
         "site_code": "global",
         "kind": "gateway_fee",
         "reference": "fee-1",
-        "lines": [FinanceLine("6100", 5, "USD"), FinanceLine("1110", -5, "USD")],
+        "lines": [JournalLine("6100", 5, "USD"), JournalLine("1110", -5, "USD")],
         "occurred_at": clock.instant,
         "actor": SYSTEM,
         "idempotency_key": next_key(),
         **given,
     }
-    assert fault(post_finance_entries, session, **facts) == (field, "control_characters")
+    assert fault(post_journal_entry, session, **facts) == (field, "control_characters")
 
 
 # ── Names of accounts ──────────────────────────────────────────────────────────────────────────

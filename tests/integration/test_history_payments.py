@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
-from sqlalchemy import event, func, select, update
+from sqlalchemy import event, func, select
+from sqlalchemy import update as sql_update
 
 from db.models import Entry, Payment
 from domain.actors import MemberRole, user_actor
@@ -15,7 +16,7 @@ from domain.history.details import entry_detail
 from domain.history.export_rows import StatusTotal, history_lines, history_totals
 from domain.history.pages import history_page, history_view
 from domain.history.rows import HistoryFilter, HistoryStatus
-from domain.payments.gateway_updates import apply_facts
+from domain.payments.gateway_updates import apply_updates
 from tests.factories import SYSTEM, grant, make_account
 from tests.gateways import GATEWAYS, ScriptedGateway, begin, dong, paid, payer
 from tests.support.owner import as_owner
@@ -52,8 +53,8 @@ class Paying:
         return [row.payment_reference for row in page.rows if row.payment_reference is not None]
 
     def credit(self, payment: StartedPayment) -> None:
-        fact = paid(payment.reference, CREDIT)
-        apply_facts(self.session, gateway=ScriptedGateway(), facts=(fact,), actor=GATEWAYS)
+        update = paid(payment.reference, CREDIT)
+        apply_updates(self.session, gateway=ScriptedGateway(), updates=(update,), actor=GATEWAYS)
 
 
 @pytest.fixture
@@ -65,7 +66,7 @@ def test_payments_under_way_stand_in_the_order_of_dates(paying: Paying) -> None:
     chosen = Payment.reference == paying.first.reference
     started = datetime.now(UTC) - timedelta(days=2)
     with as_owner(paying.session):
-        paying.session.execute(update(Payment).where(chosen).values(created_at=started))
+        paying.session.execute(sql_update(Payment).where(chosen).values(created_at=started))
     page = history_page(paying.session, actor=paying.owner, account_id=paying.account, wanted=ALL)
     moments = [row.occurred_at for row in page.rows]
     assert moments == sorted(moments, reverse=True)
@@ -122,7 +123,7 @@ def test_pages_go_through_rows_and_payments_both_ways(
     between = select(func.min(Entry.occurred_at)).where(Entry.account_id == paying.account)
     started = paying.session.scalars(between).one() + timedelta(microseconds=1)
     with as_owner(paying.session):
-        paying.session.execute(update(Payment).where(chosen).values(created_at=started))
+        paying.session.execute(sql_update(Payment).where(chosen).values(created_at=started))
 
     def page(**place: object) -> HistoryPage:
         return history_page(
@@ -183,13 +184,13 @@ def test_what_is_credited_is_an_entry_that_names_its_payment(paying: Paying) -> 
 @pytest.mark.parametrize("state", ["failed", "cancelled", "expired"])
 def test_what_came_to_nothing_is_gone(paying: Paying, state: str) -> None:
     chosen = Payment.reference == paying.second.reference
-    paying.session.execute(update(Payment).where(chosen).values(state=state))
+    paying.session.execute(sql_update(Payment).where(chosen).values(state=state))
     assert paying.shown() == [paying.first.reference]
 
 
 def test_what_is_under_review_is_under_way(paying: Paying) -> None:
     chosen = Payment.reference == paying.second.reference
-    paying.session.execute(update(Payment).where(chosen).values(state="under_review"))
+    paying.session.execute(sql_update(Payment).where(chosen).values(state="under_review"))
     assert paying.second.reference in paying.shown()
 
 

@@ -23,7 +23,7 @@ from domain.errors import (
     Overloaded,
     RateLimited,
 )
-from domain.identity import Client, Rules, SignIn, SignInOutcome, SignUp
+from domain.identity import AuthPolicy, Client, SignIn, SignInOutcome, SignUp
 from domain.security import passwords
 from domain.security.rate_limits import Limit
 from domain.staff import disable_user
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker
 
 SYSTEM = system_actor("tests")
-RULES = Rules(key=b"a key of the tests")
+RULES = AuthPolicy(key=b"a key of the tests")
 CLIENT = Client("192.0.2.10", "Mozilla/5.0 (X11; Linux x86_64) Firefox/140.0", "en")
 PASSWORD = "violet-kettle-9-march"
 NEW_PASSWORD = "amber-ladder-4-june"
@@ -73,7 +73,7 @@ def form(email: str = EMAIL, **changes: str) -> SignUp:
 
 
 def sign_up(sessions: sessionmaker[Session], **changes: str) -> None:
-    for fault in identity.sign_up(sessions, form=form(**changes), client=CLIENT, rules=RULES):
+    for fault in identity.sign_up(sessions, form=form(**changes), client=CLIENT, policy=RULES):
         raise fault
 
 
@@ -107,13 +107,13 @@ def sign_in(
     client: Client = CLIENT,
 ) -> SignIn:
     return identity.authenticate(
-        sessions, email=email, password=password, client=client, rules=RULES
+        sessions, email=email, password=password, client=client, policy=RULES
     )
 
 
 def visit(sessions: sessionmaker[Session], token: str) -> identity.Visit | None:
     with sessions() as session:
-        return identity.session_actor(session, token=token, rules=RULES)
+        return identity.session_actor(session, token=token, policy=RULES)
 
 
 def audited(session: Session) -> list[str]:
@@ -149,7 +149,7 @@ def test_the_mailed_link_and_the_password_open_a_session_once(
 
     def verify(password: str) -> SignIn:
         return identity.verify_email(
-            sessions, token=token, password=password, client=CLIENT, rules=RULES
+            sessions, token=token, password=password, client=CLIENT, policy=RULES
         )
 
     assert verify("somebody else's").outcome is SignInOutcome.WRONG
@@ -169,7 +169,7 @@ def test_a_link_to_confirm_grows_old(
     clock.advance(hours=49)
     with pytest.raises(NotFound):
         identity.verify_email(
-            sessions, token=mailed_token(session), password=PASSWORD, client=CLIENT, rules=RULES
+            sessions, token=mailed_token(session), password=PASSWORD, client=CLIENT, policy=RULES
         )
 
 
@@ -214,7 +214,7 @@ def test_a_mailbox_is_not_flooded(sessions: sessionmaker[Session], session: Sess
 def test_two_sign_ups_at_once_make_one_person(sessions: sessionmaker[Session]) -> None:
     def attempt(number: int) -> None:
         client = Client(f"192.0.2.{number}")
-        identity.sign_up(sessions, form=form(), client=client, rules=RULES)
+        identity.sign_up(sessions, form=form(), client=client, policy=RULES)
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(attempt, range(8)))
@@ -472,10 +472,10 @@ def test_one_ipv6_household_is_one_address(
 
 
 def guess_from(
-    sessions: sessionmaker[Session], address: str, email: str = EMAIL, rules: Rules = RULES
+    sessions: sessionmaker[Session], address: str, email: str = EMAIL, policy: AuthPolicy = RULES
 ) -> SignInOutcome:
     return identity.authenticate(
-        sessions, email=email, password="not-it-at-all", client=Client(address), rules=rules
+        sessions, email=email, password="not-it-at-all", client=Client(address), policy=policy
     ).outcome
 
 
@@ -527,7 +527,7 @@ def test_who_signs_in_from_a_new_network_is_not_counted(
     for number in range(45):
         client = Client(f"198.51.100.{number}")
         signed_in = identity.authenticate(
-            sessions, email=EMAIL, password=PASSWORD, client=client, rules=RULES
+            sessions, email=EMAIL, password=PASSWORD, client=client, policy=RULES
         )
         assert signed_in.outcome is SignInOutcome.SIGNED_IN
 
@@ -535,14 +535,14 @@ def test_who_signs_in_from_a_new_network_is_not_counted(
 def test_wider_networks_of_ipv6_are_counted_too(sessions: sessionmaker[Session]) -> None:
     """A /64 has 2 free guesses here, the /56 around it 4, and the /48 around that 8."""
     wait = timedelta(hours=1)
-    rules = Rules(b"key", guesses_per_address=Limit(2, wait, wait, timedelta(hours=24)))
+    policy = AuthPolicy(b"key", guesses_per_address=Limit(2, wait, wait, timedelta(hours=24)))
 
     def answers(*networks: str) -> list[bool]:
         passed = []
         for number, network in enumerate(networks):
             try:
                 guess_from(
-                    sessions, f"2001:db8:{network}::1", f"{network}-{number}@a.example", rules
+                    sessions, f"2001:db8:{network}::1", f"{network}-{number}@a.example", policy
                 )
             except RateLimited:
                 passed.append(False)
@@ -587,9 +587,9 @@ def test_the_throttle_tells_nothing_of_whom_it_counts(
     sessions: sessionmaker[Session], session: Session
 ) -> None:
     sign_in(sessions, email=EMAIL)
-    other = Rules(key=b"another key")
+    other = AuthPolicy(key=b"another key")
     identity.authenticate(
-        sessions, email=EMAIL, password="wrong password here", client=CLIENT, rules=other
+        sessions, email=EMAIL, password="wrong password here", client=CLIENT, policy=other
     )
     digests = session.scalars(select(Throttle.key_digest)).all()
     assert len(set(digests)) == 6
@@ -677,10 +677,10 @@ def test_nobody_ends_or_sees_somebody_elses_session(
     for session_id in (identity.session_id_of(token), "not hex"):
         with pytest.raises(NotFound):
             identity.revoke_session(session, session_id=session_id, actor=other)
-    assert identity.list_sessions(session, actor=other, rules=RULES) == ()
+    assert identity.list_sessions(session, actor=other, policy=RULES) == ()
     assert visit(sessions, token) is not None
     with pytest.raises(NotAuthorised):
-        identity.list_sessions(session, actor=SYSTEM, rules=RULES)
+        identity.list_sessions(session, actor=SYSTEM, policy=RULES)
 
 
 def test_signing_out_everywhere_leaves_other_people_in(
@@ -690,13 +690,13 @@ def test_signing_out_everywhere_leaves_other_people_in(
     make_user(session, "minh@example.com")
     mine = [sign_in(sessions).token for _ in range(3)]
     theirs = sign_in(sessions, email="minh@example.com").token
-    assert len(identity.list_sessions(session, actor=user_actor(user_id), rules=RULES)) == 3
+    assert len(identity.list_sessions(session, actor=user_actor(user_id), policy=RULES)) == 3
     session.commit()
     assert identity.revoke_all_sessions(session, actor=user_actor(user_id)) == 3
     session.commit()
     assert [visit(sessions, token) for token in mine] == [None, None, None]
     assert visit(sessions, theirs) is not None
-    assert identity.list_sessions(session, actor=user_actor(user_id), rules=RULES) == ()
+    assert identity.list_sessions(session, actor=user_actor(user_id), policy=RULES) == ()
 
 
 def test_roles_are_as_the_database_has_them_now(
@@ -784,7 +784,7 @@ def change(
         current_password=current,
         new_password=new,
         client=CLIENT,
-        rules=RULES,
+        policy=RULES,
     )
 
 
@@ -822,7 +822,7 @@ def test_guessing_the_current_password_is_slowed_down(
 
 
 def ask_for_reset(session: Session, email: str = EMAIL) -> None:
-    identity.request_password_reset(session, email=email, client=CLIENT, rules=RULES)
+    identity.request_password_reset(session, email=email, client=CLIENT, policy=RULES)
     session.commit()
 
 
@@ -938,7 +938,7 @@ def test_the_audit_log_knows_what_happened_and_no_secret(
     sign_up(sessions)
     token = mailed_token(session)
     sign_in(sessions, password="wrong password here")
-    identity.verify_email(sessions, token=token, password=PASSWORD, client=CLIENT, rules=RULES)
+    identity.verify_email(sessions, token=token, password=PASSWORD, client=CLIENT, policy=RULES)
     ask_for_reset(session)
     reset(sessions, mailed_token(session))
     session.commit()
@@ -1011,7 +1011,7 @@ def test_no_connection_waits_for_a_hash(
     sign_up(sessions)
     token = mailed_token(session)
     session.close()
-    identity.verify_email(sessions, token=token, password=PASSWORD, client=CLIENT, rules=RULES)
+    identity.verify_email(sessions, token=token, password=PASSWORD, client=CLIENT, policy=RULES)
     monkeypatch.setattr(passwords, "needs_rehash", lambda _: True)
     signed_in = sign_in(sessions).token
     seen = visit(sessions, signed_in)
@@ -1035,8 +1035,8 @@ def test_too_many_who_wait_for_a_hash_are_told_to_come_back(
                 attempt(sessions)
     assert sign_in(sessions).outcome is SignInOutcome.SIGNED_IN
     monkeypatch.setattr(passwords, "_PLACES", threading.BoundedSemaphore(2))
-    monkeypatch.setattr(passwords, "_LONGEST_WAIT_SECONDS", 0)
-    monkeypatch.setattr(passwords, "_AT_ONCE", threading.BoundedSemaphore(1))
+    monkeypatch.setattr(passwords, "_MAX_WAIT_SECONDS", 0)
+    monkeypatch.setattr(passwords, "_RUNNING", threading.BoundedSemaphore(1))
     with passwords._turn(), pytest.raises(Overloaded):
         sign_in(sessions)
     assert sign_in(sessions).outcome is SignInOutcome.SIGNED_IN

@@ -15,7 +15,7 @@ from db.models import AuditRecord, OutboxMessage
 from domain import accounts, identity
 from domain.accounts import members
 from domain.actors import MemberRole, StaffRole, system_actor
-from portal import backend
+from portal import database
 from portal.routes import invitations, security, sign_in, statements
 from portal.settings import settings
 from tests.factories import grant, make_account
@@ -44,7 +44,7 @@ def account() -> int:
         grant(session, made, 10)
         return made
 
-    return backend.write(make)
+    return database.transaction(make)
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def post(client: TestClient, page: str, **fields: str) -> Response:
 
 
 def make_user(email: str = EMAIL, role: StaffRole | None = None) -> int:
-    return backend.write(
+    return database.transaction(
         identity.create_user,
         email=email,
         display_name="Lan",
@@ -93,14 +93,14 @@ def enter(client: TestClient, email: str = EMAIL) -> None:
 
 
 def invited(account: int) -> str:
-    backend.write(
+    database.transaction(
         members.invite_member,
         account_id=account,
         email=EMAIL,
         role=MemberRole.BILLING,
         actor=SYSTEM,
         idempotency_key="invite",
-        rules=settings().rules,
+        policy=settings().policy,
     )
 
     def newest(session: Session) -> str:
@@ -108,11 +108,11 @@ def invited(account: int) -> str:
         assert mail is not None
         return str(parameters_of(session, mail)["token"])
 
-    return backend.read(newest)
+    return database.read_snapshot(newest)
 
 
 def roles(account: int) -> dict[str, MemberRole]:
-    seen = backend.read(members.list_members, actor=SYSTEM, account_id=account)
+    seen = database.read_snapshot(members.list_members, actor=SYSTEM, account_id=account)
     return {member.email: member.role for member in seen.members}
 
 
@@ -120,8 +120,8 @@ def roles(account: int) -> dict[str, MemberRole]:
 def test_a_signed_in_person_accepts_and_their_session_acts_on_the_account(
     browser: TestClient, account: int
 ) -> None:
-    other = backend.write(make_account)
-    backend.write(
+    other = database.transaction(make_account)
+    database.transaction(
         accounts.add_member,
         account_id=other,
         user_id=make_user(),
@@ -137,7 +137,9 @@ def test_a_signed_in_person_accepts_and_their_session_acts_on_the_account(
     assert (answer.status_code, answer.headers["location"]) == (303, "/")
     assert roles(account) == {EMAIL: MemberRole.BILLING}
     session_token = browser.cookies["credit_portal_session"]
-    visit = backend.read(identity.session_actor, token=session_token, rules=settings().rules)
+    visit = database.read_snapshot(
+        identity.session_actor, token=session_token, policy=settings().policy
+    )
     assert visit is not None
     assert visit.account_id == account
     assert browser.get(f"/accept-invitation?token={token}").status_code == 410
@@ -203,7 +205,9 @@ def test_stranger_who_only_signed_up_with_the_address_is_in_nobodys_way(
     def stranger_signs_up() -> None:
         form = identity.SignUp(EMAIL, "Stranger", strangers, "Stranger's lab", "VN", "VND")
         client = identity.Client("198.51.100.7")
-        identity.sign_up(backend.form_sessions(), form=form, client=client, rules=settings().rules)
+        identity.sign_up(
+            database.form_sessions(), form=form, client=client, policy=settings().policy
+        )
 
     if when == "before":
         stranger_signs_up()
@@ -258,7 +262,7 @@ def test_a_dead_link_says_whom_to_ask(browser: TestClient, query: str) -> None:
 
 # ── Statements ─────────────────────────────────────────────────────────────────────────────────
 def test_a_member_reads_the_statement(browser: TestClient, account: int) -> None:
-    backend.write(
+    database.transaction(
         accounts.add_member,
         account_id=account,
         user_id=make_user(),
@@ -283,14 +287,14 @@ def test_a_member_reads_the_statement(browser: TestClient, account: int) -> None
 def test_a_statement_of_another_account_or_month_is_not_there(
     browser: TestClient, account: int, path: str
 ) -> None:
-    backend.write(
+    database.transaction(
         accounts.add_member,
         account_id=account,
         user_id=make_user(),
         role=MemberRole.OWNER,
         actor=SYSTEM,
     )
-    other = backend.write(make_account)
+    other = database.transaction(make_account)
     enter(browser)
     asked = path.format(own=account, other=other, month=MONTH)
     answer = browser.get(f"/statements/{asked}")
@@ -312,4 +316,4 @@ def test_a_look_of_staff_is_written_down(browser: TestClient, account: int) -> N
             )
         )
 
-    assert backend.read(looks) == [{"statement": MONTH}]
+    assert database.read_snapshot(looks) == [{"statement": MONTH}]

@@ -24,8 +24,8 @@ from domain.accounts import members
 from domain.actors import MemberRole, StaffRole
 from domain.errors import BillingError, Conflict, NotAuthorised, NotFound
 from domain.identity import (
+    AuthPolicy,
     Client,
-    Rules,
     SignInOutcome,
     SignUp,
 )
@@ -54,7 +54,7 @@ STRANGERS = "another-kettle-9-march"
 NEW = "yellow-kettle-9-march"
 CLIENT = Client("192.0.2.10", "Firefox", "en")
 ELSEWHERE = Client("198.51.100.7", "Firefox", "vi")
-RULES = Rules(key=b"a key of the tests")
+RULES = AuthPolicy(key=b"a key of the tests")
 
 
 @pytest.fixture(autouse=True)
@@ -81,7 +81,7 @@ class Invited:
                     role=StaffRole.SUPPORT,
                     reason="hired",
                     actor=self.admin,
-                    rules=RULES,
+                    policy=RULES,
                 )
                 return mailed_token(session, "staff_invitation")
             members.invite_member(
@@ -91,7 +91,7 @@ class Invited:
                 role=MemberRole.BILLING,
                 actor=SYSTEM,
                 idempotency_key=next_key(),
-                rules=RULES,
+                policy=RULES,
             )
             return mailed_token(session, "invitation")
 
@@ -108,7 +108,7 @@ class Invited:
                 display_name=name,
                 password=password,
                 client=CLIENT,
-                rules=RULES,
+                policy=RULES,
             )
         else:
             signed_in, _account = members.sign_up_invited(
@@ -117,7 +117,7 @@ class Invited:
                 display_name=name,
                 password=password,
                 client=CLIENT,
-                rules=RULES,
+                policy=RULES,
             )
         return signed_in.outcome
 
@@ -154,7 +154,7 @@ def mailed_token(session: Session, template: str) -> str:
 
 def stranger_signs_up(sessions: sessionmaker[Session]) -> None:
     form = SignUp(EMAIL, "Stranger", STRANGERS, "Stranger's lab", "VN", "VND")
-    assert identity.sign_up(sessions, form=form, client=ELSEWHERE, rules=RULES) == ()
+    assert identity.sign_up(sessions, form=form, client=ELSEWHERE, policy=RULES) == ()
 
 
 def verify_link(sessions: sessionmaker[Session]) -> str:
@@ -164,13 +164,13 @@ def verify_link(sessions: sessionmaker[Session]) -> str:
 
 def verify(sessions: sessionmaker[Session], token: str, password: str = STRANGERS) -> SignInOutcome:
     return identity.verify_email(
-        sessions, token=token, password=password, client=ELSEWHERE, rules=RULES
+        sessions, token=token, password=password, client=ELSEWHERE, policy=RULES
     ).outcome
 
 
 def reset_link(sessions: sessionmaker[Session]) -> str:
     with sessions.begin() as session:
-        identity.request_password_reset(session, email=EMAIL, client=ELSEWHERE, rules=RULES)
+        identity.request_password_reset(session, email=EMAIL, client=ELSEWHERE, policy=RULES)
         return mailed_token(session, "reset_password")
 
 
@@ -180,7 +180,7 @@ def reset(sessions: sessionmaker[Session], token: str) -> None:
 
 def sign_in(sessions: sessionmaker[Session], password: str) -> SignInOutcome:
     return identity.authenticate(
-        sessions, email=EMAIL, password=password, client=CLIENT, rules=RULES
+        sessions, email=EMAIL, password=password, client=CLIENT, policy=RULES
     ).outcome
 
 
@@ -317,7 +317,7 @@ def test_mailed_links_and_sessions_of_the_stranger_end(
     links = [reset_link(sessions), verify_link(sessions)]
     with sessions.begin() as other:  # no service opens one for who has proven nothing
         left = identity.create_session(
-            other, user_id=lan(session).id, client=ELSEWHERE, rules=RULES
+            other, user_id=lan(session).id, client=ELSEWHERE, policy=RULES
         )
     invitation.accept(invitation.send())
     with pytest.raises(NotFound):
@@ -325,7 +325,7 @@ def test_mailed_links_and_sessions_of_the_stranger_end(
     with pytest.raises(NotFound):
         verify(sessions, links[1])
     session.rollback()
-    assert identity.session_actor(session, token=left.token, rules=RULES) is None
+    assert identity.session_actor(session, token=left.token, policy=RULES) is None
     assert (
         session.scalars(
             select(func.count())
@@ -359,7 +359,7 @@ def test_unproven_address_is_invited_sent_again_and_listed_as_open(
         invitation_id=shown.invitation_id,
         sent_at=shown.sent_at,
         actor=of_staff.admin,
-        rules=RULES,
+        policy=RULES,
     )
     session.commit()
     with sessions() as other:

@@ -13,7 +13,7 @@ from sqlalchemy import text
 from domain import ledger
 from domain.errors import IdempotencyMismatch, InvalidInput, NotFound
 from domain.ledger import chart_of_accounts as chart
-from domain.ledger.journal import FinanceLine, post_finance_entries
+from domain.ledger.journal import JournalLine, post_journal_entry
 from tests.factories import SYSTEM, UNIT, charge, grant, make_account, next_key
 
 if TYPE_CHECKING:
@@ -94,14 +94,14 @@ def owe(session: Session, account_id: int, amount: int, clock: TestClock) -> int
 def post(
     session: Session, clock: TestClock, kind: str, account_id: int | None, **amounts: int
 ) -> int:
-    return post_finance_entries(
+    return post_journal_entry(
         session,
         site_code="jp",
         account_id=account_id,
         kind=kind,
         reference="po_1",
         lines=[
-            FinanceLine(name.removeprefix("a").replace("_", "."), amount * UNIT, "JPY")
+            JournalLine(name.removeprefix("a").replace("_", "."), amount * UNIT, "JPY")
             for name, amount in amounts.items()
         ],
         occurred_at=clock.instant,
@@ -470,32 +470,32 @@ def test_a_finance_posting_is_made_once(session: Session, clock: TestClock) -> N
         "actor": SYSTEM,
         "idempotency_key": next_key(),
     }
-    lines = [FinanceLine("1010", 5, "JPY"), FinanceLine("1110.stripe", -5, "JPY")]
-    first = post_finance_entries(session, lines=lines, **facts)
-    assert post_finance_entries(session, lines=lines, **facts) == first
+    lines = [JournalLine("1010", 5, "JPY"), JournalLine("1110.stripe", -5, "JPY")]
+    first = post_journal_entry(session, lines=lines, **facts)
+    assert post_journal_entry(session, lines=lines, **facts) == first
     assert session.execute(text("SELECT count(*) FROM finance_entries")).scalar_one() == 2
-    other = [FinanceLine("1010", 6, "JPY"), FinanceLine("1110.stripe", -6, "JPY")]
+    other = [JournalLine("1010", 6, "JPY"), JournalLine("1110.stripe", -6, "JPY")]
     with pytest.raises(IdempotencyMismatch):
-        post_finance_entries(session, lines=other, **facts)
+        post_journal_entry(session, lines=other, **facts)
 
 
 @pytest.mark.parametrize(
     "lines",
     [
         [],
-        [FinanceLine("1010", 5, "JPY")],
-        [FinanceLine("1010", 5, "JPY"), FinanceLine("1110.stripe", -5, "USD")],
-        [FinanceLine("1010", 0, "JPY")],
-        [FinanceLine("1010", 5, "JPY"), FinanceLine("1110", -5, "JPY")],
-        [FinanceLine("1010", 5, "JPY"), FinanceLine("9999", -5, "JPY")],
+        [JournalLine("1010", 5, "JPY")],
+        [JournalLine("1010", 5, "JPY"), JournalLine("1110.stripe", -5, "USD")],
+        [JournalLine("1010", 0, "JPY")],
+        [JournalLine("1010", 5, "JPY"), JournalLine("1110", -5, "JPY")],
+        [JournalLine("1010", 5, "JPY"), JournalLine("9999", -5, "JPY")],
     ],
     ids=["none", "one", "two_currencies", "nothing", "no_gateway", "no_account"],
 )
 def test_lines_that_do_not_balance_or_have_no_account_are_refused(
-    session: Session, clock: TestClock, lines: list[FinanceLine]
+    session: Session, clock: TestClock, lines: list[JournalLine]
 ) -> None:
     with pytest.raises(InvalidInput):
-        post_finance_entries(
+        post_journal_entry(
             session,
             site_code="jp",
             kind="payout",

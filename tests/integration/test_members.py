@@ -24,7 +24,7 @@ from domain.errors import (
     NotFound,
     RateLimited,
 )
-from domain.identity import Client, Rules
+from domain.identity import AuthPolicy, Client
 from domain.staff import (
     RoleRequest,
     change_staff_role,
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from tests.conftest import TestClock
 
 SYSTEM = system_actor("tests")
-RULES = Rules(key=b"a key of the tests")
+RULES = AuthPolicy(key=b"a key of the tests")
 CLIENT = Client("192.0.2.10", "Firefox", "en")
 PASSWORD = "violet-kettle-9-march"
 
@@ -89,7 +89,7 @@ def invite(
         role=role,
         actor=actor,
         idempotency_key=key or next_key(),
-        rules=RULES,
+        policy=RULES,
     )
 
 
@@ -245,7 +245,7 @@ def test_sending_again_makes_a_new_link_and_ends_the_old(
             invitation_id=invitation,
             actor=SYSTEM,
             idempotency_key="again",
-            rules=RULES,
+            policy=RULES,
         )
     assert session.scalar(text("SELECT count(*) FROM outbox_messages")) == 2
     with pytest.raises(NotFound):
@@ -326,10 +326,10 @@ def test_an_invited_stranger_signs_up_and_is_in(
         display_name="Lan",
         password=PASSWORD,
         client=CLIENT,
-        rules=RULES,
+        policy=RULES,
     )
     assert joined == account
-    visit = identity.session_actor(session, token=signed_in.token, rules=RULES)
+    visit = identity.session_actor(session, token=signed_in.token, policy=RULES)
     assert visit is not None
     assert visit.memberships == {account: MemberRole.BILLING}
     with pytest.raises(NotFound):
@@ -339,7 +339,7 @@ def test_an_invited_stranger_signs_up_and_is_in(
             display_name="Lan",
             password=PASSWORD,
             client=CLIENT,
-            rules=RULES,
+            policy=RULES,
         )
 
 
@@ -357,7 +357,7 @@ def test_who_has_an_account_with_the_address_must_sign_in(
             display_name="Not Lan",
             password="another-kettle-9-march",
             client=CLIENT,
-            rules=RULES,
+            policy=RULES,
         )
 
 
@@ -427,13 +427,13 @@ def test_a_removed_members_session_loses_the_account_at_once(
     member(session, account, "owner@example.com", MemberRole.OWNER)
     lan = member(session, account, "lan@example.com", MemberRole.READER)
     signed_in = identity.create_session(
-        session, user_id=lan.user_id or 0, client=CLIENT, rules=RULES
+        session, user_id=lan.user_id or 0, client=CLIENT, policy=RULES
     )
-    before = identity.session_actor(session, token=signed_in.token, rules=RULES)
+    before = identity.session_actor(session, token=signed_in.token, policy=RULES)
     assert before is not None
     assert before.account_id == account
     remove(session, account, lan, SYSTEM)
-    after = identity.session_actor(session, token=signed_in.token, rules=RULES)
+    after = identity.session_actor(session, token=signed_in.token, policy=RULES)
     assert after is not None
     assert after.account_id is None
     with pytest.raises(NotFound):

@@ -209,7 +209,7 @@ def test_plain_http_is_sent_to_https(site: Site) -> None:
 
 
 def test_largest_upload_passes_and_more_does_not(site: Site) -> None:
-    largest = uploads.LARGEST_BYTES
+    largest = uploads.MAX_BYTES
     with site.browser("127.0.0.7") as browser:
         # Nobody's upload: it is refused, but the request came that far.
         path = f"/uploads/codes/{uuid.uuid4()}"

@@ -22,10 +22,10 @@ from starlette.testclient import TestClient
 from domain import identity
 from domain.actors import StaffRole
 from domain.errors import InvalidInput
-from domain.history.export_jobs import ExportWish
+from domain.history.export_jobs import ExportOptions
 from domain.history.rows import HistoryFilter
 from domain.identity import Client
-from portal import backend, cookies
+from portal import cookies, database
 from portal.middleware import Observed
 from portal.open_pages import OpenPages
 from portal.routes import web
@@ -111,17 +111,17 @@ def sign_in(browser: TestClient, role: StaffRole | None) -> str:
         )
         client = Client("203.0.113.7", "a browser")
         opened = identity.create_session(
-            session, user_id=user, client=client, rules=settings().rules
+            session, user_id=user, client=client, policy=settings().policy
         )
         return opened.token
 
-    token = backend.write(make)
+    token = database.transaction(make)
     browser.cookies.set(cookies.session_cookie(settings()), token)
     return cookies.form_token(token)
 
 
 def test_names_of_fields_are_read_from_the_handlers() -> None:
-    assert {"email", "wish", "who", "since", "transfer", "next"} <= set(names_that_routes_take())
+    assert {"email", "options", "who", "since", "transfer", "next"} <= set(names_that_routes_take())
 
 
 def paths_of(routes: list[Route], word: str) -> list[str]:
@@ -210,11 +210,11 @@ def test_header_that_is_odd_is_no_error(browser: TestClient, name: str, odd: byt
 )
 def test_json_within_a_field_that_is_odd_is_a_refusal(browser: TestClient, odd: object) -> None:
     token = sign_in(browser, None)
-    genuine = ExportWish(1, HistoryFilter(text="a"), "", "Asia/Tokyo", "en").to_json()
+    genuine = ExportOptions(1, HistoryFilter(text="a"), "", "Asia/Tokyo", "en").to_json()
     for name in genuine:
         wish = copy.deepcopy(genuine) | {name: odd}
         for value in (json.dumps(wish), json.dumps(wish, ensure_ascii=False), json.dumps([odd])):
-            fields = {"form_token": token, "wish": value, "format": "csv", "page": "tab=history"}
+            fields = {"form_token": token, "options": value, "format": "csv", "page": "tab=history"}
             content = encoded(fields)
             headers = {"content-type": "application/x-www-form-urlencoded"}
             check(browser.post("/exports/history", content=content, headers=headers), (name, odd))
@@ -283,7 +283,9 @@ def test_answer_of_the_last_resort_has_the_security_headers(
 
 # ── The door itself ───────────────────────────────────────────────────────────────────────────
 ASKS = pytest.mark.parametrize(
-    "ask", [backend.read, backend.look_up, backend.write], ids=["read", "look_up", "write"]
+    "ask",
+    [database.read_snapshot, database.read_one, database.transaction],
+    ids=["read", "look_up", "write"],
 )
 
 
@@ -324,13 +326,13 @@ def test_database_that_is_away_is_said_by_every_route_and_never_as_a_fault(
 ) -> None:
     token = sign_in(browser, StaffRole.FINANCE)
     fields = {"first": "2026-01-01", "last": "2026-01-31", "grain": "day", "token": "x"}
-    wish = ExportWish(1, HistoryFilter(), "", "Asia/Tokyo", "en").to_json()
-    form = {"form_token": token, "wish": json.dumps(wish), "format": "csv", **fields}
+    wish = ExportOptions(1, HistoryFilter(), "", "Asia/Tokyo", "en").to_json()
+    form = {"form_token": token, "options": json.dumps(wish), "format": "csv", **fields}
     headers = {"content-type": "application/x-www-form-urlencoded"}
-    backend.disconnect()
+    database.disconnect()
     with socket.create_server(("127.0.0.1", 0)) as nobody:
         port = nobody.getsockname()[1]
-    backend.connect(f"postgresql+psycopg2://portal@127.0.0.1:{port}/portal")
+    database.connect(f"postgresql+psycopg2://portal@127.0.0.1:{port}/portal")
     said = set()
     for path in paths_of(routes, "1"):
         if path.startswith(("/notifications", "/payments/return")):

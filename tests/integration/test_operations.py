@@ -23,7 +23,7 @@ from starlette.testclient import TestClient
 from streamlit.testing.v1 import AppTest
 
 from domain.jobs import DONE, FAILED, Job, JobRunner, last_successes
-from portal import backend, metrics, ports, startup
+from portal import database, metrics, ports, startup
 from portal.middleware import Observed
 from portal.routes import health
 from portal.settings import SettingsError, load_settings
@@ -44,10 +44,10 @@ def connect(database_url: str) -> Iterator[Callable[..., None]]:
     """Connect with limits of the test's own."""
 
     def connected(**limits: Any) -> None:
-        backend.connect(database_url, **limits)
+        database.connect(database_url, **limits)
 
     yield connected
-    backend.disconnect()
+    database.disconnect()
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def sleep(session: Session, seconds: int = 30) -> None:
 
 
 def count_checked_out() -> int:
-    pool: QueuePool = backend.engine().pool  # type: ignore[assignment]
+    pool: QueuePool = database.engine().pool  # type: ignore[assignment]
     return pool.checkedout()
 
 
@@ -96,19 +96,19 @@ def test_reads_writes_and_jobs_have_limits_of_their_own(connect: Callable[..., N
         statement, lock = (each.scalar_one() for each in show)
         return statement, lock
 
-    assert backend.read(limits) == ("3s", "1500ms")
-    assert backend.write(limits) == ("20s", "10s")
-    with backend.sessions()() as session:
+    assert database.read_snapshot(limits) == ("3s", "1500ms")
+    assert database.transaction(limits) == ("20s", "10s")
+    with database.sessions()() as session:
         assert limits(session) == ("400s", "200s")
         session.commit()
         assert limits(session) == ("400s", "200s")
-    assert backend.read(limits) == ("3s", "1500ms")
+    assert database.read_snapshot(limits) == ("3s", "1500ms")
 
 
 def test_a_transaction_that_nobody_goes_on_with_is_ended(connect: Callable[..., None]) -> None:
     connect()
     show = text("SHOW idle_in_transaction_session_timeout")
-    assert backend.read(lambda session: session.execute(show).scalar_one()) == "5min"
+    assert database.read_snapshot(lambda session: session.execute(show).scalar_one()) == "5min"
 
 
 def test_a_query_over_its_time_frees_its_connection(
@@ -117,9 +117,11 @@ def test_a_query_over_its_time_frees_its_connection(
     connect(pool_size=1, pool_overflow=0, read_timeout_seconds=1)
     before = figures("portal_query_errors_total", reason="statement_timeout")
     with pytest.raises(OperationalError):
-        backend.read(sleep)
+        database.read_snapshot(sleep)
     assert count_checked_out() == 0
-    assert backend.read(lambda session: session.execute(text("SELECT 7")).scalar_one()) == 7
+    assert (
+        database.read_snapshot(lambda session: session.execute(text("SELECT 7")).scalar_one()) == 7
+    )
     assert figures("portal_query_errors_total", reason="statement_timeout") == before + 1
 
 
@@ -139,12 +141,12 @@ def test_a_page_whose_query_takes_too_long_says_what_to_do_and_an_id(
 def _page_of_a_slow_query() -> None:
     from sqlalchemy.exc import OperationalError  # noqa: PLC0415 - this is a script of its own
 
-    from portal import backend, reruns  # noqa: PLC0415
+    from portal import database, reruns  # noqa: PLC0415
     from tests.integration.test_operations import sleep  # noqa: PLC0415
 
     reruns.begin()
     try:
-        backend.read(sleep)
+        database.read_snapshot(sleep)
     except OperationalError as error:
         reruns.show_error(error)
 
@@ -155,11 +157,11 @@ def test_a_full_pool_is_said_soon_and_counted(
 ) -> None:
     connect(pool_size=1, pool_overflow=0, pool_wait_seconds=1)
     before = figures("portal_pool_timeouts_total")
-    with backend.sessions()() as holder:
+    with database.sessions()() as holder:
         holder.execute(text("SELECT 1"))
         assert figures("portal_pool_checked_out") == 1
         with pytest.raises(PoolExhausted):
-            backend.read(sleep)
+            database.read_snapshot(sleep)
         with answering(full) as browser:
             answer = browser.get("/statements/2026-10", headers={"accept": "text/html"})
     assert answer.status_code == 503
@@ -197,7 +199,7 @@ def fine(_request: Request) -> PlainTextResponse:
 
 
 def full(_request: Request) -> PlainTextResponse:
-    backend.read(sleep)
+    database.read_snapshot(sleep)
     return PlainTextResponse("never")
 
 
@@ -273,11 +275,11 @@ def test_jobs_are_counted_and_their_last_success_is_known(
     jobs = metrics.watched(
         [Job("test_good", interval, lambda _stop: "did it"), Job("test_bad", interval, fail)]
     )
-    JobRunner(backend.sessions(), jobs, SYSTEM).run_due()
+    JobRunner(database.sessions(), jobs, SYSTEM).run_due()
     for job, failures in (("test_good", 0), ("test_bad", 1)):
         assert figures("portal_job_runs_total", job=job) == 1
         assert figures("portal_job_failures_total", job=job) == failures
-    succeeded = backend.read(last_successes)
+    succeeded = database.read_snapshot(last_successes)
     assert set(succeeded) == {"test_good"}
     name = "portal_job_last_success_timestamp_seconds"
     told = figures(name, job="test_good")
@@ -285,7 +287,7 @@ def test_jobs_are_counted_and_their_last_success_is_known(
     assert figures(name, job="test_bad") == 0
     metrics.job_succeeded_before("test_bad", succeeded["test_good"])
     assert figures(name, job="test_bad") == succeeded["test_good"].timestamp()
-    assert {DONE, FAILED} == set(backend.read(_outcomes))
+    assert {DONE, FAILED} == set(database.read_snapshot(_outcomes))
 
 
 def test_each_gateway_that_is_configured_is_asked_in_a_lane_of_its_own() -> None:
@@ -318,7 +320,7 @@ def test_queries_are_timed_by_verb(
 ) -> None:
     connect()
     before = figures("portal_query_seconds_count", verb="select")
-    backend.read(lambda session: session.execute(text("  SELECT 1")))
+    database.read_snapshot(lambda session: session.execute(text("  SELECT 1")))
     assert figures("portal_query_seconds_count", verb="select") > before
     assert figures("portal_pool_wait_seconds_count") > 0
 

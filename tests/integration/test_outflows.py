@@ -16,14 +16,14 @@ from domain import ledger
 from domain.actors import StaffRole, user_actor
 from domain.errors import AlreadyDecided, Conflict, IdempotencyMismatch
 from domain.gateways.interface import (
-    DisputeFact,
     DisputeState,
+    DisputeUpdate,
     GatewayPaymentState,
     GatewayRefused,
     Outcome,
-    PaymentFact,
-    RefundFact,
+    PaymentUpdate,
     RefundState,
+    RefundUpdate,
 )
 from domain.money import Money
 from domain.payments import cancel_refund, record_payout, request_refund
@@ -31,10 +31,10 @@ from domain.payments import refunds as refund_service
 from domain.payments.bank_transfers import Evidence, decide_transfer, record_transfer
 from domain.payments.discrepancies import get_exceptions
 from domain.payments.exchange_rates import decide_rate, make_quote, propose_rate
-from domain.payments.gateway_updates import apply_facts
+from domain.payments.gateway_updates import apply_updates
 from domain.payments.payout_queries import list_payouts
 from domain.payments.reviews import count_waiting
-from portal import backend
+from portal import database
 from tests.factories import next_key
 from tests.gateways import GATEWAYS, ScriptedGateway, away, begin, dong, paid, payer
 from tests.integration.test_refunds_and_disputes import CREDIT, FINANCE, Paid, payment
@@ -72,7 +72,7 @@ def reverse_top_up(payment: Paid, amount: int) -> None:
 
 
 def dispute(payment: Paid, state: DisputeState, hours: int, name: str = "dp_1") -> Outcome:
-    return payment.apply(replace(payment.dispute_fact(state, name), stated_at=at(hours)))
+    return payment.apply(replace(payment.dispute_update(state, name), stated_at=at(hours)))
 
 
 # ── Restored credit ───────────────────────────────────────────────────────────────────────────
@@ -80,15 +80,15 @@ def test_dispute_lost_after_refused_refund_takes_all_grants(payment: Paid) -> No
     payment.gateway.failure = GatewayRefused("vnpay", "95")
     payment.send(payment.ask(dong(200_000)))
     payment.spend(50_000)
-    assert payment.apply(payment.dispute_fact(DisputeState.LOST)) is Outcome.RECORDED
+    assert payment.apply(payment.dispute_update(DisputeState.LOST)) is Outcome.RECORDED
     assert payment.balance() == -50_000
     assert payment.status() == "active"
     assert payment.legs()["1300"] == 50_000
 
 
 def test_refund_after_lost_and_won_dispute_takes_restored_credit(payment: Paid) -> None:
-    payment.apply(payment.dispute_fact(DisputeState.LOST))
-    payment.apply(payment.dispute_fact(DisputeState.WON))
+    payment.apply(payment.dispute_update(DisputeState.LOST))
+    payment.apply(payment.dispute_update(DisputeState.WON))
     assert payment.balance() == 550_000
     assert payment.send(payment.ask(CREDIT)) == "succeeded"
     assert payment.balance() == 0
@@ -96,9 +96,9 @@ def test_refund_after_lost_and_won_dispute_takes_restored_credit(payment: Paid) 
 
 
 def test_second_dispute_after_lost_and_won_takes_restored_credit(payment: Paid) -> None:
-    payment.apply(payment.dispute_fact(DisputeState.LOST))
-    payment.apply(payment.dispute_fact(DisputeState.WON))
-    payment.apply(payment.dispute_fact(DisputeState.LOST, "dp_2"))
+    payment.apply(payment.dispute_update(DisputeState.LOST))
+    payment.apply(payment.dispute_update(DisputeState.WON))
+    payment.apply(payment.dispute_update(DisputeState.LOST, "dp_2"))
     assert payment.balance() == 0
     assert payment.legs() == {}
 
@@ -106,7 +106,7 @@ def test_second_dispute_after_lost_and_won_takes_restored_credit(payment: Paid) 
 def test_refund_at_gateway_after_reversal_of_one_dong_leaves_nothing(payment: Paid) -> None:
     reverse_top_up(payment, 1)
     assert payment.legs()["2150"] == -1
-    payment.apply(payment.refund_fact("r1", RefundState.SUCCEEDED, CREDIT))
+    payment.apply(payment.refund_update("r1", RefundState.SUCCEEDED, CREDIT))
     assert payment.balance() == 0
     assert payment.legs() == {}
 
@@ -137,9 +137,9 @@ def test_dispute_changes_its_end_and_back_each_once(payment: Paid) -> None:
 
 
 def test_dated_answer_reopens_a_dispute_that_ended_without_a_date(payment: Paid) -> None:
-    payment.apply(payment.dispute_fact(DisputeState.WON))
+    payment.apply(payment.dispute_update(DisputeState.WON))
     assert payment.status() == "active"
-    payment.apply(replace(payment.dispute_fact(DisputeState.OPEN), stated_at=at(1)))
+    payment.apply(replace(payment.dispute_update(DisputeState.OPEN), stated_at=at(1)))
     assert payment.status() == "frozen"
 
 
@@ -164,7 +164,7 @@ def test_appeal_of_a_lost_dispute_keeps_the_loss_until_it_is_won(payment: Paid) 
 
 def test_dispute_lost_in_part_takes_that_part(payment: Paid) -> None:
     dispute(payment, DisputeState.OPEN, 1)
-    part = replace(payment.dispute_fact(DisputeState.LOST), lost=dong(150_000), stated_at=at(2))
+    part = replace(payment.dispute_update(DisputeState.LOST), lost=dong(150_000), stated_at=at(2))
     payment.apply(part)
     assert payment.balance() == 400_000
     assert payment.legs()["1110.vnpay"] == 400_000
@@ -176,17 +176,19 @@ def test_dispute_lost_in_part_takes_that_part(payment: Paid) -> None:
 
 
 def test_dispute_opened_while_a_refund_waits_is_no_loss_when_it_fails(payment: Paid) -> None:
-    payment.gateway.refunded = RefundFact("r1", RefundState.PENDING, CREDIT)
+    payment.gateway.refunded = RefundUpdate("r1", RefundState.PENDING, CREDIT)
     payment.send(payment.ask(CREDIT))
     dispute(payment, DisputeState.OPEN, 1)
-    payment.apply(payment.refund_fact("r1", RefundState.FAILED, CREDIT))
+    payment.apply(payment.refund_update("r1", RefundState.FAILED, CREDIT))
     assert payment.balance() == 550_000
     dispute(payment, DisputeState.LOST, 2)
     assert (payment.balance(), payment.legs()) == (0, {})
 
 
 def test_reversal_before_its_dispute_is_a_part_of_it(payment: Paid) -> None:
-    reversal = replace(payment.refund_fact("rev", RefundState.SUCCEEDED, CREDIT), is_reversal=True)
+    reversal = replace(
+        payment.refund_update("rev", RefundState.SUCCEEDED, CREDIT), is_reversal=True
+    )
     payment.apply(reversal)
     assert payment.balance() == 0
     dispute(payment, DisputeState.OPEN, 1)
@@ -205,14 +207,14 @@ def test_refund_told_before_the_payment_takes_its_credit_with_it(
     with sessions.begin() as session:
         account, owner = payer(session)
         started = begin(session, gateway, account, owner, CREDIT)
-    early = RefundFact(
+    early = RefundUpdate(
         "r1",
         RefundState.SUCCEEDED,
         dong(200_000),
         gateway_payment_id="m1",
         payment_reference=started.reference,
     )
-    lost = DisputeFact(
+    lost = DisputeUpdate(
         "d1",
         DisputeState.LOST,
         dong(300_000),
@@ -220,11 +222,11 @@ def test_refund_told_before_the_payment_takes_its_credit_with_it(
         payment_reference=started.reference,
     )
     with sessions.begin() as session:
-        for fact in (early, lost):
-            apply_facts(session, gateway=gateway, facts=(fact,), actor=GATEWAYS)
+        for update in (early, lost):
+            apply_updates(session, gateway=gateway, updates=(update,), actor=GATEWAYS)
         assert session.execute(text("SELECT count(*) FROM journal")).scalar_one() == 0
         money = paid(started.reference, CREDIT, number="m1")
-        apply_facts(session, gateway=gateway, facts=(money,), actor=GATEWAYS)
+        apply_updates(session, gateway=gateway, updates=(money,), actor=GATEWAYS)
     with sessions() as session:
         balance = text("SELECT balance_micros FROM account_balances WHERE account_id = :id")
         assert session.execute(balance, {"id": account}).scalar_one() == dong(50_000).micros
@@ -233,7 +235,7 @@ def test_refund_told_before_the_payment_takes_its_credit_with_it(
 
 def test_denied_capture_takes_its_credit_and_gives_it_back(payment: Paid) -> None:
     now = datetime.now(UTC)
-    denied = PaymentFact(
+    denied = PaymentUpdate(
         GatewayPaymentState.FAILED,
         reference=payment.reference,
         gateway_payment_id=payment.money,
@@ -252,7 +254,7 @@ def test_denied_capture_takes_its_credit_and_gives_it_back(payment: Paid) -> Non
 
 def test_refund_of_a_second_money_never_takes_the_first_ones_credit(payment: Paid) -> None:
     second = paid(payment.reference, CREDIT, number="second")
-    back = RefundFact("r2", RefundState.SUCCEEDED, CREDIT, gateway_payment_id="second")
+    back = RefundUpdate("r2", RefundState.SUCCEEDED, CREDIT, gateway_payment_id="second")
     payment.apply(second)
     payment.apply(replace(back, payment_reference=payment.reference))
     assert payment.balance() == 550_000
@@ -261,7 +263,7 @@ def test_refund_of_a_second_money_never_takes_the_first_ones_credit(payment: Pai
 
 
 def test_second_money_told_after_its_refund_is_not_on_the_work_list(payment: Paid) -> None:
-    back = RefundFact(
+    back = RefundUpdate(
         "r2",
         RefundState.SUCCEEDED,
         CREDIT,
@@ -281,7 +283,7 @@ def test_refund_called_failed_that_succeeds_later_takes_its_credit(payment: Paid
     assert payment.balance() == 550_000
     (row,) = payment.all_of(Refund)
     late = replace(
-        payment.refund_fact("r1", RefundState.SUCCEEDED, dong(100_000)), reference=row.reference
+        payment.refund_update("r1", RefundState.SUCCEEDED, dong(100_000)), reference=row.reference
     )
     assert payment.apply(late) is Outcome.RECORDED
     assert payment.balance() == 450_000
@@ -289,16 +291,16 @@ def test_refund_called_failed_that_succeeds_later_takes_its_credit(payment: Paid
 
 
 def test_refund_first_told_of_when_it_had_failed_takes_nothing_later(payment: Paid) -> None:
-    fact = RefundFact(
+    update = RefundUpdate(
         "r1",
         RefundState.FAILED,
         dong(200_000),
         payment_reference=payment.reference,
         stated_at=at(2),
     )
-    assert payment.apply(fact) is Outcome.RECORDED
-    assert payment.apply(fact) is Outcome.REPEATED
-    older = replace(fact, state=RefundState.SUCCEEDED, stated_at=at(1))
+    assert payment.apply(update) is Outcome.RECORDED
+    assert payment.apply(update) is Outcome.REPEATED
+    older = replace(update, state=RefundState.SUCCEEDED, stated_at=at(1))
     assert payment.apply(older) is Outcome.REPEATED
     assert payment.balance() == 550_000
     assert payment.apply(replace(older, stated_at=at(3))) is Outcome.RECORDED
@@ -306,8 +308,8 @@ def test_refund_first_told_of_when_it_had_failed_takes_nothing_later(payment: Pa
 
 
 def test_refund_that_fails_after_it_succeeded_gives_its_credit_back(payment: Paid) -> None:
-    payment.apply(payment.refund_fact("r1", RefundState.SUCCEEDED, dong(100_000)))
-    payment.apply(payment.refund_fact("r1", RefundState.FAILED, dong(100_000)))
+    payment.apply(payment.refund_update("r1", RefundState.SUCCEEDED, dong(100_000)))
+    payment.apply(payment.refund_update("r1", RefundState.FAILED, dong(100_000)))
     assert payment.balance() == 550_000
     assert payment.legs()["1110.vnpay"] == 550_000
 
@@ -317,17 +319,17 @@ def test_refund_told_without_our_reference_is_the_one_that_waits(payment: Paid) 
     payment.gateway.failure = away()
     refund = payment.ask(dong(100_000))
     payment.send(refund)
-    payment.apply(payment.refund_fact("r1", RefundState.SUCCEEDED, dong(100_000)))
+    payment.apply(payment.refund_update("r1", RefundState.SUCCEEDED, dong(100_000)))
     assert len(payment.all_of(Refund)) == 1
     assert payment.balance() == 450_000
 
 
 def test_another_refund_of_the_same_amount_is_a_second_one(payment: Paid) -> None:
     payment.ask(dong(100_000))
-    payment.apply(payment.refund_fact("made-by-hand", RefundState.SUCCEEDED, dong(100_000)))
+    payment.apply(payment.refund_update("made-by-hand", RefundState.SUCCEEDED, dong(100_000)))
     (row,) = payment.all_of(Refund)
     ours = replace(
-        payment.refund_fact("r1", RefundState.SUCCEEDED, dong(100_000)), reference=row.reference
+        payment.refund_update("r1", RefundState.SUCCEEDED, dong(100_000)), reference=row.reference
     )
     payment.apply(ours)
     payment.apply(ours)
@@ -362,15 +364,15 @@ def test_reversed_credit_is_on_the_work_list_until_its_money_went_back(payment: 
     assert work_list(payment) == (0, 0, 0, 0)
     reverse_top_up(payment, 30_000)
     assert work_list(payment) == (1, 30_000, 0, 0)
-    payment.apply(payment.refund_fact("r1", RefundState.SUCCEEDED, dong(20_000)))
+    payment.apply(payment.refund_update("r1", RefundState.SUCCEEDED, dong(20_000)))
     assert work_list(payment) == (1, 10_000, 0, 0)
-    payment.apply(payment.refund_fact("r2", RefundState.SUCCEEDED, dong(10_000)))
+    payment.apply(payment.refund_update("r2", RefundState.SUCCEEDED, dong(10_000)))
     assert work_list(payment) == (0, 0, 0, 0)
     assert payment.balance() == 520_000
 
 
 def test_money_out_beyond_the_payment_is_on_the_work_list(payment: Paid) -> None:
-    payment.apply(payment.refund_fact("r1", RefundState.SUCCEEDED, dong(500_000)))
+    payment.apply(payment.refund_update("r1", RefundState.SUCCEEDED, dong(500_000)))
     dispute(payment, DisputeState.LOST, 1)
     assert work_list(payment) == (1, 0, 500_000, 0)
     dispute(payment, DisputeState.WON, 2)
@@ -454,19 +456,19 @@ class Foreign:
                 row.pay_micros, row.credit_micros = odd.pay.micros, odd.credit.micros
             assert odd.pay == Money(10_000_000, "USD")
             money = paid(started.reference, odd.pay, number="capture")
-            apply_facts(session, gateway=self.gateway, facts=(money,), actor=GATEWAYS)
+            apply_updates(session, gateway=self.gateway, updates=(money,), actor=GATEWAYS)
 
     def refund(self, number: int, amount: str) -> None:
         """Give so many dollars back; a negative amount: the one before it failed."""
         failed = amount.startswith("-")
-        fact = RefundFact(
+        update = RefundUpdate(
             f"r{number - 1 if failed else number}",
             RefundState.FAILED if failed else RefundState.SUCCEEDED,
             Money.parse(amount.removeprefix("-"), "USD"),
             gateway_payment_id="capture",
         )
         with self.sessions.begin() as session:
-            apply_facts(session, gateway=self.gateway, facts=(fact,), actor=GATEWAYS)
+            apply_updates(session, gateway=self.gateway, updates=(update,), actor=GATEWAYS)
 
     def reverse(self, micros: int) -> None:
         with self.sessions.begin() as session:
@@ -505,7 +507,7 @@ def test_credited_payment_is_asked_about_again_though_its_fee_is_known(
         account, owner = payer(session)
         started = begin(session, gateway, account, owner, CREDIT)
         money = replace(paid(started.reference, CREDIT), fee=dong(5_000))
-        apply_facts(session, gateway=gateway, facts=(money,), actor=GATEWAYS)
+        apply_updates(session, gateway=gateway, updates=(money,), actor=GATEWAYS)
         assert session.get_one(Payment, started.payment_id).next_check_at is not None
 
 
@@ -522,23 +524,25 @@ def test_fee_that_changes_is_posted_by_its_difference(payment: Paid) -> None:
 
 def test_dispute_fee_is_posted_once_and_its_difference_later(payment: Paid) -> None:
     for hours, fee in ((1, 15_000), (2, 15_000), (3, 0), (4, 15_000)):
-        fact = replace(payment.dispute_fact(DisputeState.OPEN), fee=dong(fee), stated_at=at(hours))
-        payment.apply(fact)
+        update = replace(
+            payment.dispute_update(DisputeState.OPEN), fee=dong(fee), stated_at=at(hours)
+        )
+        payment.apply(update)
         assert payment.legs().get("6110", 0) == fee
 
 
 def test_dispute_fee_is_posted_whatever_money_is_disputed(payment: Paid) -> None:
     payment.apply(paid(payment.reference, CREDIT, number="second"))
-    fact = replace(
-        payment.dispute_fact(DisputeState.WON, name="dp_2"),
+    update = replace(
+        payment.dispute_update(DisputeState.WON, name="dp_2"),
         fee=dong(15_000),
         gateway_payment_id="second",
         payment_reference=payment.reference,
         stated_at=at(2),
     )
-    payment.apply(fact)
+    payment.apply(update)
     assert payment.legs()["6110"] == 15_000
-    payment.apply(replace(fact, fee=dong(9_000), stated_at=at(1)))  # older: it knew less
+    payment.apply(replace(update, fee=dong(9_000), stated_at=at(1)))  # older: it knew less
     assert payment.legs()["6110"] == 15_000
 
 
@@ -560,19 +564,19 @@ def test_one_reference_of_two_payouts_at_once_counts_for_one(
     refunds = [Transfer(sessions, f"FT 0{number}").ask(dong(220_000)) for number in range(2)]
     # Both have looked for the reference and found none when either writes it down.
     monkeypatch.setattr(refund_service, "_succeed", AtOnce(refund_service._succeed))
-    backend.connect(database_url)
-    backend.write(register, FINANCE)
+    database.connect(database_url)
+    database.transaction(register, FINANCE)
 
     def pay_out(refund: int) -> str:
         try:
-            backend.write(record_payout, refund_id=refund, reference="FT 1", actor=FINANCE)
+            database.transaction(record_payout, refund_id=refund, reference="FT 1", actor=FINANCE)
         except Conflict as refusal:
             return refusal.reason
         return "recorded"
 
     with ThreadPoolExecutor(2) as pool:
         said = sorted(pool.map(pay_out, refunds))
-    backend.disconnect()
+    database.disconnect()
     assert said == ["line_is_taken", "recorded"]
 
 
@@ -641,6 +645,6 @@ class Transfer(Paid):
 def test_disputes_of_one_row_count_once(payment: Paid) -> None:
     for state in (DisputeState.OPEN, DisputeState.LOST):
         for _ in range(3):
-            payment.apply(payment.dispute_fact(state))
+            payment.apply(payment.dispute_update(state))
     assert len(payment.all_of(Dispute)) == 1
     assert payment.legs() == {}

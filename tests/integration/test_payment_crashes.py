@@ -15,8 +15,8 @@ from domain import ledger
 from domain.actors import StaffRole, user_actor
 from domain.gateways.interface import Outcome
 from domain.money import Money
-from domain.payments import open_checkout, request_refund, send_refund, take_notification
-from domain.payments.gateway_updates import apply_facts
+from domain.payments import open_checkout, process_webhook, request_refund, send_refund
+from domain.payments.gateway_updates import apply_updates
 from tests.factories import SYSTEM, next_key
 from tests.gateways import GATEWAYS, ScriptedGateway, begin, dong, paid, payer
 from tests.payment_worker import MESSAGE, VAULT, Telling
@@ -68,7 +68,7 @@ def test_killed_between_the_commit_and_the_answer(
     # The gateway has no answer and comes again.
     again = Telling()
     again.reference, again.amount = reference, CREDIT
-    outcome, _ = take_notification(sessions, gateway=again, message=MESSAGE, vault=VAULT)
+    outcome, _ = process_webhook(sessions, gateway=again, message=MESSAGE, vault=VAULT)
     assert outcome is Outcome.REPEATED
     assert credits_of(sessions) == [CREDIT.micros]
 
@@ -93,7 +93,7 @@ def test_killed_between_the_gateway_s_checkout_and_our_commit(
     # The same reference, which the gateway knows: it is the same checkout.
     assert gateway.asked == [f"create {reference}"]
     with sessions.begin() as session:
-        apply_facts(session, gateway=gateway, facts=(paid(reference, CREDIT),), actor=GATEWAYS)
+        apply_updates(session, gateway=gateway, updates=(paid(reference, CREDIT),), actor=GATEWAYS)
     assert credits_of(sessions) == [CREDIT.micros]
 
 
@@ -103,7 +103,7 @@ def test_killed_between_the_gateway_s_refund_and_our_commit(
     payment_id, reference, _owner = started
     gateway = ScriptedGateway()
     with sessions.begin() as session:
-        apply_facts(session, gateway=gateway, facts=(paid(reference, CREDIT),), actor=GATEWAYS)
+        apply_updates(session, gateway=gateway, updates=(paid(reference, CREDIT),), actor=GATEWAYS)
     with sessions.begin() as session:
         refund = request_refund(
             session,

@@ -25,15 +25,15 @@ from domain.gateways.interface import (
     GatewayPaymentState,
     InboundMessage,
     Outcome,
-    PaymentFact,
+    PaymentUpdate,
     Snapshot,
 )
 from domain.gateways.paypal.client import PayPal, PayPalSettings
 from domain.gateways.stripe import StripeCheckout, StripeSettings
 from domain.gateways.vnpay import VNPay, VNPaySettings, hash_data, sign
 from domain.money import Money
-from domain.payments import check_payment, give_up, take_notification
-from domain.payments.gateway_updates import apply_facts
+from domain.payments import check_payment, give_up, process_webhook
+from domain.payments.gateway_updates import apply_updates
 from domain.payments.reviews import (
     accept_payment,
     propose_acceptance,
@@ -271,7 +271,7 @@ class PaypalShop:
             "paypal-transmission-sig": self.identity.sign(
                 f"t-{second}-{reference}", sent_at, "1JE4291016473214C", body
             ),
-            "paypal-cert-url": "https://api.sandbox.paypal.com/v1/notifications/certs/"
+            "paypal-cert-url": "https://api.sandbox.paypal.com/v1/webhooks/certs/"
             + self.identity.name,
             "paypal-auth-algo": "SHA256withRSA",
         }
@@ -391,11 +391,11 @@ class Race:
         gateway, barrier = self.shop.gateway(), Barrier(len(messages))
         # A process that runs knows PayPal's certificate: of many messages with one that is not
         # known, most are refused at once, and come again.
-        gateway.parse_notification(messages[0])
+        gateway.parse_webhook(messages[0])
 
         def take(message: InboundMessage) -> Outcome:
             barrier.wait()
-            outcome, _ = take_notification(
+            outcome, _ = process_webhook(
                 self.sessions, gateway=gateway, message=message, vault=VAULT
             )
             return outcome
@@ -478,17 +478,17 @@ class Crowd:
         self.payment_id, self.reference = started.payment_id, started.reference
         self.money = f"money-of-{self.reference}"
 
-    def fact(self, state: GatewayPaymentState) -> PaymentFact:
-        return PaymentFact(
+    def update(self, state: GatewayPaymentState) -> PaymentUpdate:
+        return PaymentUpdate(
             state,
             reference=self.reference,
             gateway_payment_id=self.money,
             amount=self.credit,
         )
 
-    def hear(self, fact: PaymentFact) -> None:
+    def hear(self, update: PaymentUpdate) -> None:
         with self.sessions.begin() as session:
-            apply_facts(session, gateway=self.gateway, facts=(fact,), actor=GATEWAYS)
+            apply_updates(session, gateway=self.gateway, updates=(update,), actor=GATEWAYS)
 
     def ask(self, actor: Actor) -> None:
         check_payment(self.sessions, gateway=self.gateway, payment_id=self.payment_id, actor=actor)
@@ -549,9 +549,9 @@ def crowd(sessions: sessionmaker[Session]) -> Iterator[Crowd]:
 def test_payment_paid_by_webhook_question_and_return_page_is_credited_once(
     crowd: Crowd, attempt: int
 ) -> None:
-    crowd.gateway.snapshot = Snapshot(crowd.fact(GatewayPaymentState.PAID))
+    crowd.gateway.snapshot = Snapshot(crowd.update(GatewayPaymentState.PAID))
     acts: list[Callable[[], None]] = [
-        lambda: crowd.hear(crowd.fact(GatewayPaymentState.PAID)),
+        lambda: crowd.hear(crowd.update(GatewayPaymentState.PAID)),
         lambda: crowd.ask(GATEWAYS),
         lambda: crowd.ask(crowd.owner),
         crowd.cancel,
@@ -564,12 +564,12 @@ def test_payment_paid_by_webhook_question_and_return_page_is_credited_once(
 def test_payment_under_review_accepted_while_the_gateway_calls_it_paid_is_credited_once(
     crowd: Crowd, attempt: int
 ) -> None:
-    crowd.hear(crowd.fact(GatewayPaymentState.UNDER_REVIEW))
+    crowd.hear(crowd.update(GatewayPaymentState.UNDER_REVIEW))
     case = crowd.case()
     crowd.decide(propose_acceptance, MAKER, case)
-    crowd.gateway.snapshot = Snapshot(crowd.fact(GatewayPaymentState.PAID))
+    crowd.gateway.snapshot = Snapshot(crowd.update(GatewayPaymentState.PAID))
     acts: list[Callable[[], None]] = [
-        lambda: crowd.hear(crowd.fact(GatewayPaymentState.PAID)),
+        lambda: crowd.hear(crowd.update(GatewayPaymentState.PAID)),
         lambda: crowd.ask(GATEWAYS),
         lambda: crowd.ask(crowd.owner),
         crowd.cancel,
@@ -584,13 +584,13 @@ def test_payment_under_review_accepted_while_the_gateway_calls_it_paid_is_credit
 def test_payment_rejected_while_the_gateway_calls_it_paid_is_credited_or_owed_never_both(
     crowd: Crowd, attempt: int
 ) -> None:
-    crowd.hear(crowd.fact(GatewayPaymentState.UNDER_REVIEW))
+    crowd.hear(crowd.update(GatewayPaymentState.UNDER_REVIEW))
     case = crowd.case()
-    crowd.gateway.snapshot = Snapshot(crowd.fact(GatewayPaymentState.PAID))
+    crowd.gateway.snapshot = Snapshot(crowd.update(GatewayPaymentState.PAID))
     acts: list[Callable[[], None]] = [
         lambda: crowd.decide(refuse_payment, MAKER, case),
         lambda: crowd.decide(refuse_payment, CHECKER, case),
-        lambda: crowd.hear(crowd.fact(GatewayPaymentState.PAID)),
+        lambda: crowd.hear(crowd.update(GatewayPaymentState.PAID)),
         lambda: crowd.ask(GATEWAYS),
     ]
     run_together(acts[attempt % 4 :] + acts[: attempt % 4] + acts)

@@ -11,7 +11,8 @@ from threading import Barrier
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import select, text, update
+from sqlalchemy import select, text
+from sqlalchemy import update as sql_update
 from sqlalchemy.exc import IntegrityError
 
 from db.models import Payment, PaymentEvent, PaymentReview
@@ -21,15 +22,15 @@ from domain.errors import AlreadyDecided, Conflict, InvalidInput, NotAuthorised
 from domain.gateways.interface import (
     GatewayPaymentState,
     Outcome,
-    PaymentFact,
-    RefundFact,
+    PaymentUpdate,
     RefundState,
+    RefundUpdate,
     Snapshot,
 )
 from domain.money import Money
 from domain.payments import check_due, check_payment, request_refund
 from domain.payments.exchange_rates import decide_rate, make_quote, propose_rate
-from domain.payments.gateway_updates import apply_facts
+from domain.payments.gateway_updates import apply_updates
 from domain.payments.queries import find_payments
 from domain.payments.review_queries import list_discrepancies
 from domain.payments.reviews import (
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker
 
     from domain.actors import Actor
-    from domain.gateways.interface import Fact
+    from domain.gateways.interface import GatewayUpdate
     from domain.payments.reviews import PaymentReviews
 
 ASKED, CAME = dong(550_000), dong(330_000)
@@ -69,26 +70,28 @@ class Doubted:
             started = begin(session, self.gateway, self.account, self.owner, ASKED)
         self.payment_id, self.reference = started.payment_id, started.reference
 
-    def apply(self, *facts: Fact) -> Outcome:
+    def apply(self, *updates: GatewayUpdate) -> Outcome:
         with self.sessions.begin() as session:
-            outcome, _ = apply_facts(session, gateway=self.gateway, facts=facts, actor=GATEWAYS)
+            outcome, _ = apply_updates(
+                session, gateway=self.gateway, updates=updates, actor=GATEWAYS
+            )
         return outcome
 
-    def fact(
+    def update(
         self, state: GatewayPaymentState, number: str | None, amount: Money | None
-    ) -> PaymentFact:
-        return PaymentFact(
+    ) -> PaymentUpdate:
+        return PaymentUpdate(
             state, reference=self.reference, gateway_payment_id=number, amount=amount, code="07"
         )
 
     def suspect(self, number: str = "money-1") -> None:
-        self.apply(self.fact(GatewayPaymentState.UNDER_REVIEW, number, ASKED))
+        self.apply(self.update(GatewayPaymentState.UNDER_REVIEW, number, ASKED))
 
     def pay(self, amount: Money, number: str = "money-1") -> Outcome:
         return self.apply(paid(self.reference, amount, number=number))
 
-    def refund(self, name: str) -> RefundFact:
-        return RefundFact(
+    def refund(self, name: str) -> RefundUpdate:
+        return RefundUpdate(
             name,
             RefundState.SUCCEEDED,
             ASKED,
@@ -121,7 +124,7 @@ class Doubted:
         self.do(refuse_payment, MAKER)
         return self.reviews().decided[-1].review_id
 
-    def give_back(self, review_id: int, actor: Actor = MAKER, reference: str = "FT 1") -> None:
+    def refund_attempt(self, review_id: int, actor: Actor = MAKER, reference: str = "FT 1") -> None:
         with self.sessions.begin() as session:
             record_return(session, review_id=review_id, reference=reference, actor=actor)
 
@@ -253,8 +256,8 @@ def test_dollars_buy_by_the_payment_s_own_price(sessions: sessionmaker[Session])
     assert quote.pay == Money.parse("40", "USD", locale="en")
     came = Money.parse("25.50", "USD", locale="en")
     with sessions.begin() as session:
-        fact = paid(started.reference, came, number="capture-1")
-        apply_facts(session, gateway=gateway, facts=(fact,), actor=GATEWAYS)
+        update = paid(started.reference, came, number="capture-1")
+        apply_updates(session, gateway=gateway, updates=(update,), actor=GATEWAYS)
     for action, actor in ((propose_acceptance, MAKER), (accept_payment, CHECKER)):
         with sessions.begin() as session:
             waiting = reviews_of(session, payment_id=started.payment_id, actor=actor).waiting[0]
@@ -280,7 +283,7 @@ def test_suspected_money_is_credited_by_two_people(payment: Doubted) -> None:
     payment.accept()
     assert payment.state() == ("succeeded", None)
     assert payment.balance() == 550_000
-    assert payment.apply(payment.fact(GatewayPaymentState.UNDER_REVIEW, "money-1", ASKED)) is (
+    assert payment.apply(payment.update(GatewayPaymentState.UNDER_REVIEW, "money-1", ASKED)) is (
         Outcome.REPEATED
     )
     assert payment.pay(ASKED) is Outcome.REPEATED
@@ -306,7 +309,7 @@ def test_the_database_itself_wants_two_people(payment: Doubted) -> None:
     payment.do(propose_acceptance, MAKER)
     with payment.sessions() as session, pytest.raises(IntegrityError):
         session.execute(
-            update(PaymentReview).values(
+            sql_update(PaymentReview).values(
                 state="accepted",
                 decided_by="user:900",
                 decided_at=datetime.now(UTC),
@@ -327,10 +330,10 @@ def test_each_decision_again_has_no_effect(payment: Doubted) -> None:
 
 
 def test_what_the_gateway_did_not_say_is_asked_first(payment: Doubted) -> None:
-    payment.apply(payment.fact(GatewayPaymentState.UNDER_REVIEW, None, None))
+    payment.apply(payment.update(GatewayPaymentState.UNDER_REVIEW, None, None))
     assert conflict(payment.do, propose_acceptance, MAKER) == "ask_gateway_first"
     payment.gateway.snapshot = Snapshot(
-        payment.fact(GatewayPaymentState.UNDER_REVIEW, "money-1", ASKED)
+        payment.update(GatewayPaymentState.UNDER_REVIEW, "money-1", ASKED)
     )
     check_payment(
         payment.sessions, gateway=payment.gateway, payment_id=payment.payment_id, actor=MAKER
@@ -341,7 +344,7 @@ def test_what_the_gateway_did_not_say_is_asked_first(payment: Doubted) -> None:
 
 def test_a_failure_of_another_amount_brings_no_money(payment: Doubted) -> None:
     for _ in range(2):
-        payment.apply(payment.fact(GatewayPaymentState.FAILED, None, CAME))
+        payment.apply(payment.update(GatewayPaymentState.FAILED, None, CAME))
         assert payment.state() == ("failed", "07")
         assert payment.waiting() == 0
     assert payment.legs() == {}
@@ -375,7 +378,7 @@ def test_money_of_another_payment_is_not_credited_twice_and_not_given_back(
 
 def test_money_that_went_back_already_is_not_credited(payment: Doubted) -> None:
     payment.pay(CAME)
-    back = RefundFact("r1", RefundState.SUCCEEDED, CAME, payment_reference=payment.reference)
+    back = RefundUpdate("r1", RefundState.SUCCEEDED, CAME, payment_reference=payment.reference)
     payment.apply(back)
     assert conflict(payment.do, propose_acceptance, MAKER) == "money_went_back"
 
@@ -388,11 +391,11 @@ def test_refused_money_is_owed_until_it_went_back(payment: Doubted) -> None:
     assert payment.balance() == 0
     assert payment.legs() == {"1110.vnpay": 330_000, "2150": -330_000}
     assert payment.waiting() == 1
-    payment.give_back(review)
-    payment.give_back(review)
+    payment.refund_attempt(review)
+    payment.refund_attempt(review)
     assert payment.legs() == {}
     assert payment.waiting() == 0
-    assert conflict(payment.give_back, review, CHECKER) == "nothing_to_return"
+    assert conflict(payment.refund_attempt, review, CHECKER) == "nothing_to_return"
     (decided,) = payment.reviews().decided
     assert (decided.return_state, decided.return_reference) == ("returned", "FT 1")
     assert [kind for kind, actor in payment.steps() if actor == "user:900"] == [
@@ -419,7 +422,7 @@ def test_what_was_refused_is_never_credited_later(payment: Doubted) -> None:
     payment.refuse()
     assert payment.pay(ASKED) is Outcome.REPEATED
     payment.suspect()
-    payment.apply(payment.fact(GatewayPaymentState.UNDER_REVIEW, None, None))
+    payment.apply(payment.update(GatewayPaymentState.UNDER_REVIEW, None, None))
     assert payment.state() == ("failed", "refused_by_staff")
     assert payment.balance() == 0
     assert payment.legs() == {"1110.vnpay": 550_000, "2150": -550_000}
@@ -428,7 +431,7 @@ def test_what_was_refused_is_never_credited_later(payment: Doubted) -> None:
 def test_a_refund_at_the_gateway_is_the_return(payment: Doubted) -> None:
     payment.suspect()
     payment.refuse()
-    back = RefundFact("r1", RefundState.PENDING, ASKED, payment_reference=payment.reference)
+    back = RefundUpdate("r1", RefundState.PENDING, ASKED, payment_reference=payment.reference)
     payment.apply(back)
     assert payment.reviews().decided[0].return_state == "owed"
     for _ in range(2):
@@ -443,7 +446,7 @@ def test_a_part_that_went_back_leaves_people_to_look(payment: Doubted) -> None:
     payment.suspect()
     payment.refuse()
     payment.apply(
-        RefundFact("r1", RefundState.SUCCEEDED, CAME, payment_reference=payment.reference)
+        RefundUpdate("r1", RefundState.SUCCEEDED, CAME, payment_reference=payment.reference)
     )
     assert payment.reviews().decided[0].return_state == "owed"
     assert "refund_of_too_much" in payment.kinds()
@@ -453,7 +456,7 @@ def test_money_that_went_back_twice_is_not_owed_once_it_is_refused(payment: Doub
     payment.suspect()
     for name in ("r1", "r2"):
         payment.apply(
-            RefundFact(name, RefundState.SUCCEEDED, ASKED, payment_reference=payment.reference)
+            RefundUpdate(name, RefundState.SUCCEEDED, ASKED, payment_reference=payment.reference)
         )
     payment.refuse()
     assert payment.reviews().decided[0].return_state == "returned"
@@ -501,7 +504,7 @@ def test_refused_money_stays_returned_while_another_refund_is_all_of_it(payment:
 def test_a_return_that_people_recorded_fails_only_by_its_own_name(payment: Doubted) -> None:
     payment.suspect()
     review = payment.refuse()
-    payment.give_back(review)
+    payment.refund_attempt(review)
     payment.apply(replace(payment.refund("r1"), state=RefundState.FAILED))
     assert payment.legs() == {}
     failed = replace(payment.refund("FT 1"), state=RefundState.FAILED)
@@ -528,7 +531,7 @@ def test_a_refund_without_its_money_s_name_stays_that_of_what_was_refused(
 def test_refused_money_that_never_came_is_not_owed(payment: Doubted) -> None:
     payment.suspect()
     payment.refuse()
-    denied = payment.fact(GatewayPaymentState.FAILED, "money-1", ASKED)
+    denied = payment.update(GatewayPaymentState.FAILED, "money-1", ASKED)
     assert payment.apply(denied) is Outcome.RECORDED
     assert payment.apply(denied) is Outcome.REPEATED
     assert payment.reviews().decided[0].return_state == "never_came"
@@ -537,7 +540,7 @@ def test_refused_money_that_never_came_is_not_owed(payment: Doubted) -> None:
 
 def test_wrong_money_that_failed_is_nobody_s_to_decide(payment: Doubted) -> None:
     assert payment.pay(CAME) is Outcome.WRONG_AMOUNT
-    denied = payment.fact(GatewayPaymentState.FAILED, "money-1", CAME)
+    denied = payment.update(GatewayPaymentState.FAILED, "money-1", CAME)
     for _ in range(2):
         payment.apply(denied)
         assert payment.state() == ("failed", "07")
@@ -547,7 +550,7 @@ def test_wrong_money_that_failed_is_nobody_s_to_decide(payment: Doubted) -> None
 def test_second_money_that_failed_is_nobody_s_to_decide(payment: Doubted) -> None:
     payment.pay(ASKED)
     payment.pay(ASKED, "money-2")
-    denied = payment.fact(GatewayPaymentState.FAILED, "money-2", ASKED)
+    denied = payment.update(GatewayPaymentState.FAILED, "money-2", ASKED)
     assert payment.apply(denied) is Outcome.RECORDED
     assert payment.apply(denied) is Outcome.REPEATED
     assert payment.pay(ASKED, "money-2") is Outcome.REPEATED
@@ -562,7 +565,7 @@ def test_refused_money_that_is_paid_after_its_denial_comes_back_to_people(
     payment.pay(ASKED)
     payment.pay(ASKED, "money-2")
     payment.refuse()
-    payment.apply(payment.fact(GatewayPaymentState.FAILED, "money-2", ASKED))
+    payment.apply(payment.update(GatewayPaymentState.FAILED, "money-2", ASKED))
     assert payment.waiting() == 0
     stale = paid(payment.reference, ASKED, number="money-2")
     later = replace(stale, occurred_at=datetime.now(UTC) + timedelta(minutes=1))
@@ -596,7 +599,7 @@ def test_second_money_goes_back_and_the_first_stays(payment: Doubted) -> None:
     payment.refuse()
     assert payment.state() == ("succeeded", None)
     assert payment.legs()["2150"] == -550_000
-    back = RefundFact("r1", RefundState.SUCCEEDED, ASKED, gateway_payment_id="money-2",
+    back = RefundUpdate("r1", RefundState.SUCCEEDED, ASKED, gateway_payment_id="money-2",
                       payment_reference=payment.reference)  # fmt: skip
     payment.apply(back)
     assert "2150" not in payment.legs()
@@ -628,7 +631,7 @@ def test_who_may_not(payment: Doubted) -> None:
     payment.do(refuse_payment, CHECKER)
     for actor in (SUPPORT, payment.owner, SYSTEM, insider):
         with pytest.raises(NotAuthorised):
-            payment.give_back(payment.reviews().decided[0].review_id, actor)
+            payment.refund_attempt(payment.reviews().decided[0].review_id, actor)
 
 
 @pytest.mark.parametrize("reason", ["", "  ", "x" * 201, "a\0b"])
@@ -656,7 +659,9 @@ def test_a_failure_ends_the_gateway_s_doubt(payment: Doubted, number: str | None
     payment.suspect()
     payment.do(propose_acceptance, MAKER)
     doubt = payment.doubt()
-    assert payment.apply(payment.fact(GatewayPaymentState.FAILED, number, None)) is Outcome.RECORDED
+    assert (
+        payment.apply(payment.update(GatewayPaymentState.FAILED, number, None)) is Outcome.RECORDED
+    )
     assert payment.state() == ("failed", "07")
     assert conflict(payment.do, accept_payment, CHECKER, doubt=doubt) == "doubt_is_over"
     assert payment.balance() == 0
@@ -691,7 +696,7 @@ def test_another_wrong_money_does_not_hide_the_first(payment: Doubted) -> None:
     (waiting,) = payment.reviews().waiting
     assert waiting.doubt.gateway_payment_id == "money-2"
     payment.refuse()
-    payment.give_back(payment.reviews().decided[-1].review_id)
+    payment.refund_attempt(payment.reviews().decided[-1].review_id)
     assert payment.waiting() == 0
 
 
@@ -709,11 +714,11 @@ def test_another_wrong_money_does_not_hide_the_first(payment: Doubted) -> None:
     ],
 )
 def test_what_is_of_another_try_leaves_paid_money_to_people(
-    payment: Doubted, fact: tuple[GatewayPaymentState, str | None, Money | None]
+    payment: Doubted, update: tuple[GatewayPaymentState, str | None, Money | None]
 ) -> None:
     payment.pay(CAME)
     doubt = payment.doubt()
-    payment.apply(payment.fact(*fact))
+    payment.apply(payment.update(*update))
     assert payment.state() == ("under_review", "wrong_amount")
     assert payment.doubt() == doubt
 
@@ -722,11 +727,13 @@ def test_the_clock_asks_a_gateway_that_doubts(payment: Doubted) -> None:
     payment.suspect()
     assert payment.row().next_check_at is not None
     for answer, state in (
-        (payment.fact(GatewayPaymentState.UNDER_REVIEW, "money-1", ASKED), "under_review"),
+        (payment.update(GatewayPaymentState.UNDER_REVIEW, "money-1", ASKED), "under_review"),
         (paid(payment.reference, ASKED, number="money-1"), "succeeded"),
     ):
         with payment.sessions.begin() as session:
-            session.execute(update(Payment).values(next_check_at=datetime(2026, 1, 1, tzinfo=UTC)))
+            session.execute(
+                sql_update(Payment).values(next_check_at=datetime(2026, 1, 1, tzinfo=UTC))
+            )
         payment.gateway.snapshot = Snapshot(answer)
         check_due(payment.sessions, gateways={"vnpay": payment.gateway}, actor=GATEWAYS)
         assert payment.row().state == state
@@ -779,8 +786,8 @@ def test_a_refusal_and_a_late_fact_at_once_are_one_of_the_two(payment: Doubted) 
 DOLLARS = Money.from_minor_units(2_200, "USD")
 
 
-def refund_of(payment: Doubted, amount: Money, **changes: Any) -> RefundFact:
-    refund = RefundFact(
+def refund_of(payment: Doubted, amount: Money, **changes: Any) -> RefundUpdate:
+    refund = RefundUpdate(
         "refund-1", RefundState.SUCCEEDED, amount, payment_reference=payment.reference
     )
     return replace(refund, **changes)

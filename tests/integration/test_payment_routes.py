@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 
 from db.models import AccountMember, Payment
 from domain import identity
-from portal import backend
+from portal import database
 from portal.routes import payments, receipts, sign_in
 from tests.factories import SYSTEM
 from tests.gateways import ScriptedGateway, begin, dong, payer
@@ -48,7 +48,7 @@ def signed_in(role: str) -> tuple[TestClient, str]:
         session.add(AccountMember(account_id=account, user_id=user, role=role))
         return started.reference
 
-    reference = backend.write(make)
+    reference = database.transaction(make)
     browser = TestClient(
         Starlette(routes=[*sign_in.routes(), *payments.routes(), *receipts.routes()]),
         base_url=HERE,

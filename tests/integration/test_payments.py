@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 import pytest
-from sqlalchemy import select, text, update
+from sqlalchemy import select, text
+from sqlalchemy import update as sql_update
 from sqlalchemy.orm import sessionmaker
 
 from db.engine import make_engine, make_sessions
@@ -31,13 +32,13 @@ from domain.gateways.interface import (
     GatewayUnavailable,
     InboundMessage,
     Outcome,
-    PaymentFact,
+    PaymentUpdate,
     Snapshot,
 )
 from domain.gateways.vnpay import VNPay, VNPaySettings, hash_data, sign
 from domain.money import Money
-from domain.payments import check_due, check_payment, give_up, open_checkout, take_notification
-from domain.payments.gateway_updates import apply_facts
+from domain.payments import check_due, check_payment, give_up, open_checkout, process_webhook
+from domain.payments.gateway_updates import apply_updates
 from domain.payments.queries import (
     find_payment,
     find_payments,
@@ -80,9 +81,7 @@ def ipn(reference: str, *, secret: str = SETTINGS.hash_secret, **changes: str) -
 
 
 def take(sessions: sessionmaker[Session], message: InboundMessage, gateway: Any = None) -> Outcome:
-    outcome, _ = take_notification(
-        sessions, gateway=gateway or vnpay(), message=message, vault=VAULT
-    )
+    outcome, _ = process_webhook(sessions, gateway=gateway or vnpay(), message=message, vault=VAULT)
     return outcome
 
 
@@ -104,10 +103,10 @@ class Begun:
         with self.sessions() as session:
             return session.get_one(Payment, self.started.payment_id)
 
-    def apply(self, fact: PaymentFact, gateway: Any = None) -> Outcome:
+    def apply(self, update: PaymentUpdate, gateway: Any = None) -> Outcome:
         with self.sessions.begin() as session:
-            outcome, _ = apply_facts(
-                session, gateway=gateway or vnpay(), facts=(fact,), actor=GATEWAYS
+            outcome, _ = apply_updates(
+                session, gateway=gateway or vnpay(), updates=(update,), actor=GATEWAYS
             )
             return outcome
 
@@ -350,7 +349,7 @@ def test_a_failure_after_the_success_is_ignored(begun: Begun) -> None:
 
 def test_money_that_the_gateway_denies_after_the_credit_is_told_to_people(begun: Begun) -> None:
     begun.apply(paid(begun.reference, CREDIT, number="capture-1"))
-    denied = PaymentFact(
+    denied = PaymentUpdate(
         GatewayPaymentState.FAILED, reference=begun.reference, gateway_payment_id="capture-1"
     )
     assert begun.apply(denied) is Outcome.RECORDED
@@ -365,7 +364,7 @@ def test_money_that_the_gateway_denies_after_the_credit_is_told_to_people(begun:
 @pytest.mark.parametrize("state", ["expired", "cancelled", "failed"])
 def test_a_late_success_is_honoured(begun: Begun, state: str) -> None:
     with begun.sessions.begin() as session:
-        session.execute(update(Payment).values(state=state))
+        session.execute(sql_update(Payment).values(state=state))
     assert take(begun.sessions, ipn(begun.reference)) is Outcome.RECORDED
     assert entries(begun.sessions, begun.account) == [("top_up", CREDIT.micros)]
 
@@ -410,7 +409,7 @@ def test_a_sandbox_cannot_pay_for_real(begun: Begun) -> None:
 
 def test_without_a_database_the_gateway_is_asked_to_come_again() -> None:
     engine = make_engine("postgresql+psycopg2://nobody@127.0.0.1:1/none", role=None)
-    answer = take_notification(
+    answer = process_webhook(
         make_sessions(engine),
         gateway=vnpay(),
         message=ipn("ABCDEFGH"),
@@ -424,11 +423,11 @@ def test_without_a_database_the_gateway_is_asked_to_come_again() -> None:
 # ── Waiting ───────────────────────────────────────────────────────────────────────────────────
 def test_a_promise_to_pay_keeps_the_payment_open_until_its_day(begun: Begun) -> None:
     day = datetime.now(UTC) + timedelta(days=3)
-    fact = PaymentFact(
+    update = PaymentUpdate(
         GatewayPaymentState.AWAITING, reference=begun.reference, method="konbini", pay_by=day
     )
-    assert begun.apply(fact) is Outcome.RECORDED
-    assert begun.apply(fact) is Outcome.REPEATED
+    assert begun.apply(update) is Outcome.RECORDED
+    assert begun.apply(update) is Outcome.REPEATED
     row = begun.row()
     assert (row.state, row.pay_by) == ("awaiting", day)
     assert row.next_check_at is not None
@@ -438,7 +437,7 @@ def test_a_promise_to_pay_keeps_the_payment_open_until_its_day(begun: Begun) -> 
 
 def test_the_money_may_come_before_the_promise(begun: Begun) -> None:
     begun.apply(paid(begun.reference, CREDIT))
-    late = PaymentFact(GatewayPaymentState.AWAITING, reference=begun.reference)
+    late = PaymentUpdate(GatewayPaymentState.AWAITING, reference=begun.reference)
     assert begun.apply(late) is Outcome.REPEATED
     assert begun.row().state == "succeeded"
 
@@ -465,7 +464,7 @@ def test_whoever_may_pay_can_have_the_gateway_asked_and_is_credited(begun: Begun
 
 def make_due(begun: Begun) -> None:
     with begun.sessions.begin() as session:
-        session.execute(update(Payment).values(next_check_at=datetime(2026, 1, 1, tzinfo=UTC)))
+        session.execute(sql_update(Payment).values(next_check_at=datetime(2026, 1, 1, tzinfo=UTC)))
 
 
 class Capturing:
@@ -480,8 +479,8 @@ class Capturing:
 
     def check(self, state: GatewayPaymentState, attempt: int) -> int:
         """Have the gateway refuse an attempt; return which it was asked for."""
-        fact = PaymentFact(state, code="INSTRUMENT_DECLINED", refusal=attempt)
-        self.gateway.snapshot = Snapshot(fact)
+        update = PaymentUpdate(state, code="INSTRUMENT_DECLINED", refusal=attempt)
+        self.gateway.snapshot = Snapshot(update)
         check_payment(
             self.sessions, gateway=self.gateway, payment_id=self.payment_id, actor=GATEWAYS
         )
@@ -530,9 +529,9 @@ def test_a_payment_that_nobody_made_expires_and_is_looked_at_a_few_times_more(
 ) -> None:
     long_ago = datetime.now(UTC) - timedelta(hours=3)
     with begun.sessions.begin() as session:
-        session.execute(update(Payment).values(expires_at=long_ago))
+        session.execute(sql_update(Payment).values(expires_at=long_ago))
     make_due(begun)
-    gateway = ScriptedGateway(snapshot=Snapshot(PaymentFact(GatewayPaymentState.UNKNOWN)))
+    gateway = ScriptedGateway(snapshot=Snapshot(PaymentUpdate(GatewayPaymentState.UNKNOWN)))
     check_due(begun.sessions, gateways={"vnpay": gateway}, actor=GATEWAYS)
     row = begun.row()
     assert row.state == "expired"
@@ -541,7 +540,7 @@ def test_a_payment_that_nobody_made_expires_and_is_looked_at_a_few_times_more(
 
 def test_an_unknown_payment_is_not_given_up_before_its_time(begun: Begun) -> None:
     make_due(begun)
-    gateway = ScriptedGateway(snapshot=Snapshot(PaymentFact(GatewayPaymentState.UNKNOWN)))
+    gateway = ScriptedGateway(snapshot=Snapshot(PaymentUpdate(GatewayPaymentState.UNKNOWN)))
     check_due(begun.sessions, gateways={"vnpay": gateway}, actor=GATEWAYS)
     assert begun.row().state == "created"
 

@@ -26,16 +26,16 @@ from domain.billing_profiles import save_profile
 from domain.catalogue.loading import load_reference
 from domain.errors import BillingError, NotAuthorised, NotFound
 from domain.fraud_signals import reasons_of
-from domain.gateways.interface import RefundFact, RefundState
+from domain.gateways.interface import RefundState, RefundUpdate
 from domain.history import export_jobs
-from domain.identity import Rules, purge_identity
+from domain.identity import AuthPolicy, purge_identity
 from domain.identity.queries import names_of
 from domain.ledger import journal
 from domain.ledger.balances import account_overview
 from domain.ledger.verify import verify_ledger
 from domain.money import Money
 from domain.payments import bank_transfers, exchange_rates, reviews
-from domain.payments.gateway_updates import apply_facts
+from domain.payments.gateway_updates import apply_updates
 from domain.payments.queries import find_payments
 from domain.payments.top_up_limits import change_limits, list_limits
 from domain.permissions import PERMISSIONS, allows
@@ -62,7 +62,7 @@ ACTIONS = [action for area in PERMISSIONS.values() for action in area]
 VAULT = Vault(b"the-secret-key-of-these-tests-0123456789")
 MAKER = user_actor(800, staff_role=StaffRole.FINANCE)
 RATE_MAKER = user_actor(801, staff_role=StaffRole.FINANCE)
-RULES = Rules(key=b"a key of the tests")
+RULES = AuthPolicy(key=b"a key of the tests")
 
 
 @dataclass
@@ -93,15 +93,15 @@ def world(session: Session, sessions: sessionmaker[Session]) -> World:
     campaign = vouchers.propose_campaign(
         session, terms=terms(), actor=MAKER, idempotency_key="campaign"
     )
-    waiting = support.act(
+    waiting = support.perform_or_request(
         session,
         account_id=account,
-        wish=support.GiveGoodwill(900_000_000 * UNIT, 30),
+        action=support.GiveGoodwill(900_000_000 * UNIT, 30),
         reason="Much",
         actor=MAKER,
         idempotency_key="much",
     )
-    assert isinstance(waiting, support.Waiting)
+    assert isinstance(waiting, support.PendingApproval)
     transfer = bank_transfers.record_transfer(session, actor=MAKER, **transfer_of(account, "FT0"))
     rate = exchange_rates.propose_rate(session, actor=RATE_MAKER, **rate_of(25_000))
     session.commit()
@@ -122,8 +122,8 @@ def refused_money(session: Session, account: int, owner: Actor) -> None:
     """Have money come that people refuse, and that is owed from then on."""
     gateway = ScriptedGateway()
     started = begin(session, gateway, account, owner, dong(600_000))
-    fact = paid(started.reference, dong(1_000), number="odd")
-    apply_facts(session, gateway=gateway, facts=(fact,), actor=GATEWAYS)
+    update = paid(started.reference, dong(1_000), number="odd")
+    apply_updates(session, gateway=gateway, updates=(update,), actor=GATEWAYS)
     found = reviews.reviews_of(session, payment_id=started.payment_id, actor=MAKER).waiting[0]
     reviews.refuse_payment(
         session,
@@ -132,8 +132,8 @@ def refused_money(session: Session, account: int, owner: Actor) -> None:
         reason="odd",
         actor=MAKER,
     )
-    part = RefundFact("part", RefundState.PENDING, dong(10), payment_reference=started.reference)
-    apply_facts(session, gateway=gateway, facts=(part,), actor=GATEWAYS)
+    part = RefundUpdate("part", RefundState.PENDING, dong(10), payment_reference=started.reference)
+    apply_updates(session, gateway=gateway, updates=(part,), actor=GATEWAYS)
 
 
 def transfer_of(account: int, reference: str) -> dict[str, Any]:
@@ -172,10 +172,10 @@ def gift(world: World, actor: Actor, kind: str = "adjustment") -> Any:
 
 
 def act(world: World, actor: Actor) -> Any:
-    return support.act(
+    return support.perform_or_request(
         world.session,
         account_id=world.account,
-        wish=support.GiveGoodwill(UNIT, 30),
+        action=support.GiveGoodwill(UNIT, 30),
         reason="Slow answers",
         actor=actor,
         idempotency_key=next_key(),
@@ -321,8 +321,8 @@ CALLS: dict[str, Callable[[World, Actor], Any]] = {
     "write_off_debt": on_account(
         ledger.write_off_debt, amount_micros=1, reason="lost", idempotency_key="off"
     ),
-    "post_finance_entries": on_session(
-        journal.post_finance_entries,
+    "post_journal_entry": on_session(
+        journal.post_journal_entry,
         site_code="vn",
         kind="payout",
         reference="P1",

@@ -8,24 +8,25 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import select
+from sqlalchemy import update as sql_update
 from sqlalchemy.orm import sessionmaker
 
 from db.models import Account, Dispute, Payment, PaymentEvent, Refund
 from domain.errors import NotAuthorised
 from domain.gateways.interface import (
-    DisputeFact,
     DisputeState,
+    DisputeUpdate,
     GatewayPaymentState,
     GatewayRefused,
-    PaymentFact,
-    RefundFact,
+    PaymentUpdate,
     RefundState,
+    RefundUpdate,
     Snapshot,
 )
 from domain.payments import check_due, check_payment, give_up, polling
 from domain.payments.check_schedule import MAX_REFUND_CHECKS, next_check
-from domain.payments.gateway_updates import apply_facts
+from domain.payments.gateway_updates import apply_updates
 from tests.factories import next_key
 from tests.gateways import GATEWAYS, ScriptedGateway, away, begin, dong, paid, payer
 from tests.support.keys import KNOWS_VAULT
@@ -37,12 +38,12 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from domain.actors import Actor
-    from domain.gateways.interface import Fact, Gateway, KnownPayment, RefundRequest
+    from domain.gateways.interface import Gateway, GatewayUpdate, KnownPayment, RefundRequest
 
 CREDIT = dong(500_000)
 START = datetime(2026, 3, 10, 9, 30, tzinfo=UTC)
 PATIENCE_SECONDS = 120
-OPEN = Snapshot(PaymentFact(GatewayPaymentState.OPEN))
+OPEN = Snapshot(PaymentUpdate(GatewayPaymentState.OPEN))
 
 
 @dataclass
@@ -95,9 +96,9 @@ class World:
 
     def credit(self, reference: str, gateway: ScriptedGateway) -> None:
         """Have a payment credited as by a webhook, its fee told."""
-        fact = paid(reference, CREDIT)
+        update = paid(reference, CREDIT)
         with self.sessions.begin() as session:
-            apply_facts(session, gateway=gateway, facts=(fact,), actor=GATEWAYS)
+            apply_updates(session, gateway=gateway, updates=(update,), actor=GATEWAYS)
             row = session.scalars(select(Payment).where(Payment.reference == reference)).one()
             row.fee_micros, row.fee_currency = 1_000, "VND"
             row.next_check_at = next_check(row, self.now)
@@ -108,7 +109,7 @@ class World:
 
     def set(self, reference: str, **values: Any) -> None:
         with self.sessions.begin() as session:
-            statement = update(Payment).where(Payment.reference == reference)
+            statement = sql_update(Payment).where(Payment.reference == reference)
             with as_owner(session):
                 session.execute(statement.values(**values))
 
@@ -185,10 +186,12 @@ class Surprise(Exception):  # noqa: N818 - what nobody expected
     """Nothing that the services know."""
 
 
-def broken_fact() -> Snapshot:
+def broken_update() -> Snapshot:
     """Return what the services cannot process."""
     number: Any = object()
-    return Snapshot(PaymentFact(GatewayPaymentState.PAID, amount=CREDIT, gateway_payment_id=number))
+    return Snapshot(
+        PaymentUpdate(GatewayPaymentState.PAID, amount=CREDIT, gateway_payment_id=number)
+    )
 
 
 def raise_surprise() -> Snapshot:
@@ -197,7 +200,7 @@ def raise_surprise() -> Snapshot:
 
 @pytest.mark.parametrize(
     "answer",
-    [raise_surprise, broken_fact, away(), GatewayRefused("vnpay", "99"), Snapshot(None)],  # type: ignore[arg-type]
+    [raise_surprise, broken_update, away(), GatewayRefused("vnpay", "99"), Snapshot(None)],  # type: ignore[arg-type]
     ids=["exception", "unreadable", "away", "refused", "nothing"],
 )
 def test_payment_whose_check_fails_does_not_hold_up_the_next(
@@ -409,7 +412,7 @@ def test_open_payment_is_asked_soon_then_hourly_then_expires(world: World) -> No
 def test_convenience_store_payment_is_asked_a_few_times_a_day_to_its_end(world: World) -> None:
     day = START + timedelta(days=3)
     reference = world.begin(state="awaiting", pay_by=day)
-    promised = PaymentFact(GatewayPaymentState.AWAITING, pay_by=day)
+    promised = PaymentUpdate(GatewayPaymentState.AWAITING, pay_by=day)
     gateway = ManyGateway(snapshot=Snapshot(promised))
     hours = [timedelta(hours=count) for count in (1, *(6,) * 11, 5)]
     assert world.waits(reference, gateway, 13) == hours
@@ -422,7 +425,7 @@ def test_convenience_store_payment_is_asked_a_few_times_a_day_to_its_end(world: 
 
 def test_money_of_a_convenience_store_is_found_before_its_deadline(world: World) -> None:
     reference = world.begin(state="awaiting", pay_by=START + timedelta(days=3))
-    gateway = ManyGateway(snapshot=Snapshot(PaymentFact(GatewayPaymentState.AWAITING)))
+    gateway = ManyGateway(snapshot=Snapshot(PaymentUpdate(GatewayPaymentState.AWAITING)))
     world.waits(reference, gateway, 2)
     gateway.snapshot = Snapshot(paid(reference, CREDIT))
     world.poll(gateway)
@@ -438,7 +441,7 @@ def test_credited_payment_is_asked_daily_for_a_week_and_at_30_60_and_120_days(
     world.credit(reference, gateway)
     credited_at = world.row(reference).credited_at
     assert credited_at is not None
-    gateway.snapshot = Snapshot(PaymentFact(GatewayPaymentState.OPEN))
+    gateway.snapshot = Snapshot(PaymentUpdate(GatewayPaymentState.OPEN))
     days = []
     while (planned := world.row(reference).next_check_at) is not None:
         days.append((planned - credited_at).days)
@@ -506,7 +509,7 @@ def test_payment_approved_after_it_was_cancelled_is_taken(world: World) -> None:
 
 def test_approval_that_cannot_be_taken_is_not_asked_for_without_end(world: World) -> None:
     reference = world.begin()
-    gateway = ManyGateway(snapshot=Snapshot(PaymentFact(GatewayPaymentState.APPROVED)))
+    gateway = ManyGateway(snapshot=Snapshot(PaymentUpdate(GatewayPaymentState.APPROVED)))
     assert world.waits(reference, gateway, 4) == minutes(1, 2, 5, 10)
 
 
@@ -537,8 +540,8 @@ def test_webhook_during_a_question_keeps_the_payment_due(world: World) -> None:
 # ── What a snapshot leaves out ────────────────────────────────────────────────────────────────
 def test_snapshot_that_leaves_something_out_counts_and_is_asked_for_again(world: World) -> None:
     reference = world.begin()
-    fact = paid(reference, CREDIT)
-    gateway = ManyGateway(snapshot=Snapshot(fact, unread=frozenset({"refunds"})))
+    update = paid(reference, CREDIT)
+    gateway = ManyGateway(snapshot=Snapshot(update, unread=frozenset({"refunds"})))
     world.poll(gateway)
     row = world.row(reference)
     assert row.state == "succeeded"
@@ -546,7 +549,7 @@ def test_snapshot_that_leaves_something_out_counts_and_is_asked_for_again(world:
     world.set(reference, fee_micros=1_000, fee_currency="VND")
     world.now = row.next_check_at
     assert world.waits(reference, gateway, 4) == minutes(1, 2, 5, 10)
-    gateway.snapshot = Snapshot(fact)
+    gateway.snapshot = Snapshot(update)
     world.poll(gateway)
     row = world.row(reference)
     assert row.next_check_at == row.credited_at + timedelta(days=1)  # type: ignore[operator]
@@ -557,23 +560,23 @@ def test_undated_statement_is_dated_before_the_question(
 ) -> None:
     reference = world.begin()
     dated_at = START - timedelta(days=1)
-    undated = DisputeFact("d1", DisputeState.OPEN, CREDIT, payment_reference=reference)
+    undated = DisputeUpdate("d1", DisputeState.OPEN, CREDIT, payment_reference=reference)
     dated = replace(undated, gateway_dispute_id="d2", stated_at=dated_at)
-    refund = RefundFact("r1", RefundState.SUCCEEDED, CREDIT, payment_reference=reference)
-    received: list[Fact] = []
+    refund = RefundUpdate("r1", RefundState.SUCCEEDED, CREDIT, payment_reference=reference)
+    received: list[GatewayUpdate] = []
     asked_at: list[datetime] = []
 
-    def keep(_session: object, *, facts: list[Fact], **_rest: object) -> None:
-        received.extend(facts)
+    def keep(_session: object, *, updates: list[GatewayUpdate], **_rest: object) -> None:
+        received.extend(updates)
 
     def answer() -> Snapshot:
         asked_at.append(world.now)
         world.now += timedelta(minutes=1)
-        return Snapshot(PaymentFact(GatewayPaymentState.OPEN), (refund,), (undated, dated))
+        return Snapshot(PaymentUpdate(GatewayPaymentState.OPEN), (refund,), (undated, dated))
 
-    monkeypatch.setattr(polling, "apply_facts", keep)
+    monkeypatch.setattr(polling, "apply_updates", keep)
     world.poll(ManyGateway(answers={reference: answer}))
-    told = {getattr(fact, "gateway_dispute_id", "refund"): fact for fact in received}
+    told = {getattr(update, "gateway_dispute_id", "refund"): update for update in received}
     stated_at = told["d1"].stated_at  # type: ignore[union-attr]
     assert stated_at is not None
     assert START <= stated_at <= asked_at[0]
@@ -589,7 +592,7 @@ def test_what_is_stated_in_the_second_of_the_question_is_no_older_than_the_answe
     world.credit(reference, gateway)
     second = (world.now + timedelta(seconds=1)).replace(microsecond=0)
     world.now = second + timedelta(microseconds=700_000)
-    dispute = DisputeFact("d1", DisputeState.OPEN, CREDIT, payment_reference=reference)
+    dispute = DisputeUpdate("d1", DisputeState.OPEN, CREDIT, payment_reference=reference)
     gateway.snapshot = Snapshot(paid(reference, CREDIT), (), (dispute,))
     check_payment(
         world.sessions, gateway=gateway, payment_id=world.row(reference).id, actor=GATEWAYS
@@ -597,7 +600,7 @@ def test_what_is_stated_in_the_second_of_the_question_is_no_older_than_the_answe
     # The gateway ends it within the same second, which is all that its date tells.
     ended = replace(dispute, state=DisputeState.LOST, stated_at=second)
     with world.sessions.begin() as session:
-        apply_facts(session, gateway=gateway, facts=(ended,), actor=GATEWAYS)
+        apply_updates(session, gateway=gateway, updates=(ended,), actor=GATEWAYS)
         assert session.scalars(select(Dispute.state)).one() == "lost"
         assert session.get_one(Account, world.account).status == "active"
 
@@ -609,7 +612,7 @@ class UnansweredRefunds(ManyGateway):
 
     error: Exception = field(default_factory=away)
 
-    def refund(self, request: RefundRequest) -> RefundFact:
+    def refund(self, request: RefundRequest) -> RefundUpdate:
         self.refund_requests.append(request)
         raise self.error
 

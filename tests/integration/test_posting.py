@@ -171,7 +171,7 @@ def test_small_postings_write_the_rows_of_large_ones(
     small = written(session, live(session, clock))
     session.rollback()
     clock.instant = begun_at
-    monkeypatch.setattr(posting, "_MOST_ROWS_TOGETHER", -1)
+    monkeypatch.setattr(posting, "_MAX_ROWS_TOGETHER", -1)
     large_account = live(session, clock)
     assert small["hold_allocations"]
     assert ledger.verify_ledger(session, actor=SYSTEM) == []

@@ -33,7 +33,7 @@ from domain.history.details import (
 from domain.history.pages import history_count, history_page, history_view
 from domain.history.rows import (
     HISTORY_KINDS,
-    LONGEST_TEXT,
+    MAX_TEXT_LENGTH,
     HistoryFilter,
     HistoryReference,
     HistoryRow,
@@ -514,7 +514,7 @@ def test_a_text_is_looked_for_as_it_is(session: Session, account_id: int, sought
 
     found = every_row(session, account_id, wanted)
 
-    assert len(name) <= LONGEST_TEXT
+    assert len(name) <= MAX_TEXT_LENGTH
     assert [row.description_parameters["origin"] for row in found] == [f"Pre-{name.upper()}-fix"]
 
 

@@ -13,15 +13,15 @@ from domain.actors import MemberRole, StaffRole, user_actor
 from domain.clock import CLOCK
 from domain.errors import Conflict, NotAuthorised, NotFound, ReversalExceedsOriginal
 from domain.ledger.balances import account_summary
-from domain.payments.gateway_updates import apply_facts
+from domain.payments.gateway_updates import apply_updates
 from domain.support import (
-    Done,
+    CompletedAction,
+    PendingApproval,
     RefundPayment,
-    Waiting,
-    act,
     approve_request,
     get_maker_roles,
-    preview_act,
+    perform_or_request,
+    preview_action,
     refuse_request,
 )
 from domain.support.queries import list_requests
@@ -59,18 +59,18 @@ def pay(session: Session) -> Payment:
     account, owner = payer(session)
     gateway = ScriptedGateway()
     started = begin(session, gateway, account, owner, PAID)
-    fact = paid(started.reference, PAID, number=next_key("money"))
-    apply_facts(session, gateway=gateway, facts=(fact,), actor=GATEWAYS)
+    update = paid(started.reference, PAID, number=next_key("money"))
+    apply_updates(session, gateway=gateway, updates=(update,), actor=GATEWAYS)
     return session.get_one(Payment, started.payment_id)
 
 
 def refund(
     session: Session, payment: Payment, actor: Actor, amount: Money = PAID, key: str = ""
 ) -> Any:
-    return act(
+    return perform_or_request(
         session,
         account_id=payment.account_id,
-        wish=RefundPayment(payment.id, amount.micros, amount.currency),
+        action=RefundPayment(payment.id, amount.micros, amount.currency),
         reason="Paid by mistake",
         actor=actor,
         idempotency_key=key or next_key("refund"),
@@ -85,7 +85,7 @@ def balance(session: Session, payment: Payment) -> int:
 def test_refund_within_the_limit_is_requested_at_once(session: Session, maker: Actor) -> None:
     payment = pay(session)
     done = refund(session, payment, maker, key="one")
-    assert isinstance(done, Done)
+    assert isinstance(done, CompletedAction)
     assert refund(session, payment, maker, key="one") == done
     row = session.scalars(select(Refund)).one()
     assert (row.id, row.state, row.pay_micros) == (done.refund_id, "requested", PAID.micros)
@@ -97,13 +97,13 @@ def test_refund_limit_is_on_the_sum_over_all_accounts(session: Session, maker: A
     first, second = pay(session), pay(session)
     now = datetime.now(UTC)
     session.info[CLOCK] = lambda: now
-    assert isinstance(refund(session, first, maker), Done)
+    assert isinstance(refund(session, first, maker), CompletedAction)
     waiting = refund(session, second, maker, dong(100_001))
-    assert isinstance(waiting, Waiting)
+    assert isinstance(waiting, PendingApproval)
     assert balance(session, second) == 500_000
-    assert isinstance(refund(session, second, maker, dong(100_000)), Done)
+    assert isinstance(refund(session, second, maker, dong(100_000)), CompletedAction)
     session.info[CLOCK] = lambda: now + timedelta(hours=24, minutes=1)
-    assert isinstance(refund(session, second, maker, dong(400_000)), Done)
+    assert isinstance(refund(session, second, maker, dong(400_000)), CompletedAction)
 
 
 def test_refund_above_the_limit_is_decided_by_another_person_of_finance(
@@ -112,7 +112,7 @@ def test_refund_above_the_limit_is_decided_by_another_person_of_finance(
     refund(session, pay(session), maker)
     payment = pay(session)
     waiting = refund(session, payment, maker)
-    assert isinstance(waiting, Waiting)
+    assert isinstance(waiting, PendingApproval)
     for actor in (maker, agent, user_actor(7, staff_role=StaffRole.ADMIN)):
         with pytest.raises(NotAuthorised):
             approve_request(session, request_id=waiting.request_id, actor=actor)
@@ -133,12 +133,12 @@ def test_the_very_same_is_not_requested_twice_while_it_waits(
     refund(session, pay(session), maker)
     payment = pay(session)
     waiting = refund(session, payment, maker, dong(200_000))
-    assert isinstance(waiting, Waiting)
+    assert isinstance(waiting, PendingApproval)
     with pytest.raises(Conflict, match="already_requested"):
         refund(session, payment, maker, dong(200_000))
-    assert isinstance(refund(session, payment, maker, dong(150_000)), Waiting)
+    assert isinstance(refund(session, payment, maker, dong(150_000)), PendingApproval)
     refuse_request(session, request_id=waiting.request_id, reason="Not yet", actor=checker)
-    assert isinstance(refund(session, payment, maker, dong(200_000)), Waiting)
+    assert isinstance(refund(session, payment, maker, dong(200_000)), PendingApproval)
 
 
 def test_refund_request_is_judged_again_when_it_is_approved(
@@ -175,10 +175,10 @@ def test_refund_that_cannot_be_made_is_not_requested(
     with pytest.raises(NotAuthorised):
         refund(session, payment, insider)
     with pytest.raises(NotFound):
-        act(
+        perform_or_request(
             session,
             account_id=other.account_id,
-            wish=RefundPayment(payment.id, PAID.micros, "VND"),
+            action=RefundPayment(payment.id, PAID.micros, "VND"),
             reason="Another account",
             actor=maker,
             idempotency_key=next_key(),
@@ -191,7 +191,7 @@ def test_preview_of_a_refund_shows_what_it_claws_back(session: Session, maker: A
     payment = pay(session)
     charge(session, payment.account_id, 400_000, occurred_at=datetime.now(UTC))
     wish = RefundPayment(payment.id, dong(300_000).micros, "VND")
-    found = preview_act(session, account_id=payment.account_id, wish=wish, actor=maker)
+    found = preview_action(session, account_id=payment.account_id, action=wish, actor=maker)
     assert found.amount == dong(300_000)
     assert (found.before.balance_micros, found.after.balance_micros) == (
         dong(100_000).micros,

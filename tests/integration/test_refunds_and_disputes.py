@@ -7,29 +7,30 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import func, select, text, update
+from sqlalchemy import func, select, text
+from sqlalchemy import update as sql_update
 
 from db.models import Account, Dispute, Payment, PaymentEvent, Refund
 from domain import ledger
 from domain.actors import StaffRole, user_actor
 from domain.errors import Conflict, InvalidInput, NotAuthorised, ReversalExceedsOriginal
 from domain.gateways.interface import (
-    DisputeFact,
     DisputeState,
+    DisputeUpdate,
     GatewayPaymentState,
     GatewayRefused,
     InboundMessage,
     Notification,
     Outcome,
-    PaymentFact,
-    RefundFact,
+    PaymentUpdate,
     RefundState,
+    RefundUpdate,
     Snapshot,
 )
 from domain.money import Money
-from domain.payments import check_due, check_payment, request_refund, send_refund, take_notification
+from domain.payments import check_due, check_payment, process_webhook, request_refund, send_refund
 from domain.payments.check_schedule import next_check
-from domain.payments.gateway_updates import apply_facts
+from domain.payments.gateway_updates import apply_updates
 from domain.payments.records import lock_payment
 from domain.payments.reviews import review_discrepancy, reviews_of
 from domain.security.payload_encryption import Vault
@@ -40,8 +41,8 @@ from tests.gateways import GATEWAYS, ScriptedGateway, away, begin, dong, paid, p
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker
 
-    from domain.gateways.interface import Fact
-    from domain.payments.review_cases import Doubt
+    from domain.gateways.interface import GatewayUpdate
+    from domain.payments.review_cases import ReviewCase
 
 VAULT = Vault(b"the-secret-key-of-these-tests-0123456789")
 CREDIT = dong(550_000)
@@ -61,9 +62,11 @@ class Paid:
         self.money = f"money-of-{self.reference}"
         assert self.apply(paid(self.reference, CREDIT, number=self.money)) is Outcome.RECORDED
 
-    def apply(self, fact: Fact) -> Outcome:
+    def apply(self, update: GatewayUpdate) -> Outcome:
         with self.sessions.begin() as session:
-            outcome, _ = apply_facts(session, gateway=self.gateway, facts=(fact,), actor=GATEWAYS)
+            outcome, _ = apply_updates(
+                session, gateway=self.gateway, updates=(update,), actor=GATEWAYS
+            )
         return outcome
 
     def ask(self, amount: Money, *, key: str | None = None) -> int:
@@ -84,13 +87,13 @@ class Paid:
         with self.sessions.begin() as session:
             charge(session, self.account, amount, occurred_at=datetime.now(UTC))
 
-    def refund_fact(self, name: str, state: RefundState, amount: Money) -> RefundFact:
-        return RefundFact(name, state, amount, gateway_payment_id=self.money)
+    def refund_update(self, name: str, state: RefundState, amount: Money) -> RefundUpdate:
+        return RefundUpdate(name, state, amount, gateway_payment_id=self.money)
 
-    def dispute_fact(
+    def dispute_update(
         self, state: DisputeState, name: str = "dp_1", amount: Money = CREDIT
-    ) -> DisputeFact:
-        return DisputeFact(name, state, amount, gateway_payment_id=self.money)
+    ) -> DisputeUpdate:
+        return DisputeUpdate(name, state, amount, gateway_payment_id=self.money)
 
     def balance(self) -> int:
         query = text("SELECT balance_micros FROM account_balances WHERE account_id = :id")
@@ -109,7 +112,7 @@ class Paid:
         with self.sessions() as session:
             return list(session.scalars(select(model).order_by(model.id)))
 
-    def discrepancies(self) -> tuple[Doubt, ...]:
+    def discrepancies(self) -> tuple[ReviewCase, ...]:
         with self.sessions() as session:
             found = reviews_of(session, payment_id=self.payment_id, actor=FINANCE)
         return found.discrepancies
@@ -196,7 +199,7 @@ def test_a_refund_that_nobody_answered_is_sent_again_by_the_clock(payment: Paid)
     assert payment.send(refund) == "requested"
     payment.gateway.failure = None
     with payment.sessions.begin() as session:
-        session.execute(update(Refund).values(next_check_at=datetime(2026, 1, 1, tzinfo=UTC)))
+        session.execute(sql_update(Refund).values(next_check_at=datetime(2026, 1, 1, tzinfo=UTC)))
     told = check_due(payment.sessions, gateways={"vnpay": payment.gateway}, actor=GATEWAYS)
     assert told.endswith("1 refunds sent")
     sent = [asked for asked in payment.gateway.asked if asked.startswith("refund")]
@@ -206,15 +209,15 @@ def test_a_refund_that_nobody_answered_is_sent_again_by_the_clock(payment: Paid)
 
 
 def test_a_refund_that_waits_at_the_gateway_is_asked_about(payment: Paid) -> None:
-    payment.gateway.refunded = RefundFact("r1", RefundState.PENDING, CREDIT)
+    payment.gateway.refunded = RefundUpdate("r1", RefundState.PENDING, CREDIT)
     assert payment.send(payment.ask(CREDIT)) == "pending"
     payment.gateway.snapshot = Snapshot(
-        PaymentFact(GatewayPaymentState.OPEN),
-        (payment.refund_fact("r1", RefundState.SUCCEEDED, CREDIT),),
+        PaymentUpdate(GatewayPaymentState.OPEN),
+        (payment.refund_update("r1", RefundState.SUCCEEDED, CREDIT),),
     )
     with payment.sessions.begin() as session:
-        session.execute(update(Refund).values(next_check_at=datetime(2026, 1, 1, tzinfo=UTC)))
-        session.execute(update(Payment).values(next_check_at=None))
+        session.execute(sql_update(Refund).values(next_check_at=datetime(2026, 1, 1, tzinfo=UTC)))
+        session.execute(sql_update(Payment).values(next_check_at=None))
     check_due(payment.sessions, gateways={"vnpay": payment.gateway}, actor=GATEWAYS)
     assert [row.state for row in payment.all_of(Refund)] == ["succeeded"]
     assert payment.legs() == {}
@@ -226,15 +229,17 @@ class _OneAtATime:
     def __init__(self, payment: Paid) -> None:
         self.payment, self.gateway = payment, payment.gateway
         self.gateway.tells_latest_refund_only = True
-        self.gateway.refunded = RefundFact("r1", RefundState.PENDING, CREDIT)
+        self.gateway.refunded = RefundUpdate("r1", RefundState.PENDING, CREDIT)
 
     def sent(self) -> list[str]:
         return [asked for asked in self.gateway.asked if asked.startswith("refund")]
 
     def later(self) -> None:
         with self.payment.sessions.begin() as session:
-            session.execute(update(Refund).values(next_check_at=datetime(2026, 1, 1, tzinfo=UTC)))
-            session.execute(update(Payment).values(next_check_at=None))
+            session.execute(
+                sql_update(Refund).values(next_check_at=datetime(2026, 1, 1, tzinfo=UTC))
+            )
+            session.execute(sql_update(Payment).values(next_check_at=None))
         check_due(self.payment.sessions, gateways={"vnpay": self.gateway}, actor=GATEWAYS)
 
     def waits(self) -> int:
@@ -254,14 +259,14 @@ def test_the_next_refund_waits_until_the_one_before_it_has_settled(
     assert payment.balance() == 350_000
     assert (len(only_latest.sent()), only_latest.waits()) == (1, 1)
     snapshot = Snapshot(
-        PaymentFact(GatewayPaymentState.OPEN),
-        (payment.refund_fact("r1", RefundState.PENDING, part),),
+        PaymentUpdate(GatewayPaymentState.OPEN),
+        (payment.refund_update("r1", RefundState.PENDING, part),),
     )
     payment.gateway.snapshot = snapshot
     only_latest.later()
     assert len(only_latest.sent()) == 1
-    payment.gateway.snapshot = replace(snapshot, refunds=(payment.refund_fact("r1", end, part),))
-    payment.gateway.refunded = RefundFact("r2", RefundState.SUCCEEDED, part)
+    payment.gateway.snapshot = replace(snapshot, refunds=(payment.refund_update("r1", end, part),))
+    payment.gateway.refunded = RefundUpdate("r2", RefundState.SUCCEEDED, part)
     only_latest.later()
     only_latest.later()
     assert len(only_latest.sent()) == 2
@@ -280,42 +285,42 @@ def test_a_refund_that_nobody_answered_is_before_the_next_too(payment: Paid) -> 
 
 
 def test_where_every_refund_is_told_none_waits_for_another(payment: Paid) -> None:
-    payment.gateway.refunded = RefundFact("r1", RefundState.PENDING, CREDIT)
+    payment.gateway.refunded = RefundUpdate("r1", RefundState.PENDING, CREDIT)
     assert payment.send(payment.ask(dong(100_000))) == "pending"
-    payment.gateway.refunded = RefundFact("r2", RefundState.PENDING, CREDIT)
+    payment.gateway.refunded = RefundUpdate("r2", RefundState.PENDING, CREDIT)
     assert payment.send(payment.ask(dong(100_000))) == "pending"
 
 
 def test_the_gateway_is_told_the_names_of_the_other_refunds(payment: Paid) -> None:
-    payment.gateway.refunded = RefundFact("r1", RefundState.SUCCEEDED, CREDIT)
+    payment.gateway.refunded = RefundUpdate("r1", RefundState.SUCCEEDED, CREDIT)
     payment.send(payment.ask(dong(100_000)))
-    payment.gateway.refunded = RefundFact("r2", RefundState.SUCCEEDED, CREDIT)
+    payment.gateway.refunded = RefundUpdate("r2", RefundState.SUCCEEDED, CREDIT)
     payment.send(payment.ask(dong(100_000)))
     first, second = payment.gateway.refund_requests
     assert (first.others, second.others) == (frozenset(), frozenset({"r1"}))
 
 
 def test_a_refund_that_failed_after_it_was_paid_restores_too(payment: Paid) -> None:
-    payment.gateway.refunded = RefundFact("r1", RefundState.SUCCEEDED, CREDIT)
+    payment.gateway.refunded = RefundUpdate("r1", RefundState.SUCCEEDED, CREDIT)
     payment.send(payment.ask(CREDIT))
-    fact = payment.refund_fact("r1", RefundState.FAILED, CREDIT)
-    assert payment.apply(fact) is Outcome.RECORDED
-    assert payment.apply(fact) is Outcome.REPEATED
+    update = payment.refund_update("r1", RefundState.FAILED, CREDIT)
+    assert payment.apply(update) is Outcome.RECORDED
+    assert payment.apply(update) is Outcome.REPEATED
     assert payment.balance() == 550_000
     assert payment.legs() == {"1110.vnpay": 550_000, "2100": -500_000, "2400": -50_000}
 
 
 def test_refunds_made_at_the_gateway_are_taken_over_once_each(payment: Paid) -> None:
     for name, amount in (("r1", 100_000), ("r2", 150_000)):
-        fact = payment.refund_fact(name, RefundState.SUCCEEDED, dong(amount))
-        assert payment.apply(fact) is Outcome.RECORDED
-        assert payment.apply(fact) is Outcome.REPEATED
+        update = payment.refund_update(name, RefundState.SUCCEEDED, dong(amount))
+        assert payment.apply(update) is Outcome.RECORDED
+        assert payment.apply(update) is Outcome.REPEATED
     assert payment.balance() == 300_000
     assert payment.legs()["1110.vnpay"] == 300_000
 
 
 def test_a_refund_of_more_than_is_left_takes_what_there_is_and_is_reported(payment: Paid) -> None:
-    too_much = payment.refund_fact("r1", RefundState.SUCCEEDED, dong(550_001))
+    too_much = payment.refund_update("r1", RefundState.SUCCEEDED, dong(550_001))
     assert payment.apply(too_much) is Outcome.RECORDED
     assert payment.balance() == 0
     assert payment.legs() == {"1110.vnpay": -1, "2150": 1}
@@ -326,14 +331,14 @@ def test_a_refund_of_more_than_is_left_takes_what_there_is_and_is_reported(payme
 def test_our_refund_that_the_gateway_tells_first_is_one_refund(payment: Paid) -> None:
     refund = payment.ask(dong(100_000))
     (row,) = payment.all_of(Refund)
-    fact = RefundFact(
+    update = RefundUpdate(
         "r9",
         RefundState.SUCCEEDED,
         dong(100_000),
         gateway_payment_id=payment.money,
         reference=row.reference,
     )
-    assert payment.apply(fact) is Outcome.RECORDED
+    assert payment.apply(update) is Outcome.RECORDED
     assert payment.send(refund) == "succeeded"
     assert len(payment.all_of(Refund)) == 1
     assert payment.balance() == 450_000
@@ -357,8 +362,8 @@ def test_only_finance_refunds_and_only_what_was_paid(payment: Paid) -> None:
 
 # ── Disputes ──────────────────────────────────────────────────────────────────────────────────
 def test_a_dispute_freezes_and_takes_nothing_yet(payment: Paid) -> None:
-    assert payment.apply(payment.dispute_fact(DisputeState.OPEN)) is Outcome.RECORDED
-    assert payment.apply(payment.dispute_fact(DisputeState.OPEN)) is Outcome.REPEATED
+    assert payment.apply(payment.dispute_update(DisputeState.OPEN)) is Outcome.RECORDED
+    assert payment.apply(payment.dispute_update(DisputeState.OPEN)) is Outcome.REPEATED
     assert payment.status() == "frozen"
     assert payment.balance() == 550_000
     assert payment.legs() == {"1120": 550_000, "2100": -500_000, "2400": -50_000}
@@ -367,9 +372,9 @@ def test_a_dispute_freezes_and_takes_nothing_yet(payment: Paid) -> None:
 
 
 def test_a_dispute_that_was_won_restores_everything(payment: Paid) -> None:
-    payment.apply(payment.dispute_fact(DisputeState.OPEN))
-    assert payment.apply(payment.dispute_fact(DisputeState.WON)) is Outcome.RECORDED
-    assert payment.apply(payment.dispute_fact(DisputeState.WON)) is Outcome.REPEATED
+    payment.apply(payment.dispute_update(DisputeState.OPEN))
+    assert payment.apply(payment.dispute_update(DisputeState.WON)) is Outcome.RECORDED
+    assert payment.apply(payment.dispute_update(DisputeState.WON)) is Outcome.REPEATED
     assert payment.status() == "active"
     assert payment.legs() == {"1110.vnpay": 550_000, "2100": -500_000, "2400": -50_000}
     payment.send(payment.ask(CREDIT))
@@ -378,9 +383,9 @@ def test_a_dispute_that_was_won_restores_everything(payment: Paid) -> None:
 
 def test_a_dispute_that_was_lost_takes_the_unspent_and_the_rest_is_debt(payment: Paid) -> None:
     payment.spend(165_000)
-    payment.apply(payment.dispute_fact(DisputeState.OPEN))
-    assert payment.apply(payment.dispute_fact(DisputeState.LOST)) is Outcome.RECORDED
-    assert payment.apply(payment.dispute_fact(DisputeState.LOST)) is Outcome.REPEATED
+    payment.apply(payment.dispute_update(DisputeState.OPEN))
+    assert payment.apply(payment.dispute_update(DisputeState.LOST)) is Outcome.RECORDED
+    assert payment.apply(payment.dispute_update(DisputeState.LOST)) is Outcome.REPEATED
     assert payment.balance() == -165_000
     assert payment.legs()["1300"] == 165_000
     assert "1120" not in payment.legs()
@@ -388,31 +393,31 @@ def test_a_dispute_that_was_lost_takes_the_unspent_and_the_rest_is_debt(payment:
 
 
 def test_a_dispute_may_be_lost_before_it_was_opened(payment: Paid) -> None:
-    assert payment.apply(payment.dispute_fact(DisputeState.LOST)) is Outcome.RECORDED
+    assert payment.apply(payment.dispute_update(DisputeState.LOST)) is Outcome.RECORDED
     assert payment.balance() == 0
     assert [row.state for row in payment.all_of(Dispute)] == ["lost"]
 
 
 def test_a_dispute_that_was_won_after_it_was_lost_gives_the_credit_again(payment: Paid) -> None:
-    payment.apply(payment.dispute_fact(DisputeState.LOST))
-    assert payment.apply(payment.dispute_fact(DisputeState.WON)) is Outcome.RECORDED
+    payment.apply(payment.dispute_update(DisputeState.LOST))
+    assert payment.apply(payment.dispute_update(DisputeState.WON)) is Outcome.RECORDED
     assert payment.balance() == 550_000
     assert payment.legs() == {"1110.vnpay": 550_000, "2100": -500_000, "2400": -50_000}
 
 
 def test_a_dispute_lost_after_a_whole_refund_takes_no_credit_and_is_reported(payment: Paid) -> None:
     payment.send(payment.ask(CREDIT))
-    assert payment.apply(payment.dispute_fact(DisputeState.LOST)) is Outcome.RECORDED
+    assert payment.apply(payment.dispute_update(DisputeState.LOST)) is Outcome.RECORDED
     assert payment.balance() == 0
     assert payment.legs() == {"1110.vnpay": -550_000, "2150": 550_000}
     assert "dispute_exceeds_payment" in {row.kind for row in payment.all_of(PaymentEvent)}
-    payment.apply(payment.dispute_fact(DisputeState.WON))
+    payment.apply(payment.dispute_update(DisputeState.WON))
     assert payment.legs() == {}
 
 
 def test_a_reversal_and_a_dispute_of_one_money_take_it_once(payment: Paid) -> None:
-    payment.apply(payment.dispute_fact(DisputeState.LOST))
-    reversed_too = payment.refund_fact("reversal-1", RefundState.SUCCEEDED, CREDIT)
+    payment.apply(payment.dispute_update(DisputeState.LOST))
+    reversed_too = payment.refund_update("reversal-1", RefundState.SUCCEEDED, CREDIT)
     payment.apply(replace(reversed_too, is_reversal=True))
     assert payment.balance() == 0
     assert [row.state for row in payment.all_of(Refund)] == []
@@ -422,13 +427,13 @@ def test_a_reversal_and_a_dispute_of_one_money_take_it_once(payment: Paid) -> No
 def test_a_reversal_of_more_than_the_dispute_stands_beside_it(
     payment: Paid, *, is_reversal_first: bool
 ) -> None:
-    reversal = payment.refund_fact("reversal-1", RefundState.SUCCEEDED, CREDIT)
-    facts: list[Fact] = [
+    reversal = payment.refund_update("reversal-1", RefundState.SUCCEEDED, CREDIT)
+    updates: list[GatewayUpdate] = [
         replace(reversal, is_reversal=True),
-        payment.dispute_fact(DisputeState.LOST, amount=dong(330_000)),
+        payment.dispute_update(DisputeState.LOST, amount=dong(330_000)),
     ]
-    for fact in facts if is_reversal_first else reversed(facts):
-        payment.apply(fact)
+    for update in updates if is_reversal_first else reversed(updates):
+        payment.apply(update)
     assert payment.balance() == 0
     assert payment.legs() == {"1110.vnpay": -330_000, "2150": 330_000}
     assert {"refund_of_too_much", "dispute_exceeds_payment"} & {
@@ -438,18 +443,18 @@ def test_a_reversal_of_more_than_the_dispute_stands_beside_it(
 
 def test_a_reversal_that_comes_after_its_dispute_was_won_takes_nothing(payment: Paid) -> None:
     moment = datetime.now(UTC)
-    reversal = payment.refund_fact("reversal-1", RefundState.SUCCEEDED, CREDIT)
+    reversal = payment.refund_update("reversal-1", RefundState.SUCCEEDED, CREDIT)
     for seconds, state in ((1, DisputeState.OPEN), (2, DisputeState.WON)):
         stated_at = moment + timedelta(seconds=seconds)
-        payment.apply(replace(payment.dispute_fact(state), stated_at=stated_at))
+        payment.apply(replace(payment.dispute_update(state), stated_at=stated_at))
     payment.apply(replace(reversal, is_reversal=True, stated_at=moment))
     assert payment.balance() == 550_000
 
 
 def test_a_dispute_is_known_by_the_name_that_it_had_before(payment: Paid) -> None:
-    alone = replace(payment.dispute_fact(DisputeState.OPEN, "PP-1"), other_dispute_id="PP-1:C1")
+    alone = replace(payment.dispute_update(DisputeState.OPEN, "PP-1"), other_dispute_id="PP-1:C1")
     payment.apply(alone)
-    one_of_two = payment.dispute_fact(DisputeState.LOST, "PP-1:C1", dong(330_000))
+    one_of_two = payment.dispute_update(DisputeState.LOST, "PP-1:C1", dong(330_000))
     payment.apply(replace(one_of_two, other_dispute_id="PP-1"))
     assert [(row.state, row.lost_micros) for row in payment.all_of(Dispute)] == [
         ("lost", 330_000_000_000)
@@ -460,10 +465,10 @@ def test_a_dispute_is_known_by_the_name_that_it_had_before(payment: Paid) -> Non
 
 def test_a_refund_is_of_the_payment_whose_money_it_names(payment: Paid) -> None:
     other = Paid(payment.sessions)
-    fact = payment.refund_fact("r1", RefundState.SUCCEEDED, CREDIT)
-    payment.apply(replace(fact, payment_reference=other.reference))
+    update = payment.refund_update("r1", RefundState.SUCCEEDED, CREDIT)
+    payment.apply(replace(update, payment_reference=other.reference))
     assert (payment.balance(), other.balance()) == (0, 550_000)
-    dispute = payment.dispute_fact(DisputeState.OPEN)
+    dispute = payment.dispute_update(DisputeState.OPEN)
     payment.apply(replace(dispute, payment_reference=other.reference))
     assert (payment.status(), other.status()) == ("frozen", "active")
 
@@ -471,8 +476,8 @@ def test_a_refund_is_of_the_payment_whose_money_it_names(payment: Paid) -> None:
 def test_an_inquiry_is_told_to_staff_and_moves_nothing(payment: Paid) -> None:
     before = payment.legs()
     for state in (DisputeState.INQUIRY, DisputeState.INQUIRY_CLOSED):
-        assert payment.apply(payment.dispute_fact(state)) is Outcome.RECORDED
-        assert payment.apply(payment.dispute_fact(state)) is Outcome.REPEATED
+        assert payment.apply(payment.dispute_update(state)) is Outcome.RECORDED
+        assert payment.apply(payment.dispute_update(state)) is Outcome.REPEATED
     assert payment.status() == "active"
     assert payment.legs() == before
     assert payment.all_of(Dispute) == []
@@ -483,34 +488,34 @@ def test_an_inquiry_is_told_to_staff_and_moves_nothing(payment: Paid) -> None:
 
 
 def test_an_inquiry_that_becomes_a_dispute_acts_in_full(payment: Paid) -> None:
-    payment.apply(payment.dispute_fact(DisputeState.INQUIRY))
-    assert payment.apply(payment.dispute_fact(DisputeState.OPEN)) is Outcome.RECORDED
+    payment.apply(payment.dispute_update(DisputeState.INQUIRY))
+    assert payment.apply(payment.dispute_update(DisputeState.OPEN)) is Outcome.RECORDED
     assert payment.status() == "frozen"
     assert payment.legs() == {"1120": 550_000, "2100": -500_000, "2400": -50_000}
     # What was said before it and comes late changes nothing.
-    assert payment.apply(payment.dispute_fact(DisputeState.INQUIRY)) is Outcome.REPEATED
-    assert payment.apply(payment.dispute_fact(DisputeState.LOST)) is Outcome.RECORDED
+    assert payment.apply(payment.dispute_update(DisputeState.INQUIRY)) is Outcome.REPEATED
+    assert payment.apply(payment.dispute_update(DisputeState.LOST)) is Outcome.RECORDED
     assert payment.balance() == 0
 
 
 def test_a_dispute_that_was_won_is_not_opened_by_what_comes_late(payment: Paid) -> None:
-    payment.apply(payment.dispute_fact(DisputeState.WON))
-    assert payment.apply(payment.dispute_fact(DisputeState.OPEN)) is Outcome.REPEATED
+    payment.apply(payment.dispute_update(DisputeState.WON))
+    assert payment.apply(payment.dispute_update(DisputeState.OPEN)) is Outcome.REPEATED
     assert payment.status() == "active"
 
 
 def test_the_account_stays_frozen_until_the_last_dispute_is_over(payment: Paid) -> None:
     half = dong(275_000)
     for name in ("dp_1", "dp_2"):
-        payment.apply(payment.dispute_fact(DisputeState.OPEN, name, half))
-    payment.apply(payment.dispute_fact(DisputeState.WON, "dp_1", half))
+        payment.apply(payment.dispute_update(DisputeState.OPEN, name, half))
+    payment.apply(payment.dispute_update(DisputeState.WON, "dp_1", half))
     assert payment.status() == "frozen"
-    payment.apply(payment.dispute_fact(DisputeState.WON, "dp_2", half))
+    payment.apply(payment.dispute_update(DisputeState.WON, "dp_2", half))
     assert payment.status() == "active"
 
 
 def test_nothing_new_is_held_while_it_is_frozen(payment: Paid) -> None:
-    payment.apply(payment.dispute_fact(DisputeState.OPEN))
+    payment.apply(payment.dispute_update(DisputeState.OPEN))
     with payment.sessions.begin() as session:
         held = ledger.place_hold(
             session,
@@ -532,18 +537,18 @@ AHEAD = (timedelta(days=30), timedelta(days=300), timedelta(days=365 * 70))
 class Telling(ScriptedGateway):
     """A gateway whose webhooks tell a fact."""
 
-    def __init__(self, fact: Fact) -> None:
+    def __init__(self, update: GatewayUpdate) -> None:
         super().__init__()
-        self.fact = fact
+        self.update = update
 
-    def parse_notification(self, message: InboundMessage) -> Notification:
-        return Notification(message.raw_query, "event", (self.fact,))
+    def parse_webhook(self, message: InboundMessage) -> Notification:
+        return Notification(message.raw_query, "event", (self.update,))
 
 
-def tell(payment: Paid, fact: Fact) -> Outcome:
+def tell(payment: Paid, update: GatewayUpdate) -> Outcome:
     message = InboundMessage("POST", {}, (), next_key("event"), b"", datetime.now(UTC))
-    outcome, _ = take_notification(
-        payment.sessions, gateway=Telling(fact), message=message, vault=VAULT
+    outcome, _ = process_webhook(
+        payment.sessions, gateway=Telling(update), message=message, vault=VAULT
     )
     return outcome
 
@@ -552,10 +557,10 @@ def tell(payment: Paid, fact: Fact) -> Outcome:
 def test_a_dispute_told_with_a_date_ahead_ends_when_its_end_is_told(
     payment: Paid, ahead: timedelta
 ) -> None:
-    opened = payment.dispute_fact(DisputeState.OPEN)
+    opened = payment.dispute_update(DisputeState.OPEN)
     tell(payment, replace(opened, stated_at=datetime.now(UTC) + ahead))
     assert payment.status() == "frozen"
-    tell(payment, replace(payment.dispute_fact(DisputeState.WON), stated_at=datetime.now(UTC)))
+    tell(payment, replace(payment.dispute_update(DisputeState.WON), stated_at=datetime.now(UTC)))
     assert payment.status() == "active"
     assert payment.balance() == 550_000
 
@@ -573,7 +578,7 @@ def test_a_refund_told_with_a_date_ahead_stands_as_it_is_told_last(
 ) -> None:
     for state, later in ((first, ahead), (last, timedelta())):
         at = datetime.now(UTC) + later
-        tell(payment, replace(payment.refund_fact("re_1", state, CREDIT), stated_at=at))
+        tell(payment, replace(payment.refund_update("re_1", state, CREDIT), stated_at=at))
     assert payment.balance() == left
 
 
@@ -582,7 +587,7 @@ def test_money_denied_with_a_date_ahead_counts_again_once_it_is_paid(
     payment: Paid, ahead: timedelta
 ) -> None:
     now = datetime.now(UTC)
-    denied = PaymentFact(
+    denied = PaymentUpdate(
         GatewayPaymentState.FAILED,
         reference=payment.reference,
         gateway_payment_id=payment.money,
@@ -599,15 +604,15 @@ def test_money_denied_with_a_date_ahead_counts_again_once_it_is_paid(
 def test_what_the_gateway_answers_ends_what_it_told_with_a_date_ahead(
     payment: Paid, ahead: timedelta
 ) -> None:
-    opened = payment.dispute_fact(DisputeState.OPEN)
+    opened = payment.dispute_update(DisputeState.OPEN)
     tell(payment, replace(opened, stated_at=datetime.now(UTC) + ahead))
     for state, at in ((DisputeState.OPEN, datetime.now(UTC) + ahead), (DisputeState.WON, None)):
         payment.gateway.snapshot = Snapshot(
             paid(payment.reference, CREDIT, number=payment.money),
-            disputes=(replace(payment.dispute_fact(state), stated_at=at),),
+            disputes=(replace(payment.dispute_update(state), stated_at=at),),
         )
         with payment.sessions.begin() as session:
-            session.execute(update(Dispute).values(stated_at=func.now() - timedelta(hours=1)))
+            session.execute(sql_update(Dispute).values(stated_at=func.now() - timedelta(hours=1)))
         check_payment(
             payment.sessions, gateway=payment.gateway, payment_id=payment.payment_id, actor=SYSTEM
         )
@@ -616,9 +621,9 @@ def test_what_the_gateway_answers_ends_what_it_told_with_a_date_ahead(
 
 def test_a_refund_that_has_another_payment_is_for_people(payment: Paid) -> None:
     other = Paid(payment.sessions)
-    fact = payment.refund_fact("re_1", RefundState.SUCCEEDED, CREDIT)
-    assert payment.apply(fact) is Outcome.RECORDED
-    of_both = replace(fact, gateway_payment_id=other.money)
+    update = payment.refund_update("re_1", RefundState.SUCCEEDED, CREDIT)
+    assert payment.apply(update) is Outcome.RECORDED
+    of_both = replace(update, gateway_payment_id=other.money)
     assert tell(other, of_both) is Outcome.RECORDED
     assert tell(other, of_both) is Outcome.REPEATED
     assert tell(other, replace(of_both, state=RefundState.FAILED)) is Outcome.REPEATED
@@ -635,8 +640,8 @@ def test_a_refund_that_has_another_payment_is_for_people(payment: Paid) -> None:
 
 def test_a_dispute_that_has_another_payment_is_for_people(payment: Paid) -> None:
     other = Paid(payment.sessions)
-    payment.apply(payment.dispute_fact(DisputeState.OPEN))
-    of_both = replace(payment.dispute_fact(DisputeState.OPEN), gateway_payment_id=other.money)
+    payment.apply(payment.dispute_update(DisputeState.OPEN))
+    of_both = replace(payment.dispute_update(DisputeState.OPEN), gateway_payment_id=other.money)
     assert tell(other, of_both) is Outcome.RECORDED
     assert tell(other, of_both) is Outcome.REPEATED
     assert (payment.status(), other.status()) == ("frozen", "active")
@@ -648,9 +653,9 @@ def test_a_dispute_that_has_another_payment_is_for_people(payment: Paid) -> None
     )
 
 
-def unclear(payment: Paid, state: DisputeState = DisputeState.OPEN) -> DisputeFact:
+def unclear(payment: Paid, state: DisputeState = DisputeState.OPEN) -> DisputeUpdate:
     return replace(
-        payment.dispute_fact(state), unknown_outcome="A_NEW_CODE", stated_at=datetime.now(UTC)
+        payment.dispute_update(state), unknown_outcome="A_NEW_CODE", stated_at=datetime.now(UTC)
     )
 
 
@@ -660,7 +665,7 @@ def test_a_dispute_whose_end_cannot_be_read_is_ended_by_finance(
     payment: Paid, *, is_lost: bool, left: int, was_told_before: bool
 ) -> None:
     if was_told_before:
-        payment.apply(payment.dispute_fact(DisputeState.OPEN))
+        payment.apply(payment.dispute_update(DisputeState.OPEN))
     for outcome in (Outcome.RECORDED, Outcome.REPEATED):
         assert tell(payment, unclear(payment)) is outcome
     assert payment.status() == "frozen"
@@ -681,7 +686,7 @@ def test_a_dispute_whose_end_cannot_be_read_is_ended_by_finance(
 
 
 def test_a_dispute_closed_under_its_other_id_is_ended_by_finance(payment: Paid) -> None:
-    first = replace(payment.dispute_fact(DisputeState.OPEN, "PP-1"), other_dispute_id="PP-1:C1")
+    first = replace(payment.dispute_update(DisputeState.OPEN, "PP-1"), other_dispute_id="PP-1:C1")
     payment.apply(first)
     closed = replace(unclear(payment), gateway_dispute_id="PP-1:C1", other_dispute_id="PP-1")
     assert tell(payment, closed) is Outcome.RECORDED
@@ -695,7 +700,7 @@ def test_a_dispute_that_ended_in_known_words_meanwhile_needs_no_end_from_finance
     payment: Paid,
 ) -> None:
     tell(payment, unclear(payment))
-    tell(payment, replace(payment.dispute_fact(DisputeState.WON), stated_at=datetime.now(UTC)))
+    tell(payment, replace(payment.dispute_update(DisputeState.WON), stated_at=datetime.now(UTC)))
     (found,) = payment.discrepancies()
     payment.review(found.id)
     assert (payment.status(), payment.balance()) == ("active", 550_000)
@@ -704,9 +709,9 @@ def test_a_dispute_that_ended_in_known_words_meanwhile_needs_no_end_from_finance
 def test_the_gateway_is_asked_daily_while_a_dispute_is_open(payment: Paid) -> None:
     late = datetime.now(UTC) + timedelta(days=200)
     assert next_check(payment.row(), late) is None
-    payment.apply(payment.dispute_fact(DisputeState.OPEN))
+    payment.apply(payment.dispute_update(DisputeState.OPEN))
     assert next_check(payment.row(), late) == late + timedelta(days=1)
-    payment.apply(payment.dispute_fact(DisputeState.WON))
+    payment.apply(payment.dispute_update(DisputeState.WON))
     assert next_check(payment.row(), late) is None
 
 

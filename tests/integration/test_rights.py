@@ -13,9 +13,9 @@ from domain import identity
 from domain.accounts import memberships, open_account
 from domain.actors import Actor, MemberRole, StaffRole, system_actor, user_actor
 from domain.errors import BillingError, NotAuthorised, NotFound
-from domain.identity import Client, Rules
+from domain.identity import AuthPolicy, Client
 from domain.permissions import require
-from portal import backend
+from portal import database
 from tests.support.keys import TEST_VAULT
 
 if TYPE_CHECKING:
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 SYSTEM = system_actor("tests")
-RULES = Rules(key=b"k" * 32)
+RULES = AuthPolicy(key=b"k" * 32)
 CLIENT = Client("203.0.113.7", "a browser")
 
 
 @pytest.fixture(autouse=True)
 def _connected(database_url: str) -> Iterator[None]:
-    backend.connect(database_url, pool_size=5, vault=TEST_VAULT)
+    database.connect(database_url, pool_size=5, vault=TEST_VAULT)
     yield
-    backend.disconnect()
+    database.disconnect()
 
 
 def make_person(session: Session, *, staff_role: StaffRole | None = None) -> Actor:
@@ -55,7 +55,7 @@ def make_person(session: Session, *, staff_role: StaffRole | None = None) -> Act
     )
     session.get_one(User, user).staff_role = staff_role
     session.flush()
-    signed_in = identity.create_session(session, user_id=user, client=CLIENT, rules=RULES)
+    signed_in = identity.create_session(session, user_id=user, client=CLIENT, policy=RULES)
     return user_actor(
         user,
         staff_role=staff_role,
@@ -100,60 +100,60 @@ WAYS = [lower, remove, disable, sign_out_everywhere, expire]
 
 
 def test_who_has_their_rights_acts() -> None:
-    actor = backend.write(make_person)
-    assert backend.write(manage, actor=actor, account_id=account_of(actor)) == "managed"
-    with backend.sessions(actor).begin() as session:
+    actor = database.transaction(make_person)
+    assert database.transaction(manage, actor=actor, account_id=account_of(actor)) == "managed"
+    with database.sessions(actor).begin() as session:
         assert manage(session, actor=actor, account_id=account_of(actor)) == "managed"
 
 
 @pytest.mark.parametrize("lose", WAYS)
 def test_a_write_has_the_rights_of_its_moment(lose: Callable[[Session, Actor], None]) -> None:
-    actor = backend.write(make_person)
-    backend.write(lambda session: lose(session, actor))
+    actor = database.transaction(make_person)
+    database.transaction(lambda session: lose(session, actor))
     refused = NotFound if lose is remove else NotAuthorised
     with pytest.raises(refused):
-        backend.write(manage, actor=actor, account_id=account_of(actor))
+        database.transaction(manage, actor=actor, account_id=account_of(actor))
 
 
 @pytest.mark.parametrize("lose", WAYS)
 def test_a_service_with_its_own_transactions_stops_at_the_next(
     lose: Callable[[Session, Actor], None],
 ) -> None:
-    actor = backend.write(make_person)
-    sessions = backend.sessions(actor)
+    actor = database.transaction(make_person)
+    sessions = database.sessions(actor)
     with sessions.begin() as session:
         assert manage(session, actor=actor, account_id=account_of(actor)) == "managed"
-    backend.write(lambda session: lose(session, actor))
+    database.transaction(lambda session: lose(session, actor))
     with pytest.raises(NotAuthorised), sessions.begin() as session:
         session.execute(text("SELECT 1"))
-    with backend.sessions().begin() as session:
+    with database.sessions().begin() as session:
         assert session.execute(text("SELECT 1")).scalar_one() == 1, "of nobody: as before"
 
 
 def test_staff_role_that_was_taken_away_is_gone() -> None:
-    actor = backend.write(make_person, staff_role=StaffRole.FINANCE)
+    actor = database.transaction(make_person, staff_role=StaffRole.FINANCE)
 
     def post(session: Session, *, actor: Actor) -> str:
-        require(actor, "post_finance_entries")
+        require(actor, "post_journal_entry")
         return str(session.execute(text("SELECT 'posted'")).scalar_one())
 
-    assert backend.write(post, actor=actor) == "posted"
+    assert database.transaction(post, actor=actor) == "posted"
 
     def dismiss(session: Session) -> None:
         statement = "UPDATE users SET staff_role = NULL WHERE id = :id"
         session.execute(text(statement), {"id": actor.user_id})
 
-    backend.write(dismiss)
+    database.transaction(dismiss)
     with pytest.raises(BillingError):
-        backend.write(post, actor=actor)
-    with pytest.raises(NotAuthorised), backend.sessions(actor).begin() as session:
+        database.transaction(post, actor=actor)
+    with pytest.raises(NotAuthorised), database.sessions(actor).begin() as session:
         session.execute(text("SELECT 1"))
 
 
 def test_a_right_that_was_gained_counts_too() -> None:
-    actor = backend.write(make_person)
+    actor = database.transaction(make_person)
     before = user_actor(actor.user_id or 0, session_id=actor.session_id)
-    assert backend.write(manage, actor=before, account_id=account_of(actor)) == "managed"
+    assert database.transaction(manage, actor=before, account_id=account_of(actor)) == "managed"
 
 
 def test_jobs_have_no_rights_that_anybody_takes_away() -> None:
@@ -161,4 +161,4 @@ def test_jobs_have_no_rights_that_anybody_takes_away() -> None:
         require(actor, "run_jobs")
         return timedelta(seconds=session.execute(text("SELECT 1")).scalar_one())
 
-    assert backend.write(run, actor=SYSTEM) == timedelta(seconds=1)
+    assert database.transaction(run, actor=SYSTEM) == timedelta(seconds=1)

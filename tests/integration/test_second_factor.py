@@ -21,13 +21,13 @@ from domain import identity
 from domain.actors import StaffRole, system_actor, user_actor
 from domain.errors import Conflict, InvalidInput, NotAuthorised, NotFound, RateLimited
 from domain.identity import (
+    AuthPolicy,
     Client,
     Factor,
     FactorAnswer,
     PasskeyAnswer,
     Reauthentication,
     RelyingParty,
-    Rules,
     SignIn,
     SignInOutcome,
 )
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from domain.identity import AuthenticatorOffer, Visit
 
 SYSTEM = system_actor("tests")
-RULES = Rules(key=b"a key of the tests")
+RULES = AuthPolicy(key=b"a key of the tests")
 STRICT = dataclasses.replace(
     RULES, second_factor_roles=frozenset((StaffRole.FINANCE, StaffRole.ADMIN))
 )
@@ -82,24 +82,24 @@ class Someone:
 
     sessions: sessionmaker[Session]
     user_id: int
-    rules: Rules = RULES
+    policy: AuthPolicy = RULES
     client: Client = CLIENT
     secret: str = ""
     codes: tuple[str, ...] = ()
 
     def sign_in(self) -> SignIn:
         return identity.authenticate(
-            self.sessions, email=EMAIL, password=PASSWORD, client=self.client, rules=self.rules
+            self.sessions, email=EMAIL, password=PASSWORD, client=self.client, policy=self.policy
         )
 
     def visit(self, signed_in: SignIn) -> Visit:
         with self.sessions() as session:
-            found = identity.session_actor(session, token=signed_in.token, rules=self.rules)
+            found = identity.session_actor(session, token=signed_in.token, policy=self.policy)
         assert found is not None
         return found
 
     def again(self, visit: Visit, password: str = PASSWORD) -> Reauthentication:
-        return Reauthentication(visit, password, self.client, self.rules)
+        return Reauthentication(visit, password, self.client, self.policy)
 
     def code(self, steps: int = 0) -> str:
         with self.sessions() as session:
@@ -144,13 +144,13 @@ class Someone:
             token=pending.token,
             answer=answer,
             client=self.client,
-            rules=self.rules,
+            policy=self.policy,
         )
 
     def prove(self, visit: Visit, answer: FactorAnswer) -> bool:
         """Prove a factor in a session, for changes of factors."""
         return identity.confirm_factor(
-            self.sessions, visit=visit, answer=answer, client=self.client, rules=self.rules
+            self.sessions, visit=visit, answer=answer, client=self.client, policy=self.policy
         )
 
     def prove_by_code(self, visit: Visit, steps: int = 0) -> bool:
@@ -159,7 +159,7 @@ class Someone:
     def prove_by_passkey(self, visit: Visit, device: Device) -> bool:
         with self.sessions() as session:
             options = identity.confirmation_passkey_options(
-                session, actor=visit.actor(None), party=PARTY, rules=self.rules
+                session, actor=visit.actor(None), party=PARTY, policy=self.policy
             )
         passkey = PasskeyAnswer(device.get(options.json), options.state)
         return self.prove(visit, FactorAnswer(Factor.PASSKEY, passkey=passkey, party=PARTY))
@@ -171,7 +171,7 @@ class Someone:
                 actor=visit.actor(None),
                 email=EMAIL,
                 party=PARTY,
-                rules=self.rules,
+                policy=self.policy,
             )
         answer = PasskeyAnswer(device.create(options.json), options.state)
         return identity.add_own_passkey(
@@ -182,7 +182,7 @@ class Someone:
         with self.sessions() as session:
             now = clocks.now(session)
         options = identity.passkey_sign_in_options(
-            party=PARTY, binding=binding, rules=self.rules, now=now
+            party=PARTY, binding=binding, policy=self.policy, now=now
         )
         return PasskeyAnswer(device.get(options.json), options.state)
 
@@ -193,12 +193,12 @@ class Someone:
             party=PARTY,
             binding=binding,
             client=self.client,
-            rules=self.rules,
+            policy=self.policy,
         )
 
 
 def someone(
-    sessions: sessionmaker[Session], role: StaffRole | None = None, rules: Rules = RULES
+    sessions: sessionmaker[Session], role: StaffRole | None = None, policy: AuthPolicy = RULES
 ) -> Someone:
     with sessions.begin() as session:
         user_id = identity.create_user(
@@ -209,7 +209,7 @@ def someone(
             staff_role=role,
             actor=SYSTEM,
         )
-    return Someone(sessions, user_id, rules)
+    return Someone(sessions, user_id, policy)
 
 
 def with_app(sessions: sessionmaker[Session], clock: TestClock) -> Someone:
@@ -253,15 +253,15 @@ def test_an_app_is_asked_for_at_each_sign_in(
     here, elsewhere = person.sign_in(), person.sign_in()
     codes = person.set_up_app(person.visit(here))
     assert len(set(codes)) == 10
-    assert identity.session_actor(session, token=elsewhere.token, rules=RULES) is None
-    assert identity.session_actor(session, token=here.token, rules=RULES) is not None
+    assert identity.session_actor(session, token=elsewhere.token, policy=RULES) is None
+    assert identity.session_actor(session, token=here.token, policy=RULES) is not None
     assert mails(session)[-1] == "second_factor_changed"
 
     for _day in range(2):
         clock.advance(hours=1)
         pending = person.sign_in()
         assert pending.outcome is SignInOutcome.SECOND_FACTOR
-        assert identity.session_actor(session, token=pending.token, rules=RULES) is None
+        assert identity.session_actor(session, token=pending.token, policy=RULES) is None
         found = identity.find_pending(session, token=pending.token)
         assert (found.email, found.has_authenticator, found.must_set_up) == (EMAIL, True, False)
         assert person.finish(pending, "000000").outcome is SignInOutcome.WRONG
@@ -359,7 +359,7 @@ def test_an_offered_secret_ends_with_what_protected_it(
             current_password=PASSWORD,
             new_password="a-new-password-81",
             client=CLIENT,
-            rules=RULES,
+            policy=RULES,
         )
     elif how == "sign_out":
         identity.revoke_all_sessions(session, actor=other.actor(None))
@@ -552,7 +552,7 @@ def test_a_new_password_ends_what_was_begun_with_the_old_one(
 ) -> None:
     person = with_app(sessions, clock)
     pending = person.sign_in()
-    identity.request_password_reset(session, email=EMAIL, client=CLIENT, rules=RULES)
+    identity.request_password_reset(session, email=EMAIL, client=CLIENT, policy=RULES)
     session.commit()
     mail = session.scalars(
         select(OutboxMessage).where(OutboxMessage.template == "reset_password")
@@ -563,7 +563,7 @@ def test_a_new_password_ends_what_was_begun_with_the_old_one(
         person.finish(pending, person.code())
     # A new password is no second factor.
     begun = identity.authenticate(
-        sessions, email=EMAIL, password="amber-ladder-4-june", client=CLIENT, rules=RULES
+        sessions, email=EMAIL, password="amber-ladder-4-june", client=CLIENT, policy=RULES
     )
     assert begun.outcome is SignInOutcome.SECOND_FACTOR
 
@@ -656,7 +656,7 @@ def test_staff_with_power_over_money_or_people_set_one_up_before_they_are_in(
     person = someone(sessions, role, STRICT)
     pending = person.sign_in()
     assert pending.outcome is SignInOutcome.SET_UP_FACTOR
-    assert identity.session_actor(session, token=pending.token, rules=STRICT) is None
+    assert identity.session_actor(session, token=pending.token, policy=STRICT) is None
     assert identity.find_pending(session, token=pending.token).must_set_up
     offer = identity.pending_offer(session, token=pending.token, issuer="Billing")
     assert offer is not None
@@ -665,7 +665,7 @@ def test_staff_with_power_over_money_or_people_set_one_up_before_they_are_in(
 
     def finish(code: str) -> tuple[SignIn, tuple[str, ...]]:
         return identity.finish_set_up(
-            sessions, token=pending.token, code=code, client=CLIENT, rules=STRICT
+            sessions, token=pending.token, code=code, client=CLIENT, policy=STRICT
         )
 
     assert finish("000000")[0].outcome is SignInOutcome.WRONG
@@ -697,19 +697,19 @@ def test_a_factor_that_was_set_up_meanwhile_is_not_set_up_over(
     session.rollback()
     person.secret = offer.secret
     done, _codes = identity.finish_set_up(
-        sessions, token=first.token, code=person.code(), client=CLIENT, rules=STRICT
+        sessions, token=first.token, code=person.code(), client=CLIENT, policy=STRICT
     )
     assert done.outcome is SignInOutcome.SIGNED_IN
     with pytest.raises(NotFound):  # it ended with the other
         identity.finish_set_up(
-            sessions, token=second.token, code=person.code(1), client=CLIENT, rules=STRICT
+            sessions, token=second.token, code=person.code(1), client=CLIENT, policy=STRICT
         )
     third = person.sign_in()
     assert identity.pending_offer(session, token=third.token, issuer="Billing") is None
     session.rollback()
     with pytest.raises(Conflict):
         identity.finish_set_up(
-            sessions, token=third.token, code=person.code(1), client=CLIENT, rules=STRICT
+            sessions, token=third.token, code=person.code(1), client=CLIENT, policy=STRICT
         )
 
 
@@ -719,12 +719,12 @@ def test_a_session_of_a_password_alone_ends_where_the_role_needs_more(
     """Such as those of before the rule, or of a demo whose database goes live."""
     person = someone(sessions, StaffRole.FINANCE, RULES)
     token = person.sign_in().token
-    assert identity.session_actor(session, token=token, rules=RULES) is not None
-    assert identity.session_actor(session, token=token, rules=STRICT) is None
+    assert identity.session_actor(session, token=token, policy=RULES) is not None
+    assert identity.session_actor(session, token=token, policy=STRICT) is None
     names = [identity.session_id_of(token)]
-    assert identity.live_sessions(session, session_ids=names, rules=STRICT) == frozenset()
+    assert identity.live_sessions(session, session_ids=names, policy=STRICT) == frozenset()
     session.execute(update(UserSession).values(factor=Factor.PASSKEY))
-    assert identity.session_actor(session, token=token, rules=STRICT) is not None
+    assert identity.session_actor(session, token=token, policy=STRICT) is not None
 
 
 def test_the_last_required_factor_is_replaced_and_not_removed(
@@ -733,23 +733,23 @@ def test_the_last_required_factor_is_replaced_and_not_removed(
     person = someone(sessions, StaffRole.FINANCE, RULES)
     visit = person.visit(person.sign_in())
     person.set_up_app(visit)
-    person.rules = STRICT
+    person.policy = STRICT
     with pytest.raises(Conflict):
         identity.remove_own_authenticator(sessions, person.again(visit))
     device = Device(PARTY.origin)
     assert person.add_passkey(visit, device) == ()
     assert identity.remove_own_authenticator(sessions, person.again(visit))
-    listed = identity.list_second_factors(session, actor=visit.actor(None), rules=STRICT)
+    listed = identity.list_second_factors(session, actor=visit.actor(None), policy=STRICT)
     (passkey,) = listed.passkeys
     assert (listed.has_authenticator, listed.is_required) == (False, True)
     with pytest.raises(Conflict):
         identity.remove_own_passkey(sessions, person.again(visit), key=passkey.key)
-    person.rules = RULES
+    person.policy = RULES
     assert identity.remove_own_passkey(sessions, person.again(visit), key=passkey.key)
     with pytest.raises(NotFound):
         identity.remove_own_passkey(sessions, person.again(visit), key=passkey.key)
     session.rollback()
-    left = identity.list_second_factors(session, actor=visit.actor(None), rules=RULES)
+    left = identity.list_second_factors(session, actor=visit.actor(None), policy=RULES)
     assert left.recovery_codes_left == 0
 
 
@@ -811,7 +811,7 @@ def test_a_proven_factor_lets_it_be_changed_for_ten_minutes(
     clock.advance(seconds=1)
     with pytest.raises(Conflict, match="factor_not_confirmed"):
         identity.begin_authenticator(sessions, person.again(visit))
-    listed = identity.list_second_factors(session, actor=visit.actor(None), rules=RULES)
+    listed = identity.list_second_factors(session, actor=visit.actor(None), policy=RULES)
     assert not listed.may_change
     actions = session.scalars(
         select(AuditRecord.action).where(AuditRecord.actor == f"user:{person.user_id}")
@@ -863,7 +863,7 @@ def test_nothing_is_changed_by_a_session_that_ended_while_the_form_was_on_its_wa
         current_password=PASSWORD,
         new_password="amber-ladder-4-june",
         client=CLIENT,
-        rules=RULES,
+        policy=RULES,
     )
     assert person.sign_in().outcome is SignInOutcome.SIGNED_IN
 
@@ -881,7 +881,7 @@ def finish_with_passkey(
 ) -> SignIn:
     with person.sessions() as session:
         options = identity.pending_passkey_options(
-            session, token=pending.token, party=party, rules=person.rules
+            session, token=pending.token, party=party, policy=person.policy
         )
     assert json.loads(options.json)["userVerification"] == "required"
     passkey = PasskeyAnswer(device.get(options.json), options.state)
@@ -979,7 +979,7 @@ def test_a_passkey_is_registered_once_by_the_session_that_asked(
         person.add_passkey(visit, device)
     second = Device(PARTY.origin)
     options = identity.own_passkey_options(
-        session, actor=visit.actor(None), email=EMAIL, party=PARTY, rules=RULES
+        session, actor=visit.actor(None), email=EMAIL, party=PARTY, policy=RULES
     )
     session.rollback()
     assert len(json.loads(options.json)["excludeCredentials"]) == 1
@@ -1023,7 +1023,7 @@ def test_a_person_has_a_bounded_number_of_passkeys(
 
 def person_visit(session: Session, person: Someone) -> Visit:
     client = person.client
-    opened = identity.create_session(session, user_id=person.user_id, client=client, rules=RULES)
+    opened = identity.create_session(session, user_id=person.user_id, client=client, policy=RULES)
     session.commit()
     return person.visit(opened)
 
@@ -1059,7 +1059,7 @@ def test_whatever_comes_instead_of_an_answer_is_wrong_and_nothing_else(
         party=PARTY,
         binding="a browser",
         client=Client(f"10.0.{data.draw(st.integers(0, 255))}.{data.draw(st.integers(0, 255))}"),
-        rules=RULES,
+        policy=RULES,
     )
     assert outcome.outcome is SignInOutcome.WRONG
 
@@ -1093,7 +1093,7 @@ def test_an_administrator_resets_what_somebody_has_lost(
     reset(admin)
     reset(admin)
     session.commit()
-    assert identity.session_actor(session, token=signed_in.token, rules=RULES) is None
+    assert identity.session_actor(session, token=signed_in.token, policy=RULES) is None
     assert mails(session)[-1] == "second_factor_changed"
     told = session.scalars(
         select(AuditRecord).where(AuditRecord.action == "reset_second_factors")

@@ -15,7 +15,7 @@ from sqlalchemy import func, select, update
 from db.models import OutboxMessage, PendingSignIn, UserSession
 from domain import identity
 from domain.actors import StaffRole, system_actor
-from portal import backend
+from portal import database
 from tests.support.environment import OUTSIDE_DEMO
 from tests.support.passkeys import Device
 from tests.support.route_browser import HERE, browser, form_token, post
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.usefixtures("portal_database")
 
 
 def make_user(role: StaffRole | None = None) -> None:
-    backend.write(
+    database.transaction(
         identity.create_user,
         email=EMAIL,
         display_name="Lan",
@@ -170,7 +170,9 @@ def test_the_cookie_of_a_pending_sign_in_opens_nothing_else() -> None:
     client.cookies.set("credit_portal_session", token)
     for path in ("/sessions", "/two-factor", "/two-factor/app", "/password"):
         assert client.get(path).status_code == 303
-    kept = backend.read(lambda session: session.scalars(select(PendingSignIn.token_digest)).one())
+    kept = database.read_snapshot(
+        lambda session: session.scalars(select(PendingSignIn.token_digest)).one()
+    )
     assert kept.hex() != token
 
 
@@ -186,7 +188,7 @@ def test_without_a_pending_sign_in_the_pages_lead_to_the_beginning() -> None:
     client = browser()
     give_password(client)
     token = form_token(client.get("/second-factor"))
-    backend.write(
+    database.transaction(
         lambda session: session.execute(update(PendingSignIn).values(expires_at=func.now()))
     )
     late = client.post("/second-factor", data={"form_token": token, "code": "123456"})
@@ -395,7 +397,9 @@ def test_passkeys_are_offered_where_browsers_have_them(base_url: str, *, is_offe
 
 def test_a_mail_tells_of_each_change() -> None:
     person_with_app()
-    templates = backend.read(lambda session: list(session.scalars(select(OutboxMessage.template))))
+    templates = database.read_snapshot(
+        lambda session: list(session.scalars(select(OutboxMessage.template)))
+    )
     assert templates == ["second_factor_changed"]
 
 
@@ -408,7 +412,9 @@ def test_a_session_of_before_the_rule_is_over_outside_the_demo(
     assert is_signed_in(client)
     configure_portal(**OUTSIDE_DEMO | {"BASE_URL": HERE})
     assert not is_signed_in(client)
-    backend.write(lambda session: session.execute(update(UserSession).values(factor="passkey")))
+    database.transaction(
+        lambda session: session.execute(update(UserSession).values(factor="passkey"))
+    )
     assert is_signed_in(client)
 
 

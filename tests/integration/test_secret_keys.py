@@ -22,7 +22,7 @@ from domain.security.digests import digest_key
 from domain.security.keyring import Keyring, UnknownKey
 from domain.security.payload_encryption import NOBODY, VAULT, Vault
 from domain.security.secret_keys import KeyState, Rotation, key_state, open_digest_key, rotate_keys
-from portal import backend, cli, startup
+from portal import cli, database, startup
 from portal.settings import Settings, SettingsError, load_settings, settings
 from tests.support.environment import OUTSIDE_DEMO
 
@@ -274,7 +274,7 @@ def run(
 
     yield run
     settings.cache_clear()
-    backend.disconnect()
+    database.disconnect()
 
 
 def start(given: Settings) -> None:
@@ -359,7 +359,7 @@ def test_people_stay_signed_in_and_links_still_open_under_another_secret_key(
     before, after = given(OLD), given(NEW, OLD)
     running = startup.prepare(before)
     try:
-        backend.write(
+        database.transaction(
             identity.create_user,
             email="lan@example.com",
             display_name="Lan",
@@ -369,26 +369,29 @@ def test_people_stay_signed_in_and_links_still_open_under_another_secret_key(
         )
         client = identity.Client(address="192.0.2.7", user_agent="a browser")
         signed_in = identity.authenticate(
-            backend.sessions(),
+            database.sessions(),
             email="lan@example.com",
             password="violet-kettle-9-march",
             client=client,
-            rules=before.rules,
+            policy=before.policy,
         )
-        backend.write(
+        database.transaction(
             identity.request_password_reset,
             email="lan@example.com",
             client=client,
-            rules=before.rules,
+            policy=before.policy,
         )
     finally:
         running.stop()
     running = startup.prepare(after)
     try:
         token = signed_in.token
-        assert backend.read(identity.session_actor, token=token, rules=after.rules) is not None
-        (mail,) = backend.read(outbox.waiting_mail, actor=ACTOR)
-        person = backend.read(
+        assert (
+            database.read_snapshot(identity.session_actor, token=token, policy=after.policy)
+            is not None
+        )
+        (mail,) = database.read_snapshot(outbox.waiting_mail, actor=ACTOR)
+        person = database.read_snapshot(
             identity.email_of_link, token=mail.parameters["token"], purpose="reset_password"
         )
         assert person == "lan@example.com"

@@ -12,7 +12,7 @@ from sqlalchemy import create_engine, func, select, text, update
 from db.models import OutboxMessage, UserSession
 from domain import identity
 from domain.actors import StaffRole, system_actor
-from portal import backend
+from portal import database
 from portal.routes import refusals, web
 from tests.support.environment import OUTSIDE_DEMO
 from tests.support.keys import parameters_of
@@ -40,7 +40,7 @@ SIGN_UP = {
 
 
 def make_user(email: str = EMAIL, role: StaffRole | None = None) -> int:
-    return backend.write(
+    return database.transaction(
         identity.create_user,
         email=email,
         display_name="Lan",
@@ -61,14 +61,14 @@ def is_signed_in(client: TestClient) -> bool:
 
 
 def mails() -> list[OutboxMessage]:
-    return backend.read(
+    return database.read_snapshot(
         lambda session: list(session.scalars(select(OutboxMessage).order_by(OutboxMessage.id)))
     )
 
 
 def mailed_token() -> str:
     newest = mails()[-1]
-    return str(backend.read(lambda session: parameters_of(session, newest))["token"])
+    return str(database.read_snapshot(lambda session: parameters_of(session, newest))["token"])
 
 
 def mailed_path(purpose: str) -> str:
@@ -76,7 +76,9 @@ def mailed_path(purpose: str) -> str:
 
 
 def count_sessions() -> int:
-    return backend.read(lambda s: s.scalars(select(func.count(UserSession.user_id))).one())
+    return database.read_snapshot(
+        lambda s: s.scalars(select(func.count(UserSession.user_id))).one()
+    )
 
 
 def everything_but_secrets(answer: Response) -> tuple[int, dict[str, str], str]:
@@ -210,7 +212,7 @@ def test_signing_out_with_a_session_that_has_ended_is_no_error() -> None:
     client = browser()
     sign_in_as(client)
     token = form_token(client.get("/password"))
-    backend.write(
+    database.transaction(
         lambda session: session.execute(update(UserSession).values(revoked_at=func.now()))
     )
     answer = client.post("/sign-out", data={"form_token": token})
@@ -224,7 +226,7 @@ def test_idle_and_old_sessions_are_out(column: str, age: str) -> None:
     client = browser()
     sign_in_as(client)
     assert is_signed_in(client)
-    backend.write(
+    database.transaction(
         lambda session: session.execute(
             text(f"UPDATE user_sessions SET {column} = now() - interval '{age}'")  # noqa: S608
         )
@@ -587,7 +589,7 @@ def test_who_has_to_wait_is_told_again_without_the_database(
     form = {"form_token": form_token(client.get("/sign-up")), "email": "no address"}
     answers = [client.post("/sign-up", data=form) for _ in range(21)]
     assert [each.status_code for each in answers] == [422] * 20 + [429]
-    backend.disconnect()
+    database.disconnect()
     for again in (client.post("/sign-up", data=form), client.post("/sign-up")):
         assert again.status_code == 429
         assert 0 < int(again.headers["retry-after"]) <= 30
@@ -619,7 +621,7 @@ def test_from_sign_up_to_the_first_page() -> None:
     assert (entered.status_code, entered.headers["location"]) == (303, "/")
     assert is_signed_in(client)
     assert client.get(link).status_code == 410
-    rows = backend.read(
+    rows = database.read_snapshot(
         lambda session: session.execute(text("SELECT currency, site_code FROM accounts")).all()
     )
     assert [tuple(row) for row in rows] == [("VND", "vn")]
@@ -754,11 +756,11 @@ def test_an_error_shows_a_number_that_the_log_has_too(
 
 @pytest.mark.usefixtures("configure_portal")
 def test_without_a_database_it_says_so() -> None:
-    backend.connect("postgresql+psycopg2://nobody@127.0.0.1:1/nothing")
+    database.connect("postgresql+psycopg2://nobody@127.0.0.1:1/nothing")
     try:
         answer = browser().get("/sign-up")
     finally:
-        backend.disconnect()
+        database.disconnect()
     assert answer.status_code == 503
     assert "try again in a minute" in answer.text
     assert "127.0.0.1" not in answer.text
@@ -822,7 +824,7 @@ def test_health_and_readiness() -> None:
     client = browser()
     assert client.get("/health").json() == {"status": "ok"}
     assert client.get("/ready").json() == {"status": "ok"}
-    backend.disconnect()
+    database.disconnect()
     assert client.get("/health").status_code == 200
     answer = client.get("/ready")
     assert (answer.status_code, answer.json()) == (503, {"status": "database unreachable"})

@@ -20,12 +20,12 @@ from domain.errors import NotAuthorised, VoucherRefused
 from domain.fraud_signals import (
     MANY_ACCOUNTS,
     MANY_WITHIN_DAYS,
-    is_suspect,
+    is_linked_to_prior_account,
     main_address,
     reasons_of,
 )
 from domain.gateways.interface import Instrument
-from domain.payments.gateway_updates import apply_facts
+from domain.payments.gateway_updates import apply_updates
 from domain.security.digests import DIGEST_KEY, digest_key
 from domain.vouchers import redeem_code
 from tests.factories import SYSTEM, make_account, next_key
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 SUPPORT = user_actor(903, staff_role=StaffRole.SUPPORT)
 SECRET = b"the secret key of these tests"
-RULES = identity.Rules(key=b"a key of these tests")
+RULES = identity.AuthPolicy(key=b"a key of these tests")
 HOME = identity.Client("203.0.113.7")
 PASSWORD = "correct horse battery"
 
@@ -171,7 +171,7 @@ def test_staff_see_what_accounts_share_masked(session: Session) -> None:
 
 def test_nothing_is_kept_in_clear(session: Session) -> None:
     account, _ = customer(session, email="secret@example.com", address="77 Hidden Lane")
-    fraud_signals.learn_network(session, account_id=account, address="203.0.113.77")
+    fraud_signals.record_network(session, account_id=account, address="203.0.113.77")
     rows = session.execute(text("SELECT s::text FROM account_signals s"))
     told = " ".join(row[0] for row in rows)
     for clear in ("secret", "Hidden", "hidden", "77 ", "113.77"):
@@ -223,10 +223,10 @@ def test_what_was_paid_with_ties_accounts(session: Session) -> None:
     for card in ("fpA", "fpA", "fpB"):
         account, owner = payer(session, site="jp")
         started = begin(session, STRIPE, account, owner, TOP_UP)
-        fact = replace(
+        update = replace(
             paid(started.reference, TOP_UP), instrument=Instrument(card, f"card …{card[-1]}")
         )
-        apply_facts(session, gateway=STRIPE, facts=(fact,), actor=GATEWAYS)
+        apply_updates(session, gateway=STRIPE, updates=(update,), actor=GATEWAYS)
         accounts.append(account)
     told = [each for each in shared(session, accounts[1]) if each[0] == "instrument"]
     assert told == [("instrument", "card …A", [accounts[0]])]
@@ -236,7 +236,7 @@ def test_the_same_number_at_two_gateways_is_no_instrument_in_common(session: Ses
     found = []
     for gateway in ("stripe", "paypal"):
         account, _ = customer(session)
-        digest = fraud_signals.learn_instrument(
+        digest = fraud_signals.record_instrument(
             session, account_id=account, gateway=gateway, instrument=Instrument("1", "…1")
         )
         found.append(digest)
@@ -245,7 +245,7 @@ def test_the_same_number_at_two_gateways_is_no_instrument_in_common(session: Ses
 
 def sign_up(sessions: sessionmaker[Session], email: str, client: identity.Client = HOME) -> int:
     form = identity.SignUp(email, "Lan Tran", PASSWORD, "Lan's account", "SG", "USD")
-    assert not identity.sign_up(sessions, form=form, client=client, rules=RULES)
+    assert not identity.sign_up(sessions, form=form, client=client, policy=RULES)
     with sessions() as session:
         return int(session.execute(text("SELECT max(id) FROM accounts")).scalar_one())
 
@@ -258,8 +258,8 @@ def test_signing_up_and_signing_in_tell_from_where(sessions: sessionmaker[Sessio
         assert shared(session, second) == [("email", "l…@gmail.com", [first])]
         user = session.execute(text("SELECT min(id) FROM users")).scalar_one()
         away = identity.Client("2001:db8::7")
-        identity.create_session(session, user_id=user, client=away, rules=RULES)
-        identity.create_session(session, user_id=user, client=away, rules=RULES)
+        identity.create_session(session, user_id=user, client=away, policy=RULES)
+        identity.create_session(session, user_id=user, client=away, policy=RULES)
         rows = select(AccountSignal.shown).where(
             AccountSignal.account_id == first, AccountSignal.kind == "network_address"
         )
@@ -269,7 +269,7 @@ def test_signing_up_and_signing_in_tell_from_where(sessions: sessionmaker[Sessio
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1", "testclient", ""])
 def test_this_computer_and_what_is_no_address_tie_nobody(session: Session, address: str) -> None:
     account, _ = customer(session)
-    fraud_signals.learn_network(session, account_id=account, address=address)
+    fraud_signals.record_network(session, account_id=account, address=address)
     assert "network_address" not in kinds(session, account)
 
 
@@ -278,7 +278,7 @@ def opened(session: Session, *days_ago: int, address: str = "203.0.113.7") -> li
     found = []
     for days in days_ago:
         account, _ = customer(session)
-        fraud_signals.learn_network(session, account_id=account, address=address)
+        fraud_signals.record_network(session, account_id=account, address=address)
         earlier = "UPDATE accounts SET created_at = now() - :days * interval '1 day' WHERE id = :id"
         with as_owner(session):
             session.execute(text(earlier), {"days": days, "id": account})
@@ -300,7 +300,7 @@ def test_accounts_that_come_slowly_are_no_row(session: Session) -> None:
     slow = opened(session, 14, 12, 10, 6, 4, 2)
     for account in slow:
         assert shared(session, account) == []
-        assert not is_suspect(session, account_id=account, campaign_id=1)
+        assert not is_linked_to_prior_account(session, account_id=account, campaign_id=1)
     more = opened(session, MANY_WITHIN_DAYS + 1, 5)
     assert [bool(shared(session, account)) for account in (slow[0], *more)] == [False, True, True]
 
@@ -328,14 +328,14 @@ def test_an_older_account_does_not_get_what_the_younger_had(session: Session) ->
     second, younger = customer(session, email="lan@example.com")
     minding = codes(session, campaign(session, blocks_suspects=True), 2)
     redeem(session, second, younger, minding[0])
-    fraud_signals.learn_email(session, account_id=first, email="lan@example.com")
+    fraud_signals.record_email(session, account_id=first, email="lan@example.com")
     with pytest.raises(VoucherRefused, match="suspect"):
         redeem(session, first, older, minding[1])
 
 
 def test_the_row_of_new_accounts_ends_at_its_fifth(session: Session) -> None:
     row = opened(session, *[1] * (MANY_ACCOUNTS + 1))
-    suspects = [is_suspect(session, account_id=each, campaign_id=1) for each in row]
+    suspects = [is_linked_to_prior_account(session, account_id=each, campaign_id=1) for each in row]
     assert suspects == [False] * (MANY_ACCOUNTS - 1) + [True, True]
 
 
@@ -356,10 +356,10 @@ def test_a_starter_pack_minds_too_and_the_top_up_is_credited(session: Session) -
     for number in range(2):
         account, owner = payer(session, site="jp")  # all of them at the same address
         started = begin(session, STRIPE, account, owner, TOP_UP)
-        fact = replace(
+        update = replace(
             paid(started.reference, TOP_UP), instrument=Instrument(f"fp{number}", "card …1")
         )
-        apply_facts(session, gateway=STRIPE, facts=(fact,), actor=GATEWAYS)
+        apply_updates(session, gateway=STRIPE, updates=(update,), actor=GATEWAYS)
         paid_by.append(account)
     given = session.scalars(select(VoucherRedemption.account_id)).all()
     assert given == paid_by[:1]
@@ -405,8 +405,8 @@ def test_who_becomes_one_person_while_they_redeem_does_not_both_pass(
         second, younger = customer(session)
         gateway = ScriptedGateway()
         started = begin(session, gateway, first, older, dong(500_000))
-        fact = paid(started.reference, dong(500_000))
-        apply_facts(session, gateway=gateway, facts=(fact,), actor=GATEWAYS)
+        update = paid(started.reference, dong(500_000))
+        apply_updates(session, gateway=gateway, updates=(update,), actor=GATEWAYS)
         code = codes(session, campaign(session, blocks_suspects=True))[0]
         redeem(session, second, younger, code)
         campaign_id = session.scalars(select(VoucherRedemption.campaign_id)).one()
@@ -418,13 +418,13 @@ def now_tied(
 ) -> list[bool]:
     """Return whether the older is suspect before, after the tie, and the younger after it."""
     with sessions.begin() as session:
-        before = is_suspect(session, account_id=first, campaign_id=campaign_id)
+        before = is_linked_to_prior_account(session, account_id=first, campaign_id=campaign_id)
         for account in (first, second):
-            fraud_signals.learn_email(session, account_id=account, email="one@example.com")
+            fraud_signals.record_email(session, account_id=account, email="one@example.com")
         return [
             before,
-            is_suspect(session, account_id=first, campaign_id=campaign_id),
-            is_suspect(session, account_id=second, campaign_id=campaign_id),
+            is_linked_to_prior_account(session, account_id=first, campaign_id=campaign_id),
+            is_linked_to_prior_account(session, account_id=second, campaign_id=campaign_id),
         ]
 
 
@@ -433,8 +433,8 @@ def test_networks_are_forgotten_after_ninety_days_and_nothing_else(session: Sess
     for days, address in ((91, "203.0.113.1"), (89, "198.51.100.1")):
         moment = datetime.now(UTC) - timedelta(days=days)
         session.info["clock"] = lambda moment=moment: moment
-        fraud_signals.learn_network(session, account_id=account, address=address)
-        fraud_signals.learn_email(session, account_id=account, email=f"lan{days}@example.com")
+        fraud_signals.record_network(session, account_id=account, address=address)
+        fraud_signals.record_email(session, account_id=account, email=f"lan{days}@example.com")
     del session.info["clock"]
     assert identity.purge_identity(session, actor=SYSTEM) == 1
     left = session.scalars(
@@ -451,7 +451,7 @@ def test_a_reason_tells_since_when(session: Session) -> None:
     for moment in moments:
         session.info["clock"] = lambda moment=moment: moment
         account = make_account(session)
-        fraud_signals.learn_email(session, account_id=account, email="lan@example.com")
+        fraud_signals.record_email(session, account_id=account, email="lan@example.com")
         accounts.append(account)
     for account in accounts:
         (reason,) = reasons_of(session, account_id=account, actor=SUPPORT)

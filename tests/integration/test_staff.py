@@ -15,7 +15,7 @@ from db.models import User
 from domain import audit
 from domain.actors import MemberRole, StaffRole, user_actor
 from domain.errors import AlreadyDecided, Conflict, InvalidInput, NotAuthorised, NotFound
-from domain.identity import Client, Rules, create_session
+from domain.identity import AuthPolicy, Client, create_session
 from domain.staff import (
     REVIEWED,
     DutyPair,
@@ -27,8 +27,8 @@ from domain.staff import (
     end_sessions,
     find_person,
     list_access_flags,
-    list_deeds,
-    list_places,
+    list_account_roles,
+    list_activity,
     list_staff,
 )
 from domain.staff.access_review import PAIRS
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 __all__ = ["make_person"]
 
 ROOT = Path(__file__).parents[2]
-RULES = Rules(key=b"a key of the tests")
+RULES = AuthPolicy(key=b"a key of the tests")
 
 
 def change(session: Session, who: Actor, role: StaffRole | None, by: Actor) -> RoleRequest | None:
@@ -206,7 +206,7 @@ def test_sessions_are_ended_and_the_person_may_come_back(
 
 def signed_in(session: Session, person: Actor) -> None:
     client = Client("192.0.2.1")
-    create_session(session, user_id=person.user_id or 0, client=client, rules=RULES)
+    create_session(session, user_id=person.user_id or 0, client=client, policy=RULES)
 
 
 def test_the_last_sign_in_is_known_when_its_session_is_long_forgotten(
@@ -237,7 +237,7 @@ def test_a_review_names_the_accounts_of_staff_and_who_let_them_in(
     )
     both = {**one, "user_id": agent.user_id}
     audit.record(session, action="accept_invitation", actor=agent, account_id=invited, details=both)
-    places = list_places(session, actor=admin)
+    places = list_account_roles(session, actor=admin)
     assert [(each.user_id, each.account_id, each.role, each.given_by) for each in places] == [
         (agent.user_id, added, MemberRole.READER, "system:tests"),
         (agent.user_id, invited, MemberRole.OWNER, "user:500"),
@@ -272,7 +272,9 @@ def test_a_review_counts_what_people_did(
     for _ in range(3):
         audit.record(session, action="look_at_account", actor=agent, account_id=1)
     audit.record(session, action="look_at_account", actor=user_actor(12_345), account_id=1)
-    found = [(each.user_id, each.action, each.times) for each in list_deeds(session, actor=admin)]
+    found = [
+        (each.user_id, each.action, each.times) for each in list_activity(session, actor=admin)
+    ]
     assert found == [(agent.user_id, "look_at_account", 3)]
 
 

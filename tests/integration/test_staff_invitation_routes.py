@@ -11,7 +11,7 @@ from db.models import OutboxMessage, StaffInvitation, User
 from domain import identity, staff
 from domain.actors import StaffRole, user_actor
 from domain.rights import waits_for_role
-from portal import backend
+from portal import database
 from portal.routes import staff_invitations
 from portal.settings import settings
 from tests.factories import SYSTEM
@@ -46,7 +46,7 @@ def open_browser() -> TestClient:
 
 
 def make_user(email: str, role: StaffRole | None = None) -> int:
-    return backend.write(
+    return database.transaction(
         identity.create_user,
         email=email,
         display_name="Sample Person",
@@ -64,13 +64,13 @@ def admin() -> int:
 
 def invited(admin: int, role: StaffRole = StaffRole.SUPPORT) -> str:
     """Invite, and return the path of the link that was mailed."""
-    backend.write(
+    database.transaction(
         staff.invite_staff,
         email=EMAIL,
         role=role,
         reason="hired",
         actor=user_actor(admin),
-        rules=settings().rules,
+        policy=settings().policy,
     )
 
     def newest(session: Session) -> str:
@@ -82,7 +82,7 @@ def invited(admin: int, role: StaffRole = StaffRole.SUPPORT) -> str:
         ).one()
         return str(parameters_of(session, row)["token"])
 
-    return f"{PATH}?token={backend.read(newest)}"
+    return f"{PATH}?token={database.read_snapshot(newest)}"
 
 
 def token_in(path: str) -> str:
@@ -92,16 +92,16 @@ def token_in(path: str) -> str:
 def stranger_signs_up() -> None:
     form = identity.SignUp(EMAIL, "Stranger", STRANGERS, "Stranger's lab", "VN", "VND")
     identity.sign_up(
-        backend.form_sessions(),
+        database.form_sessions(),
         form=form,
         client=identity.Client("198.51.100.7"),
-        rules=settings().rules,
+        policy=settings().policy,
     )
 
 
 def role_of(email: str = EMAIL) -> str | None:
     found = select(User.staff_role).where(User.email == email)
-    return backend.read(lambda session: session.scalars(found).one_or_none())
+    return database.read_snapshot(lambda session: session.scalars(found).one_or_none())
 
 
 def join(client: TestClient, path: str, **fields: str) -> tuple[int, str, str]:
@@ -121,8 +121,8 @@ def test_colleague_chooses_a_password_and_is_in(browser: TestClient, admin: int)
     assert "characters or more" in said
     assert join(browser, path)[:2] == (303, "/")
     assert role_of() == "support"
-    visit = backend.read(
-        identity.session_actor, token=browser.cookies[SESSION], rules=settings().rules
+    visit = database.read_snapshot(
+        identity.session_actor, token=browser.cookies[SESSION], policy=settings().policy
     )
     assert visit is not None
     assert visit.staff_role is StaffRole.SUPPORT
@@ -156,12 +156,12 @@ def test_who_waits_for_approval_is_told_so_and_sets_a_second_factor_up_then(
     name = {StaffRole.FINANCE: "Finance", StaffRole.ADMIN: "Administrator"}[role]
     assert f"You get the role {name} when another administrator approves it" in said
     assert role_of() is None
-    visit = backend.read(
-        identity.session_actor, token=browser.cookies[SESSION], rules=settings().rules
+    visit = database.read_snapshot(
+        identity.session_actor, token=browser.cookies[SESSION], policy=settings().policy
     )
     assert visit is not None
-    assert backend.read(waits_for_role, visit.user_id)
-    backend.write(
+    assert database.read_snapshot(waits_for_role, visit.user_id)
+    database.transaction(
         lambda session: session.execute(
             update(User).where(User.email == EMAIL).values(staff_role=role)
         )
@@ -186,7 +186,7 @@ def test_who_waits_for_approval_is_told_so_and_sets_a_second_factor_up_then(
 def test_dead_link_says_what_to_do(browser: TestClient, admin: int, end: object) -> None:
     path = invited(admin)
     token = form_token(browser.get(path))
-    backend.write(lambda session: session.execute(end))  # type: ignore[call-overload]
+    database.transaction(lambda session: session.execute(end))  # type: ignore[call-overload]
     fields = {"token": token_in(path), "display_name": "Lan", "password": PASSWORD}
     for answer in (browser.get(path), browser.post(PATH, data={"form_token": token, **fields})):
         assert answer.status_code == 410
@@ -227,8 +227,8 @@ def test_stranger_who_only_signed_up_with_the_address_is_in_nobodys_way(
     assert 'name="password"' in page.text
     assert join(browser, path)[:2] == (303, "/")
     assert role_of() == "support"
-    visit = backend.read(
-        identity.session_actor, token=browser.cookies[SESSION], rules=settings().rules
+    visit = database.read_snapshot(
+        identity.session_actor, token=browser.cookies[SESSION], policy=settings().policy
     )
     assert visit is not None
     assert (visit.display_name, visit.memberships) == ("Lan", {})

@@ -24,7 +24,7 @@ from domain.errors import (
     NotFound,
     RateLimited,
 )
-from domain.identity import Client, Rules, SignIn, SignInOutcome, SignUp, purge_identity
+from domain.identity import AuthPolicy, Client, SignIn, SignInOutcome, SignUp, purge_identity
 from domain.staff import (
     MAX_OPEN_INVITATIONS,
     Invitation,
@@ -66,7 +66,7 @@ SUPPORT, FINANCE, ADMIN = StaffRole.SUPPORT, StaffRole.FINANCE, StaffRole.ADMIN
 EMAIL = "lan@example.com"
 PASSWORD = "violet-kettle-9-march"
 CLIENT = Client("192.0.2.10", "Firefox", "en")
-RULES = Rules(key=b"a key of the tests")
+RULES = AuthPolicy(key=b"a key of the tests")
 STRICT = replace(RULES, second_factor_roles=frozenset(StaffRole))
 
 
@@ -79,7 +79,7 @@ def _knows_keys(sessions: sessionmaker[Session]) -> None:
 def invite(
     session: Session, by: Actor, email: str = EMAIL, *, role: StaffRole = SUPPORT
 ) -> Invitation:
-    return invite_staff(session, email=email, role=role, reason="hired", actor=by, rules=RULES)
+    return invite_staff(session, email=email, role=role, reason="hired", actor=by, policy=RULES)
 
 
 def resend(session: Session, invitation: Invitation, by: Actor) -> Invitation:
@@ -88,7 +88,7 @@ def resend(session: Session, invitation: Invitation, by: Actor) -> Invitation:
         invitation_id=invitation.invitation_id,
         sent_at=invitation.sent_at,
         actor=by,
-        rules=RULES,
+        policy=RULES,
     )
 
 
@@ -102,10 +102,10 @@ def accept(
     *,
     name: str = "Lan",
     password: str = PASSWORD,
-    rules: Rules = RULES,
+    policy: AuthPolicy = RULES,
 ) -> tuple[SignIn, RoleRequest | None]:
     return accept_staff_invitation(
-        sessions, token=token, display_name=name, password=password, client=CLIENT, rules=rules
+        sessions, token=token, display_name=name, password=password, client=CLIENT, policy=policy
     )
 
 
@@ -199,7 +199,7 @@ def test_invited_colleague_has_the_role_and_no_account(
     person = session.scalars(select(User).where(User.email == EMAIL)).one()
     assert person.email_verified_at is not None
     assert session.scalars(select(func.count()).select_from(AccountMember)).one() == 0
-    visit = identity.session_actor(session, token=signed_in.token, rules=RULES)
+    visit = identity.session_actor(session, token=signed_in.token, policy=RULES)
     assert visit is not None
     assert (visit.staff_role, visit.memberships) == (SUPPORT, {})
     assert list_staff_invitations(session, actor=admin) == ()
@@ -280,10 +280,10 @@ def test_role_that_wants_a_second_factor_sets_one_up_first(
     invite(session, make_person(ADMIN), role=role)
     token = mailed_token(session)
     session.commit()
-    signed_in, _request = accept(sessions, token, rules=STRICT)
+    signed_in, _request = accept(sessions, token, policy=STRICT)
     assert signed_in.outcome is outcome
     again = identity.authenticate(
-        sessions, email=EMAIL, password=PASSWORD, client=CLIENT, rules=STRICT
+        sessions, email=EMAIL, password=PASSWORD, client=CLIENT, policy=STRICT
     )
     assert again.outcome is outcome
 
@@ -314,7 +314,7 @@ def test_invited_colleague_waits_for_a_second_administrator(
     session.commit()
     assert role_of(session) == role
     # Whoever is changed signs in again.
-    assert identity.session_actor(session, token=signed_in.token, rules=RULES) is None
+    assert identity.session_actor(session, token=signed_in.token, policy=RULES) is None
     found = find_person(session, email=EMAIL, actor=first)
     assert (found.given_by, found.approved_by) == (
         f"user:{first.user_id}",
@@ -392,7 +392,7 @@ def test_invitation_without_an_address_or_a_reason_is_refused(
     values: dict[str, Any] = {"email": EMAIL, "reason": "hired", **given}
     admin = make_person(ADMIN)
     with pytest.raises(InvalidInput) as caught:
-        invite_staff(session, role=SUPPORT, actor=admin, rules=RULES, **values)
+        invite_staff(session, role=SUPPORT, actor=admin, policy=RULES, **values)
     assert caught.value.field == field
     assert count_links(session) == 0
 
@@ -499,7 +499,7 @@ def test_mails_are_limited_by_sender_and_by_address(session: Session, make_perso
         role=MemberRole.READER,
         actor=SYSTEM,
         idempotency_key=next_key(),
-        rules=RULES,
+        policy=RULES,
     )
     sent = resend(session, sent, first)
     with pytest.raises(RateLimited), session.begin_nested():  # over invitations of all kinds
@@ -559,7 +559,7 @@ def test_sign_up_with_an_invited_address_that_is_proven_gets_no_role(
     token = mailed_token(session)
     session.commit()
     form = SignUp(EMAIL, "Lan", "another-kettle-9-march", "Lan's lab", "VN", "VND")
-    assert identity.sign_up(sessions, form=form, client=CLIENT, rules=RULES) == ()
+    assert identity.sign_up(sessions, form=form, client=CLIENT, policy=RULES) == ()
     row = session.scalars(
         select(OutboxMessage).where(OutboxMessage.template == "verify_email")
     ).one()
@@ -568,7 +568,7 @@ def test_sign_up_with_an_invited_address_that_is_proven_gets_no_role(
         token=str(parameters_of(session, row)["token"]),
         password="another-kettle-9-march",
         client=CLIENT,
-        rules=RULES,
+        policy=RULES,
     )
     session.rollback()
     assert find_role_offer(session, token=token).is_known

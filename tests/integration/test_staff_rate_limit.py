@@ -18,7 +18,7 @@ from sqlalchemy.exc import OperationalError
 from db.models import AuditRecord, OutboxMessage, User
 from domain.actors import StaffRole
 from domain.errors import RateLimited
-from domain.identity import Client, Rules
+from domain.identity import AuthPolicy, Client
 from domain.staff import (
     RequestState,
     RoleRequest,
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 __all__ = ["make_person"]
 
 SUPPORT, FINANCE, ADMIN = StaffRole.SUPPORT, StaffRole.FINANCE, StaffRole.ADMIN
-RULES = Rules(key=b"a key of the tests")
+RULES = AuthPolicy(key=b"a key of the tests")
 
 
 def change(session: Session, who: Actor, role: StaffRole | None, by: Actor) -> RoleRequest | None:
@@ -284,7 +284,7 @@ def test_colleague_who_accepts_is_not_refused_for_what_the_inviter_did(
 ) -> None:
     sessions.configure(info=KNOWS_KEYS)
     email = "lan@example.com"
-    invite_staff(session, email=email, role=role, reason="hired", actor=admin, rules=RULES)
+    invite_staff(session, email=email, role=role, reason="hired", actor=admin, policy=RULES)
     row = session.scalars(
         select(OutboxMessage).where(OutboxMessage.template == "staff_invitation")
     ).one()
@@ -297,7 +297,7 @@ def test_colleague_who_accepts_is_not_refused_for_what_the_inviter_did(
         display_name="Lan",
         password="violet-kettle-9-march",
         client=Client("192.0.2.10"),
-        rules=RULES,
+        policy=RULES,
     )
     assert (request is not None) is (role is FINANCE)
     found = session.scalars(select(User).where(User.email == email)).one()

@@ -18,14 +18,14 @@ from db.models import CampaignAmount, Payment, PaymentEvent, VoucherRedemption
 from domain import ledger
 from domain.actors import StaffRole, user_actor
 from domain.errors import InvalidInput
-from domain.gateways.interface import Instrument, PaymentFact, RefundFact, RefundState, Snapshot
+from domain.gateways.interface import Instrument, PaymentUpdate, RefundState, RefundUpdate, Snapshot
 from domain.history.pages import history_page
 from domain.history.rows import HistoryFilter
 from domain.ledger.balances import account_summary
 from domain.money import Money
 from domain.payments import check_due, starter_packs
 from domain.payments.bank_transfers import decide_transfer
-from domain.payments.gateway_updates import apply_facts
+from domain.payments.gateway_updates import apply_updates
 from domain.payments.reviews import accept_payment, propose_acceptance
 from domain.security.digests import DIGEST_KEY, digest_key
 from domain.vouchers import (
@@ -109,10 +109,10 @@ def pay(
     *,
     instrument: Instrument | None = CARD,
     **changes: Any,
-) -> PaymentFact:
-    fact = replace(paid(reference, amount), instrument=instrument, **changes)
-    apply_facts(session, gateway=STRIPE, facts=(fact,), actor=GATEWAYS)
-    return fact
+) -> PaymentUpdate:
+    update = replace(paid(reference, amount), instrument=instrument, **changes)
+    apply_updates(session, gateway=STRIPE, updates=(update,), actor=GATEWAYS)
+    return update
 
 
 def balance(session: Session, account: int) -> Money:
@@ -260,8 +260,8 @@ def test_a_campaign_of_another_site_gives_nothing(session: Session) -> None:
     account, owner = payer(session, site="global")
     paypal = ScriptedGateway(name="paypal")
     started = begin(session, paypal, account, owner, dollars(25))
-    fact = paid(started.reference, dollars(25))
-    apply_facts(session, gateway=paypal, facts=(fact,), actor=GATEWAYS)
+    update = paid(started.reference, dollars(25))
+    apply_updates(session, gateway=paypal, updates=(update,), actor=GATEWAYS)
     assert balance(session, account) == dollars(125)
     assert session.scalars(select(VoucherRedemption.campaign_id)).all() == [given]
 
@@ -361,24 +361,24 @@ def test_a_fault_of_a_campaign_does_not_stop_the_top_up_nor_the_next_campaign(
 
 
 # ── What is told later ────────────────────────────────────────────────────────────────────────
-def later(session: Session, fact: PaymentFact, **changes: Any) -> None:
+def later(session: Session, update: PaymentUpdate, **changes: Any) -> None:
     """Tell the same once more, as the answer to a question of ours."""
-    again = replace(fact, instrument=CARD, asking_tells_instrument=False, **changes)
-    apply_facts(session, gateway=STRIPE, facts=(again,), actor=GATEWAYS)
+    again = replace(update, instrument=CARD, asking_tells_instrument=False, **changes)
+    apply_updates(session, gateway=STRIPE, updates=(again,), actor=GATEWAYS)
 
 
 def test_a_pack_waits_for_the_instrument_and_the_credit_does_not(session: Session) -> None:
     pack(session)
     account, reference = begun(session)
-    fact = pay(session, reference, instrument=None, asking_tells_instrument=True)
+    update = pay(session, reference, instrument=None, asking_tells_instrument=True)
     assert balance(session, account) == TOP_UP
     row = session.scalars(select(Payment).where(Payment.reference == reference)).one()
     assert row.next_check_at is not None
     assert row.next_check_at <= datetime.now(UTC)
-    apply_facts(session, gateway=STRIPE, facts=(fact,), actor=GATEWAYS)
+    apply_updates(session, gateway=STRIPE, updates=(update,), actor=GATEWAYS)
     assert balance(session, account) == TOP_UP
     for _ in range(2):
-        later(session, fact)
+        later(session, update)
         assert balance(session, account) == TOP_UP + PACK
     assert steps(session, account) == [("_waits", None), ("", None)]
     check_ledger(session)
@@ -388,7 +388,7 @@ def test_a_gateway_that_is_away_is_asked_again(sessions: sessionmaker[Session]) 
     with sessions.begin() as session:
         pack(session)
         account, reference = begun(session)
-        fact = pay(session, reference, instrument=None, asking_tells_instrument=True)
+        update = pay(session, reference, instrument=None, asking_tells_instrument=True)
     gateway = ScriptedGateway(name="stripe", failure=away("stripe"))
     check_due(sessions, gateways={"stripe": gateway}, actor=SYSTEM)
     with sessions.begin() as session:
@@ -396,7 +396,7 @@ def test_a_gateway_that_is_away_is_asked_again(sessions: sessionmaker[Session]) 
         assert row.next_check_at is not None
         assert row.next_check_at > datetime.now(UTC)
         row.next_check_at = datetime.now(UTC)
-    told = replace(fact, instrument=CARD, asking_tells_instrument=False)
+    told = replace(update, instrument=CARD, asking_tells_instrument=False)
     gateway = ScriptedGateway(name="stripe", snapshot=Snapshot(told))
     check_due(sessions, gateways={"stripe": gateway}, actor=SYSTEM)
     with sessions() as session:
@@ -406,9 +406,9 @@ def test_a_gateway_that_is_away_is_asked_again(sessions: sessionmaker[Session]) 
 def test_the_day_of_the_credit_counts_however_late_the_instrument_is_told(session: Session) -> None:
     pack(session)
     account, reference = begun(session)
-    fact = pay(session, reference, instrument=None, asking_tells_instrument=True)
+    update = pay(session, reference, instrument=None, asking_tells_instrument=True)
     late = pack(session, name="Approved after it")
-    later(session, fact)
+    later(session, update)
     assert balance(session, account) == TOP_UP + PACK
     campaigns = session.scalars(select(VoucherRedemption.campaign_id)).all()
     assert late not in campaigns
@@ -417,9 +417,9 @@ def test_the_day_of_the_credit_counts_however_late_the_instrument_is_told(sessio
 def test_a_campaign_that_ended_meanwhile_gives_nothing(session: Session) -> None:
     campaign_id = pack(session)
     account, reference = begun(session)
-    fact = pay(session, reference, instrument=None, asking_tells_instrument=True)
+    update = pay(session, reference, instrument=None, asking_tells_instrument=True)
     end_campaign(session, campaign_id=campaign_id, actor=FINANCE)
-    later(session, fact)
+    later(session, update)
     assert balance(session, account) == TOP_UP
     assert steps(session, account) == [("_waits", None), ("_refused", "over")]
 
@@ -427,15 +427,15 @@ def test_a_campaign_that_ended_meanwhile_gives_nothing(session: Session) -> None
 def test_money_that_went_back_meanwhile_earns_nothing(session: Session) -> None:
     pack(session)
     account, reference = begun(session)
-    fact = pay(session, reference, instrument=None, asking_tells_instrument=True)
-    refund = RefundFact(
+    update = pay(session, reference, instrument=None, asking_tells_instrument=True)
+    refund = RefundUpdate(
         gateway_refund_id=next_key("refund"),
         state=RefundState.SUCCEEDED,
         amount=TOP_UP,
-        gateway_payment_id=fact.gateway_payment_id,
+        gateway_payment_id=update.gateway_payment_id,
     )
-    apply_facts(session, gateway=STRIPE, facts=(refund,), actor=GATEWAYS)
-    later(session, fact)
+    apply_updates(session, gateway=STRIPE, updates=(refund,), actor=GATEWAYS)
+    later(session, update)
     assert balance(session, account) == yen(0)
     assert steps(session, account) == [("_waits", None), ("_refused", "money_went_back")]
 
@@ -443,14 +443,14 @@ def test_money_that_went_back_meanwhile_earns_nothing(session: Session) -> None:
 def test_a_pack_that_was_given_stays_when_the_money_goes_back(session: Session) -> None:
     pack(session)
     account, reference = begun(session)
-    fact = pay(session, reference)
-    refund = RefundFact(
+    update = pay(session, reference)
+    refund = RefundUpdate(
         gateway_refund_id=next_key("refund"),
         state=RefundState.SUCCEEDED,
         amount=TOP_UP,
-        gateway_payment_id=fact.gateway_payment_id,
+        gateway_payment_id=update.gateway_payment_id,
     )
-    apply_facts(session, gateway=STRIPE, facts=(refund,), actor=GATEWAYS)
+    apply_updates(session, gateway=STRIPE, updates=(refund,), actor=GATEWAYS)
     assert balance(session, account) == PACK
     check_ledger(session)
 
@@ -458,7 +458,7 @@ def test_a_pack_that_was_given_stays_when_the_money_goes_back(session: Session) 
 def test_money_that_people_accepted_earns_a_pack_of_what_came(session: Session) -> None:
     pack(session)
     account, reference = begun(session, yen(4_000))
-    fact = pay(session, reference, TOP_UP)
+    update = pay(session, reference, TOP_UP)
     doubt = session.scalars(
         select(PaymentEvent).where(
             PaymentEvent.account_id == account, PaymentEvent.kind == "wrong_amount"
@@ -473,7 +473,7 @@ def test_money_that_people_accepted_earns_a_pack_of_what_came(session: Session) 
             actor=actor,
         )
     assert balance(session, account) == TOP_UP
-    later(session, fact)
+    later(session, update)
     assert balance(session, account) == TOP_UP + PACK
 
 
@@ -541,24 +541,24 @@ def test_answers_and_notifications_at_once_give_it_once(sessions: sessionmaker[S
     """Two accounts with one card, each with two payments: some wait, and some are told at once."""
     with sessions.begin() as session:
         pack(session)
-        facts, accounts = [], []
+        updates, accounts = [], []
         for _ in range(2):
             account, owner = payer(session, site="jp")
             first = begin(session, STRIPE, account, owner, TOP_UP).reference
             waiting = pay(session, first, instrument=None, asking_tells_instrument=True)
             second = paid(begin(session, STRIPE, account, owner, TOP_UP).reference, TOP_UP)
             answered = replace(waiting, instrument=CARD, asking_tells_instrument=False)
-            facts += [answered, answered, waiting, replace(second, instrument=CARD)]
+            updates += [answered, answered, waiting, replace(second, instrument=CARD)]
             accounts.append(account)
 
-    def telling(fact: PaymentFact) -> Callable[[], None]:
+    def telling(update: PaymentUpdate) -> Callable[[], None]:
         def job() -> None:
             with sessions.begin() as session:
-                apply_facts(session, gateway=STRIPE, facts=(fact,), actor=GATEWAYS)
+                apply_updates(session, gateway=STRIPE, updates=(update,), actor=GATEWAYS)
 
         return job
 
-    at_once([telling(fact) for fact in facts])
+    at_once([telling(update) for update in updates])
     with sessions() as session:
         balances = sorted(balance(session, account).micros for account in accounts)
         twice = (TOP_UP + TOP_UP).micros

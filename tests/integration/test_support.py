@@ -31,14 +31,14 @@ from domain.ledger.verify import verify_ledger
 from domain.money import Money
 from domain.support import (
     ApplyCode,
-    Done,
+    CompletedAction,
     GiveGoodwill,
     IssueVoucher,
+    PendingApproval,
     ReverseEntry,
-    Waiting,
-    act,
     approve_request,
-    preview_act,
+    perform_or_request,
+    preview_action,
     refuse_request,
     withdraw_request,
 )
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker
 
     from domain.actors import Actor
-    from domain.support import Wish
+    from domain.support import StaffAction
 
 YEN = (Offer((Part(Money.from_minor_units(5_000, "JPY")),), Money.from_minor_units(50_000, "JPY")),)
 LIMIT = 50
@@ -92,11 +92,11 @@ def goodwill(amount: int) -> GiveGoodwill:
     return GiveGoodwill(amount * UNIT, days=30)
 
 
-def do(session: Session, account: int, wish: Wish, actor: Actor, key: str = "") -> Any:
-    return act(
+def do(session: Session, account: int, wish: StaffAction, actor: Actor, key: str = "") -> Any:
+    return perform_or_request(
         session,
         account_id=account,
-        wish=wish,
+        action=wish,
         reason="Slow answers in March",
         actor=actor,
         idempotency_key=key or next_key("act"),
@@ -118,7 +118,7 @@ def facts(session: Session) -> list[int]:
 def test_an_act_within_the_limit_is_done_at_once(session: Session, agent: Actor) -> None:
     account = make_account(session)
     done = do(session, account, goodwill(LIMIT), agent, "one")
-    assert isinstance(done, Done)
+    assert isinstance(done, CompletedAction)
     assert done.amount == dollars(LIMIT)
     assert balance(session, account) == LIMIT
     assert do(session, account, goodwill(LIMIT), agent, "one") == done
@@ -138,13 +138,13 @@ def test_the_limit_is_on_the_sum_of_a_day(session: Session, agent: Actor) -> Non
     now = datetime.now(UTC)
     session.info[CLOCK] = lambda: now
     for _ in range(LIMIT // 10):
-        assert isinstance(do(session, account, goodwill(10), agent), Done)
-    assert isinstance(do(session, account, goodwill(1), agent), Waiting)
-    assert isinstance(do(session, other, goodwill(LIMIT), agent), Done)
+        assert isinstance(do(session, account, goodwill(10), agent), CompletedAction)
+    assert isinstance(do(session, account, goodwill(1), agent), PendingApproval)
+    assert isinstance(do(session, other, goodwill(LIMIT), agent), CompletedAction)
     session.info[CLOCK] = lambda: now + timedelta(hours=23, minutes=59)
-    assert isinstance(do(session, account, goodwill(1), agent), Waiting)
+    assert isinstance(do(session, account, goodwill(1), agent), PendingApproval)
     session.info[CLOCK] = lambda: now + timedelta(hours=24, minutes=1)
-    assert isinstance(do(session, account, goodwill(1), agent), Done)
+    assert isinstance(do(session, account, goodwill(1), agent), CompletedAction)
 
 
 def test_what_two_people_did_leaves_the_limit_as_it_was(
@@ -153,13 +153,13 @@ def test_what_two_people_did_leaves_the_limit_as_it_was(
     account = make_account(session)
     waiting = do(session, account, goodwill(LIMIT + 1), agent)
     approve_request(session, request_id=waiting.request_id, actor=checker)
-    assert isinstance(do(session, account, goodwill(LIMIT), agent), Done)
+    assert isinstance(do(session, account, goodwill(LIMIT), agent), CompletedAction)
 
 
 def test_without_a_limit_everything_takes_two(session: Session, agent: Actor) -> None:
     account = make_account(session)
     session.execute(text("UPDATE action_limits SET daily_micros = 0"))
-    assert isinstance(do(session, account, GiveGoodwill(UNIT, days=1), agent), Waiting)
+    assert isinstance(do(session, account, GiveGoodwill(UNIT, days=1), agent), PendingApproval)
 
 
 def test_at_once_is_no_way_around_the_limit(
@@ -170,7 +170,9 @@ def test_at_once_is_no_way_around_the_limit(
 
     def ask(number: int) -> bool:
         with sessions.begin() as mine:
-            return isinstance(do(mine, account, goodwill(20), agent, f"at-once-{number}"), Done)
+            return isinstance(
+                do(mine, account, goodwill(20), agent, f"at-once-{number}"), CompletedAction
+            )
 
     with ThreadPoolExecutor(8) as pool:
         done = list(pool.map(ask, range(8)))
@@ -184,7 +186,7 @@ def test_above_the_limit_somebody_else_decides(
 ) -> None:
     account = make_account(session)
     waiting = do(session, account, goodwill(500), agent, "big")
-    assert isinstance(waiting, Waiting)
+    assert isinstance(waiting, PendingApproval)
     assert do(session, account, goodwill(500), agent, "big") == waiting
     assert balance(session, account) == 0
     assert waiting_counts(session, actor=checker).requests == 1
@@ -203,7 +205,7 @@ def test_above_the_limit_somebody_else_decides(
 def test_nobody_agrees_to_their_own_wish(session: Session, checker: Actor) -> None:
     account = make_account(session)
     waiting = do(session, account, goodwill(50_000), checker)
-    assert isinstance(waiting, Waiting)
+    assert isinstance(waiting, PendingApproval)
     assert waiting_counts(session, actor=checker).requests == 0
     for decide in (approve_request, refuse):
         with pytest.raises(NotAuthorised):
@@ -365,7 +367,7 @@ def test_a_voucher_is_issued_and_the_customer_redeems_it(session: Session, agent
     account, owner = customer(session)
     wish = IssueVoucher(campaign(session, is_for_support=True))
     done = do(session, account, wish, agent)
-    assert isinstance(done, Done)
+    assert isinstance(done, CompletedAction)
     assert done.code is not None
     assert balance(session, account) == 0
     redeem_code(session, account_id=account, typed=done.code, actor=owner, idempotency_key="redeem")
@@ -409,7 +411,7 @@ def test_an_approved_voucher_is_made_for_the_account(
     account, owner = customer(session)
     many = campaign(session, is_for_support=True, offers=(offer(400, 50_000),))
     waiting = do(session, account, IssueVoucher(many), agent)
-    assert isinstance(waiting, Waiting)
+    assert isinstance(waiting, PendingApproval)
     (request,) = list_requests(session, actor=checker)
     assert request.campaign is not None
     done = approve_request(session, request_id=waiting.request_id, actor=checker)
@@ -422,7 +424,7 @@ def test_a_code_is_applied_for_the_customer(session: Session, agent: Actor) -> N
     account, _ = customer(session)
     (code,) = codes(session, campaign(session))
     done = do(session, account, ApplyCode(f" {code.lower()} "), agent, "apply")
-    assert isinstance(done, Done)
+    assert isinstance(done, CompletedAction)
     assert balance(session, account) == 50
     assert do(session, account, ApplyCode(f" {code.lower()} "), agent, "apply") == done
     with pytest.raises(VoucherRefused, match="used"):
@@ -457,7 +459,7 @@ def test_paid_credit_is_not_reversed_but_refunded(session: Session, checker: Act
 
 
 @pytest.mark.parametrize(
-    "wish",
+    "options",
     [
         GiveGoodwill(0, 30),
         GiveGoodwill(-UNIT, 30),
@@ -482,10 +484,10 @@ def test_a_reason_is_needed(session: Session, agent: Actor) -> None:
     account = make_account(session)
     for reason in ("", "  \n ", "x" * 201, "a\x00b"):
         with pytest.raises(InvalidInput, match="reason"):
-            act(
+            perform_or_request(
                 session,
                 account_id=account,
-                wish=goodwill(1),
+                action=goodwill(1),
                 reason=reason,
                 actor=agent,
                 idempotency_key="why",
@@ -580,16 +582,16 @@ def test_preview_shows_the_effect_and_leaves_nothing(session: Session, agent: Ac
     grant(session, account, 60, kind="voucher")
     charge(session, account, 40, occurred_at=datetime.now(UTC))
     before = facts(session)
-    found = preview_act(session, account_id=account, wish=ReverseEntry(2), actor=agent)
+    found = preview_action(session, account_id=account, action=ReverseEntry(2), actor=agent)
     assert found.amount == dollars(20)
     assert (found.before.balance_micros, found.after.balance_micros) == (1_020 * UNIT, 1_000 * UNIT)
     assert facts(session) == before
     assert balance(session, account) == 1_020
     with pytest.raises(NotAuthorised):
-        preview_act(
+        preview_action(
             session,
             account_id=account,
-            wish=ReverseEntry(2),
+            action=ReverseEntry(2),
             actor=user_actor(1, staff_role=StaffRole.ADMIN),
         )
 
@@ -632,8 +634,8 @@ def test_administrators_edit_limits_and_nobody_else(
         change(admin, limit.version, "two")
     agent = make_person(StaffRole.SUPPORT)
     account = make_account(session)
-    assert isinstance(do(session, account, goodwill(5), agent), Done)
-    assert isinstance(do(session, account, goodwill(1), agent), Waiting)
+    assert isinstance(do(session, account, goodwill(5), agent), CompletedAction)
+    assert isinstance(do(session, account, goodwill(1), agent), PendingApproval)
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ from domain.errors import (
 from domain.money import Money
 from domain.payments import top_up_limits
 from domain.payments.top_up_limits import (
-    MOST_PRESETS,
+    MAX_PRESETS,
     change_limits,
     limits_of,
     list_limits,
@@ -196,7 +196,7 @@ def test_who_edited_another_version_is_refused(session: Session, expected_versio
         ({"presets": [money(30), money("5000.01")]}, ("presets", "above_maximum")),
         ({"presets": [money("30.005")]}, ("presets", "too_many_decimals")),
         (
-            {"presets": [money(30 + number) for number in range(MOST_PRESETS + 1)]},
+            {"presets": [money(30 + number) for number in range(MAX_PRESETS + 1)]},
             ("presets", "too_many"),
         ),
     ],

@@ -17,8 +17,8 @@ from domain import identity, uploads
 from domain.actors import StaffRole, system_actor, user_actor
 from domain.errors import InvalidInput, NotAuthorised
 from domain.identity import Client
-from domain.uploads import CODES, EVIDENCE, LARGEST_BYTES
-from portal import backend, cookies
+from domain.uploads import CODES, EVIDENCE, MAX_BYTES
+from portal import cookies, database
 from portal.routes import uploads as routes
 from portal.settings import settings
 from tests.conftest import TestClock
@@ -67,7 +67,8 @@ def test_a_file_waits_for_its_form_and_is_replaced(people: Session) -> None:
     for _ in range(2):
         uploads.drop_upload(people, key=KEY, actor=FINANCE)
         assert found(people) is None
-    logged = people.scalars(text("SELECT details FROM audit_log WHERE action = 'upload_file'"))
+    uploaded = "SELECT details FROM audit_log WHERE action = 'upload_file' ORDER BY id"
+    logged = people.scalars(text(uploaded))
     assert [each["bytes"] for each in logged] == [len(PDF), 12, 12]
 
 
@@ -100,7 +101,7 @@ def test_who_may_not_use_a_file_hands_none_in(
     ("changes", "reason"),
     [
         ({"content": b""}, "empty"),
-        ({"content": b"x" * (LARGEST_BYTES + 1)}, "too_large"),
+        ({"content": b"x" * (MAX_BYTES + 1)}, "too_large"),
         ({"name": "a\x00b"}, "control_characters"),
     ],
 )
@@ -120,7 +121,7 @@ def test_one_persons_files_are_bounded_also_at_once(
     def attempt(number: int) -> str:
         try:
             with sessions.begin() as session:
-                keep(session, b"x" * LARGEST_BYTES, key=uuid.UUID(int=number))
+                keep(session, b"x" * MAX_BYTES, key=uuid.UUID(int=number))
         except InvalidInput as refused:
             return refused.reason
         return "kept"
@@ -159,7 +160,7 @@ def client(portal: None) -> TestClient:  # noqa: ARG001 - it is connected before
 @pytest.fixture
 def as_finance(client: TestClient) -> str:
     """Sign in as finance; return the form token."""
-    token = backend.write(signed_in, role=StaffRole.FINANCE)
+    token = database.transaction(signed_in, role=StaffRole.FINANCE)
     client.cookies.set(cookies.session_cookie(settings()), token)
     return cookies.form_token(token)
 
@@ -174,7 +175,7 @@ def signed_in(session: Session, role: StaffRole) -> str:
         actor=SYSTEM,
     )
     return identity.create_session(
-        session, user_id=user, client=Client("127.0.0.1"), rules=settings().rules
+        session, user_id=user, client=Client("127.0.0.1"), policy=settings().policy
     ).token
 
 
@@ -187,7 +188,7 @@ def put(
 
 
 def kept() -> list[tuple[str, int]]:
-    with backend.sessions()() as session:
+    with database.sessions()() as session:
         rows = session.execute(text("SELECT name, length(content) FROM uploads"))
         return [(row[0], row[1]) for row in rows]
 
@@ -213,7 +214,7 @@ def test_a_file_comes_from_a_form_of_ours_only(client: TestClient, as_finance: s
 
 
 def test_whose_session_ended_hands_nothing_in(client: TestClient, as_finance: str) -> None:
-    with backend.sessions().begin() as session:
+    with database.sessions().begin() as session:
         session.execute(text("UPDATE user_sessions SET revoked_at = created_at"))
     assert put(client, as_finance).status_code == 403
     assert kept() == []
@@ -221,7 +222,7 @@ def test_whose_session_ended_hands_nothing_in(client: TestClient, as_finance: st
 
 @pytest.mark.parametrize("role", [StaffRole.SUPPORT, StaffRole.ADMIN])
 def test_the_route_asks_what_somebody_may(client: TestClient, role: StaffRole) -> None:
-    token = backend.write(signed_in, role=role)
+    token = database.transaction(signed_in, role=role)
     client.cookies.set(cookies.session_cookie(settings()), token)
     for purpose in ("evidence", "codes", "anything"):
         answer = put(client, cookies.form_token(token), f"/uploads/{purpose}/{KEY}")
@@ -241,7 +242,7 @@ def test_a_refused_sender_is_not_listened_to(client: TestClient) -> None:
     ("options", "status", "told"),
     [
         ({"content": b""}, 422, "The file is empty. Choose another."),
-        ({"content": b"x" * (LARGEST_BYTES + 1)}, 413, ""),
+        ({"content": b"x" * (MAX_BYTES + 1)}, 413, ""),
         ({"params": {"name": "a\x01.pdf"}}, 422, "The file's name has characters that are none."),
         ({"path": "/uploads/evidence/7"}, 404, ""),
     ],
@@ -268,7 +269,7 @@ def test_a_database_that_is_away_is_told_of_in_words(
         raise OperationalError("INSERT", {}, Exception("server closed the connection"))
 
     with monkeypatch.context() as patch:
-        patch.setattr(backend, "write", away)
+        patch.setattr(database, "transaction", away)
         answer = put(client, as_finance)
     assert answer.status_code == 503
     assert "try again" in answer.text

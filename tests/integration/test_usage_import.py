@@ -422,7 +422,7 @@ def test_rejected_rows_that_a_spreadsheet_would_run_are_guarded(
 def test_a_batch_ends_between_minutes_and_never_grows_without_bound(
     monkeypatch: pytest.MonkeyPatch, *, bad: bool
 ) -> None:
-    monkeypatch.setattr(usage, "LARGEST_BATCH_ROWS", 20)
+    monkeypatch.setattr(usage, "MAX_BATCH_ROWS", 20)
     start = datetime(2026, 2, 3, 10, 0, tzinfo=UTC)
     call = Call(2, None, "id", 1, "ai-inference", "", start, 1, 1)
     minutes = [number // 4 if number < 32 else 8 for number in range(100)]

@@ -12,7 +12,7 @@ from sqlalchemy import create_engine, text
 from domain import ledger
 from domain.actors import StaffRole, user_actor
 from domain.errors import NotAuthorised
-from domain.ledger.journal import FinanceLine, post_finance_entries
+from domain.ledger.journal import JournalLine, post_journal_entry
 from domain.ledger.verify_checks import CHECKS
 from tests.factories import SYSTEM, UNIT, charge, grant, make_account, next_key
 from tests.support.mutations import disarm
@@ -106,12 +106,12 @@ def lived_in(session: Session, clock: TestClock) -> int:
         idempotency_key=next_key(),
     )  # 10
     grant(session, account, 3, kind="adjustment", services=("gpu-container",))  # 11, 12
-    post_finance_entries(
+    post_journal_entry(
         session,
         site_code="jp",
         kind="payout",
         reference="po",
-        lines=[FinanceLine("1010", 5, "JPY"), FinanceLine("1110.stripe", -5, "JPY")],
+        lines=[JournalLine("1010", 5, "JPY"), JournalLine("1110.stripe", -5, "JPY")],
         occurred_at=clock.instant,
         actor=SYSTEM,
         idempotency_key=next_key(),

@@ -12,7 +12,7 @@ from db.models import UserSession
 from domain import accounts, identity
 from domain.actors import MemberRole, StaffRole, system_actor
 from domain.errors import NotFound
-from portal import backend, cookies, session
+from portal import cookies, database, session
 from portal.settings import settings
 from tests.factories import make_account
 from tests.support.keys import TEST_VAULT
@@ -42,7 +42,7 @@ def page(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleN
     for name in ("DATABASE_URL", "BASE_URL", "DEMO"):
         monkeypatch.delenv(name, raising=False)
     settings.cache_clear()
-    backend.connect(database_url, vault=TEST_VAULT)
+    database.connect(database_url, vault=TEST_VAULT)
     page = SimpleNamespace(
         context=SimpleNamespace(
             cookies=SimpleNamespace(to_dict=dict), ip_address="192.0.2.9", url=None
@@ -58,12 +58,12 @@ def page(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleN
     page.stop = stop
     monkeypatch.setattr(session, "st", page)
     yield page
-    backend.disconnect()
+    database.disconnect()
     settings.cache_clear()
 
 
 def make_user(role: StaffRole | None = None) -> int:
-    return backend.write(
+    return database.transaction(
         identity.create_user,
         email="lan@example.com",
         display_name="Lan",
@@ -75,11 +75,11 @@ def make_user(role: StaffRole | None = None) -> int:
 
 
 def sign_in(page: SimpleNamespace, user_id: int) -> str:
-    token = backend.write(
+    token = database.transaction(
         identity.create_session,
         user_id=user_id,
         client=identity.Client("192.0.2.9"),
-        rules=settings().rules,
+        policy=settings().policy,
     ).token
     name = cookies.session_cookie(settings())
     page.context.cookies.to_dict = lambda: {name: token}
@@ -99,8 +99,8 @@ def test_a_stranger_is_nobody(page: SimpleNamespace) -> None:
 
 def test_a_visitor_is_who_the_database_says_now(page: SimpleNamespace) -> None:
     user_id = make_user()
-    account_id = backend.write(make_account)
-    backend.write(
+    account_id = database.transaction(make_account)
+    database.transaction(
         accounts.add_member,
         account_id=account_id,
         user_id=user_id,
@@ -122,34 +122,34 @@ def test_a_visitor_is_who_the_database_says_now(page: SimpleNamespace) -> None:
     assert cookies.is_form_token(visitor.form_token, token)
     assert token not in repr(visitor)
 
-    backend.write(lambda s: s.execute(text("DELETE FROM account_members")))
+    database.transaction(lambda s: s.execute(text("DELETE FROM account_members")))
     after = session.require_visitor()
     assert after.account_id is None
     assert after.actor.memberships == {}
-    backend.write(identity.revoke_all_sessions, actor=visitor.actor)
+    database.transaction(identity.revoke_all_sessions, actor=visitor.actor)
     assert session.current_visitor() is None
 
 
 def test_being_here_is_noted_while_reading(page: SimpleNamespace) -> None:
     sign_in(page, make_user())
-    backend.write(
+    database.transaction(
         lambda s: s.execute(text("UPDATE user_sessions SET last_seen_at = now() - interval '1 h'"))
     )
-    before = backend.read(last_seen)
+    before = database.read_snapshot(last_seen)
     assert session.current_visitor() is not None
-    after = backend.read(last_seen)
+    after = database.read_snapshot(last_seen)
     assert after > before
     assert session.current_visitor() is not None
-    assert backend.read(last_seen) == after
+    assert database.read_snapshot(last_seen) == after
 
 
 def test_a_page_changes_the_session_s_account_to_one_of_the_visitor_s(
     page: SimpleNamespace,
 ) -> None:
     user_id = make_user()
-    first, second, foreign = (backend.write(make_account) for _ in range(3))
+    first, second, foreign = (database.transaction(make_account) for _ in range(3))
     for account_id in (first, second):
-        backend.write(
+        database.transaction(
             accounts.add_member,
             account_id=account_id,
             user_id=user_id,

@@ -676,7 +676,7 @@ def test_revoking_wants_the_count_that_was_confirmed(session: Session) -> None:
 def test_revoking_is_bounded(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     campaign_id = campaign(session)
     codes(session, campaign_id, 3)
-    monkeypatch.setattr(voucher_codes, "MOST_CODES_AT_ONCE", 2)
+    monkeypatch.setattr(voucher_codes, "MAX_CODES_PER_BATCH", 2)
     with pytest.raises(InvalidInput, match="too_many_to_revoke"):
         revoke_codes(session, campaign_id=campaign_id, reason="leaked", actor=FINANCE)
 

@@ -8,7 +8,7 @@ import pytest
 
 from domain.gateways.interface import Outcome
 from domain.payments import handle_webhook
-from portal import backend
+from portal import database
 from tests.gateways import begin, dong, payer
 from tests.integration.test_payments import VAULT, ipn, vnpay
 from tests.round_trips import RoundTrips
@@ -24,26 +24,26 @@ if TYPE_CHECKING:
 @pytest.fixture
 def trips(database_url: str) -> Iterator[RoundTrips]:
     """The portal's own connections, counted."""
-    backend.connect(database_url, vault=TEST_VAULT)
-    yield RoundTrips(backend.engine())
-    backend.disconnect()
+    database.connect(database_url, vault=TEST_VAULT)
+    yield RoundTrips(database.engine())
+    database.disconnect()
 
 
 def make_payer() -> tuple[int, Actor]:
     """Return an account that may pay, and its owner."""
-    return backend.write(payer)
+    return database.transaction(payer)
 
 
 def start(account: tuple[int, Actor]) -> str:
     """Begin a payment and return its reference."""
-    started = backend.write(
+    started = database.transaction(
         lambda session: begin(session, vnpay(), account[0], account[1], dong(500_000))
     )
     return started.reference
 
 
 def handle(message: InboundMessage) -> Outcome:
-    outcome, _ = handle_webhook(backend.write, gateway=vnpay(), message=message, vault=VAULT)
+    outcome, _ = handle_webhook(database.transaction, gateway=vnpay(), message=message, vault=VAULT)
     return outcome
 
 

@@ -20,20 +20,20 @@ from domain import clock
 from domain.actors import StaffRole, user_actor
 from domain.errors import InvalidInput, NotAuthorised
 from domain.gateways.interface import (
-    DisputeFact,
     DisputeState,
+    DisputeUpdate,
     GatewayPaymentState,
     InboundMessage,
     Notification,
     NotificationRefused,
     Outcome,
-    PaymentFact,
+    PaymentUpdate,
 )
 from domain.payments import handle_webhook, unmatched_webhooks, webhooks
 from domain.payments.polling import CHECK_FAILED
-from domain.payments.records import count_steps
+from domain.payments.records import count_events
 from domain.security.payload_encryption import Vault
-from portal import backend
+from portal import database
 from portal.routes import payments as routes
 from tests.gateways import ScriptedGateway, paid
 from tests.integration.test_payments import CREDIT, VAULT, Begun, begun, ipn, take, vnpay
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
     from sqlalchemy.orm import Session
 
-    from domain.gateways.interface import Fact
+    from domain.gateways.interface import GatewayUpdate
 
 __all__ = ["begun"]
 
@@ -62,14 +62,14 @@ class Telling(ScriptedGateway):
     notification: Notification = field(default_factory=lambda: Notification("event-1", "test"))
     refusal: NotificationRefused | None = None
 
-    def parse_notification(self, message: InboundMessage) -> Notification:  # noqa: ARG002 - any
+    def parse_webhook(self, message: InboundMessage) -> Notification:  # noqa: ARG002 - any
         if self.refusal is not None:
             raise self.refusal
         return self.notification
 
 
-def telling(*facts: Fact, event_id: str = "event-1") -> Telling:
-    return Telling(notification=Notification(event_id, "test", facts))
+def telling(*updates: GatewayUpdate, event_id: str = "event-1") -> Telling:
+    return Telling(notification=Notification(event_id, "test", updates))
 
 
 def unmatched(sessions: sessionmaker[Session]) -> list[str]:
@@ -90,8 +90,8 @@ def test_a_webhook_about_a_dispute_has_the_gateway_asked(begun: Begun, state: Di
     with begun.sessions.begin() as session:
         session.get_one(Payment, begun.started.payment_id).next_check_at = None
         before = clock.now(session)
-    fact = DisputeFact("dispute-1", state, CREDIT, gateway_payment_id="money-of-it")
-    take(begun.sessions, MESSAGE, telling(fact))
+    update = DisputeUpdate("dispute-1", state, CREDIT, gateway_payment_id="money-of-it")
+    take(begun.sessions, MESSAGE, telling(update))
     asked_at = begun.row().next_check_at
     assert asked_at is not None
     assert before <= asked_at <= before + timedelta(minutes=5)
@@ -111,13 +111,13 @@ def test_a_webhook_that_raises_is_answered_noted_and_taken_when_it_comes_again(
 
     with begun.sessions.begin() as session:
         session.get_one(Payment, begun.started.payment_id).next_check_at = None
-    monkeypatch.setattr(webhooks, "apply_facts", refuse)
+    monkeypatch.setattr(webhooks, "apply_updates", refuse)
     for _again in range(2):
         assert take(begun.sessions, MESSAGE, gateway) is Outcome.UNAVAILABLE
     row = begun.row()
     assert (row.state, row.next_check_at is None) == ("created", False)
     with begun.sessions() as session:
-        assert count_steps(session, row, CHECK_FAILED, details={"error": RAISED}) == 1
+        assert count_events(session, row, CHECK_FAILED, details={"error": RAISED}) == 1
     monkeypatch.undo()
     assert take(begun.sessions, MESSAGE, gateway) is Outcome.RECORDED
     assert begun.row().state == "succeeded"
@@ -144,7 +144,7 @@ def test_money_of_an_unknown_payment_is_listed(sessions: sessionmaker[Session]) 
 def test_an_unknown_payment_without_money_is_not_listed(
     sessions: sessionmaker[Session], state: GatewayPaymentState
 ) -> None:
-    gateway = telling(PaymentFact(state, reference="ABCDEFGH"))
+    gateway = telling(PaymentUpdate(state, reference="ABCDEFGH"))
     assert take(sessions, MESSAGE, gateway) is Outcome.UNKNOWN_PAYMENT
     assert unmatched(sessions) == []
 
@@ -156,7 +156,7 @@ def test_money_of_an_unknown_payment_beside_a_known_one_is_listed(begun: Begun) 
 
 
 def test_money_that_is_recorded_when_it_is_told_again_is_listed_no_more(begun: Begun) -> None:
-    named = PaymentFact(
+    named = PaymentUpdate(
         GatewayPaymentState.PAID,
         gateway_reference="checkout-later",
         gateway_payment_id="money-of-it",
@@ -262,9 +262,9 @@ def test_a_webhook_is_verified_while_no_connection_is_taken(begun: Begun) -> Non
     pool = begun.sessions.kw["bind"].pool
 
     class Slow(Telling):
-        def parse_notification(self, message: InboundMessage) -> Notification:
+        def parse_webhook(self, message: InboundMessage) -> Notification:
             taken.append(pool.checkedout())
-            return super().parse_notification(message)
+            return super().parse_webhook(message)
 
     take(begun.sessions, MESSAGE, Slow())
     assert taken == [0]
@@ -279,7 +279,7 @@ class Stuck(Telling):
     go_on: threading.Event = field(default_factory=threading.Event)
     begun: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
 
-    def parse_notification(self, message: InboundMessage) -> Notification:  # noqa: ARG002 - any
+    def parse_webhook(self, message: InboundMessage) -> Notification:  # noqa: ARG002 - any
         self.begun.release()
         self.go_on.wait()
         raise NotificationRefused(Outcome.BAD_SIGNATURE, "certificate_unavailable")
@@ -294,7 +294,7 @@ def send(
     gateways = {"paypal": stuck, "vnpay": vnpay()}
     monkeypatch.setattr(routes, "gateway_of", gateways.get)
     monkeypatch.setattr(routes, "vault", lambda: VAULT)
-    backend.connect(database_url, vault=TEST_VAULT)
+    database.connect(database_url, vault=TEST_VAULT)
     with TestClient(Starlette(routes=routes.routes())) as client:
 
         def send(method: str, address: str) -> str:
@@ -302,7 +302,7 @@ def send(
 
         yield stuck, send
         stuck.go_on.set()
-    backend.disconnect()
+    database.disconnect()
 
 
 def test_webhooks_of_one_gateway_that_are_stuck_do_not_delay_those_of_another(
@@ -310,12 +310,10 @@ def test_webhooks_of_one_gateway_that_are_stuck_do_not_delay_those_of_another(
 ) -> None:
     stuck, request = send
     with ThreadPoolExecutor(13) as pool:
-        waiting = [pool.submit(request, "POST", "/notifications/paypal") for _ in range(12)]
-        for _ in range(routes._AT_ONCE):
+        waiting = [pool.submit(request, "POST", "/webhooks/paypal") for _ in range(12)]
+        for _ in range(routes._MAX_CONCURRENT):
             assert stuck.begun.acquire(timeout=60)
-        answer = pool.submit(
-            request, "GET", f"/notifications/vnpay?{ipn(begun.reference).raw_query}"
-        )
+        answer = pool.submit(request, "GET", f"/webhooks/vnpay?{ipn(begun.reference).raw_query}")
         try:
             assert '"00"' in answer.result(timeout=60)
         finally:
@@ -333,28 +331,28 @@ def test_webhooks_beyond_those_that_may_wait_are_told_to_come_again(
     monkeypatch.setattr(routes, "_MAX_WAITING", 3)
     with ThreadPoolExecutor(20) as pool:
         held = [
-            pool.submit(request, "POST", "/notifications/paypal") for _ in range(routes._AT_ONCE)
+            pool.submit(request, "POST", "/webhooks/paypal") for _ in range(routes._MAX_CONCURRENT)
         ]
         for _ in held:
             assert stuck.begun.acquire(timeout=60)
         try:
             # Three of these wait for a thread, and the others are answered while those are held.
-            more = [pool.submit(request, "POST", "/notifications/paypal") for _ in range(10)]
+            more = [pool.submit(request, "POST", "/webhooks/paypal") for _ in range(10)]
             turned_away = list(itertools.islice(as_completed(more, timeout=60), 7))
             assert {one.result() for one in turned_away} == {"unavailable"}
-            ours = f"/notifications/vnpay?{ipn(begun.reference).raw_query}"
+            ours = f"/webhooks/vnpay?{ipn(begun.reference).raw_query}"
             assert '"00"' in pool.submit(request, "GET", ours).result(timeout=60)
         finally:
             stuck.go_on.set()
         waited = [one.result(timeout=60) for one in (*held, *more) if one not in turned_away]
-    assert waited == ["bad_signature"] * (routes._AT_ONCE + 3)
+    assert waited == ["bad_signature"] * (routes._MAX_CONCURRENT + 3)
 
 
 def test_a_webhook_of_the_route_survives_connections_that_were_lost(
     begun: Begun, send: tuple[Stuck, Callable[[str, str], str]]
 ) -> None:
     _, request = send
-    backend.read(lambda session: session.execute(text("SELECT 1")).one())
+    database.read_snapshot(lambda session: session.execute(text("SELECT 1")).one())
     others = text(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
         " WHERE backend_type = 'client backend'"
@@ -362,7 +360,7 @@ def test_a_webhook_of_the_route_survives_connections_that_were_lost(
     )
     with begun.sessions.begin() as session:
         session.execute(others)
-    answer = request("GET", f"/notifications/vnpay?{ipn(begun.reference).raw_query}")
+    answer = request("GET", f"/webhooks/vnpay?{ipn(begun.reference).raw_query}")
     assert '"00"' in answer
 
 

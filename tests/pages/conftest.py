@@ -11,7 +11,7 @@ from streamlit.components.v2 import manifest_scanner
 from streamlit.testing.v1 import AppTest
 
 from domain.actors import MemberRole, StaffRole, user_actor
-from portal import backend, viewing
+from portal import database, page_context
 from portal.session import Visitor
 from tests.support.keys import TEST_VAULT
 from tests.support.people import register
@@ -37,7 +37,7 @@ def installed_components() -> Iterator[None]:
 @pytest.fixture
 def show(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., AppTest]]:
     """Run the portal for a person: their account, their other memberships, or a staff role."""
-    backend.connect(database_url, vault=TEST_VAULT)
+    database.connect(database_url, vault=TEST_VAULT)
 
     def shown(
         account_id: int | None,
@@ -48,7 +48,7 @@ def show(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
     ) -> AppTest:
         memberships = {} if account_id is None else {account_id: MemberRole.OWNER}
         actor = user_actor(1, staff_role=staff_role, memberships=memberships)
-        backend.write(register, actor)
+        database.transaction(register, actor)
         visitor = Visitor(
             user_id=1,
             display_name="Sample Person",
@@ -60,7 +60,7 @@ def show(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
             session_id="session",
             form_token="token",
         )
-        monkeypatch.setattr(viewing, "require_visitor", lambda: visitor)
+        monkeypatch.setattr(page_context, "require_visitor", lambda: visitor)
         app = AppTest.from_file(str(MAIN), default_timeout=120)
         for name, value in query.items():
             app.query_params[name] = value
@@ -69,7 +69,7 @@ def show(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
         return app
 
     yield shown
-    backend.disconnect()
+    database.disconnect()
 
 
 @pytest.fixture

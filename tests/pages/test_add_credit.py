@@ -21,7 +21,7 @@ from domain.identity import create_user
 from domain.ledger.balances import account_summary
 from domain.money import Money
 from domain.payments.exchange_rates import Quote
-from portal import backend, viewing
+from portal import database, page_context
 from portal.formats import time_zone
 from portal.session import Visitor
 from portal.top_up import dialog
@@ -62,12 +62,12 @@ def opened(
     database_url: str, gateways: object, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., AppTest]]:
     """Open the dialog at a step, for the owner of an account."""
-    backend.connect(database_url, vault=TEST_VAULT)
+    database.connect(database_url, vault=TEST_VAULT)
     assert gateways
 
     def make(account_id: int, step: str = "amount", user_id: int = 1, **chosen: Any) -> AppTest:
         actor = user_actor(user_id, memberships={account_id: MemberRole.OWNER})
-        backend.write(register, actor)
+        database.transaction(register, actor)
         visitor = Visitor(
             user_id=user_id,
             display_name="Sample Person",
@@ -79,15 +79,15 @@ def opened(
             session_id="session",
             form_token="token",
         )
-        monkeypatch.setattr(viewing, "require_visitor", lambda: visitor)
-        account = backend.read(account_summary, actor=actor, account_id=account_id)
+        monkeypatch.setattr(page_context, "require_visitor", lambda: visitor)
+        account = database.read_snapshot(account_summary, actor=actor, account_id=account_id)
         app = AppTest.from_function(_dialog, default_timeout=30)
-        app.session_state["here"] = viewing.Viewing(visitor, account, time_zone("UTC"))
+        app.session_state["here"] = page_context.PageContext(visitor, account, time_zone("UTC"))
         app.session_state["add_credit"] = dialog._Steps(account_id, step, **chosen)
         return run(app)
 
     yield make
-    backend.disconnect()
+    database.disconnect()
 
 
 def run(app: AppTest) -> AppTest:
@@ -396,9 +396,9 @@ def test_whoever_may_no_longer_pay_begins_no_payment_in_an_open_dialog(
     with as_owner(session):
         session.execute(delete(AccountMember))
     session.commit()
-    backend.write(register, actor)
+    database.transaction(register, actor)
     visitor = replace(app.session_state["here"].visitor, actor=actor)
-    monkeypatch.setattr(viewing, "require_visitor", lambda: visitor)
+    monkeypatch.setattr(page_context, "require_visitor", lambda: visitor)
     click(app, "Pay ₫500,000")
     assert len(errors(app)) == 1
     assert session.scalars(select(Payment.id)).all() == []

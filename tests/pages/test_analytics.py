@@ -21,7 +21,7 @@ from domain.analytics.queries import (
     analytics_choices,
     analytics_report,
 )
-from portal import address, descriptions
+from portal import descriptions, query_params
 from portal.analytics import report as drawing
 from portal.analytics import words
 from portal.analytics.filters import Wanted
@@ -176,7 +176,7 @@ def test_a_bar_opens_what_it_stands_for(
     kept: dict[str, str] = {}
     point = {"customdata": [key, LAST.isoformat(), "$1.00"]}
     monkeypatch.setattr("streamlit.session_state", {"bars": {"selection": {"points": [point]}}})
-    monkeypatch.setattr(address, "keep_all", kept.update)
+    monkeypatch.setattr(query_params, "keep_all", kept.update)
     wanted = Wanted(Days(FIRST, LAST, "day"), "", "", "", "ai-notebook")
     drawing._open_bar("bars", wanted, "USD")
     assert kept.get("service") == opened

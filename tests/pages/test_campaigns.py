@@ -14,7 +14,7 @@ from sqlalchemy import text
 from domain.actors import StaffRole, user_actor
 from domain.uploads import CODES
 from domain.vouchers import (
-    MOST_CODES_AT_ONCE,
+    MAX_CODES_PER_BATCH,
     codes_of_batch,
     count_revocable,
     decide_campaign,
@@ -24,7 +24,7 @@ from domain.vouchers import (
     propose_campaign,
     revoke_codes,
 )
-from portal import backend
+from portal import database
 from portal.campaigns import codes as files
 from tests.integration.test_vouchers import ANOTHER, FINANCE, campaign, codes, customer, terms
 from tests.support.owner import as_owner
@@ -148,7 +148,7 @@ def test_codes_are_made_and_taken_away(session: Session, page: Callable[..., App
     (batch,) = list_batches(session, campaign_id=number, actor=FINANCE)
     made = set(codes_of_batch(session, batch_id=batch.batch_id, actor=FINANCE))
     session.commit()
-    backend.write(register, FINANCE)
+    database.transaction(register, FINANCE)
     arguments = (FINANCE, batch.batch_id)
     listed = files.make(*arguments, files.csv_file).decode("utf-8-sig")
     book = files.make(*arguments, files.workbook)
@@ -162,19 +162,19 @@ def test_codes_are_made_and_taken_away(session: Session, page: Callable[..., App
 def test_a_hundred_thousand_codes_are_made_taken_away_and_read_again(
     session: Session, page: Callable[..., AppTest]
 ) -> None:
-    number = campaign(session, code_budget=MOST_CODES_AT_ONCE)
+    number = campaign(session, code_budget=MAX_CODES_PER_BATCH)
     session.commit()
     app = page(id=str(number))
-    app.number_input(key="generate_count-0").set_value(MOST_CODES_AT_ONCE)
+    app.number_input(key="generate_count-0").set_value(MAX_CODES_PER_BATCH)
     press(app, "Make the codes")
     assert texts(app.success) == ["100,000 codes are made."]
     (batch,) = list_batches(session, campaign_id=number, actor=FINANCE)
-    backend.write(register, FINANCE)
+    database.transaction(register, FINANCE)
     book = files.make(FINANCE, batch.batch_id, files.workbook)
     (sheet,) = openpyxl.load_workbook(io.BytesIO(book), read_only=True).worksheets
     taken = {row[0] for row in sheet.iter_rows(values_only=True) if row[0]} - {"Code"}
     kept = set(session.scalars(text("SELECT code FROM voucher_codes")))
-    assert len(kept) == MOST_CODES_AT_ONCE
+    assert len(kept) == MAX_CODES_PER_BATCH
     assert taken == kept
 
 

@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from domain.actors import MemberRole, user_actor
 from domain.history import export_jobs
-from domain.history.export_jobs import ExportState, ExportWish
+from domain.history.export_jobs import ExportOptions, ExportState
 from domain.history.rows import HistoryFilter
 from tests.factories import SYSTEM, charge, grant, make_account
 
@@ -32,8 +32,8 @@ def account(session: Session) -> int:
 
 def begin(session: Session, account: int, user_id: int = 1) -> int:
     actor = user_actor(user_id, memberships={account: MemberRole.OWNER})
-    wish = ExportWish(account, HistoryFilter(), "xlsx", "UTC", "en")
-    job_id = export_jobs.begin_export(session, actor=actor, wish=wish)
+    options = ExportOptions(account, HistoryFilter(), "xlsx", "UTC", "en")
+    job_id = export_jobs.begin_export(session, actor=actor, options=options)
     session.commit()
     return job_id
 

@@ -9,7 +9,7 @@ from urllib.parse import parse_qs
 import pytest
 
 from domain.actors import MemberRole, user_actor
-from domain.payments.gateway_updates import apply_facts
+from domain.payments.gateway_updates import apply_updates
 from tests.gateways import GATEWAYS, ScriptedGateway, begin, dong, paid, payer
 from tests.pages.test_query_counts import MOST, statements_of_a_run
 
@@ -37,8 +37,8 @@ def begun(session: Session, account: int) -> str:
 
 
 def credit(session: Session, reference: str) -> None:
-    fact = paid(reference, CREDIT)
-    apply_facts(session, gateway=ScriptedGateway(), facts=(fact,), actor=GATEWAYS)
+    update = paid(reference, CREDIT)
+    apply_updates(session, gateway=ScriptedGateway(), updates=(update,), actor=GATEWAYS)
     session.commit()
 
 

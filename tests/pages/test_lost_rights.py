@@ -10,7 +10,7 @@ import pytest
 from domain.accounts.members import invite_member
 from domain.actors import MemberRole, user_actor
 from domain.vouchers import issue_code, lock_campaign
-from portal import viewing
+from portal import page_context
 from portal.settings import settings
 from tests.factories import SYSTEM
 from tests.integration.test_vouchers import FINANCE, campaign
@@ -43,7 +43,7 @@ def account(session: Session) -> int:
         role=MemberRole.READER,
         actor=SYSTEM,
         idempotency_key="invitation",
-        rules=settings().rules,
+        policy=settings().policy,
     )
     session.commit()
     return account
@@ -55,11 +55,11 @@ def texts(elements: Any) -> list[str]:
 
 def lower(monkeypatch: pytest.MonkeyPatch, app: AppTest, account: int) -> None:
     """Make the person of a page that was drawn a reader."""
-    visitor = vars(viewing)["require_visitor"]()
+    visitor = vars(page_context)["require_visitor"]()
     reader = replace(visitor, actor=user_actor(1, memberships={account: MemberRole.READER}))
-    monkeypatch.setattr(viewing, "require_visitor", lambda: reader)
+    monkeypatch.setattr(page_context, "require_visitor", lambda: reader)
     # A page that runs alone is not told by the portal around it.
-    app.session_state["viewing"] = replace(app.session_state["viewing"], visitor=reader)
+    app.session_state["page_context"] = replace(app.session_state["page_context"], visitor=reader)
 
 
 def press(app: AppTest, label: str) -> None:

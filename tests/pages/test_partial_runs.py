@@ -13,7 +13,7 @@ from domain.actors import MemberRole, StaffRole, user_actor
 from domain.errors import NotAuthorised
 from domain.ledger.balances import account_summary
 from domain.permissions import allows, require
-from portal import backend, formats, viewing
+from portal import database, formats, page_context
 from portal.session import Visitor
 from portal.ui import partial_runs
 from tests.factories import make_account
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from domain.actors import Actor
-    from portal.viewing import Viewing
+    from portal.page_context import PageContext
 
 
 class Stopped(Exception):  # noqa: N818 - what ends a run is no error
@@ -40,8 +40,8 @@ class Drawn:
         self.account = make_account(session)
         session.commit()
         owner = user_actor(1, memberships={self.account: MemberRole.OWNER})
-        backend.write(register, owner)
-        self.seen: list[Viewing] = []
+        database.transaction(register, owner)
+        self.seen: list[PageContext] = []
         self.errors: list[str] = []
         self.acted = 0
         self._monkeypatch = monkeypatch
@@ -49,8 +49,8 @@ class Drawn:
         monkeypatch.setattr(st, "error", lambda told, **_: self.errors.append(told))
         monkeypatch.setattr(st, "rerun", self._stop)
         visitor = self.comes(owner)
-        summary = backend.read(account_summary, actor=owner, account_id=self.account)
-        here = viewing.Viewing(visitor, summary, formats.time_zone("UTC"))
+        summary = database.read_snapshot(account_summary, actor=owner, account_id=self.account)
+        here = page_context.PageContext(visitor, summary, formats.time_zone("UTC"))
         partial_runs._with_current_rights(self._keep)(self._draw)(here)
 
     def comes(self, actor: Actor) -> Visitor:
@@ -66,12 +66,12 @@ class Drawn:
             session_id="session",
             form_token="token",
         )
-        self._monkeypatch.setattr(viewing, "require_visitor", lambda: visitor)
+        self._monkeypatch.setattr(page_context, "require_visitor", lambda: visitor)
         return visitor
 
     def leaves(self) -> None:
         """Have nobody be signed in."""
-        self._monkeypatch.setattr(viewing, "require_visitor", self._stop)
+        self._monkeypatch.setattr(page_context, "require_visitor", self._stop)
 
     def run(self) -> None:
         """Run the fragment alone."""
@@ -85,7 +85,7 @@ class Drawn:
 
         return partial_run
 
-    def _draw(self, here: Viewing) -> None:
+    def _draw(self, here: PageContext) -> None:
         self.seen.append(here)
         require(here.visitor.actor, "manage_members", self.account)
         self.acted += 1
@@ -96,9 +96,9 @@ class Drawn:
 
 @pytest.fixture
 def drawn(database_url: str, session: Session, monkeypatch: pytest.MonkeyPatch) -> Iterator[Drawn]:
-    backend.connect(database_url, vault=TEST_VAULT)
+    database.connect(database_url, vault=TEST_VAULT)
     yield Drawn(session, monkeypatch)
-    backend.disconnect()
+    database.disconnect()
 
 
 def test_whoever_it_was_drawn_for_acts(drawn: Drawn) -> None:
@@ -151,11 +151,11 @@ def test_a_write_looks_the_rights_up_once_more(drawn: Drawn) -> None:
     """Between the look and the write, too, a role may have gone."""
     drawn.run()
     actor = drawn.seen[0].visitor.actor
-    backend.write(register, replace(actor, memberships={drawn.account: MemberRole.READER}))
+    database.transaction(register, replace(actor, memberships={drawn.account: MemberRole.READER}))
     assert allows(actor, "manage_members", drawn.account)
 
     def manage(_session: Session, *, actor: Actor) -> None:
         require(actor, "manage_members", drawn.account)
 
     with pytest.raises(NotAuthorised):
-        backend.write(manage, actor=actor)
+        database.transaction(manage, actor=actor)

@@ -8,16 +8,16 @@ import pytest
 
 from domain.actors import StaffRole, user_actor
 from domain.gateways.interface import (
-    DisputeFact,
     DisputeState,
+    DisputeUpdate,
     GatewayPaymentState,
-    PaymentFact,
-    RefundFact,
+    PaymentUpdate,
     RefundState,
+    RefundUpdate,
 )
 from domain.ledger.balances import account_summary
 from domain.payments import request_refund
-from domain.payments.gateway_updates import apply_facts
+from domain.payments.gateway_updates import apply_updates
 from domain.payments.reviews import (
     propose_acceptance,
     record_return,
@@ -59,13 +59,13 @@ class Case:
     def comes(
         self, amount: Money | None, state: GatewayPaymentState = GatewayPaymentState.PAID
     ) -> None:
-        fact = PaymentFact(
+        update = PaymentUpdate(
             state,
             reference=self.payment.reference,
             gateway_payment_id=None if amount is None else "money-1",
             amount=amount,
         )
-        apply_facts(self.session, gateway=self.gateway, facts=(fact,), actor=GATEWAYS)
+        apply_updates(self.session, gateway=self.gateway, updates=(update,), actor=GATEWAYS)
         self.session.commit()
 
     def doubt(self) -> int:
@@ -104,7 +104,7 @@ def confirm(app: AppTest, label: str, reason: str) -> None:
     click(app, label)
 
 
-def facts(app: AppTest) -> str:
+def updates(app: AppTest) -> str:
     return " ".join(str(block.proto.body) for block in app.get("html"))
 
 
@@ -114,7 +114,7 @@ def test_finance_proposes_and_then_waits_for_somebody_else(
     case.comes(dong(700_000))
     app = look(show, case, StaffRole.FINANCE)
     assert "This payment needs a decision" in [heading.value for heading in app.subheader]
-    shown = facts(app)
+    shown = updates(app)
     assert "₫1,000,000" in shown
     assert shown.count("₫700,000") == 2
     assert offered(app) == [PROPOSE, REFUSE]
@@ -141,11 +141,11 @@ def test_somebody_else_accepts_with_both_names(show: Callable[..., AppTest], cas
     )
     case.session.commit()
     app = look(show, case, StaffRole.FINANCE)
-    assert "Seen on the statement" in facts(app)
+    assert "Seen on the statement" in updates(app)
     assert offered(app) == [ACCEPT, REFUSE]
     confirm(app, ACCEPT, "Agreed")
     assert [done.value for done in app.success] == ["Approved. The credit was granted."]
-    shown = facts(app)
+    shown = updates(app)
     assert "user:900" in shown
     assert "<dt>Decided by</dt><dd>You</dd>" in shown
     assert "Success · Paid" in shown
@@ -158,10 +158,10 @@ def test_finance_refuses_and_records_that_it_went_back(
     case.comes(dong(700_000))
     app = look(show, case, StaffRole.FINANCE)
     confirm(app, REFUSE, "Not theirs")
-    assert "Failed · Not accepted" in facts(app)
-    assert "₫700,000 must be given back by hand" in facts(app)
+    assert "Failed · Not accepted" in updates(app)
+    assert "₫700,000 must be given back by hand" in updates(app)
     confirm(app, RECORD, "FT 77")
-    assert "₫700,000 was given back" in facts(app)
+    assert "₫700,000 was given back" in updates(app)
     assert offered(app) == []
 
 
@@ -179,7 +179,7 @@ def test_support_reads_only(show: Callable[..., AppTest], case: Case) -> None:
     )
     case.session.commit()
     app.run()
-    assert "must be given back by hand" in facts(app)
+    assert "must be given back by hand" in updates(app)
     assert offered(app) == []
 
 
@@ -195,8 +195,8 @@ def test_without_the_gateway_s_word_it_can_only_be_asked_or_refused(
 def test_a_decision_that_came_too_late_says_so(show: Callable[..., AppTest], case: Case) -> None:
     case.comes(dong(700_000))
     app = look(show, case, StaffRole.FINANCE)
-    fact = paid(case.payment.reference, dong(1_000_000), number="money-1")
-    apply_facts(case.session, gateway=case.gateway, facts=(fact,), actor=GATEWAYS)
+    update = paid(case.payment.reference, dong(1_000_000), number="money-1")
+    apply_updates(case.session, gateway=case.gateway, updates=(update,), actor=GATEWAYS)
     case.session.commit()
     confirm(app, REFUSE, "Too late")
     assert not app.success
@@ -204,7 +204,7 @@ def test_a_decision_that_came_too_late_says_so(show: Callable[..., AppTest], cas
     assert error.value.replace("\\", "").startswith(
         "Nothing was changed: the gateway has settled this since."
     )
-    assert "Success · Paid" in facts(app)
+    assert "Success · Paid" in updates(app)
 
 
 @pytest.mark.parametrize(
@@ -312,7 +312,7 @@ def test_amount_that_differs_stands_on_the_work_list_until_it_is_reviewed(
     ]
     assert not reviewable(app)
     assert "Reviewed" in [each.value for each in app.subheader]
-    assert "A typing error at the gateway" in facts(app)
+    assert "A typing error at the gateway" in updates(app)
 
 
 def test_late_review_of_an_amount_says_who_was_faster(
@@ -363,20 +363,20 @@ def test_finance_ends_a_dispute_whose_end_cannot_be_read(
     show: Callable[..., AppTest], case: Case, label: str, told: str, left: int
 ) -> None:
     case.comes(dong(1_000_000))
-    fact = DisputeFact(
+    update = DisputeUpdate(
         "dp-1",
         DisputeState.OPEN,
         dong(1_000_000),
         gateway_payment_id="money-1",
         unknown_outcome="A_NEW_CODE",
     )
-    apply_facts(case.session, gateway=case.gateway, facts=(fact,), actor=GATEWAYS)
+    apply_updates(case.session, gateway=case.gateway, updates=(update,), actor=GATEWAYS)
     case.session.commit()
     app = look(show, case, StaffRole.SUPPORT)
     assert label not in [button.label for button in app.button]
     app = look(show, case, StaffRole.FINANCE)
     assert "Dispute closed with an unknown outcome" in [each.value for each in app.subheader]
-    assert "A_NEW_CODE" in facts(app)
+    assert "A_NEW_CODE" in updates(app)
     click(app, label)
     assert [error.value for error in app.error] == ["Say why."]
     field = next(each for each in app.text_input if str(each.key).startswith("line-review-"))
@@ -400,10 +400,10 @@ def test_steps_tell_their_amounts_and_why_money_was_refunded(
             actor=OTHER,
             idempotency_key=reason,
         )
-    fact = RefundFact(
+    update = RefundUpdate(
         "re-1", RefundState.SUCCEEDED, dong(100_000), payment_reference=case.payment.reference
     )
-    apply_facts(case.session, gateway=case.gateway, facts=(fact,), actor=GATEWAYS)
+    apply_updates(case.session, gateway=case.gateway, updates=(update,), actor=GATEWAYS)
     case.session.commit()
     table = look(show, case, StaffRole.SUPPORT).dataframe[0].value
     refunds = table[table["What"].str.startswith("Refund requested")]

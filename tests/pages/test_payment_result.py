@@ -9,21 +9,21 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import update as sql_update
 
 from db.models import Payment, Refund
 from domain.actors import StaffRole, user_actor
 from domain.gateways.interface import (
-    DisputeFact,
     DisputeState,
+    DisputeUpdate,
     GatewayPaymentState,
-    PaymentFact,
-    RefundFact,
+    PaymentUpdate,
     RefundState,
+    RefundUpdate,
     Snapshot,
 )
 from domain.payments import issue_documents
-from domain.payments.gateway_updates import apply_facts
+from domain.payments.gateway_updates import apply_updates
 from domain.payments.queries import find_payment, payment_timeline
 from domain.security.payload_encryption import Vault
 from portal.top_up import dialog, result
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from streamlit.testing.v1 import AppTest
 
     from domain.actors import Actor
-    from domain.gateways.interface import Fact, Gateway, KnownPayment
+    from domain.gateways.interface import Gateway, GatewayUpdate, KnownPayment
     from domain.payments.queries import PaymentView
 
 CREDIT = dong(500_000)
@@ -61,11 +61,11 @@ class Case:
     def becomes(self, **values: Any) -> None:
         chosen = Payment.id == self.payment.payment_id
         with as_owner(self.session):
-            self.session.execute(update(Payment).where(chosen).values(**values))
+            self.session.execute(sql_update(Payment).where(chosen).values(**values))
         self.session.commit()
 
-    def told(self, fact: Fact) -> None:
-        apply_facts(self.session, gateway=self.gateway, facts=(fact,), actor=GATEWAYS)
+    def told(self, update: GatewayUpdate) -> None:
+        apply_updates(self.session, gateway=self.gateway, updates=(update,), actor=GATEWAYS)
         self.session.commit()
 
     def credited(self) -> None:
@@ -74,14 +74,14 @@ class Case:
         self.session.commit()
 
     def disputed(self, state: str, reason: str = "product_not_received") -> None:
-        fact = DisputeFact(
+        update = DisputeUpdate(
             "dispute-1",
             DisputeState(state),
             CREDIT,
             payment_reference=self.payment.reference,
             reason=reason,
         )
-        self.told(fact)
+        self.told(update)
 
     def refunded(self, **values: Any) -> None:
         row = self.session.get_one(Payment, self.payment.payment_id)
@@ -161,10 +161,10 @@ def test_payment_that_failed_shows_no_credit_and_another_way(
 ) -> None:
     case.becomes(state=state)
     app = look(show, case)
-    facts = facts_of(app)
-    assert facts["Amount"] == "₫500,000"
-    assert facts["Status"] == status
-    assert not [name for name in facts if "redit" in name or "aid" in name]
+    updates = facts_of(app)
+    assert updates["Amount"] == "₫500,000"
+    assert updates["Status"] == status
+    assert not [name for name in updates if "redit" in name or "aid" in name]
     assert offered in labels(app)
 
 
@@ -200,8 +200,8 @@ def test_payment_whose_time_ends_while_it_is_watched_offers_another_at_once(
 def test_declined_payment_says_so_and_opens_add_credit_with_its_amount(
     show: Callable[..., AppTest], case: Case
 ) -> None:
-    fact = PaymentFact(GatewayPaymentState.FAILED, reference=case.payment.reference, code="51")
-    case.told(fact)
+    update = PaymentUpdate(GatewayPaymentState.FAILED, reference=case.payment.reference, code="51")
+    case.told(update)
     app = look(show, case)
     (told,) = (error.value.replace("\\", "") for error in app.error)
     assert told.startswith("VNPay declined this payment: there is not enough money in the account.")
@@ -220,7 +220,7 @@ def test_attempt_that_was_declined_offers_another_method_while_the_payment_is_op
     show: Callable[..., AppTest], case: Case
 ) -> None:
     case.becomes(state="pending", redirect_url="https://pay.example.com/")
-    refused = PaymentFact(
+    refused = PaymentUpdate(
         GatewayPaymentState.OPEN,
         reference=case.payment.reference,
         code="INSTRUMENT_DECLINED",
@@ -279,13 +279,13 @@ def test_payment_that_a_store_awaits_says_until_when(
 
 def awaits_store(case: Case, instructions_url: str | None) -> None:
     """Have the gateway say that a store awaits the money, and where the customer reads how."""
-    fact = PaymentFact(
+    update = PaymentUpdate(
         GatewayPaymentState.AWAITING,
         reference=case.payment.reference,
         pay_by=datetime(2026, 12, 24, 14, 59, tzinfo=UTC),
         instructions_url=instructions_url,
     )
-    case.told(fact)
+    case.told(update)
 
 
 def test_payment_that_a_store_awaits_leads_to_its_instructions(
@@ -309,7 +309,7 @@ def test_payment_that_a_store_awaits_leads_to_its_instructions(
     staff.switch_page("pages/payment.py")
     staff.query_params["ref"] = case.payment.reference
     assert path not in html_of(staff.run()), "only who may pay is led there"
-    case.told(PaymentFact(GatewayPaymentState.EXPIRED, reference=case.payment.reference))
+    case.told(PaymentUpdate(GatewayPaymentState.EXPIRED, reference=case.payment.reference))
     expired = look(show, case)
     assert path not in html_of(expired)
     assert "This payment was not paid in time and has expired." in expired.warning[0].value
@@ -320,7 +320,7 @@ def test_customer_opens_the_receipt_and_what_followed_it(
     show: Callable[..., AppTest], staff_page: Callable[..., AppTest], case: Case
 ) -> None:
     case.credited()
-    refund = RefundFact(
+    refund = RefundUpdate(
         "r1",
         RefundState.SUCCEEDED,
         dong(200_000),
@@ -509,7 +509,7 @@ def test_payment_history_says_where_top_ups_without_a_payment_are(
         return told
 
     case.credited()
-    refund = RefundFact(
+    refund = RefundUpdate(
         "r1", RefundState.SUCCEEDED, dong(200_000), payment_reference=case.payment.reference
     )
     for state in (RefundState.SUCCEEDED, RefundState.FAILED):

@@ -10,7 +10,7 @@ from db.models import Payment
 from domain.actors import StaffRole
 from domain.payments import check_payment
 from domain.payments.polling import REFUND_UNANSWERED
-from domain.payments.records import note
+from domain.payments.records import add_event
 from tests.gateways import GATEWAYS, ScriptedGateway, begin, dong, payer
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def test_timeline_shows_a_failed_check_with_its_error(
         account, owner = payer(session)
         made = begin(session, gateway, account, owner, dong(1_000_000))
         payment = session.scalars(select(Payment)).one()
-        note(session, payment, REFUND_UNANSWERED, actor=GATEWAYS, details={"refund": 1})
+        add_event(session, payment, REFUND_UNANSWERED, actor=GATEWAYS, details={"refund": 1})
     check_payment(sessions, gateway=gateway, payment_id=made.payment_id, actor=owner)
     app = staff_page("payments", StaffRole.SUPPORT, ref=made.reference)
     shown = " ".join(app.dataframe[0].value.to_csv().split())

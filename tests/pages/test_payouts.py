@@ -12,7 +12,7 @@ from domain.actors import StaffRole, user_actor
 from domain.ledger.balances import account_summary
 from domain.payments import cancel_refund, record_payout
 from domain.payments.bank_transfers import decide_transfer
-from domain.support import Done
+from domain.support import CompletedAction
 from tests.factories import SYSTEM, UNIT
 from tests.gateways import dong, payer
 from tests.integration.test_bank_transfers import record
@@ -34,7 +34,7 @@ def refunded(session: Session) -> Payment:
     transfer = record(session, account)
     payment_id = decide_transfer(session, transfer_id=transfer, is_approved=True, actor=CHECKER)
     payment = session.get_one(Payment, payment_id)
-    assert isinstance(refund(session, payment, CHECKER, dong(1_000_000)), Done)
+    assert isinstance(refund(session, payment, CHECKER, dong(1_000_000)), CompletedAction)
     session.commit()
     return payment
 

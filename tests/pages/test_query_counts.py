@@ -12,7 +12,7 @@ from sqlalchemy import event
 from domain.actors import StaffRole
 from domain.history import pages
 from domain.metering.usage import UsageEvent, record_usage
-from portal import backend, descriptions
+from portal import database, descriptions
 from tests.factories import SYSTEM, charge, grant, make_account
 
 if TYPE_CHECKING:
@@ -53,9 +53,9 @@ def counted() -> Iterator[list[str]]:
     def note(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
         statements.append(" ".join(statement.split()))
 
-    event.listen(backend.engine(), "before_cursor_execute", note)
+    event.listen(database.engine(), "before_cursor_execute", note)
     yield statements
-    event.remove(backend.engine(), "before_cursor_execute", note)
+    event.remove(database.engine(), "before_cursor_execute", note)
 
 
 def fill(session: Session, account: int, count: int) -> None:

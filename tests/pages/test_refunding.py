@@ -10,9 +10,9 @@ from sqlalchemy import select, text
 
 from db.models import Account, ApprovalRequest, Refund
 from domain.actors import StaffRole, user_actor
-from domain.gateways.interface import DisputeFact, DisputeState, GatewayRefused
-from domain.payments.gateway_updates import apply_facts
-from domain.support import Waiting
+from domain.gateways.interface import DisputeState, DisputeUpdate, GatewayRefused
+from domain.payments.gateway_updates import apply_updates
+from domain.support import PendingApproval
 from portal.payments import refunding
 from tests.factories import UNIT, charge
 from tests.gateways import GATEWAYS, ScriptedGateway, dong
@@ -43,7 +43,7 @@ def texts(elements: Any) -> list[str]:
     return [element.value.replace("\\", "") for element in elements]
 
 
-def facts(app: AppTest) -> str:
+def updates(app: AppTest) -> str:
     return " ".join(element.proto.body for element in app.get("html"))
 
 
@@ -64,7 +64,7 @@ def refund_above_limit(session: Session, payment: Payment) -> int:
         )
     )
     waiting = refund(session, payment, user_actor(77, staff_role=StaffRole.FINANCE))
-    assert isinstance(waiting, Waiting)
+    assert isinstance(waiting, PendingApproval)
     session.commit()
     return waiting.request_id
 
@@ -75,7 +75,7 @@ def test_refund_form_shows_what_is_left_and_what_it_takes(
     app = staff_page("payments", StaffRole.FINANCE, ref=payment.reference)
     assert "Left to refund: ₫500,000" in texts(app.markdown)
     app.text_input(key=key(payment, "amount")).set_value("300,000").run()
-    shown = facts(app)
+    shown = updates(app)
     for name, amount in (
         ("Credit clawed back", "₫300,000"),
         ("Balance before", "₫100,000"),
@@ -109,7 +109,7 @@ def test_refund_above_the_limit_waits_and_is_approved_by_another(
     app.button(key=key(payment, "send", 1)).click().run()
     assert texts(app.error)[0].startswith("The very same waits for approval already.")
     app = staff_page("approvals", StaffRole.FINANCE)
-    assert f"Payment {payment.reference}" in facts(app)
+    assert f"Payment {payment.reference}" in updates(app)
     assert not [each for each in app.button if each.key == f"approve-{waiting.id}"]
 
 
@@ -152,14 +152,14 @@ def test_refund_of_money_in_dispute_says_so(
     session: Session, staff_page: Callable[..., AppTest], payment: Payment
 ) -> None:
     app = staff_page("payments", StaffRole.FINANCE, ref=payment.reference)
-    opened = DisputeFact(
+    opened = DisputeUpdate(
         "dispute-1",
         DisputeState.OPEN,
         PAID,
         gateway_payment_id=payment.gateway_payment_id,
         payment_reference=payment.reference,
     )
-    apply_facts(session, gateway=ScriptedGateway(), facts=[opened], actor=GATEWAYS)
+    apply_updates(session, gateway=ScriptedGateway(), updates=[opened], actor=GATEWAYS)
     session.commit()
     assert "Dispute opened: the account is frozen: ₫500,000 (System: gateways, " in late(
         app, payment

@@ -19,7 +19,7 @@ def script() -> None:
     from portal.ui import flash, forms  # noqa: PLC0415
 
     with st.form(forms.key("wishes", "form")):
-        typed = st.text_input("Wish", key=forms.key("wishes", "wish"))
+        typed = st.text_input("Wish", key=forms.key("wishes", "options"))
         is_sent = st.form_submit_button("Send")
     if is_sent and not typed.startswith("please"):
         flash.leave("wishes", "Say please.", is_good=False)

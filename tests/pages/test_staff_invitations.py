@@ -50,7 +50,7 @@ def invited(session: Session, by: Actor) -> Invitation:
         role=StaffRole.FINANCE,
         reason="Hired",
         actor=by,
-        rules=settings().rules,
+        policy=settings().policy,
     )
     session.commit()
     return made
@@ -188,7 +188,7 @@ def test_sent_again_by_somebody_else_meanwhile_says_so(
         invitation_id=made.invitation_id,
         sent_at=made.sent_at,
         actor=other,
-        rules=settings().rules,
+        policy=settings().policy,
     )
     session.commit()
     app = press(app, "Send again")

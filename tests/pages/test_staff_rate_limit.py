@@ -12,7 +12,7 @@ from domain.actors import StaffRole
 from domain.staff import change_staff_role
 from domain.staff.rate_limit import MAX_CHANGES
 from tests.integration.test_support import make_person
-from tests.pages.test_staff import press, texts
+from tests.pages.test_staff import field, press, texts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,12 +42,12 @@ def test_page_says_when_there_is_room_and_disables_meanwhile(
         )
     session.commit()
     app = staff_page("staff", StaffRole.ADMIN)
-    app.text_input(key="staff_change_reason").set_value("Moved")
+    field(app, "staff_change_reason").set_value("Moved")
     for _ in range(2):
         press(app, "Remove role")
         (refusal,) = texts(app.error)
         assert re.fullmatch(r"Too many tries\. Wait \d\d minutes and try again\.", refusal)
-    app.text_input(key="staff_change_reason").set_value("Left")
+    field(app, "staff_change_reason").set_value("Left")
     press(app, "Disable person")
     session.rollback()
     found = session.scalars(select(User).where(User.id == person.user_id)).one()

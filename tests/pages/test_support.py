@@ -12,9 +12,9 @@ from db.models import Account
 from domain import support
 from domain.actors import StaffRole, user_actor
 from domain.clock import CLOCK
-from domain.gateways.interface import RefundFact, RefundState
+from domain.gateways.interface import RefundState, RefundUpdate
 from domain.ledger.balances import account_summary
-from domain.payments.gateway_updates import apply_facts
+from domain.payments.gateway_updates import apply_updates
 from tests.factories import SYSTEM, UNIT, charge, grant, make_account
 from tests.gateways import GATEWAYS, ScriptedGateway, begin, dong, paid, payer
 from tests.integration.test_support import agent, checker, do, goodwill, make_person
@@ -96,10 +96,10 @@ def test_restored_credit_says_why(session: Session, page: Callable[..., AppTest]
     begun = begin(session, gateway, account, owner, dong(500_000))
     states = (RefundState.PENDING, RefundState.FAILED)
     amount, reference = dong(500_000), begun.reference
-    refunds = [RefundFact("r-1", each, amount, payment_reference=reference) for each in states]
-    apply_facts(session, gateway=gateway, facts=[paid(reference, amount)], actor=GATEWAYS)
+    refunds = [RefundUpdate("r-1", each, amount, payment_reference=reference) for each in states]
+    apply_updates(session, gateway=gateway, updates=[paid(reference, amount)], actor=GATEWAYS)
     for told in refunds:
-        apply_facts(session, gateway=gateway, facts=[told], actor=GATEWAYS)
+        apply_updates(session, gateway=gateway, updates=[told], actor=GATEWAYS)
     session.commit()
     table = page("account", account=str(account)).dataframe[0].value
     assert table["What"].tolist()[:2] == [
@@ -215,7 +215,7 @@ def test_staff_guess_no_codes_either(session: Session, page: Callable[..., AppTe
     assert told[-1].startswith("Too many tries.")
 
 
-def facts(app: AppTest) -> str:
+def updates(app: AppTest) -> str:
     return " ".join(element.proto.body for element in app.get("html"))
 
 
@@ -242,8 +242,8 @@ def test_an_entry_is_reversed(session: Session, page: Callable[..., AppTest]) ->
     assert "more than is left to reverse" in texts(app.error)[0]
     assert not [each for each in app.button if each.label == "Reverse it"]
     app.text_input(key="act_reversed-0").set_value("15").run()
-    assert "<dt>Balance before</dt><dd>$40.00</dd>" in facts(app)
-    assert "<dt>Balance after</dt><dd>$25.00</dd>" in facts(app)
+    assert "<dt>Balance before</dt><dd>$40.00</dd>" in updates(app)
+    assert "<dt>Balance after</dt><dd>$25.00</dd>" in updates(app)
     app.text_input(key="act_reason-0").set_value("Given twice")
     press(app, "Reverse it")
     assert balance(session, account) == 25
@@ -258,7 +258,7 @@ def test_reversal_form_offers_nothing_for_an_entry_that_was_reversed(
     session.commit()
     app = reversal_page(page, account, StaffRole.SUPPORT, 1)
     assert any(words.startswith("Nothing is left to reverse") for words in texts(app.info))
-    assert "<dt>Reversed so far</dt><dd>$40.00</dd>" in facts(app)
+    assert "<dt>Reversed so far</dt><dd>$40.00</dd>" in updates(app)
     assert not [each for each in app.button if each.label == "Reverse it"]
 
 
@@ -276,7 +276,7 @@ def test_reversal_form_lets_only_finance_reach_what_was_spent(
     assert "Left to reverse: $10.00" in texts(app.markdown)
     app.checkbox[0].check().run()
     assert "Left to reverse: $40.00" in texts(app.markdown)
-    assert "<dt>Balance after</dt><dd>$70.00</dd>" in facts(app)
+    assert "<dt>Balance after</dt><dd>$70.00</dd>" in updates(app)
 
 
 @pytest.mark.parametrize("role", [StaffRole.ADMIN])
@@ -425,7 +425,7 @@ def test_outcome_of_a_decision_stands_where_the_request_stood(
         order = shown(app)
         heads = [order.index(f"Give goodwill credit · {each}") for each in (before, after)]
         assert heads[0] < order.index(told) < heads[1]
-        assert "st-key-drawn-flash-approvals" in facts(app)
+        assert "st-key-drawn-flash-approvals" in updates(app)
     assert f"withdraw-{first.request_id}" in [each.key for each in app.button]
 
 

@@ -57,7 +57,7 @@ def transfer(session: Session) -> Payment:
         role=MemberRole.READER,
         actor=SYSTEM,
         idempotency_key="invitation",
-        rules=settings().rules,
+        policy=settings().policy,
     )
     session.commit()
     return session.scalars(select(Payment).where(Payment.gateway == "bank")).one()

@@ -12,7 +12,7 @@ from sqlalchemy import text
 from domain.actors import MemberRole, StaffRole, user_actor
 from domain.billing_profiles import BillingProfile, ProfileKind, save_profile
 from domain.vouchers import issue_code, lock_campaign, revoke_codes
-from portal import viewing
+from portal import page_context
 from tests.factories import SYSTEM, grant, make_account
 from tests.integration.test_vouchers import FINANCE, a_code, campaign, codes, redeem
 
@@ -202,9 +202,9 @@ def test_readers_and_staff_see_the_list_and_no_form(
     app.run()
     assert "No voucher was redeemed for this account." in texts(app.info)
     assert not [each for each in app.button if each.label == "Apply Code"]
-    visitor = vars(viewing)["require_visitor"]()
+    visitor = vars(page_context)["require_visitor"]()
     reader = user_actor(1, memberships={account: MemberRole.READER})
     as_reader = replace(visitor, actor=reader, account_id=account)
-    monkeypatch.setattr(viewing, "require_visitor", lambda: as_reader)
+    monkeypatch.setattr(page_context, "require_visitor", lambda: as_reader)
     app.run()
     assert not [each for each in app.button if each.label == "Apply Code"]

@@ -26,7 +26,7 @@ from domain.gateways.interface import (
     KnownPayment,
     NotificationRefused,
     Outcome,
-    PaymentFact,
+    PaymentUpdate,
     RefundRequest,
     RefundState,
 )
@@ -164,12 +164,12 @@ def refund_of(intent: str, count: int, reference: str) -> RefundRequest:
 def test_its_webhook_is_verified_and_read_and_our_stand_in_signs_alike(peer: Peer) -> None:
     made = peer.pay()
     message = peer.heard()
-    found = peer.gateway.parse_notification(message)
-    (fact,) = found.facts
-    assert isinstance(fact, PaymentFact)
-    assert fact.state is GatewayPaymentState.PAID
-    assert (fact.reference, fact.gateway_payment_id) == (REFERENCE, made.id)
-    assert fact.amount == YEN
+    found = peer.gateway.parse_webhook(message)
+    (update,) = found.updates
+    assert isinstance(update, PaymentUpdate)
+    assert update.state is GatewayPaymentState.PAID
+    assert (update.reference, update.gateway_payment_id) == (REFERENCE, made.id)
+    assert update.amount == YEN
     theirs = message.headers["stripe-signature"]
     moment = int(theirs.split(",")[0].removeprefix("t="))
     assert signature(message.body, moment, SECRET) == theirs
@@ -184,7 +184,7 @@ def test_its_webhook_is_refused_with_another_secret_or_body(peer: Peer) -> None:
     )
     for gateway, given in ((StripeCheckout(settings), message), (peer.gateway, changed)):
         with pytest.raises(NotificationRefused) as caught:
-            gateway.parse_notification(given)
+            gateway.parse_webhook(given)
         assert caught.value.outcome is Outcome.BAD_SIGNATURE
 
 

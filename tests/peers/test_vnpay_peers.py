@@ -156,7 +156,7 @@ def test_neither_believes_what_was_changed(ask: Ask, question: str) -> None:
     assert ask(question, changed)["isVerified"] is False
     pairs = list(changed.items())
     message = InboundMessage("GET", {}, pairs, urlencode(pairs), b"", NOW)
-    for read in (VNPay(SETTINGS).parse_notification, VNPay(SETTINGS).parse_return):
+    for read in (VNPay(SETTINGS).parse_webhook, VNPay(SETTINGS).parse_return):
         with pytest.raises(NotificationRefused) as caught:
             read(message)
         assert caught.value.outcome is Outcome.BAD_SIGNATURE
@@ -186,7 +186,7 @@ def test_we_read_the_peers_signature_and_take_no_pay_address_for_an_answer(ask: 
     ):
         message = InboundMessage("GET", {}, sent, urlencode(sent), b"", NOW)
         with pytest.raises(NotificationRefused) as caught:
-            VNPay(SETTINGS).parse_notification(message)
+            VNPay(SETTINGS).parse_webhook(message)
         outcome, reason = refusal
         assert caught.value.outcome is outcome
         assert reason is None or caught.value.reason == reason

@@ -143,7 +143,7 @@ class Account:
                     amount -= part
         return taken
 
-    def settle_takings(self, now: datetime) -> set[int]:
+    def settle_clawbacks(self, now: datetime) -> set[int]:
         """What is free above what was left of a grant pays for takings; who paid is relieved."""
         relieved: set[int] = set()
         for grant in self.in_order():
@@ -191,7 +191,7 @@ class Account:
                     self.post("reversal", [self._owe(debt, part, now)])
 
     def settle(self, now: datetime) -> None:
-        self.settle_takings(now)
+        self.settle_clawbacks(now)
         lines: list[Line] = []
         for debt in sorted(+self.owed, key=lambda debt: (self.owed_since[debt], debt)):
             service, cause = debt
@@ -378,7 +378,7 @@ class Account:
                 lines += self._unpay(debt, part)
         self.post("reversal", lines)
         gained = {number for number, change, _ in lines if number and change}
-        for number in sorted(gained | self.settle_takings(now)):
+        for number in sorted(gained | self.settle_clawbacks(now)):
             if self.grants[number].is_over(now):
                 self._expire(self.grants[number])
 

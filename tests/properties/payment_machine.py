@@ -36,21 +36,21 @@ from domain import ledger
 from domain.actors import StaffRole, user_actor
 from domain.errors import BillingError
 from domain.gateways.interface import (
-    DisputeFact,
     DisputeState,
+    DisputeUpdate,
     GatewayPaymentState,
     GatewayRefused,
     GatewayUnavailable,
-    PaymentFact,
-    RefundFact,
+    PaymentUpdate,
     RefundState,
+    RefundUpdate,
     Snapshot,
 )
 from domain.ledger.verify import verify_statement
 from domain.money import Money
 from domain.payments import check_payment, request_refund, send_refund
 from domain.payments.exchange_rates import decide_rate, make_quote, propose_rate
-from domain.payments.gateway_updates import apply_facts
+from domain.payments.gateway_updates import apply_updates
 from domain.payments.reviews import (
     accept_payment,
     propose_acceptance,
@@ -71,7 +71,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from domain.actors import Actor
-    from domain.gateways.interface import Fact, KnownPayment, RefundRequest
+    from domain.gateways.interface import GatewayUpdate, KnownPayment, RefundRequest
 
 Choice = TypeVar("Choice")
 _SHARED: dict[str, Any] = {
@@ -172,7 +172,7 @@ class SimulatedGateway(ScriptedGateway):
         self.answers.append(("snapshot", (world, snapshot)))
         return snapshot
 
-    def refund(self, request: RefundRequest) -> RefundFact:
+    def refund(self, request: RefundRequest) -> RefundUpdate:
         assert self.machine is not None
         world = self.machine.world_of(request.payment.reference)
         known = [one for one in world.refunds if one.reference == request.reference]
@@ -181,14 +181,14 @@ class SimulatedGateway(ScriptedGateway):
             known = world.refunds[-1:]
         if self.plan == "lost":
             raise GatewayUnavailable(self.name, "lost")
-        fact = replace(
-            self.machine.refund_fact(world, known[0]),
+        update = replace(
+            self.machine.refund_update(world, known[0]),
             reference=request.reference,
             payment_reference=world.reference,
             stated_at=self.machine.now,
         )
-        self.answers.append(("fact", fact))
-        return fact
+        self.answers.append(("fact", update))
+        return update
 
     def _make_refund(self, world: World, request: RefundRequest) -> None:
         assert self.machine is not None
@@ -299,7 +299,7 @@ class PaymentMachine(RuleBasedStateMachine):
         )
         self.account = model.Account()
         self.worlds: list[World] = []
-        self.pool: list[Fact] = []
+        self.pool: list[GatewayUpdate] = []
         self.habits = Habits()
         self.gateway = SimulatedGateway(self.place.gateway, machine=self)
         self.charges: list[tuple[int, int]] = []
@@ -371,7 +371,7 @@ class PaymentMachine(RuleBasedStateMachine):
         elif not world.moneys:
             taken.fee = Money(world.asked.micros // 50, world.asked.currency)
         world.moneys.append(taken)
-        self.tell(self.payment_fact(world, taken), told)
+        self.tell(self.payment_update(world, taken), told)
 
     @precondition(lambda self: self.moneys(GatewayPaymentState.UNDER_REVIEW))
     @rule(pick=PICKS, is_paid=st.booleans(), told=TOLD)
@@ -379,7 +379,7 @@ class PaymentMachine(RuleBasedStateMachine):
         """The gateway's own review ends."""
         world, money = chosen(self.moneys(GatewayPaymentState.UNDER_REVIEW), pick)
         money.state = GatewayPaymentState.PAID if is_paid else GatewayPaymentState.FAILED
-        self.tell(self.payment_fact(world, money), told)
+        self.tell(self.payment_update(world, money), told)
 
     @rule(
         pick=PICKS,
@@ -394,10 +394,10 @@ class PaymentMachine(RuleBasedStateMachine):
         if taken and state is GatewayPaymentState.FAILED:
             world, money = chosen(taken, pick)
             money.state = state
-            self.tell(self.payment_fact(world, money), told)
+            self.tell(self.payment_update(world, money), told)
         else:
             world = chosen(self.worlds, pick)
-            self.tell(PaymentFact(state, reference=world.reference, code="24"), told)
+            self.tell(PaymentUpdate(state, reference=world.reference, code="24"), told)
 
     @precondition(lambda self: self.moneys(GatewayPaymentState.PAID))
     @rule(
@@ -452,7 +452,7 @@ class PaymentMachine(RuleBasedStateMachine):
             refund.state = RefundState.FAILED
         self.now += timedelta(seconds=seconds)
         refund.stated_at = self.now
-        self.tell(self.refund_fact(world, refund), told)
+        self.tell(self.refund_update(world, refund), told)
 
     @precondition(lambda self: self.moneys(GatewayPaymentState.PAID))
     @rule(
@@ -480,7 +480,7 @@ class PaymentMachine(RuleBasedStateMachine):
             self.name("dispute"), money.name, amount, state, stated_at=self.now
         )
         world.disputes.append(dispute)
-        self.tell(self.dispute_fact(world, dispute), told)
+        self.tell(self.dispute_update(world, dispute), told)
 
     @precondition(lambda self: self.all_disputes())
     @rule(
@@ -505,7 +505,7 @@ class PaymentMachine(RuleBasedStateMachine):
         if has_fee:
             before = dispute.fee.micros if dispute.fee else 0
             dispute.fee = Money(before + 3_000_000, dispute.amount.currency)
-        self.tell(self.dispute_fact(world, dispute), told)
+        self.tell(self.dispute_update(world, dispute), told)
 
     # ── What reaches us ──────────────────────────────────────────────────────────────────────
 
@@ -789,10 +789,10 @@ class PaymentMachine(RuleBasedStateMachine):
             self.name("refund"), money, amount, state, reference, is_reversal, self.now
         )
         world.refunds.append(refund)
-        self.pool.append(self.refund_fact(world, refund))
+        self.pool.append(self.refund_update(world, refund))
 
-    def payment_fact(self, world: World, money: Taken) -> PaymentFact:
-        return PaymentFact(
+    def payment_update(self, world: World, money: Taken) -> PaymentUpdate:
+        return PaymentUpdate(
             money.state,
             reference=world.reference,
             gateway_payment_id=money.name,
@@ -800,8 +800,8 @@ class PaymentMachine(RuleBasedStateMachine):
             fee=money.fee,
         )
 
-    def refund_fact(self, world: World, refund: GatewayRefund) -> RefundFact:
-        return RefundFact(
+    def refund_update(self, world: World, refund: GatewayRefund) -> RefundUpdate:
+        return RefundUpdate(
             refund.name,
             refund.state,
             refund.amount,
@@ -812,8 +812,8 @@ class PaymentMachine(RuleBasedStateMachine):
             stated_at=refund.stated_at if self.habits.tells_times else None,
         )
 
-    def dispute_fact(self, world: World, dispute: GatewayDispute) -> DisputeFact:
-        return DisputeFact(
+    def dispute_update(self, world: World, dispute: GatewayDispute) -> DisputeUpdate:
+        return DisputeUpdate(
             dispute.name,
             dispute.state,
             dispute.amount,
@@ -829,46 +829,46 @@ class PaymentMachine(RuleBasedStateMachine):
         """Return the present truth: of the money that we know, or of the first that was paid."""
         about = [one for one in world.moneys if one.name == known] or world.moneys[:1]
         if not about:
-            return Snapshot(PaymentFact(GatewayPaymentState.OPEN, reference=world.reference))
+            return Snapshot(PaymentUpdate(GatewayPaymentState.OPEN, reference=world.reference))
         name = about[0].name
         refunds = [one for one in world.refunds if one.money == name and not one.is_reversal]
         if self.habits.tells_latest_refund_only:
             refunds = refunds[-1:]
         disputes = [one for one in world.disputes if one.money == name]
         return Snapshot(
-            self.payment_fact(world, about[0]),
-            tuple(replace(self.refund_fact(world, one), stated_at=None) for one in refunds),
-            tuple(replace(self.dispute_fact(world, one), stated_at=None) for one in disputes),
+            self.payment_update(world, about[0]),
+            tuple(replace(self.refund_update(world, one), stated_at=None) for one in refunds),
+            tuple(replace(self.dispute_update(world, one), stated_at=None) for one in disputes),
         )
 
     # ── Both sides of a step ─────────────────────────────────────────────────────────────────
 
-    def tell(self, fact: Fact, times: int) -> None:
+    def tell(self, update: GatewayUpdate, times: int) -> None:
         """Keep a statement for any time later, and deliver it so many times at once."""
-        self.pool.append(fact)
+        self.pool.append(update)
         for _ in range(times):
-            self.apply(fact)
+            self.apply(update)
 
     def tell_last(self, times: int) -> None:
         for _ in range(times):
             self.apply(self.pool[-1])
 
-    def apply(self, *facts: Fact) -> None:
-        for fact in facts:
-            note(f"{self.now:%H:%M:%S} told {shown(fact)}")
-        if facts:
+    def apply(self, *updates: GatewayUpdate) -> None:
+        for update in updates:
+            note(f"{self.now:%H:%M:%S} told {shown(update)}")
+        if updates:
             with self.sessions.begin() as session:
-                apply_facts(session, gateway=self.gateway, facts=facts, actor=GATEWAYS)
-        for fact in facts:
-            self.account.state(fact)
+                apply_updates(session, gateway=self.gateway, updates=updates, actor=GATEWAYS)
+        for update in updates:
+            self.account.state(update)
 
-    def apply_all(self, facts: Sequence[Fact]) -> None:
+    def apply_all(self, updates: Sequence[GatewayUpdate]) -> None:
         """Take in several: at once, where no payment is named by what one of them tells first."""
         if self.habits.names_payments:
-            self.apply(*facts)
+            self.apply(*updates)
         else:
-            for fact in facts:
-                self.apply(fact)
+            for update in updates:
+                self.apply(update)
 
     def ask(self, world: World) -> None:
         check_payment(
@@ -1030,23 +1030,23 @@ def part_of(whole: Money, part: str) -> Money:
     return Money.from_minor_units(parts.get(part, coins + 1), whole.currency)
 
 
-def shown(fact: Fact) -> str:
+def shown(update: GatewayUpdate) -> str:
     """Return a statement in a line."""
     names = ("gateway_refund_id", "gateway_dispute_id", "gateway_payment_id", "reference")
-    parts = [fact.state.value, *(str(getattr(fact, name, "-")) for name in names)]
-    if fact.amount is not None:
-        parts.append(f"{fact.amount.to_minor_units()} {fact.amount.currency}")
-    lost, fee = getattr(fact, "lost", None), getattr(fact, "fee", None)
+    parts = [update.state.value, *(str(getattr(update, name, "-")) for name in names)]
+    if update.amount is not None:
+        parts.append(f"{update.amount.to_minor_units()} {update.amount.currency}")
+    lost, fee = getattr(update, "lost", None), getattr(update, "fee", None)
     parts += [f"lost {lost.to_minor_units()}"] if lost else []
     parts += [f"fee {fee.micros}"] if fee else []
-    parts += ["reversal"] if getattr(fact, "is_reversal", False) else []
-    at = getattr(fact, "stated_at", None)
+    parts += ["reversal"] if getattr(update, "is_reversal", False) else []
+    at = getattr(update, "stated_at", None)
     return " ".join([*parts, f"at {at:%H:%M:%S}" if at else "at no time"])
 
 
 def snapshot_shown(snapshot: Snapshot) -> str:
-    facts: tuple[Fact, ...] = (snapshot.payment, *snapshot.refunds, *snapshot.disputes)
-    return "; ".join(shown(fact) for fact in facts)
+    updates: tuple[GatewayUpdate, ...] = (snapshot.payment, *snapshot.refunds, *snapshot.disputes)
+    return "; ".join(shown(update) for update in updates)
 
 
 # ── The runs ──────────────────────────────────────────────────────────────────────────────────

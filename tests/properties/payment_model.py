@@ -9,13 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from domain.gateways.interface import DisputeState, GatewayPaymentState, PaymentFact
+from domain.gateways.interface import DisputeState, GatewayPaymentState, PaymentUpdate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from datetime import datetime
 
-    from domain.gateways.interface import DisputeFact, Fact, RefundFact, Snapshot
+    from domain.gateways.interface import DisputeUpdate, GatewayUpdate, RefundUpdate, Snapshot
     from domain.money import Money
 
 WAITING = ("requested", "pending")
@@ -214,105 +214,107 @@ class Payment:
         self.money, self.received = money, amount
         self.cover()
 
-    def state_payment(self, fact: PaymentFact) -> None:
-        money = fact.gateway_payment_id
-        if fact.state is GatewayPaymentState.FAILED and money in self.refused:
+    def state_payment(self, update: PaymentUpdate) -> None:
+        money = update.gateway_payment_id
+        if update.state is GatewayPaymentState.FAILED and money in self.refused:
             self.failed.add(money)
         if (
-            fact.state is GatewayPaymentState.FAILED
+            update.state is GatewayPaymentState.FAILED
             and self.money is not None
             and money == self.money
         ):
             self._deny(self.money)
-        if fact.state is not GatewayPaymentState.PAID or money is None or fact.amount is None:
+        if update.state is not GatewayPaymentState.PAID or money is None or update.amount is None:
             return
         is_new = money not in self.told
-        self.told.setdefault(money, fact.amount.micros)
+        self.told.setdefault(money, update.amount.micros)
         if money in self.refused:
             return
         if self.is_credited and is_new:
             self._end_second(money)
-        if not self.is_credited and fact.amount == self.asked:
-            self.credit(money, fact.amount.micros)
-        if money == self.money and fact.fee is not None:
-            self.fee = fact.fee.micros
+        if not self.is_credited and update.amount == self.asked:
+            self.credit(money, update.amount.micros)
+        if money == self.money and update.fee is not None:
+            self.fee = update.fee.micros
 
     def _deny(self, money: str) -> None:
         name = f"denied:{money}"
         if all(dispute.name != name for dispute in self.disputes):
             self._state_dispute(Dispute(self.received, money, name=name), "lost", self.received)
 
-    def state_refund(self, fact: RefundFact) -> None:
-        state = fact.state.value
-        refund = self._find_refund(fact)
+    def state_refund(self, update: RefundUpdate) -> None:
+        state = update.state.value
+        refund = self._find_refund(update)
         if refund is None:
-            if fact.is_reversal and self._is_part_of_dispute(fact):
+            if update.is_reversal and self._is_part_of_dispute(update):
                 return
             refund = Refund(
-                fact.amount.micros,
-                fact.gateway_payment_id,
+                update.amount.micros,
+                update.gateway_payment_id,
                 state="pending",
-                is_reversal=fact.is_reversal,
+                is_reversal=update.is_reversal,
             )
             self.refunds.append(refund)
         if refund.state == "merged":
             return
-        if not refund.accepts(fact.stated_at, REFUND_RANKS[state]):
+        if not refund.accepts(update.stated_at, REFUND_RANKS[state]):
             return
-        refund.name = fact.gateway_refund_id
-        refund.stated_at = fact.stated_at or refund.stated_at
+        refund.name = update.gateway_refund_id
+        refund.stated_at = update.stated_at or refund.stated_at
         refund.state = state
         self.set_outflow(refund, 0 if state == "failed" else refund.amount)
         if state == "succeeded":
             self._end_second(refund.money)
 
-    def _find_refund(self, fact: RefundFact) -> Refund | None:
+    def _find_refund(self, update: RefundUpdate) -> Refund | None:
         for refund in self.refunds:
-            if refund.name == fact.gateway_refund_id:
+            if refund.name == update.gateway_refund_id:
                 return refund
         nameless = [refund for refund in self.refunds if refund.reference and not refund.name]
         for refund in nameless:
-            if fact.reference == refund.reference:
+            if update.reference == refund.reference:
                 return refund
-        if fact.reference is None and not fact.is_reversal:
+        if update.reference is None and not update.is_reversal:
             for refund in nameless:
-                is_same_money = fact.gateway_payment_id in {None, refund.money}
-                is_same = is_same_money and fact.amount.micros == refund.amount
+                is_same_money = update.gateway_payment_id in {None, refund.money}
+                is_same = is_same_money and update.amount.micros == refund.amount
                 if is_same and refund.state in WAITING:
                     return refund
         return None
 
-    def _is_part_of_dispute(self, fact: RefundFact) -> bool:
+    def _is_part_of_dispute(self, update: RefundUpdate) -> bool:
         return any(
             dispute.state in {"open", "lost"}
             or (
-                fact.stated_at is not None
+                update.stated_at is not None
                 and dispute.stated_at is not None
-                and fact.stated_at <= dispute.stated_at
+                and update.stated_at <= dispute.stated_at
             )
             for dispute in self.disputes
-            if is_same_money(dispute.money, fact.gateway_payment_id)
-            and dispute.amount >= fact.amount.micros
+            if is_same_money(dispute.money, update.gateway_payment_id)
+            and dispute.amount >= update.amount.micros
         )
 
-    def state_dispute(self, fact: DisputeFact) -> None:
-        if fact.state in {DisputeState.INQUIRY, DisputeState.INQUIRY_CLOSED}:
+    def state_dispute(self, update: DisputeUpdate) -> None:
+        if update.state in {DisputeState.INQUIRY, DisputeState.INQUIRY_CLOSED}:
             return
-        lost = 0 if fact.lost is None else fact.lost.micros
-        if fact.state is DisputeState.LOST and fact.lost is None:
-            lost = fact.amount.micros
-        rank = (0, 0) if fact.state is DisputeState.OPEN else (1, lost)
-        dispute = next((one for one in self.disputes if one.name == fact.gateway_dispute_id), None)
+        lost = 0 if update.lost is None else update.lost.micros
+        if update.state is DisputeState.LOST and update.lost is None:
+            lost = update.amount.micros
+        rank = (0, 0) if update.state is DisputeState.OPEN else (1, lost)
+        dispute = next(
+            (one for one in self.disputes if one.name == update.gateway_dispute_id), None
+        )
         if dispute is None:
             dispute = Dispute(
-                fact.amount.micros, fact.gateway_payment_id, name=fact.gateway_dispute_id
+                update.amount.micros, update.gateway_payment_id, name=update.gateway_dispute_id
             )
-        elif not dispute.accepts(fact.stated_at, rank):
+        elif not dispute.accepts(update.stated_at, rank):
             return
-        dispute.stated_at = fact.stated_at or dispute.stated_at
-        if fact.fee is not None:
-            dispute.fee = fact.fee.micros
-        self._state_dispute(dispute, fact.state.value, lost)
+        dispute.stated_at = update.stated_at or dispute.stated_at
+        if update.fee is not None:
+            dispute.fee = update.fee.micros
+        self._state_dispute(dispute, update.state.value, lost)
 
     def _state_dispute(self, dispute: Dispute, state: str, lost: int) -> None:
         if all(one is not dispute for one in self.disputes):
@@ -404,33 +406,35 @@ class Account:
             return next((one for one in self.payments if one.money == money), None)
         return None
 
-    def state(self, fact: Fact) -> None:
+    def state(self, update: GatewayUpdate) -> None:
         """Take in one statement, as a webhook brings it; a payment that is unknown is nobody's."""
         # The reference of a refund is the refund's own.
-        name = "reference" if isinstance(fact, PaymentFact) else "payment_reference"
-        payment = self.payment_of(getattr(fact, name), fact.gateway_payment_id)
+        name = "reference" if isinstance(update, PaymentUpdate) else "payment_reference"
+        payment = self.payment_of(getattr(update, name), update.gateway_payment_id)
         if payment is not None:
-            self.state_of(payment, fact)
+            self.state_of(payment, update)
 
-    def state_of(self, payment: Payment, fact: Fact) -> None:
+    def state_of(self, payment: Payment, update: GatewayUpdate) -> None:
         take: dict[str, Callable[..., None]] = {
-            "PaymentFact": payment.state_payment,
-            "RefundFact": payment.state_refund,
-            "DisputeFact": payment.state_dispute,
+            "PaymentUpdate": payment.state_payment,
+            "RefundUpdate": payment.state_refund,
+            "DisputeUpdate": payment.state_dispute,
         }
-        take[type(fact).__name__](fact)
+        take[type(update).__name__](update)
 
     def answer(self, payment: Payment, snapshot: Snapshot, at: datetime) -> None:
         """Take in an answer, which is as of the moment of the question."""
         self.state_of(payment, snapshot.payment)
-        for fact in _dated((*snapshot.refunds, *snapshot.disputes), at):
-            self.state_of(payment, fact)
+        for update in _dated((*snapshot.refunds, *snapshot.disputes), at):
+            self.state_of(payment, update)
 
 
 def is_same_money(first: str | None, second: str | None) -> bool:
     return first is None or second is None or first == second
 
 
-def _dated(facts: Iterable[RefundFact | DisputeFact], at: datetime) -> Iterator[Fact]:
-    for fact in facts:
-        yield fact if fact.stated_at is not None else replace(fact, stated_at=at)
+def _dated(
+    updates: Iterable[RefundUpdate | DisputeUpdate], at: datetime
+) -> Iterator[GatewayUpdate]:
+    for update in updates:
+        yield update if update.stated_at is not None else replace(update, stated_at=at)

@@ -6,12 +6,12 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from domain.gateways.interface import (
-    DisputeFact,
     DisputeState,
+    DisputeUpdate,
     GatewayPaymentState,
-    PaymentFact,
-    RefundFact,
+    PaymentUpdate,
     RefundState,
+    RefundUpdate,
 )
 from domain.money import Money
 from tests.properties.payment_model import Account, Payment
@@ -23,16 +23,16 @@ def yen(micros: int) -> Money:
     return Money(micros, "JPY")
 
 
-def paid(micros: int = 100, money: str = "m1") -> PaymentFact:
-    return PaymentFact(
+def paid(micros: int = 100, money: str = "m1") -> PaymentUpdate:
+    return PaymentUpdate(
         GatewayPaymentState.PAID, reference="R", gateway_payment_id=money, amount=yen(micros)
     )
 
 
 def refund(
     name: str, micros: int, state: RefundState = RefundState.SUCCEEDED, second: int = 0
-) -> RefundFact:
-    return RefundFact(
+) -> RefundUpdate:
+    return RefundUpdate(
         name,
         state,
         yen(micros),
@@ -44,8 +44,8 @@ def refund(
 
 def dispute(
     name: str, micros: int, state: DisputeState, second: int = 0, lost: int | None = None
-) -> DisputeFact:
-    return DisputeFact(
+) -> DisputeUpdate:
+    return DisputeUpdate(
         name,
         state,
         yen(micros),

@@ -25,13 +25,13 @@ from domain import identity
 from domain.actors import StaffRole, system_actor, user_actor
 from domain.errors import Conflict, NotFound
 from domain.identity import (
+    AuthPolicy,
     Client,
     Factor,
     FactorAnswer,
     PasskeyAnswer,
     Reauthentication,
     RelyingParty,
-    Rules,
     SignInOutcome,
     authenticators,
 )
@@ -61,7 +61,7 @@ MOSTLY = st.sampled_from((True, True, True, True, False))
 
 STEPS = st.sampled_from((0, 0, 0, 0, 1, -1, 2, -2))
 LONG = timedelta(days=99)
-RULES = Rules(
+RULES = AuthPolicy(
     key=b"a key of the tests",
     guesses_per_person=FREE,
     guesses_of_person=FREE,
@@ -191,12 +191,12 @@ class SecondFactors(RuleBasedStateMachine):
 
     def finish_by(self, pending: str, answer: FactorAnswer) -> SignIn:
         return identity.finish_sign_in(
-            self.sessions, token=pending, answer=answer, client=CLIENT, rules=RULES
+            self.sessions, token=pending, answer=answer, client=CLIENT, policy=RULES
         )
 
     def visit(self, token: str) -> Visit:
         with self.sessions() as session:
-            found = identity.session_actor(session, token=token, rules=RULES)
+            found = identity.session_actor(session, token=token, policy=RULES)
         assert found is not None
         return found
 
@@ -226,7 +226,7 @@ class SecondFactors(RuleBasedStateMachine):
             email=self.email,
             password=PASSWORD if right else "another-password-1",
             client=CLIENT,
-            rules=RULES,
+            policy=RULES,
         )
         if not right:
             assert result.outcome is SignInOutcome.WRONG
@@ -336,7 +336,7 @@ class SecondFactors(RuleBasedStateMachine):
         def act() -> SignIn:
             nonlocal codes
             result, codes = identity.finish_set_up(
-                self.sessions, token=pending, code=code, client=CLIENT, rules=RULES
+                self.sessions, token=pending, code=code, client=CLIENT, policy=RULES
             )
             return result
 
@@ -365,7 +365,7 @@ class SecondFactors(RuleBasedStateMachine):
         device = self.model.devices[data.draw(st.sampled_from(list(self.model.devices)))]
         if not with_password:
             options = identity.passkey_sign_in_options(
-                party=PARTY, binding="a browser", rules=RULES, now=self.clock()
+                party=PARTY, binding="a browser", policy=RULES, now=self.clock()
             )
             answer = PasskeyAnswer(device.get(options.json), options.state)
             for is_first in (True, False):
@@ -375,7 +375,7 @@ class SecondFactors(RuleBasedStateMachine):
                     party=PARTY,
                     binding="a browser",
                     client=CLIENT,
-                    rules=RULES,
+                    policy=RULES,
                 )
                 if not is_first:
                     assert result.outcome is SignInOutcome.WRONG
@@ -388,7 +388,7 @@ class SecondFactors(RuleBasedStateMachine):
         with self.sessions() as session:
             try:
                 options = identity.pending_passkey_options(
-                    session, token=pending, party=PARTY, rules=RULES
+                    session, token=pending, party=PARTY, policy=RULES
                 )
             except NotFound:
                 return
@@ -408,7 +408,7 @@ class SecondFactors(RuleBasedStateMachine):
 
     def prove(self, token: str, answer: FactorAnswer, *, works: bool) -> None:
         done = identity.confirm_factor(
-            self.sessions, visit=self.visit(token), answer=answer, client=CLIENT, rules=RULES
+            self.sessions, visit=self.visit(token), answer=answer, client=CLIENT, policy=RULES
         )
         assert done is works
         if works:
@@ -446,7 +446,7 @@ class SecondFactors(RuleBasedStateMachine):
         asked = token if is_own else self.some_session(data)
         with self.sessions() as session:
             options = identity.confirmation_passkey_options(
-                session, actor=self.visit(asked).actor(None), party=PARTY, rules=RULES
+                session, actor=self.visit(asked).actor(None), party=PARTY, policy=RULES
             )
         passkey = PasskeyAnswer(device.get(options.json), options.state)
         answer = FactorAnswer(Factor.PASSKEY, passkey=passkey, party=PARTY)
@@ -550,7 +550,7 @@ class SecondFactors(RuleBasedStateMachine):
                 actor=self.visit(token).actor(None),
                 email=self.email,
                 party=PARTY,
-                rules=RULES,
+                policy=RULES,
             )
         number = next(self.names)
         answer = PasskeyAnswer(device.create(options.json), options.state)
@@ -582,7 +582,7 @@ class SecondFactors(RuleBasedStateMachine):
         again = self.again(token)
         with self.sessions() as session:
             listed = identity.list_second_factors(
-                session, actor=again.visit.actor(None), rules=RULES
+                session, actor=again.visit.actor(None), policy=RULES
             )
         keys = {each.name: each.key for each in listed.passkeys}
         is_last = self.model.secret is None and len(self.model.devices) == 1
@@ -676,7 +676,7 @@ class SecondFactors(RuleBasedStateMachine):
             return
         with self.sessions() as session:
             found = {
-                token: identity.session_actor(session, token=token, rules=RULES)
+                token: identity.session_actor(session, token=token, policy=RULES)
                 for token in [*self.opened, *self.begun]
             }
         live = {token: visit.factor for token, visit in found.items() if visit is not None}

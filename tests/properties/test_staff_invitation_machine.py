@@ -22,7 +22,7 @@ from db.models import OutboxMessage, StaffInvitation, User
 from domain import accounts, identity
 from domain.actors import MemberRole, StaffRole
 from domain.errors import Conflict, NotFound
-from domain.identity import Client, Rules, SignUp
+from domain.identity import AuthPolicy, Client, SignUp
 from domain.security.rate_limits import Limit
 from domain.staff import (
     Invitation,
@@ -59,7 +59,7 @@ if TYPE_CHECKING:
 
 CLIENT = Client("192.0.2.10")
 OFTEN = Limit(10_000, DAY, DAY, DAY)
-RULES = Rules(key=b"a key of the tests", requests_per_address=OFTEN, mails_per_person=OFTEN)
+RULES = AuthPolicy(key=b"a key of the tests", requests_per_address=OFTEN, mails_per_person=OFTEN)
 STRANGERS_PASSWORD = "another-kettle-9-march"
 addresses = st.sampled_from(("hire-0@example.com", "hire-1@example.com", "hire-2@example.com"))
 
@@ -213,7 +213,7 @@ class HiringMachine(StaffMachine):
                     role=StaffRole(role),
                     reason="hired",
                     actor=self.stale_actor(by),
-                    rules=RULES,
+                    policy=RULES,
                 )
             )
             return "sent"
@@ -242,7 +242,7 @@ class HiringMachine(StaffMachine):
                 invitation_id=before.invitation_id,
                 sent_at=before.sent_at,
                 actor=self.stale_actor(by),
-                rules=RULES,
+                policy=RULES,
             )
             return "sent"
 
@@ -283,7 +283,7 @@ class HiringMachine(StaffMachine):
                 display_name="Sample Hire",
                 password="a long word of these tests",
                 client=CLIENT,
-                rules=RULES,
+                policy=RULES,
             )
             return "done" if request is None else "waits"
 
@@ -300,7 +300,7 @@ class HiringMachine(StaffMachine):
         self.model.sign_up(email, is_shared=is_shared)
         factory: Any = OneSession(self.session)
         form = SignUp(email, "Stranger", STRANGERS_PASSWORD, "A lab", "VN", "VND")
-        assert identity.sign_up(factory, form=form, client=CLIENT, rules=RULES) == ()
+        assert identity.sign_up(factory, form=form, client=CLIENT, policy=RULES) == ()
         if len(self.model.people) == known:
             return
         person = self.person_of(email)

@@ -25,7 +25,7 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from domain.gateways.vnpay import hash_data, sign
-from portal import backend
+from portal import database
 from portal.routes import payments as routes
 from sandbox.paypal_certificates import load_or_make
 from tests.gateways import ScriptedGateway, begin, payer
@@ -103,7 +103,7 @@ class Desk:
             gateway = ScriptedGateway(name=kind, is_sandbox=shop.gateway().is_sandbox)
             return begin(session, gateway, account, owner, shop.credit).reference
 
-        return backend.write(work)
+        return database.transaction(work)
 
     def credited(self) -> int:
         """Return what the newest account was credited, in micros."""
@@ -115,12 +115,12 @@ class Desk:
             found: int = session.execute(query, {"id": self.accounts[-1]}).scalar_one()
             return found
 
-        return backend.read(ask)
+        return database.read_snapshot(ask)
 
     def post(self, kind: str, body: bytes, headers: dict[str, Any] | None = None) -> Response:
         """Send a body; signed, unless other headers are given."""
         sent = signed(self.shops[kind], body) if headers is None else headers
-        address = f"/notifications/{kind}"
+        address = f"/webhooks/{kind}"
         return self.client.post(address, content=body, headers={"content-type": JSON, **sent})
 
 
@@ -140,10 +140,10 @@ def desk(database_url: str, identity: Identity, monkeypatch: pytest.MonkeyPatch)
     gateways = {kind: shop.gateway() for kind, shop in shops.items()}
     monkeypatch.setattr(routes, "gateway_of", gateways.get)
     monkeypatch.setattr(routes, "vault", lambda: VAULT)
-    backend.connect(database_url)
+    database.connect(database_url)
     with TestClient(Starlette(routes=routes.routes()), follow_redirects=False) as client:
         yield Desk(client, shops)
-    backend.disconnect()
+    database.disconnect()
     logging.getLogger("domain").setLevel(logging.NOTSET)
 
 
@@ -160,8 +160,7 @@ def signed(shop: Shop, body: bytes) -> dict[str, str]:
         "paypal-transmission-id": "t-1",
         "paypal-transmission-time": sent_at,
         "paypal-transmission-sig": shop.identity.sign("t-1", sent_at, "1JE4291016473214C", body),
-        "paypal-cert-url": "https://api.sandbox.paypal.com/v1/notifications/certs/"
-        + shop.identity.name,
+        "paypal-cert-url": "https://api.sandbox.paypal.com/v1/webhooks/certs/" + shop.identity.name,
         "paypal-auth-algo": "SHA256withRSA",
     }
 
@@ -279,7 +278,7 @@ def test_signed_ipn_that_is_strange_credits_what_it_says_or_nothing(
     # It is signed over what arrives: half a character does not.
     seen = parse_qsl(urlencode(pairs, errors="surrogatepass"), keep_blank_values=True)
     seen.append(("vnp_SecureHash", sign(shop.settings.hash_secret, hash_data(seen))))
-    answer = desk.client.get(f"/notifications/vnpay?{urlencode(seen)}")
+    answer = desk.client.get(f"/webhooks/vnpay?{urlencode(seen)}")
     check(answer, "vnpay")
     counts = ("vnp_TmnCode", "vnp_Amount", "vnp_ResponseCode", "vnp_TransactionStatus")
     is_said = all(dict(genuine)[name] == pairs[name] for name in (*counts, "vnp_TxnRef"))
@@ -305,7 +304,7 @@ def test_own_pay_address_that_is_replayed_changes_nothing(desk: Desk) -> None:
         "vnp_TxnRef": reference,
     }
     pay["vnp_SecureHash"] = sign(shop.settings.hash_secret, hash_data(pay.items()))
-    assert desk.client.get("/notifications/vnpay", params=pay).json()["RspCode"] == "99"
+    assert desk.client.get("/webhooks/vnpay", params=pay).json()["RspCode"] == "99"
     back = desk.client.get("/payments/return/vnpay", params=pay)
     assert (back.status_code, back.headers["location"]) == (303, "/payment?ref=")
     states = text("SELECT state FROM payments WHERE reference = :reference")
@@ -315,7 +314,7 @@ def test_own_pay_address_that_is_replayed_changes_nothing(desk: Desk) -> None:
         state = session.execute(states, {"reference": reference}).scalar_one()
         return state, *map(tuple, session.execute(kept))
 
-    assert backend.read(ask) == ("created", ("malformed", "not_an_answer", None))
+    assert database.read_snapshot(ask) == ("created", ("malformed", "not_an_answer", None))
 
 
 # ── What anybody may send ─────────────────────────────────────────────────────────────────────
@@ -327,7 +326,7 @@ def test_unsigned_message_is_refused(desk: Desk, kind: str, data: st.DataObject)
     headers = data.draw(st.dictionaries(st.sampled_from(names), ODD_HEADERS))
     body = data.draw(st.one_of(st.binary(max_size=100), st.sampled_from(ODD_BODIES)))
     query = quote(data.draw(st.binary(max_size=40)), safe="&=;+vnp_TxnRef")
-    address = f"/notifications/{kind}?{query}"
+    address = f"/webhooks/{kind}?{query}"
     method = "GET" if kind == "vnpay" else "POST"
     given_headers: Any = {"content-type": JSON, **headers}
     answer = desk.client.request(method, address, content=body, headers=given_headers)
@@ -374,7 +373,7 @@ def test_body_that_is_too_large_is_refused(desk: Desk, kind: str) -> None:
     assert desk.post(kind, body).status_code == 413
     chunks = iter([body[:100_000]] * 3)
     headers: Any = {"content-type": JSON}
-    answer = desk.client.post(f"/notifications/{kind}", content=chunks, headers=headers)
+    answer = desk.client.post(f"/webhooks/{kind}", content=chunks, headers=headers)
     assert answer.status_code == 413
 
 
@@ -386,7 +385,7 @@ def test_body_that_does_not_come_to_its_end_is_given_up(
     scope = {
         "type": "http",
         "method": "POST",
-        "path": "/notifications/stripe",
+        "path": "/webhooks/stripe",
         "root_path": "",
         "query_string": b"",
         "headers": [(b"content-type", JSON.encode()), (b"content-length", b"9")],
@@ -419,7 +418,7 @@ def test_every_method_is_answered_and_nobody_is_sent_elsewhere(
     desk: Desk, kind: str, method: str
 ) -> None:
     headers = {"accept": "text/html", "content-type": JSON}
-    address = f"/notifications/{kind}".replace("\x00", "%00").replace("..", "%2E%2E")
+    address = f"/webhooks/{kind}".replace("\x00", "%00").replace("..", "%2E%2E")
     answer = desk.client.request(method, address, headers=headers)
     expected = {"GET"} if kind == "vnpay" else {"POST"}
     if kind not in KINDS:

@@ -16,7 +16,7 @@ from anyio.from_thread import start_blocking_portal
 
 from db.engine import make_engine, make_sessions
 from domain.ledger import verify_ledger
-from portal import backend
+from portal import database
 from portal import gateways as offered
 from portal.settings import settings
 from tests.conftest import SYSTEM, TestClock
@@ -80,9 +80,9 @@ def fuzzed(
     engine = make_engine(database_url)
     history = rich_history(engine, TestClock())
     engine.dispose()
-    backend.connect(database_url, pool_size=20, vault=settings().vault)
+    database.connect(database_url, pool_size=20, vault=settings().vault)
     yield open_portal(history)
-    backend.disconnect()
+    database.disconnect()
     settings.cache_clear()
     offered.vault.cache_clear()
 
@@ -210,7 +210,7 @@ def test_no_request_to_any_own_route_is_answered_wrongly(fuzzed: FuzzedPortal) -
     each = {statuses.total() for statuses in run.statuses.values()}
     assert max(each) - min(each) <= 1
     assert set(run.senders) == set(fuzzed.tokens)
-    sessions = make_sessions(backend.engine(), session_info(fuzzed.history.clock))
+    sessions = make_sessions(database.engine(), session_info(fuzzed.history.clock))
     with sessions() as session:
         assert verify_ledger(session, actor=SYSTEM) == []
 

@@ -10,7 +10,7 @@ import requests
 from websockets.exceptions import InvalidStatus
 
 from portal import demo
-from portal.open_pages import MOST_PAGES, POLICY_VIOLATION, UNSUPPORTED_DATA
+from portal.open_pages import MAX_PAGES, POLICY_VIOLATION, UNSUPPORTED_DATA
 from portal.session_gate import SESSION_HEADER
 from tests.security.streamlit_client import ANSWER_SECONDS, open_page, sign_in
 from tests.support.loops import run_async
@@ -164,7 +164,7 @@ def test_one_person_has_so_many_pages_and_no_more(
 
     async def open_many() -> int:
         async with asyncio.timeout(ANSWER_SECONDS):
-            pages = [open_page(portal_url, cookies) for _ in range(MOST_PAGES)]
+            pages = [open_page(portal_url, cookies) for _ in range(MAX_PAGES)]
             for page in pages:
                 await page.__aenter__()
             with pytest.raises(InvalidStatus) as refused:

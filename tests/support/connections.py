@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 CONNECTS_ITSELF = "connects_itself"
 """An attribute of the dialect of an engine whose connections are of a kind of their own."""
 
-_MOST_OF_A_KIND = 3
+_MAX_PER_KIND = 3
 _AT_REST = {TRANSACTION_STATUS_IDLE, TRANSACTION_STATUS_INTRANS, TRANSACTION_STATUS_INERROR}
 _UNDO = "SELECT pg_advisory_unlock_all(); DISCARD TEMP; UNLISTEN *"
 
@@ -88,7 +88,7 @@ class KeptConnections:
         del closed.notices[:], closed.notifies[:]
         with self._lock:
             kinds = self._kept.get(closed.info.dbname)
-            if kinds is None or len(kinds.setdefault(closed.kind, [])) >= _MOST_OF_A_KIND:
+            if kinds is None or len(kinds.setdefault(closed.kind, [])) >= _MAX_PER_KIND:
                 return False
             kinds[closed.kind].append(closed)
         return True

@@ -102,7 +102,7 @@ class FreshDatabases:
                 self._copies = self._copies or _copies(connection, state.rows)
         return url
 
-    def give_back(self, url: str) -> None:
+    def refund_attempt(self, url: str) -> None:
         """Make a database ready for the next test, or drop it.
 
         One that somebody is still connected to is left: to end those is not our business.

@@ -22,10 +22,10 @@ from domain import identity, outbox, staff
 from domain.accounts import members
 from domain.actors import MemberRole, StaffRole, user_actor
 from domain.errors import BillingError
-from domain.history.export_jobs import ExportWish
+from domain.history.export_jobs import ExportOptions
 from domain.history.rows import HistoryFilter
 from domain.identity import Client, SignUp
-from portal import backend
+from portal import database
 from portal.routes.web import visit_by
 from portal.settings import settings
 from tests.factories import SYSTEM, next_key
@@ -86,7 +86,7 @@ class FuzzedPortal:
         """Give whoever of these has no session any more another one."""
         for who in set(people) & set(self.users) - {"ended"}:
             if visit_by(self.tokens.get(who)) is None:
-                self.tokens[who] = backend.write(_opened, self.users[who])
+                self.tokens[who] = database.transaction(_opened, self.users[who])
         self.genuine.fields["session"] = [
             identity.session_id_of(self.tokens[who]) for who in ("owner", "finance")
         ]
@@ -96,11 +96,11 @@ class FuzzedPortal:
         number = next_key("link")
         form = SignUp(f"{number}@example.com", "Lan", PASSWORD, "Lan's lab", "VN", "VND")
         client = Client(f"2001:db8:{number.rpartition('-')[2]}::1", "a browser")
-        identity.sign_up(backend.sessions(), form=form, client=client, rules=settings().rules)
-        backend.write(_ask_reset, client)
-        backend.write(self._invite, number)
-        backend.write(self._invite_staff, number)
-        mails = backend.read(outbox.waiting_mail, actor=SYSTEM, limit=12)
+        identity.sign_up(database.sessions(), form=form, client=client, policy=settings().policy)
+        database.transaction(_ask_reset, client)
+        database.transaction(self._invite, number)
+        database.transaction(self._invite_staff, number)
+        mails = database.read_snapshot(outbox.waiting_mail, actor=SYSTEM, limit=12)
         found = [str(mail.parameters["token"]) for mail in mails if "token" in mail.parameters]
         assert found
         self.genuine.fields["token"] = found
@@ -115,7 +115,7 @@ class FuzzedPortal:
                 role=MemberRole.READER,
                 actor=user_actor(self.users["owner"], memberships={account: MemberRole.OWNER}),
                 idempotency_key=number,
-                rules=settings().rules,
+                policy=settings().policy,
             )
         except BillingError:
             # Invitations of an account are limited, and the ones before may have been taken.
@@ -129,30 +129,30 @@ class FuzzedPortal:
                 role=StaffRole.SUPPORT,
                 reason="hired",
                 actor=user_actor(self.users["admin"], staff_role=StaffRole.ADMIN),
-                rules=settings().rules,
+                policy=settings().policy,
             )
         except BillingError:
             session.rollback()  # limited, as those of an account are
 
     def counts(self) -> dict[str, int]:
         """Return how many rows each table has that no stranger adds to."""
-        return backend.read(_count)
+        return database.read_snapshot(_count)
 
 
 def open_portal(history: RichHistory) -> FuzzedPortal:
-    """Return the portal on the history's database, which `backend` is connected to."""
+    """Return the portal on the history's database, which `database` is connected to."""
     module = importlib.import_module("app")
     routes: list[Route] = module._routes
     shell = Mount("/", app=PlainTextResponse("the page shell"))
     app = Starlette(routes=[*routes, shell], middleware=module._middleware(routes))
     portal = FuzzedPortal(history, routes, app)
-    backend.write(lambda session: portal.users.update(_people(session, history)))
+    database.transaction(lambda session: portal.users.update(_people(session, history)))
     portal.tokens |= {NOBODY: "", GARBAGE: "no-session-of-anybody-has-this-long-a-token"}
-    portal.tokens["ended"] = backend.write(_opened, portal.users["ended"])
-    backend.write(_end_sessions, portal.users["ended"])
+    portal.tokens["ended"] = database.transaction(_opened, portal.users["ended"])
+    database.transaction(_end_sessions, portal.users["ended"])
     portal.genuine.fields |= _fields(history)
-    portal.genuine.places |= backend.read(_places, history)
-    portal.genuine.fields |= backend.read(_numbers)
+    portal.genuine.places |= database.read_snapshot(_places, history)
+    portal.genuine.fields |= database.read_snapshot(_numbers)
     portal.sign_in_again(*PEOPLE)
     portal.mail_links()
     return portal
@@ -182,7 +182,7 @@ def _people(session: Session, history: RichHistory) -> dict[str, int]:
 
 def _opened(session: Session, user_id: int) -> str:
     opened = identity.create_session(
-        session, user_id=user_id, client=_CLIENT, rules=settings().rules
+        session, user_id=user_id, client=_CLIENT, policy=settings().policy
     )
     return opened.token
 
@@ -197,7 +197,7 @@ def _end_sessions(session: Session, user_id: int) -> None:
 
 def _ask_reset(session: Session, client: Client) -> None:
     identity.request_password_reset(
-        session, email=f"{FORGETFUL}@example.com", client=client, rules=settings().rules
+        session, email=f"{FORGETFUL}@example.com", client=client, policy=settings().policy
     )
 
 
@@ -207,11 +207,11 @@ def _count(session: Session) -> dict[str, int]:
 
 def _fields(history: RichHistory) -> dict[str, list[str]]:
     account = history.accounts["dong"]
-    wish = ExportWish(account, HistoryFilter(), "", "Asia/Tokyo", "en").to_json()
+    options = ExportOptions(account, HistoryFilter(), "", "Asia/Tokyo", "en").to_json()
     # A genuine wish has a process write a file: few of them are.
-    wishes = [json.dumps(wish), *(json.dumps(wish | {"account_id": -1}) for _ in range(29))]
+    wishes = [json.dumps(options), *(json.dumps(options | {"account_id": -1}) for _ in range(29))]
     return {
-        "wish": wishes,
+        "options": wishes,
         "format": ["csv", "xlsx"],
         "page": ["tab=history"],
         "email": ["owner@example.com", "new@example.com"],

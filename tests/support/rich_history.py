@@ -15,24 +15,24 @@ from domain.accounts import open_account
 from domain.actors import StaffRole, system_actor, user_actor
 from domain.clock import CLOCK
 from domain.gateways.interface import (
-    DisputeFact,
     DisputeState,
+    DisputeUpdate,
     GatewayPaymentState,
     GatewayRefused,
     Instrument,
-    PaymentFact,
-    RefundFact,
+    PaymentUpdate,
     RefundState,
+    RefundUpdate,
 )
 from domain.identity import create_user
-from domain.ledger.journal import FinanceLine, post_finance_entries
+from domain.ledger.journal import JournalLine, post_journal_entry
 from domain.ledger.site_totals import fold_totals
 from domain.metering.usage import UsageEvent, record_usage
 from domain.money import Money
 from domain.payments import record_payout, request_refund, send_refund
 from domain.payments.bank_transfers import Evidence, decide_transfer, record_transfer
 from domain.payments.exchange_rates import decide_rate, make_quote, propose_rate
-from domain.payments.gateway_updates import apply_facts
+from domain.payments.gateway_updates import apply_updates
 from domain.payments.receipts import issue_documents
 from domain.payments.reviews import (
     accept_payment,
@@ -68,7 +68,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker
 
     from domain.actors import Actor
-    from domain.gateways.interface import Fact
+    from domain.gateways.interface import GatewayUpdate
     from tests.conftest import TestClock
 
 SECRET = b"the secret key of this history"
@@ -274,11 +274,11 @@ class RichHistory:
         )
         self.payments[name] = (started.payment_id, started.reference)
 
-    def tell(self, gateway: str, *facts: Fact) -> None:
+    def tell(self, gateway: str, *updates: GatewayUpdate) -> None:
         """Have a gateway say something."""
         self.do(
-            lambda session: apply_facts(
-                session, gateway=self.gateways[gateway], facts=facts, actor=GATEWAYS
+            lambda session: apply_updates(
+                session, gateway=self.gateways[gateway], updates=updates, actor=GATEWAYS
             )
         )
 
@@ -287,14 +287,14 @@ class RichHistory:
     ) -> None:
         """Begin and pay a payment; its money is named after it."""
         self.begin(name, account, gateway, credit)
-        fact = replace(
+        update = replace(
             paid(self.payments[name][1], credit, number=f"money-{name}"),
             fee=Money(fee, credit.currency) if fee else None,
             occurred_at=self.clock.instant,
             method="card",
             **changes,
         )
-        self.tell(gateway, fact)
+        self.tell(gateway, update)
 
     def _top_up(self) -> None:
         card = Instrument("fingerprint", "card …4242")
@@ -308,7 +308,7 @@ class RichHistory:
             ("expired", GatewayPaymentState.EXPIRED),
         ):
             self.begin(name, "dong", "vnpay", dong(520_000))
-            self.tell("vnpay", PaymentFact(state, reference=self.payments[name][1], code="24"))
+            self.tell("vnpay", PaymentUpdate(state, reference=self.payments[name][1], code="24"))
         self.begin("open", "dong", "vnpay", dong(530_000))
         self.exchanged("exchanged", 1_000_000)
 
@@ -324,12 +324,12 @@ class RichHistory:
             )
         )
         self.begin(name, "exchange", "paypal", dong(credit), quote_id=quote.id)
-        fact = replace(
+        update = replace(
             paid(self.payments[name][1], quote.pay, number=f"money-{name}"),
             fee=Money(1_500_000, "USD"),
             occurred_at=self.clock.instant,
         )
-        self.tell("paypal", fact)
+        self.tell("paypal", update)
 
     def _put_payments_under_review(self) -> None:
         for name, amount in (
@@ -356,7 +356,7 @@ class RichHistory:
         )
         self.tell(
             "vnpay",
-            PaymentFact(
+            PaymentUpdate(
                 GatewayPaymentState.FAILED,
                 reference=self.payments["never came"][1],
                 gateway_payment_id="money-never came",
@@ -432,7 +432,7 @@ class RichHistory:
             if isinstance(answer, Exception):
                 gateway.failure = answer
             else:
-                gateway.refunded = RefundFact(next_key("re"), answer, amount)
+                gateway.refunded = RefundUpdate(next_key("re"), answer, amount)
             self.clock.advance(minutes=1)
             send_refund(self.sessions, gateway=gateway, refund_id=planned.refund_id)
         refund_id: int = planned.refund_id
@@ -442,20 +442,20 @@ class RichHistory:
         self, name: str, gateway: str, amount: Money, *, refund: str = "", **changes: Any
     ) -> None:
         """Have a gateway say that it gave money of a payment back."""
-        fact = RefundFact(
+        update = RefundUpdate(
             refund or next_key("re"),
             RefundState.SUCCEEDED,
             amount,
             gateway_payment_id=f"money-{name}",
             stated_at=self.clock.instant,
         )
-        self.tell(gateway, replace(fact, **changes))
+        self.tell(gateway, replace(update, **changes))
 
     def tell_dispute(
         self, name: str, gateway: str, state: DisputeState, amount: Money, **changes: Any
     ) -> None:
         """Have a gateway say how a dispute of a payment stands."""
-        fact = DisputeFact(
+        update = DisputeUpdate(
             f"dispute-{name}",
             state,
             amount,
@@ -464,7 +464,7 @@ class RichHistory:
             occurred_at=self.clock.instant,
             stated_at=self.clock.instant,
         )
-        self.tell(gateway, replace(fact, **changes))
+        self.tell(gateway, replace(update, **changes))
 
     def _reverse_top_up(self, name: str, amount: Money) -> None:
         def reverse(session: Session) -> None:
@@ -502,7 +502,7 @@ class RichHistory:
         self.tell("vnpay", paid(self.payments["waits"][1], whole, number="money-beside"))
         self.tell_refund("beside", "vnpay", part, payment_reference=self.payments["waits"][1])
         early = replace(
-            RefundFact("re-early", RefundState.SUCCEEDED, part),
+            RefundUpdate("re-early", RefundState.SUCCEEDED, part),
             gateway_payment_id="money-early",
         )
         self.begin("early", "refund", "vnpay", whole)
@@ -750,12 +750,12 @@ class RichHistory:
         part = self._yen(100).micros
         self._act(checker, support.RefundPayment(payment_id, part, "JPY"), account="yen")
 
-    def _act(self, actor: Actor, wish: Any, *, account: str = "staff") -> Any:
+    def _act(self, actor: Actor, options: Any, *, account: str = "staff") -> Any:
         return self.do(
-            lambda session: support.act(
+            lambda session: support.perform_or_request(
                 session,
                 account_id=self.accounts[account],
-                wish=wish,
+                action=options,
                 reason="Slow answers in March",
                 actor=actor,
                 idempotency_key=next_key("act"),
@@ -764,14 +764,14 @@ class RichHistory:
 
     def _finish(self) -> None:
         self.do(
-            lambda session: post_finance_entries(
+            lambda session: post_journal_entry(
                 session,
                 site_code="jp",
                 kind="payout",
                 reference="po_1",
                 lines=[
-                    FinanceLine("1010", 5 * UNIT, "JPY"),
-                    FinanceLine("1110.stripe", -5 * UNIT, "JPY"),
+                    JournalLine("1010", 5 * UNIT, "JPY"),
+                    JournalLine("1110.stripe", -5 * UNIT, "JPY"),
                 ],
                 occurred_at=self.clock.instant,
                 actor=SYSTEM,

@@ -12,7 +12,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Mount
 from starlette.testclient import TestClient
 
-from portal import backend
+from portal import database
 from portal.middleware import SecurityHeaders
 from portal.open_pages import OpenPages
 from portal.routes import health, mailbox, second_factor, security, sign_in, two_factor
@@ -48,10 +48,10 @@ def configure_portal(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., 
 @pytest.fixture
 def portal_database(database_url: str, configure_portal: Callable[..., None]) -> Iterator[None]:
     configure_portal()
-    backend.connect(database_url, pool_size=20, vault=TEST_VAULT)
-    backend.use_digest_key(TEST_DIGEST_KEY)
+    database.connect(database_url, pool_size=20, vault=TEST_VAULT)
+    database.use_digest_key(TEST_DIGEST_KEY)
     yield
-    backend.disconnect()
+    database.disconnect()
 
 
 def browser(

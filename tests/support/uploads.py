@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from domain.actors import StaffRole, user_actor
 from domain.uploads import keep_upload
-from portal import backend
+from portal import database
 
 if TYPE_CHECKING:
     from streamlit.testing.v1 import AppTest
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def hand_in(app: AppTest, field: str, purpose: str, name: str, content: bytes) -> None:
     """Keep a file under the key that the page drew for the field; the person is number 1."""
-    backend.write(
+    database.transaction(
         keep_upload,
         purpose=purpose,
         key=app.session_state[field],

@@ -1,4 +1,4 @@
-"""docs/architecture.md against the tree: every room of domain/ has its line, and none is invented."""
+"""docs/architecture.md against the tree: every module and package of domain/ has its line."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from domain.formulas import (
 )
 from portal.exports.files import exact_text
 from portal.spreadsheets import (
-    LONGEST_TEXT,
+    MAX_TEXT_LENGTH,
     Column,
     SmallWorkbook,
     safe_text,
@@ -150,7 +150,7 @@ def test_small_workbook_has_no_formula(cells: list[Any]) -> None:
         write_cell(sheet, row, 1, value)
     texts = list(texts_of(book.content()))
     assert not any(map(opens_formula, texts))
-    assert texts[-4:] == ["#N/A", "'=1+1", "'=1", "x" * LONGEST_TEXT]
+    assert texts[-4:] == ["#N/A", "'=1+1", "'=1", "x" * MAX_TEXT_LENGTH]
 
 
 # ── Nobody passes them by ─────────────────────────────────────────────────────────────────────

@@ -69,7 +69,7 @@ def test_every_own_route_is_reached_by_every_method_whatever_a_browser_takes(
     paths = {route.path for route in app._routes if isinstance(route, Route)}
     assert len(paths) == len(app._routes) > 20
     filled = {word.join(PLACEHOLDER.split(path)) for path in paths for word in FILLED_IN}
-    assert "/notifications/vnpay" in filled
+    assert "/webhooks/vnpay" in filled
     for path in filled:
         for method in METHODS:
             for accept in ("text/html", "text/html, */*;q=0.1", "*/*"):
@@ -78,7 +78,7 @@ def test_every_own_route_is_reached_by_every_method_whatever_a_browser_takes(
 
 def test_only_pages_are_behind_sign_in(app: ModuleType) -> None:
     (gate,) = (one for one in app._middleware(app._routes) if one.cls is SessionGate)
-    for path in ("/", "/payments", "/notifications", "/notifications/vnpay/more"):
+    for path in ("/", "/payments", "/notifications", "/webhooks/vnpay/more"):
         assert status_of(gate, "GET", path) == 303
         assert status_of(gate, "POST", path) == 405
         assert status_of(gate, "GET", path, "application/json") == 200

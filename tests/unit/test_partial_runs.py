@@ -11,7 +11,7 @@ PORTAL = Path(__file__).resolve().parents[2] / "portal"
 DOOR = PORTAL / "ui" / "partial_runs.py"
 PARTIAL = {"dialog", "fragment", "experimental_dialog", "experimental_fragment"}
 CALLBACKS = {"on_click", "on_change", "on_select", "on_submit", "on_dismiss"}
-WHO = {"here", "actor", "visitor", "viewing"}
+WHO = {"context", "actor", "visitor"}
 
 
 def module(source: str) -> ast.Module:
@@ -81,9 +81,9 @@ def writes_that_hide_who(tree: ast.Module) -> list[int]:
         if not (
             isinstance(call, ast.Call)
             and isinstance(call.func, ast.Attribute)
-            and call.func.attr == "write"
+            and call.func.attr == "transaction"
             and isinstance(call.func.value, ast.Name)
-            and call.func.value.id == "backend"
+            and call.func.value.id == "database"
         ):
             continue
         local = functions_within(call)
@@ -127,19 +127,22 @@ def test_nothing_passes_the_door_by(look: object) -> None:
         (bare_partial_runs, "decorate = st.dialog('Sure?')"),
         (bare_partial_runs, "st.download_button('File', make)"),
         (bare_partial_runs, "column.download_button('File', make)"),
-        (callbacks_that_know, "st.button('Go', on_click=go, args=(here.visitor,))"),
+        (callbacks_that_know, "st.button('Go', on_click=go, args=(context.visitor,))"),
         (callbacks_that_know, "st.button('Go', on_click=partial(go, actor))"),
-        (callbacks_that_know, "st.button('Go', on_click=lambda: go(here))"),
+        (callbacks_that_know, "st.button('Go', on_click=lambda: go(context))"),
         (
             callbacks_that_know,
-            "def draw(here):\n def go():\n  act(here)\n st.button('Go', on_click=go)",
+            "def draw(context):\n def go():\n  act(context)\n st.button('Go', on_click=go)",
         ),
-        (writes_that_hide_who, "backend.write(lambda session: act(session, actor=actor))"),
-        (writes_that_hide_who, "backend.write(act, here.visitor.actor)"),
-        (writes_that_hide_who, "backend.write(act, by=here.visitor.actor)"),
+        (writes_that_hide_who, "database.transaction(lambda session: act(session, actor=actor))"),
+        (writes_that_hide_who, "database.transaction(act, context.visitor.actor)"),
+        (writes_that_hide_who, "database.transaction(act, by=context.visitor.actor)"),
         (
             writes_that_hide_who,
-            "def draw(here):\n def act(s):\n  do(s, here.visitor.actor)\n backend.write(act)",
+            (
+                "def draw(context):\n def act(s):\n  do(s, context.visitor.actor)\n"
+                " database.transaction(act)"
+            ),
         ),
     ],
 )
@@ -150,12 +153,12 @@ def test_what_passes_it_by_is_found(look: object, source: str) -> None:
 
 def test_what_goes_through_it_is_not() -> None:
     source = (
-        "def draw(here):\n"
+        "def draw(context):\n"
         " def go():\n"
         "  visitor = current_visitor()\n"
         "  act(visitor)\n"
         " st.button('Go', on_click=go, args=(1,))\n"
-        " backend.write(act, account_id=1, actor=here.visitor.actor)\n"
+        " database.transaction(act, account_id=1, actor=context.visitor.actor)\n"
     )
     for look in (bare_partial_runs, callbacks_that_know, writes_that_hide_who):
         assert look(module(source)) == []

@@ -74,7 +74,7 @@ PROTECTED_OTHERWISE = {
     "domain.security.secret_keys.open_digest_key": "the start: whoever calls it has the secret key",
     "domain.payments.top_up_limits.limits_of": "limits that everybody may know",
     "domain.vouchers.codes.count_codes": "a number",
-    "domain.vouchers.redeem.try_counted": "counts tries around a service that asks",
+    "domain.vouchers.redeem.rate_limited": "counts tries around a service that asks",
 }
 
 Key = tuple[str, str]

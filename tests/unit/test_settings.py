@@ -95,7 +95,7 @@ def test_outside_the_demo_the_secret_key_is_one_s_own(key: str | None) -> None:
 
 @pytest.mark.parametrize("key", [KEY, "0123456789abcdef" * 2, "8317904625" * 4, "ж" * 20 + KEY])
 def test_random_secret_keys_are_taken(key: str) -> None:
-    assert load_settings({**SERVED, "SECRET_KEY": key}).rules.key == key.encode()
+    assert load_settings({**SERVED, "SECRET_KEY": key}).policy.key == key.encode()
 
 
 @pytest.mark.parametrize(
@@ -235,12 +235,12 @@ def test_mail_and_sessions_follow_the_environment() -> None:
     assert settings.mail_from == "billing@localhost"
     assert settings.base_url == "http://localhost:9000"
     assert settings.data_directory == Path.home() / "portal data"
-    rules = settings.rules
-    assert (rules.customer_idle, rules.customer_longest) == (
+    policy = settings.policy
+    assert (policy.customer_idle, policy.customer_longest) == (
         timedelta(minutes=30),
         timedelta(hours=10),
     )
-    assert (rules.staff_idle, rules.staff_longest) == (timedelta(minutes=5), timedelta(hours=1))
+    assert (policy.staff_idle, policy.staff_longest) == (timedelta(minutes=5), timedelta(hours=1))
     assert settings.trusted_proxies == (ip_network("10.0.0.0/8"), ip_network("127.0.0.1"))
     assert not settings.runs_jobs
 

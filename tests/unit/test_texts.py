@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from domain.errors import InvalidInput
-from domain.validation import LONGEST_NAME, check_text, checked_name
+from domain.validation import MAX_NAME_LENGTH, check_text, checked_name
 
 NOT_ONE_LINE = [
     "a\0b",
@@ -42,7 +42,7 @@ def test_words_of_every_language_pass_and_what_is_no_text() -> None:
         ("", "empty"),
         (" \n ", "empty"),
         ("\u200b", "empty"),
-        ("x" * (LONGEST_NAME + 1), "too_long"),
+        ("x" * (MAX_NAME_LENGTH + 1), "too_long"),
         ("a\0b", "control_characters"),
         ("a\u202eb", "control_characters"),
         ("\u3164", "empty"),
@@ -81,4 +81,4 @@ def test_names_of_every_language_pass(name: str) -> None:
 
 def test_a_name_has_single_spaces() -> None:
     assert checked_name("  Lan's \n\t lab ", "name") == "Lan's lab"
-    assert checked_name("x" * LONGEST_NAME, "name") == "x" * LONGEST_NAME
+    assert checked_name("x" * MAX_NAME_LENGTH, "name") == "x" * MAX_NAME_LENGTH

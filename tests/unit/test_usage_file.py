@@ -9,7 +9,7 @@ import pytest
 
 from domain.errors import InvalidInput
 from domain.metering import file
-from domain.metering.file import LONGEST_LINE, Call, Reject, digest_of_file, read_calls
+from domain.metering.file import MAX_LINE_LENGTH, Call, Reject, digest_of_file, read_calls
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -89,7 +89,7 @@ def test_a_last_line_without_an_end_counts(tmp_path: Path) -> None:
         ("2023-11-16 10:00:00,1,1,", "too_many_columns"),
         ('"2023-11-16 10:00:00,1,1', "not_csv"),
         (b"2023-11-16 10:00:00,1,1\xff", "not_utf8"),
-        (f"2023-11-16 10:00:00,1,1{' ' * LONGEST_LINE}", "line_too_long"),
+        (f"2023-11-16 10:00:00,1,1{' ' * MAX_LINE_LENGTH}", "line_too_long"),
     ],
 )
 def test_a_bad_row_spoils_itself_alone(tmp_path: Path, row: str | bytes, reason: str) -> None:
@@ -99,7 +99,7 @@ def test_a_bad_row_spoils_itself_alone(tmp_path: Path, row: str | bytes, reason:
     rejected = rows[1]
     assert isinstance(rejected, Reject)
     rejected.row.encode()  # what was no text can be written to a file of rejects
-    assert len(rejected.row) <= 4 * LONGEST_LINE
+    assert len(rejected.row) <= 4 * MAX_LINE_LENGTH
 
 
 @pytest.mark.parametrize("name", ["a\x00b", "a\x07b", "x" * 201])
@@ -123,7 +123,7 @@ def test_a_line_of_many_megabytes_is_never_held_whole(
     rows = read(tmp_path, HEADER, "x" * 3_000_000, ROW)
     assert [type(row) for row in rows] == [Reject, Call]
     assert rows[1].line_number == 3
-    assert longest <= LONGEST_LINE + 2
+    assert longest <= MAX_LINE_LENGTH + 2
 
 
 def test_rows_without_an_id_are_named_by_what_they_say(tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ def test_a_corrected_row_keeps_its_id_and_its_account(tmp_path: Path) -> None:
 def test_too_many_rows_without_an_id_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(file, "MOST_ROWS_WITHOUT_ID", 3)
+    monkeypatch.setattr(file, "MAX_ROWS_WITHOUT_ID", 3)
     rows = [f"2023-11-16 18:17:0{second},1,1" for second in range(4)]
     twins = [rows[0]] * 9
     assert len(read(tmp_path, HEADER, *rows[:3], *twins)) == 12

@@ -35,7 +35,7 @@ from domain.gateways.interface import (
     Notification,
     NotificationRefused,
     Outcome,
-    PaymentFact,
+    PaymentUpdate,
     Snapshot,
 )
 from domain.gateways.paypal import updates
@@ -50,12 +50,12 @@ if TYPE_CHECKING:
 
     from domain.gateways.interface import (
         CheckoutRequest,
-        DisputeFact,
+        DisputeUpdate,
         InboundMessage,
         KnownPayment,
         Limits,
-        RefundFact,
         RefundRequest,
+        RefundUpdate,
     )
     from domain.gateways.paypal.webhooks import Certificates
     from domain.money import Money
@@ -67,14 +67,14 @@ _log = logging.getLogger(__name__)
 _TIMEOUT = httpx2.Timeout(20, connect=5)
 # Money that was captured does not wait long for what else there is to say of it.
 _FOLLOW_UP_TIMEOUT = httpx2.Timeout(10, connect=5)
-_LONGEST_ANSWER = 1024 * 1024
+_MAX_ANSWER_LENGTH = 1024 * 1024
 _LOOPBACK = frozenset(("localhost", "127.0.0.1", "::1"))
 _NANOSECONDS = 1_000_000_000
 _TOKEN_MARGIN_SECONDS = 120
 _ORDER_LIVES = timedelta(hours=3)
-_LONGEST_TEXT = 127
-_LONGEST_ORDER_ID = 36
-_MOST_DISPUTES = 50
+_MAX_TEXT_LENGTH = 127
+_MAX_ORDER_ID_LENGTH = 36
+_MAX_DISPUTES = 50
 _BUSY = "HTTP 429"
 
 # Viet Nam is not among the places that PayPal's pages have the language of.
@@ -245,7 +245,7 @@ class _Api:
             # Keys can be put right, and nothing was asked for yet: this is no refusal.
             reason = optional_text(body.get("error")) or f"HTTP {response.status_code}"
             _log.error("PayPal gives no token: %s (debug_id %s)", reason, _debug_id(response))
-            raise GatewayUnavailable(NAME, f"token {reason}"[:_LONGEST_TEXT])
+            raise GatewayUnavailable(NAME, f"token {reason}"[:_MAX_TEXT_LENGTH])
         return str(token), seconds if isinstance(seconds, int) else 0
 
 
@@ -254,7 +254,7 @@ def _bearing(token: str, headers: dict[str, str]) -> dict[str, str]:
 
 
 def _json_object(response: httpx2.Response) -> dict[str, Any] | None:
-    if len(response.content) > _LONGEST_ANSWER:
+    if len(response.content) > _MAX_ANSWER_LENGTH:
         return None
     try:
         found = json.loads(response.content)
@@ -264,7 +264,7 @@ def _json_object(response: httpx2.Response) -> dict[str, Any] | None:
 
 
 def _debug_id(response: httpx2.Response) -> str:
-    return response.headers.get("paypal-debug-id", "-")[:_LONGEST_TEXT]
+    return response.headers.get("paypal-debug-id", "-")[:_MAX_TEXT_LENGTH]
 
 
 class PayPal:
@@ -307,7 +307,7 @@ class PayPal:
             "reference_id": "default",
             "custom_id": request.reference,
             "invoice_id": request.reference,
-            "description": request.description[:_LONGEST_TEXT],
+            "description": request.description[:_MAX_TEXT_LENGTH],
             "amount": _wire_amount(request.amount),
         }
         experience = {
@@ -315,7 +315,7 @@ class PayPal:
             "cancel_url": request.cancel_url,
             "user_action": "PAY_NOW",
             "shipping_preference": "NO_SHIPPING",
-            "brand_name": self._settings.brand_name[:_LONGEST_TEXT],
+            "brand_name": self._settings.brand_name[:_MAX_TEXT_LENGTH],
             "locale": _LOCALES.get(request.language, _LOCALES["en"]),
             "payment_method_preference": "IMMEDIATE_PAYMENT_REQUIRED",
         }
@@ -338,13 +338,13 @@ class PayPal:
     def parse_return(self, message: InboundMessage) -> KnownName:
         """Return the order that the address names; it is not signed, and proves nothing."""
         tokens = [value for name, value in message.query if name == "token"]
-        is_order = len(tokens) == 1 and 0 < len(tokens[0]) <= _LONGEST_ORDER_ID
+        is_order = len(tokens) == 1 and 0 < len(tokens[0]) <= _MAX_ORDER_ID_LENGTH
         if not is_order or not tokens[0].isascii() or not tokens[0].isalnum():
             raise NotificationRefused(Outcome.MALFORMED, "token")
         return KnownName(gateway_reference=tokens[0])
 
     @reading_message(NAME)
-    def parse_notification(self, message: InboundMessage) -> Notification:
+    def parse_webhook(self, message: InboundMessage) -> Notification:
         """Verify and read an event; nothing of it is read before it is verified."""
         self._verifier.verify(message)
         event = read_object(message.body)
@@ -353,8 +353,8 @@ class PayPal:
         if event_id is None or event_type is None:
             raise NotificationRefused(Outcome.MALFORMED, "event")
         sent_at = event.get("create_time")
-        facts = updates.event_facts(event_type, event.get("resource"), sent_at)
-        return Notification(event_id, event_type, facts)
+        found = updates.event_updates(event_type, event.get("resource"), sent_at)
+        return Notification(event_id, event_type, found)
 
     def acknowledge(self, outcome: Outcome) -> Acknowledgement:
         """Return an empty answer: PayPal comes again on every status but those of success."""
@@ -379,7 +379,7 @@ class PayPal:
         return self._capture(payment, may_repeat=True)
 
     @reading_answer(NAME)
-    def refund(self, request: RefundRequest) -> RefundFact:
+    def refund(self, request: RefundRequest) -> RefundUpdate:
         """Give back a part of a capture or all of it; the amount is named in either case."""
         payment = request.payment
         if payment.gateway_payment_id is None:
@@ -392,9 +392,9 @@ class PayPal:
         answer = self._api.ask("POST", path, body, request_id=request.reference)
         if not answer.is_good:
             raise GatewayRefused(NAME, answer.issue)
-        fact = updates.refund_fact({"amount": body["amount"], "links": [], **answer.body})
+        update = updates.refund_update({"amount": body["amount"], "links": [], **answer.body})
         return replace(
-            fact,
+            update,
             gateway_payment_id=payment.gateway_payment_id,
             payment_reference=payment.reference,
             reference=request.reference,
@@ -449,45 +449,45 @@ class PayPal:
             state = GatewayPaymentState.FAILED
         else:
             raise GatewayRefused(NAME, answer.issue)
-        return Snapshot(_fact(payment, state, answer.issue))
+        return Snapshot(_update(payment, state, answer.issue))
 
     def _snapshot(self, order: dict[str, Any], payment: KnownPayment) -> Snapshot:
         """Return what an order says; its money counts also where the rest cannot be read."""
-        fact = updates.order_fact(order)
-        named = fact.reference or payment.reference
-        if named != payment.reference or fact.gateway_reference != payment.gateway_reference:
+        update = updates.order_update(order)
+        named = update.reference or payment.reference
+        if named != payment.reference or update.gateway_reference != payment.gateway_reference:
             raise GatewayUnavailable(NAME, "an answer about another payment")
-        fact = replace(fact, reference=payment.reference)
+        update = replace(update, reference=payment.reference)
 
-        def refund_facts(refund: dict[str, Any]) -> tuple[RefundFact]:
-            told = updates.refund_fact(refund)
-            capture = told.gateway_payment_id or fact.gateway_payment_id
+        def refund_updates(refund: dict[str, Any]) -> tuple[RefundUpdate]:
+            told = updates.refund_update(refund)
+            capture = told.gateway_payment_id or update.gateway_payment_id
             named = replace(told, payment_reference=payment.reference, gateway_payment_id=capture)
             return (named,)
 
         refunds, refunds_unread = read_each(
-            NAME, "refunds", updates.order_refunds(order), refund_facts
+            NAME, "refunds", updates.order_refunds(order), refund_updates
         )
-        if fact.state is not GatewayPaymentState.PAID:
-            return Snapshot(fact, refunds, unread=refunds_unread)
+        if update.state is not GatewayPaymentState.PAID:
+            return Snapshot(update, refunds, unread=refunds_unread)
         disputes, disputes_unread = self._disputes(updates.captures_of(order))
-        return Snapshot(fact, refunds, disputes, refunds_unread | disputes_unread)
+        return Snapshot(update, refunds, disputes, refunds_unread | disputes_unread)
 
     def _disputes(
         self, captures: tuple[str, ...]
-    ) -> tuple[tuple[DisputeFact, ...], frozenset[str]]:
+    ) -> tuple[tuple[DisputeUpdate, ...], frozenset[str]]:
         """Return the disputes about an order's captures, and whether PayPal would not tell them."""
-        facts, unread = read_each(
-            NAME, "disputes", self._dispute_documents(captures), updates.dispute_facts
+        found, unread = read_each(
+            NAME, "disputes", self._dispute_documents(captures), updates.dispute_updates
         )
-        return tuple(fact for fact in facts if fact.gateway_payment_id in captures), unread
+        return tuple(update for update in found if update.gateway_payment_id in captures), unread
 
     def _dispute_documents(self, captures: tuple[str, ...]) -> Iterator[dict[str, Any]]:
         # The list leaves out how each was resolved, and which payments it is about.
         seen = set[str]()
         for capture in captures:
             query = f"disputed_transaction_id={quote(capture, safe='')}"
-            path = f"/v1/customer/disputes?{query}&page_size={_MOST_DISPUTES}"
+            path = f"/v1/customer/disputes?{query}&page_size={_MAX_DISPUTES}"
             answer = self._follow_up(path)
             if answer is None:
                 continue
@@ -545,10 +545,10 @@ def _attempt(payment: KnownPayment) -> str:
     return f"cap-{payment.reference}" + (f"-{payment.refusals}" if payment.refusals else "")
 
 
-def _fact(
+def _update(
     payment: KnownPayment, state: GatewayPaymentState, code: str | None = None
-) -> PaymentFact:
-    return PaymentFact(
+) -> PaymentUpdate:
+    return PaymentUpdate(
         state,
         reference=payment.reference,
         gateway_reference=payment.gateway_reference,
@@ -563,4 +563,4 @@ def _nothing(payment: KnownPayment) -> Snapshot:
     """
     was_expected = payment.gateway_reference is not None and payment.gateway_payment_id is None
     state = GatewayPaymentState.EXPIRED if was_expected else GatewayPaymentState.UNKNOWN
-    return Snapshot(_fact(payment, state))
+    return Snapshot(_update(payment, state))

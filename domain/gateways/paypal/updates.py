@@ -15,25 +15,25 @@ from typing import TYPE_CHECKING, Any
 from domain.errors import BillingError
 from domain.gateways.guards import optional_text, positive, readable, required_text, sane_moment
 from domain.gateways.interface import (
-    DisputeFact,
     DisputeState,
+    DisputeUpdate,
     GatewayPaymentState,
     Instrument,
     Limits,
-    PaymentFact,
-    RefundFact,
+    PaymentUpdate,
     RefundState,
+    RefundUpdate,
 )
 from domain.money import Money
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from domain.gateways.interface import Fact
+    from domain.gateways.interface import GatewayUpdate
 
 Document = dict[str, Any]
 
-LARGEST_USD, LARGEST_EUR, LARGEST_GBP, LARGEST_JPY = 10_000, 8_000, 5_500, 1_000_000
+MAX_USD, MAX_EUR, MAX_GBP, MAX_JPY = 10_000, 8_000, 5_500, 1_000_000
 """Most of a currency in one payment, in whole units: what PayPal published, a safe choice still.
 
 Today PayPal's own limit depends on the account, and it refuses what lies above.
@@ -47,12 +47,12 @@ CURRENCIES: dict[str, int | None] = {
     "CNY": None,
     "CZK": None,
     "DKK": None,
-    "EUR": LARGEST_EUR,
-    "GBP": LARGEST_GBP,
+    "EUR": MAX_EUR,
+    "GBP": MAX_GBP,
     "HKD": None,
     "HUF": None,
     "ILS": None,
-    "JPY": LARGEST_JPY,
+    "JPY": MAX_JPY,
     "MXN": None,
     "MYR": None,
     "NOK": None,
@@ -63,7 +63,7 @@ CURRENCIES: dict[str, int | None] = {
     "SGD": None,
     "THB": None,
     "TWD": None,
-    "USD": LARGEST_USD,
+    "USD": MAX_USD,
 }
 """What PayPal takes, and most of it. BRL, CNY and MYR only into accounts of their countries."""
 
@@ -154,13 +154,13 @@ def read_amount(found: object) -> Money:
 
 
 # ── Payments ──────────────────────────────────────────────────────────────────────────────────
-def order_fact(order: Document) -> PaymentFact:
+def order_update(order: Document) -> PaymentUpdate:
     """Return how an order stands: by its capture where it has one, else by its own status."""
     unit = purchase_unit(order)
     reference, order_id = _optional(unit.get("custom_id")), _text(order.get("id"))
-    found = [capture_fact(capture) for capture in _payments(unit, "captures")]
+    found = [capture_update(capture) for capture in _payments(unit, "captures")]
     if found:
-        best = min(reversed(found), key=lambda fact: _BEST_FIRST.index(fact.state))
+        best = min(reversed(found), key=lambda update: _BEST_FIRST.index(update.state))
         is_paid = best.state is GatewayPaymentState.PAID
         return replace(
             best,
@@ -172,7 +172,7 @@ def order_fact(order: Document) -> PaymentFact:
     state = _ORDER_STATES.get(_text(order.get("status")))
     if state is None:
         raise ValueError("an order of no known status")
-    return PaymentFact(state, reference=reference, gateway_reference=order_id)
+    return PaymentUpdate(state, reference=reference, gateway_reference=order_id)
 
 
 def _payer(order: Document) -> Instrument | None:
@@ -183,14 +183,14 @@ def _payer(order: Document) -> Instrument | None:
     return None if number is None else Instrument(number, f"PayPal …{number[-_SHOWN_OF_PAYER:]}")
 
 
-def capture_fact(capture: Document) -> PaymentFact:
+def capture_update(capture: Document) -> PaymentUpdate:
     """Return what a capture says of its payment: all but who paid, which its order says."""
     state = _CAPTURE_STATES.get(_text(capture.get("status")))
     if state is None:
         raise ValueError("a capture of no known status")
     reason = _optional(_document(capture.get("status_details") or {}).get("reason"))
     related = _document(_document(capture.get("supplementary_data") or {}).get("related_ids") or {})
-    return PaymentFact(
+    return PaymentUpdate(
         state=state,
         reference=_optional(capture.get("custom_id")),
         gateway_reference=_optional(related.get("order_id")),
@@ -213,11 +213,11 @@ def _fee(capture: Document) -> Money | None:
 
 def captures_of(order: Document) -> tuple[str, ...]:
     """Return the names of the captures that brought an order's money."""
-    found = map(capture_fact, _payments(purchase_unit(order), "captures"))
+    found = map(capture_update, _payments(purchase_unit(order), "captures"))
     return tuple(
-        fact.gateway_payment_id
-        for fact in found
-        if fact.state is GatewayPaymentState.PAID and fact.gateway_payment_id is not None
+        update.gateway_payment_id
+        for update in found
+        if update.state is GatewayPaymentState.PAID and update.gateway_payment_id is not None
     )
 
 
@@ -236,17 +236,17 @@ def refund_reference(reference: str) -> str:
 
 
 def order_refunds(order: Document) -> Iterator[Document]:
-    """Return the refunds that an order has had, for `refund_fact`."""
+    """Return the refunds that an order has had, for `refund_update`."""
     yield from _payments(purchase_unit(order), "refunds")
 
 
-def refund_fact(refund: Document) -> RefundFact:
+def refund_update(refund: Document) -> RefundUpdate:
     """Return what a refund says."""
     custom = _optional(refund.get("custom_id")) or ""
     is_ours = custom.startswith(_REFUND_PREFIX)
     status = _optional(refund.get("status")) or "COMPLETED"
     latest = _latest(refund)
-    return RefundFact(
+    return RefundUpdate(
         gateway_refund_id=_text(refund.get("id")),
         state=_REFUND_STATES.get(status, RefundState.PENDING),
         amount=positive(read_amount(refund.get("amount"))),
@@ -272,7 +272,7 @@ def _capture_id(refund: Document) -> str | None:
 
 
 # ── Disputes ──────────────────────────────────────────────────────────────────────────────────
-def dispute_facts(dispute: Document) -> tuple[DisputeFact, ...]:
+def dispute_updates(dispute: Document) -> tuple[DisputeUpdate, ...]:
     """Return what a dispute says, once for each payment that it is about.
 
     Where there are several, each has its own amount, a name of its own, and its share of what the
@@ -287,13 +287,13 @@ def dispute_facts(dispute: Document) -> tuple[DisputeFact, ...]:
         for one in transactions
     ]
     fee, latest = readable(lambda: _dispute_fee(dispute)), _latest(dispute)
-    facts = []
+    updates = []
     for place, (transaction, amount) in enumerate(zip(transactions, amounts, strict=True)):
         capture = _text(transaction.get("seller_transaction_id"))
         state, lost = _dispute_end(dispute, amounts, place)
         names = number, _text(f"{number}:{capture}")
-        facts.append(
-            DisputeFact(
+        updates.append(
+            DisputeUpdate(
                 gateway_dispute_id=names[0] if is_one else names[1],
                 other_dispute_id=names[1] if is_one else names[0],
                 state=state,
@@ -309,7 +309,7 @@ def dispute_facts(dispute: Document) -> tuple[DisputeFact, ...]:
                 unknown_outcome=_unknown_outcome(dispute, state),
             )
         )
-    return tuple(facts)
+    return tuple(updates)
 
 
 def _unknown_outcome(dispute: Document, state: DisputeState) -> str | None:
@@ -377,7 +377,9 @@ def _dispute_fee(dispute: Document) -> Money | None:
 
 
 # ── Events ────────────────────────────────────────────────────────────────────────────────────
-def event_facts(event_type: str, resource: object, sent_at: object = None) -> tuple[Fact, ...]:
+def event_updates(
+    event_type: str, resource: object, sent_at: object = None
+) -> tuple[GatewayUpdate, ...]:
     """Return what an event says; nothing where it is of no interest. Raises ValueError.
 
     `sent_at` is the event's own time, and counts where its resource has none.
@@ -387,68 +389,70 @@ def event_facts(event_type: str, resource: object, sent_at: object = None) -> tu
         return ()
     text = _optional(sent_at)
     moment = None if text is None else readable(lambda: _moment(text))
-    return tuple(_timed(fact, moment) for fact in read(_document(resource)))
+    return tuple(_timed(update, moment) for update in read(_document(resource)))
 
 
-def _timed(fact: Fact, moment: datetime | None) -> Fact:
-    if isinstance(fact, PaymentFact):
-        is_known = fact.occurred_at is not None or fact.gateway_payment_id is None
-        return fact if is_known else replace(fact, occurred_at=moment)
-    stated_at = fact.stated_at or moment
-    return replace(fact, occurred_at=fact.occurred_at or stated_at, stated_at=stated_at)
+def _timed(update: GatewayUpdate, moment: datetime | None) -> GatewayUpdate:
+    if isinstance(update, PaymentUpdate):
+        is_known = update.occurred_at is not None or update.gateway_payment_id is None
+        return update if is_known else replace(update, occurred_at=moment)
+    stated_at = update.stated_at or moment
+    return replace(update, occurred_at=update.occurred_at or stated_at, stated_at=stated_at)
 
 
-def _approved(order: Document) -> tuple[Fact, ...]:
+def _approved(order: Document) -> tuple[GatewayUpdate, ...]:
     reference = _optional(purchase_unit(order).get("custom_id"))
     order_id = _text(order.get("id"))
     return (
-        PaymentFact(GatewayPaymentState.APPROVED, reference=reference, gateway_reference=order_id),
+        PaymentUpdate(
+            GatewayPaymentState.APPROVED, reference=reference, gateway_reference=order_id
+        ),
     )
 
 
-def _given_up(approval: Document) -> tuple[Fact, ...]:
+def _given_up(approval: Document) -> tuple[GatewayUpdate, ...]:
     reference = _optional(purchase_unit(approval).get("custom_id"))
     order_id = _text(approval.get("order_id") or approval.get("id"))
-    fact = PaymentFact(
+    update = PaymentUpdate(
         GatewayPaymentState.EXPIRED,
         reference=reference,
         gateway_reference=order_id,
         code="PAYMENT-APPROVAL.REVERSED",
     )
-    return (fact,)
+    return (update,)
 
 
-def _captured(capture: Document) -> tuple[Fact, ...]:
-    return (capture_fact(capture),)
+def _captured(capture: Document) -> tuple[GatewayUpdate, ...]:
+    return (capture_update(capture),)
 
 
-def _denied(capture: Document) -> tuple[Fact, ...]:
+def _denied(capture: Document) -> tuple[GatewayUpdate, ...]:
     # The event decides: PayPal's own word for the status of a denied capture has changed. It also
     # comes for one that was completed: the money then is gone again.
-    fact = capture_fact({**capture, "status": "DECLINED"})
-    return (fact,)
+    update = capture_update({**capture, "status": "DECLINED"})
+    return (update,)
 
 
-def _given_back(refund: Document) -> tuple[Fact, ...]:
-    return (refund_fact(refund),)
+def _given_back(refund: Document) -> tuple[GatewayUpdate, ...]:
+    return (refund_update(refund),)
 
 
-def _reversed(reversal: Document) -> tuple[Fact, ...]:
+def _reversed(reversal: Document) -> tuple[GatewayUpdate, ...]:
     # A reversal has happened, whatever word its status is; a capture's own may stand there, whose
     # beginning is that of the payment.
-    fact = refund_fact({**reversal, "status": "COMPLETED"})
-    return (replace(fact, is_reversal=True, occurred_at=fact.stated_at),)
+    update = refund_update({**reversal, "status": "COMPLETED"})
+    return (replace(update, is_reversal=True, occurred_at=update.stated_at),)
 
 
-def _refund_failed(refund: Document) -> tuple[Fact, ...]:
-    return (refund_fact({**refund, "status": "FAILED"}),)
+def _refund_failed(refund: Document) -> tuple[GatewayUpdate, ...]:
+    return (refund_update({**refund, "status": "FAILED"}),)
 
 
-def _refund_pending(refund: Document) -> tuple[Fact, ...]:
-    return (refund_fact({**refund, "status": "PENDING"}),)
+def _refund_pending(refund: Document) -> tuple[GatewayUpdate, ...]:
+    return (refund_update({**refund, "status": "PENDING"}),)
 
 
-_EVENTS: dict[str, Callable[[Document], tuple[Fact, ...]]] = {
+_EVENTS: dict[str, Callable[[Document], tuple[GatewayUpdate, ...]]] = {
     "CHECKOUT.ORDER.APPROVED": _approved,
     "CHECKOUT.PAYMENT-APPROVAL.REVERSED": _given_up,
     "PAYMENT.CAPTURE.COMPLETED": _captured,
@@ -462,9 +466,9 @@ _EVENTS: dict[str, Callable[[Document], tuple[Fact, ...]]] = {
     "PAYMENT.REFUND.PENDING": _refund_pending,
     "PAYMENT.REFUND.FAILED": _refund_failed,
     "PAYMENT.REFUND.CANCELLED": _refund_failed,
-    "CUSTOMER.DISPUTE.CREATED": dispute_facts,
-    "CUSTOMER.DISPUTE.UPDATED": dispute_facts,
-    "CUSTOMER.DISPUTE.RESOLVED": dispute_facts,
+    "CUSTOMER.DISPUTE.CREATED": dispute_updates,
+    "CUSTOMER.DISPUTE.UPDATED": dispute_updates,
+    "CUSTOMER.DISPUTE.RESOLVED": dispute_updates,
 }
 
 

@@ -54,11 +54,11 @@ _HEADERS = (
     "paypal-cert-url",
     "paypal-auth-algo",
 )
-_CERTIFICATE_PATH = "/v1/notifications/certs/"
+_CERTIFICATE_PATH = "/v1/webhooks/certs/"
 _LIVE_HOSTS = frozenset(("api.paypal.com", "api-m.paypal.com"))
 _SANDBOX_HOSTS = frozenset(("api.sandbox.paypal.com", "api-m.sandbox.paypal.com"))
 _CERTIFICATE_URL = re.compile(
-    r"https://(?P<host>[a-z.-]{1,100})(?::443)?/v1/notifications/certs/[A-Za-z0-9_-]{1,200}",
+    r"https://(?P<host>[a-z.-]{1,100})(?::443)?/v1/webhooks/certs/[A-Za-z0-9_-]{1,200}",
     re.ASCII,
 )
 """The whole address: no user, no other port, no query, no path that climbs."""
@@ -68,14 +68,14 @@ _ISSUER_URL = re.compile(r"https?://(?:[a-z0-9-]+\.)+[a-z]{2,}/[A-Za-z0-9._/-]{1
 
 _NAME_SUFFIX = ".paypal.com"
 _SANDBOX_SUFFIX = ".sandbox.paypal.com"
-_LONGEST_HEADER = 2_000
+_MAX_HEADER_LENGTH = 2_000
 _MAX_AGE, _MAX_AHEAD = timedelta(days=4), timedelta(minutes=5)
 """How old a transmission may be: PayPal repeats one for three days. Or ahead, as clocks differ."""
-_LARGEST_CERTIFICATE = 64 * 1024
+_MAX_CERTIFICATE = 64 * 1024
 _NANOSECONDS = 1_000_000_000
 _MAX_READ_SECONDS, _MAX_CONNECT_SECONDS = 10, 5
 _MAX_FETCH_NS = 15 * _NANOSECONDS
-_LONGEST_WAIT_SECONDS = 5
+_MAX_WAIT_SECONDS = 5
 _MAX_FETCHING = 3
 """Messages at once whose certificate is not known yet: one has it fetched, two wait.
 
@@ -85,7 +85,7 @@ _REFUSED_FOR_NS = 30 * _NANOSECONDS
 _MAX_REFUSED = 256
 _MAX_FETCHES, _FETCHES_WITHIN_NS = 6, 60 * _NANOSECONDS
 """PayPal changes its certificate once in months: whoever names new ones all the time is not it."""
-_MOST_ISSUERS = 3
+_MAX_ISSUERS = 3
 _KEPT = 16
 
 
@@ -145,7 +145,7 @@ class PublicCertificates:
             return b""  # whoever reads it finds out
         roots = {root.subject for root in self.anchors()}
         found, asked = b"", set[str]()
-        while len(asked) < _MOST_ISSUERS:
+        while len(asked) < _MAX_ISSUERS:
             url = _issuer_url(last)
             if url is None or url in asked or last.issuer in roots:
                 break
@@ -234,7 +234,7 @@ class WebhookVerifier:
         if self._webhook_id in {"", SIMULATOR_WEBHOOK_ID}:
             raise _refused("simulator")
         given = [message.headers.get(name, "") for name in _HEADERS]
-        if not all(given) or any(len(value) > _LONGEST_HEADER for value in given):
+        if not all(given) or any(len(value) > _MAX_HEADER_LENGTH for value in given):
             raise _refused("unsigned")
         transmission_id, transmission_time, signature_text, url, algorithm = given
         if algorithm != ALGORITHM:
@@ -286,7 +286,7 @@ class WebhookVerifier:
             raise _refused("certificate_unavailable")
         try:
             # One at a time: whoever sends false messages makes us ask for one thing at once.
-            if not self._fetching.acquire(timeout=_LONGEST_WAIT_SECONDS):
+            if not self._fetching.acquire(timeout=_MAX_WAIT_SECONDS):
                 raise _refused("certificate_unavailable")
             try:
                 return self._fetch(url, moment)
@@ -400,7 +400,7 @@ def _download(transport: httpx2.BaseTransport | None, url: str, ends_ns: int) ->
                 raise CertificateUnavailable(f"HTTP {answer.status_code}")
             for chunk in answer.iter_bytes():
                 content += chunk
-                if len(content) > _LARGEST_CERTIFICATE:
+                if len(content) > _MAX_CERTIFICATE:
                     raise CertificateUnavailable("too large")
                 if time.monotonic_ns() > ends_ns:
                     raise CertificateUnavailable("too slow")

@@ -15,8 +15,8 @@ from jsonschema import Draft4Validator
 
 from domain.gateways.interface import (
     CheckoutRequest,
-    DisputeFact,
     DisputeState,
+    DisputeUpdate,
     GatewayPaymentState,
     GatewayRefused,
     GatewayUnavailable,
@@ -25,10 +25,10 @@ from domain.gateways.interface import (
     KnownPayment,
     NotificationRefused,
     Outcome,
-    PaymentFact,
-    RefundFact,
+    PaymentUpdate,
     RefundRequest,
     RefundState,
+    RefundUpdate,
 )
 from domain.gateways.paypal import client
 from domain.gateways.paypal.client import PayPal
@@ -76,10 +76,10 @@ def checkout(amount: Money | None = None, reference: str = REFERENCE) -> Checkou
     )
 
 
-def as_a_capture_says(fact: PaymentFact) -> PaymentFact:
+def as_a_capture_says(update: PaymentUpdate) -> PaymentUpdate:
     """Return what an order says without who paid, for which one has to ask."""
-    is_paid = fact.state is GatewayPaymentState.PAID
-    return replace(fact, instrument=None, asking_tells_instrument=is_paid)
+    is_paid = update.state is GatewayPaymentState.PAID
+    return replace(update, instrument=None, asking_tells_instrument=is_paid)
 
 
 def ordered(world: World, request: CheckoutRequest | None = None) -> tuple[KnownPayment, str]:
@@ -96,9 +96,9 @@ def paid(world: World, request: CheckoutRequest | None = None) -> KnownPayment:
     """Pay and capture, with nothing told; return the payment as we know it then."""
     payment, url = ordered(world, request)
     world.choose(url, "succeed", "never")
-    fact = world.gateway.complete_payment(payment).payment
-    assert fact.state is GatewayPaymentState.PAID
-    return replace(payment, gateway_payment_id=fact.gateway_payment_id)
+    update = world.gateway.complete_payment(payment).payment
+    assert update.state is GatewayPaymentState.PAID
+    return replace(payment, gateway_payment_id=update.gateway_payment_id)
 
 
 def refund_request(
@@ -121,26 +121,26 @@ def test_a_payment_is_approved_captured_and_told(world: World) -> None:
     assert world.gateway.parse_return(query).gateway_reference == payment.gateway_reference
     approved = world.told()
     assert approved.event_type == "CHECKOUT.ORDER.APPROVED"
-    assert [fact.state for fact in approved.facts if hasattr(fact, "fee")] == [
+    assert [update.state for update in approved.updates if hasattr(update, "fee")] == [
         GatewayPaymentState.APPROVED
     ]
-    fact = world.gateway.complete_payment(payment).payment
-    assert (fact.state, fact.amount) == (GatewayPaymentState.PAID, payment.amount)
-    assert fact.fee == Money.from_minor_units(69, "USD")
+    update = world.gateway.complete_payment(payment).payment
+    assert (update.state, update.amount) == (GatewayPaymentState.PAID, payment.amount)
+    assert update.fee == Money.from_minor_units(69, "USD")
     completed = world.told()
     assert completed.event_type == "PAYMENT.CAPTURE.COMPLETED"
-    of_order = replace(fact, gateway_reference=payment.gateway_reference)
-    assert completed.facts == (as_a_capture_says(of_order),)
+    of_order = replace(update, gateway_reference=payment.gateway_reference)
+    assert completed.updates == (as_a_capture_says(of_order),)
 
 
 def test_an_order_says_who_paid_and_its_capture_does_not(world: World) -> None:
     payment, url = ordered(world)
     form = {"outcome": "succeed", "delivery": "normal", "instrument": "TESTPAYER6789"}
     assert httpx2.post(url, data=form).status_code == 303
-    fact = world.gateway.complete_payment(payment).payment
-    assert fact.instrument == Instrument("TESTPAYER6789", "PayPal …789")
-    (told,) = world.told_until("PAYMENT.CAPTURE.COMPLETED").facts
-    assert isinstance(told, PaymentFact)
+    update = world.gateway.complete_payment(payment).payment
+    assert update.instrument == Instrument("TESTPAYER6789", "PayPal …789")
+    (told,) = world.told_until("PAYMENT.CAPTURE.COMPLETED").updates
+    assert isinstance(told, PaymentUpdate)
     assert (told.instrument, told.asking_tells_instrument) == (None, True)
     _, other = ordered(world, checkout(reference="OTHERORDER0123456789"))
     form = {"outcome": "succeed", "instrument": "NOBODY"}
@@ -166,17 +166,19 @@ def test_a_lost_answer_of_a_capture_is_asked_after(world: World) -> None:
     payment, url = ordered(world)
     world.choose(url, "succeed", "never")
     world.recorder.loses.add("/capture")
-    fact = world.gateway.complete_payment(payment).payment
-    assert (fact.state, fact.amount) == (GatewayPaymentState.PAID, payment.amount)
+    update = world.gateway.complete_payment(payment).payment
+    assert (update.state, update.amount) == (GatewayPaymentState.PAID, payment.amount)
 
 
 def test_a_return_and_a_webhook_that_race_capture_once(world: World) -> None:
     payment, url = ordered(world)
     world.choose(url, "succeed", "never")
     with ThreadPoolExecutor(8) as pool:
-        facts = list(pool.map(lambda _: world.gateway.complete_payment(payment).payment, range(8)))
-    assert {fact.state for fact in facts} == {GatewayPaymentState.PAID}
-    assert len({fact.gateway_payment_id for fact in facts}) == 1
+        updates = list(
+            pool.map(lambda _: world.gateway.complete_payment(payment).payment, range(8))
+        )
+    assert {update.state for update in updates} == {GatewayPaymentState.PAID}
+    assert len({update.gateway_payment_id for update in updates}) == 1
 
 
 def test_yen_have_no_decimals(world: World) -> None:
@@ -269,12 +271,12 @@ def test_a_payment_in_review_comes_later_or_never(world: World) -> None:
         assert (waiting.state, waiting.code) == (GatewayPaymentState.AWAITING, "PENDING_REVIEW")
         assert waiting.gateway_payment_id is not None
         told = world.told_until("PAYMENT.CAPTURE.PENDING")
-        assert told.facts[0] == waiting
+        assert told.updates[0] == waiting
         assert world.operate(action, waiting.gateway_payment_id).status_code == 303
         ended = world.gateway.fetch_payment(payment).payment
         assert ended.state is state
         name = "COMPLETED" if state is GatewayPaymentState.PAID else "DENIED"
-        assert world.told_until(f"PAYMENT.CAPTURE.{name}").facts == (as_a_capture_says(ended),)
+        assert world.told_until(f"PAYMENT.CAPTURE.{name}").updates == (as_a_capture_says(ended),)
 
 
 def test_five_copies_of_a_message_are_one_event(world: World) -> None:
@@ -298,7 +300,7 @@ def test_a_message_for_another_webhook_is_refused(world: World) -> None:
     message = world.messages.get(timeout=WAIT_SECONDS)
     another = replace(settings(world.base_url), webhook_id="ANOTHER-WEBHOOK")
     with pytest.raises(NotificationRefused, match="signature"):
-        PayPal(another, transport=world.recorder).parse_notification(message)
+        PayPal(another, transport=world.recorder).parse_webhook(message)
 
 
 def test_a_live_gateway_believes_nothing_of_a_stand_in(world: World) -> None:
@@ -307,11 +309,11 @@ def test_a_live_gateway_believes_nothing_of_a_stand_in(world: World) -> None:
     message = world.messages.get(timeout=WAIT_SECONDS)
     live = replace(settings(world.base_url), api_base="https://api-m.paypal.com", is_sandbox=False)
     with pytest.raises(NotificationRefused, match="sandbox_certificate"):
-        PayPal(live, transport=world.recorder).parse_notification(message)
+        PayPal(live, transport=world.recorder).parse_webhook(message)
 
 
 def test_the_certificate_outlives_a_restart(world: World, keys: Path) -> None:
-    certificates = f"{world.base_url}/paypal/v1/notifications/certs"
+    certificates = f"{world.base_url}/paypal/v1/webhooks/certs"
     root = httpx2.get(f"{certificates}/ca").content
     assert load_or_make(keys).root_pem() == root
     assert httpx2.get(f"{certificates}/{load_or_make(keys).name}").status_code == 200
@@ -328,7 +330,7 @@ def test_partial_refunds_until_nothing_is_left(world: World) -> None:
     assert world.gateway.refund(refund_request(payment, 300)) == first
     told = world.told()
     assert told.event_type == "PAYMENT.CAPTURE.REFUNDED"
-    assert told.facts == (replace(first, payment_reference=None),)
+    assert told.updates == (replace(first, payment_reference=None),)
     with pytest.raises(GatewayRefused, match="REFUND_AMOUNT_EXCEEDED"):
         world.gateway.refund(refund_request(payment, 701, "REFUNDREFUNDREFUND33"))
     second = world.gateway.refund(refund_request(payment, 700, "REFUNDREFUNDREFUND44"))
@@ -352,10 +354,10 @@ def test_an_operator_gives_back_what_we_did_not_ask_for(world: World) -> None:
     payment = paid(world)
     assert payment.gateway_payment_id is not None
     assert world.operate("refund", payment.gateway_payment_id, "2.50").status_code == 303
-    (fact,) = world.gateway.fetch_payment(payment).refunds
-    assert (fact.reference, fact.amount) == (None, Money.from_minor_units(250, "USD"))
-    (told,) = world.told().facts
-    assert told == fact
+    (update,) = world.gateway.fetch_payment(payment).refunds
+    assert (update.reference, update.amount) == (None, Money.from_minor_units(250, "USD"))
+    (told,) = world.told().updates
+    assert told == update
     assert world.operate("refund", payment.gateway_payment_id, "8").status_code == 422
 
 
@@ -373,7 +375,7 @@ def test_a_dispute_is_opened_and_ends(world: World, action: str, state: DisputeS
     world.operate("dispute", payment.gateway_payment_id)
     (opened,) = world.gateway.fetch_payment(payment).disputes
     assert (opened.state, opened.amount) == (DisputeState.OPEN, payment.amount)
-    assert world.told_until("CUSTOMER.DISPUTE.CREATED").facts == (opened,)
+    assert world.told_until("CUSTOMER.DISPUTE.CREATED").updates == (opened,)
     assert opened.gateway_dispute_id in httpx2.get(f"{world.base_url}/paypal/dashboard").text
     world.operate(action, opened.gateway_dispute_id)
     (ended,) = world.gateway.fetch_payment(payment).disputes
@@ -381,11 +383,11 @@ def test_a_dispute_is_opened_and_ends(world: World, action: str, state: DisputeS
     told = {}
     for _ in range(2 if action == "lose_reversed" else 1):
         notification = world.told()
-        told[notification.event_type] = notification.facts[0]
+        told[notification.event_type] = notification.updates[0]
     assert told.pop("CUSTOMER.DISPUTE.RESOLVED") == ended
     reversals = [
-        (fact.gateway_payment_id, fact.amount, getattr(fact, "reference", ""))
-        for fact in told.values()
+        (update.gateway_payment_id, update.amount, getattr(update, "reference", ""))
+        for update in told.values()
     ]
     expected = [(payment.gateway_payment_id, payment.amount, None)]
     assert reversals == (expected if action == "lose_reversed" else [])
@@ -396,12 +398,12 @@ def control(world: World, **form: str) -> None:
     assert answer.status_code == 200, answer.text
 
 
-def disputed(world: World, payment: KnownPayment) -> DisputeFact:
+def disputed(world: World, payment: KnownPayment) -> DisputeUpdate:
     """Open a dispute; return it as it was told."""
     world.operate("dispute", payment.gateway_payment_id or "")
-    (fact,) = world.told_until("CUSTOMER.DISPUTE.CREATED").facts
-    assert isinstance(fact, DisputeFact)
-    return fact
+    (update,) = world.told_until("CUSTOMER.DISPUTE.CREATED").updates
+    assert isinstance(update, DisputeUpdate)
+    return update
 
 
 @pytest.mark.parametrize(
@@ -420,8 +422,8 @@ def test_dispute_outcome_tells_what_the_customer_was_given(
     payment = paid(world)
     number = disputed(world, payment).gateway_dispute_id
     assert world.operate(action, number, amount).status_code == 303
-    (told,) = world.told_until("CUSTOMER.DISPUTE.RESOLVED").facts
-    assert isinstance(told, DisputeFact)
+    (told,) = world.told_until("CUSTOMER.DISPUTE.RESOLVED").updates
+    assert isinstance(told, DisputeUpdate)
     expected = None if lost is None else Money.from_minor_units(lost, "USD")
     assert (told.state, told.lost) == (state, expected)
     assert world.gateway.fetch_payment(payment).disputes == (told,)
@@ -443,14 +445,14 @@ def test_dispute_appealed_is_open_again_and_each_statement_is_newer(
     told = [opened]
     for action in (first, "appeal", then):
         assert world.operate(action, opened.gateway_dispute_id).status_code == 303
-        (fact,) = world.told().facts
-        assert isinstance(fact, DisputeFact)
-        told.append(fact)
-    assert [fact.state for fact in told] == [DisputeState.OPEN, *states]
-    moments = [fact.stated_at for fact in told if fact.stated_at is not None]
+        (update,) = world.told().updates
+        assert isinstance(update, DisputeUpdate)
+        told.append(update)
+    assert [update.state for update in told] == [DisputeState.OPEN, *states]
+    moments = [update.stated_at for update in told if update.stated_at is not None]
     assert moments == sorted(moments)
     assert len(moments) == 4
-    assert {fact.occurred_at for fact in told} == {opened.occurred_at}
+    assert {update.occurred_at for update in told} == {opened.occurred_at}
 
 
 @pytest.mark.parametrize("is_first", [True, False])
@@ -460,30 +462,30 @@ def test_reversal_is_told_before_and_after_a_dispute(world: World, *, is_first: 
     actions = ["reverse", "dispute"] if is_first else ["dispute", "reverse"]
     for action in actions:
         assert world.operate(action, capture).status_code == 303
-    facts = {}
+    updates = {}
     for _ in actions:
         notification = world.told()
-        (facts[notification.event_type],) = notification.facts
-    reversal = facts["PAYMENT.CAPTURE.REVERSED"]
-    assert isinstance(reversal, RefundFact)
+        (updates[notification.event_type],) = notification.updates
+    reversal = updates["PAYMENT.CAPTURE.REVERSED"]
+    assert isinstance(reversal, RefundUpdate)
     assert (reversal.is_reversal, reversal.amount) == (True, payment.amount)
     assert (reversal.gateway_payment_id, reversal.state) == (capture, RefundState.SUCCEEDED)
-    assert "CUSTOMER.DISPUTE.CREATED" in facts
+    assert "CUSTOMER.DISPUTE.CREATED" in updates
 
 
 def test_capture_is_denied_after_it_was_completed(world: World) -> None:
     payment = paid(world)
     assert world.operate("deny", payment.gateway_payment_id or "").status_code == 303
-    (told,) = world.told_until("PAYMENT.CAPTURE.DENIED").facts
+    (told,) = world.told_until("PAYMENT.CAPTURE.DENIED").updates
     fetched = world.gateway.fetch_payment(payment).payment
-    for fact in (told, fetched):
-        assert isinstance(fact, PaymentFact)
-        assert (fact.state, fact.gateway_payment_id, fact.reference) == (
+    for update in (told, fetched):
+        assert isinstance(update, PaymentUpdate)
+        assert (update.state, update.gateway_payment_id, update.reference) == (
             GatewayPaymentState.FAILED,
             payment.gateway_payment_id,
             REFERENCE,
         )
-        assert fact.occurred_at is not None
+        assert update.occurred_at is not None
 
 
 def test_refund_without_any_reference_names_its_capture_alone(world: World) -> None:
@@ -494,8 +496,8 @@ def test_refund_without_any_reference_names_its_capture_alone(world: World) -> N
     ours = world.gateway.refund(refund_request(payment, 300))
     assert ours.reference == "REFUNDREFUNDREFUND22"
     for _ in range(2):
-        (told,) = world.told().facts
-        assert isinstance(told, RefundFact)
+        (told,) = world.told().updates
+        assert isinstance(told, RefundUpdate)
         assert (told.reference, told.payment_reference) == (None, None)
         assert told.gateway_payment_id == capture
     known = world.gateway.fetch_payment(payment).refunds
@@ -521,8 +523,8 @@ def test_refund_fails_after_it_succeeded_and_can_be_made_again(world: World) -> 
 def test_fees_are_taken_in_the_currency_of_the_balance(world: World) -> None:
     control(world, settles_in="JPY", dispute_fee="15")
     payment = paid(world)
-    fact = world.gateway.fetch_payment(payment).payment
-    assert (fact.amount, fact.fee) == (payment.amount, Money.from_minor_units(104, "JPY"))
+    update = world.gateway.fetch_payment(payment).payment
+    assert (update.amount, update.fee) == (payment.amount, Money.from_minor_units(104, "JPY"))
     assert disputed(world, payment).fee == Money.from_minor_units(2_250, "JPY")
 
 
@@ -657,7 +659,7 @@ def test_all_that_we_send_and_all_that_is_answered_is_as_paypal_describes(world:
     world.gateway.fetch_payment(replace(payment, gateway_reference="UNKNOWNORDER"))
     events = [world.messages.get(timeout=WAIT_SECONDS) for _ in range(7)]
     seen = [one for one in world.recorder.seen if not one[0].url.path.endswith("/token")]
-    api = [one for one in seen if "/notifications/" not in one[0].url.path]
+    api = [one for one in seen if "/webhooks/" not in one[0].url.path]
     assert {status for _request, status, _content in api} == {200, 201, 404, 422}
     for request, status, content in api:
         path = request.url.path.removeprefix("/paypal")

@@ -26,8 +26,8 @@ from starlette.routing import Mount, Route
 
 from domain.gateways.interface import (
     CheckoutRequest,
-    DisputeFact,
     DisputeState,
+    DisputeUpdate,
     GatewayPaymentState,
     GatewayRefused,
     GatewayUnavailable,
@@ -35,10 +35,10 @@ from domain.gateways.interface import (
     KnownPayment,
     NotificationRefused,
     Outcome,
-    PaymentFact,
-    RefundFact,
+    PaymentUpdate,
     RefundRequest,
     RefundState,
+    RefundUpdate,
 )
 from domain.gateways.stripe import StripeCheckout, StripeSettings
 from domain.money import Money
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-    from domain.gateways.interface import Checkout, Fact, Notification, Snapshot
+    from domain.gateways.interface import Checkout, GatewayUpdate, Notification, Snapshot
 
 REFERENCE = "ABCDEFGHJKLMNPQRSTUV"
 PATIENCE_SECONDS = 120
@@ -125,7 +125,7 @@ class Shop:
 
     def hear(self, count: int) -> dict[str, Notification]:
         """Return the next messages by their type; the order of their coming means nothing."""
-        found = [self.gateway.parse_notification(message) for message in self.hear_raw(count)]
+        found = [self.gateway.parse_webhook(message) for message in self.hear_raw(count)]
         by_type = {one.event_type: one for one in found}
         assert len(by_type) == count
         return by_type
@@ -133,7 +133,7 @@ class Shop:
     def fetch(self, known: KnownPayment) -> Snapshot:
         return self.gateway.fetch_payment(known)
 
-    def refund(self, known: KnownPayment, amount: Money, reference: str = "R" * 20) -> RefundFact:
+    def refund(self, known: KnownPayment, amount: Money, reference: str = "R" * 20) -> RefundUpdate:
         request = RefundRequest(
             payment=known,
             reference=reference,
@@ -205,21 +205,21 @@ def _app(context: Context, mailbox: queue.Queue[InboundMessage], answers: list[i
     return Starlette(
         routes=[
             Mount("/stripe", routes=routes(context)),
-            Route("/notifications/stripe", receive, methods=["POST"]),
+            Route("/webhooks/stripe", receive, methods=["POST"]),
         ],
         lifespan=lifespan,
     )
 
 
-def payment_fact(found: Notification) -> PaymentFact:
-    (fact,) = found.facts
-    assert isinstance(fact, PaymentFact)
-    return fact
+def payment_update(found: Notification) -> PaymentUpdate:
+    (update,) = found.updates
+    assert isinstance(update, PaymentUpdate)
+    return update
 
 
-def only(found: Notification) -> Fact:
-    (fact,) = found.facts
-    return fact
+def only(found: Notification) -> GatewayUpdate:
+    (update,) = found.updates
+    return update
 
 
 # ── Paying ────────────────────────────────────────────────────────────────────────────────────
@@ -233,13 +233,13 @@ def test_a_card_pays_and_three_events_and_the_api_agree(shop: Shop) -> None:
     named = shop.gateway.parse_return(message)
     assert named.gateway_reference == checkout.gateway_reference
     heard = shop.hear(3)
-    of_session = payment_fact(heard["checkout.session.completed"])
-    of_intent = payment_fact(heard["payment_intent.succeeded"])
+    of_session = payment_update(heard["checkout.session.completed"])
+    of_intent = payment_update(heard["payment_intent.succeeded"])
     fetched = shop.fetch(known).payment
-    for fact in (of_session, of_intent, fetched):
-        assert fact.state is GatewayPaymentState.PAID
-        assert (fact.reference, fact.amount) == (REFERENCE, yen(3_000))
-        assert fact.gateway_payment_id == fetched.gateway_payment_id
+    for update in (of_session, of_intent, fetched):
+        assert update.state is GatewayPaymentState.PAID
+        assert (update.reference, update.amount) == (REFERENCE, yen(3_000))
+        assert update.gateway_payment_id == fetched.gateway_payment_id
     assert (fetched.method, fetched.fee) == ("card", yen(108))
 
 
@@ -250,10 +250,10 @@ def test_a_card_is_the_same_for_everybody_and_another_is_another(shop: Shop) -> 
         form = {"outcome": "succeed", "delivery": "normal", "instrument": card}
         assert shop.browser.post(checkout.redirect_url, data=form).status_code == 303
         shop.hear(3)
-        fact = shop.fetch(known).payment
-        assert fact.instrument is not None
-        assert fact.instrument.shown == f"card …{card}"
-        seen.append(fact.instrument.identity)
+        update = shop.fetch(known).payment
+        assert update.instrument is not None
+        assert update.instrument.shown == f"card …{card}"
+        seen.append(update.instrument.identity)
     assert seen[0] == seen[1] != seen[2]
     checkout, _ = shop.open(reference="Z" * 20)
     form = {"outcome": "succeed", "instrument": "1111"}
@@ -265,7 +265,7 @@ def test_dollars_are_paid_in_cents(shop: Shop) -> None:
     checkout, known = shop.open(amount)
     assert "25.50 USD" in shop.browser.get(checkout.redirect_url).text
     shop.choose(checkout.redirect_url, "succeed")
-    assert payment_fact(shop.hear(3)["checkout.session.completed"]).amount == amount
+    assert payment_update(shop.hear(3)["checkout.session.completed"]).amount == amount
     assert shop.fetch(known).payment.amount == amount
 
 
@@ -273,7 +273,7 @@ def test_a_declined_card_stays_on_the_page_and_can_be_tried_again(shop: Shop) ->
     checkout, known = shop.open()
     assert shop.choose(checkout.redirect_url, "fail") == checkout.redirect_url
     assert "was declined" in shop.browser.get(checkout.redirect_url).text
-    assert all(found.facts == () for found in shop.hear(2).values())
+    assert all(found.updates == () for found in shop.hear(2).values())
     assert shop.fetch(known).payment.state is GatewayPaymentState.OPEN
     shop.choose(checkout.redirect_url, "succeed")
     shop.hear(3)
@@ -293,7 +293,7 @@ def test_completed_and_unpaid_then_async_succeeded(shop: Shop) -> None:
     checkout, known = shop.open()
     voucher = shop.choose(checkout.redirect_url, "konbini")
     assert voucher == f"{shop.base_url}/stripe/konbini/{checkout.gateway_reference}"
-    waiting = payment_fact(shop.hear(2)["checkout.session.completed"])
+    waiting = payment_update(shop.hear(2)["checkout.session.completed"])
     fetched = shop.fetch(known).payment
     assert waiting.state is fetched.state is GatewayPaymentState.AWAITING
     assert waiting.method == fetched.method == "konbini"
@@ -303,7 +303,7 @@ def test_completed_and_unpaid_then_async_succeeded(shop: Shop) -> None:
     back = f"{shop.base_url}/back?session_id={checkout.gateway_reference}"
     assert shop.choose(voucher, "later") == back
     assert shop.choose(voucher, "pay") == back
-    paid = payment_fact(shop.hear(3)["checkout.session.async_payment_succeeded"])
+    paid = payment_update(shop.hear(3)["checkout.session.async_payment_succeeded"])
     fetched = shop.fetch(known).payment
     assert paid.state is fetched.state is GatewayPaymentState.PAID
     assert paid.gateway_payment_id == fetched.gateway_payment_id
@@ -315,7 +315,7 @@ def test_completed_and_unpaid_then_async_failed(shop: Shop) -> None:
     voucher = shop.choose(checkout.redirect_url, "konbini")
     shop.hear(2)
     shop.choose(voucher, "lapse")
-    failed = payment_fact(shop.hear(2)["checkout.session.async_payment_failed"])
+    failed = payment_update(shop.hear(2)["checkout.session.async_payment_failed"])
     fetched = shop.fetch(known).payment
     assert failed.state is fetched.state is GatewayPaymentState.EXPIRED
     assert fetched.code == "payment_intent_payment_attempt_expired"
@@ -330,7 +330,7 @@ def test_completed_and_unpaid_then_nothing_until_the_voucher_is_over(shop: Shop)
     intent["next_action"]["konbini_display_details"]["expires_at"] = 1
     shop.store.put("stripe.intent", intent["id"], intent)
     assert shop.fetch(known).payment.state is GatewayPaymentState.EXPIRED
-    failed = payment_fact(shop.hear(2)["checkout.session.async_payment_failed"])
+    failed = payment_update(shop.hear(2)["checkout.session.async_payment_failed"])
     assert failed.state is GatewayPaymentState.EXPIRED
 
 
@@ -357,7 +357,7 @@ def test_a_session_whose_time_is_over_is_expired_and_says_so_once(shop: Shop) ->
     key = checkout.gateway_reference or ""
     shop.store.change("stripe.session", key, lambda found: found.update(expires_at=1))
     assert "This page is over" in shop.browser.get(checkout.redirect_url).text
-    expired = payment_fact(shop.hear(1)["checkout.session.expired"])
+    expired = payment_update(shop.hear(1)["checkout.session.expired"])
     assert expired.state is GatewayPaymentState.EXPIRED
     assert shop.fetch(known).payment.state is GatewayPaymentState.EXPIRED
     answer = shop.browser.post(checkout.redirect_url, data={"outcome": "succeed"})
@@ -512,7 +512,7 @@ def test_partial_refunds_grow_and_never_beyond_what_was_paid(shop: Shop) -> None
         assert (made.state, made.amount) == (RefundState.SUCCEEDED, yen(count))
         heard = shop.hear(2)
         told = only(heard["refund.created"])
-        assert isinstance(told, RefundFact)
+        assert isinstance(told, RefundUpdate)
         assert told == replace(made, stated_at=told.stated_at)
         assert told.stated_at is not None
         assert told.reference == reference
@@ -543,7 +543,7 @@ def test_a_refund_of_the_dashboard_is_told_without_our_reference(shop: Shop) -> 
     assert shop.operate(known, "refund", "700").status_code == 303
     heard = shop.hear(2)
     told = only(heard["refund.created"])
-    assert isinstance(told, RefundFact)
+    assert isinstance(told, RefundUpdate)
     assert (told.amount, told.reference) == (yen(700), None)
     assert told.gateway_payment_id == known.gateway_payment_id
     assert heard["charge.refunded"].asks_about
@@ -556,7 +556,7 @@ def test_a_refund_that_fails_is_told_and_can_be_made_again(shop: Shop) -> None:
     shop.hear(2)
     assert shop.operate(known, "fail").status_code == 303
     told = only(shop.hear(2)["refund.failed"])
-    assert isinstance(told, RefundFact)
+    assert isinstance(told, RefundUpdate)
     assert (told.state, told.reference) == (RefundState.FAILED, "R" * 20)
     assert [one.state for one in shop.fetch(known).refunds] == [RefundState.FAILED]
     assert shop.refund(known, known.amount, "B" * 20).state is RefundState.SUCCEEDED
@@ -572,7 +572,7 @@ def test_a_refund_of_konbini_waits_until_it_arrives(shop: Shop) -> None:
     shop.hear(2)
     shop.operate(known, "settle")
     told = only(shop.hear(1)["refund.updated"])
-    assert isinstance(told, RefundFact)
+    assert isinstance(told, RefundUpdate)
     assert told.state is RefundState.SUCCEEDED
 
 
@@ -611,7 +611,7 @@ def test_a_dispute_is_opened_and_then_won_or_lost(
     known = shop.paid()
     assert shop.operate(known, "dispute").status_code == 303
     opened = only(shop.hear(2)["charge.dispute.created"])
-    assert isinstance(opened, DisputeFact)
+    assert isinstance(opened, DisputeUpdate)
     assert (opened.state, opened.amount) == (DisputeState.OPEN, yen(3_000))
     assert opened.gateway_payment_id == known.gateway_payment_id
     assert opened.respond_by is not None
@@ -620,7 +620,7 @@ def test_a_dispute_is_opened_and_then_won_or_lost(
     assert caught.value.reason == "charge_disputed"
     assert shop.operate(known, action).status_code == 303
     closed = only(shop.hear(2 if action == "win" else 1)["charge.dispute.closed"])
-    assert isinstance(closed, DisputeFact)
+    assert isinstance(closed, DisputeUpdate)
     assert (closed.state, closed.gateway_dispute_id) == (state, opened.gateway_dispute_id)
     assert shop.fetch(known).disputes == (replace(closed, stated_at=None),)
 
@@ -635,16 +635,16 @@ def test_an_inquiry_is_closed_or_becomes_a_dispute(
     known = shop.paid()
     assert shop.operate(known, "inquire").status_code == 303
     asked = only(shop.hear(1)["charge.dispute.created"])
-    assert isinstance(asked, DisputeFact)
+    assert isinstance(asked, DisputeUpdate)
     assert asked.state is DisputeState.INQUIRY
     # No money was taken, so that it can still be given back.
     shop.refund(known, yen(100))
     shop.hear(2)
     assert shop.operate(known, end).status_code == 303
     for told in shop.hear(count).values():
-        fact = only(told)
-        assert isinstance(fact, DisputeFact)
-        assert (fact.state, fact.gateway_dispute_id) == (state, asked.gateway_dispute_id)
+        update = only(told)
+        assert isinstance(update, DisputeUpdate)
+        assert (update.state, update.gateway_dispute_id) == (state, asked.gateway_dispute_id)
     assert [one.state for one in shop.fetch(known).disputes] == [state]
 
 
@@ -675,11 +675,11 @@ def control(shop: Shop, **form: str) -> None:
     assert answer.status_code == 200, answer.text
 
 
-def dispute_told(shop: Shop, count: int, event_type: str) -> DisputeFact:
+def dispute_told(shop: Shop, count: int, event_type: str) -> DisputeUpdate:
     """Return what the last of so many messages of a kind says of a dispute."""
-    fact = only(shop.hear(count)[event_type])
-    assert isinstance(fact, DisputeFact)
-    return fact
+    update = only(shop.hear(count)[event_type])
+    assert isinstance(update, DisputeUpdate)
+    return update
 
 
 def test_dispute_lost_in_part_tells_the_part(shop: Shop) -> None:
@@ -690,9 +690,13 @@ def test_dispute_lost_in_part_tells_the_part(shop: Shop) -> None:
     assert shop.operate(known, "lose_part", "1200").status_code == 303
     heard = shop.hear(2)
     for event_type in ("charge.dispute.closed", "charge.dispute.funds_reinstated"):
-        fact = only(heard[event_type])
-        assert isinstance(fact, DisputeFact)
-        assert (fact.state, fact.amount, fact.lost) == (DisputeState.LOST, yen(3_000), yen(1_200))
+        update = only(heard[event_type])
+        assert isinstance(update, DisputeUpdate)
+        assert (update.state, update.amount, update.lost) == (
+            DisputeState.LOST,
+            yen(3_000),
+            yen(1_200),
+        )
     (polled,) = shop.fetch(known).disputes
     assert (polled.state, polled.lost) == (DisputeState.LOST, yen(1_200))
 
@@ -702,8 +706,8 @@ def test_dispute_reinstated_is_won_without_another_word(shop: Shop) -> None:
     shop.operate(known, "dispute")
     shop.hear(2)
     assert shop.operate(known, "reinstate").status_code == 303
-    fact = dispute_told(shop, 1, "charge.dispute.funds_reinstated")
-    assert (fact.state, fact.lost) == (DisputeState.WON, None)
+    update = dispute_told(shop, 1, "charge.dispute.funds_reinstated")
+    assert (update.state, update.lost) == (DisputeState.WON, None)
     assert [one.state for one in shop.fetch(known).disputes] == [DisputeState.WON]
 
 
@@ -738,8 +742,8 @@ def test_dispute_appealed_is_open_again(
 def test_fees_are_taken_in_the_currency_of_the_balance(shop: Shop) -> None:
     control(shop, settles_in="USD", dispute_fee="15")
     known = shop.paid(yen(30_000))
-    fact = shop.fetch(known).payment
-    assert (fact.amount, fact.fee) == (yen(30_000), Money.from_minor_units(720, "USD"))
+    update = shop.fetch(known).payment
+    assert (update.amount, update.fee) == (yen(30_000), Money.from_minor_units(720, "USD"))
     shop.operate(known, "dispute")
     opened = dispute_told(shop, 2, "charge.dispute.created")
     assert (opened.amount, opened.fee) == (yen(30_000), Money.from_minor_units(1_500, "USD"))
@@ -760,7 +764,7 @@ def test_refund_of_ours_is_told_without_our_reference(shop: Shop) -> None:
     control(shop, names_refunds="no")
     made = shop.refund(known, yen(1_000))
     told = only(shop.hear(2)["refund.created"])
-    assert isinstance(told, RefundFact)
+    assert isinstance(told, RefundUpdate)
     assert (told.reference, told.payment_reference) == (None, None)
     assert told.gateway_refund_id == made.gateway_refund_id
     assert told.gateway_payment_id == known.gateway_payment_id
@@ -806,7 +810,7 @@ def test_the_stand_ins_signature_is_the_one_of_the_sdk_and_of_the_rule() -> None
 def test_a_duplicate_delivery_brings_the_same_events_five_times(shop: Shop) -> None:
     checkout, _ = shop.open()
     shop.choose(checkout.redirect_url, "succeed", "duplicate")
-    found = [shop.gateway.parse_notification(one).event_id for one in shop.hear_raw(15)]
+    found = [shop.gateway.parse_webhook(one).event_id for one in shop.hear_raw(15)]
     assert len(set(found)) == 3
     assert all(found.count(event_id) == 5 for event_id in found)
 
@@ -816,7 +820,7 @@ def test_a_forged_delivery_is_refused(shop: Shop) -> None:
     shop.choose(checkout.redirect_url, "succeed", "forged")
     for message in shop.hear_raw(3):
         with pytest.raises(NotificationRefused) as caught:
-            shop.gateway.parse_notification(message)
+            shop.gateway.parse_webhook(message)
         assert (caught.value.outcome, caught.value.reason) == (Outcome.BAD_SIGNATURE, "signature")
 
 
@@ -832,7 +836,7 @@ def test_an_event_that_nobody_takes_comes_again_and_is_the_same(shop: Shop) -> N
     checkout, _ = shop.open()
     shop.answers.extend([500, 400])
     shop.sdk.v1.checkout.sessions.expire(checkout.gateway_reference or "")
-    found = [shop.gateway.parse_notification(one) for one in shop.hear_raw(3)]
+    found = [shop.gateway.parse_webhook(one) for one in shop.hear_raw(3)]
     assert found[0] == found[1] == found[2]
     assert shop.mailbox.empty()
 

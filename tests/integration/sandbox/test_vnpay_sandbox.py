@@ -29,7 +29,7 @@ from domain.gateways.interface import (
     KnownPayment,
     NotificationRefused,
     Outcome,
-    PaymentFact,
+    PaymentUpdate,
     RefundRequest,
     RefundState,
 )
@@ -151,7 +151,7 @@ def _app(context: Context, shop: Shop) -> Starlette:
         query = request.url.query
         message = InboundMessage("GET", {}, parse_qsl(query), query, b"", shop.now)
         try:
-            shop.gateway.parse_notification(message)
+            shop.gateway.parse_webhook(message)
             outcome = shop.answers.pop(0) if shop.answers else Outcome.RECORDED
         except NotificationRefused as error:
             outcome = error.outcome
@@ -168,16 +168,16 @@ def _app(context: Context, shop: Shop) -> Starlette:
     return Starlette(
         routes=[
             Mount("/vnpay", routes=routes(context)),
-            Route("/notifications/vnpay", receive),
+            Route("/webhooks/vnpay", receive),
         ],
         lifespan=lifespan,
     )
 
 
-def fact_of(gateway: VNPay, message: InboundMessage) -> PaymentFact:
-    (fact,) = gateway.parse_notification(message).facts
-    assert isinstance(fact, PaymentFact)
-    return fact
+def fact_of(gateway: VNPay, message: InboundMessage) -> PaymentUpdate:
+    (update,) = gateway.parse_webhook(message).updates
+    assert isinstance(update, PaymentUpdate)
+    return update
 
 
 # ── Paying ────────────────────────────────────────────────────────────────────────────────────
@@ -196,8 +196,8 @@ def test_every_outcome_comes_back_signed(
     shop.open()
     back = shop.choose(outcome)
     assert shop.gateway.parse_return(back).reference == REFERENCE
-    fact = fact_of(shop.gateway, back)
-    assert (fact.state, fact.amount, fact.code) == (state, AMOUNT, code)
+    update = fact_of(shop.gateway, back)
+    assert (update.state, update.amount, update.code) == (state, AMOUNT, code)
 
 
 def test_a_choice_is_made_once(shop: Shop) -> None:
@@ -277,7 +277,7 @@ def test_five_copies_are_one_event(shop: Shop) -> None:
     shop.choose("succeed", "duplicate")
     told = shop.heard()
     assert len(told) == 5
-    assert len({shop.gateway.parse_notification(one).event_id for one in told}) == 1
+    assert len({shop.gateway.parse_webhook(one).event_id for one in told}) == 1
 
 
 def test_no_notification_is_none(shop: Shop) -> None:
@@ -312,7 +312,7 @@ def test_a_forged_ipn_is_refused_every_time(shop: Shop) -> None:
     assert len(told) == CALLS_IN_ALL
     for one in told:
         with pytest.raises(NotificationRefused):
-            shop.gateway.parse_notification(one)
+            shop.gateway.parse_webhook(one)
 
 
 # ── querydr ───────────────────────────────────────────────────────────────────────────────────
@@ -322,9 +322,9 @@ def test_querydr_tells_what_happened(shop: Shop) -> None:
     shop.open()
     assert shop.gateway.fetch_payment(known).payment.state is GatewayPaymentState.OPEN
     shop.choose("succeed")
-    fact = shop.gateway.fetch_payment(known).payment
-    assert (fact.state, fact.amount) == (GatewayPaymentState.PAID, AMOUNT)
-    assert fact.gateway_payment_id is not None
+    update = shop.gateway.fetch_payment(known).payment
+    assert (update.state, update.amount) == (GatewayPaymentState.PAID, AMOUNT)
+    assert update.gateway_payment_id is not None
     another_day = replace(known, created_at=known.created_at - timedelta(days=1))
     assert shop.gateway.fetch_payment(another_day).payment.state is GatewayPaymentState.UNKNOWN
 
@@ -480,9 +480,9 @@ def test_refund_made_at_vnpay_is_told_without_our_reference(shop: Shop) -> None:
     known = shop.paid()
     assert operate(shop, "refund", "500001") == 409
     assert operate(shop, "refund", "200000") == 200
-    (fact,) = shop.gateway.fetch_payment(known).refunds
-    assert (fact.reference, fact.payment_reference) == (None, REFERENCE)
-    assert fact.amount == Money.from_minor_units(200_000, "VND")
+    (update,) = shop.gateway.fetch_payment(known).refunds
+    assert (update.reference, update.payment_reference) == (None, REFERENCE)
+    assert update.amount == Money.from_minor_units(200_000, "VND")
 
 
 def test_refund_keeps_its_reference_when_it_gets_its_number(shop: Shop) -> None:

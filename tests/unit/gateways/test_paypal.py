@@ -14,8 +14,8 @@ import pytest
 
 from domain.gateways.interface import (
     CheckoutRequest,
-    DisputeFact,
     DisputeState,
+    DisputeUpdate,
     GatewayPaymentState,
     GatewayRefused,
     GatewayUnavailable,
@@ -25,10 +25,10 @@ from domain.gateways.interface import (
     Limits,
     NotificationRefused,
     Outcome,
-    PaymentFact,
-    RefundFact,
+    PaymentUpdate,
     RefundRequest,
     RefundState,
+    RefundUpdate,
 )
 from domain.gateways.paypal.client import PayPal, PayPalSettings
 from domain.gateways.paypal.webhooks import (
@@ -179,7 +179,7 @@ def told(api: Api) -> PayPal:
     return PayPal(SETTINGS, transport=api)
 
 
-def fetched(document: Document | httpx2.Response) -> PaymentFact:
+def fetched(document: Document | httpx2.Response) -> PaymentUpdate:
     return told(Api({f"GET {ORDER}": document})).fetch_payment(PAYMENT).payment
 
 
@@ -387,9 +387,13 @@ def certificates_of(gateway: PayPal) -> object:
 def test_an_order_without_a_capture_is_what_its_status_says(
     status: str, state: GatewayPaymentState
 ) -> None:
-    fact = fetched(order(status))
-    assert (fact.state, fact.reference, fact.gateway_reference) == (state, REFERENCE, ORDER_ID)
-    assert fact.amount is None
+    update = fetched(order(status))
+    assert (update.state, update.reference, update.gateway_reference) == (
+        state,
+        REFERENCE,
+        ORDER_ID,
+    )
+    assert update.amount is None
 
 
 @pytest.mark.parametrize(
@@ -406,11 +410,11 @@ def test_an_order_without_a_capture_is_what_its_status_says(
 def test_a_completed_order_is_what_its_capture_says(
     status: str, state: GatewayPaymentState
 ) -> None:
-    fact = fetched(order("COMPLETED", capture(status=status)))
-    assert (fact.state, fact.gateway_payment_id) == (state, CAPTURE_ID)
-    assert (fact.amount, fact.fee) == (USD_10, Money.from_minor_units(69, "USD"))
-    assert fact.code == (None if state is GatewayPaymentState.PAID else status)
-    assert fact.occurred_at == datetime(2026, 1, 15, 2, 35, tzinfo=UTC)
+    update = fetched(order("COMPLETED", capture(status=status)))
+    assert (update.state, update.gateway_payment_id) == (state, CAPTURE_ID)
+    assert (update.amount, update.fee) == (USD_10, Money.from_minor_units(69, "USD"))
+    assert update.code == (None if state is GatewayPaymentState.PAID else status)
+    assert update.occurred_at == datetime(2026, 1, 15, 2, 35, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
@@ -427,9 +431,9 @@ def test_a_completed_order_is_what_its_capture_says(
     ids=["wallet", "payer", "card", "nothing"],
 )
 def test_an_order_says_whose_account_paid(said: Document, instrument: Instrument | None) -> None:
-    fact = fetched(order("COMPLETED", capture(), **said))
-    assert (fact.instrument, fact.asking_tells_instrument) == (instrument, False)
-    assert "QYR5Z8XDVJNXQ" not in repr(fact)
+    update = fetched(order("COMPLETED", capture(), **said))
+    assert (update.instrument, update.asking_tells_instrument) == (instrument, False)
+    assert "QYR5Z8XDVJNXQ" not in repr(update)
 
 
 def test_a_pending_capture_says_why() -> None:
@@ -539,8 +543,8 @@ def test_refunds_and_disputes_come_with_the_payment() -> None:
     ]
     assert {one.gateway_payment_id for one in snapshot.refunds} == {CAPTURE_ID}
     assert {one.payment_reference for one in snapshot.refunds} == {REFERENCE}
-    (fact,) = snapshot.disputes
-    assert (fact.state, fact.amount, fact.gateway_dispute_id) == (
+    (update,) = snapshot.disputes
+    assert (update.state, update.amount, update.gateway_dispute_id) == (
         DisputeState.LOST,
         USD_10,
         "PP-D-1",
@@ -659,18 +663,18 @@ def test_a_capture_that_does_not_exist_has_no_disputes() -> None:
 def test_fee_is_told_in_the_currency_that_it_is_taken_in(
     breakdown: object, fee: Money | None
 ) -> None:
-    fact = fetched(order("COMPLETED", capture(seller_receivable_breakdown=breakdown)))
-    assert (fact.state, fact.amount, fact.fee) == (GatewayPaymentState.PAID, USD_10, fee)
+    update = fetched(order("COMPLETED", capture(seller_receivable_breakdown=breakdown)))
+    assert (update.state, update.amount, update.fee) == (GatewayPaymentState.PAID, USD_10, fee)
 
 
 @pytest.mark.parametrize("payer", [7, [], {"payer_id": 7}, {"payer_id": "\x00"}])
 def test_payer_that_cannot_be_read_is_no_reason_to_keep_money_waiting(payer: object) -> None:
-    fact = fetched(order("COMPLETED", capture(), payer=payer))
-    assert (fact.state, fact.instrument) == (GatewayPaymentState.PAID, None)
+    update = fetched(order("COMPLETED", capture(), payer=payer))
+    assert (update.state, update.instrument) == (GatewayPaymentState.PAID, None)
 
 
 # ── Capturing ─────────────────────────────────────────────────────────────────────────────────
-def completing(taken: Answer | list[Answer], *orders: Document) -> tuple[PaymentFact, Api]:
+def completing(taken: Answer | list[Answer], *orders: Document) -> tuple[PaymentUpdate, Api]:
     """Return what a capture came to, and what was asked for it."""
     waiting: list[Answer] = list(orders or [order("APPROVED")])
     api = Api({f"GET {ORDER}": waiting, f"POST {TAKE}": taken})
@@ -679,8 +683,8 @@ def completing(taken: Answer | list[Answer], *orders: Document) -> tuple[Payment
 
 def test_what_was_approved_is_captured_under_our_reference() -> None:
     answer = httpx2.Response(201, json=order("COMPLETED", capture()))
-    fact, api = completing(answer)
-    assert (fact.state, fact.amount) == (GatewayPaymentState.PAID, USD_10)
+    update, api = completing(answer)
+    assert (update.state, update.amount) == (GatewayPaymentState.PAID, USD_10)
     assert api.lines() == [f"GET {ORDER}", f"POST {TAKE}"]
     asked = api.asked[1]
     assert asked.content == b"{}"
@@ -689,31 +693,31 @@ def test_what_was_approved_is_captured_under_our_reference() -> None:
 
 
 def test_an_order_completed_with_a_pending_capture_is_no_money() -> None:
-    fact, _ = completing(order("COMPLETED", capture(status="PENDING")))
-    assert fact.state is GatewayPaymentState.AWAITING
+    update, _ = completing(order("COMPLETED", capture(status="PENDING")))
+    assert update.state is GatewayPaymentState.AWAITING
 
 
 def test_a_short_answer_to_a_capture_is_asked_after() -> None:
     short = {"id": ORDER_ID, "status": "COMPLETED"}
-    fact, api = completing(short, order("APPROVED"), order("COMPLETED", capture()))
-    assert fact.state is GatewayPaymentState.PAID
+    update, api = completing(short, order("APPROVED"), order("COMPLETED", capture()))
+    assert update.state is GatewayPaymentState.PAID
     assert api.lines()[-1] == f"GET {ORDER}"
 
 
 @pytest.mark.parametrize("status", ["CREATED", "PAYER_ACTION_REQUIRED"])
 def test_what_was_not_approved_is_not_captured(status: str) -> None:
-    fact, api = completing({}, order(status))
-    assert fact.state is GatewayPaymentState.OPEN
+    update, api = completing({}, order(status))
+    assert update.state is GatewayPaymentState.OPEN
     assert api.lines() == [f"GET {ORDER}"]
 
 
 @pytest.mark.parametrize("issue", ["ORDER_ALREADY_CAPTURED", "ORDER_COMPLETION_IN_PROGRESS"])
 def test_what_somebody_else_captured_is_asked_for(issue: str) -> None:
     done = order("COMPLETED", capture())
-    fact, _ = completing(unprocessable(issue), order("APPROVED"), done)
-    assert fact.state is GatewayPaymentState.PAID
-    fact, _ = completing(unprocessable(issue))
-    assert fact.state is GatewayPaymentState.APPROVED
+    update, _ = completing(unprocessable(issue), order("APPROVED"), done)
+    assert update.state is GatewayPaymentState.PAID
+    update, _ = completing(unprocessable(issue))
+    assert update.state is GatewayPaymentState.APPROVED
 
 
 @pytest.mark.parametrize(
@@ -727,9 +731,9 @@ def test_what_somebody_else_captured_is_asked_for(issue: str) -> None:
     ],
 )
 def test_a_refused_capture_says_what_it_means(issue: str, state: GatewayPaymentState) -> None:
-    fact, api = completing(unprocessable(issue))
-    assert (fact.state, fact.code, fact.reference) == (state, issue, REFERENCE)
-    assert fact.refusal is None
+    update, api = completing(unprocessable(issue))
+    assert (update.state, update.code, update.reference) == (state, issue, REFERENCE)
+    assert update.refusal is None
     assert api.lines() == [f"GET {ORDER}", f"POST {TAKE}"]
 
 
@@ -752,11 +756,11 @@ def test_a_refused_capture_says_what_it_means(issue: str, state: GatewayPaymentS
 def test_an_attempt_that_was_refused_leaves_the_customer_to_pay_another_way(
     issue: str, status: str, state: GatewayPaymentState
 ) -> None:
-    fact, _ = completing(unprocessable(issue), order("APPROVED"), order(status))
-    assert (fact.state, fact.code, fact.refusal) == (state, issue, 0)
+    update, _ = completing(unprocessable(issue), order("APPROVED"), order(status))
+    assert (update.state, update.code, update.refusal) == (state, issue, 0)
     done = order("COMPLETED", capture())
-    fact, _ = completing(unprocessable(issue), order("APPROVED"), done)
-    assert (fact.state, fact.refusal) == (GatewayPaymentState.PAID, None)
+    update, _ = completing(unprocessable(issue), order("APPROVED"), done)
+    assert (update.state, update.refusal) == (GatewayPaymentState.PAID, None)
 
 
 def test_an_attempt_after_a_refusal_has_a_name_of_its_own_and_the_same_has_the_same() -> None:
@@ -785,8 +789,8 @@ def test_a_capture_that_we_may_not_make_is_refused() -> None:
 )
 def test_a_capture_of_unknown_result_is_asked_after_and_not_repeated(failure: Answer) -> None:
     done = order("COMPLETED", capture())
-    fact, api = completing(failure, order("APPROVED"), done)
-    assert fact.state is GatewayPaymentState.PAID
+    update, api = completing(failure, order("APPROVED"), done)
+    assert update.state is GatewayPaymentState.PAID
     assert api.lines() == [f"GET {ORDER}", f"POST {TAKE}", f"GET {ORDER}"]
 
 
@@ -794,8 +798,8 @@ def test_a_capture_of_unknown_result_is_asked_after_and_not_repeated(failure: An
     "failure", [httpx2.ReadTimeout("lost"), refusal(500, "INTERNAL_SERVER_ERROR")]
 )
 def test_a_capture_that_was_not_made_is_repeated_once_with_the_same_id(failure: Answer) -> None:
-    fact, api = completing([failure, order("COMPLETED", capture())])
-    assert fact.state is GatewayPaymentState.PAID
+    update, api = completing([failure, order("COMPLETED", capture())])
+    assert update.state is GatewayPaymentState.PAID
     ids = [one.headers["paypal-request-id"] for one in api.asked if one.method == "POST"]
     assert ids == [f"cap-{REFERENCE}"] * 2
     api = Api({f"GET {ORDER}": order("APPROVED"), f"POST {TAKE}": failure})
@@ -834,7 +838,7 @@ REFUND_REQUEST = RefundRequest(
 )
 def test_a_refund_is_asked_for_under_our_reference(status: str, state: RefundState) -> None:
     api = Api({f"POST {REFUND}": httpx2.Response(201, json=refund(status=status))})
-    assert told(api).refund(REFUND_REQUEST) == RefundFact(
+    assert told(api).refund(REFUND_REQUEST) == RefundUpdate(
         gateway_refund_id=REFUND_ID,
         state=state,
         amount=REFUND_REQUEST.amount,
@@ -854,8 +858,8 @@ def test_a_refund_is_asked_for_under_our_reference(status: str, state: RefundSta
 
 def test_a_short_answer_to_a_refund_is_enough() -> None:
     short = {"id": REFUND_ID, "status": "PENDING"}
-    fact = told(Api({f"POST {REFUND}": short})).refund(REFUND_REQUEST)
-    assert (fact.state, fact.amount) == (RefundState.PENDING, REFUND_REQUEST.amount)
+    update = told(Api({f"POST {REFUND}": short})).refund(REFUND_REQUEST)
+    assert (update.state, update.amount) == (RefundState.PENDING, REFUND_REQUEST.amount)
 
 
 def test_a_refund_that_paypal_refuses_or_does_not_answer() -> None:
@@ -918,7 +922,7 @@ def believing(monkeypatch: pytest.MonkeyPatch) -> PayPal:
 
 def test_nothing_is_read_of_what_is_not_signed() -> None:
     with pytest.raises(NotificationRefused) as caught:
-        PayPal(SETTINGS).parse_notification(event("PAYMENT.CAPTURE.COMPLETED", capture()))
+        PayPal(SETTINGS).parse_webhook(event("PAYMENT.CAPTURE.COMPLETED", capture()))
     assert caught.value.outcome is Outcome.BAD_SIGNATURE
 
 
@@ -938,19 +942,24 @@ def test_events_of_captures(
 ) -> None:
     related = {"related_ids": {"order_id": ORDER_ID}}
     resource = capture(status=status, supplementary_data=related)
-    told_of = believing.parse_notification(event(f"PAYMENT.CAPTURE.{name}", resource))
+    told_of = believing.parse_webhook(event(f"PAYMENT.CAPTURE.{name}", resource))
     assert (told_of.event_id, told_of.event_type) == ("WH-1", f"PAYMENT.CAPTURE.{name}")
-    (fact,) = told_of.facts
-    assert isinstance(fact, PaymentFact)
-    assert (fact.state, fact.reference, fact.gateway_reference, fact.gateway_payment_id) == (
+    (update,) = told_of.updates
+    assert isinstance(update, PaymentUpdate)
+    assert (
+        update.state,
+        update.reference,
+        update.gateway_reference,
+        update.gateway_payment_id,
+    ) == (
         state,
         REFERENCE,
         ORDER_ID,
         CAPTURE_ID,
     )
-    assert fact.amount == USD_10
+    assert update.amount == USD_10
     # A capture does not say who paid: its order does, for whoever asks.
-    assert (fact.instrument, fact.asking_tells_instrument) == (
+    assert (update.instrument, update.asking_tells_instrument) == (
         None,
         state is GatewayPaymentState.PAID,
     )
@@ -958,18 +967,18 @@ def test_events_of_captures(
 
 def test_an_approved_order_waits_for_our_capture(believing: PayPal) -> None:
     message = event("CHECKOUT.ORDER.APPROVED", order("APPROVED"))
-    expected = PaymentFact(
+    expected = PaymentUpdate(
         GatewayPaymentState.APPROVED, reference=REFERENCE, gateway_reference=ORDER_ID
     )
-    assert believing.parse_notification(message).facts == (expected,)
+    assert believing.parse_webhook(message).updates == (expected,)
 
 
 def test_an_approval_that_was_given_up_has_expired(believing: PayPal) -> None:
     resource = {"order_id": ORDER_ID, "purchase_units": [{"custom_id": REFERENCE}]}
     message = event("CHECKOUT.PAYMENT-APPROVAL.REVERSED", resource)
-    (fact,) = believing.parse_notification(message).facts
-    assert isinstance(fact, PaymentFact)
-    assert (fact.state, fact.reference, fact.gateway_reference) == (
+    (update,) = believing.parse_webhook(message).updates
+    assert isinstance(update, PaymentUpdate)
+    assert (update.state, update.reference, update.gateway_reference) == (
         GatewayPaymentState.EXPIRED,
         REFERENCE,
         ORDER_ID,
@@ -983,8 +992,8 @@ def test_a_refund_event_names_its_capture_by_the_link_upwards(believing: PayPal)
         (None, None, None),
     ):
         message = event("PAYMENT.CAPTURE.REFUNDED", refund(custom_id=custom))
-        (fact,) = believing.parse_notification(message).facts
-        assert fact == RefundFact(
+        (update,) = believing.parse_webhook(message).updates
+        assert update == RefundUpdate(
             gateway_refund_id=REFUND_ID,
             state=RefundState.SUCCEEDED,
             amount=Money.from_minor_units(300, "USD"),
@@ -1003,11 +1012,11 @@ def test_a_reversal_took_the_money_whatever_its_status(believing: PayPal) -> Non
         (capture(status="REVERSED", links=[{"rel": "self", "href": own}]), CAPTURE_ID),
     ):
         message = event("PAYMENT.CAPTURE.REVERSED", resource)
-        (fact,) = believing.parse_notification(message).facts
-        assert isinstance(fact, RefundFact)
-        assert (fact.gateway_refund_id, fact.gateway_payment_id) == (number, CAPTURE_ID)
-        assert (fact.state, fact.amount) == (RefundState.SUCCEEDED, USD_10)
-        assert fact.is_reversal
+        (update,) = believing.parse_webhook(message).updates
+        assert isinstance(update, RefundUpdate)
+        assert (update.gateway_refund_id, update.gateway_payment_id) == (number, CAPTURE_ID)
+        assert (update.state, update.amount) == (RefundState.SUCCEEDED, USD_10)
+        assert update.is_reversal
 
 
 @pytest.mark.parametrize(
@@ -1035,8 +1044,8 @@ def test_events_of_disputes(
     ended = {"status": "RESOLVED", "dispute_outcome": {"outcome_code": outcome}}
     resource = dispute(**(ended if outcome else changes))
     message = event(f"CUSTOMER.DISPUTE.{name}", resource)
-    assert believing.parse_notification(message).facts == (
-        DisputeFact(
+    assert believing.parse_webhook(message).updates == (
+        DisputeUpdate(
             gateway_dispute_id="PP-D-1",
             other_dispute_id=f"PP-D-1:{CAPTURE_ID}",
             state=state,
@@ -1080,17 +1089,17 @@ def test_dispute_outcome_loses_what_the_customer_was_given(
     believing: PayPal, code: str, given: str, state: DisputeState, lost: int | None
 ) -> None:
     message = event("CUSTOMER.DISPUTE.RESOLVED", resolved(code, money(given)))
-    (fact,) = believing.parse_notification(message).facts
-    assert isinstance(fact, DisputeFact)
+    (update,) = believing.parse_webhook(message).updates
+    assert isinstance(update, DisputeUpdate)
     expected = None if lost is None else Money.from_minor_units(lost, "USD")
-    assert (fact.state, fact.amount, fact.lost) == (state, USD_10, expected)
+    assert (update.state, update.amount, update.lost) == (state, USD_10, expected)
 
 
 def test_dispute_given_in_another_currency_is_lost_as_a_whole(believing: PayPal) -> None:
     message = event("CUSTOMER.DISPUTE.RESOLVED", resolved("ACCEPTED", money("400", "JPY")))
-    (fact,) = believing.parse_notification(message).facts
-    assert isinstance(fact, DisputeFact)
-    assert (fact.state, fact.lost) == (DisputeState.LOST, None)
+    (update,) = believing.parse_webhook(message).updates
+    assert isinstance(update, DisputeUpdate)
+    assert (update.state, update.lost) == (DisputeState.LOST, None)
 
 
 def test_dispute_appealed_after_its_end_is_open_and_newer(believing: PayPal) -> None:
@@ -1101,10 +1110,10 @@ def test_dispute_appealed_after_its_end_is_open_and_newer(believing: PayPal) -> 
         create_time="2026-01-14T00:00:00Z",
         update_time="2026-01-16T00:00:00Z",
     )
-    (lost,) = believing.parse_notification(first).facts
-    (again,) = believing.parse_notification(event("CUSTOMER.DISPUTE.UPDATED", appeal)).facts
-    assert isinstance(lost, DisputeFact)
-    assert isinstance(again, DisputeFact)
+    (lost,) = believing.parse_webhook(first).updates
+    (again,) = believing.parse_webhook(event("CUSTOMER.DISPUTE.UPDATED", appeal)).updates
+    assert isinstance(lost, DisputeUpdate)
+    assert isinstance(again, DisputeUpdate)
     assert (lost.state, again.state) == (DisputeState.LOST, DisputeState.OPEN)
     assert again.occurred_at == datetime(2026, 1, 14, tzinfo=UTC)
     assert again.stated_at == datetime(2026, 1, 16, tzinfo=UTC)
@@ -1136,9 +1145,9 @@ def test_dispute_fee_is_what_paypal_took_of_us(
     believing: PayPal, movements: object, fee: int | None
 ) -> None:
     message = event("CUSTOMER.DISPUTE.UPDATED", dispute(money_movements=movements))
-    (fact,) = believing.parse_notification(message).facts
-    assert isinstance(fact, DisputeFact)
-    assert fact.fee == (None if fee is None else Money.from_minor_units(fee, "USD"))
+    (update,) = believing.parse_webhook(message).updates
+    assert isinstance(update, DisputeUpdate)
+    assert update.fee == (None if fee is None else Money.from_minor_units(fee, "USD"))
 
 
 def test_dispute_about_several_payments_shares_what_was_given_without_a_rest(
@@ -1154,13 +1163,13 @@ def test_dispute_about_several_payments_shares_what_was_given_without_a_rest(
         disputed_transactions=transactions,
         money_movements=[moved("DISPUTE_FEE", "15.00")],
     )
-    facts = believing.parse_notification(event("CUSTOMER.DISPUTE.RESOLVED", document)).facts
-    disputes = [fact for fact in facts if isinstance(fact, DisputeFact)]
-    assert {fact.state for fact in disputes} == {DisputeState.LOST}
-    lost = [fact.lost and fact.lost.to_minor_units() for fact in disputes]
+    updates = believing.parse_webhook(event("CUSTOMER.DISPUTE.RESOLVED", document)).updates
+    disputes = [update for update in updates if isinstance(update, DisputeUpdate)]
+    assert {update.state for update in disputes} == {DisputeState.LOST}
+    lost = [update.lost and update.lost.to_minor_units() for update in disputes]
     assert lost == [166, 166, 167, None]  # all of the last one, which is a cent
     fee = Money.from_minor_units(1_500, "USD")
-    assert [fact.fee for fact in disputes] == [fee, None, None, None]
+    assert [update.fee for update in disputes] == [fee, None, None, None]
 
 
 # ── What goes out of a capture ────────────────────────────────────────────────────────────────
@@ -1168,11 +1177,11 @@ def test_capture_denied_after_it_was_completed_names_its_money_and_its_moment(
     believing: PayPal,
 ) -> None:
     denied = capture(status="DENIED", update_time="2026-01-17T08:00:00Z")
-    (fact,) = believing.parse_notification(event("PAYMENT.CAPTURE.DENIED", denied)).facts
-    assert isinstance(fact, PaymentFact)
-    assert (fact.state, fact.gateway_payment_id) == (GatewayPaymentState.FAILED, CAPTURE_ID)
-    assert (fact.reference, fact.amount) == (REFERENCE, USD_10)
-    assert fact.occurred_at == datetime(2026, 1, 17, 8, 0, tzinfo=UTC)
+    (update,) = believing.parse_webhook(event("PAYMENT.CAPTURE.DENIED", denied)).updates
+    assert isinstance(update, PaymentUpdate)
+    assert (update.state, update.gateway_payment_id) == (GatewayPaymentState.FAILED, CAPTURE_ID)
+    assert (update.reference, update.amount) == (REFERENCE, USD_10)
+    assert update.occurred_at == datetime(2026, 1, 17, 8, 0, tzinfo=UTC)
     polled = fetched(order("COMPLETED", {**denied, "status": "DECLINED"}))
     assert (polled.state, polled.gateway_payment_id) == (GatewayPaymentState.FAILED, CAPTURE_ID)
 
@@ -1180,12 +1189,12 @@ def test_capture_denied_after_it_was_completed_names_its_money_and_its_moment(
 def test_capture_without_a_moment_has_that_of_its_event(believing: PayPal) -> None:
     timeless = capture(create_time=None)
     message = event("PAYMENT.CAPTURE.DENIED", timeless, create_time="2026-01-17T08:00:00Z")
-    (fact,) = believing.parse_notification(message).facts
-    assert fact.occurred_at == datetime(2026, 1, 17, 8, 0, tzinfo=UTC)
+    (update,) = believing.parse_webhook(message).updates
+    assert update.occurred_at == datetime(2026, 1, 17, 8, 0, tzinfo=UTC)
     for odd in ("yesterday", 7, None, "2026-01-17T08:00:00"):
         message = event("PAYMENT.CAPTURE.DENIED", timeless, create_time=odd)
-        (fact,) = believing.parse_notification(message).facts
-        assert fact.occurred_at is None
+        (update,) = believing.parse_webhook(message).updates
+        assert update.occurred_at is None
 
 
 def test_disputes_of_every_capture_that_brought_money_are_asked_for() -> None:
@@ -1227,12 +1236,12 @@ def test_refund_that_failed_later_is_told_by_its_newest_moment(believing: PayPal
     assert (polled.state, polled.occurred_at, polled.stated_at) == expected
     for name, status in (("FAILED", None), ("CANCELLED", "COMPLETED")):
         message = event(f"PAYMENT.REFUND.{name}", {**document, "status": status})
-        (heard,) = believing.parse_notification(message).facts
-        assert isinstance(heard, RefundFact)
+        (heard,) = believing.parse_webhook(message).updates
+        assert isinstance(heard, RefundUpdate)
         assert (heard.state, heard.occurred_at, heard.stated_at) == expected
     message = event("PAYMENT.REFUND.PENDING", {**document, "status": None})
-    (heard,) = believing.parse_notification(message).facts
-    assert isinstance(heard, RefundFact)
+    (heard,) = believing.parse_webhook(message).updates
+    assert isinstance(heard, RefundUpdate)
     assert (heard.state, heard.is_reversal) == (RefundState.PENDING, False)
 
 
@@ -1241,10 +1250,10 @@ def test_reversal_that_is_the_capture_itself_is_not_as_old_as_the_capture(
 ) -> None:
     own = [{"rel": "self", "href": f"https://api-m.paypal.com/v2/payments/captures/{CAPTURE_ID}"}]
     reversed_ = capture(links=own, update_time="2026-01-20T00:00:00Z")
-    (fact,) = believing.parse_notification(event("PAYMENT.CAPTURE.REVERSED", reversed_)).facts
-    assert isinstance(fact, RefundFact)
-    assert fact.is_reversal
-    assert fact.occurred_at == fact.stated_at == datetime(2026, 1, 20, tzinfo=UTC)
+    (update,) = believing.parse_webhook(event("PAYMENT.CAPTURE.REVERSED", reversed_)).updates
+    assert isinstance(update, RefundUpdate)
+    assert update.is_reversal
+    assert update.occurred_at == update.stated_at == datetime(2026, 1, 20, tzinfo=UTC)
 
 
 def test_a_dispute_about_several_payments_is_one_about_each(believing: PayPal) -> None:
@@ -1253,17 +1262,17 @@ def test_a_dispute_about_several_payments_is_one_about_each(believing: PayPal) -
         {"seller_transaction_id": "CAPTURE2", "gross_amount": money("6.00")},
     ]
     message = event("CUSTOMER.DISPUTE.CREATED", dispute(disputed_transactions=transactions))
-    facts = believing.parse_notification(message).facts
+    updates = believing.parse_webhook(message).updates
     assert [
-        (fact.gateway_dispute_id, fact.other_dispute_id, fact.amount.to_minor_units())
-        for fact in facts
-        if isinstance(fact, DisputeFact)
+        (update.gateway_dispute_id, update.other_dispute_id, update.amount.to_minor_units())
+        for update in updates
+        if isinstance(update, DisputeUpdate)
     ] == [("PP-D-1:CAPTURE1", "PP-D-1", 400), ("PP-D-1:CAPTURE2", "PP-D-1", 600)]
 
 
 def test_events_of_no_interest_say_nothing(believing: PayPal) -> None:
     message = event("BILLING.PLAN.CREATED", {"id": "P-1"})
-    assert believing.parse_notification(message).facts == ()
+    assert believing.parse_webhook(message).updates == ()
 
 
 @pytest.mark.parametrize(
@@ -1283,7 +1292,7 @@ def test_a_signed_event_of_another_shape_is_malformed(
     believing: PayPal, message: InboundMessage
 ) -> None:
     with pytest.raises(NotificationRefused) as caught:
-        believing.parse_notification(message)
+        believing.parse_webhook(message)
     assert caught.value.outcome is Outcome.MALFORMED
 
 

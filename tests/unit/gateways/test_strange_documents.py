@@ -22,15 +22,15 @@ from hypothesis import strategies as st
 
 from domain.gateways.interface import (
     CheckoutRequest,
-    DisputeFact,
+    DisputeUpdate,
     GatewayRefused,
     GatewayUnavailable,
     InboundMessage,
     KnownPayment,
     NotificationRefused,
     Outcome,
-    RefundFact,
     RefundRequest,
+    RefundUpdate,
 )
 from domain.gateways.paypal.client import PayPal, PayPalSettings
 from domain.gateways.paypal.webhooks import WebhookVerifier
@@ -73,9 +73,9 @@ def check_kept(found: object, name: str = "") -> None:
         for one in found:
             check_kept(one, name)
     elif is_dataclass(found):
-        if isinstance(found, (RefundFact, DisputeFact)):
+        if isinstance(found, (RefundUpdate, DisputeUpdate)):
             assert found.amount.micros > 0
-        if isinstance(found, DisputeFact) and found.lost is not None:
+        if isinstance(found, DisputeUpdate) and found.lost is not None:
             assert Money.zero(found.amount.currency) < found.lost < found.amount
         for one in fields(found):
             check_kept(getattr(found, one.name), one.name)
@@ -265,7 +265,7 @@ def test_stripe_event_that_is_strange_is_refused_or_can_be_kept(data: st.DataObj
         "type": event_type,
     }
     body = json.dumps(data.draw(changed(event))).encode()
-    check_message(lambda: stripe_at({}).parse_notification(signed_by_stripe(body)))
+    check_message(lambda: stripe_at({}).parse_webhook(signed_by_stripe(body)))
 
 
 @many
@@ -403,7 +403,7 @@ def test_paypal_event_that_is_strange_is_refused_or_can_be_kept(data: st.DataObj
     }
     body = json.dumps(data.draw(changed(event))).encode()
     message = InboundMessage("POST", {}, (), "", body, MORNING)
-    check_message(lambda: paypal_at({}).parse_notification(message))
+    check_message(lambda: paypal_at({}).parse_webhook(message))
 
 
 @many
@@ -483,7 +483,7 @@ def test_vnpay_ipn_that_is_strange_is_refused_or_can_be_kept(data: st.DataObject
     text = urlencode(pairs, errors="surrogatepass")
     message = InboundMessage("GET", {}, pairs, text, b"", MORNING)
     gateway = VNPay(TERMINAL, httpx2.MockTransport(lambda _: httpx2.Response(500)))
-    check_message(lambda: gateway.parse_notification(message))
+    check_message(lambda: gateway.parse_webhook(message))
     check_message(lambda: gateway.parse_return(message))
 
 
@@ -541,12 +541,12 @@ AMBIGUOUS = [
 def test_body_that_can_be_read_in_two_ways_is_malformed(body: bytes) -> None:
     message = InboundMessage("POST", {}, (), "", body, MORNING)
     with pytest.raises(NotificationRefused) as caught:
-        paypal_at({}).parse_notification(message)
+        paypal_at({}).parse_webhook(message)
     assert caught.value.outcome is Outcome.MALFORMED
     assert caught.value.reason in {"no_json", "no_object"}
     with contextlib.suppress(UnicodeDecodeError):
         with pytest.raises(NotificationRefused) as caught:
-            stripe_at({}).parse_notification(signed_by_stripe(body))
+            stripe_at({}).parse_webhook(signed_by_stripe(body))
         assert caught.value.reason in {"no_json", "no_object"}
 
 
@@ -563,10 +563,10 @@ def test_body_without_measure_is_refused_and_unread(body: bytes) -> None:
         VNPay(TERMINAL, answered).fetch_payment(DONG)
     message = InboundMessage("POST", {}, (), "", body, MORNING)
     with pytest.raises(NotificationRefused):
-        paypal_at({}).parse_notification(message)
+        paypal_at({}).parse_webhook(message)
     if body.isascii():
         with pytest.raises(NotificationRefused):
-            stripe_at({}).parse_notification(signed_by_stripe(body))
+            stripe_at({}).parse_webhook(signed_by_stripe(body))
 
 
 @pytest.mark.parametrize("gateway", ["stripe", "paypal", "vnpay"])

@@ -13,8 +13,8 @@ import stripe
 
 from domain.gateways.interface import (
     CheckoutRequest,
-    DisputeFact,
     DisputeState,
+    DisputeUpdate,
     GatewayPaymentState,
     GatewayRefused,
     GatewayUnavailable,
@@ -24,10 +24,10 @@ from domain.gateways.interface import (
     KnownPayment,
     NotificationRefused,
     Outcome,
-    PaymentFact,
-    RefundFact,
+    PaymentUpdate,
     RefundRequest,
     RefundState,
+    RefundUpdate,
 )
 from domain.gateways.stripe import StripeCheckout, StripeSettings
 from domain.money import Money
@@ -35,7 +35,7 @@ from domain.money import Money
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from domain.gateways.interface import Fact, Notification
+    from domain.gateways.interface import GatewayUpdate, Notification
 
 KEY = "sk_test_neverShowThis"
 SECRET, OTHER_SECRET = "whsec_neverShowThisEither", "whsec_theNextOne"
@@ -240,25 +240,25 @@ def posted(body: bytes, signature: str | None) -> InboundMessage:
 
 def heard(event_type: str, about: dict[str, Any], **changes: Any) -> Notification:
     body = json.dumps(event(event_type, about, **changes)).encode()
-    return StripeCheckout(SETTINGS).parse_notification(posted(body, header(body)))
+    return StripeCheckout(SETTINGS).parse_webhook(posted(body, header(body)))
 
 
-def fact_of(event_type: str, about: dict[str, Any]) -> Fact:
-    (fact,) = heard(event_type, about).facts
-    return fact
+def fact_of(event_type: str, about: dict[str, Any]) -> GatewayUpdate:
+    (update,) = heard(event_type, about).updates
+    return update
 
 
-def payment_of(event_type: str, about: dict[str, Any]) -> PaymentFact:
-    fact = fact_of(event_type, about)
-    assert isinstance(fact, PaymentFact)
-    return fact
+def payment_of(event_type: str, about: dict[str, Any]) -> PaymentUpdate:
+    update = fact_of(event_type, about)
+    assert isinstance(update, PaymentUpdate)
+    return update
 
 
 def refused(
     body: bytes, signature: str | None, settings: StripeSettings = SETTINGS
 ) -> tuple[Outcome, str]:
     with pytest.raises(NotificationRefused) as caught:
-        StripeCheckout(settings).parse_notification(posted(body, signature))
+        StripeCheckout(settings).parse_webhook(posted(body, signature))
     return caught.value.outcome, caught.value.reason
 
 
@@ -411,7 +411,7 @@ def test_a_return_that_names_no_session_is_refused(value: str) -> None:
 # ── Signatures ────────────────────────────────────────────────────────────────────────────────
 def test_two_v1_signatures_of_which_one_is_right_are_believed() -> None:
     signature = f"{header(BODY, OTHER_SECRET)},{header(BODY).split(',')[1]}"
-    found = StripeCheckout(SETTINGS).parse_notification(posted(BODY, signature))
+    found = StripeCheckout(SETTINGS).parse_webhook(posted(BODY, signature))
     assert found.event_id == "evt_1"
 
 
@@ -419,12 +419,12 @@ def test_two_v1_signatures_of_which_one_is_right_are_believed() -> None:
 def test_while_secrets_are_exchanged_either_may_sign(secret: str) -> None:
     settings = replace(SETTINGS, webhook_secrets=(SECRET, OTHER_SECRET))
     message = posted(BODY, header(BODY, secret))
-    assert StripeCheckout(settings).parse_notification(message).event_id == "evt_1"
+    assert StripeCheckout(settings).parse_webhook(message).event_id == "evt_1"
 
 
 def test_a_signature_of_200_seconds_ago_is_believed_and_one_of_301_is_not() -> None:
     message = posted(BODY, header(BODY, age=200))
-    assert StripeCheckout(SETTINGS).parse_notification(message).event_id == "evt_1"
+    assert StripeCheckout(SETTINGS).parse_webhook(message).event_id == "evt_1"
     assert refused(BODY, header(BODY, age=301)) == (BAD, "old")
 
 
@@ -496,8 +496,8 @@ def test_completed_and_paid_is_paid() -> None:
     found = heard("checkout.session.completed", session())
     assert (found.event_id, found.event_type) == ("evt_1", "checkout.session.completed")
     assert found.asks_about == ()
-    assert found.facts == (
-        PaymentFact(
+    assert found.updates == (
+        PaymentUpdate(
             state=GatewayPaymentState.PAID,
             reference=REFERENCE,
             gateway_reference=SESSION,
@@ -525,20 +525,20 @@ def test_completed_and_unpaid_waits_until_the_end_of_the_day_in_japan(
         session(payment_status="unpaid"),
         created=int(datetime.fromisoformat(created).timestamp()),
     )
-    (fact,) = found.facts
-    assert isinstance(fact, PaymentFact)
-    assert fact.state is GatewayPaymentState.AWAITING
-    assert fact.method == "konbini"
-    assert fact.pay_by == datetime.fromisoformat(pay_by)
+    (update,) = found.updates
+    assert isinstance(update, PaymentUpdate)
+    assert update.state is GatewayPaymentState.AWAITING
+    assert update.method == "konbini"
+    assert update.pay_by == datetime.fromisoformat(pay_by)
 
 
 def test_async_succeeded_is_paid_also_before_completed_was_heard() -> None:
-    fact = payment_of("checkout.session.async_payment_succeeded", session())
-    assert fact.state is GatewayPaymentState.PAID
-    assert (fact.gateway_payment_id, fact.amount) == (INTENT, YEN)
+    update = payment_of("checkout.session.async_payment_succeeded", session())
+    assert update.state is GatewayPaymentState.PAID
+    assert (update.gateway_payment_id, update.amount) == (INTENT, YEN)
     late = payment_of("checkout.session.completed", session(payment_status="unpaid"))
     assert late.state is GatewayPaymentState.AWAITING
-    assert late.reference == fact.reference
+    assert late.reference == update.reference
 
 
 @pytest.mark.parametrize(
@@ -554,15 +554,15 @@ def test_async_failed_is_expired_where_a_store_was_not_paid_in_time(
     options: dict[str, Any] | None, state: GatewayPaymentState
 ) -> None:
     about = session(payment_status="unpaid", payment_method_options=options)
-    fact = payment_of("checkout.session.async_payment_failed", about)
-    assert (fact.state, fact.code) == (state, "async_payment_failed")
+    update = payment_of("checkout.session.async_payment_failed", about)
+    assert (update.state, update.code) == (state, "async_payment_failed")
 
 
 def test_a_session_that_expired_is_expired() -> None:
     about = session(status="expired", payment_status="unpaid", payment_intent=None)
-    fact = payment_of("checkout.session.expired", about)
-    assert (fact.state, fact.reference) == (GatewayPaymentState.EXPIRED, REFERENCE)
-    assert fact.gateway_payment_id is None
+    update = payment_of("checkout.session.expired", about)
+    assert (update.state, update.reference) == (GatewayPaymentState.EXPIRED, REFERENCE)
+    assert update.gateway_payment_id is None
 
 
 def test_two_events_for_one_payment_name_the_same_money() -> None:
@@ -577,25 +577,25 @@ def test_two_events_for_one_payment_name_the_same_money() -> None:
 def test_the_same_event_twice_has_the_same_id() -> None:
     body = BODY
     gateway = StripeCheckout(SETTINGS)
-    first = gateway.parse_notification(posted(body, header(body)))
-    assert gateway.parse_notification(posted(body, header(body, age=60))) == first
+    first = gateway.parse_webhook(posted(body, header(body)))
+    assert gateway.parse_webhook(posted(body, header(body, age=60))) == first
 
 
 def test_dollars_for_yen_are_told_as_dollars() -> None:
-    fact = payment_of("checkout.session.completed", session(currency="usd"))
-    assert fact.amount == Money.from_minor_units(3_000, "USD")
+    update = payment_of("checkout.session.completed", session(currency="usd"))
+    assert update.amount == Money.from_minor_units(3_000, "USD")
 
 
 def test_what_the_customer_saw_in_another_currency_changes_nothing() -> None:
     seen = {"presentment_amount": 2000, "presentment_currency": "usd"}
-    fact = payment_of("checkout.session.completed", session(presentment_details=seen))
-    assert fact.amount == YEN
+    update = payment_of("checkout.session.completed", session(presentment_details=seen))
+    assert update.amount == YEN
 
 
 def test_what_cost_nothing_brings_no_money() -> None:
     about = session(payment_status="no_payment_required", payment_intent=None, amount_total=0)
-    fact = payment_of("checkout.session.completed", about)
-    assert (fact.state, fact.code) == (GatewayPaymentState.FAILED, "no_payment_required")
+    update = payment_of("checkout.session.completed", about)
+    assert (update.state, update.code) == (GatewayPaymentState.FAILED, "no_payment_required")
 
 
 @pytest.mark.parametrize(
@@ -617,7 +617,7 @@ def test_events_of_other_shops_and_of_no_interest_have_no_facts(
 ) -> None:
     found = heard(event_type, about)
     assert found.event_type == event_type
-    assert (found.facts, found.asks_about) == ((), ())
+    assert (found.updates, found.asks_about) == ((), ())
 
 
 @pytest.mark.parametrize(
@@ -645,7 +645,7 @@ def test_signed_events_that_cannot_be_read_are_malformed(
 def test_charge_refunded_twice_with_growing_amounts_asks_twice_what_was_given_back() -> None:
     for amount_refunded in (1000, 2500):
         found = heard("charge.refunded", charge(amount_refunded=amount_refunded))
-        assert found.facts == ()
+        assert found.updates == ()
         assert found.asks_about == (KnownName(REFERENCE, None, INTENT),)
 
 
@@ -663,7 +663,7 @@ def test_a_refund_is_told_with_our_reference_and_its_state(
     event_type: str, status: str, state: RefundState
 ) -> None:
     names = {"payment_reference": REFERENCE, "refund_reference": REFUND.reference}
-    assert fact_of(event_type, refund(status=status, metadata=names)) == RefundFact(
+    assert fact_of(event_type, refund(status=status, metadata=names)) == RefundUpdate(
         gateway_refund_id="re_1",
         state=state,
         amount=Money.from_minor_units(1_000, "JPY"),
@@ -697,7 +697,7 @@ def test_a_refund_is_told_with_our_reference_and_its_state(
     ],
 )
 def test_a_dispute_created_won_and_lost(event_type: str, status: str, state: DisputeState) -> None:
-    assert fact_of(event_type, dispute(status=status)) == DisputeFact(
+    assert fact_of(event_type, dispute(status=status)) == DisputeUpdate(
         gateway_dispute_id="du_1",
         state=state,
         amount=YEN,
@@ -731,7 +731,7 @@ def test_a_paid_session_is_fetched_with_its_fee_refunds_and_disputes() -> None:
         (200, session(payment_intent=intent())), page(refund()), page(dispute(status="lost"))
     )
     found = gateway.fetch_payment(PAYMENT)
-    assert found.payment == PaymentFact(
+    assert found.payment == PaymentUpdate(
         state=GatewayPaymentState.PAID,
         reference=REFERENCE,
         gateway_reference=SESSION,
@@ -777,9 +777,9 @@ def test_a_card_is_recognised_by_its_fingerprint_once_stripe_is_asked(
         (paid, replace(PAYMENT, gateway_reference=None)),
     ):
         gateway, _ = answering((200, answer), page(), page())
-        fact = gateway.fetch_payment(known).payment
-        assert (fact.instrument, fact.asking_tells_instrument) == (instrument, False)
-        assert "Xt5EW" not in repr(fact)
+        update = gateway.fetch_payment(known).payment
+        assert (update.instrument, update.asking_tells_instrument) == (instrument, False)
+        assert "Xt5EW" not in repr(update)
 
 
 @pytest.mark.parametrize(
@@ -791,8 +791,8 @@ def test_a_card_is_recognised_by_its_fingerprint_once_stripe_is_asked(
     ],
 )
 def test_an_event_does_not_say_what_was_paid_with(event_type: str, about: dict[str, Any]) -> None:
-    fact = payment_of(event_type, about)
-    assert (fact.instrument, fact.asking_tells_instrument) == (None, True)
+    update = payment_of(event_type, about)
+    assert (update.instrument, update.asking_tells_instrument) == (None, True)
 
 
 def test_a_declined_card_is_no_instrument() -> None:
@@ -833,8 +833,8 @@ def test_fee_is_told_in_the_currency_of_the_balance_once_it_is_known(
 ) -> None:
     paid = intent(latest_charge=charge(balance_transaction=transaction))
     gateway, _ = answering((200, session(payment_intent=paid)), page(), page())
-    fact = gateway.fetch_payment(PAYMENT).payment
-    assert (fact.state, fact.amount, fact.fee) == (GatewayPaymentState.PAID, YEN, fee)
+    update = gateway.fetch_payment(PAYMENT).payment
+    assert (update.state, update.amount, update.fee) == (GatewayPaymentState.PAID, YEN, fee)
 
 
 # ── What cannot be read beside the money ──────────────────────────────────────────────────────
@@ -922,10 +922,10 @@ def test_dispute_loses_what_was_not_reinstated(
     gateway, _ = answering((200, session(payment_intent=intent())), page(), page(document))
     (polled,) = gateway.fetch_payment(PAYMENT).disputes
     heard = fact_of("charge.dispute.closed", document)
-    assert isinstance(heard, DisputeFact)
+    assert isinstance(heard, DisputeUpdate)
     expected = None if part is None else Money.from_minor_units(part, "JPY")
-    for fact in (polled, heard):
-        assert (fact.state, fact.amount, fact.lost) == (state, YEN, expected)
+    for update in (polled, heard):
+        assert (update.state, update.amount, update.lost) == (state, YEN, expected)
     # An answer is as of the question; a message is as of when it was made.
     assert (polled.stated_at, heard.stated_at) == (None, MORNING)
 
@@ -948,9 +948,9 @@ def test_dispute_loses_what_was_not_reinstated(
 def test_dispute_fee_is_that_of_its_balance_transactions(
     movements: object, fee: Money | None
 ) -> None:
-    fact = fact_of("charge.dispute.created", dispute(balance_transactions=movements))
-    assert isinstance(fact, DisputeFact)
-    assert (fact.state, fact.fee) == (DisputeState.OPEN, fee)
+    update = fact_of("charge.dispute.created", dispute(balance_transactions=movements))
+    assert isinstance(update, DisputeUpdate)
+    assert (update.state, update.fee) == (DisputeState.OPEN, fee)
 
 
 @pytest.mark.parametrize("client_reference", ["other", None, 7])
@@ -968,9 +968,9 @@ def test_session_is_ours_by_its_metadata_alone(
     """A paid one is told to somebody, also where nobody here knows its reference."""
     names = {"payment_reference": "NOBODYKNOWSTHISONE00"}
     about = session(client_reference_id=client_reference, metadata=names)
-    fact = payment_of(event_type, about)
-    assert (fact.state, fact.reference) == (state, "NOBODYKNOWSTHISONE00")
-    assert fact.amount == YEN
+    update = payment_of(event_type, about)
+    assert (update.state, update.reference) == (state, "NOBODYKNOWSTHISONE00")
+    assert update.amount == YEN
 
 
 INSTRUCTIONS = "https://payments.stripe.com/konbini/voucher/test_1"
@@ -1035,11 +1035,11 @@ def test_konbini_is_fetched_with_the_moment_until_which_it_can_be_paid() -> None
     declined_before = charge(status="failed")
     waiting = intent(status="requires_action", next_action=VOUCHER, latest_charge=declined_before)
     gateway, _ = answering((200, session(payment_status="unpaid", payment_intent=waiting)))
-    fact = gateway.complete_payment(PAYMENT).payment
-    assert fact.state is GatewayPaymentState.AWAITING
-    assert fact.method == "konbini"
-    assert fact.pay_by == datetime.fromtimestamp(1_768_748_399, UTC)
-    assert fact.instructions_url == INSTRUCTIONS
+    update = gateway.complete_payment(PAYMENT).payment
+    assert update.state is GatewayPaymentState.AWAITING
+    assert update.method == "konbini"
+    assert update.pay_by == datetime.fromtimestamp(1_768_748_399, UTC)
+    assert update.instructions_url == INSTRUCTIONS
 
 
 @pytest.mark.parametrize("address", [None, 7, "", "javascript:alert(1)", "https://a b"])
@@ -1048,8 +1048,8 @@ def test_strange_address_of_instructions_is_left_out(address: object) -> None:
     action = {"konbini_display_details": details}
     waiting = intent(status="requires_action", next_action=action)
     gateway, _ = answering((200, session(payment_status="unpaid", payment_intent=waiting)))
-    fact = gateway.complete_payment(PAYMENT).payment
-    assert (fact.state, fact.instructions_url) == (GatewayPaymentState.AWAITING, None)
+    update = gateway.complete_payment(PAYMENT).payment
+    assert (update.state, update.instructions_url) == (GatewayPaymentState.AWAITING, None)
 
 
 def test_a_session_that_stripe_does_not_know_is_unknown() -> None:
@@ -1092,7 +1092,7 @@ def test_an_answer_about_another_payment_or_without_sense_is_no_answer(
 # ── Giving back ───────────────────────────────────────────────────────────────────────────────
 def test_a_refund_is_asked_for_in_whole_yen_under_our_reference() -> None:
     gateway, server = answering(page(), (200, refund(status="pending")))
-    fact = gateway.refund(REFUND)
+    update = gateway.refund(REFUND)
     call = server.calls[1]
     assert (call.method, call.path) == ("post", "/v1/refunds")
     assert call.parameters == {
@@ -1103,7 +1103,7 @@ def test_a_refund_is_asked_for_in_whole_yen_under_our_reference() -> None:
         "metadata[asked_by]": "staff1",
     }
     assert call.headers["Idempotency-Key"] == f"refund-{REFUND.reference}"
-    assert fact.state is RefundState.PENDING
+    assert update.state is RefundState.PENDING
 
 
 def test_a_refund_asked_for_again_after_stripe_forgot_the_key_is_the_same_refund() -> None:

@@ -21,7 +21,7 @@ from domain.gateways.interface import (
     KnownPayment,
     NotificationRefused,
     Outcome,
-    PaymentFact,
+    PaymentUpdate,
     RefundRequest,
     RefundState,
 )
@@ -100,7 +100,7 @@ def message(pairs: dict[str, str] | list[tuple[str, str]]) -> InboundMessage:
 
 def refused(pairs: dict[str, str] | list[tuple[str, str]]) -> NotificationRefused:
     with pytest.raises(NotificationRefused) as caught:
-        VNPay(SETTINGS).parse_notification(message(pairs))
+        VNPay(SETTINGS).parse_webhook(message(pairs))
     return caught.value
 
 
@@ -270,13 +270,13 @@ def test_what_others_signed_is_believed() -> None:
     settings = replace(SETTINGS, tmn_code=OWN["tmn_code"], hash_secret=OWN["secret"])
     amount = Money.from_minor_units(123_456, "VND")
     known = replace(PAYMENT, reference="OWNREFERENCE00000001", amount=amount)
-    by_ipn = VNPay(settings).parse_notification(message(parse_qsl(OWN["notification"])))
+    by_ipn = VNPay(settings).parse_webhook(message(parse_qsl(OWN["notification"])))
     answer = httpx2.Response(200, json=OWN["querydr_answer"])
     asked = VNPay(settings, httpx2.MockTransport(lambda _: answer)).fetch_payment(known)
-    for fact in (by_ipn.facts[0], asked.payment):
-        assert isinstance(fact, PaymentFact)
-        assert (fact.state, fact.amount) == (GatewayPaymentState.PAID, amount)
-        assert fact.gateway_payment_id == "14422574"
+    for update in (by_ipn.updates[0], asked.payment):
+        assert isinstance(update, PaymentUpdate)
+        assert (update.state, update.amount) == (GatewayPaymentState.PAID, amount)
+        assert update.gateway_payment_id == "14422574"
     refund = replace(
         REFUND, payment=known, reference="OWNREFUND1", amount=Money.from_minor_units(23_456, "VND")
     )
@@ -319,18 +319,22 @@ def test_every_shared_ipn_is_believed_or_not_as_it_should_be() -> None:
         if not vector["expected"]["python_canonical_case_insensitive"]:
             assert refused(pairs).outcome is Outcome.BAD_SIGNATURE, vector["name"]
             continue
-        (fact,) = VNPay(SETTINGS).parse_notification(message(pairs)).facts
+        (update,) = VNPay(SETTINGS).parse_webhook(message(pairs)).updates
         codes = {given["vnp_ResponseCode"], given["vnp_TransactionStatus"]}
-        assert (fact.state is GatewayPaymentState.PAID) == (codes == {"00"}), vector["name"]
+        assert (update.state is GatewayPaymentState.PAID) == (codes == {"00"}), vector["name"]
 
 
 # ── IPN ───────────────────────────────────────────────────────────────────────────────────────
 def test_a_success_is_read() -> None:
-    (fact,) = VNPay(SETTINGS).parse_notification(message(ipn())).facts
-    assert fact.state is GatewayPaymentState.PAID
-    assert fact.amount == AMOUNT
-    assert (fact.reference, fact.gateway_payment_id, fact.method) == (REFERENCE, "14422574", "ATM")
-    assert fact.occurred_at == datetime(2026, 1, 15, 2, 33, 12, tzinfo=UTC)
+    (update,) = VNPay(SETTINGS).parse_webhook(message(ipn())).updates
+    assert update.state is GatewayPaymentState.PAID
+    assert update.amount == AMOUNT
+    assert (update.reference, update.gateway_payment_id, update.method) == (
+        REFERENCE,
+        "14422574",
+        "ATM",
+    )
+    assert update.occurred_at == datetime(2026, 1, 15, 2, 33, 12, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
@@ -350,13 +354,13 @@ def test_a_success_is_read() -> None:
 )
 def test_paid_needs_both_codes(code: str, status: str, state: GatewayPaymentState) -> None:
     given = message(ipn(ResponseCode=code, TransactionStatus=status))
-    (fact,) = VNPay(SETTINGS).parse_notification(given).facts
-    assert fact.state is state
+    (update,) = VNPay(SETTINGS).parse_webhook(given).updates
+    assert update.state is state
 
 
 def test_one_event_has_one_name_and_another_has_another() -> None:
     gateway = VNPay(SETTINGS)
-    first, again = (gateway.parse_notification(message(ipn())).event_id for _ in range(2))
+    first, again = (gateway.parse_webhook(message(ipn())).event_id for _ in range(2))
     assert first == again
     others = [
         ipn(ResponseCode="51", TransactionStatus="02"),
@@ -364,39 +368,39 @@ def test_one_event_has_one_name_and_another_has_another() -> None:
         ipn(TransactionNo="14422575"),
         ipn(TxnRef="ABCDEFGHJKLMNPQRSTUW"),
     ]
-    names = {gateway.parse_notification(message(other)).event_id for other in others}
+    names = {gateway.parse_webhook(message(other)).event_id for other in others}
     assert len(names | {first}) == len(others) + 1
 
 
 def test_a_signed_amount_that_differs_is_told_as_it_is() -> None:
-    (fact,) = VNPay(SETTINGS).parse_notification(message(ipn(Amount="60000000"))).facts
-    assert isinstance(fact, PaymentFact)
-    assert fact.amount == Money.from_minor_units(600_000, "VND")
+    (update,) = VNPay(SETTINGS).parse_webhook(message(ipn(Amount="60000000"))).updates
+    assert isinstance(update, PaymentUpdate)
+    assert update.amount == Money.from_minor_units(600_000, "VND")
 
 
 def test_why_not_is_the_first_of_the_two_codes_that_is_not_good() -> None:
     gateway = VNPay(SETTINGS)
     for codes, expected in ((("51", "02"), "51"), (("00", "02"), "02"), (("00", "00"), None)):
         given = ipn(ResponseCode=codes[0], TransactionStatus=codes[1])
-        (fact,) = gateway.parse_notification(message(given)).facts
-        assert isinstance(fact, PaymentFact)
-        assert fact.code == expected
+        (update,) = gateway.parse_webhook(message(given)).updates
+        assert isinstance(update, PaymentUpdate)
+        assert update.code == expected
 
 
 def test_an_uppercase_hash_is_the_same_hash() -> None:
     given = ipn()
     given["vnp_SecureHash"] = given["vnp_SecureHash"].upper()
-    assert VNPay(SETTINGS).parse_notification(message(given)).facts
+    assert VNPay(SETTINGS).parse_webhook(message(given)).updates
 
 
 def test_parameters_of_others_are_not_signed() -> None:
     given = {**ipn(), "utm_source": "mail", "SecureHash": "x"}
-    assert VNPay(SETTINGS).parse_notification(message(given)).facts
+    assert VNPay(SETTINGS).parse_webhook(message(given)).updates
 
 
 def test_a_hash_type_is_not_signed() -> None:
     given = {**ipn(), "vnp_SecureHashType": "HmacSHA512"}
-    assert VNPay(SETTINGS).parse_notification(message(given)).facts
+    assert VNPay(SETTINGS).parse_webhook(message(given)).updates
 
 
 def test_a_missing_hash_is_a_wrong_one() -> None:
@@ -607,8 +611,8 @@ def test_a_success_that_lacks_what_it_is_known_by_is_no_answer(values: dict[str,
 
 def test_what_is_not_paid_needs_no_amount() -> None:
     values = {"vnp_TransactionStatus": "02", "vnp_Amount": "", "vnp_TransactionNo": "0"}
-    fact = answering(lambda _: signed_answer(values)).fetch_payment(PAYMENT).payment
-    assert (fact.state, fact.amount, fact.gateway_payment_id) == (
+    update = answering(lambda _: signed_answer(values)).fetch_payment(PAYMENT).payment
+    assert (update.state, update.amount, update.gateway_payment_id) == (
         GatewayPaymentState.FAILED,
         None,
         None,
@@ -691,8 +695,8 @@ def test_a_refund_is_asked_for_in_part_and_waits() -> None:
         }
         return signed_answer(values, REFUND_RESPONSE)
 
-    fact = answering(respond).refund(REFUND)
-    assert (fact.state, fact.gateway_refund_id) == (RefundState.PENDING, "14430000")
+    update = answering(respond).refund(REFUND)
+    assert (update.state, update.gateway_refund_id) == (RefundState.PENDING, "14430000")
     (body,) = asked
     assert (body["vnp_TransactionType"], body["vnp_Amount"]) == ("03", "10000000")
     assert body["vnp_RequestId"] == REFUND.reference
@@ -751,9 +755,9 @@ ASKED_BEFORE = {"vnp_ResponseCode": "94"}
 def test_code_94_for_a_refund_that_was_asked_for_already_is_the_same_refund(
     first: dict[str, str], then: dict[str, str]
 ) -> None:
-    fact = answering(refund_answers(first, then)).refund(REFUND)
-    assert (fact.state, fact.gateway_refund_id) == (RefundState.PENDING, "14430000")
-    assert (fact.reference, fact.amount) == (REFUND.reference, REFUND.amount)
+    update = answering(refund_answers(first, then)).refund(REFUND)
+    assert (update.state, update.gateway_refund_id) == (RefundState.PENDING, "14430000")
+    assert (update.reference, update.amount) == (REFUND.reference, REFUND.amount)
 
 
 @pytest.mark.parametrize(
@@ -852,9 +856,9 @@ def never_refunding(then: dict[str, str]) -> VNPay:
 @pytest.mark.parametrize("status", ["00", "05", "06", "09"])
 def test_a_refund_that_was_made_on_another_day_is_not_made_again(status: str) -> None:
     then = UNDER_WAY | OURS | {"vnp_TransactionStatus": status}
-    fact = never_refunding(then).refund(REFUND)
-    assert (fact.reference, fact.gateway_refund_id) == (REFUND.reference, "14430000")
-    assert (fact.state is RefundState.FAILED) == (status == "09")
+    update = never_refunding(then).refund(REFUND)
+    assert (update.reference, update.gateway_refund_id) == (REFUND.reference, "14430000")
+    assert (update.state is RefundState.FAILED) == (status == "09")
 
 
 @pytest.mark.parametrize(
@@ -894,8 +898,8 @@ def test_a_refund_that_is_known_never_passes_for_another_of_its_amount() -> None
 
 def test_a_refund_is_never_named_as_its_payment() -> None:
     values = UNDER_WAY | {"vnp_TransactionNo": "14422574"}
-    fact = answering(lambda _: signed_answer(values, REFUND_RESPONSE)).refund(REFUND)
-    assert fact.gateway_refund_id == REFUND.reference
+    update = answering(lambda _: signed_answer(values, REFUND_RESPONSE)).refund(REFUND)
+    assert update.gateway_refund_id == REFUND.reference
     assert answering(lambda _: signed_answer(values)).fetch_payment(PAYMENT).refunds == ()
     (told,) = answering(lambda _: signed_answer(values | OURS)).fetch_payment(PAYMENT).refunds
     assert told.gateway_refund_id == told.reference == REFUND.reference
@@ -986,5 +990,5 @@ def test_refund_told_by_querydr_has_its_reference_beside_whatever_name(
 
 @pytest.mark.parametrize("text", ["00010101000000", "99991231235959", "20261301000000"])
 def test_pay_date_of_no_century_of_ours_is_none(text: str) -> None:
-    (fact,) = VNPay(SETTINGS).parse_notification(message(ipn(PayDate=text))).facts
-    assert (fact.occurred_at, fact.amount) == (None, AMOUNT)
+    (update,) = VNPay(SETTINGS).parse_webhook(message(ipn(PayDate=text))).updates
+    assert (update.occurred_at, update.amount) == (None, AMOUNT)

@@ -71,7 +71,7 @@ class _State:
         self.job_seconds = 0
 
 
-_process = shared("backend", _State)
+_process = shared("database", _State)
 
 
 def connect(
@@ -210,7 +210,9 @@ def _bound(executor: Connection | Session, seconds: int) -> None:
     executor.execute(_BOUNDS, milliseconds)
 
 
-def read(query: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+def read_snapshot(
+    query: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwargs: P.kwargs
+) -> T:
     """Return what the query finds, in a transaction that sees one moment and cannot write.
 
     A connection that was lost while it lay in the pool is replaced.
@@ -223,7 +225,9 @@ def read(query: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwargs
     return _ask(question)
 
 
-def look_up(query: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+def read_one(
+    query: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwargs: P.kwargs
+) -> T:
     """Return what a query of a single SELECT finds: `read`, for what every run of a page asks.
 
     The database is asked once instead of three times: a statement by itself sees one moment as
@@ -266,7 +270,9 @@ def _refusing_unkeepable_text() -> Iterator[None]:
         raise InvalidInput("text", "control_characters") from None
 
 
-def write(service: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+def transaction(
+    service: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwargs: P.kwargs
+) -> T:
     """Run the service in one transaction, commit it, and return its result.
 
     A transaction that lost a deadlock or a race is run again, a few times, from its beginning;

@@ -17,26 +17,26 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
-def given(name: str) -> str:
+def get(name: str) -> str:
     """Return what the address says under a name; empty where it says nothing."""
     # PostgreSQL keeps no NUL in a text, and nobody types one.
     return st.query_params.get(name, "").replace("\0", "")
 
 
-def number(name: str) -> int:
+def get_number(name: str) -> int:
     """Return the whole number that the address has under a name; 0 where there is none."""
-    return whole_number(given(name))
+    return whole_number(get(name))
 
 
-def keep(name: str, value: str | Sequence[str] | None) -> None:
+def put(name: str, value: str | Sequence[str] | None) -> None:
     """Put a value into the address, or take the name out of it where the value is empty."""
     if value:
         st.query_params[name] = value
     else:
-        drop(name)
+        remove(name)
 
 
-def keep_all(values: Mapping[str, str]) -> None:
+def put_all(values: Mapping[str, str]) -> None:
     """Put several values into the address in one step, so that one step back undoes them all.
 
     An empty value takes its name out; everything else stays.
@@ -46,16 +46,16 @@ def keep_all(values: Mapping[str, str]) -> None:
     st.query_params.from_dict({name: value for name, value in together.items() if value})
 
 
-def drop(*names: str) -> None:
+def remove(*names: str) -> None:
     """Take names out of the address."""
     for name in names:
         if name in st.query_params:
             del st.query_params[name]
 
 
-def drop_all_but(*names: str) -> None:
+def keep_only(*names: str) -> None:
     """Take everything else out of the address."""
-    drop(*(name for name in list(st.query_params) if name not in names))
+    remove(*(name for name in list(st.query_params) if name not in names))
 
 
 def whole() -> str:
@@ -65,7 +65,7 @@ def whole() -> str:
 
 def way_back() -> dict[str, list[str]]:
     """Return what the address said at the place from which somebody came; empty if unknown."""
-    return parse_qs(given("back")[:_LONGEST_WAY_BACK])
+    return parse_qs(get("back")[:_MAX_WAY_BACK_LENGTH])
 
 
 def restore() -> None:
@@ -84,4 +84,4 @@ def set_widget(key: str, value: Any) -> None:  # noqa: ANN401 - each widget has 
         st.session_state[key] = value
 
 
-_LONGEST_WAY_BACK = 2_000
+_MAX_WAY_BACK_LENGTH = 2_000

@@ -1,6 +1,6 @@
-"""What staff can do to an account's credit: what each act is worth, and how it is carried out.
+"""What staff can do to an account's credit: what each action is worth, and how it is performed.
 
-A wish is a handful of plain values, so that it can wait in the database for a second person and be
+An action is a few plain values, so that it can wait in the database for a second person and be
 judged again, whole, when that person agrees.
 """
 
@@ -19,7 +19,7 @@ from domain.errors import InvalidInput, NotFound, ReversalExceedsOriginal, Vouch
 from domain.money import MAX_MICROS, Money
 from domain.payments import request_refund
 from domain.permissions import require
-from domain.vouchers import issue_code, lock_campaign, read_code, redeem_for
+from domain.vouchers import issue_code, lock_campaign, read_code, redeem_code_unchecked
 from domain.vouchers.redeem import check_account, check_campaign, check_is_new
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from db.models import Account, Campaign
     from domain.actors import Actor
 
-LONGEST_GOODWILL_DAYS = 365
+MAX_GOODWILL_DAYS = 365
 REVERSIBLE_CREDITS = frozenset({"voucher", "adjustment"})
 STAFF_REVERSIBLE_KINDS = REVERSIBLE_CREDITS | {"charge"}
 """What was paid for goes back through its payment, as a refund."""
@@ -44,15 +44,15 @@ class Effect:
 
 
 @dataclass(frozen=True, slots=True)
-class By:
-    """In whose name a wish is carried out, why, and under which key it is done once."""
+class ActionContext:
+    """In whose name an action is performed, why, and under which key it is done once."""
 
     actor: Actor
     reason: str
     idempotency_key: str
 
 
-class Wish(Protocol):
+class StaffAction(Protocol):
     """An act on an account that staff ask for. Its fields are plain values.
 
     `permission` is what its maker needs. Its limit is on what one person did for one account in a
@@ -63,15 +63,15 @@ class Wish(Protocol):
     permission: ClassVar[str]
     is_limited_by_account: ClassVar[bool]
 
-    def settled(self, session: Session, *, account: Account, actor: Actor) -> Self:
-        """Return the wish with everything said that was left open; raise where it cannot be."""
+    def resolve(self, session: Session, *, account: Account, actor: Actor) -> Self:
+        """Return the action with everything said that was left open; raise where it cannot be."""
         ...
 
-    def value(self, session: Session, *, account: Account) -> Money:
+    def amount(self, session: Session, *, account: Account) -> Money:
         """Return what the act is worth, in the currency of its limit."""
         ...
 
-    def carry_out(self, session: Session, *, account: Account, by: By) -> Effect:
+    def execute(self, session: Session, *, account: Account, by: ActionContext) -> Effect:
         """Do it."""
         ...
 
@@ -85,7 +85,7 @@ class IssueVoucher:
     is_limited_by_account: ClassVar[bool] = True
     campaign_id: int
 
-    def settled(self, session: Session, *, account: Account, actor: Actor) -> Self:
+    def resolve(self, session: Session, *, account: Account, actor: Actor) -> Self:
         """Refuse a campaign that the account could not redeem. Raises VoucherRefused, NotFound."""
         del actor
         campaign = lock_campaign(session, self.campaign_id)
@@ -103,11 +103,11 @@ class IssueVoucher:
             raise VoucherRefused("used_by_this_account")
         return self
 
-    def value(self, session: Session, *, account: Account) -> Money:
+    def amount(self, session: Session, *, account: Account) -> Money:
         """Return what the campaign gives in the account's currency."""
         return _worth(session, self.campaign_id, account.currency)
 
-    def carry_out(self, session: Session, *, account: Account, by: By) -> Effect:
+    def execute(self, session: Session, *, account: Account, by: ActionContext) -> Effect:
         """Make the code."""
         campaign = lock_campaign(session, self.campaign_id)
         code = issue_code(session, campaign=campaign, account_id=account.id, actor=by.actor)
@@ -123,7 +123,7 @@ class ApplyCode:
     is_limited_by_account: ClassVar[bool] = True
     code: str
 
-    def settled(self, session: Session, *, account: Account, actor: Actor) -> Self:
+    def resolve(self, session: Session, *, account: Account, actor: Actor) -> Self:
         """Read the code as it is kept. Raises VoucherRefused."""
         del session, account, actor
         code = read_code(self.code)
@@ -131,7 +131,7 @@ class ApplyCode:
             raise VoucherRefused("unknown")
         return type(self)(code)
 
-    def value(self, session: Session, *, account: Account) -> Money:
+    def amount(self, session: Session, *, account: Account) -> Money:
         """Return what the code's campaign gives in the account's currency."""
         campaign_id = session.scalars(
             select(VoucherCode.campaign_id).where(VoucherCode.code == self.code)
@@ -140,9 +140,9 @@ class ApplyCode:
             raise VoucherRefused("unknown")
         return _worth(session, campaign_id, account.currency)
 
-    def carry_out(self, session: Session, *, account: Account, by: By) -> Effect:
+    def execute(self, session: Session, *, account: Account, by: ActionContext) -> Effect:
         """Redeem it."""
-        redeemed = redeem_for(
+        redeemed = redeem_code_unchecked(
             session,
             account_id=account.id,
             typed=self.code,
@@ -164,23 +164,23 @@ class GiveGoodwill:
     days: int
     services: tuple[str, ...] | None = None
 
-    def settled(self, session: Session, *, account: Account, actor: Actor) -> Self:
+    def resolve(self, session: Session, *, account: Account, actor: Actor) -> Self:
         """Refuse amounts and times that make no sense. Raises InvalidInput."""
         del session, actor
         if not 0 < self.amount_micros <= MAX_MICROS:
             raise InvalidInput("amount", "not_positive")
         Money(self.amount_micros, account.currency).to_minor_units()
-        if not 1 <= self.days <= LONGEST_GOODWILL_DAYS:
-            raise InvalidInput("days", "out_of_range", minimum=1, maximum=LONGEST_GOODWILL_DAYS)
+        if not 1 <= self.days <= MAX_GOODWILL_DAYS:
+            raise InvalidInput("days", "out_of_range", minimum=1, maximum=MAX_GOODWILL_DAYS)
         services = tuple(sorted(set(self.services))) if self.services else None
         return type(self)(self.amount_micros, self.days, services)
 
-    def value(self, session: Session, *, account: Account) -> Money:
+    def amount(self, session: Session, *, account: Account) -> Money:
         """Return the amount."""
         del session
         return Money(self.amount_micros, account.currency)
 
-    def carry_out(self, session: Session, *, account: Account, by: By) -> Effect:
+    def execute(self, session: Session, *, account: Account, by: ActionContext) -> Effect:
         """Grant it."""
         posted = ledger.add_grant(
             session,
@@ -215,7 +215,7 @@ class ReverseEntry:
     amount_micros: int | None = None
     includes_spent: bool = False
 
-    def settled(self, session: Session, *, account: Account, actor: Actor) -> Self:
+    def resolve(self, session: Session, *, account: Account, actor: Actor) -> Self:
         """Say how much. Raises NotFound, InvalidInput, ReversalExceedsOriginal, NotAuthorised."""
         entry = session.get(Entry, (account.id, self.entry_sequence))
         if entry is None:
@@ -236,12 +236,12 @@ class ReverseEntry:
             raise ReversalExceedsOriginal(wanted, left)
         return type(self)(self.entry_sequence, wanted, self.includes_spent)
 
-    def value(self, session: Session, *, account: Account) -> Money:
+    def amount(self, session: Session, *, account: Account) -> Money:
         """Return the amount."""
         del session
         return Money(self.amount_micros or 0, account.currency)
 
-    def carry_out(self, session: Session, *, account: Account, by: By) -> Effect:
+    def execute(self, session: Session, *, account: Account, by: ActionContext) -> Effect:
         """Post the reversal."""
         sequence = ledger.reverse_entry(
             session,
@@ -267,7 +267,7 @@ class RefundPayment:
     amount_micros: int
     currency: str
 
-    def settled(self, session: Session, *, account: Account, actor: Actor) -> Self:
+    def resolve(self, session: Session, *, account: Account, actor: Actor) -> Self:
         """Try it and take it back again: it is judged by the very service that carries it out.
 
         Raises NotFound for a payment of another account, and as `request_refund` does.
@@ -277,17 +277,19 @@ class RefundPayment:
             raise NotFound("payment")
         savepoint = session.begin_nested()
         try:
-            self.carry_out(session, account=account, by=By(actor, "tried", f"try:{uuid4().hex}"))
+            self.execute(
+                session, account=account, by=ActionContext(actor, "tried", f"try:{uuid4().hex}")
+            )
         finally:
             savepoint.rollback()
         return self
 
-    def value(self, session: Session, *, account: Account) -> Money:
+    def amount(self, session: Session, *, account: Account) -> Money:
         """Return the amount, in the currency that was paid."""
         del session, account
         return Money(self.amount_micros, self.currency)
 
-    def carry_out(self, session: Session, *, account: Account, by: By) -> Effect:
+    def execute(self, session: Session, *, account: Account, by: ActionContext) -> Effect:
         """Request the refund; whoever has the gateway sends it after the commit."""
         del account
         planned = request_refund(
@@ -302,18 +304,18 @@ class RefundPayment:
         return Effect(() if sequence is None else (sequence,), refund_id=planned.refund_id)
 
 
-WISHES: dict[str, type[Wish]] = {
+WISHES: dict[str, type[StaffAction]] = {
     each.name: each for each in (IssueVoucher, ApplyCode, GiveGoodwill, ReverseEntry, RefundPayment)
 }
 
 
-def plain(wish: Wish) -> dict[str, Any]:
-    """Return the wish's values as the database keeps them."""
-    return asdict(wish)  # type: ignore[call-overload, no-any-return]
+def plain(action: StaffAction) -> dict[str, Any]:
+    """Return the action's values as the database keeps them."""
+    return asdict(action)  # type: ignore[call-overload, no-any-return]
 
 
-def of_plain(action: str, values: dict[str, Any]) -> Wish:
-    """Return the wish that `plain` was made of."""
+def of_plain(action: str, values: dict[str, Any]) -> StaffAction:
+    """Return the action that `plain` was made of."""
     named = {name: tuple(each) if isinstance(each, list) else each for name, each in values.items()}
     return WISHES[action](**named)
 

@@ -12,7 +12,7 @@ from domain import audit
 from domain.ledger.balances import account_summary
 from domain.rights import waits_for_role
 from domain.validation import whole_number
-from portal import backend, cookies, formats, i18n, logs
+from portal import cookies, database, formats, i18n, logs
 from portal.i18n import _
 from portal.session import require_visitor
 
@@ -27,7 +27,7 @@ _LOOKED_AT = "looked_at"
 
 
 @dataclass(frozen=True, slots=True)
-class Viewing:
+class PageContext:
     """A visitor and the account that they look at; None where there is no account to see."""
 
     visitor: Visitor
@@ -70,17 +70,17 @@ def day_of_sites(zones: Iterable[str]) -> date:
     return max(now.astimezone(formats.time_zone(zone)).date() for zone in zones)
 
 
-def account_or_stop(viewing: Viewing, *, is_staff_page: bool = False) -> AccountSummary:
+def account_or_stop(context: PageContext, *, is_staff_page: bool = False) -> AccountSummary:
     """Return the account to show, or say how to come to one and end the run.
 
     On a customer's page, staff read that it is another's, and whose.
     """
-    if viewing.account is None:
-        if viewing.visitor.actor.is_staff:
+    if context.account is None:
+        if context.visitor.actor.is_staff:
             st.info(
                 _("Choose an account first: look it up under Accounts."), icon=":material/search:"
             )
-        elif backend.read(waits_for_role, viewing.visitor.user_id):
+        elif database.read_snapshot(waits_for_role, context.visitor.user_id):
             st.info(
                 _(
                     "Your role waits for approval by an administrator. You get a mail once it is"
@@ -94,15 +94,15 @@ def account_or_stop(viewing: Viewing, *, is_staff_page: bool = False) -> Account
                 icon=":material/group_add:",
             )
         st.stop()
-    account = viewing.account
-    if not is_staff_page and viewing.visitor.actor.reads_as_staff(account.account_id):
+    account = context.account
+    if not is_staff_page and context.visitor.actor.reads_as_staff(account.account_id):
         text = _("You are looking at account {id}, {name}, as a member of staff.")
         told = text.format(id=account.account_id, name=account.name)
         st.info(formats.plain(told), icon=":material/visibility:")
     return account
 
 
-def start() -> Viewing:
+def start() -> PageContext:
     """Sign the visitor in if need be, speak their language, and find the account to show.
 
     An account named in the address is shown to its members and to staff, and to nobody else:
@@ -117,13 +117,13 @@ def start() -> Viewing:
             visitor.locale or st.context.locale,
         )
     )
-    here = _view(visitor, _wanted_account(visitor))
-    if here.account is not None and visitor.actor.reads_as_staff(here.account.account_id):
-        _remember_look(visitor, here.account.account_id)
-    return here
+    context = _view(visitor, _wanted_account(visitor))
+    if context.account is not None and visitor.actor.reads_as_staff(context.account.account_id):
+        _remember_look(visitor, context.account.account_id)
+    return context
 
 
-def renew(user_id: int, account_id: int | None) -> Viewing:
+def renew(user_id: int, account_id: int | None) -> PageContext:
     """Look up anew who looks, what they may do, and the account that was drawn for `user_id`.
 
     Whoever signed in since as somebody else has the page drawn for them; whoever is signed out is
@@ -135,12 +135,12 @@ def renew(user_id: int, account_id: int | None) -> Viewing:
     return _view(visitor, account_id)
 
 
-def _view(visitor: Visitor, account_id: int | None) -> Viewing:
+def _view(visitor: Visitor, account_id: int | None) -> PageContext:
     account = None
     if account_id is not None:
-        account = backend.look_up(account_summary, actor=visitor.actor, account_id=account_id)
+        account = database.read_one(account_summary, actor=visitor.actor, account_id=account_id)
     zone = formats.time_zone(visitor.time_zone or st.context.timezone or "UTC")
-    return Viewing(visitor, account, zone)
+    return PageContext(visitor, account, zone)
 
 
 def _wanted_account(visitor: Visitor) -> int | None:
@@ -154,7 +154,7 @@ def _wanted_account(visitor: Visitor) -> int | None:
 def _remember_look(visitor: Visitor, account_id: int) -> None:
     """Keep a look of staff in the address, through every page, and in the audit log."""
     if st.session_state.get(_LOOKED_AT) != account_id:
-        backend.write(
+        database.transaction(
             audit.record, action="look_at_account", actor=visitor.actor, account_id=account_id
         )
         st.session_state[_LOOKED_AT] = account_id
