@@ -1,7 +1,8 @@
 """Proving a second factor once more while signed in, before it is changed.
 
 Whoever has a copy of a session and the password could otherwise replace the factor by their own.
-Signing in with a factor does not count: a page that passes a sign-in on gets exactly that.
+Signing in with a factor does not count: a page that passes a sign-in on gets exactly that. The
+session gets another token with it, so that a copy of it profits from no proof.
 """
 
 from __future__ import annotations
@@ -14,11 +15,14 @@ from sqlalchemy import select, update
 from db.models import User, UserSession
 from domain import clock
 from domain.audit import record
-from domain.errors import NotAuthorised
+from domain.errors import Conflict, NotAuthorised
 from domain.identity import passkeys
 from domain.identity.factor_answers import FactorCheck, is_proven, judge_answer
 from domain.identity.guesses import may_still_change
+from domain.identity.outcomes import SignIn, SignInOutcome
 from domain.identity.passkeys import Ceremony
+from domain.identity.pending import has_second_factor
+from domain.identity.sessions import renew_session
 from domain.identity.users import actor_for, load_person, require_person_id
 
 if TYPE_CHECKING:
@@ -44,10 +48,11 @@ def confirm_factor(
     answer: FactorAnswer,
     client: Client,
     policy: AuthPolicy,
-) -> bool:
-    """Let a session change its person's factors for ten minutes.
+) -> SignIn:
+    """Let a session change its person's factors for ten minutes, under another token.
 
-    Returns False where the answer is wrong, and where the session has ended. Raises RateLimited.
+    The outcome is SIGNED_IN, or WRONG where the answer is wrong or the session has ended. Raises
+    RateLimited.
     """
     check = FactorCheck(_PURPOSE, visit.session_id, client, policy)
 
@@ -63,13 +68,13 @@ def confirm_factor(
             raise NotAuthorised
         return person
 
-    def confirm(session: Session, person: Person) -> bool:
-        note_confirmation(session, visit.session_id)
+    def confirm(session: Session, person: Person) -> SignIn:
+        _note_confirmation(session, visit.session_id)
         record(session, action="confirm_second_factor", actor=actor_for(person, client))
-        return True
+        return renew_session(session, visit.session_id)
 
     try:
-        is_confirmed = judge_answer(
+        renewed = judge_answer(
             sessions,
             check,
             find=find,
@@ -78,8 +83,8 @@ def confirm_factor(
             then=confirm,
         )
     except NotAuthorised:
-        return False
-    return is_confirmed is True
+        renewed = None
+    return renewed or SignIn(SignInOutcome.WRONG)
 
 
 def confirmation_passkey_options(
@@ -99,18 +104,26 @@ def confirmation_passkey_options(
     )
 
 
-def note_confirmation(session: Session, session_id: str | None) -> None:
-    """Note that the person has just proven a factor in this session."""
-    if session_id is not None:
-        session.execute(
-            update(UserSession)
-            .where(UserSession.token_digest == bytes.fromhex(session_id))
-            .values(factor_confirmed_at=clock.now(session))
-        )
+def may_change_factors(session: Session, user_id: int, session_id: str | None) -> bool:
+    """Whether there is no factor, or one was proven in this session within ten minutes."""
+    return not has_second_factor(session, user_id) or _is_confirmed(session, session_id)
 
 
-def is_factor_confirmed(session: Session, session_id: str | None) -> bool:
-    """Whether a factor was proven in this session within the last ten minutes."""
+def require_proof(session: Session, visit: Visit) -> None:
+    """Raise Conflict("factor_not_confirmed") unless the session may change what protects it."""
+    if not may_change_factors(session, visit.user_id, visit.session_id):
+        raise Conflict("factor_not_confirmed")
+
+
+def _note_confirmation(session: Session, session_id: str) -> None:
+    session.execute(
+        update(UserSession)
+        .where(UserSession.token_digest == bytes.fromhex(session_id))
+        .values(factor_confirmed_at=clock.now(session))
+    )
+
+
+def _is_confirmed(session: Session, session_id: str | None) -> bool:
     if session_id is None:
         return False
     since = clock.now(session) - CONFIRMED_FOR

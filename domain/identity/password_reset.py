@@ -14,8 +14,10 @@ from domain.identity.email_links import (
     use_link,
     void_links,
 )
+from domain.identity.factor_confirmation import require_proof
 from domain.identity.guesses import may_still_change, network_counters, prove_password
-from domain.identity.sessions import Visit, revoke_user_sessions
+from domain.identity.outcomes import SignIn, SignInOutcome
+from domain.identity.sessions import Visit, renew_session, revoke_user_sessions
 from domain.identity.users import (
     actor_for,
     hash_new_password,
@@ -43,33 +45,36 @@ def change_password(
     new_password: str,
     client: Client,
     policy: AuthPolicy,
-) -> bool:
-    """Set a new password, and sign the person out everywhere but here.
+) -> SignIn:
+    """Set a new password, and sign the person out everywhere but here, under another token.
 
-    Returns False where the current password is wrong. Raises InvalidInput on "new_password",
-    RateLimited.
+    The outcome is SIGNED_IN, or WRONG where the current password is wrong or the session has
+    ended. Raises InvalidInput on "new_password", RateLimited, and Conflict("factor_not_confirmed")
+    where the person has a second factor that was not proven lately.
     """
     with sessions.begin() as session:
+        require_proof(session, visit)
         counter = rate_limits.counter(
             policy.key, policy.guesses_per_address, "new password", str(visit.user_id)
         )
         rate_limits.record_attempt(session, [counter])
     person = prove_password(sessions, visit.email, current_password, client, policy)
     if person is None or person.id != visit.user_id:
-        return False
+        return SignIn(SignInOutcome.WRONG)
     passwords.check_password(new_password, email=visit.email, field="new_password")
     if new_password == current_password:
         raise InvalidInput("new_password", "same_as_current")
     new_hash = passwords.hash_password(new_password)
     with sessions.begin() as session:
         if not may_still_change(session, person, visit, client):
-            return False
+            return SignIn(SignInOutcome.WRONG)
+        require_proof(session, visit)
         set_password(session, person.id, new_hash)
         void_links(session, person.id)
         revoke_user_sessions(session, person.id, except_session_id=visit.session_id)
         mail_person(session, person, "password_changed", {}, client)
         record(session, action="change_password", actor=actor_for(person, client))
-    return True
+        return renew_session(session, visit.session_id)
 
 
 def request_password_reset(

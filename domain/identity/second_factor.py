@@ -16,7 +16,7 @@ from domain import outbox
 from domain.audit import record
 from domain.errors import Conflict, NotAuthorised, NotFound
 from domain.identity import authenticators, passkeys, recovery_codes
-from domain.identity.factor_confirmation import is_factor_confirmed, note_confirmation
+from domain.identity.factor_confirmation import may_change_factors, require_proof
 from domain.identity.guesses import may_still_change, prove_password
 from domain.identity.passkeys import Ceremony
 from domain.identity.pending import has_second_factor
@@ -89,7 +89,7 @@ def list_second_factors(session: Session, *, actor: Actor, policy: AuthPolicy) -
         passkeys=passkeys.list_passkeys(session, user_id),
         recovery_codes_left=recovery_codes.count_recovery_codes(session, user_id),
         is_required=actor.staff_role in policy.second_factor_roles,
-        may_change=_may_change(session, user_id, actor.session_id),
+        may_change=may_change_factors(session, user_id, actor.session_id),
     )
 
 
@@ -136,7 +136,6 @@ def confirm_own_authenticator(
     if not authenticators.confirm_authenticator(session, user_id, code, token=token):
         return None
     codes = recovery_codes.make_recovery_codes(session, user_id) if is_first else ()
-    note_confirmation(session, actor.session_id)
     revoke_user_sessions(session, user_id, except_session_id=actor.session_id)
     _tell(session, person, "app_added", client)
     record(session, action="add_authenticator", actor=actor)
@@ -199,7 +198,6 @@ def add_own_passkey(
             policy=again.policy,
         )
         codes = recovery_codes.make_recovery_codes(session, person.id) if is_first else ()
-        note_confirmation(session, again.visit.session_id)
         revoke_user_sessions(session, person.id, except_session_id=again.visit.session_id)
         _tell(session, person, "passkey_added", again.client)
         record(session, action="add_passkey", actor=actor_for(person, again.client))
@@ -279,25 +277,16 @@ def _change(
     change: Callable[[Session, Person], None],
 ) -> bool:
     with sessions() as session:  # before the password: whoever must prove a factor does that first
-        _require_proof(session, again.visit)
+        require_proof(session, again.visit)
     person = prove_password(sessions, again.visit.email, again.password, again.client, again.policy)
     if person is None or person.id != again.visit.user_id:
         return False
     with sessions.begin() as session:
         if not may_still_change(session, person, again.visit, again.client):
             return False
-        _require_proof(session, again.visit)
+        require_proof(session, again.visit)
         change(session, person)
     return True
-
-
-def _require_proof(session: Session, visit: Visit) -> None:
-    if not _may_change(session, visit.user_id, visit.session_id):
-        raise Conflict("factor_not_confirmed")
-
-
-def _may_change(session: Session, user_id: int, session_id: str | None) -> bool:
-    return not has_second_factor(session, user_id) or is_factor_confirmed(session, session_id)
 
 
 def _after_removal(session: Session, person: Person, again: Reauthentication) -> None:

@@ -280,6 +280,25 @@ def open_session(
     return SignIn(SignInOutcome.SIGNED_IN, token, longest)
 
 
+def renew_session(session: Session, session_id: str) -> SignIn:
+    """Give a session another token, for what its person has just proven: a copy of it is out.
+
+    Other sessions stay. Raises NotFound where it has ended.
+    """
+    token = new_token()
+    expires_at = session.execute(
+        update(UserSession)
+        .where(
+            UserSession.token_digest == bytes.fromhex(session_id), UserSession.revoked_at.is_(None)
+        )
+        .values(token_digest=token_digest(token))
+        .returning(UserSession.expires_at)
+    ).scalar_one_or_none()
+    if expires_at is None:
+        raise NotFound("session")
+    return SignIn(SignInOutcome.SIGNED_IN, token, expires_at - clock.now(session))
+
+
 def end_pending_sign_ins(session: Session, user_id: int) -> None:
     """End what the person has begun to sign in to, and a set-up of an authenticator app."""
     withdraw_offer(session, user_id)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 SECOND_FACTOR_PATH = "/second-factor"
 SET_UP_PATH = "/set-up-second-factor"
+CONFIRM_PATH = "/two-factor/confirm"
+"""Where a signed-in person proves a second factor, before what protects them is changed."""
 
 _STEPS = {
     SignInOutcome.SECOND_FACTOR: SECOND_FACTOR_PATH,
@@ -53,6 +55,14 @@ def start_session(call: Call, result: SignIn, response: Response) -> Response:
             session_id=earlier.session_id,
             actor=earlier.actor(call.client.address),
         )
+    keep_session(result, response)
+    for name in (cookies.form_cookie(settings()), cookies.pending_cookie(settings())):
+        cookies.delete_cookie(response, name, settings())
+    return response
+
+
+def keep_session(result: SignIn, response: Response) -> Response:
+    """Have the browser hold the session that it has under another token from this response on."""
     cookies.set_cookie(
         response,
         cookies.session_cookie(settings()),
@@ -61,8 +71,6 @@ def start_session(call: Call, result: SignIn, response: Response) -> Response:
         same_site="lax",
         max_age_seconds=int(result.lifetime.total_seconds()),
     )
-    for name in (cookies.form_cookie(settings()), cookies.pending_cookie(settings())):
-        cookies.delete_cookie(response, name, settings())
     return response
 
 

@@ -6,10 +6,11 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from domain import identity
-from domain.errors import NotFound
-from domain.identity import Factor
+from domain.errors import Conflict, NotFound
+from domain.identity import Factor, SignInOutcome
 from portal import cookies, database, formats
 from portal.i18n import _
+from portal.routes.admission import CONFIRM_PATH, keep_session, with_next
 from portal.routes.web import FIRST, Call, Form, Reply, form_route, redirect, render
 from portal.routes.wording import notice_text
 from portal.settings import settings
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.routing import BaseRoute
 
+_PASSWORD_PATH = "/password"  # noqa: S105 - an address
 _BROWSERS = (
     ("Edg", "Edge"),
     ("OPR/", "Opera"),
@@ -38,7 +40,7 @@ _SYSTEMS = (
 def routes() -> list[BaseRoute]:
     """Return the routes of these forms."""
     return [
-        form_route("/password", Form(_submit_password, show=_show_password, for_signed_in=True)),
+        form_route(_PASSWORD_PATH, Form(_submit_password, show=_show_password, for_signed_in=True)),
         form_route("/sessions", Form(_submit_sessions, show=_show_sessions, for_signed_in=True)),
         form_route("/sign-out", Form(_submit_sign_out, for_signed_in=True)),
         form_route("/sign-out-everywhere", Form(_submit_sign_out_everywhere, for_signed_in=True)),
@@ -46,22 +48,32 @@ def routes() -> list[BaseRoute]:
 
 
 def _show_password(call: Call, reply: Reply = FIRST) -> Response:
+    factors = database.read_snapshot(
+        identity.list_second_factors,
+        actor=call.visitor.actor(call.client.address),
+        policy=settings().policy,
+    )
+    if not factors.may_change:
+        return redirect(with_next(CONFIRM_PATH, _PASSWORD_PATH))
     return render(call, "password.html", reply, email=call.visitor.email)
 
 
 def _submit_password(call: Call) -> Response:
-    changed = identity.change_password(
-        database.form_sessions(),
-        visit=call.visitor,
-        current_password=call.given("current_password"),
-        new_password=call.given("new_password"),
-        client=call.client,
-        policy=settings().policy,
-    )
-    if not changed:
+    try:
+        renewed = identity.change_password(
+            database.form_sessions(),
+            visit=call.visitor,
+            current_password=call.given("current_password"),
+            new_password=call.given("new_password"),
+            client=call.client,
+            policy=settings().policy,
+        )
+    except Conflict:
+        return redirect(with_next(CONFIRM_PATH, _PASSWORD_PATH))
+    if renewed.outcome is not SignInOutcome.SIGNED_IN:
         fault = {"current_password": _("This is not your current password.")}
         return _show_password(call, Reply(faults=fault, status=422))
-    return redirect("/sessions?notice=password_changed")
+    return keep_session(renewed, redirect("/sessions?notice=password_changed"))
 
 
 def _show_sessions(call: Call, reply: Reply = FIRST) -> Response:

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from domain import identity
 from domain.errors import Conflict, InvalidInput, NotFound
-from domain.identity import Reauthentication
+from domain.identity import Reauthentication, SignInOutcome
 from portal import database, formats, tab
 from portal.i18n import _
+from portal.routes.admission import CONFIRM_PATH, keep_session, with_next
 from portal.routes.codes import qr_code, show_recovery_codes
 from portal.routes.factor_form import (
     FactorForm,
@@ -18,7 +19,16 @@ from portal.routes.factor_form import (
 )
 from portal.routes.passkeys import answer_in, passkey_values, relying_party
 from portal.routes.security import browser_name
-from portal.routes.web import FIRST, Call, Form, Reply, form_route, redirect, render
+from portal.routes.web import (
+    FIRST,
+    Call,
+    Form,
+    Reply,
+    form_route,
+    local_path,
+    redirect,
+    render,
+)
 from portal.routes.wording import notice_text, wrong_code_text
 from portal.settings import settings
 
@@ -30,7 +40,6 @@ if TYPE_CHECKING:
 
 PATH = "/two-factor"
 APP_PATH = "/two-factor/app"
-CONFIRM_PATH = "/two-factor/confirm"
 
 
 def routes() -> list[BaseRoute]:
@@ -100,15 +109,16 @@ def _passkey_options(call: Call) -> CeremonyOptions | None:
 def _show_confirm(call: Call, reply: Reply = FIRST) -> Response:
     factors = _factors(call)
     if factors.may_change:
-        return redirect(PATH)
+        return redirect(_after_proof(call))
     form = FactorForm(
         action=CONFIRM_PATH,
         intro=_("Confirm that it is you before you change how you sign in."),
         has_authenticator=factors.has_authenticator,
         has_recovery_codes=factors.recovery_codes_left > 0,
         passkey_options=_confirmation_options(call, factors),
-        other_path=CONFIRM_PATH,
+        other_path=with_next(CONFIRM_PATH, _after_proof(call)),
         way_out=(PATH, _("Cancel")),
+        next_path=_after_proof(call),
     )
     return show_factor_form(call, form, reply)
 
@@ -125,16 +135,22 @@ def _confirmation_options(call: Call, factors: SecondFactors) -> CeremonyOptions
     )
 
 
+def _after_proof(call: Call) -> str:
+    """Return where the person wanted to change something."""
+    path = local_path(call.given("next"))
+    return PATH if path == "/" else path
+
+
 def _submit_confirm(call: Call) -> Response:
-    is_confirmed = identity.confirm_factor(
+    renewed = identity.confirm_factor(
         database.form_sessions(),
         visit=call.visitor,
         answer=answer_of(call),
         client=call.client,
         policy=settings().policy,
     )
-    if is_confirmed:
-        return redirect(PATH)
+    if renewed.outcome is SignInOutcome.SIGNED_IN:
+        return keep_session(renewed, redirect(_after_proof(call)))
     return _show_confirm(call, Reply(wrong_answer_text(call), status=403))
 
 

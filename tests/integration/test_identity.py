@@ -777,7 +777,8 @@ def test_a_made_up_token_opens_nothing(sessions: sessionmaker[Session], session:
 # ── Passwords ──────────────────────────────────────────────────────────────────────────────────
 def change(
     sessions: sessionmaker[Session], seen: identity.Visit, current: str, new: str = NEW_PASSWORD
-) -> bool:
+) -> str:
+    """Change the password; return the token under which the session goes on, or nothing."""
     return identity.change_password(
         sessions,
         visit=seen,
@@ -785,7 +786,7 @@ def change(
         new_password=new,
         client=CLIENT,
         policy=RULES,
-    )
+    ).token
 
 
 def test_changing_the_password_signs_out_elsewhere(
@@ -801,8 +802,9 @@ def test_changing_the_password_signs_out_elsewhere(
         change(sessions, seen, PASSWORD, "password123")
     assert (caught.value.field, caught.value.reason) == ("new_password", "guessable")
 
-    assert change(sessions, seen, PASSWORD)
-    assert visit(sessions, here) is not None
+    renewed = change(sessions, seen, PASSWORD)
+    assert visit(sessions, renewed) is not None
+    assert visit(sessions, here) is None, "a copy of the session is out"
     assert visit(sessions, elsewhere) is None
     assert last_mail(session).template == "password_changed"
     assert sign_in(sessions).outcome is SignInOutcome.WRONG

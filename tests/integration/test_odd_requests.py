@@ -165,7 +165,7 @@ def test_each_field_by_itself_is_refused_with_a_word_where_it_cannot_be_kept(
     for name in names_that_routes_take():
         odd = encoded({name: "a\x00b"})
         for path in paths_of(routes, "1"):
-            if path.startswith(("/notifications", "/payments/return", "/health", "/ready")):
+            if path.startswith(("/webhooks", "/payments/return", "/health", "/ready")):
                 continue
             answer = browser.get(f"{path}?{odd}")
             assert answer.status_code in {400, 405}, (path, name)
@@ -335,7 +335,7 @@ def test_database_that_is_away_is_said_by_every_route_and_never_as_a_fault(
     database.connect(f"postgresql+psycopg2://portal@127.0.0.1:{port}/portal")
     said = set()
     for path in paths_of(routes, "1"):
-        if path.startswith(("/notifications", "/payments/return")):
+        if path.startswith(("/webhooks", "/payments/return")):
             continue
         got = browser.get(f"{path}?{encoded(fields)}")
         sent = browser.post(path, content=encoded(form), headers=headers)

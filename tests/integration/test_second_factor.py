@@ -33,6 +33,7 @@ from domain.identity import (
 )
 from domain.identity.authenticators import withdraw_offer
 from domain.identity.sessions import end_pending_sign_ins
+from domain.rights import with_current_rights
 from domain.security import passwords
 from domain.staff import change_staff_role, disable_user
 from tests.conftest import TestClock
@@ -147,16 +148,17 @@ class Someone:
             policy=self.policy,
         )
 
-    def prove(self, visit: Visit, answer: FactorAnswer) -> bool:
-        """Prove a factor in a session, for changes of factors."""
-        return identity.confirm_factor(
+    def prove(self, visit: Visit, answer: FactorAnswer) -> Visit | None:
+        """Prove a factor in a session, for changes of factors; return it under its new token."""
+        renewed = identity.confirm_factor(
             self.sessions, visit=visit, answer=answer, client=self.client, policy=self.policy
         )
+        return None if renewed.outcome is SignInOutcome.WRONG else self.visit(renewed)
 
-    def prove_by_code(self, visit: Visit, steps: int = 0) -> bool:
+    def prove_by_code(self, visit: Visit, steps: int = 0) -> Visit | None:
         return self.prove(visit, FactorAnswer(Factor.AUTHENTICATOR, code=self.code(steps)))
 
-    def prove_by_passkey(self, visit: Visit, device: Device) -> bool:
+    def prove_by_passkey(self, visit: Visit, device: Device) -> Visit | None:
         with self.sessions() as session:
             options = identity.confirmation_passkey_options(
                 session, actor=visit.actor(None), party=PARTY, policy=self.policy
@@ -353,7 +355,7 @@ def test_an_offered_secret_ends_with_what_protected_it(
     offered = person.offered(visit, token)
     assert offered is not None
     if how == "password":
-        assert identity.change_password(
+        changed = identity.change_password(
             sessions,
             visit=other,
             current_password=PASSWORD,
@@ -361,6 +363,7 @@ def test_an_offered_secret_ends_with_what_protected_it(
             client=CLIENT,
             policy=RULES,
         )
+        assert changed.outcome is SignInOutcome.SIGNED_IN
     elif how == "sign_out":
         identity.revoke_all_sessions(session, actor=other.actor(None))
     elif how == "session":
@@ -387,7 +390,9 @@ def test_an_app_that_replaces_another_counts_once_its_code_was_entered(
     visit = person.visit(person.finish(person.sign_in(), person.code()))
     old_secret = person.secret
     clock.advance(minutes=1)
-    assert person.prove_by_code(visit, steps=-1)
+    renewed = person.prove_by_code(visit, steps=-1)
+    assert renewed is not None
+    visit = renewed
     assert identity.begin_authenticator(sessions, person.again(visit))
     assert person.finish(person.sign_in(), person.code()).outcome is SignInOutcome.SIGNED_IN
     clock.advance(minutes=1)
@@ -492,8 +497,10 @@ def test_new_recovery_codes_end_the_older_ones(
     sessions: sessionmaker[Session], clock: TestClock
 ) -> None:
     person = with_app(sessions, clock)
-    visit = person.visit(person.finish(person.sign_in(), person.code()))
-    assert person.prove_by_code(visit, steps=1)
+    visit = person.prove_by_code(
+        person.visit(person.finish(person.sign_in(), person.code())), steps=1
+    )
+    assert visit is not None
     assert (
         identity.replace_recovery_codes(sessions, person.again(visit, "wrong-1-password")) is None
     )
@@ -733,6 +740,9 @@ def test_the_last_required_factor_is_replaced_and_not_removed(
     person = someone(sessions, StaffRole.FINANCE, RULES)
     visit = person.visit(person.sign_in())
     person.set_up_app(visit)
+    renewed = person.prove_by_code(visit, steps=1)
+    assert renewed is not None
+    visit = renewed
     person.policy = STRICT
     with pytest.raises(Conflict):
         identity.remove_own_authenticator(sessions, person.again(visit))
@@ -766,6 +776,14 @@ CHANGES: dict[str, Callable[[Someone, Visit], object]] = {
     ),
     "replace the codes": lambda person, visit: identity.replace_recovery_codes(
         person.sessions, person.again(visit)
+    ),
+    "change the password": lambda person, visit: identity.change_password(
+        person.sessions,
+        visit=visit,
+        current_password=PASSWORD,
+        new_password="amber-ladder-4-june",
+        client=person.client,
+        policy=person.policy,
     ),
 }
 
@@ -804,8 +822,13 @@ def test_a_proven_factor_lets_it_be_changed_for_ten_minutes(
         answer = FactorAnswer(Factor.RECOVERY_CODE, code=person.codes[0])
     else:
         answer = FactorAnswer(Factor.AUTHENTICATOR, code=person.code(1))
-    assert person.prove(visit, answer)
-    assert not person.prove(visit, answer), "a code counts once"
+    renewed = person.prove(visit, answer)
+    assert renewed is not None
+    assert not person.prove(renewed, answer), "a code counts once"
+    # A copy of the session from before is out, and profits from nothing.
+    with sessions() as other, pytest.raises(NotAuthorised):
+        with_current_rights(other, visit.actor(None))
+    visit = renewed
     clock.advance(minutes=9, seconds=59)
     assert identity.begin_authenticator(sessions, person.again(visit))
     clock.advance(seconds=1)
@@ -857,7 +880,7 @@ def test_nothing_is_changed_by_a_session_that_ended_while_the_form_was_on_its_wa
     assert not identity.begin_authenticator(sessions, again)
     assert not identity.remove_own_authenticator(sessions, again)
     assert identity.replace_recovery_codes(sessions, again) is None
-    assert not identity.change_password(
+    changed = identity.change_password(
         sessions,
         visit=visit,
         current_password=PASSWORD,
@@ -865,6 +888,7 @@ def test_nothing_is_changed_by_a_session_that_ended_while_the_form_was_on_its_wa
         client=CLIENT,
         policy=RULES,
     )
+    assert changed.outcome is SignInOutcome.WRONG
     assert person.sign_in().outcome is SignInOutcome.SIGNED_IN
 
 
@@ -974,7 +998,9 @@ def test_a_passkey_is_registered_once_by_the_session_that_asked(
 ) -> None:
     person, device = passkey_person(sessions)
     visit = person.visit(finish_with_passkey(person, person.sign_in(), device))
-    assert person.prove_by_passkey(visit, device)
+    renewed = person.prove_by_passkey(visit, device)
+    assert renewed is not None
+    visit = renewed
     with pytest.raises(InvalidInput):
         person.add_passkey(visit, device)
     second = Device(PARTY.origin)
@@ -985,7 +1011,9 @@ def test_a_passkey_is_registered_once_by_the_session_that_asked(
     assert len(json.loads(options.json)["excludeCredentials"]) == 1
     answer = PasskeyAnswer(second.create(options.json), options.state)
     elsewhere = person.visit(finish_with_passkey(person, person.sign_in(), device))
-    assert person.prove_by_passkey(elsewhere, device)
+    other = person.prove_by_passkey(elsewhere, device)
+    assert other is not None
+    elsewhere = other
 
     def add(visit: Visit) -> tuple[str, ...] | None:
         return identity.add_own_passkey(

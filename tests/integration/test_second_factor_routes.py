@@ -317,7 +317,8 @@ def test_a_passkey_is_added_and_signs_in_with_and_without_the_password() -> None
     }
     codes = codes_in(client.post("/two-factor", data=fields))
     assert len(codes) == 10
-    assert client.post("/two-factor", data=fields).status_code == 422, "sent twice"
+    again = client.post("/two-factor", data=fields)
+    assert again.headers["location"] == "/two-factor/confirm", "sent twice"
     assert "Laptop" in client.get("/two-factor").text
 
     second = browser()
@@ -440,3 +441,30 @@ def test_a_recovery_code_in_the_field_of_the_app_is_told_where_it_goes() -> None
     answer = post(client, "/second-factor", code=codes[0])
     assert answer.status_code == 403
     assert "To use a recovery code, choose it below." in answer.text
+
+
+def test_a_password_is_changed_after_a_factor_and_a_copy_of_the_session_is_out() -> None:
+    secret, _codes = person_with_app()
+    client = browser()
+    give_password(client)
+    post(client, "/second-factor", code=code_of(secret))
+    copied = browser()
+    copied.cookies.update(client.cookies)
+    confirm = "/two-factor/confirm?next=/password"
+    assert client.get("/password").headers["location"] == confirm
+    page = client.get(confirm)
+    sent = {"form_token": form_token(page), "current_password": PASSWORD, "new_password": "x"}
+    assert client.post("/password", data=sent).headers["location"] == confirm
+    proven = client.post(
+        confirm,
+        data={"form_token": form_token(page), "code": code_of(secret, 1), "next": "/password"},
+    )
+    assert proven.headers["location"] == "/password"
+    # What was proven was proven in this browser, and not in the one that has a copy.
+    assert not is_signed_in(copied)
+    new = "amber-ladder-4-june"
+    done = post(client, "/password", current_password=PASSWORD, new_password=new)
+    assert done.headers["location"] == "/sessions?notice=password_changed"
+    assert is_signed_in(client)
+    evil = client.get("/two-factor/confirm?next=//evil.example")
+    assert evil.headers["location"] == "/two-factor"

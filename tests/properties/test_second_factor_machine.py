@@ -20,6 +20,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from sqlalchemy import text
 
 from domain import identity
 from domain.actors import StaffRole, system_actor, user_actor
@@ -32,9 +33,11 @@ from domain.identity import (
     PasskeyAnswer,
     Reauthentication,
     RelyingParty,
+    SignIn,
     SignInOutcome,
     authenticators,
 )
+from domain.identity import sessions as sessions_service
 from domain.security.rate_limits import Limit
 from domain.staff import change_staff_role, disable_user
 from tests.conftest import TestClock
@@ -48,7 +51,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker
 
     from domain.actors import Actor
-    from domain.identity import SignIn, Visit
+    from domain.identity import Visit
 
 SYSTEM = system_actor("tests")
 PASSWORD = "violet-kettle-9-march"
@@ -406,16 +409,18 @@ class SecondFactors(RuleBasedStateMachine):
     def may_change(self, token: str) -> bool:
         return not self.model.is_protected or self.model.confirmed.get(token, 0) > self.now
 
-    def prove(self, token: str, answer: FactorAnswer, *, works: bool) -> None:
-        done = identity.confirm_factor(
+    def prove(self, token: str, answer: FactorAnswer, *, works: bool) -> str:
+        """Return the token of the session afterwards: another one where the proof was right."""
+        renewed = identity.confirm_factor(
             self.sessions, visit=self.visit(token), answer=answer, client=CLIENT, policy=RULES
         )
-        assert done is works
-        if works:
-            self.note_proof(token)
-
-    def note_proof(self, token: str) -> None:
-        self.model.confirmed[token] = self.now + CONFIRMED_SECONDS
+        assert (renewed.outcome is SignInOutcome.SIGNED_IN) is works
+        if not works:
+            return token
+        self.model.sessions[renewed.token] = self.model.sessions.pop(token)
+        self.model.confirmed[renewed.token] = self.now + CONFIRMED_SECONDS
+        self.opened.append(renewed.token)
+        return renewed.token
 
     @precondition(lambda self: self.model.live())
     @rule(data=st.data(), steps=STEPS)
@@ -450,8 +455,9 @@ class SecondFactors(RuleBasedStateMachine):
             )
         passkey = PasskeyAnswer(device.get(options.json), options.state)
         answer = FactorAnswer(Factor.PASSKEY, passkey=passkey, party=PARTY)
-        self.prove(token, answer, works=asked == token)
-        if asked == token:
+        is_own = asked == token
+        token = self.prove(token, answer, works=is_own)
+        if is_own:
             self.prove(token, answer, works=False)  # an answer counts once
 
     def some_ready_session(self, data: st.DataObject) -> str:
@@ -459,7 +465,7 @@ class SecondFactors(RuleBasedStateMachine):
         token = self.some_session(data)
         if not self.may_change(token) and self.model.codes and data.draw(MOSTLY):
             code = min(self.model.codes)
-            self.prove(token, FactorAnswer(Factor.RECOVERY_CODE, code=code), works=True)
+            token = self.prove(token, FactorAnswer(Factor.RECOVERY_CODE, code=code), works=True)
             self.model.codes.discard(code)
         return token
 
@@ -477,9 +483,7 @@ class SecondFactors(RuleBasedStateMachine):
     def begin_app(self, data: st.DataObject, knows: bool) -> None:  # noqa: FBT001
         browser = self.some_ready_session(data)
         again = self.again(browser, PASSWORD if knows else "another-one-1")
-        if knows and self.is_refused(
-            browser, lambda: identity.begin_authenticator(self.sessions, again)
-        ):
+        if self.is_refused(browser, lambda: identity.begin_authenticator(self.sessions, again)):
             return
         token = identity.begin_authenticator(self.sessions, again)
         assert (token is not None) is knows
@@ -516,7 +520,6 @@ class SecondFactors(RuleBasedStateMachine):
         assert bool(codes) is not self.model.is_protected
         self.take_app(secret, step)
         self.model.codes = set(codes) or self.model.codes
-        self.note_proof(token)
         self.keep_only(token)
 
     @precondition(lambda self: self.model.live())
@@ -571,7 +574,6 @@ class SecondFactors(RuleBasedStateMachine):
         assert bool(codes) is not self.model.is_protected
         self.model.devices[number] = device
         self.model.codes = set(codes) or self.model.codes
-        self.note_proof(token)
         self.keep_only(token)
 
     @precondition(lambda self: self.model.live() and self.model.devices)
@@ -726,6 +728,21 @@ def _forgets_the_last_step(
     return STEP_OF(secret, code, now, after=None)
 
 
+def _leaves_the_copy(session: Session, session_id: str) -> SignIn:
+    """Give the session another token, and leave whoever has the old one in."""
+    renewed = RENEW(session, session_id)
+    columns = "user_id, expires_at, address, user_agent, factor, factor_confirmed_at"
+    session.execute(
+        text(
+            f"INSERT INTO user_sessions (token_digest, {columns})"  # noqa: S608 - constant text
+            f" SELECT :old, {columns} FROM user_sessions WHERE token_digest = :new"
+        ),
+        {"old": bytes.fromhex(session_id), "new": identity.token_digest(renewed.token)},
+    )
+    return renewed
+
+
+RENEW = sessions_service.renew_session
 STEP_OF = authenticators._step_of
 VERIFY = webauthn.verify_authentication_response
 
@@ -744,8 +761,9 @@ VERIFY = webauthn.verify_authentication_response
         {"pending.has_second_factor": _says_no},
         {"recovery_codes.use_recovery_code": _says_yes},
         {"second_factor._after_removal": _takes_no_notice},
-        {"second_factor.is_factor_confirmed": _says_yes},
+        {"factor_confirmation._is_confirmed": _says_yes},
         {"factor_confirmation.is_proven": _says_yes},
+        {"factor_confirmation.renew_session": _leaves_the_copy},
         {"second_factor.revoke_user_sessions": _takes_no_notice},
     ],
     ids=lambda broken: next(iter(broken)),

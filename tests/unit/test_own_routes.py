@@ -78,7 +78,7 @@ def test_every_own_route_is_reached_by_every_method_whatever_a_browser_takes(
 
 def test_only_pages_are_behind_sign_in(app: ModuleType) -> None:
     (gate,) = (one for one in app._middleware(app._routes) if one.cls is SessionGate)
-    for path in ("/", "/payments", "/notifications", "/webhooks/vnpay/more"):
+    for path in ("/", "/payments", "/webhooks", "/webhooks/vnpay/more"):
         assert status_of(gate, "GET", path) == 303
         assert status_of(gate, "POST", path) == 405
         assert status_of(gate, "GET", path, "application/json") == 200
