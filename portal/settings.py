@@ -54,7 +54,7 @@ import sys
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cache
-from ipaddress import IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_address, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -71,8 +71,7 @@ from domain.security.keyring import Keyring
 from domain.security.payload_encryption import Vault
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from ipaddress import IPv4Network
+    from collections.abc import Callable, Iterable, Mapping
     from urllib.parse import SplitResult
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -421,7 +420,7 @@ class _Reader:
                 f"{name} has addresses or networks such as 10.0.0.5, 10.1.0.0/16 or 2001:db8::/64,"
                 f" with commas between them, or the one word {_NO_PROXIES}."
             )
-        if any(network.prefixlen == 0 for network in networks):
+        if any(network.prefixlen == 0 for network in _joined(networks)):
             self.problems.append(
                 f"{name} names the proxies alone: where everybody is in it, anybody chooses the"
                 " address that they are taken for."
@@ -574,6 +573,15 @@ def _is_ip_address(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _joined(
+    networks: Iterable[IPv4Network | IPv6Network],
+) -> tuple[IPv4Network | IPv6Network, ...]:
+    """Return the networks with those that make up a wider one as that one."""
+    four = collapse_addresses(each for each in networks if isinstance(each, IPv4Network))
+    six = collapse_addresses(each for each in networks if isinstance(each, IPv6Network))
+    return (*four, *six)
 
 
 def _network(text: str) -> IPv4Network | IPv6Network | None:

@@ -15,10 +15,14 @@ from db.models import Account, AccountInvitation, AccountMember, User
 from domain import accounts, audit, clock, identity
 from domain.actors import Actor, ActorKind, MemberRole
 from domain.errors import Conflict, NotAuthorised, NotFound
+from domain.identity.guesses import network_counters
 from domain.identity.invitation_mails import INVITATION_LIFETIME, count_mail, mail_link
 from domain.identity.tokens import new_token
 from domain.ledger.idempotency import IdempotentRequest, store_response, stored_response
 from domain.permissions import allows, require
+from domain.rights import with_current_rights
+from domain.security import rate_limits
+from domain.validation import checked_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -171,7 +175,7 @@ def invite_member(
 
     def invite() -> dict[str, Any]:
         _refuse_double(session, account_id, address)
-        count_mail(session, policy, sender=str(account_id), address=address)
+        _count_mail(session, policy, account_id, actor, address)
         token = new_token()
         now = clock.now(session)
         invitation = AccountInvitation(
@@ -223,7 +227,7 @@ def resend_invitation(
         ).scalar_one_or_none()
         if address is None:
             raise NotFound("invitation")
-        count_mail(session, policy, sender=str(account_id), address=address)
+        _count_mail(session, policy, account_id, actor, address)
         _mail(session, address, token, actor, locale)
         details = {"invitation_id": invitation_id}
         _record(session, "resend_invitation", actor, account_id, details)
@@ -262,6 +266,16 @@ def withdraw_invitation(
         account_id, f"members:{idempotency_key}", "withdraw_invitation", request
     )
     _manage(session, write, actor, withdraw)
+
+
+def _count_mail(
+    session: Session, policy: AuthPolicy, account_id: int, actor: Actor, address: str
+) -> None:
+    """Count an invitation for the account, and for who sends it: administrators do for many."""
+    senders = [str(account_id)]
+    if not actor.is_system:
+        senders.append(audit.actor_name(actor))
+    count_mail(session, policy, "member", senders=senders, address=address)
 
 
 def _refuse_double(session: Session, account_id: int, address: str) -> None:
@@ -380,20 +394,31 @@ def sign_up_invited(
     does not work, Conflict ("email_taken") where the address belongs to a person, who has to sign
     in instead, InvalidInput, Overloaded.
     """
+    with sessions.begin() as session:
+        counters = network_counters(policy, policy.requests_per_address, "join", client)
+        rate_limits.record_attempt(session, counters)
     with sessions() as session:
         offer = find_offer(session, token=token)
+    name = checked_name(display_name, "display_name")
     password_hash = identity.hash_new_password(password, email=offer.email)
     with sessions.begin() as session:
         user_id = identity.create_invited_person(
             session,
             email=offer.email,
-            display_name=display_name,
+            display_name=name,
             password_hash=password_hash,
             client=client,
         )
         actor = Actor(ActorKind.USER, user_id, ip=client.address)
         account_id = accept_invitation(session, token=token, actor=actor)
         signed_in = identity.create_session(session, user_id=user_id, client=client, policy=policy)
+        # Who was replaced may have opened another account, which is not where the link leads.
+        identity.choose_account(
+            session,
+            session_id=identity.session_id_of(signed_in.token),
+            account_id=account_id,
+            actor=with_current_rights(session, actor),
+        )
     return signed_in, account_id
 
 

@@ -50,7 +50,7 @@ def authenticate(
             record_refusal(session, person, client, SignInOutcome.DISABLED)
             return SignIn(SignInOutcome.DISABLED)
         if not person.is_verified:
-            if may_mail(session, person, policy):
+            if may_mail(session, person, policy, VERIFY_EMAIL):
                 mail_link(session, person, VERIFY_EMAIL, client)
             record_refusal(session, person, client, SignInOutcome.UNVERIFIED)
             return SignIn(SignInOutcome.UNVERIFIED)

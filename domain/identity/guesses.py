@@ -85,8 +85,9 @@ class Guess:
 
     def forgive(self, session: Session) -> None:
         """Take it back because it was right, and with it the person's wrong ones from here."""
-        rate_limits.forget(session, [self._mine])
-        rate_limits.refund_attempt(session, [*self._others, *self._everywhere])
+        # As they are counted: those of the network first, and then the person's of everywhere.
+        rate_limits.refund_attempt(session, self._others, reset=[self._mine])
+        rate_limits.refund_attempt(session, self._everywhere)
 
     def _warn(self, session: Session, warning: str) -> None:
         if self.person is not None and not self.person.is_disabled:

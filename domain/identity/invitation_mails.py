@@ -13,6 +13,8 @@ from domain.security import rate_limits
 from domain.security.rate_limits import Limit
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from sqlalchemy.orm import Session
 
     from domain.actors import Actor
@@ -22,17 +24,22 @@ INVITATION_LIFETIME = timedelta(days=7)
 _INVITATIONS_PER_SENDER = Limit(30, timedelta(minutes=1), timedelta(hours=1), timedelta(hours=12))
 
 
-def count_mail(session: Session, policy: AuthPolicy, *, sender: str, address: str) -> None:
+def count_mail(
+    session: Session, policy: AuthPolicy, kind: str, *, senders: Iterable[str], address: str
+) -> None:
     """Slow down who would use invitations to mail strangers. Raises RateLimited.
 
-    `sender` is the account's id, or the name of a member of staff. An address is counted over
-    invitations of all senders.
+    `senders` are whoever it is counted for: the account's id and the name of who acts. An address
+    is counted over invitations of one kind by all senders: those to accounts hold up none of staff.
     """
     rate_limits.record_attempt(
         session,
         [
-            rate_limits.counter(policy.key, _INVITATIONS_PER_SENDER, "invite", sender),
-            rate_limits.counter(policy.key, policy.mails_per_person, "invite", address),
+            *(
+                rate_limits.counter(policy.key, _INVITATIONS_PER_SENDER, "invite", kind, sender)
+                for sender in senders
+            ),
+            rate_limits.counter(policy.key, policy.mails_per_person, "invited", kind, address),
         ],
     )
 

@@ -89,7 +89,11 @@ def request_password_reset(
     )
     address = known_form(email)
     person = load_person(session, User.email == address) if address else None
-    if person is None or person.is_disabled or not may_mail(session, person, policy):
+    if (
+        person is None
+        or person.is_disabled
+        or not may_mail(session, person, policy, RESET_PASSWORD)
+    ):
         return
     mail_link(session, person, RESET_PASSWORD, client)
     record(session, action="request_password_reset", actor=actor_for(person, client))

@@ -131,6 +131,10 @@ def _sign_up(
 
 def _answer_known_address(session: Session, email: str, client: Client, policy: AuthPolicy) -> None:
     person = load_person(session, User.email == email)
-    if person is not None and not person.is_disabled and may_mail(session, person, policy):
+    if (
+        person is not None
+        and not person.is_disabled
+        and may_mail(session, person, policy, "already_signed_up")
+    ):
         mail_person(session, person, "already_signed_up", {}, client)
     record(session, action="repeat_sign_up", actor=outside_actor(client))

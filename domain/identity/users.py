@@ -217,7 +217,10 @@ def mail_person(
     )
 
 
-def may_mail(session: Session, person: Person, policy: AuthPolicy) -> bool:
-    """Count a mail to the person; False where they have had enough of them."""
-    counter = rate_limits.counter(policy.key, policy.mails_per_person, "mail", str(person.id))
+def may_mail(session: Session, person: Person, policy: AuthPolicy, kind: str) -> bool:
+    """Count a mail to the person; False where they have had enough of the kind.
+
+    Each kind by itself: anybody can cause some of them, and would else keep the others away.
+    """
+    counter = rate_limits.counter(policy.key, policy.mails_per_person, "mail", kind, str(person.id))
     return rate_limits.try_attempt(session, [counter])

@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import math
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from sqlalchemy import text
@@ -117,16 +118,17 @@ def try_attempt(session: Session, counters: Iterable[Counter]) -> bool:
     return True
 
 
-def refund_attempt(session: Session, counters: Iterable[Counter]) -> None:
-    """Take back one try that turned out right."""
-    for each in sorted(counters, key=_key):
-        session.execute(_GIVE_BACK, {"key": each.key_digest})
+def refund_attempt(
+    session: Session, counters: Iterable[Counter], *, reset: Iterable[Counter] = ()
+) -> None:
+    """Take back one try that turned out right; `reset` counters start anew, among the others.
 
-
-def forget(session: Session, counters: Iterable[Counter]) -> None:
-    """Start these counters anew."""
-    for each in sorted(counters, key=_key):
-        session.execute(_FORGET, {"key": each.key_digest})
+    In the order of the keys, as tries are counted: else each could wait for the other.
+    """
+    statements = {each.key_digest: _GIVE_BACK for each in counters}
+    statements |= {each.key_digest: _FORGET for each in reset}
+    for key, statement in sorted(statements.items(), key=itemgetter(0)):
+        session.execute(statement, {"key": key})
 
 
 def purge(session: Session, *, before: datetime) -> int:

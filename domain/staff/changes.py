@@ -110,6 +110,12 @@ def find_sensitivity(session: Session, person: User, after: Standing) -> Sensiti
     return None
 
 
+def takes_away(before: Standing, after: Standing) -> bool:
+    """Whether a change leaves a person without a role, or without access, that they have."""
+    is_disabling = after.is_disabled and not before.is_disabled
+    return is_disabling or (before.role is not None and after.role is None)
+
+
 def removes_last_admin(person: User, after: Standing, admins: tuple[int, ...]) -> bool:
     """Whether nobody would administer after the change."""
     return admins == (person.id,) and not after.is_active_admin
@@ -126,7 +132,8 @@ def apply_change(
 ) -> None:
     """Change a locked person, who signs in again and gets a mail.
 
-    `request` is what the log keeps of a request. Raises Conflict("last_admin").
+    `request` is what the log keeps of the request or invitation behind it. Raises
+    Conflict("last_admin").
     """
     if removes_last_admin(person, after, list_admins(session)):
         raise Conflict("last_admin")

@@ -220,7 +220,7 @@ class _Sending:
 
 
 def _send(session: Session, row: StaffInvitation, sending: _Sending) -> None:
-    count_mail(session, sending.policy, sender=row.invited_by, address=row.email)
+    count_mail(session, sending.policy, "staff", senders=(row.invited_by,), address=row.email)
     mail_link(
         session,
         template=_TEMPLATE,
@@ -326,6 +326,7 @@ def _accept(
         role=StaffRole(row.role),
         reason=row.reason,
         actor=inviter,
+        invitation_id=row.id,
     )
     if request is None:  # else the mail of the request says it
         _mail_admins(session, row, "invitation_accepted")

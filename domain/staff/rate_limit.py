@@ -1,9 +1,10 @@
 """How many changes of staff one administrator may cause in an hour: each of them sends mails.
 
 Requests, changes that are carried out at once, and resets of second factors are counted. What ends
-a request follows from one of these, as does disabling somebody again, and is never refused; nor is
-anything else that protects. Invitations have a limit of their own
-(domain/identity/invitation_mails.py).
+a request follows from one of these, as does disabling somebody again, and is never refused, nor are
+people who are disabled at once or signed out. A change that takes something away, which may have
+to stop somebody, has as much room again when all other changes are refused. Invitations have a
+limit of their own (domain/identity/invitation_mails.py), also for what comes of them.
 """
 
 from __future__ import annotations
@@ -33,20 +34,21 @@ COUNTED_ACTIONS = (
 )
 _WINDOW = timedelta(hours=1)
 
-# What another administrator requested is counted there, not where it is approved.
+# What another administrator requested is counted there, not where it is approved; what came of an
+# invitation was limited when that was mailed.
 _NTH_NEWEST = text("""
 SELECT recorded_at FROM audit_log
 WHERE actor LIKE 'user:%' AND actor = :actor AND recorded_at > :since AND recorded_at <= :now
-  AND action = ANY (:actions) AND NOT details ? 'requested_by'
+  AND action = ANY (:actions) AND NOT details ?| ARRAY['requested_by', 'staff_invitation_id']
 ORDER BY recorded_at DESC OFFSET :others LIMIT 1
 """)
 
 
-def check_rate_limit(session: Session, actor: Actor) -> None:
-    """Refuse a person more than 30 changes in an hour; the system is never refused.
+def check_rate_limit(session: Session, actor: Actor, *, takes_away: bool = False) -> None:
+    """Refuse a person more than 30 changes in an hour, or 60 where this one takes something away.
 
-    Called in the lock of all changes of staff, before anything is written. Raises RateLimited with
-    the seconds until there is room for another one.
+    The system is never refused. Called in the lock of all changes of staff, before anything is
+    written. Raises RateLimited with the seconds until there is room for another one.
     """
     if actor.is_system:
         return
@@ -58,7 +60,7 @@ def check_rate_limit(session: Session, actor: Actor) -> None:
             "since": now - _WINDOW,
             "now": now,
             "actions": list(COUNTED_ACTIONS),
-            "others": MAX_CHANGES - 1,
+            "others": (2 * MAX_CHANGES if takes_away else MAX_CHANGES) - 1,
         },
     ).one_or_none()
     if oldest is not None:

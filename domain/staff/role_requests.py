@@ -29,6 +29,7 @@ from domain.staff.changes import (
     list_admins,
     lock_staff,
     removes_last_admin,
+    takes_away,
 )
 from domain.staff.notices import mail_admins
 from domain.staff.rate_limit import check_rate_limit
@@ -119,12 +120,12 @@ def request_change(
     admins: tuple[int, ...],
     reason: str,
     actor: Actor,
-    is_limited: bool,
+    invitation_id: int | None = None,
 ) -> RoleRequest:
     """Have a change of a locked person wait; the same again returns the request that waits.
 
-    `is_limited`: it counts towards what the actor may cause in an hour. Raises
-    Conflict("role_request_open") where another change of the person waits, and RateLimited.
+    What came of an invitation is never RateLimited. Raises Conflict("role_request_open") where
+    another change of the person waits.
     """
     now, maker = clock.now(session), audit.actor_name(actor)
     waiting = _open_request(session, person)
@@ -133,8 +134,8 @@ def request_change(
         if waiting.requested_by == maker and _after(waiting) == after:
             return _view(waiting, person)
         raise Conflict("role_request_open")
-    if is_limited:
-        check_rate_limit(session, actor)
+    if invitation_id is None:
+        check_rate_limit(session, actor, takes_away=takes_away(get_standing(person), after))
     if waiting is not None:
         _end(session, waiting, person, RequestState.LAPSED, actor=actor, remark=lapse)
     before, others = get_standing(person), set(admins) - {person.id, actor.user_id}
@@ -153,7 +154,8 @@ def request_change(
     )
     session.add(row)
     session.flush()
-    _record(session, row, "request_role_change", actor)
+    origin = {} if invitation_id is None else {"staff_invitation_id": invitation_id}
+    _record(session, row, "request_role_change", actor, **origin)
     _mail(session, row, person)
     return _view(row, person)
 
@@ -374,9 +376,12 @@ def _end(
     _mail(session, row, person)
 
 
-def _record(session: Session, row: StaffRoleRequest, action: str, actor: Actor) -> None:
+def _record(
+    session: Session, row: StaffRoleRequest, action: str, actor: Actor, **origin: int
+) -> None:
     before, after = _before(row), _after(row)
     details = {
+        **origin,
         "request": row.id,
         "user_id": row.user_id,
         "from": _plain(before),

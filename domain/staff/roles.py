@@ -29,6 +29,7 @@ from domain.staff.changes import (
     lock_staff,
     removes_last_admin,
     sign_out,
+    takes_away,
 )
 from domain.staff.notices import mail_admins
 from domain.staff.rate_limit import check_rate_limit
@@ -143,17 +144,25 @@ def change_staff_role(
     30 changes in an hour; and Conflict: "last_admin", or "role_request_open" where another change
     of the person waits.
     """
-    return _change_role(session, user_id, role, reason=reason, actor=actor, is_limited=True)
+    return _change_role(session, user_id, role, reason=reason, actor=actor)
 
 
 def give_invited_role(
-    session: Session, *, user_id: int, role: StaffRole, reason: str, actor: Actor
+    session: Session,
+    *,
+    user_id: int,
+    role: StaffRole,
+    reason: str,
+    actor: Actor,
+    invitation_id: int,
 ) -> RoleRequest | None:
     """Give the role of an invitation to who accepted it, as the administrator who sent it.
 
     As `change_staff_role`, but never RateLimited: the invitation was limited when it was mailed.
     """
-    return _change_role(session, user_id, role, reason=reason, actor=actor, is_limited=False)
+    return _change_role(
+        session, user_id, role, reason=reason, actor=actor, invitation_id=invitation_id
+    )
 
 
 def _change_role(
@@ -163,10 +172,10 @@ def _change_role(
     *,
     reason: str,
     actor: Actor,
-    is_limited: bool,
+    invitation_id: int | None = None,
 ) -> RoleRequest | None:
     require(actor, "manage_people")
-    change = _Change(checked_reason(reason), actor, is_limited)
+    change = _Change(checked_reason(reason), actor, invitation_id)
     admins, person = lock_staff(session, user_id)
     check_changer(actor, person, admins)
     after = Standing(role, get_standing(person).is_disabled)
@@ -213,11 +222,11 @@ def list_possible_changes(
 
 @dataclass(frozen=True, slots=True)
 class _Change:
-    """Why and by whom somebody is changed, and whether it counts towards the actor's limit."""
+    """Why and by whom somebody is changed, and the invitation that it comes of, if it does."""
 
     reason: str
     actor: Actor
-    is_limited: bool = True
+    invitation_id: int | None = None
 
 
 def _change_or_request(
@@ -237,12 +246,14 @@ def _change_or_request(
             admins=admins,
             reason=reason,
             actor=actor,
-            is_limited=change.is_limited,
+            invitation_id=change.invitation_id,
         )
-    is_disabling = after.is_disabled and not before.is_disabled
-    if change.is_limited and not is_disabling:
-        check_rate_limit(session, actor)
-    apply_change(session, person, after, reason=reason, actor=actor)
+    origin = None
+    if change.invitation_id is not None:
+        origin = {"staff_invitation_id": change.invitation_id}
+    elif not (after.is_disabled and not before.is_disabled):
+        check_rate_limit(session, actor, takes_away=takes_away(before, after))
+    apply_change(session, person, after, reason=reason, actor=actor, request=origin)
     if is_for_two:
         mail_admins(
             session,

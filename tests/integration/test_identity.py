@@ -6,11 +6,11 @@ import threading
 import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from argon2 import PasswordHasher
-from sqlalchemy import func, select, text, update
+from sqlalchemy import event, func, select, text, update
 
 from db.models import AuditRecord, EmailToken, OutboxMessage, Throttle, User, UserSession
 from domain import accounts, identity
@@ -24,7 +24,7 @@ from domain.errors import (
     RateLimited,
 )
 from domain.identity import AuthPolicy, Client, SignIn, SignInOutcome, SignUp
-from domain.security import passwords
+from domain.security import passwords, rate_limits
 from domain.security.rate_limits import Limit
 from domain.staff import disable_user
 from tests.conftest import TestClock
@@ -903,6 +903,38 @@ def test_resets_from_one_address_are_slowed_down(session: Session) -> None:
         ask_for_reset(session, f"person{number}@example.com")
     with pytest.raises(RateLimited):
         ask_for_reset(session)
+
+
+def test_strangers_who_sign_up_with_an_address_keep_no_reset_away(
+    sessions: sessionmaker[Session], session: Session
+) -> None:
+    make_user(session)
+    session.commit()
+    for _ in range(5):
+        sign_up(sessions)
+    ask_for_reset(session)
+    templates = session.scalars(select(OutboxMessage.template)).all()
+    assert templates == ["already_signed_up"] * 3 + ["reset_password"]
+
+
+def test_counters_are_given_back_in_the_order_in_which_they_are_counted(session: Session) -> None:
+    limit = RULES.guesses_per_person
+    counters = [rate_limits.counter(RULES.key, limit, "tests", str(each)) for each in range(9)]
+    locked: list[bytes] = []
+
+    def note_key(_c: object, _k: object, _s: str, parameters: Any, *_rest: object) -> None:
+        if "key" in parameters:
+            locked.append(bytes(parameters["key"]))
+
+    event.listen(session.get_bind(), "before_cursor_execute", note_key)
+    try:
+        rate_limits.record_attempt(session, counters)
+        counted = list(locked)
+        locked.clear()
+        rate_limits.refund_attempt(session, counters[:4], reset=counters[4:])
+    finally:
+        event.remove(session.get_bind(), "before_cursor_execute", note_key)
+    assert counted == locked == sorted(locked)
 
 
 # ── Who may ────────────────────────────────────────────────────────────────────────────────────

@@ -269,6 +269,24 @@ def test_customer_keeps_the_account_that_they_may_have_opened_themselves(
     assert audited(session, "remove_member") == []
 
 
+def test_customer_who_accepts_acts_on_the_account_that_invited_them(
+    sessions: sessionmaker[Session], session: Session, of_customer: Invited
+) -> None:
+    stranger_signs_up(sessions)
+    signed_in, account = members.sign_up_invited(
+        sessions,
+        token=of_customer.send(),
+        display_name="Lan",
+        password=PASSWORD,
+        client=CLIENT,
+        policy=RULES,
+    )
+    visit = identity.session_actor(session, token=signed_in.token, policy=RULES)
+    assert visit is not None
+    assert visit.account_id == account == of_customer.account
+    assert set(visit.memberships) == {account, opened_account(session)}
+
+
 def test_place_beside_others_stays_and_the_role_takes_two(
     session: Session, sessions: sessionmaker[Session], of_staff: Invited
 ) -> None:

@@ -306,6 +306,17 @@ def test_invitations_are_no_way_to_mail_strangers_without_end(
 
 
 @pytest.mark.usefixtures("clock")
+def test_one_administrator_does_not_mail_strangers_from_many_accounts(session: Session) -> None:
+    admin = user_actor(person(session, "a@example.com"), staff_role=StaffRole.ADMIN)
+    for number in range(30):
+        account = make_account(session)
+        invite(session, account, admin, f"stranger-{number}@example.com")
+    with pytest.raises(RateLimited), session.begin_nested():
+        invite(session, make_account(session), admin, "one-more@example.com")
+    invite(session, make_account(session), SYSTEM, "one-more@example.com")
+
+
+@pytest.mark.usefixtures("clock")
 def test_one_address_is_not_mailed_from_many_accounts(session: Session) -> None:
     for _ in range(3):
         invite(session, make_account(session), SYSTEM)

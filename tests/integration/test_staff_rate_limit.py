@@ -129,7 +129,7 @@ def test_thirty_changes_pass_and_the_next_is_refused(
     fill(session, admin, person, MAX_CHANGES - 1)
     assert not is_refused(session, lambda: change(session, person, SUPPORT, admin))
     change(session, person, SUPPORT, admin)
-    assert is_refused(session, lambda: change(session, person, None, admin))
+    assert is_refused(session, lambda: change(session, person, FINANCE, admin))
 
 
 def do_request(session: Session, number: int, by: Actor, make: Make) -> None:
@@ -140,7 +140,7 @@ def do_request(session: Session, number: int, by: Actor, make: Make) -> None:
 
 def do_change(session: Session, number: int, by: Actor, make: Make) -> None:
     del number
-    change(session, make(SUPPORT), None, by)
+    change(session, make(FINANCE), SUPPORT, by)
 
 
 def do_enable(session: Session, number: int, by: Actor, make: Make) -> None:
@@ -179,13 +179,34 @@ def test_refusal_writes_nothing_of_any_kind(
     disable(session, out, admin)
     fill(session, admin, other)
     acts: tuple[Callable[[], object], ...] = (
-        lambda: change(session, person, None, admin),
         lambda: change(session, person, FINANCE, admin),
-        lambda: change(session, boss, None, admin),
-        lambda: disable(session, boss, admin),
+        lambda: change(session, boss, SUPPORT, admin),
         lambda: disable(session, out, admin, is_disabled=False),
         lambda: reset(session, person, admin),
     )
+    for act in acts:
+        assert is_refused(session, act)
+
+
+def test_what_takes_away_has_as_much_room_again(
+    session: Session, admin: Actor, make_person: Make
+) -> None:
+    person, other, boss = make_person(SUPPORT), make_person(SUPPORT), make_person(ADMIN)
+    acts: tuple[Callable[[], object], ...] = (
+        lambda: change(session, person, None, admin),
+        lambda: change(session, boss, None, admin),
+        lambda: disable(session, boss, admin),
+    )
+    fill(session, admin, other)
+    assert is_refused(session, lambda: change(session, person, FINANCE, admin))
+    for act in acts:
+        assert not is_refused(session, act)
+    # What gives back is refused by now: only what takes away fills the rest.
+    for _ in range(MAX_CHANGES - 1):
+        change(session, make_person(SUPPORT), None, admin)
+    for act in acts:
+        assert not is_refused(session, act)
+    change(session, make_person(SUPPORT), None, admin)
     for act in acts:
         assert is_refused(session, act)
 
@@ -210,10 +231,10 @@ def test_pace_is_of_one_hour(
     clock.instant = datetime.now(UTC)
     clock.advance(minutes=59)
     with pytest.raises(RateLimited) as caught, session.begin_nested():
-        change(session, person, None, admin)
+        change(session, person, FINANCE, admin)
     assert caught.value.retry_after_seconds <= 60
     clock.advance(seconds=caught.value.retry_after_seconds)
-    change(session, person, None, admin)
+    change(session, person, FINANCE, admin)
 
 
 def test_another_administrator_and_the_system_go_on(
@@ -221,8 +242,8 @@ def test_another_administrator_and_the_system_go_on(
 ) -> None:
     other = make_person(ADMIN)
     fill(session, admin, person)
-    assert is_refused(session, lambda: change(session, person, None, admin))
-    assert not is_refused(session, lambda: change(session, person, None, other))
+    assert is_refused(session, lambda: change(session, person, FINANCE, admin))
+    assert not is_refused(session, lambda: change(session, person, FINANCE, other))
     fill(session, SYSTEM, person, 2 * MAX_CHANGES)
     reset(session, person, SYSTEM)
 
@@ -260,7 +281,7 @@ def test_what_is_repeated_is_answered_as_before(
     agent, person = make_person(SUPPORT), make_person(SUPPORT)
     request = ask(session, agent, FINANCE, admin)
     fill(session, admin, person, MAX_CHANGES - 1)
-    assert is_refused(session, lambda: change(session, agent, None, admin))
+    assert is_refused(session, lambda: change(session, person, FINANCE, admin))
     before = counts(session)
     assert change(session, agent, FINANCE, admin) == request
     assert change(session, agent, SUPPORT, admin) is None
@@ -274,8 +295,8 @@ def test_approvals_count_for_who_requested(session: Session, make_person: Make) 
         request = ask(session, make_person(SUPPORT), FINANCE, first)
         approve_role_request(session, request_id=request.request_id, actor=second)
     agent = make_person(SUPPORT)
-    assert is_refused(session, lambda: change(session, agent, None, first))
-    assert not is_refused(session, lambda: change(session, agent, None, second))
+    assert is_refused(session, lambda: change(session, agent, FINANCE, first))
+    assert not is_refused(session, lambda: change(session, agent, FINANCE, second))
 
 
 @pytest.mark.parametrize("role", [SUPPORT, FINANCE])
@@ -289,7 +310,7 @@ def test_colleague_who_accepts_is_not_refused_for_what_the_inviter_did(
         select(OutboxMessage).where(OutboxMessage.template == "staff_invitation")
     ).one()
     token = str(parameters_of(session, row)["token"])
-    fill(session, admin, person)
+    fill(session, admin, person, MAX_CHANGES - 1)
     session.commit()
     _signed_in, request = accept_staff_invitation(
         sessions,
@@ -302,6 +323,9 @@ def test_colleague_who_accepts_is_not_refused_for_what_the_inviter_did(
     assert (request is not None) is (role is FINANCE)
     found = session.scalars(select(User).where(User.email == email)).one()
     assert found.staff_role == (None if role is FINANCE else "support")
+    # It counts neither: the inviter has room for one change as before.
+    agent = person
+    assert not is_refused(session, lambda: change(session, agent, FINANCE, admin))
 
 
 # ── At the same time, and how it is looked up ──────────────────────────────────────────────────
@@ -317,7 +341,7 @@ def test_two_browsers_at_once_make_one_change_where_there_is_room_for_one(
             mine.execute(text("SELECT 1"))
             ready.wait()
             try:
-                change(mine, who, None, admin)
+                change(mine, who, FINANCE, admin)
             except RateLimited:
                 return "refused"
             mine.commit()
@@ -374,12 +398,12 @@ def test_counted_actions_are_actions_that_services_record() -> None:
 
 # ── Both ways ──────────────────────────────────────────────────────────────────────────────────
 def refused_kinds(session: Session, make: Make) -> set[str]:
-    admin, boss = make(ADMIN), make(ADMIN)
+    admin, finance = make(ADMIN), make(FINANCE)
     person, other = make(SUPPORT), make(SUPPORT)
     fill(session, admin, other)
     acts: dict[str, Callable[[], object]] = {
-        "change": lambda: change(session, person, None, admin),
-        "request": lambda: change(session, boss, None, admin),
+        "change": lambda: change(session, finance, SUPPORT, admin),
+        "request": lambda: change(session, person, FINANCE, admin),
         "reset": lambda: reset(session, person, admin),
     }
     return {name for name, act in acts.items() if is_refused(session, act)}
@@ -404,7 +428,7 @@ def test_without_the_count_changes_would_pass(
     refused: set[str],
 ) -> None:
     for place, instead in broken.items():
-        monkeypatch.setattr(place, instead or (lambda *_: None))
+        monkeypatch.setattr(place, instead or (lambda *_given, **_named: None))
     assert refused_kinds(session, make_person) == refused
 
 

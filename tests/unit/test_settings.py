@@ -180,6 +180,8 @@ def test_address_in_capitals_makes_secure_cookies_too() -> None:
         ("TRUSTED_PROXIES", "none, 10.0.0.1"),
         ("TRUSTED_PROXIES", "::ffff:10.0.0.1"),
         ("TRUSTED_PROXIES", "0.0.0.0/0"),
+        ("TRUSTED_PROXIES", "0.0.0.0/1, 128.0.0.0/1"),
+        ("TRUSTED_PROXIES", "10.0.0.5, ::/1, 8000::/1"),
         ("TRUSTED_PROXIES", "10.0.0.1, ::/0"),
         ("DATABASE_POOL_SIZE", "1.5"),
         ("STATEMENT_TIMEOUT_SECONDS", ""),
