@@ -1,10 +1,10 @@
-"""A gateway that sends 200 notifications a second while people look at pages.
+"""A gateway that sends 200 webhooks a second while people look at pages.
 
 Of all that is sent, 30 % are repetitions and 10 % have a wrong signature. Every payment must be
 credited once, and the slowest hundredth is printed beside that of a route which does nothing,
 asked in the same seconds. CALLBACKS_SECONDS sets how long.
 
-Before that, genuine notifications come alone, and then beside a flood of forged ones of another
+Before that, genuine webhooks come alone, and then beside a flood of forged ones of another
 gateway whose certificates are slow to come: the ratio of the slowest hundredths is printed.
 """
 
@@ -78,7 +78,7 @@ class Answers:
 
 
 def run(sessions: sessionmaker[Session], _pgbench: Pgbench) -> None:
-    """Print what became of the notifications and how slow the slowest hundredth was."""
+    """Print what became of the webhooks and how slow the slowest hundredth was."""
     total = int(PER_SECOND * SECONDS)
     fresh = int(total * (1 - REPEATED - FORGED))
     alone = int(ISOLATION_PER_SECOND * ISOLATION_SECONDS)
@@ -241,7 +241,7 @@ async def _send(client: httpx2.AsyncClient, query: str, answers: Answers) -> Non
 
 
 async def _probe(portal: Server, answers: Answers, until: float) -> None:
-    # Connections of its own: those of the notifications may all be waiting.
+    # Connections of its own: those of the webhooks may all be waiting.
     async with httpx2.AsyncClient(base_url=portal.address, timeout=_PATIENCE) as client:
         while time.monotonic() < until:
             started = time.perf_counter()

@@ -87,8 +87,8 @@ class _Metrics:
         self.pool_size = Gauge("pool_size", "Connections that stay open", **own)
         self.pool_checked_out = Gauge("pool_checked_out", "Connections at work", **own)
         self.pool_overflow = Gauge("pool_overflow", "Connections above the pool's size", **own)
-        self.notifications = Counter(
-            "notifications", "Messages in the name of a gateway", ("gateway", "outcome"), **own
+        self.webhooks = Counter(
+            "webhooks", "Messages in the name of a gateway", ("gateway", "outcome"), **own
         )
         self.payment_check_failures = Counter(
             "payment_check_failures", "Questions to a gateway about a payment that failed",
@@ -118,9 +118,9 @@ def request_answered(method: str, route: str, status: int, seconds: float) -> No
     figures.request_seconds.labels(route).observe(seconds)
 
 
-def notification_taken(gateway: str, outcome: str) -> None:
+def webhook_taken(gateway: str, outcome: str) -> None:
     """Count a message in the name of a gateway, by what became of it."""
-    _all().notifications.labels(gateway, outcome).inc()
+    _all().webhooks.labels(gateway, outcome).inc()
 
 
 def payment_check_failed(gateway: str) -> None:

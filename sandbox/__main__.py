@@ -20,7 +20,7 @@ def main(
         str, typer.Option(help="How browsers reach it; without it, this computer and the port.")
     ] = "",
     portal_url: Annotated[
-        str, typer.Option(help="Where the portal takes notifications.")
+        str, typer.Option(help="Where the portal takes webhooks.")
     ] = "http://localhost:8501",
     folder: Annotated[Path, typer.Option(help="Where it keeps what it remembers.")] = Path(
         ".data/sandbox"

@@ -30,7 +30,7 @@ GATEWAYS = ("vnpay", "stripe", "paypal")
 class Context:
     """What the stand-ins share.
 
-    `base_url` is where this application is reached, `portal_url` where notifications go to.
+    `base_url` is where this application is reached, `portal_url` where webhooks go to.
     `folder` is for what a stand-in makes once, such as a certificate.
     """
 

@@ -1,4 +1,4 @@
-"""Notifications on their way: sent after a while, again where nobody takes them, or never."""
+"""Webhooks on their way: sent after a while, again where nobody takes them, or never."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _TIMEOUT_SECONDS = 10.0
 
 
 class Delivery(StrEnum):
-    """How the person at the hosted page wants the notification to come."""
+    """How the person at the hosted page wants the webhook to come."""
 
     NORMAL = "normal"
     DUPLICATE = "duplicate"
@@ -79,7 +79,7 @@ class Courier:
             await asyncio.sleep(wait)
             if await self._is_taken(parcel):
                 return
-        _log.warning("a notification was given up")
+        _log.warning("a webhook was given up")
 
     async def _is_taken(self, parcel: Parcel) -> bool:
         message = parcel.make()
@@ -88,6 +88,6 @@ class Courier:
                 message.method, message.url, headers=dict(message.headers), content=message.body
             )
         except httpx2.HTTPError as error:
-            _log.info("nobody takes a notification: %s", type(error).__name__)
+            _log.info("nobody takes a webhook: %s", type(error).__name__)
             return False
         return parcel.is_taken(answer.status_code, answer.content)

@@ -16,11 +16,11 @@ from domain.gateways.interface import (
     GatewayUnavailable,
     KnownName,
     Limits,
-    Notification,
     PaymentUpdate,
     RefundState,
     RefundUpdate,
     Snapshot,
+    WebhookEvent,
 )
 from domain.money import Money
 from domain.payments import CONSENT_VERSION, StartedPayment, start_payment
@@ -76,7 +76,7 @@ class ScriptedGateway:
     def parse_return(self, message: InboundMessage) -> KnownName:
         return KnownName(reference=dict(message.query).get("reference"))
 
-    def parse_webhook(self, message: InboundMessage) -> Notification:
+    def parse_webhook(self, message: InboundMessage) -> WebhookEvent:
         raise NotImplementedError
 
     def acknowledge(self, outcome: Outcome) -> Acknowledgement:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Never
 from db.engine import make_engine, make_sessions
 from db.models import Payment
 from domain.actors import MemberRole, user_actor
-from domain.gateways.interface import InboundMessage, Notification
+from domain.gateways.interface import InboundMessage, WebhookEvent
 from domain.money import Money
 from domain.payments import open_checkout, process_webhook, send_refund
 from domain.security.payload_encryption import Vault
@@ -47,10 +47,10 @@ class Telling(ScriptedGateway):
     reference = ""
     amount = Money.zero("VND")
 
-    def parse_webhook(self, message: InboundMessage) -> Notification:
+    def parse_webhook(self, message: InboundMessage) -> WebhookEvent:
         assert message.body
         fact = paid(self.reference, self.amount, number=f"money-{self.reference}")
-        return Notification(f"event-{self.reference}", "paid", (fact,))
+        return WebhookEvent(f"event-{self.reference}", "paid", (fact,))
 
 
 class StopsBeforeTheAnswer(Telling):

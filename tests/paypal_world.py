@@ -16,7 +16,7 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
 
-from domain.gateways.interface import InboundMessage, Notification
+from domain.gateways.interface import InboundMessage, WebhookEvent
 from domain.gateways.paypal.client import PayPal, PayPalSettings
 from sandbox import paypal as stand_in
 from sandbox.app import Context
@@ -53,12 +53,12 @@ class World:
     recorder: Recorder
     clock: list[timedelta]
 
-    def told(self) -> Notification:
-        """Return the next notification, verified."""
+    def told(self) -> WebhookEvent:
+        """Return the next webhook, verified."""
         return self.gateway.parse_webhook(self.messages.get(timeout=WAIT_SECONDS))
 
-    def told_until(self, event_type: str) -> Notification:
-        """Return the next notification of a kind; those before it are verified too."""
+    def told_until(self, event_type: str) -> WebhookEvent:
+        """Return the next webhook of a kind; those before it are verified too."""
         while True:
             found = self.told()
             if found.event_type == event_type:

@@ -1,6 +1,6 @@
 """What every adapter reads with: a strange document is an error of the gateway, and never of ours.
 
-Only GatewayUnavailable, GatewayRefused and NotificationRefused leave an adapter. Its public methods
+Only GatewayUnavailable, GatewayRefused and WebhookRefused leave an adapter. Its public methods
 stand under `reading_answer` or `reading_message`, whatever goes wrong inside them.
 """
 
@@ -17,8 +17,8 @@ from domain.errors import BillingError
 from domain.gateways.interface import (
     GatewayRefused,
     GatewayUnavailable,
-    NotificationRefused,
     Outcome,
+    WebhookRefused,
 )
 from domain.money import MAX_PAYMENT_MICROS
 
@@ -65,14 +65,14 @@ def reading_answer(gateway: str) -> Iterator[None]:
 
 @contextmanager
 def reading_message(gateway: str) -> Iterator[None]:
-    """Raise NotificationRefused, MALFORMED, for a message that cannot be read."""
+    """Raise WebhookRefused, MALFORMED, for a message that cannot be read."""
     try:
         yield
-    except NotificationRefused:
+    except WebhookRefused:
         raise
     except UNREADABLE as error:
         _log_place(gateway, "a message", error)
-        raise NotificationRefused(Outcome.MALFORMED, "fields") from None
+        raise WebhookRefused(Outcome.MALFORMED, "fields") from None
 
 
 def _log_place(gateway: str, what: str, error: Exception) -> None:
@@ -117,7 +117,7 @@ def readable(read: Callable[[], _Value]) -> _Value | None:
 
 
 def read_object(body: bytes) -> dict[str, Any]:
-    """Return the JSON object that a verified body is; raise NotificationRefused where it is none.
+    """Return the JSON object that a verified body is; raise WebhookRefused where it is none.
 
     It has to say one thing: UTF-8, each name once, and numbers that JSON has, of a length and a
     depth that can be read.
@@ -127,9 +127,9 @@ def read_object(body: bytes) -> dict[str, Any]:
             body.decode("utf-8"), object_pairs_hook=_each_once, parse_constant=_no_number
         )
     except (RecursionError, ValueError):
-        raise NotificationRefused(Outcome.MALFORMED, "no_json") from None
+        raise WebhookRefused(Outcome.MALFORMED, "no_json") from None
     if not isinstance(found, dict):
-        raise NotificationRefused(Outcome.MALFORMED, "no_object")
+        raise WebhookRefused(Outcome.MALFORMED, "no_object")
     return found
 
 

@@ -240,7 +240,7 @@ GatewayUpdate = PaymentUpdate | RefundUpdate | DisputeUpdate
 
 
 @dataclass(frozen=True, slots=True)
-class Notification:
+class WebhookEvent:
     """A message of the gateway that was verified.
 
     `event_id` is unique at the gateway: the same again is a repetition. `updates` are what it says;
@@ -332,10 +332,10 @@ class GatewayRefused(BillingError):  # noqa: N818 - as domain.errors
         self.reason = reason
 
 
-class NotificationRefused(BillingError):  # noqa: N818 - as domain.errors
+class WebhookRefused(BillingError):  # noqa: N818 - as domain.errors
     """A message cannot be believed, or cannot be read."""
 
-    code: ClassVar[str] = "notification_refused"
+    code: ClassVar[str] = "webhook_refused"
 
     def __init__(self, outcome: Outcome, reason: str) -> None:
         """Say BAD_SIGNATURE or MALFORMED, and why in a slug such as "old" or "wrong_merchant"."""
@@ -377,13 +377,13 @@ class Gateway(Protocol):
     def parse_return(self, message: InboundMessage) -> KnownName:
         """Return which payment a returning browser speaks of: nothing more can be believed.
 
-        Raises NotificationRefused.
+        Raises WebhookRefused.
         """
 
-    def parse_webhook(self, message: InboundMessage) -> Notification:
-        """Verify and read a message. Raises NotificationRefused; asks nobody but for certificates.
+    def parse_webhook(self, message: InboundMessage) -> WebhookEvent:
+        """Verify and read a message. Raises WebhookRefused; asks nobody but for certificates.
 
-        A message that is genuine and of no interest is a Notification with no updates.
+        A message that is genuine and of no interest is a WebhookEvent with no updates.
         """
 
     def acknowledge(self, outcome: Outcome) -> Acknowledgement:

@@ -39,13 +39,13 @@ from domain.gateways.interface import (
     Instrument,
     KnownName,
     Limits,
-    Notification,
-    NotificationRefused,
     Outcome,
     PaymentUpdate,
     RefundState,
     RefundUpdate,
     Snapshot,
+    WebhookEvent,
+    WebhookRefused,
 )
 from domain.money import Money
 
@@ -215,10 +215,10 @@ class StripeCheckout:
         for name, value in message.query:
             if name == "session_id" and _SESSION_ID.fullmatch(value):
                 return KnownName(gateway_reference=value)
-        raise NotificationRefused(Outcome.MALFORMED, "session_id")
+        raise WebhookRefused(Outcome.MALFORMED, "session_id")
 
     # ── Webhooks ──────────────────────────────────────────────────────────────────────────────
-    def parse_webhook(self, message: InboundMessage) -> Notification:
+    def parse_webhook(self, message: InboundMessage) -> WebhookEvent:
         """Verify a webhook over its body as it came, and read the events that matter."""
         with reading_message(NAME):
             return self._read(self._verified(message))
@@ -228,9 +228,9 @@ class StripeCheckout:
         signed_at = _signed_at(header)
         now = message.received_at.timestamp()
         if signed_at is None:
-            raise NotificationRefused(Outcome.BAD_SIGNATURE, "signature")
+            raise WebhookRefused(Outcome.BAD_SIGNATURE, "signature")
         if signed_at > now + _TOLERANCE_SECONDS:  # the SDK refuses only what is old
-            raise NotificationRefused(Outcome.BAD_SIGNATURE, "future")
+            raise WebhookRefused(Outcome.BAD_SIGNATURE, "future")
         for secret in self._settings.webhook_secrets:
             try:
                 stripe.WebhookSignature.verify_header(
@@ -239,25 +239,25 @@ class StripeCheckout:
             except stripe.SignatureVerificationError:
                 continue
             except ValueError:  # the SDK signs text
-                raise NotificationRefused(Outcome.MALFORMED, "no_json") from None
+                raise WebhookRefused(Outcome.MALFORMED, "no_json") from None
             event = read_object(message.body)
             if event.get("livemode") is not (not self._settings.is_sandbox):
-                raise NotificationRefused(Outcome.BAD_SIGNATURE, "wrong_mode")
+                raise WebhookRefused(Outcome.BAD_SIGNATURE, "wrong_mode")
             return event
         is_old = signed_at < now - _TOLERANCE_SECONDS
-        raise NotificationRefused(Outcome.BAD_SIGNATURE, "old" if is_old else "signature")
+        raise WebhookRefused(Outcome.BAD_SIGNATURE, "old" if is_old else "signature")
 
-    def _read(self, event: _Object) -> Notification:
+    def _read(self, event: _Object) -> WebhookEvent:
         event_id, event_type = _text(event["id"]), _text(event["type"])
         about: _Object = event["data"]["object"]
         if event_type == "charge.refunded":
             # It says only how much went back in all; each refund is asked for.
-            return Notification(event_id, event_type, asks_about=_names_of_charge(about))
+            return WebhookEvent(event_id, event_type, asks_about=_names_of_charge(about))
         reader = _READERS.get(event_type)
         if reader is None:
-            return Notification(event_id, event_type)
+            return WebhookEvent(event_id, event_type)
         update = reader(about, _moment(event["created"]))
-        return Notification(event_id, event_type, () if update is None else (update,))
+        return WebhookEvent(event_id, event_type, () if update is None else (update,))
 
     def acknowledge(self, outcome: Outcome) -> Acknowledgement:
         """Return a status: Stripe comes again on all but 2xx, for three days.

@@ -37,13 +37,13 @@ from domain.gateways.interface import (
     GatewayUnavailable,
     KnownName,
     Limits,
-    Notification,
-    NotificationRefused,
     Outcome,
     PaymentUpdate,
     RefundState,
     RefundUpdate,
     Snapshot,
+    WebhookEvent,
+    WebhookRefused,
 )
 from domain.money import Money
 
@@ -349,17 +349,17 @@ class VNPay:
         return KnownName(reference=self._verified(message)["vnp_TxnRef"])
 
     @reading_message(NAME)
-    def parse_webhook(self, message: InboundMessage) -> Notification:
+    def parse_webhook(self, message: InboundMessage) -> WebhookEvent:
         """Verify an IPN. Success is a good response code and a good status, both."""
         given = self._verified(message)
         try:
             amount = _amount(given.get("vnp_Amount", ""))
         except ValueError:
-            raise NotificationRefused(Outcome.MALFORMED, "amount") from None
+            raise WebhookRefused(Outcome.MALFORMED, "amount") from None
         code, status, number = (given[name] for name in ANSWER_ONLY)
         state = _state(code, status)
         if state is GatewayPaymentState.PAID and number in _NO_NUMBER:
-            raise NotificationRefused(Outcome.MALFORMED, "transaction_number")
+            raise WebhookRefused(Outcome.MALFORMED, "transaction_number")
         update = PaymentUpdate(
             state=state,
             reference=given["vnp_TxnRef"],
@@ -370,29 +370,29 @@ class VNPay:
             method=optional_text(given.get("vnp_CardType")),
         )
         names = given["vnp_TxnRef"], number, code, status, given["vnp_Amount"]
-        return Notification(required_text(":".join(names)), "ipn", (update,))
+        return WebhookEvent(required_text(":".join(names)), "ipn", (update,))
 
     def _verified(self, message: InboundMessage) -> dict[str, str]:
         """Return the parameters that VNPay signed, of a return or an IPN.
 
-        Raises NotificationRefused where they cannot be believed, and for what we signed ourselves.
+        Raises WebhookRefused where they cannot be believed, and for what we signed ourselves.
         """
         pairs = [(name, value) for name, value in message.query if name.startswith("vnp_")]
         given = dict(pairs)
         if not pairs:
-            raise NotificationRefused(Outcome.MALFORMED, "empty")
+            raise WebhookRefused(Outcome.MALFORMED, "empty")
         if len(given) != len(pairs):
-            raise NotificationRefused(Outcome.BAD_SIGNATURE, "doubled_parameter")
+            raise WebhookRefused(Outcome.BAD_SIGNATURE, "doubled_parameter")
         expected = sign(self._settings.hash_secret, hash_data(pairs))
         if not _is_same(given.get(_HASH, ""), expected):
-            raise NotificationRefused(Outcome.BAD_SIGNATURE, "signature")
+            raise WebhookRefused(Outcome.BAD_SIGNATURE, "signature")
         if given.get("vnp_TmnCode") != self._settings.tmn_code:
-            raise NotificationRefused(Outcome.BAD_SIGNATURE, "wrong_merchant")
+            raise WebhookRefused(Outcome.BAD_SIGNATURE, "wrong_merchant")
         has_all = all(given.get(name) for name in ANSWER_ONLY)
         if not has_all or not REQUEST_ONLY.isdisjoint(given):
-            raise NotificationRefused(Outcome.MALFORMED, "not_an_answer")
+            raise WebhookRefused(Outcome.MALFORMED, "not_an_answer")
         if optional_text(given.get("vnp_TxnRef")) is None:
-            raise NotificationRefused(Outcome.MALFORMED, "reference")
+            raise WebhookRefused(Outcome.MALFORMED, "reference")
         return given
 
     def acknowledge(self, outcome: Outcome) -> Acknowledgement:

@@ -19,9 +19,9 @@ from domain.gateways.interface import (
     DisputeUpdate,
     GatewayPaymentState,
     KnownName,
-    NotificationRefused,
     Outcome,
     PaymentUpdate,
+    WebhookRefused,
 )
 from domain.payments.gateway_updates import apply_updates, as_of, name_of
 from domain.payments.polling import note_failed_check
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from db.models import Payment
     from domain.actors import Actor
-    from domain.gateways.interface import Gateway, GatewayUpdate, InboundMessage, Notification
+    from domain.gateways.interface import Gateway, GatewayUpdate, InboundMessage, WebhookEvent
     from domain.security.payload_encryption import Vault
 
 T = TypeVar("T")
@@ -110,29 +110,29 @@ def handle_webhook(
     the gateway to come again.
     """
     try:
-        notification = gateway.parse_webhook(message)
-    except NotificationRefused as refusal:
+        webhook = gateway.parse_webhook(message)
+    except WebhookRefused as refusal:
         _keep_refused(run, gateway, message, refusal, vault)
         return refusal.outcome, gateway.acknowledge(refusal.outcome)
     try:
-        outcome = run(lambda session: _act(session, gateway, message, notification, vault))
+        outcome = run(lambda session: _act(session, gateway, message, webhook, vault))
     except SQLAlchemyError:
-        _log.exception("a notification of %s cannot be written", gateway.name)
+        _log.exception("a webhook of %s cannot be written", gateway.name)
         outcome = Outcome.UNAVAILABLE
     except Exception as error:  # noqa: BLE001 - the gateway has to be answered, in its own form
-        _log.exception("a notification of %s cannot be processed", gateway.name)
-        _set_aside(run, gateway, notification, error)
+        _log.exception("a webhook of %s cannot be processed", gateway.name)
+        _set_aside(run, gateway, webhook, error)
         outcome = Outcome.UNAVAILABLE
     return outcome, gateway.acknowledge(outcome)
 
 
 def _set_aside(
-    run: RunTransaction, gateway: Gateway, notification: Notification, error: Exception
+    run: RunTransaction, gateway: Gateway, webhook: WebhookEvent, error: Exception
 ) -> None:
     """Note at the payments that are named why nothing came of a message, for staff to see."""
 
     def note_failure(session: Session) -> None:
-        names = {name_of(update) for update in notification.updates} | {*notification.asks_about}
+        names = {name_of(update) for update in webhook.updates} | {*webhook.asks_about}
         for name in sorted(names, key=repr):
             payment = _ask_soon(session, gateway, name)
             if payment is not None:
@@ -141,40 +141,40 @@ def _set_aside(
     try:
         run(note_failure)
     except SQLAlchemyError:
-        _log.exception("a failed notification of %s cannot be noted", gateway.name)
+        _log.exception("a failed webhook of %s cannot be noted", gateway.name)
 
 
 def _act(
     session: Session,
     gateway: Gateway,
     message: InboundMessage,
-    notification: Notification,
+    webhook: WebhookEvent,
     vault: Vault,
 ) -> Outcome:
-    if _is_kept(session, gateway, notification.event_id, Outcome.RECORDED):
+    if _is_kept(session, gateway, webhook.event_id, Outcome.RECORDED):
         return Outcome.REPEATED  # whatever it said was done, and committed with this row
-    updates = [as_of(update, message.received_at) for update in notification.updates]
+    updates = [as_of(update, message.received_at) for update in webhook.updates]
     outcome, payment = apply_updates(session, gateway=gateway, updates=updates, actor=GATEWAY_ACTOR)
-    asked = [_ask_soon(session, gateway, name) for name in notification.asks_about]
+    asked = [_ask_soon(session, gateway, name) for name in webhook.asks_about]
     found = [one for one in asked if one is not None]
     if found:
         payment, outcome = found[-1], Outcome.RECORDED
-    for update in notification.updates:
+    for update in webhook.updates:
         if isinstance(update, DisputeUpdate):
             # Its messages leave things out, and come in any order: the answer is of now.
             _ask_soon(session, gateway, name_of(update))
-    if not notification.updates and not notification.asks_about:
+    if not webhook.updates and not webhook.asks_about:
         outcome = Outcome.RECORDED
     _keep(
         session,
         gateway,
         message,
         vault,
-        event_id=notification.event_id,
-        event_type=notification.event_type,
+        event_id=webhook.event_id,
+        event_type=webhook.event_type,
         outcome=outcome,
         payment=payment,
-        reason=_PAID if _has_unmatched(session, gateway, notification.updates, outcome) else None,
+        reason=_PAID if _has_unmatched(session, gateway, webhook.updates, outcome) else None,
     )
     return outcome
 
@@ -270,7 +270,7 @@ def _keep_refused(
     run: RunTransaction,
     gateway: Gateway,
     message: InboundMessage,
-    refusal: NotificationRefused,
+    refusal: WebhookRefused,
     vault: Vault,
 ) -> None:
     """Keep what cannot be believed as evidence; nobody can fill the table with it.

@@ -21,7 +21,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from domain.errors import BillingError
-from domain.gateways.interface import InboundMessage, KnownName, NotificationRefused, Outcome
+from domain.gateways.interface import InboundMessage, KnownName, Outcome, WebhookRefused
 from domain.payments import handle_webhook, reference_of
 from domain.payments.queries import find_payment
 from domain.permissions import allows
@@ -60,13 +60,13 @@ _METHODS = {"vnpay": ("GET",)}
 def routes() -> list[BaseRoute]:
     """Return the routes: /webhooks/…, /payments/return/… and /pay/…."""
     return [
-        Route("/webhooks/{gateway}", endpoint=_Notifications()),
+        Route("/webhooks/{gateway}", endpoint=_Webhooks()),
         Route("/payments/return/{gateway}", endpoint=_Returns()),
         form_route("/pay/{reference}", Form(None, show=_leave, for_signed_in=True)),
     ]
 
 
-class _Notifications:
+class _Webhooks:
     """Takes what a gateway's server sends, and answers as that gateway expects.
 
     Each gateway has threads of its own: whatever is sent in the name of one, and however long it
@@ -112,7 +112,7 @@ def _take(gateway: Gateway, inbound: InboundMessage) -> Response:
 
 
 def _answered(gateway: Gateway, outcome: Outcome, answer: Acknowledgement) -> Response:
-    metrics.notification_taken(gateway.name, outcome.value)
+    metrics.webhook_taken(gateway.name, outcome.value)
     return Response(
         answer.body,
         answer.status,
@@ -195,7 +195,7 @@ def _come_back(gateway: Gateway, inbound: InboundMessage) -> Response:
     reference = None
     try:
         name: KnownName | None = gateway.parse_return(inbound)
-    except NotificationRefused as refusal:
+    except WebhookRefused as refusal:
         _log.warning("somebody came back from %s unbelievably: %s", gateway.name, refusal.reason)
         name = None
     if name is not None:

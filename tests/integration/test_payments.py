@@ -290,7 +290,7 @@ def test_twenty_parallel_duplicates_give_one_entry(begun: Begun) -> None:
     assert len(entries(begun.sessions, begun.account)) == 1
 
 
-def test_a_notification_before_our_create_call_has_returned(begun: Begun) -> None:
+def test_a_webhook_before_our_create_call_has_returned(begun: Begun) -> None:
     class Hasty(ScriptedGateway):
         def create_checkout(self, request: CheckoutRequest) -> Checkout:
             assert take(begun.sessions, ipn(begun.reference)) is Outcome.RECORDED
@@ -442,7 +442,7 @@ def test_the_money_may_come_before_the_promise(begun: Begun) -> None:
     assert begun.row().state == "succeeded"
 
 
-def test_the_reconciler_mends_a_notification_that_never_came(begun: Begun) -> None:
+def test_polling_mends_a_webhook_that_never_came(begun: Begun) -> None:
     gateway = ScriptedGateway(snapshot=Snapshot(paid(begun.reference, CREDIT)))
     make_due(begun)
     told = check_due(begun.sessions, gateways={"vnpay": gateway}, actor=GATEWAYS)

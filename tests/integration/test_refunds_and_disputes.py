@@ -20,12 +20,12 @@ from domain.gateways.interface import (
     GatewayPaymentState,
     GatewayRefused,
     InboundMessage,
-    Notification,
     Outcome,
     PaymentUpdate,
     RefundState,
     RefundUpdate,
     Snapshot,
+    WebhookEvent,
 )
 from domain.money import Money
 from domain.payments import check_due, check_payment, process_webhook, request_refund, send_refund
@@ -541,8 +541,8 @@ class Telling(ScriptedGateway):
         super().__init__()
         self.update = update
 
-    def parse_webhook(self, message: InboundMessage) -> Notification:
-        return Notification(message.raw_query, "event", (self.update,))
+    def parse_webhook(self, message: InboundMessage) -> WebhookEvent:
+        return WebhookEvent(message.raw_query, "event", (self.update,))
 
 
 def tell(payment: Paid, update: GatewayUpdate) -> Outcome:

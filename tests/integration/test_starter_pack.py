@@ -537,7 +537,7 @@ def test_one_card_in_many_accounts_at_once_gives_it_once(sessions: sessionmaker[
         check_ledger(session)
 
 
-def test_answers_and_notifications_at_once_give_it_once(sessions: sessionmaker[Session]) -> None:
+def test_answers_and_webhooks_at_once_give_it_once(sessions: sessionmaker[Session]) -> None:
     """Two accounts with one card, each with two payments: some wait, and some are told at once."""
     with sessions.begin() as session:
         pack(session)

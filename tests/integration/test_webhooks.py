@@ -24,10 +24,10 @@ from domain.gateways.interface import (
     DisputeUpdate,
     GatewayPaymentState,
     InboundMessage,
-    Notification,
-    NotificationRefused,
     Outcome,
     PaymentUpdate,
+    WebhookEvent,
+    WebhookRefused,
 )
 from domain.payments import handle_webhook, unmatched_webhooks, webhooks
 from domain.payments.polling import CHECK_FAILED
@@ -59,17 +59,17 @@ MESSAGE = InboundMessage("POST", {}, (), "", b"{}", datetime.now(UTC))
 class Telling(ScriptedGateway):
     """A gateway whose webhook is what a test says."""
 
-    notification: Notification = field(default_factory=lambda: Notification("event-1", "test"))
-    refusal: NotificationRefused | None = None
+    webhook: WebhookEvent = field(default_factory=lambda: WebhookEvent("event-1", "test"))
+    refusal: WebhookRefused | None = None
 
-    def parse_webhook(self, message: InboundMessage) -> Notification:  # noqa: ARG002 - any
+    def parse_webhook(self, message: InboundMessage) -> WebhookEvent:  # noqa: ARG002 - any
         if self.refusal is not None:
             raise self.refusal
-        return self.notification
+        return self.webhook
 
 
 def telling(*updates: GatewayUpdate, event_id: str = "event-1") -> Telling:
-    return Telling(notification=Notification(event_id, "test", updates))
+    return Telling(webhook=WebhookEvent(event_id, "test", updates))
 
 
 def unmatched(sessions: sessionmaker[Session]) -> list[str]:
@@ -193,7 +193,7 @@ def test_forged_webhooks_of_one_gateway_leave_room_for_the_evidence_of_another(
     sessions: sessionmaker[Session], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(webhooks, "_REFUSED_KEPT_PER_HOUR", 2)
-    refusal = NotificationRefused(Outcome.BAD_SIGNATURE, "signature")
+    refusal = WebhookRefused(Outcome.BAD_SIGNATURE, "signature")
     for number in range(5):
         message = replace(MESSAGE, body=b"%d" % number, received_at=datetime.now(UTC))
         take(sessions, message, Telling(name="paypal", refusal=refusal))
@@ -207,7 +207,7 @@ def test_evidence_is_kept_again_after_an_hour(
     sessions: sessionmaker[Session], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(webhooks, "_REFUSED_KEPT_PER_HOUR", 1)
-    refusal = NotificationRefused(Outcome.MALFORMED, "no_json")
+    refusal = WebhookRefused(Outcome.MALFORMED, "no_json")
     for minutes in (61, 0, 0):
         moment = datetime.now(UTC) - timedelta(minutes=minutes)
         message = replace(MESSAGE, body=str(moment).encode(), received_at=moment)
@@ -262,7 +262,7 @@ def test_a_webhook_is_verified_while_no_connection_is_taken(begun: Begun) -> Non
     pool = begun.sessions.kw["bind"].pool
 
     class Slow(Telling):
-        def parse_webhook(self, message: InboundMessage) -> Notification:
+        def parse_webhook(self, message: InboundMessage) -> WebhookEvent:
             taken.append(pool.checkedout())
             return super().parse_webhook(message)
 
@@ -279,10 +279,10 @@ class Stuck(Telling):
     go_on: threading.Event = field(default_factory=threading.Event)
     begun: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
 
-    def parse_webhook(self, message: InboundMessage) -> Notification:  # noqa: ARG002 - any
+    def parse_webhook(self, message: InboundMessage) -> WebhookEvent:  # noqa: ARG002 - any
         self.begun.release()
         self.go_on.wait()
-        raise NotificationRefused(Outcome.BAD_SIGNATURE, "certificate_unavailable")
+        raise WebhookRefused(Outcome.BAD_SIGNATURE, "certificate_unavailable")
 
 
 @pytest.fixture

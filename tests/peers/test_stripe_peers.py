@@ -24,11 +24,11 @@ from domain.gateways.interface import (
     GatewayRefused,
     InboundMessage,
     KnownPayment,
-    NotificationRefused,
     Outcome,
     PaymentUpdate,
     RefundRequest,
     RefundState,
+    WebhookRefused,
 )
 from domain.gateways.stripe import StripeCheckout, StripeSettings
 from domain.money import Money
@@ -183,7 +183,7 @@ def test_its_webhook_is_refused_with_another_secret_or_body(peer: Peer) -> None:
         "POST", message.headers, (), "", message.body + b" ", message.received_at
     )
     for gateway, given in ((StripeCheckout(settings), message), (peer.gateway, changed)):
-        with pytest.raises(NotificationRefused) as caught:
+        with pytest.raises(WebhookRefused) as caught:
             gateway.parse_webhook(given)
         assert caught.value.outcome is Outcome.BAD_SIGNATURE
 

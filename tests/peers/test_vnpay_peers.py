@@ -19,10 +19,10 @@ from domain.gateways.interface import (
     GatewayUnavailable,
     InboundMessage,
     KnownPayment,
-    NotificationRefused,
     Outcome,
     RefundRequest,
     RefundState,
+    WebhookRefused,
 )
 from domain.gateways.vnpay import QUERY_RESPONSE, VNPay, VNPaySettings, hash_data, sign
 from domain.money import Money
@@ -93,7 +93,7 @@ def ask(peer_modules: Path) -> Ask:
     return asked
 
 
-def notification(**changes: str) -> dict[str, str]:
+def webhook(**changes: str) -> dict[str, str]:
     given = {
         "vnp_TmnCode": "TESTTMN1",
         "vnp_Amount": "50000000",
@@ -144,7 +144,7 @@ def test_the_peer_builds_the_address_that_we_build(ask: Ask) -> None:
 
 @pytest.mark.parametrize("question", ["ipn", "return"])
 def test_the_peer_believes_what_we_sign(ask: Ask, question: str) -> None:
-    told = ask(question, notification())
+    told = ask(question, webhook())
     assert told["isVerified"] is True
     assert told["isSuccess"] is True
     assert told["vnp_Amount"] == 500_000
@@ -152,12 +152,12 @@ def test_the_peer_believes_what_we_sign(ask: Ask, question: str) -> None:
 
 @pytest.mark.parametrize("question", ["ipn", "return"])
 def test_neither_believes_what_was_changed(ask: Ask, question: str) -> None:
-    changed = notification() | {"vnp_Amount": "5000000000"}
+    changed = webhook() | {"vnp_Amount": "5000000000"}
     assert ask(question, changed)["isVerified"] is False
     pairs = list(changed.items())
     message = InboundMessage("GET", {}, pairs, urlencode(pairs), b"", NOW)
     for read in (VNPay(SETTINGS).parse_webhook, VNPay(SETTINGS).parse_return):
-        with pytest.raises(NotificationRefused) as caught:
+        with pytest.raises(WebhookRefused) as caught:
             read(message)
         assert caught.value.outcome is Outcome.BAD_SIGNATURE
 
@@ -185,7 +185,7 @@ def test_we_read_the_peers_signature_and_take_no_pay_address_for_an_answer(ask: 
         (changed, (Outcome.BAD_SIGNATURE, None)),
     ):
         message = InboundMessage("GET", {}, sent, urlencode(sent), b"", NOW)
-        with pytest.raises(NotificationRefused) as caught:
+        with pytest.raises(WebhookRefused) as caught:
             VNPay(SETTINGS).parse_webhook(message)
         outcome, reason = refusal
         assert caught.value.outcome is outcome
@@ -313,7 +313,7 @@ def test_the_stand_in_signs_as_the_peer_does(ask: Ask) -> None:
 
 @pytest.mark.parametrize("question", ["ipn", "return"])
 def test_the_peer_believes_what_the_stand_in_signs(ask: Ask, question: str) -> None:
-    given = notification()
+    given = webhook()
     given["vnp_SecureHash"] = stand_in.form_hash(given)
     told = ask(question, given, secret=stand_in.DEMO_HASH_SECRET)
     assert told["isVerified"] is True

@@ -32,11 +32,11 @@ from domain.gateways.interface import (
     GatewayRefused,
     GatewayUnavailable,
     KnownName,
-    Notification,
-    NotificationRefused,
     Outcome,
     PaymentUpdate,
     Snapshot,
+    WebhookEvent,
+    WebhookRefused,
 )
 from domain.gateways.paypal import updates
 from domain.gateways.paypal.webhooks import (
@@ -340,21 +340,21 @@ class PayPal:
         tokens = [value for name, value in message.query if name == "token"]
         is_order = len(tokens) == 1 and 0 < len(tokens[0]) <= _MAX_ORDER_ID_LENGTH
         if not is_order or not tokens[0].isascii() or not tokens[0].isalnum():
-            raise NotificationRefused(Outcome.MALFORMED, "token")
+            raise WebhookRefused(Outcome.MALFORMED, "token")
         return KnownName(gateway_reference=tokens[0])
 
     @reading_message(NAME)
-    def parse_webhook(self, message: InboundMessage) -> Notification:
+    def parse_webhook(self, message: InboundMessage) -> WebhookEvent:
         """Verify and read an event; nothing of it is read before it is verified."""
         self._verifier.verify(message)
         event = read_object(message.body)
         event_id = optional_text(event.get("id"))
         event_type = optional_text(event.get("event_type"))
         if event_id is None or event_type is None:
-            raise NotificationRefused(Outcome.MALFORMED, "event")
+            raise WebhookRefused(Outcome.MALFORMED, "event")
         sent_at = event.get("create_time")
         found = updates.event_updates(event_type, event.get("resource"), sent_at)
-        return Notification(event_id, event_type, found)
+        return WebhookEvent(event_id, event_type, found)
 
     def acknowledge(self, outcome: Outcome) -> Acknowledgement:
         """Return an empty answer: PayPal comes again on every status but those of success."""

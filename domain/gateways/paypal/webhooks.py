@@ -33,7 +33,7 @@ from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import AuthorityInformationAccessOID
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
-from domain.gateways.interface import NotificationRefused, Outcome
+from domain.gateways.interface import Outcome, WebhookRefused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -230,7 +230,7 @@ class WebhookVerifier:
         self._fetched_ns: deque[int] = deque(maxlen=_MAX_FETCHES)
 
     def verify(self, message: InboundMessage) -> None:
-        """Raise NotificationRefused unless the message is PayPal's, for our webhook, unchanged."""
+        """Raise WebhookRefused unless the message is PayPal's, for our webhook, unchanged."""
         if self._webhook_id in {"", SIMULATOR_WEBHOOK_ID}:
             raise _refused("simulator")
         given = [message.headers.get(name, "") for name in _HEADERS]
@@ -310,7 +310,7 @@ class WebhookVerifier:
         except CertificateUnavailable:
             self._refuse(url, "certificate_unavailable")
             raise _refused("certificate_unavailable") from None
-        except NotificationRefused as refusal:
+        except WebhookRefused as refusal:
             self._refuse(url, refusal.reason)
             raise
         self._keep(url, known)
@@ -452,5 +452,5 @@ def _read_certificates(content: bytes) -> Chain:
         raise _refused("certificate_unreadable") from None
 
 
-def _refused(reason: str) -> NotificationRefused:
-    return NotificationRefused(Outcome.BAD_SIGNATURE, reason)
+def _refused(reason: str) -> WebhookRefused:
+    return WebhookRefused(Outcome.BAD_SIGNATURE, reason)

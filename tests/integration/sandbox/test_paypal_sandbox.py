@@ -23,12 +23,12 @@ from domain.gateways.interface import (
     InboundMessage,
     Instrument,
     KnownPayment,
-    NotificationRefused,
     Outcome,
     PaymentUpdate,
     RefundRequest,
     RefundState,
     RefundUpdate,
+    WebhookRefused,
 )
 from domain.gateways.paypal import client
 from domain.gateways.paypal.client import PayPal
@@ -289,7 +289,7 @@ def test_five_copies_of_a_message_are_one_event(world: World) -> None:
 def test_a_forged_message_is_refused(world: World) -> None:
     _, url = ordered(world)
     world.choose(url, "succeed", "forged")
-    with pytest.raises(NotificationRefused) as caught:
+    with pytest.raises(WebhookRefused) as caught:
         world.told()
     assert (caught.value.outcome, caught.value.reason) == (Outcome.BAD_SIGNATURE, "signature")
 
@@ -299,7 +299,7 @@ def test_a_message_for_another_webhook_is_refused(world: World) -> None:
     world.choose(url, "succeed")
     message = world.messages.get(timeout=WAIT_SECONDS)
     another = replace(settings(world.base_url), webhook_id="ANOTHER-WEBHOOK")
-    with pytest.raises(NotificationRefused, match="signature"):
+    with pytest.raises(WebhookRefused, match="signature"):
         PayPal(another, transport=world.recorder).parse_webhook(message)
 
 
@@ -308,7 +308,7 @@ def test_a_live_gateway_believes_nothing_of_a_stand_in(world: World) -> None:
     world.choose(url, "succeed")
     message = world.messages.get(timeout=WAIT_SECONDS)
     live = replace(settings(world.base_url), api_base="https://api-m.paypal.com", is_sandbox=False)
-    with pytest.raises(NotificationRefused, match="sandbox_certificate"):
+    with pytest.raises(WebhookRefused, match="sandbox_certificate"):
         PayPal(live, transport=world.recorder).parse_webhook(message)
 
 
@@ -382,8 +382,8 @@ def test_a_dispute_is_opened_and_ends(world: World, action: str, state: DisputeS
     assert ended.state is state
     told = {}
     for _ in range(2 if action == "lose_reversed" else 1):
-        notification = world.told()
-        told[notification.event_type] = notification.updates[0]
+        webhook = world.told()
+        told[webhook.event_type] = webhook.updates[0]
     assert told.pop("CUSTOMER.DISPUTE.RESOLVED") == ended
     reversals = [
         (update.gateway_payment_id, update.amount, getattr(update, "reference", ""))
@@ -464,8 +464,8 @@ def test_reversal_is_told_before_and_after_a_dispute(world: World, *, is_first: 
         assert world.operate(action, capture).status_code == 303
     updates = {}
     for _ in actions:
-        notification = world.told()
-        (updates[notification.event_type],) = notification.updates
+        webhook = world.told()
+        (updates[webhook.event_type],) = webhook.updates
     reversal = updates["PAYMENT.CAPTURE.REVERSED"]
     assert isinstance(reversal, RefundUpdate)
     assert (reversal.is_reversal, reversal.amount) == (True, payment.amount)

@@ -33,12 +33,12 @@ from domain.gateways.interface import (
     GatewayUnavailable,
     InboundMessage,
     KnownPayment,
-    NotificationRefused,
     Outcome,
     PaymentUpdate,
     RefundRequest,
     RefundState,
     RefundUpdate,
+    WebhookRefused,
 )
 from domain.gateways.stripe import StripeCheckout, StripeSettings
 from domain.money import Money
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-    from domain.gateways.interface import Checkout, GatewayUpdate, Notification, Snapshot
+    from domain.gateways.interface import Checkout, GatewayUpdate, Snapshot, WebhookEvent
 
 REFERENCE = "ABCDEFGHJKLMNPQRSTUV"
 PATIENCE_SECONDS = 120
@@ -123,7 +123,7 @@ class Shop:
     def hear_raw(self, count: int) -> list[InboundMessage]:
         return [self.mailbox.get(timeout=PATIENCE_SECONDS) for _ in range(count)]
 
-    def hear(self, count: int) -> dict[str, Notification]:
+    def hear(self, count: int) -> dict[str, WebhookEvent]:
         """Return the next messages by their type; the order of their coming means nothing."""
         found = [self.gateway.parse_webhook(message) for message in self.hear_raw(count)]
         by_type = {one.event_type: one for one in found}
@@ -211,13 +211,13 @@ def _app(context: Context, mailbox: queue.Queue[InboundMessage], answers: list[i
     )
 
 
-def payment_update(found: Notification) -> PaymentUpdate:
+def payment_update(found: WebhookEvent) -> PaymentUpdate:
     (update,) = found.updates
     assert isinstance(update, PaymentUpdate)
     return update
 
 
-def only(found: Notification) -> GatewayUpdate:
+def only(found: WebhookEvent) -> GatewayUpdate:
     (update,) = found.updates
     return update
 
@@ -819,7 +819,7 @@ def test_a_forged_delivery_is_refused(shop: Shop) -> None:
     checkout, _ = shop.open()
     shop.choose(checkout.redirect_url, "succeed", "forged")
     for message in shop.hear_raw(3):
-        with pytest.raises(NotificationRefused) as caught:
+        with pytest.raises(WebhookRefused) as caught:
             shop.gateway.parse_webhook(message)
         assert (caught.value.outcome, caught.value.reason) == (Outcome.BAD_SIGNATURE, "signature")
 

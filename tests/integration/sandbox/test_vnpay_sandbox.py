@@ -27,11 +27,11 @@ from domain.gateways.interface import (
     GatewayUnavailable,
     InboundMessage,
     KnownPayment,
-    NotificationRefused,
     Outcome,
     PaymentUpdate,
     RefundRequest,
     RefundState,
+    WebhookRefused,
 )
 from domain.gateways.vnpay import VNPay, VNPaySettings, hash_data, sign
 from domain.money import Money
@@ -153,7 +153,7 @@ def _app(context: Context, shop: Shop) -> Starlette:
         try:
             shop.gateway.parse_webhook(message)
             outcome = shop.answers.pop(0) if shop.answers else Outcome.RECORDED
-        except NotificationRefused as error:
+        except WebhookRefused as error:
             outcome = error.outcome
         shop.mailbox.put(message)
         answer = shop.gateway.acknowledge(outcome)
@@ -280,7 +280,7 @@ def test_five_copies_are_one_event(shop: Shop) -> None:
     assert len({shop.gateway.parse_webhook(one).event_id for one in told}) == 1
 
 
-def test_no_notification_is_none(shop: Shop) -> None:
+def test_no_webhook_is_none(shop: Shop) -> None:
     known = shop.open()
     shop.choose("succeed", "never")
     assert shop.heard() == []
@@ -311,7 +311,7 @@ def test_a_forged_ipn_is_refused_every_time(shop: Shop) -> None:
     told = shop.heard()
     assert len(told) == CALLS_IN_ALL
     for one in told:
-        with pytest.raises(NotificationRefused):
+        with pytest.raises(WebhookRefused):
             shop.gateway.parse_webhook(one)
 
 

@@ -23,12 +23,12 @@ from domain.gateways.interface import (
     Instrument,
     KnownPayment,
     Limits,
-    NotificationRefused,
     Outcome,
     PaymentUpdate,
     RefundRequest,
     RefundState,
     RefundUpdate,
+    WebhookRefused,
 )
 from domain.gateways.paypal.client import PayPal, PayPalSettings
 from domain.gateways.paypal.webhooks import (
@@ -880,7 +880,7 @@ def test_a_refund_of_what_was_not_captured_is_refused_by_us() -> None:
     assert api.asked == []
 
 
-# ── Returns and notifications ─────────────────────────────────────────────────────────────────
+# ── Returns and webhooks ─────────────────────────────────────────────────────────────────
 def came_back(*query: tuple[str, str]) -> InboundMessage:
     return InboundMessage("GET", {}, query, "", b"", MORNING)
 
@@ -903,7 +903,7 @@ def test_a_return_names_its_order() -> None:
     ],
 )
 def test_a_return_that_names_no_order_is_refused(query: tuple[tuple[str, str], ...]) -> None:
-    with pytest.raises(NotificationRefused) as caught:
+    with pytest.raises(WebhookRefused) as caught:
         PayPal(SETTINGS).parse_return(came_back(*query))
     assert caught.value.outcome is Outcome.MALFORMED
 
@@ -921,7 +921,7 @@ def believing(monkeypatch: pytest.MonkeyPatch) -> PayPal:
 
 
 def test_nothing_is_read_of_what_is_not_signed() -> None:
-    with pytest.raises(NotificationRefused) as caught:
+    with pytest.raises(WebhookRefused) as caught:
         PayPal(SETTINGS).parse_webhook(event("PAYMENT.CAPTURE.COMPLETED", capture()))
     assert caught.value.outcome is Outcome.BAD_SIGNATURE
 
@@ -1291,7 +1291,7 @@ def test_events_of_no_interest_say_nothing(believing: PayPal) -> None:
 def test_a_signed_event_of_another_shape_is_malformed(
     believing: PayPal, message: InboundMessage
 ) -> None:
-    with pytest.raises(NotificationRefused) as caught:
+    with pytest.raises(WebhookRefused) as caught:
         believing.parse_webhook(message)
     assert caught.value.outcome is Outcome.MALFORMED
 

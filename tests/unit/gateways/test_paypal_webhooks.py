@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, NameOID
 
-from domain.gateways.interface import InboundMessage, NotificationRefused, Outcome
+from domain.gateways.interface import InboundMessage, Outcome, WebhookRefused
 from domain.gateways.paypal import webhooks
 from domain.gateways.paypal.webhooks import (
     CertificateUnavailable,
@@ -162,7 +162,7 @@ def refusal(
     given: InboundMessage, certificates: Given | None = None, webhook_id: str = WEBHOOK_ID
 ) -> str:
     """Return why a message is refused."""
-    with pytest.raises(NotificationRefused) as caught:
+    with pytest.raises(WebhookRefused) as caught:
         verifier(certificates or Given(), webhook_id).verify(given)
     assert caught.value.outcome is Outcome.BAD_SIGNATURE
     return caught.value.reason
@@ -324,7 +324,7 @@ def test_message_that_was_not_sent_lately_is_refused_before_anything_is_asked_or
     ours = verifier(certificates)
     ours.verify(message())
     monkeypatch.setattr(ours, "_key", None)
-    with pytest.raises(NotificationRefused, match=reason):
+    with pytest.raises(WebhookRefused, match=reason):
         ours.verify(given)
 
 
@@ -389,7 +389,7 @@ def test_unknown_certificate_two_messages_wait_for_it_and_others_are_refused_at_
         assert all(queue.waiting.acquire(timeout=20) for _ in others)
         # The places are taken: nobody else stands in the way of other webhooks.
         for url in (f"{URL}-stuck", *(f"{URL}-forged-{number}" for number in range(50))):
-            with pytest.raises(NotificationRefused, match="certificate_unavailable"):
+            with pytest.raises(WebhookRefused, match="certificate_unavailable"):
                 ours.verify(message(cert_url=url))
         assert not any(one.done() for one in (first, *others))
         certificates.may_come.set()
@@ -409,7 +409,7 @@ def test_nobody_waits_for_a_certificate_of_another(monkeypatch: pytest.MonkeyPat
         try:
             assert certificates.is_asked.wait(120)
             ours.verify(message())
-            with pytest.raises(NotificationRefused, match="certificate_unavailable"):
+            with pytest.raises(WebhookRefused, match="certificate_unavailable"):
                 ours.verify(message(cert_url=f"{URL}-unknown"))
         finally:
             certificates.may_come.set()
@@ -432,7 +432,7 @@ def test_refused_certificate_is_asked_for_again_after_30_seconds_only() -> None:
     ours = WebhookVerifier(WEBHOOK_ID, certificates, is_sandbox=False, clock_ns=clock)
     for seconds in (0, 0, 29):
         clock.seconds += seconds
-        with pytest.raises(NotificationRefused, match="certificate_expired"):
+        with pytest.raises(WebhookRefused, match="certificate_expired"):
             ours.verify(message())
     assert len(certificates.asked) == 1
     certificates.chain = LEAF.public_bytes(Encoding.PEM)
@@ -450,7 +450,7 @@ def test_refused_addresses_that_are_remembered_are_bounded_and_the_oldest_goes_f
     monkeypatch.setattr(webhooks, "_MAX_FETCHES", 100)
 
     def ask(number: int) -> int:
-        with pytest.raises(NotificationRefused, match="certificate_unreadable"):
+        with pytest.raises(WebhookRefused, match="certificate_unreadable"):
             ours.verify(message(cert_url=f"{URL}-{number}"))
         return len(certificates.asked)
 
@@ -465,7 +465,7 @@ def test_known_certificate_is_believed_while_others_fail() -> None:
     ours.verify(message())
     certificates.chain = b"<html>"
     for number in range(300):
-        with pytest.raises(NotificationRefused):
+        with pytest.raises(WebhookRefused):
             ours.verify(message(cert_url=f"{URL}-{number}"))
         ours.verify(message())
 
@@ -475,7 +475,7 @@ def test_only_six_certificates_are_asked_for_in_a_minute_whatever_is_sent() -> N
     ours = WebhookVerifier(WEBHOOK_ID, certificates, is_sandbox=False, clock_ns=clock)
 
     def ask(number: int, reason: str) -> None:
-        with pytest.raises(NotificationRefused, match=reason):
+        with pytest.raises(WebhookRefused, match=reason):
             ours.verify(message(cert_url=f"{URL}-{number}"))
 
     for number in range(6):
@@ -502,7 +502,7 @@ def test_what_is_remembered_is_bounded_whatever_is_sent() -> None:
     for number in range(1_000):
         clock.seconds += 10
         certificates.chain = LEAF.public_bytes(Encoding.PEM) if number % 2 else b"<html>"
-        with contextlib.suppress(NotificationRefused):
+        with contextlib.suppress(WebhookRefused):
             ours.verify(message(cert_url=f"{URL}-{number}"))
     assert len(certificates.asked) == 1_000
     sizes = len(ours._known), len(ours._refused), len(ours._fetched_ns)
@@ -542,7 +542,7 @@ def test_a_certificate_that_ends_while_it_is_kept_is_refused() -> None:
     ours = verifier(Given())
     ours.verify(message())
     later = message(sent_at="2028-01-15T02:33:12Z")
-    with pytest.raises(NotificationRefused, match="certificate_expired"):
+    with pytest.raises(WebhookRefused, match="certificate_expired"):
         ours.verify(replace(later, received_at=NOW + 2 * YEAR))
 
 
@@ -640,7 +640,7 @@ def test_an_issuer_counts_only_under_a_root() -> None:
     false = Making(key=BETWEEN_KEY, subject="Between", issuer_key=STRANGER, is_authority=True)
     for issuer in (false, replace(false, issuer="Between", issuer_key=BETWEEN_KEY)):
         web = Web(make(issuer).public_bytes(Encoding.DER))
-        with pytest.raises(NotificationRefused, match="certificate_untrusted"):
+        with pytest.raises(WebhookRefused, match="certificate_untrusted"):
             public(web).verify(message())
         assert web.asked == [URL, ISSUER_AT]
 
@@ -662,7 +662,7 @@ def test_an_issuer_counts_only_under_a_root() -> None:
 )
 def test_an_issuer_lies_at_a_public_name_or_is_not_asked_for(issuer_at: str) -> None:
     web = Web(BETWEEN, issuer_at=issuer_at)
-    with pytest.raises(NotificationRefused, match="certificate_untrusted"):
+    with pytest.raises(WebhookRefused, match="certificate_untrusted"):
         public(web).verify(message())
     assert web.asked == [URL]
 
@@ -673,7 +673,7 @@ def test_an_issuer_that_cannot_be_had_is_asked_for_again() -> None:
         ours = WebhookVerifier(
             WEBHOOK_ID, PublicCertificates([ROOT], web), is_sandbox=False, clock_ns=clock
         )
-        with pytest.raises(NotificationRefused, match="certificate_unavailable"):
+        with pytest.raises(WebhookRefused, match="certificate_unavailable"):
             ours.verify(message())
         clock.seconds += 30
         ours.verify(message())
@@ -690,7 +690,7 @@ def test_issuers_without_an_end_are_given_up() -> None:
         issuer_at=ISSUER_AT,
     )
     web = Web(make(how).public_bytes(Encoding.DER))
-    with pytest.raises(NotificationRefused, match="certificate_untrusted"):
+    with pytest.raises(WebhookRefused, match="certificate_untrusted"):
         public(web).verify(message())
     assert web.asked == [URL, ISSUER_AT]
 
@@ -721,7 +721,7 @@ def test_issuers_of_issuers_are_followed_up_to_three(length: int, *, is_enough: 
     if is_enough:
         public(web).verify(message())
     else:
-        with pytest.raises(NotificationRefused, match="certificate_untrusted"):
+        with pytest.raises(WebhookRefused, match="certificate_untrusted"):
             public(web).verify(message())
     between = [
         f"http://cacerts.example.com/Between-{number}.crt" for number in range(1, length + 1)
@@ -737,7 +737,7 @@ def test_who_did_not_sign_is_asked_for_nothing_more() -> None:
     ):
         elsewhere = replace(how, is_authority=True, issuer_at="http://intranet.example.com/x")
         web = Web(make(elsewhere).public_bytes(Encoding.DER))
-        with pytest.raises(NotificationRefused, match="certificate_unavailable"):
+        with pytest.raises(WebhookRefused, match="certificate_unavailable"):
             public(web).verify(message())
         assert web.asked == [URL, ISSUER_AT]
 
@@ -752,7 +752,7 @@ def test_no_redirect_is_followed() -> None:
     ours = WebhookVerifier(
         WEBHOOK_ID, PublicCertificates([ROOT], answering(respond)), is_sandbox=False
     )
-    with pytest.raises(NotificationRefused, match="certificate_unavailable"):
+    with pytest.raises(WebhookRefused, match="certificate_unavailable"):
         ours.verify(message())
     assert asked == [URL]
 
@@ -763,7 +763,7 @@ def test_a_certificate_that_cannot_be_had_is_asked_for_again(status: int) -> Non
     public, clock = PublicCertificates([ROOT], answering(lambda _: next(answers))), Clock()
     ours = WebhookVerifier(WEBHOOK_ID, public, is_sandbox=False, clock_ns=clock)
     for _ in range(2):
-        with pytest.raises(NotificationRefused, match="certificate_unavailable"):
+        with pytest.raises(WebhookRefused, match="certificate_unavailable"):
             ours.verify(message())
     clock.seconds += 30
     ours.verify(message())
@@ -858,5 +858,5 @@ def test_a_stand_in_is_asked_at_its_own_address() -> None:
     base = "http://localhost:8502/paypal/v1/webhooks/certs"
     assert asked == [f"{base}/CERT-360caa42-fca2a594", f"{base}/ca"]
     evil = "https://evil.test/v1/webhooks/certs/CERT-1"
-    with pytest.raises(NotificationRefused, match="certificate_url"):
+    with pytest.raises(WebhookRefused, match="certificate_url"):
         ours.verify(message(cert_url=evil))

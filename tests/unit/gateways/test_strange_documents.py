@@ -27,10 +27,10 @@ from domain.gateways.interface import (
     GatewayUnavailable,
     InboundMessage,
     KnownPayment,
-    NotificationRefused,
     Outcome,
     RefundRequest,
     RefundUpdate,
+    WebhookRefused,
 )
 from domain.gateways.paypal.client import PayPal, PayPalSettings
 from domain.gateways.paypal.webhooks import WebhookVerifier
@@ -96,7 +96,7 @@ def check_answer(ask: Callable[[], object]) -> None:
 def check_message(read: Callable[[], object]) -> None:
     try:
         found = read()
-    except NotificationRefused as refusal:
+    except WebhookRefused as refusal:
         check_kept(refusal.reason)
         return
     check_kept(found)
@@ -540,12 +540,12 @@ AMBIGUOUS = [
 @pytest.mark.parametrize("body", AMBIGUOUS)
 def test_body_that_can_be_read_in_two_ways_is_malformed(body: bytes) -> None:
     message = InboundMessage("POST", {}, (), "", body, MORNING)
-    with pytest.raises(NotificationRefused) as caught:
+    with pytest.raises(WebhookRefused) as caught:
         paypal_at({}).parse_webhook(message)
     assert caught.value.outcome is Outcome.MALFORMED
     assert caught.value.reason in {"no_json", "no_object"}
     with contextlib.suppress(UnicodeDecodeError):
-        with pytest.raises(NotificationRefused) as caught:
+        with pytest.raises(WebhookRefused) as caught:
             stripe_at({}).parse_webhook(signed_by_stripe(body))
         assert caught.value.reason in {"no_json", "no_object"}
 
@@ -562,10 +562,10 @@ def test_body_without_measure_is_refused_and_unread(body: bytes) -> None:
     with pytest.raises(refused):
         VNPay(TERMINAL, answered).fetch_payment(DONG)
     message = InboundMessage("POST", {}, (), "", body, MORNING)
-    with pytest.raises(NotificationRefused):
+    with pytest.raises(WebhookRefused):
         paypal_at({}).parse_webhook(message)
     if body.isascii():
-        with pytest.raises(NotificationRefused):
+        with pytest.raises(WebhookRefused):
             stripe_at({}).parse_webhook(signed_by_stripe(body))
 
 

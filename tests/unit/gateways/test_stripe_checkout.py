@@ -22,12 +22,12 @@ from domain.gateways.interface import (
     Instrument,
     KnownName,
     KnownPayment,
-    NotificationRefused,
     Outcome,
     PaymentUpdate,
     RefundRequest,
     RefundState,
     RefundUpdate,
+    WebhookRefused,
 )
 from domain.gateways.stripe import StripeCheckout, StripeSettings
 from domain.money import Money
@@ -35,7 +35,7 @@ from domain.money import Money
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from domain.gateways.interface import GatewayUpdate, Notification
+    from domain.gateways.interface import GatewayUpdate, WebhookEvent
 
 KEY = "sk_test_neverShowThis"
 SECRET, OTHER_SECRET = "whsec_neverShowThisEither", "whsec_theNextOne"
@@ -238,7 +238,7 @@ def posted(body: bytes, signature: str | None) -> InboundMessage:
     return InboundMessage("POST", headers, (), "", body, datetime.now(UTC))
 
 
-def heard(event_type: str, about: dict[str, Any], **changes: Any) -> Notification:
+def heard(event_type: str, about: dict[str, Any], **changes: Any) -> WebhookEvent:
     body = json.dumps(event(event_type, about, **changes)).encode()
     return StripeCheckout(SETTINGS).parse_webhook(posted(body, header(body)))
 
@@ -257,7 +257,7 @@ def payment_of(event_type: str, about: dict[str, Any]) -> PaymentUpdate:
 def refused(
     body: bytes, signature: str | None, settings: StripeSettings = SETTINGS
 ) -> tuple[Outcome, str]:
-    with pytest.raises(NotificationRefused) as caught:
+    with pytest.raises(WebhookRefused) as caught:
         StripeCheckout(settings).parse_webhook(posted(body, signature))
     return caught.value.outcome, caught.value.reason
 
@@ -403,7 +403,7 @@ def test_a_returning_browser_names_its_session_and_nothing_else() -> None:
 
 @pytest.mark.parametrize("value", ["", "{CHECKOUT_SESSION_ID}", "cs_test_a/../b", "pi_1", "cs_x_1"])
 def test_a_return_that_names_no_session_is_refused(value: str) -> None:
-    with pytest.raises(NotificationRefused) as caught:
+    with pytest.raises(WebhookRefused) as caught:
         returned(("session_id", value))
     assert caught.value.outcome is Outcome.MALFORMED
 

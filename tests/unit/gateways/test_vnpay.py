@@ -19,11 +19,11 @@ from domain.gateways.interface import (
     GatewayUnavailable,
     InboundMessage,
     KnownPayment,
-    NotificationRefused,
     Outcome,
     PaymentUpdate,
     RefundRequest,
     RefundState,
+    WebhookRefused,
 )
 from domain.gateways.vnpay import (
     ANSWER_ONLY,
@@ -98,8 +98,8 @@ def message(pairs: dict[str, str] | list[tuple[str, str]]) -> InboundMessage:
     return InboundMessage("GET", {}, items, urlencode(items), b"", MORNING)
 
 
-def refused(pairs: dict[str, str] | list[tuple[str, str]]) -> NotificationRefused:
-    with pytest.raises(NotificationRefused) as caught:
+def refused(pairs: dict[str, str] | list[tuple[str, str]]) -> WebhookRefused:
+    with pytest.raises(WebhookRefused) as caught:
         VNPay(SETTINGS).parse_webhook(message(pairs))
     return caught.value
 
@@ -448,7 +448,7 @@ def test_nothing_that_only_an_answer_has_may_be_missing() -> None:
     for name in ANSWER_ONLY:
         given = ipn(**{name.removeprefix("vnp_"): ""})
         assert refused(given).reason == "not_an_answer"
-        with pytest.raises(NotificationRefused, match="not_an_answer"):
+        with pytest.raises(WebhookRefused, match="not_an_answer"):
             VNPay(SETTINGS).parse_return(message(given))
         assert refused({**given, name: ""}).reason == "not_an_answer"
 
@@ -458,7 +458,7 @@ def test_nothing_that_only_a_request_has_may_be_there(name: str) -> None:
     for value in ("1", "pay"):
         given = ipn(**{name.removeprefix("vnp_"): value})
         assert refused(given).reason == "not_an_answer"
-        with pytest.raises(NotificationRefused, match="not_an_answer"):
+        with pytest.raises(WebhookRefused, match="not_an_answer"):
             VNPay(SETTINGS).parse_return(message(given))
     unsigned = {**ipn(), name: ""}  # what is empty is not signed
     assert refused(unsigned).reason == "not_an_answer"
@@ -469,7 +469,7 @@ def test_our_own_pay_address_is_no_answer_of_vnpay() -> None:
     pairs = parse_qsl(urlsplit(url).query)
     for sent in (pairs, [*pairs, ("x", "1")], [("vnp_SecureHashType", "SHA512"), *pairs]):
         assert refused(sent).outcome is Outcome.MALFORMED
-        with pytest.raises(NotificationRefused, match="not_an_answer"):
+        with pytest.raises(WebhookRefused, match="not_an_answer"):
             VNPay(SETTINGS).parse_return(message(sent))
     # Whatever is sent along unsigned is signed wrongly: nobody makes an answer of it.
     forged = [*pairs, *((name, "00") for name in ANSWER_ONLY)]
@@ -481,7 +481,7 @@ def test_our_own_pay_address_is_no_answer_of_vnpay() -> None:
 def test_a_return_names_its_payment_and_is_verified() -> None:
     gateway = VNPay(SETTINGS)
     assert gateway.parse_return(message(ipn())).reference == REFERENCE
-    with pytest.raises(NotificationRefused):
+    with pytest.raises(WebhookRefused):
         gateway.parse_return(message(ipn("another-secret")))
 
 
