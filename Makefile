@@ -305,7 +305,7 @@ define STOP_DATABASE
 import sys
 from pathlib import Path
 
-from db.embedded import EmbeddedPostgresError, remove, stop
+from db.embedded.server import EmbeddedPostgresError, remove, stop
 
 try:
     (remove if sys.argv[2] == "yes" else stop)(Path(sys.argv[1]))

@@ -12,7 +12,7 @@ from sqlalchemy import create_engine, make_url, text
 
 from benchmarks.charging import ACTOR
 from benchmarks.yardstick import Pgbench
-from db.embedded import acquire, remove
+from db.embedded.server import acquire, remove
 from db.engine import make_engine, make_sessions
 from db.migrate import migrate
 from domain.catalogue.loading import load_reference

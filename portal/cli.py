@@ -19,7 +19,7 @@ import uvicorn
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from sqlalchemy.exc import DBAPIError
 
-from db.embedded import EmbeddedPostgresError
+from db.embedded.server import EmbeddedPostgresError
 from domain import ledger, payments, staff
 from domain.actors import StaffRole, system_actor
 from domain.audit import chain

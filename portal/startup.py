@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING
 
-from db import embedded
+from db.embedded import server as embedded
 from db.engine import connections_for_us
 from db.migrate import migrate
 from domain import outbox, payments

@@ -12,7 +12,7 @@ from argon2 import PasswordHasher
 from hypothesis import HealthCheck, settings
 from sqlalchemy import create_engine, make_url, text
 
-from db.embedded import acquire, remove
+from db.embedded.server import acquire, remove
 from db.engine import make_engine, make_sessions
 from db.migrate import migrate
 from domain.actors import system_actor

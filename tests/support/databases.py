@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.exc import DBAPIError
 
-from db.embedded_place import OWNER, SUPERUSER, find_place
+from db.embedded.data_directory import OWNER, SUPERUSER, find_place
 from tests.support.connections import KeptConnections
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import select
 
-from db.embedded import acquire, remove
+from db.embedded.server import acquire, remove
 from db.engine import make_engine, make_sessions
 from db.models import AccountMember, User
 from domain import identity

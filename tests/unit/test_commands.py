@@ -426,7 +426,7 @@ def test_clean_keeps_the_data(used: Checkout) -> None:
     assert (used.folder / ".data/cluster").exists()
     assert not (used.folder / ".venv").exists()
     assert not (used.folder / ".mypy_cache").exists()
-    assert any("from db.embedded import" in call for call in used.calls)
+    assert any("from db.embedded.server import" in call for call in used.calls)
     assert used.calls[-1].strip().endswith(" .data")
 
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from db import embedded_programs
-from db.embedded_place import EmbeddedPostgresError
-from db.embedded_programs import find_binaries
+from db.embedded import programs
+from db.embedded.data_directory import EmbeddedPostgresError
+from db.embedded.programs import find_binaries
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,8 +26,8 @@ class Machine:
         self.bin.mkdir(parents=True)
         monkeypatch.delenv("PG_BIN", raising=False)
         monkeypatch.setenv("PATH", str(self.bin))
-        folders = tuple(str(root) + pattern for pattern in embedded_programs.SYSTEM_FOLDERS)
-        monkeypatch.setattr(embedded_programs, "SYSTEM_FOLDERS", folders)
+        folders = tuple(str(root) + pattern for pattern in programs.SYSTEM_FOLDERS)
+        monkeypatch.setattr(programs, "SYSTEM_FOLDERS", folders)
         self.wheel(None)
 
     def programs(self, folder: str, version: str, *names: str) -> Path:

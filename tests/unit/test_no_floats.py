@@ -16,7 +16,8 @@ FLOAT_NAMES = frozenset(("float", "Float", "Double", "DOUBLE", "DOUBLE_PRECISION
 FLOAT_IN_SQL = re.compile(r"\b(double precision|float4|float8|float|real)\b", re.IGNORECASE)
 SQL = re.compile(r"\b(select|insert|update|create|alter|cast)\b|::", re.IGNORECASE)
 EXPLAINED = re.compile(r"# not money: \S")
-NO_MONEY = frozenset(("db/embedded.py", "db/embedded_place.py"))  # they run a server, for seconds
+# They run a server, for seconds.
+NO_MONEY = frozenset(("db/embedded/server.py", "db/embedded/data_directory.py"))
 
 
 def find_floats(source: str) -> list[str]:

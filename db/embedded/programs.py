@@ -23,7 +23,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from db.embedded_place import (
+from db.embedded.data_directory import (
     USE_ANOTHER_DATABASE,
     EmbeddedPostgresError,
     root_store,
@@ -33,7 +33,7 @@ from db.embedded_place import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from db.embedded_place import Account
+    from db.embedded.data_directory import Account
 
 OLDEST_MAJOR = 15
 """The oldest major version of PostgreSQL that the portal runs on."""

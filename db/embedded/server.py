@@ -32,7 +32,7 @@ import psycopg2
 from psycopg2 import sql
 from sqlalchemy.engine import URL
 
-from db.embedded_place import (
+from db.embedded.data_directory import (
     OWNER,
     SOCKET_NAME,
     SUPERUSER,
@@ -60,7 +60,7 @@ from db.embedded_place import (
     try_lock,
     unlock,
 )
-from db.embedded_programs import binaries_for
+from db.embedded.programs import binaries_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
