@@ -459,7 +459,7 @@ def test_paid_credit_is_not_reversed_but_refunded(session: Session, checker: Act
 
 
 @pytest.mark.parametrize(
-    "options",
+    "wish",
     [
         GiveGoodwill(0, 30),
         GiveGoodwill(-UNIT, 30),
