@@ -251,7 +251,7 @@ def test_another_account_is_not_found(browser: TestClient) -> None:
     "options",
     ["", "[]", "{}", "null", "[" * 20_000, '{"account_id": "1"}', '{"account_id": 1e999}'],
 )
-def test_a_wish_of_no_page_is_explained(browser: TestClient, account: int, options: str) -> None:
+def test_options_of_no_page_are_explained(browser: TestClient, account: int, options: str) -> None:
     answer = ask(browser, account, options=options)
     assert answer.status_code == 422
     assert "Open it again" in answer.text

@@ -701,7 +701,7 @@ def test_another_wrong_money_does_not_hide_the_first(payment: Doubted) -> None:
 
 
 @pytest.mark.parametrize(
-    "fact",
+    "update",
     [
         (GatewayPaymentState.FAILED, "another-try", None),
         (GatewayPaymentState.FAILED, None, None),
