@@ -646,9 +646,11 @@ def _campaigns(now: datetime) -> tuple[vouchers.CampaignTerms, ...]:
     return welcome, apology
 
 
-def _offers(amounts: Mapping[str, Money]) -> tuple[vouchers.Offer, ...]:
+def _offers(amounts: Mapping[str, Money]) -> tuple[vouchers.CurrencyTerms, ...]:
     return tuple(
-        vouchers.Offer((vouchers.Part(amount),), Money(amount.micros * _MAX_VOUCHERS, currency))
+        vouchers.CurrencyTerms(
+            (vouchers.GrantTemplate(amount),), Money(amount.micros * _MAX_VOUCHERS, currency)
+        )
         for currency, amount in amounts.items()
     )
 

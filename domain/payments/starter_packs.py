@@ -17,7 +17,7 @@ from db.models import PaymentEvent, VoucherRedemption
 from domain import clock, fraud_signals
 from domain.errors import BillingError, VoucherRefused
 from domain.payments.records import add_event
-from domain.vouchers import VOUCHER_ACTOR, check_account, give, lock_campaign
+from domain.vouchers import VOUCHER_ACTOR, check_account, grant_redemption, lock_campaign
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -134,7 +134,7 @@ def _give(
         with session.begin_nested():
             check_account(session, campaign, payment.account_id)
             _check_payment(session, payment, campaign, digest)
-            give(
+            grant_redemption(
                 session,
                 campaign=campaign,
                 account_id=payment.account_id,

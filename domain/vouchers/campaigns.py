@@ -36,7 +36,7 @@ _SERVICES = text("SELECT slug FROM services")
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class GrantTemplate:
     """One grant of a redemption: its amount, and the services that it pays for (None: all)."""
 
     amount: Money
@@ -44,13 +44,13 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
+class CurrencyTerms:
     """What one redemption gives in a currency, and how much may be given altogether.
 
     A first top-up below `minimum_top_up` earns nothing; campaigns with codes have none.
     """
 
-    parts: tuple[Part, ...]
+    parts: tuple[GrantTemplate, ...]
     budget: Money
     minimum_top_up: Money | None = None
 
@@ -71,7 +71,7 @@ class CampaignTerms:
 
     name: str
     description: str
-    offers: tuple[Offer, ...]
+    offers: tuple[CurrencyTerms, ...]
     redeem_from: datetime
     redeem_until: datetime
     validity_days: int
@@ -197,7 +197,7 @@ def find_campaign(session: Session, *, campaign_id: int, actor: Actor) -> Campai
     return _views(session, [campaign])[0]
 
 
-def parts_of(session: Session, *, campaign_id: int, currency: str) -> tuple[Part, ...]:
+def parts_of(session: Session, *, campaign_id: int, currency: str) -> tuple[GrantTemplate, ...]:
     """Return the grants that one redemption in the currency gives, in their order."""
     rows = session.scalars(
         select(CampaignPart)
@@ -234,7 +234,7 @@ def _view(
     campaign: Campaign, amounts: Sequence[CampaignAmount], parts: Sequence[CampaignPart]
 ) -> CampaignView:
     offers = tuple(
-        Offer(
+        CurrencyTerms(
             parts=tuple(_part(part) for part in parts if part.currency == amount.currency),
             budget=Money(amount.budget_micros, amount.currency),
             minimum_top_up=None
@@ -257,7 +257,7 @@ def _view(
     )
 
 
-def _terms(campaign: Campaign, offers: tuple[Offer, ...]) -> CampaignTerms:
+def _terms(campaign: Campaign, offers: tuple[CurrencyTerms, ...]) -> CampaignTerms:
     return CampaignTerms(
         name=campaign.name,
         description=campaign.description,
@@ -278,8 +278,8 @@ def _terms(campaign: Campaign, offers: tuple[Offer, ...]) -> CampaignTerms:
     )
 
 
-def _part(row: CampaignPart) -> Part:
-    return Part(Money(row.amount_micros, row.currency), _tuple(row.services))
+def _part(row: CampaignPart) -> GrantTemplate:
+    return GrantTemplate(Money(row.amount_micros, row.currency), _tuple(row.services))
 
 
 def _tuple(values: Iterable[str] | None) -> tuple[str, ...] | None:
@@ -341,7 +341,7 @@ def _check_offers(session: Session, terms: CampaignTerms) -> None:
         _check_offer(offer, sold, is_earned=terms.trigger == "first_top_up")
 
 
-def _check_offer(offer: Offer, sold: set[str], *, is_earned: bool) -> None:
+def _check_offer(offer: CurrencyTerms, sold: set[str], *, is_earned: bool) -> None:
     if not offer.parts:
         raise InvalidInput("parts", "empty")
     for part in offer.parts:
@@ -351,7 +351,7 @@ def _check_offer(offer: Offer, sold: set[str], *, is_earned: bool) -> None:
     _check_minimum(offer, is_earned=is_earned)
 
 
-def _check_part(part: Part, currency: str, sold: set[str]) -> None:
+def _check_part(part: GrantTemplate, currency: str, sold: set[str]) -> None:
     if part.amount.currency != currency:
         raise InvalidInput("parts", "wrong_currency", currency=currency)
     if part.amount.micros <= 0:
@@ -363,7 +363,7 @@ def _check_part(part: Part, currency: str, sold: set[str]) -> None:
             raise InvalidInput("services", "unknown", service=service)
 
 
-def _check_minimum(offer: Offer, *, is_earned: bool) -> None:
+def _check_minimum(offer: CurrencyTerms, *, is_earned: bool) -> None:
     minimum = offer.minimum_top_up
     if minimum is None:
         if is_earned:

@@ -71,13 +71,13 @@ class Redeemed:
     expires_at: datetime
 
 
-def redeem_code(
+def redeem_code_unlimited(
     session: Session, *, account_id: int, typed: str, actor: Actor, idempotency_key: str
 ) -> Redeemed:
     """Turn a code into credit of the account, for an owner or billing member of it.
 
     Raises VoucherRefused with why not, RateLimited, NotAuthorised, NotFound. Whoever calls this
-    for people counts their tries first: see `redeem_once_counted`.
+    for people counts their tries first: see `redeem_code`.
     """
     require(actor, "redeem_code", account_id)
     return redeem_code_unchecked(
@@ -85,7 +85,7 @@ def redeem_code(
     )
 
 
-def redeem_once_counted(
+def redeem_code(
     sessions: sessionmaker[Session],
     *,
     account_id: int,
@@ -96,14 +96,14 @@ def redeem_once_counted(
 ) -> Redeemed:
     """Count a try and then redeem; a try that succeeds is taken off the count again.
 
-    `key` is the secret that counters are made with. Raises as `redeem_code` does, and RateLimited
-    with the seconds to wait after many refusals, by person, account and network address.
+    `key` is the secret that counters are made with. Raises as `redeem_code_unlimited` does, and
+    RateLimited with the seconds to wait after many refusals, by person, account and network.
     """
     require(actor, "redeem_code", account_id)
     return rate_limited(
         sessions,
         partial(
-            redeem_code,
+            redeem_code_unlimited,
             account_id=account_id,
             typed=typed,
             actor=actor,
@@ -168,7 +168,7 @@ def redeem_code_unchecked(
         fraud_signals.record_network(session, account_id=account_id, address=actor.ip)
     row = session.get_one(VoucherCode, code, with_for_update=True, populate_existing=True)
     _check_code(session, campaign, row, account_id)
-    redemption = give(
+    redemption = grant_redemption(
         session,
         campaign=campaign,
         account_id=account_id,
@@ -240,7 +240,7 @@ def is_unused(session: Session, account_id: int) -> bool:
     return unused
 
 
-def give(
+def grant_redemption(
     session: Session,
     *,
     campaign: Campaign,

@@ -12,7 +12,13 @@ from domain.errors import BillingError, InvalidInput
 from domain.identity import country_codes, list_sites
 from domain.money import Money
 from domain.validation import MAX_NAME_LENGTH
-from domain.vouchers import MAX_DESCRIPTION_LENGTH, CampaignTerms, Offer, Part, propose_campaign
+from domain.vouchers import (
+    MAX_DESCRIPTION_LENGTH,
+    CampaignTerms,
+    CurrencyTerms,
+    GrantTemplate,
+    propose_campaign,
+)
 from portal import database, descriptions
 from portal.analytics.words import country
 from portal.campaigns import OUTCOME, words
@@ -86,12 +92,12 @@ class _Amounts:
         self.budgets: dict[str, str] = {}
         self.least: dict[str, str] = {}
 
-    def offers(self) -> tuple[Offer, ...]:
+    def offers(self) -> tuple[CurrencyTerms, ...]:
         """Return the offers; raise InvalidInput on what is no amount."""
         return tuple(
-            Offer(
+            CurrencyTerms(
                 parts=tuple(
-                    Part(_money(typed, currency), services)
+                    GrantTemplate(_money(typed, currency), services)
                     for typed, services in zip(parts, self.services, strict=True)
                 ),
                 budget=_money(self.budgets[currency], currency),

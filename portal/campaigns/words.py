@@ -13,7 +13,7 @@ from portal.top_up import words
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from domain.vouchers import CampaignTerms, Offer
+    from domain.vouchers import CampaignTerms, CurrencyTerms
     from portal.page_context import PageContext
 
 _STATES = {
@@ -119,7 +119,7 @@ def facts(context: PageContext, terms: CampaignTerms) -> Mapping[str, str]:
     return lines
 
 
-def _offer(offer: Offer) -> str:
+def _offer(offer: CurrencyTerms) -> str:
     parts = " + ".join(
         _("{amount} for {services}").format(
             amount=formats.money(part.amount),

@@ -9,7 +9,7 @@ import streamlit as st
 
 from domain.errors import BillingError, NotAuthorised, RateLimited, VoucherRefused
 from domain.permissions import allows
-from domain.vouchers import read_code, redeem_once_counted
+from domain.vouchers import read_code, redeem_code
 from portal import database, formats, messages
 from portal.formats import plain
 from portal.i18n import N_, _
@@ -81,7 +81,7 @@ def draw(context: PageContext, account: AccountSummary) -> None:
 def redeem(context: PageContext, account: AccountSummary, typed: str) -> None:
     """Redeem a code and draw the page again with the new balance, or say why not."""
     try:
-        redeemed = redeem_once_counted(
+        redeemed = redeem_code(
             database.sessions(context.visitor.actor),
             account_id=account.account_id,
             typed=typed,

@@ -13,8 +13,8 @@ from domain.actors import StaffRole, user_actor
 from domain.money import Money
 from domain.vouchers import (
     CampaignTerms,
-    Offer,
-    Part,
+    CurrencyTerms,
+    GrantTemplate,
     decide_campaign,
     end_campaign,
     propose_campaign,
@@ -42,16 +42,16 @@ def yen(amount: int) -> Money:
 def starter_pack(portal_sessions: sessionmaker[Session]) -> Iterator[None]:
     """A campaign that more than the usual top-up of these tests earns, while the test runs."""
     parts = (
-        Part(yen(1_000), ("gpu-container",)),
-        Part(yen(1_000), ("gpu-vm",)),
-        Part(yen(1_000), ("ai-notebook",)),
-        Part(yen(7_000)),
+        GrantTemplate(yen(1_000), ("gpu-container",)),
+        GrantTemplate(yen(1_000), ("gpu-vm",)),
+        GrantTemplate(yen(1_000), ("ai-notebook",)),
+        GrantTemplate(yen(7_000)),
     )
     now = datetime.now(UTC)
     terms = CampaignTerms(
         name=f"Starter {uuid.uuid4().hex}",
         description="Starter pack",
-        offers=(Offer(parts, yen(100_000), yen(30_000)),),
+        offers=(CurrencyTerms(parts, yen(100_000), yen(30_000)),),
         redeem_from=now - timedelta(days=1),
         redeem_until=now + timedelta(days=1),
         validity_days=30,

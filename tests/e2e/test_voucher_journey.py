@@ -13,8 +13,8 @@ from domain.actors import StaffRole, user_actor
 from domain.money import Money
 from domain.vouchers import (
     CampaignTerms,
-    Offer,
-    Part,
+    CurrencyTerms,
+    GrantTemplate,
     decide_campaign,
     import_codes,
     propose_campaign,
@@ -43,7 +43,7 @@ def new_code(sessions: sessionmaker[Session]) -> str:
     terms = CampaignTerms(
         name=f"Second {code}",
         description="Second credit",
-        offers=(Offer((Part(amount),), amount),),
+        offers=(CurrencyTerms((GrantTemplate(amount),), amount),),
         redeem_from=now - timedelta(days=1),
         redeem_until=now + timedelta(days=1),
         validity_days=30,

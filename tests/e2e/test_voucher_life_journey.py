@@ -15,13 +15,13 @@ from domain.clock import CLOCK
 from domain.money import Money
 from domain.vouchers import (
     CampaignTerms,
-    Offer,
-    Part,
+    CurrencyTerms,
+    GrantTemplate,
     codes_of_batch,
     decide_campaign,
     generate_codes,
     propose_campaign,
-    redeem_code,
+    redeem_code_unlimited,
 )
 from portal.formats import MINUS
 from tests.e2e.conftest import DESKTOP, settle
@@ -51,7 +51,10 @@ def redeem_a_pack(session: Session, account: int, name: str) -> None:
         name=name,
         description="Starter credit",
         offers=(
-            Offer((Part(dong(60_000), ("ai-inference",)), Part(dong(40_000))), dong(1_000_000)),
+            CurrencyTerms(
+                (GrantTemplate(dong(60_000), ("ai-inference",)), GrantTemplate(dong(40_000))),
+                dong(1_000_000),
+            ),
         ),
         redeem_from=now,
         redeem_until=now + timedelta(days=1),
@@ -70,7 +73,7 @@ def redeem_a_pack(session: Session, account: int, name: str) -> None:
         ).one(),
         memberships={account: MemberRole.OWNER},
     )
-    redeem_code(
+    redeem_code_unlimited(
         session, account_id=account, typed=code, actor=owner, idempotency_key=next_key(name)
     )
 

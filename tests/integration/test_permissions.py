@@ -288,7 +288,9 @@ CALLS: dict[str, Callable[[World, Actor], Any]] = {
         idempotency_key="limit",
     ),
     "load_reference": on_session(load_reference),
-    "redeem_code": on_account(vouchers.redeem_code, typed="nothing", idempotency_key="code"),
+    "redeem_code": on_account(
+        vouchers.redeem_code_unlimited, typed="nothing", idempotency_key="code"
+    ),
     "see_campaigns": on_session(vouchers.list_campaigns),
     "propose_campaign": on_session(
         vouchers.propose_campaign, terms=terms(name=""), idempotency_key="campaign"

@@ -27,7 +27,7 @@ from domain.fraud_signals import (
 from domain.gateways.interface import Instrument
 from domain.payments.gateway_updates import apply_updates
 from domain.security.digests import DIGEST_KEY, digest_key
-from domain.vouchers import redeem_code
+from domain.vouchers import redeem_code_unlimited
 from tests.factories import SYSTEM, make_account, next_key
 from tests.gateways import GATEWAYS, ScriptedGateway, begin, dong, paid, payer
 from tests.integration.test_starter_pack import STRIPE, TOP_UP
@@ -307,7 +307,9 @@ def test_accounts_that_come_slowly_are_no_row(session: Session) -> None:
 
 # ── Blocking ──────────────────────────────────────────────────────────────────────────────────
 def redeem(session: Session, account: int, owner: Actor, code: str) -> None:
-    redeem_code(session, account_id=account, typed=code, actor=owner, idempotency_key=next_key())
+    redeem_code_unlimited(
+        session, account_id=account, typed=code, actor=owner, idempotency_key=next_key()
+    )
 
 
 def test_a_campaign_that_minds_refuses_who_comes_after_another(session: Session) -> None:

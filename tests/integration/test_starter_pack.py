@@ -30,15 +30,15 @@ from domain.payments.reviews import accept_payment, propose_acceptance
 from domain.security.digests import DIGEST_KEY, digest_key
 from domain.vouchers import (
     CampaignTerms,
-    Offer,
-    Part,
+    CurrencyTerms,
+    GrantTemplate,
     codes_of_batch,
     decide_campaign,
     end_campaign,
     generate_codes,
-    give,
+    grant_redemption,
     propose_campaign,
-    redeem_code,
+    redeem_code_unlimited,
 )
 from domain.vouchers.queries import account_vouchers
 from tests.factories import SYSTEM, charge, grant, make_site, next_key
@@ -65,10 +65,10 @@ def yen(amount: int) -> Money:
 
 TOP_UP, PACK = yen(3_000), yen(10_000)
 SPLIT = (
-    Part(yen(1_000), ("gpu-container",)),
-    Part(yen(1_000), ("gpu-vm",)),
-    Part(yen(1_000), ("ai-notebook",)),
-    Part(yen(7_000)),
+    GrantTemplate(yen(1_000), ("gpu-container",)),
+    GrantTemplate(yen(1_000), ("gpu-vm",)),
+    GrantTemplate(yen(1_000), ("ai-notebook",)),
+    GrantTemplate(yen(7_000)),
 )
 
 
@@ -83,7 +83,7 @@ def pack(session: Session, *, budget: int = 1_000_000, minimum: int = 3_000, **c
     usual = CampaignTerms(
         name=next_key("Starter"),
         description="Starter pack",
-        offers=(Offer(SPLIT, yen(budget), yen(minimum)),),
+        offers=(CurrencyTerms(SPLIT, yen(budget), yen(minimum)),),
         redeem_from=now - timedelta(days=1),
         redeem_until=now + timedelta(days=30),
         validity_days=30,
@@ -237,7 +237,7 @@ def dollars(amount: int) -> Money:
     [
         ({"minimum": 3_001}, []),
         ({"redeem_from": now_and(days=1)}, []),
-        ({"offers": (Offer((Part(dollars(1)),), dollars(9), dollars(1)),)}, []),
+        ({"offers": (CurrencyTerms((GrantTemplate(dollars(1)),), dollars(9), dollars(1)),)}, []),
         ({"countries": ("US",)}, [("_refused", "wrong_country")]),
     ],
     ids=["minimum", "window", "currency", "country"],
@@ -254,7 +254,7 @@ def test_a_campaign_that_does_not_fit_gives_nothing(
 
 def test_a_campaign_of_another_site_gives_nothing(session: Session) -> None:
     other = make_site(session, code="other", zone="UTC")
-    offers = (Offer((Part(dollars(100)),), dollars(1_000), dollars(1)),)
+    offers = (CurrencyTerms((GrantTemplate(dollars(100)),), dollars(1_000), dollars(1)),)
     given = pack(session, site_codes=("global",), offers=offers)
     pack(session, site_codes=(other,), offers=offers)
     account, owner = payer(session, site="global")
@@ -345,12 +345,12 @@ def test_a_fault_of_a_campaign_does_not_stop_the_top_up_nor_the_next_campaign(
     account, reference = begun(session)
 
     def give_or_fail(session: Session, **given: Any) -> VoucherRedemption:
-        redemption = give(session, **given)
+        redemption = grant_redemption(session, **given)
         if given["campaign"].id == broken:
             raise InvalidInput("services", "unknown")
         return redemption
 
-    monkeypatch.setattr(starter_packs, "give", give_or_fail)
+    monkeypatch.setattr(starter_packs, "grant_redemption", give_or_fail)
     pay(session, reference)
     assert balance(session, account) == TOP_UP + PACK
     assert steps(session, account) == [("_refused", "fault"), ("", None)]
@@ -577,7 +577,7 @@ def test_a_code_of_the_same_account_meanwhile_waits_for_nobody_in_a_circle(
             terms=CampaignTerms(
                 name=next_key("Codes"),
                 description="Codes",
-                offers=(Offer((Part(yen(500)),), yen(500_000)),),
+                offers=(CurrencyTerms((GrantTemplate(yen(500)),), yen(500_000)),),
                 redeem_from=now - timedelta(days=1),
                 redeem_until=now + timedelta(days=30),
                 validity_days=30,
@@ -600,7 +600,7 @@ def test_a_code_of_the_same_account_meanwhile_waits_for_nobody_in_a_circle(
     def redeeming(account: int, owner: Any, code: str) -> Callable[[], None]:
         def job() -> None:
             with sessions.begin() as session:
-                redeem_code(
+                redeem_code_unlimited(
                     session, account_id=account, typed=code, actor=owner, idempotency_key="one"
                 )
 

@@ -43,7 +43,7 @@ from domain.support import (
     withdraw_request,
 )
 from domain.support.queries import acts_of_entry, list_requests, waiting_counts
-from domain.vouchers import Offer, Part, redeem_code
+from domain.vouchers import CurrencyTerms, GrantTemplate, redeem_code_unlimited
 from tests.factories import SYSTEM, UNIT, charge, grant, make_account, next_key
 from tests.integration.test_vouchers import campaign, codes, customer, dollars, offer
 
@@ -55,7 +55,12 @@ if TYPE_CHECKING:
     from domain.actors import Actor
     from domain.support import StaffAction
 
-YEN = (Offer((Part(Money.from_minor_units(5_000, "JPY")),), Money.from_minor_units(50_000, "JPY")),)
+YEN = (
+    CurrencyTerms(
+        (GrantTemplate(Money.from_minor_units(5_000, "JPY")),),
+        Money.from_minor_units(50_000, "JPY"),
+    ),
+)
 LIMIT = 50
 """What the limit of goodwill is for support in dollars: twice the least top-up."""
 
@@ -370,7 +375,9 @@ def test_a_voucher_is_issued_and_the_customer_redeems_it(session: Session, agent
     assert isinstance(done, CompletedAction)
     assert done.code is not None
     assert balance(session, account) == 0
-    redeem_code(session, account_id=account, typed=done.code, actor=owner, idempotency_key="redeem")
+    redeem_code_unlimited(
+        session, account_id=account, typed=done.code, actor=owner, idempotency_key="redeem"
+    )
     assert balance(session, account) == 50
     with pytest.raises(VoucherRefused, match="used_by_this_account"):
         do(session, account, wish, agent)
@@ -416,7 +423,9 @@ def test_an_approved_voucher_is_made_for_the_account(
     assert request.campaign is not None
     done = approve_request(session, request_id=waiting.request_id, actor=checker)
     assert done.code is not None
-    redeem_code(session, account_id=account, typed=done.code, actor=owner, idempotency_key="redeem")
+    redeem_code_unlimited(
+        session, account_id=account, typed=done.code, actor=owner, idempotency_key="redeem"
+    )
     assert balance(session, account) == 400
 
 

@@ -34,8 +34,8 @@ from domain.ledger.verify import verify_ledger
 from domain.money import Money
 from domain.vouchers import (
     CampaignTerms,
-    Offer,
-    Part,
+    CurrencyTerms,
+    GrantTemplate,
     codes_of_batch,
     count_codes,
     count_revocable,
@@ -52,7 +52,7 @@ from domain.vouchers import (
     propose_campaign,
     read_code,
     redeem_code,
-    redeem_once_counted,
+    redeem_code_unlimited,
     revoke_codes,
 )
 from domain.vouchers import codes as voucher_codes
@@ -76,8 +76,8 @@ def dollars(amount: int) -> Money:
     return Money.from_minor_units(amount * 100, "USD")
 
 
-def offer(amount: int = 50, budget: int = 5_000) -> Offer:
-    return Offer((Part(dollars(amount)),), dollars(budget))
+def offer(amount: int = 50, budget: int = 5_000) -> CurrencyTerms:
+    return CurrencyTerms((GrantTemplate(dollars(amount)),), dollars(budget))
 
 
 def terms(**changes: Any) -> CampaignTerms:
@@ -134,7 +134,7 @@ def customer(
 
 
 def redeem(session: Session, account: int, owner: Actor, code: str, key: str = "") -> Any:
-    return redeem_code(
+    return redeem_code_unlimited(
         session,
         account_id=account,
         typed=code,
@@ -249,8 +249,8 @@ def test_a_campaign_is_proposed_once(session: Session) -> None:
 def test_what_was_proposed_is_what_staff_see(session: Session) -> None:
     wanted = terms(
         offers=(
-            Offer(
-                (Part(dollars(10), ("gpu-vm",)), Part(dollars(70))),
+            CurrencyTerms(
+                (GrantTemplate(dollars(10), ("gpu-vm",)), GrantTemplate(dollars(70))),
                 dollars(800),
             ),
         ),
@@ -282,11 +282,14 @@ def test_what_was_proposed_is_what_staff_see(session: Session) -> None:
         ({"countries": ("sg",)}, ("countries", "unknown")),
         ({"offers": ()}, ("offers", "empty")),
         ({"offers": (offer(), offer())}, ("offers", "twice")),
-        ({"offers": (Offer((), dollars(1)),)}, ("parts", "empty")),
+        ({"offers": (CurrencyTerms((), dollars(1)),)}, ("parts", "empty")),
         ({"offers": (offer(amount=50, budget=49),)}, ("budget", "below_amount")),
-        ({"offers": (Offer((Part(dollars(0)),), dollars(1)),)}, ("parts", "not_positive")),
         (
-            {"offers": (Offer((Part(dollars(1), ("tea",)),), dollars(1)),)},
+            {"offers": (CurrencyTerms((GrantTemplate(dollars(0)),), dollars(1)),)},
+            ("parts", "not_positive"),
+        ),
+        (
+            {"offers": (CurrencyTerms((GrantTemplate(dollars(1), ("tea",)),), dollars(1)),)},
             ("services", "unknown"),
         ),
         ({"trigger": "first_top_up"}, ("minimum_top_up", "empty")),
@@ -440,12 +443,12 @@ def test_the_same_request_again_gives_nothing_more(session: Session) -> None:
 def test_a_starter_pack_gives_its_split(session: Session) -> None:
     account, owner = customer(session)
     parts = (
-        Part(dollars(10), ("gpu-container",)),
-        Part(dollars(10), ("gpu-vm",)),
-        Part(dollars(10), ("ai-notebook",)),
-        Part(dollars(70)),
+        GrantTemplate(dollars(10), ("gpu-container",)),
+        GrantTemplate(dollars(10), ("gpu-vm",)),
+        GrantTemplate(dollars(10), ("ai-notebook",)),
+        GrantTemplate(dollars(70)),
     )
-    code = a_code(session, offers=(Offer(parts, dollars(1_000)),))
+    code = a_code(session, offers=(CurrencyTerms(parts, dollars(1_000)),))
     assert redeem(session, account, owner, code).amount == dollars(100)
     now = datetime.now(UTC)
     charge(session, account, 12, occurred_at=now, service="gpu-vm")
@@ -468,7 +471,9 @@ def test_a_starter_pack_gives_its_split(session: Session) -> None:
 
 def test_scoped_credit_falls_through_to_top_up_credit(session: Session) -> None:
     account, owner = customer(session)
-    code = a_code(session, offers=(Offer((Part(dollars(5), ("gpu-vm",)),), dollars(500)),))
+    code = a_code(
+        session, offers=(CurrencyTerms((GrantTemplate(dollars(5), ("gpu-vm",)),), dollars(500)),)
+    )
     redeem(session, account, owner, code)
     grant(session, account, 20)
     now = datetime.now(UTC)
@@ -529,7 +534,11 @@ def test_each_refusal_says_why(session: Session) -> None:
     revoke_codes(session, campaign_id=taken_back, reason="leaked", actor=FINANCE)
     named = lock_campaign(session, campaign(session, is_for_support=True))
     for_other = issue_code(session, campaign=named, account_id=other, actor=FINANCE)
-    dong = (Offer((Part(Money.from_minor_units(50, "VND")),), Money.from_minor_units(50, "VND")),)
+    dong = (
+        CurrencyTerms(
+            (GrantTemplate(Money.from_minor_units(50, "VND")),), Money.from_minor_units(50, "VND")
+        ),
+    )
     reasons = {
         "unknown": "ZZZZZZZZZ9",
         "used": used,
@@ -726,7 +735,7 @@ def test_voucher_for_services_settles_only_what_is_due_for_them(session: Session
     account, owner = customer(session)
     earlier = datetime.now(UTC) - timedelta(days=1)
     charge(session, account, 20, occurred_at=earlier, service="gpu-vm", refusable=False)
-    scoped = Offer((Part(dollars(50), ("ai-notebook",)),), dollars(5_000))
+    scoped = CurrencyTerms((GrantTemplate(dollars(50), ("ai-notebook",)),), dollars(5_000))
     redeem(session, account, owner, a_code(session, offers=(scoped,)))
     found = account_overview(session, actor=SYSTEM, account_id=account)
     assert found.owed_micros == dollars(20).micros
@@ -762,7 +771,7 @@ def test_guesses_are_counted_and_then_have_to_wait(sessions: sessionmaker[Sessio
         good = a_code(session)
 
     def attempt(code: str) -> object:
-        return redeem_once_counted(
+        return redeem_code(
             sessions,
             account_id=account,
             typed=code,
@@ -786,7 +795,7 @@ def test_right_codes_do_not_count_as_guesses(sessions: sessionmaker[Session]) ->
         account, owner = customer(session)
         many = codes(session, campaign(session, uses_per_account=30), 15)
     for code in many:
-        redeem_once_counted(
+        redeem_code(
             sessions,
             account_id=account,
             typed=code,

@@ -46,8 +46,8 @@ from domain.security import payload_encryption
 from domain.security.digests import DIGEST_KEY, digest_key
 from domain.vouchers import (
     CampaignTerms,
-    Offer,
-    Part,
+    CurrencyTerms,
+    GrantTemplate,
     codes_of_batch,
     decide_campaign,
     end_campaign,
@@ -55,7 +55,7 @@ from domain.vouchers import (
     import_codes,
     make_codes_for,
     propose_campaign,
-    redeem_code,
+    redeem_code_unlimited,
     revoke_codes,
 )
 from tests.factories import SYSTEM, UNIT, charge, grant, next_key
@@ -168,7 +168,7 @@ class RichHistory:
         self.do(lambda session: propose(session, "25500"))
 
     # ── Vouchers ──────────────────────────────────────────────────────────────────────────────
-    def _campaign(self, offer: Offer, **changes: Any) -> int:
+    def _campaign(self, offer: CurrencyTerms, **changes: Any) -> int:
         now = self.clock.instant
         terms = CampaignTerms(
             name=next_key("Campaign"),
@@ -196,7 +196,9 @@ class RichHistory:
 
     def _give_vouchers(self) -> None:
         yen = self._yen
-        offer = Offer((Part(yen(500), ("gpu-vm",)), Part(yen(700))), yen(50_000))
+        offer = CurrencyTerms(
+            (GrantTemplate(yen(500), ("gpu-vm",)), GrantTemplate(yen(700))), yen(50_000)
+        )
         campaign = self._campaign(offer, uses_per_account=3)
         batch = self.do(
             lambda session: generate_codes(
@@ -242,13 +244,17 @@ class RichHistory:
         ended = self._campaign(offer)
         self.do(lambda session: end_campaign(session, campaign_id=ended, actor=MAKER))
         self._campaign(
-            Offer((Part(yen(100), ("gpu-container",)), Part(yen(900))), yen(100_000), yen(3_000)),
+            CurrencyTerms(
+                (GrantTemplate(yen(100), ("gpu-container",)), GrantTemplate(yen(900))),
+                yen(100_000),
+                yen(3_000),
+            ),
             trigger="first_top_up",
         )
 
     def _redeem(self, name: str, code: str) -> None:
         self.do(
-            lambda session: redeem_code(
+            lambda session: redeem_code_unlimited(
                 session,
                 account_id=self.accounts[name],
                 typed=code,
@@ -712,7 +718,7 @@ class RichHistory:
     def _act_as_staff(self) -> None:
         agent, checker = self._person(StaffRole.SUPPORT), self._person(StaffRole.FINANCE)
         campaign = self._campaign(
-            Offer((Part(self._yen(50)),), self._yen(5_000)), is_for_support=True
+            CurrencyTerms((GrantTemplate(self._yen(50)),), self._yen(5_000)), is_for_support=True
         )
         self._act(agent, support.GiveGoodwill(9 * UNIT, days=90))
         self._act(agent, support.IssueVoucher(campaign))
