@@ -10,6 +10,7 @@ from domain.support.actions import (
     refuse_request,
     withdraw_request,
 )
+from domain.support.allowances import Allowance, get_allowance, list_request_allowances
 from domain.support.limits import (
     MAKER_ROLES,
     Limit,
@@ -39,6 +40,7 @@ __all__ = [
     "REQUEST_LIFETIME",
     "REVERSIBLE_CREDITS",
     "WISHES",
+    "Allowance",
     "ApplyCode",
     "CompletedAction",
     "GiveGoodwill",
@@ -54,8 +56,10 @@ __all__ = [
     "approve_request",
     "change_action_limit",
     "expire_requests",
+    "get_allowance",
     "get_maker_roles",
     "list_action_limits",
+    "list_request_allowances",
     "load_action_limits",
     "perform_or_request",
     "preview_action",

@@ -8,11 +8,11 @@ and no member of an account acts on it as staff.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from sqlalchemy import func, select, text, update
+from sqlalchemy import select, text, update
 
 from db.models import Account, AccountMember, ApprovalRequest, StaffAct, User
 from domain import audit, clock
@@ -21,8 +21,8 @@ from domain.errors import AlreadyDecided, Conflict, NotAuthorised, NotFound
 from domain.ledger.idempotency import IdempotentRequest, store_response, stored_response
 from domain.money import Money
 from domain.permissions import allows, require, require_another
-from domain.support.limits import limit_of
-from domain.support.staff_actions import ActionContext, RefundPayment, of_plain, plain
+from domain.support.allowances import Allowance, get_allowance
+from domain.support.staff_actions import WISHES, ActionContext, RefundPayment, of_plain, plain
 from domain.validation import checked_reason
 from domain.vouchers import hide_code
 
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 REQUEST_LIFETIME = timedelta(days=7)
 """How long a request waits for a second person."""
 
-_LIMIT_PERIOD = timedelta(hours=24)
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
 
 
@@ -46,21 +45,27 @@ class CompletedAction:
     """An act that was carried out. `code` is the voucher's, where it made or used one.
 
     `refund_id` is a refund that it requested, to be sent to the gateway after the commit.
+    `allowance` is what its maker could do alone after it; None where two people did it.
     """
 
     act_id: int
     amount: Money
     code: str | None
     refund_id: int | None = None
+    allowance: Allowance | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class PendingApproval:
-    """An action above its maker's limit: somebody else has until `expires_at` to agree."""
+    """An action above its maker's limit: somebody else has until `expires_at` to agree.
+
+    `allowance` is what it was judged by.
+    """
 
     request_id: int
     amount: Money
     expires_at: datetime
+    allowance: Allowance
 
 
 def perform_or_request(
@@ -92,15 +97,19 @@ def perform_or_request(
     account = _account(session, account_id)
     action = action.resolve(session, account=account, actor=actor)
     amount = action.amount(session, account=account)
-    if _is_within_limit(session, action, amount, account_id, actor):
+    allowance = get_allowance(
+        session, action=action.name, account_id=account_id, currency=amount.currency, actor=actor
+    )
+    if allowance.covers(amount):
         by = ActionContext(actor, reason, f"{write.key}:done")
         done = _execute(session, account, action, amount, by, request=None)
-        store_response(session, write, {"act": done.act_id})
-        return done
+        allowance = allowance.after(amount)
+        store_response(session, write, {"act": done.act_id, **_kept(allowance)})
+        return replace(done, allowance=allowance)
     _check_is_asked_once(session, account, action)
     waiting = _ask(session, account, action, amount, ActionContext(actor, reason, idempotency_key))
-    store_response(session, write, {"request": waiting.request_id})
-    return waiting
+    store_response(session, write, {"request": waiting.id, **_kept(allowance)})
+    return _pending(waiting, allowance)
 
 
 def _account(session: Session, account_id: int) -> Account:
@@ -110,34 +119,32 @@ def _account(session: Session, account_id: int) -> Account:
     return account
 
 
+def _kept(allowance: Allowance) -> dict[str, int]:
+    """Return an allowance as the answer to a write keeps it."""
+    return {"limit_micros": allowance.limit.micros, "used_micros": allowance.used.micros}
+
+
 def _known(session: Session, answer: dict[str, int]) -> CompletedAction | PendingApproval:
+    """Return the first answer again, with the allowance as it was then."""
     if "act" in answer:
-        return _done(session.get_one(StaffAct, answer["act"]))
+        act = session.get_one(StaffAct, answer["act"])
+        return replace(_done(act), allowance=_kept_allowance(answer, act))
     row = session.get_one(ApprovalRequest, answer["request"])
-    return PendingApproval(row.id, Money(row.amount_micros, row.currency), row.expires_at)
+    return _pending(row, _kept_allowance(answer, row))
+
+
+def _kept_allowance(answer: dict[str, int], row: StaffAct | ApprovalRequest) -> Allowance:
+    limit, used = (Money(answer[name], row.currency) for name in ("limit_micros", "used_micros"))
+    return Allowance(limit, used, WISHES[row.action].is_limited_by_account)
+
+
+def _pending(row: ApprovalRequest, allowance: Allowance) -> PendingApproval:
+    amount = Money(row.amount_micros, row.currency)
+    return PendingApproval(row.id, amount, row.expires_at, allowance)
 
 
 def _done(row: StaffAct) -> CompletedAction:
     return CompletedAction(row.id, Money(row.amount_micros, row.currency), row.code, row.refund_id)
-
-
-def _is_within_limit(
-    session: Session, action: StaffAction, amount: Money, account_id: int, actor: Actor
-) -> bool:
-    if actor.staff_role is None:
-        return False
-    done = select(func.coalesce(func.sum(StaffAct.amount_micros), 0)).where(
-        StaffAct.maker == audit.actor_name(actor),
-        StaffAct.action == action.name,
-        StaffAct.currency == amount.currency,
-        StaffAct.checker.is_(None),
-        StaffAct.acted_at > clock.now(session) - _LIMIT_PERIOD,
-    )
-    if action.is_limited_by_account:
-        done = done.where(StaffAct.account_id == account_id)
-    done_micros = session.scalars(done).one()
-    limit = limit_of(session, action=action.name, role=actor.staff_role, currency=amount.currency)
-    return int(done_micros) + amount.micros <= limit.micros
 
 
 def _check_is_asked_once(session: Session, account: Account, action: StaffAction) -> None:
@@ -161,7 +168,7 @@ def _check_is_asked_once(session: Session, account: Account, action: StaffAction
 
 def _ask(
     session: Session, account: Account, action: StaffAction, amount: Money, by: ActionContext
-) -> PendingApproval:
+) -> ApprovalRequest:
     now = clock.now(session)
     row = ApprovalRequest(
         action=action.name,
@@ -181,7 +188,7 @@ def _ask(
     audit.record(
         session, action="request_approval", actor=by.actor, account_id=account.id, details=details
     )
-    return PendingApproval(row.id, amount, row.expires_at)
+    return row
 
 
 def _execute(

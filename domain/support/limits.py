@@ -81,12 +81,6 @@ def list_action_limits(session: Session, *, actor: Actor) -> tuple[Limit, ...]:
     )
 
 
-def limit_of(session: Session, *, action: str, role: StaffRole, currency: str) -> Money:
-    """Return how much of the action the role may do in a day alone: nothing without a row."""
-    row = session.get(ActionLimit, (action, role.value, currency), populate_existing=True)
-    return Money(0 if row is None else row.daily_micros, currency)
-
-
 def change_action_limit(
     session: Session,
     *,
