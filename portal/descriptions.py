@@ -29,14 +29,14 @@ _KINDS = {
     "reversal": N_("Reversal"),
     "settlement_of_debt": N_("Debt settled"),
     "hold": N_("Hold"),
-    "overdraft": N_("Owed"),
+    "overdraft": N_("Amount due"),
 }
 _CREDIT_KINDS = {
     "plan": N_("Plan credit"),
     "voucher": N_("Voucher credit"),
     "adjustment": N_("Goodwill credit"),
     "top_up": N_("Top-up credit"),
-    "overdraft": N_("Owed"),
+    "overdraft": N_("Amount due"),
 }
 _STATUSES = {
     "success": N_("Success"),
@@ -45,14 +45,14 @@ _STATUSES = {
 }
 _GRANT_STATUSES = {
     "active": N_("Active"),
-    "held": N_("Held"),
+    "held": N_("On hold"),
     "scheduled": N_("Not started"),
     "ended": N_("Expired, being closed"),
 }
 _REASONS = {
     "insufficient_credit": N_("not enough credit"),
     "account_frozen": N_("the account is frozen"),
-    "in_debt": N_("the account owes money"),
+    "in_debt": N_("the account has an amount due"),
     "too_old": N_("it was reported too late"),
 }
 _HOLD_STATUSES = {
@@ -157,7 +157,7 @@ def hold_status(outcome: str | None) -> str:
 
 
 def debt(cause: str, slug: str) -> str:
-    """Return what is owed for: a service's usage, or what was taken back."""
+    """Return what an amount is due for: a service's usage, or what was taken back."""
     name = _(_CAUSES.get(cause, cause))
     return f"{name} · {service(slug)}" if slug else name
 

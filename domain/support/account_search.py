@@ -61,10 +61,11 @@ ORDER BY found.rank, a.id DESC LIMIT :most
 def find_accounts(session: Session, *, actor: Actor, sought: str) -> tuple[AccountChoice, ...]:
     """Return accounts by number, a member's whole address, a payment, a voucher code or a name.
 
-    What was named exactly comes first, then accounts with that in their name, the newest first.
-    A payment goes by our reference or the gateway's; of a name any part does, from its start where
-    there are fewer than three letters. At most `FOUND_LIMIT` come; an empty search finds the
-    newest. Raises NotAuthorised for anyone who is no staff.
+    A number may stand behind "#", as people write it. What was named exactly comes first, then
+    accounts with that in their name, the newest first. A payment goes by our reference or the
+    gateway's; of a name any part does, from its start where there are fewer than three letters. At
+    most `FOUND_LIMIT` come; an empty search finds the newest. Raises NotAuthorised for anyone who
+    is no staff.
     """
     require(actor, "find_accounts")
     tidy = " ".join(re.sub(r"[\x00\ud800-\udfff]", "", sought).split())
@@ -82,8 +83,9 @@ def find_accounts(session: Session, *, actor: Actor, sought: str) -> tuple[Accou
 def _exact_values(tidy: str) -> dict[str, str | int]:
     """Return what the words may name exactly, by the query that looks for it."""
     values: dict[str, str | int] = {}
-    if tidy.isascii() and tidy.isdigit() and int(tidy[:19]) <= _MAX_ID:
-        values["number"] = int(tidy[:19])
+    number = tidy.removeprefix("#").lstrip()
+    if number.isascii() and number.isdigit() and int(number[:19]) <= _MAX_ID:
+        values["number"] = int(number[:19])
     if "@" in tidy:
         values["email"] = tidy.lower()
     if len(tidy) >= _SHORTEST_PART and " " not in tidy:

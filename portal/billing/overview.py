@@ -64,12 +64,17 @@ def _metrics(context: PageContext, found: AccountOverview) -> None:
     amounts = {
         _("Total balance"): found.summary.balance_micros,
         _("Available"): found.available_micros,
-        _("Held"): found.summary.held_micros,
-        _("Owed"): found.owed_micros,
+        _("On hold"): found.summary.held_micros,
+        _("Amount due"): found.owed_micros,
     }
     with st.grid(columns=4, min_column_width=150):
         for name, micros in amounts.items():
             st.metric(name, plain(context.money(micros)), border=True)
+    draw_remarks(context, found)
+
+
+def draw_remarks(context: PageContext, found: AccountOverview) -> None:
+    """Say of the amounts above what they leave out, and what they can pay for."""
     if found.summary.ended_micros:
         text = _(
             "{amount} has expired and is being closed. It is not in the balance; only usage from"
@@ -84,21 +89,25 @@ def _metrics(context: PageContext, found: AccountOverview) -> None:
 def _owed(context: PageContext, found: AccountOverview) -> None:
     if not found.owed_micros:
         return
-    text = _("{amount} is owed. The next credit pays it first.")
+    text = _("{amount} is due. The next credit pays it first.")
     owed = context.money(found.owed_micros)
     st.warning(plain(text.format(amount=owed)), icon=":material/priority_high:")
     table = pa.Table.from_pylist(
         [
             {
-                _("Owed for"): descriptions.debt(debt.cause, debt.service),
+                _("Due for"): descriptions.debt(debt.cause, debt.service),
                 _("Since"): context.date_time(debt.opened_at),
-                _("Owed"): context.money(debt.owed_micros),
+                _("Amount due"): context.money(debt.owed_micros),
             }
             for debt in found.debts
         ]
     )
     st.dataframe(
-        table, hide_index=True, height="content", key="debts", column_config=_right([_("Owed")])
+        table,
+        hide_index=True,
+        height="content",
+        key="debts",
+        column_config=_right([_("Amount due")]),
     )
 
 
@@ -125,7 +134,7 @@ def _breakdown(context: PageContext, found: AccountOverview) -> None:
             {
                 _("Credit"): descriptions.credit_kind(part.kind),
                 _("Remaining"): context.money(part.remaining_micros),
-                _("Held"): context.money(part.held_micros),
+                _("On hold"): context.money(part.held_micros),
                 _("Available"): context.money(part.available_micros),
             }
             for part in kinds

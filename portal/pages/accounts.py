@@ -21,7 +21,15 @@ sought = st.text_input(
 )
 found = database.read_snapshot(find_accounts, actor=context.visitor.actor, sought=sought or "")
 if not found:
-    st.info(_("No account matches. Try a part of its name."), icon=":material/search_off:")
+    text = (
+        _(
+            "No account matches. Search for a name or a part of it, a number, a member's whole"
+            " email address, a payment's reference or a voucher code."
+        )
+        if sought and database.read_snapshot(find_accounts, actor=context.visitor.actor, sought="")
+        else _("There are no accounts yet.")
+    )
+    st.info(text, icon=":material/search_off:")
 for account in found:
     with st.container(
         border=True, horizontal=True, vertical_alignment="center", key=f"found-{account.account_id}"

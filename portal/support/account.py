@@ -12,6 +12,7 @@ from domain.fraud_signals import reasons_of
 from domain.ledger.balances import account_overview
 from domain.support.queries import list_requests
 from portal import database, descriptions, formats
+from portal.billing.overview import draw_remarks
 from portal.formats import plain
 from portal.i18n import N_, _
 from portal.people import naming
@@ -49,7 +50,9 @@ def draw(context: PageContext, account: AccountSummary) -> None:
         _("Status"): _(_STATUSES.get(account.status, account.status)),
         _("Balance"): context.money(account.balance_micros),
         _("Available"): context.money(found.available_micros),
-        _("Made of"): " · ".join(kinds) or _("No credit"),
+        _("On hold"): context.money(account.held_micros),
+        _("Amount due"): context.money(found.owed_micros),
+        _("Balance by credit type"): " · ".join(kinds) or _("No credit"),
         _("Members"): ", ".join(
             f"{each.display_name} ({each.email}, {role_name(each.role)})" for each in people.members
         )
@@ -58,9 +61,8 @@ def draw(context: PageContext, account: AccountSummary) -> None:
         if profile is None
         else f"{profile.profile.name} · {profile.profile.email} · {profile.profile.country}",
     }
-    if found.owed_micros:
-        lines[_("Owed")] = context.money(found.owed_micros)
     st.html(definition_list(lines))
+    draw_remarks(context, found)
     _waiting(context, account_id)
     _ties(context, account_id)
 

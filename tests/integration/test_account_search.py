@@ -87,6 +87,16 @@ def test_what_was_named_exactly_comes_first(session: Session) -> None:
     assert found(session, str(account)) == [account, named]
 
 
+def test_number_is_found_as_people_write_it(session: Session) -> None:
+    account, other = make_account(session), make_account(session)
+    for sought in (f"#{account}", f" # {account} ", str(account)):
+        assert found(session, sought) == [account]
+    named = rename(session, f"Order #{other}")
+    assert found(session, f"#{other}") == [other, named]
+    assert found(session, "#") == []
+    assert found(session, f"##{account}") == []
+
+
 def test_a_search_for_nothing_shows_the_newest(session: Session) -> None:
     made = [make_account(session) for _ in range(FOUND_LIMIT + 3)]
     assert found(session, " ") == made[: -FOUND_LIMIT - 1 : -1]

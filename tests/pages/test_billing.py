@@ -62,15 +62,15 @@ def metrics(app: AppTest) -> dict[str, str]:
     return {metric.label: metric.value.replace("\\", "") for metric in app.metric}
 
 
-def test_the_overview_tells_total_available_held_and_owed(
+def test_the_overview_tells_total_available_on_hold_and_due(
     show: Callable[..., AppTest], account: int
 ) -> None:
     app = show(account)
     assert metrics(app) == {
         "Total balance": "$60.00",
         "Available": "$56.00",
-        "Held": "$4.00",
-        "Owed": "$0.00",
+        "On hold": "$4.00",
+        "Amount due": "$0.00",
     }
     kinds = app.dataframe[0].value
     assert dict(zip(kinds["Credit"], kinds["Remaining"], strict=True)) == {
@@ -96,7 +96,7 @@ def test_credit_that_has_ended_is_not_in_the_balance(
     app = show(account)
     shown = metrics(app)
     assert shown["Total balance"].replace("\N{MINUS SIGN}", "-") == "-$4.00"
-    assert (shown["Available"], shown["Owed"]) == ("$0.00", "$4.00")
+    assert (shown["Available"], shown["Amount due"]) == ("$0.00", "$4.00")
     told = [caption.value.replace("\\", "") for caption in app.caption]
     assert any(text.startswith("$26.00 has expired and is being closed.") for text in told)
     (table,) = [each.value for each in app.dataframe if "Expires" in each.value.columns]
@@ -260,8 +260,9 @@ def test_debt_is_shown_with_what_happens_next(
     charge(session, account, 3, occurred_at=NOW, refusable=False)
     session.commit()
     app = show(account)
-    assert metrics(app)["Owed"] == "$3.00"
-    assert "is owed. The next credit pays it first." in app.warning[0].value
+    assert metrics(app)["Amount due"] == "$3.00"
+    assert "is due. The next credit pays it first." in app.warning[0].value
+    assert list(app.dataframe[0].value.columns) == ["Due for", "Since", "Amount due"]
 
 
 def test_a_look_of_staff_is_kept_in_the_audit_log_once(
@@ -294,8 +295,22 @@ def test_staff_find_an_account_by_a_part_of_its_name(
     assert {button.label for button in app.button} == labels
     app.text_input[0].set_value(str(other)).run()
     assert f"Look at account {other}" in {button.label for button in app.button}
-    app.text_input[0].set_value("no such name").run()
-    assert [info.value for info in app.info] == ["No account matches. Try a part of its name."]
+    app.text_input[0].set_value(f"#{other}").run()
+    assert {button.label for button in app.button} == {f"Look at account {other}"}
+    told = (
+        "No account matches. Search for a name or a part of it, a number, a member's whole email"
+        " address, a payment's reference or a voucher code."
+    )
+    for sought in ("no such name", "reader@"):
+        app.text_input[0].set_value(sought).run()
+        assert [info.value for info in app.info] == [told]
+
+
+def test_new_installation_says_that_it_has_no_accounts(show: Callable[..., AppTest]) -> None:
+    app = show(None, staff_role=StaffRole.SUPPORT)
+    assert [info.value for info in app.info] == ["There are no accounts yet."]
+    app.text_input[0].set_value("any name").run()
+    assert [info.value for info in app.info] == ["There are no accounts yet."]
 
 
 def test_an_account_that_staff_cannot_find_is_not_called_their_own(
