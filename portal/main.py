@@ -11,6 +11,7 @@ from domain.permissions import allows
 from domain.support.queries import waiting_counts
 from portal import database, header, messages, page_context, reruns, tab
 from portal.i18n import _
+from portal.ui import page_state
 
 reruns.begin()
 st.set_page_config(page_title=tab.NAME, page_icon=tab.ICON, layout="wide")
@@ -111,6 +112,8 @@ try:
     seen = (page.url_path, context.account and context.account.account_id)
     is_new = st.session_state.get("seen") != seen
     st.session_state["seen"] = seen
+    if is_new:
+        page_state.forget()
     with st.skeleton(height=240) if is_new else nullcontext(st.empty()):
         reruns.run(page)
 except BillingError as error:

@@ -17,7 +17,13 @@ from domain.errors import BillingError, RefundRefused
 from domain.money import Money
 from domain.payments.queries import payment_timeline
 from domain.permissions import allows
-from domain.support import CompletedAction, RefundPayment, perform_or_request, preview_action
+from domain.support import (
+    CompletedAction,
+    RefundPayment,
+    get_allowance,
+    perform_or_request,
+    preview_action,
+)
 from domain.support.queries import list_requests
 from domain.validation import MAX_REASON_LENGTH
 from portal import database, formats
@@ -157,6 +163,7 @@ def _form(context: PageContext, found: PaymentTimeline, left: Money) -> None:
     except BillingError as error:
         st.error(plain(words.refusal(error, left.currency)), icon=":material/error:")
         return
+    _say_limit(context, payment)
     st.text_input(_("Reason"), max_chars=MAX_REASON_LENGTH, key=f"{key}-reason")
     st.button(
         _("Refund payment"),
@@ -168,6 +175,18 @@ def _form(context: PageContext, found: PaymentTimeline, left: Money) -> None:
     fault: str | None = st.session_state.pop(_FAULT, None)
     if fault is not None:
         st.error(plain(fault), icon=":material/error:")
+
+
+def _say_limit(context: PageContext, payment: PaymentView) -> None:
+    allowance = database.read_snapshot(
+        get_allowance,
+        action=RefundPayment.name,
+        account_id=payment.account_id,
+        currency=payment.pay.currency,
+        actor=context.visitor.actor,
+    )
+    text = f"{support_words.allowance_left(allowance)} {support_words.approved_by(context)}"
+    st.caption(plain(text))
 
 
 def _remember(key: str, shown: _Shown) -> None:
@@ -268,13 +287,18 @@ def _refund(context: PageContext, payment: PaymentView, wish: RefundPayment, rea
     )
     st.session_state.pop(_ONCE, None)
     if isinstance(became, CompletedAction):
-        return send_refund(payment.gateway, became.refund_id)
+        sent = send_refund(payment.gateway, became.refund_id)
+        if became.allowance is None:
+            return sent
+        return f"{sent} {support_words.allowance_left(became.allowance)}"
     text = _(
-        "A refund of {amount} is above your limit of the day. Another finance member decides under"
+        "A refund of {amount} waits for approval. {why} Another finance member decides under"
         " Approvals before {when}; until then nothing changes."
     )
     return text.format(
-        amount=formats.money(became.amount), when=context.date_time(became.expires_at)
+        amount=formats.money(became.amount),
+        why=support_words.why_it_waits(wish.name, became.allowance),
+        when=context.date_time(became.expires_at),
     )
 
 

@@ -21,7 +21,7 @@ from domain.support import (
     GiveGoodwill,
     IssueVoucher,
     ReverseEntry,
-    list_action_limits,
+    get_allowance,
     perform_or_request,
     preview_action,
 )
@@ -33,7 +33,7 @@ from portal.i18n import _, current_language
 from portal.settings import settings
 from portal.support import words
 from portal.top_up.words import definition_list
-from portal.ui import checked, forms
+from portal.ui import checked, forms, page_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
 _TOLD = "acted"
 _ONCE = "act_once"
+_ISSUED = "issued_vouchers"
 _FORM = "acts"
 _USUAL_DAYS = 90
 _MAX_CODE_LENGTH = 40
@@ -56,6 +57,7 @@ _MAX_AMOUNT_LENGTH = 40
 def draw(context: PageContext, account: AccountSummary) -> None:
     """Draw the choice of acts, and the form of the chosen one."""
     _tell(context)
+    _show_codes()
     if not allows(context.visitor.actor, "act_on_account"):
         st.info(
             _("Support and finance act on accounts. Administrators decide who may, and how much."),
@@ -90,21 +92,15 @@ def _choose() -> None:
 
 
 def _say_limit(context: PageContext, account: AccountSummary, action: str) -> None:
-    limits = database.read_snapshot(list_action_limits, actor=context.visitor.actor)
-    daily = next(
-        (
-            each.daily
-            for each in limits
-            if (each.action, each.role) == (action, context.visitor.actor.staff_role)
-            and each.daily.currency == account.currency
-        ),
-        Money(0, account.currency),
+    allowance = database.read_snapshot(
+        get_allowance,
+        action=action,
+        account_id=account.account_id,
+        currency=account.currency,
+        actor=context.visitor.actor,
     )
-    text = _(
-        "Up to {amount} for one account in 24 hours is yours to do. Above that, somebody of"
-        " finance approves it."
-    )
-    st.caption(plain(text.format(amount=formats.money(daily))))
+    text = f"{words.allowance_left(allowance)} {words.approved_by(context)}"
+    st.caption(plain(text))
 
 
 def _key(name: str) -> str:
@@ -216,7 +212,7 @@ def _reverse_entry(context: PageContext, account: AccountSummary) -> None:
         _show_entry(context, entry)
         wish = _reversal(context, account, entry)
     except BillingError as error:
-        st.error(plain(words.refusal(context, error)), icon=":material/error:")
+        st.error(plain(words.refusal(context, error, account.currency)), icon=":material/error:")
         return
     if wish is None:
         return
@@ -336,11 +332,13 @@ def _act(
             else database.transaction(do)
         )
     except BillingError as error:
-        st.error(plain(words.refusal(context, error)), icon=":material/error:")
+        st.error(plain(words.refusal(context, error, account.currency)), icon=":material/error:")
     else:
         st.session_state.pop(_ONCE, None)
         forms.empty(_FORM)
         st.session_state[_TOLD] = (wish.name, became)
+        if isinstance(wish, IssueVoucher) and isinstance(became, CompletedAction):
+            page_state.get().setdefault(_ISSUED, {})[became.code] = became.amount
         st.rerun()
 
 
@@ -367,16 +365,30 @@ def _tell(context: PageContext) -> None:
     amount = formats.money(became.amount)
     if not isinstance(became, CompletedAction):
         text = _(
-            "{what}, {amount}: somebody of finance decides before {when}. Until then nothing"
-            " changes."
+            "{what}, {amount}, waits for approval by finance until {when}. {why} Nothing changes"
+            " until it is approved."
         ).format(
-            what=words.action(action), amount=amount, when=context.date_time(became.expires_at)
+            what=words.action(action),
+            amount=amount,
+            why=words.why_it_waits(action, became.allowance),
+            when=context.date_time(became.expires_at),
         )
         st.warning(plain(text), icon=":material/hourglass_top:")
-    elif action == "issue_voucher":
-        text = _("A voucher of {amount} waits for the customer under Voucher list. Its code:")
-        st.success(plain(text.format(amount=amount)), icon=":material/check_circle:")
-        st.code(became.code or "", language=None)
-    else:
-        text = _("Done: {what}, {amount}.").format(what=words.action(action), amount=amount)
-        st.success(plain(text), icon=":material/check_circle:")
+        return
+    text = (
+        _("A voucher of {amount} waits for the customer under Voucher list.")
+        if action == "issue_voucher"
+        else _("Done: {what}, {amount}.")
+    ).format(what=words.action(action), amount=amount)
+    if became.allowance is not None:
+        text = f"{text} {words.allowance_left(became.allowance)}"
+    st.success(plain(text), icon=":material/check_circle:")
+
+
+def _show_codes() -> None:
+    """Draw the codes of vouchers that were issued on this page, which no other page shows."""
+    issued: dict[str, Money] = page_state.get().get(_ISSUED, {})
+    for code, amount in reversed(issued.items()):
+        text = _("Code of the voucher of {amount}. It is shown until you leave this page.")
+        st.markdown(plain(text.format(amount=formats.money(amount))))
+        st.code(code, language=None)

@@ -10,7 +10,12 @@ import streamlit as st
 from domain import audit
 from domain.errors import BillingError, InvalidInput
 from domain.permissions import allows
-from domain.support import approve_request, refuse_request, withdraw_request
+from domain.support import (
+    approve_request,
+    list_request_allowances,
+    refuse_request,
+    withdraw_request,
+)
 from domain.support.queries import list_requests, waiting_counts
 from domain.validation import MAX_REASON_LENGTH
 from portal import approving, database, formats
@@ -26,6 +31,7 @@ from portal.ui import flash
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from domain.support import Allowance
     from domain.support.queries import RequestView, WaitingCounts
     from portal.approving import Pressed
     from portal.page_context import PageContext
@@ -60,12 +66,13 @@ def draw(context: PageContext) -> None:
         st.info(text, icon=":material/task_alt:")
     me = audit.actor_name(context.visitor.actor)
     approving.draw_own_count(sum(each.requested_by == me for each in waiting))
+    allowances = database.read_snapshot(list_request_allowances, actor=context.visitor.actor)
     told_item = flash.get_item(_PLACE)
     for request in waiting:  # the oldest first
         if told_item is not None and request.request_id > told_item:
             flash.show(_PLACE)
         with st.container(border=True, key=f"request-{request.request_id}"):
-            _waiting(context, request, name)
+            _waiting(context, request, allowances.get(request.request_id), name)
     flash.show(_PLACE)
     decided = [each for each in requests if each.state != "waiting"]
     if decided:
@@ -87,7 +94,12 @@ def _elsewhere(counts: WaitingCounts) -> None:
                 )
 
 
-def _waiting(context: PageContext, request: RequestView, name: Callable[[str | None], str]) -> None:
+def _waiting(
+    context: PageContext,
+    request: RequestView,
+    allowance: Allowance | None,
+    name: Callable[[str | None], str],
+) -> None:
     title = f"{words.action(request.action)} · {formats.money(request.amount)}"
     st.subheader(plain(title))
     lines = {
@@ -95,6 +107,7 @@ def _waiting(context: PageContext, request: RequestView, name: Callable[[str | N
         _("What"): words.what(request),
         _("Reason"): request.reason,
         _("Requested by"): name(request.requested_by),
+        **_limit_of_requester(allowance),
         _("Requested"): context.date_time(request.requested_at),
         _("Expires"): context.date_time(request.expires_at),
     }
@@ -122,6 +135,13 @@ def _waiting(context: PageContext, request: RequestView, name: Callable[[str | N
             _buttons(request)
     if is_mine:
         st.caption(_("You requested this. Another finance member approves or rejects it."))
+
+
+def _limit_of_requester(allowance: Allowance | None) -> dict[str, str]:
+    """Return the line of the limit; none of a request that came after the limits were read."""
+    if allowance is None:
+        return {}
+    return {_("Limit of the requester"): words.allowance_of_requester(allowance)}
 
 
 def _buttons(request: RequestView) -> None:

@@ -115,7 +115,7 @@ def _form(
             idempotency_key=once.setdefault(f"{key}|{typed}", uuid.uuid4().hex),
         )
     except BillingError as error:
-        flash.leave(_PLACE, words.refusal(context, error), is_good=False)
+        flash.leave(_PLACE, words.refusal(context, error, currency), is_good=False)
     else:
         text = _("{action}, {role}: up to {amount} from now on.")
         flash.leave(

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from domain.errors import BillingError, Conflict, InvalidInput, VoucherRefused
+from domain.permissions import allows
 from portal import approving, descriptions, formats
 from portal.i18n import N_, _
 from portal.top_up import words
 from portal.vouchers import redeeming
 
 if TYPE_CHECKING:
+    from domain.support import Allowance
     from domain.support.queries import RequestView
     from portal.page_context import PageContext
 
@@ -22,6 +24,17 @@ ACTIONS = {
 }
 LIMITED_ACTIONS = {**ACTIONS, "refund_payment": N_("Refund a payment")}
 """The acts of an account's page, and those of other pages that have a limit too."""
+_ABOVE = {
+    "reverse_entry": N_(
+        "Above your limit: you have reversed {used} of {limit} on this account within 24 hours."
+    ),
+    "refund_payment": N_(
+        "Above your limit: you have refunded {used} of {limit} within 24 hours, for all accounts."
+    ),
+}
+_GIVEN_ABOVE = N_(
+    "Above your limit: you have given this account {used} of {limit} within 24 hours."
+)
 _STATES = {
     "waiting": N_("Waiting"),
     "approved": N_("Approved"),
@@ -99,8 +112,46 @@ def what(request: RequestView) -> str:
     return f"{lasting} · {', '.join(descriptions.service(slug) for slug in services)}"
 
 
-def refusal(context: PageContext, error: BillingError) -> str:
-    """Return the sentence for why an act, or a decision, is not possible."""
+def allowance_left(allowance: Allowance) -> str:
+    """Return how much of a limit is left for the person who reads it."""
+    text = (
+        _("{left} of {limit} left for this account in 24 hours.")
+        if allowance.is_by_account
+        else _("{left} of {limit} left for all accounts in 24 hours.")
+    )
+    return text.format(left=formats.money(allowance.left), limit=formats.money(allowance.limit))
+
+
+def approved_by(context: PageContext) -> str:
+    """Return who approves what is above the limit of the person who reads it."""
+    if allows(context.visitor.actor, "decide_request"):
+        return _("Above that, another finance member approves it.")
+    return _("Above that, a finance member approves it.")
+
+
+def why_it_waits(code: str, allowance: Allowance) -> str:
+    """Return why an action is above the limit of the person who asked for it."""
+    if allowance.used.micros:
+        text = _(_ABOVE.get(code, _GIVEN_ABOVE))
+    elif allowance.is_by_account:
+        text = _("Above your limit of {limit} for one account in 24 hours.")
+    else:
+        text = _("Above your limit of {limit} for all accounts in 24 hours.")
+    return text.format(used=formats.money(allowance.used), limit=formats.money(allowance.limit))
+
+
+def allowance_of_requester(allowance: Allowance) -> str:
+    """Return the limit of whoever requested something, and what of it is used, for the approver."""
+    text = (
+        _("{limit} for one account in 24 hours, {used} used for this account")
+        if allowance.is_by_account
+        else _("{limit} for all accounts in 24 hours, {used} used")
+    )
+    return text.format(used=formats.money(allowance.used), limit=formats.money(allowance.limit))
+
+
+def refusal(context: PageContext, error: BillingError, currency: str | None = None) -> str:
+    """Return why an act, or a decision, is not possible; `currency` is that of typed amounts."""
     happened = approving.what_happened(context, error)
     if happened is not None:
         return happened
@@ -112,4 +163,4 @@ def refusal(context: PageContext, error: BillingError) -> str:
     if isinstance(error, Conflict) and error.reason in _CONFLICTS:
         return _(_CONFLICTS[error.reason])
     named = _CODES.get((error.code, getattr(error, "kind", "")))
-    return _(named) if named else words.refusal(error)
+    return _(named) if named else words.refusal(error, currency)

@@ -119,7 +119,7 @@ _FAULTS = {
     ("tax_code", "empty"): N_("A company needs a tax code."),
     ("amount", "empty"): N_("Enter an amount."),
     ("amount", "not_chosen"): N_("Choose or enter an amount."),
-    ("amount", "not_a_number"): N_("Enter an amount in digits, such as 500000."),
+    ("amount", "not_a_number"): N_("Enter an amount in digits."),
     ("amount", "too_many_decimals"): N_("This has more decimals than the currency."),
     ("amount", "out_of_range"): N_("This is more than can be paid at once."),
     ("amount", "below_gateway_minimum"): N_("This is less than the payment method takes."),

@@ -47,9 +47,25 @@ def test_support_issues_a_voucher_and_the_customer_redeems_it(
     # Once more, on the pages that the first left behind.
     another = issue_voucher(agent, "And on Tuesday")
     assert another != code
+    choose_action(agent, "Give goodwill credit")
+    expect(agent.get_by_text("Above that, a finance member approves it.")).to_be_visible()
+    for each in (code, another):
+        expect(agent.locator("code", has_text=each)).to_be_visible()
+    if viewport == DESKTOP:  # a phone has the links in a menu
+        agent.get_by_role("link", name="Payments", exact=True).click()
+        expect(agent.get_by_role("heading", name="Payments", exact=True)).to_be_visible()
+        agent.go_back()
+        agent.get_by_role("radio", name="Act").click()
+        expect(agent.get_by_text("Above that, a finance member approves it.")).to_be_visible()
+        expect(agent.locator("code")).to_have_count(0)
     customer.reload()
     customer.get_by_role("button", name=f"Redeem {another}").click()
     expect(customer.get_by_role("link", name="Balance ₫1,000,000")).to_be_visible()
+
+
+def choose_action(agent: Page, name: str) -> None:
+    """Choose what to do, on the page of an account."""
+    agent.get_by_role("radio", name=name).click()
 
 
 def issue_voucher(agent: Page, reason: str) -> str:
@@ -79,7 +95,7 @@ def test_above_the_limit_a_second_person_approves(
     finance.get_by_label("Amount in VND").fill("90,000,000")
     finance.get_by_label("Reason").fill("A week without service")
     finance.get_by_role("button", name="Give the credit").dblclick()
-    expect(finance.get_by_text("somebody of finance decides before")).to_be_visible()
+    expect(finance.get_by_text("waits for approval by finance until")).to_be_visible()
     finance.get_by_role("link", name="Approvals").click()
     mine = finance.locator("[class*=st-key-request-]").filter(has_text=f"· {account}")
     expect(mine).to_have_count(1)

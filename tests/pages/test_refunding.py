@@ -87,8 +87,13 @@ def test_refund_form_shows_what_is_left_and_what_it_takes(
     app.text_input(key=key(payment, "amount")).set_value("500,001").run()
     assert texts(app.error) == ["This is more than is left of the payment."]
     app.text_input(key=key(payment, "amount")).set_value("300,000").run()
+    left = "{} of ₫20,000,000 left for all accounts in 24 hours."
+    told = f"{left.format('₫20,000,000')} Above that, another finance member approves it."
+    assert told in texts(app.caption)
     send(app, payment)
-    assert "The refund was requested." in texts(app.success)
+    assert texts(app.success) == [f"The refund was requested. {left.format('₫19,700,000')}"]
+    told = f"{left.format('₫19,700,000')} Above that, another finance member approves it."
+    assert told in texts(app.caption)
     session.rollback()
     assert session.scalars(select(Refund.pay_micros)).one() == 300_000_000_000
 
@@ -100,7 +105,7 @@ def test_refund_above_the_limit_waits_and_is_approved_by_another(
     session.commit()
     app = staff_page("payments", StaffRole.FINANCE, ref=payment.reference)
     send(app, payment)
-    assert "above your limit of the day" in texts(app.success)[0]
+    assert "Above your limit of ₫0 for all accounts in 24 hours." in texts(app.success)[0]
     session.rollback()
     assert session.scalars(select(Refund)).all() == []
     waiting = session.scalars(select(ApprovalRequest)).one()
@@ -111,6 +116,26 @@ def test_refund_above_the_limit_waits_and_is_approved_by_another(
     app = staff_page("approvals", StaffRole.FINANCE)
     assert f"Payment {payment.reference}" in updates(app)
     assert not [each for each in app.button if each.key == f"approve-{waiting.id}"]
+
+
+def test_refund_above_what_is_left_says_what_was_refunded(
+    session: Session, staff_page: Callable[..., AppTest], payment: Payment
+) -> None:
+    app = staff_page("payments", StaffRole.FINANCE, ref=payment.reference)
+    refund(session, pay(session), user_actor(1, staff_role=StaffRole.FINANCE), dong(200_000))
+    session.execute(
+        text("UPDATE action_limits SET daily_micros = :micros"), {"micros": 300_000 * UNIT}
+    )
+    session.commit()
+    send(app, payment)
+    (told,) = texts(app.success)
+    assert told.startswith(
+        "A refund of ₫500,000 waits for approval. Above your limit: you have refunded ₫200,000 of"
+        " ₫300,000 within 24 hours, for all accounts. Another finance member decides"
+    )
+    updated = staff_page("approvals", StaffRole.FINANCE)
+    limit = "₫300,000 for all accounts in 24 hours, ₫200,000 used"
+    assert f"<dt>Limit of the requester</dt><dd>{limit}</dd>" in updates(updated)
 
 
 def late(app: AppTest, payment: Payment) -> str:

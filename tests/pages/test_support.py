@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from sqlalchemy import text
 
 from db.models import Account
-from domain import support
+from domain import ledger, support
 from domain.actors import StaffRole, user_actor
 from domain.clock import CLOCK
 from domain.gateways.interface import RefundState, RefundUpdate
@@ -18,7 +18,7 @@ from domain.payments.gateway_updates import apply_updates
 from tests.factories import SYSTEM, UNIT, charge, grant, make_account
 from tests.gateways import GATEWAYS, ScriptedGateway, begin, dong, paid, payer
 from tests.integration.test_support import agent, checker, do, goodwill, make_person
-from tests.integration.test_vouchers import campaign, codes, customer
+from tests.integration.test_vouchers import campaign, codes, customer, offer
 from tests.pages.test_staff import shown
 
 if TYPE_CHECKING:
@@ -121,13 +121,17 @@ def test_nonsense_in_the_address_shows_the_newest(
 def test_goodwill_within_the_limit_is_given(session: Session, page: Callable[..., AppTest]) -> None:
     account = account_with(session)
     app = page("account", account=str(account), show="act", do="give_goodwill")
-    assert any("Up to $50.00 for one account" in words for words in texts(app.caption))
+    left = "{} of $50.00 left for this account in 24 hours."
+    told = f"{left.format('$50.00')} Above that, a finance member approves it."
+    assert told in texts(app.caption)
     app.text_input(key="act_amount-0").set_value("12.50")
     press(app, "Give the credit")
     assert texts(app.error) == ["Say why."]
     app.text_input(key="act_reason-0").set_value("Slow answers")
     press(app, "Give the credit")
-    assert texts(app.success) == ["Done: Give goodwill credit, $12.50."]
+    assert texts(app.success) == [f"Done: Give goodwill credit, $12.50. {left.format('$37.50')}"]
+    told = f"{left.format('$37.50')} Above that, a finance member approves it."
+    assert told in texts(app.caption)
     assert app.text_input(key="act_amount-1").value == ""
     assert balance(session, account) == 12
 
@@ -141,18 +145,92 @@ def test_above_the_limit_it_waits_and_says_so(
     app.text_input(key="act_reason-0").set_value("A week without service")
     press(app, "Give the credit")
     told = texts(app.warning)
-    assert any("somebody of finance decides before" in words for words in told)
+    start = "Give goodwill credit, $500.00, waits for approval by finance until "
+    why = "Above your limit of $50.00 for one account in 24 hours. Nothing changes until it is"
+    assert any(words.startswith(start) and why in words for words in told)
     assert any(words.startswith("Waits for approval: Give goodwill credit") for words in told)
     assert balance(session, account) == 0
+
+
+def give(app: AppTest, amount: str, times: int) -> AppTest:
+    """Send the form of goodwill, which was emptied so many times before."""
+    app.text_input(key=f"act_amount-{times}").set_value(amount)
+    app.text_input(key=f"act_reason-{times}").set_value("Slow answers")
+    return press(app, "Give the credit")
+
+
+def test_form_says_what_is_left_and_a_request_says_why(
+    session: Session, page: Callable[..., AppTest]
+) -> None:
+    account = account_with(session)
+    app = page("account", account=str(account), show="act", do="give_goodwill")
+    give(app, "30", 0)
+    give(app, "15", 1)
+    assert texts(app.success) == [
+        "Done: Give goodwill credit, $15.00. $5.00 of $50.00 left for this account in 24 hours."
+    ]
+    give(app, "10", 2)
+    why = "Above your limit: you have given this account $45.00 of $50.00 within 24 hours."
+    assert any(why in words for words in texts(app.warning))
+    left = "{} of $50.00 left for this account in 24 hours. Above that, a finance member"
+    assert any(left.format("$5.00") in words for words in texts(app.caption))
+    # What is left can still be given, and another action has a limit of its own.
+    give(app, "5", 3)
+    assert any(left.format("$0.00") in words for words in texts(app.caption))
+    assert balance(session, account) == 50
+    app = page("account", account=str(account), show="act", do="apply_code")
+    assert any(words.startswith("$500.00 of $500.00 left") for words in texts(app.caption))
+    app = page("approvals")
+    limit = "$50.00 for one account in 24 hours, $50.00 used for this account"
+    assert f"<dt>Limit of the requester</dt><dd>{limit}</dd>" in updates(app)
+
+
+def test_approver_reads_that_the_requester_has_no_limit_any_more(
+    session: Session, page: Callable[..., AppTest], agent: Actor, checker: Actor
+) -> None:
+    assert agent.user_id == 1  # who looks
+    maker = user_actor(checker.user_id or 0, staff_role=StaffRole.FINANCE)
+    do(session, account_with(session), goodwill(50_000), maker)
+    session.commit()
+    limit = "<dt>Limit of the requester</dt><dd>{} for one account in 24 hours, $0.00 used for this"
+    assert limit.format("$500.00") in updates(page("approvals", StaffRole.FINANCE))
+    session.execute(
+        text("UPDATE users SET staff_role = NULL WHERE id = :id"), {"id": maker.user_id}
+    )
+    session.commit()
+    assert limit.format("$0.00") in updates(page("approvals", StaffRole.FINANCE))
+
+
+def test_finance_reads_that_another_of_finance_approves(
+    session: Session, page: Callable[..., AppTest]
+) -> None:
+    account = str(account_with(session))
+    app = page("account", StaffRole.FINANCE, account=account, show="act", do="give_goodwill")
+    assert any("another finance member approves it" in words for words in texts(app.caption))
+
+
+def test_reversal_above_the_limit_says_what_was_reversed(
+    session: Session, page: Callable[..., AppTest], agent: Actor
+) -> None:
+    assert agent.user_id == 1
+    account = account_with(session)
+    grant(session, account, 200, kind="adjustment")
+    do(session, account, support.ReverseEntry(1, 45 * UNIT), agent)
+    session.commit()
+    app = reversal_page(page, account, StaffRole.SUPPORT, 1)
+    app.text_input(key="act_reason-0").set_value("Given twice")
+    press(app, "Reverse it")
+    why = "you have reversed $45.00 of $100.00 on this account within 24 hours."
+    assert any(f"Above your limit: {why}" in words for words in texts(app.warning))
 
 
 @pytest.mark.parametrize(
     ("amount", "told"),
     [
         ("", "Enter an amount."),
-        ("ten", "Enter an amount in digits, such as 500000."),
+        ("ten", "Enter an amount in digits, such as 5,000.00."),
         ("0", "Enter an amount above 0."),
-        ("1.0015", "This has more decimals than the currency."),
+        ("1.0015", "Enter an amount with 2 decimals at most."),
     ],
 )
 def test_a_wrong_amount_is_told(
@@ -185,6 +263,102 @@ def test_a_voucher_is_issued_and_its_code_shown(
         text("SELECT account_id FROM voucher_codes WHERE code = :code"), {"code": code.value}
     ).one()
     assert kept == account
+
+
+def test_code_stays_until_the_page_is_left(session: Session, page: Callable[..., AppTest]) -> None:
+    account, _ = customer(session)
+    for name in ("Sorry", "Sorry again"):
+        campaign(session, is_for_support=True, name=name, offers=(offer(20, 1_000),))
+    session.commit()
+    app = page("account", account=str(account), show="act")
+    for number in range(2):
+        app.selectbox(key=f"campaign-{number}").select_index(number)
+        app.text_input(key=f"act_reason-{number}").set_value("Slow answers")
+        press(app, "Issue the voucher")
+    told = "A voucher of $20.00 waits for the customer under Voucher list. "
+    assert texts(app.success) == [f"{told}$60.00 of $100.00 left for this account in 24 hours."]
+    codes_shown = [each.value for each in app.code]
+    assert len(set(codes_shown)) == 2
+    app.segmented_control(key="act").set_value("give_goodwill").run()
+    assert [each.value for each in app.code] == codes_shown
+    give(app, "1", 2)
+    assert [each.value for each in app.code] == codes_shown
+    for section in ("timeline", "act"):
+        app.segmented_control(key="account_section").set_value(section).run()
+    assert [each.value for each in app.code] == codes_shown
+    look_elsewhere(app, account)
+    assert not app.code
+
+
+def look_elsewhere(app: AppTest, account: int, other: int | None = None) -> None:
+    """Leave the page of an account for Accounts, and come to it, or to another one's."""
+    # AppTest runs a page's file alone; a browser's run leaves this behind.
+    app.session_state["seen"] = ("account", account)
+    app.query_params["account"] = str(other or account)
+    app.switch_page("main.py").run()
+    app.switch_page("pages/account.py")
+    app.query_params["account"] = str(other or account)
+    app.query_params["show"] = "act"
+    app.run()
+    assert not app.exception
+
+
+def test_code_is_not_shown_at_another_account(
+    session: Session, page: Callable[..., AppTest]
+) -> None:
+    account, _ = customer(session)
+    other = account_with(session)
+    campaign(session, is_for_support=True, name="Sorry")
+    session.commit()
+    app = page("account", account=str(account), show="act")
+    app.text_input(key="act_reason-0").set_value("Slow answers")
+    press(app, "Issue the voucher")
+    assert len(app.code) == 1
+    for number in (other, account):
+        look_elsewhere(app, account, number)
+        assert f" · {number}</dd>" in updates(app)
+        assert not app.code
+
+
+def test_issued_voucher_has_its_amount_in_the_timeline(
+    session: Session, page: Callable[..., AppTest], agent: Actor
+) -> None:
+    account, _ = customer(session)
+    done = do(session, account, support.IssueVoucher(campaign(session, is_for_support=True)), agent)
+    session.commit()
+    table = page("account", account=str(account)).dataframe[0].value
+    (row,) = [row for _, row in table.iterrows() if row["What"] == "Issue a voucher"]
+    assert row["Details"] == f"$50.00 · Slow answers in March · code ends in {done.code[-4:]}"
+    assert row["Amount"] == ""
+
+
+def test_account_shows_what_is_on_hold_and_what_is_for_named_services(
+    session: Session, page: Callable[..., AppTest]
+) -> None:
+    account = account_with(session, 100)
+    grant(session, account, 20, kind="voucher", services=("ai-notebook",))
+    ledger.place_hold(
+        session,
+        account_id=account,
+        service="gpu-vm",
+        amount_micros=60 * UNIT,
+        expires_at=datetime.now(UTC) + timedelta(hours=1),
+        source="vm-1",
+        actor=SYSTEM,
+        idempotency_key="hold",
+    )
+    session.commit()
+    app = page("account", account=str(account))
+    for name, amount in (
+        ("Balance", "$120.00"),
+        ("Available", "$60.00"),
+        ("On hold", "$60.00"),
+        ("Amount due", "$0.00"),
+    ):
+        assert f"<dt>{name}</dt><dd>{amount}</dd>" in updates(app)
+    told = "$20.00 of what is available pays for named services only."
+    assert told in texts(app.caption)
+    assert told in texts(page("billing", account=str(account)).caption)
 
 
 def test_a_code_is_applied(session: Session, page: Callable[..., AppTest]) -> None:
