@@ -323,13 +323,13 @@ def _act(
             account_id=account.account_id,
             action=wish,
             reason=reason,
-            actor=context.visitor.actor,
             idempotency_key=once.setdefault(said, uuid.uuid4().hex),
         )
+        actor = context.visitor.actor
         became = (
-            _guess(context, account, do)
+            _guess(context, account, partial(do, actor=actor))
             if isinstance(wish, ApplyCode)
-            else database.transaction(do)
+            else database.transaction(do, actor=actor)  # which looks up the rights of `actor`
         )
     except BillingError as error:
         st.error(plain(words.refusal(context, error, account.currency)), icon=":material/error:")

@@ -185,6 +185,33 @@ def test_form_says_what_is_left_and_a_request_says_why(
     assert f"<dt>Limit of the requester</dt><dd>{limit}</dd>" in updates(app)
 
 
+@pytest.mark.parametrize(
+    "change", ["staff_role = NULL", "staff_role = 'admin'", "disabled_at = now()"]
+)
+def test_who_may_no_more_gives_nothing_and_is_told_so(
+    session: Session, page: Callable[..., AppTest], change: str
+) -> None:
+    account, _ = customer(session)
+    (code,) = codes(session, campaign(session))
+    session.commit()
+    app = page("account", account=str(account), show="act", do="give_goodwill")
+    session.execute(text(f"UPDATE users SET {change} WHERE id = 1"))  # noqa: S608 - one of three
+    session.commit()
+    give(app, "10", 0)
+    assert texts(app.error) in (
+        ["This is for somebody else to do."],
+        ["This is not here, or not for you to see. Go back to Billing."],
+    )
+    assert not app.success
+    app.segmented_control(key="act").set_value("apply_code").run()
+    app.text_input(key="act_code-0").set_value(code)
+    app.text_input(key="act_reason-0").set_value("Read out on the phone")
+    press(app, "Apply the code")
+    assert len(app.error) == 1
+    assert not app.success
+    assert balance(session, account) == 0
+
+
 def test_approver_reads_that_the_requester_has_no_limit_any_more(
     session: Session, page: Callable[..., AppTest], agent: Actor, checker: Actor
 ) -> None:
