@@ -250,7 +250,7 @@ def _reversal(
         found = _preview(context, account, whole)
     except ReversalExceedsOriginal:
         text = (
-            _("Nothing is left to reverse: it was spent, is held, has ended, or was reversed.")
+            _("Nothing is left to reverse: it was spent, is on hold, has ended, or was reversed.")
             if entry.kind in REVERSIBLE_CREDITS and not includes_spent
             else _("Nothing is left to reverse: this entry was reversed in full.")
         )

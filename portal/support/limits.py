@@ -35,7 +35,7 @@ def draw(context: PageContext) -> None:
     limits = database.read_snapshot(list_action_limits, actor=context.visitor.actor)
     text = _(
         "What one person may do for one account in 24 hours without a second person. Above it,"
-        " somebody of finance approves. Refunds count over all accounts, in the currency paid."
+        " a finance member approves. Refunds count over all accounts, in the currency paid."
     )
     st.caption(text)
     currencies = sorted({each.daily.currency for each in limits})

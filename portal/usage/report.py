@@ -42,7 +42,7 @@ def draw(
     _metrics(context, report, outlook)
     if outlook is not None and account.held_micros > 0:
         held = context.money(account.held_micros)
-        text = _("{amount} is held for work under way: the forecast does not spend it.")
+        text = _("{amount} is on hold for work under way: the forecast does not spend it.")
         st.caption(formats.plain(text.format(amount=held)))
     if report.resources:
         _spending(context, account, report, chosen)

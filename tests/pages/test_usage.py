@@ -85,7 +85,7 @@ def test_credit_that_is_held_is_said_to_be_out_of_the_forecast(
         idempotency_key="hold",
     )
     session.commit()
-    assert told() == ["$4.00 is held for work under way: the forecast does not spend it."]
+    assert told() == ["$4.00 is on hold for work under way: the forecast does not spend it."]
 
 
 def test_time_used_reads_in_hours_and_sizes_are_not_summed(
