@@ -57,11 +57,13 @@ class SecondFactors:
     """What a person has beside the password; `is_required` by their role.
 
     `may_change`: there is none yet, or one was proven in this session within the last minutes.
+    `recovery_code_set` names the present recovery codes (`replace_recovery_codes`).
     """
 
     has_authenticator: bool
     passkeys: tuple[PasskeySummary, ...]
     recovery_codes_left: int
+    recovery_code_set: str
     is_required: bool
     may_change: bool
 
@@ -88,6 +90,7 @@ def list_second_factors(session: Session, *, actor: Actor, policy: AuthPolicy) -
         has_authenticator=authenticators.has_authenticator(session, user_id),
         passkeys=passkeys.list_passkeys(session, user_id),
         recovery_codes_left=recovery_codes.count_recovery_codes(session, user_id),
+        recovery_code_set=recovery_codes.recovery_code_set(session, user_id),
         is_required=actor.staff_role in policy.second_factor_roles,
         may_change=may_change_factors(session, user_id, actor.session_id),
     )
@@ -224,11 +227,13 @@ def remove_own_passkey(
 
 # ── Recovery codes ────────────────────────────────────────────────────────────────────────────
 def replace_recovery_codes(
-    sessions: sessionmaker[Session], again: Reauthentication
+    sessions: sessionmaker[Session], again: Reauthentication, *, replaces: str | None = None
 ) -> tuple[str, ...] | None:
     """Return new recovery codes, which end the older ones; None where the password is wrong.
 
-    Raises Conflict("no_second_factor"), RateLimited.
+    `replaces` names the codes that the person saw (`SecondFactors.recovery_code_set`): the same
+    request again does not end the codes that it has made. Raises Conflict: "no_second_factor", or
+    "codes_replaced" where they have other codes by now; and RateLimited.
     """
     codes: tuple[str, ...] = ()
 
@@ -236,6 +241,8 @@ def replace_recovery_codes(
         nonlocal codes
         if not has_second_factor(session, person.id):
             raise Conflict("no_second_factor")
+        if replaces not in {None, recovery_codes.recovery_code_set(session, person.id)}:
+            raise Conflict("codes_replaced")
         codes = recovery_codes.make_recovery_codes(session, person.id)
         _tell(session, person, "codes_replaced", again.client)
         record(session, action="replace_recovery_codes", actor=actor_for(person, again.client))

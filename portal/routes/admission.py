@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 SECOND_FACTOR_PATH = "/second-factor"
 SET_UP_PATH = "/set-up-second-factor"
-CONFIRM_PATH = "/two-factor/confirm"
+TWO_FACTOR_PATH = "/two-factor"
+CONFIRM_PATH = f"{TWO_FACTOR_PATH}/confirm"
 """Where a signed-in person proves a second factor, before what protects them is changed."""
 
 _STEPS = {

@@ -69,7 +69,7 @@ def wrong_answer_text(call: Call) -> str:
         return _("This passkey was not accepted. Try again.")
     if call.given("use") == _RECOVERY:
         return _("This recovery code is wrong, or was used or replaced before.")
-    return wrong_code_text(call.given("code"))
+    return wrong_code_text(call.given("code"), or_recovery_code=True)
 
 
 def _other_way(form: FactorForm, *, with_recovery: bool) -> tuple[str, str]:

@@ -12,6 +12,7 @@ from portal.i18n import _
 from portal.routes.admission import (
     SECOND_FACTOR_PATH,
     SET_UP_PATH,
+    TWO_FACTOR_PATH,
     admit,
     start_session,
     with_next,
@@ -34,6 +35,7 @@ from portal.routes.web import (
     redirect,
     render,
     sign_in_path,
+    visit_by,
 )
 from portal.routes.wording import wrong_code_text
 from portal.settings import settings
@@ -106,7 +108,7 @@ def _show_set_up(call: Call, reply: Reply = FIRST) -> Response:
         pending = database.read_snapshot(identity.find_pending, token=_token(call))
         offer = database.read_snapshot(identity.pending_offer, token=_token(call), issuer=tab.NAME)
     except NotFound:
-        return redirect(sign_in_path(_next(call)))
+        return _after_set_up(call)
     if offer is None:
         path = sign_in_path(_next(call)) if pending.must_set_up else SECOND_FACTOR_PATH
         return redirect(path)
@@ -135,7 +137,7 @@ def _submit_set_up(call: Call) -> Response:
             policy=settings().policy,
         )
     except NotFound:
-        return redirect(sign_in_path(_next(call)))
+        return _after_set_up(call)
     except Conflict:
         return redirect(with_next(SECOND_FACTOR_PATH, _next(call)))
     if result.outcome is SignInOutcome.SIGNED_IN:
@@ -144,6 +146,13 @@ def _submit_set_up(call: Call) -> Response:
     return _show_set_up(
         call, Reply(faults={"code": wrong_code_text(call.given("code"))}, status=422)
     )
+
+
+def _after_set_up(call: Call) -> Response:
+    """Lead on where the set-up is over: whoever sends it again has seen the recovery codes."""
+    if call.request.method == "POST" and visit_by(call.session_token) is not None:
+        return redirect(f"{TWO_FACTOR_PATH}?notice=codes_shown_once")
+    return redirect(sign_in_path(_next(call)))
 
 
 def _token(call: Call) -> str:

@@ -10,6 +10,7 @@ from domain.identity import Reauthentication, SignInOutcome
 from portal import database, formats, tab
 from portal.i18n import _
 from portal.routes.admission import CONFIRM_PATH, keep_session, with_next
+from portal.routes.admission import TWO_FACTOR_PATH as PATH
 from portal.routes.codes import qr_code, show_recovery_codes
 from portal.routes.factor_form import (
     FactorForm,
@@ -38,8 +39,7 @@ if TYPE_CHECKING:
 
     from domain.identity import CeremonyOptions, PasskeySummary, SecondFactors
 
-PATH = "/two-factor"
-APP_PATH = "/two-factor/app"
+APP_PATH = f"{PATH}/app"
 
 
 def routes() -> list[BaseRoute]:
@@ -62,6 +62,7 @@ def _show(call: Call, reply: Reply = FIRST) -> Response:
         has_authenticator=found.has_authenticator,
         passkeys=[_passkey_row(call, each) for each in found.passkeys],
         codes_left=found.recovery_codes_left,
+        code_set=found.recovery_code_set,
         is_on=found.is_on,
         is_required=found.is_required,
         may_change=found.may_change,
@@ -188,7 +189,10 @@ def _change(call: Call, again: Reauthentication) -> Response | None:
         done = identity.remove_own_passkey(sessions, again, key=key)
         return redirect(f"{PATH}?notice=second_factor_removed") if done else None
     if action == "replace_codes":
-        return _codes_page(call, identity.replace_recovery_codes(sessions, again), "")
+        # The form names the codes that it replaces: a reload of the page that shows new ones sends
+        # it again, and would end in silence what was saved.
+        codes = identity.replace_recovery_codes(sessions, again, replaces=call.given("code_set"))
+        return _codes_page(call, codes, "")
     if action == "add_passkey":
         return _add_passkey(call, again)
     return _show(call)
@@ -217,6 +221,10 @@ def _conflict_text(reason: str) -> str:
     return {
         "second_factor_required": _(
             "Your role needs a second factor. Add another one before you remove the last."
+        ),
+        "codes_replaced": _(
+            "Your new recovery codes were shown once, and work. If you did not save them, create"
+            " new ones below."
         ),
         "no_second_factor": _("Add an authenticator app or a passkey first."),
         "too_many_passkeys": _("You have as many passkeys as are possible. Remove one first."),

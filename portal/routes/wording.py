@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from domain.errors import InvalidInput
 
 _MINUTE_SECONDS = 60
+_CODE_DIGITS = 6
 
 
 def fault_text(fault: InvalidInput) -> str:
@@ -37,10 +38,16 @@ def fault_text(fault: InvalidInput) -> str:
     return (text or _("Check this field.")).format(**fault.values)
 
 
-def wrong_code_text(code: str) -> str:
-    """Return the sentence for a code that is none of the authenticator app's now."""
-    if any(each.isalpha() for each in code):
+def wrong_code_text(code: str, *, or_recovery_code: bool = False) -> str:
+    """Return the sentence for a code that is none of the authenticator app's now.
+
+    `or_recovery_code`: the page has a link to enter one of those instead.
+    """
+    if or_recovery_code and any(each.isalpha() for each in code):
         return _("Enter the 6 digits that your app shows. To use a recovery code, choose it below.")
+    digits = "".join(code.split())
+    if len(digits) != _CODE_DIGITS or not digits.isdecimal():
+        return _("Enter the 6 digits that your app shows.")
     return _("This code is wrong, too old or already used. Wait for the next one and enter it.")
 
 
@@ -70,5 +77,8 @@ def notice_text(code: str) -> str | None:
         "session_ended": _("That browser is signed out."),
         "app_added": _("Authenticator app set up. You are signed out everywhere else."),
         "passkey_added": _("Passkey added. You are signed out everywhere else."),
+        "codes_shown_once": _(
+            "Recovery codes are shown once. If you did not save them, create new ones below."
+        ),
         "second_factor_removed": _("Second factor removed. You are signed out everywhere else."),
     }.get(code)

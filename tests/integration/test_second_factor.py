@@ -515,6 +515,34 @@ def test_new_recovery_codes_end_the_older_ones(
     )
 
 
+def test_recovery_codes_are_replaced_once_by_the_same_request(
+    sessions: sessionmaker[Session], clock: TestClock
+) -> None:
+    person = with_app(sessions, clock)
+    visit = person.prove_by_code(
+        person.visit(person.finish(person.sign_in(), person.code())), steps=1
+    )
+    assert visit is not None
+
+    def present() -> str:
+        with sessions() as session:
+            actor = visit.actor("127.0.0.1")
+            found = identity.list_second_factors(session, actor=actor, policy=RULES)
+            return found.recovery_code_set
+
+    seen = present()
+    new = identity.replace_recovery_codes(sessions, person.again(visit), replaces=seen)
+    assert new is not None
+    for replaces in (seen, "", "0" * 64):
+        with pytest.raises(Conflict) as refused:
+            identity.replace_recovery_codes(sessions, person.again(visit), replaces=replaces)
+        assert refused.value.reason == "codes_replaced"
+    used = person.finish_with_recovery_code(person.sign_in(), new[0])
+    assert used.outcome is SignInOutcome.SIGNED_IN
+    assert present() != seen
+    assert identity.replace_recovery_codes(sessions, person.again(visit), replaces=present())
+
+
 def test_who_has_no_second_factor_gets_no_recovery_codes(sessions: sessionmaker[Session]) -> None:
     person = someone(sessions)
     visit = person.visit(person.sign_in())

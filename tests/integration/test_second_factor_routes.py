@@ -76,6 +76,23 @@ def set_up_app(client: TestClient) -> tuple[str, list[str]]:
     return secret, codes_in(shown)
 
 
+def replace_codes(client: TestClient) -> Response:
+    """Press the button that creates new recovery codes."""
+    return client.post("/two-factor", data=codes_form(client))
+
+
+def codes_form(client: TestClient) -> dict[str, str]:
+    """Return what the button sends that creates new recovery codes."""
+    page = client.get("/two-factor")
+    [code_set] = re.findall(r'name="code_set" value="([0-9a-f]+)"', page.text)
+    return {
+        "form_token": form_token(page),
+        "current_password": PASSWORD,
+        "action": "replace_codes",
+        "code_set": code_set,
+    }
+
+
 def prove(client: TestClient, **fields: str) -> Response:
     """Prove a second factor, before factors are changed."""
     return post(client, "/two-factor/confirm", **fields)
@@ -243,6 +260,10 @@ def test_staff_who_must_have_a_factor_set_it_up_on_the_way_in(
     assert len(codes_in(shown)) == 10
     assert 'href="/analytics"' in shown.text
     assert is_signed_in(client)
+    again = client.post("/set-up-second-factor", data={"form_token": "0", "code": "123456"})
+    assert again.headers["location"] == "/two-factor?notice=codes_shown_once", "a reload"
+    assert "Recovery codes are shown once." in client.get(again.headers["location"]).text
+    assert client.get("/set-up-second-factor").headers["location"] == "/sign-in"
     assert prove(client, code=code_of(secret, 1)).headers["location"] == "/two-factor"
     refused = post(client, "/two-factor", current_password=PASSWORD, action="remove_app")
     assert refused.status_code == 409
@@ -284,7 +305,7 @@ def test_changes_need_the_password_and_say_what_became_of_them() -> None:
         answer = post(client, "/two-factor", current_password="another-one-1", action=action)
         assert answer.status_code == 422
         assert "not your current password" in answer.text
-    fresh = codes_in(post(client, "/two-factor", current_password=PASSWORD, action="replace_codes"))
+    fresh = codes_in(replace_codes(client))
     assert len(fresh) == 10
     for _time in range(2):
         done = post(client, "/two-factor", current_password=PASSWORD, action="remove_app")
@@ -298,6 +319,112 @@ def test_changes_need_the_password_and_say_what_became_of_them() -> None:
     assert gone.status_code == 303
     assert browser().get("/two-factor/app").status_code == 303
     assert client.get("/two-factor/app").headers["location"] == "/two-factor"
+
+
+def test_reload_of_new_recovery_codes_keeps_them_and_says_so() -> None:
+    secret, old = person_with_app()
+    client = browser()
+    give_password(client)
+    post(client, "/second-factor", code=code_of(secret))
+    prove(client, code=code_of(secret, 1))
+    sent = codes_form(client)
+    codes = codes_in(client.post("/two-factor", data=sent))
+    assert len(codes) == 10
+    for fields in (sent, sent, {**sent, "code_set": ""}):
+        again = client.post("/two-factor", data=fields)
+        assert again.status_code == 409
+        assert not codes_in(again)
+        assert "Your new recovery codes were shown once, and work." in again.text
+    assert prove_by_paper(old[0]).status_code == 403
+    assert prove_by_paper(codes[0]).headers["location"] == "/"
+    # On purpose: the page names the codes that there are now.
+    newest = codes_in(replace_codes(client))
+    assert len(newest) == 10
+    assert prove_by_paper(codes[1]).status_code == 403
+    assert prove_by_paper(newest[0]).headers["location"] == "/"
+
+
+def prove_by_paper(code: str) -> Response:
+    """Sign in elsewhere with a recovery code."""
+    client = browser()
+    give_password(client)
+    return post(client, "/second-factor", code=code, use="recovery_code")
+
+
+def test_recovery_code_that_is_used_leaves_the_form_for_new_ones_as_it_is() -> None:
+    secret, codes = person_with_app()
+    client = browser()
+    give_password(client)
+    post(client, "/second-factor", code=code_of(secret))
+    prove(client, code=code_of(secret, 1))
+    sent = codes_form(client)
+    assert prove_by_paper(codes[0]).headers["location"] == "/"
+    assert len(codes_in(client.post("/two-factor", data=sent))) == 10
+
+
+def test_reload_of_the_first_recovery_codes_says_that_they_are_shown_once() -> None:
+    make_user()
+    client = browser()
+    give_password(client)
+    page = post(client, "/two-factor", current_password=PASSWORD, action="add_app")
+    sent = {
+        "form_token": form_token(page),
+        "offer": offer_in(page),
+        "code": code_of(secret_in(page)),
+    }
+    codes = codes_in(client.post("/two-factor/app", data=sent))
+    assert len(codes) == 10
+    again = client.post("/two-factor/app", data=sent)
+    assert again.status_code == 409
+    assert "Recovery codes are not shown twice" in again.text
+    assert prove_by_paper(codes[0]).headers["location"] == "/"
+
+
+@pytest.mark.parametrize("path", ["/two-factor/app", "/set-up-second-factor"])
+@pytest.mark.parametrize("code", ["1234", "1234567", "abcdef", " ", "12345x"])
+def test_code_without_six_digits_is_told_so(
+    path: str, code: str, configure_portal: Callable[..., None]
+) -> None:
+    is_set_up = path == "/set-up-second-factor"
+    if is_set_up:
+        configure_portal(**OUTSIDE_DEMO | {"BASE_URL": HERE})
+    make_user(StaffRole.FINANCE if is_set_up else None)
+    client = browser()
+    answer = give_password(client)
+    if is_set_up:
+        page = client.get(answer.headers["location"])
+        sent = {"form_token": form_token(page), "code": code}
+    else:
+        page = post(client, "/two-factor", current_password=PASSWORD, action="add_app")
+        sent = {"form_token": form_token(page), "offer": offer_in(page), "code": code}
+    answer = client.post(path, data=sent)
+    assert answer.status_code == 422
+    assert '<p class="fault" id="code-about">Enter the 6 digits that your app shows.</p>' in (
+        answer.text
+    )
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        ("1234", "Enter the 6 digits that your app shows."),
+        (
+            "abcde-fghjk",
+            "Enter the 6 digits that your app shows. To use a recovery code, choose it below.",
+        ),
+        (
+            "000 000",
+            "This code is wrong, too old or already used. Wait for the next one and enter it.",
+        ),
+    ],
+)
+def test_wrong_code_at_the_sign_in_says_what_is_wrong(code: str, told: str) -> None:
+    person_with_app()
+    client = browser()
+    give_password(client)
+    answer = post(client, "/second-factor", code=code)
+    assert answer.status_code == 403
+    assert f">{told}</p>" in answer.text
 
 
 def test_a_passkey_is_added_and_signs_in_with_and_without_the_password() -> None:
