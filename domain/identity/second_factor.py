@@ -312,7 +312,8 @@ def _remove_all(session: Session, user_id: int) -> None:
 
 
 def _tell(session: Session, person: Person, change: str, client: Client) -> None:
-    mail_person(session, person, _TEMPLATE, {"change": change}, client)
+    parameters = {"change": change, "is_on": has_second_factor(session, person.id)}
+    mail_person(session, person, _TEMPLATE, parameters, client)
 
 
 def _ceremony(party: RelyingParty, session_id: str) -> Ceremony:

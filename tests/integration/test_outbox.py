@@ -607,7 +607,12 @@ OWN_CHANGES: tuple[dict[str, Any], ...] = (
         ("password_entered", {}, "http://here/forgot-password"),
         ("recovery_code_used", {"left": 9}, "http://here/two-factor"),
         *(
-            ("second_factor_changed", {"change": change}, "http://here/forgot-password")
+            (
+                "second_factor_changed",
+                {"change": change, "is_on": is_on},
+                "http://here/forgot-password",
+            )
+            for is_on in (True, False)
             for change in (
                 "app_added",
                 "app_removed",
@@ -637,6 +642,7 @@ def test_every_mail_says_what_to_do(
     assert "\n" not in letter.subject
     assert link in letter.text.splitlines()
     assert "None" not in letter.text
+    assert "\n\n\n" not in letter.text
 
 
 @pytest.mark.parametrize(
@@ -653,6 +659,19 @@ def test_mail_about_a_sign_in_says_whom_staff_tell(
     waiting = Mail(1, "x@example.com", template, parameters, "en", TestClock().instant, 0)
     told = mail.render(waiting, base_url="http://here").text
     assert "tell support, or an administrator if you are a member of staff." in told
+
+
+@pytest.mark.parametrize("change", ["app_removed", "passkey_removed"])
+@pytest.mark.parametrize("is_on", [True, False])
+def test_mail_about_a_removed_factor_says_when_the_password_alone_is_left(
+    change: str, *, is_on: bool
+) -> None:
+    parameters = {"change": change, "is_on": is_on}
+    waiting = Mail(
+        1, "x@example.com", "second_factor_changed", parameters, "en", TestClock().instant, 0
+    )
+    told = mail.render(waiting, base_url="http://here").text
+    assert ("your password alone signs you in" in told) is not is_on
 
 
 @pytest.mark.parametrize("reason", list(LapseReason))

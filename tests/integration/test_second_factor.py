@@ -789,6 +789,16 @@ def test_the_last_required_factor_is_replaced_and_not_removed(
     session.rollback()
     left = identity.list_second_factors(session, actor=visit.actor(None), policy=RULES)
     assert left.recovery_codes_left == 0
+    told = [
+        parameters_of(session, row)
+        for row in session.scalars(select(OutboxMessage).order_by(OutboxMessage.id))
+    ]
+    assert [(each["change"], each["is_on"]) for each in told] == [
+        ("app_added", True),
+        ("passkey_added", True),
+        ("app_removed", True),
+        ("passkey_removed", False),
+    ]
 
 
 CHANGES: dict[str, Callable[[Someone, Visit], object]] = {
