@@ -46,7 +46,9 @@ def render(mail: Mail, *, base_url: str) -> Letter:
     """Return the mail's words, with links to `base_url`."""
     with using(mail.locale):
         template = _environment().get_template(f"{mail.template}.txt")
-        content = template.render(_=_, base_url=base_url, **mail.parameters)
+        content = template.render(
+            _=_, base_url=base_url, recipient=mail.recipient, **mail.parameters
+        )
     # The first line of a template is its subject.
     subject, _separator, text = content.partition("\n")
     return Letter(subject.strip(), text.strip() + "\n")

@@ -636,13 +636,14 @@ def test_every_mail_says_what_to_do(
     template: str, parameters: dict[str, str | int | None], link: str
 ) -> None:
     created_at = TestClock().instant
-    waiting = Mail(1, "lan@example.com", template, parameters, "xx", created_at, 0)
-    letter = mail.render(waiting, base_url="http://here")
-    assert letter.subject
-    assert "\n" not in letter.subject
-    assert link in letter.text.splitlines()
-    assert "None" not in letter.text
-    assert "\n\n\n" not in letter.text
+    for recipient in ("lan@example.com", "boss@example.com", "second@example.com"):
+        waiting = Mail(1, recipient, template, parameters, "xx", created_at, 0)
+        letter = mail.render(waiting, base_url="http://here")
+        assert letter.subject
+        assert "\n" not in letter.subject
+        assert link in letter.text.splitlines()
+        assert "None" not in letter.text
+        assert "\n\n\n" not in letter.text
 
 
 @pytest.mark.parametrize(
@@ -659,6 +660,29 @@ def test_mail_about_a_sign_in_says_whom_staff_tell(
     waiting = Mail(1, "x@example.com", template, parameters, "en", TestClock().instant, 0)
     told = mail.render(waiting, base_url="http://here").text
     assert "tell support, or an administrator if you are a member of staff." in told
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"role_after": "finance"}, "lan@example.com is Finance now (before: Administrator)."),
+        ({}, "lan@example.com has no role now (before: Administrator)."),
+        ({"is_disabling": True}, "lan@example.com (Administrator) is disabled now."),
+        ({"is_enabling": True}, "lan@example.com (Administrator) is enabled again."),
+    ],
+)
+@pytest.mark.parametrize("is_approved", [True, False])
+def test_mail_about_a_change_in_effect_says_what_is_now(
+    changes: dict[str, Any], told: str, *, is_approved: bool
+) -> None:
+    decided_by = "second@example.com" if is_approved else None
+    parameters = {**STAFF_CHANGE, "step": "applied", "decided_by": decided_by, **changes}
+    for recipient, who in (("x@example.com", "second@example.com"), ("second@example.com", "you")):
+        waiting = Mail(1, recipient, "staff_change", parameters, "en", TestClock().instant, 0)
+        letter = mail.render(waiting, base_url="http://here")
+        assert told in letter.text.splitlines()
+        assert (f"Approved by {who}." in letter.text) is is_approved
+        assert "Change role" not in letter.text
 
 
 @pytest.mark.parametrize("change", ["app_removed", "passkey_removed"])

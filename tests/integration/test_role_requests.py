@@ -815,10 +815,38 @@ def test_who_may_object_reads_that_it_is_about_them(session: Session, make_perso
     rows = session.scalars(select(OutboxMessage).where(OutboxMessage.template == TEMPLATE))
     said = {row.recipient: letter_of(session, row) for row in rows}
     own, others = said[address(session, second)], said[address(session, first)]
-    assert own.subject == "Staff: a change of your own role waits"
+    assert own.subject == "Staff: a change of your role or access takes effect in 24 hours"
     assert "unless you object on the Staff page" in own.text
-    assert others.subject == "Staff: a change waits for approval"
-    assert f"{address(session, second)} objects on the Staff page" in others.text
+    assert f"Requested by: {address(session, first)}" in own.text
+    assert "speak to the other administrators" in own.text
+    assert others.subject == "Staff: a change takes effect in 24 hours"
+    assert f"{address(session, second)} objects or you withdraw it on the Staff page" in others.text
+
+
+def test_sole_administrator_reads_of_no_approval_and_what_is_the_next_day(
+    session: Session, make_person: Make, clock: TestClock
+) -> None:
+    admin, agent, other = make_person(ADMIN), make_person(SUPPORT), make_person(SUPPORT)
+    ask(session, agent, FINANCE, admin)
+    withdraw(session, ask(session, other, FINANCE, admin), admin)
+    clock.advance(hours=24)
+    pass_time(session)
+    rows = session.scalars(
+        select(OutboxMessage).where(OutboxMessage.template == TEMPLATE).order_by(OutboxMessage.id)
+    ).all()
+    assert {row.recipient for row in rows} == {address(session, admin)}
+    requested, _again, withdrawn, applied = (letter_of(session, row) for row in rows)
+    assert requested.subject == "Staff: a change takes effect in 24 hours"
+    assert "unless you withdraw it on the Staff page before." in requested.text
+    assert "Withdrawn by you. Nothing was changed." in withdrawn.text
+    assert applied.subject == "Staff: a change took effect"
+    assert f"{address(session, agent)} is Finance now (before: Support)." in applied.text
+    assert "It took effect 24 hours after it was requested." in applied.text
+    for letter in (requested, withdrawn, applied):
+        assert "Requested by: you" in letter.text
+        assert "administrators" not in letter.text, "there is no other one"
+        assert "approv" not in letter.text.lower()
+        assert "If this was not you, change your password now" in letter.text
 
 
 def letter_of(session: Session, row: OutboxMessage) -> mail.Letter:
@@ -854,12 +882,12 @@ def test_who_is_changed_reads_what_when_and_whom_to_ask_and_not_why(
         "Your role was changed",
         "Your sign-in was disabled",
         "Your sign-in was enabled again",
-        "Your role was changed",
+        "You are staff now: role Support",
     ]
     assert "your role in the billing portal was changed from Finance to Support on " in said[0]
     assert "cannot sign in" in said[1]
     assert "your role Support in the billing portal was removed on " in said[3]
-    assert "you were given the role Support in the billing portal on " in said[6]
+    assert "you have the role Support in the billing portal since " in said[6]
     assert all(f"ask {who}." in each for each in said[:4])
     assert all("write to support." in each for each in said[4:6])
     assert "ask an administrator." in said[6]
@@ -897,8 +925,11 @@ def test_mail_says_who_what_by_whom_and_why_and_no_display_name(
     reject(session, request, second)
     rows = session.scalars(select(OutboxMessage).order_by(OutboxMessage.id))
     letters = [letter_of(session, row) for row in rows]
-    requested, rejected = letters[0], letters[-1]
+    own, requested, rejected, own_rejected = letters
     who = address(session, person)
+    assert own.subject == "Staff: your request waits for approval"
+    assert "Requested by: you" in own.text
+    assert f"Rejected by you: {REMARK}" in own_rejected.text
     assert requested.subject == "Staff: a change waits for approval"
     assert f"Change role of {who} from Finance to Administrator." in requested.text
     assert f"Requested by: {address(session, first)}" in requested.text
@@ -923,6 +954,13 @@ def test_administrator_of_the_command_line_is_mailed(session: Session, make_pers
         ("created", address(session, first)),
         ("created", "new-admin@example.com"),
     ]
+    created = select(OutboxMessage).where(OutboxMessage.template == TEMPLATE)
+    for row in session.scalars(created):
+        told = letter_of(session, row).text
+        assert "new-admin@example.com was created with the role Administrator." in told
+        assert "Requested by: the system (command line)" in told
+        assert "create-user" not in told
+        assert "Reason" not in told
     with pytest.raises(NotAuthorised):
         create_person(
             session, email="x@example.com", display_name="X", password="", role=None, actor=first
