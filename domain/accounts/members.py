@@ -17,6 +17,7 @@ from domain.actors import Actor, ActorKind, MemberRole
 from domain.errors import Conflict, NotAuthorised, NotFound
 from domain.identity.guesses import network_counters
 from domain.identity.invitation_mails import INVITATION_LIFETIME, count_mail, mail_link
+from domain.identity.invited import replaces_sign_up
 from domain.identity.tokens import new_token
 from domain.ledger.idempotency import IdempotentRequest, store_response, stored_response
 from domain.permissions import allows, require
@@ -77,7 +78,8 @@ class Offer:
     """What a mailed link offers: to whom, of which account, in which role.
 
     `is_known`: the address belongs to a person, who has to sign in to accept. Somebody who has only
-    signed up with it does not count, as they may be a stranger.
+    signed up with it does not count, as they may be a stranger: `replaces_sign_up` says that there
+    is one, whose name and password end where the link is followed.
     """
 
     account_id: int
@@ -85,6 +87,7 @@ class Offer:
     email: str
     role: MemberRole
     is_known: bool
+    replaces_sign_up: bool
 
 
 # ── Looking ────────────────────────────────────────────────────────────────────────────────────
@@ -307,14 +310,15 @@ def find_offer(session: Session, *, token: str) -> Offer:
             AccountInvitation.email,
             AccountInvitation.role,
             identity.is_taken(AccountInvitation.email),
+            replaces_sign_up(AccountInvitation.email),
         )
         .join(Account, Account.id == AccountInvitation.account_id)
         .where(*_usable(session, token))
     ).one_or_none()
     if row is None:
         raise NotFound("invitation")
-    account_id, name, email, role, is_known = row
-    return Offer(account_id, name, email, MemberRole(role), is_known)
+    account_id, name, email, role, is_known, is_replacing = row
+    return Offer(account_id, name, email, MemberRole(role), is_known, is_replacing)
 
 
 def accept_invitation(session: Session, *, token: str, actor: Actor) -> int:

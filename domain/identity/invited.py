@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import ColumnElement, exists, or_, select, update
+from sqlalchemy import ColumnElement, and_, exists, not_, or_, select, update
 
 from db.models import User
 from domain import clock
@@ -42,6 +42,11 @@ def is_taken(address: str | InstrumentedAttribute[str]) -> ColumnElement[bool]:
             is_role_requested(User.id),
         ),
     )
+
+
+def replaces_sign_up(address: str | InstrumentedAttribute[str]) -> ColumnElement[bool]:
+    """Whether an invitation replaces who signed up with an address and never proved it."""
+    return and_(exists().where(User.email == address), not_(is_taken(address)))
 
 
 def invitation_actor(client: Client) -> Actor:

@@ -22,7 +22,7 @@ from domain.actors import Actor, StaffRole, user_actor
 from domain.errors import Conflict, NotAuthorised, NotFound
 from domain.identity.guesses import network_counters
 from domain.identity.invitation_mails import INVITATION_LIFETIME, count_mail, mail_link
-from domain.identity.invited import invitation_actor, is_taken
+from domain.identity.invited import invitation_actor, is_taken, replaces_sign_up
 from domain.identity.pending import admit
 from domain.identity.tokens import new_token, token_digest
 from domain.identity.users import load_person
@@ -81,12 +81,13 @@ class RoleOffer:
     """What a mailed link offers: which role, to which address.
 
     `is_known`: the address belongs to a person by now (`identity.is_taken`), whom the link makes
-    nothing of.
+    nothing of. `replaces_sign_up`: somebody signed up with it and never proved it.
     """
 
     email: str
     role: StaffRole
     is_known: bool
+    replaces_sign_up: bool
 
     @property
     def takes_approval(self) -> bool:
@@ -263,8 +264,9 @@ def find_role_offer(session: Session, *, token: str) -> RoleOffer:
     administrator any more.
     """
     row = _usable_row(session, token, clock.now(session))
-    is_known = session.scalars(select(is_taken(row.email))).one()
-    return RoleOffer(row.email, StaffRole(row.role), is_known)
+    asked = select(is_taken(row.email), replaces_sign_up(row.email))
+    is_known, is_replacing = session.execute(asked).one()
+    return RoleOffer(row.email, StaffRole(row.role), is_known, is_replacing)
 
 
 def accept_staff_invitation(

@@ -29,6 +29,7 @@ HERE = "http://localhost:8501"
 EMAIL = "lan@example.com"
 PASSWORD = "violet-kettle-9-march"
 SYSTEM = system_actor("tests")
+REPLACES = "The name and password that you choose here replace the earlier ones."
 MONTH = f"{datetime.now(UTC):%Y-%m}"
 
 
@@ -175,6 +176,8 @@ def test_a_known_person_signs_in_first_and_comes_back(browser: TestClient, accou
 def test_a_stranger_chooses_a_password_and_is_in(browser: TestClient, account: int) -> None:
     token = invited(account)
     path = f"/accept-invitation?token={token}"
+    invites = f"{EMAIL} is invited to this billing account with the role Billing (sees everything"
+    assert f"{invites} and handles money)." in browser.get(path).text
     weak = post(browser, path, token=token, display_name="Lan", password="short")
     assert weak.status_code == 422
     assert "characters or more" in weak.text
@@ -213,9 +216,12 @@ def test_stranger_who_only_signed_up_with_the_address_is_in_nobodys_way(
         stranger_signs_up()
     token = invited(account)
     path = f"/accept-invitation?token={token}"
-    form = form_token(browser.get(path))
+    page = browser.get(path)
+    form = form_token(page)
+    assert (REPLACES in page.text) is (when == "before")
     if when == "between":
         stranger_signs_up()
+    assert REPLACES in browser.get(path).text
     fields = {"form_token": form, "token": token, "display_name": "Lan", "password": PASSWORD}
     answer = browser.post("/accept-invitation", data=fields)
     assert (answer.status_code, answer.headers["location"]) == (303, "/")

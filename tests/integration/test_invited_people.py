@@ -8,7 +8,7 @@ from threading import Barrier
 from typing import TYPE_CHECKING
 
 import pytest
-from sqlalchemy import exists, false, func, select, text
+from sqlalchemy import exists, false, func, select, text, update
 from sqlalchemy.exc import OperationalError
 
 from db.models import (
@@ -95,10 +95,15 @@ class Invited:
             )
             return mailed_token(session, "invitation")
 
-    def is_known(self, token: str) -> bool:
-        find = staff.find_role_offer if self.account is None else members.find_offer
+    def offer(self, token: str) -> staff.RoleOffer | members.Offer:
+        """Return what the link offers now."""
         with self.sessions() as session:
-            return find(session, token=token).is_known
+            if self.account is None:
+                return staff.find_role_offer(session, token=token)
+            return members.find_offer(session, token=token)
+
+    def is_known(self, token: str) -> bool:
+        return self.offer(token).is_known
 
     def accept(self, token: str, name: str = "Lan", password: str = PASSWORD) -> SignInOutcome:
         if self.account is None:
@@ -242,6 +247,28 @@ def test_link_replaces_stranger_who_never_proved_the_address(
         invitation.accept(token, "Somebody", STRANGERS)
     stranger_signs_up(sessions)
     assert lan(session).display_name == "Lan"
+
+
+def test_offer_says_whether_it_replaces_a_sign_up(
+    session: Session, sessions: sessionmaker[Session], invitation: Invited
+) -> None:
+    token = invitation.send()
+    assert not invitation.offer(token).replaces_sign_up, "nobody has the address"
+    stranger_signs_up(sessions)
+    assert invitation.offer(token).replaces_sign_up
+    for column, state in (
+        (User.email_verified_at, func.now()),
+        (User.disabled_at, func.now()),
+        (User.staff_role, "support"),
+    ):
+        found = update(User).where(User.email == EMAIL)
+        session.execute(found.values({column: state}))
+        session.commit()
+        offer = invitation.offer(token)
+        assert (offer.is_known, offer.replaces_sign_up) == (True, False)
+        session.execute(found.values({column: None}))
+        session.commit()
+    assert invitation.offer(token).replaces_sign_up
 
 
 def test_staff_do_not_belong_to_the_account_that_the_stranger_opened(

@@ -31,6 +31,8 @@ PASSWORD = "violet-kettle-9-march"
 STRANGERS = "another-kettle-9-march"
 PATH = staff_invitations.PATH
 SESSION = "credit_portal_session"
+REPLACES = "The name and password that you choose here replace the earlier ones."
+STAYS = "You do not become a member of the billing account that was opened then."
 
 pytestmark = pytest.mark.usefixtures("portal_database")
 
@@ -223,8 +225,11 @@ def test_stranger_who_only_signed_up_with_the_address_is_in_nobodys_way(
     path = invited(admin)
     page = browser.get(path)
     if when == "between":
+        assert REPLACES not in page.text
         stranger_signs_up()
     assert 'name="password"' in page.text
+    for told in (REPLACES, STAYS):
+        assert told in browser.get(path).text
     assert join(browser, path)[:2] == (303, "/")
     assert role_of() == "support"
     visit = database.read_snapshot(
