@@ -22,7 +22,10 @@ _TEXTS = {
 _REASONS = {
     "last_owner": N_("An account keeps an owner. Make somebody else one first."),
     "already_a_member": N_("This person belongs to the account already."),
-    "already_invited": N_("This address is invited already. You can send the mail again below."),
+    "already_invited": N_(
+        "This address is invited already. It is selected above, under Open invitations: press Send"
+        " again there to mail a new link."
+    ),
     "already_requested": N_(
         "The very same waits for approval already. See Approvals; withdraw it there to ask anew."
     ),

@@ -10,7 +10,8 @@ import streamlit as st
 
 from domain.accounts import members as services
 from domain.actors import MemberRole
-from domain.errors import BillingError, RateLimited
+from domain.errors import BillingError, Conflict, RateLimited
+from domain.identity import normalise_email
 from portal import database, messages, page_context
 from portal.formats import plain
 from portal.i18n import _, current_language
@@ -32,6 +33,7 @@ _PENDING = "members_pending"
 _CHANGING = "members_changing"
 _LEAVING = "members_leaving"
 _OWN = "members_own"
+_NAMED = "members_invited_already"
 MANAGE = "manage_members"
 _ROLES = (MemberRole.READER, MemberRole.BILLING, MemberRole.OWNER)
 
@@ -65,16 +67,21 @@ def draw_invite(context: PageContext, account_id: int) -> None:
     if is_sent:
 
         def invite(key: str) -> None:
-            database.transaction(
-                services.invite_member,
-                account_id=account_id,
-                email=email,
-                role=role,
-                actor=context.visitor.actor,
-                idempotency_key=key,
-                policy=settings().policy,
-                locale=current_language(),
-            )
+            try:
+                database.transaction(
+                    services.invite_member,
+                    account_id=account_id,
+                    email=email,
+                    role=role,
+                    actor=context.visitor.actor,
+                    idempotency_key=key,
+                    policy=settings().policy,
+                    locale=current_language(),
+                )
+            except Conflict as conflict:
+                if conflict.reason == "already_invited":
+                    st.session_state[_NAMED] = normalise_email(email)
+                raise
 
         with st.spinner(_("Sending…")):
             told = _("{email} is invited with the role {role}.")
@@ -129,11 +136,13 @@ def draw_pending(context: PageContext, account_id: int, invitations: Sequence[In
         flash.show(_PENDING)
         return
     emails = {each.invitation_id: each.email for each in invitations}
+    chosen = f"chosen_invitation-{account_id}"
+    named = st.session_state.pop(_NAMED, None)
+    for number, address in emails.items():
+        if address == named:
+            st.session_state[chosen] = number
     invitation_id = checked.selectbox(
-        _("Invitation"),
-        list(emails),
-        format_func=lambda each: emails.get(each, ""),
-        key=f"chosen_invitation-{account_id}",
+        _("Invitation"), list(emails), format_func=lambda each: emails.get(each, ""), key=chosen
     )
     email = emails[invitation_id]
     about = _("The link that {email} was sent stops working. You can invite them again.")
@@ -158,7 +167,7 @@ def draw_pending(context: PageContext, account_id: int, invitations: Sequence[In
                 locale=current_language(),
             )
 
-        told = _("A new link is on its way to {email}; the one before it works no more.")
+        told = _("A new link is on its way to {email}. The previous link does not work any more.")
         with st.spinner(_("Sending…")):
             _act(resend, told.format(email=email), place=_PENDING)
     if is_withdrawn:

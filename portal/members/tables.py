@@ -44,7 +44,7 @@ def draw_invitations(context: PageContext, invitations: Sequence[Invitation]) ->
             invitation.email,
             role_name(invitation.role),
             context.date(invitation.sent_at),
-            _("Too old: send it again")
+            _("Expired: send it again")
             if invitation.is_expired
             else context.date_time(invitation.expires_at),
         )

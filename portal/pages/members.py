@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 
 def _invitations(context: PageContext, account_id: int, people: AccountPeople) -> None:
-    st.subheader(_("Invited, and not here yet"))
+    st.subheader(_("Open invitations"))
     if not people.invitations:
-        st.write(_("Nobody. An invitation waits here until it is accepted."))
+        st.write(_("No open invitations."))
         actions.draw_pending(context, account_id, people.invitations)
         return
     tables.draw_invitations(context, people.invitations)

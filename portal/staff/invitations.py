@@ -150,7 +150,7 @@ def _resend(context: PageContext, pressed: Pressed) -> str:
     )
     if not sent.is_mailed_now:
         return _("{email} was sent a new link meanwhile, and no other mail was sent now.")
-    return _("A new link is on its way to {email}; the one before it works no more.")
+    return _("A new link is on its way to {email}. The previous link does not work any more.")
 
 
 def _withdraw(context: PageContext, pressed: Pressed) -> str:

@@ -6,8 +6,9 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import select, text
 
+from db.models import AccountInvitation
 from domain.actors import MemberRole, user_actor
 from domain.identity import create_user
 from tests.factories import SYSTEM, make_account
@@ -75,7 +76,7 @@ def test_invitation_is_named_sent_again_and_withdrawn_after_one_more_question(pa
         assert texts(app.success) == [f"{email} is invited with the role Reader."]
         app = press(app, "Send again")
         assert texts(app.success) == [
-            f"A new link is on its way to {email}; the one before it works no more."
+            f"A new link is on its way to {email}. The previous link does not work any more."
         ]
         about = f"The link that {email} was sent stops working. You can invite them again."
         assert about in texts(app.markdown)
@@ -93,10 +94,35 @@ def test_outcome_stands_beside_what_was_pressed_and_comes_into_view(page: Page) 
     assert "st-key-drawn-flash-members_inviting" in facts(app)
     app = press(app, "Withdraw invitation")
     order = shown(app)
-    assert order.index("Invited, and not here yet") < order.index(WITHDRAWN)
+    assert order.index("Open invitations") < order.index(WITHDRAWN)
     assert order.index(WITHDRAWN) < order.index("Invite somebody")
     assert "st-key-drawn-flash-members_pending" in facts(app)
     assert "scrollIntoView" not in facts(app.run()), "it is said once"
+
+
+def test_address_that_is_invited_already_is_selected_where_it_is_sent_again(
+    session: Session, page: Page, account: int
+) -> None:
+    app = invite(invite(page()), "minh@example.com")
+    chosen = f"chosen_invitation-{account}"
+    found = select(AccountInvitation.email, AccountInvitation.id)
+    numbers = {row.email: row.id for row in session.execute(found)}
+    for email in (EMAIL, "minh@example.com", f" {EMAIL.upper()} "):
+        app = invite(app, email)
+        (told,) = texts(app.error)
+        assert told == (
+            "This address is invited already. It is selected above, under Open invitations: press"
+            " Send again there to mail a new link."
+        )
+        order = shown(app)
+        assert order.index("Open invitations") < order.index("Send again") < order.index(told)
+        assert app.selectbox(key=chosen).value == numbers[email.strip().lower()]
+        # It is the reader's again from then on.
+        app.selectbox(key=chosen).set_value(numbers["minh@example.com"]).run()
+        assert app.selectbox(key=chosen).value == numbers["minh@example.com"]
+    app = press(invite(app), "Send again")
+    (told,) = texts(app.success)
+    assert told.startswith(f"A new link is on its way to {EMAIL}.")
 
 
 def test_form_is_empty_once_sent_and_keeps_what_was_refused(page: Page) -> None:

@@ -83,7 +83,7 @@ def test_colleague_is_invited_sent_to_again_and_withdrawn(
     assert count_links(session) == 1
     app = press(app, "Send again")
     assert texts(app.success) == [
-        f"A new link is on its way to {EMAIL}; the one before it works no more."
+        f"A new link is on its way to {EMAIL}. The previous link does not work any more."
     ]
     assert count_links(session) == 2
     app = press(app, "Withdraw invitation")
