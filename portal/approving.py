@@ -26,10 +26,11 @@ _DECISIONS = {
     "accepted": N_("Nothing was changed: already approved by {name}, {when}."),
     "refused": N_("Nothing was changed: already rejected by {name}, {when}."),
     "applied": N_("Nothing was changed: already approved by {name}, {when}."),
+    "took_effect": N_("Nothing was changed: the change took effect by itself {when}."),
     "rejected": N_("Nothing was changed: already rejected by {name}, {when}."),
     "lapsed": N_("Nothing was changed: the request ended {when} without effect."),
     "reviewed": N_("Nothing was changed: already reviewed by {name}, {when}."),
-    "objected": N_("Nothing was changed: {name}, who is concerned, objected {when}."),
+    "objected": N_("Nothing was changed: {name} objected {when}."),
     "withdrawn": N_("Nothing was changed: withdrawn by {name}, {when}."),
     "ended": N_("Nothing was changed: already ended by {name}, {when}."),
     "refund_succeeded": N_(
@@ -144,9 +145,11 @@ def draw_own_count(count: int) -> None:
 def what_happened(context: PageContext, error: BillingError) -> str | None:
     """Return what became of an item that somebody wanted to decide; None for other errors."""
     if isinstance(error, AlreadyDecided) and error.state in _DECISIONS:
+        by_itself = error.state == "applied" and (error.decided_by or "").startswith("system:")
         name = naming(context, [error.decided_by])(error.decided_by)
         when = "" if error.decided_at is None else context.date_time(error.decided_at)
-        return _(_DECISIONS[error.state]).format(name=name, when=when)
+        text = _(_DECISIONS["took_effect" if by_itself else error.state])
+        return text.format(name=name, when=when)
     if isinstance(error, Conflict) and error.reason in _CHANGES:
         return _(_CHANGES[error.reason])
     return None

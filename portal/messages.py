@@ -20,17 +20,19 @@ _TEXTS = {
     "rate_limited": N_("Too many attempts. Wait a little, then try again."),
 }
 _REASONS = {
-    "last_owner": N_("An account keeps an owner. Make somebody else one first."),
+    "last_owner": N_("An account needs an owner. Make another member an owner first."),
     "already_a_member": N_("This person belongs to the account already."),
     "already_invited": N_(
         "This address is invited already. It is selected above, under Open invitations: press Send"
         " again there to mail a new link."
     ),
     "already_requested": N_(
-        "The very same waits for approval already. See Approvals; withdraw it there to ask anew."
+        "The same request is waiting for approval already. To change it, withdraw it under"
+        " Approvals."
     ),
     "role_request_open": N_(
-        "Another change of this person waits under Requests. It is decided or withdrawn first."
+        "Another change of this person is waiting under Requests. Decide or withdraw that one"
+        " first."
     ),
     "last_admin": N_("This is the last administrator. Give somebody else that role first."),
     "staff_role": N_(
@@ -90,6 +92,15 @@ def text_of(error: BillingError) -> str:
 def invitations_wait(seconds: int) -> str:
     """Return that invitations are too many, and when the next one may be sent."""
     return _("Too many invitations. Try again in {time}.").format(time=_time(seconds))
+
+
+def changes_wait(count: int, seconds: int) -> str:
+    """Return that one administrator has made all changes of staff that an hour has room for."""
+    text = _(
+        "You have made {count} changes within an hour. Wait {time}. Disabling people and signing"
+        " them out still works."
+    )
+    return text.format(count=count, time=_time(seconds))
 
 
 def _time(seconds: int) -> str:

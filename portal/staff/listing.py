@@ -10,7 +10,7 @@ import pyarrow as pa
 import streamlit as st
 
 from domain.actors import StaffRole
-from domain.errors import BillingError, Conflict, NotAuthorised
+from domain.errors import BillingError, Conflict, NotAuthorised, RateLimited
 from domain.permissions import allows
 from domain.staff import (
     Standing,
@@ -23,14 +23,16 @@ from domain.staff import (
     list_staff,
     reset_second_factors,
 )
+from domain.staff.rate_limit import MAX_CHANGES
 from domain.validation import MAX_REASON_LENGTH
-from portal import database
+from portal import database, messages
 from portal.formats import plain
 from portal.i18n import _
 from portal.people import naming
 from portal.roles import staff_role_name
 from portal.staff import invitations, requests, review
 from portal.staff.words import (
+    approver_words,
     change_words,
     factor_words,
     role_or_none,
@@ -94,7 +96,7 @@ def _table(context: PageContext, staff: Sequence[StaffMember]) -> None:
             _("Given"): [
                 context.date_time(each.given_at) if each.given_at else "" for each in staff
             ],
-            _("Approved by"): [name(each.approved_by) for each in staff],
+            _("Approved by"): [approver_words(each.approved_by, name) for each in staff],
         }
     )
     st.dataframe(table, hide_index=True, height="content", key="staff")
@@ -235,7 +237,7 @@ def _buttons(
     }
     if person.is_disabled:
         offered[_("Enable person")] = changes.get(Standing(person.role, is_disabled=False))
-    _why_it_waits(offered.items())
+    _why_it_waits(person, offered.items())
     if pressed is not None:
         role = pressed
         told = _role_told(person, role)
@@ -247,12 +249,14 @@ def _buttons(
         _try(context, lambda: _disable(context, person, reason), told, place=_CHANGING)
 
 
-def _why_it_waits(offered: Iterable[tuple[str, PossibleChange | None]]) -> None:
+def _why_it_waits(
+    person: StaffMember, offered: Iterable[tuple[str, PossibleChange | None]]
+) -> None:
     """Say below the buttons which of them make a request, and why."""
     names: dict[str, list[str]] = {}
     for name, change in offered:
         if change is not None and change.sensitivity is not None:
-            names.setdefault(second_person_words(change), []).append(name)
+            names.setdefault(second_person_words(change, person), []).append(name)
     for text, named in names.items():
         st.caption(plain(f"{', '.join(named)}: {text}"))
 
@@ -315,7 +319,7 @@ def _draw_confirmed(context: PageContext, person: StaffMember, each: _Confirmed)
     key = f"{each.key}-{person.user_id}"
     with confirmation.popover(f"{each.label}…", key=key, about=each.about):
         if each.change is not None and each.change.sensitivity is not None:
-            st.caption(plain(second_person_words(each.change)))
+            st.caption(plain(second_person_words(each.change, person)))
         if st.button(each.label, key=each.key, type="primary"):
             _try(context, each.do, each.told, place=_CHANGING)
 
@@ -377,8 +381,10 @@ def _try(
         flash.leave(place, _refusal(error), is_good=False)
     else:
         if request is not None:
-            change = change_words(request.email, request.before, request.after)
-            told = f"{change}. {requests.waiting_text(context, request)}"
+            told = _("Requested: {change}. {waiting}").format(
+                change=change_words(request.email, request.before, request.after),
+                waiting=requests.waiting_text(context, request),
+            )
         forms.empty(place)
         flash.leave(place, told)
 
@@ -386,4 +392,6 @@ def _try(
 def _refusal(error: BillingError) -> str:
     if error.code == "not_found":
         return _("Nobody has signed up with this address yet.")
+    if isinstance(error, RateLimited):
+        return messages.changes_wait(MAX_CHANGES, error.retry_after_seconds)
     return words.refusal(error)

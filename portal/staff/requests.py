@@ -8,7 +8,7 @@ import pyarrow as pa
 import streamlit as st
 
 from domain import audit
-from domain.errors import BillingError, NotAuthorised
+from domain.errors import BillingError, InvalidInput, NotAuthorised
 from domain.permissions import allows
 from domain.staff import (
     RequestState,
@@ -25,7 +25,14 @@ from portal import approving, database
 from portal.formats import plain
 from portal.i18n import _
 from portal.people import naming
-from portal.staff.words import change_words, lapse_words, request_remark, request_state
+from portal.staff.words import (
+    change_words,
+    decider_words,
+    lapse_words,
+    outcome_words,
+    request_remark,
+    request_state,
+)
 from portal.top_up import words
 from portal.top_up.words import definition_list
 from portal.ui import flash
@@ -38,6 +45,7 @@ if TYPE_CHECKING:
     from portal.page_context import PageContext
 
 _PLACE = "staff_requests"
+_REJECTING = "staff_rejecting"
 
 
 def waiting_text(context: PageContext, request: RoleRequest) -> str:
@@ -45,18 +53,22 @@ def waiting_text(context: PageContext, request: RoleRequest) -> str:
     if request.effective_at is None:
         text = _("Waiting for approval by another administrator until {when}.")
         return text.format(when=context.date_time(request.expires_at))
-    text = (
-        _(
-            "Takes effect on {when}, unless it is withdrawn, the person concerned objects, or"
-            " another administrator decides on it before."
-        )
-        if request.is_open_to_objection
-        else _(
+    if not request.is_open_to_objection:
+        text = _(
             "Takes effect on {when}, unless it is withdrawn or another administrator decides on it"
             " before."
         )
-    )
-    return text.format(when=context.date_time(request.effective_at))
+    elif request.user_id == context.visitor.actor.user_id:
+        text = _(
+            "Takes effect on {when}, unless you object, it is withdrawn, or another administrator"
+            " decides on it before."
+        )
+    else:
+        text = _(
+            "Takes effect on {when}, unless it is withdrawn, {email} objects, or another"
+            " administrator decides on it before."
+        )
+    return text.format(when=context.date_time(request.effective_at), email=request.email)
 
 
 def draw_waiting(context: PageContext, requests: Sequence[RoleRequest]) -> None:
@@ -76,6 +88,7 @@ def draw_waiting(context: PageContext, requests: Sequence[RoleRequest]) -> None:
         with st.container(border=True, key=f"role-request-{request.request_id}"):
             _waiting(context, request, name)
     flash.show(_PLACE)
+    flash.show(_REJECTING)  # where its request does not wait any more
 
 
 def draw_ended(context: PageContext, requests: Sequence[RoleRequest]) -> None:
@@ -113,14 +126,14 @@ def _about_reader(context: PageContext, request: RoleRequest) -> None:
     """Draw what the person concerned may do: object, where nobody else may decide."""
     may_object = allows(context.visitor.actor, "object_to_role_request")
     if not (request.is_open_to_objection and may_object):
-        st.caption(_("This is about you: another administrator decides."))
+        st.caption(_("This is about you. Another administrator decides."))
         return
     st.caption(_("This is about you. It takes effect by itself, unless you object."))
     with st.popover(_("Object…")):
         st.markdown(
             _(
-                "Nothing is changed then, and all administrators get a mail. If you do not agree"
-                " with each other, whoever has the server decides, by its command line."
+                "Nothing is changed then, and all administrators get a mail. If you cannot agree, a"
+                " person with access to the server can make the change on its command line."
             )
         )
         approving.button(
@@ -141,6 +154,8 @@ def _buttons(request: RoleRequest) -> None:
         with st.popover(_("Reject…")):
             field = f"why-{number}"
             st.text_input(_("Reason (required)"), max_chars=MAX_REASON_LENGTH, key=field)
+            if flash.get_item(_REJECTING) == number:
+                flash.show(_REJECTING)
             approving.button(
                 _("Reject change"), place=_PLACE, action="reject", item=number, field=field
             )
@@ -151,24 +166,27 @@ def decide_pressed(context: PageContext) -> None:
     pressed = approving.take_pressed(_PLACE)
     if pressed is None:
         return
-    text, is_good = _decide(context, pressed)
-    flash.leave(_PLACE, text, is_good=is_good, item=pressed.item)
+    text, is_good, place = _decide(context, pressed)
+    flash.leave(place, text, is_good=is_good, item=pressed.item)
 
 
-def _decide(context: PageContext, pressed: Pressed) -> tuple[str, bool]:
-    """Return what to say, and whether it was done."""
+def _decide(context: PageContext, pressed: Pressed) -> tuple[str, bool, str]:
+    """Return what to say, whether it was done, and where to say it."""
     try:
         request = _DECISIONS[pressed.action](context, pressed)
     except NotAuthorised:
-        return _named(context, pressed.item, _("Another administrator decides about this.")), False
+        text = _("Another administrator decides about this.")
+        return _named(context, pressed.item, text), False, _PLACE
+    except InvalidInput as error:  # it is about what was typed: beside that
+        return words.refusal(error), False, _REJECTING
     except BillingError as error:
         happened = approving.what_happened(context, error)
         if happened is None:
-            return words.refusal(error), False
-        return _named(context, pressed.item, happened), False
+            return words.refusal(error), False, _PLACE
+        return _named(context, pressed.item, happened), False, _PLACE
     if request.state is RequestState.LAPSED:
-        return _lapsed(context, request), False
-    return f"{_change(request)}: {request_state(request)}.", True
+        return _lapsed(context, request), False, _PLACE
+    return outcome_words(request), True, _PLACE
 
 
 def _change(request: RoleRequest) -> str:
@@ -235,7 +253,7 @@ def _table(
             _("Requested by"): [name(each.requested_by) for each in ended],
             _("Requested"): [context.date_time(each.requested_at) for each in ended],
             _("Status"): [request_state(each) for each in ended],
-            _("Decided by"): [name(each.decided_by) for each in ended],
+            _("Decided by"): [decider_words(each, name) for each in ended],
             _("Decided"): [
                 context.date_time(each.decided_at) if each.decided_at else "" for each in ended
             ],

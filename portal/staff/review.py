@@ -30,7 +30,14 @@ from portal.audit.words import action_words
 from portal.i18n import _
 from portal.roles import role_name, staff_role_name
 from portal.spreadsheets import DATES, SmallWorkbook, write_cell
-from portal.staff.words import factor_words, flag_words, role_or_none, role_words, state_words
+from portal.staff.words import (
+    approver_words,
+    factor_words,
+    flag_words,
+    role_or_none,
+    role_words,
+    state_words,
+)
 from portal.ui.download_link import download_links
 
 if TYPE_CHECKING:
@@ -149,6 +156,10 @@ def _role(
     found: Review, person: StaffMember, role: str, on: str, given: StaffMember | AccountRole
 ) -> tuple[_Cell, ...]:
     approved_by = given.approved_by if isinstance(given, StaffMember) else None
+
+    def name(actor: str | None) -> str:
+        return found.givers.get(actor or "", actor or "")
+
     return (
         person.display_name,
         person.email,
@@ -157,9 +168,9 @@ def _role(
         state_words(person),
         factor_words(person),
         person.signed_in_at,
-        found.givers.get(given.given_by or "", given.given_by or ""),
+        name(given.given_by),
         given.given_at,
-        found.givers.get(approved_by or "", approved_by or ""),
+        approver_words(approved_by, name),
         _flags(found, person.user_id),
     )
 

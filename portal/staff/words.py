@@ -12,13 +12,19 @@ from domain.staff import (
     LapseReason,
     RequestState,
     Sensitivity,
+    Standing,
 )
 from portal.i18n import N_, _
 from portal.roles import staff_role_name
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from domain.actors import StaffRole
-    from domain.staff import AccessFlag, PossibleChange, RoleRequest, StaffMember, Standing
+    from domain.staff import AccessFlag, PossibleChange, RoleRequest, StaffMember
+
+_CLOCK = "system:jobs"
+"""Who carries a change out that waited long enough, as facts name actors."""
 
 _PAIRS = {
     DutyPair.RATES_AND_TRANSFERS: N_("exchange rates and recording bank transfers"),
@@ -29,8 +35,14 @@ _STATES = {
     RequestState.APPLIED: N_("In effect"),
     RequestState.REJECTED: N_("Rejected"),
     RequestState.WITHDRAWN: N_("Withdrawn"),
-    RequestState.OBJECTED: N_("Objected by the person concerned"),
+    RequestState.OBJECTED: N_("Stopped by an objection"),
     RequestState.LAPSED: N_("Ended without effect"),
+}
+_OUTCOMES = {
+    RequestState.APPLIED: N_("Approved: {change}. It is in effect now."),
+    RequestState.REJECTED: N_("Rejected: {change}. Nothing was changed."),
+    RequestState.WITHDRAWN: N_("Withdrawn: {change}. Nothing was changed."),
+    RequestState.OBJECTED: N_("You objected: {change}. Nothing was changed."),
 }
 _SENSITIVITIES = {
     Sensitivity.ADMINISTRATOR: N_("it changes who administers"),
@@ -82,16 +94,45 @@ def change_words(email: str, before: Standing, after: Standing) -> str:
     )
 
 
-def second_person_words(change: PossibleChange) -> str:
-    """Return why a change waits, and for what; empty where one administrator is enough."""
+def second_person_words(change: PossibleChange, person: StaffMember) -> str:
+    """Return why a change of a person waits, and for what; empty where one is enough."""
     if change.sensitivity is None:
         return ""
     why = _(_SENSITIVITIES[change.sensitivity])
     if change.has_decider:
         return _("Takes a second administrator, because {why}.").format(why=why)
-    return _(
+    text = _(
         "Takes effect after {hours} hours, because {why} and no other administrator may decide."
-    ).format(why=why, hours=int(SOLE_ADMIN_DELAY.total_seconds() // 3600))
+    ).format(why=why, hours=_delay_hours())
+    is_admin = Standing(person.role, person.is_disabled).is_active_admin
+    if not is_admin or change.after.is_active_admin:
+        return text
+    objection = _("{email} gets a mail, and may object until then.").format(email=person.email)
+    return f"{text} {objection}"
+
+
+def _delay_hours() -> int:
+    return int(SOLE_ADMIN_DELAY.total_seconds() // 3600)
+
+
+def approver_words(approved_by: str | None, name: Callable[[str | None], str]) -> str:
+    """Return who approved a change, or that it took effect by itself."""
+    if approved_by == _CLOCK:
+        return _("{hours} hours passed").format(hours=_delay_hours())
+    return name(approved_by)
+
+
+def decider_words(request: RoleRequest, name: Callable[[str | None], str]) -> str:
+    """Return who decided about a request; empty where it expired."""
+    if request.state is RequestState.LAPSED and request.decided_by == _CLOCK:
+        return ""
+    return approver_words(request.decided_by, name)
+
+
+def outcome_words(request: RoleRequest) -> str:
+    """Return what the reader has just done about a request."""
+    change = change_words(request.email, request.before, request.after)
+    return _(_OUTCOMES[request.state]).format(change=change)
 
 
 def request_state(request: RoleRequest) -> str:

@@ -124,7 +124,7 @@ _FAULTS = {
     ("amount", "out_of_range"): N_("This is more than can be paid at once."),
     ("amount", "below_gateway_minimum"): N_("This is less than the payment method takes."),
     ("amount", "above_gateway_maximum"): N_("This is more than the payment method takes at once."),
-    ("reason", "empty"): N_("Say why."),
+    ("reason", "empty"): N_("Enter a reason."),
     ("reference", "empty"): N_("Enter the number."),
     ("consent", "not_given"): N_("Agree that credit is non-refundable first."),
 }

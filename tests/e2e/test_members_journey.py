@@ -87,7 +87,7 @@ def test_what_came_of_a_button_is_in_view(
     owner.get_by_role("button", name="Leave this account…").click()
     expect(owner.get_by_text("You lose Lan's account at once.")).to_be_visible()
     owner.get_by_role("button", name="Leave", exact=True).click()
-    expect(owner.get_by_text("An account keeps an owner.")).to_be_in_viewport()
+    expect(owner.get_by_text("An account needs an owner.")).to_be_in_viewport()
 
 
 @pytest.mark.timeout(300)

@@ -110,20 +110,25 @@ def test_a_role_of_a_customer_takes_a_second_administrator(
     page = sign_in("admin@demo.example", DESKTOP, "/staff")
     other = sign_in(second, PHONE, "/staff")
     # The second request meets the page that the first left behind.
-    for button, end in (("Approve change", "In effect"), ("Reject change", "Rejected")):
+    for button, end in (("Approve change", "Approved"), ("Reject change", "Rejected")):
         email = new_owner("global")
         give_role(page, email)
         change = f"Change role of {email} from No role to Support"
-        waits = page.get_by_text(f"{change}. Waiting for approval by another administrator")
+        waits = page.get_by_text(
+            f"Requested: {change}. Waiting for approval by another administrator"
+        )
         expect(waits).to_be_in_viewport()  # below the card that came on top
         assert serious_violations(page) == {}
         other.goto(other.url)
         if button == "Reject change":
             open_popover(other, "Reject…")
+            other.get_by_role("button", name=button).click()
+            expect(other.get_by_text("Enter a reason.")).to_be_in_viewport()
+            assert serious_violations(other) == {}
             other.get_by_role("textbox", name="Reason (required)").fill("A customer of ours")
             other.keyboard.press("Tab")
         other.get_by_role("button", name=button).click()
-        expect(other.get_by_text(f"{change}: {end}.")).to_be_in_viewport()
+        expect(other.get_by_text(f"{end}: {change}.")).to_be_in_viewport()
         assert serious_violations(other) == {}
 
 

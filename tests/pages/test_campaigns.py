@@ -273,7 +273,7 @@ def test_single_code_is_revoked_and_the_campaign_ends(
     for typed, told in (
         ("short", "This is no code: ten letters and digits."),
         ("ABCDE22222", "This campaign has no such code."),
-        (made[0].lower(), "Say why."),
+        (made[0].lower(), "Enter a reason."),
     ):
         app.text_input(key="revoke_code").set_value(typed)
         press(app, "Revoke this code")

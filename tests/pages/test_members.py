@@ -168,6 +168,6 @@ def test_last_owner_reads_beside_the_button_why_they_stay(page: Page, account: i
     app.radio(key=f"new_role-{account}-1").set_value(MemberRole.READER).run()
     app = press(app, "Change role")
     (told,) = texts(app.error)
-    assert told == "An account keeps an owner. Make somebody else one first."
+    assert told == "An account needs an owner. Make another member an owner first."
     assert shown(app).index("Change role") < shown(app).index(told)
     assert "st-key-drawn-flash-members_changing" in facts(app)

@@ -119,7 +119,7 @@ def test_finance_proposes_and_then_waits_for_somebody_else(
     assert shown.count("₫700,000") == 2
     assert offered(app) == [PROPOSE, REFUSE]
     click(app, PROPOSE)
-    assert [error.value for error in app.error] == ["Say why."]
+    assert [error.value for error in app.error] == ["Enter a reason."]
     confirm(app, PROPOSE, "Seen on the statement")
     assert [done.value for done in app.success] == [
         "Requested. Another finance member approves or rejects it."
@@ -303,7 +303,7 @@ def test_amount_that_differs_stands_on_the_work_list_until_it_is_reviewed(
     app = look(show, case, StaffRole.FINANCE)
     assert "The gateway states another amount" in [each.value for each in app.subheader]
     click(app, REVIEW)
-    assert [error.value for error in app.error] == ["Say why."]
+    assert [error.value for error in app.error] == ["Enter a reason."]
     field = next(each for each in app.text_input if str(each.key).startswith("line-review-"))
     field.set_value("A typing error at the gateway")
     click(app, REVIEW)
@@ -378,7 +378,7 @@ def test_finance_ends_a_dispute_whose_end_cannot_be_read(
     assert "Dispute closed with an unknown outcome" in [each.value for each in app.subheader]
     assert "A_NEW_CODE" in updates(app)
     click(app, label)
-    assert [error.value for error in app.error] == ["Say why."]
+    assert [error.value for error in app.error] == ["Enter a reason."]
     field = next(each for each in app.text_input if str(each.key).startswith("line-review-"))
     field.set_value("The gateway's page says so")
     click(app, label)

@@ -112,7 +112,7 @@ def test_refund_above_the_limit_waits_and_is_approved_by_another(
     assert "A refund of ₫500,000 waits for approval until" in texts(app.info)[0]
     app.text_input(key=key(payment, "reason", 1)).set_value("Paid by mistake")
     app.button(key=key(payment, "send", 1)).click().run()
-    assert texts(app.error)[0].startswith("The very same waits for approval already.")
+    assert texts(app.error)[0].startswith("The same request is waiting for approval already.")
     app = staff_page("approvals", StaffRole.FINANCE)
     assert f"Payment {payment.reference}" in updates(app)
     assert not [each for each in app.button if each.key == f"approve-{waiting.id}"]
@@ -209,7 +209,7 @@ def test_faulty_refund_is_told_in_its_form(
 ) -> None:
     app = staff_page("payments", StaffRole.FINANCE, ref=payment.reference)
     app.button(key=key(payment, "send")).click().run()
-    assert texts(app.error) == ["Say why."]
+    assert texts(app.error) == ["Enter a reason."]
 
 
 def what(session: Session, payment: Payment) -> str:

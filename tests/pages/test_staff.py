@@ -14,8 +14,13 @@ from sqlalchemy import select, text, update
 from db.models import AuditRecord, OutboxMessage, Passkey, User
 from domain import audit
 from domain.accounts import add_member
-from domain.actors import MemberRole, StaffRole, user_actor
-from domain.staff import change_staff_role, list_role_requests, withdraw_role_request
+from domain.actors import MemberRole, StaffRole, system_actor, user_actor
+from domain.staff import (
+    change_staff_role,
+    end_due_role_requests,
+    list_role_requests,
+    withdraw_role_request,
+)
 from portal.staff import review
 from tests.factories import SYSTEM, make_account
 from tests.integration.test_support import make_person
@@ -95,7 +100,7 @@ def test_a_role_is_given_changed_and_taken_away(
     field(app, "staff_email").set_value(email)
     field(app, "staff_reason").set_value("")
     press(app, "Give role")
-    assert texts(app.error) == ["Say why."]
+    assert texts(app.error) == ["Enter a reason."]
     field(app, "staff_reason").set_value("Hired")
     press(app, "Give role")
     assert texts(app.success) == [
@@ -147,7 +152,7 @@ def test_a_lost_second_factor_is_reset_with_a_reason_and_told_to_administrators(
     staff = app.dataframe[0].value
     assert staff.loc[staff["Email"] == email, "Two-factor"].tolist() == ["On"]
     press(app, "Reset second factor")
-    assert texts(app.error) == ["Say why."]
+    assert texts(app.error) == ["Enter a reason."]
     field(app, "staff_change_reason").set_value("Lost the phone")
     press(app, "Reset second factor")
     told = f"Second factor of {email} removed. They are signed out and told by mail."
@@ -340,12 +345,13 @@ def test_outcome_stands_beside_what_was_pressed(
     app.button(key=f"approve-{waiting[0].request_id}").click().run()
     order = shown(app)
     change = f"Change role of {email_of(session, others[0])} from Finance to Administrator"
-    told = order.index(f"{change}: In effect.")
+    told = order.index(f"Approved: {change}. It is in effect now.")
     assert order.index("Requests") < told < order.index("Approve change")
     app = press(app, "Approve change")
     order = shown(app)
     change = change.replace(email_of(session, others[0]), email_of(session, others[1]))
-    assert order.index(f"{change}: In effect.") < order.index("People")
+    told = order.index(f"Approved: {change}. It is in effect now.")
+    assert told < order.index("People")
     assert admin.is_staff
 
 
@@ -375,12 +381,13 @@ def test_buttons_say_what_happens_to_whom_and_why_it_waits(
         "Takes effect after 24 hours, because it changes who administers and no other"
         " administrator may decide."
     )
+    why = f"{why} {email_of(session, other)} gets a mail, and may object until then."
     said = shown(app)
     assert [each for each in said if why in each] == [why, why, f"Support, Finance: {why}"]
     field(app, "staff_change_reason").set_value("")
     for label in ("Disable person", "Remove role", "Sign out everywhere"):
         app = press(app, label)
-        assert texts(app.error) == ["Say why."]
+        assert texts(app.error) == ["Enter a reason."]
 
 
 def test_customer_who_gets_a_role_is_said_to_wait(
@@ -425,7 +432,8 @@ def test_one_of_several_administrators_is_told_for_whom_a_change_waits(
     app = press(choose(page(), person), "Change role to Administrator")
     change = f"Change role of {email_of(session, person)} from Finance to Administrator"
     (told,) = texts(app.success)
-    assert told.startswith(f"{change}. Waiting for approval by another administrator until ")
+    waits = "Waiting for approval by another administrator until "
+    assert told.startswith(f"Requested: {change}. {waits}")
     assert f"**{change}**" in texts(app.markdown)
     assert "Waiting for approval by another administrator until " in facts(app)
     assert "Approve change" not in labels(app)
@@ -434,7 +442,7 @@ def test_one_of_several_administrators_is_told_for_whom_a_change_waits(
     press(choose(app, person), "Change role to Administrator")
     assert len(list_role_requests(session, actor=admin)) == 1
     app = press(app, "Withdraw request")
-    assert texts(app.success) == [f"{change}: Withdrawn."]
+    assert texts(app.success) == [f"Withdrawn: {change}. Nothing was changed."]
     assert "Withdraw request" not in labels(app)
     assert table(app, "Change")["Status"].tolist() == ["Withdrawn"]
 
@@ -449,7 +457,8 @@ def test_sole_administrator_is_told_when_a_change_takes_effect(
     session.commit()
     app = press(choose(page(), person), "Change role to Administrator")
     (told,) = texts(app.success)
-    assert "Takes effect on " in told
+    change = f"Change role of {email_of(session, person)} from Finance to Administrator"
+    assert told.startswith(f"Requested: {change}. Takes effect on ")
     assert told.endswith("unless it is withdrawn or another administrator decides on it before.")
     (waiting,) = list_role_requests(session, actor=admin)
     assert waiting.effective_at is not None
@@ -468,12 +477,15 @@ def test_administrator_who_is_disabled_waits_as_well(
     session.commit()
     app = press(choose(page(), other), "Disable person")
     (told,) = texts(app.success)
-    assert told.startswith(f"Disable {email_of(session, other)} (Administrator). Waiting for")
+    change = f"Disable {email_of(session, other)} (Administrator)"
+    assert told.startswith(f"Requested: {change}. Waiting for")
     assert app.dataframe[0].value["State"].tolist() == ["Active"] * 3
     app = press(choose(app, other), "Remove role")
-    assert texts(app.error) == [
-        "Another change of this person waits under Requests. It is decided or withdrawn first."
-    ]
+    (told,) = texts(app.error)
+    assert told == (
+        "Another change of this person is waiting under Requests. Decide or withdraw that one"
+        " first."
+    )
 
 
 def test_second_administrator_approves(
@@ -489,7 +501,7 @@ def test_second_administrator_approves(
     assert "Withdraw request" not in labels(app)
     app = press(app, "Approve change")
     change = f"Change role of {email_of(session, person)} from Finance to Administrator"
-    assert texts(app.success) == [f"{change}: In effect."]
+    assert texts(app.success) == [f"Approved: {change}. It is in effect now."]
     assert role_of(session, person) == "admin"
     assert "Approve change" not in labels(app)
 
@@ -503,11 +515,17 @@ def test_second_administrator_rejects_with_a_reason(
     del admin
     maker, person = make_person(StaffRole.ADMIN), make_person(StaffRole.FINANCE)
     waiting = request(session, person, StaffRole.ADMIN, maker)
-    app = press(page(), "Reject change")
-    assert texts(app.error) == ["Say why."]
+    app = page()
+    for _ in range(2):  # the second time is like the first
+        app = press(app, "Reject change")
+        assert texts(app.error) == ["Enter a reason."]
+        order = shown(app)
+        typed, told = order.index("Reason (required)"), order.index("Enter a reason.")
+        assert typed < told < order.index("Reject change"), "beside the field, in the popover"
     app.text_input(key=f"why-{waiting.request_id}").set_value("Not agreed")
     app = press(app, "Reject change")
-    assert [text.rpartition(": ")[2] for text in texts(app.success)] == ["Rejected."]
+    change = f"Change role of {email_of(session, person)} from Finance to Administrator"
+    assert texts(app.success) == [f"Rejected: {change}. Nothing was changed."]
     assert table(app, "Change")["Remark"].tolist() == ["Not agreed"]
     assert role_of(session, person) == "finance"
 
@@ -616,7 +634,7 @@ def test_forms_are_empty_once_done_and_keep_what_was_refused(
     assert press(app, "Sign out everywhere").success
     assert not field(app, "staff_change_reason").value
     app = press(app, "Sign out everywhere")
-    assert texts(app.error) == ["Say why."]
+    assert texts(app.error) == ["Enter a reason."]
     choose(app, person)
     app.selectbox(key="staff_person").set_value(other.user_id).run()
     assert not field(app, "staff_change_reason").value, "a reason is about one person"
@@ -686,7 +704,7 @@ def test_who_is_concerned_and_finance_see_a_request_without_buttons(
     make_person(StaffRole.ADMIN)
     request(session, admin, StaffRole.FINANCE, maker)
     app = page()
-    assert "This is about you: another administrator decides." in texts(app.caption)
+    assert "This is about you. Another administrator decides." in texts(app.caption)
     buttons = {"Approve change", "Reject change", "Withdraw request", "Object to change"}
     assert not buttons & labels(app)
 
@@ -702,14 +720,14 @@ def test_administrator_objects_to_their_own_removal_once_and_again(
     for _ in range(2):
         request(session, admin, None, maker)
         app = page()
-        assert "the person concerned objects" in facts(app)
+        assert "unless you object, it is withdrawn, or another" in facts(app)
         assert "Withdraw request" not in labels(app)
         app = press(app, "Object to change")
-        assert texts(app.success) == [f"{change}: Objected by the person concerned."]
+        assert texts(app.success) == [f"You objected: {change}. Nothing was changed."]
         assert "Object to change" not in labels(app)
         assert role_of(session, admin) == "admin"
     states = table(app, "Change")["Status"].tolist()
-    assert states == ["Objected by the person concerned"] * 2
+    assert states == ["Stopped by an objection"] * 2
 
 
 def test_objection_from_an_old_page_says_what_happened_meanwhile(
@@ -727,6 +745,35 @@ def test_objection_from_an_old_page_says_what_happened_meanwhile(
     app = press(app, "Object to change")
     (told,) = texts(app.error)
     assert told.startswith(f"{change}. Nothing was changed: withdrawn by ")
+
+
+def test_change_that_took_effect_by_itself_says_so_and_names_no_system(
+    session: Session,
+    page: Callable[..., AppTest],
+    admin: Actor,
+    make_person: Callable[[StaffRole], Actor],
+) -> None:
+    person, other = make_person(StaffRole.FINANCE), make_person(StaffRole.FINANCE)
+    waiting = []
+    for each, hours in ((person, 25), (other, 8 * 24)):
+        session.info["clock"] = lambda hours=hours: datetime.now(UTC) - timedelta(hours=hours)
+        waiting.append(request(session, each, StaffRole.ADMIN, admin))
+    app = page()
+    del session.info["clock"]
+    assert end_due_role_requests(session, actor=system_actor("jobs")) == 2
+    session.commit()
+    app.button(key=f"withdraw-{waiting[0].request_id}").click().run()
+    (told,) = texts(app.error)
+    change = f"Change role of {email_of(session, person)} from Finance to Administrator"
+    assert told.startswith(f"{change}. Nothing was changed: the change took effect by itself ")
+    people, ended = table(app, "Two-factor"), table(app, "Change")
+    (approved,) = people.loc[people["Email"] == email_of(session, person), "Approved by"]
+    assert approved == "24 hours passed"
+    assert sorted(ended["Decided by"].tolist()) == ["", "24 hours passed"]
+    content = review.make(admin, review.roles_csv).decode("utf-8-sig")
+    lines = [line for line in content.splitlines() if email_of(session, person) in line]
+    assert "24 hours passed" in lines[0]
+    assert "System" not in " ".join(ended["Decided by"])
 
 
 def test_role_of_a_member_of_an_account_waits(

@@ -104,7 +104,7 @@ def test_form_says_what_is_wrong(
     app = page()
     for email, reason, said in (
         ("no address", "Hired", "This is not an email address."),
-        (EMAIL, " ", "Say why."),
+        (EMAIL, " ", "Enter a reason."),
         (
             known,
             "Hired",
@@ -201,7 +201,7 @@ def test_sent_again_by_somebody_else_meanwhile_says_so(
 @pytest.mark.usefixtures("admin")
 def test_form_is_empty_once_sent_and_keeps_what_was_refused(page: Page) -> None:
     app = fill(page(), EMAIL, " ")
-    assert texts(app.error) == ["Say why."]
+    assert texts(app.error) == ["Enter a reason."]
     assert field(app, "colleague_email").value == EMAIL
     app = fill(app)
     assert app.success

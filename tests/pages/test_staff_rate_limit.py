@@ -46,7 +46,11 @@ def test_page_says_when_there_is_room_and_disables_meanwhile(
     for _ in range(2):
         press(app, "Remove role")
         (refusal,) = texts(app.error)
-        assert re.fullmatch(r"Too many tries\. Wait \d\d minutes and try again\.", refusal)
+        assert re.fullmatch(
+            r"You have made 30 changes within an hour\. Wait \d\d minutes\. Disabling people and"
+            r" signing them out still works\.",
+            refusal,
+        )
     field(app, "staff_change_reason").set_value("Left")
     press(app, "Disable person")
     session.rollback()

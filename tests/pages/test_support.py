@@ -126,7 +126,7 @@ def test_goodwill_within_the_limit_is_given(session: Session, page: Callable[...
     assert told in texts(app.caption)
     app.text_input(key="act_amount-0").set_value("12.50")
     press(app, "Give the credit")
-    assert texts(app.error) == ["Say why."]
+    assert texts(app.error) == ["Enter a reason."]
     app.text_input(key="act_reason-0").set_value("Slow answers")
     press(app, "Give the credit")
     assert texts(app.success) == [f"Done: Give goodwill credit, $12.50. {left.format('$37.50')}"]
@@ -520,7 +520,7 @@ def test_finance_approves_and_refuses(
     what = "Give goodwill credit of {}, " + name_of(session, account)
     assert texts(app.success) == [what.format("$500.00") + ". Approved and done."]
     app.button(key=f"refuse-{second.request_id}").click().run()
-    assert texts(app.error) == ["Say why."]
+    assert texts(app.error) == ["Enter a reason."]
     app.text_input(key=f"why-{second.request_id}").set_value("Too much")
     app.button(key=f"refuse-{second.request_id}").click().run()
     assert texts(app.success) == [what.format("$600.00") + ". Rejected. Nothing was changed."]
