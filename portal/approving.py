@@ -146,7 +146,7 @@ def what_happened(context: PageContext, error: BillingError) -> str | None:
     """Return what became of an item that somebody wanted to decide; None for other errors."""
     if isinstance(error, AlreadyDecided) and error.state in _DECISIONS:
         by_itself = error.state == "applied" and (error.decided_by or "").startswith("system:")
-        name = naming(context, [error.decided_by])(error.decided_by)
+        name = naming(context, [error.decided_by], in_sentence=True)(error.decided_by)
         when = "" if error.decided_at is None else context.date_time(error.decided_at)
         text = _(_DECISIONS["took_effect" if by_itself else error.state])
         return text.format(name=name, when=when)

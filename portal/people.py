@@ -14,8 +14,13 @@ if TYPE_CHECKING:
     from portal.page_context import PageContext
 
 
-def naming(context: PageContext, actors: Iterable[str | None]) -> Callable[[str | None], str]:
-    """Return a function that names each of these people, for staff; one query finds them all."""
+def naming(
+    context: PageContext, actors: Iterable[str | None], *, in_sentence: bool = False
+) -> Callable[[str | None], str]:
+    """Return a function that names each of these people, for staff; one query finds them all.
+
+    `in_sentence`: the name stands within one, where its reader is "you".
+    """
     found = database.read_snapshot(names_of, actor=context.visitor.actor, actors=actors)
     me = f"user:{context.visitor.actor.user_id}"
 
@@ -23,7 +28,7 @@ def naming(context: PageContext, actors: Iterable[str | None]) -> Callable[[str 
         if actor is None:
             return ""
         if actor == me:
-            return _("You")
+            return _("you") if in_sentence else _("You")
         return found.get(actor) or actor.replace("system:", _("System: "))
 
     return name

@@ -98,7 +98,7 @@ def _buttons(transfer: RecordedTransfer) -> None:
         label = _("Credit {amount}").format(amount=amount)
         approving.button(label, place=_PLACE, action="approve", item=number, is_primary=True)
     with st.popover(_("Reject…")):
-        st.markdown(_("Nothing is credited. The same line can then be recorded again, rightly."))
+        st.markdown(_("Nothing is credited. The same line can then be recorded again correctly."))
         approving.button(_("Reject transfer"), place=_PLACE, action="refuse", item=number)
 
 

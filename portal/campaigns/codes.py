@@ -379,7 +379,7 @@ def _nothing_left(context: PageContext, found: Revocable) -> str:
     if found.last_revoked_at is None:
         return _("Nothing was changed: there is no code left to revoke.")
     text = _("Nothing was changed: already revoked by {name}, {when}, or used up.")
-    name = naming(context, [found.last_revoked_by])(found.last_revoked_by)
+    name = naming(context, [found.last_revoked_by], in_sentence=True)(found.last_revoked_by)
     return plain(text.format(name=name, when=context.date_time(found.last_revoked_at)))
 
 

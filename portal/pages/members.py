@@ -42,7 +42,7 @@ def _draw(context: PageContext) -> None:
     if people.may_manage:
         if len(people.members) == 1:
             text = _(
-                "You are the only one here. Invite a colleague, so that two can look after it."
+                "You are the only member. Invite a colleague, so that you are not the only owner."
             )
             st.info(text, icon=":material/group_add:")
         _invitations(context, account.account_id, people)

@@ -143,7 +143,7 @@ def _refusal_of(context: PageContext, pressed: Pressed, error: BillingError) -> 
                 "Nothing was changed: already requested by {name}, {when}. Approve or reject that"
                 " request."
             )
-            name = naming(context, [found.proposed_by])(found.proposed_by)
+            name = naming(context, [found.proposed_by], in_sentence=True)(found.proposed_by)
             return text.format(name=name, when=context.date_time(found.proposed_at))
     obstacle = _OBSTACLES.get(reason)
     return approving.what_happened(context, error) or (

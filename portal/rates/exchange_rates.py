@@ -146,7 +146,7 @@ def _superseded(context: PageContext, newer: Rate) -> str:
         when=context.date_time(newer.decided_at or newer.proposed_at),
         rate=formats.number(newer.rate.normalize()),
         percent=_percent(newer.margin_basis_points),
-        name=naming(context, [newer.decided_by])(newer.decided_by),
+        name=naming(context, [newer.decided_by], in_sentence=True)(newer.decided_by),
     )
 
 

@@ -85,7 +85,10 @@ def _refusal_text(outcome: SignInOutcome) -> str:
     if outcome is SignInOutcome.UNVERIFIED:
         return _("Confirm your email address first: we have just sent you the link again.")
     if outcome is SignInOutcome.DISABLED:
-        return _("This sign-in is disabled. Write to support.")
+        return _(
+            "This sign-in is disabled. Ask support, or an administrator if you are a member of"
+            " staff."
+        )
     return _("The email address or the password is wrong.")
 
 

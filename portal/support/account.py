@@ -57,7 +57,7 @@ def draw(context: PageContext, account: AccountSummary) -> None:
             f"{each.display_name} ({each.email}, {role_name(each.role)})" for each in people.members
         )
         or _("Nobody"),
-        _("Billed to"): _("Not said yet")
+        _("Billing information"): _("None entered")
         if profile is None
         else f"{profile.profile.name} · {profile.profile.email} · {profile.profile.country}",
     }
@@ -72,7 +72,7 @@ def _waiting(context: PageContext, account_id: int) -> None:
         list_requests, actor=context.visitor.actor, account_id=account_id
     )
     waiting = [each for each in requests if each.state == "waiting"]
-    name = naming(context, {each.requested_by for each in waiting})
+    name = naming(context, {each.requested_by for each in waiting}, in_sentence=True)
     for each in waiting:
         text = _("Waits for approval: {what}, {amount}, requested by {name}.").format(
             what=words.action(each.action),

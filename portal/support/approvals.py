@@ -8,6 +8,7 @@ import pyarrow as pa
 import streamlit as st
 
 from domain import audit
+from domain.actors import StaffRole
 from domain.errors import BillingError, InvalidInput
 from domain.permissions import allows
 from domain.support import (
@@ -104,7 +105,7 @@ def _waiting(
     st.subheader(plain(title))
     lines = {
         _("Account"): f"{request.account_name} · {request.account_id}",
-        _("What"): words.what(request),
+        _("Details"): words.what(request),
         _("Reason"): request.reason,
         _("Requested by"): name(request.requested_by),
         **_limit_of_requester(allowance),
@@ -134,7 +135,12 @@ def _waiting(
         elif allows(context.visitor.actor, "decide_request"):
             _buttons(request)
     if is_mine:
-        st.caption(_("You requested this. Another finance member approves or rejects it."))
+        text = (
+            _("You requested this. Another finance member approves or rejects it.")
+            if context.visitor.actor.staff_role is StaffRole.FINANCE
+            else _("You requested this. A finance member approves or rejects it.")
+        )
+        st.caption(text)
 
 
 def _limit_of_requester(allowance: Allowance | None) -> dict[str, str]:
@@ -147,7 +153,7 @@ def _limit_of_requester(allowance: Allowance | None) -> dict[str, str]:
 def _buttons(request: RequestView) -> None:
     amount, number = formats.money(request.amount), request.request_id
     with st.popover(_("Approve…")):
-        st.markdown(_("It is judged again as it is now, and then done at once."))
+        st.markdown(_("The limits and the account are checked again. Then it takes effect."))
         label = _("{what} of {amount}").format(what=words.action(request.action), amount=amount)
         approving.button(label, place=_PLACE, action="approve", item=number, is_primary=True)
     with st.popover(_("Reject…")):

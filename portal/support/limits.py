@@ -34,8 +34,8 @@ def draw(context: PageContext) -> None:
     """Draw the limits of a currency and, for administrators, the form that changes one."""
     limits = database.read_snapshot(list_action_limits, actor=context.visitor.actor)
     text = _(
-        "What one person may do for one account in 24 hours without a second person. Above it,"
-        " a finance member approves. Refunds count over all accounts, in the currency paid."
+        "What one person may do for one account in 24 hours without approval. Above it, a finance"
+        " member approves. Refunds count over all accounts, in the currency paid."
     )
     st.caption(text)
     currencies = sorted({each.daily.currency for each in limits})
@@ -51,7 +51,7 @@ def draw(context: PageContext) -> None:
         _form(context, of_currency, currency)
         flash.show(_PLACE)
     else:
-        st.caption(_("Administrators change these, who move no credit themselves."))
+        st.caption(_("Only administrators change these limits. They move no credit themselves."))
 
 
 def _table(limits: Mapping[tuple[str, StaffRole], Limit], currency: str) -> None:

@@ -113,7 +113,8 @@ def _note_form(context: PageContext, account: AccountSummary) -> None:
 
 
 def _table(context: PageContext, items: tuple[TimelineItem, ...]) -> None:
-    name = naming(context, {who for each in items for who in (each.actor, each.checker)})
+    name = naming(context, {each.actor for each in items})
+    checked_by = naming(context, {each.checker for each in items}, in_sentence=True)
     table = pa.table(
         {
             _("When"): [_when(context, each) for each in items],
@@ -122,7 +123,7 @@ def _table(context: PageContext, items: tuple[TimelineItem, ...]) -> None:
                 "" if each.amount_micros is None else context.money(each.amount_micros, signed=True)
                 for each in items
             ],
-            _("Who"): [_who(each, name(each.actor), name(each.checker)) for each in items],
+            _("Who"): [_who(each, name(each.actor), checked_by(each.checker)) for each in items],
             _("Details"): [_details(each) for each in items],
             _("Open"): [_link(context, each) for each in items],
         }
@@ -174,6 +175,9 @@ _NAMED: dict[str, Callable[[TimelineItem], str]] = {
 
 
 def _who(item: TimelineItem, actor: str, checker: str) -> str:
+    """Return who did it, and who approved or decided it; `checker` stands within a sentence."""
+    if item.checker == item.actor:  # withdrawn
+        return actor
     if checker and item.kind != "request":
         return _("{maker}, approved by {checker}").format(maker=actor, checker=checker)
     if checker:

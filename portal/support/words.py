@@ -105,7 +105,7 @@ def what(request: RequestView) -> str:
         return text.format(number=parameters["entry_sequence"])
     if code == "refund_payment":
         return _("Payment {reference}").format(reference=request.payment_reference or "")
-    lasting = _("for {days}").format(days=formats.days(parameters["days"]))
+    lasting = _("Valid for {days}").format(days=formats.days(parameters["days"]))
     services = parameters.get("services")
     if not services:
         return lasting

@@ -23,7 +23,7 @@ def offered(chosen: T, options: Sequence[object]) -> T:
     several = chosen if isinstance(chosen, list) else [chosen]
     if not all(each is None or each in options for each in several):
         st.error(
-            _("This choice is not offered any more. Load the page again, and choose anew."),
+            _("This choice is not offered any more. Load the page again, and choose again."),
             icon=":material/error:",
         )
         st.stop()

@@ -148,7 +148,8 @@ def test_above_the_limit_it_waits_and_says_so(
     start = "Give goodwill credit, $500.00, waits for approval by finance until "
     why = "Above your limit of $50.00 for one account in 24 hours. Nothing changes until it is"
     assert any(words.startswith(start) and why in words for words in told)
-    assert any(words.startswith("Waits for approval: Give goodwill credit") for words in told)
+    waits = "Waits for approval: Give goodwill credit, $500.00, requested by you."
+    assert waits in [words.replace("\\", "") for words in told]
     assert balance(session, account) == 0
 
 
@@ -587,11 +588,14 @@ def test_the_maker_takes_it_back(
     waiting = do(session, account, goodwill(500), agent)
     session.commit()
     app = page("approvals")
+    assert "You requested this. A finance member approves or rejects it." in texts(app.caption)
     assert not [each for each in app.button if each.key and each.key.startswith("approve")]
     app.button(key=f"withdraw-{waiting.request_id}").click().run()
     what = f"Give goodwill credit of $500.00, {name_of(session, account)}"
     assert texts(app.success) == [f"{what}. Withdrawn. Nothing was changed."]
     assert app.dataframe[0].value["Status"].tolist() == ["Withdrawn"]
+    done = next(each.value for each in page("account", account=str(account)).dataframe)
+    assert done["Who"].tolist()[0] == "You"
 
 
 def test_own_requests_are_counted_where_they_are_listed(

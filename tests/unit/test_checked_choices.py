@@ -41,7 +41,7 @@ def test_what_is_offered_passes(told: list[str], chosen: object) -> None:
 def test_what_is_not_offered_ends_the_run(told: list[str], chosen: object) -> None:
     with pytest.raises(Stopped):
         checked.offered(chosen, ["a", "b"])
-    assert told == ["This choice is not offered any more. Load the page again, and choose anew."]
+    assert told == ["This choice is not offered any more. Load the page again, and choose again."]
 
 
 def test_a_day_is_not_taken_away(told: list[str]) -> None:
