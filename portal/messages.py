@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from domain.errors import BillingError
 
 _TEXTS = {
-    "not_found": N_("This is not here, or not for you to see. Go back to Billing."),
+    "not_found": N_("Not found, or you do not have access. Go back to Billing."),
     "not_authorised": N_("Your role does not allow this. Ask an owner of the account."),
     "conflict": N_("Something has changed meanwhile. Load the page again."),
     "invalid_input": N_("Something in the address cannot be read. Reset the filters."),

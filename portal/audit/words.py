@@ -20,7 +20,7 @@ ACTIONS = {
     "remove_authenticator": N_("Removed an authenticator app"),
     "add_passkey": N_("Added a passkey"),
     "remove_passkey": N_("Removed a passkey"),
-    "replace_recovery_codes": N_("Made new recovery codes"),
+    "replace_recovery_codes": N_("Created new recovery codes"),
     "choose_account": N_("Chose an account"),
     "save_preferences": N_("Saved preferences"),
     # Looking, and taking away

@@ -22,7 +22,7 @@ _STATES = {
     "refused": N_("Rejected"),
     "ended": N_("Ended"),
 }
-_KINDS = {"generated": N_("Made here"), "imported": N_("Brought in")}
+_KINDS = {"generated": N_("Generated"), "imported": N_("Imported")}
 _FAULTS = {
     ("name", "empty"): N_("Give the campaign a name."),
     ("description", "empty"): N_("Write what the customer reads, such as Spring credit."),

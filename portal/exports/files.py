@@ -236,7 +236,7 @@ def _heading(
     lines = [
         (_("Account"), account),
         (_("Filter"), filter_words(options.wanted, options.zone)),
-        (_("Made"), formats.date_time(made_at, zone)),
+        (_("Created"), formats.date_time(made_at, zone)),
         (_("Time zone of the dates"), options.zone),
     ]
     named = [(descriptions.status(status), each) for status, each in totals.by_status.items()]

@@ -110,7 +110,10 @@ def _dead_link(call: Call) -> Response:
     return message(
         call,
         _("This invitation does not work any more"),
-        _("It was used, taken back or is too old. Ask whoever invited you to send it again."),
+        _(
+            "It was used or withdrawn, or has expired. Ask the person who invited you to send it"
+            " again."
+        ),
         link=("/", _("Go to billing")),
         status=410,
     )

@@ -216,7 +216,7 @@ def _leave(call: Call, _reply: Reply = FIRST) -> Response:
     try:
         payment = database.read_snapshot(find_payment, actor=actor, reference=reference)
     except BillingError:
-        text = _("There is no such payment, or it is not for you to see.")
+        text = _("Payment not found, or you do not have access.")
         return message(call, _("Page not found"), text, status=404)
     if not allows(actor, "pay", payment.account_id) or payment.pay_url is None:
         return redirect(payment_path(payment.reference))

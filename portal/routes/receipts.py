@@ -39,7 +39,7 @@ def _show(call: Call, _reply: Reply = FIRST) -> Response:
         )
         content = {str(number): each for number, each in enumerate(found, 1)}[place]
     except (BillingError, KeyError):
-        text = _("There is no such receipt yet, or it is not for you to see.")
+        text = _("Receipt not found, or you do not have access.")
         return message(call, _("Page not found"), text, status=404)
     zone = database.read_snapshot(site_zone, account_id=payment.account_id)
     with using(content.language):

@@ -81,8 +81,9 @@ def _dead_link(call: Call) -> Response:
         call,
         _("This invitation does not work any more"),
         _(
-            "It was used, withdrawn or has expired, or whoever sent it is no administrator any"
-            " more. If you have used it, sign in. Otherwise ask an administrator to send it again."
+            "It was used or withdrawn, has expired, or was sent by a person who is no longer an"
+            " administrator. If you have used it, sign in. Otherwise ask an administrator to send"
+            " it again."
         ),
         link=("/sign-in", _("Sign in")),
         status=410,

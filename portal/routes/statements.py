@@ -35,7 +35,7 @@ def _show(call: Call, reply: Reply = FIRST) -> Response:
             monthly_statement, actor=actor, account_id=account_id, month=month
         )
     except BillingError:
-        text = _("There is no such statement, or it is not for you to see.")
+        text = _("Statement not found, or you do not have access.")
         return message(call, _("Page not found"), text, status=404)
     if actor.reads_as_staff(account_id):
         details = {"statement": f"{month:%Y-%m}"}

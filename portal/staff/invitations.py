@@ -44,7 +44,7 @@ _STATES = {
     InvitationState.OPEN: N_("The link works until {when}."),
     InvitationState.EXPIRED: N_("Expired on {when}. Send it again, or withdraw it."),
     InvitationState.INVITER_NOT_ADMIN: N_(
-        "The link does not work: {name} is no administrator any more. Send it again in your name,"
+        "The link does not work: {name} is no longer an administrator. Send it again in your name,"
         " or withdraw it."
     ),
     InvitationState.HAS_SIGN_IN: N_(

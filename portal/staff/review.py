@@ -248,7 +248,7 @@ def _fill(
     """Add a sheet: of what and when it is, then a frozen row of titles, then the rows."""
     sheet = book.add_sheet(name)
     write_cell(sheet, 1, 1, _("Access review: {sheet}").format(sheet=name)).font = _BOLD
-    write_cell(sheet, 2, 1, _("Made on (UTC)"))
+    write_cell(sheet, 2, 1, _("Created on (UTC)"))
     _write(sheet, 2, 2, found.made_at)
     write_cell(sheet, 3, 1, _("All times are in UTC."))
     for column, title in enumerate(titles, start=1):

@@ -52,7 +52,7 @@ _SENSITIVITIES = {
 _LAPSES = {
     LapseReason.NOT_DECIDED: N_("Nobody decided in time."),
     LapseReason.REQUESTER_NOT_ADMIN: N_(
-        "The administrator who requested it is no administrator any more."
+        "The administrator who requested it is no longer an administrator."
     ),
     LapseReason.CHANGED_MEANWHILE: N_(
         "The role or access of the person had changed since it was requested."

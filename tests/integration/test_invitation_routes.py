@@ -263,7 +263,7 @@ def test_a_form_of_another_origin_accepts_nothing(browser: TestClient, account: 
 def test_a_dead_link_says_whom_to_ask(browser: TestClient, query: str) -> None:
     answer = browser.get(f"/accept-invitation{query}")
     assert answer.status_code == 410
-    assert "Ask whoever invited you" in answer.text
+    assert "Ask the person who invited you" in answer.text
 
 
 # ── Statements ─────────────────────────────────────────────────────────────────────────────────
@@ -305,7 +305,7 @@ def test_a_statement_of_another_account_or_month_is_not_there(
     asked = path.format(own=account, other=other, month=MONTH)
     answer = browser.get(f"/statements/{asked}")
     assert answer.status_code == 404
-    assert "no such statement" in answer.text
+    assert "Statement not found" in answer.text
 
 
 def test_a_look_of_staff_is_written_down(browser: TestClient, account: int) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import create_engine, func, select, text, update
 
-from db.models import OutboxMessage, UserSession
+from db.models import OutboxMessage, User, UserSession
 from domain import identity
 from domain.actors import StaffRole, system_actor
 from portal import database
@@ -91,6 +91,26 @@ def everything_but_secrets(answer: Response) -> tuple[int, dict[str, str], str]:
 
 
 # ── Signing in and out ─────────────────────────────────────────────────────────────────────────
+@pytest.mark.usefixtures("portal_database")
+@pytest.mark.parametrize("role", [None, StaffRole.SUPPORT])
+def test_who_is_disabled_reads_whom_to_ask_once_the_password_is_right(
+    role: StaffRole | None,
+) -> None:
+    make_user(role=role)
+    database.transaction(
+        lambda session: session.execute(update(User).values(disabled_at=func.now()))
+    )
+    told = (
+        "This sign-in is disabled. Ask support, or an administrator if you are a member of staff."
+    )
+    for password, is_told in ((PASSWORD, True), ("wrong-kettle-9-march", False)):
+        client = browser()
+        answer = post(client, "/sign-in", email=EMAIL, password=password)
+        assert answer.status_code == 403
+        assert (told in answer.text) is is_told
+        assert not is_signed_in(client)
+
+
 @pytest.mark.usefixtures("portal_database")
 def test_signing_in_sets_a_cookie_that_scripts_and_other_sites_do_not_get() -> None:
     make_user()

@@ -284,7 +284,7 @@ def test_single_code_is_revoked_and_the_campaign_ends(
     assert texts(app.success) == [told]
     press(app, "Revoke this code")
     (error,) = texts(app.error)
-    assert error.startswith("Nothing was changed: already revoked by You, ")
+    assert error.startswith("Nothing was changed: already revoked by you, ")
     press(app, "End it now")
     assert texts(app.success) == ["Ended. No code of it gives anything any more."]
 
@@ -313,11 +313,11 @@ def test_batch_is_revoked_once_its_number_is_typed(
         assert texts(app.error) == [told]
     app.text_input(key=f"revoke_confirmed-{batch}").set_value(confirmed)
     press(app, "Revoke these codes")
-    scope = f"Batch {batch} (3 codes, Made here)"
+    scope = f"Batch {batch} (3 codes, Generated)"
     assert texts(app.success) == [f"Revoked: 2 ({scope}). What they gave already stays."]
     press(app, "Revoke these codes")
     (error,) = texts(app.error)
-    assert error.startswith("Nothing was changed: already revoked by You, ")
+    assert error.startswith("Nothing was changed: already revoked by you, ")
     left = count_revocable(session, campaign_id=number, actor=FINANCE)
     assert (left.count, left.revoked) == (4, 3)
 

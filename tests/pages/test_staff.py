@@ -201,7 +201,7 @@ def test_the_access_review_says_who_may_and_who_did(
     assert [row[:3] for row in rows_of(flags)] == [("Email", "Role", "Flag")]
     for sheet in book.worksheets:
         assert sheet["A1"].value == f"Access review: {sheet.title}"
-        assert sheet["A2"].value == "Made on (UTC)"
+        assert sheet["A2"].value == "Created on (UTC)"
         made = sheet["B2"].value
         assert sheet["B2"].is_date
         assert abs(datetime.now(UTC).replace(tzinfo=None) - made) < timedelta(hours=1)
@@ -567,8 +567,8 @@ def test_request_that_does_not_fit_any_more_says_why(
     change = f"Change role of {email_of(session, person)} from Finance to Administrator"
     (told,) = texts(app.error)
     assert told == (
-        f"{change}: ended without effect. The administrator who requested it is no administrator"
-        " any more. Check how it is now, and request the change again if it is still right."
+        f"{change}: ended without effect. The administrator who requested it is no longer an"
+        " administrator. Check how it is now, and request the change again if it is still right."
     )
     assert role_of(session, person) == "finance"
 

@@ -130,7 +130,7 @@ def test_link_that_does_not_work_says_why(
     assert "The link works until " in facts(page())
     session.execute(text("UPDATE users SET staff_role = NULL WHERE id = :id"), {"id": gone.user_id})
     session.commit()
-    assert "Admin Person is no administrator any more. Send it again in your name" in facts(page())
+    assert "Admin Person is no longer an administrator. Send it again in your name" in facts(page())
     session.execute(
         text("UPDATE staff_invitations SET expires_at = created_at + interval '1 microsecond'")
     )
