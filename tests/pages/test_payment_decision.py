@@ -104,7 +104,7 @@ def confirm(app: AppTest, label: str, reason: str) -> None:
     click(app, label)
 
 
-def updates(app: AppTest) -> str:
+def facts(app: AppTest) -> str:
     return " ".join(str(block.proto.body) for block in app.get("html"))
 
 
@@ -114,7 +114,7 @@ def test_finance_proposes_and_then_waits_for_somebody_else(
     case.comes(dong(700_000))
     app = look(show, case, StaffRole.FINANCE)
     assert "This payment needs a decision" in [heading.value for heading in app.subheader]
-    shown = updates(app)
+    shown = facts(app)
     assert "₫1,000,000" in shown
     assert shown.count("₫700,000") == 2
     assert offered(app) == [PROPOSE, REFUSE]
@@ -141,11 +141,11 @@ def test_somebody_else_accepts_with_both_names(show: Callable[..., AppTest], cas
     )
     case.session.commit()
     app = look(show, case, StaffRole.FINANCE)
-    assert "Seen on the statement" in updates(app)
+    assert "Seen on the statement" in facts(app)
     assert offered(app) == [ACCEPT, REFUSE]
     confirm(app, ACCEPT, "Agreed")
     assert [done.value for done in app.success] == ["Approved. The credit was granted."]
-    shown = updates(app)
+    shown = facts(app)
     assert "user:900" in shown
     assert "<dt>Decided by</dt><dd>You</dd>" in shown
     assert "Success · Paid" in shown
@@ -158,10 +158,10 @@ def test_finance_refuses_and_records_that_it_went_back(
     case.comes(dong(700_000))
     app = look(show, case, StaffRole.FINANCE)
     confirm(app, REFUSE, "Not theirs")
-    assert "Failed · Not accepted" in updates(app)
-    assert "₫700,000 must be given back by hand" in updates(app)
+    assert "Failed · Not accepted" in facts(app)
+    assert "₫700,000 must be given back by hand" in facts(app)
     confirm(app, RECORD, "FT 77")
-    assert "₫700,000 was given back" in updates(app)
+    assert "₫700,000 was given back" in facts(app)
     assert offered(app) == []
 
 
@@ -179,7 +179,7 @@ def test_support_reads_only(show: Callable[..., AppTest], case: Case) -> None:
     )
     case.session.commit()
     app.run()
-    assert "must be given back by hand" in updates(app)
+    assert "must be given back by hand" in facts(app)
     assert offered(app) == []
 
 
@@ -204,7 +204,7 @@ def test_a_decision_that_came_too_late_says_so(show: Callable[..., AppTest], cas
     assert error.value.replace("\\", "").startswith(
         "Nothing was changed: the gateway has settled this since."
     )
-    assert "Success · Paid" in updates(app)
+    assert "Success · Paid" in facts(app)
 
 
 @pytest.mark.parametrize(
@@ -312,7 +312,7 @@ def test_amount_that_differs_stands_on_the_work_list_until_it_is_reviewed(
     ]
     assert not reviewable(app)
     assert "Reviewed" in [each.value for each in app.subheader]
-    assert "A typing error at the gateway" in updates(app)
+    assert "A typing error at the gateway" in facts(app)
 
 
 def test_late_review_of_an_amount_says_who_was_faster(
@@ -376,7 +376,7 @@ def test_finance_ends_a_dispute_whose_end_cannot_be_read(
     assert label not in [button.label for button in app.button]
     app = look(show, case, StaffRole.FINANCE)
     assert "Dispute closed with an unknown outcome" in [each.value for each in app.subheader]
-    assert "A_NEW_CODE" in updates(app)
+    assert "A_NEW_CODE" in facts(app)
     click(app, label)
     assert [error.value for error in app.error] == ["Enter a reason."]
     field = next(each for each in app.text_input if str(each.key).startswith("line-review-"))

@@ -43,7 +43,7 @@ def texts(elements: Any) -> list[str]:
     return [element.value.replace("\\", "") for element in elements]
 
 
-def updates(app: AppTest) -> str:
+def facts(app: AppTest) -> str:
     return " ".join(element.proto.body for element in app.get("html"))
 
 
@@ -75,7 +75,7 @@ def test_refund_form_shows_what_is_left_and_what_it_takes(
     app = staff_page("payments", StaffRole.FINANCE, ref=payment.reference)
     assert "Left to refund: ₫500,000" in texts(app.markdown)
     app.text_input(key=key(payment, "amount")).set_value("300,000").run()
-    shown = updates(app)
+    shown = facts(app)
     for name, amount in (
         ("Credit clawed back", "₫300,000"),
         ("Balance before", "₫100,000"),
@@ -114,7 +114,7 @@ def test_refund_above_the_limit_waits_and_is_approved_by_another(
     app.button(key=key(payment, "send", 1)).click().run()
     assert texts(app.error)[0].startswith("The same request is waiting for approval already.")
     app = staff_page("approvals", StaffRole.FINANCE)
-    assert f"Payment {payment.reference}" in updates(app)
+    assert f"Payment {payment.reference}" in facts(app)
     assert not [each for each in app.button if each.key == f"approve-{waiting.id}"]
 
 

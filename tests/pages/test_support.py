@@ -183,7 +183,7 @@ def test_form_says_what_is_left_and_a_request_says_why(
     assert any(words.startswith("$500.00 of $500.00 left") for words in texts(app.caption))
     app = page("approvals")
     limit = "$50.00 for one account in 24 hours, $50.00 used for this account"
-    assert f"<dt>Limit of the requester</dt><dd>{limit}</dd>" in updates(app)
+    assert f"<dt>Limit of the requester</dt><dd>{limit}</dd>" in facts(app)
 
 
 @pytest.mark.parametrize(
@@ -201,7 +201,7 @@ def test_who_may_no_more_gives_nothing_and_is_told_so(
     give(app, "10", 0)
     assert texts(app.error) in (
         ["This is for somebody else to do."],
-        ["This is not here, or not for you to see. Go back to Billing."],
+        ["Not found, or you do not have access. Go back to Billing."],
     )
     assert not app.success
     app.segmented_control(key="act").set_value("apply_code").run()
@@ -344,7 +344,7 @@ def test_code_is_not_shown_at_another_account(
     assert len(app.code) == 1
     for number in (other, account):
         look_elsewhere(app, account, number)
-        assert f" · {number}</dd>" in updates(app)
+        assert f" · {number}</dd>" in facts(app)
         assert not app.code
 
 
@@ -383,7 +383,7 @@ def test_account_shows_what_is_on_hold_and_what_is_for_named_services(
         ("On hold", "$60.00"),
         ("Amount due", "$0.00"),
     ):
-        assert f"<dt>{name}</dt><dd>{amount}</dd>" in updates(app)
+        assert f"<dt>{name}</dt><dd>{amount}</dd>" in facts(app)
     told = "$20.00 of what is available pays for named services only."
     assert told in texts(app.caption)
     assert told in texts(page("billing", account=str(account)).caption)
@@ -417,7 +417,7 @@ def test_staff_guess_no_codes_either(session: Session, page: Callable[..., AppTe
     assert told[-1].startswith("Too many tries.")
 
 
-def updates(app: AppTest) -> str:
+def facts(app: AppTest) -> str:
     return " ".join(element.proto.body for element in app.get("html"))
 
 
@@ -444,8 +444,8 @@ def test_an_entry_is_reversed(session: Session, page: Callable[..., AppTest]) ->
     assert "more than is left to reverse" in texts(app.error)[0]
     assert not [each for each in app.button if each.label == "Reverse it"]
     app.text_input(key="act_reversed-0").set_value("15").run()
-    assert "<dt>Balance before</dt><dd>$40.00</dd>" in updates(app)
-    assert "<dt>Balance after</dt><dd>$25.00</dd>" in updates(app)
+    assert "<dt>Balance before</dt><dd>$40.00</dd>" in facts(app)
+    assert "<dt>Balance after</dt><dd>$25.00</dd>" in facts(app)
     app.text_input(key="act_reason-0").set_value("Given twice")
     press(app, "Reverse it")
     assert balance(session, account) == 25
@@ -460,7 +460,7 @@ def test_reversal_form_offers_nothing_for_an_entry_that_was_reversed(
     session.commit()
     app = reversal_page(page, account, StaffRole.SUPPORT, 1)
     assert any(words.startswith("Nothing is left to reverse") for words in texts(app.info))
-    assert "<dt>Reversed so far</dt><dd>$40.00</dd>" in updates(app)
+    assert "<dt>Reversed so far</dt><dd>$40.00</dd>" in facts(app)
     assert not [each for each in app.button if each.label == "Reverse it"]
 
 
@@ -478,7 +478,7 @@ def test_reversal_form_lets_only_finance_reach_what_was_spent(
     assert "Left to reverse: $10.00" in texts(app.markdown)
     app.checkbox[0].check().run()
     assert "Left to reverse: $40.00" in texts(app.markdown)
-    assert "<dt>Balance after</dt><dd>$70.00</dd>" in updates(app)
+    assert "<dt>Balance after</dt><dd>$70.00</dd>" in facts(app)
 
 
 @pytest.mark.parametrize("role", [StaffRole.ADMIN])
@@ -630,7 +630,7 @@ def test_outcome_of_a_decision_stands_where_the_request_stood(
         order = shown(app)
         heads = [order.index(f"Give goodwill credit · {each}") for each in (before, after)]
         assert heads[0] < order.index(told) < heads[1]
-        assert "st-key-drawn-flash-approvals" in updates(app)
+        assert "st-key-drawn-flash-approvals" in facts(app)
     assert f"withdraw-{first.request_id}" in [each.key for each in app.button]
 
 
