@@ -176,7 +176,7 @@ def test_a_bar_opens_what_it_stands_for(
     kept: dict[str, str] = {}
     point = {"customdata": [key, LAST.isoformat(), "$1.00"]}
     monkeypatch.setattr("streamlit.session_state", {"bars": {"selection": {"points": [point]}}})
-    monkeypatch.setattr(query_params, "keep_all", kept.update)
+    monkeypatch.setattr(query_params, "put_all", kept.update)
     wanted = Wanted(Days(FIRST, LAST, "day"), "", "", "", "ai-notebook")
     drawing._open_bar("bars", wanted, "USD")
     assert kept.get("service") == opened

@@ -135,7 +135,7 @@ def test_refund_above_what_is_left_says_what_was_refunded(
     )
     updated = staff_page("approvals", StaffRole.FINANCE)
     limit = "₫300,000 for all accounts in 24 hours, ₫200,000 used"
-    assert f"<dt>Limit of the requester</dt><dd>{limit}</dd>" in updates(updated)
+    assert f"<dt>Limit of the requester</dt><dd>{limit}</dd>" in facts(updated)
 
 
 def late(app: AppTest, payment: Payment) -> str:
