@@ -32,7 +32,7 @@ from domain.security import secret_keys
 from domain.staff import find_person
 from portal import database, demo, formats, logs, ports, proxies, stand_ins, startup
 from portal.gateways import gateway_faults, gateways
-from portal.http_protocol import HeadersInTime
+from portal.http_protocol import TimeLimitedHTTP, TimeLimitedWebSocket
 from portal.routes.wording import fault_text
 from portal.settings import ROOT, Settings, SettingsError, settings
 
@@ -200,8 +200,8 @@ def _server_settings(app: ASGIApp) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         lifespan="on",
-        http=HeadersInTime,
-        ws="websockets-sansio",
+        http=TimeLimitedHTTP,
+        ws=TimeLimitedWebSocket,
         # The application decides itself whose X-Forwarded-For counts: portal/proxies.py.
         proxy_headers=False,
         server_header=False,
