@@ -86,8 +86,8 @@ def refund_pressed(context: PageContext, found: PaymentTimeline, done: Callable[
     if told is None:
         try:
             amount = Money.parse(pressed.amount, currency, locale=current_language())
-            wish = RefundPayment(payment.payment_id, amount.micros, amount.currency)
-            told, is_good = _refund(context, payment, wish, pressed.reason), True
+            staff_action = RefundPayment(payment.payment_id, amount.micros, amount.currency)
+            told, is_good = _refund(context, payment, staff_action, pressed.reason), True
         except RefundRefused as error:
             told = words.refusal(error)
         except BillingError as error:
@@ -158,8 +158,8 @@ def _form(context: PageContext, found: PaymentTimeline, left: Money) -> None:
     )
     try:
         amount = Money.parse(typed, left.currency, locale=current_language())
-        wish = RefundPayment(payment.payment_id, amount.micros, amount.currency)
-        _show_effect(context, payment, wish)
+        staff_action = RefundPayment(payment.payment_id, amount.micros, amount.currency)
+        _show_effect(context, payment, staff_action)
     except BillingError as error:
         st.error(plain(words.refusal(error, left.currency)), icon=":material/error:")
         return
@@ -256,10 +256,13 @@ def _requests(context: PageContext, payment: PaymentView) -> list[RequestView]:
     return [each for each in requests if each.payment_reference == payment.reference]
 
 
-def _show_effect(context: PageContext, payment: PaymentView, wish: RefundPayment) -> None:
+def _show_effect(context: PageContext, payment: PaymentView, staff_action: RefundPayment) -> None:
     """Say what the refund takes, as the service itself would do it now."""
     found = database.transaction(
-        preview_action, account_id=payment.account_id, action=wish, actor=context.visitor.actor
+        preview_action,
+        account_id=payment.account_id,
+        action=staff_action,
+        actor=context.visitor.actor,
     )
     currency = payment.credit.currency
     before, after = found.before, found.after
@@ -274,16 +277,18 @@ def _show_effect(context: PageContext, payment: PaymentView, wish: RefundPayment
     st.html(words.definition_list({name: formats.money(each) for name, each in lines.items()}))
 
 
-def _refund(context: PageContext, payment: PaymentView, wish: RefundPayment, reason: str) -> str:
+def _refund(
+    context: PageContext, payment: PaymentView, staff_action: RefundPayment, reason: str
+) -> str:
     """Refund within the limit, or request it; return what to say of it."""
     once: dict[str, str] = st.session_state.setdefault(_ONCE, {})
     became = database.transaction(
         perform_or_request,
         account_id=payment.account_id,
-        action=wish,
+        action=staff_action,
         reason=reason,
         actor=context.visitor.actor,
-        idempotency_key=once.setdefault(f"{wish!r}|{reason}", uuid.uuid4().hex),
+        idempotency_key=once.setdefault(f"{staff_action!r}|{reason}", uuid.uuid4().hex),
     )
     st.session_state.pop(_ONCE, None)
     if isinstance(became, CompletedAction):
@@ -297,7 +302,7 @@ def _refund(context: PageContext, payment: PaymentView, wish: RefundPayment, rea
     )
     return text.format(
         amount=formats.money(became.amount),
-        why=support_words.why_it_waits(wish.name, became.allowance),
+        why=support_words.why_it_waits(staff_action.name, became.allowance),
         when=context.date_time(became.expires_at),
     )
 

@@ -210,15 +210,15 @@ def _reverse_entry(context: PageContext, account: AccountSummary) -> None:
             sequence=int(number),
         )
         _show_entry(context, entry)
-        wish = _reversal(context, account, entry)
+        staff_action = _reversal(context, account, entry)
     except BillingError as error:
         st.error(plain(words.refusal(context, error, account.currency)), icon=":material/error:")
         return
-    if wish is None:
+    if staff_action is None:
         return
     reason = _reason()
     if st.button(_("Reverse it"), type="primary", key=_key("reverse_send")):
-        _act(context, account, reason, lambda: wish)
+        _act(context, account, reason, lambda: staff_action)
 
 
 def _show_entry(context: PageContext, entry: EntryDetail) -> None:
@@ -270,9 +270,12 @@ def _reversal(
     return part
 
 
-def _preview(context: PageContext, account: AccountSummary, wish: ReverseEntry) -> Preview:
+def _preview(context: PageContext, account: AccountSummary, staff_action: ReverseEntry) -> Preview:
     return database.transaction(
-        preview_action, account_id=account.account_id, action=wish, actor=context.visitor.actor
+        preview_action,
+        account_id=account.account_id,
+        action=staff_action,
+        actor=context.visitor.actor,
     )
 
 
@@ -311,24 +314,27 @@ _FORMS: dict[str, Callable[[PageContext, AccountSummary], None]] = {
 
 
 def _act(
-    context: PageContext, account: AccountSummary, reason: str, make_wish: Callable[[], StaffAction]
+    context: PageContext,
+    account: AccountSummary,
+    reason: str,
+    make_action: Callable[[], StaffAction],
 ) -> None:
     try:
-        wish = make_wish()
+        staff_action = make_action()
         # The same until it is done: a second click asks for the same once more.
         once: dict[str, str] = st.session_state.setdefault(_ONCE, {})
-        said = f"{account.account_id}|{wish!r}|{reason}"
+        said = f"{account.account_id}|{staff_action!r}|{reason}"
         do = partial(
             perform_or_request,
             account_id=account.account_id,
-            action=wish,
+            action=staff_action,
             reason=reason,
             idempotency_key=once.setdefault(said, uuid.uuid4().hex),
         )
         actor = context.visitor.actor
         became = (
             _guess(context, account, partial(do, actor=actor))
-            if isinstance(wish, ApplyCode)
+            if isinstance(staff_action, ApplyCode)
             else database.transaction(do, actor=actor)  # which looks up the rights of `actor`
         )
     except BillingError as error:
@@ -336,8 +342,8 @@ def _act(
     else:
         st.session_state.pop(_ONCE, None)
         forms.empty(_FORM)
-        st.session_state[_TOLD] = (wish.name, became)
-        if isinstance(wish, IssueVoucher) and isinstance(became, CompletedAction):
+        st.session_state[_TOLD] = (staff_action.name, became)
+        if isinstance(staff_action, IssueVoucher) and isinstance(became, CompletedAction):
             page_state.get().setdefault(_ISSUED, {})[became.code] = became.amount
         st.rerun()
 

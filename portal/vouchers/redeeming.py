@@ -65,12 +65,12 @@ def draw(context: PageContext, account: AccountSummary) -> None:
     if not may_redeem(context, account):
         return
     st.subheader(_("Add Voucher"))
-    with st.form(f"voucher-{_wish()}", border=False):
+    with st.form(f"voucher-{_request_key()}", border=False):
         typed = st.text_input(
             _("Voucher code"),
             max_chars=_MAX_LENGTH,
             placeholder="ABCD234567",
-            key=f"voucher_code-{_wish()}",
+            key=f"voucher_code-{_request_key()}",
             width=320,
         )
         is_sent = st.form_submit_button(_("Apply Code"), on_click=remember_pressed, args=(REDEEM,))
@@ -87,7 +87,7 @@ def redeem(context: PageContext, account: AccountSummary, typed: str) -> None:
             typed=typed,
             actor=context.visitor.actor,
             # The same until something was redeemed: a second click asks for the same once more.
-            idempotency_key=f"{_wish()}:{read_code(typed)}",
+            idempotency_key=f"{_request_key()}:{read_code(typed)}",
             key=settings().policy.key,
         )
     except BillingError as error:
@@ -98,9 +98,9 @@ def redeem(context: PageContext, account: AccountSummary, typed: str) -> None:
         st.rerun()
 
 
-def _wish() -> str:
-    wish: str = st.session_state.setdefault(_KEY, uuid.uuid4().hex)
-    return wish
+def _request_key() -> str:
+    key: str = st.session_state.setdefault(_KEY, uuid.uuid4().hex)
+    return key
 
 
 def _success(context: PageContext, redeemed: Redeemed) -> str:
