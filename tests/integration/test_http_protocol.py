@@ -435,3 +435,15 @@ def test_a_request_that_can_be_no_page_is_not_waited_for(
         assert client.recv(12) == answer
         assert is_closed(client, dripping=b"x")
         assert served.is_idle()
+
+
+def test_a_page_stays_open_when_what_waited_before_it_is_read(tight: Served) -> None:
+    with slow_client_of(tight.port) as client:
+        client.sendall(b"GET /tail HTTP/1.1\r\nHost: x\r\n\r\n" + upgrade(b"/echo"))
+        answers = b""
+        while b"HTTP/1.1 101" not in answers or not answers.endswith(b"\r\n\r\n"):
+            part = client.recv(65536)
+            assert part
+            answers += part
+        client.sendall(b"\x81\x85" + bytes(4) + b"hello")
+        assert b"hello" in read_answer(client, b"still here")
