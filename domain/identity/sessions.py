@@ -299,6 +299,16 @@ def renew_session(session: Session, session_id: str) -> SignIn:
     return SignIn(SignInOutcome.SIGNED_IN, token, expires_at - clock.now(session))
 
 
+def renew_own_session(session: Session, *, actor: Actor) -> SignIn:
+    """Give the actor's session another token, where what protects it has changed.
+
+    Raises NotFound where it has ended, or the actor has none.
+    """
+    if actor.session_id is None:
+        raise NotFound("session")
+    return renew_session(session, actor.session_id)
+
+
 def end_pending_sign_ins(session: Session, user_id: int) -> None:
     """End what the person has begun to sign in to, and a set-up of an authenticator app."""
     withdraw_offer(session, user_id)

@@ -42,7 +42,10 @@ def routes() -> list[BaseRoute]:
     return [
         form_route(_PASSWORD_PATH, Form(_submit_password, show=_show_password, for_signed_in=True)),
         form_route("/sessions", Form(_submit_sessions, show=_show_sessions, for_signed_in=True)),
-        form_route("/sign-out", Form(_submit_sign_out, for_signed_in=True)),
+        form_route(
+            "/sign-out",
+            Form(_submit_sign_out, show=_show_sign_out, for_signed_in=True, leads_back=False),
+        ),
         form_route("/sign-out-everywhere", Form(_submit_sign_out_everywhere, for_signed_in=True)),
     ]
 
@@ -110,6 +113,11 @@ def _submit_sessions(call: Call) -> Response:
         return _submit_sign_out(call)
     _revoke(call, call.given("session"))
     return redirect("/sessions?notice=session_ended")
+
+
+def _show_sign_out(call: Call, reply: Reply = FIRST) -> Response:
+    """Show the button, also for a page whose form is of an older token of the session."""
+    return render(call, "sign_out.html", reply, email=call.visitor.email)
 
 
 def _submit_sign_out(call: Call) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from domain import identity
@@ -205,7 +206,8 @@ def _add_passkey(call: Call, again: Reauthentication) -> Response | None:
     codes = identity.add_own_passkey(
         database.form_sessions(), again, name=call.given("passkey_name"), answer=answer, party=party
     )
-    return _codes_page(call, codes, "passkey_added")
+    response = _codes_page(call, codes, "passkey_added")
+    return None if response is None else _renewed(call, response)
 
 
 def _codes_page(call: Call, codes: tuple[str, ...] | None, notice: str) -> Response | None:
@@ -215,6 +217,12 @@ def _codes_page(call: Call, codes: tuple[str, ...] | None, notice: str) -> Respo
     if codes:
         return show_recovery_codes(call, codes, next_path=PATH)
     return redirect(f"{PATH}?notice={notice}")
+
+
+def _renewed(call: Call, response: Response) -> Response:
+    """Sign out a copy of the session too: everybody else is, where a factor was added."""
+    actor = call.visitor.actor(call.client.address)
+    return keep_session(database.transaction(identity.renew_own_session, actor=actor), response)
 
 
 def _conflict_text(reason: str) -> str:
@@ -260,8 +268,14 @@ def _show_app(call: Call, token: str, reply: Reply = FIRST) -> Response:
 
 
 def _begin_again(call: Call, reply: Reply) -> Response:
-    """Show where a set-up begins: the secret has no address at which it could be read again."""
-    return redirect(PATH) if reply is FIRST else _show(call, reply)
+    """Show where a set-up begins: the secret has no address at which it could be read again.
+
+    A form that comes again, as by a reload of what followed it, is of the token before.
+    """
+    if reply is FIRST:
+        return redirect(PATH)
+    is_of_before = reply.status == HTTPStatus.FORBIDDEN
+    return _show(call, Reply(_too_late_text(), status=reply.status) if is_of_before else reply)
 
 
 def _too_late_text() -> str:
@@ -286,5 +300,5 @@ def _submit_app(call: Call) -> Response:
         fault = {"code": wrong_code_text(call.given("code"))}
         return _show_app(call, call.given("offer"), Reply(faults=fault, status=422))
     if codes:
-        return show_recovery_codes(call, codes, next_path=PATH)
-    return redirect(f"{PATH}?notice=app_added")
+        return _renewed(call, show_recovery_codes(call, codes, next_path=PATH))
+    return _renewed(call, redirect(f"{PATH}?notice=app_added"))

@@ -117,7 +117,7 @@ class Form:
 
     A POST must come from a page of this origin and carry the token that was in the form. Without
     `show` there is only the POST: the form stands on another page. One that `is_costly` to
-    draw is not drawn again for who has to wait.
+    draw is not drawn again for who has to wait. Where it `leads_back`, a sign-in on the way does.
     """
 
     def __init__(
@@ -127,8 +127,10 @@ class Form:
         show: Callable[[Call, Reply], Response] | None = None,
         for_signed_in: bool = False,
         is_costly: bool = False,
+        leads_back: bool = True,
     ) -> None:
         self._is_costly = is_costly
+        self._leads_back = leads_back
         self._submit = submit
         self._show = show
         self._for_signed_in = for_signed_in
@@ -173,7 +175,8 @@ class Form:
             check_keepable(fields)
         call = _call(request, fields, for_signed_in=self._for_signed_in)
         if self._for_signed_in and call.visit is None:
-            return redirect(sign_in_path(_own_path(request) if self._show else "/"))
+            leads_back = self._show is not None and self._leads_back
+            return redirect(sign_in_path(_own_path(request) if leads_back else "/"))
         if request.method == "POST":
             return self._checked_submit(call)
         if self._show is None:

@@ -375,7 +375,7 @@ def test_reload_of_the_first_recovery_codes_says_that_they_are_shown_once() -> N
     codes = codes_in(client.post("/two-factor/app", data=sent))
     assert len(codes) == 10
     again = client.post("/two-factor/app", data=sent)
-    assert again.status_code == 409
+    assert again.status_code == 403
     assert "Recovery codes are not shown twice" in again.text
     assert prove_by_paper(codes[0]).headers["location"] == "/"
 
@@ -445,7 +445,8 @@ def test_a_passkey_is_added_and_signs_in_with_and_without_the_password() -> None
     codes = codes_in(client.post("/two-factor", data=fields))
     assert len(codes) == 10
     again = client.post("/two-factor", data=fields)
-    assert again.headers["location"] == "/two-factor/confirm", "sent twice"
+    assert again.status_code == 403, "sent twice"
+    assert "Change these settings" in again.text
     assert "Laptop" in client.get("/two-factor").text
 
     second = browser()
@@ -568,6 +569,20 @@ def test_a_recovery_code_in_the_field_of_the_app_is_told_where_it_goes() -> None
     answer = post(client, "/second-factor", code=codes[0])
     assert answer.status_code == 403
     assert "To use a recovery code, choose it below." in answer.text
+
+
+def test_a_copy_of_the_session_is_out_once_a_factor_was_added() -> None:
+    make_user()
+    client = browser()
+    give_password(client)
+    copied = browser()
+    copied.cookies.update(client.cookies)
+    page = post(client, "/two-factor", current_password=PASSWORD, action="add_app")
+    code, offer = code_of(secret_in(page), -1), offer_in(page)
+    sent = {"form_token": form_token(page), "code": code, "offer": offer}
+    assert codes_in(client.post("/two-factor/app", data=sent))
+    assert is_signed_in(client)
+    assert not is_signed_in(copied)
 
 
 def test_a_password_is_changed_after_a_factor_and_a_copy_of_the_session_is_out() -> None:

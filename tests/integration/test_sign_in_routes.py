@@ -487,9 +487,26 @@ def test_signed_in_forms_need_the_session_s_own_token(path: str) -> None:
 
 
 @pytest.mark.usefixtures("portal_database")
+def test_page_of_an_older_token_signs_out_at_the_second_press() -> None:
+    make_user()
+    client = browser()
+    sign_in_as(client)
+    stale = form_token(client.get("/password"))
+    changed = post(client, "/password", current_password=PASSWORD, new_password=NEW_PASSWORD)
+    assert changed.status_code == 303
+    page = client.post("/sign-out", data={"form_token": stale})
+    assert page.status_code == 403
+    assert "This form was open for too long. Please send it again." in page.text
+    assert is_signed_in(client)
+    done = client.post("/sign-out", data={"form_token": form_token(page)})
+    assert done.headers["location"] == "/sign-in?notice=signed_out"
+    assert not is_signed_in(client)
+    assert client.get("/sign-out").headers["location"] == "/sign-in", "and not back to here"
+
+
+@pytest.mark.usefixtures("portal_database")
 def test_wrong_methods_are_405_and_do_not_fall_through() -> None:
     client = browser()
-    assert client.get("/sign-out").status_code == 405
     assert client.get("/sign-out-everywhere").headers["allow"] == "POST"
     for method in ("PUT", "DELETE", "PATCH", "OPTIONS"):
         answer = client.request(method, "/sign-in")

@@ -49,6 +49,7 @@ PROTECTED_OTHERWISE = {
     "domain.identity.second_factor.replace_recovery_codes": "one's own, and the password",
     "domain.identity.sessions.choose_account": "one's own sessions and accounts",
     "domain.identity.sessions.list_sessions": "one's own sessions",
+    "domain.identity.sessions.renew_own_session": "one's own session",
     "domain.identity.sessions.revoke_all_sessions": "one's own sessions",
     "domain.identity.sessions.revoke_session": "one's own sessions",
     "domain.accounts.members.leave_account": "one's own place",
