@@ -120,7 +120,7 @@ PERMISSIONS = _table(
         "reverse_paid_credit": ("Reverse paid credit, or credit that was spent", "F +", "not_own"),
         "take_back_credit": ("Take back credit for a refund or a dispute", "F +", "not_own"),
         "write_off_debt": ("Write off debt", "F +", "not_own"),
-        "post_journal_entry": ("Post to the journal by hand", "F +"),
+        "post_finance_entries": ("Post to the journal by hand", "F +"),
         "verify_ledger": ("Recompute the ledger", "SFA +"),
     },
     control={

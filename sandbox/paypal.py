@@ -83,7 +83,7 @@ def routes(context: Context) -> list[Route]:
         "/v2/payments/captures/{id}",
         "/v1/customer/disputes",
     )
-    certificates = "/v1/webhooks/certs/{name}"
+    certificates = "/v1/notifications/certs/{name}"
     post = ["POST"]
     return [
         Route("/v1/oauth2/token", api.guarded(api.token, "token"), methods=post),

@@ -495,7 +495,7 @@ class Books:
             "PAYPAL-TRANSMISSION-TIME": sent_at,
             "PAYPAL-TRANSMISSION-SIG": signature,
             "PAYPAL-CERT-URL": (
-                "https://api.sandbox.paypal.com/v1/webhooks/certs/" + self.identity.name
+                "https://api.sandbox.paypal.com/v1/notifications/certs/" + self.identity.name
             ),
             "PAYPAL-AUTH-ALGO": "SHA256withRSA",
         }

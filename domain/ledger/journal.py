@@ -94,7 +94,7 @@ def post_journal_entry(
     not balance, an account that the chart lacks or a date ahead, NotFound for an unknown site or a
     customer's account of another, and PeriodClosed.
     """
-    require(actor, "post_journal_entry")
+    require(actor, "post_finance_entries")
     check_text(
         site_code=site_code,
         reference=reference,
@@ -136,7 +136,7 @@ def post_journal_entry(
     _insert(session, shared, lines)
     audit.record(
         session,
-        action="post_journal_entry",
+        action="post_finance_entries",
         actor=actor,
         account_id=account_id,
         details={"posting": posting_id, "kind": kind, "reference": reference},

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from domain.support.account_timeline import TimelineItem
     from portal.page_context import PageContext
 
-_NOTE = "add_event_once"
+_NOTE = "note_once"
 _CHANGES = {
     "open_account": N_("The account was opened"),
     "add_member": N_("A member was added"),

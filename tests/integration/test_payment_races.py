@@ -271,7 +271,7 @@ class PaypalShop:
             "paypal-transmission-sig": self.identity.sign(
                 f"t-{second}-{reference}", sent_at, "1JE4291016473214C", body
             ),
-            "paypal-cert-url": "https://api.sandbox.paypal.com/v1/webhooks/certs/"
+            "paypal-cert-url": "https://api.sandbox.paypal.com/v1/notifications/certs/"
             + self.identity.name,
             "paypal-auth-algo": "SHA256withRSA",
         }

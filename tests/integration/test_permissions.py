@@ -323,7 +323,7 @@ CALLS: dict[str, Callable[[World, Actor], Any]] = {
     "write_off_debt": on_account(
         ledger.write_off_debt, amount_micros=1, reason="lost", idempotency_key="off"
     ),
-    "post_journal_entry": on_session(
+    "post_finance_entries": on_session(
         journal.post_journal_entry,
         site_code="vn",
         kind="payout",

@@ -160,7 +160,8 @@ def signed(shop: Shop, body: bytes) -> dict[str, str]:
         "paypal-transmission-id": "t-1",
         "paypal-transmission-time": sent_at,
         "paypal-transmission-sig": shop.identity.sign("t-1", sent_at, "1JE4291016473214C", body),
-        "paypal-cert-url": "https://api.sandbox.paypal.com/v1/webhooks/certs/" + shop.identity.name,
+        "paypal-cert-url": "https://api.sandbox.paypal.com/v1/notifications/certs/"
+        + shop.identity.name,
         "paypal-auth-algo": "SHA256withRSA",
     }
 

@@ -54,11 +54,11 @@ _HEADERS = (
     "paypal-cert-url",
     "paypal-auth-algo",
 )
-_CERTIFICATE_PATH = "/v1/webhooks/certs/"
+_CERTIFICATE_PATH = "/v1/notifications/certs/"
 _LIVE_HOSTS = frozenset(("api.paypal.com", "api-m.paypal.com"))
 _SANDBOX_HOSTS = frozenset(("api.sandbox.paypal.com", "api-m.sandbox.paypal.com"))
 _CERTIFICATE_URL = re.compile(
-    r"https://(?P<host>[a-z.-]{1,100})(?::443)?/v1/webhooks/certs/[A-Za-z0-9_-]{1,200}",
+    r"https://(?P<host>[a-z.-]{1,100})(?::443)?/v1/notifications/certs/[A-Za-z0-9_-]{1,200}",
     re.ASCII,
 )
 """The whole address: no user, no other port, no query, no path that climbs."""

@@ -313,7 +313,7 @@ def test_a_live_gateway_believes_nothing_of_a_stand_in(world: World) -> None:
 
 
 def test_the_certificate_outlives_a_restart(world: World, keys: Path) -> None:
-    certificates = f"{world.base_url}/paypal/v1/webhooks/certs"
+    certificates = f"{world.base_url}/paypal/v1/notifications/certs"
     root = httpx2.get(f"{certificates}/ca").content
     assert load_or_make(keys).root_pem() == root
     assert httpx2.get(f"{certificates}/{load_or_make(keys).name}").status_code == 200
@@ -659,7 +659,7 @@ def test_all_that_we_send_and_all_that_is_answered_is_as_paypal_describes(world:
     world.gateway.fetch_payment(replace(payment, gateway_reference="UNKNOWNORDER"))
     events = [world.messages.get(timeout=WAIT_SECONDS) for _ in range(7)]
     seen = [one for one in world.recorder.seen if not one[0].url.path.endswith("/token")]
-    api = [one for one in seen if "/webhooks/" not in one[0].url.path]
+    api = [one for one in seen if "/notifications/" not in one[0].url.path]
     assert {status for _request, status, _content in api} == {200, 201, 404, 422}
     for request, status, content in api:
         path = request.url.path.removeprefix("/paypal")

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 NOW = datetime(2026, 1, 15, 2, 33, 12, tzinfo=UTC)
 WEBHOOK_ID = "1JE4291016473214C"
-URL = "https://api.paypal.com/v1/webhooks/certs/CERT-360caa42-fca2a594"
+URL = "https://api.paypal.com/v1/notifications/certs/CERT-360caa42-fca2a594"
 HOST = "messageverificationcerts.paypal.com"
 BODY = json.dumps({"id": "WH-1", "event_type": "PAYMENT.CAPTURE.COMPLETED"}).encode()
 YEAR = timedelta(days=365)
@@ -233,43 +233,43 @@ def test_every_header_is_needed(name: str) -> None:
 @pytest.mark.parametrize(
     "url",
     [
-        "https://api.paypal.com.evil.test/v1/webhooks/certs/CERT-1",
-        "https://evilpaypal.com/v1/webhooks/certs/CERT-1",
-        "http://api.paypal.com/v1/webhooks/certs/CERT-1",
-        "ftp://api.paypal.com/v1/webhooks/certs/CERT-1",
-        "https://evil.test/?.paypal.com/v1/webhooks/certs/CERT-1",
-        "https://evil.test/v1/webhooks/certs/CERT-1#.paypal.com",
-        "https://evil.test/.paypal.com/v1/webhooks/certs/CERT-1",
-        "https://api.paypal.com@evil.test/v1/webhooks/certs/CERT-1",
-        "https://user:secret@api.paypal.com/v1/webhooks/certs/CERT-1",
-        "https://api.paypal.com:8443/v1/webhooks/certs/CERT-1",
-        "https://api.paypal.com:443@evil.test/v1/webhooks/certs/CERT-1",
-        "https://evil.test\\.paypal.com/v1/webhooks/certs/CERT-1",
-        "https://evil.test\t.paypal.com/v1/webhooks/certs/CERT-1",
-        "https://api.paypal.com\n/v1/webhooks/certs/CERT-1",
-        "https://api.paypal.com/v1/webhooks/certs/CERT-1\n",
-        "https://api.paypal.com/v1/webhooks/certs/../../redirect?to=https://evil.test",
-        "https://api.paypal.com/v1/webhooks/certs/CERT-1?next=https://evil.test",
+        "https://api.paypal.com.evil.test/v1/notifications/certs/CERT-1",
+        "https://evilpaypal.com/v1/notifications/certs/CERT-1",
+        "http://api.paypal.com/v1/notifications/certs/CERT-1",
+        "ftp://api.paypal.com/v1/notifications/certs/CERT-1",
+        "https://evil.test/?.paypal.com/v1/notifications/certs/CERT-1",
+        "https://evil.test/v1/notifications/certs/CERT-1#.paypal.com",
+        "https://evil.test/.paypal.com/v1/notifications/certs/CERT-1",
+        "https://api.paypal.com@evil.test/v1/notifications/certs/CERT-1",
+        "https://user:secret@api.paypal.com/v1/notifications/certs/CERT-1",
+        "https://api.paypal.com:8443/v1/notifications/certs/CERT-1",
+        "https://api.paypal.com:443@evil.test/v1/notifications/certs/CERT-1",
+        "https://evil.test\\.paypal.com/v1/notifications/certs/CERT-1",
+        "https://evil.test\t.paypal.com/v1/notifications/certs/CERT-1",
+        "https://api.paypal.com\n/v1/notifications/certs/CERT-1",
+        "https://api.paypal.com/v1/notifications/certs/CERT-1\n",
+        "https://api.paypal.com/v1/notifications/certs/../../redirect?to=https://evil.test",
+        "https://api.paypal.com/v1/notifications/certs/CERT-1?next=https://evil.test",
         "https://api.paypal.com/upload/CERT-1",
-        "https://аpi.pаypal.com/v1/webhooks/certs/CERT-1",  # noqa: RUF001 - looks alike
-        "https://[::1]/v1/webhooks/certs/CERT-1",
-        "//api.paypal.com/v1/webhooks/certs/CERT-1",
+        "https://аpi.pаypal.com/v1/notifications/certs/CERT-1",  # noqa: RUF001 - looks alike
+        "https://[::1]/v1/notifications/certs/CERT-1",
+        "//api.paypal.com/v1/notifications/certs/CERT-1",
         # Another name of PayPal's zone may be one that is forgotten, and somebody else's.
-        "https://paypal.com/v1/webhooks/certs/CERT-1",
-        "https://www.paypal.com/v1/webhooks/certs/CERT-1",
-        "https://forgotten.paypal.com/v1/webhooks/certs/CERT-1",
-        "https://evil.api.paypal.com/v1/webhooks/certs/CERT-1",
-        "https://api.paypal.com./v1/webhooks/certs/CERT-1",
-        "https://.api.paypal.com/v1/webhooks/certs/CERT-1",
-        "https://API.PAYPAL.COM/v1/webhooks/certs/CERT-1",
-        "https://api.paypal.com:/v1/webhooks/certs/CERT-1",
-        "https://api.paypal.com:80/v1/webhooks/certs/CERT-1",
-        "https://api.paypal.com:0443/v1/webhooks/certs/CERT-1",
-        "https://api.paypal.com/v1/webhooks/certs/",
-        "https://api.paypal.com/v1/webhooks/certs/CERT-1/CERT-2",
-        "https://api.paypal.com/v1/webhooks/certs/CERT%2D1",
-        "https://api.paypal.com//v1/webhooks/certs/CERT-1",
-        f"https://api.paypal.com/v1/webhooks/certs/{'C' * 201}",
+        "https://paypal.com/v1/notifications/certs/CERT-1",
+        "https://www.paypal.com/v1/notifications/certs/CERT-1",
+        "https://forgotten.paypal.com/v1/notifications/certs/CERT-1",
+        "https://evil.api.paypal.com/v1/notifications/certs/CERT-1",
+        "https://api.paypal.com./v1/notifications/certs/CERT-1",
+        "https://.api.paypal.com/v1/notifications/certs/CERT-1",
+        "https://API.PAYPAL.COM/v1/notifications/certs/CERT-1",
+        "https://api.paypal.com:/v1/notifications/certs/CERT-1",
+        "https://api.paypal.com:80/v1/notifications/certs/CERT-1",
+        "https://api.paypal.com:0443/v1/notifications/certs/CERT-1",
+        "https://api.paypal.com/v1/notifications/certs/",
+        "https://api.paypal.com/v1/notifications/certs/CERT-1/CERT-2",
+        "https://api.paypal.com/v1/notifications/certs/CERT%2D1",
+        "https://api.paypal.com//v1/notifications/certs/CERT-1",
+        f"https://api.paypal.com/v1/notifications/certs/{'C' * 201}",
         "data:application/x-pem-file,CERT",
     ],
 )
@@ -282,7 +282,7 @@ def test_an_address_that_is_not_paypals_is_not_even_asked(url: str) -> None:
 @pytest.mark.parametrize("host", ["api.paypal.com", "api-m.paypal.com", "api-m.paypal.com:443"])
 def test_paypals_own_addresses_are_asked(host: str) -> None:
     certificates = Given()
-    url = f"https://{host}/v1/webhooks/certs/CERT-1"
+    url = f"https://{host}/v1/notifications/certs/CERT-1"
     verifier(certificates).verify(message(cert_url=url))
     assert certificates.asked == [url]
 
@@ -855,8 +855,8 @@ def test_a_stand_in_is_asked_at_its_own_address() -> None:
     ours = WebhookVerifier(WEBHOOK_ID, stand_in, is_sandbox=True)
     for _ in range(2):
         ours.verify(message())
-    base = "http://localhost:8502/paypal/v1/webhooks/certs"
+    base = "http://localhost:8502/paypal/v1/notifications/certs"
     assert asked == [f"{base}/CERT-360caa42-fca2a594", f"{base}/ca"]
-    evil = "https://evil.test/v1/webhooks/certs/CERT-1"
+    evil = "https://evil.test/v1/notifications/certs/CERT-1"
     with pytest.raises(WebhookRefused, match="certificate_url"):
         ours.verify(message(cert_url=evil))
