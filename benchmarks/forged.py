@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 CERTIFICATE_SECONDS = 5.0
 FORGED_PER_SECOND = 50
 _LANES = 64
-_CERTIFICATES = "https://api.sandbox.paypal.com/v1/webhooks/certs"
+_CERTIFICATES = "https://api.sandbox.paypal.com/v1/notifications/certs"
 _NOT_FOUND = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 

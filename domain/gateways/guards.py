@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import traceback
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -29,10 +30,11 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_Fact = TypeVar("_Fact")
+_Update = TypeVar("_Update")
 _Value = TypeVar("_Value")
 
 MAX_TEXT_LENGTH = 255
+_WEB_ADDRESS = re.compile(r"https?://[!-~]{1,2000}", re.ASCII)
 _EARLIEST, _LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
 
 UNREADABLE: tuple[type[Exception], ...] = (
@@ -85,14 +87,14 @@ def read_each(
     gateway: str,
     kind: str,
     documents: Iterable[dict[str, Any]],
-    updates: Callable[[dict[str, Any]], Iterable[_Fact]],
-) -> tuple[tuple[_Fact, ...], frozenset[str]]:
+    updates: Callable[[dict[str, Any]], Iterable[_Update]],
+) -> tuple[tuple[_Update, ...], frozenset[str]]:
     """Return what follows from documents that may come from the network, and what is unread.
 
     The second is empty, or the kind where documents did not come or one could not be read. What
     was read before counts: a document that cannot be read hides no other.
     """
-    found: list[_Fact] = []
+    found: list[_Update] = []
     unread: frozenset[str] = frozenset()
     try:
         with reading_answer(gateway):
@@ -154,6 +156,16 @@ def required_text(found: object) -> str:
 def optional_text(found: object) -> str | None:
     """Return a name or code of a document, or None where it is none that can be kept."""
     return found if isinstance(found, str) and found and _can_be_kept(found) else None
+
+
+def web_address(found: object) -> str:
+    """Return an address that a browser may be sent to; one is longer than other texts.
+
+    Raises TypeError for anything else.
+    """
+    if not isinstance(found, str) or not _WEB_ADDRESS.fullmatch(found):
+        raise TypeError("no web address")
+    return found
 
 
 def _can_be_kept(text: str) -> bool:

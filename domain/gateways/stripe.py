@@ -27,6 +27,7 @@ from domain.gateways.guards import (
     reading_message,
     required_text,
     sane_moment,
+    web_address,
 )
 from domain.gateways.interface import (
     Acknowledgement,
@@ -88,7 +89,6 @@ _MAX_TIME_LENGTH = 12
 _SESSION_ID = re.compile(r"cs_(?:test|live)_[A-Za-z0-9]{1,200}", re.ASCII)
 _CODE = re.compile(r"[a-z0-9_]{1,64}", re.ASCII)
 _PAYMENT_REFERENCE, _REFUND_REFERENCE = "payment_reference", "refund_reference"
-_WEB_ADDRESS = re.compile(r"https?://[!-~]{1,2000}", re.ASCII)
 _NOT_PAID_IN_TIME = "payment_intent_payment_attempt_expired"
 _EXPANDED_INTENT = ("latest_charge", "latest_charge.balance_transaction")
 
@@ -195,10 +195,7 @@ class StripeCheckout:
                 _session_parameters(request),
                 {"idempotency_key": f"checkout-{request.reference}"},
             ).to_dict()
-            # An address is longer than other texts.
-            url = session["url"]
-            if not isinstance(url, str) or not url:
-                raise TypeError("no address to pay at")
+            url = web_address(session["url"])
             return Checkout(url, _text(session["id"]), _moment(session["expires_at"]))
 
     def _check_amount(self, amount: Money) -> None:
@@ -472,13 +469,6 @@ def _money(count: int, currency: str) -> Money:
     return Money.from_minor_units(count, currency.upper())
 
 
-def _web_address(value: object) -> str:
-    """Return an address that a browser may be sent to; one is longer than other texts."""
-    if not isinstance(value, str) or not _WEB_ADDRESS.fullmatch(value):
-        raise TypeError("no web address")
-    return value
-
-
 def _id_of(value: object) -> str | None:
     """Return the id of an object that came as its id, or whole."""
     if value is None:
@@ -643,7 +633,7 @@ def _fact_of_intent(intent: _Object) -> PaymentUpdate:
         code=code if state in {GatewayPaymentState.FAILED, GatewayPaymentState.EXPIRED} else None,
         method="konbini" if voucher else charged,
         pay_by=_moment(voucher["expires_at"]) if voucher else None,
-        instructions_url=readable(lambda: _web_address(voucher["hosted_voucher_url"]))
+        instructions_url=readable(lambda: web_address(voucher["hosted_voucher_url"]))
         if voucher
         else None,
         instrument=readable(lambda: _instrument(charge)) if is_paid else None,

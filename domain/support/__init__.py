@@ -24,7 +24,7 @@ from domain.support.previews import Preview, Standing, preview_action
 from domain.support.staff_actions import (
     MAX_GOODWILL_DAYS,
     REVERSIBLE_CREDITS,
-    WISHES,
+    STAFF_ACTIONS,
     ApplyCode,
     GiveGoodwill,
     IssueVoucher,
@@ -39,7 +39,7 @@ __all__ = [
     "MAX_NOTE_LENGTH",
     "REQUEST_LIFETIME",
     "REVERSIBLE_CREDITS",
-    "WISHES",
+    "STAFF_ACTIONS",
     "Allowance",
     "ApplyCode",
     "CompletedAction",

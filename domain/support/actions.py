@@ -22,7 +22,13 @@ from domain.ledger.idempotency import IdempotentRequest, store_response, stored_
 from domain.money import Money
 from domain.permissions import allows, require, require_another
 from domain.support.allowances import Allowance, get_allowance
-from domain.support.staff_actions import WISHES, ActionContext, RefundPayment, of_plain, plain
+from domain.support.staff_actions import (
+    STAFF_ACTIONS,
+    ActionContext,
+    RefundPayment,
+    of_plain,
+    plain,
+)
 from domain.validation import checked_reason
 from domain.vouchers import hide_code
 
@@ -135,7 +141,7 @@ def _known(session: Session, answer: dict[str, int]) -> CompletedAction | Pendin
 
 def _kept_allowance(answer: dict[str, int], row: StaffAct | ApprovalRequest) -> Allowance:
     limit, used = (Money(answer[name], row.currency) for name in ("limit_micros", "used_micros"))
-    return Allowance(limit, used, WISHES[row.action].is_limited_by_account)
+    return Allowance(limit, used, STAFF_ACTIONS[row.action].is_limited_by_account)
 
 
 def _pending(row: ApprovalRequest, allowance: Allowance) -> PendingApproval:

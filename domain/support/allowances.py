@@ -17,7 +17,7 @@ from domain import audit, clock
 from domain.errors import InvalidInput
 from domain.money import Money
 from domain.permissions import require
-from domain.support.staff_actions import WISHES
+from domain.support.staff_actions import STAFF_ACTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -83,7 +83,7 @@ class _Key:
 
     @property
     def is_by_account(self) -> bool:
-        return WISHES[self.action].is_limited_by_account
+        return STAFF_ACTIONS[self.action].is_limited_by_account
 
 
 def get_allowance(
@@ -93,9 +93,9 @@ def get_allowance(
 
     Raises InvalidInput("action"), NotAuthorised for who may not do it at all, NotFound.
     """
-    if action not in WISHES:
+    if action not in STAFF_ACTIONS:
         raise InvalidInput("action", "unknown")
-    require(actor, WISHES[action].permission, account_id)
+    require(actor, STAFF_ACTIONS[action].permission, account_id)
     role = None if actor.staff_role is None else actor.staff_role.value
     key = _Key(audit.actor_name(actor), role, action, currency, account_id)
     [allowance] = _read(session, [key])

@@ -21,7 +21,7 @@ from domain.errors import Conflict, InvalidInput
 from domain.ledger.idempotency import IdempotentRequest, store_response, stored_response
 from domain.money import MAX_MICROS, Money
 from domain.permissions import require
-from domain.support.staff_actions import WISHES
+from domain.support.staff_actions import STAFF_ACTIONS
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -129,7 +129,7 @@ def change_action_limit(
 
 
 def _check(action: str, role: StaffRole, daily: Money) -> None:
-    if action not in WISHES:
+    if action not in STAFF_ACTIONS:
         raise InvalidInput("action", "unknown")
     if role not in get_maker_roles(action):
         raise InvalidInput("role", "unknown")

@@ -304,7 +304,7 @@ class RefundPayment:
         return Effect(() if sequence is None else (sequence,), refund_id=planned.refund_id)
 
 
-WISHES: dict[str, type[StaffAction]] = {
+STAFF_ACTIONS: dict[str, type[StaffAction]] = {
     each.name: each for each in (IssueVoucher, ApplyCode, GiveGoodwill, ReverseEntry, RefundPayment)
 }
 
@@ -317,7 +317,7 @@ def plain(action: StaffAction) -> dict[str, Any]:
 def of_plain(action: str, values: dict[str, Any]) -> StaffAction:
     """Return the action that `plain` was made of."""
     named = {name: tuple(each) if isinstance(each, list) else each for name, each in values.items()}
-    return WISHES[action](**named)
+    return STAFF_ACTIONS[action](**named)
 
 
 def _worth(session: Session, campaign_id: int, currency: str) -> Money:

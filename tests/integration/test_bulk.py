@@ -25,7 +25,7 @@ from db.models import User
 from domain.identity import create_user
 from portal import database, messages, metrics
 from tests.factories import SYSTEM, make_account
-from tests.integration.test_backend import end_connections
+from tests.integration.test_database import end_connections
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

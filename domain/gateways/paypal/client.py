@@ -24,6 +24,7 @@ from domain.gateways.guards import (
     read_object,
     reading_answer,
     reading_message,
+    web_address,
 )
 from domain.gateways.interface import (
     Acknowledgement,
@@ -528,7 +529,7 @@ def _payer_link(order: dict[str, Any]) -> str | None:
     for rel in _PAYER_LINKS:
         for link in given:
             if link.get("rel") == rel and isinstance(link.get("href"), str):
-                return str(link["href"])
+                return web_address(link["href"])
     return None
 
 
