@@ -17,9 +17,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from streamlit.runtime.pages_manager import PagesManager
 
-from portal import logs, proxies, reruns, startup
-from portal.middleware import Observed, SecurityHeaders
-from portal.open_pages import open_pages, watch
+from portal import startup
 from portal.routes import (
     exports,
     files,
@@ -27,6 +25,7 @@ from portal.routes import (
     invitations,
     mailbox,
     payments,
+    proxies,
     receipts,
     second_factor,
     security,
@@ -36,8 +35,12 @@ from portal.routes import (
     two_factor,
     uploads,
 )
-from portal.session_gate import SessionGate
-from portal.settings import SettingsError, settings
+from portal.routes.middleware import Observed, SecurityHeaders
+from portal.routes.session_gate import SessionGate
+from portal.runtime import logs
+from portal.runtime.settings import SettingsError, settings
+from portal.shell import page_runs
+from portal.shell.open_pages import open_pages, watch
 from portal.ui.sent_values import check_sent_values
 
 if TYPE_CHECKING:
@@ -124,5 +127,5 @@ app = st.App(
     routes=_routes,
     middleware=_middleware(_routes),
     lifespan=lifespan,
-    on_script_error=reruns.show_error,
+    on_script_error=page_runs.show_error,
 )

@@ -27,8 +27,9 @@ from db.models import Entry
 from domain.actors import MemberRole, user_actor
 from domain.history.export_jobs import ExportOptions
 from domain.history.rows import HistoryFilter
-from portal import database, page_context
 from portal.exports import files, worker
+from portal.runtime import database
+from portal.shell import page_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable

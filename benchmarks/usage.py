@@ -16,8 +16,9 @@ from benchmarks.charging import ACTOR, analyse
 from benchmarks.history import fill_account
 from domain.actors import MemberRole, user_actor
 from domain.metering.queries import spending_outlook, usage_report
-from portal import database, page_context
-from portal.session import Visitor
+from portal.runtime import database
+from portal.shell import page_context
+from portal.shell.visitor import Visitor
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -30,11 +30,14 @@ from domain.metering import usage
 from domain.permissions_page import permissions_page
 from domain.security import secret_keys
 from domain.staff import find_person
-from portal import database, demo, formats, logs, ports, proxies, stand_ins, startup
-from portal.gateways import gateway_faults, gateways
-from portal.http_protocol import TimeLimitedHTTP, TimeLimitedWebSocket
-from portal.routes.wording import fault_text
-from portal.settings import ROOT, Settings, SettingsError, settings
+from portal import demo, startup
+from portal.routes import proxies
+from portal.runtime import database, gateway_sandbox, logs, ports
+from portal.runtime.gateways import gateway_faults, gateways
+from portal.runtime.http_protocol import TimeLimitedHTTP, TimeLimitedWebSocket
+from portal.runtime.settings import ROOT, Settings, SettingsError, settings
+from portal.ui import formats
+from portal.ui.labels.forms import fault_text
 
 if TYPE_CHECKING:
     import socket
@@ -174,7 +177,7 @@ def serve(
     guarded = _GuardedStart(app)
     server = _Server(_server_settings(guarded), chosen, host)
     try:
-        with stand_ins.running(chosen):
+        with gateway_sandbox.running(chosen):
             server.run(sockets=[listener])
     except (KeyboardInterrupt, SystemExit):
         # Stopped by a signal, or not started; the lines below tell which.
@@ -202,7 +205,7 @@ def _server_settings(app: ASGIApp) -> uvicorn.Config:
         lifespan="on",
         http=TimeLimitedHTTP,
         ws=TimeLimitedWebSocket,
-        # The application decides itself whose X-Forwarded-For counts: portal/proxies.py.
+        # The application decides itself whose X-Forwarded-For counts: portal/routes/proxies.py.
         proxy_headers=False,
         server_header=False,
         access_log=False,

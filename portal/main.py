@@ -9,12 +9,14 @@ import streamlit as st
 from domain.errors import BillingError, NotFound
 from domain.permissions import allows
 from domain.support.queries import waiting_counts
-from portal import database, header, messages, page_context, reruns, tab
-from portal.i18n import _
-from portal.ui import page_state
+from portal.runtime import database
+from portal.shell import header, page_context, page_runs
+from portal.ui import branding, page_state
+from portal.ui.i18n import _
+from portal.ui.labels import errors as error_labels
 
-reruns.begin()
-st.set_page_config(page_title=tab.NAME, page_icon=tab.ICON, layout="wide")
+page_runs.begin()
+st.set_page_config(page_title=branding.NAME, page_icon=branding.ICON, layout="wide")
 
 try:
     context = page_context.start()
@@ -91,7 +93,7 @@ by_name = st.Page(
 )
 # Flat: what sections make of it on a phone is no list to a screen reader.
 page = st.navigation([*for_staff, *for_customers, by_name], position="top")
-st.set_page_config(page_title=tab.title(page.title))
+st.set_page_config(page_title=branding.title(page.title))
 st.session_state["page_context"] = context
 for name, each in {
     "billing": billing,
@@ -115,6 +117,6 @@ try:
     if is_new:
         page_state.forget()
     with st.skeleton(height=240) if is_new else nullcontext(st.empty()):
-        reruns.run(page)
+        page_runs.run(page)
 except BillingError as error:
-    st.error(messages.text_of(error), icon=":material/error:")
+    st.error(error_labels.text_of(error), icon=":material/error:")

@@ -15,17 +15,18 @@ from domain.actors import system_actor
 from domain.catalogue.loading import load_reference
 from domain.jobs import Job, JobRunner, last_successes, standard_jobs
 from domain.security import secret_keys
-from portal import database, demo, mail, metrics
+from portal import demo
 from portal.exports import jobs as export_jobs
-from portal.gateways import gateway_names, gateways, log_gateway_faults, vault
-from portal.settings import SettingsError
+from portal.runtime import database, mail, metrics
+from portal.runtime.gateways import gateway_names, gateways, log_gateway_faults, vault
+from portal.runtime.settings import SettingsError
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable
 
     from domain.actors import Actor
-    from portal.settings import Settings
+    from portal.runtime.settings import Settings
 
 _log = logging.getLogger(__name__)
 

@@ -12,16 +12,17 @@ from domain.history.rows import HistoryStatus
 from domain.history.streams import PAYMENT_RANK, STATUS_OF_RANK
 from domain.ledger.balances import account_summary
 from domain.money import currency_exponent
-from portal import descriptions, formats
-from portal.i18n import _, ngettext
-from portal.spreadsheets import (
+from portal.exports.spreadsheets import (
     Column,
     amount_cell,
     amount_format,
     safe_text,
     write_workbook,
 )
-from portal.top_up import words as top_up_words
+from portal.ui import formats
+from portal.ui.i18n import _, ngettext
+from portal.ui.labels import ledger as ledger_labels
+from portal.ui.labels import top_up as top_up_labels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -197,27 +198,27 @@ def exact_text(micros: int) -> str:
 # A file repeats the same words over and over; the words themselves are those of the page.
 @lru_cache(maxsize=_REMEMBERED)
 def _description(code: str, parameters: str) -> str:
-    return safe_text(descriptions.description(code, json.loads(parameters)))
+    return safe_text(ledger_labels.description(code, json.loads(parameters)))
 
 
 @lru_cache(maxsize=_REMEMBERED)
 def _payment(state: str, gateway: str) -> str:
-    return safe_text(top_up_words.under_way(state, gateway))
+    return safe_text(top_up_labels.under_way(state, gateway))
 
 
 @lru_cache(maxsize=_REMEMBERED)
 def _service(slug: str) -> str:
-    return safe_text(descriptions.service(slug))
+    return safe_text(ledger_labels.service(slug))
 
 
 @lru_cache(maxsize=_REMEMBERED)
 def _source(code: str) -> str:
-    return safe_text(descriptions.source(code))
+    return safe_text(ledger_labels.source(code))
 
 
 @lru_cache(maxsize=len(STATUS_OF_RANK))
 def _status(rank: int) -> str:
-    return descriptions.status(STATUS_OF_RANK[rank])
+    return ledger_labels.status(STATUS_OF_RANK[rank])
 
 
 def _voucher(parameters: str) -> str:
@@ -239,10 +240,10 @@ def _heading(
         (_("Created"), formats.date_time(made_at, zone)),
         (_("Time zone of the dates"), options.zone),
     ]
-    named = [(descriptions.status(status), each) for status, each in totals.by_status.items()]
+    named = [(ledger_labels.status(status), each) for status, each in totals.by_status.items()]
     if totals.payments.row_count:
         # What may be credited is no sum with what is set aside.
-        processing = descriptions.status(HistoryStatus.PROCESSING)
+        processing = ledger_labels.status(HistoryStatus.PROCESSING)
         named[-1] = (_("{status}, holds").format(status=processing), named[-1][1])
         name = _("{status}, payments under way").format(status=processing)
         named.append((name, totals.payments))
@@ -260,9 +261,9 @@ def _rows_and_amount(count: int, amount: str) -> str:
 def filter_words(wanted: HistoryFilter, zone: str) -> str:
     """Return what the filter lets through, in the words of the page."""
     parts = [
-        *(f"{_('Service')} = {descriptions.service(each)}" for each in sorted(wanted.services)),
-        *(f"{_('Status')} = {descriptions.status(each)}" for each in sorted(wanted.statuses)),
-        *(f"{_('Kind')} = {descriptions.kind(each)}" for each in sorted(wanted.kinds)),
+        *(f"{_('Service')} = {ledger_labels.service(each)}" for each in sorted(wanted.services)),
+        *(f"{_('Status')} = {ledger_labels.status(each)}" for each in sorted(wanted.statuses)),
+        *(f"{_('Kind')} = {ledger_labels.kind(each)}" for each in sorted(wanted.kinds)),
     ]
     if wanted.occurred_from is not None:
         parts.append(f"{_('From')} {formats.date_time(wanted.occurred_from, zone)}")

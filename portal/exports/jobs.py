@@ -17,9 +17,9 @@ from domain.actors import system_actor
 from domain.history import export_jobs
 from domain.history.export_jobs import Export, ExportOptions, ExportState
 from domain.jobs import Job
-from portal import database
 from portal.exports import worker
-from portal.settings import ROOT, settings
+from portal.runtime import database
+from portal.runtime.settings import ROOT, settings
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -20,8 +20,9 @@ from domain import clock
 from domain.actors import MemberRole, StaffRole, system_actor, user_actor
 from domain.history import export_jobs
 from domain.history.export_jobs import ExportOptions, ExportState
-from portal import database, i18n
 from portal.exports import files
+from portal.runtime import database
+from portal.ui import i18n
 
 if TYPE_CHECKING:
     from collections.abc import Callable

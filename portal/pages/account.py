@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from portal import page_context, query_params
-from portal.i18n import _
-from portal.support import account as facts
-from portal.support import acting, timeline
-from portal.ui import checked
+from portal.shell import page_context
+from portal.ui import checked, query_params
+from portal.ui.i18n import _
+from portal.views.support import account as facts
+from portal.views.support import acting, timeline
 
 if TYPE_CHECKING:
-    from portal.page_context import PageContext
+    from portal.shell.page_context import PageContext
 
 SECTIONS = ("timeline", "act")
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from domain.support.account_search import find_accounts
-from portal import database
-from portal.formats import plain
-from portal.i18n import _
+from portal.runtime import database
+from portal.ui.formats import plain
+from portal.ui.i18n import _
 
 if TYPE_CHECKING:
-    from portal.page_context import PageContext
+    from portal.shell.page_context import PageContext
 
 context: PageContext = st.session_state["page_context"]
 st.title(_("Accounts"))

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from domain.analytics.queries import analytics_choices, analytics_report
-from portal import database
-from portal.analytics import download, filters, report
-from portal.i18n import _
+from portal.runtime import database
+from portal.ui.i18n import _
+from portal.views.analytics import download, filters, report
 
 if TYPE_CHECKING:
-    from portal.page_context import PageContext
+    from portal.shell.page_context import PageContext
 
 context: PageContext = st.session_state["page_context"]
 st.title(_("Analytics"))

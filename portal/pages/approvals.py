@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from portal import query_params
-from portal.i18n import _
-from portal.support import approvals, limits
-from portal.ui import checked
+from portal.ui import checked, query_params
+from portal.ui.i18n import _
+from portal.views.support import approvals, limits
 
 if TYPE_CHECKING:
-    from portal.page_context import PageContext
+    from portal.shell.page_context import PageContext
 
 SECTIONS = ("requests", "limits")
 

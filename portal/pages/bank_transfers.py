@@ -8,12 +8,12 @@ import streamlit as st
 
 from domain.payments.bank_transfers import list_transfers
 from domain.permissions import allows
-from portal import database
-from portal.bank_transfers import decisions, recording
-from portal.i18n import _
+from portal.runtime import database
+from portal.ui.i18n import _
+from portal.views.bank_transfers import decisions, recording
 
 if TYPE_CHECKING:
-    from portal.page_context import PageContext
+    from portal.shell.page_context import PageContext
 
 context: PageContext = st.session_state["page_context"]
 st.title(_("Bank transfers"))

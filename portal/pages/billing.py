@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from portal import page_context, query_params
-from portal.billing import history, overview, payments, settings
-from portal.i18n import _
-from portal.ui import checked
-from portal.vouchers import listing
+from portal.shell import page_context
+from portal.ui import checked, query_params
+from portal.ui.i18n import _
+from portal.views.billing import history, overview, payments, settings
+from portal.views.vouchers import listing
 
 if TYPE_CHECKING:
-    from portal.page_context import PageContext
+    from portal.shell.page_context import PageContext
 
 TABS = ("overview", "history", "payments", "vouchers", "settings")
 

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from domain.permissions import allows
-from portal import query_params
-from portal.campaigns import OUTCOME, listing, proposal
-from portal.i18n import _
-from portal.ui import flash
+from portal.ui import flash, query_params
+from portal.ui.i18n import _
+from portal.views.campaigns import OUTCOME, listing, proposal
 
 if TYPE_CHECKING:
-    from portal.page_context import PageContext
+    from portal.shell.page_context import PageContext
 
 context: PageContext = st.session_state["page_context"]
 st.title(_("Campaigns"))

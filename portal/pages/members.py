@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from domain.accounts.members import list_members
-from portal import database, page_context
-from portal.i18n import _
-from portal.members import actions, tables
-from portal.settings import settings
+from portal.runtime import database
+from portal.runtime.settings import settings
+from portal.shell import page_context
+from portal.ui.i18n import _
+from portal.views.members import actions, tables
 
 if TYPE_CHECKING:
     from domain.accounts.members import AccountPeople
-    from portal.page_context import PageContext
+    from portal.shell.page_context import PageContext
 
 
 def _invitations(context: PageContext, account_id: int, people: AccountPeople) -> None:

@@ -8,12 +8,13 @@ import streamlit as st
 
 from domain.errors import NotFound
 from domain.payments.queries import payment_outcome
-from portal import database, query_params
-from portal.i18n import _
-from portal.top_up import back, result
+from portal.runtime import database
+from portal.ui import query_params
+from portal.ui.i18n import _
+from portal.views.top_up import back, result
 
 if TYPE_CHECKING:
-    from portal.page_context import PageContext
+    from portal.shell.page_context import PageContext
 
 context: PageContext = st.session_state["page_context"]
 st.title(_("Your payment"))

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from domain.errors import NotFound
-from portal import query_params
-from portal.i18n import _
-from portal.payments import look_up, timeline
+from portal.ui import query_params
+from portal.ui.i18n import _
+from portal.views.payments import look_up, timeline
 
 if TYPE_CHECKING:
-    from portal.page_context import PageContext
+    from portal.shell.page_context import PageContext
 
 context: PageContext = st.session_state["page_context"]
 st.title(_("Payments"))

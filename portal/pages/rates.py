@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from portal.i18n import _
-from portal.rates import exchange_rates, limits
+from portal.ui.i18n import _
+from portal.views.rates import exchange_rates, limits
 
 if TYPE_CHECKING:
-    from portal.page_context import PageContext
+    from portal.shell.page_context import PageContext
 
 context: PageContext = st.session_state["page_context"]
 st.title(_("Rates and limits"))

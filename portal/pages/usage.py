@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from domain.metering.queries import spending_outlook, usage_report
-from portal import database, page_context
-from portal.i18n import _
-from portal.usage import period, report
+from portal.runtime import database
+from portal.shell import page_context
+from portal.ui.i18n import _
+from portal.views.usage import period, report
 
 if TYPE_CHECKING:
-    from portal.page_context import PageContext
+    from portal.shell.page_context import PageContext
 
 context: PageContext = st.session_state["page_context"]
 st.title(_("Usage"))

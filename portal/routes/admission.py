@@ -7,9 +7,9 @@ from urllib.parse import quote
 
 from domain import identity
 from domain.identity import SignIn, SignInOutcome
-from portal import cookies, database
 from portal.routes.web import Call, redirect, visit_by
-from portal.settings import settings
+from portal.runtime import cookies, database
+from portal.runtime.settings import settings
 
 if TYPE_CHECKING:
     from starlette.responses import Response

@@ -7,9 +7,9 @@ from urllib.parse import quote
 
 import segno
 
-from portal import tab
-from portal.i18n import _
 from portal.routes.web import FIRST, Call, own_origin, render
+from portal.ui import branding
+from portal.ui.i18n import _
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,7 +30,7 @@ def qr_code(uri: str) -> str:
 def show_recovery_codes(call: Call, codes: Sequence[str], *, next_path: str) -> Response:
     """Return the page that shows new recovery codes, this once, and has them as a file."""
     text = "\n".join(
-        [f"{tab.NAME}: {own_origin(call.request)}", _("Recovery codes"), "", *codes, ""]
+        [f"{branding.NAME}: {own_origin(call.request)}", _("Recovery codes"), "", *codes, ""]
     )
     file = f"data:text/plain;charset=utf-8,{quote(text)}"
     return render(call, "recovery_codes.html", FIRST, codes=codes, file=file, next_path=next_path)

@@ -13,10 +13,7 @@ from domain.errors import ExportsBusy, InvalidInput, NotFound
 from domain.history.export_jobs import ExportOptions, ExportState
 from domain.history.pages import history_count
 from domain.validation import whole_number
-from portal import formats
-from portal.database import read_snapshot
 from portal.exports import jobs
-from portal.i18n import _, available_languages, current_language, use
 from portal.routes.web import (
     DOWNLOAD_HEADERS,
     MEDIA_TYPES,
@@ -26,6 +23,9 @@ from portal.routes.web import (
     message,
     redirect,
 )
+from portal.runtime.database import read_snapshot
+from portal.ui import formats
+from portal.ui.i18n import _, available_languages, current_language, use
 
 if TYPE_CHECKING:
     from starlette.responses import Response

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from domain.identity import Factor, FactorAnswer
-from portal.i18n import _
 from portal.routes.passkeys import answer_in, passkey_values, relying_party
 from portal.routes.web import Call, Reply, render
-from portal.routes.wording import wrong_code_text
+from portal.ui.i18n import _
+from portal.ui.labels.forms import wrong_code_text
 
 if TYPE_CHECKING:
     from starlette.responses import Response

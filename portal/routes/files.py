@@ -19,12 +19,6 @@ from domain.errors import BillingError, InvalidInput
 from domain.metering.queries import GRAINS
 from domain.payments.bank_transfers import evidence_of
 from domain.validation import check_text, whole_number
-from portal import database, messages
-from portal.analytics import download as analytics_file
-from portal.analytics.filters import NO_COUNTRY, Wanted
-from portal.audit import download as audit_file
-from portal.campaigns import codes as codes_file
-from portal.i18n import _
 from portal.routes.web import (
     DOWNLOAD_HEADERS,
     MEDIA_TYPES,
@@ -34,8 +28,15 @@ from portal.routes.web import (
     form_route,
     message,
 )
-from portal.staff import review as review_file
-from portal.usage.period import Days
+from portal.runtime import database
+from portal.ui.i18n import _
+from portal.ui.labels import errors as error_labels
+from portal.views.analytics import download as analytics_file
+from portal.views.analytics.filters import NO_COUNTRY, Wanted
+from portal.views.audit import download as audit_file
+from portal.views.campaigns import codes as codes_file
+from portal.views.staff import review as review_file
+from portal.views.usage.period import Days
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -69,7 +70,7 @@ def _show(make: Callable[[Call, Actor], File], call: Call, _reply: Reply) -> Res
         file = make(call, call.visitor.actor(call.client.address))
     except BillingError as error:
         status = _REFUSED.get(error.code, 422)
-        return message(call, _("There is no such file"), messages.text_of(error), status=status)
+        return message(call, _("There is no such file"), error_labels.text_of(error), status=status)
     headers = {
         **DOWNLOAD_HEADERS,
         "Content-Disposition": f"attachment; filename*=UTF-8''{quote(file.name)}",

@@ -13,8 +13,8 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from db.migrate import newest_version
-from portal import database
 from portal.routes.web import plain_answer
+from portal.runtime import database
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,9 +8,6 @@ from urllib.parse import quote
 from domain import identity
 from domain.accounts import members
 from domain.errors import Conflict, NotFound
-from portal import cookies, database, messages
-from portal.i18n import _
-from portal.roles import role_name, role_rights
 from portal.routes.admission import admit
 from portal.routes.web import (
     FIRST,
@@ -24,7 +21,11 @@ from portal.routes.web import (
     visit_by,
 )
 from portal.routes.web import sign_in_path as path_to_sign_in
-from portal.settings import settings
+from portal.runtime import cookies, database
+from portal.runtime.settings import settings
+from portal.ui.i18n import _
+from portal.ui.labels import errors as error_labels
+from portal.ui.labels.roles import role_name, role_rights
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -76,7 +77,7 @@ def _submit(call: Call) -> Response:
 
 def _not_for_staff(call: Call, conflict: Conflict) -> Response:
     title = _("You cannot accept this invitation")
-    return message(call, title, messages.text_of(conflict), status=409)
+    return message(call, title, error_labels.text_of(conflict), status=409)
 
 
 def _accept(call: Call, visit: identity.Visit) -> Response:

@@ -12,10 +12,11 @@ from urllib.parse import urlsplit
 
 from domain import outbox
 from domain.actors import system_actor
-from portal import database, formats, mail
-from portal.i18n import _
 from portal.routes.web import FIRST, Call, Form, Reply, form_route, message, render
-from portal.settings import LOOPBACK_HOSTS, settings
+from portal.runtime import database, mail
+from portal.runtime.settings import LOOPBACK_HOSTS, settings
+from portal.ui import formats
+from portal.ui.i18n import _
 
 if TYPE_CHECKING:
     from starlette.requests import Request

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from domain.identity import PasskeyAnswer, RelyingParty
-from portal import tab
 from portal.routes.web import own_origin
-from portal.settings import LOOPBACK_HOSTS
+from portal.runtime.settings import LOOPBACK_HOSTS
+from portal.ui import branding
 
 if TYPE_CHECKING:
     from domain.identity import CeremonyOptions
@@ -32,7 +32,7 @@ def relying_party(call: Call) -> RelyingParty | None:
         return None
     if parts.scheme != "https" and host not in LOOPBACK_HOSTS:
         return None
-    return RelyingParty(id=host, origin=origin, name=tab.NAME)
+    return RelyingParty(id=host, origin=origin, name=branding.NAME)
 
 
 def passkey_values(options: CeremonyOptions | None) -> dict[str, str] | None:

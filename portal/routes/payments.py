@@ -25,9 +25,6 @@ from domain.gateways.interface import InboundMessage, KnownName, Outcome, Webhoo
 from domain.payments import handle_webhook, reference_of
 from domain.payments.queries import find_payment
 from domain.permissions import allows
-from portal import database, metrics
-from portal.gateways import gateway_of, vault
-from portal.i18n import _
 from portal.routes.web import (
     FIRST,
     Call,
@@ -38,7 +35,10 @@ from portal.routes.web import (
     plain_answer,
     redirect,
 )
-from portal.worker_queue import QueueFull, WorkerQueue
+from portal.runtime import database, metrics
+from portal.runtime.gateways import gateway_of, vault
+from portal.runtime.worker_queue import QueueFull, WorkerQueue
+from portal.ui.i18n import _
 
 if TYPE_CHECKING:
     from starlette.routing import BaseRoute

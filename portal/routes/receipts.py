@@ -10,10 +10,11 @@ from domain.accounts.queries import site_zone
 from domain.errors import BillingError
 from domain.payments import documents_of
 from domain.payments.queries import find_payment
-from portal import database, receipts
-from portal.gateways import vault
-from portal.i18n import _, using
+from portal.exports import receipt_pdf
 from portal.routes.web import FIRST, Call, Form, Reply, form_route, message
+from portal.runtime import database
+from portal.runtime.gateways import vault
+from portal.ui.i18n import _, using
 
 if TYPE_CHECKING:
     from starlette.routing import BaseRoute
@@ -43,7 +44,7 @@ def _show(call: Call, _reply: Reply = FIRST) -> Response:
         return message(call, _("Page not found"), text, status=404)
     zone = database.read_snapshot(site_zone, account_id=payment.account_id)
     with using(content.language):
-        pdf = receipts.render(content, zone=zone)
+        pdf = receipt_pdf.render(content, zone=zone)
     headers = {
         "Content-Disposition": f'inline; filename="{content.number}.pdf"',
         "Cache-Control": "private, no-store",

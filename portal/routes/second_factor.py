@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING
 from domain import identity
 from domain.errors import Conflict, NotFound
 from domain.identity import SignInOutcome
-from portal import cookies, database, tab
-from portal.i18n import _
 from portal.routes.admission import (
     SECOND_FACTOR_PATH,
     SET_UP_PATH,
@@ -37,8 +35,11 @@ from portal.routes.web import (
     sign_in_path,
     visit_by,
 )
-from portal.routes.wording import wrong_code_text
-from portal.settings import settings
+from portal.runtime import cookies, database
+from portal.runtime.settings import settings
+from portal.ui import branding
+from portal.ui.i18n import _
+from portal.ui.labels.forms import wrong_code_text
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -106,7 +107,9 @@ def _submit(call: Call) -> Response:
 def _show_set_up(call: Call, reply: Reply = FIRST) -> Response:
     try:
         pending = database.read_snapshot(identity.find_pending, token=_token(call))
-        offer = database.read_snapshot(identity.pending_offer, token=_token(call), issuer=tab.NAME)
+        offer = database.read_snapshot(
+            identity.pending_offer, token=_token(call), issuer=branding.NAME
+        )
     except NotFound:
         return _after_set_up(call)
     if offer is None:

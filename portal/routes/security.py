@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 from domain import identity
 from domain.errors import Conflict, NotFound
 from domain.identity import Factor, SignInOutcome
-from portal import cookies, database, formats
-from portal.i18n import _
 from portal.routes.admission import CONFIRM_PATH, keep_session, with_next
 from portal.routes.web import FIRST, Call, Form, Reply, form_route, redirect, render
-from portal.routes.wording import notice_text
-from portal.settings import settings
+from portal.runtime import cookies, database
+from portal.runtime.settings import settings
+from portal.ui import formats
+from portal.ui.i18n import _
+from portal.ui.labels.forms import notice_text
 
 if TYPE_CHECKING:
     from starlette.responses import Response

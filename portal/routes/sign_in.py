@@ -12,8 +12,6 @@ from babel.numbers import get_currency_name
 from domain import identity
 from domain.errors import NotFound
 from domain.identity import RESET_PASSWORD, VERIFY_EMAIL, SignInOutcome, SignUp
-from portal import database
-from portal.i18n import _, current_language
 from portal.routes.admission import admit, is_admitted
 from portal.routes.passkeys import answer_in, passkey_values, relying_party
 from portal.routes.web import (
@@ -28,8 +26,10 @@ from portal.routes.web import (
     render,
     visit_by,
 )
-from portal.routes.wording import fault_text, notice_text
-from portal.settings import settings
+from portal.runtime import database
+from portal.runtime.settings import settings
+from portal.ui.i18n import _, current_language
+from portal.ui.labels.forms import fault_text, notice_text
 
 if TYPE_CHECKING:
     from starlette.responses import Response

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 from domain import staff
 from domain.errors import Conflict, NotFound
-from portal import cookies, database
-from portal.i18n import _
-from portal.roles import staff_role_name
 from portal.routes.admission import admit, start_session
 from portal.routes.web import FIRST, Call, Form, Reply, form_route, message, render, visit_by
-from portal.settings import settings
-from portal.staff.words import role_or_none
+from portal.runtime import cookies, database
+from portal.runtime.settings import settings
+from portal.ui.i18n import _
+from portal.ui.labels.roles import staff_role_name
+from portal.ui.labels.staff import role_or_none
 
 if TYPE_CHECKING:
     from starlette.responses import Response

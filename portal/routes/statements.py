@@ -8,9 +8,11 @@ from domain import audit
 from domain.errors import BillingError
 from domain.ledger.statements import monthly_statement, parse_month
 from domain.validation import whole_number
-from portal import database, descriptions, formats
-from portal.i18n import _, ngettext
 from portal.routes.web import FIRST, Call, Form, Reply, form_route, message, render
+from portal.runtime import database
+from portal.ui import formats
+from portal.ui.i18n import _, ngettext
+from portal.ui.labels import ledger as ledger_labels
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -54,7 +56,7 @@ def _show(call: Call, reply: Reply = FIRST) -> Response:
         month=formats.month(found.month),
         lines=[_row(found, line) for line in found.lines],
         totals=[
-            (descriptions.kind(kind), _money(found, micros, signed=True))
+            (ledger_labels.kind(kind), _money(found, micros, signed=True))
             for kind, micros in found.totals
         ],
         opening=_money(found, found.opening_micros),
@@ -67,7 +69,7 @@ def _row(statement: Statement, line: StatementLine) -> dict[str, str]:
     balance = line.balance_micros
     return {
         "day": formats.date(line.day),
-        "service": descriptions.service(line.service),
+        "service": ledger_labels.service(line.service),
         "what": _what(line),
         "amount": _money(statement, line.amount_micros, signed=True),
         "balance": "" if balance is None else _money(statement, balance),
@@ -76,10 +78,10 @@ def _row(statement: Statement, line: StatementLine) -> dict[str, str]:
 
 def _what(line: StatementLine) -> str:
     if line.description_code is not None:
-        return descriptions.description(line.description_code, line.description_parameters)
+        return ledger_labels.description(line.description_code, line.description_parameters)
     count = ngettext("{count} entry", "{count} entries", line.entries)
     told = count.format(count=formats.number(line.entries))
-    return f"{descriptions.kind(line.kind)} · {told}"
+    return f"{ledger_labels.kind(line.kind)} · {told}"
 
 
 def _money(statement: Statement, micros: int, *, signed: bool = False) -> str:

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 from domain import identity
 from domain.errors import Conflict, InvalidInput, NotFound
 from domain.identity import Reauthentication, SignInOutcome
-from portal import database, formats, tab
-from portal.i18n import _
 from portal.routes.admission import CONFIRM_PATH, keep_session, with_next
 from portal.routes.admission import TWO_FACTOR_PATH as PATH
 from portal.routes.codes import qr_code, show_recovery_codes
@@ -31,8 +29,11 @@ from portal.routes.web import (
     redirect,
     render,
 )
-from portal.routes.wording import notice_text, wrong_code_text
-from portal.settings import settings
+from portal.runtime import database
+from portal.runtime.settings import settings
+from portal.ui import branding, formats
+from portal.ui.i18n import _
+from portal.ui.labels.forms import notice_text, wrong_code_text
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -247,7 +248,7 @@ def _show_app(call: Call, token: str, reply: Reply = FIRST) -> Response:
         actor=call.visitor.actor(call.client.address),
         token=token,
         email=call.visitor.email,
-        issuer=tab.NAME,
+        issuer=branding.NAME,
     )
     if offer is None:
         return _show(call, Reply(_too_late_text(), status=409))

@@ -17,8 +17,6 @@ from starlette.routing import Route
 
 from domain.errors import BillingError, InvalidInput, NotAuthorised
 from domain.uploads import MAX_BYTES, MEBIBYTE, keep_upload, require_upload
-from portal import cookies, database, logs, messages
-from portal.i18n import N_, _, use
 from portal.routes.web import (
     client_of,
     is_own_origin,
@@ -27,7 +25,10 @@ from portal.routes.web import (
     visit_by,
     write_down,
 )
-from portal.settings import settings
+from portal.runtime import cookies, database, logs
+from portal.runtime.settings import settings
+from portal.ui.i18n import N_, _, use
+from portal.ui.labels import errors as error_labels
 
 if TYPE_CHECKING:
     from starlette.routing import BaseRoute
@@ -87,7 +88,7 @@ class UploadRoute:
         except InvalidInput as error:
             return _refusal(error, 422)
         except BillingError as error:
-            return _words(messages.text_of(error), 403)
+            return _words(error_labels.text_of(error), 403)
         except Exception as error:  # noqa: BLE001 - the last resort of every upload
             return _words(*write_down(request, error))
         return plain_answer(204)

@@ -31,12 +31,14 @@ from domain import identity
 from domain.errors import InvalidInput, Overloaded, RateLimited
 from domain.fraud_signals import network_of, networks_of
 from domain.validation import check_keepable, is_whole_number
-from portal import cookies, database, logs, messages, tab
-from portal.i18n import _, choose_language, current_language, use
 from portal.routes.refusals import Refusals
-from portal.routes.wording import busy_text, fault_text, wait_text
-from portal.settings import settings
-from portal.worker_queue import QueueFull, WorkerQueue
+from portal.runtime import cookies, database, logs
+from portal.runtime.settings import settings
+from portal.runtime.worker_queue import QueueFull, WorkerQueue
+from portal.ui import branding
+from portal.ui.i18n import _, choose_language, current_language, use
+from portal.ui.labels import errors as error_labels
+from portal.ui.labels.forms import busy_text, fault_text, wait_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -287,8 +289,8 @@ def render(
             _=_,
             reply=reply,
             language=current_language(),
-            icon=tab.ICON,
-            product=tab.NAME,
+            icon=branding.ICON,
+            product=branding.NAME,
             form_token=cookies.form_token(token_secret or call.form_secret),
             style=Markup(_asset("page.css")),  # noqa: S704 - our own file
             script=Markup(_asset("page.js")),  # noqa: S704 - our own file
@@ -512,12 +514,12 @@ def write_down(request: Request, error: Exception) -> tuple[str, int]:
     where = (error_id, request.method, request.url.path)
     if isinstance(error, InvalidInput):
         _log.info("error %s on %s %s: %s", *where, error)
-        return messages.text_of(error), 400
-    if messages.is_passing(error):
+        return error_labels.text_of(error), 400
+    if error_labels.is_passing(error):
         _log.warning("error %s on %s %s: %s", *where, error)
-        return messages.text_of_failure(error, error_id), 503
+        return error_labels.text_of_failure(error, error_id), 503
     _log.error("error %s on %s %s", *where, exc_info=error)
-    return messages.text_of_failure(error, error_id), 500
+    return error_labels.text_of_failure(error, error_id), 500
 
 
 def apologise(request: Request, error: Exception) -> Response:

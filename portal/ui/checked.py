@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import streamlit as st
 
-from portal.i18n import _
+from portal.ui.i18n import _
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from portal.formats import plain
+from portal.ui.formats import plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

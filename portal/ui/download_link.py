@@ -8,8 +8,8 @@ from urllib.parse import urlencode
 
 import streamlit as st
 
-from portal.i18n import current_language
-from portal.session import BUTTON_STYLE
+from portal.shell.visitor import BUTTON_STYLE
+from portal.ui.i18n import current_language
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from portal.formats import plain
+from portal.ui.formats import plain
 from portal.ui.in_view import bring_into_view
 
 if TYPE_CHECKING:

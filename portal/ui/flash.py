@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import streamlit as st
 
-from portal.formats import plain
+from portal.ui.formats import plain
 from portal.ui.in_view import bring_into_view
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from portal.formats import plain
+from portal.ui.formats import plain
 from portal.ui.in_view import bring_into_view
 
 _PRESSED = "pressed_with_right"

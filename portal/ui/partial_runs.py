@@ -14,9 +14,9 @@ import streamlit as st
 from streamlit.errors import StreamlitInvalidLayoutContextError
 
 from domain.errors import BillingError
-from portal import messages
-from portal.i18n import _
-from portal.page_context import PageContext, renew
+from portal.shell.page_context import PageContext, renew
+from portal.ui.i18n import _
+from portal.ui.labels import errors as error_labels
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -64,7 +64,7 @@ def _with_current_rights(
                 context = renew(user_id, account_id)
                 draw(context, *args, **kwargs)
             except BillingError as error:
-                st.error(messages.text_of(error), icon=":material/error:")
+                st.error(error_labels.text_of(error), icon=":material/error:")
 
         partial_run = decorate(run)
 

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from domain.uploads import MAX_BYTES, MEBIBYTE, find_upload, name_of_upload
-from portal import database
-from portal.i18n import _, current_language
 from portal.routes.uploads import FAULTS, PATH, TOKEN_HEADER
-from portal.session import BUTTON_STYLE
+from portal.runtime import database
+from portal.shell.visitor import BUTTON_STYLE
+from portal.ui.i18n import _, current_language
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from domain.uploads import UploadedFile
-    from portal.page_context import PageContext
+    from portal.shell.page_context import PageContext
 
 _STYLE = "display:flex;flex-direction:column;gap:.25rem;font-size:.875rem"
 _SCRIPT = """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from portal.formats import plain
+from portal.ui.formats import plain
 
 TEXTS = (
     "www.example.com",

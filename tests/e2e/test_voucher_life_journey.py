@@ -23,7 +23,7 @@ from domain.vouchers import (
     propose_campaign,
     redeem_code_unlimited,
 )
-from portal.formats import MINUS
+from portal.ui.formats import MINUS
 from tests.e2e.conftest import DESKTOP, settle
 from tests.e2e.test_bank_transfer_journey import account_of
 from tests.factories import SYSTEM, charge, grant, next_key

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from portal import database
-from portal.settings import settings
+from portal.runtime import database
+from portal.runtime.settings import settings
 from tests.support.keys import TEST_VAULT
 
 if TYPE_CHECKING:

@@ -28,7 +28,7 @@ from domain.payments.bank_transfers import (
     list_transfers,
     record_transfer,
 )
-from portal import database
+from portal.runtime import database
 from tests.factories import SYSTEM, make_account
 from tests.gateways import dong, payer
 from tests.support.at_once import AtOnce

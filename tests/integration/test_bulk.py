@@ -23,7 +23,8 @@ from db.bulk import (
 )
 from db.models import User
 from domain.identity import create_user
-from portal import database, messages, metrics
+from portal.runtime import database, metrics
+from portal.ui.labels import errors as error_labels
 from tests.factories import SYSTEM, make_account
 from tests.integration.test_database import end_connections
 
@@ -97,8 +98,8 @@ def test_a_lock_that_is_waited_for_too_long_is_told_as_passing(session: Session)
     counted = errors_counted("lock_timeout")
     with pytest.raises(OperationalError) as caught:
         database.transaction(lambda other: fetch_rows(other, LOCK, account=account))
-    assert messages.is_passing(caught.value)
-    assert messages.text_of_failure(caught.value, "7").startswith("This took too long")
+    assert error_labels.is_passing(caught.value)
+    assert error_labels.text_of_failure(caught.value, "7").startswith("This took too long")
     assert errors_counted("lock_timeout") == counted + 1
 
 

@@ -27,8 +27,9 @@ from domain.actors import StaffRole, system_actor
 from domain.errors import Conflict
 from domain.metering import usage
 from domain.security import passwords
-from portal import cli, database, demo, startup
-from portal.settings import ROOT, settings
+from portal import cli, demo, startup
+from portal.runtime import database
+from portal.runtime.settings import ROOT, settings
 from tests import factories
 from tests.support.environment import OUTSIDE_DEMO
 
@@ -413,7 +414,9 @@ def test_gateway_that_is_configured_badly_leaves_the_others(environment: dict[st
     fault = "The gateway stripe is not offered: STRIPE_WEBHOOK_SECRETS is the demo's"
     with _portal(environment, "serve") as portal:
         told = _wait_for(portal, READY)
-        (line,) = (json.loads(line) for line in told.splitlines() if "portal.gateways" in line)
+        (line,) = (
+            json.loads(line) for line in told.splitlines() if "portal.runtime.gateways" in line
+        )
         assert (line["level"], line["message"].startswith(fault)) == ("ERROR", True)
         assert fault in _wait_for(portal, "is not offered")
         assert _status(environment, "/ready") == 200

@@ -24,8 +24,10 @@ from db.engine import make_sessions
 from db.migrate import newest_version
 from domain.security.digests import DIGEST_KEY, digest_key, keyed_digest
 from domain.transactions import MAX_ATTEMPTS
-from portal import database, messages, startup
-from portal.settings import load_settings
+from portal import startup
+from portal.runtime import database
+from portal.runtime.settings import load_settings
+from portal.ui.labels import errors as error_labels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -161,14 +163,14 @@ def test_a_name_that_stays_taken_is_not_tried_for_ever() -> None:
 
 def test_pages_imported_anew_share_the_engine(connected: str) -> None:
     engine = database.engine()
-    kept = sys.modules.pop("portal.database")
+    kept = sys.modules.pop("portal.runtime.database")
     try:
-        again = importlib.import_module("portal.database")
+        again = importlib.import_module("portal.runtime.database")
         assert again is not database
         assert again.engine() is engine
         assert again.connect(connected) is engine
     finally:
-        sys.modules["portal.database"] = kept
+        sys.modules["portal.runtime.database"] = kept
 
 
 def test_without_a_start_there_is_no_engine() -> None:
@@ -282,7 +284,7 @@ def test_a_connection_that_is_lost_meanwhile_is_told_in_sqlalchemy_s_words(
         with pytest.raises(DBAPIError) as caught:
             ask(lose_and_ask)
         assert caught.value.connection_invalidated
-        assert messages.is_passing(caught.value)
+        assert error_labels.is_passing(caught.value)
         assert checked_out() == 0
     assert ask(one) == 1
 
@@ -299,7 +301,7 @@ def test_a_database_that_is_away_is_told_in_sqlalchemy_s_words(
             ask(one)
     finally:
         database.disconnect()
-    assert messages.is_passing(caught.value)
+    assert error_labels.is_passing(caught.value)
 
 
 @ASKS
@@ -312,7 +314,7 @@ def test_driver_s_own_error_is_told_as_sqlalchemy_s(
 
     with pytest.raises(InterfaceError) as caught:
         ask(fail)
-    assert messages.is_passing(caught.value)
+    assert error_labels.is_passing(caught.value)
 
 
 @pytest.mark.usefixtures("connected")

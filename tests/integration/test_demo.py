@@ -15,7 +15,7 @@ from domain.accounts import members
 from domain.actors import system_actor
 from domain.security import passwords
 from portal import demo, startup
-from portal.settings import SettingsError, load_settings
+from portal.runtime.settings import SettingsError, load_settings
 from tests.support import keys
 from tests.support.environment import OUTSIDE_DEMO
 

@@ -27,12 +27,12 @@ from domain.errors import NotFound
 from domain.history import export_jobs
 from domain.history.export_jobs import ExportOptions, ExportState
 from domain.history.rows import HistoryFilter
-from portal import cookies, database
 from portal.exports import jobs, worker
 from portal.routes import exports as routes
 from portal.routes import sign_in
 from portal.routes.web import MAX_FORM_BYTES
-from portal.settings import settings
+from portal.runtime import cookies, database
+from portal.runtime.settings import settings
 from tests.factories import charge, grant, make_account
 from tests.support.people import register
 

@@ -26,9 +26,10 @@ from domain.history.export_jobs import ExportOptions, ExportState
 from domain.history.pages import history_page
 from domain.history.rows import HistoryFilter, HistoryStatus
 from domain.ledger.balances import account_summary
-from portal import database, descriptions
 from portal.exports.files import write_export
-from portal.spreadsheets import Column, write_workbook
+from portal.exports.spreadsheets import Column, write_workbook
+from portal.runtime import database
+from portal.ui.labels import ledger as ledger_labels
 from tests.factories import SYSTEM, UNIT, charge, grant, make_account, make_charge, next_key
 from tests.gateways import ScriptedGateway, dong, payer
 from tests.gateways import begin as begin_payment
@@ -134,8 +135,8 @@ def test_a_workbook_has_every_row_of_the_page_in_its_order(
         local = row.occurred_at.astimezone(ZoneInfo(ZONE)).replace(tzinfo=None, microsecond=0)
         assert told[f"Date ({ZONE})"] == local
         assert datetime.fromisoformat(told["Time (UTC)"]) == row.occurred_at
-        assert told["Status"] == descriptions.status(row.status)
-        assert told["Service"] == descriptions.service(row.service)
+        assert told["Status"] == ledger_labels.status(row.status)
+        assert told["Service"] == ledger_labels.service(row.service)
         assert Decimal(told["Exact amount (USD)"]) * UNIT == row.amount_micros
         assert told["Amount (USD)"] == pytest.approx(row.amount_micros / UNIT)
     assert rows[2]["Description"] == "Usage"

@@ -17,9 +17,9 @@ from domain import identity
 from domain.actors import StaffRole, system_actor, user_actor
 from domain.identity import Client
 from domain.payments.bank_transfers import Evidence, record_transfer
-from portal import cookies, database
 from portal.routes import files
-from portal.settings import settings
+from portal.runtime import cookies, database
+from portal.runtime.settings import settings
 from tests.factories import charge, grant, make_account
 from tests.gateways import dong, payer
 from tests.integration.test_vouchers import a_code

@@ -19,8 +19,8 @@ from starlette.responses import FileResponse, PlainTextResponse, Response, Strea
 from starlette.routing import Route, WebSocketRoute
 from websockets.sync.client import connect
 
-from portal import http_protocol
 from portal.routes import payments, uploads, web
+from portal.runtime import http_protocol
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator

@@ -15,9 +15,9 @@ from db.models import AuditRecord, OutboxMessage
 from domain import accounts, identity
 from domain.accounts import members
 from domain.actors import MemberRole, StaffRole, system_actor
-from portal import database
 from portal.routes import invitations, security, sign_in, statements
-from portal.settings import settings
+from portal.runtime import database
+from portal.runtime.settings import settings
 from tests.factories import grant, make_account
 from tests.support.keys import parameters_of
 

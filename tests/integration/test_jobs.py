@@ -23,8 +23,8 @@ from domain.gateways import vnpay
 from domain.jobs import Job, JobRunner, purge_usage_keys, standard_jobs
 from domain.outbox import Delivery
 from domain.payments import check_due
-from portal import mail
-from portal.settings import load_settings
+from portal.runtime import mail
+from portal.runtime.settings import load_settings
 from tests import factories
 from tests.gateways import ScriptedGateway, begin, dong, payer
 from tests.support.keys import KNOWS_VAULT

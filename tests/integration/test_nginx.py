@@ -195,7 +195,7 @@ def test_peer_that_is_no_proxy_is_not_believed_and_named_once_in_the_log(site: S
             headers = {"X-Forwarded-For": forged, "X-Forwarded-Proto": "https"}
             assert browser.get(f"{site.portal_address}/health", headers=headers).is_success
     lines = [json.loads(line) for line in site.log.read_text().splitlines()]
-    warned = [line["message"] for line in lines if line["logger"] == "portal.proxies"]
+    warned = [line["message"] for line in lines if line["logger"] == "portal.routes.proxies"]
     assert len(warned) == 1
     assert warned[0].startswith("X-Forwarded-For from 127.0.0.6 is ignored")
 

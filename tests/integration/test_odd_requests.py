@@ -25,12 +25,12 @@ from domain.errors import InvalidInput
 from domain.history.export_jobs import ExportOptions
 from domain.history.rows import HistoryFilter
 from domain.identity import Client
-from portal import cookies, database
-from portal.middleware import Observed
-from portal.open_pages import OpenPages
 from portal.routes import web
-from portal.session_gate import SessionGate
-from portal.settings import settings
+from portal.routes.middleware import Observed
+from portal.routes.session_gate import SessionGate
+from portal.runtime import cookies, database
+from portal.runtime.settings import settings
+from portal.shell.open_pages import OpenPages
 from tests.factories import SYSTEM, grant, make_account
 from tests.support.asgi_calls import Sent, call
 from tests.support.loops import run_async

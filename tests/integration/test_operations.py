@@ -23,10 +23,11 @@ from starlette.testclient import TestClient
 from streamlit.testing.v1 import AppTest
 
 from domain.jobs import DONE, FAILED, Job, JobRunner, last_successes
-from portal import database, metrics, ports, startup
-from portal.middleware import Observed
+from portal import startup
 from portal.routes import health
-from portal.settings import SettingsError, load_settings
+from portal.routes.middleware import Observed
+from portal.runtime import database, metrics, ports
+from portal.runtime.settings import SettingsError, load_settings
 from tests.factories import SYSTEM
 from tests.support.environment import OUTSIDE_DEMO
 
@@ -141,14 +142,15 @@ def test_a_page_whose_query_takes_too_long_says_what_to_do_and_an_id(
 def _page_of_a_slow_query() -> None:
     from sqlalchemy.exc import OperationalError  # noqa: PLC0415 - this is a script of its own
 
-    from portal import database, reruns  # noqa: PLC0415
+    from portal.runtime import database  # noqa: PLC0415
+    from portal.shell import page_runs  # noqa: PLC0415
     from tests.integration.test_operations import sleep  # noqa: PLC0415
 
-    reruns.begin()
+    page_runs.begin()
     try:
         database.read_snapshot(sleep)
     except OperationalError as error:
-        reruns.show_error(error)
+        page_runs.show_error(error)
 
 
 # ── The pool ──────────────────────────────────────────────────────────────────────────────────
@@ -251,9 +253,9 @@ def test_an_error_has_one_id_on_the_page_in_the_header_and_in_the_log(
 
 
 def test_a_request_s_line_has_its_route_and_no_address(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO, logger="portal.middleware"):
+    with caplog.at_level(logging.INFO, logger="portal.routes.middleware"):
         answering(fine).get("/statements/2026-10?token=the-token")
-    (record,) = [each for each in caplog.records if each.name == "portal.middleware"]
+    (record,) = [each for each in caplog.records if each.name == "portal.routes.middleware"]
     line = json.dumps(vars(record), default=str)
     assert vars(record)["route"] == "/statements/{month}"
     assert (vars(record)["method"], vars(record)["status"]) == ("GET", 200)

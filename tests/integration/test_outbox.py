@@ -29,8 +29,8 @@ from domain.errors import NotAuthorised
 from domain.outbox import Delivery, Mail, MailServerUnavailable
 from domain.security.payload_encryption import VAULT, Vault
 from domain.staff import LapseReason
-from portal import mail
-from portal.settings import load_settings
+from portal.runtime import mail
+from portal.runtime.settings import load_settings
 from tests.conftest import TestClock
 from tests.support.keys import KNOWS_VAULT
 

@@ -34,7 +34,7 @@ from domain.payments.exchange_rates import decide_rate, make_quote, propose_rate
 from domain.payments.gateway_updates import apply_updates
 from domain.payments.payout_queries import list_payouts
 from domain.payments.reviews import count_waiting
-from portal import database
+from portal.runtime import database
 from tests.factories import next_key
 from tests.gateways import GATEWAYS, ScriptedGateway, away, begin, dong, paid, payer
 from tests.integration.test_refunds_and_disputes import CREDIT, FINANCE, Paid, payment

@@ -12,8 +12,8 @@ from starlette.testclient import TestClient
 
 from db.models import AccountMember, Payment
 from domain import identity
-from portal import database
 from portal.routes import payments, receipts, sign_in
+from portal.runtime import database
 from tests.factories import SYSTEM
 from tests.gateways import ScriptedGateway, begin, dong, payer
 

@@ -11,7 +11,7 @@ from domain.actors import user_actor
 from domain.errors import InvalidInput, NotAuthorised, NotFound
 from domain.identity import create_user
 from domain.identity.preferences import save_preferences, time_zones
-from portal import formats
+from portal.ui import formats
 from tests.factories import SYSTEM
 
 if TYPE_CHECKING:

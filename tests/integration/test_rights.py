@@ -15,7 +15,7 @@ from domain.actors import Actor, MemberRole, StaffRole, system_actor, user_actor
 from domain.errors import BillingError, NotAuthorised, NotFound
 from domain.identity import AuthPolicy, Client
 from domain.permissions import require
-from portal import database
+from portal.runtime import database
 from tests.support.keys import TEST_VAULT
 
 if TYPE_CHECKING:

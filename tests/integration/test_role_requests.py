@@ -44,7 +44,7 @@ from domain.staff import (
 from domain.staff.notices import TEMPLATE
 from domain.staff.person_notice import TEMPLATE as OWN_TEMPLATE
 from domain.support.queries import waiting_counts
-from portal import mail
+from portal.runtime import mail
 from tests.factories import SYSTEM, make_account
 from tests.integration.test_support import make_person
 from tests.support.keys import parameters_of

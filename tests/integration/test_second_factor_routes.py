@@ -15,7 +15,7 @@ from sqlalchemy import func, select, update
 from db.models import OutboxMessage, PendingSignIn, UserSession
 from domain import identity
 from domain.actors import StaffRole, system_actor
-from portal import database
+from portal.runtime import database
 from tests.support.environment import OUTSIDE_DEMO
 from tests.support.passkeys import Device
 from tests.support.route_browser import HERE, browser, form_token, post

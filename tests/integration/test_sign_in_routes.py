@@ -12,8 +12,8 @@ from sqlalchemy import create_engine, func, select, text, update
 from db.models import OutboxMessage, User, UserSession
 from domain import identity
 from domain.actors import StaffRole, system_actor
-from portal import database
 from portal.routes import refusals, web
+from portal.runtime import database
 from tests.support.environment import OUTSIDE_DEMO
 from tests.support.keys import parameters_of
 from tests.support.route_browser import HERE, browser, form_token, post

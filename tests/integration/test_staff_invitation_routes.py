@@ -11,9 +11,9 @@ from db.models import OutboxMessage, StaffInvitation, User
 from domain import identity, staff
 from domain.actors import StaffRole, user_actor
 from domain.rights import waits_for_role
-from portal import database
 from portal.routes import staff_invitations
-from portal.settings import settings
+from portal.runtime import database
+from portal.runtime.settings import settings
 from tests.factories import SYSTEM
 from tests.support import route_browser
 from tests.support.environment import OUTSIDE_DEMO

@@ -18,9 +18,9 @@ from domain.actors import StaffRole, system_actor, user_actor
 from domain.errors import InvalidInput, NotAuthorised
 from domain.identity import Client
 from domain.uploads import CODES, EVIDENCE, MAX_BYTES
-from portal import cookies, database
 from portal.routes import uploads as routes
-from portal.settings import settings
+from portal.runtime import cookies, database
+from portal.runtime.settings import settings
 from tests.conftest import TestClock
 from tests.support.people import register
 

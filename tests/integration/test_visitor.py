@@ -12,8 +12,16 @@ from db.models import UserSession
 from domain import accounts, identity
 from domain.actors import MemberRole, StaffRole, system_actor
 from domain.errors import NotFound
-from portal import cookies, database, session
-from portal.settings import settings
+from portal.runtime import cookies, database
+from portal.runtime.settings import settings
+from portal.shell import visitor as visitor_module
+from portal.shell.visitor import (
+    choose_account,
+    current_actor,
+    current_visitor,
+    require_visitor,
+    sign_out_form,
+)
 from tests.factories import make_account
 from tests.support.keys import TEST_VAULT
 
@@ -56,7 +64,7 @@ def page(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleN
 
     page.html = lambda content, **_options: page.written.append(content)
     page.stop = stop
-    monkeypatch.setattr(session, "st", page)
+    monkeypatch.setattr(visitor_module, "st", page)
     yield page
     database.disconnect()
     settings.cache_clear()
@@ -91,10 +99,10 @@ def last_seen(database: Session) -> datetime:
 
 
 def test_a_stranger_is_nobody(page: SimpleNamespace) -> None:
-    assert session.current_visitor() is None
-    assert session.current_actor() is None
+    assert current_visitor() is None
+    assert current_actor() is None
     page.context.cookies.to_dict = lambda: {"credit_portal_session": "made up"}
-    assert session.current_visitor() is None
+    assert current_visitor() is None
 
 
 def test_a_visitor_is_who_the_database_says_now(page: SimpleNamespace) -> None:
@@ -108,7 +116,7 @@ def test_a_visitor_is_who_the_database_says_now(page: SimpleNamespace) -> None:
         actor=SYSTEM,
     )
     token = sign_in(page, user_id)
-    visitor = session.require_visitor()
+    visitor = require_visitor()
     assert (visitor.user_id, visitor.email, visitor.display_name) == (
         user_id,
         "lan@example.com",
@@ -118,16 +126,16 @@ def test_a_visitor_is_who_the_database_says_now(page: SimpleNamespace) -> None:
     assert visitor.account_id == account_id
     assert visitor.actor.memberships == {account_id: MemberRole.BILLING}
     assert visitor.actor.ip == "192.0.2.9"
-    assert session.current_actor() == visitor.actor
+    assert current_actor() == visitor.actor
     assert cookies.is_form_token(visitor.form_token, token)
     assert token not in repr(visitor)
 
     database.transaction(lambda s: s.execute(text("DELETE FROM account_members")))
-    after = session.require_visitor()
+    after = require_visitor()
     assert after.account_id is None
     assert after.actor.memberships == {}
     database.transaction(identity.revoke_all_sessions, actor=visitor.actor)
-    assert session.current_visitor() is None
+    assert current_visitor() is None
 
 
 def test_being_here_is_noted_while_reading(page: SimpleNamespace) -> None:
@@ -136,10 +144,10 @@ def test_being_here_is_noted_while_reading(page: SimpleNamespace) -> None:
         lambda s: s.execute(text("UPDATE user_sessions SET last_seen_at = now() - interval '1 h'"))
     )
     before = database.read_snapshot(last_seen)
-    assert session.current_visitor() is not None
+    assert current_visitor() is not None
     after = database.read_snapshot(last_seen)
     assert after > before
-    assert session.current_visitor() is not None
+    assert current_visitor() is not None
     assert database.read_snapshot(last_seen) == after
 
 
@@ -157,10 +165,10 @@ def test_a_page_changes_the_session_s_account_to_one_of_the_visitor_s(
             actor=SYSTEM,
         )
     sign_in(page, user_id)
-    session.choose_account(session.require_visitor(), second)
-    assert session.require_visitor().account_id == second
+    choose_account(require_visitor(), second)
+    assert require_visitor().account_id == second
     with pytest.raises(NotFound):
-        session.choose_account(session.require_visitor(), foreign)
+        choose_account(require_visitor(), foreign)
 
 
 @pytest.mark.parametrize(
@@ -183,15 +191,15 @@ def test_a_stranger_is_sent_to_sign_in_and_back(
     page.context.url = url
     page.query_params = QueryParameters(query)
     with pytest.raises(Stopped):
-        session.require_visitor()
+        require_visitor()
     assert page.written == [f'<script>location.replace("{target}")</script>']
 
 
 def test_the_sign_out_form_cannot_be_broken_out_of(page: SimpleNamespace) -> None:
     sign_in(page, make_user(StaffRole.SUPPORT))
-    visitor = session.require_visitor()
+    visitor = require_visitor()
     assert visitor.actor.staff_role is StaffRole.SUPPORT
-    form = session.sign_out_form(visitor, '"><script>')
+    form = sign_out_form(visitor, '"><script>')
     assert "<script>" not in form
     assert f'name="form_token" value="{visitor.form_token}"' in form
     assert 'method="post" action="/sign-out"' in form

@@ -8,7 +8,7 @@ import pytest
 
 from domain.gateways.interface import Outcome
 from domain.payments import handle_webhook
-from portal import database
+from portal.runtime import database
 from tests.gateways import begin, dong, payer
 from tests.integration.test_payments import VAULT, ipn, vnpay
 from tests.round_trips import RoundTrips

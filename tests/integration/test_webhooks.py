@@ -33,8 +33,8 @@ from domain.payments import handle_webhook, unmatched_webhooks, webhooks
 from domain.payments.polling import CHECK_FAILED
 from domain.payments.records import count_events
 from domain.security.payload_encryption import Vault
-from portal import database
 from portal.routes import payments as routes
+from portal.runtime import database
 from tests.gateways import ScriptedGateway, paid
 from tests.integration.test_payments import CREDIT, VAULT, Begun, begun, ipn, take, vnpay
 from tests.support.keys import TEST_VAULT

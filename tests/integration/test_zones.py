@@ -12,7 +12,7 @@ from sqlalchemy import text
 
 from domain.catalogue import loading
 from domain.errors import InvalidInput
-from portal import formats
+from portal.ui import formats
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session

@@ -11,8 +11,9 @@ from streamlit.components.v2 import manifest_scanner
 from streamlit.testing.v1 import AppTest
 
 from domain.actors import MemberRole, StaffRole, user_actor
-from portal import database, page_context
-from portal.session import Visitor
+from portal.runtime import database
+from portal.shell import page_context
+from portal.shell.visitor import Visitor
 from tests.support.keys import TEST_VAULT
 from tests.support.people import register
 

@@ -21,10 +21,11 @@ from domain.identity import create_user
 from domain.ledger.balances import account_summary
 from domain.money import Money
 from domain.payments.exchange_rates import Quote
-from portal import database, page_context
-from portal.formats import time_zone
-from portal.session import Visitor
-from portal.top_up import dialog
+from portal.runtime import database
+from portal.shell import page_context
+from portal.shell.visitor import Visitor
+from portal.ui.formats import time_zone
+from portal.views.top_up import dialog
 from tests.factories import SYSTEM, make_account
 from tests.gateways import ScriptedGateway, away, payer
 from tests.support.keys import TEST_VAULT
@@ -44,7 +45,7 @@ def _dialog() -> None:
     """Draw the open dialog as a page of its own: AppTest cannot go through a dialog."""
     import streamlit as st  # noqa: PLC0415 - AppTest runs this function as a script of its own
 
-    from portal.top_up import dialog as add_credit  # noqa: PLC0415 - as above
+    from portal.views.top_up import dialog as add_credit  # noqa: PLC0415 - as above
 
     here = st.session_state["here"]
     add_credit._draw(here)

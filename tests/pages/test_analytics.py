@@ -21,13 +21,14 @@ from domain.analytics.queries import (
     analytics_choices,
     analytics_report,
 )
-from portal import descriptions, query_params
-from portal.analytics import report as drawing
-from portal.analytics import words
-from portal.analytics.filters import Wanted
-from portal.analytics.workbook import make_workbook
-from portal.formats import MINUS
-from portal.usage.period import Days
+from portal.ui import query_params
+from portal.ui.formats import MINUS
+from portal.ui.labels import analytics as analytics_labels
+from portal.ui.labels import ledger as ledger_labels
+from portal.views.analytics import report as drawing
+from portal.views.analytics.filters import Wanted
+from portal.views.analytics.workbook import make_workbook
+from portal.views.usage.period import Days
 from tests.factories import SYSTEM, UNIT, charge, grant, make_account, make_site
 from tests.pages.conftest import FURTHEST_EAST, FURTHEST_WEST
 
@@ -153,7 +154,7 @@ def test_a_viewer_behind_the_sites_clock_sees_the_sites_day(
 def test_services_of_one_name_keep_their_figures_apart(
     page: Callable[..., AppTest], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(descriptions, "service", lambda _slug: "Granted")
+    monkeypatch.setattr(ledger_labels, "service", lambda _slug: "Granted")
     figures = page().dataframe[0].value
     assert set(figures.columns) == {"Granted", "Granted (gpu-vm)", "Granted (ai-notebook)"}
     assert set(figures["Granted"]) == {"", "$100.00"}
@@ -238,9 +239,9 @@ def test_administrators_have_the_page(show: Callable[..., AppTest]) -> None:
 
 def test_sums_beyond_one_account_are_shown_in_full() -> None:
     most = 40_000_000_000_000 * UNIT + UNIT // 2
-    assert words.amount(most, "USD", signed=True) == "+$40,000,000,000,001.00"
-    assert words.amount(-most, "VND") == f"{MINUS}₫40,000,000,000,001"
-    assert words.amount(5 * UNIT, "USD", signed=True) == "+$5.00"
+    assert analytics_labels.amount(most, "USD", signed=True) == "+$40,000,000,000,001.00"
+    assert analytics_labels.amount(-most, "VND") == f"{MINUS}₫40,000,000,000,001"
+    assert analytics_labels.amount(5 * UNIT, "USD", signed=True) == "+$5.00"
 
 
 # ── Excel ──────────────────────────────────────────────────────────────────────────────────────

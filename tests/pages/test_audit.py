@@ -13,7 +13,7 @@ from domain import audit
 from domain.actors import StaffRole, user_actor
 from domain.audit.chain import seal_audit_log
 from domain.audit.queries import AuditFilter, audit_page
-from portal.audit import download
+from portal.views.audit import download
 from tests.factories import SYSTEM, make_account
 
 if TYPE_CHECKING:

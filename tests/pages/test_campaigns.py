@@ -24,8 +24,8 @@ from domain.vouchers import (
     propose_campaign,
     revoke_codes,
 )
-from portal import database
-from portal.campaigns import codes as files
+from portal.runtime import database
+from portal.views.campaigns import codes as files
 from tests.integration.test_vouchers import ANOTHER, FINANCE, campaign, codes, customer, terms
 from tests.support.owner import as_owner
 from tests.support.people import register

@@ -10,8 +10,8 @@ import pytest
 from domain.accounts.members import invite_member
 from domain.actors import MemberRole, user_actor
 from domain.vouchers import issue_code, lock_campaign
-from portal import page_context
-from portal.settings import settings
+from portal.runtime.settings import settings
+from portal.shell import page_context
 from tests.factories import SYSTEM
 from tests.integration.test_vouchers import FINANCE, campaign
 from tests.pages.test_vouchers import account_with_profile

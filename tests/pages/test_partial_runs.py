@@ -13,9 +13,10 @@ from domain.actors import MemberRole, StaffRole, user_actor
 from domain.errors import NotAuthorised
 from domain.ledger.balances import account_summary
 from domain.permissions import allows, require
-from portal import database, formats, page_context
-from portal.session import Visitor
-from portal.ui import partial_runs
+from portal.runtime import database
+from portal.shell import page_context
+from portal.shell.visitor import Visitor
+from portal.ui import formats, partial_runs
 from tests.factories import make_account
 from tests.support.keys import TEST_VAULT
 from tests.support.people import register
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from domain.actors import Actor
-    from portal.page_context import PageContext
+    from portal.shell.page_context import PageContext
 
 
 class Stopped(Exception):  # noqa: N818 - what ends a run is no error

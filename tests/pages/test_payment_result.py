@@ -26,8 +26,8 @@ from domain.payments import issue_documents
 from domain.payments.gateway_updates import apply_updates
 from domain.payments.queries import find_payment, payment_timeline
 from domain.security.payload_encryption import Vault
-from portal.top_up import dialog, result
-from portal.top_up.background_checks import BackgroundChecks
+from portal.views.top_up import dialog, result
+from portal.views.top_up.background_checks import BackgroundChecks
 from tests.factories import SYSTEM, grant
 from tests.gateways import GATEWAYS, ScriptedGateway, begin, dong, paid, payer
 from tests.support.owner import as_owner

@@ -12,7 +12,8 @@ from sqlalchemy import event
 from domain.actors import StaffRole
 from domain.history import pages
 from domain.metering.usage import UsageEvent, record_usage
-from portal import database, descriptions
+from portal.runtime import database
+from portal.ui.labels import ledger as ledger_labels
 from tests.factories import SYSTEM, charge, grant, make_account
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ MOST = {
 @pytest.fixture(autouse=True)
 def _still_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the names of services, which are kept for a time, not end between two runs."""
-    monkeypatch.setattr(descriptions, "monotonic", lambda: 0)
+    monkeypatch.setattr(ledger_labels, "monotonic", lambda: 0)
 
 
 @contextmanager

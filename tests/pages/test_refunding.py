@@ -13,7 +13,7 @@ from domain.actors import StaffRole, user_actor
 from domain.gateways.interface import DisputeState, DisputeUpdate, GatewayRefused
 from domain.payments.gateway_updates import apply_updates
 from domain.support import PendingApproval
-from portal.payments import refunding
+from portal.views.payments import refunding
 from tests.factories import UNIT, charge
 from tests.gateways import GATEWAYS, ScriptedGateway, dong
 from tests.integration.test_refund_limits import PAID, pay, refund

@@ -21,7 +21,7 @@ from domain.staff import (
     list_role_requests,
     withdraw_role_request,
 )
-from portal.staff import review
+from portal.views.staff import review
 from tests.factories import SYSTEM, make_account
 from tests.integration.test_support import make_person
 from tests.support.owner import as_owner

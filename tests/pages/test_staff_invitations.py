@@ -16,7 +16,7 @@ from domain.staff import (
     resend_staff_invitation,
     withdraw_staff_invitation,
 )
-from portal.settings import settings
+from portal.runtime.settings import settings
 from tests.integration.test_support import make_person
 from tests.pages.test_staff import admin, email_of, facts, field, labels, page, press, texts
 

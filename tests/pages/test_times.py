@@ -13,7 +13,7 @@ from domain.accounts.members import invite_member
 from domain.actors import MemberRole, StaffRole
 from domain.billing_profiles import BillingProfile, ProfileKind, save_profile
 from domain.payments.bank_transfers import decide_transfer
-from portal.settings import settings
+from portal.runtime.settings import settings
 from tests.factories import SYSTEM, charge, next_key
 from tests.gateways import ScriptedGateway, begin, dong, payer
 from tests.integration.test_bank_transfers import CHECKER, record

@@ -12,7 +12,7 @@ from sqlalchemy import text
 from domain.actors import MemberRole, StaffRole, user_actor
 from domain.billing_profiles import BillingProfile, ProfileKind, save_profile
 from domain.vouchers import issue_code, lock_campaign, revoke_codes
-from portal import page_context
+from portal.shell import page_context
 from tests.factories import SYSTEM, grant, make_account
 from tests.integration.test_vouchers import FINANCE, a_code, campaign, codes, redeem
 

@@ -19,7 +19,7 @@ from domain.money import (
     share_of,
     split_carry,
 )
-from portal import formats
+from portal.ui import formats
 
 CURRENCIES = st.sampled_from(["USD", "EUR", "VND", "JPY", "KWD"])
 LOCALES = st.sampled_from(["en", "vi", "ja", "de", "fr", "sv", "de_CH"])

@@ -25,8 +25,8 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from domain.gateways.vnpay import hash_data, sign
-from portal import database
 from portal.routes import payments as routes
+from portal.runtime import database
 from sandbox.paypal_certificates import load_or_make
 from tests.gateways import ScriptedGateway, begin, payer
 from tests.integration.test_payment_races import VAULT, PaypalShop, StripeShop, VnpayShop

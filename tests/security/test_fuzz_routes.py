@@ -16,9 +16,9 @@ from anyio.from_thread import start_blocking_portal
 
 from db.engine import make_engine, make_sessions
 from domain.ledger import verify_ledger
-from portal import database
-from portal import gateways as offered
-from portal.settings import settings
+from portal.runtime import database
+from portal.runtime import gateways as offered
+from portal.runtime.settings import settings
 from tests.conftest import SYSTEM, TestClock
 from tests.support.asgi_calls import Answer, Sent, call
 from tests.support.fuzzed_portal import FORGETFUL, PASSWORD, open_portal

@@ -11,7 +11,7 @@ from sqlalchemy import text
 from streamlit.proto.WidgetStates_pb2 import WidgetState
 from websockets.exceptions import ConnectionClosed
 
-from portal.open_pages import LOOK_EVERY_SECONDS, POLICY_VIOLATION
+from portal.shell.open_pages import LOOK_EVERY_SECONDS, POLICY_VIOLATION
 from tests.security.streamlit_client import open_page
 from tests.support.loops import run_async
 

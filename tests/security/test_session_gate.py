@@ -10,8 +10,8 @@ import requests
 from websockets.exceptions import InvalidStatus
 
 from portal import demo
-from portal.open_pages import MAX_PAGES, POLICY_VIOLATION, UNSUPPORTED_DATA
-from portal.session_gate import SESSION_HEADER
+from portal.routes.session_gate import SESSION_HEADER
+from portal.shell.open_pages import MAX_PAGES, POLICY_VIOLATION, UNSUPPORTED_DATA
 from tests.security.streamlit_client import ANSWER_SECONDS, open_page, sign_in
 from tests.support.loops import run_async
 

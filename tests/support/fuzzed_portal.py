@@ -25,9 +25,9 @@ from domain.errors import BillingError
 from domain.history.export_jobs import ExportOptions
 from domain.history.rows import HistoryFilter
 from domain.identity import Client, SignUp
-from portal import database
 from portal.routes.web import visit_by
-from portal.settings import settings
+from portal.runtime import database
+from portal.runtime.settings import settings
 from tests.factories import SYSTEM, next_key
 from tests.support.odd_requests import NOBODY, Genuine, Requests
 

@@ -12,12 +12,12 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Mount
 from starlette.testclient import TestClient
 
-from portal import database
-from portal.middleware import SecurityHeaders
-from portal.open_pages import OpenPages
 from portal.routes import health, mailbox, second_factor, security, sign_in, two_factor
-from portal.session_gate import SessionGate
-from portal.settings import settings
+from portal.routes.middleware import SecurityHeaders
+from portal.routes.session_gate import SessionGate
+from portal.runtime import database
+from portal.runtime.settings import settings
+from portal.shell.open_pages import OpenPages
 from tests.support.keys import TEST_DIGEST_KEY, TEST_VAULT
 
 if TYPE_CHECKING:

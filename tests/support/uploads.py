@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from domain.actors import StaffRole, user_actor
 from domain.uploads import keep_upload
-from portal import database
+from portal.runtime import database
 
 if TYPE_CHECKING:
     from streamlit.testing.v1 import AppTest

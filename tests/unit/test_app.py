@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from portal import logs
-from portal.settings import settings
+from portal.runtime import logs
+from portal.runtime.settings import settings
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -46,7 +46,7 @@ def test_an_error_on_a_page_shows_a_number_and_no_detail(
 ) -> None:
     shown: list[str] = []
     monkeypatch.setattr(app.st, "error", lambda text, **_: shown.append(text))
-    assert app.reruns.show_error(RuntimeError("a secret detail"))
+    assert app.page_runs.show_error(RuntimeError("a secret detail"))
     (text,) = shown
     number = re.search(r"this number: ([0-9a-f]{12})$", text)
     assert number

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from portal.audit.words import ACTIONS, action_words
+from portal.ui.labels.audit import ACTIONS, action_words
 
 ROOT = Path(__file__).resolve().parents[2]
 WRITERS = {"record", "_record"}

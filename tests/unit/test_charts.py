@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from portal.billing.overview import COLOURS
-from portal.charts import Part, share_bar
+from portal.ui.charts import Part, share_bar
+from portal.views.billing.overview import COLOURS
 from tests.unit.test_theme import WHITE, contrast
 
 DARK_PAGE = "#10161f"

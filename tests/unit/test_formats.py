@@ -8,7 +8,7 @@ import pytest
 
 from domain.errors import CurrencyMismatch, UnknownCurrency
 from domain.money import MAX_MICROS, MIN_MICROS, Money
-from portal import formats
+from portal.ui import formats
 
 MOMENT = datetime(2023, 11, 16, 18, 17, 3, tzinfo=UTC)
 

@@ -24,7 +24,7 @@ from domain.formulas import (
     opens_formula,
 )
 from portal.exports.files import exact_text
-from portal.spreadsheets import (
+from portal.exports.spreadsheets import (
     MAX_TEXT_LENGTH,
     Column,
     SmallWorkbook,
@@ -154,7 +154,7 @@ def test_small_workbook_has_no_formula(cells: list[Any]) -> None:
 
 
 # ── Nobody passes them by ─────────────────────────────────────────────────────────────────────
-CSV_HOME, WORKBOOK_HOME = "domain/formulas.py", "portal/spreadsheets.py"
+CSV_HOME, WORKBOOK_HOME = "domain/formulas.py", "portal/exports/spreadsheets.py"
 WRITING_MODULES = {"xlsxwriter", "rustpy_xlsxwriter", "pyarrow.csv"}
 WRITERS = {
     *("Workbook", "write_worksheets", "write_worksheet", "to_excel"),

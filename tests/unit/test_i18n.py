@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from portal import formats, i18n
-from portal.i18n import N_, _, choose_language, current_language, ngettext, use, using
+from portal.ui import formats, i18n
+from portal.ui.i18n import N_, _, choose_language, current_language, ngettext, use, using
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

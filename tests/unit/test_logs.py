@@ -12,8 +12,8 @@ import streamlit.logger
 from streamlit import config
 
 from domain.actors import MemberRole, StaffRole, system_actor, user_actor
-from portal import logs
-from portal.settings import load_settings
+from portal.runtime import logs
+from portal.runtime.settings import load_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -138,7 +138,7 @@ def test_loggers_that_streamlit_makes_later_write_one_line_too(
 
 
 def test_what_a_page_raises_has_one_line(lines: Callable[..., io.StringIO]) -> None:
-    """Streamlit's own, which has no number, is dropped; portal/reruns.py writes it."""
+    """Streamlit's own, which has no number, is dropped; portal/shell/page_runs.py writes it."""
     written = lines("json")
     logging.getLogger("streamlit.error_util").error("Uncaught app execution")
     logging.getLogger("streamlit.error_util").error("something else")

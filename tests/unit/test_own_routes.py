@@ -10,8 +10,8 @@ import pytest
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from portal.session_gate import SessionGate
-from portal.settings import settings
+from portal.routes.session_gate import SessionGate
+from portal.runtime.settings import settings
 from tests.support.loops import run_async
 
 if TYPE_CHECKING:

@@ -138,7 +138,7 @@ def test_nothing_passes_the_door_by(look: object) -> None:
 def test_partial_calls_hide_no_actor_but_where_sessions_look_up_the_rights() -> None:
     # A code is tried in `database.sessions(actor)`, which knows whose rights to look up.
     assert {path: len(lines) for path, lines in found_in_portal(partials_that_know).items()} == {
-        "support/acting.py": 1
+        "views/support/acting.py": 1
     }
 
 

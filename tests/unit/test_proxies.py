@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from portal import proxies
+from portal.routes import proxies
 from tests.support.environment import OUTSIDE_DEMO
 from tests.support.loops import run_async
 

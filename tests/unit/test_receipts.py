@@ -8,7 +8,7 @@ import pytest
 from pypdf import PdfReader
 
 from domain.payments import DocumentContent
-from portal import receipts
+from portal.exports import receipt_pdf
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -67,7 +67,7 @@ DOLLARS = replace(
 
 
 def text_of(content: DocumentContent) -> str:
-    pages = PdfReader(io.BytesIO(receipts.render(content, zone="Asia/Ho_Chi_Minh"))).pages
+    pages = PdfReader(io.BytesIO(receipt_pdf.render(content, zone="Asia/Ho_Chi_Minh"))).pages
     return "\n".join(page.extract_text() for page in pages)
 
 
@@ -144,7 +144,7 @@ def test_test_money_says_so() -> None:
 
 
 def test_the_same_content_makes_the_same_bytes() -> None:
-    first, second = (receipts.render(VIETNAM, zone="Asia/Ho_Chi_Minh") for _ in range(2))
+    first, second = (receipt_pdf.render(VIETNAM, zone="Asia/Ho_Chi_Minh") for _ in range(2))
     assert first == second
 
 

@@ -8,7 +8,7 @@ from starlette.routing import Mount, Route, WebSocketRoute
 from streamlit.runtime import Runtime
 from streamlit.web.server.starlette.starlette_app import create_streamlit_routes
 
-from portal.session_gate import PAGE_FILES, PINGED, STREAM, STREAMLIT_PREFIXES
+from portal.routes.session_gate import PAGE_FILES, PINGED, STREAM, STREAMLIT_PREFIXES
 
 ROUTES = create_streamlit_routes(MagicMock(spec=Runtime, media_file_mgr=MagicMock()))
 SHELL = ""

@@ -14,14 +14,14 @@ from domain.gateways.paypal.client import PayPal
 from domain.gateways.stripe import StripeCheckout
 from domain.gateways.vnpay import VNPay
 from domain.security.keyring import Keyring, UnknownKey
-from portal.gateways import gateway_faults, gateway_names
-from portal.settings import _DEMO_SECRETS, SettingsError, load_settings
+from portal.runtime.gateways import gateway_faults, gateway_names
+from portal.runtime.settings import _DEMO_SECRETS, SettingsError, load_settings
 from sandbox import stripe, vnpay
 from tests.support.environment import OUTSIDE_DEMO
 from tests.support.environment import SECRET_KEY as KEY
 
 if TYPE_CHECKING:
-    from portal.settings import GatewaySettings
+    from portal.runtime.settings import GatewaySettings
 
 SERVED = {
     "DATABASE_URL": "postgresql://portal:secret-word@db/portal",

@@ -9,7 +9,14 @@ from pathlib import Path
 from domain.permissions import PERMISSIONS
 
 PORTAL = Path(__file__).parents[2] / "portal"
-PLACES = ("approving.py", "bank_transfers", "campaigns", "payments", "rates", "staff", "support")
+PLACES = (
+    "ui/approval_buttons.py",
+    *(
+        f"views/{name}"
+        for name in ("bank_transfers", "campaigns", "payments", "rates", "staff", "support")
+    ),
+    *(f"ui/labels/{name}.py" for name in ("campaigns", "payments", "staff", "support")),
+)
 OTHER_WORDS = re.compile(
     r"\b(accept\w*|asked for|propos\w*|refus\w*|tak(e|en) (it )?back)\b", re.IGNORECASE
 )

@@ -28,8 +28,8 @@ from domain.errors import AmountOutOfRange, InvalidCatalogue, InvalidInput
 from domain.money import Money
 from domain.payments.bank_transfers import checked_reference
 from domain.security import passwords
-from portal import logs
-from portal.middleware import Observed
+from portal.routes.middleware import Observed
+from portal.runtime import logs
 from tests.support.loops import run_async
 
 if TYPE_CHECKING:
@@ -196,7 +196,7 @@ def faults_of(pattern: re.Pattern[Any], *, is_searched: bool, is_separated: bool
 
 def test_no_pattern_takes_longer_than_its_text_is_long() -> None:
     found = patterns()
-    assert {"portal.logs._MAIL_ADDRESS", "domain.validation.CONTROL"} <= set(found)
+    assert {"portal.runtime.logs._MAIL_ADDRESS", "domain.validation.CONTROL"} <= set(found)
     assert set(found) >= SEPARATED
     faults = {
         path: faults_of(pattern, is_searched=is_searched_for(path), is_separated=path in SEPARATED)
@@ -240,7 +240,7 @@ def calls_with_a_pattern() -> Iterator[tuple[str, ast.expr]]:
 
 
 def test_no_pattern_within_a_call_takes_longer_than_its_text_is_long() -> None:
-    own = {"domain/ledger/verify.py", "domain/gateways/vnpay.py", "portal/formats.py"}
+    own = {"domain/ledger/verify.py", "domain/gateways/vnpay.py", "portal/ui/formats.py"}
     seen = set()
     for path, written in calls_with_a_pattern():
         seen.add(path)

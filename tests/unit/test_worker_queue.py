@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from portal.worker_queue import QueueFull, WorkerQueue
+from portal.runtime.worker_queue import QueueFull, WorkerQueue
 from tests.support.loops import run_async
 
 

@@ -1,0 +1,1 @@
+"""What the process lives on: settings, logs, metrics, mail, database, gateways."""

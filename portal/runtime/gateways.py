@@ -1,0 +1,71 @@
+"""The gateways of this process, as the settings have them, and the vault of their messages."""
+
+from __future__ import annotations
+
+import logging
+from functools import cache
+from typing import TYPE_CHECKING
+
+from domain.gateways.paypal.client import PayPal
+from domain.gateways.stripe import StripeCheckout
+from domain.gateways.vnpay import VNPay
+from portal.runtime.process_state import shared
+from portal.runtime.settings import settings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from domain.gateways.interface import Gateway
+    from domain.security.payload_encryption import Vault
+    from portal.runtime.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+
+def gateways() -> Mapping[str, Gateway]:
+    """Return every gateway that is offered, by name. They keep connections and tokens."""
+    return shared("gateways", _make)
+
+
+def gateway_of(name: str) -> Gateway | None:
+    """Return the gateway of that name, or None where it is not offered."""
+    return gateways().get(name)
+
+
+def gateway_names(given: Settings) -> tuple[str, ...]:
+    """Return the names of the gateways that these settings offer."""
+    chosen = given.gateways
+    offered = {"vnpay": chosen.vnpay, "stripe": chosen.stripe, "paypal": chosen.paypal}
+    return tuple(name for name, chosen in offered.items() if chosen is not None)
+
+
+def gateway_faults(given: Settings) -> tuple[str, ...]:
+    """Return a sentence for each gateway that is not offered because its settings are wrong."""
+    return tuple(
+        f"The gateway {name} is not offered: {' '.join(sentences)}"
+        for name, sentences in given.gateways.faults.items()
+    )
+
+
+def log_gateway_faults(given: Settings) -> None:
+    """Have the log name every gateway that is not offered, and the settings that are wrong."""
+    for fault in gateway_faults(given):
+        _log.error("%s", fault)
+
+
+def _make() -> dict[str, Gateway]:
+    chosen = settings().gateways
+    made: dict[str, Gateway] = {}
+    if chosen.vnpay is not None:
+        made["vnpay"] = VNPay(chosen.vnpay)
+    if chosen.stripe is not None:
+        made["stripe"] = StripeCheckout(chosen.stripe)
+    if chosen.paypal is not None:
+        made["paypal"] = PayPal(chosen.paypal)
+    return made
+
+
+@cache
+def vault() -> Vault:
+    """Return what seals personal data, under keys that SECRET_KEY encrypts."""
+    return settings().vault

@@ -1,0 +1,116 @@
+"""Who is looking at a page, from the session's row in the database, at every run of a script."""
+
+from __future__ import annotations
+
+import html
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+from urllib.parse import urlencode, urlsplit
+
+import streamlit as st
+
+from domain import identity
+from portal.routes.web import sign_in_path, visit_by
+from portal.runtime import cookies, database
+from portal.runtime.settings import settings
+
+if TYPE_CHECKING:
+    from typing import Never
+
+    from domain.actors import Actor
+
+BUTTON_STYLE = (
+    "min-height:2.5rem;padding:.25rem .75rem;font:inherit;font-size:.875rem;color:inherit;"
+    "background:none;border:1px solid color-mix(in srgb,currentColor 40%,transparent);"
+    "border-radius:.375rem;cursor:pointer"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """The signed-in person as the database has them at this moment.
+
+    `account_id` is the account that this session acts on, or None for who belongs to none.
+    `session_id` names the session and does not open it. `form_token` goes into forms that are
+    posted to our own routes.
+    """
+
+    user_id: int
+    display_name: str
+    email: str
+    locale: str | None
+    time_zone: str | None
+    actor: Actor
+    account_id: int | None
+    session_id: str
+    form_token: str = field(repr=False)
+
+
+def current_visitor() -> Visitor | None:
+    """Return who is signed in in this browser now, or None."""
+    token = st.context.cookies.to_dict().get(cookies.session_cookie(settings()))
+    visit = visit_by(token)
+    if token is None or visit is None:
+        return None
+    if visit.touch_due:
+        database.transaction(identity.touch_session, session_id=visit.session_id)
+    return Visitor(
+        user_id=visit.user_id,
+        display_name=visit.display_name,
+        email=visit.email,
+        locale=visit.locale,
+        time_zone=visit.time_zone,
+        actor=visit.actor(st.context.ip_address),
+        account_id=visit.account_id,
+        session_id=visit.session_id,
+        form_token=cookies.form_token(token),
+    )
+
+
+def current_actor() -> Actor | None:
+    """Return the actor of who is signed in in this browser now, or None."""
+    visitor = current_visitor()
+    return visitor.actor if visitor else None
+
+
+def require_visitor() -> Visitor:
+    """Return who is signed in; send everyone else to sign in and back, and end the script."""
+    visitor = current_visitor()
+    if visitor is None:
+        go_to_sign_in()
+    return visitor
+
+
+def go_to_sign_in() -> Never:
+    """Have the browser sign in and come back to the page that it is on; end the script."""
+    path = urlsplit(st.context.url or "/").path or "/"
+    query = urlencode([(key, value) for key in st.query_params for value in _values(key)])
+    target = sign_in_path(f"{path}?{query}" if query else path)
+    # No character of the path can end the script: json quotes it, and "<" is escaped.
+    quoted = json.dumps(target).replace("<", "\\u003c")
+    st.html(f"<script>location.replace({quoted})</script>", unsafe_allow_javascript=True)
+    st.stop()
+
+
+def _values(key: str) -> list[str]:
+    return st.query_params.get_all(key)
+
+
+def choose_account(visitor: Visitor, account_id: int) -> None:
+    """Have this session act on another of the visitor's accounts. Raises NotFound."""
+    database.transaction(
+        identity.choose_account,
+        session_id=visitor.session_id,
+        account_id=account_id,
+        actor=visitor.actor,
+    )
+
+
+def sign_out_form(visitor: Visitor, label: str) -> str:
+    """Return the HTML of a button that signs out, for `st.html`: a page cannot drop a cookie."""
+    return (
+        '<form method="post" action="/sign-out" target="_self">'
+        f'<input type="hidden" name="form_token" value="{visitor.form_token}">'
+        f'<button type="submit" style="{BUTTON_STYLE}">{html.escape(label)}</button></form>'
+    )

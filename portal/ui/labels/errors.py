@@ -1,0 +1,114 @@
+"""What people read when the domain says no: what happened, and what to do now."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolExhausted
+
+from portal.ui.i18n import N_, _, ngettext
+
+if TYPE_CHECKING:
+    from domain.errors import BillingError
+
+_TEXTS = {
+    "not_found": N_("Not found, or you do not have access. Go back to Billing."),
+    "not_authorised": N_("Your role does not allow this. Ask an owner of the account."),
+    "conflict": N_("Something has changed meanwhile. Load the page again."),
+    "invalid_input": N_("Something in the address cannot be read. Reset the filters."),
+    "rate_limited": N_("Too many attempts. Wait a little, then try again."),
+}
+_REASONS = {
+    "last_owner": N_("An account needs an owner. Make another member an owner first."),
+    "already_a_member": N_("This person belongs to the account already."),
+    "already_invited": N_(
+        "This address is invited already. It is selected above, under Open invitations: press Send"
+        " again there to mail a new link."
+    ),
+    "already_requested": N_(
+        "The same request is waiting for approval already. To change it, withdraw it under"
+        " Approvals."
+    ),
+    "role_request_open": N_(
+        "Another change of this person is waiting under Requests. Decide or withdraw that one"
+        " first."
+    ),
+    "last_admin": N_("This is the last administrator. Give somebody else that role first."),
+    "staff_role": N_(
+        "You have a staff role, or are about to get one. Use another email address for a customer's"
+        " account."
+    ),
+    "has_role": N_("This person has a role already. Change it under Change a person."),
+    "has_sign_in": N_(
+        "This person has a sign-in already. Give them the role under Give somebody a role."
+    ),
+    "invited_with_another_role": N_(
+        "This address is invited with another role. Withdraw that invitation first."
+    ),
+    "invitation_over": N_("Nothing was changed: the invitation was used or withdrawn meanwhile."),
+    "too_many_invitations": N_("Too many invitations are open. Withdraw some first."),
+    "not_an_email": N_("This is not an email address."),
+}
+
+
+_MINUTE_SECONDS = 60
+_HOUR_MINUTES = 60
+_MAX_SHOWN_IN_MINUTES = 90
+_TOO_LONG = frozenset(("57014", "55P03"))
+"""SQLSTATEs of a statement that took too long, or waited too long for another."""
+
+
+def text_of_failure(error: Exception, error_id: str) -> str:
+    """Return the message for what nobody foresaw: what to do, and the number that the log has."""
+    if isinstance(error, PoolExhausted):
+        text = _("Very many people are here right now. Please try again in a minute. ({id})")
+    elif isinstance(error, DBAPIError) and getattr(error.orig, "pgcode", None) in _TOO_LONG:
+        text = _(
+            "This took too long and was stopped. Please choose a shorter time or fewer rows, or"
+            " try again. ({id})"
+        )
+    elif is_passing(error):
+        text = _("Something is being restarted. Please try again in a minute. ({id})")
+    else:
+        text = _("Something went wrong. If it happens again, tell us this number: {id}")
+    return text.format(id=error_id)
+
+
+def is_passing(error: Exception) -> bool:
+    """Whether it is worth trying again: the database is away, at its limit, or too slow."""
+    is_lost = isinstance(error, DBAPIError) and error.connection_invalidated
+    return is_lost or isinstance(error, InterfaceError | OperationalError | PoolExhausted)
+
+
+def text_of(error: BillingError) -> str:
+    """Return the message for a refusal of the domain, in the reader's language."""
+    reason = getattr(error, "reason", None)
+    if reason in _REASONS:
+        return _(_REASONS[reason])
+    return _(_TEXTS.get(error.code, N_("This cannot be done now. Load the page again.")))
+
+
+def invitations_wait(seconds: int) -> str:
+    """Return that invitations are too many, and when the next one may be sent."""
+    return _("Too many invitations. Try again in {time}.").format(time=_time(seconds))
+
+
+def changes_wait(count: int, seconds: int) -> str:
+    """Return that one administrator has made all changes of staff that an hour has room for."""
+    text = _(
+        "You have made {count} changes within an hour. Wait {time}. Disabling people and signing"
+        " them out still works."
+    )
+    return text.format(count=count, time=_time(seconds))
+
+
+def _time(seconds: int) -> str:
+    """Return a time to wait, rounded up: a try that comes too early is refused again."""
+    minutes = -(-seconds // _MINUTE_SECONDS)
+    if seconds < _MINUTE_SECONDS:
+        return ngettext("{count} second", "{count} seconds", seconds).format(count=seconds)
+    if minutes <= _MAX_SHOWN_IN_MINUTES:
+        return ngettext("{count} minute", "{count} minutes", minutes).format(count=minutes)
+    hours = -(-minutes // _HOUR_MINUTES)
+    return ngettext("{count} hour", "{count} hours", hours).format(count=hours)

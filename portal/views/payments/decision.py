@@ -1,0 +1,285 @@
+"""The box of a payment that people have to decide about, and what was decided."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from domain import audit
+from domain.errors import AlreadyDecided, BillingError, NotAuthorised
+from domain.payments.review_queries import find_outcome
+from domain.payments.reviews import (
+    accept_payment,
+    propose_acceptance,
+    record_return,
+    refuse_payment,
+    review_discrepancy,
+    reviews_of,
+)
+from domain.permissions import allows
+from portal.runtime import database
+from portal.shell.display_names import naming
+from portal.ui import approval_buttons, formats
+from portal.ui.formats import plain
+from portal.ui.i18n import N_, _
+from portal.ui.labels import top_up as top_up_labels
+from portal.views.payments import discrepancies
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from domain.payments.queries import PaymentView
+    from domain.payments.reviews import Decision, OpenReview
+    from portal.shell.page_context import PageContext
+    from portal.ui.approval_buttons import Pressed
+
+_PLACE = "reviews"
+_MAX_LENGTH = 200
+_LATE = frozenset({"doubt_is_over", "already_proposed", "not_proposed"})
+_WHY = {
+    "wrong_amount": N_("The amount received is not the amount requested."),
+    "money_of_another": N_("The gateway names money that another payment was credited for."),
+    "gateway_review": N_("The gateway took the money and doubts it, such as for suspected fraud."),
+    "money_after_refusal": N_("Money came after this payment was rejected."),
+    "second_money": N_("More money came for this payment. It bought nothing."),
+    "return_failed": N_("Rejected money had gone back, and its refund failed."),
+    **discrepancies.WHY,
+}
+_OBSTACLES = {
+    "second_money_goes_back": N_("Money beside the first is not credited: reject it."),
+    "money_is_of_another": N_("It was credited to another payment. Here it can only be rejected."),
+    "ask_gateway_first": N_(
+        "The gateway has not said what came. Ask the gateway first; without its word nothing is"
+        " credited."
+    ),
+    "money_in_other_currency": N_("It came in another currency, without a price: reject it."),
+    "money_went_back": N_("The gateway says that money went back. Look into it, then reject it."),
+    "money_buys_nothing": N_("What came is too little to credit."),
+}
+_GATEWAY_REASONS = {
+    "refunded_at_gateway": N_("It was refunded at the gateway."),
+    "never_came": N_("The gateway says that it never came."),
+    "return_failed": N_("The gateway says that its refund failed."),
+}
+"""Why it was decided, where the gateway decided it."""
+
+_OUTCOMES = {
+    "accepted": N_("Approved by two people"),
+    "refused": N_("Rejected"),
+    "reviewed": N_("Reviewed"),
+}
+_RETURNS = {
+    "owed": N_("must be given back by hand"),
+    "returned": N_("was given back"),
+    "never_came": N_("never came, as the gateway says now"),
+}
+
+
+def decide_pressed(context: PageContext, payment: PaymentView, done: Callable[..., None]) -> None:
+    """Carry out what was pressed before this run of the page; `done` tells and draws again."""
+    pressed = approval_buttons.take_pressed(_PLACE)
+    if pressed is None:
+        return
+    try:
+        told = _decide(context, payment, pressed)
+    except NotAuthorised:
+        done(_("Another finance member decides this."), is_good=False)
+    except BillingError as error:
+        done(_refusal_of(context, pressed, error), is_good=False)
+    else:
+        done(told)
+
+
+def _decide(context: PageContext, payment: PaymentView, pressed: Pressed) -> str:
+    actor = context.visitor.actor
+    if pressed.action == "return":
+        database.transaction(
+            record_return, review_id=pressed.item, reference=pressed.text, actor=actor
+        )
+        return _("Recorded. Nothing is owed any more.")
+    services: dict[str, tuple[Callable[..., None], str]] = {
+        "accept": (accept_payment, _("Approved. The credit was granted.")),
+        "propose": (
+            propose_acceptance,
+            _("Requested. Another finance member approves or rejects it."),
+        ),
+        "refuse": (refuse_payment, _("Rejected. Nothing was credited.")),
+        "review": (
+            review_discrepancy,
+            _("Recorded as reviewed. It no longer waits for a decision."),
+        ),
+        "dispute_lost": (
+            partial(review_discrepancy, is_lost=True),
+            _("Recorded. The dispute was lost, and its credit clawed back."),
+        ),
+        "dispute_won": (
+            partial(review_discrepancy, is_lost=False),
+            _("Recorded. The dispute was won."),
+        ),
+    }
+    service, told = services[pressed.action]
+    database.transaction(
+        service,
+        payment_id=payment.payment_id,
+        doubt_id=pressed.item,
+        reason=pressed.text,
+        actor=actor,
+    )
+    return told
+
+
+def _refusal_of(context: PageContext, pressed: Pressed, error: BillingError) -> str:
+    """Say why it was not done; where somebody was faster, who it was and when."""
+    reason = getattr(error, "reason", "")
+    if pressed.action != "return" and reason in _LATE:
+        found = database.read_snapshot(
+            find_outcome, doubt_id=pressed.item, actor=context.visitor.actor
+        )
+        if found is not None and found.decided_at is not None:
+            error = AlreadyDecided(found.state, found.decided_by, found.decided_at)
+        elif found is not None and found.proposed_at is not None:
+            text = _(
+                "Nothing was changed: already requested by {name}, {when}. Approve or reject that"
+                " request."
+            )
+            name = naming(context, [found.proposed_by], in_sentence=True)(found.proposed_by)
+            return text.format(name=name, when=context.date_time(found.proposed_at))
+    obstacle = _OBSTACLES.get(reason)
+    return approval_buttons.what_happened(context, error) or (
+        _(obstacle) if obstacle else top_up_labels.refusal(error)
+    )
+
+
+def draw(context: PageContext, payment: PaymentView) -> None:
+    """Draw what waits for a decision and what was decided."""
+    found = database.read_snapshot(
+        reviews_of, payment_id=payment.payment_id, actor=context.visitor.actor
+    )
+    for review in found.waiting:
+        with st.container(border=True, key=f"review-{review.doubt.id}"):
+            _waiting(context, payment, review)
+    for doubt in found.discrepancies:
+        with st.container(border=True, key=f"discrepancy-{doubt.id}"):
+            ends_dispute = doubt.id in found.ends_dispute
+            discrepancies.draw(context, payment, doubt, place=_PLACE, ends_dispute=ends_dispute)
+    for decision in found.decided:
+        with st.container(border=True, key=f"decision-{decision.review_id}"):
+            _decided(context, payment, decision)
+
+
+def _waiting(context: PageContext, payment: PaymentView, review: OpenReview) -> None:
+    doubt = review.doubt
+    st.subheader(_("This payment needs a decision"))
+    st.markdown(plain(_(_WHY[doubt.reason])))
+    unknown = _("The gateway did not say")
+    lines = {
+        _("Amount requested"): formats.money(payment.pay),
+        _("Amount received"): unknown if doubt.amount is None else formats.money(doubt.amount),
+        _("Gateway transaction ID"): doubt.gateway_payment_id or unknown,
+        _("Since"): context.date_time(doubt.since),
+    }
+    if review.credit is not None:
+        lines[_("Credit, if approved")] = formats.money(review.credit)
+    if doubt.code:
+        lines[_("The gateway's code")] = doubt.code
+    if review.proposed_by is not None:
+        name = naming(context, [review.proposed_by])
+        lines[_("Approval requested by")] = name(review.proposed_by)
+        lines[_("Reason of the request")] = review.proposal_reason or ""
+    st.html(top_up_labels.definition_list(lines))
+    if not allows(context.visitor.actor, "decide_payment", payment.account_id):
+        st.caption(_("Finance decides. Asking the gateway may settle it too."))
+    elif review.proposed_by == audit.actor_name(context.visitor.actor):
+        st.caption(_("You requested approval. Another finance member approves or rejects it."))
+    else:
+        _buttons(review)
+
+
+def _buttons(review: OpenReview) -> None:
+    is_proposed = review.proposed_by is not None
+    if review.obstacle is not None:
+        st.caption(_(_OBSTACLES[review.obstacle]))
+    elif not is_proposed:
+        st.caption(
+            _("Approval takes two people: you request it, and another finance member approves it.")
+        )
+    with st.container(horizontal=True):
+        if review.obstacle is None:
+            with st.popover(_("Approve…") if is_proposed else _("Request approval…")):
+                _acceptance(review)
+        with st.popover(_("Reject…")):
+            _refusal(review)
+
+
+def _acceptance(review: OpenReview) -> None:
+    if review.proposed_by is not None:
+        action, title = "accept", _("Approve payment")
+        text = _("{amount} is credited at once. Only a refund takes it back.")
+    else:
+        action, title = "propose", _("Request approval of payment")
+        text = _("Another finance member approves it. Then {amount} is credited.")
+    amount = "" if review.credit is None else formats.money(review.credit)
+    key = f"accept-{review.doubt.id}"
+    _confirmation(key, text.format(amount=amount), title, _("Reason"), (action, review.doubt.id))
+
+
+def _refusal(review: OpenReview) -> None:
+    text = _("Nothing is credited, and this cannot be undone.")
+    if review.doubt.has_money:
+        text += " " + _("What came must then be given back by hand, at the gateway.")
+    title, key = _("Reject payment"), f"refuse-{review.doubt.id}"
+    _confirmation(key, text, title, _("Reason"), ("refuse", review.doubt.id))
+
+
+def _confirmation(key: str, text: str, title: str, label: str, pressed: tuple[str, int]) -> None:
+    """Say what follows and ask for one line; the next run of the page carries it out."""
+    action, item = pressed
+    with st.form(f"form-{key}", border=False):
+        st.markdown(plain(text))
+        field = f"line-{key}"
+        st.text_input(label, max_chars=_MAX_LENGTH, key=field)
+        approval_buttons.submit_button(title, place=_PLACE, action=action, item=item, field=field)
+
+
+# ── What was decided ──────────────────────────────────────────────────────────────────────────
+def _decided(context: PageContext, payment: PaymentView, decision: Decision) -> None:
+    st.subheader(_(_OUTCOMES[decision.state]))
+    name = naming(context, [decision.proposed_by, decision.decided_by])
+    lines = {_("Why it was looked at"): _(_WHY[decision.reason])}
+    if decision.proposed_by is not None:
+        lines[_("Approval requested by")] = name(decision.proposed_by)
+        lines[_("Reason of the request")] = decision.proposal_reason or ""
+    if decision.decided_at is not None:
+        lines[_("Decided")] = context.date_time(decision.decided_at)
+    lines[_("Decided by")] = name(decision.decided_by)
+    reason = decision.decision_reason or ""
+    lines[_("Reason")] = _(_GATEWAY_REASONS[reason]) if reason in _GATEWAY_REASONS else reason
+    if decision.state == "reviewed" and decision.came is not None:
+        lines[_("Amount stated by the gateway")] = formats.money(decision.came)
+    if decision.return_state is not None:
+        amount = _("An amount that the gateway did not say")
+        if decision.came is not None:
+            amount = formats.money(decision.came)
+        lines[_("Money")] = f"{amount} {_(_RETURNS[decision.return_state])}"
+        lines[_("Gateway transaction ID")] = decision.gateway_payment_id or _("none yet")
+    if decision.return_reference:
+        lines[_("Reference of the return")] = decision.return_reference
+    st.html(top_up_labels.definition_list(lines))
+    if decision.return_state == "owed":
+        _owed(context, payment, decision)
+
+
+def _owed(context: PageContext, payment: PaymentView, decision: Decision) -> None:
+    st.warning(
+        _("Give this money back at the gateway. Where the gateway tells us, this ends by itself."),
+        icon=":material/undo:",
+    )
+    if not allows(context.visitor.actor, "record_return", payment.account_id):
+        return
+    with st.popover(_("It was given back…")):
+        text = _("Record it once the money has left.")
+        label = _("The gateway's or the bank's number of it")
+        key = f"return-{decision.review_id}"
+        _confirmation(key, text, _("Record it"), label, ("return", decision.review_id))

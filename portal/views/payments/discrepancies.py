@@ -1,0 +1,139 @@
+"""What a gateway states and the books do not have: listed, and reviewed by finance."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import streamlit as st
+
+from domain.payments.review_queries import list_discrepancies
+from domain.permissions import allows
+from domain.validation import MAX_REASON_LENGTH
+from portal.runtime import database
+from portal.ui import approval_buttons, formats
+from portal.ui.formats import plain
+from portal.ui.i18n import N_, _
+from portal.ui.labels import top_up as top_up_labels
+
+if TYPE_CHECKING:
+    from domain.money import Money
+    from domain.payments.queries import PaymentView
+    from domain.payments.review_cases import ReviewCase
+    from portal.shell.page_context import PageContext
+
+WHY = {
+    "refund_in_other_currency": N_(
+        "The gateway refunded in another currency than was paid. No credit was clawed back for it."
+    ),
+    "refund_amount_changed": N_(
+        "The gateway states another amount of a refund than before. The books keep the first one."
+    ),
+    "amount_changed": N_(
+        "The gateway states another amount of this payment than was credited. The credit stays."
+    ),
+    "refund_of_another_payment": N_(
+        "The gateway reported this refund for another payment before, and it is booked there. No"
+        " credit of this payment was clawed back for it."
+    ),
+    "dispute_of_another_payment": N_(
+        "The gateway reported this dispute for another payment before, and it is booked there. This"
+        " payment's account is not frozen for it."
+    ),
+    "dispute_outcome_unknown": N_(
+        "The gateway closed this dispute with an outcome code that is not known."
+    ),
+}
+_AMOUNT_DIFFERS = N_("The gateway states another amount")
+_TITLES = {
+    "refund_of_another_payment": N_("Refund reported for two payments"),
+    "dispute_of_another_payment": N_("Dispute reported for two payments"),
+    "dispute_outcome_unknown": N_("Dispute closed with an unknown outcome"),
+}
+
+
+def draw(
+    context: PageContext, payment: PaymentView, doubt: ReviewCase, *, place: str, ends_dispute: bool
+) -> None:
+    """Draw one with its amounts, and the form with which finance ends it, and its dispute."""
+    st.subheader(_(_TITLES.get(doubt.reason, _AMOUNT_DIFFERS)))
+    st.markdown(plain(_(WHY[doubt.reason])))
+    lines = {
+        _("Amount stated by the gateway"): _amount(doubt.amount),
+        _("Since"): context.date_time(doubt.since),
+    }
+    if doubt.reason != "dispute_outcome_unknown":
+        lines = {_("Amount booked"): _amount(doubt.expected), **lines}
+    names = {
+        _("Gateway transaction ID"): doubt.gateway_payment_id,
+        _("Gateway refund ID"): doubt.gateway_refund_id,
+        _("Gateway dispute ID"): doubt.gateway_dispute_id,
+        _("Booked on the payment"): doubt.other_payment,
+        _("The gateway's code"): doubt.code,
+    }
+    lines |= {name: value for name, value in names.items() if value}
+    st.html(top_up_labels.definition_list(lines))
+    if not allows(context.visitor.actor, "decide_payment", payment.account_id):
+        st.caption(_("Finance compares it with the gateway, and records what was found."))
+        return
+    title, text, buttons = _form_of_dispute() if ends_dispute else _form_of_review()
+    with st.popover(title), st.form(f"form-review-{doubt.id}", border=False):
+        st.markdown(text)
+        field = f"line-review-{doubt.id}"
+        st.text_input(_("Reason (what was found and done)"), max_chars=MAX_REASON_LENGTH, key=field)
+        with st.container(horizontal=True):
+            for action, label in buttons.items():
+                approval_buttons.submit_button(
+                    label, place=place, action=action, item=doubt.id, field=field
+                )
+
+
+def _form_of_review() -> tuple[str, str, dict[str, str]]:
+    """Return the title and text of the form, and its buttons by what they do."""
+    text = _("Compare it with the gateway, and put right there or here what is wrong.")
+    return _("Mark as reviewed…"), text, {"review": _("Mark as reviewed")}
+
+
+def _form_of_dispute() -> tuple[str, str, dict[str, str]]:
+    """Return the same of the form that ends a dispute."""
+    text = _("Look up at the gateway how the dispute ended. The account is frozen until then.")
+    buttons = {
+        "dispute_won": _("We kept the money"),
+        "dispute_lost": _("The customer got the money"),
+    }
+    return _("End the dispute…"), text, buttons
+
+
+def draw_all(context: PageContext) -> None:
+    """Draw, above the list of payments, every amount that waits for a review."""
+    found = database.read_snapshot(list_discrepancies, actor=context.visitor.actor)
+    if not found:
+        return
+    count = formats.number(len(found))
+    st.subheader(_("Differences from the gateway ({count})").format(count=count))
+    table = pa.table(
+        {
+            _("Since"): [context.date_time(each.discrepancy.since) for each in found],
+            _("Account"): [f"{each.account_name} · {each.account_id}" for each in found],
+            _("Amount booked"): [_amount(each.discrepancy.expected) for each in found],
+            _("Amount stated by the gateway"): [_amount(each.discrepancy.amount) for each in found],
+            _("Reason"): [_(WHY[each.discrepancy.reason]) for each in found],
+            _("Payment"): [f"/payments?ref={each.payment_reference}" for each in found],
+        }
+    )
+    right = st.column_config.TextColumn(alignment="right")
+    st.dataframe(
+        table,
+        hide_index=True,
+        height="content",
+        key="discrepancies",
+        column_config={
+            _("Amount booked"): right,
+            _("Amount stated by the gateway"): right,
+            _("Payment"): st.column_config.LinkColumn(display_text=_("Open payment")),
+        },
+    )
+
+
+def _amount(amount: Money | None) -> str:
+    return _("none") if amount is None else formats.money(amount)
