@@ -1,131 +1,21 @@
-"""The ASGI application: Streamlit's pages and the portal's own routes in one process.
+"""The application for `streamlit run app.py` and `uvicorn app:app`.
 
-`python -m portal serve` serves it; `streamlit run app.py` and `uvicorn app:app` do too.
+`python -m portal serve` serves the same one, with the time limits of its own server.
 """
 
 from __future__ import annotations
 
-import asyncio
-import gc
 import sys
-from contextlib import asynccontextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import streamlit as st
-from starlette.concurrency import run_in_threadpool
-from starlette.middleware import Middleware
-from streamlit.runtime.pages_manager import PagesManager
 
-from portal import startup
-from portal.routes import (
-    exports,
-    files,
-    health,
-    invitations,
-    mailbox,
-    payments,
-    proxies,
-    receipts,
-    second_factor,
-    security,
-    sign_in,
-    staff_invitations,
-    statements,
-    two_factor,
-    uploads,
-)
-from portal.routes.middleware import Observed, SecurityHeaders
-from portal.routes.session_gate import SessionGate
-from portal.runtime import logs
-from portal.runtime.settings import SettingsError, settings
-from portal.shell import page_runs
-from portal.shell.open_pages import open_pages, watch
-from portal.ui.sent_values import check_sent_values
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from starlette.routing import BaseRoute
-
-
-_MAX_TURN_SECONDS = 0.0005
-"""How long a page may compute while others wait. At Python's own 5 ms, whoever comes back from the
-database stands in line for as long as the question took, again and again."""
-
-
-@asynccontextmanager
-async def lifespan(_app: st.App) -> AsyncIterator[dict[str, Any]]:
-    """Have a database and everything else running while the process serves."""
-    # Once more: Streamlit and uvicorn have set up logs of their own since this was imported.
-    logs.set_up(settings())
-    running = await run_in_threadpool(startup.prepare, settings())
-    try:
-        # What start-up made stays for good: the collector need not look at it again and again.
-        gc.collect()
-        gc.freeze()
-        sys.setswitchinterval(_MAX_TURN_SECONDS)
-        async with asyncio.TaskGroup() as group:
-            watching = group.create_task(watch(open_pages()))
-            yield {}
-            watching.cancel()
-    finally:
-        await run_in_threadpool(running.stop)
-
-
-def _middleware(own_routes: list[BaseRoute]) -> list[Middleware]:
-    stack = [
-        # Outermost: what the others answer by themselves has these headers too.
-        Middleware(SecurityHeaders),
-        Middleware(Observed, own_routes=own_routes),
-        Middleware(SessionGate, own_routes=own_routes, pages=open_pages()),
-    ]
-    trusted = settings().trusted_proxies
-    if trusted is not None or not proxies.server_reads_headers():
-        own = proxies.THIS_COMPUTER if trusted is None else trusted
-        stack.insert(0, Middleware(proxies.ForwardedClient, trusted=own))
-    return stack
-
-
-def _checked_settings() -> None:
-    """Raise SettingsError where the settings, or the server beside them, cannot be used."""
-    if settings().trusted_proxies is not None and proxies.server_reads_headers():
-        raise SettingsError((proxies.TWO_READERS,))
-
+from portal.asgi import MAIN, app_options
+from portal.runtime.settings import SettingsError
 
 try:
-    _checked_settings()
+    _options = app_options()
 except SettingsError as problem:
     sys.exit(f"The settings need a change:\n{problem}")
 
-logs.set_up(settings())
-check_sent_values()
-
-# Streamlit would run a page of its own accord, without portal/main.py before it, for whoever comes
-# first after a start and comes by a page's address: there is a folder of that name.
-PagesManager.uses_pages_directory = False
-
-_routes = [
-    *sign_in.routes(),
-    *second_factor.routes(),
-    *security.routes(),
-    *two_factor.routes(),
-    *invitations.routes(),
-    *staff_invitations.routes(),
-    *statements.routes(),
-    *exports.routes(),
-    *files.routes(),
-    *uploads.routes(),
-    *payments.routes(),
-    *receipts.routes(),
-    *mailbox.routes(),
-    *health.routes(),
-]
-
-app = st.App(
-    Path(__file__).resolve().parent / "portal" / "main.py",
-    routes=_routes,
-    middleware=_middleware(_routes),
-    lifespan=lifespan,
-    on_script_error=page_runs.show_error,
-)
+# Streamlit finds its application by reading this line, without running the file.
+app = st.App(MAIN, **_options)

@@ -1,5 +1,5 @@
 """`python -m portal`: the command line."""
 
-from portal.cli import main
+from portal.cli.main import main
 
 main()

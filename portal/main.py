@@ -14,6 +14,7 @@ from portal.shell import header, page_context, page_runs
 from portal.ui import branding, page_state
 from portal.ui.i18n import _
 from portal.ui.labels import errors as error_labels
+from portal.views.top_up import dialog
 
 page_runs.begin()
 st.set_page_config(page_title=branding.NAME, page_icon=branding.ICON, layout="wide")
@@ -107,7 +108,8 @@ for name, each in {
 }.items():
     st.session_state[f"{name}_page"] = each
 
-header.draw(context, billing)
+header.draw(context, billing, add_credit=dialog.open_dialog)
+dialog.draw_open(context)
 try:
     # It shows only where the page takes its time, as a first look at a large account may. Each
     # has a thread of its own, so that a page that is merely drawn again goes without.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import streamlit as st
@@ -10,7 +11,7 @@ from portal.shell import page_context
 from portal.ui import checked, query_params
 from portal.ui.i18n import _
 from portal.views.billing import history, overview, payments, settings
-from portal.views.vouchers import listing
+from portal.views.vouchers import listing, redeeming
 
 if TYPE_CHECKING:
     from portal.shell.page_context import PageContext
@@ -58,4 +59,5 @@ elif tab == "vouchers":
 elif tab == "settings":
     settings.draw(context, account)
 else:
-    overview.draw(context, account)
+    redeeming.show_told(context, account)
+    overview.draw(context, account, draw_voucher_form=partial(redeeming.draw, context, account))

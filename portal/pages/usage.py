@@ -9,8 +9,9 @@ import streamlit as st
 from domain.metering.queries import spending_outlook, usage_report
 from portal.runtime import database
 from portal.shell import page_context
+from portal.ui import period_picker
 from portal.ui.i18n import _
-from portal.views.usage import period, report
+from portal.views.usage import report
 
 if TYPE_CHECKING:
     from portal.shell.page_context import PageContext
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 context: PageContext = st.session_state["page_context"]
 st.title(_("Usage"))
 account = page_context.account_or_stop(context)
-chosen = period.choose(page_context.day_of_sites([account.zone]))
+chosen = period_picker.choose(page_context.day_of_sites([account.zone]))
 found = database.read_snapshot(
     usage_report,
     actor=context.visitor.actor,

@@ -7,12 +7,15 @@ from urllib.parse import quote
 
 from domain import identity
 from domain.identity import SignIn, SignInOutcome
-from portal.routes.web import Call, redirect, visit_by
+from portal.routes.responses import redirect
 from portal.runtime import cookies, database
+from portal.runtime.sessions import visit_by
 from portal.runtime.settings import settings
 
 if TYPE_CHECKING:
     from starlette.responses import Response
+
+    from portal.routes.requests import Call
 
 SECOND_FACTOR_PATH = "/second-factor"
 SET_UP_PATH = "/set-up-second-factor"

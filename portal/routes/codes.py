@@ -7,7 +7,8 @@ from urllib.parse import quote
 
 import segno
 
-from portal.routes.web import FIRST, Call, own_origin, render
+from portal.routes.requests import FIRST, Call, own_origin
+from portal.routes.responses import render
 from portal.ui import branding
 from portal.ui.i18n import _
 

@@ -14,15 +14,8 @@ from domain.history.export_jobs import ExportOptions, ExportState
 from domain.history.pages import history_count
 from domain.validation import whole_number
 from portal.exports import jobs
-from portal.routes.web import (
-    DOWNLOAD_HEADERS,
-    MEDIA_TYPES,
-    Call,
-    Form,
-    form_route,
-    message,
-    redirect,
-)
+from portal.routes.forms import Form, form_route
+from portal.routes.responses import DOWNLOAD_HEADERS, MEDIA_TYPES, message, redirect
 from portal.runtime.database import read_snapshot
 from portal.ui import formats
 from portal.ui.i18n import _, available_languages, current_language, use
@@ -32,6 +25,7 @@ if TYPE_CHECKING:
     from starlette.routing import BaseRoute
 
     from domain.history.export_jobs import Export
+    from portal.routes.requests import Call
 
 _PATIENCE_SECONDS = 20
 """How long a browser waits for a file of few rows; any other shows its progress on the page."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from domain.identity import Factor, FactorAnswer
 from portal.routes.passkeys import answer_in, passkey_values, relying_party
-from portal.routes.web import Call, Reply, render
+from portal.routes.responses import render
 from portal.ui.i18n import _
 from portal.ui.labels.forms import wrong_code_text
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from domain.identity import CeremonyOptions
+    from portal.routes.requests import Call, Reply
 
 _RECOVERY = Factor.RECOVERY_CODE.value
 

@@ -19,24 +19,17 @@ from domain.errors import BillingError, InvalidInput
 from domain.metering.queries import GRAINS
 from domain.payments.bank_transfers import evidence_of
 from domain.validation import check_text, whole_number
-from portal.routes.web import (
-    DOWNLOAD_HEADERS,
-    MEDIA_TYPES,
-    Call,
-    Form,
-    Reply,
-    form_route,
-    message,
-)
+from portal.routes.forms import Form, form_route
+from portal.routes.responses import DOWNLOAD_HEADERS, MEDIA_TYPES, message
 from portal.runtime import database
 from portal.ui.i18n import _
 from portal.ui.labels import errors as error_labels
+from portal.ui.period_picker import Days
 from portal.views.analytics import download as analytics_file
 from portal.views.analytics.filters import NO_COUNTRY, Wanted
 from portal.views.audit import download as audit_file
 from portal.views.campaigns import codes as codes_file
 from portal.views.staff import review as review_file
-from portal.views.usage.period import Days
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -44,6 +37,7 @@ if TYPE_CHECKING:
     from starlette.routing import BaseRoute
 
     from domain.actors import Actor
+    from portal.routes.requests import Call, Reply
 
 _REFUSED = {"not_found": 404, "not_authorised": 403}
 

@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from db.migrate import newest_version
-from portal.routes.web import plain_answer
+from portal.routes.responses import plain_answer
 from portal.runtime import database
 
 if TYPE_CHECKING:

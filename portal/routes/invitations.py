@@ -9,23 +9,16 @@ from domain import identity
 from domain.accounts import members
 from domain.errors import Conflict, NotFound
 from portal.routes.admission import admit
-from portal.routes.web import (
-    FIRST,
-    Call,
-    Form,
-    Reply,
-    form_route,
-    message,
-    redirect,
-    render,
-    visit_by,
-)
-from portal.routes.web import sign_in_path as path_to_sign_in
+from portal.routes.forms import Form, form_route
+from portal.routes.requests import FIRST, Call, Reply
+from portal.routes.responses import message, redirect, render
 from portal.runtime import cookies, database
+from portal.runtime.sessions import visit_by
 from portal.runtime.settings import settings
 from portal.ui.i18n import _
 from portal.ui.labels import errors as error_labels
 from portal.ui.labels.roles import role_name, role_rights
+from portal.ui.urls import sign_in_path as path_to_sign_in
 
 if TYPE_CHECKING:
     from starlette.responses import Response

@@ -12,9 +12,12 @@ from urllib.parse import urlsplit
 
 from domain import outbox
 from domain.actors import system_actor
-from portal.routes.web import FIRST, Call, Form, Reply, form_route, message, render
+from portal.routes.forms import Form, form_route
+from portal.routes.requests import FIRST, Call, Reply
+from portal.routes.responses import message, render
 from portal.runtime import database, mail
-from portal.runtime.settings import LOOPBACK_HOSTS, settings
+from portal.runtime.environment import LOOPBACK_HOSTS
+from portal.runtime.settings import settings
 from portal.ui import formats
 from portal.ui.i18n import _
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 
+from portal.routes.responses import apologise, plain_answer
 from portal.routes.session_gate import PAGE_FILES, STREAMLIT_PREFIXES, own_route
-from portal.routes.web import apologise, plain_answer
 from portal.runtime import logs, metrics
 from portal.runtime.settings import settings
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from domain.identity import PasskeyAnswer, RelyingParty
-from portal.routes.web import own_origin
-from portal.runtime.settings import LOOPBACK_HOSTS
+from portal.routes.requests import own_origin
+from portal.runtime.environment import LOOPBACK_HOSTS
 from portal.ui import branding
 
 if TYPE_CHECKING:
     from domain.identity import CeremonyOptions
-    from portal.routes.web import Call
+    from portal.routes.requests import Call
 
 
 def relying_party(call: Call) -> RelyingParty | None:

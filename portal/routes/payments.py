@@ -11,7 +11,6 @@ import logging
 from collections import defaultdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
-from urllib.parse import urlencode
 
 from anyio import fail_after
 from starlette.concurrency import run_in_threadpool
@@ -25,20 +24,14 @@ from domain.gateways.interface import InboundMessage, KnownName, Outcome, Webhoo
 from domain.payments import handle_webhook, reference_of
 from domain.payments.queries import find_payment
 from domain.permissions import allows
-from portal.routes.web import (
-    FIRST,
-    Call,
-    Form,
-    Reply,
-    form_route,
-    message,
-    plain_answer,
-    redirect,
-)
+from portal.routes.forms import Form, form_route
+from portal.routes.requests import FIRST, Call, Reply
+from portal.routes.responses import message, plain_answer, redirect
 from portal.runtime import database, metrics
 from portal.runtime.gateways import gateway_of, vault
 from portal.runtime.worker_queue import QueueFull, WorkerQueue
 from portal.ui.i18n import _
+from portal.ui.urls import payment_path
 
 if TYPE_CHECKING:
     from starlette.routing import BaseRoute
@@ -201,12 +194,6 @@ def _come_back(gateway: Gateway, inbound: InboundMessage) -> Response:
     if name is not None:
         reference = database.read_snapshot(reference_of, gateway=gateway.name, name=name)
     return redirect(payment_path(reference or ""))
-
-
-def payment_path(reference: str, *, is_cancelled: bool = False) -> str:
-    """Return where a payment's result is shown, for somebody who may see it."""
-    query = {"ref": reference} | ({"cancelled": "1"} if is_cancelled else {})
-    return f"/payment?{urlencode(query)}"
 
 
 def _leave(call: Call, _reply: Reply = FIRST) -> Response:

@@ -11,7 +11,9 @@ from domain.errors import BillingError
 from domain.payments import documents_of
 from domain.payments.queries import find_payment
 from portal.exports import receipt_pdf
-from portal.routes.web import FIRST, Call, Form, Reply, form_route, message
+from portal.routes.forms import Form, form_route
+from portal.routes.requests import FIRST, Call, Reply
+from portal.routes.responses import message
 from portal.runtime import database
 from portal.runtime.gateways import vault
 from portal.ui.i18n import _, using

@@ -22,24 +22,17 @@ from portal.routes.factor_form import (
     show_factor_form,
     wrong_answer_text,
 )
+from portal.routes.forms import Form, form_route
 from portal.routes.passkeys import relying_party
-from portal.routes.web import (
-    FIRST,
-    Call,
-    Form,
-    Reply,
-    form_route,
-    local_path,
-    redirect,
-    render,
-    sign_in_path,
-    visit_by,
-)
+from portal.routes.requests import FIRST, Call, Reply
+from portal.routes.responses import redirect, render
 from portal.runtime import cookies, database
+from portal.runtime.sessions import visit_by
 from portal.runtime.settings import settings
 from portal.ui import branding
 from portal.ui.i18n import _
 from portal.ui.labels.forms import wrong_code_text
+from portal.ui.urls import local_path, sign_in_path
 
 if TYPE_CHECKING:
     from starlette.responses import Response

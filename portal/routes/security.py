@@ -9,7 +9,9 @@ from domain import identity
 from domain.errors import Conflict, NotFound
 from domain.identity import Factor, SignInOutcome
 from portal.routes.admission import CONFIRM_PATH, keep_session, with_next
-from portal.routes.web import FIRST, Call, Form, Reply, form_route, redirect, render
+from portal.routes.forms import Form, form_route
+from portal.routes.requests import FIRST, Call, Reply
+from portal.routes.responses import redirect, render
 from portal.runtime import cookies, database
 from portal.runtime.settings import settings
 from portal.ui import formats

@@ -17,8 +17,10 @@ from starlette.datastructures import Headers
 from starlette.requests import cookie_parser
 from starlette.routing import Match
 
-from portal.routes.web import is_own_origin, plain_answer, redirect, sign_in_path, visit_by
+from portal.routes.requests import is_own_origin
+from portal.routes.responses import plain_answer, redirect
 from portal.runtime import cookies
+from portal.runtime.sessions import visit_by
 from portal.runtime.settings import settings
 from portal.shell.open_pages import (
     POLICY_VIOLATION,
@@ -27,6 +29,7 @@ from portal.shell.open_pages import (
     OpenPages,
     reload_message,
 )
+from portal.ui.urls import sign_in_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

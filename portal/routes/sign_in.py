@@ -13,23 +13,16 @@ from domain import identity
 from domain.errors import NotFound
 from domain.identity import RESET_PASSWORD, VERIFY_EMAIL, SignInOutcome, SignUp
 from portal.routes.admission import admit, is_admitted
+from portal.routes.forms import Form, form_route
 from portal.routes.passkeys import answer_in, passkey_values, relying_party
-from portal.routes.web import (
-    FIRST,
-    Call,
-    Form,
-    Reply,
-    form_route,
-    local_path,
-    message,
-    redirect,
-    render,
-    visit_by,
-)
+from portal.routes.requests import FIRST, Call, Reply
+from portal.routes.responses import message, redirect, render
 from portal.runtime import database
+from portal.runtime.sessions import visit_by
 from portal.runtime.settings import settings
 from portal.ui.i18n import _, current_language
 from portal.ui.labels.forms import fault_text, notice_text
+from portal.ui.urls import local_path
 
 if TYPE_CHECKING:
     from starlette.responses import Response

@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING
 from domain import staff
 from domain.errors import Conflict, NotFound
 from portal.routes.admission import admit, start_session
-from portal.routes.web import FIRST, Call, Form, Reply, form_route, message, render, visit_by
+from portal.routes.forms import Form, form_route
+from portal.routes.requests import FIRST, Call, Reply
+from portal.routes.responses import message, render
 from portal.runtime import cookies, database
+from portal.runtime.sessions import visit_by
 from portal.runtime.settings import settings
 from portal.ui.i18n import _
 from portal.ui.labels.roles import staff_role_name

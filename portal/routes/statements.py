@@ -8,7 +8,9 @@ from domain import audit
 from domain.errors import BillingError
 from domain.ledger.statements import monthly_statement, parse_month
 from domain.validation import whole_number
-from portal.routes.web import FIRST, Call, Form, Reply, form_route, message, render
+from portal.routes.forms import Form, form_route
+from portal.routes.requests import FIRST, Call, Reply
+from portal.routes.responses import message, render
 from portal.runtime import database
 from portal.ui import formats
 from portal.ui.i18n import _, ngettext

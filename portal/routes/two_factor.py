@@ -17,23 +17,17 @@ from portal.routes.factor_form import (
     show_factor_form,
     wrong_answer_text,
 )
+from portal.routes.forms import Form, form_route
 from portal.routes.passkeys import answer_in, passkey_values, relying_party
+from portal.routes.requests import FIRST, Call, Reply
+from portal.routes.responses import redirect, render
 from portal.routes.security import browser_name
-from portal.routes.web import (
-    FIRST,
-    Call,
-    Form,
-    Reply,
-    form_route,
-    local_path,
-    redirect,
-    render,
-)
 from portal.runtime import database
 from portal.runtime.settings import settings
 from portal.ui import branding, formats
 from portal.ui.i18n import _
 from portal.ui.labels.forms import notice_text, wrong_code_text
+from portal.ui.urls import local_path
 
 if TYPE_CHECKING:
     from starlette.responses import Response

@@ -17,18 +17,14 @@ from starlette.routing import Route
 
 from domain.errors import BillingError, InvalidInput, NotAuthorised
 from domain.uploads import MAX_BYTES, MEBIBYTE, keep_upload, require_upload
-from portal.routes.web import (
-    client_of,
-    is_own_origin,
-    language_of,
-    plain_answer,
-    visit_by,
-    write_down,
-)
+from portal.routes.requests import client_of, is_own_origin, language_of
+from portal.routes.responses import plain_answer, write_down
 from portal.runtime import cookies, database, logs
+from portal.runtime.sessions import visit_by
 from portal.runtime.settings import settings
-from portal.ui.i18n import N_, _, use
+from portal.ui.i18n import _, use
 from portal.ui.labels import errors as error_labels
+from portal.ui.upload import FAULTS, PATH, TOKEN_HEADER
 
 if TYPE_CHECKING:
     from starlette.routing import BaseRoute
@@ -38,15 +34,6 @@ if TYPE_CHECKING:
 
 _BODY_SECONDS = 300
 """The largest file by a slow line, at 30 kB a second."""
-
-PATH = "/uploads"
-TOKEN_HEADER = "X-Form-Token"  # noqa: S105 - a header's name
-FAULTS = {
-    "empty": N_("The file is empty. Choose another."),
-    "too_large": N_("The file is larger than {maximum} MB. Save it smaller, and try again."),
-    "too_many": N_("Too many of your files wait for their forms. Send those first, or wait a day."),
-    "control_characters": N_("The file's name has characters that are none. Rename it."),
-}
 
 
 def routes() -> list[BaseRoute]:

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from domain.outbox import Mail
-    from portal.runtime.settings import Settings, Smtp
+    from portal.runtime.environment import Smtp
+    from portal.runtime.settings import Settings
 
 _TEMPLATES = Path(__file__).resolve().parents[1] / "templates" / "mail"
 _READY = 220

@@ -49,64 +49,29 @@ either: the log names what is wrong, and everything else works.
 from __future__ import annotations
 
 import os
-import re
 import sys
 from dataclasses import dataclass, field
-from datetime import timedelta
 from functools import cache
-from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_address, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
-
-from domain.actors import StaffRole
-from domain.gateways.paypal.client import PayPalSettings
-from domain.gateways.stripe import StripeSettings
-from domain.gateways.vnpay import VNPaySettings
-from domain.identity import AuthPolicy
 from domain.security.keyring import Keyring
 from domain.security.payload_encryption import Vault
+from portal.runtime.environment import (
+    HIGHEST_PORT,
+    Reader,
+    Smtp,
+)
+from portal.runtime.gateway_settings import GatewaySettings, read_gateways
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-    from urllib.parse import SplitResult
+    from collections.abc import Mapping
+    from ipaddress import IPv4Network, IPv6Network
+
+    from domain.identity import AuthPolicy
 
 ROOT = Path(__file__).resolve().parents[2]
-SECOND_FACTOR_ROLES = frozenset((StaffRole.FINANCE, StaffRole.ADMIN))
-"""Who signs in with more than a password outside the demo."""
-
-LOOPBACK_HOSTS = frozenset(("localhost", "127.0.0.1", "::1"))
-
-_DEMO_SECRET_KEY = "demo-secret-key-that-everybody-knows"  # noqa: S105 - refused outside the demo
-_SHORTEST_SECRET_KEY = 32
-# Of 32 random digits or hexadecimal digits fewer are different about never.
-_FEWEST_DIFFERENT_CHARACTERS = 8
-_HIGHEST_PORT = 65_535
-_DRIVER = "postgresql+psycopg2"
-_NO_PROXIES = "none"
-# Also what a header may hold: no blanks, and nothing beyond ASCII.
-_KEY = re.compile(r"[!-~]+")
-_HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_])?")
-
-
-_VNPAY_PAY = "https://pay.vnpay.vn/vpcpay.html"
-_VNPAY_API = "https://merchant.vnpay.vn/merchant_webapi/api/transaction"
-_STRIPE_API = "https://api.stripe.com"
-_PAYPAL_API = "https://api-m.paypal.com"
-_BRAND = "AI Marketplace"
-# The stand-ins know the same, so that a demo needs no account anywhere. Nothing else takes them.
-_DEMO_SECRETS = {
-    "VNPAY_TMN_CODE": "DEMOTMN1",
-    "VNPAY_HASH_SECRET": "DEMO-VNPAY-HASH-SECRET-0123456789",  # nosec B105 - see above
-    "STRIPE_SECRET_KEY": "sk_test_demo_0123456789",  # nosec B105 - see above
-    "STRIPE_WEBHOOK_SECRETS": "whsec_demo_0123456789",
-    "PAYPAL_CLIENT_ID": "demo-client-id",
-    "PAYPAL_CLIENT_SECRET": "demo-client-secret-0123456789",  # nosec B105 - see above
-    "PAYPAL_WEBHOOK_ID": "DEMO-WEBHOOK-ID-0123456789",
-}
 
 
 class SettingsError(Exception):
@@ -115,34 +80,6 @@ class SettingsError(Exception):
     def __init__(self, problems: tuple[str, ...]) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
-
-
-@dataclass(frozen=True, slots=True)
-class Smtp:
-    """The server that takes mail, and how to speak to it."""
-
-    host: str
-    port: int
-    user: str | None
-    password: str | None = field(repr=False)
-    security: str
-
-
-@dataclass(frozen=True, slots=True)
-class GatewaySettings:
-    """How each gateway is spoken to; None where it is not offered.
-
-    `sandbox_url` is where browsers and the portal reach the stand-ins, and `sandbox_port` where
-    they listen; both are None where no gateway needs them. `faults` has, for each gateway that is
-    not offered because its variables are wrong, a sentence for each of them.
-    """
-
-    vnpay: VNPaySettings | None
-    stripe: StripeSettings | None
-    paypal: PayPalSettings | None
-    sandbox_url: str | None
-    sandbox_port: int | None
-    faults: Mapping[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,10 +147,10 @@ def settings() -> Settings:
 
 def load_settings(environ: Mapping[str, str]) -> Settings:
     """Read settings from `environ`. Raises SettingsError with all that is wrong."""
-    reader = _Reader(environ)
+    reader = Reader(environ)
     database_url = reader.database_url("DATABASE_URL")
     demo = reader.flag("DEMO", default=database_url is None)
-    port = reader.number("PORT", 8501, lowest=1, highest=_HIGHEST_PORT)
+    port = reader.number("PORT", 8501, lowest=1, highest=HIGHEST_PORT)
     base_url = reader.base_url(port, demo=demo)
     secret_key = reader.secret_key(demo=demo)
     log_format = reader.choice(
@@ -232,7 +169,7 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
         smtp=reader.smtp(),
         mail_from=reader.text("MAIL_FROM") or f"billing@{urlsplit(base_url).hostname}",
         policy=reader.policy(secret_key, demo=demo),
-        gateways=reader.gateways(port, demo=demo),
+        gateways=read_gateways(reader, port, demo=demo),
         trusted_proxies=reader.trusted_proxies(demo=demo),
         database_pool_size=reader.number("DATABASE_POOL_SIZE", 10, highest=1000),
         database_pool_overflow=reader.number("DATABASE_POOL_OVERFLOW", 10, lowest=0, highest=1000),
@@ -253,343 +190,3 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
     if reader.problems:
         raise SettingsError(tuple(reader.problems))
     return loaded
-
-
-class _Reader:
-    """Reads one variable at a time, and keeps what is wrong with any of them."""
-
-    def __init__(self, environ: Mapping[str, str]) -> None:
-        self._environ = environ
-        self.problems: list[str] = []
-
-    def text(self, name: str) -> str | None:
-        return self._environ.get(name, "").strip() or None
-
-    def flag(self, name: str, *, default: bool) -> bool:
-        given = (self.text(name) or ("1" if default else "0")).lower()
-        if given not in {"0", "1", "true", "false", "yes", "no"}:
-            self.problems.append(f"{name} is 1 or 0.")
-        return given in {"1", "true", "yes"}
-
-    def number(self, name: str, default: int, *, lowest: int = 1, highest: int) -> int:
-        given = self.text(name) or str(default)
-        if given.isdecimal() and lowest <= int(given) <= highest:
-            return int(given)
-        self.problems.append(f"{name} is a whole number from {lowest} to {highest}.")
-        return default
-
-    def choice(self, name: str, words: tuple[str, ...], default: str) -> str:
-        given = (self.text(name) or default).lower()
-        if given in words:
-            return given
-        self.problems.append(f"{name} is {', '.join(words[:-1])} or {words[-1]}.")
-        return default
-
-    def metrics_port(self, port: int) -> int | None:
-        if self.text("METRICS_PORT") is None:
-            return None
-        given = self.number("METRICS_PORT", 9464, highest=_HIGHEST_PORT)
-        if given == port:
-            self.problems.append("METRICS_PORT is another port than PORT: no visitor reads it.")
-        return given
-
-    def database_url(self, name: str) -> str | None:
-        given = self.text(name)
-        if given is None:
-            return None
-        try:
-            url = make_url(given)
-        except ArgumentError:
-            url = None
-        if url is None or url.get_backend_name() not in {"postgresql", "postgres"}:
-            self.problems.append(f"{name} looks like postgresql://user:password@host/database.")
-            return given
-        return url.set(drivername=_DRIVER).render_as_string(hide_password=False)
-
-    def base_url(self, port: int, *, demo: bool) -> str:
-        fallback = f"http://localhost:{port}"
-        given = self.text("BASE_URL")
-        if given is None:
-            if not demo:
-                self.problems.append(
-                    "BASE_URL is needed outside the demo: where people reach the portal, such as"
-                    " https://billing.example.com."
-                )
-            return fallback
-        given = given.rstrip("/")
-        parts = _web_address(given)
-        if parts is None or parts.path:
-            self.problems.append("BASE_URL looks like https://billing.example.com, with no path.")
-            return fallback
-        if not demo and not _is_private(parts):
-            self.problems.append("BASE_URL starts with https:// outside the demo.")
-        return parts.geturl()
-
-    def secret_key(self, *, demo: bool) -> str:
-        given = self.text("SECRET_KEY")
-        if demo:
-            return given or _DEMO_SECRET_KEY
-        is_weak = (
-            given is None
-            or len(given) < _SHORTEST_SECRET_KEY
-            or len(set(given)) < _FEWEST_DIFFERENT_CHARACTERS
-            or given == _DEMO_SECRET_KEY
-        )
-        if is_weak:
-            self.problems.append(
-                f"SECRET_KEY needs {_SHORTEST_SECRET_KEY} or more random characters outside the"
-                f" demo, {_FEWEST_DIFFERENT_CHARACTERS} of them different."
-                ' Make one: python -c "import secrets; print(secrets.token_urlsafe(48))"'
-            )
-        return given or ""
-
-    def previous_secret_keys(self) -> tuple[str, ...]:
-        """Return the older keys; of one that has a comma in it, what is between them too."""
-        given = self.text("SECRET_KEY_PREVIOUS") or ""
-        parts = tuple(part.strip() for part in given.split(",") if part.strip())
-        return parts if len(parts) <= 1 else (*parts, given)
-
-    def smtp(self) -> Smtp | None:
-        host = self.text("SMTP_HOST")
-        if host is None:
-            return None
-        security = (self.text("SMTP_SECURITY") or "starttls").lower()
-        if security not in {"starttls", "tls", "none"}:
-            self.problems.append("SMTP_SECURITY is starttls, tls or none.")
-        return Smtp(
-            host=host,
-            port=self.number("SMTP_PORT", 587, highest=_HIGHEST_PORT),
-            user=self.text("SMTP_USER"),
-            password=self.text("SMTP_PASSWORD"),
-            security=security,
-        )
-
-    def policy(self, secret_key: str, *, demo: bool) -> AuthPolicy:
-        minutes, hours = self._span("minutes"), self._span("hours")
-        return AuthPolicy(
-            key=secret_key.encode(),
-            customer_idle=minutes("SESSION_IDLE_MINUTES", 480),
-            customer_longest=hours("SESSION_MAX_HOURS", 168),
-            staff_idle=minutes("SESSION_STAFF_IDLE_MINUTES", 60),
-            staff_longest=hours("SESSION_STAFF_MAX_HOURS", 12),
-            # The demo's people share a password that everybody knows.
-            second_factor_roles=frozenset() if demo else SECOND_FACTOR_ROLES,
-        )
-
-    def gateways(self, port: int, *, demo: bool) -> GatewaySettings:
-        sandbox_port = self.number(
-            "SANDBOX_PORT", min(port + 1, _HIGHEST_PORT), highest=_HIGHEST_PORT
-        )
-        sandbox_url = (self.text("SANDBOX_URL") or f"http://localhost:{sandbox_port}").rstrip("/")
-        if _web_address(sandbox_url) is None:
-            self.problems.append(f"SANDBOX_URL looks like http://localhost:{sandbox_port}.")
-        # Wherever browsers reach them, they run on this computer.
-        sandbox = _Sandbox(sandbox_url, f"http://127.0.0.1:{sandbox_port}") if demo else None
-        vnpay = _GatewayReader(self._environ, sandbox)
-        stripe = _GatewayReader(self._environ, sandbox)
-        paypal = _GatewayReader(self._environ, sandbox)
-        vnpay_settings, stripe_settings = vnpay.vnpay(), stripe.stripe()
-        paypal_settings = paypal.paypal()
-        readers = {"vnpay": vnpay, "stripe": stripe, "paypal": paypal}
-        uses_sandbox = any(each.uses_sandbox for each in readers.values())
-        return GatewaySettings(
-            vnpay=None if vnpay.problems else vnpay_settings,
-            stripe=None if stripe.problems else stripe_settings,
-            paypal=None if paypal.problems else paypal_settings,
-            sandbox_url=sandbox_url if uses_sandbox else None,
-            sandbox_port=sandbox_port if uses_sandbox else None,
-            faults={name: tuple(each.problems) for name, each in readers.items() if each.problems},
-        )
-
-    def trusted_proxies(self, *, demo: bool) -> tuple[IPv4Network | IPv6Network, ...] | None:
-        name = "TRUSTED_PROXIES"
-        if self.text(name) is None:
-            if not demo:
-                self.problems.append(
-                    f"{name} is needed outside the demo: the addresses or networks of the proxies"
-                    f" in front of the portal, such as 127.0.0.1, or {_NO_PROXIES} if there are"
-                    " none."
-                )
-            return None
-        given = self.parts(name)
-        if [part.lower() for part in given] == [_NO_PROXIES]:
-            return ()
-        networks = tuple(network for part in given if (network := _network(part)) is not None)
-        if not given or len(networks) < len(given):
-            self.problems.append(
-                f"{name} has addresses or networks such as 10.0.0.5, 10.1.0.0/16 or 2001:db8::/64,"
-                f" with commas between them, or the one word {_NO_PROXIES}."
-            )
-        if any(network.prefixlen == 0 for network in _joined(networks)):
-            self.problems.append(
-                f"{name} names the proxies alone: where everybody is in it, anybody chooses the"
-                " address that they are taken for."
-            )
-        return networks
-
-    def parts(self, name: str) -> tuple[str, ...]:
-        """Return what commas separate, without what is empty."""
-        return tuple(part.strip() for part in (self.text(name) or "").split(",") if part.strip())
-
-    def _span(self, unit: str) -> Callable[[str, int], timedelta]:
-        def read(name: str, default: int) -> timedelta:
-            return timedelta(**{unit: self.number(name, default, highest=100_000)})
-
-        return read
-
-
-@dataclass(frozen=True, slots=True)
-class _Sandbox:
-    """Where browsers and the portal reach the stand-ins."""
-
-    url: str
-    api: str
-
-
-class _GatewayReader(_Reader):
-    """Reads one gateway's variables. Its `problems` are of that gateway alone.
-
-    With a `sandbox`, a gateway without variables has its stand-in. `uses_sandbox` tells that.
-    """
-
-    def __init__(self, environ: Mapping[str, str], sandbox: _Sandbox | None) -> None:
-        super().__init__(environ)
-        self._sandbox = sandbox
-        self.uses_sandbox = False
-
-    def vnpay(self) -> VNPaySettings | None:
-        keys = self._keys("VNPAY_TMN_CODE", "VNPAY_HASH_SECRET")
-        if keys is None:
-            return None
-        pay_url = self._address("VNPAY_PAY_URL", _VNPAY_PAY)
-        api_url = self._address("VNPAY_API_URL", _VNPAY_API)
-        if self._sandbox is not None and self.uses_sandbox:
-            pay_url = f"{self._sandbox.url}/vnpay/paymentv2/vpcpay.html"
-            api_url = f"{self._sandbox.api}/vnpay/merchant_webapi/api/transaction"
-        server_ip = self.text("SERVER_IP") or "127.0.0.1"
-        if not _is_ip_address(server_ip):
-            self.problems.append("SERVER_IP is an address such as 203.0.113.5.")
-        return VNPaySettings(
-            tmn_code=keys[0],
-            hash_secret=keys[1],
-            pay_url=pay_url,
-            api_url=api_url,
-            is_sandbox=self.uses_sandbox or "sandbox" in pay_url,
-            server_ip=server_ip,
-        )
-
-    def stripe(self) -> StripeSettings | None:
-        keys = self._keys("STRIPE_SECRET_KEY", "STRIPE_WEBHOOK_SECRETS")
-        if keys is None:
-            return None
-        secrets = tuple(part.strip() for part in keys[1].split(",") if part.strip())
-        if keys[0] and not keys[0].startswith(("sk_", "rk_")):
-            self.problems.append("STRIPE_SECRET_KEY starts with sk_ or rk_.")
-        if keys[1] and not (secrets and all(each.startswith("whsec_") for each in secrets)):
-            self.problems.append("STRIPE_WEBHOOK_SECRETS has secrets that start with whsec_.")
-        api_base = _STRIPE_API
-        if self._sandbox is not None and self.uses_sandbox:
-            api_base = f"{self._sandbox.api}/stripe"
-        return StripeSettings(
-            secret_key=keys[0],
-            webhook_secrets=secrets,
-            api_base=api_base,
-            is_sandbox=self.uses_sandbox or "_test_" in keys[0],
-        )
-
-    def paypal(self) -> PayPalSettings | None:
-        keys = self._keys("PAYPAL_CLIENT_ID", "PAYPAL_CLIENT_SECRET", "PAYPAL_WEBHOOK_ID")
-        if keys is None:
-            return None
-        api_base = self._address("PAYPAL_API_URL", _PAYPAL_API)
-        if self._sandbox is not None and self.uses_sandbox:
-            api_base = f"{self._sandbox.api}/paypal"
-        chosen = PayPalSettings(
-            client_id=keys[0],
-            client_secret=keys[1],
-            webhook_id=keys[2],
-            api_base=api_base,
-            is_sandbox=self.uses_sandbox or "sandbox" in api_base,
-            brand_name=_BRAND,
-        )
-        if api_base.startswith("http://") and not chosen.has_stand_in:
-            self.problems.append("PAYPAL_API_URL starts with https://.")
-        return chosen
-
-    def _keys(self, *names: str) -> tuple[str, ...] | None:
-        """Return what a gateway knows us by: what was given, the demo's, or None.
-
-        Half of it, what everybody knows and what no gateway gives are problems.
-        """
-        given = {name: self.text(name) for name in names}
-        if not any(given.values()):
-            self.uses_sandbox = self._sandbox is not None
-            return tuple(_DEMO_SECRETS[name] for name in names) if self.uses_sandbox else None
-        for name, value in given.items():
-            parts = self.parts(name)
-            if value is None:
-                others = " and ".join(each for each in names if each != name)
-                self.problems.append(f"{name} is missing: it goes with {others}.")
-            elif not set(parts).isdisjoint(_DEMO_SECRETS.values()):
-                self.problems.append(
-                    f"{name} is the demo's, which everybody knows: use the one of your own account."
-                )
-            elif not all(_KEY.fullmatch(part) for part in parts):
-                self.problems.append(f"{name} has a blank or another character that no key has.")
-        return tuple(value or "" for value in given.values())
-
-    def _address(self, name: str, default: str) -> str:
-        """Return a gateway's address: nothing of it goes over the network in the clear."""
-        given = (self.text(name) or default).rstrip("/")
-        parts = _web_address(given)
-        if parts is None or not _is_private(parts):
-            self.problems.append(f"{name} is an address that starts with https://, as {default}.")
-            return default
-        return parts.geturl()
-
-
-def _web_address(given: str) -> SplitResult | None:
-    """Return the parts of an address with a host and at most a port and a path, or None."""
-    try:
-        parts = urlsplit(given)
-        has_port = parts.port != 0
-    except ValueError:
-        return None
-    host = parts.hostname or ""
-    is_host = _HOST.fullmatch(host) is not None or _is_ip_address(host)
-    is_plain = parts.username is None and not any(each in given for each in "?#\\")
-    fits = parts.scheme in {"http", "https"} and is_host and has_port and is_plain
-    return parts if fits and _KEY.fullmatch(given) else None
-
-
-def _is_private(parts: SplitResult) -> bool:
-    """Whether nobody else reads what is sent there: by TLS, or on this computer."""
-    return parts.scheme == "https" or parts.hostname in LOOPBACK_HOSTS
-
-
-def _is_ip_address(text: str) -> bool:
-    try:
-        ip_address(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _joined(
-    networks: Iterable[IPv4Network | IPv6Network],
-) -> tuple[IPv4Network | IPv6Network, ...]:
-    """Return the networks with those that make up a wider one as that one."""
-    four = collapse_addresses(each for each in networks if isinstance(each, IPv4Network))
-    six = collapse_addresses(each for each in networks if isinstance(each, IPv6Network))
-    return (*four, *six)
-
-
-def _network(text: str) -> IPv4Network | IPv6Network | None:
-    """Return a network, or None; an IPv4 one in an IPv6 one's clothes would never be met."""
-    try:
-        network = ip_network(text)
-    except ValueError:
-        return None
-    if isinstance(network, IPv6Network) and network.network_address.ipv4_mapped is not None:
-        return None
-    return network

@@ -19,9 +19,10 @@ from portal.shell.visitor import choose_account, current_visitor, sign_out_form
 from portal.ui import checked, query_params
 from portal.ui.formats import plain
 from portal.ui.i18n import _
-from portal.views.top_up import dialog
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from streamlit.navigation.page import StreamlitPage
 
     from portal.shell.page_context import PageContext
@@ -29,8 +30,10 @@ if TYPE_CHECKING:
 _STYLE = Path(__file__).with_name("style.css")
 
 
-def draw(context: PageContext, billing: StreamlitPage) -> None:
-    """Draw the header; the balance at the right leads to Billing."""
+def draw(
+    context: PageContext, billing: StreamlitPage, *, add_credit: Callable[[int], None]
+) -> None:
+    """Draw the header; the balance at the right leads to Billing, the button calls `add_credit`."""
     st.html(_STYLE)
     with st.container(
         horizontal=True, horizontal_alignment="right", vertical_alignment="center", key="header"
@@ -43,12 +46,11 @@ def draw(context: PageContext, billing: StreamlitPage) -> None:
                 label=plain(_("Balance {amount}").format(amount=balance)),
                 icon=":material/account_balance_wallet:",
             )
-        _add_credit(context)
+        _add_credit(context, add_credit)
         _menu(context)
-    dialog.draw_open(context)
 
 
-def _add_credit(context: PageContext) -> None:
+def _add_credit(context: PageContext, add_credit: Callable[[int], None]) -> None:
     """Draw the button for those who may pay for the account."""
     account = context.account
     if account is None:
@@ -61,7 +63,7 @@ def _add_credit(context: PageContext) -> None:
         type="primary",
         icon=":material/add:",
         key="add_credit_open",
-        on_click=dialog.open_dialog,
+        on_click=add_credit,
         args=(account.account_id,),
     )
 

@@ -11,20 +11,16 @@ from urllib.parse import urlencode, urlsplit
 import streamlit as st
 
 from domain import identity
-from portal.routes.web import sign_in_path, visit_by
 from portal.runtime import cookies, database
+from portal.runtime.sessions import visit_by
 from portal.runtime.settings import settings
+from portal.ui.branding import BUTTON_STYLE
+from portal.ui.urls import sign_in_path
 
 if TYPE_CHECKING:
     from typing import Never
 
     from domain.actors import Actor
-
-BUTTON_STYLE = (
-    "min-height:2.5rem;padding:.25rem .75rem;font:inherit;font-size:.875rem;color:inherit;"
-    "background:none;border:1px solid color-mix(in srgb,currentColor 40%,transparent);"
-    "border-radius:.375rem;cursor:pointer"
-)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,3 +17,10 @@ ICON = "data:image/svg+xml," + quote(
 def title(page: str) -> str:
     """Return a tab's title for a page of this title."""
     return f"{page} · {NAME}"
+
+
+BUTTON_STYLE = (
+    "min-height:2.5rem;padding:.25rem .75rem;font:inherit;font-size:.875rem;color:inherit;"
+    "background:none;border:1px solid color-mix(in srgb,currentColor 40%,transparent);"
+    "border-radius:.375rem;cursor:pointer"
+)

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 import streamlit as st
 
-from portal.shell.visitor import BUTTON_STYLE
+from portal.ui.branding import BUTTON_STYLE
 from portal.ui.i18n import current_language
 
 if TYPE_CHECKING:

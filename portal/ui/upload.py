@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from domain.uploads import MAX_BYTES, MEBIBYTE, find_upload, name_of_upload
-from portal.routes.uploads import FAULTS, PATH, TOKEN_HEADER
 from portal.runtime import database
-from portal.shell.visitor import BUTTON_STYLE
-from portal.ui.i18n import _, current_language
+from portal.ui.branding import BUTTON_STYLE
+from portal.ui.i18n import N_, _, current_language
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,6 +23,14 @@ if TYPE_CHECKING:
     from domain.uploads import UploadedFile
     from portal.shell.page_context import PageContext
 
+PATH = "/uploads"
+TOKEN_HEADER = "X-Form-Token"  # noqa: S105 - a header's name
+FAULTS = {
+    "empty": N_("The file is empty. Choose another."),
+    "too_large": N_("The file is larger than {maximum} MB. Save it smaller, and try again."),
+    "too_many": N_("Too many of your files wait for their forms. Send those first, or wait a day."),
+    "control_characters": N_("The file's name has characters that are none. Rename it."),
+}
 _STYLE = "display:flex;flex-direction:column;gap:.25rem;font-size:.875rem"
 _SCRIPT = """
 (() => {

@@ -27,7 +27,9 @@ from domain.actors import StaffRole, system_actor
 from domain.errors import Conflict
 from domain.metering import usage
 from domain.security import passwords
-from portal import cli, demo, startup
+from portal import demo, startup
+from portal.cli import main as cli
+from portal.cli import shared
 from portal.runtime import database
 from portal.runtime.settings import ROOT, settings
 from tests import factories
@@ -358,7 +360,7 @@ def test_any_refusal_of_the_domain_is_one_line(
 
 
 def test_the_commands_are_listed() -> None:
-    listed = CliRunner().invoke(cli.commands, ["--help"]).output
+    listed = CliRunner().invoke(shared.commands, ["--help"]).output
     names = "serve migrate demo import-usage verify-ledger create-user reset-second-factor jobs"
     for name in names.split():
         assert re.search(rf"^.? *{name} ", listed, re.MULTILINE)

@@ -30,7 +30,7 @@ from domain.history.rows import HistoryFilter
 from portal.exports import jobs, worker
 from portal.routes import exports as routes
 from portal.routes import sign_in
-from portal.routes.web import MAX_FORM_BYTES
+from portal.routes.forms import MAX_FORM_BYTES
 from portal.runtime import cookies, database
 from portal.runtime.settings import settings
 from tests.factories import charge, grant, make_account

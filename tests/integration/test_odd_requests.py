@@ -25,7 +25,7 @@ from domain.errors import InvalidInput
 from domain.history.export_jobs import ExportOptions
 from domain.history.rows import HistoryFilter
 from domain.identity import Client
-from portal.routes import web
+from portal.routes import forms
 from portal.routes.middleware import Observed
 from portal.routes.session_gate import SessionGate
 from portal.runtime import cookies, database
@@ -272,7 +272,7 @@ def test_answer_of_the_last_resort_has_the_security_headers(
 
     own = [Route("/broken", broken)]
     app = Starlette(routes=own, middleware=importlib.import_module("app")._middleware(own))
-    monkeypatch.setattr(web, "_log", logging.getLogger("a log that nobody reads"))
+    monkeypatch.setattr(forms, "_log", logging.getLogger("a log that nobody reads"))
     for sent in (Sent("GET", b"/broken"), Sent("GET", b"/broken", query=b"\xff")):
         answer = run_async(call(app, sent))
         assert answer.status == (400 if sent.query else 500)

@@ -22,7 +22,8 @@ from domain.security.digests import digest_key
 from domain.security.keyring import Keyring, UnknownKey
 from domain.security.payload_encryption import NOBODY, VAULT, Vault
 from domain.security.secret_keys import KeyState, Rotation, key_state, open_digest_key, rotate_keys
-from portal import cli, startup
+from portal import startup
+from portal.cli import main as cli
 from portal.runtime import database
 from portal.runtime.settings import Settings, SettingsError, load_settings, settings
 from tests.support.environment import OUTSIDE_DEMO

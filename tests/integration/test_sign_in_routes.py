@@ -12,8 +12,9 @@ from sqlalchemy import create_engine, func, select, text, update
 from db.models import OutboxMessage, User, UserSession
 from domain import identity
 from domain.actors import StaffRole, system_actor
-from portal.routes import refusals, web
+from portal.routes import refusals
 from portal.runtime import database
+from portal.ui import urls
 from tests.support.environment import OUTSIDE_DEMO
 from tests.support.keys import parameters_of
 from tests.support.route_browser import HERE, browser, form_token, post
@@ -318,12 +319,12 @@ def test_who_is_signed_in_need_not_sign_in() -> None:
     ],
 )
 def test_after_signing_in_nobody_is_sent_elsewhere(elsewhere: str) -> None:
-    assert web.local_path(elsewhere) == "/"
+    assert urls.local_path(elsewhere) == "/"
 
 
 @pytest.mark.parametrize("path", ["/", "/billing", "/billing?tab=history&q=a%20b", "/a:b"])
 def test_paths_of_the_portal_are_kept(path: str) -> None:
-    assert web.local_path(path) == path
+    assert urls.local_path(path) == path
 
 
 @pytest.mark.usefixtures("portal_database")

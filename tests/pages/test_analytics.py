@@ -25,10 +25,10 @@ from portal.ui import query_params
 from portal.ui.formats import MINUS
 from portal.ui.labels import analytics as analytics_labels
 from portal.ui.labels import ledger as ledger_labels
+from portal.ui.period_picker import Days
 from portal.views.analytics import report as drawing
 from portal.views.analytics.filters import Wanted
 from portal.views.analytics.workbook import make_workbook
-from portal.views.usage.period import Days
 from tests.factories import SYSTEM, UNIT, charge, grant, make_account, make_site
 from tests.pages.conftest import FURTHEST_EAST, FURTHEST_WEST
 

@@ -13,7 +13,7 @@ from domain.actors import StaffRole, user_actor
 from domain.gateways.interface import DisputeState, DisputeUpdate, GatewayRefused
 from domain.payments.gateway_updates import apply_updates
 from domain.support import PendingApproval
-from portal.views.payments import refunding
+from portal.ui import send_refund
 from tests.factories import UNIT, charge
 from tests.gateways import GATEWAYS, ScriptedGateway, dong
 from tests.integration.test_refund_limits import PAID, pay, refund
@@ -235,7 +235,7 @@ def test_approving_a_refund_requests_it(
 def refusing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the gateway refuse each refund."""
     gateway = ScriptedGateway(failure=GatewayRefused("vnpay", "too_late"))
-    monkeypatch.setattr(refunding, "gateway_of", lambda _name: gateway)
+    monkeypatch.setattr(send_refund, "gateway_of", lambda _name: gateway)
 
 
 REFUSED = "VNPay refused the refund, and its credit was restored."

@@ -25,8 +25,8 @@ from domain.errors import BillingError
 from domain.history.export_jobs import ExportOptions
 from domain.history.rows import HistoryFilter
 from domain.identity import Client, SignUp
-from portal.routes.web import visit_by
 from portal.runtime import database
+from portal.runtime.sessions import visit_by
 from portal.runtime.settings import settings
 from tests.factories import SYSTEM, next_key
 from tests.support.odd_requests import NOBODY, Genuine, Requests

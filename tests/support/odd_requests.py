@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote_from_bytes, urlencode
 
-from portal.routes.uploads import TOKEN_HEADER, UploadRoute
-from portal.routes.web import MAX_FORM_BYTES, Form
+from portal.routes.forms import MAX_FORM_BYTES, Form
+from portal.routes.uploads import UploadRoute
 from portal.runtime import cookies
 from portal.runtime.settings import settings
+from portal.ui.upload import TOKEN_HEADER
 from tests.support.asgi_calls import Sent
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from portal.views.usage.figures import Series, told_apart
+from portal.ui.bar_chart import Series, told_apart
 
 
 def test_each_series_has_a_name_of_its_own() -> None:

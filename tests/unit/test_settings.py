@@ -14,14 +14,15 @@ from domain.gateways.paypal.client import PayPal
 from domain.gateways.stripe import StripeCheckout
 from domain.gateways.vnpay import VNPay
 from domain.security.keyring import Keyring, UnknownKey
+from portal.runtime.gateway_settings import _DEMO_SECRETS
 from portal.runtime.gateways import gateway_faults, gateway_names
-from portal.runtime.settings import _DEMO_SECRETS, SettingsError, load_settings
+from portal.runtime.settings import SettingsError, load_settings
 from sandbox import stripe, vnpay
 from tests.support.environment import OUTSIDE_DEMO
 from tests.support.environment import SECRET_KEY as KEY
 
 if TYPE_CHECKING:
-    from portal.runtime.settings import GatewaySettings
+    from portal.runtime.gateway_settings import GatewaySettings
 
 SERVED = {
     "DATABASE_URL": "postgresql://portal:secret-word@db/portal",

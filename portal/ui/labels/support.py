@@ -10,7 +10,7 @@ from portal.ui import approval_buttons, formats
 from portal.ui.i18n import N_, _
 from portal.ui.labels import ledger as ledger_labels
 from portal.ui.labels import top_up as top_up_labels
-from portal.views.vouchers import redeeming
+from portal.ui.labels import vouchers
 
 if TYPE_CHECKING:
     from domain.support import Allowance
@@ -158,7 +158,7 @@ def refusal(context: PageContext, error: BillingError, currency: str | None = No
         return happened
     if isinstance(error, VoucherRefused):
         own = _VOUCHERS.get(error.reason)
-        return _(own) if own else redeeming.refusal(context, error)
+        return _(own) if own else vouchers.refusal(context, error)
     if isinstance(error, InvalidInput) and (error.field, error.reason) in _FAULTS:
         return _(_FAULTS[error.field, error.reason]).format(**error.values)
     if isinstance(error, Conflict) and error.reason in _CONFLICTS:

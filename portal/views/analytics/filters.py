@@ -8,17 +8,16 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from portal.shell import page_context
-from portal.ui import formats, query_params
+from portal.ui import formats, period_picker, query_params
 from portal.ui.i18n import _
 from portal.ui.labels import analytics as analytics_labels
 from portal.ui.labels import ledger as ledger_labels
-from portal.views.usage import period
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from domain.analytics.queries import AnalyticsChoices
-    from portal.views.usage.period import Days
+    from portal.ui.period_picker import Days
 
 NO_COUNTRY = "none"
 """Stands in the address for accounts that have no country."""
@@ -58,18 +57,18 @@ def choose(choices: AnalyticsChoices) -> Wanted:
     zones = [zone for code, zone in choices.zones.items() if code == site_given]
     today = page_context.day_of_sites(zones or choices.zones.values())
     with st.container(horizontal=True, vertical_alignment="bottom", key="analytics-choice"):
-        days = period.choose_days(today)
+        days = period_picker.choose_days(today)
         site = _one_of(_("Site"), "site", list(choices.sites), lambda code: choices.sites[code])
         countries = [code or NO_COUNTRY for code in choices.countries]
         country = _one_of(_("Country"), "country", countries, country_name)
         currency = _one_of(_("Currency"), "currency", choices.currencies, str)
         service = _one_of(_("Service"), "service", choices.services, ledger_labels.service)
         st.button(_("Reset filters"), on_click=reset, icon=":material/restart_alt:")
-    return Wanted(period.usable(days), site, country, currency, service)
+    return Wanted(period_picker.usable(days), site, country, currency, service)
 
 
 def _one_of(label: str, name: str, options: Sequence[str], shown: Callable[[str], str]) -> str:
-    return period.select(
+    return period_picker.select(
         label,
         name,
         [_EVERYTHING, *options],

@@ -12,11 +12,11 @@ import streamlit as st
 from domain.analytics.queries import account_shares
 from portal.runtime import database
 from portal.ui import checked, formats, query_params
+from portal.ui.bar_chart import Bar, Series, stacked_bars, told_apart
 from portal.ui.i18n import _, ngettext
 from portal.ui.labels import analytics as analytics_labels
 from portal.ui.labels import ledger as ledger_labels
 from portal.views.analytics import filters
-from portal.views.usage.figures import Bar, Series, stacked_bars, told_apart
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -13,8 +13,8 @@ import streamlit as st
 from domain.errors import NotFound
 from domain.history.export_jobs import ExportOptions, ExportState
 from portal.exports import jobs
-from portal.shell.visitor import BUTTON_STYLE
 from portal.ui import formats, partial_runs, query_params
+from portal.ui.branding import BUTTON_STYLE
 from portal.ui.i18n import _, current_language
 
 if TYPE_CHECKING:

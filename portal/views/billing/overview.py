@@ -11,13 +11,13 @@ from domain.ledger.balances import account_overview
 from domain.ledger.statements import statement_months
 from portal.runtime import database
 from portal.ui import charts, checked, formats
+from portal.ui.balance_remarks import draw_remarks
 from portal.ui.formats import plain, relative_days
 from portal.ui.i18n import _
 from portal.ui.labels import ledger as ledger_labels
-from portal.views.vouchers import redeeming
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from domain.ledger.balances import AccountOverview, AccountSummary
     from portal.shell.page_context import PageContext
@@ -32,9 +32,10 @@ COLOURS = {
 _SHOWN_WITHOUT_CREDIT = frozenset({"plan", "voucher", "top_up"})
 
 
-def draw(context: PageContext, account: AccountSummary) -> None:
-    """Draw the tab."""
-    redeeming.show_told(context, account)
+def draw(
+    context: PageContext, account: AccountSummary, *, draw_voucher_form: Callable[[], None]
+) -> None:
+    """Draw the tab; `draw_voucher_form` draws Add Voucher in its place."""
     found = database.read_snapshot(
         account_overview, actor=context.visitor.actor, account_id=account.account_id
     )
@@ -44,7 +45,7 @@ def draw(context: PageContext, account: AccountSummary) -> None:
             _("This account is frozen: new credit cannot be reserved for usage. Contact support.")
         )
     _owed(context, found)
-    redeeming.draw(context, account)
+    draw_voucher_form()
     if not found.grants:
         st.info(
             _("There is no credit now. What is added shows here, with where it came from."),
@@ -72,19 +73,6 @@ def _metrics(context: PageContext, found: AccountOverview) -> None:
         for name, micros in amounts.items():
             st.metric(name, plain(context.money(micros)), border=True)
     draw_remarks(context, found)
-
-
-def draw_remarks(context: PageContext, found: AccountOverview) -> None:
-    """Say of the amounts above what they leave out, and what they can pay for."""
-    if found.summary.ended_micros:
-        text = _(
-            "{amount} has expired and is being closed. It is not in the balance; only usage from"
-            " before its end can still use it."
-        )
-        st.caption(plain(text.format(amount=context.money(found.summary.ended_micros))))
-    if found.restricted_micros:
-        text = _("{amount} of what is available pays for named services only.")
-        st.caption(plain(text.format(amount=context.money(found.restricted_micros))))
 
 
 def _owed(context: PageContext, found: AccountOverview) -> None:

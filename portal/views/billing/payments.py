@@ -11,11 +11,10 @@ import streamlit as st
 
 from domain.payments.queries import PaymentStatus, payment_page
 from portal.runtime import database
-from portal.ui import checked, formats, query_params
+from portal.ui import checked, formats, payment_documents, query_params
 from portal.ui.formats import plain
 from portal.ui.i18n import _, ngettext
 from portal.ui.labels import top_up as top_up_labels
-from portal.views.top_up import result
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -158,7 +157,7 @@ def _credited(row: PaymentView) -> str:
 
 
 def _receipt(row: PaymentView) -> str:
-    if result.offers_receipt(row):
+    if payment_documents.offers_receipt(row):
         return _("Ready")
     is_due = row.status is PaymentStatus.SUCCESS and not row.has_lost_dispute
     return _("Processing") if is_due else ""

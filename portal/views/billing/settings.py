@@ -11,11 +11,11 @@ from babel import Locale
 from domain.actors import MemberRole
 from domain.billing_profiles import ProfileKind, current_profile, profile_choices, profile_history
 from portal.runtime import database
+from portal.ui import billing_profile_form
 from portal.ui.i18n import _, current_language
 from portal.ui.labels import top_up as top_up_labels
 from portal.ui.lost_rights import show_lost
 from portal.views.billing import display
-from portal.views.top_up import profile_form
 
 if TYPE_CHECKING:
     from domain.billing_profiles import ProfileVersion
@@ -37,11 +37,11 @@ def draw(context: PageContext, account: AccountSummary) -> None:
         "Your role changed; you can no longer change the billing information. Ask an owner of the"
         " account."
     )
-    show_lost(profile_form.SAVE_PROFILE, text, is_allowed=may_save)
+    show_lost(billing_profile_form.SAVE_PROFILE, text, is_allowed=may_save)
     if may_save:
         choices = database.read_snapshot(profile_choices, actor=actor, account_id=account_id)
         version = current.version if current is not None else 0
-        saved = profile_form.draw(
+        saved = billing_profile_form.draw(
             context,
             choices,
             current,

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from domain import payments
 from domain.errors import BillingError, RefundRefused
 from domain.money import Money
 from domain.payments.queries import payment_timeline
@@ -27,7 +26,6 @@ from domain.support import (
 from domain.support.queries import list_requests
 from domain.validation import MAX_REASON_LENGTH
 from portal.runtime import database
-from portal.runtime.gateways import gateway_of
 from portal.shell.display_names import naming
 from portal.ui import formats
 from portal.ui.formats import plain
@@ -35,6 +33,7 @@ from portal.ui.i18n import _, current_language
 from portal.ui.labels import payments as payment_labels
 from portal.ui.labels import support as support_labels
 from portal.ui.labels import top_up as top_up_labels
+from portal.ui.send_refund import send_refund
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -309,25 +308,3 @@ def _refund(
         why=support_labels.why_it_waits(staff_action.name, became.allowance),
         when=context.date_time(became.expires_at),
     )
-
-
-def send_refund(gateway_name: str, refund_id: int | None) -> str:
-    """Send a refund that was requested, where its gateway is there; return what to say of it.
-
-    Raises RefundRefused where the gateway does not pay it.
-    """
-    gateway = gateway_of(gateway_name)
-    name, state = top_up_labels.gateway(gateway_name), ""
-    if gateway_name == "bank":
-        return _("The refund was requested. Pay it from the bank account, and record the payout.")
-    if gateway is not None and refund_id is not None:
-        with st.spinner(_("Asking {gateway}…").format(gateway=name)):
-            state = payments.send_refund(database.sessions(), gateway=gateway, refund_id=refund_id)
-    if state == "failed":
-        raise RefundRefused(gateway_name)
-    if state == payments.WAITS:
-        return _(
-            "The credit was taken, and the refund waits: {gateway} tells of one refund of a"
-            " payment at a time. It is sent by itself once the one before it has settled."
-        ).format(gateway=name)
-    return _("The refund was requested.")

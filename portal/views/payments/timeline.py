@@ -14,13 +14,12 @@ from domain.payments.queries import payment_timeline
 from portal.runtime import database
 from portal.runtime.gateways import gateway_of, vault
 from portal.shell.display_names import naming
-from portal.ui import formats, query_params
+from portal.ui import formats, payment_documents, query_params
 from portal.ui.formats import plain
 from portal.ui.i18n import _
 from portal.ui.labels import payments as payment_labels
 from portal.ui.labels import top_up as top_up_labels
 from portal.views.payments import decision, payouts, refunding
-from portal.views.top_up import result
 
 if TYPE_CHECKING:
     from domain.payments.queries import PaymentTimeline, PaymentView
@@ -126,14 +125,14 @@ def _actions(context: PageContext, found: PaymentTimeline) -> None:
             _ask(context, found)
         can_send = role in {StaffRole.SUPPORT, StaffRole.FINANCE}
         if (
-            result.offers_receipt(payment)
+            payment_documents.offers_receipt(payment)
             and can_send
             and st.button(_("Send the receipt again"), icon=":material/send:")
         ):
             _resend(context, payment)
         refunding.draw(context, found)
-        if result.offers_receipt(payment):
-            result.draw_documents(context, payment)
+        if payment_documents.offers_receipt(payment):
+            payment_documents.draw_documents(context, payment)
         st.page_link(
             st.session_state["billing_page"],
             label=_("Go to the account"),

@@ -14,13 +14,13 @@ from domain.support.queries import list_requests
 from portal.runtime import database
 from portal.shell.display_names import naming
 from portal.ui import formats
+from portal.ui.balance_remarks import draw_remarks
 from portal.ui.formats import plain
 from portal.ui.i18n import N_, _
 from portal.ui.labels import ledger as ledger_labels
 from portal.ui.labels import support as support_labels
 from portal.ui.labels.roles import role_name
 from portal.ui.labels.top_up import definition_list
-from portal.views.billing.overview import draw_remarks
 
 if TYPE_CHECKING:
     from domain.ledger.balances import AccountSummary

@@ -21,13 +21,12 @@ from domain.support.queries import list_requests, waiting_counts
 from domain.validation import MAX_REASON_LENGTH
 from portal.runtime import database
 from portal.shell.display_names import naming
-from portal.ui import approval_buttons, flash, formats
+from portal.ui import approval_buttons, flash, formats, send_refund
 from portal.ui.formats import plain
 from portal.ui.i18n import N_, _
 from portal.ui.labels import support as support_labels
 from portal.ui.labels import top_up as top_up_labels
 from portal.ui.labels.top_up import definition_list
-from portal.views.payments import refunding
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -201,7 +200,7 @@ def _approve(context: PageContext, pressed: Pressed, request: RequestView | None
     if done.refund_id is None or request is None or request.payment_gateway is None:
         return _named(request, _("Approved and done."))
     text = _named(request, _("Approved."))
-    return f"{text} {refunding.send_refund(request.payment_gateway, done.refund_id)}"
+    return f"{text} {send_refund.send_refund(request.payment_gateway, done.refund_id)}"
 
 
 def _refuse(context: PageContext, pressed: Pressed, request: RequestView | None) -> str:

@@ -22,19 +22,18 @@ from domain.payments import CONSENT_VERSION, methods_of
 from domain.payments.checkout import check_amount
 from domain.payments.exchange_rates import make_quote
 from domain.payments.top_up_limits import limits_of
-from portal.routes.payments import payment_path
 from portal.runtime import database
 from portal.runtime.gateways import gateway_of
 from portal.runtime.settings import settings
 from portal.shell.page_context import account_or_stop
-from portal.ui import checked, formats, partial_runs
+from portal.ui import billing_profile_form, checked, formats, partial_runs
 from portal.ui.field_errors import FieldErrors
 from portal.ui.formats import plain
 from portal.ui.fragments import redraw_fragment
 from portal.ui.i18n import _, current_language
 from portal.ui.labels import errors as error_labels
 from portal.ui.labels import top_up as top_up_labels
-from portal.views.top_up import profile_form
+from portal.ui.urls import payment_path
 
 if TYPE_CHECKING:
     from domain.ledger.balances import AccountSummary
@@ -170,7 +169,7 @@ def _profile(context: PageContext, account: AccountSummary, steps: _Steps) -> No
     actor, account_id = context.visitor.actor, account.account_id
     st.write(_("Billing information. It appears on your receipts and invoices."))
     choices = database.read_snapshot(profile_choices, actor=actor, account_id=account_id)
-    saved = profile_form.draw(
+    saved = billing_profile_form.draw(
         context, choices, None, key=steps.widget("profile"), submit_label=_("Continue")
     )
     if saved is not None:

@@ -22,6 +22,7 @@ from portal.ui import formats, partial_runs
 from portal.ui.formats import plain
 from portal.ui.i18n import N_, _
 from portal.ui.labels import top_up as top_up_labels
+from portal.ui.payment_documents import draw_documents, offers_receipt
 from portal.views.top_up import dialog
 from portal.views.top_up.background_checks import checks
 
@@ -33,10 +34,6 @@ if TYPE_CHECKING:
 
 _LOOK_EVERY_SECONDS = 1
 _RECEIPT_EVERY_SECONDS = 2
-_DOCUMENTS = {
-    "credit_note": N_("Credit note {number} (PDF)"),
-    "cancellation": N_("Cancellation {number} (PDF)"),
-}
 
 
 def draw(context: PageContext, found: PaymentOutcome, *, came_back_without_paying: bool) -> None:
@@ -180,24 +177,6 @@ def _decided(context: PageContext, found: PaymentOutcome) -> None:
         draw_documents(context, payment)
     elif payment.status is PaymentStatus.SUCCESS and not payment.has_lost_dispute:
         _await_receipt(context, payment.reference)
-
-
-def draw_documents(context: PageContext, payment: PaymentView) -> None:
-    """Draw a link to the receipt, and to each credit note and cancellation that followed it."""
-    names = database.read_snapshot(
-        payments.list_document_names, payment_id=payment.payment_id, actor=context.visitor.actor
-    )
-    for place, (kind, number) in enumerate(names, start=1):
-        label = (
-            _("Open the receipt (PDF)") if place == 1 else _(_DOCUMENTS[kind]).format(number=number)
-        )
-        path = f"/receipts/{payment.reference}" + (f"/{place}" if place > 1 else "")
-        st.html(f'<a href="{path}" target="_blank">{html.escape(label)}</a>')
-
-
-def offers_receipt(payment: PaymentView) -> bool:
-    """Whether the receipt is there, and the money that it tells of was not lost since."""
-    return payment.has_receipt and not payment.has_lost_dispute
 
 
 def _say_what_became_of_credit(context: PageContext, found: PaymentOutcome) -> None:

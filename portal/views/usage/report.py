@@ -10,9 +10,9 @@ import pandas as pd
 import streamlit as st
 
 from portal.ui import formats
+from portal.ui.bar_chart import Bar, Line, Series, balance_lines, stacked_bars, told_apart
 from portal.ui.i18n import _
 from portal.ui.labels import ledger as ledger_labels
-from portal.views.usage.figures import Bar, Line, Series, balance_lines, stacked_bars, told_apart
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from domain.ledger.balances import AccountSummary
     from domain.metering.queries import Outlook, Resource, UsageReport
     from portal.shell.page_context import PageContext
-    from portal.views.usage.period import Chosen
+    from portal.ui.period_picker import Chosen
 
 _COLOURS = 7
 _REST = ""

@@ -7,16 +7,15 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from domain.errors import BillingError, NotAuthorised, RateLimited, VoucherRefused
+from domain.errors import BillingError
 from domain.permissions import allows
 from domain.vouchers import read_code, redeem_code
 from portal.runtime import database
 from portal.runtime.settings import settings
 from portal.ui import formats
 from portal.ui.formats import plain
-from portal.ui.i18n import N_, _
-from portal.ui.labels import errors as error_labels
-from portal.ui.labels.forms import wait_text
+from portal.ui.i18n import _
+from portal.ui.labels.vouchers import LOST, refusal
 from portal.ui.lost_rights import remember_pressed, show_lost
 
 if TYPE_CHECKING:
@@ -28,25 +27,6 @@ _TOLD = "voucher_told"
 _KEY = "voucher_key"
 _MAX_LENGTH = 40
 REDEEM = "redeem_code"
-_LOST = N_("Your role changed; you can no longer redeem codes. Ask an owner of the account.")
-_REFUSALS = {
-    "unknown": N_("There is no such code. Check it: ten letters and digits."),
-    "used": N_("This code was used already."),
-    "used_by_this_account": N_("This account had its share of this offer already."),
-    "revoked": N_("This code is no longer valid. Ask whoever gave it to you."),
-    "not_for_this_account": N_("This code is for another account."),
-    "wrong_currency": N_("This code is for another currency than this account's."),
-    "wrong_site": N_("This code is for another site than this account's."),
-    "wrong_country": N_("This code is not for the country of your billing information."),
-    "no_billing_profile": N_("Fill in your billing information first, under Settings."),
-    "not_new": N_("This code is for new accounts only: before any top-up, voucher or usage."),
-    "suspect": N_("This code cannot be used with this account. Please contact support."),
-    "budget_spent": N_("All credit of this offer was given. Ask whoever gave the code to you."),
-}
-_REFUSALS_WITH_MOMENT = {
-    "expired": N_("This code had to be used before {when}."),
-    "not_yet": N_("This code can be used from {when}."),
-}
 
 
 def may_redeem(context: PageContext, account: AccountSummary) -> bool:
@@ -56,7 +36,7 @@ def may_redeem(context: PageContext, account: AccountSummary) -> bool:
 
 def show_told(context: PageContext, account: AccountSummary) -> None:
     """Say what was redeemed in the run before this one, or that it is not allowed any more."""
-    show_lost(REDEEM, _(_LOST), is_allowed=may_redeem(context, account))
+    show_lost(REDEEM, _(LOST), is_allowed=may_redeem(context, account))
     told: str | None = st.session_state.pop(_TOLD, None)
     if told is not None:
         st.success(plain(told), icon=":material/redeem:")
@@ -111,17 +91,3 @@ def _success(context: PageContext, redeemed: Redeemed) -> str:
         amount=formats.money(redeemed.amount), when=context.date_time(redeemed.expires_at)
     )
     return f"{done} {gave}"
-
-
-def refusal(context: PageContext, error: BillingError) -> str:
-    """Return the sentence for why a code gives nothing."""
-    if isinstance(error, RateLimited):
-        return wait_text(error.retry_after_seconds)
-    if isinstance(error, NotAuthorised):
-        return _(_LOST)
-    if not isinstance(error, VoucherRefused):
-        return error_labels.text_of(error)
-    if error.when is not None and error.reason in _REFUSALS_WITH_MOMENT:
-        text = _(_REFUSALS_WITH_MOMENT[error.reason])
-        return text.format(when=context.date_time(error.when))
-    return _(_REFUSALS[error.reason])

@@ -6,58 +6,48 @@ database may be waited for.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import logging
 import secrets
-from dataclasses import dataclass, field
-from functools import cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlsplit
+from typing import TYPE_CHECKING
 
-from anyio import fail_after
 from anyio.lowlevel import RunVar
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.requests import Request
 from starlette.routing import Route
 
-from domain import identity
 from domain.errors import InvalidInput, Overloaded, RateLimited
 from domain.fraud_signals import network_of, networks_of
 from domain.validation import check_keepable, is_whole_number
 from portal.routes.refusals import Refusals
-from portal.runtime import cookies, database, logs
+from portal.routes.requests import (
+    FIRST,
+    Call,
+    Reply,
+    address_of,
+    client_of,
+    is_own_origin,
+    language_of,
+    own_path,
+    read_fields,
+)
+from portal.routes.responses import apologise, message, plain_answer, redirect
+from portal.runtime import cookies, logs
+from portal.runtime.sessions import visit_by
 from portal.runtime.settings import settings
 from portal.runtime.worker_queue import QueueFull, WorkerQueue
-from portal.ui import branding
-from portal.ui.i18n import _, choose_language, current_language, use
-from portal.ui.labels import errors as error_labels
+from portal.ui.i18n import _, use
 from portal.ui.labels.forms import busy_text, fault_text, wait_text
+from portal.ui.urls import sign_in_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from starlette.datastructures import Headers
+    from starlette.responses import Response
     from starlette.types import Message, Receive, Scope, Send
 
 MAX_FORM_BYTES = 64 * 1024
-MEDIA_TYPES = {
-    "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
-    "csv": "text/csv; charset=utf-8",
-}
-DOWNLOAD_HEADERS = {"Cache-Control": "no-store", "Content-Encoding": "identity"}
-"""A file is for whoever asked. To compress a large one again would block everybody's pages."""
-_MAX_FIELDS = 50
-_MAX_PATH_LENGTH = 2000
 _MAX_COOKIE_LENGTH = 100
-_TEMPLATES = Path(__file__).resolve().parent.parent / "templates"
-_DEFAULT_PORTS = {"http": 80, "https": 443}
 
 _SHOWN: RunVar[WorkerQueue] = RunVar("forms that anyone is shown")
 _SENT: RunVar[WorkerQueue] = RunVar("forms that anyone has sent")
@@ -67,51 +57,9 @@ send: who asks for very many forms keeps nobody from signing in, and pages have 
 """
 
 _MAX_WAITING = 100
-_BODY_SECONDS = 20
-"""A form is small: whoever takes longer to send it sends it never."""
 _RETRY_AFTER_SECONDS = 10
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One request to a form, with all that its handler may need.
-
-    `fields` are those of the query for a GET and those of the form for a POST. `visit` is who is
-    signed in, on forms that need it. `form_secret` is the cookie's value that form tokens derive
-    from.
-    """
-
-    request: Request
-    fields: Mapping[str, str]
-    client: identity.Client
-    session_token: str | None
-    form_secret: str
-    visit: identity.Visit | None
-
-    def given(self, name: str) -> str:
-        """Return what was given for `name`, or an empty text."""
-        return self.fields.get(name, "")
-
-    @property
-    def visitor(self) -> identity.Visit:
-        """Return who is signed in, on a form that needs it."""
-        if self.visit is None:
-            raise RuntimeError("this form is for anyone: nobody need be signed in")
-        return self.visit
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """How a form is shown: at first with nothing to say, again with what is wrong with it."""
-
-    alert: str | None = None
-    faults: Mapping[str, str] = field(default_factory=dict)
-    status: int = 200
-
-
-FIRST = Reply()
 
 
 class Form:
@@ -156,7 +104,7 @@ class Form:
             if seconds:
                 return await self._refuse_again(request, seconds)
         try:
-            fields = await _fields(request)
+            fields = await read_fields(request)
         except HTTPException as error:
             return plain_answer(error.status_code)
         if self._for_signed_in:
@@ -178,7 +126,7 @@ class Form:
         call = _call(request, fields, for_signed_in=self._for_signed_in)
         if self._for_signed_in and call.visit is None:
             leads_back = self._show is not None and self._leads_back
-            return redirect(sign_in_path(_own_path(request) if leads_back else "/"))
+            return redirect(sign_in_path(own_path(request) if leads_back else "/"))
         if request.method == "POST":
             return self._checked_submit(call)
         if self._show is None:
@@ -274,144 +222,12 @@ def form_route(path: str, form: Form) -> Route:
 
 
 # ── Answers ────────────────────────────────────────────────────────────────────────────────────
-def render(
-    call: Call,
-    template: str,
-    reply: Reply = FIRST,
-    **values: Any,  # noqa: ANN401 - Jinja takes any
-) -> HTMLResponse:
-    """Return a page that nobody keeps, and in which only our own style and script run."""
-    token_secret = call.session_token if call.visit is not None else call.form_secret
-    content = (
-        _environment()
-        .get_template(template)
-        .render(
-            _=_,
-            reply=reply,
-            language=current_language(),
-            icon=branding.ICON,
-            product=branding.NAME,
-            form_token=cookies.form_token(token_secret or call.form_secret),
-            style=Markup(_asset("page.css")),  # noqa: S704 - our own file
-            script=Markup(_asset("page.js")),  # noqa: S704 - our own file
-            mailbox="/mailbox" if settings().shows_mailbox else None,
-            **values,
-        )
-    )
-    return HTMLResponse(content, reply.status, _page_headers(current_language()))
-
-
-def message(
-    call: Call, title: str, text: str, *, link: tuple[str, str] | None = None, status: int = 200
-) -> HTMLResponse:
-    """Return a page that says one thing, with a link (address, words) to what comes next."""
-    link = link or ("/", _("Go to billing"))
-    reply = Reply(status=status)
-    return render(call, "message.html", reply, title=title, text=text, link=link)
-
-
-def redirect(path: str) -> RedirectResponse:
-    """Send the browser to a path of this portal, by GET."""
-    return RedirectResponse(path, 303, {"Cache-Control": "no-store"})
-
-
-def plain_answer(status: int, headers: Mapping[str, str] | None = None) -> Response:
-    """Return an answer for programs: a status and no page."""
-    return Response(status_code=status, headers={"Cache-Control": "no-store", **(headers or {})})
-
-
-@cache
-def _environment() -> Environment:
-    return Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-
-
-@cache
-def _asset(name: str) -> str:
-    return (_TEMPLATES / name).read_text("utf-8")
-
-
-@cache
-def _content_policy() -> str:
-    style, script = (
-        base64.b64encode(hashlib.sha256(_asset(name).encode()).digest()).decode()
-        for name in ("page.css", "page.js")
-    )
-    return (
-        f"default-src 'none'; style-src 'sha256-{style}'; script-src 'sha256-{script}';"
-        " img-src 'self' data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-    )
-
-
-def _page_headers(locale: str) -> dict[str, str]:
-    return {
-        "Cache-Control": "no-store",
-        "Content-Language": locale,
-        "Content-Security-Policy": _content_policy(),
-    }
 
 
 # ── Paths ──────────────────────────────────────────────────────────────────────────────────────
-def local_path(given: str) -> str:
-    """Return the path if it leads to a page of this portal, and "/" if it may lead elsewhere."""
-    # Browsers take \\ for /, and drop tabs and line ends before they look.
-    if not given.startswith("/") or given.startswith("//") or len(given) > _MAX_PATH_LENGTH:
-        return "/"
-    if "\\" in given or any(character <= " " or character == "\x7f" for character in given):
-        return "/"
-    try:
-        parts = urlsplit(given)
-    except ValueError:
-        return "/"
-    return "/" if parts.scheme or parts.netloc else given
-
-
-def sign_in_path(next_path: str = "/") -> str:
-    """Return where to sign in, and to come back from."""
-    target = local_path(next_path)
-    return "/sign-in" if target == "/" else f"/sign-in?next={quote(target, safe='/')}"
-
-
-def _own_path(request: Request) -> str:
-    if request.method == "POST" or not request.url.query:
-        return request.url.path
-    return f"{request.url.path}?{request.url.query}"
 
 
 # ── Who asks ───────────────────────────────────────────────────────────────────────────────────
-def address_of(request: Request) -> str:
-    """Return the network address that the request comes from."""
-    return request.client.host if request.client else ""
-
-
-def client_of(request: Request) -> identity.Client:
-    """Return where the request comes from."""
-    return identity.Client(
-        address=address_of(request),
-        user_agent=request.headers.get("user-agent", ""),
-        locale=language_of(request),
-    )
-
-
-def language_of(request: Request) -> str:
-    """Return the language to answer in: the address's, the cookie's, the browser's, or English."""
-    return choose_language(
-        request.query_params.get("lang"),
-        request.cookies.get(cookies.LANGUAGE),
-        request.headers.get("accept-language"),
-    )
-
-
-def visit_by(token: str | None) -> identity.Visit | None:
-    """Return who is signed in by the value of a session cookie now, or None."""
-    if not token:
-        return None
-    return database.read_one(identity.session_actor, token=token, policy=settings().policy)
 
 
 def _call(request: Request, fields: Mapping[str, str], *, for_signed_in: bool) -> Call:
@@ -450,50 +266,6 @@ def _comes_from_own_form(call: Call) -> bool:
     return is_own_origin(call.request.headers)
 
 
-def is_own_origin(headers: Headers) -> bool:
-    """Whether a request says that it comes from a page of this portal."""
-    origin = headers.get("origin", "")
-    if settings().allows_any_host:
-        host = headers.get("host", "")
-        return bool(host) and origin in {f"http://{host}", f"https://{host}"}
-    return origin == _configured_origin()
-
-
-def own_origin(request: Request) -> str:
-    """Return this portal's origin as browsers write it: of BASE_URL, else as it was reached."""
-    if not settings().allows_any_host:
-        return _configured_origin()
-    if is_own_origin(request.headers):
-        return request.headers["origin"]
-    return f"{request.url.scheme}://{request.headers.get('host', '')}"
-
-
-def _configured_origin() -> str:
-    url = urlsplit(settings().base_url)
-    host = f"[{url.hostname}]" if ":" in (url.hostname or "") else url.hostname
-    is_default = url.port in {None, _DEFAULT_PORTS.get(url.scheme)}
-    return f"{url.scheme}://{host}" if is_default else f"{url.scheme}://{host}:{url.port}"
-
-
-async def _fields(request: Request) -> dict[str, str]:
-    if request.method != "POST":
-        return dict(request.query_params)
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/x-www-form-urlencoded":
-        raise HTTPException(415)
-    try:
-        with fail_after(_BODY_SECONDS):
-            async with request.form(max_files=0, max_fields=_MAX_FIELDS) as form:
-                return {
-                    name: value for name, value in form.items() if not isinstance(value, UploadFile)
-                }
-    except TimeoutError:
-        raise HTTPException(408) from None
-    except ClientDisconnect:
-        # Nobody hears the answer, and nothing went wrong here: the log has its usual line.
-        raise HTTPException(400) from None
-
-
 def _guarded(
     answer: Callable[[Request, Mapping[str, str]], Response],
     request: Request,
@@ -506,29 +278,3 @@ def _guarded(
         return answer(request, fields)
     except Exception as error:  # noqa: BLE001 - the last resort of every form
         return apologise(request, error)
-
-
-def write_down(request: Request, error: Exception) -> tuple[str, int]:
-    """Log what went wrong; return what to say, with the number that the log has, and a status."""
-    error_id = logs.current().id
-    where = (error_id, request.method, request.url.path)
-    if isinstance(error, InvalidInput):
-        _log.info("error %s on %s %s: %s", *where, error)
-        return error_labels.text_of(error), 400
-    if error_labels.is_passing(error):
-        _log.warning("error %s on %s %s: %s", *where, error)
-        return error_labels.text_of_failure(error, error_id), 503
-    _log.error("error %s on %s %s", *where, exc_info=error)
-    return error_labels.text_of_failure(error, error_id), 500
-
-
-def apologise(request: Request, error: Exception) -> Response:
-    """Write down what went wrong, and return a page that says so."""
-    text, status = write_down(request, error)
-    title = {
-        400: _("That did not work"),
-        503: _("Not available right now"),
-        500: _("Something went wrong"),
-    }[status]
-    call = Call(request, {}, client_of(request), None, "", None)
-    return message(call, title, text, status=status)

@@ -1,0 +1,1 @@
+"""The command line: `python -m portal COMMAND`, a module for each subject."""

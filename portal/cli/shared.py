@@ -1,0 +1,46 @@
+"""What commands share: the list of them, what they print, the database they work on."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import typer
+
+from domain.actors import system_actor
+from portal import startup
+from portal.runtime.settings import Settings, settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+ACTOR = system_actor("command-line")
+commands = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Credit portal: serve it, and look after its data. The README lists the settings.",
+)
+
+
+class CommandError(Exception):
+    """The command cannot be carried out; the message is the sentence for whoever gave it."""
+
+
+def say(text: str) -> None:
+    """Print a line at once."""
+    print(text, flush=True)
+
+
+@contextmanager
+def connected_database(
+    loaded: Settings | None = None, *, needs_keys: bool = True
+) -> Iterator[Settings]:
+    """Have the database connected and up to date while a command works."""
+    chosen = loaded or settings()
+    running = startup.connect(chosen, report=say, needs_keys=needs_keys)
+    try:
+        yield chosen
+    finally:
+        running.stop()

@@ -1,0 +1,73 @@
+"""Commands that prove the books and the audit log."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from domain import ledger
+from domain.audit import chain
+from domain.audit.chain import Head
+from portal.cli.shared import ACTOR, CommandError, commands, connected_database, say
+from portal.runtime import database
+
+if TYPE_CHECKING:
+    from domain.audit.chain import Break
+
+
+_BREAKS = {
+    "seal_missing": "its seal is missing.",
+    "row_deleted": "the row was deleted.",
+    "row_changed": "the row was changed, or swapped with another.",
+    "never_sealed": "the row was written past the sealer.",
+    "cut": "the chain ends before the head that was kept.",
+    "other_chain": "the head that was kept is of another chain.",
+}
+
+
+@commands.command("verify-ledger")
+def verify_ledger() -> None:
+    """Recompute every balance from the facts; exit 1 where anything differs."""
+    with connected_database(needs_keys=False):
+        differences = database.transaction(ledger.verify_ledger, actor=ACTOR)
+        unpaid = database.transaction(ledger.top_ups_without_payment, actor=ACTOR)
+    for difference in differences:
+        say(_difference_text(difference))
+    if unpaid:
+        say(f"Top-ups without a payment, imported by the system: {len(unpaid)}")
+    if differences:
+        raise CommandError(f"The ledger is not right. Differences: {len(differences)}")
+    say("The ledger is right.")
+
+
+@commands.command("verify-audit")
+def verify_audit(
+    head: Annotated[
+        str, typer.Option(help="A head that was kept elsewhere, as this command printed it.")
+    ] = "",
+) -> None:
+    """Prove that nothing of the audit log was changed or removed; exit 1 where it was."""
+    kept = Head.parse(head) if head else None
+    with connected_database(needs_keys=False):
+        proof = database.transaction(chain.verify_audit, actor=ACTOR, kept=kept)
+    if proof.first_break is not None:
+        raise CommandError(_break_text(proof.first_break))
+    say(f"The audit log is proved: {proof.rows} rows. Waiting for a seal: {proof.waiting}.")
+    if proof.head is not None:
+        say(f"Keep this head where nobody of the database comes: {proof.head}")
+
+
+def _break_text(found: Break) -> str:
+    where = f"position {found.position}"
+    if found.audit_id is not None:
+        where += f", row {found.audit_id}"
+    return f"The audit log is broken at {where}: {_BREAKS[found.kind]}"
+
+
+def _difference_text(difference: ledger.Difference) -> str:
+    where = f"account {difference.account_id}" if difference.account_id else "no account"
+    return (
+        f"{difference.check}: {where}, {difference.key}:"
+        f" expected {difference.expected}, found {difference.found}"
+    )

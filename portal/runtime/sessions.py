@@ -1,0 +1,14 @@
+"""Who is signed in, by the token of their session."""
+
+from __future__ import annotations
+
+from domain import identity
+from portal.runtime import database
+from portal.runtime.settings import settings
+
+
+def visit_by(token: str | None) -> identity.Visit | None:
+    """Return who is signed in by the value of a session cookie now, or None."""
+    if not token:
+        return None
+    return database.read_one(identity.session_actor, token=token, policy=settings().policy)

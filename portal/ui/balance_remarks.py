@@ -1,0 +1,27 @@
+"""What a balance leaves out, and what it can pay for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from portal.ui.formats import plain
+from portal.ui.i18n import _
+
+if TYPE_CHECKING:
+    from domain.ledger.balances import AccountOverview
+    from portal.shell.page_context import PageContext
+
+
+def draw_remarks(context: PageContext, found: AccountOverview) -> None:
+    """Say of the amounts above what they leave out, and what they can pay for."""
+    if found.summary.ended_micros:
+        text = _(
+            "{amount} has expired and is being closed. It is not in the balance; only usage from"
+            " before its end can still use it."
+        )
+        st.caption(plain(text.format(amount=context.money(found.summary.ended_micros))))
+    if found.restricted_micros:
+        text = _("{amount} of what is available pays for named services only.")
+        st.caption(plain(text.format(amount=context.money(found.restricted_micros))))

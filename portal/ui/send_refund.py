@@ -1,0 +1,34 @@
+"""Send a refund to its gateway, and say what became of it."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from domain import payments
+from domain.errors import RefundRefused
+from portal.runtime import database
+from portal.runtime.gateways import gateway_of
+from portal.ui.i18n import _
+from portal.ui.labels import top_up as top_up_labels
+
+
+def send_refund(gateway_name: str, refund_id: int | None) -> str:
+    """Send a refund that was requested, where its gateway is there; return what to say of it.
+
+    Raises RefundRefused where the gateway does not pay it.
+    """
+    gateway = gateway_of(gateway_name)
+    name, state = top_up_labels.gateway(gateway_name), ""
+    if gateway_name == "bank":
+        return _("The refund was requested. Pay it from the bank account, and record the payout.")
+    if gateway is not None and refund_id is not None:
+        with st.spinner(_("Asking {gateway}…").format(gateway=name)):
+            state = payments.send_refund(database.sessions(), gateway=gateway, refund_id=refund_id)
+    if state == "failed":
+        raise RefundRefused(gateway_name)
+    if state == payments.WAITS:
+        return _(
+            "The credit was taken, and the refund waits: {gateway} tells of one refund of a"
+            " payment at a time. It is sent by itself once the one before it has settled."
+        ).format(gateway=name)
+    return _("The refund was requested.")
