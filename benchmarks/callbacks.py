@@ -32,7 +32,8 @@ from benchmarks.sessions import OUTSIDE_DEMO, PASSWORD, Figures, Person, server,
 from domain import accounts, identity
 from domain.actors import MemberRole, user_actor
 from domain.billing_profiles import BillingProfile, ProfileKind, save_profile
-from domain.gateways.vnpay import VNPay, VNPaySettings, hash_data, sign
+from domain.gateways.vnpay.client import VNPay, VNPaySettings
+from domain.gateways.vnpay.fields import hash_data, sign
 from domain.money import Money
 from domain.payments import CONSENT_VERSION, start_payment
 

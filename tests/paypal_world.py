@@ -17,7 +17,8 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
 
 from domain.gateways.interface import InboundMessage, WebhookEvent
-from domain.gateways.paypal.client import PayPal, PayPalSettings
+from domain.gateways.paypal.api import PayPalSettings
+from domain.gateways.paypal.client import PayPal
 from sandbox import paypal as stand_in
 from sandbox.app import Context
 from sandbox.courier import Courier

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from domain.gateways.paypal.client import PayPalSettings
-from domain.gateways.stripe import StripeSettings
-from domain.gateways.vnpay import VNPaySettings
+from domain.gateways.paypal.api import PayPalSettings
+from domain.gateways.stripe.client import StripeSettings
+from domain.gateways.vnpay.client import VNPaySettings
 from portal.runtime.environment import (
     HIGHEST_PORT,
     KEY,

@@ -7,8 +7,8 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from domain.gateways.paypal.client import PayPal
-from domain.gateways.stripe import StripeCheckout
-from domain.gateways.vnpay import VNPay
+from domain.gateways.stripe.client import StripeCheckout
+from domain.gateways.vnpay.client import VNPay
 from portal.runtime.process_state import shared
 from portal.runtime.settings import settings
 

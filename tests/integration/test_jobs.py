@@ -19,7 +19,7 @@ from db.models import Payment
 from domain import jobs, ledger, outbox
 from domain.actors import Actor, ActorKind, system_actor
 from domain.errors import NotAuthorised
-from domain.gateways import vnpay
+from domain.gateways.vnpay import client as vnpay
 from domain.jobs import Job, JobRunner, purge_usage_keys, standard_jobs
 from domain.outbox import Delivery
 from domain.payments import check_due

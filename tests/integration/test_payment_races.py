@@ -28,9 +28,11 @@ from domain.gateways.interface import (
     PaymentUpdate,
     Snapshot,
 )
-from domain.gateways.paypal.client import PayPal, PayPalSettings
-from domain.gateways.stripe import StripeCheckout, StripeSettings
-from domain.gateways.vnpay import VNPay, VNPaySettings, hash_data, sign
+from domain.gateways.paypal.api import PayPalSettings
+from domain.gateways.paypal.client import PayPal
+from domain.gateways.stripe.client import StripeCheckout, StripeSettings
+from domain.gateways.vnpay.client import VNPay, VNPaySettings
+from domain.gateways.vnpay.fields import hash_data, sign
 from domain.money import Money
 from domain.payments import check_payment, give_up, process_webhook
 from domain.payments.gateway_updates import apply_updates

@@ -30,7 +30,7 @@ from domain.gateways.interface import (
     RefundState,
     WebhookRefused,
 )
-from domain.gateways.stripe import StripeCheckout, StripeSettings
+from domain.gateways.stripe.client import StripeCheckout, StripeSettings
 from domain.money import Money
 from sandbox.stripe_account import signature
 

@@ -24,7 +24,7 @@ from sqlalchemy import text
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from domain.gateways.vnpay import hash_data, sign
+from domain.gateways.vnpay.fields import hash_data, sign
 from portal.routes import payments as routes
 from portal.runtime import database
 from sandbox.paypal_certificates import load_or_make

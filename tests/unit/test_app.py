@@ -46,7 +46,7 @@ def test_an_error_on_a_page_shows_a_number_and_no_detail(
 ) -> None:
     shown: list[str] = []
     monkeypatch.setattr(app.st, "error", lambda text, **_: shown.append(text))
-    assert app.page_runs.show_error(RuntimeError("a secret detail"))
+    assert app._options["on_script_error"](RuntimeError("a secret detail"))
     (text,) = shown
     number = re.search(r"this number: ([0-9a-f]{12})$", text)
     assert number

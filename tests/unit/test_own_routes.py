@@ -65,9 +65,9 @@ def status_of(middleware: Middleware, method: str, path: str, accept: str = "tex
 def test_every_own_route_is_reached_by_every_method_whatever_a_browser_takes(
     app: ModuleType,
 ) -> None:
-    (gate,) = (one for one in app._middleware(app._routes) if one.cls is SessionGate)
-    paths = {route.path for route in app._routes if isinstance(route, Route)}
-    assert len(paths) == len(app._routes) > 20
+    (gate,) = (one for one in app._options["middleware"] if one.cls is SessionGate)
+    paths = {route.path for route in app._options["routes"] if isinstance(route, Route)}
+    assert len(paths) == len(app._options["routes"]) > 20
     filled = {word.join(PLACEHOLDER.split(path)) for path in paths for word in FILLED_IN}
     assert "/webhooks/vnpay" in filled
     for path in filled:
@@ -77,7 +77,7 @@ def test_every_own_route_is_reached_by_every_method_whatever_a_browser_takes(
 
 
 def test_only_pages_are_behind_sign_in(app: ModuleType) -> None:
-    (gate,) = (one for one in app._middleware(app._routes) if one.cls is SessionGate)
+    (gate,) = (one for one in app._options["middleware"] if one.cls is SessionGate)
     for path in ("/", "/payments", "/webhooks", "/webhooks/vnpay/more"):
         assert status_of(gate, "GET", path) == 303
         assert status_of(gate, "POST", path) == 405

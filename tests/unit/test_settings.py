@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, strategies
 
 from domain.gateways.paypal.client import PayPal
-from domain.gateways.stripe import StripeCheckout
-from domain.gateways.vnpay import VNPay
+from domain.gateways.stripe.client import StripeCheckout
+from domain.gateways.vnpay.client import VNPay
 from domain.security.keyring import Keyring, UnknownKey
 from portal.runtime.gateway_settings import _DEMO_SECRETS
 from portal.runtime.gateways import gateway_faults, gateway_names

@@ -7,14 +7,10 @@ guide to webhooks.
 
 from __future__ import annotations
 
-import json
-import logging
-import threading
-import time
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import httpx2
 
@@ -39,12 +35,17 @@ from domain.gateways.interface import (
     WebhookEvent,
     WebhookRefused,
 )
-from domain.gateways.paypal import updates
-from domain.gateways.paypal.webhooks import (
-    PublicCertificates,
-    SandboxCertificates,
-    WebhookVerifier,
+from domain.gateways.paypal import disputes, documents, updates
+from domain.gateways.paypal.api import (
+    FOLLOW_UP_TIMEOUT,
+    MAX_TEXT_LENGTH,
+    NAME,
+    ApiAnswer,
+    PayPalApi,
+    PayPalSettings,
 )
+from domain.gateways.paypal.certificates import PublicCertificates, SandboxCertificates
+from domain.gateways.paypal.webhooks import WebhookVerifier
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,22 +59,11 @@ if TYPE_CHECKING:
         RefundRequest,
         RefundUpdate,
     )
-    from domain.gateways.paypal.webhooks import Certificates
+    from domain.gateways.paypal.certificates import Certificates
     from domain.money import Money
 
-NAME = "paypal"
 
-_log = logging.getLogger(__name__)
-
-_TIMEOUT = httpx2.Timeout(20, connect=5)
-# Money that was captured does not wait long for what else there is to say of it.
-_FOLLOW_UP_TIMEOUT = httpx2.Timeout(10, connect=5)
-_MAX_ANSWER_LENGTH = 1024 * 1024
-_LOOPBACK = frozenset(("localhost", "127.0.0.1", "::1"))
-_NANOSECONDS = 1_000_000_000
-_TOKEN_MARGIN_SECONDS = 120
 _ORDER_LIVES = timedelta(hours=3)
-_MAX_TEXT_LENGTH = 127
 _MAX_ORDER_ID_LENGTH = 36
 _MAX_DISPUTES = 50
 _BUSY = "HTTP 429"
@@ -103,171 +93,6 @@ _STATUSES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class PayPalSettings:
-    """An application's keys, its webhook's identifier, the API's address, and the shop's name.
-
-    `api_base` is https://api-m.paypal.com, its sandbox's, or a stand-in on this computer.
-    """
-
-    client_id: str
-    client_secret: str = field(repr=False)
-    webhook_id: str = field(repr=False)
-    api_base: str
-    is_sandbox: bool
-    brand_name: str
-
-    @property
-    def has_stand_in(self) -> bool:
-        """Whether PayPal is played by a stand-in on this computer."""
-        parts = urlsplit(self.api_base)
-        return self.is_sandbox and parts.scheme == "http" and parts.hostname in _LOOPBACK
-
-
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    """What PayPal answered: at most a refusal, with its own code of the reason."""
-
-    status: int
-    body: dict[str, Any]
-
-    @property
-    def is_good(self) -> bool:
-        """Whether it was done."""
-        return self.status in {httpx2.codes.OK, httpx2.codes.CREATED}
-
-    @property
-    def issue(self) -> str:
-        """PayPal's most exact code of what is wrong."""
-        details = self.body.get("details")
-        first = details[0] if isinstance(details, list) and details else None
-        issue = first.get("issue") if isinstance(first, dict) else None
-        code = optional_text(issue) or optional_text(self.body.get("name"))
-        return code or f"HTTP {self.status}"
-
-
-class _Api:
-    """PayPal's API under one application's keys; its token is fetched when needed and kept."""
-
-    def __init__(self, settings: PayPalSettings, transport: httpx2.BaseTransport | None) -> None:
-        self._settings = settings
-        self._client = httpx2.Client(timeout=_TIMEOUT, follow_redirects=False, transport=transport)
-        self._lock = threading.Lock()
-        self._token = ""  # nosec B105 - none was fetched yet
-        self._token_ends_ns = 0
-
-    def ask(
-        self,
-        method: str,
-        path: str,
-        body: object = None,
-        *,
-        request_id: str | None = None,
-        timeout: httpx2.Timeout = _TIMEOUT,
-    ) -> _Answer:
-        """Return what PayPal did or refused; raise GatewayUnavailable where that is unknown."""
-        headers = {"Prefer": "return=representation"}
-        if request_id is not None:
-            headers["PayPal-Request-Id"] = request_id
-        token = self._current_token()
-        response = self._send(method, path, body, _bearing(token, headers), timeout)
-        if response.status_code == httpx2.codes.UNAUTHORIZED:
-            token = self._current_token(worn_out=token)
-            response = self._send(method, path, body, _bearing(token, headers), timeout)
-        return self._read(response)
-
-    def _send(
-        self,
-        method: str,
-        path: str,
-        body: object,
-        headers: dict[str, str],
-        timeout: httpx2.Timeout,
-    ) -> httpx2.Response:
-        content = None
-        if body is not None:
-            content = json.dumps(body).encode()
-            headers = {**headers, "Content-Type": "application/json"}
-        try:
-            return self._client.request(
-                method,
-                self._settings.api_base.rstrip("/") + path,
-                content=content,
-                headers=headers,
-                timeout=timeout,
-            )
-        except httpx2.HTTPError as error:
-            raise GatewayUnavailable(NAME, type(error).__name__) from None
-
-    def _read(self, response: httpx2.Response) -> _Answer:
-        status = response.status_code
-        body = _json_object(response)
-        is_client_error = httpx2.codes.is_client_error(status)
-        if is_client_error or httpx2.codes.is_server_error(status):
-            answer = _Answer(status, body or {})
-            _log.warning(
-                "PayPal answers %d %s (debug_id %s)", status, answer.issue, _debug_id(response)
-            )
-        passing = {
-            httpx2.codes.UNAUTHORIZED,
-            httpx2.codes.REQUEST_TIMEOUT,
-            httpx2.codes.CONFLICT,
-            httpx2.codes.TOO_MANY_REQUESTS,
-        }
-        if status in passing or body is None:
-            raise GatewayUnavailable(NAME, f"HTTP {status}")
-        if not is_client_error and status not in {httpx2.codes.OK, httpx2.codes.CREATED}:
-            raise GatewayUnavailable(NAME, f"HTTP {status}")
-        return _Answer(status, body)
-
-    def _current_token(self, worn_out: str | None = None) -> str:
-        """Return a token that is not about to end and is not the one that was refused."""
-        with self._lock:
-            is_fresh = time.monotonic_ns() < self._token_ends_ns
-            if not self._token or not is_fresh or self._token == worn_out:
-                self._token, seconds = self._fetch_token()
-                lasts = max(0, seconds - _TOKEN_MARGIN_SECONDS) * _NANOSECONDS
-                self._token_ends_ns = time.monotonic_ns() + lasts
-            return self._token
-
-    def _fetch_token(self) -> tuple[str, int]:
-        try:
-            response = self._client.post(
-                self._settings.api_base.rstrip("/") + "/v1/oauth2/token",
-                data={"grant_type": "client_credentials"},
-                auth=(self._settings.client_id, self._settings.client_secret),
-            )
-        except httpx2.HTTPError as error:
-            raise GatewayUnavailable(NAME, type(error).__name__) from None
-        body = _json_object(response) or {}
-        token, seconds = body.get("access_token"), body.get("expires_in")
-        is_token = isinstance(token, str) and token.isascii() and token.isprintable() and token
-        if response.status_code != httpx2.codes.OK or not is_token:
-            # Keys can be put right, and nothing was asked for yet: this is no refusal.
-            reason = optional_text(body.get("error")) or f"HTTP {response.status_code}"
-            _log.error("PayPal gives no token: %s (debug_id %s)", reason, _debug_id(response))
-            raise GatewayUnavailable(NAME, f"token {reason}"[:_MAX_TEXT_LENGTH])
-        return str(token), seconds if isinstance(seconds, int) else 0
-
-
-def _bearing(token: str, headers: dict[str, str]) -> dict[str, str]:
-    return {**headers, "Authorization": f"Bearer {token}"}
-
-
-def _json_object(response: httpx2.Response) -> dict[str, Any] | None:
-    if len(response.content) > _MAX_ANSWER_LENGTH:
-        return None
-    try:
-        found = json.loads(response.content)
-    except (RecursionError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None
-
-
-def _debug_id(response: httpx2.Response) -> str:
-    return response.headers.get("paypal-debug-id", "-")[:_MAX_TEXT_LENGTH]
-
-
 class PayPal:
     """The gateway; safe to use from many threads."""
 
@@ -284,7 +109,7 @@ class PayPal:
         if not settings.api_base.startswith("https://") and not settings.has_stand_in:
             raise ValueError("the API's address starts with https://")
         self._settings = settings
-        self._api = _Api(settings, transport)
+        self._api = PayPalApi(settings, transport)
         self._verifier = WebhookVerifier(
             settings.webhook_id,
             certificates or _own_certificates(settings),
@@ -298,7 +123,7 @@ class PayPal:
 
     def limits(self, currency: str) -> Limits | None:
         """Return what PayPal takes of a currency in one payment; it does not take dong."""
-        return updates.limits(currency)
+        return documents.limits(currency)
 
     # ── Paying ────────────────────────────────────────────────────────────────────────────────
     @reading_answer(NAME)
@@ -308,7 +133,7 @@ class PayPal:
             "reference_id": "default",
             "custom_id": request.reference,
             "invoice_id": request.reference,
-            "description": request.description[:_MAX_TEXT_LENGTH],
+            "description": request.description[:MAX_TEXT_LENGTH],
             "amount": _wire_amount(request.amount),
         }
         experience = {
@@ -316,7 +141,7 @@ class PayPal:
             "cancel_url": request.cancel_url,
             "user_action": "PAY_NOW",
             "shipping_preference": "NO_SHIPPING",
-            "brand_name": self._settings.brand_name[:_MAX_TEXT_LENGTH],
+            "brand_name": self._settings.brand_name[:MAX_TEXT_LENGTH],
             "locale": _LOCALES.get(request.language, _LOCALES["en"]),
             "payment_method_preference": "IMMEDIATE_PAYMENT_REQUIRED",
         }
@@ -431,7 +256,7 @@ class PayPal:
             )
         return self._uncaptured(answer, payment)
 
-    def _uncaptured(self, answer: _Answer, payment: KnownPayment) -> Snapshot:
+    def _uncaptured(self, answer: ApiAnswer, payment: KnownPayment) -> Snapshot:
         """Return what a refused capture means for its payment."""
         if answer.issue in _ASK_AGAIN:
             return self.fetch_payment(payment)
@@ -479,7 +304,7 @@ class PayPal:
     ) -> tuple[tuple[DisputeUpdate, ...], frozenset[str]]:
         """Return the disputes about an order's captures, and whether PayPal would not tell them."""
         found, unread = read_each(
-            NAME, "disputes", self._dispute_documents(captures), updates.dispute_updates
+            NAME, "disputes", self._dispute_documents(captures), disputes.dispute_updates
         )
         return tuple(update for update in found if update.gateway_payment_id in captures), unread
 
@@ -492,14 +317,14 @@ class PayPal:
             answer = self._follow_up(path)
             if answer is None:
                 continue
-            for number in updates.dispute_numbers(answer):
+            for number in disputes.dispute_numbers(answer):
                 if number not in seen:
                     seen.add(number)
                     yield self._follow_up(f"/v1/customer/disputes/{quote(number, safe='')}") or {}
 
     def _follow_up(self, path: str) -> dict[str, Any] | None:
         """Return a document that is not waited for long, or None where there is none."""
-        answer = self._api.ask("GET", path, timeout=_FOLLOW_UP_TIMEOUT)
+        answer = self._api.ask("GET", path, timeout=FOLLOW_UP_TIMEOUT)
         if answer.status == httpx2.codes.NOT_FOUND:
             return None
         if not answer.is_good:
@@ -514,10 +339,10 @@ def _own_certificates(settings: PayPalSettings) -> Certificates:
 
 
 def _wire_amount(amount: Money) -> dict[str, str]:
-    if amount.currency not in updates.CURRENCIES:
+    if amount.currency not in documents.CURRENCIES:
         raise GatewayRefused(NAME, "CURRENCY_NOT_SUPPORTED")
     try:
-        return updates.wire_amount(amount)
+        return documents.wire_amount(amount)
     except ValueError:
         raise GatewayRefused(NAME, "DECIMAL_PRECISION") from None
 

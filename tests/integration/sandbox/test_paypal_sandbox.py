@@ -30,7 +30,7 @@ from domain.gateways.interface import (
     RefundUpdate,
     WebhookRefused,
 )
-from domain.gateways.paypal import client
+from domain.gateways.paypal import api, client
 from domain.gateways.paypal.client import PayPal
 from domain.money import Money
 from sandbox.paypal_certificates import load_or_make
@@ -564,7 +564,7 @@ def test_everything_hangs_and_is_normal_again(
     payment = paid(world)
     control(world, group="all", answer="hang")
     with monkeypatch.context() as patch:
-        patch.setattr(client._Api.ask, "__kwdefaults__", {"timeout": 1, "request_id": None})
+        patch.setattr(api.PayPalApi.ask, "__kwdefaults__", {"timeout": 1, "request_id": None})
         with pytest.raises(GatewayUnavailable, match="ReadTimeout"):
             world.gateway.fetch_payment(payment)
     control(world, group="all", answer="normal")

@@ -40,7 +40,7 @@ from domain.gateways.interface import (
     RefundUpdate,
     WebhookRefused,
 )
-from domain.gateways.stripe import StripeCheckout, StripeSettings
+from domain.gateways.stripe.client import StripeCheckout, StripeSettings
 from domain.money import Money
 from sandbox import stripe_account
 from sandbox.app import Context

@@ -33,7 +33,8 @@ from domain.gateways.interface import (
     RefundState,
     WebhookRefused,
 )
-from domain.gateways.vnpay import VNPay, VNPaySettings, hash_data, sign
+from domain.gateways.vnpay.client import VNPay, VNPaySettings
+from domain.gateways.vnpay.fields import hash_data, sign
 from domain.money import Money
 from sandbox.app import Context
 from sandbox.courier import Courier

@@ -30,12 +30,10 @@ from domain.gateways.interface import (
     RefundUpdate,
     WebhookRefused,
 )
-from domain.gateways.paypal.client import PayPal, PayPalSettings
-from domain.gateways.paypal.webhooks import (
-    PublicCertificates,
-    SandboxCertificates,
-    WebhookVerifier,
-)
+from domain.gateways.paypal.api import PayPalSettings
+from domain.gateways.paypal.certificates import PublicCertificates, SandboxCertificates
+from domain.gateways.paypal.client import PayPal
+from domain.gateways.paypal.webhooks import WebhookVerifier
 from domain.money import Money
 
 Document = dict[str, Any]

@@ -24,14 +24,13 @@ from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsag
 
 from domain.gateways.interface import InboundMessage, Outcome, WebhookRefused
 from domain.gateways.paypal import webhooks
-from domain.gateways.paypal.webhooks import (
+from domain.gateways.paypal.certificates import (
     CertificateUnavailable,
     PublicCertificates,
     SandboxCertificates,
-    WebhookVerifier,
     public_roots,
-    signed_text,
 )
+from domain.gateways.paypal.webhooks import WebhookVerifier, signed_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

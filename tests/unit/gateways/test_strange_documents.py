@@ -32,17 +32,12 @@ from domain.gateways.interface import (
     RefundUpdate,
     WebhookRefused,
 )
-from domain.gateways.paypal.client import PayPal, PayPalSettings
+from domain.gateways.paypal.api import PayPalSettings
+from domain.gateways.paypal.client import PayPal
 from domain.gateways.paypal.webhooks import WebhookVerifier
-from domain.gateways.stripe import StripeCheckout, StripeSettings
-from domain.gateways.vnpay import (
-    QUERY_RESPONSE,
-    REFUND_RESPONSE,
-    VNPay,
-    VNPaySettings,
-    hash_data,
-    sign,
-)
+from domain.gateways.stripe.client import StripeCheckout, StripeSettings
+from domain.gateways.vnpay.client import VNPay, VNPaySettings
+from domain.gateways.vnpay.fields import QUERY_RESPONSE, REFUND_RESPONSE, hash_data, sign
 from domain.money import Money
 from tests.support.strange_documents import changed
 

@@ -29,7 +29,7 @@ from domain.gateways.interface import (
     RefundUpdate,
     WebhookRefused,
 )
-from domain.gateways.stripe import StripeCheckout, StripeSettings
+from domain.gateways.stripe.client import StripeCheckout, StripeSettings
 from domain.money import Money
 
 if TYPE_CHECKING:

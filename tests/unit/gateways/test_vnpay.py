@@ -25,15 +25,14 @@ from domain.gateways.interface import (
     RefundState,
     WebhookRefused,
 )
-from domain.gateways.vnpay import (
+from domain.gateways.vnpay.client import VNPay, VNPaySettings
+from domain.gateways.vnpay.fields import (
     ANSWER_ONLY,
     QUERY_REQUEST,
     QUERY_RESPONSE,
     REFUND_REQUEST,
     REFUND_RESPONSE,
     REQUEST_ONLY,
-    VNPay,
-    VNPaySettings,
     hash_data,
     sign,
 )

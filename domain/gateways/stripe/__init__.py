@@ -1,0 +1,1 @@
+"""Stripe: its client, and what its events and objects say of payments."""

@@ -1,0 +1,1 @@
+"""VNPay: its client, and the fields and signatures of its messages."""
