@@ -9,35 +9,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import delete, exists, func, select, text, update
+from sqlalchemy import delete, exists, func, select, update
 
-from db.models import Account, AccountInvitation, AccountMember, User
-from domain import accounts, audit, clock, identity
-from domain.actors import Actor, ActorKind, MemberRole
+from db.models import AccountMember, User
+from domain.accounts.invitations import Invitation, list_open_invitations
+from domain.accounts.member_changes import (
+    LOCK,
+    change_members,
+    is_membership_of,
+    record_change,
+    role_now,
+)
+from domain.actors import Actor, MemberRole
 from domain.errors import Conflict, NotAuthorised, NotFound
-from domain.identity.guesses import network_counters
-from domain.identity.invitation_mails import INVITATION_LIFETIME, count_mail, mail_link
-from domain.identity.invited import replaces_sign_up
-from domain.identity.tokens import new_token
 from domain.ledger.idempotency import IdempotentRequest, store_response, stored_response
 from domain.permissions import allows, require
-from domain.rights import with_current_rights
-from domain.security import rate_limits
-from domain.validation import checked_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
     from datetime import datetime
 
-    from sqlalchemy import ColumnElement
-    from sqlalchemy.orm import Session, sessionmaker
-
-    from domain.identity import AuthPolicy, Client, SignIn
-
-_TEMPLATE = "invitation"
-
-# Charges lock another row (account_balances) and go on meanwhile; so do rows that refer to this.
-_LOCK = text("SELECT FROM accounts WHERE id = :account_id FOR NO KEY UPDATE")
+    from sqlalchemy.orm import Session
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,41 +44,12 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
-class Invitation:
-    """A place in the account that was offered to an address and not taken yet."""
-
-    invitation_id: int
-    email: str
-    role: MemberRole
-    sent_at: datetime
-    expires_at: datetime
-    is_expired: bool
-
-
-@dataclass(frozen=True, slots=True)
 class AccountPeople:
     """Who belongs to the account and, for those who may manage that, who is invited."""
 
     members: tuple[Member, ...]
     invitations: tuple[Invitation, ...]
     may_manage: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Offer:
-    """What a mailed link offers: to whom, of which account, in which role.
-
-    `is_known`: the address belongs to a person, who has to sign in to accept. Somebody who has only
-    signed up with it does not count, as they may be a stranger: `replaces_sign_up` says that there
-    is one, whose name and password end where the link is followed.
-    """
-
-    account_id: int
-    account_name: str
-    email: str
-    role: MemberRole
-    is_known: bool
-    replaces_sign_up: bool
 
 
 # ── Looking ────────────────────────────────────────────────────────────────────────────────────
@@ -101,7 +63,7 @@ def list_members(session: Session, *, actor: Actor, account_id: int) -> AccountP
     may_manage = can_manage(actor, account_id)
     return AccountPeople(
         members=_members(session, account_id),
-        invitations=_invitations(session, account_id) if may_manage else (),
+        invitations=list_open_invitations(session, account_id) if may_manage else (),
         may_manage=may_manage,
     )
 
@@ -134,296 +96,10 @@ def _members(session: Session, account_id: int) -> tuple[Member, ...]:
     )
 
 
-def _invitations(session: Session, account_id: int) -> tuple[Invitation, ...]:
-    now = clock.now(session)
-    rows = session.scalars(
-        select(AccountInvitation)
-        .where(_open_of(account_id))
-        .order_by(AccountInvitation.id.desc())
-        .execution_options(populate_existing=True)
-    )
-    return tuple(
-        Invitation(
-            invitation_id=row.id,
-            email=row.email,
-            role=MemberRole(row.role),
-            sent_at=row.expires_at - INVITATION_LIFETIME,
-            expires_at=row.expires_at,
-            is_expired=row.expires_at <= now,
-        )
-        for row in rows
-    )
-
-
 # ── Inviting ───────────────────────────────────────────────────────────────────────────────────
-def invite_member(
-    session: Session,
-    *,
-    account_id: int,
-    email: str,
-    role: MemberRole,
-    actor: Actor,
-    idempotency_key: str,
-    policy: AuthPolicy,
-    locale: str = "en",
-) -> int:
-    """Offer a place in the account to an address by mail; return the invitation's id.
-
-    The mail is in the person's language where the address is known, else in `locale`. Raises
-    NotFound, NotAuthorised, InvalidInput on "email", Conflict ("already_a_member",
-    "already_invited"), RateLimited, IdempotencyMismatch.
-    """
-    address = identity.normalise_email(email)
-    request = {"email": address, "role": role.value}
-
-    def invite() -> dict[str, Any]:
-        _refuse_double(session, account_id, address)
-        _count_mail(session, policy, account_id, actor, address)
-        token = new_token()
-        now = clock.now(session)
-        invitation = AccountInvitation(
-            account_id=account_id,
-            email=address,
-            role=role.value,
-            token_digest=identity.token_digest(token),
-            invited_by=audit.actor_name(actor),
-            created_at=now,
-            expires_at=now + INVITATION_LIFETIME,
-        )
-        session.add(invitation)
-        session.flush()
-        _mail(session, address, token, actor, locale)
-        details = {"invitation_id": invitation.id, "role": role.value}
-        _record(session, "invite_member", actor, account_id, details)
-        return {"invitation_id": invitation.id}
-
-    write = IdempotentRequest(account_id, f"members:{idempotency_key}", "invite_member", request)
-    answer = _manage(session, write, actor, invite)
-    return int(answer["invitation_id"])
-
-
-def resend_invitation(
-    session: Session,
-    *,
-    account_id: int,
-    invitation_id: int,
-    actor: Actor,
-    idempotency_key: str,
-    policy: AuthPolicy,
-    locale: str = "en",
-) -> None:
-    """Mail a new link, good for another seven days; the link before it is dead from now on.
-
-    Raises NotFound, NotAuthorised, RateLimited, IdempotencyMismatch.
-    """
-
-    def resend() -> dict[str, Any]:
-        token = new_token()
-        address = session.execute(
-            update(AccountInvitation)
-            .where(_open_of(account_id), AccountInvitation.id == invitation_id)
-            .values(
-                token_digest=identity.token_digest(token),
-                expires_at=clock.now(session) + INVITATION_LIFETIME,
-            )
-            .returning(AccountInvitation.email)
-        ).scalar_one_or_none()
-        if address is None:
-            raise NotFound("invitation")
-        _count_mail(session, policy, account_id, actor, address)
-        _mail(session, address, token, actor, locale)
-        details = {"invitation_id": invitation_id}
-        _record(session, "resend_invitation", actor, account_id, details)
-        return {}
-
-    request = {"invitation_id": invitation_id}
-    write = IdempotentRequest(
-        account_id, f"members:{idempotency_key}", "resend_invitation", request
-    )
-    _manage(session, write, actor, resend)
-
-
-def withdraw_invitation(
-    session: Session, *, account_id: int, invitation_id: int, actor: Actor, idempotency_key: str
-) -> None:
-    """Take an invitation back: its link is dead from now on.
-
-    Raises NotFound, NotAuthorised, IdempotencyMismatch.
-    """
-
-    def withdraw() -> dict[str, Any]:
-        withdrawn = session.execute(
-            update(AccountInvitation)
-            .where(_open_of(account_id), AccountInvitation.id == invitation_id)
-            .values(withdrawn_at=clock.now(session))
-            .returning(AccountInvitation.id)
-        ).scalar_one_or_none()
-        if withdrawn is None:
-            raise NotFound("invitation")
-        details = {"invitation_id": invitation_id}
-        _record(session, "withdraw_invitation", actor, account_id, details)
-        return {}
-
-    request = {"invitation_id": invitation_id}
-    write = IdempotentRequest(
-        account_id, f"members:{idempotency_key}", "withdraw_invitation", request
-    )
-    _manage(session, write, actor, withdraw)
-
-
-def _count_mail(
-    session: Session, policy: AuthPolicy, account_id: int, actor: Actor, address: str
-) -> None:
-    """Count an invitation for the account, and for who sends it: administrators do for many."""
-    senders = [str(account_id)]
-    if not actor.is_system:
-        senders.append(audit.actor_name(actor))
-    count_mail(session, policy, "member", senders=senders, address=address)
-
-
-def _refuse_double(session: Session, account_id: int, address: str) -> None:
-    member = session.execute(
-        select(AccountMember.user_id)
-        .join(User, User.id == AccountMember.user_id)
-        .where(AccountMember.account_id == account_id, User.email == address)
-    ).scalar_one_or_none()
-    if member is not None:
-        raise Conflict("already_a_member")
-    invited = session.execute(
-        select(AccountInvitation.id).where(_open_of(account_id), AccountInvitation.email == address)
-    ).scalar_one_or_none()
-    if invited is not None:
-        raise Conflict("already_invited")
-
-
-def _mail(session: Session, address: str, token: str, actor: Actor, locale: str) -> None:
-    mail_link(session, template=_TEMPLATE, address=address, token=token, actor=actor, locale=locale)
 
 
 # ── Accepting ──────────────────────────────────────────────────────────────────────────────────
-def find_offer(session: Session, *, token: str) -> Offer:
-    """Return what a mailed link offers. Raises NotFound where it is used, withdrawn or too old."""
-    row = session.execute(
-        select(
-            Account.id,
-            Account.name,
-            AccountInvitation.email,
-            AccountInvitation.role,
-            identity.is_taken(AccountInvitation.email),
-            replaces_sign_up(AccountInvitation.email),
-        )
-        .join(Account, Account.id == AccountInvitation.account_id)
-        .where(*_usable(session, token))
-    ).one_or_none()
-    if row is None:
-        raise NotFound("invitation")
-    account_id, name, email, role, is_known, is_replacing = row
-    return Offer(account_id, name, email, MemberRole(role), is_known, is_replacing)
-
-
-def accept_invitation(session: Session, *, token: str, actor: Actor) -> int:
-    """Take the offered place, as the person whose proven address it was sent to.
-
-    Returns the account's id. The token is the key: the same person's second try answers the
-    same. Who belongs to the account already keeps the role that they have. Raises NotFound where
-    the link is used, withdrawn, too old, or sent to another address, and Conflict ("staff_role")
-    for who has a role of staff, whose invitation stays open.
-    """
-    account_id = session.scalar(
-        select(AccountInvitation.account_id).where(
-            AccountInvitation.token_digest == identity.token_digest(token)
-        )
-    )
-    if account_id is None or actor.user_id is None:
-        raise NotFound("invitation")
-    session.execute(_LOCK, {"account_id": account_id})
-    again = session.scalar(
-        select(AccountInvitation.id).where(
-            AccountInvitation.account_id == account_id,
-            AccountInvitation.token_digest == identity.token_digest(token),
-            AccountInvitation.accepted_by == actor.user_id,
-        )
-    )
-    if again is not None:
-        return account_id
-    _take_place(session, account_id, token, actor)
-    return account_id
-
-
-def _take_place(session: Session, account_id: int, token: str, actor: Actor) -> None:
-    proven = (User.email_verified_at.is_not(None), User.disabled_at.is_(None))
-    own_address = select(User.email).where(User.id == actor.user_id, *proven).scalar_subquery()
-    invitation = session.scalars(
-        select(AccountInvitation)
-        .where(*_usable(session, token), AccountInvitation.email == own_address)
-        .execution_options(populate_existing=True)
-    ).one_or_none()
-    if invitation is None or actor.user_id is None:
-        raise NotFound("invitation")
-    accounts.refuse_staff(session, actor.user_id)
-    now = clock.now(session)
-    invitation.accepted_at, invitation.accepted_by = now, actor.user_id
-    belongs = session.get(AccountMember, (account_id, actor.user_id), populate_existing=True)
-    if belongs is None:
-        session.add(
-            AccountMember(
-                account_id=account_id,
-                user_id=actor.user_id,
-                role=invitation.role,
-                added_at=now,
-            )
-        )
-    session.flush()
-    details = {
-        "invitation_id": invitation.id,
-        "user_id": actor.user_id,
-        "role": invitation.role,
-    }
-    _record(session, "accept_invitation", actor, account_id, details)
-
-
-def sign_up_invited(
-    sessions: sessionmaker[Session],
-    *,
-    token: str,
-    display_name: str,
-    password: str,
-    client: Client,
-    policy: AuthPolicy,
-) -> tuple[SignIn, int]:
-    """Make a person of the invited address, who takes the place and is signed in.
-
-    The link came to their mailbox, so it proves the address, and replaces who signed up with it
-    and never proved it. Returns the session and the account's id. Raises NotFound where the link
-    does not work, Conflict ("email_taken") where the address belongs to a person, who has to sign
-    in instead, InvalidInput, Overloaded.
-    """
-    with sessions.begin() as session:
-        counters = network_counters(policy, policy.requests_per_address, "join", client)
-        rate_limits.record_attempt(session, counters)
-    with sessions() as session:
-        offer = find_offer(session, token=token)
-    name = checked_name(display_name, "display_name")
-    password_hash = identity.hash_new_password(password, email=offer.email)
-    with sessions.begin() as session:
-        user_id = identity.create_invited_person(
-            session,
-            email=offer.email,
-            display_name=name,
-            password_hash=password_hash,
-            client=client,
-        )
-        actor = Actor(ActorKind.USER, user_id, ip=client.address)
-        account_id = accept_invitation(session, token=token, actor=actor)
-        signed_in = identity.create_session(session, user_id=user_id, client=client, policy=policy)
-        # Who was replaced may have opened another account, which is not where the link leads.
-        identity.choose_account(
-            session,
-            session_id=identity.session_id_of(signed_in.token),
-            account_id=account_id,
-            actor=with_current_rights(session, actor),
-        )
-    return signed_in, account_id
 
 
 # ── Roles, and leaving ─────────────────────────────────────────────────────────────────────────
@@ -442,22 +118,24 @@ def change_role(
     """
 
     def change() -> dict[str, Any]:
-        before = _role_now(session, account_id, user_id)
+        before = role_now(session, account_id, user_id)
         if before is None:
             raise NotFound("member")
         if before is not role:
             if before is MemberRole.OWNER:
                 _keep_an_owner(session, account_id, user_id)
             session.execute(
-                update(AccountMember).where(*_place(account_id, user_id)).values(role=role.value)
+                update(AccountMember)
+                .where(*is_membership_of(account_id, user_id))
+                .values(role=role.value)
             )
             details = {"user_id": user_id, "from": before.value, "to": role.value}
-            _record(session, "change_role", actor, account_id, details)
+            record_change(session, "change_role", actor, account_id, details)
         return {}
 
     request = {"user_id": user_id, "role": role.value}
     write = IdempotentRequest(account_id, f"members:{idempotency_key}", "change_role", request)
-    _manage(session, write, actor, change)
+    change_members(session, write, actor, change)
 
 
 def remove_member(
@@ -475,7 +153,7 @@ def remove_member(
     write = IdempotentRequest(
         account_id, f"members:{idempotency_key}", "remove_member", {"user_id": user_id}
     )
-    _manage(session, write, actor, remove)
+    change_members(session, write, actor, remove)
 
 
 def remove_sole_memberships(session: Session, *, user_id: int, actor: Actor) -> None:
@@ -488,10 +166,10 @@ def remove_sole_memberships(session: Session, *, user_id: int, actor: Actor) -> 
     require(actor, "manage_members")
     own = select(AccountMember.account_id).where(AccountMember.user_id == user_id)
     for account_id in session.scalars(own.order_by(AccountMember.account_id)).all():
-        session.execute(_LOCK, {"account_id": account_id})
+        session.execute(LOCK, {"account_id": account_id})
         others = (AccountMember.account_id == account_id, AccountMember.user_id != user_id)
         has_others = session.scalars(select(exists().where(*others))).one()
-        role = _role_now(session, account_id, user_id)
+        role = role_now(session, account_id, user_id)
         if role is not None and not has_others:
             _remove_place(session, (account_id, user_id, role), "remove_member", actor)
 
@@ -506,7 +184,7 @@ def leave_account(session: Session, *, account_id: int, actor: Actor, idempotenc
         raise NotAuthorised
     key = f"members:leave:{user_id}:{idempotency_key}"
     write = IdempotentRequest(account_id, key, "leave_account", {"user_id": user_id})
-    session.execute(_LOCK, {"account_id": account_id})
+    session.execute(LOCK, {"account_id": account_id})
     # Before the right is looked at: who repeats it has left, and asks as a stranger.
     if stored_response(session, write) is not None:
         return
@@ -517,7 +195,7 @@ def leave_account(session: Session, *, account_id: int, actor: Actor, idempotenc
 
 
 def _end_place(session: Session, account_id: int, user_id: int, action: str, actor: Actor) -> None:
-    role = _role_now(session, account_id, user_id)
+    role = role_now(session, account_id, user_id)
     if role is None:
         raise NotFound("member")
     if role is MemberRole.OWNER:
@@ -529,8 +207,8 @@ def _remove_place(
     session: Session, place: tuple[int, int, MemberRole], action: str, actor: Actor
 ) -> None:
     account_id, user_id, role = place
-    session.execute(delete(AccountMember).where(*_place(account_id, user_id)))
-    _record(session, action, actor, account_id, {"user_id": user_id, "role": role.value})
+    session.execute(delete(AccountMember).where(*is_membership_of(account_id, user_id)))
+    record_change(session, action, actor, account_id, {"user_id": user_id, "role": role.value})
 
 
 def _keep_an_owner(session: Session, account_id: int, leaving_user_id: int) -> None:
@@ -551,61 +229,3 @@ def _keep_an_owner(session: Session, account_id: int, leaving_user_id: int) -> N
 
 
 # ── What every write shares ────────────────────────────────────────────────────────────────────
-def _manage(
-    session: Session, write: IdempotentRequest, actor: Actor, act: Callable[[], dict[str, Any]]
-) -> Mapping[str, Any]:
-    """Carry out once, under the account's lock, what only who manages the account may do."""
-    require(actor, "manage_members", write.account_id)
-    session.execute(_LOCK, {"account_id": write.account_id})
-    answer = stored_response(session, write)
-    if answer is not None:
-        return answer
-    _require_manager_now(session, write.account_id, actor)
-    answer = act()
-    store_response(session, write, answer)
-    return answer
-
-
-def _require_manager_now(session: Session, account_id: int, actor: Actor) -> None:
-    """Look again under the lock: the actor's role may have gone while it was waited for."""
-    if allows(actor, "manage_members"):
-        if session.get(Account, account_id) is None:
-            raise NotFound("account")
-        return
-    role = _role_now(session, account_id, actor.user_id)
-    if role is None:
-        raise NotFound("account")
-    if role is not MemberRole.OWNER:
-        raise NotAuthorised
-
-
-def _role_now(session: Session, account_id: int, user_id: int | None) -> MemberRole | None:
-    role = session.scalar(select(AccountMember.role).where(*_place(account_id, user_id)))
-    return MemberRole(role) if role is not None else None
-
-
-def _place(account_id: int, user_id: int | None) -> tuple[ColumnElement[bool], ...]:
-    return (AccountMember.account_id == account_id, AccountMember.user_id == user_id)
-
-
-def _open_of(account_id: int) -> ColumnElement[bool]:
-    return (
-        (AccountInvitation.account_id == account_id)
-        & AccountInvitation.accepted_at.is_(None)
-        & AccountInvitation.withdrawn_at.is_(None)
-    )
-
-
-def _usable(session: Session, token: str) -> tuple[ColumnElement[bool], ...]:
-    return (
-        AccountInvitation.token_digest == identity.token_digest(token),
-        AccountInvitation.accepted_at.is_(None),
-        AccountInvitation.withdrawn_at.is_(None),
-        AccountInvitation.expires_at > clock.now(session),
-    )
-
-
-def _record(
-    session: Session, action: str, actor: Actor, account_id: int, details: Mapping[str, Any]
-) -> None:
-    audit.record(session, action=action, actor=actor, account_id=account_id, details=details)

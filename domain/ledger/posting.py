@@ -16,6 +16,7 @@ from domain.ledger.allocation import covers, is_expiry_due, is_valid, move
 from domain.ledger.daily_totals import RollUps
 from domain.ledger.debt_settlement import settle_clawbacks
 from domain.ledger.periods import AccountingPeriods
+from domain.ledger.posting_sql import COLUMNS, SAVE_DEBTS, UPDATE_BALANCES, UPDATE_GRANTS
 from domain.ledger.state import DebtState, lock_accounts
 from domain.money import check_micros
 
@@ -36,67 +37,8 @@ if TYPE_CHECKING:
 PAID_DEBT_CAUSES = frozenset({"refund", "dispute", "reversal"})
 """Debts that only credit that was paid for, and serves everything, may settle."""
 
-_ENTRY_COLUMNS = (
-    "account_id",
-    "account_sequence",
-    "kind",
-    "service",
-    "source",
-    "description_code",
-    "description_parameters",
-    "amount_micros",
-    "balance_after_micros",
-    "occurred_at",
-    "posted_at",
-    "accounting_date",
-    "actor",
-    "reverses_sequence",
-)
-_ALLOCATION_COLUMNS = (
-    "account_id",
-    "account_sequence",
-    "line_number",
-    "grant_number",
-    "amount_micros",
-    "remaining_after_micros",
-    "consideration_micros",
-    "tax_micros",
-    "debt_service",
-    "debt_cause",
-)
 
 _MAX_ROWS_TOGETHER = 50
-
-_UPDATE_BALANCES = """
-UPDATE account_balances b
-SET balance_micros = n.balance, held_micros = n.held, last_entry_sequence = n.entry,
-    last_grant_number = n.grant_number, last_hold_number = n.hold, last_refusal_number = n.refusal,
-    carries = n.carries
-FROM unnest(CAST(%(ids)s AS bigint[]), CAST(%(balances)s AS bigint[]),
-            CAST(%(held)s AS bigint[]), CAST(%(entries)s AS bigint[]),
-            CAST(%(grants)s AS bigint[]), CAST(%(holds)s AS bigint[]),
-            CAST(%(refusals)s AS bigint[]), CAST(%(carries)s AS jsonb[]))
-     AS n(id, balance, held, entry, grant_number, hold, refusal, carries)
-WHERE b.account_id = n.id
-"""
-_UPDATE_GRANTS = """
-UPDATE grant_balances r
-SET remaining_micros = n.remaining, held_micros = n.held, taken_micros = n.taken,
-    expired_micros = n.expired, is_open = n.remaining > 0 OR n.number = 0
-FROM unnest(CAST(%(ids)s AS bigint[]), CAST(%(numbers)s AS bigint[]),
-            CAST(%(remaining)s AS bigint[]), CAST(%(held)s AS bigint[]),
-            CAST(%(taken)s AS bigint[]), CAST(%(expired)s AS bigint[]))
-     AS n(id, number, remaining, held, taken, expired)
-WHERE r.account_id = n.id AND r.grant_number = n.number
-"""
-_SAVE_DEBTS = """
-INSERT INTO debts (account_id, service, cause, owed_micros, opened_at)
-SELECT * FROM unnest(CAST(%(ids)s AS bigint[]), CAST(%(services)s AS text[]),
-                     CAST(%(causes)s AS text[]), CAST(%(owed)s AS bigint[]),
-                     CAST(%(opened)s AS timestamptz[]))
-ON CONFLICT (account_id, service, cause)
-DO UPDATE SET owed_micros = EXCLUDED.owed_micros, opened_at = EXCLUDED.opened_at
-"""
 
 
 class Posting:
@@ -304,7 +246,7 @@ class Posting:
             grant.is_changed = False
             account.reduced_grants.discard(grant.grant_number)
         self._new_grants.clear()
-        kept = [(table, columns, self.rows.pop(table, [])) for table, columns in _COLUMNS.items()]
+        kept = [(table, columns, self.rows.pop(table, [])) for table, columns in COLUMNS.items()]
         return [fact for fact in kept if fact[-1]]
 
     def _projections(self) -> list[Statement]:
@@ -314,7 +256,7 @@ class Posting:
 
     def _updated_balances(self) -> Statement:
         accounts = [self.accounts[account_id] for account_id in self._touched]
-        return _UPDATE_BALANCES, {
+        return UPDATE_BALANCES, {
             "ids": integer_array(a.account_id for a in accounts),
             "balances": integer_array(a.balance_micros for a in accounts),
             "held": integer_array(a.held_micros for a in accounts),
@@ -334,7 +276,7 @@ class Posting:
         ]
         if not changed:
             return None
-        return _UPDATE_GRANTS, {
+        return UPDATE_GRANTS, {
             "ids": integer_array(account_id for account_id, _ in changed),
             "numbers": integer_array(grant.grant_number for _, grant in changed),
             "remaining": integer_array(grant.remaining_micros for _, grant in changed),
@@ -353,7 +295,7 @@ class Posting:
         if not changed:
             return None
         names = ("ids", "services", "causes", "owed", "opened")
-        return _SAVE_DEBTS, dict(zip(names, map(list, zip(*changed, strict=True)), strict=True))
+        return SAVE_DEBTS, dict(zip(names, map(list, zip(*changed, strict=True)), strict=True))
 
 
 def _balance_row(new: tuple[AccountState, GrantState]) -> tuple[Any, ...]:
@@ -376,109 +318,3 @@ def _balance_row(new: tuple[AccountState, GrantState]) -> tuple[Any, ...]:
         grant.taken_micros,
         grant.expired_micros,
     )
-
-
-_COLUMNS: dict[str, tuple[str, ...]] = {
-    "entries": _ENTRY_COLUMNS,
-    "idempotency_keys": ("account_id", "key", "operation", "request_hash", "answer"),
-    "audit_log": ("account_id", "actor", "address", "action", "details"),
-    "grants": (
-        "account_id",
-        "grant_number",
-        "kind",
-        "amount_micros",
-        "consideration_micros",
-        "services",
-        "starts_at",
-        "expires_at",
-        "priority",
-        "origin",
-        "paid_micros",
-        "paid_currency",
-        "tax_point",
-        "tax_rate",
-        "place_of_supply",
-        "customer_tax_status",
-        "granted_at",
-        "entry_sequence",
-    ),
-    "grant_balances": (
-        "account_id",
-        "grant_number",
-        "kind",
-        "amount_micros",
-        "consideration_micros",
-        "rate_millionths",
-        "services",
-        "starts_at",
-        "expires_at",
-        "priority",
-        "granted_at",
-        "remaining_micros",
-        "held_micros",
-        "is_open",
-        "taken_micros",
-        "expired_micros",
-    ),
-    "allocations": _ALLOCATION_COLUMNS,
-    "refusals": (
-        "account_id",
-        "refusal_number",
-        "operation",
-        "reason",
-        "service",
-        "source",
-        "description_code",
-        "description_parameters",
-        "amount_micros",
-        "available_micros",
-        "occurred_at",
-        "posted_at",
-        "actor",
-    ),
-    "usage_keys": (
-        "account_id",
-        "origin",
-        "event_id",
-        "request_hash",
-        "account_sequence",
-        "refusal_number",
-        "recorded_at",
-    ),
-    "usage_events": (
-        "account_id",
-        "account_sequence",
-        "line_number",
-        "origin",
-        "event_id",
-        "service",
-        "model",
-        "occurred_at",
-        "quantities",
-        "exact_micros",
-        "catalogue_version",
-    ),
-    "holds": (
-        "account_id",
-        "hold_number",
-        "service",
-        "source",
-        "description_code",
-        "description_parameters",
-        "amount_micros",
-        "placed_at",
-        "expires_at",
-        "actor",
-    ),
-    "hold_allocations": ("account_id", "hold_number", "grant_number", "amount_micros"),
-    "open_holds": ("account_id", "hold_number", "expires_at"),
-    "hold_resolutions": (
-        "account_id",
-        "hold_number",
-        "outcome",
-        "entry_sequence",
-        "resolved_at",
-        "actor",
-    ),
-}
-"""The tables that a posting adds rows to, in an order that foreign keys allow."""

@@ -5,9 +5,10 @@ transaction of whoever calls them. docs/payments.md tells the rules.
 """
 
 from db.models import PaymentState
+from domain.payments.check_pass import check_due
 from domain.payments.checkout import StartedPayment, give_up, open_checkout, start_payment
 from domain.payments.methods import CONSENT_VERSION, Method, methods_of
-from domain.payments.polling import CHECK_EVERY, check_due, check_payment
+from domain.payments.polling import CHECK_EVERY, check_payment
 from domain.payments.receipts import (
     DocumentContent,
     documents_of,

@@ -26,7 +26,7 @@ from domain.ledger.idempotency import request_digest
 from domain.money import MAX_PAYMENT_MICROS, Money
 from domain.payments.card_numbers import has_card_number
 from domain.payments.checkout import new_reference
-from domain.payments.exchange_rates import check_own_rates
+from domain.payments.exchange_duties import check_own_rates
 from domain.payments.gateway_updates import apply_payment_update
 from domain.payments.records import GATEWAY_ACTOR, add_event
 from domain.permissions import require, require_another

@@ -6,14 +6,15 @@ import logging
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy import func, or_, select
-from sqlalchemy import update as sql_update
+from sqlalchemy import select
 
-from db.models import Account, AccountFreeze, Dispute, Payment, Refund
-from domain import audit, clock
+from db.models import Dispute, Payment, Refund
+from domain import clock
 from domain.gateways.interface import DisputeState, DisputeUpdate, Outcome
 from domain.ledger import chart_of_accounts as chart
 from domain.money import Money, share_of
+from domain.payments.dispute_fees import book_dispute_fee
+from domain.payments.freezes import CAUSE, freeze, thaw_if_over
 from domain.payments.outflows import (
     STANDING_REFUNDS,
     change_outflow,
@@ -29,7 +30,6 @@ from domain.payments.records import (
     cash_account,
     entry_details,
     pay_amount,
-    post_gateway_money,
     report_discrepancy,
 )
 from domain.payments.review_cases import DISPUTE_OF_ANOTHER, UNKNOWN_OUTCOME
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-CAUSE = "dispute"
 DENIED = "denied"
 """The reason of a dispute that is a capture which the gateway denied after all."""
 
@@ -90,11 +89,11 @@ def apply_dispute(
         dispute = _write_down(session, payment, update)
     is_reported = _report_unknown_outcome(session, payment, dispute, update, actor)
     if not is_new and not _is_news(payment, dispute, update):
-        outcome = _book_fee(session, payment, dispute, update, actor)
+        outcome = book_dispute_fee(session, payment, dispute, update, actor)
         return Outcome.RECORDED if is_reported else outcome
     _merge_reversals(session, payment, dispute)
     _move(session, payment, dispute, update, actor, is_new=is_new)
-    _book_fee(session, payment, dispute, update, actor)
+    book_dispute_fee(session, payment, dispute, update, actor)
     return Outcome.RECORDED
 
 
@@ -415,7 +414,7 @@ def _book(
     if is_open:
         freeze(session, account_id=payment.account_id, cause=CAUSE, actor=actor)
     else:
-        _thaw_if_over(session, payment.account_id, actor)
+        thaw_if_over(session, payment.account_id, actor)
     excess = dispute.outflow_micros - dispute.unapplied_micros - dispute.clawed_back_micros
     if excess > 0:
         details = {"dispute": dispute.id, "amount": [excess, payment.pay_currency]}
@@ -430,97 +429,4 @@ def apply_kept_dispute(session: Session, payment: Payment, dispute: Dispute, act
     _book(session, payment, dispute, standing, actor)
 
 
-def _book_fee(
-    session: Session, payment: Payment, dispute: Dispute, update: DisputeUpdate, actor: Actor
-) -> Outcome:
-    """Post what the gateway charges for the dispute, or the difference to what it said before.
-
-    It is charged for every dispute, won or lost, also where the money was not credited.
-    """
-    if update.fee is None:
-        return Outcome.REPEATED
-    if dispute.fee_currency not in {None, update.fee.currency}:
-        _post_fee(session, payment, dispute, -dispute.fee_micros, actor)
-        dispute.fee_micros = 0
-    change = update.fee.micros - dispute.fee_micros
-    if change == 0:
-        return Outcome.REPEATED
-    dispute.fee_currency = update.fee.currency
-    _post_fee(session, payment, dispute, change, actor)
-    dispute.fee_micros = update.fee.micros
-    return Outcome.RECORDED
-
-
-def _post_fee(
-    session: Session, payment: Payment, dispute: Dispute, micros: int, actor: Actor
-) -> None:
-    if micros == 0 or dispute.fee_currency is None:
-        return
-    dispute.revision += 1
-    fees, cash = chart.DISPUTE_FEES.code, cash_account(payment)
-    post_gateway_money(
-        session,
-        payment,
-        kind="dispute_fee",
-        debit=fees if micros > 0 else cash,
-        credit=cash if micros > 0 else fees,
-        amount=Money(abs(micros), dispute.fee_currency),
-        key=f"dispute:{dispute.id}:{dispute.revision}:fee",
-        actor=actor,
-    )
-
-
 # ── Freezing ──────────────────────────────────────────────────────────────────────────────────
-def freeze(session: Session, *, account_id: int, cause: str, actor: Actor) -> None:
-    """Refuse new spending of an account for a cause; what was used already is still charged."""
-    now = clock.now(session)
-    row = session.get(AccountFreeze, (account_id, cause), with_for_update=True)
-    if row is None:
-        row = AccountFreeze(account_id=account_id, cause=cause)
-        session.add(row)
-    elif row.lifted_at is None:
-        return
-    row.frozen_at, row.frozen_by, row.lifted_at = now, audit.actor_name(actor), None
-    session.flush()
-    _set_status(session, account_id)
-    audit.record(
-        session, action="freeze", actor=actor, account_id=account_id, details={"cause": cause}
-    )
-
-
-def _thaw_if_over(session: Session, account_id: int, actor: Actor) -> None:
-    still_open = session.scalars(
-        select(func.count(Dispute.id))
-        .join(Payment, Payment.id == Dispute.payment_id)
-        .where(
-            Dispute.account_id == account_id,
-            Dispute.state == DisputeState.OPEN.value,
-            Payment.grant_number.is_not(None),
-            or_(
-                Dispute.gateway_payment_id.is_(None),
-                Dispute.gateway_payment_id == Payment.gateway_payment_id,
-            ),
-        )
-    ).one()
-    row = session.get(AccountFreeze, (account_id, CAUSE), with_for_update=True)
-    if still_open or row is None or row.lifted_at is not None:
-        return
-    row.lifted_at = clock.now(session)
-    session.flush()
-    _set_status(session, account_id)
-    audit.record(
-        session, action="thaw", actor=actor, account_id=account_id, details={"cause": CAUSE}
-    )
-
-
-def _set_status(session: Session, account_id: int) -> None:
-    causes = session.scalars(
-        select(func.count())
-        .select_from(AccountFreeze)
-        .where(AccountFreeze.account_id == account_id, AccountFreeze.lifted_at.is_(None))
-    ).one()
-    session.execute(
-        sql_update(Account)
-        .where(Account.id == account_id, Account.status != "closed")
-        .values(status="frozen" if causes else "active")
-    )

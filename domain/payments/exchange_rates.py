@@ -18,19 +18,19 @@ of both currencies, by the clock of the site whose currency is credited.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context, Decimal
 from typing import TYPE_CHECKING, Any
-from zoneinfo import ZoneInfo
 
-from sqlalchemy import or_, select, text
+from sqlalchemy import select
 
-from db.models import BankTransfer, ExchangeQuote, ExchangeRate, Site
+from db.models import ExchangeQuote, ExchangeRate
 from domain import audit, clock
 from domain.actors import StaffRole
-from domain.business_days import next_business_day
 from domain.errors import AlreadyDecided, Conflict, InvalidInput, NotAuthorised, NotFound
 from domain.money import MICROS_PER_UNIT, Money, currency_exponent
+from domain.payments.exchange_duties import check_own_transfers
+from domain.payments.rates_in_force import Rate, RateUnavailable, in_force, rate_in_force, row_of
 from domain.permissions import require, require_another
 from domain.validation import check_text, checked_reason
 
@@ -45,32 +45,12 @@ QUOTE_LIFETIME = timedelta(minutes=15)
 FAR_PERCENT = 5
 """From how far on, in percent, a rate needs a reason and an administrator."""
 
-_VALID_LONGER = timedelta(hours=2)
 _HUNDREDTH = Decimal("0.01")
 _WHOLE_BASIS_POINTS = 10_000
 MAX_MARGIN_BASIS_POINTS = 2_000
 _RATE_DECIMALS = 10
 _HIGHEST_RATE = Decimal(10) ** 9
 _EXACT = Context(prec=60)
-
-
-@dataclass(frozen=True, slots=True)
-class Rate:
-    """A rate as people see it, whatever became of it."""
-
-    id: int
-    base_currency: str
-    quote_currency: str
-    rate: Decimal
-    margin_basis_points: int
-    source: str
-    as_of: datetime
-    state: str
-    proposed_by: str
-    proposed_at: datetime
-    decided_by: str | None
-    decided_at: datetime | None
-    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +88,6 @@ class Quote:
     expires_at: datetime
 
 
-class RateUnavailable(Conflict):
-    """There is no rate in force, or it is too old to go by."""
-
-
 class RateSuperseded(Conflict):
     """Another rate of the pair, proposed later, is in force already."""
 
@@ -119,15 +95,6 @@ class RateSuperseded(Conflict):
         """Give the rate that is in force."""
         super().__init__("newer_rate_in_force")
         self.newer = newer
-
-
-class DutiesConflict(Conflict):
-    """One person sets the rate of a currency or records transfers in it, and not both."""
-
-    def __init__(self, reason: str, currency: str) -> None:
-        """Say which side is theirs ("own_rate", "own_transfer"), and in which currency."""
-        super().__init__(reason)
-        self.currency = currency
 
 
 def propose_rate(
@@ -156,7 +123,7 @@ def propose_rate(
         raise InvalidInput("source", "empty")
     if as_of.tzinfo is None or as_of > now:
         raise InvalidInput("as_of", "in_future")
-    before = _in_force(session, base_currency, quote_currency)
+    before = in_force(session, base_currency, quote_currency)
     distance = _distance(rate, margin_basis_points, before)
     is_reason_needed = distance is not None and distance.is_far
     values = {
@@ -174,7 +141,7 @@ def propose_rate(
     ).one_or_none()
     if waiting is not None:
         return waiting.id
-    _check_own_transfers(session, base_currency, quote_currency, actor)
+    check_own_transfers(session, base_currency, quote_currency, actor)
     row = ExchangeRate(**values, proposed_at=now)
     session.add(row)
     session.flush()
@@ -220,81 +187,11 @@ def decide_rate(session: Session, *, rate_id: int, is_approved: bool, actor: Act
         if newer is not None:
             raise RateSuperseded(row_of(newer))
         _check_distance(session, row, actor)
-        _check_own_transfers(session, row.base_currency, row.quote_currency, actor)
+        check_own_transfers(session, row.base_currency, row.quote_currency, actor)
     _decide(session, row, wanted, actor)
 
 
 # ── Rates and bank transfers: by different people ──────────────────────────────────────────────
-_LOCK_DUTIES = text("SELECT pg_advisory_xact_lock(hashtextextended('duties:' || :name, 0))")
-
-
-def _check_own_transfers(session: Session, base: str, quoted: str, actor: Actor) -> None:
-    """Raise DutiesConflict where a transfer that the actor recorded is undecided."""
-    if actor.is_system:
-        return
-    own = _currencies_of_transfers(session, _lock_duties(session, actor))
-    for currency in (base, quoted):
-        if currency in own:
-            raise DutiesConflict("own_transfer", currency)
-
-
-def _currencies_of_transfers(session: Session, name: str) -> frozenset[str]:
-    """Return the currencies of the undecided transfers that somebody recorded."""
-    own = select(BankTransfer.currency).where(
-        BankTransfer.requested_by == name, BankTransfer.state == "requested"
-    )
-    return frozenset(session.scalars(own.distinct()))
-
-
-def find_currencies_without_rates(session: Session, *, actor: Actor) -> frozenset[str]:
-    """Return the currencies whose rates the actor may not request now: they recorded transfers."""
-    require(actor, "propose_rate")
-    if actor.is_system:
-        return frozenset()
-    return _currencies_of_transfers(session, audit.actor_name(actor))
-
-
-def check_own_rates(session: Session, *, currency: str, actor: Actor) -> None:
-    """Let the actor record a bank transfer in a currency of which they set no rate.
-
-    Raises DutiesConflict where a rate from or to the currency that they requested or approved
-    waits, or is in force and still serves.
-    """
-    if _has_own_rate(session, _lock_duties(session, actor), currency):
-        raise DutiesConflict("own_rate", currency)
-
-
-def may_record_transfers(session: Session, *, currency: str, actor: Actor) -> bool:
-    """Whether the actor set no rate of a currency that keeps them from recording transfers."""
-    require(actor, "record_transfer")
-    return not _has_own_rate(session, audit.actor_name(actor), currency)
-
-
-def _has_own_rate(session: Session, name: str, currency: str) -> bool:
-    decided = or_(ExchangeRate.proposed_by == name, ExchangeRate.decided_by == name)
-    own = session.scalars(
-        select(ExchangeRate).where(
-            or_(ExchangeRate.base_currency == currency, ExchangeRate.quote_currency == currency),
-            ExchangeRate.state.in_(("proposed", "approved")),
-            decided,
-        )
-    )
-    return any(each.state == "proposed" or _serves(session, each) for each in own)
-
-
-def _serves(session: Session, row: ExchangeRate) -> bool:
-    """Whether payments go by this rate now."""
-    found = _in_force(session, row.base_currency, row.quote_currency)
-    if found is None or found.id != row.id:
-        return False
-    return clock.now(session) < _end_of(session, row_of(row))
-
-
-def _lock_duties(session: Session, actor: Actor) -> str:
-    """Have what a person does on both sides wait for each other; return their name in facts."""
-    name = audit.actor_name(actor)
-    session.execute(_LOCK_DUTIES, {"name": name})
-    return name
 
 
 def _lock_pair(session: Session, rate_id: int) -> ExchangeRate:
@@ -317,7 +214,7 @@ def _lock_pair(session: Session, rate_id: int) -> ExchangeRate:
 
 def _newer_in_force(session: Session, base: str, quoted: str, rate_id: int) -> ExchangeRate | None:
     """Return the rate in force where it was proposed after this one."""
-    found = _in_force(session, base, quoted)
+    found = in_force(session, base, quoted)
     return found if found is not None and found.id > rate_id else None
 
 
@@ -365,7 +262,7 @@ def load_rate(session: Session, *, rate_id: int, actor: Actor) -> None:
 def _decide(session: Session, row: ExchangeRate, state: str, actor: Actor) -> None:
     # Both ask the database, which would see half of what follows.
     now = clock.now(session)
-    before = _in_force(session, row.base_currency, row.quote_currency)
+    before = in_force(session, row.base_currency, row.quote_currency)
     row.state = state
     row.decided_by = audit.actor_name(actor)
     row.decided_at = now
@@ -408,7 +305,7 @@ def _explained(row: ExchangeRate, distance: Distance | None) -> dict[str, str]:
 
 
 def _distance_of(session: Session, row: ExchangeRate) -> Distance | None:
-    last = _in_force(session, row.base_currency, row.quote_currency)
+    last = in_force(session, row.base_currency, row.quote_currency)
     return _distance(row.rate, row.margin_basis_points, last)
 
 
@@ -449,7 +346,7 @@ def get_distance(
 ) -> Distance | None:
     """Return how far a rate is from the one in force, for staff; None where there is none yet."""
     require(actor, "see_rates")
-    return _distance(rate, margin_basis_points, _in_force(session, base_currency, quote_currency))
+    return _distance(rate, margin_basis_points, in_force(session, base_currency, quote_currency))
 
 
 def list_rates(session: Session, *, actor: Actor, limit: int = 100) -> tuple[Rate, ...]:
@@ -461,39 +358,6 @@ def list_rates(session: Session, *, actor: Actor, limit: int = 100) -> tuple[Rat
         .limit(limit)
     )
     return tuple(row_of(row) for row in rows)
-
-
-def rate_in_force(session: Session, *, base_currency: str, quote_currency: str) -> Rate:
-    """Return the rate that quotes go by. Raises RateUnavailable where there is none or it is old.
-
-    Banks give no rates at weekends and on public holidays, and a rate serves over them.
-    """
-    row = _in_force(session, base_currency, quote_currency)
-    if row is None:
-        raise RateUnavailable("no_rate")
-    rate = row_of(row)
-    if clock.now(session) >= _end_of(session, rate):
-        raise RateUnavailable("rate_too_old")
-    return rate
-
-
-def get_end_of_rate(session: Session, *, rate: Rate, actor: Actor) -> datetime:
-    """Return until when a rate serves once it is in force, for staff."""
-    require(actor, "see_rates")
-    return _end_of(session, rate)
-
-
-def _end_of(session: Session, rate: Rate) -> datetime:
-    zone = session.scalars(
-        select(Site.time_zone)
-        .where(Site.default_currency == rate.quote_currency)
-        .order_by(Site.code)
-        .limit(1)
-    ).one_or_none()
-    made = rate.as_of.astimezone(UTC if zone is None else ZoneInfo(zone))
-    day = next_business_day(made.date(), (rate.base_currency, rate.quote_currency))
-    # The next rate is there before this one ends. Hours are added in UTC: days may have 23 of them.
-    return datetime.combine(day, made.timetz()).astimezone(UTC) + _VALID_LONGER
 
 
 def make_quote(
@@ -560,21 +424,3 @@ def _quote(row: ExchangeQuote, rate: Rate) -> Quote:
         as_of=rate.as_of,
         expires_at=row.expires_at,
     )
-
-
-def _in_force(session: Session, base: str, quoted: str) -> ExchangeRate | None:
-    return session.scalars(
-        select(ExchangeRate)
-        .where(
-            ExchangeRate.base_currency == base,
-            ExchangeRate.quote_currency == quoted,
-            ExchangeRate.state == "approved",
-        )
-        .order_by(ExchangeRate.decided_at.desc(), ExchangeRate.id.desc())
-        .limit(1)
-    ).one_or_none()
-
-
-def row_of(row: ExchangeRate) -> Rate:
-    """Return a rate's row as what people see."""
-    return Rate(**{name: getattr(row, name) for name in Rate.__slots__})

@@ -7,16 +7,12 @@ name, and the credit an idempotency key of its own: each of the three would be e
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
-from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from sqlalchemy import select
-
-from db.bulk import fetch_rows, insert_statement, update_statement
-from db.models import OPEN_PAYMENT_STATES, Dispute, Payment, PaymentState, Refund
-from domain import audit, clock, fraud_signals, ledger
+from db.models import OPEN_PAYMENT_STATES, Payment, PaymentState
+from domain import clock
 from domain.gateways.interface import (
     DisputeUpdate,
     GatewayPaymentState,
@@ -29,11 +25,10 @@ from domain.ledger import chart_of_accounts as chart
 from domain.money import Money
 from domain.payments import review_cases
 from domain.payments.check_schedule import next_check
-from domain.payments.disputes import apply_dispute, apply_kept_dispute, deny_money, restore_money
-from domain.payments.outflows import STANDING_REFUNDS, is_booked
+from domain.payments.crediting import credit, find_before_credit, keep_method, record_instrument
+from domain.payments.disputes import apply_dispute, deny_money, restore_money
 from domain.payments.records import (
     ATTEMPT_REFUSED,
-    BANK,
     FIRST_CHECK,
     INSTRUCTIONS,
     add_event,
@@ -41,15 +36,14 @@ from domain.payments.records import (
     cash_account,
     count_events,
     find_id,
-    grant_terms,
     lock_by_name,
     lock_payment,
     pay_amount,
     post_gateway_money,
     report_discrepancy,
 )
-from domain.payments.refunds import apply_kept_refund, apply_refund
-from domain.payments.starter_packs import give_packs, lock_packs, settle_packs
+from domain.payments.refund_updates import apply_refund
+from domain.payments.starter_packs import settle_packs
 from domain.payments.unapplied_receipts import (
     refused_money,
     settle_by_failure,
@@ -64,7 +58,6 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-    from db.bulk import Statement
     from domain.actors import Actor
     from domain.gateways.interface import Gateway, GatewayUpdate
 
@@ -75,34 +68,12 @@ _log = logging.getLogger(__name__)
 REVIEW_CHECK = timedelta(hours=6)
 """How often a gateway that doubts money is asked whether it still does."""
 
-_MAX_TRANSFER_TIME = timedelta(days=366)
-"""How long before its approval a bank transfer may have come."""
 
 _CLOCKS_DIFFER = timedelta(minutes=1)
 """By how much a gateway's clock may be ahead of ours."""
 
 _TAKEN_BACK = "denied_after_credit"
 
-_BEFORE_CREDIT = """
-SELECT clock_timestamp(),
-  EXISTS (
-    SELECT FROM payments WHERE gateway = %(gateway)s AND gateway_payment_id = %(gateway_payment_id)s
-      AND id <> %(payment_id)s),
-  EXISTS (SELECT FROM refunds WHERE payment_id = %(payment_id)s)
-    OR EXISTS (SELECT FROM disputes WHERE payment_id = %(payment_id)s),
-  EXISTS (SELECT FROM campaigns WHERE trigger = 'first_top_up' AND state = 'approved')
-"""
-
-_CREDIT_COLUMNS = (
-    "account_id",
-    "payment_id",
-    "number",
-    "entry_sequence",
-    "credit_micros",
-    "pay_micros",
-    "posted_at",
-)
-_STEP_COLUMNS = ("account_id", "payment_id", "kind", "actor", "details")
 
 _CLOSING = {
     GatewayPaymentState.FAILED: PaymentState.FAILED,
@@ -296,7 +267,7 @@ def _after_the_money(
 def _step(session: Session, payment: Payment, update: PaymentUpdate, actor: Actor) -> Outcome:
     """Carry out a change of an open payment that brings no money."""
     now = clock.now(session)
-    _learn(payment, update)
+    keep_method(payment, update)
     if update.state is GatewayPaymentState.AWAITING:
         is_new = payment.state != PaymentState.AWAITING
         payment.state = PaymentState.AWAITING
@@ -326,7 +297,7 @@ def _take_money(session: Session, payment: Payment, update: PaymentUpdate, actor
         if update.gateway_payment_id not in {None, payment.gateway_payment_id}:
             return _second_money(session, payment, update, actor)
         settle_packs(session, payment, update, actor)
-        _record_instrument(session, payment, update)
+        record_instrument(session, payment, update)
         _book_fee(session, payment, update, actor)
         is_restated = _report_restated(session, payment, update, actor)
         outcome = restore_money(session, payment, update, actor=actor)
@@ -338,11 +309,11 @@ def _take_money(session: Session, payment: Payment, update: PaymentUpdate, actor
         return _doubt(session, payment, review_cases.MONEY_AFTER_REFUSAL, update, actor)
     if update.amount != pay_amount(payment) or update.gateway_payment_id is None:
         return _doubt(session, payment, review_cases.WRONG_AMOUNT, update, actor)
-    found = _find_before_credit(session, payment, update.gateway_payment_id)
+    found = find_before_credit(session, payment, update.gateway_payment_id)
     if found.is_credited_elsewhere:
         return _doubt(session, payment, review_cases.MONEY_OF_ANOTHER, update, actor)
     _keep_other_money(session, payment, update, actor)
-    _credit(session, payment, update, found, actor)
+    credit(session, payment, update, found, actor)
     _book_fee(session, payment, update, actor)
     return Outcome.RECORDED
 
@@ -374,122 +345,6 @@ def _keep_other_money(
         return
     if not review_cases.is_reported(session, payment, doubt.gateway_payment_id):
         _report(session, payment, review_cases.SECOND_MONEY, review_cases.said_of(doubt), actor)
-
-
-def credit_money(session: Session, payment: Payment, update: PaymentUpdate, actor: Actor) -> None:
-    """Give a locked payment's credit, in the transaction that says that its money came."""
-    found = _find_before_credit(session, payment, update.gateway_payment_id)
-    _credit(session, payment, update, found, actor)
-
-
-@dataclass(frozen=True, slots=True)
-class _BeforeCredit:
-    """What is asked of the database about a payment that is locked and about to be credited."""
-
-    now: datetime
-    is_credited_elsewhere: bool
-    has_outflows: bool
-    has_campaigns: bool
-
-
-def _find_before_credit(
-    session: Session, payment: Payment, gateway_payment_id: str | None
-) -> _BeforeCredit:
-    session.flush()
-    [(instant, *found)] = fetch_rows(
-        session,
-        _BEFORE_CREDIT,
-        gateway=payment.gateway,
-        gateway_payment_id=gateway_payment_id,
-        payment_id=payment.id,
-    )
-    return _BeforeCredit(clock.now(session, instant), *found)
-
-
-def _credit(
-    session: Session, payment: Payment, update: PaymentUpdate, found: _BeforeCredit, actor: Actor
-) -> None:
-    now = found.now
-    # A gateway's clock may be wrong; nothing was paid before the payment was begun.
-    begun_at = payment.created_at if payment.gateway != BANK else now - _MAX_TRANSFER_TIME
-    paid_at = max(min(update.occurred_at or now, now), min(begun_at, now))
-    # Before the account, as whoever redeems a code does.
-    packs = lock_packs(session, payment, at=now) if found.has_campaigns else []
-    _record_instrument(session, payment, update)
-    ledger.add_grant(
-        session,
-        account_id=payment.account_id,
-        terms=grant_terms(payment, payment.credit_micros, payment.pay_micros),
-        source=payment.gateway,
-        actor=actor,
-        idempotency_key=f"payment:{payment.reference}",
-        occurred_at=paid_at,
-        beside=partial(_credited, payment, update, paid_at=paid_at, credited_at=now, actor=actor),
-    )
-    give_packs(session, payment, update, packs, actor)
-    if found.has_outflows:
-        _apply_kept(session, payment, actor)
-
-
-def _credited(
-    payment: Payment,
-    update: PaymentUpdate,
-    posted: ledger.PostedGrant,
-    *,
-    paid_at: datetime,
-    credited_at: datetime,
-    actor: Actor,
-) -> list[Statement]:
-    """Return what is written of a payment with its credit: its row, the credit and the step."""
-    details = {"entry": posted.entry_sequence, "was": payment.state, "method": update.method}
-    _learn(payment, update)
-    payment.state = PaymentState.SUCCEEDED
-    payment.gateway_payment_id = update.gateway_payment_id
-    payment.code = None
-    payment.pay_by = None
-    payment.paid_at = paid_at
-    payment.credited_at = credited_at
-    payment.entry_sequence = posted.entry_sequence
-    payment.grant_number = posted.grant_number
-    # For what the gateway tells only after a while: its fee, and later refunds and disputes.
-    payment.next_check_at = next_check(payment, credited_at)
-    key = (payment.account_id, payment.id)
-    amounts = (payment.credit_micros, payment.pay_micros, credited_at)
-    credit = (*key, 1, posted.entry_sequence, *amounts)
-    step = (*key, "succeeded", audit.actor_name(actor), details)
-    return [
-        update_statement(payment),
-        insert_statement("payment_credits", _CREDIT_COLUMNS, [credit]),
-        insert_statement("payment_events", _STEP_COLUMNS, [step]),
-    ]
-
-
-def _apply_kept(session: Session, payment: Payment, actor: Actor) -> None:
-    """Book refunds and disputes that were told before the money was credited."""
-    session.flush()
-    refunds = select(Refund).where(Refund.payment_id == payment.id).order_by(Refund.id)
-    for refund in session.scalars(refunds).all():
-        if refund.state in STANDING_REFUNDS and is_booked(payment, refund):
-            apply_kept_refund(session, payment, refund, actor)
-    disputes = select(Dispute).where(Dispute.payment_id == payment.id).order_by(Dispute.id)
-    for dispute in session.scalars(disputes).all():
-        if is_booked(payment, dispute):
-            apply_kept_dispute(session, payment, dispute, actor)
-
-
-def _record_instrument(session: Session, payment: Payment, update: PaymentUpdate) -> None:
-    fraud_signals.record_instrument(
-        session,
-        account_id=payment.account_id,
-        gateway=payment.gateway,
-        instrument=update.instrument,
-    )
-
-
-def _learn(payment: Payment, update: PaymentUpdate) -> None:
-    payment.method = update.method or payment.method
-    if payment.gateway_reference is None and update.gateway_reference:
-        payment.gateway_reference = update.gateway_reference
 
 
 def _book_fee(session: Session, payment: Payment, update: PaymentUpdate, actor: Actor) -> None:
@@ -543,7 +398,7 @@ def _doubt(
         payment.code = reason
         is_at_gateway = reason == review_cases.GATEWAY_REVIEW
         payment.next_check_at = clock.now(session) + REVIEW_CHECK if is_at_gateway else None
-        _learn(payment, update)
+        keep_method(payment, update)
         _report(session, payment, reason, review_cases.said_by(update), actor)
     if reason in {review_cases.WRONG_AMOUNT, review_cases.MONEY_OF_ANOTHER}:
         return Outcome.WRONG_AMOUNT

@@ -7,11 +7,8 @@ sets that payment aside for longer and longer, and the next one is asked about.
 from __future__ import annotations
 
 import logging
-import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from itertools import chain, zip_longest
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import case, select
@@ -22,8 +19,6 @@ from domain import clock
 from domain.errors import NotFound
 from domain.gateways.interface import GatewayPaymentState, GatewayRefused, GatewayUnavailable
 from domain.payments.check_schedule import (
-    MAX_REFUND_CHECKS,
-    REFUND_UNANSWERED_AFTER,
     earliest,
     failure_wait,
     next_check,
@@ -40,13 +35,11 @@ from domain.payments.records import (
     known,
     lock_payment,
 )
-from domain.payments.refunds import WAITS, send_refund
 from domain.permissions import require
 from domain.transactions import run_transaction
 
 if TYPE_CHECKING:
-    import threading
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from datetime import datetime
 
     from sqlalchemy.orm import Session, sessionmaker
@@ -66,7 +59,6 @@ __all__ = [
     "CHECK_FAILED",
     "REFUND_UNANSWERED",
     "ask_later",
-    "check_due",
     "check_payment",
     "due_payments",
     "due_refunds",
@@ -74,7 +66,7 @@ __all__ = [
     "note_failed_check",
 ]
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 CHECK_EVERY = timedelta(seconds=5)
 PASS_DEADLINE_SECONDS = 60
@@ -89,7 +81,7 @@ REFUND_UNANSWERED = "refund_unanswered"
 _BATCH_SIZE = 50
 _MAX_FAILURE_EVENTS = 20
 _MAX_ERROR_LENGTH = 120
-_HELD_REFUND_WAIT = timedelta(minutes=5)
+HELD_REFUND_WAIT = timedelta(minutes=5)
 _IN_PROGRESS = ("requested", "pending")
 
 
@@ -103,7 +95,7 @@ class DueRefund:
 
 
 @dataclass(frozen=True, slots=True)
-class _Question:
+class Question:
     """What is asked, when, and what the payment's plan was then; `is_due` if the clock asks."""
 
     payment_id: int
@@ -136,12 +128,14 @@ def check_payment(
         require(actor, "ask_gateway", payment.account_id)
         if payment.is_sandbox != gateway.is_sandbox:
             return payment.state
-        question = _question(session, payment, clock.now(session), is_due=False)
-    return _ask(sessions, gateway, question, on_failure)
+        question = prepare_question(session, payment, clock.now(session), is_due=False)
+    return ask(sessions, gateway, question, on_failure)
 
 
-def _question(session: Session, payment: Payment, asked_at: datetime, *, is_due: bool) -> _Question:
-    return _Question(
+def prepare_question(
+    session: Session, payment: Payment, asked_at: datetime, *, is_due: bool
+) -> Question:
+    return Question(
         payment_id=payment.id,
         about=known(session, payment),
         asked_at=asked_at,
@@ -151,10 +145,10 @@ def _question(session: Session, payment: Payment, asked_at: datetime, *, is_due:
     )
 
 
-def _ask(
+def ask(
     sessions: sessionmaker[Session],
     gateway: Gateway,
-    question: _Question,
+    question: Question,
     on_failure: Callable[[str], None] | None,
 ) -> str:
     try:
@@ -165,10 +159,10 @@ def _ask(
     except Exception as error:  # noqa: BLE001 - a payment must not hold up the others
         if on_failure is not None:
             on_failure(gateway.name)
-        return _set_aside(sessions, question.payment_id, error)
+        return set_aside(sessions, question.payment_id, error)
 
 
-def _apply(session: Session, gateway: Gateway, question: _Question, snapshot: Snapshot) -> str:
+def _apply(session: Session, gateway: Gateway, question: Question, snapshot: Snapshot) -> str:
     payment = lock_payment(session, question.payment_id)
     if payment is None:
         raise NotFound("payment")
@@ -190,7 +184,7 @@ def _apply(session: Session, gateway: Gateway, question: _Question, snapshot: Sn
     elif not question.is_due and not snapshot.unread:
         return payment.state  # people who ask often do not make the clock ask seldom
     if snapshot.unread:
-        _log.warning(
+        log.warning(
             "payment %d: %s told nothing of %s", payment.id, gateway.name, sorted(snapshot.unread)
         )
         scheduled = earliest(scheduled, now + failure_wait(payment))
@@ -222,7 +216,7 @@ def _expire(session: Session, payment: Payment, told: GatewayPaymentState, now: 
 
 
 # ── What fails ────────────────────────────────────────────────────────────────────────────────
-def _set_aside(
+def set_aside(
     sessions: sessionmaker[Session],
     payment_id: int,
     error: Exception,
@@ -231,16 +225,16 @@ def _set_aside(
 ) -> str:
     """Keep why a payment could not be asked about, plan the next time, and return its state."""
     if isinstance(error, GatewayUnavailable | GatewayRefused):
-        _log.warning("payment %d cannot be asked about: %s", payment_id, error)
+        log.warning("payment %d cannot be asked about: %s", payment_id, error)
     else:
-        _log.error("the check of payment %d failed", payment_id, exc_info=error)
+        log.error("the check of payment %d failed", payment_id, exc_info=error)
     with sessions.begin() as session:
         payment = lock_payment(session, payment_id)
         if payment is None:
             raise NotFound("payment")
         now = clock.now(session)
         if payment.next_check_at is not None and payment.next_check_at <= now:
-            _back_off(payment, now)
+            back_off(payment, now)
         note_failed_check(session, payment, error, refund_id=refund_id)
         return payment.state
 
@@ -271,7 +265,7 @@ def _error_name(error: Exception) -> str:
     return f"{type(error).__name__}{place}"[:_MAX_ERROR_LENGTH]
 
 
-def _back_off(payment: Payment, now: datetime) -> None:
+def back_off(payment: Payment, now: datetime) -> None:
     payment.checks += 1
     payment.next_check_at = next_check_after_failure(payment, now)
 
@@ -327,169 +321,3 @@ def ask_later(session: Session, *, refund_id: int) -> None:
 
 
 # ── The pass ──────────────────────────────────────────────────────────────────────────────────
-def check_due(
-    sessions: sessionmaker[Session],
-    *,
-    gateways: Mapping[str, Gateway],
-    actor: Actor,
-    stop: threading.Event | None = None,
-    deadline_seconds: int = PASS_DEADLINE_SECONDS,
-    on_failure: Callable[[str], None] | None = None,
-) -> str:
-    """Ask about every payment that is due and send refunds that wait; return what was done.
-
-    Gateways are asked side by side, each for about `deadline_seconds`; the rest stays due. What
-    belongs to a gateway that is not among them is left alone. `on_failure` is given the name of
-    the gateway at each failure. Raises NotAuthorised unless the actor may ask for every account.
-    """
-    require(actor, "ask_gateway")
-    passes = [
-        _Pass(sessions, gateway, stop, deadline_seconds, on_failure)
-        for gateway in gateways.values()
-    ]
-    if len(passes) == 1:
-        passes[0].run()
-    elif passes:
-        with ThreadPoolExecutor(len(passes), thread_name_prefix="polling") as pool:
-            for running in [pool.submit(each.run) for each in passes]:
-                running.result()
-    asked, closed, sent, failed = (
-        sum(getattr(each, name) for each in passes)
-        for name in ("asked", "closed", "sent", "failed")
-    )
-    failures = f", {failed} failed" if failed else ""
-    return f"{asked} asked about, {closed} of them closed, {sent} refunds sent{failures}"
-
-
-class _Pass:
-    """One pass over what is due at one gateway."""
-
-    def __init__(
-        self,
-        sessions: sessionmaker[Session],
-        gateway: Gateway,
-        stop: threading.Event | None,
-        deadline_seconds: int,
-        on_failure: Callable[[str], None] | None,
-    ) -> None:
-        self._sessions = sessions
-        self._gateway = gateway
-        self._stop = stop
-        self._deadline_seconds = deadline_seconds
-        self._on_failure = on_failure
-        self.asked = self.closed = self.sent = self.failed = 0
-
-    def run(self) -> None:
-        """Take payments and refunds in turn, so that neither waits for all of the other."""
-        ends_at = time.monotonic() + self._deadline_seconds
-        with self._sessions.begin() as session:
-            payments = due_payments(session, gateway=self._gateway)
-            refunds = due_refunds(session, gateway=self._gateway)
-        for due in chain.from_iterable(zip_longest(payments, refunds)):
-            is_stopped = self._stop is not None and self._stop.is_set()
-            if is_stopped or time.monotonic() >= ends_at:
-                break
-            if due is not None:
-                self._take(due)
-
-    def _take(self, due: int | DueRefund) -> None:
-        payment_id = due if isinstance(due, int) else due.payment_id
-        refund_id = None if isinstance(due, int) else due.refund_id
-        try:
-            if isinstance(due, int):
-                self._check_payment(due)
-            else:
-                self._check_refund(due)
-        except Exception as error:  # noqa: BLE001 - a payment must not hold up the others
-            self._count_failure(self._gateway.name)
-            try:
-                _set_aside(self._sessions, payment_id, error, refund_id=refund_id)
-            except Exception:  # noqa: BLE001 - the database may be away
-                _log.exception("payment %d could not be set aside", payment_id)
-
-    def _count_failure(self, gateway: str) -> None:
-        self.failed += 1
-        if self._on_failure is not None:
-            self._on_failure(gateway)
-
-    def _check_payment(self, payment_id: int) -> None:
-        question = self._claim(payment_id)
-        if question is None:
-            return
-        self.asked += 1
-        state = _ask(self._sessions, self._gateway, question, self._count_failure)
-        self.closed += question.state in OPEN_PAYMENT_STATES and state not in OPEN_PAYMENT_STATES
-
-    def _claim(self, payment_id: int) -> _Question | None:
-        """Plan the next question before this one: what ends this process is not asked at once."""
-        with self._sessions.begin() as session:
-            payment = lock_payment(session, payment_id)
-            now = clock.now(session)
-            if payment is None or payment.next_check_at is None or payment.next_check_at > now:
-                return None  # somebody else asked meanwhile
-            _back_off(payment, now)
-            return _question(session, payment, now, is_due=True)
-
-    def _check_refund(self, due: DueRefund) -> None:
-        with self._sessions.begin() as session:
-            if not _claim_refund(session, due):
-                return
-        if due.is_sent:
-            check_payment(
-                self._sessions,
-                gateway=self._gateway,
-                payment_id=due.payment_id,
-                actor=GATEWAY_ACTOR,
-                on_failure=self._count_failure,
-            )
-            return
-        state = send_refund(self._sessions, gateway=self._gateway, refund_id=due.refund_id)
-        self.sent += state not in {"requested", WAITS}
-        if state in {"requested", WAITS}:
-            with self._sessions.begin() as session:
-                _plan_unsent(session, due, is_held=state == WAITS)
-
-
-def _claim_refund(session: Session, due: DueRefund) -> bool:
-    """Plan a refund's next time, and return whether it is to be sent or asked about now."""
-    payment = lock_payment(session, due.payment_id)
-    refund = session.get_one(Refund, due.refund_id, populate_existing=True)
-    now = clock.now(session)
-    is_due = refund.next_check_at is not None and refund.next_check_at <= now
-    is_as_found = refund.state == ("pending" if due.is_sent else "requested")
-    if payment is None or not is_due or not is_as_found:
-        return False  # somebody else took it meanwhile
-    if not due.is_sent and _is_unanswered(session, payment, refund, now):
-        refund.next_check_at = None
-        details = {"refund": refund.id}
-        add_event_once(session, payment, REFUND_UNANSWERED, actor=GATEWAY_ACTOR, details=details)
-        _log.error("refund %d needs a person: its gateway never answered", refund.id)
-        return False
-    ask_later(session, refund_id=refund.id)
-    return True
-
-
-def _is_unanswered(session: Session, payment: Payment, refund: Refund, now: datetime) -> bool:
-    """Whether a refund was sent for so long that a person decides.
-
-    The days in which it was held for the one before it do not count.
-    """
-    if refund.checks >= MAX_REFUND_CHECKS:
-        return True
-    if refund.checks == 0 or now < refund.requested_at + REFUND_UNANSWERED_AFTER:
-        return False
-    return not count_events(session, payment, "refund_waits", details={"refund": refund.id})
-
-
-def _plan_unsent(session: Session, due: DueRefund, *, is_held: bool) -> None:
-    """Plan a refund that got no answer; one that is held was not sent, and is tried soon."""
-    lock_payment(session, due.payment_id)
-    refund = session.get_one(Refund, due.refund_id, populate_existing=True)
-    if refund.state != "requested":
-        return
-    now = clock.now(session)
-    if is_held:
-        refund.checks -= 1
-        refund.next_check_at = now + _HELD_REFUND_WAIT
-    else:
-        refund.next_check_at = now + refund_wait(refund.checks)

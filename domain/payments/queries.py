@@ -13,7 +13,6 @@ from db.models import (
     BankTransfer,
     BillingProfileVersion,
     Dispute,
-    GatewayMessage,
     Grant,
     Payment,
     PaymentCredit,
@@ -30,7 +29,13 @@ from domain.permissions import allows, require
 from domain.validation import is_whole_number
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from datetime import datetime
+
+    from sqlalchemy.orm import Session
+
+    from domain.actors import Actor
+
+if TYPE_CHECKING:
     from datetime import date, datetime
 
     from sqlalchemy import ColumnElement, Row, Select
@@ -41,7 +46,7 @@ if TYPE_CHECKING:
 PAGE_SIZE = 50
 _MAX_REFERENCE_LENGTH = 20
 _MAX_SEARCH_LENGTH = 200
-_MERGED = "merged"
+MERGED = "merged"
 PENDING_REFUNDS = ("requested", "pending")
 """States of a refund whose credit was taken and whose money has not gone out."""
 
@@ -148,80 +153,10 @@ class PaymentPage:
 
 
 @dataclass(frozen=True, slots=True)
-class TimelineStep:
-    """Something that happened to a payment. `kind` is a code, `details` its parameters."""
-
-    happened_at: datetime
-    kind: str
-    actor: str
-    details: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class ReceivedMessage:
-    """A message of the gateway about the payment, without what it said."""
-
-    received_at: datetime
-    event_type: str
-    event_id: str
-    outcome: str
-    reason: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class RefundView:
-    """A refund of a payment.
-
-    `is_reversal` says that the gateway took the money by itself. `reason` and `requested_by` are
-    for staff, None for anybody else.
-    """
-
-    refund_id: int
-    state: str
-    is_reversal: bool
-    pay: Money
-    credit: Money
-    reason: str | None
-    requested_by: str | None
-    requested_at: datetime
-    settled_at: datetime | None
-
-    @property
-    def is_pending(self) -> bool:
-        """Whether its money has not gone out yet."""
-        return self.state in PENDING_REFUNDS
-
-
-@dataclass(frozen=True, slots=True)
-class DisputeView:
-    """A dispute of a payment: `lost` is what went to the customer, `reason` the gateway's code."""
-
-    dispute_id: int
-    state: str
-    pay: Money
-    lost: Money
-    reason: str | None
-    opened_at: datetime
-    respond_by: datetime | None
-    closed_at: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
 class PaymentOutcome:
     """A payment, and what went back of it, for whoever may see its account."""
 
     payment: PaymentView
-    refunds: tuple[RefundView, ...]
-    disputes: tuple[DisputeView, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class PaymentTimeline:
-    """Everything that is known of a payment, for staff."""
-
-    payment: PaymentView
-    steps: tuple[TimelineStep, ...]
-    messages: tuple[ReceivedMessage, ...]
     refunds: tuple[RefundView, ...]
     disputes: tuple[DisputeView, ...]
 
@@ -289,8 +224,8 @@ def payment_outcome(session: Session, *, actor: Actor, reference: str) -> Paymen
     is_staff = allows(actor, "look_up_payments")
     return PaymentOutcome(
         payment,
-        _refunds(session, payment, is_staff=is_staff),
-        _disputes(session, payment),
+        find_refunds(session, payment, is_staff=is_staff),
+        find_disputes(session, payment),
     )
 
 
@@ -323,19 +258,6 @@ def find_payments(
         statement = statement.where(needs_decision())
     rows = session.execute(statement.order_by(Payment.id.desc()).limit(limit))
     return tuple(_view(row) for row in rows)
-
-
-def payment_timeline(session: Session, *, actor: Actor, reference: str) -> PaymentTimeline:
-    """Return everything about a payment, for staff."""
-    require(actor, "look_up_payments")
-    payment = find_payment(session, actor=actor, reference=reference)
-    return PaymentTimeline(
-        payment=payment,
-        steps=_steps(session, payment),
-        messages=_messages(session, payment),
-        refunds=_refunds(session, payment, is_staff=True),
-        disputes=_disputes(session, payment),
-    )
 
 
 def _payments() -> Select[Any]:
@@ -435,35 +357,52 @@ def _view(row: Row[Any]) -> PaymentView:
     )
 
 
-def _steps(session: Session, payment: PaymentView) -> tuple[TimelineStep, ...]:
-    rows = session.scalars(
-        select(PaymentEvent)
-        .where(
-            PaymentEvent.account_id == payment.account_id,
-            PaymentEvent.payment_id == payment.payment_id,
-        )
-        .order_by(PaymentEvent.id)
-    )
-    return tuple(TimelineStep(row.happened_at, row.kind, row.actor, row.details) for row in rows)
+@dataclass(frozen=True, slots=True)
+class RefundView:
+    """A refund of a payment.
+
+    `is_reversal` says that the gateway took the money by itself. `reason` and `requested_by` are
+    for staff, None for anybody else.
+    """
+
+    refund_id: int
+    state: str
+    is_reversal: bool
+    pay: Money
+    credit: Money
+    reason: str | None
+    requested_by: str | None
+    requested_at: datetime
+    settled_at: datetime | None
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether its money has not gone out yet."""
+        return self.state in PENDING_REFUNDS
 
 
-def _messages(session: Session, payment: PaymentView) -> tuple[ReceivedMessage, ...]:
-    rows = session.scalars(
-        select(GatewayMessage)
-        .where(GatewayMessage.payment_id == payment.payment_id)
-        .order_by(GatewayMessage.id)
-    )
-    return tuple(
-        ReceivedMessage(row.received_at, row.event_type, row.event_id, row.outcome, row.reason)
-        for row in rows
-    )
+@dataclass(frozen=True, slots=True)
+class DisputeView:
+    """A dispute of a payment: `lost` is what went to the customer, `reason` the gateway's code."""
+
+    dispute_id: int
+    state: str
+    pay: Money
+    lost: Money
+    reason: str | None
+    opened_at: datetime
+    respond_by: datetime | None
+    closed_at: datetime | None
 
 
-def _refunds(session: Session, payment: PaymentView, *, is_staff: bool) -> tuple[RefundView, ...]:
+def find_refunds(
+    session: Session, payment: PaymentView, *, is_staff: bool
+) -> tuple[RefundView, ...]:
+    """Return the refunds of a payment."""
     """Return the refunds; a reversal that became part of a dispute is told with that."""
     rows = session.scalars(
         select(Refund)
-        .where(Refund.payment_id == payment.payment_id, Refund.state != _MERGED)
+        .where(Refund.payment_id == payment.payment_id, Refund.state != MERGED)
         .order_by(Refund.id)
     )
     return tuple(
@@ -482,7 +421,8 @@ def _refunds(session: Session, payment: PaymentView, *, is_staff: bool) -> tuple
     )
 
 
-def _disputes(session: Session, payment: PaymentView) -> tuple[DisputeView, ...]:
+def find_disputes(session: Session, payment: PaymentView) -> tuple[DisputeView, ...]:
+    """Return the disputes of a payment."""
     rows = session.scalars(
         select(Dispute).where(Dispute.payment_id == payment.payment_id).order_by(Dispute.id)
     )

@@ -21,8 +21,8 @@ from domain.errors import AlreadyDecided, Conflict, InvalidInput, NotAuthorised,
 from domain.gateways.interface import GatewayPaymentState, PaymentUpdate
 from domain.money import Money
 from domain.payments import discrepancies, review_cases
+from domain.payments.crediting import credit_money
 from domain.payments.disputes import end_dispute, find_open_dispute
-from domain.payments.gateway_updates import credit_money
 from domain.payments.records import GATEWAY_ACTOR, add_event, lock_payment
 from domain.payments.unapplied_receipts import owe, record_return, review_of, settle_by_refunds
 from domain.permissions import require, require_another

@@ -17,7 +17,7 @@ from sqlalchemy import text
 
 from domain import clock, ledger
 from domain.accounts import add_member, open_account
-from domain.accounts.members import invite_member
+from domain.accounts.invitations import invite_member
 from domain.actors import MemberRole, system_actor, user_actor
 from domain.catalogue.loading import current_catalogue
 from domain.catalogue.pricing import Usage, rate

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from domain import identity
-from domain.accounts import members
+from domain.accounts import invitations
 from domain.errors import Conflict, NotFound
 from portal.routes.admission import admit
 from portal.routes.forms import Form, form_route
@@ -36,7 +36,7 @@ def _show(call: Call, reply: Reply = FIRST) -> Response:
     """Show what is offered, and the one way on: join, sign in, sign up, or sign out first."""
     token = call.given("token")
     try:
-        offer = database.read_snapshot(members.find_offer, token=token)
+        offer = database.read_snapshot(invitations.find_offer, token=token)
     except NotFound:
         return _dead_link(call)
     visit = visit_by(call.session_token)
@@ -76,7 +76,7 @@ def _not_for_staff(call: Call, conflict: Conflict) -> Response:
 def _accept(call: Call, visit: identity.Visit) -> Response:
     actor = visit.actor(call.client.address)
     account_id = database.transaction(
-        members.accept_invitation, token=call.given("token"), actor=actor
+        invitations.accept_invitation, token=call.given("token"), actor=actor
     )
     database.transaction(
         identity.choose_account, session_id=visit.session_id, account_id=account_id, actor=actor
@@ -86,7 +86,7 @@ def _accept(call: Call, visit: identity.Visit) -> Response:
 
 def _sign_up(call: Call) -> Response:
     try:
-        signed_in, _account_id = members.sign_up_invited(
+        signed_in, _account_id = invitations.sign_up_invited(
             database.form_sessions(),
             token=call.given("token"),
             display_name=call.given("display_name"),

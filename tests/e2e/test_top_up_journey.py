@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from playwright.sync_api import expect
 
-from domain.payments.exchange_rates import rate_in_force
+from domain.payments.rates_in_force import rate_in_force
 from tests.e2e.conftest import DESKTOP, PHONE, choose
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from domain import ledger
-from domain.accounts import add_member, members, open_account
+from domain.accounts import add_member, invitations, members, open_account
 from domain.actors import Actor, MemberRole, StaffRole, system_actor, user_actor
 from domain.analytics.queries import analytics_choices
 from domain.billing_profiles import (
@@ -194,7 +194,7 @@ ACTIONS: dict[str, tuple[Callable[[Session, int, Actor], Any], set[str]]] = {
     "see the members": (call(members.list_members), MEMBERS | STAFF),
     "invite a member": (
         call(
-            members.invite_member,
+            invitations.invite_member,
             email="new@example.com",
             role=MemberRole.READER,
             idempotency_key="invite",
@@ -203,11 +203,13 @@ ACTIONS: dict[str, tuple[Callable[[Session, int, Actor], Any], set[str]]] = {
         {"owner", "admin"},
     ),
     "resend an invitation": (
-        call(members.resend_invitation, invitation_id=1, idempotency_key="resend", policy=RULES),
+        call(
+            invitations.resend_invitation, invitation_id=1, idempotency_key="resend", policy=RULES
+        ),
         {"owner", "admin"},
     ),
     "withdraw an invitation": (
-        call(members.withdraw_invitation, invitation_id=1, idempotency_key="withdraw"),
+        call(invitations.withdraw_invitation, invitation_id=1, idempotency_key="withdraw"),
         {"owner", "admin"},
     ),
     "change a role": (

@@ -17,16 +17,13 @@ from db.models import BankTransfer, ExchangeRate
 from domain.actors import StaffRole, system_actor, user_actor
 from domain.errors import NotAuthorised
 from domain.money import Money
-from domain.payments import exchange_rates
 from domain.payments.bank_transfers import Evidence, decide_transfer, record_transfer
-from domain.payments.exchange_rates import (
+from domain.payments.exchange_duties import (
     DutiesConflict,
-    decide_rate,
     find_currencies_without_rates,
-    load_rate,
     may_record_transfers,
-    propose_rate,
 )
+from domain.payments.exchange_rates import decide_rate, load_rate, propose_rate
 from domain.vouchers import decide_campaign, find_campaign, propose_campaign
 from tests.gateways import dong, payer
 from tests.integration.test_vouchers import terms
@@ -167,17 +164,16 @@ def test_reject_rate_with_own_transfer_undecided_is_allowed(session: Session) ->
     decide_rate(session, rate_id=rate, is_approved=False, actor=FIRST)
 
 
-@pytest.mark.parametrize("check", ["check_own_rates", "_check_own_transfers"])
+@pytest.mark.parametrize(
+    "check", ["bank_transfers.check_own_rates", "exchange_rates.check_own_transfers"]
+)
 def test_duties_without_their_check_would_be_held_by_one(
     session: Session, monkeypatch: pytest.MonkeyPatch, check: str
 ) -> None:
     """The check is what stops it: without one of them, one person holds both sides."""
     account, _owner = payer(session)
-    monkeypatch.setattr(exchange_rates, check, lambda *_args, **_named: None)
-    monkeypatch.setattr(
-        "domain.payments.bank_transfers.check_own_rates", exchange_rates.check_own_rates
-    )
-    if check == "check_own_rates":
+    monkeypatch.setattr(f"domain.payments.{check}", lambda *_args, **_named: None)
+    if check.startswith("bank_transfers"):
         approve(session, propose(session, FIRST), ADMIN)
         record(session, account, FIRST)
     else:

@@ -27,20 +27,17 @@ from domain.errors import (
 from domain.money import Money
 from domain.payments.exchange_rates import (
     Distance,
-    Rate,
     RateSuperseded,
-    RateUnavailable,
     decide_rate,
     find_newer_rate,
     get_distance,
-    get_end_of_rate,
     list_rates,
     make_quote,
     price_of,
     propose_rate,
-    rate_in_force,
 )
 from domain.payments.gateway_updates import apply_updates
+from domain.payments.rates_in_force import Rate, RateUnavailable, get_end_of_rate, rate_in_force
 from domain.support.queries import waiting_counts
 from tests.factories import SYSTEM
 from tests.gateways import GATEWAYS, ScriptedGateway, begin, dong, paid, payer

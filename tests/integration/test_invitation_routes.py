@@ -14,6 +14,7 @@ from starlette.testclient import TestClient
 from db.models import AuditRecord, OutboxMessage
 from domain import accounts, identity
 from domain.accounts import members
+from domain.accounts.invitations import invite_member
 from domain.actors import MemberRole, StaffRole, system_actor
 from portal.routes import invitations, security, sign_in, statements
 from portal.runtime import database
@@ -95,7 +96,7 @@ def enter(client: TestClient, email: str = EMAIL) -> None:
 
 def invited(account: int) -> str:
     database.transaction(
-        members.invite_member,
+        invite_member,
         account_id=account,
         email=EMAIL,
         role=MemberRole.BILLING,

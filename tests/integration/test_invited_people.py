@@ -20,7 +20,7 @@ from db.models import (
     UserSession,
 )
 from domain import accounts, identity, staff
-from domain.accounts import members
+from domain.accounts import invitations, members
 from domain.actors import MemberRole, StaffRole
 from domain.errors import BillingError, Conflict, NotAuthorised, NotFound
 from domain.identity import (
@@ -84,7 +84,7 @@ class Invited:
                     policy=RULES,
                 )
                 return mailed_token(session, "staff_invitation")
-            members.invite_member(
+            invitations.invite_member(
                 session,
                 account_id=self.account,
                 email=EMAIL,
@@ -95,12 +95,12 @@ class Invited:
             )
             return mailed_token(session, "invitation")
 
-    def offer(self, token: str) -> staff.RoleOffer | members.Offer:
+    def offer(self, token: str) -> staff.RoleOffer | invitations.Offer:
         """Return what the link offers now."""
         with self.sessions() as session:
             if self.account is None:
                 return staff.find_role_offer(session, token=token)
-            return members.find_offer(session, token=token)
+            return invitations.find_offer(session, token=token)
 
     def is_known(self, token: str) -> bool:
         return self.offer(token).is_known
@@ -116,7 +116,7 @@ class Invited:
                 policy=RULES,
             )
         else:
-            signed_in, _account = members.sign_up_invited(
+            signed_in, _account = invitations.sign_up_invited(
                 self.sessions,
                 token=token,
                 display_name=name,
@@ -300,7 +300,7 @@ def test_customer_who_accepts_acts_on_the_account_that_invited_them(
     sessions: sessionmaker[Session], session: Session, of_customer: Invited
 ) -> None:
     stranger_signs_up(sessions)
-    signed_in, account = members.sign_up_invited(
+    signed_in, account = invitations.sign_up_invited(
         sessions,
         token=of_customer.send(),
         display_name="Lan",

@@ -13,7 +13,7 @@ from sqlalchemy import select, text, update
 
 from db.models import AccountInvitation, AuditRecord, OutboxMessage, User
 from domain import accounts, identity
-from domain.accounts import members
+from domain.accounts import invitations, members
 from domain.actors import Actor, MemberRole, StaffRole, system_actor, user_actor
 from domain.errors import (
     BillingError,
@@ -82,7 +82,7 @@ def invite(
     role: MemberRole = MemberRole.BILLING,
     key: str | None = None,
 ) -> int:
-    return members.invite_member(
+    return invitations.invite_member(
         session,
         account_id=account,
         email=email,
@@ -143,14 +143,14 @@ def test_an_invited_person_accepts_and_belongs(session: Session, account: int) -
     lan = person(session, "lan@example.com")
     invite(session, account, owner, " Lan@Example.com ")
     token = mailed_token(session)
-    offer = members.find_offer(session, token=token)
+    offer = invitations.find_offer(session, token=token)
     assert (offer.account_id, offer.email, offer.role) == (
         account,
         "lan@example.com",
         MemberRole.BILLING,
     )
     assert offer.is_known
-    assert members.accept_invitation(session, token=token, actor=user_actor(lan)) == account
+    assert invitations.accept_invitation(session, token=token, actor=user_actor(lan)) == account
     assert roles(session, account) == {
         "owner@example.com": MemberRole.OWNER,
         "lan@example.com": MemberRole.BILLING,
@@ -187,13 +187,13 @@ def test_a_link_is_for_its_address_alone(session: Session, account: int) -> None
     token = mailed_token(session)
     other = person(session, "other@example.com")
     with pytest.raises(NotFound):
-        members.accept_invitation(session, token=token, actor=user_actor(other))
+        invitations.accept_invitation(session, token=token, actor=user_actor(other))
     lan = person(session, "lan@example.com")
     session.execute(update(User).where(User.id == lan).values(email_verified_at=None))
     with pytest.raises(NotFound):
-        members.accept_invitation(session, token=token, actor=user_actor(lan))
+        invitations.accept_invitation(session, token=token, actor=user_actor(lan))
     with pytest.raises(NotFound):
-        members.accept_invitation(session, token=token, actor=SYSTEM)
+        invitations.accept_invitation(session, token=token, actor=SYSTEM)
     assert roles(session, account) == {}
 
 
@@ -204,19 +204,19 @@ def test_a_link_works_for_seven_days_and_once(
     invite(session, account, SYSTEM)
     token = mailed_token(session)
     clock.advance(days=6, hours=23)
-    assert members.accept_invitation(session, token=token, actor=lan) == account
-    assert members.accept_invitation(session, token=token, actor=lan) == account
+    assert invitations.accept_invitation(session, token=token, actor=lan) == account
+    assert invitations.accept_invitation(session, token=token, actor=lan) == account
     assert actions(session, account).count("accept_invitation") == 1
     remove(session, account, lan, SYSTEM)
     with pytest.raises(NotFound):
-        members.find_offer(session, token=token)
+        invitations.find_offer(session, token=token)
     invite(session, account, SYSTEM)
     token = mailed_token(session)
     clock.advance(days=7)
     with pytest.raises(NotFound):
-        members.find_offer(session, token=token)
+        invitations.find_offer(session, token=token)
     with pytest.raises(NotFound):
-        members.accept_invitation(session, token=token, actor=lan)
+        invitations.accept_invitation(session, token=token, actor=lan)
     assert roles(session, account) == {}
 
 
@@ -224,9 +224,9 @@ def test_a_used_link_does_not_bring_a_removed_member_back(session: Session, acco
     lan = user_actor(person(session, "lan@example.com"))
     invite(session, account, SYSTEM)
     token = mailed_token(session)
-    members.accept_invitation(session, token=token, actor=lan)
+    invitations.accept_invitation(session, token=token, actor=lan)
     remove(session, account, lan, SYSTEM)
-    members.accept_invitation(session, token=token, actor=lan)
+    invitations.accept_invitation(session, token=token, actor=lan)
     assert roles(session, account) == {}
 
 
@@ -239,7 +239,7 @@ def test_sending_again_makes_a_new_link_and_ends_the_old(
     (pending,) = members.list_members(session, actor=SYSTEM, account_id=account).invitations
     assert pending.is_expired
     for _ in range(2):
-        members.resend_invitation(
+        invitations.resend_invitation(
             session,
             account_id=account,
             invitation_id=invitation,
@@ -249,8 +249,8 @@ def test_sending_again_makes_a_new_link_and_ends_the_old(
         )
     assert session.scalar(text("SELECT count(*) FROM outbox_messages")) == 2
     with pytest.raises(NotFound):
-        members.find_offer(session, token=old)
-    assert members.find_offer(session, token=mailed_token(session)).account_id == account
+        invitations.find_offer(session, token=old)
+    assert invitations.find_offer(session, token=mailed_token(session)).account_id == account
     (pending,) = members.list_members(session, actor=SYSTEM, account_id=account).invitations
     assert not pending.is_expired
     assert pending.expires_at - pending.sent_at == timedelta(days=7)
@@ -259,7 +259,7 @@ def test_sending_again_makes_a_new_link_and_ends_the_old(
 def test_a_withdrawn_invitation_is_dead(session: Session, account: int) -> None:
     invitation = invite(session, account, SYSTEM)
     for _ in range(2):
-        members.withdraw_invitation(
+        invitations.withdraw_invitation(
             session,
             account_id=account,
             invitation_id=invitation,
@@ -267,9 +267,9 @@ def test_a_withdrawn_invitation_is_dead(session: Session, account: int) -> None:
             idempotency_key="withdraw",
         )
     with pytest.raises(NotFound):
-        members.find_offer(session, token=mailed_token(session))
+        invitations.find_offer(session, token=mailed_token(session))
     with pytest.raises(NotFound):
-        members.withdraw_invitation(
+        invitations.withdraw_invitation(
             session,
             account_id=account,
             invitation_id=invitation,
@@ -329,9 +329,9 @@ def test_an_invited_stranger_signs_up_and_is_in(
 ) -> None:
     invite(session, account, SYSTEM)
     token = mailed_token(session)
-    assert not members.find_offer(session, token=token).is_known
+    assert not invitations.find_offer(session, token=token).is_known
     session.commit()
-    signed_in, joined = members.sign_up_invited(
+    signed_in, joined = invitations.sign_up_invited(
         sessions,
         token=token,
         display_name="Lan",
@@ -344,7 +344,7 @@ def test_an_invited_stranger_signs_up_and_is_in(
     assert visit is not None
     assert visit.memberships == {account: MemberRole.BILLING}
     with pytest.raises(NotFound):
-        members.sign_up_invited(
+        invitations.sign_up_invited(
             sessions,
             token=token,
             display_name="Lan",
@@ -362,7 +362,7 @@ def test_who_has_an_account_with_the_address_must_sign_in(
     token = mailed_token(session)
     session.commit()
     with pytest.raises(Conflict, match="email_taken"):
-        members.sign_up_invited(
+        invitations.sign_up_invited(
             sessions,
             token=token,
             display_name="Not Lan",
@@ -487,14 +487,14 @@ def test_staff_accept_no_invitation_and_it_stays_open(session: Session, account:
     set_role(session, agent, StaffRole.SUPPORT, admin)
     for _ in range(2):
         with pytest.raises(Conflict, match="staff_role"):
-            members.accept_invitation(session, token=token, actor=user_actor(agent))
+            invitations.accept_invitation(session, token=token, actor=user_actor(agent))
     assert roles(session, account) == {}
     assert actions(session, account).count("accept_invitation") == 0
     seen = members.list_members(session, actor=SYSTEM, account_id=account)
     assert [each.email for each in seen.invitations] == ["lan@example.com"]
     # Who has no role any more accepts it, and a role takes two from then on.
     set_role(session, agent, None, admin)
-    members.accept_invitation(session, token=token, actor=user_actor(agent))
+    invitations.accept_invitation(session, token=token, actor=user_actor(agent))
     assert roles(session, account) == {"lan@example.com": MemberRole.BILLING}
     assert set_role(session, agent, StaffRole.SUPPORT, admin) is not None
 
@@ -503,10 +503,10 @@ def test_member_who_became_staff_keeps_their_place(session: Session, account: in
     lan = person(session, "lan@example.com")
     invite(session, account, SYSTEM)
     token = mailed_token(session)
-    members.accept_invitation(session, token=token, actor=user_actor(lan))
+    invitations.accept_invitation(session, token=token, actor=user_actor(lan))
     session.get_one(User, lan).staff_role = StaffRole.SUPPORT
     session.flush()
-    assert members.accept_invitation(session, token=token, actor=user_actor(lan)) == account
+    assert invitations.accept_invitation(session, token=token, actor=user_actor(lan)) == account
     assert roles(session, account) == {"lan@example.com": MemberRole.BILLING}
 
 
@@ -575,7 +575,7 @@ def test_role_and_place_at_once_do_not_cross(
 
     def take_place(mine: Session) -> str:
         try:
-            members.accept_invitation(mine, token=token, actor=user_actor(lan))
+            invitations.accept_invitation(mine, token=token, actor=user_actor(lan))
         except Conflict as refusal:
             return refusal.reason
         return "joined"
@@ -692,7 +692,7 @@ def test_one_link_opened_twice_at_once_gives_one_place(sessions: sessionmaker[Se
         session.commit()
 
     def accept(session: Session) -> None:
-        members.accept_invitation(session, token=token, actor=lan)
+        invitations.accept_invitation(session, token=token, actor=lan)
 
     assert _race(sessions, [accept, accept]) == ["done", "done"]
     with sessions() as session:

@@ -26,7 +26,7 @@ from domain.gateways.interface import (
     RefundUpdate,
 )
 from domain.money import Money
-from domain.payments import cancel_refund, record_payout, request_refund
+from domain.payments import cancel_refund, record_payout, refund_states, request_refund
 from domain.payments import refunds as refund_service
 from domain.payments.bank_transfers import Evidence, decide_transfer, record_transfer
 from domain.payments.discrepancies import get_exceptions
@@ -563,7 +563,7 @@ def test_one_reference_of_two_payouts_at_once_counts_for_one(
 ) -> None:
     refunds = [Transfer(sessions, f"FT 0{number}").ask(dong(220_000)) for number in range(2)]
     # Both have looked for the reference and found none when either writes it down.
-    monkeypatch.setattr(refund_service, "_succeed", AtOnce(refund_service._succeed))
+    monkeypatch.setattr(refund_service, "succeed", AtOnce(refund_states.succeed))
     database.connect(database_url)
     database.transaction(register, FINANCE)
 

@@ -40,12 +40,8 @@ from domain.gateways.vnpay.fields import hash_data, sign
 from domain.money import Money
 from domain.payments import check_due, check_payment, give_up, open_checkout, process_webhook
 from domain.payments.gateway_updates import apply_updates
-from domain.payments.queries import (
-    find_payment,
-    find_payments,
-    payment_page,
-    payment_timeline,
-)
+from domain.payments.queries import find_payment, find_payments, payment_page
+from domain.payments.timeline import payment_timeline
 from domain.security.payload_encryption import Vault
 from tests.factories import SYSTEM, make_account, next_key
 from tests.gateways import GATEWAYS, ScriptedGateway, away, begin, dong, paid, payer

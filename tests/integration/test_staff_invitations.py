@@ -14,7 +14,7 @@ from sqlalchemy.exc import IntegrityError, ProgrammingError
 
 from db.models import AccountMember, AuditRecord, OutboxMessage, StaffInvitation, User
 from domain import identity
-from domain.accounts import members
+from domain.accounts.invitations import invite_member
 from domain.actors import MemberRole, StaffRole, user_actor
 from domain.errors import (
     BillingError,
@@ -492,7 +492,7 @@ def test_mails_are_limited_by_sender_and_by_address(session: Session, make_perso
     first, second = make_person(ADMIN), make_person(ADMIN)
     sent = invite(session, first)
     for _ in range(3):  # any customer may invite the address, and holds up none of staff
-        members.invite_member(
+        invite_member(
             session,
             account_id=make_account(session),
             email=EMAIL,

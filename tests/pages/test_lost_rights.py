@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from domain.accounts.members import invite_member
+from domain.accounts.invitations import invite_member
 from domain.actors import MemberRole, user_actor
 from domain.vouchers import issue_code, lock_campaign
 from portal.runtime.settings import settings

@@ -24,7 +24,8 @@ from domain.gateways.interface import (
 )
 from domain.payments import issue_documents
 from domain.payments.gateway_updates import apply_updates
-from domain.payments.queries import find_payment, payment_timeline
+from domain.payments.queries import find_payment
+from domain.payments.timeline import payment_timeline
 from domain.security.payload_encryption import Vault
 from portal.views.top_up import dialog, result
 from portal.views.top_up.background_checks import BackgroundChecks

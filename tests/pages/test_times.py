@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import select
 
 from db.models import Payment
-from domain.accounts.members import invite_member
+from domain.accounts.invitations import invite_member
 from domain.actors import MemberRole, StaffRole
 from domain.billing_profiles import BillingProfile, ProfileKind, save_profile
 from domain.payments.bank_transfers import decide_transfer

@@ -19,7 +19,7 @@ from starlette.routing import Mount
 
 from db.models import BankTransfer, Base, Payment, User, UserSession, VoucherBatch
 from domain import identity, outbox, staff
-from domain.accounts import members
+from domain.accounts import invitations
 from domain.actors import MemberRole, StaffRole, user_actor
 from domain.errors import BillingError
 from domain.history.export_jobs import ExportOptions
@@ -108,7 +108,7 @@ class FuzzedPortal:
     def _invite(self, session: Session, number: str) -> None:
         account = self.history.accounts["dong"]
         try:
-            members.invite_member(
+            invitations.invite_member(
                 session,
                 account_id=account,
                 email=f"invited-{number}@example.com",

@@ -10,7 +10,7 @@ import pytest
 from portal.ui.labels.audit import ACTIONS, action_words
 
 ROOT = Path(__file__).resolve().parents[2]
-WRITERS = {"record", "_record"}
+WRITERS = {"record", "_record", "record_change"}
 OF_JOBS = {
     "charge_batch",
     "expire_grants",

@@ -32,8 +32,8 @@ PROTECTED_OTHERWISE = {
     "domain.identity.pending.finish_sign_in": "the token of a pending sign-in, and a factor",
     "domain.identity.pending.pending_offer": "the token of a pending sign-in",
     "domain.identity.pending.pending_passkey_options": "the token of a pending sign-in",
-    "domain.accounts.members.accept_invitation": "a mailed link",
-    "domain.accounts.members.find_offer": "a mailed link",
+    "domain.accounts.invitations.accept_invitation": "a mailed link",
+    "domain.accounts.invitations.find_offer": "a mailed link",
     "domain.staff.invitations.find_role_offer": "a mailed link",
     # One's own: the query is of the actor's id and of no other.
     "domain.identity.second_factor.add_own_passkey": "one's own, and the password",

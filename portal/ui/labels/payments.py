@@ -12,7 +12,7 @@ from portal.ui.i18n import N_, _
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from domain.payments.queries import TimelineStep
+    from domain.payments.timeline import TimelineStep
 
 _STEPS = {
     "created": N_("Payment created by the customer, who agreed to the terms"),

@@ -16,7 +16,7 @@ from domain.payments.bank_transfers import (
     TransferLooksRepeated,
     record_transfer,
 )
-from domain.payments.exchange_rates import DutiesConflict, may_record_transfers
+from domain.payments.exchange_duties import DutiesConflict, may_record_transfers
 from domain.uploads import EVIDENCE, drop_upload
 from domain.validation import MAX_NUMBER_LENGTH, is_whole_number
 from portal.runtime import database

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from domain.accounts import members as services
+from domain.accounts.invitations import invite_member, resend_invitation, withdraw_invitation
 from domain.actors import MemberRole
 from domain.errors import BillingError, Conflict, RateLimited
 from domain.identity import normalise_email
@@ -25,7 +26,8 @@ from portal.ui.lost_rights import remember_pressed, show_lost
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from domain.accounts.members import Invitation, Member
+    from domain.accounts.invitations import Invitation
+    from domain.accounts.members import Member
     from domain.ledger.balances import AccountSummary
     from portal.shell.page_context import PageContext
 
@@ -71,7 +73,7 @@ def draw_invite(context: PageContext, account_id: int) -> None:
         def invite(key: str) -> None:
             try:
                 database.transaction(
-                    services.invite_member,
+                    invite_member,
                     account_id=account_id,
                     email=email,
                     role=role,
@@ -160,7 +162,7 @@ def draw_pending(context: PageContext, account_id: int, invitations: Sequence[In
 
         def resend(key: str) -> None:
             database.transaction(
-                services.resend_invitation,
+                resend_invitation,
                 account_id=account_id,
                 invitation_id=invitation_id,
                 actor=context.visitor.actor,
@@ -176,7 +178,7 @@ def draw_pending(context: PageContext, account_id: int, invitations: Sequence[In
 
         def withdraw(key: str) -> None:
             database.transaction(
-                services.withdraw_invitation,
+                withdraw_invitation,
                 account_id=account_id,
                 invitation_id=invitation_id,
                 actor=context.visitor.actor,

@@ -13,7 +13,8 @@ from portal.ui.labels.roles import role_name
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from domain.accounts.members import Invitation, Member
+    from domain.accounts.invitations import Invitation
+    from domain.accounts.members import Member
     from portal.shell.page_context import PageContext
 
 

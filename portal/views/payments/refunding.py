@@ -14,7 +14,7 @@ import streamlit as st
 
 from domain.errors import BillingError, RefundRefused
 from domain.money import Money
-from domain.payments.queries import payment_timeline
+from domain.payments.timeline import payment_timeline
 from domain.permissions import allows
 from domain.support import (
     CompletedAction,
@@ -38,7 +38,8 @@ from portal.ui.send_refund import send_refund
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from domain.payments.queries import PaymentTimeline, PaymentView, TimelineStep
+    from domain.payments.queries import PaymentView
+    from domain.payments.timeline import PaymentTimeline, TimelineStep
     from domain.support.queries import RequestView
     from portal.shell.page_context import PageContext
 

@@ -10,7 +10,7 @@ import streamlit as st
 from domain import audit, payments
 from domain.actors import StaffRole
 from domain.payments.discrepancies import get_exceptions
-from domain.payments.queries import payment_timeline
+from domain.payments.timeline import payment_timeline
 from portal.runtime import database
 from portal.runtime.gateways import gateway_of, vault
 from portal.shell.display_names import naming
@@ -22,7 +22,8 @@ from portal.ui.labels import top_up as top_up_labels
 from portal.views.payments import decision, payouts, refunding
 
 if TYPE_CHECKING:
-    from domain.payments.queries import PaymentTimeline, PaymentView
+    from domain.payments.queries import PaymentView
+    from domain.payments.timeline import PaymentTimeline
     from portal.shell.page_context import PageContext
 
 _TOLD = "payments_told"

@@ -11,19 +11,18 @@ import streamlit as st
 
 from domain import audit
 from domain.errors import BillingError, InvalidInput, NotAuthorised
+from domain.payments.exchange_duties import DutiesConflict, find_currencies_without_rates
 from domain.payments.exchange_rates import (
     FAR_PERCENT,
     MAX_MARGIN_BASIS_POINTS,
-    DutiesConflict,
     RateSuperseded,
     decide_rate,
-    find_currencies_without_rates,
     find_newer_rate,
     get_distance,
-    get_end_of_rate,
     list_rates,
     propose_rate,
 )
+from domain.payments.rates_in_force import get_end_of_rate
 from domain.permissions import allows
 from domain.validation import MAX_REASON_LENGTH
 from portal.runtime import database
@@ -37,7 +36,8 @@ from portal.ui.labels.top_up import definition_list
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from domain.payments.exchange_rates import Distance, Rate
+    from domain.payments.exchange_rates import Distance
+    from domain.payments.rates_in_force import Rate
     from portal.shell.page_context import PageContext
 
 _PLACE = "rates"
