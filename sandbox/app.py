@@ -12,7 +12,7 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
 
-from sandbox.courier import Courier
+from sandbox.webhook_sender import Courier
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -21,18 +21,11 @@ from starlette.responses import Response as AnyResponse
 from starlette.routing import Route
 
 from sandbox.controls import Controls
-from sandbox.courier import Delivery
+from sandbox.webhook_sender import Delivery
 from sandbox.hosted_page import Choice, HostedPage, say, show
-from sandbox.paypal_books import (
-    CAPTURE,
-    DEMO_WEBHOOK_ID,
-    DISPUTE,
-    ORDER,
-    REFUND,
-    Books,
-    Refusal,
-)
+from sandbox.paypal_store import Books
 from sandbox.paypal_documents import PAYERS, USUAL_PAYER, error
+from sandbox.paypal_orders import CAPTURE, DEMO_WEBHOOK_ID, DISPUTE, ORDER, REFUND, Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -19,7 +19,9 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from sandbox.controls import Controls
-from sandbox.stripe_account import (
+from sandbox.stripe_account import Account, whole_number, words
+from sandbox.stripe_pages import Pages
+from sandbox.stripe_payments import (
     API_VERSION,
     CHARGE,
     DISPUTE,
@@ -27,13 +29,9 @@ from sandbox.stripe_account import (
     MAX_LIFETIME,
     REFUND,
     TRANSACTION,
-    Account,
     Refusal,
     new_id,
-    whole_number,
-    words,
 )
-from sandbox.stripe_pages import Pages
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable

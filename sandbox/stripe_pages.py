@@ -11,9 +11,10 @@ from starlette.responses import RedirectResponse
 from starlette.routing import Route
 from starlette.templating import Jinja2Templates
 
-from sandbox.courier import Delivery
+from sandbox.webhook_sender import Delivery
 from sandbox.hosted_page import Choice, HostedPage, say, show
-from sandbox.stripe_account import (
+from sandbox.stripe_account import whole_number, words
+from sandbox.stripe_payments import (
     CARDS,
     CHARGE,
     INTENT,
@@ -22,8 +23,6 @@ from sandbox.stripe_account import (
     SESSION,
     USUAL_CARD,
     Refusal,
-    whole_number,
-    words,
 )
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import Route
 
 from sandbox.controls import Controls
-from sandbox.courier import Delivery, Message, Parcel
+from sandbox.webhook_sender import Delivery, Message, Parcel
 from sandbox.hosted_page import Choice, HostedPage, say, show
 
 if TYPE_CHECKING:

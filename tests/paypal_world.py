@@ -21,7 +21,7 @@ from domain.gateways.paypal.api import PayPalSettings
 from domain.gateways.paypal.client import PayPal
 from sandbox import paypal as stand_in
 from sandbox.app import Context
-from sandbox.courier import Courier
+from sandbox.webhook_sender import Courier
 from sandbox.store import Store
 
 if TYPE_CHECKING:

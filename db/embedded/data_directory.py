@@ -17,7 +17,6 @@ names it. Permissions of folders that exist are never changed.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import re
@@ -27,14 +26,21 @@ import stat
 import subprocess
 import sys
 import tempfile
-import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from db.embedded.folders import (
+    USE_ANOTHER_DATABASE,
+    EmbeddedPostgresError,
+    failure,
+    read_path,
+    sync_folder,
+    write_private,
+)
+
 if sys.platform != "win32":
-    import fcntl
     import pwd
 
 if TYPE_CHECKING:
@@ -45,21 +51,6 @@ OWNER = "credit_portal"
 
 ROOT_STORES = (Path("/var/lib/credit-portal"), Path("/var/tmp/credit-portal"))  # noqa: S108 - checked by root_store
 """Where root keeps what the unprivileged user must reach, best first."""
-
-POLL_SECONDS = 0.05
-
-_TAIL_LINES = 12
-
-_NO_ROOM = (
-    *("No space left on device", "Disk quota exceeded"),
-    *("File too large", "File size limit exceeded"),
-)
-_NOT_ALLOWED = ("Permission denied", "Operation not permitted", "Read-only file system")
-USE_ANOTHER_DATABASE = "You can also set DATABASE_URL to a PostgreSQL of your own (15 or newer)."
-
-
-class EmbeddedPostgresError(RuntimeError):
-    """The built-in PostgreSQL cannot be used; the message says why, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -141,164 +132,7 @@ class Place:
 # ── Errors ────────────────────────────────────────────────────────────────────────────────────
 
 
-@contextmanager
-def plain_errors(folder: Path) -> Iterator[None]:
-    """Turn an error of the operating system into words that say what to do."""
-    try:
-        yield
-    except OSError as error:
-        described = f"{error.strerror or error}: {error.filename or folder}"
-        raise failure("The built-in database cannot use its folder.", described, folder) from error
-
-
-def failure(what: str, output: str, folder: Path) -> EmbeddedPostgresError:
-    """Return the error for `what` went wrong, with the advice that fits the `output` it left."""
-    if any(sign in output for sign in _NO_ROOM):
-        advice = f"There is no room left on the disk of {folder}: free some, then start again."
-    elif any(sign in output for sign in _NOT_ALLOWED):
-        advice = (
-            f"This user may not use {folder}, or what it stands in: set DATA_DIR to a folder that"
-            " they own, or give them this one."
-        )
-    else:
-        advice = f"Its folder is {folder}; what it said stands below."
-    tail = "\n".join(output.strip().splitlines()[-_TAIL_LINES:])
-    return EmbeddedPostgresError(f"{what} {advice} {USE_ANOTHER_DATABASE}\n{tail}")
-
-
 # ── Files ─────────────────────────────────────────────────────────────────────────────────────
-
-
-def open_private(path: Path, flags: int = os.O_RDWR | os.O_CREAT) -> int:
-    """Open a file that only its owner may read; a new one belongs to whoever owns its folder."""
-    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    _give_to_owner_of_folder(path, descriptor)
-    return descriptor
-
-
-def write_private(path: Path, text: str) -> None:
-    """Write `text` to `path` so that a crash leaves the old content or the new, never a part."""
-    fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    descriptor = open_private(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(os.fsencode(text) + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
-    except BaseException:
-        fresh.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
-
-
-def read_path(path: Path) -> Path | None:
-    """Return the path that the file at `path` names, or None where there is no such file."""
-    try:
-        return Path(os.fsdecode(path.read_bytes().removesuffix(b"\n")))
-    except FileNotFoundError:
-        return None
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a rename inside `folder` outlive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def make_folder(folder: Path) -> None:
-    """Create `folder` for this user alone; root's may also be crossed by the server's user."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        folder.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700)
-    except FileExistsError:
-        if not folder.is_dir():
-            raise
-
-
-def make_private_folder(folder: Path) -> None:
-    """Create a folder of ours, where it is missing, for the owner of the one it stands in."""
-    with suppress(FileExistsError):
-        folder.mkdir(mode=0o700)
-        _give_to_owner_of_folder(folder, folder)
-
-
-def _give_to_owner_of_folder(path: Path, target: int | Path) -> None:
-    """Let root leave nothing behind that the folder's owner cannot use."""
-    if os.geteuid() == 0:
-        folder = path.parent.stat()
-        if folder.st_uid != 0:
-            os.chown(target, folder.st_uid, folder.st_gid)
-
-
-def try_lock(descriptor: int) -> bool:
-    """Lock an open file for this process alone; False where another has it."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def unlock(descriptor: int) -> None:
-    """Unlock and close an open file, also for a child that is being forked just now."""
-    fcntl.flock(descriptor, fcntl.LOCK_UN)
-    os.close(descriptor)
-
-
-def is_locked(path: Path) -> bool:
-    """Tell whether a living process holds the lock on the file at `path`."""
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        # Shared, so that two who look do not take each other for the holder.
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    else:
-        return False
-    finally:
-        os.close(descriptor)
-
-
-class Progress:
-    """Says every few seconds what is being waited for, and nothing in the first."""
-
-    def __init__(self, report: Callable[[str], None]) -> None:
-        """Begin to wait."""
-        self._report = report
-        self._begun = time.monotonic()
-        self._next_seconds = 1.0
-
-    @property
-    def seconds(self) -> float:
-        """How long the wait has taken."""
-        return time.monotonic() - self._begun
-
-    def wait(self, describe: Callable[[], str]) -> None:
-        """Let a moment pass, and say what `describe` returns where that is due."""
-        if self.seconds >= self._next_seconds:
-            self._report(f"{describe()} ({self.seconds:.0f} s)")
-            self._next_seconds = self.seconds + 5
-        time.sleep(POLL_SECONDS)  # noqa: TID251 - one step of a poll
-
-
-@contextmanager
-def startup_lock(asked: Path, report: Callable[[str], None]) -> Iterator[None]:
-    """Be the only process that starts, stops or counts on the folder `asked`."""
-    descriptor = open_private(asked / "startup.lock")
-    try:
-        progress = Progress(report)
-        while not try_lock(descriptor):
-            progress.wait(lambda: "Waiting for another process that starts or stops the database")
-        yield
-    finally:
-        unlock(descriptor)
 
 
 # ── Programs ──────────────────────────────────────────────────────────────────────────────────
@@ -362,7 +196,7 @@ def _choose_account(asked: Path) -> Account:
     owner = asked.stat().st_uid
     for entry in _users(owner):
         account = Account(entry.pw_uid, entry.pw_gid)
-        if account.user_id != 0 and _can_enter(account, Path("/")):
+        if account.user_id != 0 and can_enter(account, Path("/")):
             return account
     raise EmbeddedPostgresError(
         "PostgreSQL does not run as root, and this machine has no other user that can run it."
@@ -381,7 +215,7 @@ def _users(owner: int) -> Iterator[pwd.struct_passwd]:
     yield from pwd.getpwall()
 
 
-def _can_enter(account: Account, folder: Path) -> bool:
+def can_enter(account: Account, folder: Path) -> bool:
     """Ask the kernel, which alone knows modes, lists and mounts, whether `account` may enter."""
     try:
         return run_as(account, ["/bin/sh", "-c", 'cd -- "$1"', "sh", folder])[0] == 0
@@ -442,7 +276,7 @@ def make_place(asked: Path, report: Callable[[str], None]) -> Place:
     base = read_path(asked / "location") or asked
     if base != asked:
         os.chown(base, 0, account.group_id)
-    elif not _can_enter(account, asked):
+    elif not can_enter(account, asked):
         base = _move_out(asked, account, report)
     return Place(asked, base, account)
 
@@ -536,78 +370,3 @@ def read_version(account: Account | None, binaries: Path) -> int:
 
 
 # ── The socket ────────────────────────────────────────────────────────────────────────────────
-
-SOCKET_NAME = ".s.PGSQL.5432"
-_SOCKET_PATH_BYTES = 103
-"""The shortest limit of the systems we run on (macOS)."""
-
-
-def socket_folder(place: Place) -> Path:
-    """Return the private folder for the socket: the one of last time, or a new short one.
-
-    The same folder means the same address, so that whoever has connected finds a restarted
-    server again.
-    """
-    recorded = read_path(place.socket_record)
-    if recorded is not None and _own_again(recorded, place.account):
-        return recorded
-    for parent in dict.fromkeys((Path(tempfile.gettempdir()), Path("/tmp"), Path("/var/tmp"))):  # noqa: S108 - mkdtemp
-        longest = len(os.fsencode(parent)) + len(f"/credit-portal-xxxxxxxx/{SOCKET_NAME}")
-        # A comma separates hosts in a connection's address.
-        if longest > _SOCKET_PATH_BYTES or "," in str(parent) or not parent.is_dir():
-            continue
-        if place.account is not None and not _can_enter(place.account, parent):
-            continue
-        folder = Path(tempfile.mkdtemp(prefix="credit-portal-", dir=parent))
-        _hand_over(folder, place.account)
-        write_private(place.socket_record, str(folder))
-        return folder
-    raise EmbeddedPostgresError(
-        "The built-in database finds no folder with a short name for its socket: set TMPDIR to one."
-    )
-
-
-def remove_socket_folder(place: Place) -> None:
-    """Remove the folder of a server that has stopped."""
-    folder = read_path(place.socket_record)
-    if folder is not None and _is_private(folder, place.account):
-        clear_socket_folder(folder)
-        with suppress(OSError):  # not empty: someone put a file there
-            folder.rmdir()
-    place.socket_record.unlink(missing_ok=True)
-
-
-def clear_socket_folder(folder: Path) -> None:
-    """Remove what a killed server left."""
-    for name in (SOCKET_NAME, f"{SOCKET_NAME}.lock"):
-        (folder / name).unlink(missing_ok=True)
-
-
-def _own_again(folder: Path, account: Account | None) -> bool:
-    if not folder.exists() and folder.parent.is_dir():
-        try:
-            folder.mkdir(mode=0o700)
-        except OSError:
-            return False
-        _hand_over(folder, account)
-    return _is_private(folder, account)
-
-
-def _hand_over(folder: Path, account: Account | None) -> None:
-    if account is not None:
-        os.chown(folder, account.user_id, account.group_id)
-
-
-def _is_private(folder: Path, account: Account | None) -> bool:
-    try:
-        found = folder.lstat()
-    except OSError as error:
-        if error.errno in {errno.ENOENT, errno.ENOTDIR, errno.EACCES}:
-            return False
-        raise
-    owner = os.geteuid() if account is None else account.user_id
-    return (
-        stat.S_ISDIR(found.st_mode)
-        and found.st_uid == owner
-        and stat.S_IMODE(found.st_mode) == 0o700  # noqa: PLR2004 - a mode
-    )

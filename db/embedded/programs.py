@@ -23,12 +23,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from db.embedded.data_directory import (
-    USE_ANOTHER_DATABASE,
-    EmbeddedPostgresError,
-    root_store,
-    run_as,
-)
+from db.embedded.data_directory import root_store, run_as
+from db.embedded.folders import USE_ANOTHER_DATABASE, EmbeddedPostgresError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

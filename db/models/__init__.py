@@ -12,6 +12,7 @@ from db.models.accounts import (
 from db.models.base import Base
 from db.models.billing import BillingProfileVersion, TopUpLimit
 from db.models.catalogue import CatalogueVersion, Price, Service
+from db.models.exchange import ExchangeQuote, ExchangeRate
 from db.models.finance import FinanceEntry, FinancePosting, IdempotencyKey
 from db.models.holds import Hold, HoldAllocation, HoldResolution, OpenHold, Refusal
 from db.models.identity import (
@@ -26,6 +27,7 @@ from db.models.identity import (
     UserSession,
 )
 from db.models.ledger import Allocation, Debt, Entry, Grant, GrantBalance
+from db.models.money_back import AccountFreeze, Dispute, Refund
 from db.models.operations import (
     AuditRecord,
     AuditSeal,
@@ -38,20 +40,15 @@ from db.models.operations import (
 )
 from db.models.payments import (
     OPEN_PAYMENT_STATES,
-    AccountFreeze,
     BankTransfer,
     DataKey,
-    Dispute,
     Document,
-    ExchangeQuote,
-    ExchangeRate,
     GatewayMessage,
     Payment,
     PaymentCredit,
     PaymentEvent,
     PaymentReview,
     PaymentState,
-    Refund,
 )
 from db.models.staff import StaffInvitation, StaffRoleRequest
 from db.models.support import AccountNote, ActionLimit, ApprovalRequest, StaffAct

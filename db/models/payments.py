@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import date, datetime
-from decimal import Decimal
 from enum import StrEnum
 
 from sqlalchemy import (
@@ -14,7 +13,6 @@ from sqlalchemy import (
     Identity,
     Index,
     Integer,
-    Numeric,
     Text,
     func,
     text,
@@ -41,8 +39,6 @@ class PaymentState(StrEnum):
 OPEN_PAYMENT_STATES = frozenset((PaymentState.CREATED, PaymentState.PENDING, PaymentState.AWAITING))
 """States in which the customer may still be about to pay."""
 
-REFUND_STATES = ("requested", "pending", "succeeded", "failed", "merged")
-DISPUTE_STATES = ("open", "won", "lost")
 DOCUMENT_KINDS = ("receipt", "credit_note", "cancellation")
 
 
@@ -288,157 +284,6 @@ class DataKey(Base):
     made_at: Mapped[Instant] = mapped_column(server_default=func.now())
 
 
-class Refund(Base):
-    """Money that goes back for a payment, and the credit that was clawed back for it.
-
-    `reference` is ours where we asked for it; a refund that was made at the gateway has none.
-    `gateway_payment_id` names the money that goes back; `is_reversal` says that the gateway took
-    it by itself. A reversal that turns out to belong to a dispute is `merged` into it.
-
-    `outflow_micros` is what goes, or went, out of the payment's money: all of it until the refund
-    fails. `unapplied_micros` of that is money whose credit staff had reversed before, and for
-    `clawed_back_micros` credit was clawed back, `credit_micros` in all. What is left of the
-    outflow is more than was left of the payment, and waits for a person.
-    """
-
-    __tablename__ = "refunds"
-
-    id: Mapped[BigKey] = mapped_column(Identity(always=True), primary_key=True)
-    account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"))
-    payment_id: Mapped[int] = mapped_column(ForeignKey("payments.id"))
-    gateway: Mapped[str]
-    gateway_payment_id: Mapped[str | None]
-    reference: Mapped[str | None]
-    request_key: Mapped[str | None]
-    request_hash: Mapped[bytes | None] = mapped_column(BYTEA)
-    gateway_refund_id: Mapped[str | None]
-    is_reversal: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
-    state: Mapped[str]
-    pay_micros: Mapped[Micros]
-    outflow_micros: Mapped[Micros] = mapped_column(server_default=text("0"))
-    unapplied_micros: Mapped[Micros] = mapped_column(server_default=text("0"))
-    clawed_back_micros: Mapped[Micros] = mapped_column(server_default=text("0"))
-    credit_micros: Mapped[Micros] = mapped_column(server_default=text("0"))
-    reason: Mapped[str]
-    requested_by: Mapped[str]
-    requested_at: Mapped[Instant]
-    settled_at: Mapped[datetime | None]
-    stated_at: Mapped[datetime | None]
-    revision: Mapped[int] = mapped_column(Integer, server_default=text("0"))
-    has_credit_note: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
-    next_check_at: Mapped[datetime | None]
-    checks: Mapped[int] = mapped_column(Integer, server_default=text("0"))
-
-    __table_args__ = (
-        CheckConstraint(one_of("state", *REFUND_STATES), name="state"),
-        CheckConstraint("pay_micros > 0", name="amount"),
-        CheckConstraint(
-            "unapplied_micros >= 0 AND clawed_back_micros >= 0"
-            " AND unapplied_micros + clawed_back_micros <= outflow_micros"
-            " AND (credit_micros = 0) = (clawed_back_micros = 0)",
-            name="outflow",
-        ),
-        CheckConstraint(
-            "outflow_micros = 0 OR outflow_micros = pay_micros"
-            " AND state IN ('requested', 'pending', 'succeeded')",
-            name="outflow_of_state",
-        ),
-        Index("uq_refunds_reference", "reference", unique=True),
-        Index("uq_refunds_request_key", "request_key", unique=True),
-        Index("uq_refunds_gateway_refund_id", "gateway", "gateway_refund_id", unique=True),
-        Index(None, "payment_id", "id"),
-        Index(
-            "ix_refunds_next_check_at",
-            "next_check_at",
-            postgresql_where=text("next_check_at IS NOT NULL"),
-        ),
-        Index(
-            "ix_refunds_without_credit_note",
-            "settled_at",
-            postgresql_where=text("state = 'succeeded' AND NOT has_credit_note"),
-        ),
-        Index(
-            "ix_refunds_with_void_credit_note",
-            "settled_at",
-            postgresql_where=text("state <> 'succeeded' AND has_credit_note"),
-        ),
-        Index(
-            "ix_refunds_waits_for_person",
-            "payment_id",
-            postgresql_where=text("state IN ('requested', 'pending') AND next_check_at IS NULL"),
-        ),
-        Index(
-            "ix_refunds_excess",
-            "payment_id",
-            postgresql_where=text("outflow_micros > unapplied_micros + clawed_back_micros"),
-        ),
-    )
-
-
-class Dispute(Base):
-    """A payment that the customer's bank asks back, and how that went.
-
-    `lost_micros` is the part that the customer has been given: nothing at first, all or a part of
-    it once it is lost, and still while an appeal is open. `held_micros` is what the gateway holds:
-    the rest while the dispute is open. `outflow_micros` is what of the loss is booked, the other
-    amounts are as those of a refund. `stated_at` is when the gateway said so; what it said before
-    that counts no more. Before the payment is credited nothing is held or booked.
-    """
-
-    __tablename__ = "disputes"
-
-    id: Mapped[BigKey] = mapped_column(Identity(always=True), primary_key=True)
-    account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"))
-    payment_id: Mapped[int] = mapped_column(ForeignKey("payments.id"))
-    gateway: Mapped[str]
-    gateway_payment_id: Mapped[str | None]
-    gateway_dispute_id: Mapped[str]
-    state: Mapped[str]
-    pay_micros: Mapped[Micros]
-    lost_micros: Mapped[Micros] = mapped_column(server_default=text("0"))
-    held_micros: Mapped[Micros] = mapped_column(server_default=text("0"))
-    outflow_micros: Mapped[Micros] = mapped_column(server_default=text("0"))
-    unapplied_micros: Mapped[Micros] = mapped_column(server_default=text("0"))
-    clawed_back_micros: Mapped[Micros] = mapped_column(server_default=text("0"))
-    credit_micros: Mapped[Micros] = mapped_column(server_default=text("0"))
-    reason: Mapped[str | None]
-    opened_at: Mapped[Instant]
-    respond_by: Mapped[datetime | None]
-    closed_at: Mapped[datetime | None]
-    stated_at: Mapped[datetime | None]
-    revision: Mapped[int] = mapped_column(Integer, server_default=text("0"))
-    fee_micros: Mapped[Micros] = mapped_column(server_default=text("0"))
-    fee_currency: Mapped[str | None]
-
-    __table_args__ = (
-        CheckConstraint(one_of("state", *DISPUTE_STATES), name="state"),
-        CheckConstraint("pay_micros > 0", name="amount"),
-        CheckConstraint(
-            "outflow_micros IN (0, lost_micros) AND lost_micros BETWEEN 0 AND pay_micros"
-            " AND unapplied_micros >= 0 AND clawed_back_micros >= 0"
-            " AND unapplied_micros + clawed_back_micros <= outflow_micros"
-            " AND (credit_micros = 0) = (clawed_back_micros = 0)",
-            name="outflow",
-        ),
-        CheckConstraint("state <> 'won' OR lost_micros = 0", name="won"),
-        CheckConstraint("state <> 'lost' OR lost_micros > 0", name="lost"),
-        CheckConstraint(
-            "held_micros = 0 OR state = 'open' AND held_micros = pay_micros - lost_micros",
-            name="held",
-        ),
-        CheckConstraint("(state = 'open') = (closed_at IS NULL)", name="closed"),
-        CheckConstraint("fee_micros = 0 OR fee_currency IS NOT NULL", name="fee"),
-        Index("uq_disputes_gateway_dispute_id", "gateway", "gateway_dispute_id", unique=True),
-        Index(None, "payment_id", "id"),
-        Index(None, "account_id", postgresql_where=text("state = 'open'")),
-        Index(
-            "ix_disputes_excess",
-            "payment_id",
-            postgresql_where=text("outflow_micros > unapplied_micros + clawed_back_micros"),
-        ),
-    )
-
-
 class PaymentCredit(Base):
     """What a payment did to its account's credit: one row for each ledger entry. Insert-only.
 
@@ -475,81 +320,6 @@ class PaymentCredit(Base):
             unique=True,
             postgresql_where=text("entry_sequence IS NOT NULL"),
         ),
-    )
-
-
-class AccountFreeze(Base):
-    """Why an account is frozen: it is as long as one of these is not lifted."""
-
-    __tablename__ = "account_freezes"
-
-    account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"), primary_key=True)
-    cause: Mapped[str] = mapped_column(primary_key=True)
-    frozen_at: Mapped[Instant]
-    frozen_by: Mapped[str]
-    lifted_at: Mapped[datetime | None]
-
-
-class ExchangeRate(Base):
-    """What one unit of `base_currency` costs in `quote_currency`, in force once it is approved.
-
-    `margin_basis_points` is added to what customers pay. A rate is proposed by one person and
-    approved by another; `reason` says why it is far from the one before it.
-    """
-
-    __tablename__ = "exchange_rates"
-
-    id: Mapped[BigKey] = mapped_column(Identity(always=True), primary_key=True)
-    base_currency: Mapped[str]
-    quote_currency: Mapped[str]
-    rate: Mapped[Decimal] = mapped_column(Numeric(20, 10))
-    margin_basis_points: Mapped[int] = mapped_column(Integer)
-    source: Mapped[str]
-    as_of: Mapped[Instant]
-    reason: Mapped[str | None]
-    state: Mapped[str] = mapped_column(server_default=text("'proposed'"))
-    proposed_by: Mapped[str]
-    proposed_at: Mapped[Instant]
-    decided_by: Mapped[str | None]
-    decided_at: Mapped[datetime | None]
-
-    __table_args__ = (
-        CheckConstraint(one_of("state", "proposed", "approved", "refused"), name="state"),
-        CheckConstraint("rate > 0", name="rate"),
-        CheckConstraint("margin_basis_points BETWEEN 0 AND 2000", name="margin"),
-        CheckConstraint("base_currency <> quote_currency", name="currencies"),
-        CheckConstraint("decided_by IS NULL OR decided_by <> proposed_by", name="two_people"),
-        CheckConstraint("(state = 'proposed') = (decided_at IS NULL)", name="decided"),
-        Index(
-            "ix_exchange_rates_in_force",
-            "base_currency",
-            "quote_currency",
-            "decided_at",
-            postgresql_where=text("state = 'approved'"),
-        ),
-    )
-
-
-class ExchangeQuote(Base):
-    """A price that was shown: so much credit for so much of another currency. Insert-only."""
-
-    __tablename__ = "exchange_quotes"
-
-    id: Mapped[BigKey] = mapped_column(Identity(always=True), primary_key=True)
-    account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"))
-    rate_id: Mapped[int] = mapped_column(ForeignKey("exchange_rates.id"))
-    pay_micros: Mapped[Micros]
-    pay_currency: Mapped[str]
-    credit_micros: Mapped[Micros]
-    credit_currency: Mapped[str]
-    effective_rate: Mapped[Decimal] = mapped_column(Numeric(20, 10))
-    made_at: Mapped[Instant]
-    expires_at: Mapped[Instant]
-    made_by: Mapped[str]
-
-    __table_args__ = (
-        CheckConstraint("pay_micros > 0 AND credit_micros > 0", name="amounts"),
-        Index(None, "account_id", "id"),
     )
 
 

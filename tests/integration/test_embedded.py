@@ -30,7 +30,7 @@ import psycopg2
 import pytest
 from sqlalchemy.engine import make_url
 
-from db.embedded import data_directory, programs
+from db.embedded import data_directory, folders, postmaster, programs
 from db.embedded import server as embedded
 from db.embedded.data_directory import Account
 from db.embedded.server import EmbeddedPostgresError, EmbeddedServer
@@ -374,7 +374,8 @@ def wrap_postgres(ground: Ground, script: str, monkeypatch: pytest.MonkeyPatch) 
             wrapper.chmod(0o755)
         return folder
 
-    monkeypatch.setattr(embedded, "binaries_for", wrapped)
+    for module in (embedded, postmaster):
+        monkeypatch.setattr(module, "binaries_for", wrapped)
 
 
 # ── The ordinary ──────────────────────────────────────────────────────────────────────────────
@@ -532,7 +533,7 @@ def test_a_locale_that_the_machine_does_not_have_and_foreign_settings(ground: Gr
 
 
 def test_little_or_no_shared_memory(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedded, "_SHARED_MEMORY_FOLDER", ground.folder / "missing")
+    monkeypatch.setattr(postmaster, "_SHARED_MEMORY_FOLDER", ground.folder / "missing")
     if sys.platform == "linux":
         url = ground.acquire().url
         assert ask(url, "SHOW dynamic_shared_memory_type") == "mmap"
@@ -541,10 +542,10 @@ def test_little_or_no_shared_memory(ground: Ground, monkeypatch: pytest.MonkeyPa
             cursor.execute("SELECT count(*) > 100 FROM pg_class")
             assert cursor.fetchone() == (True,)
         monkeypatch.undo()
-        monkeypatch.setattr(embedded, "_SHARED_MEMORY_BYTES", 1 << 62)
-        assert embedded._shared_memory_type() == "mmap"
+        monkeypatch.setattr(postmaster, "_SHARED_MEMORY_BYTES", 1 << 62)
+        assert postmaster._shared_memory_type() == "mmap"
     else:
-        assert embedded._shared_memory_type() == "posix"
+        assert postmaster._shared_memory_type() == "posix"
 
 
 def test_a_closed_home_stays_closed(ground: Ground) -> None:
@@ -740,7 +741,7 @@ def test_kill_9_of_everything_is_recovered_at_the_next_start(ground: Ground) -> 
 def test_start_right_after_kill_9_waits_for_backends_that_still_work(
     ground: Ground, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(embedded, "_ORPHAN_GRACE_SECONDS", 1.2)
+    monkeypatch.setattr(postmaster, "_ORPHAN_GRACE_SECONDS", 1.2)
     other = ground.start()
     url, server = other.hear("url"), read_pid(ground.data / "cluster")
     keep_a_row(url)
@@ -931,7 +932,7 @@ def test_no_room_for_a_file(fresh_ground: Ground) -> None:
 def test_a_full_disk_is_told_in_plain_words(ground: Ground, number: int) -> None:
     with (
         pytest.raises(EmbeddedPostgresError, match="no room left on the disk"),
-        data_directory.plain_errors(ground.data),
+        folders.plain_errors(ground.data),
     ):
         raise OSError(number, os.strerror(number))
 
@@ -956,7 +957,7 @@ def test_a_server_started_by_hand_is_left_alone(ground: Ground) -> None:
         extra_groups=extra_groups,
     )
     try:
-        eventually(lambda: embedded._is_ready(place))
+        eventually(lambda: postmaster._is_ready(place))
         with pytest.raises(EmbeddedPostgresError, match=f"did not start.*process {by_hand.pid}"):
             ground.acquire()
         assert embedded.stop(ground.data) is False
@@ -969,7 +970,7 @@ def test_a_server_started_by_hand_is_left_alone(ground: Ground) -> None:
 def test_a_server_out_of_sight_is_not_doubled(
     ground: Ground, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(embedded, "_ORPHAN_GRACE_SECONDS", 0.2)
+    monkeypatch.setattr(postmaster, "_ORPHAN_GRACE_SECONDS", 0.2)
     ground.acquire().release()
     descriptor = os.open(ground.data / "server.lock", os.O_RDWR)
     try:

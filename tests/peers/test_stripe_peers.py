@@ -32,7 +32,7 @@ from domain.gateways.interface import (
 )
 from domain.gateways.stripe.client import StripeCheckout, StripeSettings
 from domain.money import Money
-from sandbox.stripe_account import signature
+from sandbox.stripe_payments import signature
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

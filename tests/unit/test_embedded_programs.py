@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from db.embedded import programs
-from db.embedded.data_directory import EmbeddedPostgresError
+from db.embedded.folders import EmbeddedPostgresError
 from db.embedded.programs import find_binaries
 
 if TYPE_CHECKING:

@@ -44,10 +44,10 @@ from domain.gateways.stripe.client import StripeCheckout, StripeSettings
 from domain.money import Money
 from sandbox import stripe_account
 from sandbox.app import Context
-from sandbox.courier import Courier, Parcel
+from sandbox.webhook_sender import Courier, Parcel
 from sandbox.store import Store
 from sandbox.stripe import DEMO_SECRET_KEY, DEMO_WEBHOOK_SECRET, routes
-from sandbox.stripe_account import signature
+from sandbox.stripe_payments import signature
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

@@ -37,7 +37,7 @@ from domain.gateways.vnpay.client import VNPay, VNPaySettings
 from domain.gateways.vnpay.fields import hash_data, sign
 from domain.money import Money
 from sandbox.app import Context
-from sandbox.courier import Courier
+from sandbox.webhook_sender import Courier
 from sandbox.store import Store
 from sandbox.vnpay import DEMO_HASH_SECRET, DEMO_TMN_CODE, routes
 
