@@ -12,7 +12,7 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
 
-from sandbox.webhook_sender import Courier
+from sandbox.webhook_sender import WebhookSender
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -37,7 +37,7 @@ class Context:
     base_url: str
     portal_url: str
     store: Store
-    courier: Courier
+    sender: WebhookSender
     folder: Path
 
     def now(self) -> datetime:
@@ -47,12 +47,12 @@ class Context:
 
 def make_app(base_url: str, portal_url: str, store: Store, folder: Path) -> Starlette:
     """Return the application: /vnpay, /stripe, /paypal, and /health."""
-    context = Context(base_url.rstrip("/"), portal_url.rstrip("/"), store, Courier(), folder)
+    context = Context(base_url.rstrip("/"), portal_url.rstrip("/"), store, WebhookSender(), folder)
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         yield
-        await context.courier.close()
+        await context.sender.close()
         store.close()
 
     mounts = [

@@ -21,11 +21,11 @@ from starlette.responses import Response as AnyResponse
 from starlette.routing import Route
 
 from sandbox.controls import Controls
-from sandbox.webhook_sender import Delivery
 from sandbox.hosted_page import Choice, HostedPage, say, show
-from sandbox.paypal_store import Books
 from sandbox.paypal_documents import PAYERS, USUAL_PAYER, error
 from sandbox.paypal_orders import CAPTURE, DEMO_WEBHOOK_ID, DISPUTE, ORDER, REFUND, Refusal
+from sandbox.paypal_store import PayPalStore
+from sandbox.webhook_sender import Delivery
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -69,8 +69,8 @@ _GROUPS = frozenset(("token", "orders", "captures", "refunds", "disputes", "cert
 def routes(context: Context) -> list[Route]:
     """Return the routes that PayPal's API has, and those of the pages that stand for it."""
     controls = Controls(context.store, "paypal", _GROUPS)
-    books = Books(context, controls)
-    api, pages = _Api(context, books, controls), _Pages(context, books)
+    store = PayPalStore(context, controls)
+    api, pages = _Api(context, store, controls), _Pages(context, store)
     orders, captures, disputes = (
         "/v2/checkout/orders",
         "/v2/payments/captures/{id}",
@@ -84,7 +84,7 @@ def routes(context: Context) -> list[Route]:
         Route(f"{orders}/{{id}}", api.asked(api.order, "orders")),
         Route(f"{orders}/{{id}}/capture", api.asked(api.take, "captures"), methods=post),
         Route(captures, api.asked(api.capture, "captures")),
-        Route(f"{captures}/refund", api.asked(api.refund_attempt, "refunds"), methods=post),
+        Route(f"{captures}/refund", api.asked(api.create_refund, "refunds"), methods=post),
         Route("/v2/payments/refunds/{id}", api.asked(api.refund, "refunds")),
         Route(disputes, api.asked(api.disputes, "disputes")),
         Route(f"{disputes}/{{id}}", api.asked(api.dispute, "disputes")),
@@ -98,9 +98,9 @@ def routes(context: Context) -> list[Route]:
 
 
 class _Api:
-    def __init__(self, context: Context, books: Books, controls: Controls) -> None:
+    def __init__(self, context: Context, store: PayPalStore, controls: Controls) -> None:
         self._context = context
-        self._books = books
+        self._store = store
         self._controls = controls
 
     # ── Who asks ──────────────────────────────────────────────────────────────────────────────
@@ -166,7 +166,7 @@ class _Api:
     # ── What they ask ─────────────────────────────────────────────────────────────────────────
     def create(self, request: Request, body: Document) -> Response:
         """Create an order: 201, or 200 where it is there already or awaits its payer."""
-        order, is_new = self._books.create(body, _request_id(request))
+        order, is_new = self._store.create(body, _request_id(request))
         status = HTTPStatus.CREATED if is_new and order["status"] == "CREATED" else HTTPStatus.OK
         if "return=representation" not in request.headers.get("prefer", ""):
             order = {name: order[name] for name in ("id", "status", "links")}
@@ -174,39 +174,39 @@ class _Api:
 
     def order(self, request: Request, _body: Document) -> Response:
         """Show an order."""
-        return JSONResponse(self._books.order(request.path_params["id"]))
+        return JSONResponse(self._store.order(request.path_params["id"]))
 
     def take(self, request: Request, _body: Document) -> Response:
         """Capture an order."""
-        order, is_new = self._books.take(request.path_params["id"], _request_id(request))
+        order, is_new = self._store.take(request.path_params["id"], _request_id(request))
         return JSONResponse(order, HTTPStatus.CREATED if is_new else HTTPStatus.OK)
 
     def capture(self, request: Request, _body: Document) -> Response:
         """Show a capture."""
-        return JSONResponse(self._books.capture(request.path_params["id"]))
+        return JSONResponse(self._store.capture(request.path_params["id"]))
 
-    def refund_attempt(self, request: Request, body: Document) -> Response:
+    def create_refund(self, request: Request, body: Document) -> Response:
         """Refund a capture."""
         number = request.path_params["id"]
-        refund, is_new = self._books.refund_attempt(number, body, _request_id(request))
+        refund, is_new = self._store.create_refund(number, body, _request_id(request))
         return JSONResponse(refund, HTTPStatus.CREATED if is_new else HTTPStatus.OK)
 
     def refund(self, request: Request, _body: Document) -> Response:
         """Show a refund."""
-        return JSONResponse(self._books.refund(request.path_params["id"]))
+        return JSONResponse(self._store.refund(request.path_params["id"]))
 
     def disputes(self, request: Request, _body: Document) -> Response:
         """List disputes."""
         about = request.query_params.get("disputed_transaction_id")
-        return JSONResponse(self._books.disputes(about))
+        return JSONResponse(self._store.disputes(about))
 
     def dispute(self, request: Request, _body: Document) -> Response:
         """Show a dispute."""
-        return JSONResponse(self._books.dispute(request.path_params["id"]))
+        return JSONResponse(self._store.dispute(request.path_params["id"]))
 
     async def certificate(self, request: Request) -> Response:
         """Give the certificate that webhooks are signed under, or its root."""
-        identity, name = self._books.identity, request.path_params["name"]
+        identity, name = self._store.identity, request.path_params["name"]
         if name == "ca":
             return AnyResponse(identity.root_pem(), media_type=_PEM)
         if name == identity.name:
@@ -215,14 +215,14 @@ class _Api:
 
 
 class _Pages:
-    def __init__(self, context: Context, books: Books) -> None:
+    def __init__(self, context: Context, store: PayPalStore) -> None:
         self._context = context
-        self._books = books
+        self._store = store
 
     async def open(self, request: Request) -> Response:
         """Show what is to be paid."""
         try:
-            record = self._books.record(request.path_params["id"])
+            record = self._store.record(request.path_params["id"])
         except Refusal:
             return _gone()
         if record["order"]["status"] not in _WAITING:
@@ -245,7 +245,7 @@ class _Pages:
         form = await request.form()
         outcome, wanted = str(form.get("outcome", "")), str(form.get("delivery", "normal"))
         try:
-            record = self._books.record(request.path_params["id"])
+            record = self._store.record(request.path_params["id"])
         except Refusal:
             return _gone()
         payer = str(form.get("instrument", USUAL_PAYER))
@@ -255,7 +255,7 @@ class _Pages:
         if outcome == "cancel":
             return _back(record["cancel_url"], token)
         if record["order"]["status"] in _WAITING:
-            self._books.approve(record["id"], outcome, Delivery(wanted), payer)
+            self._store.approve(record["id"], outcome, Delivery(wanted), payer)
         return _back(record["return_url"], {**token, "PayerID": payer})
 
     # ── The operator's page ───────────────────────────────────────────────────────────────────
@@ -288,23 +288,23 @@ class _Pages:
         return RedirectResponse(f"{self._context.base_url}/paypal/dashboard", 303)
 
     def _operate(self, name: str, number: str, amount: str) -> None:
-        books, count = self._books, _decimal(amount)
+        store, count = self._store, _decimal(amount)
         if name in _DISPUTE_ENDS:
             outcome_code, reverses = _DISPUTE_ENDS[name]
-            books.resolve(number, outcome_code, given=count, reverses=reverses)
+            store.resolve(number, outcome_code, given=count, reverses=reverses)
         elif name in {"complete", "deny"}:
-            books.decide(number, is_good=name == "complete")
+            store.decide(number, is_good=name == "complete")
         elif name in {"refund", "refund_unnamed"}:
-            currency = books.capture(number)["amount"]["currency_code"]
+            currency = store.capture(number)["amount"]["currency_code"]
             part = {"amount": {"currency_code": currency, "value": amount}} if amount else {}
-            books.refund_attempt(number, part, None, is_named=name == "refund")
+            store.create_refund(number, part, None, is_named=name == "refund")
         elif name == "reverse":
-            books.reverse(number, count)
+            store.reverse(number, count)
         else:
             rest: dict[str, Callable[[str], object]] = {
-                "appeal": books.appeal,
-                "dispute": books.open_dispute,
-                "fail_refund": books.fail_refund,
+                "appeal": store.appeal,
+                "dispute": store.open_dispute,
+                "fail_refund": store.fail_refund,
             }
             if name not in rest:
                 raise Refusal(HTTPStatus.BAD_REQUEST, "INVALID_PARAMETER_VALUE")

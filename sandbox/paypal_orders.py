@@ -12,9 +12,9 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from sandbox import paypal_documents as documents
-from sandbox.webhook_sender import Delivery, Message, Parcel
 from sandbox.paypal_certificates import load_or_make
 from sandbox.paypal_documents import link, new_id, wire_time
+from sandbox.webhook_sender import Delivery, Message, WebhookRequest
 
 if TYPE_CHECKING:
     from sandbox.app import Context
@@ -268,12 +268,12 @@ class Orders:
         told = documents.event(self._context.now(), event, kind, resource)
         body = json.dumps(told, ensure_ascii=False).encode()
         is_forged = delivery is Delivery.FORGED
-        parcel = Parcel(
+        webhook = WebhookRequest(
             lambda: self._signed(body, is_forged=is_forged),
             lambda status, _answer: status in _GOOD_STATUSES,
             _WAITS,
         )
-        self._context.courier.send(parcel, delivery)
+        self._context.sender.send(webhook, delivery)
 
     def _signed(self, body: bytes, *, is_forged: bool) -> Message:
         transmission_id, sent_at = str(uuid.uuid4()), wire_time(self._context.now())

@@ -8,9 +8,9 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from sandbox import paypal_documents as documents
-from sandbox.webhook_sender import Delivery
 from sandbox.paypal_documents import link, money, new_id, wire_time
 from sandbox.paypal_orders import DISPUTE, REFUND, Orders, Refusal, checked_amount
+from sandbox.webhook_sender import Delivery
 
 if TYPE_CHECKING:
     from sandbox.paypal_documents import Document
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 _SELLER_HAS = timedelta(days=10)
 
 
-class Books(Orders):
+class PayPalStore(Orders):
     """What was ordered, paid and given back."""
 
     # ── Refunds ───────────────────────────────────────────────────────────────────────────────
-    def refund_attempt(
+    def create_refund(
         self, capture_id: str, body: Document, request_id: str | None, *, is_named: bool = True
     ) -> tuple[Document, bool]:
         """Refund a capture, or what is left of it; return the refund, and whether it is new.

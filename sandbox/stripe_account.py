@@ -6,7 +6,6 @@ import re
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from sandbox.webhook_sender import Delivery
 from sandbox.stripe_payments import (
     CHARGE,
     DISPUTE,
@@ -17,6 +16,7 @@ from sandbox.stripe_payments import (
     minor,
     new_id,
 )
+from sandbox.webhook_sender import Delivery
 
 if TYPE_CHECKING:
     from sandbox.store import Document

@@ -11,7 +11,6 @@ from starlette.responses import RedirectResponse
 from starlette.routing import Route
 from starlette.templating import Jinja2Templates
 
-from sandbox.webhook_sender import Delivery
 from sandbox.hosted_page import Choice, HostedPage, say, show
 from sandbox.stripe_account import whole_number, words
 from sandbox.stripe_payments import (
@@ -24,6 +23,7 @@ from sandbox.stripe_payments import (
     USUAL_CARD,
     Refusal,
 )
+from sandbox.webhook_sender import Delivery
 
 if TYPE_CHECKING:
     from starlette.requests import Request

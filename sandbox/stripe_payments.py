@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from sandbox.controls import convert
-from sandbox.webhook_sender import Delivery, Message, Parcel
+from sandbox.webhook_sender import Delivery, Message, WebhookRequest
 
 if TYPE_CHECKING:
     from sandbox.app import Context
@@ -141,7 +141,7 @@ class Payments:
             }
             return Message("POST", url, headers, body)
 
-        self.context.courier.send(Parcel(make, _is_taken), delivery)
+        self.context.sender.send(WebhookRequest(make, _is_taken), delivery)
 
     def change(self, kind: str, key: str, **values: object) -> Document:
         """Change an object and return it."""

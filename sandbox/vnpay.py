@@ -14,8 +14,8 @@ from starlette.responses import JSONResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import Route
 
 from sandbox.controls import Controls
-from sandbox.webhook_sender import Delivery, Message, Parcel
 from sandbox.hosted_page import Choice, HostedPage, say, show
+from sandbox.webhook_sender import Delivery, Message, WebhookRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -254,8 +254,8 @@ class _VNPay:
         if forged:
             result["vnp_SecureHash"] = "0" * 128
         url = f"{self._context.portal_url}/webhooks/vnpay?{urlencode(result)}"
-        parcel = Parcel(lambda: Message("GET", url), _is_taken, _WAITS)
-        self._context.courier.send(parcel, delivery)
+        webhook = WebhookRequest(lambda: Message("GET", url), _is_taken, _WAITS)
+        self._context.sender.send(webhook, delivery)
 
     # ── What the operator does at VNPay itself ────────────────────────────────────────────────
     async def operate(self, request: Request) -> Response:

@@ -31,7 +31,7 @@ class Delivery(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Parcel:
+class WebhookRequest:
     """A request to send. `make` is asked anew for each attempt, as signatures carry their time."""
 
     make: Callable[[], Message]
@@ -49,7 +49,7 @@ class Message:
     body: bytes = b""
 
 
-class Courier:
+class WebhookSender:
     """Sends parcels from the event loop that the stand-ins run in."""
 
     def __init__(self) -> None:
@@ -63,26 +63,26 @@ class Courier:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._client.aclose()
 
-    def send(self, parcel: Parcel, delivery: Delivery = Delivery.NORMAL) -> None:
+    def send(self, webhook: WebhookRequest, delivery: Delivery = Delivery.NORMAL) -> None:
         """Send a parcel as wanted; call it from the event loop. NEVER sends nothing."""
         if delivery is Delivery.NEVER:
             return
         copies = _MAX_CONCURRENT if delivery is Delivery.DUPLICATE else 1
         wait = _LATE_SECONDS if delivery is Delivery.LATE else 0.0
         for _ in range(copies):
-            task = asyncio.get_running_loop().create_task(self._carry(parcel, wait))
+            task = asyncio.get_running_loop().create_task(self._carry(webhook, wait))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _carry(self, parcel: Parcel, first_wait: float) -> None:
-        for wait in (first_wait, *parcel.waits_seconds):
+    async def _carry(self, webhook: WebhookRequest, first_wait: float) -> None:
+        for wait in (first_wait, *webhook.waits_seconds):
             await asyncio.sleep(wait)
-            if await self._is_taken(parcel):
+            if await self._is_taken(webhook):
                 return
         _log.warning("a webhook was given up")
 
-    async def _is_taken(self, parcel: Parcel) -> bool:
-        message = parcel.make()
+    async def _is_taken(self, webhook: WebhookRequest) -> bool:
+        message = webhook.make()
         try:
             answer = await self._client.request(
                 message.method, message.url, headers=dict(message.headers), content=message.body
@@ -90,4 +90,4 @@ class Courier:
         except httpx2.HTTPError as error:
             _log.info("nobody takes a webhook: %s", type(error).__name__)
             return False
-        return parcel.is_taken(answer.status_code, answer.content)
+        return webhook.is_taken(answer.status_code, answer.content)

@@ -21,8 +21,8 @@ from domain.gateways.paypal.api import PayPalSettings
 from domain.gateways.paypal.client import PayPal
 from sandbox import paypal as stand_in
 from sandbox.app import Context
-from sandbox.webhook_sender import Courier
 from sandbox.store import Store
+from sandbox.webhook_sender import WebhookSender
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -124,12 +124,12 @@ def run_stand_in(folder: Path) -> Iterator[World]:
 
     clock = [timedelta(0)]
     store = Store()
-    context = Later(base_url, base_url, store, Courier(), folder, clock)
+    context = Later(base_url, base_url, store, WebhookSender(), folder, clock)
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         yield
-        await context.courier.close()
+        await context.sender.close()
 
     app = Starlette(
         routes=[

@@ -17,7 +17,9 @@ FLOAT_IN_SQL = re.compile(r"\b(double precision|float4|float8|float|real)\b", re
 SQL = re.compile(r"\b(select|insert|update|create|alter|cast)\b|::", re.IGNORECASE)
 EXPLAINED = re.compile(r"# not money: \S")
 # They run a server, for seconds.
-NO_MONEY = frozenset(("db/embedded/server.py", "db/embedded/data_directory.py"))
+NO_MONEY = frozenset(
+    f"db/embedded/{name}.py" for name in ("data_directory", "locks", "postmaster", "server")
+)
 
 
 def find_floats(source: str) -> list[str]:

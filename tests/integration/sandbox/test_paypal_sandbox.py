@@ -550,7 +550,7 @@ def test_captured_money_is_told_while_disputes_are_refused(world: World, answer:
 def test_captured_money_is_told_while_disputes_hang(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client, "_FOLLOW_UP_TIMEOUT", httpx2.Timeout(1))
+    monkeypatch.setattr(client, "FOLLOW_UP_TIMEOUT", httpx2.Timeout(1))
     payment = paid(world)
     control(world, group="disputes", answer="hang")
     snapshot = world.gateway.fetch_payment(payment)

@@ -42,12 +42,12 @@ from domain.gateways.interface import (
 )
 from domain.gateways.stripe.client import StripeCheckout, StripeSettings
 from domain.money import Money
-from sandbox import stripe_account
+from sandbox import stripe_payments
 from sandbox.app import Context
-from sandbox.webhook_sender import Courier, Parcel
 from sandbox.store import Store
 from sandbox.stripe import DEMO_SECRET_KEY, DEMO_WEBHOOK_SECRET, routes
 from sandbox.stripe_payments import signature
+from sandbox.webhook_sender import WebhookRequest, WebhookSender
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -163,11 +163,13 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def shop(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
     # What nobody takes comes again at once.
-    monkeypatch.setattr(stripe_account, "Parcel", partial(Parcel, waits_seconds=(0, 0, 0)))
+    monkeypatch.setattr(
+        stripe_payments, "WebhookRequest", partial(WebhookRequest, waits_seconds=(0, 0, 0))
+    )
     listener = socket.create_server(("127.0.0.1", 0))
     base_url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     store = Store(folder / "sandbox.db")
-    context = Context(base_url, base_url, store, Courier(), folder)
+    context = Context(base_url, base_url, store, WebhookSender(), folder)
     mailbox: queue.Queue[InboundMessage] = queue.Queue()
     answers: list[int] = []
     server = uvicorn.Server(
@@ -199,7 +201,7 @@ def _app(context: Context, mailbox: queue.Queue[InboundMessage], answers: list[i
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         yield
-        await context.courier.close()
+        await context.sender.close()
         context.store.close()
 
     return Starlette(

@@ -37,9 +37,9 @@ from domain.gateways.vnpay.client import VNPay, VNPaySettings
 from domain.gateways.vnpay.fields import hash_data, sign
 from domain.money import Money
 from sandbox.app import Context
-from sandbox.webhook_sender import Courier
 from sandbox.store import Store
 from sandbox.vnpay import DEMO_HASH_SECRET, DEMO_TMN_CODE, routes
+from sandbox.webhook_sender import WebhookSender
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -57,7 +57,7 @@ class Shop:
     """A merchant with the stand-in: what it is told, what it answers, and the clock of both."""
 
     base_url: str
-    courier: Courier
+    sender: WebhookSender
     gateway: VNPay
     mailbox: queue.Queue[InboundMessage] = field(default_factory=queue.Queue)
     answers: list[Outcome] = field(default_factory=list)
@@ -106,7 +106,7 @@ class Shop:
 
     def heard(self) -> list[InboundMessage]:
         """Return everything that was told, once nothing more is on its way."""
-        while self.courier._tasks:
+        while self.sender._tasks:
             time.sleep(0.01)  # noqa: TID251 - a poll; the test's time-out is its deadline
         return [self.mailbox.get_nowait() for _ in range(self.mailbox.qsize())]
 
@@ -125,7 +125,7 @@ def serving(folder: Path) -> Iterator[Shop]:
     """Run the stand-in and a merchant's server on a port of their own."""
     listener = socket.create_server(("127.0.0.1", 0))
     base_url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    context = Context(base_url, base_url, Store(folder / "sandbox.db"), Courier(), folder)
+    context = Context(base_url, base_url, Store(folder / "sandbox.db"), WebhookSender(), folder)
     settings = VNPaySettings(
         tmn_code=DEMO_TMN_CODE,
         hash_secret=DEMO_HASH_SECRET,
@@ -134,7 +134,7 @@ def serving(folder: Path) -> Iterator[Shop]:
         is_sandbox=True,
     )
     with closing(listener), closing(VNPay(settings, now=lambda: here.now)) as gateway:
-        here = Shop(base_url, context.courier, gateway)
+        here = Shop(base_url, context.sender, gateway)
         server = uvicorn.Server(uvicorn.Config(_app(context, here), log_level="warning"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
@@ -163,7 +163,7 @@ def _app(context: Context, shop: Shop) -> Starlette:
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         yield
-        await context.courier.close()
+        await context.sender.close()
         context.store.close()
 
     return Starlette(
