@@ -199,15 +199,15 @@ async def _load(portal: Server, queries: list[str], cookies: list[str]) -> Answe
     async with asyncio.TaskGroup() as group:
         for number, cookie in enumerate(cookies):
             person = Person(portal, cookie, ("", "tab=history"), number, answers.pages)
-            group.create_task(_visit(person, until, answers.pages))
+            group.create_task(_signed_in_user(person, until, answers.pages))
         group.create_task(_probe(portal, answers, until))
         await _send_all(portal, queries, PER_SECOND, answers)
     return answers
 
 
-async def _visit(person: Person, until: float, figures: Figures) -> None:
+async def _signed_in_user(person: Person, until: float, figures: Figures) -> None:
     try:
-        await person.visit(time.monotonic(), until)
+        await person.user(time.monotonic(), until)
     except (TimeoutError, ConnectionClosed):
         figures.failures += 1
 

@@ -103,7 +103,7 @@ def _options(account: int, file_format: str) -> ExportOptions:
 def _export(url: str, account: int, path: Path) -> tuple[float, float]:
     """Write a file as the portal does; return the seconds, and the peak memory in megabytes."""
     actor = user_actor(1, memberships={account: MemberRole.OWNER})
-    told = worker.describe(actor, _options(account, path.suffix[1:]), _JOB, path)
+    message = worker.describe(actor, _options(account, path.suffix[1:]), _JOB, path)
     waiting = threading.Event()
     started = time.perf_counter()
     with subprocess.Popen(  # noqa: S603 - our own module
@@ -114,7 +114,7 @@ def _export(url: str, account: int, path: Path) -> tuple[float, float]:
     ) as process:
         if process.stdin is None:
             raise RuntimeError("a process that was given a pipe has one")
-        process.stdin.write(json.dumps(told))
+        process.stdin.write(json.dumps(message))
         process.stdin.close()
         kilobytes = 0
         while process.poll() is None:

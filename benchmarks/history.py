@@ -81,16 +81,18 @@ def _page_seconds(sessions: sessionmaker[Session], account: int, now: datetime) 
             occurred_from=now - timedelta(days=5),
         ),
     ]
-    return median(_median_seconds(sessions, account, wanted) for wanted in filters)
+    return median(_median_seconds(sessions, account, requested) for requested in filters)
 
 
-def _median_seconds(sessions: sessionmaker[Session], account: int, wanted: HistoryFilter) -> float:
+def _median_seconds(
+    sessions: sessionmaker[Session], account: int, requested: HistoryFilter
+) -> float:
     times = []
     for _ in range(REPEATS):
         with sessions() as session:
             session.connection()
             started = time.perf_counter()
-            page = history_page(session, actor=ACTOR, account_id=account, wanted=wanted)
+            page = history_page(session, actor=ACTOR, account_id=account, filters=requested)
             times.append(time.perf_counter() - started)
             if len(page.rows) != PAGE_SIZE:
                 message = f"a page of {len(page.rows)} rows measures nothing"

@@ -80,16 +80,16 @@ def _look_up(session: Session, account_id: int) -> None:
     ).one()
 
 
-def _search(session: Session, sought: str) -> None:
-    find_accounts(session, actor=SUPPORT, sought=sought)
+def _search(session: Session, search_text: str) -> None:
+    find_accounts(session, actor=SUPPORT, search_text=search_text)
 
 
 def _milliseconds(
-    sessions: sessionmaker[Session], wanted: Sequence[T], ask: Callable[[Session, T], None]
+    sessions: sessionmaker[Session], filters: Sequence[T], ask: Callable[[Session, T], None]
 ) -> float:
     """Return the median of asking for each once, in milliseconds."""
     taken = []
-    for each in wanted:
+    for each in filters:
         with sessions() as session:
             started = time.perf_counter()
             ask(session, each)

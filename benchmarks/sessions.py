@@ -212,7 +212,7 @@ async def _measure(
     async with asyncio.TaskGroup() as group:
         for number, cookie in enumerate(cookies):
             person = Person(server, cookie, views, number, figures)
-            group.create_task(person.visit(measured_from, until))
+            group.create_task(person.user(measured_from, until))
         group.create_task(_watch_memory(server, figures, measured_from, until))
     spent = sum(server.process.cpu_times()[:2]) - processor_before
     figures.processor_share = spent / (seconds + WARM_UP_SECONDS + THINK_SECONDS)
@@ -241,7 +241,7 @@ class Person:
         self._figures = figures
         self._chance = random.Random(number)
 
-    async def visit(self, measured_from: float, until: float) -> None:
+    async def user(self, measured_from: float, until: float) -> None:
         """Come, look and click until the time is over."""
         await asyncio.sleep(WARM_UP_SECONDS * self._number / PEOPLE)
         async with open_page(self._server.address, self._cookie) as page:

@@ -44,9 +44,9 @@ def now(session: Session, known: datetime | None = None) -> datetime:
 
     `known` is what the database told in a statement that had to be asked anyway.
     """
-    told = given(session) or known
-    if told is not None:
-        return told
+    message = given(session) or known
+    if message is not None:
+        return message
     instant: datetime = session.execute(text("SELECT clock_timestamp()")).scalar_one()
     return instant
 

@@ -210,9 +210,9 @@ def _record_network(session: Session, accounts: Iterable[int], address: str) -> 
 
 
 def _learn(
-    session: Session, kind: str, accounts: Iterable[int], said: tuple[str, ...], shown: str
+    session: Session, kind: str, accounts: Iterable[int], parts: tuple[str, ...], shown: str
 ) -> bytes | None:
-    digest = keyed_digest(session, kind, *said)
+    digest = keyed_digest(session, kind, *parts)
     if digest is None:
         return None
     row = {"kind": kind, "digest": digest, "shown": shown, "now": clock.now(session)}

@@ -243,19 +243,19 @@ class _Pages:
     async def choose(self, request: Request) -> Response:
         """Approve or cancel as was chosen, and send the browser back to the shop."""
         form = await request.form()
-        outcome, wanted = str(form.get("outcome", "")), str(form.get("delivery", "normal"))
+        outcome, requested = str(form.get("outcome", "")), str(form.get("delivery", "normal"))
         try:
             record = self._store.record(request.path_params["id"])
         except Refusal:
             return _gone()
         payer = str(form.get("instrument", USUAL_PAYER))
-        if outcome not in _OUTCOMES or wanted not in set(Delivery) or payer not in PAYERS:
+        if outcome not in _OUTCOMES or requested not in set(Delivery) or payer not in PAYERS:
             return say(_NAME, "There is no such choice", "Go back to the shop.", 400)
         token = {"token": record["id"]}
         if outcome == "cancel":
             return _back(record["cancel_url"], token)
         if record["order"]["status"] in _WAITING:
-            self._store.approve(record["id"], outcome, Delivery(wanted), payer)
+            self._store.approve(record["id"], outcome, Delivery(requested), payer)
         return _back(record["return_url"], {**token, "PayerID": payer})
 
     # ── The operator's page ───────────────────────────────────────────────────────────────────

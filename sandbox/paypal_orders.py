@@ -265,8 +265,8 @@ class Orders:
 
     # ── Webhooks ──────────────────────────────────────────────────────────────────────────────
     def _tell(self, event: str, kind: str, resource: Document, delivery: Delivery) -> None:
-        told = documents.event(self._context.now(), event, kind, resource)
-        body = json.dumps(told, ensure_ascii=False).encode()
+        message = documents.event(self._context.now(), event, kind, resource)
+        body = json.dumps(message, ensure_ascii=False).encode()
         is_forged = delivery is Delivery.FORGED
         webhook = WebhookRequest(
             lambda: self._signed(body, is_forged=is_forged),

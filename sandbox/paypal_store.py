@@ -82,11 +82,11 @@ class PayPalStore(Orders):
         if capture["status"] in refusals:
             raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, refusals[capture["status"]])
         left = Decimal(capture["amount"]["value"]) - self._given_back(capture["id"])
-        wanted = body.get("amount")
-        if wanted is None:
+        requested = body.get("amount")
+        if requested is None:
             return left, left
-        amount = checked_amount(wanted)
-        if wanted["currency_code"] != currency:
+        amount = checked_amount(requested)
+        if requested["currency_code"] != currency:
             raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "REFUND_CAPTURE_CURRENCY_MISMATCH")
         if amount > left:
             raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "REFUND_AMOUNT_EXCEEDED")

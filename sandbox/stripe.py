@@ -228,8 +228,10 @@ class _Api:
             limit = whole_number(given, "limit", _PAGE)
             if not 1 <= limit <= _MAX_PAGE:
                 raise Refusal("parameter_invalid_integer", "1 to 100.", param="limit")
-            wanted = {name: given[name] for name in ("charge", "payment_intent") if name in given}
-            found = self._account.store.find(kind, **wanted)[::-1]
+            requested = {
+                name: given[name] for name in ("charge", "payment_intent") if name in given
+            }
+            found = self._account.store.find(kind, **requested)[::-1]
             if "starting_after" in given:
                 ids = [one["id"] for one in found]
                 if given["starting_after"] not in ids:

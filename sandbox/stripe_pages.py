@@ -271,9 +271,9 @@ class Pages:
 
 async def _chosen(request: Request) -> tuple[str, Delivery]:
     form = await request.form()
-    wanted = str(form.get("delivery", ""))
-    is_known = wanted in set(Delivery)
-    return str(form.get("outcome", "")), Delivery(wanted) if is_known else Delivery.NORMAL
+    requested = str(form.get("delivery", ""))
+    is_known = requested in set(Delivery)
+    return str(form.get("outcome", "")), Delivery(requested) if is_known else Delivery.NORMAL
 
 
 def _nothing_here() -> Response:

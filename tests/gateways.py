@@ -95,13 +95,13 @@ class ScriptedGateway:
         self.asked.append(f"refund {request.reference}")
         self.refund_requests.append(request)
         self._fail()
-        told = self.refunded or RefundUpdate(
+        message = self.refunded or RefundUpdate(
             gateway_refund_id=f"refund-{next(_numbers)}",
             state=RefundState.SUCCEEDED,
             amount=request.amount,
         )
         return replace(
-            told,
+            message,
             reference=request.reference,
             payment_reference=request.payment.reference,
             amount=request.amount,

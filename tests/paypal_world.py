@@ -54,14 +54,14 @@ class World:
     recorder: Recorder
     clock: list[timedelta]
 
-    def told(self) -> WebhookEvent:
+    def message(self) -> WebhookEvent:
         """Return the next webhook, verified."""
         return self.gateway.parse_webhook(self.messages.get(timeout=WAIT_SECONDS))
 
-    def told_until(self, event_type: str) -> WebhookEvent:
+    def sent_until(self, event_type: str) -> WebhookEvent:
         """Return the next webhook of a kind; those before it are verified too."""
         while True:
-            found = self.told()
+            found = self.message()
             if found.event_type == event_type:
                 return found
 

@@ -104,10 +104,10 @@ class Place:
     def made_by(self) -> int | None:
         """The major version of PostgreSQL that made the database; None where there is none yet."""
         try:
-            told = (self.cluster / "PG_VERSION").read_text("utf-8").strip()
+            message = (self.cluster / "PG_VERSION").read_text("utf-8").strip()
         except FileNotFoundError:
             return None
-        return int(told) if told.isdecimal() else None
+        return int(message) if message.isdecimal() else None
 
     def password(self, role: str) -> str:
         """Return the secret of `role`; made here as long as there is no database.
@@ -306,9 +306,9 @@ def make_cluster(place: Place, binaries: Path, report: Callable[[str], None]) ->
             f"--pwfile={password}",
             *options,
         ]
-        code, said = run_as(place.account, command)
+        code, output = run_as(place.account, command)
         if code != 0:
-            raise failure("The built-in database cannot be made.", said, place.base)
+            raise failure("The built-in database cannot be made.", output, place.base)
         (staging / "cluster").rename(place.cluster)
         sync_folder(place.base)
     finally:
@@ -362,10 +362,10 @@ def check_version(place: Place, binaries: Path) -> None:
 
 def read_version(account: Account | None, binaries: Path) -> int:
     """Return the major version of PostgreSQL's programs. Raises EmbeddedPostgresError."""
-    code, said = run_as(account, [binaries / "postgres", "--version"])
-    found = re.search(r"\(PostgreSQL\) (\d+)", said)
+    code, output = run_as(account, [binaries / "postgres", "--version"])
+    found = re.search(r"\(PostgreSQL\) (\d+)", output)
     if code != 0 or found is None:
-        raise failure("PostgreSQL's programs cannot be run.", said, binaries)
+        raise failure("PostgreSQL's programs cannot be run.", output, binaries)
     return int(found[1])
 
 

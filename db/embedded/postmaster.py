@@ -228,10 +228,10 @@ def _start(place: Place, settings: Mapping[str, str], report: Callable[[str], No
         server = _launch(place, settings, report)
         if server is None:
             return
-        said = _log_since(place, log_bytes)
-        was_killed = server.returncode < 0 or "was terminated by signal" in said
+        output = _log_since(place, log_bytes)
+        was_killed = server.returncode < 0 or "was terminated by signal" in output
         if not (was_killed and remaining_attempts):
-            raise failure("The built-in database has not started.", said, place.base)
+            raise failure("The built-in database has not started.", output, place.base)
         report("The database was killed while it started; starting it again")
         if _settle(place, report):
             return
@@ -358,7 +358,9 @@ def _log_since(place: Place, start_bytes: int) -> str:
 
 def _last_words(place: Place) -> str:
     parts = [line.partition("LOG:") for line in _log_since(place, 0).splitlines()]
-    return next((said.strip() for _, mark, said in reversed(parts) if mark), "it says nothing yet")
+    return next(
+        (output.strip() for _, mark, output in reversed(parts) if mark), "it says nothing yet"
+    )
 
 
 def connect(place: Place) -> Connection:

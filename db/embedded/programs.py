@@ -113,9 +113,9 @@ def _matching(pattern: str) -> Iterator[Path]:
 
 
 def _on_path() -> Iterator[Path]:
-    told = _words("pg_config", "--bindir")
-    if told:
-        yield Path(told)
+    message = _words("pg_config", "--bindir")
+    if message:
+        yield Path(message)
     found = shutil.which("postgres")
     if found:
         # A link, as Homebrew makes them: its own folder has the other programs too.

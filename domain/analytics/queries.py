@@ -308,9 +308,9 @@ class _Reading:
     ) -> tuple[Place, ...]:
         found = [
             Place(code, currency, self._flow(rows[currency, code]))
-            for wanted in order
+            for ordered in order
             for currency, code in sorted(rows)
-            if currency == wanted
+            if currency == ordered
         ]
         return tuple(found)
 

@@ -143,7 +143,7 @@ def seal_audit_log(session: Session, *, actor: Actor, limit: int = _BATCH_SIZE) 
 
 def digest_of(before: bytes, position: int, row: Row[Any]) -> bytes:
     """Return the digest of a row at a position, after the digest before it."""
-    said = [
+    content = [
         position,
         row.id,
         row.recorded_at,
@@ -153,7 +153,7 @@ def digest_of(before: bytes, position: int, row: Row[Any]) -> bytes:
         row.account_id,
         row.details,
     ]
-    return hashlib.sha256(before + json.dumps(said, separators=(",", ":")).encode()).digest()
+    return hashlib.sha256(before + json.dumps(content, separators=(",", ":")).encode()).digest()
 
 
 def verify_audit(session: Session, *, actor: Actor, kept: Head | None = None) -> Proof:

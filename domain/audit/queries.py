@@ -79,7 +79,7 @@ def audit_page(
     session: Session,
     *,
     actor: Actor,
-    wanted: AuditFilter,
+    filters: AuditFilter,
     older_than: AuditCursor | None = None,
     page_size: int = PAGE_SIZE,
 ) -> AuditPage:
@@ -88,7 +88,7 @@ def audit_page(
     Raises NotAuthorised for all but finance and administrators.
     """
     require(actor, "see_audit")
-    statement = _wanted(session, wanted).limit(page_size + 1)
+    statement = _selected_filters(session, filters).limit(page_size + 1)
     if older_than is not None:
         place = tuple_(AuditRecord.recorded_at, AuditRecord.id)
         statement = statement.where(place < (older_than.recorded_at, older_than.number))
@@ -100,19 +100,21 @@ def audit_page(
     )
 
 
-def audit_rows(session: Session, *, actor: Actor, wanted: AuditFilter) -> Iterator[AuditRow]:
+def audit_rows(session: Session, *, actor: Actor, filters: AuditFilter) -> Iterator[AuditRow]:
     """Yield the newest `MAX_FILE_ROWS` rows that the filter wants, in bounded memory."""
     require(actor, "see_audit")
     options = {"stream_results": True, "yield_per": _BATCH_SIZE}
-    statement = _wanted(session, wanted).limit(MAX_FILE_ROWS).execution_options(**options)
+    statement = (
+        _selected_filters(session, filters).limit(MAX_FILE_ROWS).execution_options(**options)
+    )
     for each in session.scalars(statement):
         yield _row(each)
 
 
-def record_export(session: Session, *, actor: Actor, wanted: AuditFilter) -> None:
+def record_export(session: Session, *, actor: Actor, filters: AuditFilter) -> None:
     """Write down that somebody takes rows of the audit log away."""
     require(actor, "see_audit")
-    details = {"who": wanted.who, "what": wanted.action, "account": wanted.account_id}
+    details = {"who": filters.who, "what": filters.action, "account": filters.account_id}
     audit.record(session, action="export_audit", actor=actor, details=details)
 
 
@@ -122,25 +124,25 @@ def actions_of_people(session: Session, *, actor: Actor) -> tuple[str, ...]:
     return tuple(session.scalars(_ACTIONS))
 
 
-def _wanted(session: Session, wanted: AuditFilter) -> Select[AuditRecord]:
+def _selected_filters(session: Session, filters: AuditFilter) -> Select[AuditRecord]:
     statement = select(AuditRecord).order_by(AuditRecord.recorded_at.desc(), AuditRecord.id.desc())
-    if wanted.who == "people":
+    if filters.who == "people":
         statement = statement.where(_BY_PEOPLE)
-    elif wanted.who == "system":
+    elif filters.who == "system":
         statement = statement.where(AuditRecord.actor.like("system:%"))
-    elif wanted.who != "all":
+    elif filters.who != "all":
         person = session.scalars(
-            select(User.id).where(User.email == wanted.who.strip().lower())
+            select(User.id).where(User.email == filters.who.strip().lower())
         ).one_or_none()
         statement = statement.where(_BY_PEOPLE, AuditRecord.actor == f"user:{person or 0}")
-    if wanted.action:
-        statement = statement.where(AuditRecord.action == wanted.action)
-    if wanted.account_id:
-        statement = statement.where(AuditRecord.account_id == wanted.account_id)
-    if wanted.since is not None:
-        statement = statement.where(AuditRecord.recorded_at >= wanted.since)
-    if wanted.until is not None:
-        statement = statement.where(AuditRecord.recorded_at < wanted.until)
+    if filters.action:
+        statement = statement.where(AuditRecord.action == filters.action)
+    if filters.account_id:
+        statement = statement.where(AuditRecord.account_id == filters.account_id)
+    if filters.since is not None:
+        statement = statement.where(AuditRecord.recorded_at >= filters.since)
+    if filters.until is not None:
+        statement = statement.where(AuditRecord.recorded_at < filters.until)
     return statement
 
 

@@ -148,30 +148,30 @@ def _save(  # noqa: PLR0917 - one saving's facts
     return {"version": version, "currency": settled, "is_changed": bool(changed)}
 
 
-def _settle_currency(session: Session, account: Account, wanted: str, actor: Actor) -> str:
+def _settle_currency(session: Session, account: Account, currency: str, actor: Actor) -> str:
     """Lock the account's currency with the first profile; return it."""
     if account.currency_locked_at is not None:
-        if wanted != account.currency:
+        if currency != account.currency:
             raise InvalidInput("currency", "locked")
-        return wanted
-    if wanted != account.currency:
-        _require_choice(session, account, wanted)
-    details = {"from": account.currency, "to": wanted}
+        return currency
+    if currency != account.currency:
+        _require_choice(session, account, currency)
+    details = {"from": account.currency, "to": currency}
     session.execute(
         update(Account)
         .where(Account.id == account.id)
-        .values(currency=wanted, currency_locked_at=clock.now(session))
+        .values(currency=currency, currency_locked_at=clock.now(session))
     )
     _record(session, "lock_currency", actor, account.id, details)
-    return wanted
+    return currency
 
 
-def _require_choice(session: Session, account: Account, wanted: str) -> None:
+def _require_choice(session: Session, account: Account, currency: str) -> None:
     """Raise InvalidInput unless the currency is the site's and no amount is in another yet."""
     currencies = session.execute(
         select(Site.currencies).where(Site.code == account.site_code)
     ).scalar_one()
-    if wanted not in currencies:
+    if currency not in currencies:
         raise InvalidInput("currency", "not_at_site", currencies=", ".join(currencies))
     if session.execute(_LOCK_POSTINGS, {"account_id": account.id}).scalar_one():
         raise InvalidInput("currency", "locked")
@@ -184,8 +184,8 @@ def _changed_fields(before: BillingProfile | None, after: BillingProfile) -> lis
 
 def _digest(profile: BillingProfile) -> str:
     """Return what proves the version's content without telling it."""
-    said = json.dumps(asdict(profile), sort_keys=True)
-    return hashlib.sha256(said.encode()).hexdigest()
+    content = json.dumps(asdict(profile), sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()
 
 
 def _record(

@@ -40,25 +40,25 @@ class ExportOptions:
     """What somebody wants in a file: which rows of which account, and how it is to read."""
 
     account_id: int
-    wanted: HistoryFilter
+    filters: HistoryFilter
     file_format: str
     zone: str
     language: str
 
     def to_json(self) -> dict[str, Any]:
         """Return the options as JSON keeps them."""
-        wanted = self.wanted
+        filters = self.filters
         return {
             "account_id": self.account_id,
             "file_format": self.file_format,
             "zone": self.zone,
             "language": self.language,
-            "services": sorted(wanted.services),
-            "statuses": sorted(wanted.statuses),
-            "kinds": sorted(wanted.kinds),
-            "occurred_from": _written(wanted.occurred_from),
-            "occurred_before": _written(wanted.occurred_before),
-            "text": wanted.text,
+            "services": sorted(filters.services),
+            "statuses": sorted(filters.statuses),
+            "kinds": sorted(filters.kinds),
+            "occurred_from": _written(filters.occurred_from),
+            "occurred_before": _written(filters.occurred_before),
+            "text": filters.text,
         }
 
     @classmethod
@@ -76,7 +76,7 @@ class ExportOptions:
             raise ValueError(account_id)
         return cls(
             account_id=account_id,
-            wanted=HistoryFilter(
+            filters=HistoryFilter(
                 services=_words(kept["services"]),
                 statuses=frozenset(HistoryStatus(status) for status in _words(kept["statuses"])),
                 kinds=_words(kept["kinds"]),

@@ -45,15 +45,15 @@ class HistoryTotals:
 
 
 def history_totals(
-    session: Session, *, actor: Actor, account_id: int, wanted: HistoryFilter
+    session: Session, *, actor: Actor, account_id: int, filters: HistoryFilter
 ) -> HistoryTotals:
     """Return what the filter's rows add up to, by status; none is left out.
 
     Raises NotFound where the actor may not read the account.
     """
     require(actor, "see_account", account_id)
-    streams = choose_streams(account_id, wanted)
-    found = session.execute(sum_rows(streams, wanted.sought)).all() if streams else []
+    streams = choose_streams(account_id, filters)
+    found = session.execute(sum_rows(streams, filters.search_text)).all() if streams else []
     by_rank = {row.rank: StatusTotal(row.rows, int(row.micros)) for row in found}
     none = StatusTotal(0, 0)
     return HistoryTotals(
@@ -63,7 +63,7 @@ def history_totals(
 
 
 def history_lines(
-    session: Session, *, actor: Actor, account_id: int, wanted: HistoryFilter, zone: str
+    session: Session, *, actor: Actor, account_id: int, filters: HistoryFilter, zone: str
 ) -> Iterator[list[tuple[Any, ...]]]:
     """Yield every row that the filter wants, some thousand at a time, from a cursor of the server.
 
@@ -71,7 +71,7 @@ def history_lines(
     and balance after in micros, the date on the zone's clocks to the second, the UTC instant as
     ISO text). Raises NotFound where the actor may not read the account.
     """
-    rows = _rows(actor, account_id, wanted)
+    rows = _rows(actor, account_id, filters)
     if rows is None:
         return
     utc = func.timezone("UTC", rows.c.occurred_at)
@@ -90,11 +90,11 @@ def history_lines(
     yield from stream_query(session, statement, _FETCHED_AT_ONCE)
 
 
-def _rows(actor: Actor, account_id: int, wanted: HistoryFilter) -> Subquery | None:
+def _rows(actor: Actor, account_id: int, filters: HistoryFilter) -> Subquery | None:
     """Return the rows that the filter wants, or None where there can be none."""
     require(actor, "see_account", account_id)
-    streams = choose_streams(account_id, wanted)
-    return every_row(streams, wanted.sought).subquery("rows_in_order") if streams else None
+    streams = choose_streams(account_id, filters)
+    return every_row(streams, filters.search_text).subquery("rows_in_order") if streams else None
 
 
 def _newest_first(rows: Subquery) -> tuple[ColumnElement[Any], ...]:

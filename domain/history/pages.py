@@ -50,7 +50,7 @@ def history_page(
     *,
     actor: Actor,
     account_id: int,
-    wanted: HistoryFilter,
+    filters: HistoryFilter,
     older_than: HistoryCursor | None = None,
     newer_than: HistoryCursor | None = None,
     page_size: int = PAGE_SIZE,
@@ -63,30 +63,30 @@ def history_page(
     is_backwards = newer_than is not None and older_than is None
     cursor = newer_than if is_backwards else older_than
     span = Span(cursor, is_backwards, page_size + 1)
-    statement = _rows_of(account_id, wanted, span)
+    statement = _rows_of(account_id, filters, span)
     if statement is None:
         return _EMPTY
     found = session.execute(statement).all()
-    edges = [row for row in found if wanted.sought and row.is_edge]
+    edges = [row for row in found if filters.search_text and row.is_edge]
     rows = found[: len(found) - len(edges)]
     page = _page(rows, edges, span)
     if is_backwards and page.newer is None:
         # The newest page has been reached, perhaps short: show it whole.
         return history_page(
-            session, actor=actor, account_id=account_id, wanted=wanted, page_size=page_size
+            session, actor=actor, account_id=account_id, filters=filters, page_size=page_size
         )
     return page
 
 
 # A page is drawn again and again, and to build its statement takes longer than to run it.
 @lru_cache(maxsize=128)
-def _rows_of(account_id: int, wanted: HistoryFilter, span: Span) -> Select[Any] | None:
+def _rows_of(account_id: int, filters: HistoryFilter, span: Span) -> Select[Any] | None:
     """Return the statement that finds the rows of a page, or None where there can be none."""
-    streams = choose_streams(account_id, wanted)
+    streams = choose_streams(account_id, filters)
     if not streams:
         return None
-    if wanted.sought:
-        return search_rows(streams, span, SEARCH_WINDOW, wanted.sought)
+    if filters.search_text:
+        return search_rows(streams, span, SEARCH_WINDOW, filters.search_text)
     return merge_rows(streams, span)
 
 
@@ -103,7 +103,7 @@ def history_view(
     *,
     actor: Actor,
     account_id: int,
-    wanted: HistoryFilter,
+    filters: HistoryFilter,
     older_than: HistoryCursor | None = None,
     newer_than: HistoryCursor | None = None,
     is_counted: bool = True,
@@ -117,27 +117,27 @@ def history_view(
         session,
         actor=actor,
         account_id=account_id,
-        wanted=wanted,
+        filters=filters,
         older_than=older_than,
         newer_than=newer_than,
     )
     if not is_counted:
         return HistoryView(page, CappedCount(COUNT_CAP, is_capped=True))
-    count = history_count(session, actor=actor, account_id=account_id, wanted=wanted)
+    count = history_count(session, actor=actor, account_id=account_id, filters=filters)
     return HistoryView(page, count)
 
 
 def history_count(
-    session: Session, *, actor: Actor, account_id: int, wanted: HistoryFilter
+    session: Session, *, actor: Actor, account_id: int, filters: HistoryFilter
 ) -> CappedCount | None:
     """Return how many rows the filter wants, up to `COUNT_CAP`; None where it has a text.
 
     Raises NotFound where the actor may not read the account.
     """
     require(actor, "see_account", account_id)
-    if wanted.sought:
+    if filters.search_text:
         return None
-    streams = choose_streams(account_id, wanted)
+    streams = choose_streams(account_id, filters)
     if not streams:
         return CappedCount(0, is_capped=False)
     count = session.execute(count_rows(streams, COUNT_CAP)).scalar_one()

@@ -61,7 +61,7 @@ class HistoryFilter:
         return self == HistoryFilter()
 
     @property
-    def sought(self) -> str:
+    def search_text(self) -> str:
         """The text without what cannot be looked for."""
         printable = "".join(char for char in self.text if char.isprintable())
         return printable[:MAX_TEXT_LENGTH].strip()

@@ -180,7 +180,7 @@ _PAYMENTS = _table(
 )
 
 
-def choose_streams(account_id: int, wanted: HistoryFilter) -> list[Stream]:
+def choose_streams(account_id: int, filters: HistoryFilter) -> list[Stream]:
     """Return the streams whose rows, together, are those that the filter wants (but its text)."""
     makers = (
         (HistoryStatus.SUCCESS, _entry_streams),
@@ -189,69 +189,69 @@ def choose_streams(account_id: int, wanted: HistoryFilter) -> list[Stream]:
         (HistoryStatus.PROCESSING, _payment_streams),
     )
     return [
-        stream._replace(conditions=(*stream.conditions, *_dates(stream.table, wanted)))
+        stream._replace(conditions=(*stream.conditions, *_dates(stream.table, filters)))
         for status, make in makers
-        if not wanted.statuses or status in wanted.statuses
-        for stream in make(account_id, wanted)
+        if not filters.statuses or status in filters.statuses
+        for stream in make(account_id, filters)
     ]
 
 
-def _dates(table: _Table, wanted: HistoryFilter) -> Iterable[ColumnElement[bool]]:
-    if wanted.occurred_from is not None:
-        yield table.time >= wanted.occurred_from
-    if wanted.occurred_before is not None:
-        yield table.time < wanted.occurred_before
+def _dates(table: _Table, filters: HistoryFilter) -> Iterable[ColumnElement[bool]]:
+    if filters.occurred_from is not None:
+        yield table.time >= filters.occurred_from
+    if filters.occurred_before is not None:
+        yield table.time < filters.occurred_before
 
 
-def _entry_streams(account_id: int, wanted: HistoryFilter) -> Iterable[Stream]:
+def _entry_streams(account_id: int, filters: HistoryFilter) -> Iterable[Stream]:
     mine = Entry.account_id == account_id
-    if not wanted.services and not wanted.kinds:
+    if not filters.services and not filters.kinds:
         yield Stream(_ENTRIES, (mine,))
         return
-    if not wanted.kinds or CHARGE in wanted.kinds:
-        services = _Key(Entry.service.expression, _sorted(wanted.services) or None)
+    if not filters.kinds or CHARGE in filters.kinds:
+        services = _Key(Entry.service.expression, _sorted(filters.services) or None)
         yield Stream(_ENTRIES, (mine, Entry.kind == CHARGE), (services,))
-    kinds = tuple(kind for kind in _OTHER_KINDS if not wanted.kinds or kind in wanted.kinds)
+    kinds = tuple(kind for kind in _OTHER_KINDS if not filters.kinds or kind in filters.kinds)
     if kinds:
         keys = [_Key(Entry.kind.expression, kinds)]
-        if wanted.services:
-            keys.append(_Key(_SHOWN_SERVICE, _sorted(wanted.services)))
+        if filters.services:
+            keys.append(_Key(_SHOWN_SERVICE, _sorted(filters.services)))
         yield Stream(_ENTRIES, (mine, Entry.kind != CHARGE), tuple(keys))
 
 
-def _refusal_streams(account_id: int, wanted: HistoryFilter) -> Iterable[Stream]:
+def _refusal_streams(account_id: int, filters: HistoryFilter) -> Iterable[Stream]:
     operations = tuple(
-        operation for operation in (CHARGE, HOLD) if not wanted.kinds or operation in wanted.kinds
+        operation for operation in (CHARGE, HOLD) if not filters.kinds or operation in filters.kinds
     )
     if operations:
         keys = [_Key(Refusal.operation.expression, operations)]
-        if wanted.services:
-            keys.append(_Key(Refusal.service.expression, _sorted(wanted.services)))
+        if filters.services:
+            keys.append(_Key(Refusal.service.expression, _sorted(filters.services)))
         yield Stream(_REFUSALS, (Refusal.account_id == account_id,), tuple(keys))
 
 
-def _hold_streams(account_id: int, wanted: HistoryFilter) -> Iterable[Stream]:
-    if wanted.kinds and HOLD not in wanted.kinds:
+def _hold_streams(account_id: int, filters: HistoryFilter) -> Iterable[Stream]:
+    if filters.kinds and HOLD not in filters.kinds:
         return
     conditions = [
         OpenHold.account_id == account_id,
         Hold.account_id == OpenHold.account_id,
         Hold.hold_number == OpenHold.hold_number,
     ]
-    if wanted.services:
-        conditions.append(Hold.service.in_(_sorted(wanted.services)))
+    if filters.services:
+        conditions.append(Hold.service.in_(_sorted(filters.services)))
     yield Stream(_HOLDS, tuple(conditions))
 
 
-def _payment_streams(account_id: int, wanted: HistoryFilter) -> Iterable[Stream]:
-    if wanted.kinds and TOP_UP not in wanted.kinds:
+def _payment_streams(account_id: int, filters: HistoryFilter) -> Iterable[Stream]:
+    if filters.kinds and TOP_UP not in filters.kinds:
         return
     conditions = [
         Payment.account_id == account_id,
         Payment.state.in_(STATES_OF[PaymentStatus.PENDING]),
     ]
-    if wanted.services:
-        conditions.append(Payment.gateway.in_(_sorted(wanted.services)))
+    if filters.services:
+        conditions.append(Payment.gateway.in_(_sorted(filters.services)))
     yield Stream(_PAYMENTS, tuple(conditions))
 
 
@@ -266,7 +266,9 @@ def merge_rows(streams: Iterable[Stream], span: Span) -> Select[Any]:
     return select(merged).order_by(*_order(merged, span)).limit(span.limit)
 
 
-def search_rows(streams: Iterable[Stream], span: Span, window: int, sought: str) -> Select[Any]:
+def search_rows(
+    streams: Iterable[Stream], span: Span, window: int, search_text: str
+) -> Select[Any]:
     """Return rows that hold a text, among the first `window` rows of the streams.
 
     The window's last row comes too, after the others and marked `is_edge`, where there may be
@@ -276,7 +278,7 @@ def search_rows(streams: Iterable[Stream], span: Span, window: int, sought: str)
     order = _order(searched, span)
     found = (
         select(searched, literal(value=False).label("is_edge"))
-        .where(holds_text(searched, sought))
+        .where(holds_text(searched, search_text))
         .order_by(*order)
         .limit(span.limit)
     )
@@ -290,23 +292,23 @@ def search_rows(streams: Iterable[Stream], span: Span, window: int, sought: str)
     return select(both).order_by(both.c.is_edge, *_order(both, span))
 
 
-def every_row(streams: Iterable[Stream], sought: str) -> Select[Any]:
+def every_row(streams: Iterable[Stream], search_text: str) -> Select[Any]:
     """Return all rows of the streams that hold the text (if any), in the order of the pages."""
     span = Span(None, is_backwards=False, limit=0)
     parts = [_first_rows(stream, span, limit=None) for stream in streams]
     merged = union_all(*parts).subquery("merged")
     statement = select(merged).order_by(*_order(merged, span))
-    return statement.where(holds_text(merged, sought)) if sought else statement
+    return statement.where(holds_text(merged, search_text)) if search_text else statement
 
 
-def sum_rows(streams: Iterable[Stream], sought: str) -> Select[Any]:
+def sum_rows(streams: Iterable[Stream], search_text: str) -> Select[Any]:
     """Return for each rank how many rows there are, and what their amounts add up to."""
     parts = [_any_rows(stream, None, stream.table.columns) for stream in streams]
     summed = union_all(*parts).subquery("every")
     statement = select(
         summed.c.rank, func.count().label("rows"), func.sum(summed.c.amount_micros).label("micros")
     ).group_by(summed.c.rank)
-    return statement.where(holds_text(summed, sought)) if sought else statement
+    return statement.where(holds_text(summed, search_text)) if search_text else statement
 
 
 def count_rows(streams: Iterable[Stream], cap: int) -> Select[int]:
@@ -392,11 +394,11 @@ def _order(rows: FromClause, span: Span) -> list[ColumnElement[Any]]:
     return [column if span.is_backwards else column.desc() for column in columns]
 
 
-def holds_text(rows: FromClause, sought: str) -> ColumnElement[bool]:
+def holds_text(rows: FromClause, search_text: str) -> ColumnElement[bool]:
     """Return whether service, source or a value of the description holds it, whatever the case."""
-    escaped = sought.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    escaped = search_text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
     pattern = f"%{escaped}%"
-    path = f'$.* ? (@ like_regex {json.dumps(sought)} flag "iq")'
+    path = f'$.* ? (@ like_regex {json.dumps(search_text)} flag "iq")'
     return or_(
         rows.c.source.ilike(pattern, escape="\\"),
         rows.c.service.ilike(pattern, escape="\\"),

@@ -48,7 +48,7 @@ from domain.identity.second_factor import (
 from domain.identity.sessions import (
     MAX_USER_AGENT_LENGTH,
     SessionSummary,
-    Visit,
+    SignedInUser,
     choose_account,
     create_session,
     list_sessions,
@@ -85,8 +85,8 @@ __all__ = [
     "SignIn",
     "SignInOutcome",
     "SignUp",
+    "SignedInUser",
     "SiteChoice",
-    "Visit",
     "add_own_passkey",
     "authenticate",
     "authenticate_with_passkey",

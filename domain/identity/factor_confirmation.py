@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from domain.identity.factor_answers import FactorAnswer
     from domain.identity.passkeys import CeremonyOptions, RelyingParty
     from domain.identity.policy import AuthPolicy, Client
-    from domain.identity.sessions import Visit
+    from domain.identity.sessions import SignedInUser
     from domain.identity.users import Person
 
 CONFIRMED_FOR = timedelta(minutes=10)
@@ -44,7 +44,7 @@ _PURPOSE = "confirm"
 def confirm_factor(
     sessions: sessionmaker[Session],
     *,
-    visit: Visit,
+    user: SignedInUser,
     answer: FactorAnswer,
     client: Client,
     policy: AuthPolicy,
@@ -54,24 +54,24 @@ def confirm_factor(
     The outcome is SIGNED_IN, or WRONG where the answer is wrong or the session has ended. Raises
     RateLimited.
     """
-    check = FactorCheck(_PURPOSE, visit.session_id, client, policy)
+    check = FactorCheck(_PURPOSE, user.session_id, client, policy)
 
     def find(session: Session) -> Person:
-        person = load_person(session, User.id == visit.user_id)
+        person = load_person(session, User.id == user.user_id)
         if person is None:
             raise NotAuthorised
         return person
 
     def lock(session: Session) -> Person:
         person = find(session)
-        if not may_still_change(session, person, visit, client):
+        if not may_still_change(session, person, user, client):
             raise NotAuthorised
         return person
 
     def confirm(session: Session, person: Person) -> SignIn:
-        _note_confirmation(session, visit.session_id)
+        _note_confirmation(session, user.session_id)
         record(session, action="confirm_second_factor", actor=actor_for(person, client))
-        return renew_session(session, visit.session_id)
+        return renew_session(session, user.session_id)
 
     try:
         renewed = judge_answer(
@@ -109,9 +109,9 @@ def may_change_factors(session: Session, user_id: int, session_id: str | None) -
     return not has_second_factor(session, user_id) or _is_confirmed(session, session_id)
 
 
-def require_proof(session: Session, visit: Visit) -> None:
+def require_proof(session: Session, user: SignedInUser) -> None:
     """Raise Conflict("factor_not_confirmed") unless the session may change what protects it."""
-    if not may_change_factors(session, visit.user_id, visit.session_id):
+    if not may_change_factors(session, user.user_id, user.session_id):
         raise Conflict("factor_not_confirmed")
 
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker
 
     from domain.identity.policy import AuthPolicy, Client
-    from domain.identity.sessions import Visit
+    from domain.identity.sessions import SignedInUser
 
 _WIDER_NETWORKS_MORE = 2
 """A network that holds many others has so many times their free guesses."""
@@ -168,7 +168,7 @@ def is_unchanged(session: Session, person: Person) -> bool:
     )
 
 
-def may_still_change(session: Session, person: Person, visit: Visit, client: Client) -> bool:
+def may_still_change(session: Session, person: Person, user: SignedInUser, client: Client) -> bool:
     """Lock a person who is signed in, and say whether they and their session are as they were.
 
     Another browser may have signed them out while the password was checked.
@@ -176,7 +176,7 @@ def may_still_change(session: Session, person: Person, visit: Visit, client: Cli
     if not is_unchanged(session, person):
         return False
     try:
-        with_current_rights(session, visit.actor(client.address))
+        with_current_rights(session, user.actor(client.address))
     except NotAuthorised:
         return False
     return True

@@ -17,7 +17,7 @@ from domain.identity.email_links import (
 from domain.identity.factor_confirmation import require_proof
 from domain.identity.guesses import may_still_change, network_counters, prove_password
 from domain.identity.outcomes import SignIn, SignInOutcome
-from domain.identity.sessions import Visit, renew_session, revoke_user_sessions
+from domain.identity.sessions import SignedInUser, renew_session, revoke_user_sessions
 from domain.identity.users import (
     actor_for,
     hash_new_password,
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 def change_password(
     sessions: sessionmaker[Session],
     *,
-    visit: Visit,
+    user: SignedInUser,
     current_password: str,
     new_password: str,
     client: Client,
@@ -53,28 +53,28 @@ def change_password(
     where the person has a second factor that was not proven lately.
     """
     with sessions.begin() as session:
-        require_proof(session, visit)
+        require_proof(session, user)
         counter = rate_limits.counter(
-            policy.key, policy.guesses_per_address, "new password", str(visit.user_id)
+            policy.key, policy.guesses_per_address, "new password", str(user.user_id)
         )
         rate_limits.record_attempt(session, [counter])
-    person = prove_password(sessions, visit.email, current_password, client, policy)
-    if person is None or person.id != visit.user_id:
+    person = prove_password(sessions, user.email, current_password, client, policy)
+    if person is None or person.id != user.user_id:
         return SignIn(SignInOutcome.WRONG)
-    passwords.check_password(new_password, email=visit.email, field="new_password")
+    passwords.check_password(new_password, email=user.email, field="new_password")
     if new_password == current_password:
         raise InvalidInput("new_password", "same_as_current")
     new_hash = passwords.hash_password(new_password)
     with sessions.begin() as session:
-        if not may_still_change(session, person, visit, client):
+        if not may_still_change(session, person, user, client):
             return SignIn(SignInOutcome.WRONG)
-        require_proof(session, visit)
+        require_proof(session, user)
         set_password(session, person.id, new_hash)
         void_links(session, person.id)
-        revoke_user_sessions(session, person.id, except_session_id=visit.session_id)
+        revoke_user_sessions(session, person.id, except_session_id=user.session_id)
         mail_person(session, person, "password_changed", {}, client)
         record(session, action="change_password", actor=actor_for(person, client))
-        return renew_session(session, visit.session_id)
+        return renew_session(session, user.session_id)
 
 
 def request_password_reset(

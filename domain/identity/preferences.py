@@ -48,9 +48,9 @@ def save_preferences(
     ).one_or_none()
     if before is None:
         raise NotFound("user")
-    wanted = {"locale": locale, "time_zone": time_zone}
-    changed = [name for name, value in wanted.items() if getattr(before, name) != value]
+    preferences = {"locale": locale, "time_zone": time_zone}
+    changed = [name for name, value in preferences.items() if getattr(before, name) != value]
     if changed:
-        session.execute(update(User).where(User.id == actor.user_id).values(**wanted))
+        session.execute(update(User).where(User.id == actor.user_id).values(**preferences))
         audit.record(session, action="save_preferences", actor=actor, details={"changed": changed})
     return bool(changed)

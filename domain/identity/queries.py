@@ -37,12 +37,12 @@ def _people(
     session: Session, actor: Actor, actors: Iterable[str | None]
 ) -> dict[str, tuple[str, str]]:
     require(actor, "see_people")
-    wanted = {
+    user_ids = {
         int(each.removeprefix(_PREFIX)) for each in actors if each and each.startswith(_PREFIX)
     }
-    if not wanted:
+    if not user_ids:
         return {}
     rows = session.execute(
-        select(User.id, User.display_name, User.email).where(User.id.in_(sorted(wanted)))
+        select(User.id, User.display_name, User.email).where(User.id.in_(sorted(user_ids)))
     )
     return {f"{_PREFIX}{row.id}": (row.display_name, row.email) for row in rows}

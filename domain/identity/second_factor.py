@@ -46,7 +46,7 @@ if TYPE_CHECKING:
         RelyingParty,
     )
     from domain.identity.policy import AuthPolicy, Client
-    from domain.identity.sessions import Visit
+    from domain.identity.sessions import SignedInUser
     from domain.identity.users import Person
 
 _TEMPLATE = "second_factor_changed"
@@ -77,7 +77,7 @@ class SecondFactors:
 class Reauthentication:
     """A signed-in person who gives their password once more, for a change of what protects them."""
 
-    visit: Visit
+    user: SignedInUser
     password: str
     client: Client
     policy: AuthPolicy
@@ -194,14 +194,14 @@ def add_own_passkey(
         is_first = not has_second_factor(session, person.id)
         passkeys.register_passkey(
             session,
-            _ceremony(party, again.visit.session_id),
+            _ceremony(party, again.user.session_id),
             user_id=person.id,
             name=name,
             answer=answer,
             policy=again.policy,
         )
         codes = recovery_codes.make_recovery_codes(session, person.id) if is_first else ()
-        revoke_user_sessions(session, person.id, except_session_id=again.visit.session_id)
+        revoke_user_sessions(session, person.id, except_session_id=again.user.session_id)
         _tell(session, person, "passkey_added", again.client)
         record(session, action="add_passkey", actor=actor_for(person, again.client))
 
@@ -284,14 +284,14 @@ def _change(
     change: Callable[[Session, Person], None],
 ) -> bool:
     with sessions() as session:  # before the password: whoever must prove a factor does that first
-        require_proof(session, again.visit)
-    person = prove_password(sessions, again.visit.email, again.password, again.client, again.policy)
-    if person is None or person.id != again.visit.user_id:
+        require_proof(session, again.user)
+    person = prove_password(sessions, again.user.email, again.password, again.client, again.policy)
+    if person is None or person.id != again.user.user_id:
         return False
     with sessions.begin() as session:
-        if not may_still_change(session, person, again.visit, again.client):
+        if not may_still_change(session, person, again.user, again.client):
             return False
-        require_proof(session, again.visit)
+        require_proof(session, again.user)
         change(session, person)
     return True
 
@@ -302,7 +302,7 @@ def _after_removal(session: Session, person: Person, again: Reauthentication) ->
         if person.staff_role in again.policy.second_factor_roles:
             raise Conflict("second_factor_required")
         recovery_codes.remove_recovery_codes(session, person.id)
-    revoke_user_sessions(session, person.id, except_session_id=again.visit.session_id)
+    revoke_user_sessions(session, person.id, except_session_id=again.user.session_id)
 
 
 def _remove_all(session: Session, user_id: int) -> None:

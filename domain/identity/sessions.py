@@ -32,7 +32,7 @@ _SEEN_EVERY = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
-class Visit:
+class SignedInUser:
     """A signed-in person as the database has them at this moment.
 
     `account_id` is the account that this session acts on: the one that was chosen, else the
@@ -102,7 +102,7 @@ def _bounds(policy: AuthPolicy) -> dict[str, object]:
     }
 
 
-def session_actor(session: Session, *, token: str, policy: AuthPolicy) -> Visit | None:
+def session_actor(session: Session, *, token: str, policy: AuthPolicy) -> SignedInUser | None:
     """Return who is signed in with this token, with their roles as they are now, or None.
 
     One query, and no write: see `touch_session`.
@@ -120,7 +120,7 @@ def session_actor(session: Session, *, token: str, policy: AuthPolicy) -> Visit 
         return None
     staff_role, memberships = roles_of(row)
     chosen = row.account_id if row.account_id in memberships else next(iter(memberships), None)
-    return Visit(
+    return SignedInUser(
         session_id=session_id_of(token),
         user_id=row.id,
         email=row.email,

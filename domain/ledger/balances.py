@@ -121,7 +121,7 @@ class CreditOfKind:
 
 
 @dataclass(frozen=True, slots=True)
-class OwedAmount:
+class DueAmount:
     """What is owed for a service (empty: for none) and a cause, and since when."""
 
     service: str
@@ -152,7 +152,7 @@ class AccountOverview:
     restricted_micros: int
     owed_micros: int
     kinds: tuple[CreditOfKind, ...]
-    debts: tuple[OwedAmount, ...]
+    debts: tuple[DueAmount, ...]
     next_expiry: NextExpiry | None
     grants: tuple[CreditGrant, ...]
 
@@ -225,13 +225,13 @@ def _status(state: GrantState, now: datetime) -> GrantStatus:
     return GrantStatus.ACTIVE if state.free_micros else GrantStatus.HELD
 
 
-def _debts(session: Session, account_id: int) -> tuple[OwedAmount, ...]:
+def _debts(session: Session, account_id: int) -> tuple[DueAmount, ...]:
     rows = session.execute(
         select(Debt.service, Debt.cause, Debt.owed_micros, Debt.opened_at)
         .where(Debt.account_id == account_id, Debt.owed_micros > 0)
         .order_by(Debt.opened_at, Debt.service, Debt.cause)
     )
-    return tuple(OwedAmount(*row) for row in rows)
+    return tuple(DueAmount(*row) for row in rows)
 
 
 def _by_kind(grants: Iterable[CreditGrant]) -> tuple[CreditOfKind, ...]:

@@ -190,7 +190,7 @@ def _known_keys(session: Session, charges: Iterable[Charge]) -> KnownKeys:
 def _request_hash(charge: Charge, item: ChargeItem) -> bytes:
     """Digest what was asked; a metered call is asked in its quantities, not in its price."""
     amount = "" if item.quantities else str(item.exact_micros.normalize(EXACT))
-    said = (
+    content = (
         charge.service,
         item.model,
         item.occurred_at.timestamp(),
@@ -198,7 +198,7 @@ def _request_hash(charge: Charge, item: ChargeItem) -> bytes:
         amount,
         charge.hold_number,
     )
-    return hashlib.blake2b(repr(said).encode(), digest_size=16).digest()
+    return hashlib.blake2b(repr(content).encode(), digest_size=16).digest()
 
 
 def _charge_once(posting: Posting, charge: Charge, known: KnownKeys) -> ChargeOutcome:
@@ -295,7 +295,7 @@ def _post(
     account.carries[charge.service] = str(carry)
     lines.extend(move(grant, -take) for grant, take in takes)
     if shortfall:
-        lines.append(_owe(posting, account, charge.service, shortfall, occurred_at))
+        lines.append(_add_debt(posting, account, charge.service, shortfall, occurred_at))
     metered = [item for item in items if item.catalogue_version is not None]
     sequence = posting.post_entry(
         account,
@@ -321,12 +321,12 @@ def _post(
     )
 
 
-def _owe(
+def _add_debt(
     posting: Posting, account: AccountState, service: str, shortfall: int, occurred_at: datetime
 ) -> Line:
     terms = posting.tax_terms(account, posting.accounting_date(account, occurred_at))
     tax = tax_inside(shortfall, terms.rate_millionths)
-    return posting.owe(account, shortfall, (service, "usage"), tax)
+    return posting.record_liability(account, shortfall, (service, "usage"), tax)
 
 
 def _capture(

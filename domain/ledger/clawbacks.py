@@ -171,7 +171,7 @@ def take_credit(posting: Posting, account: AccountState, part: GrantPart, debt: 
             grant.consideration_micros, taken, taken + amount, grant.amount_micros
         ) + sum(line.consideration_micros for line in lines)
         tax = tax_inside(amount - free - paid, grant.rate_millionths)
-        lines.append(posting.owe(account, amount - free, debt, tax, paid))
+        lines.append(posting.record_liability(account, amount - free, debt, tax, paid))
     grant.taken_micros += amount
     account.reduced_grants.add(grant.grant_number)
     return lines

@@ -67,12 +67,14 @@ def settle_clawbacks(posting: Posting, account: AccountState) -> set[int]:
             relief = [line for line in lines if line.amount_micros > 0]
             left = amount - sum(line.amount_micros for line in relief)
             _undo_write_off(posting, account, max(left - owed, 0))
-            posting.post_settlement(account, [*lines, *_pay_owed(posting, account, grant, left)])
+            posting.post_settlement(
+                account, [*lines, *_settle_debts(posting, account, grant, left)]
+            )
             relieved |= {line.grant_number for line in relief}
     return relieved
 
 
-def _pay_owed(
+def _settle_debts(
     posting: Posting, account: AccountState, grant: GrantState, amount: int
 ) -> list[Line]:
     lines: list[Line] = []
@@ -108,7 +110,7 @@ def _undo_write_off(posting: Posting, account: AccountState, amount: int) -> Non
             posting.post_entry(
                 account,
                 kind="reversal",
-                lines=[posting.owe(account, part, (service, cause), 0)],
+                lines=[posting.record_liability(account, part, (service, cause), 0)],
                 source="system",
                 description_code="reversal",
                 description_parameters={"reverses": sequence},

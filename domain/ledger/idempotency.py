@@ -52,8 +52,8 @@ class IdempotentRequest:
 
 def request_digest(request: Mapping[str, Any]) -> bytes:
     """Return the digest of a request's values, whatever their order."""
-    said = json.dumps(request, default=str, sort_keys=True)
-    return hashlib.blake2b(said.encode(), digest_size=16).digest()
+    content = json.dumps(request, default=str, sort_keys=True)
+    return hashlib.blake2b(content.encode(), digest_size=16).digest()
 
 
 def stored_response(session: Session, write: IdempotentRequest) -> dict[str, Any] | None:

@@ -109,7 +109,7 @@ class Posting:
             allocations.append((account.account_id, sequence, number, *line))
         return sequence
 
-    def owe(
+    def record_liability(
         self,
         account: AccountState,
         amount_micros: int,

@@ -162,8 +162,8 @@ def lock_accounts(
     account is missing.
     """
     ids = sorted(set(account_ids))
-    wanted = integer_array(ids)
-    locked = fetch_rows(session, _LOCK, ids=wanted, last=ids[-1] if ids else 0)
+    id_array = integer_array(ids)
+    locked = fetch_rows(session, _LOCK, ids=id_array, last=ids[-1] if ids else 0)
     if len(locked) != len(ids):
         raise NotFound("account")
     instant, sites = locked[-1][-2:] if locked else (None, [])
@@ -175,7 +175,7 @@ def lock_accounts(
         settled = integer_array(unsettled)
         for account_id, currency in fetch_rows(session, _CURRENCIES, ids=settled):
             accounts[account_id].currency = currency
-    for row in fetch_rows(session, _OPEN_GRANTS, ids=wanted):
+    for row in fetch_rows(session, _OPEN_GRANTS, ids=id_array):
         account = accounts[row[0]]
         grant = grant_state(row)
         account.grants[grant.grant_number] = grant
@@ -185,8 +185,10 @@ def lock_accounts(
         )
     indebted = [account.account_id for account in accounts.values() if account.debt_micros]
     if indebted:
-        wanted = integer_array(indebted)
-        for account_id, service, cause, owed, opened_at in fetch_rows(session, _DEBTS, ids=wanted):
+        id_array = integer_array(indebted)
+        for account_id, service, cause, owed, opened_at in fetch_rows(
+            session, _DEBTS, ids=id_array
+        ):
             accounts[account_id].debts[service, cause] = DebtState(owed, opened_at)
     return accounts, now
 
@@ -216,8 +218,8 @@ def load_grants(session: Session, account: AccountState, numbers: Iterable[int])
     missing = [number for number in numbers if number not in account.grants]
     if not missing:
         return
-    wanted = integer_array(missing)
-    for row in fetch_rows(session, _SOME_GRANTS, account_id=account.account_id, numbers=wanted):
+    id_array = integer_array(missing)
+    for row in fetch_rows(session, _SOME_GRANTS, account_id=account.account_id, numbers=id_array):
         account.add_grant(grant_state(row))
 
 

@@ -158,7 +158,7 @@ class _RowReader:
         named_model = _name(cells[model])
         event_id = _name(cells[event])
         # Whoever gives ids may correct what a row says: that must not make it another's row.
-        said = event_id or _SEPARATOR.join(
+        key = event_id or _SEPARATOR.join(
             (
                 occurred_at.isoformat(),
                 str(input_tokens),
@@ -168,7 +168,7 @@ class _RowReader:
                 named_model,
             )
         )
-        content = hashlib.blake2b(said.encode(), digest_size=12).digest()
+        content = hashlib.blake2b(key.encode(), digest_size=12).digest()
         return Call(
             line_number,
             account_id,

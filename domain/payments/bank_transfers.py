@@ -278,20 +278,20 @@ def decide_transfer(
     if row is None:
         raise NotFound("transfer")
     require(actor, "decide_transfer", row.account_id)
-    wanted = "approved" if is_approved else "refused"
+    new_state = "approved" if is_approved else "refused"
     if row.state != "requested":
-        if (row.state, row.decided_by) != (wanted, audit.actor_name(actor)):
+        if (row.state, row.decided_by) != (new_state, audit.actor_name(actor)):
             raise AlreadyDecided(row.state, row.decided_by, row.decided_at)
         return row.payment_id
     require_another(actor, row.requested_by)
     now = clock.now(session)
     payment_id = _credit(session, row, actor) if is_approved else None
-    row.state, row.payment_id = wanted, payment_id
+    row.state, row.payment_id = new_state, payment_id
     row.decided_by, row.decided_at = audit.actor_name(actor), now
     session.flush()
     audit.record(
         session,
-        action=f"{wanted}_transfer",
+        action=f"{new_state}_transfer",
         actor=actor,
         account_id=row.account_id,
         details={"transfer": row.id, "payment": payment_id},

@@ -166,7 +166,7 @@ def _report_of_another(
 ) -> Outcome:
     """Have finance review a dispute that is booked on another payment."""
     reference = session.get_one(Payment, other.payment_id).reference
-    details = {**_said_by(update), "expected": None, "other_payment": reference}
+    details = {**_by_gateway(update), "expected": None, "other_payment": reference}
     is_new = report_discrepancy(session, payment, DISPUTE_OF_ANOTHER, actor=actor, details=details)
     return Outcome.RECORDED if is_new else Outcome.REPEATED
 
@@ -178,11 +178,11 @@ def _report_unknown_outcome(
     if update.unknown_outcome is None:
         return False
     named = {"gateway_dispute": dispute.gateway_dispute_id}  # an update may use its other name
-    details = {**_said_by(update), **named, "code": update.unknown_outcome}
+    details = {**_by_gateway(update), **named, "code": update.unknown_outcome}
     return report_discrepancy(session, payment, UNKNOWN_OUTCOME, actor=actor, details=details)
 
 
-def _said_by(update: DisputeUpdate) -> dict[str, object]:
+def _by_gateway(update: DisputeUpdate) -> dict[str, object]:
     return {
         "gateway_dispute": update.gateway_dispute_id,
         "gateway_payment": update.gateway_payment_id,

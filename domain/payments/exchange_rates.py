@@ -176,9 +176,9 @@ def decide_rate(session: Session, *, rate_id: int, is_approved: bool, actor: Act
     """
     require(actor, "decide_rate")
     row = _lock_pair(session, rate_id)
-    wanted = "approved" if is_approved else "refused"
+    new_state = "approved" if is_approved else "refused"
     if row.state != "proposed":
-        if row.state == wanted and row.decided_by == audit.actor_name(actor):
+        if row.state == new_state and row.decided_by == audit.actor_name(actor):
             return
         raise AlreadyDecided(row.state, row.decided_by, row.decided_at)
     require_another(actor, row.proposed_by)
@@ -188,7 +188,7 @@ def decide_rate(session: Session, *, rate_id: int, is_approved: bool, actor: Act
             raise RateSuperseded(row_of(newer))
         _check_distance(session, row, actor)
         check_own_transfers(session, row.base_currency, row.quote_currency, actor)
-    _decide(session, row, wanted, actor)
+    _decide(session, row, new_state, actor)
 
 
 # ── Rates and bank transfers: by different people ──────────────────────────────────────────────

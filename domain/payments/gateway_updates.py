@@ -185,16 +185,16 @@ def _without_money(
     session: Session, payment: Payment, update: PaymentUpdate, actor: Actor
 ) -> Outcome:
     """Take an update of a payment that is not credited, and that does not say that it was paid."""
-    doubt = review_cases.current_case(session, payment)
-    if doubt is not None and review_cases.is_ended_by(doubt, update):
+    case = review_cases.current_case(session, payment)
+    if case is not None and review_cases.is_ended_by(case, update):
         outcome = _step(session, payment, update, actor)
-        if doubt.reason == review_cases.MONEY_AFTER_REFUSAL:
+        if case.reason == review_cases.MONEY_AFTER_REFUSAL:
             payment.code = review_cases.REFUSED_BY_STAFF
         return outcome
     if update.state is GatewayPaymentState.UNDER_REVIEW:
         is_right = update.amount in {None, pay_amount(payment)}
         reason = review_cases.GATEWAY_REVIEW if is_right else review_cases.WRONG_AMOUNT
-        return _doubt(session, payment, reason, update, actor)
+        return _open_case(session, payment, reason, update, actor)
     if update.refusal is not None:
         return _note_refusal(session, payment, update, actor)
     says_nothing = update.state in {GatewayPaymentState.OPEN, GatewayPaymentState.UNKNOWN}
@@ -221,7 +221,7 @@ def _of_refused(
         return None
     if review is not None or update.state is not GatewayPaymentState.PAID:
         return Outcome.REPEATED
-    return _doubt(session, payment, review_cases.MONEY_AFTER_REFUSAL, update, actor)
+    return _open_case(session, payment, review_cases.MONEY_AFTER_REFUSAL, update, actor)
 
 
 def _paid_after_all(
@@ -229,11 +229,13 @@ def _paid_after_all(
 ) -> Outcome:
     """Give refused money to people again that the gateway denied, and then took after all."""
     if payment.state != PaymentState.SUCCEEDED:
-        return _doubt(session, payment, review_cases.MONEY_AFTER_REFUSAL, update, actor)
+        return _open_case(session, payment, review_cases.MONEY_AFTER_REFUSAL, update, actor)
     waiting = review_cases.open_cases(session, payment)
-    if any(doubt.gateway_payment_id == update.gateway_payment_id for doubt in waiting):
+    if any(case.gateway_payment_id == update.gateway_payment_id for case in waiting):
         return Outcome.REPEATED
-    _report(session, payment, review_cases.SECOND_MONEY, review_cases.said_by(update), actor)
+    _report(
+        session, payment, review_cases.SECOND_MONEY, review_cases.gateway_statement(update), actor
+    )
     return Outcome.RECORDED
 
 
@@ -260,7 +262,7 @@ def _after_the_money(
         return Outcome.REPEATED
     outcome = deny_money(session, payment, update, actor=actor)
     if outcome is Outcome.RECORDED:
-        _report(session, payment, _TAKEN_BACK, review_cases.said_by(update), actor)
+        _report(session, payment, _TAKEN_BACK, review_cases.gateway_statement(update), actor)
     return outcome
 
 
@@ -306,12 +308,12 @@ def _take_money(session: Session, payment: Payment, update: PaymentUpdate, actor
         payment.state == PaymentState.UNDER_REVIEW
         and payment.code == review_cases.MONEY_AFTER_REFUSAL
     ):
-        return _doubt(session, payment, review_cases.MONEY_AFTER_REFUSAL, update, actor)
+        return _open_case(session, payment, review_cases.MONEY_AFTER_REFUSAL, update, actor)
     if update.amount != pay_amount(payment) or update.gateway_payment_id is None:
-        return _doubt(session, payment, review_cases.WRONG_AMOUNT, update, actor)
+        return _open_case(session, payment, review_cases.WRONG_AMOUNT, update, actor)
     found = find_before_credit(session, payment, update.gateway_payment_id)
     if found.is_credited_elsewhere:
-        return _doubt(session, payment, review_cases.MONEY_OF_ANOTHER, update, actor)
+        return _open_case(session, payment, review_cases.MONEY_OF_ANOTHER, update, actor)
     _keep_other_money(session, payment, update, actor)
     credit(session, payment, update, found, actor)
     _book_fee(session, payment, update, actor)
@@ -326,7 +328,7 @@ def _report_restated(
     if update.amount in {None, booked}:
         return False
     details = {
-        **review_cases.said_by(update),
+        **review_cases.gateway_statement(update),
         "gateway_payment": payment.gateway_payment_id,
         "expected": [booked.micros, booked.currency],
     }
@@ -338,13 +340,15 @@ def _keep_other_money(
     session: Session, payment: Payment, update: PaymentUpdate, actor: Actor
 ) -> None:
     """Tell people of money under review that another money of the payment takes the place of."""
-    doubt = review_cases.current_case(session, payment)
-    if doubt is None or not doubt.has_money or doubt.gateway_payment_id is None:
+    case = review_cases.current_case(session, payment)
+    if case is None or not case.has_money or case.gateway_payment_id is None:
         return
-    if doubt.gateway_payment_id == update.gateway_payment_id:
+    if case.gateway_payment_id == update.gateway_payment_id:
         return
-    if not review_cases.is_reported(session, payment, doubt.gateway_payment_id):
-        _report(session, payment, review_cases.SECOND_MONEY, review_cases.said_of(doubt), actor)
+    if not review_cases.is_reported(session, payment, case.gateway_payment_id):
+        _report(
+            session, payment, review_cases.SECOND_MONEY, review_cases.statement_of_case(case), actor
+        )
 
 
 def _book_fee(session: Session, payment: Payment, update: PaymentUpdate, actor: Actor) -> None:
@@ -381,7 +385,7 @@ def _post_fee(session: Session, payment: Payment, fee: Money, key: str, actor: A
     )
 
 
-def _doubt(
+def _open_case(
     session: Session, payment: Payment, reason: str, update: PaymentUpdate, actor: Actor
 ) -> Outcome:
     """Put a payment aside for people: money came, and it is not clear for what.
@@ -399,7 +403,7 @@ def _doubt(
         is_at_gateway = reason == review_cases.GATEWAY_REVIEW
         payment.next_check_at = clock.now(session) + REVIEW_CHECK if is_at_gateway else None
         keep_method(payment, update)
-        _report(session, payment, reason, review_cases.said_by(update), actor)
+        _report(session, payment, reason, review_cases.gateway_statement(update), actor)
     if reason in {review_cases.WRONG_AMOUNT, review_cases.MONEY_OF_ANOTHER}:
         return Outcome.WRONG_AMOUNT
     return Outcome.REPEATED if is_known else Outcome.RECORDED
@@ -427,13 +431,15 @@ def _second_money(
     """Tell people, once, that a payment was paid twice: the second money bought nothing."""
     if review_cases.is_reported(session, payment, update.gateway_payment_id):
         return Outcome.REPEATED
-    _report(session, payment, review_cases.SECOND_MONEY, review_cases.said_by(update), actor)
+    _report(
+        session, payment, review_cases.SECOND_MONEY, review_cases.gateway_statement(update), actor
+    )
     settle_by_refunds(session, payment, update.gateway_payment_id)
     return Outcome.RECORDED
 
 
 def _report(
-    session: Session, payment: Payment, reason: str, said: Mapping[str, Any], actor: Actor
+    session: Session, payment: Payment, reason: str, details: Mapping[str, Any], actor: Actor
 ) -> None:
-    add_event(session, payment, reason, actor=actor, details=said)
+    add_event(session, payment, reason, actor=actor, details=details)
     _log.error("payment %d needs a person: %s", payment.id, reason)

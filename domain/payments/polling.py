@@ -207,9 +207,11 @@ def _stated(
     return replace(update, stated_at=asked_at.replace(microsecond=0))
 
 
-def _expire(session: Session, payment: Payment, told: GatewayPaymentState, now: datetime) -> None:
+def _expire(
+    session: Session, payment: Payment, message: GatewayPaymentState, now: datetime
+) -> None:
     """Call a payment expired whose time is over and of which the gateway knows no money."""
-    is_unpaid = told in {GatewayPaymentState.OPEN, GatewayPaymentState.UNKNOWN}
+    is_unpaid = message in {GatewayPaymentState.OPEN, GatewayPaymentState.UNKNOWN}
     if payment.state in OPEN_PAYMENT_STATES and is_unpaid and now >= payment_end(payment):
         payment.state = PaymentState.EXPIRED
         add_event(session, payment, "expired", actor=GATEWAY_ACTOR)
@@ -244,8 +246,8 @@ def note_failed_check(
 ) -> None:
     """Note at a payment, once an error, that what a gateway said of it could not be processed."""
     # A lost connection or a lock that was waited for in vain says nothing of the payment.
-    is_told = count_events(session, payment, CHECK_FAILED) >= _MAX_FAILURE_EVENTS
-    if not is_told and not isinstance(error, OperationalError):
+    is_reported = count_events(session, payment, CHECK_FAILED) >= _MAX_FAILURE_EVENTS
+    if not is_reported and not isinstance(error, OperationalError):
         details: dict[str, Any] = {"error": _error_name(error)}
         if refund_id is not None:
             details["refund"] = refund_id

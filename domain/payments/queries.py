@@ -233,7 +233,7 @@ def find_payments(
     session: Session,
     *,
     actor: Actor,
-    sought: str,
+    search_text: str,
     only_waiting: bool = False,
     limit: int = PAGE_SIZE,
 ) -> tuple[PaymentView, ...]:
@@ -243,7 +243,7 @@ def find_payments(
     decide about. Raises NotAuthorised for anyone who is no staff.
     """
     require(actor, "look_up_payments")
-    tidy = sought.replace("\0", "").strip()[:_MAX_SEARCH_LENGTH]
+    tidy = search_text.replace("\0", "").strip()[:_MAX_SEARCH_LENGTH]
     statement = _payments()
     if tidy:
         names = [

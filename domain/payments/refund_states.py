@@ -39,7 +39,7 @@ from domain.payments.review_cases import (
 )
 from domain.payments.unapplied_receipts import (
     is_return,
-    owe_again,
+    restore_liability,
     settle_by_refunds,
 )
 
@@ -140,7 +140,7 @@ def advance(
         report_unexplained(session, payment, refund, actor)
     elif update.state is RefundState.FAILED:
         fail(session, payment, refund, actor, "gateway")
-        owe_again(
+        restore_liability(
             session,
             payment,
             gateway_refund_id=update.gateway_refund_id,

@@ -34,7 +34,7 @@ from domain.payments.review_cases import (
 )
 from domain.payments.unapplied_receipts import (
     name_of_return,
-    owe_again,
+    restore_liability,
 )
 
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ def _keep_failure(
     A statement that is delivered later may be older, and must not take the credit. A failure
     without a date cannot be compared with it.
     """
-    is_owed = owe_again(
+    is_owed = restore_liability(
         session,
         payment,
         gateway_refund_id=update.gateway_refund_id,

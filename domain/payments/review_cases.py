@@ -74,7 +74,7 @@ class ReviewCase:
     id: int
     reason: str
     since: datetime
-    said: str | None
+    gateway_state: str | None
     amount: Money | None
     gateway_payment_id: str | None
     code: str | None
@@ -86,15 +86,17 @@ class ReviewCase:
     @property
     def has_money(self) -> bool:
         """Whether the gateway said that money was taken for this payment and no other."""
-        return self.reason != MONEY_OF_ANOTHER and (self.said is None or self.said in _WITH_MONEY)
+        return self.reason != MONEY_OF_ANOTHER and (
+            self.gateway_state is None or self.gateway_state in _WITH_MONEY
+        )
 
     @property
     def is_paid(self) -> bool:
         """Whether the gateway called it paid, or may have."""
-        return self.said in {None, GatewayPaymentState.PAID.value}
+        return self.gateway_state in {None, GatewayPaymentState.PAID.value}
 
 
-def said_by(update: PaymentUpdate) -> dict[str, Any]:
+def gateway_statement(update: PaymentUpdate) -> dict[str, Any]:
     """Return what the timeline keeps of an update: codes, ids and amounts only."""
     amount = None if update.amount is None else [update.amount.micros, update.amount.currency]
     return {
@@ -105,14 +107,14 @@ def said_by(update: PaymentUpdate) -> dict[str, Any]:
     }
 
 
-def said_of(doubt: ReviewCase) -> dict[str, Any]:
+def statement_of_case(case: ReviewCase) -> dict[str, Any]:
     """Return the same of a doubt, for a step of its own."""
-    amount = None if doubt.amount is None else [doubt.amount.micros, doubt.amount.currency]
+    amount = None if case.amount is None else [case.amount.micros, case.amount.currency]
     return {
-        "state": doubt.said,
-        "gateway_payment": doubt.gateway_payment_id,
+        "state": case.gateway_state,
+        "gateway_payment": case.gateway_payment_id,
         "amount": amount,
-        "code": doubt.code,
+        "code": case.code,
     }
 
 
@@ -121,7 +123,9 @@ def current_case(session: Session, payment: Payment) -> ReviewCase | None:
     if payment.state != PaymentState.UNDER_REVIEW:
         return None
     row = session.scalars(
-        _told(payment).where(PaymentEvent.kind == payment.code).order_by(PaymentEvent.id.desc())
+        _events_of(payment)
+        .where(PaymentEvent.kind == payment.code)
+        .order_by(PaymentEvent.id.desc())
     ).first()
     return None if row is None else case_of(row)
 
@@ -133,23 +137,25 @@ def open_cases(session: Session, payment: Payment) -> tuple[ReviewCase, ...]:
         PaymentReview.payment_id == payment.id, PaymentReview.state != "proposed"
     )
     others = session.scalars(
-        _told(payment)
+        _events_of(payment)
         .where(PaymentEvent.kind == SECOND_MONEY, PaymentEvent.id.not_in(decided))
         .order_by(PaymentEvent.id)
     )
     found = [] if current is None else [current]
     found += [
-        doubt
-        for doubt in map(case_of, others)
-        if not _is_credited(payment, doubt)
-        and (current is None or doubt.gateway_payment_id != current.gateway_payment_id)
+        case
+        for case in map(case_of, others)
+        if not _is_credited(payment, case)
+        and (current is None or case.gateway_payment_id != current.gateway_payment_id)
     ]
     return tuple(found)
 
 
 def open_discrepancies(session: Session, payment: Payment) -> tuple[ReviewCase, ...]:
     """Return the amounts of a payment that differ from its books and that nobody has reviewed."""
-    rows = session.scalars(_told(payment).where(is_open_discrepancy()).order_by(PaymentEvent.id))
+    rows = session.scalars(
+        _events_of(payment).where(is_open_discrepancy()).order_by(PaymentEvent.id)
+    )
     return tuple(map(case_of, rows))
 
 
@@ -159,15 +165,15 @@ def is_open_discrepancy() -> ColumnElement[bool]:
     return PaymentEvent.kind.in_(DISCREPANCIES) & ~reviewed
 
 
-def _is_credited(payment: Payment, doubt: ReviewCase) -> bool:
-    return doubt.gateway_payment_id is not None and (
-        doubt.gateway_payment_id == payment.gateway_payment_id
+def _is_credited(payment: Payment, case: ReviewCase) -> bool:
+    return case.gateway_payment_id is not None and (
+        case.gateway_payment_id == payment.gateway_payment_id
     )
 
 
 def is_reported(session: Session, payment: Payment, gateway_payment_id: str | None) -> bool:
     """Whether this money was reported before as one that can only go back."""
-    rows = session.scalars(_told(payment).where(PaymentEvent.kind == SECOND_MONEY))
+    rows = session.scalars(_events_of(payment).where(PaymentEvent.kind == SECOND_MONEY))
     return any(case_of(row).gateway_payment_id == gateway_payment_id for row in rows)
 
 
@@ -193,28 +199,28 @@ def is_credited_elsewhere(session: Session, payment: Payment, gateway_payment_id
     return other is not None
 
 
-def is_ended_by(doubt: ReviewCase, update: PaymentUpdate) -> bool:
+def is_ended_by(case: ReviewCase, update: PaymentUpdate) -> bool:
     """Whether a failure is of the money in doubt: that of another attempt says nothing of it."""
     if update.state is not GatewayPaymentState.FAILED:
         return False
     if (
         update.gateway_payment_id is not None
-        and update.gateway_payment_id == doubt.gateway_payment_id
+        and update.gateway_payment_id == case.gateway_payment_id
     ):
         return True
-    is_nameless = update.gateway_payment_id is None or doubt.gateway_payment_id is None
-    return is_nameless and not doubt.is_paid
+    is_nameless = update.gateway_payment_id is None or case.gateway_payment_id is None
+    return is_nameless and not case.is_paid
 
 
-def tells_more(doubt: ReviewCase, update: PaymentUpdate) -> bool:
+def tells_more(case: ReviewCase, update: PaymentUpdate) -> bool:
     """Whether an update says something of the money that the doubt's step does not."""
-    said = said_by(update)
-    known = said_of(doubt)
+    statement = gateway_statement(update)
+    known = statement_of_case(case)
     names = ("state", "gateway_payment", "amount")
-    return any(said[name] is not None and said[name] != known[name] for name in names)
+    return any(statement[name] is not None and statement[name] != known[name] for name in names)
 
 
-def _told(payment: Payment) -> Select[PaymentEvent]:
+def _events_of(payment: Payment) -> Select[PaymentEvent]:
     return select(PaymentEvent).where(
         PaymentEvent.account_id == payment.account_id, PaymentEvent.payment_id == payment.id
     )
@@ -227,7 +233,7 @@ def case_of(row: PaymentEvent) -> ReviewCase:
         id=row.id,
         reason=row.kind,
         since=row.happened_at,
-        said=details.get("state"),
+        gateway_state=details.get("state"),
         amount=kept_amount(details),
         gateway_payment_id=details.get("gateway_payment"),
         code=details.get("code"),

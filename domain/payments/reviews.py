@@ -24,7 +24,12 @@ from domain.payments import discrepancies, review_cases
 from domain.payments.crediting import credit_money
 from domain.payments.disputes import end_dispute, find_open_dispute
 from domain.payments.records import GATEWAY_ACTOR, add_event, lock_payment
-from domain.payments.unapplied_receipts import owe, record_return, review_of, settle_by_refunds
+from domain.payments.unapplied_receipts import (
+    record_liability,
+    record_return,
+    review_of,
+    settle_by_refunds,
+)
 from domain.permissions import require, require_another
 from domain.validation import checked_reason
 
@@ -64,7 +69,7 @@ class OpenReview:
     `obstacle` is the slug of why it cannot be accepted, and `credit` None then.
     """
 
-    doubt: ReviewCase
+    case: ReviewCase
     credit: Money | None
     obstacle: str | None
     proposed_by: str | None
@@ -87,7 +92,7 @@ class Decision:
     decided_by: str | None
     decided_at: datetime | None
     decision_reason: str | None
-    came: Money | None
+    received: Money | None
     gateway_payment_id: str | None
     return_state: str | None
     returned_by: str | None
@@ -121,8 +126,8 @@ def reviews_of(session: Session, *, payment_id: int, actor: Actor) -> PaymentRev
     ).all()
     proposals = {row.doubt_id: row for row in rows if row.state == "proposed"}
     waiting = tuple(
-        _open(session, payment, doubt, proposals.get(doubt.id))
-        for doubt in review_cases.open_cases(session, payment)
+        _open(session, payment, case, proposals.get(case.id))
+        for case in review_cases.open_cases(session, payment)
     )
     discrepancies = review_cases.open_discrepancies(session, payment)
     return PaymentReviews(
@@ -134,15 +139,15 @@ def reviews_of(session: Session, *, payment_id: int, actor: Actor) -> PaymentRev
 
 
 def _open(
-    session: Session, payment: Payment, doubt: ReviewCase, proposal: PaymentReview | None
+    session: Session, payment: Payment, case: ReviewCase, proposal: PaymentReview | None
 ) -> OpenReview:
     credit, obstacle = None, None
     try:
-        credit = Money(_credit_of(session, payment, doubt)[1], payment.credit_currency)
+        credit = Money(_credit_of(session, payment, case)[1], payment.credit_currency)
     except Conflict as conflict:
         obstacle = conflict.reason
     return OpenReview(
-        doubt=doubt,
+        case=case,
         credit=credit,
         obstacle=obstacle,
         proposed_by=None if proposal is None else proposal.proposed_by,
@@ -152,9 +157,9 @@ def _open(
 
 
 def _decision(row: PaymentReview) -> Decision:
-    came = None
+    received = None
     if row.came_micros is not None and row.came_currency is not None:
-        came = Money(row.came_micros, row.came_currency)
+        received = Money(row.came_micros, row.came_currency)
     return Decision(
         review_id=row.id,
         reason=row.doubt,
@@ -164,7 +169,7 @@ def _decision(row: PaymentReview) -> Decision:
         decided_by=row.decided_by,
         decided_at=row.decided_at,
         decision_reason=row.decision_reason,
-        came=came,
+        received=received,
         gateway_payment_id=row.gateway_payment_id,
         return_state=row.return_state,
         returned_by=row.returned_by,
@@ -218,13 +223,13 @@ def propose_acceptance(
     name = audit.actor_name(actor)
     if row is not None and row.proposed_by == name:
         return
-    doubt = _doubt(session, payment, doubt_id)
+    case = _open_case(session, payment, doubt_id)
     if row is not None:
         raise Conflict("already_proposed")
-    _, credit_micros = _credit_of(session, payment, doubt)
+    _, credit_micros = _credit_of(session, payment, case)
     row = review_of(
         payment,
-        doubt,
+        case,
         state="proposed",
         proposed_by=name,
         proposed_at=clock.now(session),
@@ -232,7 +237,7 @@ def propose_acceptance(
     )
     session.add(row)
     session.flush()
-    details = {"review": row.id, "doubt": doubt.reason, "credit": credit_micros}
+    details = {"review": row.id, "doubt": case.reason, "credit": credit_micros}
     _record(session, payment, "acceptance_proposed", actor, details)
 
 
@@ -248,28 +253,28 @@ def accept_payment(
     row, name = _review(session, doubt_id), audit.actor_name(actor)
     if row is not None and row.state == "accepted" and row.decided_by == name:
         return
-    doubt = _doubt(session, payment, doubt_id)
+    case = _open_case(session, payment, doubt_id)
     if row is None or row.state != "proposed":
         raise Conflict("not_proposed")
     require_another(actor, row.proposed_by or "")
-    came, credit_micros = _credit_of(session, payment, doubt)
+    received, credit_micros = _credit_of(session, payment, case)
     now = clock.now(session)
     row.state, row.decided_by, row.decided_at, row.decision_reason = "accepted", name, now, reason
     details = {
         "review": row.id,
         "proposed_by": row.proposed_by,
         "asked": [payment.pay_micros, payment.pay_currency, payment.credit_micros],
-        "came": [came.micros, came.currency, credit_micros],
+        "came": [received.micros, received.currency, credit_micros],
     }
-    payment.pay_micros, payment.credit_micros = came.micros, credit_micros
+    payment.pay_micros, payment.credit_micros = received.micros, credit_micros
     session.flush()
     _record(session, payment, "accepted", actor, details)
     update = PaymentUpdate(
         state=GatewayPaymentState.PAID,
         reference=payment.reference,
-        gateway_payment_id=doubt.gateway_payment_id,
-        amount=came,
-        occurred_at=doubt.since,
+        gateway_payment_id=case.gateway_payment_id,
+        amount=received,
+        occurred_at=case.since,
         asking_tells_instrument=True,
     )
     credit_money(session, payment, update, GATEWAY_ACTOR)
@@ -287,22 +292,22 @@ def refuse_payment(
     row, name = _review(session, doubt_id), audit.actor_name(actor)
     if row is not None and row.state == "refused" and row.decided_by == name:
         return
-    doubt = _doubt(session, payment, doubt_id)
+    case = _open_case(session, payment, doubt_id)
     now = clock.now(session)
     if row is None:
-        row = review_of(payment, doubt)
+        row = review_of(payment, case)
         session.add(row)
     elif row.proposed_by == name:
         raise NotAuthorised
     row.state, row.decided_by, row.decided_at, row.decision_reason = "refused", name, now, reason
     session.flush()
-    if doubt.has_money:
-        owe(session, payment, row)
-        settle_by_refunds(session, payment, doubt.gateway_payment_id)
-    if doubt.reason != review_cases.SECOND_MONEY:
+    if case.has_money:
+        record_liability(session, payment, row)
+        settle_by_refunds(session, payment, case.gateway_payment_id)
+    if case.reason != review_cases.SECOND_MONEY:
         payment.state, payment.code = PaymentState.FAILED, review_cases.REFUSED_BY_STAFF
         payment.pay_by = payment.next_check_at = None
-    details = {**review_cases.said_of(doubt), "review": row.id, "return": row.return_state}
+    details = {**review_cases.statement_of_case(case), "review": row.id, "return": row.return_state}
     _record(session, payment, review_cases.REFUSED_BY_STAFF, actor, details)
 
 
@@ -328,13 +333,13 @@ def review_discrepancy(
         if row.decided_by == name:
             return
         raise AlreadyDecided(row.state, row.decided_by, row.decided_at)
-    doubt = _discrepancy(session, payment, doubt_id)
-    dispute = _dispute_to_end(session, payment, doubt)
+    case = _discrepancy(session, payment, doubt_id)
+    dispute = _dispute_to_end(session, payment, case)
     if dispute is not None and is_lost is None:
         raise InvalidInput("is_lost", "missing")
     row = review_of(
         payment,
-        doubt,
+        case,
         state=REVIEWED,
         decided_by=name,
         decided_at=clock.now(session),
@@ -342,24 +347,24 @@ def review_discrepancy(
     )
     session.add(row)
     session.flush()
-    details = {"review": row.id, "discrepancy": doubt.reason, "reason": reason}
+    details = {"review": row.id, "discrepancy": case.reason, "reason": reason}
     _record(session, payment, "discrepancy_reviewed", actor, details)
     if dispute is not None:
         end_dispute(session, payment, dispute, is_lost=bool(is_lost), actor=GATEWAY_ACTOR)
 
 
-def _dispute_to_end(session: Session, payment: Payment, doubt: ReviewCase) -> Dispute | None:
+def _dispute_to_end(session: Session, payment: Payment, case: ReviewCase) -> Dispute | None:
     """Return the open dispute that the review of a discrepancy ends, or None."""
-    name = doubt.gateway_dispute_id
-    if doubt.reason != review_cases.UNKNOWN_OUTCOME or name is None:
+    name = case.gateway_dispute_id
+    if case.reason != review_cases.UNKNOWN_OUTCOME or name is None:
         return None
     return find_open_dispute(session, payment, name)
 
 
 def _discrepancy(session: Session, payment: Payment, doubt_id: int) -> ReviewCase:
-    for doubt in review_cases.open_discrepancies(session, payment):
-        if doubt.id == doubt_id:
-            return doubt
+    for case in review_cases.open_discrepancies(session, payment):
+        if case.id == doubt_id:
+            return case
     raise Conflict("doubt_is_over")
 
 
@@ -382,32 +387,32 @@ def _review(session: Session, doubt_id: int) -> PaymentReview | None:
     ).one_or_none()
 
 
-def _doubt(session: Session, payment: Payment, doubt_id: int) -> ReviewCase:
-    for doubt in review_cases.open_cases(session, payment):
-        if doubt.id == doubt_id:
-            return doubt
+def _open_case(session: Session, payment: Payment, doubt_id: int) -> ReviewCase:
+    for case in review_cases.open_cases(session, payment):
+        if case.id == doubt_id:
+            return case
     raise Conflict("doubt_is_over")
 
 
-def _credit_of(session: Session, payment: Payment, doubt: ReviewCase) -> tuple[Money, int]:
+def _credit_of(session: Session, payment: Payment, case: ReviewCase) -> tuple[Money, int]:
     """Return what came and the micros of credit that it buys; raise Conflict with the obstacle."""
-    if doubt.reason == review_cases.SECOND_MONEY:
+    if case.reason == review_cases.SECOND_MONEY:
         raise Conflict("second_money_goes_back")
-    number, came = doubt.gateway_payment_id, doubt.amount
-    is_of_another = doubt.reason == review_cases.MONEY_OF_ANOTHER
+    number, received = case.gateway_payment_id, case.amount
+    is_of_another = case.reason == review_cases.MONEY_OF_ANOTHER
     if is_of_another or (number and review_cases.is_credited_elsewhere(session, payment, number)):
         raise Conflict("money_is_of_another")
-    if not doubt.has_money or number is None or came is None or came.micros <= 0:
+    if not case.has_money or number is None or received is None or received.micros <= 0:
         raise Conflict("ask_gateway_first")
-    if came.currency != payment.pay_currency:
+    if received.currency != payment.pay_currency:
         raise Conflict("money_in_other_currency")
     if review_cases.went_back(session, payment, number):
         raise Conflict("money_went_back")
     # More may have come than was asked for; what is left of a micro is ours.
-    credit_micros = payment.credit_micros * came.micros // payment.pay_micros
+    credit_micros = payment.credit_micros * received.micros // payment.pay_micros
     if credit_micros <= 0:
         raise Conflict("money_buys_nothing")
-    return came, credit_micros
+    return received, credit_micros
 
 
 def _record(

@@ -40,14 +40,14 @@ if TYPE_CHECKING:
 _MAX_LENGTH = 200
 
 
-def owe(session: Session, payment: Payment, review: PaymentReview) -> None:
+def record_liability(session: Session, payment: Payment, review: PaymentReview) -> None:
     """Write down that the money of a refused review has to be given back.
 
     Where the gateway never said how much it was, nothing can be posted: the debt stands here.
     """
     review.return_state = "owed"
-    came = _came(review)
-    if came is None:
+    received = _received(review)
+    if received is None:
         return
     post_gateway_money(
         session,
@@ -55,22 +55,22 @@ def owe(session: Session, payment: Payment, review: PaymentReview) -> None:
         kind="unapplied_receipt",
         debit=cash_account(payment),
         credit=chart.REFUNDS_PAYABLE.code,
-        amount=came,
+        amount=received,
         key=f"unapplied:{review.id}",
         actor=GATEWAY_ACTOR,
     )
 
 
-def review_of(payment: Payment, doubt: ReviewCase, **decision: str | datetime) -> PaymentReview:
+def review_of(payment: Payment, case: ReviewCase, **decision: str | datetime) -> PaymentReview:
     """Return a new review of what is in doubt; `decision` is what was requested or decided."""
     return PaymentReview(
         account_id=payment.account_id,
         payment_id=payment.id,
-        doubt_id=doubt.id,
-        doubt=doubt.reason,
-        gateway_payment_id=doubt.gateway_payment_id,
-        came_micros=None if doubt.amount is None else doubt.amount.micros,
-        came_currency=None if doubt.amount is None else doubt.amount.currency,
+        doubt_id=case.id,
+        doubt=case.reason,
+        gateway_payment_id=case.gateway_payment_id,
+        came_micros=None if case.amount is None else case.amount.micros,
+        came_currency=None if case.amount is None else case.amount.currency,
         **decision,
     )
 
@@ -135,22 +135,22 @@ def settle_by_refunds(session: Session, payment: Payment, gateway_payment_id: st
     credited one, and has gone back by itself, needs no decision.
     """
     for review in _owed(session, payment, gateway_payment_id):
-        last = _last_of_return(session, payment, review.gateway_payment_id, _came(review))
+        last = _last_of_return(session, payment, review.gateway_payment_id, _received(review))
         if last is not None:
             _settle_by(session, payment, review, last)
             return
     if refused_money(session, payment, gateway_payment_id) is not None:
         return
-    doubt = _waiting_second_money(session, payment, gateway_payment_id)
-    if doubt is None:
+    case = _waiting_second_money(session, payment, gateway_payment_id)
+    if case is None:
         return
-    last = _last_of_return(session, payment, gateway_payment_id, doubt.amount)
+    last = _last_of_return(session, payment, gateway_payment_id, case.amount)
     if last is not None:
-        review = _reject(session, payment, doubt, reason="refunded_at_gateway")
+        review = _reject(session, payment, case, reason="refunded_at_gateway")
         _settle_by(session, payment, review, last)
 
 
-def owe_again(
+def restore_liability(
     session: Session,
     payment: Payment,
     *,
@@ -162,18 +162,18 @@ def owe_again(
     It stays returned where other refunds are all of it, or where people gave it back otherwise.
     """
     for review in _returned(session, payment):
-        came = _came(review)
+        received = _received(review)
         is_named = review.return_reference == gateway_refund_id
         is_part = gateway_payment_id is not None and (
             review.gateway_payment_id == gateway_payment_id
             and review.returned_by == audit.actor_name(GATEWAY_ACTOR)
         )
-        if not (is_named or is_part) or came is None:
+        if not (is_named or is_part) or received is None:
             continue
-        if _last_of_return(session, payment, review.gateway_payment_id, came) is None:
+        if _last_of_return(session, payment, review.gateway_payment_id, received) is None:
             details = {
                 "gateway_payment": review.gateway_payment_id,
-                "amount": [came.micros, came.currency],
+                "amount": [received.micros, received.currency],
                 "gateway_refund": gateway_refund_id,
             }
             step = add_event(session, payment, RETURN_FAILED, actor=GATEWAY_ACTOR, details=details)
@@ -189,7 +189,7 @@ def is_return(session: Session, payment: Payment, refund: Refund) -> bool:
         return True
     owed = _owed(session, payment, refund.gateway_payment_id)
     amount = Money(refund.pay_micros, payment.pay_currency)
-    is_whole = any(_is_all(amount, _came(row)) for row in owed)
+    is_whole = any(_is_all(amount, _received(row)) for row in owed)
     return is_whole and refund.state == RefundState.PENDING.value
 
 
@@ -202,7 +202,7 @@ def name_of_return(session: Session, payment: Payment, update: RefundUpdate) -> 
         return update.gateway_payment_id
     owed = _owed(session, payment, None)
     return next(
-        (row.gateway_payment_id for row in owed if _is_all(update.amount, _came(row))), None
+        (row.gateway_payment_id for row in owed if _is_all(update.amount, _received(row))), None
     )
 
 
@@ -237,7 +237,7 @@ def _owed(
 
 
 def _last_of_return(
-    session: Session, payment: Payment, gateway_payment_id: str | None, came: Money | None
+    session: Session, payment: Payment, gateway_payment_id: str | None, received: Money | None
 ) -> Refund | None:
     """Return the last paid refund of money without credit where together they are all of it."""
     kept = session.scalars(
@@ -254,29 +254,33 @@ def _last_of_return(
         .order_by(Refund.id)
     ).all()
     gone = Money(sum(refund.pay_micros for refund in kept), payment.pay_currency)
-    return kept[-1] if kept and _is_all(gone, came) else None
+    return kept[-1] if kept and _is_all(gone, received) else None
 
 
-def _is_all(gone: Money, came: Money | None) -> bool:
+def _is_all(gone: Money, received: Money | None) -> bool:
     """Whether all of it went; where nobody knows how much came, people look."""
-    return came is not None and gone.currency == came.currency and gone.micros >= came.micros
+    return (
+        received is not None
+        and gone.currency == received.currency
+        and gone.micros >= received.micros
+    )
 
 
 def _waiting_second_money(
     session: Session, payment: Payment, gateway_payment_id: str | None
 ) -> ReviewCase | None:
     """Return the open case of a second payment with this name, or None."""
-    for doubt in open_cases(session, payment):
-        if doubt.reason == SECOND_MONEY and doubt.gateway_payment_id == gateway_payment_id:
-            return doubt
+    for case in open_cases(session, payment):
+        if case.reason == SECOND_MONEY and case.gateway_payment_id == gateway_payment_id:
+            return case
     return None
 
 
-def _reject(session: Session, payment: Payment, doubt: ReviewCase, *, reason: str) -> PaymentReview:
+def _reject(session: Session, payment: Payment, case: ReviewCase, *, reason: str) -> PaymentReview:
     """Write down that money is owed which the gateway, and no person, decided about."""
     review = review_of(
         payment,
-        doubt,
+        case,
         state="refused",
         decided_by=audit.actor_name(GATEWAY_ACTOR),
         decided_at=clock.now(session),
@@ -284,7 +288,7 @@ def _reject(session: Session, payment: Payment, doubt: ReviewCase, *, reason: st
     )
     session.add(review)
     session.flush()
-    owe(session, payment, review)
+    record_liability(session, payment, review)
     return review
 
 
@@ -344,15 +348,15 @@ def _settle(
     review.return_state = state
     review.returned_by = audit.actor_name(actor)
     review.return_reference = reference
-    came = _came(review)
-    if came is not None:
+    received = _received(review)
+    if received is not None:
         post_gateway_money(
             session,
             payment,
             kind="unapplied_returned",
             debit=chart.REFUNDS_PAYABLE.code,
             credit=cash_account(payment),
-            amount=came,
+            amount=received,
             key=f"unapplied-{state}:{review.id}",
             actor=GATEWAY_ACTOR,
         )
@@ -360,7 +364,7 @@ def _settle(
     add_event(session, payment, kind, actor=actor, details={"review": review.id})
 
 
-def _came(review: PaymentReview) -> Money | None:
+def _received(review: PaymentReview) -> Money | None:
     """Return how much came; None where the gateway never said."""
     if review.came_micros is None or review.came_currency is None:
         return None

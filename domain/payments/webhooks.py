@@ -302,13 +302,13 @@ def _keep_refused(
 
 
 def _content(message: InboundMessage) -> bytes:
-    told = {
+    document = {
         "method": message.method,
         "query": message.raw_query,
         "headers": dict(message.headers),
         "body": message.body.decode("utf-8", "replace"),
     }
-    return json.dumps(told, sort_keys=True).encode()
+    return json.dumps(document, sort_keys=True).encode()
 
 
 def _digest(content: bytes) -> bytes:

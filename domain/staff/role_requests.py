@@ -266,11 +266,11 @@ def end_due_role_requests(session: Session, *, actor: Actor, limit: int = 100) -
 def list_role_requests(session: Session, *, actor: Actor) -> tuple[RoleRequest, ...]:
     """Return the requests that wait, the oldest first, then the newest that ended."""
     require(actor, "review_access")
-    wanted = select(StaffRoleRequest, User).join(User, User.id == StaffRoleRequest.user_id)
-    wanted = wanted.execution_options(populate_existing=True)
+    query = select(StaffRoleRequest, User).join(User, User.id == StaffRoleRequest.user_id)
+    query = query.execution_options(populate_existing=True)
     is_open = StaffRoleRequest.state == RequestState.REQUESTED
-    waiting = wanted.where(is_open).order_by(StaffRoleRequest.id)
-    ended = wanted.where(~is_open).order_by(StaffRoleRequest.id.desc()).limit(DECIDED_SHOWN)
+    waiting = query.where(is_open).order_by(StaffRoleRequest.id)
+    ended = query.where(~is_open).order_by(StaffRoleRequest.id.desc()).limit(DECIDED_SHOWN)
     rows = [*session.execute(waiting), *session.execute(ended)]
     return tuple(_view(row, person) for row, person in rows)
 

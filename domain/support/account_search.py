@@ -58,7 +58,7 @@ ORDER BY found.rank, a.id DESC LIMIT :most
 """
 
 
-def find_accounts(session: Session, *, actor: Actor, sought: str) -> tuple[AccountChoice, ...]:
+def find_accounts(session: Session, *, actor: Actor, search_text: str) -> tuple[AccountChoice, ...]:
     """Return accounts by number, a member's whole address, a payment, a voucher code or a name.
 
     A number may stand behind "#", as people write it. What was named exactly comes first, then
@@ -68,7 +68,7 @@ def find_accounts(session: Session, *, actor: Actor, sought: str) -> tuple[Accou
     is no staff.
     """
     require(actor, "find_accounts")
-    tidy = " ".join(re.sub(r"[\x00\ud800-\udfff]", "", sought).split())
+    tidy = " ".join(re.sub(r"[\x00\ud800-\udfff]", "", search_text).split())
     values = _exact_values(tidy)
     parts = [_EXACT[each] for each in values]
     name = _escaped(tidy[:_MAX_PART_LENGTH])

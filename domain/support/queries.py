@@ -116,7 +116,7 @@ def list_requests(
     """Return, for staff, what waits, the oldest first, and then what was decided last."""
     require(actor, "see_requests")
     is_decided = ApprovalRequest.state != "waiting"
-    wanted = (
+    query = (
         select(ApprovalRequest, Account.name, Campaign.name, Payment.reference, Payment.gateway)
         .join(Account, Account.id == ApprovalRequest.account_id)
         .outerjoin(Campaign, Campaign.id == ApprovalRequest.parameters["campaign_id"].as_integer())
@@ -124,9 +124,9 @@ def list_requests(
         .execution_options(populate_existing=True)
     )
     if account_id is not None:
-        wanted = wanted.where(ApprovalRequest.account_id == account_id)
-    waiting = wanted.where(~is_decided).order_by(ApprovalRequest.id)
-    decided = wanted.where(is_decided).order_by(ApprovalRequest.id.desc()).limit(DECIDED_SHOWN)
+        query = query.where(ApprovalRequest.account_id == account_id)
+    waiting = query.where(~is_decided).order_by(ApprovalRequest.id)
+    decided = query.where(is_decided).order_by(ApprovalRequest.id.desc()).limit(DECIDED_SHOWN)
     rows = [*session.execute(waiting), *session.execute(decided)]
     return tuple(_request(*row) for row in rows)
 

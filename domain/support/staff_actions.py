@@ -231,10 +231,10 @@ class ReverseEntry:
             actor=actor,
             only_unspent=not self.includes_spent,
         )
-        wanted = left if self.amount_micros is None else self.amount_micros
-        if not 0 < wanted <= left:
-            raise ReversalExceedsOriginal(wanted, left)
-        return type(self)(self.entry_sequence, wanted, self.includes_spent)
+        amount_micros = left if self.amount_micros is None else self.amount_micros
+        if not 0 < amount_micros <= left:
+            raise ReversalExceedsOriginal(amount_micros, left)
+        return type(self)(self.entry_sequence, amount_micros, self.includes_spent)
 
     def amount(self, session: Session, *, account: Account) -> Money:
         """Return the amount."""

@@ -141,19 +141,19 @@ def decide_campaign(session: Session, *, campaign_id: int, is_approved: bool, ac
     """
     require(actor, "decide_campaign")
     campaign = lock_campaign(session, campaign_id)
-    wanted = "approved" if is_approved else "refused"
+    new_state = "approved" if is_approved else "refused"
     require_another(actor, campaign.proposed_by)
-    if campaign.state == wanted and campaign.decided_by == audit.actor_name(actor):
+    if campaign.state == new_state and campaign.decided_by == audit.actor_name(actor):
         return
     if campaign.state == "ended":
         raise AlreadyDecided("ended", campaign.ended_by, campaign.ended_at)
     if campaign.state != "proposed":
         raise AlreadyDecided(campaign.state, campaign.decided_by, campaign.decided_at)
     decided_at = clock.now(session)
-    campaign.state = wanted
+    campaign.state = new_state
     campaign.decided_by = audit.actor_name(actor)
     campaign.decided_at = decided_at
-    details = {"campaign": campaign_id, "from": "proposed", "to": wanted}
+    details = {"campaign": campaign_id, "from": "proposed", "to": new_state}
     audit.record(session, action="decide_campaign", actor=actor, details=details)
 
 

@@ -324,9 +324,9 @@ def _post(
     origin: str | None,
     key: str,
 ) -> Sequence[ledger.PostedGrant]:
-    said = {"campaign": campaign.name}
+    description_parameters = {"campaign": campaign.name}
     if origin is None:  # no code tells the customer where this comes from
-        said["reason"] = campaign.description
+        description_parameters["reason"] = campaign.description
     return [
         ledger.add_grant(
             session,
@@ -341,7 +341,7 @@ def _post(
             source=SOURCE,
             actor=VOUCHER_ACTOR,
             idempotency_key=f"voucher:{key}:{position}",
-            description_parameters=said,
+            description_parameters=description_parameters,
         )
         for position, part in enumerate(
             parts_of(session, campaign_id=campaign.id, currency=currency), start=1

@@ -57,7 +57,7 @@ def write_export(
     """
     summary = account_summary(session, actor=actor, account_id=options.account_id)
     totals = history_totals(
-        session, actor=actor, account_id=options.account_id, wanted=options.wanted
+        session, actor=actor, account_id=options.account_id, filters=options.filters
     )
     progress = Progress(report, totals.row_count)
     if options.file_format == "csv":
@@ -169,7 +169,7 @@ def _pages(
         session,
         actor=actor,
         account_id=options.account_id,
-        wanted=options.wanted,
+        filters=options.filters,
         zone=options.zone,
     )
 
@@ -236,7 +236,7 @@ def _heading(
     account = _("{name} (account {number})").format(name=summary.name, number=summary.account_id)
     lines = [
         (_("Account"), account),
-        (_("Filter"), filter_words(options.wanted, options.zone)),
+        (_("Filter"), filter_words(options.filters, options.zone)),
         (_("Created"), formats.date_time(made_at, zone)),
         (_("Time zone of the dates"), options.zone),
     ]
@@ -258,17 +258,17 @@ def _rows_and_amount(count: int, amount: str) -> str:
     return text.format(count=formats.number(count), amount=amount)
 
 
-def filter_words(wanted: HistoryFilter, zone: str) -> str:
+def filter_words(filters: HistoryFilter, zone: str) -> str:
     """Return what the filter lets through, in the words of the page."""
     parts = [
-        *(f"{_('Service')} = {ledger_labels.service(each)}" for each in sorted(wanted.services)),
-        *(f"{_('Status')} = {ledger_labels.status(each)}" for each in sorted(wanted.statuses)),
-        *(f"{_('Kind')} = {ledger_labels.kind(each)}" for each in sorted(wanted.kinds)),
+        *(f"{_('Service')} = {ledger_labels.service(each)}" for each in sorted(filters.services)),
+        *(f"{_('Status')} = {ledger_labels.status(each)}" for each in sorted(filters.statuses)),
+        *(f"{_('Kind')} = {ledger_labels.kind(each)}" for each in sorted(filters.kinds)),
     ]
-    if wanted.occurred_from is not None:
-        parts.append(f"{_('From')} {formats.date_time(wanted.occurred_from, zone)}")
-    if wanted.occurred_before is not None:
-        parts.append(f"{_('Before')} {formats.date_time(wanted.occurred_before, zone)}")
-    if wanted.sought:
-        parts.append(f"{_('Text')} = {wanted.sought}")
+    if filters.occurred_from is not None:
+        parts.append(f"{_('From')} {formats.date_time(filters.occurred_from, zone)}")
+    if filters.occurred_before is not None:
+        parts.append(f"{_('Before')} {formats.date_time(filters.occurred_before, zone)}")
+    if filters.search_text:
+        parts.append(f"{_('Text')} = {filters.search_text}")
     return " · ".join(parts) or _("every row")

@@ -53,11 +53,11 @@ def start(actor: Actor, options: ExportOptions) -> tuple[int, threading.Thread]:
         options = replace(options, zone="UTC")
     job_id = database.transaction(export_jobs.begin_export, actor=actor, options=options)
     path = folder() / f"{job_id}.{options.file_format}"
-    told = worker.describe(actor, options, job_id, path)
+    message = worker.describe(actor, options, job_id, path)
     # A thread ends with its process; that loses the export, and its row tells so.
     waiting = threading.Thread(
         target=_work,
-        args=(job_id, json.dumps(told), path),
+        args=(job_id, json.dumps(message), path),
         name=f"export-{job_id}",
         daemon=True,
     )
@@ -104,7 +104,7 @@ def job() -> Job:
     return Job("forget_exports", timedelta(hours=1), forget)
 
 
-def _work(job_id: int, told: str, path: Path) -> None:
+def _work(job_id: int, message: str, path: Path) -> None:
     """Run the worker; whatever ends it, the job's row does not say "running" for long."""
     try:
         # Where several processes serve, each deletes what stands in a folder of its own.
@@ -118,7 +118,7 @@ def _work(job_id: int, told: str, path: Path) -> None:
             stderr=subprocess.PIPE,
             text=True,
         )
-        faults = _wait(process, job_id, told)
+        faults = _wait(process, job_id, message)
         if process.returncode:
             _log.error("export %d failed: %s", job_id, faults)
     finally:
@@ -129,9 +129,9 @@ def _work(job_id: int, told: str, path: Path) -> None:
         )
 
 
-def _wait(process: subprocess.Popen[str], job_id: int, told: str) -> str:
+def _wait(process: subprocess.Popen[str], job_id: int, message: str) -> str:
     """Wait for the worker, saying that it lives: rows may take long to be counted."""
-    given: str | None = told
+    given: str | None = message
     try:
         while True:
             try:

@@ -53,22 +53,22 @@ def main() -> None:
     if hasattr(os, "nice"):
         os.nice(_NICENESS)
     os.umask(0o077)
-    told = json.load(sys.stdin)
+    message = json.load(sys.stdin)
     database.connect(os.environ["DATABASE_URL"], pool_size=1, statement_timeout_seconds=0)
-    write(told)
+    write(message)
     database.disconnect()
 
 
-def write(told: dict[str, Any]) -> None:
+def write(message: dict[str, Any]) -> None:
     """Write the file that `describe` described, under a name of its own until it is whole."""
-    options = ExportOptions.from_json(told["options"])
+    options = ExportOptions.from_json(message["options"])
     i18n.use(options.language)
     actor = user_actor(
-        told["user_id"],
-        staff_role=StaffRole(told["staff_role"]) if told["staff_role"] else None,
-        memberships={int(key): MemberRole(role) for key, role in told["memberships"].items()},
+        message["user_id"],
+        staff_role=StaffRole(message["staff_role"]) if message["staff_role"] else None,
+        memberships={int(key): MemberRole(role) for key, role in message["memberships"].items()},
     )
-    path = Path(told["path"])
+    path = Path(message["path"])
     part = unfinished(path)
     database.read_snapshot(
         lambda session: files.write_export(
@@ -77,12 +77,12 @@ def write(told: dict[str, Any]) -> None:
             actor=actor,
             options=options,
             made_at=clock.now(session),
-            report=_reporter(told["job_id"]),
+            report=_reporter(message["job_id"]),
         )
     )
     part.replace(path)
     database.transaction(
-        export_jobs.finish_export, actor=_SYSTEM, job_id=told["job_id"], state=ExportState.DONE
+        export_jobs.finish_export, actor=_SYSTEM, job_id=message["job_id"], state=ExportState.DONE
     )
 
 
@@ -103,12 +103,12 @@ def note_progress(job_id: int, progress: tuple[int, int] | None = None) -> None:
 
 def _reporter(job_id: int) -> Callable[[int, int], None]:
     """Return what tells the job's row how far the file is, once a second."""
-    told_at = monotonic()
+    reported_at = monotonic()
 
     def report(done: int, count: int) -> None:
-        nonlocal told_at
-        if monotonic() - told_at >= _REPORT_SECONDS or done == count:
-            told_at = monotonic()
+        nonlocal reported_at
+        if monotonic() - reported_at >= _REPORT_SECONDS or done == count:
+            reported_at = monotonic()
             note_progress(job_id, (done, count))
 
     return report

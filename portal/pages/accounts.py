@@ -16,17 +16,20 @@ if TYPE_CHECKING:
 
 context: PageContext = st.session_state["page_context"]
 st.title(_("Accounts"))
-sought = st.text_input(
+search_text = st.text_input(
     _("Name, number, email, payment or voucher code"), max_chars=100, key="sought_account"
 )
-found = database.read_snapshot(find_accounts, actor=context.visitor.actor, sought=sought or "")
+found = database.read_snapshot(
+    find_accounts, actor=context.visitor.actor, search_text=search_text or ""
+)
 if not found:
     text = (
         _(
             "No account matches. Search for a name or a part of it, a number, a member's whole"
             " email address, a payment's reference or a voucher code."
         )
-        if sought and database.read_snapshot(find_accounts, actor=context.visitor.actor, sought="")
+        if search_text
+        and database.read_snapshot(find_accounts, actor=context.visitor.actor, search_text="")
         else _("There are no accounts yet.")
     )
     st.info(text, icon=":material/search_off:")

@@ -24,14 +24,14 @@ if not choices.currencies:
         icon=":material/query_stats:",
     )
     st.stop()
-wanted = filters.choose(choices)
+choice = filters.choose(choices)
 found = database.read_snapshot(
     analytics_report,
     actor=actor,
-    grain=wanted.days.grain,
-    currency=wanted.currency or None,
-    **wanted.period,
-    **wanted.places,
+    grain=choice.days.grain,
+    currency=choice.currency or None,
+    **choice.period,
+    **choice.places,
 )
 if not found.totals:
     st.info(
@@ -39,5 +39,5 @@ if not found.totals:
         icon=":material/filter_list_off:",
     )
     st.stop()
-download.draw(wanted)
-report.draw(context, found, wanted, choices)
+download.draw(choice)
+report.draw(context, found, choice, choices)

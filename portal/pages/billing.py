@@ -59,5 +59,5 @@ elif tab == "vouchers":
 elif tab == "settings":
     settings.draw(context, account)
 else:
-    redeeming.show_told(context, account)
+    redeeming.show_flash(context, account)
     overview.draw(context, account, draw_voucher_form=partial(redeeming.draw, context, account))

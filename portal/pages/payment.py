@@ -32,4 +32,4 @@ except NotFound:
     st.stop()
 
 back.draw(context, found.payment)
-result.draw(context, found, came_back_without_paying=bool(query_params.get("cancelled")))
+result.draw(context, found, returned_without_paying=bool(query_params.get("cancelled")))

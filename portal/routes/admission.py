@@ -9,7 +9,7 @@ from domain import identity
 from domain.identity import SignIn, SignInOutcome
 from portal.routes.responses import redirect
 from portal.runtime import cookies, database
-from portal.runtime.sessions import visit_by
+from portal.runtime.sessions import find_signed_in_user
 from portal.runtime.settings import settings
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def admit(call: Call, result: SignIn, next_path: str) -> Response:
 
 def start_session(call: Call, result: SignIn, response: Response) -> Response:
     """Have the browser hold the new session from this response on, and end the one that it had."""
-    earlier = visit_by(call.session_token)
+    earlier = find_signed_in_user(call.session_token)
     if earlier is not None:
         database.transaction(
             identity.revoke_session,

@@ -47,7 +47,7 @@ def _submit(call: Call) -> Response:
     try:
         options = _options(call)
         count = read_snapshot(
-            history_count, actor=actor, account_id=options.account_id, wanted=options.wanted
+            history_count, actor=actor, account_id=options.account_id, filters=options.filters
         )
         job_id, waiting = jobs.start(actor, options)
         is_small = count is not None and not count.is_capped

@@ -26,7 +26,7 @@ from portal.ui.i18n import _
 from portal.ui.labels import errors as error_labels
 from portal.ui.period_picker import Days
 from portal.views.analytics import download as analytics_file
-from portal.views.analytics.filters import NO_COUNTRY, Wanted
+from portal.views.analytics.filters import NO_COUNTRY, AnalyticsFilters
 from portal.views.audit import download as audit_file
 from portal.views.campaigns import codes as codes_file
 from portal.views.staff import review as review_file
@@ -74,7 +74,7 @@ def _show(make: Callable[[Call, Actor], File], call: Call, _reply: Reply) -> Res
 
 # ── What each file is made of ─────────────────────────────────────────────────────────────────
 def _audit(call: Call, actor: Actor, *, extension: str) -> File:
-    wanted = AuditFilter(
+    filters = AuditFilter(
         who=_text(call, "who") or "people",
         action=_text(call, "what"),
         account_id=whole_number(call.given("of")),
@@ -82,7 +82,7 @@ def _audit(call: Call, actor: Actor, *, extension: str) -> File:
         until=_moment(call, "until"),
     )
     write = audit_file.workbook if extension == "xlsx" else audit_file.csv_file
-    content = audit_file.make(actor, wanted, write)
+    content = audit_file.make(actor, filters, write)
     return File(f"audit.{extension}", MEDIA_TYPES[extension], content)
 
 
@@ -112,14 +112,14 @@ def _analytics(call: Call, actor: Actor) -> File:
     if last < first:
         raise InvalidInput("last", "before_first")
     countries = [code or NO_COUNTRY for code in choices.countries]
-    wanted = Wanted(
+    filters = AnalyticsFilters(
         Days(first, last, _one_of(call, "grain", GRAINS)),
         site=_one_of(call, "site", ["", *choices.sites]),
         country=_one_of(call, "country", ["", *countries]),
         currency=_one_of(call, "currency", ["", *choices.currencies]),
         service=_one_of(call, "service", ["", *choices.services]),
     )
-    content = analytics_file.make(actor, wanted, choices)
+    content = analytics_file.make(actor, filters, choices)
     return File(f"analytics-{first}-{last}.xlsx", MEDIA_TYPES["xlsx"], content)
 
 

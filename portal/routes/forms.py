@@ -33,7 +33,7 @@ from portal.routes.requests import (
 )
 from portal.routes.responses import apologise, message, plain_answer, redirect
 from portal.runtime import cookies, logs
-from portal.runtime.sessions import visit_by
+from portal.runtime.sessions import find_signed_in_user
 from portal.runtime.settings import settings
 from portal.runtime.worker_queue import QueueFull, WorkerQueue
 from portal.ui.i18n import _, use
@@ -124,7 +124,7 @@ class Form:
         if request.method != "POST":
             check_keepable(fields)
         call = _call(request, fields, for_signed_in=self._for_signed_in)
-        if self._for_signed_in and call.visit is None:
+        if self._for_signed_in and call.user is None:
             leads_back = self._show is not None and self._leads_back
             return redirect(sign_in_path(own_path(request) if leads_back else "/"))
         if request.method == "POST":
@@ -232,16 +232,16 @@ def form_route(path: str, form: Form) -> Route:
 
 def _call(request: Request, fields: Mapping[str, str], *, for_signed_in: bool) -> Call:
     token = request.cookies.get(cookies.session_cookie(settings()))
-    visit = visit_by(token) if for_signed_in else None
-    if visit is not None:
-        logs.name_actor(visit.actor(client_of(request).address))
+    user = find_signed_in_user(token) if for_signed_in else None
+    if user is not None:
+        logs.name_actor(user.actor(client_of(request).address))
     return Call(
         request=request,
         fields=fields,
         client=client_of(request),
         session_token=token,
         form_secret=_form_cookie_of(request) or secrets.token_urlsafe(32),
-        visit=visit,
+        user=user,
     )
 
 
@@ -251,7 +251,7 @@ def _form_cookie_of(request: Request) -> str | None:
 
 
 def _with_form_cookie(call: Call, response: Response) -> Response:
-    if call.visit is None and _form_cookie_of(call.request) is None:
+    if call.user is None and _form_cookie_of(call.request) is None:
         name = cookies.form_cookie(settings())
         cookies.set_cookie(
             response, name, call.form_secret, settings=settings(), same_site="strict"
@@ -260,7 +260,7 @@ def _with_form_cookie(call: Call, response: Response) -> Response:
 
 
 def _comes_from_own_form(call: Call) -> bool:
-    secret = call.session_token if call.visit is not None else _form_cookie_of(call.request)
+    secret = call.session_token if call.user is not None else _form_cookie_of(call.request)
     if secret is None or not cookies.is_form_token(call.given("form_token"), secret):
         return False
     return is_own_origin(call.request.headers)

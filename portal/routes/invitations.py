@@ -13,7 +13,7 @@ from portal.routes.forms import Form, form_route
 from portal.routes.requests import FIRST, Call, Reply
 from portal.routes.responses import message, redirect, render
 from portal.runtime import cookies, database
-from portal.runtime.sessions import visit_by
+from portal.runtime.sessions import find_signed_in_user
 from portal.runtime.settings import settings
 from portal.ui.i18n import _
 from portal.ui.labels import errors as error_labels
@@ -39,8 +39,8 @@ def _show(call: Call, reply: Reply = FIRST) -> Response:
         offer = database.read_snapshot(invitations.find_offer, token=token)
     except NotFound:
         return _dead_link(call)
-    visit = visit_by(call.session_token)
-    if visit is not None and visit.staff_role is not None and visit.email == offer.email:
+    user = find_signed_in_user(call.session_token)
+    if user is not None and user.staff_role is not None and user.email == offer.email:
         return _not_for_staff(call, Conflict("staff_role"))
     return render(
         call,
@@ -50,8 +50,8 @@ def _show(call: Call, reply: Reply = FIRST) -> Response:
         role=role_name(offer.role),
         rights=role_rights(offer.role),
         token=token,
-        signed_in_as=visit.email if visit else None,
-        is_for_visitor=visit is not None and visit.email == offer.email,
+        signed_in_as=user.email if user else None,
+        is_for_visitor=user is not None and user.email == offer.email,
         sign_in=path_to_sign_in(f"{PATH}?token={quote(token)}"),
         sign_out_token=cookies.form_token(call.session_token or ""),
         display_name=call.given("display_name"),
@@ -59,9 +59,9 @@ def _show(call: Call, reply: Reply = FIRST) -> Response:
 
 
 def _submit(call: Call) -> Response:
-    visit = visit_by(call.session_token)
+    user = find_signed_in_user(call.session_token)
     try:
-        return _accept(call, visit) if visit is not None else _sign_up(call)
+        return _accept(call, user) if user is not None else _sign_up(call)
     except NotFound:
         return _dead_link(call)
     except Conflict as conflict:
@@ -73,13 +73,13 @@ def _not_for_staff(call: Call, conflict: Conflict) -> Response:
     return message(call, title, error_labels.text_of(conflict), status=409)
 
 
-def _accept(call: Call, visit: identity.Visit) -> Response:
-    actor = visit.actor(call.client.address)
+def _accept(call: Call, user: identity.SignedInUser) -> Response:
+    actor = user.actor(call.client.address)
     account_id = database.transaction(
         invitations.accept_invitation, token=call.given("token"), actor=actor
     )
     database.transaction(
-        identity.choose_account, session_id=visit.session_id, account_id=account_id, actor=actor
+        identity.choose_account, session_id=user.session_id, account_id=account_id, actor=actor
     )
     return redirect("/")
 

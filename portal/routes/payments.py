@@ -125,7 +125,7 @@ async def _body(request: Request) -> bytes:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise HTTPException(415)
-    said = _said_length(request)
+    length = _declared_length(request)
     content = bytearray()
     try:
         with fail_after(_BODY_SECONDS):
@@ -137,12 +137,12 @@ async def _body(request: Request) -> bytes:
         raise HTTPException(400) from None
     except TimeoutError:
         raise HTTPException(408) from None
-    if said is not None and said != len(content):
+    if length is not None and length != len(content):
         raise HTTPException(400)
     return bytes(content)
 
 
-def _said_length(request: Request) -> int | None:
+def _declared_length(request: Request) -> int | None:
     """Return how long the body is said to be; raise HTTPException where it cannot be so."""
     text = request.headers.get("content-length")
     if text is None:

@@ -122,18 +122,18 @@ class Call:
     client: identity.Client
     session_token: str | None
     form_secret: str
-    visit: identity.Visit | None
+    user: identity.SignedInUser | None
 
     def given(self, name: str) -> str:
         """Return what was given for `name`, or an empty text."""
         return self.fields.get(name, "")
 
     @property
-    def visitor(self) -> identity.Visit:
+    def visitor(self) -> identity.SignedInUser:
         """Return who is signed in, on a form that needs it."""
-        if self.visit is None:
+        if self.user is None:
             raise RuntimeError("this form is for anyone: nobody need be signed in")
-        return self.visit
+        return self.user
 
 
 @dataclass(frozen=True, slots=True)

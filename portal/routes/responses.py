@@ -48,7 +48,7 @@ def render(
     **values: Any,  # noqa: ANN401 - Jinja takes any
 ) -> HTMLResponse:
     """Return a page that nobody keeps, and in which only our own style and script run."""
-    token_secret = call.session_token if call.visit is not None else call.form_secret
+    token_secret = call.session_token if call.user is not None else call.form_secret
     content = (
         _environment()
         .get_template(template)

@@ -27,7 +27,7 @@ from portal.routes.passkeys import relying_party
 from portal.routes.requests import FIRST, Call, Reply
 from portal.routes.responses import redirect, render
 from portal.runtime import cookies, database
-from portal.runtime.sessions import visit_by
+from portal.runtime.sessions import find_signed_in_user
 from portal.runtime.settings import settings
 from portal.ui import branding
 from portal.ui.i18n import _
@@ -146,7 +146,7 @@ def _submit_set_up(call: Call) -> Response:
 
 def _after_set_up(call: Call) -> Response:
     """Lead on where the set-up is over: whoever sends it again has seen the recovery codes."""
-    if call.request.method == "POST" and visit_by(call.session_token) is not None:
+    if call.request.method == "POST" and find_signed_in_user(call.session_token) is not None:
         return redirect(f"{TWO_FACTOR_PATH}?notice=codes_shown_once")
     return redirect(sign_in_path(_next(call)))
 

@@ -68,7 +68,7 @@ def _submit_password(call: Call) -> Response:
     try:
         renewed = identity.change_password(
             database.form_sessions(),
-            visit=call.visitor,
+            user=call.visitor,
             current_password=call.given("current_password"),
             new_password=call.given("new_password"),
             client=call.client,

@@ -20,7 +20,7 @@ from starlette.routing import Match
 from portal.routes.requests import is_own_origin
 from portal.routes.responses import plain_answer, redirect
 from portal.runtime import cookies
-from portal.runtime.sessions import visit_by
+from portal.runtime.sessions import find_signed_in_user
 from portal.runtime.settings import settings
 from portal.shell.open_pages import (
     POLICY_VIOLATION,
@@ -93,7 +93,10 @@ class SessionGate:
         if scope["method"] not in {"GET", "HEAD"}:
             return plain_answer(405, {"Allow": "GET, HEAD"})
         # No page is loaded for nothing; what is no page, such as an icon, is nobody's.
-        if "text/html" in Headers(scope=scope).get("accept", "") and await _visit(scope) is None:
+        if (
+            "text/html" in Headers(scope=scope).get("accept", "")
+            and await _signed_in_user(scope) is None
+        ):
             return redirect(sign_in_path(_target(scope)))
         return None
 
@@ -103,27 +106,27 @@ class SessionGate:
             await _refuse(send, POLICY_VIOLATION)
             return
         try:
-            visit = await _visit(scope)
+            user = await _signed_in_user(scope)
         except Exception as error:  # noqa: BLE001 - the page tries again by itself
             _log.warning("a page could not connect: %s", error)
             await _refuse(send, TRY_AGAIN_LATER)
             return
-        if visit is None:
+        if user is None:
             await _send_to_sign_in(headers, receive, send)
-        elif not self._pages.has_room(visit.user_id):
-            _log.warning("user %d has too many pages open", visit.user_id)
+        elif not self._pages.has_room(user.user_id):
+            _log.warning("user %d has too many pages open", user.user_id)
             await _refuse(send, POLICY_VIOLATION)
         else:
             page = OpenPage(receive, send)
-            named = _naming_session(scope, visit.session_id)
-            with self._pages.opened(page, session_id=visit.session_id, user_id=visit.user_id):
+            named = _naming_session(scope, user.session_id)
+            with self._pages.opened(page, session_id=user.session_id, user_id=user.user_id):
                 await self._app(named, page.receive, page.send)
 
 
-async def _visit(scope: Scope) -> identity.Visit | None:
+async def _signed_in_user(scope: Scope) -> identity.SignedInUser | None:
     sent = cookie_parser(Headers(scope=scope).get("cookie", ""))
     token = sent.get(cookies.session_cookie(settings()))
-    return await run_in_threadpool(visit_by, token) if token else None
+    return await run_in_threadpool(find_signed_in_user, token) if token else None
 
 
 def _naming_session(scope: Scope, session_id: str) -> Scope:

@@ -18,7 +18,7 @@ from portal.routes.passkeys import answer_in, passkey_values, relying_party
 from portal.routes.requests import FIRST, Call, Reply
 from portal.routes.responses import message, redirect, render
 from portal.runtime import database
-from portal.runtime.sessions import visit_by
+from portal.runtime.sessions import find_signed_in_user
 from portal.runtime.settings import settings
 from portal.ui.i18n import _, current_language
 from portal.ui.labels.forms import fault_text, notice_text
@@ -48,7 +48,7 @@ def routes() -> list[BaseRoute]:
 # ── Sign in ────────────────────────────────────────────────────────────────────────────────────
 def _show_sign_in(call: Call, reply: Reply = FIRST) -> Response:
     next_path = local_path(call.given("next"))
-    if call.request.method == "GET" and visit_by(call.session_token) is not None:
+    if call.request.method == "GET" and find_signed_in_user(call.session_token) is not None:
         return redirect(next_path)
     return render(
         call,

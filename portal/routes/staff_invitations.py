@@ -11,7 +11,7 @@ from portal.routes.forms import Form, form_route
 from portal.routes.requests import FIRST, Call, Reply
 from portal.routes.responses import message, render
 from portal.runtime import cookies, database
-from portal.runtime.sessions import visit_by
+from portal.runtime.sessions import find_signed_in_user
 from portal.runtime.settings import settings
 from portal.ui.i18n import _
 from portal.ui.labels.roles import staff_role_name
@@ -36,7 +36,7 @@ def _show(call: Call, reply: Reply = FIRST) -> Response:
         offer = database.read_snapshot(staff.find_role_offer, token=token)
     except NotFound:
         return _dead_link(call)
-    visit = visit_by(call.session_token)
+    user = find_signed_in_user(call.session_token)
     return render(
         call,
         "staff_invitation.html",
@@ -45,14 +45,14 @@ def _show(call: Call, reply: Reply = FIRST) -> Response:
         role=staff_role_name(offer.role),
         takes_approval=offer.takes_approval,
         token=token,
-        signed_in_as=visit.email if visit else None,
+        signed_in_as=user.email if user else None,
         sign_out_token=cookies.form_token(call.session_token or ""),
         display_name=call.given("display_name"),
     )
 
 
 def _submit(call: Call) -> Response:
-    if visit_by(call.session_token) is not None:
+    if find_signed_in_user(call.session_token) is not None:
         return _show(call, Reply(status=409))
     try:
         signed_in, request = staff.accept_staff_invitation(

@@ -82,8 +82,8 @@ def _what(line: StatementLine) -> str:
     if line.description_code is not None:
         return ledger_labels.description(line.description_code, line.description_parameters)
     count = ngettext("{count} entry", "{count} entries", line.entries)
-    told = count.format(count=formats.number(line.entries))
-    return f"{ledger_labels.kind(line.kind)} · {told}"
+    entries = count.format(count=formats.number(line.entries))
+    return f"{ledger_labels.kind(line.kind)} · {entries}"
 
 
 def _money(statement: Statement, micros: int, *, signed: bool = False) -> str:

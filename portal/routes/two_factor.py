@@ -141,7 +141,7 @@ def _after_proof(call: Call) -> str:
 def _submit_confirm(call: Call) -> Response:
     renewed = identity.confirm_factor(
         database.form_sessions(),
-        visit=call.visitor,
+        user=call.visitor,
         answer=answer_of(call),
         client=call.client,
         policy=settings().policy,

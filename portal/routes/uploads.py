@@ -20,7 +20,7 @@ from domain.uploads import MAX_BYTES, MEBIBYTE, keep_upload, require_upload
 from portal.routes.requests import client_of, is_own_origin, language_of
 from portal.routes.responses import plain_answer, write_down
 from portal.runtime import cookies, database, logs
-from portal.runtime.sessions import visit_by
+from portal.runtime.sessions import find_signed_in_user
 from portal.runtime.settings import settings
 from portal.ui.i18n import _, use
 from portal.ui.labels import errors as error_labels
@@ -105,10 +105,10 @@ def _actor(request: Request, purpose: str) -> Actor:
     form_token = request.headers.get(TOKEN_HEADER, "")
     if not is_own_origin(request.headers) or not cookies.is_form_token(form_token, token):
         raise NotAuthorised
-    visit = visit_by(token)
-    if visit is None:
+    user = find_signed_in_user(token)
+    if user is None:
         raise NotAuthorised
-    actor = visit.actor(client_of(request).address)
+    actor = user.actor(client_of(request).address)
     logs.name_actor(actor)
     require_upload(actor, purpose)
     return actor

@@ -85,14 +85,14 @@ def set_up(settings: Settings) -> None:
         if name.partition(".")[0] in _SOURCES:
             _hand_over(logging.getLogger(name))
     # What a page raises has its line by shell/page_runs.py, with the number that the page shows.
-    logging.getLogger("streamlit.error_util").addFilter(_is_told_once)
+    logging.getLogger("streamlit.error_util").addFilter(_is_reported_once)
     streamlit_logger: Any = sys.modules.get("streamlit.logger")
     if streamlit_logger is not None:
         # Streamlit gives each logger that it makes later a handler of its own by this function.
         streamlit_logger.setup_formatter = _hand_over
 
 
-def _is_told_once(record: logging.LogRecord) -> bool:
+def _is_reported_once(record: logging.LogRecord) -> bool:
     return record.msg != "Uncaught app execution"
 
 
@@ -139,8 +139,8 @@ class _Text(logging.Formatter):
         line of its own.
         """
         first, *rest = super().format(record).splitlines() or [""]
-        told = [getattr(record, name, None) for name in ("request_id", "actor", "role")]
-        where = " ".join(str(each) for each in told if each)
+        message = [getattr(record, name, None) for name in ("request_id", "actor", "role")]
+        where = " ".join(str(each) for each in message if each)
         lines = [f"{first} [{where}]" if where else first, *(f"    {line}" for line in rest)]
         return _without_addresses("\n".join(lines))
 

@@ -208,14 +208,14 @@ def _watched_run(job: Job) -> Callable[[threading.Event], str]:
         started = time.perf_counter()
         runs.inc()
         try:
-            told = job.run(stop)
+            message = job.run(stop)
         except Exception:
             failures.inc()
             raise
         finally:
             figures.job_seconds.labels(job.name).set(time.perf_counter() - started)
         figures.job_success.labels(job.name).set_to_current_time()
-        return told
+        return message
 
     return run
 

@@ -7,7 +7,7 @@ from portal.runtime import database
 from portal.runtime.settings import settings
 
 
-def visit_by(token: str | None) -> identity.Visit | None:
+def find_signed_in_user(token: str | None) -> identity.SignedInUser | None:
     """Return who is signed in by the value of a session cookie now, or None."""
     if not token:
         return None

@@ -98,8 +98,8 @@ def account_or_stop(context: PageContext, *, is_staff_page: bool = False) -> Acc
     account = context.account
     if not is_staff_page and context.visitor.actor.reads_as_staff(account.account_id):
         text = _("You are looking at account {id}, {name}, as a member of staff.")
-        told = text.format(id=account.account_id, name=account.name)
-        st.info(formats.plain(told), icon=":material/visibility:")
+        message = text.format(id=account.account_id, name=account.name)
+        st.info(formats.plain(message), icon=":material/visibility:")
     return account
 
 
@@ -118,7 +118,7 @@ def start() -> PageContext:
             visitor.locale or st.context.locale,
         )
     )
-    context = _view(visitor, _wanted_account(visitor))
+    context = _view(visitor, _requested_account(visitor))
     if context.account is not None and visitor.actor.reads_as_staff(context.account.account_id):
         _remember_look(visitor, context.account.account_id)
     return context
@@ -144,7 +144,7 @@ def _view(visitor: Visitor, account_id: int | None) -> PageContext:
     return PageContext(visitor, account, zone)
 
 
-def _wanted_account(visitor: Visitor) -> int | None:
+def _requested_account(visitor: Visitor) -> int | None:
     named = st.query_params.get("account")
     if named is not None:
         return whole_number(named)

@@ -12,7 +12,7 @@ import streamlit as st
 
 from domain import identity
 from portal.runtime import cookies, database
-from portal.runtime.sessions import visit_by
+from portal.runtime.sessions import find_signed_in_user
 from portal.runtime.settings import settings
 from portal.ui.branding import BUTTON_STYLE
 from portal.ui.urls import sign_in_path
@@ -46,20 +46,20 @@ class Visitor:
 def current_visitor() -> Visitor | None:
     """Return who is signed in in this browser now, or None."""
     token = st.context.cookies.to_dict().get(cookies.session_cookie(settings()))
-    visit = visit_by(token)
-    if token is None or visit is None:
+    user = find_signed_in_user(token)
+    if token is None or user is None:
         return None
-    if visit.touch_due:
-        database.transaction(identity.touch_session, session_id=visit.session_id)
+    if user.touch_due:
+        database.transaction(identity.touch_session, session_id=user.session_id)
     return Visitor(
-        user_id=visit.user_id,
-        display_name=visit.display_name,
-        email=visit.email,
-        locale=visit.locale,
-        time_zone=visit.time_zone,
-        actor=visit.actor(st.context.ip_address),
-        account_id=visit.account_id,
-        session_id=visit.session_id,
+        user_id=user.user_id,
+        display_name=user.display_name,
+        email=user.email,
+        locale=user.locale,
+        time_zone=user.time_zone,
+        actor=user.actor(st.context.ip_address),
+        account_id=user.account_id,
+        session_id=user.session_id,
         form_token=cookies.form_token(token),
     )
 

@@ -36,7 +36,7 @@ class Series(NamedTuple):
     is_rest: bool = False
 
 
-def told_apart(series: Sequence[Series]) -> list[Series]:
+def distinguish(series: Sequence[Series]) -> list[Series]:
     """Return the series under names of their own: a name that is taken has its key behind it.
 
     What has no colour of its own keeps its name, for its key says nothing.

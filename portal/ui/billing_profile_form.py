@@ -193,10 +193,10 @@ def _save(
         return None
     # The same again, by an impatient second click, is the same write.
     once = st.session_state.setdefault(form.widget("once"), {})
-    said = repr((given.kind, given.country, currency)) + "".join(
+    content = repr((given.kind, given.country, currency)) + "".join(
         (given.name, given.email, given.address, given.city or "", given.tax_code or "")
     )
-    write_key = once.setdefault(said, uuid.uuid4().hex)
+    write_key = once.setdefault(content, uuid.uuid4().hex)
     try:
         saved = database.transaction(
             save_profile,

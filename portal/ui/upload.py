@@ -34,20 +34,20 @@ FAULTS = {
 _STYLE = "display:flex;flex-direction:column;gap:.25rem;font-size:.875rem"
 _SCRIPT = """
 (() => {
-  const told = %(told)s;
-  const field = document.getElementById(told.id);
-  const status = document.getElementById(told.id + "-status");
+  const config = %(config)s;
+  const field = document.getElementById(config.id);
+  const status = document.getElementById(config.id + "-status");
   field.onchange = async () => {
     const file = field.files[0];
     if (!file) return;
-    if (file.size > told.most) { status.textContent = told.tooLarge; field.value = ""; return; }
-    status.textContent = told.under_way;
+    if (file.size > config.most) { status.textContent = config.tooLarge; field.value = ""; return; }
+    status.textContent = config.under_way;
     try {
-      const answer = await fetch(told.path + encodeURIComponent(file.name),
-        { method: "PUT", body: file, headers: { [told.header]: told.token } });
-      status.textContent = answer.ok ? told.done.replace("{name}", file.name)
-        : (await answer.text() || told.failed);
-    } catch { status.textContent = told.failed; }
+      const answer = await fetch(config.path + encodeURIComponent(file.name),
+        { method: "PUT", body: file, headers: { [config.header]: config.token } });
+      status.textContent = answer.ok ? config.done.replace("{name}", file.name)
+        : (await answer.text() || config.failed);
+    } catch { status.textContent = config.failed; }
   };
 })();
 """
@@ -65,7 +65,7 @@ def upload_field(
     known = database.read_one(name_of_upload, purpose=purpose, key=key, actor=actor)
     done = _("{name} is here.")
     field_id = f"upload-{key}"
-    told = {
+    message = {
         "id": field_id,
         "path": f"{PATH}/{purpose}/{key}?lang={current_language()}&name=",
         "most": MAX_BYTES,
@@ -77,14 +77,15 @@ def upload_field(
         "failed": _("The file did not arrive. Choose it again."),
     }
     accepted = ",".join(f".{each}" for each in extensions)
+    # No character of a text can end the script: json quotes it, and "<" is escaped.
+    config = json.dumps(message).replace("<", "\\u003c")
     status = "" if known is None else done.format(name=known)
     st.html(
         f'<div style="{_STYLE}"><label for="{field_id}">{html.escape(label)}</label>'
         f'<input type="file" id="{field_id}" accept="{accepted}"'
         f' aria-describedby="{field_id}-status" style="{BUTTON_STYLE}">'
         f'<span id="{field_id}-status" role="status">{html.escape(status)}</span></div>'
-        # No character of a text can end the script: json quotes it, and "<" is escaped.
-        f"<script>{_SCRIPT % {'told': json.dumps(told).replace('<', chr(92) + 'u003c')}}</script>",
+        f"<script>{_SCRIPT % {'config': config}}</script>",
         unsafe_allow_javascript=True,
     )
     return key

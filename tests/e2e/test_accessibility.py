@@ -97,9 +97,9 @@ def test_the_way_to_a_payment_has_no_serious_violation(
     page.get_by_role("button", name="Pay", exact=True).click()
     page.get_by_text("was added to your balance").wait_for()
     assert serious_violations(page) == {}
-    for tab, told in (("payments", "Tick a row"), ("settings", "Billing information")):
+    for tab, message in (("payments", "Tick a row"), ("settings", "Billing information")):
         page.goto(page.url.split("/payment")[0].split("/?")[0] + f"/?tab={tab}")
-        page.get_by_text(told).first.wait_for()
+        page.get_by_text(message).first.wait_for()
         assert serious_violations(page) == {}
 
 

@@ -109,8 +109,8 @@ def test_the_excel_file_has_the_figures_of_the_page(
     assert sum(amounts[name] for name in PARTS) == amounts[END]
     for name, exact_amount in amounts.items():
         assert round(exact_amount) == figure(page, name), name  # yen have no decimals
-    told = {row[0].value: row[1].value for row in book["Summary"].iter_rows(max_row=5)}
-    assert told["Site"] == "Japan"
+    message = {row[0].value: row[1].value for row in book["Summary"].iter_rows(max_row=5)}
+    assert message["Site"] == "Japan"
 
 
 @pytest.mark.parametrize("email", [OWNER, "support@demo.example"])

@@ -27,7 +27,7 @@ def test_each_page_has_its_title_and_our_own_icon(
     hosts: set[str] = set()
     blocked: list[str] = []
     page.on("request", lambda request: hosts.add(urlsplit(request.url).netloc))
-    page.on("console", lambda said: blocked.append(said.text) if said.type == "error" else None)
+    page.on("console", lambda shown: blocked.append(shown.text) if shown.type == "error" else None)
     page.reload()
     expect(page).to_have_title("Billing · Credit Portal")
     icon = page.locator("link[rel='shortcut icon'], link[rel='icon']").first

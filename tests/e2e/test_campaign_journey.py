@@ -54,13 +54,13 @@ def fill_amounts(page: Page) -> None:
 
 def propose_again(page: Page, name: str) -> None:
     """Propose the same under another name, from the form that the first left behind."""
-    told = page.get_by_text("Requested. Another finance member approves or rejects it.")
+    message = page.get_by_text("Requested. Another finance member approves or rejects it.")
     page.get_by_label("Name, for staff").fill(name)
     page.keyboard.press("Tab")
-    expect(told).to_have_count(0)
+    expect(message).to_have_count(0)
     fill_amounts(page)
     page.get_by_role("button", name="Request campaign").click()
-    expect(told).to_be_visible()
+    expect(message).to_be_visible()
 
 
 @pytest.mark.timeout(300)

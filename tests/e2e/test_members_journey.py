@@ -116,8 +116,8 @@ def invite(owner: Page, email: str) -> None:
     """Invite an address from the page of members."""
     owner.get_by_role("textbox", name="Email").fill(email)
     owner.get_by_role("button", name="Send invitation").click()
-    told = owner.get_by_text(f"{email} is invited with the role Reader.")
-    expect(told).to_be_in_viewport()
+    message = owner.get_by_text(f"{email} is invited with the role Reader.")
+    expect(message).to_be_in_viewport()
     expect(owner.get_by_role("textbox", name="Email")).to_have_value("")
     assert "Reader" in row_of(owner, email, "Invitations")
 

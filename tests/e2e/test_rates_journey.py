@@ -66,14 +66,14 @@ def test_finance_changes_what_is_offered(sign_in: Callable[..., Page]) -> None:
     offered.fill("1 2")
     page.get_by_role("button", name="Save").click()
     expect(page.get_by_text("What is offered is at least the least.")).to_be_visible()
-    told = page.get_by_text("It counts for payments from now on.")
+    message = page.get_by_text("It counts for payments from now on.")
     for amounts in ("30 60 90", "40 80"):
         offered.fill(amounts)
         page.get_by_role("button", name="Save").click()
-        expect(told).to_be_visible()
+        expect(message).to_be_visible()
         # Any act takes the words away, so that the next time they are those of the next time.
         choose(page, "Change the limits of", "CZK", "CZK")
-        expect(told).to_have_count(0)
+        expect(message).to_have_count(0)
         choose(page, "Change the limits of", "CHF", "CHF")
         await_form(page, least="20")
         expect(offered).to_have_value(amounts)

@@ -146,8 +146,8 @@ def test_a_customer_is_looked_up_and_shut_out(
     for _ in range(2):  # what asked closes, and asks again
         fill_in(why, "Stolen card")
         confirm(page, "Sign out everywhere", f"{email} is signed out in all browsers")
-        told = page.get_by_text(f"{email} is signed out everywhere, and can sign in again.")
-        expect(told).to_be_in_viewport()
+        message = page.get_by_text(f"{email} is signed out everywhere, and can sign in again.")
+        expect(message).to_be_in_viewport()
         expect(why).to_have_value("")
     fill_in(why, "Stolen card")
     confirm(page, "Disable person", f"{email} is signed out everywhere and cannot sign in")

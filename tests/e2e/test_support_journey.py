@@ -111,11 +111,11 @@ def test_above_the_limit_a_second_person_approves(
     assert serious_violations(other) == {}
     open_popover(waiting, "Approve…")
     other.get_by_role("button", name="Give goodwill credit of ₫90,000,000").click()
-    told = other.get_by_text(
+    message = other.get_by_text(
         re.compile(rf"^Give goodwill credit of ₫90,000,000, .*\({account}\)\.")
     )
-    expect(told).to_contain_text("Approved and done.")
-    expect(told).to_be_in_viewport()
+    expect(message).to_contain_text("Approved and done.")
+    expect(message).to_be_in_viewport()
 
     finance.goto(finance.url.split("/approvals")[0] + f"/account?account={account}")
     expect(finance.get_by_role("link", name="Balance ₫90,000,000")).to_be_visible()

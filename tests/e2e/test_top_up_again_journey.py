@@ -46,9 +46,9 @@ def pay(page: Page, way: str) -> None:
         page.get_by_role("button", name="Pay", exact=True).click()
 
 
-def see(page: Page, told: str) -> None:
+def see(page: Page, message: str) -> None:
     """Wait for words that follow a gateway's answer; several processes have a part in it."""
-    expect(page.get_by_text(told)).to_be_visible(timeout=30_000)
+    expect(page.get_by_text(message)).to_be_visible(timeout=30_000)
 
 
 def top_up(page: Page, way: str, *, has_profile: bool) -> None:
@@ -114,13 +114,13 @@ def test_errors_stand_at_their_field_in_view(
 
     amount = page.get_by_role("textbox", name="Or another amount")
     expect(amount).to_have_attribute("placeholder", "$25.00")
-    for typed, told in (
+    for typed, message in (
         ("1,5", "Did you mean 1.50 or 1,500.00 USD?"),
         ("3", "Minimum is $25.00."),
     ):
         amount.fill(typed)
         page.get_by_role("button", name="Continue").click()
-        expect(page.get_by_text(told)).to_be_in_viewport()
+        expect(page.get_by_text(message)).to_be_in_viewport()
         expect(amount).to_be_focused()
     # What was touched last counts, and Back keeps it.
     page.get_by_text("$50.00", exact=True).first.click()
@@ -220,13 +220,13 @@ def test_billing_information_is_saved_twice(
 ) -> None:
     page = sign_in(new_owner("vn"), path="/billing?tab=settings")
     address = page.get_by_label("Address")
-    told = page.get_by_text("Saved. Receipts from now on show this.")
+    message = page.get_by_text("Saved. Receipts from now on show this.")
     for street in ("1 Nguyen Hue", "2 Nguyen Hue"):
         address.fill(street)
         page.get_by_role("button", name="Save", exact=True).click()
-        expect(told).to_be_visible()
+        expect(message).to_be_visible()
         expect(address).to_have_value(street)
         page.reload()
         address.wait_for()
-        expect(told).to_have_count(0)
+        expect(message).to_have_count(0)
     expect(page.get_by_text("What it said before")).to_be_visible()

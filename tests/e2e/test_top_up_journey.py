@@ -84,16 +84,16 @@ def test_dong_by_vnpay_raise_the_balance(
 
 
 @pytest.mark.parametrize(
-    ("choice", "told"),
+    ("choice", "message"),
     [("Cancel", "was cancelled"), ("Fail: not enough money", "VNPay declined this payment")],
 )
 def test_what_was_not_paid_is_not_credited(
-    new_owner: Callable[[str], str], sign_in: Callable[..., Page], choice: str, told: str
+    new_owner: Callable[[str], str], sign_in: Callable[..., Page], choice: str, message: str
 ) -> None:
     page = sign_in(new_owner("vn"))
     leave_for_vnpay(page)
     page.get_by_role("button", name=choice).click()
-    expect(page.get_by_text(told)).to_be_visible()
+    expect(page.get_by_text(message)).to_be_visible()
     expect(page.get_by_role("link", name="Balance ₫0")).to_be_visible()
     expect(page.get_by_text("Credit", exact=True)).to_have_count(0)
     # The amount stays, and another method is one click away.

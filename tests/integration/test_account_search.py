@@ -29,8 +29,10 @@ def rename(session: Session, name: str) -> int:
     return account
 
 
-def found(session: Session, sought: str) -> list[int]:
-    return [one.account_id for one in find_accounts(session, actor=SUPPORT, sought=sought)]
+def found(session: Session, search_text: str) -> list[int]:
+    return [
+        one.account_id for one in find_accounts(session, actor=SUPPORT, search_text=search_text)
+    ]
 
 
 def test_any_part_of_a_name_finds_it_whatever_its_case(session: Session) -> None:
@@ -43,8 +45,8 @@ def test_wildcards_are_letters_like_others(session: Session) -> None:
     account = rename(session, "Fifty % off")
     rename(session, "Fifty or so off")
     assert found(session, "fifty %") == [account]
-    for sought in ("fifty _", "f%y", "%%%", "\\"):
-        assert found(session, sought) == []
+    for search_text in ("fifty _", "f%y", "%%%", "\\"):
+        assert found(session, search_text) == []
 
 
 def test_a_start_of_two_letters_finds_names(session: Session) -> None:
@@ -69,8 +71,8 @@ def test_a_payment_is_found_by_our_reference_and_the_gateways(session: Session) 
         """),
         {"account": account},
     )
-    for sought in ("abcdefghjklmnpqrstuv", "5O190127TN364715T", " 3C679366HH908993F "):
-        assert found(session, sought) == [account]
+    for search_text in ("abcdefghjklmnpqrstuv", "5O190127TN364715T", " 3C679366HH908993F "):
+        assert found(session, search_text) == [account]
 
 
 def test_a_voucher_code_finds_who_redeemed_it(session: Session) -> None:
@@ -89,8 +91,8 @@ def test_what_was_named_exactly_comes_first(session: Session) -> None:
 
 def test_number_is_found_as_people_write_it(session: Session) -> None:
     account, other = make_account(session), make_account(session)
-    for sought in (f"#{account}", f" # {account} ", str(account)):
-        assert found(session, sought) == [account]
+    for search_text in (f"#{account}", f" # {account} ", str(account)):
+        assert found(session, search_text) == [account]
     named = rename(session, f"Order #{other}")
     assert found(session, f"#{other}") == [other, named]
     assert found(session, "#") == []
@@ -102,12 +104,12 @@ def test_a_search_for_nothing_shows_the_newest(session: Session) -> None:
     assert found(session, " ") == made[: -FOUND_LIMIT - 1 : -1]
 
 
-@pytest.mark.parametrize("sought", ["x" * 500, "9" * 50, "\x00", "a\x00b", "\ud800", "@", "'"])
-def test_odd_words_find_nothing(session: Session, sought: str) -> None:
+@pytest.mark.parametrize("search_text", ["x" * 500, "9" * 50, "\x00", "a\x00b", "\ud800", "@", "'"])
+def test_odd_words_find_nothing(session: Session, search_text: str) -> None:
     make_account(session)
-    assert found(session, sought) in ([], found(session, ""))
+    assert found(session, search_text) in ([], found(session, ""))
 
 
 def test_customers_search_nothing(session: Session) -> None:
     with pytest.raises(NotAuthorised):
-        find_accounts(session, actor=user_actor(5), sought="a")
+        find_accounts(session, actor=user_actor(5), search_text="a")

@@ -145,26 +145,26 @@ PAID = ("entry", "top_up", ASKED.micros)
 
 
 def test_requested_amount_is_no_money(sessions: sessionmaker[Session]) -> None:
-    told = Told(sessions)
-    assert told.items() == [CREATED]
+    message = Told(sessions)
+    assert message.items() == [CREATED]
     with sessions() as session:
         viewer = user_actor(1, staff_role=StaffRole.SUPPORT)
         (created,) = (
-            each for each in timeline(session, viewer, told.account) if each.kind == "payment"
+            each for each in timeline(session, viewer, message.account) if each.kind == "payment"
         )
     assert created.details["amount"] == [ASKED.micros, "VND"]
 
 
 def test_payment_and_its_refund_are_told_once(sessions: sessionmaker[Session]) -> None:
-    told = Told(sessions)
+    message = Told(sessions)
     now = datetime.now(UTC)
-    told.apply(
-        paid(told.reference, ASKED),
-        told.refund(RefundState.PENDING, now),
-        told.refund(RefundState.FAILED, now + timedelta(minutes=1)),
-        told.refund(RefundState.SUCCEEDED, now + timedelta(minutes=2)),
+    message.apply(
+        paid(message.reference, ASKED),
+        message.refund(RefundState.PENDING, now),
+        message.refund(RefundState.FAILED, now + timedelta(minutes=1)),
+        message.refund(RefundState.SUCCEEDED, now + timedelta(minutes=2)),
     )
-    assert told.items() == [
+    assert message.items() == [
         CREATED,
         PAID,
         ("entry", "refund", -ASKED.micros),
@@ -174,15 +174,15 @@ def test_payment_and_its_refund_are_told_once(sessions: sessionmaker[Session]) -
 
 
 def test_dispute_is_told_once(sessions: sessionmaker[Session]) -> None:
-    told = Told(sessions)
+    message = Told(sessions)
     now = datetime.now(UTC)
-    told.apply(
-        paid(told.reference, ASKED),
-        told.dispute(DisputeState.OPEN, now),
-        told.dispute(DisputeState.LOST, now + timedelta(minutes=1)),
-        told.dispute(DisputeState.WON, now + timedelta(minutes=2)),
+    message.apply(
+        paid(message.reference, ASKED),
+        message.dispute(DisputeState.OPEN, now),
+        message.dispute(DisputeState.LOST, now + timedelta(minutes=1)),
+        message.dispute(DisputeState.WON, now + timedelta(minutes=2)),
     )
-    assert told.items() == [
+    assert message.items() == [
         CREATED,
         PAID,
         ("payment", "dispute_opened", None),
@@ -194,21 +194,21 @@ def test_dispute_is_told_once(sessions: sessionmaker[Session]) -> None:
 def test_decisions_of_finance_are_told_once(
     sessions: sessionmaker[Session], checker: Actor
 ) -> None:
-    told = Told(sessions)
-    told.apply(paid(told.reference, dong(330_000), number="money-1"))
+    message = Told(sessions)
+    message.apply(paid(message.reference, dong(330_000), number="money-1"))
     with sessions.begin() as session:
-        (case,) = reviews_of(session, payment_id=told.payment_id, actor=checker).waiting
+        (case,) = reviews_of(session, payment_id=message.payment_id, actor=checker).waiting
         refuse_payment(
             session,
-            payment_id=told.payment_id,
-            doubt_id=case.doubt.id,
+            payment_id=message.payment_id,
+            doubt_id=case.case.id,
             reason="Seen",
             actor=checker,
         )
     with sessions.begin() as session:
-        (decided,) = reviews_of(session, payment_id=told.payment_id, actor=checker).decided
+        (decided,) = reviews_of(session, payment_id=message.payment_id, actor=checker).decided
         record_return(session, review_id=decided.review_id, reference="FT 1", actor=checker)
-    assert told.items() == [
+    assert message.items() == [
         CREATED,
         ("payment", "wrong_amount", None),
         ("payment", "refused_by_staff", None),
@@ -217,12 +217,12 @@ def test_decisions_of_finance_are_told_once(
 
 
 def test_refund_of_finance_is_told_once(sessions: sessionmaker[Session], checker: Actor) -> None:
-    told = Told(sessions)
-    told.apply(paid(told.reference, ASKED))
-    wish = RefundPayment(told.payment_id, ASKED.micros, ASKED.currency)
+    message = Told(sessions)
+    message.apply(paid(message.reference, ASKED))
+    wish = RefundPayment(message.payment_id, ASKED.micros, ASKED.currency)
     with sessions.begin() as session:
-        do(session, told.account, wish, checker, "refund")
-    assert told.items() == [CREATED, PAID, ("entry", "refund", -ASKED.micros)]
+        do(session, message.account, wish, checker, "refund")
+    assert message.items() == [CREATED, PAID, ("entry", "refund", -ASKED.micros)]
 
 
 def test_pages_give_everything_once(session: Session, agent: Actor) -> None:

@@ -67,8 +67,8 @@ def date_of_top_up(session: Session, clock: TestClock) -> date:
     account, owner = payer(session)
     started = begin(session, gateway, account, owner, dong(550_000))
     money = paid(started.reference, dong(550_000))
-    told_at = datetime(2026, 2, 3, 1, tzinfo=UTC)
-    clock.instant = told_at
+    reported_at = datetime(2026, 2, 3, 1, tzinfo=UTC)
+    clock.instant = reported_at
     apply_updates(
         session,
         gateway=gateway,

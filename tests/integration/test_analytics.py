@@ -109,15 +109,15 @@ def accounts(session: Session, clock: TestClock) -> Accounts:
 
 
 def report(
-    session: Session, first: date = date(2026, 3, 5), last: date = TODAY, **wanted: Any
+    session: Session, first: date = date(2026, 3, 5), last: date = TODAY, **expected: Any
 ) -> AnalyticsReport:
-    return analytics_report(session, actor=FINANCE, first=first, last=last, **wanted)
+    return analytics_report(session, actor=FINANCE, first=first, last=last, **expected)
 
 
-def shares(session: Session, currency: str = "JPY", **wanted: Any) -> AccountShares:
-    first = wanted.pop("first", date(2026, 3, 5))
+def shares(session: Session, currency: str = "JPY", **expected: Any) -> AccountShares:
+    first = expected.pop("first", date(2026, 3, 5))
     return account_shares(
-        session, actor=FINANCE, first=first, last=TODAY, currency=currency, **wanted
+        session, actor=FINANCE, first=first, last=TODAY, currency=currency, **expected
     )
 
 
@@ -255,9 +255,9 @@ def test_the_filters_of_the_report_find_its_accounts(session: Session, accounts:
         {"service": "gpu-vm"},
         {"site": "jp"},
     ]
-    for wanted in filters:
-        found = shares(session, **wanted)
-        whole = report(session, currency="JPY", **wanted).totals["JPY"].used_micros
+    for expected in filters:
+        found = shares(session, **expected)
+        whole = report(session, currency="JPY", **expected).totals["JPY"].used_micros
         assert sum(one.used_micros for one in found.accounts) == whole
     assert shares(session, site="global").accounts == ()
     assert [one.account_id for one in shares(session, country="JP").accounts] == [accounts.tokyo]

@@ -114,8 +114,8 @@ def test_a_stranger_can_compute_it(session: Session) -> None:
     start = datetime(1970, 1, 1, tzinfo=UTC)
     for position, kept, number, recorded_at, *rest in rows:
         micros = (recorded_at - start) // timedelta(microseconds=1)
-        said = json.dumps([position, number, micros, *rest], separators=(",", ":"))
-        digest = hashlib.sha256(digest + said.encode("utf-8")).digest()
+        shown = json.dumps([position, number, micros, *rest], separators=(",", ":"))
+        digest = hashlib.sha256(digest + shown.encode("utf-8")).digest()
         assert bytes(kept) == digest
     assert len(rows) >= 5
 

@@ -184,13 +184,13 @@ ACTIONS: dict[str, tuple[Callable[[Session, int, Actor], Any], set[str]]] = {
         ),
         {"support", "admin"},
     ),
-    "find accounts": (lambda s, _, actor: find_accounts(s, actor=actor, sought=""), STAFF),
+    "find accounts": (lambda s, _, actor: find_accounts(s, actor=actor, search_text=""), STAFF),
     "see the analytics": (
         lambda s, _, actor: analytics_choices(s, actor=actor),
         {"finance", "admin"},
     ),
     "see the balance": (call(account_overview), MEMBERS | STAFF),
-    "see the history": (call(history_page, wanted=HistoryFilter()), MEMBERS | STAFF),
+    "see the history": (call(history_page, expected=HistoryFilter()), MEMBERS | STAFF),
     "see the members": (call(members.list_members), MEMBERS | STAFF),
     "invite a member": (
         call(

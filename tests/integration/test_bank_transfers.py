@@ -309,10 +309,10 @@ def test_same_amount_on_the_same_day_wants_a_confirmation(session: Session) -> N
     record(session, account, bank_reference="FT4", amount=dong(19_999_999))
     record(session, other, bank_reference="FT5")
     confirmed = record(session, account, bank_reference="FT2", is_confirmed=True)
-    told = session.scalars(
+    message = session.scalars(
         text("SELECT details FROM audit_log WHERE details ->> 'confirmed_beside' IS NOT NULL")
     ).one()
-    assert (told["transfer"], told["confirmed_beside"]) == (confirmed, first)
+    assert (message["transfer"], message["confirmed_beside"]) == (confirmed, first)
 
 
 def test_refused_transfer_is_no_reason_to_confirm(session: Session) -> None:

@@ -639,7 +639,7 @@ def test_the_log_names_the_fields_and_tells_nothing_of_what_they_say(
         )
     ).one()
     for table in kept:
-        said = json.dumps(table, ensure_ascii=False)
-        assert "billing_profile" in said
+        shown = json.dumps(table, ensure_ascii=False)
+        assert "billing_profile" in shown
         for value in ("Lan", "Sample", "example.com", "Lyon", "303265045"):
-            assert value not in said
+            assert value not in shown

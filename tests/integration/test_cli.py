@@ -61,10 +61,10 @@ def run(
         monkeypatch.setattr(sys, "argv", ["portal", *arguments])
         with pytest.raises(SystemExit) as ended:
             cli.main()
-        said = capfd.readouterr()
-        assert "Traceback" not in said.out + said.err
+        shown = capfd.readouterr()
+        assert "Traceback" not in shown.out + shown.err
         code = ended.value.code
-        return (code if isinstance(code, int) else int(code is not None)), said.out, said.err
+        return (code if isinstance(code, int) else int(code is not None)), shown.out, shown.err
 
     yield run
     signal.signal(signal.SIGTERM, before)
@@ -241,8 +241,8 @@ def test_a_right_ledger_is_right_and_a_wrong_one_is_exit_1(
     with sessions.begin() as session:
         account_id = factories.make_account(session)
         factories.grant(session, account_id, 10)
-    said = "Top-ups without a payment, imported by the system: 1\nThe ledger is right.\n"
-    assert run("verify-ledger") == (0, said, "")
+    shown = "Top-ups without a payment, imported by the system: 1\nThe ledger is right.\n"
+    assert run("verify-ledger") == (0, shown, "")
     with sessions.begin() as session:
         session.execute(text("UPDATE account_balances SET balance_micros = balance_micros + 7"))
     code, out, err = run("verify-ledger")
@@ -393,16 +393,16 @@ def test_it_serves_says_where_and_stops_cleanly(
     environment: dict[str, str], stop: signal.Signals
 ) -> None:
     with _portal(environment, "serve") as portal:
-        said = _wait_for(portal, READY)
-        assert f"http://localhost:{environment['PORT']} " in said
+        shown = _wait_for(portal, READY)
+        assert f"http://localhost:{environment['PORT']} " in shown
         assert _get(environment, "/ready") == b'{"status":"ok"}'
         assert b"<form" in _get(environment, "/sign-in")
         portal.send_signal(stop)
         rest, _ = portal.communicate(timeout=PATIENCE_SECONDS)
     assert portal.returncode == 0
     assert rest.endswith("Stopped.\n")
-    assert demo.PASSWORD not in said + rest
-    assert "Traceback" not in said + rest
+    assert demo.PASSWORD not in shown + rest
+    assert "Traceback" not in shown + rest
 
 
 def test_gateway_that_is_configured_badly_leaves_the_others(environment: dict[str, str]) -> None:
@@ -415,9 +415,9 @@ def test_gateway_that_is_configured_badly_leaves_the_others(environment: dict[st
     }
     fault = "The gateway stripe is not offered: STRIPE_WEBHOOK_SECRETS is the demo's"
     with _portal(environment, "serve") as portal:
-        told = _wait_for(portal, READY)
+        message = _wait_for(portal, READY)
         (line,) = (
-            json.loads(line) for line in told.splitlines() if "portal.runtime.gateways" in line
+            json.loads(line) for line in message.splitlines() if "portal.runtime.gateways" in line
         )
         assert (line["level"], line["message"].startswith(fault)) == ("ERROR", True)
         assert fault in _wait_for(portal, "is not offered")
@@ -425,18 +425,18 @@ def test_gateway_that_is_configured_badly_leaves_the_others(environment: dict[st
         assert _status(environment, "/webhooks/vnpay") == 200
         assert _status(environment, "/webhooks/stripe") == 404
         portal.send_signal(signal.SIGTERM)
-        told += portal.communicate(timeout=PATIENCE_SECONDS)[0]
-    assert "sk_live_of_these_tests" not in told
-    assert "whsec_" not in told
+        message += portal.communicate(timeout=PATIENCE_SECONDS)[0]
+    assert "sk_live_of_these_tests" not in message
+    assert "whsec_" not in message
 
 
 def test_a_start_that_fails_is_one_sentence(environment: dict[str, str]) -> None:
     environment["DATABASE_URL"] = f"postgresql://nobody@127.0.0.1:{_free_port()}/nothing"
     with _portal(environment, "serve") as portal:
-        said, _ = portal.communicate(timeout=PATIENCE_SECONDS)
+        shown, _ = portal.communicate(timeout=PATIENCE_SECONDS)
     assert portal.returncode == 1
-    assert "The database does not answer as it should: " in said
-    assert "Traceback" not in said
+    assert "The database does not answer as it should: " in shown
+    assert "Traceback" not in shown
 
 
 def test_the_jobs_run_in_a_process_of_their_own(
@@ -498,9 +498,9 @@ def _portal(environment: dict[str, str], command: str) -> Iterator[subprocess.Po
 def _wait_for(portal: subprocess.Popen[str], words: str) -> str:
     """Read what the portal says up to the line with these words; the test's time limit ends it."""
     assert portal.stdout is not None
-    said = ""
+    shown = ""
     for line in portal.stdout:
-        said += line
+        shown += line
         if words in line:
-            return said
-    raise AssertionError(f"it ended without {words!r}:\n{said}")
+            return shown
+    raise AssertionError(f"it ended without {words!r}:\n{shown}")

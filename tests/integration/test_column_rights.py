@@ -118,8 +118,8 @@ def test_a_user_who_may_not_become_the_runtime_role_is_told_of(
             engine.dispose()
     finally:
         run_on_server(f"DROP ROLE {name}")
-    (told,) = [record.getMessage() for record in caplog.records if record.name == "db.engine"]
-    assert f"may not become {RUNTIME_ROLE}" in told
+    (message,) = [record.getMessage() for record in caplog.records if record.name == "db.engine"]
+    assert f"may not become {RUNTIME_ROLE}" in message
 
 
 @pytest.mark.parametrize("table", sorted(MONEY))

@@ -198,9 +198,9 @@ def test_credit_note_of_a_refund_that_was_not_paid_is_cancelled(
     )
     with sessions() as session:
         letters = session.scalars(select(OutboxMessage).order_by(OutboxMessage.id)).all()
-        told = [parameters_of(session, each) for each in letters]
-    assert [each["place"] for each in told] == [1, 2, 3]
-    assert [each["is_cancellation"] for each in told] == [False, False, True]
+        message = [parameters_of(session, each) for each in letters]
+    assert [each["place"] for each in message] == [1, 2, 3]
+    assert [each["is_cancellation"] for each in message] == [False, False, True]
 
 
 def test_refund_that_is_paid_in_the_end_gets_another_credit_note(
@@ -317,8 +317,8 @@ def test_staff_send_a_receipt_again(
     with sessions.begin() as session:
         with pytest.raises(NotAuthorised):
             resend_receipt(session, vault=VAULT, reference=reference, actor=owner)
-        told = resend_receipt(session, vault=VAULT, reference=reference, actor=support)
-    assert told == "lan@example.com"
+        message = resend_receipt(session, vault=VAULT, reference=reference, actor=support)
+    assert message == "lan@example.com"
     with sessions() as session:
         assert len(session.scalars(select(OutboxMessage.id)).all()) == 2
 

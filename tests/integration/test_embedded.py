@@ -98,7 +98,7 @@ class OtherProcess:
 
     def __init__(self, ground: Path, data: Path, options: dict[str, Any]) -> None:
         user: Account | None = options.get("user")
-        told = {
+        message = {
             "data": str(data),
             "store": str(ground / "store"),
             "user": None if user is None else [user.user_id, user.group_id],
@@ -106,7 +106,7 @@ class OtherProcess:
         }
         self.reports: list[str] = []
         self._popen = subprocess.Popen(  # noqa: S603 - this file
-            [sys.executable, "-W", "error", __file__, json.dumps(told)],
+            [sys.executable, "-W", "error", __file__, json.dumps(message)],
             cwd=ROOT,
             env={
                 **os.environ,
@@ -123,11 +123,11 @@ class OtherProcess:
         """Wait until the process says `key`, and return what it says of it."""
         assert self._popen.stdout is not None
         for line in self._popen.stdout:
-            said = json.loads(line)
-            if "report" in said:
-                self.reports.append(said["report"])
-            if key in said:
-                return said[key]
+            shown = json.loads(line)
+            if "report" in shown:
+                self.reports.append(shown["report"])
+            if key in shown:
+                return shown[key]
         raise AssertionError(f"the process ended without {key}; it said {self.reports}")
 
     def tell(self, words: str) -> None:
@@ -625,8 +625,8 @@ def test_processes_that_start_together_make_one_database(fresh_ground: Ground) -
     others = [fresh_ground.start() for _ in range(4)]
     servers = {other.hear("server") for other in others}
     assert len(servers) == 1
-    said = [words for other in others for words in other.reports]
-    assert sum("Making a new database" in words for words in said) == 1
+    shown = [words for other in others for words in other.reports]
+    assert sum("Making a new database" in words for words in shown) == 1
 
 
 def test_the_last_process_to_release_stops_the_server(ground: Ground) -> None:

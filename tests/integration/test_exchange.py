@@ -139,18 +139,20 @@ def test_what_was_in_force_before_and_after_is_written_down(session: Session) ->
     rows = session.execute(
         text("SELECT action, details FROM audit_log WHERE action LIKE '%_rate' ORDER BY id")
     ).all()
-    told = [(row.action, *(row.details[name] for name in ("rate", "from", "to"))) for row in rows]
-    before, after = told[1][3], told[3][3]
+    message = [
+        (row.action, *(row.details[name] for name in ("rate", "from", "to"))) for row in rows
+    ]
+    before, after = message[1][3], message[3][3]
     assert (before["rate"], before["price"], before["pair"]) == (first, "25400", "USD/VND")
     assert (after["price"], after["margin_basis_points"]) == ("25900.5", 150)
-    assert told[:4] == [
+    assert message[:4] == [
         ("propose_rate", first, None, before),
         ("approved_rate", first, None, before),
         ("propose_rate", second, before, after),
         ("approved_rate", second, before, after),
     ]
-    assert told[4][:3] == ("propose_rate", refused, after)
-    assert told[5] == ("refused_rate", refused, after, after)
+    assert message[4][:3] == ("propose_rate", refused, after)
+    assert message[5] == ("refused_rate", refused, after, after)
 
 
 def test_two_decisions_at_once_decide_once(sessions: sessionmaker[Session]) -> None:
@@ -258,8 +260,8 @@ def test_far_rate_is_audited_with_distance_and_reason(session: Session) -> None:
         text("SELECT details FROM audit_log WHERE details ->> 'rate' = :rate ORDER BY id"),
         {"rate": str(far)},
     ).scalars()
-    told = [(row["distance_percent"], row["reason"]) for row in rows]
-    assert told == [("10.00", "The central bank let it go")] * 2
+    message = [(row["distance_percent"], row["reason"]) for row in rows]
+    assert message == [("10.00", "The central bank let it go")] * 2
     assert list_rates(session, actor=CHECKER)[0].reason == "The central bank let it go"
 
 

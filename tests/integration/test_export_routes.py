@@ -115,11 +115,11 @@ def an_owner(account: int) -> Actor:
     return actor
 
 
-def visit_of(client: TestClient) -> identity.Visit:
+def signed_in_user(client: TestClient) -> identity.SignedInUser:
     token = client.cookies["credit_portal_session"]
-    visit = database.read_snapshot(identity.session_actor, token=token, policy=settings().policy)
-    assert visit is not None
-    return visit
+    user = database.read_snapshot(identity.session_actor, token=token, policy=settings().policy)
+    assert user is not None
+    return user
 
 
 def form_token(client: TestClient) -> str:
@@ -217,8 +217,8 @@ def test_a_zone_that_only_this_machine_knows_is_utc_in_the_file(account: int) ->
         rows = list(csv.DictReader(file))
     assert rows
     for row in rows:
-        told = datetime.fromisoformat(row["Time (UTC)"]).replace(microsecond=0, tzinfo=None)
-        assert datetime.fromisoformat(row["Date (UTC)"]) == told
+        message = datetime.fromisoformat(row["Time (UTC)"]).replace(microsecond=0, tzinfo=None)
+        assert datetime.fromisoformat(row["Date (UTC)"]) == message
 
 
 def test_access_that_ends_while_a_file_is_answered_is_no_fault(
@@ -285,7 +285,7 @@ def test_a_number_of_no_file_is_not_found(browser: TestClient, number: str) -> N
 def test_who_waits_for_a_file_is_told_to_wait_with_the_next(
     browser: TestClient, account: int
 ) -> None:
-    actor = visit_of(browser).actor("127.0.0.1")
+    actor = signed_in_user(browser).actor("127.0.0.1")
     options = ExportOptions(account, HistoryFilter(), "csv", "UTC", "en")
     database.transaction(export_jobs.begin_export, actor=actor, options=options)
     answer = ask(browser, account)
@@ -303,7 +303,7 @@ def test_a_file_that_takes_long_is_watched_on_its_page(
     location = answer.headers["location"]
     assert location.startswith("/?tab=history&service=gpu-vm&export=")
     job_id = job_of(answer)
-    actor = visit_of(browser).actor("127.0.0.1")
+    actor = signed_in_user(browser).actor("127.0.0.1")
     wait_for_end(actor, job_id)
     assert jobs.find(actor, job_id).state is ExportState.DONE
     assert browser.get(f"/exports/file?id={job_id}").content.startswith(b"\xef\xbb\xbfDate (")
@@ -325,7 +325,7 @@ def test_an_address_from_elsewhere_leads_nowhere_else(
     assert location.startswith("/?")
     assert "\n" not in location
     assert job_of(answer) != 77
-    wait_for_end(visit_of(browser).actor("127.0.0.1"), job_of(answer))
+    wait_for_end(signed_in_user(browser).actor("127.0.0.1"), job_of(answer))
 
 
 def test_a_process_that_fails_is_told_and_leaves_nothing(
@@ -463,10 +463,10 @@ def test_the_process_knows_no_secret_of_the_portal(monkeypatch: pytest.MonkeyPat
 def test_the_worker_says_why_it_ended_without_telling_values(account: int) -> None:
     actor = an_owner(account)
     options = ExportOptions(account, HistoryFilter(text="test-model"), "csv", "No/Zone", "en")
-    told = worker.describe(actor, options, 1, jobs.folder() / "1.csv")
+    message = worker.describe(actor, options, 1, jobs.folder() / "1.csv")
     done = subprocess.run(  # noqa: S603
         [sys.executable, "-m", worker.__name__],
-        input=json.dumps(told),
+        input=json.dumps(message),
         env=jobs.environment(),
         capture_output=True,
         text=True,

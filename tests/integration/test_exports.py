@@ -98,14 +98,14 @@ def account(session: Session, clock: TestClock) -> int:
     return account
 
 
-def options(account: int, file_format: str, **wanted: Any) -> ExportOptions:
-    return ExportOptions(account, HistoryFilter(**wanted), file_format, ZONE, "en")
+def options(account: int, file_format: str, **filters: Any) -> ExportOptions:
+    return ExportOptions(account, HistoryFilter(**filters), file_format, ZONE, "en")
 
 
-def write(session: Session, folder: Path, wanted: ExportOptions) -> Path:
-    path = folder / f"history.{wanted.file_format}"
+def write(session: Session, folder: Path, filters: ExportOptions) -> Path:
+    path = folder / f"history.{filters.file_format}"
     write_export(
-        session, path, actor=SYSTEM, options=wanted, made_at=datetime(2026, 4, 1, tzinfo=UTC)
+        session, path, actor=SYSTEM, options=filters, made_at=datetime(2026, 4, 1, tzinfo=UTC)
     )
     return path
 
@@ -129,16 +129,16 @@ def test_a_workbook_has_every_row_of_the_page_in_its_order(
     session: Session, account: int, tmp_path: Path
 ) -> None:
     top, rows = sheet(write(session, tmp_path, options(account, "xlsx")))
-    page = history_page(session, actor=SYSTEM, account_id=account, wanted=HistoryFilter())
+    page = history_page(session, actor=SYSTEM, account_id=account, filters=HistoryFilter())
     assert len(rows) == len(page.rows) == 17
-    for told, row in zip(rows, page.rows, strict=True):
+    for message, row in zip(rows, page.rows, strict=True):
         local = row.occurred_at.astimezone(ZoneInfo(ZONE)).replace(tzinfo=None, microsecond=0)
-        assert told[f"Date ({ZONE})"] == local
-        assert datetime.fromisoformat(told["Time (UTC)"]) == row.occurred_at
-        assert told["Status"] == ledger_labels.status(row.status)
-        assert told["Service"] == ledger_labels.service(row.service)
-        assert Decimal(told["Exact amount (USD)"]) * UNIT == row.amount_micros
-        assert told["Amount (USD)"] == pytest.approx(row.amount_micros / UNIT)
+        assert message[f"Date ({ZONE})"] == local
+        assert datetime.fromisoformat(message["Time (UTC)"]) == row.occurred_at
+        assert message["Status"] == ledger_labels.status(row.status)
+        assert message["Service"] == ledger_labels.service(row.service)
+        assert Decimal(message["Exact amount (USD)"]) * UNIT == row.amount_micros
+        assert message["Amount (USD)"] == pytest.approx(row.amount_micros / UNIT)
     assert rows[2]["Description"] == "Usage"
     assert "3 calls · 12,345 input tokens · 67 output tokens" in {r["Description"] for r in rows}
     assert top[1] == "Filter: every row"
@@ -150,11 +150,11 @@ def test_both_files_add_up_to_the_balance(session: Session, account: int, tmp_pa
     _, rows = sheet(write(session, tmp_path, options(account, "xlsx")))
     exact = [Decimal(row["Exact amount (USD)"]) for row in rows if row["Status"] == "Success"]
     assert sum(exact) * UNIT == balance
-    told = lines(write(session, tmp_path, options(account, "csv")))
-    assert len(told) == len(rows)
-    amounts = [Decimal(line["Amount (USD)"]) for line in told if line["Status"] == "Success"]
+    message = lines(write(session, tmp_path, options(account, "csv")))
+    assert len(message) == len(rows)
+    amounts = [Decimal(line["Amount (USD)"]) for line in message if line["Status"] == "Success"]
     assert sum(amounts) * UNIT == balance
-    newest = next(line for line in told if line["Status"] == "Success")
+    newest = next(line for line in message if line["Status"] == "Success")
     assert Decimal(newest["Balance after (USD)"]) * UNIT == balance
 
 
@@ -175,18 +175,18 @@ def test_csv_has_the_columns_and_words_of_the_workbook(
     session: Session, account: int, tmp_path: Path
 ) -> None:
     _, rows = sheet(write(session, tmp_path, options(account, "xlsx")))
-    told = lines(write(session, tmp_path, options(account, "csv")))
-    assert list(told[0]) == list(rows[0])
-    assert f"Date ({ZONE})" in told[0]
-    for line, row in zip(told, rows, strict=True):
+    message = lines(write(session, tmp_path, options(account, "csv")))
+    assert list(message[0]) == list(rows[0])
+    assert f"Date ({ZONE})" in message[0]
+    for line, row in zip(message, rows, strict=True):
         for title, value in row.items():
             if title in {"Amount (USD)", "Balance after (USD)"}:
                 number = "" if value is None else float(line[title])
                 assert number == ("" if value is None else pytest.approx(value))
             else:
                 assert line[title] == ("" if value is None else str(value))
-    assert "3 calls · 12,345 input tokens · 67 output tokens" in {r["Description"] for r in told}
-    refused = next(line for line in told if line["Status"] == "Failed")
+    assert "3 calls · 12,345 input tokens · 67 output tokens" in {r["Description"] for r in message}
+    refused = next(line for line in message if line["Status"] == "Failed")
     assert (refused["Amount (USD)"], refused["Balance after (USD)"]) == ("-999.00", "")
 
 
@@ -196,14 +196,16 @@ def test_payment_under_way_is_in_both_files(session: Session, tmp_path: Path) ->
     begin_payment(session, ScriptedGateway(), account, owner, dong(500_000))
     session.flush()
     top, rows = sheet(write(session, tmp_path, options(account, "xlsx")), heading_rows=8)
-    told = lines(write(session, tmp_path, options(account, "csv")))
+    message = lines(write(session, tmp_path, options(account, "csv")))
     assert "Processing, payments under way: 1 row, ₫500,000" in top
-    for listed in (rows, told):
+    for listed in (rows, message):
         (line,) = (each for each in listed if each["Status"] == "Processing")
         assert (line["Service"], line["Description"]) == ("VNPay", "Top-up · Not paid yet")
         assert line["Exact amount (VND)"] == "500000.000000"
         assert not line["Balance after (VND)"]
-    assert next(each for each in told if each["Status"] == "Processing")["Amount (VND)"] == "500000"
+    assert (
+        next(each for each in message if each["Status"] == "Processing")["Amount (VND)"] == "500000"
+    )
 
 
 def test_no_text_is_a_formula_in_either_file(
@@ -215,11 +217,11 @@ def test_no_text_is_a_formula_in_either_file(
     texts = {cell.value for cell in cells if isinstance(cell.value, str)}
     assert {f"'{EVIL}", "'+1+cmd"} <= texts
     assert not [text for text in texts if text[0] in "=+@\t" or text[:2] == "-c"]
-    told = lines(write(session, tmp_path, options(account, "csv")))
-    assert {f"'{EVIL}"} == {line["Code"] for line in told} - {""}
-    assert "'+1+cmd" in {line["Source"] for line in told}
+    message = lines(write(session, tmp_path, options(account, "csv")))
+    assert {f"'{EVIL}"} == {line["Code"] for line in message} - {""}
+    assert "'+1+cmd" in {line["Source"] for line in message}
     amounts = {"Amount (USD)", "Exact amount (USD)", "Balance after (USD)"}
-    words = [text for line in told for name, text in line.items() if name not in amounts]
+    words = [text for line in message for name, text in line.items() if name not in amounts]
     assert not [word for word in words if word[:1] in set("=+-@\t\r\n") - {""}]
 
 
@@ -227,7 +229,7 @@ def test_no_text_is_a_formula_in_either_file(
 def test_the_filter_decides_what_is_in_the_file(
     session: Session, account: int, clock: TestClock, tmp_path: Path, file_format: str
 ) -> None:
-    wanted = options(
+    filters = options(
         account,
         file_format,
         services=frozenset({"gpu-vm"}),
@@ -236,8 +238,8 @@ def test_the_filter_decides_what_is_in_the_file(
         occurred_from=clock.instant - timedelta(days=2),
         text="test-model",
     )
-    path = write(session, tmp_path, wanted)
-    page = history_page(session, actor=SYSTEM, account_id=account, wanted=wanted.wanted)
+    path = write(session, tmp_path, filters)
+    page = history_page(session, actor=SYSTEM, account_id=account, filters=filters.filters)
     assert 0 < len(page.rows) < 6
     if file_format == "csv":
         assert len(lines(path)) == len(page.rows)
@@ -252,8 +254,8 @@ def test_the_filter_decides_what_is_in_the_file(
 def test_a_filter_that_nothing_passes_makes_a_file_of_titles(
     session: Session, account: int, tmp_path: Path, file_format: str
 ) -> None:
-    wanted = options(account, file_format, services=frozenset({"no-such-service"}))
-    path = write(session, tmp_path, wanted)
+    filters = options(account, file_format, services=frozenset({"no-such-service"}))
+    path = write(session, tmp_path, filters)
     if file_format == "csv":
         text = path.read_text("utf-8-sig")
         assert text.startswith(f"Date ({ZONE}),Time (UTC),Service")
@@ -266,16 +268,16 @@ def test_a_filter_that_nothing_passes_makes_a_file_of_titles(
 def test_progress_is_told_from_the_beginning_to_the_end(
     session: Session, account: int, tmp_path: Path
 ) -> None:
-    told: list[tuple[int, int]] = []
+    message: list[tuple[int, int]] = []
     write_export(
         session,
         tmp_path / "history.xlsx",
         actor=SYSTEM,
         options=options(account, "xlsx"),
         made_at=datetime.now(UTC),
-        report=lambda done, count: told.append((done, count)),
+        report=lambda done, count: message.append((done, count)),
     )
-    assert (told[0], told[-1]) == ((0, 17), (17, 17))
+    assert (message[0], message[-1]) == ((0, 17), (17, 17))
 
 
 def test_what_one_sheet_cannot_hold_goes_on_in_the_next(tmp_path: Path) -> None:
@@ -295,10 +297,10 @@ def test_what_one_sheet_cannot_hold_goes_on_in_the_next(tmp_path: Path) -> None:
     assert book.sheetnames == ["Long", "Long 2", "Long 3"]
     found = []
     for name in book.sheetnames:
-        told = list(book[name].iter_rows(values_only=True))
-        assert (told[0][0], told[2]) == ("Top", ("Number", "Text"))
-        assert len(told) <= 13
-        found += told[3:]
+        message = list(book[name].iter_rows(values_only=True))
+        assert (message[0][0], message[2]) == ("Top", ("Number", "Text"))
+        assert len(message) <= 13
+        found += message[3:]
     assert found == rows
 
 
@@ -314,10 +316,10 @@ def test_libreoffice_adds_the_workbook_up_to_the_balance(
     total = shown.cell(last + 2, 12, f'=SUMIF(G1:G{last},"Success",H1:H{last})')
     total.number_format = "0.000000"
     book.save(tmp_path / "summed.xlsx")
-    told = recalculated(tmp_path / "summed.xlsx")
+    message = recalculated(tmp_path / "summed.xlsx")
     balance = account_summary(session, actor=SYSTEM, account_id=account).balance_micros
-    assert Decimal(told[-1][11]) * UNIT == balance
-    exact = [Decimal(row[8]) for row in told if len(row) > 8 and row[6] == "Success"]
+    assert Decimal(message[-1][11]) * UNIT == balance
+    exact = [Decimal(row[8]) for row in message if len(row) > 8 and row[6] == "Success"]
     assert sum(exact) * UNIT == balance
 
 
@@ -348,7 +350,7 @@ def recalculated(path: Path) -> list[list[str]]:
 
 # ── Wishes ─────────────────────────────────────────────────────────────────────────────────────
 def test_a_wish_survives_json() -> None:
-    wanted = options(
+    filters = options(
         7,
         "csv",
         services=frozenset({"gpu-vm"}),
@@ -358,7 +360,7 @@ def test_a_wish_survives_json() -> None:
         occurred_before=datetime(2026, 4, 1, tzinfo=UTC),
         text="50%_",
     )
-    assert ExportOptions.from_json(wanted.to_json()) == wanted
+    assert ExportOptions.from_json(filters.to_json()) == filters
 
 
 _ANYTHING = st.recursive(

@@ -48,8 +48,10 @@ class Paying:
     def begin(self) -> StartedPayment:
         return begin(self.session, ScriptedGateway(), self.account, self.owner, CREDIT)
 
-    def shown(self, wanted: HistoryFilter = ALL) -> list[str]:
-        page = history_page(self.session, actor=self.owner, account_id=self.account, wanted=wanted)
+    def shown(self, filters: HistoryFilter = ALL) -> list[str]:
+        page = history_page(
+            self.session, actor=self.owner, account_id=self.account, filters=filters
+        )
         return [row.payment_reference for row in page.rows if row.payment_reference is not None]
 
     def credit(self, payment: StartedPayment) -> None:
@@ -67,7 +69,7 @@ def test_payments_under_way_stand_in_the_order_of_dates(paying: Paying) -> None:
     started = datetime.now(UTC) - timedelta(days=2)
     with as_owner(paying.session):
         paying.session.execute(sql_update(Payment).where(chosen).values(created_at=started))
-    page = history_page(paying.session, actor=paying.owner, account_id=paying.account, wanted=ALL)
+    page = history_page(paying.session, actor=paying.owner, account_id=paying.account, filters=ALL)
     moments = [row.occurred_at for row in page.rows]
     assert moments == sorted(moments, reverse=True)
     assert [row.payment_reference for row in page.rows] == [
@@ -86,7 +88,7 @@ def test_payments_under_way_stand_in_the_order_of_dates(paying: Paying) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "is_shown"),
+    ("filters", "is_shown"),
     [
         (HistoryFilter(statuses=PROCESSING), True),
         (HistoryFilter(statuses=frozenset({HistoryStatus.SUCCESS})), False),
@@ -104,8 +106,8 @@ def test_payments_under_way_stand_in_the_order_of_dates(paying: Paying) -> None:
         (HistoryFilter(text="VNPAY", kinds=frozenset({"top_up"}), statuses=PROCESSING), True),
     ],
 )
-def test_every_filter_is_asked(paying: Paying, wanted: HistoryFilter, is_shown: bool) -> None:  # noqa: FBT001
-    assert len(paying.shown(wanted)) == (2 if is_shown else 0)
+def test_every_filter_is_asked(paying: Paying, filters: HistoryFilter, is_shown: bool) -> None:  # noqa: FBT001
+    assert len(paying.shown(filters)) == (2 if is_shown else 0)
 
 
 def test_a_payment_is_found_by_its_reference(paying: Paying) -> None:
@@ -115,9 +117,9 @@ def test_a_payment_is_found_by_its_reference(paying: Paying) -> None:
 
 
 @pytest.mark.parametrize("page_size", [1, 2, 3])
-@pytest.mark.parametrize("wanted", [ALL, HistoryFilter(text="a")])
+@pytest.mark.parametrize("filters", [ALL, HistoryFilter(text="a")])
 def test_pages_go_through_rows_and_payments_both_ways(
-    paying: Paying, wanted: HistoryFilter, page_size: int
+    paying: Paying, filters: HistoryFilter, page_size: int
 ) -> None:
     chosen = Payment.reference == paying.first.reference
     between = select(func.min(Entry.occurred_at)).where(Entry.account_id == paying.account)
@@ -130,7 +132,7 @@ def test_pages_go_through_rows_and_payments_both_ways(
             paying.session,
             actor=paying.owner,
             account_id=paying.account,
-            wanted=wanted,
+            filters=filters,
             page_size=page_size,
             **place,  # type: ignore[arg-type]
         )
@@ -148,20 +150,20 @@ def test_pages_go_through_rows_and_payments_both_ways(
 
 def test_counts_sums_and_files_have_them(paying: Paying) -> None:
     session, who = paying.session, {"actor": paying.owner, "account_id": paying.account}
-    view = history_view(session, wanted=ALL, **who)  # type: ignore[arg-type]
+    view = history_view(session, filters=ALL, **who)  # type: ignore[arg-type]
     assert view.count is not None
     assert view.count.count == 5
-    totals = history_totals(session, wanted=ALL, **who)  # type: ignore[arg-type]
+    totals = history_totals(session, filters=ALL, **who)  # type: ignore[arg-type]
     assert totals.by_status[HistoryStatus.PROCESSING].row_count == 0
     assert totals.payments == StatusTotal(2, 2 * CREDIT.micros)
     assert totals.row_count == 5
-    files = history_lines(session, wanted=ALL, zone="UTC", **who)  # type: ignore[arg-type]
+    files = history_lines(session, filters=ALL, zone="UTC", **who)  # type: ignore[arg-type]
     assert sum(len(lines) for lines in files) == 5
 
 
 def test_what_is_credited_is_an_entry_that_names_its_payment(paying: Paying) -> None:
     paying.credit(paying.first)
-    page = history_page(paying.session, actor=paying.owner, account_id=paying.account, wanted=ALL)
+    page = history_page(paying.session, actor=paying.owner, account_id=paying.account, filters=ALL)
     assert [row.payment_reference for row in page.rows] == [
         None,
         paying.second.reference,
@@ -198,9 +200,9 @@ def test_they_are_nobody_elses(paying: Paying) -> None:
     session = paying.session
     other = make_account(session)
     stranger: Actor = user_actor(9, memberships={other: MemberRole.OWNER})
-    assert not history_page(session, actor=stranger, account_id=other, wanted=ALL).rows
+    assert not history_page(session, actor=stranger, account_id=other, filters=ALL).rows
     with pytest.raises(NotFound):
-        history_page(session, actor=stranger, account_id=paying.account, wanted=ALL)
+        history_page(session, actor=stranger, account_id=paying.account, filters=ALL)
 
 
 def test_a_page_is_one_statement_with_them_and_without(paying: Paying) -> None:
@@ -215,7 +217,7 @@ def test_a_page_is_one_statement_with_them_and_without(paying: Paying) -> None:
     try:
         for account in (without, paying.account):
             statements.clear()
-            history_page(paying.session, actor=SYSTEM, account_id=account, wanted=ALL)
+            history_page(paying.session, actor=SYSTEM, account_id=account, filters=ALL)
             assert len(statements) == 1
     finally:
         event.remove(bind, "before_cursor_execute", note)

@@ -111,7 +111,7 @@ def sign_in(
     )
 
 
-def visit(sessions: sessionmaker[Session], token: str) -> identity.Visit | None:
+def user(sessions: sessionmaker[Session], token: str) -> identity.SignedInUser | None:
     with sessions() as session:
         return identity.session_actor(session, token=token, policy=RULES)
 
@@ -156,7 +156,7 @@ def test_the_mailed_link_and_the_password_open_a_session_once(
     assert identity.email_of_link(session, token=token, purpose="verify_email") == EMAIL
     entered = verify(PASSWORD)
     assert entered.outcome is SignInOutcome.SIGNED_IN
-    assert visit(sessions, entered.token) is not None
+    assert user(sessions, entered.token) is not None
     with pytest.raises(NotFound):
         verify(PASSWORD)
     assert sign_in(sessions).outcome is SignInOutcome.SIGNED_IN
@@ -299,7 +299,7 @@ def test_sign_ups_from_one_address_are_slowed_down(sessions: sessionmaker[Sessio
 def test_who_signs_in_is_who_they_are(sessions: sessionmaker[Session], session: Session) -> None:
     user_id = make_user(session)
     result = sign_in(sessions, email=" LAN@example.com ")
-    seen = visit(sessions, result.token)
+    seen = user(sessions, result.token)
     assert seen is not None
     assert (seen.user_id, seen.email, seen.display_name) == (user_id, EMAIL, "Lan")
     assert seen.staff_role is None
@@ -366,7 +366,7 @@ def test_a_disabled_person_is_out_at_once_and_stays_out(
     token = sign_in(sessions).token
     disable_user(session, user_id=user_id, is_disabled=True, reason="left", actor=SYSTEM)
     session.commit()
-    assert visit(sessions, token) is None
+    assert user(sessions, token) is None
     assert sign_in(sessions).outcome is SignInOutcome.DISABLED
     assert sign_in(sessions, password="wrong password here").outcome is SignInOutcome.WRONG
 
@@ -492,8 +492,8 @@ def test_guessing_from_many_networks_is_slowed_down_and_shuts_nobody_out(
     # From where they signed in before they go on, and nobody else is slowed down.
     assert sign_in(sessions).outcome is SignInOutcome.SIGNED_IN
     assert guess_from(sessions, "198.51.100.200", "another@example.com") is SignInOutcome.WRONG
-    told = select(OutboxMessage.recipient).where(OutboxMessage.template == "password_guessed")
-    assert session.scalars(told).all() == [EMAIL]
+    message = select(OutboxMessage.recipient).where(OutboxMessage.template == "password_guessed")
+    assert session.scalars(message).all() == [EMAIL]
     clock.advance(minutes=1)
     assert guess_from(sessions, "198.51.100.201") is SignInOutcome.WRONG
     with pytest.raises(RateLimited):
@@ -506,7 +506,7 @@ def test_guessing_from_many_networks_is_slowed_down_and_shuts_nobody_out(
     with pytest.raises(RateLimited):
         guess_from(sessions, last)
     session.expire_all()
-    assert session.scalars(told).all() == [EMAIL, EMAIL]
+    assert session.scalars(message).all() == [EMAIL, EMAIL]
 
 
 def test_many_networks_tell_nothing_of_who_is_known(
@@ -616,20 +616,20 @@ def test_a_session_ends_when_idle_and_ends_in_any_case(
     started = clock.instant
     while clock.instant + idle / 2 < started + longest - timedelta(minutes=2):
         clock.instant += idle / 2
-        seen = visit(sessions, token)
+        seen = user(sessions, token)
         assert seen is not None, "whoever clicks stays signed in"
         with sessions.begin() as touching:
             identity.touch_session(touching, session_id=seen.session_id)
     clock.instant = started + longest - timedelta(minutes=1)
-    assert visit(sessions, token) is not None
+    assert user(sessions, token) is not None
     clock.instant = started + longest
-    assert visit(sessions, token) is None
+    assert user(sessions, token) is None
 
     left_alone = sign_in(sessions).token
     clock.instant += idle - timedelta(minutes=1)
-    assert visit(sessions, left_alone) is not None
+    assert user(sessions, left_alone) is not None
     clock.advance(minutes=2)
-    assert visit(sessions, left_alone) is None
+    assert user(sessions, left_alone) is None
 
 
 def test_being_here_is_noted_once_a_minute(
@@ -637,7 +637,7 @@ def test_being_here_is_noted_once_a_minute(
 ) -> None:
     make_user(session)
     token = sign_in(sessions).token
-    first = visit(sessions, token)
+    first = user(sessions, token)
     assert first is not None
     assert not first.touch_due
     started = session.scalars(select(UserSession.last_seen_at)).one()
@@ -645,7 +645,7 @@ def test_being_here_is_noted_once_a_minute(
     session.commit()
     assert session.scalar(select(UserSession.last_seen_at)) == started
     clock.advance(minutes=1)
-    second = visit(sessions, token)
+    second = user(sessions, token)
     assert second is not None
     assert second.touch_due
     identity.touch_session(session, session_id=second.session_id)
@@ -658,12 +658,12 @@ def test_a_revoked_session_is_out_at_the_next_look(
 ) -> None:
     make_user(session)
     here, elsewhere = sign_in(sessions).token, sign_in(sessions).token
-    seen = visit(sessions, here)
+    seen = user(sessions, here)
     assert seen is not None
     identity.revoke_session(session, session_id=seen.session_id, actor=seen.actor(None))
     session.commit()
-    assert visit(sessions, here) is None
-    assert visit(sessions, elsewhere) is not None
+    assert user(sessions, here) is None
+    assert user(sessions, elsewhere) is not None
     with pytest.raises(NotFound):
         identity.revoke_session(session, session_id=seen.session_id, actor=seen.actor(None))
 
@@ -678,7 +678,7 @@ def test_nobody_ends_or_sees_somebody_elses_session(
         with pytest.raises(NotFound):
             identity.revoke_session(session, session_id=session_id, actor=other)
     assert identity.list_sessions(session, actor=other, policy=RULES) == ()
-    assert visit(sessions, token) is not None
+    assert user(sessions, token) is not None
     with pytest.raises(NotAuthorised):
         identity.list_sessions(session, actor=SYSTEM, policy=RULES)
 
@@ -694,8 +694,8 @@ def test_signing_out_everywhere_leaves_other_people_in(
     session.commit()
     assert identity.revoke_all_sessions(session, actor=user_actor(user_id)) == 3
     session.commit()
-    assert [visit(sessions, token) for token in mine] == [None, None, None]
-    assert visit(sessions, theirs) is not None
+    assert [user(sessions, token) for token in mine] == [None, None, None]
+    assert user(sessions, theirs) is not None
     assert identity.list_sessions(session, actor=user_actor(user_id), policy=RULES) == ()
 
 
@@ -714,7 +714,7 @@ def test_roles_are_as_the_database_has_them_now(
         )
     session.commit()
     token = sign_in(sessions).token
-    seen = visit(sessions, token)
+    seen = user(sessions, token)
     assert seen is not None
     assert seen.memberships == {first: MemberRole.BILLING, second: MemberRole.BILLING}
     assert seen.account_id == first
@@ -722,7 +722,7 @@ def test_roles_are_as_the_database_has_them_now(
     session.execute(text("UPDATE account_members SET role = 'reader'"))
     session.execute(update(User).values(staff_role="finance"))
     session.commit()
-    seen = visit(sessions, token)
+    seen = user(sessions, token)
     assert seen is not None
     assert set(seen.memberships.values()) == {MemberRole.READER}
     assert seen.staff_role is StaffRole.FINANCE
@@ -740,7 +740,7 @@ def test_a_session_acts_on_a_chosen_account_of_its_person_alone(
         )
     session.commit()
     token = sign_in(sessions).token
-    seen = visit(sessions, token)
+    seen = user(sessions, token)
     assert seen is not None
 
     def choose(account_id: int, actor_id: int = user_id) -> None:
@@ -753,7 +753,7 @@ def test_a_session_acts_on_a_chosen_account_of_its_person_alone(
         session.commit()
 
     def acts_on() -> int | None:
-        now = visit(sessions, token)
+        now = user(sessions, token)
         return now.account_id if now else None
 
     choose(second)
@@ -771,17 +771,20 @@ def test_a_made_up_token_opens_nothing(sessions: sessionmaker[Session], session:
     make_user(session)
     token = sign_in(sessions).token
     for wrong in ("", "x", token[:-1], identity.session_id_of(token)):
-        assert visit(sessions, wrong) is None
+        assert user(sessions, wrong) is None
 
 
 # ── Passwords ──────────────────────────────────────────────────────────────────────────────────
 def change(
-    sessions: sessionmaker[Session], seen: identity.Visit, current: str, new: str = NEW_PASSWORD
+    sessions: sessionmaker[Session],
+    seen: identity.SignedInUser,
+    current: str,
+    new: str = NEW_PASSWORD,
 ) -> str:
     """Change the password; return the token under which the session goes on, or nothing."""
     return identity.change_password(
         sessions,
-        visit=seen,
+        user=seen,
         current_password=current,
         new_password=new,
         client=CLIENT,
@@ -794,18 +797,18 @@ def test_changing_the_password_signs_out_elsewhere(
 ) -> None:
     make_user(session)
     here, elsewhere = sign_in(sessions).token, sign_in(sessions).token
-    seen = visit(sessions, here)
+    seen = user(sessions, here)
     assert seen is not None
     assert not change(sessions, seen, "not the current one")
-    assert visit(sessions, elsewhere) is not None
+    assert user(sessions, elsewhere) is not None
     with pytest.raises(InvalidInput) as caught:
         change(sessions, seen, PASSWORD, "password123")
     assert (caught.value.field, caught.value.reason) == ("new_password", "guessable")
 
     renewed = change(sessions, seen, PASSWORD)
-    assert visit(sessions, renewed) is not None
-    assert visit(sessions, here) is None, "a copy of the session is out"
-    assert visit(sessions, elsewhere) is None
+    assert user(sessions, renewed) is not None
+    assert user(sessions, here) is None, "a copy of the session is out"
+    assert user(sessions, elsewhere) is None
     assert last_mail(session).template == "password_changed"
     assert sign_in(sessions).outcome is SignInOutcome.WRONG
     assert sign_in(sessions, password=NEW_PASSWORD).outcome is SignInOutcome.SIGNED_IN
@@ -815,7 +818,7 @@ def test_guessing_the_current_password_is_slowed_down(
     sessions: sessionmaker[Session], session: Session
 ) -> None:
     make_user(session)
-    seen = visit(sessions, sign_in(sessions).token)
+    seen = user(sessions, sign_in(sessions).token)
     assert seen is not None
     for _ in range(5):
         assert not change(sessions, seen, "not the current one")
@@ -845,7 +848,7 @@ def test_a_reset_link_works_once_and_signs_out_everywhere(
         reset(sessions, token, "password123")
     session.rollback()
     reset(sessions, token)
-    assert visit(sessions, signed_in) is None
+    assert user(sessions, signed_in) is None
     assert sign_in(sessions, password=NEW_PASSWORD).outcome is SignInOutcome.SIGNED_IN
     for used in (token, earlier):
         with pytest.raises(NotFound):
@@ -1011,7 +1014,7 @@ def test_what_ended_long_ago_is_deleted(
     session.commit()
     assert session.scalar(select(func.count()).select_from(EmailToken)) == 0
     assert session.scalar(select(func.count()).select_from(UserSession)) == 1
-    assert visit(sessions, fresh) is not None
+    assert user(sessions, fresh) is not None
 
 
 # ── What takes long ────────────────────────────────────────────────────────────────────────────
@@ -1048,7 +1051,7 @@ def test_no_connection_waits_for_a_hash(
     identity.verify_email(sessions, token=token, password=PASSWORD, client=CLIENT, policy=RULES)
     monkeypatch.setattr(passwords, "needs_rehash", lambda _: True)
     signed_in = sign_in(sessions).token
-    seen = visit(sessions, signed_in)
+    seen = user(sessions, signed_in)
     assert seen is not None
     assert change(sessions, seen, PASSWORD)
     ask_for_reset(session)

@@ -139,11 +139,11 @@ def test_a_signed_in_person_accepts_and_their_session_acts_on_the_account(
     assert (answer.status_code, answer.headers["location"]) == (303, "/")
     assert roles(account) == {EMAIL: MemberRole.BILLING}
     session_token = browser.cookies["credit_portal_session"]
-    visit = database.read_snapshot(
+    user = database.read_snapshot(
         identity.session_actor, token=session_token, policy=settings().policy
     )
-    assert visit is not None
-    assert visit.account_id == account
+    assert user is not None
+    assert user.account_id == account
     assert browser.get(f"/accept-invitation?token={token}").status_code == 410
 
 

@@ -308,10 +308,10 @@ def test_customer_who_accepts_acts_on_the_account_that_invited_them(
         client=CLIENT,
         policy=RULES,
     )
-    visit = identity.session_actor(session, token=signed_in.token, policy=RULES)
-    assert visit is not None
-    assert visit.account_id == account == of_customer.account
-    assert set(visit.memberships) == {account, opened_account(session)}
+    user = identity.session_actor(session, token=signed_in.token, policy=RULES)
+    assert user is not None
+    assert user.account_id == account == of_customer.account
+    assert set(user.memberships) == {account, opened_account(session)}
 
 
 def test_place_beside_others_stays_and_the_role_takes_two(
@@ -661,8 +661,8 @@ def test_reset_and_acceptance_at_once_leave_one_password(
     invitation: Invited,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    told = reset_beside_acceptance(session, sessions, invitation, monkeypatch)
-    assert told == ["done", "conflict"]
+    message = reset_beside_acceptance(session, sessions, invitation, monkeypatch)
+    assert message == ["done", "conflict"]
     assert sign_in(sessions, NEW) is SignInOutcome.SIGNED_IN
     assert sign_in(sessions, PASSWORD) is SignInOutcome.WRONG
 
@@ -674,8 +674,8 @@ def test_reset_that_locks_its_link_first_would_wait_for_the_acceptance_for_ever(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("domain.identity.password_reset.lock_person", lambda *_: True)
-    told = reset_beside_acceptance(session, sessions, invitation, monkeypatch)
-    assert "40P01" in told, "a deadlock"
+    message = reset_beside_acceptance(session, sessions, invitation, monkeypatch)
+    assert "40P01" in message, "a deadlock"
 
 
 @pytest.mark.parametrize("has_stranger", [True, False])

@@ -517,8 +517,8 @@ def test_mail_goes_out_until_none_is_due(
     sessions: sessionmaker[Session], caplog: pytest.LogCaptureFixture
 ) -> None:
     rounds = iter([Delivery(sent=50), Delivery(sent=3, retried=1), Delivery(failed=1)])
-    said = _job(sessions, "deliver_mail", deliver=lambda: next(rounds))
-    assert said == "53 sent, 1 to try again, 1 given up"
+    shown = _job(sessions, "deliver_mail", deliver=lambda: next(rounds))
+    assert shown == "53 sent, 1 to try again, 1 given up"
     assert "1 mails were given up" in caplog.text
 
 

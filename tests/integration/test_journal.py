@@ -85,7 +85,9 @@ def reverse(session: Session, account_id: int, sequence: int | None, amount: int
     )
 
 
-def owe(session: Session, account_id: int, amount: int, clock: TestClock) -> int | None:
+def record_liability(
+    session: Session, account_id: int, amount: int, clock: TestClock
+) -> int | None:
     return charge(
         session, account_id, amount, occurred_at=clock.instant, refusable=False
     ).entry_sequence
@@ -184,7 +186,7 @@ def test_top_up_by_gateway_is_not_taxed_where_use_is(session: Session, jp: int) 
 def test_top_up_that_settles_debt_where_payments_are_taxed(
     session: Session, clock: TestClock, vn: int
 ) -> None:
-    owe(session, vn, 110, clock)
+    record_liability(session, vn, 110, clock)
     assert legs(session, vn) == {"1300": 110, "4100.ai-inference": -100, "2400": -10}
     grant(session, vn, 220, source="vnpay")
     assert legs(session, vn, after=2) == {"2100": 100, "2400": 10, "1300": -110}
@@ -193,7 +195,7 @@ def test_top_up_that_settles_debt_where_payments_are_taxed(
 def test_top_up_that_settles_debt_where_use_is_taxed(
     session: Session, clock: TestClock, jp: int
 ) -> None:
-    owe(session, jp, 110, clock)
+    record_liability(session, jp, 110, clock)
     assert legs(session, jp) == {"1300": 110, "4100.ai-inference": -100, "2400": -10}
     grant(session, jp, 220)
     assert legs(session, jp, after=2) == {"2100": 110, "1300": -110}
@@ -253,7 +255,7 @@ def test_a_voucher_that_settles_debt(
     session: Session, clock: TestClock, site: str, request: pytest.FixtureRequest
 ) -> None:
     account: int = request.getfixturevalue(site)
-    owe(session, account, 110, clock)
+    record_liability(session, account, 110, clock)
     grant(session, account, 220, kind="voucher")
     assert legs(session, account, after=2) == {"4900": 100, "2400": 10, "1300": -110}
 
@@ -310,7 +312,7 @@ def test_what_is_spent_of_a_plan_goes_back_at_what_was_paid_for_it(
 
 
 def test_a_write_off(session: Session, clock: TestClock, jp: int) -> None:
-    owe(session, jp, 110, clock)
+    record_liability(session, jp, 110, clock)
     ledger.write_off_debt(
         session,
         account_id=jp,
@@ -397,7 +399,7 @@ def test_a_reversed_charge_of_which_the_debt_was_settled(
     session: Session, clock: TestClock, site: str, kind: str, request: pytest.FixtureRequest
 ) -> None:
     account: int = request.getfixturevalue(site)
-    owed = owe(session, account, 77, clock)
+    owed = record_liability(session, account, 77, clock)
     grant(session, account, 100, kind=kind)
     issued = legs(session, account, after=1)
     for part in (30, 26, 21):
@@ -414,7 +416,7 @@ def test_a_reversed_charge_of_which_the_debt_was_settled(
 def test_a_partly_settled_debt_reversed_goes_first_to_what_is_owed(
     session: Session, clock: TestClock, jp: int
 ) -> None:
-    owed = owe(session, jp, 110, clock)
+    owed = record_liability(session, jp, 110, clock)
     grant(session, jp, 44)
     reversal = reverse(session, jp, owed, 88)
     assert legs(session, jp, after=reversal - 1) == {
@@ -455,7 +457,7 @@ def test_the_debtors_account_is_what_customers_owe(
     session: Session, clock: TestClock, jp: int
 ) -> None:
     number = grant(session, jp, 40, consideration_micros=13 * UNIT)
-    owe(session, jp, 100, clock)
+    record_liability(session, jp, 100, clock)
     take_back(session, jp, "dispute", number, 25)
     grant(session, jp, 30, kind="voucher")
     assert legs(session, jp)["1300"] == 100 - 40 + 25 - 30

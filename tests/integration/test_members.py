@@ -165,9 +165,9 @@ def test_only_a_digest_of_the_token_is_kept(session: Session, account: int) -> N
     kept = session.scalars(select(AccountInvitation.token_digest)).one()
     assert token.encode() not in kept
     assert kept == identity.token_digest(token)
-    told = session.scalars(select(AuditRecord.details)).all()
-    assert token not in str(told)
-    assert "lan@example.com" not in str(told)
+    message = session.scalars(select(AuditRecord.details)).all()
+    assert token not in str(message)
+    assert "lan@example.com" not in str(message)
 
 
 def test_the_mail_names_who_invites_by_their_address_alone(session: Session, account: int) -> None:
@@ -340,9 +340,9 @@ def test_an_invited_stranger_signs_up_and_is_in(
         policy=RULES,
     )
     assert joined == account
-    visit = identity.session_actor(session, token=signed_in.token, policy=RULES)
-    assert visit is not None
-    assert visit.memberships == {account: MemberRole.BILLING}
+    user = identity.session_actor(session, token=signed_in.token, policy=RULES)
+    assert user is not None
+    assert user.memberships == {account: MemberRole.BILLING}
     with pytest.raises(NotFound):
         invitations.sign_up_invited(
             sessions,
@@ -596,8 +596,8 @@ def test_role_and_place_at_once_do_not_cross(
             later = pool.submit(follow)
             while not session.scalar(waiting):
                 assert not later.done(), "the second one did not wait"
-        told = found, later.result()
-    assert told == (("joined", "waits") if is_first == "place" else ("hired", "staff_role"))
+        message = found, later.result()
+    assert message == (("joined", "waits") if is_first == "place" else ("hired", "staff_role"))
 
 
 # ── At the same time, on two connections ───────────────────────────────────────────────────────

@@ -333,7 +333,7 @@ def test_database_that_is_away_is_said_by_every_route_and_never_as_a_fault(
     with socket.create_server(("127.0.0.1", 0)) as nobody:
         port = nobody.getsockname()[1]
     database.connect(f"postgresql+psycopg2://portal@127.0.0.1:{port}/portal")
-    said = set()
+    shown = set()
     for path in paths_of(routes, "1"):
         if path.startswith(("/webhooks", "/payments/return")):
             continue
@@ -343,6 +343,6 @@ def test_database_that_is_away_is_said_by_every_route_and_never_as_a_fault(
             assert answer.status_code != 500, (path, answer.text[:2_000])
             assert "psycopg2" not in answer.text
             assert "127.0.0.1" not in answer.text
-        said |= {path for answer in (got, sent) if answer.status_code == 503}
-    assert {"/sessions", "/files/audit.csv", "/exports/history", "/password", "/ready"} <= said
+        shown |= {path for answer in (got, sent) if answer.status_code == 503}
+    assert {"/sessions", "/files/audit.csv", "/exports/history", "/password", "/ready"} <= shown
     assert browser.get("/payments/return/paypal?token=5O190127TN364715T").status_code == 503

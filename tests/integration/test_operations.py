@@ -60,11 +60,11 @@ def figures() -> Iterator[Callable[..., float]]:
     def ask(name: str, **labels: str) -> float:
         connection = HTTPConnection("127.0.0.1", port)
         connection.request("GET", "/metrics")
-        told = connection.getresponse().read().decode()
+        message = connection.getresponse().read().decode()
         connection.close()
         return sum(
             sample.value
-            for family in text_string_to_metric_families(told)
+            for family in text_string_to_metric_families(message)
             for sample in family.samples
             if sample.name == name and labels.items() <= sample.labels.items()
         )
@@ -284,8 +284,8 @@ def test_jobs_are_counted_and_their_last_success_is_known(
     succeeded = database.read_snapshot(last_successes)
     assert set(succeeded) == {"test_good"}
     name = "portal_job_last_success_timestamp_seconds"
-    told = figures(name, job="test_good")
-    assert abs(told - succeeded["test_good"].timestamp()) < 60
+    message = figures(name, job="test_good")
+    assert abs(message - succeeded["test_good"].timestamp()) < 60
     assert figures(name, job="test_bad") == 0
     metrics.job_succeeded_before("test_bad", succeeded["test_good"])
     assert figures(name, job="test_bad") == succeeded["test_good"].timestamp()

@@ -658,12 +658,12 @@ def test_mail_about_a_sign_in_says_whom_staff_tell(
     template: str, parameters: dict[str, str | int]
 ) -> None:
     waiting = Mail(1, "x@example.com", template, parameters, "en", TestClock().instant, 0)
-    told = mail.render(waiting, base_url="http://here").text
-    assert "tell support, or an administrator if you are a member of staff." in told
+    message = mail.render(waiting, base_url="http://here").text
+    assert "tell support, or an administrator if you are a member of staff." in message
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"role_after": "finance"}, "lan@example.com is Finance now (before: Administrator)."),
         ({}, "lan@example.com has no role now (before: Administrator)."),
@@ -673,14 +673,14 @@ def test_mail_about_a_sign_in_says_whom_staff_tell(
 )
 @pytest.mark.parametrize("is_approved", [True, False])
 def test_mail_about_a_change_in_effect_says_what_is_now(
-    changes: dict[str, Any], told: str, *, is_approved: bool
+    changes: dict[str, Any], message: str, *, is_approved: bool
 ) -> None:
     decided_by = "second@example.com" if is_approved else None
     parameters = {**STAFF_CHANGE, "step": "applied", "decided_by": decided_by, **changes}
     for recipient, who in (("x@example.com", "second@example.com"), ("second@example.com", "you")):
         waiting = Mail(1, recipient, "staff_change", parameters, "en", TestClock().instant, 0)
         letter = mail.render(waiting, base_url="http://here")
-        assert told in letter.text.splitlines()
+        assert message in letter.text.splitlines()
         assert (f"Approved by {who}." in letter.text) is is_approved
         assert "Change role" not in letter.text
 
@@ -694,19 +694,19 @@ def test_mail_about_a_removed_factor_says_when_the_password_alone_is_left(
     waiting = Mail(
         1, "x@example.com", "second_factor_changed", parameters, "en", TestClock().instant, 0
     )
-    told = mail.render(waiting, base_url="http://here").text
-    assert ("your password alone signs you in" in told) is not is_on
+    message = mail.render(waiting, base_url="http://here").text
+    assert ("your password alone signs you in" in message) is not is_on
 
 
 @pytest.mark.parametrize("reason", list(LapseReason))
 def test_mail_about_a_request_that_ended_says_what_to_do(reason: LapseReason) -> None:
     parameters = {**STAFF_CHANGE, "step": "lapsed", "remark": reason.value}
     waiting = Mail(1, "x@example.com", "staff_change", parameters, "en", TestClock().instant, 0)
-    told = mail.render(waiting, base_url="http://here").text
+    message = mail.render(waiting, base_url="http://here").text
     next_step = (
         "Make somebody else an administrator first."
         if reason is LapseReason.LAST_ADMIN
         else "request the change again if it is still right."
     )
-    assert "The request ended without effect." in told
-    assert next_step in told
+    assert "The request ended without effect." in message
+    assert next_step in message

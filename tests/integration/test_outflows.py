@@ -575,9 +575,9 @@ def test_one_reference_of_two_payouts_at_once_counts_for_one(
         return "recorded"
 
     with ThreadPoolExecutor(2) as pool:
-        said = sorted(pool.map(pay_out, refunds))
+        shown = sorted(pool.map(pay_out, refunds))
     database.disconnect()
-    assert said == ["line_is_taken", "recorded"]
+    assert shown == ["line_is_taken", "recorded"]
 
 
 def test_refund_of_a_bank_transfer_can_be_cancelled(sessions: sessionmaker[Session]) -> None:

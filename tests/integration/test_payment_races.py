@@ -512,7 +512,7 @@ class Crowd:
     def case(self) -> int:
         with self.sessions() as session:
             reviews = reviews_of(session, payment_id=self.payment_id, actor=MAKER)
-        return reviews.waiting[0].doubt.id
+        return reviews.waiting[0].case.id
 
     def balance(self) -> int:
         query = text("SELECT balance_micros FROM account_balances WHERE account_id = :id")

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from domain.gateways.interface import GatewayUpdate
     from domain.payments.reviews import PaymentReviews
 
-ASKED, CAME = dong(550_000), dong(330_000)
+ASKED, RECEIVED = dong(550_000), dong(330_000)
 MAKER = user_actor(900, staff_role=StaffRole.FINANCE)
 CHECKER = user_actor(901, staff_role=StaffRole.FINANCE)
 ADMIN = user_actor(902, staff_role=StaffRole.ADMIN)
@@ -103,22 +103,22 @@ class Doubted:
         with self.sessions() as session:
             return reviews_of(session, payment_id=self.payment_id, actor=SUPPORT)
 
-    def doubt(self) -> int:
-        return self.reviews().waiting[0].doubt.id
+    def case(self) -> int:
+        return self.reviews().waiting[0].case.id
 
     def do(
-        self, action: Any, actor: Actor, *, doubt: int | None = None, reason: str = "Seen"
+        self, action: Any, actor: Actor, *, case: int | None = None, reason: str = "Seen"
     ) -> None:
-        doubt_id = doubt or self.doubt()
+        doubt_id = case or self.case()
         with self.sessions.begin() as session:
             action(
                 session, payment_id=self.payment_id, doubt_id=doubt_id, reason=reason, actor=actor
             )
 
     def accept(self) -> None:
-        doubt = self.doubt()
-        self.do(propose_acceptance, MAKER, doubt=doubt)
-        self.do(accept_payment, CHECKER, doubt=doubt)
+        case = self.case()
+        self.do(propose_acceptance, MAKER, case=case)
+        self.do(accept_payment, CHECKER, case=case)
 
     def refuse(self) -> int:
         self.do(refuse_payment, MAKER)
@@ -194,21 +194,21 @@ def conflict(act: Any, *given: Any, **named: Any) -> str:
 
 
 # ── Accepting ─────────────────────────────────────────────────────────────────────────────────
-@pytest.mark.parametrize("came", [CAME, dong(700_000)])
-def test_what_really_came_is_credited_by_two_people(payment: Doubted, came: Money) -> None:
-    payment.pay(came)
+@pytest.mark.parametrize("received", [RECEIVED, dong(700_000)])
+def test_what_really_came_is_credited_by_two_people(payment: Doubted, received: Money) -> None:
+    payment.pay(received)
     assert payment.state() == ("under_review", "wrong_amount")
     assert payment.legs() == {}
     (waiting,) = payment.reviews().waiting
-    assert (waiting.doubt.amount, waiting.credit, waiting.obstacle) == (came, came, None)
+    assert (waiting.case.amount, waiting.credit, waiting.obstacle) == (received, received, None)
     payment.accept()
     row = payment.row()
     assert (row.state, row.pay_micros, row.credit_micros) == (
         "succeeded",
-        came.micros,
-        came.micros,
+        received.micros,
+        received.micros,
     )
-    whole = came.micros // 1_000_000
+    whole = received.micros // 1_000_000
     assert payment.balance() == whole
     assert payment.legs()["1110.vnpay"] == whole
     assert ("acceptance_proposed", "user:900") in payment.steps()
@@ -220,13 +220,13 @@ def test_what_really_came_is_credited_by_two_people(payment: Doubted, came: Mone
 
 
 def test_what_was_accepted_can_be_refunded_up_to_what_came(payment: Doubted) -> None:
-    payment.pay(CAME)
+    payment.pay(RECEIVED)
     payment.accept()
     with payment.sessions.begin() as session:
         request_refund(
             session,
             payment_id=payment.payment_id,
-            amount=CAME,
+            amount=RECEIVED,
             reason="Asked",
             actor=MAKER,
             idempotency_key="all",
@@ -254,9 +254,9 @@ def test_dollars_buy_by_the_payment_s_own_price(sessions: sessionmaker[Session])
         )
         started = begin(session, gateway, account, owner, dong(1_000_000), quote_id=quote.id)
     assert quote.pay == Money.parse("40", "USD", locale="en")
-    came = Money.parse("25.50", "USD", locale="en")
+    received = Money.parse("25.50", "USD", locale="en")
     with sessions.begin() as session:
-        update = paid(started.reference, came, number="capture-1")
+        update = paid(started.reference, received, number="capture-1")
         apply_updates(session, gateway=gateway, updates=(update,), actor=GATEWAYS)
     for action, actor in ((propose_acceptance, MAKER), (accept_payment, CHECKER)):
         with sessions.begin() as session:
@@ -265,7 +265,7 @@ def test_dollars_buy_by_the_payment_s_own_price(sessions: sessionmaker[Session])
             action(
                 session,
                 payment_id=started.payment_id,
-                doubt_id=waiting.doubt.id,
+                doubt_id=waiting.case.id,
                 reason="Came",
                 actor=actor,
             )
@@ -274,7 +274,7 @@ def test_dollars_buy_by_the_payment_s_own_price(sessions: sessionmaker[Session])
             text("SELECT ledger_code, currency, sum(amount_micros)::bigint FROM journal"
                  " GROUP BY 1, 2")
         ).all()  # fmt: skip
-        assert ("1110.paypal", "USD", came.micros) in [tuple(row) for row in rows]
+        assert ("1110.paypal", "USD", received.micros) in [tuple(row) for row in rows]
         assert ledger.verify_ledger(session, actor=SYSTEM) == []
 
 
@@ -291,7 +291,7 @@ def test_suspected_money_is_credited_by_two_people(payment: Doubted) -> None:
 
 
 def test_nobody_accepts_alone(payment: Doubted) -> None:
-    payment.pay(CAME)
+    payment.pay(RECEIVED)
     assert conflict(payment.do, accept_payment, CHECKER) == "not_proposed"
     payment.do(propose_acceptance, MAKER)
     payment.do(propose_acceptance, MAKER)
@@ -305,7 +305,7 @@ def test_nobody_accepts_alone(payment: Doubted) -> None:
 
 
 def test_the_database_itself_wants_two_people(payment: Doubted) -> None:
-    payment.pay(CAME)
+    payment.pay(RECEIVED)
     payment.do(propose_acceptance, MAKER)
     with payment.sessions() as session, pytest.raises(IntegrityError):
         session.execute(
@@ -319,12 +319,12 @@ def test_the_database_itself_wants_two_people(payment: Doubted) -> None:
 
 
 def test_each_decision_again_has_no_effect(payment: Doubted) -> None:
-    payment.pay(CAME)
-    doubt = payment.doubt()
+    payment.pay(RECEIVED)
+    case = payment.case()
     payment.accept()
-    payment.do(accept_payment, CHECKER, doubt=doubt)
-    payment.do(propose_acceptance, MAKER, doubt=doubt)
-    assert conflict(payment.do, refuse_payment, CHECKER, doubt=doubt) == "doubt_is_over"
+    payment.do(accept_payment, CHECKER, case=case)
+    payment.do(propose_acceptance, MAKER, case=case)
+    assert conflict(payment.do, refuse_payment, CHECKER, case=case) == "doubt_is_over"
     assert payment.balance() == 330_000
     assert payment.kinds().count("accepted") == 1
 
@@ -344,7 +344,7 @@ def test_what_the_gateway_did_not_say_is_asked_first(payment: Doubted) -> None:
 
 def test_a_failure_of_another_amount_brings_no_money(payment: Doubted) -> None:
     for _ in range(2):
-        payment.apply(payment.update(GatewayPaymentState.FAILED, None, CAME))
+        payment.apply(payment.update(GatewayPaymentState.FAILED, None, RECEIVED))
         assert payment.state() == ("failed", "07")
         assert payment.waiting() == 0
     assert payment.legs() == {}
@@ -377,15 +377,15 @@ def test_money_of_another_payment_is_not_credited_twice_and_not_given_back(
 
 
 def test_money_that_went_back_already_is_not_credited(payment: Doubted) -> None:
-    payment.pay(CAME)
-    back = RefundUpdate("r1", RefundState.SUCCEEDED, CAME, payment_reference=payment.reference)
+    payment.pay(RECEIVED)
+    back = RefundUpdate("r1", RefundState.SUCCEEDED, RECEIVED, payment_reference=payment.reference)
     payment.apply(back)
     assert conflict(payment.do, propose_acceptance, MAKER) == "money_went_back"
 
 
 # ── Refusing ──────────────────────────────────────────────────────────────────────────────────
 def test_refused_money_is_owed_until_it_went_back(payment: Doubted) -> None:
-    payment.pay(CAME)
+    payment.pay(RECEIVED)
     review = payment.refuse()
     assert payment.state() == ("failed", "refused_by_staff")
     assert payment.balance() == 0
@@ -407,10 +407,10 @@ def test_refused_money_is_owed_until_it_went_back(payment: Doubted) -> None:
 
 def test_the_second_person_may_refuse_what_was_proposed(payment: Doubted) -> None:
     payment.suspect()
-    doubt = payment.doubt()
+    case = payment.case()
     payment.do(propose_acceptance, MAKER)
     payment.do(refuse_payment, CHECKER)
-    payment.do(refuse_payment, CHECKER, doubt=doubt)
+    payment.do(refuse_payment, CHECKER, case=case)
     assert payment.state() == ("failed", "refused_by_staff")
     assert payment.legs() == {"1110.vnpay": 550_000, "2150": -550_000}
     (decided,) = payment.reviews().decided
@@ -446,7 +446,7 @@ def test_a_part_that_went_back_leaves_people_to_look(payment: Doubted) -> None:
     payment.suspect()
     payment.refuse()
     payment.apply(
-        RefundUpdate("r1", RefundState.SUCCEEDED, CAME, payment_reference=payment.reference)
+        RefundUpdate("r1", RefundState.SUCCEEDED, RECEIVED, payment_reference=payment.reference)
     )
     assert payment.reviews().decided[0].return_state == "owed"
     assert "refund_of_too_much" in payment.kinds()
@@ -464,13 +464,13 @@ def test_money_that_went_back_twice_is_not_owed_once_it_is_refused(payment: Doub
     assert "refund_of_too_much" in payment.kinds()
 
 
-@pytest.mark.parametrize("is_told_before", [False, True])
+@pytest.mark.parametrize("is_reported_before", [False, True])
 def test_refused_money_is_owed_again_where_its_refund_fails_late(
-    payment: Doubted, *, is_told_before: bool
+    payment: Doubted, *, is_reported_before: bool
 ) -> None:
     payment.suspect()
     back = payment.refund("r1")
-    if is_told_before:
+    if is_reported_before:
         payment.apply(back)
     payment.refuse()
     payment.apply(back)
@@ -539,8 +539,8 @@ def test_refused_money_that_never_came_is_not_owed(payment: Doubted) -> None:
 
 
 def test_wrong_money_that_failed_is_nobody_s_to_decide(payment: Doubted) -> None:
-    assert payment.pay(CAME) is Outcome.WRONG_AMOUNT
-    denied = payment.update(GatewayPaymentState.FAILED, "money-1", CAME)
+    assert payment.pay(RECEIVED) is Outcome.WRONG_AMOUNT
+    denied = payment.update(GatewayPaymentState.FAILED, "money-1", RECEIVED)
     for _ in range(2):
         payment.apply(denied)
         assert payment.state() == ("failed", "07")
@@ -609,7 +609,7 @@ def test_second_money_goes_back_and_the_first_stays(payment: Doubted) -> None:
 
 # ── Who may ───────────────────────────────────────────────────────────────────────────────────
 def test_who_may_not(payment: Doubted) -> None:
-    payment.pay(CAME)
+    payment.pay(RECEIVED)
     insider = user_actor(
         904, staff_role=StaffRole.FINANCE, memberships={payment.account: MemberRole.READER}
     )
@@ -636,7 +636,7 @@ def test_who_may_not(payment: Doubted) -> None:
 
 @pytest.mark.parametrize("reason", ["", "  ", "x" * 201, "a\0b"])
 def test_a_reason_is_needed(payment: Doubted, reason: str) -> None:
-    payment.pay(CAME)
+    payment.pay(RECEIVED)
     for action in (propose_acceptance, accept_payment, refuse_payment):
         with pytest.raises(InvalidInput):
             payment.do(action, MAKER, reason=reason)
@@ -649,7 +649,7 @@ def test_staff_find_what_waits(payment: Doubted) -> None:
     with payment.sessions.begin() as session:
         begin(session, payment.gateway, payment.account, payment.owner, ASKED)
     with payment.sessions() as session:
-        found = find_payments(session, actor=SUPPORT, sought="", only_waiting=True)
+        found = find_payments(session, actor=SUPPORT, search_text="", only_waiting=True)
     assert [row.reference for row in found] == [payment.reference]
 
 
@@ -658,12 +658,12 @@ def test_staff_find_what_waits(payment: Doubted) -> None:
 def test_a_failure_ends_the_gateway_s_doubt(payment: Doubted, number: str | None) -> None:
     payment.suspect()
     payment.do(propose_acceptance, MAKER)
-    doubt = payment.doubt()
+    case = payment.case()
     assert (
         payment.apply(payment.update(GatewayPaymentState.FAILED, number, None)) is Outcome.RECORDED
     )
     assert payment.state() == ("failed", "07")
-    assert conflict(payment.do, accept_payment, CHECKER, doubt=doubt) == "doubt_is_over"
+    assert conflict(payment.do, accept_payment, CHECKER, case=case) == "doubt_is_over"
     assert payment.balance() == 0
 
 
@@ -676,25 +676,25 @@ def test_the_right_money_ends_the_gateway_s_doubt(payment: Doubted) -> None:
 
 
 def test_the_right_money_does_not_hide_the_wrong(payment: Doubted) -> None:
-    payment.pay(CAME, "money-1")
+    payment.pay(RECEIVED, "money-1")
     payment.pay(ASKED, "money-2")
     assert payment.balance() == 550_000
     (waiting,) = payment.reviews().waiting
-    assert (waiting.doubt.gateway_payment_id, waiting.doubt.amount) == ("money-1", CAME)
+    assert (waiting.case.gateway_payment_id, waiting.case.amount) == ("money-1", RECEIVED)
     payment.refuse()
     assert payment.legs()["2150"] == -330_000
 
 
 def test_another_wrong_money_does_not_hide_the_first(payment: Doubted) -> None:
-    payment.pay(CAME, "money-1")
+    payment.pay(RECEIVED, "money-1")
     payment.pay(dong(1), "money-2")
-    payment.pay(CAME, "money-1")
-    numbers = [each.doubt.gateway_payment_id for each in payment.reviews().waiting]
+    payment.pay(RECEIVED, "money-1")
+    numbers = [each.case.gateway_payment_id for each in payment.reviews().waiting]
     assert numbers == ["money-2", "money-1"]
     payment.pay(ASKED, "money-1")
     assert payment.balance() == 550_000
     (waiting,) = payment.reviews().waiting
-    assert waiting.doubt.gateway_payment_id == "money-2"
+    assert waiting.case.gateway_payment_id == "money-2"
     payment.refuse()
     payment.refund_attempt(payment.reviews().decided[-1].review_id)
     assert payment.waiting() == 0
@@ -716,11 +716,11 @@ def test_another_wrong_money_does_not_hide_the_first(payment: Doubted) -> None:
 def test_what_is_of_another_try_leaves_paid_money_to_people(
     payment: Doubted, update: tuple[GatewayPaymentState, str | None, Money | None]
 ) -> None:
-    payment.pay(CAME)
-    doubt = payment.doubt()
+    payment.pay(RECEIVED)
+    case = payment.case()
     payment.apply(payment.update(*update))
     assert payment.state() == ("under_review", "wrong_amount")
-    assert payment.doubt() == doubt
+    assert payment.case() == case
 
 
 def test_the_clock_asks_a_gateway_that_doubts(payment: Doubted) -> None:
@@ -742,7 +742,7 @@ def test_the_clock_asks_a_gateway_that_doubts(payment: Doubted) -> None:
 
 def test_a_decision_and_a_late_fact_at_once_credit_once(payment: Doubted) -> None:
     payment.suspect()
-    doubt = payment.doubt()
+    case = payment.case()
     payment.do(propose_acceptance, MAKER)
     barrier = Barrier(8)
 
@@ -752,7 +752,7 @@ def test_a_decision_and_a_late_fact_at_once_credit_once(payment: Doubted) -> Non
             if number % 2:
                 payment.pay(ASKED)
             else:
-                payment.do(accept_payment, CHECKER, doubt=doubt)
+                payment.do(accept_payment, CHECKER, case=case)
 
     with ThreadPoolExecutor(8) as pool:
         for future in [pool.submit(race, number) for number in range(8)]:
@@ -763,7 +763,7 @@ def test_a_decision_and_a_late_fact_at_once_credit_once(payment: Doubted) -> Non
 
 def test_a_refusal_and_a_late_fact_at_once_are_one_of_the_two(payment: Doubted) -> None:
     payment.suspect()
-    doubt = payment.doubt()
+    case = payment.case()
     barrier = Barrier(6)
 
     def race(number: int) -> None:
@@ -772,7 +772,7 @@ def test_a_refusal_and_a_late_fact_at_once_are_one_of_the_two(payment: Doubted) 
             if number % 2:
                 payment.pay(ASKED)
             else:
-                payment.do(refuse_payment, (MAKER, CHECKER)[number % 4 // 2], doubt=doubt)
+                payment.do(refuse_payment, (MAKER, CHECKER)[number % 4 // 2], case=case)
 
     with ThreadPoolExecutor(6) as pool:
         for future in [pool.submit(race, number) for number in range(6)]:
@@ -802,32 +802,32 @@ def refund_in_other_currency(payment: Doubted) -> tuple[Money | None, Money]:
 
 def refund_of_another_amount(payment: Doubted) -> tuple[Money | None, Money]:
     payment.pay(ASKED)
-    payment.apply(refund_of(payment, CAME))
+    payment.apply(refund_of(payment, RECEIVED))
     for _ in range(2):
         payment.apply(refund_of(payment, ASKED))
-    return CAME, ASKED
+    return RECEIVED, ASKED
 
 
 def refund_of_another_amount_that_fails(payment: Doubted) -> tuple[Money | None, Money]:
     payment.pay(ASKED)
-    payment.apply(refund_of(payment, CAME))
+    payment.apply(refund_of(payment, RECEIVED))
     payment.apply(refund_of(payment, DOLLARS, state=RefundState.FAILED))
-    return CAME, DOLLARS
+    return RECEIVED, DOLLARS
 
 
 def credited_money_of_another_amount(payment: Doubted) -> tuple[Money | None, Money]:
     payment.pay(ASKED)
     for _ in range(2):
-        payment.pay(CAME)
-    return ASKED, CAME
+        payment.pay(RECEIVED)
+    return ASKED, RECEIVED
 
 
 def accepted_money_of_another_amount(payment: Doubted) -> tuple[Money | None, Money]:
-    payment.pay(CAME)
+    payment.pay(RECEIVED)
     payment.accept()
-    payment.pay(CAME)
+    payment.pay(RECEIVED)
     payment.pay(ASKED)
-    return CAME, ASKED
+    return RECEIVED, ASKED
 
 
 DIFFERENCES = pytest.mark.parametrize(
@@ -844,7 +844,7 @@ DIFFERENCES = pytest.mark.parametrize(
 
 def reviewed(payment: Doubted, actor: Actor = MAKER, reason: str = "Seen at the gateway") -> None:
     (found,) = payment.reviews().discrepancies
-    payment.do(review_discrepancy, actor, doubt=found.id, reason=reason)
+    payment.do(review_discrepancy, actor, case=found.id, reason=reason)
 
 
 @DIFFERENCES
@@ -857,15 +857,15 @@ def test_amount_that_differs_waits_until_finance_reviewed_it(
     assert (found.reason, found.expected, found.amount) == (reason, expected, stated)
     assert payment.waiting() == 1
     with payment.sessions() as session:
-        (shown,) = find_payments(session, actor=SUPPORT, sought="", only_waiting=True)
+        (shown,) = find_payments(session, actor=SUPPORT, search_text="", only_waiting=True)
         (listed,) = list_discrepancies(session, actor=SUPPORT)
     assert shown.reference == payment.reference == listed.payment_reference
     assert listed.discrepancy == found
     for _ in range(2):
-        payment.do(review_discrepancy, MAKER, doubt=found.id, reason="Seen at the gateway")
+        payment.do(review_discrepancy, MAKER, case=found.id, reason="Seen at the gateway")
     assert (payment.waiting(), payment.reviews().discrepancies) == (0, ())
     decided = payment.reviews().decided[-1]
-    assert (decided.state, decided.reason, decided.came) == ("reviewed", reason, stated)
+    assert (decided.state, decided.reason, decided.received) == ("reviewed", reason, stated)
     assert (decided.decided_by, decided.decision_reason) == ("user:900", "Seen at the gateway")
     assert payment.audited()[-1:] == [("discrepancy_reviewed", "user:900")]
     assert payment.steps().count(("discrepancy_reviewed", "user:900")) == 1
@@ -912,7 +912,7 @@ def test_two_people_at_once_review_an_amount_once(payment: Doubted) -> None:
     def review(actor: Actor) -> str:
         barrier.wait()
         try:
-            payment.do(review_discrepancy, actor, doubt=found.id)
+            payment.do(review_discrepancy, actor, case=found.id)
         except AlreadyDecided as decided:
             return f"{decided.state} by {decided.decided_by}"
         return "done"
@@ -927,6 +927,6 @@ def test_amount_that_differs_can_neither_be_credited_nor_rejected(payment: Doubt
     credited_money_of_another_amount(payment)
     (found,) = payment.reviews().discrepancies
     for act in (propose_acceptance, accept_payment, refuse_payment):
-        assert conflict(payment.do, act, MAKER, doubt=found.id) == "doubt_is_over"
+        assert conflict(payment.do, act, MAKER, case=found.id) == "doubt_is_over"
     payment.pay(ASKED, "money-2")
     assert conflict(payment.do, review_discrepancy, MAKER) == "doubt_is_over"

@@ -442,8 +442,8 @@ def test_the_money_may_come_before_the_promise(begun: Begun) -> None:
 def test_polling_mends_a_webhook_that_never_came(begun: Begun) -> None:
     gateway = ScriptedGateway(snapshot=Snapshot(paid(begun.reference, CREDIT)))
     make_due(begun)
-    told = check_due(begun.sessions, gateways={"vnpay": gateway}, actor=GATEWAYS)
-    assert told == "1 asked about, 1 of them closed, 0 refunds sent"
+    message = check_due(begun.sessions, gateways={"vnpay": gateway}, actor=GATEWAYS)
+    assert message == "1 asked about, 1 of them closed, 0 refunds sent"
     assert entries(begun.sessions, begun.account) == [("top_up", CREDIT.micros)]
     row = begun.row()
     assert row.credited_at is not None
@@ -581,12 +581,12 @@ def test_staff_find_a_payment_by_any_of_its_names(begun: Begun) -> None:
     take(begun.sessions, ipn(begun.reference))
     support = user_actor(11, staff_role=StaffRole.SUPPORT)
     with begun.sessions() as session:
-        for sought in (f" {begun.reference.lower()} ", "14422574", str(begun.account), ""):
-            found = find_payments(session, actor=support, sought=sought)
-            assert [row.reference for row in found] == [begun.reference], sought
-        assert find_payments(session, actor=support, sought="nothing") == ()
+        for search_text in (f" {begun.reference.lower()} ", "14422574", str(begun.account), ""):
+            found = find_payments(session, actor=support, search_text=search_text)
+            assert [row.reference for row in found] == [begun.reference], search_text
+        assert find_payments(session, actor=support, search_text="nothing") == ()
         with pytest.raises(NotAuthorised):
-            find_payments(session, actor=begun.owner, sought=begun.reference)
+            find_payments(session, actor=begun.owner, search_text=begun.reference)
 
 
 def test_the_history_goes_back_page_by_page(begun: Begun) -> None:

@@ -128,7 +128,7 @@ def refused_money(session: Session, account: int, owner: Actor) -> None:
     reviews.refuse_payment(
         session,
         payment_id=started.payment_id,
-        doubt_id=found.doubt.id,
+        doubt_id=found.case.id,
         reason="odd",
         actor=MAKER,
     )
@@ -210,7 +210,7 @@ def of_campaign(service: Callable[..., Any], **fixed: Any) -> Callable[[World, A
 
 CALLS: dict[str, Callable[[World, Actor], Any]] = {
     "see_account": on_account(account_overview),
-    "find_accounts": on_session(find_accounts, sought=""),
+    "find_accounts": on_session(find_accounts, search_text=""),
     "see_timeline": on_account(account_timeline),
     "see_ties": on_account(reasons_of),
     "see_people": on_session(names_of, actors=["user:1"]),
@@ -231,7 +231,7 @@ CALLS: dict[str, Callable[[World, Actor], Any]] = {
     "ask_gateway": lambda world, actor: payments.check_payment(
         world.sessions, gateway=ScriptedGateway(), payment_id=world.payment, actor=actor
     ),
-    "look_up_payments": on_session(find_payments, sought="", only_waiting=False),
+    "look_up_payments": on_session(find_payments, search_text="", only_waiting=False),
     "resend_receipt": lambda world, actor: payments.resend_receipt(
         world.session, vault=VAULT, reference=world.reference, actor=actor
     ),
@@ -334,7 +334,7 @@ CALLS: dict[str, Callable[[World, Actor], Any]] = {
     ),
     "verify_ledger": on_session(verify_ledger),
     "see_analytics": on_session(analytics_choices),
-    "see_audit": on_session(audit_page, wanted=AuditFilter()),
+    "see_audit": on_session(audit_page, expected=AuditFilter()),
     "verify_audit": on_session(chain.verify_audit),
     "seal_audit": on_session(chain.seal_audit_log),
     "manage_people": on_session(

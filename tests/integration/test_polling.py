@@ -210,8 +210,8 @@ def test_payment_whose_check_fails_does_not_hold_up_the_next(
     gateway = ManyGateway(
         answers={broken: answer, sound: Snapshot(paid(sound, CREDIT))}, snapshot=OPEN
     )
-    told = world.poll(gateway)
-    assert told == "2 asked about, 1 of them closed, 0 refunds sent, 1 failed"
+    message = world.poll(gateway)
+    assert message == "2 asked about, 1 of them closed, 0 refunds sent, 1 failed"
     assert (world.row(broken).state, world.row(sound).state) == ("pending", "succeeded")
     assert world.failures == ["vnpay"]
 
@@ -220,13 +220,13 @@ def test_failed_check_is_told_once_per_error_without_personal_data(world: World)
     reference = world.begin()
     gateway = ManyGateway(answers={reference: raise_surprise})
     world.waits(reference, gateway, 3)
-    (told,) = world.events(reference, "check_failed")
-    assert told["error"].startswith("Surprise")
-    assert "Lan" not in str(told)
+    (message,) = world.events(reference, "check_failed")
+    assert message["error"].startswith("Surprise")
+    assert "Lan" not in str(message)
     gateway.answers[reference] = away()
     world.waits(reference, gateway, 2)
     assert [each["error"] for each in world.events(reference, "check_failed")] == [
-        told["error"],
+        message["error"],
         "gateway_unavailable: away",
     ]
     assert world.failures == ["vnpay"] * 5
@@ -576,12 +576,12 @@ def test_undated_statement_is_dated_before_the_question(
 
     monkeypatch.setattr(polling, "apply_updates", keep)
     world.poll(ManyGateway(answers={reference: answer}))
-    told = {getattr(update, "gateway_dispute_id", "refund"): update for update in received}
-    stated_at = told["d1"].stated_at  # type: ignore[union-attr]
+    message = {getattr(update, "gateway_dispute_id", "refund"): update for update in received}
+    stated_at = message["d1"].stated_at  # type: ignore[union-attr]
     assert stated_at is not None
     assert START <= stated_at <= asked_at[0]
-    assert told["d2"] == dated
-    assert getattr(told["refund"], "stated_at", stated_at) == stated_at
+    assert message["d2"] == dated
+    assert getattr(message["refund"], "stated_at", stated_at) == stated_at
 
 
 def test_what_is_stated_in_the_second_of_the_question_is_no_older_than_the_answer(
@@ -670,8 +670,8 @@ def test_refund_that_raises_does_not_hold_up_the_next_and_is_told(world: World) 
     world.refund(first)
     refund_id = world.refund(second)
     gateway = UnansweredRefunds(error=Surprise())
-    told = world.poll(gateway)
-    assert told == "0 asked about, 0 of them closed, 0 refunds sent, 2 failed"
+    message = world.poll(gateway)
+    assert message == "0 asked about, 0 of them closed, 0 refunds sent, 2 failed"
     assert len(gateway.refund_requests) == 2
     assert world.failures == ["vnpay"] * 2
     (event,) = world.events(second, "check_failed")

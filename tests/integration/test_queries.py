@@ -316,7 +316,7 @@ def refund(session: Session, account_id: int, *, grant_number: int, amount: int)
 
 
 def walk_older(
-    session: Session, account_id: int, wanted: HistoryFilter, size: int
+    session: Session, account_id: int, filters: HistoryFilter, size: int
 ) -> list[HistoryPage]:
     """Return every page from the newest on."""
     pages = []
@@ -326,7 +326,7 @@ def walk_older(
             session,
             actor=SYSTEM,
             account_id=account_id,
-            wanted=wanted,
+            filters=filters,
             older_than=cursor,
             page_size=size,
         )
@@ -337,11 +337,11 @@ def walk_older(
     raise AssertionError("the pages do not end")
 
 
-def every_row(session: Session, account_id: int, wanted: HistoryFilter = ALL) -> list[HistoryRow]:
-    return [row for page in walk_older(session, account_id, wanted, 1000) for row in page.rows]
+def every_row(session: Session, account_id: int, filters: HistoryFilter = ALL) -> list[HistoryRow]:
+    return [row for page in walk_older(session, account_id, filters, 1000) for row in page.rows]
 
 
-def passes(row: HistoryRow, wanted: HistoryFilter) -> bool:
+def passes(row: HistoryRow, filters: HistoryFilter) -> bool:
     """Say what the filter says, in plain Python."""
     values = [
         row.service,
@@ -349,12 +349,12 @@ def passes(row: HistoryRow, wanted: HistoryFilter) -> bool:
         *(value for value in row.description_parameters.values() if isinstance(value, str)),
     ]
     return (
-        (not wanted.services or row.service in wanted.services)
-        and (not wanted.statuses or row.status in wanted.statuses)
-        and (not wanted.kinds or row.kind in wanted.kinds)
-        and (wanted.occurred_from is None or row.occurred_at >= wanted.occurred_from)
-        and (wanted.occurred_before is None or row.occurred_at < wanted.occurred_before)
-        and (not wanted.text or any(wanted.text.lower() in value.lower() for value in values))
+        (not filters.services or row.service in filters.services)
+        and (not filters.statuses or row.status in filters.statuses)
+        and (not filters.kinds or row.kind in filters.kinds)
+        and (filters.occurred_from is None or row.occurred_at >= filters.occurred_from)
+        and (filters.occurred_before is None or row.occurred_at < filters.occurred_before)
+        and (not filters.text or any(filters.text.lower() in value.lower() for value in values))
     )
 
 
@@ -427,16 +427,16 @@ def test_every_combination_of_filters_finds_exactly_its_rows(
     dates = ((None, None), (times[20], None), (times[3], times[30]))
     texts = ("", "llama_2", "container")
     some = 0
-    for services, statuses, kinds, (start, end), sought in itertools.product(
+    for services, statuses, kinds, (start, end), search_text in itertools.product(
         SERVICES, STATUSES, KINDS, dates, texts
     ):
-        wanted = HistoryFilter(services, statuses, kinds, start, end, sought)
-        expected = [row for row in rows if passes(row, wanted)]
+        filters = HistoryFilter(services, statuses, kinds, start, end, search_text)
+        expected = [row for row in rows if passes(row, filters)]
 
-        assert every_row(session, busy_account, wanted) == expected, wanted
+        assert every_row(session, busy_account, filters) == expected, filters
         some += bool(expected)
-        count = history_count(session, actor=SYSTEM, account_id=busy_account, wanted=wanted)
-        if sought:
+        count = history_count(session, actor=SYSTEM, account_id=busy_account, filters=filters)
+        if search_text:
             assert count is None
         else:
             assert count is not None
@@ -448,9 +448,9 @@ def test_every_combination_of_filters_finds_exactly_its_rows(
 def test_pages_lead_on_and_back_without_losing_or_repeating_a_row(
     session: Session, busy_account: int, size: int
 ) -> None:
-    wanted = HistoryFilter(kinds=frozenset({"charge", "hold", "top_up"}))
-    rows = every_row(session, busy_account, wanted)
-    older = walk_older(session, busy_account, wanted, size)
+    filters = HistoryFilter(kinds=frozenset({"charge", "hold", "top_up"}))
+    rows = every_row(session, busy_account, filters)
+    older = walk_older(session, busy_account, filters, size)
 
     assert [row for page in older for row in page.rows] == rows
     assert older[0].newer is None
@@ -459,7 +459,7 @@ def test_pages_lead_on_and_back_without_losing_or_repeating_a_row(
             session,
             actor=SYSTEM,
             account_id=busy_account,
-            wanted=wanted,
+            filters=filters,
             newer_than=page.newer,
             page_size=size,
         )
@@ -477,7 +477,7 @@ def test_the_newest_page_is_whole_even_when_it_is_reached_from_its_middle(
         session,
         actor=SYSTEM,
         account_id=busy_account,
-        wanted=ALL,
+        filters=ALL,
         newer_than=cursor,
         page_size=10,
     )
@@ -491,11 +491,11 @@ def test_a_text_search_reads_a_window_and_goes_on_behind_it(
     session: Session, busy_account: int, window: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("domain.history.pages.SEARCH_WINDOW", window)
-    wanted = HistoryFilter(text="llama_3")
-    pages = walk_older(session, busy_account, wanted, 2)
+    filters = HistoryFilter(text="llama_3")
+    pages = walk_older(session, busy_account, filters, 2)
 
     found = [row for page in pages for row in page.rows]
-    assert found == [row for row in every_row(session, busy_account) if passes(row, wanted)]
+    assert found == [row for row in every_row(session, busy_account) if passes(row, filters)]
     assert len(found) == 7
     for page in pages[:-1]:
         assert page.older is not None
@@ -504,15 +504,15 @@ def test_a_text_search_reads_a_window_and_goes_on_behind_it(
 
 
 @pytest.mark.parametrize(
-    "sought", ["'", '"', "\\", "%", "_", "$", "}", "\0", "\ud83d", "日本", ".*", "x" * 5000]
+    "search_text", ["'", '"', "\\", "%", "_", "$", "}", "\0", "\ud83d", "日本", ".*", "x" * 5000]
 )
-def test_a_text_is_looked_for_as_it_is(session: Session, account_id: int, sought: str) -> None:
-    wanted = HistoryFilter(text=f"a{sought}b")
-    name = wanted.sought
+def test_a_text_is_looked_for_as_it_is(session: Session, account_id: int, search_text: str) -> None:
+    filters = HistoryFilter(text=f"a{search_text}b")
+    name = filters.search_text
     grant(session, account_id, 1, origin=f"Pre-{name.upper()}-fix")
     grant(session, account_id, 1, origin="axxb")
 
-    found = every_row(session, account_id, wanted)
+    found = every_row(session, account_id, filters)
 
     assert len(name) <= MAX_TEXT_LENGTH
     assert [row.description_parameters["origin"] for row in found] == [f"Pre-{name.upper()}-fix"]
@@ -524,7 +524,7 @@ def test_a_count_stops_at_its_cap(
     total = len(every_row(session, busy_account))
     for cap, expected in ((total, (total, False)), (total - 1, (total - 1, True)), (5, (5, True))):
         monkeypatch.setattr("domain.history.pages.COUNT_CAP", cap)
-        count = history_count(session, actor=SYSTEM, account_id=busy_account, wanted=ALL)
+        count = history_count(session, actor=SYSTEM, account_id=busy_account, filters=ALL)
         assert count is not None
         assert (count.count, count.is_capped) == expected
 
@@ -665,9 +665,9 @@ FEW = {
 }
 
 
-@pytest.mark.parametrize("wanted", FEW.values(), ids=FEW)
+@pytest.mark.parametrize("filters", FEW.values(), ids=FEW)
 def test_a_page_of_a_crowded_account_reads_little_more_than_it_shows(
-    crowded: tuple[Session, int], wanted: HistoryFilter
+    crowded: tuple[Session, int], filters: HistoryFilter
 ) -> None:
     session, account_id = crowded
     streams = 40  # at most so many indexes are asked for the first row of a page
@@ -675,7 +675,7 @@ def test_a_page_of_a_crowded_account_reads_little_more_than_it_shows(
     read = rows_read(
         session,
         lambda: history_page(
-            session, actor=SYSTEM, account_id=account_id, wanted=wanted, page_size=20
+            session, actor=SYSTEM, account_id=account_id, filters=filters, page_size=20
         ),
     )
 
@@ -691,7 +691,7 @@ def test_a_search_reads_its_window_and_no_more(
     read = rows_read(
         session,
         lambda: history_page(
-            session, actor=SYSTEM, account_id=account_id, wanted=HistoryFilter(text="nowhere")
+            session, actor=SYSTEM, account_id=account_id, filters=HistoryFilter(text="nowhere")
         ),
     )
 
@@ -844,10 +844,10 @@ def test_a_hold_says_where_it_is_set_aside_and_how_it_ended(
 ONE_ACCOUNT_QUERIES: dict[str, Callable[..., Any]] = {
     "summary": account_summary,
     "overview": account_overview,
-    "page": lambda session, **who: history_page(session, wanted=ALL, **who),
-    "search": lambda session, **who: history_page(session, wanted=HistoryFilter(text="a"), **who),
-    "count": lambda session, **who: history_count(session, wanted=ALL, **who),
-    "view": lambda session, **who: history_view(session, wanted=ALL, **who),
+    "page": lambda session, **who: history_page(session, filters=ALL, **who),
+    "search": lambda session, **who: history_page(session, filters=HistoryFilter(text="a"), **who),
+    "count": lambda session, **who: history_count(session, filters=ALL, **who),
+    "view": lambda session, **who: history_view(session, filters=ALL, **who),
     "calls": lambda session, **who: entry_with_calls(session, sequence=1, **who),
     "entry": lambda session, **who: entry_detail(session, sequence=1, **who),
     "more calls": lambda session, **who: entry_calls(session, sequence=1, **who),
@@ -884,7 +884,7 @@ def test_numbers_of_another_account_open_nothing_of_it(session: Session, busy_ac
         session,
         actor=actor,
         account_id=own,
-        wanted=ALL,
+        filters=ALL,
         older_than=HistoryCursor(newest.occurred_at, 3, 10**6),
     )
     assert page.rows == ()
@@ -916,25 +916,27 @@ def test_staff_find_the_accounts_of_an_address(session: Session) -> None:
     )
     for account in (first, second):
         add_member(session, account_id=account, user_id=user, role=MemberRole.READER, actor=SYSTEM)
-    found = find_accounts(session, actor=STAFF, sought=" Lan@Example.com ")
+    found = find_accounts(session, actor=STAFF, search_text=" Lan@Example.com ")
     assert [one.account_id for one in found] == [second, first]
-    assert find_accounts(session, actor=STAFF, sought="lan@example.co") == ()
+    assert find_accounts(session, actor=STAFF, search_text="lan@example.co") == ()
 
 
 def test_staff_find_accounts_by_number_and_by_name(session: Session) -> None:
     account_id = make_account(session)
     name = account_summary(session, actor=STAFF, account_id=account_id).name
 
-    assert [one.account_id for one in find_accounts(session, actor=STAFF, sought=name.upper())] == [
-        account_id
-    ]
-    by_number = find_accounts(session, actor=STAFF, sought=f" {account_id} ")
+    assert [
+        one.account_id for one in find_accounts(session, actor=STAFF, search_text=name.upper())
+    ] == [account_id]
+    by_number = find_accounts(session, actor=STAFF, search_text=f" {account_id} ")
     assert account_id in {one.account_id for one in by_number}
-    assert account_id in {one.account_id for one in find_accounts(session, actor=STAFF, sought="")}
+    assert account_id in {
+        one.account_id for one in find_accounts(session, actor=STAFF, search_text="")
+    }
     for nothing in ("%", "\0no such name", "9" * 40, "²"):
-        assert find_accounts(session, actor=STAFF, sought=nothing) == ()
+        assert find_accounts(session, actor=STAFF, search_text=nothing) == ()
     with pytest.raises(NotAuthorised):
-        find_accounts(session, actor=reader_of(account_id), sought=name)
+        find_accounts(session, actor=reader_of(account_id), search_text=name)
 
 
 def test_services_have_names(session: Session) -> None:

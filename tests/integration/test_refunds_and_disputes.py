@@ -200,8 +200,8 @@ def test_a_refund_that_nobody_answered_is_sent_again_by_the_clock(payment: Paid)
     payment.gateway.failure = None
     with payment.sessions.begin() as session:
         session.execute(sql_update(Refund).values(next_check_at=datetime(2026, 1, 1, tzinfo=UTC)))
-    told = check_due(payment.sessions, gateways={"vnpay": payment.gateway}, actor=GATEWAYS)
-    assert told.endswith("1 refunds sent")
+    message = check_due(payment.sessions, gateways={"vnpay": payment.gateway}, actor=GATEWAYS)
+    assert message.endswith("1 refunds sent")
     sent = [asked for asked in payment.gateway.asked if asked.startswith("refund")]
     assert len(sent) == 2
     assert sent[0] == sent[1]
@@ -481,8 +481,8 @@ def test_an_inquiry_is_told_to_staff_and_moves_nothing(payment: Paid) -> None:
     assert payment.status() == "active"
     assert payment.legs() == before
     assert payment.all_of(Dispute) == []
-    told = [row.kind for row in payment.all_of(PaymentEvent)]
-    assert told[-2:] == ["dispute_inquiry", "dispute_inquiry_closed"]
+    message = [row.kind for row in payment.all_of(PaymentEvent)]
+    assert message[-2:] == ["dispute_inquiry", "dispute_inquiry_closed"]
     payment.send(payment.ask(CREDIT))
     assert payment.balance() == 0
 

@@ -813,8 +813,8 @@ def test_who_may_object_reads_that_it_is_about_them(session: Session, make_perso
     first, second = make_person(ADMIN), make_person(ADMIN)
     ask(session, second, SUPPORT, first)
     rows = session.scalars(select(OutboxMessage).where(OutboxMessage.template == TEMPLATE))
-    said = {row.recipient: letter_of(session, row) for row in rows}
-    own, others = said[address(session, second)], said[address(session, first)]
+    shown = {row.recipient: letter_of(session, row) for row in rows}
+    own, others = shown[address(session, second)], shown[address(session, first)]
     assert own.subject == "Staff: a change of your role or access takes effect in 24 hours"
     assert "unless you object on the Staff page" in own.text
     assert f"Requested by: {address(session, first)}" in own.text
@@ -874,7 +874,7 @@ def test_who_is_changed_reads_what_when_and_whom_to_ask_and_not_why(
     assert {(row.recipient, row.locale) for row, _letter in found} == {
         (address(session, person), "vi")
     }
-    said = [letter.text for _row, letter in found]
+    shown = [letter.text for _row, letter in found]
     assert [letter.subject for _row, letter in found] == [
         "Your role was changed",
         "Your sign-in was disabled",
@@ -884,15 +884,15 @@ def test_who_is_changed_reads_what_when_and_whom_to_ask_and_not_why(
         "Your sign-in was enabled again",
         "You are staff now: role Support",
     ]
-    assert "your role in the billing portal was changed from Finance to Support on " in said[0]
-    assert "cannot sign in" in said[1]
-    assert "your role Support in the billing portal was removed on " in said[3]
-    assert "you have the role Support in the billing portal since " in said[6]
-    assert all(f"ask {who}." in each for each in said[:4])
-    assert all("write to support." in each for each in said[4:6])
-    assert "ask an administrator." in said[6]
-    assert all(" UTC" in each for each in said)
-    assert not [each for each in said if " moved" in each or " left" in each]
+    assert "your role in the billing portal was changed from Finance to Support on " in shown[0]
+    assert "cannot sign in" in shown[1]
+    assert "your role Support in the billing portal was removed on " in shown[3]
+    assert "you have the role Support in the billing portal since " in shown[6]
+    assert all(f"ask {who}." in each for each in shown[:4])
+    assert all("write to support." in each for each in shown[4:6])
+    assert "ask an administrator." in shown[6]
+    assert all(" UTC" in each for each in shown)
+    assert not [each for each in shown if " moved" in each or " left" in each]
 
 
 @pytest.mark.parametrize("is_by_time", [False, True], ids=["approval", "time"])
@@ -956,11 +956,11 @@ def test_administrator_of_the_command_line_is_mailed(session: Session, make_pers
     ]
     created = select(OutboxMessage).where(OutboxMessage.template == TEMPLATE)
     for row in session.scalars(created):
-        told = letter_of(session, row).text
-        assert "new-admin@example.com was created with the role Administrator." in told
-        assert "Requested by: the system (command line)" in told
-        assert "create-user" not in told
-        assert "Reason" not in told
+        message = letter_of(session, row).text
+        assert "new-admin@example.com was created with the role Administrator." in message
+        assert "Requested by: the system (command line)" in message
+        assert "create-user" not in message
+        assert "Reason" not in message
     with pytest.raises(NotAuthorised):
         create_person(
             session, email="x@example.com", display_name="X", password="", role=None, actor=first

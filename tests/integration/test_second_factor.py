@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker
 
     from domain.actors import Actor
-    from domain.identity import AuthenticatorOffer, Visit
+    from domain.identity import AuthenticatorOffer, SignedInUser
 
 SYSTEM = system_actor("tests")
 RULES = AuthPolicy(key=b"a key of the tests")
@@ -93,42 +93,42 @@ class Someone:
             self.sessions, email=EMAIL, password=PASSWORD, client=self.client, policy=self.policy
         )
 
-    def visit(self, signed_in: SignIn) -> Visit:
+    def user(self, signed_in: SignIn) -> SignedInUser:
         with self.sessions() as session:
             found = identity.session_actor(session, token=signed_in.token, policy=self.policy)
         assert found is not None
         return found
 
-    def again(self, visit: Visit, password: str = PASSWORD) -> Reauthentication:
-        return Reauthentication(visit, password, self.client, self.policy)
+    def again(self, user: SignedInUser, password: str = PASSWORD) -> Reauthentication:
+        return Reauthentication(user, password, self.client, self.policy)
 
     def code(self, steps: int = 0) -> str:
         with self.sessions() as session:
             now = clocks.now(session)
         return pyotp.TOTP(self.secret).at(now + steps * STEP)
 
-    def offered(self, visit: Visit, token: str | None) -> AuthenticatorOffer | None:
+    def offered(self, user: SignedInUser, token: str | None) -> AuthenticatorOffer | None:
         assert token is not None
-        actor = visit.actor(self.client.address)
+        actor = user.actor(self.client.address)
         with self.sessions() as session:
             return identity.own_authenticator_offer(
                 session, actor=actor, token=token, email=EMAIL, issuer="Billing"
             )
 
-    def confirm(self, visit: Visit, code: str, token: str | None) -> tuple[str, ...] | None:
+    def confirm(self, user: SignedInUser, code: str, token: str | None) -> tuple[str, ...] | None:
         assert token is not None
-        actor = visit.actor(self.client.address)
+        actor = user.actor(self.client.address)
         with self.sessions.begin() as session:
             return identity.confirm_own_authenticator(
                 session, code=code, token=token, actor=actor, client=self.client
             )
 
-    def set_up_app(self, visit: Visit) -> tuple[str, ...]:
-        token = identity.begin_authenticator(self.sessions, self.again(visit))
-        offer = self.offered(visit, token)
+    def set_up_app(self, user: SignedInUser) -> tuple[str, ...]:
+        token = identity.begin_authenticator(self.sessions, self.again(user))
+        offer = self.offered(user, token)
         assert offer is not None
         self.secret = offer.secret
-        codes = self.confirm(visit, self.code(), token)
+        codes = self.confirm(user, self.code(), token)
         assert codes is not None
         self.codes = codes or self.codes
         return codes
@@ -148,36 +148,36 @@ class Someone:
             policy=self.policy,
         )
 
-    def prove(self, visit: Visit, answer: FactorAnswer) -> Visit | None:
+    def prove(self, user: SignedInUser, answer: FactorAnswer) -> SignedInUser | None:
         """Prove a factor in a session, for changes of factors; return it under its new token."""
         renewed = identity.confirm_factor(
-            self.sessions, visit=visit, answer=answer, client=self.client, policy=self.policy
+            self.sessions, user=user, answer=answer, client=self.client, policy=self.policy
         )
-        return None if renewed.outcome is SignInOutcome.WRONG else self.visit(renewed)
+        return None if renewed.outcome is SignInOutcome.WRONG else self.user(renewed)
 
-    def prove_by_code(self, visit: Visit, steps: int = 0) -> Visit | None:
-        return self.prove(visit, FactorAnswer(Factor.AUTHENTICATOR, code=self.code(steps)))
+    def prove_by_code(self, user: SignedInUser, steps: int = 0) -> SignedInUser | None:
+        return self.prove(user, FactorAnswer(Factor.AUTHENTICATOR, code=self.code(steps)))
 
-    def prove_by_passkey(self, visit: Visit, device: Device) -> Visit | None:
+    def prove_by_passkey(self, user: SignedInUser, device: Device) -> SignedInUser | None:
         with self.sessions() as session:
             options = identity.confirmation_passkey_options(
-                session, actor=visit.actor(None), party=PARTY, policy=self.policy
+                session, actor=user.actor(None), party=PARTY, policy=self.policy
             )
         passkey = PasskeyAnswer(device.get(options.json), options.state)
-        return self.prove(visit, FactorAnswer(Factor.PASSKEY, passkey=passkey, party=PARTY))
+        return self.prove(user, FactorAnswer(Factor.PASSKEY, passkey=passkey, party=PARTY))
 
-    def add_passkey(self, visit: Visit, device: Device) -> tuple[str, ...] | None:
+    def add_passkey(self, user: SignedInUser, device: Device) -> tuple[str, ...] | None:
         with self.sessions() as session:
             options = identity.own_passkey_options(
                 session,
-                actor=visit.actor(None),
+                actor=user.actor(None),
                 email=EMAIL,
                 party=PARTY,
                 policy=self.policy,
             )
         answer = PasskeyAnswer(device.create(options.json), options.state)
         return identity.add_own_passkey(
-            self.sessions, self.again(visit), name="Laptop", answer=answer, party=PARTY
+            self.sessions, self.again(user), name="Laptop", answer=answer, party=PARTY
         )
 
     def ask_passkey(self, binding: str, device: Device) -> PasskeyAnswer:
@@ -217,7 +217,7 @@ def someone(
 def with_app(sessions: sessionmaker[Session], clock: TestClock) -> Someone:
     """A person who has set an app up a while ago."""
     person = someone(sessions)
-    person.set_up_app(person.visit(person.sign_in()))
+    person.set_up_app(person.user(person.sign_in()))
     clock.advance(minutes=5)
     return person
 
@@ -245,7 +245,7 @@ def test_without_a_second_factor_a_password_signs_in(sessions: sessionmaker[Sess
     person = someone(sessions)
     signed_in = person.sign_in()
     assert signed_in.outcome is SignInOutcome.SIGNED_IN
-    assert person.visit(signed_in).factor is Factor.PASSWORD
+    assert person.user(signed_in).factor is Factor.PASSWORD
 
 
 def test_an_app_is_asked_for_at_each_sign_in(
@@ -253,7 +253,7 @@ def test_an_app_is_asked_for_at_each_sign_in(
 ) -> None:
     person = someone(sessions)
     here, elsewhere = person.sign_in(), person.sign_in()
-    codes = person.set_up_app(person.visit(here))
+    codes = person.set_up_app(person.user(here))
     assert len(set(codes)) == 10
     assert identity.session_actor(session, token=elsewhere.token, policy=RULES) is None
     assert identity.session_actor(session, token=here.token, policy=RULES) is not None
@@ -269,7 +269,7 @@ def test_an_app_is_asked_for_at_each_sign_in(
         assert person.finish(pending, "000000").outcome is SignInOutcome.WRONG
         signed_in = person.finish(pending, f" {person.code()[:3]} {person.code()[3:]} ")
         assert signed_in.outcome is SignInOutcome.SIGNED_IN
-        assert person.visit(signed_in).factor is Factor.AUTHENTICATOR
+        assert person.user(signed_in).factor is Factor.AUTHENTICATOR
         session.rollback()
 
 
@@ -277,22 +277,22 @@ def test_nothing_is_set_up_without_the_password_or_the_first_code(
     sessions: sessionmaker[Session], session: Session, clock: TestClock
 ) -> None:
     person = someone(sessions)
-    visit = person.visit(person.sign_in())
-    assert identity.begin_authenticator(sessions, person.again(visit, "another-password-1")) is None
-    for made_up in ("", "made-up", visit.session_id):
-        assert person.offered(visit, made_up) is None
+    user = person.user(person.sign_in())
+    assert identity.begin_authenticator(sessions, person.again(user, "another-password-1")) is None
+    for made_up in ("", "made-up", user.session_id):
+        assert person.offered(user, made_up) is None
         with pytest.raises(NotFound):
-            person.confirm(visit, "123456", made_up)
-    token = identity.begin_authenticator(sessions, person.again(visit))
-    offered = person.offered(visit, token)
+            person.confirm(user, "123456", made_up)
+    token = identity.begin_authenticator(sessions, person.again(user))
+    offered = person.offered(user, token)
     assert offered is not None
     assert offered.secret not in repr(offered)
-    assert person.confirm(visit, "12345", token) is None
+    assert person.confirm(user, "12345", token) is None
     assert person.sign_in().outcome is SignInOutcome.SIGNED_IN
     clock.advance(hours=1, seconds=1)
     code = pyotp.TOTP(offered.secret).at(clocks.now(session))
     with pytest.raises(NotFound):
-        person.confirm(visit, code, token)
+        person.confirm(user, code, token)
 
 
 def test_who_shares_the_session_or_the_password_does_not_see_the_secret(
@@ -300,20 +300,20 @@ def test_who_shares_the_session_or_the_password_does_not_see_the_secret(
 ) -> None:
     """Each offer is another secret, for one token; what came before it is void."""
     person = someone(sessions)
-    visit = person.visit(person.sign_in())
-    first = identity.begin_authenticator(sessions, person.again(visit))
-    seen_first = person.offered(visit, first)
+    user = person.user(person.sign_in())
+    first = identity.begin_authenticator(sessions, person.again(user))
+    seen_first = person.offered(user, first)
     assert seen_first is not None
-    second = identity.begin_authenticator(sessions, person.again(visit))
-    seen_second = person.offered(visit, second)
+    second = identity.begin_authenticator(sessions, person.again(user))
+    seen_second = person.offered(user, second)
     assert seen_second is not None
     assert seen_second.secret != seen_first.secret
-    assert person.offered(visit, first) is None
+    assert person.offered(user, first) is None
     code = pyotp.TOTP(seen_first.secret).at(clocks.now(session))
     with pytest.raises(NotFound):
-        person.confirm(visit, code, first)
-    assert person.confirm(visit, code, second) is None
-    assert person.confirm(visit, pyotp.TOTP(seen_second.secret).at(clocks.now(session)), second)
+        person.confirm(user, code, first)
+    assert person.confirm(user, code, second) is None
+    assert person.confirm(user, pyotp.TOTP(seen_second.secret).at(clocks.now(session)), second)
 
 
 def test_purge_and_the_end_of_sign_ins_do_not_wait_for_each_other(
@@ -350,14 +350,14 @@ def test_an_offered_secret_ends_with_what_protected_it(
     sessions: sessionmaker[Session], session: Session, clock: TestClock, how: str
 ) -> None:
     person = someone(sessions)
-    other, visit = person.visit(person.sign_in()), person.visit(person.sign_in())
-    token = identity.begin_authenticator(sessions, person.again(visit))
-    offered = person.offered(visit, token)
+    other, user = person.user(person.sign_in()), person.user(person.sign_in())
+    token = identity.begin_authenticator(sessions, person.again(user))
+    offered = person.offered(user, token)
     assert offered is not None
     if how == "password":
         changed = identity.change_password(
             sessions,
-            visit=other,
+            user=other,
             current_password=PASSWORD,
             new_password="a-new-password-81",
             client=CLIENT,
@@ -367,18 +367,18 @@ def test_an_offered_secret_ends_with_what_protected_it(
     elif how == "sign_out":
         identity.revoke_all_sessions(session, actor=other.actor(None))
     elif how == "session":
-        identity.revoke_session(session, session_id=other.session_id, actor=visit.actor(None))
+        identity.revoke_session(session, session_id=other.session_id, actor=user.actor(None))
     elif how == "sign_in":
-        end_pending_sign_ins(session, visit.user_id)
+        end_pending_sign_ins(session, user.user_id)
     else:
         clock.advance(hours=1)
         identity.purge_identity(session, actor=SYSTEM)
     session.commit()
-    assert person.offered(visit, token) is None
+    assert person.offered(user, token) is None
     code = pyotp.TOTP(offered.secret).at(clocks.now(session))
     with pytest.raises(NotFound):
-        person.confirm(visit, code, token)
-    row = session.get(Authenticator, visit.user_id)
+        person.confirm(user, code, token)
+    row = session.get(Authenticator, user.user_id)
     assert row is not None
     assert (row.sealed_offer, row.offer_digest, row.offered_at) == (None, None, None)
 
@@ -387,16 +387,16 @@ def test_an_app_that_replaces_another_counts_once_its_code_was_entered(
     sessions: sessionmaker[Session], session: Session, clock: TestClock
 ) -> None:
     person = with_app(sessions, clock)
-    visit = person.visit(person.finish(person.sign_in(), person.code()))
+    user = person.user(person.finish(person.sign_in(), person.code()))
     old_secret = person.secret
     clock.advance(minutes=1)
-    renewed = person.prove_by_code(visit, steps=-1)
+    renewed = person.prove_by_code(user, steps=-1)
     assert renewed is not None
-    visit = renewed
-    assert identity.begin_authenticator(sessions, person.again(visit))
+    user = renewed
+    assert identity.begin_authenticator(sessions, person.again(user))
     assert person.finish(person.sign_in(), person.code()).outcome is SignInOutcome.SIGNED_IN
     clock.advance(minutes=1)
-    assert person.set_up_app(visit) == ()
+    assert person.set_up_app(user) == ()
     assert person.secret != old_secret
     clock.advance(minutes=1)
     old_code = pyotp.TOTP(old_secret).at(clocks.now(session))
@@ -462,7 +462,7 @@ def test_a_recovery_code_signs_in_once_and_is_told_by_mail(
     typed = person.codes[3].upper().replace("-", " ")
     signed_in = person.finish_with_recovery_code(person.sign_in(), typed)
     assert signed_in.outcome is SignInOutcome.SIGNED_IN
-    assert person.visit(signed_in).factor is Factor.RECOVERY_CODE
+    assert person.user(signed_in).factor is Factor.RECOVERY_CODE
     mail = session.scalars(
         select(OutboxMessage).where(OutboxMessage.template == "recovery_code_used")
     ).one()
@@ -497,14 +497,12 @@ def test_new_recovery_codes_end_the_older_ones(
     sessions: sessionmaker[Session], clock: TestClock
 ) -> None:
     person = with_app(sessions, clock)
-    visit = person.prove_by_code(
-        person.visit(person.finish(person.sign_in(), person.code())), steps=1
+    user = person.prove_by_code(
+        person.user(person.finish(person.sign_in(), person.code())), steps=1
     )
-    assert visit is not None
-    assert (
-        identity.replace_recovery_codes(sessions, person.again(visit, "wrong-1-password")) is None
-    )
-    new = identity.replace_recovery_codes(sessions, person.again(visit))
+    assert user is not None
+    assert identity.replace_recovery_codes(sessions, person.again(user, "wrong-1-password")) is None
+    new = identity.replace_recovery_codes(sessions, person.again(user))
     assert new is not None
     assert not set(new) & set(person.codes)
     old = person.finish_with_recovery_code(person.sign_in(), person.codes[0])
@@ -519,35 +517,35 @@ def test_recovery_codes_are_replaced_once_by_the_same_request(
     sessions: sessionmaker[Session], clock: TestClock
 ) -> None:
     person = with_app(sessions, clock)
-    visit = person.prove_by_code(
-        person.visit(person.finish(person.sign_in(), person.code())), steps=1
+    user = person.prove_by_code(
+        person.user(person.finish(person.sign_in(), person.code())), steps=1
     )
-    assert visit is not None
+    assert user is not None
 
     def present() -> str:
         with sessions() as session:
-            actor = visit.actor("127.0.0.1")
+            actor = user.actor("127.0.0.1")
             found = identity.list_second_factors(session, actor=actor, policy=RULES)
             return found.recovery_code_set
 
     seen = present()
-    new = identity.replace_recovery_codes(sessions, person.again(visit), replaces=seen)
+    new = identity.replace_recovery_codes(sessions, person.again(user), replaces=seen)
     assert new is not None
     for replaces in (seen, "", "0" * 64):
         with pytest.raises(Conflict) as refused:
-            identity.replace_recovery_codes(sessions, person.again(visit), replaces=replaces)
+            identity.replace_recovery_codes(sessions, person.again(user), replaces=replaces)
         assert refused.value.reason == "codes_replaced"
     used = person.finish_with_recovery_code(person.sign_in(), new[0])
     assert used.outcome is SignInOutcome.SIGNED_IN
     assert present() != seen
-    assert identity.replace_recovery_codes(sessions, person.again(visit), replaces=present())
+    assert identity.replace_recovery_codes(sessions, person.again(user), replaces=present())
 
 
 def test_who_has_no_second_factor_gets_no_recovery_codes(sessions: sessionmaker[Session]) -> None:
     person = someone(sessions)
-    visit = person.visit(person.sign_in())
+    user = person.user(person.sign_in())
     with pytest.raises(Conflict):
-        identity.replace_recovery_codes(sessions, person.again(visit))
+        identity.replace_recovery_codes(sessions, person.again(user))
 
 
 # ── What ends a pending sign-in ───────────────────────────────────────────────────────────────
@@ -708,7 +706,7 @@ def test_staff_with_power_over_money_or_people_set_one_up_before_they_are_in(
     assert person.finish(pending, person.code()).outcome is SignInOutcome.WRONG
     signed_in, codes = finish(person.code())
     assert signed_in.outcome is SignInOutcome.SIGNED_IN
-    assert person.visit(signed_in).factor is Factor.AUTHENTICATOR
+    assert person.user(signed_in).factor is Factor.AUTHENTICATOR
     assert len(codes) == 10
     clock.advance(minutes=5)
     assert person.sign_in().outcome is SignInOutcome.SECOND_FACTOR
@@ -766,34 +764,34 @@ def test_the_last_required_factor_is_replaced_and_not_removed(
     sessions: sessionmaker[Session], session: Session
 ) -> None:
     person = someone(sessions, StaffRole.FINANCE, RULES)
-    visit = person.visit(person.sign_in())
-    person.set_up_app(visit)
-    renewed = person.prove_by_code(visit, steps=1)
+    user = person.user(person.sign_in())
+    person.set_up_app(user)
+    renewed = person.prove_by_code(user, steps=1)
     assert renewed is not None
-    visit = renewed
+    user = renewed
     person.policy = STRICT
     with pytest.raises(Conflict):
-        identity.remove_own_authenticator(sessions, person.again(visit))
+        identity.remove_own_authenticator(sessions, person.again(user))
     device = Device(PARTY.origin)
-    assert person.add_passkey(visit, device) == ()
-    assert identity.remove_own_authenticator(sessions, person.again(visit))
-    listed = identity.list_second_factors(session, actor=visit.actor(None), policy=STRICT)
+    assert person.add_passkey(user, device) == ()
+    assert identity.remove_own_authenticator(sessions, person.again(user))
+    listed = identity.list_second_factors(session, actor=user.actor(None), policy=STRICT)
     (passkey,) = listed.passkeys
     assert (listed.has_authenticator, listed.is_required) == (False, True)
     with pytest.raises(Conflict):
-        identity.remove_own_passkey(sessions, person.again(visit), key=passkey.key)
+        identity.remove_own_passkey(sessions, person.again(user), key=passkey.key)
     person.policy = RULES
-    assert identity.remove_own_passkey(sessions, person.again(visit), key=passkey.key)
+    assert identity.remove_own_passkey(sessions, person.again(user), key=passkey.key)
     with pytest.raises(NotFound):
-        identity.remove_own_passkey(sessions, person.again(visit), key=passkey.key)
+        identity.remove_own_passkey(sessions, person.again(user), key=passkey.key)
     session.rollback()
-    left = identity.list_second_factors(session, actor=visit.actor(None), policy=RULES)
+    left = identity.list_second_factors(session, actor=user.actor(None), policy=RULES)
     assert left.recovery_codes_left == 0
-    told = [
+    message = [
         parameters_of(session, row)
         for row in session.scalars(select(OutboxMessage).order_by(OutboxMessage.id))
     ]
-    assert [(each["change"], each["is_on"]) for each in told] == [
+    assert [(each["change"], each["is_on"]) for each in message] == [
         ("app_added", True),
         ("passkey_added", True),
         ("app_removed", True),
@@ -801,23 +799,23 @@ def test_the_last_required_factor_is_replaced_and_not_removed(
     ]
 
 
-CHANGES: dict[str, Callable[[Someone, Visit], object]] = {
-    "replace the app": lambda person, visit: identity.begin_authenticator(
-        person.sessions, person.again(visit)
+CHANGES: dict[str, Callable[[Someone, SignedInUser], object]] = {
+    "replace the app": lambda person, user: identity.begin_authenticator(
+        person.sessions, person.again(user)
     ),
-    "remove the app": lambda person, visit: identity.remove_own_authenticator(
-        person.sessions, person.again(visit)
+    "remove the app": lambda person, user: identity.remove_own_authenticator(
+        person.sessions, person.again(user)
     ),
-    "add a passkey": lambda person, visit: person.add_passkey(visit, Device(PARTY.origin)),
-    "remove a passkey": lambda person, visit: identity.remove_own_passkey(
-        person.sessions, person.again(visit), key="1"
+    "add a passkey": lambda person, user: person.add_passkey(user, Device(PARTY.origin)),
+    "remove a passkey": lambda person, user: identity.remove_own_passkey(
+        person.sessions, person.again(user), key="1"
     ),
-    "replace the codes": lambda person, visit: identity.replace_recovery_codes(
-        person.sessions, person.again(visit)
+    "replace the codes": lambda person, user: identity.replace_recovery_codes(
+        person.sessions, person.again(user)
     ),
-    "change the password": lambda person, visit: identity.change_password(
+    "change the password": lambda person, user: identity.change_password(
         person.sessions,
-        visit=visit,
+        user=user,
         current_password=PASSWORD,
         new_password="amber-ladder-4-june",
         client=person.client,
@@ -828,22 +826,24 @@ CHANGES: dict[str, Callable[[Someone, Visit], object]] = {
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
 def test_a_session_and_the_password_change_no_factor(
-    sessions: sessionmaker[Session], clock: TestClock, change: Callable[[Someone, Visit], object]
+    sessions: sessionmaker[Session],
+    clock: TestClock,
+    change: Callable[[Someone, SignedInUser], object],
 ) -> None:
     person = with_app(sessions, clock)
-    visit = person.visit(person.finish(person.sign_in(), person.code()))
+    user = person.user(person.finish(person.sign_in(), person.code()))
     for _time in range(2):
         with pytest.raises(Conflict, match="factor_not_confirmed"):
-            change(person, visit)
+            change(person, user)
     # What was proven elsewhere, or is wrong, opens nothing here.
     clock.advance(minutes=1)
-    elsewhere = person.visit(person.finish(person.sign_in(), person.code()))
+    elsewhere = person.user(person.finish(person.sign_in(), person.code()))
     assert person.prove_by_code(elsewhere, steps=1)
-    assert not person.prove(visit, FactorAnswer(Factor.AUTHENTICATOR, code="000000"))
-    assert not person.prove(visit, FactorAnswer(Factor.RECOVERY_CODE, code="aaaaa-aaaaa"))
-    assert not person.prove(visit, FactorAnswer(Factor.PASSKEY))
+    assert not person.prove(user, FactorAnswer(Factor.AUTHENTICATOR, code="000000"))
+    assert not person.prove(user, FactorAnswer(Factor.RECOVERY_CODE, code="aaaaa-aaaaa"))
+    assert not person.prove(user, FactorAnswer(Factor.PASSKEY))
     with pytest.raises(Conflict, match="factor_not_confirmed"):
-        change(person, visit)
+        change(person, user)
 
 
 @pytest.mark.parametrize("with_recovery_code", [False, True])
@@ -855,24 +855,24 @@ def test_a_proven_factor_lets_it_be_changed_for_ten_minutes(
     with_recovery_code: bool,
 ) -> None:
     person = with_app(sessions, clock)
-    visit = person.visit(person.finish(person.sign_in(), person.code()))
+    user = person.user(person.finish(person.sign_in(), person.code()))
     if with_recovery_code:
         answer = FactorAnswer(Factor.RECOVERY_CODE, code=person.codes[0])
     else:
         answer = FactorAnswer(Factor.AUTHENTICATOR, code=person.code(1))
-    renewed = person.prove(visit, answer)
+    renewed = person.prove(user, answer)
     assert renewed is not None
     assert not person.prove(renewed, answer), "a code counts once"
     # A copy of the session from before is out, and profits from nothing.
     with sessions() as other, pytest.raises(NotAuthorised):
-        with_current_rights(other, visit.actor(None))
-    visit = renewed
+        with_current_rights(other, user.actor(None))
+    user = renewed
     clock.advance(minutes=9, seconds=59)
-    assert identity.begin_authenticator(sessions, person.again(visit))
+    assert identity.begin_authenticator(sessions, person.again(user))
     clock.advance(seconds=1)
     with pytest.raises(Conflict, match="factor_not_confirmed"):
-        identity.begin_authenticator(sessions, person.again(visit))
-    listed = identity.list_second_factors(session, actor=visit.actor(None), policy=RULES)
+        identity.begin_authenticator(sessions, person.again(user))
+    listed = identity.list_second_factors(session, actor=user.actor(None), policy=RULES)
     assert not listed.may_change
     actions = session.scalars(
         select(AuditRecord.action).where(AuditRecord.actor == f"user:{person.user_id}")
@@ -884,12 +884,12 @@ def test_guesses_of_a_proof_are_counted_with_those_of_sign_ins(
     sessions: sessionmaker[Session], clock: TestClock
 ) -> None:
     person = with_app(sessions, clock)
-    visit = person.visit(person.finish(person.sign_in(), person.code()))
+    user = person.user(person.finish(person.sign_in(), person.code()))
     wrong = FactorAnswer(Factor.AUTHENTICATOR, code="000000")
     for _guess in range(RULES.guesses_per_person.free):
-        assert not person.prove(visit, wrong)
+        assert not person.prove(user, wrong)
     with pytest.raises(RateLimited):
-        person.prove(visit, wrong)
+        person.prove(user, wrong)
     with pytest.raises(RateLimited):
         person.finish(person.sign_in(), person.code(1))
 
@@ -898,10 +898,10 @@ def test_nothing_is_proven_in_a_session_that_has_ended(
     sessions: sessionmaker[Session], session: Session, clock: TestClock
 ) -> None:
     person = with_app(sessions, clock)
-    visit = person.visit(person.finish(person.sign_in(), person.code()))
-    identity.revoke_all_sessions(session, actor=visit.actor(None))
+    user = person.user(person.finish(person.sign_in(), person.code()))
+    identity.revoke_all_sessions(session, actor=user.actor(None))
     session.commit()
-    assert not person.prove_by_code(visit, steps=1)
+    assert not person.prove_by_code(user, steps=1)
     # The code was not used up by it.
     assert person.finish(person.sign_in(), person.code(1)).outcome is SignInOutcome.SIGNED_IN
 
@@ -910,17 +910,17 @@ def test_nothing_is_changed_by_a_session_that_ended_while_the_form_was_on_its_wa
     sessions: sessionmaker[Session], session: Session
 ) -> None:
     person = someone(sessions)
-    visit = person.visit(person.sign_in())
-    identity.revoke_all_sessions(session, actor=visit.actor(None))
+    user = person.user(person.sign_in())
+    identity.revoke_all_sessions(session, actor=user.actor(None))
     session.commit()
-    again = person.again(visit)
-    assert person.add_passkey(visit, Device(PARTY.origin)) is None
+    again = person.again(user)
+    assert person.add_passkey(user, Device(PARTY.origin)) is None
     assert not identity.begin_authenticator(sessions, again)
     assert not identity.remove_own_authenticator(sessions, again)
     assert identity.replace_recovery_codes(sessions, again) is None
     changed = identity.change_password(
         sessions,
-        visit=visit,
+        user=user,
         current_password=PASSWORD,
         new_password="amber-ladder-4-june",
         client=CLIENT,
@@ -934,7 +934,7 @@ def test_nothing_is_changed_by_a_session_that_ended_while_the_form_was_on_its_wa
 def passkey_person(sessions: sessionmaker[Session]) -> tuple[Someone, Device]:
     person = someone(sessions)
     device = Device(PARTY.origin)
-    assert person.add_passkey(person.visit(person.sign_in()), device)
+    assert person.add_passkey(person.user(person.sign_in()), device)
     return person, device
 
 
@@ -956,7 +956,7 @@ def test_a_passkey_is_a_second_factor(sessions: sessionmaker[Session]) -> None:
         pending = person.sign_in()
         assert pending.outcome is SignInOutcome.SECOND_FACTOR
         signed_in = finish_with_passkey(person, pending, device)
-        assert person.visit(signed_in).factor is Factor.PASSKEY
+        assert person.user(signed_in).factor is Factor.PASSKEY
     other = Device(PARTY.origin)
     assert finish_with_passkey(person, person.sign_in(), other).outcome is SignInOutcome.WRONG
 
@@ -967,7 +967,7 @@ def test_a_passkey_signs_in_without_a_password_and_an_answer_counts_once(
     person, device = passkey_person(sessions)
     answer = person.ask_passkey("a browser", device)
     signed_in = person.sign_in_by_passkey(answer, "a browser")
-    assert person.visit(signed_in).factor is Factor.PASSKEY
+    assert person.user(signed_in).factor is Factor.PASSKEY
     assert person.sign_in_by_passkey(answer, "a browser").outcome is SignInOutcome.WRONG
     again = person.ask_passkey("a browser", device)
     assert person.sign_in_by_passkey(again, "a browser").outcome is SignInOutcome.SIGNED_IN
@@ -1035,34 +1035,34 @@ def test_a_passkey_is_registered_once_by_the_session_that_asked(
     sessions: sessionmaker[Session], session: Session
 ) -> None:
     person, device = passkey_person(sessions)
-    visit = person.visit(finish_with_passkey(person, person.sign_in(), device))
-    renewed = person.prove_by_passkey(visit, device)
+    user = person.user(finish_with_passkey(person, person.sign_in(), device))
+    renewed = person.prove_by_passkey(user, device)
     assert renewed is not None
-    visit = renewed
+    user = renewed
     with pytest.raises(InvalidInput):
-        person.add_passkey(visit, device)
+        person.add_passkey(user, device)
     second = Device(PARTY.origin)
     options = identity.own_passkey_options(
-        session, actor=visit.actor(None), email=EMAIL, party=PARTY, policy=RULES
+        session, actor=user.actor(None), email=EMAIL, party=PARTY, policy=RULES
     )
     session.rollback()
     assert len(json.loads(options.json)["excludeCredentials"]) == 1
     answer = PasskeyAnswer(second.create(options.json), options.state)
-    elsewhere = person.visit(finish_with_passkey(person, person.sign_in(), device))
+    elsewhere = person.user(finish_with_passkey(person, person.sign_in(), device))
     other = person.prove_by_passkey(elsewhere, device)
     assert other is not None
     elsewhere = other
 
-    def add(visit: Visit) -> tuple[str, ...] | None:
+    def add(user: SignedInUser) -> tuple[str, ...] | None:
         return identity.add_own_passkey(
-            sessions, person.again(visit), name="Phone", answer=answer, party=PARTY
+            sessions, person.again(user), name="Phone", answer=answer, party=PARTY
         )
 
     with pytest.raises(InvalidInput):
         add(elsewhere)
-    assert add(visit) == ()
+    assert add(user) == ()
     with pytest.raises(InvalidInput):
-        add(visit)
+        add(user)
 
 
 def test_a_person_has_a_bounded_number_of_passkeys(
@@ -1082,16 +1082,16 @@ def test_a_person_has_a_bounded_number_of_passkeys(
     session.commit()
     token = session.scalars(select(UserSession.token_digest)).first()
     assert token is not None
-    visit = dataclasses.replace(person_visit(session, person), session_id=token.hex())
+    user = dataclasses.replace(signed_in_user(session, person), session_id=token.hex())
     with pytest.raises(Conflict):
-        person.add_passkey(visit, Device(PARTY.origin))
+        person.add_passkey(user, Device(PARTY.origin))
 
 
-def person_visit(session: Session, person: Someone) -> Visit:
+def signed_in_user(session: Session, person: Someone) -> SignedInUser:
     client = person.client
     opened = identity.create_session(session, user_id=person.user_id, client=client, policy=RULES)
     session.commit()
-    return person.visit(opened)
+    return person.user(opened)
 
 
 JSON = st.recursive(
@@ -1161,11 +1161,11 @@ def test_an_administrator_resets_what_somebody_has_lost(
     session.commit()
     assert identity.session_actor(session, token=signed_in.token, policy=RULES) is None
     assert mails(session)[-1] == "second_factor_changed"
-    told = session.scalars(
+    message = session.scalars(
         select(AuditRecord).where(AuditRecord.action == "reset_second_factors")
     ).first()
-    assert told is not None
-    assert told.details == {"user_id": person.user_id, "reason": "lost their phone"}
+    assert message is not None
+    assert message.details == {"user_id": person.user_id, "reason": "lost their phone"}
     session.rollback()
     assert person.sign_in().outcome is SignInOutcome.SIGNED_IN
 

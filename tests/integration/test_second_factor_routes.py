@@ -405,7 +405,7 @@ def test_code_without_six_digits_is_told_so(
 
 
 @pytest.mark.parametrize(
-    ("code", "told"),
+    ("code", "message"),
     [
         ("1234", "Enter the 6 digits that your app shows."),
         (
@@ -418,13 +418,13 @@ def test_code_without_six_digits_is_told_so(
         ),
     ],
 )
-def test_wrong_code_at_the_sign_in_says_what_is_wrong(code: str, told: str) -> None:
+def test_wrong_code_at_the_sign_in_says_what_is_wrong(code: str, message: str) -> None:
     person_with_app()
     client = browser()
     give_password(client)
     answer = post(client, "/second-factor", code=code)
     assert answer.status_code == 403
-    assert f">{told}</p>" in answer.text
+    assert f">{message}</p>" in answer.text
 
 
 def test_a_passkey_is_added_and_signs_in_with_and_without_the_password() -> None:

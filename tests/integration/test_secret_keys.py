@@ -271,8 +271,8 @@ def run(
         monkeypatch.setattr(sys, "argv", ["portal", "rotate-key", *words])
         with pytest.raises(SystemExit) as ended:
             cli.main()
-        said = capfd.readouterr()
-        return int(ended.value.code or 0), said.out + said.err
+        shown = capfd.readouterr()
+        return int(ended.value.code or 0), shown.out + shown.err
 
     yield run
     settings.cache_clear()
@@ -289,10 +289,10 @@ def test_a_start_without_the_key_of_before_is_refused_in_one_sentence(
     start(given(OLD))
     with pytest.raises(SettingsError, match="SECRET_KEY is not the one") as caught:
         start(given(NEW))
-    (told,) = caught.value.problems
-    assert "1 of its 1 keys" in told, "an empty database has one, to tell by"
-    assert "SECRET_KEY_PREVIOUS" in told
-    assert "rotate-key --discard-lost" in told
+    (message,) = caught.value.problems
+    assert "1 of its 1 keys" in message, "an empty database has one, to tell by"
+    assert "SECRET_KEY_PREVIOUS" in message
+    assert "rotate-key --discard-lost" in message
     with sessions.begin() as session:
         keep(session, Vault(OLD_RING))
     with pytest.raises(SettingsError, match="9 of its 9 keys"):
@@ -329,13 +329,13 @@ def test_the_command_rotates_once_and_says_so_twice(
     kept: dict[int, bytes],
     given: Callable[..., Settings],
 ) -> None:
-    code, said = run(NEW, OLD)
+    code, shown = run(NEW, OLD)
     assert code == 0
-    assert "Keys in the database: 9. Rewritten now: 9." in said
-    assert "SECRET_KEY_PREVIOUS is no longer needed." in said
-    code, said = run(NEW, OLD)
+    assert "Keys in the database: 9. Rewritten now: 9." in shown
+    assert "SECRET_KEY_PREVIOUS is no longer needed." in shown
+    code, shown = run(NEW, OLD)
     assert code == 0
-    assert "Keys in the database: 9. Rewritten now: 0." in said
+    assert "Keys in the database: 9. Rewritten now: 0." in shown
     read_all(sessions, NEW_RING, kept)
     start(given(NEW))
     with pytest.raises(SettingsError):
@@ -346,12 +346,12 @@ def test_the_command_rotates_once_and_says_so_twice(
 def test_the_command_without_the_old_key_fails_and_discards_only_when_told(
     run: Callable[..., tuple[int, str]], given: Callable[..., Settings]
 ) -> None:
-    code, said = run(NEW)
+    code, shown = run(NEW)
     assert code == 1
-    assert "Keys that SECRET_KEY does not open: 9." in said
-    code, said = run(NEW, "", "--discard-lost")
+    assert "Keys that SECRET_KEY does not open: 9." in shown
+    code, shown = run(NEW, "", "--discard-lost")
     assert code == 0
-    assert "Deleted, because no secret key opens them: 9." in said
+    assert "Deleted, because no secret key opens them: 9." in shown
     start(given(NEW))
 
 

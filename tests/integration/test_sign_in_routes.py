@@ -101,14 +101,14 @@ def test_who_is_disabled_reads_whom_to_ask_once_the_password_is_right(
     database.transaction(
         lambda session: session.execute(update(User).values(disabled_at=func.now()))
     )
-    told = (
+    message = (
         "This sign-in is disabled. Ask support, or an administrator if you are a member of staff."
     )
-    for password, is_told in ((PASSWORD, True), ("wrong-kettle-9-march", False)):
+    for password, is_reported in ((PASSWORD, True), ("wrong-kettle-9-march", False)):
         client = browser()
         answer = post(client, "/sign-in", email=EMAIL, password=password)
         assert answer.status_code == 403
-        assert (told in answer.text) is is_told
+        assert (message in answer.text) is is_reported
         assert not is_signed_in(client)
 
 

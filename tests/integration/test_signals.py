@@ -173,10 +173,10 @@ def test_nothing_is_kept_in_clear(session: Session) -> None:
     account, _ = customer(session, email="secret@example.com", address="77 Hidden Lane")
     fraud_signals.record_network(session, account_id=account, address="203.0.113.77")
     rows = session.execute(text("SELECT s::text FROM account_signals s"))
-    told = " ".join(row[0] for row in rows)
+    message = " ".join(row[0] for row in rows)
     for clear in ("secret", "Hidden", "hidden", "77 ", "113.77"):
-        assert clear not in told
-    assert "203.0.113.…" in told
+        assert clear not in message
+    assert "203.0.113.…" in message
 
 
 def test_the_digest_is_the_same_after_a_restart_and_another_under_another_key(
@@ -228,8 +228,8 @@ def test_what_was_paid_with_ties_accounts(session: Session) -> None:
         )
         apply_updates(session, gateway=STRIPE, updates=(update,), actor=GATEWAYS)
         accounts.append(account)
-    told = [each for each in shared(session, accounts[1]) if each[0] == "instrument"]
-    assert told == [("instrument", "card …A", [accounts[0]])]
+    message = [each for each in shared(session, accounts[1]) if each[0] == "instrument"]
+    assert message == [("instrument", "card …A", [accounts[0]])]
 
 
 def test_the_same_number_at_two_gateways_is_no_instrument_in_common(session: Session) -> None:
@@ -365,10 +365,10 @@ def test_a_starter_pack_minds_too_and_the_top_up_is_credited(session: Session) -
         paid_by.append(account)
     given = session.scalars(select(VoucherRedemption.account_id)).all()
     assert given == paid_by[:1]
-    told = session.scalars(
+    message = session.scalars(
         select(PaymentEvent).where(PaymentEvent.kind == "starter_pack_refused")
     ).one()
-    assert (told.account_id, told.details["reason"]) == (paid_by[1], "suspect")
+    assert (message.account_id, message.details["reason"]) == (paid_by[1], "suspect")
 
 
 def test_accounts_of_one_person_at_once_do_not_both_pass(sessions: sessionmaker[Session]) -> None:

@@ -118,16 +118,16 @@ def test_colleague_chooses_a_password_and_is_in(browser: TestClient, admin: int)
     page = browser.get(path)
     assert f"{EMAIL} is invited with the role Support." in page.text
     assert role_of() is None, "a mail scanner that follows the link accepts nothing"
-    status, _where, said = join(browser, path, password="short")
+    status, _where, shown = join(browser, path, password="short")
     assert status == 422
-    assert "characters or more" in said
+    assert "characters or more" in shown
     assert join(browser, path)[:2] == (303, "/")
     assert role_of() == "support"
-    visit = database.read_snapshot(
+    user = database.read_snapshot(
         identity.session_actor, token=browser.cookies[SESSION], policy=settings().policy
     )
-    assert visit is not None
-    assert visit.staff_role is StaffRole.SUPPORT
+    assert user is not None
+    assert user.staff_role is StaffRole.SUPPORT
 
 
 def test_used_link_says_to_sign_in_and_the_second_day_goes_on(
@@ -153,16 +153,16 @@ def test_who_waits_for_approval_is_told_so_and_sets_a_second_factor_up_then(
     configure_portal(**OUTSIDE_DEMO | {"BASE_URL": HERE})
     path = invited(admin, role)
     assert "This role takes a second administrator" in browser.get(path).text
-    status, _where, said = join(browser, path)
+    status, _where, shown = join(browser, path)
     assert status == 200
     name = {StaffRole.FINANCE: "Finance", StaffRole.ADMIN: "Administrator"}[role]
-    assert f"You get the role {name} when another administrator approves it" in said
+    assert f"You get the role {name} when another administrator approves it" in shown
     assert role_of() is None
-    visit = database.read_snapshot(
+    user = database.read_snapshot(
         identity.session_actor, token=browser.cookies[SESSION], policy=settings().policy
     )
-    assert visit is not None
-    assert database.read_snapshot(waits_for_role, visit.user_id)
+    assert user is not None
+    assert database.read_snapshot(waits_for_role, user.user_id)
     database.transaction(
         lambda session: session.execute(
             update(User).where(User.email == EMAIL).values(staff_role=role)
@@ -228,15 +228,15 @@ def test_stranger_who_only_signed_up_with_the_address_is_in_nobodys_way(
         assert REPLACES not in page.text
         stranger_signs_up()
     assert 'name="password"' in page.text
-    for told in (REPLACES, STAYS):
-        assert told in browser.get(path).text
+    for message in (REPLACES, STAYS):
+        assert message in browser.get(path).text
     assert join(browser, path)[:2] == (303, "/")
     assert role_of() == "support"
-    visit = database.read_snapshot(
+    user = database.read_snapshot(
         identity.session_actor, token=browser.cookies[SESSION], policy=settings().policy
     )
-    assert visit is not None
-    assert (visit.display_name, visit.memberships) == ("Lan", {})
+    assert user is not None
+    assert (user.display_name, user.memberships) == ("Lan", {})
     stranger = post(open_browser(), "/sign-in", email=EMAIL, password=STRANGERS)
     assert stranger.status_code != 303
     owner = post(open_browser(), "/sign-in", email=EMAIL, password=PASSWORD)

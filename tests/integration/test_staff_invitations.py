@@ -199,9 +199,9 @@ def test_invited_colleague_has_the_role_and_no_account(
     person = session.scalars(select(User).where(User.email == EMAIL)).one()
     assert person.email_verified_at is not None
     assert session.scalars(select(func.count()).select_from(AccountMember)).one() == 0
-    visit = identity.session_actor(session, token=signed_in.token, policy=RULES)
-    assert visit is not None
-    assert (visit.staff_role, visit.memberships) == (SUPPORT, {})
+    user = identity.session_actor(session, token=signed_in.token, policy=RULES)
+    assert user is not None
+    assert (user.staff_role, user.memberships) == (SUPPORT, {})
     assert list_staff_invitations(session, actor=admin) == ()
     found = find_person(session, email=EMAIL, actor=admin)
     assert (found.given_by, found.approved_by) == (f"user:{admin.user_id}", None)
@@ -256,9 +256,9 @@ def test_only_a_digest_is_kept_and_the_log_names_no_address(
     token = mailed_token(session)
     kept = session.scalars(select(StaffInvitation.token_digest)).one()
     assert kept == identity.token_digest(token)
-    told = str(session.scalars(select(AuditRecord.details)).all())
-    assert token not in told
-    assert EMAIL not in told
+    message = str(session.scalars(select(AuditRecord.details)).all())
+    assert token not in message
+    assert EMAIL not in message
 
 
 @pytest.mark.parametrize(

@@ -445,22 +445,22 @@ def test_without_the_lock_two_resets_would_pass_where_there_is_room_for_one(
     session.commit()
 
     def both() -> list[str]:
-        told = []
+        message = []
         first, second = sessions(), sessions()
         for mine, who in ((first, pair[0]), (second, pair[1])):
             mine.execute(text("SET LOCAL lock_timeout = '1s'"))
             try:
                 reset(mine, who, admin)
             except RateLimited:
-                told.append("refused")
+                message.append("refused")
             except OperationalError as error:
-                told.append(str(getattr(error.orig, "pgcode", "")))
+                message.append(str(getattr(error.orig, "pgcode", "")))
             else:
-                told.append("done")
+                message.append("done")
         for mine in (first, second):
             mine.rollback()
             mine.close()
-        return told
+        return message
 
     assert both() == ["done", "55P03"], "the second one waits for the first"
     monkeypatch.setattr("domain.staff.roles.lock_admins", lambda _session: ())

@@ -168,7 +168,7 @@ def test_credit_history_tells_where_it_came_from_without_a_code(session: Session
         session,
         actor=SYSTEM,
         account_id=account,
-        wanted=HistoryFilter(),
+        filters=HistoryFilter(),
     )
     vouchers = [row for row in page.rows if row.kind == "voucher"]
     assert len(vouchers) == len(SPLIT)
@@ -321,9 +321,9 @@ def test_what_was_paid_with_stands_nowhere_in_clear(session: Session) -> None:
     session.flush()
     for table in ("account_signals", "voucher_redemptions", "payment_events", "audit_log"):
         rows = session.execute(text(f"SELECT t::text FROM {table} t"))  # noqa: S608 - from above
-        told = " ".join(row[0] for row in rows)
-        assert "fingerprintInClear" not in told
-        assert b"fingerprintInClear".hex() not in told
+        message = " ".join(row[0] for row in rows)
+        assert "fingerprintInClear" not in message
+        assert b"fingerprintInClear".hex() not in message
 
 
 def test_a_spent_budget_does_not_stop_the_top_up(session: Session) -> None:
@@ -396,8 +396,8 @@ def test_a_gateway_that_is_away_is_asked_again(sessions: sessionmaker[Session]) 
         assert row.next_check_at is not None
         assert row.next_check_at > datetime.now(UTC)
         row.next_check_at = datetime.now(UTC)
-    told = replace(update, instrument=CARD, asking_tells_instrument=False)
-    gateway = ScriptedGateway(name="stripe", snapshot=Snapshot(told))
+    message = replace(update, instrument=CARD, asking_tells_instrument=False)
+    gateway = ScriptedGateway(name="stripe", snapshot=Snapshot(message))
     check_due(sessions, gateways={"stripe": gateway}, actor=SYSTEM)
     with sessions() as session:
         assert balance(session, account) == TOP_UP + PACK
@@ -459,7 +459,7 @@ def test_money_that_people_accepted_earns_a_pack_of_what_came(session: Session) 
     pack(session)
     account, reference = begun(session, yen(4_000))
     update = pay(session, reference, TOP_UP)
-    doubt = session.scalars(
+    case = session.scalars(
         select(PaymentEvent).where(
             PaymentEvent.account_id == account, PaymentEvent.kind == "wrong_amount"
         )
@@ -467,8 +467,8 @@ def test_money_that_people_accepted_earns_a_pack_of_what_came(session: Session) 
     for decide, actor in ((propose_acceptance, FINANCE), (accept_payment, ANOTHER)):
         decide(
             session,
-            payment_id=doubt.payment_id,
-            doubt_id=doubt.id,
+            payment_id=case.payment_id,
+            doubt_id=case.id,
             reason="It came",
             actor=actor,
         )

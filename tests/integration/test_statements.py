@@ -116,8 +116,10 @@ def test_many_entries_of_a_day_become_one_line_a_kind_and_service(
         charge(session, account, 1, occurred_at=at, service=service)
     found = monthly_statement(session, actor=SYSTEM, account_id=account, month=MARCH)
     assert found.is_summed
-    told = {(line.kind, line.service): (line.entries, line.amount_micros) for line in found.lines}
-    assert told == {
+    message = {
+        (line.kind, line.service): (line.entries, line.amount_micros) for line in found.lines
+    }
+    assert message == {
         ("charge", "ai-inference"): (60, -60 * UNIT),
         ("charge", "gpu-vm"): (60, -60 * UNIT),
         ("top_up", "bank"): (1, 1_000 * UNIT),

@@ -58,7 +58,7 @@ def money(amount: str | int, currency: str = "USD") -> Money:
 
 
 def change(session: Session, **given: Any) -> int:
-    wanted: dict[str, Any] = {
+    expected: dict[str, Any] = {
         "currency": "USD",
         "minimum": money(30),
         "maximum": money(5_000),
@@ -68,12 +68,14 @@ def change(session: Session, **given: Any) -> int:
         "idempotency_key": next_key(),
         **given,
     }
-    return change_limits(session, **wanted)
+    return change_limits(session, **expected)
 
 
 def changes(session: Session) -> list[dict[str, Any]]:
-    wanted = AuditRecord.action == "change_limits"
-    return list(session.scalars(select(AuditRecord.details).where(wanted).order_by(AuditRecord.id)))
+    expected = AuditRecord.action == "change_limits"
+    return list(
+        session.scalars(select(AuditRecord.details).where(expected).order_by(AuditRecord.id))
+    )
 
 
 # ── The file ───────────────────────────────────────────────────────────────────────────────────

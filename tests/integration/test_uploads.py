@@ -239,7 +239,7 @@ def test_a_refused_sender_is_not_listened_to(client: TestClient) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "status", "told"),
+    ("options", "status", "message"),
     [
         ({"content": b""}, 422, "The file is empty. Choose another."),
         ({"content": b"x" * (MAX_BYTES + 1)}, 413, ""),
@@ -248,10 +248,10 @@ def test_a_refused_sender_is_not_listened_to(client: TestClient) -> None:
     ],
 )
 def test_the_answer_says_what_to_do(
-    client: TestClient, as_finance: str, options: dict[str, object], status: int, told: str
+    client: TestClient, as_finance: str, options: dict[str, object], status: int, message: str
 ) -> None:
     answer = put(client, as_finance, **options)  # type: ignore[arg-type]
-    assert (answer.status_code, answer.text[: len(told)]) == (status, told)
+    assert (answer.status_code, answer.text[: len(message)]) == (status, message)
     assert kept() == []
 
 

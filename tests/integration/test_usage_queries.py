@@ -95,9 +95,9 @@ def test_balances_go_back_from_today(session: Session, account: int) -> None:
     found = report(session, account)
     summary = account_summary(session, actor=SYSTEM, account_id=account)
     assert found.balances[-1] == (TODAY, summary.balance_micros)
-    told = {day: micros // UNIT for day, micros in found.balances}
+    message = {day: micros // UNIT for day, micros in found.balances}
     # The top-up is of today; what it paid occurred before.
-    assert told == {
+    assert message == {
         date(2026, 3, 4): 0, date(2026, 3, 5): 0, date(2026, 3, 6): 0, date(2026, 3, 7): 0,
         date(2026, 3, 8): -4, date(2026, 3, 9): -14, TODAY: 81,
     }  # fmt: skip

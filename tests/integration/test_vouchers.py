@@ -207,9 +207,9 @@ def test_nobody_approves_their_own_campaign(session: Session) -> None:
 def test_what_a_campaign_was_before_and_after_is_written_down(session: Session) -> None:
     campaign_id = campaign(session)
     end_campaign(session, campaign_id=campaign_id, actor=FINANCE)
-    wanted = AuditRecord.action.in_(("decide_campaign", "end_campaign"))
+    expected = AuditRecord.action.in_(("decide_campaign", "end_campaign"))
     assert list(
-        session.scalars(select(AuditRecord.details).where(wanted).order_by(AuditRecord.id))
+        session.scalars(select(AuditRecord.details).where(expected).order_by(AuditRecord.id))
     ) == [
         {"campaign": campaign_id, "from": "proposed", "to": "approved"},
         {"campaign": campaign_id, "from": "approved", "to": "ended"},
@@ -224,30 +224,30 @@ def test_a_refused_campaign_makes_no_codes(session: Session) -> None:
 
 
 def test_a_campaign_is_proposed_once(session: Session) -> None:
-    wanted = terms()
+    expected = terms()
     first, second = (
-        propose_campaign(session, terms=wanted, actor=FINANCE, idempotency_key="one")
+        propose_campaign(session, terms=expected, actor=FINANCE, idempotency_key="one")
         for _ in range(2)
     )
     assert first == second
     with pytest.raises(IdempotencyMismatch):
         propose_campaign(
             session,
-            terms=replace(wanted, validity_days=31),
+            terms=replace(expected, validity_days=31),
             actor=FINANCE,
             idempotency_key="one",
         )
     with pytest.raises(Conflict, match="name_is_taken"):
         propose_campaign(
             session,
-            terms=replace(wanted, name=wanted.name.upper()),
+            terms=replace(expected, name=expected.name.upper()),
             actor=FINANCE,
             idempotency_key="two",
         )
 
 
 def test_what_was_proposed_is_what_staff_see(session: Session) -> None:
-    wanted = terms(
+    expected = terms(
         offers=(
             CurrencyTerms(
                 (GrantTemplate(dollars(10), ("gpu-vm",)), GrantTemplate(dollars(70))),
@@ -259,10 +259,10 @@ def test_what_was_proposed_is_what_staff_see(session: Session) -> None:
         uses_per_account=2,
         is_for_support=True,
     )
-    campaign_id = propose_campaign(session, terms=wanted, actor=FINANCE, idempotency_key="one")
+    campaign_id = propose_campaign(session, terms=expected, actor=FINANCE, idempotency_key="one")
     session.expire_all()
     seen = find_campaign(session, campaign_id=campaign_id, actor=FINANCE)
-    assert seen.terms == wanted
+    assert seen.terms == expected
     assert (seen.state, seen.codes, seen.redemptions) == ("proposed", 0, 0)
     assert seen.granted == (dollars(0),)
 

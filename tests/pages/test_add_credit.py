@@ -253,7 +253,7 @@ def test_billing_profile_errors_stand_below_their_fields(
 
 
 @pytest.mark.parametrize(
-    ("site", "typed", "told"),
+    ("site", "typed", "message"),
     [
         ("vn", "", "Choose or enter an amount."),
         ("vn", "1.5", "Enter a whole number: VND has no decimals."),
@@ -266,12 +266,12 @@ def test_billing_profile_errors_stand_below_their_fields(
     ],
 )
 def test_amount_error_says_what_to_enter(
-    opened: Callable[..., AppTest], session: Session, site: str, typed: str, told: str
+    opened: Callable[..., AppTest], session: Session, site: str, typed: str, message: str
 ) -> None:
     app = opened(account_at(session, site))
     type_amount(app, typed)
     click(app, "Continue")
-    assert errors(app) == [told]
+    assert errors(app) == [message]
     drawn = order_of(app, "text_input", "error", "button")
     assert [kind for kind, _text in drawn] == ["text_input", "error", "button"]
 

@@ -27,7 +27,7 @@ from portal.ui.labels import analytics as analytics_labels
 from portal.ui.labels import ledger as ledger_labels
 from portal.ui.period_picker import Days
 from portal.views.analytics import report as drawing
-from portal.views.analytics.filters import Wanted
+from portal.views.analytics.filters import AnalyticsFilters
 from portal.views.analytics.workbook import make_workbook
 from tests.factories import SYSTEM, UNIT, charge, grant, make_account, make_site
 from tests.pages.conftest import FURTHEST_EAST, FURTHEST_WEST
@@ -178,8 +178,8 @@ def test_a_bar_opens_what_it_stands_for(
     point = {"customdata": [key, LAST.isoformat(), "$1.00"]}
     monkeypatch.setattr("streamlit.session_state", {"bars": {"selection": {"points": [point]}}})
     monkeypatch.setattr(query_params, "put_all", kept.update)
-    wanted = Wanted(Days(FIRST, LAST, "day"), "", "", "", "ai-notebook")
-    drawing._open_bar("bars", wanted, "USD")
+    filters = AnalyticsFilters(Days(FIRST, LAST, "day"), "", "", "", "ai-notebook")
+    drawing._open_bar("bars", filters, "USD")
     assert kept.get("service") == opened
     assert bool(kept) == (opened is not None)
 

@@ -95,10 +95,10 @@ def test_one_account_and_what_the_system_did(account: int, page: Callable[..., A
 
 def test_pages_give_every_row_once(account: int, session: Session) -> None:
     del account
-    wanted, older = AuditFilter(who="all"), None
+    filters, older = AuditFilter(who="all"), None
     seen: list[int] = []
     while not seen or older is not None:
-        found = audit_page(session, actor=ADMIN, wanted=wanted, older_than=older, page_size=2)
+        found = audit_page(session, actor=ADMIN, filters=filters, older_than=older, page_size=2)
         seen += [row.number for row in found.rows]
         older = found.older
     assert seen == sorted(set(seen), reverse=True)
@@ -113,9 +113,9 @@ def test_support_has_no_such_page(show: Callable[..., AppTest]) -> None:
 
 def files(actor: Actor) -> tuple[list[list[str]], list[tuple[Any, ...]]]:
     """Return the rows of both files."""
-    wanted = AuditFilter()
-    text = download.make(actor, wanted, download.csv_file).decode("utf-8-sig")
-    content = download.make(actor, wanted, download.workbook)
+    filters = AuditFilter()
+    text = download.make(actor, filters, download.csv_file).decode("utf-8-sig")
+    content = download.make(actor, filters, download.workbook)
     book = openpyxl.load_workbook(io.BytesIO(content))
     (sheet,) = book.worksheets
     return list(csv.reader(io.StringIO(text))), list(sheet.values)
@@ -137,4 +137,4 @@ def test_files_hold_what_matches_and_are_recorded(
         "export_audit",
         "export_audit",
     ]
-    assert len(audit_page(session, actor=ADMIN, wanted=AuditFilter()).rows) == 8
+    assert len(audit_page(session, actor=ADMIN, filters=AuditFilter()).rows) == 8

@@ -195,8 +195,8 @@ def test_outcome_stands_where_the_transfer_stood(
             "Success" if message in getattr(each, "children", {}).values() else type(each).__name__
             for each in app.main.children.values()
         ]
-        told = order.index("Success")
-        waiting = [each for each in order[:told] if each not in {"Title", "Header", "Info"}]
+        shown = order.index("Success")
+        waiting = [each for each in order[:shown] if each not in {"Title", "Header", "Info"}]
         assert len(waiting) == expected, order
 
 

@@ -97,8 +97,8 @@ def test_credit_that_has_ended_is_not_in_the_balance(
     shown = metrics(app)
     assert shown["Total balance"].replace("\N{MINUS SIGN}", "-") == "-$4.00"
     assert (shown["Available"], shown["Amount due"]) == ("$0.00", "$4.00")
-    told = [caption.value.replace("\\", "") for caption in app.caption]
-    assert any(text.startswith("$26.00 has expired and is being closed.") for text in told)
+    message = [caption.value.replace("\\", "") for caption in app.caption]
+    assert any(text.startswith("$26.00 has expired and is being closed.") for text in message)
     (table,) = [each.value for each in app.dataframe if "Expires" in each.value.columns]
     assert table["Status"].tolist() == ["Expired, being closed"]
 
@@ -116,9 +116,9 @@ def test_the_history_has_every_row_with_its_status_and_amount(
         "Status",
         "Amount (USD)",
     ]
-    told = dict(zip(rows["Status"], rows["Amount (USD)"], strict=True))
-    assert told["Failed"] == "\N{MINUS SIGN}$500.00"
-    assert told["Processing"] == "\N{MINUS SIGN}$4.00"
+    message = dict(zip(rows["Status"], rows["Amount (USD)"], strict=True))
+    assert message["Failed"] == "\N{MINUS SIGN}$500.00"
+    assert message["Processing"] == "\N{MINUS SIGN}$4.00"
     assert sorted(rows["Status"]).count("Success") == 4
     assert "+$20.00" in set(rows["Amount (USD)"])
     assert "WELCOME$20" in set(rows["Code"])
@@ -209,14 +209,14 @@ def test_staff_see_an_account_by_its_number_and_that_it_is_not_theirs(
 ) -> None:
     app = show(None, staff_role=StaffRole.SUPPORT, account=str(account))
 
-    def is_told() -> bool:
+    def is_reported() -> bool:
         return any("as a member of staff" in info.value for info in app.info)
 
-    assert not is_told()
+    assert not is_reported()
     for name in ("account", "payments", "approvals", "rates", "usage", "members", "billing"):
         app.switch_page(f"pages/{name}.py").run()
         assert not app.exception
-        assert is_told() == (name in {"usage", "members", "billing"}), name
+        assert is_reported() == (name in {"usage", "members", "billing"}), name
     app.switch_page("pages/billing.py").run()
     assert metrics(app)["Total balance"] == "$60.00"
 
@@ -249,8 +249,8 @@ def test_a_colleague_whose_role_waits_is_told_so(
     )
     session.commit()
     app.run()
-    (told,) = [info.value for info in app.info]
-    assert told.startswith("Your role waits for approval by an administrator.")
+    (message,) = [info.value for info in app.info]
+    assert message.startswith("Your role waits for approval by an administrator.")
 
 
 def test_debt_is_shown_with_what_happens_next(
@@ -297,13 +297,13 @@ def test_staff_find_an_account_by_a_part_of_its_name(
     assert f"Look at account {other}" in {button.label for button in app.button}
     app.text_input[0].set_value(f"#{other}").run()
     assert {button.label for button in app.button} == {f"Look at account {other}"}
-    told = (
+    message = (
         "No account matches. Search for a name or a part of it, a number, a member's whole email"
         " address, a payment's reference or a voucher code."
     )
-    for sought in ("no such name", "reader@"):
-        app.text_input[0].set_value(sought).run()
-        assert [info.value for info in app.info] == [told]
+    for search_text in ("no such name", "reader@"):
+        app.text_input[0].set_value(search_text).run()
+        assert [info.value for info in app.info] == [message]
 
 
 def test_new_installation_says_that_it_has_no_accounts(show: Callable[..., AppTest]) -> None:

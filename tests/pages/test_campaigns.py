@@ -106,7 +106,7 @@ def test_a_campaign_is_proposed_and_somebody_else_decides(
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "told"),
+    ("key", "value", "message"),
     [
         ("c_name", " ", "Give the campaign a name."),
         ("c_description", "", "Write what the customer reads, such as Spring credit."),
@@ -116,12 +116,12 @@ def test_a_campaign_is_proposed_and_somebody_else_decides(
     ],
 )
 def test_what_is_wrong_is_told_and_nothing_is_lost(
-    page: Callable[..., AppTest], key: str, value: str, told: str
+    page: Callable[..., AppTest], key: str, value: str, message: str
 ) -> None:
     app = filled(page())
     app.text_input(key=key).set_value(value)
     press(app, "Request campaign")
-    assert texts(app.error) == [told]
+    assert texts(app.error) == [message]
     assert app.text_input(key="c_part_2_USD").value == "40"
 
 
@@ -179,7 +179,7 @@ def test_a_hundred_thousand_codes_are_made_taken_away_and_read_again(
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "told"),
+    ("name", "content", "message"),
     [
         ("codes.txt", b"ABCD234567\nEFGH234567\n", None),
         ("codes.csv", b"Code,Note\r\nABCD234567,x\r\n\r\nefgh-234-567,y\r\n", None),
@@ -191,7 +191,7 @@ def test_a_hundred_thousand_codes_are_made_taken_away_and_read_again(
     ],
 )
 def test_codes_are_brought_in_all_or_none(
-    session: Session, page: Callable[..., AppTest], name: str, content: bytes, told: str | None
+    session: Session, page: Callable[..., AppTest], name: str, content: bytes, message: str | None
 ) -> None:
     number = campaign(session)
     session.commit()
@@ -201,11 +201,11 @@ def test_codes_are_brought_in_all_or_none(
     hand_in(app, "codes_file-0", CODES, name, content)
     press(app, "Bring the codes in")
     kept = session.scalars(text("SELECT code FROM voucher_codes ORDER BY code")).all()
-    if told is None:
+    if message is None:
         assert texts(app.success) == ["The codes are brought in."]
         assert kept == ["ABCD234567", "EFGH234567"]
     else:
-        assert texts(app.error)[0].startswith(told)
+        assert texts(app.error)[0].startswith(message)
         assert not kept
 
 
@@ -214,7 +214,7 @@ def test_codes_for_named_accounts(session: Session, page: Callable[..., AppTest]
     account, _ = customer(session)
     session.commit()
     app = page(id=str(number))
-    for typed, told in (
+    for typed, message in (
         ("", "Enter the accounts' numbers, one on each line."),
         (f"{account}\nx", "Line 2 is no account's number. No code was made."),
         (f"{account}\n99", "There is no account 99. No code was made."),
@@ -222,7 +222,7 @@ def test_codes_for_named_accounts(session: Session, page: Callable[..., AppTest]
     ):
         app.text_area(key="named_accounts-0").set_value(typed)
         press(app, "Make a code for each")
-        assert texts(app.error) == [told]
+        assert texts(app.error) == [message]
     app.text_area(key="named_accounts-0").set_value(str(account))
     press(app, "Make a code for each")
     assert texts(app.success) == [
@@ -270,18 +270,18 @@ def test_single_code_is_revoked_and_the_campaign_ends(
     session.commit()
     app = page(id=str(number))
     app.selectbox(key="revoke_scope").set_value("single").run()
-    for typed, told in (
+    for typed, message in (
         ("short", "This is no code: ten letters and digits."),
         ("ABCDE22222", "This campaign has no such code."),
         (made[0].lower(), "Enter a reason."),
     ):
         app.text_input(key="revoke_code").set_value(typed)
         press(app, "Revoke this code")
-        assert texts(app.error) == [told]
+        assert texts(app.error) == [message]
     app.text_input(key="revoke_reason_single").set_value("Leaked")
     press(app, "Revoke this code")
-    told = f"The code that ends in {made[0][-4:]} is revoked. What it gave already stays."
-    assert texts(app.success) == [told]
+    message = f"The code that ends in {made[0][-4:]} is revoked. What it gave already stays."
+    assert texts(app.success) == [message]
     press(app, "Revoke this code")
     (error,) = texts(app.error)
     assert error.startswith("Nothing was changed: already revoked by you, ")
@@ -309,8 +309,8 @@ def test_batch_is_revoked_once_its_number_is_typed(
     for typed in ("", "3", "yes"):
         app.text_input(key=f"revoke_confirmed-{batch}").set_value(typed)
         press(app, "Revoke these codes")
-        told = "Nothing was revoked: type 2, or Spring credit, to confirm."
-        assert texts(app.error) == [told]
+        message = "Nothing was revoked: type 2, or Spring credit, to confirm."
+        assert texts(app.error) == [message]
     app.text_input(key=f"revoke_confirmed-{batch}").set_value(confirmed)
     press(app, "Revoke these codes")
     scope = f"Batch {batch} (3 codes, Generated)"

@@ -68,7 +68,7 @@ def press(app: AppTest, label: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("tab", "button", "told"),
+    ("tab", "button", "message"),
     [
         ("overview", "Apply Code", REDEEM),
         ("vouchers", "Apply Code", REDEEM),
@@ -82,13 +82,13 @@ def test_button_on_billing_that_a_new_role_has_not_says_so(  # noqa: PLR0917 - f
     account: int,
     tab: str,
     button: str,
-    told: str,
+    message: str,
 ) -> None:
     app = show(account, tab=tab)
     lower(monkeypatch, app, account)
     press(app, button)
-    assert texts(app.error) == [told]
-    assert told not in texts(app.run().error), "it is said once"
+    assert texts(app.error) == [message]
+    assert message not in texts(app.run().error), "it is said once"
 
 
 @pytest.mark.parametrize("button", ["Send invitation", "Send again", "Withdraw invitation"])

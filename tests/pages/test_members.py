@@ -81,16 +81,16 @@ def test_invitation_is_named_sent_again_and_withdrawn_after_one_more_question(pa
         about = f"The link that {email} was sent stops working. You can invite them again."
         assert about in texts(app.markdown)
         app = press(app, "Withdraw invitation")
-        told = f"The invitation of {email} is withdrawn. Its link does not work any more."
-        assert texts(app.success) == [told]
+        message = f"The invitation of {email} is withdrawn. Its link does not work any more."
+        assert texts(app.success) == [message]
         assert "Withdraw invitation" not in labels(app)
 
 
 def test_outcome_stands_beside_what_was_pressed_and_comes_into_view(page: Page) -> None:
     app = invite(page())
     order = shown(app)
-    told = order.index(f"{EMAIL} is invited with the role Reader.")
-    assert order.index("Send invitation") < told < order.index("Change or remove a member")
+    message = order.index(f"{EMAIL} is invited with the role Reader.")
+    assert order.index("Send invitation") < message < order.index("Change or remove a member")
     assert "st-key-drawn-flash-members_inviting" in facts(app)
     app = press(app, "Withdraw invitation")
     order = shown(app)
@@ -109,20 +109,20 @@ def test_address_that_is_invited_already_is_selected_where_it_is_sent_again(
     numbers = {row.email: row.id for row in session.execute(found)}
     for email in (EMAIL, "minh@example.com", f" {EMAIL.upper()} "):
         app = invite(app, email)
-        (told,) = texts(app.error)
-        assert told == (
+        (message,) = texts(app.error)
+        assert message == (
             "This address is invited already. It is selected above, under Open invitations: press"
             " Send again there to mail a new link."
         )
         order = shown(app)
-        assert order.index("Open invitations") < order.index("Send again") < order.index(told)
+        assert order.index("Open invitations") < order.index("Send again") < order.index(message)
         assert app.selectbox(key=chosen).value == numbers[email.strip().lower()]
         # It is the reader's again from then on.
         app.selectbox(key=chosen).set_value(numbers["minh@example.com"]).run()
         assert app.selectbox(key=chosen).value == numbers["minh@example.com"]
     app = press(invite(app), "Send again")
-    (told,) = texts(app.success)
-    assert told.startswith(f"A new link is on its way to {EMAIL}.")
+    (message,) = texts(app.success)
+    assert message.startswith(f"A new link is on its way to {EMAIL}.")
 
 
 def test_form_is_empty_once_sent_and_keeps_what_was_refused(page: Page) -> None:
@@ -157,17 +157,17 @@ def test_who_gives_up_their_own_role_reads_so(page: Page, account: int, member: 
     app.selectbox(key=f"chosen_member-{account}").set_value(1).run()
     app.radio(key=f"new_role-{account}-1").set_value(MemberRole.READER).run()
     app = press(app, "Change role")
-    (told,) = texts(app.success)
-    assert told.endswith(" has the role Reader now.")
+    (message,) = texts(app.success)
+    assert message.endswith(" has the role Reader now.")
     # Where the role goes, the forms go with it.
-    assert shown(app).index(told) < shown(app).index("Change or remove a member")
+    assert shown(app).index(message) < shown(app).index("Change or remove a member")
 
 
 def test_last_owner_reads_beside_the_button_why_they_stay(page: Page, account: int) -> None:
     app = page()
     app.radio(key=f"new_role-{account}-1").set_value(MemberRole.READER).run()
     app = press(app, "Change role")
-    (told,) = texts(app.error)
-    assert told == "An account needs an owner. Make another member an owner first."
-    assert shown(app).index("Change role") < shown(app).index(told)
+    (message,) = texts(app.error)
+    assert message == "An account needs an owner. Make another member an owner first."
+    assert shown(app).index("Change role") < shown(app).index(message)
     assert "st-key-drawn-flash-members_changing" in facts(app)

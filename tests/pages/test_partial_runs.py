@@ -47,7 +47,7 @@ class Drawn:
         self.acted = 0
         self._monkeypatch = monkeypatch
         self._later: list[Callable[[], None]] = []
-        monkeypatch.setattr(st, "error", lambda told, **_: self.errors.append(told))
+        monkeypatch.setattr(st, "error", lambda message, **_: self.errors.append(message))
         monkeypatch.setattr(st, "rerun", self._stop)
         visitor = self.comes(owner)
         summary = database.read_snapshot(account_summary, actor=owner, account_id=self.account)

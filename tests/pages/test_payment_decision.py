@@ -68,9 +68,9 @@ class Case:
         apply_updates(self.session, gateway=self.gateway, updates=(update,), actor=GATEWAYS)
         self.session.commit()
 
-    def doubt(self) -> int:
+    def case_id(self) -> int:
         found = reviews_of(self.session, payment_id=self.payment.payment_id, actor=OTHER)
-        return found.waiting[0].doubt.id
+        return found.waiting[0].case.id
 
 
 @pytest.fixture
@@ -135,7 +135,7 @@ def test_somebody_else_accepts_with_both_names(show: Callable[..., AppTest], cas
     propose_acceptance(
         case.session,
         payment_id=case.payment.payment_id,
-        doubt_id=case.doubt(),
+        doubt_id=case.case_id(),
         reason="Seen on the statement",
         actor=OTHER,
     )
@@ -173,7 +173,7 @@ def test_support_reads_only(show: Callable[..., AppTest], case: Case) -> None:
     refuse_payment(
         case.session,
         payment_id=case.payment.payment_id,
-        doubt_id=case.doubt(),
+        doubt_id=case.case_id(),
         reason="x",
         actor=OTHER,
     )
@@ -208,28 +208,28 @@ def test_a_decision_that_came_too_late_says_so(show: Callable[..., AppTest], cas
 
 
 @pytest.mark.parametrize(
-    ("faster", "told"),
+    ("faster", "message"),
     [
         (refuse_payment, "already rejected by user:900, "),
         (propose_acceptance, "already requested by"),
     ],
 )
 def test_late_decision_on_a_review_says_who_was_faster(
-    show: Callable[..., AppTest], case: Case, faster: Callable[..., None], told: str
+    show: Callable[..., AppTest], case: Case, faster: Callable[..., None], message: str
 ) -> None:
     case.comes(dong(700_000))
     app = look(show, case, StaffRole.FINANCE)
     faster(
         case.session,
         payment_id=case.payment.payment_id,
-        doubt_id=case.doubt(),
+        doubt_id=case.case_id(),
         reason="Faster",
         actor=OTHER,
     )
     case.session.commit()
     confirm(app, PROPOSE, "Seen on the statement")
     (error,) = app.error
-    assert error.value.replace("\\", "").startswith(f"Nothing was changed: {told}")
+    assert error.value.replace("\\", "").startswith(f"Nothing was changed: {message}")
 
 
 def test_finance_finds_what_waits(show: Callable[..., AppTest], case: Case) -> None:
@@ -265,7 +265,7 @@ def test_what_the_customer_reads(
         decision(
             case.session,
             payment_id=case.payment.payment_id,
-            doubt_id=case.doubt(),
+            doubt_id=case.case_id(),
             reason="x",
             actor=OTHER,
         )
@@ -349,7 +349,7 @@ def test_support_sees_an_amount_that_differs_and_reviews_none(
 
 
 @pytest.mark.parametrize(
-    ("label", "told", "left"),
+    ("label", "message", "left"),
     [
         (
             "The customer got the money",
@@ -360,7 +360,7 @@ def test_support_sees_an_amount_that_differs_and_reviews_none(
     ],
 )
 def test_finance_ends_a_dispute_whose_end_cannot_be_read(
-    show: Callable[..., AppTest], case: Case, label: str, told: str, left: int
+    show: Callable[..., AppTest], case: Case, label: str, message: str, left: int
 ) -> None:
     case.comes(dong(1_000_000))
     update = DisputeUpdate(
@@ -382,7 +382,7 @@ def test_finance_ends_a_dispute_whose_end_cannot_be_read(
     field = next(each for each in app.text_input if str(each.key).startswith("line-review-"))
     field.set_value("The gateway's page says so")
     click(app, label)
-    assert [done.value for done in app.success] == [told]
+    assert [done.value for done in app.success] == [message]
     summary = account_summary(case.session, actor=OTHER, account_id=case.account)
     assert summary.balance_micros == dong(left).micros
 
@@ -417,7 +417,7 @@ def test_the_customer_reads_that_rejected_money_was_given_back(
     case.comes(dong(700_000))
     payment_id = case.payment.payment_id
     refuse_payment(
-        case.session, payment_id=payment_id, doubt_id=case.doubt(), reason="x", actor=OTHER
+        case.session, payment_id=payment_id, doubt_id=case.case_id(), reason="x", actor=OTHER
     )
     (decision,) = reviews_of(case.session, payment_id=payment_id, actor=OTHER).decided
     record_return(case.session, review_id=decision.review_id, reference="FT 1", actor=OTHER)

@@ -65,12 +65,12 @@ class Case:
             self.session.execute(sql_update(Payment).where(chosen).values(**values))
         self.session.commit()
 
-    def told(self, update: GatewayUpdate) -> None:
+    def message(self, update: GatewayUpdate) -> None:
         apply_updates(self.session, gateway=self.gateway, updates=(update,), actor=GATEWAYS)
         self.session.commit()
 
     def credited(self) -> None:
-        self.told(paid(self.payment.reference, CREDIT))
+        self.message(paid(self.payment.reference, CREDIT))
         issue_documents(self.session, vault=self.vault, actor=SYSTEM)
         self.session.commit()
 
@@ -82,7 +82,7 @@ class Case:
             payment_reference=self.payment.reference,
             reason=reason,
         )
-        self.told(update)
+        self.message(update)
 
     def refunded(self, **values: Any) -> None:
         row = self.session.get_one(Payment, self.payment.payment_id)
@@ -202,10 +202,12 @@ def test_declined_payment_says_so_and_opens_add_credit_with_its_amount(
     show: Callable[..., AppTest], case: Case
 ) -> None:
     update = PaymentUpdate(GatewayPaymentState.FAILED, reference=case.payment.reference, code="51")
-    case.told(update)
+    case.message(update)
     app = look(show, case)
-    (told,) = (error.value.replace("\\", "") for error in app.error)
-    assert told.startswith("VNPay declined this payment: there is not enough money in the account.")
+    (message,) = (error.value.replace("\\", "") for error in app.error)
+    assert message.startswith(
+        "VNPay declined this payment: there is not enough money in the account."
+    )
     next(button for button in app.button if button.label == ANOTHER).click()
     app.run()
     # The page alone ran; it is the portal around it that draws the dialog.
@@ -227,7 +229,7 @@ def test_attempt_that_was_declined_offers_another_method_while_the_payment_is_op
         code="INSTRUMENT_DECLINED",
         refusal=0,
     )
-    case.told(refused)
+    case.message(refused)
     app = look(show, case)
     assert "VNPay declined what you chose to pay with." in app.error[0].value
     assert facts_of(app)["Status"] == "Declined, not paid yet"
@@ -236,7 +238,7 @@ def test_attempt_that_was_declined_offers_another_method_while_the_payment_is_op
 
 
 @pytest.mark.parametrize(
-    ("gateway", "code", "said"),
+    ("gateway", "code", "shown"),
     [
         ("paypal", "gateway_review", "PayPal is reviewing this payment"),
         ("vnpay", "gateway_review", "This payment is being looked at by our staff"),
@@ -244,13 +246,13 @@ def test_attempt_that_was_declined_offers_another_method_while_the_payment_is_op
     ],
 )
 def test_payment_under_review_says_that_it_was_paid(
-    show: Callable[..., AppTest], case: Case, gateway: str, code: str, said: str
+    show: Callable[..., AppTest], case: Case, gateway: str, code: str, shown: str
 ) -> None:
     case.becomes(state="under_review", code=code, gateway=gateway)
     app = look(show, case)
-    (told,) = (warning.value for warning in app.warning)
-    assert told.startswith("You have paid, and need do nothing more.")
-    assert said in told
+    (message,) = (warning.value for warning in app.warning)
+    assert message.startswith("You have paid, and need do nothing more.")
+    assert shown in message
     assert facts_of(app)["Credit to be added"] == "₫500,000"
     assert ANOTHER not in labels(app)
 
@@ -260,8 +262,8 @@ def test_payment_that_paypal_holds_says_that_nothing_need_be_done(
 ) -> None:
     case.becomes(state="awaiting", gateway="paypal")
     app = look(show, case)
-    (told,) = (info.value for info in app.info)
-    assert told.startswith("You have paid, and need do nothing more. PayPal is reviewing")
+    (message,) = (info.value for info in app.info)
+    assert message.startswith("You have paid, and need do nothing more. PayPal is reviewing")
     assert facts_of(app)["Status"] == "Paid, under review"
     assert "Go to PayPal" not in html_of(app)
     table = show(case.account, tab="history").dataframe[0].value
@@ -286,7 +288,7 @@ def awaits_store(case: Case, instructions_url: str | None) -> None:
         pay_by=datetime(2026, 12, 24, 14, 59, tzinfo=UTC),
         instructions_url=instructions_url,
     )
-    case.told(update)
+    case.message(update)
 
 
 def test_payment_that_a_store_awaits_leads_to_its_instructions(
@@ -310,7 +312,7 @@ def test_payment_that_a_store_awaits_leads_to_its_instructions(
     staff.switch_page("pages/payment.py")
     staff.query_params["ref"] = case.payment.reference
     assert path not in html_of(staff.run()), "only who may pay is led there"
-    case.told(PaymentUpdate(GatewayPaymentState.EXPIRED, reference=case.payment.reference))
+    case.message(PaymentUpdate(GatewayPaymentState.EXPIRED, reference=case.payment.reference))
     expired = look(show, case)
     assert path not in html_of(expired)
     assert "This payment was not paid in time and has expired." in expired.warning[0].value
@@ -328,7 +330,7 @@ def test_customer_opens_the_receipt_and_what_followed_it(
         payment_reference=case.payment.reference,
     )
     for state in (RefundState.SUCCEEDED, RefundState.FAILED):
-        case.told(replace(refund, state=state))
+        case.message(replace(refund, state=state))
         issue_documents(case.session, vault=case.vault, actor=SYSTEM)
         case.session.commit()
     path = f"/receipts/{case.payment.reference}"
@@ -399,8 +401,8 @@ def test_refund_that_was_not_paid_yet_is_pending(
     case.credited()
     case.refunded(state=state, requested_at=datetime(2026, 11, 1, 3, tzinfo=UTC))
     app = look(show, case)
-    (told,) = (info.value.replace("\\", "") for info in app.info)
-    assert told.startswith("A refund of ₫200,000 was requested on Nov 1, 2026 and is pending.")
+    (message,) = (info.value.replace("\\", "") for info in app.info)
+    assert message.startswith("A refund of ₫200,000 was requested on Nov 1, 2026 and is pending.")
     assert facts_of(app)["Status"] == "Refund pending"
     assert "Refund: Pending" in html_of(app)
     history = show(case.account, tab="payments").dataframe[0].value
@@ -418,8 +420,8 @@ def test_refund_that_waits_is_told_beside_one_that_was_paid(
     case.refunded()
     case.refunded(state="requested")
     case.becomes(refunded_micros=dong(400_000).micros)
-    (told,) = (info.value.replace("\\", "") for info in look(show, case).info)
-    assert told.startswith("₫200,000 of this payment was refunded. A refund of ₫200,000 was ")
+    (message,) = (info.value.replace("\\", "") for info in look(show, case).info)
+    assert message.startswith("₫200,000 of this payment was refunded. A refund of ₫200,000 was ")
 
 
 def test_reversal_that_became_part_of_a_dispute_is_told_once(
@@ -503,24 +505,24 @@ def test_payment_history_says_where_top_ups_without_a_payment_are(
     def notes() -> list[str]:
         app = show(case.account, tab="payments")
         links = [each.proto for each in app.get("page_link") if "top-ups" in each.proto.label]
-        told = [each.value for each in app.caption if "paid elsewhere" in each.value]
-        assert len(told) == len(links)
+        message = [each.value for each in app.caption if "paid elsewhere" in each.value]
+        assert len(message) == len(links)
         query = f"account={case.account}&tab=history&kind=top_up"
         assert {link.query_string for link in links} <= {query}
-        return told
+        return message
 
     case.credited()
     refund = RefundUpdate(
         "r1", RefundState.SUCCEEDED, dong(200_000), payment_reference=case.payment.reference
     )
     for state in (RefundState.SUCCEEDED, RefundState.FAILED):
-        case.told(replace(refund, state=state))
+        case.message(replace(refund, state=state))
     assert notes() == [], "credit that was restored is the payment's"
     for number in ("1 top-up of this account was", "2 top-ups of this account were"):
         grant(case.session, case.account, 100_000)
         case.session.commit()
-        (told,) = notes()
-        assert told.startswith(number)
+        (message,) = notes()
+        assert message.startswith(number)
 
 
 def test_payment_history_never_cuts_amount_and_status(

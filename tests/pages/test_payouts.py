@@ -97,7 +97,7 @@ def test_cancelled_refund_grants_its_credit_again(
     app = staff_page("payments", StaffRole.FINANCE, ref=refunded.reference)
     app.text_input(key=f"cancel-reason-{number}").set_value("The customer changed their mind")
     app.button(key=f"cancel_refund-{number}").click().run()
-    assert any(told.startswith("The refund is cancelled.") for told in texts(app.success))
+    assert any(message.startswith("The refund is cancelled.") for message in texts(app.success))
     assert state(session) == "failed"
     assert balance(session, refunded) == 20_000_000
 
@@ -117,7 +117,7 @@ def test_late_press_says_who_ended_the_refund(
     pressed: str,
     ended: tuple[str, str],
 ) -> None:
-    action, told = ended
+    action, message = ended
     number = refund_id(session)
     app = staff_page("payments", StaffRole.FINANCE, ref=refunded.reference)
     app.text_input(key=f"payout-reference-{number}").set_value("FT901")
@@ -130,5 +130,5 @@ def test_late_press_says_who_ended_the_refund(
     app.button(key=f"{pressed}-{number}").click().run()
     assert not app.exception
     (error,) = texts(app.error)
-    assert error.startswith(told)
+    assert error.startswith(message)
     assert not app.success

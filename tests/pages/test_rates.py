@@ -91,7 +91,7 @@ def test_far_rate_asks_its_maker_for_a_reason(
 
 
 @pytest.mark.parametrize(
-    ("margin", "told"),
+    ("margin", "message"),
     [
         ("1e900000", "The margin is between 0 and 20 percent."),
         ("-1e999999", "The margin is between 0 and 20 percent."),
@@ -103,11 +103,11 @@ def test_far_rate_asks_its_maker_for_a_reason(
     ],
 )
 def test_margin_that_is_none_is_refused_at_once(
-    session: Session, page: Callable[..., AppTest], margin: str, told: str
+    session: Session, page: Callable[..., AppTest], margin: str, message: str
 ) -> None:
     app = page()
     app.text_input(key="rate_margin").set_value(margin)
-    assert texts(fill(app, "25400").error) == [told]
+    assert texts(fill(app, "25400").error) == [message]
     assert not list_rates(session, actor=ADMIN)
 
 
@@ -138,10 +138,10 @@ def test_checker_reads_how_far_a_rate_is_and_why(
 
 
 @pytest.mark.parametrize(
-    ("is_approved", "told"), [(True, "already approved by"), (False, "already rejected by")]
+    ("is_approved", "message"), [(True, "already approved by"), (False, "already rejected by")]
 )
 def test_late_decision_on_a_rate_says_what_happened(
-    session: Session, page: Callable[..., AppTest], *, is_approved: bool, told: str
+    session: Session, page: Callable[..., AppTest], *, is_approved: bool, message: str
 ) -> None:
     rate_id = propose(session, "25400")
     app = page(StaffRole.ADMIN)
@@ -149,7 +149,7 @@ def test_late_decision_on_a_rate_says_what_happened(
     session.commit()
     app.button(key=f"approve-{rate_id}").click().run()
     (error,) = texts(app.error)
-    assert error.startswith(f"Nothing was changed: {told} user:902, ")
+    assert error.startswith(f"Nothing was changed: {message} user:902, ")
 
 
 def test_superseded_rate_says_so_and_cannot_be_approved(
@@ -229,20 +229,20 @@ def test_rate_by_who_recorded_an_undecided_transfer_says_who_requests_it(
     )
     decide_rate(session, rate_id=waiting, is_approved=True, actor=ADMIN)
     near = propose(session, "25410")
-    told = (
+    message = (
         "You recorded a bank transfer in VND that waits for approval. Until it is decided, another"
         " finance member or an administrator requests and approves rates of VND."
     )
     # The form that was open is not sent for another currency.
     app = fill(app, "25420")
-    assert texts(app.info) == [told]
+    assert texts(app.info) == [message]
     assert not app.success
     assert len(list_rates(session, actor=ADMIN)) == 2
     app = page()
-    assert texts(app.info) == [told]
+    assert texts(app.info) == [message]
     assert app.selectbox(key="rate_credited").options == ["JPY"]
     app.button(key=f"approve-{near}").click().run()
-    assert texts(app.error) == [told]
+    assert texts(app.error) == [message]
     assert [each.state for each in list_rates(session, actor=ADMIN)] == ["proposed", "approved"]
 
 

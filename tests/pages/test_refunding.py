@@ -88,12 +88,12 @@ def test_refund_form_shows_what_is_left_and_what_it_takes(
     assert texts(app.error) == ["This is more than is left of the payment."]
     app.text_input(key=key(payment, "amount")).set_value("300,000").run()
     left = "{} of ₫20,000,000 left for all accounts in 24 hours."
-    told = f"{left.format('₫20,000,000')} Above that, another finance member approves it."
-    assert told in texts(app.caption)
+    message = f"{left.format('₫20,000,000')} Above that, another finance member approves it."
+    assert message in texts(app.caption)
     send(app, payment)
     assert texts(app.success) == [f"The refund was requested. {left.format('₫19,700,000')}"]
-    told = f"{left.format('₫19,700,000')} Above that, another finance member approves it."
-    assert told in texts(app.caption)
+    message = f"{left.format('₫19,700,000')} Above that, another finance member approves it."
+    assert message in texts(app.caption)
     session.rollback()
     assert session.scalars(select(Refund.pay_micros)).one() == 300_000_000_000
 
@@ -128,8 +128,8 @@ def test_refund_above_what_is_left_says_what_was_refunded(
     )
     session.commit()
     send(app, payment)
-    (told,) = texts(app.success)
-    assert told.startswith(
+    (message,) = texts(app.success)
+    assert message.startswith(
         "A refund of ₫500,000 waits for approval. Above your limit: you have refunded ₫200,000 of"
         " ₫300,000 within 24 hours, for all accounts. Another finance member decides"
     )
@@ -155,10 +155,10 @@ def test_refund_after_one_of_another_person_says_who_and_when(
     app = staff_page("payments", StaffRole.FINANCE, ref=payment.reference)
     refund(session, payment, user_actor(77, staff_role=StaffRole.FINANCE), dong(amount))
     session.commit()
-    told = late(app, payment)
-    assert "Nothing was refunded now" in told
-    assert f"clawed back: ₫{amount:,} (user:77, " in told
-    assert f"Left to refund: ₫{500_000 - amount:,}." in told
+    message = late(app, payment)
+    assert "Nothing was refunded now" in message
+    assert f"clawed back: ₫{amount:,} (user:77, " in message
+    assert f"Left to refund: ₫{500_000 - amount:,}." in message
     session.rollback()
     assert session.scalars(select(Refund.pay_micros)).all() == [amount * UNIT]
 
@@ -225,8 +225,8 @@ def test_approving_a_refund_requests_it(
     waiting = refund_above_limit(session, payment)
     app = staff_page("approvals", StaffRole.FINANCE)
     app.button(key=f"approve-{waiting}").click().run()
-    (told,) = texts(app.success)
-    assert told == f"{what(session, payment)}. Approved. The refund was requested."
+    (message,) = texts(app.success)
+    assert message == f"{what(session, payment)}. Approved. The refund was requested."
     session.rollback()
     assert session.scalars(select(Refund.requested_by)).one() == "user:77"
 

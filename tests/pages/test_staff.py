@@ -155,8 +155,8 @@ def test_a_lost_second_factor_is_reset_with_a_reason_and_told_to_administrators(
     assert texts(app.error) == ["Enter a reason."]
     field(app, "staff_change_reason").set_value("Lost the phone")
     press(app, "Reset second factor")
-    told = f"Second factor of {email} removed. They are signed out and told by mail."
-    assert texts(app.success) == [told]
+    message = f"Second factor of {email} removed. They are signed out and told by mail."
+    assert texts(app.success) == [message]
     assert "On" not in app.dataframe[0].value["Two-factor"].tolist()
     assert "Reset second factor" not in [each.label for each in app.button]
     session.rollback()
@@ -339,19 +339,19 @@ def test_outcome_stands_beside_what_was_pressed(
     app = press(choose(page(), person), "Sign out everywhere")
     for _ in range(2):  # the second time is like the first
         order = shown(app)
-        told = order.index(f"{email} is signed out everywhere, and can sign in again.")
-        assert order.index("Disable person") < told < order.index("Invite a colleague")
+        message = order.index(f"{email} is signed out everywhere, and can sign in again.")
+        assert order.index("Disable person") < message < order.index("Invite a colleague")
         app = press(choose(app, person), "Sign out everywhere")
     app.button(key=f"approve-{waiting[0].request_id}").click().run()
     order = shown(app)
     change = f"Change role of {email_of(session, others[0])} from Finance to Administrator"
-    told = order.index(f"Approved: {change}. It is in effect now.")
-    assert order.index("Requests") < told < order.index("Approve change")
+    message = order.index(f"Approved: {change}. It is in effect now.")
+    assert order.index("Requests") < message < order.index("Approve change")
     app = press(app, "Approve change")
     order = shown(app)
     change = change.replace(email_of(session, others[0]), email_of(session, others[1]))
-    told = order.index(f"Approved: {change}. It is in effect now.")
-    assert told < order.index("People")
+    message = order.index(f"Approved: {change}. It is in effect now.")
+    assert message < order.index("People")
     assert admin.is_staff
 
 
@@ -431,9 +431,9 @@ def test_one_of_several_administrators_is_told_for_whom_a_change_waits(
     session.commit()
     app = press(choose(page(), person), "Change role to Administrator")
     change = f"Change role of {email_of(session, person)} from Finance to Administrator"
-    (told,) = texts(app.success)
+    (message,) = texts(app.success)
     waits = "Waiting for approval by another administrator until "
-    assert told.startswith(f"Requested: {change}. {waits}")
+    assert message.startswith(f"Requested: {change}. {waits}")
     assert f"**{change}**" in texts(app.markdown)
     assert "Waiting for approval by another administrator until " in facts(app)
     assert "Approve change" not in labels(app)
@@ -456,10 +456,10 @@ def test_sole_administrator_is_told_when_a_change_takes_effect(
     person = make_person(StaffRole.FINANCE)
     session.commit()
     app = press(choose(page(), person), "Change role to Administrator")
-    (told,) = texts(app.success)
+    (message,) = texts(app.success)
     change = f"Change role of {email_of(session, person)} from Finance to Administrator"
-    assert told.startswith(f"Requested: {change}. Takes effect on ")
-    assert told.endswith("unless it is withdrawn or another administrator decides on it before.")
+    assert message.startswith(f"Requested: {change}. Takes effect on ")
+    assert message.endswith("unless it is withdrawn or another administrator decides on it before.")
     (waiting,) = list_role_requests(session, actor=admin)
     assert waiting.effective_at is not None
     assert role_of(session, person) == "finance"
@@ -476,13 +476,13 @@ def test_administrator_who_is_disabled_waits_as_well(
     make_person(StaffRole.ADMIN)
     session.commit()
     app = press(choose(page(), other), "Disable person")
-    (told,) = texts(app.success)
+    (message,) = texts(app.success)
     change = f"Disable {email_of(session, other)} (Administrator)"
-    assert told.startswith(f"Requested: {change}. Waiting for")
+    assert message.startswith(f"Requested: {change}. Waiting for")
     assert app.dataframe[0].value["State"].tolist() == ["Active"] * 3
     app = press(choose(app, other), "Remove role")
-    (told,) = texts(app.error)
-    assert told == (
+    (message,) = texts(app.error)
+    assert message == (
         "Another change of this person is waiting under Requests. Decide or withdraw that one"
         " first."
     )
@@ -520,8 +520,8 @@ def test_second_administrator_rejects_with_a_reason(
         app = press(app, "Reject change")
         assert texts(app.error) == ["Enter a reason."]
         order = shown(app)
-        typed, told = order.index("Reason (required)"), order.index("Enter a reason.")
-        assert typed < told < order.index("Reject change"), "beside the field, in the popover"
+        typed, message = order.index("Reason (required)"), order.index("Enter a reason.")
+        assert typed < message < order.index("Reject change"), "beside the field, in the popover"
     app.text_input(key=f"why-{waiting.request_id}").set_value("Not agreed")
     app = press(app, "Reject change")
     change = f"Change role of {email_of(session, person)} from Finance to Administrator"
@@ -544,8 +544,8 @@ def test_old_page_says_what_happened_meanwhile(
     withdraw_role_request(session, request_id=waiting.request_id, actor=maker)
     session.commit()
     app = press(app, "Approve change")
-    (told,) = texts(app.error)
-    assert told.startswith(f"{change}. Nothing was changed: withdrawn by ")
+    (message,) = texts(app.error)
+    assert message.startswith(f"{change}. Nothing was changed: withdrawn by ")
     assert role_of(session, person) == "finance"
 
 
@@ -565,8 +565,8 @@ def test_request_that_does_not_fit_any_more_says_why(
     session.commit()
     app = press(app, "Approve change")
     change = f"Change role of {email_of(session, person)} from Finance to Administrator"
-    (told,) = texts(app.error)
-    assert told == (
+    (message,) = texts(app.error)
+    assert message == (
         f"{change}: ended without effect. The administrator who requested it is no longer an"
         " administrator. Check how it is now, and request the change again if it is still right."
     )
@@ -602,8 +602,8 @@ def test_request_about_a_person_who_changed_says_what_changed(
     app = press(app, "Approve change")
     change = f"Change role of {email_of(session, person)} from Finance to Administrator"
     now = "Support" if is_ended else "Support, disabled"
-    (told,) = texts(app.error)
-    assert told == (
+    (message,) = texts(app.error)
+    assert message == (
         f"{change}: ended without effect. When it was requested the person was: Finance. Now:"
         f" {now}. Check how it is now, and request the change again if it is still right."
     )
@@ -743,8 +743,8 @@ def test_objection_from_an_old_page_says_what_happened_meanwhile(
     withdraw_role_request(session, request_id=waiting.request_id, actor=maker)
     session.commit()
     app = press(app, "Object to change")
-    (told,) = texts(app.error)
-    assert told.startswith(f"{change}. Nothing was changed: withdrawn by ")
+    (message,) = texts(app.error)
+    assert message.startswith(f"{change}. Nothing was changed: withdrawn by ")
 
 
 def test_change_that_took_effect_by_itself_says_so_and_names_no_system(
@@ -763,9 +763,9 @@ def test_change_that_took_effect_by_itself_says_so_and_names_no_system(
     assert end_due_role_requests(session, actor=system_actor("jobs")) == 2
     session.commit()
     app.button(key=f"withdraw-{waiting[0].request_id}").click().run()
-    (told,) = texts(app.error)
+    (message,) = texts(app.error)
     change = f"Change role of {email_of(session, person)} from Finance to Administrator"
-    assert told.startswith(f"{change}. Nothing was changed: the change took effect by itself ")
+    assert message.startswith(f"{change}. Nothing was changed: the change took effect by itself ")
     people, ended = table(app, "Two-factor"), table(app, "Change")
     (approved,) = people.loc[people["Email"] == email_of(session, person), "Approved by"]
     assert approved == "24 hours passed"
@@ -801,8 +801,8 @@ def test_role_of_a_member_of_an_account_waits(
     field(app, "staff_email").set_value(email_of(session, person))
     field(app, "staff_reason").set_value("Hired")
     app = press(app, "Give role")
-    (told,) = texts(app.success)
-    assert "from No role to Support. Waiting for approval by another administrator" in told
+    (message,) = texts(app.success)
+    assert "from No role to Support. Waiting for approval by another administrator" in message
     assert role_of(session, person) is None
 
 

@@ -71,15 +71,15 @@ def test_colleague_is_invited_sent_to_again_and_withdrawn(
 ) -> None:
     del admin
     app = fill(page())
-    (told,) = texts(app.success)
-    assert told.startswith(f"{EMAIL} is invited with the role Support. The link works until ")
+    (message,) = texts(app.success)
+    assert message.startswith(f"{EMAIL} is invited with the role Support. The link works until ")
     assert OPEN in subheaders(app)
     assert "Night shift" in facts(app)
     assert "The link works until " in facts(app)
     # The same again is the same invitation.
     app = fill(app)
-    (told,) = texts(app.success)
-    assert told.startswith(f"{EMAIL} was invited with the role Support before, and no mail was")
+    (message,) = texts(app.success)
+    assert message.startswith(f"{EMAIL} was invited with the role Support before, and no mail was")
     assert count_links(session) == 1
     app = press(app, "Send again")
     assert texts(app.success) == [
@@ -102,7 +102,7 @@ def test_form_says_what_is_wrong(
     known = email_of(session, make_person(StaffRole.SUPPORT))
     session.commit()
     app = page()
-    for email, reason, said in (
+    for email, reason, shown in (
         ("no address", "Hired", "This is not an email address."),
         (EMAIL, " ", "Enter a reason."),
         (
@@ -112,7 +112,7 @@ def test_form_says_what_is_wrong(
         ),
     ):
         app = fill(app, email, reason)
-        assert texts(app.error) == [said]
+        assert texts(app.error) == [shown]
     app = fill(app, EMAIL, "Hired")
     app.selectbox(key="colleague_role-1").set_value(StaffRole.ADMIN)
     app = fill(app, EMAIL, "Hired")

@@ -98,8 +98,8 @@ def test_restored_credit_says_why(session: Session, page: Callable[..., AppTest]
     amount, reference = dong(500_000), begun.reference
     refunds = [RefundUpdate("r-1", each, amount, payment_reference=reference) for each in states]
     apply_updates(session, gateway=gateway, updates=[paid(reference, amount)], actor=GATEWAYS)
-    for told in refunds:
-        apply_updates(session, gateway=gateway, updates=[told], actor=GATEWAYS)
+    for message in refunds:
+        apply_updates(session, gateway=gateway, updates=[message], actor=GATEWAYS)
     session.commit()
     table = page("account", account=str(account)).dataframe[0].value
     assert table["What"].tolist()[:2] == [
@@ -122,16 +122,16 @@ def test_goodwill_within_the_limit_is_given(session: Session, page: Callable[...
     account = account_with(session)
     app = page("account", account=str(account), show="act", do="give_goodwill")
     left = "{} of $50.00 left for this account in 24 hours."
-    told = f"{left.format('$50.00')} Above that, a finance member approves it."
-    assert told in texts(app.caption)
+    message = f"{left.format('$50.00')} Above that, a finance member approves it."
+    assert message in texts(app.caption)
     app.text_input(key="act_amount-0").set_value("12.50")
     press(app, "Give the credit")
     assert texts(app.error) == ["Enter a reason."]
     app.text_input(key="act_reason-0").set_value("Slow answers")
     press(app, "Give the credit")
     assert texts(app.success) == [f"Done: Give goodwill credit, $12.50. {left.format('$37.50')}"]
-    told = f"{left.format('$37.50')} Above that, a finance member approves it."
-    assert told in texts(app.caption)
+    message = f"{left.format('$37.50')} Above that, a finance member approves it."
+    assert message in texts(app.caption)
     assert app.text_input(key="act_amount-1").value == ""
     assert balance(session, account) == 12
 
@@ -144,12 +144,12 @@ def test_above_the_limit_it_waits_and_says_so(
     app.text_input(key="act_amount-0").set_value("500")
     app.text_input(key="act_reason-0").set_value("A week without service")
     press(app, "Give the credit")
-    told = texts(app.warning)
+    message = texts(app.warning)
     start = "Give goodwill credit, $500.00, waits for approval by finance until "
     why = "Above your limit of $50.00 for one account in 24 hours. Nothing changes until it is"
-    assert any(words.startswith(start) and why in words for words in told)
+    assert any(words.startswith(start) and why in words for words in message)
     waits = "Waits for approval: Give goodwill credit, $500.00, requested by you."
-    assert waits in [words.replace("\\", "") for words in told]
+    assert waits in [words.replace("\\", "") for words in message]
     assert balance(session, account) == 0
 
 
@@ -253,7 +253,7 @@ def test_reversal_above_the_limit_says_what_was_reversed(
 
 
 @pytest.mark.parametrize(
-    ("amount", "told"),
+    ("amount", "message"),
     [
         ("", "Enter an amount."),
         ("ten", "Enter an amount in digits, such as 5,000.00."),
@@ -262,13 +262,13 @@ def test_reversal_above_the_limit_says_what_was_reversed(
     ],
 )
 def test_a_wrong_amount_is_told(
-    session: Session, page: Callable[..., AppTest], amount: str, told: str
+    session: Session, page: Callable[..., AppTest], amount: str, message: str
 ) -> None:
     app = page("account", account=str(account_with(session)), show="act", do="give_goodwill")
     app.text_input(key="act_amount-0").set_value(amount)
     app.text_input(key="act_reason-0").set_value("Slow answers")
     press(app, "Give the credit")
-    assert texts(app.error) == [told]
+    assert texts(app.error) == [message]
     assert app.text_input(key="act_reason-0").value == "Slow answers"
 
 
@@ -303,8 +303,8 @@ def test_code_stays_until_the_page_is_left(session: Session, page: Callable[...,
         app.selectbox(key=f"campaign-{number}").select_index(number)
         app.text_input(key=f"act_reason-{number}").set_value("Slow answers")
         press(app, "Issue the voucher")
-    told = "A voucher of $20.00 waits for the customer under Voucher list. "
-    assert texts(app.success) == [f"{told}$60.00 of $100.00 left for this account in 24 hours."]
+    message = "A voucher of $20.00 waits for the customer under Voucher list. "
+    assert texts(app.success) == [f"{message}$60.00 of $100.00 left for this account in 24 hours."]
     codes_shown = [each.value for each in app.code]
     assert len(set(codes_shown)) == 2
     app.segmented_control(key="act").set_value("give_goodwill").run()
@@ -384,9 +384,9 @@ def test_account_shows_what_is_on_hold_and_what_is_for_named_services(
         ("Amount due", "$0.00"),
     ):
         assert f"<dt>{name}</dt><dd>{amount}</dd>" in facts(app)
-    told = "$20.00 of what is available pays for named services only."
-    assert told in texts(app.caption)
-    assert told in texts(page("billing", account=str(account)).caption)
+    message = "$20.00 of what is available pays for named services only."
+    assert message in texts(app.caption)
+    assert message in texts(page("billing", account=str(account)).caption)
 
 
 def test_a_code_is_applied(session: Session, page: Callable[..., AppTest]) -> None:
@@ -407,14 +407,14 @@ def test_staff_guess_no_codes_either(session: Session, page: Callable[..., AppTe
     account, _ = customer(session)
     session.commit()
     app = page("account", account=str(account), show="act", do="apply_code")
-    told: list[str] = []
+    message: list[str] = []
     for number in range(12):
         app.text_input(key="act_code-0").set_value(f"ABCDEFGH{number + 22}")
         app.text_input(key="act_reason-0").set_value("Read out on the phone")
         press(app, "Apply the code")
-        told += texts(app.error)
-    assert told[0] == "There is no such code. Check it: ten letters and digits."
-    assert told[-1].startswith("Too many tries.")
+        message += texts(app.error)
+    assert message[0] == "There is no such code. Check it: ten letters and digits."
+    assert message[-1].startswith("Too many tries.")
 
 
 def facts(app: AppTest) -> str:
@@ -603,8 +603,8 @@ def test_own_requests_are_counted_where_they_are_listed(
 ) -> None:
     session.commit()
     app = page("approvals")
-    (told,) = texts(app.info)
-    assert told.startswith("No request about an account waits for approval.")
+    (message,) = texts(app.info)
+    assert message.startswith("No request about an account waits for approval.")
     account = account_with(session)
     do(session, account, goodwill(50_000), checker)
     session.commit()
@@ -612,8 +612,8 @@ def test_own_requests_are_counted_where_they_are_listed(
     for number, count in ((1, "1 change that waits"), (2, "2 changes that wait")):
         do(session, account, goodwill(500 + number), agent)
         session.commit()
-        told = f"You have requested {count} for somebody else."
-        assert told in texts(page("approvals").caption)
+        message = f"You have requested {count} for somebody else."
+        assert message in texts(page("approvals").caption)
 
 
 def test_outcome_of_a_decision_stands_where_the_request_stood(
@@ -626,10 +626,10 @@ def test_outcome_of_a_decision_stands_where_the_request_stood(
     app = page("approvals")
     for gone, before, after in ((second, "$500.00", "$502.00"), (third, "$500.00", "$50,000.00")):
         app.button(key=f"withdraw-{gone.request_id}").click().run()
-        (told,) = texts(app.success)
+        (message,) = texts(app.success)
         order = shown(app)
         heads = [order.index(f"Give goodwill credit · {each}") for each in (before, after)]
-        assert heads[0] < order.index(told) < heads[1]
+        assert heads[0] < order.index(message) < heads[1]
         assert "st-key-drawn-flash-approvals" in facts(app)
     assert f"withdraw-{first.request_id}" in [each.key for each in app.button]
 

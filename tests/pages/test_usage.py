@@ -55,25 +55,25 @@ def metrics(app: AppTest) -> dict[str, str]:
 
 def test_the_page_tells_what_was_spent_on_what(show: Callable[..., AppTest], account: int) -> None:
     app = open_usage(show(account))
-    told = metrics(app)
-    assert told["Spent"].startswith("$9.")
-    assert told["Calls"] == "1"
-    dearest = app.dataframe[1].value
-    assert list(dearest["Service"]) == ["GPU VM", "AI Notebook", "AI Inference"]
-    assert list(dearest["Used"])[-1] == "2,000,000 input tokens · 1,000 output tokens"
-    assert "over a year" not in told["Credit lasts"]
+    message = metrics(app)
+    assert message["Spent"].startswith("$9.")
+    assert message["Calls"] == "1"
+    most_expensive = app.dataframe[1].value
+    assert list(most_expensive["Service"]) == ["GPU VM", "AI Notebook", "AI Inference"]
+    assert list(most_expensive["Used"])[-1] == "2,000,000 input tokens · 1,000 output tokens"
+    assert "over a year" not in message["Credit lasts"]
 
 
 def test_credit_that_is_held_is_said_to_be_out_of_the_forecast(
     show: Callable[..., AppTest], session: Session, account: int
 ) -> None:
-    def told() -> list[str]:
+    def message() -> list[str]:
         captions = [
             caption.value.replace("\\", "") for caption in open_usage(show(account)).caption
         ]
         return [caption for caption in captions if "forecast" in caption]
 
-    assert told() == []
+    assert message() == []
     ledger.place_hold(
         session,
         account_id=account,
@@ -85,7 +85,7 @@ def test_credit_that_is_held_is_said_to_be_out_of_the_forecast(
         idempotency_key="hold",
     )
     session.commit()
-    assert told() == ["$4.00 is on hold for work under way: the forecast does not spend it."]
+    assert message() == ["$4.00 is on hold for work under way: the forecast does not spend it."]
 
 
 def test_time_used_reads_in_hours_and_sizes_are_not_summed(
@@ -98,8 +98,8 @@ def test_time_used_reads_in_hours_and_sizes_are_not_summed(
         event = UsageEvent(account, "t", f"c{number}", "gpu-container", NOW, quantities, "h100")
         record_usage(session, events=[event], actor=SYSTEM)
     session.commit()
-    dearest = open_usage(show(account)).dataframe[1].value
-    assert list(dearest["Used"]) == ["Disk 2 hr · GPU time 3 hr"]
+    most_expensive = open_usage(show(account)).dataframe[1].value
+    assert list(most_expensive["Used"]) == ["Disk 2 hr · GPU time 3 hr"]
 
 
 def test_a_longer_period_has_more_and_weeks_for_days(
@@ -169,6 +169,6 @@ def test_days_of_a_chart_are_the_sites_days_in_the_history(
     day = moment.date().isoformat()
     days = {"tab": "history", "kind": "charge", "from": day, "to": day}
     assert "1 row" not in [caption.value for caption in show(account, **days).caption]
-    told = [caption.value for caption in show(account, **days, zone="UTC").caption]
-    assert "1 row" in told
-    assert any("From and To are days of UTC" in caption for caption in told)
+    message = [caption.value for caption in show(account, **days, zone="UTC").caption]
+    assert "1 row" in message
+    assert any("From and To are days of UTC" in caption for caption in message)

@@ -60,8 +60,8 @@ def test_a_code_is_applied_and_the_balance_is_higher_at_once(
     session.commit()
     app = apply(show(account, tab=tab), f" {code.lower()[:5]}-{code[5:]} ")
     assert not app.error
-    (told,) = texts(app.success)
-    assert told.startswith(f"{DONE} $50.00 was added, for use until ")
+    (message,) = texts(app.success)
+    assert message.startswith(f"{DONE} $50.00 was added, for use until ")
     app.query_params.pop("tab", None)
     assert {one.label: one.value.replace("\\", "") for one in app.run().metric}[
         "Total balance"

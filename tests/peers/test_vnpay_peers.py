@@ -145,10 +145,10 @@ def test_the_peer_builds_the_address_that_we_build(ask: Ask) -> None:
 
 @pytest.mark.parametrize("question", ["ipn", "return"])
 def test_the_peer_believes_what_we_sign(ask: Ask, question: str) -> None:
-    told = ask(question, webhook())
-    assert told["isVerified"] is True
-    assert told["isSuccess"] is True
-    assert told["vnp_Amount"] == 500_000
+    message = ask(question, webhook())
+    assert message["isVerified"] is True
+    assert message["isSuccess"] is True
+    assert message["vnp_Amount"] == 500_000
 
 
 @pytest.mark.parametrize("question", ["ipn", "return"])
@@ -316,8 +316,8 @@ def test_the_stand_in_signs_as_the_peer_does(ask: Ask) -> None:
 def test_the_peer_believes_what_the_stand_in_signs(ask: Ask, question: str) -> None:
     given = webhook()
     given["vnp_SecureHash"] = stand_in.form_hash(given)
-    told = ask(question, given, secret=stand_in.DEMO_HASH_SECRET)
-    assert told["isVerified"] is True
+    message = ask(question, given, secret=stand_in.DEMO_HASH_SECRET)
+    assert message["isVerified"] is True
 
 
 def test_the_peer_believes_the_answers_of_the_stand_in(ask: Ask) -> None:
@@ -331,8 +331,8 @@ def test_the_peer_believes_the_answers_of_the_stand_in(ask: Ask) -> None:
         "vnp_IpAddr": "203.0.113.9",
         "vnp_OrderInfo": "Query",
     }
-    told = ask("querydr", question, answer=answer, secret=stand_in.DEMO_HASH_SECRET)["told"]
-    assert told["isVerified"] is True
+    message = ask("querydr", question, answer=answer, secret=stand_in.DEMO_HASH_SECRET)["told"]
+    assert message["isVerified"] is True
     changed = answer | {"vnp_Amount": "1"}
-    told = ask("querydr", question, answer=changed, secret=stand_in.DEMO_HASH_SECRET)["told"]
-    assert told["isVerified"] is False
+    message = ask("querydr", question, answer=changed, secret=stand_in.DEMO_HASH_SECRET)["told"]
+    assert message["isVerified"] is False

@@ -120,7 +120,7 @@ class Account:
         grant.remaining -= amount
         return (grant.number, -amount, debt)
 
-    def _owe(self, debt: Debt, amount: int, now: datetime) -> Line:
+    def _add_debt(self, debt: Debt, amount: int, now: datetime) -> Line:
         if not self.owed[debt]:
             self.owed_since[debt] = now
         self.owed[debt] += amount
@@ -153,7 +153,7 @@ class Account:
                 back = self._relieve(grant, over - moved(lines))
                 relieved |= {number for number, amount, _ in back if amount > 0}
                 missing = over - moved([*lines, *back])
-                self._owe_again(missing, now)
+                self._restore_liability(missing, now)
                 lines += [*back, *self._pay_takings(grant, missing)]
                 assert moved(lines) == over
                 self.post("settlement_of_debt", lines)
@@ -181,14 +181,14 @@ class Account:
                     lines += [self._spend(other, -part, debt), self._spend(grant, part, debt)]
         return lines
 
-    def _owe_again(self, amount: int, now: datetime) -> None:
+    def _restore_liability(self, amount: int, now: datetime) -> None:
         for entry in [entry for entry in reversed(self.entries) if entry.kind == "write_off"]:
             for place, (_, _, debt) in enumerate(entry.lines):
                 part = min(entry.left[place], amount)
                 if part and debt is not None and debt in TAKINGS:
                     entry.left[place] -= part
                     amount -= part
-                    self.post("reversal", [self._owe(debt, part, now)])
+                    self.post("reversal", [self._add_debt(debt, part, now)])
 
     def settle(self, now: datetime) -> None:
         self.settle_clawbacks(now)
@@ -249,7 +249,7 @@ class Account:
         self.carry[service] = owed - amount
         lines += [self._spend(grant, part) for grant, part in takes]
         if short:
-            lines.append(self._owe((service, "usage"), short, now))
+            lines.append(self._add_debt((service, "usage"), short, now))
         self.post("charge", lines)
         return "charged"
 
@@ -328,7 +328,7 @@ class Account:
         free = min(grant.remaining - grant.held, amount)
         lines = [self._spend(grant, free)]
         if amount > free:
-            lines.append(self._owe(("", cause), amount - free, now))
+            lines.append(self._add_debt(("", cause), amount - free, now))
         return lines
 
     def write_off(self, amount: int, now: datetime) -> None:
@@ -349,11 +349,11 @@ class Account:
         elif entry.kind in BURNING:
             grant = self.grants[entry.lines[0][0]]
             left = min(entry.left[0], grant.kept)
-            wanted = left if amount is None else amount
-            if not 0 < wanted <= left:
+            expected = left if amount is None else amount
+            if not 0 < expected <= left:
                 raise Refused
-            entry.left[0] -= wanted
-            self.post("reversal", self._take(grant, wanted, "reversal", now))
+            entry.left[0] -= expected
+            self.post("reversal", self._take(grant, expected, "reversal", now))
         else:
             raise Refused
         self.settle(now)
@@ -363,14 +363,14 @@ class Account:
             left if debt is None else min(left, self.owed[debt] + self.paid_by[debt].total())
             for (_, _, debt), left in zip(entry.lines, entry.left, strict=True)
         ]
-        wanted = sum(reachable) if amount is None else amount
-        if not 0 < wanted <= sum(reachable):
+        expected = sum(reachable) if amount is None else amount
+        if not 0 < expected <= sum(reachable):
             raise Refused
         lines: list[Line] = []
         for place in reversed(range(len(entry.lines))):
             number, _, debt = entry.lines[place]
-            part = min(reachable[place], wanted)
-            wanted -= part
+            part = min(reachable[place], expected)
+            expected -= part
             entry.left[place] -= part
             if debt is None:
                 lines.append(self._spend(self.grants[number], -part))

@@ -353,12 +353,12 @@ class PaymentMachine(RuleBasedStateMachine):
 
     # ── What happens at the gateway ──────────────────────────────────────────────────────────
 
-    @rule(pick=PICKS, kind=st.sampled_from(("right", "right", "wrong", "doubt")), told=TOLD)
-    def pay(self, pick: int, kind: str, told: int) -> None:
+    @rule(pick=PICKS, kind=st.sampled_from(("right", "right", "wrong", "doubt")), message=TOLD)
+    def pay(self, pick: int, kind: str, message: int) -> None:
         """The customer pays, pays again, pays too little, or in a way that the gateway doubts."""
-        self.take_money(chosen(self.worlds, pick), kind, told)
+        self.take_money(chosen(self.worlds, pick), kind, message)
 
-    def take_money(self, world: World, kind: str, told: int) -> None:
+    def take_money(self, world: World, kind: str, message: int) -> None:
         if world.moneys and (len(world.moneys) > 1 or not world.is_clear()):
             return
         if world.moneys or not self.habits.names_payments:
@@ -371,33 +371,33 @@ class PaymentMachine(RuleBasedStateMachine):
         elif not world.moneys:
             taken.fee = Money(world.asked.micros // 50, world.asked.currency)
         world.moneys.append(taken)
-        self.tell(self.payment_update(world, taken), told)
+        self.tell(self.payment_update(world, taken), message)
 
     @precondition(lambda self: self.moneys(GatewayPaymentState.UNDER_REVIEW))
-    @rule(pick=PICKS, is_paid=st.booleans(), told=TOLD)
-    def end_doubt(self, *, pick: int, is_paid: bool, told: int) -> None:
+    @rule(pick=PICKS, is_paid=st.booleans(), message=TOLD)
+    def end_case(self, *, pick: int, is_paid: bool, message: int) -> None:
         """The gateway's own review ends."""
         world, money = chosen(self.moneys(GatewayPaymentState.UNDER_REVIEW), pick)
         money.state = GatewayPaymentState.PAID if is_paid else GatewayPaymentState.FAILED
-        self.tell(self.payment_update(world, money), told)
+        self.tell(self.payment_update(world, money), message)
 
     @rule(
         pick=PICKS,
         state=st.sampled_from(
             (GatewayPaymentState.CANCELLED, GatewayPaymentState.EXPIRED, GatewayPaymentState.FAILED)
         ),
-        told=TOLD,
+        message=TOLD,
     )
-    def fail(self, pick: int, state: GatewayPaymentState, told: int) -> None:
+    def fail(self, pick: int, state: GatewayPaymentState, message: int) -> None:
         """An attempt without money ends, or the gateway denies money that it had called paid."""
         taken = self.moneys(GatewayPaymentState.PAID)
         if taken and state is GatewayPaymentState.FAILED:
             world, money = chosen(taken, pick)
             money.state = state
-            self.tell(self.payment_update(world, money), told)
+            self.tell(self.payment_update(world, money), message)
         else:
             world = chosen(self.worlds, pick)
-            self.tell(PaymentUpdate(state, reference=world.reference, code="24"), told)
+            self.tell(PaymentUpdate(state, reference=world.reference, code="24"), message)
 
     @precondition(lambda self: self.moneys(GatewayPaymentState.PAID))
     @rule(
@@ -406,7 +406,7 @@ class PaymentMachine(RuleBasedStateMachine):
         state=st.sampled_from((RefundState.SUCCEEDED, RefundState.PENDING)),
         is_reversal=st.sampled_from((False, True)),
         seconds=SECONDS,
-        told=TOLD,
+        message=TOLD,
     )
     def refund_at_gateway(
         self,
@@ -416,7 +416,7 @@ class PaymentMachine(RuleBasedStateMachine):
         state: RefundState,
         is_reversal: bool,
         seconds: int,
-        told: int,
+        message: int,
     ) -> None:
         """Somebody refunds at the gateway, or the gateway itself takes the money."""
         world, money = chosen(self.moneys(GatewayPaymentState.PAID), pick)
@@ -431,7 +431,7 @@ class PaymentMachine(RuleBasedStateMachine):
         self.make_refund(
             world, money=money.name, amount=amount, state=state, is_reversal=is_reversal
         )
-        self.tell_last(told)
+        self.tell_last(message)
 
     def may_reverse(self, world: World, money: Taken, amount: Money) -> bool:
         """Whether the gateway would take so much by itself: once, and for a dispute."""
@@ -441,8 +441,8 @@ class PaymentMachine(RuleBasedStateMachine):
         return is_first and not is_won and amount <= money.amount
 
     @precondition(lambda self: self.own_refunds())
-    @rule(pick=PICKS, fails=st.booleans(), seconds=SECONDS, told=TOLD)
-    def move_refund(self, *, pick: int, fails: bool, seconds: int, told: int) -> None:
+    @rule(pick=PICKS, fails=st.booleans(), seconds=SECONDS, message=TOLD)
+    def move_refund(self, *, pick: int, fails: bool, seconds: int, message: int) -> None:
         """A refund succeeds, fails, fails late, or succeeds after all."""
         world, refund = chosen(self.own_refunds(), pick)
         is_pending = refund.state is RefundState.PENDING
@@ -452,7 +452,7 @@ class PaymentMachine(RuleBasedStateMachine):
             refund.state = RefundState.FAILED
         self.now += timedelta(seconds=seconds)
         refund.stated_at = self.now
-        self.tell(self.refund_update(world, refund), told)
+        self.tell(self.refund_update(world, refund), message)
 
     @precondition(lambda self: self.moneys(GatewayPaymentState.PAID))
     @rule(
@@ -460,7 +460,7 @@ class PaymentMachine(RuleBasedStateMachine):
         part=st.sampled_from(PARTS),
         state=st.sampled_from((DisputeState.OPEN, DisputeState.OPEN, DisputeState.INQUIRY)),
         seconds=SECONDS,
-        told=TOLD,
+        message=TOLD,
     )
     def open_dispute(
         self,
@@ -469,7 +469,7 @@ class PaymentMachine(RuleBasedStateMachine):
         part: str,
         state: DisputeState,
         seconds: int,
-        told: int,
+        message: int,
     ) -> None:
         world, money = chosen(self.moneys(GatewayPaymentState.PAID), pick)
         if not world.is_clear() and not self.is_ours(world, money):
@@ -480,7 +480,7 @@ class PaymentMachine(RuleBasedStateMachine):
             self.name("dispute"), money.name, amount, state, stated_at=self.now
         )
         world.disputes.append(dispute)
-        self.tell(self.dispute_update(world, dispute), told)
+        self.tell(self.dispute_update(world, dispute), message)
 
     @precondition(lambda self: self.all_disputes())
     @rule(
@@ -488,9 +488,11 @@ class PaymentMachine(RuleBasedStateMachine):
         ends=st.sampled_from(("won", "lost", "lost in part", "won in part")),
         seconds=SECONDS,
         has_fee=st.booleans(),
-        told=TOLD,
+        message=TOLD,
     )
-    def move_dispute(self, *, pick: int, ends: str, seconds: int, has_fee: bool, told: int) -> None:
+    def move_dispute(
+        self, *, pick: int, ends: str, seconds: int, has_fee: bool, message: int
+    ) -> None:
         """A dispute ends, is appealed, or an inquiry becomes one."""
         world, dispute = chosen(self.all_disputes(), pick)
         dispute.lost = None
@@ -505,7 +507,7 @@ class PaymentMachine(RuleBasedStateMachine):
         if has_fee:
             before = dispute.fee.micros if dispute.fee else 0
             dispute.fee = Money(before + 3_000_000, dispute.amount.currency)
-        self.tell(self.dispute_update(world, dispute), told)
+        self.tell(self.dispute_update(world, dispute), message)
 
     # ── What reaches us ──────────────────────────────────────────────────────────────────────
 
@@ -618,7 +620,7 @@ class PaymentMachine(RuleBasedStateMachine):
             waiting = reviews_of(session, payment_id=world.payment_id, actor=MAKER).waiting
         if not waiting:
             return
-        case = chosen(waiting, pick).doubt
+        case = chosen(waiting, pick).case
         about: dict[str, Any] = {
             "payment_id": world.payment_id,
             "doubt_id": case.id,
@@ -961,9 +963,9 @@ class PaymentMachine(RuleBasedStateMachine):
             assert self.found.excess.get(payment.reference, 0) == payment.excess
         balance = self.account.balance(sum(credit.values()))
         status = "frozen" if self.account.is_frozen else "active"
-        wanted = (balance, self.account.held, self.account.amount_due(balance), status)
+        requested = (balance, self.account.held, self.account.amount_due(balance), status)
         found = (self.found.balance, self.found.held, self.found.due, self.found.status)
-        assert found == wanted, f"found {found}, not {wanted}"
+        assert found == requested, f"found {found}, not {requested}"
 
     def check_share(self, payment: model.Payment, credit: int) -> None:
         """The credit of a payment is that of its money: to the micro, and to nothing at the end."""
@@ -994,8 +996,8 @@ class PaymentMachine(RuleBasedStateMachine):
             expected["1900", self.place.credit.currency] = sum(self.found.credit.values())
         names = {f"1110.{self.place.gateway}", "1120", "2150", "6100", "6110", "1900"}
         found = {key: amount for key, amount in journal.items() if key[0] in names and amount}
-        wanted = {key: amount for key, amount in expected.items() if amount}
-        assert found == wanted, f"found {found}, not {wanted}"
+        requested = {key: amount for key, amount in expected.items() if amount}
+        assert found == requested, f"found {found}, not {requested}"
 
     def check_truth(self) -> None:
         """The books of credited payments equal what their gateway has, whatever came before."""

@@ -94,7 +94,7 @@ class Payment:
     """Money that staff rejected, and how much of it they have not sent back themselves."""
     failed: set[str] = field(default_factory=set)
     """Rejected money of which the gateway said since that it did not come."""
-    told: dict[str, int] = field(default_factory=dict)
+    message: dict[str, int] = field(default_factory=dict)
     """All money that the gateway said was paid, and how much it was when it first said so."""
 
     # ── How it stands ────────────────────────────────────────────────────────────────────────
@@ -154,7 +154,7 @@ class Payment:
 
     def _end_second(self, money: str | None) -> None:
         """Take money beside the credited one, all of which went back, for rejected."""
-        if money is None or money not in self.told or not self.is_credited:
+        if money is None or money not in self.message or not self.is_credited:
             return
         if money in {self.money, *self.refused}:
             return
@@ -163,8 +163,8 @@ class Payment:
             for one in self.refunds
             if one.state == "succeeded" and one.money in {None, money}
         )
-        if gone >= self.told[money]:
-            self.reject_money(money, self.told[money])
+        if gone >= self.message[money]:
+            self.reject_money(money, self.message[money])
 
     def concerns_credit(self, part: Outflow) -> bool:
         return self.money is not None and part.money in {None, self.money}
@@ -226,8 +226,8 @@ class Payment:
             self._deny(self.money)
         if update.state is not GatewayPaymentState.PAID or money is None or update.amount is None:
             return
-        is_new = money not in self.told
-        self.told.setdefault(money, update.amount.micros)
+        is_new = money not in self.message
+        self.message.setdefault(money, update.amount.micros)
         if money in self.refused:
             return
         if self.is_credited and is_new:

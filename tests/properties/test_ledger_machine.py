@@ -152,8 +152,8 @@ class LedgerMachine(RuleBasedStateMachine):
             asked.append(known)
             expected.append(("replayed", None))
         outcomes = ledger.charge_batch(self.session, charges=asked, actor=SYSTEM)
-        for one, outcome, wanted in zip(asked, outcomes, expected, strict=True):
-            assert (outcome.status, outcome.reason) == wanted
+        for one, outcome, requested in zip(asked, outcomes, expected, strict=True):
+            assert (outcome.status, outcome.reason) == requested
             if outcome.status != "replayed":
                 self.charged.append((one, outcome))
         for account_id in {one.account_id for one in asked[: len(batch)]}:
@@ -182,7 +182,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(index=indexes, service=services, amount=amounts, lasts=st.integers(1, 600))
     def place_hold(self, index: int, service: str, amount: int, lasts: int) -> None:
         expires = self.now + timedelta(minutes=lasts)
-        wanted = self.accounts[index].place(service, amount, expires, self.now)
+        requested = self.accounts[index].place(service, amount, expires, self.now)
         self.accounts[index].settle(self.now)
         outcome = self.call(
             ledger.place_hold,
@@ -192,7 +192,7 @@ class LedgerMachine(RuleBasedStateMachine):
             expires_at=expires,
             source="vm",
         )
-        assert outcome.reason == wanted
+        assert outcome.reason == requested
         self.check_step()
 
     @precondition(lambda self: any(account.holds for account in self.accounts))

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker
 
     from domain.actors import Actor
-    from domain.identity import Visit
+    from domain.identity import SignedInUser
 
 SYSTEM = system_actor("tests")
 PASSWORD = "violet-kettle-9-march"
@@ -197,14 +197,14 @@ class SecondFactors(RuleBasedStateMachine):
             self.sessions, token=pending, answer=answer, client=CLIENT, policy=RULES
         )
 
-    def visit(self, token: str) -> Visit:
+    def user(self, token: str) -> SignedInUser:
         with self.sessions() as session:
             found = identity.session_actor(session, token=token, policy=RULES)
         assert found is not None
         return found
 
     def again(self, token: str, password: str = PASSWORD) -> Reauthentication:
-        return Reauthentication(self.visit(token), password, CLIENT, RULES)
+        return Reauthentication(self.user(token), password, CLIENT, RULES)
 
     def keep_only(self, token: str | None) -> None:
         """Everybody else of the person's browsers is signed out."""
@@ -236,11 +236,11 @@ class SecondFactors(RuleBasedStateMachine):
         elif self.model.is_disabled:
             assert result.outcome is SignInOutcome.DISABLED
         elif self.model.is_protected or self.model.is_required:
-            wanted = SignInOutcome.SECOND_FACTOR
+            expected = SignInOutcome.SECOND_FACTOR
             if not self.model.is_protected:
-                wanted = SignInOutcome.SET_UP_FACTOR
+                expected = SignInOutcome.SET_UP_FACTOR
                 self.note_offer(result.token)
-            assert result.outcome is wanted
+            assert result.outcome is expected
             self.model.pending[result.token] = self.now + PENDING_SECONDS
             self.begun.append(result.token)
         else:
@@ -412,7 +412,7 @@ class SecondFactors(RuleBasedStateMachine):
     def prove(self, token: str, answer: FactorAnswer, *, works: bool) -> str:
         """Return the token of the session afterwards: another one where the proof was right."""
         renewed = identity.confirm_factor(
-            self.sessions, visit=self.visit(token), answer=answer, client=CLIENT, policy=RULES
+            self.sessions, user=self.user(token), answer=answer, client=CLIENT, policy=RULES
         )
         assert (renewed.outcome is SignInOutcome.SIGNED_IN) is works
         if not works:
@@ -451,7 +451,7 @@ class SecondFactors(RuleBasedStateMachine):
         asked = token if is_own else self.some_session(data)
         with self.sessions() as session:
             options = identity.confirmation_passkey_options(
-                session, actor=self.visit(asked).actor(None), party=PARTY, policy=RULES
+                session, actor=self.user(asked).actor(None), party=PARTY, policy=RULES
             )
         passkey = PasskeyAnswer(device.get(options.json), options.state)
         answer = FactorAnswer(Factor.PASSKEY, passkey=passkey, party=PARTY)
@@ -503,7 +503,7 @@ class SecondFactors(RuleBasedStateMachine):
         token, offer = self.some_session(data), self.some_offer(data)
         secret = self.model.offer.secret if self.model.offer else pyotp.random_base32()
         code, step = self.code(secret, steps)
-        actor = self.visit(token).actor(None)
+        actor = self.user(token).actor(None)
         try:
             with self.sessions.begin() as session:
                 codes = identity.confirm_own_authenticator(
@@ -550,7 +550,7 @@ class SecondFactors(RuleBasedStateMachine):
         with self.sessions() as session:
             options = identity.own_passkey_options(
                 session,
-                actor=self.visit(token).actor(None),
+                actor=self.user(token).actor(None),
                 email=self.email,
                 party=PARTY,
                 policy=RULES,
@@ -584,7 +584,7 @@ class SecondFactors(RuleBasedStateMachine):
         again = self.again(token)
         with self.sessions() as session:
             listed = identity.list_second_factors(
-                session, actor=again.visit.actor(None), policy=RULES
+                session, actor=again.user.actor(None), policy=RULES
             )
         keys = {each.name: each.key for each in listed.passkeys}
         is_last = self.model.secret is None and len(self.model.devices) == 1
@@ -681,7 +681,7 @@ class SecondFactors(RuleBasedStateMachine):
                 token: identity.session_actor(session, token=token, policy=RULES)
                 for token in [*self.opened, *self.begun]
             }
-        live = {token: visit.factor for token, visit in found.items() if visit is not None}
+        live = {token: user.factor for token, user in found.items() if user is not None}
         assert live == self.model.live()
 
     @invariant()
@@ -690,8 +690,8 @@ class SecondFactors(RuleBasedStateMachine):
             return
         offer = self.model.offer
         for token in {*self.shown[-2:], *self.begun[-2:]}:
-            wanted = offer.secret if offer is not None and self.is_open(token) else None
-            assert self.offered(token) == wanted
+            expected = offer.secret if offer is not None and self.is_open(token) else None
+            assert self.offered(token) == expected
 
 
 @pytest.fixture

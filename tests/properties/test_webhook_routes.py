@@ -166,7 +166,7 @@ def signed(shop: Shop, body: bytes) -> dict[str, str]:
     }
 
 
-def told(shop: Shop, event: Document) -> tuple[object, ...]:
+def message(shop: Shop, event: Document) -> tuple[object, ...]:
     """Return what decides about credit in the document of a payment that was paid."""
     try:
         if isinstance(shop, StripeShop):
@@ -203,7 +203,7 @@ def test_signed_document_that_is_strange_credits_what_it_says_or_nothing(
     found = data.draw(changed(event))
     answer = desk.post(kind, json.dumps(found).encode())
     check(answer, kind)
-    if told(shop, found) != told(shop, event):
+    if message(shop, found) != message(shop, event):
         assert desk.credited() == 0
     else:
         assert desk.credited() in {0, shop.credit.micros}
@@ -229,8 +229,8 @@ def test_signed_value_that_is_odd_credits_nothing_where_it_counts(
         else before + quoted + odd + after[json.JSONDecoder().raw_decode(after)[1] :]
     ).encode()
     check(desk.post(kind, changed_body), kind)
-    is_said = not is_twice and told(shop, _read(changed_body)) == told(shop, event)
-    assert desk.credited() in ({0, shop.credit.micros} if is_said else {0})
+    is_stated = not is_twice and message(shop, _read(changed_body)) == message(shop, event)
+    assert desk.credited() in ({0, shop.credit.micros} if is_stated else {0})
 
 
 def _names(found: object) -> Iterator[str]:
@@ -282,8 +282,8 @@ def test_signed_ipn_that_is_strange_credits_what_it_says_or_nothing(
     answer = desk.client.get(f"/webhooks/vnpay?{urlencode(seen)}")
     check(answer, "vnpay")
     counts = ("vnp_TmnCode", "vnp_Amount", "vnp_ResponseCode", "vnp_TransactionStatus")
-    is_said = all(dict(genuine)[name] == pairs[name] for name in (*counts, "vnp_TxnRef"))
-    assert desk.credited() in ({0, shop.credit.micros} if is_said else {0})
+    is_stated = all(dict(genuine)[name] == pairs[name] for name in (*counts, "vnp_TxnRef"))
+    assert desk.credited() in ({0, shop.credit.micros} if is_stated else {0})
 
 
 def test_own_pay_address_that_is_replayed_changes_nothing(desk: Desk) -> None:

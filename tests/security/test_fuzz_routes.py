@@ -113,14 +113,14 @@ def fuzz(portal: FuzzedPortal, count: int, seed: str) -> Run:
             after = portal.counts()
             wrong = [*faults_of(answer, secrets_of(portal)), *changes_of(asked, before, after)]
             before = after
-            run.faults += [f"{number} {told(asked)}: {each}" for each in wrong]
+            run.faults += [f"{number} {message(asked)}: {each}" for each in wrong]
             if len(run.faults) >= MAX_FAULTS:
                 break
             portal.sign_in_again(asked.who, FORGETFUL)
     return run
 
 
-def told(asked: Asked) -> str:
+def message(asked: Asked) -> str:
     """Return a request as a short line."""
     sent = asked.sent
     return (

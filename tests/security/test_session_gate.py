@@ -44,9 +44,9 @@ async def leave(address: str, cookies: str) -> tuple[str, int | None]:
     """Open a page that is not welcome; return where it is sent, and how it is closed."""
     async with open_page(address, cookies) as page:
         messages, code = await page.until_closed()
-    (told,) = messages
-    assert told.WhichOneof("type") == "auth_redirect"
-    return told.auth_redirect.url, code
+    (message,) = messages
+    assert message.WhichOneof("type") == "auth_redirect"
+    return message.auth_redirect.url, code
 
 
 @pytest.mark.parametrize("cookies", ["", "credit_portal_session=", "credit_portal_session=stolen"])

@@ -26,7 +26,7 @@ from domain.history.export_jobs import ExportOptions
 from domain.history.rows import HistoryFilter
 from domain.identity import Client, SignUp
 from portal.runtime import database
-from portal.runtime.sessions import visit_by
+from portal.runtime.sessions import find_signed_in_user
 from portal.runtime.settings import settings
 from tests.factories import SYSTEM, next_key
 from tests.support.odd_requests import NOBODY, Genuine, Requests
@@ -85,7 +85,7 @@ class FuzzedPortal:
     def sign_in_again(self, *people: str) -> None:
         """Give whoever of these has no session any more another one."""
         for who in set(people) & set(self.users) - {"ended"}:
-            if visit_by(self.tokens.get(who)) is None:
+            if find_signed_in_user(self.tokens.get(who)) is None:
                 self.tokens[who] = database.transaction(_opened, self.users[who])
         self.genuine.fields["session"] = [
             identity.session_id_of(self.tokens[who]) for who in ("owner", "finance")

@@ -93,12 +93,12 @@ def running(sites: str, folder: Path) -> Iterator[Path]:
 
 def _wait_until_it_listens(nginx: subprocess.Popen[str]) -> None:
     assert nginx.stderr is not None
-    told = ""
+    message = ""
     for line in nginx.stderr:
-        told += line
+        message += line
         if _STARTED in line:
             return
-    raise AssertionError(f"nginx ended:\n{told}")
+    raise AssertionError(f"nginx ended:\n{message}")
 
 
 def _make_certificate(folder: Path) -> None:
@@ -137,13 +137,13 @@ def portal(environment: dict[str, str], log: Path) -> Iterator[None]:
     ):
         try:
             assert process.stdout is not None
-            told = ""
+            message = ""
             for line in process.stdout:
-                told += line
+                message += line
                 if "The portal is ready" in line:
                     break
             else:
-                raise AssertionError(f"the portal ended:\n{told}{log.read_text()}")
+                raise AssertionError(f"the portal ended:\n{message}{log.read_text()}")
             yield
         finally:
             process.terminate()

@@ -113,7 +113,7 @@ class RichHistory:
         self._dispute()
         self._use_credit()
         self._hold_credit()
-        self._owe_and_settle()
+        self._add_debt_and_settle()
         self._act_as_staff()
         self._finish()
         return self
@@ -377,12 +377,12 @@ class RichHistory:
 
     def _decide(self, name: str, action: Any, actor: Actor) -> None:
         found = self._reviews(name)
-        doubt = (found.waiting[0].doubt if found.waiting else found.discrepancies[0]).id
+        case = (found.waiting[0].case if found.waiting else found.discrepancies[0]).id
         self.do(
             lambda session: action(
                 session,
                 payment_id=self.payments[name][0],
-                doubt_id=doubt,
+                doubt_id=case,
                 reason="Seen",
                 actor=actor,
             )
@@ -678,7 +678,7 @@ class RichHistory:
         self._hold(25)
         self._hold(100_000)
 
-    def _owe_and_settle(self) -> None:
+    def _add_debt_and_settle(self) -> None:
         debt = self.accounts["debt"]
         self.do(lambda session: grant(session, debt, 100))
         self._charge("debt", 130, service="gpu-vm")  # 2: owes 30

@@ -19,37 +19,39 @@ class Stopped(Exception):  # noqa: N818 - what ends a run is no error
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def message(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return what the page says; the end of its run is an exception."""
-    said: list[str] = []
+    shown: list[str] = []
 
     def stop() -> None:
         raise Stopped
 
-    monkeypatch.setattr(st, "error", lambda text, **_: said.append(text))
+    monkeypatch.setattr(st, "error", lambda text, **_: shown.append(text))
     monkeypatch.setattr(st, "stop", stop)
-    return said
+    return shown
 
 
 @pytest.mark.parametrize("chosen", [None, "a", [], ["a"], ["a", "b"]])
-def test_what_is_offered_passes(told: list[str], chosen: object) -> None:
+def test_what_is_offered_passes(message: list[str], chosen: object) -> None:
     assert checked.offered(chosen, ["a", "b"]) == chosen
-    assert told == []
+    assert message == []
 
 
 @pytest.mark.parametrize("chosen", ["c", "", ["c"], ["a", "c"], ["a", None, 7]])
-def test_what_is_not_offered_ends_the_run(told: list[str], chosen: object) -> None:
+def test_what_is_not_offered_ends_the_run(message: list[str], chosen: object) -> None:
     with pytest.raises(Stopped):
         checked.offered(chosen, ["a", "b"])
-    assert told == ["This choice is not offered any more. Load the page again, and choose again."]
+    assert message == [
+        "This choice is not offered any more. Load the page again, and choose again."
+    ]
 
 
-def test_a_day_is_not_taken_away(told: list[str]) -> None:
+def test_a_day_is_not_taken_away(message: list[str]) -> None:
     choose = checked._checked_date(lambda _label, _value, **_: None)
     assert choose("Day", None) is None
     with pytest.raises(Stopped):
         choose("Day")
-    assert told == ["Choose a day."]
+    assert message == ["Choose a day."]
 
 
 def test_no_page_asks_streamlit_itself() -> None:

@@ -261,14 +261,14 @@ def test_an_environment_whose_python_has_gone_is_made_again(ready: Checkout) -> 
 
 
 @pytest.mark.parametrize(
-    "said",
+    "shown",
     [
         "WARNING: Retrying (...) after connection broken by 'NewConnectionError(...)'\nERROR: None",
         "ERROR: Could not find a version of altair==6.3.0 (from versions: none)\n",
     ],
 )
-def test_without_network_it_says_so(ready: Checkout, said: str) -> None:
-    (ready.folder / "pip-fails").write_text(said)
+def test_without_network_it_says_so(ready: Checkout, shown: str) -> None:
+    (ready.folder / "pip-fails").write_text(shown)
     done = ready.make("run")
     assert done.returncode != 0
     assert "The package index cannot be reached" in done.stderr
@@ -495,10 +495,10 @@ def run_ci(checkout: Checkout, report: str, *, failing: str = "") -> tuple[int, 
 
 
 def test_ci_checks_everything_and_pytest_speaks_last(checkout: Checkout) -> None:
-    code, said = run_ci(checkout, REPORT.format(folder="e2e", inner="", office="libreoffice"))
+    code, shown = run_ci(checkout, REPORT.format(folder="e2e", inner="", office="libreoffice"))
     first, *beside, last = (checkout.folder / "makes").read_text().splitlines()
-    assert code == 0, said
-    assert said.endswith("1 passed\n")
+    assert code == 0, shown
+    assert shown.endswith("1 passed\n")
     assert (first, last) == ("make .venv/.installed-dev", "make test")
     assert sorted(beside) == ["make lint types layers", "make test-peers"]
 
@@ -506,9 +506,9 @@ def test_ci_checks_everything_and_pytest_speaks_last(checkout: Checkout) -> None
 @pytest.mark.parametrize("target", [".venv/.installed-dev", "lint", "test-peers", "test"])
 def test_ci_fails_where_a_command_does(checkout: Checkout, target: str) -> None:
     report = REPORT.format(folder="e2e", inner="", office="libreoffice")
-    code, said = run_ci(checkout, report, failing=target)
+    code, shown = run_ci(checkout, report, failing=target)
     assert code != 0
-    assert f"{target} failed" in said
+    assert f"{target} failed" in shown
     makes = (checkout.folder / "makes").read_text()
     assert ("make test\n" in makes) == (target == "test")
 
@@ -516,18 +516,18 @@ def test_ci_fails_where_a_command_does(checkout: Checkout, target: str) -> None:
 @pytest.mark.parametrize("kind", ["pytest.skip", "pytest.xfail"])
 def test_ci_fails_on_a_skipped_test(checkout: Checkout, kind: str) -> None:
     skipped = f'<skipped type="{kind}" message="no server"/>'
-    code, said = run_ci(checkout, REPORT.format(folder="e2e", inner=skipped, office="libreoffice"))
+    code, shown = run_ci(checkout, REPORT.format(folder="e2e", inner=skipped, office="libreoffice"))
     assert code != 0
-    assert "skipped: tests.unit.test_one.test_a: no server" in said
+    assert "skipped: tests.unit.test_one.test_a: no server" in shown
 
 
 def test_ci_fails_where_no_journey_ran(checkout: Checkout) -> None:
-    code, said = run_ci(checkout, REPORT.format(folder="pages", inner="", office="libreoffice"))
+    code, shown = run_ci(checkout, REPORT.format(folder="pages", inner="", office="libreoffice"))
     assert code != 0
-    assert "no browser journey ran" in said
+    assert "no browser journey ran" in shown
 
 
 def test_ci_fails_where_no_file_was_opened(checkout: Checkout) -> None:
-    code, said = run_ci(checkout, REPORT.format(folder="e2e", inner="", office="nothing"))
+    code, shown = run_ci(checkout, REPORT.format(folder="e2e", inner="", office="nothing"))
     assert code != 0
-    assert "LibreOffice opened no file" in said
+    assert "LibreOffice opened no file" in shown

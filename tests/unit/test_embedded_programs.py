@@ -129,13 +129,13 @@ def test_a_database_gets_programs_of_the_version_that_made_it(machine: Machine) 
 def test_where_there_is_none_it_says_what_to_install() -> None:
     with pytest.raises(EmbeddedPostgresError) as caught:
         find_binaries()
-    told = str(caught.value)
+    message = str(caught.value)
     for part in ("apt install postgresql", "brew install postgresql", "PG_BIN", "DATABASE_URL"):
-        assert part in told
+        assert part in message
 
 
 @pytest.mark.parametrize(
-    ("version", "names", "told"),
+    ("version", "names", "message"),
     [
         ("18.1", ("psql",), "no program postgres and no initdb"),
         ("14.2", (), "PostgreSQL 14: PostgreSQL 15 or newer"),
@@ -146,9 +146,9 @@ def test_a_wrong_pg_bin_is_told_and_not_passed_over(
     monkeypatch: pytest.MonkeyPatch,
     version: str,
     names: tuple[str, ...],
-    told: str,
+    message: str,
 ) -> None:
     machine.wheel("18.6")
     monkeypatch.setenv("PG_BIN", str(machine.programs("opt/own", version, *names)))
-    with pytest.raises(EmbeddedPostgresError, match=told):
+    with pytest.raises(EmbeddedPostgresError, match=message):
         find_binaries()

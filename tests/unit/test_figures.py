@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from portal.ui.bar_chart import Series, told_apart
+from portal.ui.bar_chart import Series, distinguish
 
 
 def test_each_series_has_a_name_of_its_own() -> None:
@@ -13,7 +13,7 @@ def test_each_series_has_a_name_of_its_own() -> None:
         Series("d", "Others", ()),
         Series("", "Others", (), is_rest=True),
     ]
-    names = {one.key: one.name for one in told_apart(series)}
+    names = {one.key: one.name for one in distinguish(series)}
     assert names == {
         "a": "Chat",
         "b": "Chat (b)",
@@ -25,4 +25,4 @@ def test_each_series_has_a_name_of_its_own() -> None:
 
 def test_names_that_differ_stay_as_they_are() -> None:
     series = [Series("a", "Chat", ()), Series("", "Others", (), is_rest=True)]
-    assert told_apart(series) == series
+    assert distinguish(series) == series

@@ -66,11 +66,13 @@ def callbacks_that_know(tree: ast.Module) -> list[int]:
         if not CALLBACKS & given.keys():
             continue
         local = functions_within(call)
-        told: list[ast.AST] = [
+        message: list[ast.AST] = [
             value for name, value in given.items() if name in CALLBACKS | {"args", "kwargs"}
         ]
-        told += [local[each.id] for each in told if isinstance(each, ast.Name) and each.id in local]
-        found += [call.lineno for each in told if who_is_in(each)]
+        message += [
+            local[each.id] for each in message if isinstance(each, ast.Name) and each.id in local
+        ]
+        found += [call.lineno for each in message if who_is_in(each)]
     return found
 
 

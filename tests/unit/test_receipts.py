@@ -71,9 +71,9 @@ def text_of(content: DocumentContent) -> str:
     return "\n".join(page.extract_text() for page in pages)
 
 
-def check(content: DocumentContent, wanted: Iterable[str]) -> None:
+def check(content: DocumentContent, expected: Iterable[str]) -> None:
     text = text_of(content)
-    for each in wanted:
+    for each in expected:
         assert each in text, each
 
 

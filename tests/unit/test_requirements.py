@@ -31,13 +31,13 @@ def needed(pins: dict[str, Requirement]) -> dict[str, str]:
     while waiting:
         name, extras = waiting.pop()
         for text in metadata.requires(name) or ():
-            wanted = Requirement(text)
-            wanted_name = canonicalize_name(wanted.name)
-            if wanted.marker and not any(wanted.marker.evaluate({"extra": e}) for e in extras):
+            expected = Requirement(text)
+            wanted_name = canonicalize_name(expected.name)
+            if expected.marker and not any(expected.marker.evaluate({"extra": e}) for e in extras):
                 continue
             if wanted_name not in found:
                 found[wanted_name] = name
-                waiting.append((wanted_name, wanted.extras or {""}))
+                waiting.append((wanted_name, expected.extras or {""}))
     return found
 
 

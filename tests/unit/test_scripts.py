@@ -67,10 +67,10 @@ def test_a_vulnerable_package_fails_the_audit(
 ) -> None:
     ask.append(document(SOUND, FAULTY))
     assert not audit.audit_packages()
-    told = capsys.readouterr().out
-    assert "2 packages, 2 vulnerabilities" in told
-    assert "cffi 1.0: CVE-2026-1, fixed in 1.1" in told
-    assert "cffi 1.0: X-2, fixed in no version yet" in told
+    message = capsys.readouterr().out
+    assert "2 packages, 2 vulnerabilities" in message
+    assert "cffi 1.0: CVE-2026-1, fixed in 1.1" in message
+    assert "cffi 1.0: X-2, fixed in no version yet" in message
 
 
 def test_the_second_service_is_asked_where_the_first_knows_nothing(ask: list[str]) -> None:
@@ -135,12 +135,12 @@ def test_a_notice_has_the_licence_in_full() -> None:
 def test_a_package_of_another_system_is_named_in_the_notices() -> None:
     assert notices.notice_for("no-such-package") is None
     six = notices.Notice("six", "1.17.0", "MIT", "https://example.com/six", ("The text.",))
-    told = notices.render(
+    message = notices.render(
         {"six": "six==1.17.0", "colorama": "colorama==0.4.6 ; sys_platform == 'win32'"},
         {"six": six},
     )
-    assert "- colorama 0.4.6: only where sys_platform == 'win32'\n- six 1.17.0: MIT\n" in told
-    assert told.endswith("six 1.17.0\nMIT\nhttps://example.com/six\n\nThe text.\n")
+    assert "- colorama 0.4.6: only where sys_platform == 'win32'\n- six 1.17.0: MIT\n" in message
+    assert message.endswith("six 1.17.0\nMIT\nhttps://example.com/six\n\nThe text.\n")
 
 
 def test_the_notices_are_of_what_is_installed() -> None:

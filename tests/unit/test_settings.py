@@ -88,10 +88,10 @@ def test_outside_the_demo_the_secret_key_is_one_s_own(key: str | None) -> None:
     environment = {name: value for name, value in SERVED.items() if name != "SECRET_KEY"}
     if key is not None:
         environment["SECRET_KEY"] = key
-    said = problems(**environment)
-    assert said.startswith("SECRET_KEY needs 32 or more random characters")
-    assert "secrets.token_urlsafe" in said
-    assert not key or key not in said
+    shown = problems(**environment)
+    assert shown.startswith("SECRET_KEY needs 32 or more random characters")
+    assert "secrets.token_urlsafe" in shown
+    assert not key or key not in shown
 
 
 @pytest.mark.parametrize("key", [KEY, "0123456789abcdef" * 2, "8317904625" * 4, "ж" * 20 + KEY])
@@ -110,9 +110,9 @@ def test_outside_the_demo_what_nobody_can_guess_is_asked_for(
     environment = {**SERVED, name: value or ""}
     if value is None:
         del environment[name]
-    said = problems(**environment)
-    assert said.startswith(f"{name} is needed outside the demo: ")
-    assert example in said
+    shown = problems(**environment)
+    assert shown.startswith(f"{name} is needed outside the demo: ")
+    assert example in shown
     assert load_settings({**environment, "DEMO": "1"}).demo
 
 
@@ -197,8 +197,8 @@ def test_what_cannot_be_is_named(name: str, value: str) -> None:
 
 
 def test_everything_wrong_is_said_at_once() -> None:
-    said = problems(PORT="x", DEMO="0", SMTP_HOST="mail", SMTP_SECURITY="y")
-    assert all(name in said for name in ("PORT", "SECRET_KEY", "SMTP_SECURITY"))
+    shown = problems(PORT="x", DEMO="0", SMTP_HOST="mail", SMTP_SECURITY="y")
+    assert all(name in shown for name in ("PORT", "SECRET_KEY", "SMTP_SECURITY"))
 
 
 def test_secrets_are_not_printed() -> None:
@@ -345,11 +345,11 @@ def left_out(gateway: str, **changed: str) -> str:
     """Return why that gateway is not offered, while the others are."""
     settings = load_settings({**SERVED, **VNPAY, **STRIPE, **PAYPAL, **changed})
     assert offered(settings.gateways) == set(gateway_names(settings)) == set(EACH) - {gateway}
-    (said,) = gateway_faults(settings)
-    assert said.startswith(f"The gateway {gateway} is not offered: ")
+    (shown,) = gateway_faults(settings)
+    assert shown.startswith(f"The gateway {gateway} is not offered: ")
     secrets = [value for value in changed.values() if value.strip(" ,")]
-    assert not any(secret in said for secret in secrets)
-    return said
+    assert not any(secret in shown for secret in secrets)
+    return shown
 
 
 @pytest.mark.parametrize(
@@ -366,8 +366,8 @@ def test_gateway_with_wrong_key_leaves_the_others(gateway: str, name: str, value
 def test_demo_s_keys_are_refused_wherever_they_are_given(gateway: str, name: str) -> None:
     known = _DEMO_SECRETS[name]
     for value in (known, f"{known},", f"whsec_ours, {known}", f"{known},whsec_ours"):
-        said = left_out(gateway, **{name: value})
-        assert f"{name} is the demo's, which everybody knows" in said
+        shown = left_out(gateway, **{name: value})
+        assert f"{name} is the demo's, which everybody knows" in shown
     in_demo = load_settings({**EACH[gateway], name: known}).gateways
     assert offered(in_demo) == set(EACH) - {gateway}
 

@@ -286,9 +286,11 @@ class PayPal:
         update = replace(update, reference=payment.reference)
 
         def refund_updates(refund: dict[str, Any]) -> tuple[RefundUpdate]:
-            told = updates.refund_update(refund)
-            capture = told.gateway_payment_id or update.gateway_payment_id
-            named = replace(told, payment_reference=payment.reference, gateway_payment_id=capture)
+            message = updates.refund_update(refund)
+            capture = message.gateway_payment_id or update.gateway_payment_id
+            named = replace(
+                message, payment_reference=payment.reference, gateway_payment_id=capture
+            )
             return (named,)
 
         refunds, refunds_unread = read_each(

@@ -1,6 +1,6 @@
 """What people and jobs did, against the audit log, whose chain proves itself.
 
-Both sides tell (account_id, action, subject, actor, said): which row, who made or decided it, and
+Both sides give (account_id, action, subject, actor, statement): which row, who made or decided it,
 the terms that were written down with it.
 """
 
@@ -149,12 +149,12 @@ AUDIT: dict[str, str] = {
     "audit_log": f"""
 SELECT coalesce(f.account_id, l.account_id)::bigint,
   concat_ws(' ', coalesce(f.action, l.action), coalesce(f.subject, l.subject)),
-  concat_ws(' ', 'by', l.actor, l.said, l.account_id),
-  concat_ws(' ', 'by', f.actor, f.said, f.account_id)
-FROM ({_FACTS}) f (account_id, action, subject, actor, said)
-FULL JOIN ({_LOG}) l (account_id, action, subject, actor, said)
+  concat_ws(' ', 'by', l.actor, l.statement, l.account_id),
+  concat_ws(' ', 'by', f.actor, f.statement, f.account_id)
+FROM ({_FACTS}) f (account_id, action, subject, actor, statement)
+FULL JOIN ({_LOG}) l (account_id, action, subject, actor, statement)
   ON l.action = f.action AND l.subject = f.subject
-WHERE (f.account_id, f.actor, coalesce(f.said, '')) IS DISTINCT FROM
-  (l.account_id, l.actor, coalesce(l.said, ''))
+WHERE (f.account_id, f.actor, coalesce(f.statement, '')) IS DISTINCT FROM
+  (l.account_id, l.actor, coalesce(l.statement, ''))
 """,  # noqa: S608 - constant text
 }

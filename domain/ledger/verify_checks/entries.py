@@ -116,7 +116,7 @@ HAVING sum(a.amount_micros) <> 0
 """,
     # What stands behind the words of an entry: the reader's language makes a sentence of them.
     "entry_words": """
-SELECT e.account_id, 'entry ' || e.account_sequence, x.code || ' ' || coalesce(x.said, ''),
+SELECT e.account_id, 'entry ' || e.account_sequence, x.code || ' ' || coalesce(x.statement, ''),
   e.description_code || ' ' || e.description_parameters::text
 FROM entries e
 LEFT JOIN (
@@ -127,10 +127,10 @@ CROSS JOIN LATERAL (
   SELECT CASE WHEN e.description_code IN ('refund_failed', 'dispute_won') AND e.kind = 'top_up'
       THEN e.description_code ELSE e.kind END AS code,
     CASE e.kind WHEN 'reversal' THEN e.reverses_sequence::text
-      WHEN 'settlement_of_debt' THEN a.settled::text END AS said
+      WHEN 'settlement_of_debt' THEN a.settled::text END AS statement
 ) x
 WHERE ACCOUNTS(e) AND e.kind <> 'charge'
-  AND (e.description_code <> x.code OR x.said IS DISTINCT FROM CASE e.kind
+  AND (e.description_code <> x.code OR x.statement IS DISTINCT FROM CASE e.kind
     WHEN 'reversal' THEN e.description_parameters ->> 'reverses'
     WHEN 'settlement_of_debt' THEN e.description_parameters ->> 'settled_micros' END)
 """,

@@ -65,12 +65,12 @@ WHERE ACCOUNTS(u) AND (u.occurred_at > e.occurred_at OR v.version IS NULL)
     "metered_charge": """
 SELECT account_id, 'entry ' || account_sequence,
   concat_ws(' ', events, 'calls until', last_at, 'of', quantities),
-  concat_ws(' ', calls, 'calls until', occurred_at, 'of', said)
+  concat_ws(' ', calls, 'calls until', occurred_at, 'of', statement)
 FROM (
   SELECT m.*, e.occurred_at, e.description_parameters ->> 'calls' AS calls,
     (SELECT jsonb_object_agg(q.key, to_jsonb(q.value #>> '{}'))
      FROM jsonb_each(CASE jsonb_typeof(e.description_parameters -> 'quantities')
-       WHEN 'object' THEN e.description_parameters -> 'quantities' END) q) AS said
+       WHEN 'object' THEN e.description_parameters -> 'quantities' END) q) AS statement
   FROM metered m
   JOIN entries e USING (account_id, account_sequence)
   WHERE m.is_whole
@@ -84,7 +84,7 @@ CROSS JOIN LATERAL (
   ) each_meter
 ) q (quantities)
 WHERE m.events::text IS DISTINCT FROM m.calls OR m.last_at <> m.occurred_at
-  OR m.last_line <> m.events OR m.said IS DISTINCT FROM q.quantities
+  OR m.last_line <> m.events OR m.statement IS DISTINCT FROM q.quantities
 """,
     # Where every item of a service's charges was a metered call, each entry is the whole micros
     # that its calls add to the exact sum so far, and the carry is what is left of it.

@@ -16,36 +16,36 @@ if TYPE_CHECKING:
 
     from domain.actors import Actor
     from domain.analytics.queries import AccountShares, AnalyticsChoices, AnalyticsReport
-    from portal.views.analytics.filters import Wanted
+    from portal.views.analytics.filters import AnalyticsFilters
 
 
-def draw(wanted: Wanted) -> None:
+def draw(choice: AnalyticsFilters) -> None:
     """Draw the link."""
     query = {
-        "first": wanted.days.first.isoformat(),
-        "last": wanted.days.last.isoformat(),
-        "grain": wanted.days.grain,
-        "site": wanted.site,
-        "country": wanted.country,
-        "currency": wanted.currency,
-        "service": wanted.service,
+        "first": choice.days.first.isoformat(),
+        "last": choice.days.last.isoformat(),
+        "grain": choice.days.grain,
+        "site": choice.site,
+        "country": choice.country,
+        "currency": choice.currency,
+        "service": choice.service,
     }
     download_links({_("Download as Excel"): "/files/analytics.xlsx"}, query)
 
 
-def make(actor: Actor, wanted: Wanted, choices: AnalyticsChoices) -> bytes:
+def make(actor: Actor, choice: AnalyticsFilters, choices: AnalyticsChoices) -> bytes:
     """Return the workbook of what is wanted. Raises NotAuthorised."""
-    report, shares = database.read_snapshot(_everything, actor=actor, wanted=wanted)
-    return make_workbook(report, shares, choices, filters.told(wanted, choices))
+    report, shares = database.read_snapshot(_everything, actor=actor, choice=choice)
+    return make_workbook(report, shares, choices, filters.message(choice, choices))
 
 
 def _everything(
-    session: Session, *, actor: Actor, wanted: Wanted
+    session: Session, *, actor: Actor, choice: AnalyticsFilters
 ) -> tuple[AnalyticsReport, list[AccountShares]]:
     """Read the report and its accounts at one moment, so that the sheets agree."""
-    asked = {**wanted.period, **wanted.places}
+    asked = {**choice.period, **choice.places}
     report = analytics_report(
-        session, actor=actor, grain=wanted.days.grain, currency=wanted.currency or None, **asked
+        session, actor=actor, grain=choice.days.grain, currency=choice.currency or None, **asked
     )
     shares = [
         account_shares(session, actor=actor, currency=currency, **asked)

@@ -27,7 +27,7 @@ _NAMES = ("period", "from", "to", "bars", "shown", "accounts", *_FILTERS)
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class AnalyticsFilters:
     """The days and filters that were chosen; an empty filter lets everything pass."""
 
     days: Days
@@ -48,7 +48,7 @@ class Wanted:
         return {"first": self.days.first, "last": self.days.last}
 
 
-def choose(choices: AnalyticsChoices) -> Wanted:
+def choose(choices: AnalyticsChoices) -> AnalyticsFilters:
     """Draw the filters and return what they say.
 
     The last day is the latest that has begun at a site which is looked at.
@@ -64,7 +64,7 @@ def choose(choices: AnalyticsChoices) -> Wanted:
         currency = _one_of(_("Currency"), "currency", choices.currencies, str)
         service = _one_of(_("Service"), "service", choices.services, ledger_labels.service)
         st.button(_("Reset filters"), on_click=reset, icon=":material/restart_alt:")
-    return Wanted(period_picker.usable(days), site, country, currency, service)
+    return AnalyticsFilters(period_picker.usable(days), site, country, currency, service)
 
 
 def _one_of(label: str, name: str, options: Sequence[str], shown: Callable[[str], str]) -> str:
@@ -81,16 +81,16 @@ def country_name(option: str) -> str:
     return analytics_labels.country("" if option == NO_COUNTRY else option)
 
 
-def told(wanted: Wanted, choices: AnalyticsChoices) -> list[tuple[str, str]]:
+def message(choice: AnalyticsFilters, choices: AnalyticsChoices) -> list[tuple[str, str]]:
     """Return each filter's name and what it says, in words."""
-    first, last = formats.date(wanted.days.first), formats.date(wanted.days.last)
-    country = country_name(wanted.country) if wanted.country else ""
-    service = ledger_labels.service(wanted.service) if wanted.service else ""
+    first, last = formats.date(choice.days.first), formats.date(choice.days.last)
+    country = country_name(choice.country) if choice.country else ""
+    service = ledger_labels.service(choice.service) if choice.service else ""
     return [
         (_("Period"), f"{first} \N{EN DASH} {last}"),
-        (_("Site"), choices.sites.get(wanted.site, "") or _("All")),
+        (_("Site"), choices.sites.get(choice.site, "") or _("All")),
         (_("Country"), country or _("All")),
-        (_("Currency"), wanted.currency or _("All")),
+        (_("Currency"), choice.currency or _("All")),
         (_("Service"), service or _("All")),
     ]
 

@@ -12,7 +12,7 @@ import streamlit as st
 from domain.analytics.queries import account_shares
 from portal.runtime import database
 from portal.ui import checked, formats, query_params
-from portal.ui.bar_chart import Bar, Series, stacked_bars, told_apart
+from portal.ui.bar_chart import Bar, Series, distinguish, stacked_bars
 from portal.ui.i18n import _, ngettext
 from portal.ui.labels import analytics as analytics_labels
 from portal.ui.labels import ledger as ledger_labels
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
         Place,
     )
     from portal.shell.page_context import PageContext
-    from portal.views.analytics.filters import Wanted
+    from portal.views.analytics.filters import AnalyticsFilters
 
 _COLOURS = 7
 _REST = ""
@@ -44,26 +44,29 @@ _LAST_PART = 5
 
 
 def draw(
-    context: PageContext, report: AnalyticsReport, wanted: Wanted, choices: AnalyticsChoices
+    context: PageContext,
+    report: AnalyticsReport,
+    choice: AnalyticsFilters,
+    choices: AnalyticsChoices,
 ) -> None:
     """Draw the page under its filters."""
     currency = _shown_currency(report)
     _metrics(report.totals[currency], currency)
-    if wanted.service:
+    if choice.service:
         st.caption(
             _("Credit has no service: choose all services to see what was granted and remains.")
         )
-    _chart(report, wanted, currency)
-    _accounts(context, wanted, currency, choices)
-    _services(report, wanted)
-    if not wanted.service:
+    _chart(report, choice, currency)
+    _accounts(context, choice, currency, choices)
+    _services(report, choice)
+    if not choice.service:
         _kinds(report)
     st.subheader(_("Sites"))
     sites = {place.code: choices.sites.get(place.code, place.code) for place in report.sites}
-    _places(_("Site"), "site", report.sites, wanted, sites)
+    _places(_("Site"), "site", report.sites, choice, sites)
     st.subheader(_("Countries"))
     countries = {place.code: analytics_labels.country(place.code) for place in report.countries}
-    _places(_("Country"), "country", report.countries, wanted, countries)
+    _places(_("Country"), "country", report.countries, choice, countries)
     st.caption(_("Days are those of each account's site. Currencies are never added up."))
 
 
@@ -114,7 +117,7 @@ def _metrics(flow: Flow, currency: str) -> None:
 
 
 # ── Over time ──────────────────────────────────────────────────────────────────────────────────
-def _chart(report: AnalyticsReport, wanted: Wanted, currency: str) -> None:
+def _chart(report: AnalyticsReport, choice: AnalyticsFilters, currency: str) -> None:
     st.subheader(_("Granted and used"))
     series = _series(report, currency)
     if not series:
@@ -123,10 +126,10 @@ def _chart(report: AnalyticsReport, wanted: Wanted, currency: str) -> None:
             icon=":material/bar_chart:",
         )
         return
-    key = f"analytics-bars-{wanted}-{currency}"
+    key = f"analytics-bars-{choice}-{currency}"
     st.plotly_chart(
         stacked_bars(series, currency, title=_("Granted, and used ({currency})")),
-        on_select=partial(_open_bar, key, wanted, currency),
+        on_select=partial(_open_bar, key, choice, currency),
         selection_mode="points",
         key=key,
         config=_CHART_OPTIONS,
@@ -141,8 +144,8 @@ def _chart(report: AnalyticsReport, wanted: Wanted, currency: str) -> None:
 
 def _series(report: AnalyticsReport, currency: str) -> list[Series]:
     """Return what was granted, and what was used of each of the dearest services and the rest."""
-    dearest = [one.service for one in report.services if one.currency == currency][:_COLOURS]
-    used: dict[str, dict[date, int]] = {key: defaultdict(int) for key in [*dearest, _REST]}
+    most_expensive = [one.service for one in report.services if one.currency == currency][:_COLOURS]
+    used: dict[str, dict[date, int]] = {key: defaultdict(int) for key in [*most_expensive, _REST]}
     for one in report.uses:
         if one.currency == currency:
             used[one.service if one.service in used else _REST][one.begins] += one.used_micros
@@ -170,10 +173,10 @@ def _series(report: AnalyticsReport, currency: str) -> list[Series]:
             for day, micros in granted.items()
         ]
         series.append(Series(_GRANTED, _("Granted"), bars, is_rest=True))
-    return told_apart(series)
+    return distinguish(series)
 
 
-def _open_bar(key: str, wanted: Wanted, currency: str) -> None:
+def _open_bar(key: str, choice: AnalyticsFilters, currency: str) -> None:
     """Narrow everything to the bar's days and service, and show the accounts behind it.
 
     Nothing shows several services and not the rest, so that the others' bar opens nothing.
@@ -185,22 +188,22 @@ def _open_bar(key: str, wanted: Wanted, currency: str) -> None:
     if service == _REST:
         return
     first = pd.Timestamp(begins).date()
-    whole = pd.Period(first, freq={"day": "D", "week": "W", "month": "M"}[wanted.days.grain])
+    whole = pd.Period(first, freq={"day": "D", "week": "W", "month": "M"}[choice.days.grain])
     query_params.put_all(
         {
             "period": "own",
-            "from": max(first, wanted.days.first).isoformat(),
-            "to": min(whole.end_time.date(), wanted.days.last).isoformat(),
+            "from": max(first, choice.days.first).isoformat(),
+            "to": min(whole.end_time.date(), choice.days.last).isoformat(),
             "bars": "",
             "shown": currency,
             "accounts": _SHOW,
-            "service": wanted.service if service == _GRANTED else service,
+            "service": choice.service if service == _GRANTED else service,
         }
     )
 
 
 # ── Tables ─────────────────────────────────────────────────────────────────────────────────────
-def _services(report: AnalyticsReport, wanted: Wanted) -> None:
+def _services(report: AnalyticsReport, choice: AnalyticsFilters) -> None:
     if not report.services:
         return
     st.subheader(_("Services"))
@@ -218,7 +221,7 @@ def _services(report: AnalyticsReport, wanted: Wanted) -> None:
         {"service": one.service, "shown": one.currency, "accounts": _SHOW}
         for one in report.services
     ]
-    _table(rows, key=f"analytics-services-{wanted}", choices=choices)
+    _table(rows, key=f"analytics-services-{choice}", choices=choices)
     st.caption(_("Tick a row to see the accounts that used it."))
 
 
@@ -241,7 +244,7 @@ def _places(
     heading: str,
     name: str,
     places: Sequence[Place],
-    wanted: Wanted,
+    choice: AnalyticsFilters,
     names: Mapping[str, str],
 ) -> None:
     rows = [
@@ -260,7 +263,7 @@ def _places(
     choices = [
         {name: place.code or filters.NO_COUNTRY, "shown": place.currency} for place in places
     ]
-    _table(rows, key=f"analytics-{name}-{wanted}", choices=choices)
+    _table(rows, key=f"analytics-{name}-{choice}", choices=choices)
 
 
 def _table(
@@ -303,7 +306,7 @@ def _chosen_row(event: Mapping[str, Any]) -> int | None:
 
 # ── Accounts ───────────────────────────────────────────────────────────────────────────────────
 def _accounts(
-    context: PageContext, wanted: Wanted, currency: str, choices: AnalyticsChoices
+    context: PageContext, choice: AnalyticsFilters, currency: str, choices: AnalyticsChoices
 ) -> None:
     st.subheader(_("Accounts"))
     query_params.set_widget("analytics_accounts", query_params.get("accounts") == _SHOW)
@@ -320,8 +323,8 @@ def _accounts(
         account_shares,
         actor=context.visitor.actor,
         currency=currency,
-        **wanted.period,
-        **wanted.places,
+        **choice.period,
+        **choice.places,
     )
     if not shares.accounts:
         st.info(_("No account used anything here. Choose a longer period."))
@@ -341,7 +344,7 @@ def _accounts(
         pd.DataFrame(rows),
         hide_index=True,
         height="content",
-        key=f"analytics-accounts-{wanted}-{currency}",
+        key=f"analytics-accounts-{choice}-{currency}",
         on_select="rerun",
         selection_mode="single-row",
         column_config={
@@ -352,7 +355,7 @@ def _accounts(
     st.caption(_("Tick a row to see the account's charges in Credit History."))
     number = _chosen_row(event)
     if number is not None and number < len(shares.accounts):
-        _open_history(shares.accounts[number], wanted)
+        _open_history(shares.accounts[number], choice)
 
 
 def _others(shares: AccountShares) -> None:
@@ -366,16 +369,16 @@ def _others(shares: AccountShares) -> None:
     st.caption(formats.plain(text.format(count=formats.number(count), amount=amount)))
 
 
-def _open_history(share: AccountShare, wanted: Wanted) -> None:
+def _open_history(share: AccountShare, choice: AnalyticsFilters) -> None:
     """Go to the account's charges of these days, as the account's site counts days."""
     query = {
         "account": str(share.account_id),
         "tab": "history",
         "kind": "charge",
-        "from": wanted.days.first.isoformat(),
-        "to": wanted.days.last.isoformat(),
+        "from": choice.days.first.isoformat(),
+        "to": choice.days.last.isoformat(),
         "zone": share.zone,
     }
-    if wanted.service:
-        query["service"] = wanted.service
+    if choice.service:
+        query["service"] = choice.service
     st.switch_page(st.session_state["billing_page"], query_params=query)

@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     from domain.audit.queries import AuditFilter, AuditRow
 
 
-def draw(wanted: AuditFilter) -> None:
+def draw(filters: AuditFilter) -> None:
     """Draw the links; a file is made when its link is followed."""
     query = {
-        "who": wanted.who,
-        "what": wanted.action,
-        "of": wanted.account_id or None,
-        "since": wanted.since and wanted.since.isoformat(),
-        "until": wanted.until and wanted.until.isoformat(),
+        "who": filters.who,
+        "what": filters.action,
+        "of": filters.account_id or None,
+        "since": filters.since and filters.since.isoformat(),
+        "until": filters.until and filters.until.isoformat(),
     }
     download_links(
         {_("Download as Excel"): "/files/audit.xlsx", _("Download as CSV"): "/files/audit.csv"},
@@ -46,14 +46,14 @@ def draw(wanted: AuditFilter) -> None:
 
 def make(
     actor: Actor,
-    wanted: AuditFilter,
+    filters: AuditFilter,
     write: Callable[[Iterator[tuple[str | int | None, ...]]], bytes],
 ) -> bytes:
     """Return a file of the rows that are wanted. Raises NotAuthorised."""
-    database.transaction(record_export, actor=actor, wanted=wanted)
+    database.transaction(record_export, actor=actor, filters=filters)
 
     def written(session: Session) -> bytes:
-        return write(_cells(each) for each in audit_rows(session, actor=actor, wanted=wanted))
+        return write(_cells(each) for each in audit_rows(session, actor=actor, filters=filters))
 
     return database.read_snapshot(written)
 

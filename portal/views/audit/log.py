@@ -38,9 +38,9 @@ _MAX_EMAIL_LENGTH = 254
 def draw(context: PageContext) -> None:
     """Draw the state of the chain, the filters, the rows and the ways to take them away."""
     _chain(context)
-    wanted = _wanted(context)
+    filters = _selected_filters(context)
     page = database.read_snapshot(
-        audit_page, actor=context.visitor.actor, wanted=wanted, older_than=_cursor()
+        audit_page, actor=context.visitor.actor, filters=filters, older_than=_cursor()
     )
     if not page.rows:
         st.info(
@@ -52,7 +52,7 @@ def draw(context: PageContext) -> None:
     context.draw_zone()
     end = page.older
     pager.draw(None if end is None else f"{end.recorded_at.isoformat()}~{end.number}")
-    download.draw(wanted)
+    download.draw(filters)
 
 
 def _chain(context: PageContext) -> None:
@@ -72,7 +72,7 @@ def _chain(context: PageContext) -> None:
     st.caption(plain(text))
 
 
-def _wanted(context: PageContext) -> AuditFilter:
+def _selected_filters(context: PageContext) -> AuditFilter:
     """Draw the filters as the address has them, and return what they say."""
     who = query_params.get("who")
     query_params.set_widget("audit_who", who if who in _WHO else "people")

@@ -44,9 +44,9 @@ def draw(context: PageContext, transfers: Sequence[RecordedTransfer]) -> None:
     st.header(_("Waiting for approval"))
     if not waiting:
         st.info(_("No transfer waits for approval."), icon=":material/task_alt:")
-    told_item = flash.get_item(_PLACE)
+    flash_item = flash.get_item(_PLACE)
     for transfer in waiting:  # the newest first
-        if told_item is not None and transfer.transfer_id < told_item:
+        if flash_item is not None and transfer.transfer_id < flash_item:
             flash.show(_PLACE)
         with st.container(border=True, key=f"transfer-{transfer.transfer_id}"):
             _waiting(context, transfer, name)
@@ -114,8 +114,8 @@ def _decide(context: PageContext, transfer_id: int, *, is_approved: bool) -> Non
         _tell(transfer_id, _("Another finance member decides this."), is_good=False)
     except BillingError as error:
         conflict = _CONFLICTS.get(getattr(error, "reason", ""))
-        told = approval_buttons.what_happened(context, error)
-        text = told or (_(conflict) if conflict else top_up_labels.refusal(error))
+        message = approval_buttons.what_happened(context, error)
+        text = message or (_(conflict) if conflict else top_up_labels.refusal(error))
         _tell(transfer_id, text, is_good=False)
     else:
         text = (

@@ -181,7 +181,7 @@ def _record(context: PageContext, account: AccountSummary, filled: _Filled, numb
             is_confirmed=filled.is_confirmed,
             actor=context.visitor.actor,
         )
-    except TransferLooksRepeated as doubt:
+    except TransferLooksRepeated as case:
         text = _(
             "This account has a transfer of {amount} on {day} already, with the bank's reference"
             " {reference}. If this is another one, confirm it in the form, and record it again."
@@ -190,7 +190,7 @@ def _record(context: PageContext, account: AccountSummary, filled: _Filled, numb
         st.session_state[_WARNING] = text.format(
             amount=formats.money(money),
             day=formats.date(filled.received_on),
-            reference=doubt.bank_reference,
+            reference=case.bank_reference,
         )
         st.rerun()
     except BillingError as error:

@@ -37,8 +37,8 @@ def draw(context: PageContext, account: AccountSummary, reference: str) -> None:
         HistoryStatus.PROCESSING: _hold,
     }
     try:
-        wanted = HistoryReference.parse(reference)
-        drawers[wanted.status](context, account, wanted.number)
+        filters = HistoryReference.parse(reference)
+        drawers[filters.status](context, account, filters.number)
         context.draw_zone()
     except (InvalidInput, NotFound):
         st.warning(_("This account has no such row."), icon=":material/search_off:")

@@ -27,10 +27,10 @@ _LOOK_EVERY = timedelta(seconds=1)
 
 
 def draw(
-    context: PageContext, account: AccountSummary, wanted: HistoryFilter, *, has_rows: bool
+    context: PageContext, account: AccountSummary, filters: HistoryFilter, *, has_rows: bool
 ) -> None:
     """Draw the buttons, and how far the export is that the address names."""
-    st.html(_form(_fields(context, account, wanted), has_rows=has_rows))
+    st.html(_form(_fields(context, account, filters), has_rows=has_rows))
     job_id = query_params.get_number("export")
     if not job_id:
         return
@@ -41,10 +41,12 @@ def draw(
         _outcome(export)
 
 
-def _fields(context: PageContext, account: AccountSummary, wanted: HistoryFilter) -> dict[str, str]:
+def _fields(
+    context: PageContext, account: AccountSummary, filters: HistoryFilter
+) -> dict[str, str]:
     options = ExportOptions(
         account_id=account.account_id,
-        wanted=wanted,
+        filters=filters,
         file_format="",
         zone=str(context.zone),
         language=current_language(),

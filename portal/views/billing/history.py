@@ -52,39 +52,39 @@ def draw(context: PageContext, account: AccountSummary) -> None:
     if query_params.get("row"):
         detail.draw(context, account, query_params.get("row"))
         return
-    wanted = _filters(context)
+    filters = _filters(context)
     older, newer = _cursor("older"), _cursor("newer")
-    is_known_to_be_long = _is_known_to_be_long(account, wanted)
+    is_known_to_be_long = _is_known_to_be_long(account, filters)
     found = database.read_snapshot(
         history_view,
         actor=context.visitor.actor,
         account_id=account.account_id,
-        wanted=wanted,
+        filters=filters,
         older_than=older,
         newer_than=None if older else newer,
         is_counted=not is_known_to_be_long,
     )
     if found.count is not None and found.count.is_capped:
-        st.session_state.setdefault(_LONG, set()).add((account.account_id, wanted))
+        st.session_state.setdefault(_LONG, set()).add((account.account_id, filters))
     _count_line(found.count)
     has_rows = bool(found.page.rows) or found.page.older is not None
-    export.draw(context, account, wanted, has_rows=has_rows)
+    export.draw(context, account, filters, has_rows=has_rows)
     if found.page.rows:
         _tables(context, account, found.page)
     else:
-        _empty(wanted, found.page)
+        _empty(filters, found.page)
     _pager(context, found.page, is_first=older is None and newer is None)
     if found.page.rows or found.page.searched_to is not None:
         context.draw_zone()
 
 
-def _is_known_to_be_long(account: AccountSummary, wanted: HistoryFilter) -> bool:
+def _is_known_to_be_long(account: AccountSummary, filters: HistoryFilter) -> bool:
     """Whether these rows were more than are counted when they were last shown here.
 
     Only holds come to an end; without them rows get no fewer.
     """
-    has_updates = not wanted.statuses or HistoryStatus.SUCCESS in wanted.statuses
-    return has_updates and (account.account_id, wanted) in st.session_state.get(_LONG, ())
+    has_updates = not filters.statuses or HistoryStatus.SUCCESS in filters.statuses
+    return has_updates and (account.account_id, filters) in st.session_state.get(_LONG, ())
 
 
 # ── Filters ────────────────────────────────────────────────────────────────────────────────────
@@ -100,7 +100,7 @@ def _filters(context: PageContext) -> HistoryFilter:
         with st.container(horizontal=True, vertical_alignment="bottom"):
             first = _day(_("From"), "from")
             last = _day(_("To"), "to")
-            sought = _text(_("Text"), "text")
+            search_text = _text(_("Text"), "text")
             st.button(_("Reset filters"), on_click=_reset, icon=":material/restart_alt:")
         zone = _zone_of_days(context)
         if zone is not context.zone and (first or last):
@@ -112,7 +112,7 @@ def _filters(context: PageContext) -> HistoryFilter:
         kinds=frozenset(kinds),
         occurred_from=_midnight(zone, first),
         occurred_before=_midnight(zone, last and last + timedelta(days=1)),
-        text=sought,
+        text=search_text,
     )
 
 
@@ -239,10 +239,10 @@ def _count_line(found: CappedCount | None) -> None:
         st.caption(text.format(count=formats.number(found.count)))
 
 
-def _empty(wanted: HistoryFilter, page: HistoryPage) -> None:
+def _empty(filters: HistoryFilter, page: HistoryPage) -> None:
     if page.older is not None:
         st.info(_("Nothing found so far. Older rows are not searched yet."))
-    elif wanted.is_empty:
+    elif filters.is_empty:
         st.info(_("Nothing has happened yet. Credit and usage will show here."))
     else:
         st.info(_("No row matches. Reset the filters, or choose a longer time."))

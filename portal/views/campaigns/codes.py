@@ -168,9 +168,9 @@ def _generate(context: PageContext, campaign_id: int) -> None:
                 actor=context.visitor.actor,
                 idempotency_key=key,
             ),
-            said=f"{campaign_id}|{count}",
+            request=f"{campaign_id}|{count}",
             waiting=_("Making {count} codes").format(count=formats.number(int(count))),
-            told=_("{count} codes are made.").format(count=formats.number(int(count))),
+            message=_("{count} codes are made.").format(count=formats.number(int(count))),
         )
 
 
@@ -192,9 +192,9 @@ def _name_accounts(context: PageContext, campaign_id: int) -> None:
                 actor=context.visitor.actor,
                 idempotency_key=key,
             ),
-            said=f"{campaign_id}|{typed}",
+            request=f"{campaign_id}|{typed}",
             waiting=_("Making the codes"),
-            told=_("The codes are made, and wait in the accounts' lists of vouchers."),
+            message=_("The codes are made, and wait in the accounts' lists of vouchers."),
         )
 
 
@@ -235,9 +235,9 @@ def _bring_in(context: PageContext, campaign_id: int) -> None:
 
     _do(
         bring_in,
-        said=f"{campaign_id}|{hashlib.sha256(file.content).hexdigest()}",
+        request=f"{campaign_id}|{hashlib.sha256(file.content).hexdigest()}",
         waiting=_("Bringing the codes in"),
-        told=_("The codes are brought in."),
+        message=_("The codes are brought in."),
     )
 
 
@@ -321,8 +321,8 @@ def _revoke_single(context: PageContext, campaign: CampaignView) -> None:
     elif not found.count:
         st.error(_nothing_left(context, found), icon=":material/error:")
     else:
-        told = _("The code that ends in {end} is revoked. What it gave already stays.")
-        _carry_out(context, campaign, reason, told.format(end=code[-4:]), found, code=code)
+        message = _("The code that ends in {end} is revoked. What it gave already stays.")
+        _carry_out(context, campaign, reason, message.format(end=code[-4:]), found, code=code)
 
 
 def _revoke_many(
@@ -353,8 +353,8 @@ def _revoke_many(
         st.error(plain(shown_text), icon=":material/error:")
     else:
         text = _("Revoked: {count} ({scope}). What they gave already stays.")
-        told = text.format(count=formats.number(found.count), scope=scope)
-        _carry_out(context, campaign, reason, told, found, batch_id=batch_id)
+        message = text.format(count=formats.number(found.count), scope=scope)
+        _carry_out(context, campaign, reason, message, found, batch_id=batch_id)
 
 
 def _is_confirmed(typed: str, count: int, name: str) -> bool:
@@ -390,7 +390,7 @@ def _carry_out(
     context: PageContext,
     campaign: CampaignView,
     reason: str,
-    told: str,
+    message: str,
     found: Revocable,
     *,
     code: str | None = None,
@@ -409,17 +409,17 @@ def _carry_out(
     except BillingError as error:
         st.error(campaign_labels.refusal(error), icon=":material/error:")
     else:
-        flash.leave(OUTCOME, told)
+        flash.leave(OUTCOME, message)
 
 
-def _do(make: Callable[[str], object], *, said: str, waiting: str, told: str) -> None:
+def _do(make: Callable[[str], object], *, request: str, waiting: str, message: str) -> None:
     once: dict[str, str] = st.session_state.setdefault(_ONCE, {})
     try:
         with st.spinner(plain(waiting), show_time=True):
-            make(once.setdefault(said, uuid.uuid4().hex))
+            make(once.setdefault(request, uuid.uuid4().hex))
     except BillingError as error:
         st.error(plain(campaign_labels.refusal(error)), icon=":material/error:")
     else:
         st.session_state.pop(_ONCE, None)
         forms.empty(_FORM)
-        flash.leave(OUTCOME, told)
+        flash.leave(OUTCOME, message)

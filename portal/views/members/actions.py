@@ -88,8 +88,8 @@ def draw_invite(context: PageContext, account_id: int) -> None:
                 raise
 
         with st.spinner(_("Sending…")):
-            told = _("{email} is invited with the role {role}.")
-            _act(invite, told.format(email=email.strip(), role=role_name(role)), place=_INVITING)
+            message = _("{email} is invited with the role {role}.")
+            _act(invite, message.format(email=email.strip(), role=role_name(role)), place=_INVITING)
     flash.show(_INVITING)
 
 
@@ -125,10 +125,10 @@ def draw_change(context: PageContext, account_id: int, members: Sequence[Member]
                 idempotency_key=key,
             )
 
-        told = _("{name} has the role {role} now.")
-        told = told.format(name=member.display_name, role=role_name(role))
+        message = _("{name} has the role {role} now.")
+        message = message.format(name=member.display_name, role=role_name(role))
         done_place = _place_of(context, member)
-        _act(change, told, place=_CHANGING, done_place=done_place)
+        _act(change, message, place=_CHANGING, done_place=done_place)
     if is_removal:
         _confirm_removal(context, account_id, member)
     flash.show(_CHANGING)
@@ -171,9 +171,11 @@ def draw_pending(context: PageContext, account_id: int, invitations: Sequence[In
                 locale=current_language(),
             )
 
-        told = _("A new link is on its way to {email}. The previous link does not work any more.")
+        message = _(
+            "A new link is on its way to {email}. The previous link does not work any more."
+        )
         with st.spinner(_("Sending…")):
-            _act(resend, told.format(email=email), place=_PENDING)
+            _act(resend, message.format(email=email), place=_PENDING)
     if is_withdrawn:
 
         def withdraw(key: str) -> None:
@@ -185,8 +187,8 @@ def draw_pending(context: PageContext, account_id: int, invitations: Sequence[In
                 idempotency_key=key,
             )
 
-        told = _("The invitation of {email} is withdrawn. Its link does not work any more.")
-        _act(withdraw, told.format(email=email), place=_PENDING)
+        message = _("The invitation of {email} is withdrawn. Its link does not work any more.")
+        _act(withdraw, message.format(email=email), place=_PENDING)
     flash.show(_PENDING)
 
 
@@ -249,9 +251,9 @@ def _confirm_removal(context: PageContext, account_id: int, member: Member) -> N
         text = _("{name} ({email}) loses this account at once. You can invite them again.")
         st.write(text.format(name=name, email=plain(member.email)))
         if st.button(_("Remove {name}").format(name=name), type="primary", key="remove_for_good"):
-            told = _("{name} is removed.").format(name=member.display_name)
+            message = _("{name} is removed.").format(name=member.display_name)
             done_place = _place_of(context, member)
-            _act(remove, told, place=_CHANGING, done_place=done_place)
+            _act(remove, message, place=_CHANGING, done_place=done_place)
 
     confirm(context)
 
@@ -272,8 +274,8 @@ def _confirm_leaving(context: PageContext, account: AccountSummary) -> None:
         text = _("You lose {account} at once. An owner can invite you again.")
         st.write(text.format(account=plain(account.name)))
         if st.button(_("Leave"), type="primary", key="leave_for_good"):
-            told = _("You have left {account}.").format(account=account.name)
-            _act(leave, told, place=_LEAVING, done_place=_OWN)
+            message = _("You have left {account}.").format(account=account.name)
+            _act(leave, message, place=_LEAVING, done_place=_OWN)
 
     confirm(context)
 

@@ -83,13 +83,13 @@ def decide_pressed(context: PageContext, payment: PaymentView, done: Callable[..
     if pressed is None:
         return
     try:
-        told = _decide(context, payment, pressed)
+        message = _decide(context, payment, pressed)
     except NotAuthorised:
         done(_("Another finance member decides this."), is_good=False)
     except BillingError as error:
         done(_refusal_of(context, pressed, error), is_good=False)
     else:
-        done(told)
+        done(message)
 
 
 def _decide(context: PageContext, payment: PaymentView, pressed: Pressed) -> str:
@@ -119,7 +119,7 @@ def _decide(context: PageContext, payment: PaymentView, pressed: Pressed) -> str
             _("Recorded. The dispute was won."),
         ),
     }
-    service, told = services[pressed.action]
+    service, message = services[pressed.action]
     database.transaction(
         service,
         payment_id=payment.payment_id,
@@ -127,7 +127,7 @@ def _decide(context: PageContext, payment: PaymentView, pressed: Pressed) -> str
         reason=pressed.text,
         actor=actor,
     )
-    return told
+    return message
 
 
 def _refusal_of(context: PageContext, pressed: Pressed, error: BillingError) -> str:
@@ -158,32 +158,32 @@ def draw(context: PageContext, payment: PaymentView) -> None:
         reviews_of, payment_id=payment.payment_id, actor=context.visitor.actor
     )
     for review in found.waiting:
-        with st.container(border=True, key=f"review-{review.doubt.id}"):
+        with st.container(border=True, key=f"review-{review.case.id}"):
             _waiting(context, payment, review)
-    for doubt in found.discrepancies:
-        with st.container(border=True, key=f"discrepancy-{doubt.id}"):
-            ends_dispute = doubt.id in found.ends_dispute
-            discrepancies.draw(context, payment, doubt, place=_PLACE, ends_dispute=ends_dispute)
+    for case in found.discrepancies:
+        with st.container(border=True, key=f"discrepancy-{case.id}"):
+            ends_dispute = case.id in found.ends_dispute
+            discrepancies.draw(context, payment, case, place=_PLACE, ends_dispute=ends_dispute)
     for decision in found.decided:
         with st.container(border=True, key=f"decision-{decision.review_id}"):
             _decided(context, payment, decision)
 
 
 def _waiting(context: PageContext, payment: PaymentView, review: OpenReview) -> None:
-    doubt = review.doubt
+    case = review.case
     st.subheader(_("This payment needs a decision"))
-    st.markdown(plain(_(_WHY[doubt.reason])))
+    st.markdown(plain(_(_WHY[case.reason])))
     unknown = _("The gateway did not say")
     lines = {
         _("Amount requested"): formats.money(payment.pay),
-        _("Amount received"): unknown if doubt.amount is None else formats.money(doubt.amount),
-        _("Gateway transaction ID"): doubt.gateway_payment_id or unknown,
-        _("Since"): context.date_time(doubt.since),
+        _("Amount received"): unknown if case.amount is None else formats.money(case.amount),
+        _("Gateway transaction ID"): case.gateway_payment_id or unknown,
+        _("Since"): context.date_time(case.since),
     }
     if review.credit is not None:
         lines[_("Credit, if approved")] = formats.money(review.credit)
-    if doubt.code:
-        lines[_("The gateway's code")] = doubt.code
+    if case.code:
+        lines[_("The gateway's code")] = case.code
     if review.proposed_by is not None:
         name = naming(context, [review.proposed_by])
         lines[_("Approval requested by")] = name(review.proposed_by)
@@ -221,16 +221,16 @@ def _acceptance(review: OpenReview) -> None:
         action, title = "propose", _("Request approval of payment")
         text = _("Another finance member approves it. Then {amount} is credited.")
     amount = "" if review.credit is None else formats.money(review.credit)
-    key = f"accept-{review.doubt.id}"
-    _confirmation(key, text.format(amount=amount), title, _("Reason"), (action, review.doubt.id))
+    key = f"accept-{review.case.id}"
+    _confirmation(key, text.format(amount=amount), title, _("Reason"), (action, review.case.id))
 
 
 def _refusal(review: OpenReview) -> None:
     text = _("Nothing is credited, and this cannot be undone.")
-    if review.doubt.has_money:
+    if review.case.has_money:
         text += " " + _("What came must then be given back by hand, at the gateway.")
-    title, key = _("Reject payment"), f"refuse-{review.doubt.id}"
-    _confirmation(key, text, title, _("Reason"), ("refuse", review.doubt.id))
+    title, key = _("Reject payment"), f"refuse-{review.case.id}"
+    _confirmation(key, text, title, _("Reason"), ("refuse", review.case.id))
 
 
 def _confirmation(key: str, text: str, title: str, label: str, pressed: tuple[str, int]) -> None:
@@ -256,12 +256,12 @@ def _decided(context: PageContext, payment: PaymentView, decision: Decision) -> 
     lines[_("Decided by")] = name(decision.decided_by)
     reason = decision.decision_reason or ""
     lines[_("Reason")] = _(_GATEWAY_REASONS[reason]) if reason in _GATEWAY_REASONS else reason
-    if decision.state == "reviewed" and decision.came is not None:
-        lines[_("Amount stated by the gateway")] = formats.money(decision.came)
+    if decision.state == "reviewed" and decision.received is not None:
+        lines[_("Amount stated by the gateway")] = formats.money(decision.received)
     if decision.return_state is not None:
         amount = _("An amount that the gateway did not say")
-        if decision.came is not None:
-            amount = formats.money(decision.came)
+        if decision.received is not None:
+            amount = formats.money(decision.received)
         lines[_("Money")] = f"{amount} {_(_RETURNS[decision.return_state])}"
         lines[_("Gateway transaction ID")] = decision.gateway_payment_id or _("none yet")
     if decision.return_reference:

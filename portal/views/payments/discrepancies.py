@@ -53,23 +53,23 @@ _TITLES = {
 
 
 def draw(
-    context: PageContext, payment: PaymentView, doubt: ReviewCase, *, place: str, ends_dispute: bool
+    context: PageContext, payment: PaymentView, case: ReviewCase, *, place: str, ends_dispute: bool
 ) -> None:
     """Draw one with its amounts, and the form with which finance ends it, and its dispute."""
-    st.subheader(_(_TITLES.get(doubt.reason, _AMOUNT_DIFFERS)))
-    st.markdown(plain(_(WHY[doubt.reason])))
+    st.subheader(_(_TITLES.get(case.reason, _AMOUNT_DIFFERS)))
+    st.markdown(plain(_(WHY[case.reason])))
     lines = {
-        _("Amount stated by the gateway"): _amount(doubt.amount),
-        _("Since"): context.date_time(doubt.since),
+        _("Amount stated by the gateway"): _amount(case.amount),
+        _("Since"): context.date_time(case.since),
     }
-    if doubt.reason != "dispute_outcome_unknown":
-        lines = {_("Amount booked"): _amount(doubt.expected), **lines}
+    if case.reason != "dispute_outcome_unknown":
+        lines = {_("Amount booked"): _amount(case.expected), **lines}
     names = {
-        _("Gateway transaction ID"): doubt.gateway_payment_id,
-        _("Gateway refund ID"): doubt.gateway_refund_id,
-        _("Gateway dispute ID"): doubt.gateway_dispute_id,
-        _("Booked on the payment"): doubt.other_payment,
-        _("The gateway's code"): doubt.code,
+        _("Gateway transaction ID"): case.gateway_payment_id,
+        _("Gateway refund ID"): case.gateway_refund_id,
+        _("Gateway dispute ID"): case.gateway_dispute_id,
+        _("Booked on the payment"): case.other_payment,
+        _("The gateway's code"): case.code,
     }
     lines |= {name: value for name, value in names.items() if value}
     st.html(top_up_labels.definition_list(lines))
@@ -77,14 +77,14 @@ def draw(
         st.caption(_("Finance compares it with the gateway, and records what was found."))
         return
     title, text, buttons = _form_of_dispute() if ends_dispute else _form_of_review()
-    with st.popover(title), st.form(f"form-review-{doubt.id}", border=False):
+    with st.popover(title), st.form(f"form-review-{case.id}", border=False):
         st.markdown(text)
-        field = f"line-review-{doubt.id}"
+        field = f"line-review-{case.id}"
         st.text_input(_("Reason (what was found and done)"), max_chars=MAX_REASON_LENGTH, key=field)
         with st.container(horizontal=True):
             for action, label in buttons.items():
                 approval_buttons.submit_button(
-                    label, place=place, action=action, item=doubt.id, field=field
+                    label, place=place, action=action, item=case.id, field=field
                 )
 
 

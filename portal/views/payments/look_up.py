@@ -28,7 +28,7 @@ _MAX_LENGTH = 100
 def draw(context: PageContext) -> None:
     """Draw the search and what it found; a ticked row goes to the address."""
     query_params.set_widget("payments_sought", query_params.get("q")[:_MAX_LENGTH])
-    sought = st.text_input(
+    search_text = st.text_input(
         _("Reference, the gateway's number, or an account's number"),
         max_chars=_MAX_LENGTH,
         key="payments_sought",
@@ -45,13 +45,13 @@ def draw(context: PageContext) -> None:
     found = database.read_snapshot(
         find_payments,
         actor=context.visitor.actor,
-        sought=sought or "",
+        search_text=search_text or "",
         only_waiting=only_waiting,
     )
     if not found and only_waiting:
         st.info(_("No payment needs a decision."), icon=":material/task_alt:")
         return
-    if not found and not sought:
+    if not found and not search_text:
         st.info(_("No payments yet. They show here as customers make them."))
         return
     if not found:

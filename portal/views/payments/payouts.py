@@ -38,14 +38,14 @@ def decide_pressed(context: PageContext, done: Callable[..., None]) -> None:
     if pressed is None:
         return
     try:
-        told = _decide(context, pressed)
+        message = _decide(context, pressed)
     except BillingError as error:
         done(
             approval_buttons.what_happened(context, error) or top_up_labels.refusal(error),
             is_good=False,
         )
     else:
-        done(told)
+        done(message)
 
 
 def _decide(context: PageContext, pressed: Pressed) -> str:

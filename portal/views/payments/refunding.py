@@ -83,25 +83,25 @@ def refund_pressed(context: PageContext, found: PaymentTimeline, done: Callable[
     if pressed is None or pressed.shown == st.session_state.get(_LAST):
         return
     payment, currency = found.payment, found.payment.pay.currency
-    told, is_good = _what_changed(context, found, pressed.shown), False
-    if told is None:
+    message, is_good = _what_changed(context, found, pressed.shown), False
+    if message is None:
         try:
             amount = Money.parse(pressed.amount, currency, locale=current_language())
             staff_action = RefundPayment(payment.payment_id, amount.micros, amount.currency)
-            told, is_good = _refund(context, payment, staff_action, pressed.reason), True
+            message, is_good = _refund(context, payment, staff_action, pressed.reason), True
         except RefundRefused as error:
-            told = top_up_labels.refusal(error)
+            message = top_up_labels.refusal(error)
         except BillingError as error:
             # Somebody may have been faster by less than this run took.
             now = database.read_snapshot(
                 payment_timeline, actor=context.visitor.actor, reference=payment.reference
             )
-            told = _what_changed(context, now, pressed.shown)
-            if told is None:
+            message = _what_changed(context, now, pressed.shown)
+            if message is None:
                 st.session_state[_FAULT] = top_up_labels.refusal(error, currency)
                 return
     st.session_state[_LAST] = pressed.shown
-    done(told, is_good=is_good)
+    done(message, is_good=is_good)
 
 
 def draw(context: PageContext, found: PaymentTimeline) -> None:
@@ -128,9 +128,9 @@ def _tell_of_lost_form(context: PageContext, found: PaymentTimeline) -> None:
     is_of_payment = key.startswith(_key_start(found.payment))
     if is_carried_out or not is_of_payment or not st.session_state.get(f"{key}-reason"):
         return
-    told = _what_changed(context, found, shown)
-    if told is not None:
-        st.warning(plain(told), icon=":material/info:")
+    message = _what_changed(context, found, shown)
+    if message is not None:
+        st.warning(plain(message), icon=":material/info:")
 
 
 def _key_start(payment: PaymentView) -> str:
@@ -146,10 +146,10 @@ def _form(context: PageContext, found: PaymentTimeline, left: Money) -> None:
     st.session_state[_FORM] = (key, shown)
     for request in waiting:
         text = _("A refund of {amount} waits for approval until {when}.")
-        told = text.format(
+        message = text.format(
             amount=formats.money(request.amount), when=context.date_time(request.expires_at)
         )
-        st.info(plain(told), icon=":material/approval:")
+        st.info(plain(message), icon=":material/approval:")
     st.markdown(plain(_("Left to refund: {amount}").format(amount=formats.money(left))))
     typed = st.text_input(
         _("Amount ({currency})").format(currency=left.currency),

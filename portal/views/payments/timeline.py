@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from domain.payments.timeline import PaymentTimeline
     from portal.shell.page_context import PageContext
 
-_TOLD = "payments_told"
+_FLASH = "payments_told"
 _LOOKED_AT = "payments_looked_at"
 
 
@@ -89,9 +89,9 @@ def _remember_look(context: PageContext, payment: PaymentView) -> None:
 
 
 def _tell() -> None:
-    told: tuple[str, bool] | None = st.session_state.pop(_TOLD, None)
-    if told is not None:
-        text, is_good = told
+    message: tuple[str, bool] | None = st.session_state.pop(_FLASH, None)
+    if message is not None:
+        text, is_good = message
         (st.success if is_good else st.error)(plain(text))
 
 
@@ -142,7 +142,7 @@ def _actions(context: PageContext, found: PaymentTimeline) -> None:
 
 
 def _done(text: str, *, is_good: bool = True) -> None:
-    st.session_state[_TOLD] = (text, is_good)
+    st.session_state[_FLASH] = (text, is_good)
     st.rerun()
 
 

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from portal.shell.page_context import PageContext
 
 _PLACE = "rates"
-_TOLD = "rates_told"
+_FLASH = "rates_told"
 _CREDITED = ("VND", "JPY")
 _PAID = ("USD", "EUR")
 _ERROR = ":material/error:"
@@ -67,9 +67,9 @@ def draw(context: PageContext) -> None:
     pressed = approval_buttons.take_pressed(_PLACE)
     if pressed is not None:
         _decide(context, pressed.item, is_approved=pressed.action == "approve")
-    told: tuple[str, bool] | None = st.session_state.pop(_TOLD, None)
-    if told is not None:
-        text, is_good = told
+    message: tuple[str, bool] | None = st.session_state.pop(_FLASH, None)
+    if message is not None:
+        text, is_good = message
         (st.success if is_good else st.error)(plain(text))
     rates = database.read_snapshot(list_rates, actor=context.visitor.actor)
     name = naming(context, {who for each in rates for who in (each.proposed_by, each.decided_by)})
@@ -246,7 +246,7 @@ def _duties(currency: str) -> str:
 
 
 def _say(text: str, *, is_good: bool = True) -> None:
-    st.session_state[_TOLD] = (text, is_good)
+    st.session_state[_FLASH] = (text, is_good)
     st.rerun()
 
 

@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from domain.payments.top_up_limits import TopUpLimits
     from portal.shell.page_context import PageContext
 
-_TOLD = "limits_told"
+_FLASH = "limits_told"
 _ONCE = "limits_once"
 _MAX_LENGTH = 200
 
 
 def draw(context: PageContext) -> None:
     """Draw the limits by currency, and the form that changes those of one."""
-    if st.session_state.pop(_TOLD, False):
+    if st.session_state.pop(_FLASH, False):
         st.success(_("Saved. It counts for payments from now on."))
     limits = database.read_snapshot(list_limits, actor=context.visitor.actor)
     table = pa.table(
@@ -88,7 +88,7 @@ def _form(context: PageContext, limits: TopUpLimits) -> None:
     except BillingError as error:
         st.error(top_up_labels.refusal(error), icon=":material/error:")
     else:
-        st.session_state[_TOLD] = True
+        st.session_state[_FLASH] = True
         st.rerun()
 
 

@@ -80,9 +80,9 @@ def draw_open(context: PageContext) -> None:
         link = f"[{_('the demo mailbox')}](/mailbox)"
         st.write(_("No mail leaves this demo: it is in {mailbox}.").format(mailbox=link))
     name = naming(context, {each.invited_by for each in invitations})
-    told_item = flash.get_item(_PLACE)
+    flash_item = flash.get_item(_PLACE)
     for each in invitations:  # the newest first
-        if told_item is not None and each.invitation_id < told_item:
+        if flash_item is not None and each.invitation_id < flash_item:
             flash.show(_PLACE)
         with st.container(border=True, key=f"staff-invitation-{each.invitation_id}"):
             _draw_one(context, each, name)

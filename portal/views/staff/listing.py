@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from domain.staff import PossibleChange, RoleRequest, StaffMember
     from portal.shell.page_context import PageContext
 
-_SOUGHT = "staff_sought"
+_SEARCH = "staff_sought"
 _GIVING = "staff_giving"
 _CHANGING = "staff_changing"
 _MAX_EMAIL_LENGTH = 254
@@ -134,9 +134,9 @@ def _give(context: PageContext) -> None:
                 raise Conflict("has_role")
             return _set_role(context, person.user_id, role, reason)
 
-        told = _("{email} has the role {role} now, and signs in again to use it.")
-        told = told.format(email=email.strip(), role=role_or_none(role))
-        _try(context, give, told, place=_GIVING)
+        message = _("{email} has the role {role} now, and signs in again to use it.")
+        message = message.format(email=email.strip(), role=role_or_none(role))
+        _try(context, give, message, place=_GIVING)
     flash.show(_GIVING)
 
 
@@ -149,9 +149,9 @@ def _change(context: PageContext, staff: Sequence[StaffMember]) -> None:
             icon=":material/group_add:",
         )
     st.subheader(_("Change a person"))
-    sought = _sought(context)
-    if sought is not None and sought.user_id != me:
-        others.setdefault(sought.user_id, sought)
+    search_text = _search_text(context)
+    if search_text is not None and search_text.user_id != me:
+        others.setdefault(search_text.user_id, search_text)
     if not others:
         flash.show(_CHANGING)
         return
@@ -162,11 +162,11 @@ def _change(context: PageContext, staff: Sequence[StaffMember]) -> None:
         key="staff_person",
     )
     person = others[chosen]
-    told = (role_words(person), state_words(person), _signed_in(context, person))
+    message = (role_words(person), state_words(person), _signed_in(context, person))
     st.caption(
         plain(
             _("{role} · {state} · last sign-in: {when}").format(
-                role=told[0], state=told[1], when=told[2]
+                role=message[0], state=message[1], when=message[2]
             )
         )
     )
@@ -180,7 +180,7 @@ def _change(context: PageContext, staff: Sequence[StaffMember]) -> None:
     flash.show(_CHANGING)
 
 
-def _sought(context: PageContext) -> StaffMember | None:
+def _search_text(context: PageContext) -> StaffMember | None:
     """Draw the way to somebody who has no role, such as a customer, and return who was found."""
     with st.form("look_up_person", border=False):
         email = st.text_input(
@@ -188,12 +188,12 @@ def _sought(context: PageContext) -> StaffMember | None:
         )
         is_sent = st.form_submit_button(_("Look up"), icon=":material/search:")
     if is_sent:
-        st.session_state[_SOUGHT] = email
-    if not st.session_state.get(_SOUGHT):
+        st.session_state[_SEARCH] = email
+    if not st.session_state.get(_SEARCH):
         return None
     try:
         person = database.read_snapshot(
-            find_person, email=st.session_state[_SOUGHT], actor=context.visitor.actor
+            find_person, email=st.session_state[_SEARCH], actor=context.visitor.actor
         )
     except BillingError as error:
         st.error(_refusal(error), icon=":material/error:")
@@ -211,7 +211,7 @@ class _Confirmed:
     label: str
     about: str
     do: Callable[[], RoleRequest | None]
-    told: str
+    message: str
     change: PossibleChange | None = None
 
 
@@ -241,13 +241,16 @@ def _buttons(
     _why_it_waits(person, offered.items())
     if pressed is not None:
         role = pressed
-        told = _role_told(person, role)
+        message = _role_flash(person, role)
         _try(
-            context, lambda: _set_role(context, person.user_id, role, reason), told, place=_CHANGING
+            context,
+            lambda: _set_role(context, person.user_id, role, reason),
+            message,
+            place=_CHANGING,
         )
     if is_enabling:
-        told = _("{email} can sign in again.").format(email=person.email)
-        _try(context, lambda: _disable(context, person, reason), told, place=_CHANGING)
+        message = _("{email} can sign in again.").format(email=person.email)
+        _try(context, lambda: _disable(context, person, reason), message, place=_CHANGING)
 
 
 def _why_it_waits(
@@ -276,7 +279,7 @@ def _confirmed(
             _("Remove role"),
             text.format(email=email, role=role_words(person)),
             lambda: _set_role(context, person.user_id, None, reason),
-            _role_told(person, None),
+            _role_flash(person, None),
             changes.get(Standing(None, person.is_disabled)),
         )
     text = _("{email} is signed out in all browsers, and can sign in again.")
@@ -293,13 +296,13 @@ def _confirmed(
             " password alone signs them in then, or lets them set up a new one. Make sure that it"
             " is they who ask."
         )
-        told = _("Second factor of {email} removed. They are signed out and told by mail.")
+        message = _("Second factor of {email} removed. They are signed out and told by mail.")
         yield _Confirmed(
             "reset_second_factor",
             _("Reset second factor"),
             text.format(email=email),
             lambda: _reset_second_factors(context, person, reason),
-            told.format(email=email),
+            message.format(email=email),
         )
     if not person.is_disabled:
         text = _(
@@ -322,10 +325,10 @@ def _draw_confirmed(context: PageContext, person: StaffMember, each: _Confirmed)
         if each.change is not None and each.change.sensitivity is not None:
             st.caption(plain(second_person_words(each.change, person)))
         if st.button(each.label, key=each.key, type="primary"):
-            _try(context, each.do, each.told, place=_CHANGING)
+            _try(context, each.do, each.message, place=_CHANGING)
 
 
-def _role_told(person: StaffMember, role: StaffRole | None) -> str:
+def _role_flash(person: StaffMember, role: StaffRole | None) -> str:
     return _("Role of {email} changed from {before} to {after}.").format(
         email=person.email, before=role_words(person), after=role_or_none(role)
     )
@@ -366,7 +369,7 @@ def _disable(context: PageContext, person: StaffMember, reason: str) -> RoleRequ
 
 
 def _try(
-    context: PageContext, do: Callable[[], RoleRequest | None], told: str, *, place: str
+    context: PageContext, do: Callable[[], RoleRequest | None], message: str, *, place: str
 ) -> None:
     """Do it and say so at a place; of what takes a second administrator, say for whom it waits.
 
@@ -382,12 +385,12 @@ def _try(
         flash.leave(place, _refusal(error), is_good=False)
     else:
         if request is not None:
-            told = _("Requested: {change}. {waiting}").format(
+            message = _("Requested: {change}. {waiting}").format(
                 change=change_words(request.email, request.before, request.after),
                 waiting=requests.waiting_text(context, request),
             )
         forms.empty(place)
-        flash.leave(place, told)
+        flash.leave(place, message)
 
 
 def _refusal(error: BillingError) -> str:

@@ -81,9 +81,9 @@ def draw_waiting(context: PageContext, requests: Sequence[RoleRequest]) -> None:
         # What takes effect by itself waits for nobody.
         mine = [each for each in waiting if each.requested_by == me and not each.effective_at]
         approval_buttons.draw_own_count(len(mine))
-    told_item = flash.get_item(_PLACE)
+    flash_item = flash.get_item(_PLACE)
     for request in waiting:  # the oldest first
-        if told_item is not None and request.request_id > told_item:
+        if flash_item is not None and request.request_id > flash_item:
             flash.show(_PLACE)
         with st.container(border=True, key=f"role-request-{request.request_id}"):
             _waiting(context, request, name)

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from domain.support import PendingApproval, Preview, StaffAction
     from portal.shell.page_context import PageContext
 
-_TOLD = "acted"
+_FLASH = "acted"
 _ONCE = "act_once"
 _ISSUED = "issued_vouchers"
 _FORM = "acts"
@@ -349,7 +349,7 @@ def _act(
     else:
         st.session_state.pop(_ONCE, None)
         forms.empty(_FORM)
-        st.session_state[_TOLD] = (staff_action.name, became)
+        st.session_state[_FLASH] = (staff_action.name, became)
         if isinstance(staff_action, IssueVoucher) and isinstance(became, CompletedAction):
             page_state.get().setdefault(_ISSUED, {})[became.code] = became.amount
         st.rerun()
@@ -371,10 +371,12 @@ def _guess(
 
 
 def _tell(context: PageContext) -> None:
-    told: tuple[str, CompletedAction | PendingApproval] | None = st.session_state.pop(_TOLD, None)
-    if told is None:
+    message: tuple[str, CompletedAction | PendingApproval] | None = st.session_state.pop(
+        _FLASH, None
+    )
+    if message is None:
         return
-    action, became = told
+    action, became = message
     amount = formats.money(became.amount)
     if not isinstance(became, CompletedAction):
         text = _(

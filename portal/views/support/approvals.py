@@ -67,9 +67,9 @@ def draw(context: PageContext) -> None:
     me = audit.actor_name(context.visitor.actor)
     approval_buttons.draw_own_count(sum(each.requested_by == me for each in waiting))
     allowances = database.read_snapshot(list_request_allowances, actor=context.visitor.actor)
-    told_item = flash.get_item(_PLACE)
+    flash_item = flash.get_item(_PLACE)
     for request in waiting:  # the oldest first
-        if told_item is not None and request.request_id > told_item:
+        if flash_item is not None and request.request_id > flash_item:
             flash.show(_PLACE)
         with st.container(border=True, key=f"request-{request.request_id}"):
             _waiting(context, request, allowances.get(request.request_id), name)
@@ -169,12 +169,12 @@ def _decide(context: PageContext, pressed: Pressed, request: RequestView | None)
     try:
         text = _DECISIONS[pressed.action](context, pressed, request)
     except BillingError as error:
-        told = support_labels.refusal(context, error)
+        message = support_labels.refusal(context, error)
         if request is not None and request.action == "refund_payment":
-            told = approval_buttons.what_happened(context, error) or top_up_labels.refusal(error)
+            message = approval_buttons.what_happened(context, error) or top_up_labels.refusal(error)
         if not isinstance(error, InvalidInput):  # which is about what was typed beside it
-            told = _named(request, told)
-        flash.leave(_PLACE, told, is_good=False, item=pressed.item)
+            message = _named(request, message)
+        flash.leave(_PLACE, message, is_good=False, item=pressed.item)
     else:
         flash.leave(_PLACE, text, item=pressed.item)
 

@@ -36,16 +36,16 @@ _LOOK_EVERY_SECONDS = 1
 _RECEIPT_EVERY_SECONDS = 2
 
 
-def draw(context: PageContext, found: PaymentOutcome, *, came_back_without_paying: bool) -> None:
+def draw(context: PageContext, found: PaymentOutcome, *, returned_without_paying: bool) -> None:
     """Draw the result; where somebody came back without paying, the payment is given up first."""
     payment = found.payment
-    if came_back_without_paying and payment.is_open and _may_pay(context, payment):
+    if returned_without_paying and payment.is_open and _may_pay(context, payment):
         database.transaction(
             payments.give_up, reference=payment.reference, actor=context.visitor.actor
         )
         found = _read(context, payment.reference)
         payment = found.payment
-    may_have_paid = came_back_without_paying and payment.state == PaymentState.CANCELLED
+    may_have_paid = returned_without_paying and payment.state == PaymentState.CANCELLED
     if payment.is_open or may_have_paid:
         _ask(context, payment)
     offered = _offered(payment)

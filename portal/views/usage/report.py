@@ -10,7 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from portal.ui import formats
-from portal.ui.bar_chart import Bar, Line, Series, balance_lines, stacked_bars, told_apart
+from portal.ui.bar_chart import Bar, Line, Series, balance_lines, distinguish, stacked_bars
 from portal.ui.i18n import _
 from portal.ui.labels import ledger as ledger_labels
 
@@ -136,8 +136,10 @@ def _series(context: PageContext, report: UsageReport, group: str) -> list[Serie
     totals: dict[str, int] = defaultdict(int)
     for resource in report.resources:
         totals[getattr(resource, group)] += resource.spent_micros
-    dearest = sorted(totals, key=lambda key: (-totals[key], key))[:_COLOURS]
-    amounts: dict[str, dict[date, int]] = {key: defaultdict(int) for key in [*dearest, _REST]}
+    most_expensive = sorted(totals, key=lambda key: (-totals[key], key))[:_COLOURS]
+    amounts: dict[str, dict[date, int]] = {
+        key: defaultdict(int) for key in [*most_expensive, _REST]
+    }
     for one in report.spendings:
         key = getattr(one, group)
         amounts[key if key in amounts else _REST][one.begins] += one.spent_micros
@@ -151,7 +153,7 @@ def _series(context: PageContext, report: UsageReport, group: str) -> list[Serie
         for key, days in amounts.items()
         if days
     ]
-    return told_apart(series)
+    return distinguish(series)
 
 
 def _name(key: str, group: str) -> str:

@@ -34,7 +34,7 @@ _STATES = {
 def draw(context: PageContext, account: AccountSummary) -> None:
     """Draw the tab."""
     actor, account_id = context.visitor.actor, account.account_id
-    redeeming.show_told(context, account)
+    redeeming.show_flash(context, account)
     waiting = database.read_snapshot(waiting_vouchers, actor=actor, account_id=account_id)
     for voucher in waiting:
         with st.container(border=True, key=f"waiting-{voucher.code}"):

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from domain.vouchers import Redeemed
     from portal.shell.page_context import PageContext
 
-_TOLD = "voucher_told"
+_FLASH = "voucher_told"
 _KEY = "voucher_key"
 _MAX_LENGTH = 40
 REDEEM = "redeem_code"
@@ -34,12 +34,12 @@ def may_redeem(context: PageContext, account: AccountSummary) -> bool:
     return allows(context.visitor.actor, REDEEM, account.account_id)
 
 
-def show_told(context: PageContext, account: AccountSummary) -> None:
+def show_flash(context: PageContext, account: AccountSummary) -> None:
     """Say what was redeemed in the run before this one, or that it is not allowed any more."""
     show_lost(REDEEM, _(LOST), is_allowed=may_redeem(context, account))
-    told: str | None = st.session_state.pop(_TOLD, None)
-    if told is not None:
-        st.success(plain(told), icon=":material/redeem:")
+    message: str | None = st.session_state.pop(_FLASH, None)
+    if message is not None:
+        st.success(plain(message), icon=":material/redeem:")
 
 
 def draw(context: PageContext, account: AccountSummary) -> None:
@@ -76,7 +76,7 @@ def redeem(context: PageContext, account: AccountSummary, typed: str) -> None:
         st.error(refusal(context, error), icon=":material/error:")
     else:
         st.session_state.pop(_KEY, None)
-        st.session_state[_TOLD] = _success(context, redeemed)
+        st.session_state[_FLASH] = _success(context, redeemed)
         st.rerun()
 
 

@@ -119,7 +119,7 @@ def test_a_payment_is_approved_captured_and_told(world: World) -> None:
     returned = httpx2.URL(back.headers["location"])
     query = InboundMessage("GET", {}, returned.params.multi_items(), "", b"", datetime.now(UTC))
     assert world.gateway.parse_return(query).gateway_reference == payment.gateway_reference
-    approved = world.told()
+    approved = world.message()
     assert approved.event_type == "CHECKOUT.ORDER.APPROVED"
     assert [update.state for update in approved.updates if hasattr(update, "fee")] == [
         GatewayPaymentState.APPROVED
@@ -127,7 +127,7 @@ def test_a_payment_is_approved_captured_and_told(world: World) -> None:
     update = world.gateway.complete_payment(payment).payment
     assert (update.state, update.amount) == (GatewayPaymentState.PAID, payment.amount)
     assert update.fee == Money.from_minor_units(69, "USD")
-    completed = world.told()
+    completed = world.message()
     assert completed.event_type == "PAYMENT.CAPTURE.COMPLETED"
     of_order = replace(update, gateway_reference=payment.gateway_reference)
     assert completed.updates == (as_a_capture_says(of_order),)
@@ -139,9 +139,9 @@ def test_an_order_says_who_paid_and_its_capture_does_not(world: World) -> None:
     assert httpx2.post(url, data=form).status_code == 303
     update = world.gateway.complete_payment(payment).payment
     assert update.instrument == Instrument("TESTPAYER6789", "PayPal …789")
-    (told,) = world.told_until("PAYMENT.CAPTURE.COMPLETED").updates
-    assert isinstance(told, PaymentUpdate)
-    assert (told.instrument, told.asking_tells_instrument) == (None, True)
+    (message,) = world.sent_until("PAYMENT.CAPTURE.COMPLETED").updates
+    assert isinstance(message, PaymentUpdate)
+    assert (message.instrument, message.asking_tells_instrument) == (None, True)
     _, other = ordered(world, checkout(reference="OTHERORDER0123456789"))
     form = {"outcome": "succeed", "instrument": "NOBODY"}
     assert httpx2.post(other, data=form).status_code == 400
@@ -270,19 +270,19 @@ def test_a_payment_in_review_comes_later_or_never(world: World) -> None:
         waiting = world.gateway.complete_payment(payment).payment
         assert (waiting.state, waiting.code) == (GatewayPaymentState.AWAITING, "PENDING_REVIEW")
         assert waiting.gateway_payment_id is not None
-        told = world.told_until("PAYMENT.CAPTURE.PENDING")
-        assert told.updates[0] == waiting
+        message = world.sent_until("PAYMENT.CAPTURE.PENDING")
+        assert message.updates[0] == waiting
         assert world.operate(action, waiting.gateway_payment_id).status_code == 303
         ended = world.gateway.fetch_payment(payment).payment
         assert ended.state is state
         name = "COMPLETED" if state is GatewayPaymentState.PAID else "DENIED"
-        assert world.told_until(f"PAYMENT.CAPTURE.{name}").updates == (as_a_capture_says(ended),)
+        assert world.sent_until(f"PAYMENT.CAPTURE.{name}").updates == (as_a_capture_says(ended),)
 
 
 def test_five_copies_of_a_message_are_one_event(world: World) -> None:
     payment, url = ordered(world)
     world.choose(url, "succeed", "duplicate")
-    assert len({world.told().event_id for _ in range(5)}) == 1
+    assert len({world.message().event_id for _ in range(5)}) == 1
     assert world.gateway.complete_payment(payment).payment.state is GatewayPaymentState.PAID
 
 
@@ -290,7 +290,7 @@ def test_a_forged_message_is_refused(world: World) -> None:
     _, url = ordered(world)
     world.choose(url, "succeed", "forged")
     with pytest.raises(WebhookRefused) as caught:
-        world.told()
+        world.message()
     assert (caught.value.outcome, caught.value.reason) == (Outcome.BAD_SIGNATURE, "signature")
 
 
@@ -328,9 +328,9 @@ def test_partial_refunds_until_nothing_is_left(world: World) -> None:
     first = world.gateway.refund(refund_request(payment, 300))
     assert first.state is RefundState.SUCCEEDED
     assert world.gateway.refund(refund_request(payment, 300)) == first
-    told = world.told()
-    assert told.event_type == "PAYMENT.CAPTURE.REFUNDED"
-    assert told.updates == (replace(first, payment_reference=None),)
+    message = world.message()
+    assert message.event_type == "PAYMENT.CAPTURE.REFUNDED"
+    assert message.updates == (replace(first, payment_reference=None),)
     with pytest.raises(GatewayRefused, match="REFUND_AMOUNT_EXCEEDED"):
         world.gateway.refund(refund_request(payment, 701, "REFUNDREFUNDREFUND33"))
     second = world.gateway.refund(refund_request(payment, 700, "REFUNDREFUNDREFUND44"))
@@ -356,8 +356,8 @@ def test_an_operator_gives_back_what_we_did_not_ask_for(world: World) -> None:
     assert world.operate("refund", payment.gateway_payment_id, "2.50").status_code == 303
     (update,) = world.gateway.fetch_payment(payment).refunds
     assert (update.reference, update.amount) == (None, Money.from_minor_units(250, "USD"))
-    (told,) = world.told().updates
-    assert told == update
+    (message,) = world.message().updates
+    assert message == update
     assert world.operate("refund", payment.gateway_payment_id, "8").status_code == 422
 
 
@@ -375,19 +375,19 @@ def test_a_dispute_is_opened_and_ends(world: World, action: str, state: DisputeS
     world.operate("dispute", payment.gateway_payment_id)
     (opened,) = world.gateway.fetch_payment(payment).disputes
     assert (opened.state, opened.amount) == (DisputeState.OPEN, payment.amount)
-    assert world.told_until("CUSTOMER.DISPUTE.CREATED").updates == (opened,)
+    assert world.sent_until("CUSTOMER.DISPUTE.CREATED").updates == (opened,)
     assert opened.gateway_dispute_id in httpx2.get(f"{world.base_url}/paypal/dashboard").text
     world.operate(action, opened.gateway_dispute_id)
     (ended,) = world.gateway.fetch_payment(payment).disputes
     assert ended.state is state
-    told = {}
+    message = {}
     for _ in range(2 if action == "lose_reversed" else 1):
-        webhook = world.told()
-        told[webhook.event_type] = webhook.updates[0]
-    assert told.pop("CUSTOMER.DISPUTE.RESOLVED") == ended
+        webhook = world.message()
+        message[webhook.event_type] = webhook.updates[0]
+    assert message.pop("CUSTOMER.DISPUTE.RESOLVED") == ended
     reversals = [
         (update.gateway_payment_id, update.amount, getattr(update, "reference", ""))
-        for update in told.values()
+        for update in message.values()
     ]
     expected = [(payment.gateway_payment_id, payment.amount, None)]
     assert reversals == (expected if action == "lose_reversed" else [])
@@ -401,7 +401,7 @@ def control(world: World, **form: str) -> None:
 def disputed(world: World, payment: KnownPayment) -> DisputeUpdate:
     """Open a dispute; return it as it was told."""
     world.operate("dispute", payment.gateway_payment_id or "")
-    (update,) = world.told_until("CUSTOMER.DISPUTE.CREATED").updates
+    (update,) = world.sent_until("CUSTOMER.DISPUTE.CREATED").updates
     assert isinstance(update, DisputeUpdate)
     return update
 
@@ -422,11 +422,11 @@ def test_dispute_outcome_tells_what_the_customer_was_given(
     payment = paid(world)
     number = disputed(world, payment).gateway_dispute_id
     assert world.operate(action, number, amount).status_code == 303
-    (told,) = world.told_until("CUSTOMER.DISPUTE.RESOLVED").updates
-    assert isinstance(told, DisputeUpdate)
+    (message,) = world.sent_until("CUSTOMER.DISPUTE.RESOLVED").updates
+    assert isinstance(message, DisputeUpdate)
     expected = None if lost is None else Money.from_minor_units(lost, "USD")
-    assert (told.state, told.lost) == (state, expected)
-    assert world.gateway.fetch_payment(payment).disputes == (told,)
+    assert (message.state, message.lost) == (state, expected)
+    assert world.gateway.fetch_payment(payment).disputes == (message,)
 
 
 @pytest.mark.parametrize(
@@ -442,17 +442,17 @@ def test_dispute_appealed_is_open_again_and_each_statement_is_newer(
     payment = paid(world)
     opened = disputed(world, payment)
     assert world.operate("appeal", opened.gateway_dispute_id).status_code == 422
-    told = [opened]
+    message = [opened]
     for action in (first, "appeal", then):
         assert world.operate(action, opened.gateway_dispute_id).status_code == 303
-        (update,) = world.told().updates
+        (update,) = world.message().updates
         assert isinstance(update, DisputeUpdate)
-        told.append(update)
-    assert [update.state for update in told] == [DisputeState.OPEN, *states]
-    moments = [update.stated_at for update in told if update.stated_at is not None]
+        message.append(update)
+    assert [update.state for update in message] == [DisputeState.OPEN, *states]
+    moments = [update.stated_at for update in message if update.stated_at is not None]
     assert moments == sorted(moments)
     assert len(moments) == 4
-    assert {update.occurred_at for update in told} == {opened.occurred_at}
+    assert {update.occurred_at for update in message} == {opened.occurred_at}
 
 
 @pytest.mark.parametrize("is_first", [True, False])
@@ -464,7 +464,7 @@ def test_reversal_is_told_before_and_after_a_dispute(world: World, *, is_first: 
         assert world.operate(action, capture).status_code == 303
     updates = {}
     for _ in actions:
-        webhook = world.told()
+        webhook = world.message()
         (updates[webhook.event_type],) = webhook.updates
     reversal = updates["PAYMENT.CAPTURE.REVERSED"]
     assert isinstance(reversal, RefundUpdate)
@@ -476,9 +476,9 @@ def test_reversal_is_told_before_and_after_a_dispute(world: World, *, is_first: 
 def test_capture_is_denied_after_it_was_completed(world: World) -> None:
     payment = paid(world)
     assert world.operate("deny", payment.gateway_payment_id or "").status_code == 303
-    (told,) = world.told_until("PAYMENT.CAPTURE.DENIED").updates
+    (message,) = world.sent_until("PAYMENT.CAPTURE.DENIED").updates
     fetched = world.gateway.fetch_payment(payment).payment
-    for update in (told, fetched):
+    for update in (message, fetched):
         assert isinstance(update, PaymentUpdate)
         assert (update.state, update.gateway_payment_id, update.reference) == (
             GatewayPaymentState.FAILED,
@@ -496,10 +496,10 @@ def test_refund_without_any_reference_names_its_capture_alone(world: World) -> N
     ours = world.gateway.refund(refund_request(payment, 300))
     assert ours.reference == "REFUNDREFUNDREFUND22"
     for _ in range(2):
-        (told,) = world.told().updates
-        assert isinstance(told, RefundUpdate)
-        assert (told.reference, told.payment_reference) == (None, None)
-        assert told.gateway_payment_id == capture
+        (message,) = world.message().updates
+        assert isinstance(message, RefundUpdate)
+        assert (message.reference, message.payment_reference) == (None, None)
+        assert message.gateway_payment_id == capture
     known = world.gateway.fetch_payment(payment).refunds
     assert [one.reference for one in known] == [None, None]
     assert known[1].gateway_refund_id == ours.gateway_refund_id

@@ -513,11 +513,11 @@ def test_partial_refunds_grow_and_never_beyond_what_was_paid(shop: Shop) -> None
         made = shop.refund(known, yen(count), reference)
         assert (made.state, made.amount) == (RefundState.SUCCEEDED, yen(count))
         heard = shop.hear(2)
-        told = only(heard["refund.created"])
-        assert isinstance(told, RefundUpdate)
-        assert told == replace(made, stated_at=told.stated_at)
-        assert told.stated_at is not None
-        assert told.reference == reference
+        message = only(heard["refund.created"])
+        assert isinstance(message, RefundUpdate)
+        assert message == replace(made, stated_at=message.stated_at)
+        assert message.stated_at is not None
+        assert message.reference == reference
         (asked,) = heard["charge.refunded"].asks_about
         assert (asked.reference, asked.gateway_payment_id) == (REFERENCE, known.gateway_payment_id)
     with pytest.raises(GatewayRefused):
@@ -544,12 +544,12 @@ def test_a_refund_of_the_dashboard_is_told_without_our_reference(shop: Shop) -> 
     assert "3,000 JPY" in shop.browser.get(f"{shop.base_url}/stripe/dashboard").text
     assert shop.operate(known, "refund", "700").status_code == 303
     heard = shop.hear(2)
-    told = only(heard["refund.created"])
-    assert isinstance(told, RefundUpdate)
-    assert (told.amount, told.reference) == (yen(700), None)
-    assert told.gateway_payment_id == known.gateway_payment_id
+    message = only(heard["refund.created"])
+    assert isinstance(message, RefundUpdate)
+    assert (message.amount, message.reference) == (yen(700), None)
+    assert message.gateway_payment_id == known.gateway_payment_id
     assert heard["charge.refunded"].asks_about
-    assert shop.fetch(known).refunds == (replace(told, stated_at=None),)
+    assert shop.fetch(known).refunds == (replace(message, stated_at=None),)
 
 
 def test_a_refund_that_fails_is_told_and_can_be_made_again(shop: Shop) -> None:
@@ -557,9 +557,9 @@ def test_a_refund_that_fails_is_told_and_can_be_made_again(shop: Shop) -> None:
     shop.refund(known, known.amount)
     shop.hear(2)
     assert shop.operate(known, "fail").status_code == 303
-    told = only(shop.hear(2)["refund.failed"])
-    assert isinstance(told, RefundUpdate)
-    assert (told.state, told.reference) == (RefundState.FAILED, "R" * 20)
+    message = only(shop.hear(2)["refund.failed"])
+    assert isinstance(message, RefundUpdate)
+    assert (message.state, message.reference) == (RefundState.FAILED, "R" * 20)
     assert [one.state for one in shop.fetch(known).refunds] == [RefundState.FAILED]
     assert shop.refund(known, known.amount, "B" * 20).state is RefundState.SUCCEEDED
 
@@ -573,9 +573,9 @@ def test_a_refund_of_konbini_waits_until_it_arrives(shop: Shop) -> None:
     assert shop.refund(known, known.amount).state is RefundState.PENDING
     shop.hear(2)
     shop.operate(known, "settle")
-    told = only(shop.hear(1)["refund.updated"])
-    assert isinstance(told, RefundUpdate)
-    assert told.state is RefundState.SUCCEEDED
+    message = only(shop.hear(1)["refund.updated"])
+    assert isinstance(message, RefundUpdate)
+    assert message.state is RefundState.SUCCEEDED
 
 
 def test_more_refunds_than_a_page_of_the_api_are_all_found(shop: Shop) -> None:
@@ -643,8 +643,8 @@ def test_an_inquiry_is_closed_or_becomes_a_dispute(
     shop.refund(known, yen(100))
     shop.hear(2)
     assert shop.operate(known, end).status_code == 303
-    for told in shop.hear(count).values():
-        update = only(told)
+    for message in shop.hear(count).values():
+        update = only(message)
         assert isinstance(update, DisputeUpdate)
         assert (update.state, update.gateway_dispute_id) == (state, asked.gateway_dispute_id)
     assert [one.state for one in shop.fetch(known).disputes] == [state]
@@ -733,11 +733,11 @@ def test_dispute_appealed_is_open_again(
         assert shop.operate(known, action).status_code == 303
         is_single = action == "lose" or (action == "appeal" and first == "lose")
         event_type = "updated" if action == "appeal" else "closed"
-        told = dispute_told(shop, 1 if is_single else 2, f"charge.dispute.{event_type}")
+        message = dispute_told(shop, 1 if is_single else 2, f"charge.dispute.{event_type}")
         (polled,) = shop.fetch(known).disputes
-        assert (polled.state, polled.lost) == (told.state, told.lost)
-        assert told.lost is None
-        found.append(told.state)
+        assert (polled.state, polled.lost) == (message.state, message.lost)
+        assert message.lost is None
+        found.append(message.state)
     assert found == states
 
 
@@ -765,11 +765,11 @@ def test_refund_of_ours_is_told_without_our_reference(shop: Shop) -> None:
     known = shop.paid()
     control(shop, names_refunds="no")
     made = shop.refund(known, yen(1_000))
-    told = only(shop.hear(2)["refund.created"])
-    assert isinstance(told, RefundUpdate)
-    assert (told.reference, told.payment_reference) == (None, None)
-    assert told.gateway_refund_id == made.gateway_refund_id
-    assert told.gateway_payment_id == known.gateway_payment_id
+    message = only(shop.hear(2)["refund.created"])
+    assert isinstance(message, RefundUpdate)
+    assert (message.reference, message.payment_reference) == (None, None)
+    assert message.gateway_refund_id == made.gateway_refund_id
+    assert message.gateway_payment_id == known.gateway_payment_id
 
 
 @pytest.mark.parametrize("answer", ["403", "429", "500"])

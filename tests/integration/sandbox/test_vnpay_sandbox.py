@@ -268,17 +268,17 @@ def test_a_doubled_parameter_is_not_opened(shop: Shop) -> None:
 def test_the_server_is_told_what_the_browser_brings(shop: Shop) -> None:
     shop.open()
     back = shop.choose("succeed", "normal")
-    (told,) = shop.heard()
-    assert told.raw_query == back.raw_query
-    assert fact_of(shop.gateway, told).state is GatewayPaymentState.PAID
+    (message,) = shop.heard()
+    assert message.raw_query == back.raw_query
+    assert fact_of(shop.gateway, message).state is GatewayPaymentState.PAID
 
 
 def test_five_copies_are_one_event(shop: Shop) -> None:
     shop.open()
     shop.choose("succeed", "duplicate")
-    told = shop.heard()
-    assert len(told) == 5
-    assert len({shop.gateway.parse_webhook(one).event_id for one in told}) == 1
+    message = shop.heard()
+    assert len(message) == 5
+    assert len({shop.gateway.parse_webhook(one).event_id for one in message}) == 1
 
 
 def test_no_webhook_is_none(shop: Shop) -> None:
@@ -309,9 +309,9 @@ def test_an_ipn_comes_again_until_00_or_02(shop: Shop, outcome: Outcome) -> None
 def test_a_forged_ipn_is_refused_every_time(shop: Shop) -> None:
     shop.open()
     shop.choose("succeed", "forged")
-    told = shop.heard()
-    assert len(told) == CALLS_IN_ALL
-    for one in told:
+    message = shop.heard()
+    assert len(message) == CALLS_IN_ALL
+    for one in message:
         with pytest.raises(WebhookRefused):
             shop.gateway.parse_webhook(one)
 
@@ -369,8 +369,8 @@ def test_a_refund_is_accepted_and_settled_after_a_while(shop: Shop) -> None:
     request = refund_of(known, 400_000, "REFUNDREFUNDREFUND22")
     first = shop.gateway.refund(request)
     assert first.state is RefundState.PENDING
-    (told,) = shop.gateway.fetch_payment(known).refunds
-    assert told.state is RefundState.PENDING
+    (message,) = shop.gateway.fetch_payment(known).refunds
+    assert message.state is RefundState.PENDING
     shop.now += timedelta(minutes=1)
     (settled,) = shop.gateway.fetch_payment(known).refunds
     assert (settled.state, settled.amount) == (RefundState.SUCCEEDED, request.amount)
@@ -462,8 +462,8 @@ def test_what_the_stand_in_knows_outlives_it(
         request = refund_of(known, 100_000, "REFUNDREFUNDREFUND22")
         accepted = shop.gateway.refund(request)
     with serving(tmp_path) as shop:
-        (told,) = shop.gateway.fetch_payment(known).refunds
-    assert told.gateway_refund_id == accepted.gateway_refund_id
+        (message,) = shop.gateway.fetch_payment(known).refunds
+    assert message.gateway_refund_id == accepted.gateway_refund_id
 
 
 # ── What happens at VNPay itself ──────────────────────────────────────────────────────────────

@@ -173,12 +173,12 @@ class Api(httpx2.BaseTransport):
         return [line for line in lines if DISPUTES not in line]
 
 
-def told(api: Api) -> PayPal:
+def gateway_for(api: Api) -> PayPal:
     return PayPal(SETTINGS, transport=api)
 
 
 def fetched(document: Document | httpx2.Response) -> PaymentUpdate:
-    return told(Api({f"GET {ORDER}": document})).fetch_payment(PAYMENT).payment
+    return gateway_for(Api({f"GET {ORDER}": document})).fetch_payment(PAYMENT).payment
 
 
 # ── Paying ────────────────────────────────────────────────────────────────────────────────────
@@ -189,7 +189,7 @@ def created(**changes: object) -> Document:
 
 def test_an_order_is_created_under_our_reference() -> None:
     api = Api({f"POST {ORDERS}": created()})
-    checkout = told(api).create_checkout(REQUEST)
+    checkout = gateway_for(api).create_checkout(REQUEST)
     assert checkout.redirect_url == "https://www.paypal.com/checkoutnow?token=1"
     assert checkout.gateway_reference == ORDER_ID
     assert checkout.expires_at == MORNING + timedelta(hours=3)
@@ -217,14 +217,14 @@ def test_an_order_is_created_under_our_reference() -> None:
 def test_a_created_order_and_its_approve_link_are_taken_too() -> None:
     links = [{"rel": "self", "href": "x"}, {"rel": "approve", "href": "https://pay.example.com"}]
     answer = httpx2.Response(201, json=created(links=links, status="CREATED"))
-    checkout = told(Api({f"POST {ORDERS}": answer})).create_checkout(REQUEST)
+    checkout = gateway_for(Api({f"POST {ORDERS}": answer})).create_checkout(REQUEST)
     assert checkout.redirect_url == "https://pay.example.com"
 
 
 @pytest.mark.parametrize("changes", [{"links": []}, {"links": None}, {"id": None}])
 def test_an_order_that_nobody_can_pay_is_no_answer(changes: Document) -> None:
     with pytest.raises(GatewayUnavailable, match="address"):
-        told(Api({f"POST {ORDERS}": created(**changes)})).create_checkout(REQUEST)
+        gateway_for(Api({f"POST {ORDERS}": created(**changes)})).create_checkout(REQUEST)
 
 
 @pytest.mark.parametrize(
@@ -234,7 +234,7 @@ def test_an_order_that_nobody_can_pay_is_no_answer(changes: Document) -> None:
 def test_amounts_have_the_decimals_of_paypal(amount: str, currency: str, value: str) -> None:
     api = Api({f"POST {ORDERS}": created()})
     request = replace(REQUEST, amount=Money.from_decimal(Decimal(amount), currency))
-    told(api).create_checkout(request)
+    gateway_for(api).create_checkout(request)
     (unit,) = json.loads(api.asked[0].content)["purchase_units"]
     assert unit["amount"] == money(value, currency)
 
@@ -246,7 +246,7 @@ def test_decimals_that_paypal_does_not_take_are_refused_by_us(amount: str, curre
     api = Api()
     request = replace(REQUEST, amount=Money.from_decimal(Decimal(amount), currency))
     with pytest.raises(GatewayRefused, match="DECIMAL_PRECISION"):
-        told(api).create_checkout(request)
+        gateway_for(api).create_checkout(request)
     assert api.asked == []
 
 
@@ -254,7 +254,7 @@ def test_dong_are_refused_by_us() -> None:
     dong = Money.from_minor_units(500_000, "VND")
     assert PayPal(SETTINGS).limits("VND") is None
     with pytest.raises(GatewayRefused, match="CURRENCY_NOT_SUPPORTED"):
-        told(Api()).create_checkout(replace(REQUEST, amount=dong))
+        gateway_for(Api()).create_checkout(replace(REQUEST, amount=dong))
 
 
 @pytest.mark.parametrize(
@@ -279,15 +279,15 @@ def test_limits(currency: str, least: str, most: str | None) -> None:
 def test_what_paypal_refuses_is_refused_with_its_code() -> None:
     api = Api({f"POST {ORDERS}": unprocessable("TRANSACTION_LIMIT_EXCEEDED")})
     with pytest.raises(GatewayRefused, match="TRANSACTION_LIMIT_EXCEEDED"):
-        told(api).create_checkout(REQUEST)
+        gateway_for(api).create_checkout(REQUEST)
     named = Api({f"POST {ORDERS}": refusal(400, "INVALID_REQUEST")})
     with pytest.raises(GatewayRefused, match="INVALID_REQUEST"):
-        told(named).create_checkout(REQUEST)
+        gateway_for(named).create_checkout(REQUEST)
 
 
 def test_a_timeout_of_create_asks_for_the_same_order_the_next_time() -> None:
     api = Api({f"POST {ORDERS}": [httpx2.ReadTimeout("lost"), created()]})
-    gateway = told(api)
+    gateway = gateway_for(api)
     with pytest.raises(GatewayUnavailable, match="ReadTimeout"):
         gateway.create_checkout(REQUEST)
     assert gateway.create_checkout(REQUEST).gateway_reference == ORDER_ID
@@ -299,7 +299,7 @@ def test_a_timeout_of_create_asks_for_the_same_order_the_next_time() -> None:
 # ── The token ─────────────────────────────────────────────────────────────────────────────────
 def test_a_token_is_fetched_once_by_many_threads() -> None:
     api = Api({f"GET {ORDER}": order("CREATED")})
-    gateway = told(api)
+    gateway = gateway_for(api)
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda _: gateway.fetch_payment(PAYMENT), range(20)))
     assert (len(api.asked), api.tokens) == (20, 1)
@@ -308,7 +308,7 @@ def test_a_token_is_fetched_once_by_many_threads() -> None:
 def test_a_token_is_replaced_before_it_ends() -> None:
     api = Api({f"GET {ORDER}": order("CREATED")})
     api.lives = 120
-    gateway = told(api)
+    gateway = gateway_for(api)
     gateway.fetch_payment(PAYMENT)
     gateway.fetch_payment(PAYMENT)
     assert api.tokens == 2
@@ -317,12 +317,12 @@ def test_a_token_is_replaced_before_it_ends() -> None:
 def test_a_refused_token_is_replaced_once() -> None:
     unauthorised = refusal(401, "AUTHENTICATION_FAILURE")
     api = Api({f"GET {ORDER}": [unauthorised, order("CREATED")]})
-    assert told(api).fetch_payment(PAYMENT).payment.state is GatewayPaymentState.OPEN
+    assert gateway_for(api).fetch_payment(PAYMENT).payment.state is GatewayPaymentState.OPEN
     tokens = [request.headers["authorization"] for request in api.asked]
     assert tokens == ["Bearer token-1", "Bearer token-2"]
     never = Api({f"GET {ORDER}": unauthorised})
     with pytest.raises(GatewayUnavailable, match="401"):
-        told(never).fetch_payment(PAYMENT)
+        gateway_for(never).fetch_payment(PAYMENT)
     assert (len(never.asked), never.tokens) == (2, 2)
 
 
@@ -344,7 +344,7 @@ def test_secrets_show_in_no_text(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "domain")
     api = Api({f"GET {ORDER}": refusal(500, "INTERNAL_SERVER_ERROR")})
     with pytest.raises(GatewayUnavailable) as caught:
-        told(api).fetch_payment(PAYMENT)
+        gateway_for(api).fetch_payment(PAYMENT)
     assert "b7e8c9" in caplog.text
     shown = repr(SETTINGS) + caplog.text + str(caught.value)
     assert SECRET not in shown
@@ -416,7 +416,7 @@ def test_a_completed_order_is_what_its_capture_says(
 
 
 @pytest.mark.parametrize(
-    ("said", "instrument"),
+    ("shown", "instrument"),
     [
         (
             {"payment_source": {"paypal": {"account_id": "QYR5Z8XDVJNXQ"}}},
@@ -428,8 +428,8 @@ def test_a_completed_order_is_what_its_capture_says(
     ],
     ids=["wallet", "payer", "card", "nothing"],
 )
-def test_an_order_says_whose_account_paid(said: Document, instrument: Instrument | None) -> None:
-    update = fetched(order("COMPLETED", capture(), **said))
+def test_an_order_says_whose_account_paid(shown: Document, instrument: Instrument | None) -> None:
+    update = fetched(order("COMPLETED", capture(), **shown))
     assert (update.instrument, update.asking_tells_instrument) == (instrument, False)
     assert "QYR5Z8XDVJNXQ" not in repr(update)
 
@@ -453,7 +453,7 @@ def test_what_was_captured_is_told_as_it_is_also_in_another_currency() -> None:
 def test_an_order_that_is_gone_has_expired() -> None:
     gone = refusal(404, "RESOURCE_NOT_FOUND", "INVALID_RESOURCE_ID")
     assert fetched(gone).state is GatewayPaymentState.EXPIRED
-    gateway = told(Api({f"GET {ORDER}": gone}))
+    gateway = gateway_for(Api({f"GET {ORDER}": gone}))
     assert gateway.complete_payment(PAYMENT).payment.state is GatewayPaymentState.EXPIRED
     paid = replace(PAYMENT, gateway_payment_id=CAPTURE_ID)
     assert gateway.fetch_payment(paid).payment.state is GatewayPaymentState.UNKNOWN
@@ -462,8 +462,8 @@ def test_an_order_that_is_gone_has_expired() -> None:
 def test_a_payment_without_an_order_is_unknown_and_nobody_is_asked() -> None:
     api = Api()
     unmade = replace(PAYMENT, gateway_reference=None)
-    assert told(api).fetch_payment(unmade).payment.state is GatewayPaymentState.UNKNOWN
-    assert told(api).complete_payment(unmade).payment.state is GatewayPaymentState.UNKNOWN
+    assert gateway_for(api).fetch_payment(unmade).payment.state is GatewayPaymentState.UNKNOWN
+    assert gateway_for(api).complete_payment(unmade).payment.state is GatewayPaymentState.UNKNOWN
     assert (api.asked, api.tokens) == ([], 0)
 
 
@@ -532,7 +532,7 @@ def test_refunds_and_disputes_come_with_the_payment() -> None:
             f"GET {DISPUTES}/PP-D-1": lost,
         }
     )
-    snapshot = told(api).fetch_payment(PAYMENT)
+    snapshot = gateway_for(api).fetch_payment(PAYMENT)
     states = [(one.gateway_refund_id, one.state, one.reference) for one in snapshot.refunds]
     assert states == [
         (REFUND_ID, RefundState.SUCCEEDED, None),
@@ -553,7 +553,7 @@ def test_refunds_and_disputes_come_with_the_payment() -> None:
 def test_an_application_that_may_not_read_disputes_still_reads_payments() -> None:
     forbidden = refusal(403, "NOT_AUTHORIZED", "PERMISSION_DENIED")
     api = Api({f"GET {ORDER}": order("COMPLETED", capture()), f"GET {DISPUTES}": forbidden})
-    snapshot = told(api).fetch_payment(PAYMENT)
+    snapshot = gateway_for(api).fetch_payment(PAYMENT)
     assert (snapshot.payment.state, snapshot.disputes) == (GatewayPaymentState.PAID, ())
     assert snapshot.unread == {"disputes"}
 
@@ -588,7 +588,7 @@ def test_captured_money_is_told_where_disputes_cannot_be_read(
             f"GET {DISPUTES}/PP-D-1": answer,
         }
     )
-    gateway = told(api)
+    gateway = gateway_for(api)
     for snapshot in (gateway.complete_payment(PAYMENT), gateway.fetch_payment(PAYMENT)):
         assert (snapshot.payment.state, snapshot.payment.amount) == (
             GatewayPaymentState.PAID,
@@ -608,7 +608,7 @@ def test_disputes_and_refunds_that_can_be_read_are_told_beside_those_that_cannot
             f"GET {DISPUTES}/PP-D-2": dispute(dispute_id="PP-D-2"),
         }
     )
-    snapshot = told(api).fetch_payment(PAYMENT)
+    snapshot = gateway_for(api).fetch_payment(PAYMENT)
     assert snapshot.payment.state is GatewayPaymentState.PAID
     assert [one.gateway_refund_id for one in snapshot.refunds] == [REFUND_ID]
     assert [one.gateway_dispute_id for one in snapshot.disputes] == ["PP-D-2"]
@@ -619,7 +619,7 @@ def test_disputes_and_refunds_that_can_be_read_are_told_beside_those_that_cannot
 def test_captured_money_is_told_where_its_refunds_cannot_be_read(payments: Document) -> None:
     told_of = order("COMPLETED", capture())
     told_of["purchase_units"][0]["payments"] |= payments
-    snapshot = told(Api({f"GET {ORDER}": told_of})).fetch_payment(PAYMENT)
+    snapshot = gateway_for(Api({f"GET {ORDER}": told_of})).fetch_payment(PAYMENT)
     is_odd = bool(payments["refunds"])
     assert snapshot.payment.state is GatewayPaymentState.PAID
     assert snapshot.unread == ({"refunds"} if is_odd else set())
@@ -627,7 +627,7 @@ def test_captured_money_is_told_where_its_refunds_cannot_be_read(payments: Docum
 
 def test_disputes_are_not_waited_for_as_long_as_money() -> None:
     api = Api({f"GET {ORDER}": order("COMPLETED", capture())})
-    told(api).fetch_payment(PAYMENT)
+    gateway_for(api).fetch_payment(PAYMENT)
     waits = [request.extensions["timeout"]["read"] for request in api.asked]
     assert waits == [20, 10]
 
@@ -635,7 +635,7 @@ def test_disputes_are_not_waited_for_as_long_as_money() -> None:
 def test_a_capture_that_does_not_exist_has_no_disputes() -> None:
     gone = refusal(404, "RESOURCE_NOT_FOUND", "INVALID_RESOURCE_ID")
     api = Api({f"GET {ORDER}": order("COMPLETED", capture()), f"GET {DISPUTES}": gone})
-    snapshot = told(api).fetch_payment(PAYMENT)
+    snapshot = gateway_for(api).fetch_payment(PAYMENT)
     assert (snapshot.disputes, snapshot.unread) == ((), frozenset())
 
 
@@ -676,7 +676,7 @@ def completing(taken: Answer | list[Answer], *orders: Document) -> tuple[Payment
     """Return what a capture came to, and what was asked for it."""
     waiting: list[Answer] = list(orders or [order("APPROVED")])
     api = Api({f"GET {ORDER}": waiting, f"POST {TAKE}": taken})
-    return told(api).complete_payment(PAYMENT).payment, api
+    return gateway_for(api).complete_payment(PAYMENT).payment, api
 
 
 def test_what_was_approved_is_captured_under_our_reference() -> None:
@@ -766,7 +766,7 @@ def test_an_attempt_after_a_refusal_has_a_name_of_its_own_and_the_same_has_the_s
     for refusals in (0, 0, 1, 1, 2):
         taken = httpx2.Response(201, json=order("COMPLETED", capture()))
         api = Api({f"GET {ORDER}": order("APPROVED"), f"POST {TAKE}": taken})
-        told(api).complete_payment(replace(PAYMENT, refusals=refusals))
+        gateway_for(api).complete_payment(replace(PAYMENT, refusals=refusals))
         names.append(api.asked[1].headers["paypal-request-id"])
     first = f"cap-{REFERENCE}"
     assert names == [first, first, f"{first}-1", f"{first}-1", f"{first}-2"]
@@ -802,7 +802,7 @@ def test_a_capture_that_was_not_made_is_repeated_once_with_the_same_id(failure: 
     assert ids == [f"cap-{REFERENCE}"] * 2
     api = Api({f"GET {ORDER}": order("APPROVED"), f"POST {TAKE}": failure})
     with pytest.raises(GatewayUnavailable):
-        told(api).complete_payment(PAYMENT)
+        gateway_for(api).complete_payment(PAYMENT)
     assert api.lines().count(f"POST {TAKE}") == 2
 
 
@@ -810,7 +810,7 @@ def test_a_busy_paypal_is_left_alone() -> None:
     busy = refusal(429, "RATE_LIMIT_REACHED")
     api = Api({f"GET {ORDER}": order("APPROVED"), f"POST {TAKE}": busy})
     with pytest.raises(GatewayUnavailable, match="429"):
-        told(api).complete_payment(PAYMENT)
+        gateway_for(api).complete_payment(PAYMENT)
     assert api.lines() == [f"GET {ORDER}", f"POST {TAKE}"]
 
 
@@ -836,7 +836,7 @@ REFUND_REQUEST = RefundRequest(
 )
 def test_a_refund_is_asked_for_under_our_reference(status: str, state: RefundState) -> None:
     api = Api({f"POST {REFUND}": httpx2.Response(201, json=refund(status=status))})
-    assert told(api).refund(REFUND_REQUEST) == RefundUpdate(
+    assert gateway_for(api).refund(REFUND_REQUEST) == RefundUpdate(
         gateway_refund_id=REFUND_ID,
         state=state,
         amount=REFUND_REQUEST.amount,
@@ -856,25 +856,25 @@ def test_a_refund_is_asked_for_under_our_reference(status: str, state: RefundSta
 
 def test_a_short_answer_to_a_refund_is_enough() -> None:
     short = {"id": REFUND_ID, "status": "PENDING"}
-    update = told(Api({f"POST {REFUND}": short})).refund(REFUND_REQUEST)
+    update = gateway_for(Api({f"POST {REFUND}": short})).refund(REFUND_REQUEST)
     assert (update.state, update.amount) == (RefundState.PENDING, REFUND_REQUEST.amount)
 
 
 def test_a_refund_that_paypal_refuses_or_does_not_answer() -> None:
     with pytest.raises(GatewayRefused, match="REFUND_AMOUNT_EXCEEDED"):
-        told(Api({f"POST {REFUND}": unprocessable("REFUND_AMOUNT_EXCEEDED")})).refund(
+        gateway_for(Api({f"POST {REFUND}": unprocessable("REFUND_AMOUNT_EXCEEDED")})).refund(
             REFUND_REQUEST
         )
     with pytest.raises(GatewayUnavailable):
-        told(Api({f"POST {REFUND}": httpx2.ReadTimeout("lost")})).refund(REFUND_REQUEST)
+        gateway_for(Api({f"POST {REFUND}": httpx2.ReadTimeout("lost")})).refund(REFUND_REQUEST)
     with pytest.raises(GatewayUnavailable, match="cannot be read"):
-        told(Api({f"POST {REFUND}": {"status": "COMPLETED"}})).refund(REFUND_REQUEST)
+        gateway_for(Api({f"POST {REFUND}": {"status": "COMPLETED"}})).refund(REFUND_REQUEST)
 
 
 def test_a_refund_of_what_was_not_captured_is_refused_by_us() -> None:
     api = Api()
     with pytest.raises(GatewayRefused, match="CAPTURE_UNKNOWN"):
-        told(api).refund(replace(REFUND_REQUEST, payment=PAYMENT))
+        gateway_for(api).refund(replace(REFUND_REQUEST, payment=PAYMENT))
     assert api.asked == []
 
 
@@ -1215,7 +1215,7 @@ def test_disputes_of_every_capture_that_brought_money_are_asked_for() -> None:
             f"GET {DISPUTES}": [{"items": [{"dispute_id": f"PP-D-{number}"}]} for number in about],
         }
     )
-    snapshot = told(api).fetch_payment(PAYMENT)
+    snapshot = gateway_for(api).fetch_payment(PAYMENT)
     assert [one.gateway_payment_id for one in snapshot.disputes] == ["CAPTURE1", "CAPTURE2"]
     lists = [one for one in api.asked if one.url.path == DISPUTES]
     assert [one.url.params["disputed_transaction_id"] for one in lists] == ["CAPTURE1", "CAPTURE2"]
@@ -1230,7 +1230,7 @@ def test_refund_that_failed_later_is_told_by_its_newest_moment(believing: PayPal
         datetime.fromisoformat(failed),
     )
     api = Api({f"GET {ORDER}": order("COMPLETED", capture(), refunds=[document])})
-    (polled,) = told(api).fetch_payment(PAYMENT).refunds
+    (polled,) = gateway_for(api).fetch_payment(PAYMENT).refunds
     assert (polled.state, polled.occurred_at, polled.stated_at) == expected
     for name, status in (("FAILED", None), ("CANCELLED", "COMPLETED")):
         message = event(f"PAYMENT.REFUND.{name}", {**document, "status": status})

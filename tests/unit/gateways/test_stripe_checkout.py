@@ -319,7 +319,7 @@ def test_konbini_is_offered_for_120_to_300000_yen(yen: int, *, is_offered: bool)
 
 
 @pytest.mark.parametrize(
-    ("wanted", "sent"),
+    ("expected", "sent"),
     [
         (timedelta(minutes=1), timedelta(minutes=35)),
         (timedelta(minutes=30), timedelta(minutes=35)),
@@ -329,10 +329,10 @@ def test_konbini_is_offered_for_120_to_300000_yen(yen: int, *, is_offered: bool)
     ],
 )
 def test_a_session_lives_30_minutes_to_24_hours_with_room_for_other_clocks(
-    wanted: timedelta, sent: timedelta
+    expected: timedelta, sent: timedelta
 ) -> None:
     gateway, server = answering((200, session()))
-    gateway.create_checkout(replace(REQUEST, expires_at=MORNING + wanted))
+    gateway.create_checkout(replace(REQUEST, expires_at=MORNING + expected))
     assert server.calls[0].parameters["expires_at"] == str(int((MORNING + sent).timestamp()))
 
 
@@ -1188,5 +1188,5 @@ def test_secrets_stand_in_no_repr_and_no_log(caplog: pytest.LogCaptureFixture) -
 def test_nothing_about_this_computer_is_sent_along() -> None:
     gateway, server = answering((200, session()))
     gateway.create_checkout(REQUEST)
-    told = json.loads(server.calls[0].headers["X-Stripe-Client-User-Agent"])
-    assert not {"telemetry_id", "platform"} & told.keys()
+    message = json.loads(server.calls[0].headers["X-Stripe-Client-User-Agent"])
+    assert not {"telemetry_id", "platform"} & message.keys()

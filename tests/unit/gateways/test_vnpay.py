@@ -281,8 +281,8 @@ def test_what_others_signed_is_believed() -> None:
     )
     accepted = httpx2.Response(200, json=OWN["refund_answer"])
     transport = httpx2.MockTransport(lambda _: accepted)
-    told = VNPay(settings, transport, lambda: NEXT_MORNING).refund(refund)
-    assert (told.state, told.gateway_refund_id) == (RefundState.PENDING, "14430000")
+    gateway_for = VNPay(settings, transport, lambda: NEXT_MORNING).refund(refund)
+    assert (gateway_for.state, gateway_for.gateway_refund_id) == (RefundState.PENDING, "14430000")
 
 
 @needs_vectors
@@ -900,8 +900,10 @@ def test_a_refund_is_never_named_as_its_payment() -> None:
     update = answering(lambda _: signed_answer(values, REFUND_RESPONSE)).refund(REFUND)
     assert update.gateway_refund_id == REFUND.reference
     assert answering(lambda _: signed_answer(values)).fetch_payment(PAYMENT).refunds == ()
-    (told,) = answering(lambda _: signed_answer(values | OURS)).fetch_payment(PAYMENT).refunds
-    assert told.gateway_refund_id == told.reference == REFUND.reference
+    (gateway_for,) = (
+        answering(lambda _: signed_answer(values | OURS)).fetch_payment(PAYMENT).refunds
+    )
+    assert gateway_for.gateway_refund_id == gateway_for.reference == REFUND.reference
 
 
 def test_an_answer_about_another_amount_is_no_answer() -> None:
