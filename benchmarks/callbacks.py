@@ -32,8 +32,9 @@ from benchmarks.sessions import OUTSIDE_DEMO, PASSWORD, Figures, Person, server,
 from domain import accounts, identity
 from domain.actors import MemberRole, user_actor
 from domain.billing_profiles import BillingProfile, ProfileKind, save_profile
-from domain.gateways.vnpay.client import VNPay, VNPaySettings
+from domain.gateways.vnpay.client import VNPay
 from domain.gateways.vnpay.fields import hash_data, sign
+from domain.gateways.vnpay.settings import VNPaySettings
 from domain.money import Money
 from domain.payments import CONSENT_VERSION, start_payment
 

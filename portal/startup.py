@@ -18,7 +18,7 @@ from domain.security import secret_keys
 from portal import demo
 from portal.exports import jobs as export_jobs
 from portal.runtime import database, mail, metrics
-from portal.runtime.gateways import gateway_names, gateways, log_gateway_faults, vault
+from portal.runtime.gateways import gateways, log_gateway_faults, vault
 from portal.runtime.settings import SettingsError
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def _payment_jobs(settings: Settings, actor: Actor) -> tuple[Job, ...]:
         return f"{count} issued"
 
     return (
-        *(_polling(name, actor) for name in gateway_names(settings)),
+        *(_polling(name, actor) for name in settings.gateways.by_name),
         Job("issue_documents", payments.CHECK_EVERY, issue),
     )
 

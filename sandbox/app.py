@@ -1,4 +1,4 @@
-"""One ASGI application for the three stand-ins, each under its own path."""
+"""One ASGI application for all stand-ins, each under its own path."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from sandbox.store import Store
 
-GATEWAYS = ("vnpay", "stripe", "paypal")
+GATEWAYS = ("vnpay", "stripe", "stripe_cards", "paypal")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Context:
 
 
 def make_app(base_url: str, portal_url: str, store: Store, folder: Path) -> Starlette:
-    """Return the application: /vnpay, /stripe, /paypal, and /health."""
+    """Return the application: a path for each gateway, and /health."""
     context = Context(base_url.rstrip("/"), portal_url.rstrip("/"), store, WebhookSender(), folder)
 
     @asynccontextmanager

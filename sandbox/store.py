@@ -6,6 +6,7 @@ import json
 import sqlite3
 import threading
 from contextlib import contextmanager
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -55,6 +56,13 @@ class Store:
         self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute("PRAGMA synchronous = NORMAL")
         self._connection.execute(_TABLE)
+        self._prefix = ""
+
+    def part(self, name: str) -> Store:
+        """Return a part of the store: its documents are apart from all others, of any kind."""
+        part = copy(self)
+        vars(part)["_prefix"] = f"{self._prefix}{name}/"
+        return part
 
     def close(self) -> None:
         """Close the file."""
@@ -64,13 +72,14 @@ class Store:
     def put(self, kind: str, key: str, document: Document) -> None:
         """Keep a document, in place of the one of that key."""
         with self._lock:
-            self._connection.execute(_PUT, (kind, key, json.dumps(document)))
+            self._connection.execute(_PUT, (self._prefix + kind, key, json.dumps(document)))
 
     def get(self, kind: str, key: str) -> Document | None:
         """Return a document, or None."""
         with self._lock:
             row = self._connection.execute(
-                "SELECT content FROM documents WHERE kind = ? AND key = ?", (kind, key)
+                "SELECT content FROM documents WHERE kind = ? AND key = ?",
+                (self._prefix + kind, key),
             ).fetchone()
         return None if row is None else json.loads(row[0])
 
@@ -101,7 +110,8 @@ class Store:
         """Return the documents of a kind that have these values at the top, oldest first."""
         with self._lock:
             rows = self._connection.execute(
-                "SELECT content FROM documents WHERE kind = ? ORDER BY number", (kind,)
+                "SELECT content FROM documents WHERE kind = ? ORDER BY number",
+                (self._prefix + kind,),
             ).fetchall()
         found = [json.loads(row[0]) for row in rows]
         return [one for one in found if all(one.get(name) == values[name] for name in values)]

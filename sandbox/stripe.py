@@ -99,9 +99,16 @@ _EXPAND_ONLY = frozenset({"expand[]"})
 
 def routes(context: Context) -> list[Route]:
     """Return the routes of the API, of the pages where customers pay, and of the dashboard."""
-    controls = Controls(context.store, "stripe", _GROUPS)
-    account = Account(context, DEMO_WEBHOOK_SECRET, controls)
-    return [*_Api(account).routes(), *Pages(account).routes(), controls.route()]
+    return account_routes(context, "stripe", DEMO_SECRET_KEY, DEMO_WEBHOOK_SECRET)
+
+
+def account_routes(
+    context: Context, name: str, secret_key: str, webhook_secret: str
+) -> list[Route]:
+    """Return the routes of one account; `name` is that of its path and of the portal's gateway."""
+    controls = Controls(context.store, name, _GROUPS)
+    account = Account(context, webhook_secret, controls, name)
+    return [*_Api(account, secret_key).routes(), *Pages(account).routes(), controls.route()]
 
 
 _Handler = Callable[[str, list[tuple[str, str]]], dict[str, Any]]
@@ -110,8 +117,9 @@ _Handler = Callable[[str, list[tuple[str, str]]], dict[str, Any]]
 class _Api:
     """Answers requests as the SDK makes them."""
 
-    def __init__(self, account: Account) -> None:
+    def __init__(self, account: Account, secret_key: str) -> None:
         self._account = account
+        self._secret_key = secret_key
 
     def routes(self) -> list[Route]:
         """Return what is understood; everything else is refused as Stripe does."""
@@ -146,7 +154,7 @@ class _Api:
             pairs = parse_qsl(text, keep_blank_values=True)
             key = request.path_params.get("id", request.path_params.get("rest", ""))
             try:
-                _check_key(request)
+                _check_key(request, self._secret_key)
                 if is_post:
                     return self._once(request, pairs, lambda: handle(key, pairs))
                 return _reply(_OK, self._expanded(handle(key, pairs), pairs))
@@ -270,9 +278,9 @@ def _unknown_url(rest: str, _pairs: list[tuple[str, str]]) -> Document:
     raise Refusal(None, f"Unrecognized request URL (/v1/{rest}).", status=_NOT_FOUND)
 
 
-def _check_key(request: Request) -> None:
+def _check_key(request: Request, secret_key: str) -> None:
     given = request.headers.get("authorization", "").encode()
-    if not hmac.compare_digest(given, f"Bearer {DEMO_SECRET_KEY}".encode()):
+    if not hmac.compare_digest(given, f"Bearer {secret_key}".encode()):
         raise Refusal(None, "Invalid API Key provided.", status=_UNAUTHORIZED)
 
 

@@ -75,10 +75,13 @@ def new_id(prefix: str) -> str:
 class Payments:
     """Sessions and payments, and the events that tell of them."""
 
-    def __init__(self, context: Context, webhook_secret: str, controls: Controls) -> None:
+    def __init__(
+        self, context: Context, webhook_secret: str, controls: Controls, name: str = "stripe"
+    ) -> None:
         self.context = context
         self.controls = controls
         self._webhook_secret = webhook_secret
+        self._name = name
         self.store = context.store
 
     def now(self) -> int:
@@ -87,7 +90,7 @@ class Payments:
 
     def url(self, path: str) -> str:
         """Return the address of one of our pages."""
-        return f"{self.context.base_url}/stripe/{path}"
+        return f"{self.context.base_url}/{self._name}/{path}"
 
     def find(self, kind: str, key: str, param: str = "id") -> Document:
         """Return an object as it stands now; refuse as Stripe does where there is none."""
@@ -132,7 +135,7 @@ class Payments:
         }
         body = json.dumps(event).encode()
         secret = _FORGERS_SECRET if delivery is Delivery.FORGED else self._webhook_secret
-        url = f"{self.context.portal_url}/webhooks/stripe"
+        url = f"{self.context.portal_url}/webhooks/{self._name}"
 
         def make() -> Message:
             headers = {

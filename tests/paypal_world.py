@@ -17,8 +17,8 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
 
 from domain.gateways.interface import InboundMessage, WebhookEvent
-from domain.gateways.paypal.api import PayPalSettings
 from domain.gateways.paypal.client import PayPal
+from domain.gateways.paypal.settings import PayPalSettings
 from sandbox import paypal as stand_in
 from sandbox.app import Context
 from sandbox.store import Store

@@ -22,6 +22,7 @@ from domain import audit, clock
 from domain.billing_profiles import current_profile
 from domain.errors import AlreadyDecided, Conflict, InvalidInput, NotFound
 from domain.gateways.interface import GatewayPaymentState, PaymentUpdate
+from domain.gateways.registry import BANK
 from domain.ledger.idempotency import request_digest
 from domain.money import MAX_PAYMENT_MICROS, Money
 from domain.payments.card_numbers import has_card_number
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 
     from domain.actors import Actor
 
-GATEWAY = "bank"
 MAX_EVIDENCE_BYTES = 5 * 1024 * 1024
 _MAX_LENGTH = 200
 _RECORDED_WITHIN = timedelta(days=366)
@@ -308,7 +308,7 @@ def _credit(session: Session, row: BankTransfer, actor: Actor) -> int:
     payment = Payment(
         account_id=row.account_id,
         reference=new_reference(),
-        gateway=GATEWAY,
+        gateway=BANK,
         is_sandbox=False,
         state=PaymentState.CREATED,
         pay_micros=row.amount_micros,

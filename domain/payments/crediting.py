@@ -11,11 +11,11 @@ from sqlalchemy import select
 from db.bulk import fetch_rows, insert_statement, update_statement
 from db.models import Dispute, Payment, PaymentState, Refund
 from domain import audit, clock, ledger
+from domain.gateways.registry import BANK
 from domain.payments.check_schedule import next_check
 from domain.payments.disputes import apply_kept_dispute
 from domain.payments.outflows import STANDING_REFUNDS, is_booked
 from domain.payments.records import (
-    BANK,
     grant_terms,
 )
 from domain.payments.refund_updates import apply_kept_refund

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from domain.gateways.registry import gateway_kinds
+
 CONSENT_VERSION = "2026-11"
 """The version of the words that a customer agrees to before paying: new words, new version."""
 
@@ -16,12 +18,9 @@ class Method:
     currency: str
 
 
-_OF_COUNTRY = {
-    "VN": (Method("vnpay", "VND"), Method("paypal", "USD")),
-    "JP": (Method("stripe", "JPY"), Method("paypal", "USD")),
-}
-
-
 def methods_of(country: str, account_currency: str) -> tuple[Method, ...]:
     """Return the methods of a billing country, the usual one first."""
-    return _OF_COUNTRY.get(country, (Method("paypal", account_currency),))
+    offers = {
+        name: kind.currency_for(country, account_currency) for name, kind in gateway_kinds().items()
+    }
+    return tuple(Method(name, currency) for name, currency in offers.items() if currency)

@@ -12,6 +12,7 @@ from db.models import Account, Payment, PaymentEvent
 from domain import audit, clock
 from domain.actors import system_actor
 from domain.gateways.interface import KnownPayment
+from domain.gateways.registry import BANK
 from domain.ledger import GrantTerms
 from domain.ledger import chart_of_accounts as chart
 from domain.ledger.journal import JournalLine, post_journal_entry
@@ -31,7 +32,6 @@ _log = logging.getLogger(__name__)
 GATEWAY_ACTOR = system_actor("gateways")
 """In whose name updates of gateways are written, whoever had the gateway asked."""
 
-BANK = "bank"
 """The gateway of payments that came on the bank account: nobody can be asked about them."""
 
 ENTRY = "entry"

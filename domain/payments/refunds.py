@@ -37,13 +37,13 @@ from domain.gateways.interface import (
     RefundState,
     RefundUpdate,
 )
+from domain.gateways.registry import BANK
 from domain.ledger.idempotency import request_digest
 from domain.money import Money
 from domain.payments.outflows import (
     lock_account,
 )
 from domain.payments.records import (
-    BANK,
     GATEWAY_ACTOR,
     add_event_once,
     known,

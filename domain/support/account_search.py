@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 
 from domain.accounts.queries import AccountChoice
+from domain.gateways.registry import gateway_names
 from domain.permissions import require
 from domain.vouchers.codes import read_code
 
@@ -30,10 +31,10 @@ _EXACT = {
     "payment": (
         "SELECT account_id, 0 FROM payments WHERE reference = upper(:payment)"
         " UNION ALL SELECT account_id, 0 FROM payments"
-        " WHERE gateway = ANY (ARRAY['bank', 'paypal', 'stripe', 'vnpay'])"
+        " WHERE gateway = ANY (:gateways)"
         " AND gateway_payment_id = :payment"
         " UNION ALL SELECT account_id, 0 FROM payments"
-        " WHERE gateway = ANY (ARRAY['bank', 'paypal', 'stripe', 'vnpay'])"
+        " WHERE gateway = ANY (:gateways)"
         " AND gateway_reference = :payment"
     ),
     "code": (
@@ -74,15 +75,18 @@ def find_accounts(session: Session, *, actor: Actor, search_text: str) -> tuple[
     name = _escaped(tidy[:_MAX_PART_LENGTH])
     is_start = 0 < len(tidy) < _SHORTEST_PART
     values |= {"name": f"{name}%" if is_start else f"%{name}%", "whole": tidy}
+    if "payment" in values:
+        values["gateways"] = list(gateway_names())
+    values["most"] = FOUND_LIMIT
     named = _NAMED_FROM_START if is_start else _NAMED
     found = " UNION ALL ".join(f"({part})" for part in [*parts, named])
-    rows = session.execute(text(_SHOW.format(found=found)), {**values, "most": FOUND_LIMIT})
+    rows = session.execute(text(_SHOW.format(found=found)), values)
     return tuple(AccountChoice(*row) for row in rows)
 
 
-def _exact_values(tidy: str) -> dict[str, str | int]:
+def _exact_values(tidy: str) -> dict[str, str | int | list[str]]:
     """Return what the words may name exactly, by the query that looks for it."""
-    values: dict[str, str | int] = {}
+    values: dict[str, str | int | list[str]] = {}
     number = tidy.removeprefix("#").lstrip()
     if number.isascii() and number.isdigit() and int(number[:19]) <= _MAX_ID:
         values["number"] = int(number[:19])

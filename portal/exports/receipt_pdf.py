@@ -19,11 +19,11 @@ from fontTools.ttLib import TTFont
 from fpdf import FPDF
 from fpdf.enums import XPos, YPos
 
+from domain.gateways.registry import BANK
 from domain.payments.receipts import CANCELLATION, CREDIT_NOTE, RECEIPT, moment
-from domain.payments.records import BANK
 from portal.ui import formats
 from portal.ui.i18n import N_, _, current_language
-from portal.ui.labels import top_up as top_up_labels
+from portal.ui.labels import gateways as gateway_labels
 
 if TYPE_CHECKING:
     from domain.payments import DocumentContent
@@ -159,7 +159,7 @@ class _Page:
     def _amounts(self) -> None:
         content = self._content
         self._heading(self._word("about"))
-        self._row(_("Method"), top_up_labels.gateway(content.gateway))
+        self._row(_("Method"), gateway_labels.title(content.gateway))
         self._row(_("Reference"), content.reference)
         self._row(_("Transaction"), content.gateway_payment_id)
         self._row(self._word("moment"), self._moment())

@@ -21,6 +21,7 @@ from starlette.routing import Route
 
 from domain.errors import BillingError
 from domain.gateways.interface import InboundMessage, KnownName, Outcome, WebhookRefused
+from domain.gateways.registry import gateway_kinds
 from domain.payments import handle_webhook, reference_of
 from domain.payments.queries import find_payment
 from domain.permissions import allows
@@ -47,7 +48,6 @@ _BODY_SECONDS = 10
 _MAX_CONCURRENT = 4
 _MAX_WAITING = 200
 """Messages of one gateway that may wait for its threads, each with its body in memory."""
-_METHODS = {"vnpay": ("GET",)}
 
 
 def routes() -> list[BaseRoute]:
@@ -82,7 +82,7 @@ class _Webhooks:
         gateway = gateway_of(request.path_params["gateway"])
         if gateway is None:
             return plain_answer(404)
-        allowed = _METHODS.get(gateway.name, ("POST",))
+        allowed = gateway_kinds()[gateway.name].webhook_methods
         if request.method not in allowed:
             return plain_answer(405, {"Allow": ", ".join(allowed)})
         try:

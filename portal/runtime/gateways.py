@@ -6,9 +6,7 @@ import logging
 from functools import cache
 from typing import TYPE_CHECKING
 
-from domain.gateways.paypal.client import PayPal
-from domain.gateways.stripe.client import StripeCheckout
-from domain.gateways.vnpay.client import VNPay
+from domain.gateways.registry import gateway_kinds
 from portal.runtime.process_state import shared
 from portal.runtime.settings import settings
 
@@ -32,13 +30,6 @@ def gateway_of(name: str) -> Gateway | None:
     return gateways().get(name)
 
 
-def gateway_names(given: Settings) -> tuple[str, ...]:
-    """Return the names of the gateways that these settings offer."""
-    chosen = given.gateways
-    offered = {"vnpay": chosen.vnpay, "stripe": chosen.stripe, "paypal": chosen.paypal}
-    return tuple(name for name, chosen in offered.items() if chosen is not None)
-
-
 def gateway_faults(given: Settings) -> tuple[str, ...]:
     """Return a sentence for each gateway that is not offered because its settings are wrong."""
     return tuple(
@@ -54,15 +45,10 @@ def log_gateway_faults(given: Settings) -> None:
 
 
 def _make() -> dict[str, Gateway]:
-    chosen = settings().gateways
-    made: dict[str, Gateway] = {}
-    if chosen.vnpay is not None:
-        made["vnpay"] = VNPay(chosen.vnpay)
-    if chosen.stripe is not None:
-        made["stripe"] = StripeCheckout(chosen.stripe)
-    if chosen.paypal is not None:
-        made["paypal"] = PayPal(chosen.paypal)
-    return made
+    kinds = gateway_kinds()
+    return {
+        name: kinds[name].connect(chosen) for name, chosen in settings().gateways.by_name.items()
+    }
 
 
 @cache

@@ -9,7 +9,7 @@ from domain.errors import RefundRefused
 from portal.runtime import database
 from portal.runtime.gateways import gateway_of
 from portal.ui.i18n import _
-from portal.ui.labels import top_up as top_up_labels
+from portal.ui.labels import gateways as gateway_labels
 
 
 def send_refund(gateway_name: str, refund_id: int | None) -> str:
@@ -18,7 +18,7 @@ def send_refund(gateway_name: str, refund_id: int | None) -> str:
     Raises RefundRefused where the gateway does not pay it.
     """
     gateway = gateway_of(gateway_name)
-    name, state = top_up_labels.gateway(gateway_name), ""
+    name, state = gateway_labels.title(gateway_name), ""
     if gateway_name == "bank":
         return _("The refund was requested. Pay it from the bank account, and record the payout.")
     if gateway is not None and refund_id is not None:

@@ -20,6 +20,7 @@ from domain import jobs, ledger, outbox
 from domain.actors import Actor, ActorKind, system_actor
 from domain.errors import NotAuthorised
 from domain.gateways.vnpay import client as vnpay
+from domain.gateways.vnpay import settings
 from domain.jobs import Job, JobRunner, purge_usage_keys, standard_jobs
 from domain.outbox import Delivery
 from domain.payments import check_due
@@ -306,9 +307,9 @@ def test_silent_mail_server_and_silent_gateway_hold_up_nothing(
     runner.stop()
 
 
-def _vnpay_at(port: int) -> vnpay.VNPaySettings:
+def _vnpay_at(port: int) -> settings.VNPaySettings:
     address = f"http://127.0.0.1:{port}"
-    return vnpay.VNPaySettings("TESTTMN1", "secret", address, address, is_sandbox=False)
+    return settings.VNPaySettings("TESTTMN1", "secret", address, address, is_sandbox=False)
 
 
 def _sender(port: int) -> Callable[[outbox.Mail], None]:

@@ -28,11 +28,13 @@ from domain.gateways.interface import (
     PaymentUpdate,
     Snapshot,
 )
-from domain.gateways.paypal.api import PayPalSettings
 from domain.gateways.paypal.client import PayPal
-from domain.gateways.stripe.client import StripeCheckout, StripeSettings
-from domain.gateways.vnpay.client import VNPay, VNPaySettings
+from domain.gateways.paypal.settings import PayPalSettings
+from domain.gateways.stripe.client import StripeCheckout
+from domain.gateways.stripe.settings import StripeSettings
+from domain.gateways.vnpay.client import VNPay
 from domain.gateways.vnpay.fields import hash_data, sign
+from domain.gateways.vnpay.settings import VNPaySettings
 from domain.money import Money
 from domain.payments import check_payment, give_up, process_webhook
 from domain.payments.gateway_updates import apply_updates

@@ -35,8 +35,9 @@ from domain.gateways.interface import (
     PaymentUpdate,
     Snapshot,
 )
-from domain.gateways.vnpay.client import VNPay, VNPaySettings
+from domain.gateways.vnpay.client import VNPay
 from domain.gateways.vnpay.fields import hash_data, sign
+from domain.gateways.vnpay.settings import VNPaySettings
 from domain.money import Money
 from domain.payments import check_due, check_payment, give_up, open_checkout, process_webhook
 from domain.payments.gateway_updates import apply_updates

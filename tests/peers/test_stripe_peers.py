@@ -30,7 +30,8 @@ from domain.gateways.interface import (
     RefundState,
     WebhookRefused,
 )
-from domain.gateways.stripe.client import StripeCheckout, StripeSettings
+from domain.gateways.stripe.client import StripeCheckout
+from domain.gateways.stripe.settings import StripeSettings
 from domain.money import Money
 from sandbox.stripe_payments import signature
 

@@ -24,8 +24,9 @@ from domain.gateways.interface import (
     RefundState,
     WebhookRefused,
 )
-from domain.gateways.vnpay.client import VNPay, VNPaySettings
+from domain.gateways.vnpay.client import VNPay
 from domain.gateways.vnpay.fields import QUERY_RESPONSE, hash_data, sign
+from domain.gateways.vnpay.settings import VNPaySettings
 from domain.money import Money
 from sandbox import vnpay as stand_in
 

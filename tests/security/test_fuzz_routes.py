@@ -21,6 +21,7 @@ from portal.runtime import gateways as offered
 from portal.runtime.settings import settings
 from tests.conftest import SYSTEM, TestClock
 from tests.support.asgi_calls import Answer, Sent, call
+from tests.support.chosen_gateways import ChosenGateways
 from tests.support.fuzzed_portal import FORGETFUL, PASSWORD, open_portal
 from tests.support.odd_requests import HERE, MARKUP, PLACEHOLDER, ROUTES, Asked
 from tests.support.rich_history import rich_history, session_info
@@ -155,7 +156,7 @@ def faults_of(answer: Answer, secrets: list[str]) -> Iterator[str]:
 
 def secrets_of(portal: FuzzedPortal) -> list[str]:
     """Return everybody's session tokens, and what the settings keep to themselves."""
-    chosen = settings().gateways
+    chosen = ChosenGateways(settings().gateways)
     assert chosen.vnpay
     assert chosen.stripe
     assert chosen.paypal

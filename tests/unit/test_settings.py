@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given, strategies
 
-from domain.gateways.paypal.client import PayPal
-from domain.gateways.stripe.client import StripeCheckout
-from domain.gateways.vnpay.client import VNPay
+from domain.gateways.registry import gateway_kinds
 from domain.security.keyring import Keyring, UnknownKey
-from portal.runtime.gateway_settings import _DEMO_SECRETS
-from portal.runtime.gateways import gateway_faults, gateway_names
+from portal.runtime.gateways import gateway_faults
 from portal.runtime.settings import SettingsError, load_settings
-from sandbox import stripe, vnpay
+from sandbox import stripe, stripe_cards, vnpay
+from tests.support.chosen_gateways import ChosenGateways
 from tests.support.environment import OUTSIDE_DEMO
 from tests.support.environment import SECRET_KEY as KEY
 
@@ -267,6 +265,10 @@ def test_trusted_proxies_are_addresses_networks_or_none(
 # ── Gateways ──────────────────────────────────────────────────────────────────────────────────
 VNPAY = {"VNPAY_TMN_CODE": "OURTMN01", "VNPAY_HASH_SECRET": "our-secret"}
 STRIPE = {"STRIPE_SECRET_KEY": "sk_live_ours", "STRIPE_WEBHOOK_SECRETS": "whsec_a, whsec_b"}
+STRIPE_CARDS = {
+    "STRIPE_CARDS_SECRET_KEY": "sk_live_cards",
+    "STRIPE_CARDS_WEBHOOK_SECRETS": "whsec_c",
+}
 PAYPAL = {
     "PAYPAL_CLIENT_ID": "our-client",
     "PAYPAL_CLIENT_SECRET": "our-client-secret",
@@ -275,7 +277,8 @@ PAYPAL = {
 
 
 def test_a_demo_has_stand_ins_with_test_money() -> None:
-    gateways = load_settings({"PORT": "9000"}).gateways
+    settings = load_settings({"PORT": "9000"}).gateways
+    gateways = ChosenGateways(settings)
     assert gateways.vnpay is not None
     assert gateways.stripe is not None
     assert gateways.paypal is not None
@@ -286,18 +289,18 @@ def test_a_demo_has_stand_ins_with_test_money() -> None:
     assert gateways.vnpay.is_sandbox
     assert gateways.stripe.is_sandbox
     assert gateways.paypal.is_sandbox
-    assert (gateways.sandbox_url, gateways.sandbox_port) == ("http://localhost:9001", 9001)
+    assert (settings.sandbox_url, settings.sandbox_port) == ("http://localhost:9001", 9001)
 
 
 def test_outside_the_demo_a_gateway_without_keys_is_not_offered() -> None:
     gateways = load_settings(SERVED).gateways
-    offered = (gateways.vnpay, gateways.stripe, gateways.paypal)
-    assert offered == (None, None, None)
+    assert gateways.by_name == {}
     assert (gateways.sandbox_url, gateways.sandbox_port) == (None, None)
 
 
 def test_with_keys_the_real_gateways_are_spoken_to() -> None:
-    gateways = load_settings({**SERVED, **VNPAY, **STRIPE, **PAYPAL}).gateways
+    settings = load_settings({**SERVED, **VNPAY, **STRIPE, **PAYPAL}).gateways
+    gateways = ChosenGateways(settings)
     assert gateways.vnpay is not None
     assert gateways.stripe is not None
     assert gateways.paypal is not None
@@ -307,7 +310,7 @@ def test_with_keys_the_real_gateways_are_spoken_to() -> None:
     assert gateways.paypal.api_base == "https://api-m.paypal.com"
     real = (gateways.vnpay, gateways.stripe, gateways.paypal)
     assert [gateway.is_sandbox for gateway in real] == [False, False, False]
-    assert gateways.sandbox_url is None
+    assert settings.sandbox_url is None
 
 
 def test_a_provider_s_own_sandbox_is_known_as_one() -> None:
@@ -316,7 +319,9 @@ def test_a_provider_s_own_sandbox_is_known_as_one() -> None:
         "STRIPE_SECRET_KEY": "sk_test_ours",
         "PAYPAL_API_URL": "https://api-m.sandbox.paypal.com",
     }
-    gateways = load_settings({**SERVED, **VNPAY, **STRIPE, **PAYPAL, **changed}).gateways
+    gateways = ChosenGateways(
+        load_settings({**SERVED, **VNPAY, **STRIPE, **PAYPAL, **changed}).gateways
+    )
     assert gateways.vnpay is not None
     assert gateways.stripe is not None
     assert gateways.paypal is not None
@@ -326,25 +331,25 @@ def test_a_provider_s_own_sandbox_is_known_as_one() -> None:
 
 
 def test_in_a_demo_one_gateway_may_be_real() -> None:
-    gateways = load_settings(STRIPE).gateways
+    gateways = ChosenGateways(load_settings(STRIPE).gateways)
     assert gateways.stripe is not None
     assert gateways.vnpay is not None
     assert not gateways.stripe.is_sandbox
     assert gateways.vnpay.is_sandbox
 
 
-EACH = {"vnpay": VNPAY, "stripe": STRIPE, "paypal": PAYPAL}
+EACH = {"vnpay": VNPAY, "stripe": STRIPE, "stripe_cards": STRIPE_CARDS, "paypal": PAYPAL}
+ALL_KEYS = {name: value for keys in EACH.values() for name, value in keys.items()}
 
 
 def offered(gateways: GatewaySettings) -> set[str]:
-    made = {"vnpay": gateways.vnpay, "stripe": gateways.stripe, "paypal": gateways.paypal}
-    return {name for name, settings in made.items() if settings is not None}
+    return set(gateways.by_name)
 
 
 def left_out(gateway: str, **changed: str) -> str:
     """Return why that gateway is not offered, while the others are."""
-    settings = load_settings({**SERVED, **VNPAY, **STRIPE, **PAYPAL, **changed})
-    assert offered(settings.gateways) == set(gateway_names(settings)) == set(EACH) - {gateway}
+    settings = load_settings({**SERVED, **ALL_KEYS, **changed})
+    assert offered(settings.gateways) == set(EACH) - {gateway}
     (shown,) = gateway_faults(settings)
     assert shown.startswith(f"The gateway {gateway} is not offered: ")
     secrets = [value for value in changed.values() if value.strip(" ,")]
@@ -364,11 +369,11 @@ def test_gateway_with_wrong_key_leaves_the_others(gateway: str, name: str, value
     ("gateway", "name"), [(gateway, name) for gateway, keys in EACH.items() for name in keys]
 )
 def test_demo_s_keys_are_refused_wherever_they_are_given(gateway: str, name: str) -> None:
-    known = _DEMO_SECRETS[name]
+    known = gateway_kinds()[gateway].demo_values[name]
     for value in (known, f"{known},", f"whsec_ours, {known}", f"{known},whsec_ours"):
         shown = left_out(gateway, **{name: value})
         assert f"{name} is the demo's, which everybody knows" in shown
-    in_demo = load_settings({**EACH[gateway], name: known}).gateways
+    in_demo = load_settings({"STRIPE_CARDS": "1", **EACH[gateway], name: known}).gateways
     assert offered(in_demo) == set(EACH) - {gateway}
 
 
@@ -394,16 +399,14 @@ def test_gateway_with_wrong_setting_leaves_the_others(gateway: str, name: str, v
 
 def test_empty_parts_of_a_list_of_secrets_are_dropped() -> None:
     listed = {**STRIPE, "STRIPE_WEBHOOK_SECRETS": ",whsec_a,, whsec_b ,"}
-    gateways = load_settings({**SERVED, **listed}).gateways
+    gateways = ChosenGateways(load_settings({**SERVED, **listed}).gateways)
     assert gateways.stripe is not None
     assert gateways.stripe.webhook_secrets == ("whsec_a", "whsec_b")
 
 
 @given(
     strategies.dictionaries(
-        strategies.sampled_from(
-            [*VNPAY, *STRIPE, *PAYPAL, "VNPAY_PAY_URL", "VNPAY_API_URL", "PAYPAL_API_URL"]
-        ),
+        strategies.sampled_from([*ALL_KEYS, "VNPAY_PAY_URL", "VNPAY_API_URL", "PAYPAL_API_URL"]),
         strategies.text(max_size=30)
         | strategies.builds(
             "{}://{}".format,
@@ -418,16 +421,12 @@ def test_whatever_gateways_are_given_the_portal_starts_with_the_rest(
     changed: dict[str, str], environment: dict[str, str]
 ) -> None:
     """What is offered can be made: settings that a gateway refuses are named, and left out."""
-    settings = load_settings({**environment, **VNPAY, **STRIPE, **PAYPAL, **changed})
+    settings = load_settings({**environment, **ALL_KEYS, **changed})
     gateways = settings.gateways
     for name in set(EACH) - offered(gateways) - set(gateways.faults):
         assert not any(changed.get(key, "given").strip() for key in EACH[name])
-    if gateways.vnpay is not None:
-        VNPay(gateways.vnpay)
-    if gateways.stripe is not None:
-        StripeCheckout(gateways.stripe)
-    if gateways.paypal is not None:
-        PayPal(gateways.paypal)
+    for name, chosen in gateways.by_name.items():
+        assert gateway_kinds()[name].connect(chosen).name == name
 
 
 def test_keys_of_gateways_are_not_printed() -> None:
@@ -437,10 +436,13 @@ def test_keys_of_gateways_are_not_printed() -> None:
 
 
 def test_the_stand_ins_know_the_demo_s_keys() -> None:
-    gateways = load_settings({}).gateways
+    gateways = ChosenGateways(load_settings({"STRIPE_CARDS": "1"}).gateways)
     assert gateways.vnpay is not None
     assert gateways.stripe is not None
+    assert gateways.stripe_cards is not None
     assert gateways.paypal is not None
+    assert gateways.stripe_cards.secret_key == stripe_cards.DEMO_SECRET_KEY
+    assert gateways.stripe_cards.webhook_secrets == (stripe_cards.DEMO_WEBHOOK_SECRET,)
     assert gateways.vnpay.tmn_code == vnpay.DEMO_TMN_CODE
     assert gateways.vnpay.hash_secret == vnpay.DEMO_HASH_SECRET
     assert gateways.stripe.secret_key == stripe.DEMO_SECRET_KEY

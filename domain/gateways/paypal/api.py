@@ -6,9 +6,8 @@ import json
 import logging
 import threading
 import time
-from dataclasses import dataclass, field
-from typing import Any
-from urllib.parse import urlsplit
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import httpx2
 
@@ -19,6 +18,9 @@ from domain.gateways.interface import (
     GatewayUnavailable,
 )
 
+if TYPE_CHECKING:
+    from domain.gateways.paypal.settings import PayPalSettings
+
 _log = logging.getLogger(__name__)
 MAX_TEXT_LENGTH = 127
 NAME = "paypal"
@@ -26,30 +28,8 @@ _TIMEOUT = httpx2.Timeout(20, connect=5)
 # Money that was captured does not wait long for what else there is to say of it.
 FOLLOW_UP_TIMEOUT = httpx2.Timeout(10, connect=5)
 _MAX_ANSWER_LENGTH = 1024 * 1024
-_LOOPBACK = frozenset(("localhost", "127.0.0.1", "::1"))
 _NANOSECONDS = 1_000_000_000
 _TOKEN_MARGIN_SECONDS = 120
-
-
-@dataclass(frozen=True, slots=True)
-class PayPalSettings:
-    """An application's keys, its webhook's identifier, the API's address, and the shop's name.
-
-    `api_base` is https://api-m.paypal.com, its sandbox's, or a stand-in on this computer.
-    """
-
-    client_id: str
-    client_secret: str = field(repr=False)
-    webhook_id: str = field(repr=False)
-    api_base: str
-    is_sandbox: bool
-    brand_name: str
-
-    @property
-    def has_stand_in(self) -> bool:
-        """Whether PayPal is played by a stand-in on this computer."""
-        parts = urlsplit(self.api_base)
-        return self.is_sandbox and parts.scheme == "http" and parts.hostname in _LOOPBACK
 
 
 @dataclass(frozen=True, slots=True)

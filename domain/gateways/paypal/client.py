@@ -42,7 +42,6 @@ from domain.gateways.paypal.api import (
     NAME,
     ApiAnswer,
     PayPalApi,
-    PayPalSettings,
 )
 from domain.gateways.paypal.certificates import PublicCertificates, SandboxCertificates
 from domain.gateways.paypal.webhooks import WebhookVerifier
@@ -60,6 +59,7 @@ if TYPE_CHECKING:
         RefundUpdate,
     )
     from domain.gateways.paypal.certificates import Certificates
+    from domain.gateways.paypal.settings import PayPalSettings
     from domain.money import Money
 
 

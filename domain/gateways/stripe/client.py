@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -38,11 +37,11 @@ from domain.gateways.interface import (
     WebhookEvent,
     WebhookRefused,
 )
+from domain.gateways.stripe.settings import NAME
 from domain.gateways.stripe.updates import (
     BAD_REQUEST,
     EVENT_READERS,
     KONBINI_CURRENCY,
-    NAME,
     PAYMENT_REFERENCE,
     REFUND_REFERENCE,
     STATUSES,
@@ -72,6 +71,7 @@ if TYPE_CHECKING:
         KnownPayment,
         RefundRequest,
     )
+    from domain.gateways.stripe.settings import StripeSettings
 
 
 _CONNECT_SECONDS, _READ_SECONDS = 5, 20
@@ -103,23 +103,9 @@ _TOO_MANY, _CONFLICT, _SERVER_ERROR = 429, 409, 500
 stripe.enable_telemetry = False
 
 
-@dataclass(frozen=True, slots=True)
-class StripeSettings:
-    """The keys of an account and Stripe's address.
-
-    While a webhook secret is exchanged for another, both are there: either may have signed.
-    """
-
-    secret_key: str = field(repr=False)
-    webhook_secrets: tuple[str, ...] = field(repr=False)
-    api_base: str
-    is_sandbox: bool
-
-
 class StripeCheckout:
     """The gateway; safe to use from many threads."""
 
-    name = NAME
     tells_latest_refund_only = False
 
     def __init__(
@@ -142,13 +128,19 @@ class StripeCheckout:
         )
 
     @property
+    def name(self) -> str:
+        """The gateway's name: one account for each."""
+        return self._settings.name
+
+    @property
     def is_sandbox(self) -> bool:
         """Whether it speaks to a sandbox."""
         return self._settings.is_sandbox
 
     def limits(self, currency: str) -> Limits | None:
         """Return what Stripe takes at once; None for currencies that it is not asked for."""
-        if currency not in _MIN_AMOUNTS:
+        allowed = self._settings.currencies
+        if currency not in _MIN_AMOUNTS or (allowed is not None and currency not in allowed):
             return None
         return Limits(
             Money.from_minor_units(_MIN_AMOUNTS[currency], currency),
@@ -255,13 +247,13 @@ class StripeCheckout:
     def _with_what_followed(self, update: PaymentUpdate, payment_intent: str) -> Snapshot:
         client = self._follow_up_client
         refunds, refunds_unread = read_each(
-            NAME,
+            self.name,
             "refunds",
             _pages(client.v1.refunds.list, payment_intent),
             lambda found: (refund_update(found),),
         )
         disputes, disputes_unread = read_each(
-            NAME,
+            self.name,
             "disputes",
             _pages(client.v1.disputes.list, payment_intent),
             lambda found: (dispute_update(found),),

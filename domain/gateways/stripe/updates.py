@@ -27,6 +27,7 @@ from domain.gateways.interface import (
     RefundState,
     RefundUpdate,
 )
+from domain.gateways.stripe.settings import NAME
 from domain.money import Money
 
 if TYPE_CHECKING:
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
         KnownPayment,
     )
 
-NAME = "stripe"
 KONBINI_CURRENCY = "JPY"
 _JAPAN = ZoneInfo("Asia/Tokyo")
 _MAX_TIME_LENGTH = 12

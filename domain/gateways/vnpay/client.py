@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -88,6 +88,7 @@ if TYPE_CHECKING:
         KnownPayment,
         RefundRequest,
     )
+    from domain.gateways.vnpay.settings import VNPaySettings
 
 
 _VERSION = "2.1.0"
@@ -106,18 +107,6 @@ _ANSWERS = {
     Outcome.MALFORMED: ("99", "Input data required"),
     Outcome.UNAVAILABLE: ("99", "Unknown error"),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class VNPaySettings:
-    """A terminal and its secret, VNPay's two addresses, and the address of our server."""
-
-    tmn_code: str
-    hash_secret: str = field(repr=False)
-    pay_url: str
-    api_url: str
-    is_sandbox: bool
-    server_ip: str = "127.0.0.1"
 
 
 def _now() -> datetime:

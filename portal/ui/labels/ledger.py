@@ -10,6 +10,7 @@ from domain.accounts import queries
 from portal.runtime import database
 from portal.ui import formats
 from portal.ui.i18n import N_, _, ngettext
+from portal.ui.labels import gateways as gateway_labels
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -78,13 +79,9 @@ _OUTFLOWS = {
 
 _SOURCES = {
     "system": N_("System"),
-    "bank": N_("Bank transfer"),
     "voucher": N_("Voucher"),
     "plan": N_("Plan"),
     "adjustment": N_("Goodwill"),
-    "vnpay": "VNPay",
-    "stripe": "Stripe",
-    "paypal": "PayPal",
 }
 
 
@@ -144,7 +141,7 @@ def reason(code: str) -> str:
 
 def source(code: str) -> str:
     """Return what moved the money or used the credit; resources keep their own names."""
-    return _(_SOURCES[code]) if code in _SOURCES else code
+    return _(_SOURCES[code]) if code in _SOURCES else gateway_labels.title(code)
 
 
 def service(slug: str) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from domain.errors import BillingError, InvalidInput, RefundRefused
 from domain.gateways.interface import GatewayRefused, GatewayUnavailable
+from domain.gateways.registry import reviews_payments
 from domain.money import Money, currency_exponent
 from domain.payments import PaymentState
 from domain.payments.queries import PaymentStatus
@@ -14,6 +15,7 @@ from domain.payments.review_cases import REFUSED_BY_STAFF
 from portal.ui import formats
 from portal.ui.i18n import N_, _
 from portal.ui.labels import errors as error_labels
+from portal.ui.labels import gateways as gateway_labels
 from portal.ui.labels import ledger as ledger_labels
 from portal.ui.labels.forms import wait_text
 
@@ -23,19 +25,6 @@ if TYPE_CHECKING:
     from domain.payments.queries import PaymentView
     from portal.shell.page_context import PageContext
 
-_GATEWAYS = {
-    "vnpay": N_("VNPay"),
-    "stripe": N_("Stripe"),
-    "paypal": N_("PayPal"),
-    "bank": N_("Bank transfer"),
-}
-_ACCEPTED = {
-    "vnpay": N_("Local ATM cards, banking apps, and credit cards (Visa, Master, JCB, UnionPay)."),
-    "stripe": N_(
-        "Major international cards (Visa, Master, JCB, American Express) and convenience stores."
-    ),
-    "paypal": N_("PayPal balance or linked cards."),
-}
 _EXAMPLE_COINS = 500_000
 """Of the smallest coin: 250,000 dong, 2,500.00 dollars."""
 
@@ -154,16 +143,6 @@ _CONFLICTS = {
 }
 
 
-def gateway(name: str) -> str:
-    """Return what people call a gateway."""
-    return _(_GATEWAYS.get(name, name))
-
-
-def accepted(name: str) -> str:
-    """Return what a gateway accepts."""
-    return _(_ACCEPTED.get(name, ""))
-
-
 def status(code: str) -> str:
     """Return one of the three statuses of the history."""
     return _(_STATUSES.get(code, code))
@@ -225,7 +204,7 @@ def is_review_of_gateway(state: str, gateway_name: str) -> bool:
     PayPal's payments await nothing else. At other gateways such a payment is promised, and still
     to be paid at a store.
     """
-    return state == "awaiting" and gateway_name == "paypal"
+    return state == "awaiting" and reviews_payments(gateway_name)
 
 
 def under_way(state: str, gateway_name: str) -> str:
@@ -254,7 +233,7 @@ def dispute_reason(code: str | None) -> str:
 def decline(payment: PaymentView) -> str:
     """Return that a payment was declined, with the reason where customers can use it."""
     why = _DECLINES.get(payment.code or "")
-    name = gateway(payment.gateway)
+    name = gateway_labels.title(payment.gateway)
     if why is None:
         return _("{gateway} declined this payment. Nothing was charged.").format(gateway=name)
     text = _("{gateway} declined this payment: {reason}. Nothing was charged.")
@@ -307,7 +286,7 @@ def _of_gateway(error: GatewayUnavailable | GatewayRefused) -> str:
         text = _("{gateway} does not answer right now. Nothing was charged. Try again.")
     else:
         text = _("{gateway} does not take this payment. Nothing was charged.")
-    return text.format(gateway=gateway(error.gateway))
+    return text.format(gateway=gateway_labels.title(error.gateway))
 
 
 def refusal(error: BillingError, currency: str | None = None) -> str:
@@ -318,7 +297,7 @@ def refusal(error: BillingError, currency: str | None = None) -> str:
         return _of_gateway(error)
     if isinstance(error, RefundRefused):
         text = _("{gateway} refused the refund, and its credit was restored.")
-        return text.format(gateway=gateway(error.gateway))
+        return text.format(gateway=gateway_labels.title(error.gateway))
     if error.code == "rate_limited":
         return wait_text(getattr(error, "retry_after_seconds", 0))
     conflict = _CONFLICTS.get(getattr(error, "reason", "")) or _CODES.get(error.code)

@@ -11,6 +11,7 @@ import pyarrow as pa
 import streamlit as st
 
 from domain.errors import InvalidInput
+from domain.gateways.registry import gateway_names
 from domain.history.cursors import HistoryCursor
 from domain.history.pages import history_view
 from domain.history.rows import (
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from domain.ledger.balances import AccountSummary
     from portal.shell.page_context import PageContext
 
-_OTHER_SERVICES = ("vnpay", "stripe", "paypal", "bank", "system")
 _FILTERS = ("service", "status", "kind", "from", "to", "zone", "text")
 _PLACES = ("older", "newer")
 _LONG = "long_history"
@@ -93,7 +93,7 @@ def _filters(context: PageContext) -> HistoryFilter:
     with st.expander(_("Filters"), expanded=True, icon=":material/filter_list:", key="filters"):
         with st.container(horizontal=True):
             services = _choice(
-                _("Service"), "service", [*names, *_OTHER_SERVICES], ledger_labels.service
+                _("Service"), "service", [*names, *gateway_names(), "system"], ledger_labels.service
             )
             statuses = _choice(_("Status"), "status", list(HistoryStatus), ledger_labels.status)
             kinds = _choice(_("Kind"), "kind", list(HISTORY_KINDS), ledger_labels.kind)

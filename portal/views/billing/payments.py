@@ -14,6 +14,7 @@ from portal.runtime import database
 from portal.ui import checked, formats, payment_documents, query_params
 from portal.ui.formats import plain
 from portal.ui.i18n import _, ngettext
+from portal.ui.labels import gateways as gateway_labels
 from portal.ui.labels import top_up as top_up_labels
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def _table(context: PageContext, rows: Sequence[PaymentView]) -> None:
             status: [top_up_labels.status(row.status) for row in rows],
             _("Detail"): [top_up_labels.state(row) for row in rows],
             _("Credited"): [_credited(row) for row in rows],
-            _("Method"): [top_up_labels.gateway(row.gateway) for row in rows],
+            _("Method"): [gateway_labels.title(row.gateway) for row in rows],
             _("Receipt"): [_receipt(row) for row in rows],
             _("Reference"): [row.reference for row in rows],
             # The longest, and the one that is missed least where it ends beyond the edge.

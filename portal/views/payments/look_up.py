@@ -14,6 +14,7 @@ from domain.payments.reviews import count_waiting
 from portal.runtime import database
 from portal.ui import formats, query_params
 from portal.ui.i18n import _
+from portal.ui.labels import gateways as gateway_labels
 from portal.ui.labels import top_up as top_up_labels
 from portal.views.payments import discrepancies, payouts, unmatched
 
@@ -67,7 +68,7 @@ def draw(context: PageContext) -> None:
             _("Amount"): [formats.money(row.pay) for row in found],
             _("Status"): [top_up_labels.status(row.status) for row in found],
             _("Detail"): [top_up_labels.state(row) for row in found],
-            _("Method"): [top_up_labels.gateway(row.gateway) for row in found],
+            _("Method"): [gateway_labels.title(row.gateway) for row in found],
             _("Reference"): [row.reference for row in found],
         }
     )

@@ -9,8 +9,8 @@ import streamlit as st
 
 from domain import payments
 from domain.errors import BillingError
+from domain.gateways.registry import BANK
 from domain.payments.payout_queries import list_payouts
-from domain.payments.records import BANK
 from domain.permissions import allows
 from domain.validation import MAX_REASON_LENGTH
 from portal.runtime import database
@@ -18,6 +18,7 @@ from portal.shell.display_names import naming
 from portal.ui import approval_buttons, formats
 from portal.ui.formats import plain
 from portal.ui.i18n import _
+from portal.ui.labels import gateways as gateway_labels
 from portal.ui.labels import top_up as top_up_labels
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def _one(context: PageContext, payout: PayoutView, name: Callable[[str | None], 
     st.subheader(_("Refund waiting for payout") if is_transfer else _("Refund without an answer"))
     if not is_transfer:
         text = _("{gateway} never said whether it paid this. Look it up there, then decide.")
-        st.markdown(plain(text.format(gateway=top_up_labels.gateway(payout.gateway))))
+        st.markdown(plain(text.format(gateway=gateway_labels.title(payout.gateway))))
     lines = {
         _("Amount"): formats.money(payout.amount),
         _("Reason"): payout.reason,
@@ -131,7 +132,7 @@ def draw_all(context: PageContext) -> None:
             _("Requested"): [context.date_time(each.requested_at) for each in found],
             _("Account"): [f"{each.account_name} · {each.account_id}" for each in found],
             _("Amount"): [formats.money(each.amount) for each in found],
-            _("Method"): [top_up_labels.gateway(each.gateway) for each in found],
+            _("Method"): [gateway_labels.title(each.gateway) for each in found],
             _("Reason"): [each.reason for each in found],
             _("Payment"): [f"/payments?ref={each.payment_reference}" for each in found],
         }

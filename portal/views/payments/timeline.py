@@ -17,6 +17,7 @@ from portal.shell.display_names import naming
 from portal.ui import formats, payment_documents, query_params
 from portal.ui.formats import plain
 from portal.ui.i18n import _
+from portal.ui.labels import gateways as gateway_labels
 from portal.ui.labels import payments as payment_labels
 from portal.ui.labels import top_up as top_up_labels
 from portal.views.payments import decision, payouts, refunding
@@ -100,7 +101,7 @@ def _facts(context: PageContext, payment: PaymentView) -> dict[str, str]:
         _("Payment"): payment.reference,
         _("Account"): str(payment.account_id),
         _("Status"): f"{top_up_labels.status(payment.status)} · {top_up_labels.state(payment)}",
-        _("Method"): top_up_labels.gateway(payment.gateway),
+        _("Method"): gateway_labels.title(payment.gateway),
         _("Credited transaction"): payment.gateway_payment_id or _("none yet"),
         _("Amount"): formats.money(payment.pay),
         **top_up_labels.credit(payment),
@@ -151,7 +152,7 @@ def _ask(context: PageContext, found: PaymentTimeline) -> None:
     gateway = gateway_of(payment.gateway)
     if gateway is None:
         return
-    with st.spinner(_("Asking {gateway}…").format(gateway=top_up_labels.gateway(payment.gateway))):
+    with st.spinner(_("Asking {gateway}…").format(gateway=gateway_labels.title(payment.gateway))):
         payments.check_payment(
             database.sessions(context.visitor.actor),
             gateway=gateway,

@@ -10,7 +10,7 @@ import streamlit as st
 from portal.ui import formats
 from portal.ui.formats import plain
 from portal.ui.i18n import _
-from portal.ui.labels import top_up as top_up_labels
+from portal.ui.labels import gateways as gateway_labels
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,7 +30,7 @@ def draw(context: PageContext, found: Sequence[UnmatchedWebhook]) -> None:
     table = pa.table(
         {
             _("Received"): [context.date_time(each.received_at) for each in found],
-            _("Method"): [top_up_labels.gateway(each.gateway) for each in found],
+            _("Method"): [gateway_labels.title(each.gateway) for each in found],
             _("Event"): [each.event_type for each in found],
             _("Event ID"): [each.event_id for each in found],
         }

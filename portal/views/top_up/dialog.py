@@ -32,6 +32,7 @@ from portal.ui.formats import plain
 from portal.ui.fragments import redraw_fragment
 from portal.ui.i18n import _, current_language
 from portal.ui.labels import errors as error_labels
+from portal.ui.labels import gateways as gateway_labels
 from portal.ui.labels import top_up as top_up_labels
 from portal.ui.urls import payment_path
 
@@ -269,7 +270,7 @@ def _method(context: PageContext, account: AccountSummary, steps: _Steps) -> Non
         offered,
         index=_method_index(steps, offered),
         format_func=_method_name,
-        captions=[top_up_labels.accepted(each.gateway) for each in offered],
+        captions=[gateway_labels.accepted(each.gateway) for each in offered],
         key=steps.widget("method"),
     )
     errors = FieldErrors()
@@ -297,7 +298,7 @@ def _method_index(steps: _Steps, offered: list[Method]) -> int:
 
 def _method_name(method: Method) -> str:
     text = _("{gateway} (in {currency})")
-    return text.format(gateway=top_up_labels.gateway(method.gateway), currency=method.currency)
+    return text.format(gateway=gateway_labels.title(method.gateway), currency=method.currency)
 
 
 def _price(context: PageContext, account: AccountSummary, steps: _Steps) -> None:
@@ -321,7 +322,7 @@ def _review(context: PageContext, account: AccountSummary, steps: _Steps) -> Non
     lines = {
         _("You pay"): formats.money(pay),
         _("You get"): formats.money(credit),
-        _("With"): top_up_labels.gateway(method.gateway),
+        _("With"): gateway_labels.title(method.gateway),
         **_exchange_lines(context, steps.quote),
     }
     st.html(top_up_labels.definition_list(lines))
@@ -353,7 +354,7 @@ def _review(context: PageContext, account: AccountSummary, steps: _Steps) -> Non
 
 def _pay(context: PageContext, account: AccountSummary, steps: _Steps, errors: FieldErrors) -> None:
     """Begin the payment and leave; what was refused is priced anew, and is another payment."""
-    name = top_up_labels.gateway(_chosen(steps.method).gateway)
+    name = gateway_labels.title(_chosen(steps.method).gateway)
     try:
         with st.spinner(_("Opening {gateway}…").format(gateway=name)):
             reference = _begin(context, account, steps)
@@ -431,7 +432,7 @@ def own_origin() -> str:
 def _leave(_here: PageContext, _account: AccountSummary, steps: _Steps) -> None:
     """Send the browser away in this tab; a link stands by where scripts are slow."""
     path = f"/pay/{st.session_state['add_credit_reference']}"
-    name = top_up_labels.gateway(_chosen(steps.method).gateway)
+    name = gateway_labels.title(_chosen(steps.method).gateway)
     st.info(_("Taking you to {gateway}…").format(gateway=name), icon=":material/open_in_browser:")
     link = _("Go to {gateway}").format(gateway=name)
     st.html(f'<a href="{html.escape(path)}" target="_self">{html.escape(link)}</a>')

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from domain import payments
+from domain.gateways.registry import reviews_payments
 from domain.payments import PaymentState
 from domain.payments.queries import PaymentStatus, find_payment, payment_outcome
 from domain.payments.review_cases import GATEWAY_REVIEW, MONEY_OF_ANOTHER, REFUSED_BY_STAFF
@@ -21,6 +22,7 @@ from portal.runtime.gateways import gateway_of
 from portal.ui import formats, partial_runs
 from portal.ui.formats import plain
 from portal.ui.i18n import N_, _
+from portal.ui.labels import gateways as gateway_labels
 from portal.ui.labels import top_up as top_up_labels
 from portal.ui.payment_documents import draw_documents, offers_receipt
 from portal.views.top_up import dialog
@@ -102,7 +104,7 @@ def _ask(context: PageContext, payment: PaymentView) -> None:
 
 # ── A payment that is open ────────────────────────────────────────────────────────────────────
 def _open(context: PageContext, payment: PaymentView) -> None:
-    gateway = top_up_labels.gateway(payment.gateway)
+    gateway = gateway_labels.title(payment.gateway)
     if top_up_labels.is_review_of_gateway(payment.state, payment.gateway):
         st.info(plain(_reviewed_by_gateway(payment)), icon=":material/policy:")
     elif payment.state == PaymentState.AWAITING:
@@ -185,7 +187,7 @@ def _say_what_became_of_credit(context: PageContext, found: PaymentOutcome) -> N
         text = _(
             "This payment is disputed: the payer's bank or {gateway} asks the money back. The"
             " account gets no new holds until that is decided."
-        ).format(gateway=top_up_labels.gateway(payment.gateway))
+        ).format(gateway=gateway_labels.title(payment.gateway))
         st.warning(plain(text), icon=":material/gavel:")
     elif payment.has_lost_dispute:
         text = _("The dispute of this payment was lost. Its money went back, and its credit too.")
@@ -221,7 +223,7 @@ def _under_review(payment: PaymentView) -> str:
             "This payment is being looked at by our staff. Nothing is lost: here and in Payment"
             " History you see what becomes of it."
         )
-    if payment.gateway == "paypal" and payment.code == GATEWAY_REVIEW:
+    if payment.code == GATEWAY_REVIEW and reviews_payments(payment.gateway):
         return _reviewed_by_gateway(payment)
     return _(
         "You have paid, and need do nothing more. This payment is being looked at by our staff:"
@@ -234,7 +236,7 @@ def _reviewed_by_gateway(payment: PaymentView) -> str:
         "You have paid, and need do nothing more. {gateway} is reviewing this payment: your credit"
         " is added when {gateway} releases the money."
     )
-    return text.format(gateway=top_up_labels.gateway(payment.gateway))
+    return text.format(gateway=gateway_labels.title(payment.gateway))
 
 
 def _say_why_not(payment: PaymentView) -> None:
@@ -287,7 +289,7 @@ def _await_receipt(context: PageContext, reference: str) -> None:
 def _facts(context: PageContext, payment: PaymentView) -> None:
     lines = {
         _("Payment"): payment.reference,
-        _("Method"): top_up_labels.gateway(payment.gateway),
+        _("Method"): gateway_labels.title(payment.gateway),
         _("Amount"): formats.money(payment.pay),
     }
     lines |= top_up_labels.credit(payment)
@@ -316,7 +318,7 @@ def _refund_line(context: PageContext, payment: PaymentView, refund: RefundView)
     reason = refund.reason or ""
     if refund.is_reversal:
         text = _("{gateway} took the money back")
-        reason = text.format(gateway=top_up_labels.gateway(payment.gateway))
+        reason = text.format(gateway=gateway_labels.title(payment.gateway))
     return (
         context.date_time(refund.settled_at or refund.requested_at),
         _("Refund: {state}").format(state=top_up_labels.refund_state(refund.state)),

@@ -40,9 +40,10 @@ from domain.gateways.interface import (
     RefundUpdate,
     WebhookRefused,
 )
-from domain.gateways.stripe.client import StripeCheckout, StripeSettings
+from domain.gateways.stripe.client import StripeCheckout
+from domain.gateways.stripe.settings import StripeSettings
 from domain.money import Money
-from sandbox import stripe_payments
+from sandbox import stripe_cards, stripe_payments
 from sandbox.app import Context
 from sandbox.store import Store
 from sandbox.stripe import DEMO_SECRET_KEY, DEMO_WEBHOOK_SECRET, routes
@@ -207,7 +208,9 @@ def _app(context: Context, mailbox: queue.Queue[InboundMessage], answers: list[i
     return Starlette(
         routes=[
             Mount("/stripe", routes=routes(context)),
+            Mount("/stripe_cards", routes=stripe_cards.routes(context)),
             Route("/webhooks/stripe", receive, methods=["POST"]),
+            Route("/webhooks/stripe_cards", receive, methods=["POST"]),
         ],
         lifespan=lifespan,
     )
@@ -243,6 +246,32 @@ def test_a_card_pays_and_three_events_and_the_api_agree(shop: Shop) -> None:
         assert (update.reference, update.amount) == (REFERENCE, yen(3_000))
         assert update.gateway_payment_id == fetched.gateway_payment_id
     assert (fetched.method, fetched.fee) == ("card", yen(108))
+
+
+def test_second_account_is_paid_in_its_currencies_and_shares_nothing(shop: Shop) -> None:
+    settings = replace(
+        shop.gateway._settings,
+        secret_key=stripe_cards.DEMO_SECRET_KEY,
+        webhook_secrets=(stripe_cards.DEMO_WEBHOOK_SECRET,),
+        api_base=f"{shop.base_url}/stripe_cards",
+        name="stripe_cards",
+        currencies=frozenset(("USD", "EUR")),
+    )
+    with connecting() as connections:
+        cards = replace(shop, gateway=StripeCheckout(settings, connections))
+        checkout, known = cards.open(Money.from_minor_units(2_500, "USD"))
+        page = cards.browser.get(checkout.redirect_url).text
+        assert "25.00 USD" in page
+        assert "onbini" not in page
+        cards.choose(checkout.redirect_url, "succeed")
+        message, *_others = cards.hear_raw(3)
+        assert cards.gateway.parse_webhook(message).event_id
+        assert cards.fetch(known).payment.state is GatewayPaymentState.PAID
+        with pytest.raises(GatewayRefused, match="currency"):
+            cards.open(yen(3_000), REFERENCE[::-1])
+    with pytest.raises(WebhookRefused):
+        shop.gateway.parse_webhook(message)
+    assert shop.fetch(known).payment.state is GatewayPaymentState.UNKNOWN
 
 
 def test_a_card_is_the_same_for_everybody_and_another_is_another(shop: Shop) -> None:

@@ -33,8 +33,9 @@ from domain.gateways.interface import (
     RefundState,
     WebhookRefused,
 )
-from domain.gateways.vnpay.client import VNPay, VNPaySettings
+from domain.gateways.vnpay.client import VNPay
 from domain.gateways.vnpay.fields import hash_data, sign
+from domain.gateways.vnpay.settings import VNPaySettings
 from domain.money import Money
 from sandbox.app import Context
 from sandbox.store import Store

@@ -30,9 +30,9 @@ from domain.gateways.interface import (
     RefundUpdate,
     WebhookRefused,
 )
-from domain.gateways.paypal.api import PayPalSettings
 from domain.gateways.paypal.certificates import PublicCertificates, SandboxCertificates
 from domain.gateways.paypal.client import PayPal
+from domain.gateways.paypal.settings import PayPalSettings
 from domain.gateways.paypal.webhooks import WebhookVerifier
 from domain.money import Money
 

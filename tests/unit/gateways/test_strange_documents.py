@@ -32,12 +32,14 @@ from domain.gateways.interface import (
     RefundUpdate,
     WebhookRefused,
 )
-from domain.gateways.paypal.api import PayPalSettings
 from domain.gateways.paypal.client import PayPal
+from domain.gateways.paypal.settings import PayPalSettings
 from domain.gateways.paypal.webhooks import WebhookVerifier
-from domain.gateways.stripe.client import StripeCheckout, StripeSettings
-from domain.gateways.vnpay.client import VNPay, VNPaySettings
+from domain.gateways.stripe.client import StripeCheckout
+from domain.gateways.stripe.settings import StripeSettings
+from domain.gateways.vnpay.client import VNPay
 from domain.gateways.vnpay.fields import QUERY_RESPONSE, REFUND_RESPONSE, hash_data, sign
+from domain.gateways.vnpay.settings import VNPaySettings
 from domain.money import Money
 from tests.support.strange_documents import changed
 

@@ -29,7 +29,8 @@ from domain.gateways.interface import (
     RefundUpdate,
     WebhookRefused,
 )
-from domain.gateways.stripe.client import StripeCheckout, StripeSettings
+from domain.gateways.stripe.client import StripeCheckout
+from domain.gateways.stripe.settings import StripeSettings
 from domain.money import Money
 
 if TYPE_CHECKING:

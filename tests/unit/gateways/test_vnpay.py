@@ -25,7 +25,7 @@ from domain.gateways.interface import (
     RefundState,
     WebhookRefused,
 )
-from domain.gateways.vnpay.client import VNPay, VNPaySettings
+from domain.gateways.vnpay.client import VNPay
 from domain.gateways.vnpay.fields import (
     ANSWER_ONLY,
     QUERY_REQUEST,
@@ -36,6 +36,7 @@ from domain.gateways.vnpay.fields import (
     hash_data,
     sign,
 )
+from domain.gateways.vnpay.settings import VNPaySettings
 from domain.money import Money
 
 if TYPE_CHECKING:
