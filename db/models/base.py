@@ -42,7 +42,7 @@ class Base(DeclarativeBase):
 
 def one_of(column: str, *values: str) -> str:
     """Return the CHECK expression that keeps a text column inside a closed list."""
-    return f"{column} IN ({', '.join(repr(value) for value in values)})"
+    return f"{column} IN ({', '.join(repr(str(value)) for value in values)})"
 
 
 HOT_ROWS = {"postgresql_with": {"fillfactor": "70"}}
