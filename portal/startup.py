@@ -49,17 +49,17 @@ def connect(
     """Start the database if it is the portal's own, bring it up to date, and connect to it.
 
     `report` is told in plain words what takes long. Raises EmbeddedPostgresError where there can
-    be no database of its own, SQLAlchemy's errors where the given one cannot be used, and
-    SettingsError where SECRET_KEY does not open what the database holds; without `needs_keys` that
-    is a warning.
+    be no database of its own, SQLAlchemy's errors where the given one cannot be used,
+    UnknownVersionError where it has a version that no migration knows, and SettingsError where
+    SECRET_KEY does not open what the database holds; without `needs_keys` that is a warning.
     """
     with ExitStack() as stack:
-        url = settings.database_url
+        url, folder = settings.database_url, None
         if url is None:
             server = embedded.acquire(settings.data_directory, report=report)
             stack.callback(server.release)
-            url = server.url
-        migrate(settings.migration_database_url or url)
+            url, folder = server.url, server.data_directory
+        migrate(settings.migration_database_url or url, data_directory=folder)
         database.connect(
             url,
             pool_size=settings.database_pool_size,

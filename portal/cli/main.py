@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy.exc import DBAPIError
 
 from db.embedded.server import EmbeddedPostgresError
+from db.migrate import UnknownVersionError
 from domain.errors import BillingError, InvalidInput
 from portal.cli import data, pages, serve, users, verify
 from portal.cli.shared import CommandError, commands
@@ -28,6 +29,7 @@ _EXPECTED = (
     ports.PortError,
     BillingError,
     EmbeddedPostgresError,
+    UnknownVersionError,
     DBAPIError,
     OSError,
 )

@@ -20,7 +20,10 @@ import typer
 from sqlalchemy import select, text
 from typer.testing import CliRunner
 
+from db.embedded import server as embedded
 from db.embedded.server import EmbeddedPostgresError
+from db.engine import make_engine
+from db.migrate import migrate
 from db.models import AuditRecord, Passkey
 from domain import identity
 from domain.actors import StaffRole, system_actor
@@ -125,6 +128,46 @@ def test_a_built_in_database_that_cannot_be_is_one_line(
 
     monkeypatch.setattr(startup, "connect", refuse)
     assert run("migrate") == (1, "", "The disk is full.\n")
+
+
+def test_migrate_refuses_a_development_version_in_one_line(
+    run: Callable[..., tuple[int, str, str]], database_url: str, session: Session
+) -> None:
+    set_version(database_url, "0033")
+    for _ in range(2):
+        code, out, err = run("migrate")
+        assert (code, out) == (1, "")
+        assert err.startswith("The database has version 0033, of a development version")
+        assert err.endswith("create an empty database and set DATABASE_URL to it.\n")
+    version = session.execute(text("SELECT version_num FROM alembic_version"))
+    assert version.scalars().all() == ["0033"]
+
+
+def test_built_in_database_of_a_development_version_names_its_folder(
+    run: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = tmp_path / "data"
+    monkeypatch.delenv("DATABASE_URL")
+    monkeypatch.setenv("DEMO", "1")
+    monkeypatch.setenv("DATA_DIR", str(folder))
+    server = embedded.acquire(folder, report=lambda _: None, settings={"fsync": "off"})
+    try:
+        migrate(server.url)
+        set_version(server.url, "0033")
+        code, _out, err = run("migrate")
+        assert code == 1
+        assert err.startswith("The built-in database has version 0033, of a development version")
+        assert err.endswith(f"remove the folder {folder} to start with an empty one.\n")
+    finally:
+        server.release()
+        embedded.remove(folder)
+
+
+def set_version(url: str, version: str) -> None:
+    owner = make_engine(url, role=None)
+    with owner.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = :it"), {"it": version})
+    owner.dispose()
 
 
 def test_the_demo_is_refused_where_it_is_no_demo(
