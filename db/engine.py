@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import psycopg2
-from sqlalchemy import Engine, QueuePool, create_engine, event, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import Engine, QueuePool, create_engine, event, make_url, text
+from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
 
 if TYPE_CHECKING:
@@ -21,6 +21,9 @@ _log = logging.getLogger(__name__)
 
 RUNTIME_ROLE = "credit_portal_runtime"
 """Made by the first migration: it may insert facts, and never update or delete them."""
+
+ADDRESS_FORM = "postgresql://user:password@host/database"
+"""What the address of a database looks like, for sentences about one that does not."""
 
 _CONNECTIONS_FOR_US = text(
     "SELECT sum(setting::int * CASE name WHEN 'max_connections' THEN 1 ELSE -1 END)::int"
@@ -40,6 +43,21 @@ SELECT pg_has_role(
   oid, CASE WHEN current_setting('server_version_num')::int < 160000 THEN 'MEMBER' ELSE 'SET' END
 ) FROM pg_roles WHERE rolname = %s
 """
+
+
+def psycopg2_url(address: str) -> str:
+    """Return a database's address as `make_engine` takes it, with its driver.
+
+    Raises:
+        ValueError: it is no address of a PostgreSQL. The message tells nothing of it.
+    """
+    try:
+        url = make_url(address)
+    except (ArgumentError, ValueError):
+        url = None
+    if url is None or url.get_backend_name() not in {"postgresql", "postgres"}:
+        raise ValueError(f"not like {ADDRESS_FORM}")
+    return url.set(drivername="postgresql+psycopg2").render_as_string(hide_password=False)
 
 
 def make_engine(

@@ -9,9 +9,7 @@ from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_address, 
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
-
+from db.engine import ADDRESS_FORM, psycopg2_url
 from domain.actors import StaffRole
 from domain.identity import AuthPolicy
 
@@ -28,7 +26,6 @@ _SHORTEST_SECRET_KEY = 32
 # Of 32 random digits or hexadecimal digits fewer are different about never.
 _FEWEST_DIFFERENT_CHARACTERS = 8
 HIGHEST_PORT = 65_535
-_DRIVER = "postgresql+psycopg2"
 _NO_PROXIES = "none"
 # Also what a header may hold: no blanks, and nothing beyond ASCII.
 KEY = re.compile(r"[!-~]+")
@@ -95,13 +92,10 @@ class Reader:
         if given is None:
             return None
         try:
-            url = make_url(given)
-        except ArgumentError:
-            url = None
-        if url is None or url.get_backend_name() not in {"postgresql", "postgres"}:
-            self.problems.append(f"{name} looks like postgresql://user:password@host/database.")
+            return psycopg2_url(given)
+        except ValueError:
+            self.problems.append(f"{name} looks like {ADDRESS_FORM}.")
             return given
-        return url.set(drivername=_DRIVER).render_as_string(hide_password=False)
 
     def base_url(self, port: int, *, demo: bool) -> str:
         """Return the address under which people reach the portal."""

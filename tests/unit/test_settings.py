@@ -156,6 +156,7 @@ def test_address_in_capitals_makes_secure_cookies_too() -> None:
         ("JOBS", "2"),
         ("DATABASE_URL", "mysql://db/portal"),
         ("DATABASE_URL", "not an address"),
+        ("DATABASE_URL", "postgresql://db:port/portal"),
         ("MIGRATION_DATABASE_URL", "sqlite://"),
         ("BASE_URL", "billing.example.com"),
         ("BASE_URL", "https://billing.example.com/portal"),
