@@ -32,7 +32,7 @@ OF_DEVELOPMENT = "0033"
 # All that Alembic does not compare: CHECKs, the text of indexes, how tables are stored. A table is
 # made by the models in a schema of its own, whose name is left out.
 DESCRIBED = """
-SELECT relname, 'constraint', pg_get_constraintdef(c.oid)
+SELECT relname, conname, pg_get_constraintdef(c.oid)
 FROM pg_constraint c JOIN pg_class t ON t.oid = conrelid
 WHERE t.relnamespace = to_regnamespace(:schema) AND contype IN ('c', 'f', 'p', 'u')
 UNION ALL
@@ -152,9 +152,9 @@ def test_other_table_in_the_database_is_found(
 def test_check_of_models_alone_is_found(connection: Connection) -> None:
     models = copied_models()
     models.tables["accounts"].append_constraint(CheckConstraint("name <> ''", name="named"))
-    [(table, kind, text_of_check)] = undeclared(connection, models)
-    assert (table, kind) == ("accounts", "constraint")
-    assert text_of_check == "CHECK ((name <> ''::text))"
+    [(table, name, check)] = undeclared(connection, models)
+    assert (table, name) == ("accounts", "ck_accounts_named")
+    assert check == "CHECK ((name <> ''::text))"
 
 
 @pytest.mark.parametrize(

@@ -320,7 +320,7 @@ def _create_pending_sign_ins() -> None:
         sa.Column("expires_at", INSTANT, nullable=False),
         sa.PrimaryKeyConstraint("token_digest", name=op.f("pk_pending_sign_ins")),
         sa.ForeignKeyConstraint(
-            ["user_id"], ["users.id"], name=op.f("fk_pending_sign_ins_user_id_users")
+            ["user_id"], ["users.id"], name=op.f("fk_pending_sign_ins_user_id")
         ),
     )
     op.create_index(op.f("ix_pending_sign_ins_user_id"), "pending_sign_ins", ["user_id"])
@@ -355,9 +355,7 @@ def _create_authenticators() -> None:
         sa.Column("offer_digest", BYTEA),
         sa.Column("offered_at", INSTANT),
         sa.PrimaryKeyConstraint("user_id", name=op.f("pk_authenticators")),
-        sa.ForeignKeyConstraint(
-            ["user_id"], ["users.id"], name=op.f("fk_authenticators_user_id_users")
-        ),
+        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_authenticators_user_id")),
         sa.CheckConstraint(
             "(sealed_secret IS NULL) = (confirmed_at IS NULL)",
             name=op.f("ck_authenticators_confirmed"),
@@ -381,7 +379,7 @@ def _create_passkeys() -> None:
         sa.Column("created_at", INSTANT, server_default=NOW, nullable=False),
         sa.Column("last_used_at", INSTANT),
         sa.PrimaryKeyConstraint("credential_id", name=op.f("pk_passkeys")),
-        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_passkeys_user_id_users")),
+        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_passkeys_user_id")),
     )
     op.create_index(op.f("ix_passkeys_user_id"), "passkeys", ["user_id"])
 
@@ -394,9 +392,7 @@ def _create_recovery_codes() -> None:
         sa.Column("created_at", INSTANT, server_default=NOW, nullable=False),
         sa.Column("used_at", INSTANT),
         sa.PrimaryKeyConstraint("code_digest", name=op.f("pk_recovery_codes")),
-        sa.ForeignKeyConstraint(
-            ["user_id"], ["users.id"], name=op.f("fk_recovery_codes_user_id_users")
-        ),
+        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_recovery_codes_user_id")),
     )
     op.create_index(op.f("ix_recovery_codes_user_id"), "recovery_codes", ["user_id"])
 
@@ -508,19 +504,14 @@ def _create_billing_profiles() -> None:
         sa.ForeignKeyConstraint(
             ["account_id"], ["accounts.id"], name=op.f("fk_billing_profiles_account_id")
         ),
+        sa.CheckConstraint("version > 0", name=op.f("ck_billing_profiles_version")),
         sa.CheckConstraint(
-            "version > 0", name=op.f("ck_billing_profiles_ck_billing_profiles_version")
+            "kind IN ('personal', 'company')", name=op.f("ck_billing_profiles_kind")
         ),
-        sa.CheckConstraint(
-            "kind IN ('personal', 'company')",
-            name=op.f("ck_billing_profiles_ck_billing_profiles_kind"),
-        ),
-        sa.CheckConstraint(
-            "country ~ '^[A-Z]{2}$'", name=op.f("ck_billing_profiles_ck_billing_profiles_country")
-        ),
+        sa.CheckConstraint("country ~ '^[A-Z]{2}$'", name=op.f("ck_billing_profiles_country")),
         sa.CheckConstraint(
             "kind <> 'company' OR tax_code IS NOT NULL",
-            name=op.f("ck_billing_profiles_ck_billing_profiles_company_has_tax_code"),
+            name=op.f("ck_billing_profiles_company_has_tax_code"),
         ),
     )
 
@@ -536,17 +527,15 @@ def _create_top_up_limits() -> None:
         sa.Column("updated_at", INSTANT, nullable=False),
         sa.Column("updated_by", sa.Text, nullable=False),
         sa.PrimaryKeyConstraint("currency", name=op.f("pk_top_up_limits")),
-        sa.CheckConstraint(
-            "currency ~ '^[A-Z]{3}$'", name=op.f("ck_top_up_limits_ck_top_up_limits_currency")
-        ),
-        sa.CheckConstraint("version > 0", name=op.f("ck_top_up_limits_ck_top_up_limits_version")),
+        sa.CheckConstraint("currency ~ '^[A-Z]{3}$'", name=op.f("ck_top_up_limits_currency")),
+        sa.CheckConstraint("version > 0", name=op.f("ck_top_up_limits_version")),
         sa.CheckConstraint(
             "minimum_micros > 0 AND minimum_micros <= maximum_micros",
-            name=op.f("ck_top_up_limits_ck_top_up_limits_range"),
+            name=op.f("ck_top_up_limits_range"),
         ),
         sa.CheckConstraint(
             ("minimum_micros <= ALL (presets_micros) AND maximum_micros >= ALL (presets_micros)"),
-            name=op.f("ck_top_up_limits_ck_top_up_limits_presets"),
+            name=op.f("ck_top_up_limits_presets"),
         ),
     )
 
@@ -1002,14 +991,14 @@ def _create_hold_allocations() -> None:
             "account_id", "hold_number", "grant_number", name=op.f("pk_hold_allocations")
         ),
         sa.ForeignKeyConstraint(
-            ["account_id", "grant_number"],
-            ["grants.account_id", "grants.grant_number"],
-            name=op.f("fk_hold_allocations_account_id_grant_number"),
-        ),
-        sa.ForeignKeyConstraint(
             ["account_id", "hold_number"],
             ["holds.account_id", "holds.hold_number"],
             name=op.f("fk_hold_allocations_account_id_hold_number"),
+        ),
+        sa.ForeignKeyConstraint(
+            ["account_id", "grant_number"],
+            ["grants.account_id", "grants.grant_number"],
+            name=op.f("fk_hold_allocations_account_id_grant_number"),
         ),
         sa.CheckConstraint("amount_micros > 0", name=op.f("ck_hold_allocations_amount")),
     )
@@ -1834,8 +1823,7 @@ def _create_export_jobs() -> None:
         sa.Column("expires_at", INSTANT, nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_export_jobs")),
         sa.CheckConstraint(
-            "state IN ('running', 'done', 'failed')",
-            name=op.f("ck_export_jobs_ck_export_jobs_state"),
+            "state IN ('running', 'done', 'failed')", name=op.f("ck_export_jobs_state")
         ),
     )
     op.create_index(op.f("ix_export_jobs_expires_at"), "export_jobs", ["expires_at"])
@@ -1869,7 +1857,7 @@ def _create_uploads() -> None:
         sa.Column("content", BYTEA, nullable=False),
         sa.Column("uploaded_at", INSTANT, nullable=False),
         sa.PrimaryKeyConstraint("key", name=op.f("pk_uploads")),
-        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_uploads_user_id_users")),
+        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_uploads_user_id")),
     )
     op.create_index(op.f("ix_uploads_user_id"), "uploads", ["user_id"])
     # Sealed files and pictures are as small as they get.
@@ -1907,7 +1895,7 @@ def _create_staff_invitations() -> None:
         sa.Column("withdrawn_at", INSTANT),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_staff_invitations")),
         sa.ForeignKeyConstraint(
-            ["accepted_by"], ["users.id"], name=op.f("fk_staff_invitations_accepted_by_users")
+            ["accepted_by"], ["users.id"], name=op.f("fk_staff_invitations_accepted_by")
         ),
         sa.CheckConstraint("email = lower(email)", name=op.f("ck_staff_invitations_email_lower")),
         sa.CheckConstraint(
@@ -1968,7 +1956,7 @@ def _create_staff_role_requests() -> None:
         sa.Column("remark", sa.Text),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_staff_role_requests")),
         sa.ForeignKeyConstraint(
-            ["user_id"], ["users.id"], name=op.f("fk_staff_role_requests_user_id_users")
+            ["user_id"], ["users.id"], name=op.f("fk_staff_role_requests_user_id")
         ),
         sa.CheckConstraint(
             "state IN ('requested', 'applied', 'rejected', 'withdrawn', 'objected', 'lapsed')",
@@ -2130,7 +2118,7 @@ def _create_staff_acts() -> None:
             ["request_id"], ["approval_requests.id"], name=op.f("fk_staff_acts_request_id")
         ),
         sa.ForeignKeyConstraint(
-            ["refund_id"], ["refunds.id"], name=op.f("fk_staff_acts_refund_id_refunds")
+            ["refund_id"], ["refunds.id"], name=op.f("fk_staff_acts_refund_id")
         ),
         sa.CheckConstraint("amount_micros > 0", name=op.f("ck_staff_acts_amount")),
         sa.CheckConstraint("checker <> maker", name=op.f("ck_staff_acts_two_people")),
@@ -2228,9 +2216,7 @@ def _create_daily_totals() -> None:
         sa.PrimaryKeyConstraint(
             "account_id", "day", "kind", "service", "source", name=op.f("pk_daily_totals")
         ),
-        sa.CheckConstraint(
-            "entries > 0 AND calls >= 0", name=op.f("ck_daily_totals_ck_daily_totals_counts")
-        ),
+        sa.CheckConstraint("entries > 0 AND calls >= 0", name=op.f("ck_daily_totals_counts")),
         postgresql_with=HOT_ROWS,
     )
 
@@ -2272,9 +2258,7 @@ def _create_site_totals() -> None:
             "service",
             name=op.f("pk_site_totals"),
         ),
-        sa.CheckConstraint(
-            "entries > 0 AND calls >= 0", name=op.f("ck_site_totals_ck_site_totals_counts")
-        ),
+        sa.CheckConstraint("entries > 0 AND calls >= 0", name=op.f("ck_site_totals_counts")),
         postgresql_with=HOT_ROWS,
     )
 
