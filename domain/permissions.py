@@ -78,7 +78,7 @@ PERMISSIONS = _table(
     },
     rates_and_limits={
         "see_rates": ("See exchange rates", "SFA"),
-        "propose_rate": ("Request an exchange rate", "FA +"),
+        "request_rate": ("Request an exchange rate", "FA +"),
         "decide_rate": (
             "Approve or reject an exchange rate; approve a first or far one: admin alone",
             "FA",
@@ -94,7 +94,7 @@ PERMISSIONS = _table(
     vouchers={
         "redeem_code": ("Redeem a code", "ob +", "not_staff"),
         "see_campaigns": ("See campaigns", "SFA"),
-        "propose_campaign": ("Request a campaign", "F"),
+        "request_campaign": ("Request a campaign", "F"),
         "decide_campaign": ("Approve or reject a campaign", "F", "another"),
         "end_campaign": ("End a campaign", "F"),
         "see_batches": ("See how many codes a campaign has, and can be revoked", "FA"),

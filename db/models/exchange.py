@@ -16,10 +16,11 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
+from db.models.approvals import Decidable
 from db.models.base import Base, BigKey, Instant, Micros, one_of
 
 
-class ExchangeRate(Base):
+class ExchangeRate(Decidable, Base):
     """What one unit of `base_currency` costs in `quote_currency`, in force once it is approved.
 
     `margin_basis_points` is added to what customers pay. A rate is proposed by one person and
@@ -36,19 +37,19 @@ class ExchangeRate(Base):
     source: Mapped[str]
     as_of: Mapped[Instant]
     reason: Mapped[str | None]
-    state: Mapped[str] = mapped_column(server_default=text("'proposed'"))
-    proposed_by: Mapped[str]
-    proposed_at: Mapped[Instant]
+    state: Mapped[str] = mapped_column(server_default=text("'requested'"))
+    requested_by: Mapped[str]
+    requested_at: Mapped[Instant]
     decided_by: Mapped[str | None]
     decided_at: Mapped[datetime | None]
 
     __table_args__ = (
-        CheckConstraint(one_of("state", "proposed", "approved", "refused"), name="state"),
+        CheckConstraint(one_of("state", "requested", "approved", "rejected"), name="state"),
         CheckConstraint("rate > 0", name="rate"),
         CheckConstraint("margin_basis_points BETWEEN 0 AND 2000", name="margin"),
         CheckConstraint("base_currency <> quote_currency", name="currencies"),
-        CheckConstraint("decided_by IS NULL OR decided_by <> proposed_by", name="two_people"),
-        CheckConstraint("(state = 'proposed') = (decided_at IS NULL)", name="decided"),
+        CheckConstraint("decided_by IS NULL OR decided_by <> requested_by", name="two_people"),
+        CheckConstraint("(state = 'requested') = (decided_at IS NULL)", name="decided"),
         Index(
             "ix_exchange_rates_in_force",
             "base_currency",

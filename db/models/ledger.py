@@ -86,8 +86,8 @@ class Grant(Base):
 class GrantBalance(Base):
     """What remains of a grant, how much of that is held, and what is gone of it.
 
-    `taken_micros` was taken back (reversals, refunds, disputes), spent or not; `expired_micros`
-    lapsed.
+    `clawed_back_micros` was taken back (reversals, refunds, disputes), spent or not;
+    `expired_micros` lapsed.
 
     `is_open` is true while anything remains (always, for the overdraft): it keeps spent grants
     out of the hot path. What a posting needs of the grant's terms is repeated here, so that it
@@ -110,7 +110,7 @@ class GrantBalance(Base):
     remaining_micros: Mapped[Micros]
     held_micros: Mapped[Micros] = mapped_column(server_default=text("0"))
     is_open: Mapped[bool]
-    taken_micros: Mapped[Micros] = mapped_column(server_default=text("0"))
+    clawed_back_micros: Mapped[Micros] = mapped_column(server_default=text("0"))
     expired_micros: Mapped[Micros] = mapped_column(server_default=text("0"))
 
     __table_args__ = (
@@ -122,7 +122,7 @@ class GrantBalance(Base):
             " OR (grant_number > 0 AND remaining_micros >= held_micros AND held_micros >= 0)",
             name="only_overdraft_below_zero",
         ),
-        CheckConstraint("taken_micros >= 0 AND expired_micros >= 0", name="gone"),
+        CheckConstraint("clawed_back_micros >= 0 AND expired_micros >= 0", name="gone"),
         Index(None, "account_id", postgresql_where=text("is_open")),
         Index(
             "ix_grant_balances_due",
@@ -243,10 +243,10 @@ class Debt(Base):
     account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"), primary_key=True)
     service: Mapped[str] = mapped_column(primary_key=True)
     cause: Mapped[str] = mapped_column(primary_key=True)
-    owed_micros: Mapped[Micros]
+    due_micros: Mapped[Micros]
     opened_at: Mapped[Instant]
 
     __table_args__ = (
         CheckConstraint(one_of("cause", *DEBT_CAUSES), name="cause"),
-        CheckConstraint("owed_micros >= 0", name="owed"),
+        CheckConstraint("due_micros >= 0", name="due"),
     )

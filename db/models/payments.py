@@ -20,6 +20,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import BYTEA
 from sqlalchemy.orm import Mapped, mapped_column
 
+from db.models.approvals import Decidable
 from db.models.base import Base, BigKey, Digest, Instant, Json, Micros, one_of
 
 
@@ -161,14 +162,31 @@ class PaymentEvent(Base):
     )
 
 
-class PaymentReview(Base):
+class ReviewState(StrEnum):
+    """How the review of a case stands; a discrepancy is only reviewed, and moves nothing."""
+
+    REQUESTED = "requested"
+    APPROVED = "approved"
+    REJECTED = "rejected"
+    REVIEWED = "reviewed"
+
+
+class ReturnState(StrEnum):
+    """Whether rejected money still has to be given back."""
+
+    DUE = "due"
+    RETURNED = "returned"
+    NOT_RECEIVED = "not_received"
+
+
+class PaymentReview(Decidable, Base):
     """What people decided about money that came and was not clear: one row for one doubt.
 
     One that was reviewed is about an amount that differs from the books, and moves nothing.
 
-    `doubt_id` is the step of the timeline that told of it. A proposal to accept counts only while
-    that doubt is the payment's. `came_micros` is what the gateway verified; where it was refused,
-    `return_state` says whether it still has to be given back.
+    `case_id` is the step of the timeline that opened the case. A request to approve counts only
+    while that case is the payment's. `received_micros` is what the gateway verified; where it was
+    rejected, `return_state` says whether it still has to be given back.
     """
 
     __tablename__ = "payment_reviews"
@@ -176,54 +194,53 @@ class PaymentReview(Base):
     id: Mapped[BigKey] = mapped_column(Identity(always=True), primary_key=True)
     account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"))
     payment_id: Mapped[int] = mapped_column(ForeignKey("payments.id"))
-    doubt_id: Mapped[int] = mapped_column(BigInteger)
-    doubt: Mapped[str]
+    case_id: Mapped[int] = mapped_column(BigInteger)
+    case_reason: Mapped[str]
     state: Mapped[str]
-    proposed_by: Mapped[str | None]
-    proposed_at: Mapped[datetime | None]
-    proposal_reason: Mapped[str | None]
+    requested_by: Mapped[str | None]
+    requested_at: Mapped[datetime | None]
+    request_reason: Mapped[str | None]
     decided_by: Mapped[str | None]
     decided_at: Mapped[datetime | None]
     decision_reason: Mapped[str | None]
     gateway_payment_id: Mapped[str | None]
-    came_micros: Mapped[int | None] = mapped_column(BigInteger)
-    came_currency: Mapped[str | None]
+    received_micros: Mapped[int | None] = mapped_column(BigInteger)
+    received_currency: Mapped[str | None]
     return_state: Mapped[str | None]
     returned_by: Mapped[str | None]
     returned_at: Mapped[datetime | None]
     return_reference: Mapped[str | None]
 
     __table_args__ = (
+        CheckConstraint(one_of("state", *ReviewState), name="state"),
+        CheckConstraint("decided_by IS NULL OR decided_by <> requested_by", name="two_people"),
         CheckConstraint(
-            one_of("state", "proposed", "accepted", "refused", "reviewed"), name="state"
-        ),
-        CheckConstraint("decided_by IS NULL OR decided_by <> proposed_by", name="two_people"),
-        CheckConstraint(
-            "state IN ('refused', 'reviewed') OR proposed_by IS NOT NULL", name="proposed"
+            "state IN ('rejected', 'reviewed') OR requested_by IS NOT NULL", name="requested"
         ),
         CheckConstraint(
-            "(state = 'proposed') = (decided_by IS NULL)"
+            "(state = 'requested') = (decided_by IS NULL)"
             " AND (decided_by IS NULL) = (decided_at IS NULL)"
             " AND (decided_by IS NULL) = (decision_reason IS NULL)",
             name="decided",
         ),
         CheckConstraint(
-            "(came_micros IS NULL) = (came_currency IS NULL) AND came_micros > 0", name="came"
+            "(received_micros IS NULL) = (received_currency IS NULL) AND received_micros > 0",
+            name="received",
         ),
         CheckConstraint(
-            "return_state IN ('owed', 'returned', 'never_came')"
-            " AND (return_state IS NULL OR state = 'refused')",
+            "return_state IN ('due', 'returned', 'not_received')"
+            " AND (return_state IS NULL OR state = 'rejected')",
             name="return_state",
         ),
         CheckConstraint(
-            "(returned_at IS NULL) = (coalesce(return_state, 'owed') = 'owed')", name="returned"
+            "(returned_at IS NULL) = (coalesce(return_state, 'due') = 'due')", name="returned"
         ),
-        Index("uq_payment_reviews_doubt_id", "doubt_id", unique=True),
+        Index("uq_payment_reviews_case_id", "case_id", unique=True),
         Index(None, "payment_id", "id"),
         Index(
-            "ix_payment_reviews_owed",
+            "ix_payment_reviews_due",
             "payment_id",
-            postgresql_where=text("return_state = 'owed'"),
+            postgresql_where=text("return_state = 'due'"),
         ),
     )
 
@@ -323,7 +340,7 @@ class PaymentCredit(Base):
     )
 
 
-class BankTransfer(Base):
+class BankTransfer(Decidable, Base):
     """Money on the bank account that finance records, and a second person approves.
 
     `normalised_reference` is the bank's reference as it is compared: it counts once. Of a transfer
@@ -351,7 +368,7 @@ class BankTransfer(Base):
     payment_id: Mapped[int | None] = mapped_column(ForeignKey("payments.id"))
 
     __table_args__ = (
-        CheckConstraint(one_of("state", "requested", "approved", "refused"), name="state"),
+        CheckConstraint(one_of("state", "requested", "approved", "rejected"), name="state"),
         CheckConstraint("amount_micros > 0", name="amount"),
         CheckConstraint("decided_by IS NULL OR decided_by <> requested_by", name="two_people"),
         CheckConstraint("(state = 'approved') = (payment_id IS NOT NULL)", name="approved"),
@@ -366,7 +383,7 @@ class BankTransfer(Base):
             "uq_bank_transfers_normalised_reference",
             "normalised_reference",
             unique=True,
-            postgresql_where=text("state <> 'refused'"),
+            postgresql_where=text("state <> 'rejected'"),
         ),
         Index(None, "account_id", "id"),
     )

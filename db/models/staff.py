@@ -7,13 +7,14 @@ from datetime import datetime
 from sqlalchemy import CheckConstraint, ForeignKey, Identity, Index, text
 from sqlalchemy.orm import Mapped, mapped_column
 
+from db.models.approvals import Decidable
 from db.models.base import Base, BigKey, Digest, Instant, one_of
 
 ROLE_REQUEST_STATES = ("requested", "applied", "rejected", "withdrawn", "objected", "lapsed")
 _ROLES = ("support", "finance", "admin")
 
 
-class StaffRoleRequest(Base):
+class StaffRoleRequest(Decidable, Base):
     """A change of one person: their role, or whether they are disabled, before and after.
 
     `effective_at` is set where nobody else may decide: the change then takes effect by itself.

@@ -18,9 +18,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
+from db.models.approvals import ApprovalState, Decidable
 from db.models.base import Base, BigKey, Instant, Json, Micros, one_of
-
-REQUEST_STATES = ("waiting", "approved", "refused", "withdrawn", "expired")
 
 
 class ActionLimit(Base):
@@ -43,7 +42,7 @@ class ActionLimit(Base):
     )
 
 
-class ApprovalRequest(Base):
+class ApprovalRequest(Decidable, Base):
     """An act that waits for somebody else, with all that it needs to be carried out then."""
 
     __tablename__ = "approval_requests"
@@ -59,20 +58,20 @@ class ApprovalRequest(Base):
     requested_by: Mapped[str]
     requested_at: Mapped[Instant]
     expires_at: Mapped[Instant]
-    state: Mapped[str] = mapped_column(server_default=text("'waiting'"))
+    state: Mapped[str] = mapped_column(server_default=text("'requested'"))
     decided_by: Mapped[str | None]
     decided_at: Mapped[datetime | None]
     remark: Mapped[str | None]
 
     __table_args__ = (
-        CheckConstraint(one_of("state", *REQUEST_STATES), name="state"),
-        CheckConstraint("(state = 'waiting') = (decided_at IS NULL)", name="decided"),
+        CheckConstraint(one_of("state", *ApprovalState), name="state"),
+        CheckConstraint("(state = 'requested') = (decided_at IS NULL)", name="decided"),
         CheckConstraint(
-            "state NOT IN ('approved', 'refused') OR decided_by <> requested_by", name="two_people"
+            "state NOT IN ('approved', 'rejected') OR decided_by <> requested_by", name="two_people"
         ),
         CheckConstraint("amount_micros > 0", name="amount"),
         UniqueConstraint("requested_by", "idempotency_key"),
-        Index("ix_approval_requests_waiting", "id", postgresql_where=text("state = 'waiting'")),
+        Index("ix_approval_requests_requested", "id", postgresql_where=text("state = 'requested'")),
         Index(None, "account_id", "id"),
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from enum import StrEnum
 
 from sqlalchemy import (
     ARRAY,
@@ -21,14 +22,24 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import BYTEA
 from sqlalchemy.orm import Mapped, mapped_column
 
+from db.models.approvals import Decidable
 from db.models.base import Base, BigKey, Instant, Micros, one_of
 
-CAMPAIGN_STATES = ("proposed", "approved", "refused", "ended")
+
+class CampaignState(StrEnum):
+    """How a campaign stands: requested by one person, decided by another, at last ended."""
+
+    REQUESTED = "requested"
+    APPROVED = "approved"
+    REJECTED = "rejected"
+    ENDED = "ended"
+
+
 CAMPAIGN_TRIGGERS = ("code", "first_top_up")
 BATCH_KINDS = ("generated", "imported", "issued")
 
 
-class Campaign(Base):
+class Campaign(Decidable, Base):
     """What a code gives, to whom, when, and how much of it there is altogether.
 
     `validity_days` is how long the credit lasts from its redemption. `trigger` first_top_up gives
@@ -43,7 +54,7 @@ class Campaign(Base):
     name: Mapped[str]
     description: Mapped[str]
     trigger: Mapped[str] = mapped_column(server_default=text("'code'"))
-    state: Mapped[str] = mapped_column(server_default=text("'proposed'"))
+    state: Mapped[str] = mapped_column(server_default=text("'requested'"))
     redeem_from: Mapped[Instant]
     redeem_until: Mapped[Instant]
     validity_days: Mapped[int] = mapped_column(Integer)
@@ -57,8 +68,8 @@ class Campaign(Base):
     is_for_named_accounts: Mapped[bool] = mapped_column(server_default=text("false"))
     is_for_support: Mapped[bool] = mapped_column(server_default=text("false"))
     blocks_suspects: Mapped[bool] = mapped_column(server_default=text("false"))
-    proposed_by: Mapped[str]
-    proposed_at: Mapped[Instant]
+    requested_by: Mapped[str]
+    requested_at: Mapped[Instant]
     decided_by: Mapped[str | None]
     decided_at: Mapped[datetime | None]
     ended_by: Mapped[str | None]
@@ -67,9 +78,9 @@ class Campaign(Base):
     __table_args__ = (
         Index("uq_campaigns_name", func.lower(text("name")), unique=True),
         CheckConstraint(one_of("trigger", *CAMPAIGN_TRIGGERS), name="trigger"),
-        CheckConstraint(one_of("state", *CAMPAIGN_STATES), name="state"),
-        CheckConstraint("(state = 'proposed') = (decided_at IS NULL)", name="decided"),
-        CheckConstraint("decided_by IS NULL OR decided_by <> proposed_by", name="two_people"),
+        CheckConstraint(one_of("state", *CampaignState), name="state"),
+        CheckConstraint("(state = 'requested') = (decided_at IS NULL)", name="decided"),
+        CheckConstraint("decided_by IS NULL OR decided_by <> requested_by", name="two_people"),
         CheckConstraint("(state = 'ended') = (ended_at IS NOT NULL)", name="ended"),
         CheckConstraint("redeem_until > redeem_from", name="window"),
         CheckConstraint("validity_days BETWEEN 1 AND 3660", name="validity"),

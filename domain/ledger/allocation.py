@@ -54,7 +54,7 @@ class GrantState:
     granted_at: datetime
     remaining_micros: int
     held_micros: int = 0
-    taken_micros: int = 0
+    clawed_back_micros: int = 0
     expired_micros: int = 0
     is_changed: bool = False
 
@@ -72,7 +72,7 @@ class GrantState:
     @property
     def kept_micros(self) -> int:
         """What taking back and expiry left of the amount: never more than this may be free."""
-        return max(self.amount_micros - self.taken_micros - self.expired_micros, 0)
+        return max(self.amount_micros - self.clawed_back_micros - self.expired_micros, 0)
 
 
 def tax_inside(gross_micros: int, rate_millionths: int) -> int:

@@ -126,7 +126,7 @@ class DueAmount:
 
     service: str
     cause: str
-    owed_micros: int
+    due_micros: int
     opened_at: datetime
 
 
@@ -150,7 +150,7 @@ class AccountOverview:
     as_of: datetime
     available_micros: int
     restricted_micros: int
-    owed_micros: int
+    due_micros: int
     kinds: tuple[CreditOfKind, ...]
     debts: tuple[DueAmount, ...]
     next_expiry: NextExpiry | None
@@ -181,7 +181,7 @@ def account_overview(session: Session, *, actor: Actor, account_id: int) -> Acco
         as_of=now,
         available_micros=sum(grant.available_micros for grant in grants),
         restricted_micros=sum(g.available_micros for g in grants if g.services is not None),
-        owed_micros=sum(debt.owed_micros for debt in debts),
+        due_micros=sum(debt.due_micros for debt in debts),
         kinds=_by_kind(grants),
         debts=debts,
         next_expiry=_next_expiry(grants, now),
@@ -227,8 +227,8 @@ def _status(state: GrantState, now: datetime) -> GrantStatus:
 
 def _debts(session: Session, account_id: int) -> tuple[DueAmount, ...]:
     rows = session.execute(
-        select(Debt.service, Debt.cause, Debt.owed_micros, Debt.opened_at)
-        .where(Debt.account_id == account_id, Debt.owed_micros > 0)
+        select(Debt.service, Debt.cause, Debt.due_micros, Debt.opened_at)
+        .where(Debt.account_id == account_id, Debt.due_micros > 0)
         .order_by(Debt.opened_at, Debt.service, Debt.cause)
     )
     return tuple(DueAmount(*row) for row in rows)

@@ -134,7 +134,7 @@ def _parts(
     limits = {
         grant.grant_number: grant.kept_micros
         if keeps_expired
-        else grant.amount_micros - grant.taken_micros
+        else grant.amount_micros - grant.clawed_back_micros
         for grant in grants
     }
     left = sum(limits.values())
@@ -166,13 +166,13 @@ def take_credit(posting: Posting, account: AccountState, part: GrantPart, debt: 
     free = min(grant.free_micros, amount)
     lines = [move(grant, -free)] if free > 0 else []
     if amount > free:
-        taken = grant.taken_micros
+        taken = grant.clawed_back_micros
         paid = share_between(
             grant.consideration_micros, taken, taken + amount, grant.amount_micros
         ) + sum(line.consideration_micros for line in lines)
         tax = tax_inside(amount - free - paid, grant.rate_millionths)
         lines.append(posting.record_liability(account, amount - free, debt, tax, paid))
-    grant.taken_micros += amount
+    grant.clawed_back_micros += amount
     account.reduced_grants.add(grant.grant_number)
     return lines
 
@@ -211,7 +211,7 @@ def taken_parameters(
 
 def _paid_share(grant: GrantState, amount: int, whole: int, before: int) -> int:
     """Return the money of a part of a grant that was just taken, of which `before` is gone."""
-    taken = grant.taken_micros
+    taken = grant.clawed_back_micros
     if taken == grant.amount_micros:
         return whole - before
     return share_between(whole, taken - amount, taken, grant.amount_micros)

@@ -58,11 +58,11 @@ def settle_clawbacks(posting: Posting, account: AccountState) -> set[int]:
     Returns the numbers of the grants that were relieved: they hold credit again.
     """
     relieved: set[int] = set()
-    for grant in [grant for grant in account.burning if grant.taken_micros]:
+    for grant in [grant for grant in account.burning if grant.clawed_back_micros]:
         amount = min(grant.free_micros, grant.remaining_micros - grant.kept_micros)
         if amount > 0:
             posting.write_facts()  # what is asked of the database below is to count them
-            owed = sum(account.owed_micros(debt) for debt in TAKING_DEBTS)
+            owed = sum(account.due_micros(debt) for debt in TAKING_DEBTS)
             lines = _relieve(posting, account, grant, max(amount - owed, 0))
             relief = [line for line in lines if line.amount_micros > 0]
             left = amount - sum(line.amount_micros for line in relief)
@@ -79,7 +79,7 @@ def _settle_debts(
 ) -> list[Line]:
     lines: list[Line] = []
     for debt in TAKING_DEBTS:
-        part = min(amount, account.owed_micros(debt))
+        part = min(amount, account.due_micros(debt))
         if part > 0:
             lines += [posting.pay_debt(account, part, debt), move(grant, -part, debt=debt)]
             amount -= part

@@ -122,9 +122,9 @@ class Posting:
         `consideration_micros` is the money that goes back for it, where it is taken back.
         """
         state = account.debts.setdefault(debt, DebtState(0, self.now))
-        if state.owed_micros == 0:
+        if state.due_micros == 0:
             state.opened_at = self.now
-        state.owed_micros += amount_micros
+        state.due_micros += amount_micros
         account.changed_debts.add(debt)
         line = move(account.overdraft, -amount_micros, debt=debt, tax_micros=-tax_micros)
         return line._replace(consideration_micros=-consideration_micros)
@@ -133,7 +133,7 @@ class Posting:
         self, account: AccountState, amount_micros: int, debt: tuple[str, str], tax_micros: int = 0
     ) -> Line:
         """Give a positive amount back to the overdraft, towards one debt."""
-        account.debts[debt].owed_micros -= amount_micros
+        account.debts[debt].due_micros -= amount_micros
         account.changed_debts.add(debt)
         return move(account.overdraft, amount_micros, debt=debt, tax_micros=tax_micros)
 
@@ -149,9 +149,9 @@ class Posting:
         debts = sorted(account.debts.items(), key=lambda item: (item[1].opened_at, item[0]))
         for debt, state in debts:
             for grant in account.burning:
-                if state.owed_micros == 0:
+                if state.due_micros == 0:
                     break
-                amount = min(grant.free_micros, state.owed_micros)
+                amount = min(grant.free_micros, state.due_micros)
                 if amount > 0 and self._may_settle(account, grant, debt):
                     lines.append(move(grant, -amount, debt=debt))
                     lines.append(self.pay_debt(account, amount, debt))
@@ -281,13 +281,13 @@ class Posting:
             "numbers": integer_array(grant.grant_number for _, grant in changed),
             "remaining": integer_array(grant.remaining_micros for _, grant in changed),
             "held": integer_array(grant.held_micros for _, grant in changed),
-            "taken": integer_array(grant.taken_micros for _, grant in changed),
+            "taken": integer_array(grant.clawed_back_micros for _, grant in changed),
             "expired": integer_array(grant.expired_micros for _, grant in changed),
         }
 
     def _saved_debts(self) -> Statement | None:
         changed = [
-            (account.account_id, *debt, state.owed_micros, state.opened_at)
+            (account.account_id, *debt, state.due_micros, state.opened_at)
             for account in self.accounts.values()
             for debt in account.changed_debts
             for state in (account.debts[debt],)
@@ -315,6 +315,6 @@ def _balance_row(new: tuple[AccountState, GrantState]) -> tuple[Any, ...]:
         grant.remaining_micros,
         grant.held_micros,
         grant.remaining_micros > 0,
-        grant.taken_micros,
+        grant.clawed_back_micros,
         grant.expired_micros,
     )

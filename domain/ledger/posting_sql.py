@@ -50,7 +50,7 @@ WHERE b.account_id = n.id
 """
 UPDATE_GRANTS = """
 UPDATE grant_balances r
-SET remaining_micros = n.remaining, held_micros = n.held, taken_micros = n.taken,
+SET remaining_micros = n.remaining, held_micros = n.held, clawed_back_micros = n.taken,
     expired_micros = n.expired, is_open = n.remaining > 0 OR n.number = 0
 FROM unnest(CAST(%(ids)s AS bigint[]), CAST(%(numbers)s AS bigint[]),
             CAST(%(remaining)s AS bigint[]), CAST(%(held)s AS bigint[]),
@@ -59,12 +59,12 @@ FROM unnest(CAST(%(ids)s AS bigint[]), CAST(%(numbers)s AS bigint[]),
 WHERE r.account_id = n.id AND r.grant_number = n.number
 """
 SAVE_DEBTS = """
-INSERT INTO debts (account_id, service, cause, owed_micros, opened_at)
+INSERT INTO debts (account_id, service, cause, due_micros, opened_at)
 SELECT * FROM unnest(CAST(%(ids)s AS bigint[]), CAST(%(services)s AS text[]),
                      CAST(%(causes)s AS text[]), CAST(%(owed)s AS bigint[]),
                      CAST(%(opened)s AS timestamptz[]))
 ON CONFLICT (account_id, service, cause)
-DO UPDATE SET owed_micros = EXCLUDED.owed_micros, opened_at = EXCLUDED.opened_at
+DO UPDATE SET due_micros = EXCLUDED.due_micros, opened_at = EXCLUDED.opened_at
 """
 COLUMNS: dict[str, tuple[str, ...]] = {
     "entries": _ENTRY_COLUMNS,
@@ -105,7 +105,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
         "remaining_micros",
         "held_micros",
         "is_open",
-        "taken_micros",
+        "clawed_back_micros",
         "expired_micros",
     ),
     "allocations": _ALLOCATION_COLUMNS,

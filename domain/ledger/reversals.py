@@ -245,7 +245,7 @@ def _left_to_reverse(session: Session, account: AccountState, sequence: int) -> 
 
 def _not_written_off(session: Session, account: AccountState, debt: Debt) -> int:
     """Return how much of a debt is owed, or was paid by grants: what was given up is neither."""
-    return account.owed_micros(debt) + sum(paid for _, paid in settlers(session, account, debt))
+    return account.due_micros(debt) + sum(paid for _, paid in settlers(session, account, debt))
 
 
 def _give_back(posting: Posting, account: AccountState, line: _Reversible, part: int) -> list[Line]:
@@ -254,7 +254,7 @@ def _give_back(posting: Posting, account: AccountState, line: _Reversible, part:
         return [move(account.grants[line.grant_number], part)]
     debt = line.debt
     lines: list[Line] = []
-    to_debt = min(account.owed_micros(debt), part)
+    to_debt = min(account.due_micros(debt), part)
     if to_debt:
         before = line.reversed_micros
         tax = share_between(
@@ -332,7 +332,7 @@ def _write_off_lines(posting: Posting, account: AccountState, amount_micros: int
     missing = amount_micros
     debts = sorted(account.debts.items(), key=lambda item: (item[1].opened_at, item[0]))
     for debt, state in debts:
-        part = min(state.owed_micros, missing)
+        part = min(state.due_micros, missing)
         if part > 0:
             lines.append(posting.pay_debt(account, part, debt))
             missing -= part

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class DebtState:
     """What is owed for one service and cause, and since when."""
 
-    owed_micros: int
+    due_micros: int
     opened_at: datetime
 
 
@@ -85,9 +85,9 @@ class AccountState:
         """Return an instant's day in the zone of the account's site."""
         return instant.astimezone(self.time_zone).date()
 
-    def owed_micros(self, debt: tuple[str, str]) -> int:
+    def due_micros(self, debt: tuple[str, str]) -> int:
         """What is owed of one debt, given by its service and cause."""
-        return self.debts[debt].owed_micros if debt in self.debts else 0
+        return self.debts[debt].due_micros if debt in self.debts else 0
 
     def add_grant(self, grant: GrantState) -> None:
         """Take a grant into the account's burn order."""
@@ -132,7 +132,7 @@ _CURRENCIES = "SELECT id, currency FROM accounts WHERE id = ANY(%(ids)s::bigint[
 
 GRANT_COLUMNS = """r.account_id, r.grant_number, r.kind, r.amount_micros, r.consideration_micros,
        r.rate_millionths, r.services, r.starts_at, r.expires_at, r.priority, r.granted_at,
-       r.remaining_micros, r.held_micros, r.taken_micros, r.expired_micros"""
+       r.remaining_micros, r.held_micros, r.clawed_back_micros, r.expired_micros"""
 
 _OPEN_GRANTS = f"""
 SELECT {GRANT_COLUMNS}
@@ -147,8 +147,8 @@ WHERE r.account_id = %(account_id)s AND r.grant_number = ANY(%(numbers)s::bigint
 """  # noqa: S608 - constant text
 
 _DEBTS = """
-SELECT account_id, service, cause, owed_micros, opened_at FROM debts
-WHERE account_id = ANY(%(ids)s::bigint[]) AND owed_micros > 0
+SELECT account_id, service, cause, due_micros, opened_at FROM debts
+WHERE account_id = ANY(%(ids)s::bigint[]) AND due_micros > 0
 """
 
 

@@ -19,8 +19,9 @@ from sqlalchemy.orm import defer
 
 from db.models import Account, BankTransfer, Payment, PaymentState, Site
 from domain import audit, clock
+from domain.approvals import decision_state, is_new_decision, record_decision
 from domain.billing_profiles import current_profile
-from domain.errors import AlreadyDecided, Conflict, InvalidInput, NotFound
+from domain.errors import Conflict, InvalidInput, NotFound
 from domain.gateways.interface import GatewayPaymentState, PaymentUpdate
 from domain.gateways.registry import BANK
 from domain.ledger.idempotency import request_digest
@@ -30,7 +31,7 @@ from domain.payments.checkout import new_reference
 from domain.payments.exchange_duties import check_own_rates
 from domain.payments.gateway_updates import apply_payment_update
 from domain.payments.records import GATEWAY_ACTOR, add_event
-from domain.permissions import require, require_another
+from domain.permissions import require
 from domain.validation import check_text, normalised
 
 if TYPE_CHECKING:
@@ -235,7 +236,7 @@ def _same_line(session: Session, row: BankTransfer) -> int | None:
             or_(
                 compared == row.normalised_reference, compared.like(f"{row.normalised_reference}#%")
             ),
-            BankTransfer.state != "refused",
+            BankTransfer.state != "rejected",
         )
         .order_by(compared)
         .limit(1)
@@ -257,7 +258,7 @@ def _similar(session: Session, row: BankTransfer) -> BankTransfer | None:
             BankTransfer.amount_micros == row.amount_micros,
             BankTransfer.currency == row.currency,
             BankTransfer.received_on == row.received_on,
-            BankTransfer.state != "refused",
+            BankTransfer.state != "rejected",
         )
         .options(defer(BankTransfer.evidence))
         .order_by(BankTransfer.id.desc())
@@ -278,20 +279,15 @@ def decide_transfer(
     if row is None:
         raise NotFound("transfer")
     require(actor, "decide_transfer", row.account_id)
-    new_state = "approved" if is_approved else "refused"
-    if row.state != "requested":
-        if (row.state, row.decided_by) != (new_state, audit.actor_name(actor)):
-            raise AlreadyDecided(row.state, row.decided_by, row.decided_at)
+    state = decision_state(is_approved=is_approved)
+    if not is_new_decision(row, state, actor, requested_by=row.requested_by):
         return row.payment_id
-    require_another(actor, row.requested_by)
-    now = clock.now(session)
     payment_id = _credit(session, row, actor) if is_approved else None
-    row.state, row.payment_id = new_state, payment_id
-    row.decided_by, row.decided_at = audit.actor_name(actor), now
-    session.flush()
+    row.payment_id = payment_id
+    record_decision(session, row, state, actor)
     audit.record(
         session,
-        action=f"{new_state}_transfer",
+        action=f"{state}_transfer",
         actor=actor,
         account_id=row.account_id,
         details={"transfer": row.id, "payment": payment_id},

@@ -57,7 +57,7 @@ def _currencies_of_transfers(session: Session, name: str) -> frozenset[str]:
 
 def find_currencies_without_rates(session: Session, *, actor: Actor) -> frozenset[str]:
     """Return the currencies whose rates the actor may not request now: they recorded transfers."""
-    require(actor, "propose_rate")
+    require(actor, "request_rate")
     if actor.is_system:
         return frozenset()
     return _currencies_of_transfers(session, audit.actor_name(actor))
@@ -80,15 +80,15 @@ def may_record_transfers(session: Session, *, currency: str, actor: Actor) -> bo
 
 
 def _has_own_rate(session: Session, name: str, currency: str) -> bool:
-    decided = or_(ExchangeRate.proposed_by == name, ExchangeRate.decided_by == name)
+    decided = or_(ExchangeRate.requested_by == name, ExchangeRate.decided_by == name)
     own = session.scalars(
         select(ExchangeRate).where(
             or_(ExchangeRate.base_currency == currency, ExchangeRate.quote_currency == currency),
-            ExchangeRate.state.in_(("proposed", "approved")),
+            ExchangeRate.state.in_(("requested", "approved")),
             decided,
         )
     )
-    return any(each.state == "proposed" or serves(session, each) for each in own)
+    return any(each.state == "requested" or serves(session, each) for each in own)
 
 
 def _lock_duties(session: Session, actor: Actor) -> str:

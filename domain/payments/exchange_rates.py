@@ -27,11 +27,12 @@ from sqlalchemy import select
 from db.models import ExchangeQuote, ExchangeRate
 from domain import audit, clock
 from domain.actors import StaffRole
-from domain.errors import AlreadyDecided, Conflict, InvalidInput, NotAuthorised, NotFound
+from domain.approvals import ApprovalState, decision_state, is_new_decision, record_decision
+from domain.errors import Conflict, InvalidInput, NotAuthorised, NotFound
 from domain.money import MICROS_PER_UNIT, Money, currency_exponent
 from domain.payments.exchange_duties import check_own_transfers
 from domain.payments.rates_in_force import Rate, RateUnavailable, in_force, rate_in_force, row_of
-from domain.permissions import require, require_another
+from domain.permissions import require
 from domain.validation import check_text, checked_reason
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ class RateSuperseded(Conflict):
         self.newer = newer
 
 
-def propose_rate(
+def request_rate(
     session: Session,
     *,
     base_currency: str,
@@ -115,7 +116,7 @@ def propose_rate(
     reason. Repeating a proposal that waits answers its id. Raises InvalidInput, and DutiesConflict
     for who recorded a transfer in one of the currencies that is undecided.
     """
-    require(actor, "propose_rate")
+    require(actor, "request_rate")
     check_text(source=source)
     now = clock.now(session)
     _check(base_currency, quote_currency, rate, margin_basis_points)
@@ -134,20 +135,20 @@ def propose_rate(
         "source": source.strip(),
         "as_of": as_of,
         "reason": checked_reason(reason) if reason.strip() or is_reason_needed else None,
-        "proposed_by": audit.actor_name(actor),
+        "requested_by": audit.actor_name(actor),
     }
     waiting = session.scalars(
-        select(ExchangeRate).filter_by(**values, state="proposed").limit(1)
+        select(ExchangeRate).filter_by(**values, state="requested").limit(1)
     ).one_or_none()
     if waiting is not None:
         return waiting.id
     check_own_transfers(session, base_currency, quote_currency, actor)
-    row = ExchangeRate(**values, proposed_at=now)
+    row = ExchangeRate(**values, requested_at=now)
     session.add(row)
     session.flush()
     details: dict[str, Any] = {"rate": row.id, "from": _figures(before), "to": _figures(row)}
     details |= _explained(row, distance)
-    audit.record(session, action="propose_rate", actor=actor, details=details)
+    audit.record(session, action="request_rate", actor=actor, details=details)
     return row.id
 
 
@@ -176,19 +177,16 @@ def decide_rate(session: Session, *, rate_id: int, is_approved: bool, actor: Act
     """
     require(actor, "decide_rate")
     row = _lock_pair(session, rate_id)
-    new_state = "approved" if is_approved else "refused"
-    if row.state != "proposed":
-        if row.state == new_state and row.decided_by == audit.actor_name(actor):
-            return
-        raise AlreadyDecided(row.state, row.decided_by, row.decided_at)
-    require_another(actor, row.proposed_by)
+    state = decision_state(is_approved=is_approved)
+    if not is_new_decision(row, state, actor, requested_by=row.requested_by):
+        return
     if is_approved:
         newer = _newer_in_force(session, row.base_currency, row.quote_currency, row.id)
         if newer is not None:
             raise RateSuperseded(row_of(newer))
         _check_distance(session, row, actor)
         check_own_transfers(session, row.base_currency, row.quote_currency, actor)
-    _decide(session, row, new_state, actor)
+    _decide(session, row, state, actor)
 
 
 # ── Rates and bank transfers: by different people ──────────────────────────────────────────────
@@ -202,7 +200,7 @@ def _lock_pair(session: Session, rate_id: int) -> ExchangeRate:
     waiting = (
         select(ExchangeRate.id)
         .filter_by(
-            base_currency=row.base_currency, quote_currency=row.quote_currency, state="proposed"
+            base_currency=row.base_currency, quote_currency=row.quote_currency, state="requested"
         )
         .order_by(ExchangeRate.id)
         .with_for_update()
@@ -243,7 +241,7 @@ def count_rates_to_approve(session: Session, *, actor: Actor) -> int:
     require(actor, "decide_rate")
     waiting = session.scalars(
         select(ExchangeRate).where(
-            ExchangeRate.state == "proposed", ExchangeRate.proposed_by != audit.actor_name(actor)
+            ExchangeRate.state == "requested", ExchangeRate.requested_by != audit.actor_name(actor)
         )
     )
     return sum(_may_approve(actor, _distance_of(session, row)) for row in waiting)
@@ -255,19 +253,14 @@ def load_rate(session: Session, *, rate_id: int, actor: Actor) -> None:
     row = session.get(ExchangeRate, rate_id, with_for_update=True)
     if row is None:
         raise NotFound("rate")
-    if row.state == "proposed":
-        _decide(session, row, "approved", actor)
+    if row.state == ApprovalState.REQUESTED:
+        _decide(session, row, ApprovalState.APPROVED, actor)
 
 
-def _decide(session: Session, row: ExchangeRate, state: str, actor: Actor) -> None:
-    # Both ask the database, which would see half of what follows.
-    now = clock.now(session)
+def _decide(session: Session, row: ExchangeRate, state: ApprovalState, actor: Actor) -> None:
     before = in_force(session, row.base_currency, row.quote_currency)
-    row.state = state
-    row.decided_by = audit.actor_name(actor)
-    row.decided_at = now
-    session.flush()
-    after = row if state == "approved" else before
+    record_decision(session, row, state, actor)
+    after = row if state is ApprovalState.APPROVED else before
     details: dict[str, Any] = {
         "rate": row.id,
         "from": _figures(before),
@@ -354,7 +347,7 @@ def list_rates(session: Session, *, actor: Actor, limit: int = 100) -> tuple[Rat
     require(actor, "see_rates")
     rows = session.scalars(
         select(ExchangeRate)
-        .order_by(ExchangeRate.state != "proposed", ExchangeRate.id.desc())
+        .order_by(ExchangeRate.state != "requested", ExchangeRate.id.desc())
         .limit(limit)
     )
     return tuple(row_of(row) for row in rows)

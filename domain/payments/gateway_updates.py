@@ -189,7 +189,7 @@ def _without_money(
     if case is not None and review_cases.is_ended_by(case, update):
         outcome = _step(session, payment, update, actor)
         if case.reason == review_cases.MONEY_AFTER_REFUSAL:
-            payment.code = review_cases.REFUSED_BY_STAFF
+            payment.code = review_cases.REJECTED_BY_STAFF
         return outcome
     if update.state is GatewayPaymentState.UNDER_REVIEW:
         is_right = update.amount in {None, pay_amount(payment)}
@@ -212,7 +212,7 @@ def _of_refused(
     for a payment that they refused is theirs to decide again.
     """
     is_refused = (
-        payment.state == PaymentState.FAILED and payment.code == review_cases.REFUSED_BY_STAFF
+        payment.state == PaymentState.FAILED and payment.code == review_cases.REJECTED_BY_STAFF
     )
     review = refused_money(session, payment, update.gateway_payment_id)
     if review is not None and was_denied_before(review, update):

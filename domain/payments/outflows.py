@@ -34,7 +34,7 @@ _LOCK_ACCOUNT = text(
     "SELECT account_id FROM account_balances WHERE account_id = :account_id FOR NO KEY UPDATE"
 )
 _GRANTS = text("""
-SELECT g.grant_number, g.amount_micros - r.taken_micros AS left_micros
+SELECT g.grant_number, g.amount_micros - r.clawed_back_micros AS left_micros
 FROM grants g JOIN grant_balances r USING (account_id, grant_number)
 WHERE g.account_id = :account_id AND g.kind = 'top_up' AND g.origin = :reference
 ORDER BY g.grant_number DESC

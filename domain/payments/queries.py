@@ -21,6 +21,7 @@ from db.models import (
     PaymentState,
     Refund,
 )
+from db.models.payments import ReturnState
 from domain.errors import NotFound
 from domain.money import Money
 from domain.payments.records import ATTEMPT_REFUSED, INSTRUCTIONS
@@ -307,7 +308,9 @@ def _payments() -> Select[Any]:
         _has_dispute("open").label("has_open_dispute"),
         _has_dispute("lost").label("has_lost_dispute"),
         and_(Payment.state.in_(OPEN_PAYMENT_STATES), declined).label("has_declined_attempt"),
-        and_(_has_return("returned"), ~_has_return("owed")).label("is_given_back"),
+        and_(_has_return(ReturnState.RETURNED), ~_has_return(ReturnState.DUE)).label(
+            "is_given_back"
+        ),
     )
 
 

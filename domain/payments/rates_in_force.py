@@ -47,8 +47,8 @@ class Rate:
     source: str
     as_of: datetime
     state: str
-    proposed_by: str
-    proposed_at: datetime
+    requested_by: str
+    requested_at: datetime
     decided_by: str | None
     decided_at: datetime | None
     reason: str | None = None

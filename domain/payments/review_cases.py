@@ -32,7 +32,7 @@ SECOND_MONEY = "second_money"
 RETURN_FAILED = "return_failed"
 """Rejected money that had gone back and came again: it is owed once more."""
 
-REFUSED_BY_STAFF = "refused_by_staff"
+REJECTED_BY_STAFF = "rejected_by_staff"
 """The code of a payment that people refused."""
 
 UNFIT_REFUND = "refund_of_too_much"
@@ -133,8 +133,8 @@ def current_case(session: Session, payment: Payment) -> ReviewCase | None:
 def open_cases(session: Session, payment: Payment) -> tuple[ReviewCase, ...]:
     """Return what people have to decide about a payment: its review first, then other money."""
     current = current_case(session, payment)
-    decided = select(PaymentReview.doubt_id).where(
-        PaymentReview.payment_id == payment.id, PaymentReview.state != "proposed"
+    decided = select(PaymentReview.case_id).where(
+        PaymentReview.payment_id == payment.id, PaymentReview.state != "requested"
     )
     others = session.scalars(
         _events_of(payment)
@@ -161,7 +161,7 @@ def open_discrepancies(session: Session, payment: Payment) -> tuple[ReviewCase, 
 
 def is_open_discrepancy() -> ColumnElement[bool]:
     """Return the condition of steps of the timeline that wait for a review."""
-    reviewed = exists().where(PaymentReview.doubt_id == PaymentEvent.id)
+    reviewed = exists().where(PaymentReview.case_id == PaymentEvent.id)
     return PaymentEvent.kind.in_(DISCREPANCIES) & ~reviewed
 
 

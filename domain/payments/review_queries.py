@@ -27,22 +27,22 @@ class ReviewOutcome:
     """Who requested to accept a case and who decided it; people are named as facts name them."""
 
     state: str
-    proposed_by: str | None
-    proposed_at: datetime | None
+    requested_by: str | None
+    requested_at: datetime | None
     decided_by: str | None
     decided_at: datetime | None
 
 
-def find_outcome(session: Session, *, doubt_id: int, actor: Actor) -> ReviewOutcome | None:
+def find_outcome(session: Session, *, case_id: int, actor: Actor) -> ReviewOutcome | None:
     """Return, for staff, what became of a case; None where nobody did anything about it."""
     require(actor, "look_up_payments")
     row = session.scalars(
-        select(PaymentReview).where(PaymentReview.doubt_id == doubt_id)
+        select(PaymentReview).where(PaymentReview.case_id == case_id)
     ).one_or_none()
     if row is None:
         return None
     return ReviewOutcome(
-        row.state, row.proposed_by, row.proposed_at, row.decided_by, row.decided_at
+        row.state, row.requested_by, row.requested_at, row.decided_by, row.decided_at
     )
 
 

@@ -16,7 +16,9 @@ from sqlalchemy import exists, func, select, union_all
 from sqlalchemy.orm import aliased
 
 from db.models import Payment, PaymentEvent, PaymentReview, PaymentState
+from db.models.payments import ReturnState, ReviewState
 from domain import audit, clock
+from domain.approvals import record_decision
 from domain.errors import AlreadyDecided, Conflict, InvalidInput, NotAuthorised, NotFound
 from domain.gateways.interface import GatewayPaymentState, PaymentUpdate
 from domain.money import Money
@@ -48,18 +50,15 @@ __all__ = [
     "Decision",
     "OpenReview",
     "PaymentReviews",
-    "accept_payment",
+    "approve_payment",
     "count_waiting",
     "needs_decision",
-    "propose_acceptance",
     "record_return",
-    "refuse_payment",
+    "reject_payment",
+    "request_acceptance",
     "review_discrepancy",
     "reviews_of",
 ]
-
-REVIEWED = "reviewed"
-"""What became of a discrepancy that a person has looked into."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,23 +71,23 @@ class OpenReview:
     case: ReviewCase
     credit: Money | None
     obstacle: str | None
-    proposed_by: str | None
-    proposed_at: datetime | None
-    proposal_reason: str | None
+    requested_by: str | None
+    requested_at: datetime | None
+    request_reason: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
     """What was decided of a doubt, or found of a discrepancy.
 
-    `return_state` is owed, returned or never_came, or None.
+    `return_state` is owed, returned or not_received, or None.
     """
 
     review_id: int
     reason: str
     state: str
-    proposed_by: str | None
-    proposal_reason: str | None
+    requested_by: str | None
+    request_reason: str | None
     decided_by: str | None
     decided_at: datetime | None
     decision_reason: str | None
@@ -124,7 +123,7 @@ def reviews_of(session: Session, *, payment_id: int, actor: Actor) -> PaymentRev
         .where(PaymentReview.payment_id == payment_id)
         .order_by(PaymentReview.id)
     ).all()
-    proposals = {row.doubt_id: row for row in rows if row.state == "proposed"}
+    proposals = {row.case_id: row for row in rows if row.state == ReviewState.REQUESTED}
     waiting = tuple(
         _open(session, payment, case, proposals.get(case.id))
         for case in review_cases.open_cases(session, payment)
@@ -150,22 +149,22 @@ def _open(
         case=case,
         credit=credit,
         obstacle=obstacle,
-        proposed_by=None if proposal is None else proposal.proposed_by,
-        proposed_at=None if proposal is None else proposal.proposed_at,
-        proposal_reason=None if proposal is None else proposal.proposal_reason,
+        requested_by=None if proposal is None else proposal.requested_by,
+        requested_at=None if proposal is None else proposal.requested_at,
+        request_reason=None if proposal is None else proposal.request_reason,
     )
 
 
 def _decision(row: PaymentReview) -> Decision:
     received = None
-    if row.came_micros is not None and row.came_currency is not None:
-        received = Money(row.came_micros, row.came_currency)
+    if row.received_micros is not None and row.received_currency is not None:
+        received = Money(row.received_micros, row.received_currency)
     return Decision(
         review_id=row.id,
-        reason=row.doubt,
+        reason=row.case_reason,
         state=row.state,
-        proposed_by=row.proposed_by,
-        proposal_reason=row.proposal_reason,
+        requested_by=row.requested_by,
+        request_reason=row.request_reason,
         decided_by=row.decided_by,
         decided_at=row.decided_at,
         decision_reason=row.decision_reason,
@@ -180,7 +179,7 @@ def _decision(row: PaymentReview) -> Decision:
 def needs_decision() -> ColumnElement[bool]:
     """Return the condition of payments that wait for people: to decide, or to give money back."""
     reviewed = exists().where(
-        PaymentReview.doubt_id == PaymentEvent.id, PaymentReview.state == "refused"
+        PaymentReview.case_id == PaymentEvent.id, PaymentReview.state == ReviewState.REJECTED
     )
     about = aliased(Payment)
     number = PaymentEvent.details["gateway_payment"].astext
@@ -188,7 +187,7 @@ def needs_decision() -> ColumnElement[bool]:
     return Payment.id.in_(
         union_all(
             select(about.id).where(about.state == "under_review"),
-            select(PaymentReview.payment_id).where(PaymentReview.return_state == "owed"),
+            select(PaymentReview.payment_id).where(PaymentReview.return_state == ReturnState.DUE),
             select(PaymentEvent.payment_id)
             .join(about, about.id == PaymentEvent.payment_id)
             .where(
@@ -209,66 +208,66 @@ def count_waiting(session: Session, *, actor: Actor) -> int:
 
 
 # ── Deciding ──────────────────────────────────────────────────────────────────────────────────
-def propose_acceptance(
-    session: Session, *, payment_id: int, doubt_id: int, reason: str, actor: Actor
+def request_acceptance(
+    session: Session, *, payment_id: int, case_id: int, reason: str, actor: Actor
 ) -> None:
     """Propose to credit what came, for somebody else to decide; again by the same: no effect.
 
     Raises Conflict with the obstacle where it cannot be credited ("ask_gateway_first" where the
-    gateway has not said what came), "doubt_is_over" where the gateway has said more since, and
-    "already_proposed" where somebody else proposed it.
+    gateway has not said what came), "case_is_closed" where the gateway has said more since, and
+    "requested_by_another" where somebody else proposed it.
     """
     payment, reason = _checked(session, payment_id, reason, actor)
-    row = _review(session, doubt_id)
+    row = _review(session, case_id)
     name = audit.actor_name(actor)
-    if row is not None and row.proposed_by == name:
+    if row is not None and row.requested_by == name:
         return
-    case = _open_case(session, payment, doubt_id)
+    case = _open_case(session, payment, case_id)
     if row is not None:
-        raise Conflict("already_proposed")
+        raise Conflict("requested_by_another")
     _, credit_micros = _credit_of(session, payment, case)
     row = review_of(
         payment,
         case,
-        state="proposed",
-        proposed_by=name,
-        proposed_at=clock.now(session),
-        proposal_reason=reason,
+        state=ReviewState.REQUESTED,
+        requested_by=name,
+        requested_at=clock.now(session),
+        request_reason=reason,
     )
     session.add(row)
     session.flush()
-    details = {"review": row.id, "doubt": case.reason, "credit": credit_micros}
-    _record(session, payment, "acceptance_proposed", actor, details)
+    details = {"review": row.id, "case": case.reason, "credit": credit_micros}
+    _record(session, payment, "acceptance_requested", actor, details)
 
 
-def accept_payment(
-    session: Session, *, payment_id: int, doubt_id: int, reason: str, actor: Actor
+def approve_payment(
+    session: Session, *, payment_id: int, case_id: int, reason: str, actor: Actor
 ) -> None:
     """Credit what came, as somebody else proposed; again by the same: no effect.
 
     The payment is from then on one of the amount that came. Raises NotAuthorised for whoever
-    proposed it, Conflict as `propose_acceptance` does and "not_proposed".
+    proposed it, Conflict as `request_acceptance` does and "not_requested".
     """
     payment, reason = _checked(session, payment_id, reason, actor)
-    row, name = _review(session, doubt_id), audit.actor_name(actor)
-    if row is not None and row.state == "accepted" and row.decided_by == name:
+    row, name = _review(session, case_id), audit.actor_name(actor)
+    if row is not None and row.state == ReviewState.APPROVED and row.decided_by == name:
         return
-    case = _open_case(session, payment, doubt_id)
-    if row is None or row.state != "proposed":
-        raise Conflict("not_proposed")
-    require_another(actor, row.proposed_by or "")
+    case = _open_case(session, payment, case_id)
+    if row is None or row.state != ReviewState.REQUESTED:
+        raise Conflict("not_requested")
+    require_another(actor, row.requested_by or "")
     received, credit_micros = _credit_of(session, payment, case)
-    now = clock.now(session)
-    row.state, row.decided_by, row.decided_at, row.decision_reason = "accepted", name, now, reason
+    row.decision_reason = reason
+    record_decision(session, row, ReviewState.APPROVED, actor)
     details = {
         "review": row.id,
-        "proposed_by": row.proposed_by,
+        "requested_by": row.requested_by,
         "asked": [payment.pay_micros, payment.pay_currency, payment.credit_micros],
-        "came": [received.micros, received.currency, credit_micros],
+        "received": [received.micros, received.currency, credit_micros],
     }
     payment.pay_micros, payment.credit_micros = received.micros, credit_micros
     session.flush()
-    _record(session, payment, "accepted", actor, details)
+    _record(session, payment, "acceptance_approved", actor, details)
     update = PaymentUpdate(
         state=GatewayPaymentState.PAID,
         reference=payment.reference,
@@ -280,42 +279,41 @@ def accept_payment(
     credit_money(session, payment, update, GATEWAY_ACTOR)
 
 
-def refuse_payment(
-    session: Session, *, payment_id: int, doubt_id: int, reason: str, actor: Actor
+def reject_payment(
+    session: Session, *, payment_id: int, case_id: int, reason: str, actor: Actor
 ) -> None:
     """Credit nothing, and owe back whatever came; again by the same: no effect.
 
     A payment under review fails; one that was credited already stays, and only its other money is
-    refused. Raises NotAuthorised for whoever proposed to accept it, Conflict("doubt_is_over").
+    refused. Raises NotAuthorised for whoever proposed to accept it, Conflict("case_is_closed").
     """
     payment, reason = _checked(session, payment_id, reason, actor)
-    row, name = _review(session, doubt_id), audit.actor_name(actor)
-    if row is not None and row.state == "refused" and row.decided_by == name:
+    row, name = _review(session, case_id), audit.actor_name(actor)
+    if row is not None and row.state == ReviewState.REJECTED and row.decided_by == name:
         return
-    case = _open_case(session, payment, doubt_id)
-    now = clock.now(session)
+    case = _open_case(session, payment, case_id)
     if row is None:
         row = review_of(payment, case)
         session.add(row)
-    elif row.proposed_by == name:
+    elif row.requested_by == name:
         raise NotAuthorised
-    row.state, row.decided_by, row.decided_at, row.decision_reason = "refused", name, now, reason
-    session.flush()
+    row.decision_reason = reason
+    record_decision(session, row, ReviewState.REJECTED, actor)
     if case.has_money:
         record_liability(session, payment, row)
         settle_by_refunds(session, payment, case.gateway_payment_id)
     if case.reason != review_cases.SECOND_MONEY:
-        payment.state, payment.code = PaymentState.FAILED, review_cases.REFUSED_BY_STAFF
+        payment.state, payment.code = PaymentState.FAILED, review_cases.REJECTED_BY_STAFF
         payment.pay_by = payment.next_check_at = None
     details = {**review_cases.statement_of_case(case), "review": row.id, "return": row.return_state}
-    _record(session, payment, review_cases.REFUSED_BY_STAFF, actor, details)
+    _record(session, payment, review_cases.REJECTED_BY_STAFF, actor, details)
 
 
 def review_discrepancy(
     session: Session,
     *,
     payment_id: int,
-    doubt_id: int,
+    case_id: int,
     reason: str,
     actor: Actor,
     is_lost: bool | None = None,
@@ -324,23 +322,23 @@ def review_discrepancy(
 
     `reason` says what was found and done. A dispute whose end could not be read ends with it:
     `is_lost` says whether the customer got the money. Raises AlreadyDecided where somebody else
-    reviewed it, Conflict("doubt_is_over") where there is no such discrepancy, and InvalidInput
+    reviewed it, Conflict("case_is_closed") where there is no such discrepancy, and InvalidInput
     where a dispute waits for its end and `is_lost` is not given.
     """
     payment, reason = _checked(session, payment_id, reason, actor)
-    row, name = _review(session, doubt_id), audit.actor_name(actor)
-    if row is not None and row.state == REVIEWED:
+    row, name = _review(session, case_id), audit.actor_name(actor)
+    if row is not None and row.state == ReviewState.REVIEWED:
         if row.decided_by == name:
             return
         raise AlreadyDecided(row.state, row.decided_by, row.decided_at)
-    case = _discrepancy(session, payment, doubt_id)
+    case = _discrepancy(session, payment, case_id)
     dispute = _dispute_to_end(session, payment, case)
     if dispute is not None and is_lost is None:
         raise InvalidInput("is_lost", "missing")
     row = review_of(
         payment,
         case,
-        state=REVIEWED,
+        state=ReviewState.REVIEWED,
         decided_by=name,
         decided_at=clock.now(session),
         decision_reason=reason,
@@ -361,11 +359,11 @@ def _dispute_to_end(session: Session, payment: Payment, case: ReviewCase) -> Dis
     return find_open_dispute(session, payment, name)
 
 
-def _discrepancy(session: Session, payment: Payment, doubt_id: int) -> ReviewCase:
+def _discrepancy(session: Session, payment: Payment, case_id: int) -> ReviewCase:
     for case in review_cases.open_discrepancies(session, payment):
-        if case.id == doubt_id:
+        if case.id == case_id:
             return case
-    raise Conflict("doubt_is_over")
+    raise Conflict("case_is_closed")
 
 
 def _checked(session: Session, payment_id: int, reason: str, actor: Actor) -> tuple[Payment, str]:
@@ -379,19 +377,19 @@ def _checked(session: Session, payment_id: int, reason: str, actor: Actor) -> tu
     return payment, reason
 
 
-def _review(session: Session, doubt_id: int) -> PaymentReview | None:
+def _review(session: Session, case_id: int) -> PaymentReview | None:
     return session.scalars(
         select(PaymentReview)
-        .where(PaymentReview.doubt_id == doubt_id)
+        .where(PaymentReview.case_id == case_id)
         .execution_options(populate_existing=True)
     ).one_or_none()
 
 
-def _open_case(session: Session, payment: Payment, doubt_id: int) -> ReviewCase:
+def _open_case(session: Session, payment: Payment, case_id: int) -> ReviewCase:
     for case in review_cases.open_cases(session, payment):
-        if case.id == doubt_id:
+        if case.id == case_id:
             return case
-    raise Conflict("doubt_is_over")
+    raise Conflict("case_is_closed")
 
 
 def _credit_of(session: Session, payment: Payment, case: ReviewCase) -> tuple[Money, int]:

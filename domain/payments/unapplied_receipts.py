@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import or_, select
 
 from db.models import Payment, PaymentReview, Refund
+from db.models.payments import ReturnState, ReviewState
 from domain import audit, clock
 from domain.errors import AlreadyDecided, Conflict, InvalidInput, NotFound
 from domain.gateways.interface import GatewayPaymentState, RefundState
@@ -45,7 +46,7 @@ def record_liability(session: Session, payment: Payment, review: PaymentReview) 
 
     Where the gateway never said how much it was, nothing can be posted: the debt stands here.
     """
-    review.return_state = "owed"
+    review.return_state = ReturnState.DUE
     received = _received(review)
     if received is None:
         return
@@ -66,11 +67,11 @@ def review_of(payment: Payment, case: ReviewCase, **decision: str | datetime) ->
     return PaymentReview(
         account_id=payment.account_id,
         payment_id=payment.id,
-        doubt_id=case.id,
-        doubt=case.reason,
+        case_id=case.id,
+        case_reason=case.reason,
         gateway_payment_id=case.gateway_payment_id,
-        came_micros=None if case.amount is None else case.amount.micros,
-        came_currency=None if case.amount is None else case.amount.currency,
+        received_micros=None if case.amount is None else case.amount.micros,
+        received_currency=None if case.amount is None else case.amount.currency,
         **decision,
     )
 
@@ -101,7 +102,7 @@ def refused_money(
 
 def was_denied_before(review: PaymentReview, update: PaymentUpdate) -> bool:
     """Whether refused money, of which the gateway had said that it never came, was paid since."""
-    denied_at = review.returned_at if review.return_state == "never_came" else None
+    denied_at = review.returned_at if review.return_state == ReturnState.NOT_RECEIVED else None
     if denied_at is None or update.occurred_at is None:
         return False
     return update.state is GatewayPaymentState.PAID and update.occurred_at > denied_at
@@ -119,11 +120,16 @@ def settle_by_failure(session: Session, payment: Payment, update: PaymentUpdate)
     if waiting is None:
         review = refused_money(session, payment, name)
     else:
-        review = _reject(session, payment, waiting, reason="never_came")
-    if review is None or review.return_state != "owed":
+        review = _reject(session, payment, waiting, reason="not_received")
+    if review is None or review.return_state != ReturnState.DUE:
         return False
     _settle(
-        session, payment, review, state="never_came", actor=GATEWAY_ACTOR, reference=update.code
+        session,
+        payment,
+        review,
+        state=ReturnState.NOT_RECEIVED,
+        actor=GATEWAY_ACTOR,
+        reference=update.code,
     )
     return True
 
@@ -214,7 +220,7 @@ def _returned(session: Session, payment: Payment) -> list[PaymentReview]:
         .order_by(PaymentReview.id)
     )
     last = {row.gateway_payment_id: row for row in rows}
-    return [row for row in last.values() if row.return_state == "returned"]
+    return [row for row in last.values() if row.return_state == ReturnState.RETURNED]
 
 
 def _owed(
@@ -226,12 +232,14 @@ def _owed(
     """
     if gateway_payment_id is not None:
         review = refused_money(session, payment, gateway_payment_id)
-        return [review] if review is not None and review.return_state == "owed" else []
+        return [review] if review is not None and review.return_state == ReturnState.DUE else []
     if payment.grant_number is not None:
         return []
     return session.scalars(
         select(PaymentReview)
-        .where(PaymentReview.payment_id == payment.id, PaymentReview.return_state == "owed")
+        .where(
+            PaymentReview.payment_id == payment.id, PaymentReview.return_state == ReturnState.DUE
+        )
         .order_by(PaymentReview.id)
     ).all()
 
@@ -281,7 +289,7 @@ def _reject(session: Session, payment: Payment, case: ReviewCase, *, reason: str
     review = review_of(
         payment,
         case,
-        state="refused",
+        state=ReviewState.REJECTED,
         decided_by=audit.actor_name(GATEWAY_ACTOR),
         decided_at=clock.now(session),
         decision_reason=reason,
@@ -310,15 +318,15 @@ def record_return(session: Session, *, review_id: int, reference: str, actor: Ac
     require(actor, "record_return", payment.account_id)
     session.refresh(found)
     is_mine = found.returned_by == audit.actor_name(actor) and found.return_reference == reference
-    if found.return_state == "returned" and is_mine:
+    if found.return_state == ReturnState.RETURNED and is_mine:
         return
     if found.return_state is None:
         raise Conflict("nothing_to_return")
-    if found.return_state != "owed":
+    if found.return_state != ReturnState.DUE:
         raise AlreadyDecided(
             found.return_state, found.returned_by, found.returned_at, "nothing_to_return"
         )
-    _settle(session, payment, found, state="returned", actor=actor, reference=reference)
+    _settle(session, payment, found, state=ReturnState.RETURNED, actor=actor, reference=reference)
     details = {"payment": payment.id, "review": found.id}
     audit.record(
         session,
@@ -331,7 +339,9 @@ def record_return(session: Session, *, review_id: int, reference: str, actor: Ac
 
 def _settle_by(session: Session, payment: Payment, review: PaymentReview, refund: Refund) -> None:
     name = refund.gateway_refund_id
-    _settle(session, payment, review, state="returned", actor=GATEWAY_ACTOR, reference=name)
+    _settle(
+        session, payment, review, state=ReturnState.RETURNED, actor=GATEWAY_ACTOR, reference=name
+    )
 
 
 def _settle(
@@ -360,12 +370,12 @@ def _settle(
             key=f"unapplied-{state}:{review.id}",
             actor=GATEWAY_ACTOR,
         )
-    kind = "money_returned" if state == "returned" else "money_never_came"
+    kind = "money_returned" if state == ReturnState.RETURNED else "money_not_received"
     add_event(session, payment, kind, actor=actor, details={"review": review.id})
 
 
 def _received(review: PaymentReview) -> Money | None:
     """Return how much came; None where the gateway never said."""
-    if review.came_micros is None or review.came_currency is None:
+    if review.received_micros is None or review.received_currency is None:
         return None
-    return Money(review.came_micros, review.came_currency)
+    return Money(review.received_micros, review.received_currency)

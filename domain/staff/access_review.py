@@ -88,12 +88,12 @@ class Side:
 PAIRS: dict[DutyPair, tuple[Side, Side]] = {
     DutyPair.RATES_AND_TRANSFERS: (
         Side(
-            frozenset({"propose_rate", "approved_rate"}), frozenset({"propose_rate", "decide_rate"})
+            frozenset({"request_rate", "approved_rate"}), frozenset({"request_rate", "decide_rate"})
         ),
         Side(frozenset({"record_transfer"}), frozenset({"record_transfer"})),
     ),
     DutyPair.CAMPAIGNS: (
-        Side(frozenset({"propose_campaign"}), frozenset({"propose_campaign"})),
+        Side(frozenset({"request_campaign"}), frozenset({"request_campaign"})),
         Side(frozenset({"decide_campaign"}), frozenset({"decide_campaign"})),
     ),
     DutyPair.PEOPLE_AND_MONEY: (

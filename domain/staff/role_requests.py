@@ -19,7 +19,8 @@ from sqlalchemy import select
 from db.models import StaffRoleRequest, User
 from domain import audit, clock
 from domain.actors import StaffRole
-from domain.errors import AlreadyDecided, Conflict, NotAuthorised, NotFound
+from domain.approvals import check_open, record_decision
+from domain.errors import Conflict, NotAuthorised, NotFound
 from domain.permissions import require, require_another
 from domain.staff.changes import (
     Standing,
@@ -191,7 +192,7 @@ def approve_role_request(session: Session, *, request_id: int, actor: Actor) -> 
     _check_decider(actor, row, person, admins)
     if row.state == RequestState.APPLIED and row.decided_by == audit.actor_name(actor):
         return _view(row, person)
-    _check_open(row)
+    check_open(row)
     _apply_or_lapse(session, row, person, admins, actor)
     return _view(row, person)
 
@@ -206,7 +207,7 @@ def reject_role_request(
     _check_decider(actor, row, person, admins)
     if row.state == RequestState.REJECTED and row.decided_by == audit.actor_name(actor):
         return _view(row, person)
-    _check_open(row)
+    check_open(row)
     _end(session, row, person, RequestState.REJECTED, actor=actor, remark=reason)
     return _view(row, person)
 
@@ -220,7 +221,7 @@ def withdraw_role_request(session: Session, *, request_id: int, actor: Actor) ->
         raise NotAuthorised
     if row.state == RequestState.WITHDRAWN:
         return _view(row, person)
-    _check_open(row)
+    check_open(row)
     _end(session, row, person, RequestState.WITHDRAWN, actor=actor)
     return _view(row, person)
 
@@ -236,7 +237,7 @@ def object_to_role_request(session: Session, *, request_id: int, actor: Actor) -
     _check_objector(actor, row, admins)
     if row.state == RequestState.OBJECTED:
         return _view(row, person)
-    _check_open(row)
+    check_open(row)
     if not _view(row, person).is_open_to_objection:
         raise NotAuthorised
     _end(session, row, person, RequestState.OBJECTED, actor=actor)
@@ -313,11 +314,6 @@ def _check_objector(actor: Actor, row: StaffRoleRequest, admins: tuple[int, ...]
         raise NotAuthorised
 
 
-def _check_open(row: StaffRoleRequest) -> None:
-    if row.state != RequestState.REQUESTED:
-        raise AlreadyDecided(row.state, row.decided_by, row.decided_at)
-
-
 def _lapse_reason(
     row: StaffRoleRequest, person: User, admins: tuple[int, ...], now: datetime
 ) -> LapseReason | None:
@@ -368,10 +364,8 @@ def _end(
     actor: Actor,
     remark: str | None = None,
 ) -> None:
-    now = clock.now(session)  # asks the database, which would see half of what follows
-    row.state, row.decided_by, row.decided_at = state, audit.actor_name(actor), now
     row.remark = remark
-    session.flush()
+    record_decision(session, row, state, actor)
     _record(session, row, _ENDS[state], actor)
     _mail(session, row, person)
 

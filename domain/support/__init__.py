@@ -7,7 +7,7 @@ from domain.support.actions import (
     approve_request,
     expire_requests,
     perform_or_request,
-    refuse_request,
+    reject_request,
     withdraw_request,
 )
 from domain.support.allowances import Allowance, get_allowance, list_request_allowances
@@ -63,6 +63,6 @@ __all__ = [
     "load_action_limits",
     "perform_or_request",
     "preview_action",
-    "refuse_request",
+    "reject_request",
     "withdraw_request",
 ]

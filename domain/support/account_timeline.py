@@ -119,10 +119,10 @@ FROM audit_log
 WHERE account_id = :account_id AND actor LIKE 'user:%'
   AND action NOT IN ('add_grant', 'reverse_entry', 'refund', 'dispute', 'redeem_voucher',
                      'start_payment', 'look_at_account', 'look_at_payment', 'choose_account',
-                     'request_approval', 'approved_request', 'refused_request',
+                     'request_approval', 'approved_request', 'rejected_request',
                      'withdrawn_request', 'issue_voucher', 'apply_code', 'give_goodwill',
-                     'add_note', 'add_codes', 'approved_transfer', 'acceptance_proposed',
-                     'accepted', 'refused_by_staff', 'record_return', 'record_payout',
+                     'add_note', 'add_codes', 'approved_transfer', 'acceptance_requested',
+                     'acceptance_approved', 'rejected_by_staff', 'record_return', 'record_payout',
                      'cancel_refund', 'refund_payment', 'discrepancy_reviewed')
   AND (recorded_at, 3, id) < (:at, :rank, :number)
 """

@@ -17,10 +17,11 @@ from sqlalchemy import select, text, update
 from db.models import Account, AccountMember, ApprovalRequest, StaffAct, User
 from domain import audit, clock
 from domain.actors import MemberRole, StaffRole, user_actor
+from domain.approvals import ApprovalState, check_open, is_new_decision, record_decision
 from domain.errors import AlreadyDecided, Conflict, NotAuthorised, NotFound
 from domain.ledger.idempotency import IdempotentRequest, store_response, stored_response
 from domain.money import Money
-from domain.permissions import allows, require, require_another
+from domain.permissions import allows, require
 from domain.support.allowances import Allowance, get_allowance
 from domain.support.staff_actions import (
     STAFF_ACTIONS,
@@ -163,7 +164,7 @@ def _check_is_asked_once(session: Session, account: Account, action: StaffAction
             ApprovalRequest.account_id == account.id,
             ApprovalRequest.action == action.name,
             ApprovalRequest.parameters == plain(action),
-            ApprovalRequest.state == "waiting",
+            ApprovalRequest.state == ApprovalState.REQUESTED,
             ApprovalRequest.expires_at > clock.now(session),
         )
         .limit(1)
@@ -247,11 +248,9 @@ def approve_request(session: Session, *, request_id: int, actor: Actor) -> Compl
     ("request_changed", "maker_may_not") and what the action itself is refused with; it still waits.
     """
     row = _to_decide(session, request_id, actor)
-    checker = audit.actor_name(actor)
-    if row.state == "approved" and row.decided_by == checker:
+    if not is_new_decision(row, ApprovalState.APPROVED, actor, requested_by=row.requested_by):
         done = select(StaffAct).where(StaffAct.request_id == row.id)
         return _done(session.scalars(done).one())
-    _check_waiting(session, row)
     asked = of_plain(row.action, row.parameters)
     maker = _maker(session, row, asked)
     account = _account(session, row.account_id)
@@ -260,19 +259,20 @@ def approve_request(session: Session, *, request_id: int, actor: Actor) -> Compl
     if amount != Money(row.amount_micros, row.currency):
         raise Conflict("request_changed")
     by = ActionContext(maker, row.reason, f"request:{row.id}")
+    checker = audit.actor_name(actor)
     done_act = _execute(session, account, action, amount, by, request=row, checker=checker)
-    _decide(session, row, "approved", actor)
+    _decide(session, row, ApprovalState.APPROVED, actor)
     return done_act
 
 
-def refuse_request(session: Session, *, request_id: int, reason: str, actor: Actor) -> None:
+def reject_request(session: Session, *, request_id: int, reason: str, actor: Actor) -> None:
     """Refuse what somebody else asked for; it is not carried out. Raises as `approve_request`."""
     reason = checked_reason(reason)
     row = _to_decide(session, request_id, actor)
-    if row.state == "refused" and row.decided_by == audit.actor_name(actor):
+    if not is_new_decision(row, ApprovalState.REJECTED, actor, requested_by=row.requested_by):
         return
-    _check_waiting(session, row)
-    _decide(session, row, "refused", actor, remark=reason)
+    row.remark = reason
+    _decide(session, row, ApprovalState.REJECTED, actor)
 
 
 def withdraw_request(session: Session, *, request_id: int, actor: Actor) -> None:
@@ -281,10 +281,11 @@ def withdraw_request(session: Session, *, request_id: int, actor: Actor) -> None
     row = _locked(session, request_id)
     if row.requested_by != audit.actor_name(actor):
         raise NotAuthorised
-    if row.state == "withdrawn":
+    if row.state == ApprovalState.WITHDRAWN:
         return
-    _check_waiting(session, row)
-    _decide(session, row, "withdrawn", actor)
+    _check_in_time(session, row)
+    check_open(row)
+    _decide(session, row, ApprovalState.WITHDRAWN, actor)
 
 
 def expire_requests(session: Session, *, actor: Actor) -> int:
@@ -293,8 +294,8 @@ def expire_requests(session: Session, *, actor: Actor) -> int:
     now = clock.now(session)
     ended = session.execute(
         update(ApprovalRequest)
-        .where(ApprovalRequest.state == "waiting", ApprovalRequest.expires_at <= now)
-        .values(state="expired", decided_by=audit.actor_name(actor), decided_at=now)
+        .where(ApprovalRequest.state == ApprovalState.REQUESTED, ApprovalRequest.expires_at <= now)
+        .values(state=ApprovalState.EXPIRED, decided_by=audit.actor_name(actor), decided_at=now)
         .returning(ApprovalRequest.id, ApprovalRequest.account_id)
     ).all()
     for request_id, account_id in ended:
@@ -319,15 +320,14 @@ def _to_decide(session: Session, request_id: int, actor: Actor) -> ApprovalReque
     require(actor, "decide_request")
     row = _locked(session, request_id)
     require(actor, "decide_request", row.account_id)
-    require_another(actor, row.requested_by)
+    _check_in_time(session, row)
     return row
 
 
-def _check_waiting(session: Session, row: ApprovalRequest) -> None:
-    if row.state == "expired" or (row.state == "waiting" and clock.now(session) >= row.expires_at):
-        raise AlreadyDecided("expired", None, row.expires_at, "request_expired")
-    if row.state != "waiting":
-        raise AlreadyDecided(row.state, row.decided_by, row.decided_at)
+def _check_in_time(session: Session, row: ApprovalRequest) -> None:
+    is_late = row.state == ApprovalState.REQUESTED and clock.now(session) >= row.expires_at
+    if is_late or row.state == ApprovalState.EXPIRED:
+        raise AlreadyDecided(ApprovalState.EXPIRED, None, row.expires_at, "request_expired")
 
 
 def _maker(session: Session, row: ApprovalRequest, action: StaffAction) -> Actor:
@@ -350,13 +350,8 @@ def _maker(session: Session, row: ApprovalRequest, action: StaffAction) -> Actor
     return maker
 
 
-def _decide(
-    session: Session, row: ApprovalRequest, state: str, actor: Actor, *, remark: str | None = None
-) -> None:
-    now = clock.now(session)  # asks the database, which would see half of what follows
-    row.state, row.decided_by, row.decided_at = state, audit.actor_name(actor), now
-    row.remark = remark
-    session.flush()
+def _decide(session: Session, row: ApprovalRequest, state: ApprovalState, actor: Actor) -> None:
+    record_decision(session, row, state, actor)
     details = {"request": row.id, "requested_by": row.requested_by}
     audit.record(
         session,

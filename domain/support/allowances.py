@@ -120,7 +120,7 @@ def list_request_allowances(session: Session, *, actor: Actor) -> Mapping[int, A
             ApprovalRequest.account_id,
         )
         .outerjoin(User, (User.id == maker_id) & User.disabled_at.is_(None))
-        .where(ApprovalRequest.state == "waiting")
+        .where(ApprovalRequest.state == "requested")
         .order_by(ApprovalRequest.id)
     ).all()
     numbers = [row[0] for row in requests]

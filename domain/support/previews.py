@@ -70,4 +70,4 @@ def preview_action(
 
 def _standing(session: Session, account_id: int, actor: Actor) -> Standing:
     found = account_overview(session, actor=actor, account_id=account_id)
-    return Standing(found.summary.balance_micros, found.available_micros, found.owed_micros)
+    return Standing(found.summary.balance_micros, found.available_micros, found.due_micros)

@@ -86,17 +86,17 @@ class ActView:
 _COUNTS = text("""
 SELECT
   (SELECT count(*) FROM approval_requests
-   WHERE :decide_request AND state = 'waiting' AND expires_at > clock_timestamp()
+   WHERE :decide_request AND state = 'requested' AND expires_at > clock_timestamp()
      AND requested_by <> :name) AS requests,
   (SELECT count(*) FROM campaigns
-   WHERE :decide_campaign AND state = 'proposed' AND proposed_by <> :name) AS campaigns,
+   WHERE :decide_campaign AND state = 'requested' AND requested_by <> :name) AS campaigns,
   (SELECT count(*) FROM bank_transfers
    WHERE :decide_transfer AND state = 'requested' AND requested_by <> :name) AS transfers,
   (SELECT count(*) FROM payments p
    WHERE :decide_payment AND p.state = 'under_review'
      AND NOT EXISTS (SELECT FROM payment_reviews r
-                     WHERE r.payment_id = p.id AND r.state = 'proposed'
-                       AND r.proposed_by = :name)) AS payments,
+                     WHERE r.payment_id = p.id AND r.state = 'requested'
+                       AND r.requested_by = :name)) AS payments,
   (SELECT count(*) FROM staff_role_requests
    WHERE :decide_role_request AND state = 'requested' AND expires_at > clock_timestamp()
      AND requested_by <> :name AND 'user:' || user_id <> :name) AS roles
@@ -115,7 +115,7 @@ def list_requests(
 ) -> tuple[RequestView, ...]:
     """Return, for staff, what waits, the oldest first, and then what was decided last."""
     require(actor, "see_requests")
-    is_decided = ApprovalRequest.state != "waiting"
+    is_decided = ApprovalRequest.state != "requested"
     query = (
         select(ApprovalRequest, Account.name, Campaign.name, Payment.reference, Payment.gateway)
         .join(Account, Account.id == ApprovalRequest.account_id)

@@ -10,7 +10,7 @@ from domain.vouchers.campaigns import (
     end_campaign,
     find_campaign,
     list_campaigns,
-    propose_campaign,
+    request_campaign,
 )
 from domain.vouchers.codes import (
     CODE_LENGTH,
@@ -69,11 +69,11 @@ __all__ = [
     "list_campaigns",
     "lock_campaign",
     "make_codes_for",
-    "propose_campaign",
     "rate_limited",
     "read_code",
     "redeem_code",
     "redeem_code_unchecked",
     "redeem_code_unlimited",
+    "request_campaign",
     "revoke_codes",
 ]

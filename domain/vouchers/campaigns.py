@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import func, select, text
 
 from db.models import Campaign, CampaignAmount, CampaignPart
+from db.models.vouchers import CampaignState
 from domain import audit, clock
+from domain.approvals import decision_state, is_new_decision, record_decision
 from domain.errors import AlreadyDecided, Conflict, InvalidInput, NotFound
 from domain.ledger.idempotency import IdempotentRequest, store_response, stored_response
 from domain.money import MAX_MICROS, Money
-from domain.permissions import require, require_another
+from domain.permissions import require
 from domain.validation import check_text, checked_name
 from domain.vouchers.codes import lock_campaign
 
@@ -97,13 +99,13 @@ class CampaignView:
     codes: int
     granted: tuple[Money, ...]
     redemptions: int
-    proposed_by: str
-    proposed_at: datetime
+    requested_by: str
+    requested_at: datetime
     decided_by: str | None
     decided_at: datetime | None
 
 
-def propose_campaign(
+def request_campaign(
     session: Session, *, terms: CampaignTerms, actor: Actor, idempotency_key: str
 ) -> int:
     """Write a campaign down for somebody else to approve; return its id.
@@ -111,10 +113,10 @@ def propose_campaign(
     Raises InvalidInput, by field of the terms, for terms that do not fit together;
     Conflict("name_is_taken"); IdempotencyMismatch; NotAuthorised.
     """
-    require(actor, "propose_campaign")
+    require(actor, "request_campaign")
     terms = _checked(session, terms)
     write = IdempotentRequest(
-        _NO_ACCOUNT, f"campaign:{idempotency_key}", "propose_campaign", _plain(terms)
+        _NO_ACCOUNT, f"campaign:{idempotency_key}", "request_campaign", _plain(terms)
     )
     session.execute(_LOCK)
     known = stored_response(session, write)
@@ -127,7 +129,7 @@ def propose_campaign(
     store_response(session, write, {"campaign": campaign_id})
     audit.record(
         session,
-        action="propose_campaign",
+        action="request_campaign",
         actor=actor,
         details={"campaign": campaign_id, "terms": _plain(terms)},
     )
@@ -141,19 +143,13 @@ def decide_campaign(session: Session, *, campaign_id: int, is_approved: bool, ac
     """
     require(actor, "decide_campaign")
     campaign = lock_campaign(session, campaign_id)
-    new_state = "approved" if is_approved else "refused"
-    require_another(actor, campaign.proposed_by)
-    if campaign.state == new_state and campaign.decided_by == audit.actor_name(actor):
+    state = decision_state(is_approved=is_approved)
+    if campaign.state == CampaignState.ENDED:
+        raise AlreadyDecided(campaign.state, campaign.ended_by, campaign.ended_at)
+    if not is_new_decision(campaign, state, actor, requested_by=campaign.requested_by):
         return
-    if campaign.state == "ended":
-        raise AlreadyDecided("ended", campaign.ended_by, campaign.ended_at)
-    if campaign.state != "proposed":
-        raise AlreadyDecided(campaign.state, campaign.decided_by, campaign.decided_at)
-    decided_at = clock.now(session)
-    campaign.state = new_state
-    campaign.decided_by = audit.actor_name(actor)
-    campaign.decided_at = decided_at
-    details = {"campaign": campaign_id, "from": "proposed", "to": new_state}
+    record_decision(session, campaign, state, actor)
+    details = {"campaign": campaign_id, "from": CampaignState.REQUESTED, "to": state}
     audit.record(session, action="decide_campaign", actor=actor, details=details)
 
 
@@ -165,17 +161,17 @@ def end_campaign(session: Session, *, campaign_id: int, actor: Actor) -> None:
     """
     require(actor, "end_campaign")
     campaign = lock_campaign(session, campaign_id)
-    if campaign.state == "ended" and campaign.ended_by == audit.actor_name(actor):
+    if campaign.state == CampaignState.ENDED and campaign.ended_by == audit.actor_name(actor):
         return
-    if campaign.state == "ended":
-        raise AlreadyDecided("ended", campaign.ended_by, campaign.ended_at)
-    if campaign.state != "approved":
+    if campaign.state == CampaignState.ENDED:
+        raise AlreadyDecided(campaign.state, campaign.ended_by, campaign.ended_at)
+    if campaign.state != CampaignState.APPROVED:
         raise Conflict("campaign_not_approved")
     ended_at = clock.now(session)
-    campaign.state = "ended"
+    campaign.state = CampaignState.ENDED
     campaign.ended_by = audit.actor_name(actor)
     campaign.ended_at = ended_at
-    details = {"campaign": campaign_id, "from": "approved", "to": "ended"}
+    details = {"campaign": campaign_id, "from": CampaignState.APPROVED, "to": CampaignState.ENDED}
     audit.record(session, action="end_campaign", actor=actor, details=details)
 
 
@@ -250,8 +246,8 @@ def _view(
         codes=campaign.codes,
         granted=tuple(Money(each.granted_micros, each.currency) for each in amounts),
         redemptions=sum(each.redemptions for each in amounts),
-        proposed_by=campaign.proposed_by,
-        proposed_at=campaign.proposed_at,
+        requested_by=campaign.requested_by,
+        requested_at=campaign.requested_at,
         decided_by=campaign.decided_by,
         decided_at=campaign.decided_at,
     )
@@ -394,8 +390,8 @@ def _add(session: Session, terms: CampaignTerms, actor: Actor) -> int:
         **{name: getattr(terms, name) for name in same},
         site_codes=_list(terms.site_codes),
         countries=_list(terms.countries),
-        proposed_by=audit.actor_name(actor),
-        proposed_at=clock.now(session),
+        requested_by=audit.actor_name(actor),
+        requested_at=clock.now(session),
     )
     session.add(campaign)
     session.flush()

@@ -62,7 +62,7 @@ FROM voucher_redemptions r
 JOIN campaigns c ON c.id = r.campaign_id
 CROSS JOIN LATERAL (
   SELECT CAST(sum(b.remaining_micros) AS bigint) AS remaining,
-         CAST(sum(b.taken_micros) AS bigint) AS taken,
+         CAST(sum(b.clawed_back_micros) AS bigint) AS taken,
          CAST(sum(b.expired_micros) AS bigint) AS expired,
          bool_or(b.services IS NULL) AS is_for_all
   FROM grant_balances b

@@ -43,7 +43,7 @@ def load_rates(session: Session) -> None:
     """Put today's rates of exchange in force, so that a demo offers every payment method."""
     now = clock.now(session)
     for quoted, cost in _COST_OF_A_DOLLAR.items():
-        rate_id = exchange_rates.propose_rate(
+        rate_id = exchange_rates.request_rate(
             session,
             base_currency="USD",
             quote_currency=quoted,
@@ -66,7 +66,7 @@ def load_campaigns(session: Session) -> None:
         if terms.name in known:
             continue
         key = f"demo:{terms.name.lower()}"
-        campaign = vouchers.propose_campaign(
+        campaign = vouchers.request_campaign(
             session, terms=terms, actor=proposer, idempotency_key=key
         )
         vouchers.decide_campaign(session, campaign_id=campaign, is_approved=True, actor=approver)

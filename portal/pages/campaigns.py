@@ -23,6 +23,6 @@ if number:
     listing.draw_one(context, number)
 else:
     listing.draw_all(context)
-    if allows(context.visitor.actor, "propose_campaign"):
+    if allows(context.visitor.actor, "request_campaign"):
         proposal.draw(context)
 context.draw_zone()

@@ -20,7 +20,7 @@
 | `VNPAY_TMN_CODE`, `VNPAY_HASH_SECRET` | VNPay's terminal and its secret | test money, see below |
 | `VNPAY_PAY_URL`, `VNPAY_API_URL` | VNPay's addresses | the live ones |
 | `STRIPE_SECRET_KEY`, `STRIPE_WEBHOOK_SECRETS` | Stripe's keys; secrets as `a,b` | test money |
-| `STRIPE_CARDS_SECRET_KEY`, `STRIPE_CARDS_WEBHOOK_SECRETS` | cards in USD and EUR outside Japan | not offered |
+| `STRIPE_CARDS_SECRET_KEY`, `STRIPE_CARDS_WEBHOOK_SECRETS` | cards outside Japan | not offered |
 | `STRIPE_CARDS` | 1 offers those in a demo, with test money | 0 |
 | `PAYPAL_CLIENT_ID`, `PAYPAL_CLIENT_SECRET`, `PAYPAL_WEBHOOK_ID` | PayPal's keys | test money |
 | `PAYPAL_API_URL` | PayPal's address | the live one |

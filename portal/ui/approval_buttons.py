@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 _DECISIONS = {
     "approved": N_("Nothing was changed: already approved by {name}, {when}."),
-    "accepted": N_("Nothing was changed: already approved by {name}, {when}."),
-    "refused": N_("Nothing was changed: already rejected by {name}, {when}."),
     "applied": N_("Nothing was changed: already approved by {name}, {when}."),
     "took_effect": N_("Nothing was changed: the change took effect by itself {when}."),
     "rejected": N_("Nothing was changed: already rejected by {name}, {when}."),
@@ -52,7 +50,7 @@ _DECISIONS = {
         "Nothing was changed: already recorded as given back by {name}, {when}. If you sent the"
         " money too, ask for one of the two back."
     ),
-    "never_came": N_(
+    "not_received": N_(
         "Nothing was changed: the gateway said {when} that this money never came. Nothing is owed."
     ),
     "expired": N_("Nothing was changed: it expired {when} without a decision. Request it again."),
@@ -68,13 +66,13 @@ _CHANGES = {
     "refund_is_sent": N_(
         "Nothing was changed: the gateway works on this refund now. Wait for its answer."
     ),
-    "doubt_is_over": N_(
+    "case_is_closed": N_(
         "Nothing was changed: the gateway has settled this since. The page shows it as it is now."
     ),
-    "already_proposed": N_(
+    "requested_by_another": N_(
         "Nothing was changed: somebody else requested this already. Approve or reject that request."
     ),
-    "not_proposed": N_("Nothing was changed: this has not been requested. Request it first."),
+    "not_requested": N_("Nothing was changed: this has not been requested. Request it first."),
 }
 
 

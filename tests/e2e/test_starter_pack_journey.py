@@ -17,7 +17,7 @@ from domain.vouchers import (
     GrantTemplate,
     decide_campaign,
     end_campaign,
-    propose_campaign,
+    request_campaign,
 )
 from tests.e2e.conftest import DESKTOP, PHONE, settle
 from tests.e2e.test_accessibility import serious_violations
@@ -60,7 +60,7 @@ def starter_pack(portal_sessions: sessionmaker[Session]) -> Iterator[None]:
         is_for_new_accounts=True,
     )
     with portal_sessions.begin() as session:
-        number = propose_campaign(
+        number = request_campaign(
             session, terms=terms, actor=MAKER, idempotency_key=uuid.uuid4().hex
         )
         decide_campaign(session, campaign_id=number, is_approved=True, actor=CHECKER)

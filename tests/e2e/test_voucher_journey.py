@@ -17,7 +17,7 @@ from domain.vouchers import (
     GrantTemplate,
     decide_campaign,
     import_codes,
-    propose_campaign,
+    request_campaign,
 )
 from portal import demo
 from tests.e2e.conftest import DESKTOP, PHONE, settle
@@ -51,7 +51,7 @@ def new_code(sessions: sessionmaker[Session]) -> str:
         uses_per_code=1,
     )
     with sessions.begin() as session:
-        number = propose_campaign(session, terms=terms, actor=MAKER, idempotency_key=code)
+        number = request_campaign(session, terms=terms, actor=MAKER, idempotency_key=code)
         decide_campaign(session, campaign_id=number, is_approved=True, actor=CHECKER)
         import_codes(session, campaign_id=number, typed=[code], actor=MAKER, idempotency_key=code)
     return code

@@ -20,8 +20,8 @@ from domain.vouchers import (
     codes_of_batch,
     decide_campaign,
     generate_codes,
-    propose_campaign,
     redeem_code_unlimited,
+    request_campaign,
 )
 from portal.ui.formats import MINUS
 from tests.e2e.conftest import DESKTOP, settle
@@ -61,7 +61,7 @@ def redeem_a_pack(session: Session, account: int, name: str) -> None:
         validity_days=DAYS,
         code_budget=1,
     )
-    campaign = propose_campaign(session, terms=pack, actor=finance, idempotency_key=name)
+    campaign = request_campaign(session, terms=pack, actor=finance, idempotency_key=name)
     decide_campaign(session, campaign_id=campaign, is_approved=True, actor=other)
     batch = generate_codes(
         session, campaign_id=campaign, count=1, actor=finance, idempotency_key=name

@@ -13,7 +13,7 @@ from domain.clock import CLOCK
 from domain.errors import NotAuthorised, NotFound
 from domain.gateways.interface import DisputeState, DisputeUpdate, RefundState, RefundUpdate
 from domain.payments.gateway_updates import apply_updates
-from domain.payments.reviews import record_return, refuse_payment, reviews_of
+from domain.payments.reviews import record_return, reject_payment, reviews_of
 from domain.support import (
     GiveGoodwill,
     IssueVoucher,
@@ -198,10 +198,10 @@ def test_decisions_of_finance_are_told_once(
     message.apply(paid(message.reference, dong(330_000), number="money-1"))
     with sessions.begin() as session:
         (case,) = reviews_of(session, payment_id=message.payment_id, actor=checker).waiting
-        refuse_payment(
+        reject_payment(
             session,
             payment_id=message.payment_id,
-            doubt_id=case.case.id,
+            case_id=case.case.id,
             reason="Seen",
             actor=checker,
         )
@@ -211,7 +211,7 @@ def test_decisions_of_finance_are_told_once(
     assert message.items() == [
         CREATED,
         ("payment", "wrong_amount", None),
-        ("payment", "refused_by_staff", None),
+        ("payment", "rejected_by_staff", None),
         ("payment", "money_returned", None),
     ]
 

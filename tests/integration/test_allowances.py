@@ -23,7 +23,7 @@ from domain.support import (
     approve_request,
     get_allowance,
     list_request_allowances,
-    refuse_request,
+    reject_request,
 )
 from tests.factories import SYSTEM, UNIT, make_account
 from tests.gateways import dong
@@ -159,7 +159,7 @@ def test_approver_reads_what_the_maker_may_do_now(
     do(session, account, goodwill(45), agent)
     one, two = do(session, account, goodwill(10), agent), do(session, other, goodwill(500), agent)
     refused = do(session, other, goodwill(501), agent)
-    refuse_request(session, request_id=refused.request_id, reason="Too much", actor=checker)
+    reject_request(session, request_id=refused.request_id, reason="Too much", actor=checker)
     assert list_request_allowances(session, actor=checker) == {
         one.request_id: of(LIMIT, 45),
         two.request_id: of(LIMIT, 0),
@@ -277,7 +277,7 @@ def decide_oldest(session: Session, model: Model, checker: Actor, *, is_approved
         if is_approved:
             approve_request(session, request_id=number, actor=checker)
         else:
-            refuse_request(session, request_id=number, reason="Too much", actor=checker)
+            reject_request(session, request_id=number, reason="Too much", actor=checker)
 
     if model.now < expires_at:
         decide()

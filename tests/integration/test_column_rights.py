@@ -29,12 +29,12 @@ CHANGES_BY_DESIGN = {
     "campaigns": "state codes decided_by decided_at ended_by ended_at",
     "daily_quantities": "quantity",
     "daily_totals": "amount_micros entries calls",
-    "debts": "owed_micros opened_at",
+    "debts": "due_micros opened_at",
     "disputes": "state pay_micros lost_micros held_micros outflow_micros unapplied_micros"
     " clawed_back_micros credit_micros reason respond_by closed_at stated_at revision fee_micros"
     " fee_currency",
     "exchange_rates": "state decided_by decided_at",
-    "grant_balances": "remaining_micros held_micros is_open taken_micros expired_micros",
+    "grant_balances": "remaining_micros held_micros is_open clawed_back_micros expired_micros",
     "payment_reviews": "state decided_by decided_at decision_reason return_state returned_by"
     " returned_at return_reference",
     "payments": "state pay_micros credit_micros expires_at redirect_url gateway_reference"

@@ -23,8 +23,8 @@ from domain.payments.exchange_duties import (
     find_currencies_without_rates,
     may_record_transfers,
 )
-from domain.payments.exchange_rates import decide_rate, load_rate, propose_rate
-from domain.vouchers import decide_campaign, find_campaign, propose_campaign
+from domain.payments.exchange_rates import decide_rate, load_rate, request_rate
+from domain.vouchers import decide_campaign, find_campaign, request_campaign
 from tests.gateways import dong, payer
 from tests.integration.test_vouchers import terms
 
@@ -50,7 +50,7 @@ def propose(session: Session, actor: Actor, rate: str = "25400", **changes: Any)
         "as_of": datetime.now(UTC) - timedelta(minutes=5),
         "actor": actor,
     }
-    return propose_rate(session, **(given | changes))
+    return request_rate(session, **(given | changes))
 
 
 def approve(session: Session, rate_id: int, actor: Actor) -> None:
@@ -259,7 +259,7 @@ def test_what_is_asked_before_is_for_who_may_do_it(session: Session) -> None:
 
 
 def test_campaign_by_its_proposer_is_not_approved(session: Session) -> None:
-    campaign = propose_campaign(session, terms=terms(), actor=FIRST, idempotency_key="campaign")
+    campaign = request_campaign(session, terms=terms(), actor=FIRST, idempotency_key="campaign")
     for is_approved in (True, False):
         with pytest.raises(NotAuthorised):
             decide_campaign(session, campaign_id=campaign, is_approved=is_approved, actor=FIRST)
@@ -270,7 +270,7 @@ def test_campaign_by_its_proposer_is_not_approved(session: Session) -> None:
 def test_campaign_without_the_check_is_stopped_by_the_database(
     session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("domain.vouchers.campaigns.require_another", lambda *_: None)
-    campaign = propose_campaign(session, terms=terms(), actor=FIRST, idempotency_key="campaign")
+    monkeypatch.setattr("domain.approvals.decisions.require_another", lambda *_: None)
+    campaign = request_campaign(session, terms=terms(), actor=FIRST, idempotency_key="campaign")
     with pytest.raises(IntegrityError, match="ck_campaigns_two_people"):
         decide_campaign(session, campaign_id=campaign, is_approved=True, actor=FIRST)

@@ -34,7 +34,7 @@ from domain.payments.exchange_rates import (
     list_rates,
     make_quote,
     price_of,
-    propose_rate,
+    request_rate,
 )
 from domain.payments.gateway_updates import apply_updates
 from domain.payments.rates_in_force import Rate, RateUnavailable, get_end_of_rate, rate_in_force
@@ -65,7 +65,7 @@ def propose(session: Session, rate: str = "25400", **changes: Any) -> int:
         "as_of": datetime.now(UTC) - timedelta(minutes=5),
         "actor": MAKER,
     }
-    return propose_rate(session, **(terms | changes))
+    return request_rate(session, **(terms | changes))
 
 
 def put_in_force(session: Session, rate: str = "25400", **changes: Any) -> int:
@@ -121,7 +121,7 @@ def test_rate_is_counted_for_those_who_may_approve_it(session: Session) -> None:
     assert waiting_counts(session, actor=SUPPORT).total == 0
 
 
-def test_a_refused_rate_is_never_in_force(session: Session) -> None:
+def test_a_rejected_rate_is_never_in_force(session: Session) -> None:
     rate_id = propose(session)
     decide_rate(session, rate_id=rate_id, is_approved=False, actor=CHECKER)
     decide_rate(session, rate_id=rate_id, is_approved=False, actor=CHECKER)
@@ -146,13 +146,13 @@ def test_what_was_in_force_before_and_after_is_written_down(session: Session) ->
     assert (before["rate"], before["price"], before["pair"]) == (first, "25400", "USD/VND")
     assert (after["price"], after["margin_basis_points"]) == ("25900.5", 150)
     assert message[:4] == [
-        ("propose_rate", first, None, before),
+        ("request_rate", first, None, before),
         ("approved_rate", first, None, before),
-        ("propose_rate", second, before, after),
+        ("request_rate", second, before, after),
         ("approved_rate", second, before, after),
     ]
-    assert message[4][:3] == ("propose_rate", refused, after)
-    assert message[5] == ("refused_rate", refused, after, after)
+    assert message[4][:3] == ("request_rate", refused, after)
+    assert message[5] == ("rejected_rate", refused, after, after)
 
 
 def test_two_decisions_at_once_decide_once(sessions: sessionmaker[Session]) -> None:

@@ -186,7 +186,7 @@ def test_debt_is_written_off_oldest_first_and_never_above_what_is_owed(
     with pytest.raises(InvalidInput):
         write_off(session, account, 7)
     write_off(session, account, 4)
-    debts = session.execute(text("SELECT service, owed_micros FROM debts ORDER BY 1"))
+    debts = session.execute(text("SELECT service, due_micros FROM debts ORDER BY 1"))
     assert [tuple(row) for row in debts] == [("ai-inference", 2 * UNIT), ("gpu-vm", 0)]
 
 

@@ -30,7 +30,7 @@ from domain.payments import cancel_refund, record_payout, refund_states, request
 from domain.payments import refunds as refund_service
 from domain.payments.bank_transfers import Evidence, decide_transfer, record_transfer
 from domain.payments.discrepancies import get_exceptions
-from domain.payments.exchange_rates import decide_rate, make_quote, propose_rate
+from domain.payments.exchange_rates import decide_rate, make_quote, request_rate
 from domain.payments.gateway_updates import apply_updates
 from domain.payments.payout_queries import list_payouts
 from domain.payments.reviews import count_waiting
@@ -259,7 +259,7 @@ def test_refund_of_a_second_money_never_takes_the_first_ones_credit(payment: Pai
     payment.apply(replace(back, payment_reference=payment.reference))
     assert payment.balance() == 550_000
     (review,) = payment.all_of(PaymentReview)
-    assert (review.state, review.return_state) == ("refused", "returned")
+    assert (review.state, review.return_state) == ("rejected", "returned")
 
 
 def test_second_money_told_after_its_refund_is_not_on_the_work_list(payment: Paid) -> None:
@@ -274,7 +274,7 @@ def test_second_money_told_after_its_refund_is_not_on_the_work_list(payment: Pai
     payment.apply(paid(payment.reference, CREDIT, number="second"))
     assert payment.balance() == 550_000
     (review,) = payment.all_of(PaymentReview)
-    assert (review.state, review.return_state) == ("refused", "returned")
+    assert (review.state, review.return_state) == ("rejected", "returned")
 
 
 def test_refund_called_failed_that_succeeds_later_takes_its_credit(payment: Paid) -> None:
@@ -428,7 +428,7 @@ class Foreign:
         self.sessions, self.gateway = sessions, ScriptedGateway("paypal")
         with sessions.begin() as session:
             self.account, owner = payer(session)
-            rate = propose_rate(
+            rate = request_rate(
                 session,
                 base_currency="USD",
                 quote_currency="VND",

@@ -39,9 +39,9 @@ from domain.money import Money
 from domain.payments import check_payment, give_up, process_webhook
 from domain.payments.gateway_updates import apply_updates
 from domain.payments.reviews import (
-    accept_payment,
-    propose_acceptance,
-    refuse_payment,
+    approve_payment,
+    reject_payment,
+    request_acceptance,
     reviews_of,
 )
 from domain.security.payload_encryption import Vault
@@ -506,7 +506,7 @@ class Crowd:
             action(
                 session,
                 payment_id=self.payment_id,
-                doubt_id=case,
+                case_id=case,
                 reason="Seen",
                 actor=actor,
             )
@@ -570,15 +570,15 @@ def test_payment_under_review_accepted_while_the_gateway_calls_it_paid_is_credit
 ) -> None:
     crowd.hear(crowd.update(GatewayPaymentState.UNDER_REVIEW))
     case = crowd.case()
-    crowd.decide(propose_acceptance, MAKER, case)
+    crowd.decide(request_acceptance, MAKER, case)
     crowd.gateway.snapshot = Snapshot(crowd.update(GatewayPaymentState.PAID))
     acts: list[Callable[[], None]] = [
         lambda: crowd.hear(crowd.update(GatewayPaymentState.PAID)),
         lambda: crowd.ask(GATEWAYS),
         lambda: crowd.ask(crowd.owner),
         crowd.cancel,
-        lambda: crowd.decide(accept_payment, CHECKER, case),
-        lambda: crowd.decide(accept_payment, OTHER, case),
+        lambda: crowd.decide(approve_payment, CHECKER, case),
+        lambda: crowd.decide(approve_payment, OTHER, case),
     ]
     run_together(acts[attempt:] + acts[:attempt] + acts)
     assert (crowd.state(), crowd.balance()) == ("succeeded", 550_000)
@@ -592,18 +592,18 @@ def test_payment_rejected_while_the_gateway_calls_it_paid_is_credited_or_owed_ne
     case = crowd.case()
     crowd.gateway.snapshot = Snapshot(crowd.update(GatewayPaymentState.PAID))
     acts: list[Callable[[], None]] = [
-        lambda: crowd.decide(refuse_payment, MAKER, case),
-        lambda: crowd.decide(refuse_payment, CHECKER, case),
+        lambda: crowd.decide(reject_payment, MAKER, case),
+        lambda: crowd.decide(reject_payment, CHECKER, case),
         lambda: crowd.hear(crowd.update(GatewayPaymentState.PAID)),
         lambda: crowd.ask(GATEWAYS),
     ]
     run_together(acts[attempt % 4 :] + acts[: attempt % 4] + acts)
     with crowd.sessions() as session:
         reviews = reviews_of(session, payment_id=crowd.payment_id, actor=MAKER)
-    rejected = [one for one in reviews.decided if one.state == "refused"]
+    rejected = [one for one in reviews.decided if one.state == "rejected"]
     if rejected:
         assert (len(rejected), crowd.state(), crowd.balance()) == (1, "failed", 0)
-        assert rejected[0].return_state == "owed"
+        assert rejected[0].return_state == "due"
     else:
         assert (crowd.state(), crowd.balance()) == ("succeeded", 550_000)
 

@@ -29,16 +29,16 @@ from domain.gateways.interface import (
 )
 from domain.money import Money
 from domain.payments import check_due, check_payment, request_refund
-from domain.payments.exchange_rates import decide_rate, make_quote, propose_rate
+from domain.payments.exchange_rates import decide_rate, make_quote, request_rate
 from domain.payments.gateway_updates import apply_updates
 from domain.payments.queries import find_payments
 from domain.payments.review_queries import list_discrepancies
 from domain.payments.reviews import (
-    accept_payment,
+    approve_payment,
     count_waiting,
-    propose_acceptance,
     record_return,
-    refuse_payment,
+    reject_payment,
+    request_acceptance,
     review_discrepancy,
     reviews_of,
 )
@@ -109,19 +109,17 @@ class Doubted:
     def do(
         self, action: Any, actor: Actor, *, case: int | None = None, reason: str = "Seen"
     ) -> None:
-        doubt_id = case or self.case()
+        case_id = case or self.case()
         with self.sessions.begin() as session:
-            action(
-                session, payment_id=self.payment_id, doubt_id=doubt_id, reason=reason, actor=actor
-            )
+            action(session, payment_id=self.payment_id, case_id=case_id, reason=reason, actor=actor)
 
     def accept(self) -> None:
         case = self.case()
-        self.do(propose_acceptance, MAKER, case=case)
-        self.do(accept_payment, CHECKER, case=case)
+        self.do(request_acceptance, MAKER, case=case)
+        self.do(approve_payment, CHECKER, case=case)
 
     def refuse(self) -> int:
-        self.do(refuse_payment, MAKER)
+        self.do(reject_payment, MAKER)
         return self.reviews().decided[-1].review_id
 
     def refund_attempt(self, review_id: int, actor: Actor = MAKER, reference: str = "FT 1") -> None:
@@ -211,11 +209,14 @@ def test_what_really_came_is_credited_by_two_people(payment: Doubted, received: 
     whole = received.micros // 1_000_000
     assert payment.balance() == whole
     assert payment.legs()["1110.vnpay"] == whole
-    assert ("acceptance_proposed", "user:900") in payment.steps()
-    assert ("accepted", "user:901") in payment.steps()
-    assert payment.audited() == [("acceptance_proposed", "user:900"), ("accepted", "user:901")]
+    assert ("acceptance_requested", "user:900") in payment.steps()
+    assert ("acceptance_approved", "user:901") in payment.steps()
+    assert payment.audited() == [
+        ("acceptance_requested", "user:900"),
+        ("acceptance_approved", "user:901"),
+    ]
     (decided,) = payment.reviews().decided
-    assert (decided.proposed_by, decided.decided_by) == ("user:900", "user:901")
+    assert (decided.requested_by, decided.decided_by) == ("user:900", "user:901")
     assert (payment.waiting(), payment.reviews().waiting) == (0, ())
 
 
@@ -238,7 +239,7 @@ def test_dollars_buy_by_the_payment_s_own_price(sessions: sessionmaker[Session])
     gateway = ScriptedGateway("paypal")
     with sessions.begin() as session:
         account, owner = payer(session)
-        rate = propose_rate(
+        rate = request_rate(
             session,
             base_currency="USD",
             quote_currency="VND",
@@ -258,14 +259,14 @@ def test_dollars_buy_by_the_payment_s_own_price(sessions: sessionmaker[Session])
     with sessions.begin() as session:
         update = paid(started.reference, received, number="capture-1")
         apply_updates(session, gateway=gateway, updates=(update,), actor=GATEWAYS)
-    for action, actor in ((propose_acceptance, MAKER), (accept_payment, CHECKER)):
+    for action, actor in ((request_acceptance, MAKER), (approve_payment, CHECKER)):
         with sessions.begin() as session:
             waiting = reviews_of(session, payment_id=started.payment_id, actor=actor).waiting[0]
             assert waiting.credit == dong(637_500)
             action(
                 session,
                 payment_id=started.payment_id,
-                doubt_id=waiting.case.id,
+                case_id=waiting.case.id,
                 reason="Came",
                 actor=actor,
             )
@@ -292,25 +293,25 @@ def test_suspected_money_is_credited_by_two_people(payment: Doubted) -> None:
 
 def test_nobody_accepts_alone(payment: Doubted) -> None:
     payment.pay(RECEIVED)
-    assert conflict(payment.do, accept_payment, CHECKER) == "not_proposed"
-    payment.do(propose_acceptance, MAKER)
-    payment.do(propose_acceptance, MAKER)
-    assert conflict(payment.do, propose_acceptance, CHECKER) == "already_proposed"
-    for action in (accept_payment, refuse_payment):
+    assert conflict(payment.do, approve_payment, CHECKER) == "not_requested"
+    payment.do(request_acceptance, MAKER)
+    payment.do(request_acceptance, MAKER)
+    assert conflict(payment.do, request_acceptance, CHECKER) == "requested_by_another"
+    for action in (approve_payment, reject_payment):
         with pytest.raises(NotAuthorised):
             payment.do(action, MAKER)
     assert payment.state() == ("under_review", "wrong_amount")
-    payment.do(accept_payment, CHECKER)
+    payment.do(approve_payment, CHECKER)
     assert payment.balance() == 330_000
 
 
 def test_the_database_itself_wants_two_people(payment: Doubted) -> None:
     payment.pay(RECEIVED)
-    payment.do(propose_acceptance, MAKER)
+    payment.do(request_acceptance, MAKER)
     with payment.sessions() as session, pytest.raises(IntegrityError):
         session.execute(
             sql_update(PaymentReview).values(
-                state="accepted",
+                state="approved",
                 decided_by="user:900",
                 decided_at=datetime.now(UTC),
                 decision_reason="x",
@@ -322,16 +323,16 @@ def test_each_decision_again_has_no_effect(payment: Doubted) -> None:
     payment.pay(RECEIVED)
     case = payment.case()
     payment.accept()
-    payment.do(accept_payment, CHECKER, case=case)
-    payment.do(propose_acceptance, MAKER, case=case)
-    assert conflict(payment.do, refuse_payment, CHECKER, case=case) == "doubt_is_over"
+    payment.do(approve_payment, CHECKER, case=case)
+    payment.do(request_acceptance, MAKER, case=case)
+    assert conflict(payment.do, reject_payment, CHECKER, case=case) == "case_is_closed"
     assert payment.balance() == 330_000
-    assert payment.kinds().count("accepted") == 1
+    assert payment.kinds().count("acceptance_approved") == 1
 
 
 def test_what_the_gateway_did_not_say_is_asked_first(payment: Doubted) -> None:
     payment.apply(payment.update(GatewayPaymentState.UNDER_REVIEW, None, None))
-    assert conflict(payment.do, propose_acceptance, MAKER) == "ask_gateway_first"
+    assert conflict(payment.do, request_acceptance, MAKER) == "ask_gateway_first"
     payment.gateway.snapshot = Snapshot(
         payment.update(GatewayPaymentState.UNDER_REVIEW, "money-1", ASKED)
     )
@@ -352,9 +353,9 @@ def test_a_failure_of_another_amount_brings_no_money(payment: Doubted) -> None:
 
 def test_money_in_another_currency_is_not_credited(payment: Doubted) -> None:
     payment.pay(Money.parse("20", "USD", locale="en"))
-    assert conflict(payment.do, propose_acceptance, MAKER) == "money_in_other_currency"
+    assert conflict(payment.do, request_acceptance, MAKER) == "money_in_other_currency"
     payment.refuse()
-    assert payment.reviews().decided[0].return_state == "owed"
+    assert payment.reviews().decided[0].return_state == "due"
 
 
 def test_money_of_another_payment_is_not_credited_twice_and_not_given_back(
@@ -369,7 +370,7 @@ def test_money_of_another_payment_is_not_credited_twice_and_not_given_back(
         other.reference,
     )
     assert payment.pay(ASKED) is Outcome.WRONG_AMOUNT
-    assert conflict(payment.do, propose_acceptance, MAKER) == "money_is_of_another"
+    assert conflict(payment.do, request_acceptance, MAKER) == "money_is_of_another"
     payment.refuse()
     assert payment.reviews().decided[0].return_state is None
     assert payment.balance() == 550_000
@@ -380,14 +381,14 @@ def test_money_that_went_back_already_is_not_credited(payment: Doubted) -> None:
     payment.pay(RECEIVED)
     back = RefundUpdate("r1", RefundState.SUCCEEDED, RECEIVED, payment_reference=payment.reference)
     payment.apply(back)
-    assert conflict(payment.do, propose_acceptance, MAKER) == "money_went_back"
+    assert conflict(payment.do, request_acceptance, MAKER) == "money_went_back"
 
 
 # ── Refusing ──────────────────────────────────────────────────────────────────────────────────
 def test_refused_money_is_owed_until_it_went_back(payment: Doubted) -> None:
     payment.pay(RECEIVED)
     review = payment.refuse()
-    assert payment.state() == ("failed", "refused_by_staff")
+    assert payment.state() == ("failed", "rejected_by_staff")
     assert payment.balance() == 0
     assert payment.legs() == {"1110.vnpay": 330_000, "2150": -330_000}
     assert payment.waiting() == 1
@@ -399,22 +400,22 @@ def test_refused_money_is_owed_until_it_went_back(payment: Doubted) -> None:
     (decided,) = payment.reviews().decided
     assert (decided.return_state, decided.return_reference) == ("returned", "FT 1")
     assert [kind for kind, actor in payment.steps() if actor == "user:900"] == [
-        "refused_by_staff",
+        "rejected_by_staff",
         "money_returned",
     ]
-    assert payment.audited() == [("refused_by_staff", "user:900"), ("record_return", "user:900")]
+    assert payment.audited() == [("rejected_by_staff", "user:900"), ("record_return", "user:900")]
 
 
 def test_the_second_person_may_refuse_what_was_proposed(payment: Doubted) -> None:
     payment.suspect()
     case = payment.case()
-    payment.do(propose_acceptance, MAKER)
-    payment.do(refuse_payment, CHECKER)
-    payment.do(refuse_payment, CHECKER, case=case)
-    assert payment.state() == ("failed", "refused_by_staff")
+    payment.do(request_acceptance, MAKER)
+    payment.do(reject_payment, CHECKER)
+    payment.do(reject_payment, CHECKER, case=case)
+    assert payment.state() == ("failed", "rejected_by_staff")
     assert payment.legs() == {"1110.vnpay": 550_000, "2150": -550_000}
     (decided,) = payment.reviews().decided
-    assert (decided.proposed_by, decided.decided_by) == ("user:900", "user:901")
+    assert (decided.requested_by, decided.decided_by) == ("user:900", "user:901")
 
 
 def test_what_was_refused_is_never_credited_later(payment: Doubted) -> None:
@@ -423,7 +424,7 @@ def test_what_was_refused_is_never_credited_later(payment: Doubted) -> None:
     assert payment.pay(ASKED) is Outcome.REPEATED
     payment.suspect()
     payment.apply(payment.update(GatewayPaymentState.UNDER_REVIEW, None, None))
-    assert payment.state() == ("failed", "refused_by_staff")
+    assert payment.state() == ("failed", "rejected_by_staff")
     assert payment.balance() == 0
     assert payment.legs() == {"1110.vnpay": 550_000, "2150": -550_000}
 
@@ -433,7 +434,7 @@ def test_a_refund_at_the_gateway_is_the_return(payment: Doubted) -> None:
     payment.refuse()
     back = RefundUpdate("r1", RefundState.PENDING, ASKED, payment_reference=payment.reference)
     payment.apply(back)
-    assert payment.reviews().decided[0].return_state == "owed"
+    assert payment.reviews().decided[0].return_state == "due"
     for _ in range(2):
         payment.apply(replace(back, state=RefundState.SUCCEEDED))
     assert payment.reviews().decided[0].return_state == "returned"
@@ -448,7 +449,7 @@ def test_a_part_that_went_back_leaves_people_to_look(payment: Doubted) -> None:
     payment.apply(
         RefundUpdate("r1", RefundState.SUCCEEDED, RECEIVED, payment_reference=payment.reference)
     )
-    assert payment.reviews().decided[0].return_state == "owed"
+    assert payment.reviews().decided[0].return_state == "due"
     assert "refund_of_too_much" in payment.kinds()
 
 
@@ -477,7 +478,7 @@ def test_refused_money_is_owed_again_where_its_refund_fails_late(
     for _ in range(2):  # it fails late, succeeds after all, and fails again
         for _ in range(2):
             payment.apply(replace(back, state=RefundState.FAILED))
-        assert payment.reviews().decided[-1].return_state == "owed"
+        assert payment.reviews().decided[-1].return_state == "due"
         assert payment.legs() == {"1110.vnpay": 550_000, "2150": -550_000}
         assert payment.waiting() == 1
         for _ in range(2):
@@ -534,7 +535,7 @@ def test_refused_money_that_never_came_is_not_owed(payment: Doubted) -> None:
     denied = payment.update(GatewayPaymentState.FAILED, "money-1", ASKED)
     assert payment.apply(denied) is Outcome.RECORDED
     assert payment.apply(denied) is Outcome.REPEATED
-    assert payment.reviews().decided[0].return_state == "never_came"
+    assert payment.reviews().decided[0].return_state == "not_received"
     assert payment.legs() == {}
 
 
@@ -595,7 +596,7 @@ def test_second_money_goes_back_and_the_first_stays(payment: Doubted) -> None:
     assert payment.pay(ASKED, "money-2") is Outcome.RECORDED
     assert payment.pay(ASKED, "money-2") is Outcome.REPEATED
     assert payment.waiting() == 1
-    assert conflict(payment.do, propose_acceptance, MAKER) == "second_money_goes_back"
+    assert conflict(payment.do, request_acceptance, MAKER) == "second_money_goes_back"
     payment.refuse()
     assert payment.state() == ("succeeded", None)
     assert payment.legs()["2150"] == -550_000
@@ -613,7 +614,7 @@ def test_who_may_not(payment: Doubted) -> None:
     insider = user_actor(
         904, staff_role=StaffRole.FINANCE, memberships={payment.account: MemberRole.READER}
     )
-    for action in (propose_acceptance, accept_payment, refuse_payment):
+    for action in (request_acceptance, approve_payment, reject_payment):
         for actor in (SUPPORT, payment.owner, SYSTEM, insider):
             with pytest.raises(NotAuthorised):
                 payment.do(action, actor)
@@ -623,12 +624,12 @@ def test_who_may_not(payment: Doubted) -> None:
                 reviews_of(session, payment_id=payment.payment_id, actor=actor)
             with pytest.raises(NotAuthorised):
                 count_waiting(session, actor=actor)
-    payment.do(propose_acceptance, MAKER)
+    payment.do(request_acceptance, MAKER)
     with pytest.raises(NotAuthorised):
-        payment.do(accept_payment, insider)
+        payment.do(approve_payment, insider)
     review = payment.reviews()
-    assert review.waiting[0].proposed_by == "user:900"
-    payment.do(refuse_payment, CHECKER)
+    assert review.waiting[0].requested_by == "user:900"
+    payment.do(reject_payment, CHECKER)
     for actor in (SUPPORT, payment.owner, SYSTEM, insider):
         with pytest.raises(NotAuthorised):
             payment.refund_attempt(payment.reviews().decided[0].review_id, actor)
@@ -637,7 +638,7 @@ def test_who_may_not(payment: Doubted) -> None:
 @pytest.mark.parametrize("reason", ["", "  ", "x" * 201, "a\0b"])
 def test_a_reason_is_needed(payment: Doubted, reason: str) -> None:
     payment.pay(RECEIVED)
-    for action in (propose_acceptance, accept_payment, refuse_payment):
+    for action in (request_acceptance, approve_payment, reject_payment):
         with pytest.raises(InvalidInput):
             payment.do(action, MAKER, reason=reason)
 
@@ -657,13 +658,13 @@ def test_staff_find_what_waits(payment: Doubted) -> None:
 @pytest.mark.parametrize("number", ["money-1", None])
 def test_a_failure_ends_the_gateway_s_doubt(payment: Doubted, number: str | None) -> None:
     payment.suspect()
-    payment.do(propose_acceptance, MAKER)
+    payment.do(request_acceptance, MAKER)
     case = payment.case()
     assert (
         payment.apply(payment.update(GatewayPaymentState.FAILED, number, None)) is Outcome.RECORDED
     )
     assert payment.state() == ("failed", "07")
-    assert conflict(payment.do, accept_payment, CHECKER, case=case) == "doubt_is_over"
+    assert conflict(payment.do, approve_payment, CHECKER, case=case) == "case_is_closed"
     assert payment.balance() == 0
 
 
@@ -743,7 +744,7 @@ def test_the_clock_asks_a_gateway_that_doubts(payment: Doubted) -> None:
 def test_a_decision_and_a_late_fact_at_once_credit_once(payment: Doubted) -> None:
     payment.suspect()
     case = payment.case()
-    payment.do(propose_acceptance, MAKER)
+    payment.do(request_acceptance, MAKER)
     barrier = Barrier(8)
 
     def race(number: int) -> None:
@@ -752,7 +753,7 @@ def test_a_decision_and_a_late_fact_at_once_credit_once(payment: Doubted) -> Non
             if number % 2:
                 payment.pay(ASKED)
             else:
-                payment.do(accept_payment, CHECKER, case=case)
+                payment.do(approve_payment, CHECKER, case=case)
 
     with ThreadPoolExecutor(8) as pool:
         for future in [pool.submit(race, number) for number in range(8)]:
@@ -772,7 +773,7 @@ def test_a_refusal_and_a_late_fact_at_once_are_one_of_the_two(payment: Doubted) 
             if number % 2:
                 payment.pay(ASKED)
             else:
-                payment.do(refuse_payment, (MAKER, CHECKER)[number % 4 // 2], case=case)
+                payment.do(reject_payment, (MAKER, CHECKER)[number % 4 // 2], case=case)
 
     with ThreadPoolExecutor(6) as pool:
         for future in [pool.submit(race, number) for number in range(6)]:
@@ -926,7 +927,7 @@ def test_two_people_at_once_review_an_amount_once(payment: Doubted) -> None:
 def test_amount_that_differs_can_neither_be_credited_nor_rejected(payment: Doubted) -> None:
     credited_money_of_another_amount(payment)
     (found,) = payment.reviews().discrepancies
-    for act in (propose_acceptance, accept_payment, refuse_payment):
-        assert conflict(payment.do, act, MAKER, case=found.id) == "doubt_is_over"
+    for act in (request_acceptance, approve_payment, reject_payment):
+        assert conflict(payment.do, act, MAKER, case=found.id) == "case_is_closed"
     payment.pay(ASKED, "money-2")
-    assert conflict(payment.do, review_discrepancy, MAKER) == "doubt_is_over"
+    assert conflict(payment.do, review_discrepancy, MAKER) == "case_is_closed"

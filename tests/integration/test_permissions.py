@@ -90,7 +90,7 @@ def world(session: Session, sessions: sessionmaker[Session]) -> World:
     grant(session, account, 1_000, kind="voucher")
     charge(session, account, 500, occurred_at=datetime.now(UTC))
     payment = begin(session, ScriptedGateway(), account, owner, dong(550_000))
-    campaign = vouchers.propose_campaign(
+    campaign = vouchers.request_campaign(
         session, terms=terms(), actor=MAKER, idempotency_key="campaign"
     )
     waiting = support.perform_or_request(
@@ -103,7 +103,7 @@ def world(session: Session, sessions: sessionmaker[Session]) -> World:
     )
     assert isinstance(waiting, support.PendingApproval)
     transfer = bank_transfers.record_transfer(session, actor=MAKER, **transfer_of(account, "FT0"))
-    rate = exchange_rates.propose_rate(session, actor=RATE_MAKER, **rate_of(25_000))
+    rate = exchange_rates.request_rate(session, actor=RATE_MAKER, **rate_of(25_000))
     session.commit()
     return World(
         session,
@@ -125,10 +125,10 @@ def refused_money(session: Session, account: int, owner: Actor) -> None:
     update = paid(started.reference, dong(1_000), number="odd")
     apply_updates(session, gateway=gateway, updates=(update,), actor=GATEWAYS)
     found = reviews.reviews_of(session, payment_id=started.payment_id, actor=MAKER).waiting[0]
-    reviews.refuse_payment(
+    reviews.reject_payment(
         session,
         payment_id=started.payment_id,
-        doubt_id=found.case.id,
+        case_id=found.case.id,
         reason="odd",
         actor=MAKER,
     )
@@ -243,8 +243,8 @@ CALLS: dict[str, Callable[[World, Actor], Any]] = {
         actor=actor,
         idempotency_key="refund",
     ),
-    "decide_payment": lambda world, actor: reviews.accept_payment(
-        world.session, payment_id=world.payment, doubt_id=1, reason="seen", actor=actor
+    "decide_payment": lambda world, actor: reviews.approve_payment(
+        world.session, payment_id=world.payment, case_id=1, reason="seen", actor=actor
     ),
     "record_return": on_session(reviews.record_return, review_id=1, reference="R1"),
     "record_payout": on_session(payments.record_payout, refund_id=1, reference="R1"),
@@ -261,7 +261,7 @@ CALLS: dict[str, Callable[[World, Actor], Any]] = {
     ),
     "issue_documents": on_session(payments.issue_documents, vault=VAULT),
     "see_rates": on_session(exchange_rates.list_rates),
-    "propose_rate": on_session(exchange_rates.propose_rate, **rate_of(26_000)),
+    "request_rate": on_session(exchange_rates.request_rate, **rate_of(26_000)),
     "decide_rate": lambda world, actor: exchange_rates.decide_rate(
         world.session, rate_id=world.rate, is_approved=False, actor=actor
     ),
@@ -292,8 +292,8 @@ CALLS: dict[str, Callable[[World, Actor], Any]] = {
         vouchers.redeem_code_unlimited, typed="nothing", idempotency_key="code"
     ),
     "see_campaigns": on_session(vouchers.list_campaigns),
-    "propose_campaign": on_session(
-        vouchers.propose_campaign, terms=terms(name=""), idempotency_key="campaign"
+    "request_campaign": on_session(
+        vouchers.request_campaign, terms=terms(name=""), idempotency_key="campaign"
     ),
     "decide_campaign": of_campaign(vouchers.decide_campaign, is_approved=False),
     "end_campaign": of_campaign(vouchers.end_campaign),
@@ -303,7 +303,7 @@ CALLS: dict[str, Callable[[World, Actor], Any]] = {
     "revoke_codes": of_campaign(vouchers.revoke_codes, reason="leaked"),
     "act_on_account": act,
     "see_requests": on_session(list_requests),
-    "decide_request": lambda world, actor: support.refuse_request(
+    "decide_request": lambda world, actor: support.reject_request(
         world.session, request_id=world.request, reason="Too much", actor=actor
     ),
     "expire_requests": on_session(support.expire_requests),
@@ -334,7 +334,7 @@ CALLS: dict[str, Callable[[World, Actor], Any]] = {
     ),
     "verify_ledger": on_session(verify_ledger),
     "see_analytics": on_session(analytics_choices),
-    "see_audit": on_session(audit_page, expected=AuditFilter()),
+    "see_audit": on_session(audit_page, filters=AuditFilter()),
     "verify_audit": on_session(chain.verify_audit),
     "seal_audit": on_session(chain.seal_audit_log),
     "manage_people": on_session(

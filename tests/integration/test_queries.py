@@ -95,7 +95,7 @@ def test_overview_of_an_account_without_credit_is_nothing(
     overview = account_overview(session, actor=reader_of(account_id), account_id=account_id)
 
     assert overview.summary.balance_micros == 0
-    assert overview.available_micros == overview.owed_micros == overview.restricted_micros == 0
+    assert overview.available_micros == overview.due_micros == overview.restricted_micros == 0
     assert overview.grants == ()
     assert overview.debts == ()
     assert overview.next_expiry is None
@@ -139,7 +139,7 @@ def test_overview_says_what_can_be_spent_now_and_what_cannot(
     assert overview.next_expiry is not None
     assert overview.next_expiry.amount_micros == 10 * UNIT
     assert overview.next_expiry.expires_at == ceil_minute(soon)
-    total = sum(kind.remaining_micros for kind in overview.kinds) - overview.owed_micros
+    total = sum(kind.remaining_micros for kind in overview.kinds) - overview.due_micros
     assert total == overview.summary.balance_micros
 
 
@@ -174,7 +174,7 @@ def test_balance_in_the_grace_hour_is_what_it_is_after_it(
 
     def shown() -> tuple[int, int, int]:
         found = account_overview(session, actor=reader_of(account_id), account_id=account_id)
-        total = sum(kind.remaining_micros for kind in found.kinds) - found.owed_micros
+        total = sum(kind.remaining_micros for kind in found.kinds) - found.due_micros
         assert total == found.summary.balance_micros
         return total // UNIT, found.available_micros // UNIT, found.summary.ended_micros // UNIT
 
@@ -221,7 +221,7 @@ def test_debt_is_shown_by_service_and_lowers_the_total(
 
     overview = account_overview(session, actor=reader_of(account_id), account_id=account_id)
 
-    assert overview.owed_micros == 3 * UNIT
+    assert overview.due_micros == 3 * UNIT
     assert [(debt.service, debt.cause) for debt in overview.debts] == [("ai-inference", "usage")]
     assert overview.summary.balance_micros == 2 * UNIT
     assert overview.available_micros == 5 * UNIT

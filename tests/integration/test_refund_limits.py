@@ -22,7 +22,7 @@ from domain.support import (
     get_maker_roles,
     perform_or_request,
     preview_action,
-    refuse_request,
+    reject_request,
 )
 from domain.support.queries import list_requests
 from tests.factories import SYSTEM, UNIT, charge, next_key
@@ -137,7 +137,7 @@ def test_the_very_same_is_not_requested_twice_while_it_waits(
     with pytest.raises(Conflict, match="already_requested"):
         refund(session, payment, maker, dong(200_000))
     assert isinstance(refund(session, payment, maker, dong(150_000)), PendingApproval)
-    refuse_request(session, request_id=waiting.request_id, reason="Not yet", actor=checker)
+    reject_request(session, request_id=waiting.request_id, reason="Not yet", actor=checker)
     assert isinstance(refund(session, payment, maker, dong(200_000)), PendingApproval)
 
 
@@ -156,7 +156,7 @@ def test_refund_request_is_judged_again_when_it_is_approved(
     )
     with pytest.raises(Conflict, match="maker_may_not"):
         approve_request(session, request_id=waiting.request_id, actor=checker)
-    refuse_request(session, request_id=waiting.request_id, reason="Too late", actor=checker)
+    reject_request(session, request_id=waiting.request_id, reason="Too late", actor=checker)
 
 
 def test_refund_that_cannot_be_made_is_not_requested(

@@ -117,12 +117,12 @@ class Paid:
             found = reviews_of(session, payment_id=self.payment_id, actor=FINANCE)
         return found.discrepancies
 
-    def review(self, doubt_id: int, *, is_lost: bool | None = None) -> None:
+    def review(self, case_id: int, *, is_lost: bool | None = None) -> None:
         with self.sessions.begin() as session:
             review_discrepancy(
                 session,
                 payment_id=self.payment_id,
-                doubt_id=doubt_id,
+                case_id=case_id,
                 reason="Seen there",
                 actor=FINANCE,
                 is_lost=is_lost,

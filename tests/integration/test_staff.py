@@ -306,14 +306,14 @@ def test_review_flags_staff_who_belong_to_an_account(
 @pytest.mark.parametrize(
     ("actions", "pair"),
     [
-        (("propose_rate", "record_transfer"), DutyPair.RATES_AND_TRANSFERS),
+        (("request_rate", "record_transfer"), DutyPair.RATES_AND_TRANSFERS),
         (("approved_rate", "record_transfer"), DutyPair.RATES_AND_TRANSFERS),
-        (("propose_campaign", "decide_campaign"), DutyPair.CAMPAIGNS),
+        (("request_campaign", "decide_campaign"), DutyPair.CAMPAIGNS),
         (("change_staff_role", "refund_payment"), DutyPair.PEOPLE_AND_MONEY),
         (("apply_role_change", "approved_transfer"), DutyPair.PEOPLE_AND_MONEY),
         (("record_transfer", "approved_transfer"), None),
-        (("propose_rate", "approved_transfer"), None),
-        (("propose_campaign", "look_at_account"), None),
+        (("request_rate", "approved_transfer"), None),
+        (("request_campaign", "look_at_account"), None),
     ],
 )
 def test_review_flags_who_did_both_sides_of_a_pair(

@@ -26,7 +26,7 @@ from domain.money import Money
 from domain.payments import check_due, starter_packs
 from domain.payments.bank_transfers import decide_transfer
 from domain.payments.gateway_updates import apply_updates
-from domain.payments.reviews import accept_payment, propose_acceptance
+from domain.payments.reviews import approve_payment, request_acceptance
 from domain.security.digests import DIGEST_KEY, digest_key
 from domain.vouchers import (
     CampaignTerms,
@@ -37,8 +37,8 @@ from domain.vouchers import (
     end_campaign,
     generate_codes,
     grant_redemption,
-    propose_campaign,
     redeem_code_unlimited,
+    request_campaign,
 )
 from domain.vouchers.queries import account_vouchers
 from tests.factories import SYSTEM, charge, grant, make_site, next_key
@@ -89,7 +89,7 @@ def pack(session: Session, *, budget: int = 1_000_000, minimum: int = 3_000, **c
         validity_days=30,
         trigger="first_top_up",
     )
-    campaign_id = propose_campaign(
+    campaign_id = request_campaign(
         session, terms=replace(usual, **changes), actor=FINANCE, idempotency_key=next_key()
     )
     decide_campaign(session, campaign_id=campaign_id, is_approved=True, actor=ANOTHER)
@@ -464,11 +464,11 @@ def test_money_that_people_accepted_earns_a_pack_of_what_came(session: Session) 
             PaymentEvent.account_id == account, PaymentEvent.kind == "wrong_amount"
         )
     ).one()
-    for decide, actor in ((propose_acceptance, FINANCE), (accept_payment, ANOTHER)):
+    for decide, actor in ((request_acceptance, FINANCE), (approve_payment, ANOTHER)):
         decide(
             session,
             payment_id=case.payment_id,
-            doubt_id=case.id,
+            case_id=case.id,
             reason="It came",
             actor=actor,
         )
@@ -572,7 +572,7 @@ def test_a_code_of_the_same_account_meanwhile_waits_for_nobody_in_a_circle(
     with sessions.begin() as session:
         pack(session)
         now = datetime.now(UTC)
-        coded = propose_campaign(
+        coded = request_campaign(
             session,
             terms=CampaignTerms(
                 name=next_key("Codes"),

@@ -39,7 +39,7 @@ from domain.support import (
     approve_request,
     perform_or_request,
     preview_action,
-    refuse_request,
+    reject_request,
     withdraw_request,
 )
 from domain.support.queries import acts_of_entry, list_requests, waiting_counts
@@ -218,7 +218,7 @@ def test_nobody_agrees_to_their_own_wish(session: Session, checker: Actor) -> No
 
 
 def refuse(session: Session, *, request_id: int, actor: Actor) -> None:
-    refuse_request(session, request_id=request_id, reason="Too much", actor=actor)
+    reject_request(session, request_id=request_id, reason="Too much", actor=actor)
 
 
 @pytest.mark.parametrize("role", [StaffRole.SUPPORT, StaffRole.ADMIN])
@@ -237,13 +237,13 @@ def test_a_refusal_needs_a_reason_and_ends_it(
     account = make_account(session)
     waiting = do(session, account, goodwill(500), agent)
     with pytest.raises(InvalidInput):
-        refuse_request(session, request_id=waiting.request_id, reason=" ", actor=checker)
+        reject_request(session, request_id=waiting.request_id, reason=" ", actor=checker)
     refuse(session, request_id=waiting.request_id, actor=checker)
     refuse(session, request_id=waiting.request_id, actor=checker)
     with pytest.raises(Conflict, match="already_decided"):
         approve_request(session, request_id=waiting.request_id, actor=checker)
     (request,) = list_requests(session, actor=agent, account_id=account)
-    assert (request.state, request.remark) == ("refused", "Too much")
+    assert (request.state, request.remark) == ("rejected", "Too much")
     assert balance(session, account) == 0
 
 

@@ -154,15 +154,15 @@ DAMAGE = {
     "grant_entry": "UPDATE grants SET entry_sequence = 4 WHERE grant_number = 1",
     "taken_back": "UPDATE grants SET amount_micros = 1 WHERE grant_number = 1",
     "grant_gone": "UPDATE grant_balances SET expired_micros = 1 WHERE grant_number = 2",
-    "free_after_taking": "UPDATE grant_balances SET taken_micros = 10000000,"
+    "free_after_taking": "UPDATE grant_balances SET clawed_back_micros = 10000000,"
     " remaining_micros = 1 WHERE grant_number = 1",
     "consideration": "UPDATE allocations SET consideration_micros = consideration_micros + 1"
     " WHERE account_sequence = 4",
     "tax": "UPDATE allocations SET tax_micros = tax_micros - 1 WHERE account_sequence = 4",
     "debt_tax": "UPDATE allocations SET tax_micros = 7 WHERE account_sequence = 12"
     " AND grant_number = 0",
-    "debt": "UPDATE debts SET owed_micros = owed_micros + 1 WHERE cause = 'usage'",
-    "debt_total": "UPDATE debts SET owed_micros = owed_micros + 1 WHERE cause = 'usage'",
+    "debt": "UPDATE debts SET due_micros = due_micros + 1 WHERE cause = 'usage'",
+    "debt_total": "UPDATE debts SET due_micros = due_micros + 1 WHERE cause = 'usage'",
     "grant_held": "UPDATE grant_balances SET held_micros = held_micros - 1 WHERE held_micros > 0",
     "account_held": "UPDATE account_balances SET held_micros = held_micros + 1",
     "hold_amount": "UPDATE holds SET amount_micros = 9 WHERE hold_number = 1",

@@ -162,11 +162,11 @@ ROWS = (
     Rows("disputes", "appealed", "state = 'open' AND lost_micros > 0"),
     Rows("disputes", "early", "state = 'open' AND held_micros + lost_micros = 0"),
     Rows("account_freezes"),
-    *each("payment_reviews", "coalesce(return_state, state)", "proposed", "accepted", "reviewed"),
-    *each("payment_reviews", "coalesce(return_state, state)", "owed", "returned", "never_came"),
-    *each("bank_transfers", "state", "requested", "approved", "refused"),
+    *each("payment_reviews", "coalesce(return_state, state)", "requested", "approved", "reviewed"),
+    *each("payment_reviews", "coalesce(return_state, state)", "due", "returned", "not_received"),
+    *each("bank_transfers", "state", "requested", "approved", "rejected"),
     *each("documents", "kind", "receipt", "credit_note", "cancellation"),
-    *each("exchange_rates", "state", "proposed", "approved", "refused"),
+    *each("exchange_rates", "state", "requested", "approved", "rejected"),
     Rows("exchange_quotes"),
     Rows("campaigns", "code", "trigger = 'code' AND codes > 0"),
     *each("campaigns", "trigger", "first_top_up"),
@@ -199,7 +199,7 @@ ROWS = (
         )
     ),
     Rows("staff_acts", "approved", "request_id IS NOT NULL"),
-    *each("approval_requests", "state", "waiting", "approved", "refused"),
+    *each("approval_requests", "state", "requested", "approved", "rejected"),
 )
 """The kinds of rows of every table of money; each kind is damaged by itself."""
 
@@ -221,9 +221,9 @@ BY_HAND = {
     "below_zero": "ALTER TABLE grant_balances DROP CONSTRAINT"
     " ck_grant_balances_only_overdraft_below_zero;"
     "UPDATE grant_balances SET remaining_micros = -1 WHERE grant_number = 1",
-    "taken_back": "UPDATE grant_balances SET taken_micros = amount_micros + 1"
+    "taken_back": "UPDATE grant_balances SET clawed_back_micros = amount_micros + 1"
     " WHERE grant_number > 0",
-    "free_after_taking": "UPDATE grant_balances SET taken_micros = amount_micros"
+    "free_after_taking": "UPDATE grant_balances SET clawed_back_micros = amount_micros"
     " WHERE grant_number > 0 AND remaining_micros > held_micros",
     "finance_code": "UPDATE finance_entries SET ledger_code = '1110' WHERE kind = 'payout'",
     "refusal_amounts": "UPDATE refusals SET available_micros = amount_micros + 1",

@@ -49,10 +49,10 @@ from domain.vouchers import (
     list_batches,
     lock_campaign,
     make_codes_for,
-    propose_campaign,
     read_code,
     redeem_code,
     redeem_code_unlimited,
+    request_campaign,
     revoke_codes,
 )
 from domain.vouchers import codes as voucher_codes
@@ -95,7 +95,7 @@ def terms(**changes: Any) -> CampaignTerms:
 
 
 def campaign(session: Session, **changes: Any) -> int:
-    campaign_id = propose_campaign(
+    campaign_id = request_campaign(
         session, terms=terms(**changes), actor=FINANCE, idempotency_key=next_key()
     )
     decide_campaign(session, campaign_id=campaign_id, is_approved=True, actor=ANOTHER)
@@ -192,7 +192,7 @@ def test_a_hidden_code_shows_its_end_only() -> None:
 
 # ── Campaigns ─────────────────────────────────────────────────────────────────────────────────
 def test_nobody_approves_their_own_campaign(session: Session) -> None:
-    campaign_id = propose_campaign(session, terms=terms(), actor=FINANCE, idempotency_key="one")
+    campaign_id = request_campaign(session, terms=terms(), actor=FINANCE, idempotency_key="one")
     with pytest.raises(NotAuthorised):
         decide_campaign(session, campaign_id=campaign_id, is_approved=True, actor=FINANCE)
     with pytest.raises(Conflict, match="campaign_not_approved"):
@@ -211,13 +211,13 @@ def test_what_a_campaign_was_before_and_after_is_written_down(session: Session) 
     assert list(
         session.scalars(select(AuditRecord.details).where(expected).order_by(AuditRecord.id))
     ) == [
-        {"campaign": campaign_id, "from": "proposed", "to": "approved"},
+        {"campaign": campaign_id, "from": "requested", "to": "approved"},
         {"campaign": campaign_id, "from": "approved", "to": "ended"},
     ]
 
 
 def test_a_refused_campaign_makes_no_codes(session: Session) -> None:
-    campaign_id = propose_campaign(session, terms=terms(), actor=FINANCE, idempotency_key="one")
+    campaign_id = request_campaign(session, terms=terms(), actor=FINANCE, idempotency_key="one")
     decide_campaign(session, campaign_id=campaign_id, is_approved=False, actor=ANOTHER)
     with pytest.raises(Conflict, match="campaign_not_approved"):
         codes(session, campaign_id)
@@ -226,19 +226,19 @@ def test_a_refused_campaign_makes_no_codes(session: Session) -> None:
 def test_a_campaign_is_proposed_once(session: Session) -> None:
     expected = terms()
     first, second = (
-        propose_campaign(session, terms=expected, actor=FINANCE, idempotency_key="one")
+        request_campaign(session, terms=expected, actor=FINANCE, idempotency_key="one")
         for _ in range(2)
     )
     assert first == second
     with pytest.raises(IdempotencyMismatch):
-        propose_campaign(
+        request_campaign(
             session,
             terms=replace(expected, validity_days=31),
             actor=FINANCE,
             idempotency_key="one",
         )
     with pytest.raises(Conflict, match="name_is_taken"):
-        propose_campaign(
+        request_campaign(
             session,
             terms=replace(expected, name=expected.name.upper()),
             actor=FINANCE,
@@ -259,11 +259,11 @@ def test_what_was_proposed_is_what_staff_see(session: Session) -> None:
         uses_per_account=2,
         is_for_support=True,
     )
-    campaign_id = propose_campaign(session, terms=expected, actor=FINANCE, idempotency_key="one")
+    campaign_id = request_campaign(session, terms=expected, actor=FINANCE, idempotency_key="one")
     session.expire_all()
     seen = find_campaign(session, campaign_id=campaign_id, actor=FINANCE)
     assert seen.terms == expected
-    assert (seen.state, seen.codes, seen.redemptions) == ("proposed", 0, 0)
+    assert (seen.state, seen.codes, seen.redemptions) == ("requested", 0, 0)
     assert seen.granted == (dollars(0),)
 
 
@@ -308,7 +308,7 @@ def test_terms_that_do_not_fit_together_are_refused(
     session: Session, changes: dict[str, Any], fault: tuple[str, str]
 ) -> None:
     with pytest.raises(InvalidInput) as refused:
-        propose_campaign(session, terms=terms(**changes), actor=FINANCE, idempotency_key="one")
+        request_campaign(session, terms=terms(**changes), actor=FINANCE, idempotency_key="one")
     assert (refused.value.field, refused.value.reason) == fault
 
 
@@ -387,7 +387,7 @@ def test_who_takes_codes_away_is_written_down(session: Session) -> None:
 @pytest.mark.parametrize(
     "act",
     [
-        lambda session, who, _number: propose_campaign(
+        lambda session, who, _number: request_campaign(
             session, terms=terms(), actor=who, idempotency_key="x"
         ),
         lambda session, who, number: decide_campaign(
@@ -710,7 +710,7 @@ def test_voucher_settles_usage_that_is_still_due(session: Session) -> None:
     charge(session, account, 20, occurred_at=earlier, refusable=False)
     redeem(session, account, owner, a_code(session))
     found = account_overview(session, actor=SYSTEM, account_id=account)
-    assert found.owed_micros == 0
+    assert found.due_micros == 0
     assert found.summary.balance_micros == dollars(30).micros
     assert not list(verify_ledger(session, actor=SYSTEM))
 
@@ -738,7 +738,7 @@ def test_voucher_for_services_settles_only_what_is_due_for_them(session: Session
     scoped = CurrencyTerms((GrantTemplate(dollars(50), ("ai-notebook",)),), dollars(5_000))
     redeem(session, account, owner, a_code(session, offers=(scoped,)))
     found = account_overview(session, actor=SYSTEM, account_id=account)
-    assert found.owed_micros == dollars(20).micros
+    assert found.due_micros == dollars(20).micros
     assert remaining(session, account) == {"voucher": 50}
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from domain.actors import StaffRole, user_actor
 from domain.payments.bank_transfers import Evidence, decide_transfer, record_transfer
-from domain.payments.exchange_rates import propose_rate
+from domain.payments.exchange_rates import request_rate
 from domain.uploads import EVIDENCE
 from tests.factories import make_account
 from tests.gateways import dong, payer
@@ -241,7 +241,7 @@ def test_support_looks_without_the_evidence(session: Session, page: Callable[...
 
 def set_a_rate(session: Session) -> None:
     """Have the person who looks at the page request a rate of their own."""
-    propose_rate(
+    request_rate(
         session,
         base_currency="USD",
         quote_currency="VND",

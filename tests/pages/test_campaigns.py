@@ -21,7 +21,7 @@ from domain.vouchers import (
     find_campaign,
     list_batches,
     list_campaigns,
-    propose_campaign,
+    request_campaign,
     revoke_codes,
 )
 from portal.runtime import database
@@ -98,7 +98,7 @@ def test_a_campaign_is_proposed_and_somebody_else_decides(
     )
     assert not [each for each in app.button if each.label == "Approve the campaign"]
     with as_owner(session):
-        session.execute(text("UPDATE campaigns SET proposed_by = 'user:901'"))
+        session.execute(text("UPDATE campaigns SET requested_by = 'user:901'"))
     session.commit()
     app = press(page(id=str(found.campaign_id)), "Approve the campaign")
     assert texts(app.success) == ["Approved. Its codes can be made now."]
@@ -325,7 +325,7 @@ def test_batch_is_revoked_once_its_number_is_typed(
 def test_late_decision_on_a_campaign_says_what_happened(
     session: Session, page: Callable[..., AppTest]
 ) -> None:
-    number = propose_campaign(session, terms=terms(), actor=FINANCE, idempotency_key="one")
+    number = request_campaign(session, terms=terms(), actor=FINANCE, idempotency_key="one")
     session.commit()
     app = page(id=str(number))
     decide_campaign(session, campaign_id=number, is_approved=False, actor=ANOTHER)
@@ -339,7 +339,7 @@ def test_late_decision_on_a_campaign_says_what_happened(
 def test_others_look_and_change_nothing(
     session: Session, page: Callable[..., AppTest], role: StaffRole
 ) -> None:
-    number = propose_campaign(
+    number = request_campaign(
         session, terms=terms(name="Spring"), actor=FINANCE, idempotency_key="one"
     )
     session.commit()

@@ -19,9 +19,9 @@ from domain.ledger.balances import account_summary
 from domain.payments import request_refund
 from domain.payments.gateway_updates import apply_updates
 from domain.payments.reviews import (
-    propose_acceptance,
     record_return,
-    refuse_payment,
+    reject_payment,
+    request_acceptance,
     review_discrepancy,
     reviews_of,
 )
@@ -132,10 +132,10 @@ def test_finance_proposes_and_then_waits_for_somebody_else(
 
 def test_somebody_else_accepts_with_both_names(show: Callable[..., AppTest], case: Case) -> None:
     case.comes(dong(700_000))
-    propose_acceptance(
+    request_acceptance(
         case.session,
         payment_id=case.payment.payment_id,
-        doubt_id=case.case_id(),
+        case_id=case.case_id(),
         reason="Seen on the statement",
         actor=OTHER,
     )
@@ -170,10 +170,10 @@ def test_support_reads_only(show: Callable[..., AppTest], case: Case) -> None:
     app = look(show, case, StaffRole.SUPPORT)
     assert "This payment needs a decision" in [heading.value for heading in app.subheader]
     assert offered(app) == []
-    refuse_payment(
+    reject_payment(
         case.session,
         payment_id=case.payment.payment_id,
-        doubt_id=case.case_id(),
+        case_id=case.case_id(),
         reason="x",
         actor=OTHER,
     )
@@ -210,8 +210,8 @@ def test_a_decision_that_came_too_late_says_so(show: Callable[..., AppTest], cas
 @pytest.mark.parametrize(
     ("faster", "message"),
     [
-        (refuse_payment, "already rejected by user:900, "),
-        (propose_acceptance, "already requested by"),
+        (reject_payment, "already rejected by user:900, "),
+        (request_acceptance, "already requested by"),
     ],
 )
 def test_late_decision_on_a_review_says_who_was_faster(
@@ -222,7 +222,7 @@ def test_late_decision_on_a_review_says_who_was_faster(
     faster(
         case.session,
         payment_id=case.payment.payment_id,
-        doubt_id=case.case_id(),
+        case_id=case.case_id(),
         reason="Faster",
         actor=OTHER,
     )
@@ -250,7 +250,7 @@ def test_finance_finds_what_waits(show: Callable[..., AppTest], case: Case) -> N
     ("decision", "detail", "said"),
     [
         (None, "Under review", "is being looked at by our staff"),
-        (refuse_payment, "Not accepted", "was not accepted, and nothing was credited"),
+        (reject_payment, "Not accepted", "was not accepted, and nothing was credited"),
     ],
 )
 def test_what_the_customer_reads(
@@ -265,7 +265,7 @@ def test_what_the_customer_reads(
         decision(
             case.session,
             payment_id=case.payment.payment_id,
-            doubt_id=case.case_id(),
+            case_id=case.case_id(),
             reason="x",
             actor=OTHER,
         )
@@ -326,7 +326,7 @@ def test_late_review_of_an_amount_says_who_was_faster(
     review_discrepancy(
         case.session,
         payment_id=payment_id,
-        doubt_id=found.discrepancies[0].id,
+        case_id=found.discrepancies[0].id,
         reason="Seen",
         actor=OTHER,
     )
@@ -416,8 +416,8 @@ def test_the_customer_reads_that_rejected_money_was_given_back(
 ) -> None:
     case.comes(dong(700_000))
     payment_id = case.payment.payment_id
-    refuse_payment(
-        case.session, payment_id=payment_id, doubt_id=case.case_id(), reason="x", actor=OTHER
+    reject_payment(
+        case.session, payment_id=payment_id, case_id=case.case_id(), reason="x", actor=OTHER
     )
     (decision,) = reviews_of(case.session, payment_id=payment_id, actor=OTHER).decided
     record_return(case.session, review_id=decision.review_id, reference="FT 1", actor=OTHER)

@@ -11,7 +11,7 @@ import pytest
 from domain.actors import StaffRole, user_actor
 from domain.money import Money
 from domain.payments.bank_transfers import Evidence, decide_transfer, record_transfer
-from domain.payments.exchange_rates import decide_rate, list_rates, propose_rate
+from domain.payments.exchange_rates import decide_rate, list_rates, request_rate
 from tests.gateways import dong, payer
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def page(staff_page: Callable[..., AppTest]) -> Callable[..., AppTest]:
 def propose(
     session: Session, rate: str, *, reason: str = "", margin_basis_points: int = 150
 ) -> int:
-    rate_id = propose_rate(
+    rate_id = request_rate(
         session,
         base_currency="USD",
         quote_currency="VND",
@@ -243,7 +243,7 @@ def test_rate_by_who_recorded_an_undecided_transfer_says_who_requests_it(
     assert app.selectbox(key="rate_credited").options == ["JPY"]
     app.button(key=f"approve-{near}").click().run()
     assert texts(app.error) == [message]
-    assert [each.state for each in list_rates(session, actor=ADMIN)] == ["proposed", "approved"]
+    assert [each.state for each in list_rates(session, actor=ADMIN)] == ["requested", "approved"]
 
 
 def test_rates_of_other_currencies_are_requested_beside_a_closed_one(

@@ -833,7 +833,7 @@ def test_flags_stand_on_the_page_and_in_the_review(
     make_person: Callable[[StaffRole], Actor],
 ) -> None:
     finance, gone = make_person(StaffRole.FINANCE), make_person(StaffRole.FINANCE)
-    for action in ("propose_campaign", "decide_campaign"):
+    for action in ("request_campaign", "decide_campaign"):
         audit.record(session, action=action, actor=gone)
     session.execute(text("UPDATE users SET staff_role = NULL WHERE id = :id"), {"id": gone.user_id})
     session.commit()

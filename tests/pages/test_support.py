@@ -567,7 +567,7 @@ def test_late_decision_on_a_request_says_what_happened(
     if ending == "approved":
         support.approve_request(session, **request, actor=other)
     elif ending == "rejected":
-        support.refuse_request(session, **request, reason="Too much", actor=other)
+        support.reject_request(session, **request, reason="Too much", actor=other)
     else:
         support.withdraw_request(session, **request, actor=maker)
     session.commit()

@@ -49,13 +49,13 @@ from domain.gateways.interface import (
 from domain.ledger.verify import verify_statement
 from domain.money import Money
 from domain.payments import check_payment, request_refund, send_refund
-from domain.payments.exchange_rates import decide_rate, make_quote, propose_rate
+from domain.payments.exchange_rates import decide_rate, make_quote, request_rate
 from domain.payments.gateway_updates import apply_updates
 from domain.payments.reviews import (
-    accept_payment,
-    propose_acceptance,
+    approve_payment,
     record_return,
-    refuse_payment,
+    reject_payment,
+    request_acceptance,
     reviews_of,
 )
 from tests.factories import SYSTEM, charge, grant, next_key
@@ -251,7 +251,7 @@ books AS (
 SELECT json_build_object(
   'account', (
     SELECT json_build_array(b.balance_micros, b.held_micros, (
-      SELECT coalesce(sum(owed_micros), 0)::bigint FROM debts WHERE account_id = $1), a.status)
+      SELECT coalesce(sum(due_micros), 0)::bigint FROM debts WHERE account_id = $1), a.status)
     FROM accounts a JOIN account_balances b ON b.account_id = a.id WHERE a.id = $1),
   'credit', (SELECT json_object_agg(reference, micros) FROM credit),
   'excess', coalesce((SELECT json_object_agg(reference, micros) FROM excess), '{}'),
@@ -623,7 +623,7 @@ class PaymentMachine(RuleBasedStateMachine):
         case = chosen(waiting, pick).case
         about: dict[str, Any] = {
             "payment_id": world.payment_id,
-            "doubt_id": case.id,
+            "case_id": case.id,
             "reason": "Seen",
         }
         assert case.gateway_payment_id is not None
@@ -631,7 +631,7 @@ class PaymentMachine(RuleBasedStateMachine):
         money = next(one for one in world.moneys if one.name == case.gateway_payment_id)
         if not accepts:
             with self.sessions.begin() as session:
-                refuse_payment(session, **about, actor=MAKER)
+                reject_payment(session, **about, actor=MAKER)
             payment.reject_money(money.name, case.amount.micros)
         elif self.accept(about):
             payment.accept_money(money.name, case.amount)
@@ -642,9 +642,9 @@ class PaymentMachine(RuleBasedStateMachine):
     def accept(self, about: dict[str, Any]) -> bool:
         try:
             with self.sessions.begin() as session:
-                propose_acceptance(session, **about, actor=MAKER)
+                request_acceptance(session, **about, actor=MAKER)
             with self.sessions.begin() as session:
-                accept_payment(session, **about, actor=CHECKER)
+                approve_payment(session, **about, actor=CHECKER)
         except BillingError:
             return False
         return True
@@ -657,7 +657,7 @@ class PaymentMachine(RuleBasedStateMachine):
         world = chosen(owing, pick)
         with self.sessions.begin() as session:
             reviews = reviews_of(session, payment_id=world.payment_id, actor=MAKER)
-            review = chosen([one for one in reviews.decided if one.return_state == "owed"], pick)
+            review = chosen([one for one in reviews.decided if one.return_state == "due"], pick)
             record_return(session, review_id=review.review_id, reference="FT 1", actor=MAKER)
         assert review.gateway_payment_id is not None
         self.payment_of(world).send_back(review.gateway_payment_id)
@@ -1060,7 +1060,7 @@ def prepare(engine: Engine, place: Place) -> None:
     ).begin() as session:
         place.account_id, place.owner = payer(session, site=place.site)
         if place.is_foreign:
-            rate_id = propose_rate(
+            rate_id = request_rate(
                 session,
                 base_currency=place.pay_currency,
                 quote_currency=place.credit.currency,

@@ -542,8 +542,8 @@ _STATE = text("""
 SELECT b.*,
   (SELECT json_agg(json_build_array(grant_number, remaining_micros, held_micros))
    FROM grant_balances WHERE account_id = b.account_id) AS grants,
-  (SELECT json_agg(json_build_array(service, cause, owed_micros))
-   FROM debts WHERE account_id = b.account_id AND owed_micros > 0) AS debts,
+  (SELECT json_agg(json_build_array(service, cause, due_micros))
+   FROM debts WHERE account_id = b.account_id AND due_micros > 0) AS debts,
   (SELECT array_agg(hold_number) FROM open_holds WHERE account_id = b.account_id) AS open_holds
 FROM account_balances b WHERE account_id = :id
 """)

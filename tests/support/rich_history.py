@@ -31,14 +31,14 @@ from domain.metering.usage import UsageEvent, record_usage
 from domain.money import Money
 from domain.payments import record_payout, request_refund, send_refund
 from domain.payments.bank_transfers import Evidence, decide_transfer, record_transfer
-from domain.payments.exchange_rates import decide_rate, make_quote, propose_rate
+from domain.payments.exchange_rates import decide_rate, make_quote, request_rate
 from domain.payments.gateway_updates import apply_updates
 from domain.payments.receipts import issue_documents
 from domain.payments.reviews import (
-    accept_payment,
-    propose_acceptance,
+    approve_payment,
     record_return,
-    refuse_payment,
+    reject_payment,
+    request_acceptance,
     review_discrepancy,
     reviews_of,
 )
@@ -54,8 +54,8 @@ from domain.vouchers import (
     generate_codes,
     import_codes,
     make_codes_for,
-    propose_campaign,
     redeem_code_unlimited,
+    request_campaign,
     revoke_codes,
 )
 from tests.factories import SYSTEM, UNIT, charge, grant, next_key
@@ -146,7 +146,7 @@ class RichHistory:
 
     def _put_rates_in_force(self) -> None:
         def propose(session: Session, rate: str, reason: str = "") -> int:
-            return propose_rate(
+            return request_rate(
                 session,
                 base_currency="USD",
                 quote_currency="VND",
@@ -180,7 +180,7 @@ class RichHistory:
             code_budget=20,
         )
         campaign_id: int = self.do(
-            lambda session: propose_campaign(
+            lambda session: request_campaign(
                 session,
                 terms=replace(terms, **changes),
                 actor=MAKER,
@@ -347,11 +347,11 @@ class RichHistory:
         ):
             self.begin(name, "reviewed", "vnpay", dong(550_000))
             self.tell("vnpay", paid(self.payments[name][1], dong(amount), number=f"money-{name}"))
-        self._decide("accepted", propose_acceptance, MAKER)
-        self._decide("accepted", accept_payment, CHECKER)
-        self._decide("waiting", propose_acceptance, MAKER)
+        self._decide("accepted", request_acceptance, MAKER)
+        self._decide("accepted", approve_payment, CHECKER)
+        self._decide("waiting", request_acceptance, MAKER)
         for name in ("refused", "returned", "never came"):
-            self._decide(name, refuse_payment, MAKER)
+            self._decide(name, reject_payment, MAKER)
         self.tell(
             "vnpay", paid(self.payments["accepted"][1], dong(550_000), number="money-accepted")
         )
@@ -382,7 +382,7 @@ class RichHistory:
             lambda session: action(
                 session,
                 payment_id=self.payments[name][0],
-                doubt_id=case,
+                case_id=case,
                 reason="Seen",
                 actor=actor,
             )
@@ -747,7 +747,7 @@ class RichHistory:
         )
         refused = self._act(agent, support.GiveGoodwill(91_000 * UNIT, days=30))
         self.do(
-            lambda session: support.refuse_request(
+            lambda session: support.reject_request(
                 session, request_id=refused.request_id, reason="Too much", actor=checker
             )
         )

@@ -95,7 +95,7 @@ def test_who_administers_people_moves_no_money() -> None:
         "decide_transfer",
         "decide_payment",
         "refund_payment",
-        "propose_campaign",
+        "request_campaign",
         "decide_campaign",
         "make_codes",
         "give_credit",

@@ -25,9 +25,9 @@ GRANT UPDATE, DELETE ON services TO credit_portal_runtime;
 GRANT UPDATE (state, decided_by, decided_at) ON exchange_rates TO credit_portal_runtime;
 
 -- Ledger
-GRANT UPDATE (remaining_micros, held_micros, is_open, taken_micros, expired_micros)
+GRANT UPDATE (remaining_micros, held_micros, is_open, clawed_back_micros, expired_micros)
 ON grant_balances TO credit_portal_runtime;
-GRANT UPDATE (owed_micros, opened_at) ON debts TO credit_portal_runtime;
+GRANT UPDATE (due_micros, opened_at) ON debts TO credit_portal_runtime;
 GRANT DELETE ON open_holds TO credit_portal_runtime;
 
 -- Payments. Of a payment, `pay_micros` becomes what came, where people accept another amount than

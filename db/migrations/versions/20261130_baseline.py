@@ -13,7 +13,7 @@ from alembic import op
 from alembic.util import CommandError
 from sqlalchemy.dialects.postgresql import ARRAY, BYTEA, JSONB
 
-revision = "0001"
+revision = "20261130_baseline"
 down_revision = None
 
 SQL_FILES = Path(__file__).resolve().parent.parent / "baseline"
@@ -602,14 +602,14 @@ def _create_exchange_rates() -> None:
         sa.Column("source", sa.Text, nullable=False),
         sa.Column("as_of", INSTANT, nullable=False),
         sa.Column("reason", sa.Text),
-        sa.Column("state", sa.Text, server_default=sa.text("'proposed'"), nullable=False),
-        sa.Column("proposed_by", sa.Text, nullable=False),
-        sa.Column("proposed_at", INSTANT, nullable=False),
+        sa.Column("state", sa.Text, server_default=sa.text("'requested'"), nullable=False),
+        sa.Column("requested_by", sa.Text, nullable=False),
+        sa.Column("requested_at", INSTANT, nullable=False),
         sa.Column("decided_by", sa.Text),
         sa.Column("decided_at", INSTANT),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_exchange_rates")),
         sa.CheckConstraint(
-            "state IN ('proposed', 'approved', 'refused')", name=op.f("ck_exchange_rates_state")
+            "state IN ('requested', 'approved', 'rejected')", name=op.f("ck_exchange_rates_state")
         ),
         sa.CheckConstraint("rate > 0", name=op.f("ck_exchange_rates_rate")),
         sa.CheckConstraint(
@@ -619,11 +619,11 @@ def _create_exchange_rates() -> None:
             "base_currency <> quote_currency", name=op.f("ck_exchange_rates_currencies")
         ),
         sa.CheckConstraint(
-            "decided_by IS NULL OR decided_by <> proposed_by",
+            "decided_by IS NULL OR decided_by <> requested_by",
             name=op.f("ck_exchange_rates_two_people"),
         ),
         sa.CheckConstraint(
-            "(state = 'proposed') = (decided_at IS NULL)", name=op.f("ck_exchange_rates_decided")
+            "(state = 'requested') = (decided_at IS NULL)", name=op.f("ck_exchange_rates_decided")
         ),
     )
     op.create_index(
@@ -875,7 +875,7 @@ def _create_grant_balances() -> None:
         sa.Column("remaining_micros", sa.BigInteger, nullable=False),
         sa.Column("held_micros", sa.BigInteger, server_default=ZERO, nullable=False),
         sa.Column("is_open", sa.Boolean, nullable=False),
-        sa.Column("taken_micros", sa.BigInteger, server_default=ZERO, nullable=False),
+        sa.Column("clawed_back_micros", sa.BigInteger, server_default=ZERO, nullable=False),
         sa.Column("expired_micros", sa.BigInteger, server_default=ZERO, nullable=False),
         sa.PrimaryKeyConstraint("account_id", "grant_number", name=op.f("pk_grant_balances")),
         sa.ForeignKeyConstraint(
@@ -892,7 +892,7 @@ def _create_grant_balances() -> None:
             name=op.f("ck_grant_balances_only_overdraft_below_zero"),
         ),
         sa.CheckConstraint(
-            "taken_micros >= 0 AND expired_micros >= 0", name=op.f("ck_grant_balances_gone")
+            "clawed_back_micros >= 0 AND expired_micros >= 0", name=op.f("ck_grant_balances_gone")
         ),
         postgresql_with=HOT_ROWS,
     )
@@ -948,14 +948,14 @@ def _create_debts() -> None:
         sa.Column("account_id", sa.BigInteger),
         sa.Column("service", sa.Text),
         sa.Column("cause", sa.Text),
-        sa.Column("owed_micros", sa.BigInteger, nullable=False),
+        sa.Column("due_micros", sa.BigInteger, nullable=False),
         sa.Column("opened_at", INSTANT, nullable=False),
         sa.PrimaryKeyConstraint("account_id", "service", "cause", name=op.f("pk_debts")),
         sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name=op.f("fk_debts_account_id")),
         sa.CheckConstraint(
             "cause IN ('usage', 'refund', 'dispute', 'reversal')", name=op.f("ck_debts_cause")
         ),
-        sa.CheckConstraint("owed_micros >= 0", name=op.f("ck_debts_owed")),
+        sa.CheckConstraint("due_micros >= 0", name=op.f("ck_debts_due")),
     )
 
 
@@ -1289,18 +1289,18 @@ def _create_payment_reviews() -> None:
         sa.Column("id", sa.BigInteger, sa.Identity(always=True)),
         sa.Column("account_id", sa.BigInteger, nullable=False),
         sa.Column("payment_id", sa.BigInteger, nullable=False),
-        sa.Column("doubt_id", sa.BigInteger, nullable=False),
-        sa.Column("doubt", sa.Text, nullable=False),
+        sa.Column("case_id", sa.BigInteger, nullable=False),
+        sa.Column("case_reason", sa.Text, nullable=False),
         sa.Column("state", sa.Text, nullable=False),
-        sa.Column("proposed_by", sa.Text),
-        sa.Column("proposed_at", INSTANT),
-        sa.Column("proposal_reason", sa.Text),
+        sa.Column("requested_by", sa.Text),
+        sa.Column("requested_at", INSTANT),
+        sa.Column("request_reason", sa.Text),
         sa.Column("decided_by", sa.Text),
         sa.Column("decided_at", INSTANT),
         sa.Column("decision_reason", sa.Text),
         sa.Column("gateway_payment_id", sa.Text),
-        sa.Column("came_micros", sa.BigInteger),
-        sa.Column("came_currency", sa.Text),
+        sa.Column("received_micros", sa.BigInteger),
+        sa.Column("received_currency", sa.Text),
         sa.Column("return_state", sa.Text),
         sa.Column("returned_by", sa.Text),
         sa.Column("returned_at", INSTANT),
@@ -1313,53 +1313,51 @@ def _create_payment_reviews() -> None:
             ["payment_id"], ["payments.id"], name=op.f("fk_payment_reviews_payment_id")
         ),
         sa.CheckConstraint(
-            "state IN ('proposed', 'accepted', 'refused', 'reviewed')",
+            "state IN ('requested', 'approved', 'rejected', 'reviewed')",
             name=op.f("ck_payment_reviews_state"),
         ),
         sa.CheckConstraint(
-            "decided_by IS NULL OR decided_by <> proposed_by",
+            "decided_by IS NULL OR decided_by <> requested_by",
             name=op.f("ck_payment_reviews_two_people"),
         ),
         sa.CheckConstraint(
-            "state IN ('refused', 'reviewed') OR proposed_by IS NOT NULL",
-            name=op.f("ck_payment_reviews_proposed"),
+            "state IN ('rejected', 'reviewed') OR requested_by IS NOT NULL",
+            name=op.f("ck_payment_reviews_requested"),
         ),
         sa.CheckConstraint(
             (
-                "(state = 'proposed') = (decided_by IS NULL)"
+                "(state = 'requested') = (decided_by IS NULL)"
                 " AND (decided_by IS NULL) = (decided_at IS NULL)"
                 " AND (decided_by IS NULL) = (decision_reason IS NULL)"
             ),
             name=op.f("ck_payment_reviews_decided"),
         ),
         sa.CheckConstraint(
-            "(came_micros IS NULL) = (came_currency IS NULL) AND came_micros > 0",
-            name=op.f("ck_payment_reviews_came"),
+            "(received_micros IS NULL) = (received_currency IS NULL) AND received_micros > 0",
+            name=op.f("ck_payment_reviews_received"),
         ),
         sa.CheckConstraint(
             (
-                "return_state IN ('owed', 'returned', 'never_came') AND (return_state IS NULL"
-                " OR state = 'refused')"
+                "return_state IN ('due', 'returned', 'not_received') AND (return_state IS NULL"
+                " OR state = 'rejected')"
             ),
             name=op.f("ck_payment_reviews_return_state"),
         ),
         sa.CheckConstraint(
-            "(returned_at IS NULL) = (coalesce(return_state, 'owed') = 'owed')",
+            "(returned_at IS NULL) = (coalesce(return_state, 'due') = 'due')",
             name=op.f("ck_payment_reviews_returned"),
         ),
     )
     op.create_index(
-        op.f("ix_payment_reviews_owed"),
+        op.f("ix_payment_reviews_due"),
         "payment_reviews",
         ["payment_id"],
-        postgresql_where=sa.text("return_state = 'owed'"),
+        postgresql_where=sa.text("return_state = 'due'"),
     )
     op.create_index(
         op.f("ix_payment_reviews_payment_id_id"), "payment_reviews", ["payment_id", "id"]
     )
-    op.create_index(
-        op.f("uq_payment_reviews_doubt_id"), "payment_reviews", ["doubt_id"], unique=True
-    )
+    op.create_index(op.f("uq_payment_reviews_case_id"), "payment_reviews", ["case_id"], unique=True)
 
 
 def _create_bank_transfers() -> None:
@@ -1390,7 +1388,7 @@ def _create_bank_transfers() -> None:
             ["payment_id"], ["payments.id"], name=op.f("fk_bank_transfers_payment_id")
         ),
         sa.CheckConstraint(
-            "state IN ('requested', 'approved', 'refused')", name=op.f("ck_bank_transfers_state")
+            "state IN ('requested', 'approved', 'rejected')", name=op.f("ck_bank_transfers_state")
         ),
         sa.CheckConstraint("amount_micros > 0", name=op.f("ck_bank_transfers_amount")),
         sa.CheckConstraint(
@@ -1417,7 +1415,7 @@ def _create_bank_transfers() -> None:
         "bank_transfers",
         ["normalised_reference"],
         unique=True,
-        postgresql_where=sa.text("state <> 'refused'"),
+        postgresql_where=sa.text("state <> 'rejected'"),
     )
 
 
@@ -2056,7 +2054,7 @@ def _create_approval_requests() -> None:
         sa.Column("requested_by", sa.Text, nullable=False),
         sa.Column("requested_at", INSTANT, nullable=False),
         sa.Column("expires_at", INSTANT, nullable=False),
-        sa.Column("state", sa.Text, server_default=sa.text("'waiting'"), nullable=False),
+        sa.Column("state", sa.Text, server_default=sa.text("'requested'"), nullable=False),
         sa.Column("decided_by", sa.Text),
         sa.Column("decided_at", INSTANT),
         sa.Column("remark", sa.Text),
@@ -2070,14 +2068,15 @@ def _create_approval_requests() -> None:
             ["account_id"], ["accounts.id"], name=op.f("fk_approval_requests_account_id")
         ),
         sa.CheckConstraint(
-            "state IN ('waiting', 'approved', 'refused', 'withdrawn', 'expired')",
+            "state IN ('requested', 'approved', 'rejected', 'withdrawn', 'expired')",
             name=op.f("ck_approval_requests_state"),
         ),
         sa.CheckConstraint(
-            "(state = 'waiting') = (decided_at IS NULL)", name=op.f("ck_approval_requests_decided")
+            "(state = 'requested') = (decided_at IS NULL)",
+            name=op.f("ck_approval_requests_decided"),
         ),
         sa.CheckConstraint(
-            "state NOT IN ('approved', 'refused') OR decided_by <> requested_by",
+            "state NOT IN ('approved', 'rejected') OR decided_by <> requested_by",
             name=op.f("ck_approval_requests_two_people"),
         ),
         sa.CheckConstraint("amount_micros > 0", name=op.f("ck_approval_requests_amount")),
@@ -2086,10 +2085,10 @@ def _create_approval_requests() -> None:
         op.f("ix_approval_requests_account_id_id"), "approval_requests", ["account_id", "id"]
     )
     op.create_index(
-        op.f("ix_approval_requests_waiting"),
+        op.f("ix_approval_requests_requested"),
         "approval_requests",
         ["id"],
-        postgresql_where=sa.text("state = 'waiting'"),
+        postgresql_where=sa.text("state = 'requested'"),
     )
 
 
@@ -2288,7 +2287,7 @@ def _create_campaigns() -> None:
         sa.Column("name", sa.Text, nullable=False),
         sa.Column("description", sa.Text, nullable=False),
         sa.Column("trigger", sa.Text, server_default=sa.text("'code'"), nullable=False),
-        sa.Column("state", sa.Text, server_default=sa.text("'proposed'"), nullable=False),
+        sa.Column("state", sa.Text, server_default=sa.text("'requested'"), nullable=False),
         sa.Column("redeem_from", INSTANT, nullable=False),
         sa.Column("redeem_until", INSTANT, nullable=False),
         sa.Column("validity_days", sa.Integer, nullable=False),
@@ -2306,8 +2305,8 @@ def _create_campaigns() -> None:
         ),
         sa.Column("is_for_support", sa.Boolean, server_default=sa.text("false"), nullable=False),
         sa.Column("blocks_suspects", sa.Boolean, server_default=sa.text("false"), nullable=False),
-        sa.Column("proposed_by", sa.Text, nullable=False),
-        sa.Column("proposed_at", INSTANT, nullable=False),
+        sa.Column("requested_by", sa.Text, nullable=False),
+        sa.Column("requested_at", INSTANT, nullable=False),
         sa.Column("decided_by", sa.Text),
         sa.Column("decided_at", INSTANT),
         sa.Column("ended_by", sa.Text),
@@ -2317,13 +2316,14 @@ def _create_campaigns() -> None:
             "trigger IN ('code', 'first_top_up')", name=op.f("ck_campaigns_trigger")
         ),
         sa.CheckConstraint(
-            "state IN ('proposed', 'approved', 'refused', 'ended')", name=op.f("ck_campaigns_state")
+            "state IN ('requested', 'approved', 'rejected', 'ended')",
+            name=op.f("ck_campaigns_state"),
         ),
         sa.CheckConstraint(
-            "(state = 'proposed') = (decided_at IS NULL)", name=op.f("ck_campaigns_decided")
+            "(state = 'requested') = (decided_at IS NULL)", name=op.f("ck_campaigns_decided")
         ),
         sa.CheckConstraint(
-            "decided_by IS NULL OR decided_by <> proposed_by", name=op.f("ck_campaigns_two_people")
+            "decided_by IS NULL OR decided_by <> requested_by", name=op.f("ck_campaigns_two_people")
         ),
         sa.CheckConstraint(
             "(state = 'ended') = (ended_at IS NOT NULL)", name=op.f("ck_campaigns_ended")

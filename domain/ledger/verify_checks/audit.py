@@ -23,19 +23,19 @@ _FACTS = f"""
   SELECT b.account_id, b.state || '_transfer', b.id::text, b.decided_by, b.payment_id::text
   FROM bank_transfers b WHERE ACCOUNTS(b) AND b.state <> 'requested'
   UNION ALL
-  SELECT NULL, 'propose_rate', r.id::text, r.proposed_by,
+  SELECT NULL, 'request_rate', r.id::text, r.requested_by,
     concat_ws(' ', r.base_currency || '/' || r.quote_currency, trim_scale(r.rate),
               r.margin_basis_points, r.source, extract(epoch FROM r.as_of), r.reason)
   FROM exchange_rates r WHERE EVERYTHING
   UNION ALL
   SELECT NULL, r.state || '_rate', r.id::text, r.decided_by, ''
-  FROM exchange_rates r WHERE EVERYTHING AND r.state <> 'proposed'
+  FROM exchange_rates r WHERE EVERYTHING AND r.state <> 'requested'
   UNION ALL
-  SELECT NULL, 'propose_campaign', x.id::text, x.proposed_by, {_TERMS}
+  SELECT NULL, 'request_campaign', x.id::text, x.requested_by, {_TERMS}
   FROM (SELECT c.*, to_jsonb(c) AS terms FROM campaigns c) x WHERE EVERYTHING
   UNION ALL
   SELECT NULL, 'decide_campaign', c.id::text, c.decided_by,
-    CASE c.state WHEN 'refused' THEN 'refused' ELSE 'approved' END
+    CASE c.state WHEN 'rejected' THEN 'rejected' ELSE 'approved' END
   FROM campaigns c WHERE EVERYTHING AND c.decided_at IS NOT NULL
   UNION ALL
   SELECT NULL, 'end_campaign', c.id::text, c.ended_by, ''
@@ -66,7 +66,7 @@ _FACTS = f"""
   UNION ALL
   SELECT r.account_id, r.state || '_request', r.id::text, r.decided_by, ''
   FROM approval_requests r
-  WHERE ACCOUNTS(r) AND r.state IN ('refused', 'withdrawn', 'expired')
+  WHERE ACCOUNTS(r) AND r.state IN ('rejected', 'withdrawn', 'expired')
   UNION ALL
   SELECT h.account_id, 'place_hold', h.account_id || ' ' || h.hold_number, h.actor,
     h.amount_micros::text
@@ -86,20 +86,20 @@ _LOG = f"""
   SELECT l.account_id, l.action, l.details ->> 'transfer', l.actor,
     l.details ->> CASE l.action WHEN 'record_transfer' THEN 'amount_micros' ELSE 'payment' END
   FROM audit_log l
-  WHERE ACCOUNTS(l) AND l.action IN ('record_transfer', 'approved_transfer', 'refused_transfer')
+  WHERE ACCOUNTS(l) AND l.action IN ('record_transfer', 'approved_transfer', 'rejected_transfer')
   UNION ALL
-  SELECT NULL, l.action, l.details ->> 'rate', l.actor, CASE l.action WHEN 'propose_rate' THEN
+  SELECT NULL, l.action, l.details ->> 'rate', l.actor, CASE l.action WHEN 'request_rate' THEN
       concat_ws(' ', l.details #>> '{{to,pair}}',
         trim_scale((l.details #>> '{{to,price}}')::numeric),
         l.details #>> '{{to,margin_basis_points}}', l.details #>> '{{to,source}}',
         extract(epoch FROM (l.details #>> '{{to,as_of}}')::timestamptz), l.details ->> 'reason')
     ELSE '' END
   FROM audit_log l
-  WHERE EVERYTHING AND l.action IN ('propose_rate', 'approved_rate', 'refused_rate')
+  WHERE EVERYTHING AND l.action IN ('request_rate', 'approved_rate', 'rejected_rate')
   UNION ALL
-  SELECT NULL, 'propose_campaign', x.details ->> 'campaign', x.actor, {_TERMS}
+  SELECT NULL, 'request_campaign', x.details ->> 'campaign', x.actor, {_TERMS}
   FROM (SELECT l.*, l.details -> 'terms' AS terms FROM audit_log l) x
-  WHERE EVERYTHING AND x.action = 'propose_campaign'
+  WHERE EVERYTHING AND x.action = 'request_campaign'
   UNION ALL
   SELECT NULL, l.action, l.details ->> 'campaign', l.actor,
     CASE l.action WHEN 'decide_campaign' THEN l.details ->> 'to' ELSE '' END
@@ -111,7 +111,7 @@ _LOG = f"""
                                   nullif(p.value -> 'services', 'null')), ', ' ORDER BY p.place)
       FROM jsonb_array_elements(o.value -> 'parts') WITH ORDINALITY p (value, place)))
   FROM audit_log l, jsonb_array_elements(l.details #> '{{terms,offers}}') o
-  WHERE EVERYTHING AND l.action = 'propose_campaign'
+  WHERE EVERYTHING AND l.action = 'request_campaign'
   UNION ALL
   SELECT l.account_id, l.action, l.details ->> 'batch', l.actor,
     concat_ws(' ', l.details ->> 'campaign', l.details ->> 'codes', l.details ->> 'kind')
@@ -131,7 +131,7 @@ _LOG = f"""
     CASE l.action WHEN 'request_approval'
       THEN concat_ws(' ', l.details ->> 'wanted', l.details ->> 'amount_micros') ELSE '' END
   FROM audit_log l
-  WHERE ACCOUNTS(l) AND l.action IN ('request_approval', 'refused_request', 'withdrawn_request',
+  WHERE ACCOUNTS(l) AND l.action IN ('request_approval', 'rejected_request', 'withdrawn_request',
     'expired_request')
   UNION ALL
   SELECT l.account_id, l.action, l.account_id || ' ' || (l.details ->> 'hold_number'), l.actor,

@@ -75,14 +75,14 @@ WHERE (g.kind, g.amount_micros, g.granted_at, g.origin) IS DISTINCT FROM
   (e.kind, e.amount_micros, e.occurred_at, e.description_parameters ->> 'origin')
 """,
     "taken_back": """
-SELECT g.account_id, 'grant ' || g.grant_number, g.amount_micros::text, r.taken_micros::text
+SELECT g.account_id, 'grant ' || g.grant_number, g.amount_micros::text, r.clawed_back_micros::text
 FROM grant_balances r JOIN grants g USING (account_id, grant_number)
-WHERE ACCOUNTS(g) AND g.grant_number > 0 AND r.taken_micros > g.amount_micros
+WHERE ACCOUNTS(g) AND g.grant_number > 0 AND r.clawed_back_micros > g.amount_micros
 """,
     "grant_gone": """
 SELECT g.account_id, 'grant ' || g.grant_number,
   coalesce(t.taken, 0) || ' and ' || coalesce(t.expired, 0),
-  r.taken_micros || ' and ' || r.expired_micros
+  r.clawed_back_micros || ' and ' || r.expired_micros
 FROM grants g
 JOIN grant_balances r USING (account_id, grant_number)
 LEFT JOIN (
@@ -98,15 +98,15 @@ LEFT JOIN (
   GROUP BY 1, 2
 ) t ON t.account_id = g.account_id AND t.grant_number = g.grant_number::text
 WHERE ACCOUNTS(g) AND (
-  r.taken_micros <> coalesce(t.taken, 0) OR r.expired_micros <> coalesce(t.expired, 0))
+  r.clawed_back_micros <> coalesce(t.taken, 0) OR r.expired_micros <> coalesce(t.expired, 0))
 """,
     "free_after_taking": """
 SELECT g.account_id, 'grant ' || g.grant_number,
-  'at most ' || greatest(g.amount_micros - r.taken_micros - r.expired_micros, 0),
+  'at most ' || greatest(g.amount_micros - r.clawed_back_micros - r.expired_micros, 0),
   (r.remaining_micros - r.held_micros)::text
 FROM grants g JOIN grant_balances r USING (account_id, grant_number)
 WHERE ACCOUNTS(g) AND g.grant_number > 0 AND r.remaining_micros - r.held_micros
-  > greatest(g.amount_micros - r.taken_micros - r.expired_micros, 0)
+  > greatest(g.amount_micros - r.clawed_back_micros - r.expired_micros, 0)
 """,
     "consideration": """
 SELECT a.account_id, 'entry ' || a.account_sequence || ' line ' || a.line_number,
@@ -162,19 +162,19 @@ WHERE ACCOUNTS(a) AND a.grant_number = 0
     "debt": """
 SELECT coalesce(d.account_id, a.account_id),
   'debt ' || coalesce(d.cause, a.cause) || ' ' || coalesce(d.service, a.service),
-  coalesce(a.owed, 0)::text, coalesce(d.owed_micros, 0)::text
+  coalesce(a.owed, 0)::text, coalesce(d.due_micros, 0)::text
 FROM (SELECT * FROM debts d WHERE ACCOUNTS(d)) d
 FULL JOIN (
   SELECT account_id, debt_service AS service, debt_cause AS cause, -sum(amount_micros) AS owed
   FROM allocations a WHERE ACCOUNTS(a) AND grant_number = 0 GROUP BY 1, 2, 3
 ) a ON a.account_id = d.account_id AND a.service = d.service AND a.cause = d.cause
-WHERE coalesce(a.owed, 0) <> coalesce(d.owed_micros, 0)
+WHERE coalesce(a.owed, 0) <> coalesce(d.due_micros, 0)
 """,
     "debt_total": """
 SELECT r.account_id, 'overdraft', (-coalesce(d.owed, 0))::text, r.remaining_micros::text
 FROM grant_balances r
 LEFT JOIN (
-  SELECT account_id, sum(owed_micros) AS owed FROM debts d WHERE ACCOUNTS(d) GROUP BY 1
+  SELECT account_id, sum(due_micros) AS owed FROM debts d WHERE ACCOUNTS(d) GROUP BY 1
 ) d USING (account_id)
 WHERE ACCOUNTS(r) AND r.grant_number = 0 AND r.remaining_micros <> -coalesce(d.owed, 0)
 """,
@@ -193,7 +193,7 @@ LEFT JOIN grant_balances r ON r.account_id = b.account_id AND r.grant_number = 0
 WHERE ACCOUNTS(b) AND (
   g.account_id IS NULL OR r.account_id IS NULL OR g.amount_micros <> 0
   OR g.consideration_micros <> 0 OR g.tax_rate <> 0 OR g.tax_point <> 'USAGE'
-  OR g.place_of_supply <> '' OR r.taken_micros <> 0 OR r.expired_micros <> 0
+  OR g.place_of_supply <> '' OR r.clawed_back_micros <> 0 OR r.expired_micros <> 0
   OR num_nonnulls(g.services, g.starts_at, g.expires_at, g.origin, g.paid_micros,
                   g.paid_currency, g.customer_tax_status) > 0)
 """,

@@ -215,7 +215,7 @@ CROSS JOIN LATERAL (
       WHEN 'dispute:uncovered' THEN 'dispute_uncovered' WHEN 'refund:paid' THEN 'refund_paid'
       WHEN 'unapplied' THEN 'unapplied_receipt'
       WHEN 'unapplied-returned' THEN 'unapplied_returned'
-      WHEN 'unapplied-never_came' THEN 'unapplied_returned' END AS kind,
+      WHEN 'unapplied-not_received' THEN 'unapplied_returned' END AS kind,
     CASE WHEN f.form IN ('fee', 'dispute:fee') OR f.form LIKE 'unapplied%' THEN f.currency
       ELSE p.pay_currency END AS currency
 ) w
@@ -273,7 +273,7 @@ WHERE ACCOUNTS(r) AND coalesce(f.amount, 0)
 """,
     "rejected_money": """
 SELECT v.account_id, 'review ' || v.id,
-  concat_ws(' ', x.came, 'and back', x.back, v.came_currency),
+  concat_ws(' ', x.came, 'and back', x.back, v.received_currency),
   concat_ws(' ', coalesce(f.came, 0), 'and back', coalesce(f.back, 0), f.currency)
 FROM payment_reviews v
 LEFT JOIN (
@@ -284,12 +284,13 @@ LEFT JOIN (
   FROM postings f WHERE ACCOUNTS(f) AND form LIKE 'unapplied%' GROUP BY 1
 ) f ON f.owner = v.id
 CROSS JOIN LATERAL (
-  SELECT CASE WHEN v.return_state IS NOT NULL THEN coalesce(v.came_micros, 0) ELSE 0 END AS came,
-    CASE WHEN v.return_state <> 'owed' THEN coalesce(v.came_micros, 0) ELSE 0 END AS back
+  SELECT
+    CASE WHEN v.return_state IS NOT NULL THEN coalesce(v.received_micros, 0) ELSE 0 END AS came,
+    CASE WHEN v.return_state <> 'due' THEN coalesce(v.received_micros, 0) ELSE 0 END AS back
 ) x
 WHERE ACCOUNTS(v) AND (
   x.came <> coalesce(f.came, 0) OR x.back <> coalesce(f.back, 0)
-  OR f.currency <> v.came_currency OR f.return_state <> v.return_state)
+  OR f.currency <> v.received_currency OR f.return_state <> v.return_state)
 """,
     # The books of a payment, by docs/payments.md: cash P - S - L - H less fees, disputed funds H,
     # refunds payable R + T - S - L.

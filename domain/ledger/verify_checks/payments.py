@@ -13,7 +13,7 @@ FROM payments p
 JOIN accounts c ON c.id = p.account_id
 LEFT JOIN exchange_quotes q ON q.id = p.quote_id
 LEFT JOIN (
-  SELECT DISTINCT payment_id FROM payment_reviews v WHERE ACCOUNTS(v) AND state = 'accepted'
+  SELECT DISTINCT payment_id FROM payment_reviews v WHERE ACCOUNTS(v) AND state = 'approved'
 ) v ON v.payment_id = p.id
 CROSS JOIN LATERAL (
   SELECT CASE WHEN v.payment_id IS NULL AND q.id IS NOT NULL THEN q.pay_micros
@@ -92,24 +92,24 @@ WHERE ACCOUNTS(b) AND b.currency <> c.currency
 SELECT v.account_id, 'review ' || v.id,
   concat_ws(' ', 'payment', t.payment_id, t.kind, t.details ->> 'gateway_payment',
             t.details -> 'amount'),
-  concat_ws(' ', 'payment', v.payment_id, v.doubt, v.gateway_payment_id, v.came_micros,
-            v.came_currency)
+  concat_ws(' ', 'payment', v.payment_id, v.case_reason, v.gateway_payment_id, v.received_micros,
+            v.received_currency)
 FROM payment_reviews v
-LEFT JOIN payment_events t ON t.account_id = v.account_id AND t.id = v.doubt_id
+LEFT JOIN payment_events t ON t.account_id = v.account_id AND t.id = v.case_id
 WHERE ACCOUNTS(v) AND (
   (t.payment_id, t.kind, t.details ->> 'gateway_payment', t.details -> 'amount' ->> 0,
    t.details -> 'amount' ->> 1)
-  IS DISTINCT FROM (v.payment_id, v.doubt, v.gateway_payment_id, v.came_micros::text,
-    v.came_currency))
+  IS DISTINCT FROM (v.payment_id, v.case_reason, v.gateway_payment_id, v.received_micros::text,
+    v.received_currency))
 """,
     "accepted_review": """
 SELECT v.account_id, 'review ' || v.id,
-  concat_ws(' ', 'succeeded', v.gateway_payment_id, v.came_micros, v.came_currency),
+  concat_ws(' ', 'succeeded', v.gateway_payment_id, v.received_micros, v.received_currency),
   concat_ws(' ', p.state, p.gateway_payment_id, p.pay_micros, p.pay_currency)
 FROM payment_reviews v
 LEFT JOIN payments p ON p.id = v.payment_id AND p.account_id = v.account_id
-WHERE ACCOUNTS(v) AND v.state = 'accepted'
-  AND ('succeeded', v.gateway_payment_id, v.came_micros, v.came_currency)
+WHERE ACCOUNTS(v) AND v.state = 'approved'
+  AND ('succeeded', v.gateway_payment_id, v.received_micros, v.received_currency)
     IS DISTINCT FROM (p.state, p.gateway_payment_id, p.pay_micros, p.pay_currency)
 """,
     "document_numbers": """

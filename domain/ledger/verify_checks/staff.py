@@ -86,13 +86,13 @@ WHERE r.id IS NULL OR k.account_id IS NULL
 SELECT x.account_id, x.name || ' ' || x.id, 'decided by nobody', x.decided_by
 FROM (
   SELECT account_id, id, 'request' AS name, decided_by FROM approval_requests
-  WHERE state = 'waiting'
+  WHERE state = 'requested'
   UNION ALL
   SELECT account_id, id, 'transfer', decided_by FROM bank_transfers WHERE state = 'requested'
   UNION ALL
-  SELECT NULL, id, 'rate', decided_by FROM exchange_rates WHERE state = 'proposed'
+  SELECT NULL, id, 'rate', decided_by FROM exchange_rates WHERE state = 'requested'
   UNION ALL
-  SELECT NULL, id, 'campaign', decided_by FROM campaigns WHERE state = 'proposed'
+  SELECT NULL, id, 'campaign', decided_by FROM campaigns WHERE state = 'requested'
   UNION ALL
   SELECT NULL, id, 'end of campaign', ended_by FROM campaigns WHERE state <> 'ended'
 ) x

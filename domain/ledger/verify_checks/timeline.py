@@ -30,8 +30,8 @@ LEFT JOIN (
 ) t ON t.payment_id = p.id
 WHERE ACCOUNTS(p) AND CASE p.state
   WHEN 'succeeded' THEN t.entries = ARRAY[p.entry_sequence::text]
-  WHEN 'failed' THEN CASE p.code WHEN 'refused_by_staff'
-    THEN 'refused_by_staff' = ANY (t.kinds) ELSE 'failed' = ANY (t.kinds) END
+  WHEN 'failed' THEN CASE p.code WHEN 'rejected_by_staff'
+    THEN 'rejected_by_staff' = ANY (t.kinds) ELSE 'failed' = ANY (t.kinds) END
   WHEN 'under_review' THEN p.code = ANY (t.kinds)
   WHEN 'created' THEN NOT t.kinds && ARRAY['opened', 'failed', 'cancelled', 'expired']
   WHEN 'pending' THEN 'opened' = ANY (t.kinds)
@@ -83,21 +83,22 @@ WHERE (d.account_id, d.state, coalesce(nullif(d.lost_micros, 0), d.pay_micros)::
 """,
     "review_steps": """
 SELECT v.account_id, 'review ' || v.id,
-  concat_ws(' ', t.proposed_by, t.decided_by, t.returned_by),
-  concat_ws(' ', v.proposed_by, v.decided_by, v.returned_by)
+  concat_ws(' ', t.requested_by, t.decided_by, t.returned_by),
+  concat_ws(' ', v.requested_by, v.decided_by, v.returned_by)
 FROM payment_reviews v
 LEFT JOIN (
   SELECT payment_id, details ->> 'review' AS review,
-    max(actor) FILTER (WHERE kind = 'acceptance_proposed') AS proposed_by,
-    max(actor) FILTER (WHERE kind IN ('accepted', 'refused_by_staff', 'discrepancy_reviewed'))
-      AS decided_by,
-    max(actor) FILTER (WHERE kind IN ('money_returned', 'money_never_came')) AS returned_by
+    max(actor) FILTER (WHERE kind = 'acceptance_requested') AS requested_by,
+    max(actor) FILTER (
+      WHERE kind IN ('acceptance_approved', 'rejected_by_staff', 'discrepancy_reviewed')
+    ) AS decided_by,
+    max(actor) FILTER (WHERE kind IN ('money_returned', 'money_not_received')) AS returned_by
   FROM payment_events t WHERE ACCOUNTS(t) AND details ? 'review' GROUP BY 1, 2
 ) t ON t.payment_id = v.payment_id AND t.review = v.id::text
 WHERE ACCOUNTS(v) AND (
-  v.proposed_by IS DISTINCT FROM t.proposed_by OR v.returned_by IS DISTINCT FROM t.returned_by
+  v.requested_by IS DISTINCT FROM t.requested_by OR v.returned_by IS DISTINCT FROM t.returned_by
   OR v.decided_by IS DISTINCT FROM coalesce(t.decided_by,
-    CASE WHEN v.decision_reason IN ('refunded_at_gateway', 'never_came', 'return_failed')
+    CASE WHEN v.decision_reason IN ('refunded_at_gateway', 'not_received', 'return_failed')
       THEN 'system:gateways' END))
 """,
     "review_of_step": """
@@ -105,7 +106,7 @@ SELECT t.account_id, 'payment ' || t.payment_id, 'review ' || (t.details ->> 're
 FROM payment_events t
 LEFT JOIN payment_reviews v ON v.payment_id = t.payment_id
   AND v.id::text = t.details ->> 'review'
-WHERE ACCOUNTS(t) AND v.id IS NULL AND t.kind IN ('acceptance_proposed', 'accepted',
-  'refused_by_staff', 'discrepancy_reviewed', 'money_returned', 'money_never_came')
+WHERE ACCOUNTS(t) AND v.id IS NULL AND t.kind IN ('acceptance_requested', 'acceptance_approved',
+  'rejected_by_staff', 'discrepancy_reviewed', 'money_returned', 'money_not_received')
 """,
 }

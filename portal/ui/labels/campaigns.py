@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from portal.shell.page_context import PageContext
 
 _STATES = {
-    "proposed": N_("Waiting for approval"),
+    "requested": N_("Waiting for approval"),
     "approved": N_("Running"),
-    "refused": N_("Rejected"),
+    "rejected": N_("Rejected"),
     "ended": N_("Ended"),
 }
 _KINDS = {"generated": N_("Generated"), "imported": N_("Imported")}

@@ -37,9 +37,9 @@ _GIVEN_ABOVE = N_(
     "Above your limit: you have given this account {used} of {limit} within 24 hours."
 )
 _STATES = {
-    "waiting": N_("Waiting"),
+    "requested": N_("Waiting"),
     "approved": N_("Approved"),
-    "refused": N_("Rejected"),
+    "rejected": N_("Rejected"),
     "withdrawn": N_("Withdrawn"),
     "expired": N_("Expired"),
 }

@@ -11,7 +11,7 @@ from domain.gateways.registry import reviews_payments
 from domain.money import Money, currency_exponent
 from domain.payments import PaymentState
 from domain.payments.queries import PaymentStatus
-from domain.payments.review_cases import REFUSED_BY_STAFF
+from domain.payments.review_cases import REJECTED_BY_STAFF
 from portal.ui import formats
 from portal.ui.i18n import N_, _
 from portal.ui.labels import errors as error_labels
@@ -135,9 +135,11 @@ _CONFLICTS = {
     "profile_changed": N_("Somebody else changed this meanwhile. Load the page again."),
     "quote_lapsed": N_("The exchange rate was locked for a while only. Review the payment again."),
     "quote_used": N_("This payment was begun already. See Payment History."),
-    "doubt_is_over": N_("The gateway has said more since, or it was decided. Load the page again."),
-    "already_proposed": N_("Somebody else requested it already. Load the page again."),
-    "not_proposed": N_("Nobody has requested approval of this yet. Load the page again."),
+    "case_is_closed": N_(
+        "The gateway has said more since, or it was decided. Load the page again."
+    ),
+    "requested_by_another": N_("Somebody else requested it already. Load the page again."),
+    "not_requested": N_("Nobody has requested approval of this yet. Load the page again."),
     "nothing_to_return": N_("Nothing is owed any more. Load the page again."),
     "payment_is_over": N_("This payment is over. Start a new one."),
 }
@@ -175,7 +177,7 @@ def state(payment: PaymentView) -> str:
         return dispute_state("open" if payment.has_open_dispute else "lost")
     if refund := _refund(payment):
         return refund
-    if payment.state == "failed" and payment.code == REFUSED_BY_STAFF:
+    if payment.state == "failed" and payment.code == REJECTED_BY_STAFF:
         return _("Not accepted")
     if payment.has_declined_attempt:
         return _("Declined, not paid yet")

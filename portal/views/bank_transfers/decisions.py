@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from portal.shell.page_context import PageContext
 
 _PLACE = "bank_transfers"
-_STATES = {"approved": N_("Credited"), "refused": N_("Rejected")}
+_STATES = {"approved": N_("Credited"), "rejected": N_("Rejected")}
 _CONFLICTS = {
     "no_billing_profile": N_(
         "The account has no billing information yet. Ask its owner to fill in Billing, Settings."

@@ -67,7 +67,7 @@ def _metrics(context: PageContext, found: AccountOverview) -> None:
         _("Total balance"): found.summary.balance_micros,
         _("Available"): found.available_micros,
         _("On hold"): found.summary.held_micros,
-        _("Amount due"): found.owed_micros,
+        _("Amount due"): found.due_micros,
     }
     with st.grid(columns=4, min_column_width=150):
         for name, micros in amounts.items():
@@ -76,17 +76,17 @@ def _metrics(context: PageContext, found: AccountOverview) -> None:
 
 
 def _owed(context: PageContext, found: AccountOverview) -> None:
-    if not found.owed_micros:
+    if not found.due_micros:
         return
     text = _("{amount} is due. The next credit pays it first.")
-    owed = context.money(found.owed_micros)
+    owed = context.money(found.due_micros)
     st.warning(plain(text.format(amount=owed)), icon=":material/priority_high:")
     table = pa.Table.from_pylist(
         [
             {
                 _("Due for"): ledger_labels.debt(debt.cause, debt.service),
                 _("Since"): context.date_time(debt.opened_at),
-                _("Amount due"): context.money(debt.owed_micros),
+                _("Amount due"): context.money(debt.due_micros),
             }
             for debt in found.debts
         ]

@@ -113,7 +113,7 @@ def draw_one(context: PageContext, campaign_id: int) -> None:
     except NotFound:
         st.warning(_("There is no such campaign."), icon=":material/search_off:")
         return
-    name = naming(context, [found.proposed_by, found.decided_by])
+    name = naming(context, [found.requested_by, found.decided_by])
     st.header(plain(found.terms.name))
     lines = {
         _("Status"): campaign_labels.state(found.state),
@@ -122,7 +122,7 @@ def draw_one(context: PageContext, campaign_id: int) -> None:
             amounts=" · ".join(formats.money(amount) for amount in found.granted),
             count=formats.number(found.redemptions),
         ),
-        _("Requested by"): name(found.proposed_by),
+        _("Requested by"): name(found.requested_by),
     }
     if found.decided_by is not None:
         lines[_("Decided by")] = name(found.decided_by)
@@ -134,9 +134,9 @@ def draw_one(context: PageContext, campaign_id: int) -> None:
 
 
 def _decisions(context: PageContext, found: CampaignView) -> None:
-    if found.state == "proposed" and found.proposed_by == audit.actor_name(context.visitor.actor):
+    if found.state == "requested" and found.requested_by == audit.actor_name(context.visitor.actor):
         st.caption(_("You requested this. Another finance member approves or rejects it."))
-    elif found.state == "proposed":
+    elif found.state == "requested":
         with st.container(horizontal=True):
             approval_buttons.button(
                 _("Approve the campaign"),

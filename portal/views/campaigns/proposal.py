@@ -17,7 +17,7 @@ from domain.vouchers import (
     CampaignTerms,
     CurrencyTerms,
     GrantTemplate,
-    propose_campaign,
+    request_campaign,
 )
 from portal.runtime import database
 from portal.ui import checked, flash
@@ -211,7 +211,7 @@ def _propose(context: PageContext, terms: CampaignTerms) -> None:
     # The same until it is proposed: a second click proposes the same once more.
     once: dict[str, str] = st.session_state.setdefault(_ONCE, {})
     database.transaction(
-        propose_campaign,
+        request_campaign,
         terms=terms,
         actor=context.visitor.actor,
         idempotency_key=once.setdefault(repr(terms), uuid.uuid4().hex),

@@ -11,10 +11,10 @@ from domain import audit
 from domain.errors import AlreadyDecided, BillingError, NotAuthorised
 from domain.payments.review_queries import find_outcome
 from domain.payments.reviews import (
-    accept_payment,
-    propose_acceptance,
+    approve_payment,
     record_return,
-    refuse_payment,
+    reject_payment,
+    request_acceptance,
     review_discrepancy,
     reviews_of,
 )
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 _PLACE = "reviews"
 _MAX_LENGTH = 200
-_LATE = frozenset({"doubt_is_over", "already_proposed", "not_proposed"})
+_LATE = frozenset({"case_is_closed", "requested_by_another", "not_requested"})
 _WHY = {
     "wrong_amount": N_("The amount received is not the amount requested."),
     "money_of_another": N_("The gateway names money that another payment was credited for."),
@@ -60,20 +60,20 @@ _OBSTACLES = {
 }
 _GATEWAY_REASONS = {
     "refunded_at_gateway": N_("It was refunded at the gateway."),
-    "never_came": N_("The gateway says that it never came."),
+    "not_received": N_("The gateway says that it never came."),
     "return_failed": N_("The gateway says that its refund failed."),
 }
 """Why it was decided, where the gateway decided it."""
 
 _OUTCOMES = {
-    "accepted": N_("Approved by two people"),
-    "refused": N_("Rejected"),
+    "approved": N_("Approved by two people"),
+    "rejected": N_("Rejected"),
     "reviewed": N_("Reviewed"),
 }
 _RETURNS = {
-    "owed": N_("must be given back by hand"),
+    "due": N_("must be given back by hand"),
     "returned": N_("was given back"),
-    "never_came": N_("never came, as the gateway says now"),
+    "not_received": N_("never came, as the gateway says now"),
 }
 
 
@@ -100,12 +100,12 @@ def _decide(context: PageContext, payment: PaymentView, pressed: Pressed) -> str
         )
         return _("Recorded. Nothing is owed any more.")
     services: dict[str, tuple[Callable[..., None], str]] = {
-        "accept": (accept_payment, _("Approved. The credit was granted.")),
+        "accept": (approve_payment, _("Approved. The credit was granted.")),
         "propose": (
-            propose_acceptance,
+            request_acceptance,
             _("Requested. Another finance member approves or rejects it."),
         ),
-        "refuse": (refuse_payment, _("Rejected. Nothing was credited.")),
+        "refuse": (reject_payment, _("Rejected. Nothing was credited.")),
         "review": (
             review_discrepancy,
             _("Recorded as reviewed. It no longer waits for a decision."),
@@ -123,7 +123,7 @@ def _decide(context: PageContext, payment: PaymentView, pressed: Pressed) -> str
     database.transaction(
         service,
         payment_id=payment.payment_id,
-        doubt_id=pressed.item,
+        case_id=pressed.item,
         reason=pressed.text,
         actor=actor,
     )
@@ -135,17 +135,17 @@ def _refusal_of(context: PageContext, pressed: Pressed, error: BillingError) -> 
     reason = getattr(error, "reason", "")
     if pressed.action != "return" and reason in _LATE:
         found = database.read_snapshot(
-            find_outcome, doubt_id=pressed.item, actor=context.visitor.actor
+            find_outcome, case_id=pressed.item, actor=context.visitor.actor
         )
         if found is not None and found.decided_at is not None:
             error = AlreadyDecided(found.state, found.decided_by, found.decided_at)
-        elif found is not None and found.proposed_at is not None:
+        elif found is not None and found.requested_at is not None:
             text = _(
                 "Nothing was changed: already requested by {name}, {when}. Approve or reject that"
                 " request."
             )
-            name = naming(context, [found.proposed_by], in_sentence=True)(found.proposed_by)
-            return text.format(name=name, when=context.date_time(found.proposed_at))
+            name = naming(context, [found.requested_by], in_sentence=True)(found.requested_by)
+            return text.format(name=name, when=context.date_time(found.requested_at))
     obstacle = _OBSTACLES.get(reason)
     return approval_buttons.what_happened(context, error) or (
         _(obstacle) if obstacle else top_up_labels.refusal(error)
@@ -184,21 +184,21 @@ def _waiting(context: PageContext, payment: PaymentView, review: OpenReview) -> 
         lines[_("Credit, if approved")] = formats.money(review.credit)
     if case.code:
         lines[_("The gateway's code")] = case.code
-    if review.proposed_by is not None:
-        name = naming(context, [review.proposed_by])
-        lines[_("Approval requested by")] = name(review.proposed_by)
-        lines[_("Reason of the request")] = review.proposal_reason or ""
+    if review.requested_by is not None:
+        name = naming(context, [review.requested_by])
+        lines[_("Approval requested by")] = name(review.requested_by)
+        lines[_("Reason of the request")] = review.request_reason or ""
     st.html(top_up_labels.definition_list(lines))
     if not allows(context.visitor.actor, "decide_payment", payment.account_id):
         st.caption(_("Finance decides. Asking the gateway may settle it too."))
-    elif review.proposed_by == audit.actor_name(context.visitor.actor):
+    elif review.requested_by == audit.actor_name(context.visitor.actor):
         st.caption(_("You requested approval. Another finance member approves or rejects it."))
     else:
         _buttons(review)
 
 
 def _buttons(review: OpenReview) -> None:
-    is_proposed = review.proposed_by is not None
+    is_proposed = review.requested_by is not None
     if review.obstacle is not None:
         st.caption(_(_OBSTACLES[review.obstacle]))
     elif not is_proposed:
@@ -214,7 +214,7 @@ def _buttons(review: OpenReview) -> None:
 
 
 def _acceptance(review: OpenReview) -> None:
-    if review.proposed_by is not None:
+    if review.requested_by is not None:
         action, title = "accept", _("Approve payment")
         text = _("{amount} is credited at once. Only a refund takes it back.")
     else:
@@ -246,11 +246,11 @@ def _confirmation(key: str, text: str, title: str, label: str, pressed: tuple[st
 # ── What was decided ──────────────────────────────────────────────────────────────────────────
 def _decided(context: PageContext, payment: PaymentView, decision: Decision) -> None:
     st.subheader(_(_OUTCOMES[decision.state]))
-    name = naming(context, [decision.proposed_by, decision.decided_by])
+    name = naming(context, [decision.requested_by, decision.decided_by])
     lines = {_("Why it was looked at"): _(_WHY[decision.reason])}
-    if decision.proposed_by is not None:
-        lines[_("Approval requested by")] = name(decision.proposed_by)
-        lines[_("Reason of the request")] = decision.proposal_reason or ""
+    if decision.requested_by is not None:
+        lines[_("Approval requested by")] = name(decision.requested_by)
+        lines[_("Reason of the request")] = decision.request_reason or ""
     if decision.decided_at is not None:
         lines[_("Decided")] = context.date_time(decision.decided_at)
     lines[_("Decided by")] = name(decision.decided_by)
@@ -267,7 +267,7 @@ def _decided(context: PageContext, payment: PaymentView, decision: Decision) -> 
     if decision.return_reference:
         lines[_("Reference of the return")] = decision.return_reference
     st.html(top_up_labels.definition_list(lines))
-    if decision.return_state == "owed":
+    if decision.return_state == "due":
         _owed(context, payment, decision)
 
 

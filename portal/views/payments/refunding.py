@@ -201,7 +201,7 @@ def _shown(found: PaymentTimeline, requests: Sequence[RequestView]) -> _Shown:
     return _Shown(
         steps=len(found.steps),
         left_micros=found.payment.refundable.micros,
-        requests=tuple(each.request_id for each in requests if each.state == "waiting"),
+        requests=tuple(each.request_id for each in requests if each.state == "requested"),
         last_request=max((each.request_id for each in requests), default=0),
     )
 
@@ -216,7 +216,7 @@ def _what_changed(context: PageContext, found: PaymentTimeline, shown: _Shown) -
         each
         for each in requests
         if each.request_id > shown.last_request
-        or (each.request_id in shown.requests and each.state != "waiting")
+        or (each.request_id in shown.requests and each.state != "requested")
     ]
     people = {each.actor for each in steps}
     people |= {each.decided_by or each.requested_by for each in made}

@@ -20,7 +20,7 @@ from domain.payments.exchange_rates import (
     find_newer_rate,
     get_distance,
     list_rates,
-    propose_rate,
+    request_rate,
 )
 from domain.payments.rates_in_force import get_end_of_rate
 from domain.permissions import allows
@@ -49,9 +49,9 @@ _BASIS_POINTS = 100
 _MAX_LENGTH = 30
 _MAX_SOURCE_LENGTH = 100
 _STATES = {
-    "proposed": N_("Waiting for approval"),
+    "requested": N_("Waiting for approval"),
     "approved": N_("Approved"),
-    "refused": N_("Rejected"),
+    "rejected": N_("Rejected"),
 }
 _FAULTS = {
     ("rate", "out_of_range"): N_("Enter the rate as a number above 0, such as 25400."),
@@ -72,17 +72,17 @@ def draw(context: PageContext) -> None:
         text, is_good = message
         (st.success if is_good else st.error)(plain(text))
     rates = database.read_snapshot(list_rates, actor=context.visitor.actor)
-    name = naming(context, {who for each in rates for who in (each.proposed_by, each.decided_by)})
+    name = naming(context, {who for each in rates for who in (each.requested_by, each.decided_by)})
     own_name = audit.actor_name(context.visitor.actor)
-    waiting = [rate for rate in rates if rate.state == "proposed"]
+    waiting = [rate for rate in rates if rate.state == "requested"]
     for rate in waiting:
-        _waiting(context, rate, name, is_own=rate.proposed_by == own_name)
+        _waiting(context, rate, name, is_own=rate.requested_by == own_name)
     if rates:
         _in_force(context, rates)
         _table(context, rates, name)
     else:
         st.info(_("No rate yet. Without one, nobody can pay dollars for dong or yen."))
-    if allows(context.visitor.actor, "propose_rate"):
+    if allows(context.visitor.actor, "request_rate"):
         _form(context)
 
 
@@ -103,7 +103,7 @@ def _waiting(
         lines = {
             _("Change"): _change(distance),
             **_price_change(distance),
-            _("Requested by"): name(rate.proposed_by),
+            _("Requested by"): name(rate.requested_by),
         }
         if rate.reason is not None:
             lines[_("Reason")] = rate.reason
@@ -143,7 +143,7 @@ def _superseded(context: PageContext, newer: Rate) -> str:
         " approved by {name}. Reject this one, and request it again if it is still right."
     )
     return text.format(
-        when=context.date_time(newer.decided_at or newer.proposed_at),
+        when=context.date_time(newer.decided_at or newer.requested_at),
         rate=formats.number(newer.rate.normalize()),
         percent=_percent(newer.margin_basis_points),
         name=naming(context, [newer.decided_by], in_sentence=True)(newer.decided_by),
@@ -224,7 +224,7 @@ def _refusal(context: PageContext, rate_id: int, error: BillingError) -> str:
     found = database.read_snapshot(list_rates, actor=context.visitor.actor)
     rate = next((each for each in found if each.id == rate_id), None)
     if isinstance(error, NotAuthorised) and rate is not None:
-        if rate.proposed_by == audit.actor_name(context.visitor.actor):
+        if rate.requested_by == audit.actor_name(context.visitor.actor):
             return _("You requested this. Another person approves or rejects it.")
         distance = _distance_of(context, rate)
         text = _who_approves(distance)
@@ -283,7 +283,7 @@ def _table(context: PageContext, rates: Sequence[Rate], name: Callable[[str | No
             _("As of"): [context.date_time(rate.as_of) for rate in rates],
             _("Status"): [_(_STATES[rate.state]) for rate in rates],
             _("Source"): [rate.source for rate in rates],
-            _("Requested by"): [name(rate.proposed_by) for rate in rates],
+            _("Requested by"): [name(rate.requested_by) for rate in rates],
             _("Decided by"): [name(rate.decided_by) for rate in rates],
             _("Reason"): [rate.reason or "" for rate in rates],
         }
@@ -312,7 +312,7 @@ def _form(context: PageContext) -> None:
     if not (paid_options and credited_options):
         return
     # What was filled in while a currency was offered still is not sent for another one.
-    with st.form("-".join(("propose_rate", *closed))):
+    with st.form("-".join(("request_rate", *closed))):
         with st.container(horizontal=True):
             paid = checked.selectbox(_("Paid"), paid_options, key="rate_paid")
             credited = checked.selectbox(_("Credited"), credited_options, key="rate_credited")
@@ -338,7 +338,7 @@ def _form(context: PageContext) -> None:
     try:
         proposed, basis_points = _number(rate, "rate"), _basis_points(margin)
         database.transaction(
-            propose_rate,
+            request_rate,
             base_currency=paid,
             quote_currency=credited,
             rate=proposed,

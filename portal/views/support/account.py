@@ -53,7 +53,7 @@ def draw(context: PageContext, account: AccountSummary) -> None:
         _("Balance"): context.money(account.balance_micros),
         _("Available"): context.money(found.available_micros),
         _("On hold"): context.money(account.held_micros),
-        _("Amount due"): context.money(found.owed_micros),
+        _("Amount due"): context.money(found.due_micros),
         _("Balance by credit type"): " · ".join(kinds) or _("No credit"),
         _("Members"): ", ".join(
             f"{each.display_name} ({each.email}, {role_name(each.role)})" for each in people.members
@@ -73,7 +73,7 @@ def _waiting(context: PageContext, account_id: int) -> None:
     requests = database.read_snapshot(
         list_requests, actor=context.visitor.actor, account_id=account_id
     )
-    waiting = [each for each in requests if each.state == "waiting"]
+    waiting = [each for each in requests if each.state == "requested"]
     name = naming(context, {each.requested_by for each in waiting}, in_sentence=True)
     for each in waiting:
         text = _("Waits for approval: {what}, {amount}, requested by {name}.").format(

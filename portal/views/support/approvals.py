@@ -14,7 +14,7 @@ from domain.permissions import allows
 from domain.support import (
     approve_request,
     list_request_allowances,
-    refuse_request,
+    reject_request,
     withdraw_request,
 )
 from domain.support.queries import list_requests, waiting_counts
@@ -56,7 +56,7 @@ def draw(context: PageContext) -> None:
         context, {who for each in requests for who in (each.requested_by, each.decided_by)}
     )
     _elsewhere(database.read_snapshot(waiting_counts, actor=context.visitor.actor))
-    waiting = [each for each in requests if each.state == "waiting"]
+    waiting = [each for each in requests if each.state == "requested"]
     st.header(_("Waiting for approval"))
     if not waiting:
         text = _(
@@ -74,7 +74,7 @@ def draw(context: PageContext) -> None:
         with st.container(border=True, key=f"request-{request.request_id}"):
             _waiting(context, request, allowances.get(request.request_id), name)
     flash.show(_PLACE)
-    decided = [each for each in requests if each.state != "waiting"]
+    decided = [each for each in requests if each.state != "requested"]
     if decided:
         st.header(_("Decided"))
         _table(context, decided, name)
@@ -205,7 +205,7 @@ def _approve(context: PageContext, pressed: Pressed, request: RequestView | None
 
 def _refuse(context: PageContext, pressed: Pressed, request: RequestView | None) -> str:
     database.transaction(
-        refuse_request, request_id=pressed.item, reason=pressed.text, actor=context.visitor.actor
+        reject_request, request_id=pressed.item, reason=pressed.text, actor=context.visitor.actor
     )
     return _named(request, _("Rejected. Nothing was changed."))
 

@@ -46,7 +46,7 @@ _CHANGES = {
     "resend_receipt": N_("A receipt was sent again"),
     "export_history": N_("Credit History was exported"),
     "record_transfer": N_("A bank transfer was recorded"),
-    "refused_transfer": N_("A bank transfer was rejected"),
+    "rejected_transfer": N_("A bank transfer was rejected"),
     "write_off_debt": N_("Debt was written off"),
     "freeze": N_("The account was frozen"),
     "thaw": N_("The account was thawed"),

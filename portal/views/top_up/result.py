@@ -15,7 +15,7 @@ from domain import payments
 from domain.gateways.registry import reviews_payments
 from domain.payments import PaymentState
 from domain.payments.queries import PaymentStatus, find_payment, payment_outcome
-from domain.payments.review_cases import GATEWAY_REVIEW, MONEY_OF_ANOTHER, REFUSED_BY_STAFF
+from domain.payments.review_cases import GATEWAY_REVIEW, MONEY_OF_ANOTHER, REJECTED_BY_STAFF
 from domain.permissions import allows
 from portal.runtime import database
 from portal.runtime.gateways import gateway_of
@@ -171,7 +171,7 @@ def _decided(context: PageContext, found: PaymentOutcome) -> None:
         _say_why_not(payment)
     _facts(context, payment)
     _went_back(context, found)
-    if payment.status is PaymentStatus.FAILED and payment.code != REFUSED_BY_STAFF:
+    if payment.status is PaymentStatus.FAILED and payment.code != REJECTED_BY_STAFF:
         is_declined = payment.state == PaymentState.FAILED
         label = _("Try another method") if is_declined else _("Try again")
         _offer_another_method(context, payment, label)
@@ -240,7 +240,7 @@ def _reviewed_by_gateway(payment: PaymentView) -> str:
 
 
 def _say_why_not(payment: PaymentView) -> None:
-    if payment.state == PaymentState.FAILED and payment.code == REFUSED_BY_STAFF:
+    if payment.state == PaymentState.FAILED and payment.code == REJECTED_BY_STAFF:
         text = (
             _("This payment was not accepted, and nothing was credited. Its money was given back.")
             if payment.is_given_back
