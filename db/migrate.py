@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alembic import command
@@ -14,9 +13,17 @@ from alembic.util import CommandError
 from db.engine import make_engine
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from sqlalchemy import Connection
 
-_INI = Path(__file__).resolve().parent.parent / "alembic.ini"
+
+def alembic_config() -> Config:
+    """Return Alembic's settings: alembic.ini, which its own command reads, is not installed."""
+    config = Config()
+    config.set_main_option("script_location", "db:migrations")
+    config.set_main_option("path_separator", "os")
+    return config
 
 
 class UnknownVersionError(CommandError):
@@ -51,7 +58,7 @@ def migrate(url: str, *, data_directory: Path | None = None) -> str:
     try:
         with engine.begin() as connection:
             check_version(connection, data_directory)
-            config = Config(str(_INI))
+            config = alembic_config()
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
             return _version(connection)
@@ -73,7 +80,7 @@ def check_version(connection: Connection, data_directory: Path | None = None) ->
 
 
 def _scripts() -> ScriptDirectory:
-    return ScriptDirectory.from_config(Config(str(_INI)))
+    return ScriptDirectory.from_config(alembic_config())
 
 
 def _version(connection: Connection) -> str:

@@ -18,7 +18,8 @@ from portal.routes import proxies
 from portal.runtime import gateway_sandbox, logs, ports
 from portal.runtime.gateways import gateway_faults
 from portal.runtime.http_protocol import TimeLimitedHTTP, TimeLimitedWebSocket
-from portal.runtime.settings import ROOT, Settings, settings
+from portal.runtime.installation import STREAMLIT_FOLDER
+from portal.runtime.settings import Settings, settings
 
 if TYPE_CHECKING:
     import socket
@@ -46,7 +47,7 @@ def serve(
     listener = ports.listen(host, chosen.port)
     logs.set_up(chosen)
     _hear_startup()
-    os.chdir(ROOT)
+    os.chdir(STREAMLIT_FOLDER)
     say("Starting the portal")
     proxies.leave_headers_to_portal()
     # Streamlit takes seconds to import, which other commands need not wait for.

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from domain.actors import system_actor
 from portal import startup
+from portal.runtime import installation
 from portal.runtime.settings import Settings, settings
 
 if TYPE_CHECKING:
@@ -22,6 +23,25 @@ commands = typer.Typer(
     pretty_exceptions_enable=False,
     help="Credit portal: serve it, and look after its data. The README lists the settings.",
 )
+
+
+def _print_version(asked: bool) -> None:  # noqa: FBT001 - Typer calls it so
+    if asked:
+        say(installation.version())
+        raise typer.Exit
+
+
+@commands.callback()
+def options(
+    *,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Take what every command understands."""
 
 
 class CommandError(Exception):

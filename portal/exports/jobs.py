@@ -19,7 +19,8 @@ from domain.history.export_jobs import Export, ExportOptions, ExportState
 from domain.jobs import Job
 from portal.exports import worker
 from portal.runtime import database
-from portal.runtime.settings import ROOT, settings
+from portal.runtime.installation import ROOT
+from portal.runtime.settings import settings
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from portal.runtime import ports
-from portal.runtime.settings import ROOT
+from portal.runtime.installation import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

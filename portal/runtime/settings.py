@@ -4,7 +4,7 @@
 |---|---|---|
 | `DATABASE_URL` | a PostgreSQL, version 15 or newer | its own, in `DATA_DIR` |
 | `MIGRATION_DATABASE_URL` | the same database as the tables' owner | `DATABASE_URL` |
-| `DATA_DIR` | where the portal's own PostgreSQL keeps its files | `.data` in the checkout |
+| `DATA_DIR` | where the portal's own PostgreSQL keeps its files | `.data`, see below |
 | `PG_BIN` | the folder with the programs that its own PostgreSQL runs by | see docs/operations.md |
 | `PORT` | where the portal listens | 8501 |
 | `BASE_URL` | how people reach it, for links and cookies | `http://localhost:PORT` in the demo |
@@ -43,6 +43,9 @@ Without `DATABASE_URL` and `DEMO` the portal starts as a demo on its own databas
 `DEMO=1` says so, and then it needs a secret key of its own, an address, which is https away from
 this computer, and a word about proxies.
 
+Without `DATA_DIR` a portal in a checkout keeps its data in the checkout's `.data`, and one that pip
+has installed in the user's data folder, such as `~/.local/share/credit-portal`.
+
 A gateway whose variables are set is spoken to with them. One whose are not has a stand-in with test
 money in the demo, and is not offered outside of it. One whose variables are wrong is not offered
 either: the log names what is wrong, and everything else works.
@@ -66,14 +69,13 @@ from portal.runtime.environment import (
     Smtp,
 )
 from portal.runtime.gateway_settings import GatewaySettings, read_gateways
+from portal.runtime.installation import default_data_directory
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from ipaddress import IPv4Network, IPv6Network
 
     from domain.identity import AuthPolicy
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 class SettingsError(Exception):
@@ -161,7 +163,9 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
     loaded = Settings(
         database_url=database_url,
         migration_database_url=reader.database_url("MIGRATION_DATABASE_URL") or database_url,
-        data_directory=Path(reader.text("DATA_DIR") or ROOT / ".data").expanduser().absolute(),
+        data_directory=Path(reader.text("DATA_DIR") or default_data_directory())
+        .expanduser()
+        .absolute(),
         port=port,
         base_url=base_url,
         allows_any_host=reader.text("BASE_URL") is None,

@@ -34,7 +34,8 @@ from portal import demo, startup
 from portal.cli import main as cli
 from portal.cli import shared
 from portal.runtime import database
-from portal.runtime.settings import ROOT, settings
+from portal.runtime.installation import ROOT
+from portal.runtime.settings import settings
 from tests import factories
 from tests.support.environment import OUTSIDE_DEMO
 
