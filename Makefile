@@ -29,6 +29,7 @@ help:
 	@awk -F '#: ' '/^#: / { print "  " $$2 }' Makefile
 
 #: PORT                    where the portal listens (8501)
+#: HOST                    the address that it listens on (127.0.0.1)
 #: DATA_DIR                where its own PostgreSQL keeps its files (.data)
 #: PG_BIN                  the programs of the PostgreSQL that it runs by (docs/operations.md)
 #: DATABASE_URL            a PostgreSQL of yours, 15 or newer, instead

@@ -38,6 +38,7 @@ def main(filters: list[str]) -> int:
     if unknown:
         print(f"No such benchmark: {', '.join(sorted(unknown))}. There are {BENCHMARKS}.")
         return 2
+    os.environ["ENV_FILE"] = os.devnull  # what is measured goes by no .env
     given = os.environ.get("BENCH_DATABASE_URL")
     if given:
         _run(given, filters or list(BENCHMARKS))

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session, sessionmaker
 
+# A developer's own .env is not for the portals that tests start in this folder.
+os.environ["ENV_FILE"] = os.devnull
+
 pytest_plugins = ["tests.support.route_browser", "tests.support.running_portal"]
 
 # How fast an example is found or run says how busy the machine is, and nothing of the product.

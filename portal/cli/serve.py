@@ -36,15 +36,19 @@ def serve(
         int | None, typer.Option(help="Where to listen. Without it: PORT, or 8501.")
     ] = None,
     host: Annotated[
-        str, typer.Option(help="The address to listen on; put a proxy with TLS in front.")
-    ] = "127.0.0.1",
+        str | None,
+        typer.Option(
+            help="The address to listen on; put a proxy with TLS in front. Without it: HOST."
+        ),
+    ] = None,
 ) -> None:
     """Start the portal, with sample accounts where it has its own database."""
     if port is not None:
         # Links in mails and the pages' own idea of their address go by the setting.
         os.environ["PORT"] = str(port)
     chosen = settings()
-    listener = ports.listen(host, chosen.port)
+    chosen_host = host or chosen.host
+    listener = ports.listen(chosen_host, chosen.port)
     logs.set_up(chosen)
     _hear_startup()
     os.chdir(STREAMLIT_FOLDER)
@@ -52,7 +56,7 @@ def serve(
     proxies.leave_headers_to_portal()
     # Streamlit takes seconds to import, which other commands need not wait for.
     guarded = _GuardedStart(import_from_string("portal.asgi:create_app")())
-    server = _Server(_server_settings(guarded), chosen, host)
+    server = _Server(_server_settings(guarded), chosen, chosen_host)
     try:
         with gateway_sandbox.running(chosen):
             server.run(sockets=[listener])

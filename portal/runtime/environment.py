@@ -6,12 +6,14 @@ import re
 from dataclasses import dataclass, field
 from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_address, ip_network
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from db.engine import ADDRESS_FORM, psycopg2_url
 from domain.actors import StaffRole
 from domain.identity import AuthPolicy
+from portal.runtime.env_files import FILE_SUFFIX, SECRETS, read_secret
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -49,10 +51,39 @@ class Reader:
     def __init__(self, environ: Mapping[str, str]) -> None:
         self.environ = environ
         self.problems: list[str] = []
+        self._secrets: dict[str, str | None] = {}
 
     def text(self, name: str) -> str | None:
-        """Return a variable without spaces around it, or None where it is empty."""
+        """Return a variable without spaces around it, or None where it is empty.
+
+        A secret may be in a file instead; what is wrong with that is a problem, and the text None.
+        """
+        if name not in SECRETS:
+            return self._variable(name)
+        if name not in self._secrets:
+            self._secrets[name] = self._secret(name)
+        return self._secrets[name]
+
+    def is_given(self, name: str) -> bool:
+        """Return whether a variable or, for a secret, its file is given, readable or not."""
+        file = self._variable(name + FILE_SUFFIX) if name in SECRETS else None
+        return self._variable(name) is not None or file is not None
+
+    def _variable(self, name: str) -> str | None:
         return self.environ.get(name, "").strip() or None
+
+    def _secret(self, name: str) -> str | None:
+        given, file = self._variable(name), self._variable(name + FILE_SUFFIX)
+        if file is None:
+            return given
+        if given is not None:
+            self.problems.append(f"{name} and {name}_FILE are both set: remove one of them.")
+            return None
+        content, problem = read_secret(Path(file))
+        if problem:
+            # Without the path: somebody may have put the secret itself there.
+            self.problems.append(f"{name}_FILE {problem}")
+        return content
 
     def flag(self, name: str, *, default: bool) -> bool:
         """Return whether a variable says yes."""
@@ -128,7 +159,7 @@ class Reader:
             or len(set(given)) < _FEWEST_DIFFERENT_CHARACTERS
             or given == _DEMO_SECRET_KEY
         )
-        if is_weak:
+        if is_weak and (given is not None or not self.is_given("SECRET_KEY")):
             self.problems.append(
                 f"SECRET_KEY needs {_SHORTEST_SECRET_KEY} or more random characters outside the"
                 f" demo, {_FEWEST_DIFFERENT_CHARACTERS} of them different."

@@ -64,15 +64,15 @@ class GatewayReader(Reader):
         Half of it, what everybody knows and what no gateway gives are problems.
         """
         given = {name: self.text(name) for name in names}
-        if not any(given.values()):
+        if not any(self.is_given(name) for name in names):
             self.uses_sandbox = self._is_demo and bool(self._kind.demo_values)
             return (
                 tuple(map(self._kind.demo_values.__getitem__, names)) if self.uses_sandbox else None
             )
         known = {each for kind in gateway_kinds().values() for each in kind.demo_values.values()}
-        for name, value in given.items():
+        for name in names:
             parts = self.parts(name)
-            if value is None:
+            if not self.is_given(name):
                 others = " and ".join(each for each in names if each != name)
                 self.problems.append(f"{name} is missing: it goes with {others}.")
             elif not known.isdisjoint(parts):

@@ -6,7 +6,7 @@
 | `MIGRATION_DATABASE_URL` | the same database as the tables' owner | `DATABASE_URL` |
 | `DATA_DIR` | where the portal's own PostgreSQL keeps its files | `.data`, see below |
 | `PG_BIN` | the folder with the programs that its own PostgreSQL runs by | see docs/operations.md |
-| `PORT` | where the portal listens | 8501 |
+| `PORT`, `HOST` | where the portal listens | 8501, 127.0.0.1 |
 | `BASE_URL` | how people reach it, for links and cookies | `http://localhost:PORT` in the demo |
 | `DEMO` | 1: sample accounts, known passwords, mail shown on a page; 0: none of it | see below |
 | `SECRET_KEY` | 32 or more random characters, 8 of them different | only the demo has one |
@@ -37,6 +37,15 @@
 | `LOG_FORMAT` | `text` or `json`, on standard error | `text` on a terminal, else `json` |
 | `LOG_LEVEL` | `debug`, `info`, `warning` or `error` | `warning` as text, `info` as JSON |
 | `JOBS` | 1: this process runs the clock's jobs too; 0: `python -m portal jobs` does | 1 |
+| `ENV_FILE` | a file of such variables | `.env` in the working folder, if there |
+
+The file has lines `NAME=value`, as python-dotenv reads them, in which `$` is an ordinary character.
+What the environment itself has counts before it.
+
+A secret can be in a file instead, alone on its one line: `NAME_FILE` names the file, as in
+`SECRET_KEY_FILE=/run/secrets/portal-key`. That holds for `DATABASE_URL`, `MIGRATION_DATABASE_URL`,
+`SECRET_KEY`, `SECRET_KEY_PREVIOUS`, `SMTP_PASSWORD`, `VNPAY_HASH_SECRET`, `STRIPE_SECRET_KEY`,
+`STRIPE_WEBHOOK_SECRETS` and `PAYPAL_CLIENT_SECRET`. `NAME` and `NAME_FILE` together are refused.
 
 Without `DATABASE_URL` and `DEMO` the portal starts as a demo on its own database: a plain
 `streamlit run app.py` shows something at once. With `DATABASE_URL` it is not a demo unless
@@ -63,6 +72,7 @@ from urllib.parse import urlsplit
 
 from domain.security.keyring import Keyring
 from domain.security.payload_encryption import Vault
+from portal.runtime.env_files import read_env_file
 from portal.runtime.environment import (
     HIGHEST_PORT,
     Reader,
@@ -99,6 +109,7 @@ class Settings:
     migration_database_url: str | None = field(repr=False)
     data_directory: Path
     port: int
+    host: str
     base_url: str
     allows_any_host: bool
     demo: bool
@@ -145,7 +156,10 @@ class Settings:
 
 @cache
 def settings() -> Settings:
-    """Return the settings of this process. Raises SettingsError."""
+    """Return the settings of this process, with those of its env file. Raises SettingsError."""
+    problems = read_env_file(os.environ, Path.cwd())
+    if problems:
+        raise SettingsError(problems)
     return load_settings(os.environ)
 
 
@@ -167,6 +181,7 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
         .expanduser()
         .absolute(),
         port=port,
+        host=reader.text("HOST") or "127.0.0.1",
         base_url=base_url,
         allows_any_host=reader.text("BASE_URL") is None,
         demo=demo,

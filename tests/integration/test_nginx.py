@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import socket
 import ssl
@@ -24,7 +23,7 @@ from domain import identity, uploads
 from domain.actors import StaffRole
 from tests import factories
 from tests.support import nginx
-from tests.support.environment import OUTSIDE_DEMO
+from tests.support.environment import OUTSIDE_DEMO, bare_environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -95,7 +94,7 @@ def site(
     portal_port, https_port, http_port = nginx.free_ports(3)
     url, address = make_database(), f"https://{nginx.HOST}:{https_port}"
     environment = {
-        **{name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG"}},
+        **bare_environment(),
         **OUTSIDE_DEMO,
         "DATABASE_URL": url,
         "DATA_DIR": str(folder / "data"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import socket
@@ -23,6 +22,7 @@ from domain import identity
 from domain.accounts import open_account
 from domain.actors import system_actor
 from portal import demo
+from tests.support.environment import bare_environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -47,12 +47,11 @@ def portal_url(portal_folder: Path) -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         another.bind(("127.0.0.1", 0))
         port, sandbox_port = free.getsockname()[1], another.getsockname()[1]
-    kept = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG"}}
     portal = subprocess.Popen(
         [sys.executable, "-m", "portal", "serve"],
         cwd=ROOT,
         env={
-            **kept,
+            **bare_environment(),
             "DATA_DIR": str(folder / "data"),
             "PORT": str(port),
             "SANDBOX_PORT": str(sandbox_port),

@@ -15,6 +15,7 @@ import pytest
 
 from portal.runtime import logs
 from portal.runtime.settings import settings
+from tests.support.environment import bare_environment
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -37,7 +38,7 @@ def test_whoever_comes_first_by_a_page_s_address_meets_the_portal_and_not_the_ba
         "import app; from streamlit.runtime.pages_manager import PagesManager as Manager;"
         "Manager('portal/main.py'); assert Manager.uses_pages_directory is False"
     )
-    kept = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME"}}
+    kept = bare_environment()
     subprocess.run([sys.executable, "-c", asked], cwd=ROOT, env=kept, check=True)  # noqa: S603 - our own
 
 

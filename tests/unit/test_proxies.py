@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import subprocess
 import sys
 from ipaddress import ip_network
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from portal.routes import proxies
-from tests.support.environment import OUTSIDE_DEMO
+from tests.support.environment import OUTSIDE_DEMO, bare_environment
 from tests.support.loops import run_async
 
 if TYPE_CHECKING:
@@ -204,11 +203,10 @@ _FIRST_LAYER = (
 
 def start(**environment: str) -> subprocess.CompletedProcess[str]:
     """Load the application as uvicorn and Streamlit do; print who reads the headers, for whom."""
-    kept = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME"}}
     return subprocess.run(  # noqa: S603 - our own
         [sys.executable, "-c", _FIRST_LAYER],
         cwd=ROOT,
-        env={**kept, **environment},
+        env={**bare_environment(), **environment},
         capture_output=True,
         text=True,
         check=False,
