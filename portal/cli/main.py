@@ -1,10 +1,15 @@
-"""The command line: `python -m portal COMMAND`. What goes wrong is one clear line, and exit 1."""
+"""The command line: `python -m portal COMMAND`.
+
+What goes wrong is one clear line, and exit 1; exit 2 for arguments that cannot be, and where
+`verify-ledger` or `verify-audit` could not look.
+"""
 
 from __future__ import annotations
 
 import logging
 import signal
 import sys
+import traceback
 from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import DBAPIError
@@ -13,7 +18,7 @@ from db.embedded.server import EmbeddedPostgresError
 from db.migrate import UnknownVersionError
 from domain.errors import BillingError, InvalidInput
 from portal.cli import data, pages, serve, users, verify
-from portal.cli.shared import CommandError, commands
+from portal.cli.shared import CommandError, IncompleteCheckError, commands
 from portal.runtime import ports
 from portal.runtime.settings import SettingsError
 from portal.ui.labels.forms import fault_text
@@ -41,11 +46,21 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
         commands()
+    except IncompleteCheckError as stopped:
+        _complain(stopped.cause)
+        sys.exit(2)
     except _EXPECTED as error:
-        print(_sentence(error), file=sys.stderr)
+        _complain(error)
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _complain(error: Exception) -> None:
+    if isinstance(error, _EXPECTED):
+        print(_sentence(error), file=sys.stderr)
+    else:
+        traceback.print_exception(error)
 
 
 def _exit_quietly(_signal: int, _frame: FrameType | None) -> None:
@@ -79,20 +94,9 @@ _FILE_FAULTS = {
         " add a column named id, different in every row."
     ),
     ("account", "unknown"): "There is no account {account}.",
+    ("head", "not_a_head"): "The head is not one that verify-audit printed, such as 120442:9f86d0…",
 }
 
 
 def _first_line(error: object) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-# ── Serving ───────────────────────────────────────────────────────────────────────────────────
-
-
-# ── The database ──────────────────────────────────────────────────────────────────────────────
-
-
-# ── Payments ──────────────────────────────────────────────────────────────────────────────────
-
-
-# ── The ledger ────────────────────────────────────────────────────────────────────────────────

@@ -48,6 +48,31 @@ class CommandError(Exception):
     """The command cannot be carried out; the message is the sentence for whoever gave it."""
 
 
+class DifferenceError(CommandError):
+    """What was to be proved does not hold; the message says what differs."""
+
+
+class IncompleteCheckError(Exception):
+    """A proof could not be carried out, so that nothing is known; `cause` says why."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+
+
+@contextmanager
+def proving() -> Iterator[None]:
+    """Tell a difference, which passes, from whatever else ends the block: IncompleteCheckError."""
+    try:
+        yield
+    except DifferenceError:
+        raise
+    except SystemExit:
+        raise IncompleteCheckError(CommandError("Stopped before everything was checked.")) from None
+    except Exception as error:
+        raise IncompleteCheckError(error) from error
+
+
 def say(text: str) -> None:
     """Print a line at once."""
     print(text, flush=True)

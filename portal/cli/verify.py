@@ -1,4 +1,7 @@
-"""Commands that prove the books and the audit log."""
+"""Commands that prove the books and the audit log.
+
+Exit 0: it holds. Exit 1: something differs. Exit 2: they could not look, so nothing is known.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,14 @@ import typer
 from domain import ledger
 from domain.audit import chain
 from domain.audit.chain import Head
-from portal.cli.shared import ACTOR, CommandError, commands, connected_database, say
+from portal.cli.shared import (
+    ACTOR,
+    DifferenceError,
+    commands,
+    connected_database,
+    proving,
+    say,
+)
 from portal.runtime import database
 
 if TYPE_CHECKING:
@@ -28,7 +38,12 @@ _BREAKS = {
 
 @commands.command("verify-ledger")
 def verify_ledger() -> None:
-    """Recompute every balance from the facts; exit 1 where anything differs."""
+    """Recompute every balance; exit 1 where anything differs, 2 where it could not look."""
+    with proving():
+        _verify_ledger()
+
+
+def _verify_ledger() -> None:
     with connected_database(needs_keys=False):
         differences = database.transaction(ledger.verify_ledger, actor=ACTOR)
         unpaid = database.transaction(ledger.top_ups_without_payment, actor=ACTOR)
@@ -37,7 +52,7 @@ def verify_ledger() -> None:
     if unpaid:
         say(f"Top-ups without a payment, imported by the system: {len(unpaid)}")
     if differences:
-        raise CommandError(f"The ledger is not right. Differences: {len(differences)}")
+        raise DifferenceError(f"The ledger is not right. Differences: {len(differences)}")
     say("The ledger is right.")
 
 
@@ -47,12 +62,17 @@ def verify_audit(
         str, typer.Option(help="A head that was kept elsewhere, as this command printed it.")
     ] = "",
 ) -> None:
-    """Prove that nothing of the audit log was changed or removed; exit 1 where it was."""
+    """Prove that no audit record was changed or removed; exit 1 where one was, 2 where unknown."""
+    with proving():
+        _verify_audit(head)
+
+
+def _verify_audit(head: str) -> None:
     kept = Head.parse(head) if head else None
     with connected_database(needs_keys=False):
         proof = database.transaction(chain.verify_audit, actor=ACTOR, kept=kept)
     if proof.first_break is not None:
-        raise CommandError(_break_text(proof.first_break))
+        raise DifferenceError(_break_text(proof.first_break))
     say(f"The audit log is proved: {proof.rows} rows. Waiting for a seal: {proof.waiting}.")
     if proof.head is not None:
         say(f"Keep this head where nobody of the database comes: {proof.head}")

@@ -25,7 +25,7 @@ from db.embedded.server import EmbeddedPostgresError
 from db.engine import make_engine
 from db.migrate import migrate
 from db.models import AuditRecord, Passkey
-from domain import identity
+from domain import audit, identity
 from domain.actors import StaffRole, system_actor
 from domain.errors import Conflict
 from domain.metering import usage
@@ -295,6 +295,91 @@ def test_a_right_ledger_is_right_and_a_wrong_one_is_exit_1(
     assert re.fullmatch(r"The ledger is not right\. Differences: [1-9]\d*\n", err)
 
 
+PROOFS = pytest.mark.parametrize("command", ["verify-ledger", "verify-audit"])
+
+
+def test_a_sound_audit_log_is_proved_and_a_broken_one_is_exit_1(
+    run: Callable[..., tuple[int, str, str]], sessions: sessionmaker[Session]
+) -> None:
+    with sessions.begin() as session:
+        audit.record(session, action="a_test", actor=system_actor("tests"), details={})
+    code, out, err = run("verify-audit")
+    assert (code, err) == (0, "")
+    assert out.startswith("The audit log is proved: ")
+    kept = f"1:{'0' * 64}"
+    code, _out, err = run("verify-audit", "--head", kept)
+    assert code == 1
+    assert err.startswith("The audit log is broken at position 1")
+
+
+@PROOFS
+def test_proof_without_a_database_is_exit_2(
+    run: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    nowhere = f"postgresql://nobody@127.0.0.1:{_free_port()}/nothing"
+    monkeypatch.setenv("DATABASE_URL", nowhere)
+    code, out, err = run(command)
+    assert (code, out) == (2, "")
+    assert err.startswith("The database does not answer as it should: ")
+    assert err.count("\n") == 1
+
+
+@PROOFS
+def test_proof_without_its_settings_is_exit_2(
+    run: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.delenv("SECRET_KEY")
+    code, out, err = run(command)
+    assert (code, out) == (2, "")
+    assert "SECRET_KEY needs 32 or more random characters" in err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("verify-ledger", "--no-such-option"),
+        ("verify-audit", "--no-such-option"),
+        ("verify-audit", "--head"),
+        ("verify-audit", "--head", "120442"),
+        ("verify-audit", "--head", "0:00"),
+    ],
+)
+def test_proof_that_is_asked_for_in_wrong_words_is_exit_2(
+    run: Callable[..., tuple[int, str, str]], words: tuple[str, ...]
+) -> None:
+    code, out, err = run(*words)
+    assert (code, out) == (2, "")
+    assert err
+
+
+@PROOFS
+def test_proof_that_is_stopped_is_exit_2(
+    run: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(database, "transaction", stop)
+    assert run(command) == (2, "", "Stopped before everything was checked.\n")
+
+
+@PROOFS
+def test_proof_that_fails_by_a_fault_of_ours_is_exit_2(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], command: str
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr(startup, "connect", fail)
+    monkeypatch.setattr(sys, "argv", ["portal", command])
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    signal.signal(signal.SIGTERM, before)
+    assert ended.value.code == 2
+    assert "RuntimeError: a fault of ours" in capfd.readouterr().err
+
+
 def test_an_import_reports_what_became_of_the_rows(
     run: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -397,10 +482,11 @@ def test_any_refusal_of_the_domain_is_one_line(
         raise Conflict("busy")
 
     monkeypatch.setattr(database, "transaction", refuse)
-    code, _out, err = run("verify-ledger")
-    assert code == 1
-    assert "busy" in err
-    assert err.count("\n") == 1
+    for command, status in (("check-payments", 1), ("verify-ledger", 2), ("verify-audit", 2)):
+        code, _out, err = run(command)
+        assert code == status
+        assert "busy" in err
+        assert err.count("\n") == 1
 
 
 def test_the_commands_are_listed() -> None:
