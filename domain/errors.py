@@ -209,16 +209,21 @@ class UnknownCurrency(BillingError):
         self.currency = currency
 
 
-class InvalidCatalogue(BillingError):
-    """The catalogue file does not say clearly what is sold at what price."""
+class InvalidConfiguration(BillingError):
+    """A file that configures the product is not clear."""
 
-    code = "invalid_catalogue"
+    code = "invalid_configuration"
 
-    def __init__(self, where: str, reason: str) -> None:
-        """Name the place in the file, and what is wrong there, for whoever edits it."""
-        super().__init__(where, reason)
+    def __init__(self, file: str, where: str, reason: str) -> None:
+        """Name the file, the place in it, and what is wrong there, for whoever edits it."""
+        super().__init__(file, where, reason)
+        self.file = file
         self.where = where
         self.reason = reason
+
+    def __str__(self) -> str:
+        """Return the sentence for whoever edits the file."""
+        return f"{self.file}, {self.where}: {self.reason}."
 
 
 class CatalogueConflict(BillingError):

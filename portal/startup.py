@@ -72,7 +72,9 @@ def connect(
         )
         stack.callback(database.disconnect)
         _open_keys(settings, needs_keys=needs_keys)
-        database.transaction(load_reference, actor=system_actor("startup"))
+        database.transaction(
+            load_reference, actor=system_actor("startup"), folder=settings.config_directory
+        )
         return Running(url, stack.pop_all())
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from domain import ledger
 from domain.accounts import open_account
 from domain.actors import system_actor
+from domain.catalogue.configuration import ConfigurationFile
 from domain.catalogue.loading import load_sites
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def make_site(session: Session, *, code: str, zone: str) -> str:
         tax_rate = 0.00
         place_of_supply = "ZZ"
     """
-    load_sites(session, text_of_file=text_of_file)
+    load_sites(session, file=ConfigurationFile("sites.toml", text_of_file))
     return code
 
 

@@ -7,28 +7,37 @@ beside the old ones, and a price that usage may have been charged at is never ch
 from __future__ import annotations
 
 import hashlib
-import tomllib
-from decimal import Decimal
+from dataclasses import asdict
 from functools import lru_cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
 from domain import audit, clock
-from domain.catalogue.file import parse_catalogue
-from domain.errors import CatalogueConflict, Conflict, InvalidInput, NotFound
-from domain.payments.top_up_limits import load_limits
+from domain.catalogue.configuration import WHOLE_FILE, find_file
+from domain.catalogue.file import CATALOGUE_FILE, parse_catalogue
+from domain.catalogue.sites import SITES_FILE, parse_sites
+from domain.errors import (
+    CatalogueConflict,
+    Conflict,
+    InvalidConfiguration,
+    InvalidInput,
+    NotFound,
+)
+from domain.payments.top_up_limits import TOP_UP_LIMITS_FILE, load_limits
 from domain.permissions import require
-from domain.support.limits import load_action_limits
+from domain.support.limits import ACTION_LIMITS_FILE, load_action_limits
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from sqlalchemy.orm import Session
 
     from domain.actors import Actor
+    from domain.catalogue.configuration import ConfigurationFile
     from domain.catalogue.pricing import Catalogue
 
-_FOLDER = Path(__file__).resolve().parent
+_FILES = (SITES_FILE, CATALOGUE_FILE, TOP_UP_LIMITS_FILE, ACTION_LIMITS_FILE)
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended('reference', 0))")
 _SAVE_SITE = text("""
 INSERT INTO sites (code, name, legal_entity, country, time_zone, default_currency, currencies)
@@ -66,60 +75,64 @@ ON CONFLICT DO NOTHING
 _PRICES = text("SELECT service, model, meter, currency, valid_from, price, per FROM prices")
 
 
-def load_reference(
-    session: Session,
-    *,
-    actor: Actor,
-    sites_text: str | None = None,
-    catalogue_text: str | None = None,
-) -> None:
-    """Load the files (the product's own where no text is given) in one transaction.
+def load_reference(session: Session, *, actor: Actor, folder: Path | None = None) -> None:
+    """Load the files in one transaction: those of the folder, and the built-in ones it lacks.
 
-    Raises InvalidCatalogue and InvalidInput for a file that cannot be used, CatalogueConflict and
-    Conflict where a price or a tax policy that was in force would change.
+    Raises InvalidConfiguration and InvalidInput for a file that cannot be used, CatalogueConflict
+    and Conflict where a price or a tax policy that was in force would change.
     """
     require(actor, "load_reference")
+    if folder is not None:
+        _check_names(folder)
+    sites, catalogue, top_up_limits, action_limits = (find_file(file, folder) for file in _FILES)
     session.execute(_LOCK)
-    load_sites(session, text_of_file=sites_text or (_FOLDER / "sites.toml").read_text("utf-8"))
-    content = catalogue_text or (_FOLDER / "catalogue.toml").read_text("utf-8")
-    load_catalogue(session, content=content, actor=actor)
-    load_limits(session, actor=actor)
-    load_action_limits(session, actor=actor)
+    load_sites(session, file=sites)
+    load_catalogue(session, file=catalogue, actor=actor)
+    load_limits(session, actor=actor, file=top_up_limits)
+    load_action_limits(session, actor=actor, file=action_limits)
 
 
-def load_sites(session: Session, *, text_of_file: str) -> None:
+def _check_names(folder: Path) -> None:
+    """Refuse a file that nothing reads: its name would be a spelling mistake."""
+    names = {file.name for file in _FILES}
+    for path in sorted(folder.glob("*.toml")):
+        if path.name not in names:
+            expected = ", ".join(sorted(names))
+            raise InvalidConfiguration(str(path), WHOLE_FILE, f"the names are {expected}")
+
+
+def load_sites(session: Session, *, file: ConfigurationFile) -> None:
     """Save the sites and add their tax policies.
 
-    Raises Conflict where a policy would change, and InvalidInput for a time zone that the
-    database does not know, or whose days are others in the database than in the portal.
+    Raises InvalidConfiguration, Conflict where a policy would change, and InvalidInput for a time
+    zone that the database does not know, or whose days are others there than in the portal.
     """
-    file: dict[str, Any] = tomllib.loads(text_of_file, parse_float=Decimal)
-    for site in file["site"]:
-        zone: str = site["time_zone"]
+    for site in parse_sites(file):
+        zone = site.time_zone
         place = clock.PLACES_OF_ZONES.get(zone.upper())
         if place is not None:
-            raise InvalidInput(
-                "time_zone", "not_a_place", site=site["code"], zone=zone, place=place
-            )
+            raise InvalidInput("time_zone", "not_a_place", site=site.code, zone=zone, place=place)
         if not clock.knows_zone(session, zone=zone):
-            raise InvalidInput("time_zone", "not_known", site=site["code"], zone=zone)
-        policies = site.pop("tax")
-        session.execute(_SAVE_SITE, {"country": None, **site})
-        for policy in policies:
-            row = {"site_code": site["code"], **policy}
+            raise InvalidInput("time_zone", "not_known", site=site.code, zone=zone)
+        values = asdict(site)
+        del values["policies"]
+        session.execute(_SAVE_SITE, {**values, "currencies": list(site.currencies)})
+        for policy in site.policies:
+            row = {"site_code": site.code, **asdict(policy)}
             session.execute(_SAVE_TAX, row)
             kept = session.execute(_TAX, row).one()
             if tuple(kept) != tuple(row[name] for name in kept._fields):
                 raise Conflict("tax_policy_is_in_force")
 
 
-def load_catalogue(session: Session, *, content: str, actor: Actor) -> int:
+def load_catalogue(session: Session, *, file: ConfigurationFile, actor: Actor) -> int:
     """Keep a catalogue file as the newest version, unless it is that already; return its number."""
+    content = file.text
     digest = hashlib.sha256(content.encode()).digest()
     newest = session.execute(_NEWEST).one_or_none()
     if newest is not None and bytes(newest.digest) == digest:
         return int(newest.version)
-    catalogue = parse_catalogue(content)
+    catalogue = parse_catalogue(content, name=file.name)
     version = 1 if newest is None else newest.version + 1
     _save_version(session, catalogue, version, content, digest, actor)
     audit.record(session, action="load_catalogue", actor=actor, details={"version": version})

@@ -6,7 +6,6 @@ currency; a gateway has limits of its own for what is paid.
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -17,9 +16,10 @@ from sqlalchemy.dialects.postgresql import insert
 
 from db.models import TopUpLimit
 from domain import audit, clock
+from domain.catalogue.configuration import find_file, read_table
 from domain.errors import Conflict, CurrencyMismatch, InvalidInput, NotFound
 from domain.ledger.idempotency import IdempotentRequest, store_response, stored_response
-from domain.money import Money
+from domain.money import MAX_PAYMENT_MICROS, MICROS_PER_UNIT, Money
 from domain.permissions import require
 
 if TYPE_CHECKING:
@@ -29,10 +29,20 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from domain.actors import Actor
+    from domain.catalogue.configuration import ConfigurationFile, Table
 
 MAX_PRESETS = 8
+_MAX_UNITS = MAX_PAYMENT_MICROS // MICROS_PER_UNIT
+_FAULTS = {
+    "not_positive": "must be above zero",
+    "too_many_decimals": "has more decimals than the currency",
+    "too_large": f"must be a number up to {_MAX_UNITS}",
+    "below_minimum": "is below the minimum",
+    "above_maximum": "is above the maximum",
+    "too_many": f"has more than {MAX_PRESETS} amounts",
+}
 
-_FILE = Path(__file__).with_name("top_up_limits.toml")
+TOP_UP_LIMITS_FILE = Path(__file__).with_name("top_up_limits.toml")
 _NO_ACCOUNT = 0
 """The account under which the keys of these writes are kept: they concern all of them."""
 
@@ -108,38 +118,60 @@ def change_limits(
     return int(answer["version"])
 
 
-def load_limits(session: Session, *, actor: Actor, text_of_file: str | None = None) -> None:
-    """Add the file's limits (the product's own where no text is given) for currencies without any.
+def load_limits(session: Session, *, actor: Actor, file: ConfigurationFile | None = None) -> None:
+    """Add the file's limits (the built-in one's without a file) for currencies without any.
 
-    Raises as `change_limits` does for a file that does not fit together.
+    Raises InvalidConfiguration.
     """
     require(actor, "load_reference")
-    file: dict[str, dict[str, Any]] = tomllib.loads(
-        text_of_file or _FILE.read_text("utf-8"), parse_float=Decimal
-    )
+    found = parse_limits(file or find_file(TOP_UP_LIMITS_FILE, None))
     shared = {
         "version": 1,
         "updated_at": clock.now(session),
         "updated_by": audit.actor_name(actor),
     }
-    rows = [{**_first_row(currency, figures), **shared} for currency, figures in file.items()]
+    rows = [{**row, **shared} for row in found]
     session.execute(insert(TopUpLimit).values(rows).on_conflict_do_nothing())
 
 
-def _first_row(currency: str, figures: dict[str, Any]) -> dict[str, Any]:
-    minimum, maximum = (_money(figures[name], currency) for name in ("minimum", "maximum"))
-    presets = tuple(_money(each, currency) for each in figures["presets"])
-    _check(currency, minimum, maximum, presets)
+def parse_limits(file: ConfigurationFile) -> list[dict[str, Any]]:
+    """Return a file's limits as rows, one a currency; raise InvalidConfiguration."""
+    root = read_table(file)
+    rows = []
+    for currency in root.remaining_keys():
+        root.check_currency(currency)
+        rows.append(_first_row(currency, root.table(root.take(currency, dict), currency)))
+    if not rows:
+        raise root.fault("there is no currency in it")
+    return rows
+
+
+def _first_row(currency: str, table: Table) -> dict[str, Any]:
+    minimum, maximum = (table.take(name, Decimal) for name in ("minimum", "maximum"))
+    presets = table.take_list("presets", Decimal)
+    table.finish()
+    try:
+        least, most = _money("minimum", minimum, currency), _money("maximum", maximum, currency)
+        offered = tuple(_money("presets", each, currency) for each in presets)
+        _check(currency, least, most, offered)
+    except InvalidInput as fault:
+        raise table.fault(f"'{fault.field}' {_FAULTS[fault.reason]}") from None
     return {
         "currency": currency,
-        "minimum_micros": minimum.micros,
-        "maximum_micros": maximum.micros,
-        "presets_micros": [preset.micros for preset in presets],
+        "minimum_micros": least.micros,
+        "maximum_micros": most.micros,
+        "presets_micros": [preset.micros for preset in offered],
     }
 
 
-def _money(figure: int | Decimal, currency: str) -> Money:
-    return Money.from_decimal(Decimal(figure), currency)
+def _money(field: str, figure: Decimal, currency: str) -> Money:
+    """Return an amount of the file; raise InvalidInput on the field."""
+    if not figure.is_finite() or abs(figure) > _MAX_UNITS:
+        raise InvalidInput(field, "too_large")
+    try:
+        return Money.from_decimal(figure, currency)
+    except InvalidInput as fault:
+        raise InvalidInput(field, fault.reason) from None
 
 
 def _check(currency: str, minimum: Money, maximum: Money, presets: tuple[Money, ...]) -> None:

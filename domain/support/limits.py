@@ -6,7 +6,6 @@ has no row needs a second person from the first unit on.
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from sqlalchemy.dialects.postgresql import insert
 from db.models import ActionLimit, TopUpLimit
 from domain import audit, clock
 from domain.actors import StaffRole
+from domain.catalogue.configuration import find_file, read_table
 from domain.errors import Conflict, InvalidInput
 from domain.ledger.idempotency import IdempotentRequest, store_response, stored_response
 from domain.money import MAX_MICROS, Money
@@ -29,13 +29,15 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from domain.actors import Actor
+    from domain.catalogue.configuration import ConfigurationFile
 
 MAKER_ROLES = (StaffRole.SUPPORT, StaffRole.FINANCE)
 """Who acts on accounts' credit. Administrators, who decide who is who, do not."""
 
 _MAKERS_OF = {"refund_payment": (StaffRole.FINANCE,)}
 
-_FILE = Path(__file__).with_name("limits.toml")
+ACTION_LIMITS_FILE = Path(__file__).with_name("limits.toml")
+_MAX_TIMES = 1_000_000
 _NO_ACCOUNT = 0
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended('action_limits', 0))")
 
@@ -138,10 +140,15 @@ def _check(action: str, role: StaffRole, daily: Money) -> None:
     daily.to_minor_units()
 
 
-def load_action_limits(session: Session, *, actor: Actor) -> None:
-    """Add the file's limits for the currencies of top-ups that have none yet."""
+def load_action_limits(
+    session: Session, *, actor: Actor, file: ConfigurationFile | None = None
+) -> None:
+    """Add the file's limits for the currencies of top-ups that have none yet.
+
+    Without a file the built-in one counts. Raises InvalidConfiguration.
+    """
     require(actor, "load_reference")
-    file: dict[str, dict[str, int]] = tomllib.loads(_FILE.read_text("utf-8"))
+    multiples = parse_action_limits(file or find_file(ACTION_LIMITS_FILE, None))
     shared: dict[str, Any] = {
         "version": 1,
         "updated_at": clock.now(session),
@@ -152,12 +159,34 @@ def load_action_limits(session: Session, *, actor: Actor) -> None:
             "action": action,
             "role": role,
             "currency": least.currency,
-            "daily_micros": least.minimum_micros * times,
+            # A multiple beyond what the ledger counts limits nothing.
+            "daily_micros": min(least.minimum_micros * times, MAX_MICROS),
             **shared,
         }
         for least in session.scalars(select(TopUpLimit))
-        for role, actions in file.items()
-        for action, times in actions.items()
+        for (role, action), times in multiples.items()
     ]
     if rows:
         session.execute(insert(ActionLimit).values(rows).on_conflict_do_nothing())
+
+
+def parse_action_limits(file: ConfigurationFile) -> dict[tuple[StaffRole, str], int]:
+    """Return the multiples of the least top-up that a file gives, by role and action.
+
+    Raises InvalidConfiguration.
+    """
+    root = read_table(file)
+    found: dict[tuple[StaffRole, str], int] = {}
+    for name in root.remaining_keys():
+        if name not in set(MAKER_ROLES):
+            raise root.fault(f"'{name}' is none of {', '.join(MAKER_ROLES)}")
+        role = StaffRole(name)
+        table = root.table(root.take(name, dict), name)
+        for action in table.remaining_keys():
+            if action not in STAFF_ACTIONS or role not in get_maker_roles(action):
+                raise table.fault(f"'{action}' is no action of this role")
+            times = table.take(action, int)
+            if not 0 <= times <= _MAX_TIMES:
+                raise table.fault(f"'{action}' must be from 0 to {_MAX_TIMES}")
+            found[role, action] = times
+    return found

@@ -108,6 +108,16 @@ class Reader:
         self.problems.append(f"{name} is {', '.join(words[:-1])} or {words[-1]}.")
         return default
 
+    def folder(self, name: str) -> Path | None:
+        """Return a folder that exists, or None where none is given."""
+        given = self.text(name)
+        if given is None:
+            return None
+        path = Path(given).absolute()
+        if not path.is_dir():
+            self.problems.append(f"{name} is a folder that exists.")
+        return path
+
     def metrics_port(self, port: int) -> int | None:
         """Return the port of metrics, or None where they are off."""
         if self.text("METRICS_PORT") is None:

@@ -5,6 +5,7 @@
 | `DATABASE_URL` | a PostgreSQL, version 15 or newer | its own, in `DATA_DIR` |
 | `MIGRATION_DATABASE_URL` | the same database as the tables' owner | `DATABASE_URL` |
 | `DATA_DIR` | where the portal's own PostgreSQL keeps its files | `.data`, see below |
+| `CONFIG_DIR` | a folder with sites, prices and limits of yours | the built-in ones |
 | `PG_BIN` | the folder with the programs that its own PostgreSQL runs by | see docs/operations.md |
 | `PORT`, `HOST` | where the portal listens | 8501, 127.0.0.1 |
 | `BASE_URL` | how people reach it, for links and cookies | `http://localhost:PORT` in the demo |
@@ -108,6 +109,7 @@ class Settings:
     database_url: str | None = field(repr=False)
     migration_database_url: str | None = field(repr=False)
     data_directory: Path
+    config_directory: Path | None
     port: int
     host: str
     base_url: str
@@ -180,6 +182,7 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
         data_directory=Path(reader.text("DATA_DIR") or default_data_directory())
         .expanduser()
         .absolute(),
+        config_directory=reader.folder("CONFIG_DIR"),
         port=port,
         host=reader.text("HOST") or "127.0.0.1",
         base_url=base_url,

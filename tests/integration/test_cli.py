@@ -121,6 +121,15 @@ def test_settings_that_cannot_be_are_named(
     assert "PORT is a whole number from 1 to 65535." in err
 
 
+def test_a_file_of_sites_that_is_not_clear_is_one_line(
+    run: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "sites.toml").write_text("[[site]]\ncode = 1\n")
+    monkeypatch.setenv("CONFIG_DIR", str(tmp_path))
+    said = f"{tmp_path / 'sites.toml'}, site, block 1: 'currencies' is missing.\n"
+    assert run("migrate") == (1, "", said)
+
+
 def test_a_built_in_database_that_cannot_be_is_one_line(
     run: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

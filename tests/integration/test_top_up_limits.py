@@ -15,16 +15,17 @@ from sqlalchemy.exc import DBAPIError
 
 from db.models import AuditRecord, Site
 from domain.actors import MemberRole, StaffRole, user_actor
+from domain.catalogue.configuration import ConfigurationFile
 from domain.catalogue.loading import load_reference
 from domain.errors import (
     BillingError,
     Conflict,
     CurrencyMismatch,
     IdempotencyMismatch,
+    InvalidConfiguration,
     InvalidInput,
     NotAuthorised,
     NotFound,
-    UnknownCurrency,
 )
 from domain.money import Money
 from domain.payments import top_up_limits
@@ -119,24 +120,29 @@ def test_a_start_adds_what_is_missing_and_leaves_what_finance_changed(session: S
 @pytest.mark.parametrize(
     ("figures", "expected"),
     [
-        ("minimum = 0\nmaximum = 5\npresets = [1]", ("minimum", "not_positive")),
-        ("minimum = 2.555\nmaximum = 5\npresets = [3]", ("minimum", "too_many_decimals")),
-        ("minimum = 6\nmaximum = 5\npresets = [6]", ("maximum", "below_minimum")),
-        ("minimum = 1\nmaximum = 5\npresets = []", ("presets", "empty")),
+        ("minimum = 0\nmaximum = 5\npresets = [1]", "'minimum' must be above zero"),
+        (
+            "minimum = 2.555\nmaximum = 5\npresets = [3]",
+            "'minimum' has more decimals than the currency",
+        ),
+        ("minimum = 6\nmaximum = 5\npresets = [6]", "'maximum' is below the minimum"),
+        ("minimum = 1\nmaximum = 5\npresets = []", "'presets' is empty"),
     ],
 )
 def test_a_file_that_does_not_fit_together_is_refused(
-    session: Session, figures: str, expected: tuple[str, str]
+    session: Session, figures: str, expected: str
 ) -> None:
-    with pytest.raises(InvalidInput) as caught:
-        load_limits(session, actor=SYSTEM, text_of_file=f"[USD]\n{figures}")
-    assert (caught.value.field, caught.value.reason) == expected
+    file = ConfigurationFile("top_up_limits.toml", f"[USD]\n{figures}")
+    with pytest.raises(InvalidConfiguration) as caught:
+        load_limits(session, actor=SYSTEM, file=file)
+    assert (caught.value.file, caught.value.where) == ("top_up_limits.toml", "USD")
+    assert caught.value.reason == expected
 
 
 def test_a_file_names_currencies(session: Session) -> None:
     content = "[XXX]\nminimum = 1\nmaximum = 5\npresets = [1]"
-    with pytest.raises(UnknownCurrency):
-        load_limits(session, actor=SYSTEM, text_of_file=content)
+    with pytest.raises(InvalidConfiguration, match="'XXX' is no currency"):
+        load_limits(session, actor=SYSTEM, file=ConfigurationFile("top_up_limits.toml", content))
 
 
 def test_a_currency_without_limits_is_not_found(session: Session) -> None:

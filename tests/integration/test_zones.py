@@ -11,6 +11,8 @@ import pytest
 from sqlalchemy import text
 
 from domain.catalogue import loading
+from domain.catalogue.configuration import ConfigurationFile
+from domain.catalogue.sites import SITES_FILE
 from domain.errors import InvalidInput
 from portal.ui import formats
 
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 MOMENTS = [datetime(2026, month, 15, 12, tzinfo=UTC) for month in (1, 7)]
-SITES = (loading._FOLDER / "sites.toml").read_text("utf-8")
+SITES = SITES_FILE.read_text("utf-8")
 
 
 def test_page_and_file_agree_in_every_zone(session: Session) -> None:
@@ -45,7 +47,7 @@ def test_a_site_whose_days_would_be_others_in_the_database_is_refused(
     named = SITES.replace("Asia/Tokyo", zone)
     assert tomllib.loads(named) != tomllib.loads(SITES)
     with pytest.raises(InvalidInput) as refusal:
-        loading.load_sites(session, text_of_file=named)
+        loading.load_sites(session, file=ConfigurationFile("sites.toml", named))
     place = {"site": "jp", "zone": zone, "place": "Europe/Brussels"}
     assert (refusal.value.field, refusal.value.values) == ("time_zone", place)
 
@@ -56,7 +58,7 @@ def test_a_site_whose_zone_the_database_does_not_know_is_refused(
 ) -> None:
     named = SITES.replace("Asia/Tokyo", zone)
     with pytest.raises(InvalidInput) as refusal:
-        loading.load_sites(session, text_of_file=named)
+        loading.load_sites(session, file=ConfigurationFile("sites.toml", named))
     assert (refusal.value.reason, refusal.value.values) == (
         "not_known",
         {"site": "jp", "zone": zone},

@@ -10,7 +10,7 @@ from domain.catalogue.file import CATALOGUE_FILE, parse_catalogue
 from domain.catalogue.pricing import Catalogue, ServiceRole, Usage, rate
 from domain.errors import (
     AmountOutOfRange,
-    InvalidCatalogue,
+    InvalidConfiguration,
     InvalidInput,
     NoPrice,
     UnknownMeter,
@@ -367,6 +367,7 @@ def test_an_agent_names_its_supplier() -> None:
         ("a = { USD = 3 }", "", "prices, block 2"),
         ("2025-01-01T09:00:00+09:00", "2025-01-01T09:00:00", "prices, block 2"),
         ("2025-01-01T09:00:00+09:00", "2025-01-01", "prices, block 2"),
+        ("2025-01-01T09:00:00+09:00", "0001-01-01T00:00:00+09:00", "prices, block 2"),
         ("2025-01-01T09:00:00+09:00", "2024-01-01T09:00:00+09:00", "prices, block 2"),
         ('model = "m"', 'model = "n"', "prices, block 3"),
         ('service = "s"', 'service = "t"', "prices, block 1"),
@@ -378,7 +379,7 @@ def test_an_agent_names_its_supplier() -> None:
 def test_a_doubtful_file_is_refused_at_the_place(before: str, after: str, where: str) -> None:
     assert before in DATED
     text = dedent(DATED.replace(before, after, 1))
-    with pytest.raises(InvalidCatalogue) as refusal:
+    with pytest.raises(InvalidConfiguration) as refusal:
         parse_catalogue(text)
     assert refusal.value.where == where
 

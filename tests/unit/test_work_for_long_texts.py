@@ -24,7 +24,7 @@ from domain.billing_profiles import BillingProfile, ProfileKind
 from domain.billing_profiles.tax_codes import checked_tax_code
 from domain.billing_profiles.validation import profile_faults
 from domain.catalogue.file import parse_catalogue
-from domain.errors import AmountOutOfRange, InvalidCatalogue, InvalidInput
+from domain.errors import AmountOutOfRange, InvalidConfiguration, InvalidInput
 from domain.money import Money
 from domain.payments.bank_transfers import checked_reference
 from domain.security import passwords
@@ -293,7 +293,7 @@ def test_cookie_reaches_nobody_with_a_backslash(kind: str) -> None:
     "content", ["x = " + "9" * 5_000, "x = 1e" + "9" * 40, "x = " + "[" * 5_000, "x = \x00"]
 )
 def test_catalogue_that_nobody_can_read_is_refused(content: str) -> None:
-    with pytest.raises(InvalidCatalogue):
+    with pytest.raises(InvalidConfiguration):
         parse_catalogue(content)
 
 
