@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import io
+import tempfile
 from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from openpyxl import Workbook
 from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
+from openpyxl.styles import Font
+from openpyxl.utils import get_column_letter
 from rustpy_xlsxwriter import Format, write_worksheets
 
 from domain.formulas import guarded, guarded_row
-from domain.money import currency_exponent
+from domain.money import EXACT, MICRO_DECIMALS, currency_exponent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-    from pathlib import Path
 
     from openpyxl.worksheet.worksheet import Worksheet
     from rustpy_xlsxwriter.rustpy_xlsxwriter import MergeRange
@@ -26,7 +31,10 @@ SHEET_ROWS = 1_048_576
 MAX_TEXT_LENGTH = 32_767
 """As many characters has a cell of Excel."""
 DATES = "yyyy-mm-dd hh:mm:ss"
+COUNTS = "#,##0"
+_DAYS = "yyyy-mm-dd"
 _MICROS = 1_000_000
+_BOLD = Font(bold=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +108,32 @@ def safe_text(text: str) -> str:
     return guarded(text)[:MAX_TEXT_LENGTH]
 
 
+def workbook_content(
+    *,
+    name: str,
+    columns: Sequence[Column],
+    rows: Iterable[Sequence[Any]],
+    row_count: int,
+    heading: Sequence[str],
+) -> bytes:
+    """Return what `write_workbook` writes."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "workbook.xlsx"
+        write_workbook(
+            path, name=name, columns=columns, rows=rows, row_count=row_count, heading=heading
+        )
+        return path.read_bytes()
+
+
 # ── Small workbooks, in memory ────────────────────────────────────────────────────────────────
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """An amount in a small workbook: two cells, a number to calculate with and its exact text."""
+
+    micros: int
+    currency: str
+
+
 class SmallWorkbook:
     """A workbook of a few sheets whose cells have formats of their own."""
 
@@ -108,10 +141,36 @@ class SmallWorkbook:
         self._book = Workbook()
         self._book.remove(self._book.worksheets[0])
 
-    def add_sheet(self, title: str) -> Worksheet:
-        """Add a sheet at the end; `write_cell` fills it."""
-        sheet: Worksheet = self._book.create_sheet(title)
-        return sheet
+    def add_table(
+        self,
+        name: str,
+        *,
+        columns: Sequence[Column],
+        rows: Iterable[Sequence[Any]],
+        heading: Sequence[Sequence[Any]],
+        caption: str = "",
+    ) -> None:
+        """Add a sheet: caption, heading, an empty line, a frozen row of titles, and the rows.
+
+        A cell is text, a number, a day, a moment (shown in UTC), None, or an Amount, which takes
+        two columns. Excel filters the rows by their titles.
+        """
+        sheet: Worksheet = self._book.create_sheet(name)
+        lines = [[caption], *heading] if caption else [*heading]
+        for number, line in enumerate(lines, start=1):
+            _write_row(sheet, number, line)
+        if caption:
+            sheet.cell(1, 1).font = _BOLD
+        top = len(lines) + 2
+        for number, column in enumerate(columns, start=1):
+            _write_cell(sheet, top, number, column.title).font = _BOLD
+            sheet.column_dimensions[get_column_letter(number)].width = column.width
+        formats = [column.number_format for column in columns]
+        for number, row in enumerate(rows, start=top + 1):
+            _write_row(sheet, number, row, formats)
+        sheet.freeze_panes = f"A{top + 1}"
+        last = get_column_letter(len(columns))
+        sheet.auto_filter.ref = f"A{top}:{last}{max(sheet.max_row, top)}"
 
     def content(self) -> bytes:
         """Return the file."""
@@ -120,14 +179,37 @@ class SmallWorkbook:
         return file.getvalue()
 
 
-def write_cell(sheet: Worksheet, row: int, column: int, value: Any) -> Any:  # noqa: ANN401 - texts, numbers, days
+def _write_row(
+    sheet: Worksheet, row: int, values: Sequence[Any], formats: Sequence[str | None] = ()
+) -> None:
+    column = 1
+    for value in values:
+        if isinstance(value, Amount):
+            exact = Decimal(value.micros).scaleb(-MICRO_DECIMALS, EXACT)
+            _write_cell(sheet, row, column, exact).number_format = amount_format(value.currency)
+            _write_cell(sheet, row, column + 1, f"{exact:f}")
+            column += 2
+            continue
+        cell = _write_cell(sheet, row, column, value)
+        if isinstance(value, int) and formats[column - 1 : column]:
+            cell.number_format = formats[column - 1] or cell.number_format
+        column += 1
+
+
+def _write_cell(sheet: Worksheet, row: int, column: int, value: Any) -> Any:  # noqa: ANN401 - see add_table
     """Write a value into a cell and return it. Text stays text, whatever it begins with."""
     cell: Any = sheet.cell(row, column)
     if isinstance(value, str):
         cell.value = safe_text(ILLEGAL_CHARACTERS_RE.sub("", value))
         cell.data_type = "s"  # an error's name, such as #N/A, is text here too
+    elif isinstance(value, datetime):
+        # Excel knows no zones.
+        cell.value = value.astimezone(UTC).replace(tzinfo=None, microsecond=0)
+        cell.number_format = DATES
     else:
         cell.value = value
+        if isinstance(value, date):
+            cell.number_format = _DAYS
     return cell
 
 
@@ -139,4 +221,4 @@ def amount_cell(micros: int | None) -> float | None:
 def amount_format(currency: str) -> str:
     """Return how Excel shows amounts of the currency: grouped, with its decimals."""
     decimals = currency_exponent(currency)
-    return f"#,##0.{'0' * decimals}" if decimals else "#,##0"
+    return f"{COUNTS}.{'0' * decimals}" if decimals else COUNTS

@@ -36,6 +36,10 @@ if TYPE_CHECKING:
     from domain.actors import Actor
     from domain.staff import RoleRequest
 
+TITLES_ROW = 5
+"""The row of each sheet of the review that has the titles of its columns."""
+
+
 __all__ = ["make_person"]
 
 
@@ -206,11 +210,11 @@ def test_the_access_review_says_who_may_and_who_did(
         assert sheet["B2"].is_date
         assert abs(datetime.now(UTC).replace(tzinfo=None) - made) < timedelta(hours=1)
         assert sheet["A3"].value == "All times are in UTC."
-        assert sheet.freeze_panes == f"A{review.TITLES_ROW + 1}"
-        titles = sheet[review.TITLES_ROW]
+        assert sheet.freeze_panes == f"A{TITLES_ROW + 1}"
+        titles = sheet[TITLES_ROW]
         assert all(cell.font.bold for cell in titles)
-        assert sheet.auto_filter.ref.startswith(f"A{review.TITLES_ROW}:")
-    first = review.TITLES_ROW + 1
+        assert sheet.auto_filter.ref.startswith(f"A{TITLES_ROW}:")
+    first = TITLES_ROW + 1
     assert people[f"I{first}"].is_date, "when the role was given"
     assert did[f"D{first}"].is_date
     assert people[f"G{first}"].value is None, "never signed in"
@@ -218,7 +222,7 @@ def test_the_access_review_says_who_may_and_who_did(
 
 def rows_of(sheet: Any) -> list[tuple[Any, ...]]:
     """Return the titles of a sheet, and its rows."""
-    return list(sheet.iter_rows(min_row=review.TITLES_ROW, values_only=True))
+    return list(sheet.iter_rows(min_row=TITLES_ROW, values_only=True))
 
 
 def test_the_roles_alone_say_on_what_and_by_whom(

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from openpyxl.styles import Font
-from openpyxl.utils import get_column_letter
-
-from domain.money import EXACT, MICRO_DECIMALS, currency_exponent
-from portal.exports.spreadsheets import SmallWorkbook, write_cell
+from portal.exports.spreadsheets import COUNTS, Amount, Column, SmallWorkbook
 from portal.ui.i18n import _
 from portal.ui.labels import analytics as analytics_labels
 from portal.ui.labels import ledger as ledger_labels
@@ -18,24 +13,10 @@ from portal.views.analytics.report import parts
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from openpyxl.worksheet.worksheet import Worksheet
-
     from domain.analytics.queries import AccountShares, AnalyticsChoices, AnalyticsReport, Flow
 
 _NARROW = 14
 _WIDE = 30
-_BOLD = Font(bold=True)
-_DAY = "yyyy-mm-dd"
-_COUNT = "#,##0"
-
-
-class _Amount:
-    """An amount in a row: two cells, a number to calculate with and its exact text."""
-
-    def __init__(self, micros: int, currency: str) -> None:
-        self.value = Decimal(micros).scaleb(-MICRO_DECIMALS, EXACT)
-        decimals = currency_exponent(currency)
-        self.format = f"#,##0.{'0' * decimals}" if decimals else _COUNT
 
 
 def make_workbook(
@@ -85,7 +66,7 @@ def make_workbook(
             [_("Service"), _("Name"), currency, *_amount_headings(_("Used")), _("Calls")],
             (
                 [one.service, ledger_labels.service(one.service), one.currency,
-                 _Amount(one.used_micros, one.currency), one.calls]
+                 Amount(one.used_micros, one.currency), one.calls]
                 for one in report.services
             ),
         ),
@@ -97,7 +78,8 @@ def make_workbook(
         ),
     ]  # fmt: skip
     for title, headings, rows in sheets:
-        _fill(book.add_sheet(title), headings, rows, filters)
+        columns = [_column(heading) for heading in headings]
+        book.add_table(title, columns=columns, rows=rows, heading=filters)
     return book.content()
 
 
@@ -112,62 +94,33 @@ def _flow_headings(report: AnalyticsReport) -> list[str]:
     return [heading for name, _micros in named for heading in _amount_headings(name)]
 
 
-def _flow(flow: Flow, currency: str) -> list[_Amount]:
-    return [_Amount(micros, currency) for _name, micros in parts(flow)]
+def _flow(flow: Flow, currency: str) -> list[Amount]:
+    return [Amount(micros, currency) for _name, micros in parts(flow)]
 
 
 def _summary(report: AnalyticsReport) -> Iterable[list[Any]]:
     for currency, flow in report.totals.items():
         for name, micros in parts(flow):
             if name != _("Granted"):
-                yield [currency, name, _Amount(micros, currency)]
+                yield [currency, name, Amount(micros, currency)]
                 continue
             for kind, granted in flow.granted.items():
                 what = f"{name}: {ledger_labels.credit_kind(kind)}"
-                yield [currency, what, _Amount(granted, currency)]
+                yield [currency, what, Amount(granted, currency)]
 
 
 def _accounts(shares: Sequence[AccountShares]) -> Iterable[list[Any]]:
     for found in shares:
         for one in found.accounts:
-            used = _Amount(one.used_micros, found.currency)
+            used = Amount(one.used_micros, found.currency)
             yield [one.account_id, one.name, one.site_code, one.country, found.currency, used,
                    one.calls]  # fmt: skip
         if found.other_accounts:
             others = _("{count} other accounts").format(count=found.other_accounts)
-            used = _Amount(found.other_micros, found.currency)
+            used = Amount(found.other_micros, found.currency)
             yield ["", others, "", "", found.currency, used, found.other_calls]
 
 
-def _fill(
-    sheet: Worksheet,
-    headings: Sequence[str],
-    rows: Iterable[Sequence[Any]],
-    filters: Sequence[tuple[str, str]],
-) -> None:
-    for number, (name, value) in enumerate(filters, start=1):
-        _write(sheet, number, 1, name)
-        _write(sheet, number, 2, value)
-    top = len(filters) + 2
-    for column, heading in enumerate(headings, start=1):
-        _write(sheet, top, column, heading)
-        sheet.cell(top, column).font = _BOLD
-        width = _WIDE if heading in {_("Name"), _("What")} else max(_NARROW, len(heading) + 2)
-        sheet.column_dimensions[get_column_letter(column)].width = width
-    for number, row in enumerate(rows, start=top + 1):
-        column = 1
-        for value in row:
-            column += _write(sheet, number, column, value)
-    sheet.freeze_panes = f"A{top + 1}"
-
-
-def _write(sheet: Worksheet, row: int, column: int, value: Any) -> int:  # noqa: ANN401 - texts, counts, days, amounts
-    """Write a value and return how many cells it took."""
-    if isinstance(value, _Amount):
-        write_cell(sheet, row, column, value.value).number_format = value.format
-        write_cell(sheet, row, column + 1, f"{value.value:f}")
-        return 2
-    cell = write_cell(sheet, row, column, value)
-    if not isinstance(value, str):
-        cell.number_format = _COUNT if isinstance(value, int) else _DAY
-    return 1
+def _column(heading: str) -> Column:
+    width = _WIDE if heading in {_("Name"), _("What")} else max(_NARROW, len(heading) + 2)
+    return Column(heading, width, COUNTS if heading == _("Calls") else None)

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import io
 import json
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import streamlit as st
 
 from domain.audit.queries import MAX_FILE_ROWS, audit_rows, record_export
 from domain.formulas import CsvWriter
-from portal.exports.spreadsheets import MAX_TEXT_LENGTH, Column, write_workbook
+from portal.exports.spreadsheets import MAX_TEXT_LENGTH, Column, workbook_content
 from portal.runtime import database
 from portal.ui import formats
 from portal.ui.download_link import download_links
@@ -94,14 +92,10 @@ def csv_file(rows: Iterator[tuple[str | int | None, ...]]) -> bytes:
 def workbook(rows: Iterator[tuple[str | int | None, ...]]) -> bytes:
     """Return rows as a workbook."""
     widths = (10, 32, 16, 16, 24, 12, 80)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "audit.xlsx"
-        write_workbook(
-            path,
-            name=_("Audit"),
-            columns=[Column(title, width) for title, width in zip(_titles(), widths, strict=True)],
-            rows=rows,
-            row_count=MAX_FILE_ROWS,
-            heading=[_("Audit log")],
-        )
-        return path.read_bytes()
+    return workbook_content(
+        name=_("Audit"),
+        columns=[Column(title, width) for title, width in zip(_titles(), widths, strict=True)],
+        rows=rows,
+        row_count=MAX_FILE_ROWS,
+        heading=[_("Audit log")],
+    )

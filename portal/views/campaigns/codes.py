@@ -5,10 +5,8 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import tempfile
 import uuid
 import zipfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import openpyxl
@@ -32,7 +30,7 @@ from domain.vouchers import (
     read_code,
     revoke_codes,
 )
-from portal.exports.spreadsheets import Column, write_workbook
+from portal.exports.spreadsheets import Column, workbook_content
 from portal.runtime import database
 from portal.shell.display_names import naming
 from portal.ui import checked, flash, formats, forms
@@ -135,17 +133,13 @@ def csv_file(found: Iterable[str]) -> bytes:
 def workbook(found: Iterable[str]) -> bytes:
     """Return codes as a workbook."""
     codes = list(found)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "codes.xlsx"
-        write_workbook(
-            path,
-            name=_("Codes"),
-            columns=[Column(_("Code"), 16)],
-            rows=([code] for code in codes),
-            row_count=len(codes),
-            heading=[],
-        )
-        return path.read_bytes()
+    return workbook_content(
+        name=_("Codes"),
+        columns=[Column(_("Code"), 16)],
+        rows=([code] for code in codes),
+        row_count=len(codes),
+        heading=[],
+    )
 
 
 # ── Making and bringing in ────────────────────────────────────────────────────────────────────

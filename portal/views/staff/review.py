@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, TypeAlias
 
 import pyarrow as pa
 import streamlit as st
-from openpyxl.styles import Font
-from openpyxl.utils import get_column_letter
 
 from domain import clock
 from domain.formulas import CsvWriter
@@ -25,7 +23,7 @@ from domain.staff import (
     list_staff,
     record_review,
 )
-from portal.exports.spreadsheets import DATES, SmallWorkbook, write_cell
+from portal.exports.spreadsheets import Column, SmallWorkbook
 from portal.runtime import database
 from portal.ui.download_link import download_links
 from portal.ui.i18n import _
@@ -43,18 +41,13 @@ from portal.ui.labels.staff import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from openpyxl.worksheet.worksheet import Worksheet
     from sqlalchemy.orm import Session
 
     from domain.actors import Actor
     from domain.staff import AccessFlag, AccountRole, ActivitySummary
     from portal.shell.page_context import PageContext
 
-TITLES_ROW = 5
-"""The row of each sheet that has the titles of its columns."""
-
 _WIDTH = 26
-_BOLD = Font(bold=True)
 _Cell: TypeAlias = str | int | datetime | None
 
 
@@ -245,27 +238,11 @@ def _fill(
     titles: Sequence[str],
     rows: Iterable[Sequence[_Cell]],
 ) -> None:
-    """Add a sheet: of what and when it is, then a frozen row of titles, then the rows."""
-    sheet = book.add_sheet(name)
-    write_cell(sheet, 1, 1, _("Access review: {sheet}").format(sheet=name)).font = _BOLD
-    write_cell(sheet, 2, 1, _("Created on (UTC)"))
-    _write(sheet, 2, 2, found.made_at)
-    write_cell(sheet, 3, 1, _("All times are in UTC."))
-    for column, title in enumerate(titles, start=1):
-        write_cell(sheet, TITLES_ROW, column, title).font = _BOLD
-        sheet.column_dimensions[get_column_letter(column)].width = _WIDTH
-    for number, row in enumerate(rows, start=TITLES_ROW + 1):
-        for column, value in enumerate(row, start=1):
-            _write(sheet, number, column, value)
-    sheet.freeze_panes = f"A{TITLES_ROW + 1}"
-    last = get_column_letter(len(titles))
-    sheet.auto_filter.ref = f"A{TITLES_ROW}:{last}{max(sheet.max_row, TITLES_ROW)}"
-
-
-def _write(sheet: Worksheet, row: int, column: int, value: _Cell) -> None:
-    """Write a value; a moment as a date of Excel, which knows no zones, in UTC."""
-    if isinstance(value, datetime):
-        moment = value.astimezone(UTC).replace(tzinfo=None, microsecond=0)
-        write_cell(sheet, row, column, moment).number_format = DATES
-    else:
-        write_cell(sheet, row, column, value)
+    """Add a sheet: of what and when it is, then the table."""
+    book.add_table(
+        name,
+        caption=_("Access review: {sheet}").format(sheet=name),
+        heading=[[_("Created on (UTC)"), found.made_at], [_("All times are in UTC.")]],
+        columns=[Column(title, _WIDTH) for title in titles],
+        rows=rows,
+    )
