@@ -7,6 +7,7 @@ the pretended ones, so what this machine has installed makes no difference.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -58,8 +59,10 @@ class Checkout:
         self.home = folder / "home"
         self._calls = folder / "calls"
         self._environment = folder / "environment"
-        for path in (self.folder / ".ci", self.tools, self.home):
+        for path in (self.folder / ".ci", self.folder / "scripts", self.tools, self.home):
             path.mkdir(parents=True)
+        for script in (ROOT / "scripts").glob("*.sh"):
+            shutil.copy(script, self.folder / "scripts")
         for name in ("Makefile", "requirements.txt", "requirements-dev.txt", ".ci/run"):
             shutil.copy(ROOT / name, self.folder / name)
         for tool in TOOLS:
@@ -407,6 +410,34 @@ def test_a_failing_test_fails_the_command(ready: Checkout) -> None:
     assert ready.make("test").returncode != 0
 
 
+def test_a_search_is_repeated_by_its_seed(ready: Checkout) -> None:
+    done = ready.make("fuzz", "SEED=7", "HISTORIES=5", "ARGS=-x")
+    assert done.returncode == 0, done.stderr
+    assert "Searching 5 histories; this search again: make fuzz SEED=7" in done.stdout
+    assert ready.calls[-1].endswith("--hypothesis-seed=7 -x")
+    assert ready.seen("PAYMENT_FUZZ") == "5"
+    assert "make fuzz-routes SEED=8" in ready.make("fuzz-routes", "SEED=8", "REQUESTS=6").stdout
+    assert (ready.seen("FUZZ_REQUESTS"), ready.seen("FUZZ_SEED")) == ("6", "8")
+
+
+def test_shell_code_is_in_scripts() -> None:
+    """A recipe has one simple command a line; an editor and `sh -n` read the rest."""
+    lines = (ROOT / "Makefile").read_text("utf-8").splitlines()
+    recipes = [line for line in lines if line.startswith("\t") and "awk" not in line]
+    assert recipes
+    assert [line for line in recipes if re.search(r"[;|]|&&|\$\$|\\$", line)] == [
+        "\t@$(PYTHON_IN_VENV) -m ruff check --fix --quiet . || true"
+    ]
+
+
+@pytest.mark.parametrize(
+    "script", sorted((ROOT / "scripts").glob("*.sh")), ids=lambda path: path.name
+)
+def test_script_is_sound_and_used(script: Path) -> None:
+    subprocess.run(["/bin/sh", "-n", str(script)], check=True)  # noqa: S603 - our own
+    assert f"scripts/{script.name}" in (ROOT / "Makefile").read_text("utf-8")
+
+
 # ── Clean ─────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -426,7 +457,7 @@ def test_clean_keeps_the_data(used: Checkout) -> None:
     assert (used.folder / ".data/cluster").exists()
     assert not (used.folder / ".venv").exists()
     assert not (used.folder / ".mypy_cache").exists()
-    assert any("from db.embedded.server import" in call for call in used.calls)
+    assert "-m scripts.stop_database .data" in used.calls[-1]
     assert used.calls[-1].strip().endswith(" .data")
 
 

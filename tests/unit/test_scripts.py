@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from scripts import audit, locks, notices
+from db.embedded.server import EmbeddedPostgresError
+from scripts import audit, locks, notices, stop_database
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -141,6 +142,28 @@ def test_a_package_of_another_system_is_named_in_the_notices() -> None:
     )
     assert "- colorama 0.4.6: only where sys_platform == 'win32'\n- six 1.17.0: MIT\n" in message
     assert message.endswith("six 1.17.0\nMIT\nhttps://example.com/six\n\nThe text.\n")
+
+
+def test_a_database_is_stopped_and_removed_only_by_the_word(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    done: list[tuple[str, str]] = []
+    monkeypatch.setattr(stop_database, "stop", lambda path: done.append(("stop", str(path))))
+    monkeypatch.setattr(stop_database, "remove", lambda path: done.append(("remove", str(path))))
+    for words in ((), ("",), ("no",), ("yes",)):
+        monkeypatch.setattr(sys, "argv", ["stop_database", "my data", *words])
+        stop_database.main()
+    assert done == [("stop", "my data")] * 3 + [("remove", "my data")]
+
+
+def test_a_database_in_use_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_path: Path) -> None:
+        raise EmbeddedPostgresError("in use by process 4711")
+
+    monkeypatch.setattr(stop_database, "stop", refuse)
+    monkeypatch.setattr(sys, "argv", ["stop_database", ".data"])
+    with pytest.raises(SystemExit, match="in use by process 4711"):
+        stop_database.main()
 
 
 def test_the_notices_are_of_what_is_installed() -> None:
