@@ -5,7 +5,8 @@ SHELL := /bin/sh
 .SUFFIXES:
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help docs run demo test test-browser test-peers fuzz fuzz-pages fuzz-routes
+.PHONY: help docs run demo test test-browser test-peers test-postgresql
+.PHONY: fuzz fuzz-pages fuzz-routes
 .PHONY: check lint types layers format bench
 .PHONY: lock notices audit clean outdated
 
@@ -57,6 +58,9 @@ test-browser: .venv/.installed-dev ## run only the browser journeys
 
 test-peers: .venv/.installed-dev .venv-peers/.installed tests/peers/node_modules/.installed ## compare with independent implementations of the gateways
 	@exec sh scripts/test.sh peers $(ARGS)
+
+test-postgresql: .venv/.installed-dev ## run the tests of the ledger on the PostgreSQL in PG_BIN
+	@exec sh scripts/test.sh postgresql $(ARGS)
 
 fuzz: .venv/.installed-dev ## search HISTORIES of payments for one that breaks the books, anew each time
 	@exec sh scripts/fuzz.sh payments $(ARGS)

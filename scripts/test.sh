@@ -1,5 +1,5 @@
 #!/bin/sh
-# test.sh all|browser|peers [WORDS FOR PYTEST]: runs what this machine has the programs for.
+# test.sh all|browser|peers|postgresql [WORDS FOR PYTEST]: runs what this machine has the programs for.
 set -eu
 
 # A browser from a snap is left out: it may not see the folders that a journey gives it.
@@ -22,6 +22,17 @@ if [ "$which" = peers ]; then
     exec .venv/bin/python -m pytest -m peers "$@"
 fi
 
+if [ "$which" = postgresql ]; then
+    if [ ! -x "${PG_BIN:-}/postgres" ]; then
+        echo 'Set PG_BIN to the folder of a PostgreSQL, such as /usr/lib/postgresql/15/bin.' >&2
+        exit 1
+    fi
+    "$PG_BIN/postgres" --version
+    exec .venv/bin/python -m pytest -n logical --maxprocesses 4 --dist loadfile \
+        tests/integration/test_ledger_*.py tests/integration/test_journal.py \
+        tests/integration/test_database.py tests/integration/test_fresh_databases.py "$@"
+fi
+
 only= without='not peers'
 if [ "$which" = browser ]; then only=browser; fi
 CHROMIUM=${CHROMIUM:-$(find_chromium)}
@@ -42,6 +53,11 @@ fi
 if [ -z "$only" ] && ! command -v soffice >/dev/null; then
     without="$without and not office"
     echo 'No LibreOffice found: the test that opens a file in it is left out.'
+fi
+
+if [ -z "$only" ] && [ ! -d ../shared ]; then
+    without="$without and not shared"
+    echo 'No ../shared found: the tests that read real documents and traces there are left out.'
 fi
 
 # Each process has a database and a portal of its own; a file's tests stay together, and files that

@@ -57,6 +57,7 @@ class Checkout:
         self.folder = folder / "a checkout"
         self.tools = folder / "tools"
         self.home = folder / "home"
+        (folder / "shared").mkdir()
         self._calls = folder / "calls"
         self._environment = folder / "environment"
         for path in (self.folder / ".ci", self.folder / "scripts", self.tools, self.home):
@@ -355,6 +356,33 @@ def test_a_browser_alone_leaves_out_the_office(ready: Checkout) -> None:
     assert ready.calls[-1] == f"{PYTEST} -m not peers and not office"
 
 
+def test_what_reads_real_traces_is_left_out_without_them(ready: Checkout) -> None:
+    (ready.folder.parent / "shared").rmdir()
+    ready.program("chromium")
+    ready.program("soffice")
+    assert "No ../shared found" in ready.make("test").stdout
+    assert ready.calls[-1] == f"{PYTEST} -m not peers and not shared"
+
+
+def test_ledger_runs_on_a_named_postgresql(ready: Checkout) -> None:
+    folder = ready.folder / "pg 15"
+    folder.mkdir()
+    (folder / "postgres").symlink_to(ready.program("pg", "#!/bin/sh\necho postgres 15.1\n"))
+    done = ready.make("test-postgresql", f"PG_BIN={folder}", "ARGS=-x")
+    assert done.returncode == 0, done.stderr
+    assert "postgres 15.1" in done.stdout
+    assert "tests/integration/test_journal.py" in ready.calls[-1]
+    assert ready.calls[-1].endswith(" -x")
+    assert ready.seen("PG_BIN") == str(folder)
+
+
+@pytest.mark.parametrize("folder", ["", "/nowhere"])
+def test_ledger_needs_a_postgresql_that_is_named(ready: Checkout, folder: str) -> None:
+    done = ready.make("test-postgresql", f"PG_BIN={folder}")
+    assert done.returncode != 0
+    assert "Set PG_BIN to the folder of a PostgreSQL" in done.stderr
+
+
 def test_journeys_run_with_the_rest_where_a_browser_is(ready: Checkout) -> None:
     chromium = ready.program("chromium")
     ready.program("soffice")
@@ -521,7 +549,12 @@ def run_ci(checkout: Checkout, report: str, *, failing: str = "") -> tuple[int, 
         "[ $1 = test ] || exit 0\n"
         "mkdir -p .ci/reports; cp report .ci/reports/junit.xml; echo '1 passed'\n",
     )
-    done = checkout.run(".ci/run")
+    for version in (9, 14, 15, 17):
+        folder = checkout.folder / f"postgresql/{version}/bin"
+        folder.mkdir(parents=True)
+        (folder / "postgres").symlink_to(checkout.program(f"postgres-{version}"))
+    here = {"SYSTEM_POSTGRESQL": str(checkout.folder / "postgresql")}
+    done = checkout.run(".ci/run", environment=here)
     return done.returncode, done.stdout + done.stderr
 
 
@@ -531,10 +564,14 @@ def test_ci_checks_everything_and_pytest_speaks_last(checkout: Checkout) -> None
     assert code == 0, shown
     assert shown.endswith("1 passed\n")
     assert (first, last) == ("make .venv/.installed-dev", "make test")
+    *beside, oldest = beside
     assert sorted(beside) == ["make lint types layers", "make test-peers"]
+    assert oldest == f"make test-postgresql PG_BIN={checkout.folder}/postgresql/15/bin"
 
 
-@pytest.mark.parametrize("target", [".venv/.installed-dev", "lint", "test-peers", "test"])
+@pytest.mark.parametrize(
+    "target", [".venv/.installed-dev", "lint", "test-peers", "test-postgresql", "test"]
+)
 def test_ci_fails_where_a_command_does(checkout: Checkout, target: str) -> None:
     report = REPORT.format(folder="e2e", inner="", office="libreoffice")
     code, shown = run_ci(checkout, report, failing=target)
@@ -562,3 +599,13 @@ def test_ci_fails_where_no_file_was_opened(checkout: Checkout) -> None:
     code, shown = run_ci(checkout, REPORT.format(folder="e2e", inner="", office="nothing"))
     assert code != 0
     assert "LibreOffice opened no file" in shown
+
+
+def test_ci_of_forks_runs_the_same_on_every_python_that_is_looked_for() -> None:
+    workflow = (ROOT / ".github/workflows/ci.yml").read_text("utf-8")
+    (listed,) = re.findall(r"python: \[(.*)\]", workflow)
+    script = (ROOT / "scripts/set_up.sh").read_text("utf-8")
+    looked_for = re.findall(r"python(3\.\d+)(?= )", script.partition("for name in ")[2])
+    assert re.findall(r"[\d.]+", listed) == sorted(set(looked_for))
+    assert "- run: .ci/run\n" in workflow
+    assert "make test-postgresql PG_BIN=" in workflow
