@@ -14,13 +14,12 @@ if TYPE_CHECKING:
     from dotenv.parser import Binding
 
 SECRETS = frozenset(
-    (
-        *("DATABASE_URL", "MIGRATION_DATABASE_URL", "SECRET_KEY", "SECRET_KEY_PREVIOUS"),
-        *("SMTP_PASSWORD", "VNPAY_HASH_SECRET", "STRIPE_SECRET_KEY", "STRIPE_WEBHOOK_SECRETS"),
-        "PAYPAL_CLIENT_SECRET",
-    )
+    ("DATABASE_URL", "MIGRATION_DATABASE_URL", "SECRET_KEY", "SECRET_KEY_PREVIOUS", "SMTP_PASSWORD")
 )
-"""Variables whose value may be in a file that the variable of the same name with _FILE names."""
+"""Variables whose value may be in a file that the variable of the same name with _FILE names.
+
+The keys of gateways are more of them.
+"""
 FILE_SUFFIX = "_FILE"
 _MAX_SECRET_BYTES = 65_536
 
@@ -28,8 +27,8 @@ _MAX_SECRET_BYTES = 65_536
 def read_env_file(environ: MutableMapping[str, str], folder: Path) -> tuple[str, ...]:
     """Add the variables of the file ENV_FILE, or of `.env` in the folder if there is one.
 
-    What `environ` has stays, be it empty: a secret that it has, or has the file of, is not read
-    from there either. Returns what is wrong, a sentence for each; none of them shows a value.
+    What `environ` has stays, be it empty: NAME is not read either where it has NAME_FILE, and the
+    other way round. Returns what is wrong, a sentence for each; none of them shows a value.
     """
     named = environ.get("ENV_FILE", "").strip()
     path = Path(named) if named else folder / ".env"
@@ -52,7 +51,7 @@ def read_env_file(environ: MutableMapping[str, str], folder: Path) -> tuple[str,
     found = {each.key: each.value for each in bindings if each.key and each.value is not None}
     before = set(environ)
     for name, value in found.items():
-        if before.isdisjoint((name, *_other_form(name))):
+        if before.isdisjoint((name, _other_form(name))):
             environ[name] = value
     return ()
 
@@ -68,12 +67,10 @@ def _line(binding: Binding) -> int:
     return binding.original.line + text[: len(text) - len(text.lstrip())].count("\n")
 
 
-def _other_form(name: str) -> tuple[str, ...]:
+def _other_form(name: str) -> str:
     """Return the other variable that a secret can be given by."""
     plain = name.removesuffix(FILE_SUFFIX)
-    if plain not in SECRETS:
-        return ()
-    return (plain,) if name != plain else (name + FILE_SUFFIX,)
+    return plain if name != plain else name + FILE_SUFFIX
 
 
 def read_secret(path: Path) -> tuple[str | None, str]:

@@ -51,6 +51,7 @@ class Reader:
     def __init__(self, environ: Mapping[str, str]) -> None:
         self.environ = environ
         self.problems: list[str] = []
+        self._secret_names = set(SECRETS)
         self._secrets: dict[str, str | None] = {}
 
     def text(self, name: str) -> str | None:
@@ -58,7 +59,7 @@ class Reader:
 
         A secret may be in a file instead; what is wrong with that is a problem, and the text None.
         """
-        if name not in SECRETS:
+        if name not in self._secret_names:
             return self._variable(name)
         if name not in self._secrets:
             self._secrets[name] = self._secret(name)
@@ -66,7 +67,7 @@ class Reader:
 
     def is_given(self, name: str) -> bool:
         """Return whether a variable or, for a secret, its file is given, readable or not."""
-        file = self._variable(name + FILE_SUFFIX) if name in SECRETS else None
+        file = self._variable(name + FILE_SUFFIX) if name in self._secret_names else None
         return self._variable(name) is not None or file is not None
 
     def _variable(self, name: str) -> str | None:

@@ -52,6 +52,7 @@ class GatewayReader(Reader):
     ) -> None:
         super().__init__(environ)
         self._kind = kind
+        self._secret_names |= set(kind.demo_values)
         self._is_demo = demo
         self.uses_sandbox = False
         self.sandbox_url = sandbox_url
@@ -63,6 +64,7 @@ class GatewayReader(Reader):
 
         Half of it, what everybody knows and what no gateway gives are problems.
         """
+        self._secret_names |= set(names)
         given = {name: self.text(name) for name in names}
         if not any(self.is_given(name) for name in names):
             self.uses_sandbox = self._is_demo and bool(self._kind.demo_values)

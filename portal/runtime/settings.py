@@ -45,8 +45,8 @@ What the environment itself has counts before it.
 
 A secret can be in a file instead, alone on its one line: `NAME_FILE` names the file, as in
 `SECRET_KEY_FILE=/run/secrets/portal-key`. That holds for `DATABASE_URL`, `MIGRATION_DATABASE_URL`,
-`SECRET_KEY`, `SECRET_KEY_PREVIOUS`, `SMTP_PASSWORD`, `VNPAY_HASH_SECRET`, `STRIPE_SECRET_KEY`,
-`STRIPE_WEBHOOK_SECRETS` and `PAYPAL_CLIENT_SECRET`. `NAME` and `NAME_FILE` together are refused.
+`SECRET_KEY`, `SECRET_KEY_PREVIOUS`, `SMTP_PASSWORD` and each gateway's keys. `NAME` and `NAME_FILE`
+together are refused.
 
 Without `DATABASE_URL` and `DEMO` the portal starts as a demo on its own database: a plain
 `streamlit run app.py` shows something at once. With `DATABASE_URL` it is not a demo unless
