@@ -88,7 +88,13 @@ async def lifespan(_app: st.App) -> AsyncIterator[dict[str, Any]]:
         await run_in_threadpool(running.stop)
 
 
-def _middleware(own_routes: list[BaseRoute]) -> list[Middleware]:
+def own_routes() -> list[BaseRoute]:
+    """Return every route of our own, in the order in which they are tried."""
+    return [route for module in _ROUTES for route in module.routes()]
+
+
+def middleware(own_routes: list[BaseRoute]) -> list[Middleware]:
+    """Return what every request passes before it reaches a page or one of these routes."""
     stack = [
         # Outermost: what the others answer by themselves has these headers too.
         Middleware(SecurityHeaders),
@@ -121,10 +127,10 @@ def app_options() -> dict[str, Any]:
     # Streamlit would run a page of its own accord, without portal/main.py before it, for whoever
     # comes first after a start and comes by a page's address: there is a folder of that name.
     PagesManager.uses_pages_directory = False
-    own_routes = [route for module in _ROUTES for route in module.routes()]
+    routes = own_routes()
     return {
-        "routes": own_routes,
-        "middleware": _middleware(own_routes),
+        "routes": routes,
+        "middleware": middleware(routes),
         "lifespan": lifespan,
         "on_script_error": page_runs.show_error,
     }

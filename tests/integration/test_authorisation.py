@@ -190,7 +190,7 @@ ACTIONS: dict[str, tuple[Callable[[Session, int, Actor], Any], set[str]]] = {
         {"finance", "admin"},
     ),
     "see the balance": (call(account_overview), MEMBERS | STAFF),
-    "see the history": (call(history_page, expected=HistoryFilter()), MEMBERS | STAFF),
+    "see the history": (call(history_page, filters=HistoryFilter()), MEMBERS | STAFF),
     "see the members": (call(members.list_members), MEMBERS | STAFF),
     "invite a member": (
         call(

@@ -19,7 +19,7 @@ from starlette.responses import FileResponse, PlainTextResponse, Response, Strea
 from starlette.routing import Route, WebSocketRoute
 from websockets.sync.client import connect
 
-from portal.routes import forms, payments, uploads
+from portal.routes import payments, requests, uploads
 from portal.runtime import http_protocol
 
 if TYPE_CHECKING:
@@ -290,7 +290,7 @@ def test_a_body_that_the_application_waits_for_has_a_time(
 
 
 def test_routes_answer_before_the_connection_is_closed() -> None:
-    limits = [routes._BODY_SECONDS for routes in (payments, uploads, forms)]
+    limits = [routes._BODY_SECONDS for routes in (payments, uploads, requests)]
     assert max(limits) < http_protocol.BODY_SECONDS
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib
 import json
 import logging
 import re
@@ -25,7 +24,8 @@ from domain.errors import InvalidInput
 from domain.history.export_jobs import ExportOptions
 from domain.history.rows import HistoryFilter
 from domain.identity import Client
-from portal.routes import forms
+from portal import asgi
+from portal.routes import responses
 from portal.routes.middleware import Observed
 from portal.routes.session_gate import SessionGate
 from portal.runtime import cookies, database
@@ -65,8 +65,7 @@ pytestmark = pytest.mark.usefixtures("portal")
 @pytest.fixture
 def routes(portal: None) -> list[Route]:  # noqa: ARG001 - the settings are those of the test
     """Every route of our own, as the application has them."""
-    found: list[Route] = importlib.import_module("app")._routes
-    return found
+    return [each for each in asgi.own_routes() if isinstance(each, Route)]
 
 
 @pytest.fixture
@@ -271,8 +270,8 @@ def test_answer_of_the_last_resort_has_the_security_headers(
         raise RuntimeError("a fault of ours")
 
     own = [Route("/broken", broken)]
-    app = Starlette(routes=own, middleware=importlib.import_module("app")._middleware(own))
-    monkeypatch.setattr(forms, "_log", logging.getLogger("a log that nobody reads"))
+    app = Starlette(routes=own, middleware=asgi.middleware(list(own)))
+    monkeypatch.setattr(responses, "_log", logging.getLogger("a log that nobody reads"))
     for sent in (Sent("GET", b"/broken"), Sent("GET", b"/broken", query=b"\xff")):
         answer = run_async(call(app, sent))
         assert answer.status == (400 if sent.query else 500)

@@ -6,7 +6,6 @@ pages replaced by one word.
 
 from __future__ import annotations
 
-import importlib
 import json
 import random
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import func, select, text, update
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
-from starlette.routing import Mount
+from starlette.routing import Mount, Route
 
 from db.models import BankTransfer, Base, Payment, User, UserSession, VoucherBatch
 from domain import identity, outbox, staff
@@ -25,6 +24,7 @@ from domain.errors import BillingError
 from domain.history.export_jobs import ExportOptions
 from domain.history.rows import HistoryFilter
 from domain.identity import Client, SignUp
+from portal import asgi
 from portal.runtime import database
 from portal.runtime.sessions import find_signed_in_user
 from portal.runtime.settings import settings
@@ -33,7 +33,6 @@ from tests.support.odd_requests import NOBODY, Genuine, Requests
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
-    from starlette.routing import Route
 
     from tests.support.rich_history import RichHistory
 
@@ -141,10 +140,9 @@ class FuzzedPortal:
 
 def open_portal(history: RichHistory) -> FuzzedPortal:
     """Return the portal on the history's database, which `database` is connected to."""
-    module = importlib.import_module("app")
-    routes: list[Route] = module._routes
+    routes = [each for each in asgi.own_routes() if isinstance(each, Route)]
     shell = Mount("/", app=PlainTextResponse("the page shell"))
-    app = Starlette(routes=[*routes, shell], middleware=module._middleware(routes))
+    app = Starlette(routes=[*routes, shell], middleware=asgi.middleware(list(routes)))
     portal = FuzzedPortal(history, routes, app)
     database.transaction(lambda session: portal.users.update(_people(session, history)))
     portal.tokens |= {NOBODY: "", GARBAGE: "no-session-of-anybody-has-this-long-a-token"}

@@ -83,8 +83,8 @@ WHERE (d.account_id, d.state, coalesce(nullif(d.lost_micros, 0), d.pay_micros)::
 """,
     "review_steps": """
 SELECT v.account_id, 'review ' || v.id,
-  concat_ws(' ', t.requested_by, t.decided_by, t.returned_by),
-  concat_ws(' ', v.requested_by, v.decided_by, v.returned_by)
+  concat_ws(' ', t.requested_by, t.decision, t.decided_by, t.returned_by),
+  concat_ws(' ', v.requested_by, v.state, v.decided_by, v.returned_by)
 FROM payment_reviews v
 LEFT JOIN (
   SELECT payment_id, details ->> 'review' AS review,
@@ -92,11 +92,16 @@ LEFT JOIN (
     max(actor) FILTER (
       WHERE kind IN ('acceptance_approved', 'rejected_by_staff', 'discrepancy_reviewed')
     ) AS decided_by,
+    max(CASE kind WHEN 'acceptance_approved' THEN 'approved'
+      WHEN 'rejected_by_staff' THEN 'rejected'
+      WHEN 'discrepancy_reviewed' THEN 'reviewed' END) AS decision,
     max(actor) FILTER (WHERE kind IN ('money_returned', 'money_not_received')) AS returned_by
   FROM payment_events t WHERE ACCOUNTS(t) AND details ? 'review' GROUP BY 1, 2
 ) t ON t.payment_id = v.payment_id AND t.review = v.id::text
 WHERE ACCOUNTS(v) AND (
   v.requested_by IS DISTINCT FROM t.requested_by OR v.returned_by IS DISTINCT FROM t.returned_by
+  OR v.state <> coalesce(t.decision, CASE WHEN v.decided_by IS NULL THEN 'requested'
+    ELSE 'rejected' END)
   OR v.decided_by IS DISTINCT FROM coalesce(t.decided_by,
     CASE WHEN v.decision_reason IN ('refunded_at_gateway', 'not_received', 'return_failed')
       THEN 'system:gateways' END))
