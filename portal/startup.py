@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 from db.embedded import server as embedded
 from db.engine import connections_for_us
 from db.migrate import migrate
-from domain import outbox, payments
+from domain import key_rotation, outbox, payments
 from domain.actors import system_actor
 from domain.catalogue.loading import load_reference
 from domain.jobs import Job, JobRunner, last_successes, standard_jobs
-from domain.security import secret_keys
 from portal import demo
 from portal.exports import jobs as export_jobs
 from portal.runtime import database, mail, metrics
@@ -109,7 +108,7 @@ def prepare(settings: Settings, *, report: Callable[[str], None] = _log.info) ->
 
 def _open_keys(settings: Settings, *, needs_keys: bool) -> None:
     """Open what the database has under the secret key. Raises SettingsError where it cannot."""
-    state = database.read_snapshot(secret_keys.key_state, keyring=settings.keyring)
+    state = database.read_snapshot(key_rotation.key_state, keyring=settings.keyring)
     if state.lost:
         if not settings.demo and database.read_snapshot(demo.anyone_can_sign_in):
             raise SettingsError((_DEMO_PEOPLE,))
@@ -118,7 +117,7 @@ def _open_keys(settings: Settings, *, needs_keys: bool) -> None:
             raise SettingsError((problem,))
         _log.warning(problem)
         return
-    key = database.transaction(secret_keys.open_digest_key, keyring=settings.keyring)
+    key = database.transaction(key_rotation.open_digest_key, keyring=settings.keyring)
     database.use_digest_key(key)
     if state.older and settings.previous_secret_keys:
         _log.warning(

@@ -60,7 +60,6 @@ from domain.identity.sessions import (
     session_id_of,
     touch_session,
 )
-from domain.identity.sign_up import SignUp, sign_up, sign_up_faults
 from domain.identity.sites import SiteChoice, country_codes, list_sites, site_of
 from domain.identity.tokens import token_digest
 from domain.identity.users import create_user, hash_new_password, normalise_email
@@ -84,7 +83,6 @@ __all__ = [
     "SessionSummary",
     "SignIn",
     "SignInOutcome",
-    "SignUp",
     "SignedInUser",
     "SiteChoice",
     "add_own_passkey",
@@ -129,8 +127,6 @@ __all__ = [
     "revoke_session",
     "session_actor",
     "session_id_of",
-    "sign_up",
-    "sign_up_faults",
     "site_of",
     "token_digest",
     "touch_session",

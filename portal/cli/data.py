@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from domain import payments
+from domain import key_rotation, payments
 from domain.errors import Conflict
 from domain.metering import usage
-from domain.security import secret_keys
 from portal import demo, startup
 from portal.cli.serve import say_sign_ins
 from portal.cli.shared import ACTOR, CommandError, commands, connected_database, say
@@ -66,7 +65,7 @@ def rotate_key(
     """Bring every key in the database under SECRET_KEY, so that no older one is needed."""
     with connected_database(needs_keys=False) as chosen, _progress() as progress:
         task = progress.add_task("Keys", total=None)
-        done = secret_keys.rotate_keys(
+        done = key_rotation.rotate_keys(
             database.sessions(),
             keyring=chosen.keyring,
             actor=ACTOR,

@@ -10,8 +10,9 @@ from babel import Locale
 from babel.numbers import get_currency_name
 
 from domain import identity
+from domain.accounts.sign_up import SignUp, sign_up
 from domain.errors import NotFound
-from domain.identity import RESET_PASSWORD, VERIFY_EMAIL, SignInOutcome, SignUp
+from domain.identity import RESET_PASSWORD, VERIFY_EMAIL, SignInOutcome
 from portal.routes.admission import admit, is_admitted
 from portal.routes.forms import Form, form_route
 from portal.routes.passkeys import answer_in, passkey_values, relying_party
@@ -142,7 +143,7 @@ def _submit_sign_up(call: Call) -> Response:
         country=call.given("country"),
         currency=call.given("currency"),
     )
-    faults = identity.sign_up(
+    faults = sign_up(
         database.form_sessions(), form=form, client=call.client, policy=settings().policy
     )
     if faults:

@@ -14,6 +14,7 @@ from sqlalchemy import event, func, select, text, update
 
 from db.models import AuditRecord, EmailToken, OutboxMessage, Throttle, User, UserSession
 from domain import accounts, identity
+from domain.accounts.sign_up import SignUp, sign_up, sign_up_faults
 from domain.actors import MemberRole, StaffRole, system_actor, user_actor
 from domain.errors import (
     Conflict,
@@ -23,7 +24,7 @@ from domain.errors import (
     Overloaded,
     RateLimited,
 )
-from domain.identity import AuthPolicy, Client, SignIn, SignInOutcome, SignUp
+from domain.identity import AuthPolicy, Client, SignIn, SignInOutcome
 from domain.security import passwords, rate_limits
 from domain.security.rate_limits import Limit
 from domain.staff import disable_user
@@ -72,8 +73,8 @@ def form(email: str = EMAIL, **changes: str) -> SignUp:
     return SignUp(**(values | changes))
 
 
-def sign_up(sessions: sessionmaker[Session], **changes: str) -> None:
-    for fault in identity.sign_up(sessions, form=form(**changes), client=CLIENT, policy=RULES):
+def sign_up_with(sessions: sessionmaker[Session], **changes: str) -> None:
+    for fault in sign_up(sessions, form=form(**changes), client=CLIENT, policy=RULES):
         raise fault
 
 
@@ -125,7 +126,7 @@ def audited(session: Session) -> list[str]:
 def test_sign_up_makes_an_owner_who_must_confirm_the_address(
     sessions: sessionmaker[Session], session: Session
 ) -> None:
-    sign_up(sessions, email="  Lan@Example.COM ")
+    sign_up_with(sessions, email="  Lan@Example.COM ")
 
     user = session.scalars(select(User)).one()
     assert user.email == EMAIL
@@ -144,7 +145,7 @@ def test_sign_up_makes_an_owner_who_must_confirm_the_address(
 def test_the_mailed_link_and_the_password_open_a_session_once(
     sessions: sessionmaker[Session], session: Session
 ) -> None:
-    sign_up(sessions)
+    sign_up_with(sessions)
     token = mailed_token(session)
 
     def verify(password: str) -> SignIn:
@@ -165,7 +166,7 @@ def test_the_mailed_link_and_the_password_open_a_session_once(
 def test_a_link_to_confirm_grows_old(
     sessions: sessionmaker[Session], session: Session, clock: TestClock
 ) -> None:
-    sign_up(sessions)
+    sign_up_with(sessions)
     clock.advance(hours=49)
     with pytest.raises(NotFound):
         identity.verify_email(
@@ -176,7 +177,7 @@ def test_a_link_to_confirm_grows_old(
 def test_a_link_of_one_purpose_does_not_serve_the_other(
     sessions: sessionmaker[Session], session: Session
 ) -> None:
-    sign_up(sessions)
+    sign_up_with(sessions)
     with pytest.raises(NotFound):
         reset(sessions, mailed_token(session))
 
@@ -184,7 +185,7 @@ def test_a_link_of_one_purpose_does_not_serve_the_other(
 def test_signing_in_before_confirming_sends_the_link_again(
     sessions: sessionmaker[Session], session: Session
 ) -> None:
-    sign_up(sessions)
+    sign_up_with(sessions)
     first = mailed_token(session)
     sign_in(sessions)
     assert last_mail(session).template == "verify_email"
@@ -195,7 +196,7 @@ def test_a_known_address_gets_a_mail_and_keeps_its_password_and_accounts(
     sessions: sessionmaker[Session], session: Session
 ) -> None:
     user_id = make_user(session)
-    sign_up(sessions, password=NEW_PASSWORD, country="JP", currency="JPY")
+    sign_up_with(sessions, password=NEW_PASSWORD, country="JP", currency="JPY")
 
     assert last_mail(session).template == "already_signed_up"
     assert last_mail(session).recipient == EMAIL
@@ -207,14 +208,14 @@ def test_a_known_address_gets_a_mail_and_keeps_its_password_and_accounts(
 def test_a_mailbox_is_not_flooded(sessions: sessionmaker[Session], session: Session) -> None:
     make_user(session)
     for _ in range(10):
-        sign_up(sessions)
+        sign_up_with(sessions)
     assert session.scalar(select(func.count()).select_from(OutboxMessage)) == 3
 
 
 def test_two_sign_ups_at_once_make_one_person(sessions: sessionmaker[Session]) -> None:
     def attempt(number: int) -> None:
         client = Client(f"192.0.2.{number}")
-        identity.sign_up(sessions, form=form(), client=client, policy=RULES)
+        sign_up(sessions, form=form(), client=client, policy=RULES)
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(attempt, range(8)))
@@ -225,7 +226,7 @@ def test_two_sign_ups_at_once_make_one_person(sessions: sessionmaker[Session]) -
 
 def test_every_fault_of_a_form_is_named_at_once(session: Session) -> None:
     wrong = SignUp("lan@", " ", "short", "x" * 101, "VN", "USD")
-    faults = identity.sign_up_faults(wrong, identity.list_sites(session))
+    faults = sign_up_faults(wrong, identity.list_sites(session))
     assert [(fault.field, fault.reason) for fault in faults] == [
         ("email", "not_an_email"),
         ("display_name", "empty"),
@@ -250,14 +251,14 @@ def test_weak_passwords_are_refused(
     sessions: sessionmaker[Session], password: str, reason: str
 ) -> None:
     with pytest.raises(InvalidInput) as caught:
-        sign_up(sessions, email="lan.nguyen.long@example.com", password=password)
+        sign_up_with(sessions, email="lan.nguyen.long@example.com", password=password)
     assert (caught.value.field, caught.value.reason) == ("password", reason)
 
 
 @pytest.mark.parametrize("name", ["a\u202eb", "a\x00b", "a\x1bb"])
 def test_names_have_no_control_characters(sessions: sessionmaker[Session], name: str) -> None:
     with pytest.raises(InvalidInput) as caught:
-        sign_up(sessions, display_name=name)
+        sign_up_with(sessions, display_name=name)
     assert caught.value.reason == "control_characters"
 
 
@@ -268,14 +269,14 @@ def test_names_have_no_control_characters(sessions: sessionmaker[Session], name:
 def test_the_country_decides_the_site(
     sessions: sessionmaker[Session], session: Session, country: str, currency: str, site: str
 ) -> None:
-    sign_up(sessions, country=country, currency=currency)
+    sign_up_with(sessions, country=country, currency=currency)
     assert session.scalar(text("SELECT site_code FROM accounts")) == site
 
 
 @pytest.mark.parametrize("country", ["", "ZZ", "EU", "vn", "VNM"])
 def test_no_account_without_a_country(sessions: sessionmaker[Session], country: str) -> None:
     with pytest.raises(InvalidInput) as caught:
-        sign_up(sessions, country=country)
+        sign_up_with(sessions, country=country)
     assert caught.value.field == "country"
 
 
@@ -283,16 +284,16 @@ def test_sign_ups_with_faults_are_counted_too(sessions: sessionmaker[Session]) -
     """To judge a password takes long: whoever is slowed down has none judged."""
     for _ in range(20):
         with pytest.raises(InvalidInput):
-            sign_up(sessions, password="password123")
+            sign_up_with(sessions, password="password123")
     with pytest.raises(RateLimited):
-        sign_up(sessions, password="password123")
+        sign_up_with(sessions, password="password123")
 
 
 def test_sign_ups_from_one_address_are_slowed_down(sessions: sessionmaker[Session]) -> None:
     for number in range(20):
-        sign_up(sessions, email=f"person{number}@example.com")
+        sign_up_with(sessions, email=f"person{number}@example.com")
     with pytest.raises(RateLimited):
-        sign_up(sessions, email="one-more@example.com")
+        sign_up_with(sessions, email="one-more@example.com")
 
 
 # ── Signing in ─────────────────────────────────────────────────────────────────────────────────
@@ -886,7 +887,7 @@ def test_a_reset_link_used_by_many_at_once_works_once(
 
 
 def test_a_reset_proves_the_address(sessions: sessionmaker[Session], session: Session) -> None:
-    sign_up(sessions)
+    sign_up_with(sessions)
     ask_for_reset(session)
     reset(sessions, mailed_token(session))
     assert sign_in(sessions, password=NEW_PASSWORD).outcome is SignInOutcome.SIGNED_IN
@@ -914,7 +915,7 @@ def test_strangers_who_sign_up_with_an_address_keep_no_reset_away(
     make_user(session)
     session.commit()
     for _ in range(5):
-        sign_up(sessions)
+        sign_up_with(sessions)
     ask_for_reset(session)
     templates = session.scalars(select(OutboxMessage.template)).all()
     assert templates == ["already_signed_up"] * 3 + ["reset_password"]
@@ -972,7 +973,7 @@ def test_an_address_is_one_person(session: Session) -> None:
 def test_the_audit_log_knows_what_happened_and_no_secret(
     sessions: sessionmaker[Session], session: Session
 ) -> None:
-    sign_up(sessions)
+    sign_up_with(sessions)
     token = mailed_token(session)
     sign_in(sessions, password="wrong password here")
     identity.verify_email(sessions, token=token, password=PASSWORD, client=CLIENT, policy=RULES)
@@ -1045,7 +1046,7 @@ def test_no_connection_waits_for_a_hash(
     open_while_hashing: list[int],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    sign_up(sessions)
+    sign_up_with(sessions)
     token = mailed_token(session)
     session.close()
     identity.verify_email(sessions, token=token, password=PASSWORD, client=CLIENT, policy=RULES)
@@ -1067,7 +1068,7 @@ def test_too_many_who_wait_for_a_hash_are_told_to_come_back(
     make_user(session)
     monkeypatch.setattr(passwords, "_PLACES", threading.BoundedSemaphore(1))
     with passwords._turn():
-        for attempt in (sign_in, sign_up):
+        for attempt in (sign_in, sign_up_with):
             with pytest.raises(Overloaded):
                 attempt(sessions)
     assert sign_in(sessions).outcome is SignInOutcome.SIGNED_IN

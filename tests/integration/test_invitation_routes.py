@@ -15,6 +15,7 @@ from db.models import AuditRecord, OutboxMessage
 from domain import accounts, identity
 from domain.accounts import members
 from domain.accounts.invitations import invite_member
+from domain.accounts.sign_up import SignUp, sign_up
 from domain.actors import MemberRole, StaffRole, system_actor
 from portal.routes import invitations, security, sign_in, statements
 from portal.runtime import database
@@ -207,11 +208,9 @@ def test_stranger_who_only_signed_up_with_the_address_is_in_nobodys_way(
     strangers = "another-kettle-9-march"
 
     def stranger_signs_up() -> None:
-        form = identity.SignUp(EMAIL, "Stranger", strangers, "Stranger's lab", "VN", "VND")
+        form = SignUp(EMAIL, "Stranger", strangers, "Stranger's lab", "VN", "VND")
         client = identity.Client("198.51.100.7")
-        identity.sign_up(
-            database.form_sessions(), form=form, client=client, policy=settings().policy
-        )
+        sign_up(database.form_sessions(), form=form, client=client, policy=settings().policy)
 
     if when == "before":
         stranger_signs_up()

@@ -21,14 +21,10 @@ from db.models import (
 )
 from domain import accounts, identity, staff
 from domain.accounts import invitations, members
+from domain.accounts.sign_up import SignUp, sign_up
 from domain.actors import MemberRole, StaffRole
 from domain.errors import BillingError, Conflict, NotAuthorised, NotFound
-from domain.identity import (
-    AuthPolicy,
-    Client,
-    SignInOutcome,
-    SignUp,
-)
+from domain.identity import AuthPolicy, Client, SignInOutcome
 from domain.identity.guesses import prove_password
 from domain.identity.users import lock_person, set_password
 from domain.staff import InvitationState
@@ -159,7 +155,7 @@ def mailed_token(session: Session, template: str) -> str:
 
 def stranger_signs_up(sessions: sessionmaker[Session]) -> None:
     form = SignUp(EMAIL, "Stranger", STRANGERS, "Stranger's lab", "VN", "VND")
-    assert identity.sign_up(sessions, form=form, client=ELSEWHERE, policy=RULES) == ()
+    assert sign_up(sessions, form=form, client=ELSEWHERE, policy=RULES) == ()
 
 
 def verify_link(sessions: sessionmaker[Session]) -> str:

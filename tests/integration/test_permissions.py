@@ -11,6 +11,7 @@ import pytest
 
 from domain import (
     jobs,
+    key_rotation,
     ledger,
     payments,
     staff,
@@ -39,7 +40,6 @@ from domain.payments.gateway_updates import apply_updates
 from domain.payments.queries import find_payments
 from domain.payments.top_up_limits import change_limits, list_limits
 from domain.permissions import PERMISSIONS, allows
-from domain.security import secret_keys
 from domain.security.keyring import Keyring
 from domain.security.payload_encryption import Vault
 from domain.support.account_search import find_accounts
@@ -348,7 +348,7 @@ CALLS: dict[str, Callable[[World, Actor], Any]] = {
     ),
     "review_access": on_session(staff.list_staff),
     "purge_identity": on_session(purge_identity),
-    "rotate_keys": lambda world, actor: secret_keys.rotate_keys(
+    "rotate_keys": lambda world, actor: key_rotation.rotate_keys(
         world.sessions, keyring=Keyring(SECRET), actor=actor
     ),
     "run_jobs": on_session(export_jobs.forget_exports),

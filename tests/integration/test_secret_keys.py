@@ -14,14 +14,13 @@ from sqlalchemy import select, text
 
 from db.engine import make_sessions
 from db.models import AuditRecord
-from domain import identity, outbox
+from domain import identity, key_rotation, outbox
 from domain.actors import StaffRole, system_actor, user_actor
 from domain.errors import NotAuthorised, NotFound
-from domain.security import secret_keys
+from domain.key_rotation import KeyState, Rotation, key_state, open_digest_key, rotate_keys
 from domain.security.digests import digest_key
 from domain.security.keyring import Keyring, UnknownKey
 from domain.security.payload_encryption import NOBODY, VAULT, Vault
-from domain.security.secret_keys import KeyState, Rotation, key_state, open_digest_key, rotate_keys
 from portal import startup
 from portal.cli import main as cli
 from portal.runtime import database
@@ -62,7 +61,7 @@ def kept(sessions: sessionmaker[Session]) -> dict[int, bytes]:
 
 @pytest.fixture
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(secret_keys, "_BATCH_SIZE", 3)
+    monkeypatch.setattr(key_rotation, "_BATCH_SIZE", 3)
 
 
 def read_all(sessions: sessionmaker[Session], keyring: Keyring, kept: dict[int, bytes]) -> None:
@@ -136,8 +135,8 @@ def test_two_rotations_at_once_rewrite_each_key_once(
     )
     with ThreadPoolExecutor() as pool:
         with sessions.begin() as first:
-            rows = first.execute(secret_keys._NEXT_TO_REWRAP, FIRST_BATCH).all()
-            secret_keys._rotate_batch(first, BOTH, rows, discard_lost=False)
+            rows = first.execute(key_rotation._NEXT_TO_REWRAP, FIRST_BATCH).all()
+            key_rotation._rotate_batch(first, BOTH, rows, discard_lost=False)
             second = pool.submit(rotate, sessions)
             deadline = time.monotonic() + DEADLINE_SECONDS
             while not second.done() and first.execute(waits).scalar_one() == 0:

@@ -14,6 +14,7 @@ from sqlalchemy import select, text
 from db.engine import make_sessions
 from db.models import AccountSignal, PaymentEvent, VoucherRedemption
 from domain import fraud_signals, identity
+from domain.accounts.sign_up import SignUp, sign_up
 from domain.actors import MemberRole, StaffRole, user_actor
 from domain.billing_profiles import BillingProfile, ProfileKind, save_profile
 from domain.errors import NotAuthorised, VoucherRefused
@@ -243,16 +244,16 @@ def test_the_same_number_at_two_gateways_is_no_instrument_in_common(session: Ses
     assert found[0] != found[1]
 
 
-def sign_up(sessions: sessionmaker[Session], email: str, client: identity.Client = HOME) -> int:
-    form = identity.SignUp(email, "Lan Tran", PASSWORD, "Lan's account", "SG", "USD")
-    assert not identity.sign_up(sessions, form=form, client=client, policy=RULES)
+def sign_up_as(sessions: sessionmaker[Session], email: str, client: identity.Client = HOME) -> int:
+    form = SignUp(email, "Lan Tran", PASSWORD, "Lan's account", "SG", "USD")
+    assert not sign_up(sessions, form=form, client=client, policy=RULES)
     with sessions() as session:
         return int(session.execute(text("SELECT max(id) FROM accounts")).scalar_one())
 
 
 def test_signing_up_and_signing_in_tell_from_where(sessions: sessionmaker[Session]) -> None:
-    first = sign_up(sessions, "lan@gmail.com")
-    second = sign_up(sessions, "l.an+1@gmail.com", identity.Client("198.51.100.9"))
+    first = sign_up_as(sessions, "lan@gmail.com")
+    second = sign_up_as(sessions, "l.an+1@gmail.com", identity.Client("198.51.100.9"))
     with sessions.begin() as session:
         assert kinds(session, first) == {"email", "network_address"}
         assert shared(session, second) == [("email", "l…@gmail.com", [first])]

@@ -9,6 +9,7 @@ from sqlalchemy import select, text, update
 
 from db.models import OutboxMessage, StaffInvitation, User
 from domain import identity, staff
+from domain.accounts.sign_up import SignUp, sign_up
 from domain.actors import StaffRole, user_actor
 from domain.rights import waits_for_role
 from portal.routes import staff_invitations
@@ -92,8 +93,8 @@ def token_in(path: str) -> str:
 
 
 def stranger_signs_up() -> None:
-    form = identity.SignUp(EMAIL, "Stranger", STRANGERS, "Stranger's lab", "VN", "VND")
-    identity.sign_up(
+    form = SignUp(EMAIL, "Stranger", STRANGERS, "Stranger's lab", "VN", "VND")
+    sign_up(
         database.form_sessions(),
         form=form,
         client=identity.Client("198.51.100.7"),

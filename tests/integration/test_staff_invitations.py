@@ -15,6 +15,7 @@ from sqlalchemy.exc import IntegrityError, ProgrammingError
 from db.models import AccountMember, AuditRecord, OutboxMessage, StaffInvitation, User
 from domain import identity
 from domain.accounts.invitations import invite_member
+from domain.accounts.sign_up import SignUp, sign_up
 from domain.actors import MemberRole, StaffRole, user_actor
 from domain.errors import (
     BillingError,
@@ -24,7 +25,7 @@ from domain.errors import (
     NotFound,
     RateLimited,
 )
-from domain.identity import AuthPolicy, Client, SignIn, SignInOutcome, SignUp, purge_identity
+from domain.identity import AuthPolicy, Client, SignIn, SignInOutcome, purge_identity
 from domain.staff import (
     MAX_OPEN_INVITATIONS,
     Invitation,
@@ -560,7 +561,7 @@ def test_sign_up_with_an_invited_address_that_is_proven_gets_no_role(
     token = mailed_token(session)
     session.commit()
     form = SignUp(EMAIL, "Lan", "another-kettle-9-march", "Lan's lab", "VN", "VND")
-    assert identity.sign_up(sessions, form=form, client=CLIENT, policy=RULES) == ()
+    assert sign_up(sessions, form=form, client=CLIENT, policy=RULES) == ()
     row = session.scalars(
         select(OutboxMessage).where(OutboxMessage.template == "verify_email")
     ).one()

@@ -20,9 +20,10 @@ from sqlalchemy.exc import IntegrityError
 
 from db.models import OutboxMessage, StaffInvitation, User
 from domain import accounts, identity
+from domain.accounts.sign_up import SignUp, sign_up
 from domain.actors import MemberRole, StaffRole
 from domain.errors import Conflict, NotFound
-from domain.identity import AuthPolicy, Client, SignUp
+from domain.identity import AuthPolicy, Client
 from domain.security.rate_limits import Limit
 from domain.staff import (
     Invitation,
@@ -300,7 +301,7 @@ class HiringMachine(StaffMachine):
         self.model.sign_up(email, is_shared=is_shared)
         factory: Any = OneSession(self.session)
         form = SignUp(email, "Stranger", STRANGERS_PASSWORD, "A lab", "VN", "VND")
-        assert identity.sign_up(factory, form=form, client=CLIENT, policy=RULES) == ()
+        assert sign_up(factory, form=form, client=CLIENT, policy=RULES) == ()
         if len(self.model.people) == known:
             return
         person = self.person_of(email)

@@ -19,11 +19,12 @@ from starlette.routing import Mount, Route
 from db.models import BankTransfer, Base, Payment, User, UserSession, VoucherBatch
 from domain import identity, outbox, staff
 from domain.accounts import invitations
+from domain.accounts.sign_up import SignUp, sign_up
 from domain.actors import MemberRole, StaffRole, user_actor
 from domain.errors import BillingError
 from domain.history.export_jobs import ExportOptions
 from domain.history.rows import HistoryFilter
-from domain.identity import Client, SignUp
+from domain.identity import Client
 from portal import asgi
 from portal.runtime import database
 from portal.runtime.sessions import find_signed_in_user
@@ -95,7 +96,7 @@ class FuzzedPortal:
         number = next_key("link")
         form = SignUp(f"{number}@example.com", "Lan", PASSWORD, "Lan's lab", "VN", "VND")
         client = Client(f"2001:db8:{number.rpartition('-')[2]}::1", "a browser")
-        identity.sign_up(database.sessions(), form=form, client=client, policy=settings().policy)
+        sign_up(database.sessions(), form=form, client=client, policy=settings().policy)
         database.transaction(_ask_reset, client)
         database.transaction(self._invite, number)
         database.transaction(self._invite_staff, number)
