@@ -15,7 +15,7 @@ from benchmarks.yardstick import Pgbench
 from db.embedded.server import acquire, remove
 from db.engine import make_engine, make_sessions
 from db.migrate import migrate
-from domain.catalogue.loading import load_reference
+from domain.bootstrap import load_reference
 
 BENCHMARKS = (
     "charging",

@@ -12,7 +12,7 @@ from db.engine import connections_for_us
 from db.migrate import migrate
 from domain import key_rotation, outbox, payments
 from domain.actors import system_actor
-from domain.catalogue.loading import load_reference
+from domain.bootstrap import load_reference
 from domain.jobs import Job, JobRunner, last_successes, standard_jobs
 from portal import demo
 from portal.exports import jobs as export_jobs

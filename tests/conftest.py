@@ -16,7 +16,7 @@ from db.embedded.server import acquire, remove
 from db.engine import make_engine, make_sessions
 from db.migrate import migrate
 from domain.actors import system_actor
-from domain.catalogue.loading import load_reference
+from domain.bootstrap import load_reference
 from domain.security import passwords
 from tests.support.databases import FreshDatabases, let_owner_turn_triggers_off
 from tests.support.keys import KNOWS_VAULT

@@ -1,7 +1,7 @@
-"""Loads what the product is configured by: the sites, their tax, the price list, top-up limits.
+"""Writes sites, their tax and the price list into the database, from their files.
 
-The files are read at every start. Loading is idempotent; a new version of the catalogue is kept
-beside the old ones, and a price that usage may have been charged at is never changed.
+A new version of the catalogue is kept beside the old ones, and a price that usage may have been
+charged at is never changed.
 """
 
 from __future__ import annotations
@@ -14,31 +14,22 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 
 from domain import audit, clock
-from domain.catalogue.configuration import WHOLE_FILE, find_file
-from domain.catalogue.file import CATALOGUE_FILE, parse_catalogue
-from domain.catalogue.sites import SITES_FILE, parse_sites
+from domain.catalogue.file import parse_catalogue
+from domain.catalogue.sites import parse_sites
 from domain.errors import (
     CatalogueConflict,
     Conflict,
-    InvalidConfiguration,
     InvalidInput,
     NotFound,
 )
-from domain.payments.top_up_limits import TOP_UP_LIMITS_FILE, load_limits
-from domain.permissions import require
-from domain.support.limits import ACTION_LIMITS_FILE, load_action_limits
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from sqlalchemy.orm import Session
 
     from domain.actors import Actor
     from domain.catalogue.configuration import ConfigurationFile
     from domain.catalogue.pricing import Catalogue
 
-_FILES = (SITES_FILE, CATALOGUE_FILE, TOP_UP_LIMITS_FILE, ACTION_LIMITS_FILE)
-_LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended('reference', 0))")
 _SAVE_SITE = text("""
 INSERT INTO sites (code, name, legal_entity, country, time_zone, default_currency, currencies)
 VALUES (:code, :name, :legal_entity, :country, :time_zone, :default_currency, :currencies)
@@ -73,32 +64,6 @@ VALUES (:service, :model, :meter, :currency, :valid_from, :price, :per, :version
 ON CONFLICT DO NOTHING
 """)
 _PRICES = text("SELECT service, model, meter, currency, valid_from, price, per FROM prices")
-
-
-def load_reference(session: Session, *, actor: Actor, folder: Path | None = None) -> None:
-    """Load the files in one transaction: those of the folder, and the built-in ones it lacks.
-
-    Raises InvalidConfiguration and InvalidInput for a file that cannot be used, CatalogueConflict
-    and Conflict where a price or a tax policy that was in force would change.
-    """
-    require(actor, "load_reference")
-    if folder is not None:
-        _check_names(folder)
-    sites, catalogue, top_up_limits, action_limits = (find_file(file, folder) for file in _FILES)
-    session.execute(_LOCK)
-    load_sites(session, file=sites)
-    load_catalogue(session, file=catalogue, actor=actor)
-    load_limits(session, actor=actor, file=top_up_limits)
-    load_action_limits(session, actor=actor, file=action_limits)
-
-
-def _check_names(folder: Path) -> None:
-    """Refuse a file that nothing reads: its name would be a spelling mistake."""
-    names = {file.name for file in _FILES}
-    for path in sorted(folder.glob("*.toml")):
-        if path.name not in names:
-            expected = ", ".join(sorted(names))
-            raise InvalidConfiguration(str(path), WHOLE_FILE, f"the names are {expected}")
 
 
 def load_sites(session: Session, *, file: ConfigurationFile) -> None:

@@ -20,7 +20,7 @@ from domain.billing_profiles import (
     profile_history,
     save_profile,
 )
-from domain.catalogue.loading import load_reference
+from domain.bootstrap import load_reference
 from domain.errors import BillingError, NotAuthorised, NotFound
 from domain.history.details import entry_detail
 from domain.history.pages import history_page

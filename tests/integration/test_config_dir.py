@@ -14,9 +14,10 @@ from sqlalchemy.exc import DBAPIError
 
 from db.models import ActionLimit, Price, Service, Site, TopUpLimit
 from domain.actors import system_actor
+from domain.bootstrap import load_reference
 from domain.catalogue.configuration import ConfigurationFile
 from domain.catalogue.file import CATALOGUE_FILE
-from domain.catalogue.loading import load_catalogue, load_reference, load_sites
+from domain.catalogue.loading import load_catalogue, load_sites
 from domain.catalogue.sites import SITES_FILE
 from domain.errors import BillingError, CatalogueConflict, InvalidConfiguration
 from domain.payments.top_up_limits import TOP_UP_LIMITS_FILE, load_limits

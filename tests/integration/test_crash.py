@@ -15,7 +15,7 @@ from sqlalchemy import text
 from db.embedded.server import EmbeddedServer, acquire, remove
 from db.engine import make_engine, make_sessions
 from db.migrate import migrate
-from domain.catalogue.loading import load_reference
+from domain.bootstrap import load_reference
 from domain.ledger import verify_ledger
 from tests.factories import SYSTEM, grant, make_account
 

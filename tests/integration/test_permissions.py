@@ -24,7 +24,7 @@ from domain.analytics.queries import analytics_choices
 from domain.audit import chain
 from domain.audit.queries import AuditFilter, audit_page
 from domain.billing_profiles import save_profile
-from domain.catalogue.loading import load_reference
+from domain.bootstrap import load_reference
 from domain.errors import BillingError, NotAuthorised, NotFound
 from domain.fraud_signals import reasons_of
 from domain.gateways.interface import RefundState, RefundUpdate

@@ -15,8 +15,8 @@ from sqlalchemy.exc import DBAPIError
 
 from db.models import AuditRecord, Site
 from domain.actors import MemberRole, StaffRole, user_actor
+from domain.bootstrap import load_reference
 from domain.catalogue.configuration import ConfigurationFile
-from domain.catalogue.loading import load_reference
 from domain.errors import (
     BillingError,
     Conflict,
