@@ -266,12 +266,9 @@ def _post(
     amount, carry = split_carry(exact, Decimal(account.carries.get(charge.service, 0)))
     # Before anything changes, so that the rest of a batch can be posted.
     check_micros(min(account.balance_micros, account.overdraft.remaining_micros) - amount)
-    if occurred_at < posting.now - account.usage_key_retention:
-        return _refuse(posting, account, charge, items, reason="too_old", amount_micros=amount)
-    if charge.refusable and account.status != "active":
-        return _refuse(
-            posting, account, charge, items, reason="account_frozen", amount_micros=amount
-        )
+    reason = _reason_to_refuse(posting, account, charge, occurred_at)
+    if reason is not None:
+        return _refuse(posting, account, charge, items, reason=reason, amount_micros=amount)
     captured, lines = _capture(posting, account, charge, amount)
     missing = amount + sum(line.amount_micros for line in lines)
     takes, shortfall = plan_burn(
@@ -319,6 +316,17 @@ def _post(
         charged_items=len(items),
         entry_sequence=sequence,
     )
+
+
+def _reason_to_refuse(
+    posting: Posting, account: AccountState, charge: Charge, occurred_at: datetime
+) -> str | None:
+    """Return why a charge is declined whatever credit there is, or None."""
+    if occurred_at < posting.now - account.usage_key_retention:
+        return "too_old"
+    if charge.refusable and account.status != "active":
+        return "account_frozen"
+    return None
 
 
 def _add_debt(

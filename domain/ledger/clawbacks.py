@@ -78,12 +78,7 @@ def claw_back_credit(
         account_id,
         idempotency_key,
         "claw_back_credit",
-        {
-            "kind": kind,
-            "grants": list(grant_numbers),
-            "amount": amount_micros,
-            "paid": paid_micros,
-        },
+        _request(kind, grant_numbers, amount_micros, paid_micros),
     )
     known = stored_response(session, write)
     if known is not None:
@@ -105,18 +100,17 @@ def claw_back_credit(
     )
     store_response(session, write, {"entry_sequence": sequence})
     posting.write()
-    audit.record(
-        session,
-        action=kind,
-        actor=actor,
-        account_id=account_id,
-        details={
-            "entry": sequence,
-            "grants": [part.grant.grant_number for part in parts],
-            "amount_micros": amount_micros,
-        },
-    )
+    taken = [part.grant.grant_number for part in parts]
+    details = {"entry": sequence, "grants": taken, "amount_micros": amount_micros}
+    audit.record(session, action=kind, actor=actor, account_id=account_id, details=details)
     return sequence
+
+
+def _request(
+    kind: str, grant_numbers: Sequence[int], amount_micros: int, paid_micros: int | None
+) -> dict[str, Any]:
+    grants = list(grant_numbers)
+    return {"kind": kind, "grants": grants, "amount": amount_micros, "paid": paid_micros}
 
 
 def credit_grant(session: Session, account: AccountState, grant_number: int) -> GrantState:

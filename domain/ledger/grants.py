@@ -151,15 +151,22 @@ def add_grant(
         account, grant, _grant_row(account, grant, terms=terms, tax=tax, sequence=sequence)
     )
     posted = PostedGrant(sequence, grant.grant_number)
+    _write_down(posting, write, terms, posted, actor)
+    posting.write(beside(posted))
+    return posted
+
+
+def _write_down(
+    posting: Posting, write: IdempotentRequest, terms: GrantTerms, posted: PostedGrant, actor: Actor
+) -> None:
+    """Have the posting keep its answer, and the audit log what was granted."""
     answer = asdict(posted)
     details = {**answer, "kind": terms.kind, "amount_micros": terms.amount_micros}
     posting.add_row("idempotency_keys", answer_row(write, answer))
     posting.add_row(
         "audit_log",
-        audit.row(action="add_grant", actor=actor, account_id=account_id, details=details),
+        audit.row(action="add_grant", actor=actor, account_id=write.account_id, details=details),
     )
-    posting.write(beside(posted))
-    return posted
 
 
 def _require_right_to_grant(actor: Actor, account_id: int, terms: GrantTerms) -> None:

@@ -95,12 +95,9 @@ def post_journal_entry(
     customer's account of another, and PeriodClosed.
     """
     require(actor, "post_finance_entries")
-    check_text(
-        site_code=site_code,
-        reference=reference,
-        lines=[line.ledger_code for line in lines],
-        idempotency_key=idempotency_key,
-    )
+    codes = [line.ledger_code for line in lines]
+    check_text(site_code=site_code, lines=codes, idempotency_key=idempotency_key)
+    check_text(reference=reference)
     _check(kind, reference, lines, occurred_at)
     zone = _zone(session, site_code, account_id)
     request = {
@@ -120,6 +117,7 @@ def post_journal_entry(
     now = clock.now(session)
     if occurred_at > now:
         raise InvalidInput("occurred_at", "in_future")
+    day = occurred_at.astimezone(zone).date()
     shared = {
         "posting_id": posting_id,
         "site_code": site_code,
@@ -128,18 +126,13 @@ def post_journal_entry(
         "reference": reference,
         "occurred_at": occurred_at,
         "posted_at": now,
-        "accounting_date": AccountingPeriods(session, now).accounting_date(
-            site_code, zone, occurred_at.astimezone(zone).date()
-        ),
+        "accounting_date": AccountingPeriods(session, now).accounting_date(site_code, zone, day),
         "actor": audit.actor_name(actor),
     }
     _insert(session, shared, lines)
+    details = {"posting": posting_id, "kind": kind, "reference": reference}
     audit.record(
-        session,
-        action="post_finance_entries",
-        actor=actor,
-        account_id=account_id,
-        details={"posting": posting_id, "kind": kind, "reference": reference},
+        session, action="post_finance_entries", actor=actor, account_id=account_id, details=details
     )
     return posting_id
 

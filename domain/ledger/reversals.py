@@ -71,7 +71,7 @@ def reverse_entry(
     amount_micros: int | None = None,
     only_unspent: bool = False,
 ) -> int:
-    """Reverse a charge or a credit, in whole or in part, and return the reversal's sequence.
+    """Reverse a charge or a credit, in whole or in part; return the reversal's sequence.
 
     `amount_micros` is positive; None takes all that is left. A charge gives back in the opposite
     order of its burning: debt first (debt that was written off stays so). What reaches an
@@ -84,17 +84,8 @@ def reverse_entry(
     require(actor, "reverse_entry", account_id)
     posting = Posting(session, [account_id], actor)
     account = posting.accounts[account_id]
-    write = IdempotentRequest(
-        account_id,
-        idempotency_key,
-        "reverse_entry",
-        {
-            "entry": entry_sequence,
-            "amount": amount_micros,
-            "reason": reason,
-            **({"only_unspent": True} if only_unspent else {}),
-        },
-    )
+    request = _request(entry_sequence, amount_micros, reason, only_unspent=only_unspent)
+    write = IdempotentRequest(account_id, idempotency_key, "reverse_entry", request)
     known = stored_response(session, write)
     if known is not None:
         return int(known["entry_sequence"])
@@ -106,13 +97,7 @@ def reverse_entry(
     amount = _checked_amount(
         session, account, original, left, amount_micros, only_unspent=only_unspent
     )
-    taken: dict[str, Any] = {}
-    if original.kind == "charge":
-        lines = _charge_lines(posting, account, left, amount)
-    else:
-        part = GrantPart(credit_grant(session, account, left[0].grant_number), amount)
-        lines = take_credit(posting, account, part, ("", "reversal"))
-        taken = taken_parameters(session, account_id, [part], None)
+    lines, taken = _reversing_lines(posting, account, left, amount, kind=original.kind)
     sequence = posting.post_entry(
         account,
         kind="reversal",
@@ -126,20 +111,29 @@ def reverse_entry(
     )
     relieved = settle_clawbacks(posting, account)
     gained = {line.grant_number for line in lines if line.amount_micros > 0}
-    for number in sorted(relieved | gained):
+    _expire_due(posting, account, relieved | gained)
+    store_response(session, write, {"entry_sequence": sequence})
+    posting.write()
+    details = {"entry": sequence, "reverses": entry_sequence, "reason": reason}
+    audit.record(
+        session, action="reverse_entry", actor=actor, account_id=account_id, details=details
+    )
+    return sequence
+
+
+def _request(
+    entry_sequence: int, amount_micros: int | None, reason: str, *, only_unspent: bool
+) -> dict[str, Any]:
+    request = {"entry": entry_sequence, "amount": amount_micros, "reason": reason}
+    return {**request, "only_unspent": True} if only_unspent else request
+
+
+def _expire_due(posting: Posting, account: AccountState, grant_numbers: set[int]) -> None:
+    """Expire again what credit has reached after its end."""
+    for number in sorted(grant_numbers):
         grant = account.grants[number]
         if is_expiry_due(grant, posting.now, account.expiry_grace):
             expire(posting, account, grant)
-    store_response(session, write, {"entry_sequence": sequence})
-    posting.write()
-    audit.record(
-        session,
-        action="reverse_entry",
-        actor=actor,
-        account_id=account_id,
-        details={"entry": sequence, "reverses": entry_sequence, "reason": reason},
-    )
-    return sequence
 
 
 def reversible_micros(
@@ -202,6 +196,23 @@ def _checked_amount(
     if not 0 < amount <= reversible:
         raise ReversalExceedsOriginal(amount, reversible)
     return amount
+
+
+def _reversing_lines(
+    posting: Posting,
+    account: AccountState,
+    left: Sequence[_Reversible],
+    amount: int,
+    *,
+    kind: str,
+) -> tuple[list[Line], dict[str, Any]]:
+    """Return the lines that reverse a charge or a credit, and what the entry says of them."""
+    if kind == "charge":
+        return _charge_lines(posting, account, left, amount), {}
+    grant = credit_grant(posting.session, account, left[0].grant_number)
+    part = GrantPart(grant, amount)
+    lines = take_credit(posting, account, part, ("", "reversal"))
+    return lines, taken_parameters(posting.session, account.account_id, [part], None)
 
 
 def _charge_lines(

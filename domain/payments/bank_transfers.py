@@ -11,7 +11,7 @@ import re
 import unicodedata
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import or_, select
@@ -140,10 +140,9 @@ def record_transfer(
     """Write a transfer down for somebody else to approve; return its id.
 
     The bank's reference is the key: the same again, with the same facts, answers the first id.
-    Raises InvalidInput, NotFound for an unknown account, Conflict("no_billing_profile"),
-    Conflict("line_is_taken") where another transfer has that reference; DutiesConflict for who set
-    a rate of the currency; and, unless it `is_confirmed`, TransferLooksRepeated where the account
-    has one of the same amount and day.
+    Raises InvalidInput, NotFound, Conflict("no_billing_profile") and, for a reference that another
+    transfer has, Conflict("line_is_taken"); DutiesConflict for who set a rate of the currency; and
+    TransferLooksRepeated, unless `is_confirmed`, for the same amount on the same day.
     """
     require(actor, "record_transfer", account_id)
     reference, remark = checked_reference(bank_reference), remark.strip()
@@ -155,11 +154,7 @@ def record_transfer(
         raise NotFound("account")
     _check_amount(amount, account.currency)
     now = clock.now(session)
-    today = now.astimezone(_zone_of(session, account)).date()
-    if received_on > today:
-        raise InvalidInput("received_on", "in_future")
-    if received_on < today - _RECORDED_WITHIN:
-        raise InvalidInput("received_on", "too_long_ago")
+    _check_day(received_on, now.astimezone(_zone_of(session, account)).date())
     if current_profile(session, actor=actor, account_id=account_id) is None:
         raise Conflict("no_billing_profile")
     row = BankTransfer(
@@ -186,12 +181,22 @@ def record_transfer(
     session.add(row)
     session.flush()
     details = {"transfer": row.id, "amount_micros": amount.micros}
-    if similar is not None:
-        details["confirmed_beside"] = similar.id
-    audit.record(
-        session, action="record_transfer", actor=actor, account_id=account_id, details=details
-    )
+    details |= {} if similar is None else {"confirmed_beside": similar.id}
+    _record(session, "record_transfer", row, actor, details)
     return row.id
+
+
+def _record(
+    session: Session, action: str, row: BankTransfer, actor: Actor, details: dict[str, Any]
+) -> None:
+    audit.record(session, action=action, actor=actor, account_id=row.account_id, details=details)
+
+
+def _check_day(received_on: date, today: date) -> None:
+    if received_on > today:
+        raise InvalidInput("received_on", "in_future")
+    if received_on < today - _RECORDED_WITHIN:
+        raise InvalidInput("received_on", "too_long_ago")
 
 
 def _zone_of(session: Session, account: Account) -> ZoneInfo:
@@ -285,13 +290,7 @@ def decide_transfer(
     payment_id = _credit(session, row, actor) if is_approved else None
     row.payment_id = payment_id
     record_decision(session, row, state, actor)
-    audit.record(
-        session,
-        action=f"{state}_transfer",
-        actor=actor,
-        account_id=row.account_id,
-        details={"transfer": row.id, "payment": payment_id},
-    )
+    _record(session, f"{state}_transfer", row, actor, {"transfer": row.id, "payment": payment_id})
     return payment_id
 
 

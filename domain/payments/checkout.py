@@ -27,6 +27,8 @@ from domain.permissions import require
 from domain.validation import check_text
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from sqlalchemy.orm import Session, sessionmaker
 
     from domain.actors import Actor
@@ -92,14 +94,52 @@ def start_payment(
     if profile is None:
         raise Conflict("no_billing_profile")
     check_amount(session, account.currency, credit)
-    pay = credit
-    if quote_id is not None:
-        pay = _quoted(session, account_id, credit, quote_id).pay
+    pay = _price(session, account_id, credit, quote_id)
     _check_method(account.currency, profile.profile.country, gateway, pay)
     _check_rate_limit(session, account_id)
-    now = clock.now(session)
-    payment = Payment(
+    payment = _new_payment(
+        gateway,
+        pay,
+        credit,
+        clock.now(session),
         account_id=account_id,
+        quote_id=quote_id,
+        profile_version=profile.version,
+        consent_version=consent_version,
+        language=language if language in _LANGUAGES else "en",
+        created_by=audit.actor_name(actor),
+        idempotency_key=idempotency_key,
+        request_hash=request_digest(request),
+    )
+    _write_down(session, payment, actor)
+    return StartedPayment(payment.id, payment.reference)
+
+
+def _price(session: Session, account_id: int, credit: Money, quote_id: int | None) -> Money:
+    """Return what the credit costs: as much, or what the quote says in another currency."""
+    return credit if quote_id is None else _quoted(session, account_id, credit, quote_id).pay
+
+
+def _write_down(session: Session, payment: Payment, actor: Actor) -> None:
+    """Write a payment down, with its first event and its line in the audit log."""
+    session.add(payment)
+    session.flush()
+    details = {"gateway": payment.gateway, "consent": payment.consent_version}
+    add_event(session, payment, "created", actor=actor, details=details)
+    audit.record(
+        session,
+        action="start_payment",
+        actor=actor,
+        account_id=payment.account_id,
+        details={"payment": payment.id, **details},
+    )
+
+
+def _new_payment(
+    gateway: Gateway, pay: Money, credit: Money, now: datetime, **values: object
+) -> Payment:
+    """Return a payment that begins now; `values` are its columns that only the caller knows."""
+    return Payment(
         reference=new_reference(),
         gateway=gateway.name,
         is_sandbox=gateway.is_sandbox,
@@ -108,29 +148,11 @@ def start_payment(
         pay_currency=pay.currency,
         credit_micros=credit.micros,
         credit_currency=credit.currency,
-        quote_id=quote_id,
-        profile_version=profile.version,
-        consent_version=consent_version,
-        language=language if language in _LANGUAGES else "en",
-        created_by=audit.actor_name(actor),
-        idempotency_key=idempotency_key,
-        request_hash=request_digest(request),
         created_at=now,
         expires_at=now + LIFETIME,
         next_check_at=now + LIFETIME,
+        **values,
     )
-    session.add(payment)
-    session.flush()
-    details = {"gateway": gateway.name, "consent": consent_version}
-    add_event(session, payment, "created", actor=actor, details=details)
-    audit.record(
-        session,
-        action="start_payment",
-        actor=actor,
-        account_id=account_id,
-        details={"payment": payment.id, **details},
-    )
-    return StartedPayment(payment.id, payment.reference)
 
 
 def new_reference() -> str:

@@ -30,9 +30,19 @@ def make_workbook(
     What went has a minus, so that a row adds up. Accounts are those with most use.
     """
     book = SmallWorkbook()
+    for title, headings, rows in _sheets(report, shares, choices):
+        columns = [_column(heading) for heading in headings]
+        book.add_table(title, columns=columns, rows=rows, heading=filters)
+    return book.content()
+
+
+def _sheets(
+    report: AnalyticsReport, shares: Sequence[AccountShares], choices: AnalyticsChoices
+) -> list[tuple[str, list[str], Iterable[list[Any]]]]:
+    """Return each sheet's title, headings and rows."""
     currency = _("Currency")
     flow = _flow_headings(report)
-    sheets: list[tuple[str, list[str], Iterable[list[Any]]]] = [
+    return [
         (_("Summary"), [currency, _("What"), *_amount_headings(_("Amount"))], _summary(report)),
         (
             _("By period"),
@@ -77,10 +87,6 @@ def make_workbook(
             _accounts(shares),
         ),
     ]  # fmt: skip
-    for title, headings, rows in sheets:
-        columns = [_column(heading) for heading in headings]
-        book.add_table(title, columns=columns, rows=rows, heading=filters)
-    return book.content()
 
 
 def _amount_headings(name: str) -> list[str]:
