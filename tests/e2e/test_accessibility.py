@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.e2e.conftest import DESKTOP, PHONE, settle
-from tests.e2e.test_billing_journey import OWNER, open_first_row
-from tests.e2e.test_top_up_journey import fill_profile
+from tests.e2e.conftest import DESKTOP, PHONE
+from tests.support.accessibility import axe_source, serious_violations
+from tests.support.journeys import OWNER, open_first_row
+from tests.support.top_up_journeys import fill_profile
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,26 +17,6 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 pytestmark = pytest.mark.browser
-
-SERIOUS = {"serious", "critical"}
-
-
-def axe_source() -> str:
-    package = importlib.util.find_spec("axe_playwright_python")
-    assert package is not None
-    assert package.origin is not None
-    return (Path(package.origin).parent / "axe.min.js").read_text(encoding="utf-8")
-
-
-def serious_violations(page: Page) -> dict[str, list[str]]:
-    settle(page)
-    page.evaluate(axe_source())
-    result: dict[str, Any] = page.evaluate("async () => await axe.run(document)")
-    return {
-        violation["id"]: [node["html"][:200] for node in violation["nodes"]]
-        for violation in result["violations"]
-        if violation["impact"] in SERIOUS
-    }
 
 
 @pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])

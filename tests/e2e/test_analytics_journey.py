@@ -11,7 +11,7 @@ from openpyxl import load_workbook
 from playwright.sync_api import expect
 
 from tests.e2e.conftest import choose, settle
-from tests.e2e.test_billing_journey import OWNER
+from tests.support.journeys import OWNER
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.e2e.conftest import DESKTOP, PHONE, settle
-from tests.e2e.test_accessibility import serious_violations
+from tests.support.accessibility import serious_violations
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,13 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 from playwright.sync_api import expect
-from sqlalchemy import select
 
-from db.models import AccountMember, User
-from domain.actors import system_actor
-from domain.billing_profiles import BillingProfile, ProfileKind, save_profile
 from tests.e2e.conftest import PHONE, open_popover
-from tests.e2e.test_accessibility import serious_violations
+from tests.support.accessibility import serious_violations
+from tests.support.journey_accounts import account_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,28 +22,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.browser
 
 PDF = b"%PDF-1.4\n1 0 obj <</Type /Catalog>> endobj\ntrailer <</Root 1 0 R>>\n%%EOF\n"
-
-
-def account_of(sessions: sessionmaker[Session], email: str) -> int:
-    """Return the owner's account, with billing information."""
-    with sessions.begin() as session:
-        account = session.scalars(
-            select(AccountMember.account_id)
-            .join(User, User.id == AccountMember.user_id)
-            .where(User.email == email)
-        ).one()
-        save_profile(
-            session,
-            account_id=account,
-            profile=BillingProfile(
-                ProfileKind.PERSONAL, "Lan Tran", email, "1 Sample Street", "VN"
-            ),
-            currency=None,
-            expected_version=0,
-            actor=system_actor("tests"),
-            idempotency_key="profile",
-        )
-    return account
 
 
 @pytest.mark.timeout(300)

@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import Error, expect
 
 from tests.e2e.conftest import DESKTOP, PHONE, choose, settle
+from tests.support.journeys import OWNER, open_first_row
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,16 +18,6 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 pytestmark = pytest.mark.browser
-
-OWNER = "owner@demo.example"
-
-
-def open_first_row(page: Page) -> None:
-    """Click into the first row; the table is drawn on a canvas, once for each width of screen."""
-    settle(page)
-    table = page.get_by_test_id("stDataFrame").locator("visible=true").first
-    table.evaluate("table => table.scrollIntoView({block: 'start'})")
-    table.click(position={"x": 18, "y": 52})
 
 
 @pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])

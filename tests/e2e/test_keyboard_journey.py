@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 
 from portal import demo
 from tests.e2e.conftest import DESKTOP, settle
-from tests.e2e.test_billing_journey import OWNER
+from tests.support.journeys import OWNER
 
 if TYPE_CHECKING:
     from collections.abc import Callable

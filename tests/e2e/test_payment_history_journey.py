@@ -9,8 +9,8 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.e2e.conftest import DESKTOP, PHONE
-from tests.e2e.test_billing_journey import open_first_row
-from tests.e2e.test_top_up_journey import leave_for_vnpay
+from tests.support.journeys import open_first_row
+from tests.support.top_up_journeys import leave_for_vnpay
 
 if TYPE_CHECKING:
     from collections.abc import Callable

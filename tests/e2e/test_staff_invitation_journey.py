@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.e2e.conftest import DESKTOP, PHONE, open_popover, settle
-from tests.e2e.test_accessibility import axe_source, serious_violations
+from tests.support.accessibility import axe_source, serious_violations
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,7 +12,7 @@ from playwright.sync_api import expect
 from domain import identity
 from domain.actors import StaffRole, system_actor
 from tests.e2e.conftest import DESKTOP, PHONE, open_popover, settle
-from tests.e2e.test_accessibility import serious_violations
+from tests.support.accessibility import serious_violations
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,8 +8,8 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.e2e.conftest import PHONE, open_popover, reference_in, settle
-from tests.e2e.test_accessibility import serious_violations
-from tests.e2e.test_top_up_journey import leave_for_vnpay
+from tests.support.accessibility import serious_violations
+from tests.support.top_up_journeys import leave_for_vnpay
 
 if TYPE_CHECKING:
     from collections.abc import Callable

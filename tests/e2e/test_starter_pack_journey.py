@@ -20,8 +20,8 @@ from domain.vouchers import (
     request_campaign,
 )
 from tests.e2e.conftest import DESKTOP, PHONE, settle
-from tests.e2e.test_accessibility import serious_violations
-from tests.e2e.test_top_up_journey import go_to_review
+from tests.support.accessibility import serious_violations
+from tests.support.top_up_journeys import go_to_review
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -13,8 +13,8 @@ from db.models import Payment
 from domain.payments.polling import CHECK_FAILED
 from domain.payments.records import count_events
 from tests.e2e.conftest import DESKTOP, PHONE, reference_in
-from tests.e2e.test_billing_journey import open_first_row
-from tests.e2e.test_top_up_journey import fill_profile, go_to_review, leave_for_vnpay
+from tests.support.journeys import open_first_row
+from tests.support.top_up_journeys import fill_profile, go_to_review, leave_for_vnpay
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 from sqlalchemy import text
 
 from tests.e2e.conftest import reference_in
-from tests.e2e.test_top_up_journey import go_to_review, leave_for_vnpay
+from tests.support.top_up_journeys import go_to_review, leave_for_vnpay
 
 if TYPE_CHECKING:
     from collections.abc import Callable

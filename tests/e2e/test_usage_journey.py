@@ -9,8 +9,8 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.e2e.conftest import DESKTOP, PHONE, choose, settle
-from tests.e2e.test_accessibility import serious_violations
-from tests.e2e.test_billing_journey import OWNER
+from tests.support.accessibility import serious_violations
+from tests.support.journeys import OWNER
 
 if TYPE_CHECKING:
     from collections.abc import Callable

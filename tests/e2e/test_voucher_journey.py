@@ -21,8 +21,8 @@ from domain.vouchers import (
 )
 from portal import demo
 from tests.e2e.conftest import DESKTOP, PHONE, settle
-from tests.e2e.test_accessibility import serious_violations
-from tests.e2e.test_bank_transfer_journey import account_of
+from tests.support.accessibility import serious_violations
+from tests.support.journey_accounts import account_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -25,8 +25,8 @@ from domain.vouchers import (
 )
 from portal.ui.formats import MINUS
 from tests.e2e.conftest import DESKTOP, settle
-from tests.e2e.test_bank_transfer_journey import account_of
 from tests.factories import SYSTEM, charge, grant, next_key
+from tests.support.journey_accounts import account_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,7 +11,7 @@ from domain.actors import StaffRole, user_actor
 from domain.errors import NotAuthorised
 from domain.support.account_search import FOUND_LIMIT, find_accounts
 from tests.factories import make_account
-from tests.integration.test_vouchers import a_code, customer, redeem
+from tests.support.campaigns import a_code, customer, redeem
 from tests.support.owner import as_owner
 
 if TYPE_CHECKING:

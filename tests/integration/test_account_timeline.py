@@ -24,8 +24,8 @@ from domain.support import (
 from domain.support.account_timeline import account_timeline
 from tests.factories import UNIT, charge, grant, make_account
 from tests.gateways import GATEWAYS, ScriptedGateway, begin, dong, paid, payer
-from tests.integration.test_support import agent, checker, make_person
-from tests.integration.test_vouchers import campaign, customer
+from tests.support.campaigns import campaign, customer
+from tests.support.staff_actions import agent, checker, make_person
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker

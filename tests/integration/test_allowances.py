@@ -27,10 +27,10 @@ from domain.support import (
 )
 from tests.factories import SYSTEM, UNIT, make_account
 from tests.gateways import dong
-from tests.integration.test_refund_limits import LIMIT as REFUND_LIMIT
-from tests.integration.test_refund_limits import PAID, maker, pay, refund
-from tests.integration.test_support import LIMIT, agent, checker, do, goodwill, make_person
-from tests.integration.test_vouchers import dollars
+from tests.support.campaigns import dollars
+from tests.support.refunds import LIMIT as REFUND_LIMIT
+from tests.support.refunds import PAID, maker, pay, refund
+from tests.support.staff_actions import LIMIT, agent, checker, do, goodwill, make_person
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

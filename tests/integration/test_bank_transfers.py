@@ -26,7 +26,6 @@ from domain.payments.bank_transfers import (
     decide_transfer,
     evidence_of,
     list_transfers,
-    record_transfer,
 )
 from portal.runtime import database
 from tests.factories import SYSTEM, make_account
@@ -34,6 +33,7 @@ from tests.gateways import dong, payer
 from tests.support.at_once import AtOnce
 from tests.support.owner import as_owner
 from tests.support.people import register
+from tests.support.transfers import AMOUNT, CHECKER, MAKER, SLIP, record
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker
@@ -41,25 +41,8 @@ if TYPE_CHECKING:
     from domain.actors import Actor
     from tests.conftest import TestClock
 
-MAKER = user_actor(900, staff_role=StaffRole.FINANCE)
-CHECKER = user_actor(901, staff_role=StaffRole.FINANCE)
 ADMIN = user_actor(902, staff_role=StaffRole.ADMIN)
 ANOTHER = user_actor(905, staff_role=StaffRole.FINANCE)
-SLIP = Evidence("slip.pdf", b"%PDF-1.7 a slip of 2026")
-AMOUNT = dong(20_000_000)
-
-
-def record(session: Session, account: int, **changes: Any) -> int:
-    given: dict[str, Any] = {
-        "account_id": account,
-        "amount": AMOUNT,
-        "bank_reference": "FT26329 0001",
-        "received_on": date(2026, 1, 15),
-        "evidence": SLIP,
-        "remark": "Invoice 7",
-        "actor": MAKER,
-    }
-    return record_transfer(session, **(given | changes))
 
 
 def fault(session: Session, account: int, **changes: Any) -> tuple[str, str]:

@@ -26,7 +26,7 @@ from domain.identity import create_user
 from portal.runtime import database, metrics
 from portal.ui.labels import errors as error_labels
 from tests.factories import SYSTEM, make_account
-from tests.integration.test_database import end_connections
+from tests.support.connections import end_connections
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

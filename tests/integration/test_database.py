@@ -28,6 +28,7 @@ from portal import startup
 from portal.runtime import database
 from portal.runtime.settings import load_settings
 from portal.ui.labels import errors as error_labels
+from tests.support.connections import end_connections, one
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -219,22 +220,6 @@ def test_starting_brings_the_database_up_to_date_and_stopping_lets_go(database_u
 
 
 # ── Connections that are lost in the pool ──────────────────────────────────────────────────────
-def end_connections(sessions: sessionmaker[Session]) -> None:
-    """End every connection but the one that says so, as a restarted server does."""
-    with sessions() as session:
-        session.execute(text("RESET ROLE"))
-        # The database's own workers are nobody's connections, and not ours to end.
-        others = (
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-            " WHERE backend_type = 'client backend'"
-            " AND datname = current_database() AND pid <> pg_backend_pid()"
-        )
-        session.execute(text(others))
-
-
-def one(session: Session) -> int:
-    found: int = session.execute(text("SELECT 1")).scalar_one()
-    return found
 
 
 ASKS = pytest.mark.parametrize(

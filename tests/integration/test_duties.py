@@ -26,7 +26,7 @@ from domain.payments.exchange_duties import (
 from domain.payments.exchange_rates import decide_rate, load_rate, request_rate
 from domain.vouchers import decide_campaign, find_campaign, request_campaign
 from tests.gateways import dong, payer
-from tests.integration.test_vouchers import terms
+from tests.support.campaigns import terms
 
 if TYPE_CHECKING:
     from collections.abc import Callable

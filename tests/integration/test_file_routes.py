@@ -22,7 +22,7 @@ from portal.runtime import cookies, database
 from portal.runtime.settings import settings
 from tests.factories import charge, grant, make_account
 from tests.gateways import dong, payer
-from tests.integration.test_vouchers import a_code
+from tests.support.campaigns import a_code
 
 if TYPE_CHECKING:
     from collections.abc import Callable

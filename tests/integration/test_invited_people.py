@@ -29,8 +29,8 @@ from domain.identity.guesses import prove_password
 from domain.identity.users import lock_person, set_password
 from domain.staff import InvitationState
 from tests.factories import SYSTEM, make_account, next_key
-from tests.integration.test_support import make_person
 from tests.support.keys import KNOWS_KEYS, parameters_of
+from tests.support.staff_actions import make_person
 
 if TYPE_CHECKING:
     from collections.abc import Callable

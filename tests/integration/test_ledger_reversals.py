@@ -17,6 +17,7 @@ from domain.errors import (
     ReversalExceedsOriginal,
 )
 from tests.factories import SYSTEM, UNIT, charge, grant, make_account, next_key
+from tests.support.grants import remaining
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -28,15 +29,6 @@ if TYPE_CHECKING:
 def account(session: Session, clock: TestClock) -> int:
     session.info["clock"] = clock
     return make_account(session)
-
-
-def remaining(session: Session, account_id: int) -> dict[int, float]:
-    """What remains of each grant (0: the overdraft), in currency units."""
-    rows = session.execute(
-        text("SELECT grant_number, remaining_micros FROM grant_balances WHERE account_id = :id"),
-        {"id": account_id},
-    )
-    return {number: left / UNIT for number, left in rows}
 
 
 def kinds(session: Session, account_id: int) -> list[str]:

@@ -37,9 +37,9 @@ from domain.payments.reviews import count_waiting
 from portal.runtime import database
 from tests.factories import next_key
 from tests.gateways import GATEWAYS, ScriptedGateway, away, begin, dong, paid, payer
-from tests.integration.test_refunds_and_disputes import CREDIT, FINANCE, Paid, payment
 from tests.support.at_once import AtOnce
 from tests.support.owner import as_owner
+from tests.support.paid_payments import CREDIT, FINANCE, Paid, payment
 from tests.support.people import register
 
 if TYPE_CHECKING:

@@ -47,9 +47,9 @@ from domain.support.account_timeline import account_timeline
 from domain.support.queries import list_requests
 from tests.factories import UNIT, charge, grant, next_key
 from tests.gateways import GATEWAYS, ScriptedGateway, begin, dong, paid, payer
-from tests.integration.test_authorisation import PROFILE, add_people, call, people
-from tests.integration.test_vouchers import terms
+from tests.support.campaigns import terms
 from tests.support.keys import SECRET
+from tests.support.roles import PROFILE, add_people, call, people
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,8 +15,8 @@ from domain.ledger import posting
 from domain.ledger.periods import period_lock_name
 from domain.ledger.posting import Posting
 from tests.factories import SYSTEM, UNIT, charge, grant, make_account
-from tests.integration.test_ledger_reversals import remaining
-from tests.integration.test_summaries import wait_for_a_lock
+from tests.support.grants import remaining
+from tests.support.locks import wait_for_a_lock
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from sqlalchemy import select, text
@@ -13,7 +13,6 @@ from domain.actors import MemberRole, StaffRole, user_actor
 from domain.clock import CLOCK
 from domain.errors import Conflict, NotAuthorised, NotFound, ReversalExceedsOriginal
 from domain.ledger.balances import account_summary
-from domain.payments.gateway_updates import apply_updates
 from domain.support import (
     CompletedAction,
     PendingApproval,
@@ -26,55 +25,16 @@ from domain.support import (
 )
 from domain.support.queries import list_requests
 from tests.factories import SYSTEM, UNIT, charge, next_key
-from tests.gateways import GATEWAYS, ScriptedGateway, begin, dong, paid, payer
-from tests.integration.test_support import agent, checker, make_person
+from tests.gateways import dong
+from tests.support.refunds import PAID, pay, refund
+from tests.support.staff_actions import agent, checker, make_person
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from sqlalchemy.orm import Session
 
     from domain.actors import Actor
-    from domain.money import Money
 
 __all__ = ["agent", "checker", "make_person"]
-
-PAID = dong(500_000)
-LIMIT = dong(600_000)
-
-
-@pytest.fixture
-def maker(session: Session, make_person: Callable[[StaffRole], Actor]) -> Actor:
-    session.execute(
-        text(
-            "UPDATE action_limits SET daily_micros = :micros"
-            " WHERE action = 'refund_payment' AND currency = 'VND'"
-        ),
-        {"micros": LIMIT.micros},
-    )
-    return make_person(StaffRole.FINANCE)
-
-
-def pay(session: Session) -> Payment:
-    account, owner = payer(session)
-    gateway = ScriptedGateway()
-    started = begin(session, gateway, account, owner, PAID)
-    update = paid(started.reference, PAID, number=next_key("money"))
-    apply_updates(session, gateway=gateway, updates=(update,), actor=GATEWAYS)
-    return session.get_one(Payment, started.payment_id)
-
-
-def refund(
-    session: Session, payment: Payment, actor: Actor, amount: Money = PAID, key: str = ""
-) -> Any:
-    return perform_or_request(
-        session,
-        account_id=payment.account_id,
-        action=RefundPayment(payment.id, amount.micros, amount.currency),
-        reason="Paid by mistake",
-        actor=actor,
-        idempotency_key=key or next_key("refund"),
-    )
 
 
 def balance(session: Session, payment: Payment) -> int:

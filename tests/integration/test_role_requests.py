@@ -46,9 +46,9 @@ from domain.staff.person_notice import TEMPLATE as OWN_TEMPLATE
 from domain.support.queries import waiting_counts
 from portal.runtime import mail
 from tests.factories import SYSTEM, make_account
-from tests.integration.test_support import make_person
 from tests.support.keys import parameters_of
 from tests.support.people import join_before
+from tests.support.staff_actions import make_person
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -31,11 +31,11 @@ from domain.security.digests import DIGEST_KEY, digest_key
 from domain.vouchers import redeem_code_unlimited
 from tests.factories import SYSTEM, make_account, next_key
 from tests.gateways import GATEWAYS, ScriptedGateway, begin, dong, paid, payer
-from tests.integration.test_starter_pack import STRIPE, TOP_UP
-from tests.integration.test_starter_pack import pack as starter_pack
-from tests.integration.test_vouchers import campaign, codes
+from tests.support.campaigns import campaign, codes
 from tests.support.keys import KNOWS_VAULT
 from tests.support.owner import as_owner
+from tests.support.starter_packs import STRIPE, TOP_UP
+from tests.support.starter_packs import pack as starter_pack
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine

@@ -33,8 +33,8 @@ from domain.staff import (
 )
 from domain.staff.access_review import PAIRS
 from tests.factories import SYSTEM, make_account
-from tests.integration.test_support import make_person
 from tests.support.people import join_before
+from tests.support.staff_actions import make_person
 
 if TYPE_CHECKING:
     from collections.abc import Callable

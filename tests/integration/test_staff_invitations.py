@@ -48,8 +48,8 @@ from domain.staff import (
     withdraw_staff_invitation,
 )
 from tests.factories import SYSTEM, make_account, next_key
-from tests.integration.test_support import make_person
 from tests.support.keys import KNOWS_KEYS, parameters_of
+from tests.support.staff_actions import make_person
 
 if TYPE_CHECKING:
     from collections.abc import Callable

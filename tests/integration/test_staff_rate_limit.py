@@ -35,8 +35,8 @@ from domain.staff import (
 )
 from domain.staff.rate_limit import COUNTED_ACTIONS, MAX_CHANGES, check_rate_limit
 from tests.factories import SYSTEM
-from tests.integration.test_support import make_person
 from tests.support.keys import KNOWS_KEYS, parameters_of
+from tests.support.staff_actions import make_person
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -16,7 +16,6 @@ from sqlalchemy import select, text
 from db.engine import make_sessions
 from db.models import CampaignAmount, Payment, PaymentEvent, VoucherRedemption
 from domain import ledger
-from domain.actors import StaffRole, user_actor
 from domain.errors import InvalidInput
 from domain.gateways.interface import Instrument, PaymentUpdate, RefundState, RefundUpdate, Snapshot
 from domain.history.pages import history_page
@@ -43,8 +42,9 @@ from domain.vouchers import (
 from domain.vouchers.queries import account_vouchers
 from tests.factories import SYSTEM, charge, grant, make_site, next_key
 from tests.gateways import GATEWAYS, ScriptedGateway, away, begin, paid, payer
-from tests.integration.test_bank_transfers import CHECKER, record
 from tests.support.keys import KNOWS_VAULT
+from tests.support.starter_packs import ANOTHER, FINANCE, PACK, SPLIT, STRIPE, TOP_UP, pack, yen
+from tests.support.transfers import CHECKER, record
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,48 +52,13 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session, sessionmaker
 
-FINANCE = user_actor(901, staff_role=StaffRole.FINANCE)
-ANOTHER = user_actor(902, staff_role=StaffRole.FINANCE)
 SECRET = b"the secret key of these tests"
 CARD, OTHER_CARD = Instrument("fpA", "card …4242"), Instrument("fpB", "card …4444")
-STRIPE = ScriptedGateway(name="stripe")
-
-
-def yen(amount: int) -> Money:
-    return Money.from_minor_units(amount, "JPY")
-
-
-TOP_UP, PACK = yen(3_000), yen(10_000)
-SPLIT = (
-    GrantTemplate(yen(1_000), ("gpu-container",)),
-    GrantTemplate(yen(1_000), ("gpu-vm",)),
-    GrantTemplate(yen(1_000), ("ai-notebook",)),
-    GrantTemplate(yen(7_000)),
-)
 
 
 @pytest.fixture
 def sessions(engine: Engine) -> sessionmaker[Session]:
     return make_sessions(engine, {**KNOWS_VAULT, DIGEST_KEY: digest_key(SECRET)})
-
-
-def pack(session: Session, *, budget: int = 1_000_000, minimum: int = 3_000, **changes: Any) -> int:
-    """Return a campaign of a starter pack that was approved."""
-    now = datetime.now(UTC)
-    usual = CampaignTerms(
-        name=next_key("Starter"),
-        description="Starter pack",
-        offers=(CurrencyTerms(SPLIT, yen(budget), yen(minimum)),),
-        redeem_from=now - timedelta(days=1),
-        redeem_until=now + timedelta(days=30),
-        validity_days=30,
-        trigger="first_top_up",
-    )
-    campaign_id = request_campaign(
-        session, terms=replace(usual, **changes), actor=FINANCE, idempotency_key=next_key()
-    )
-    decide_campaign(session, campaign_id=campaign_id, is_approved=True, actor=ANOTHER)
-    return campaign_id
 
 
 def begun(session: Session, amount: Money = TOP_UP) -> tuple[int, str]:

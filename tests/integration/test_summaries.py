@@ -12,6 +12,7 @@ from domain import ledger
 from domain.accounts import open_account
 from domain.jobs import standard_jobs
 from tests.factories import SYSTEM, UNIT, charge, grant, make_account, make_charge
+from tests.support.locks import wait_for_a_lock
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker
@@ -130,14 +131,6 @@ def test_two_at_once_lose_and_double_nothing(sessions: sessionmaker[Session]) ->
         assert sums(session) == expected
         assert session.execute(QUEUED).scalar_one() == 0
         assert ledger.verify_ledger(session, actor=SYSTEM) == []
-
-
-def wait_for_a_lock(sessions: sessionmaker[Session]) -> None:
-    """Return once somebody waits for another's transaction; the test's own limit ends the wait."""
-    waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
-    with sessions() as session:
-        while not session.execute(waiting).scalar_one():
-            session.rollback()
 
 
 def test_a_change_that_commits_late_is_folded_by_the_next_run(

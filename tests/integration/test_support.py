@@ -24,7 +24,6 @@ from domain.errors import (
     ReversalExceedsOriginal,
     VoucherRefused,
 )
-from domain.identity import create_user
 from domain.identity.queries import names_of
 from domain.ledger.balances import account_overview, account_summary
 from domain.ledger.verify import verify_ledger
@@ -45,7 +44,8 @@ from domain.support import (
 from domain.support.queries import acts_of_entry, list_requests, waiting_counts
 from domain.vouchers import CurrencyTerms, GrantTemplate, redeem_code_unlimited
 from tests.factories import SYSTEM, UNIT, charge, grant, make_account, next_key
-from tests.integration.test_vouchers import campaign, codes, customer, dollars, offer
+from tests.support.campaigns import campaign, codes, customer, dollars, offer
+from tests.support.staff_actions import LIMIT, do, goodwill
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,7 +53,6 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker
 
     from domain.actors import Actor
-    from domain.support import StaffAction
 
 YEN = (
     CurrencyTerms(
@@ -61,51 +60,6 @@ YEN = (
         Money.from_minor_units(50_000, "JPY"),
     ),
 )
-LIMIT = 50
-"""What the limit of goodwill is for support in dollars: twice the least top-up."""
-
-
-@pytest.fixture
-def make_person(session: Session) -> Callable[[StaffRole], Actor]:
-    """Return a function that hires somebody."""
-
-    def make(role: StaffRole) -> Actor:
-        user_id = create_user(
-            session,
-            email=f"{next_key(role.value)}@example.com",
-            display_name=f"{role.value.title()} Person",
-            password="a long word of these tests",
-            staff_role=role,
-            actor=SYSTEM,
-        )
-        return user_actor(user_id, staff_role=role)
-
-    return make
-
-
-@pytest.fixture
-def agent(make_person: Callable[[StaffRole], Actor]) -> Actor:
-    return make_person(StaffRole.SUPPORT)
-
-
-@pytest.fixture
-def checker(make_person: Callable[[StaffRole], Actor]) -> Actor:
-    return make_person(StaffRole.FINANCE)
-
-
-def goodwill(amount: int) -> GiveGoodwill:
-    return GiveGoodwill(amount * UNIT, days=30)
-
-
-def do(session: Session, account: int, wish: StaffAction, actor: Actor, key: str = "") -> Any:
-    return perform_or_request(
-        session,
-        account_id=account,
-        action=wish,
-        reason="Slow answers in March",
-        actor=actor,
-        idempotency_key=key or next_key("act"),
-    )
 
 
 def balance(session: Session, account: int) -> int:

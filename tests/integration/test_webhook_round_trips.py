@@ -10,8 +10,8 @@ from domain.gateways.interface import Outcome
 from domain.payments import handle_webhook
 from portal.runtime import database
 from tests.gateways import begin, dong, payer
-from tests.integration.test_payments import VAULT, ipn, vnpay
 from tests.round_trips import RoundTrips
+from tests.support.begun_payments import VAULT, ipn, vnpay
 from tests.support.keys import TEST_VAULT
 
 if TYPE_CHECKING:

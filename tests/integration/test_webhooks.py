@@ -36,7 +36,7 @@ from domain.security.payload_encryption import Vault
 from portal.routes import payments as routes
 from portal.runtime import database
 from tests.gateways import ScriptedGateway, paid
-from tests.integration.test_payments import CREDIT, VAULT, Begun, begun, ipn, take, vnpay
+from tests.support.begun_payments import CREDIT, VAULT, Begun, begun, ipn, take, vnpay
 from tests.support.keys import TEST_VAULT
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ from domain.vouchers import (
 )
 from portal.runtime import database
 from portal.views.campaigns import codes as files
-from tests.integration.test_vouchers import ANOTHER, FINANCE, campaign, codes, customer, terms
+from tests.support.campaigns import ANOTHER, FINANCE, campaign, codes, customer, terms
 from tests.support.owner import as_owner
 from tests.support.people import register
 from tests.support.uploads import hand_in

@@ -11,7 +11,7 @@ import pytest
 from domain.actors import MemberRole, user_actor
 from domain.payments.gateway_updates import apply_updates
 from tests.gateways import GATEWAYS, ScriptedGateway, begin, dong, paid, payer
-from tests.pages.test_query_counts import MOST, statements_of_a_run
+from tests.support.query_counts import MOST, statements_of_a_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable

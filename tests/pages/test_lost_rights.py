@@ -13,8 +13,8 @@ from domain.vouchers import issue_code, lock_campaign
 from portal.runtime.settings import settings
 from portal.shell import page_context
 from tests.factories import SYSTEM
-from tests.integration.test_vouchers import FINANCE, campaign
-from tests.pages.test_vouchers import account_with_profile
+from tests.support.campaigns import FINANCE, campaign
+from tests.support.profiles import account_with_profile
 
 if TYPE_CHECKING:
     from collections.abc import Callable

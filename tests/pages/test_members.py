@@ -12,8 +12,8 @@ from db.models import AccountInvitation
 from domain.actors import MemberRole, user_actor
 from domain.identity import create_user
 from tests.factories import SYSTEM, make_account
-from tests.pages.test_staff import facts, field, labels, press, shown, texts
 from tests.support.people import join_before, register
+from tests.support.staff_pages import facts, field, labels, press, shown, texts
 
 if TYPE_CHECKING:
     from collections.abc import Callable

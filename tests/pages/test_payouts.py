@@ -15,8 +15,8 @@ from domain.payments.bank_transfers import decide_transfer
 from domain.support import CompletedAction
 from tests.factories import SYSTEM, UNIT
 from tests.gateways import dong, payer
-from tests.integration.test_bank_transfers import record
-from tests.integration.test_refund_limits import refund
+from tests.support.refunds import refund
+from tests.support.transfers import record
 
 if TYPE_CHECKING:
     from collections.abc import Callable

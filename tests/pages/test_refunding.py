@@ -16,7 +16,7 @@ from domain.support import PendingApproval
 from portal.ui import send_refund
 from tests.factories import UNIT, charge
 from tests.gateways import GATEWAYS, ScriptedGateway, dong
-from tests.integration.test_refund_limits import PAID, pay, refund
+from tests.support.refunds import PAID, pay, refund
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -23,12 +23,21 @@ from domain.staff import (
 )
 from portal.views.staff import review
 from tests.factories import SYSTEM, make_account
-from tests.integration.test_support import make_person
 from tests.support.owner import as_owner
 from tests.support.people import join_before
+from tests.support.staff_actions import make_person
+from tests.support.staff_pages import (
+    email_of,
+    facts,
+    field,
+    labels,
+    press,
+    shown,
+    texts,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from sqlalchemy.orm import Session
     from streamlit.testing.v1 import AppTest
@@ -41,41 +50,6 @@ TITLES_ROW = 5
 
 
 __all__ = ["make_person"]
-
-
-@pytest.fixture
-def admin(session: Session, make_person: Callable[[StaffRole], Actor]) -> Actor:
-    """The person who looks: number 1."""
-    found = make_person(StaffRole.ADMIN)
-    session.commit()
-    assert found.user_id == 1
-    return found
-
-
-@pytest.fixture
-def page(staff_page: Callable[..., AppTest]) -> Callable[..., AppTest]:
-    def shown(role: StaffRole = StaffRole.ADMIN, **query: str) -> AppTest:
-        return staff_page("staff", role, **query)
-
-    return shown
-
-
-def texts(elements: Any) -> list[str]:
-    """Return the words, without what keeps an address from becoming a link."""
-    return [element.value.replace("\\", "").replace(":color[]{}", "") for element in elements]
-
-
-def field(app: AppTest, name: str) -> Any:
-    """Return the field of a form, whose key is another one each time that it was emptied."""
-    (found,) = [each for each in app.text_input if (each.key or "").startswith(f"{name}-")]
-    return found
-
-
-def press(app: AppTest, label: str) -> AppTest:
-    (button,) = [each for each in app.button if each.label == label]
-    button.click().run()
-    assert not app.exception
-    return app
 
 
 def test_alone_one_is_told_to_find_a_second(page: Callable[..., AppTest], admin: Actor) -> None:
@@ -284,10 +258,6 @@ def choose(app: AppTest, person: Actor) -> AppTest:
     return app
 
 
-def email_of(session: Session, person: Actor) -> str:
-    return session.scalars(select(User.email).where(User.id == person.user_id)).one()
-
-
 def role_of(session: Session, person: Actor) -> str | None:
     session.rollback()
     return session.scalars(select(User.staff_role).where(User.id == person.user_id)).one()
@@ -302,32 +272,10 @@ def request(session: Session, person: Actor, role: StaffRole | None, by: Actor) 
     return found
 
 
-def labels(app: AppTest) -> set[str]:
-    return {each.label for each in app.button}
-
-
 def table(app: AppTest, column: str) -> Any:
     """Return the table that has a column."""
     (found,) = [each.value for each in app.dataframe if column in each.value]
     return found
-
-
-def facts(app: AppTest) -> str:
-    return " ".join(element.proto.body for element in app.get("html"))
-
-
-def shown(app: AppTest) -> list[str]:
-    """Return the words and the labels of a page, in the order in which they stand."""
-
-    def walk(block: Any) -> Iterator[str]:
-        for child in block.children.values():
-            if hasattr(child, "children"):
-                yield from walk(child)
-            else:
-                text_of = getattr(child, "label", None) or getattr(child, "value", "")
-                yield str(text_of).replace("\\", "").replace(":color[]{}", "")
-
-    return list(walk(app.main))
 
 
 def test_outcome_stands_beside_what_was_pressed(

@@ -17,8 +17,8 @@ from domain.staff import (
     withdraw_staff_invitation,
 )
 from portal.runtime.settings import settings
-from tests.integration.test_support import make_person
-from tests.pages.test_staff import admin, email_of, facts, field, labels, page, press, texts
+from tests.support.staff_actions import make_person
+from tests.support.staff_pages import admin, email_of, facts, field, labels, page, press, texts
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,8 +11,8 @@ from db.models import User
 from domain.actors import StaffRole
 from domain.staff import change_staff_role
 from domain.staff.rate_limit import MAX_CHANGES
-from tests.integration.test_support import make_person
-from tests.pages.test_staff import field, press, texts
+from tests.support.staff_actions import make_person
+from tests.support.staff_pages import field, press, texts
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -17,9 +17,9 @@ from domain.ledger.balances import account_summary
 from domain.payments.gateway_updates import apply_updates
 from tests.factories import SYSTEM, UNIT, charge, grant, make_account
 from tests.gateways import GATEWAYS, ScriptedGateway, begin, dong, paid, payer
-from tests.integration.test_support import agent, checker, do, goodwill, make_person
-from tests.integration.test_vouchers import campaign, codes, customer, offer
-from tests.pages.test_staff import shown
+from tests.support.campaigns import campaign, codes, customer, offer
+from tests.support.staff_actions import agent, checker, do, goodwill, make_person
+from tests.support.staff_pages import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable

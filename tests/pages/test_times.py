@@ -16,8 +16,8 @@ from domain.payments.bank_transfers import decide_transfer
 from portal.runtime.settings import settings
 from tests.factories import SYSTEM, charge, next_key
 from tests.gateways import ScriptedGateway, begin, dong, payer
-from tests.integration.test_bank_transfers import CHECKER, record
 from tests.pages.conftest import FURTHEST_EAST, FURTHEST_WEST
+from tests.support.transfers import CHECKER, record
 
 if TYPE_CHECKING:
     from collections.abc import Callable

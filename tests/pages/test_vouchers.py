@@ -10,11 +10,11 @@ import pytest
 from sqlalchemy import text
 
 from domain.actors import MemberRole, StaffRole, user_actor
-from domain.billing_profiles import BillingProfile, ProfileKind, save_profile
 from domain.vouchers import issue_code, lock_campaign, revoke_codes
 from portal.shell import page_context
-from tests.factories import SYSTEM, grant, make_account
-from tests.integration.test_vouchers import FINANCE, a_code, campaign, codes, redeem
+from tests.factories import grant, make_account
+from tests.support.campaigns import FINANCE, a_code, campaign, codes, redeem
+from tests.support.profiles import account_with_profile
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,22 +23,6 @@ if TYPE_CHECKING:
     from streamlit.testing.v1 import AppTest
 
 DONE = "Your voucher has been applied successfully."
-
-
-def account_with_profile(session: Session) -> int:
-    account = make_account(session)
-    save_profile(
-        session,
-        account_id=account,
-        profile=BillingProfile(
-            ProfileKind.PERSONAL, "Lan Tran", "lan@example.com", "1 Sample Street", "SG"
-        ),
-        currency=None,
-        expected_version=0,
-        actor=SYSTEM,
-        idempotency_key="profile",
-    )
-    return account
 
 
 def apply(app: AppTest, typed: str) -> AppTest:

@@ -29,7 +29,7 @@ from portal.routes import payments as routes
 from portal.runtime import database
 from sandbox.paypal_certificates import load_or_make
 from tests.gateways import ScriptedGateway, begin, payer
-from tests.integration.test_payment_races import VAULT, PaypalShop, StripeShop, VnpayShop
+from tests.support.gateway_shops import VAULT, PaypalShop, StripeShop, VnpayShop
 from tests.support.strange_documents import changed
 
 if TYPE_CHECKING:

@@ -16,7 +16,10 @@ from psycopg2.extensions import (
     TRANSACTION_STATUS_INTRANS,
     connection,
 )
-from sqlalchemy import Engine, event
+from sqlalchemy import Engine, event, text
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session, sessionmaker
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -125,3 +128,21 @@ def _is_alive(kept: _Connection) -> bool:
     except psycopg2.Error:
         return False
     return True
+
+
+def end_connections(sessions: sessionmaker[Session]) -> None:
+    """End every connection but the one that says so, as a restarted server does."""
+    with sessions() as session:
+        session.execute(text("RESET ROLE"))
+        # The database's own workers are nobody's connections, and not ours to end.
+        others = (
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE backend_type = 'client backend'"
+            " AND datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        session.execute(text(others))
+
+
+def one(session: Session) -> int:
+    found: int = session.execute(text("SELECT 1")).scalar_one()
+    return found

@@ -8,7 +8,7 @@ import pytest
 
 from portal.ui.charts import Part, share_bar
 from portal.views.billing.overview import COLOURS
-from tests.unit.test_theme import WHITE, contrast
+from tests.support.contrast import WHITE, contrast
 
 DARK_PAGE = "#10161f"
 
