@@ -29,8 +29,8 @@ if [ "$which" = postgresql ]; then
     fi
     "$PG_BIN/postgres" --version
     exec .venv/bin/python -m pytest -n logical --maxprocesses 4 --dist loadfile \
-        tests/integration/test_ledger_*.py tests/integration/test_journal.py \
-        tests/integration/test_database.py tests/integration/test_fresh_databases.py "$@"
+        tests/integration/ledger/test_ledger_*.py tests/integration/ledger/test_journal.py \
+        tests/integration/database/test_database.py tests/integration/database/test_fresh_databases.py "$@"
 fi
 
 only= without='not peers'

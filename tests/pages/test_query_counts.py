@@ -10,13 +10,15 @@ from domain.actors import StaffRole
 from domain.history import pages
 from portal.ui.labels import ledger as ledger_labels
 from tests.factories import make_account
-from tests.support.query_counts import MOST, counted, fill, statements_of_a_run
+from tests.support.query_counts import MOST, account, counted, fill, statements_of_a_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sqlalchemy.orm import Session
     from streamlit.testing.v1 import AppTest
+
+__all__ = ["account"]
 
 ENTRY = "e4"
 """The first charge with calls, after three grants."""

@@ -27,10 +27,12 @@ from tests.support.owner import as_owner
 from tests.support.people import join_before
 from tests.support.staff_actions import make_person
 from tests.support.staff_pages import (
+    admin,
     email_of,
     facts,
     field,
     labels,
+    page,
     press,
     shown,
     texts,
@@ -49,7 +51,7 @@ TITLES_ROW = 5
 """The row of each sheet of the review that has the titles of its columns."""
 
 
-__all__ = ["make_person"]
+__all__ = ["admin", "make_person", "page"]
 
 
 def test_alone_one_is_told_to_find_a_second(page: Callable[..., AppTest], admin: Actor) -> None:

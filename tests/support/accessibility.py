@@ -1,4 +1,4 @@
-"""accessibility: shared by tests."""
+"""Serious violations of WCAG on a page that a browser shows, by axe."""
 
 from __future__ import annotations
 

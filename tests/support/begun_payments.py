@@ -1,4 +1,4 @@
-"""begun payments: shared by tests."""
+"""Payments that have begun at VNPay, and the messages that tell of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""campaigns: shared by tests."""
+"""Campaigns, codes and customers who redeem them."""
 
 from __future__ import annotations
 

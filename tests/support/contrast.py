@@ -1,4 +1,4 @@
-"""contrast: shared by tests."""
+"""Contrast ratios of the theme's colours."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""gateway shops: shared by tests."""
+"""A payment at each gateway, told of by webhook, polling and return page."""
 
 from __future__ import annotations
 

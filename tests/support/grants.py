@@ -1,4 +1,4 @@
-"""grants: shared by tests."""
+"""What remains of grants."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""journey accounts: shared by tests."""
+"""The accounts that journeys in a browser are about."""
 
 from __future__ import annotations
 

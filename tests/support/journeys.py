@@ -1,4 +1,4 @@
-"""journeys: shared by tests."""
+"""Steps that several journeys in a browser take."""
 
 from __future__ import annotations
 

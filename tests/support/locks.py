@@ -1,4 +1,4 @@
-"""locks: shared by tests."""
+"""Wait until a session waits for a lock."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""paid payments: shared by tests."""
+"""A payment that was paid, and what gateways state of its refunds and disputes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""profiles: shared by tests."""
+"""Accounts with billing information."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""query counts: shared by tests."""
+"""How many statements a page runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""refunds: shared by tests."""
+"""Refunds that members of staff request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""roles: shared by tests."""
+"""People of every role, and calls in their name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""staff actions: shared by tests."""
+"""Members of staff, and what they do for accounts."""
 
 from __future__ import annotations
 

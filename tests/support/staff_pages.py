@@ -1,4 +1,4 @@
-"""staff pages: shared by tests."""
+"""Reading and pressing on the pages of staff."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""starter packs: shared by tests."""
+"""Starter packs and the payments that earn them."""
 
 from __future__ import annotations
 

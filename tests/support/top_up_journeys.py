@@ -1,4 +1,4 @@
-"""top up journeys: shared by tests."""
+"""Steps from Add credit to a gateway, in a browser."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""transfers: shared by tests."""
+"""Bank transfers that are recorded and decided."""
 
 from __future__ import annotations
 

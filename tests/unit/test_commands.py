@@ -371,7 +371,7 @@ def test_ledger_runs_on_a_named_postgresql(ready: Checkout) -> None:
     done = ready.make("test-postgresql", f"PG_BIN={folder}", "ARGS=-x")
     assert done.returncode == 0, done.stderr
     assert "postgres 15.1" in done.stdout
-    assert "tests/integration/test_journal.py" in ready.calls[-1]
+    assert "tests/integration/ledger/test_journal.py" in ready.calls[-1]
     assert ready.calls[-1].endswith(" -x")
     assert ready.seen("PG_BIN") == str(folder)
 

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.contrast import WHITE, contrast
+from tests.support.contrast import WHITE, contrast, theme
+
+__all__ = ["theme"]
 
 
 def test_contrast_agrees_with_the_standard() -> None:

@@ -2,7 +2,7 @@
 --
 -- In tables of money it may change only the columns that change by design: what a payment is about,
 -- whose a code is, and the terms of a grant are as safe there as in an insert-only table.
--- tests/integration/test_column_rights.py has the same list.
+-- tests/integration/database/test_column_rights.py has the same list.
 
 -- Sites, accounts and people
 GRANT UPDATE, DELETE ON sites TO credit_portal_runtime;

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from psycopg2.extensions import connection as Connection  # noqa: N812 - a class
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 IS_ROOT = os.geteuid() == 0
 DEADLINE_SECONDS = 240.0
 
@@ -575,8 +575,8 @@ def test_programs_in_a_closed_home_run_and_it_stays_closed(
     home = ground.folder / "home"
     home.mkdir(mode=0o700)
     binaries = programs.find_binaries()
-    (home / "packages").symlink_to(binaries.parents[2])
-    closed = home / "packages" / binaries.relative_to(binaries.parents[2])
+    (home / "packages").symlink_to(binaries.parents[3])
+    closed = home / "packages" / binaries.relative_to(binaries.parents[3])
     monkeypatch.setattr(programs, "find_binaries", lambda _made_by: closed)
     server = ground.acquire()
     assert answers(server.url)

@@ -40,7 +40,7 @@ from domain.payments.queries import find_payment, find_payments, payment_page
 from domain.payments.timeline import payment_timeline
 from tests.factories import SYSTEM, make_account, next_key
 from tests.gateways import GATEWAYS, ScriptedGateway, away, begin, dong, paid, payer
-from tests.support.begun_payments import CREDIT, SETTINGS, VAULT, Begun, ipn, take, vnpay
+from tests.support.begun_payments import CREDIT, SETTINGS, VAULT, Begun, begun, ipn, take, vnpay
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     from domain.actors import Actor
     from domain.gateways.interface import Checkout, CheckoutRequest
     from domain.payments import StartedPayment
+
+__all__ = ["begun"]
 
 
 def entries(sessions: sessionmaker[Session], account: int) -> list[tuple[str, int]]:

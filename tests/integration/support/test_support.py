@@ -45,7 +45,7 @@ from domain.support.queries import acts_of_entry, list_requests, waiting_counts
 from domain.vouchers import CurrencyTerms, GrantTemplate, redeem_code_unlimited
 from tests.factories import SYSTEM, UNIT, charge, grant, make_account, next_key
 from tests.support.campaigns import campaign, codes, customer, dollars, offer
-from tests.support.staff_actions import LIMIT, do, goodwill
+from tests.support.staff_actions import LIMIT, agent, checker, do, goodwill, make_person
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,6 +53,8 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker
 
     from domain.actors import Actor
+
+__all__ = ["agent", "checker", "make_person"]
 
 YEN = (
     CurrencyTerms(

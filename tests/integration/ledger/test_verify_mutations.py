@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.timeout(600)
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "ledger.md"
+DOCUMENT = Path(__file__).parents[3] / "docs" / "ledger.md"
 HEADING = "## What verify-ledger cannot prove"
 
 

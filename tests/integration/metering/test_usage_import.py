@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session, sessionmaker
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 TRACE = ROOT.parent / "shared" / "usage" / "AzureLLMInferenceTrace_code.csv"
 needs_trace = pytest.mark.skipif(not TRACE.exists(), reason=f"the usage trace is not at {TRACE}")
 

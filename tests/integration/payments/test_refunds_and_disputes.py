@@ -35,12 +35,14 @@ from domain.security.payload_encryption import Vault
 from domain.transactions import run_transaction
 from tests.factories import SYSTEM, next_key
 from tests.gateways import GATEWAYS, ScriptedGateway, away, dong, paid
-from tests.support.paid_payments import CREDIT, FINANCE, Paid
+from tests.support.paid_payments import CREDIT, FINANCE, Paid, payment
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from domain.gateways.interface import GatewayUpdate
+
+__all__ = ["payment"]
 
 VAULT = Vault(b"the-secret-key-of-these-tests-0123456789")
 

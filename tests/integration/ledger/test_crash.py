@@ -19,7 +19,7 @@ from domain.bootstrap import load_reference
 from domain.ledger import verify_ledger
 from tests.factories import SYSTEM, grant, make_account
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 ROUNDS = 20
 
 

@@ -34,7 +34,7 @@ from domain.payments.reviews import (
 )
 from tests.factories import SYSTEM
 from tests.gateways import GATEWAYS, ScriptedGateway, begin, dong, payer
-from tests.support.gateway_shops import VAULT, PaypalShop, StripeShop, VnpayShop
+from tests.support.gateway_shops import VAULT, PaypalShop, StripeShop, VnpayShop, identity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
     from domain.actors import Actor
     from sandbox.paypal_certificates import Identity
+
+__all__ = ["identity"]
 
 AT_ONCE = 20
 MAKER = user_actor(900, staff_role=StaffRole.FINANCE)

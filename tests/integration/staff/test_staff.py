@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 __all__ = ["make_person"]
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 RULES = AuthPolicy(key=b"a key of the tests")
 
 

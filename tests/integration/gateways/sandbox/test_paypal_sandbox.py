@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-SHARED = Path(__file__).resolve().parents[3].parent / "shared" / "paypal-openapi"
+SHARED = Path(__file__).resolve().parents[4].parent / "shared" / "paypal-openapi"
 needs_openapi = pytest.mark.skipif(
     not SHARED.exists(), reason=f"PayPal's OpenAPI documents are not at {SHARED}"
 )

@@ -26,7 +26,7 @@ from domain.support import (
 from domain.support.queries import list_requests
 from tests.factories import SYSTEM, UNIT, charge, next_key
 from tests.gateways import dong
-from tests.support.refunds import PAID, pay, refund
+from tests.support.refunds import PAID, maker, pay, refund
 from tests.support.staff_actions import agent, checker, make_person
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from domain.actors import Actor
 
-__all__ = ["agent", "checker", "make_person"]
+__all__ = ["agent", "checker", "make_person", "maker"]
 
 
 def balance(session: Session, payment: Payment) -> int:

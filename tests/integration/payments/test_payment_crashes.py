@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from domain.actors import Actor
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 CREDIT = dong(500_000)
 
 
