@@ -5,7 +5,7 @@ SHELL := /bin/sh
 .SUFFIXES:
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help docs run demo test test-browser test-peers test-postgresql
+.PHONY: help docs messages run demo test test-browser test-peers test-postgresql
 .PHONY: fuzz fuzz-pages fuzz-routes
 .PHONY: check lint types layers format bench
 .PHONY: lock notices audit clean outdated
@@ -74,6 +74,10 @@ fuzz-routes: .venv/.installed-dev ## send REQUESTS to every own route that no br
 docs: .venv/.installed ## make the pages of docs/ that are generated from code
 	@$(PYTHON_IN_VENV) -m portal permissions > docs/permissions.md
 	@$(PYTHON_IN_VENV) -m portal chart-of-accounts > docs/chart-of-accounts.md
+
+messages: .venv/.installed ## write portal/locale/messages.pot, the texts for translators
+	@$(PYTHON_IN_VENV) -m scripts.messages > portal/locale/messages.pot.new
+	@mv portal/locale/messages.pot.new portal/locale/messages.pot
 
 check: lint types layers test ## everything that must hold before a commit
 

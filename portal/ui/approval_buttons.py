@@ -146,8 +146,8 @@ def what_happened(context: PageContext, error: BillingError) -> str | None:
         by_itself = error.state == "applied" and (error.decided_by or "").startswith("system:")
         name = naming(context, [error.decided_by], in_sentence=True)(error.decided_by)
         when = "" if error.decided_at is None else context.date_time(error.decided_at)
-        text = _(_DECISIONS["took_effect" if by_itself else error.state])
-        return text.format(name=name, when=when)
+        outcome = "took_effect" if by_itself else error.state
+        return _(_DECISIONS[outcome]).format(name=name, when=when)
     if isinstance(error, Conflict) and error.reason in _CHANGES:
         return _(_CHANGES[error.reason])
     return None

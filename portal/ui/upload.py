@@ -64,6 +64,7 @@ def upload_field(
     actor = context.visitor.actor
     known = database.read_one(name_of_upload, purpose=purpose, key=key, actor=actor)
     done = _("{name} is here.")
+    too_large = FAULTS["too_large"]
     field_id = f"upload-{key}"
     message = {
         "id": field_id,
@@ -71,7 +72,7 @@ def upload_field(
         "most": MAX_BYTES,
         "header": TOKEN_HEADER,
         "token": context.visitor.form_token,
-        "tooLarge": _(FAULTS["too_large"]).format(maximum=MAX_BYTES // MEBIBYTE),
+        "tooLarge": _(too_large).format(maximum=MAX_BYTES // MEBIBYTE),
         "under_way": _("The file is being sent…"),
         "done": done,
         "failed": _("The file did not arrive. Choose it again."),
