@@ -121,11 +121,17 @@ class VoucherRefused(BillingError):
 
     code = "voucher_refused"
 
-    def __init__(self, reason: str, when: datetime | None = None) -> None:
-        """Give the reason as a stable slug, and the moment that it is about, if there is one."""
+    def __init__(
+        self, reason: str, when: datetime | None = None, *, limit: int | None = None
+    ) -> None:
+        """Give the reason as a stable slug, and the moment or the limit that it is about, if any.
+
+        `limit` is how many redemptions of the campaign one account may have.
+        """
         super().__init__(reason, when)
         self.reason = reason
         self.when = when
+        self.limit = limit
 
 
 class HoldNotOpen(BillingError):

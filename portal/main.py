@@ -25,9 +25,9 @@ except NotFound:
     page_context.look_away()
     context = page_context.start()
     st.warning(
-        _("There is no such account. This is your own.")
+        _("Account not found. Your own account is shown.")
         if context.account
-        else _("There is no such account."),
+        else _("Account not found."),
         icon=":material/search_off:",
     )
 

@@ -121,8 +121,8 @@ class Place:
         except FileNotFoundError:
             if self.exists:
                 raise EmbeddedPostgresError(
-                    f"{path} is missing: it holds the password of the database. Put it back from"
-                    f" a backup, or remove {self.asked} to begin with an empty database."
+                    f"{path} is missing: it holds the password of the database. Restore it from"
+                    f" a backup, or remove {self.asked} to start with an empty database."
                 ) from None
         password = secrets.token_urlsafe(32)
         write_private(path, password)
@@ -246,8 +246,8 @@ def find_place(asked: Path) -> Place | None:
     base = read_path(asked / "location") or asked
     if base != asked and not base.is_dir():
         raise EmbeddedPostgresError(
-            f"The database of {asked} was kept in {base}, which is gone. Put it back from a backup,"
-            f" or remove {asked} to begin with an empty database."
+            f"The database of {asked} was kept in {base}, which no longer exists. Restore it"
+            f" from a backup, or remove {asked} to start with an empty database."
         )
     place = Place(asked, base, None)
     if not place.exists:
@@ -290,7 +290,7 @@ def make_cluster(place: Place, binaries: Path, report: Callable[[str], None]) ->
     Raises:
         EmbeddedPostgresError: it cannot be made.
     """
-    report(f"Making a new database in {place.base} …")
+    report(f"Creating a new database in {place.base} …")
     staging = Path(tempfile.mkdtemp(prefix="new-cluster-", dir=place.base))
     try:
         place.password(OWNER)
@@ -308,7 +308,7 @@ def make_cluster(place: Place, binaries: Path, report: Callable[[str], None]) ->
         ]
         code, output = run_as(place.account, command)
         if code != 0:
-            raise failure("The built-in database cannot be made.", output, place.base)
+            raise failure("The built-in database cannot be created.", output, place.base)
         (staging / "cluster").rename(place.cluster)
         sync_folder(place.base)
     finally:

@@ -42,14 +42,14 @@ def plain_errors(folder: Path) -> Iterator[None]:
 def failure(what: str, output: str, folder: Path) -> EmbeddedPostgresError:
     """Return the error for `what` went wrong, with the advice that fits the `output` it left."""
     if any(sign in output for sign in _NO_ROOM):
-        advice = f"There is no room left on the disk of {folder}: free some, then start again."
+        advice = f"No space left on the disk of {folder}. Free some space, then start again."
     elif any(sign in output for sign in _NOT_ALLOWED):
         advice = (
             f"This user may not use {folder}, or what it stands in: set DATA_DIR to a folder that"
             " they own, or give them this one."
         )
     else:
-        advice = f"Its folder is {folder}; what it said stands below."
+        advice = f"Its folder is {folder}; its output is below."
     tail = "\n".join(output.strip().splitlines()[-_TAIL_LINES:])
     return EmbeddedPostgresError(f"{what} {advice} {USE_ANOTHER_DATABASE}\n{tail}")
 

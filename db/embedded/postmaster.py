@@ -85,7 +85,7 @@ def _answers(place: Place) -> bool:
         if "password authentication failed" in str(error):
             raise EmbeddedPostgresError(
                 f"The database in {place.asked} does not know the password in"
-                f" {place.base / f'password-{SUPERUSER}'}: put the right file back from a backup."
+                f" {place.base / f'password-{SUPERUSER}'}: restore the right file from a backup."
             ) from error
         return False
     return True
@@ -201,7 +201,7 @@ def _settle(place: Place, report: Callable[[str], None]) -> bool:
             if not held and not orphans:
                 return False
             remains.found(orphans)
-            progress.wait(lambda: "Waiting for what is left of a killed database server to end")
+            progress.wait(lambda: "Waiting for a killed database server to exit")
             continue
         remains.none()
         if not held:
@@ -232,7 +232,7 @@ def _start(place: Place, settings: Mapping[str, str], report: Callable[[str], No
         was_killed = server.returncode < 0 or "was terminated by signal" in output
         if not (was_killed and remaining_attempts):
             raise failure("The built-in database has not started.", output, place.base)
-        report("The database was killed while it started; starting it again")
+        report("The database was killed while starting; restarting it")
         if _settle(place, report):
             return
 
@@ -358,9 +358,7 @@ def _log_since(place: Place, start_bytes: int) -> str:
 
 def _last_words(place: Place) -> str:
     parts = [line.partition("LOG:") for line in _log_since(place, 0).splitlines()]
-    return next(
-        (output.strip() for _, mark, output in reversed(parts) if mark), "it says nothing yet"
-    )
+    return next((output.strip() for _, mark, output in reversed(parts) if mark), "no output yet")
 
 
 def connect(place: Place) -> Connection:

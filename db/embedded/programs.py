@@ -175,7 +175,7 @@ def binaries_for(account: Account | None, made_by: int | None = None) -> Path:
     copied = copy / binaries.relative_to(packages)
     if not _works(account, copied):
         raise EmbeddedPostgresError(
-            f"PostgreSQL's programs in {copy} cannot be run: the disk may forbid it (noexec)."
+            f"The PostgreSQL programs in {copy} cannot be run: the disk may forbid it (noexec)."
             f" {USE_ANOTHER_DATABASE}"
         )
     return copied

@@ -237,7 +237,7 @@ class _Hold:
         with startup_lock(self._place.asked, _logger.info):
             # Another holder may have been quicker, or this one released.
             if not self._ended.is_set() and not is_well(self._place):
-                _logger.warning("The database server has died; starting it again")
+                _logger.warning("The database server has stopped unexpectedly; restarting it")
                 ensure_running(self._place, self._settings, _logger.warning)
 
 

@@ -100,7 +100,7 @@ class IssueVoucher:
             if refusal.reason != "no_billing_profile":
                 raise
         if _had_or_waiting(session, campaign, account.id) >= campaign.uses_per_account:
-            raise VoucherRefused("used_by_this_account")
+            raise VoucherRefused("used_by_this_account", limit=campaign.uses_per_account)
         return self
 
     def amount(self, session: Session, *, account: Account) -> Money:

@@ -263,7 +263,7 @@ def grant_redemption(
         raise VoucherRefused("wrong_currency")
     number = 1 + _redemptions_of(session, campaign.id, account_id)
     if number > campaign.uses_per_account:
-        raise VoucherRefused("used_by_this_account")
+        raise VoucherRefused("used_by_this_account", limit=campaign.uses_per_account)
     if amount.granted_micros + amount.amount_micros > amount.budget_micros:
         raise VoucherRefused("budget_spent")
     now = clock.now(session)

@@ -43,11 +43,11 @@ def load_demo() -> None:
     """Load the sample accounts and their usage; where they exist, change nothing."""
     if not settings().demo:
         raise CommandError(
-            "The demo's password is known to everybody, so it is for demo mode alone: set DEMO=1."
+            "The demo password is public, so it works only in demo mode: set DEMO=1."
         )
     with connected_database():
         demo.load(database.sessions(), report=say)
-    say("The demo is loaded.")
+    say("Demo data loaded.")
     say_sign_ins()
 
 
@@ -58,7 +58,7 @@ def rotate_key(
         bool,
         typer.Option(
             "--discard-lost",
-            help="Delete the keys that no secret key opens, and with them what they encrypted.",
+            help="Delete the keys that no secret key can decrypt, and the data that they encrypt.",
         ),
     ] = False,
 ) -> None:
@@ -93,7 +93,7 @@ def jobs() -> None:
     logs.set_up(settings())
     running = startup.prepare(replace(settings(), runs_jobs=True), report=say)
     try:
-        say("The jobs run. Ctrl-C stops them.")
+        say("Running jobs. Press Ctrl-C to stop.")
         stop.wait()
     finally:
         running.stop()
@@ -111,13 +111,13 @@ def check_payments() -> None:
 
 @commands.command("import-usage")
 def import_usage(
-    file: Annotated[Path, typer.Argument(help="The file of calls.")],
+    file: Annotated[Path, typer.Argument(help="CSV file of calls.")],
     account: Annotated[
         list[int] | None,
-        typer.Option(help="Where rows name no account: spread them over these (repeat it)."),
+        typer.Option(help="Account for rows that name none (repeat to spread them over several)."),
     ] = None,
     rejects: Annotated[
-        Path | None, typer.Option(help="Where rows go that cannot be charged.")
+        Path | None, typer.Option(help="File for rows that cannot be charged.")
     ] = None,
 ) -> None:
     """Charge every call of a file once; again, or after a break, it charges what is missing.
@@ -126,7 +126,7 @@ def import_usage(
     file that names other accounts are other calls.
     """
     if not file.is_file():
-        raise CommandError(f"There is no file {file}.")
+        raise CommandError(f"File not found: {file}.")
     rejects_path = rejects or file.with_name(f"{file.name}.rejects.csv")
     if rejects_path.exists() and rejects_path.samefile(file):
         raise CommandError("The rejects would replace the file of calls: name another file.")

@@ -71,7 +71,7 @@ def _sentence(error: Exception) -> str:
     if isinstance(error, SettingsError):
         return "The settings need a change:\n" + "\n".join(error.problems)
     if isinstance(error, DBAPIError):
-        return f"The database does not answer as it should: {_first_line(error.orig)}"
+        return f"Unexpected database error: {_first_line(error.orig)}"
     if isinstance(error, InvalidInput) and error.field in {"email", "password", "display_name"}:
         return fault_text(error)
     if isinstance(error, InvalidInput) and (error.field, error.reason) in _FILE_FAULTS:
@@ -84,16 +84,16 @@ def _sentence(error: Exception) -> str:
 
 _FILE_FAULTS = {
     ("file", "missing_columns"): (
-        "The file's first line names no column {columns}."
+        "The first line of the file has no column {columns}."
         " A file of calls has the columns TIMESTAMP, ContextTokens and GeneratedTokens."
     ),
-    ("file", "doubled_columns"): "The file's first line names more than one column {columns}.",
-    ("file", "not_csv"): "The file's first line is no line of comma-separated values.",
+    ("file", "doubled_columns"): "The first line of the file has more than one column {columns}.",
+    ("file", "not_csv"): "The first line of the file is not comma-separated values.",
     ("file", "add_an_id_column"): (
         "The file has more than {most} rows without an id, too many to tell apart:"
         " add a column named id, different in every row."
     ),
-    ("account", "unknown"): "There is no account {account}.",
+    ("account", "unknown"): "Account not found: {account}.",
     ("head", "not_a_head"): "The head is not one that verify-audit printed, such as 120442:9f86d0…",
 }
 

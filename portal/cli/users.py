@@ -19,10 +19,10 @@ def create_user(
     email: Annotated[str, typer.Option(prompt="Email")],
     name: Annotated[str, typer.Option(prompt="Name")],
     role: Annotated[
-        StaffRole | None, typer.Option(help="What the person does as staff. Without it: no staff.")
+        StaffRole | None, typer.Option(help="Staff role. Default: no staff role.")
     ] = None,
 ) -> None:
-    """Make a person whose address needs no proof, such as the first administrator."""
+    """Create a user with a confirmed address, such as the first administrator."""
     password = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
     with connected_database():
         try:
@@ -35,16 +35,16 @@ def create_user(
                 actor=ACTOR,
             )
         except Conflict:
-            raise CommandError(f"There is a person with the address {email} already.") from None
-    say(f"Made {email}" + (f", {role}." if role else "."))
+            raise CommandError(f"A user with the address {email} already exists.") from None
+    say(f"Created {email}" + (f", {role}." if role else "."))
 
 
 @commands.command("reset-second-factor")
 def reset_second_factor(
-    email: Annotated[str, typer.Argument(help="Whose app, passkeys and recovery codes are lost.")],
+    email: Annotated[str, typer.Argument(help="Email address of the user.")],
     reason: Annotated[str, typer.Option(prompt="Reason")],
 ) -> None:
-    """Remove somebody's second factors, such as those of the only administrator.
+    """Remove a user's second factors, such as those of the only administrator.
 
     They are signed out and told by mail. Finance and administrators set a new one up when they
     sign in next.
@@ -53,8 +53,8 @@ def reset_second_factor(
         try:
             person = database.read_snapshot(find_person, email=email, actor=ACTOR)
         except NotFound:
-            raise CommandError(f"Nobody has signed up with the address {email}.") from None
+            raise CommandError(f"No user has the address {email}.") from None
         database.transaction(
             staff.reset_second_factors, user_id=person.user_id, reason=reason, actor=ACTOR
         )
-    say(f"{email} signs in with the password alone, or sets up a new second factor.")
+    say(f"Second factors of {email} removed. The password alone signs in, or sets up a new one.")

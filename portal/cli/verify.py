@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 
 
 _BREAKS = {
-    "seal_missing": "its seal is missing.",
+    "seal_missing": "its link in the hash chain is missing.",
     "row_deleted": "the row was deleted.",
     "row_changed": "the row was changed, or swapped with another.",
-    "never_sealed": "the row was written past the sealer.",
-    "cut": "the chain ends before the head that was kept.",
-    "other_chain": "the head that was kept is of another chain.",
+    "never_sealed": "the row was written without the hash chain.",
+    "cut": "the chain ends before the given head.",
+    "other_chain": "the given head belongs to another chain.",
 }
 
 
@@ -52,17 +52,15 @@ def _verify_ledger() -> None:
     if unpaid:
         say(f"Top-ups without a payment, imported by the system: {len(unpaid)}")
     if differences:
-        raise DifferenceError(f"The ledger is not right. Differences: {len(differences)}")
-    say("The ledger is right.")
+        raise DifferenceError(f"The ledger is inconsistent. Differences: {len(differences)}")
+    say("The ledger is consistent.")
 
 
 @commands.command("verify-audit")
 def verify_audit(
-    head: Annotated[
-        str, typer.Option(help="A head that was kept elsewhere, as this command printed it.")
-    ] = "",
+    head: Annotated[str, typer.Option(help="A chain head that an earlier run printed.")] = "",
 ) -> None:
-    """Prove that no audit record was changed or removed; exit 1 where one was, 2 where unknown."""
+    """Verify that no audit record was changed or removed; exit 1 where one was, 2 if unknown."""
     with proving():
         _verify_audit(head)
 
@@ -73,9 +71,9 @@ def _verify_audit(head: str) -> None:
         proof = database.transaction(chain.verify_audit, actor=ACTOR, kept=kept)
     if proof.first_break is not None:
         raise DifferenceError(_break_text(proof.first_break))
-    say(f"The audit log is proved: {proof.rows} rows. Waiting for a seal: {proof.waiting}.")
+    say(f"The audit log is intact: {proof.rows} entries. Waiting for a seal: {proof.waiting}.")
     if proof.head is not None:
-        say(f"Keep this head where nobody of the database comes: {proof.head}")
+        say(f"Chain head, to store outside the database: {proof.head}")
 
 
 def _break_text(found: Break) -> str:

@@ -245,7 +245,7 @@ def _heading(
         # What may be credited is no sum with what is set aside.
         processing = ledger_labels.status(HistoryStatus.PROCESSING)
         named[-1] = (_("{status}, holds").format(status=processing), named[-1][1])
-        name = _("{status}, payments under way").format(status=processing)
+        name = _("{status}, pending payments").format(status=processing)
         named.append((name, totals.payments))
     for name, total in named:
         amount = formats.money(total.amount_micros, summary.currency, exact=True)
@@ -263,12 +263,12 @@ def filter_words(filters: HistoryFilter, zone: str) -> str:
     parts = [
         *(f"{_('Service')} = {ledger_labels.service(each)}" for each in sorted(filters.services)),
         *(f"{_('Status')} = {ledger_labels.status(each)}" for each in sorted(filters.statuses)),
-        *(f"{_('Kind')} = {ledger_labels.kind(each)}" for each in sorted(filters.kinds)),
+        *(f"{_('Type')} = {ledger_labels.kind(each)}" for each in sorted(filters.kinds)),
     ]
     if filters.occurred_from is not None:
         parts.append(f"{_('From')} {formats.date_time(filters.occurred_from, zone)}")
     if filters.occurred_before is not None:
         parts.append(f"{_('Before')} {formats.date_time(filters.occurred_before, zone)}")
     if filters.search_text:
-        parts.append(f"{_('Text')} = {filters.search_text}")
-    return " · ".join(parts) or _("every row")
+        parts.append(f"{_('Search')} = {filters.search_text}")
+    return " · ".join(parts) or _("all rows")

@@ -46,18 +46,18 @@ _WORDS = {
         "title": N_("Credit note"),
         "refers_to": N_("For receipt {number}"),
         "about": N_("Refund"),
-        "moment": N_("Paid back on"),
-        "credit": N_("Credit taken back"),
-        "total": N_("Amount paid back"),
+        "moment": N_("Refunded on"),
+        "credit": N_("Credit clawed back"),
+        "total": N_("Amount refunded"),
     },
     CANCELLATION: {
         "title": N_("Cancellation of a credit note"),
         "refers_to": N_("Cancels credit note {number}"),
-        "about": N_("Refund that was not paid"),
-        "moment": N_("Ended on"),
-        "credit": N_("Credit of the credit note"),
+        "about": N_("Refund not paid"),
+        "moment": N_("Cancelled on"),
+        "credit": N_("Credit on the credit note"),
         "total": N_("Amount cancelled"),
-        "note": N_("The refund of this credit note was not paid, or became part of a dispute."),
+        "note": N_("The refund on this credit note was not paid, or became part of a dispute."),
     },
 }
 _MISSING = "\N{GETA MARK}"
@@ -136,7 +136,7 @@ class _Page:
             refers = self._word("refers_to").format(number=content.refers_to)
             self._text(refers, size=_BODY_PT)
         if content.is_sandbox:
-            self._text(_("TEST: no money moved"), size=_BODY_PT, style="B", color=_WARNING)
+            self._text(_("TEST: no money was moved"), size=_BODY_PT, style="B", color=_WARNING)
         self._gap()
 
     def _parties(self) -> None:
@@ -202,12 +202,12 @@ class _Page:
         if "note" in _WORDS[self._content.kind]:
             self._text(self._word("note"), size=_SMALL_PT, color=_GREY)
         if self._content.tax_point != "TOP_UP":
-            text = _("No tax is shown here: it falls due when the credit is used.")
+            text = _("No tax is shown: tax is due when the credit is used.")
             self._text(text, size=_SMALL_PT, color=_GREY)
         if self._has_time():
             text = _("Times are in {zone}.").format(zone=self._zone)
             self._text(text, size=_SMALL_PT, color=_GREY)
-        text = _("This is a receipt for prepaid credit, and no tax invoice.")
+        text = _("This is a receipt for prepaid credit. It is not a tax invoice.")
         self._text(text, size=_SMALL_PT, color=_GREY)
 
     def _heading(self, text: str) -> None:

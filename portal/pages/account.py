@@ -29,7 +29,7 @@ def _show_section() -> None:
     query_params.put("show", None if chosen == SECTIONS[0] else chosen)
 
 
-titles = {"timeline": _("Timeline"), "act": _("Act")}
+titles = {"timeline": _("Timeline"), "act": _("Actions")}
 given = query_params.get("show")
 query_params.set_widget("account_section", given if given in SECTIONS else SECTIONS[0])
 section = checked.segmented_control(

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 context: PageContext = st.session_state["page_context"]
 st.title(_("Accounts"))
 search_text = st.text_input(
-    _("Name, number, email, payment or voucher code"), max_chars=100, key="sought_account"
+    _("Account name, account number, email, payment reference or voucher code"),
+    max_chars=100,
+    key="sought_account",
 )
 found = database.read_snapshot(
     find_accounts, actor=context.visitor.actor, search_text=search_text or ""
@@ -25,12 +27,12 @@ found = database.read_snapshot(
 if not found:
     text = (
         _(
-            "No account matches. Search for a name or a part of it, a number, a member's whole"
-            " email address, a payment's reference or a voucher code."
+            "No account found. Search by account name, account number, a member's full email"
+            " address, payment reference or voucher code."
         )
         if search_text
         and database.read_snapshot(find_accounts, actor=context.visitor.actor, search_text="")
-        else _("There are no accounts yet.")
+        else _("No accounts yet.")
     )
     st.info(text, icon=":material/search_off:")
 for account in found:
@@ -39,7 +41,7 @@ for account in found:
     ):
         st.write(f"**{plain(account.name)}**  \n{account.account_id} · {account.currency}")
         if st.button(
-            _("Look at account {id}").format(id=account.account_id),
+            _("Open account {id}").format(id=account.account_id),
             key=f"open-{account.account_id}",
         ):
             st.switch_page(

@@ -20,7 +20,7 @@ actor = context.visitor.actor
 choices = database.read_snapshot(analytics_choices, actor=actor)
 if not choices.currencies:
     st.info(
-        _("No account has had credit or usage yet. Give one credit, and it shows here."),
+        _("No credit or usage yet. Grant credit to an account to see it here."),
         icon=":material/query_stats:",
     )
     st.stop()
@@ -35,7 +35,7 @@ found = database.read_snapshot(
 )
 if not found.totals:
     st.info(
-        _("Nothing matches. Reset the filters, or choose a longer period."),
+        _("No results. Reset the filters, or choose a longer period."),
         icon=":material/filter_list_off:",
     )
     st.stop()

@@ -27,7 +27,7 @@ def _invitations(context: PageContext, account_id: int, people: AccountPeople) -
     tables.draw_invitations(context, people.invitations)
     if settings().shows_mailbox:
         link = f"[{_('the demo mailbox')}](/mailbox)"
-        st.write(_("No mail leaves this demo: it is in {mailbox}.").format(mailbox=link))
+        st.write(_("This demo sends no email. Read it in {mailbox}.").format(mailbox=link))
     actions.draw_pending(context, account_id, people.invitations)
 
 
@@ -39,19 +39,17 @@ def _draw(context: PageContext) -> None:
     actions.show_lost_right(may_manage=people.may_manage)
     tables.draw_members(context, people.members)
     if not people.members:
-        st.info(_("Nobody belongs to this account yet."), icon=":material/group_off:")
+        st.info(_("No members yet. Invite one below."), icon=":material/group_off:")
     if people.may_manage:
         if len(people.members) == 1:
-            text = _(
-                "You are the only member. Invite a colleague, so that you are not the only owner."
-            )
+            text = _("You are the only member. Invite a colleague as a second owner.")
             st.info(text, icon=":material/group_add:")
         _invitations(context, account.account_id, people)
         actions.draw_invite(context, account.account_id)
         if people.members:
             actions.draw_change(context, account.account_id, people.members)
     else:
-        st.caption(_("Owners of the account invite people, change roles and remove members."))
+        st.caption(_("Only owners invite people, change roles and remove members."))
     if account.account_id in context.visitor.actor.memberships:
         st.divider()
         actions.draw_leave(context, account)

@@ -25,7 +25,7 @@ try:
     )
 except NotFound:
     st.info(
-        _("There is no such payment here. Payment History under Billing has all of yours."),
+        _("Payment not found. See Payment History under Billing for your payments."),
         icon=":material/search_off:",
     )
     back.draw(context, None)

@@ -22,7 +22,7 @@ try:
     if reference:
         timeline.draw(context, reference)
 except NotFound:
-    st.info(_("There is no such payment."), icon=":material/search_off:")
+    st.info(_("Payment not found."), icon=":material/search_off:")
     query_params.remove("ref")
     reference = ""
 if not reference:

@@ -104,17 +104,17 @@ def _page(call: Call, export: Export) -> str:
 
 
 def _not_found(call: Call) -> Response:
-    text = _("There is no such file, or it is not kept any more. Make it again.")
+    text = _("File not found, or no longer available. Export it again.")
     return message(call, _("Not found"), text, status=404)
 
 
 def _misunderstood(call: Call) -> Response:
-    text = _("The page that asked for this file is out of date. Open it again, and try once more.")
-    return message(call, _("That did not work"), text, status=422)
+    text = _("The page is out of date. Load it again, then download the file.")
+    return message(call, _("Something went wrong"), text, status=422)
 
 
 def _busy(call: Call) -> Response:
-    text = _("Other files are being written. Please try again in a minute.")
-    response = message(call, _("Busy right now"), text, status=503)
+    text = _("Other exports are running. Try again in a minute.")
+    response = message(call, _("Temporarily busy"), text, status=503)
     response.headers["Retry-After"] = str(_RETRY_SECONDS)
     return response

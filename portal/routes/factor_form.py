@@ -67,9 +67,9 @@ def answer_of(call: Call) -> FactorAnswer:
 def wrong_answer_text(call: Call) -> str:
     """Return the sentence for what was sent and proves nothing."""
     if call.given("passkey"):
-        return _("This passkey was not accepted. Try again.")
+        return _("The passkey was not accepted. Try again.")
     if call.given("use") == _RECOVERY:
-        return _("This recovery code is wrong, or was used or replaced before.")
+        return _("The recovery code is wrong, already used or replaced. Enter another one.")
     return wrong_code_text(call.given("code"), or_recovery_code=True)
 
 

@@ -64,7 +64,7 @@ def _show(make: Callable[[Call, Actor], File], call: Call, _reply: Reply) -> Res
         file = make(call, call.visitor.actor(call.client.address))
     except BillingError as error:
         status = _REFUSED.get(error.code, 422)
-        return message(call, _("There is no such file"), error_labels.text_of(error), status=status)
+        return message(call, _("File not found"), error_labels.text_of(error), status=status)
     headers = {
         **DOWNLOAD_HEADERS,
         "Content-Disposition": f"attachment; filename*=UTF-8''{quote(file.name)}",

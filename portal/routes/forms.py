@@ -137,7 +137,7 @@ class Form:
         if self._submit is None:
             return plain_answer(405)
         if not _comes_from_own_form(call):
-            text = _("This form was open for too long. Please send it again.")
+            text = _("The form was open for too long. Send it again.")
             return self._again(call, Reply(text, status=403))
         try:
             check_keepable(call.fields)
@@ -170,7 +170,7 @@ class Form:
 
     def _again(self, call: Call, reply: Reply) -> Response:
         if self._show is None:
-            title = _("That did not work")
+            title = _("Something went wrong")
             text = reply.alert or next(iter(reply.faults.values()), "")
             return message(call, title, text, status=reply.status)
         return _with_form_cookie(call, self._show(call, reply))

@@ -103,10 +103,10 @@ def _sign_up(call: Call) -> Response:
 def _dead_link(call: Call) -> Response:
     return message(
         call,
-        _("This invitation does not work any more"),
+        _("This invitation is no longer valid"),
         _(
-            "It was used or withdrawn, or has expired. Ask the person who invited you to send it"
-            " again."
+            "The invitation was used, withdrawn or has expired. Ask the person who invited"
+            " you to send it again."
         ),
         link=("/", _("Go to billing")),
         status=410,

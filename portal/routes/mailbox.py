@@ -36,7 +36,7 @@ def routes() -> list[BaseRoute]:
 
 def _show(call: Call, reply: Reply = FIRST) -> Response:
     if not settings().shows_mailbox or not _is_local(call.request):
-        text = _("The demo's mailbox is open on the computer that runs the demo, and nowhere else.")
+        text = _("The demo mailbox opens only on the computer that runs the demo.")
         return message(call, _("Page not found"), text, status=404)
     base_url = f"http://{call.request.headers['host']}"
     letters = []

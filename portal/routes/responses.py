@@ -141,8 +141,8 @@ def apologise(request: Request, error: Exception) -> Response:
     """Write down what went wrong, and return a page that says so."""
     text, status = write_down(request, error)
     title = {
-        400: _("That did not work"),
-        503: _("Not available right now"),
+        400: _("Something went wrong"),
+        503: _("Temporarily unavailable"),
         500: _("Something went wrong"),
     }[status]
     call = Call(request, {}, client_of(request), None, "", None)

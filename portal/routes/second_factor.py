@@ -113,7 +113,10 @@ def _show_set_up(call: Call, reply: Reply = FIRST) -> Response:
         "set_up_authenticator.html",
         reply,
         action=SET_UP_PATH,
-        intro=_("Your role needs a second factor. You set it up once, with an authenticator app."),
+        intro=_(
+            "Your role requires two-factor authentication. Set it up once, with an authenticator"
+            " app."
+        ),
         email=pending.email,
         next_path=_next(call),
         offer="",

@@ -77,7 +77,7 @@ def _submit_password(call: Call) -> Response:
     except Conflict:
         return redirect(with_next(CONFIRM_PATH, _PASSWORD_PATH))
     if renewed.outcome is not SignInOutcome.SIGNED_IN:
-        fault = {"current_password": _("This is not your current password.")}
+        fault = {"current_password": _("The current password is wrong.")}
         return _show_password(call, Reply(faults=fault, status=422))
     return keep_session(renewed, redirect("/sessions?notice=password_changed"))
 

@@ -77,12 +77,9 @@ def _submit_sign_in(call: Call) -> Response:
 
 def _refusal_text(outcome: SignInOutcome) -> str:
     if outcome is SignInOutcome.UNVERIFIED:
-        return _("Confirm your email address first: we have just sent you the link again.")
+        return _("Confirm your email address first. We have sent you the link again.")
     if outcome is SignInOutcome.DISABLED:
-        return _(
-            "This sign-in is disabled. Ask support, or an administrator if you are a member of"
-            " staff."
-        )
+        return _("Your sign-in is disabled. Contact support, or an administrator if you are staff.")
     return _("The email address or the password is wrong.")
 
 
@@ -114,7 +111,7 @@ def _submit_passkey(call: Call) -> Response:
     if result.outcome is SignInOutcome.SIGNED_IN:
         return admit(call, result, local_path(call.given("next")))
     if result.outcome is SignInOutcome.WRONG:
-        text = _("This passkey was not accepted. Sign in with your password.")
+        text = _("The passkey was not accepted. Sign in with your password.")
         return _show_sign_in(call, Reply(text, status=403))
     return _show_sign_in(call, Reply(_refusal_text(result.outcome), status=403))
 
@@ -263,8 +260,11 @@ def _email_of_link(call: Call, purpose: str) -> str | None:
 def _dead_link(call: Call) -> Response:
     return message(
         call,
-        _("This link does not work any more"),
-        _("It was used already, or it is too old. Sign in, or ask for a new link there."),
+        _("This link is no longer valid"),
+        _(
+            "The link was already used or has expired. Sign in, or request a new link from the"
+            " sign-in page."
+        ),
         link=("/sign-in", _("Sign in")),
         status=410,
     )
@@ -272,9 +272,12 @@ def _dead_link(call: Call) -> Response:
 
 def _show_check_mail(call: Call, reply: Reply = FIRST) -> Response:
     text = (
-        _("If we know this address, a link is on its way to it. The link works for an hour.")
+        _(
+            "If an account uses this address, we have sent a link to it. The link works for one"
+            " hour."
+        )
         if call.given("for") == "reset"
-        else _("We have sent you a mail. Open the link in it to finish.")
+        else _("We have sent you an email. Open the link in the email to finish.")
     )
     link = ("/sign-in", _("Sign in"))
-    return message(call, _("Check your mail"), text, link=link, status=reply.status)
+    return message(call, _("Check your email"), text, link=link, status=reply.status)

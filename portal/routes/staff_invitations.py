@@ -71,10 +71,10 @@ def _submit(call: Call) -> Response:
     if request is None:
         return admit(call, signed_in, "/")
     text = _(
-        "You get the role {role} when another administrator approves it, or after 24 hours where"
-        " there is no other one. Then sign in again."
+        "You get the role {role} once another administrator approves, or after 24 hours if"
+        " there is no other administrator. Then sign in again."
     )
-    title = _("You have a sign-in now")
+    title = _("Your sign-in is ready")
     role = role_or_none(request.after.role)
     return start_session(call, signed_in, message(call, title, text.format(role=role)))
 
@@ -82,11 +82,11 @@ def _submit(call: Call) -> Response:
 def _dead_link(call: Call) -> Response:
     return message(
         call,
-        _("This invitation does not work any more"),
+        _("This invitation is no longer valid"),
         _(
-            "It was used or withdrawn, has expired, or was sent by a person who is no longer an"
-            " administrator. If you have used it, sign in. Otherwise ask an administrator to send"
-            " it again."
+            "The invitation was used, withdrawn or has expired, or its sender is no longer"
+            " an administrator. If you have used it, sign in. Otherwise ask an administrator"
+            " to send it again."
         ),
         link=("/sign-in", _("Sign in")),
         status=410,

@@ -109,7 +109,7 @@ def _show_confirm(call: Call, reply: Reply = FIRST) -> Response:
         return redirect(_after_proof(call))
     form = FactorForm(
         action=CONFIRM_PATH,
-        intro=_("Confirm that it is you before you change how you sign in."),
+        intro=_("Confirm your identity before you change how you sign in."),
         has_authenticator=factors.has_authenticator,
         has_recovery_codes=factors.recovery_codes_left > 0,
         passkey_options=_confirmation_options(call, factors),
@@ -166,7 +166,7 @@ def _submit(call: Call) -> Response:
             return redirect(CONFIRM_PATH)
         return _show(call, Reply(_conflict_text(conflict.reason), status=409))
     if response is None:
-        fault = {"current_password": _("This is not your current password.")}
+        fault = {"current_password": _("The current password is wrong.")}
         return _show(call, Reply(faults=fault, status=422))
     return response
 
@@ -223,14 +223,17 @@ def _renewed(call: Call, response: Response) -> Response:
 def _conflict_text(reason: str) -> str:
     return {
         "second_factor_required": _(
-            "Your role needs a second factor. Add another one before you remove the last."
+            "Your role requires two-factor authentication. Add another factor before you"
+            " remove the last one."
         ),
         "codes_replaced": _(
-            "Your new recovery codes were shown once, and work. If you did not save them, create"
-            " new ones below."
+            "Your new recovery codes are active and were shown once. If you did not save"
+            " them, create new ones below."
         ),
         "no_second_factor": _("Add an authenticator app or a passkey first."),
-        "too_many_passkeys": _("You have as many passkeys as are possible. Remove one first."),
+        "too_many_passkeys": _(
+            "You have reached the maximum number of passkeys. Remove one first."
+        ),
     }[reason]
 
 
@@ -246,7 +249,7 @@ def _show_app(call: Call, token: str, reply: Reply = FIRST) -> Response:
     )
     if offer is None:
         return _show(call, Reply(_too_late_text(), status=409))
-    replaces = _("Your present app works until you have entered a code of the new one.")
+    replaces = _("Your current app works until you enter a code from the new one.")
     return render(
         call,
         "set_up_authenticator.html",
@@ -275,8 +278,9 @@ def _begin_again(call: Call, reply: Reply) -> Response:
 
 def _too_late_text() -> str:
     return _(
-        "This set-up has ended, or was replaced in another tab. What you have now stands below."
-        " Recovery codes are not shown twice: create new ones if you have not saved them."
+        "This setup has ended, or was replaced in another tab. Your current settings are"
+        " shown below. Recovery codes are shown only once: create new ones if you have not"
+        " saved them."
     )
 
 

@@ -120,7 +120,7 @@ def _switcher(context: PageContext) -> None:
 
     query_params.set_widget("account_choice", current if is_known else next(iter(names)))
     checked.selectbox(
-        _("Account, one of {count}").format(count=len(names)),
+        _("Account ({count} in total)").format(count=len(names)),
         list(names),
         format_func=lambda account_id: names.get(account_id, ""),
         key="account_choice",

@@ -78,26 +78,24 @@ def account_or_stop(context: PageContext, *, is_staff_page: bool = False) -> Acc
     """
     if context.account is None:
         if context.visitor.actor.is_staff:
-            st.info(
-                _("Choose an account first: look it up under Accounts."), icon=":material/search:"
-            )
+            st.info(_("Choose an account under Accounts first."), icon=":material/search:")
         elif database.read_snapshot(waits_for_role, context.visitor.user_id):
             st.info(
                 _(
-                    "Your role waits for approval by an administrator. You get a mail once it is"
-                    " yours; then sign in again."
+                    "Your role is waiting for approval by an administrator. We email you"
+                    " once it is approved; then sign in again."
                 ),
                 icon=":material/hourglass_top:",
             )
         else:
             st.info(
-                _("You belong to no account yet. Ask an owner of one to invite you."),
+                _("You are not a member of an account yet. Ask an account owner to invite you."),
                 icon=":material/group_add:",
             )
         st.stop()
     account = context.account
     if not is_staff_page and context.visitor.actor.reads_as_staff(account.account_id):
-        text = _("You are looking at account {id}, {name}, as a member of staff.")
+        text = _("You are viewing account {id}, {name}, as staff.")
         message = text.format(id=account.account_id, name=account.name)
         st.info(formats.plain(message), icon=":material/visibility:")
     return account

@@ -24,55 +24,63 @@ if TYPE_CHECKING:
 _DECISIONS = {
     "approved": N_("Nothing was changed: already approved by {name}, {when}."),
     "applied": N_("Nothing was changed: already approved by {name}, {when}."),
-    "took_effect": N_("Nothing was changed: the change took effect by itself {when}."),
+    "took_effect": N_("Nothing was changed: the change took effect automatically {when}."),
     "rejected": N_("Nothing was changed: already rejected by {name}, {when}."),
-    "lapsed": N_("Nothing was changed: the request ended {when} without effect."),
+    "lapsed": N_("Nothing was changed: the request was closed {when} without effect."),
     "reviewed": N_("Nothing was changed: already reviewed by {name}, {when}."),
     "objected": N_("Nothing was changed: {name} objected {when}."),
     "withdrawn": N_("Nothing was changed: withdrawn by {name}, {when}."),
     "ended": N_("Nothing was changed: already ended by {name}, {when}."),
     "refund_succeeded": N_(
-        "Nothing was changed: the refund was already recorded as paid by {name}, {when}. If you"
-        " sent the money too, ask for one of the two back."
+        "Nothing was changed: the refund was already recorded as paid by {name}, {when}. If"
+        " you also sent the money, recover one of the two payments."
     ),
     "cancelled": N_(
-        "Nothing was changed: the refund was already cancelled by {name}, {when}, and its credit"
-        " granted again. If the money was sent, refund the payment again."
+        "Nothing was changed: the refund was already cancelled by {name}, {when}, and its"
+        " credit restored. If the money was sent, refund the payment again."
     ),
     "refund_failed": N_(
-        "Nothing was changed: the gateway said {when} that the refund failed, and its credit was"
-        " granted again. Refund the payment again if it is still right."
+        "Nothing was changed: the gateway reported {when} that the refund failed, and its"
+        " credit was restored. If the refund is still needed, refund the payment again."
     ),
     "refund_merged": N_(
-        "Nothing was changed: the refund became part of a dispute, {when}. Look at the dispute."
+        "Nothing was changed: the refund became part of a dispute, {when}. Check the dispute."
     ),
     "returned": N_(
-        "Nothing was changed: already recorded as given back by {name}, {when}. If you sent the"
-        " money too, ask for one of the two back."
+        "Nothing was changed: the return was already recorded by {name}, {when}. If you also"
+        " sent the money, recover one of the two payments."
     ),
     "not_received": N_(
-        "Nothing was changed: the gateway said {when} that this money never came. Nothing is owed."
+        "Nothing was changed: the gateway reported {when} that this money was not received."
+        " Nothing is due."
     ),
-    "expired": N_("Nothing was changed: it expired {when} without a decision. Request it again."),
+    "expired": N_(
+        "Nothing was changed: the request expired {when} without a decision. Request it again."
+    ),
 }
 _CHANGES = {
     "request_changed": N_(
-        "Nothing was changed: its value has changed since it was requested. Request it again."
+        "Nothing was changed: the value has changed since the request. Request it again."
     ),
     "rate_moved_meanwhile": N_(
-        "Nothing was changed: the rate in force has changed since this one was requested, which is"
-        " far from it now, alone or with its margin. Reject it, and request it again with a reason."
+        "Nothing was changed: the current rate has changed since the request, and now"
+        " differs too much from the requested rate, with or without margin. Reject the"
+        " request, and request the rate again with a reason."
     ),
     "refund_is_sent": N_(
-        "Nothing was changed: the gateway works on this refund now. Wait for its answer."
+        "Nothing was changed: the gateway is processing this refund. Wait for the result."
     ),
     "case_is_closed": N_(
-        "Nothing was changed: the gateway has settled this since. The page shows it as it is now."
+        "Nothing was changed: the gateway has settled this payment. The page shows its"
+        " current state."
     ),
     "requested_by_another": N_(
-        "Nothing was changed: somebody else requested this already. Approve or reject that request."
+        "Nothing was changed: another person has already requested this. Approve or reject"
+        " that request."
     ),
-    "not_requested": N_("Nothing was changed: this has not been requested. Request it first."),
+    "not_requested": N_(
+        "Nothing was changed: there is no request to approve. Request approval first."
+    ),
 }
 
 
@@ -133,8 +141,8 @@ def draw_own_count(count: int) -> None:
     """Say how many of the listed requests are the reader's own, which no count tells them of."""
     if count:
         text = ngettext(
-            "You have requested {count} change that waits for somebody else.",
-            "You have requested {count} changes that wait for somebody else.",
+            "{count} of your requests is waiting for approval by another person.",
+            "{count} of your requests are waiting for approval by another person.",
             count,
         )
         st.caption(text.format(count=formats.number(count)))

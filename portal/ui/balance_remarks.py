@@ -18,10 +18,10 @@ def draw_remarks(context: PageContext, found: AccountOverview) -> None:
     """Say of the amounts above what they leave out, and what they can pay for."""
     if found.summary.ended_micros:
         text = _(
-            "{amount} has expired and is being closed. It is not in the balance; only usage from"
-            " before its end can still use it."
+            "{amount} has expired and is no longer in the balance. Only usage from before"
+            " the expiry date can still be charged to it."
         )
         st.caption(plain(text.format(amount=context.money(found.summary.ended_micros))))
     if found.restricted_micros:
-        text = _("{amount} of what is available pays for named services only.")
+        text = _("{amount} of the available credit is limited to certain services.")
         st.caption(plain(text.format(amount=context.money(found.restricted_micros))))

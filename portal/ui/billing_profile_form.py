@@ -176,7 +176,7 @@ def _currency(choices: ProfileChoices, form: _Form) -> str | None:
         key=form.widget("currency"),
     )
     form.errors.place("currency", form.widget("currency"))
-    st.caption(_("The currency cannot be changed once this is saved."))
+    st.caption(_("The currency cannot be changed after you save."))
     return chosen
 
 

@@ -23,7 +23,7 @@ def offered(chosen: T, options: Sequence[object]) -> T:
     several = chosen if isinstance(chosen, list) else [chosen]
     if not all(each is None or each in options for each in several):
         st.error(
-            _("This choice is not offered any more. Load the page again, and choose again."),
+            _("This option is no longer available. Load the page again, then choose another."),
             icon=":material/error:",
         )
         st.stop()
@@ -44,7 +44,7 @@ def _checked_date(widget: Callable[..., Any]) -> Callable[..., Any]:
     def draw(label: str, value: Any = "today", **given: Any) -> Any:  # noqa: ANN401 - Streamlit's
         chosen = widget(label, value, **given)
         if chosen is None and value is not None:
-            st.error(_("Choose a day."), icon=":material/error:")
+            st.error(_("Choose a date."), icon=":material/error:")
             st.stop()
         return chosen
 

@@ -42,7 +42,9 @@ def dialog(
                 begin(context, *args, **kwargs)
             except StreamlitInvalidLayoutContextError:
                 # Two buttons in one message: no browser sends that.
-                st.error(_("One dialog is open already."), icon=":material/error:")
+                st.error(
+                    _("Another dialog is already open. Close it first."), icon=":material/error:"
+                )
 
         return open_alone
 

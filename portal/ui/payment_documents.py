@@ -28,9 +28,7 @@ def draw_documents(context: PageContext, payment: PaymentView) -> None:
         payments.list_document_names, payment_id=payment.payment_id, actor=context.visitor.actor
     )
     for place, (kind, number) in enumerate(names, start=1):
-        label = (
-            _("Open the receipt (PDF)") if place == 1 else _(_DOCUMENTS[kind]).format(number=number)
-        )
+        label = _("Open receipt (PDF)") if place == 1 else _(_DOCUMENTS[kind]).format(number=number)
         path = f"/receipts/{payment.reference}" + (f"/{place}" if place > 1 else "")
         st.html(f'<a href="{path}" target="_blank">{html.escape(label)}</a>')
 

@@ -21,7 +21,7 @@ PERIODS = {
     "month": N_("This month"),
     "last-month": N_("Last month"),
     "365": N_("Last 12 months"),
-    "own": N_("Other days …"),
+    "own": N_("Custom period…"),
 }
 _GRAIN_NAMES = {"day": N_("Days"), "week": N_("Weeks"), "month": N_("Months")}
 GROUPS = {"service": N_("Service"), "source": N_("Model or resource")}
@@ -63,14 +63,14 @@ def choose_days(today: date) -> Days:
         last = _day(_("To"), "to", last, today)
     # A long time in days is a comb.
     grains = GRAINS if (last - first).days <= _LONG_FOR_DAYS else GRAINS[1:]
-    grain = select(_("Bars"), "bars", grains, lambda one: _(_GRAIN_NAMES[one]))
+    grain = select(_("Interval"), "bars", grains, lambda one: _(_GRAIN_NAMES[one]))
     return Days(first, last, grain)
 
 
 def usable(days: Days) -> Days:
     """Return the days, no more than can be asked for; say so and stop where they are none."""
     if days.last < days.first:
-        st.warning(_("The period ends before it begins. Choose a later To."))
+        st.warning(_("The To date is before the From date. Choose a later To date."))
         st.stop()
     return days._replace(first=max(days.first, days.last - MAX_PERIOD))
 

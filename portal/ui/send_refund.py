@@ -20,15 +20,15 @@ def send_refund(gateway_name: str, refund_id: int | None) -> str:
     gateway = gateway_of(gateway_name)
     name, state = gateway_labels.title(gateway_name), ""
     if gateway_name == "bank":
-        return _("The refund was requested. Pay it from the bank account, and record the payout.")
+        return _("Refund requested. Pay it from the bank account, then record the payout.")
     if gateway is not None and refund_id is not None:
-        with st.spinner(_("Asking {gateway}…").format(gateway=name)):
+        with st.spinner(_("Contacting {gateway}…").format(gateway=name)):
             state = payments.send_refund(database.sessions(), gateway=gateway, refund_id=refund_id)
     if state == "failed":
         raise RefundRefused(gateway_name)
     if state == payments.WAITS:
         return _(
-            "The credit was taken, and the refund waits: {gateway} tells of one refund of a"
-            " payment at a time. It is sent by itself once the one before it has settled."
+            "Refund queued, credit clawed back. {gateway} accepts one refund per payment at"
+            " a time: this refund is sent automatically once the previous one has settled."
         ).format(gateway=name)
-    return _("The refund was requested.")
+    return _("Refund requested.")

@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 PATH = "/uploads"
 TOKEN_HEADER = "X-Form-Token"  # noqa: S105 - a header's name
 FAULTS = {
-    "empty": N_("The file is empty. Choose another."),
-    "too_large": N_("The file is larger than {maximum} MB. Save it smaller, and try again."),
-    "too_many": N_("Too many of your files wait for their forms. Send those first, or wait a day."),
-    "control_characters": N_("The file's name has characters that are none. Rename it."),
+    "empty": N_("The file is empty. Choose another file."),
+    "too_large": N_("The file is larger than {maximum} MB. Choose a smaller file."),
+    "too_many": N_("Too many uploaded files are waiting. Submit their forms first, or wait a day."),
+    "control_characters": N_("The file name has invalid characters. Rename the file."),
 }
 _STYLE = "display:flex;flex-direction:column;gap:.25rem;font-size:.875rem"
 _SCRIPT = """
@@ -63,7 +63,7 @@ def upload_field(
     key: uuid.UUID = st.session_state.setdefault(name, uuid.uuid4())
     actor = context.visitor.actor
     known = database.read_one(name_of_upload, purpose=purpose, key=key, actor=actor)
-    done = _("{name} is here.")
+    done = _("{name} uploaded.")
     too_large = FAULTS["too_large"]
     field_id = f"upload-{key}"
     message = {
@@ -73,9 +73,9 @@ def upload_field(
         "header": TOKEN_HEADER,
         "token": context.visitor.form_token,
         "tooLarge": _(too_large).format(maximum=MAX_BYTES // MEBIBYTE),
-        "under_way": _("The file is being sent…"),
+        "under_way": _("Uploading…"),
         "done": done,
-        "failed": _("The file did not arrive. Choose it again."),
+        "failed": _("The upload failed. Choose the file again."),
     }
     accepted = ",".join(f".{each}" for each in extensions)
     # No character of a text can end the script: json quotes it, and "<" is escaped.

@@ -24,13 +24,13 @@ def test_billing_has_no_serious_violation(
     sign_in: Callable[..., Page], viewport: dict[str, int]
 ) -> None:
     page = sign_in(OWNER, viewport)
-    page.get_by_text("Spent in this order").wait_for()
+    page.get_by_text("Credit grants (in the order they are used)").wait_for()
     assert serious_violations(page) == {}
     page.get_by_text("Credit History").click()
-    page.get_by_text("Tick a row").wait_for()
+    page.get_by_text("Select a row").wait_for()
     assert serious_violations(page) == {}
     open_first_row(page)
-    page.get_by_role("button", name="Back to the history").wait_for()
+    page.get_by_role("button", name="Back to Credit History").wait_for()
     assert serious_violations(page) == {}
     page.get_by_role("button", name="Menu").click()
     page.get_by_role("button", name="Sign out").wait_for()
@@ -39,7 +39,7 @@ def test_billing_has_no_serious_violation(
 
 def test_the_look_up_of_accounts_has_no_serious_violation(sign_in: Callable[..., Page]) -> None:
     page = sign_in("support@demo.example")
-    page.get_by_role("button", name="Look at account").first.wait_for()
+    page.get_by_role("button", name="Open account").first.wait_for()
     assert serious_violations(page) == {}
 
 
@@ -49,7 +49,7 @@ def test_analytics_has_no_serious_violation(
 ) -> None:
     page = sign_in("finance@demo.example", viewport, "/analytics?accounts=yes")
     page.locator("g.bars g.point").first.wait_for()
-    page.get_by_text("Tick a row to see the account's charges").wait_for()
+    page.get_by_text("Select a row to see the account's charges").wait_for()
     assert serious_violations(page) == {}
 
 
@@ -76,7 +76,7 @@ def test_the_way_to_a_payment_has_no_serious_violation(
     page.get_by_role("button", name="Pay", exact=True).click()
     page.get_by_text("was added to your balance").wait_for()
     assert serious_violations(page) == {}
-    for tab, message in (("payments", "Tick a row"), ("settings", "Billing information")):
+    for tab, message in (("payments", "Select a row"), ("settings", "Billing information")):
         page.goto(page.url.split("/payment")[0].split("/?")[0] + f"/?tab={tab}")
         page.get_by_text(message).first.wait_for()
         assert serious_violations(page) == {}

@@ -23,14 +23,21 @@ pytestmark = pytest.mark.browser
 
 FINANCE = "finance@demo.example"
 MINUS = "\N{MINUS SIGN}"
-PARTS = ("At the beginning", "Granted", "Used", "Expired", "Other")
-END = "At the end"
+PARTS = (
+    "Opening balance",
+    "Credits issued",
+    "Usage",
+    "Expired",
+    "Refunds and chargebacks",
+    "Reversals and write-offs",
+)
+END = "Closing balance"
 
 
 def open_analytics(page: Page, query: str = "") -> None:
     settle(page)
     page.goto(page.url.split("?")[0].rstrip("/") + "/analytics" + query)
-    expect(page.get_by_role("heading", name="Granted and used")).to_be_visible()
+    expect(page.get_by_role("heading", name="Credits issued and usage")).to_be_visible()
     settle(page)
 
 
@@ -53,7 +60,7 @@ def choose_first_row(page: Page, heading: str) -> None:
 def test_finance_comes_from_the_whole_to_an_accounts_charges(sign_in: Callable[..., Page]) -> None:
     page = sign_in(FINANCE)
     page.get_by_role("link", name="Analytics").click()
-    expect(page.get_by_role("heading", name="Granted and used")).to_be_visible()
+    expect(page.get_by_role("heading", name="Credits issued and usage")).to_be_visible()
     choose(page, "Site", "Japan")
     page.wait_for_url("**site=jp**")
     settle(page)
@@ -62,10 +69,10 @@ def test_finance_comes_from_the_whole_to_an_accounts_charges(sign_in: Callable[.
     assert abs(difference) <= Decimal(len(PARTS) + 1) / 2
     choose_first_row(page, "Services")
     page.wait_for_url(re.compile(r"service=.*accounts=yes|accounts=yes.*service="))
-    expect(page.get_by_text("Credit has no service")).to_be_visible()
+    expect(page.get_by_text("Credit is not recorded by service")).to_be_visible()
     choose_first_row(page, "Accounts")
     page.wait_for_url(re.compile(r"account=\d+.*tab=history.*kind=charge.*from=.*service="))
-    expect(page.get_by_text("You are looking at account")).to_be_visible()
+    expect(page.get_by_text("You are viewing account")).to_be_visible()
     expect(page.get_by_text(re.compile(r"^[\d,]+ rows?$"))).to_be_visible()
 
 
@@ -74,16 +81,16 @@ def test_a_click_on_a_bar_shows_its_accounts_and_back_undoes_it(
 ) -> None:
     page = sign_in(FINANCE)
     open_analytics(page)
-    whole = figure(page, "Used")
+    whole = figure(page, "Usage")
     page.locator("g.bars g.point").nth(2).click(force=True)
     page.wait_for_url(re.compile(r"period=own.*accounts=yes"))
-    expect(page.get_by_text("Tick a row to see the account's charges")).to_be_visible()
+    expect(page.get_by_text("Select a row to see the account's charges")).to_be_visible()
     settle(page)
-    assert 0 > figure(page, "Used") > whole
+    assert 0 > figure(page, "Usage") > whole
     page.go_back()
-    expect(page.get_by_text("Tick a row to see the account's charges")).to_have_count(0)
+    expect(page.get_by_text("Select a row to see the account's charges")).to_have_count(0)
     settle(page)
-    assert figure(page, "Used") == whole
+    assert figure(page, "Usage") == whole
     assert page.url.endswith("/analytics")
 
 
@@ -119,5 +126,5 @@ def test_nobody_else_finds_it_by_its_address(sign_in: Callable[..., Page], email
     settle(page)
     expect(page.get_by_role("link", name="Billing")).to_be_visible()
     expect(page.get_by_role("link", name="Analytics")).to_have_count(0)
-    expect(page.get_by_role("heading", name="Granted and used")).to_have_count(0)
-    assert "At the end" not in page.inner_text("body")
+    expect(page.get_by_role("heading", name="Credits issued and usage")).to_have_count(0)
+    assert "Closing balance" not in page.inner_text("body")

@@ -31,31 +31,31 @@ def choose_one(page: Page, label: str, option: str) -> None:
 
 
 def propose(page: Page, name: str) -> None:
-    page.get_by_label("Name, for staff").fill(name)
-    page.get_by_label("What the customer reads").fill("Starter credit")
+    page.get_by_label("Name (internal)").fill(name)
+    page.get_by_label("Description for customers").fill("Starter credit")
     choose_one(page, "Currencies", "VND")
-    page.get_by_label("Parts, each with services of its own").fill("2")
+    page.get_by_label("Split credit by service").fill("2")
     page.keyboard.press("Enter")
     expect(page.get_by_label("Part 2 in VND")).to_be_visible()
     choose_one(page, "Services of part 1", "AI Inference")
     fill_amounts(page)
     page.get_by_role("button", name="Request campaign").click()
     expect(
-        page.get_by_text("Requested. Another finance member approves or rejects it.")
+        page.get_by_text("Requested. Waiting for approval by another finance member.")
     ).to_be_visible()
 
 
 def fill_amounts(page: Page) -> None:
     page.get_by_label("Part 1 in VND").fill("600,000")
     page.get_by_label("Part 2 in VND").fill("400,000")
-    page.get_by_label("Budget in VND, for all of it").fill("100,000,000")
+    page.get_by_label("Total budget in VND").fill("100,000,000")
     page.keyboard.press("Tab")
 
 
 def propose_again(page: Page, name: str) -> None:
     """Propose the same under another name, from the form that the first left behind."""
-    message = page.get_by_text("Requested. Another finance member approves or rejects it.")
-    page.get_by_label("Name, for staff").fill(name)
+    message = page.get_by_text("Requested. Waiting for approval by another finance member.")
+    page.get_by_label("Name (internal)").fill(name)
     page.keyboard.press("Tab")
     expect(message).to_have_count(0)
     fill_amounts(page)
@@ -77,7 +77,7 @@ def test_a_starter_pack_gives_its_split(
 
     other = sign_in("controller@demo.example", DESKTOP, "/approvals")
     other.get_by_role("link", name="Campaigns (").click()
-    expect(other.get_by_text("Tick a row to see its terms")).to_be_visible()
+    expect(other.get_by_text("Select a row for details.")).to_be_visible()
     assert serious_violations(other) == {}
     email = new_owner("vn")
     account_of(portal_sessions, email)
@@ -98,10 +98,10 @@ def approve_and_make_codes(other: Page, number: int, folder: Path) -> list[str]:
     other.goto(f"{other.url.split('/approvals')[0].split('/campaigns')[0]}/campaigns?id={number}")
     expect(other.get_by_text("₫600,000 for AI Inference + ₫400,000 for all")).to_be_visible()
     assert serious_violations(other) == {}
-    other.get_by_role("button", name="Approve the campaign").click()
-    expect(other.get_by_text("Approved. Its codes can be made now.")).to_be_visible()
-    other.get_by_role("button", name="Make the codes").click()
-    expect(other.get_by_text("100 codes are made.")).to_be_visible()
+    other.get_by_role("button", name="Approve campaign").click()
+    expect(other.get_by_text("Campaign approved. Codes can now be generated.")).to_be_visible()
+    other.get_by_role("button", name="Generate codes").click()
+    expect(other.get_by_text("100 codes generated.")).to_be_visible()
     assert serious_violations(other) == {}
     with other.expect_download() as downloading:
         other.get_by_role("link", name="Download as Excel").click()

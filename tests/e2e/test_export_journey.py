@@ -38,7 +38,7 @@ def download(page: Page, button: str) -> Path:
 def test_no_table_offers_a_file_whose_texts_nobody_guards(sign_in: Callable[..., Page]) -> None:
     page = sign_in(OWNER, DESKTOP)
     page.goto(page.url.split("?")[0] + "?tab=history")
-    page.get_by_text("Tick a row").wait_for()
+    page.get_by_text("Select a row").wait_for()
     settle(page)
     page.get_by_test_id("stDataFrame").locator("visible=true").first.hover()
     expect(page.get_by_role("button", name=re.compile("^Search"))).not_to_have_count(0)
@@ -66,7 +66,7 @@ def test_the_workbook_of_everything_adds_up_to_the_balance(
 ) -> None:
     page = sign_in(OWNER, viewport)
     page.goto(page.url.split("?")[0] + "?tab=history")
-    page.get_by_text("Tick a row").wait_for()
+    page.get_by_text("Select a row").wait_for()
     path = download(page, "Export Excel")
     assert re.fullmatch(r"credit-history-\d+-\d{4}-\d\d-\d\d\.xlsx", path.name)
     assert exact_sum(path).quantize(COIN, ROUND_HALF_UP) == balance_on(page)
@@ -89,16 +89,16 @@ def test_a_csv_has_the_rows_that_the_page_counts(sign_in: Callable[..., Page]) -
 
 def test_support_exports_the_account_that_it_looks_at(sign_in: Callable[..., Page]) -> None:
     page = sign_in("support@demo.example")
-    page.get_by_label("Name, number, email").fill("Japan")
+    page.get_by_label("Account name, account number").fill("Japan")
     page.keyboard.press("Enter")
-    found = page.get_by_role("button", name=re.compile("Look at account"))
+    found = page.get_by_role("button", name=re.compile("Open account"))
     expect(found).to_have_count(1)
     found.click()
-    page.get_by_text("Usage of each day").wait_for()
+    page.get_by_text("Usage by day").wait_for()
     page.get_by_role("link", name="Billing", exact=True).click()
     page.get_by_text("Total balance").wait_for()
     page.get_by_text("Credit History").click()
-    page.get_by_text("Tick a row").wait_for()
+    page.get_by_text("Select a row").wait_for()
     looked_at = re.search(r"account=(\d+)", page.url)
     assert looked_at is not None
     path = download(page, "Export Excel")
@@ -109,14 +109,14 @@ def test_support_exports_the_account_that_it_looks_at(sign_in: Callable[..., Pag
 def test_a_file_is_offered_again_until_it_is_closed(sign_in: Callable[..., Page]) -> None:
     page = sign_in(OWNER, DESKTOP)
     page.goto(page.url.split("?")[0] + "?tab=history&export=999999")
-    page.get_by_text("This file is not kept any more.").wait_for()
+    page.get_by_text("This file is no longer available.").wait_for()
     page.get_by_role("button", name="Close").click()
-    expect(page.get_by_text("This file is not kept any more.")).to_be_hidden()
+    expect(page.get_by_text("This file is no longer available.")).to_be_hidden()
     assert "export=" not in page.url
 
 
 def test_nothing_to_export_is_nothing_to_click(sign_in: Callable[..., Page]) -> None:
     page = sign_in(OWNER, DESKTOP)
     page.goto(page.url.split("?")[0] + "?tab=history&text=no-such-thing-at-all")
-    page.get_by_text("No row matches.").wait_for()
+    page.get_by_text("No results.").wait_for()
     expect(page.get_by_role("button", name="Export Excel")).to_be_disabled()

@@ -78,15 +78,15 @@ def test_what_came_of_a_button_is_in_view(
         settle(owner)
     email = emails[0]  # which was the only one to choose
     open_popover(owner, "Withdraw invitation…")
-    expect(owner.get_by_text(f"The link that {email} was sent stops working.")).to_be_visible()
+    expect(owner.get_by_text(f"The link sent to {email} stops working.")).to_be_visible()
     assert serious_violations(owner) == {}
     owner.get_by_role("button", name="Withdraw invitation", exact=True).click()
-    expect(owner.get_by_text(f"The invitation of {email} is withdrawn.")).to_be_in_viewport()
+    expect(owner.get_by_text(f"Invitation of {email} withdrawn.")).to_be_in_viewport()
     expect(owner.get_by_role("table", name="Invitations")).not_to_contain_text(email)
     settle(owner)
     owner.get_by_role("button", name="Leave this account…").click()
-    expect(owner.get_by_text("You lose Lan's account at once.")).to_be_visible()
-    owner.get_by_role("button", name="Leave", exact=True).click()
+    expect(owner.get_by_text("You lose access to Lan's account immediately.")).to_be_visible()
+    owner.get_by_role("button", name="Leave account", exact=True).click()
     expect(owner.get_by_text("An account needs an owner.")).to_be_in_viewport()
 
 
@@ -108,7 +108,7 @@ def test_an_invitation_is_sent_accepted_changed_and_taken_away(
     # Who was removed is invited again, and is known by now.
     invite(owner, email)
     open_letter(colleague, portal_url, email)
-    colleague.get_by_role("button", name="Accept the invitation").click()
+    colleague.get_by_role("button", name="Accept invitation").click()
     change_and_remove(owner, colleague, portal_url, email)
 
 
@@ -138,16 +138,16 @@ def change_and_remove(owner: Page, colleague: Page, portal_url: str, email: str)
     choose_member(owner, email)
     choose_role(owner, "Billing")
     owner.get_by_role("button", name="Change role").click()
-    expect(owner.get_by_text("Colleague has the role Billing now.")).to_be_in_viewport()
+    expect(owner.get_by_text("Role of Colleague changed to Billing.")).to_be_in_viewport()
     assert "Billing" in row_of(owner, email)
 
     choose_member(owner, email)
     owner.get_by_role("button", name="Remove…").click()
     owner.get_by_role("button", name="Remove Colleague").click()
-    expect(owner.get_by_text("Colleague is removed.")).to_be_in_viewport()
+    expect(owner.get_by_text("Colleague removed.")).to_be_in_viewport()
     expect(owner.get_by_role("table", name="Members")).not_to_contain_text(email)
     colleague.reload()
-    expect(colleague.get_by_text("You belong to no account yet.")).to_be_visible()
+    expect(colleague.get_by_text("You are not a member of an account yet.")).to_be_visible()
 
 
 def test_a_months_statement_is_one_page(portal_url: str, sign_in: Callable[..., Page]) -> None:

@@ -40,6 +40,6 @@ def test_payment_leads_back_to_the_history_that_it_was_opened_from(
             link.click()
         else:
             page.go_back()
-        expect(page.get_by_text("Tick a row to see the payment")).to_be_visible()
+        expect(page.get_by_text("Select a row for details.")).to_be_visible()
         expect(page.get_by_role("combobox", name="Status")).to_have_value("Pending")
         expect(page).to_have_url(re.compile(r"\?tab=payments&status=pending$"))

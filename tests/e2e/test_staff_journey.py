@@ -54,11 +54,11 @@ def test_a_role_is_given(
     email = hire(None)
     page = sign_in("admin@demo.example", viewport, "/staff")
     give_role(page, email)
-    expect(page.get_by_text("has the role Support now")).to_be_in_viewport()
+    expect(page.get_by_text("Role Support assigned to")).to_be_in_viewport()
     expect(giving(page).get_by_role("textbox", name="Email")).to_have_value("")
     assert serious_violations(page) == {}
     with page.expect_download() as downloading:
-        page.get_by_role("link", name="Download the access review").click()
+        page.get_by_role("link", name="Download access review").click()
     path = tmp_path / "review.xlsx"
     downloading.value.save_as(path)
     people, may, did, flags = openpyxl.load_workbook(path).worksheets
@@ -67,7 +67,7 @@ def test_a_role_is_given(
     assert "Changed a staff role" in {row[1] for row in did.values}
     assert "controller@demo.example" in {row[0] for row in flags.values}
     agent = sign_in(email, viewport, "/approvals")
-    expect(agent.get_by_text("No request about an account waits")).to_be_visible()
+    expect(agent.get_by_text("No account requests are waiting")).to_be_visible()
 
 
 def confirm(page: Page, label: str, about: str) -> None:
@@ -92,12 +92,12 @@ def give_role(page: Page, email: str) -> None:
     form = giving(page)
     form.get_by_role("textbox", name="Email", exact=True).fill(email)
     form.get_by_role("textbox", name="Reason").fill("Hired for the night shift")
-    form.get_by_role("button", name="Give role").click()
+    form.get_by_role("button", name="Assign role").click()
 
 
 def giving(page: Page) -> Locator:
     """Return the form that gives somebody a role."""
-    button = page.get_by_role("button", name="Give role")
+    button = page.get_by_role("button", name="Assign role")
     return page.get_by_test_id("stForm").filter(has=button)
 
 
@@ -139,8 +139,8 @@ def test_a_customer_is_looked_up_and_shut_out(
     customer = sign_in(email, DESKTOP, "/members")
     expect(customer.get_by_role("heading", name="Members", exact=True)).to_be_visible()
     page = sign_in("admin@demo.example", DESKTOP, "/staff")
-    page.get_by_role("textbox", name="Somebody without a role").fill(email)
-    page.get_by_role("button", name="Look up").click()
+    page.get_by_role("textbox", name="Person without a role").fill(email)
+    page.get_by_role("button", name="Find person").click()
     expect(page.get_by_text("No role · Active")).to_be_visible()
     why = page.locator("[class*=st-key-staff_change_reason]").get_by_role("textbox")
     for _ in range(2):  # what asked closes, and asks again
@@ -152,13 +152,13 @@ def test_a_customer_is_looked_up_and_shut_out(
     fill_in(why, "Stolen card")
     confirm(page, "Disable person", f"{email} is signed out everywhere and cannot sign in")
     expect(page.get_by_text("No role · Disabled")).to_be_visible()
-    expect(page.get_by_text(f"{email} is disabled and signed out.")).to_be_in_viewport()
+    expect(page.get_by_text(f"{email} disabled and signed out.")).to_be_in_viewport()
     assert serious_violations(page) == {}
     customer.reload()
     expect(customer.get_by_role("button", name="Sign in", exact=True)).to_be_visible()
     with page.expect_download() as downloading:
-        page.get_by_role("link", name="The roles alone, as CSV").click()
+        page.get_by_role("link", name="Roles only (CSV)").click()
     path = tmp_path / "roles.csv"
     downloading.value.save_as(path)
     lines = path.read_text("utf-8-sig").splitlines()
-    assert any("admin@demo.example" in line and "everything" in line for line in lines)
+    assert any("admin@demo.example" in line and "all accounts" in line for line in lines)

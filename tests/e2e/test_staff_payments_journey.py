@@ -29,15 +29,15 @@ def test_support_explains_a_payment_and_finance_refunds_it(
     reference = paid_payment(customer, has_profile=False)
 
     support = sign_in("support@demo.example", path="/payments")
-    support.get_by_label("Reference, the gateway's number").fill(reference)
+    support.get_by_label("Payment reference").fill(reference)
     support.keyboard.press("Enter")
-    expect(support.get_by_text("Tick a row to see everything")).to_be_visible()
+    expect(support.get_by_text("Select a row for details.")).to_be_visible()
     assert serious_violations(support) == {}
     support.goto(f"{support.url.split('?')[0]}?ref={reference}")
     expect(support.get_by_text("Success · Paid")).to_be_visible()
     expect(support.get_by_role("button", name="Refund…")).to_have_count(0)
-    support.get_by_role("button", name="Ask the gateway now").click()
-    expect(support.get_by_text("The gateway was asked")).to_be_visible()
+    support.get_by_role("button", name="Refresh from gateway").click()
+    expect(support.get_by_text("Refreshed from the gateway")).to_be_visible()
     assert serious_violations(support) == {}
 
     finance = sign_in("finance@demo.example", path=f"/payments?ref={reference}")
@@ -69,12 +69,12 @@ def refund(finance: Page) -> None:
     open_popover(finance, "Refund…")
     finance.get_by_label("Reason").fill("Paid twice")
     finance.get_by_role("button", name="Refund payment", exact=True).click()
-    expect(finance.get_by_text("The refund was requested")).to_be_visible()
+    expect(finance.get_by_text("Refund requested.")).to_be_visible()
     expect(finance.get_by_text("Success · Refund pending")).to_be_visible()
     for _ in range(LOOKS):
         settle(finance)
-        finance.get_by_role("button", name="Ask the gateway now").click()
-        expect(finance.get_by_text("The gateway was asked")).to_be_visible()
+        finance.get_by_role("button", name="Refresh from gateway").click()
+        expect(finance.get_by_text("Refreshed from the gateway")).to_be_visible()
         if finance.get_by_text("Success · Refunded").count():
             return
         finance.wait_for_timeout(LOOK_EVERY_MILLISECONDS)
@@ -87,32 +87,38 @@ def test_two_people_accept_suspected_money(
     customer = sign_in(new_owner("vn"))
     leave_for_vnpay(customer)
     customer.get_by_role("button", name="Pay, and be suspected of fraud").click()
-    expect(customer.get_by_text("You have paid, and need do nothing more.")).to_be_visible()
+    expect(customer.get_by_text("Your payment is received and under review")).to_be_visible()
     reference = reference_in(customer.url)
 
     finance = sign_in("finance@demo.example", path=f"/payments?ref={reference}")
     expect(finance.get_by_role("heading", name="This payment needs a decision")).to_be_visible()
     open_popover(finance, "Request approval…")
-    expect(finance.get_by_text("Then ₫1,000,000 is credited")).to_be_visible()
+    expect(
+        finance.get_by_text("₫1,000,000 is credited once another finance member approves")
+    ).to_be_visible()
     finance.get_by_label("Reason").locator("visible=true").fill("The bank vouches for it")
-    finance.get_by_role("button", name="Request approval of payment").click()
-    expect(finance.get_by_text("You requested approval. Another finance member")).to_be_visible()
+    finance.get_by_role("button", name="Request approval", exact=True).click()
+    expect(
+        finance.get_by_text(
+            "You requested approval. Waiting for approval by another finance member"
+        )
+    ).to_be_visible()
     expect(finance.get_by_role("button", name="Reject…")).to_have_count(0)
     assert serious_violations(finance) == {}
 
     support = sign_in("support@demo.example", PHONE, f"/payments?ref={reference}")
-    expect(support.get_by_text("Finance decides.")).to_be_visible()
+    expect(support.get_by_text("Waiting for a finance member.")).to_be_visible()
     expect(support.get_by_role("button", name="Approve…")).to_have_count(0)
     assert serious_violations(support) == {}
 
     admin = sign_in("controller@demo.example", path="/payments?waiting=yes")
-    expect(admin.get_by_text("Only what needs a decision (")).to_be_visible()
+    expect(admin.get_by_text("Needs a decision (")).to_be_visible()
     admin.goto(f"{admin.url.split('?')[0]}?ref={reference}")
     expect(admin.get_by_text("The bank vouches for it")).to_be_visible()
     open_popover(admin, "Approve…")
     admin.get_by_label("Reason").locator("visible=true").fill("Agreed")
     admin.get_by_role("button", name="Approve payment").click()
-    expect(admin.get_by_text("Approved. The credit was granted.")).to_be_visible()
+    expect(admin.get_by_text("Payment approved. Credit granted.")).to_be_visible()
     expect(admin.get_by_role("heading", name="Approved by two people")).to_be_visible()
     customer.reload()
     expect(customer.get_by_role("link", name="Balance ₫1,000,000")).to_be_visible()
@@ -124,19 +130,19 @@ def test_refused_money_is_owed_until_it_was_given_back(
     customer = sign_in(new_owner("vn"))
     leave_for_vnpay(customer)
     customer.get_by_role("button", name="Pay, and be suspected of fraud").click()
-    expect(customer.get_by_text("is being looked at by our staff")).to_be_visible()
+    expect(customer.get_by_text("under review by our staff")).to_be_visible()
     reference = reference_in(customer.url)
 
     finance = sign_in("finance@demo.example", PHONE, f"/payments?ref={reference}")
     open_popover(finance, "Reject…")
     finance.get_by_label("Reason").locator("visible=true").fill("Nobody vouches for it")
     finance.get_by_role("button", name="Reject payment").click()
-    expect(finance.get_by_text("₫1,000,000 must be given back by hand")).to_be_visible()
+    expect(finance.get_by_text("₫1,000,000 to be returned manually")).to_be_visible()
     assert serious_violations(finance) == {}
-    open_popover(finance, "It was given back…")
-    finance.get_by_label("The gateway's or the bank's number").fill("FT 77")
-    finance.get_by_role("button", name="Record it").click()
-    expect(finance.get_by_text("₫1,000,000 was given back")).to_be_visible()
+    open_popover(finance, "Record return…")
+    finance.get_by_label("Gateway or bank reference").fill("FT 77")
+    finance.get_by_role("button", name="Record return", exact=True).click()
+    expect(finance.get_by_text("₫1,000,000 returned")).to_be_visible()
     customer.reload()
-    expect(customer.get_by_text("was not accepted, and nothing was credited")).to_be_visible()
+    expect(customer.get_by_text("was rejected, and nothing was credited")).to_be_visible()
     expect(customer.get_by_role("link", name="Balance ₫0")).to_be_visible()

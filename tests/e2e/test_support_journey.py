@@ -31,11 +31,11 @@ def test_support_issues_a_voucher_and_the_customer_redeems_it(
     email = new_owner("vn")
     account = account_of(portal_sessions, email)
     agent = sign_in("support@demo.example", viewport, "/")
-    agent.get_by_role("textbox", name="Name, number, email").fill(email)
+    agent.get_by_role("textbox", name="Account name, account number").fill(email)
     agent.keyboard.press("Enter")
-    agent.get_by_role("button", name=f"Look at account {account}").click()
-    expect(agent.get_by_text("The account was opened")).not_to_be_visible()  # nobody's hand did
-    agent.get_by_text("Act", exact=True).click()
+    agent.get_by_role("button", name=f"Open account {account}").click()
+    expect(agent.get_by_text("Account opened")).not_to_be_visible()  # nobody's hand did
+    agent.get_by_text("Actions", exact=True).click()
     expect(agent.get_by_role("combobox", name="Campaign")).to_be_visible()
     assert serious_violations(agent) == {}
     code = issue_voucher(agent, "Slow answers on Monday")
@@ -47,16 +47,20 @@ def test_support_issues_a_voucher_and_the_customer_redeems_it(
     # Once more, on the pages that the first left behind.
     another = issue_voucher(agent, "And on Tuesday")
     assert another != code
-    choose_action(agent, "Give goodwill credit")
-    expect(agent.get_by_text("Above that, a finance member approves it.")).to_be_visible()
+    choose_action(agent, "Grant goodwill credit")
+    expect(
+        agent.get_by_text("Amounts above that need approval by a finance member.")
+    ).to_be_visible()
     for each in (code, another):
         expect(agent.locator("code", has_text=each)).to_be_visible()
     if viewport == DESKTOP:  # a phone has the links in a menu
         agent.get_by_role("link", name="Payments", exact=True).click()
         expect(agent.get_by_role("heading", name="Payments", exact=True)).to_be_visible()
         agent.go_back()
-        agent.get_by_role("radio", name="Act").click()
-        expect(agent.get_by_text("Above that, a finance member approves it.")).to_be_visible()
+        agent.get_by_role("radio", name="Actions").click()
+        expect(
+            agent.get_by_text("Amounts above that need approval by a finance member.")
+        ).to_be_visible()
         expect(agent.locator("code")).to_have_count(0)
     customer.reload()
     customer.get_by_role("button", name=f"Redeem {another}").click()
@@ -73,11 +77,11 @@ def issue_voucher(agent: Page, reason: str) -> str:
     before = agent.locator("code").all_inner_texts()
     agent.get_by_label("Reason").fill(reason)
     agent.get_by_label("Reason").press("Tab")
-    agent.get_by_role("button", name="Issue the voucher").click()
+    agent.get_by_role("button", name="Issue voucher").click()
     # The message of the voucher before stands there until this one's takes its place.
     shown = agent.locator("code", has_not_text=before[0]) if before else agent.locator("code")
     expect(shown).to_be_visible()
-    expect(agent.get_by_text("waits for the customer under Voucher list")).to_be_visible()
+    expect(agent.get_by_text("The customer can redeem it under Voucher list")).to_be_visible()
     code = shown.inner_text().strip()
     assert re.fullmatch("[A-Z2-9]{10}", code)
     return code
@@ -94,14 +98,14 @@ def test_above_the_limit_a_second_person_approves(
     )
     finance.get_by_label("Amount in VND").fill("90,000,000")
     finance.get_by_label("Reason").fill("A week without service")
-    finance.get_by_role("button", name="Give the credit").dblclick()
-    expect(finance.get_by_text("waits for approval by finance until")).to_be_visible()
+    finance.get_by_role("button", name="Grant goodwill credit").dblclick()
+    expect(finance.get_by_text("is waiting for approval by finance until")).to_be_visible()
     finance.get_by_role("link", name="Approvals").click()
     mine = finance.locator("[class*=st-key-request-]").filter(has_text=f"· {account}")
     expect(mine).to_have_count(1)
-    expect(finance.get_by_text("You have requested 1 change that waits")).to_be_visible()
+    expect(finance.get_by_text("1 of your requests is waiting")).to_be_visible()
     expect(
-        mine.get_by_text("You requested this. Another finance member approves or rejects it.")
+        mine.get_by_text("You requested this. Waiting for approval by another finance member.")
     ).to_be_visible()
     expect(mine.get_by_role("button", name="Approve…")).to_have_count(0)
 
@@ -110,11 +114,11 @@ def test_above_the_limit_a_second_person_approves(
     expect(waiting.get_by_text("A week without service")).to_be_visible()
     assert serious_violations(other) == {}
     open_popover(waiting, "Approve…")
-    other.get_by_role("button", name="Give goodwill credit of ₫90,000,000").click()
+    other.get_by_role("button", name="Grant goodwill credit of ₫90,000,000").click()
     message = other.get_by_text(
-        re.compile(rf"^Give goodwill credit of ₫90,000,000, .*\({account}\)\.")
+        re.compile(rf"^Grant goodwill credit of ₫90,000,000, .*\({account}\)\.")
     )
-    expect(message).to_contain_text("Approved and done.")
+    expect(message).to_contain_text("Request approved and carried out.")
     expect(message).to_be_in_viewport()
 
     finance.goto(finance.url.split("/approvals")[0] + f"/account?account={account}")

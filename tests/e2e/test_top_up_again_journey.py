@@ -115,7 +115,7 @@ def test_errors_stand_at_their_field_in_view(
     amount = page.get_by_role("textbox", name="Or another amount")
     expect(amount).to_have_attribute("placeholder", "$25.00")
     for typed, message in (
-        ("1,5", "Did you mean 1.50 or 1,500.00 USD?"),
+        ("1,5", "Enter it as 1.50 or 1,500.00 USD."),
         ("3", "Minimum is $25.00."),
     ):
         amount.fill(typed)
@@ -129,7 +129,7 @@ def test_errors_stand_at_their_field_in_view(
     amount.press("Tab")
     expect(page.get_by_role("radio", name="$50.00")).not_to_be_checked()
     page.get_by_role("button", name="Continue").click()
-    expect(page.get_by_text("You add $40.00.")).to_be_visible()
+    expect(page.get_by_text("$40.00 of credit will be added.")).to_be_visible()
     page.get_by_role("button", name="Back").click()
     expect(page.get_by_role("textbox", name="Or another amount")).to_have_value("40")
 
@@ -205,10 +205,10 @@ def test_add_credit_stays_open_while_its_page_learns_of_a_payment(
     amount.press("Tab")
     page.get_by_role("button", name="Pay", exact=True).click()
     see(watching, "₫1,000,000 was added to your balance")
-    watching.get_by_text("Open the receipt (PDF)").wait_for(state="attached")
+    watching.get_by_text("Open receipt (PDF)").wait_for(state="attached")
     expect(amount).to_have_value("600.000")
     dialog.get_by_role("button", name="Continue").click()
-    expect(dialog.get_by_text("You add ₫600,000.")).to_be_visible()
+    expect(dialog.get_by_text("₫600,000 of credit will be added.")).to_be_visible()
     dialog.get_by_role("button", name="Close").click()
     expect(dialog).to_have_count(0)
     watching.get_by_role("button", name="Add credit").click()
@@ -220,7 +220,9 @@ def test_billing_information_is_saved_twice(
 ) -> None:
     page = sign_in(new_owner("vn"), path="/billing?tab=settings")
     address = page.get_by_label("Address")
-    message = page.get_by_text("Saved. Receipts from now on show this.")
+    message = page.get_by_text(
+        "Billing information saved. It appears on new receipts and invoices."
+    )
     for street in ("1 Nguyen Hue", "2 Nguyen Hue"):
         address.fill(street)
         page.get_by_role("button", name="Save", exact=True).click()
@@ -229,4 +231,4 @@ def test_billing_information_is_saved_twice(
         page.reload()
         address.wait_for()
         expect(message).to_have_count(0)
-    expect(page.get_by_text("What it said before")).to_be_visible()
+    expect(page.get_by_text("Previous versions")).to_be_visible()

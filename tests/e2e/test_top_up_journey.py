@@ -36,14 +36,14 @@ def test_dong_by_vnpay_raise_the_balance(
     expect(page.get_by_role("link", name="Balance ₫1,000,000")).to_be_visible()
     page.reload()
     expect(page.get_by_text("₫1,000,000 was added to your balance")).to_be_visible()
-    receipt = page.get_by_role("link", name="Open the receipt (PDF)")
+    receipt = page.get_by_role("link", name="Open receipt (PDF)")
     expect(receipt).to_be_visible()
     answer = page.request.get(str(receipt.evaluate("link => link.href")))
     assert answer.headers["content-type"] == "application/pdf"
     assert answer.body().startswith(b"%PDF")
     page.get_by_role("link", name="Balance").click()
     page.get_by_role("radio", name="Payment History").click()
-    expect(page.get_by_text("Tick a row to see the payment and its receipt.")).to_be_visible()
+    expect(page.get_by_text("Select a row for details.")).to_be_visible()
     page.get_by_role("radio", name="Credit History").click()
     expect(page.get_by_text("1 row", exact=True)).to_be_visible()
 
@@ -63,7 +63,7 @@ def test_what_was_not_paid_is_not_credited(
     expect(page.get_by_text("Credit", exact=True)).to_have_count(0)
     # The amount stays, and another method is one click away.
     page.get_by_role("button", name=re.compile("^Try (again|another method)$")).click()
-    expect(page.get_by_text("You add ₫1,000,000.")).to_be_visible()
+    expect(page.get_by_text("₫1,000,000 of credit will be added.")).to_be_visible()
     page.get_by_text("PayPal (in USD)").click()
     page.get_by_role("button", name="Continue").click()
     expect(page.get_by_text("margin of 1.5 %")).to_be_visible()
@@ -75,7 +75,7 @@ def test_suspected_money_waits_for_a_person(
     page = sign_in(new_owner("vn"))
     leave_for_vnpay(page)
     page.get_by_role("button", name="Pay, and be suspected of fraud").click()
-    expect(page.get_by_text("is being looked at by our staff")).to_be_visible()
+    expect(page.get_by_text("under review by our staff")).to_be_visible()
     expect(page.get_by_role("link", name="Balance ₫0")).to_be_visible()
 
 
@@ -104,7 +104,7 @@ def test_yen_at_a_convenience_store_come_later(
     page.get_by_role("button", name="Pay at a convenience store").click()
     page.get_by_role("button", name="Back to the shop, and pay later").click()
     page.wait_for_url("**/payment?ref=**")
-    expect(page.get_by_text("Waiting for your money")).to_be_visible()
+    expect(page.get_by_text("Waiting for your payment")).to_be_visible()
     expect(page.get_by_role("link", name="Balance ¥0")).to_be_visible()
     shop = page.url
     page.go_back()

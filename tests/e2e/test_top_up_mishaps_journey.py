@@ -85,7 +85,7 @@ def test_a_payment_of_somebody_else_is_not_shown(
     page.get_by_text("was added to your balance").wait_for()
     address = page.url
     stranger = sign_in(new_owner("vn"), path=address.removeprefix(portal_url))
-    expect(stranger.get_by_text("There is no such payment here")).to_be_visible()
+    expect(stranger.get_by_text("Payment not found.")).to_be_visible()
     reference = reference_in(address)
     for path in (f"/receipts/{reference}", f"/pay/{reference}"):
         assert stranger.request.get(portal_url + path).status == 404

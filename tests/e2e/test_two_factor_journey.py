@@ -70,7 +70,7 @@ def enter_first_code(page: Page, secret: str) -> None:
         page.get_by_label("Code from your authenticator app").fill(code_of(secret, -1))
         with page.expect_navigation():
             page.get_by_role("button", name="Continue").click()
-        late = page.get_by_text("This code is wrong, too old or already used.")
+        late = page.get_by_text("The code is wrong, expired or already used.")
         expect(done.or_(late)).to_be_visible()
         if done.is_visible():
             return
@@ -93,14 +93,14 @@ def prove_by_recovery_code(page: Page, portal_url: str, *, used: str, unused: st
     """Prove that it is you, at the second try, so that factors can be changed."""
     page.goto(f"{portal_url}/two-factor")
     page.get_by_role("link", name="Change these settings").click()
-    page.get_by_text("Confirm that it is you before you change how you sign in.").wait_for()
+    page.get_by_text("Confirm your identity before you change how you sign in.").wait_for()
     page.get_by_role("link", name="Use a recovery code").click()
     for code in (used, unused):
         page.get_by_label("Recovery code").fill(code)
         with page.expect_navigation():
             page.get_by_role("button", name="Continue").click()
         if code == used:
-            page.get_by_text("This recovery code is wrong, or was used or replaced").wait_for()
+            page.get_by_text("The recovery code is wrong, already used or replaced.").wait_for()
     page.get_by_label("Current password").wait_for()
 
 
@@ -123,20 +123,20 @@ def test_an_app_protects_a_sign_in_from_the_next_day_on(
     page.get_by_text("Off. You sign in with your password only.").wait_for()
     page.get_by_label("Current password").fill("a wrong password 1")
     page.get_by_role("button", name="Set up app").click()
-    page.get_by_text("This is not your current password.").wait_for()
+    page.get_by_text("The current password is wrong.").wait_for()
     page.get_by_label("Current password").fill(demo.PASSWORD)
     page.get_by_role("button", name="Set up app").click()
     expect(page.get_by_alt_text(f"QR code for {email}")).to_be_visible()
     secret = page.locator("code.secret").inner_text().replace(" ", "")
     page.get_by_label("Code from your authenticator app").fill("000000")
     page.get_by_role("button", name="Continue").click()
-    page.get_by_text("This code is wrong, too old or already used.").wait_for()
+    page.get_by_text("The code is wrong, expired or already used.").wait_for()
     enter_first_code(page, secret)
     codes = page.locator("ul.codes code").all_inner_texts()
     assert len(codes) == 10
     keep_codes(page, portal_url, codes)
     page.get_by_role("link", name="I have saved them").click()
-    page.get_by_text("On. Signing in takes your password").wait_for()
+    page.get_by_text("On. You sign in with your password and a second factor").wait_for()
     sign_out(page, portal_url)
 
     for steps in (0, 1):
@@ -159,7 +159,9 @@ def test_an_app_protects_a_sign_in_from_the_next_day_on(
     newest = lost.locator("ul.codes code").all_inner_texts()
     assert not set(newest) & set(codes)
     lost.reload()  # sends the form again
-    expect(lost.get_by_text("Your new recovery codes were shown once, and work.")).to_be_visible()
+    expect(
+        lost.get_by_text("Your new recovery codes are active and were shown once.")
+    ).to_be_visible()
     expect(lost.get_by_text("Codes left: 10.")).to_be_visible()
     expect(lost.locator("ul.codes code")).to_have_count(0)
     change(lost, portal_url, "Remove app")
@@ -176,13 +178,13 @@ def test_a_passkey_signs_in_with_and_without_the_password(
     page = sign_in(email, path="/")
     with_passkeys(page)
     page.goto(f"{portal_url}/two-factor")
-    page.get_by_label("Name of the new passkey").fill("My laptop")
+    page.get_by_label("New passkey name").fill("My laptop")
     page.get_by_role("button", name="Add a passkey").click()
     expect(page.get_by_text("Save your recovery codes")).to_have_count(0)  # no password was given
     change(page, portal_url, "Add a passkey")
     page.get_by_role("heading", name="Save your recovery codes").wait_for()
     page.get_by_role("link", name="I have saved them").click()
-    page.get_by_text("On. Signing in takes your password").wait_for()
+    page.get_by_text("On. You sign in with your password and a second factor").wait_for()
     # The device has one already for this person, and says so; it is proven first.
     page.get_by_role("link", name="Change these settings").click()
     page.get_by_role("button", name="Use a passkey").click()
@@ -211,4 +213,4 @@ def test_a_passkey_signs_in_with_and_without_the_password(
     page.get_by_text("Off. You sign in with your password only.").wait_for()
     sign_out(page, portal_url)
     page.get_by_role("button", name="Sign in with a passkey").click()
-    page.get_by_text("This passkey was not accepted. Sign in with your password.").wait_for()
+    page.get_by_text("The passkey was not accepted. Sign in with your password.").wait_for()

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.browser
 def open_usage(page: Page) -> None:
     settle(page)
     page.goto(page.url.split("?")[0].rstrip("/") + "/usage")
-    expect(page.get_by_text("What cost most")).to_be_visible()
+    expect(page.get_by_text("Top resources")).to_be_visible()
     settle(page)
 
 

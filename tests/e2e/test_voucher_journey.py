@@ -74,7 +74,7 @@ def test_a_customer_redeems_a_code(
     account_of(portal_sessions, email)
     code.fill("no such code")
     apply.click()
-    expect(page.get_by_text("There is no such code.")).to_be_visible()
+    expect(page.get_by_text("Code not found.")).to_be_visible()
     assert serious_violations(page) == {}
     code.fill(" welcome-100 ")
     apply.dblclick()
@@ -87,7 +87,7 @@ def test_a_customer_redeems_a_code(
     assert serious_violations(page) == {}
     code.fill(demo.VOUCHER_CODE)
     apply.click()
-    expect(page.get_by_text("This account had its share of this offer already.")).to_be_visible()
+    expect(page.get_by_text("Limit of 1 redemption per account reached.")).to_be_visible()
     page.get_by_text("Credit History").click()
     expect(page.get_by_text("1 row")).to_be_visible()
 

@@ -103,7 +103,7 @@ def test_scope_falls_through_and_expiry_says_so(
     page = sign_in(email, DESKTOP)
     expect(page.get_by_role("link", name="Balance ₫490,000")).to_be_visible()
     page.goto(page.url.split("/?")[0].rstrip("/") + "/billing?tab=history&row=e4")
-    expect(page.get_by_text("Which credit paid this")).to_be_visible()
+    expect(page.get_by_text("Credit used")).to_be_visible()
     with portal_sessions() as session:
         kinds = session.execute(
             text(

@@ -108,7 +108,7 @@ def test_a_database_that_is_not_there_is_one_line(
     monkeypatch.setenv("DATABASE_URL", nowhere)
     code, out, err = run("migrate")
     assert (code, out) == (1, "")
-    assert err.startswith("The database does not answer as it should: ")
+    assert err.startswith("Unexpected database error: ")
     assert err.count("\n") == 1
 
 
@@ -220,7 +220,7 @@ def test_the_first_administrator_is_made_with_a_password_that_is_asked(
     who = ("--email", "Boss@example.com", "--name", "Boss", "--role", "admin")
     code, out, _err = run("create-user", *who)
     assert code == 0
-    assert "Made Boss@example.com, admin." in out
+    assert "Created Boss@example.com, admin." in out
     assert asked == [{"hide_input": True, "confirmation_prompt": True}]
     with sessions() as session:
         made = session.execute(text("SELECT email, staff_role, password_hash FROM users")).one()
@@ -228,14 +228,14 @@ def test_the_first_administrator_is_made_with_a_password_that_is_asked(
     assert passwords.verify_password(PASSWORD, made.password_hash)
     code, _out, err = run("create-user", *who)
     assert code == 1
-    assert err == "There is a person with the address Boss@example.com already.\n"
+    assert err == "A user with the address Boss@example.com already exists.\n"
 
 
 @pytest.mark.parametrize(
     ("email", "password", "sentence"),
     [
         ("nobody", PASSWORD, "This is not an email address."),
-        ("boss@example.com", "short", "Use 10 characters or more."),
+        ("boss@example.com", "short", "Use at least 10 characters."),
         ("boss@example.com", "password1234", "easy to guess"),
     ],
 )
@@ -277,14 +277,14 @@ def test_a_lost_second_factor_is_reset_with_a_reason(
     for _time in range(2):
         code, out, _err = run("reset-second-factor", "Boss@example.com", "--reason", "lost phone")
         assert code == 0
-        assert "sets up a new second factor" in out
+        assert "or sets up a new one" in out
     with sessions() as session:
         assert session.scalars(select(Passkey.name)).all() == []
         reset = select(AuditRecord.details).where(AuditRecord.action == "reset_second_factors")
         assert session.scalars(reset).first() == {"user_id": user_id, "reason": "lost phone"}
     code, _out, err = run("reset-second-factor", "nobody@example.com", "--reason", "lost phone")
     assert code == 1
-    assert err == "Nobody has signed up with the address nobody@example.com.\n"
+    assert err == "No user has the address nobody@example.com.\n"
 
 
 # ── The ledger ────────────────────────────────────────────────────────────────────────────────
@@ -294,14 +294,14 @@ def test_a_right_ledger_is_right_and_a_wrong_one_is_exit_1(
     with sessions.begin() as session:
         account_id = factories.make_account(session)
         factories.grant(session, account_id, 10)
-    shown = "Top-ups without a payment, imported by the system: 1\nThe ledger is right.\n"
+    shown = "Top-ups without a payment, imported by the system: 1\nThe ledger is consistent.\n"
     assert run("verify-ledger") == (0, shown, "")
     with sessions.begin() as session:
         session.execute(text("UPDATE account_balances SET balance_micros = balance_micros + 7"))
     code, out, err = run("verify-ledger")
     assert code == 1
     assert re.search(rf"account {account_id}, .*expected 10000000, found 10000007\n", out)
-    assert re.fullmatch(r"The ledger is not right\. Differences: [1-9]\d*\n", err)
+    assert re.fullmatch(r"The ledger is inconsistent\. Differences: [1-9]\d*\n", err)
 
 
 PROOFS = pytest.mark.parametrize("command", ["verify-ledger", "verify-audit"])
@@ -314,7 +314,7 @@ def test_a_sound_audit_log_is_proved_and_a_broken_one_is_exit_1(
         audit.record(session, action="a_test", actor=system_actor("tests"), details={})
     code, out, err = run("verify-audit")
     assert (code, err) == (0, "")
-    assert out.startswith("The audit log is proved: ")
+    assert out.startswith("The audit log is intact: ")
     kept = f"1:{'0' * 64}"
     code, _out, err = run("verify-audit", "--head", kept)
     assert code == 1
@@ -329,7 +329,7 @@ def test_proof_without_a_database_is_exit_2(
     monkeypatch.setenv("DATABASE_URL", nowhere)
     code, out, err = run(command)
     assert (code, out) == (2, "")
-    assert err.startswith("The database does not answer as it should: ")
+    assert err.startswith("Unexpected database error: ")
     assert err.count("\n") == 1
 
 
@@ -424,7 +424,7 @@ def test_an_import_of_no_file_or_of_another_kind_of_file_is_one_line(
     run: Callable[..., tuple[int, str, str]], tmp_path: Path
 ) -> None:
     missing = tmp_path / "missing.csv"
-    assert run("import-usage", str(missing)) == (1, "", f"There is no file {missing}.\n")
+    assert run("import-usage", str(missing)) == (1, "", f"File not found: {missing}.\n")
     other = tmp_path / "letter.csv"
     other.write_text("Dear Sir or Madam\n")
     code, _out, err = run("import-usage", str(other), "--account", "1001")
@@ -435,9 +435,9 @@ def test_an_import_of_no_file_or_of_another_kind_of_file_is_one_line(
 @pytest.mark.parametrize(
     ("header", "sentence"),
     [
-        ("TIMESTAMP,ContextTokens", "first line names no column generatedtokens"),
+        ("TIMESTAMP,ContextTokens", "first line of the file has no column generatedtokens"),
         ("TIMESTAMP,ContextTokens,GeneratedTokens,ID,id", "more than one column id"),
-        ('TIMESTAMP,"ContextTokens', "no line of comma-separated values"),
+        ('TIMESTAMP,"ContextTokens', "not comma-separated values"),
     ],
 )
 def test_an_import_says_what_is_wrong_with_a_file(
@@ -459,7 +459,7 @@ def test_an_import_needs_accounts_that_exist_and_stay_the_same(
     file = tmp_path / "calls.csv"
     file.write_text("TIMESTAMP,ContextTokens,GeneratedTokens\n2026-02-03 10:00:00,5,5\n")
     words = ("import-usage", str(file))
-    assert run(*words, "--account", "999")[2] == "There is no account 999.\n"
+    assert run(*words, "--account", "999")[2] == "Account not found: 999.\n"
     code, out, _err = run(*words)
     assert (code, re.search(r"rejected +1\n", out) is None) == (0, False)
     code, out, _err = run(*words, "--account", accounts[0])
@@ -574,7 +574,7 @@ def test_a_start_that_fails_is_one_sentence(environment: dict[str, str]) -> None
     with _portal(environment, "serve") as portal:
         shown, _ = portal.communicate(timeout=PATIENCE_SECONDS)
     assert portal.returncode == 1
-    assert "The database does not answer as it should: " in shown
+    assert "Unexpected database error: " in shown
     assert "Traceback" not in shown
 
 
@@ -582,7 +582,7 @@ def test_the_jobs_run_in_a_process_of_their_own(
     environment: dict[str, str], sessions: sessionmaker[Session]
 ) -> None:
     with _portal(environment, "jobs") as portal:
-        _wait_for(portal, "The jobs run.")
+        _wait_for(portal, "Running jobs.")
         _wait_for_a_run(sessions)
         portal.send_signal(signal.SIGTERM)
         rest, _ = portal.communicate(timeout=PATIENCE_SECONDS)

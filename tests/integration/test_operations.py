@@ -132,7 +132,7 @@ def test_a_page_whose_query_takes_too_long_says_what_to_do_and_an_id(
     connect(read_timeout_seconds=1)
     shown = AppTest.from_function(_page_of_a_slow_query, default_timeout=120).run()
     (error,) = shown.error
-    found = re.fullmatch(r"This took too long and was stopped\..* \(([0-9a-f]{12})\)", error.value)
+    found = re.fullmatch(r"This request took too long\..* \(([0-9a-f]{12})\)", error.value)
     assert found
     assert f"error {found[1]} on page" in caplog.text
     assert "pg_sleep" not in error.value
@@ -167,7 +167,7 @@ def test_a_full_pool_is_said_soon_and_counted(
         with answering(full) as browser:
             answer = browser.get("/statements/2026-10", headers={"accept": "text/html"})
     assert answer.status_code == 503
-    assert "Very many people are here right now." in answer.text
+    assert "The portal is busy." in answer.text
     assert answer.headers["X-Request-Id"] in answer.text
     assert figures("portal_pool_timeouts_total") == before + 2
     assert figures("portal_pool_checked_out") == 0
@@ -246,7 +246,7 @@ def test_an_error_has_one_id_on_the_page_in_the_header_and_in_the_log(
     answer = answering(broken).get("/statements/2026-10")
     assert answer.status_code == 500
     number = answer.headers["X-Request-Id"]
-    assert f"tell us this number: {number}" in answer.text
+    assert f"contact support with this number: {number}" in answer.text
     assert "a secret detail" not in answer.text
     assert f"error {number} on GET" in caplog.text
     assert "a secret detail" in caplog.text

@@ -659,7 +659,7 @@ def test_mail_about_a_sign_in_says_whom_staff_tell(
 ) -> None:
     waiting = Mail(1, "x@example.com", template, parameters, "en", TestClock().instant, 0)
     message = mail.render(waiting, base_url="http://here").text
-    assert "tell support, or an administrator if you are a member of staff." in message
+    assert "contact support, or an administrator if you are staff." in message
 
 
 @pytest.mark.parametrize(
@@ -695,7 +695,7 @@ def test_mail_about_a_removed_factor_says_when_the_password_alone_is_left(
         1, "x@example.com", "second_factor_changed", parameters, "en", TestClock().instant, 0
     )
     message = mail.render(waiting, base_url="http://here").text
-    assert ("your password alone signs you in" in message) is not is_on
+    assert ("Your password alone signs you in" in message) is not is_on
 
 
 @pytest.mark.parametrize("reason", list(LapseReason))
@@ -704,9 +704,9 @@ def test_mail_about_a_request_that_ended_says_what_to_do(reason: LapseReason) ->
     waiting = Mail(1, "x@example.com", "staff_change", parameters, "en", TestClock().instant, 0)
     message = mail.render(waiting, base_url="http://here").text
     next_step = (
-        "Make somebody else an administrator first."
+        "Assign the role Administrator to another person first."
         if reason is LapseReason.LAST_ADMIN
-        else "request the change again if it is still right."
+        else "If the change is still needed, request it again."
     )
-    assert "The request ended without effect." in message
+    assert "The request was closed without effect." in message
     assert next_step in message

@@ -152,7 +152,7 @@ def test_add_credit_stays_open_with_what_was_entered_when_the_page_runs_again(
     click(app, "Continue")
     assert [each.label for each in app.radio if each.label == "Payment method"]
     run(app)
-    assert "You add ₫600,000." in [text.value for text in app.markdown]
+    assert "₫600,000 of credit will be added." in [text.value for text in app.markdown]
     click(app, "Back")
     assert field(app, "Or another amount").value == "600.000"
 
@@ -259,9 +259,9 @@ def test_billing_profile_errors_stand_below_their_fields(
         ("vn", "1.5", "Enter a whole number: VND has no decimals."),
         ("vn", "5", "Minimum is ₫500,000."),
         ("jp", "3.000,5", "Enter a whole number: JPY has no decimals."),
-        ("global", "1,5", "Did you mean 1.50 or 1,500.00 USD? Enter it as one of the two."),
-        ("global", "1.500", "Did you mean 1.50 or 1,500.00 USD? Enter it as one of the two."),
-        ("global", "25.0000", "Enter an amount with 2 decimals at most."),
+        ("global", "1,5", "The amount is ambiguous. Enter it as 1.50 or 1,500.00 USD."),
+        ("global", "1.500", "The amount is ambiguous. Enter it as 1.50 or 1,500.00 USD."),
+        ("global", "25.0000", "Enter an amount with at most 2 decimals."),
         ("global", "a lot", "Enter an amount in digits, such as 5,000.00."),
     ],
 )
@@ -411,7 +411,7 @@ def test_payment_that_a_gateway_refuses_can_be_tried_again(
     app = at_review(opened, account_at(session, "vn"))
     gateways["vnpay"].failure = GatewayRefused("vnpay", "no")
     click(app, "Pay ₫500,000")
-    assert errors(app) == ["VNPay does not take this payment. Nothing was charged."]
+    assert errors(app) == ["VNPay did not accept this payment. Nothing was charged."]
     gateways["vnpay"].failure = None
     click(app, "Pay ₫500,000")
     assert not app.error
@@ -426,7 +426,7 @@ def test_gateway_that_does_not_answer_is_tried_again_with_the_same_payment(
     app = at_review(opened, account_at(session, "vn"))
     gateways["vnpay"].failure = away()
     click(app, "Pay ₫500,000")
-    assert "does not answer" in errors(app)[0]
+    assert "is not responding" in errors(app)[0]
     gateways["vnpay"].failure = None
     click(app, "Pay ₫500,000")
     assert session.scalars(select(Payment.state)).all() == ["pending"]
@@ -445,7 +445,10 @@ def test_price_that_cannot_be_had_stands_at_the_method(
     app.radio[0].set_value(app.radio[0].options[1])
     click(app, "Continue")
     assert errors(app) == [
-        "There is no exchange rate for this method. Choose another, or ask support."
+        (
+            "No exchange rate is available for this payment method. Choose another, or contact"
+            " support."
+        )
     ]
     assert app.radio[0].index == 1
 

@@ -93,44 +93,45 @@ def table(app: AppTest, column: str) -> list[dict[str, str]]:
 def test_figures_add_up_in_the_currency_of_most_entries(page: Callable[..., AppTest]) -> None:
     app = page()
     assert metrics(app) == {
-        "At the beginning": f"{MINUS}$10.00",
-        "Granted": "+$100.00",
-        "Used": f"{MINUS}$9.00",
+        "Opening balance": f"{MINUS}$10.00",
+        "Credits issued": "+$100.00",
+        "Usage": f"{MINUS}$9.00",
         "Expired": "$0.00",
-        "Other": "$0.00",
-        "At the end": "$81.00",
+        "Refunds and chargebacks": "$0.00",
+        "Reversals and write-offs": "$0.00",
+        "Closing balance": "$81.00",
     }
     yen = page(shown="JPY")
-    assert metrics(yen)["At the end"] == "¥500"
+    assert metrics(yen)["Closing balance"] == "¥500"
 
 
 @pytest.mark.usefixtures("dollars")
 def test_tables_show_each_currency_on_a_line_of_its_own(page: Callable[..., AppTest]) -> None:
     app = page()
-    sites = [(row["Site"], row["Currency"], row["At the end"]) for row in table(app, "Site")]
+    sites = [(row["Site"], row["Currency"], row["Closing balance"]) for row in table(app, "Site")]
     assert sites == [("Global", "USD", "$81.00"), ("Japan", "JPY", "¥500")]
-    countries = [(row["Country"], row["Used"]) for row in table(app, "Country")]
+    countries = [(row["Country"], row["Usage"]) for row in table(app, "Country")]
     assert countries == [("No country", f"{MINUS}$9.00"), ("Japan", f"{MINUS}¥200")]
-    services = [(row["Service"], row["Used"]) for row in table(app, "Service")]
+    services = [(row["Service"], row["Usage"]) for row in table(app, "Service")]
     assert services == [("GPU VM", "$6.00"), ("AI Notebook", "$3.00"), ("GPU VM", "¥200")]
-    granted = [(row["Credit"], row["Granted"]) for row in table(app, "Credit")]
+    granted = [(row["Credit"], row["Credits issued"]) for row in table(app, "Credit")]
     assert granted == [("Top-up credit", "$100.00"), ("Voucher credit", "¥700")]
 
 
 @pytest.mark.usefixtures("dollars")
 def test_filters_stand_in_the_address_and_narrow_the_page(page: Callable[..., AppTest]) -> None:
     app = page(site="jp")
-    assert metrics(app)["At the end"] == "¥500"
+    assert metrics(app)["Closing balance"] == "¥500"
     app.selectbox(key="usage_site").select("global").run()
     assert app.query_params["site"] == "global"
-    assert metrics(app)["At the end"] == "$81.00"
-    assert metrics(page(country="none"))["At the end"] == "$81.00"
-    assert metrics(page(country="JP"))["At the end"] == "¥500"
-    assert metrics(page(currency="JPY"))["At the end"] == "¥500"
+    assert metrics(app)["Closing balance"] == "$81.00"
+    assert metrics(page(country="none"))["Closing balance"] == "$81.00"
+    assert metrics(page(country="JP"))["Closing balance"] == "¥500"
+    assert metrics(page(currency="JPY"))["Closing balance"] == "¥500"
     app = page(period="365")
-    assert metrics(app)["Used"] == f"{MINUS}$19.00"
+    assert metrics(app)["Usage"] == f"{MINUS}$19.00"
     app.button[0].click().run()
-    assert metrics(app)["Used"] == f"{MINUS}$9.00"
+    assert metrics(app)["Usage"] == f"{MINUS}$9.00"
     assert "period" not in app.query_params
 
 
@@ -147,19 +148,23 @@ def test_a_viewer_behind_the_sites_clock_sees_the_sites_day(
     app.switch_page(PAGE)
     app.query_params["site"] = site
     app.run()
-    assert metrics(app)["Used"] == (f"{MINUS}$7.00" if site else f"{MINUS}$16.00")
+    assert metrics(app)["Usage"] == (f"{MINUS}$7.00" if site else f"{MINUS}$16.00")
 
 
 @pytest.mark.usefixtures("dollars")
 def test_services_of_one_name_keep_their_figures_apart(
     page: Callable[..., AppTest], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger_labels, "service", lambda _slug: "Granted")
+    monkeypatch.setattr(ledger_labels, "service", lambda _slug: "Credits issued")
     figures = page().dataframe[0].value
-    assert set(figures.columns) == {"Granted", "Granted (gpu-vm)", "Granted (ai-notebook)"}
-    assert set(figures["Granted"]) == {"", "$100.00"}
-    assert set(figures["Granted (gpu-vm)"]) == {"", "$6.00"}
-    assert set(figures["Granted (ai-notebook)"]) == {"", "$3.00"}
+    assert set(figures.columns) == {
+        "Credits issued",
+        "Credits issued (gpu-vm)",
+        "Credits issued (ai-notebook)",
+    }
+    assert set(figures["Credits issued"]) == {"", "$100.00"}
+    assert set(figures["Credits issued (gpu-vm)"]) == {"", "$6.00"}
+    assert set(figures["Credits issued (ai-notebook)"]) == {"", "$3.00"}
 
 
 @pytest.mark.parametrize(
@@ -187,8 +192,8 @@ def test_a_bar_opens_what_it_stands_for(
 @pytest.mark.usefixtures("dollars")
 def test_of_one_service_its_use_alone_is_shown(page: Callable[..., AppTest]) -> None:
     app = page(service="ai-notebook")
-    assert metrics(app) == {"Used": f"{MINUS}$3.00"}
-    assert any("Credit has no service" in caption.value for caption in app.caption)
+    assert metrics(app) == {"Usage": f"{MINUS}$3.00"}
+    assert any("Credit is not recorded by service" in caption.value for caption in app.caption)
     assert [row["Service"] for row in table(app, "Service")] == ["AI Notebook"]
 
 
@@ -200,17 +205,17 @@ def test_accounts_behind_it_are_shown_when_asked_for(
     app.toggle(key="analytics_accounts").set_value(True).run()
     assert app.query_params["accounts"] == "yes"
     (row,) = table(app, "Account")
-    assert (row["Number"], row["Used"]) == (str(dollars), "$9.00")
+    assert (row["Number"], row["Usage"]) == (str(dollars), "$9.00")
     day = (NOW - timedelta(days=10)).date().isoformat()
     quiet = page(accounts="yes", period="own", **{"from": day, "to": day})
     assert [info.value.split(".")[0] for info in quiet.info] == [
-        "Nothing was granted or used in this period",
-        "No account used anything here",
+        "No credits issued and no usage in this period",
+        "No usage in this period",
     ]
 
 
 def test_without_any_credit_it_says_so(page: Callable[..., AppTest]) -> None:
-    assert "Give one credit" in page().info[0].value
+    assert "Grant credit" in page().info[0].value
 
 
 @pytest.mark.usefixtures("dollars")
@@ -218,7 +223,7 @@ def test_filters_that_find_nothing_say_what_to_do(page: Callable[..., AppTest]) 
     app = page(site="jp", currency="USD")
     assert "Reset the filters" in app.info[0].value
     app = page(site="vn")  # nothing ever happened there: it is no choice
-    assert metrics(app)["At the end"] == "$81.00"
+    assert metrics(app)["Closing balance"] == "$81.00"
 
 
 @pytest.mark.parametrize("role", [None, StaffRole.SUPPORT])
@@ -234,7 +239,7 @@ def test_nobody_else_has_the_page(
 def test_administrators_have_the_page(show: Callable[..., AppTest]) -> None:
     app = show(None, staff_role=StaffRole.ADMIN)
     app.switch_page(PAGE).run()
-    assert metrics(app)["At the end"] == "$81.00"
+    assert metrics(app)["Closing balance"] == "$81.00"
 
 
 def test_sums_beyond_one_account_are_shown_in_full() -> None:
@@ -277,21 +282,24 @@ def test_the_file_has_the_figures_of_the_page_on_sheets_that_tie(session: Sessio
     ]  # fmt: skip
     summary = rows(book, "Summary")
     dollars = [row for row in summary if row["Currency"] == "USD"]
-    assert {row["What"]: row["Amount"] for row in dollars} == {
-        "At the beginning": -10, "Granted: Top-up credit": 100, "Used": -9, "Expired": 0,
-        "Other": 0, "At the end": 81,
+    assert {row["Item"]: row["Amount"] for row in dollars} == {
+        "Opening balance": -10, "Credits issued: Top-up credit": 100, "Usage": -9, "Expired": 0,
+        "Refunds and chargebacks": 0, "Reversals and write-offs": 0, "Closing balance": 81,
     }  # fmt: skip
     for sheet in ("By site", "By country", "By period"):
         found = [row for row in rows(book, sheet) if row["Currency"] == "USD"]
-        assert sum(Decimal(str(row["Used, exact"])) for row in found) == -9
-        assert found[-1]["At the end"] == 81
+        assert sum(Decimal(str(row["Usage (exact)"])) for row in found) == -9
+        assert found[-1]["Closing balance"] == 81
         for row in found:
-            parts = ("At the beginning", "Granted", "Used", "Expired", "Other")
-            ends = sum(Decimal(str(row[f"{part}, exact"])) for part in parts)
-            assert ends == Decimal(str(row["At the end, exact"]))
+            parts = [
+                "Opening balance", "Credits issued", "Usage", "Expired",
+                "Refunds and chargebacks", "Reversals and write-offs",
+            ]  # fmt: skip
+            ends = sum(Decimal(str(row[f"{part} (exact)"])) for part in parts)
+            assert ends == Decimal(str(row["Closing balance (exact)"]))
     for sheet in ("By service", "Accounts"):
         found = [row for row in rows(book, sheet) if row["Currency"] == "USD"]
-        assert sum(Decimal(str(row["Used, exact"])) for row in found) == 9
+        assert sum(Decimal(str(row["Usage (exact)"])) for row in found) == 9
     assert isinstance(rows(book, "By period")[0]["From"], datetime | date)
 
 
@@ -331,7 +339,7 @@ def test_accounts_beyond_the_first_are_one_line(session: Session) -> None:
         {"global": "Global"}, {"global": "UTC"}, ("",), ("USD",), ("gpu-vm",)
     )
     book = load_workbook(io.BytesIO(make_workbook(report, shares, choices, FILTERS)))
-    assert [(row["Name"], row["Used"], row["Calls"]) for row in rows(book, "Accounts")] == [
+    assert [(row["Name"], row["Usage"], row["Calls"]) for row in rows(book, "Accounts")] == [
         ("A", 3, 1),
         ("7 other accounts", 6, 2),
     ]

@@ -62,12 +62,12 @@ def test_people_come_first_the_newest_on_top(
     seal_audit_log(session, actor=SYSTEM)
     session.commit()
     app = page()
-    assert column(app, "What") == ["change limits", "look at account"] * 3
-    assert column(app, "Who") == ["You", "user:77"] * 3
+    assert column(app, "Action") == ["change limits", "look at account"] * 3
+    assert column(app, "User") == ["You", "user:77"] * 3
     assert column(app, "Account")[1::2] == [f"/account?account={account}"] * 3
     assert column(app, "From")[1] == "203.0.113.9"
     assert column(app, "Details")[0] == "from: 2, to: =1+1"
-    assert any("rows are sealed in a chain" in each.value for each in app.caption)
+    assert any("entries are in the hash chain" in each.value for each in app.caption)
 
 
 @pytest.mark.parametrize(
@@ -89,8 +89,8 @@ def test_filters(
 
 
 def test_one_account_and_what_the_system_did(account: int, page: Callable[..., AppTest]) -> None:
-    assert column(page(of=str(account)), "What") == ["look at account"] * 3
-    assert column(page(who="system"), "What")[0] == "fold totals"
+    assert column(page(of=str(account)), "Action") == ["look at account"] * 3
+    assert column(page(who="system"), "Action")[0] == "fold totals"
 
 
 def test_pages_give_every_row_once(account: int, session: Session) -> None:
@@ -133,7 +133,7 @@ def test_files_hold_what_matches_and_are_recorded(
     ]
     assert rows[3][5] == str(account)
     assert [row[4] for row in cells[2:] if row[4]][:3] == [
-        "What",
+        "Action",
         "export_audit",
         "export_audit",
     ]

@@ -62,7 +62,7 @@ def fill(app: AppTest, *, evidence: bytes = PDF, **fields: str) -> AppTest:
     for name, value in {"amount": "20,000,000", "reference": "FT1", **fields}.items():
         app.text_input(key=f"transfer_{name}_0").set_value(value)
     hand_in(app, "transfer_evidence_0", EVIDENCE, "slip.pdf", evidence)
-    (sent,) = [button for button in app.button if button.label == "Record it"]
+    (sent,) = [button for button in app.button if button.label == "Record transfer"]
     return sent.click().run()
 
 
@@ -72,8 +72,8 @@ def texts(elements: Any) -> list[str]:
 
 def test_an_empty_page_says_that_nothing_waits(page: Callable[..., AppTest]) -> None:
     app = page()
-    assert texts(app.info) == ["No transfer waits for approval."]
-    assert "Record a transfer" in texts(app.header)
+    assert texts(app.info) == ["No transfers are waiting for approval."]
+    assert "Record a bank transfer" in texts(app.header)
 
 
 def test_a_transfer_is_recorded_and_then_somebody_else_decides(
@@ -81,9 +81,11 @@ def test_a_transfer_is_recorded_and_then_somebody_else_decides(
 ) -> None:
     app = fill(page(**{"for": str(a_payer(session))}))
     assert not app.error
-    assert app.success[0].value.startswith(f"{AMOUNT} is recorded for")
+    assert app.success[0].value.startswith(f"Transfer of {AMOUNT} recorded for")
     assert any(AMOUNT in text for text in texts(app.subheader))
-    assert "You recorded this. Another finance member approves or rejects it." in texts(app.caption)
+    assert "You recorded this. Waiting for approval by another finance member." in texts(
+        app.caption
+    )
     assert app.text_input(key="transfer_amount_1").value == ""
     assert not [button for button in app.button if "Credit" in button.label]
 
@@ -107,13 +109,13 @@ def test_same_amount_and_day_is_confirmed_in_the_form(
     assert not app.checkbox
     app.date_input(key="transfer_received_on_0").set_value(date(2026, 1, 15))
     app = fill(app)
-    assert "already, with the bank's reference FT9" in app.warning[0].value.replace("\\", "")
+    assert ", with bank reference FT9" in app.warning[0].value.replace("\\", "")
     assert len(app.subheader) == 1
     assert app.text_input(key="transfer_reference_0").value == "FT1"
     app.checkbox(key="transfer_confirmed_0").check()
     app = fill(app)
     assert not app.warning
-    assert app.success[0].value.startswith(f"{AMOUNT} is recorded for")
+    assert app.success[0].value.startswith(f"Transfer of {AMOUNT} recorded for")
     assert len(app.subheader) == 2
 
 
@@ -123,10 +125,10 @@ def test_same_amount_and_day_is_confirmed_in_the_form(
         ({"amount": "0"}, "Enter an amount above 0."),
         ({"amount": "ten"}, "Enter an amount"),
         ({"amount": "20.5"}, "decimals"),
-        ({"reference": " "}, "Enter the bank's reference"),
-        ({"reference": "\u0410T1"}, "has a character that banks do not send"),
+        ({"reference": " "}, "Enter the bank reference"),
+        ({"reference": "\u0410T1"}, "has an invalid character"),
         ({"evidence": b"MZ a program"}, "as PDF, PNG or JPEG"),
-        ({"evidence": PDF + b" 4111 1111 1111 1111"}, "a card's number"),
+        ({"evidence": PDF + b" 4111 1111 1111 1111"}, "a card number"),
     ],
     ids=["nothing", "words", "decimals", "reference", "cyrillic", "program", "card"],
 )
@@ -136,15 +138,15 @@ def test_each_fault_is_said_plainly(
     app = fill(page(**{"for": str(a_payer(session))}), **changes)
     (error,) = texts(app.error)
     assert words in error
-    assert texts(app.info) == ["No transfer waits for approval."]
+    assert texts(app.info) == ["No transfers are waiting for approval."]
 
 
 def test_evidence_is_asked_for(session: Session, page: Callable[..., AppTest]) -> None:
     app = page(**{"for": str(a_payer(session))})
     app.text_input(key="transfer_amount_0").set_value("20,000,000")
-    (sent,) = [button for button in app.button if button.label == "Record it"]
+    (sent,) = [button for button in app.button if button.label == "Record transfer"]
     sent.click().run()
-    assert texts(app.error) == ["Add the evidence: another finance member approves by it."]
+    assert texts(app.error) == ["Upload the evidence. Another finance member needs it to approve."]
 
 
 def test_an_account_without_billing_information_is_told_of(
@@ -153,7 +155,7 @@ def test_an_account_without_billing_information_is_told_of(
     account = make_account(session, site="vn", currency="VND")
     session.commit()
     app = fill(page(**{"for": str(account)}))
-    assert "no billing information yet" in app.error[0].value
+    assert "has no billing information" in app.error[0].value
 
 
 @pytest.mark.parametrize("number", ["999999999", "abc", "１"])  # noqa: RUF001
@@ -161,15 +163,15 @@ def test_an_account_that_does_not_exist_is_told_of(
     page: Callable[..., AppTest], number: str
 ) -> None:
     app = page(**{"for": number})
-    assert texts(app.error) == ["There is no account with this number."]
+    assert texts(app.error) == ["Account not found."]
 
 
 def test_somebody_else_approves(session: Session, page: Callable[..., AppTest]) -> None:
     number = recorded(session, a_payer(session))
     app = page()
     app.button(key=f"approve-{number}").click().run()
-    assert app.success[0].value.startswith(f"{AMOUNT} is credited to")
-    assert texts(app.info) == ["No transfer waits for approval."]
+    assert app.success[0].value.startswith(f"{AMOUNT} credited to")
+    assert texts(app.info) == ["No transfers are waiting for approval."]
     assert app.dataframe[0].value["Status"].tolist() == ["Credited"]
 
 
@@ -177,7 +179,7 @@ def test_somebody_else_refuses(session: Session, page: Callable[..., AppTest]) -
     number = recorded(session, a_payer(session))
     app = page()
     app.button(key=f"refuse-{number}").click().run()
-    assert app.success[0].value == "Rejected. Nothing is credited."
+    assert app.success[0].value == "Transfer rejected. Nothing was credited."
     assert app.dataframe[0].value["Status"].tolist() == ["Rejected"]
 
 
@@ -224,7 +226,7 @@ def test_an_administrator_looks_and_moves_no_money(
 ) -> None:
     transfer = recorded(session, a_payer(session))
     app = page(StaffRole.ADMIN)
-    assert "Record a transfer" not in texts(app.header)
+    assert "Record a bank transfer" not in texts(app.header)
     assert any(AMOUNT in text for text in texts(app.subheader))
     assert not [button for button in app.button if button.key]
     assert evidence_links(app) == [f"/files/evidence?transfer={transfer}&amp;lang=en"]
@@ -233,7 +235,7 @@ def test_an_administrator_looks_and_moves_no_money(
 def test_support_looks_without_the_evidence(session: Session, page: Callable[..., AppTest]) -> None:
     recorded(session, a_payer(session))
     app = page(StaffRole.SUPPORT)
-    assert "Record a transfer" not in texts(app.header)
+    assert "Record a bank transfer" not in texts(app.header)
     assert any(AMOUNT in text for text in texts(app.subheader))
     assert not [button for button in app.button if button.key]
     assert evidence_links(app) == []
@@ -262,10 +264,10 @@ def test_transfer_by_who_set_a_rate_says_who_records_it(
     for _ in range(2):
         app = page(**{"for": str(account)})
         assert texts(app.info) == [
-            "No transfer waits for approval.",
+            "No transfers are waiting for approval.",
             (
-                "You requested or approved an exchange rate of VND that waits or is in force."
-                " Another finance member records transfers in VND."
+                "You requested or approved a pending or current exchange rate for VND."
+                " Another finance member must record transfers in VND."
             ),
         ]
         assert [each.key for each in app.text_input] == ["transfer_account"], "there is no form"
@@ -283,5 +285,7 @@ def test_form_of_who_set_a_rate_meanwhile_says_so(
     set_a_rate(session)
     app = fill(app)
     assert not app.exception
-    assert texts(app.info)[-1].startswith("You requested or approved an exchange rate of VND")
+    assert texts(app.info)[-1].startswith(
+        "You requested or approved a pending or current exchange rate for VND"
+    )
     assert texts(app.subheader) == []

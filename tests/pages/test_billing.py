@@ -98,9 +98,11 @@ def test_credit_that_has_ended_is_not_in_the_balance(
     assert shown["Total balance"].replace("\N{MINUS SIGN}", "-") == "-$4.00"
     assert (shown["Available"], shown["Amount due"]) == ("$0.00", "$4.00")
     message = [caption.value.replace("\\", "") for caption in app.caption]
-    assert any(text.startswith("$26.00 has expired and is being closed.") for text in message)
+    assert any(
+        text.startswith("$26.00 has expired and is no longer in the balance.") for text in message
+    )
     (table,) = [each.value for each in app.dataframe if "Expires" in each.value.columns]
-    assert table["Status"].tolist() == ["Expired, being closed"]
+    assert table["Status"].tolist() == ["Expired"]
 
 
 def test_the_history_has_every_row_with_its_status_and_amount(
@@ -150,7 +152,7 @@ def test_filters_that_match_nothing_say_what_to_do(
 ) -> None:
     app = show(account, tab="history", **{"from": "2020-01-01", "to": "2020-01-31"})
     assert [info.value for info in app.info] == [
-        "No row matches. Reset the filters, or choose a longer time."
+        "No results. Reset the filters, or choose a longer period."
     ]
     reset = next(button for button in app.button if button.label == "Reset filters")
     reset.click().run()
@@ -180,11 +182,11 @@ def test_a_row_that_is_not_there_is_said_so(
     show: Callable[..., AppTest], account: int, row: str
 ) -> None:
     app = show(account, tab="history", row=row)
-    assert [warning.value for warning in app.warning] == ["This account has no such row."]
+    assert [warning.value for warning in app.warning] == ["Entry not found on this account."]
 
 
 def test_a_refusal_and_a_hold_open_too(show: Callable[..., AppTest], account: int) -> None:
-    assert "Refused: not enough credit" in [
+    assert "Declined charge: not enough credit" in [
         heading.value for heading in show(account, tab="history", row="r1").subheader
     ]
     assert "Hold 1" in [
@@ -210,7 +212,7 @@ def test_staff_see_an_account_by_its_number_and_that_it_is_not_theirs(
     app = show(None, staff_role=StaffRole.SUPPORT, account=str(account))
 
     def is_reported() -> bool:
-        return any("as a member of staff" in info.value for info in app.info)
+        return any("as staff" in info.value for info in app.info)
 
     assert not is_reported()
     for name in ("account", "payments", "approvals", "rates", "usage", "members", "billing"):
@@ -224,7 +226,7 @@ def test_staff_see_an_account_by_its_number_and_that_it_is_not_theirs(
 def test_a_person_without_an_account_is_told_what_to_do(show: Callable[..., AppTest]) -> None:
     app = show(None)
     assert [info.value for info in app.info] == [
-        "You belong to no account yet. Ask an owner of one to invite you."
+        "You are not a member of an account yet. Ask an account owner to invite you."
     ]
 
 
@@ -250,7 +252,7 @@ def test_a_colleague_whose_role_waits_is_told_so(
     session.commit()
     app.run()
     (message,) = [info.value for info in app.info]
-    assert message.startswith("Your role waits for approval by an administrator.")
+    assert message.startswith("Your role is waiting for approval by an administrator.")
 
 
 def test_debt_is_shown_with_what_happens_next(
@@ -261,8 +263,8 @@ def test_debt_is_shown_with_what_happens_next(
     session.commit()
     app = show(account)
     assert metrics(app)["Amount due"] == "$3.00"
-    assert "is due. The next credit pays it first." in app.warning[0].value
-    assert list(app.dataframe[0].value.columns) == ["Due for", "Since", "Amount due"]
+    assert "Your next top-up pays this first." in app.warning[0].value
+    assert list(app.dataframe[0].value.columns) == ["Reason", "Since", "Amount due"]
 
 
 def test_a_look_of_staff_is_kept_in_the_audit_log_once(
@@ -291,15 +293,15 @@ def test_staff_find_an_account_by_a_part_of_its_name(
     other = make_account(session)
     session.commit()
     app = show(None, staff_role=StaffRole.SUPPORT)
-    labels = {f"Look at account {account}", f"Look at account {other}"}
+    labels = {f"Open account {account}", f"Open account {other}"}
     assert {button.label for button in app.button} == labels
     app.text_input[0].set_value(str(other)).run()
-    assert f"Look at account {other}" in {button.label for button in app.button}
+    assert f"Open account {other}" in {button.label for button in app.button}
     app.text_input[0].set_value(f"#{other}").run()
-    assert {button.label for button in app.button} == {f"Look at account {other}"}
+    assert {button.label for button in app.button} == {f"Open account {other}"}
     message = (
-        "No account matches. Search for a name or a part of it, a number, a member's whole email"
-        " address, a payment's reference or a voucher code."
+        "No account found. Search by account name, account number, a member's full email"
+        " address, payment reference or voucher code."
     )
     for search_text in ("no such name", "reader@"):
         app.text_input[0].set_value(search_text).run()
@@ -308,16 +310,16 @@ def test_staff_find_an_account_by_a_part_of_its_name(
 
 def test_new_installation_says_that_it_has_no_accounts(show: Callable[..., AppTest]) -> None:
     app = show(None, staff_role=StaffRole.SUPPORT)
-    assert [info.value for info in app.info] == ["There are no accounts yet."]
+    assert [info.value for info in app.info] == ["No accounts yet."]
     app.text_input[0].set_value("any name").run()
-    assert [info.value for info in app.info] == ["There are no accounts yet."]
+    assert [info.value for info in app.info] == ["No accounts yet."]
 
 
 def test_an_account_that_staff_cannot_find_is_not_called_their_own(
     show: Callable[..., AppTest],
 ) -> None:
     app = show(None, staff_role=StaffRole.SUPPORT, account="999999")
-    assert [warning.value for warning in app.warning] == ["There is no such account."]
+    assert [warning.value for warning in app.warning] == ["Account not found."]
 
 
 def test_a_filter_goes_into_the_address_and_starts_at_the_newest_row(
@@ -341,8 +343,8 @@ def test_an_account_without_history_says_what_will_come(
     session.commit()
     overview = show(account)
     assert metrics(overview)["Total balance"] == "$0.00"
-    assert "There is no credit now." in overview.info[0].value
-    assert "Nothing has happened yet." in show(account, tab="history").info[0].value
+    assert "No credit. Add credit" in overview.info[0].value
+    assert "No entries yet." in show(account, tab="history").info[0].value
 
 
 def test_calls_come_in_pages(show: Callable[..., AppTest], session: Session, account: int) -> None:

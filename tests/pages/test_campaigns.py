@@ -74,9 +74,7 @@ def filled(app: AppTest) -> AppTest:
 
 def test_an_empty_page_says_what_to_do(page: Callable[..., AppTest]) -> None:
     app = page()
-    assert texts(app.info) == [
-        "No campaign yet. Request one below: another finance member then approves it."
-    ]
+    assert texts(app.info) == ["No campaigns yet. Request one below."]
     assert "Request a campaign" in texts(app.header)
 
 
@@ -84,7 +82,7 @@ def test_a_campaign_is_proposed_and_somebody_else_decides(
     session: Session, page: Callable[..., AppTest]
 ) -> None:
     app = press(filled(page()), "Request campaign")
-    assert texts(app.success) == ["Requested. Another finance member approves or rejects it."]
+    assert texts(app.success) == ["Requested. Waiting for approval by another finance member."]
     assert app.text_input(key="c_name").value == ""
     (found,) = list_campaigns(session, actor=ME)
     (offer,) = found.terms.offers
@@ -93,26 +91,26 @@ def test_a_campaign_is_proposed_and_somebody_else_decides(
         (40, None),
     ]
     app = page(id=str(found.campaign_id))
-    assert "You requested this. Another finance member approves or rejects it." in texts(
+    assert "You requested this. Waiting for approval by another finance member." in texts(
         app.caption
     )
-    assert not [each for each in app.button if each.label == "Approve the campaign"]
+    assert not [each for each in app.button if each.label == "Approve campaign"]
     with as_owner(session):
         session.execute(text("UPDATE campaigns SET requested_by = 'user:901'"))
     session.commit()
-    app = press(page(id=str(found.campaign_id)), "Approve the campaign")
-    assert texts(app.success) == ["Approved. Its codes can be made now."]
+    app = press(page(id=str(found.campaign_id)), "Approve campaign")
+    assert texts(app.success) == ["Campaign approved. Codes can now be generated."]
     assert find_campaign(session, campaign_id=found.campaign_id, actor=ME).state == "approved"
 
 
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("c_name", " ", "Give the campaign a name."),
-        ("c_description", "", "Write what the customer reads, such as Spring credit."),
+        ("c_name", " ", "Enter a campaign name."),
+        ("c_description", "", "Enter a description for customers, such as Spring credit."),
         ("c_part_1_USD", "", "Enter an amount."),
         ("c_part_1_USD", "0", "Enter amounts above 0."),
-        ("c_budget_USD", "99", "The budget covers at least one redemption."),
+        ("c_budget_USD", "99", "The budget must cover at least one redemption."),
     ],
 )
 def test_what_is_wrong_is_told_and_nothing_is_lost(
@@ -138,12 +136,14 @@ def test_codes_are_made_and_taken_away(session: Session, page: Callable[..., App
     session.commit()
     app = page(id=str(number))
     app.number_input(key="generate_count-0").set_value(250)
-    press(app, "Make the codes")
-    assert texts(app.success) == ["250 codes are made."]
+    press(app, "Generate codes")
+    assert texts(app.success) == ["250 codes generated."]
     assert app.dataframe[0].value["Codes"].tolist() == ["250"]
     app.number_input(key="generate_count-1").set_value(2_000)
-    press(app, "Make the codes")
-    assert texts(app.error) == ["That is more codes than the campaign has left."]
+    press(app, "Generate codes")
+    assert texts(app.error) == [
+        "The campaign has fewer codes left than requested. Enter a smaller number."
+    ]
 
     (batch,) = list_batches(session, campaign_id=number, actor=FINANCE)
     made = set(codes_of_batch(session, batch_id=batch.batch_id, actor=FINANCE))
@@ -166,8 +166,8 @@ def test_a_hundred_thousand_codes_are_made_taken_away_and_read_again(
     session.commit()
     app = page(id=str(number))
     app.number_input(key="generate_count-0").set_value(MAX_CODES_PER_BATCH)
-    press(app, "Make the codes")
-    assert texts(app.success) == ["100,000 codes are made."]
+    press(app, "Generate codes")
+    assert texts(app.success) == ["100,000 codes generated."]
     (batch,) = list_batches(session, campaign_id=number, actor=FINANCE)
     database.transaction(register, FINANCE)
     book = files.make(FINANCE, batch.batch_id, files.workbook)
@@ -183,11 +183,11 @@ def test_a_hundred_thousand_codes_are_made_taken_away_and_read_again(
     [
         ("codes.txt", b"ABCD234567\nEFGH234567\n", None),
         ("codes.csv", b"Code,Note\r\nABCD234567,x\r\n\r\nefgh-234-567,y\r\n", None),
-        ("codes.txt", b"ABCD234567\nEFGH23456\n", "Line 2 is no code"),
-        ("codes.txt", b"ABCD234567\nabcd234567\n", "Line 2 has a code a second time."),
+        ("codes.txt", b"ABCD234567\nEFGH23456\n", "Line 2 is not a voucher code"),
+        ("codes.txt", b"ABCD234567\nabcd234567\n", "Line 2 repeats a code."),
         ("codes.txt", b"\n \n", "The file has no codes"),
-        ("codes.txt", b"\xff\xfe\x00\x81", "This is no text, CSV or Excel file"),
-        ("codes.xlsx", b"PK no book", "This is no text, CSV or Excel file"),
+        ("codes.txt", b"\xff\xfe\x00\x81", "The file cannot be read."),
+        ("codes.xlsx", b"PK no book", "The file cannot be read."),
     ],
 )
 def test_codes_are_brought_in_all_or_none(
@@ -196,13 +196,13 @@ def test_codes_are_brought_in_all_or_none(
     number = campaign(session)
     session.commit()
     app = page(id=str(number))
-    press(app, "Bring the codes in")
+    press(app, "Import codes")
     assert texts(app.error) == ["Choose the file first."]
     hand_in(app, "codes_file-0", CODES, name, content)
-    press(app, "Bring the codes in")
+    press(app, "Import codes")
     kept = session.scalars(text("SELECT code FROM voucher_codes ORDER BY code")).all()
     if message is None:
-        assert texts(app.success) == ["The codes are brought in."]
+        assert texts(app.success) == ["Codes imported."]
         assert kept == ["ABCD234567", "EFGH234567"]
     else:
         assert texts(app.error)[0].startswith(message)
@@ -215,19 +215,17 @@ def test_codes_for_named_accounts(session: Session, page: Callable[..., AppTest]
     session.commit()
     app = page(id=str(number))
     for typed, message in (
-        ("", "Enter the accounts' numbers, one on each line."),
-        (f"{account}\nx", "Line 2 is no account's number. No code was made."),
-        (f"{account}\n99", "There is no account 99. No code was made."),
-        (f"{account}, {account}", f"Account {account} stands there twice. No code was made."),
+        ("", "Enter account numbers, one per line."),
+        (f"{account}\nx", "Line 2 is not an account number. No codes were generated."),
+        (f"{account}\n99", "Account 99 was not found. No codes were generated."),
+        (f"{account}, {account}", f"Account {account} is listed twice. No codes were generated."),
     ):
         app.text_area(key="named_accounts-0").set_value(typed)
-        press(app, "Make a code for each")
+        press(app, "Generate codes for accounts")
         assert texts(app.error) == [message]
     app.text_area(key="named_accounts-0").set_value(str(account))
-    press(app, "Make a code for each")
-    assert texts(app.success) == [
-        "The codes are made, and wait in the accounts' lists of vouchers."
-    ]
+    press(app, "Generate codes for accounts")
+    assert texts(app.success) == ["Codes generated. Each is shown in the account's Voucher list."]
     kept = session.scalars(text("SELECT account_id FROM voucher_codes")).all()
     assert kept == [account]
 
@@ -242,8 +240,8 @@ def test_codes_of_a_workbook_are_brought_in(session: Session, page: Callable[...
     book.save(content)
     app = page(id=str(number))
     hand_in(app, "codes_file-0", CODES, "codes.xlsx", content.getvalue())
-    press(app, "Bring the codes in")
-    assert texts(app.success) == ["The codes are brought in."]
+    press(app, "Import codes")
+    assert texts(app.success) == ["Codes imported."]
 
 
 def test_a_workbook_that_unpacks_to_much_more_is_refused(
@@ -258,8 +256,8 @@ def test_a_workbook_that_unpacks_to_much_more_is_refused(
     assert len(content.getvalue()) < 100_000
     app = page(id=str(number))
     hand_in(app, "codes_file-0", CODES, "codes.xlsx", content.getvalue())
-    press(app, "Bring the codes in")
-    assert texts(app.error) == ["The file is too large. Bring in 100,000 codes at once, or fewer."]
+    press(app, "Import codes")
+    assert texts(app.error) == ["The file is too large. Import at most 100,000 codes at a time."]
 
 
 def test_single_code_is_revoked_and_the_campaign_ends(
@@ -271,22 +269,22 @@ def test_single_code_is_revoked_and_the_campaign_ends(
     app = page(id=str(number))
     app.selectbox(key="revoke_scope").set_value("single").run()
     for typed, message in (
-        ("short", "This is no code: ten letters and digits."),
-        ("ABCDE22222", "This campaign has no such code."),
+        ("short", "The code is not valid. Enter its 10 letters and digits."),
+        ("ABCDE22222", "Code not found in this campaign."),
         (made[0].lower(), "Enter a reason."),
     ):
         app.text_input(key="revoke_code").set_value(typed)
-        press(app, "Revoke this code")
+        press(app, "Revoke code")
         assert texts(app.error) == [message]
     app.text_input(key="revoke_reason_single").set_value("Leaked")
-    press(app, "Revoke this code")
-    message = f"The code that ends in {made[0][-4:]} is revoked. What it gave already stays."
+    press(app, "Revoke code")
+    message = f"Code ending in {made[0][-4:]} revoked. Credit already redeemed stays."
     assert texts(app.success) == [message]
-    press(app, "Revoke this code")
+    press(app, "Revoke code")
     (error,) = texts(app.error)
     assert error.startswith("Nothing was changed: already revoked by you, ")
-    press(app, "End it now")
-    assert texts(app.success) == ["Ended. No code of it gives anything any more."]
+    press(app, "End campaign")
+    assert texts(app.success) == ["Campaign ended. Its codes can no longer be redeemed."]
 
 
 @pytest.mark.parametrize("confirmed", ["2", " spring  CREDIT "])
@@ -308,14 +306,14 @@ def test_batch_is_revoked_once_its_number_is_typed(
     app.text_input(key=f"revoke_reason-{batch}").set_value("Leaked")
     for typed in ("", "3", "yes"):
         app.text_input(key=f"revoke_confirmed-{batch}").set_value(typed)
-        press(app, "Revoke these codes")
-        message = "Nothing was revoked: type 2, or Spring credit, to confirm."
+        press(app, "Revoke codes")
+        message = "Nothing was revoked. To confirm, enter 2 or Spring credit."
         assert texts(app.error) == [message]
     app.text_input(key=f"revoke_confirmed-{batch}").set_value(confirmed)
-    press(app, "Revoke these codes")
+    press(app, "Revoke codes")
     scope = f"Batch {batch} (3 codes, Generated)"
-    assert texts(app.success) == [f"Revoked: 2 ({scope}). What they gave already stays."]
-    press(app, "Revoke these codes")
+    assert texts(app.success) == [f"Revoked: 2 ({scope}). Credit already redeemed stays."]
+    press(app, "Revoke codes")
     (error,) = texts(app.error)
     assert error.startswith("Nothing was changed: already revoked by you, ")
     left = count_revocable(session, campaign_id=number, actor=FINANCE)
@@ -346,5 +344,5 @@ def test_others_look_and_change_nothing(
     assert page(role).dataframe[0].value["Campaign"].tolist() == ["Spring"]
     assert not page(role).header
     app = page(role, id=str(number))
-    assert [each.label for each in app.button if each.key is None] == ["Back to the campaigns"]
-    assert texts(page(role, id="99").warning) == ["There is no such campaign."]
+    assert [each.label for each in app.button if each.key is None] == ["Back to campaigns"]
+    assert texts(page(role, id="99").warning) == ["Campaign not found."]

@@ -43,7 +43,7 @@ def test_language_and_zone_are_chosen_and_kept(
     choices["Your time zone"].set_value("Europe/Paris")
     next(button for button in app.button if button.label == "Save display").click().run()
     assert not app.exception
-    assert [note.value for note in app.success] == ["Saved. This is how you see every page now."]
+    assert [note.value for note in app.success] == ["Display settings saved."]
     row = session.execute(text("SELECT locale, time_zone FROM users WHERE id = 1")).one()
     assert tuple(row) == ("en", "Europe/Paris")
 

@@ -56,7 +56,7 @@ def test_a_file_that_is_written_shows_how_far_it_is(
 ) -> None:
     job_id = begin(session, account)
     bar = progress_of(history(show, account, job_id))
-    assert (bar.value, bar.text) == (0, "Writing the file: the rows are being counted")
+    assert (bar.value, bar.text) == (0, "Writing the file: counting rows")
     export_jobs.note_progress(session, actor=SYSTEM, job_id=job_id, progress=(250_000, 1_000_000))
     session.commit()
     bar = progress_of(history(show, account, job_id))
@@ -80,7 +80,7 @@ def test_a_file_that_failed_says_what_to_do(
     session.execute(text("UPDATE export_jobs SET progress_at = now() - interval '3 minutes'"))
     session.commit()
     app = history(show, account, job_id)
-    assert [error.value for error in app.error] == ["The file could not be written. Try again."]
+    assert [error.value for error in app.error] == ["The export failed. Try again."]
 
 
 def test_somebody_elses_file_is_none(
@@ -88,7 +88,7 @@ def test_somebody_elses_file_is_none(
 ) -> None:
     job_id = begin(session, account, user_id=2)
     app = history(show, account, job_id)
-    assert "This file is not kept any more. Make it again." in [info.value for info in app.info]
+    assert "This file is no longer available. Export it again." in [info.value for info in app.info]
     assert "/exports/file" not in html_of(app)
 
 

@@ -82,7 +82,7 @@ def test_a_credited_payment_is_an_entry_that_leads_to_it(
     assert app.dataframe[0].value["Amount (VND)"].iloc[0] == "+₫500,000"
     assert {style_of(table) for table in app.dataframe} == {""}
     opened = show(account, tab="history", row="e1")
-    links = [link for link in opened.get("page_link") if link.proto.label == "See the payment"]
+    links = [link for link in opened.get("page_link") if link.proto.label == "Open payment"]
     (query,) = (parse_qs(link.proto.query_string) for link in links)
     assert query == {"ref": [reference], "back": ["tab=history&row=e1"]}
 

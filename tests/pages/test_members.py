@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     Page = Callable[[], AppTest]
 
 EMAIL = "lan@example.com"
-WITHDRAWN = f"The invitation of {EMAIL} is withdrawn. Its link does not work any more."
+WITHDRAWN = f"Invitation of {EMAIL} withdrawn. Its link no longer works."
 
 
 @pytest.fixture
@@ -76,12 +76,12 @@ def test_invitation_is_named_sent_again_and_withdrawn_after_one_more_question(pa
         assert texts(app.success) == [f"{email} is invited with the role Reader."]
         app = press(app, "Send again")
         assert texts(app.success) == [
-            f"A new link is on its way to {email}. The previous link does not work any more."
+            f"New invitation link sent to {email}. The previous link no longer works."
         ]
-        about = f"The link that {email} was sent stops working. You can invite them again."
+        about = f"The link sent to {email} stops working. You can invite them again."
         assert about in texts(app.markdown)
         app = press(app, "Withdraw invitation")
-        message = f"The invitation of {email} is withdrawn. Its link does not work any more."
+        message = f"Invitation of {email} withdrawn. Its link no longer works."
         assert texts(app.success) == [message]
         assert "Withdraw invitation" not in labels(app)
 
@@ -95,7 +95,7 @@ def test_outcome_stands_beside_what_was_pressed_and_comes_into_view(page: Page) 
     app = press(app, "Withdraw invitation")
     order = shown(app)
     assert order.index("Open invitations") < order.index(WITHDRAWN)
-    assert order.index(WITHDRAWN) < order.index("Invite somebody")
+    assert order.index(WITHDRAWN) < order.index("Invite a member")
     assert "st-key-drawn-flash-members_pending" in facts(app)
     assert "scrollIntoView" not in facts(app.run()), "it is said once"
 
@@ -111,8 +111,8 @@ def test_address_that_is_invited_already_is_selected_where_it_is_sent_again(
         app = invite(app, email)
         (message,) = texts(app.error)
         assert message == (
-            "This address is invited already. It is selected above, under Open invitations: press"
-            " Send again there to mail a new link."
+            "This address is already invited. To email a new link, select Send again under"
+            " Open invitations above."
         )
         order = shown(app)
         assert order.index("Open invitations") < order.index("Send again") < order.index(message)
@@ -122,7 +122,7 @@ def test_address_that_is_invited_already_is_selected_where_it_is_sent_again(
         assert app.selectbox(key=chosen).value == numbers["minh@example.com"]
     app = press(invite(app), "Send again")
     (message,) = texts(app.success)
-    assert message.startswith(f"A new link is on its way to {EMAIL}.")
+    assert message.startswith(f"New invitation link sent to {EMAIL}.")
 
 
 def test_form_is_empty_once_sent_and_keeps_what_was_refused(page: Page) -> None:
@@ -158,7 +158,7 @@ def test_who_gives_up_their_own_role_reads_so(page: Page, account: int, member: 
     app.radio(key=f"new_role-{account}-1").set_value(MemberRole.READER).run()
     app = press(app, "Change role")
     (message,) = texts(app.success)
-    assert message.endswith(" has the role Reader now.")
+    assert message.endswith(" changed to Reader.")
     # Where the role goes, the forms go with it.
     assert shown(app).index(message) < shown(app).index("Change or remove a member")
 

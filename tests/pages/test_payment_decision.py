@@ -38,10 +38,10 @@ if TYPE_CHECKING:
 
 OTHER = user_actor(900, staff_role=StaffRole.FINANCE)
 PROPOSE, ACCEPT, REFUSE, RECORD = FAMILIAR = (
-    "Request approval of payment",
+    "Request approval",
     "Approve payment",
     "Reject payment",
-    "Record it",
+    "Record return",
 )
 
 
@@ -122,10 +122,10 @@ def test_finance_proposes_and_then_waits_for_somebody_else(
     assert [error.value for error in app.error] == ["Enter a reason."]
     confirm(app, PROPOSE, "Seen on the statement")
     assert [done.value for done in app.success] == [
-        "Requested. Another finance member approves or rejects it."
+        "Requested. Waiting for approval by another finance member."
     ]
     assert offered(app) == []
-    assert "You requested approval. Another finance member approves or rejects it." in [
+    assert "You requested approval. Waiting for approval by another finance member." in [
         c.value for c in app.caption
     ]
 
@@ -144,7 +144,7 @@ def test_somebody_else_accepts_with_both_names(show: Callable[..., AppTest], cas
     assert "Seen on the statement" in facts(app)
     assert offered(app) == [ACCEPT, REFUSE]
     confirm(app, ACCEPT, "Agreed")
-    assert [done.value for done in app.success] == ["Approved. The credit was granted."]
+    assert [done.value for done in app.success] == ["Payment approved. Credit granted."]
     shown = facts(app)
     assert "user:900" in shown
     assert "<dt>Decided by</dt><dd>You</dd>" in shown
@@ -158,10 +158,10 @@ def test_finance_refuses_and_records_that_it_went_back(
     case.comes(dong(700_000))
     app = look(show, case, StaffRole.FINANCE)
     confirm(app, REFUSE, "Not theirs")
-    assert "Failed · Not accepted" in facts(app)
-    assert "₫700,000 must be given back by hand" in facts(app)
+    assert "Failed · Rejected" in facts(app)
+    assert "₫700,000 to be returned manually" in facts(app)
     confirm(app, RECORD, "FT 77")
-    assert "₫700,000 was given back" in facts(app)
+    assert "₫700,000 returned" in facts(app)
     assert offered(app) == []
 
 
@@ -179,7 +179,7 @@ def test_support_reads_only(show: Callable[..., AppTest], case: Case) -> None:
     )
     case.session.commit()
     app.run()
-    assert "must be given back by hand" in facts(app)
+    assert "to be returned manually" in facts(app)
     assert offered(app) == []
 
 
@@ -189,7 +189,7 @@ def test_without_the_gateway_s_word_it_can_only_be_asked_or_refused(
     case.comes(None, GatewayPaymentState.UNDER_REVIEW)
     app = look(show, case, StaffRole.FINANCE)
     assert offered(app) == [REFUSE]
-    assert any("Ask the gateway first" in caption.value for caption in app.caption)
+    assert any("Select Refresh from gateway first" in caption.value for caption in app.caption)
 
 
 def test_a_decision_that_came_too_late_says_so(show: Callable[..., AppTest], case: Case) -> None:
@@ -202,7 +202,7 @@ def test_a_decision_that_came_too_late_says_so(show: Callable[..., AppTest], cas
     assert not app.success
     (error,) = app.error
     assert error.value.replace("\\", "").startswith(
-        "Nothing was changed: the gateway has settled this since."
+        "Nothing was changed: the gateway has settled this payment."
     )
     assert "Success · Paid" in facts(app)
 
@@ -236,21 +236,21 @@ def test_finance_finds_what_waits(show: Callable[..., AppTest], case: Case) -> N
     app = show(None, staff_role=StaffRole.FINANCE)
     app.switch_page("pages/payments.py").run()
     (toggle,) = app.toggle
-    assert toggle.label == "Only what needs a decision (0)"
+    assert toggle.label == "Needs a decision (0)"
     toggle.set_value(True)
     app.run()
-    assert [info.value for info in app.info] == ["No payment needs a decision."]
+    assert [info.value for info in app.info] == ["No payments need a decision."]
     case.comes(dong(700_000))
     app.run()
-    assert app.toggle[0].label == "Only what needs a decision (1)"
-    assert app.dataframe[0].value["Detail"].to_list() == ["Under review"]
+    assert app.toggle[0].label == "Needs a decision (1)"
+    assert app.dataframe[0].value["Details"].to_list() == ["Under review"]
 
 
 @pytest.mark.parametrize(
     ("decision", "detail", "said"),
     [
-        (None, "Under review", "is being looked at by our staff"),
-        (reject_payment, "Not accepted", "was not accepted, and nothing was credited"),
+        (None, "Under review", "under review by our staff"),
+        (reject_payment, "Rejected", "was rejected, and nothing was credited"),
     ],
 )
 def test_what_the_customer_reads(
@@ -271,7 +271,7 @@ def test_what_the_customer_reads(
         )
         case.session.commit()
     app = show(case.account, tab="payments")
-    assert app.dataframe[0].value["Detail"].to_list() == [detail]
+    assert app.dataframe[0].value["Details"].to_list() == [detail]
     app.switch_page("pages/payment.py")
     app.query_params["ref"] = case.payment.reference
     app.run()
@@ -295,21 +295,19 @@ def test_amount_that_differs_stands_on_the_work_list_until_it_is_reviewed(
     app.switch_page("pages/payments.py")
     app.query_params["waiting"] = "yes"
     app.run()
-    assert "Differences from the gateway (1)" in [each.value for each in app.subheader]
+    assert "Discrepancies with the gateway (1)" in [each.value for each in app.subheader]
     table = app.dataframe[0].value
-    assert table["Amount booked"].tolist() == ["₫1,000,000"]
-    assert table["Amount stated by the gateway"].tolist() == ["₫700,000"]
+    assert table["Amount posted"].tolist() == ["₫1,000,000"]
+    assert table["Amount reported by the gateway"].tolist() == ["₫700,000"]
     assert table["Payment"].tolist() == [f"/payments?ref={case.payment.reference}"]
     app = look(show, case, StaffRole.FINANCE)
-    assert "The gateway states another amount" in [each.value for each in app.subheader]
+    assert "Amount differs at the gateway" in [each.value for each in app.subheader]
     click(app, REVIEW)
     assert [error.value for error in app.error] == ["Enter a reason."]
     field = next(each for each in app.text_input if str(each.key).startswith("line-review-"))
     field.set_value("A typing error at the gateway")
     click(app, REVIEW)
-    assert [done.value for done in app.success] == [
-        "Recorded as reviewed. It no longer waits for a decision."
-    ]
+    assert [done.value for done in app.success] == ["Marked as reviewed."]
     assert not reviewable(app)
     assert "Reviewed" in [each.value for each in app.subheader]
     assert "A typing error at the gateway" in facts(app)
@@ -344,7 +342,7 @@ def test_support_sees_an_amount_that_differs_and_reviews_none(
     case.comes(dong(1_000_000))
     case.comes(dong(700_000))
     app = look(show, case, StaffRole.SUPPORT)
-    assert "The gateway states another amount" in [each.value for each in app.subheader]
+    assert "Amount differs at the gateway" in [each.value for each in app.subheader]
     assert not reviewable(app)
 
 
@@ -352,11 +350,11 @@ def test_support_sees_an_amount_that_differs_and_reviews_none(
     ("label", "message", "left"),
     [
         (
-            "The customer got the money",
-            "Recorded. The dispute was lost, and its credit clawed back.",
+            "Record as lost",
+            "Dispute recorded as lost. Credit clawed back.",
             0,
         ),
-        ("We kept the money", "Recorded. The dispute was won.", 1_000_000),
+        ("Record as won", "Dispute recorded as won.", 1_000_000),
     ],
 )
 def test_finance_ends_a_dispute_whose_end_cannot_be_read(
@@ -406,9 +404,13 @@ def test_steps_tell_their_amounts_and_why_money_was_refunded(
     apply_updates(case.session, gateway=case.gateway, updates=(update,), actor=GATEWAYS)
     case.session.commit()
     table = look(show, case, StaffRole.SUPPORT).dataframe[0].value
-    refunds = table[table["What"].str.startswith("Refund requested")]
+    refunds = table[table["Event"].str.startswith("Refund requested")]
     assert refunds["Amount"].tolist() == ["₫200,000", "₫300,000", "₫100,000"]
-    assert refunds["Reason"].tolist() == ["Paid twice", "Bought by mistake", "made at the gateway"]
+    assert refunds["Reason"].tolist() == [
+        "Paid twice",
+        "Bought by mistake",
+        "created at the gateway",
+    ]
 
 
 def test_the_customer_reads_that_rejected_money_was_given_back(
@@ -427,5 +429,5 @@ def test_the_customer_reads_that_rejected_money_was_given_back(
     app.query_params["ref"] = case.payment.reference
     app.run()
     assert [box.value for box in app.error] == [
-        "This payment was not accepted, and nothing was credited. Its money was given back."
+        "This payment was rejected, and nothing was credited. The money was returned."
     ]

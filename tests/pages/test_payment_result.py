@@ -176,7 +176,7 @@ def test_payment_whose_time_is_over_leads_to_no_dead_end(
     case.becomes(state="pending", redirect_url="https://pay.example.com/", expires_at=lapsed)
     app = look(show, case)
     assert "Go to VNPay" not in html_of(app)
-    assert "The time to pay at VNPay is over." in app.caption[0].value
+    assert "The time to pay at VNPay has expired." in app.caption[0].value
     assert "Try again" in labels(app)
 
 
@@ -194,7 +194,7 @@ def test_payment_whose_time_ends_while_it_is_watched_offers_another_at_once(
 
     monkeypatch.setattr(result, "_read_payment", read_when_it_is_over)
     app = look(show, case)
-    assert "The time to pay at VNPay is over." in app.caption[0].value
+    assert "The time to pay at VNPay has expired." in app.caption[0].value
     assert "Try again" in labels(app)
 
 
@@ -205,9 +205,7 @@ def test_declined_payment_says_so_and_opens_add_credit_with_its_amount(
     case.message(update)
     app = look(show, case)
     (message,) = (error.value.replace("\\", "") for error in app.error)
-    assert message.startswith(
-        "VNPay declined this payment: there is not enough money in the account."
-    )
+    assert message.startswith("VNPay declined this payment: the account has insufficient funds.")
     next(button for button in app.button if button.label == ANOTHER).click()
     app.run()
     # The page alone ran; it is the portal around it that draws the dialog.
@@ -216,7 +214,7 @@ def test_declined_payment_says_so_and_opens_add_credit_with_its_amount(
     assert not app.exception
     (methods,) = (each for each in app.radio if each.label == "Payment method")
     assert methods.label == "Payment method"
-    assert "You add ₫500,000." in [text.value for text in app.markdown]
+    assert "₫500,000 of credit will be added." in [text.value for text in app.markdown]
 
 
 def test_attempt_that_was_declined_offers_another_method_while_the_payment_is_open(
@@ -231,7 +229,7 @@ def test_attempt_that_was_declined_offers_another_method_while_the_payment_is_op
     )
     case.message(refused)
     app = look(show, case)
-    assert "VNPay declined what you chose to pay with." in app.error[0].value
+    assert "VNPay declined your payment method." in app.error[0].value
     assert facts_of(app)["Status"] == "Declined, not paid yet"
     assert ANOTHER in labels(app)
     assert "Go to VNPay" in html_of(app)
@@ -240,9 +238,9 @@ def test_attempt_that_was_declined_offers_another_method_while_the_payment_is_op
 @pytest.mark.parametrize(
     ("gateway", "code", "shown"),
     [
-        ("paypal", "gateway_review", "PayPal is reviewing this payment"),
-        ("vnpay", "gateway_review", "This payment is being looked at by our staff"),
-        ("vnpay", "wrong_amount", "This payment is being looked at by our staff"),
+        ("paypal", "gateway_review", "PayPal is reviewing your payment"),
+        ("vnpay", "gateway_review", "Your payment is received and under review by our staff"),
+        ("vnpay", "wrong_amount", "Your payment is received and under review by our staff"),
     ],
 )
 def test_payment_under_review_says_that_it_was_paid(
@@ -251,8 +249,7 @@ def test_payment_under_review_says_that_it_was_paid(
     case.becomes(state="under_review", code=code, gateway=gateway)
     app = look(show, case)
     (message,) = (warning.value for warning in app.warning)
-    assert message.startswith("You have paid, and need do nothing more.")
-    assert shown in message
+    assert message.startswith(f"{shown}. No action is needed.")
     assert facts_of(app)["Credit to be added"] == "₫500,000"
     assert ANOTHER not in labels(app)
 
@@ -263,7 +260,7 @@ def test_payment_that_paypal_holds_says_that_nothing_need_be_done(
     case.becomes(state="awaiting", gateway="paypal")
     app = look(show, case)
     (message,) = (info.value for info in app.info)
-    assert message.startswith("You have paid, and need do nothing more. PayPal is reviewing")
+    assert message.startswith("PayPal is reviewing your payment. No action is needed.")
     assert facts_of(app)["Status"] == "Paid, under review"
     assert "Go to PayPal" not in html_of(app)
     table = show(case.account, tab="history").dataframe[0].value
@@ -276,7 +273,7 @@ def test_payment_that_a_store_awaits_says_until_when(
     pay_by = datetime(2026, 12, 24, 14, 59, tzinfo=UTC)
     case.becomes(state="awaiting", gateway="stripe", pay_by=pay_by)
     app = look(show, case)
-    assert "Waiting for your money." in app.info[0].value
+    assert "Waiting for your payment." in app.info[0].value
     assert any("Pay until Dec 24, 2026" in text.value.replace("\\", "") for text in app.markdown)
 
 
@@ -301,7 +298,7 @@ def test_payment_that_a_store_awaits_leads_to_its_instructions(
     for _ in range(2):  # the gateway says so each time that it is asked
         awaits_store(case, "https://pay.example.com/voucher")
     path = f"/pay/{case.payment.reference}"
-    link = f'href="{path}" target="_blank">Open the payment instructions'
+    link = f'href="{path}" target="_blank">Open payment instructions'
     assert link in html_of(look(show, case))
     found = find_payment(case.session, actor=SYSTEM, reference=case.payment.reference)
     assert found.pay_url == "https://pay.example.com/voucher"
@@ -336,14 +333,14 @@ def test_customer_opens_the_receipt_and_what_followed_it(
     path = f"/receipts/{case.payment.reference}"
     finance = staff_page("payments", StaffRole.FINANCE, ref=case.payment.reference)
     for shown in (html_of(look(show, case)), html_of(finance)):
-        assert f'href="{path}" target="_blank">Open the receipt (PDF)' in shown
+        assert f'href="{path}" target="_blank">Open receipt (PDF)' in shown
         assert f'href="{path}/2" target="_blank">Credit note VN-C-' in shown
         assert f'href="{path}/3" target="_blank">Cancellation VN-' in shown
 
 
 @pytest.mark.parametrize(
     ("state", "status", "has_receipt"),
-    [("open", "Disputed", True), ("lost", "Disputed, lost", False), ("won", "Paid", True)],
+    [("open", "Disputed", True), ("lost", "Dispute lost", False), ("won", "Paid", True)],
 )
 def test_dispute_reads_the_same_everywhere(  # noqa: PLR0917 - fixtures, and one row
     show: Callable[..., AppTest],
@@ -358,19 +355,19 @@ def test_dispute_reads_the_same_everywhere(  # noqa: PLR0917 - fixtures, and one
     app = look(show, case)
     assert facts_of(app)["Status"] == status
     shown = html_of(app)
-    assert "The payer did not receive what was paid for" in shown
+    assert "Product or service not received" in shown
     assert ("/receipts/" in shown) == has_receipt
     history = show(case.account, tab="payments").dataframe[0].value
-    assert list(history["Detail"]) == [status]
+    assert list(history["Details"]) == [status]
     assert list(history["Receipt"]) == ["Ready" if has_receipt else ""]
     finance = staff_page("payments", StaffRole.FINANCE, ref=case.payment.reference)
     assert facts_of(finance)["Status"].endswith(status)
     assert ("/receipts/" in html_of(finance)) == has_receipt
     offers_refund = any("Left to refund" in each.value for each in finance.markdown)
     assert offers_refund == (state == "won")  # nothing is left while the bank asks it back
-    assert ("Send the receipt again" in labels(finance)) == has_receipt
+    assert ("Send receipt again" in labels(finance)) == has_receipt
     listed = staff_page("payments", StaffRole.FINANCE, q=case.payment.reference)
-    assert list(listed.dataframe[0].value["Detail"]) == [status]
+    assert list(listed.dataframe[0].value["Details"]) == [status]
 
 
 def test_refund_shows_amount_and_date_and_its_reason_to_staff_alone(
@@ -383,7 +380,7 @@ def test_refund_shows_amount_and_date_and_its_reason_to_staff_alone(
     assert "Refund: Refunded" in shown
     assert "₫200,000" in shown
     assert "An agent's own words" not in shown.replace("&#x27;", "'")
-    assert facts_of(app)["Status"] == "Refunded in part"
+    assert facts_of(app)["Status"] == "Partially refunded"
     staff = show(None, staff_role=StaffRole.SUPPORT)
     staff.switch_page("pages/payment.py")
     staff.query_params["ref"] = case.payment.reference
@@ -406,7 +403,7 @@ def test_refund_that_was_not_paid_yet_is_pending(
     assert facts_of(app)["Status"] == "Refund pending"
     assert "Refund: Pending" in html_of(app)
     history = show(case.account, tab="payments").dataframe[0].value
-    assert list(history["Detail"]) == ["Refund pending"]
+    assert list(history["Details"]) == ["Refund pending"]
     finance = staff_page("payments", StaffRole.FINANCE, ref=case.payment.reference)
     assert facts_of(finance)["Refunded"] == "₫0"
     assert facts_of(finance)["Refund pending"] == "₫200,000"
@@ -505,7 +502,9 @@ def test_payment_history_says_where_top_ups_without_a_payment_are(
     def notes() -> list[str]:
         app = show(case.account, tab="payments")
         links = [each.proto for each in app.get("page_link") if "top-ups" in each.proto.label]
-        message = [each.value for each in app.caption if "paid elsewhere" in each.value]
+        message = [
+            each.value for each in app.caption if "imported, such as sample data" in each.value
+        ]
         assert len(message) == len(links)
         query = f"account={case.account}&tab=history&kind=top_up"
         assert {link.query_string for link in links} <= {query}
@@ -518,7 +517,7 @@ def test_payment_history_says_where_top_ups_without_a_payment_are(
     for state in (RefundState.SUCCEEDED, RefundState.FAILED):
         case.message(replace(refund, state=state))
     assert notes() == [], "credit that was restored is the payment's"
-    for number in ("1 top-up of this account was", "2 top-ups of this account were"):
+    for number in ("1 top-up was imported", "2 top-ups were imported"):
         grant(case.session, case.account, 100_000)
         case.session.commit()
         (message,) = notes()

@@ -32,6 +32,6 @@ def test_timeline_shows_a_failed_check_with_its_error(
     check_payment(sessions, gateway=gateway, payment_id=made.payment_id, actor=owner)
     app = staff_page("payments", StaffRole.SUPPORT, ref=made.reference)
     shown = " ".join(app.dataframe[0].value.to_csv().split())
-    assert "answer could not be processed; it is asked again later (KeyError" in shown
-    assert "The gateway has not answered the refund for a week" in shown
+    assert "Gateway response not processed, to be retried (KeyError" in shown
+    assert "No response to the refund from the gateway for a week" in shown
     assert "secret" not in shown

@@ -84,7 +84,7 @@ def test_recorded_payout_ends_the_refund(
     app = staff_page("payments", StaffRole.FINANCE, ref=refunded.reference)
     app.text_input(key=f"payout-reference-{number}").set_value("FT900")
     app.button(key=f"pay_out-{number}").click().run()
-    assert "The payout is recorded. The refund is done." in texts(app.success)
+    assert "Payout recorded. Refund paid." in texts(app.success)
     assert "Refund waiting for payout" not in texts(app.subheader)
     assert state(session) == "succeeded"
     assert balance(session, refunded) == 19_000_000
@@ -97,7 +97,7 @@ def test_cancelled_refund_grants_its_credit_again(
     app = staff_page("payments", StaffRole.FINANCE, ref=refunded.reference)
     app.text_input(key=f"cancel-reason-{number}").set_value("The customer changed their mind")
     app.button(key=f"cancel_refund-{number}").click().run()
-    assert any(message.startswith("The refund is cancelled.") for message in texts(app.success))
+    assert any(message.startswith("Refund cancelled.") for message in texts(app.success))
     assert state(session) == "failed"
     assert balance(session, refunded) == 20_000_000
 

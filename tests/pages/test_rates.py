@@ -42,7 +42,7 @@ def propose(
         quote_currency="VND",
         rate=Decimal(rate),
         margin_basis_points=margin_basis_points,
-        source="the bank's page",
+        source="the bank's website",
         as_of=datetime.now(UTC) - timedelta(minutes=5),
         reason=reason,
         actor=MAKER,
@@ -60,7 +60,7 @@ def put_in_force(session: Session, rate: str) -> int:
 
 def fill(app: AppTest, rate: str, reason: str = "") -> AppTest:
     app.text_input(key="rate_value").set_value(rate)
-    app.text_input(key="rate_source").set_value("the bank's page")
+    app.text_input(key="rate_source").set_value("the bank's website")
     app.text_input(key="rate_reason").set_value(reason)
     (sent,) = [button for button in app.button if button.label == "Request rate"]
     sent.click().run()
@@ -82,10 +82,10 @@ def test_far_rate_asks_its_maker_for_a_reason(
     put_in_force(session, "25400")
     app = fill(page(), "254000")
     (error,) = texts(app.error)
-    assert error.startswith("900 % above the rate in force, 25,400. Paid for the same credit: 90 %")
+    assert error.startswith("900 % above the rate in force, 25,400. Price of the same credit: 90 %")
     assert len(list_rates(session, actor=ADMIN)) == 1
     app = fill(app, "27940", WHY)
-    assert texts(app.success) == ["Requested. Another person approves it."]
+    assert texts(app.success) == ["Rate requested. Waiting for approval by another person."]
     assert "10 % above the rate in force, 25,400" in facts(app)
     assert WHY in facts(app)
 
@@ -93,13 +93,13 @@ def test_far_rate_asks_its_maker_for_a_reason(
 @pytest.mark.parametrize(
     ("margin", "message"),
     [
-        ("1e900000", "The margin is between 0 and 20 percent."),
-        ("-1e999999", "The margin is between 0 and 20 percent."),
-        ("-0.009", "The margin is between 0 and 20 percent."),
-        ("20.01", "The margin is between 0 and 20 percent."),
-        ("NaN", "The margin is between 0 and 20 percent."),
-        ("1.559", "A margin has at most two decimals."),
-        ("1e-999999", "A margin has at most two decimals."),
+        ("1e900000", "The margin must be between 0 and 20 percent."),
+        ("-1e999999", "The margin must be between 0 and 20 percent."),
+        ("-0.009", "The margin must be between 0 and 20 percent."),
+        ("20.01", "The margin must be between 0 and 20 percent."),
+        ("NaN", "The margin must be between 0 and 20 percent."),
+        ("1.559", "Enter a margin with at most two decimals."),
+        ("1e-999999", "Enter a margin with at most two decimals."),
     ],
 )
 def test_margin_that_is_none_is_refused_at_once(
@@ -116,7 +116,9 @@ def test_margin_asks_for_a_reason_too(session: Session, page: Callable[..., AppT
     app = page()
     app.text_input(key="rate_margin").set_value("20")
     (error,) = texts(fill(app, "25400").error)
-    assert error.startswith("As the rate in force, 25,400. Paid for the same credit: 23.12 % more.")
+    assert error.startswith(
+        "Same as the rate in force, 25,400. Price of the same credit: 23.12 % more."
+    )
     fill(app, "25400", WHY)
     assert "<dd>23.12 % more</dd>" in facts(app)
 
@@ -130,10 +132,10 @@ def test_checker_reads_how_far_a_rate_is_and_why(
     assert "10 % below the rate in force, 25,400" in facts(app)
     assert WHY in facts(app)
     app.button(key=f"approve-{rate_id}").click().run()
-    assert texts(app.error)[0].startswith("An administrator approves a rate that is more than 5 %")
+    assert texts(app.error)[0].startswith("A rate that differs by more than 5 %")
     app = page(StaffRole.ADMIN)
     app.button(key=f"approve-{rate_id}").click().run()
-    assert texts(app.success) == ["The rate is in force."]
+    assert texts(app.success) == ["Rate approved. It is now in force."]
     assert app.dataframe[0].value["Reason"].tolist()[0] == WHY
 
 
@@ -162,8 +164,8 @@ def test_superseded_rate_says_so_and_cannot_be_approved(
     session.commit()
     app.button(key=f"approve-{older}").click().run()
     (error,) = texts(app.error)
-    assert error.startswith("Superseded: a newer rate is in force since ")
-    assert ", 25,600 with a margin of 1.5 %, approved by user:902. Reject this one" in error
+    assert error.startswith("Superseded: a newer rate has been in force since ")
+    assert ", 25,600 with a margin of 1.5 %, approved by user:902. Reject this request" in error
     assert texts(app.warning) == [error]
     assert {button.key for button in app.button if button.key} & {
         f"approve-{older}",
@@ -178,20 +180,19 @@ def test_refusal_of_a_far_rate_names_both_rates_with_their_margins(
     app = page()
     app.text_input(key="rate_margin").set_value("20")
     figures = (
-        "Requested: 25,400, and 20,320 with its margin of 20 %."
-        " In force: 25,400, and 25,019 with its margin of 1.5 %."
-        " Distance: 0 %, and -18.78 % with the margins."
+        "Requested: 25,400, or 20,320 with a margin of 20 %. In force: 25,400, or 25,019"
+        " with a margin of 1.5 %. Difference: 0 %, or -18.78 % with margins."
     )
     (error,) = texts(fill(app, "25400").error)
-    assert "alone or with its margin, needs a reason." in error
+    assert "with or without margin, needs a reason." in error
     assert figures in error
     rate_id = propose(session, "25400", reason=WHY, margin_basis_points=2_000)
     app = page()
     app.button(key=f"approve-{rate_id}").click().run()
     (error,) = texts(app.error)
     assert error == (
-        "An administrator approves a rate that is more than 5 % from the one in force, alone or"
-        f" with its margin. {figures}"
+        "A rate that differs by more than 5 % from the rate in force, with or without margin, needs"
+        f" approval by an administrator. {figures}"
     )
 
 
@@ -230,8 +231,8 @@ def test_rate_by_who_recorded_an_undecided_transfer_says_who_requests_it(
     decide_rate(session, rate_id=waiting, is_approved=True, actor=ADMIN)
     near = propose(session, "25410")
     message = (
-        "You recorded a bank transfer in VND that waits for approval. Until it is decided, another"
-        " finance member or an administrator requests and approves rates of VND."
+        "You recorded a bank transfer in VND that is waiting for approval. Until it is decided,"
+        " another finance member or an administrator must request and approve rates for VND."
     )
     # The form that was open is not sent for another currency.
     app = fill(app, "25420")
@@ -271,6 +272,6 @@ def test_rates_of_other_currencies_are_requested_beside_a_closed_one(
     decide_transfer(session, transfer_id=transfers["JPY"], is_approved=True, actor=MAKER)
     session.commit()
     app = fill(page(), "155")
-    assert texts(app.success) == ["Requested. Another person approves it."]
+    assert texts(app.success) == ["Rate requested. Waiting for approval by another person."]
     (rate,) = list_rates(session, actor=ADMIN)
     assert (rate.base_currency, rate.quote_currency) == ("USD", "JPY")

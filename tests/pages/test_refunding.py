@@ -85,14 +85,18 @@ def test_refund_form_shows_what_is_left_and_what_it_takes(
         assert f"<dt>{name}</dt><dd>{amount}</dd>" in shown.replace("\N{MINUS SIGN}", "-")
     assert session.scalars(select(Refund)).all() == []
     app.text_input(key=key(payment, "amount")).set_value("500,001").run()
-    assert texts(app.error) == ["This is more than is left of the payment."]
+    assert texts(app.error) == ["The amount is more than is left to refund."]
     app.text_input(key=key(payment, "amount")).set_value("300,000").run()
     left = "{} of ₫20,000,000 left for all accounts in 24 hours."
-    message = f"{left.format('₫20,000,000')} Above that, another finance member approves it."
+    message = (
+        f"{left.format('₫20,000,000')} Amounts above that need approval by another finance member."
+    )
     assert message in texts(app.caption)
     send(app, payment)
-    assert texts(app.success) == [f"The refund was requested. {left.format('₫19,700,000')}"]
-    message = f"{left.format('₫19,700,000')} Above that, another finance member approves it."
+    assert texts(app.success) == [f"Refund requested. {left.format('₫19,700,000')}"]
+    message = (
+        f"{left.format('₫19,700,000')} Amounts above that need approval by another finance member."
+    )
     assert message in texts(app.caption)
     session.rollback()
     assert session.scalars(select(Refund.pay_micros)).one() == 300_000_000_000
@@ -109,10 +113,10 @@ def test_refund_above_the_limit_waits_and_is_approved_by_another(
     session.rollback()
     assert session.scalars(select(Refund)).all() == []
     waiting = session.scalars(select(ApprovalRequest)).one()
-    assert "A refund of ₫500,000 waits for approval until" in texts(app.info)[0]
+    assert "A refund of ₫500,000 is waiting for approval until" in texts(app.info)[0]
     app.text_input(key=key(payment, "reason", 1)).set_value("Paid by mistake")
     app.button(key=key(payment, "send", 1)).click().run()
-    assert texts(app.error)[0].startswith("The same request is waiting for approval already.")
+    assert texts(app.error)[0].startswith("The same request is already waiting for approval.")
     app = staff_page("approvals", StaffRole.FINANCE)
     assert f"Payment {payment.reference}" in facts(app)
     assert not [each for each in app.button if each.key == f"approve-{waiting.id}"]
@@ -130,8 +134,8 @@ def test_refund_above_what_is_left_says_what_was_refunded(
     send(app, payment)
     (message,) = texts(app.success)
     assert message.startswith(
-        "A refund of ₫500,000 waits for approval. Above your limit: you have refunded ₫200,000 of"
-        " ₫300,000 within 24 hours, for all accounts. Another finance member decides"
+        "A refund of ₫500,000 is waiting for approval. Above your limit: you have refunded"
+        " ₫200,000 of ₫300,000 within 24 hours, for all accounts. Another finance member decides"
     )
     updated = staff_page("approvals", StaffRole.FINANCE)
     limit = "₫300,000 for all accounts in 24 hours, ₫200,000 used"
@@ -156,7 +160,7 @@ def test_refund_after_one_of_another_person_says_who_and_when(
     refund(session, payment, user_actor(77, staff_role=StaffRole.FINANCE), dong(amount))
     session.commit()
     message = late(app, payment)
-    assert "Nothing was refunded now" in message
+    assert "Nothing was refunded" in message
     assert f"clawed back: ₫{amount:,} (user:77, " in message
     assert f"Left to refund: ₫{500_000 - amount:,}." in message
     session.rollback()
@@ -186,9 +190,7 @@ def test_refund_of_money_in_dispute_says_so(
     )
     apply_updates(session, gateway=ScriptedGateway(), updates=[opened], actor=GATEWAYS)
     session.commit()
-    assert "Dispute opened: the account is frozen: ₫500,000 (System: gateways, " in late(
-        app, payment
-    )
+    assert "Dispute opened, account frozen: ₫500,000 (System: gateways, " in late(app, payment)
 
 
 def test_form_that_was_taken_away_says_why(
@@ -226,7 +228,7 @@ def test_approving_a_refund_requests_it(
     app = staff_page("approvals", StaffRole.FINANCE)
     app.button(key=f"approve-{waiting}").click().run()
     (message,) = texts(app.success)
-    assert message == f"{what(session, payment)}. Approved. The refund was requested."
+    assert message == f"{what(session, payment)}. Request approved. Refund requested."
     session.rollback()
     assert session.scalars(select(Refund.requested_by)).one() == "user:77"
 
@@ -238,7 +240,7 @@ def refusing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(send_refund, "gateway_of", lambda _name: gateway)
 
 
-REFUSED = "VNPay refused the refund, and its credit was restored."
+REFUSED = "VNPay declined the refund. The credit was restored."
 
 
 @pytest.mark.usefixtures("refusing")

@@ -57,7 +57,7 @@ __all__ = ["admin", "make_person", "page"]
 def test_alone_one_is_told_to_find_a_second(page: Callable[..., AppTest], admin: Actor) -> None:
     app = page()
     assert app.dataframe[0].value["Role"].tolist() == ["Administrator"]
-    assert any("You are the only one here." in each for each in texts(app.info))
+    assert any("You are the only staff member." in each for each in texts(app.info))
     assert admin.is_staff
 
 
@@ -75,21 +75,23 @@ def test_a_role_is_given_changed_and_taken_away(
     app = page()
     field(app, "staff_email").set_value("nobody@example.com")
     field(app, "staff_reason").set_value("Hired")
-    press(app, "Give role")
-    assert texts(app.error) == ["Nobody has signed up with this address yet."]
+    press(app, "Assign role")
+    assert texts(app.error) == [
+        "No one has signed up with this address yet. Use Invite a colleague."
+    ]
     field(app, "staff_email").set_value(email)
     field(app, "staff_reason").set_value("")
-    press(app, "Give role")
+    press(app, "Assign role")
     assert texts(app.error) == ["Enter a reason."]
     field(app, "staff_reason").set_value("Hired")
-    press(app, "Give role")
+    press(app, "Assign role")
     assert texts(app.success) == [
-        f"{email} has the role Support now, and signs in again to use it."
+        f"Role Support assigned to {email}, who must sign in again to use it."
     ]
     field(app, "staff_email").set_value(email)
     field(app, "staff_reason").set_value("Hired again")
-    press(app, "Give role")
-    assert texts(app.error) == ["This person has a role already. Change it under Change a person."]
+    press(app, "Assign role")
+    assert texts(app.error) == ["This person already has a role. Change it under Change a person."]
     session.execute(update(User).where(User.email == email).values(staff_role="finance"))
     session.commit()
     app.run()
@@ -135,7 +137,7 @@ def test_a_lost_second_factor_is_reset_with_a_reason_and_told_to_administrators(
     assert texts(app.error) == ["Enter a reason."]
     field(app, "staff_change_reason").set_value("Lost the phone")
     press(app, "Reset second factor")
-    message = f"Second factor of {email} removed. They are signed out and told by mail."
+    message = f"Second factors of {email} removed. They are signed out and notified by email."
     assert texts(app.success) == [message]
     assert "On" not in app.dataframe[0].value["Two-factor"].tolist()
     assert "Reset second factor" not in [each.label for each in app.button]
@@ -153,7 +155,7 @@ def test_a_lost_second_factor_is_reset_with_a_reason_and_told_to_administrators(
 def test_finance_looks_and_changes_nothing(page: Callable[..., AppTest], admin: Actor) -> None:
     app = page(StaffRole.FINANCE)
     assert not app.text_input
-    assert "Administrators give, change and remove roles." in texts(app.caption)
+    assert "Only administrators assign, change and remove roles." in texts(app.caption)
     assert admin.is_staff
 
 
@@ -172,10 +174,10 @@ def test_the_access_review_says_who_may_and_who_did(
     people, may, did, flags = book.worksheets
     assert [row[2] for row in rows_of(people)] == ["Role", "Administrator"]
     actions = {row[2] for row in rows_of(may)}
-    assert "Change what one person may do alone" in actions
+    assert "Change approval limits" in actions
     assert "Refund a payment" not in actions
     assert [row[1:3] for row in rows_of(did)] == [
-        ("Action", "Times"),
+        ("Action", "Count"),
         ("Downloaded the access review", 1),
     ]
     assert [row[:3] for row in rows_of(flags)] == [("Email", "Role", "Flag")]
@@ -216,7 +218,7 @@ def test_the_roles_alone_say_on_what_and_by_whom(
     content = review.make(admin, review.roles_csv).decode("utf-8-sig")
     titles, staff, member = csv.reader(io.StringIO(content))
     assert titles[2:4] == ["Role", "On"]
-    assert staff[2:8] == ["Administrator", "everything", "Active", "Off", "", "system:tests"]
+    assert staff[2:8] == ["Administrator", "all accounts", "Active", "Off", "", "system:tests"]
     assert member[2:4] == ["Reader", f"'=cmd() · {account}"]
     assert member[7] == "user:900"
     assert titles[-1] == "Flags"
@@ -238,10 +240,12 @@ def test_a_customer_is_looked_up_shut_out_and_let_in_again(
     session.commit()
     app = page()
     app.text_input(key="sought_email").set_value("nobody@example.com")
-    press(app, "Look up")
-    assert texts(app.error) == ["Nobody has signed up with this address yet."]
+    press(app, "Find person")
+    assert texts(app.error) == [
+        "No one has signed up with this address yet. Use Invite a colleague."
+    ]
     app.text_input(key="sought_email").set_value(email)
-    press(app, "Look up")
+    press(app, "Find person")
     assert "No role · Active · last sign-in: Never" in texts(app.caption)
     assert "Remove role" not in [each.label for each in app.button]
     field(app, "staff_change_reason").set_value("Stolen card")
@@ -299,12 +303,12 @@ def test_outcome_stands_beside_what_was_pressed(
     app.button(key=f"approve-{waiting[0].request_id}").click().run()
     order = shown(app)
     change = f"Change role of {email_of(session, others[0])} from Finance to Administrator"
-    message = order.index(f"Approved: {change}. It is in effect now.")
+    message = order.index(f"Approved: {change}. The change is in effect.")
     assert order.index("Requests") < message < order.index("Approve change")
     app = press(app, "Approve change")
     order = shown(app)
     change = change.replace(email_of(session, others[0]), email_of(session, others[1]))
-    message = order.index(f"Approved: {change}. It is in effect now.")
+    message = order.index(f"Approved: {change}. The change is in effect.")
     assert message < order.index("People")
     assert admin.is_staff
 
@@ -327,15 +331,15 @@ def test_buttons_say_what_happens_to_whom_and_why_it_waits(
     ):
         assert text_of in said
     assert any(each.startswith(f"{email} is signed out everywhere and cannot") for each in said)
-    why = "Takes a second administrator, because it changes who administers."
+    why = "Needs a second administrator, because it changes the administrators."
     assert [each for each in said if why in each] == [f"Administrator: {why}"]
     # Of an administrator everything waits, and for time where nobody else may decide.
     app.selectbox(key="staff_person").set_value(other.user_id).run()
     why = (
-        "Takes effect after 24 hours, because it changes who administers and no other"
-        " administrator may decide."
+        "Takes effect after 24 hours, because it changes the administrators and no other"
+        " administrator can decide."
     )
-    why = f"{why} {email_of(session, other)} gets a mail, and may object until then."
+    why = f"{why} {email_of(session, other)} is notified by email, and can object until then."
     said = shown(app)
     assert [each for each in said if why in each] == [why, why, f"Support, Finance: {why}"]
     field(app, "staff_change_reason").set_value("")
@@ -356,7 +360,7 @@ def test_customer_who_gets_a_role_is_said_to_wait(
     join_before(session, account_id=make_account(session), user_id=person.user_id or 0)
     session.commit()
     said = shown(choose(page(), person))
-    why = "Takes a second administrator, because the person belongs to a customer's account."
+    why = "Needs a second administrator, because the person is a member of a customer account."
     assert f"Support: {why}" in said
 
 
@@ -370,7 +374,7 @@ def test_role_that_moves_money_is_said_to_wait(
     person = make_person(StaffRole.SUPPORT)
     session.commit()
     said = shown(choose(page(), person))
-    why = "because Finance moves money and no other administrator may decide."
+    why = "because the Finance role moves money and no other administrator can decide."
     assert f"Finance: Takes effect after 24 hours, {why}" in said
 
 
@@ -413,7 +417,7 @@ def test_sole_administrator_is_told_when_a_change_takes_effect(
     (message,) = texts(app.success)
     change = f"Change role of {email_of(session, person)} from Finance to Administrator"
     assert message.startswith(f"Requested: {change}. Takes effect on ")
-    assert message.endswith("unless it is withdrawn or another administrator decides on it before.")
+    assert message.endswith("unless it is withdrawn or another administrator decides first.")
     (waiting,) = list_role_requests(session, actor=admin)
     assert waiting.effective_at is not None
     assert role_of(session, person) == "finance"
@@ -437,8 +441,8 @@ def test_administrator_who_is_disabled_waits_as_well(
     app = press(choose(app, other), "Remove role")
     (message,) = texts(app.error)
     assert message == (
-        "Another change of this person is waiting under Requests. Decide or withdraw that one"
-        " first."
+        "Another change for this person is waiting under Requests. Decide or withdraw that"
+        " request first."
     )
 
 
@@ -455,7 +459,7 @@ def test_second_administrator_approves(
     assert "Withdraw request" not in labels(app)
     app = press(app, "Approve change")
     change = f"Change role of {email_of(session, person)} from Finance to Administrator"
-    assert texts(app.success) == [f"Approved: {change}. It is in effect now."]
+    assert texts(app.success) == [f"Approved: {change}. The change is in effect."]
     assert role_of(session, person) == "admin"
     assert "Approve change" not in labels(app)
 
@@ -480,7 +484,7 @@ def test_second_administrator_rejects_with_a_reason(
     app = press(app, "Reject change")
     change = f"Change role of {email_of(session, person)} from Finance to Administrator"
     assert texts(app.success) == [f"Rejected: {change}. Nothing was changed."]
-    assert table(app, "Change")["Remark"].tolist() == ["Not agreed"]
+    assert table(app, "Change")["Note"].tolist() == ["Not agreed"]
     assert role_of(session, person) == "finance"
 
 
@@ -521,8 +525,9 @@ def test_request_that_does_not_fit_any_more_says_why(
     change = f"Change role of {email_of(session, person)} from Finance to Administrator"
     (message,) = texts(app.error)
     assert message == (
-        f"{change}: ended without effect. The administrator who requested it is no longer an"
-        " administrator. Check how it is now, and request the change again if it is still right."
+        f"{change}: closed without effect. The administrator who requested it is no longer an"
+        " administrator. Check the current role and access. If the change is still needed,"
+        " request it again."
     )
     assert role_of(session, person) == "finance"
 
@@ -558,10 +563,11 @@ def test_request_about_a_person_who_changed_says_what_changed(
     now = "Support" if is_ended else "Support, disabled"
     (message,) = texts(app.error)
     assert message == (
-        f"{change}: ended without effect. When it was requested the person was: Finance. Now:"
-        f" {now}. Check how it is now, and request the change again if it is still right."
+        f"{change}: closed without effect. At the time of the request: Finance. Now:"
+        f" {now}. Check the current role and access. If the change is still needed, request it"
+        " again."
     )
-    (remark,) = table(app, "Change")["Remark"].tolist()
+    (remark,) = table(app, "Change")["Note"].tolist()
     assert remark == "The role or access of the person had changed since it was requested."
 
 
@@ -579,7 +585,7 @@ def test_forms_are_empty_once_done_and_keep_what_was_refused(
     for reason, kept in ((" ", email_of(session, other)), ("Hired", "")):
         field(app, "staff_email").set_value(email_of(session, other))
         field(app, "staff_reason").set_value(reason)
-        app = press(app, "Give role")
+        app = press(app, "Assign role")
         assert bool(app.error) is bool(kept)
         assert field(app, "staff_email").value == kept
         assert not field(app, "staff_reason").value.strip()
@@ -601,19 +607,19 @@ def test_page_begins_with_what_waits_and_ends_with_the_review(
     make_person: Callable[[StaffRole], Actor],
 ) -> None:
     person, other = make_person(StaffRole.FINANCE), make_person(StaffRole.ADMIN)
-    own = "You have requested {} that waits for somebody else."
+    own = "{} waiting for approval by another person."
     request(session, person, StaffRole.ADMIN, other)
     app = page()
-    assert not [each for each in texts(app.caption) if each.startswith("You have requested")]
+    assert not [each for each in texts(app.caption) if "of your requests" in each]
     request(session, make_person(StaffRole.SUPPORT), StaffRole.ADMIN, admin)
     app = page()
-    assert own.format("1 change") in texts(app.caption)
+    assert own.format("1 of your requests is") in texts(app.caption)
     assert texts(app.subheader) == [
         "Requests",
         "People",
         "Change a person",
         "Invite a colleague",
-        "Give somebody a role",
+        "Assign a role",
         "Access review",
     ]
 
@@ -627,7 +633,7 @@ def test_request_that_waits_for_time_is_not_counted_as_somebody_elses(
     request(session, make_person(StaffRole.FINANCE), StaffRole.ADMIN, admin)
     app = page()
     assert "Withdraw request" in labels(app)
-    assert not [each for each in texts(app.caption) if each.startswith("You have requested")]
+    assert not [each for each in texts(app.caption) if "of your requests" in each]
 
 
 def test_outcome_is_brought_into_view(
@@ -658,7 +664,7 @@ def test_who_is_concerned_and_finance_see_a_request_without_buttons(
     make_person(StaffRole.ADMIN)
     request(session, admin, StaffRole.FINANCE, maker)
     app = page()
-    assert "This is about you. Another administrator decides." in texts(app.caption)
+    assert "This request is about you. Another administrator decides." in texts(app.caption)
     buttons = {"Approve change", "Reject change", "Withdraw request", "Object to change"}
     assert not buttons & labels(app)
 
@@ -681,7 +687,7 @@ def test_administrator_objects_to_their_own_removal_once_and_again(
         assert "Object to change" not in labels(app)
         assert role_of(session, admin) == "admin"
     states = table(app, "Change")["Status"].tolist()
-    assert states == ["Stopped by an objection"] * 2
+    assert states == ["Stopped by objection"] * 2
 
 
 def test_objection_from_an_old_page_says_what_happened_meanwhile(
@@ -719,7 +725,9 @@ def test_change_that_took_effect_by_itself_says_so_and_names_no_system(
     app.button(key=f"withdraw-{waiting[0].request_id}").click().run()
     (message,) = texts(app.error)
     change = f"Change role of {email_of(session, person)} from Finance to Administrator"
-    assert message.startswith(f"{change}. Nothing was changed: the change took effect by itself ")
+    assert message.startswith(
+        f"{change}. Nothing was changed: the change took effect automatically "
+    )
     people, ended = table(app, "Two-factor"), table(app, "Change")
     (approved,) = people.loc[people["Email"] == email_of(session, person), "Approved by"]
     assert approved == "24 hours passed"
@@ -754,7 +762,7 @@ def test_role_of_a_member_of_an_account_waits(
     app = page()
     field(app, "staff_email").set_value(email_of(session, person))
     field(app, "staff_reason").set_value("Hired")
-    app = press(app, "Give role")
+    app = press(app, "Assign role")
     (message,) = texts(app.success)
     assert "from No role to Support. Waiting for approval by another administrator" in message
     assert role_of(session, person) is None

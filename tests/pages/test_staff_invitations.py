@@ -79,17 +79,17 @@ def test_colleague_is_invited_sent_to_again_and_withdrawn(
     # The same again is the same invitation.
     app = fill(app)
     (message,) = texts(app.success)
-    assert message.startswith(f"{EMAIL} was invited with the role Support before, and no mail was")
+    assert message.startswith(
+        f"{EMAIL} was already invited with the role Support, so no email was sent"
+    )
     assert count_links(session) == 1
     app = press(app, "Send again")
     assert texts(app.success) == [
-        f"A new link is on its way to {EMAIL}. The previous link does not work any more."
+        f"New invitation link sent to {EMAIL}. The previous link no longer works."
     ]
     assert count_links(session) == 2
     app = press(app, "Withdraw invitation")
-    assert texts(app.success) == [
-        f"The invitation of {EMAIL} is withdrawn. Its link does not work any more."
-    ]
+    assert texts(app.success) == [f"Invitation of {EMAIL} withdrawn. Its link no longer works."]
     assert OPEN not in subheaders(app)
     app = fill(app)
     assert OPEN in subheaders(app)
@@ -108,7 +108,7 @@ def test_form_says_what_is_wrong(
         (
             known,
             "Hired",
-            "This person has a sign-in already. Give them the role under Give somebody a role.",
+            "This person already has a sign-in. Assign the role under Assign a role.",
         ),
     ):
         app = fill(app, email, reason)
@@ -117,7 +117,7 @@ def test_form_says_what_is_wrong(
     app.selectbox(key="colleague_role-1").set_value(StaffRole.ADMIN)
     app = fill(app, EMAIL, "Hired")
     assert texts(app.error) == [
-        "This address is invited with another role. Withdraw that invitation first."
+        "This address is already invited with another role. Withdraw that invitation first."
     ]
 
 
@@ -130,7 +130,7 @@ def test_link_that_does_not_work_says_why(
     assert "The link works until " in facts(page())
     session.execute(text("UPDATE users SET staff_role = NULL WHERE id = :id"), {"id": gone.user_id})
     session.commit()
-    assert "Admin Person is no longer an administrator. Send it again in your name" in facts(page())
+    assert "Admin Person is no longer an administrator. Send the invitation again" in facts(page())
     session.execute(
         text("UPDATE staff_invitations SET expires_at = created_at + interval '1 microsecond'")
     )
@@ -150,7 +150,7 @@ def test_link_that_does_not_work_says_why(
     )
     session.commit()
     app = page()
-    assert "This person has signed up meanwhile." in facts(app)
+    assert "This person has signed up." in facts(app)
     assert "Send again" not in labels(app)
     press(app, "Withdraw invitation")
     assert OPEN not in subheaders(page())
@@ -165,7 +165,7 @@ def test_old_page_says_what_happened_meanwhile(
     session.commit()
     press(app, "Send again")
     assert texts(app.error) == [
-        f"Nothing was changed: the invitation of {EMAIL} was used or withdrawn meanwhile."
+        f"Nothing was changed: the invitation of {EMAIL} has been used or withdrawn."
     ]
     assert count_links(session) == 1
 
@@ -173,7 +173,7 @@ def test_old_page_says_what_happened_meanwhile(
 def test_withdrawing_asks_once_more(session: Session, page: Page, admin: Actor) -> None:
     invited(session, admin)
     app = page()
-    about = f"The link that {EMAIL} was sent stops working. You can invite them again."
+    about = f"The link sent to {EMAIL} stops working. You can invite them again."
     assert about in texts(app.markdown)
     assert "Withdraw invitation…" in [each.proto.popover.label for each in app.get("popover")]
 
@@ -192,9 +192,7 @@ def test_sent_again_by_somebody_else_meanwhile_says_so(
     )
     session.commit()
     app = press(app, "Send again")
-    assert texts(app.success) == [
-        f"{EMAIL} was sent a new link meanwhile, and no other mail was sent now."
-    ]
+    assert texts(app.success) == [f"{EMAIL} was already sent a new link, so no email was sent."]
     assert count_links(session) == 2
 
 

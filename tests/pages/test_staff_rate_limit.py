@@ -47,8 +47,8 @@ def test_page_says_when_there_is_room_and_disables_meanwhile(
         press(app, "Remove role")
         (refusal,) = texts(app.error)
         assert re.fullmatch(
-            r"You have made 30 changes within an hour\. Wait \d\d minutes\. Disabling people and"
-            r" signing them out still works\.",
+            r"You have made 30 changes within an hour\. Wait \d\d minutes\. You can still"
+            r" disable people and sign them out\.",
             refusal,
         )
     field(app, "staff_change_reason").set_value("Left")

@@ -69,11 +69,11 @@ def test_an_account_shows_what_happened_to_it(
 ) -> None:
     app = page("account", account=str(account_with(session, 100)))
     table = app.dataframe[0].value
-    assert table["What"].tolist() == ["Top-up"]
+    assert table["Event"].tolist() == ["Top-up"]
     assert table["Amount"].tolist() == ["+$100.00"]
     (note,) = app.text_area
     note.set_value("Calls back on Monday")
-    press(app, "Keep the note")
+    press(app, "Save note")
     assert app.dataframe[0].value["Details"].tolist() == ["Calls back on Monday", ""]
     assert app.text_area[0].value == ""
 
@@ -85,7 +85,7 @@ def test_requested_payment_does_not_look_received(
     begin(session, ScriptedGateway(), account, owner, dong(500_000))
     session.commit()
     table = page("account", account=str(account)).dataframe[0].value
-    assert table["What"].tolist()[0] == "Payment created by the customer, who agreed to the terms"
+    assert table["Event"].tolist()[0] == "Payment created by the customer, who agreed to the terms"
     assert table["Amount"].tolist()[0] == ""
     assert table["Details"].tolist()[0] == "Amount requested: ₫500,000"
 
@@ -102,7 +102,7 @@ def test_restored_credit_says_why(session: Session, page: Callable[..., AppTest]
         apply_updates(session, gateway=gateway, updates=[message], actor=GATEWAYS)
     session.commit()
     table = page("account", account=str(account)).dataframe[0].value
-    assert table["What"].tolist()[:2] == [
+    assert table["Event"].tolist()[:2] == [
         f"Refund failed, credit restored · {reference}",
         f"Refund · {reference}",
     ]
@@ -115,22 +115,23 @@ def test_nonsense_in_the_address_shows_the_newest(
     account = str(account_with(session, 100))
     for before in ("~~", "2026-01-01~1~2", "x", "2026-01-01T00:00:00+00:00~9~x"):
         app = page("account", account=account, before=before, show="?")
-        assert app.dataframe[0].value["What"].tolist() == ["Top-up"]
+        assert app.dataframe[0].value["Event"].tolist() == ["Top-up"]
 
 
 def test_goodwill_within_the_limit_is_given(session: Session, page: Callable[..., AppTest]) -> None:
     account = account_with(session)
     app = page("account", account=str(account), show="act", do="give_goodwill")
     left = "{} of $50.00 left for this account in 24 hours."
-    message = f"{left.format('$50.00')} Above that, a finance member approves it."
+    message = f"{left.format('$50.00')} Amounts above that need approval by a finance member."
     assert message in texts(app.caption)
     app.text_input(key="act_amount-0").set_value("12.50")
-    press(app, "Give the credit")
+    press(app, "Grant goodwill credit")
     assert texts(app.error) == ["Enter a reason."]
     app.text_input(key="act_reason-0").set_value("Slow answers")
-    press(app, "Give the credit")
-    assert texts(app.success) == [f"Done: Give goodwill credit, $12.50. {left.format('$37.50')}"]
-    message = f"{left.format('$37.50')} Above that, a finance member approves it."
+    press(app, "Grant goodwill credit")
+    granted = f"Goodwill credit of $12.50 granted to {name_of(session, account)}."
+    assert texts(app.success) == [f"{granted} {left.format('$37.50')}"]
+    message = f"{left.format('$37.50')} Amounts above that need approval by a finance member."
     assert message in texts(app.caption)
     assert app.text_input(key="act_amount-1").value == ""
     assert balance(session, account) == 12
@@ -143,12 +144,12 @@ def test_above_the_limit_it_waits_and_says_so(
     app = page("account", account=str(account), show="act", do="give_goodwill")
     app.text_input(key="act_amount-0").set_value("500")
     app.text_input(key="act_reason-0").set_value("A week without service")
-    press(app, "Give the credit")
+    press(app, "Grant goodwill credit")
     message = texts(app.warning)
-    start = "Give goodwill credit, $500.00, waits for approval by finance until "
-    why = "Above your limit of $50.00 for one account in 24 hours. Nothing changes until it is"
+    start = "Grant goodwill credit: $500.00 is waiting for approval by finance until "
+    why = "Above your limit of $50.00 for one account in 24 hours. Nothing changes until"
     assert any(words.startswith(start) and why in words for words in message)
-    waits = "Waits for approval: Give goodwill credit, $500.00, requested by you."
+    waits = "Waiting for approval: Grant goodwill credit, $500.00, requested by you."
     assert waits in [words.replace("\\", "") for words in message]
     assert balance(session, account) == 0
 
@@ -157,7 +158,7 @@ def give(app: AppTest, amount: str, times: int) -> AppTest:
     """Send the form of goodwill, which was emptied so many times before."""
     app.text_input(key=f"act_amount-{times}").set_value(amount)
     app.text_input(key=f"act_reason-{times}").set_value("Slow answers")
-    return press(app, "Give the credit")
+    return press(app, "Grant goodwill credit")
 
 
 def test_form_says_what_is_left_and_a_request_says_why(
@@ -167,13 +168,12 @@ def test_form_says_what_is_left_and_a_request_says_why(
     app = page("account", account=str(account), show="act", do="give_goodwill")
     give(app, "30", 0)
     give(app, "15", 1)
-    assert texts(app.success) == [
-        "Done: Give goodwill credit, $15.00. $5.00 of $50.00 left for this account in 24 hours."
-    ]
+    granted = f"Goodwill credit of $15.00 granted to {name_of(session, account)}."
+    assert texts(app.success) == [f"{granted} $5.00 of $50.00 left for this account in 24 hours."]
     give(app, "10", 2)
-    why = "Above your limit: you have given this account $45.00 of $50.00 within 24 hours."
+    why = "Above your limit: you have granted this account $45.00 of $50.00 within 24 hours."
     assert any(why in words for words in texts(app.warning))
-    left = "{} of $50.00 left for this account in 24 hours. Above that, a finance member"
+    left = "{} of $50.00 left for this account in 24 hours. Amounts above that"
     assert any(left.format("$5.00") in words for words in texts(app.caption))
     # What is left can still be given, and another action has a limit of its own.
     give(app, "5", 3)
@@ -200,14 +200,14 @@ def test_who_may_no_more_gives_nothing_and_is_told_so(
     session.commit()
     give(app, "10", 0)
     assert texts(app.error) in (
-        ["This is for somebody else to do."],
+        ["Your role does not allow this."],
         ["Not found, or you do not have access. Go back to Billing."],
     )
     assert not app.success
     app.segmented_control(key="act").set_value("apply_code").run()
     app.text_input(key="act_code-0").set_value(code)
     app.text_input(key="act_reason-0").set_value("Read out on the phone")
-    press(app, "Apply the code")
+    press(app, "Apply voucher code")
     assert len(app.error) == 1
     assert not app.success
     assert balance(session, account) == 0
@@ -234,7 +234,7 @@ def test_finance_reads_that_another_of_finance_approves(
 ) -> None:
     account = str(account_with(session))
     app = page("account", StaffRole.FINANCE, account=account, show="act", do="give_goodwill")
-    assert any("another finance member approves it" in words for words in texts(app.caption))
+    assert any("need approval by another finance member" in words for words in texts(app.caption))
 
 
 def test_reversal_above_the_limit_says_what_was_reversed(
@@ -247,7 +247,7 @@ def test_reversal_above_the_limit_says_what_was_reversed(
     session.commit()
     app = reversal_page(page, account, StaffRole.SUPPORT, 1)
     app.text_input(key="act_reason-0").set_value("Given twice")
-    press(app, "Reverse it")
+    press(app, "Reverse entry")
     why = "you have reversed $45.00 of $100.00 on this account within 24 hours."
     assert any(f"Above your limit: {why}" in words for words in texts(app.warning))
 
@@ -258,7 +258,7 @@ def test_reversal_above_the_limit_says_what_was_reversed(
         ("", "Enter an amount."),
         ("ten", "Enter an amount in digits, such as 5,000.00."),
         ("0", "Enter an amount above 0."),
-        ("1.0015", "Enter an amount with 2 decimals at most."),
+        ("1.0015", "Enter an amount with at most 2 decimals."),
     ],
 )
 def test_a_wrong_amount_is_told(
@@ -267,7 +267,7 @@ def test_a_wrong_amount_is_told(
     app = page("account", account=str(account_with(session)), show="act", do="give_goodwill")
     app.text_input(key="act_amount-0").set_value(amount)
     app.text_input(key="act_reason-0").set_value("Slow answers")
-    press(app, "Give the credit")
+    press(app, "Grant goodwill credit")
     assert texts(app.error) == [message]
     assert app.text_input(key="act_reason-0").value == "Slow answers"
 
@@ -278,13 +278,13 @@ def test_a_voucher_is_issued_and_its_code_shown(
     account, _ = customer(session)
     session.commit()
     app = page("account", account=str(account), show="act")
-    assert any("No campaign lets support issue" in words for words in texts(app.info))
+    assert any("No campaign allows support to issue" in words for words in texts(app.info))
     campaign(session, is_for_support=True, name="Sorry")
     session.commit()
     app.run()
     assert app.selectbox(key="campaign-0").options == ["$50.00 · Sorry"]
     app.text_input(key="act_reason-0").set_value("Slow answers")
-    press(app, "Issue the voucher")
+    press(app, "Issue voucher")
     (code,) = app.code
     assert len(code.value) == 10
     kept = session.scalars(
@@ -302,8 +302,8 @@ def test_code_stays_until_the_page_is_left(session: Session, page: Callable[...,
     for number in range(2):
         app.selectbox(key=f"campaign-{number}").select_index(number)
         app.text_input(key=f"act_reason-{number}").set_value("Slow answers")
-        press(app, "Issue the voucher")
-    message = "A voucher of $20.00 waits for the customer under Voucher list. "
+        press(app, "Issue voucher")
+    message = "Voucher of $20.00 issued. The customer can redeem it under Voucher list. "
     assert texts(app.success) == [f"{message}$60.00 of $100.00 left for this account in 24 hours."]
     codes_shown = [each.value for each in app.code]
     assert len(set(codes_shown)) == 2
@@ -340,7 +340,7 @@ def test_code_is_not_shown_at_another_account(
     session.commit()
     app = page("account", account=str(account), show="act")
     app.text_input(key="act_reason-0").set_value("Slow answers")
-    press(app, "Issue the voucher")
+    press(app, "Issue voucher")
     assert len(app.code) == 1
     for number in (other, account):
         look_elsewhere(app, account, number)
@@ -355,7 +355,7 @@ def test_issued_voucher_has_its_amount_in_the_timeline(
     done = do(session, account, support.IssueVoucher(campaign(session, is_for_support=True)), agent)
     session.commit()
     table = page("account", account=str(account)).dataframe[0].value
-    (row,) = [row for _, row in table.iterrows() if row["What"] == "Issue a voucher"]
+    (row,) = [row for _, row in table.iterrows() if row["Event"] == "Issue a voucher"]
     assert row["Details"] == f"$50.00 · Slow answers in March · code ends in {done.code[-4:]}"
     assert row["Amount"] == ""
 
@@ -384,7 +384,7 @@ def test_account_shows_what_is_on_hold_and_what_is_for_named_services(
         ("Amount due", "$0.00"),
     ):
         assert f"<dt>{name}</dt><dd>{amount}</dd>" in facts(app)
-    message = "$20.00 of what is available pays for named services only."
+    message = "$20.00 of the available credit is limited to certain services."
     assert message in texts(app.caption)
     assert message in texts(page("billing", account=str(account)).caption)
 
@@ -396,10 +396,10 @@ def test_a_code_is_applied(session: Session, page: Callable[..., AppTest]) -> No
     app = page("account", account=str(account), show="act", do="apply_code")
     app.text_input(key="act_code-0").set_value("nothing")
     app.text_input(key="act_reason-0").set_value("Read out on the phone")
-    press(app, "Apply the code")
-    assert texts(app.error) == ["There is no such code. Check it: ten letters and digits."]
+    press(app, "Apply voucher code")
+    assert texts(app.error) == ["Code not found. Check its 10 letters and digits."]
     app.text_input(key="act_code-0").set_value(code)
-    press(app, "Apply the code")
+    press(app, "Apply voucher code")
     assert balance(session, account) == 50
 
 
@@ -411,10 +411,10 @@ def test_staff_guess_no_codes_either(session: Session, page: Callable[..., AppTe
     for number in range(12):
         app.text_input(key="act_code-0").set_value(f"ABCDEFGH{number + 22}")
         app.text_input(key="act_reason-0").set_value("Read out on the phone")
-        press(app, "Apply the code")
+        press(app, "Apply voucher code")
         message += texts(app.error)
-    assert message[0] == "There is no such code. Check it: ten letters and digits."
-    assert message[-1].startswith("Too many tries.")
+    assert message[0] == "Code not found. Check its 10 letters and digits."
+    assert message[-1].startswith("Too many attempts.")
 
 
 def facts(app: AppTest) -> str:
@@ -435,19 +435,19 @@ def test_an_entry_is_reversed(session: Session, page: Callable[..., AppTest]) ->
     app = reversal_page(page, account, StaffRole.SUPPORT, 1)
     assert app.text_input(key="act_entry-0").value == "1"
     app.text_input(key="act_entry-0").set_value("").run()
-    assert "Enter the entry's number. Credit History shows it." in texts(app.info)
+    assert "Enter the entry number from Credit History." in texts(app.info)
     app.text_input(key="act_entry-0").set_value("9").run()
-    assert texts(app.error) == ["This account has no such entry."]
+    assert texts(app.error) == ["Entry not found on this account."]
     app.text_input(key="act_entry-0").set_value("1").run()
     assert "Left to reverse: $40.00" in texts(app.markdown)
     app.text_input(key="act_reversed-0").set_value("41").run()
-    assert "more than is left to reverse" in texts(app.error)[0]
-    assert not [each for each in app.button if each.label == "Reverse it"]
+    assert "more than can be reversed" in texts(app.error)[0]
+    assert not [each for each in app.button if each.label == "Reverse entry"]
     app.text_input(key="act_reversed-0").set_value("15").run()
     assert "<dt>Balance before</dt><dd>$40.00</dd>" in facts(app)
     assert "<dt>Balance after</dt><dd>$25.00</dd>" in facts(app)
     app.text_input(key="act_reason-0").set_value("Given twice")
-    press(app, "Reverse it")
+    press(app, "Reverse entry")
     assert balance(session, account) == 25
 
 
@@ -461,7 +461,7 @@ def test_reversal_form_offers_nothing_for_an_entry_that_was_reversed(
     app = reversal_page(page, account, StaffRole.SUPPORT, 1)
     assert any(words.startswith("Nothing is left to reverse") for words in texts(app.info))
     assert "<dt>Reversed so far</dt><dd>$40.00</dd>" in facts(app)
-    assert not [each for each in app.button if each.label == "Reverse it"]
+    assert not [each for each in app.button if each.label == "Reverse entry"]
 
 
 def test_reversal_form_lets_only_finance_reach_what_was_spent(
@@ -486,7 +486,7 @@ def test_administrators_do_not_act(
     session: Session, page: Callable[..., AppTest], role: StaffRole
 ) -> None:
     app = page("account", role, account=str(account_with(session)), show="act")
-    assert any("Administrators decide who may" in words for words in texts(app.info))
+    assert any("Your role does not allow actions on accounts" in words for words in texts(app.info))
     assert not [each for each in app.button if each.key is None]
 
 
@@ -514,17 +514,19 @@ def test_finance_approves_and_refuses(
     session.commit()
     app = page("approvals", StaffRole.FINANCE)
     assert texts(app.subheader) == [
-        "Give goodwill credit · $500.00",
-        "Give goodwill credit · $600.00",
+        "Grant goodwill credit · $500.00",
+        "Grant goodwill credit · $600.00",
     ]
     app.button(key=f"approve-{first.request_id}").click().run()
-    what = "Give goodwill credit of {}, " + name_of(session, account)
-    assert texts(app.success) == [what.format("$500.00") + ". Approved and done."]
+    what = "Grant goodwill credit of {}, " + name_of(session, account)
+    assert texts(app.success) == [what.format("$500.00") + ". Request approved and carried out."]
     app.button(key=f"refuse-{second.request_id}").click().run()
     assert texts(app.error) == ["Enter a reason."]
     app.text_input(key=f"why-{second.request_id}").set_value("Too much")
     app.button(key=f"refuse-{second.request_id}").click().run()
-    assert texts(app.success) == [what.format("$600.00") + ". Rejected. Nothing was changed."]
+    assert texts(app.success) == [
+        what.format("$600.00") + ". Request rejected. Nothing was changed."
+    ]
     table = app.dataframe[0].value
     assert table["Status"].tolist() == ["Rejected", "Approved"]
     assert table["Requested by"].tolist() == ["Agent A", "Agent A"]
@@ -543,8 +545,8 @@ def test_a_wish_that_waited_too_long_is_told(
     app = page("approvals", StaffRole.FINANCE)
     app.button(key=f"approve-{waiting.request_id}").click().run()
     (error,) = texts(app.error)
-    what = f"Give goodwill credit of $50,000.00, {name_of(session, account)}"
-    assert error.startswith(f"{what}. Nothing was changed: it expired ")
+    what = f"Grant goodwill credit of $50,000.00, {name_of(session, account)}"
+    assert error.startswith(f"{what}. Nothing was changed: the request expired ")
     assert error.endswith("without a decision. Request it again.")
     assert balance(session, account) == 0
 
@@ -574,7 +576,7 @@ def test_late_decision_on_a_request_says_what_happened(
     app.button(key=f"approve-{waiting.request_id}").click().run()
     (error,) = texts(app.error)
     name = "Support Person" if ending == "withdrawn" else "Finance Person"
-    what = f"Give goodwill credit of $500.00, {name_of(session, account)}"
+    what = f"Grant goodwill credit of $500.00, {name_of(session, account)}"
     assert error.startswith(f"{what}. Nothing was changed: ")
     assert f"{ending} by {name}, " in error
     assert balance(session, account) == (500 if ending == "approved" else 0)
@@ -588,14 +590,14 @@ def test_the_maker_takes_it_back(
     waiting = do(session, account, goodwill(500), agent)
     session.commit()
     app = page("approvals")
-    assert "You requested this. A finance member approves or rejects it." in texts(app.caption)
+    assert "You requested this. Waiting for approval by a finance member." in texts(app.caption)
     assert not [each for each in app.button if each.key and each.key.startswith("approve")]
     app.button(key=f"withdraw-{waiting.request_id}").click().run()
-    what = f"Give goodwill credit of $500.00, {name_of(session, account)}"
-    assert texts(app.success) == [f"{what}. Withdrawn. Nothing was changed."]
+    what = f"Grant goodwill credit of $500.00, {name_of(session, account)}"
+    assert texts(app.success) == [f"{what}. Request withdrawn. Nothing was changed."]
     assert app.dataframe[0].value["Status"].tolist() == ["Withdrawn"]
     done = next(each.value for each in page("account", account=str(account)).dataframe)
-    assert done["Who"].tolist()[0] == "You"
+    assert done["User"].tolist()[0] == "You"
 
 
 def test_own_requests_are_counted_where_they_are_listed(
@@ -604,15 +606,15 @@ def test_own_requests_are_counted_where_they_are_listed(
     session.commit()
     app = page("approvals")
     (message,) = texts(app.info)
-    assert message.startswith("No request about an account waits for approval.")
+    assert message.startswith("No account requests are waiting for approval.")
     account = account_with(session)
     do(session, account, goodwill(50_000), checker)
     session.commit()
-    assert not [each for each in texts(page("approvals").caption) if "You have requested" in each]
-    for number, count in ((1, "1 change that waits"), (2, "2 changes that wait")):
+    assert not [each for each in texts(page("approvals").caption) if "of your requests" in each]
+    for number, count in ((1, "1 of your requests is"), (2, "2 of your requests are")):
         do(session, account, goodwill(500 + number), agent)
         session.commit()
-        message = f"You have requested {count} for somebody else."
+        message = f"{count} waiting for approval by another person."
         assert message in texts(page("approvals").caption)
 
 
@@ -628,7 +630,7 @@ def test_outcome_of_a_decision_stands_where_the_request_stood(
         app.button(key=f"withdraw-{gone.request_id}").click().run()
         (message,) = texts(app.success)
         order = shown(app)
-        heads = [order.index(f"Give goodwill credit · {each}") for each in (before, after)]
+        heads = [order.index(f"Grant goodwill credit · {each}") for each in (before, after)]
         assert heads[0] < order.index(message) < heads[1]
         assert "st-key-drawn-flash-approvals" in facts(app)
     assert f"withdraw-{first.request_id}" in [each.key for each in app.button]
@@ -642,7 +644,7 @@ def test_support_sees_requests_and_decides_none(
     do(session, account_with(session), goodwill(50_000), checker)
     session.commit()
     app = page("approvals")
-    assert texts(app.subheader) == ["Give goodwill credit · $50,000.00"]
+    assert texts(app.subheader) == ["Grant goodwill credit · $50,000.00"]
     assert not [each for each in app.button if each.key]
     del agent
 
@@ -657,7 +659,7 @@ def test_an_administrator_changes_a_limit(session: Session, page: Callable[..., 
     assert texts(app.error) == ["Enter 0 or more."]
     app.text_input(key=key).set_value("7")
     press(app, "Save")
-    assert texts(app.success) == ["Give goodwill credit, Support: up to $7.00 from now on."]
+    assert texts(app.success) == ["Limit saved. Grant goodwill credit, Support: up to $7.00."]
     order = shown(app)
     assert order.index("Save") < order.index(texts(app.success)[0]), "beside what was pressed"
     limits = support.list_action_limits(session, actor=user_actor(1, staff_role=StaffRole.ADMIN))

@@ -60,8 +60,8 @@ def test_the_page_tells_what_was_spent_on_what(show: Callable[..., AppTest], acc
     assert message["Calls"] == "1"
     most_expensive = app.dataframe[1].value
     assert list(most_expensive["Service"]) == ["GPU VM", "AI Notebook", "AI Inference"]
-    assert list(most_expensive["Used"])[-1] == "2,000,000 input tokens · 1,000 output tokens"
-    assert "over a year" not in message["Credit lasts"]
+    assert list(most_expensive["Usage"])[-1] == "2,000,000 input tokens · 1,000 output tokens"
+    assert "over a year" not in message["Runway"]
 
 
 def test_credit_that_is_held_is_said_to_be_out_of_the_forecast(
@@ -85,7 +85,7 @@ def test_credit_that_is_held_is_said_to_be_out_of_the_forecast(
         idempotency_key="hold",
     )
     session.commit()
-    assert message() == ["$4.00 is on hold for work under way: the forecast does not spend it."]
+    assert message() == ["$4.00 is on hold. The forecast does not include it."]
 
 
 def test_time_used_reads_in_hours_and_sizes_are_not_summed(
@@ -99,7 +99,7 @@ def test_time_used_reads_in_hours_and_sizes_are_not_summed(
         record_usage(session, events=[event], actor=SYSTEM)
     session.commit()
     most_expensive = open_usage(show(account)).dataframe[1].value
-    assert list(most_expensive["Used"]) == ["Disk 2 hr · GPU time 3 hr"]
+    assert list(most_expensive["Usage"]) == ["Disk 2 hr · GPU time 3 hr"]
 
 
 def test_a_longer_period_has_more_and_weeks_for_days(
@@ -125,7 +125,7 @@ def test_own_days_are_kept_in_the_address_and_a_wrong_order_is_told(
     assert metrics(app)["Spent"] == "$3.00"
     app.query_params["to"] = (yesterday - timedelta(days=9)).isoformat()
     app.run()
-    assert "ends before it begins" in app.warning[0].value
+    assert "is before the From date" in app.warning[0].value
 
 
 def test_an_account_without_usage_says_what_to_do(
@@ -134,15 +134,15 @@ def test_an_account_without_usage_says_what_to_do(
     account = make_account(session)
     session.commit()
     app = open_usage(show(account))
-    assert "Choose a longer one" in app.info[0].value
-    assert metrics(app)["Credit lasts"] == "\N{EN DASH}"
+    assert "Choose a longer period" in app.info[0].value
+    assert metrics(app)["Runway"] == "\N{EN DASH}"
 
 
 def test_staff_see_the_account_they_look_at(show: Callable[..., AppTest], account: int) -> None:
     app = show(None, staff_role=StaffRole.SUPPORT, account=str(account))
     assert metrics(open_usage(app))["Calls"] == "1"
     nobody = open_usage(show(None, staff_role=StaffRole.SUPPORT))
-    assert "Choose an account first" in nobody.info[0].value
+    assert "Choose an account under Accounts first" in nobody.info[0].value
 
 
 def test_a_viewer_behind_the_sites_clock_sees_the_sites_day(
@@ -171,4 +171,4 @@ def test_days_of_a_chart_are_the_sites_days_in_the_history(
     assert "1 row" not in [caption.value for caption in show(account, **days).caption]
     message = [caption.value for caption in show(account, **days, zone="UTC").caption]
     assert "1 row" in message
-    assert any("From and To are days of UTC" in caption for caption in message)
+    assert any("From and To are dates in UTC" in caption for caption in message)

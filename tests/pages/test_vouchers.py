@@ -45,7 +45,7 @@ def test_a_code_is_applied_and_the_balance_is_higher_at_once(
     app = apply(show(account, tab=tab), f" {code.lower()[:5]}-{code[5:]} ")
     assert not app.error
     (message,) = texts(app.success)
-    assert message.startswith(f"{DONE} $50.00 was added, for use until ")
+    assert message.startswith(f"{DONE} $50.00 of voucher credit added, expires on ")
     app.query_params.pop("tab", None)
     assert {one.label: one.value.replace("\\", "") for one in app.run().metric}[
         "Total balance"
@@ -114,7 +114,9 @@ def test_a_suspect_is_sent_to_support_and_not_told_why(
 def test_an_empty_list_says_what_to_do(session: Session, show: Callable[..., AppTest]) -> None:
     account = account_with_profile(session)
     session.commit()
-    assert "No voucher yet. Enter a code above." in texts(show(account, tab="vouchers").info)
+    assert "No vouchers yet. Enter a voucher code above." in texts(
+        show(account, tab="vouchers").info
+    )
 
 
 def refused(session: Session, show: Callable[..., AppTest], account: int, code: str) -> str:
@@ -130,7 +132,7 @@ def test_what_is_no_code_is_said_to_be_none(
     session: Session, show: Callable[..., AppTest], typed: str
 ) -> None:
     account = account_with_profile(session)
-    assert refused(session, show, account, typed).startswith("There is no such code.")
+    assert refused(session, show, account, typed).startswith("Code not found.")
 
 
 def test_each_refusal_has_words_of_its_own(session: Session, show: Callable[..., AppTest]) -> None:
@@ -145,8 +147,8 @@ def test_each_refusal_has_words_of_its_own(session: Session, show: Callable[...,
     revoke_codes(session, campaign_id=taken_back, reason="leaked", actor=FINANCE)
     grant(session, account, 1)
     expected = {
-        used: "This code was used already.",
-        revoked: "This code is no longer valid.",
+        used: "This code has already been used.",
+        revoked: "This code has been revoked.",
         a_code(session, redeem_from=now + timedelta(days=2)): "This code can be used from ",
         a_code(session, countries=("US",)): "not for the country of your billing information",
         a_code(session, is_for_new_accounts=True): "for new accounts only",
@@ -171,7 +173,7 @@ def test_many_guesses_have_to_wait(session: Session, show: Callable[..., AppTest
     for number in range(10):
         apply(app, f"AAAAAAAA{number}2")
     apply(app, "AAAAAAAA22")
-    assert texts(app.error)[0].startswith("Too many tries. Wait ")
+    assert texts(app.error)[0].startswith("Too many attempts. Wait ")
 
 
 def test_readers_and_staff_see_the_list_and_no_form(
@@ -184,7 +186,7 @@ def test_readers_and_staff_see_the_list_and_no_form(
     app.query_params["account"] = str(account)
     app.query_params["tab"] = "vouchers"
     app.run()
-    assert "No voucher was redeemed for this account." in texts(app.info)
+    assert "No vouchers redeemed for this account yet." in texts(app.info)
     assert not [each for each in app.button if each.label == "Apply Code"]
     visitor = vars(page_context)["require_visitor"]()
     reader = user_actor(1, memberships={account: MemberRole.READER})

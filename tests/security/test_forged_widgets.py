@@ -103,7 +103,7 @@ def forged(widget: str, kind: str, value: object) -> WidgetState:
 
 def is_answered(run: Run) -> bool:
     """Whether the page was drawn, or says in words what to do; nothing broke within."""
-    broken = "tell us this number" in run.text or "Traceback" in run.text
+    broken = "contact support with this number" in run.text or "Traceback" in run.text
     return bool(run.drawn) and not broken and "exception {" not in run.text
 
 

@@ -82,7 +82,7 @@ async def press(page: StreamlitPage, path: str, run: Run, label: str) -> Run | N
 
 STEPS = [
     ("/members", "Remove…", "Remove Minh Le"),
-    ("/members", "Leave this account…", "Leave"),
+    ("/members", "Leave this account…", "Leave account"),
     ("/members", "Remove…", None),
     ("/", "Add credit", None),
 ]

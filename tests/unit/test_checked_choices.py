@@ -42,7 +42,7 @@ def test_what_is_not_offered_ends_the_run(message: list[str], chosen: object) ->
     with pytest.raises(Stopped):
         checked.offered(chosen, ["a", "b"])
     assert message == [
-        "This choice is not offered any more. Load the page again, and choose again."
+        "This option is no longer available. Load the page again, then choose another."
     ]
 
 
@@ -51,7 +51,7 @@ def test_a_day_is_not_taken_away(message: list[str]) -> None:
     assert choose("Day", None) is None
     with pytest.raises(Stopped):
         choose("Day")
-    assert message == ["Choose a day."]
+    assert message == ["Choose a date."]
 
 
 def test_no_page_asks_streamlit_itself() -> None:

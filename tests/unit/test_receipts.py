@@ -96,7 +96,7 @@ def test_cancellation_names_the_credit_note_and_says_why() -> None:
 
 def test_credit_note_names_the_receipt() -> None:
     note = replace(VIETNAM, kind="credit_note", refers_to="VN-R-2026-000123")
-    check(note, ["Credit note", "For receipt VN-R-2026-000123", "Amount paid back"])
+    check(note, ["Credit note", "For receipt VN-R-2026-000123", "Amount refunded"])
 
 
 def test_vietnamese_and_dong() -> None:
@@ -110,7 +110,7 @@ def test_vietnamese_and_dong() -> None:
             "₫1,000,000",
             "₫909,091",
             "₫90,909",
-            "no tax invoice",
+            "not a tax invoice",
         ],
     )
 
@@ -123,7 +123,7 @@ def test_japanese_and_yen_without_tax_on_a_top_up() -> None:
             "髙﨑太郎",
             "東京都渋谷区神南一丁目2番3号",
             "¥10,000",
-            "it falls due when",
+            "tax is due when",
         ],
     )
     assert "Tax included" not in text_of(JAPAN)
@@ -135,11 +135,11 @@ def test_dollars_that_bought_dong_show_the_rate() -> None:
 
 def test_a_credit_note_names_its_receipt() -> None:
     note = replace(VIETNAM, kind="credit_note", refers_to="VN-R-2026-000122")
-    check(note, ["Credit note", "For receipt VN-R-2026-000122", "Amount paid back"])
+    check(note, ["Credit note", "For receipt VN-R-2026-000122", "Amount refunded"])
 
 
 def test_test_money_says_so() -> None:
-    assert "TEST: no money moved" in text_of(replace(VIETNAM, is_sandbox=True))
+    assert "TEST: no money was moved" in text_of(replace(VIETNAM, is_sandbox=True))
     assert "TEST" not in text_of(VIETNAM)
 
 

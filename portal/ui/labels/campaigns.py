@@ -25,44 +25,54 @@ _STATES = {
 }
 _KINDS = {"generated": N_("Generated"), "imported": N_("Imported")}
 _FAULTS = {
-    ("name", "empty"): N_("Give the campaign a name."),
-    ("description", "empty"): N_("Write what the customer reads, such as Spring credit."),
-    ("redeem_until", "too_early"): N_("The last day is today or later, and after the first."),
-    ("validity_days", "out_of_range"): N_("The credit lasts 1 to {maximum} days."),
-    ("code_budget", "out_of_range"): N_("A campaign has 1 to {maximum} codes."),
-    ("uses_per_code", "out_of_range"): N_("A code can be used 1 to {maximum} times."),
-    ("uses_per_account", "out_of_range"): N_("An account can use it 1 to {maximum} times."),
-    ("offers", "empty"): N_("Choose at least one currency."),
-    ("offers", "wrong_currency"): N_("No account of the chosen sites has {currency}."),
-    ("parts", "not_positive"): N_("Enter amounts above 0."),
-    ("budget", "below_amount"): N_("The budget covers at least one redemption."),
-    ("minimum_top_up", "empty"): N_("Enter the least top-up that earns it."),
-    ("minimum_top_up", "not_positive"): N_("The least top-up is above 0."),
-    ("count", "out_of_range"): N_("Make 1 to {maximum} codes at once."),
-    ("accounts", "empty"): N_("Enter the accounts' numbers, one on each line."),
-    ("accounts", "too_many"): N_("Name {maximum} accounts at once, or fewer."),
-    ("accounts", "twice"): N_("Account {account} stands there twice. No code was made."),
-    ("accounts", "unknown"): N_("There is no account {account}. No code was made."),
-    ("accounts", "not_a_number"): N_("Line {line} is no account's number. No code was made."),
-    ("codes", "empty"): N_("The file has no codes: one on each line, or in its first column."),
-    ("codes", "too_many"): N_("Bring in {maximum} codes at once, or fewer."),
-    ("codes", "not_a_code"): N_(
-        "Line {line} is no code: ten letters and digits. Nothing was brought in."
+    ("name", "empty"): N_("Enter a campaign name."),
+    ("description", "empty"): N_("Enter a description for customers, such as Spring credit."),
+    ("redeem_until", "too_early"): N_(
+        "The last day must be today or later, and after the first day."
     ),
-    ("codes", "twice"): N_("Line {line} has a code a second time. Nothing was brought in."),
-    ("codes", "taken"): N_("The code {code} exists already. Nothing was brought in."),
-    ("codes", "too_many_to_revoke"): N_("Revoke at most {maximum} codes at a time: by batch."),
-    ("codes", "not_readable"): N_("This is no text, CSV or Excel file that can be read."),
-    ("codes", "too_large"): N_("The file is too large. Bring in 100,000 codes at once, or fewer."),
+    ("validity_days", "out_of_range"): N_("The credit must be valid for 1 to {maximum} days."),
+    ("code_budget", "out_of_range"): N_("Enter 1 to {maximum} codes."),
+    ("uses_per_code", "out_of_range"): N_("Redemptions per code must be 1 to {maximum}."),
+    ("uses_per_account", "out_of_range"): N_("Redemptions per account must be 1 to {maximum}."),
+    ("offers", "empty"): N_("Choose at least one currency."),
+    ("offers", "wrong_currency"): N_("No account at the chosen sites uses {currency}."),
+    ("parts", "not_positive"): N_("Enter amounts above 0."),
+    ("budget", "below_amount"): N_("The budget must cover at least one redemption."),
+    ("minimum_top_up", "empty"): N_("Enter the minimum top-up."),
+    ("minimum_top_up", "not_positive"): N_("The minimum top-up must be above 0."),
+    ("count", "out_of_range"): N_("Generate 1 to {maximum} codes at a time."),
+    ("accounts", "empty"): N_("Enter account numbers, one per line."),
+    ("accounts", "too_many"): N_("Enter at most {maximum} account numbers at a time."),
+    ("accounts", "twice"): N_("Account {account} is listed twice. No codes were generated."),
+    ("accounts", "unknown"): N_("Account {account} was not found. No codes were generated."),
+    ("accounts", "not_a_number"): N_(
+        "Line {line} is not an account number. No codes were generated."
+    ),
+    ("codes", "empty"): N_("The file has no codes. Put one code per line, or in the first column."),
+    ("codes", "too_many"): N_("Import at most {maximum} codes at a time."),
+    ("codes", "not_a_code"): N_(
+        "Line {line} is not a voucher code (10 letters and digits). No codes were imported."
+    ),
+    ("codes", "twice"): N_("Line {line} repeats a code. No codes were imported."),
+    ("codes", "taken"): N_("Code {code} already exists. No codes were imported."),
+    ("codes", "too_many_to_revoke"): N_(
+        "Revoke at most {maximum} codes at a time. Choose a batch."
+    ),
+    ("codes", "not_readable"): N_("The file cannot be read. Use a text, CSV or Excel file."),
+    ("codes", "too_large"): N_("The file is too large. Import at most 100,000 codes at a time."),
 }
 _CONFLICTS = {
-    "name_is_taken": N_("Another campaign has this name. Choose another."),
+    "name_is_taken": N_("Another campaign has this name. Choose another name."),
     "codes_changed": N_(
-        "Nothing was changed: the number of codes that can be revoked has changed. Look at it, and"
-        " confirm it again."
+        "Nothing was changed: the number of codes that can be revoked has changed. Check the"
+        " number, and confirm again."
     ),
-    "campaign_not_approved": N_("Codes are made once it is approved, and while it runs."),
-    "code_budget_spent": N_("That is more codes than the campaign has left."),
+    "campaign_not_approved": N_(
+        "Codes can be generated only while the campaign is approved and running."
+    ),
+    "code_budget_spent": N_(
+        "The campaign has fewer codes left than requested. Enter a smaller number."
+    ),
 }
 
 
@@ -83,7 +93,7 @@ def refusal(error: BillingError) -> str:
     if isinstance(error, Conflict) and error.reason in _CONFLICTS:
         return _(_CONFLICTS[error.reason])
     if isinstance(error, NotAuthorised):
-        return _("This is for somebody else of finance to do.")
+        return _("Another finance member must do this.")
     return top_up_labels.refusal(error)
 
 
@@ -95,28 +105,28 @@ def amounts(terms: CampaignTerms) -> str:
 def facts(context: PageContext, terms: CampaignTerms) -> Mapping[str, str]:
     """Return the terms in plain words, by name."""
     lines = {
-        _("The customer reads"): terms.description,
-        _("Earned by"): _("A code")
+        _("Description for customers"): terms.description,
+        _("How to redeem"): _("Voucher code")
         if terms.trigger == "code"
-        else _("The first top-up, once a payment instrument"),
+        else _("First top-up, once per payment instrument"),
     }
     for offer in terms.offers:
         lines[offer.budget.currency] = _offer(offer)
     lines |= {
         _("From"): context.date_time(terms.redeem_from),
-        _("Until"): context.date_time(terms.redeem_until),
-        _("The credit lasts"): formats.days(terms.validity_days),
-        _("For"): _audience(terms),
+        _("Redeem by"): context.date_time(terms.redeem_until),
+        _("Credit valid for"): formats.days(terms.validity_days),
+        _("Eligible accounts"): _audience(terms),
     }
     if terms.trigger == "code":
-        lines[_("Codes at most")] = formats.number(terms.code_budget)
-        lines[_("Uses")] = _("{code} a code, {account} an account").format(
+        lines[_("Maximum codes")] = formats.number(terms.code_budget)
+        lines[_("Redemption limit")] = _("{code} per code, {account} per account").format(
             code=formats.number(terms.uses_per_code), account=formats.number(terms.uses_per_account)
         )
     if terms.is_for_support:
-        lines[_("Support")] = _("Can issue vouchers of it to an account")
+        lines[_("Support")] = _("Can issue vouchers of this campaign")
     if terms.blocks_suspects:
-        lines[_("Abuse")] = _("Refused to accounts that look like somebody's second one")
+        lines[_("Abuse check")] = _("Linked accounts are rejected")
     return lines
 
 
@@ -133,14 +143,14 @@ def _offer(offer: CurrencyTerms) -> str:
     text = _("{parts}; budget {budget}").format(parts=parts, budget=formats.money(offer.budget))
     if offer.minimum_top_up is None:
         return text
-    least = _("top-up of {amount} or more").format(amount=formats.money(offer.minimum_top_up))
+    least = _("minimum top-up {amount}").format(amount=formats.money(offer.minimum_top_up))
     return f"{text}; {least}"
 
 
 def _audience(terms: CampaignTerms) -> str:
     parts = []
     if terms.is_for_named_accounts:
-        parts.append(_("accounts that a code was made for"))
+        parts.append(_("accounts with their own code"))
     if terms.is_for_new_accounts:
         parts.append(_("new accounts"))
     if terms.site_codes:
@@ -148,4 +158,4 @@ def _audience(terms: CampaignTerms) -> str:
     if terms.countries:
         names = ", ".join(country(code) for code in terms.countries)
         parts.append(_("billed in {names}").format(names=names))
-    return "; ".join(parts) or _("everybody")
+    return "; ".join(parts) or _("all accounts")

@@ -15,38 +15,36 @@ if TYPE_CHECKING:
 _TEXTS = {
     "not_found": N_("Not found, or you do not have access. Go back to Billing."),
     "not_authorised": N_("Your role does not allow this. Ask an owner of the account."),
-    "conflict": N_("Something has changed meanwhile. Load the page again."),
-    "invalid_input": N_("Something in the address cannot be read. Reset the filters."),
-    "rate_limited": N_("Too many attempts. Wait a little, then try again."),
+    "conflict": N_("The data has changed. Load the page again."),
+    "invalid_input": N_("The page address has an invalid filter. Reset the filters."),
+    "rate_limited": N_("Too many attempts. Wait a few minutes, then try again."),
 }
 _REASONS = {
     "last_owner": N_("An account needs an owner. Make another member an owner first."),
-    "already_a_member": N_("This person belongs to the account already."),
+    "already_a_member": N_("This person is already a member of the account."),
     "already_invited": N_(
-        "This address is invited already. It is selected above, under Open invitations: press Send"
-        " again there to mail a new link."
+        "This address is already invited. To email a new link, select Send again under Open"
+        " invitations above."
     ),
     "already_requested": N_(
-        "The same request is waiting for approval already. To change it, withdraw it under"
+        "The same request is already waiting for approval. To change it, withdraw it under"
         " Approvals."
     ),
     "role_request_open": N_(
-        "Another change of this person is waiting under Requests. Decide or withdraw that one"
-        " first."
+        "Another change for this person is waiting under Requests. Decide or withdraw that"
+        " request first."
     ),
-    "last_admin": N_("This is the last administrator. Give somebody else that role first."),
+    "last_admin": N_("This is the last administrator. Assign that role to another person first."),
     "staff_role": N_(
-        "You have a staff role, or are about to get one. Use another email address for a customer's"
-        " account."
+        "You have a staff role, or a request for one. Use another email address for a"
+        " customer account."
     ),
-    "has_role": N_("This person has a role already. Change it under Change a person."),
-    "has_sign_in": N_(
-        "This person has a sign-in already. Give them the role under Give somebody a role."
-    ),
+    "has_role": N_("This person already has a role. Change it under Change a person."),
+    "has_sign_in": N_("This person already has a sign-in. Assign the role under Assign a role."),
     "invited_with_another_role": N_(
-        "This address is invited with another role. Withdraw that invitation first."
+        "This address is already invited with another role. Withdraw that invitation first."
     ),
-    "invitation_over": N_("Nothing was changed: the invitation was used or withdrawn meanwhile."),
+    "invitation_over": N_("Nothing was changed: the invitation has been used or withdrawn."),
     "too_many_invitations": N_("Too many invitations are open. Withdraw some first."),
     "not_an_email": N_("This is not an email address."),
 }
@@ -62,16 +60,18 @@ _TOO_LONG = frozenset(("57014", "55P03"))
 def text_of_failure(error: Exception, error_id: str) -> str:
     """Return the message for what nobody foresaw: what to do, and the number that the log has."""
     if isinstance(error, PoolExhausted):
-        text = _("Very many people are here right now. Please try again in a minute. ({id})")
+        text = _("The portal is busy. Try again in a minute. ({id})")
     elif isinstance(error, DBAPIError) and getattr(error.orig, "pgcode", None) in _TOO_LONG:
         text = _(
-            "This took too long and was stopped. Please choose a shorter time or fewer rows, or"
-            " try again. ({id})"
+            "This request took too long. Choose a shorter period or fewer rows, or try"
+            " again. ({id})"
         )
     elif is_passing(error):
-        text = _("Something is being restarted. Please try again in a minute. ({id})")
+        text = _("The portal is restarting. Try again in a minute. ({id})")
     else:
-        text = _("Something went wrong. If it happens again, tell us this number: {id}")
+        text = _(
+            "Something went wrong. If it happens again, contact support with this number: {id}"
+        )
     return text.format(id=error_id)
 
 
@@ -97,8 +97,8 @@ def invitations_wait(seconds: int) -> str:
 def changes_wait(count: int, seconds: int) -> str:
     """Return that one administrator has made all changes of staff that an hour has room for."""
     text = _(
-        "You have made {count} changes within an hour. Wait {time}. Disabling people and signing"
-        " them out still works."
+        "You have made {count} changes within an hour. Wait {time}. You can still disable"
+        " people and sign them out."
     )
     return text.format(count=count, time=_time(seconds))
 

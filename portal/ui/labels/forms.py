@@ -18,21 +18,23 @@ def fault_text(fault: InvalidInput) -> str:
     texts = {
         ("email", "not_an_email"): _("This is not an email address."),
         ("display_name", "empty"): _("Enter your name."),
-        ("account_name", "empty"): _("Enter a name for the account."),
-        ("passkey", "not_accepted"): _("This passkey was not accepted. Try again."),
-        ("passkey", "too_late"): _("This took too long. Try again."),
-        ("passkey_name", "empty"): _("Enter a name for the passkey."),
+        ("account_name", "empty"): _("Enter an account name."),
+        ("passkey", "not_accepted"): _("The passkey was not accepted. Try again."),
+        ("passkey", "too_late"): _("The request took too long. Try again."),
+        ("passkey_name", "empty"): _("Enter a passkey name."),
         ("country", "empty"): _("Choose your country."),
         ("country", "unknown"): _("Choose your country."),
-        ("currency", "not_at_site"): _("In your country an account can be in: {currencies}."),
+        ("currency", "not_at_site"): _(
+            "Choose a currency available in your country: {currencies}."
+        ),
     }
     by_reason = {
-        "too_short": _("Use {minimum} characters or more."),
-        "too_long": _("Use {maximum} characters or fewer."),
-        "same_as_current": _("Choose another password than your current one."),
+        "too_short": _("Use at least {minimum} characters."),
+        "too_long": _("Use at most {maximum} characters."),
+        "same_as_current": _("Choose a password that differs from your current one."),
         "same_as_email": _("Do not use your email address as the password."),
-        "guessable": _("This password is easy to guess. Use a longer or less common one."),
-        "control_characters": _("Use letters, digits and signs only."),
+        "guessable": _("This password is easy to guess. Choose a longer or less common password."),
+        "control_characters": _("Use letters, digits and punctuation only."),
     }
     text = texts.get((fault.field, fault.reason)) or by_reason.get(fault.reason)
     return (text or _("Check this field.")).format(**fault.values)
@@ -44,26 +46,28 @@ def wrong_code_text(code: str, *, or_recovery_code: bool = False) -> str:
     `or_recovery_code`: the page has a link to enter one of those instead.
     """
     if or_recovery_code and any(each.isalpha() for each in code):
-        return _("Enter the 6 digits that your app shows. To use a recovery code, choose it below.")
+        return _("Enter the 6-digit code from your app, or use a recovery code below.")
     digits = "".join(code.split())
     if len(digits) != _CODE_DIGITS or not digits.isdecimal():
-        return _("Enter the 6 digits that your app shows.")
-    return _("This code is wrong, too old or already used. Wait for the next one and enter it.")
+        return _("Enter the 6-digit code from your app.")
+    return _("The code is wrong, expired or already used. Wait for the next code, then enter it.")
 
 
 def wait_text(seconds: int) -> str:
     """Return the sentence for too many tries."""
     if seconds < _MINUTE_SECONDS:
-        return _("Too many tries. Wait {seconds} seconds and try again.").format(seconds=seconds)
+        return _("Too many attempts. Wait {seconds} seconds, then try again.").format(
+            seconds=seconds
+        )
     minutes = -(-seconds // _MINUTE_SECONDS)
     if minutes == 1:
-        return _("Too many tries. Wait a minute and try again.")
-    return _("Too many tries. Wait {minutes} minutes and try again.").format(minutes=minutes)
+        return _("Too many attempts. Wait a minute, then try again.")
+    return _("Too many attempts. Wait {minutes} minutes, then try again.").format(minutes=minutes)
 
 
 def busy_text(seconds: int) -> str:
     """Return the sentence for a form that many others send at this moment."""
-    text = _("Very many people are here right now. Please try again in {seconds} seconds.")
+    text = _("The portal is busy. Try again in {seconds} seconds.")
     return text.format(seconds=seconds)
 
 
@@ -74,7 +78,7 @@ def notice_text(code: str) -> str | None:
         "signed_out_everywhere": _("You are signed out everywhere."),
         "password_reset": _("Your password is changed. Sign in with the new one."),
         "password_changed": _("Your password is changed. You are signed out everywhere else."),
-        "session_ended": _("That browser is signed out."),
+        "session_ended": _("The browser is signed out."),
         "app_added": _("Authenticator app set up. You are signed out everywhere else."),
         "passkey_added": _("Passkey added. You are signed out everywhere else."),
         "codes_shown_once": _(

@@ -27,9 +27,9 @@ _KINDS = {
     "expiry": N_("Expiry"),
     "refund": N_("Refund"),
     "dispute": N_("Dispute"),
-    "write_off": N_("Debt written off"),
+    "write_off": N_("Write-off"),
     "reversal": N_("Reversal"),
-    "settlement_of_debt": N_("Debt settled"),
+    "settlement_of_debt": N_("Amount due settled"),
     "hold": N_("Hold"),
     "overdraft": N_("Amount due"),
 }
@@ -49,19 +49,19 @@ _GRANT_STATUSES = {
     "active": N_("Active"),
     "held": N_("On hold"),
     "scheduled": N_("Not started"),
-    "ended": N_("Expired, being closed"),
+    "ended": N_("Expired"),
 }
 _REASONS = {
     "insufficient_credit": N_("not enough credit"),
     "account_frozen": N_("the account is frozen"),
     "in_debt": N_("the account has an amount due"),
-    "too_old": N_("it was reported too late"),
+    "too_old": N_("the usage was reported too late"),
 }
 _HOLD_STATUSES = {
     None: N_("Open"),
     "captured": N_("Captured"),
-    "voided": N_("Released"),
-    "expired": N_("Ended without use"),
+    "voided": N_("Voided"),
+    "expired": N_("Expired"),
 }
 _CAUSES = {
     "usage": N_("Usage without credit"),
@@ -71,8 +71,8 @@ _CAUSES = {
 }
 _OUTFLOWS = {
     # Credit goes with a dispute only when that is lost; payments say it in the same words.
-    "dispute": N_("Disputed, lost"),
-    "dispute_won": N_("Disputed, won: credit restored"),
+    "dispute": N_("Dispute lost"),
+    "dispute_won": N_("Dispute won, credit restored"),
     "refund_failed": N_("Refund failed, credit restored"),
 }
 """What moved credit because money of its payment moved, where the entry's kind does not say it."""

@@ -17,79 +17,71 @@ if TYPE_CHECKING:
 _STEPS = {
     "created": N_("Payment created by the customer, who agreed to the terms"),
     "opened": N_("Payment pending at the gateway"),
-    "awaiting": N_("The customer promised to pay later"),
-    "instructions": N_("The customer can read how to pay at the store"),
-    "approved": N_("The customer approved it at the gateway"),
-    "succeeded": N_("The money came, and the credit was given"),
-    "failed": N_("It failed"),
-    "cancelled": N_("The customer gave it up"),
-    "expired": N_("Its time was over"),
-    "wrong_amount": N_("The amount received is not the amount requested: decide what to do"),
-    "money_of_another": N_("The gateway names money that another payment has: look into it"),
-    "second_money": N_("Other money came, which bought nothing: decide what to do"),
-    "gateway_review": N_("The gateway doubts the money: it may settle that, or people decide"),
-    "money_after_refusal": N_("Money came after it was rejected: decide what to do"),
-    "acceptance_requested": N_("Approval requested: another finance member decides"),
+    "awaiting": N_("Payment pending: the customer pays later"),
+    "instructions": N_("Store payment instructions issued"),
+    "approved": N_("Approved by the customer at the gateway"),
+    "succeeded": N_("Payment succeeded, credit added"),
+    "failed": N_("Payment failed"),
+    "cancelled": N_("Cancelled by the customer"),
+    "expired": N_("Payment expired"),
+    "wrong_amount": N_("Under review: amount received differs from amount requested"),
+    "money_of_another": N_("Under review: the gateway transaction belongs to another payment"),
+    "second_money": N_("Under review: additional money received and not credited"),
+    "gateway_review": N_("Flagged for review by the gateway"),
+    "money_after_refusal": N_("Under review: money received after rejection"),
+    "acceptance_requested": N_("Approval requested"),
     "acceptance_approved": N_("Approved by another finance member"),
-    "rejected_by_staff": N_("Rejected: what was received has to be given back"),
-    "money_returned": N_("What was rejected was given back"),
-    "money_not_received": N_("The gateway says now that what was rejected never came"),
-    "return_failed": N_("Its refund failed: it has to be given back again"),
-    "denied_after_credit": N_("The gateway denied the money after it was credited"),
-    "refund_in_other_currency": N_(
-        "The gateway refunded in another currency than was paid: look into it"
-    ),
-    "refund_amount_changed": N_("The gateway states another amount of a refund: look into it"),
-    "amount_changed": N_("The gateway states another amount than was credited: look into it"),
-    "refund_of_another_payment": N_(
-        "Refund reported that is booked on another payment: look into it"
-    ),
-    "dispute_of_another_payment": N_(
-        "Dispute reported that is booked on another payment: look into it"
-    ),
-    "dispute_outcome_unknown": N_("Dispute closed with an unknown outcome: look into it"),
-    "discrepancy_reviewed": N_("The difference from the gateway was reviewed"),
-    "fee_changed": N_("The gateway changed its fee"),
-    "check_failed": N_("The gateway's answer could not be processed; it is asked again later"),
-    "refund_requested": N_("Refund requested, and its credit clawed back"),
-    "refund_waits": N_("The refund waits until the one before it has settled, and is sent then"),
+    "rejected_by_staff": N_("Rejected: return the amount received"),
+    "money_returned": N_("Rejected amount returned"),
+    "money_not_received": N_("Gateway reports the rejected amount as not received"),
+    "return_failed": N_("Return failed: return the amount again"),
+    "denied_after_credit": N_("Payment denied by the gateway after it was credited"),
+    "refund_in_other_currency": N_("Discrepancy: refunded in a different currency at the gateway"),
+    "refund_amount_changed": N_("Discrepancy: refund amount changed at the gateway"),
+    "amount_changed": N_("Discrepancy: payment amount changed at the gateway"),
+    "refund_of_another_payment": N_("Discrepancy: refund is posted to another payment"),
+    "dispute_of_another_payment": N_("Discrepancy: dispute is posted to another payment"),
+    "dispute_outcome_unknown": N_("Discrepancy: dispute closed with an unknown outcome"),
+    "discrepancy_reviewed": N_("Discrepancy reviewed"),
+    "fee_changed": N_("Gateway fee changed"),
+    "check_failed": N_("Gateway response not processed, to be retried"),
+    "refund_requested": N_("Refund requested, credit clawed back"),
+    "refund_waits": N_("Refund queued: sent once the previous refund has settled"),
     "refund_pending": N_("Refund pending at the gateway"),
-    "refund_unanswered": N_(
-        "The gateway has not answered the refund for a week: decide what to do"
-    ),
+    "refund_unanswered": N_("No response to the refund from the gateway for a week"),
     "refund_succeeded": N_("Refund paid"),
-    "refund_failed": N_("Refund failed, and its credit restored"),
-    "refund_of_too_much": N_("The gateway refunded more than was credited: look into it"),
-    "reversal_of_dispute": N_("The gateway took the disputed money, as told before"),
+    "refund_failed": N_("Refund failed, credit restored"),
+    "refund_of_too_much": N_("Discrepancy: refunded amount exceeds the amount credited"),
+    "reversal_of_dispute": N_("Disputed amount withdrawn by the gateway"),
     "dispute_inquiry": N_(
-        "The bank asks about it, and no money moved: answer at the gateway, or refund it"
+        "Dispute inquiry opened, no money moved: respond at the gateway, or refund the payment"
     ),
-    "dispute_inquiry_closed": N_("The bank's inquiry ended, and no money moved"),
-    "attempt_refused": N_("The customer's way to pay was declined: they may choose another"),
-    "dispute_opened": N_("Dispute opened: the account is frozen"),
-    "dispute_changed": N_("The disputed amount or its deadline changed"),
-    "dispute_reopened": N_("Dispute opened again by an appeal: the account is frozen"),
+    "dispute_inquiry_closed": N_("Dispute inquiry closed, no money moved"),
+    "attempt_refused": N_("Payment method declined: the customer can choose another"),
+    "dispute_opened": N_("Dispute opened, account frozen"),
+    "dispute_changed": N_("Disputed amount or evidence due date changed"),
+    "dispute_reopened": N_("Dispute reopened on appeal, account frozen"),
     "dispute_won": N_("Dispute won"),
-    "dispute_lost": N_("Dispute lost, and its credit clawed back"),
-    "dispute_exceeds_payment": N_("More was lost than was left of the payment: look into it"),
-    "approved_transfer": N_("A bank transfer was approved"),
-    "starter_pack": N_("It was the account's first, and earned the credit of a campaign"),
-    "starter_pack_waits": N_(
-        "It was the account's first: the gateway is asked what it was paid with"
+    "dispute_lost": N_("Dispute lost, credit clawed back"),
+    "dispute_exceeds_payment": N_(
+        "Discrepancy: amount lost exceeds the amount left of the payment"
     ),
-    "starter_pack_refused": N_("It was the account's first, and a campaign gave it nothing"),
+    "approved_transfer": N_("Bank transfer approved"),
+    "starter_pack": N_("First top-up: campaign credit granted"),
+    "starter_pack_waits": N_("First top-up: checking the payment instrument at the gateway"),
+    "starter_pack_refused": N_("First top-up: campaign credit not granted"),
 }
 _PACK_REFUSALS = {
-    "budget_spent": N_("all of its credit was given"),
-    "instrument_seen": N_("the same card or payer had it before"),
-    "money_went_back": N_("the money went back"),
+    "budget_spent": N_("the campaign budget is used up"),
+    "instrument_seen": N_("the card or payer has already redeemed it"),
+    "money_went_back": N_("the payment was refunded or charged back"),
     "no_billing_profile": N_("there is no billing information"),
-    "not_new": N_("the account had a voucher or usage before"),
-    "over": N_("it ended meanwhile"),
-    "suspect": N_("the account shares something with another"),
-    "used_by_this_account": N_("the account had it before"),
-    "wrong_country": N_("it is for another country"),
-    "wrong_site": N_("it is for another site"),
+    "not_new": N_("the account has had a voucher or usage before"),
+    "over": N_("the campaign has ended"),
+    "suspect": N_("the account is linked to another account"),
+    "used_by_this_account": N_("the account has already redeemed it"),
+    "wrong_country": N_("the campaign is for another country"),
+    "wrong_site": N_("the campaign is for another site"),
 }
 
 
@@ -118,4 +110,4 @@ def reason(each: TimelineStep, of_refunds: Mapping[int, str]) -> str:
     if each.kind != "refund_requested":
         return ""
     given = of_refunds.get(int(each.details.get("refund", 0)), "")
-    return _("made at the gateway") if given == "gateway" else given
+    return _("created at the gateway") if given == "gateway" else given

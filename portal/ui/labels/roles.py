@@ -16,9 +16,9 @@ _STAFF_NAMES = {
     StaffRole.ADMIN: N_("Administrator"),
 }
 _RIGHTS = {
-    MemberRole.OWNER: N_("sees everything, handles money, and decides who belongs here"),
-    MemberRole.BILLING: N_("sees everything and handles money"),
-    MemberRole.READER: N_("sees everything and changes nothing"),
+    MemberRole.OWNER: N_("view everything, manage payments and members"),
+    MemberRole.BILLING: N_("view everything, manage payments"),
+    MemberRole.READER: N_("view only"),
 }
 
 

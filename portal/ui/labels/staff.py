@@ -35,32 +35,32 @@ _STATES = {
     RequestState.APPLIED: N_("In effect"),
     RequestState.REJECTED: N_("Rejected"),
     RequestState.WITHDRAWN: N_("Withdrawn"),
-    RequestState.OBJECTED: N_("Stopped by an objection"),
-    RequestState.LAPSED: N_("Ended without effect"),
+    RequestState.OBJECTED: N_("Stopped by objection"),
+    RequestState.LAPSED: N_("Closed without effect"),
 }
 _OUTCOMES = {
-    RequestState.APPLIED: N_("Approved: {change}. It is in effect now."),
+    RequestState.APPLIED: N_("Approved: {change}. The change is in effect."),
     RequestState.REJECTED: N_("Rejected: {change}. Nothing was changed."),
     RequestState.WITHDRAWN: N_("Withdrawn: {change}. Nothing was changed."),
     RequestState.OBJECTED: N_("You objected: {change}. Nothing was changed."),
 }
 _SENSITIVITIES = {
-    Sensitivity.ADMINISTRATOR: N_("it changes who administers"),
-    Sensitivity.FINANCE: N_("Finance moves money"),
-    Sensitivity.CUSTOMER_MEMBER: N_("the person belongs to a customer's account"),
+    Sensitivity.ADMINISTRATOR: N_("it changes the administrators"),
+    Sensitivity.FINANCE: N_("the Finance role moves money"),
+    Sensitivity.CUSTOMER_MEMBER: N_("the person is a member of a customer account"),
 }
 _LAPSES = {
-    LapseReason.NOT_DECIDED: N_("Nobody decided in time."),
+    LapseReason.NOT_DECIDED: N_("No administrator decided in time."),
     LapseReason.REQUESTER_NOT_ADMIN: N_(
         "The administrator who requested it is no longer an administrator."
     ),
     LapseReason.CHANGED_MEANWHILE: N_(
         "The role or access of the person had changed since it was requested."
     ),
-    LapseReason.LAST_ADMIN: N_("There would be no administrator left."),
+    LapseReason.LAST_ADMIN: N_("No administrator would be left."),
 }
 _NEXT_STEPS = {
-    LapseReason.LAST_ADMIN: N_("Make somebody else an administrator first."),
+    LapseReason.LAST_ADMIN: N_("Assign the role Administrator to another person first."),
 }
 
 
@@ -100,14 +100,16 @@ def second_person_words(change: PossibleChange, person: StaffMember) -> str:
         return ""
     why = _(_SENSITIVITIES[change.sensitivity])
     if change.has_decider:
-        return _("Takes a second administrator, because {why}.").format(why=why)
+        return _("Needs a second administrator, because {why}.").format(why=why)
     text = _(
-        "Takes effect after {hours} hours, because {why} and no other administrator may decide."
+        "Takes effect after {hours} hours, because {why} and no other administrator can decide."
     ).format(why=why, hours=_delay_hours())
     is_admin = Standing(person.role, person.is_disabled).is_active_admin
     if not is_admin or change.after.is_active_admin:
         return text
-    objection = _("{email} gets a mail, and may object until then.").format(email=person.email)
+    objection = _("{email} is notified by email, and can object until then.").format(
+        email=person.email
+    )
     return f"{text} {objection}"
 
 
@@ -155,12 +157,13 @@ def lapse_words(request: RoleRequest, now: Standing) -> str:
     reason = LapseReason(request.remark or LapseReason.NOT_DECIDED)
     why = _(_LAPSES[reason])
     if reason is LapseReason.CHANGED_MEANWHILE and now != request.before:
-        text = _("When it was requested the person was: {before}. Now: {now}.")
+        text = _("At the time of the request: {before}. Now: {now}.")
         why = text.format(before=_standing_words(request.before), now=_standing_words(now))
     next_step = _NEXT_STEPS.get(
-        reason, N_("Check how it is now, and request the change again if it is still right.")
+        reason,
+        N_("Check the current role and access. If the change is still needed, request it again."),
     )
-    return _("ended without effect. {why} {next_step}").format(why=why, next_step=_(next_step))
+    return _("closed without effect. {why} {next_step}").format(why=why, next_step=_(next_step))
 
 
 def _standing_words(standing: Standing) -> str:

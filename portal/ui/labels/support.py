@@ -19,12 +19,20 @@ if TYPE_CHECKING:
 
 ACTIONS = {
     "issue_voucher": N_("Issue a voucher"),
-    "apply_code": N_("Apply a code"),
-    "give_goodwill": N_("Give goodwill credit"),
+    "apply_code": N_("Apply a voucher code"),
+    "give_goodwill": N_("Grant goodwill credit"),
     "reverse_entry": N_("Reverse an entry"),
 }
 LIMITED_ACTIONS = {**ACTIONS, "refund_payment": N_("Refund a payment")}
 """The acts of an account's page, and those of other pages that have a limit too."""
+_COMPLETED = {
+    "issue_voucher": N_(
+        "Voucher of {amount} issued. The customer can redeem it under Voucher list."
+    ),
+    "apply_code": N_("Voucher code applied: {amount} of voucher credit granted to {account}."),
+    "give_goodwill": N_("Goodwill credit of {amount} granted to {account}."),
+    "reverse_entry": N_("Entry reversed: {amount} on {account}."),
+}
 _ABOVE = {
     "reverse_entry": N_(
         "Above your limit: you have reversed {used} of {limit} on this account within 24 hours."
@@ -34,7 +42,7 @@ _ABOVE = {
     ),
 }
 _GIVEN_ABOVE = N_(
-    "Above your limit: you have given this account {used} of {limit} within 24 hours."
+    "Above your limit: you have granted this account {used} of {limit} within 24 hours."
 )
 _STATES = {
     "requested": N_("Waiting"),
@@ -44,45 +52,54 @@ _STATES = {
     "expired": N_("Expired"),
 }
 _VOUCHERS = {
-    "not_for_support": N_("Support cannot issue vouchers of this campaign."),
-    "revoked": N_("This campaign, or this code, gives nothing any more."),
-    "used_by_this_account": N_(
-        "This account had its share of this campaign, or a voucher of it waits for the customer."
+    "not_for_support": N_(
+        "Support cannot issue vouchers of this campaign. Choose another campaign."
     ),
-    "wrong_country": N_("It is not for the country of the customer's billing information."),
-    "suspect": N_("This campaign refuses accounts that are tied to an older one: see above."),
-    "no_billing_profile": N_("Ask the customer to fill in Billing, Settings first."),
+    "revoked": N_("The campaign has ended, or the code was revoked."),
+    "wrong_country": N_(
+        "The campaign is not available in the country of the customer's billing information."
+    ),
+    "suspect": N_("This campaign is not open to linked accounts. See the flags above."),
+    "no_billing_profile": N_(
+        "Billing information is missing. Ask the customer to fill it in under Billing, Settings."
+    ),
 }
 _FAULTS = {
     ("amount", "not_positive"): N_("Enter an amount above 0."),
     ("days", "out_of_range"): N_("Choose 1 to {maximum} days."),
     ("entry", "not_reversible"): N_(
-        "This entry cannot be reversed. Paid credit is refunded with its payment."
+        "This entry cannot be reversed. To claw back top-up credit, refund its payment."
     ),
-    ("entry_number", "empty"): N_("Enter the entry's number. Credit History shows it."),
-    ("text", "empty"): N_("Write something first."),
+    ("entry_number", "empty"): N_("Enter the entry number from Credit History."),
+    ("text", "empty"): N_("Enter a note."),
     ("daily", "out_of_range"): N_("Enter 0 or more."),
 }
 _CONFLICTS = {
     "maker_may_not": N_(
-        "Whoever requested it may no longer do so. Reject it, and have it requested again."
+        "The requester no longer has permission. Reject the request, and have it requested again."
     ),
-    "limits_changed": N_("Somebody else changed this limit meanwhile. Load the page again."),
-    "code_budget_spent": N_("All codes of this campaign were given. Choose another."),
-    "campaign_not_approved": N_("This campaign gives nothing now. Choose another."),
+    "limits_changed": N_("Another person has changed this limit. Load the page again."),
+    "code_budget_spent": N_("No codes are left in this campaign. Choose another campaign."),
+    "campaign_not_approved": N_("This campaign is not running. Choose another campaign."),
 }
 _CODES = {
     ("reversal_exceeds_original", ""): N_(
-        "This is more than is left to reverse. What was spent of a voucher or of goodwill stays."
+        "The amount is more than can be reversed. Spent voucher and goodwill credit is not"
+        " reversed."
     ),
-    ("not_authorised", ""): N_("This is for somebody else to do."),
-    ("not_found", "entry"): N_("This account has no such entry."),
+    ("not_authorised", ""): N_("Your role does not allow this."),
+    ("not_found", "entry"): N_("Entry not found on this account."),
 }
 
 
 def action(code: str) -> str:
     """Return the name of an act."""
     return _(LIMITED_ACTIONS.get(code, code))
+
+
+def completed(code: str) -> str:
+    """Return the sentence for a completed act, with places for `amount` and `account`."""
+    return _(_COMPLETED[code])
 
 
 def state(code: str) -> str:
@@ -94,12 +111,12 @@ def what(request: RequestView) -> str:
     """Return what a request asks for, besides its amount."""
     code, parameters = request.action, request.parameters
     if code == "issue_voucher":
-        return _("A voucher of the campaign {name}").format(name=request.campaign or "")
+        return _("Voucher of campaign {name}").format(name=request.campaign or "")
     if code == "apply_code":
-        return _("The code that ends in {end}").format(end=str(parameters["code"])[-4:])
+        return _("Code ending in {end}").format(end=str(parameters["code"])[-4:])
     if code == "reverse_entry":
         text = (
-            _("Entry {number}, with what was spent of it")
+            _("Entry {number}, including spent credit")
             if parameters.get("includes_spent")
             else _("Entry {number}")
         )
@@ -126,8 +143,8 @@ def allowance_left(allowance: Allowance) -> str:
 def approved_by(context: PageContext) -> str:
     """Return who approves what is above the limit of the person who reads it."""
     if allows(context.visitor.actor, "decide_request"):
-        return _("Above that, another finance member approves it.")
-    return _("Above that, a finance member approves it.")
+        return _("Amounts above that need approval by another finance member.")
+    return _("Amounts above that need approval by a finance member.")
 
 
 def why_it_waits(code: str, allowance: Allowance) -> str:

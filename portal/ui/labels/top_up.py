@@ -30,8 +30,8 @@ _EXAMPLE_COINS = 500_000
 
 _STATES: dict[str, str] = {
     PaymentState.CREATED: N_("Not paid yet"),
-    PaymentState.PENDING: N_("Waiting for the payment"),
-    PaymentState.AWAITING: N_("Waiting for the money"),
+    PaymentState.PENDING: N_("Waiting for payment"),
+    PaymentState.AWAITING: N_("Waiting for funds"),
     PaymentState.SUCCEEDED: N_("Paid"),
     PaymentState.FAILED: N_("Failed"),
     PaymentState.CANCELLED: N_("Cancelled"),
@@ -51,52 +51,52 @@ _REFUND_STATES = {
 }
 _DISPUTE_STATES = {
     "open": N_("Disputed"),
-    "lost": N_("Disputed, lost"),
-    "won": N_("Disputed, won"),
+    "lost": N_("Dispute lost"),
+    "won": N_("Dispute won"),
 }
 _DISPUTE_REASONS = {
     # Stripe
     "bank_cannot_process": N_("The bank could not process the payment"),
-    "credit_not_processed": N_("A refund that was promised did not arrive"),
-    "customer_initiated": N_("The payer asked for the money back"),
+    "credit_not_processed": N_("A promised refund was not received"),
+    "customer_initiated": N_("The payer requested a refund"),
     "debit_not_authorized": N_("The payer did not authorise the payment"),
     "duplicate": N_("The payer was charged twice"),
     "fraudulent": N_("The payer did not authorise the payment"),
-    "general": N_("The payer's bank gave no particular reason"),
+    "general": N_("The payer's bank gave no specific reason"),
     "incorrect_account_details": N_("The account details were wrong"),
-    "insufficient_funds": N_("The payer's account had not enough money"),
+    "insufficient_funds": N_("The payer's account had insufficient funds"),
     "noncompliant": N_("The card network's rules were not followed"),
-    "product_not_received": N_("The payer did not receive what was paid for"),
-    "product_unacceptable": N_("What was paid for was not as described"),
+    "product_not_received": N_("Product or service not received"),
+    "product_unacceptable": N_("Product or service not as described"),
     "subscription_canceled": N_("The payer was charged after cancelling"),
     "unrecognized": N_("The payer does not recognise the payment"),
     # PayPal
-    "merchandise_or_service_not_received": N_("The payer did not receive what was paid for"),
-    "merchandise_or_service_not_as_described": N_("What was paid for was not as described"),
+    "merchandise_or_service_not_received": N_("Product or service not received"),
+    "merchandise_or_service_not_as_described": N_("Product or service not as described"),
     "unauthorised": N_("The payer did not authorise the payment"),
     "duplicate_transaction": N_("The payer was charged twice"),
     "incorrect_amount": N_("The amount was wrong"),
     "payment_by_other_means": N_("The payer paid in another way"),
     "canceled_recurring_billing": N_("The payer was charged after cancelling"),
-    "problem_with_remittance": N_("The money could not be sent on"),
+    "problem_with_remittance": N_("The money could not be remitted"),
     "other": N_("The payer gave another reason"),
     "denied": N_("The payment was denied after it had been completed"),
 }
 _DECLINES = {
     # VNPay
     "09": N_("the card or account is not registered for online banking"),
-    "10": N_("the card or account was not verified correctly"),
-    "11": N_("the time to pay was over"),
+    "10": N_("the card or account could not be verified"),
+    "11": N_("the payment time expired"),
     "12": N_("the card or account is blocked"),
     "13": N_("the one-time password was wrong"),
-    "51": N_("there is not enough money in the account"),
-    "65": N_("the account is over its limit of today"),
+    "51": N_("the account has insufficient funds"),
+    "65": N_("the account is over its daily limit"),
     "75": N_("the bank is under maintenance"),
-    "79": N_("the payment password was wrong too often"),
+    "79": N_("the payment password was wrong too many times"),
     # Stripe
-    "authentication_required": N_("the bank asks for authentication"),
+    "authentication_required": N_("the bank requires authentication"),
     "expired_card": N_("the card has expired"),
-    "insufficient_funds": N_("there is not enough money in the account"),
+    "insufficient_funds": N_("the account has insufficient funds"),
 }
 
 _FAULTS = {
@@ -105,43 +105,55 @@ _FAULTS = {
     ("email", "not_an_email"): N_("This is not an email address."),
     ("address", "empty"): N_("Enter an address."),
     ("country", "empty"): N_("Choose a country."),
-    ("country", "not_at_site"): N_("Accounts of this country are kept at another site."),
-    ("currency", "locked"): N_("The currency of this account cannot be changed any more."),
-    ("tax_code", "empty"): N_("A company needs a tax code."),
+    ("country", "not_at_site"): N_(
+        "Accounts in this country belong to another site. Choose another country."
+    ),
+    ("currency", "locked"): N_("The currency of this account can no longer be changed."),
+    ("tax_code", "empty"): N_("Enter the tax code of the company."),
     ("amount", "empty"): N_("Enter an amount."),
     ("amount", "not_chosen"): N_("Choose or enter an amount."),
     ("amount", "not_a_number"): N_("Enter an amount in digits."),
-    ("amount", "too_many_decimals"): N_("This has more decimals than the currency."),
-    ("amount", "out_of_range"): N_("This is more than can be paid at once."),
-    ("amount", "below_gateway_minimum"): N_("This is less than the payment method takes."),
-    ("amount", "above_gateway_maximum"): N_("This is more than the payment method takes at once."),
+    ("amount", "too_many_decimals"): N_("The amount has too many decimals for the currency."),
+    ("amount", "out_of_range"): N_("The amount is above the maximum per payment."),
+    ("amount", "below_gateway_minimum"): N_(
+        "The amount is below the minimum of this payment method."
+    ),
+    ("amount", "above_gateway_maximum"): N_(
+        "The amount is above the maximum of this payment method."
+    ),
     ("reason", "empty"): N_("Enter a reason."),
-    ("reference", "empty"): N_("Enter the number."),
-    ("consent", "not_given"): N_("Agree that credit is non-refundable first."),
+    ("reference", "empty"): N_("Enter the reference."),
+    ("consent", "not_given"): N_("Confirm that credit is non-refundable."),
 }
 _BY_REASON = {
-    "too_long": N_("Use {maximum} characters or fewer."),
-    "control_characters": N_("Use letters, digits and signs only."),
+    "too_long": N_("Use at most {maximum} characters."),
+    "control_characters": N_("Use letters, digits and punctuation only."),
 }
 _CODES = {
-    "reversal_exceeds_original": N_("This is more than is left of the payment."),
+    "reversal_exceeds_original": N_("The amount is more than is left to refund."),
 }
 _CONFLICTS = {
-    "no_rate": N_("There is no exchange rate for this method. Choose another, or ask support."),
-    "rate_too_old": N_("The exchange rate is out of date. Choose another method, or ask support."),
-    "not_paid": N_("Only what was paid can be refunded."),
-    "payment_is_disputed": N_("The bank asks this money back already. Wait for its decision."),
-    "no_billing_profile": N_("Enter the billing information first."),
-    "profile_changed": N_("Somebody else changed this meanwhile. Load the page again."),
-    "quote_lapsed": N_("The exchange rate was locked for a while only. Review the payment again."),
-    "quote_used": N_("This payment was begun already. See Payment History."),
-    "case_is_closed": N_(
-        "The gateway has said more since, or it was decided. Load the page again."
+    "no_rate": N_(
+        "No exchange rate is available for this payment method. Choose another, or contact support."
     ),
-    "requested_by_another": N_("Somebody else requested it already. Load the page again."),
-    "not_requested": N_("Nobody has requested approval of this yet. Load the page again."),
-    "nothing_to_return": N_("Nothing is owed any more. Load the page again."),
-    "payment_is_over": N_("This payment is over. Start a new one."),
+    "rate_too_old": N_(
+        "The exchange rate is out of date. Choose another payment method, or contact support."
+    ),
+    "not_paid": N_("Only a paid payment can be refunded."),
+    "payment_is_disputed": N_("This payment is disputed. Wait for the outcome of the dispute."),
+    "no_billing_profile": N_("Enter the billing information first."),
+    "profile_changed": N_("Another person has changed this. Load the page again."),
+    "quote_lapsed": N_("The locked exchange rate has expired. Review the payment again."),
+    "quote_used": N_("This payment was already created. See Payment History."),
+    "case_is_closed": N_(
+        "The payment was updated by the gateway, or decided. Load the page again."
+    ),
+    "requested_by_another": N_(
+        "Another person has already requested approval. Load the page again."
+    ),
+    "not_requested": N_("Approval has not been requested yet. Load the page again."),
+    "nothing_to_return": N_("Nothing is left to return. Load the page again."),
+    "payment_is_over": N_("This payment has ended. Create a new payment."),
 }
 
 
@@ -152,7 +164,7 @@ def status(code: str) -> str:
 
 def begun_title(payment: PaymentView) -> str:
     """Return what `begun` tells of a payment."""
-    return _("Started") if payment.received_on is None else _("Received")
+    return _("Created") if payment.received_on is None else _("Received")
 
 
 def begun(context: PageContext, payment: PaymentView) -> str:
@@ -178,7 +190,7 @@ def state(payment: PaymentView) -> str:
     if refund := _refund(payment):
         return refund
     if payment.state == "failed" and payment.code == REJECTED_BY_STAFF:
-        return _("Not accepted")
+        return _("Rejected")
     if payment.has_declined_attempt:
         return _("Declined, not paid yet")
     return state_name(payment.state, payment.gateway)
@@ -190,7 +202,7 @@ def _refund(payment: PaymentView) -> str:
         return _("Refund pending")
     if payment.refunded.micros == payment.pay.micros:
         return _("Refunded")
-    return _("Refunded in part") if payment.refunded.micros else ""
+    return _("Partially refunded") if payment.refunded.micros else ""
 
 
 def state_name(code: str, gateway_name: str) -> str:
@@ -254,7 +266,7 @@ def fault(error: InvalidInput, currency: str | None = None) -> str:
         return of_amount
     text = _FAULTS.get((error.field, error.reason)) or _BY_REASON.get(error.reason)
     if text is None and error.field == "tax_code":
-        text = N_("This is no tax code of the country. Check its digits.")
+        text = N_("The tax code is not valid in this country. Check its digits.")
     return _(text or N_("Check this field.")).format(**error.values)
 
 
@@ -266,13 +278,13 @@ def _of_amount(error: InvalidInput, currency: str | None) -> str | None:
             formats.amount(Money(int(error.values[name]), named))
             for name in ("first_micros", "second_micros")
         )
-        text = _("Did you mean {first} or {second} {currency}? Enter it as one of the two.")
+        text = _("The amount is ambiguous. Enter it as {first} or {second} {currency}.")
         first, second = readings
         return text.format(first=first, second=second, currency=named)
     if error.reason == "too_many_decimals" and named:
         decimals = currency_exponent(named)
         text = (
-            _("Enter an amount with {count} decimals at most.")
+            _("Enter an amount with at most {count} decimals.")
             if decimals
             else _("Enter a whole number: {currency} has no decimals.")
         )
@@ -285,9 +297,9 @@ def _of_amount(error: InvalidInput, currency: str | None) -> str | None:
 
 def _of_gateway(error: GatewayUnavailable | GatewayRefused) -> str:
     if isinstance(error, GatewayUnavailable):
-        text = _("{gateway} does not answer right now. Nothing was charged. Try again.")
+        text = _("{gateway} is not responding. Nothing was charged. Try again.")
     else:
-        text = _("{gateway} does not take this payment. Nothing was charged.")
+        text = _("{gateway} did not accept this payment. Nothing was charged.")
     return text.format(gateway=gateway_labels.title(error.gateway))
 
 
@@ -298,7 +310,7 @@ def refusal(error: BillingError, currency: str | None = None) -> str:
     if isinstance(error, GatewayUnavailable | GatewayRefused):
         return _of_gateway(error)
     if isinstance(error, RefundRefused):
-        text = _("{gateway} refused the refund, and its credit was restored.")
+        text = _("{gateway} declined the refund. The credit was restored.")
         return text.format(gateway=gateway_labels.title(error.gateway))
     if error.code == "rate_limited":
         return wait_text(getattr(error, "retry_after_seconds", 0))

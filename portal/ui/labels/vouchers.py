@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from domain.errors import BillingError, NotAuthorised, RateLimited, VoucherRefused
-from portal.ui.i18n import N_, _
+from portal.ui import formats
+from portal.ui.i18n import N_, _, ngettext
 from portal.ui.labels import errors as error_labels
 from portal.ui.labels.forms import wait_text
 
@@ -15,21 +16,20 @@ if TYPE_CHECKING:
 
 LOST = N_("Your role changed; you can no longer redeem codes. Ask an owner of the account.")
 _REFUSALS = {
-    "unknown": N_("There is no such code. Check it: ten letters and digits."),
-    "used": N_("This code was used already."),
-    "used_by_this_account": N_("This account had its share of this offer already."),
-    "revoked": N_("This code is no longer valid. Ask whoever gave it to you."),
-    "not_for_this_account": N_("This code is for another account."),
-    "wrong_currency": N_("This code is for another currency than this account's."),
-    "wrong_site": N_("This code is for another site than this account's."),
+    "unknown": N_("Code not found. Check its 10 letters and digits."),
+    "used": N_("This code has already been used."),
+    "revoked": N_("This code has been revoked. Ask the issuer of the code."),
+    "not_for_this_account": N_("This code is for a different account."),
+    "wrong_currency": N_("This code is for a different currency."),
+    "wrong_site": N_("This code is for a different site."),
     "wrong_country": N_("This code is not for the country of your billing information."),
     "no_billing_profile": N_("Fill in your billing information first, under Settings."),
     "not_new": N_("This code is for new accounts only: before any top-up, voucher or usage."),
     "suspect": N_("This code cannot be used with this account. Please contact support."),
-    "budget_spent": N_("All credit of this offer was given. Ask whoever gave the code to you."),
+    "budget_spent": N_("The budget of this campaign is used up. Ask the issuer of the code."),
 }
 _REFUSALS_WITH_MOMENT = {
-    "expired": N_("This code had to be used before {when}."),
+    "expired": N_("This code expired on {when}."),
     "not_yet": N_("This code can be used from {when}."),
 }
 
@@ -45,4 +45,11 @@ def refusal(context: PageContext, error: BillingError) -> str:
     if error.when is not None and error.reason in _REFUSALS_WITH_MOMENT:
         text = _(_REFUSALS_WITH_MOMENT[error.reason])
         return text.format(when=context.date_time(error.when))
+    if error.limit is not None:
+        text = ngettext(
+            "Limit of {count} redemption per account reached.",
+            "Limit of {count} redemptions per account reached.",
+            error.limit,
+        )
+        return text.format(count=formats.number(error.limit))
     return _(_REFUSALS[error.reason])

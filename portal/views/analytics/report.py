@@ -39,7 +39,7 @@ _GRANTED = "+"
 """As _REST, the key of no service: theirs begin with a letter or a digit."""
 _CHART_OPTIONS: dict[str, Any] = {"displayModeBar": False, "scrollZoom": False}
 _SHOW = "yes"
-_LAST_PART = 5
+_LAST_PART = 6
 """The place of what remains in `parts`; between it and the first stand changes."""
 
 
@@ -54,7 +54,10 @@ def draw(
     _metrics(report.totals[currency], currency)
     if choice.service:
         st.caption(
-            _("Credit has no service: choose all services to see what was granted and remains.")
+            _(
+                "Credit is not recorded by service. Choose all services to see credits issued"
+                " and balances."
+            )
         )
     _chart(report, choice, currency)
     _accounts(context, choice, currency, choices)
@@ -67,7 +70,9 @@ def draw(
     st.subheader(_("Countries"))
     countries = {place.code: analytics_labels.country(place.code) for place in report.countries}
     _places(_("Country"), "country", report.countries, choice, countries)
-    st.caption(_("Days are those of each account's site. Currencies are never added up."))
+    st.caption(
+        _("Dates are in the time zone of each account's site. Currencies are not added together.")
+    )
 
 
 def _shown_currency(report: AnalyticsReport) -> str:
@@ -78,7 +83,7 @@ def _shown_currency(report: AnalyticsReport) -> str:
     given = query_params.get("shown")
     query_params.set_widget("analytics_shown", given if given in currencies else currencies[0])
     chosen = checked.segmented_control(
-        _("Currency of figures and chart"),
+        _("Currency"),
         currencies,
         key="analytics_shown",
         required=True,
@@ -91,14 +96,15 @@ def _shown_currency(report: AnalyticsReport) -> str:
 def parts(flow: Flow) -> list[tuple[str, int]]:
     """Return names and amounts that add up from what was there to what remains."""
     if flow.begin_micros is None or flow.remaining_micros is None:
-        return [(_("Used"), -flow.used_micros)]
+        return [(_("Usage"), -flow.used_micros)]
     return [
-        (_("At the beginning"), flow.begin_micros),
-        (_("Granted"), flow.granted_micros),
-        (_("Used"), -flow.used_micros),
+        (_("Opening balance"), flow.begin_micros),
+        (_("Credits issued"), flow.granted_micros),
+        (_("Usage"), -flow.used_micros),
         (_("Expired"), -flow.expired_micros),
-        (_("Other"), -flow.taken_back_micros - flow.other_micros),
-        (_("At the end"), flow.remaining_micros),
+        (_("Refunds and chargebacks"), -flow.taken_back_micros),
+        (_("Reversals and write-offs"), -flow.other_micros),
+        (_("Closing balance"), flow.remaining_micros),
     ]
 
 
@@ -107,35 +113,35 @@ def _metrics(flow: Flow, currency: str) -> None:
     with st.grid(columns=len(named) if len(named) > 1 else 4, min_column_width=150):
         for place, (name, micros) in enumerate(named):
             is_change = 0 < place < len(named) - 1
-            help_text = _("Refunds and disputes, reversed credit, and debt written off.")
             st.metric(
                 name,
                 formats.plain(analytics_labels.amount(micros, currency, signed=is_change)),
                 border=True,
-                help=help_text if name == _("Other") else None,
             )
 
 
 # ── Over time ──────────────────────────────────────────────────────────────────────────────────
 def _chart(report: AnalyticsReport, choice: AnalyticsFilters, currency: str) -> None:
-    st.subheader(_("Granted and used"))
+    st.subheader(_("Credits issued and usage"))
     series = _series(report, currency)
     if not series:
         st.info(
-            _("Nothing was granted or used in this period. Choose a longer one."),
+            _("No credits issued and no usage in this period. Choose a longer period."),
             icon=":material/bar_chart:",
         )
         return
     key = f"analytics-bars-{choice}-{currency}"
     st.plotly_chart(
-        stacked_bars(series, currency, title=_("Granted, and used ({currency})")),
+        stacked_bars(series, currency, title=_("Credits issued and usage ({currency})")),
         on_select=partial(_open_bar, key, choice, currency),
         selection_mode="points",
         key=key,
         config=_CHART_OPTIONS,
     )
-    st.caption(_("Granted stands above the line, used below. Click a bar to see its accounts."))
-    with st.expander(_("The same in figures"), icon=":material/table_rows:"):
+    st.caption(
+        _("Credits issued are above the line, usage below. Select a bar to see its accounts.")
+    )
+    with st.expander(_("Show as table"), icon=":material/table_rows:"):
         table = pd.DataFrame(
             {one.name: {bar.begins: bar.words for bar in one.bars} for one in series}
         )
@@ -172,7 +178,7 @@ def _series(report: AnalyticsReport, currency: str) -> list[Series]:
             Bar(day, micros, analytics_labels.amount(micros, currency))
             for day, micros in granted.items()
         ]
-        series.append(Series(_GRANTED, _("Granted"), bars, is_rest=True))
+        series.append(Series(_GRANTED, _("Credits issued"), bars, is_rest=True))
     return distinguish(series)
 
 
@@ -207,7 +213,7 @@ def _services(report: AnalyticsReport, choice: AnalyticsFilters) -> None:
     if not report.services:
         return
     st.subheader(_("Services"))
-    used = _("Used")
+    used = _("Usage")
     rows = [
         {
             _("Service"): ledger_labels.service(one.service),
@@ -222,7 +228,7 @@ def _services(report: AnalyticsReport, choice: AnalyticsFilters) -> None:
         for one in report.services
     ]
     _table(rows, key=f"analytics-services-{choice}", choices=choices)
-    st.caption(_("Tick a row to see the accounts that used it."))
+    st.caption(_("Select a row to see its accounts."))
 
 
 def _kinds(report: AnalyticsReport) -> None:
@@ -230,13 +236,13 @@ def _kinds(report: AnalyticsReport) -> None:
         {
             _("Credit"): ledger_labels.credit_kind(kind),
             _("Currency"): currency,
-            _("Granted"): analytics_labels.amount(micros, currency),
+            _("Credits issued"): analytics_labels.amount(micros, currency),
         }
         for currency, flow in report.totals.items()
         for kind, micros in flow.granted.items()
     ]
     if rows:
-        st.subheader(_("Credit granted"))
+        st.subheader(_("Credits issued by type"))
         _table(rows, key="analytics-kinds")
 
 
@@ -311,7 +317,7 @@ def _accounts(
     st.subheader(_("Accounts"))
     query_params.set_widget("analytics_accounts", query_params.get("accounts") == _SHOW)
     is_shown = st.toggle(
-        _("Show the accounts that used most ({currency})").format(currency=currency),
+        _("Show top accounts by usage ({currency})").format(currency=currency),
         key="analytics_accounts",
         on_change=lambda: query_params.put(
             "accounts", _SHOW if st.session_state["analytics_accounts"] else None
@@ -327,13 +333,13 @@ def _accounts(
         **choice.places,
     )
     if not shares.accounts:
-        st.info(_("No account used anything here. Choose a longer period."))
+        st.info(_("No usage in this period. Choose a longer period."))
         return
     rows = [
         {
             _("Account"): share.name,
             _("Number"): str(share.account_id),
-            _("Used"): analytics_labels.amount(share.used_micros, currency),
+            _("Usage"): analytics_labels.amount(share.used_micros, currency),
             _("Calls"): formats.number(share.calls) if share.calls else "",
             _("Site"): choices.sites.get(share.site_code, share.site_code),
             _("Country"): analytics_labels.country(share.country),
@@ -348,11 +354,12 @@ def _accounts(
         on_select="rerun",
         selection_mode="single-row",
         column_config={
-            name: st.column_config.TextColumn(alignment="right") for name in (_("Used"), _("Calls"))
+            name: st.column_config.TextColumn(alignment="right")
+            for name in (_("Usage"), _("Calls"))
         },
     )
     _others(shares)
-    st.caption(_("Tick a row to see the account's charges in Credit History."))
+    st.caption(_("Select a row to see the account's charges in Credit History."))
     number = _chosen_row(event)
     if number is not None and number < len(shares.accounts):
         _open_history(shares.accounts[number], choice)
@@ -363,7 +370,9 @@ def _others(shares: AccountShares) -> None:
         return
     count = shares.other_accounts
     text = ngettext(
-        "{count} other account used {amount}.", "{count} other accounts used {amount}.", count
+        "{count} other account: {amount} of usage.",
+        "{count} other accounts: {amount} of usage.",
+        count,
     )
     amount = analytics_labels.amount(shares.other_micros, shares.currency)
     st.caption(formats.plain(text.format(count=formats.number(count), amount=amount)))

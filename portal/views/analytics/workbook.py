@@ -43,7 +43,7 @@ def _sheets(
     currency = _("Currency")
     flow = _flow_headings(report)
     return [
-        (_("Summary"), [currency, _("What"), *_amount_headings(_("Amount"))], _summary(report)),
+        (_("Summary"), [currency, _("Item"), *_amount_headings(_("Amount"))], _summary(report)),
         (
             _("By period"),
             [_("From"), currency, *flow],
@@ -73,7 +73,7 @@ def _sheets(
         ),
         (
             _("By service"),
-            [_("Service"), _("Name"), currency, *_amount_headings(_("Used")), _("Calls")],
+            [_("Service"), _("Name"), currency, *_amount_headings(_("Usage")), _("Calls")],
             (
                 [one.service, ledger_labels.service(one.service), one.currency,
                  Amount(one.used_micros, one.currency), one.calls]
@@ -83,14 +83,14 @@ def _sheets(
         (
             _("Accounts"),
             [_("Account"), _("Name"), _("Site"), _("Country"), currency,
-             *_amount_headings(_("Used")), _("Calls")],
+             *_amount_headings(_("Usage")), _("Calls")],
             _accounts(shares),
         ),
     ]  # fmt: skip
 
 
 def _amount_headings(name: str) -> list[str]:
-    return [name, _("{amount}, exact").format(amount=name)]
+    return [name, _("{amount} (exact)").format(amount=name)]
 
 
 def _flow_headings(report: AnalyticsReport) -> list[str]:
@@ -107,7 +107,7 @@ def _flow(flow: Flow, currency: str) -> list[Amount]:
 def _summary(report: AnalyticsReport) -> Iterable[list[Any]]:
     for currency, flow in report.totals.items():
         for name, micros in parts(flow):
-            if name != _("Granted"):
+            if name != _("Credits issued"):
                 yield [currency, name, Amount(micros, currency)]
                 continue
             for kind, granted in flow.granted.items():
@@ -128,5 +128,5 @@ def _accounts(shares: Sequence[AccountShares]) -> Iterable[list[Any]]:
 
 
 def _column(heading: str) -> Column:
-    width = _WIDE if heading in {_("Name"), _("What")} else max(_NARROW, len(heading) + 2)
+    width = _WIDE if heading in {_("Name"), _("Item")} else max(_NARROW, len(heading) + 2)
     return Column(heading, width, COUNTS if heading == _("Calls") else None)

@@ -38,7 +38,7 @@ def draw(filters: AuditFilter) -> None:
         {_("Download as Excel"): "/files/audit.xlsx", _("Download as CSV"): "/files/audit.csv"},
         query,
     )
-    text = _("The newest {count} rows that match, with times in UTC.")
+    text = _("Newest {count} matching rows, times in UTC.")
     st.caption(text.format(count=formats.number(MAX_FILE_ROWS)))
 
 
@@ -59,10 +59,10 @@ def make(
 def _titles() -> list[str]:
     return [
         _("Number"),
-        _("When (UTC)"),
-        _("Who"),
+        _("Time (UTC)"),
+        _("User"),
         _("From"),
-        _("What"),
+        _("Action"),
         _("Account"),
         _("Details"),
     ]

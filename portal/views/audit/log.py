@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 _WHO = {
     "people": N_("People"),
-    "system": N_("The system"),
-    "all": N_("Everybody"),
+    "system": N_("System"),
+    "all": N_("Everyone"),
     "person": N_("One person"),
 }
 _MAX_EMAIL_LENGTH = 254
@@ -44,7 +44,7 @@ def draw(context: PageContext) -> None:
     )
     if not page.rows:
         st.info(
-            _("Nothing was done like this. Choose another person or a longer period."),
+            _("No matching entries. Choose another person or a longer period."),
             icon=":material/history:",
         )
         return
@@ -58,11 +58,12 @@ def draw(context: PageContext) -> None:
 def _chain(context: PageContext) -> None:
     state = database.read_snapshot(chain_state, actor=context.visitor.actor)
     if state.head is None or state.sealed_at is None:
-        text = _("No row is sealed yet. A job seals them every minute.")
+        text = _("No entries are in the hash chain yet. Entries are added every minute.")
     else:
         text = _(
-            "{count} rows are sealed in a chain, the last at {when}; {waiting} wait. The command"
-            " verify-audit proves that none was changed or removed. Head: {head}"
+            "{count} entries are in the hash chain, the last added at {when}; {waiting}"
+            " waiting. To verify that no entry was changed or removed, run verify-audit."
+            " Chain head: {head}"
         ).format(
             count=formats.number(state.head.position),
             when=context.date_time(state.sealed_at),
@@ -85,7 +86,7 @@ def _selected_filters(context: PageContext) -> AuditFilter:
     query_params.set_widget("audit_account", str(query_params.get_number("of") or ""))
     with st.grid(columns=4, min_column_width=200):
         checked.selectbox(
-            _("Who"),
+            _("User"),
             list(_WHO),
             format_func=lambda name: _(_WHO[name]),
             key="audit_who",
@@ -93,15 +94,15 @@ def _selected_filters(context: PageContext) -> AuditFilter:
             args=("who",),
         )
         checked.selectbox(
-            _("What"),
+            _("Action"),
             actions,
-            format_func=lambda name: name.replace("_", " ") or _("Everything"),
+            format_func=lambda name: name.replace("_", " ") or _("All actions"),
             key="audit_what",
             on_change=_keep,
             args=("what",),
         )
         st.text_input(
-            _("Number of the account"),
+            _("Account number"),
             max_chars=MAX_NUMBER_LENGTH,
             key="audit_account",
             on_change=_keep,
@@ -163,9 +164,9 @@ def _table(context: PageContext, rows: Sequence[AuditRow]) -> None:
     name = naming(context, {each.actor for each in rows})
     table = pa.table(
         {
-            _("When"): [context.date_time(each.recorded_at) for each in rows],
-            _("Who"): [name(each.actor) for each in rows],
-            _("What"): [each.action.replace("_", " ") for each in rows],
+            _("Time"): [context.date_time(each.recorded_at) for each in rows],
+            _("User"): [name(each.actor) for each in rows],
+            _("Action"): [each.action.replace("_", " ") for each in rows],
             _("Account"): [
                 f"/account?account={each.account_id}" if each.account_id else "" for each in rows
             ],

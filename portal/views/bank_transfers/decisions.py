@@ -29,7 +29,8 @@ _PLACE = "bank_transfers"
 _STATES = {"approved": N_("Credited"), "rejected": N_("Rejected")}
 _CONFLICTS = {
     "no_billing_profile": N_(
-        "The account has no billing information yet. Ask its owner to fill in Billing, Settings."
+        "The account has no billing information. Ask its owner to fill it in under Billing,"
+        " Settings."
     ),
 }
 
@@ -43,7 +44,7 @@ def draw(context: PageContext, transfers: Sequence[RecordedTransfer]) -> None:
     decided = [each for each in transfers if each.state != "requested"]
     st.header(_("Waiting for approval"))
     if not waiting:
-        st.info(_("No transfer waits for approval."), icon=":material/task_alt:")
+        st.info(_("No transfers are waiting for approval."), icon=":material/task_alt:")
     flash_item = flash.get_item(_PLACE)
     for transfer in waiting:  # the newest first
         if flash_item is not None and transfer.transfer_id < flash_item:
@@ -69,36 +70,41 @@ def _waiting(
     st.subheader(plain(f"{formats.money(transfer.amount)} · {transfer.account_name}"))
     lines = {
         _("Account"): str(transfer.account_id),
-        _("The bank's reference"): transfer.bank_reference,
+        _("Bank reference"): transfer.bank_reference,
         _("Received on"): formats.date(transfer.received_on),
         _("Recorded by"): name(transfer.requested_by),
         _("Recorded"): context.date_time(transfer.requested_at),
     }
     if transfer.note:
-        lines[_("Remark")] = transfer.note
+        lines[_("Note")] = transfer.note
     st.html(top_up_labels.definition_list(lines))
     with st.container(horizontal=True):
         if allows(context.visitor.actor, "see_evidence"):
             download_links(
-                {_("Open the evidence"): "/files/evidence"}, {"transfer": transfer.transfer_id}
+                {_("Open evidence"): "/files/evidence"}, {"transfer": transfer.transfer_id}
             )
         is_mine = transfer.requested_by == audit.actor_name(context.visitor.actor)
         if allows(context.visitor.actor, "decide_transfer") and not is_mine:
             _buttons(transfer)
     if is_mine:
-        st.caption(_("You recorded this. Another finance member approves or rejects it."))
+        st.caption(_("You recorded this. Waiting for approval by another finance member."))
 
 
 def _buttons(transfer: RecordedTransfer) -> None:
     amount, name = formats.money(transfer.amount), transfer.account_name
     number = transfer.transfer_id
     with st.popover(_("Approve…")):
-        text = _("{amount} is credited to {name} at once. Only a refund takes it back.")
+        text = _("{amount} is credited to {name} immediately. Only a refund can reverse it.")
         st.markdown(plain(text.format(amount=amount, name=name)))
-        label = _("Credit {amount}").format(amount=amount)
+        label = _("Approve transfer of {amount}").format(amount=amount)
         approval_buttons.button(label, place=_PLACE, action="approve", item=number, is_primary=True)
     with st.popover(_("Reject…")):
-        st.markdown(_("Nothing is credited. The same line can then be recorded again correctly."))
+        st.markdown(
+            _(
+                "Nothing is credited. The transfer can then be recorded again with the correct"
+                " details."
+            )
+        )
         approval_buttons.button(_("Reject transfer"), place=_PLACE, action="refuse", item=number)
 
 
@@ -111,7 +117,7 @@ def _decide(context: PageContext, transfer_id: int, *, is_approved: bool) -> Non
             actor=context.visitor.actor,
         )
     except NotAuthorised:
-        _tell(transfer_id, _("Another finance member decides this."), is_good=False)
+        _tell(transfer_id, _("Waiting for approval by another finance member."), is_good=False)
     except BillingError as error:
         conflict = _CONFLICTS.get(getattr(error, "reason", ""))
         message = approval_buttons.what_happened(context, error)
@@ -119,7 +125,9 @@ def _decide(context: PageContext, transfer_id: int, *, is_approved: bool) -> Non
         _tell(transfer_id, text, is_good=False)
     else:
         text = (
-            _approved(context, transfer_id) if is_approved else _("Rejected. Nothing is credited.")
+            _approved(context, transfer_id)
+            if is_approved
+            else _("Transfer rejected. Nothing was credited.")
         )
         _tell(transfer_id, text)
 
@@ -133,9 +141,9 @@ def _approved(context: PageContext, transfer_id: int) -> str:
     transfers = database.read_snapshot(list_transfers, actor=context.visitor.actor)
     for each in transfers:
         if each.transfer_id == transfer_id:
-            text = _("{amount} is credited to {name}.")
+            text = _("{amount} credited to {name}.")
             return text.format(amount=formats.money(each.amount), name=each.account_name)
-    return _("The transfer is credited.")
+    return _("Transfer credited.")
 
 
 def _table(decided: Sequence[RecordedTransfer], name: Callable[[str | None], str]) -> None:
@@ -145,7 +153,7 @@ def _table(decided: Sequence[RecordedTransfer], name: Callable[[str | None], str
             _("Account"): [f"{each.account_name} · {each.account_id}" for each in decided],
             _("Amount"): [formats.money(each.amount) for each in decided],
             _("Status"): [_(_STATES[each.state]) for each in decided],
-            _("The bank's reference"): [each.bank_reference for each in decided],
+            _("Bank reference"): [each.bank_reference for each in decided],
             _("Recorded by"): [name(each.requested_by) for each in decided],
             _("Decided by"): [name(each.decided_by) for each in decided],
             _("Payment"): [
@@ -160,6 +168,6 @@ def _table(decided: Sequence[RecordedTransfer], name: Callable[[str | None], str
         height="content",
         column_config={
             _("Amount"): st.column_config.TextColumn(alignment="right"),
-            _("Payment"): st.column_config.LinkColumn(display_text=_("Look at it")),
+            _("Payment"): st.column_config.LinkColumn(display_text=_("Open transfer")),
         },
     )

@@ -40,26 +40,28 @@ _DOUBTED = "transfers_doubted"
 _WARNING = "transfers_warning"
 _FAULTS = {
     ("amount", "not_positive"): N_("Enter an amount above 0."),
-    ("amount", "too_large"): N_("This is more than one transfer can be. Check the amount."),
-    ("bank_reference", "empty"): N_("Enter the bank's reference: it counts once."),
+    ("amount", "too_large"): N_("The amount is above the maximum per transfer. Check the amount."),
+    ("bank_reference", "empty"): N_("Enter the bank reference."),
     ("bank_reference", "not_from_a_bank"): N_(
-        "The bank's reference has a character that banks do not send. Copy it from the bank's"
-        " statement: letters A to Z, digits, spaces and / - ? : ( ) . , ' + only."
+        "The bank reference has an invalid character. Copy it from the bank statement:"
+        " letters A to Z, digits, spaces and / - ? : ( ) . , ' + only."
     ),
-    ("received_on", "in_future"): N_("The day that it came is today or before."),
-    ("received_on", "too_long_ago"): N_("The day that it came is in the last twelve months."),
-    ("evidence", "too_large"): N_("The file is larger than 5 MB. Save it smaller, and try again."),
-    ("evidence", "not_a_document"): N_("Give the evidence as PDF, PNG or JPEG."),
+    ("received_on", "in_future"): N_("The date received must be today or earlier."),
+    ("received_on", "too_long_ago"): N_("The date received must be within the last twelve months."),
+    ("evidence", "too_large"): N_("The evidence file is larger than 5 MB. Choose a smaller file."),
+    ("evidence", "not_a_document"): N_("Upload the evidence as PDF, PNG or JPEG."),
     ("evidence", "card_number"): N_(
-        "The file seems to show a card's number. Black it out: such numbers are not kept here."
+        "The file seems to show a card number. Black out the number, then upload the file again."
     ),
 }
 _CONFLICTS = {
     "no_billing_profile": N_(
-        "The account has no billing information yet. Ask its owner to fill in Billing, Settings."
+        "The account has no billing information. Ask its owner to fill it in under Billing,"
+        " Settings."
     ),
     "line_is_taken": N_(
-        "A transfer with this reference was recorded with other facts. Look at it first."
+        "A transfer with this bank reference was recorded with different details. Check that"
+        " transfer first."
     ),
 }
 
@@ -78,7 +80,7 @@ class _Filled:
 
 def draw(context: PageContext) -> None:
     """Draw the choice of an account and, once there is one, the form."""
-    st.header(_("Record a transfer"))
+    st.header(_("Record a bank transfer"))
     account = _account(context)
     if account is None:
         return
@@ -94,15 +96,15 @@ def _account(context: PageContext) -> AccountSummary | None:
     """Return the account that the address or the person names, or say how to name one."""
     query_params.set_widget("transfer_account", query_params.get("for")[:MAX_NUMBER_LENGTH])
     typed = st.text_input(
-        _("The account's number"),
+        _("Account number"),
         max_chars=MAX_NUMBER_LENGTH,
         key="transfer_account",
         on_change=lambda: query_params.put("for", st.session_state["transfer_account"].strip()),
     )
     number = typed.strip()
-    unknown = _("There is no account with this number.")
+    unknown = _("Account not found.")
     if not number:
-        st.caption(_("It stands beside the name under Accounts."))
+        st.caption(_("The account number is shown next to the name under Accounts."))
         return None
     if not is_whole_number(number):
         st.error(unknown, icon=":material/search_off:")
@@ -129,9 +131,9 @@ def _form(context: PageContext, account: AccountSummary) -> None:
             key=f"transfer_amount_{number}",
         )
         reference = st.text_input(
-            _("The bank's reference"),
+            _("Bank reference"),
             max_chars=_MAX_LENGTH,
-            help=_("The number of the line on the bank's statement. One line is one transfer."),
+            help=_("The reference of the line on the bank statement. Each line is one transfer."),
             key=f"transfer_reference_{number}",
         )
         received_on = checked.date_input(
@@ -139,20 +141,20 @@ def _form(context: PageContext, account: AccountSummary) -> None:
         )
         evidence = upload_field(
             context,
-            _("Evidence: the bank's advice or statement, as PDF, PNG or JPEG"),
+            _("Evidence: bank advice or statement (PDF, PNG or JPEG)"),
             purpose=EVIDENCE,
             name=f"transfer_evidence_{number}",
             extensions=["pdf", "png", "jpg", "jpeg"],
         )
         remark = st.text_input(
-            _("Remark (optional)"), max_chars=_MAX_LENGTH, key=f"transfer_remark_{number}"
+            _("Note (optional)"), max_chars=_MAX_LENGTH, key=f"transfer_remark_{number}"
         )
         # Only asked once it is needed: a tick that is always there is made without a look.
         is_confirmed = st.session_state.get(_DOUBTED) == number and st.checkbox(
-            _("It is another transfer of the same amount and day"),
+            _("This is a separate transfer of the same amount and date"),
             key=f"transfer_confirmed_{number}",
         )
-        is_sent = st.form_submit_button(_("Record it"), type="primary")
+        is_sent = st.form_submit_button(_("Record transfer"), type="primary")
     if is_sent:
         filled = _Filled(amount, reference, received_on, evidence, remark, is_confirmed)
         _record(context, account, filled, number)
@@ -165,7 +167,8 @@ def _record(context: PageContext, account: AccountSummary, filled: _Filled, numb
     evidence = handed_in(context, EVIDENCE, filled.evidence)
     if evidence is None:
         st.error(
-            _("Add the evidence: another finance member approves by it."), icon=":material/error:"
+            _("Upload the evidence. Another finance member needs it to approve."),
+            icon=":material/error:",
         )
         return
     try:
@@ -183,8 +186,9 @@ def _record(context: PageContext, account: AccountSummary, filled: _Filled, numb
         )
     except TransferLooksRepeated as case:
         text = _(
-            "This account has a transfer of {amount} on {day} already, with the bank's reference"
-            " {reference}. If this is another one, confirm it in the form, and record it again."
+            "This account already has a transfer of {amount} on {day}, with bank reference"
+            " {reference}. If this is a separate transfer, confirm that in the form, and"
+            " record it again."
         )
         st.session_state[_DOUBTED] = number
         st.session_state[_WARNING] = text.format(
@@ -198,14 +202,17 @@ def _record(context: PageContext, account: AccountSummary, filled: _Filled, numb
     else:
         database.transaction(drop_upload, key=filled.evidence, actor=context.visitor.actor)
         st.session_state[_RECORDED] += 1
-        text = _("{amount} is recorded for {name}. Another finance member approves it.")
+        text = _(
+            "Transfer of {amount} recorded for {name}. Waiting for approval by another finance"
+            " member."
+        )
         flash.leave(_PLACE, text.format(amount=formats.money(money), name=account.name))
 
 
 def _duties(currency: str) -> str:
     text = _(
-        "You requested or approved an exchange rate of {currency} that waits or is in force."
-        " Another finance member records transfers in {currency}."
+        "You requested or approved a pending or current exchange rate for {currency}."
+        " Another finance member must record transfers in {currency}."
     )
     return text.format(currency=currency)
 
@@ -217,6 +224,8 @@ def _refusal(error: BillingError) -> str:
     if isinstance(error, DutiesConflict):
         return _duties(error.currency)
     if isinstance(error, NotAuthorised):
-        return _("This account is yours too: somebody else records its transfers.")
+        return _(
+            "You are a member of this account. Another finance member must record its transfers."
+        )
     conflict = _CONFLICTS.get(getattr(error, "reason", ""))
     return _(conflict) if conflict else top_up_labels.refusal(error)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 def draw(context: PageContext, account: AccountSummary, reference: str) -> None:
     """Draw the row that the address names, or say that this account has none such."""
-    st.button(_("Back to the history"), on_click=_close, icon=":material/arrow_back:")
+    st.button(_("Back to Credit History"), on_click=_close, icon=":material/arrow_back:")
     drawers = {
         HistoryStatus.SUCCESS: _entry,
         HistoryStatus.FAILED: _refusal,
@@ -41,7 +41,7 @@ def draw(context: PageContext, account: AccountSummary, reference: str) -> None:
         drawers[filters.status](context, account, filters.number)
         context.draw_zone()
     except (InvalidInput, NotFound):
-        st.warning(_("This account has no such row."), icon=":material/search_off:")
+        st.warning(_("Entry not found on this account."), icon=":material/search_off:")
 
 
 def _close() -> None:
@@ -64,12 +64,14 @@ def _entry(context: PageContext, account: AccountSummary, number: int) -> None:
     )
     st.subheader(_("Entry {number}").format(number=entry.sequence))
     facts = {
-        _("What"): ledger_labels.description(entry.description_code, entry.description_parameters),
+        _("Description"): ledger_labels.description(
+            entry.description_code, entry.description_parameters
+        ),
         _("Service"): ledger_labels.service(entry.service),
         _("Source"): ledger_labels.source(entry.source),
         _("Occurred"): context.occurred(entry.occurred_at, kind=entry.kind, source=entry.source),
         _("Posted"): context.date_time(entry.posted_at),
-        _("Booked on"): formats.date(entry.accounting_date),
+        _("Posting date"): formats.date(entry.accounting_date),
         _("Exact amount"): context.money(entry.amount_micros, exact=True, signed=True),
         _("Balance before"): context.money(entry.balance_before_micros, exact=True),
         _("Balance after"): context.money(entry.balance_after_micros, exact=True),
@@ -84,7 +86,7 @@ def _entry(context: PageContext, account: AccountSummary, number: int) -> None:
     ):
         st.page_link(
             st.session_state["account_page"],
-            label=_("Reverse it"),
+            label=_("Reverse entry"),
             icon=":material/undo:",
             query_params={
                 "account": str(account.account_id),
@@ -96,7 +98,7 @@ def _entry(context: PageContext, account: AccountSummary, number: int) -> None:
     if entry.payment_reference is not None:
         st.page_link(
             st.session_state["payment_page"],
-            label=_("See the payment"),
+            label=_("Open payment"),
             icon=":material/payments:",
             query_params={"ref": entry.payment_reference, "back": query_params.whole()},
         )
@@ -118,7 +120,7 @@ def _posted_by(context: PageContext, account: AccountSummary, entry: EntryDetail
     )
     facts = {_("Posted by"): name(entry.actor)}
     for act in acts:
-        facts[_("Asked for by")] = name(act.maker)
+        facts[_("Requested by")] = name(act.maker)
         facts[_("Approved by")] = name(act.checker)
         facts[_("Reason")] = act.reason
     return facts
@@ -145,16 +147,21 @@ def _relations(context: PageContext, entry: EntryDetail) -> None:
 
 def _movements(context: PageContext, entry: EntryDetail) -> None:
     if not entry.movements:
-        st.caption(_("This entry moved no credit: its amount is below a millionth."))
+        st.caption(
+            _(
+                "This entry did not change the balance: its amount is less than one millionth of"
+                " the currency."
+            )
+        )
         return
     is_charge = entry.kind == "charge"
-    _title(_("Which credit paid this") if is_charge else _("Which credit this moved"))
+    _title(_("Credit used") if is_charge else _("Credit grants changed"))
     table = pa.Table.from_pylist(
         [
             {
                 _("Credit"): ledger_labels.credit_kind(movement.kind),
                 _("Amount"): context.money(movement.amount_micros, exact=True, signed=True),
-                _("Left there"): context.money(movement.remaining_after_micros, exact=True),
+                _("Remaining"): context.money(movement.remaining_after_micros, exact=True),
                 _("From"): movement.origin or _debt(movement),
                 _("Expires"): context.date_time(movement.expires_at)
                 if movement.expires_at
@@ -169,7 +176,7 @@ def _movements(context: PageContext, entry: EntryDetail) -> None:
         hide_index=True,
         height="content",
         key="movements",
-        column_config={_("Amount"): right, _("Left there"): right},
+        column_config={_("Amount"): right, _("Remaining"): right},
     )
 
 
@@ -183,13 +190,13 @@ def _debt(movement: GrantMovement) -> str:
 def _calls(
     context: PageContext, account: AccountSummary, count: int, page: CallsPage, *, is_first: bool
 ) -> None:
-    _title(_("The calls behind it ({count})").format(count=formats.number(count)))
+    _title(_("Calls ({count})").format(count=formats.number(count)))
     table = pa.Table.from_pylist(
         [
             {
                 _("Time"): context.date_time(call.occurred_at),
                 _("Exact cost"): formats.exact_money(call.exact_micros, account.currency),
-                _("Used"): ledger_labels.measures(call.quantities),
+                _("Usage"): ledger_labels.measures(call.quantities),
                 _("Model"): call.model,
                 _("Call"): call.event_id,
             }
@@ -231,20 +238,20 @@ def _refusal(context: PageContext, account: AccountSummary, number: int) -> None
         account_id=account.account_id,
         number=number,
     )
-    st.subheader(_("Refused: {reason}").format(reason=ledger_labels.reason(refusal.reason)))
+    st.subheader(_("Declined charge: {reason}").format(reason=ledger_labels.reason(refusal.reason)))
     _facts(
         {
-            _("What"): ledger_labels.description(
+            _("Description"): ledger_labels.description(
                 refusal.description_code, refusal.description_parameters
             ),
             _("Service"): ledger_labels.service(refusal.service),
             _("Source"): ledger_labels.source(refusal.source),
             _("Occurred"): context.date_time(refusal.occurred_at),
-            _("Needed"): context.money(refusal.amount_micros, exact=True),
-            _("Available then"): context.money(refusal.available_micros, exact=True),
+            _("Amount requested"): context.money(refusal.amount_micros, exact=True),
+            _("Available at that time"): context.money(refusal.available_micros, exact=True),
         }
     )
-    st.caption(_("Nothing was taken from the balance."))
+    st.caption(_("Nothing was charged."))
 
 
 def _hold(context: PageContext, account: AccountSummary, number: int) -> None:
@@ -260,18 +267,18 @@ def _hold(context: PageContext, account: AccountSummary, number: int) -> None:
             _("Service"): ledger_labels.service(hold.service),
             _("Source"): ledger_labels.source(hold.source),
             _("Placed"): context.date_time(hold.placed_at),
-            _("Ends by"): context.date_time(hold.expires_at),
+            _("Expires"): context.date_time(hold.expires_at),
             _("Status"): ledger_labels.hold_status(hold.outcome),
             _("Exact amount"): context.money(hold.amount_micros, exact=True),
         }
     )
     if hold.entry_sequence is not None:
         st.button(
-            _("See entry {number}, which captured it").format(number=hold.entry_sequence),
+            _("Open entry {number}, which captured this hold").format(number=hold.entry_sequence),
             on_click=_open,
             args=(HistoryReference(HistoryStatus.SUCCESS, hold.entry_sequence),),
         )
-    _title(_("Where it is set aside") if hold.outcome is None else _("Where it was set aside"))
+    _title(_("Credit on hold") if hold.outcome is None else _("Credit that was on hold"))
     table = pa.Table.from_pylist(
         [
             {

@@ -24,8 +24,8 @@ def draw(context: PageContext, account: AccountSummary) -> None:
     """Draw the form of the person's own language and time zone, and say what is not theirs."""
     st.subheader(_("Display"))
     if st.session_state.pop(_SAVED, False):
-        st.success(_("Saved. This is how you see every page now."), icon=":material/check_circle:")
-    currency = _("Amounts are shown in {currency}, the currency of this account at its site.")
+        st.success(_("Display settings saved."), icon=":material/check_circle:")
+    currency = _("Amounts are shown in {currency}, the currency of this account.")
     st.caption(formats.plain(currency.format(currency=account.currency)))
     visitor = context.visitor
     with st.form("preferences", border=True):
@@ -35,7 +35,12 @@ def draw(context: PageContext, account: AccountSummary) -> None:
         zone = _choice(
             _("Your time zone"), time_zones(), visitor.time_zone, names=lambda name: name
         )
-        st.caption(_("Only what you see changes. Statements keep the days of the account's site."))
+        st.caption(
+            _(
+                "These settings change only your display. Statements use the time zone of the"
+                " account's site."
+            )
+        )
         is_sent = st.form_submit_button(_("Save display"))
     if is_sent:
         database.transaction(
@@ -59,7 +64,7 @@ def _choice(
         label,
         options,
         index=options.index(current or ""),
-        format_func=lambda value: names(value) if value else _("As my browser says"),
+        format_func=lambda value: names(value) if value else _("Browser default"),
         width=360,
     )
     return chosen or ""

@@ -94,17 +94,17 @@ def _watch(context: PageContext, job_id: int) -> None:
         )
         st.progress(min(100, 100 * export.rows_written // export.rows_total), text=words)
     else:
-        st.progress(0, text=_("Writing the file: the rows are being counted"))
+        st.progress(0, text=_("Writing the file: counting rows"))
 
 
 def _outcome(export: Export | None) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         if export is None:
-            st.info(_("This file is not kept any more. Make it again."))
+            st.info(_("This file is no longer available. Export it again."))
         elif export.state is ExportState.FAILED:
-            st.error(_("The file could not be written. Try again."))
+            st.error(_("The export failed. Try again."))
         else:
-            words = html.escape(_("Download the file"))
+            words = html.escape(_("Download file"))
             link = f'<a href="/exports/file?id={export.job_id}" target="_self">{words}</a>'
             st.html(f"{html.escape(_('The file is ready.'))} {link}")
         st.button(_("Close"), on_click=query_params.remove, args=("export",))

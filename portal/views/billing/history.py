@@ -96,15 +96,15 @@ def _filters(context: PageContext) -> HistoryFilter:
                 _("Service"), "service", [*names, *gateway_names(), "system"], ledger_labels.service
             )
             statuses = _choice(_("Status"), "status", list(HistoryStatus), ledger_labels.status)
-            kinds = _choice(_("Kind"), "kind", list(HISTORY_KINDS), ledger_labels.kind)
+            kinds = _choice(_("Type"), "kind", list(HISTORY_KINDS), ledger_labels.kind)
         with st.container(horizontal=True, vertical_alignment="bottom"):
             first = _day(_("From"), "from")
             last = _day(_("To"), "to")
-            search_text = _text(_("Text"), "text")
+            search_text = _text(_("Search"), "text")
             st.button(_("Reset filters"), on_click=_reset, icon=":material/restart_alt:")
         zone = _zone_of_days(context)
         if zone is not context.zone and (first or last):
-            text = _("From and To are days of {zone}; the times below are yours.")
+            text = _("From and To are dates in {zone}. Times below are in your time zone.")
             st.caption(formats.plain(text.format(zone=zone)))
     return HistoryFilter(
         services=frozenset(services),
@@ -241,11 +241,11 @@ def _count_line(found: CappedCount | None) -> None:
 
 def _empty(filters: HistoryFilter, page: HistoryPage) -> None:
     if page.older is not None:
-        st.info(_("Nothing found so far. Older rows are not searched yet."))
+        st.info(_("No results so far. Search older rows."))
     elif filters.is_empty:
-        st.info(_("Nothing has happened yet. Credit and usage will show here."))
+        st.info(_("No entries yet. Add credit to get started."))
     else:
-        st.info(_("No row matches. Reset the filters, or choose a longer time."))
+        st.info(_("No results. Reset the filters, or choose a longer period."))
 
 
 def _tables(context: PageContext, account: AccountSummary, page: HistoryPage) -> None:
@@ -269,7 +269,7 @@ def _tables(context: PageContext, account: AccountSummary, page: HistoryPage) ->
         _table(table, everything, lines, key="wide")
     with st.container(key="rows-narrow"):
         _table(table, amount_first, lines, key="narrow")
-    st.caption(_("Tick a row to see which credit paid it, and the calls behind it."))
+    st.caption(_("Select a row for details."))
     reference = st.session_state.pop(_PAYMENT_TO_OPEN, None)
     if reference is not None:
         query = {"ref": reference, "back": query_params.whole()}

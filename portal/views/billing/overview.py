@@ -42,13 +42,13 @@ def draw(
     _metrics(context, found)
     if account.status == "frozen":
         st.warning(
-            _("This account is frozen: new credit cannot be reserved for usage. Contact support.")
+            _("This account is frozen: no new holds can be placed for usage. Contact support.")
         )
     _owed(context, found)
     draw_voucher_form()
     if not found.grants:
         st.info(
-            _("There is no credit now. What is added shows here, with where it came from."),
+            _("No credit. Add credit or a voucher to get started."),
             icon=":material/savings:",
         )
         _statement(context, account)
@@ -78,13 +78,13 @@ def _metrics(context: PageContext, found: AccountOverview) -> None:
 def _owed(context: PageContext, found: AccountOverview) -> None:
     if not found.due_micros:
         return
-    text = _("{amount} is due. The next credit pays it first.")
+    text = _("Amount due: {amount}. Your next top-up pays this first.")
     owed = context.money(found.due_micros)
     st.warning(plain(text.format(amount=owed)), icon=":material/priority_high:")
     table = pa.Table.from_pylist(
         [
             {
-                _("Due for"): ledger_labels.debt(debt.cause, debt.service),
+                _("Reason"): ledger_labels.debt(debt.cause, debt.service),
                 _("Since"): context.date_time(debt.opened_at),
                 _("Amount due"): context.money(debt.due_micros),
             }
@@ -101,7 +101,7 @@ def _owed(context: PageContext, found: AccountOverview) -> None:
 
 
 def _breakdown(context: PageContext, found: AccountOverview) -> None:
-    st.subheader(_("Where it comes from"))
+    st.subheader(_("Balance by credit type"))
     kinds = [
         part for part in found.kinds if part.remaining_micros or part.kind in _SHOWN_WITHOUT_CREDIT
     ]
@@ -139,12 +139,12 @@ def _breakdown(context: PageContext, found: AccountOverview) -> None:
 
 
 def _next_expiry(context: PageContext, found: AccountOverview) -> None:
-    st.subheader(_("Expires next"))
+    st.subheader(_("Next expiry"))
     expiry = found.next_expiry
     if expiry is None:
-        st.write(_("Nothing that you have expires."))
+        st.write(_("No credit is about to expire."))
         return
-    text = _("{amount} on {date} ({when}).")
+    text = _("{amount} expires on {date} ({when}).")
     day = expiry.expires_at.astimezone(context.zone).date()
     words = text.format(
         amount=context.money(expiry.amount_micros),
@@ -155,11 +155,11 @@ def _next_expiry(context: PageContext, found: AccountOverview) -> None:
 
 
 def _spending_order(context: PageContext, found: AccountOverview) -> None:
-    st.subheader(_("Spent in this order"))
+    st.subheader(_("Credit grants (in the order they are used)"))
     st.caption(
         _(
-            "Plan credit first, then voucher, goodwill and top-up credit; inside each, what expires"
-            " soonest. Credit for named services pays only for those."
+            "Order: plan, voucher, goodwill, top-up credit; within each type, the earliest"
+            " expiry first. Credit limited to certain services pays only for those."
         )
     )
     names = ledger_labels.service_names()
@@ -204,7 +204,7 @@ def _statement(context: PageContext, account: AccountSummary) -> None:
         )
         path = f"/statements/{account.account_id}/{month:%Y-%m}"
         st.link_button(_("Statement"), path, icon=":material/print:")
-    st.caption(_("To print or keep: what there was, what moved, and what there is."))
+    st.caption(_("Opening balance, entries and closing balance of the month, to print or save."))
 
 
 def _right(columns: Iterable[str]) -> dict[str, Any]:

@@ -69,11 +69,11 @@ def _status() -> PaymentStatus | None:
 def _empty(status: PaymentStatus | None) -> None:
     if status is None:
         st.info(
-            _("No payments yet. Add credit at the top right makes the first one."),
+            _("No payments yet. Select Add credit at the top right."),
             icon=":material/payments:",
         )
     else:
-        st.info(_("No payment has this status. Choose another."))
+        st.info(_("No payments with this status. Choose another status."))
 
 
 def _imported(account: AccountSummary, count: int) -> None:
@@ -81,16 +81,15 @@ def _imported(account: AccountSummary, count: int) -> None:
     if not count:
         return
     text = ngettext(
-        "{count} top-up of this account was paid elsewhere and imported, such as sample data."
-        " It has no payment or receipt here.",
-        "{count} top-ups of this account were paid elsewhere and imported, such as sample data."
-        " They have no payments or receipts here.",
+        "{count} top-up was imported, such as sample data. It has no payment or receipt here.",
+        "{count} top-ups were imported, such as sample data. They have no payments or"
+        " receipts here.",
         count,
     )
     st.caption(plain(text.format(count=formats.number(count))))
     st.page_link(
         st.session_state["billing_page"],
-        label=_("See top-ups in Credit History"),
+        label=_("Open top-ups in Credit History"),
         icon=":material/arrow_forward:",
         query_params={"account": str(account.account_id), "tab": "history", "kind": "top_up"},
     )
@@ -104,7 +103,7 @@ def _table(context: PageContext, rows: Sequence[PaymentView]) -> None:
             date: [top_up_labels.begun(context, row) for row in rows],
             amount: [formats.money(row.pay) for row in rows],
             status: [top_up_labels.status(row.status) for row in rows],
-            _("Detail"): [top_up_labels.state(row) for row in rows],
+            _("Details"): [top_up_labels.state(row) for row in rows],
             _("Credited"): [_credited(row) for row in rows],
             _("Method"): [gateway_labels.title(row.gateway) for row in rows],
             _("Receipt"): [_receipt(row) for row in rows],
@@ -118,7 +117,7 @@ def _table(context: PageContext, rows: Sequence[PaymentView]) -> None:
         _rows(table, rows, key="payments")
     with st.container(key="rows-narrow"):
         _rows(table.select([amount, status, date, *order[3:]]), rows, key="payments-narrow")
-    st.caption(_("Tick a row to see the payment and its receipt."))
+    st.caption(_("Select a row for details."))
     context.draw_zone()
     reference = st.session_state.pop("payment_to_open", None)
     if reference is not None:

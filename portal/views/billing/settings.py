@@ -31,7 +31,10 @@ def draw(context: PageContext, account: AccountSummary) -> None:
     current = database.read_snapshot(current_profile, actor=actor, account_id=account_id)
     st.subheader(_("Billing information"))
     if st.session_state.pop(_SAVED, False):
-        st.success(_("Saved. Receipts from now on show this."), icon=":material/check_circle:")
+        st.success(
+            _("Billing information saved. It appears on new receipts and invoices."),
+            icon=":material/check_circle:",
+        )
     may_save = actor.memberships.get(account_id) in {MemberRole.OWNER, MemberRole.BILLING}
     text = _(
         "Your role changed; you can no longer change the billing information. Ask an owner of the"
@@ -52,7 +55,7 @@ def draw(context: PageContext, account: AccountSummary) -> None:
             st.session_state[_SAVED] = True
             st.rerun()
     elif current is None:
-        st.info(_("No billing information yet. An owner of the account enters it."))
+        st.info(_("No billing information yet. Ask an owner of the account to enter it."))
     else:
         st.html(top_up_labels.definition_list(_facts(current)))
     _history(context, account_id)
@@ -79,7 +82,7 @@ def _history(context: PageContext, account_id: int) -> None:
     )
     if len(versions) < 2:  # noqa: PLR2004 - one version is the present one
         return
-    with st.expander(_("What it said before"), icon=":material/history:"):
+    with st.expander(_("Previous versions"), icon=":material/history:"):
         columns: dict[str, list[str]] = {_("Saved"): []}
         for version in versions:
             columns[_("Saved")].append(context.date_time(version.changed_at))

@@ -60,7 +60,7 @@ def draw(context: PageContext, campaign: CampaignView) -> None:
     """Draw the batches of codes and, for finance, what can be done with them."""
     st.subheader(_("Codes"))
     counted = database.read_snapshot(count_codes, campaign_id=campaign.campaign_id)
-    text = _("{made} made, {used} used, {revoked} revoked.")
+    text = _("{made} created, {used} used, {revoked} revoked.")
     st.caption(text.format(**{name: formats.number(each) for name, each in counted.items()}))
     batches = database.read_snapshot(
         list_batches, campaign_id=campaign.campaign_id, actor=context.visitor.actor
@@ -86,10 +86,10 @@ def _table(context: PageContext, batches: Sequence[Batch]) -> None:
     table = pa.table(
         {
             _("Batch"): [str(each.batch_id) for each in batches],
-            _("Where from"): [campaign_labels.kind(each.kind) for each in batches],
+            _("Origin"): [campaign_labels.kind(each.kind) for each in batches],
             _("Codes"): [formats.number(each.codes) for each in batches],
-            _("By"): [name(each.made_by) for each in batches],
-            _("When"): [context.date_time(each.made_at) for each in batches],
+            _("Created by"): [name(each.made_by) for each in batches],
+            _("Created"): [context.date_time(each.made_at) for each in batches],
         }
     )
     st.dataframe(
@@ -113,7 +113,7 @@ def _download(batches: Sequence[Batch]) -> None:
             },
             {"batch": batch},
         )
-    st.caption(_("The files show the codes in full. Who took one stands in the audit log."))
+    st.caption(_("The files show full codes. Downloads are recorded in the audit log."))
 
 
 def make(actor: Actor, batch_id: int, write: Callable[[Iterable[str]], bytes]) -> bytes:
@@ -150,9 +150,9 @@ def _key(name: str) -> str:
 def _generate(context: PageContext, campaign_id: int) -> None:
     with st.form(_key("generate")):
         count = st.number_input(
-            _("How many codes"), 1, MAX_CODES_PER_BATCH, 100, key=_key("generate_count"), width=240
+            _("Number of codes"), 1, MAX_CODES_PER_BATCH, 100, key=_key("generate_count"), width=240
         )
-        is_sent = st.form_submit_button(_("Make the codes"), type="primary")
+        is_sent = st.form_submit_button(_("Generate codes"), type="primary")
     if is_sent:
         _do(
             lambda key: database.transaction(
@@ -163,20 +163,20 @@ def _generate(context: PageContext, campaign_id: int) -> None:
                 idempotency_key=key,
             ),
             request=f"{campaign_id}|{count}",
-            waiting=_("Making {count} codes").format(count=formats.number(int(count))),
-            message=_("{count} codes are made.").format(count=formats.number(int(count))),
+            waiting=_("Generating {count} codes").format(count=formats.number(int(count))),
+            message=_("{count} codes generated.").format(count=formats.number(int(count))),
         )
 
 
 def _name_accounts(context: PageContext, campaign_id: int) -> None:
     with st.form(_key("name_accounts")):
         typed = st.text_area(
-            _("Numbers of the accounts, one on each line"),
+            _("Account numbers, one per line"),
             max_chars=_MAX_LIST_LENGTH,
             key=_key("named_accounts"),
         )
-        st.caption(_("Each gets a code of its own, and finds it in its Voucher list."))
-        is_sent = st.form_submit_button(_("Make a code for each"), type="primary")
+        st.caption(_("Each account gets its own code, shown in its Voucher list."))
+        is_sent = st.form_submit_button(_("Generate codes for accounts"), type="primary")
     if is_sent:
         _do(
             lambda key: database.transaction(
@@ -187,8 +187,8 @@ def _name_accounts(context: PageContext, campaign_id: int) -> None:
                 idempotency_key=key,
             ),
             request=f"{campaign_id}|{typed}",
-            waiting=_("Making the codes"),
-            message=_("The codes are made, and wait in the accounts' lists of vouchers."),
+            waiting=_("Generating codes"),
+            message=_("Codes generated. Each is shown in the account's Voucher list."),
         )
 
 
@@ -204,12 +204,12 @@ def _bring_in(context: PageContext, campaign_id: int) -> None:
     with st.form(_key("bring_in")):
         key = upload_field(
             context,
-            _("Codes that were made elsewhere: a text, CSV or Excel file, one code a line"),
+            _("File with codes to import (text, CSV or Excel, one code per line)"),
             purpose=CODES,
             name=_key("codes_file"),
             extensions=["txt", "csv", "xlsx"],
         )
-        is_sent = st.form_submit_button(_("Bring the codes in"))
+        is_sent = st.form_submit_button(_("Import codes"))
     if not is_sent:
         return
     file = handed_in(context, CODES, key)
@@ -230,8 +230,8 @@ def _bring_in(context: PageContext, campaign_id: int) -> None:
     _do(
         bring_in,
         request=f"{campaign_id}|{hashlib.sha256(file.content).hexdigest()}",
-        waiting=_("Bringing the codes in"),
-        message=_("The codes are brought in."),
+        waiting=_("Importing codes"),
+        message=_("Codes imported."),
     )
 
 
@@ -287,7 +287,7 @@ def _revoke(context: PageContext, campaign: CampaignView, batches: Sequence[Batc
 
 def _scope(campaign: CampaignView, choice: str, batch: Batch | None) -> str:
     if choice == _SINGLE:
-        return _("A single code")
+        return _("Single code")
     if batch is None:
         return _("All codes of {campaign}").format(campaign=campaign.terms.name)
     text = _("Batch {number} ({count} codes, {kind})")
@@ -302,20 +302,22 @@ def _revoke_single(context: PageContext, campaign: CampaignView) -> None:
     with st.form("revoke_single", border=False):
         typed = st.text_input(_("Code"), max_chars=_MAX_CODE_LENGTH, key="revoke_code")
         reason = st.text_input(_("Reason"), max_chars=MAX_REASON_LENGTH, key="revoke_reason_single")
-        is_sent = st.form_submit_button(_("Revoke this code"))
+        is_sent = st.form_submit_button(_("Revoke code"))
     if not is_sent:
         return
     code = read_code(typed)
     if not code:
-        st.error(_("This is no code: ten letters and digits."), icon=":material/error:")
+        st.error(
+            _("The code is not valid. Enter its 10 letters and digits."), icon=":material/error:"
+        )
         return
     found = _count(context, campaign, code=code)
     if not found.total:
-        st.error(_("This campaign has no such code."), icon=":material/error:")
+        st.error(_("Code not found in this campaign."), icon=":material/error:")
     elif not found.count:
         st.error(_nothing_left(context, found), icon=":material/error:")
     else:
-        message = _("The code that ends in {end} is revoked. What it gave already stays.")
+        message = _("Code ending in {end} revoked. Credit already redeemed stays.")
         _carry_out(context, campaign, reason, message.format(end=code[-4:]), found, code=code)
 
 
@@ -332,21 +334,21 @@ def _revoke_many(
             _("Reason"), max_chars=MAX_REASON_LENGTH, key=f"revoke_reason-{batch_id or _ALL}"
         )
         confirmed = st.text_input(
-            _("To confirm, type the number of codes, or the campaign's name"),
+            _("To confirm, enter the number of codes or the campaign name"),
             max_chars=MAX_NAME_LENGTH,
             key=f"revoke_confirmed-{batch_id or _ALL}",
         )
-        is_sent = st.form_submit_button(_("Revoke these codes"))
+        is_sent = st.form_submit_button(_("Revoke codes"))
     if not is_sent:
         return
     if not found.count:
         st.error(_nothing_left(context, found), icon=":material/error:")
     elif not _is_confirmed(confirmed, found.count, campaign.terms.name):
-        text = _("Nothing was revoked: type {count}, or {campaign}, to confirm.")
+        text = _("Nothing was revoked. To confirm, enter {count} or {campaign}.")
         shown_text = text.format(count=formats.number(found.count), campaign=campaign.terms.name)
         st.error(plain(shown_text), icon=":material/error:")
     else:
-        text = _("Revoked: {count} ({scope}). What they gave already stays.")
+        text = _("Revoked: {count} ({scope}). Credit already redeemed stays.")
         message = text.format(count=formats.number(found.count), scope=scope)
         _carry_out(context, campaign, reason, message, found, batch_id=batch_id)
 
@@ -374,7 +376,7 @@ def _count(
 
 def _nothing_left(context: PageContext, found: Revocable) -> str:
     if found.last_revoked_at is None:
-        return _("Nothing was changed: there is no code left to revoke.")
+        return _("Nothing was changed: no codes are left to revoke.")
     text = _("Nothing was changed: already revoked by {name}, {when}, or used up.")
     name = naming(context, [found.last_revoked_by], in_sentence=True)(found.last_revoked_by)
     return plain(text.format(name=name, when=context.date_time(found.last_revoked_at)))

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
 _PLACE = "campaigns"
 _DONE = {
-    "approve": N_("Approved. Its codes can be made now."),
-    "refuse": N_("Rejected. It gives nothing."),
-    "end": N_("Ended. No code of it gives anything any more."),
+    "approve": N_("Campaign approved. Codes can now be generated."),
+    "refuse": N_("Campaign rejected. Its codes cannot be redeemed."),
+    "end": N_("Campaign ended. Its codes can no longer be redeemed."),
 }
 
 
@@ -63,20 +63,20 @@ def draw_all(context: PageContext) -> None:
     """Draw the list; a ticked row goes to the address."""
     campaigns = database.read_snapshot(list_campaigns, actor=context.visitor.actor)
     if not campaigns:
-        text = _("No campaign yet. Request one below: another finance member then approves it.")
+        text = _("No campaigns yet. Request one below.")
         st.info(text, icon=":material/redeem:")
         return
     table = pa.table(
         {
             _("Campaign"): [each.terms.name for each in campaigns],
             _("Status"): [campaign_labels.state(each.state) for each in campaigns],
-            _("Gives"): [campaign_labels.amounts(each.terms) for each in campaigns],
-            _("Given so far"): [
+            _("Credit per redemption"): [campaign_labels.amounts(each.terms) for each in campaigns],
+            _("Credit granted"): [
                 " · ".join(formats.money(amount) for amount in each.granted) for each in campaigns
             ],
-            _("Redeemed"): [formats.number(each.redemptions) for each in campaigns],
+            _("Redemptions"): [formats.number(each.redemptions) for each in campaigns],
             _("Codes"): [formats.number(each.codes) for each in campaigns],
-            _("Until"): [context.date_time(each.terms.redeem_until) for each in campaigns],
+            _("Redeem by"): [context.date_time(each.terms.redeem_until) for each in campaigns],
         }
     )
     right = st.column_config.TextColumn(alignment="right")
@@ -87,9 +87,9 @@ def draw_all(context: PageContext) -> None:
         on_select=partial(_open, [each.campaign_id for each in campaigns]),
         selection_mode="single-row",
         key="campaigns",
-        column_config={_("Redeemed"): right, _("Codes"): right},
+        column_config={_("Redemptions"): right, _("Codes"): right},
     )
-    st.caption(_("Tick a row to see its terms and its codes."))
+    st.caption(_("Select a row for details."))
 
 
 def _open(ids: Sequence[int]) -> None:
@@ -101,7 +101,7 @@ def _open(ids: Sequence[int]) -> None:
 def draw_one(context: PageContext, campaign_id: int) -> None:
     """Draw a campaign, what can be decided about it, and its codes."""
     st.button(
-        _("Back to the campaigns"),
+        _("Back to campaigns"),
         icon=":material/arrow_back:",
         on_click=query_params.remove,
         args=("id",),
@@ -111,14 +111,14 @@ def draw_one(context: PageContext, campaign_id: int) -> None:
             find_campaign, campaign_id=campaign_id, actor=context.visitor.actor
         )
     except NotFound:
-        st.warning(_("There is no such campaign."), icon=":material/search_off:")
+        st.warning(_("Campaign not found."), icon=":material/search_off:")
         return
     name = naming(context, [found.requested_by, found.decided_by])
     st.header(plain(found.terms.name))
     lines = {
         _("Status"): campaign_labels.state(found.state),
         **campaign_labels.facts(context, found.terms),
-        _("Given so far"): _("{amounts} in {count} redemptions").format(
+        _("Credit granted"): _("{amounts} in {count} redemptions").format(
             amounts=" · ".join(formats.money(amount) for amount in found.granted),
             count=formats.number(found.redemptions),
         ),
@@ -135,11 +135,11 @@ def draw_one(context: PageContext, campaign_id: int) -> None:
 
 def _decisions(context: PageContext, found: CampaignView) -> None:
     if found.state == "requested" and found.requested_by == audit.actor_name(context.visitor.actor):
-        st.caption(_("You requested this. Another finance member approves or rejects it."))
+        st.caption(_("You requested this. Waiting for approval by another finance member."))
     elif found.state == "requested":
         with st.container(horizontal=True):
             approval_buttons.button(
-                _("Approve the campaign"),
+                _("Approve campaign"),
                 place=_PLACE,
                 action="approve",
                 item=found.campaign_id,
@@ -149,8 +149,8 @@ def _decisions(context: PageContext, found: CampaignView) -> None:
                 _("Reject campaign"), place=_PLACE, action="refuse", item=found.campaign_id
             )
     elif found.state == "approved":
-        with st.popover(_("End the campaign…")):
-            st.markdown(_("No code of it gives anything any more. What was redeemed stays."))
+        with st.popover(_("End campaign…")):
+            st.markdown(_("Its codes can no longer be redeemed. Credit already redeemed stays."))
             approval_buttons.button(
-                _("End it now"), place=_PLACE, action="end", item=found.campaign_id
+                _("End campaign"), place=_PLACE, action="end", item=found.campaign_id
             )

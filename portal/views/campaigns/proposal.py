@@ -39,24 +39,24 @@ _MAX_PARTS = 6
 _MAX_AMOUNT_LENGTH = 40
 _USUAL_DAYS = 30
 _MAX_COUNT = 10_000_000
-_TRIGGERS = {"code": N_("A code"), "first_top_up": N_("An account's first top-up")}
+_TRIGGERS = {"code": N_("Voucher code"), "first_top_up": N_("First top-up of an account")}
 _FLAGS = {
-    "is_for_new_accounts": N_("Only accounts that never had a top-up, voucher or usage"),
-    "is_for_named_accounts": N_("Only codes that were made for an account"),
-    "is_for_support": N_("Support may issue vouchers of it, one at a time"),
-    "blocks_suspects": N_("Refuse accounts that look like somebody's second one"),
+    "is_for_new_accounts": N_("New accounts only (no top-up, voucher or usage before)"),
+    "is_for_named_accounts": N_("Account-specific codes only"),
+    "is_for_support": N_("Support can issue vouchers of this campaign"),
+    "blocks_suspects": N_("Reject linked accounts"),
 }
 
 
 def draw(context: PageContext) -> None:
     """Draw the form; what is wrong with it is said, and nothing typed is lost."""
     st.header(_("Request a campaign"))
-    name = st.text_input(_("Name, for staff"), max_chars=MAX_NAME_LENGTH, key="c_name")
+    name = st.text_input(_("Name (internal)"), max_chars=MAX_NAME_LENGTH, key="c_name")
     description = st.text_input(
-        _("What the customer reads"), max_chars=MAX_DESCRIPTION_LENGTH, key="c_description"
+        _("Description for customers"), max_chars=MAX_DESCRIPTION_LENGTH, key="c_description"
     )
     trigger = checked.radio(
-        _("Earned by"),
+        _("How to redeem"),
         list(_TRIGGERS),
         format_func=lambda each: _(_TRIGGERS[each]),
         horizontal=True,
@@ -120,7 +120,7 @@ def _money(typed: str, currency: str) -> Money:
 def _amounts(currencies: Sequence[str], *, is_earned: bool) -> _Amounts:
     typed = _Amounts()
     count = st.number_input(
-        _("Parts, each with services of its own"), 1, _MAX_PARTS, 1, key="c_parts", width=280
+        _("Split credit by service"), 1, _MAX_PARTS, 1, key="c_parts", width=280
     )
     names = ledger_labels.service_names()
     typed.parts = {currency: [] for currency in currencies}
@@ -140,10 +140,10 @@ def _amounts(currencies: Sequence[str], *, is_earned: bool) -> _Amounts:
                     typed.parts[currency].append(_text(label, f"c_part_{part}_{currency}"))
     for currency in currencies:
         with st.grid(columns=2, min_column_width=200):
-            label = _("Budget in {currency}, for all of it").format(currency=currency)
+            label = _("Total budget in {currency}").format(currency=currency)
             typed.budgets[currency] = _text(label, f"c_budget_{currency}")
             if is_earned:
-                label = _("Least top-up in {currency}").format(currency=currency)
+                label = _("Minimum top-up in {currency}").format(currency=currency)
                 typed.least[currency] = _text(label, f"c_least_{currency}")
     return typed
 
@@ -159,7 +159,7 @@ def _numbers(context: PageContext, *, is_earned: bool) -> dict[str, Any]:
         first = checked.date_input(_("First day"), today, key="c_first")
         last = checked.date_input(_("Last day"), today + timedelta(days=_USUAL_DAYS), key="c_last")
         lasting = st.number_input(
-            _("Days that the credit lasts"), 1, 3660, _USUAL_DAYS, key="c_validity"
+            _("Credit validity in days"), 1, 3660, _USUAL_DAYS, key="c_validity"
         )
     found: dict[str, Any] = {
         "redeem_from": datetime.combine(first, time(), context.zone),
@@ -170,13 +170,13 @@ def _numbers(context: PageContext, *, is_earned: bool) -> dict[str, Any]:
         return found
     with st.grid(columns=3, min_column_width=180):
         found["code_budget"] = int(
-            st.number_input(_("Codes at most"), 1, _MAX_COUNT, 1_000, key="c_codes")
+            st.number_input(_("Maximum codes"), 1, _MAX_COUNT, 1_000, key="c_codes")
         )
         found["uses_per_code"] = int(
-            st.number_input(_("Uses of a code"), 1, 1_000_000, 1, key="c_uses")
+            st.number_input(_("Redemptions per code"), 1, 1_000_000, 1, key="c_uses")
         )
         found["uses_per_account"] = int(
-            st.number_input(_("Uses of an account"), 1, 1_000_000, 1, key="c_account_uses")
+            st.number_input(_("Redemptions per account"), 1, 1_000_000, 1, key="c_account_uses")
         )
     return found
 
@@ -192,7 +192,7 @@ def _audience(sites: dict[str, str]) -> dict[str, Any]:
             key="c_sites",
         )
         countries = checked.multiselect(
-            _("Countries of billing"),
+            _("Billing countries"),
             country_codes(),
             format_func=country,
             placeholder=_("All countries"),
@@ -220,4 +220,4 @@ def _propose(context: PageContext, terms: CampaignTerms) -> None:
         del st.session_state[key]
     st.session_state.pop(_ONCE, None)
     st.session_state[_DONE] += 1
-    flash.leave(OUTCOME, _("Requested. Another finance member approves or rejects it."))
+    flash.leave(OUTCOME, _("Requested. Waiting for approval by another finance member."))

@@ -58,7 +58,7 @@ def draw_own_outcome() -> None:
 
 def draw_invite(context: PageContext, account_id: int) -> None:
     """Draw the form that invites an address."""
-    st.subheader(_("Invite somebody"))
+    st.subheader(_("Invite a member"))
     key = partial(forms.key, _INVITING)
     with st.form(key(f"invite-{account_id}")):
         email = st.text_input(
@@ -125,7 +125,7 @@ def draw_change(context: PageContext, account_id: int, members: Sequence[Member]
                 idempotency_key=key,
             )
 
-        message = _("{name} has the role {role} now.")
+        message = _("Role of {name} changed to {role}.")
         message = message.format(name=member.display_name, role=role_name(role))
         done_place = _place_of(context, member)
         _act(change, message, place=_CHANGING, done_place=done_place)
@@ -149,7 +149,7 @@ def draw_pending(context: PageContext, account_id: int, invitations: Sequence[In
         _("Invitation"), list(emails), format_func=lambda each: emails.get(each, ""), key=chosen
     )
     email = emails[invitation_id]
-    about = _("The link that {email} was sent stops working. You can invite them again.")
+    about = _("The link sent to {email} stops working. You can invite them again.")
     with st.container(horizontal=True):
         is_again = _manage_button(_("Send again"), key="resend", icon=":material/send:")
         with confirmation.popover(
@@ -171,9 +171,7 @@ def draw_pending(context: PageContext, account_id: int, invitations: Sequence[In
                 locale=current_language(),
             )
 
-        message = _(
-            "A new link is on its way to {email}. The previous link does not work any more."
-        )
+        message = _("New invitation link sent to {email}. The previous link no longer works.")
         with st.spinner(_("Sending…")):
             _act(resend, message.format(email=email), place=_PENDING)
     if is_withdrawn:
@@ -187,7 +185,7 @@ def draw_pending(context: PageContext, account_id: int, invitations: Sequence[In
                 idempotency_key=key,
             )
 
-        message = _("The invitation of {email} is withdrawn. Its link does not work any more.")
+        message = _("Invitation of {email} withdrawn. Its link no longer works.")
         _act(withdraw, message.format(email=email), place=_PENDING)
     flash.show(_PENDING)
 
@@ -248,10 +246,12 @@ def _confirm_removal(context: PageContext, account_id: int, member: Member) -> N
                 idempotency_key=key,
             )
 
-        text = _("{name} ({email}) loses this account at once. You can invite them again.")
+        text = _(
+            "{name} ({email}) loses access to this account immediately. You can invite them again."
+        )
         st.write(text.format(name=name, email=plain(member.email)))
         if st.button(_("Remove {name}").format(name=name), type="primary", key="remove_for_good"):
-            message = _("{name} is removed.").format(name=member.display_name)
+            message = _("{name} removed.").format(name=member.display_name)
             done_place = _place_of(context, member)
             _act(remove, message, place=_CHANGING, done_place=done_place)
 
@@ -271,9 +271,9 @@ def _confirm_leaving(context: PageContext, account: AccountSummary) -> None:
             # The account may be in the address: it is somebody else's from now on.
             page_context.look_away()
 
-        text = _("You lose {account} at once. An owner can invite you again.")
+        text = _("You lose access to {account} immediately. An owner can invite you again.")
         st.write(text.format(account=plain(account.name)))
-        if st.button(_("Leave"), type="primary", key="leave_for_good"):
+        if st.button(_("Leave account"), type="primary", key="leave_for_good"):
             message = _("You have left {account}.").format(account=account.name)
             _act(leave, message, place=_LEAVING, done_place=_OWN)
 

@@ -39,13 +39,13 @@ def draw_members(context: PageContext, members: Sequence[Member]) -> None:
 
 def draw_invitations(context: PageContext, invitations: Sequence[Invitation]) -> None:
     """Draw who is invited, and until when the link works."""
-    names = (_("Email"), _("Role"), _("Sent"), _("Works until"))
+    names = (_("Email"), _("Role"), _("Sent"), _("Expires"))
     rows = [
         (
             invitation.email,
             role_name(invitation.role),
             context.date(invitation.sent_at),
-            _("Expired: send it again")
+            _("Expired. Send it again.")
             if invitation.is_expired
             else context.date_time(invitation.expires_at),
         )

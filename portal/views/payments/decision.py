@@ -39,29 +39,32 @@ _PLACE = "reviews"
 _MAX_LENGTH = 200
 _LATE = frozenset({"case_is_closed", "requested_by_another", "not_requested"})
 _WHY = {
-    "wrong_amount": N_("The amount received is not the amount requested."),
-    "money_of_another": N_("The gateway names money that another payment was credited for."),
-    "gateway_review": N_("The gateway took the money and doubts it, such as for suspected fraud."),
-    "money_after_refusal": N_("Money came after this payment was rejected."),
-    "second_money": N_("More money came for this payment. It bought nothing."),
-    "return_failed": N_("Rejected money had gone back, and its refund failed."),
+    "wrong_amount": N_("The amount received differs from the amount requested."),
+    "money_of_another": N_("The gateway transaction was already credited to another payment."),
+    "gateway_review": N_(
+        "The gateway flagged this payment for review, such as for suspected fraud."
+    ),
+    "money_after_refusal": N_("Money was received after this payment was rejected."),
+    "second_money": N_("Additional money was received for this payment. It was not credited."),
+    "return_failed": N_("The return of the rejected amount failed."),
     **discrepancies.WHY,
 }
 _OBSTACLES = {
-    "second_money_goes_back": N_("Money beside the first is not credited: reject it."),
-    "money_is_of_another": N_("It was credited to another payment. Here it can only be rejected."),
-    "ask_gateway_first": N_(
-        "The gateway has not said what came. Ask the gateway first; without its word nothing is"
-        " credited."
+    "second_money_goes_back": N_("Additional money cannot be credited. Reject it."),
+    "money_is_of_another": N_("The money was credited to another payment. Reject it here."),
+    "ask_gateway_first": N_("The amount received is unknown. Select Refresh from gateway first."),
+    "money_in_other_currency": N_(
+        "The money was received in a currency without an exchange rate. Reject it."
     ),
-    "money_in_other_currency": N_("It came in another currency, without a price: reject it."),
-    "money_went_back": N_("The gateway says that money went back. Look into it, then reject it."),
-    "money_buys_nothing": N_("What came is too little to credit."),
+    "money_went_back": N_(
+        "The gateway reports that money was returned. Investigate, then reject the payment."
+    ),
+    "money_buys_nothing": N_("The amount received is too small to credit. Reject it."),
 }
 _GATEWAY_REASONS = {
-    "refunded_at_gateway": N_("It was refunded at the gateway."),
-    "not_received": N_("The gateway says that it never came."),
-    "return_failed": N_("The gateway says that its refund failed."),
+    "refunded_at_gateway": N_("The payment was refunded at the gateway."),
+    "not_received": N_("The gateway reports that the money was not received."),
+    "return_failed": N_("The gateway reports that the refund failed."),
 }
 """Why it was decided, where the gateway decided it."""
 
@@ -71,9 +74,9 @@ _OUTCOMES = {
     "reviewed": N_("Reviewed"),
 }
 _RETURNS = {
-    "due": N_("must be given back by hand"),
-    "returned": N_("was given back"),
-    "not_received": N_("never came, as the gateway says now"),
+    "due": N_("to be returned manually"),
+    "returned": N_("returned"),
+    "not_received": N_("not received, according to the gateway"),
 }
 
 
@@ -85,7 +88,7 @@ def decide_pressed(context: PageContext, payment: PaymentView, done: Callable[..
     try:
         message = _decide(context, payment, pressed)
     except NotAuthorised:
-        done(_("Another finance member decides this."), is_good=False)
+        done(_("Waiting for approval by another finance member."), is_good=False)
     except BillingError as error:
         done(_refusal_of(context, pressed, error), is_good=False)
     else:
@@ -98,25 +101,25 @@ def _decide(context: PageContext, payment: PaymentView, pressed: Pressed) -> str
         database.transaction(
             record_return, review_id=pressed.item, reference=pressed.text, actor=actor
         )
-        return _("Recorded. Nothing is owed any more.")
+        return _("Return recorded. Nothing is left to return.")
     services: dict[str, tuple[Callable[..., None], str]] = {
-        "accept": (approve_payment, _("Approved. The credit was granted.")),
+        "accept": (approve_payment, _("Payment approved. Credit granted.")),
         "propose": (
             request_acceptance,
-            _("Requested. Another finance member approves or rejects it."),
+            _("Requested. Waiting for approval by another finance member."),
         ),
-        "refuse": (reject_payment, _("Rejected. Nothing was credited.")),
+        "refuse": (reject_payment, _("Payment rejected. Nothing was credited.")),
         "review": (
             review_discrepancy,
-            _("Recorded as reviewed. It no longer waits for a decision."),
+            _("Marked as reviewed."),
         ),
         "dispute_lost": (
             partial(review_discrepancy, is_lost=True),
-            _("Recorded. The dispute was lost, and its credit clawed back."),
+            _("Dispute recorded as lost. Credit clawed back."),
         ),
         "dispute_won": (
             partial(review_discrepancy, is_lost=False),
-            _("Recorded. The dispute was won."),
+            _("Dispute recorded as won."),
         ),
     }
     service, message = services[pressed.action]
@@ -173,7 +176,7 @@ def _waiting(context: PageContext, payment: PaymentView, review: OpenReview) -> 
     case = review.case
     st.subheader(_("This payment needs a decision"))
     st.markdown(plain(_(_WHY[case.reason])))
-    unknown = _("The gateway did not say")
+    unknown = _("Not reported by the gateway")
     lines = {
         _("Amount requested"): formats.money(payment.pay),
         _("Amount received"): unknown if case.amount is None else formats.money(case.amount),
@@ -183,16 +186,16 @@ def _waiting(context: PageContext, payment: PaymentView, review: OpenReview) -> 
     if review.credit is not None:
         lines[_("Credit, if approved")] = formats.money(review.credit)
     if case.code:
-        lines[_("The gateway's code")] = case.code
+        lines[_("Gateway code")] = case.code
     if review.requested_by is not None:
         name = naming(context, [review.requested_by])
         lines[_("Approval requested by")] = name(review.requested_by)
-        lines[_("Reason of the request")] = review.request_reason or ""
+        lines[_("Reason for the request")] = review.request_reason or ""
     st.html(top_up_labels.definition_list(lines))
     if not allows(context.visitor.actor, "decide_payment", payment.account_id):
-        st.caption(_("Finance decides. Asking the gateway may settle it too."))
+        st.caption(_("Waiting for a finance member. Refresh from gateway may also settle it."))
     elif review.requested_by == audit.actor_name(context.visitor.actor):
-        st.caption(_("You requested approval. Another finance member approves or rejects it."))
+        st.caption(_("You requested approval. Waiting for approval by another finance member."))
     else:
         _buttons(review)
 
@@ -202,9 +205,7 @@ def _buttons(review: OpenReview) -> None:
     if review.obstacle is not None:
         st.caption(_(_OBSTACLES[review.obstacle]))
     elif not is_proposed:
-        st.caption(
-            _("Approval takes two people: you request it, and another finance member approves it.")
-        )
+        st.caption(_("Approval needs two finance members: one requests it, another approves it."))
     with st.container(horizontal=True):
         if review.obstacle is None:
             with st.popover(_("Approve…") if is_proposed else _("Request approval…")):
@@ -216,10 +217,10 @@ def _buttons(review: OpenReview) -> None:
 def _acceptance(review: OpenReview) -> None:
     if review.requested_by is not None:
         action, title = "accept", _("Approve payment")
-        text = _("{amount} is credited at once. Only a refund takes it back.")
+        text = _("{amount} is credited immediately. Only a refund can reverse it.")
     else:
-        action, title = "propose", _("Request approval of payment")
-        text = _("Another finance member approves it. Then {amount} is credited.")
+        action, title = "propose", _("Request approval")
+        text = _("{amount} is credited once another finance member approves.")
     amount = "" if review.credit is None else formats.money(review.credit)
     key = f"accept-{review.case.id}"
     _confirmation(key, text.format(amount=amount), title, _("Reason"), (action, review.case.id))
@@ -228,7 +229,7 @@ def _acceptance(review: OpenReview) -> None:
 def _refusal(review: OpenReview) -> None:
     text = _("Nothing is credited, and this cannot be undone.")
     if review.case.has_money:
-        text += " " + _("What came must then be given back by hand, at the gateway.")
+        text += " " + _("The amount received must then be returned manually at the gateway.")
     title, key = _("Reject payment"), f"refuse-{review.case.id}"
     _confirmation(key, text, title, _("Reason"), ("refuse", review.case.id))
 
@@ -247,25 +248,25 @@ def _confirmation(key: str, text: str, title: str, label: str, pressed: tuple[st
 def _decided(context: PageContext, payment: PaymentView, decision: Decision) -> None:
     st.subheader(_(_OUTCOMES[decision.state]))
     name = naming(context, [decision.requested_by, decision.decided_by])
-    lines = {_("Why it was looked at"): _(_WHY[decision.reason])}
+    lines = {_("Reason for review"): _(_WHY[decision.reason])}
     if decision.requested_by is not None:
         lines[_("Approval requested by")] = name(decision.requested_by)
-        lines[_("Reason of the request")] = decision.request_reason or ""
+        lines[_("Reason for the request")] = decision.request_reason or ""
     if decision.decided_at is not None:
         lines[_("Decided")] = context.date_time(decision.decided_at)
     lines[_("Decided by")] = name(decision.decided_by)
     reason = decision.decision_reason or ""
     lines[_("Reason")] = _(_GATEWAY_REASONS[reason]) if reason in _GATEWAY_REASONS else reason
     if decision.state == "reviewed" and decision.received is not None:
-        lines[_("Amount stated by the gateway")] = formats.money(decision.received)
+        lines[_("Amount reported by the gateway")] = formats.money(decision.received)
     if decision.return_state is not None:
-        amount = _("An amount that the gateway did not say")
+        amount = _("Amount not reported by the gateway")
         if decision.received is not None:
             amount = formats.money(decision.received)
-        lines[_("Money")] = f"{amount} {_(_RETURNS[decision.return_state])}"
+        lines[_("Return")] = f"{amount} {_(_RETURNS[decision.return_state])}"
         lines[_("Gateway transaction ID")] = decision.gateway_payment_id or _("none yet")
     if decision.return_reference:
-        lines[_("Reference of the return")] = decision.return_reference
+        lines[_("Return reference")] = decision.return_reference
     st.html(top_up_labels.definition_list(lines))
     if decision.return_state == "due":
         _owed(context, payment, decision)
@@ -273,13 +274,16 @@ def _decided(context: PageContext, payment: PaymentView, decision: Decision) -> 
 
 def _owed(context: PageContext, payment: PaymentView, decision: Decision) -> None:
     st.warning(
-        _("Give this money back at the gateway. Where the gateway tells us, this ends by itself."),
+        _(
+            "Return this amount at the gateway. This case closes automatically once the gateway"
+            " reports the return."
+        ),
         icon=":material/undo:",
     )
     if not allows(context.visitor.actor, "record_return", payment.account_id):
         return
-    with st.popover(_("It was given back…")):
-        text = _("Record it once the money has left.")
-        label = _("The gateway's or the bank's number of it")
+    with st.popover(_("Record return…")):
+        text = _("Record the return once the money has been sent.")
+        label = _("Gateway or bank reference")
         key = f"return-{decision.review_id}"
-        _confirmation(key, text, _("Record it"), label, ("return", decision.review_id))
+        _confirmation(key, text, _("Record return"), label, ("return", decision.review_id))

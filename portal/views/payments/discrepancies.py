@@ -24,27 +24,27 @@ if TYPE_CHECKING:
 
 WHY = {
     "refund_in_other_currency": N_(
-        "The gateway refunded in another currency than was paid. No credit was clawed back for it."
+        "The gateway refunded in a different currency than was paid. No credit was clawed"
+        " back for this refund."
     ),
     "refund_amount_changed": N_(
-        "The gateway states another amount of a refund than before. The books keep the first one."
+        "The gateway changed the amount of a refund. The ledger keeps the first amount."
     ),
     "amount_changed": N_(
-        "The gateway states another amount of this payment than was credited. The credit stays."
+        "The gateway reports a different amount for this payment than was credited. The"
+        " credit stays."
     ),
     "refund_of_another_payment": N_(
-        "The gateway reported this refund for another payment before, and it is booked there. No"
-        " credit of this payment was clawed back for it."
+        "The gateway had reported this refund for another payment, where it is posted. No"
+        " credit of this payment was clawed back."
     ),
     "dispute_of_another_payment": N_(
-        "The gateway reported this dispute for another payment before, and it is booked there. This"
-        " payment's account is not frozen for it."
+        "The gateway had reported this dispute for another payment, where it is posted. This"
+        " payment's account is not frozen."
     ),
-    "dispute_outcome_unknown": N_(
-        "The gateway closed this dispute with an outcome code that is not known."
-    ),
+    "dispute_outcome_unknown": N_("The gateway closed this dispute with an unknown outcome code."),
 }
-_AMOUNT_DIFFERS = N_("The gateway states another amount")
+_AMOUNT_DIFFERS = N_("Amount differs at the gateway")
 _TITLES = {
     "refund_of_another_payment": N_("Refund reported for two payments"),
     "dispute_of_another_payment": N_("Dispute reported for two payments"),
@@ -59,28 +59,30 @@ def draw(
     st.subheader(_(_TITLES.get(case.reason, _AMOUNT_DIFFERS)))
     st.markdown(plain(_(WHY[case.reason])))
     lines = {
-        _("Amount stated by the gateway"): _amount(case.amount),
+        _("Amount reported by the gateway"): _amount(case.amount),
         _("Since"): context.date_time(case.since),
     }
     if case.reason != "dispute_outcome_unknown":
-        lines = {_("Amount booked"): _amount(case.expected), **lines}
+        lines = {_("Amount posted"): _amount(case.expected), **lines}
     names = {
         _("Gateway transaction ID"): case.gateway_payment_id,
         _("Gateway refund ID"): case.gateway_refund_id,
         _("Gateway dispute ID"): case.gateway_dispute_id,
-        _("Booked on the payment"): case.other_payment,
-        _("The gateway's code"): case.code,
+        _("Posted to payment"): case.other_payment,
+        _("Gateway code"): case.code,
     }
     lines |= {name: value for name, value in names.items() if value}
     st.html(top_up_labels.definition_list(lines))
     if not allows(context.visitor.actor, "decide_payment", payment.account_id):
-        st.caption(_("Finance compares it with the gateway, and records what was found."))
+        st.caption(_("Waiting for a finance member to compare it with the gateway."))
         return
     title, text, buttons = _form_of_dispute() if ends_dispute else _form_of_review()
     with st.popover(title), st.form(f"form-review-{case.id}", border=False):
         st.markdown(text)
         field = f"line-review-{case.id}"
-        st.text_input(_("Reason (what was found and done)"), max_chars=MAX_REASON_LENGTH, key=field)
+        st.text_input(
+            _("Reason (finding and action taken)"), max_chars=MAX_REASON_LENGTH, key=field
+        )
         with st.container(horizontal=True):
             for action, label in buttons.items():
                 approval_buttons.submit_button(
@@ -90,18 +92,20 @@ def draw(
 
 def _form_of_review() -> tuple[str, str, dict[str, str]]:
     """Return the title and text of the form, and its buttons by what they do."""
-    text = _("Compare it with the gateway, and put right there or here what is wrong.")
+    text = _("Compare the payment with the gateway, and correct any error on either side.")
     return _("Mark as reviewed…"), text, {"review": _("Mark as reviewed")}
 
 
 def _form_of_dispute() -> tuple[str, str, dict[str, str]]:
     """Return the same of the form that ends a dispute."""
-    text = _("Look up at the gateway how the dispute ended. The account is frozen until then.")
+    text = _(
+        "Check the outcome of the dispute at the gateway. The account stays frozen until then."
+    )
     buttons = {
-        "dispute_won": _("We kept the money"),
-        "dispute_lost": _("The customer got the money"),
+        "dispute_won": _("Record as won"),
+        "dispute_lost": _("Record as lost"),
     }
-    return _("End the dispute…"), text, buttons
+    return _("Close dispute…"), text, buttons
 
 
 def draw_all(context: PageContext) -> None:
@@ -110,13 +114,15 @@ def draw_all(context: PageContext) -> None:
     if not found:
         return
     count = formats.number(len(found))
-    st.subheader(_("Differences from the gateway ({count})").format(count=count))
+    st.subheader(_("Discrepancies with the gateway ({count})").format(count=count))
     table = pa.table(
         {
             _("Since"): [context.date_time(each.discrepancy.since) for each in found],
             _("Account"): [f"{each.account_name} · {each.account_id}" for each in found],
-            _("Amount booked"): [_amount(each.discrepancy.expected) for each in found],
-            _("Amount stated by the gateway"): [_amount(each.discrepancy.amount) for each in found],
+            _("Amount posted"): [_amount(each.discrepancy.expected) for each in found],
+            _("Amount reported by the gateway"): [
+                _amount(each.discrepancy.amount) for each in found
+            ],
             _("Reason"): [_(WHY[each.discrepancy.reason]) for each in found],
             _("Payment"): [f"/payments?ref={each.payment_reference}" for each in found],
         }
@@ -128,8 +134,8 @@ def draw_all(context: PageContext) -> None:
         height="content",
         key="discrepancies",
         column_config={
-            _("Amount booked"): right,
-            _("Amount stated by the gateway"): right,
+            _("Amount posted"): right,
+            _("Amount reported by the gateway"): right,
             _("Payment"): st.column_config.LinkColumn(display_text=_("Open payment")),
         },
     )

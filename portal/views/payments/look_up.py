@@ -30,7 +30,7 @@ def draw(context: PageContext) -> None:
     """Draw the search and what it found; a ticked row goes to the address."""
     query_params.set_widget("payments_sought", query_params.get("q")[:_MAX_LENGTH])
     search_text = st.text_input(
-        _("Reference, the gateway's number, or an account's number"),
+        _("Payment reference, gateway transaction ID or account number"),
         max_chars=_MAX_LENGTH,
         key="payments_sought",
         on_change=lambda: query_params.put("q", st.session_state["payments_sought"]),
@@ -50,14 +50,14 @@ def draw(context: PageContext) -> None:
         only_waiting=only_waiting,
     )
     if not found and only_waiting:
-        st.info(_("No payment needs a decision."), icon=":material/task_alt:")
+        st.info(_("No payments need a decision."), icon=":material/task_alt:")
         return
     if not found and not search_text:
-        st.info(_("No payments yet. They show here as customers make them."))
+        st.info(_("No payments yet."))
         return
     if not found:
         st.info(
-            _("No payment has this name. The reference stands on the customer's page and receipt."),
+            _("No payment found. Search by the payment reference on the customer's receipt."),
             icon=":material/search_off:",
         )
         return
@@ -67,7 +67,7 @@ def draw(context: PageContext) -> None:
             _("Account"): [str(row.account_id) for row in found],
             _("Amount"): [formats.money(row.pay) for row in found],
             _("Status"): [top_up_labels.status(row.status) for row in found],
-            _("Detail"): [top_up_labels.state(row) for row in found],
+            _("Details"): [top_up_labels.state(row) for row in found],
             _("Method"): [gateway_labels.title(row.gateway) for row in found],
             _("Reference"): [row.reference for row in found],
         }
@@ -82,7 +82,7 @@ def draw(context: PageContext) -> None:
         key=widget,
         column_config={_("Amount"): st.column_config.TextColumn(alignment="right")},
     )
-    st.caption(_("Tick a row to see everything that happened to the payment."))
+    st.caption(_("Select a row for details."))
 
 
 def _filter(context: PageContext, others: int) -> bool:
@@ -90,7 +90,7 @@ def _filter(context: PageContext, others: int) -> bool:
     count = database.read_snapshot(count_waiting, actor=context.visitor.actor) + others
     query_params.set_widget("payments_waiting", query_params.get("waiting") == "yes")
     return st.toggle(
-        _("Only what needs a decision ({count})").format(count=formats.number(count)),
+        _("Needs a decision ({count})").format(count=formats.number(count)),
         key="payments_waiting",
         on_change=_remember_filter,
     )

@@ -55,11 +55,11 @@ def _decide(context: PageContext, pressed: Pressed) -> str:
         database.transaction(
             payments.record_payout, refund_id=pressed.item, reference=pressed.text, actor=actor
         )
-        return _("The payout is recorded. The refund is done.")
+        return _("Payout recorded. Refund paid.")
     database.transaction(
         payments.cancel_refund, refund_id=pressed.item, reason=pressed.text, actor=actor
     )
-    return _("The refund is cancelled. Its credit was granted again.")
+    return _("Refund cancelled. Credit restored.")
 
 
 def draw(context: PageContext, payment: PaymentView) -> None:
@@ -75,9 +75,12 @@ def draw(context: PageContext, payment: PaymentView) -> None:
 
 def _one(context: PageContext, payout: PayoutView, name: Callable[[str | None], str]) -> None:
     is_transfer = payout.gateway == BANK
-    st.subheader(_("Refund waiting for payout") if is_transfer else _("Refund without an answer"))
+    st.subheader(_("Refund waiting for payout") if is_transfer else _("Refund without a response"))
     if not is_transfer:
-        text = _("{gateway} never said whether it paid this. Look it up there, then decide.")
+        text = _(
+            "{gateway} has not reported whether it paid this refund. Check it at the gateway,"
+            " then decide."
+        )
         st.markdown(plain(text.format(gateway=gateway_labels.title(payout.gateway))))
     lines = {
         _("Amount"): formats.money(payout.amount),
@@ -87,11 +90,11 @@ def _one(context: PageContext, payout: PayoutView, name: Callable[[str | None], 
     }
     st.html(top_up_labels.definition_list(lines))
     if not allows(context.visitor.actor, "record_payout", payout.account_id):
-        st.caption(_("Finance pays it from the bank account, and records the payout here."))
+        st.caption(_("Waiting for a finance member to pay it and record the payout."))
         return
     with st.container(horizontal=True):
         with st.popover(_("Record payout…")):
-            st.markdown(_("Record it once the money has been sent."))
+            st.markdown(_("Record the payout once the money has been sent."))
             field = f"payout-reference-{payout.refund_id}"
             st.text_input(
                 _("Bank reference") if is_transfer else _("Gateway transaction ID"),
@@ -107,7 +110,7 @@ def _one(context: PageContext, payout: PayoutView, name: Callable[[str | None], 
                 is_primary=True,
             )
         with st.popover(_("Cancel refund…")):
-            st.markdown(_("No money was sent, and the credit is granted again."))
+            st.markdown(_("Use this if no money was sent. The credit is restored."))
             field = f"cancel-reason-{payout.refund_id}"
             st.text_input(_("Reason"), max_chars=MAX_REASON_LENGTH, key=field)
             approval_buttons.button(
@@ -148,5 +151,7 @@ def draw_all(context: PageContext) -> None:
         },
     )
     st.caption(
-        plain(_("Pay each, or look it up at its gateway, then record the payout on its payment."))
+        plain(
+            _("Pay each refund, or check it at the gateway. Then record the payout on its payment.")
+        )
     )

@@ -145,7 +145,7 @@ def _form(context: PageContext, found: PaymentTimeline, left: Money) -> None:
     key = f"{_key_start(payment)}{left.micros}-{len(waiting)}"
     st.session_state[_FORM] = (key, shown)
     for request in waiting:
-        text = _("A refund of {amount} waits for approval until {when}.")
+        text = _("A refund of {amount} is waiting for approval until {when}.")
         message = text.format(
             amount=formats.money(request.amount), when=context.date_time(request.expires_at)
         )
@@ -237,8 +237,8 @@ def _what_changed(context: PageContext, found: PaymentTimeline, shown: _Shown) -
         for each in made
     ]
     text = _(
-        "Nothing was refunded now: the payment has changed since the form was shown. {changes}."
-        " Left to refund: {left}. Check the amount, and refund it again if it is still right."
+        "Nothing was refunded: the payment has changed. {changes}. Left to refund: {left}."
+        " Check the amount, and if the refund is still needed, try again."
     )
     left = formats.money(found.payment.refundable)
     return text.format(changes=". ".join(changes), left=left)
@@ -301,8 +301,8 @@ def _refund(
             return sent
         return f"{sent} {support_labels.allowance_left(became.allowance)}"
     text = _(
-        "A refund of {amount} waits for approval. {why} Another finance member decides under"
-        " Approvals before {when}; until then nothing changes."
+        "A refund of {amount} is waiting for approval. {why} Another finance member decides"
+        " under Approvals before {when}. Until then nothing changes."
     )
     return text.format(
         amount=formats.money(became.amount),

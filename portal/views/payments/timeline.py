@@ -40,7 +40,7 @@ def draw(context: PageContext, reference: str) -> None:
     decision.decide_pressed(context, found.payment, _done)
     refunding.refund_pressed(context, found, _done)
     _remember_look(context, found.payment)
-    if st.button(_("Back to the payments"), icon=":material/arrow_back:"):
+    if st.button(_("Back to payments"), icon=":material/arrow_back:"):
         query_params.remove("ref")
         st.rerun()
     _tell()
@@ -60,15 +60,15 @@ def _exceptions(context: PageContext, payment: PaymentView) -> None:
     )
     if found.money_without_credit.micros:
         text = _(
-            "Money without credit: {amount}. Its credit was reversed and the money is still here:"
-            " refund it to the customer."
+            "Money without credit: {amount}. The credit was reversed, but the money was not"
+            " refunded. Refund it to the customer."
         )
         shown = text.format(amount=formats.money(found.money_without_credit))
         st.warning(plain(shown), icon=":material/balance:")
     if found.credit_without_money.micros:
         text = _(
-            "More went out than this payment had: {amount}. Compare its refunds and disputes with"
-            " the gateway's, and claim the difference there."
+            "Refunds and disputes exceed this payment by {amount}. Compare them with the"
+            " gateway, and claim the difference there."
         )
         shown = text.format(amount=formats.money(found.credit_without_money))
         st.warning(plain(shown), icon=":material/balance:")
@@ -102,7 +102,7 @@ def _facts(context: PageContext, payment: PaymentView) -> dict[str, str]:
         _("Account"): str(payment.account_id),
         _("Status"): f"{top_up_labels.status(payment.status)} · {top_up_labels.state(payment)}",
         _("Method"): gateway_labels.title(payment.gateway),
-        _("Credited transaction"): payment.gateway_payment_id or _("none yet"),
+        _("Gateway transaction ID"): payment.gateway_payment_id or _("none yet"),
         _("Amount"): formats.money(payment.pay),
         **top_up_labels.credit(payment),
         _("Refunded"): formats.money(payment.refunded),
@@ -123,13 +123,13 @@ def _actions(context: PageContext, found: PaymentTimeline) -> None:
     payment, role = found.payment, context.visitor.actor.staff_role
     with st.container(horizontal=True):
         gateway = gateway_of(payment.gateway)
-        if gateway is not None and st.button(_("Ask the gateway now"), icon=":material/sync:"):
+        if gateway is not None and st.button(_("Refresh from gateway"), icon=":material/sync:"):
             _ask(context, found)
         can_send = role in {StaffRole.SUPPORT, StaffRole.FINANCE}
         if (
             payment_documents.offers_receipt(payment)
             and can_send
-            and st.button(_("Send the receipt again"), icon=":material/send:")
+            and st.button(_("Send receipt again"), icon=":material/send:")
         ):
             _resend(context, payment)
         refunding.draw(context, found)
@@ -137,7 +137,7 @@ def _actions(context: PageContext, found: PaymentTimeline) -> None:
             payment_documents.draw_documents(context, payment)
         st.page_link(
             st.session_state["billing_page"],
-            label=_("Go to the account"),
+            label=_("Open account"),
             query_params={"account": str(payment.account_id)},
         )
 
@@ -152,7 +152,9 @@ def _ask(context: PageContext, found: PaymentTimeline) -> None:
     gateway = gateway_of(payment.gateway)
     if gateway is None:
         return
-    with st.spinner(_("Asking {gateway}…").format(gateway=gateway_labels.title(payment.gateway))):
+    with st.spinner(
+        _("Contacting {gateway}…").format(gateway=gateway_labels.title(payment.gateway))
+    ):
         payments.check_payment(
             database.sessions(context.visitor.actor),
             gateway=gateway,
@@ -164,9 +166,9 @@ def _ask(context: PageContext, found: PaymentTimeline) -> None:
     )
     is_news = (now.payment.state, now.steps) != (payment.state, found.steps)
     _done(
-        _("The gateway was asked. What it said stands below.")
+        _("Refreshed from the gateway. See the timeline below.")
         if is_news
-        else _("The gateway was asked, and says nothing new.")
+        else _("Refreshed from the gateway. No changes.")
     )
 
 
@@ -177,21 +179,21 @@ def _resend(context: PageContext, payment: PaymentView) -> None:
         reference=payment.reference,
         actor=context.visitor.actor,
     )
-    _done(_("The receipt is on its way to {email}.").format(email=recipient))
+    _done(_("Receipt sent to {email}.").format(email=recipient))
 
 
 # ── What happened ─────────────────────────────────────────────────────────────────────────────
 def _steps(context: PageContext, found: PaymentTimeline) -> None:
-    st.subheader(_("What happened"))
+    st.subheader(_("Timeline"))
     name = naming(context, {each.actor for each in found.steps})
     reasons = {each.refund_id: each.reason or "" for each in found.refunds}
     table = pa.table(
         {
-            _("When"): [context.date_time(each.happened_at) for each in found.steps],
-            _("What"): [payment_labels.taken(each) for each in found.steps],
+            _("Time"): [context.date_time(each.happened_at) for each in found.steps],
+            _("Event"): [payment_labels.taken(each) for each in found.steps],
             _("Amount"): [payment_labels.amount(each) for each in found.steps],
             _("Reason"): [payment_labels.reason(each, reasons) for each in found.steps],
-            _("By"): [name(each.actor) for each in found.steps],
+            _("User"): [name(each.actor) for each in found.steps],
         }
     )
     right = st.column_config.TextColumn(alignment="right")
@@ -199,16 +201,18 @@ def _steps(context: PageContext, found: PaymentTimeline) -> None:
 
 
 def _messages(context: PageContext, found: PaymentTimeline) -> None:
-    st.subheader(_("Messages of the gateway"))
+    st.subheader(_("Webhook events"))
     if not found.messages:
-        st.caption(_("None came. The clock asks the gateway, and so can you."))
+        st.caption(
+            _("No webhook events. The payment is also refreshed from the gateway automatically.")
+        )
         return
     table = pa.table(
         {
-            _("When"): [context.date_time(each.received_at) for each in found.messages],
-            _("About"): [each.event_type for each in found.messages],
+            _("Time"): [context.date_time(each.received_at) for each in found.messages],
+            _("Event"): [each.event_type for each in found.messages],
             _("Outcome"): [each.outcome for each in found.messages],
-            _("Number"): [each.event_id for each in found.messages],
+            _("Event ID"): [each.event_id for each in found.messages],
         }
     )
     st.dataframe(table, hide_index=True, height="content")

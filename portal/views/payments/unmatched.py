@@ -26,7 +26,7 @@ def draw(context: PageContext, found: Sequence[UnmatchedWebhook]) -> None:
     if not found:
         return
     count = formats.number(len(found))
-    st.subheader(_("Money received that matches no payment ({count})").format(count=count))
+    st.subheader(_("Unapplied receipts ({count})").format(count=count))
     table = pa.table(
         {
             _("Received"): [context.date_time(each.received_at) for each in found],
@@ -37,5 +37,10 @@ def draw(context: PageContext, found: Sequence[UnmatchedWebhook]) -> None:
     )
     st.dataframe(table, hide_index=True, height="content", key="unmatched_webhooks")
     st.caption(
-        plain(_("Look the event up at the gateway. Refund the money there if it is not ours."))
+        plain(
+            _(
+                "These receipts match no payment. Check each event at the gateway, and refund the"
+                " money there if it is not ours."
+            )
+        )
     )

@@ -55,10 +55,10 @@ _STATES = {
 }
 _FAULTS = {
     ("rate", "out_of_range"): N_("Enter the rate as a number above 0, such as 25400."),
-    ("rate", "too_many_decimals"): N_("A rate has at most ten decimals."),
-    ("margin_basis_points", "out_of_range"): N_("The margin is between 0 and 20 percent."),
-    ("margin_basis_points", "too_many_decimals"): N_("A margin has at most two decimals."),
-    ("source", "empty"): N_("Say where the rate comes from."),
+    ("rate", "too_many_decimals"): N_("Enter a rate with at most ten decimals."),
+    ("margin_basis_points", "out_of_range"): N_("The margin must be between 0 and 20 percent."),
+    ("margin_basis_points", "too_many_decimals"): N_("Enter a margin with at most two decimals."),
+    ("source", "empty"): N_("Enter the source of the rate."),
 }
 
 
@@ -81,7 +81,7 @@ def draw(context: PageContext) -> None:
         _in_force(context, rates)
         _table(context, rates, name)
     else:
-        st.info(_("No rate yet. Without one, nobody can pay dollars for dong or yen."))
+        st.info(_("No rates yet. Customers cannot pay in another currency. Request a rate."))
     if allows(context.visitor.actor, "request_rate"):
         _form(context)
 
@@ -114,7 +114,7 @@ def _waiting(
         elif distance is None or distance.is_far:
             st.caption(_who_approves(distance))
         if is_own:
-            st.caption(_("You requested this. Another person approves or rejects it."))
+            st.caption(_("You requested this. Waiting for approval by another person."))
         if is_own or not allows(context.visitor.actor, "decide_rate"):
             return
         with st.container(horizontal=True):
@@ -139,8 +139,9 @@ def _distance_of(context: PageContext, rate: Rate) -> Distance | None:
 def _superseded(context: PageContext, newer: Rate) -> str:
     """Say that a rate cannot be approved any more, and which one took its place."""
     text = _(
-        "Superseded: a newer rate is in force since {when}, {rate} with a margin of {percent} %,"
-        " approved by {name}. Reject this one, and request it again if it is still right."
+        "Superseded: a newer rate has been in force since {when}, {rate} with a margin of"
+        " {percent} %, approved by {name}. Reject this request. If the rate is still needed,"
+        " request it again."
     )
     return text.format(
         when=context.date_time(newer.decided_at or newer.requested_at),
@@ -152,10 +153,10 @@ def _superseded(context: PageContext, newer: Rate) -> str:
 
 def _who_approves(distance: Distance | None) -> str:
     if distance is None:
-        return _("An administrator approves the first rate of a pair.")
+        return _("The first rate of a pair needs approval by an administrator.")
     text = _(
-        "An administrator approves a rate that is more than {percent} % from the one in force,"
-        " alone or with its margin."
+        "A rate that differs by more than {percent} % from the rate in force, with or"
+        " without margin, needs approval by an administrator."
     )
     return text.format(percent=FAR_PERCENT)
 
@@ -163,9 +164,9 @@ def _who_approves(distance: Distance | None) -> str:
 def _compared(rate: Decimal, margin_basis_points: int, distance: Distance) -> str:
     """Name a rate and the one in force, both alone and with their margins, and how far they are."""
     text = _(
-        "Requested: {rate}, and {effective} with its margin of {margin} %. In force: {last}, and"
-        " {effective_last} with its margin of {margin_last} %. Distance: {percent} %, and"
-        " {effective_percent} % with the margins."
+        "Requested: {rate}, or {effective} with a margin of {margin} %. In force: {last}, or"
+        " {effective_last} with a margin of {margin_last} %. Difference: {percent} %, or"
+        " {effective_percent} % with margins."
     )
     return text.format(
         rate=formats.number(rate.normalize()),
@@ -182,11 +183,11 @@ def _compared(rate: Decimal, margin_basis_points: int, distance: Distance) -> st
 def _change(distance: Distance | None) -> str:
     """Return how far a rate is from the one in force."""
     if distance is None:
-        return _("The first rate of its pair")
+        return _("First rate of this pair")
     size = formats.number(abs(distance.percent))
     in_force = formats.number(distance.rate_in_force.normalize())
     if not distance.percent:
-        return _("As the rate in force, {rate}").format(rate=in_force)
+        return _("Same as the rate in force, {rate}").format(rate=in_force)
     text = (
         _("{percent} % above the rate in force, {rate}")
         if distance.percent > 0
@@ -201,7 +202,7 @@ def _price_change(distance: Distance | None) -> dict[str, str]:
         return {}
     size = formats.number(abs(distance.price_percent))
     text = _("{percent} % more") if distance.price_percent > 0 else _("{percent} % less")
-    return {_("Paid for the same credit"): text.format(percent=size)}
+    return {_("Price of the same credit"): text.format(percent=size)}
 
 
 def _decide(context: PageContext, rate_id: int, *, is_approved: bool) -> None:
@@ -212,7 +213,7 @@ def _decide(context: PageContext, rate_id: int, *, is_approved: bool) -> None:
     except BillingError as error:
         _say(_refusal(context, rate_id, error), is_good=False)
     else:
-        _say(_("The rate is in force.") if is_approved else _("The rate is rejected."))
+        _say(_("Rate approved. It is now in force.") if is_approved else _("Rate rejected."))
 
 
 def _refusal(context: PageContext, rate_id: int, error: BillingError) -> str:
@@ -225,7 +226,7 @@ def _refusal(context: PageContext, rate_id: int, error: BillingError) -> str:
     rate = next((each for each in found if each.id == rate_id), None)
     if isinstance(error, NotAuthorised) and rate is not None:
         if rate.requested_by == audit.actor_name(context.visitor.actor):
-            return _("You requested this. Another person approves or rejects it.")
+            return _("You requested this. Waiting for approval by another person.")
         distance = _distance_of(context, rate)
         text = _who_approves(distance)
     else:
@@ -239,8 +240,9 @@ def _refusal(context: PageContext, rate_id: int, error: BillingError) -> str:
 
 def _duties(currency: str) -> str:
     text = _(
-        "You recorded a bank transfer in {currency} that waits for approval. Until it is decided,"
-        " another finance member or an administrator requests and approves rates of {currency}."
+        "You recorded a bank transfer in {currency} that is waiting for approval. Until it"
+        " is decided, another finance member or an administrator must request and approve"
+        " rates for {currency}."
     )
     return text.format(currency=currency)
 
@@ -268,7 +270,10 @@ def _in_force(context: PageContext, rates: Sequence[Rate]) -> None:
         text = (
             _("{pair}: valid until {when}, after weekends and public holidays of both countries.")
             if end > datetime.now(UTC)
-            else _("{pair}: out of date since {when}. Request a rate, or nobody can pay with it.")
+            else _(
+                "{pair}: out of date since {when}. Customers cannot pay with this rate. Request"
+                " a new one."
+            )
         )
         shown = text.format(pair=f"{paid} → {credited}", when=context.date_time(end))
         st.caption(plain(shown))
@@ -316,17 +321,15 @@ def _form(context: PageContext) -> None:
         with st.container(horizontal=True):
             paid = checked.selectbox(_("Paid"), paid_options, key="rate_paid")
             credited = checked.selectbox(_("Credited"), credited_options, key="rate_credited")
-        rate = st.text_input(
-            _("Credited for one unit paid"), max_chars=_MAX_LENGTH, key="rate_value"
-        )
+        rate = st.text_input(_("Credit per unit paid"), max_chars=_MAX_LENGTH, key="rate_value")
         margin = st.text_input(_("Margin (%)"), "1.5", max_chars=_MAX_LENGTH, key="rate_margin")
         source = st.text_input(
-            _("Source, such as the bank's page"), max_chars=_MAX_SOURCE_LENGTH, key="rate_source"
+            _("Source, such as the bank's website"), max_chars=_MAX_SOURCE_LENGTH, key="rate_source"
         )
         reason = st.text_input(
             _(
-                "Reason (required more than {percent} % from the rate in force, alone or with the"
-                " margin)"
+                "Reason (required if the rate differs by more than {percent} % from the rate"
+                " in force, with or without margin)"
             ).format(percent=FAR_PERCENT),
             max_chars=MAX_REASON_LENGTH,
             key="rate_reason",
@@ -359,7 +362,7 @@ def _form(context: PageContext) -> None:
     except BillingError as error:
         st.error(top_up_labels.refusal(error), icon=_ERROR)
     else:
-        _say(_("Requested. Another person approves it."))
+        _say(_("Rate requested. Waiting for approval by another person."))
 
 
 def _ask_reason(context: PageContext, paid: str, credited: str, terms: tuple[Decimal, int]) -> str:
@@ -374,8 +377,8 @@ def _ask_reason(context: PageContext, paid: str, credited: str, terms: tuple[Dec
     )
     changes = [_change(distance), *(": ".join(each) for each in _price_change(distance).items())]
     text = _(
-        "{changes}. A rate that is more than {percent} % from the one in force, alone or with its"
-        " margin, needs a reason. Check it, and enter the reason if it is right."
+        "{changes}. A rate that differs by more than {percent} % from the rate in force,"
+        " with or without margin, needs a reason. Check the rate, and enter the reason."
     ).format(changes=". ".join(changes), percent=FAR_PERCENT)
     return text if distance is None else f"{text} {_compared(rate, margin_basis_points, distance)}"
 

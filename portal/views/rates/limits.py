@@ -29,14 +29,14 @@ _MAX_LENGTH = 200
 def draw(context: PageContext) -> None:
     """Draw the limits by currency, and the form that changes those of one."""
     if st.session_state.pop(_FLASH, False):
-        st.success(_("Saved. It counts for payments from now on."))
+        st.success(_("Top-up limits saved. They apply to new payments."))
     limits = database.read_snapshot(list_limits, actor=context.visitor.actor)
     table = pa.table(
         {
             _("Currency"): [each.currency for each in limits],
-            _("Least"): [formats.money(each.minimum) for each in limits],
-            _("Most"): [formats.money(each.maximum) for each in limits],
-            _("Offered"): [
+            _("Minimum"): [formats.money(each.minimum) for each in limits],
+            _("Maximum"): [formats.money(each.maximum) for each in limits],
+            _("Presets"): [
                 " · ".join(formats.money(amount) for amount in each.presets) for each in limits
             ],
         }
@@ -46,12 +46,12 @@ def draw(context: PageContext) -> None:
         table,
         hide_index=True,
         height="content",
-        column_config={_("Least"): right, _("Most"): right},
+        column_config={_("Minimum"): right, _("Maximum"): right},
     )
     if not allows(context.visitor.actor, "change_top_up_limits"):
         return
     by_currency = {each.currency: each for each in limits}
-    chosen = checked.selectbox(_("Change the limits of"), list(by_currency), key="limits_currency")
+    chosen = checked.selectbox(_("Change limits for"), list(by_currency), key="limits_currency")
     if chosen is not None:
         _form(context, by_currency[chosen])
 
@@ -59,10 +59,10 @@ def draw(context: PageContext) -> None:
 def _form(context: PageContext, limits: TopUpLimits) -> None:
     key = f"limits-{limits.currency}-{limits.version}"
     with st.form(key):
-        least = st.text_input(_("Least"), _plain(limits.minimum), key=f"{key}-least")
-        most = st.text_input(_("Most"), _plain(limits.maximum), key=f"{key}-most")
+        least = st.text_input(_("Minimum"), _plain(limits.minimum), key=f"{key}-least")
+        most = st.text_input(_("Maximum"), _plain(limits.maximum), key=f"{key}-most")
         offered = st.text_input(
-            _("Offered amounts, with spaces between"),
+            _("Preset amounts, separated by spaces"),
             " ".join(_plain(amount) for amount in limits.presets),
             max_chars=_MAX_LENGTH,
             key=f"{key}-offered",
@@ -102,9 +102,9 @@ def _money(text: str, currency: str) -> Money:
 
 def _fault(fault: InvalidInput) -> str:
     texts = {
-        "below_minimum": _("What is offered is at least the least."),
-        "above_maximum": _("What is offered, and the least, are at most the most."),
+        "below_minimum": _("Presets must lie between the minimum and the maximum."),
+        "above_maximum": _("The minimum and the presets must be at most the maximum."),
         "not_positive": _("Enter amounts above 0."),
-        "too_many": _("Offer fewer amounts."),
+        "too_many": _("Enter fewer presets."),
     }
     return texts.get(fault.reason) or top_up_labels.fault(fault)

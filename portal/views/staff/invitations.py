@@ -43,13 +43,13 @@ _MAX_EMAIL_LENGTH = 254
 _ROLES: tuple[StaffRole, ...] = tuple(StaffRole)
 _STATES = {
     InvitationState.OPEN: N_("The link works until {when}."),
-    InvitationState.EXPIRED: N_("Expired on {when}. Send it again, or withdraw it."),
+    InvitationState.EXPIRED: N_("Expired on {when}. Send the invitation again, or withdraw it."),
     InvitationState.INVITER_NOT_ADMIN: N_(
-        "The link does not work: {name} is no longer an administrator. Send it again in your name,"
-        " or withdraw it."
+        "The link no longer works: {name} is no longer an administrator. Send the invitation"
+        " again, or withdraw it."
     ),
     InvitationState.HAS_SIGN_IN: N_(
-        "This person has signed up meanwhile. Withdraw the invitation, and give them the role."
+        "This person has signed up. Withdraw the invitation, and assign the role below."
     ),
 }
 
@@ -78,7 +78,7 @@ def draw_open(context: PageContext) -> None:
     st.subheader(_("Open invitations"))
     if settings().shows_mailbox:
         link = f"[{_('the demo mailbox')}](/mailbox)"
-        st.write(_("No mail leaves this demo: it is in {mailbox}.").format(mailbox=link))
+        st.write(_("This demo sends no email. Read it in {mailbox}.").format(mailbox=link))
     name = naming(context, {each.invited_by for each in invitations})
     flash_item = flash.get_item(_PLACE)
     for each in invitations:  # the newest first
@@ -121,7 +121,7 @@ def _draw_one(
                 item=number,
                 field=sent_at,
             )
-        about = _("The link that {email} was sent stops working. You can invite them again.")
+        about = _("The link sent to {email} stops working. You can invite them again.")
         with confirmation.popover(
             _("Withdraw invitation…"),
             key=f"withdraw-{number}",
@@ -150,15 +150,15 @@ def _resend(context: PageContext, pressed: Pressed) -> str:
         locale=current_language(),
     )
     if not sent.is_mailed_now:
-        return _("{email} was sent a new link meanwhile, and no other mail was sent now.")
-    return _("A new link is on its way to {email}. The previous link does not work any more.")
+        return _("{email} was already sent a new link, so no email was sent.")
+    return _("New invitation link sent to {email}. The previous link no longer works.")
 
 
 def _withdraw(context: PageContext, pressed: Pressed) -> str:
     database.transaction(
         withdraw_staff_invitation, invitation_id=pressed.item, actor=context.visitor.actor
     )
-    return _("The invitation of {email} is withdrawn. Its link does not work any more.")
+    return _("Invitation of {email} withdrawn. Its link no longer works.")
 
 
 _ACTIONS = {"resend_invitation": _resend, "withdraw_invitation": _withdraw}
@@ -169,8 +169,9 @@ def draw_form(context: PageContext) -> None:
     st.subheader(_("Invite a colleague"))
     st.caption(
         _(
-            "They get a mail with a link, choose a password, and have the role. Finance and"
-            " Administrator take a second administrator then, or 24 hours where there is none."
+            "They get an email with a link to choose a password, and then have the role."
+            " Finance and Administrator also need approval by a second administrator, or 24"
+            " hours if there is none."
         )
     )
     key = partial(forms.key, INVITING)
@@ -180,7 +181,7 @@ def draw_form(context: PageContext) -> None:
                 _("Work email"), max_chars=_MAX_EMAIL_LENGTH, key=key("colleague_email")
             )
             role = checked.selectbox(
-                _("Role offered"),
+                _("Role"),
                 _ROLES,
                 format_func=staff_role_name,
                 key=key("colleague_role"),
@@ -212,8 +213,8 @@ def _invite(context: PageContext, email: str, role: StaffRole, reason: str) -> N
             _("{email} is invited with the role {role}. The link works until {when}.")
             if invitation.is_mailed_now
             else _(
-                "{email} was invited with the role {role} before, and no mail was sent now. The"
-                " link works until {when}. To mail a new one, press Send again above."
+                "{email} was already invited with the role {role}, so no email was sent. The"
+                " link works until {when}. To email a new link, select Send again above."
             )
         )
         forms.empty(INVITING)
@@ -233,6 +234,6 @@ def _refusal(error: BillingError, email: str) -> str:
     if isinstance(error, RateLimited):
         return error_labels.invitations_wait(error.retry_after_seconds)
     if getattr(error, "reason", None) == "invitation_over" and email:
-        text = _("Nothing was changed: the invitation of {email} was used or withdrawn meanwhile.")
+        text = _("Nothing was changed: the invitation of {email} has been used or withdrawn.")
         return text.format(email=email)
     return top_up_labels.refusal(error)

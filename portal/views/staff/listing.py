@@ -72,7 +72,7 @@ def draw(context: PageContext) -> None:
     if may_manage:
         _change(context, staff)
     else:
-        st.caption(_("Administrators give, change and remove roles."))
+        st.caption(_("Only administrators assign, change and remove roles."))
         for place in (_CHANGING, _GIVING, invitations.INVITING):
             flash.show(place)  # to whoever was an administrator when they pressed
     invitations.draw_open(context)
@@ -93,8 +93,8 @@ def _table(context: PageContext, staff: Sequence[StaffMember]) -> None:
             _("State"): [state_words(each) for each in staff],
             _("Two-factor"): [factor_words(each) for each in staff],
             _("Last sign-in"): [_signed_in(context, each) for each in staff],
-            _("Given by"): [name(each.given_by) for each in staff],
-            _("Given"): [
+            _("Assigned by"): [name(each.given_by) for each in staff],
+            _("Assigned"): [
                 context.date_time(each.given_at) if each.given_at else "" for each in staff
             ],
             _("Approved by"): [approver_words(each.approved_by, name) for each in staff],
@@ -104,17 +104,17 @@ def _table(context: PageContext, staff: Sequence[StaffMember]) -> None:
 
 
 def _give(context: PageContext) -> None:
-    st.subheader(_("Give somebody a role"))
+    st.subheader(_("Assign a role"))
     st.caption(
         _(
-            "For somebody who has a sign-in and no role. Invite colleagues who have no sign-in"
-            " above."
+            "For people who have a sign-in and no role. To add a colleague without a"
+            " sign-in, use Invite a colleague."
         )
     )
     st.caption(
         _(
-            "Finance, Administrator, and any role for a member of a customer's account take a"
-            " second administrator, or 24 hours where there is none."
+            "Finance, Administrator, and any role for a member of a customer account need"
+            " approval by a second administrator, or 24 hours if there is none."
         )
     )
     key = partial(forms.key, _GIVING)
@@ -125,7 +125,7 @@ def _give(context: PageContext) -> None:
                 _("Role"), list(StaffRole), format_func=staff_role_name, key=key("staff_role")
             )
         reason = st.text_input(_("Reason"), max_chars=MAX_REASON_LENGTH, key=key("staff_reason"))
-        is_sent = st.form_submit_button(_("Give role"), type="primary")
+        is_sent = st.form_submit_button(_("Assign role"), type="primary")
     if is_sent:
 
         def give() -> RoleRequest | None:
@@ -134,7 +134,7 @@ def _give(context: PageContext) -> None:
                 raise Conflict("has_role")
             return _set_role(context, person.user_id, role, reason)
 
-        message = _("{email} has the role {role} now, and signs in again to use it.")
+        message = _("Role {role} assigned to {email}, who must sign in again to use it.")
         message = message.format(email=email.strip(), role=role_or_none(role))
         _try(context, give, message, place=_GIVING)
     flash.show(_GIVING)
@@ -145,7 +145,10 @@ def _change(context: PageContext, staff: Sequence[StaffMember]) -> None:
     others = {each.user_id: each for each in staff if each.user_id != me}
     if not others:
         st.info(
-            _("You are the only one here. Give a second person a role, so that two can decide."),
+            _(
+                "You are the only staff member. Assign a role to a second person, so that two"
+                " people can decide."
+            ),
             icon=":material/group_add:",
         )
     st.subheader(_("Change a person"))
@@ -184,9 +187,9 @@ def _search_text(context: PageContext) -> StaffMember | None:
     """Draw the way to somebody who has no role, such as a customer, and return who was found."""
     with st.form("look_up_person", border=False):
         email = st.text_input(
-            _("Somebody without a role, by email"), max_chars=_MAX_EMAIL_LENGTH, key="sought_email"
+            _("Person without a role (email)"), max_chars=_MAX_EMAIL_LENGTH, key="sought_email"
         )
-        is_sent = st.form_submit_button(_("Look up"), icon=":material/search:")
+        is_sent = st.form_submit_button(_("Find person"), icon=":material/search:")
     if is_sent:
         st.session_state[_SEARCH] = email
     if not st.session_state.get(_SEARCH):
@@ -249,7 +252,7 @@ def _buttons(
             place=_CHANGING,
         )
     if is_enabling:
-        message = _("{email} can sign in again.").format(email=person.email)
+        message = _("{email} enabled. They can sign in again.").format(email=person.email)
         _try(context, lambda: _disable(context, person, reason), message, place=_CHANGING)
 
 
@@ -292,11 +295,11 @@ def _confirmed(
     )
     if person.has_second_factor:
         text = _(
-            "All second factors of {email} are removed, and they are signed out everywhere. Their"
-            " password alone signs them in then, or lets them set up a new one. Make sure that it"
-            " is they who ask."
+            "All second factors of {email} are removed, and they are signed out everywhere."
+            " Their password alone then signs them in, or lets them set up a new second"
+            " factor. Verify their identity first."
         )
-        message = _("Second factor of {email} removed. They are signed out and told by mail.")
+        message = _("Second factors of {email} removed. They are signed out and notified by email.")
         yield _Confirmed(
             "reset_second_factor",
             _("Reset second factor"),
@@ -306,15 +309,15 @@ def _confirmed(
         )
     if not person.is_disabled:
         text = _(
-            "{email} is signed out everywhere and cannot sign in, until an administrator enables"
-            " them again."
+            "{email} is signed out everywhere and cannot sign in until an administrator"
+            " enables them again."
         )
         yield _Confirmed(
             "disable",
             _("Disable person"),
             text.format(email=email),
             lambda: _disable(context, person, reason),
-            _("{email} is disabled and signed out.").format(email=email),
+            _("{email} disabled and signed out.").format(email=email),
             changes.get(Standing(person.role, is_disabled=True)),
         )
 
@@ -379,7 +382,10 @@ def _try(
     try:
         request = do()
     except NotAuthorised:
-        text = _("Nothing was changed. Only administrators change people, and nobody themselves.")
+        text = _(
+            "Nothing was changed. Only administrators change other people's roles and access,"
+            " not their own."
+        )
         flash.leave(place, text, is_good=False)
     except BillingError as error:
         flash.leave(place, _refusal(error), is_good=False)
@@ -395,7 +401,7 @@ def _try(
 
 def _refusal(error: BillingError) -> str:
     if error.code == "not_found":
-        return _("Nobody has signed up with this address yet.")
+        return _("No one has signed up with this address yet. Use Invite a colleague.")
     if isinstance(error, RateLimited):
         return error_labels.changes_wait(MAX_CHANGES, error.retry_after_seconds)
     return top_up_labels.refusal(error)

@@ -55,18 +55,17 @@ def waiting_text(context: PageContext, request: RoleRequest) -> str:
         return text.format(when=context.date_time(request.expires_at))
     if not request.is_open_to_objection:
         text = _(
-            "Takes effect on {when}, unless it is withdrawn or another administrator decides on it"
-            " before."
+            "Takes effect on {when}, unless it is withdrawn or another administrator decides first."
         )
     elif request.user_id == context.visitor.actor.user_id:
         text = _(
-            "Takes effect on {when}, unless you object, it is withdrawn, or another administrator"
-            " decides on it before."
+            "Takes effect on {when}, unless you object, it is withdrawn, or another"
+            " administrator decides first."
         )
     else:
         text = _(
             "Takes effect on {when}, unless it is withdrawn, {email} objects, or another"
-            " administrator decides on it before."
+            " administrator decides first."
         )
     return text.format(when=context.date_time(request.effective_at), email=request.email)
 
@@ -126,14 +125,15 @@ def _about_reader(context: PageContext, request: RoleRequest) -> None:
     """Draw what the person concerned may do: object, where nobody else may decide."""
     may_object = allows(context.visitor.actor, "object_to_role_request")
     if not (request.is_open_to_objection and may_object):
-        st.caption(_("This is about you. Another administrator decides."))
+        st.caption(_("This request is about you. Another administrator decides."))
         return
-    st.caption(_("This is about you. It takes effect by itself, unless you object."))
+    st.caption(_("This request is about you. It takes effect automatically, unless you object."))
     with st.popover(_("Object…")):
         st.markdown(
             _(
-                "Nothing is changed then, and all administrators get a mail. If you cannot agree, a"
-                " person with access to the server can make the change on its command line."
+                "The change is stopped, and all administrators are notified by email. If"
+                " administrators cannot agree, an operator with server access can make the"
+                " change on the command line."
             )
         )
         approval_buttons.button(
@@ -175,7 +175,7 @@ def _decide(context: PageContext, pressed: Pressed) -> tuple[str, bool, str]:
     try:
         request = _DECISIONS[pressed.action](context, pressed)
     except NotAuthorised:
-        text = _("Another administrator decides about this.")
+        text = _("Waiting for approval by another administrator.")
         return _named(context, pressed.item, text), False, _PLACE
     except InvalidInput as error:  # it is about what was typed: beside that
         return top_up_labels.refusal(error), False, _REJECTING
@@ -257,7 +257,7 @@ def _table(
             _("Decided"): [
                 context.date_time(each.decided_at) if each.decided_at else "" for each in ended
             ],
-            _("Remark"): [request_remark(each) for each in ended],
+            _("Note"): [request_remark(each) for each in ended],
         }
     )
     st.dataframe(table, hide_index=True, height="content", key="ended_role_requests")

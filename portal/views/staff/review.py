@@ -61,7 +61,7 @@ def draw(context: PageContext) -> None:
                 _("Email"): [each.email for each in flags],
                 _("Role"): [role_or_none(each.role) for each in flags],
                 _("Flag"): [flag_words(each) for each in flags],
-                _("Last"): [
+                _("Last action"): [
                     context.date_time(each.last_at) if each.last_at else "" for each in flags
                 ],
             }
@@ -71,12 +71,14 @@ def draw(context: PageContext) -> None:
         st.caption(_("No flags."))
     download_links(
         {
-            _("Download the access review"): "/files/access-review.xlsx",
-            _("The roles alone, as CSV"): "/files/access-review.csv",
+            _("Download access review"): "/files/access-review.xlsx",
+            _("Roles only (CSV)"): "/files/access-review.csv",
         },
         {},
     )
-    text = _("Who may do what, since when and by whom, and what they did in {days} days.")
+    text = _(
+        "Roles and permissions, their dates and approvers, and actions in the last {days} days."
+    )
     st.caption(text.format(days=REVIEWED.days))
 
 
@@ -125,8 +127,8 @@ def _role_titles() -> list[str]:
         _("State"),
         _("Two-factor"),
         _("Last sign-in (UTC)"),
-        _("Given by"),
-        _("Given (UTC)"),
+        _("Assigned by"),
+        _("Assigned (UTC)"),
         _("Approved by"),
         _("Flags"),
     ]
@@ -136,7 +138,7 @@ def _roles(found: Review) -> Iterator[tuple[_Cell, ...]]:
     """Yield each role that somebody here holds, of staff and on accounts, and who has flags."""
     people = {each.user_id: each for each in found.staff}
     for each in found.staff:
-        yield _role(found, each, role_words(each), _("everything"), each)
+        yield _role(found, each, role_words(each), _("all accounts"), each)
     for place in found.places:
         account = f"{place.account_name} · {place.account_id}"
         yield _role(found, people[place.user_id], role_name(place.role), account, place)
@@ -196,7 +198,7 @@ def workbook(found: Review) -> bytes:
     _fill(
         book,
         found,
-        _("Who may"),
+        _("People with permission"),
         [_("Email"), _("Role"), _("Action")],
         (
             (each.email, staff_role_name(each.role), permission.meaning)
@@ -210,8 +212,8 @@ def workbook(found: Review) -> bytes:
     _fill(
         book,
         found,
-        _("Who did"),
-        [_("Email"), _("Action"), _("Times"), _("Last (UTC)")],
+        _("People who used it"),
+        [_("Email"), _("Action"), _("Count"), _("Last (UTC)")],
         (
             (people[each.user_id].email, action_words(each.action), each.times, each.last_at)
             for each in found.deeds

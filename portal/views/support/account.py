@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from portal.shell.page_context import PageContext
 
 _TIES = {
-    "instrument": N_("Paid with what another account paid with"),
-    "tax_code": N_("The tax code of another account"),
-    "email": N_("The email of another account, or an alias of it"),
-    "address": N_("The address of another account"),
+    "instrument": N_("Same payment instrument as another account"),
+    "tax_code": N_("Same tax code as another account"),
+    "email": N_("Same email as another account, or an alias of it"),
+    "address": N_("Same address as another account"),
     "network_address": N_("Many new accounts from one network address"),
 }
 _STATUSES = {"active": N_("Active"), "frozen": N_("Frozen"), "closed": N_("Closed")}
@@ -58,8 +58,8 @@ def draw(context: PageContext, account: AccountSummary) -> None:
         _("Members"): ", ".join(
             f"{each.display_name} ({each.email}, {role_name(each.role)})" for each in people.members
         )
-        or _("Nobody"),
-        _("Billing information"): _("None entered")
+        or _("No one"),
+        _("Billing information"): _("Not entered")
         if profile is None
         else f"{profile.profile.name} · {profile.profile.email} · {profile.profile.country}",
     }
@@ -76,7 +76,7 @@ def _waiting(context: PageContext, account_id: int) -> None:
     waiting = [each for each in requests if each.state == "requested"]
     name = naming(context, {each.requested_by for each in waiting}, in_sentence=True)
     for each in waiting:
-        text = _("Waits for approval: {what}, {amount}, requested by {name}.").format(
+        text = _("Waiting for approval: {what}, {amount}, requested by {name}.").format(
             what=support_labels.action(each.action),
             amount=formats.money(each.amount),
             name=name(each.requested_by),

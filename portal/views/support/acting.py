@@ -57,17 +57,20 @@ _MAX_AMOUNT_LENGTH = 40
 
 def draw(context: PageContext, account: AccountSummary) -> None:
     """Draw the choice of acts, and the form of the chosen one."""
-    _tell(context)
+    _tell(context, account)
     _show_codes()
     if not allows(context.visitor.actor, "act_on_account"):
         st.info(
-            _("Support and finance act on accounts. Administrators decide who may, and how much."),
+            _(
+                "Your role does not allow actions on accounts. Support and Finance can perform"
+                " them."
+            ),
             icon=":material/info:",
         )
         return
     if account.account_id in context.visitor.actor.memberships:
         st.info(
-            _("You belong to this account. Somebody else of the staff acts on it."),
+            _("You are a member of this account. Another staff member must act on it."),
             icon=":material/info:",
         )
         return
@@ -76,7 +79,7 @@ def draw(context: PageContext, account: AccountSummary) -> None:
         "act", given if given in support_labels.ACTIONS else next(iter(support_labels.ACTIONS))
     )
     chosen = checked.segmented_control(
-        _("What to do"),
+        _("Action"),
         list(support_labels.ACTIONS),
         key="act",
         format_func=support_labels.action,
@@ -122,7 +125,10 @@ def _issue_voucher(context: PageContext, account: AccountSummary) -> None:
         and offer.budget.currency == account.currency
     }
     if not offered:
-        text = _("No campaign lets support issue vouchers in {currency}. Ask finance for one.")
+        text = _(
+            "No campaign allows support to issue vouchers in {currency}. Ask finance to request"
+            " one."
+        )
         st.info(text.format(currency=account.currency), icon=":material/redeem:")
         return
 
@@ -135,7 +141,7 @@ def _issue_voucher(context: PageContext, account: AccountSummary) -> None:
             _("Campaign"), list(offered), format_func=name, key=_key("campaign")
         )
         reason = _reason()
-        is_sent = st.form_submit_button(_("Issue the voucher"), type="primary")
+        is_sent = st.form_submit_button(_("Issue voucher"), type="primary")
     if is_sent:
         _act(context, account, reason, lambda: IssueVoucher(campaign_id))
 
@@ -149,7 +155,7 @@ def _apply_code(context: PageContext, account: AccountSummary) -> None:
             placeholder="ABCD234567",
         )
         reason = _reason()
-        is_sent = st.form_submit_button(_("Apply the code"), type="primary")
+        is_sent = st.form_submit_button(_("Apply voucher code"), type="primary")
     if is_sent:
         _act(context, account, reason, lambda: ApplyCode(typed))
 
@@ -164,21 +170,21 @@ def _give_goodwill(context: PageContext, account: AccountSummary) -> None:
                 key=_key("act_amount"),
             )
             days = st.number_input(
-                _("Days that it lasts"),
+                _("Validity in days"),
                 min_value=1,
                 max_value=MAX_GOODWILL_DAYS,
                 value=_USUAL_DAYS,
                 key=_key("act_days"),
             )
         chosen = checked.multiselect(
-            _("Only for these services"),
+            _("Services (empty for all)"),
             list(services),
             format_func=lambda slug: services[slug],
             placeholder=_("All services"),
             key=_key("act_services"),
         )
         reason = _reason()
-        is_sent = st.form_submit_button(_("Give the credit"), type="primary")
+        is_sent = st.form_submit_button(_("Grant goodwill credit"), type="primary")
     if is_sent:
         _act(
             context,
@@ -191,19 +197,19 @@ def _give_goodwill(context: PageContext, account: AccountSummary) -> None:
 def _reverse_entry(context: PageContext, account: AccountSummary) -> None:
     st.caption(
         _(
-            "A charge is given back to the credit that paid it. A voucher or goodwill is taken"
-            " back as far as it is unspent."
+            "Reversing a charge restores the credit that paid it. Reversing a voucher or"
+            " goodwill credit removes its unspent part."
         )
     )
     typed = st.text_input(
-        _("Number of the entry"),
+        _("Entry number"),
         str(query_params.get_number("entry") or ""),
         max_chars=MAX_NUMBER_LENGTH,
         key=_key("act_entry"),
     )
     number = typed.strip()
     if not is_whole_number(number):
-        st.info(_("Enter the entry's number. Credit History shows it."), icon=":material/info:")
+        st.info(_("Enter the entry number from Credit History."), icon=":material/info:")
         return
     try:
         entry = database.read_snapshot(
@@ -222,7 +228,7 @@ def _reverse_entry(context: PageContext, account: AccountSummary) -> None:
     if staff_action is None:
         return
     reason = _reason()
-    if st.button(_("Reverse it"), type="primary", key=_key("reverse_send")):
+    if st.button(_("Reverse entry"), type="primary", key=_key("reverse_send")):
         _act(context, account, reason, lambda: staff_action)
 
 
@@ -247,7 +253,7 @@ def _reversal(
     may_go_on = allows(context.visitor.actor, "reverse_paid_credit", account.account_id)
     if may_go_on and entry.kind in REVERSIBLE_CREDITS:
         includes_spent = st.checkbox(
-            _("Take back what was spent too: paid credit or an amount due pays for it"),
+            _("Include spent credit (deducted from top-up credit, or added to the amount due)"),
             key=_key(f"act_spent-{entry.sequence}"),
         )
     whole = ReverseEntry(entry.sequence, None, includes_spent)
@@ -255,9 +261,12 @@ def _reversal(
         found = _preview(context, account, whole)
     except ReversalExceedsOriginal:
         text = (
-            _("Nothing is left to reverse: it was spent, is on hold, has ended, or was reversed.")
+            _(
+                "Nothing is left to reverse: the credit is spent, on hold, expired or already"
+                " reversed."
+            )
             if entry.kind in REVERSIBLE_CREDITS and not includes_spent
-            else _("Nothing is left to reverse: this entry was reversed in full.")
+            else _("Nothing is left to reverse: this entry was fully reversed.")
         )
         st.info(text, icon=":material/info:")
         return None
@@ -306,7 +315,7 @@ def _reason() -> str:
         _("Reason"),
         max_chars=MAX_REASON_LENGTH,
         key=_key("act_reason"),
-        placeholder=_("What happened, and who said so"),
+        placeholder=_("What happened, and who reported it"),
     )
 
 
@@ -370,7 +379,7 @@ def _guess(
     )
 
 
-def _tell(context: PageContext) -> None:
+def _tell(context: PageContext, account: AccountSummary) -> None:
     message: tuple[str, CompletedAction | PendingApproval] | None = st.session_state.pop(
         _FLASH, None
     )
@@ -380,8 +389,8 @@ def _tell(context: PageContext) -> None:
     amount = formats.money(became.amount)
     if not isinstance(became, CompletedAction):
         text = _(
-            "{what}, {amount}, waits for approval by finance until {when}. {why} Nothing changes"
-            " until it is approved."
+            "{what}: {amount} is waiting for approval by finance until {when}. {why} Nothing"
+            " changes until approval."
         ).format(
             what=support_labels.action(action),
             amount=amount,
@@ -390,11 +399,8 @@ def _tell(context: PageContext) -> None:
         )
         st.warning(plain(text), icon=":material/hourglass_top:")
         return
-    text = (
-        _("A voucher of {amount} waits for the customer under Voucher list.")
-        if action == "issue_voucher"
-        else _("Done: {what}, {amount}.")
-    ).format(what=support_labels.action(action), amount=amount)
+    name = f"{account.name} ({account.account_id})"
+    text = support_labels.completed(action).format(amount=amount, account=name)
     if became.allowance is not None:
         text = f"{text} {support_labels.allowance_left(became.allowance)}"
     st.success(plain(text), icon=":material/check_circle:")
@@ -404,6 +410,6 @@ def _show_codes() -> None:
     """Draw the codes of vouchers that were issued on this page, which no other page shows."""
     issued: dict[str, Money] = page_state.get().get(_ISSUED, {})
     for code, amount in reversed(issued.items()):
-        text = _("Code of the voucher of {amount}. It is shown until you leave this page.")
+        text = _("Voucher code for {amount}. It is shown until you leave this page.")
         st.markdown(plain(text.format(amount=formats.money(amount))))
         st.code(code, language=None)

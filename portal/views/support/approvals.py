@@ -60,8 +60,8 @@ def draw(context: PageContext) -> None:
     st.header(_("Waiting for approval"))
     if not waiting:
         text = _(
-            "No request about an account waits for approval. What is above somebody's limit comes"
-            " here; pages such as Campaigns and Bank transfers list requests of their own."
+            "No account requests are waiting for approval. Campaigns, bank transfers, rates"
+            " and payments list their own requests."
         )
         st.info(text, icon=":material/task_alt:")
     me = audit.actor_name(context.visitor.actor)
@@ -116,14 +116,14 @@ def _waiting(
     with st.container(horizontal=True, vertical_alignment="center"):
         st.page_link(
             st.session_state["account_page"],
-            label=_("Look at the account"),
+            label=_("Open account"),
             icon=":material/search:",
             query_params={"account": str(request.account_id)},
         )
         if request.payment_reference is not None:
             st.page_link(
                 st.session_state["payments_page"],
-                label=_("Look at the payment"),
+                label=_("Open payment"),
                 icon=":material/receipt_long:",
                 query_params={"ref": request.payment_reference},
             )
@@ -135,9 +135,9 @@ def _waiting(
             _buttons(request)
     if is_mine:
         text = (
-            _("You requested this. Another finance member approves or rejects it.")
+            _("You requested this. Waiting for approval by another finance member.")
             if context.visitor.actor.staff_role is StaffRole.FINANCE
-            else _("You requested this. A finance member approves or rejects it.")
+            else _("You requested this. Waiting for approval by a finance member.")
         )
         st.caption(text)
 
@@ -152,7 +152,9 @@ def _limit_of_requester(allowance: Allowance | None) -> dict[str, str]:
 def _buttons(request: RequestView) -> None:
     amount, number = formats.money(request.amount), request.request_id
     with st.popover(_("Approve…")):
-        st.markdown(_("The limits and the account are checked again. Then it takes effect."))
+        st.markdown(
+            _("The limits and the account are checked again, then the request takes effect.")
+        )
         label = _("{what} of {amount}").format(
             what=support_labels.action(request.action), amount=amount
         )
@@ -198,8 +200,8 @@ def _approve(context: PageContext, pressed: Pressed, request: RequestView | None
         approve_request, request_id=pressed.item, actor=context.visitor.actor
     )
     if done.refund_id is None or request is None or request.payment_gateway is None:
-        return _named(request, _("Approved and done."))
-    text = _named(request, _("Approved."))
+        return _named(request, _("Request approved and carried out."))
+    text = _named(request, _("Request approved."))
     return f"{text} {send_refund.send_refund(request.payment_gateway, done.refund_id)}"
 
 
@@ -207,12 +209,12 @@ def _refuse(context: PageContext, pressed: Pressed, request: RequestView | None)
     database.transaction(
         reject_request, request_id=pressed.item, reason=pressed.text, actor=context.visitor.actor
     )
-    return _named(request, _("Rejected. Nothing was changed."))
+    return _named(request, _("Request rejected. Nothing was changed."))
 
 
 def _withdraw(context: PageContext, pressed: Pressed, request: RequestView | None) -> str:
     database.transaction(withdraw_request, request_id=pressed.item, actor=context.visitor.actor)
-    return _named(request, _("Withdrawn. Nothing was changed."))
+    return _named(request, _("Request withdrawn. Nothing was changed."))
 
 
 _DECISIONS = {"approve": _approve, "refuse": _refuse, "withdraw": _withdraw}
@@ -225,13 +227,13 @@ def _table(
         {
             _("Requested"): [context.date_time(each.requested_at) for each in decided],
             _("Account"): [f"{each.account_name} · {each.account_id}" for each in decided],
-            _("What"): [support_labels.action(each.action) for each in decided],
+            _("Action"): [support_labels.action(each.action) for each in decided],
             _("Amount"): [formats.money(each.amount) for each in decided],
             _("Reason"): [each.reason for each in decided],
             _("Requested by"): [name(each.requested_by) for each in decided],
             _("Status"): [support_labels.state(each.state) for each in decided],
             _("Decided by"): [name(each.decided_by) for each in decided],
-            _("Remark"): [each.remark or "" for each in decided],
+            _("Note"): [each.remark or "" for each in decided],
         }
     )
     st.dataframe(

@@ -34,13 +34,16 @@ def draw(context: PageContext) -> None:
     """Draw the limits of a currency and, for administrators, the form that changes one."""
     limits = database.read_snapshot(list_action_limits, actor=context.visitor.actor)
     text = _(
-        "What one person may do for one account in 24 hours without approval. Above it, a finance"
-        " member approves. Refunds count over all accounts, in the currency paid."
+        "Limit per person and account in 24 hours. Larger amounts need approval by a finance"
+        " member. Refund limits count all accounts, in the currency paid."
     )
     st.caption(text)
     currencies = sorted({each.daily.currency for each in limits})
     if not currencies:
-        st.info(_("There are no limits yet: everything takes two people."), icon=":material/info:")
+        st.info(
+            _("No limits yet. Every action needs approval by a second person."),
+            icon=":material/info:",
+        )
         return
     currency = checked.selectbox(_("Currency"), currencies, key="limits_of", width=200)
     of_currency = {
@@ -51,12 +54,12 @@ def draw(context: PageContext) -> None:
         _form(context, of_currency, currency)
         flash.show(_PLACE)
     else:
-        st.caption(_("Only administrators change these limits. They move no credit themselves."))
+        st.caption(_("Only administrators change limits."))
 
 
 def _table(limits: Mapping[tuple[str, StaffRole], Limit], currency: str) -> None:
     none = Money(0, currency)
-    columns = {_("Act"): [_(name) for name in support_labels.LIMITED_ACTIONS.values()]}
+    columns = {_("Actions"): [_(name) for name in support_labels.LIMITED_ACTIONS.values()]}
     for role in MAKER_ROLES:
         columns[staff_role_name(role)] = [
             _shown(limits.get((action, role)), none) if role in get_maker_roles(action) else ""
@@ -82,7 +85,7 @@ def _form(
     st.subheader(_("Change a limit"))
     with st.grid(columns=2, min_column_width=200):
         action = checked.selectbox(
-            _("Act"),
+            _("Actions"),
             list(support_labels.LIMITED_ACTIONS),
             format_func=support_labels.action,
             key="limit_action",
@@ -120,7 +123,7 @@ def _form(
     except BillingError as error:
         flash.leave(_PLACE, support_labels.refusal(context, error, currency), is_good=False)
     else:
-        text = _("{action}, {role}: up to {amount} from now on.")
+        text = _("Limit saved. {action}, {role}: up to {amount}.")
         flash.leave(
             _PLACE,
             text.format(

@@ -31,25 +31,25 @@ if TYPE_CHECKING:
 
 _NOTE = "note_once"
 _CHANGES = {
-    "open_account": N_("The account was opened"),
-    "add_member": N_("A member was added"),
-    "invite_member": N_("Somebody was invited"),
-    "resend_invitation": N_("An invitation was sent again"),
-    "withdraw_invitation": N_("An invitation was withdrawn"),
-    "accept_invitation": N_("An invitation was accepted"),
-    "change_role": N_("A member's role was changed"),
-    "remove_member": N_("A member was removed"),
-    "leave_account": N_("A member left"),
-    "save_billing_profile": N_("Billing information was saved"),
-    "lock_currency": N_("The currency was chosen for good"),
-    "save_preferences": N_("Preferences were saved"),
-    "resend_receipt": N_("A receipt was sent again"),
-    "export_history": N_("Credit History was exported"),
-    "record_transfer": N_("A bank transfer was recorded"),
-    "rejected_transfer": N_("A bank transfer was rejected"),
-    "write_off_debt": N_("Debt was written off"),
-    "freeze": N_("The account was frozen"),
-    "thaw": N_("The account was thawed"),
+    "open_account": N_("Account opened"),
+    "add_member": N_("Member added"),
+    "invite_member": N_("Member invited"),
+    "resend_invitation": N_("Invitation sent again"),
+    "withdraw_invitation": N_("Invitation withdrawn"),
+    "accept_invitation": N_("Invitation accepted"),
+    "change_role": N_("Member role changed"),
+    "remove_member": N_("Member removed"),
+    "leave_account": N_("Member left"),
+    "save_billing_profile": N_("Billing information saved"),
+    "lock_currency": N_("Currency chosen"),
+    "save_preferences": N_("Preferences saved"),
+    "resend_receipt": N_("Receipt sent again"),
+    "export_history": N_("Credit History exported"),
+    "record_transfer": N_("Bank transfer recorded"),
+    "rejected_transfer": N_("Bank transfer rejected"),
+    "write_off_debt": N_("Amount due written off"),
+    "freeze": N_("Account frozen"),
+    "thaw": N_("Account unfrozen"),
 }
 
 
@@ -57,7 +57,7 @@ def draw(context: PageContext, account: AccountSummary) -> None:
     """Draw the form for a note and the timeline, newest first."""
     _note_form(context, account)
     query_params.set_widget("timeline_usage", query_params.get("usage") != "off")
-    shows_usage = st.toggle(_("Usage of each day"), key="timeline_usage", on_change=_show_usage)
+    shows_usage = st.toggle(_("Usage by day"), key="timeline_usage", on_change=_show_usage)
     page = database.read_snapshot(
         account_timeline,
         actor=context.visitor.actor,
@@ -66,7 +66,7 @@ def draw(context: PageContext, account: AccountSummary) -> None:
         with_usage=shows_usage,
     )
     if not page.items:
-        st.info(_("Nothing happened to this account yet."), icon=":material/history:")
+        st.info(_("No events yet."), icon=":material/history:")
         return
     _table(context, page.items)
     end = page.older
@@ -91,12 +91,12 @@ def _cursor() -> TimelineCursor | None:
 
 def _note_form(context: PageContext, account: AccountSummary) -> None:
     key = st.session_state.setdefault(_NOTE, uuid.uuid4().hex)
-    with st.expander(_("Write a note"), icon=":material/edit_note:"):
+    with st.expander(_("Add a note"), icon=":material/edit_note:"):
         with st.form(f"note-{key}", border=False):
             written = st.text_area(
-                _("Note, for staff only"), max_chars=MAX_NOTE_LENGTH, key=f"note_text-{key}"
+                _("Note (staff only)"), max_chars=MAX_NOTE_LENGTH, key=f"note_text-{key}"
             )
-            is_sent = st.form_submit_button(_("Keep the note"))
+            is_sent = st.form_submit_button(_("Save note"))
         if not is_sent:
             return
         try:
@@ -119,13 +119,13 @@ def _table(context: PageContext, items: tuple[TimelineItem, ...]) -> None:
     checked_by = naming(context, {each.checker for each in items}, in_sentence=True)
     table = pa.table(
         {
-            _("When"): [_when(context, each) for each in items],
-            _("What"): [_what(each) for each in items],
+            _("Time"): [_when(context, each) for each in items],
+            _("Event"): [_what(each) for each in items],
             _("Amount"): [
                 "" if each.amount_micros is None else context.money(each.amount_micros, signed=True)
                 for each in items
             ],
-            _("Who"): [_who(each, name(each.actor), checked_by(each.checker)) for each in items],
+            _("User"): [_who(each, name(each.actor), checked_by(each.checker)) for each in items],
             _("Details"): [_details(each) for each in items],
             _("Open"): [_link(context, each) for each in items],
         }
@@ -167,7 +167,7 @@ def _request(item: TimelineItem) -> str:
 
 _NAMED: dict[str, Callable[[TimelineItem], str]] = {
     "entry": _entry,
-    "usage": lambda _item: _("Usage of the day"),
+    "usage": lambda _item: _("Usage on this day"),
     "payment": lambda item: step(item.code),
     "note": lambda _item: _("Note"),
     "change": _change,

@@ -260,7 +260,7 @@ def _method(context: PageContext, account: AccountSummary, steps: _Steps) -> Non
         if (gateway := gateway_of(method.gateway)) is not None
         and gateway.limits(method.currency) is not None
     ]
-    st.markdown(plain(_("You add {amount}.").format(amount=formats.money(credit))))
+    st.markdown(plain(_("{amount} of credit will be added.").format(amount=formats.money(credit))))
     if not offered:
         st.info(_("No payment method is set up for your country yet. Contact support."))
         _back(steps, "amount")
@@ -321,8 +321,8 @@ def _review(context: PageContext, account: AccountSummary, steps: _Steps) -> Non
     credit, method, pay = _chosen(steps.credit), _chosen(steps.method), _chosen(steps.pay)
     lines = {
         _("You pay"): formats.money(pay),
-        _("You get"): formats.money(credit),
-        _("With"): gateway_labels.title(method.gateway),
+        _("Credit to be added"): formats.money(credit),
+        _("Payment method"): gateway_labels.title(method.gateway),
         **_exchange_lines(context, steps.quote),
     }
     st.html(top_up_labels.definition_list(lines))
@@ -330,7 +330,7 @@ def _review(context: PageContext, account: AccountSummary, steps: _Steps) -> Non
         context.draw_zone()
     terms = (credit, method, pay)
     agreed = st.checkbox(
-        _("I agree that credit I buy is non-refundable."),
+        _("I agree that credits purchased are non-refundable."),
         value=steps.agreed_to == terms,
         key=f"add_credit_consent-{steps.key}",
     )
@@ -373,7 +373,7 @@ def _exchange_lines(context: PageContext, quote: Quote | None) -> dict[str, str]
     if quote is None:
         return {}
     rate = formats.number(quote.effective_rate.normalize())
-    text = _("1 {paid} = {rate} {credited}, with a margin of {percent} %, source: {source}")
+    text = _("1 {paid} = {rate} {credited}, including a margin of {percent} %. Source: {source}")
     shown = text.format(
         paid=quote.pay.currency,
         rate=rate,
@@ -433,7 +433,7 @@ def _leave(_here: PageContext, _account: AccountSummary, steps: _Steps) -> None:
     """Send the browser away in this tab; a link stands by where scripts are slow."""
     path = f"/pay/{st.session_state['add_credit_reference']}"
     name = gateway_labels.title(_chosen(steps.method).gateway)
-    st.info(_("Taking you to {gateway}…").format(gateway=name), icon=":material/open_in_browser:")
+    st.info(_("Redirecting to {gateway}…").format(gateway=name), icon=":material/open_in_browser:")
     link = _("Go to {gateway}").format(gateway=name)
     st.html(f'<a href="{html.escape(path)}" target="_self">{html.escape(link)}</a>')
     st.html(f"<script>location.assign({json.dumps(path)})</script>", unsafe_allow_javascript=True)

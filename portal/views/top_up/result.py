@@ -109,7 +109,7 @@ def _open(context: PageContext, payment: PaymentView) -> None:
         st.info(plain(_reviewed_by_gateway(payment)), icon=":material/policy:")
     elif payment.state == PaymentState.AWAITING:
         st.info(
-            _("Waiting for your money. The credit comes as soon as you have paid."),
+            _("Waiting for your payment. Credit is added as soon as you have paid."),
             icon=":material/hourglass_top:",
         )
         if payment.pay_by is not None:
@@ -118,12 +118,12 @@ def _open(context: PageContext, payment: PaymentView) -> None:
         _instructions(context, payment)
     elif payment.has_declined_attempt:
         text = _(
-            "{gateway} declined what you chose to pay with. Nothing was charged. Choose something"
-            " else at {gateway}, or try another method."
+            "{gateway} declined your payment method. Nothing was charged. Choose another one"
+            " at {gateway}, or try another method here."
         )
         st.error(plain(text.format(gateway=gateway)), icon=":material/credit_card_off:")
     else:
-        text = _("Waiting for {gateway}. This page changes by itself.").format(gateway=gateway)
+        text = _("Waiting for {gateway}. This page updates automatically.").format(gateway=gateway)
         st.info(text, icon=":material/hourglass_top:")
     _facts(context, payment)
     if (
@@ -132,7 +132,10 @@ def _open(context: PageContext, payment: PaymentView) -> None:
         and _may_pay(context, payment)
     ):
         if _is_lapsed(payment):
-            text = _("The time to pay at {gateway} is over. If you did pay, it still counts.")
+            text = _(
+                "The time to pay at {gateway} has expired. If you have paid, your credit will"
+                " still be added."
+            )
             st.caption(text.format(gateway=gateway))
             return
         label = _("Not paid yet? Go to {gateway}").format(gateway=gateway)
@@ -143,7 +146,7 @@ def _instructions(context: PageContext, payment: PaymentView) -> None:
     """Draw the way to the gateway's page that says how to pay at a store."""
     if payment.pay_url is None or not _may_pay(context, payment):
         return
-    label = _("Open the payment instructions")
+    label = _("Open payment instructions")
     path = f"/pay/{payment.reference}"
     st.html(f'<a href="{path}" target="_blank">{html.escape(label)}</a>')
 
@@ -185,12 +188,15 @@ def _say_what_became_of_credit(context: PageContext, found: PaymentOutcome) -> N
     payment = found.payment
     if payment.has_open_dispute:
         text = _(
-            "This payment is disputed: the payer's bank or {gateway} asks the money back. The"
-            " account gets no new holds until that is decided."
+            "This payment is disputed by the payer's bank or {gateway}. The account cannot"
+            " place new holds until the dispute is closed."
         ).format(gateway=gateway_labels.title(payment.gateway))
         st.warning(plain(text), icon=":material/gavel:")
     elif payment.has_lost_dispute:
-        text = _("The dispute of this payment was lost. Its money went back, and its credit too.")
+        text = _(
+            "The dispute of this payment was lost. The money was returned to the payer, and the"
+            " credit was clawed back."
+        )
         st.error(text, icon=":material/gavel:")
     elif payment.refunded.micros or payment.refund_pending.micros:
         st.info(plain(" ".join(_refunds(context, found))), icon=":material/undo:")
@@ -209,8 +215,8 @@ def _refunds(context: PageContext, found: PaymentOutcome) -> Iterator[str]:
     for refund in found.refunds:
         if refund.is_pending:
             text = _(
-                "A refund of {amount} was requested on {date} and is pending. It shows here as"
-                " refunded once the money has been sent."
+                "A refund of {amount} was requested on {date} and is pending. The payment"
+                " shows as refunded once the money has been sent."
             )
             yield text.format(
                 amount=formats.money(refund.pay), date=context.date(refund.requested_at)
@@ -220,21 +226,21 @@ def _refunds(context: PageContext, found: PaymentOutcome) -> Iterator[str]:
 def _under_review(payment: PaymentView) -> str:
     if payment.code == MONEY_OF_ANOTHER:
         return _(
-            "This payment is being looked at by our staff. Nothing is lost: here and in Payment"
-            " History you see what becomes of it."
+            "This payment is under review by our staff. Your money is safe. See the result"
+            " here or in Payment History."
         )
     if payment.code == GATEWAY_REVIEW and reviews_payments(payment.gateway):
         return _reviewed_by_gateway(payment)
     return _(
-        "You have paid, and need do nothing more. This payment is being looked at by our staff:"
-        " here and in Payment History you see what becomes of it."
+        "Your payment is received and under review by our staff. No action is needed. See"
+        " the result here or in Payment History."
     )
 
 
 def _reviewed_by_gateway(payment: PaymentView) -> str:
     text = _(
-        "You have paid, and need do nothing more. {gateway} is reviewing this payment: your credit"
-        " is added when {gateway} releases the money."
+        "{gateway} is reviewing your payment. No action is needed. Your credit is added when"
+        " {gateway} releases the money."
     )
     return text.format(gateway=gateway_labels.title(payment.gateway))
 
@@ -242,18 +248,21 @@ def _reviewed_by_gateway(payment: PaymentView) -> str:
 def _say_why_not(payment: PaymentView) -> None:
     if payment.state == PaymentState.FAILED and payment.code == REJECTED_BY_STAFF:
         text = (
-            _("This payment was not accepted, and nothing was credited. Its money was given back.")
+            _("This payment was rejected, and nothing was credited. The money was returned.")
             if payment.is_given_back
             else _(
-                "This payment was not accepted, and nothing was credited. Money that came for it"
-                " goes back the way it came."
+                "This payment was rejected, and nothing was credited. Any money received"
+                " will be returned to your payment method."
             )
         )
         st.error(text, icon=":material/undo:")
     elif payment.state == PaymentState.CANCELLED:
         st.warning(_("This payment was cancelled. Nothing was charged."), icon=":material/cancel:")
     elif payment.state == PaymentState.EXPIRED:
-        text = _("This payment was not paid in time and has expired. If you did pay, it counts.")
+        text = _(
+            "This payment was not paid in time and has expired. If you have paid, your credit"
+            " will still be added."
+        )
         st.warning(text, icon=":material/timer_off:")
     else:
         st.error(plain(top_up_labels.decline(payment)), icon=":material/credit_card_off:")
@@ -283,7 +292,7 @@ def _await_receipt(context: PageContext, reference: str) -> None:
     """Look until the clock's job has made the receipt, and draw the page again with it."""
     if _read_payment(context, reference).has_receipt:
         st.rerun()
-    st.caption(_("The receipt is made in a moment, and goes to you by mail too."))
+    st.caption(_("Your receipt will be ready in a moment. We also send it by email."))
 
 
 def _facts(context: PageContext, payment: PaymentView) -> None:
@@ -317,7 +326,7 @@ def _went_back(context: PageContext, found: PaymentOutcome) -> None:
 def _refund_line(context: PageContext, payment: PaymentView, refund: RefundView) -> tuple[str, ...]:
     reason = refund.reason or ""
     if refund.is_reversal:
-        text = _("{gateway} took the money back")
+        text = _("Disputed amount withdrawn by {gateway}")
         reason = text.format(gateway=gateway_labels.title(payment.gateway))
     return (
         context.date_time(refund.settled_at or refund.requested_at),

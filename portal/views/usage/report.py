@@ -43,17 +43,15 @@ def draw(
     _metrics(context, report, outlook)
     if outlook is not None and account.held_micros > 0:
         held = context.money(account.held_micros)
-        text = _("{amount} is on hold for work under way: the forecast does not spend it.")
+        text = _("{amount} is on hold. The forecast does not include it.")
         st.caption(formats.plain(text.format(amount=held)))
     if report.resources:
         _spending(context, account, report, chosen)
         _resources(context, account, report)
     else:
-        st.info(
-            _("Nothing was spent in this period. Choose a longer one."), icon=":material/bar_chart:"
-        )
+        st.info(_("No usage in this period. Choose a longer period."), icon=":material/bar_chart:")
     _balance(context, account, report, outlook)
-    text = _("Days are those of {zone}.").format(zone=report.zone)
+    text = _("Dates are in {zone}.").format(zone=report.zone)
     st.caption(formats.plain(text))
 
 
@@ -68,15 +66,15 @@ def _metrics(context: PageContext, report: UsageReport, outlook: Outlook | None)
             delta=_change(report),
             delta_color="inverse",
             border=True,
-            help=_("Compared with the days before, as many."),
+            help=_("Compared with the previous period of the same length."),
         )
         average = -(-report.spent_micros // max(days, 1))
-        st.metric(_("A day"), formats.plain(context.money(average)), border=True)
+        st.metric(_("Average per day"), formats.plain(context.money(average)), border=True)
         st.metric(_("Calls"), formats.number(calls), border=True)
-        st.metric(_("Credit lasts"), _runway(outlook), border=True, help=_runway_help(outlook))
+        st.metric(_("Runway"), _runway(outlook), border=True, help=_runway_help(outlook))
     if outlook is not None and outlook.forecast.lapses_micros:
         amount = context.money(outlook.forecast.lapses_micros)
-        text = _("At the current rate, {amount} of credit expires before it is spent.")
+        text = _("At the current rate, {amount} of credit expires before it is used.")
         st.warning(formats.plain(text.format(amount=amount)), icon=":material/hourglass_bottom:")
 
 
@@ -101,8 +99,8 @@ def _runway(outlook: Outlook | None) -> str:
 
 def _runway_help(outlook: Outlook | None) -> str:
     if outlook is None:
-        return _("Nothing is being spent now.")
-    text = _("At the average of the last {days} days.")
+        return _("No current usage.")
+    text = _("At the average usage of the last {days} days.")
     return text.format(days=outlook.days)
 
 
@@ -123,8 +121,8 @@ def _spending(
     if points:
         key, begins, *_words = points[0]["customdata"]
         _open_history(_history_query(report, chosen, key, begins))
-    st.caption(_("Click a bar to see its charges in Credit History."))
-    with st.expander(_("The same in figures"), icon=":material/table_rows:"):
+    st.caption(_("Select a bar to see its charges in Credit History."))
+    with st.expander(_("Show as table"), icon=":material/table_rows:"):
         table = pd.DataFrame(
             {one.name: {bar.begins: bar.words for bar in one.bars} for one in series}
         )
@@ -187,7 +185,7 @@ def _open_history(query: Mapping[str, str | list[str]]) -> None:
 
 # ── What was used ──────────────────────────────────────────────────────────────────────────────
 def _resources(context: PageContext, account: AccountSummary, report: UsageReport) -> None:
-    st.subheader(_("What cost most"))
+    st.subheader(_("Top resources"))
     amount = _("Spent ({currency})").format(currency=account.currency)
     shown = report.resources[:_SHOWN_RESOURCES]
     table = pd.DataFrame(
@@ -198,7 +196,7 @@ def _resources(context: PageContext, account: AccountSummary, report: UsageRepor
                 amount: context.money(resource.spent_micros),
                 _("Share"): _share(resource, report.spent_micros),
                 _("Calls"): formats.number(resource.calls) if resource.calls else "",
-                _("Used"): ledger_labels.measures(
+                _("Usage"): ledger_labels.measures(
                     {meter: str(value) for meter, value in resource.quantities.items()},
                     calls=resource.calls + 1,
                 ),
@@ -215,7 +213,7 @@ def _resources(context: PageContext, account: AccountSummary, report: UsageRepor
         column_config={amount: right, _("Share"): right, _("Calls"): right},
     )
     if len(report.resources) > len(shown):
-        text = _("The dearest {count} of {all}.")
+        text = _("Top {count} of {all} by cost")
         st.caption(text.format(count=len(shown), all=formats.number(len(report.resources))))
 
 

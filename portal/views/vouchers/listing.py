@@ -45,16 +45,16 @@ def draw(context: PageContext, account: AccountSummary) -> None:
     if rows:
         _table(context, rows)
     elif redeeming.may_redeem(context, account):
-        st.info(_("No voucher yet. Enter a code above."), icon=":material/redeem:")
+        st.info(_("No vouchers yet. Enter a voucher code above."), icon=":material/redeem:")
     else:
-        st.info(_("No voucher was redeemed for this account."), icon=":material/redeem:")
+        st.info(_("No vouchers redeemed for this account yet."), icon=":material/redeem:")
     if rows or waiting:
         context.draw_zone()
 
 
 def _waiting(context: PageContext, account: AccountSummary, voucher: WaitingVoucher) -> None:
     st.markdown(plain(f"{formats.money(voucher.amount)} · {voucher.description}"))
-    until = _("Redeem it before {when}. Its credit then lasts {days}.").format(
+    until = _("Redeem before {when}. The credit is then valid for {days}.").format(
         when=context.date_time(voucher.redeem_until), days=formats.days(voucher.validity_days)
     )
     st.caption(plain(until))

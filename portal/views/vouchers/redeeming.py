@@ -87,7 +87,7 @@ def _request_key() -> str:
 
 def _success(context: PageContext, redeemed: Redeemed) -> str:
     done = _("Your voucher has been applied successfully.")
-    gave = _("{amount} was added, for use until {when}.").format(
+    gave = _("{amount} of voucher credit added, expires on {when}.").format(
         amount=formats.money(redeemed.amount), when=context.date_time(redeemed.expires_at)
     )
     return f"{done} {gave}"

@@ -99,7 +99,7 @@ def test_a_lock_that_is_waited_for_too_long_is_told_as_passing(session: Session)
     with pytest.raises(OperationalError) as caught:
         database.transaction(lambda other: fetch_rows(other, LOCK, account=account))
     assert error_labels.is_passing(caught.value)
-    assert error_labels.text_of_failure(caught.value, "7").startswith("This took too long")
+    assert error_labels.text_of_failure(caught.value, "7").startswith("This request took too long")
     assert errors_counted("lock_timeout") == counted + 1
 
 

@@ -626,7 +626,7 @@ def test_processes_that_start_together_make_one_database(fresh_ground: Ground) -
     servers = {other.hear("server") for other in others}
     assert len(servers) == 1
     shown = [words for other in others for words in other.reports]
-    assert sum("Making a new database" in words for words in shown) == 1
+    assert sum("Creating a new database" in words for words in shown) == 1
 
 
 def test_the_last_process_to_release_stops_the_server(ground: Ground) -> None:
@@ -763,7 +763,7 @@ def test_start_right_after_kill_9_waits_for_backends_that_still_work(
                 database.kill()
             busy.join()
     assert ask(started.url, "SELECT id FROM kept") == 42
-    assert any("what is left of a killed" in words for words in ground.reports)
+    assert any("Waiting for a killed database server" in words for words in ground.reports)
 
 
 def run_for_ever(connection: Connection) -> None:
@@ -852,7 +852,7 @@ def test_kill_9_of_a_server_that_starts(ground: Ground, monkeypatch: pytest.Monk
     wrap_postgres(ground, f"[ -e '{once}' ] || {{ touch '{once}'; kill -9 $$; }}", monkeypatch)
     assert answers(ground.acquire().url)
     assert once.exists()
-    assert any("killed while it started" in words for words in ground.reports)
+    assert any("killed while starting" in words for words in ground.reports)
     once.unlink()
 
 
@@ -861,7 +861,7 @@ def test_kill_9_of_a_server_that_starts(ground: Ground, monkeypatch: pytest.Monk
 
 def test_kill_9_in_the_middle_of_the_first_start(fresh_ground: Ground) -> None:
     other = fresh_ground.start()
-    assert "Making a new database" in other.hear("report")
+    assert "Creating a new database" in other.hear("report")
     eventually(lambda: list(fresh_ground.data.glob("new-cluster-*/cluster/base")))
     other.kill()
     assert not (fresh_ground.data / "cluster").exists()
@@ -922,7 +922,7 @@ def test_a_folder_that_may_not_be_written(ground: Ground, user: Account | None) 
 
 def test_no_room_for_a_file(fresh_ground: Ground) -> None:
     error = fresh_ground.start(file_bytes=64 * 1024).hear("error")
-    assert "no room left" in error
+    assert "Free some space" in error
     assert "DATABASE_URL" in error
     assert not (fresh_ground.data / "cluster").exists()
     assert answers(fresh_ground.acquire().url)
@@ -931,7 +931,7 @@ def test_no_room_for_a_file(fresh_ground: Ground) -> None:
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 def test_a_full_disk_is_told_in_plain_words(ground: Ground, number: int) -> None:
     with (
-        pytest.raises(EmbeddedPostgresError, match="no room left on the disk"),
+        pytest.raises(EmbeddedPostgresError, match="No space left on the disk"),
         folders.plain_errors(ground.data),
     ):
         raise OSError(number, os.strerror(number))
@@ -1003,7 +1003,7 @@ def test_a_wrong_password_file(ground: Ground) -> None:
 def test_a_pointer_to_a_folder_that_is_gone(fresh_ground: Ground) -> None:
     fresh_ground.data.mkdir()
     (fresh_ground.data / "location").write_text(f"{fresh_ground.folder / 'gone'}\n")
-    with pytest.raises(EmbeddedPostgresError, match="which is gone"):
+    with pytest.raises(EmbeddedPostgresError, match="which no longer exists"):
         fresh_ground.acquire()
 
 

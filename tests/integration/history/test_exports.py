@@ -141,7 +141,7 @@ def test_a_workbook_has_every_row_of_the_page_in_its_order(
         assert message["Amount (USD)"] == pytest.approx(row.amount_micros / UNIT)
     assert rows[2]["Description"] == "Usage"
     assert "3 calls · 12,345 input tokens · 67 output tokens" in {r["Description"] for r in rows}
-    assert top[1] == "Filter: every row"
+    assert top[1] == "Filter: all rows"
     assert top[3] == f"Time zone of the dates: {ZONE}"
 
 
@@ -197,7 +197,7 @@ def test_payment_under_way_is_in_both_files(session: Session, tmp_path: Path) ->
     session.flush()
     top, rows = sheet(write(session, tmp_path, options(account, "xlsx")), heading_rows=8)
     message = lines(write(session, tmp_path, options(account, "csv")))
-    assert "Processing, payments under way: 1 row, ₫500,000" in top
+    assert "Processing, pending payments: 1 row, ₫500,000" in top
     for listed in (rows, message):
         (line,) = (each for each in listed if each["Status"] == "Processing")
         assert (line["Service"], line["Description"]) == ("VNPay", "Top-up · Not paid yet")
@@ -246,8 +246,8 @@ def test_the_filter_decides_what_is_in_the_file(
         return
     top, rows = sheet(path)
     assert len(rows) == len(page.rows)
-    assert "Service = GPU VM · Status = Success · Kind = Usage · From Mar " in top[1]
-    assert top[1].endswith("Text = test-model")
+    assert "Service = GPU VM · Status = Success · Type = Usage · From Mar " in top[1]
+    assert top[1].endswith("Search = test-model")
 
 
 @pytest.mark.parametrize("file_format", ["xlsx", "csv"])
@@ -282,7 +282,7 @@ def test_progress_is_told_from_the_beginning_to_the_end(
 
 def test_what_one_sheet_cannot_hold_goes_on_in_the_next(tmp_path: Path) -> None:
     path = tmp_path / "long.xlsx"
-    columns = [Column("Number", 10), Column("Text", 10)]
+    columns = [Column("Number", 10), Column("Search", 10)]
     rows = [(number, f"row {number}") for number in range(25)]
     write_workbook(
         path,
@@ -298,7 +298,7 @@ def test_what_one_sheet_cannot_hold_goes_on_in_the_next(tmp_path: Path) -> None:
     found = []
     for name in book.sheetnames:
         message = list(book[name].iter_rows(values_only=True))
-        assert (message[0][0], message[2]) == ("Top", ("Number", "Text"))
+        assert (message[0][0], message[2]) == ("Top", ("Number", "Search"))
         assert len(message) <= 13
         found += message[3:]
     assert found == rows

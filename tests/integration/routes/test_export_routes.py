@@ -254,7 +254,7 @@ def test_another_account_is_not_found(browser: TestClient) -> None:
 def test_options_of_no_page_are_explained(browser: TestClient, account: int, options: str) -> None:
     answer = ask(browser, account, options=options)
     assert answer.status_code == 422
-    assert "Open it again" in answer.text
+    assert "Load it again" in answer.text
 
 
 @pytest.mark.parametrize(

@@ -206,4 +206,4 @@ def test_odd_addresses_are_refused_with_words(
     sign_in(StaffRole.FINANCE)
     answer = browser.get(path)
     assert answer.status_code in {404, 422}
-    assert "There is no such file" in answer.text
+    assert "File not found" in answer.text

@@ -31,7 +31,7 @@ HERE = "http://localhost:8501"
 EMAIL = "lan@example.com"
 PASSWORD = "violet-kettle-9-march"
 SYSTEM = system_actor("tests")
-REPLACES = "The name and password that you choose here replace the earlier ones."
+REPLACES = "The name and password that you enter here replace the earlier ones."
 MONTH = f"{datetime.now(UTC):%Y-%m}"
 
 
@@ -134,7 +134,7 @@ def test_a_signed_in_person_accepts_and_their_session_acts_on_the_account(
     enter(browser)
     token = invited(account)
     page = browser.get(f"/accept-invitation?token={token}")
-    assert "Accept the invitation" in page.text
+    assert "Accept invitation" in page.text
     assert roles(account) == {}, "a mail scanner that follows the link accepts nothing"
     answer = post(browser, f"/accept-invitation?token={token}", token=token)
     assert (answer.status_code, answer.headers["location"]) == (303, "/")
@@ -156,7 +156,7 @@ def test_staff_are_told_to_use_another_address(browser: TestClient, account: int
     sent = {"form_token": form_token(browser.get("/forgot-password")), "token": token}
     for answer in (browser.get(path), browser.post("/accept-invitation", data=sent)):
         assert answer.status_code == 409
-        text_of_page = "You have a staff role, or are about to get one. Use another email address"
+        text_of_page = "You have a staff role, or a request for one. Use another email address"
         assert text_of_page in answer.text
     assert roles(account) == {}
 
@@ -172,17 +172,17 @@ def test_a_known_person_signs_in_first_and_comes_back(browser: TestClient, accou
     (next_path,) = set(re.findall(r'name="next" value="([^"]+)"', shown.text))
     answer = post(browser, path, email=EMAIL, password=PASSWORD, next=next_path)
     assert answer.headers["location"] == f"/accept-invitation?token={token}"
-    assert "Accept the invitation" in browser.get(answer.headers["location"]).text
+    assert "Accept invitation" in browser.get(answer.headers["location"]).text
 
 
 def test_a_stranger_chooses_a_password_and_is_in(browser: TestClient, account: int) -> None:
     token = invited(account)
     path = f"/accept-invitation?token={token}"
-    invites = f"{EMAIL} is invited to this billing account with the role Billing (sees everything"
-    assert f"{invites} and handles money)." in browser.get(path).text
+    invites = f"{EMAIL} is invited to this billing account with the role Billing (view everything"
+    assert f"{invites}, manage payments)." in browser.get(path).text
     weak = post(browser, path, token=token, display_name="Lan", password="short")
     assert weak.status_code == 422
-    assert "characters or more" in weak.text
+    assert "at least 10 characters" in weak.text
     answer = post(browser, path, token=token, display_name="Lan", password=PASSWORD)
     assert answer.status_code == 303
     assert roles(account) == {EMAIL: MemberRole.BILLING}

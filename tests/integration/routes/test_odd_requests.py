@@ -174,7 +174,7 @@ def test_each_field_by_itself_is_refused_with_a_word_where_it_cannot_be_kept(
             answer = browser.post(route.path, content=content, headers=headers)
             assert answer.status_code == 422
             if route.path == "/exports/history":
-                assert "Use letters, digits and signs only." in answer.text
+                assert "Use letters, digits and punctuation only." in answer.text
     assert browser.get("/receipts/a%00b").status_code == 400
 
 

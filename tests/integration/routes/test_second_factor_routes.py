@@ -163,7 +163,7 @@ def test_a_secret_is_shown_as_the_answer_to_the_password_and_at_no_address() -> 
     for offer in (offer_in(first), "", "made-up"):
         ended = enter_code(client, code_of(secret_in(first)), offer)
         assert ended.status_code == 409
-        assert "What you have now stands below" in ended.text
+        assert "Your current settings are shown below" in ended.text
         assert "secret" not in ended.text
     stale = client.post("/two-factor/app", data={"offer": offer_in(second), "code": "000000"})
     assert stale.status_code == 403
@@ -235,7 +235,7 @@ def test_a_recovery_code_signs_in_and_leads_back_where_one_was_going() -> None:
     give_password(again)
     used = post(again, "/second-factor?use=recovery_code", use="recovery_code", code=codes[0])
     assert used.status_code == 403
-    assert "was used or replaced before" in used.text
+    assert "already used or replaced" in used.text
 
 
 def test_staff_who_must_have_a_factor_set_it_up_on_the_way_in(
@@ -267,7 +267,7 @@ def test_staff_who_must_have_a_factor_set_it_up_on_the_way_in(
     assert prove(client, code=code_of(secret, 1)).headers["location"] == "/two-factor"
     refused = post(client, "/two-factor", current_password=PASSWORD, action="remove_app")
     assert refused.status_code == 409
-    assert "Your role needs a second factor" in refused.text
+    assert "Your role requires two-factor authentication" in refused.text
     # The next day, and somebody who knows the password alone.
     second = browser()
     assert give_password(second).headers["location"] == "/second-factor"
@@ -298,13 +298,13 @@ def test_changes_need_the_password_and_say_what_became_of_them() -> None:
     by_paper = client.get("/two-factor/confirm?use=recovery_code")
     assert "Recovery code" in by_paper.text
     wrong = prove(client, code="aaaaa-aaaaa", use="recovery_code")
-    assert "This recovery code is wrong" in wrong.text
+    assert "The recovery code is wrong" in wrong.text
     assert prove(client, code=codes[0], use="recovery_code").headers["location"] == "/two-factor"
     assert client.get("/two-factor/confirm").headers["location"] == "/two-factor"
     for action in ("add_app", "remove_app", "replace_codes"):
         answer = post(client, "/two-factor", current_password="another-one-1", action=action)
         assert answer.status_code == 422
-        assert "not your current password" in answer.text
+        assert "The current password is wrong" in answer.text
     fresh = codes_in(replace_codes(client))
     assert len(fresh) == 10
     for _time in range(2):
@@ -334,7 +334,7 @@ def test_reload_of_new_recovery_codes_keeps_them_and_says_so() -> None:
         again = client.post("/two-factor", data=fields)
         assert again.status_code == 409
         assert not codes_in(again)
-        assert "Your new recovery codes were shown once, and work." in again.text
+        assert "Your new recovery codes are active and were shown once." in again.text
     assert prove_by_paper(old[0]).status_code == 403
     assert prove_by_paper(codes[0]).headers["location"] == "/"
     # On purpose: the page names the codes that there are now.
@@ -376,7 +376,7 @@ def test_reload_of_the_first_recovery_codes_says_that_they_are_shown_once() -> N
     assert len(codes) == 10
     again = client.post("/two-factor/app", data=sent)
     assert again.status_code == 403
-    assert "Recovery codes are not shown twice" in again.text
+    assert "Recovery codes are shown only once" in again.text
     assert prove_by_paper(codes[0]).headers["location"] == "/"
 
 
@@ -399,7 +399,7 @@ def test_code_without_six_digits_is_told_so(
         sent = {"form_token": form_token(page), "offer": offer_in(page), "code": code}
     answer = client.post(path, data=sent)
     assert answer.status_code == 422
-    assert '<p class="fault" id="code-about">Enter the 6 digits that your app shows.</p>' in (
+    assert '<p class="fault" id="code-about">Enter the 6-digit code from your app.</p>' in (
         answer.text
     )
 
@@ -407,14 +407,14 @@ def test_code_without_six_digits_is_told_so(
 @pytest.mark.parametrize(
     ("code", "message"),
     [
-        ("1234", "Enter the 6 digits that your app shows."),
+        ("1234", "Enter the 6-digit code from your app."),
         (
             "abcde-fghjk",
-            "Enter the 6 digits that your app shows. To use a recovery code, choose it below.",
+            "Enter the 6-digit code from your app, or use a recovery code below.",
         ),
         (
             "000 000",
-            "This code is wrong, too old or already used. Wait for the next one and enter it.",
+            ("The code is wrong, expired or already used. Wait for the next code, then enter it."),
         ),
     ],
 )
@@ -559,7 +559,7 @@ def test_the_present_password_is_no_new_one() -> None:
     give_password(client)
     answer = post(client, "/password", current_password=PASSWORD, new_password=PASSWORD)
     assert answer.status_code == 422
-    assert "another password than your current one" in answer.text
+    assert "a password that differs from your current one" in answer.text
 
 
 def test_a_recovery_code_in_the_field_of_the_app_is_told_where_it_goes() -> None:
@@ -568,7 +568,7 @@ def test_a_recovery_code_in_the_field_of_the_app_is_told_where_it_goes() -> None
     give_password(client)
     answer = post(client, "/second-factor", code=codes[0])
     assert answer.status_code == 403
-    assert "To use a recovery code, choose it below." in answer.text
+    assert "or use a recovery code below." in answer.text
 
 
 def test_a_copy_of_the_session_is_out_once_a_factor_was_added() -> None:

@@ -32,8 +32,8 @@ PASSWORD = "violet-kettle-9-march"
 STRANGERS = "another-kettle-9-march"
 PATH = staff_invitations.PATH
 SESSION = "credit_portal_session"
-REPLACES = "The name and password that you choose here replace the earlier ones."
-STAYS = "You do not become a member of the billing account that was opened then."
+REPLACES = "The name and password that you enter here replace the earlier ones."
+STAYS = "You do not become a member of the billing account from that sign-up."
 
 pytestmark = pytest.mark.usefixtures("portal_database")
 
@@ -121,7 +121,7 @@ def test_colleague_chooses_a_password_and_is_in(browser: TestClient, admin: int)
     assert role_of() is None, "a mail scanner that follows the link accepts nothing"
     status, _where, shown = join(browser, path, password="short")
     assert status == 422
-    assert "characters or more" in shown
+    assert "at least 10 characters" in shown
     assert join(browser, path)[:2] == (303, "/")
     assert role_of() == "support"
     user = database.read_snapshot(
@@ -153,11 +153,11 @@ def test_who_waits_for_approval_is_told_so_and_sets_a_second_factor_up_then(
 ) -> None:
     configure_portal(**OUTSIDE_DEMO | {"BASE_URL": HERE})
     path = invited(admin, role)
-    assert "This role takes a second administrator" in browser.get(path).text
+    assert "This role needs approval by a second administrator" in browser.get(path).text
     status, _where, shown = join(browser, path)
     assert status == 200
     name = {StaffRole.FINANCE: "Finance", StaffRole.ADMIN: "Administrator"}[role]
-    assert f"You get the role {name} when another administrator approves it" in shown
+    assert f"You get the role {name} once another administrator approves" in shown
     assert role_of() is None
     user = database.read_snapshot(
         identity.session_actor, token=browser.cookies[SESSION], policy=settings().policy
@@ -212,7 +212,7 @@ def test_who_signed_up_meanwhile_is_told_whom_to_ask(browser: TestClient, admin:
         (browser.get(path), 200),
     ):
         assert answer.status_code == status
-        assert "ask an administrator to give you the role" in answer.text
+        assert "ask an administrator to assign you the role" in answer.text
         assert 'name="password"' not in answer.text
     assert role_of() is None
 

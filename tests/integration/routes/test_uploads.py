@@ -241,9 +241,9 @@ def test_a_refused_sender_is_not_listened_to(client: TestClient) -> None:
 @pytest.mark.parametrize(
     ("options", "status", "message"),
     [
-        ({"content": b""}, 422, "The file is empty. Choose another."),
+        ({"content": b""}, 422, "The file is empty. Choose another file."),
         ({"content": b"x" * (MAX_BYTES + 1)}, 413, ""),
-        ({"params": {"name": "a\x01.pdf"}}, 422, "The file's name has characters that are none."),
+        ({"params": {"name": "a\x01.pdf"}}, 422, "The file name has invalid characters."),
         ({"path": "/uploads/evidence/7"}, 404, ""),
     ],
 )
@@ -272,5 +272,5 @@ def test_a_database_that_is_away_is_told_of_in_words(
         patch.setattr(database, "transaction", away)
         answer = put(client, as_finance)
     assert answer.status_code == 503
-    assert "try again" in answer.text
+    assert "Try again" in answer.text
     assert put(client, as_finance).status_code == 204

@@ -818,9 +818,12 @@ def test_who_may_object_reads_that_it_is_about_them(session: Session, make_perso
     assert own.subject == "Staff: a change of your role or access takes effect in 24 hours"
     assert "unless you object on the Staff page" in own.text
     assert f"Requested by: {address(session, first)}" in own.text
-    assert "speak to the other administrators" in own.text
+    assert "contact the other administrators" in own.text
     assert others.subject == "Staff: a change takes effect in 24 hours"
-    assert f"{address(session, second)} objects or you withdraw it on the Staff page" in others.text
+    assert (
+        f"{address(session, second)} objects or you withdraw the request on the Staff page"
+        in others.text
+    )
 
 
 def test_sole_administrator_reads_of_no_approval_and_what_is_the_next_day(
@@ -837,14 +840,14 @@ def test_sole_administrator_reads_of_no_approval_and_what_is_the_next_day(
     assert {row.recipient for row in rows} == {address(session, admin)}
     requested, _again, withdrawn, applied = (letter_of(session, row) for row in rows)
     assert requested.subject == "Staff: a change takes effect in 24 hours"
-    assert "unless you withdraw it on the Staff page before." in requested.text
+    assert "unless you withdraw the request on the Staff page." in requested.text
     assert "Withdrawn by you. Nothing was changed." in withdrawn.text
     assert applied.subject == "Staff: a change took effect"
     assert f"{address(session, agent)} is Finance now (before: Support)." in applied.text
-    assert "It took effect 24 hours after it was requested." in applied.text
+    assert "The change took effect 24 hours after the request." in applied.text
     for letter in (requested, withdrawn, applied):
         assert "Requested by: you" in letter.text
-        assert "administrators" not in letter.text, "there is no other one"
+        assert "administrators" not in letter.text, "there is no other administrator"
         assert "approv" not in letter.text.lower()
         assert "If this was not you, change your password now" in letter.text
 
@@ -882,14 +885,14 @@ def test_who_is_changed_reads_what_when_and_whom_to_ask_and_not_why(
         "Your role was changed",
         "Your sign-in was disabled",
         "Your sign-in was enabled again",
-        "You are staff now: role Support",
+        "You are now staff: role Support",
     ]
     assert "your role in the billing portal was changed from Finance to Support on " in shown[0]
     assert "cannot sign in" in shown[1]
     assert "your role Support in the billing portal was removed on " in shown[3]
-    assert "you have the role Support in the billing portal since " in shown[6]
+    assert "your role in the billing portal has been Support since " in shown[6]
     assert all(f"ask {who}." in each for each in shown[:4])
-    assert all("write to support." in each for each in shown[4:6])
+    assert all("contact support." in each for each in shown[4:6])
     assert "ask an administrator." in shown[6]
     assert all(" UTC" in each for each in shown)
     assert not [each for each in shown if " moved" in each or " left" in each]
@@ -927,10 +930,10 @@ def test_mail_says_who_what_by_whom_and_why_and_no_display_name(
     letters = [letter_of(session, row) for row in rows]
     own, requested, rejected, own_rejected = letters
     who = address(session, person)
-    assert own.subject == "Staff: your request waits for approval"
+    assert own.subject == "Staff: your request is waiting for approval"
     assert "Requested by: you" in own.text
     assert f"Rejected by you: {REMARK}" in own_rejected.text
-    assert requested.subject == "Staff: a change waits for approval"
+    assert requested.subject == "Staff: a change is waiting for approval"
     assert f"Change role of {who} from Finance to Administrator." in requested.text
     assert f"Requested by: {address(session, first)}" in requested.text
     assert "Reason: moved" in requested.text
